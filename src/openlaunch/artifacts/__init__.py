@@ -1,0 +1,1 @@
+"""Bytes: bundles, large payloads and pickled results."""

@@ -1,0 +1,43 @@
+"""What an artifact store is: bytes by key."""
+
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+
+class Artifacts(Protocol):
+    """Bytes by key. A key is one or more segments of letters, digits, `-`, `_` and `.`, joined by `/`."""
+
+    async def put(self, key: str, data: bytes | AsyncIterator[bytes]) -> int:
+        """Store the bytes, whole or not at all, and return how many they are."""
+        ...
+
+    async def get(self, key: str) -> bytes:
+        """All the bytes.
+
+        Raises:
+            NotFound: there are none under this key.
+
+        """
+        ...
+
+    async def size(self, key: str) -> int:
+        """How many bytes there are.
+
+        Raises:
+            NotFound: there are none under this key.
+
+        """
+        ...
+
+    def stream(self, key: str, piece: int = 1 << 20) -> AsyncIterator[bytes]:
+        """The bytes in pieces of about `piece` bytes.
+
+        Raises:
+            NotFound: there are none under this key.
+
+        """
+        ...
+
+    async def delete(self, key: str) -> None:
+        """Delete the bytes. Nothing happens where there are none."""
+        ...

@@ -1,0 +1,1 @@
+"""The `openlaunch` command: one noun a file."""

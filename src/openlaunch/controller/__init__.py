@@ -1,0 +1,1 @@
+"""The reconcile loop: what runs is made to be what is wanted."""

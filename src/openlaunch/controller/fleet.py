@@ -1,0 +1,78 @@
+"""What the controller needs of the gateway: the fleet of connected workers, and the load on each endpoint.
+
+The gateway's `server.dispatch` implements `Fleet`; the controller implements `FleetEvents`. Everything here
+happens in the event loop's thread.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from openlaunch.store.records import BundleRecord, EndpointRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """The load on one endpoint: requests in workers, requests and tasks waiting, sync and async together."""
+
+    in_flight: int
+    queued: int
+
+
+class Fleet(Protocol):
+    """The workers that are connected to the gateway, or expected to be."""
+
+    @property
+    def address(self) -> str:
+        """Where workers connect to, for `WorkerSpec.address`."""
+        ...
+
+    def expect(self, worker_id: str, token: str, endpoint: EndpointRecord, bundle: BundleRecord) -> None:
+        """A worker with this token may connect; it gets this bundle, and once ready this endpoint's requests."""
+        ...
+
+    def drain(self, worker_id: str) -> None:
+        """Give the worker nothing more; it exits by itself when it has finished what runs."""
+        ...
+
+    def forget(self, worker_id: str) -> None:
+        """The worker is gone: close its connection, fail or retry what it ran. Unknown ids are ignored."""
+        ...
+
+    def load(self, endpoint_id: str) -> Load:
+        """The endpoint's load now."""
+        ...
+
+    def update_endpoint(self, endpoint: EndpointRecord) -> None:
+        """The endpoint is new or has changed; predictions are routed by the newest record given here."""
+        ...
+
+    def remove_endpoint(self, endpoint_id: str) -> None:
+        """The endpoint is deleted: whatever waits for it is refused."""
+        ...
+
+    def fail_waiting(self, endpoint_id: str, reason: str) -> None:
+        """No worker of this endpoint can be started: refuse sync and streaming requests that wait (503).
+
+        Async tasks stay queued. A later `update_endpoint` or a worker that becomes ready ends this state.
+        """
+        ...
+
+
+class FleetEvents(Protocol):
+    """What the gateway tells the controller."""
+
+    def worker_ready(self, worker_id: str) -> None:
+        """The worker has loaded its bundle and takes requests."""
+        ...
+
+    def worker_load_failed(self, worker_id: str, reason: str, traceback: str | None) -> None:
+        """The bundle could not be loaded; the worker exits by itself."""
+        ...
+
+    def worker_lost(self, worker_id: str) -> None:
+        """The worker's connection has ended without a DRAIN: the worker is dead or dying."""
+        ...
+
+    def demand(self, endpoint_id: str) -> None:
+        """A request or task arrived and no worker had a free slot for it: look at the endpoint's scale now."""
+        ...

@@ -1,0 +1,1 @@
+"""Who starts worker processes, and where."""

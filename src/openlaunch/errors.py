@@ -1,0 +1,213 @@
+"""Every error that Openlaunch raises, client and server.
+
+::
+
+    OpenlaunchError
+    ├── ConfigurationError          no server address or key could be found, or a setting is wrong
+    ├── BundleError                 a bundle can't be packed: what is given can't be pickled or zipped
+    ├── ConnectionFailed            the server could not be reached, or the connection broke
+    │   └── StreamInterrupted       a stream was cut before its end event: what came is not all
+    ├── WaitTimeout                 the time given to a wait on this side has passed (also a TimeoutError)
+    ├── PredictionFailed            the model, or its worker, failed: `EndpointResponse.raise_for_status`
+    ├── TaskCancelled               the task was cancelled before it had a result
+    ├── EndpointFailed              an endpoint that was waited for ended as UPDATE_FAILED
+    └── APIError                    the server answered with an error
+        ├── BadRequest              400  the request can't be understood
+        ├── Unauthorized            401  no API key, or a wrong one
+        ├── Forbidden               403  the key is right but may not do this
+        ├── NotFound                404  there is no such thing, or it is somebody else's
+        ├── Conflict                409  the name is taken, or the state does not allow it
+        ├── PayloadTooLarge         413  the body is over the limit
+        ├── Unprocessable           422  a field does not fit: `errors` has each one's path
+        ├── TooManyRequests         429  a queue is full: `retry_after` says when to come back
+        ├── ServerError             500  a fault in the server: report it with `request_id`
+        ├── WorkerDied              502  the worker that ran the request died
+        ├── Unavailable             503  nothing can serve this now: `retry_after` may say when
+        └── DeadlineExceeded        504  the request's own deadline passed
+
+The server raises the `APIError` classes and renders them as problem+json (RFC 9457); the client reads that
+back into the same class. `code` is a stable word for programs, the message is for people.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+
+class OpenlaunchError(Exception):
+    """The root of the tree: `except OpenlaunchError` catches all that this package raises."""
+
+
+class ConfigurationError(OpenlaunchError):
+    """No server address or API key could be found, or a setting has a value that is not allowed."""
+
+
+class BundleError(OpenlaunchError):
+    """A bundle can't be packed from what was given."""
+
+
+class ConnectionFailed(OpenlaunchError):
+    """The server could not be reached, or the connection broke before its answer was complete."""
+
+
+class StreamInterrupted(ConnectionFailed):
+    """A stream ended without its end event: the items that came before are not all there are."""
+
+
+class WaitTimeout(OpenlaunchError, TimeoutError):
+    """The timeout given to a wait on the client's side has passed. What was waited for goes on."""
+
+
+class PredictionFailed(OpenlaunchError):
+    """A prediction ended as FAILURE.
+
+    Attributes:
+        traceback: the model's traceback as text, or the reason why there is none; may be None.
+        status_code: the status that the failure stands for, 500 for an exception in the model.
+
+    """
+
+    def __init__(self, message: str, *, traceback: str | None = None, status_code: int | None = None) -> None:
+        super().__init__(message)
+        self.traceback = traceback
+        self.status_code = status_code
+
+
+class TaskCancelled(OpenlaunchError):
+    """The task was cancelled before it had a result."""
+
+
+class EndpointFailed(OpenlaunchError):
+    """An endpoint that was waited for ended as UPDATE_FAILED; the message is its `status_reason`."""
+
+
+class APIError(OpenlaunchError):
+    """The server answered with an error.
+
+    Attributes:
+        status: the HTTP status.
+        code: a stable word for programs, such as "endpoint_not_found".
+        retry_after: seconds after which a further try makes sense; None where the server named none.
+        request_id: the server's id of the request, to be named in reports; None on the server's side.
+        errors: for 422, one mapping a field: `loc` (the path), `msg` and `type`.
+
+    """
+
+    status: ClassVar[int] = 500
+    title: ClassVar[str] = "Internal server error"
+    default_code: ClassVar[str] = "internal_error"
+    retryable: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str | None = None,
+        retry_after: float | None = None,
+        request_id: str | None = None,
+        errors: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code or self.default_code
+        self.retry_after = retry_after
+        self.request_id = request_id
+        self.errors = list(errors)
+
+    def __str__(self) -> str:
+        return f"{self.message} (request {self.request_id})" if self.request_id else self.message
+
+
+class BadRequest(APIError):
+    """400: the request can't be understood."""
+
+    status, title, default_code = 400, "Bad request", "bad_request"
+
+
+class Unauthorized(APIError):
+    """401: no API key was given, or one that is unknown or revoked."""
+
+    status, title, default_code = 401, "Unauthorized", "unauthorized"
+
+
+class Forbidden(APIError):
+    """403: the key is right but its role may not do this."""
+
+    status, title, default_code = 403, "Forbidden", "forbidden"
+
+
+class NotFound(APIError):
+    """404: there is no such thing, or it belongs to somebody else."""
+
+    status, title, default_code = 404, "Not found", "not_found"
+
+
+class Conflict(APIError):
+    """409: the name is taken, or the thing's state does not allow this."""
+
+    status, title, default_code = 409, "Conflict", "conflict"
+
+
+class PayloadTooLarge(APIError):
+    """413: the request's body is over the server's limit."""
+
+    status, title, default_code = 413, "Payload too large", "payload_too_large"
+
+
+class Unprocessable(APIError):
+    """422: the request is well-formed, but a field does not fit; `errors` names each one."""
+
+    status, title, default_code = 422, "Unprocessable", "unprocessable"
+
+
+class TooManyRequests(APIError):
+    """429: a queue is full."""
+
+    status, title, default_code = 429, "Too many requests", "queue_full"
+    retryable = True
+
+
+class ServerError(APIError):
+    """500: a fault in the server itself."""
+
+
+class WorkerDied(APIError):
+    """502: the worker that ran the request died; whether the model ran to its end is not known."""
+
+    status, title, default_code = 502, "Worker died", "worker_died"
+
+
+class Unavailable(APIError):
+    """503: nothing can serve this now."""
+
+    status, title, default_code = 503, "Unavailable", "unavailable"
+    retryable = True
+
+
+class DeadlineExceeded(APIError):
+    """504: the request's own deadline passed before there was an answer."""
+
+    status, title, default_code = 504, "Deadline exceeded", "deadline_exceeded"
+
+
+_BY_STATUS: dict[int, type[APIError]] = {
+    cls.status: cls
+    for cls in (
+        BadRequest,
+        Unauthorized,
+        Forbidden,
+        NotFound,
+        Conflict,
+        PayloadTooLarge,
+        Unprocessable,
+        TooManyRequests,
+        ServerError,
+        WorkerDied,
+        Unavailable,
+        DeadlineExceeded,
+    )
+}
+
+
+def class_for_status(status: int) -> type[APIError]:
+    """The error class of an HTTP status: the exact one, else BadRequest for 4xx and ServerError for 5xx."""
+    return _BY_STATUS.get(status) or (BadRequest if 400 <= status < 500 else ServerError)

@@ -1,0 +1,1 @@
+"""The durable records: keys, bundles, endpoints and tasks."""

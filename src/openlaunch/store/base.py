@@ -1,0 +1,36 @@
+"""What a store is, whatever database is behind it."""
+
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+from sqlalchemy import Connection
+
+T = TypeVar("T")
+
+
+class Store(Protocol):
+    """Durable records.
+
+    An operation is a plain function of a connection, such as those in `store.bundles` or `tasks.queue`: it
+    neither commits nor rolls back, and it may be run a second time when another one of its transaction fails.
+    """
+
+    async def write(self, op: Callable[[Connection], T]) -> T:
+        """Run `op` in a transaction and return its result once that is on disk.
+
+        What arrives while a transaction is on its way to disk goes together into the next one (group commit).
+        An operation that raises undoes only its own changes.
+
+        Raises:
+            Unavailable: too many operations wait already, or the database can't be written (disk full, …).
+
+        """
+        ...
+
+    async def read(self, op: Callable[[Connection], T]) -> T:
+        """Run `op` on a connection that sees all that was committed before this call."""
+        ...
+
+    async def close(self) -> None:
+        """Finish what has been accepted, then close the database. Harmless when called twice."""
+        ...

@@ -1,0 +1,74 @@
+"""The durable records as plain values. Times are seconds since the epoch."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from openlaunch.wire.endpoints import EndpointStatus, EndpointType
+from openlaunch.wire.keys import Role
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRecord:
+    """An API key; `digest` is the SHA-256 of the key, which itself is stored nowhere."""
+
+    id: str
+    owner: str
+    role: Role
+    prefix: str
+    digest: bytes = field(repr=False)
+    created_at: float
+    revoked_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BundleRecord:
+    """A model bundle. `flavor` is the wire's flavour as JSON; `schemas` the JSON that `schema_location` held."""
+
+    id: str
+    owner: str
+    name: str
+    flavor: dict[str, Any]
+    metadata: dict[str, Any]
+    schema_location: str | None
+    schemas: dict[str, Any]
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointSpec:
+    """What a user asked for, all values normalised: `cpus` in cores, `memory` and `storage` in bytes."""
+
+    min_workers: int
+    max_workers: int
+    per_worker: int
+    cpus: float
+    memory: int
+    storage: int
+    gpus: int = 0
+    gpu_type: str | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+    """The contract's other fields as they came: labels, metadata, hooks, callback, the quantities' spelling."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointRecord:
+    """A model endpoint.
+
+    `generation` grows with every change that needs new workers (bundle, resources, `per_worker`, restart).
+    `ready_*` name the last generation whose workers became ready, and its bundle: what goes on serving when a
+    newer one can't load.
+    """
+
+    id: str
+    owner: str
+    name: str
+    endpoint_type: EndpointType
+    bundle_id: str
+    generation: int
+    spec: EndpointSpec
+    status: EndpointStatus
+    status_reason: str | None
+    created_at: float
+    updated_at: float
+    ready_generation: int | None = None
+    ready_bundle_id: str | None = None

@@ -1,0 +1,1 @@
+"""Helpers for users' own tests: a private server in one line."""

@@ -1,0 +1,124 @@
+"""Model bundles on the wire (`/v2/model-bundles`)."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field
+
+BUNDLE_NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
+
+
+class BundleOrderBy(StrEnum):
+    """How a list of bundles is ordered, by time of creation."""
+
+    NEWEST = "newest"
+    OLDEST = "oldest"
+
+
+class PytorchFramework(BaseModel):
+    """Recorded; the local engine builds the environment from `requirements`."""
+
+    framework_type: Literal["pytorch"] = "pytorch"
+    pytorch_image_tag: str
+
+
+class TensorflowFramework(BaseModel):
+    """Recorded; the local engine builds the environment from `requirements`."""
+
+    framework_type: Literal["tensorflow"] = "tensorflow"
+    tensorflow_version: str
+
+
+class CustomFramework(BaseModel):
+    """Recorded; the local engine builds the environment from `requirements`."""
+
+    framework_type: Literal["custom_base_image"] = "custom_base_image"
+    image_repository: str
+    image_tag: str
+
+
+Framework = Annotated[
+    PytorchFramework | TensorflowFramework | CustomFramework, Field(discriminator="framework_type")
+]
+
+
+class ArtifactFlavor(BaseModel):
+    """What the two artifact flavours share."""
+
+    requirements: list[Annotated[str, Field(min_length=1, max_length=1000)]] = Field(max_length=1000)
+    framework: Framework
+    app_config: dict[str, Any] | None = None
+    location: str = Field(description="s3://BUCKET/KEY, as the upload route named it")
+    python_version: str | None = Field(
+        default=None,
+        pattern=r"^3\.\d{1,2}$",
+        description="the minor version that packed the bundle, such as 3.11; None: the server's own",
+    )
+
+
+class CloudpickleArtifactFlavor(ArtifactFlavor):
+    """A cloudpickle of `{"load_model_fn": f, "load_predict_fn": g}`."""
+
+    flavor: Literal["cloudpickle_artifact"] = "cloudpickle_artifact"
+    load_predict_fn: str = Field(description="a name or source text for people; never run")
+    load_model_fn: str = Field(description="a name or source text for people; never run")
+
+
+class ZipArtifactFlavor(ArtifactFlavor):
+    """A zip of directories, with the two functions named by dotted module path inside it."""
+
+    flavor: Literal["zip_artifact"] = "zip_artifact"
+    load_predict_fn_module_path: str
+    load_model_fn_module_path: str
+
+
+Flavor = Annotated[CloudpickleArtifactFlavor | ZipArtifactFlavor, Field(discriminator="flavor")]
+
+
+class CreateModelBundleRequest(BaseModel):
+    """POST /v2/model-bundles."""
+
+    name: str = Field(pattern=BUNDLE_NAME_PATTERN)
+    metadata: dict[str, Any] | None = None
+    schema_location: str
+    flavor: Flavor
+
+
+class CreateModelBundleResponse(BaseModel):
+    """The id of the bundle that was made."""
+
+    model_bundle_id: str
+
+
+class CloneModelBundleRequest(BaseModel):
+    """POST /v2/model-bundles/clone-with-changes: the same bundle with another `app_config`."""
+
+    original_model_bundle_id: str
+    new_app_config: dict[str, Any] | None = None
+
+
+class ModelBundleResponse(BaseModel):
+    """One bundle."""
+
+    id: str
+    name: str
+    metadata: dict[str, Any]
+    created_at: datetime
+    model_artifact_ids: list[str]
+    schema_location: str | None = None
+    flavor: Flavor
+
+
+class ListModelBundlesResponse(BaseModel):
+    """GET /v2/model-bundles."""
+
+    model_bundles: list[ModelBundleResponse]
+
+
+class UploadResponse(BaseModel):
+    """Where to PUT bytes, and how to name them afterwards: `s3://{bucket}/{key}`."""
+
+    signedUrl: str  # noqa: N815 -- the contract's spelling
+    bucket: str
+    key: str

@@ -1,0 +1,215 @@
+"""Model endpoints on the wire (`/v1/model-endpoints`)."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, Field, model_validator
+
+ENDPOINT_NAME_PATTERN = r"^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$"
+"""A DNS label: lower-case letters, digits and hyphens, at most 63, starting with a letter."""
+
+MAX_WORKERS = 1000
+MAX_PER_WORKER = 10_000
+
+
+class EndpointType(StrEnum):
+    """How an endpoint's predictions are answered."""
+
+    ASYNC = "async"
+    SYNC = "sync"
+    STREAMING = "streaming"
+
+
+class EndpointStatus(StrEnum):
+    """Where an endpoint's roll-out stands."""
+
+    READY = "READY"
+    UPDATE_PENDING = "UPDATE_PENDING"
+    UPDATE_IN_PROGRESS = "UPDATE_IN_PROGRESS"
+    UPDATE_FAILED = "UPDATE_FAILED"
+    DELETE_IN_PROGRESS = "DELETE_IN_PROGRESS"
+
+
+class EndpointOrderBy(StrEnum):
+    """How a list of endpoints is ordered."""
+
+    NEWEST = "newest"
+    OLDEST = "oldest"
+    ALPHABETICAL = "alphabetical"
+
+
+class GpuType(StrEnum):
+    """The contract's GPU types."""
+
+    NVIDIA_TESLA_T4 = "nvidia-tesla-t4"
+    NVIDIA_AMPERE_A10 = "nvidia-ampere-a10"
+    NVIDIA_AMPERE_A100 = "nvidia-ampere-a100"
+    NVIDIA_AMPERE_A100E = "nvidia-ampere-a100e"
+    NVIDIA_HOPPER_H100 = "nvidia-hopper-h100"
+    NVIDIA_HOPPER_H100_1G20GB = "nvidia-hopper-h100-1g20gb"
+    NVIDIA_HOPPER_H100_3G40GB = "nvidia-hopper-h100-3g40gb"
+
+
+class CallbackBasicAuth(BaseModel):
+    """User name and password for a callback."""
+
+    kind: Literal["basic"] = "basic"
+    username: str
+    password: str = Field(repr=False)
+
+
+class CallbackMTLSAuth(BaseModel):
+    """Client certificate and key, as PEM text, for a callback."""
+
+    kind: Literal["mtls"] = "mtls"
+    cert: str
+    key: str = Field(repr=False)
+
+
+CallbackAuth = Annotated[CallbackBasicAuth | CallbackMTLSAuth, Field(discriminator="kind")]
+Quantity = str | int | float
+"""A Kubernetes-style quantity: 2, 0.5, "500m", "8Gi"."""
+
+
+class EndpointSettings(BaseModel):
+    """The settings that creating and updating share; None leaves a setting as it is, or at its default."""
+
+    metadata: dict[str, Any] | None = None
+    post_inference_hooks: list[str] | None = None
+    cpus: Quantity | None = None
+    gpus: int | None = Field(default=None, ge=0)
+    memory: Quantity | None = None
+    gpu_type: GpuType | None = None
+    storage: Quantity | None = None
+    optimize_costs: bool | None = None
+    min_workers: int | None = Field(default=None, ge=0, le=MAX_WORKERS)
+    max_workers: int | None = Field(default=None, ge=0, le=MAX_WORKERS)
+    per_worker: int | None = Field(default=None, gt=0, le=MAX_PER_WORKER)
+    concurrent_requests_per_worker: int | None = Field(default=None, gt=0, le=MAX_PER_WORKER)
+    forwarder_max_concurrency: int | None = Field(default=None, gt=0, le=20)
+    labels: dict[str, str] | None = None
+    prewarm: bool | None = None
+    high_priority: bool | None = None
+    billing_tags: dict[str, Any] | None = None
+    default_callback_url: str | None = None
+    default_callback_auth: CallbackAuth | None = None
+    public_inference: bool | None = None
+    queue_message_timeout_seconds: int | None = Field(default=None, ge=1, le=43200)
+    task_expires_seconds: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _min_within_max(self) -> Self:
+        low, high = self.min_workers, self.max_workers
+        if low is not None and high is not None and high < low:
+            raise ValueError(f"max_workers is {high}, less than min_workers, which is {low}")
+        return self
+
+
+class CreateModelEndpointRequest(EndpointSettings):
+    """POST /v1/model-endpoints."""
+
+    name: str = Field(max_length=63, pattern=ENDPOINT_NAME_PATTERN)
+    model_bundle_id: str
+    endpoint_type: EndpointType
+    metadata: dict[str, Any]
+    cpus: Quantity
+    gpus: int = Field(ge=0)
+    memory: Quantity
+    storage: Quantity
+    nodes_per_worker: int = Field(default=1, gt=0)
+    min_workers: int = Field(ge=0, le=MAX_WORKERS)
+    max_workers: int = Field(ge=0, le=MAX_WORKERS)
+    per_worker: int = Field(gt=0, le=MAX_PER_WORKER)
+    labels: dict[str, str]
+    public_inference: bool | None = False
+
+
+class UpdateModelEndpointRequest(EndpointSettings):
+    """PUT /v1/model-endpoints/{id}: only what is given changes."""
+
+    model_bundle_id: str | None = None
+
+
+class EndpointCreationResponse(BaseModel):
+    """The answer to creating and to updating an endpoint."""
+
+    endpoint_creation_task_id: str
+
+
+class DeleteModelEndpointResponse(BaseModel):
+    """The answer to deleting an endpoint."""
+
+    deleted: bool
+
+
+class RestartModelEndpointResponse(BaseModel):
+    """The answer to restarting an endpoint."""
+
+    restarted: bool
+
+
+class DeploymentState(BaseModel):
+    """Workers wanted and there."""
+
+    min_workers: int
+    max_workers: int
+    per_worker: int
+    concurrent_requests_per_worker: int
+    forwarder_max_concurrency: int | None = None
+    available_workers: int | None = None
+    unavailable_workers: int | None = None
+
+
+class ResourceState(BaseModel):
+    """Resources of one worker."""
+
+    cpus: Quantity
+    gpus: int
+    memory: Quantity
+    gpu_type: GpuType | None = None
+    storage: Quantity | None = None
+    nodes_per_worker: int = 1
+    optimize_costs: bool | None = None
+
+
+class ModelEndpointResponse(BaseModel):
+    """One endpoint. `status_reason` and `bundle_id` are ours; the rest is the contract's."""
+
+    id: str
+    name: str
+    endpoint_type: EndpointType
+    destination: str
+    deployment_name: str | None = None
+    metadata: dict[str, Any] | None = None
+    bundle_name: str
+    bundle_id: str | None = None
+    status: EndpointStatus
+    status_reason: str | None = None
+    post_inference_hooks: list[str] | None = None
+    default_callback_url: str | None = None
+    default_callback_auth: CallbackAuth | None = None
+    labels: dict[str, str] | None = None
+    aws_role: str | None = None
+    results_s3_bucket: str | None = None
+    created_by: str
+    created_at: datetime
+    last_updated_at: datetime
+    deployment_state: DeploymentState | None = None
+    resource_state: ResourceState | None = None
+    num_queued_items: int | None = None
+    public_inference: bool | None = None
+    task_expires_seconds: int | None = None
+    queue_message_timeout_seconds: int | None = None
+
+
+class ListModelEndpointsResponse(BaseModel):
+    """GET /v1/model-endpoints."""
+
+    model_endpoints: list[ModelEndpointResponse]
+
+
+class LogsResponse(BaseModel):
+    """Text of an endpoint's creation log or of its workers' logs, newest lines last."""
+
+    content: str

@@ -1,0 +1,19 @@
+"""The paths of the HTTP API, spelled once."""
+
+BUNDLE_UPLOAD = "/v1/hosted_inference/model_bundle_upload"
+CREATION_LOGS = "/v1/hosted_inference/endpoints/creation_logs"  # + /{endpoint name}
+ARTIFACTS = "/v1/artifacts"  # + /{key}?expires=…&signature=…; PUT and GET, signed
+
+BUNDLES = "/v2/model-bundles"  # + /{id}, /latest, /clone-with-changes
+ENDPOINTS = "/v1/model-endpoints"  # + /{id}, /{id}/restart, /{id}/logs
+KEYS = "/v1/keys"  # + /{id}
+
+SYNC_TASKS = "/v1/sync-tasks"
+STREAMING_TASKS = "/v1/streaming-tasks"
+ASYNC_TASKS = "/v1/async-tasks"  # + /{id}?wait=SECONDS, /{id}/cancel
+ASYNC_TASKS_BULK = "/v1/async-tasks/bulk"
+ASYNC_TASKS_WAIT = "/v1/async-tasks/wait"
+
+HEALTHZ = "/healthz"
+READYZ = "/readyz"
+HEALTHCHECK = "/healthcheck"

@@ -1,0 +1,123 @@
+"""Predictions on the wire: sync, async and streaming tasks."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+from openlaunch.wire.endpoints import CallbackAuth
+
+MAX_BULK = 1000
+"""The most tasks that one bulk submit or one bulk wait takes."""
+
+MAX_WAIT_SECONDS = 60.0
+"""The longest that one long poll is held open."""
+
+
+class TaskStatus(StrEnum):
+    """The contract's task states. A cancelled task is FAILURE with the reason."""
+
+    PENDING = "PENDING"
+    STARTED = "STARTED"
+    SUCCESS = "SUCCESS"
+    FAILURE = "FAILURE"
+    UNDEFINED = "UNDEFINED"
+
+
+class PredictRequest(BaseModel):
+    """The body of an async task. Exactly one of `url` and `args` is given."""
+
+    url: str | None = None
+    args: Any = None
+    cloudpickle: str | None = None
+    callback_url: str | None = None
+    callback_auth: CallbackAuth | None = None
+    return_pickled: bool = False
+    destination_path: str | None = None
+
+
+class SyncPredictRequest(PredictRequest):
+    """The body of a sync or streaming task."""
+
+    timeout_seconds: float | None = Field(default=None, gt=0)
+    num_retries: int | None = Field(default=None, ge=0)
+
+
+class PredictResponse(BaseModel):
+    """The answer to a sync task, and the data of each event of a stream.
+
+    `result` is `{"result": <JSON text>}` (in a stream: `{"result": <item>}`), or `{"result_url": <signed
+    URL>}`.
+    """
+
+    status: TaskStatus
+    result: dict[str, Any] | None = None
+    traceback: str | None = None
+    status_code: int | None = None
+
+
+class CreateTaskResponse(BaseModel):
+    """The answer to an async task that is on disk."""
+
+    task_id: str
+
+
+class TaskResponse(PredictResponse):
+    """GET /v1/async-tasks/{id}."""
+
+    task_id: str
+
+
+class BulkCreateRequest(BaseModel):
+    """POST /v1/async-tasks/bulk: up to 1,000 tasks, taken all or none."""
+
+    requests: list[PredictRequest] = Field(min_length=1, max_length=MAX_BULK)
+
+
+class BulkCreateResponse(BaseModel):
+    """Ids in the order of the requests."""
+
+    task_ids: list[str]
+
+
+class BulkWaitRequest(BaseModel):
+    """POST /v1/async-tasks/wait: held until at least one of the tasks is done, or `wait` seconds passed."""
+
+    task_ids: list[str] = Field(min_length=1, max_length=MAX_BULK)
+    wait: float = Field(default=30.0, ge=0, le=MAX_WAIT_SECONDS)
+
+
+class BulkWaitResponse(BaseModel):
+    """Those of the tasks that are done, with their results; `pending` counts the others."""
+
+    tasks: list[TaskResponse]
+    pending: int
+
+
+class TaskSummary(BaseModel):
+    """One row of a list of tasks: no payload and no result."""
+
+    task_id: str
+    model_endpoint_id: str
+    status: TaskStatus
+    status_code: int | None = None
+    reason: str | None = Field(
+        default=None, description="why a task is pending again, failed or was cancelled"
+    )
+    attempts: int
+    created_at: datetime
+    finished_at: datetime | None = None
+
+
+class ListTasksResponse(BaseModel):
+    """GET /v1/async-tasks, newest first. `next_cursor` goes into `cursor` for the next page."""
+
+    tasks: list[TaskSummary]
+    next_cursor: str | None = None
+
+
+class CancelTaskResponse(BaseModel):
+    """`cancelled` is False when the task was already done."""
+
+    cancelled: bool

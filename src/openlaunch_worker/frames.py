@@ -1,0 +1,120 @@
+r"""The protocol between the server and a worker, without I/O.
+
+One stream socket carries frames both ways, many requests at a time::
+
+    u32 length of the payload | u32 request id | u8 kind | payload          (little-endian, 9 bytes of header)
+
+A worker connects, says HELLO with its token, gets START and its bundle, loads it, says READY, and serves::
+
+    worker → server                                server → worker
+    HELLO        JSON {"token", "pid"}             START   JSON, see `openlaunch_worker.main`
+    READY        JSON {"python", "generator"}      BUNDLE  a piece of the bundle's bytes; an empty one ends it
+    LOAD_FAILED  JSON {"reason", "traceback"}      REQUEST u8 flags, f64 seconds left (0: no bound), the JSON body
+    RESULT       u8 outcome, finished bytes        CANCEL  the request's answer is not wanted any more
+    CHUNK        finished bytes of a stream        CREDIT  u32: so many bytes of CHUNKs have been passed on
+    END          u8 outcome, last bytes            DRAIN   take no more, finish what runs, exit 0
+
+Each REQUEST is answered by exactly one RESULT (without `STREAM` in its flags) or one END (with it), also after
+a CANCEL: the answer is what frees the slot. Request id 0 is for frames that belong to no request.
+A stream may have `STREAM_WINDOW` bytes of CHUNKs under way; past it the worker waits for CREDIT, which is how
+a slow reader slows the generator down.
+"""
+
+from collections.abc import Iterator
+from enum import IntEnum, IntFlag
+from struct import Struct
+from typing import Final
+
+HEADER: Final = Struct("<IIB")
+REQUEST_HEAD: Final = Struct("<Bd")
+CREDIT_BODY: Final = Struct("<I")
+MAX_PAYLOAD: Final = 1 << 30
+STREAM_WINDOW: Final = 256 * 1024
+BUNDLE_PIECE: Final = 1 << 20
+
+
+class Kind(IntEnum):
+    """What a frame is."""
+
+    HELLO = 1
+    READY = 2
+    LOAD_FAILED = 3
+    RESULT = 4
+    CHUNK = 5
+    END = 6
+    START = 16
+    BUNDLE = 17
+    REQUEST = 18
+    CANCEL = 19
+    CREDIT = 20
+    DRAIN = 21
+
+
+class Flags(IntFlag):
+    """How a request wants its answer."""
+
+    NONE = 0
+    STREAM = 1
+    PICKLED = 2
+
+
+class Outcome(IntEnum):
+    """How a request ended.
+
+    SUCCESS: the finished JSON body. FAILURE: the same, with status FAILURE. PICKLED: the pickled return value,
+    for the gateway to store. CANCELLED: no bytes that matter.
+    """
+
+    SUCCESS = 0
+    FAILURE = 1
+    PICKLED = 2
+    CANCELLED = 3
+
+
+class FrameError(ValueError):
+    """The peer sent bytes that are no frame; the connection can't be used any more."""
+
+
+def encode(kind: int, request_id: int, payload: bytes = b"") -> bytes:
+    """One frame as bytes.
+
+    Raises:
+        FrameError: the payload is larger than `MAX_PAYLOAD`.
+
+    """
+    if len(payload) > MAX_PAYLOAD:
+        raise FrameError(f"a payload of {len(payload)} bytes is over the limit of {MAX_PAYLOAD} bytes")
+    return HEADER.pack(len(payload), request_id, kind) + payload
+
+
+class FrameParser:
+    """Feeds on bytes as they come off the socket, and gives whole frames."""
+
+    def __init__(self, max_payload: int = MAX_PAYLOAD) -> None:
+        self._max = max_payload
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[tuple[int, int, bytes]]:
+        """Every frame that is complete with this data, as (kind, request id, payload).
+
+        Raises:
+            FrameError: a header announces more than the largest payload allowed.
+
+        """
+        buffer = self._buffer
+        buffer += data
+        position, size = 0, len(buffer)
+        header = HEADER.size
+        try:
+            while size - position >= header:
+                length, request_id, kind = HEADER.unpack_from(buffer, position)
+                if length > self._max:
+                    raise FrameError(f"a frame of {length} bytes is over the limit of {self._max} bytes")
+                end = position + header + length
+                if end > size:
+                    break
+                payload = bytes(buffer[position + header : end])
+                position = end
+                yield kind, request_id, payload
+        finally:
+            del buffer[:position]
