@@ -34,8 +34,11 @@ class Fleet(Protocol):
         """Give the worker nothing more; it exits by itself when it has finished what runs."""
         ...
 
-    def forget(self, worker_id: str) -> None:
-        """The worker is gone: close its connection, fail or retry what it ran. Unknown ids are ignored."""
+    def forget(self, worker_id: str, reason: str) -> None:
+        """The worker is gone, and `reason` says how ("was killed by signal 9").
+
+        Its connection is closed; what it ran is failed or retried with that reason. Unknown ids are ignored.
+        """
         ...
 
     def load(self, endpoint_id: str) -> Load:
