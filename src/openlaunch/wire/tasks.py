@@ -14,6 +14,9 @@ MAX_BULK = 1000
 MAX_WAIT_SECONDS = 60.0
 """The longest that one long poll is held open."""
 
+CANCELLED_STATUS_CODE = 499
+"""The `status_code` of a cancelled task, by which it is told from one that failed."""
+
 
 class TaskStatus(StrEnum):
     """The contract's task states. A cancelled task is FAILURE with the reason."""

@@ -1,0 +1,137 @@
+"""Where the server is and which key opens it: arguments, environment, a local server's credentials file."""
+
+import base64
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+from openlaunch.errors import ConfigurationError
+
+CREDENTIALS_FILE = "credentials.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A server and the key to it.
+
+    Attributes:
+        url: scheme, host, port and path prefix, without a slash at the end.
+        api_key: sent as the user name of HTTP Basic.
+        source: where the URL came from, for error messages.
+
+    """
+
+    url: str
+    api_key: str = field(repr=False)
+    source: str
+
+    @property
+    def authorization(self) -> str:
+        """The value of the `Authorization` header."""
+        return "Basic " + base64.b64encode(f"{self.api_key}:".encode()).decode()
+
+
+@dataclass(frozen=True, slots=True)
+class _Credentials:
+    url: str
+    api_key: str = field(repr=False)
+    path: Path
+
+
+def find_address(
+    api_key: str | None = None,
+    endpoint: str | None = None,
+    *,
+    keep_path: bool = False,
+    environ: Mapping[str, str] = os.environ,
+) -> Address:
+    """The server's address: what is given goes before the environment, that before a credentials file.
+
+    The key of a credentials file is used with the URL of that same file only, and a key from
+    `LAUNCH_API_KEY` is not sent to a URL from `OPENLAUNCH_URL`, nor the other way round.
+
+    Raises:
+        ConfigurationError: no URL or no key was found, or the URL is none.
+
+    """
+    if endpoint is not None:
+        url = _normal(endpoint, "the endpoint argument", keep_path=keep_path)
+        return _with_key(url, "the endpoint argument", api_key, environ, _API_KEYS)
+    found = _from_environment(api_key, environ) or _from_file(api_key, environ)
+    if found is None:
+        raise ConfigurationError(_HELP)
+    return found
+
+
+def data_dir(environ: Mapping[str, str] = os.environ) -> Path:
+    """The data directory of this user's local server."""
+    named = environ.get("OPENLAUNCH_DATA_DIR")
+    return Path(named).expanduser() if named else Path.home() / ".openlaunch"
+
+
+_API_KEYS = ("OPENLAUNCH_API_KEY", "LAUNCH_API_KEY")
+_PAIRS = (("OPENLAUNCH_URL", "OPENLAUNCH_API_KEY"), ("LAUNCH_ENDPOINT", "LAUNCH_API_KEY"))
+_HELP = """\
+no server was named. Do one of these:
+  - give it: LaunchClient(api_key="...", endpoint="http://HOST:PORT")
+  - set OPENLAUNCH_URL and OPENLAUNCH_API_KEY (or LAUNCH_ENDPOINT and LAUNCH_API_KEY)
+  - start a server on this machine, openlaunch serve: it writes the credentials file that is looked for in \
+$OPENLAUNCH_DATA_DIR or ~/.openlaunch"""
+
+
+def _from_environment(api_key: str | None, environ: Mapping[str, str]) -> Address | None:
+    for url_name, key_name in _PAIRS:
+        if environ.get(url_name):
+            url = _normal(environ[url_name], url_name, keep_path=True)
+            return _with_key(url, url_name, api_key, environ, (key_name,))
+    return None
+
+
+def _from_file(api_key: str | None, environ: Mapping[str, str]) -> Address | None:
+    credentials = _read_credentials(environ)
+    if credentials is None:
+        return None
+    key = api_key or environ.get("OPENLAUNCH_API_KEY") or credentials.api_key
+    return Address(credentials.url, key, str(credentials.path))
+
+
+def _with_key(
+    url: str, source: str, api_key: str | None, environ: Mapping[str, str], names: tuple[str, ...]
+) -> Address:
+    key = api_key or next((environ[name] for name in names if environ.get(name)), None)
+    if key is None:
+        credentials = _read_credentials(environ)
+        if credentials is None or credentials.url != url:
+            raise ConfigurationError(
+                f"no API key for {url} (from {source}): give api_key, or set {' or '.join(names)}"
+            )
+        key = credentials.api_key
+    return Address(url, key, source)
+
+
+def _read_credentials(environ: Mapping[str, str]) -> _Credentials | None:
+    path = data_dir(environ) / CREDENTIALS_FILE
+    try:
+        document = json.loads(path.read_text())
+        return _Credentials(_normal(document["url"], str(path), keep_path=True), document["api_key"], path)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigurationError(f"the credentials file {path} can't be read: {error!r}") from error
+
+
+def _normal(url: str, source: str, *, keep_path: bool) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ConfigurationError(f"{url!r} (from {source}) is no URL such as http://127.0.0.1:8000")
+    if parts.username or parts.query or parts.fragment:
+        raise ConfigurationError(f"the URL from {source} has a user name, query or fragment: leave them out")
+    path = parts.path.rstrip("/")
+    if path and not keep_path:
+        raise ConfigurationError(
+            f"{url!r} (from {source}) has a path: pass use_path_with_custom_endpoint=True to keep it"
+        )
+    return urlunsplit((parts.scheme, parts.netloc, path, "", ""))

@@ -1,0 +1,79 @@
+"""Bundles and endpoints as the client shows them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from openlaunch.errors import Unprocessable
+from openlaunch.wire.bundles import Flavor, ModelBundleResponse
+from openlaunch.wire.endpoints import ModelEndpointResponse
+
+M = TypeVar("M", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelBundle:
+    """A model bundle: code and model, under a name and an id, which never change."""
+
+    name: str
+    id: str | None = None
+    location: str | None = None
+    requirements: list[str] = field(default_factory=list)
+    app_config: dict[str, Any] | None = field(default=None, repr=False)
+    metadata: dict[str, Any] = field(default_factory=dict, repr=False)
+    schema_location: str | None = field(default=None, repr=False)
+    flavor: Flavor | None = field(default=None, repr=False)
+
+    @property
+    def bundle_id(self) -> str | None:
+        """The id."""
+        return self.id
+
+    @classmethod
+    def of(cls, wire: ModelBundleResponse) -> "ModelBundle":
+        """The bundle of an answer."""
+        flavor = wire.flavor
+        return cls(
+            wire.name,
+            wire.id,
+            flavor.location,
+            flavor.requirements,
+            flavor.app_config,
+            wire.metadata,
+            wire.schema_location,
+            flavor,
+        )
+
+
+class ModelEndpoint(ModelEndpointResponse):
+    """A model endpoint as the server last described it."""
+
+    def __repr__(self) -> str:
+        kind, status = self.endpoint_type.value, self.status.value
+        return f"ModelEndpoint(name={self.name!r}, id={self.id!r}, type={kind!r}, status={status!r})"
+
+    __str__ = __repr__
+
+
+def checked(model: type[M], document: Mapping[str, Any]) -> dict[str, Any]:
+    """A request's body, held against its model; what is None is left out.
+
+    Raises:
+        Unprocessable: a field does not fit: the same error as the server's own, before anything is sent.
+
+    """
+    try:
+        return model.model_validate(document).model_dump(mode="json", exclude_none=True)
+    except ValidationError as error:
+        errors = [{"loc": e["loc"], "msg": e["msg"], "type": e["type"]} for e in error.errors()]
+        parts = [_sentence(e["loc"], e["msg"], e.get("input")) for e in error.errors()]
+        raise Unprocessable("; ".join(parts), errors=errors) from None
+
+
+def _sentence(path: tuple[int | str, ...], message: str, value: object) -> str:
+    name = ".".join(str(part) for part in path)
+    if isinstance(value, str | int | float):
+        return f"{name} is {value!r}: {message}"
+    return f"{name}: {message}" if name else message

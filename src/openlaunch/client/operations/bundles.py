@@ -1,0 +1,302 @@
+"""Model bundles."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from openlaunch.client import packing
+from openlaunch.client.effects import Flow, Request, call, json_body, url_with, work
+from openlaunch.client.models import ModelBundle, checked
+from openlaunch.errors import NotFound
+from openlaunch.wire import routes
+from openlaunch.wire.bundles import (
+    CloneModelBundleRequest,
+    CreateModelBundleRequest,
+    CreateModelBundleResponse,
+    ListModelBundlesResponse,
+    ModelBundleResponse,
+    UploadResponse,
+)
+
+UPLOAD_SECONDS = 600.0
+BundleLike = ModelBundle | ModelBundleResponse | CreateModelBundleResponse | str
+
+
+def create_model_bundle_from_callable_v2(
+    *,
+    model_bundle_name: str,
+    load_predict_fn: Callable[..., Any],
+    load_model_fn: Callable[..., Any],
+    request_schema: type[BaseModel] | None = None,
+    response_schema: type[BaseModel] | None = None,
+    requirements: list[str] | None = None,
+    pytorch_image_tag: str | None = None,
+    tensorflow_version: str | None = None,
+    custom_base_image_repository: str | None = None,
+    custom_base_image_tag: str | None = None,
+    app_config: dict[str, Any] | str | Path | None = None,
+    metadata: dict[str, Any] | None = None,
+) -> Flow[CreateModelBundleResponse]:
+    """Make a bundle of two functions.
+
+    A worker calls `load_predict_fn(load_model_fn())` once, or with an `app_config`,
+    `load_predict_fn(app_config, load_model_fn(app_config))`. What that gives is called for each prediction,
+    with the request's `args` as keywords. The functions may use anything of the modules that you wrote; what
+    they import from installed packages has to be in `requirements`.
+
+    Args:
+        model_bundle_name: letters, digits, `.`, `_` and `-`; a name that exists gets a new version.
+        load_predict_fn: gets the model, returns the predict function.
+        load_model_fn: loads the model.
+        request_schema: a pydantic model; predictions whose args do not fit are refused.
+        response_schema: a pydantic model of what the predict function returns.
+        requirements: as for pip, such as `numpy>=2`.
+        pytorch_image_tag: recorded. At most one of this and the next three is given.
+        tensorflow_version: recorded.
+        custom_base_image_repository: recorded, together with its tag.
+        custom_base_image_tag: see above.
+        app_config: a dict, or the path of a JSON file.
+        metadata: recorded.
+
+    Raises:
+        BundleError: the functions can't be pickled.
+        Unprocessable: the name or a requirement is not allowed.
+
+    """
+    names = {
+        "flavor": "cloudpickle_artifact",
+        "load_predict_fn": _name_of(load_predict_fn),
+        "load_model_fn": _name_of(load_model_fn),
+        "requirements": requirements or [],
+        "framework": framework(
+            pytorch_image_tag, tensorflow_version, custom_base_image_repository, custom_base_image_tag
+        ),
+        "app_config": packing.read_app_config(app_config),
+    }
+    checked_name_and_flavor(model_bundle_name, names, metadata)
+    data = yield from work(lambda: packing.pack_callables(load_model_fn, load_predict_fn))
+    schemas = packing.pack_schemas(request_schema, response_schema)
+    return (yield from _register(model_bundle_name, names, metadata, data, schemas))
+
+
+def create_model_bundle_from_dirs_v2(
+    *,
+    model_bundle_name: str,
+    base_paths: list[str],
+    load_predict_fn_module_path: str,
+    load_model_fn_module_path: str,
+    request_schema: type[BaseModel] | None = None,
+    response_schema: type[BaseModel] | None = None,
+    requirements_path: str | None = None,
+    pytorch_image_tag: str | None = None,
+    tensorflow_version: str | None = None,
+    custom_base_image_repository: str | None = None,
+    custom_base_image_tag: str | None = None,
+    app_config: dict[str, Any] | str | Path | None = None,
+    metadata: dict[str, Any] | None = None,
+) -> Flow[CreateModelBundleResponse]:
+    """Make a bundle of directories, with two functions in them named by module path.
+
+    Each directory is in the bundle under its own name: with `base_paths=["my_module1"]`, a function `f` in
+    `my_module1/my_file.py` is `my_module1.my_file.f`. A worker calls
+    `load_predict_fn(app_config, load_model_fn(app_config))` once.
+
+    Args:
+        model_bundle_name: letters, digits, `.`, `_` and `-`; a name that exists gets a new version.
+        base_paths: directories, seen from the current one. `__pycache__`, `.git` and the like stay here.
+        load_predict_fn_module_path: of the function that gets the config and the model and returns the predict
+            function.
+        load_model_fn_module_path: of the function that gets the config and loads the model.
+        request_schema: a pydantic model; predictions whose args do not fit are refused.
+        response_schema: a pydantic model of what the predict function returns.
+        requirements_path: of a requirements.txt.
+        pytorch_image_tag: recorded. At most one of this and the next three is given.
+        tensorflow_version: recorded.
+        custom_base_image_repository: recorded, together with its tag.
+        custom_base_image_tag: see above.
+        app_config: a dict, or the path of a JSON file.
+        metadata: recorded.
+
+    Raises:
+        BundleError: a directory, module or requirement is not there or can't go along.
+        Unprocessable: the name or a requirement is not allowed.
+
+    """
+    flavor = {
+        "flavor": "zip_artifact",
+        "load_predict_fn_module_path": load_predict_fn_module_path,
+        "load_model_fn_module_path": load_model_fn_module_path,
+        "requirements": packing.read_requirements(requirements_path) if requirements_path else [],
+        "framework": framework(
+            pytorch_image_tag, tensorflow_version, custom_base_image_repository, custom_base_image_tag
+        ),
+        "app_config": packing.read_app_config(app_config),
+    }
+    checked_name_and_flavor(model_bundle_name, flavor, metadata)
+    data = yield from work(lambda: packing.pack_directories(base_paths))
+    names = packing.names_in_zip(data)
+    for key in ("load_predict_fn_module_path", "load_model_fn_module_path"):
+        flavor[key] = packing.find_in_zip(str(flavor[key]), names, key)
+    schemas = packing.pack_schemas(request_schema, response_schema)
+    return (yield from _register(model_bundle_name, flavor, metadata, data, schemas))
+
+
+def framework(
+    pytorch: str | None, tensorflow: str | None, repository: str | None, tag: str | None
+) -> dict[str, str]:
+    """The framework of a bundle, as it is recorded.
+
+    Raises:
+        ValueError: more than one is given, or only half of the custom image.
+
+    """
+    if (repository is None) != (tag is None):
+        raise ValueError(
+            f"custom_base_image_repository is {repository!r} and custom_base_image_tag is {tag!r}: "
+            "give both or neither"
+        )
+    choices = {"pytorch_image_tag": pytorch, "tensorflow_version": tensorflow}
+    given = [name for name, value in choices.items() if value is not None]
+    given += ["custom_base_image_repository"] if repository is not None else []
+    if len(given) > 1:
+        raise ValueError(f"{' and '.join(given)} are given: give at most one")
+    if pytorch is not None:
+        return {"framework_type": "pytorch", "pytorch_image_tag": pytorch}
+    if tensorflow is not None:
+        return {"framework_type": "tensorflow", "tensorflow_version": tensorflow}
+    return {
+        "framework_type": "custom_base_image",
+        "image_repository": repository or "python",
+        "image_tag": tag or packing.python_version(),
+    }
+
+
+def checked_name_and_flavor(
+    name: str, flavor: dict[str, Any], metadata: dict[str, Any] | None, location: str = "", schemas: str = ""
+) -> dict[str, Any]:
+    """The body that registers a bundle; a call without locations checks all else before anything is sent."""
+    full = {**flavor, "location": location, "python_version": packing.python_version()}
+    document = {"name": name, "metadata": metadata, "schema_location": schemas, "flavor": full}
+    return checked(CreateModelBundleRequest, document)
+
+
+def _name_of(function: object) -> str:
+    module = getattr(function, "__module__", None)
+    name = getattr(function, "__qualname__", type(function).__qualname__)
+    return f"{module}.{name}"
+
+
+def _register(
+    name: str, flavor: dict[str, Any], metadata: dict[str, Any] | None, data: bytes, schemas: bytes
+) -> Flow[CreateModelBundleResponse]:
+    location = yield from _upload(data)
+    schema_location = yield from _upload(schemas)
+    body = checked_name_and_flavor(name, flavor, metadata, location, schema_location)
+    response = yield from call(Request("POST", routes.BUNDLES, json_body(body)))
+    return CreateModelBundleResponse.model_validate_json(response.body)
+
+
+def _upload(data: bytes) -> Flow[str]:
+    response = yield from call(Request("POST", routes.BUNDLE_UPLOAD, b"{}", idempotent=True))
+    where = UploadResponse.model_validate_json(response.body)
+    yield from call(
+        Request("PUT", where.signedUrl, data, signed=True, idempotent=True, timeout=UPLOAD_SECONDS)
+    )
+    return f"s3://{where.bucket}/{where.key}"
+
+
+def get_model_bundle_v2(model_bundle_id: str) -> Flow[ModelBundleResponse]:
+    """The bundle with this id.
+
+    Raises:
+        NotFound: there is none.
+
+    """
+    response = yield from call(Request("GET", f"{routes.BUNDLES}/{model_bundle_id}", idempotent=True))
+    return ModelBundleResponse.model_validate_json(response.body)
+
+
+def get_latest_model_bundle_v2(model_bundle_name: str) -> Flow[ModelBundleResponse]:
+    """The newest bundle of this name.
+
+    Raises:
+        NotFound: there is none.
+
+    """
+    url = url_with(f"{routes.BUNDLES}/latest", {"model_name": model_bundle_name})
+    response = yield from call(Request("GET", url, idempotent=True))
+    return ModelBundleResponse.model_validate_json(response.body)
+
+
+def get_model_bundle(model_bundle: ModelBundle | str) -> Flow[ModelBundle]:
+    """The newest bundle of this name, or of the given bundle's name.
+
+    Raises:
+        NotFound: there is none.
+
+    """
+    name = model_bundle.name if isinstance(model_bundle, ModelBundle) else model_bundle
+    return ModelBundle.of((yield from get_latest_model_bundle_v2(name)))
+
+
+def list_model_bundles_v2(
+    model_bundle_name: str | None = None, order_by: str | None = None
+) -> Flow[ListModelBundlesResponse]:
+    """Your bundles, of one name or all; `order_by` is "newest" or "oldest"."""
+    query = {"model_name": model_bundle_name, "order_by": order_by}
+    response = yield from call(Request("GET", url_with(routes.BUNDLES, query), idempotent=True))
+    return ListModelBundlesResponse.model_validate_json(response.body)
+
+
+def list_model_bundles() -> Flow[list[ModelBundle]]:
+    """All your bundles."""
+    listed = yield from list_model_bundles_v2()
+    return [ModelBundle.of(bundle) for bundle in listed.model_bundles]
+
+
+def clone_model_bundle_with_changes_v2(
+    original_model_bundle_id: str, new_app_config: dict[str, Any] | None = None
+) -> Flow[CreateModelBundleResponse]:
+    """Make a bundle of the same code with another `app_config`."""
+    body = checked(
+        CloneModelBundleRequest,
+        {"original_model_bundle_id": original_model_bundle_id, "new_app_config": new_app_config},
+    )
+    response = yield from call(Request("POST", f"{routes.BUNDLES}/clone-with-changes", json_body(body)))
+    return CreateModelBundleResponse.model_validate_json(response.body)
+
+
+def clone_model_bundle_with_changes(
+    model_bundle: ModelBundle | str, app_config: dict[str, Any] | None = None
+) -> Flow[ModelBundle]:
+    """Make a bundle of the same code with another `app_config`, and give it."""
+    original = yield from bundle_id(model_bundle)
+    created = yield from clone_model_bundle_with_changes_v2(original, app_config)
+    return ModelBundle.of((yield from get_model_bundle_v2(created.model_bundle_id)))
+
+
+def bundle_id(bundle: BundleLike) -> Flow[str]:
+    """The id of a bundle that is given as an object, by name (the newest) or by id.
+
+    Raises:
+        NotFound: there is none of this name or id.
+
+    """
+    if isinstance(bundle, CreateModelBundleResponse):
+        return bundle.model_bundle_id
+    if not isinstance(bundle, str):
+        return bundle.id or (yield from bundle_id(bundle.name))
+    try:
+        return (yield from get_latest_model_bundle_v2(bundle)).id
+    except NotFound:
+        pass
+    try:
+        return (yield from get_model_bundle_v2(bundle)).id
+    except NotFound as error:
+        raise NotFound(
+            f"there is no model bundle with the name or id {bundle!r}",
+            code=error.code,
+            request_id=error.request_id,
+        ) from None

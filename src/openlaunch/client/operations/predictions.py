@@ -1,0 +1,205 @@
+"""Predictions and tasks."""
+
+import json
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from openlaunch.client.effects import Flow, Request, Response, call, json_body, url_with, work
+from openlaunch.client.predictions import Answer, EndpointRequest, parse_answer, unpickled
+from openlaunch.errors import OpenlaunchError, WaitTimeout
+from openlaunch.wire import routes
+from openlaunch.wire.tasks import MAX_BULK, MAX_WAIT_SECONDS
+
+PREDICT_SECONDS = 330.0
+"""How long a prediction that names no timeout is waited for: a little longer than the server's own default."""
+
+STREAM_SILENCE_SECONDS = 3630.0
+MARGIN_SECONDS = 15.0
+"""What an answer may take beyond the time for which the server was asked to hold the request."""
+
+OUTAGE_SECONDS = 60.0
+"""For so long a wait for a task, which is safe on the server's disk, outlasts an unreachable server."""
+
+BULK_BYTES = 8 * 1024 * 1024
+ROTATION_SECONDS = 0.2
+
+
+def predict_sync(endpoint_id: str, request: EndpointRequest, timeout: float | None = None) -> Flow[Answer]:
+    """Run a prediction and wait for its answer."""
+    response = yield from call(_prediction(routes.SYNC_TASKS, endpoint_id, request, timeout, PREDICT_SECONDS))
+    return parse_answer(json.loads(response.body))
+
+
+def open_stream(endpoint_id: str, request: EndpointRequest, timeout: float | None = None) -> Flow[Response]:
+    """Run a prediction whose items come one by one; the answer's `stream` is open."""
+    silence = STREAM_SILENCE_SECONDS
+    return (
+        yield from call(
+            _prediction(routes.STREAMING_TASKS, endpoint_id, request, timeout, silence, stream=True)
+        )
+    )
+
+
+def _prediction(
+    path: str,
+    endpoint_id: str,
+    request: EndpointRequest,
+    timeout: float | None,
+    default: float,
+    *,
+    stream: bool = False,
+) -> Request:
+    return Request(
+        "POST",
+        f"{path}?model_endpoint_id={endpoint_id}",
+        request.body(timeout_seconds=timeout),
+        request.extra_headers,
+        timeout=default if timeout is None else timeout + MARGIN_SECONDS,
+        prediction=True,
+        stream=stream,
+    )
+
+
+def submit(endpoint_id: str, request: EndpointRequest) -> Flow[str]:
+    """Put a task into the queue; gives its id once it is on the server's disk."""
+    url = f"{routes.ASYNC_TASKS}?model_endpoint_id={endpoint_id}"
+    response = yield from call(_submission(url, request.body(), request.extra_headers))
+    return str(json.loads(response.body)["task_id"])
+
+
+def submit_many(endpoint_id: str, requests: Sequence[EndpointRequest]) -> Flow[list[str]]:
+    """Put many tasks into the queue, up to 1,000 with one HTTP request; gives their ids in the same order.
+
+    Raises:
+        ValueError: a request has headers of its own, which tasks that travel together can't have.
+        APIError: the server refused some; a note tells how many it had taken before.
+
+    """
+    for request in requests:
+        if request.extra_headers:
+            raise ValueError(f"request {request.request_id!r} has extra_headers: send it with predict()")
+    url = f"{routes.ASYNC_TASKS_BULK}?model_endpoint_id={endpoint_id}"
+    task_ids: list[str] = []
+    for bodies in _batches(request.body() for request in requests):
+        body = b'{"requests":[' + b",".join(bodies) + b"]}"
+        try:
+            response = yield from call(_submission(url, body, {}))
+        except OpenlaunchError as error:
+            error.add_note(f"{len(task_ids)} of {len(requests)} tasks had been submitted before")
+            raise
+        task_ids += json.loads(response.body)["task_ids"]
+    return task_ids
+
+
+def _submission(url: str, body: bytes, headers: dict[str, str]) -> Request:
+    # The key makes it safe to send again: the server returns the same task.
+    keyed = {"idempotency-key": str(uuid.uuid4()), **headers}
+    return Request("POST", url, body, keyed, idempotent=True, prediction=True)
+
+
+def _batches(bodies: Iterable[bytes]) -> Iterator[list[bytes]]:
+    batch: list[bytes] = []
+    size = 0
+    for body in bodies:
+        if batch and (len(batch) == MAX_BULK or size + len(body) > BULK_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(body)
+        size += len(body)
+    if batch:
+        yield batch
+
+
+def look(task_id: str, seconds: float = 0.0) -> Flow[Answer]:
+    """A task's state, after at most so many seconds, and at once when it is done."""
+    path = f"{routes.ASYNC_TASKS}/{task_id}"
+    request = Request(
+        "GET",
+        url_with(path, {"wait": f"{seconds:.3f}" if seconds > 0 else None}),
+        timeout=seconds + MARGIN_SECONDS,
+        idempotent=True,
+        prediction=True,
+        patience=min(seconds, OUTAGE_SECONDS),
+    )
+    response = yield from call(request)
+    return parse_answer(json.loads(response.body))
+
+
+def wait_for(
+    task_id: str, timeout: float | None = None, clock: Callable[[], float] = time.monotonic
+) -> Flow[Answer]:
+    """Wait until a task is done.
+
+    Raises:
+        WaitTimeout: it is not, after `timeout` seconds; it goes on.
+
+    """
+    deadline = None if timeout is None else clock() + timeout
+    while True:
+        left = MAX_WAIT_SECONDS if deadline is None else deadline - clock()
+        answer = yield from look(task_id, min(max(left, 0.0), MAX_WAIT_SECONDS))
+        if answer.done:
+            return answer
+        if deadline is not None and clock() >= deadline:
+            raise WaitTimeout(f"task {task_id} is {answer.status} after {timeout:g} seconds; it goes on")
+
+
+def cancel(task_id: str) -> Flow[bool]:
+    """Cancel a task; False when it was already done."""
+    path = f"{routes.ASYNC_TASKS}/{task_id}/cancel"
+    response = yield from call(Request("POST", path, idempotent=True))
+    return bool(json.loads(response.body)["cancelled"])
+
+
+class BulkWait:
+    """Waits for many tasks with one request at a time, each for up to 1,000 of them.
+
+    With more, the windows take turns: one that has nothing new must not keep the others' results back.
+    """
+
+    def __init__(self, task_ids: Iterable[str] = ()) -> None:
+        self._pending = deque(task_ids)
+        self._fresh = True
+
+    def __len__(self) -> int:
+        return len(self._pending)
+
+    def add(self, task_id: str) -> None:
+        """Wait for a further task too."""
+        self._pending.append(task_id)
+
+    def poll(self, seconds: float) -> Flow[dict[str, Answer]]:
+        """The tasks of the next window that are done, after at most `seconds`; at once where there is one."""
+        count = min(len(self._pending), MAX_BULK)
+        if count < len(self._pending):
+            seconds = min(seconds, 0.0 if self._fresh else ROTATION_SECONDS)
+        window = [self._pending[index] for index in range(count)]
+        done = yield from _wait_for_some(window, min(seconds, MAX_WAIT_SECONDS))
+        for _ in range(count):
+            self._pending.popleft()
+        self._pending.extend(task_id for task_id in window if task_id not in done)
+        self._fresh = bool(done)
+        return done
+
+
+def _wait_for_some(task_ids: list[str], seconds: float) -> Flow[dict[str, Answer]]:
+    request = Request(
+        "POST",
+        routes.ASYNC_TASKS_WAIT,
+        json_body({"task_ids": task_ids, "wait": seconds}),
+        timeout=seconds + MARGIN_SECONDS,
+        idempotent=True,
+        prediction=True,
+        patience=OUTAGE_SECONDS,
+    )
+    response = yield from call(request)
+    tasks = json.loads(response.body)["tasks"]
+    return {task["task_id"]: parse_answer(task) for task in tasks}
+
+
+def download(url: str) -> Flow[object]:
+    """The object of a pickled result. It runs what the pickle says: only for endpoints that are trusted."""
+    response = yield from call(Request("GET", url, signed=True, idempotent=True))
+    return (yield from work(lambda: unpickled(response.body)))

@@ -1,0 +1,267 @@
+"""Turns functions, directories, requirement files and schemas into what a bundle is made of."""
+
+import json
+import sys
+import sysconfig
+import threading
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from io import BytesIO
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import cloudpickle
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from openlaunch.errors import BundleError
+
+MAX_BUNDLE_BYTES = 1024**3
+SKIPPED = frozenset(
+    {
+        "__pycache__",
+        ".git",
+        ".hg",
+        ".svn",
+        ".venv",
+        ".mypy_cache",
+        ".pytest_cache",
+        ".ruff_cache",
+        ".DS_Store",
+    }
+)
+_OURS = frozenset({"openlaunch", "openlaunch_worker", "cloudpickle"})
+_pickling = threading.Lock()
+
+
+def python_version() -> str:
+    """The minor version of Python that packs, such as 3.11: a pickle of code needs the same to be read."""
+    return f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+def pack_callables(load_model_fn: Callable[..., Any], load_predict_fn: Callable[..., Any]) -> bytes:
+    """A cloudpickle of the two functions.
+
+    What they use from modules that are neither of the standard library nor installed goes along by value, so
+    that the user's own files need not be there where the bundle runs.
+
+    Raises:
+        BundleError: one of them is no function, or something that they use can't be pickled.
+
+    """
+    functions = {"load_model_fn": load_model_fn, "load_predict_fn": load_predict_fn}
+    for name, function in functions.items():
+        if not callable(function):
+            raise BundleError(f"{name} is {function!r}, a function is needed")
+    with _pickling, _by_value(local_modules()):
+        try:
+            data = bytes(cloudpickle.dumps(functions))
+        except Exception as error:
+            raise BundleError(
+                f"the functions can't be pickled: {error}; make what they use (connections, locks, models) "
+                "in load_model_fn, not in a global or an enclosing function"
+            ) from error
+    return _bounded(data)
+
+
+@contextmanager
+def _by_value(modules: Iterable[ModuleType]) -> Iterator[None]:
+    before = cloudpickle.list_registry_pickle_by_value()
+    added = [module for module in modules if module.__name__ not in before]
+    for module in added:
+        cloudpickle.register_pickle_by_value(module)
+    try:
+        yield
+    finally:
+        for module in added:
+            cloudpickle.unregister_pickle_by_value(module)
+
+
+def local_modules() -> list[ModuleType]:
+    """The loaded modules whose files lie neither in the standard library nor among installed packages."""
+    found = []
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        # A module that is known under another name than its own can't be registered.
+        if isinstance(file, str) and getattr(module, "__name__", None) == name and _is_local(name, file):
+            found.append(module)
+    return found
+
+
+def _is_local(name: str, file: str) -> bool:
+    if name == "__main__" or name.partition(".")[0] in _OURS:
+        return False
+    return file.endswith(".py") and not file.startswith(_installed_prefixes())
+
+
+@cache
+def _installed_prefixes() -> tuple[str, ...]:
+    import site
+
+    keys = ("stdlib", "platstdlib", "purelib", "platlib")
+    folders = {sysconfig.get_path(key) for key in keys} | set(site.getsitepackages())
+    folders.add(site.getusersitepackages())
+    return tuple(f"{spelling}/" for folder in folders for spelling in {folder, str(Path(folder).resolve())})
+
+
+def _bounded(data: bytes) -> bytes:
+    if len(data) > MAX_BUNDLE_BYTES:
+        raise BundleError(
+            f"the bundle has {len(data)} bytes, the limit is {MAX_BUNDLE_BYTES}: "
+            "fetch large models in load_model_fn instead"
+        )
+    return data
+
+
+def pack_directories(base_paths: Sequence[str | Path]) -> bytes:
+    """A zip of directories, each under its own name; the same bytes for the same files.
+
+    Raises:
+        BundleError: a path is no directory, two have the same name, or all is too large.
+
+    """
+    if not base_paths:
+        raise BundleError("base_paths is empty: name at least one directory")
+    files: dict[str, Path] = {}
+    for base in base_paths:
+        for name, path in _files_in(Path(base)):
+            if name in files:
+                raise BundleError(f"{files[name]} and {path} would both be {name} in the bundle")
+            files[name] = path
+    total = sum(path.stat().st_size for path in files.values())
+    if total > MAX_BUNDLE_BYTES:
+        raise BundleError(f"the directories hold {total} bytes, the limit is {MAX_BUNDLE_BYTES}")
+    return _zipped(files)
+
+
+def _files_in(base: Path) -> Iterator[tuple[str, Path]]:
+    if not base.is_dir():
+        raise BundleError(f"the base path {str(base)!r} is no directory (seen from {Path.cwd()})")
+    root = base.resolve()
+    folders = [root]
+    while folders:
+        for path in folders.pop().iterdir():
+            if path.name in SKIPPED or path.suffix == ".pyc":
+                continue
+            if path.is_dir():
+                if path.is_symlink():
+                    raise BundleError(f"{path} is a link to a directory: name its target in base_paths")
+                folders.append(path)
+            elif path.is_file():
+                yield path.relative_to(root.parent).as_posix(), path
+
+
+def _zipped(files: dict[str, Path]) -> bytes:
+    buffer = BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name in sorted(files):
+            info = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
+            info.external_attr = 0o644 << 16
+            archive.writestr(info, files[name].read_bytes(), zipfile.ZIP_DEFLATED)
+    return buffer.getvalue()
+
+
+def find_in_zip(module_path: str, names: Iterable[str], what: str) -> str:
+    """The dotted path of a function as it is inside the zip.
+
+    A path that is given from within a base directory is completed with that directory's name, where only one
+    of them has such a module.
+
+    Raises:
+        BundleError: there is no such module.
+
+    """
+    module, dot, function = module_path.rpartition(".")
+    if not dot or not module or not function.isidentifier():
+        raise BundleError(
+            f"{what} is {module_path!r}, a path such as my_module.my_file.my_function is needed"
+        )
+    known = set(names)
+    if _has_module(module, known):
+        return module_path
+    tops = sorted({name.split("/", 1)[0] for name in known})
+    inside = [top for top in tops if _has_module(f"{top}.{module}", known)]
+    if len(inside) == 1:
+        return f"{inside[0]}.{module_path}"
+    raise BundleError(
+        f"{what} is {module_path!r}, but there is no module {module!r} in the bundle; "
+        f"a path begins with one of {', '.join(tops) or 'no directory'}"
+    )
+
+
+def _has_module(module: str, names: set[str]) -> bool:
+    path = module.replace(".", "/")
+    return f"{path}.py" in names or f"{path}/__init__.py" in names
+
+
+def names_in_zip(data: bytes) -> list[str]:
+    """The names of a zip's files."""
+    with zipfile.ZipFile(BytesIO(data)) as archive:
+        return archive.namelist()
+
+
+def read_requirements(path: str | Path) -> list[str]:
+    """The requirements of a requirements.txt.
+
+    Raises:
+        BundleError: it can't be read, or has an option or a local path in it, which can't go along.
+
+    """
+    try:
+        text = Path(path).read_text("utf-8")
+    except OSError as error:
+        raise BundleError(f"the requirements file {str(path)!r} can't be read: {error}") from error
+    found = []
+    for number, line in enumerate(text.replace("\\\n", " ").splitlines(), 1):
+        requirement = line if line.startswith("#") else line.split(" #", 1)[0]
+        requirement = requirement.strip()
+        if not requirement or requirement.startswith("#"):
+            continue
+        if requirement.startswith(("-", ".", "/", "file:")):
+            raise BundleError(
+                f"line {number} of {path} is {requirement!r}: options, other files and local paths can't go "
+                "along with a bundle; name the packages themselves"
+            )
+        found.append(requirement)
+    return found
+
+
+def read_app_config(app_config: dict[str, Any] | str | Path | None) -> dict[str, Any] | None:
+    """The app_config itself, or what the JSON file that it names has in it.
+
+    Raises:
+        BundleError: the file can't be read, or holds no object.
+
+    """
+    if app_config is None or isinstance(app_config, dict):
+        return app_config
+    try:
+        document = json.loads(Path(app_config).read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise BundleError(f"app_config {str(app_config)!r} can't be read as a JSON file: {error}") from error
+    if not isinstance(document, dict):
+        raise BundleError(f"app_config {str(app_config)!r} holds no JSON object")
+    return document
+
+
+def pack_schemas(request_schema: type[BaseModel] | None, response_schema: type[BaseModel] | None) -> bytes:
+    """JSON Schemas of a bundle's input and output, with the models that they use beside them."""
+    given = {"RequestSchema": request_schema, "ResponseSchema": response_schema}
+    models = {name: model for name, model in given.items() if model is not None}
+    if not models:
+        return b"{}"
+    for name, model in models.items():
+        if not (isinstance(model, type) and issubclass(model, BaseModel)):
+            raise BundleError(f"the {name} is {model!r}, a pydantic model class is needed")
+    references, definitions = models_json_schema(
+        [(model, "validation") for model in dict.fromkeys(models.values())],
+        ref_template="#/components/schemas/{model}",
+    )
+    document = dict(definitions.get("$defs", {}))
+    for name, model in models.items():
+        schema = references[model, "validation"]
+        document[name] = document.get(str(schema.get("$ref", "")).rpartition("/")[2], schema)
+    return json.dumps(document, sort_keys=True).encode()

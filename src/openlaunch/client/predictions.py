@@ -1,0 +1,258 @@
+"""What goes into a prediction and what comes out, without I/O."""
+
+import json
+import pickle
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from openlaunch.client.effects import json_body
+from openlaunch.errors import PredictionFailed, StreamInterrupted, TaskCancelled
+from openlaunch.wire.sse import SSEParser
+from openlaunch.wire.tasks import CANCELLED_STATUS_CODE
+
+DONE = frozenset({"SUCCESS", "FAILURE"})
+
+
+class EndpointRequest:
+    """One request to an endpoint: exactly one of `args` and `url`.
+
+    Args:
+        url: of a file, whose bytes are given to the predict function: `predict_fn(bytes)`.
+        args: JSON values by name, given to the predict function as keywords: `predict_fn(**args)`.
+        callback_url: where the result of an async task is POSTed.
+        callback_auth_kind: "basic" (with username and password) or "mtls" (with cert and key, as PEM text).
+        callback_auth_username: for "basic".
+        callback_auth_password: for "basic".
+        callback_auth_cert: for "mtls".
+        callback_auth_key: for "mtls".
+        return_pickled: whether the result comes as a pickle, for return values that are no JSON.
+        request_id: names the request in a batch; made where it is not given.
+        extra_headers: HTTP headers that go with the request.
+
+    Raises:
+        ValueError: both or neither of `url` and `args` are given, or the callback's auth is incomplete.
+
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        args: Any = None,
+        callback_url: str | None = None,
+        callback_auth_kind: str | None = None,
+        callback_auth_username: str | None = None,
+        callback_auth_password: str | None = None,
+        callback_auth_cert: str | None = None,
+        callback_auth_key: str | None = None,
+        return_pickled: bool = False,
+        request_id: str | None = None,
+        extra_headers: Mapping[str, str] | None = None,
+    ) -> None:
+        if (url is None) == (args is None):
+            given = "both" if url is not None else "neither"
+            raise ValueError(f"{given} of url and args is given: give exactly one of them")
+        self.url = url
+        self.args = args
+        self.callback_url = callback_url
+        self.callback_auth = callback_auth(
+            callback_auth_kind,
+            callback_auth_username,
+            callback_auth_password,
+            callback_auth_cert,
+            callback_auth_key,
+        )
+        self.return_pickled = return_pickled
+        self.request_id = request_id or str(uuid.uuid4())
+        self.extra_headers = dict(extra_headers or {})
+
+    def __repr__(self) -> str:
+        kind = "args" if self.url is None else "url"
+        return f"EndpointRequest({kind}=…, request_id={self.request_id!r})"
+
+    def document(self, **more: Any) -> dict[str, Any]:
+        """The body as the wire has it; what is at its default is left out."""
+        fields = {
+            "url": self.url,
+            "args": self.args,
+            "callback_url": self.callback_url,
+            "callback_auth": self.callback_auth,
+            "return_pickled": self.return_pickled or None,
+            **more,
+        }
+        return {name: value for name, value in fields.items() if value is not None}
+
+    def body(self, **more: Any) -> bytes:
+        """The body as bytes.
+
+        Raises:
+            TypeError: the args have something in them that is no JSON.
+            ValueError: the args have a number in them that is not finite.
+
+        """
+        return encode(self.document(**more))
+
+
+def encode(document: Any) -> bytes:
+    """A prediction's body, with errors that say what to do; raises what `EndpointRequest.body` does."""
+    try:
+        return json_body(document)
+    except (TypeError, ValueError) as error:
+        hint = "give JSON values (numbers, text, lists, dicts), or a url to bytes"
+        raise type(error)(f"the args can't be sent as JSON: {error}; {hint}") from None
+
+
+def callback_auth(
+    kind: str | None, username: str | None, password: str | None, cert: str | None, key: str | None
+) -> dict[str, str] | None:
+    """How a callback is authenticated, as the wire has it.
+
+    Raises:
+        ValueError: the kind is unknown, or does not go with the others.
+
+    """
+    given = {"username": username, "password": password, "cert": cert, "key": key}
+    present = {name: value for name, value in given.items() if value is not None}
+    if kind is None and not present:
+        return None
+    needed = {"basic": {"username", "password"}, "mtls": {"cert", "key"}}.get(kind or "")
+    if needed is None:
+        raise ValueError(f"callback_auth_kind is {kind!r}, 'basic' or 'mtls' is needed")
+    if set(present) != needed:
+        raise ValueError(
+            f"callback auth of kind {kind!r} needs {' and '.join(sorted(needed))}, "
+            f"given: {', '.join(sorted(present)) or 'nothing'}"
+        )
+    return {"kind": kind or "", **present}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """How a prediction ended, or that it has not: `result` is JSON text."""
+
+    status: str
+    result_url: str | None = None
+    result: str | None = field(default=None, repr=False)
+    traceback: str | None = field(default=None, repr=False)
+    status_code: int | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether this is the end."""
+        return self.status in DONE
+
+    def raise_for_status(self) -> None:
+        """Do nothing for a success.
+
+        Raises:
+            TaskCancelled: the task was cancelled.
+            PredictionFailed: it failed, or has not ended yet.
+
+        """
+        if self.status == "SUCCESS":
+            return
+        if self.status_code == CANCELLED_STATUS_CODE:
+            raise TaskCancelled(self.traceback or "the task was cancelled")
+        reason = (self.traceback or "no reason was given").strip()
+        raise PredictionFailed(
+            f"the prediction ended as {self.status}: {reason.splitlines()[-1]}",
+            traceback=self.traceback,
+            status_code=self.status_code,
+        )
+
+
+def parse_answer(document: Mapping[str, Any], *, item: bool = False) -> Answer:
+    """Read an answer off the wire. `item`: it is a stream's, whose result is a JSON value and not its text."""
+    result = document.get("result")
+    url = text = None
+    if isinstance(result, dict):
+        url = result.get("result_url")
+        if "result" in result:
+            value = result["result"]
+            text = value if isinstance(value, str) and not item else json.dumps(value)
+    return Answer(
+        str(document.get("status")), url, text, document.get("traceback"), document.get("status_code")
+    )
+
+
+class ResponseFields:
+    """What the blocking and the awaitable `EndpointResponse` share."""
+
+    def __init__(
+        self,
+        client: Any,
+        status: str,
+        result_url: str | None = None,
+        result: str | None = None,
+        traceback: str | None = None,
+        status_code: int | None = None,
+    ) -> None:
+        self.client = client
+        self.status = status
+        self.result_url = result_url
+        self.result = result
+        self.traceback = traceback
+        self.status_code = status_code
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(status={self.status!r}, status_code={self.status_code})"
+
+    def __str__(self) -> str:
+        return (
+            f"status: {self.status}, result: {self.result}, result_url: {self.result_url}, "
+            f"traceback: {self.traceback}"
+        )
+
+    def raise_for_status(self) -> None:
+        """Do nothing for a success.
+
+        Raises:
+            TaskCancelled: the task was cancelled.
+            PredictionFailed: the model, or its worker, failed; `.traceback` has the model's traceback.
+
+        """
+        Answer(self.status, None, None, self.traceback, self.status_code).raise_for_status()
+
+
+def unpickled(data: bytes) -> Any:
+    """The object in a pickle. It runs what the pickle says: only for results of endpoints that are trusted."""
+    return pickle.loads(data)
+
+
+class StreamReader:
+    """Turns a stream's bytes into answers, and knows whether it has come to its end."""
+
+    def __init__(self) -> None:
+        self._parser = SSEParser()
+        self._items = 0
+        self.ended = False
+
+    def feed(self, piece: bytes) -> Iterator[Answer]:
+        """The answers that are complete with this piece.
+
+        Raises:
+            StreamInterrupted: what came is no stream of answers.
+
+        """
+        try:
+            for event in self._parser.feed(piece):
+                if event.name == "end":
+                    self.ended = True
+                elif event.name == "message":
+                    answer = parse_answer(json.loads(event.data), item=True)
+                    self._items += 1
+                    self.ended = self.ended or answer.status == "FAILURE"
+                    yield answer
+        except (ValueError, AttributeError) as error:
+            raise StreamInterrupted(f"after {self._items} items the stream has no item: {error}") from error
+
+    def finish(self, reason: object = "the connection was closed") -> None:
+        """The bytes have come to an end.
+
+        Raises:
+            StreamInterrupted: before the stream's own end.
+
+        """
+        if not self.ended:
+            raise StreamInterrupted(f"the stream was cut after {self._items} items, before its end: {reason}")

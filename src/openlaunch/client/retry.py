@@ -1,0 +1,101 @@
+"""Whether a failed request is sent again, and when."""
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from openlaunch.client.effects import Attempt, Flow, Pause, Request, Response
+from openlaunch.errors import APIError, ConnectionFailed
+from openlaunch.wire import problems
+
+RETRIED_STATUSES = frozenset({429, 503})
+
+
+class TransportFailure(Exception):
+    """A transport could not get an answer.
+
+    Attributes:
+        sent: whether the server may have got the request.
+
+    """
+
+    def __init__(self, message: str, *, sent: bool) -> None:
+        super().__init__(message)
+        self.sent = sent
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How often and how patiently a request is sent again.
+
+    Attributes:
+        max_retries: further tries after the first.
+        max_seconds: no try begins later than this after the first.
+        base: seconds before the first retry; each further one waits twice as long.
+        ceiling: the longest wait in seconds that is not the server's own `Retry-After`.
+
+    """
+
+    max_retries: int = 3
+    max_seconds: float = 60.0
+    base: float = 0.1
+    ceiling: float = 2.0
+
+    def delay(
+        self, error: Exception, request: Request, attempt: int, elapsed: float, jitter: float
+    ) -> float | None:
+        """Seconds to wait before the request is sent again, or None to give up.
+
+        `attempt` counts the tries made, `elapsed` is the seconds since the first began, and `jitter` a random
+        number from 0 to 1: a wait is between half and the whole of its step, so that clients spread out.
+        """
+        if not self._may_repeat(error, request):
+            return None
+        patient = isinstance(error, TransportFailure) and elapsed < request.patience
+        if attempt > self.max_retries and not patient:
+            return None
+        step = min(self.ceiling, self.base * 2.0 ** min(attempt - 1, 30))
+        wait = step * (1 + jitter) / 2
+        if isinstance(error, APIError) and error.retry_after is not None:
+            wait = max(wait, error.retry_after * (1 + jitter / 10))
+        return wait if elapsed + wait <= max(self.max_seconds, request.patience) else None
+
+    @staticmethod
+    def _may_repeat(error: Exception, request: Request) -> bool:
+        if isinstance(error, TransportFailure):
+            return request.idempotent or not error.sent
+        return isinstance(error, APIError) and error.status in RETRIED_STATUSES
+
+
+def exchange(
+    request: Request,
+    policy: RetryPolicy,
+    clock: Callable[[], float] = time.monotonic,
+    rand: Callable[[], float] = random.random,
+) -> Flow[Response]:
+    """Send a request, again where that is safe and promising, and give its first good answer.
+
+    Raises:
+        APIError: the last answer had a status of 400 or more.
+        ConnectionFailed: the last try got no answer.
+
+    """
+    began = clock()
+    attempt = 0
+    while True:
+        attempt += 1
+        error: Exception
+        try:
+            response: Response = yield Attempt(request)
+            if response.status < 400:
+                return response
+            error = problems.from_response(response.status, response.headers, response.body)
+        except TransportFailure as failure:
+            error = failure
+        delay = policy.delay(error, request, attempt, clock() - began, rand())
+        if delay is None:
+            if isinstance(error, TransportFailure):
+                raise ConnectionFailed(str(error)) from error.__cause__
+            raise error
+        yield Pause(delay)

@@ -1,0 +1,253 @@
+"""The seam to the network, and its members for httpx2.
+
+A transport sends one request once. It adds the server's address and the API key to requests that are not
+signed, and raises `TransportFailure` where there is no answer. It may be used by many threads or tasks.
+"""
+
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+import httpx2
+
+from openlaunch.client.config import Address
+from openlaunch.client.effects import Request, Response
+from openlaunch.client.retry import TransportFailure
+
+USER_AGENT = f"openlaunch/{version('openlaunch')}"
+CONNECT_SECONDS = 10.0
+MAX_CONNECTIONS = 256
+MAX_IDLE = 32
+IDLE_SECONDS = 60.0
+
+
+class ByteStream(Protocol):
+    """The pieces of an answer as they come. Closing it early gives up the connection."""
+
+    def __iter__(self) -> Iterator[bytes]: ...
+
+    def close(self) -> None:
+        """Free the connection; harmless when called twice."""
+        ...
+
+
+class AsyncByteStream(Protocol):
+    """The same, awaitable."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]: ...
+
+    async def close(self) -> None:
+        """Free the connection; harmless when called twice."""
+        ...
+
+
+class Transport(Protocol):
+    """Sends requests, blocking."""
+
+    def send(self, request: Request) -> Response:
+        """Send a request once and give the answer, whatever its status.
+
+        Raises:
+            TransportFailure: there was no answer, or not all of it.
+
+        """
+        ...
+
+    def close(self) -> None:
+        """Close the connections."""
+        ...
+
+
+class AsyncTransport(Protocol):
+    """Sends requests, awaitable."""
+
+    async def send(self, request: Request) -> Response:
+        """Send a request once and give the answer, whatever its status.
+
+        Raises:
+            TransportFailure: there was no answer, or not all of it.
+
+        """
+        ...
+
+    async def close(self) -> None:
+        """Close the connections."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The server as transports see it: where requests go and what goes with each."""
+
+    address: Address
+    timeout: float
+    headers: Mapping[str, str] = field(repr=False)
+
+    @classmethod
+    def of(cls, address: Address, timeout: float) -> "Target":
+        """The target of an address; `timeout` is for requests that name none, in seconds."""
+        headers = {
+            "authorization": address.authorization,
+            "accept-encoding": "identity",
+            "user-agent": USER_AGENT,
+        }
+        return cls(address, timeout, headers)
+
+    def url(self, request: Request) -> str:
+        """The whole URL of a request."""
+        return request.url if "://" in request.url else self.address.url + request.url
+
+    def headers_of(self, request: Request) -> dict[str, str]:
+        """All its headers but those that frame the body."""
+        if request.signed:
+            return {"user-agent": USER_AGENT, **request.headers}
+        headers = {**self.headers, **request.headers}
+        if request.body is not None:
+            headers.setdefault("content-type", "application/json")
+        return headers
+
+    def seconds(self, request: Request) -> float:
+        """Its timeout."""
+        return self.timeout if request.timeout is None else request.timeout
+
+    def no_connection(self, request: Request, reason: object) -> TransportFailure:
+        """The failure of a request of which nothing was sent."""
+        if request.signed:
+            return TransportFailure(f"{_origin(self.url(request))} can't be reached: {reason}", sent=False)
+        url, source = self.address.url, self.address.source
+        return TransportFailure(
+            f"no server can be reached at {url} (from {source}): {reason}; start one with: openlaunch serve",
+            sent=False,
+        )
+
+    def no_answer(self, request: Request, reason: object) -> TransportFailure:
+        """The failure of a request that the server may have got."""
+        origin = _origin(self.url(request))
+        return TransportFailure(f"the connection to {origin} broke before its answer: {reason}", sent=True)
+
+    def too_slow(self, request: Request) -> TransportFailure:
+        """The failure of a request that was not answered in time."""
+        origin, seconds = _origin(self.url(request)), self.seconds(request)
+        return TransportFailure(f"{origin} did not answer within {seconds:g} seconds", sent=True)
+
+
+def _origin(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _httpx_options(request: Request, target: Target) -> dict[str, Any]:
+    timeout = httpx2.Timeout(target.seconds(request), connect=CONNECT_SECONDS)
+    return {
+        "method": request.method,
+        "url": target.url(request),
+        "content": request.body,
+        "headers": target.headers_of(request),
+        "timeout": timeout,
+    }
+
+
+def _httpx_failure(error: httpx2.TransportError, request: Request, target: Target) -> TransportFailure:
+    if isinstance(error, (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError)):
+        return target.no_connection(request, error or "no connection in time")
+    if isinstance(error, httpx2.TimeoutException):
+        return target.too_slow(request)
+    return target.no_answer(request, error)
+
+
+_LIMITS = httpx2.Limits(
+    max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_IDLE, keepalive_expiry=IDLE_SECONDS
+)
+
+
+class HTTPXTransport:
+    """Everything but predictions, and those too where a proxy is in the way."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._client = httpx2.Client(limits=_LIMITS, follow_redirects=False)
+
+    def send(self, request: Request) -> Response:
+        """Send a request once and give the answer."""
+        with self._failures(request):
+            message = self._client.build_request(**_httpx_options(request, self._target))
+            answer = self._client.send(message, stream=request.stream)
+            if request.stream and answer.status_code < 400:
+                return Response(
+                    answer.status_code, answer.headers, stream=_HTTPXStream(self, request, answer)
+                )
+            body = answer.read()
+        return Response(answer.status_code, answer.headers, body)
+
+    @contextmanager
+    def _failures(self, request: Request) -> Iterator[None]:
+        try:
+            yield
+        except httpx2.TransportError as error:
+            raise _httpx_failure(error, request, self._target) from error
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+
+class _HTTPXStream:
+    def __init__(self, transport: HTTPXTransport, request: Request, answer: httpx2.Response) -> None:
+        self._failures = transport._failures
+        self._request = request
+        self._answer = answer
+
+    def __iter__(self) -> Iterator[bytes]:
+        with self._failures(self._request):
+            yield from self._answer.iter_raw()
+
+    def close(self) -> None:
+        self._answer.close()
+
+
+class AsyncHTTPXTransport:
+    """The same, awaitable."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._client = httpx2.AsyncClient(limits=_LIMITS, follow_redirects=False)
+
+    async def send(self, request: Request) -> Response:
+        """Send a request once and give the answer."""
+        async with self._failures(request):
+            message = self._client.build_request(**_httpx_options(request, self._target))
+            answer = await self._client.send(message, stream=request.stream)
+            if request.stream and answer.status_code < 400:
+                stream = _AsyncHTTPXStream(self, request, answer)
+                return Response(answer.status_code, answer.headers, stream=stream)
+            body = await answer.aread()
+        return Response(answer.status_code, answer.headers, body)
+
+    @asynccontextmanager
+    async def _failures(self, request: Request) -> AsyncIterator[None]:
+        try:
+            yield
+        except httpx2.TransportError as error:
+            raise _httpx_failure(error, request, self._target) from error
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+
+class _AsyncHTTPXStream:
+    def __init__(self, transport: AsyncHTTPXTransport, request: Request, answer: httpx2.Response) -> None:
+        self._failures = transport._failures
+        self._request = request
+        self._answer = answer
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async with self._failures(self._request):
+            async for piece in self._answer.aiter_raw():
+                yield piece
+
+    async def close(self) -> None:
+        await self._answer.aclose()
