@@ -1,1 +1,88 @@
-"""Turn a Python function into a production model endpoint."""
+"""Turn a Python function into a production model endpoint.
+
+::
+
+    import openlaunch
+
+    client = openlaunch.LaunchClient()
+    endpoint = client.deploy(lambda x: 2 * x, name="double")
+    response = endpoint.predict(openlaunch.EndpointRequest(args={"x": 21}))
+    print(response.value)
+
+The errors are in `openlaunch.errors`, the awaitable client is `openlaunch.aio`.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from openlaunch import errors as errors
+    from openlaunch.client.client import LaunchClient as LaunchClient
+    from openlaunch.client.endpoints import AsyncEndpoint as AsyncEndpoint
+    from openlaunch.client.endpoints import Endpoint as Endpoint
+    from openlaunch.client.endpoints import StreamingEndpoint as StreamingEndpoint
+    from openlaunch.client.endpoints import SyncEndpoint as SyncEndpoint
+    from openlaunch.client.local import local as local
+    from openlaunch.client.models import ModelBundle as ModelBundle
+    from openlaunch.client.models import ModelEndpoint as ModelEndpoint
+    from openlaunch.client.predictions import EndpointRequest as EndpointRequest
+    from openlaunch.client.responses import AsyncEndpointBatchResponse as AsyncEndpointBatchResponse
+    from openlaunch.client.responses import EndpointResponse as EndpointResponse
+    from openlaunch.client.responses import EndpointResponseFuture as EndpointResponseFuture
+    from openlaunch.client.responses import EndpointResponseStream as EndpointResponseStream
+    from openlaunch.client.responses import as_completed as as_completed
+    from openlaunch.errors import OpenlaunchError as OpenlaunchError
+
+__all__ = [
+    "AsyncEndpoint",
+    "AsyncEndpointBatchResponse",
+    "Endpoint",
+    "EndpointRequest",
+    "EndpointResponse",
+    "EndpointResponseFuture",
+    "EndpointResponseStream",
+    "LaunchClient",
+    "ModelBundle",
+    "ModelEndpoint",
+    "OpenlaunchError",
+    "StreamingEndpoint",
+    "SyncEndpoint",
+    "aio",
+    "as_completed",
+    "errors",
+    "local",
+]
+
+# Loaded when they are first used, so that `import openlaunch` costs next to nothing.
+_HOMES = {
+    "AsyncEndpoint": "openlaunch.client.endpoints",
+    "AsyncEndpointBatchResponse": "openlaunch.client.responses",
+    "Endpoint": "openlaunch.client.endpoints",
+    "EndpointRequest": "openlaunch.client.predictions",
+    "EndpointResponse": "openlaunch.client.responses",
+    "EndpointResponseFuture": "openlaunch.client.responses",
+    "EndpointResponseStream": "openlaunch.client.responses",
+    "LaunchClient": "openlaunch.client.client",
+    "ModelBundle": "openlaunch.client.models",
+    "ModelEndpoint": "openlaunch.client.models",
+    "OpenlaunchError": "openlaunch.errors",
+    "StreamingEndpoint": "openlaunch.client.endpoints",
+    "SyncEndpoint": "openlaunch.client.endpoints",
+    "as_completed": "openlaunch.client.responses",
+    "local": "openlaunch.client.local",
+}
+_MODULES = {"aio", "errors"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"openlaunch.{name}")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'openlaunch' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

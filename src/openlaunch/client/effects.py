@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 T = TypeVar("T")
 Flow = Generator["Effect", Any, T]
@@ -108,6 +108,11 @@ def json_body(document: Any) -> bytes:
 
     """
     return json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
+
+
+def path_to(route: str, *segments: str) -> str:
+    """The path of one thing below a route; an id or name is quoted, whatever is in it."""
+    return "/".join([route, *(quote(segment, safe="") for segment in segments)])
 
 
 def url_with(path: str, query: Mapping[str, Any]) -> str:

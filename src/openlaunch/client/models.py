@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -55,6 +55,19 @@ class ModelEndpoint(ModelEndpointResponse):
         return f"ModelEndpoint(name={self.name!r}, id={self.id!r}, type={kind!r}, status={status!r})"
 
     __str__ = __repr__
+
+
+class HasModelEndpoint(Protocol):
+    """An `Endpoint` of either client."""
+
+    @property
+    def model_endpoint(self) -> ModelEndpoint:
+        """The endpoint as the server last described it."""
+        ...
+
+
+EndpointLike = ModelEndpoint | HasModelEndpoint | str
+"""An endpoint, or its name."""
 
 
 def checked(model: type[M], document: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from openlaunch.client import packing
-from openlaunch.client.effects import Flow, Request, call, json_body, url_with, work
+from openlaunch.client.effects import Flow, Request, call, json_body, path_to, url_with, work
 from openlaunch.client.models import ModelBundle, checked
 from openlaunch.errors import NotFound
 from openlaunch.wire import routes
@@ -214,7 +214,7 @@ def get_model_bundle_v2(model_bundle_id: str) -> Flow[ModelBundleResponse]:
         NotFound: there is none.
 
     """
-    response = yield from call(Request("GET", f"{routes.BUNDLES}/{model_bundle_id}", idempotent=True))
+    response = yield from call(Request("GET", path_to(routes.BUNDLES, model_bundle_id), idempotent=True))
     return ModelBundleResponse.model_validate_json(response.body)
 
 

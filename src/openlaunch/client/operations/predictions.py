@@ -6,7 +6,7 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from openlaunch.client.effects import Flow, Request, Response, call, json_body, url_with, work
+from openlaunch.client.effects import Flow, Request, Response, call, json_body, path_to, url_with, work
 from openlaunch.client.predictions import Answer, EndpointRequest, parse_answer, unpickled
 from openlaunch.errors import OpenlaunchError, WaitTimeout
 from openlaunch.wire import routes
@@ -114,7 +114,7 @@ def _batches(bodies: Iterable[bytes]) -> Iterator[list[bytes]]:
 
 def look(task_id: str, seconds: float = 0.0) -> Flow[Answer]:
     """A task's state, after at most so many seconds, and at once when it is done."""
-    path = f"{routes.ASYNC_TASKS}/{task_id}"
+    path = path_to(routes.ASYNC_TASKS, task_id)
     request = Request(
         "GET",
         url_with(path, {"wait": f"{seconds:.3f}" if seconds > 0 else None}),
@@ -146,9 +146,9 @@ def wait_for(
             raise WaitTimeout(f"task {task_id} is {answer.status} after {timeout:g} seconds; it goes on")
 
 
-def cancel(task_id: str) -> Flow[bool]:
+def cancel_task(task_id: str) -> Flow[bool]:
     """Cancel a task; False when it was already done."""
-    path = f"{routes.ASYNC_TASKS}/{task_id}/cancel"
+    path = path_to(routes.ASYNC_TASKS, task_id, "cancel")
     response = yield from call(Request("POST", path, idempotent=True))
     return bool(json.loads(response.body)["cancelled"])
 

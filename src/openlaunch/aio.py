@@ -1,0 +1,401 @@
+"""The awaitable client: the same names as in `openlaunch`, for programs with an event loop.
+
+::
+
+    async with aio.LaunchClient() as client:
+        endpoint = await client.get_model_endpoint("double")
+        response = await endpoint.predict(EndpointRequest(args={"x": 21}))
+
+The rules are the same too: both clients run the operations of `openlaunch.client.operations`. A client belongs
+to the event loop that it is first used in.
+"""
+
+import json
+import warnings
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Mapping, Sequence
+from typing import Any, Self, TypeVar
+
+from openlaunch.client.client import DEFAULT_MAX_RETRIES, DEFAULT_TIMEOUT_SECONDS, check_limits
+from openlaunch.client.config import find_address
+from openlaunch.client.drivers import AsyncDriver
+from openlaunch.client.effects import Flow
+from openlaunch.client.endpoints import EndpointFields
+from openlaunch.client.models import ModelEndpoint
+from openlaunch.client.operations import bundles, endpoints, keys, predictions, tasks
+from openlaunch.client.operations.deploy import DEPLOY_SECONDS, deploy
+from openlaunch.client.predictions import Answer, EndpointRequest, ResponseFields, StreamReader
+from openlaunch.client.retry import RetryPolicy, TransportFailure
+from openlaunch.client.routing import AsyncRouter
+from openlaunch.client.surface import awaitable
+from openlaunch.client.transport import AsyncByteStream, Target
+from openlaunch.client.waiting import FutureFields, Gathering, Group, distinct_ids
+from openlaunch.client.watcher import AsyncWatcher
+from openlaunch.wire.endpoints import DeploymentState, EndpointType, ResourceState
+
+__all__ = [
+    "AsyncEndpoint",
+    "AsyncEndpointBatchResponse",
+    "Endpoint",
+    "EndpointRequest",
+    "EndpointResponse",
+    "EndpointResponseFuture",
+    "EndpointResponseStream",
+    "LaunchClient",
+    "StreamingEndpoint",
+    "SyncEndpoint",
+    "as_completed",
+]
+
+T = TypeVar("T")
+
+
+class EndpointResponse(ResponseFields):
+    """How a prediction ended; see `openlaunch.EndpointResponse`."""
+
+    client: "LaunchClient"
+    _downloaded: tuple[Any] | None = None
+
+    @classmethod
+    def of(cls, client: "LaunchClient", answer: Answer) -> Self:
+        """The response of an answer."""
+        return cls(
+            client, answer.status, answer.result_url, answer.result, answer.traceback, answer.status_code
+        )
+
+    @property
+    def value(self) -> Any:
+        """What the predict function returned, as a Python object.
+
+        Raises:
+            PredictionFailed: there is no value; `.traceback` says why.
+            RuntimeError: it is pickled and has not been downloaded: `await response.load()` first.
+
+        """
+        self.raise_for_status()
+        if self._downloaded is not None:
+            return self._downloaded[0]
+        if self.result_url is not None:
+            raise RuntimeError(
+                "the result is pickled: `await response.load()` downloads it and gives the value"
+            )
+        return None if self.result is None else json.loads(self.result)
+
+    async def load(self) -> Any:
+        """The value; a pickled one is downloaded and unpickled, which runs what the pickle says.
+
+        Raises:
+            PredictionFailed: there is no value; `.traceback` says why.
+
+        """
+        if self.result_url is not None and self._downloaded is None:
+            self._downloaded = (await self.client.run(predictions.download(self.result_url)),)
+        return self.value
+
+
+class EndpointResponseFuture(FutureFields):
+    """The response of an async task, which may be still to come: `await future` waits for it."""
+
+    client: "LaunchClient"
+
+    def __await__(self) -> Generator[Any, Any, EndpointResponse]:
+        return self.get().__await__()
+
+    async def get(self, timeout: float | None = None) -> EndpointResponse:  # noqa: ASYNC109 -- the server's wait too
+        """Wait for the response; one request, which the server answers once the task is done.
+
+        Raises:
+            WaitTimeout: it is not done after `timeout` seconds; it goes on.
+
+        """
+        if self._answer is None:
+            self.keep(await self.client.run(predictions.wait_for(self.async_task_id, timeout)))
+        assert self._answer is not None
+        return EndpointResponse.of(self.client, self._answer)
+
+    async def done(self) -> bool:
+        """Whether the response is there; asks the server where that is not known yet."""
+        if self._answer is None:
+            self.keep(await self.client.run(predictions.look(self.async_task_id)))
+        return self._answer is not None
+
+    async def cancel(self) -> bool:
+        """Cancel the task: what waits is dropped, what runs is stopped. False when it was already done."""
+        return await self.client.run(predictions.cancel_task(self.async_task_id))
+
+    def add_done_callback(self, callback: "Callable[[EndpointResponseFuture], object]") -> None:
+        """Call `callback(future)` in this event loop once the task is done, or can't be waited for."""
+        if self._answer is not None:
+            callback(self)
+        else:
+            self.client.watcher.add(self, callback)
+
+
+async def as_completed(
+    futures: Iterable[EndpointResponseFuture],
+    timeout: float | None = None,  # noqa: ASYNC109 -- for all together, over many requests
+) -> AsyncIterator[EndpointResponseFuture]:
+    """The futures, each as soon as it is done; see `openlaunch.as_completed`."""
+    gathering = Gathering(futures, timeout)
+    for future in gathering.ready:
+        yield future
+    while groups := gathering.groups():
+        for group in groups:
+            for future in await group.client.run(group.poll(gathering.seconds())):
+                yield future
+        gathering.check_time()
+
+
+class EndpointResponseStream:
+    """The items of a streaming prediction as they come: `async for`, once; see the blocking one."""
+
+    def __init__(self, client: "LaunchClient", stream: AsyncByteStream) -> None:
+        self.client = client
+        self._stream = stream
+        self._items = self._read()
+
+    def __aiter__(self) -> AsyncIterator[EndpointResponse]:
+        return self
+
+    async def __anext__(self) -> EndpointResponse:
+        """The next item.
+
+        Raises:
+            StreamInterrupted: the stream was cut before its end.
+
+        """
+        return await anext(self._items)
+
+    async def _read(self) -> AsyncIterator[EndpointResponse]:
+        reader = StreamReader()
+        try:
+            async for piece in self._stream:
+                for answer in reader.feed(piece):
+                    yield EndpointResponse.of(self.client, answer)
+            reader.finish()
+        except TransportFailure as failure:
+            reader.finish(failure)
+        finally:
+            await self._stream.close()
+
+    async def close(self) -> None:
+        """Free the connection; harmless when called twice."""
+        await self._stream.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+
+class AsyncEndpointBatchResponse:
+    """The responses of a batch. Deprecated: use `predict_many` and `as_completed`."""
+
+    def __init__(self, client: "LaunchClient", endpoint_name: str, request_ids: Mapping[str, str]) -> None:
+        self.client = client
+        self.endpoint_name = endpoint_name
+        self.request_ids = dict(request_ids)
+        self._futures = {
+            request_id: EndpointResponseFuture(client, endpoint_name, task_id)
+            for request_id, task_id in request_ids.items()
+        }
+
+    async def poll_endpoints(self) -> None:
+        """Ask once for all tasks that are not known to be done."""
+        group: Group[EndpointResponseFuture] = Group(self.client)
+        for future in self._futures.values():
+            if future.answer is None:
+                group.add(future)
+        await self.client.run(group.poll_all())
+
+    async def is_done(self, poll: bool = True) -> bool:
+        """Whether all tasks are done; without `poll`, whether they were when last asked for."""
+        if poll:
+            await self.poll_endpoints()
+        return all(future.answer is not None for future in self._futures.values())
+
+    def get_responses(self) -> dict[str, EndpointResponse | None]:
+        """The responses by request id; None where a task was not done when last asked for."""
+        return {
+            request_id: None if future.answer is None else EndpointResponse.of(self.client, future.answer)
+            for request_id, future in self._futures.items()
+        }
+
+    async def batch_status(self) -> dict[str, int]:
+        """How many tasks have which status, now."""
+        await self.poll_endpoints()
+        answers = (future.answer for future in self._futures.values())
+        return dict(Counter("PENDING" if answer is None else answer.status for answer in answers))
+
+
+class Endpoint(EndpointFields):
+    """A model endpoint of any type; see the blocking one."""
+
+    client: "LaunchClient"
+
+    async def refresh(self) -> Self:
+        """Ask the server how the endpoint is now."""
+        self.model_endpoint = await self.client.run(endpoints.refreshed(self.model_endpoint))
+        return self
+
+    async def status(self) -> str:
+        """The endpoint's status as it is now, such as READY, UPDATE_IN_PROGRESS or UPDATE_FAILED."""
+        return (await self.refresh()).model_endpoint.status.value
+
+    async def resource_settings(self) -> ResourceState | None:
+        """What each worker has, now."""
+        return (await self.refresh()).model_endpoint.resource_state
+
+    async def worker_settings(self) -> DeploymentState | None:
+        """How many workers there may be and are, now."""
+        return (await self.refresh()).model_endpoint.deployment_state
+
+    resource_state = resource_settings
+    deployment_state = worker_settings
+
+    async def wait_until_ready(
+        self,
+        timeout: float = DEPLOY_SECONDS,  # noqa: ASYNC109 -- over many requests
+        on_status: endpoints.StatusCallback | None = None,
+    ) -> Self:
+        """Wait until the endpoint is READY; raises what the blocking one does."""
+        flow = endpoints.wait_until_ready(self.model_endpoint, timeout, on_status)
+        self.model_endpoint = await self.client.run(flow)
+        return self
+
+
+class SyncEndpoint(Endpoint):
+    """An endpoint whose predictions are answered at once."""
+
+    async def predict(
+        self,
+        request: EndpointRequest,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 -- the server's
+    ) -> EndpointResponse:
+        """Run a prediction and wait for its response; raises what the blocking one does."""
+        flow = predictions.predict_sync(self.model_endpoint.id, request, timeout)
+        return EndpointResponse.of(self.client, await self.client.run(flow))
+
+
+class StreamingEndpoint(Endpoint):
+    """An endpoint whose predictions are answered item by item."""
+
+    async def predict(
+        self,
+        request: EndpointRequest,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 -- the server's
+    ) -> EndpointResponseStream:
+        """Run a prediction and give its items as they come; raises what the blocking one does."""
+        flow = predictions.open_stream(self.model_endpoint.id, request, timeout)
+        return EndpointResponseStream(self.client, (await self.client.run(flow)).stream)
+
+
+class AsyncEndpoint(Endpoint):
+    """An endpoint whose predictions are tasks in a durable queue."""
+
+    async def predict(self, request: EndpointRequest) -> EndpointResponseFuture:
+        """Put a task into the queue; raises what the blocking one does."""
+        task_id = await self.client.run(predictions.submit(self.model_endpoint.id, request))
+        return EndpointResponseFuture(self.client, self.name, task_id)
+
+    async def predict_many(self, requests: Sequence[EndpointRequest]) -> list[EndpointResponseFuture]:
+        """Put many tasks into the queue, up to 1,000 with one HTTP request; raises what the blocking one does."""
+        task_ids = await self.client.run(predictions.submit_many(self.model_endpoint.id, requests))
+        return [EndpointResponseFuture(self.client, self.name, task_id) for task_id in task_ids]
+
+    async def predict_batch(self, requests: Sequence[EndpointRequest]) -> AsyncEndpointBatchResponse:
+        """Put many tasks into the queue. Deprecated: use `predict_many` and `as_completed`."""
+        warnings.warn("predict_batch is deprecated: use predict_many", DeprecationWarning, stacklevel=2)
+        ids = distinct_ids(requests)
+        task_ids = await self.client.run(predictions.submit_many(self.model_endpoint.id, requests))
+        return AsyncEndpointBatchResponse(self.client, self.name, dict(zip(ids, task_ids, strict=True)))
+
+
+AnyEndpoint = AsyncEndpoint | StreamingEndpoint | SyncEndpoint
+
+
+def _endpoint_of(client: "LaunchClient", model_endpoint: ModelEndpoint) -> AnyEndpoint:
+    if model_endpoint.endpoint_type is EndpointType.ASYNC:
+        return AsyncEndpoint(model_endpoint, client)
+    if model_endpoint.endpoint_type is EndpointType.STREAMING:
+        return StreamingEndpoint(model_endpoint, client)
+    return SyncEndpoint(model_endpoint, client)
+
+
+def _endpoints_of(client: "LaunchClient", model_endpoints: list[ModelEndpoint]) -> list[AnyEndpoint]:
+    return [_endpoint_of(client, model_endpoint) for model_endpoint in model_endpoints]
+
+
+class LaunchClient:
+    """A connection to an Openlaunch server; see `openlaunch.LaunchClient`."""
+
+    def __init__(
+        self,
+        api_key: str | None = None,
+        endpoint: str | None = None,
+        self_hosted: bool = False,
+        use_path_with_custom_endpoint: bool = False,
+        *,
+        timeout: float = DEFAULT_TIMEOUT_SECONDS,
+        max_retries: int = DEFAULT_MAX_RETRIES,
+    ) -> None:
+        address = find_address(api_key, endpoint, keep_path=use_path_with_custom_endpoint)
+        check_limits(timeout, max_retries)
+        self.url = address.url
+        self.self_hosted = self_hosted
+        self._driver = AsyncDriver(AsyncRouter(Target.of(address, timeout)), RetryPolicy(max_retries))
+        self.watcher = AsyncWatcher(self._driver.run)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(url={self.url!r})"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections and call nobody back any more; harmless when called twice."""
+        await self.watcher.close()
+        await self._driver.close()
+
+    async def run(self, flow: Flow[T]) -> T:
+        """Run an operation; the other methods do this for you."""
+        return await self._driver.run(flow)
+
+    def future(self, task_id: str, endpoint_name: str = "") -> EndpointResponseFuture:
+        """The future of a task that was submitted before, here or elsewhere."""
+        return EndpointResponseFuture(self, endpoint_name, task_id)
+
+    deploy = awaitable(deploy, _endpoint_of)
+
+    create_model_bundle_from_callable_v2 = awaitable(bundles.create_model_bundle_from_callable_v2)
+    create_model_bundle_from_dirs_v2 = awaitable(bundles.create_model_bundle_from_dirs_v2)
+    clone_model_bundle_with_changes = awaitable(bundles.clone_model_bundle_with_changes)
+    clone_model_bundle_with_changes_v2 = awaitable(bundles.clone_model_bundle_with_changes_v2)
+    get_model_bundle = awaitable(bundles.get_model_bundle)
+    get_model_bundle_v2 = awaitable(bundles.get_model_bundle_v2)
+    get_latest_model_bundle_v2 = awaitable(bundles.get_latest_model_bundle_v2)
+    list_model_bundles = awaitable(bundles.list_model_bundles)
+    list_model_bundles_v2 = awaitable(bundles.list_model_bundles_v2)
+
+    create_model_endpoint = awaitable(endpoints.create_model_endpoint, _endpoint_of)
+    edit_model_endpoint = awaitable(endpoints.edit_model_endpoint, _endpoint_of)
+    get_model_endpoint = awaitable(endpoints.get_model_endpoint, _endpoint_of)
+    list_model_endpoints = awaitable(endpoints.list_model_endpoints, _endpoints_of)
+    delete_model_endpoint = awaitable(endpoints.delete_model_endpoint)
+    restart_model_endpoint = awaitable(endpoints.restart_model_endpoint)
+    read_endpoint_creation_logs = awaitable(endpoints.read_endpoint_creation_logs)
+    read_endpoint_logs = awaitable(endpoints.read_endpoint_logs)
+
+    list_tasks = awaitable(tasks.list_tasks)
+    get_task = awaitable(tasks.get_task)
+    cancel_task = awaitable(predictions.cancel_task)
+
+    create_api_key = awaitable(keys.create_api_key)
+    list_api_keys = awaitable(keys.list_api_keys)
+    revoke_api_key = awaitable(keys.revoke_api_key)

@@ -1,0 +1,136 @@
+"""The blocking client."""
+
+import weakref
+from typing import Self, TypeVar
+
+from openlaunch.client.config import find_address
+from openlaunch.client.drivers import Driver
+from openlaunch.client.effects import Flow
+from openlaunch.client.endpoints import endpoint_of, endpoints_of
+from openlaunch.client.operations import bundles, endpoints, keys, predictions, tasks
+from openlaunch.client.operations.deploy import deploy
+from openlaunch.client.responses import EndpointResponseFuture
+from openlaunch.client.retry import RetryPolicy
+from openlaunch.client.routing import Router
+from openlaunch.client.surface import blocking
+from openlaunch.client.transport import Target
+from openlaunch.client.watcher import Watcher
+from openlaunch.errors import ConfigurationError
+
+T = TypeVar("T")
+DEFAULT_TIMEOUT_SECONDS = 60.0
+DEFAULT_MAX_RETRIES = 3
+
+
+class LaunchClient:
+    """A connection to an Openlaunch server; any number of threads may use it.
+
+    ::
+
+        client = LaunchClient()
+        endpoint = client.deploy(lambda x: 2 * x, name="double")
+        print(endpoint.predict(EndpointRequest(args={"x": 21})).value)
+
+    Without arguments it takes the server from `OPENLAUNCH_URL` and `OPENLAUNCH_API_KEY`, else from
+    `LAUNCH_ENDPOINT` and `LAUNCH_API_KEY`, else from the credentials file of a server on this machine, in
+    `$OPENLAUNCH_DATA_DIR` or `~/.openlaunch`.
+
+    Args:
+        api_key: the key.
+        endpoint: the server's URL, such as `http://127.0.0.1:8000`.
+        self_hosted: for programs written for Launch; every server is self-hosted here, so nothing depends on it.
+        use_path_with_custom_endpoint: whether `endpoint` may have a path, which is kept.
+        timeout: seconds that a request other than a prediction may take.
+        max_retries: how often a request that failed is sent again, where that is safe.
+
+    Raises:
+        ConfigurationError: no server or no key was found, or a number is not allowed.
+
+    """
+
+    def __init__(
+        self,
+        api_key: str | None = None,
+        endpoint: str | None = None,
+        self_hosted: bool = False,
+        use_path_with_custom_endpoint: bool = False,
+        *,
+        timeout: float = DEFAULT_TIMEOUT_SECONDS,
+        max_retries: int = DEFAULT_MAX_RETRIES,
+    ) -> None:
+        address = find_address(api_key, endpoint, keep_path=use_path_with_custom_endpoint)
+        check_limits(timeout, max_retries)
+        self.url = address.url
+        self.self_hosted = self_hosted
+        self._driver = Driver(Router(Target.of(address, timeout)), RetryPolicy(max_retries))
+        self.watcher = Watcher(self._driver.run)
+        # Also closes when the client is forgotten and when the program ends.
+        self._finalizer = weakref.finalize(self, _close, self.watcher, self._driver)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(url={self.url!r})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections; harmless when called twice."""
+        self._finalizer()
+
+    def run(self, flow: Flow[T]) -> T:
+        """Run an operation; the other methods do this for you."""
+        return self._driver.run(flow)
+
+    def future(self, task_id: str, endpoint_name: str = "") -> EndpointResponseFuture:
+        """The future of a task that was submitted before, here or elsewhere."""
+        return EndpointResponseFuture(self, endpoint_name, task_id)
+
+    deploy = blocking(deploy, endpoint_of)
+
+    create_model_bundle_from_callable_v2 = blocking(bundles.create_model_bundle_from_callable_v2)
+    create_model_bundle_from_dirs_v2 = blocking(bundles.create_model_bundle_from_dirs_v2)
+    clone_model_bundle_with_changes = blocking(bundles.clone_model_bundle_with_changes)
+    clone_model_bundle_with_changes_v2 = blocking(bundles.clone_model_bundle_with_changes_v2)
+    get_model_bundle = blocking(bundles.get_model_bundle)
+    get_model_bundle_v2 = blocking(bundles.get_model_bundle_v2)
+    get_latest_model_bundle_v2 = blocking(bundles.get_latest_model_bundle_v2)
+    list_model_bundles = blocking(bundles.list_model_bundles)
+    list_model_bundles_v2 = blocking(bundles.list_model_bundles_v2)
+
+    create_model_endpoint = blocking(endpoints.create_model_endpoint, endpoint_of)
+    edit_model_endpoint = blocking(endpoints.edit_model_endpoint, endpoint_of)
+    get_model_endpoint = blocking(endpoints.get_model_endpoint, endpoint_of)
+    list_model_endpoints = blocking(endpoints.list_model_endpoints, endpoints_of)
+    delete_model_endpoint = blocking(endpoints.delete_model_endpoint)
+    restart_model_endpoint = blocking(endpoints.restart_model_endpoint)
+    read_endpoint_creation_logs = blocking(endpoints.read_endpoint_creation_logs)
+    read_endpoint_logs = blocking(endpoints.read_endpoint_logs)
+
+    list_tasks = blocking(tasks.list_tasks)
+    get_task = blocking(tasks.get_task)
+    cancel_task = blocking(predictions.cancel_task)
+
+    create_api_key = blocking(keys.create_api_key)
+    list_api_keys = blocking(keys.list_api_keys)
+    revoke_api_key = blocking(keys.revoke_api_key)
+
+
+def check_limits(timeout: float, max_retries: int) -> None:
+    """Do nothing for values that are allowed.
+
+    Raises:
+        ConfigurationError: one is not.
+
+    """
+    if not timeout > 0:
+        raise ConfigurationError(f"timeout is {timeout!r}: a number of seconds above 0 is needed")
+    if not 0 <= max_retries <= 100:
+        raise ConfigurationError(f"max_retries is {max_retries!r}: a number from 0 to 100 is needed")
+
+
+def _close(watcher: Watcher, driver: Driver) -> None:
+    watcher.close()
+    driver.close()

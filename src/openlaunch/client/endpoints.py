@@ -1,0 +1,164 @@
+"""Endpoints of the blocking client."""
+
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Self
+
+from openlaunch.client.models import ModelEndpoint
+from openlaunch.client.operations import endpoints as operations
+from openlaunch.client.operations import predictions
+from openlaunch.client.operations.deploy import DEPLOY_SECONDS
+from openlaunch.client.predictions import EndpointRequest
+from openlaunch.client.responses import (
+    AsyncEndpointBatchResponse,
+    EndpointResponse,
+    EndpointResponseFuture,
+    EndpointResponseStream,
+)
+from openlaunch.client.waiting import distinct_ids
+from openlaunch.wire.endpoints import DeploymentState, EndpointType, ResourceState
+
+if TYPE_CHECKING:
+    from openlaunch.client.client import LaunchClient
+
+
+class EndpointFields:
+    """What endpoints of both clients share."""
+
+    def __init__(self, model_endpoint: ModelEndpoint, client: Any) -> None:
+        self.model_endpoint = model_endpoint
+        self.client = client
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(name={self.name!r}, status={self.model_endpoint.status.value!r})"
+
+    @property
+    def name(self) -> str:
+        """The endpoint's name."""
+        return self.model_endpoint.name
+
+
+class Endpoint(EndpointFields):
+    """A model endpoint of any type; `model_endpoint` is what the server last said of it."""
+
+    client: "LaunchClient"
+
+    def refresh(self) -> Self:
+        """Ask the server how the endpoint is now."""
+        self.model_endpoint = self.client.run(operations.refreshed(self.model_endpoint))
+        return self
+
+    def status(self) -> str:
+        """The endpoint's status as it is now, such as READY, UPDATE_IN_PROGRESS or UPDATE_FAILED."""
+        return self.refresh().model_endpoint.status.value
+
+    def resource_settings(self) -> ResourceState | None:
+        """What each worker has, now."""
+        return self.refresh().model_endpoint.resource_state
+
+    def worker_settings(self) -> DeploymentState | None:
+        """How many workers there may be and are, now."""
+        return self.refresh().model_endpoint.deployment_state
+
+    resource_state = resource_settings
+    deployment_state = worker_settings
+
+    def wait_until_ready(
+        self, timeout: float = DEPLOY_SECONDS, on_status: operations.StatusCallback | None = None
+    ) -> Self:
+        """Wait until the endpoint is READY; `on_status` is told of each change of its status or reason.
+
+        Raises:
+            EndpointFailed: it became UPDATE_FAILED; the message has the reason.
+            WaitTimeout: it is not READY after `timeout` seconds; it goes on.
+
+        """
+        flow = operations.wait_until_ready(self.model_endpoint, timeout, on_status)
+        self.model_endpoint = self.client.run(flow)
+        return self
+
+
+class SyncEndpoint(Endpoint):
+    """An endpoint whose predictions are answered at once."""
+
+    def predict(self, request: EndpointRequest, *, timeout: float | None = None) -> EndpointResponse:
+        """Run a prediction and wait for its response.
+
+        Args:
+            request: what to predict.
+            timeout: seconds after which the server gives up; None: its own limit.
+
+        Raises:
+            Unprocessable: the args do not fit the bundle's request schema.
+            TooManyRequests: the endpoint's queue is full, also after some retries.
+            DeadlineExceeded: time is over.
+            WorkerDied: the worker that ran it died.
+
+        """
+        flow = predictions.predict_sync(self.model_endpoint.id, request, timeout)
+        return EndpointResponse.of(self.client, self.client.run(flow))
+
+
+class StreamingEndpoint(Endpoint):
+    """An endpoint whose predictions are answered item by item."""
+
+    def predict(self, request: EndpointRequest, *, timeout: float | None = None) -> EndpointResponseStream:
+        """Run a prediction and give its items as they come; raises what a sync prediction does."""
+        flow = predictions.open_stream(self.model_endpoint.id, request, timeout)
+        return EndpointResponseStream(self.client, self.client.run(flow).stream)
+
+
+class AsyncEndpoint(Endpoint):
+    """An endpoint whose predictions are tasks in a durable queue."""
+
+    def predict(self, request: EndpointRequest) -> EndpointResponseFuture:
+        """Put a task into the queue. It is on the server's disk when this returns.
+
+        Raises:
+            Unprocessable: the args do not fit the bundle's request schema.
+            TooManyRequests: the endpoint's queue is full, also after some retries.
+
+        """
+        task_id = self.client.run(predictions.submit(self.model_endpoint.id, request))
+        return EndpointResponseFuture(self.client, self.name, task_id)
+
+    def predict_many(self, requests: Sequence[EndpointRequest]) -> list[EndpointResponseFuture]:
+        """Put many tasks into the queue, up to 1,000 with one HTTP request; futures in the same order.
+
+        Raises:
+            ValueError: a request has `extra_headers`.
+            Unprocessable: the args of one do not fit; none of its thousand is taken.
+            TooManyRequests: the endpoint's queue is full; a note tells how many tasks were taken before.
+
+        """
+        task_ids = self.client.run(predictions.submit_many(self.model_endpoint.id, requests))
+        return [EndpointResponseFuture(self.client, self.name, task_id) for task_id in task_ids]
+
+    def predict_batch(self, requests: Sequence[EndpointRequest]) -> AsyncEndpointBatchResponse:
+        """Put many tasks into the queue. Deprecated: use `predict_many` and `openlaunch.as_completed`.
+
+        Raises:
+            ValueError: two requests have the same `request_id`.
+
+        """
+        warnings.warn("predict_batch is deprecated: use predict_many", DeprecationWarning, stacklevel=2)
+        ids = distinct_ids(requests)
+        task_ids = self.client.run(predictions.submit_many(self.model_endpoint.id, requests))
+        return AsyncEndpointBatchResponse(self.client, self.name, dict(zip(ids, task_ids, strict=True)))
+
+
+AnyEndpoint = AsyncEndpoint | StreamingEndpoint | SyncEndpoint
+
+
+def endpoint_of(client: "LaunchClient", model_endpoint: ModelEndpoint) -> AnyEndpoint:
+    """The endpoint object that goes with the endpoint's type."""
+    if model_endpoint.endpoint_type is EndpointType.ASYNC:
+        return AsyncEndpoint(model_endpoint, client)
+    if model_endpoint.endpoint_type is EndpointType.STREAMING:
+        return StreamingEndpoint(model_endpoint, client)
+    return SyncEndpoint(model_endpoint, client)
+
+
+def endpoints_of(client: "LaunchClient", model_endpoints: list[ModelEndpoint]) -> list[AnyEndpoint]:
+    """The same for several."""
+    return [endpoint_of(client, model_endpoint) for model_endpoint in model_endpoints]

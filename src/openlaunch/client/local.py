@@ -1,0 +1,166 @@
+"""A private server, for a notebook or a test."""
+
+import atexit
+import contextlib
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from openlaunch.client.client import LaunchClient
+from openlaunch.client.config import CREDENTIALS_FILE
+from openlaunch.errors import ConfigurationError
+
+START_SECONDS = 60.0
+STOP_SECONDS = 45.0
+POLL_SECONDS = 0.02
+MAX_LOG_BYTES = 4000
+
+
+class LocalServer:
+    """A server of its own, on a free port of 127.0.0.1, with a temporary data directory unless one is named.
+
+    It is stopped by `close()`, at the end of a `with` statement, or with the program.
+
+    Attributes:
+        url: where it listens.
+        api_key: of its admin.
+        data_dir: with its records, bundles and `server.log`.
+        pid: of its process.
+
+    """
+
+    def __init__(self, data_dir: str | Path | None = None, *, timeout: float = START_SECONDS) -> None:
+        """Start it, and wait until it accepts requests.
+
+        Raises:
+            ConfigurationError: the server's own dependencies are not installed, or it did not start in
+                `timeout` seconds; the message has the end of its log.
+
+        """
+        if importlib.util.find_spec("uvicorn") is None or importlib.util.find_spec("fastapi") is None:
+            raise ConfigurationError(
+                "a local server needs more than the client: pip install 'openlaunch[server]'"
+            )
+        self._folder = (
+            None if data_dir is not None else tempfile.TemporaryDirectory(prefix="openlaunch-data-")
+        )
+        self.data_dir = Path(data_dir if self._folder is None else self._folder.name).resolve()
+        self._process = self._start()
+        atexit.register(self.close)
+        try:
+            self.url = self._wait_until_ready(time.monotonic() + timeout)
+            self.api_key = str(json.loads((self.data_dir / CREDENTIALS_FILE).read_text())["api_key"])
+        except BaseException:
+            self.close()
+            raise
+
+    def __repr__(self) -> str:
+        return f"LocalServer(url={self.url!r}, data_dir={str(self.data_dir)!r})"
+
+    @property
+    def pid(self) -> int:
+        """The process's id."""
+        return self._process.pid
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        self.data_dir.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, "-m", "openlaunch.cli", "serve", "--host", "127.0.0.1", "--port", "0"]
+        with self._output.open("wb") as output, self._log.open("wb") as log:
+            return subprocess.Popen(
+                [*command, "--data-dir", str(self.data_dir)],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=log,
+                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+                # Ctrl-C is for this program alone, which then stops the server in good order.
+                start_new_session=True,
+            )
+
+    @property
+    def _output(self) -> Path:
+        return self.data_dir / "server.out"
+
+    @property
+    def _log(self) -> Path:
+        return self.data_dir / "server.log"
+
+    def _wait_until_ready(self, deadline: float) -> str:
+        while True:
+            for line in self._output.read_text().splitlines():
+                if line.startswith("ready ") and line.endswith(tuple("0123456789")):
+                    return line.removeprefix("ready ")
+            code = self._process.poll()
+            if code is not None:
+                raise ConfigurationError(f"the local server ended with exit code {code}: {self._log_end()}")
+            if time.monotonic() > deadline:
+                raise ConfigurationError(f"the local server did not start in time: {self._log_end()}")
+            time.sleep(POLL_SECONDS)
+
+    def _log_end(self) -> str:
+        text = self._log.read_bytes()[-MAX_LOG_BYTES:].decode("utf-8", "replace").strip()
+        return text or "it wrote no log"
+
+    def close(self) -> None:
+        """Stop the server and remove its temporary directory; harmless when called twice."""
+        atexit.unregister(self.close)
+        if self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        if self._folder is not None:
+            with contextlib.suppress(OSError):
+                self._folder.cleanup()
+
+    def __enter__(self) -> "LocalServer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class LocalClient(LaunchClient):
+    """A client with a server of its own, which ends with it; made by `openlaunch.local`."""
+
+    def __init__(self, server: LocalServer, **options: Any) -> None:
+        self.server = server
+        super().__init__(server.api_key, server.url, **options)
+
+    def close(self) -> None:
+        """Close the connections and stop the server; harmless when called twice."""
+        super().close()
+        self.server.close()
+
+
+def local(data_dir: str | Path | None = None, **options: Any) -> LocalClient:
+    """Start a private server and give a client that is connected to it.
+
+    ::
+
+        with openlaunch.local() as client:
+            endpoint = client.deploy(lambda x: 2 * x, name="double")
+
+    Without `with`, the server runs until `client.close()` or the program's end.
+
+    Args:
+        data_dir: kept for the next time; a temporary directory where it is not given.
+        **options: `timeout` and `max_retries`, as `LaunchClient` has them.
+
+    Raises:
+        ConfigurationError: the server's own dependencies are not installed, or it did not start.
+
+    """
+    server = LocalServer(data_dir)
+    try:
+        return LocalClient(server, **options)
+    except BaseException:
+        server.close()
+        raise

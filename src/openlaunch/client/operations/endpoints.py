@@ -1,0 +1,350 @@
+"""Model endpoints."""
+
+import difflib
+import time
+from collections.abc import Callable
+from typing import Any
+
+from pydantic import BaseModel
+
+from openlaunch.client.effects import Flow, Pause, Request, call, json_body, path_to, url_with
+from openlaunch.client.models import EndpointLike, HasModelEndpoint, ModelEndpoint, checked
+from openlaunch.client.operations.bundles import BundleLike, bundle_id
+from openlaunch.client.predictions import callback_auth
+from openlaunch.errors import Conflict, EndpointFailed, NotFound, WaitTimeout
+from openlaunch.wire import routes
+from openlaunch.wire.endpoints import (
+    CreateModelEndpointRequest,
+    DeleteModelEndpointResponse,
+    EndpointStatus,
+    LogsResponse,
+    Quantity,
+    RestartModelEndpointResponse,
+    UpdateModelEndpointRequest,
+)
+
+FIRST_PAUSE_SECONDS = 0.05
+LONGEST_PAUSE_SECONDS = 1.0
+StatusCallback = Callable[[ModelEndpoint], None]
+
+
+class ModelEndpointList(BaseModel):
+    """GET /v1/model-endpoints."""
+
+    model_endpoints: list[ModelEndpoint]
+
+
+def create_model_endpoint(
+    *,
+    endpoint_name: str,
+    model_bundle: BundleLike,
+    cpus: Quantity = 3,
+    memory: Quantity = "8Gi",
+    storage: Quantity = "16Gi",
+    gpus: int = 0,
+    min_workers: int = 1,
+    max_workers: int = 1,
+    per_worker: int = 10,
+    concurrent_requests_per_worker: int | None = None,
+    gpu_type: str | None = None,
+    endpoint_type: str = "sync",
+    high_priority: bool | None = False,
+    post_inference_hooks: list[str] | None = None,
+    default_callback_url: str | None = None,
+    default_callback_auth_kind: str | None = None,
+    default_callback_auth_username: str | None = None,
+    default_callback_auth_password: str | None = None,
+    default_callback_auth_cert: str | None = None,
+    default_callback_auth_key: str | None = None,
+    public_inference: bool | None = None,
+    update_if_exists: bool = False,
+    labels: dict[str, str] | None = None,
+) -> Flow[ModelEndpoint]:
+    """Deploy a bundle. Returns at once: `wait_until_ready` of the endpoint waits for its workers.
+
+    Args:
+        endpoint_name: lower-case letters, digits and hyphens, at most 63, beginning with a letter.
+        model_bundle: a bundle, its name (the newest is taken) or its id.
+        cpus: of one worker, in cores: 2, 0.5 or "500m".
+        memory: of one worker, such as "8Gi".
+        storage: of one worker, such as "16Gi".
+        gpus: of one worker.
+        min_workers: kept even when nothing is asked; 0 is allowed.
+        max_workers: started at most.
+        per_worker: requests that one worker serves at a time.
+        concurrent_requests_per_worker: the same by another name; goes before `per_worker`.
+        gpu_type: such as "nvidia-ampere-a100".
+        endpoint_type: "sync", "async" or "streaming".
+        high_priority: its tasks go before others'.
+        post_inference_hooks: `["callback"]` POSTs results to the callback URL.
+        default_callback_url: for requests that name none.
+        default_callback_auth_kind: "basic" or "mtls".
+        default_callback_auth_username: for "basic".
+        default_callback_auth_password: for "basic".
+        default_callback_auth_cert: for "mtls", as PEM text.
+        default_callback_auth_key: for "mtls", as PEM text.
+        public_inference: whether predictions need no key of the owner's.
+        update_if_exists: change an endpoint of this name instead of failing.
+        labels: recorded.
+
+    Raises:
+        Unprocessable: a setting is not allowed.
+        Conflict: there is an endpoint of this name.
+        NotFound: there is no such bundle.
+
+    """
+    auth = callback_auth(
+        default_callback_auth_kind,
+        default_callback_auth_username,
+        default_callback_auth_password,
+        default_callback_auth_cert,
+        default_callback_auth_key,
+    )
+    settings = {
+        "cpus": cpus,
+        "memory": memory,
+        "storage": storage,
+        "gpus": gpus,
+        "min_workers": min_workers,
+        "max_workers": max_workers,
+        "per_worker": per_worker,
+        "concurrent_requests_per_worker": concurrent_requests_per_worker,
+        "gpu_type": gpu_type,
+        "high_priority": high_priority,
+        "post_inference_hooks": post_inference_hooks,
+        "default_callback_url": default_callback_url,
+        "default_callback_auth": auth,
+        "public_inference": public_inference,
+    }
+    document = {
+        **settings,
+        "name": endpoint_name,
+        "endpoint_type": endpoint_type,
+        "model_bundle_id": "unknown yet",
+        "metadata": {},
+        "labels": labels or {},
+    }
+    body = checked(CreateModelEndpointRequest, document)
+    body["model_bundle_id"] = yield from bundle_id(model_bundle)
+    if update_if_exists:
+        existing = yield from _find(endpoint_name)
+        if existing is not None:
+            return (yield from _replace(existing, body, endpoint_type))
+    yield from call(Request("POST", routes.ENDPOINTS, json_body(body)))
+    return (yield from get_model_endpoint(endpoint_name))
+
+
+def _replace(existing: ModelEndpoint, body: dict[str, Any], endpoint_type: str) -> Flow[ModelEndpoint]:
+    if existing.endpoint_type != endpoint_type:
+        raise Conflict(
+            f"the endpoint {existing.name!r} is of type {existing.endpoint_type.value!r} and can't become "
+            f"{endpoint_type!r}: delete it first, or choose another name"
+        )
+    changes = {name: value for name, value in body.items() if name in UpdateModelEndpointRequest.model_fields}
+    del changes["metadata"]
+    return (yield from _update(existing, changes))
+
+
+def _update(endpoint: ModelEndpoint, changes: dict[str, Any]) -> Flow[ModelEndpoint]:
+    path = path_to(routes.ENDPOINTS, endpoint.id)
+    yield from call(Request("PUT", path, json_body(changes), idempotent=True))
+    return (yield from refreshed(endpoint))
+
+
+def edit_model_endpoint(
+    *,
+    model_endpoint: EndpointLike,
+    model_bundle: BundleLike | None = None,
+    cpus: Quantity | None = None,
+    memory: Quantity | None = None,
+    storage: Quantity | None = None,
+    gpus: int | None = None,
+    min_workers: int | None = None,
+    max_workers: int | None = None,
+    per_worker: int | None = None,
+    concurrent_requests_per_worker: int | None = None,
+    gpu_type: str | None = None,
+    high_priority: bool | None = None,
+    post_inference_hooks: list[str] | None = None,
+    default_callback_url: str | None = None,
+    default_callback_auth_kind: str | None = None,
+    default_callback_auth_username: str | None = None,
+    default_callback_auth_password: str | None = None,
+    default_callback_auth_cert: str | None = None,
+    default_callback_auth_key: str | None = None,
+    public_inference: bool | None = None,
+    labels: dict[str, str] | None = None,
+) -> Flow[ModelEndpoint]:
+    """Change an endpoint: only what is given changes; the settings are those of `create_model_endpoint`.
+
+    A new bundle's workers start beside the old ones, which go on serving until the new are ready.
+
+    Raises:
+        NotFound: there is no such endpoint or bundle.
+        Unprocessable: a setting is not allowed.
+
+    """
+    auth = callback_auth(
+        default_callback_auth_kind,
+        default_callback_auth_username,
+        default_callback_auth_password,
+        default_callback_auth_cert,
+        default_callback_auth_key,
+    )
+    changes = checked(
+        UpdateModelEndpointRequest,
+        {
+            "cpus": cpus,
+            "memory": memory,
+            "storage": storage,
+            "gpus": gpus,
+            "min_workers": min_workers,
+            "max_workers": max_workers,
+            "per_worker": per_worker,
+            "concurrent_requests_per_worker": concurrent_requests_per_worker,
+            "gpu_type": gpu_type,
+            "high_priority": high_priority,
+            "post_inference_hooks": post_inference_hooks,
+            "default_callback_url": default_callback_url,
+            "default_callback_auth": auth,
+            "public_inference": public_inference,
+            "labels": labels,
+        },
+    )
+    endpoint = yield from _resolved(model_endpoint)
+    if model_bundle is not None:
+        changes["model_bundle_id"] = yield from bundle_id(model_bundle)
+    return (yield from _update(endpoint, changes))
+
+
+def get_model_endpoint(endpoint_name: str) -> Flow[ModelEndpoint]:
+    """The endpoint of this name.
+
+    Raises:
+        NotFound: there is none; similar names are listed.
+
+    """
+    found = yield from _find(endpoint_name)
+    if found is not None:
+        return found
+    names = [endpoint.name for endpoint in (yield from list_model_endpoints())]
+    similar = difflib.get_close_matches(endpoint_name, names)
+    hint = f"; similar names: {', '.join(similar)}" if similar else ""
+    raise NotFound(f"there is no endpoint {endpoint_name!r}{hint}", code="endpoint_not_found")
+
+
+def _find(name: str) -> Flow[ModelEndpoint | None]:
+    url = url_with(routes.ENDPOINTS, {"name": name})
+    response = yield from call(Request("GET", url, idempotent=True))
+    listed = ModelEndpointList.model_validate_json(response.body).model_endpoints
+    return next((endpoint for endpoint in listed if endpoint.name == name), None)
+
+
+def list_model_endpoints() -> Flow[list[ModelEndpoint]]:
+    """All your endpoints."""
+    response = yield from call(Request("GET", routes.ENDPOINTS, idempotent=True))
+    return ModelEndpointList.model_validate_json(response.body).model_endpoints
+
+
+def refreshed(endpoint: ModelEndpoint) -> Flow[ModelEndpoint]:
+    """The endpoint as it is now.
+
+    Raises:
+        NotFound: it has been deleted.
+
+    """
+    path = path_to(routes.ENDPOINTS, endpoint.id)
+    response = yield from call(Request("GET", path, idempotent=True))
+    return ModelEndpoint.model_validate_json(response.body)
+
+
+def delete_model_endpoint(model_endpoint_name: EndpointLike) -> Flow[bool]:
+    """Delete an endpoint; its workers are stopped.
+
+    Raises:
+        NotFound: there is none of this name.
+
+    """
+    endpoint = yield from _resolved(model_endpoint_name)
+    response = yield from call(Request("DELETE", path_to(routes.ENDPOINTS, endpoint.id), idempotent=True))
+    return DeleteModelEndpointResponse.model_validate_json(response.body).deleted
+
+
+def restart_model_endpoint(model_endpoint: EndpointLike) -> Flow[bool]:
+    """Replace all workers of an endpoint by new ones, one after the other.
+
+    Raises:
+        NotFound: there is none of this name.
+
+    """
+    endpoint = yield from _resolved(model_endpoint)
+    path = path_to(routes.ENDPOINTS, endpoint.id, "restart")
+    response = yield from call(Request("POST", path, b"{}"))
+    return RestartModelEndpointResponse.model_validate_json(response.body).restarted
+
+
+def read_endpoint_creation_logs(model_endpoint: EndpointLike) -> Flow[str]:
+    """What happened while the endpoint's environment was built and its workers started."""
+    name = model_endpoint if isinstance(model_endpoint, str) else _described(model_endpoint).name
+    response = yield from call(Request("GET", path_to(routes.CREATION_LOGS, name), idempotent=True))
+    return LogsResponse.model_validate_json(response.body).content
+
+
+def read_endpoint_logs(model_endpoint: EndpointLike, tail: int | None = None) -> Flow[str]:
+    """What the endpoint's workers wrote, newest lines last; `tail` is how many bytes of it at most."""
+    endpoint = yield from _resolved(model_endpoint)
+    url = url_with(path_to(routes.ENDPOINTS, endpoint.id, "logs"), {"tail_bytes": tail})
+    response = yield from call(Request("GET", url, idempotent=True))
+    return LogsResponse.model_validate_json(response.body).content
+
+
+def _resolved(endpoint: EndpointLike) -> Flow[ModelEndpoint]:
+    if isinstance(endpoint, str):
+        return (yield from get_model_endpoint(endpoint))
+    return _described(endpoint)
+
+
+def _described(endpoint: ModelEndpoint | HasModelEndpoint) -> ModelEndpoint:
+    return endpoint if isinstance(endpoint, ModelEndpoint) else endpoint.model_endpoint
+
+
+def wait_until_ready(
+    endpoint: ModelEndpoint,
+    timeout: float,
+    on_status: StatusCallback | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Flow[ModelEndpoint]:
+    """Wait until the endpoint is READY; `on_status` is told of each change of its status or reason.
+
+    Raises:
+        EndpointFailed: it became UPDATE_FAILED, or is being deleted.
+        WaitTimeout: it is not READY after `timeout` seconds; it goes on.
+
+    """
+    deadline, pause = clock() + timeout, FIRST_PAUSE_SECONDS
+    told: tuple[EndpointStatus, str | None] | None = None
+    while True:
+        endpoint = yield from refreshed(endpoint)
+        state = (endpoint.status, endpoint.status_reason)
+        if on_status is not None and state != told:
+            on_status(endpoint)
+        told = state
+        if _is_ready(endpoint):
+            return endpoint
+        left = deadline - clock()
+        if left <= 0:
+            because = f": {endpoint.status_reason}" if endpoint.status_reason else ""
+            raise WaitTimeout(
+                f"endpoint {endpoint.name!r} is {endpoint.status.value} after {timeout:g} seconds{because}"
+            )
+        yield Pause(min(pause, left))
+        pause = min(pause * 1.5, LONGEST_PAUSE_SECONDS)
+
+
+def _is_ready(endpoint: ModelEndpoint) -> bool:
+    if endpoint.status is EndpointStatus.UPDATE_FAILED:
+        reason = endpoint.status_reason or "no reason was given"
+        raise EndpointFailed(f"endpoint {endpoint.name!r} is UPDATE_FAILED: {reason}")
+    if endpoint.status is EndpointStatus.DELETE_IN_PROGRESS:
+        raise EndpointFailed(f"endpoint {endpoint.name!r} is being deleted")
+    return endpoint.status is EndpointStatus.READY

@@ -1,0 +1,211 @@
+"""What predictions of the blocking client give: a response, a future, a stream, a batch."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Self
+
+from openlaunch.client.operations import predictions as operations
+from openlaunch.client.predictions import Answer, ResponseFields, StreamReader
+from openlaunch.client.retry import TransportFailure
+from openlaunch.client.transport import ByteStream
+from openlaunch.client.waiting import FutureFields, Gathering, Group
+
+if TYPE_CHECKING:
+    from openlaunch.client.client import LaunchClient
+
+_UNSET = object()
+
+
+class EndpointResponse(ResponseFields):
+    """How a prediction ended.
+
+    Attributes:
+        status: "SUCCESS" or "FAILURE".
+        result: what the predict function returned, as JSON text.
+        result_url: of the pickled return value, where the request asked for that.
+        traceback: of the exception in the model, or the reason of the failure.
+        status_code: 200, or what the failure stands for: 500 for an exception in the model.
+
+    """
+
+    client: "LaunchClient"
+    _value: Any = _UNSET
+
+    @classmethod
+    def of(cls, client: "LaunchClient", answer: Answer) -> Self:
+        """The response of an answer."""
+        return cls(
+            client, answer.status, answer.result_url, answer.result, answer.traceback, answer.status_code
+        )
+
+    @property
+    def value(self) -> Any:
+        """What the predict function returned, as a Python object.
+
+        A pickled result is downloaded and unpickled, which runs what the pickle says: use it with endpoints
+        that you trust.
+
+        Raises:
+            PredictionFailed: there is no value; `.traceback` says why.
+
+        """
+        if self._value is _UNSET:
+            self.raise_for_status()
+            if self.result_url is not None:
+                self._value = self.client.run(operations.download(self.result_url))
+            else:
+                self._value = None if self.result is None else json.loads(self.result)
+        return self._value
+
+
+class EndpointResponseFuture(FutureFields):
+    """The response of an async task, which may be still to come."""
+
+    client: "LaunchClient"
+
+    def get(self, timeout: float | None = None) -> EndpointResponse:
+        """Wait for the response; one request, which the server answers once the task is done.
+
+        Args:
+            timeout: seconds; None waits until it is done.
+
+        Raises:
+            WaitTimeout: it is not done after `timeout` seconds; it goes on.
+
+        """
+        if self._answer is None:
+            self.keep(self.client.run(operations.wait_for(self.async_task_id, timeout)))
+        assert self._answer is not None
+        return EndpointResponse.of(self.client, self._answer)
+
+    def done(self) -> bool:
+        """Whether the response is there; asks the server where that is not known yet."""
+        if self._answer is None:
+            self.keep(self.client.run(operations.look(self.async_task_id)))
+        return self._answer is not None
+
+    def cancel(self) -> bool:
+        """Cancel the task: what waits is dropped, what runs is stopped. False when it was already done."""
+        return self.client.run(operations.cancel_task(self.async_task_id))
+
+    def add_done_callback(self, callback: "Callable[[EndpointResponseFuture], object]") -> None:
+        """Call `callback(future)` once the task is done, from a background thread of the client.
+
+        It is called at once where the task is known to be done, and also when the server can no longer be
+        reached: `get()` tells. One thread serves all callbacks of a client, so they should be short.
+        """
+        if self._answer is not None:
+            callback(self)
+        else:
+            self.client.watcher.add(self, callback)
+
+
+def as_completed(
+    futures: Iterable[EndpointResponseFuture], timeout: float | None = None
+) -> Iterator[EndpointResponseFuture]:
+    """The futures, each as soon as it is done; its `get()` then makes no further request.
+
+    One request waits for up to 1,000 tasks at a time.
+
+    Args:
+        futures: of one client or several.
+        timeout: seconds for all together; None waits until all are done.
+
+    Raises:
+        WaitTimeout: some are not done after `timeout` seconds; they go on.
+
+    """
+    gathering = Gathering(futures, timeout)
+    yield from gathering.ready
+    while groups := gathering.groups():
+        for group in groups:
+            yield from group.client.run(group.poll(gathering.seconds()))
+        gathering.check_time()
+
+
+class EndpointResponseStream:
+    """The items of a streaming prediction as they come: iterate over it, once.
+
+    It ends with its last item; an item whose status is FAILURE is the last one. Leave it early with `close()`,
+    or use it in a `with` statement: that stops the model's work too.
+    """
+
+    def __init__(self, client: "LaunchClient", stream: ByteStream) -> None:
+        self.client = client
+        self._stream = stream
+        self._items = self._read()
+
+    def __iter__(self) -> Iterator[EndpointResponse]:
+        return self
+
+    def __next__(self) -> EndpointResponse:
+        """The next item.
+
+        Raises:
+            StreamInterrupted: the stream was cut before its end.
+
+        """
+        return next(self._items)
+
+    def _read(self) -> Iterator[EndpointResponse]:
+        reader = StreamReader()
+        try:
+            for piece in self._stream:
+                for answer in reader.feed(piece):
+                    yield EndpointResponse.of(self.client, answer)
+            reader.finish()
+        except TransportFailure as failure:
+            reader.finish(failure)
+        finally:
+            self._stream.close()
+
+    def close(self) -> None:
+        """Free the connection; harmless when called twice."""
+        self._stream.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class AsyncEndpointBatchResponse:
+    """The responses of a batch, by the ids of its requests. Deprecated: use `predict_many` and `as_completed`."""
+
+    def __init__(self, client: "LaunchClient", endpoint_name: str, request_ids: Mapping[str, str]) -> None:
+        self.client = client
+        self.endpoint_name = endpoint_name
+        self.request_ids = dict(request_ids)
+        self._futures = {
+            request_id: EndpointResponseFuture(client, endpoint_name, task_id)
+            for request_id, task_id in request_ids.items()
+        }
+
+    def poll_endpoints(self) -> None:
+        """Ask once for all tasks that are not known to be done."""
+        group: Group[EndpointResponseFuture] = Group(self.client)
+        for future in self._futures.values():
+            if future.answer is None:
+                group.add(future)
+        self.client.run(group.poll_all())
+
+    def is_done(self, poll: bool = True) -> bool:
+        """Whether all tasks are done; without `poll`, whether they were when last asked for."""
+        if poll:
+            self.poll_endpoints()
+        return all(future.answer is not None for future in self._futures.values())
+
+    def get_responses(self) -> dict[str, EndpointResponse | None]:
+        """The responses by request id; None where a task was not done when last asked for."""
+        return {
+            request_id: None if future.answer is None else EndpointResponse.of(self.client, future.answer)
+            for request_id, future in self._futures.items()
+        }
+
+    def batch_status(self) -> dict[str, int]:
+        """How many tasks have which status, now."""
+        self.poll_endpoints()
+        answers = (future.answer for future in self._futures.values())
+        return dict(Counter("PENDING" if answer is None else answer.status for answer in answers))

@@ -1,0 +1,83 @@
+"""Makes methods of operations.
+
+An operation is a function that gives a flow. `blocking(operation)` and `awaitable(operation)` are methods
+with the same parameters and the same docstring, which run the flow; `then` turns what the flow gives into what
+the method gives, such as an endpoint that knows its client.
+"""
+
+import inspect
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
+
+from openlaunch.client.effects import Flow
+
+P = ParamSpec("P")
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Runs(Protocol):
+    """A blocking client."""
+
+    def run(self, flow: Flow[T]) -> T:
+        """Run a flow."""
+        ...
+
+
+class RunsAsync(Protocol):
+    """An awaitable client."""
+
+    def run(self, flow: Flow[T]) -> Awaitable[T]:
+        """Run a flow."""
+        ...
+
+
+C = TypeVar("C", bound=Runs)
+A = TypeVar("A", bound=RunsAsync)
+
+
+@overload
+def blocking(operation: Callable[P, Flow[T]]) -> Callable[Concatenate[Any, P], T]: ...
+@overload
+def blocking(
+    operation: Callable[P, Flow[T]], then: Callable[[C, T], R]
+) -> Callable[Concatenate[C, P], R]: ...
+def blocking(
+    operation: Callable[P, Flow[Any]], then: Callable[[Any, Any], Any] | None = None
+) -> Callable[..., Any]:
+    """A method of a blocking client."""
+
+    def method(self: Runs, *args: P.args, **kwargs: P.kwargs) -> Any:
+        result = self.run(operation(*args, **kwargs))
+        return result if then is None else then(self, result)
+
+    return _described(method, operation)
+
+
+@overload
+def awaitable(operation: Callable[P, Flow[T]]) -> Callable[Concatenate[Any, P], Coroutine[Any, Any, T]]: ...
+@overload
+def awaitable(
+    operation: Callable[P, Flow[T]], then: Callable[[A, T], R]
+) -> Callable[Concatenate[A, P], Coroutine[Any, Any, R]]: ...
+def awaitable(
+    operation: Callable[P, Flow[Any]], then: Callable[[Any, Any], Any] | None = None
+) -> Callable[..., Any]:
+    """A method of an awaitable client."""
+
+    async def method(self: RunsAsync, *args: P.args, **kwargs: P.kwargs) -> Any:
+        result = await self.run(operation(*args, **kwargs))
+        return result if then is None else then(self, result)
+
+    return _described(method, operation)
+
+
+def _described(method: Callable[..., Any], operation: Callable[..., Any]) -> Callable[..., Any]:
+    method.__name__ = operation.__name__
+    method.__qualname__ = operation.__qualname__
+    method.__doc__ = operation.__doc__
+    signature = inspect.signature(operation)
+    itself = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    parameters = [itself, *signature.parameters.values()]
+    method.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    return method
