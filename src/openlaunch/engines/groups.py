@@ -1,0 +1,28 @@
+"""Process groups: a process that leads its own session is ended together with all that it started."""
+
+import asyncio
+import os
+import signal
+from asyncio.subprocess import Process
+from contextlib import suppress
+
+
+def kill_group(leader: int) -> None:
+    """SIGKILL the leader's whole group. Nothing happens when no process of it is left."""
+    with suppress(ProcessLookupError, PermissionError):  # macOS says EPERM of a group that has only zombies
+        os.killpg(leader, signal.SIGKILL)
+
+
+async def end_process(process: Process, grace: float) -> None:
+    """SIGTERM to the process, SIGKILL to its group after `grace` seconds, and wait until it is gone.
+
+    Only the leader gets the SIGTERM, so that it can still use the processes it started while it finishes.
+    """
+    if process.returncode is None and grace > 0:
+        with suppress(ProcessLookupError):
+            process.terminate()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(grace):
+                await process.wait()
+    kill_group(process.pid)
+    await process.wait()

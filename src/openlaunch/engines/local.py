@@ -1,0 +1,135 @@
+"""The local engine: workers are processes of this machine."""
+
+import asyncio
+import logging
+import os
+import shutil
+import tempfile
+from asyncio.subprocess import DEVNULL, STDOUT, Process
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from openlaunch.engines.base import Capacity, ExitCallback, WorkerExit, WorkerSpec
+from openlaunch.engines.environ import scrub
+from openlaunch.engines.groups import end_process, kill_group
+
+log = logging.getLogger(__name__)
+
+MAX_LOG_BYTES = 10 * 1024 * 1024
+"""A log that is larger than this when its worker starts is emptied first."""
+
+
+@dataclass(slots=True)
+class _Running:
+    """A process and the task that waits for its end."""
+
+    process: Process
+    folder: Path
+    watcher: asyncio.Task[None] = field(init=False)
+
+
+class LocalEngine:
+    """Starts each worker as `python -m openlaunch_worker`, in a session and an empty folder of its own.
+
+    A worker sees none of the server's environment variables but an allow-list. What it started ends with it,
+    except processes that made themselves a new session. `gpus` are the indices that may be handed out.
+    """
+
+    def __init__(self, gpus: tuple[int, ...] = (), environ: Mapping[str, str] | None = None) -> None:
+        self._gpus = gpus
+        self._environ = scrub(os.environ if environ is None else environ)
+        self._running: dict[str, _Running] = {}
+        self._closed = asyncio.Event()
+
+    def capacity(self) -> Capacity:
+        """The cores this process may use, the machine's physical memory, and the GPUs."""
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        return Capacity(cpus=_cores(), memory=memory, gpus=self._gpus)
+
+    async def start(self, spec: WorkerSpec, on_exit: ExitCallback) -> None:
+        """Start a worker; it is running when this returns, and not yet ready.
+
+        Raises:
+            OSError: the process could not be started, or the engine is closed.
+
+        """
+        if self._closed.is_set():
+            raise OSError("the engine is closed")
+        folder = Path(tempfile.mkdtemp(prefix="openlaunch-worker-"))
+        try:
+            process = await self._spawn(spec, folder)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        running = self._running[spec.worker_id] = _Running(process, folder)
+        running.watcher = asyncio.create_task(self._watch(spec.worker_id, running, on_exit))
+        if self._closed.is_set():
+            kill_group(process.pid)
+
+    async def _spawn(self, spec: WorkerSpec, folder: Path) -> Process:
+        descriptor = _open_log(spec.log_path)
+        try:
+            return await asyncio.create_subprocess_exec(
+                *(str(spec.python), "-m", "openlaunch_worker"),
+                cwd=folder,
+                env=self._environ_of(spec),
+                stdin=DEVNULL,
+                stdout=descriptor,
+                stderr=STDOUT,
+                start_new_session=True,
+            )
+        finally:
+            os.close(descriptor)
+
+    def _environ_of(self, spec: WorkerSpec) -> dict[str, str]:
+        return {
+            **self._environ,
+            "PYTHONUNBUFFERED": "1",
+            # NVML counts GPUs in the order of their bus; CUDA has to do the same for the indices to agree.
+            "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+            "CUDA_VISIBLE_DEVICES": ",".join(map(str, spec.gpus)),
+            **spec.env,
+            "OPENLAUNCH_WORKER_ADDRESS": spec.address,
+            "OPENLAUNCH_WORKER_TOKEN": spec.token,
+        }
+
+    async def _watch(self, worker_id: str, running: _Running, on_exit: ExitCallback) -> None:
+        code = await running.process.wait()
+        kill_group(running.process.pid)
+        del self._running[worker_id]
+        ended = WorkerExit(code, None) if code >= 0 else WorkerExit(None, -code)
+        try:
+            on_exit(worker_id, ended)
+        except Exception:
+            log.exception("what follows the end of worker %s failed", worker_id)
+        await asyncio.to_thread(shutil.rmtree, running.folder, ignore_errors=True)
+
+    async def stop(self, worker_id: str, grace: float) -> None:
+        """End a worker and all that it started: SIGTERM, after `grace` seconds SIGKILL. Unknown ids are ignored.
+
+        Returns once its exit callback has been called.
+        """
+        running = self._running.get(worker_id)
+        if running is not None:
+            await end_process(running.process, grace)
+            await asyncio.shield(running.watcher)
+
+    async def close(self) -> None:
+        """End every worker at once; none can be started any more."""
+        self._closed.set()
+        await asyncio.gather(*(self.stop(worker_id, grace=0) for worker_id in list(self._running)))
+
+
+def _cores() -> int:
+    with suppress(AttributeError):  # macOS has no affinity
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _open_log(path: Path) -> int:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    if os.fstat(descriptor).st_size > MAX_LOG_BYTES:
+        os.ftruncate(descriptor, 0)
+    return descriptor

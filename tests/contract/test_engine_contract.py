@@ -1,0 +1,301 @@
+"""What every engine does; an engine is a parameter of the `engine` fixture."""
+
+import asyncio
+import json
+import os
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from openlaunch.engines.base import Engine, WorkerExit, WorkerSpec
+from openlaunch.engines.local import MAX_LOG_BYTES, LocalEngine
+
+DEADLINE = 20.0
+
+SECRETS = {"OPENLAUNCH_API_KEY": "do-not-tell", "AWS_SECRET_ACCESS_KEY": "neither", "PYTHONPATH": "/nowhere"}
+ENGINES: dict[str, Callable[[], Engine]] = {
+    "local": lambda: LocalEngine(gpus=(0, 1, 2), environ={**os.environ, **SECRETS, "LC_ALL": "C.UTF-8"}),
+}
+
+
+@asynccontextmanager
+async def open_engine(kind: str) -> AsyncIterator[Engine]:
+    engine = ENGINES[kind]()
+    try:
+        yield engine
+    finally:
+        await engine.close()
+
+
+@pytest.fixture(params=sorted(ENGINES))
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+class Workplace:
+    """Makes workers that run a script instead of the runtime, and hears of their exits."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.exits: list[tuple[str, WorkerExit]] = []
+
+    def spec(self, script: str, worker_id: str = "w1", gpus: tuple[int, ...] = (), **env: str) -> WorkerSpec:
+        source = self.root / f"{worker_id}.py"
+        source.write_text(script)
+        python = self.root / f"{worker_id}-python"
+        python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{source}" "$@"\n')
+        python.chmod(0o755)
+        return WorkerSpec(
+            worker_id=worker_id,
+            endpoint_id="e1",
+            python=python,
+            address="/run/somewhere.sock",
+            token="a-token",
+            log_path=self.root / f"{worker_id}.log",
+            gpus=gpus,
+            env=env,
+        )
+
+    def on_exit(self, worker_id: str, ended: WorkerExit) -> None:
+        self.exits.append((worker_id, ended))
+
+    def log(self, worker_id: str = "w1") -> str:
+        path = self.root / f"{worker_id}.log"
+        return path.read_text() if path.exists() else ""
+
+    async def exit(self) -> WorkerExit:
+        await eventually(lambda: bool(self.exits))
+        return self.exits[0][1]
+
+    async def said(self, word: str, worker_id: str = "w1") -> None:
+        await eventually(lambda: word in self.log(worker_id))
+
+
+async def eventually(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(DEADLINE):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+def alive(pid: int) -> bool:
+    """Whether the process runs; a zombie that waits for its parent does not."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    stat = Path(f"/proc/{pid}/stat")
+    return not (stat.exists() and stat.read_text().rpartition(")")[2].split()[0] == "Z")
+
+
+@pytest.fixture
+def workplace(tmp_path: Path) -> Workplace:
+    return Workplace(tmp_path)
+
+
+async def run_to_end(kind: str, workplace: Workplace, spec: WorkerSpec) -> WorkerExit:
+    async with open_engine(kind) as engine:
+        await engine.start(spec, workplace.on_exit)
+        return await workplace.exit()
+
+
+def test_exit_code_is_told(kind: str, workplace: Workplace) -> None:
+    ended = asyncio.run(run_to_end(kind, workplace, workplace.spec("raise SystemExit(3)")))
+    assert ended == WorkerExit(code=3, signal=None)
+
+
+def test_signal_is_told(kind: str, workplace: Workplace) -> None:
+    ended = asyncio.run(run_to_end(kind, workplace, workplace.spec("import os; os.kill(os.getpid(), 9)")))
+    assert ended == WorkerExit(code=None, signal=9)
+    assert "killed by signal 9" in str(ended)
+
+
+def test_runs_the_worker_module(kind: str, workplace: Workplace) -> None:
+    asyncio.run(run_to_end(kind, workplace, workplace.spec("import sys; print(sys.argv[1:])")))
+    assert "['-m', 'openlaunch_worker']" in workplace.log()
+
+
+def test_python_that_is_not_there_raises(kind: str, workplace: Workplace) -> None:
+    spec = workplace.spec("")
+    spec.python.unlink()
+
+    async def main() -> None:
+        async with open_engine(kind) as engine:
+            with pytest.raises(FileNotFoundError):
+                await engine.start(spec, workplace.on_exit)
+
+    asyncio.run(main())
+    assert workplace.exits == []
+
+
+def test_stop_lets_the_worker_finish(kind: str, workplace: Workplace) -> None:
+    script = (
+        "import signal, sys, time\n"
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))\n"
+        "print('up', flush=True); time.sleep(60)"
+    )
+
+    async def main() -> None:
+        async with open_engine(kind) as engine:
+            await engine.start(workplace.spec(script), workplace.on_exit)
+            await workplace.said("up")
+            await engine.stop("w1", grace=DEADLINE)
+            assert workplace.exits == [("w1", WorkerExit(code=0, signal=None))]
+
+    asyncio.run(main())
+
+
+IGNORES_SIGTERM = (
+    "import signal, time\n"
+    "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+    "print('up', flush=True)\n"
+    "while True: time.sleep(60)"
+)
+
+
+def test_stop_kills_a_worker_that_ignores_sigterm(kind: str, workplace: Workplace) -> None:
+    async def main() -> None:
+        async with open_engine(kind) as engine:
+            await engine.start(workplace.spec(IGNORES_SIGTERM), workplace.on_exit)
+            await workplace.said("up")
+            await engine.stop("w1", grace=0.1)
+            assert workplace.exits == [("w1", WorkerExit(code=None, signal=9))]
+
+    asyncio.run(main())
+
+
+def test_stop_of_an_unknown_worker_is_ignored(kind: str) -> None:
+    async def main() -> None:
+        async with open_engine(kind) as engine:
+            await engine.stop("nobody", grace=1)
+
+    asyncio.run(main())
+
+
+GRANDCHILD = (
+    "import subprocess, sys, time\n"
+    "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(300)'])\n"
+    "print(child.pid, flush=True)\n"
+)
+
+
+@pytest.mark.parametrize("end", ["exits", "is stopped"])
+def test_what_a_worker_started_ends_with_it(kind: str, workplace: Workplace, end: str) -> None:
+    script = GRANDCHILD + ("" if end == "exits" else "time.sleep(300)")
+
+    async def main() -> None:
+        async with open_engine(kind) as engine:
+            await engine.start(workplace.spec(script), workplace.on_exit)
+            await workplace.said("\n")
+            if end == "is stopped":
+                await engine.stop("w1", grace=DEADLINE)
+            await workplace.exit()
+            await eventually(lambda: not alive(int(workplace.log())))
+
+    asyncio.run(main())
+
+
+SHOW = (
+    "import json, os; print(json.dumps({'env': dict(os.environ), 'cwd': os.getcwd(), 'here': os.listdir()}))"
+)
+
+
+def test_environment_holds_what_a_worker_needs_and_no_secrets(kind: str, workplace: Workplace) -> None:
+    asyncio.run(run_to_end(kind, workplace, workplace.spec(SHOW, EXTRA="yes")))
+    env = json.loads(workplace.log())["env"]
+    assert env["OPENLAUNCH_WORKER_ADDRESS"] == "/run/somewhere.sock"
+    assert env["OPENLAUNCH_WORKER_TOKEN"] == "a-token"
+    assert (env["EXTRA"], env["LC_ALL"], env["PATH"]) == ("yes", "C.UTF-8", os.environ["PATH"])
+    assert not SECRETS.keys() & env.keys()
+
+
+@pytest.mark.parametrize(("gpus", "shown"), [((), ""), ((1,), "1"), ((0, 2), "0,2")])
+def test_a_worker_sees_its_own_gpus_only(
+    kind: str, workplace: Workplace, gpus: tuple[int, ...], shown: str
+) -> None:
+    asyncio.run(run_to_end(kind, workplace, workplace.spec(SHOW, gpus=gpus)))
+    assert json.loads(workplace.log())["env"]["CUDA_VISIBLE_DEVICES"] == shown
+
+
+def test_working_folder_is_empty_and_removed_at_exit(kind: str, workplace: Workplace) -> None:
+    async def main() -> None:
+        async with open_engine(kind) as engine:
+            await engine.start(workplace.spec(SHOW), workplace.on_exit)
+            await workplace.exit()
+            shown = json.loads(workplace.log())
+            assert shown["here"] == []
+            await eventually(lambda: not Path(shown["cwd"]).exists())
+
+    asyncio.run(main())
+
+
+def test_log_keeps_both_streams_and_earlier_runs_and_is_private(kind: str, workplace: Workplace) -> None:
+    (workplace.root / "w1.log").write_text("earlier\n")
+    (workplace.root / "w1.log").chmod(0o600)
+    script = "import sys; print('out', flush=True); print('err', file=sys.stderr)"
+    asyncio.run(run_to_end(kind, workplace, workplace.spec(script)))
+    assert workplace.log() == "earlier\nout\nerr\n"
+    fresh = workplace.spec(script, "w2")
+    workplace.exits.clear()
+    asyncio.run(run_to_end(kind, workplace, fresh))
+    assert fresh.log_path.stat().st_mode & 0o777 == 0o600
+
+
+def test_log_that_has_grown_too_large_is_emptied_first(kind: str, workplace: Workplace) -> None:
+    with (workplace.root / "w1.log").open("wb") as file:
+        file.truncate(MAX_LOG_BYTES + 1)
+    asyncio.run(run_to_end(kind, workplace, workplace.spec("print('new')")))
+    assert workplace.log() == "new\n"
+
+
+def test_standard_input_is_empty(kind: str, workplace: Workplace) -> None:
+    asyncio.run(run_to_end(kind, workplace, workplace.spec("import sys; print(repr(sys.stdin.read()))")))
+    assert workplace.log() == "''\n"
+
+
+def test_close_ends_every_worker_at_once(kind: str, workplace: Workplace) -> None:
+    async def main() -> float:
+        async with open_engine(kind) as engine:
+            for name in ("w1", "w2", "w3"):
+                await engine.start(workplace.spec(IGNORES_SIGTERM, name), workplace.on_exit)
+                await workplace.said("up", name)
+            began = time.monotonic()
+            await engine.close()
+            assert sorted(name for name, _ in workplace.exits) == ["w1", "w2", "w3"]
+            with pytest.raises(OSError, match="closed"):
+                await engine.start(workplace.spec(""), workplace.on_exit)
+            return time.monotonic() - began
+
+    assert asyncio.run(main()) < DEADLINE / 2
+
+
+def test_exit_is_told_once_when_stopped_by_several(kind: str, workplace: Workplace) -> None:
+    async def main() -> None:
+        async with open_engine(kind) as engine:
+            await engine.start(workplace.spec(IGNORES_SIGTERM), workplace.on_exit)
+            await workplace.said("up")
+            await asyncio.gather(*(engine.stop("w1", grace=0.1) for _ in range(3)))
+        assert len(workplace.exits) == 1
+
+    asyncio.run(main())
+
+
+def test_works_on_uvloop(kind: str, workplace: Workplace) -> None:
+    uvloop = pytest.importorskip("uvloop")
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        ended = runner.run(run_to_end(kind, workplace, workplace.spec("raise SystemExit(7)")))
+    assert ended == WorkerExit(code=7, signal=None)
+
+
+def test_capacity_names_cores_memory_and_gpus(kind: str) -> None:
+    async def main() -> None:
+        async with open_engine(kind) as engine:
+            capacity = engine.capacity()
+        assert capacity.cpus >= 1
+        assert capacity.memory > 1 << 28
+        assert capacity.gpus == (0, 1, 2)
+
+    asyncio.run(main())
