@@ -93,9 +93,6 @@ def chunk_size(line: bytes) -> int:
 
     """
     digits = line.split(b";", 1)[0].strip()
-    if not line.endswith(b"\n") or not digits:
+    if not line.endswith(b"\n") or not digits or digits.strip(b"0123456789abcdefABCDEF"):
         raise HTTPError(f"the answer has a chunk size of {line[:80]!r}")
-    try:
-        return int(digits, 16)
-    except ValueError:
-        raise HTTPError(f"the answer has a chunk size of {line[:80]!r}") from None
+    return int(digits, 16)

@@ -92,9 +92,9 @@ class LocalServer:
 
     def _wait_until_ready(self, deadline: float) -> str:
         while True:
-            for line in self._output.read_text().splitlines():
-                if line.startswith("ready ") and line.endswith(tuple("0123456789")):
-                    return line.removeprefix("ready ")
+            for line in self._output.read_text().splitlines(keepends=True):
+                if line.startswith("ready ") and line.endswith("\n"):
+                    return line.removeprefix("ready ").strip()
             code = self._process.poll()
             if code is not None:
                 raise ConfigurationError(f"the local server ended with exit code {code}: {self._log_end()}")

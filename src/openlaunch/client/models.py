@@ -87,6 +87,7 @@ def checked(model: type[M], document: Mapping[str, Any]) -> dict[str, Any]:
 
 def _sentence(path: tuple[int | str, ...], message: str, value: object) -> str:
     name = ".".join(str(part) for part in path)
+    message = message.removeprefix("Value error, ")
     if isinstance(value, str | int | float):
         return f"{name} is {value!r}: {message}"
     return f"{name}: {message}" if name else message

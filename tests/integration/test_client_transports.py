@@ -1,0 +1,549 @@
+"""Both clients against small real HTTP servers."""
+
+import asyncio
+import contextlib
+import json
+import pickle
+import socket
+import threading
+import time
+from collections.abc import Callable
+from email.message import Message
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import NamedTuple
+
+import pytest
+
+import openlaunch
+from openlaunch import aio
+from openlaunch.errors import ConnectionFailed, NotFound, StreamInterrupted, TooManyRequests, Unauthorized
+from openlaunch.wire.sse import END_EVENT
+
+
+class Recorded(NamedTuple):
+    command: str
+    path: str
+    headers: Message
+    body: bytes
+    client_address: tuple[str, int]
+
+
+class Server:
+    """An HTTP server whose answers a test sets: `routes["POST /v1/sync-tasks"] = function(request)`.
+
+    The function gives (status, headers, body); an iterable body is sent in chunks, None closes the connection.
+    """
+
+    def __init__(self):
+        self.routes: dict[str, Callable] = {}
+        self.requests = []
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True
+
+            def handle_one_request(self):
+                with contextlib.suppress(ConnectionError):
+                    super().handle_one_request()
+
+            def answer(self):
+                outer.serve(self)
+
+            do_GET = do_POST = do_PUT = do_DELETE = answer  # noqa: N815
+
+            def log_message(self, *_):
+                pass
+
+        class Listener(ThreadingHTTPServer):
+            daemon_threads = True
+            block_on_close = False
+
+        self.listener = Listener(("127.0.0.1", 0), Handler)
+        self.thread = threading.Thread(target=self.listener.serve_forever, args=(0.01,))
+        self.thread.start()
+        self.url = f"http://127.0.0.1:{self.listener.server_address[1]}"
+
+    def serve(self, handler):
+        length = int(handler.headers.get("content-length", 0))
+        handler.body = handler.rfile.read(length)
+        self.requests.append(
+            Recorded(handler.command, handler.path, handler.headers, handler.body, handler.client_address)
+        )
+        route = f"{handler.command} {handler.path.split('?')[0]}"
+        answer = self.routes[route](handler)
+        if answer is None:
+            handler.close_connection = True
+            return
+        status, headers, body = answer
+        handler.send_response(status)
+        for name, value in headers.items():
+            handler.send_header(name, value)
+        if isinstance(body, bytes):
+            handler.send_header("content-length", str(len(body)))
+            handler.end_headers()
+            handler.wfile.write(body)
+        else:
+            self.chunks(handler, body)
+
+    def chunks(self, handler, pieces):
+        handler.send_header("transfer-encoding", "chunked")
+        handler.end_headers()
+        for piece in pieces:
+            if piece is None:
+                handler.close_connection = True
+                return
+            handler.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+            handler.wfile.flush()
+        handler.wfile.write(b"0\r\n\r\n")
+
+    def close(self):
+        self.listener.shutdown()
+        self.listener.server_close()
+        self.thread.join()
+
+
+def reply(document, status=200, **headers):
+    return lambda request: (status, headers, json.dumps(document).encode())
+
+
+def endpoint_document(kind):
+    return {
+        "id": "end_1",
+        "name": "double",
+        "endpoint_type": kind,
+        "destination": "d",
+        "bundle_name": "double",
+        "status": "READY",
+        "created_by": "me",
+        "created_at": "2026-01-01T00:00:00Z",
+        "last_updated_at": "2026-01-01T00:00:00Z",
+    }
+
+
+def success(value):
+    return {
+        "status": "SUCCESS",
+        "result": {"result": json.dumps(value)},
+        "traceback": None,
+        "status_code": 200,
+    }
+
+
+@pytest.fixture
+def server():
+    server = Server()
+    yield server
+    server.close()
+
+
+@pytest.fixture(params=["blocking", "awaitable"])
+def flavour(request):
+    return request.param
+
+
+class Both:
+    """The same calls to either client, so that each test runs over both."""
+
+    def __init__(self, flavour, url, **options):
+        self.loop = asyncio.Runner() if flavour == "awaitable" else None
+        module = aio if self.loop else openlaunch
+        self.client = self.call(lambda: module.LaunchClient("key", url, **options))
+
+    def call(self, function, *args, **kwargs):
+        if self.loop is None:
+            return function(*args, **kwargs)
+
+        async def awaited():
+            result = function(*args, **kwargs)
+            return await result if asyncio.iscoroutine(result) else result
+
+        return self.loop.run(awaited())
+
+    def endpoint(self, server, kind):
+        server.routes["GET /v1/model-endpoints"] = reply({"model_endpoints": [endpoint_document(kind)]})
+        return self.call(self.client.get_model_endpoint, "double")
+
+    def predict(self, endpoint, **options):
+        return self.call(endpoint.predict, openlaunch.EndpointRequest(args={"x": 1}), **options)
+
+    def items(self, stream):
+        if self.loop is None:
+            return list(stream)
+
+        async def collect():
+            return [item async for item in stream]
+
+        return self.loop.run(collect())
+
+    def close(self):
+        self.call(self.client.close)
+        if self.loop is not None:
+            self.loop.close()
+
+
+@pytest.fixture
+def both(flavour, server):
+    both = Both(flavour, server.url)
+    yield both
+    both.close()
+
+
+def test_a_prediction_is_one_request_with_the_key(both, server):
+    server.routes["POST /v1/sync-tasks"] = reply(success([1, 2]))
+    endpoint = both.endpoint(server, "sync")
+    before = len(server.requests)
+    response = both.predict(endpoint)
+    assert (response.status, response.result, response.value) == ("SUCCESS", "[1, 2]", [1, 2])
+    (request,) = server.requests[before:]
+    assert request.path == "/v1/sync-tasks?model_endpoint_id=end_1"
+    assert json.loads(request.body) == {"args": {"x": 1}}
+    assert request.headers["authorization"] == "Basic a2V5Og=="
+    assert request.headers["user-agent"].startswith("openlaunch/")
+    assert request.headers["host"] == server.url.removeprefix("http://")
+
+
+def test_predictions_share_one_connection(both, server):
+    server.routes["POST /v1/sync-tasks"] = reply(success(1))
+    endpoint = both.endpoint(server, "sync")
+    for _ in range(20):
+        both.predict(endpoint)
+    assert len({r.client_address for r in server.requests if r.command == "POST"}) == 1
+
+
+def test_a_connection_that_was_closed_while_it_was_idle_is_replaced(both, server):
+    def once(request):
+        request.close_connection = True
+        return 200, {}, json.dumps(success(1)).encode()  # without "connection: close"
+
+    server.routes["POST /v1/sync-tasks"] = once
+    endpoint = both.endpoint(server, "sync")
+    for _ in range(5):
+        assert both.predict(endpoint).value == 1
+
+
+def test_a_prediction_is_not_sent_again_when_its_connection_breaks(both, server):
+    calls = []
+
+    def hang_up(request):
+        calls.append(1)
+
+    server.routes["POST /v1/sync-tasks"] = hang_up
+    endpoint = both.endpoint(server, "sync")
+    with pytest.raises(ConnectionFailed, match="broke before its answer"):
+        both.predict(endpoint)
+    assert len(calls) == 1
+
+
+def test_a_prediction_that_is_refused_is_sent_again(both, server):
+    answers = [reply({}, 429), reply({}, 503, **{"retry-after": "0"}), reply(success(1))]
+    server.routes["POST /v1/sync-tasks"] = lambda request: answers.pop(0)(request)
+    assert both.predict(both.endpoint(server, "sync")).value == 1
+
+
+def test_an_error_has_its_class_and_the_request_id(both, server):
+    server.routes["POST /v1/sync-tasks"] = reply(
+        {"detail": "the queue is full", "code": "queue_full", "request_id": "req_1"},
+        429,
+        **{"retry-after": "99"},
+    )
+    with pytest.raises(TooManyRequests, match=r"the queue is full \(request req_1\)") as caught:
+        both.predict(both.endpoint(server, "sync"))
+    assert caught.value.retry_after == 99
+
+
+def test_a_server_that_is_too_slow_is_given_up(both, server, monkeypatch):
+    monkeypatch.setattr("openlaunch.client.operations.predictions.MARGIN_SECONDS", 0.05)
+    stop = threading.Event()
+    server.routes["POST /v1/sync-tasks"] = lambda request: stop.wait(10) and None
+    endpoint = both.endpoint(server, "sync")
+    began = time.monotonic()
+    with pytest.raises(ConnectionFailed, match="did not answer within"):
+        both.predict(endpoint, timeout=0.1)
+    assert time.monotonic() - began < 5
+    stop.set()
+
+
+def test_the_timeout_goes_to_the_server(both, server):
+    server.routes["POST /v1/sync-tasks"] = reply(success(1))
+    both.predict(both.endpoint(server, "sync"), timeout=7)
+    assert json.loads(server.requests[-1].body)["timeout_seconds"] == 7
+
+
+def test_extra_headers_go_along(both, server):
+    server.routes["POST /v1/sync-tasks"] = reply(success(1))
+    endpoint = both.endpoint(server, "sync")
+    both.call(endpoint.predict, openlaunch.EndpointRequest(args={}, extra_headers={"x-trace": "abc"}))
+    assert server.requests[-1].headers["x-trace"] == "abc"
+
+
+def test_an_answer_that_is_cut_is_an_error(both, server):
+    def cut(request):
+        request.wfile.write(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n{")
+        request.close_connection = True
+
+    server.routes["POST /v1/sync-tasks"] = cut
+    with pytest.raises(ConnectionFailed):
+        both.predict(both.endpoint(server, "sync"))
+
+
+def test_what_is_no_http_is_an_error(both, server):
+    def nonsense(request):
+        request.wfile.write(b"hello\r\n\r\n")
+        request.close_connection = True
+
+    server.routes["POST /v1/sync-tasks"] = nonsense
+    with pytest.raises(ConnectionFailed, match=r"no HTTP/1\.1"):
+        both.predict(both.endpoint(server, "sync"))
+
+
+def test_answers_may_come_in_chunks_and_be_large(both, server):
+    body = json.dumps(success("x" * 500_000)).encode()
+    pieces = [body[i : i + 70_000] for i in range(0, len(body), 70_000)]
+    server.routes["POST /v1/sync-tasks"] = lambda request: (200, {}, pieces)
+    endpoint = both.endpoint(server, "sync")
+    for _ in range(2):
+        assert len(both.predict(endpoint).value) == 500_000
+
+
+def test_without_a_server_the_error_says_where_it_was_looked_for(flavour):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    both = Both(flavour, url, max_retries=0)
+    with pytest.raises(ConnectionFailed) as caught:
+        both.call(both.client.get_model_endpoint, "x")
+    both.close()
+    assert url in str(caught.value)
+    assert "the endpoint argument" in str(caught.value)
+    assert "openlaunch serve" in str(caught.value)
+
+
+def test_a_path_prefix_is_kept(flavour, server):
+    server.routes["GET /api/v1/model-endpoints"] = reply({"model_endpoints": [endpoint_document("sync")]})
+    server.routes["POST /api/v1/sync-tasks"] = reply(success(1))
+    both = Both(flavour, server.url + "/api", use_path_with_custom_endpoint=True)
+    endpoint = both.call(both.client.get_model_endpoint, "double")
+    assert both.predict(endpoint).value == 1
+    both.close()
+
+
+def test_a_proxy_is_used_for_predictions_too(flavour, server, monkeypatch):
+    monkeypatch.setenv("http_proxy", server.url)
+    monkeypatch.delenv("no_proxy", raising=False)
+    base = "http://model-server.example"
+    server.routes[f"GET {base}/v1/model-endpoints"] = reply({"model_endpoints": [endpoint_document("sync")]})
+    server.routes[f"POST {base}/v1/sync-tasks"] = reply(success("by proxy"))
+    both = Both(flavour, base)
+    endpoint = both.call(both.client.get_model_endpoint, "double")
+    assert both.predict(endpoint).value == "by proxy"
+    both.close()
+
+
+def event(value, status="SUCCESS"):
+    return b"data: " + json.dumps({"status": status, "result": {"result": value}}).encode() + b"\n\n"
+
+
+def test_a_stream_gives_items_up_to_its_end(both, server):
+    server.routes["POST /v1/streaming-tasks"] = lambda request: (200, {}, [event(1), event("b"), END_EVENT])
+    stream = both.predict(both.endpoint(server, "streaming"))
+    assert [(item.result, item.value) for item in both.items(stream)] == [("1", 1), ('"b"', "b")]
+
+
+def test_streams_that_were_read_share_one_connection(both, server):
+    server.routes["POST /v1/streaming-tasks"] = lambda request: (200, {}, [event(1), END_EVENT])
+    endpoint = both.endpoint(server, "streaming")
+    for _ in range(5):
+        both.items(both.predict(endpoint))
+    assert len({r.client_address for r in server.requests if r.command == "POST"}) == 1
+
+
+def test_items_arrive_while_the_stream_goes_on(both, server):
+    go_on = threading.Event()
+
+    def pieces():
+        yield event(1)
+        assert go_on.wait(10)
+        yield event(2)
+        yield END_EVENT
+
+    server.routes["POST /v1/streaming-tasks"] = lambda request: (200, {}, pieces())
+    stream = both.predict(both.endpoint(server, "streaming"))
+    first = both.call(next if both.loop is None else anext, stream)
+    assert first.value == 1
+    go_on.set()
+    assert [item.value for item in both.items(stream)] == [2]
+
+
+@pytest.mark.parametrize("last", [[], [None]], ids=["ended", "cut"])
+def test_a_stream_without_its_end_was_interrupted(both, server, last):
+    server.routes["POST /v1/streaming-tasks"] = lambda request: (200, {}, [event(1), *last])
+    stream = both.predict(both.endpoint(server, "streaming"))
+    with pytest.raises(StreamInterrupted, match="after 1 items"):
+        both.items(stream)
+
+
+def test_a_failure_ends_a_stream(both, server):
+    server.routes["POST /v1/streaming-tasks"] = lambda request: (200, {}, [event(1), event(None, "FAILURE")])
+    statuses = [i.status for i in both.items(both.predict(both.endpoint(server, "streaming")))]
+    assert statuses == ["SUCCESS", "FAILURE"]
+
+
+def test_a_stream_that_is_refused_is_an_error(both, server):
+    server.routes["POST /v1/streaming-tasks"] = reply({"detail": "no such endpoint"}, 404)
+    with pytest.raises(NotFound, match="no such endpoint"):
+        both.predict(both.endpoint(server, "streaming"))
+
+
+def test_closing_a_stream_frees_its_connection(both, server):
+    closed = threading.Event()
+
+    def pieces():
+        try:
+            while True:
+                yield event("x" * 100_000)
+        finally:
+            closed.set()
+
+    server.routes["POST /v1/streaming-tasks"] = lambda request: (200, {}, pieces())
+    stream = both.predict(both.endpoint(server, "streaming"))
+    both.call(next if both.loop is None else anext, stream)
+    both.call(stream.close)
+    both.call(stream.close)
+    assert closed.wait(10)
+
+
+def test_a_pickled_result_is_downloaded_without_the_key(both, server):
+    url = f"{server.url}/v1/artifacts/r?signature=s"
+    server.routes["POST /v1/sync-tasks"] = reply({"status": "SUCCESS", "result": {"result_url": url}})
+    server.routes["GET /v1/artifacts/r"] = lambda request: (200, {}, pickle.dumps({1, 2}))
+    response = both.predict(both.endpoint(server, "sync"))
+    before = len(server.requests)
+    value = response.value if both.loop is None else both.call(response.load)
+    assert value == response.value == {1, 2}
+    (request,) = server.requests[before:]
+    assert "authorization" not in request.headers
+
+
+def test_an_awaitable_pickled_result_says_how_to_load_it(server):
+    both = Both("awaitable", server.url)
+    server.routes["POST /v1/sync-tasks"] = reply({"status": "SUCCESS", "result": {"result_url": "http://h/"}})
+    response = both.predict(both.endpoint(server, "sync"))
+    with pytest.raises(RuntimeError, match=r"await response\.load"):
+        _ = response.value
+    both.close()
+
+
+def test_an_unknown_endpoint_comes_with_similar_names(both, server):
+    listed = [endpoint_document("sync"), {**endpoint_document("sync"), "name": "triple"}]
+
+    def by_name(request):
+        return reply({"model_endpoints": [] if "name=" in request.path else listed})(request)
+
+    server.routes["GET /v1/model-endpoints"] = by_name
+    with pytest.raises(NotFound, match="no endpoint 'doubel'; similar names: double"):
+        both.call(both.client.get_model_endpoint, "doubel")
+
+
+def test_a_wrong_key_is_an_error_of_its_own(both, server):
+    server.routes["GET /v1/model-endpoints"] = reply({"detail": "the key is unknown"}, 401)
+    with pytest.raises(Unauthorized, match="the key is unknown"):
+        both.call(both.client.list_model_endpoints)
+
+
+def test_bytes_are_uploaded_without_the_key_even_to_this_server(both, server):
+    server.routes["POST /v1/hosted_inference/model_bundle_upload"] = reply(
+        {"signedUrl": "/v1/artifacts/k?signature=s", "bucket": "b", "key": "k"}
+    )
+    server.routes["PUT /v1/artifacts/k"] = lambda request: (200, {}, b"")
+    server.routes["POST /v2/model-bundles"] = reply({"model_bundle_id": "bun_1"})
+    both.call(
+        both.client.create_model_bundle_from_callable_v2,
+        model_bundle_name="b",
+        load_model_fn=lambda: None,
+        load_predict_fn=lambda model: lambda x: x,
+    )
+    puts = [r for r in server.requests if r.command == "PUT"]
+    assert len(puts) == 2
+    assert all("authorization" not in request.headers for request in puts)
+    body = json.loads(server.requests[-1].body)
+    assert body["flavor"]["location"] == "s3://b/k"
+    assert body["flavor"]["python_version"].startswith("3.")
+
+
+def test_a_bad_name_is_refused_before_anything_is_sent(both, server):
+    with pytest.raises(openlaunch.errors.Unprocessable, match="name is '-bad'"):
+        both.call(
+            both.client.create_model_bundle_from_callable_v2,
+            model_bundle_name="-bad",
+            load_model_fn=lambda: None,
+            load_predict_fn=lambda model: lambda x: x,
+        )
+    assert server.requests == []
+
+
+def test_a_bad_setting_is_refused_before_anything_is_sent(both, server):
+    with pytest.raises(openlaunch.errors.Unprocessable, match="max_workers is 1, less than min_workers"):
+        both.call(both.client.deploy, lambda x: x, name="f", min_workers=2, max_workers=1)
+    with pytest.raises(TypeError, match="no setting workers"):
+        both.call(both.client.deploy, lambda x: x, name="f", workers=2)
+    assert server.requests == []
+
+
+def test_an_async_submit_is_sent_again_with_the_same_key(both, server):
+    answers = [None, (200, {}, b'{"task_id": "t1"}')]
+    server.routes["POST /v1/async-tasks"] = lambda request: answers.pop(0)
+    future = both.predict(both.endpoint(server, "async"))
+    assert future.async_task_id == "t1"
+    keys = [r.headers["idempotency-key"] for r in server.requests if r.command == "POST"]
+    assert len(keys) == 2
+    assert keys[0] == keys[1]
+
+
+def test_threads_share_a_client(server):
+    server.routes["POST /v1/sync-tasks"] = lambda r: reply(success(json.loads(r.body)["args"]["x"]))(r)
+    with openlaunch.LaunchClient("key", server.url) as client:
+        server.routes["GET /v1/model-endpoints"] = reply({"model_endpoints": [endpoint_document("sync")]})
+        endpoint = client.get_model_endpoint("double")
+        wrong = []
+
+        def work(offset):
+            for x in range(offset, offset + 50):
+                value = endpoint.predict(openlaunch.EndpointRequest(args={"x": x})).value
+                if value != x:
+                    wrong.append((x, value))
+
+        threads = [threading.Thread(target=work, args=(i * 1000,)) for i in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert wrong == []
+    assert len({r.client_address for r in server.requests if r.command == "POST"}) <= 8
+
+
+def test_a_cancelled_prediction_closes_its_connection(server):
+    arrived, gone = threading.Event(), threading.Event()
+
+    def watch(request):
+        arrived.set()
+        if request.connection.recv(1) == b"":
+            gone.set()
+
+    server.routes["POST /v1/sync-tasks"] = watch
+    server.routes["GET /v1/model-endpoints"] = reply({"model_endpoints": [endpoint_document("sync")]})
+
+    async def main():
+        async with aio.LaunchClient("key", server.url) as client:
+            endpoint = await client.get_model_endpoint("double")
+            task = asyncio.create_task(endpoint.predict(openlaunch.EndpointRequest(args={})))
+            assert await asyncio.to_thread(arrived.wait, 10)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert await asyncio.to_thread(gone.wait, 10)
+
+    asyncio.run(main())
+
+
+def test_the_key_is_in_no_repr(both):
+    assert "key" not in repr(both.client).replace("http", "")

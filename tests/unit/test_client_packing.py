@@ -1,0 +1,237 @@
+import pickle
+import subprocess
+import sys
+import zipfile
+from io import BytesIO
+
+import cloudpickle
+import pytest
+from pydantic import BaseModel
+
+from openlaunch.client import packing
+from openlaunch.client.operations.bundles import framework
+from openlaunch.client.operations.deploy import loaders
+from openlaunch.errors import BundleError
+
+
+def load_model():
+    return 20
+
+
+def load_predict(model):
+    def predict(x):
+        return model + helper(x)
+
+    return predict
+
+
+def helper(x):
+    return x + 1
+
+
+def in_a_bare_process(data, code):
+    """Run code where this module can't be imported, with the pickle as `bundle`; gives what it prints."""
+    script = f"import sys, cloudpickle; bundle = cloudpickle.loads(sys.stdin.buffer.read())\n{code}"
+    done = subprocess.run(
+        [sys.executable, "-c", script], input=data, capture_output=True, check=True, cwd="/", timeout=30
+    )
+    return done.stdout.decode().strip()
+
+
+def test_functions_of_a_local_module_run_where_that_is_not():
+    data = packing.pack_callables(load_model, load_predict)
+    code = "print(bundle['load_predict_fn'](bundle['load_model_fn']())(1))"
+    assert in_a_bare_process(data, code) == "22"
+
+
+def test_helpers_in_other_local_modules_go_along(tmp_path, monkeypatch):
+    (tmp_path / "my_helpers.py").write_text("def triple(x):\n    return 3 * x\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    import my_helpers
+
+    data = packing.pack_callables(lambda: None, lambda model: lambda x: my_helpers.triple(x))
+    assert in_a_bare_process(data, "print(bundle['load_predict_fn'](None)(x=2))") == "6"
+
+
+def test_what_is_registered_for_pickling_stays_as_it_was():
+    before = set(cloudpickle.list_registry_pickle_by_value())
+    packing.pack_callables(load_model, load_predict)
+    assert set(cloudpickle.list_registry_pickle_by_value()) == before
+
+
+def test_installed_packages_and_the_standard_library_are_not_local():
+    names = {module.__name__ for module in packing.local_modules()}
+    assert __name__ in names
+    assert not names & {"json", "pydantic", "cloudpickle", "pytest", "openlaunch.errors"}
+
+
+def test_deployed_functions_need_nothing_of_the_client():
+    model_fn, predict_fn = loaders(lambda model, x: model + x, lambda: 40)
+    data = packing.pack_callables(model_fn, predict_fn)
+    code = (
+        "print(bundle['load_predict_fn'](bundle['load_model_fn']())(x=2), "
+        "[m for m in sys.modules if m.startswith('openlaunch')])"
+    )
+    assert in_a_bare_process(data, code) == "42 []"
+
+
+def test_a_deployed_function_with_a_config_gets_the_model():
+    model_fn, predict_fn = loaders(lambda model, x: model + x, lambda config: config["start"])
+    config = {"start": 5}
+    assert predict_fn(config, model_fn(config))(x=1) == 6
+
+
+def test_what_can_not_be_pickled_is_refused_with_advice():
+    import threading
+
+    lock = threading.Lock()
+    with pytest.raises(BundleError, match=r"can't be pickled: .*lock.* in load_model_fn"):
+        packing.pack_callables(lambda: lock, load_predict)
+
+
+def test_what_is_no_function_is_refused():
+    with pytest.raises(BundleError, match="load_model_fn is 3"):
+        packing.pack_callables(3, load_predict)
+
+
+@pytest.fixture
+def project(tmp_path):
+    package = tmp_path / "my_model"
+    (package / "sub" / "__pycache__").mkdir(parents=True)
+    (package / ".git").mkdir()
+    (package / ".git" / "config").write_text("x")
+    (package / "sub" / "__pycache__" / "a.pyc").write_bytes(b"x")
+    (package / "__init__.py").write_text("")
+    (package / "sub" / "load.py").write_text("def f(config):\n    return 1\n")
+    (package / "weights.bin").write_bytes(b"w" * 1000)
+    return package
+
+
+def names(data):
+    return zipfile.ZipFile(BytesIO(data)).namelist()
+
+
+def test_directories_are_zipped_under_their_own_names(project):
+    data = packing.pack_directories([project])
+    assert names(data) == ["my_model/__init__.py", "my_model/sub/load.py", "my_model/weights.bin"]
+
+
+def test_base_paths_are_seen_from_the_current_directory(project, monkeypatch):
+    monkeypatch.chdir(project)
+    assert names(packing.pack_directories(["."]))[0] == "my_model/__init__.py"
+
+
+def test_the_same_files_give_the_same_bytes(project):
+    first = packing.pack_directories([project])
+    for path in project.rglob("*.py"):
+        path.touch()
+    assert packing.pack_directories([project]) == first
+
+
+def test_a_base_path_that_is_no_directory_is_named(tmp_path):
+    with pytest.raises(BundleError, match="'/nowhere' is no directory"):
+        packing.pack_directories(["/nowhere"])
+
+
+def test_two_directories_of_one_name_are_refused(project, tmp_path):
+    other = tmp_path / "elsewhere" / "my_model"
+    other.mkdir(parents=True)
+    (other / "__init__.py").write_text("")
+    with pytest.raises(BundleError, match=r"would both be my_model/__init__\.py"):
+        packing.pack_directories([project, other])
+
+
+def test_too_large_a_bundle_is_refused(project, monkeypatch):
+    monkeypatch.setattr(packing, "MAX_BUNDLE_BYTES", 500)
+    with pytest.raises(BundleError, match="the limit is 500"):
+        packing.pack_directories([project])
+
+
+def test_a_link_to_a_directory_is_refused(project, tmp_path):
+    (project / "data").symlink_to(tmp_path)
+    with pytest.raises(BundleError, match="is a link to a directory"):
+        packing.pack_directories([project])
+
+
+ZIP_NAMES = ["my_model/__init__.py", "my_model/sub/load.py", "other/predict.py"]
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ("my_model.sub.load.f", "my_model.sub.load.f"),
+        ("my_model.f", "my_model.f"),
+        ("predict.f", "other.predict.f"),
+    ],
+)
+def test_functions_are_found_in_the_zip(given, found):
+    assert packing.find_in_zip(given, ZIP_NAMES, "load_predict_fn_module_path") == found
+
+
+@pytest.mark.parametrize("given", ["nowhere.f", "f", "my_model.", "my_model.sub.f"])
+def test_a_module_that_is_not_there_is_named(given):
+    with pytest.raises(BundleError, match=f"load_predict_fn_module_path is '{given}'"):
+        packing.find_in_zip(given, ZIP_NAMES, "load_predict_fn_module_path")
+
+
+def test_requirements_are_read(tmp_path):
+    path = tmp_path / "requirements.txt"
+    path.write_text("# all\nnumpy>=2  # arrays\n\npandas \\\n  ==2.2 ; python_version > '3.10'\n")
+    assert packing.read_requirements(path) == ["numpy>=2", "pandas    ==2.2 ; python_version > '3.10'"]
+
+
+@pytest.mark.parametrize("line", ["-r other.txt", "-e .", "--index-url https://h", "./wheels/a.whl"])
+def test_requirements_that_can_not_go_along_are_named(line, tmp_path):
+    path = tmp_path / "requirements.txt"
+    path.write_text(f"numpy\n{line}\n")
+    with pytest.raises(BundleError, match=r"line 2 of .*requirements\.txt is "):
+        packing.read_requirements(path)
+
+
+def test_a_config_may_be_a_json_file(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text('{"mode": "fast"}')
+    assert packing.read_app_config(str(path)) == {"mode": "fast"}
+    assert packing.read_app_config({"mode": "slow"}) == {"mode": "slow"}
+    path.write_text("[1]")
+    with pytest.raises(BundleError, match="holds no JSON object"):
+        packing.read_app_config(path)
+
+
+class Part(BaseModel):
+    size: int
+
+
+class Input(BaseModel):
+    parts: list[Part]
+
+
+class Output(BaseModel):
+    total: int
+
+
+def test_schemas_have_the_models_they_use_beside_them():
+    import json
+
+    document = json.loads(packing.pack_schemas(Input, Output))
+    assert document["RequestSchema"]["properties"]["parts"]["items"] == {"$ref": "#/components/schemas/Part"}
+    assert document["Part"]["required"] == ["size"]
+    assert document["ResponseSchema"]["properties"]["total"] == {"title": "Total", "type": "integer"}
+
+
+def test_without_schemas_there_are_none():
+    assert packing.pack_schemas(None, None) == b"{}"
+
+
+def test_frameworks_are_recorded_one_at_a_time():
+    assert framework("2.1", None, None, None)["pytorch_image_tag"] == "2.1"
+    assert framework(None, None, "repo", "tag")["image_repository"] == "repo"
+    with pytest.raises(ValueError, match="pytorch_image_tag and tensorflow_version are given"):
+        framework("1", "2", None, None)
+    with pytest.raises(ValueError, match="give both or neither"):
+        framework(None, None, "repo", None)
+
+
+def test_the_pickle_is_readable_by_the_standard_pickle():
+    bundle = pickle.loads(packing.pack_callables(load_model, load_predict))
+    assert set(bundle) == {"load_model_fn", "load_predict_fn"}

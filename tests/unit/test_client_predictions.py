@@ -1,0 +1,131 @@
+import json
+
+import pytest
+
+from openlaunch.client.predictions import Answer, EndpointRequest, StreamReader, parse_answer
+from openlaunch.errors import PredictionFailed, StreamInterrupted, TaskCancelled
+from openlaunch.wire.sse import END_EVENT
+from openlaunch.wire.tasks import CANCELLED_STATUS_CODE
+
+
+def test_a_request_has_args_or_a_url():
+    assert EndpointRequest(args={"x": 1}).document() == {"args": {"x": 1}}
+    assert EndpointRequest(url="http://h/f").document() == {"url": "http://h/f"}
+
+
+def test_a_request_without_either_is_refused():
+    with pytest.raises(ValueError, match="neither of url and args"):
+        EndpointRequest()
+
+
+def test_a_request_with_both_is_refused():
+    with pytest.raises(ValueError, match="both of url and args"):
+        EndpointRequest(url="http://h/f", args={})
+
+
+def test_ids_are_made_and_differ():
+    assert EndpointRequest(args={}).request_id != EndpointRequest(args={}).request_id
+    assert EndpointRequest(args={}, request_id="mine").request_id == "mine"
+
+
+def test_the_payload_is_not_shown():
+    assert "secret" not in repr(EndpointRequest(args={"x": "secret"}))
+
+
+def test_callback_auth_goes_along():
+    request = EndpointRequest(
+        args={},
+        callback_url="http://h/c",
+        callback_auth_kind="basic",
+        callback_auth_username="u",
+        callback_auth_password="p",
+    )
+    assert request.document()["callback_auth"] == {"kind": "basic", "username": "u", "password": "p"}
+
+
+@pytest.mark.parametrize(
+    "auth",
+    [
+        {"callback_auth_kind": "basic", "callback_auth_username": "u"},
+        {"callback_auth_kind": "token"},
+        {"callback_auth_username": "u", "callback_auth_password": "p"},
+        {"callback_auth_kind": "mtls", "callback_auth_username": "u", "callback_auth_password": "p"},
+    ],
+)
+def test_half_an_auth_is_refused(auth):
+    with pytest.raises(ValueError, match="callback"):
+        EndpointRequest(args={}, **auth)
+
+
+def test_args_that_are_no_json_are_refused_with_a_hint():
+    with pytest.raises(
+        TypeError, match=r"can't be sent as JSON.*set is not JSON serializable.*give JSON values"
+    ):
+        EndpointRequest(args={"x": {1}}).body()
+    with pytest.raises(ValueError, match="can't be sent as JSON"):
+        EndpointRequest(args={"x": float("nan")}).body()
+
+
+def test_results_are_json_text_in_every_mode():
+    assert parse_answer({"status": "SUCCESS", "result": {"result": "[1,2]"}}).result == "[1,2]"
+    assert parse_answer({"status": "SUCCESS", "result": {"result": "a"}}, item=True).result == '"a"'
+    assert parse_answer({"status": "SUCCESS", "result": {"result": None}}, item=True).result == "null"
+
+
+def test_a_pickled_result_is_a_url():
+    answer = parse_answer({"status": "SUCCESS", "result": {"result_url": "http://h/r"}})
+    assert (answer.result_url, answer.result) == ("http://h/r", None)
+
+
+def test_a_failure_raises_with_the_last_line_of_its_traceback():
+    answer = Answer("FAILURE", traceback="Traceback…\nValueError: no", status_code=500)
+    with pytest.raises(PredictionFailed, match="ended as FAILURE: ValueError: no") as caught:
+        answer.raise_for_status()
+    assert caught.value.traceback == "Traceback…\nValueError: no"
+    assert caught.value.status_code == 500
+
+
+def test_a_cancelled_task_is_told_from_a_failure():
+    with pytest.raises(TaskCancelled):
+        Answer("FAILURE", status_code=CANCELLED_STATUS_CODE).raise_for_status()
+
+
+def test_what_runs_still_has_not_succeeded():
+    answer = Answer("STARTED")
+    assert not answer.done
+    with pytest.raises(PredictionFailed):
+        answer.raise_for_status()
+
+
+def item(value, status="SUCCESS"):
+    return b"data: " + json.dumps({"status": status, "result": {"result": value}}).encode() + b"\n\n"
+
+
+def read(*pieces):
+    reader = StreamReader()
+    found = [answer for piece in pieces for answer in reader.feed(piece)]
+    reader.finish()
+    return [answer.result for answer in found]
+
+
+def test_a_stream_gives_its_items_up_to_the_end_event():
+    assert read(item(1), item("b"), END_EVENT) == ["1", '"b"']
+
+
+def test_pieces_may_be_cut_anywhere():
+    data = item(1) + item(2) + END_EVENT
+    assert read(*[data[i : i + 1] for i in range(len(data))]) == ["1", "2"]
+
+
+def test_a_stream_without_its_end_was_interrupted():
+    with pytest.raises(StreamInterrupted, match="cut after 1 items"):
+        read(item(1))
+
+
+def test_a_failure_is_an_end_too():
+    assert read(item(1), item(None, "FAILURE")) == ["1", "null"]
+
+
+def test_what_is_no_item_is_an_interruption():
+    with pytest.raises(StreamInterrupted, match="has no item"):
+        read(b"data: nonsense\n\n")

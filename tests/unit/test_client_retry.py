@@ -1,0 +1,118 @@
+import pytest
+
+from openlaunch.client.effects import Attempt, Pause, Request, Response
+from openlaunch.client.retry import RetryPolicy, TransportFailure, exchange
+from openlaunch.errors import ConnectionFailed, NotFound, TooManyRequests, Unavailable
+
+GET = Request("GET", "/v1/things", idempotent=True)
+POST = Request("POST", "/v1/sync-tasks")
+OK = Response(200, {}, b"{}")
+REFUSED = TransportFailure("refused", sent=False)
+DEFAULT = RetryPolicy()
+BROKEN = TransportFailure("broken", sent=True)
+
+
+class World:
+    """Answers attempts from a list and lets time pass virtually."""
+
+    def __init__(self, *answers):
+        self.answers = list(answers)
+        self.now = 0.0
+        self.pauses = []
+
+    def run(self, request, policy=DEFAULT):
+        flow = exchange(request, policy, clock=lambda: self.now, rand=lambda: 1.0)
+        effect = next(flow)
+        try:
+            while True:
+                if isinstance(effect, Pause):
+                    self.now += effect.seconds
+                    self.pauses.append(effect.seconds)
+                    effect = flow.send(None)
+                    continue
+                assert isinstance(effect, Attempt)
+                answer = self.answers.pop(0)
+                effect = flow.throw(answer) if isinstance(answer, Exception) else flow.send(answer)
+        except StopIteration as stop:
+            return stop.value
+
+
+def test_a_good_answer_is_given_at_once():
+    world = World(OK)
+    assert world.run(GET) is OK
+    assert world.pauses == []
+
+
+def test_waits_double_up_to_the_ceiling():
+    world = World(REFUSED, REFUSED, REFUSED, REFUSED, OK)
+    policy = RetryPolicy(max_retries=4, base=0.1, ceiling=0.3)
+    assert world.run(GET, policy) is OK
+    assert world.pauses == [0.1, 0.2, 0.3, 0.3]
+
+
+def test_an_idempotent_request_is_sent_again_after_a_broken_connection():
+    assert World(BROKEN, OK).run(GET) is OK
+
+
+def test_other_requests_are_not_sent_again_once_they_may_have_arrived():
+    world = World(BROKEN, OK)
+    with pytest.raises(ConnectionFailed, match="broken"):
+        world.run(POST)
+    assert world.answers == [OK]
+
+
+def test_other_requests_are_sent_again_when_nothing_was_sent():
+    assert World(REFUSED, OK).run(POST) is OK
+
+
+def test_a_refusal_by_the_server_is_retried_for_any_request():
+    assert World(Response(429, {}), Response(503, {}), OK).run(POST) is OK
+
+
+def test_retry_after_is_honoured():
+    world = World(Response(429, {"retry-after": "7"}), OK)
+    world.run(POST)
+    assert 7 <= world.pauses[0] <= 7.71
+
+
+def test_a_retry_after_beyond_the_total_time_ends_at_once():
+    world = World(Response(503, {"retry-after": "120"}), OK)
+    with pytest.raises(Unavailable) as caught:
+        world.run(GET)
+    assert caught.value.retry_after == 120
+    assert world.pauses == []
+
+
+def test_the_number_of_retries_is_bounded():
+    world = World(*[Response(429, {})] * 10)
+    with pytest.raises(TooManyRequests):
+        world.run(GET, RetryPolicy(max_retries=2))
+    assert len(world.answers) == 7
+
+
+def test_other_errors_are_not_retried():
+    world = World(Response(404, {}, b'{"detail": "no such thing"}'), OK)
+    with pytest.raises(NotFound, match="no such thing"):
+        world.run(GET)
+
+
+def test_a_patient_request_outlasts_an_outage_beyond_the_number_of_retries():
+    world = World(*[REFUSED] * 15, OK)
+    patient = Request("GET", "/v1/async-tasks/1", idempotent=True, patience=60)
+    assert world.run(patient, RetryPolicy(max_retries=1)) is OK
+    assert 20 < world.now < 60
+
+
+def test_patience_has_an_end():
+    world = World(*[REFUSED] * 200)
+    patient = Request("GET", "/v1/async-tasks/1", idempotent=True, patience=30)
+    with pytest.raises(ConnectionFailed):
+        world.run(patient)
+    assert world.now <= 32
+
+
+def test_jitter_spreads_the_waits():
+    policy = RetryPolicy()
+    shortest = policy.delay(REFUSED, GET, 1, 0.0, 0.0)
+    longest = policy.delay(REFUSED, GET, 1, 0.0, 1.0)
+    assert shortest == longest / 2
