@@ -1,0 +1,119 @@
+"""When to try again after failures, and what there is to tell about them: pure, `now` is given."""
+
+from dataclasses import dataclass, field, replace
+
+EARLY_EXITS = 3
+"""So many exits in a row before a worker was ready mean that the bundle can't be loaded."""
+
+NOTE_SECONDS = 60.0
+NOTE_CRASHES = 100
+"""Crashes of the last so many seconds are reported, and at most so many are counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """Delays in seconds that double from `first` up to `cap`; `free` failures in a row cost no delay.
+
+    A worker that was ready for `stable` seconds before it crashed begins a new row.
+    """
+
+    first: float = 1.0
+    cap: float = 30.0
+    free: int = 0
+    stable: float = 60.0
+
+    def delay(self, failures: int) -> float:
+        """How long to wait after so many failures in a row."""
+        steps = failures - self.free - 1
+        return 0.0 if steps < 0 else min(self.cap, self.first * 2.0 ** min(steps, 32))
+
+
+@dataclass(frozen=True, slots=True)
+class Streak:
+    """Failures in a row. Workers that fail together count once: only a later try tells something new.
+
+    `since` is when the count was last raised: what was started before that belongs together.
+    """
+
+    count: int = 0
+    since: float = 0.0
+    last_at: float = 0.0
+
+    def failed(self, now: float, started_at: float) -> "Streak":
+        """One more failure, of a worker that was started at that time."""
+        if self.count and started_at < self.since:
+            return Streak(self.count, self.since, now)
+        return Streak(self.count + 1, now, now)
+
+    def next_try(self, backoff: Backoff) -> float:
+        """The time before which nothing should be tried again."""
+        return self.last_at + backoff.delay(self.count) if self.count else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """The back-off of workers that could not load, and that of workers that crashed while they served."""
+
+    load: Backoff = Backoff()
+    crash: Backoff = Backoff(free=1)
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """How the workers of one generation have failed of late. Every change gives a new value.
+
+    `failure` says why the generation can't be loaded; None when it may be, or once a worker became ready.
+    """
+
+    load_failures: Streak = field(default_factory=Streak)
+    early_exits: Streak = field(default_factory=Streak)
+    crashes: Streak = field(default_factory=Streak)
+    failure: str | None = None
+    early_end: str | None = None
+    crash_end: str | None = None
+    crash_times: tuple[float, ...] = ()
+
+    def load_failed(self, now: float, started_at: float, reason: str) -> "History":
+        """The environment could not be built, or a worker could not load the bundle, or was not ready in time."""
+        failures = self.load_failures.failed(now, started_at)
+        return replace(self, load_failures=failures, failure=reason, early_exits=Streak())
+
+    def exited_early(self, now: float, started_at: float, reason: str) -> "History":
+        """A worker ended before it was ready, without a word; the third in a row is a load failure."""
+        exits = self.early_exits.failed(now, started_at)
+        if exits.count >= EARLY_EXITS or self.failure is not None:
+            return self.load_failed(now, started_at, reason)
+        return replace(self, early_exits=exits, early_end=reason)
+
+    def became_ready(self) -> "History":
+        """A worker has loaded the bundle: it can be loaded."""
+        return replace(self, load_failures=Streak(), early_exits=Streak(), failure=None, early_end=None)
+
+    def crashed(
+        self, now: float, ready_at: float, started_at: float, end: str, policy: RetryPolicy
+    ) -> "History":
+        """A worker ended that had been ready since `ready_at`; `end` says how."""
+        stable = now - ready_at >= policy.crash.stable
+        before = Streak() if stable else self.crashes
+        times = tuple(t for t in self.crash_times if t > now - NOTE_SECONDS)
+        return replace(
+            self,
+            crashes=before.failed(now, started_at),
+            crash_times=(*times, now)[-NOTE_CRASHES:],
+            crash_end=end,
+        )
+
+    def next_start(self, policy: RetryPolicy) -> float:
+        """The time before which no worker of this generation should be started."""
+        loads = max(self.load_failures.next_try(policy.load), self.early_exits.next_try(policy.load))
+        return max(loads, self.crashes.next_try(policy.crash))
+
+    def crash_note(self, now: float) -> str | None:
+        """A sentence such as "2 workers crashed in the last minute: …"; None when none did."""
+        count = sum(1 for t in self.crash_times if t > now - NOTE_SECONDS)
+        if not count:
+            return None
+        workers = "1 worker" if count == 1 else f"{count} workers"
+        return (
+            f"{workers} crashed in the last minute: {'it' if count == 1 else 'the last one'} {self.crash_end}"
+        )
