@@ -4,11 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openlaunch.client.http11 import Framing, HTTPError, chunk_size, parse_head, request_head
+from openlaunch.client.http11 import Framing, HTTPError, chunk_size, header_block, parse_head, request_head
 
 
 def test_a_request_has_its_headers_and_its_length():
-    head = request_head("POST", "/v1/x?y=1", {"host": "h:1", "authorization": "Basic abc"}, 12)
+    block = header_block({"host": "h:1", "authorization": "Basic abc"})
+    head = request_head("POST", "/v1/x?y=1", block, 12)
     assert (
         head
         == b"POST /v1/x?y=1 HTTP/1.1\r\nhost: h:1\r\nauthorization: Basic abc\r\ncontent-length: 12\r\n\r\n"
@@ -18,7 +19,7 @@ def test_a_request_has_its_headers_and_its_length():
 @pytest.mark.parametrize("value", ["a\r\nevil: 1", "a\nb", "a\0"])
 def test_a_header_can_not_smuggle_another(value):
     with pytest.raises(ValueError, match="line break"):
-        request_head("GET", "/", {"x": value}, 0)
+        header_block({"x": value})
 
 
 def test_an_answer_with_a_length():

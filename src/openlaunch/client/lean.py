@@ -22,6 +22,7 @@ from openlaunch.client.http11 import (
     Head,
     HTTPError,
     chunk_size,
+    header_block,
     parse_head,
     request_head,
 )
@@ -216,13 +217,14 @@ class LeanTransport:
         self._target = target
         self._host = parts.netloc
         self._prefix = parts.path
+        self._block = header_block(self._headers(Request("POST", "/", b"{}")))
         self._pool = Pool(target.address.url)
 
     def send(self, request: Request) -> Response:
         """Send a request once and give the answer."""
         body = request.body or b""
-        headers = {"host": self._host, **self._target.headers_of(request)}
-        head = request_head(request.method, self._prefix + request.url, headers, len(body))
+        block = header_block(self._headers(request)) if request.headers else self._block
+        head = request_head(request.method, self._prefix + request.url, block, len(body))
         while True:
             connection = self._take(request)
             try:
@@ -236,6 +238,9 @@ class LeanTransport:
             except BaseException:
                 self._pool.discard(connection)
                 raise
+
+    def _headers(self, request: Request) -> dict[str, str]:
+        return {"host": self._host, **self._target.headers_of(request)}
 
     def _take(self, request: Request) -> Connection:
         try:

@@ -47,10 +47,11 @@ class LocalServer:
             raise ConfigurationError(
                 "a local server needs more than the client: pip install 'openlaunch[server]'"
             )
-        self._folder = (
-            None if data_dir is not None else tempfile.TemporaryDirectory(prefix="openlaunch-data-")
-        )
-        self.data_dir = Path(data_dir if self._folder is None else self._folder.name).resolve()
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        if data_dir is None:
+            self._folder = tempfile.TemporaryDirectory(prefix="openlaunch-data-")
+            data_dir = self._folder.name
+        self.data_dir = Path(data_dir).resolve()
         self._process = self._start()
         atexit.register(self.close)
         try:
@@ -71,7 +72,7 @@ class LocalServer:
     def _start(self) -> subprocess.Popen[bytes]:
         self.data_dir.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "openlaunch.cli", "serve", "--host", "127.0.0.1", "--port", "0"]
-        with self._output.open("wb") as output, self._log.open("wb") as log:
+        with self._output.open("wb") as output, self._log.open("ab") as log:
             return subprocess.Popen(
                 [*command, "--data-dir", str(self.data_dir)],
                 stdin=subprocess.DEVNULL,
