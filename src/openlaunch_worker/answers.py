@@ -1,0 +1,100 @@
+r"""The finished bytes of answers, as the contract has them; the gateway passes them on as they are.
+
+The answer to a request is one JSON object, in which the return value is JSON text inside a string. A stream
+is server-sent events whose `data` is the same object, in which an item is itself.
+"""
+
+import json
+from typing import Any, Final
+
+from openlaunch_worker.failures import Refusal
+
+END_EVENT: Final = b"event: end\ndata: {}\n\n"
+
+_HEAD: Final = b'{"status": "SUCCESS", "result": {"result": '
+_TAIL: Final = b'}, "traceback": null, "status_code": 200}'
+_EVENT_HEAD: Final = b"data: " + _HEAD
+_EVENT_TAIL: Final = _TAIL + b"\n\n"
+
+# Made once: `json.dumps` with an option makes an encoder for every call.
+_to_json: Final = json.JSONEncoder(allow_nan=False).encode
+_to_string: Final = json.JSONEncoder().encode
+
+_PICKLE_HINT: Final = "return JSON types, or ask for the result with return_pickled=True"
+_STREAM_HINT: Final = "yield JSON types"
+
+
+def success(value: Any, max_bytes: int) -> bytes:
+    """The answer with a return value.
+
+    Raises:
+        Refusal: the value is not JSON, or larger than `max_bytes`.
+
+    """
+    text = _encode(value, "return value", _PICKLE_HINT, max_bytes)
+    return _HEAD + _to_string(text).encode() + _TAIL
+
+
+def event(item: Any, max_bytes: int) -> bytes:
+    """The event with an item of a stream.
+
+    Raises:
+        Refusal: the item is not JSON, or larger than `max_bytes`.
+
+    """
+    return _EVENT_HEAD + _encode(item, "item", _STREAM_HINT, max_bytes).encode() + _EVENT_TAIL
+
+
+def pickled(value: Any, max_bytes: int) -> bytes:
+    """The return value as cloudpickle bytes.
+
+    Raises:
+        Refusal: they are more than `max_bytes`.
+        Exception: whatever pickling the value raises.
+
+    """
+    import cloudpickle  # most workers never need it here
+
+    data: bytes = cloudpickle.dumps(value)
+    _check_size(len(data), "pickled return value", max_bytes)
+    return data
+
+
+def failure(text: str, status_code: int) -> bytes:
+    """The answer that says why there is no return value."""
+    return json.dumps(
+        {"status": "FAILURE", "result": None, "traceback": text, "status_code": status_code}
+    ).encode()
+
+
+def failure_event(text: str, status_code: int) -> bytes:
+    """The last event of a stream that failed."""
+    return b"data: " + failure(text, status_code) + b"\n\n"
+
+
+def _encode(value: Any, what: str, hint: str, max_bytes: int) -> str:
+    try:
+        text = _to_json(value)
+    except Exception as error:
+        # Anything may be raised here: a subclass of dict or float can bring its own methods.
+        raise Refusal(_not_json(value, what, hint, error)) from None
+    if len(text) > max_bytes:
+        _check_size(len(text), what, max_bytes)
+    return text
+
+
+def _not_json(value: Any, what: str, hint: str, error: Exception) -> str:
+    of_type = f"the {what}, of type {type(value).__qualname__},"
+    if isinstance(error, ValueError) and "float" in str(error):
+        return (
+            f"{of_type} holds NaN or Infinity, which JSON does not have: put None in their place, or {hint}"
+        )
+    return f"{of_type} can't be written as JSON ({error}): {hint}"
+
+
+def _check_size(size: int, what: str, max_bytes: int) -> None:
+    if size > max_bytes:
+        raise Refusal(
+            f"the {what} is {size} bytes, over the server's limit of {max_bytes} bytes (max_result_bytes): "
+            "return less, or store it elsewhere and return where it is"
+        )

@@ -1,0 +1,51 @@
+"""Unpacks a bundle that is a zip of directories."""
+
+import stat
+import zipfile
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO, Final
+
+MAX_MEMBERS: Final = 200_000
+MAX_UNPACKED: Final = 64 << 30
+
+
+class ArchiveError(ValueError):
+    """The zip is not one, or holds something that a bundle may not hold."""
+
+
+def unpack(
+    file: BinaryIO, folder: Path, max_members: int = MAX_MEMBERS, max_bytes: int = MAX_UNPACKED
+) -> None:
+    """Unpack a zip into a folder.
+
+    Raises:
+        ArchiveError: it is no zip, is too large, or has a link or a member outside of the folder.
+        OSError: the files could not be written.
+
+    """
+    try:
+        with zipfile.ZipFile(file) as archive:
+            members = archive.infolist()
+            _check(members, max_members, max_bytes)
+            # A member never gives more bytes than it says, so that the check holds for what is written.
+            archive.extractall(folder, members)
+    except (zipfile.BadZipFile, NotImplementedError, EOFError, RuntimeError) as error:
+        raise ArchiveError(f"the bundle is not a zip that can be read: {error}") from None
+
+
+def _check(members: list[zipfile.ZipInfo], max_members: int, max_bytes: int) -> None:
+    if len(members) > max_members:
+        raise ArchiveError(f"the zip has {len(members)} members, at most {max_members} are allowed")
+    size = sum(member.file_size for member in members)
+    if size > max_bytes:
+        raise ArchiveError(f"the zip unpacks to {size} bytes, at most {max_bytes} are allowed")
+    for member in members:
+        _check_member(member)
+
+
+def _check_member(member: zipfile.ZipInfo) -> None:
+    path = PurePosixPath(member.filename)
+    if path.is_absolute() or ".." in path.parts:
+        raise ArchiveError(f"the zip's member {member.filename!r} lies outside of the bundle")
+    if stat.S_ISLNK(member.external_attr >> 16):
+        raise ArchiveError(f"the zip's member {member.filename!r} is a link: pack the file itself")

@@ -1,0 +1,64 @@
+"""How what went wrong is told to a user: their own frames, and one plain line."""
+
+import importlib
+import traceback
+from pathlib import Path
+from typing import Final
+
+OWN_FRAMES: Final = (str(Path(__file__).parent), "<frozen importlib", importlib.__file__)
+"""How the names of files begin whose frames tell a user nothing: the runtime's, and the import machinery's."""
+
+MAX_TEXT: Final = 64 * 1024
+MAX_LINE: Final = 1000
+
+
+class Refusal(Exception):
+    """A request, or what predict returned for it, can't be served; the message says why and what to do.
+
+    Attributes:
+        status_code: the HTTP status that the failure stands for.
+
+    """
+
+    def __init__(self, message: str, status_code: int = 500) -> None:
+        super().__init__(message)
+        self.status_code = status_code
+
+
+def explain(error: BaseException) -> tuple[str, int]:
+    """The text and the status code of a failed request."""
+    if isinstance(error, Refusal):
+        return str(error), error.status_code
+    return user_traceback(error), 500
+
+
+def user_traceback(error: BaseException) -> str:
+    """The traceback as text, without the runtime's own frames, cut in its middle at `MAX_TEXT` characters."""
+    summary = traceback.TracebackException.from_exception(error)
+    _drop_own_frames(summary)
+    text = "".join(summary.format())
+    if len(text) <= MAX_TEXT:
+        return text
+    half = MAX_TEXT // 2
+    return f"{text[:half]}\n… {len(text) - 2 * half} characters left out …\n{text[-half:]}"
+
+
+def _drop_own_frames(summary: traceback.TracebackException) -> None:
+    seen: set[int] = set()
+    todo: list[traceback.TracebackException | None] = [summary]
+    while todo:
+        one = todo.pop()
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        frames = [frame for frame in one.stack if not frame.filename.startswith(OWN_FRAMES)]
+        one.stack = traceback.StackSummary.from_list(frames)
+        todo += [one.__cause__, one.__context__, *(one.exceptions or ())]
+
+
+def one_line(error: BaseException) -> str:
+    """The exception's type and message on one line of at most `MAX_LINE` characters."""
+    text = " ".join(
+        "".join(traceback.TracebackException(type(error), error, None).format_exception_only()).split()
+    )
+    return text if len(text) <= MAX_LINE else text[: MAX_LINE - 1] + "…"

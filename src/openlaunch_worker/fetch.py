@@ -1,0 +1,137 @@
+"""Fetches the bytes that a request names by `url`."""
+
+import contextlib
+import http.client
+import socket
+import threading
+import urllib.error
+import urllib.parse
+import urllib.request
+from typing import Any, Final
+
+from openlaunch_worker.failures import Refusal
+
+SCHEMES: Final = ("http", "https")
+REFUSED: Final = 400
+
+
+class Transfer:
+    """One fetch, with the sockets that it and its redirects have opened, so that it can be cut off from outside.
+
+    A socket's own timeout bounds one receive, not the whole: a server that sends a byte now and then would
+    hold a slot for ever.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._aborted = False
+        self._sockets: list[socket.socket] = []
+
+    def abort(self) -> None:
+        """Cut the fetch off, from any thread; before it has begun, too."""
+        self._aborted = True
+        for sock in list(self._sockets):
+            _cut(sock)
+
+    def opened(self, sock: socket.socket) -> None:
+        """A connection has been made."""
+        self._sockets.append(sock)
+        if self._aborted:
+            _cut(sock)
+
+    def fetch(self, timeout: float, max_bytes: int) -> bytes:
+        """The bytes at the http or https URL, all of them within `timeout` seconds.
+
+        Raises:
+            Refusal: the URL has another scheme, can't be fetched, takes too long or gives more than `max_bytes`.
+
+        """
+        place = _without_secrets(self._url)
+        timer = threading.Timer(timeout, self.abort)
+        timer.daemon = True
+        timer.start()
+        try:
+            return _read(_opener(self), self._url, timeout, max_bytes)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            reason = f"it took longer than {timeout:g} seconds" if self._aborted else _reason(error)
+            raise Refusal(f"the input could not be fetched from {place}: {reason}", REFUSED) from None
+        finally:
+            timer.cancel()
+
+
+def _opener(transfer: Transfer) -> urllib.request.OpenerDirector:
+    """An opener for http and https alone, so that no redirect leads to a file or to ftp."""
+    opener = urllib.request.OpenerDirector()
+    for handler in (
+        urllib.request.ProxyHandler(),
+        urllib.request.UnknownHandler(),
+        _http_handler(transfer),
+        urllib.request.HTTPDefaultErrorHandler(),
+        urllib.request.HTTPRedirectHandler(),
+        urllib.request.HTTPErrorProcessor(),
+    ):
+        opener.add_handler(handler)
+    opener.addheaders = [("User-Agent", "openlaunch-worker")]
+    return opener
+
+
+def _cut(sock: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # it is closed already
+        # Not the method of an SSL socket, which takes its state away from the thread that reads.
+        socket.socket.shutdown(sock, socket.SHUT_RDWR)
+
+
+def _http_handler(transfer: Transfer) -> urllib.request.BaseHandler:
+    class Connection(http.client.HTTPConnection):
+        def connect(self) -> None:
+            super().connect()
+            transfer.opened(self.sock)
+
+    class SecureConnection(http.client.HTTPSConnection):
+        def connect(self) -> None:
+            super().connect()
+            transfer.opened(self.sock)
+
+    class Handler(urllib.request.AbstractHTTPHandler):
+        http_request = https_request = urllib.request.AbstractHTTPHandler.do_request_
+
+        def http_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
+            return self.do_open(Connection, request)
+
+        def https_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
+            return self.do_open(SecureConnection, request)
+
+    return Handler()
+
+
+def _read(opener: urllib.request.OpenerDirector, url: str, timeout: float, max_bytes: int) -> bytes:
+    scheme = urllib.parse.urlsplit(url).scheme.lower()
+    if scheme not in SCHEMES:
+        raise ValueError(f"its scheme is {scheme!r}, http and https are allowed")
+    response: Any
+    with opener.open(url, timeout=timeout) as response:
+        data: bytes = response.read(max_bytes + 1)
+        if len(data) > max_bytes or (response.length or 0) > max_bytes:
+            raise OSError(f"it is larger than the limit of {max_bytes} bytes")
+        if response.length:
+            raise OSError(f"the connection broke {response.length} bytes before the end")
+    return data
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, urllib.error.HTTPError):
+        with error:
+            return f"the server answered {error.code} {error.reason}"
+    if isinstance(error, urllib.error.URLError):
+        return str(error.reason)
+    return str(error) or type(error).__name__
+
+
+def _without_secrets(url: str) -> str:
+    """The URL without user, password, query and fragment, which often hold a signature or a key."""
+    try:
+        parts = urllib.parse.urlsplit(url)
+        host = parts.netloc.rpartition("@")[2]
+    except ValueError:
+        return "a malformed URL"
+    return urllib.parse.urlunsplit((parts.scheme, host, parts.path, "", ""))

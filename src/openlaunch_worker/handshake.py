@@ -1,0 +1,103 @@
+"""The beginning of a connection, up to the bundle's bytes; blocking, because there is nothing else to do yet."""
+
+import json
+import os
+import socket
+from dataclasses import dataclass
+from typing import Any, BinaryIO, Final
+
+from openlaunch_worker.frames import HEADER, MAX_PAYLOAD, FrameError, Kind, encode
+
+TIMEOUT: Final = 60.0
+"""How long the server may take for its next bytes, in seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the server allows. Sizes are in bytes, times in seconds."""
+
+    per_worker: int
+    max_result_bytes: int
+    max_url_bytes: int
+    url_timeout: float
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What the server says before the bundle: the bundle's flavour, as JSON on the wire, and the limits."""
+
+    bundle: dict[str, Any]
+    limits: Limits
+
+
+def connect(address: str) -> socket.socket:
+    """A connection to a unix socket's path, or to HOST:PORT.
+
+    Raises:
+        OSError: there is none to be had.
+
+    """
+    if "/" in address or ":" not in address:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            sock.settimeout(TIMEOUT)
+            sock.connect(address)
+        except OSError:
+            sock.close()
+            raise
+        return sock
+    host, _, port = address.rpartition(":")
+    return socket.create_connection((host.strip("[]"), int(port)), timeout=TIMEOUT)
+
+
+def shake_hands(sock: socket.socket, token: str) -> Start:
+    """Say HELLO and read START.
+
+    Raises:
+        OSError: the connection broke.
+        FrameError: the server does not follow the protocol.
+
+    """
+    sock.sendall(encode(Kind.HELLO, 0, json.dumps({"token": token, "pid": os.getpid()}).encode()))
+    try:
+        start = json.loads(_read_frame(sock, Kind.START))
+        limits = Limits(
+            per_worker=int(start["per_worker"]),
+            max_result_bytes=int(start["max_result_bytes"]),
+            max_url_bytes=int(start["max_url_bytes"]),
+            url_timeout=float(start["url_timeout"]),
+        )
+        return Start(dict(start["bundle"]), limits)
+    except (KeyError, TypeError) as error:
+        raise FrameError(f"START lacks something or has it wrong: {error!r}") from None
+
+
+def receive_bundle(sock: socket.socket, file: BinaryIO) -> None:
+    """Write the bundle's bytes into a file, and go back to its beginning.
+
+    Raises:
+        OSError: the connection broke, or the disk is full.
+        FrameError: the server does not follow the protocol.
+
+    """
+    while piece := _read_frame(sock, Kind.BUNDLE):
+        file.write(piece)
+    file.seek(0)
+
+
+def _read_frame(sock: socket.socket, expected: Kind) -> bytes:
+    length, _, kind = HEADER.unpack(_read(sock, HEADER.size))
+    if kind != expected or length > MAX_PAYLOAD:
+        raise FrameError(f"a frame of kind {kind} and {length} bytes came where {expected.name} belongs")
+    return _read(sock, length)
+
+
+def _read(sock: socket.socket, size: int) -> bytes:
+    data = bytearray(size)
+    view, done = memoryview(data), 0
+    while done < size:
+        count = sock.recv_into(view[done:])
+        if not count:
+            raise ConnectionError("the server closed the connection before the worker was ready")
+        done += count
+    return bytes(data)

@@ -1,0 +1,116 @@
+"""One request under way, and the stream that answers it."""
+
+import asyncio
+import threading
+from enum import Enum
+from typing import Any, Final
+
+from openlaunch_worker.fetch import Transfer
+from openlaunch_worker.frames import STREAM_WINDOW, Flags
+from openlaunch_worker.outbox import Outbox
+
+# Plain ints: an operation on the flags' own type costs more than all the rest of reading a request's head.
+_STREAM: Final = int(Flags.STREAM)
+_PICKLED: Final = int(Flags.PICKLED)
+
+
+class Stop(Enum):
+    """Why a job is stopped from outside."""
+
+    CANCELLED = "cancelled"
+    EXPIRED = "its deadline has passed"
+
+
+class Stream:
+    """The chunks of one job.
+
+    One producer pushes, in a thread or on the loop; the loop sends, and hears of credit. The producer waits
+    while `STREAM_WINDOW` bytes are under way, so that one item may go over it, however large it is.
+    """
+
+    def __init__(self, request_id: int, outbox: Outbox) -> None:
+        self.stopped = False
+        self._request_id = request_id
+        self._outbox = outbox
+        self._pending: list[bytes] = []
+        self._posted = False
+        # Two counters with one writer each need no lock.
+        self._produced = 0
+        self._granted = 0
+        self._room: threading.Event | asyncio.Event | None = None
+
+    def push_and_wait(self, data: bytes) -> bool:
+        """From a thread: send, and wait for room. False: stopped, nothing more is wanted."""
+        self._pending.append(data)
+        self._produced += len(data)
+        if not self._posted:
+            self._posted = True
+            self._outbox.post(self.send)
+        if self._is_full():
+            # Made known before the next look: credit that comes in between is seen by one or the other.
+            room = self._room = threading.Event()
+            while self._is_full():
+                room.wait()
+                room.clear()
+        return not self.stopped
+
+    async def push(self, data: bytes) -> bool:
+        """On the loop: send, and wait for room. False: stopped, nothing more is wanted."""
+        self._pending.append(data)
+        self._produced += len(data)
+        self.send()
+        # A turn of the loop after every item: it may be long before the generator gives the next one, or awaits.
+        await asyncio.sleep(0)
+        if self._is_full():
+            room = self._room = asyncio.Event()
+            while self._is_full():
+                await room.wait()
+                room.clear()
+        return not self.stopped
+
+    def send(self) -> None:
+        """On the loop: what has been pushed goes out as one chunk."""
+        self._posted = False  # before the items are taken: one pushed after them posts again
+        count = len(self._pending)
+        if count:
+            data = b"".join(self._pending[:count])
+            del self._pending[:count]
+            self._outbox.chunk(self._request_id, data)
+
+    def grant(self, size: int) -> None:
+        """On the loop: so many bytes have been passed on."""
+        self._granted += size
+        self._wake()
+
+    def stop(self) -> None:
+        """On the loop: nothing more is wanted."""
+        self.stopped = True
+        self._wake()
+
+    def _is_full(self) -> bool:
+        return self._produced - self._granted >= STREAM_WINDOW and not self.stopped
+
+    def _wake(self) -> None:
+        room = self._room
+        if room is not None:
+            room.set()
+
+
+class Job:
+    """One request under way. `args` is what predict is called with; a transfer may have to fetch it before.
+
+    `deadline` is on the loop's clock; `limit` is the same as seconds from the request's arrival, 0 for no bound.
+    """
+
+    __slots__ = ("args", "deadline", "id", "limit", "stop", "stream", "task", "transfer", "wants_pickle")
+
+    def __init__(self, request_id: int, flags: int, limit: float, now: float, outbox: Outbox) -> None:
+        self.id = request_id
+        self.args: Any = None
+        self.transfer: Transfer | None = None
+        self.limit = limit
+        self.deadline = now + limit if limit > 0 else float("inf")
+        self.wants_pickle = bool(flags & _PICKLED)
+        self.stream = Stream(request_id, outbox) if flags & _STREAM else None
+        self.task: asyncio.Task[None] | None = None
+        self.stop: Stop | None = None

@@ -1,0 +1,125 @@
+"""Loads a bundle: from its bytes to the function that predicts."""
+
+import importlib
+import os
+import pickle
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from openlaunch_worker.archives import unpack
+from openlaunch_worker.failures import one_line, user_traceback
+
+Predict = Callable[..., Any]
+
+
+class LoadError(Exception):
+    """The bundle can't be loaded.
+
+    Attributes:
+        reason: one line: the step that failed, and why.
+        traceback: the user's frames, or None where no code of theirs ran.
+
+    """
+
+    def __init__(self, reason: str, traceback: str | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.traceback = traceback
+
+
+def load(flavor: dict[str, Any], file: BinaryIO, folder: Path) -> Predict:
+    """Load a bundle of either flavour; `folder` is empty, and a zip is unpacked into it.
+
+    Raises:
+        LoadError: a step failed.
+
+    """
+    kind = flavor.get("flavor")
+    if kind == "cloudpickle_artifact":
+        return _load_pickle(flavor, file)
+    if kind == "zip_artifact":
+        return _load_zip(flavor, file, folder)
+    raise LoadError(
+        f"the bundle's flavor is {kind!r}, this worker loads cloudpickle_artifact and zip_artifact"
+    )
+
+
+def _load_pickle(flavor: dict[str, Any], file: BinaryIO) -> Predict:
+    _check_python(flavor.get("python_version"))
+    with _step("unpickling the bundle"):
+        functions = pickle.load(file)
+        load_model, load_predict = functions["load_model_fn"], functions["load_predict_fn"]
+    config = flavor.get("app_config")
+    return _build(load_model, load_predict, () if config is None else (config,))
+
+
+def _load_zip(flavor: dict[str, Any], file: BinaryIO, folder: Path) -> Predict:
+    with _step("unpacking the bundle"):
+        unpack(file, folder)
+        os.chdir(folder)
+        sys.path.insert(0, str(folder))
+    load_model = _import(flavor, "load_model_fn_module_path")
+    load_predict = _import(flavor, "load_predict_fn_module_path")
+    return _build(load_model, load_predict, (flavor.get("app_config"),))
+
+
+def _import(flavor: dict[str, Any], field: str) -> Any:
+    path = str(flavor.get(field))
+    module_name, _, name = path.rpartition(".")
+    if not module_name:
+        raise LoadError(f"{field} is {path!r}, a dotted path such as module.function is needed")
+    with _step(f"importing {path}"):
+        module = importlib.import_module(module_name)
+    if not hasattr(module, name):
+        raise LoadError(f"{field} is {path!r}, but the module {module_name} has no {name!r}")
+    return getattr(module, name)
+
+
+def _build(load_model: Any, load_predict: Any, config: tuple[Any, ...]) -> Predict:
+    with _step("load_model_fn"):
+        model = load_model(*config)
+    with _step("load_predict_fn"):
+        predict = load_predict(*config, model)
+    if not callable(predict):
+        raise LoadError(
+            f"load_predict_fn returned an object of type {type(predict).__qualname__}, a function is needed: "
+            "it has to return the function that predicts, not a prediction"
+        )
+    return predict  # type: ignore[no-any-return]
+
+
+@contextmanager
+def _step(name: str) -> Iterator[None]:
+    """Make whatever user code raises, SystemExit too, the reason why the bundle can't be loaded."""
+    try:
+        yield
+    except LoadError:
+        raise
+    except BaseException as error:
+        raise LoadError(f"{name} failed: {one_line(error)}{_hint(error)}", user_traceback(error)) from error
+
+
+def _hint(error: BaseException) -> str:
+    if isinstance(error, ModuleNotFoundError):
+        return f"; add the package that has {error.name!r} to the bundle's `requirements`, or its code to the bundle"
+    if isinstance(error, TypeError) and str(error).startswith(("code()", "code expected")):
+        return f"; it looks packed with another Python than {_running()}: pack it with {_running()}"
+    if isinstance(error, ValueError) and "unsupported pickle protocol" in str(error):
+        return f"; it was packed with a newer Python than {_running()}"
+    return ""
+
+
+def _check_python(packed_with: str | None) -> None:
+    # Known beforehand, because bytecode of another version may crash the process rather than raise.
+    if packed_with is not None and packed_with != _running():
+        raise LoadError(
+            f"the bundle was packed with Python {packed_with}, and this worker runs {_running()}: "
+            f"pickled functions run only under the version that packed them; pack it with {_running()}"
+        )
+
+
+def _running() -> str:
+    return f"{sys.version_info.major}.{sys.version_info.minor}"

@@ -1,0 +1,101 @@
+"""The life of a worker: connect, load the bundle, serve, end.
+
+START is JSON: `bundle`, the flavour of the bundle as it is on the wire (`openlaunch.wire.bundles`);
+`per_worker`, how many requests at a time; `max_result_bytes`; `max_url_bytes` and `url_timeout` (seconds), the
+bounds for input that is fetched.
+"""
+
+import atexit
+import gc
+import json
+import os
+import shutil
+import socket
+import tempfile
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from openlaunch_worker.frames import FrameError, Kind, encode
+from openlaunch_worker.handshake import Start, connect, receive_bundle, shake_hands
+from openlaunch_worker.loader import LoadError, Predict, load
+from openlaunch_worker.process import (
+    EXIT_LOAD_FAILED,
+    EXIT_SECONDS,
+    EXIT_SERVER_LOST,
+    EXIT_UNFINISHED,
+    EXIT_USAGE,
+    ServerWatch,
+    die_with_parent,
+    leave,
+    leave_within,
+    let_go_in_forks,
+    log,
+    set_up_output,
+)
+from openlaunch_worker.serving import serve
+
+ADDRESS: Final = "OPENLAUNCH_WORKER_ADDRESS"
+TOKEN: Final = "OPENLAUNCH_WORKER_TOKEN"  # noqa: S105 -- the variable's name
+
+
+def main() -> int:
+    """Run a worker as the environment says, and return the process's exit code."""
+    address, token = os.environ.pop(ADDRESS, None), os.environ.pop(TOKEN, None)
+    if not address or not token:
+        log(f"{ADDRESS} and {TOKEN} have to be set: a worker is started by an engine, not by hand")
+        return EXIT_USAGE
+    set_up_output()
+    return run(address, token)
+
+
+def run(address: str, token: str) -> int:
+    """Run a worker in this process, which may be a fork, and return the exit code to end it with."""
+    die_with_parent()
+    scratch = Path(tempfile.mkdtemp(prefix="openlaunch-worker-"))
+    atexit.register(shutil.rmtree, scratch, ignore_errors=True)
+    try:
+        sock = connect(address)
+        start = shake_hands(sock, token)
+    except (OSError, ValueError) as error:
+        log(f"no connection to the server at {address}: {error}")
+        return EXIT_SERVER_LOST
+    let_go_in_forks(sock)
+    watch = ServerWatch(sock, scratch)
+    code = _load_and_serve(sock, start, scratch, watch)
+    watch.end()
+    leave_within(EXIT_SECONDS, code, scratch)
+    sock.close()
+    return code
+
+
+def _load_and_serve(sock: socket.socket, start: Start, scratch: Path, watch: ServerWatch) -> int:
+    try:
+        predict = _load(sock, start, scratch, watch)
+    except LoadError as error:
+        log(f"{error.reason}\n{error.traceback or ''}".rstrip())
+        failure = {"reason": error.reason, "traceback": error.traceback}
+        with suppress(OSError):  # the log has it, too
+            sock.sendall(encode(Kind.LOAD_FAILED, 0, json.dumps(failure).encode()))
+        return EXIT_LOAD_FAILED
+    except (OSError, FrameError) as error:
+        log(f"the bundle did not arrive: {error}")
+        return EXIT_SERVER_LOST
+    lost = partial(leave, EXIT_SERVER_LOST, scratch)
+    overtime = partial(leave, EXIT_UNFINISHED, scratch)
+    serve(sock, predict, start.limits, on_lost=lost, on_overtime=overtime)
+    return 0
+
+
+def _load(sock: socket.socket, start: Start, scratch: Path, watch: ServerWatch) -> Predict:
+    with tempfile.TemporaryFile(dir=scratch) as file:
+        receive_bundle(sock, file)
+        watch.start()
+        folder = scratch / "bundle"
+        folder.mkdir()
+        predict = load(start.bundle, file, folder)
+    # The model stays for good: collections need not look at it again, which with large ones costs milliseconds.
+    gc.collect()
+    gc.freeze()
+    return predict

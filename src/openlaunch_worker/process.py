@@ -1,0 +1,107 @@
+"""The worker as a process: what it does to its surroundings, and how it ends with its server."""
+
+import os
+import select
+import shutil
+import signal
+import socket
+import sys
+import threading
+import time
+from io import TextIOWrapper
+from pathlib import Path
+from typing import Final, NoReturn
+
+EXIT_USAGE: Final = 2
+EXIT_LOAD_FAILED: Final = 3
+"""The bundle can't be loaded: to start the worker again would not help."""
+EXIT_SERVER_LOST: Final = 4
+"""The connection to the server could not be made, was lost, or carried nonsense."""
+EXIT_UNFINISHED: Final = 5
+"""Requests were still running when the time to drain was over."""
+
+EXIT_SECONDS: Final = 5.0
+_PR_SET_PDEATHSIG: Final = 1
+# Linux tells the end of the other side while there is still something to read; elsewhere POLLHUP does.
+_GONE: Final = select.POLLHUP | getattr(select, "POLLRDHUP", 0)
+
+
+def set_up_output() -> None:
+    """Make what user code prints appear in the log line by line, whatever characters it holds."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(line_buffering=True, errors="backslashreplace")
+
+
+def log(message: str) -> None:
+    """A line of the worker's own in its log."""
+    sys.stderr.write(f"openlaunch worker: {message}\n")
+
+
+def leave(code: int, scratch: Path) -> NoReturn:
+    """End the process at once, whatever user code does; only the scratch folder is tidied away."""
+    shutil.rmtree(scratch, ignore_errors=True)
+    os._exit(code)
+
+
+def leave_within(seconds: float, code: int, scratch: Path) -> None:
+    """End the process at the latest then: threads and exit functions of user code can hold up a normal end."""
+    timer = threading.Timer(seconds, leave, (code, scratch))
+    timer.daemon = True
+    timer.start()
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process when its parent dies. Linux only; elsewhere the connection tells."""
+    if sys.platform == "linux":
+        try:
+            import ctypes  # nothing else needs it
+
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        except (ImportError, OSError, AttributeError):
+            pass
+
+
+class ServerWatch:
+    """Ends the process when the connection to the server ends.
+
+    A thread of its own watches it, because user code may keep the main thread busy, while it loads and later.
+    """
+
+    def __init__(self, sock: socket.socket, scratch: Path) -> None:
+        self._fd = sock.fileno()
+        self._scratch = scratch
+        self._over = False
+
+    def start(self) -> None:
+        """Watch from now on."""
+        threading.Thread(target=self._watch, name="server-watch", daemon=True).start()
+
+    def end(self) -> None:
+        """The worker ends by itself: the connection may go."""
+        self._over = True
+
+    def _watch(self) -> None:
+        poll = select.poll()
+        poll.register(self._fd, _GONE)
+        while not poll.poll():
+            time.sleep(0.2)  # nothing has happened: some systems return early, and this must not spin
+        if not self._over:
+            leave(EXIT_SERVER_LOST, self._scratch)
+
+
+def let_go_in_forks(sock: socket.socket) -> None:
+    """Keep processes that user code forks off (multiprocessing) away from the connection and the signals.
+
+    Else the server would not see the end of this process while they live, and a SIGTERM to one of them would
+    wake this process's event loop, as if it had been meant for it.
+    """
+    fd = sock.fileno()
+
+    def in_child() -> None:
+        os.close(fd)
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    os.register_at_fork(after_in_child=in_child)

@@ -1,0 +1,303 @@
+"""Runs predict for the requests that come in, each to exactly one answer."""
+
+import asyncio
+import contextvars
+import json
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from functools import partial
+from typing import Any, Final
+
+from openlaunch_worker import answers
+from openlaunch_worker.failures import Refusal, explain
+from openlaunch_worker.fetch import Transfer
+from openlaunch_worker.frames import Kind, Outcome
+from openlaunch_worker.handshake import Limits
+from openlaunch_worker.jobs import Job, Stop
+from openlaunch_worker.outbox import Outbox
+from openlaunch_worker.shapes import Shape, shape_of
+from openlaunch_worker.threads import ThreadPool
+
+# What most functions return, and what is surely neither a stream nor to be awaited.
+_VALUES: Final = frozenset((dict, list, str, int, float, bool, bytes, tuple, type(None)))
+_BAD_INPUT: Final = 400
+_UNAVAILABLE: Final = 503
+_EXPIRED: Final = 504
+
+_parse_json: Final = json.JSONDecoder().decode
+
+
+class Runner:
+    """Runs jobs: coroutines as tasks of the event loop, everything else in threads.
+
+    The loop's thread owns all state. Threads get a job, and post what comes of it to the loop.
+    """
+
+    def __init__(
+        self, predict: Callable[..., Any], limits: Limits, outbox: Outbox, on_idle: Callable[[], None]
+    ) -> None:
+        self._predict = predict
+        self._limits = limits
+        self._outbox = outbox
+        self._on_idle = on_idle
+        self._loop = asyncio.get_running_loop()
+        self._shape = shape_of(predict)
+        self._pool = ThreadPool(limits.per_worker)
+        self._context = contextvars.copy_context()
+        self._running: dict[int, Job] = {}
+        # Jobs that no thread has begun. Whoever takes a job out decides what becomes of it: a thread runs it,
+        # or the loop drops it. Taking a key out of a dict happens once, whoever does it.
+        self._queued: dict[int, Job] = {}
+        self._next_expiry = float("inf")
+        self._expiry_timer: asyncio.TimerHandle | None = None
+
+    # What the connection calls, on the loop.
+
+    @property
+    def idle(self) -> bool:
+        """Whether no request is under way."""
+        return not self._running
+
+    def start(self, request_id: int, flags: int, limit: float, body: bytes) -> None:
+        """Begin a request: `limit` is how many seconds it may take, 0 for no bound, `body` its JSON."""
+        job = Job(request_id, flags, limit, self._loop.time(), self._outbox)
+        self._running[request_id] = job
+        try:
+            self._check_slot()
+            _read_input(job, body)
+        except Refusal as refusal:
+            self._finish(job, *_failure(job, refusal))
+            return
+        if job.deadline < self._next_expiry:
+            self._expect_expiry(job.deadline)
+        if job.transfer is None and self._shape.on_loop:
+            self._spawn(job, self._run_on_loop(job))
+        else:
+            self._queued[request_id] = job
+            self._submit(job, self._run_in_thread)
+
+    def cancel(self, request_id: int) -> None:
+        """Stop a request whose answer is not wanted any more; nothing happens where it has ended already."""
+        job = self._running.get(request_id)
+        if job is not None:
+            self._stop(job, Stop.CANCELLED)
+
+    def credit(self, request_id: int, size: int) -> None:
+        """So many bytes of a stream have been passed on; nothing happens where it has ended already."""
+        job = self._running.get(request_id)
+        if job is not None and job.stream is not None:
+            job.stream.grant(size)
+
+    def _check_slot(self) -> None:
+        if len(self._running) > self._limits.per_worker:
+            raise Refusal(f"all {self._limits.per_worker} slots of the worker are taken: retry", _UNAVAILABLE)
+
+    # How jobs run on the loop.
+
+    def _spawn(self, job: Job, work: Any) -> None:
+        # A name spares the task the making of one.
+        if sys.version_info >= (3, 12):
+            # It starts at once; most functions end without having waited for anything.
+            job.task = asyncio.Task(work, loop=self._loop, name="predict", eager_start=True)
+        else:
+            job.task = asyncio.Task(work, loop=self._loop, name="predict")
+
+    async def _run_on_loop(self, job: Job) -> None:
+        try:
+            value = self._call(job.args)
+            if self._shape is Shape.COROUTINE:
+                value = await value
+            await self._settle_on_loop(job, value)
+        except BaseException as error:
+            self._finish(job, *_failure(job, error))
+
+    async def _run_awaitable(self, job: Job, value: Any) -> None:
+        try:
+            await self._settle_on_loop(job, await value if isinstance(value, Awaitable) else value)
+        except BaseException as error:
+            self._finish(job, *_failure(job, error))
+
+    async def _settle_on_loop(self, job: Job, value: Any) -> None:
+        if type(value) not in _VALUES:
+            if isinstance(value, AsyncIterator):
+                await self._iterate_on_loop(job, value)
+                return
+            if isinstance(value, Iterator):
+                self._submit(job, partial(self._iterate_in_thread, value))
+                return
+        self._finish(job, *self._answer(job, value))
+
+    async def _iterate_on_loop(self, job: Job, items: AsyncIterator[Any]) -> None:
+        stream = job.stream
+        try:
+            if stream is None:
+                raise _needs_streaming()
+            async for item in items:
+                if not await stream.push(answers.event(item, self._limits.max_result_bytes)):
+                    break
+        finally:
+            close = getattr(items, "aclose", None)
+            if close is not None:
+                await close()
+        self._finish(job, Outcome.SUCCESS, answers.END_EVENT)
+
+    # How jobs run in threads.
+
+    def _submit(self, job: Job, work: Callable[[Job], None]) -> None:
+        self._pool.submit(partial(self._context.copy().run, work, job), wanted=len(self._running))
+
+    def _run_in_thread(self, job: Job) -> None:
+        if self._queued.pop(job.id, None) is None:
+            return
+        try:
+            if job.transfer is not None:
+                job.args = job.transfer.fetch(self._limits.url_timeout, self._limits.max_url_bytes)
+                job.transfer = None
+                if job.stop is not None or self._shape.on_loop:
+                    self._outbox.post(self._resume, job, self._run_on_loop)
+                    return
+            self._settle_in_thread(job, self._call(job.args))
+        except BaseException as error:
+            self._outbox.post(self._finish, job, *_failure(job, error))
+
+    def _settle_in_thread(self, job: Job, value: Any) -> None:
+        if type(value) not in _VALUES:
+            if isinstance(value, Iterator):
+                self._iterate_in_thread(value, job)
+                return
+            if isinstance(value, Awaitable | AsyncIterator):
+                self._outbox.post(self._resume, job, partial(self._run_awaitable, value=value))
+                return
+        self._outbox.post(self._finish, job, *self._answer(job, value))
+
+    def _iterate_in_thread(self, items: Iterator[Any], job: Job) -> None:
+        try:
+            self._push_all(items, job)
+        except BaseException as error:
+            self._outbox.post(self._finish, job, *_failure(job, error))
+        else:
+            self._outbox.post(self._finish, job, Outcome.SUCCESS, answers.END_EVENT)
+
+    def _push_all(self, items: Iterator[Any], job: Job) -> None:
+        stream = job.stream
+        try:
+            if stream is None:
+                raise _needs_streaming()
+            if not stream.stopped:
+                for item in items:
+                    if not stream.push_and_wait(answers.event(item, self._limits.max_result_bytes)):
+                        break
+        finally:
+            close = getattr(items, "close", None)
+            if close is not None:
+                close()
+
+    def _resume(self, job: Job, work: Callable[[Job], Any]) -> None:
+        """Go on on the loop with what began in a thread."""
+        if job.stop is None and job.deadline <= self._loop.time():
+            job.stop = Stop.EXPIRED
+        if job.stop is None:
+            self._spawn(job, work(job))
+        else:
+            self._finish(job, Outcome.CANCELLED, b"")
+
+    # What both share.
+
+    def _call(self, args: Any) -> Any:
+        return self._predict(**args) if type(args) is dict else self._predict(args)
+
+    def _answer(self, job: Job, value: Any) -> tuple[Outcome, bytes]:
+        most = self._limits.max_result_bytes
+        if job.stream is not None:
+            return Outcome.SUCCESS, answers.event(value, most) + answers.END_EVENT
+        if job.wants_pickle:
+            return Outcome.PICKLED, answers.pickled(value, most)
+        return Outcome.SUCCESS, answers.success(value, most)
+
+    # How jobs end, on the loop.
+
+    def _stop(self, job: Job, stop: Stop) -> None:
+        if job.stop is not None:
+            return
+        job.stop = stop
+        if self._queued.pop(job.id, None) is not None:
+            self._finish(job, Outcome.CANCELLED, b"")
+            return
+        if job.transfer is not None:
+            job.transfer.abort()
+        if job.task is not None:
+            job.task.cancel()
+        if job.stream is not None:
+            job.stream.stop()
+
+    def _finish(self, job: Job, outcome: Outcome, body: bytes) -> None:
+        """Send the answer, which frees the slot. A job that was stopped has no other answer than that."""
+        del self._running[job.id]
+        if job.stop is Stop.CANCELLED:
+            outcome, body = Outcome.CANCELLED, b""
+        elif job.stop is Stop.EXPIRED:
+            outcome, body = _failure(job, _expired(job))
+        if job.stream is None:
+            self._outbox.answer(Kind.RESULT, job.id, outcome, body)
+        else:
+            job.stream.send()
+            self._outbox.answer(Kind.END, job.id, outcome, body)
+        if not self._running:
+            self._on_idle()
+
+    # Deadlines: one timer for the next one, because hardly any request ever reaches its own.
+
+    def _expect_expiry(self, deadline: float) -> None:
+        if self._expiry_timer is not None:
+            self._expiry_timer.cancel()
+        self._next_expiry = deadline
+        self._expiry_timer = self._loop.call_at(deadline, self._expire)
+
+    def _expire(self) -> None:
+        now = self._loop.time()
+        for job in [job for job in self._running.values() if job.deadline <= now]:
+            # A plain function that runs goes on to its end, and so does its answer: it can't be stopped.
+            if job.id in self._queued or job.task or job.stream or job.transfer:
+                self._stop(job, Stop.EXPIRED)
+        self._next_expiry, self._expiry_timer = float("inf"), None
+        left = [job.deadline for job in self._running.values() if now < job.deadline < float("inf")]
+        if left:
+            self._expect_expiry(min(left))
+
+
+def _read_input(job: Job, body: bytes) -> None:
+    """Set the job's `args`, or the transfer that fetches it.
+
+    Raises:
+        Refusal: there are none.
+
+    """
+    try:
+        document = _parse_json(body.decode())
+        url = document.get("url")
+        args = document.get("args")
+    except (ValueError, RecursionError, AttributeError) as error:
+        raise Refusal(f"the request can't be read: {error}", _BAD_INPUT) from None
+    if url is None and args is None:
+        raise Refusal("the request has neither args nor url: give one of them", _BAD_INPUT)
+    job.args = args
+    job.transfer = None if url is None else Transfer(str(url))
+
+
+def _needs_streaming() -> Refusal:
+    return Refusal(
+        "predict_fn yields its result in pieces: call it through a streaming endpoint, or return one value"
+    )
+
+
+def _expired(job: Job) -> Refusal:
+    return Refusal(
+        f"the deadline of {job.limit:.3g} seconds passed before the request was done: allow more, or retry later",
+        _EXPIRED,
+    )
+
+
+def _failure(job: Job, error: BaseException) -> tuple[Outcome, bytes]:
+    text, status_code = explain(error)
+    body = answers.failure if job.stream is None else answers.failure_event
+    return Outcome.FAILURE, body(text, status_code)

@@ -1,0 +1,140 @@
+"""Serves a loaded bundle on the connection to the server, until it drains or the server is gone."""
+
+import asyncio
+import json
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from struct import error as StructError  # noqa: N812 -- its own name says nothing
+from typing import Any, Final
+
+from openlaunch_worker.frames import CREDIT_BODY, REQUEST_HEAD, FrameError, FrameParser, Kind, encode
+from openlaunch_worker.handshake import Limits
+from openlaunch_worker.outbox import Outbox
+from openlaunch_worker.process import EXIT_SECONDS, log
+from openlaunch_worker.runner import Runner
+from openlaunch_worker.shapes import shape_of
+
+DRAIN_SECONDS: Final = 30.0
+"""How long requests may go on running after a SIGTERM. After a DRAIN the server sees to the bound."""
+
+
+class Connection(asyncio.Protocol):
+    """The worker's side of the connection: frames in, calls of the runner; and the end of it all."""
+
+    def __init__(self, predict: Callable[..., Any], limits: Limits, on_end: Callable[[bool], None]) -> None:
+        self._predict = predict
+        self._limits = limits
+        self._on_end = on_end
+        self._parser = FrameParser()
+        self._draining = False
+
+    def drain(self) -> None:
+        """Finish what runs, then end."""
+        self._draining = True
+        self._end_if_drained()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Say READY."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        loop = asyncio.get_running_loop()
+        self._outbox = Outbox(loop, transport.write)
+        self._runner = Runner(self._predict, self._limits, self._outbox, self._end_if_drained)
+        ready = {
+            "python": "{}.{}.{}".format(*sys.version_info),
+            "generator": shape_of(self._predict).yields,
+        }
+        transport.write(encode(Kind.READY, 0, json.dumps(ready).encode()))
+
+    def data_received(self, data: bytes) -> None:
+        """Do what the frames say; what they lead to at once goes out in one write."""
+        try:
+            for kind, request_id, payload in self._parser.feed(data):
+                if kind == Kind.REQUEST:
+                    flags, limit = REQUEST_HEAD.unpack_from(payload)
+                    self._runner.start(request_id, flags, limit, payload[REQUEST_HEAD.size :])
+                else:
+                    self._control(kind, request_id, payload)
+        except (FrameError, StructError) as error:
+            log(f"the server broke the protocol: {error}")
+            self._transport.abort()
+        self._outbox.flush()
+
+    def _control(self, kind: int, request_id: int, payload: bytes) -> None:
+        if kind == Kind.CREDIT:
+            self._runner.credit(request_id, *CREDIT_BODY.unpack(payload))
+        elif kind == Kind.CANCEL:
+            self._runner.cancel(request_id)
+        elif kind == Kind.DRAIN:
+            self.drain()
+        else:
+            raise FrameError(f"a frame of kind {kind} does not belong here")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell how it ended: because everything was done, or because the server is gone."""
+        self._on_end(self._draining and self._runner.idle)
+
+    def _end_if_drained(self) -> None:
+        if self._draining and self._runner.idle and not self._transport.is_closing():
+            self._outbox.flush()
+            self._transport.close()
+
+
+def serve(
+    sock: socket.socket,
+    predict: Callable[..., Any],
+    limits: Limits,
+    *,
+    on_lost: Callable[[], None],
+    on_overtime: Callable[[], None],
+) -> None:
+    """Serve until a DRAIN or a SIGTERM, and until what runs then has ended.
+
+    `on_lost` is called when the server is gone, `on_overtime` when `DRAIN_SECONDS` after a SIGTERM something
+    still runs; neither is expected to return.
+    """
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+
+    def on_end(drained: bool) -> None:
+        if not drained:
+            on_lost()
+        loop.stop()
+
+    connection = Connection(predict, limits, on_end)
+
+    def terminate() -> None:
+        loop.call_later(DRAIN_SECONDS, on_overtime)
+        connection.drain()
+
+    sock.setblocking(False)
+    loop.run_until_complete(loop.create_connection(lambda: connection, sock=sock))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, terminate)
+    _run(loop)
+    _close(loop)
+
+
+def _run(loop: asyncio.AbstractEventLoop) -> None:
+    """Run the loop until it is stopped, and not till a task of user code's own raises SystemExit."""
+    while True:
+        try:
+            loop.run_forever()
+        except (SystemExit, KeyboardInterrupt) as error:
+            log(f"{type(error).__name__} was raised in the event loop, outside of any request; it is ignored")
+        else:
+            return
+
+
+def _close(loop: asyncio.AbstractEventLoop) -> None:
+    """End what user code has left running on the loop."""
+    left = asyncio.all_tasks(loop)
+    for task in left:
+        task.cancel()
+    if left:
+        loop.run_until_complete(asyncio.wait(left, timeout=EXIT_SECONDS))
+    loop.run_until_complete(asyncio.wait_for(loop.shutdown_asyncgens(), EXIT_SECONDS))
+    asyncio.set_event_loop(None)
+    loop.close()

@@ -1,0 +1,43 @@
+"""What kind of function predict is, as far as can be known before it is called."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from enum import Enum
+from typing import Any
+
+
+class Shape(Enum):
+    """COROUTINE and ASYNC_GENERATOR are called on the event loop, which costs nothing; the others in a thread.
+
+    PLAIN may still return an iterator or an awaitable, which shows when it does.
+    """
+
+    PLAIN = "def"
+    GENERATOR = "def with yield"
+    COROUTINE = "async def"
+    ASYNC_GENERATOR = "async def with yield"
+
+    @property
+    def on_loop(self) -> bool:
+        """Whether predict is called on the event loop."""
+        return self in (Shape.COROUTINE, Shape.ASYNC_GENERATOR)
+
+    @property
+    def yields(self) -> bool:
+        """Whether predict surely gives a stream."""
+        return self in (Shape.GENERATOR, Shape.ASYNC_GENERATOR)
+
+
+def shape_of(predict: Callable[..., Any]) -> Shape:
+    """The shape of a function, a method, a partial, or an object with `__call__`."""
+    target: Any = predict
+    while isinstance(target, functools.partial):
+        target = target.func
+    if not inspect.isroutine(target):
+        target = type(target).__call__
+    if inspect.iscoroutinefunction(target):
+        return Shape.COROUTINE
+    if inspect.isasyncgenfunction(target):
+        return Shape.ASYNC_GENERATOR
+    return Shape.GENERATOR if inspect.isgeneratorfunction(target) else Shape.PLAIN
