@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import json
 import pickle
 import socket
@@ -497,6 +498,24 @@ def test_an_async_submit_is_sent_again_with_the_same_key(both, server):
     keys = [r.headers["idempotency-key"] for r in server.requests if r.command == "POST"]
     assert len(keys) == 2
     assert keys[0] == keys[1]
+
+
+def test_a_closed_client_says_so(both, server):
+    endpoint = both.endpoint(server, "sync")
+    both.call(both.client.close)
+    with pytest.raises(RuntimeError, match="closed"):
+        both.predict(endpoint)
+    with pytest.raises(RuntimeError, match="closed"):
+        both.call(both.client.list_model_endpoints)
+
+
+def test_a_forgotten_client_closes_its_connections(server):
+    server.routes["POST /v1/sync-tasks"] = reply(success(1))
+    server.routes["GET /v1/model-endpoints"] = reply({"model_endpoints": [endpoint_document("sync")]})
+    openlaunch.LaunchClient("key", server.url).get_model_endpoint("double").predict(
+        openlaunch.EndpointRequest(args={})
+    )
+    gc.collect()  # an unclosed socket would be a ResourceWarning, which is an error here
 
 
 def test_threads_share_a_client(server):

@@ -148,8 +148,11 @@ class Pool:
 
         Raises:
             OSError: there is none to be had: refused, too slow, or all are in use.
+            RuntimeError: the client is closed.
 
         """
+        if self._closed:
+            raise RuntimeError("the client is closed")
         if not self._slots.acquire(timeout=CONNECT_SECONDS):
             raise TimeoutError("all connections of this client are in use")
         try:

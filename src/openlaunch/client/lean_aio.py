@@ -109,6 +109,8 @@ class AsyncPool:
 
     async def take(self) -> AsyncConnection:
         """A kept connection or a new one; raises what `lean.Pool.take` does."""
+        if self._closed:
+            raise RuntimeError("the client is closed")
         async with asyncio.timeout(CONNECT_SECONDS):
             await self._slots.acquire()
         try:
