@@ -101,7 +101,7 @@ class EndpointResponseFuture(FutureFields):
     def __await__(self) -> Generator[Any, Any, EndpointResponse]:
         return self.get().__await__()
 
-    async def get(self, timeout: float | None = None) -> EndpointResponse:  # noqa: ASYNC109 -- the server's wait too
+    async def get(self, timeout: float | None = None) -> EndpointResponse:
         """Wait for the response; one request, which the server answers once the task is done.
 
         Raises:
@@ -133,7 +133,7 @@ class EndpointResponseFuture(FutureFields):
 
 async def as_completed(
     futures: Iterable[EndpointResponseFuture],
-    timeout: float | None = None,  # noqa: ASYNC109 -- for all together, over many requests
+    timeout: float | None = None,
 ) -> AsyncIterator[EndpointResponseFuture]:
     """The futures, each as soon as it is done; see `openlaunch.as_completed`."""
     gathering = Gathering(futures, timeout)
@@ -256,7 +256,7 @@ class Endpoint(EndpointFields):
 
     async def wait_until_ready(
         self,
-        timeout: float = DEPLOY_SECONDS,  # noqa: ASYNC109 -- over many requests
+        timeout: float = DEPLOY_SECONDS,
         on_status: endpoints.StatusCallback | None = None,
     ) -> Self:
         """Wait until the endpoint is READY; raises what the blocking one does."""
@@ -272,7 +272,7 @@ class SyncEndpoint(Endpoint):
         self,
         request: EndpointRequest,
         *,
-        timeout: float | None = None,  # noqa: ASYNC109 -- the server's
+        timeout: float | None = None,
     ) -> EndpointResponse:
         """Run a prediction and wait for its response; raises what the blocking one does."""
         flow = predictions.predict_sync(self.model_endpoint.id, request, timeout)
@@ -286,7 +286,7 @@ class StreamingEndpoint(Endpoint):
         self,
         request: EndpointRequest,
         *,
-        timeout: float | None = None,  # noqa: ASYNC109 -- the server's
+        timeout: float | None = None,
     ) -> EndpointResponseStream:
         """Run a prediction and give its items as they come; raises what the blocking one does."""
         flow = predictions.open_stream(self.model_endpoint.id, request, timeout)

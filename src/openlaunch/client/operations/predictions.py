@@ -6,7 +6,7 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from openlaunch.client.effects import Flow, Request, Response, call, json_body, path_to, url_with, work
+from openlaunch.client.effects import Flow, Pause, Request, Response, call, json_body, path_to, url_with, work
 from openlaunch.client.predictions import Answer, EndpointRequest, parse_answer, unpickled
 from openlaunch.errors import OpenlaunchError, WaitTimeout
 from openlaunch.wire import routes
@@ -24,6 +24,8 @@ OUTAGE_SECONDS = 60.0
 
 BULK_BYTES = 8 * 1024 * 1024
 ROTATION_SECONDS = 0.2
+EARLY_PAUSE_SECONDS = 0.2
+"""Between polls that a server does not hold: because it is stopping, or because it knows no long polls."""
 
 
 def predict_sync(endpoint_id: str, request: EndpointRequest, timeout: float | None = None) -> Flow[Answer]:
@@ -138,12 +140,20 @@ def wait_for(
     """
     deadline = None if timeout is None else clock() + timeout
     while True:
-        left = MAX_WAIT_SECONDS if deadline is None else deadline - clock()
-        answer = yield from look(task_id, min(max(left, 0.0), MAX_WAIT_SECONDS))
+        began = clock()
+        left = MAX_WAIT_SECONDS if deadline is None else deadline - began
+        seconds = min(max(left, 0.0), MAX_WAIT_SECONDS)
+        answer = yield from look(task_id, seconds)
         if answer.done:
             return answer
         if deadline is not None and clock() >= deadline:
             raise WaitTimeout(f"task {task_id} is {answer.status} after {timeout:g} seconds; it goes on")
+        yield from _pause_if_early(began + seconds - clock())
+
+
+def _pause_if_early(left: float) -> Flow[None]:
+    if left > 0:
+        yield Pause(min(left, EARLY_PAUSE_SECONDS))
 
 
 def cancel_task(task_id: str) -> Flow[bool]:
@@ -159,9 +169,10 @@ class BulkWait:
     With more, the windows take turns: one that has nothing new must not keep the others' results back.
     """
 
-    def __init__(self, task_ids: Iterable[str] = ()) -> None:
+    def __init__(self, task_ids: Iterable[str] = (), clock: Callable[[], float] = time.monotonic) -> None:
         self._pending = deque(task_ids)
         self._fresh = True
+        self._clock = clock
 
     def __len__(self) -> int:
         return len(self._pending)
@@ -176,7 +187,10 @@ class BulkWait:
         if count < len(self._pending):
             seconds = min(seconds, 0.0 if self._fresh else ROTATION_SECONDS)
         window = [self._pending[index] for index in range(count)]
+        until = self._clock() + seconds
         done = yield from _wait_for_some(window, min(seconds, MAX_WAIT_SECONDS))
+        if not done:
+            yield from _pause_if_early(until - self._clock())
         for _ in range(count):
             self._pending.popleft()
         self._pending.extend(task_id for task_id in window if task_id not in done)
