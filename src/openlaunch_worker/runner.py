@@ -243,6 +243,7 @@ class Runner:
             job.stream.send()
             self._outbox.answer(Kind.END, job.id, outcome, body)
         if not self._running:
+            self._outbox.flush()  # nothing else can come to go with it
             self._on_idle()
 
     # Deadlines: one timer for the next one, because hardly any request ever reaches its own.

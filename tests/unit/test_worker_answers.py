@@ -1,0 +1,124 @@
+import enum
+import json
+import pickle
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from openlaunch_worker import answers
+from openlaunch_worker.failures import Refusal
+
+MANY = 1 << 30
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(json_values)
+def test_a_success_holds_the_return_value_as_json_text(value):
+    document = json.loads(answers.success(value, MANY))
+    assert json.loads(document["result"].pop("result")) == value
+    assert document == {"status": "SUCCESS", "result": {}, "traceback": None, "status_code": 200}
+
+
+@given(json_values)
+def test_an_event_holds_the_item_itself_on_one_line(value):
+    data = answers.event(value, MANY)
+    assert data.startswith(b"data: ")
+    assert data.endswith(b"\n\n")
+    assert data.count(b"\n") == 2
+    assert json.loads(data[6:]) == {
+        "status": "SUCCESS",
+        "result": {"result": value},
+        "traceback": None,
+        "status_code": 200,
+    }
+
+
+def test_a_failure_has_the_text_and_the_status_code():
+    assert json.loads(answers.failure('it "broke"\n', 504)) == {
+        "status": "FAILURE",
+        "result": None,
+        "traceback": 'it "broke"\n',
+        "status_code": 504,
+    }
+
+
+def test_a_failure_event_is_the_failure_as_an_event():
+    assert answers.failure_event("x", 500) == b"data: " + answers.failure("x", 500) + b"\n\n"
+
+
+def test_a_value_that_is_not_json_names_its_type_and_return_pickled():
+    with pytest.raises(Refusal, match=r"of type set, can't be written as JSON .* return_pickled=True"):
+        answers.success({1}, MANY)
+
+
+def test_a_part_that_is_not_json_is_named_too():
+    with pytest.raises(Refusal, match=r"of type dict, .*Object of type complex"):
+        answers.success({"a": [1j]}, MANY)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
+def test_nan_and_infinity_are_named(number):
+    with pytest.raises(Refusal, match=r"of type list, holds NaN or Infinity.*return_pickled=True"):
+        answers.success([number], MANY)
+
+
+def test_a_circle_is_refused():
+    circle: list[object] = []
+    circle.append(circle)
+    with pytest.raises(Refusal, match="Circular"):
+        answers.success(circle, MANY)
+
+
+def test_nesting_without_end_is_refused():
+    deep: list[object] = []
+    for _ in range(100_000):
+        deep = [deep]
+    with pytest.raises(Refusal, match="recursion"):
+        answers.success(deep, MANY)
+    while deep:
+        deep = deep.pop()
+
+
+def test_what_a_values_own_methods_raise_is_a_refusal():
+    class Odd(dict):
+        def items(self):
+            raise LookupError("no items here")
+
+    with pytest.raises(Refusal, match="no items here"):
+        answers.success(Odd(a=1), MANY)
+
+
+def test_an_item_that_is_not_json_has_no_word_of_pickles():
+    with pytest.raises(Refusal, match="yield JSON types") as caught:
+        answers.event(b"x", MANY)
+    assert "pickled" not in str(caught.value)
+
+
+def test_a_result_over_the_limit_names_both_sizes():
+    with pytest.raises(Refusal, match="the return value is 12 bytes, over the server's limit of 11 bytes"):
+        answers.success("x" * 10, 11)
+
+
+def test_a_result_at_the_limit_is_sent():
+    assert b"xxxxxxxxxx" in answers.success("x" * 10, 12)
+
+
+def test_pickled_gives_back_what_was_returned():
+    assert pickle.loads(answers.pickled({1, 2}, MANY)) == {1, 2}
+
+
+def test_a_pickle_over_the_limit_names_both_sizes():
+    with pytest.raises(Refusal, match=r"pickled return value is \d+ bytes, over the server's limit of 10 bytes"):
+        answers.pickled(b"x" * 100, 10)
+
+
+def test_enums_of_json_types_are_json():
+    class Colour(enum.StrEnum):
+        RED = "red"
+
+    assert json.loads(answers.success(Colour.RED, MANY))["result"] == {"result": '"red"'}
