@@ -1,0 +1,87 @@
+"""Artifacts in a folder, through obstore, so that S3, GCS and Azure differ by the store that is made only."""
+
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from obstore.exceptions import NotFoundError
+from obstore.store import LocalStore, ObjectStore
+
+from openlaunch.errors import BadRequest, NotFound
+
+_SEGMENT = r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}"
+_KEY = re.compile(rf"{_SEGMENT}(/{_SEGMENT}){{0,9}}")
+
+
+class FolderArtifacts:
+    """`artifacts.base.Artifacts` in a folder."""
+
+    def __init__(self, root: Path) -> None:
+        self._store: ObjectStore = LocalStore(root, mkdir=True)
+
+    async def put(self, key: str, data: bytes | AsyncIterator[bytes]) -> int:
+        checked = _checked(key)
+        if isinstance(data, bytes):
+            await self._store.put_async(checked, data)
+            return len(data)
+        counter = _Counter(data)
+        await self._store.put_async(checked, counter)
+        return counter.size
+
+    async def get(self, key: str) -> bytes:
+        try:
+            result = await self._store.get_async(_checked(key))
+            return bytes(await result.bytes_async())
+        except (NotFoundError, FileNotFoundError):
+            raise _missing(key) from None
+
+    async def size(self, key: str) -> int:
+        try:
+            meta = await self._store.head_async(_checked(key))
+        except (NotFoundError, FileNotFoundError):
+            raise _missing(key) from None
+        return int(meta["size"])
+
+    async def stream(self, key: str, piece: int = 1 << 20) -> AsyncIterator[bytes]:
+        try:
+            result = await self._store.get_async(_checked(key))
+        except (NotFoundError, FileNotFoundError):
+            raise _missing(key) from None
+        async for chunk in result.stream(min_chunk_size=piece):
+            yield bytes(chunk)
+
+    async def delete(self, key: str) -> None:
+        try:
+            await self._store.delete_async(_checked(key))
+        except (NotFoundError, FileNotFoundError):
+            return
+
+
+class _Counter:
+    """Passes pieces on and counts their bytes."""
+
+    def __init__(self, pieces: AsyncIterator[bytes]) -> None:
+        self._pieces = pieces
+        self.size = 0
+
+    def __aiter__(self) -> "_Counter":
+        return self
+
+    async def __anext__(self) -> bytes:
+        piece = await anext(self._pieces)
+        self.size += len(piece)
+        return piece
+
+
+def _checked(key: str) -> str:
+    if not _KEY.fullmatch(key):
+        raise BadRequest(
+            f"the key {key[:200]!r} is not allowed: up to ten segments of letters, digits, '-', '_' and '.', "
+            "joined by '/', none of them starting with a dot",
+            code="bad_key",
+        )
+    return key
+
+
+def _missing(key: str) -> NotFound:
+    return NotFound(f"there are no bytes under the key {key!r}", code="artifact_not_found")

@@ -1,0 +1,26 @@
+"""How bytes are named in bundles: `s3://BUCKET/KEY`, which is what existing clients write."""
+
+from openlaunch.errors import Unprocessable
+
+BUCKET = "openlaunch"
+
+
+def location_of(key: str) -> str:
+    """The location that names an artifact."""
+    return f"s3://{BUCKET}/{key}"
+
+
+def key_of(location: str) -> str:
+    """The key of an artifact.
+
+    Raises:
+        Unprocessable: the location does not name one of this server's artifacts.
+    """
+    prefix = location_of("")
+    if not location.startswith(prefix) or location == prefix:
+        raise Unprocessable(
+            f"the location {location!r} is not one of this server's: upload the bytes first, and name them "
+            f"as the upload route said ({prefix}KEY)",
+            code="unknown_location",
+        )
+    return location.removeprefix(prefix)

@@ -1,0 +1,70 @@
+"""The HTTP application: the predict routes in front, FastAPI behind them."""
+
+from importlib.metadata import version
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from openlaunch.errors import APIError, ServerError, Unprocessable, class_for_status
+from openlaunch.server.front import Front
+from openlaunch.server.gateway import Gateway
+from openlaunch.server.http import App, new_request_id, problem_headers
+from openlaunch.server.routes import artifacts, bundles, endpoints, health, keys, tasks
+from openlaunch.server.routes.context import Context
+from openlaunch.server.task_routes import TaskRoutes
+from openlaunch.wire.problems import CONTENT_TYPE, to_problem
+
+
+def build_app(context: Context, front: Front) -> App:
+    """Everything that answers HTTP."""
+    routes = TaskRoutes(front, context.tasks, context.urls, control_plane(context))
+    return Gateway(front, context.artifacts, context.urls, routes)
+
+
+def control_plane(context: Context) -> FastAPI:
+    """Bundles, endpoints, keys, lists of tasks, artifacts and health; `/docs` shows them."""
+    api = FastAPI(
+        title="Openlaunch",
+        version=version("openlaunch"),
+        description="Model endpoints from Python functions.",
+    )
+    api.state.context = context
+    for router in (
+        health.router(),
+        bundles.router(context),
+        endpoints.router(context),
+        tasks.router(context),
+        keys.router(context),
+        artifacts.router(context),
+    ):
+        api.include_router(router)
+    api.add_exception_handler(APIError, _on_error)
+    api.add_exception_handler(HTTPException, _on_error)
+    api.add_exception_handler(RequestValidationError, _on_error)
+    api.add_exception_handler(Exception, _on_error)
+    return api
+
+
+async def _on_error(request: Request, error: Exception) -> JSONResponse:
+    problem = _api_error(request, error)
+    request_id = new_request_id()
+    return JSONResponse(
+        to_problem(problem, request_id),
+        problem.status,
+        problem_headers(problem, request_id),
+        media_type=CONTENT_TYPE,
+    )
+
+
+def _api_error(request: Request, error: Exception) -> APIError:
+    if isinstance(error, APIError):
+        return error
+    if isinstance(error, RequestValidationError):
+        fields = [{key: e[key] for key in ("loc", "msg", "type")} for e in error.errors()]
+        return Unprocessable("a field of the request does not fit", errors=fields)
+    if isinstance(error, HTTPException):
+        path = f"{request.method} {request.url.path}"
+        return class_for_status(error.status_code)(f"{error.detail}: {path}", code="http_error")
+    return ServerError("the server failed on this request; its log has the traceback")

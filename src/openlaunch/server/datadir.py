@@ -1,0 +1,92 @@
+"""The data directory: its layout, the lock that one server holds, and the credentials file."""
+
+import fcntl
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from openlaunch.errors import ConfigurationError
+
+SECRET_BYTES = 32
+
+
+class DataDir:
+    """Where everything durable lies.
+
+    ::
+
+    D/openlaunch.db     records         D/logs/             logs of workers and of environment builds
+    D/artifacts/        bytes           D/credentials.json  URL and first API key, mode 0600
+    D/environments/     virtual         D/url-secret        key of the signed URLs, mode 0600
+                        environments    D/lock              held while a server runs
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.expanduser().absolute()
+        self.database = self.root / "openlaunch.db"
+        self.artifacts = self.root / "artifacts"
+        self.environments = self.root / "environments"
+        self.logs = self.root / "logs"
+        self.credentials = self.root / "credentials.json"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Make the directory and hold it; released by the kernel too when the process is killed.
+
+        Raises:
+            ConfigurationError: it can't be made or written, or another server holds it.
+        """
+        try:
+            for folder in (self.root, self.artifacts, self.environments, self.logs):
+                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            lock = (self.root / "lock").open("a+")
+        except OSError as error:
+            raise ConfigurationError(
+                f"the data directory {self.root} can't be used: {error.strerror}; name another with --data-dir"
+            ) from error
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                lock.seek(0)
+                raise ConfigurationError(
+                    f"another server (process {lock.read().strip() or 'unknown'}) uses the data directory "
+                    f"{self.root}: stop it first, or name another directory with --data-dir"
+                ) from error
+            lock.truncate(0)
+            lock.write(str(os.getpid()))
+            lock.flush()
+            yield
+
+    def url_secret(self) -> bytes:
+        """The key that URLs are signed with; made at the first call, so that URLs outlive a restart."""
+        path = self.root / "url-secret"
+        if not path.exists():
+            _write_private(path, secrets.token_hex(SECRET_BYTES))
+        return bytes.fromhex(path.read_text().strip())
+
+    def read_api_key(self) -> str | None:
+        """The key in the credentials file, if there is a readable one."""
+        try:
+            key = json.loads(self.credentials.read_text())["api_key"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return key if isinstance(key, str) else None
+
+    def write_credentials(self, url: str, api_key: str) -> None:
+        """Write `{"url", "api_key"}`, readable by the owner alone, whole or not at all."""
+        _write_private(self.credentials, json.dumps({"url": url, "api_key": api_key}) + "\n")
+
+
+def _write_private(path: Path, text: str) -> None:
+    temporary = path.with_name(path.name + ".new")
+    temporary.unlink(missing_ok=True)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(descriptor)
+    temporary.replace(path)

@@ -1,0 +1,99 @@
+"""What every predict route does first: whose request, for which endpoint, and is its body right."""
+
+import logging
+from collections.abc import Awaitable, Callable
+
+from openlaunch.errors import APIError, BadRequest, NotFound, ServerError, Unavailable
+from openlaunch.server.auth import Keyring, Principal
+from openlaunch.server.dispatch import Dispatcher
+from openlaunch.server.http import (
+    Disconnected,
+    Receive,
+    Scope,
+    Send,
+    header,
+    query_value,
+    read_body,
+    send_problem,
+)
+from openlaunch.server.lane import Lane
+from openlaunch.server.schemas import BundleSchemas, SchemaCache
+from openlaunch.server.settings import Settings
+from openlaunch.store.records import EndpointRecord
+from openlaunch.wire import routes
+from openlaunch.wire.endpoints import EndpointType
+
+log = logging.getLogger(__name__)
+Handler = Callable[[Scope, Receive, Send], Awaitable[None]]
+_ROUTE_OF_TYPE = {
+    EndpointType.SYNC: routes.SYNC_TASKS,
+    EndpointType.ASYNC: routes.ASYNC_TASKS,
+    EndpointType.STREAMING: routes.STREAMING_TASKS,
+}
+
+
+class Front:
+    """What every predict route does first: whose request, for which endpoint, and is its body right."""
+
+    def __init__(
+        self, settings: Settings, keyring: Keyring, dispatcher: Dispatcher, schemas: SchemaCache
+    ) -> None:
+        self.settings = settings
+        self.schemas = schemas
+        self._keyring = keyring
+        self._dispatcher = dispatcher
+        self.stopping = False
+
+    def principal(self, scope: Scope) -> Principal:
+        """Whose request it is. Raises Unauthorized."""
+        return self._keyring.authenticate(header(scope, b"authorization"))
+
+    def lane(self, scope: Scope, wanted: EndpointType) -> Lane:
+        """The lane of the endpoint that the query names.
+
+        Raises:
+            Unauthorized: no key, or a wrong one.
+            NotFound: there is no such endpoint, or it is somebody else's.
+            BadRequest: it is of another type.
+            Unavailable: the server is stopping.
+        """
+        owner = self.principal(scope).owner
+        endpoint_id = query_value(scope, b"model_endpoint_id")
+        lane = self._dispatcher.lane(endpoint_id)
+        if lane is None or lane.endpoint.owner != owner:
+            raise NotFound(f"no endpoint has the id {endpoint_id!r}", code="endpoint_not_found")
+        if lane.endpoint.endpoint_type is not wanted:
+            raise _wrong_type(lane.endpoint, wanted)
+        if self.stopping:
+            raise Unavailable("the server is stopping", code="stopping", retry_after=2)
+        return lane
+
+    async def body(self, scope: Scope, receive: Receive) -> bytes:
+        """The body, up to the limit."""
+        return await read_body(scope, receive, self.settings.max_body_bytes)
+
+    async def schemas_of(self, lane: Lane) -> BundleSchemas:
+        """The schemas of the bundle that serves now: while a new one rolls out, still the old one's."""
+        bundle_id = lane.endpoint.ready_bundle_id or lane.endpoint.bundle_id
+        return self.schemas.cached(bundle_id) or await self.schemas.get(bundle_id)
+
+
+async def guarded(handler: Handler, scope: Scope, receive: Receive, send: Send) -> None:
+    """Run a handler; an error becomes a problem document."""
+    try:
+        await handler(scope, receive, send)
+    except APIError as error:
+        await send_problem(send, error)
+    except Disconnected:
+        pass
+    except Exception:
+        log.exception("a prediction failed in the gateway")
+        await send_problem(send, ServerError("the server failed on this request; its log has the traceback"))
+
+
+def _wrong_type(endpoint: EndpointRecord, wanted: EndpointType) -> BadRequest:
+    return BadRequest(
+        f"the endpoint {endpoint.name!r} is {endpoint.endpoint_type.value}, not {wanted.value}: "
+        f"send its predictions to POST {_ROUTE_OF_TYPE[endpoint.endpoint_type]}",
+        code="wrong_endpoint_type",
+    )

@@ -1,0 +1,121 @@
+"""Small ASGI helpers for the predict routes, which do without a framework."""
+
+import base64
+import json
+import os
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from itertools import count
+from typing import Any
+
+from openlaunch.errors import APIError, BadRequest, PayloadTooLarge
+from openlaunch.wire.problems import CONTENT_TYPE, to_problem
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+JSON_TYPE = (b"content-type", b"application/json")
+_ids = count(1)
+_instance = base64.b32encode(os.urandom(5)).decode().lower()
+
+
+class Disconnected(Exception):
+    """The client went away before its request was complete."""
+
+
+def new_request_id() -> str:
+    """An id for one request, for error reports; unique over restarts."""
+    return f"req_{_instance}{next(_ids):06x}"
+
+
+def header(scope: Scope, name: bytes) -> bytes | None:
+    """The first header of this (lower-case) name."""
+    for key, value in scope["headers"]:
+        if key == name:
+            return bytes(value)
+    return None
+
+
+async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
+    """The whole body.
+
+    Raises:
+        PayloadTooLarge: it is over `limit` bytes; known from its announced length before it is read.
+        Disconnected: the client went away.
+    """
+    announced = header(scope, b"content-length")
+    if announced is not None and int(announced) > limit:
+        raise PayloadTooLarge(f"the body has {int(announced)} bytes, the limit is {limit} bytes")
+    message = await receive()
+    if message["type"] != "http.request":
+        raise Disconnected
+    body: bytes = message.get("body", b"")
+    if message.get("more_body"):
+        pieces, size = [body], len(body)
+        while message.get("more_body"):
+            message = await receive()
+            if message["type"] != "http.request":
+                raise Disconnected
+            pieces.append(message.get("body", b""))
+            size += len(pieces[-1])
+            if size > limit:
+                raise PayloadTooLarge(f"the body has over {limit} bytes, which is the limit")
+        body = b"".join(pieces)
+    return body
+
+
+async def send_json(
+    send: Send, body: bytes, status: int = 200, headers: Iterable[tuple[bytes, bytes]] = ()
+) -> None:
+    """Send a finished JSON body."""
+    await send(
+        {
+            "type": "http.response.start",
+            "status": status,
+            "headers": [JSON_TYPE, (b"content-length", b"%d" % len(body)), *headers],
+        }
+    )
+    await send({"type": "http.response.body", "body": body})
+
+
+async def send_problem(send: Send, error: APIError) -> None:
+    """Send an error as problem+json, with its `Retry-After` and the request's id."""
+    request_id = new_request_id()
+    body = json.dumps(to_problem(error, request_id)).encode()
+    await send(
+        {
+            "type": "http.response.start",
+            "status": error.status,
+            "headers": [
+                (b"content-type", CONTENT_TYPE.encode()),
+                (b"content-length", b"%d" % len(body)),
+                *((k.lower().encode(), v.encode()) for k, v in problem_headers(error, request_id).items()),
+            ],
+        }
+    )
+    await send({"type": "http.response.body", "body": body})
+
+
+def problem_headers(error: APIError, request_id: str) -> dict[str, str]:
+    """The headers that go with a problem document."""
+    headers = {"X-Request-ID": request_id}
+    if error.retry_after is not None:
+        headers["Retry-After"] = str(max(1, round(error.retry_after)))
+    if error.status == 401:
+        headers["WWW-Authenticate"] = 'Basic realm="openlaunch"'
+    return headers
+
+
+def query_value(scope: Scope, name: bytes) -> str:
+    """A query parameter that has to be there.
+
+    Raises:
+        BadRequest: it is missing.
+    """
+    prefix = name + b"="
+    for part in scope["query_string"].split(b"&"):
+        if part.startswith(prefix):
+            return str(part[len(prefix) :].decode("latin-1"))
+    raise BadRequest(f"the query parameter {name.decode()} is missing", code="missing_parameter")

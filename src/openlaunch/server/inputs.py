@@ -1,0 +1,97 @@
+"""The body of a prediction: read once, held against the rules, and then passed on as the bytes it came as."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from openlaunch.errors import APIError, BadRequest, Unprocessable
+from openlaunch.server.schemas import BundleSchemas
+from openlaunch_worker.frames import Flags
+
+OFF_LOOP_BYTES = 256 * 1024
+"""Bodies over this are parsed and checked in a thread, so that they hold nobody up."""
+
+
+@dataclass(frozen=True, slots=True)
+class PredictInput:
+    """What the gateway needs to know of a body."""
+
+    flags: Flags
+    timeout: float | None
+
+
+async def check_input(body: bytes, schemas: BundleSchemas) -> PredictInput:
+    """Read a body and check it.
+
+    Raises:
+        BadRequest: it is no JSON.
+        Unprocessable: it is not an object with exactly one of `url` and `args`, a field has a wrong type, or
+            the args do not fit the request schema.
+    """
+    if len(body) > OFF_LOOP_BYTES:
+        return await asyncio.to_thread(_check_body, body, schemas)
+    return _check_body(body, schemas)
+
+
+def _check_body(body: bytes, schemas: BundleSchemas) -> PredictInput:
+    return check_document(parse_json(body), schemas)
+
+
+def parse_json(body: bytes) -> Any:
+    """The document.
+
+    Raises:
+        BadRequest: it is no JSON.
+    """
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise BadRequest(f"the body is not valid JSON: {error}", code="invalid_json") from None
+
+
+def check_document(document: Any, schemas: BundleSchemas) -> PredictInput:
+    """Check a body that has been parsed; raises what `check_input` does."""
+    if not isinstance(document, dict):
+        raise _wrong([], f"it is {type(document).__name__}, an object with args or url is needed")
+    url, args = document.get("url"), document.get("args")
+    if (url is None) == (args is None):
+        given = "both" if url is not None else "neither"
+        raise _wrong([], f"{given} of url and args is given: give exactly one of them")
+    if document.get("cloudpickle") is not None:
+        raise _wrong(["cloudpickle"], "pickled input is not taken: give args, or a url to bytes")
+    if url is None:
+        schemas.check_request(args)
+    elif not isinstance(url, str) or not url.startswith(("http://", "https://")):
+        raise _wrong(["url"], "it is not an http:// or https:// URL")
+    return PredictInput(_flags(document), _timeout(document))
+
+
+def _flags(document: dict[str, Any]) -> Flags:
+    pickled = document.get("return_pickled")
+    if pickled is not None and not isinstance(pickled, bool):
+        raise _wrong(["return_pickled"], f"it is {type(pickled).__name__}, true or false is needed")
+    return Flags.PICKLED if pickled else Flags.NONE
+
+
+def _timeout(document: dict[str, Any]) -> float | None:
+    timeout = document.get("timeout_seconds")
+    if timeout is None:
+        return None
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or timeout <= 0:
+        raise _wrong(["timeout_seconds"], f"it is {timeout!r}, a number of seconds above 0 is needed")
+    return float(timeout)
+
+
+def _wrong(path: list[str], message: str) -> Unprocessable:
+    where = ".".join(path) or "body"
+    return Unprocessable(
+        f"{where}: {message}", errors=[{"loc": ["body", *path], "msg": message, "type": "value_error"}]
+    )
+
+
+def at_index(error: APIError, index: int) -> APIError:
+    """The same error, saying which of several requests it is about."""
+    errors = [{**e, "loc": ["body", "requests", index, *e["loc"][1:]]} for e in error.errors]
+    return type(error)(f"request {index}: {error.message}", code=error.code, errors=errors)

@@ -1,0 +1,139 @@
+"""Model bundles (`/v2/model-bundles`)."""
+
+import json
+import secrets
+import time
+from dataclasses import replace
+
+from fastapi import APIRouter
+
+from openlaunch.artifacts.locations import key_of
+from openlaunch.errors import NotFound, Unprocessable
+from openlaunch.server.routes.context import Context, User
+from openlaunch.server.schemas import validate_schemas
+from openlaunch.store import bundles as bundle_store
+from openlaunch.store.records import BundleRecord
+from openlaunch.wire import routes
+from openlaunch.wire.bundles import (
+    BundleOrderBy,
+    CloneModelBundleRequest,
+    CreateModelBundleRequest,
+    CreateModelBundleResponse,
+    ListModelBundlesResponse,
+    ModelBundleResponse,
+)
+
+MAX_SCHEMA_BYTES = 4 * 1024 * 1024
+
+
+def router(context: Context) -> APIRouter:
+    """Create, clone, list and get bundles."""
+    api = APIRouter(prefix=routes.BUNDLES, tags=["bundles"])
+
+    @api.post("")
+    async def create_model_bundle(body: CreateModelBundleRequest, user: User) -> CreateModelBundleResponse:
+        """Make a bundle of bytes that were uploaded before."""
+        await _check_uploaded(context, body.flavor.location, user.owner)
+        record = BundleRecord(
+            id="bun_" + secrets.token_hex(10),
+            owner=user.owner,
+            name=body.name,
+            flavor=body.flavor.model_dump(mode="json"),
+            metadata=body.metadata or {},
+            schema_location=body.schema_location,
+            schemas=await _read_schemas(context, body.schema_location, user.owner),
+            created_at=time.time(),
+        )
+        await context.store.write(lambda conn: bundle_store.insert(conn, record))
+        return CreateModelBundleResponse(model_bundle_id=record.id)
+
+    @api.post("/clone-with-changes")
+    async def clone_model_bundle(body: CloneModelBundleRequest, user: User) -> CreateModelBundleResponse:
+        """Make a bundle that differs from another one in its app_config; it is the name's latest then."""
+        original = await find_bundle(context, body.original_model_bundle_id, user.owner)
+        clone = replace(
+            original,
+            id="bun_" + secrets.token_hex(10),
+            flavor=original.flavor | {"app_config": body.new_app_config},
+            created_at=time.time(),
+        )
+        await context.store.write(lambda conn: bundle_store.insert(conn, clone))
+        return CreateModelBundleResponse(model_bundle_id=clone.id)
+
+    @api.get("")
+    async def list_model_bundles(
+        user: User, model_name: str | None = None, order_by: BundleOrderBy | None = None
+    ) -> ListModelBundlesResponse:
+        """List the caller's bundles, newest first unless asked otherwise."""
+        newest_first = order_by is not BundleOrderBy.OLDEST
+        records = await context.store.read(
+            lambda conn: bundle_store.list_by_owner(conn, user.owner, model_name, newest_first)
+        )
+        return ListModelBundlesResponse(model_bundles=[_response(record) for record in records])
+
+    @api.get("/latest")
+    async def get_latest_model_bundle(model_name: str, user: User) -> ModelBundleResponse:
+        """Get the newest bundle of a name."""
+        record = await context.store.read(lambda conn: bundle_store.latest(conn, user.owner, model_name))
+        if record is None:
+            raise NotFound(f"no bundle has the name {model_name!r}", code="bundle_not_found")
+        return _response(record)
+
+    @api.get("/{model_bundle_id}")
+    async def get_model_bundle(model_bundle_id: str, user: User) -> ModelBundleResponse:
+        """Get one bundle."""
+        return _response(await find_bundle(context, model_bundle_id, user.owner))
+
+    return api
+
+
+async def find_bundle(context: Context, bundle_id: str, owner: str) -> BundleRecord:
+    """The owner's bundle.
+
+    Raises:
+        NotFound: the owner has no bundle of this id.
+    """
+    record = await context.store.read(lambda conn: bundle_store.get(conn, bundle_id, owner))
+    if record is None:
+        raise NotFound(f"no bundle has the id {bundle_id!r}", code="bundle_not_found")
+    return record
+
+
+async def _check_uploaded(context: Context, location: str, owner: str) -> str:
+    """The key of bytes that this owner has uploaded: nobody's else's, and not none."""
+    key = key_of(location)
+    try:
+        if not key.startswith(f"bundles/{owner.encode().hex()}/"):
+            raise NotFound("not this owner's")
+        await context.artifacts.size(key)
+    except NotFound:
+        raise Unprocessable(
+            f"nothing was uploaded to {location!r}: PUT the bytes to the URL of the upload route first",
+            code="not_uploaded",
+        ) from None
+    return key
+
+
+async def _read_schemas(context: Context, location: str, owner: str) -> dict[str, object]:
+    key = await _check_uploaded(context, location, owner)
+    size = await context.artifacts.size(key)
+    if size > MAX_SCHEMA_BYTES:
+        raise Unprocessable(f"the schemas at {location!r} have {size} bytes, the limit is {MAX_SCHEMA_BYTES}")
+    try:
+        return validate_schemas(json.loads(await context.artifacts.get(key)))
+    except (ValueError, RecursionError) as error:
+        raise Unprocessable(f"the schemas at {location!r} are not valid JSON: {error}") from error
+
+
+def _response(record: BundleRecord) -> ModelBundleResponse:
+    return ModelBundleResponse.model_validate(
+        {
+            "id": record.id,
+            "name": record.name,
+            "metadata": record.metadata,
+            "created_at": record.created_at,
+            "model_artifact_ids": [],
+            "schema_location": record.schema_location,
+            "flavor": record.flavor,
+        }
+    )

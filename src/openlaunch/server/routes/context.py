@@ -1,0 +1,50 @@
+"""What the routes work with, and whose request it is."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from openlaunch.artifacts.base import Artifacts
+from openlaunch.artifacts.signing import UrlSigner
+from openlaunch.controller.controller import Controller
+from openlaunch.server.auth import Keyring, Principal
+from openlaunch.server.dispatch import Dispatcher
+from openlaunch.server.results import SignedURLs
+from openlaunch.server.settings import Settings
+from openlaunch.server.tasks import TaskService
+from openlaunch.store.base import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The parts of a running server."""
+
+    settings: Settings
+    store: Store
+    artifacts: Artifacts
+    signer: UrlSigner
+    urls: SignedURLs
+    keyring: Keyring
+    dispatcher: Dispatcher
+    controller: Controller
+    tasks: TaskService
+
+
+def _principal(request: Request) -> Principal:
+    context: Context = request.app.state.context
+    header = request.headers.get("authorization")
+    return context.keyring.authenticate(None if header is None else header.encode("latin-1"))
+
+
+User = Annotated[Principal, Depends(_principal)]
+"""A route's parameter of this type is the caller; without a right key the route answers 401."""
+
+
+def _admin(user: User) -> Principal:
+    user.require_admin()
+    return user
+
+
+Admin = Annotated[Principal, Depends(_admin)]
+"""The same for an admin; others get 403."""

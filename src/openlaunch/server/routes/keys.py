@@ -1,0 +1,37 @@
+"""API keys; for admins."""
+
+from fastapi import APIRouter
+
+from openlaunch.server.routes.context import Admin, Context
+from openlaunch.store import keys as key_store
+from openlaunch.store.records import KeyRecord
+from openlaunch.wire import routes
+from openlaunch.wire.keys import CreateKeyRequest, CreateKeyResponse, KeySummary, ListKeysResponse
+
+
+def router(context: Context) -> APIRouter:
+    """Make, list and revoke keys."""
+    api = APIRouter(prefix=routes.KEYS, tags=["keys"])
+
+    @api.post("")
+    async def create_key(body: CreateKeyRequest, admin: Admin) -> CreateKeyResponse:
+        """Make a key; it is shown in this answer and never again."""
+        record, key = await context.keyring.create(body.owner, body.role)
+        return CreateKeyResponse(**_fields(record), api_key=key)
+
+    @api.get("")
+    async def list_keys(admin: Admin) -> ListKeysResponse:
+        """List every key, oldest first, also the revoked ones."""
+        records = await context.store.read(key_store.list_all)
+        return ListKeysResponse(keys=[KeySummary(**_fields(record)) for record in records])
+
+    @api.delete("/{key_id}", status_code=204)
+    async def revoke_key(key_id: str, admin: Admin) -> None:
+        """Revoke a key; it is refused from now on."""
+        await context.keyring.revoke(key_id)
+
+    return api
+
+
+def _fields(record: KeyRecord) -> dict[str, object]:
+    return {name: getattr(record, name) for name in KeySummary.model_fields}

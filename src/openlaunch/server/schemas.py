@@ -1,0 +1,115 @@
+"""Request and response schemas of bundles: compiled once, held against what comes and goes."""
+
+from collections import OrderedDict
+from typing import Any
+
+import jsonschema_rs
+
+from openlaunch.errors import Unprocessable
+from openlaunch.store import bundles as bundle_store
+from openlaunch.store.base import Store
+
+MAX_ERRORS = 20
+MAX_MESSAGE = 300
+CACHE_SIZE = 1000
+_KIND = jsonschema_rs.ValidationErrorKind
+
+
+class BundleSchemas:
+    """One bundle's compiled schemas; each is None where the bundle has none."""
+
+    def __init__(self, schemas: dict[str, Any]) -> None:
+        self.request = _compile(schemas, "RequestSchema")
+        self.response = _compile(schemas, "ResponseSchema")
+
+    def check_request(self, args: Any) -> None:
+        """Hold a prediction's `args` against the request schema.
+
+        Raises:
+            Unprocessable: they do not fit; `errors` has the path of each field.
+        """
+        if self.request is None or self.request.is_valid(args):
+            return
+        errors = []
+        for error in self.request.iter_errors(args):
+            missing = [error.kind.property] if isinstance(error.kind, _KIND.Required) else []
+            errors.append(
+                {
+                    "loc": ["body", "args", *error.instance_path, *missing],
+                    "msg": _bounded(error.message),
+                    "type": type(error.kind).__name__.lower(),
+                }
+            )
+            if len(errors) == MAX_ERRORS:
+                break
+        raise Unprocessable(
+            "the args do not fit the bundle's request schema", code="request_schema", errors=errors
+        )
+
+    def response_error(self, value: Any) -> str | None:
+        """Why a return value does not fit the response schema, or None when it fits."""
+        if self.response is None:
+            return None
+        for error in self.response.iter_errors(value):
+            path = ".".join(str(part) for part in error.instance_path)
+            return f"{path}: {_bounded(error.message)}" if path else _bounded(error.message)
+        return None
+
+
+class SchemaCache:
+    """Compiled schemas by bundle id; bundles never change, so an entry never goes stale."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._entries: OrderedDict[str, BundleSchemas] = OrderedDict()
+
+    def cached(self, bundle_id: str) -> BundleSchemas | None:
+        """The schemas if they are in memory: the hot path's look, without waiting."""
+        return self._entries.get(bundle_id)
+
+    async def get(self, bundle_id: str) -> BundleSchemas:
+        """The schemas, read from the store where they are not in memory."""
+        entry = self._entries.get(bundle_id)
+        if entry is None:
+            record = await self._store.read(lambda conn: bundle_store.get(conn, bundle_id))
+            entry = self._entries[bundle_id] = BundleSchemas(record.schemas if record else {})
+            if len(self._entries) > CACHE_SIZE:
+                self._entries.popitem(last=False)
+        return entry
+
+
+def validate_schemas(schemas: Any) -> dict[str, Any]:
+    """Check what a `schema_location` held.
+
+    Raises:
+        Unprocessable: it is no JSON object, or one of its two schemas is no JSON schema.
+    """
+    if not isinstance(schemas, dict):
+        raise Unprocessable(
+            "schema_location does not hold a JSON object with RequestSchema and ResponseSchema"
+        )
+    for name in ("RequestSchema", "ResponseSchema"):
+        try:
+            _compile(schemas, name)
+        except ValueError as error:
+            raise Unprocessable(
+                f"{name} is not a JSON schema: {error}",
+                errors=[{"loc": ["body", "schema_location", name], "msg": str(error), "type": "json_schema"}],
+            ) from error
+    return schemas
+
+
+def _compile(schemas: dict[str, Any], name: str) -> jsonschema_rs.Validator | None:
+    schema = schemas.get(name)
+    if schema in (None, {}, True):
+        return None
+    if not isinstance(schema, dict):
+        raise ValueError(f"it is {type(schema).__name__}, not an object")
+    # References are "#/components/schemas/NAME", as the existing client writes them.
+    document = {"components": {"schemas": schemas}, "$ref": f"#/components/schemas/{name}"}
+    jsonschema_rs.meta.validate(schema)
+    return jsonschema_rs.Draft202012Validator(document)
+
+
+def _bounded(message: str) -> str:
+    return message if len(message) <= MAX_MESSAGE else message[:MAX_MESSAGE] + "…"

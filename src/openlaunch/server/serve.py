@@ -1,0 +1,197 @@
+"""`openlaunch serve`: puts the parts together, and takes them apart again in order."""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+
+import uvicorn
+import uvloop
+
+from openlaunch.artifacts.folder import FolderArtifacts
+from openlaunch.artifacts.signing import UrlSigner
+from openlaunch.controller.controller import Controller
+from openlaunch.controller.environments import Environments
+from openlaunch.controller.settings import ControllerSettings
+from openlaunch.engines.gpus import visible_gpus
+from openlaunch.engines.local import LocalEngine
+from openlaunch.errors import ConfigurationError
+from openlaunch.server.app import build_app
+from openlaunch.server.auth import Keyring
+from openlaunch.server.datadir import DataDir
+from openlaunch.server.dispatch import Dispatcher
+from openlaunch.server.front import Front
+from openlaunch.server.results import SignedURLs
+from openlaunch.server.routes.context import Context
+from openlaunch.server.schemas import SchemaCache
+from openlaunch.server.settings import Settings
+from openlaunch.server.tasks import TaskService
+from openlaunch.store.sqlite import SqliteStore
+from openlaunch.wire.keys import Role
+
+log = logging.getLogger(__name__)
+
+FIRST_OWNER = "admin"
+KEEP_ALIVE_SECONDS = 75
+POLL_SECONDS = 0.05
+
+
+def serve(settings: Settings, ready: Callable[[str], None]) -> None:
+    """Serve until SIGTERM or SIGINT. `ready` is called with the URL once requests are accepted.
+
+    Raises:
+        ConfigurationError: the data directory or the port can't be used.
+    """
+    data = DataDir(settings.data_dir)
+    with data.locked(), bound_socket(settings.host, settings.port) as listener:
+        uvloop.run(_serve(settings, data, listener, ready))
+
+
+@contextlib.contextmanager
+def bound_socket(host: str, port: int) -> Iterator[socket.socket]:
+    """A socket bound to the address.
+
+    Raises:
+        ConfigurationError: the address is taken, or is not this machine's.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host, port))
+        except OSError as error:
+            raise ConfigurationError(
+                f"can't listen on {host}:{port}: {error.strerror or error}; "
+                "name another address with --host and --port (port 0 picks a free one)"
+            ) from error
+        yield listener
+
+
+async def _serve(
+    settings: Settings, data: DataDir, listener: socket.socket, ready: Callable[[str], None]
+) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    url = _url(listener)
+    async with _platform(settings, data) as (context, front):
+        data.write_credentials(url, await _first_key(context, data))
+        server = _HTTPServer(_config(build_app(context, front), settings))
+        serving = asyncio.create_task(server.serve([listener]))
+        stopped = asyncio.create_task(stop.wait())
+        await asyncio.wait(
+            (asyncio.create_task(server.listening.wait()), serving), return_when="FIRST_COMPLETED"
+        )
+        ready(url)
+        await asyncio.wait((stopped, serving), return_when="FIRST_COMPLETED")
+        log.info("stopping: what runs has %g s to end", settings.drain_seconds)
+        front.stopping = True
+        context.tasks.stop_claiming()
+        await _drained(context.dispatcher, settings.drain_seconds)
+        server.should_exit = True
+        await serving
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    if host in ("0.0.0.0", "::"):  # noqa: S104 -- compared, not bound
+        host = "127.0.0.1"
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+@contextlib.asynccontextmanager
+async def _platform(settings: Settings, data: DataDir) -> AsyncIterator[tuple[Context, Front]]:
+    """All parts but the HTTP server, started in the order in which they need each other."""
+    async with contextlib.AsyncExitStack() as stack:
+        store = await SqliteStore.open(data.database)
+        stack.push_async_callback(store.close)
+        artifacts = FolderArtifacts(data.artifacts)
+        signer = UrlSigner(data.url_secret())
+        keyring = Keyring(store)
+        await keyring.load()
+        schemas = SchemaCache(store)
+        dispatcher = Dispatcher(settings, artifacts)
+        engine = LocalEngine(visible_gpus())
+        stack.push_async_callback(engine.close)
+        controller = Controller(
+            store,
+            dispatcher,
+            engine,
+            Environments(data.environments),
+            ControllerSettings(logs=data.logs, scale_down_after=settings.scale_down_seconds),
+        )
+        tasks = TaskService(settings, store, artifacts, dispatcher, schemas)
+        await dispatcher.start(controller)
+        stack.push_async_callback(dispatcher.close)
+        await controller.start()
+        stack.push_async_callback(controller.stop, 1.0)
+        await tasks.start()
+        stack.push_async_callback(tasks.stop)
+        urls = SignedURLs(signer, settings.url_lifetime_seconds)
+        front = Front(settings, keyring, dispatcher, schemas)
+        yield (
+            Context(settings, store, artifacts, signer, urls, keyring, dispatcher, controller, tasks),
+            front,
+        )
+
+
+async def _first_key(context: Context, data: DataDir) -> str:
+    """The key for the credentials file: the one that was asked for, the one that stands there, or a new one."""
+    keyring, asked = context.keyring, context.settings.api_key
+    if asked is not None:
+        key = asked.get_secret_value()
+        if keyring.find(key) is None:
+            await keyring.create(FIRST_OWNER, Role.ADMIN, key)
+        return key
+    key = data.read_api_key() or ""
+    if keyring.find(key) is not None:
+        return key
+    _, key = await keyring.create(FIRST_OWNER, Role.ADMIN)
+    return key
+
+
+async def _drained(dispatcher: Dispatcher, seconds: float) -> None:
+    """Wait until nothing runs in workers and nothing waits for one, at most so long."""
+    deadline = asyncio.get_running_loop().time() + seconds
+    while asyncio.get_running_loop().time() < deadline:
+        if not dispatcher.running():
+            return
+        await asyncio.sleep(POLL_SECONDS)
+    log.warning("%d requests had not ended after %g s; they are broken off", dispatcher.running(), seconds)
+
+
+def _config(app: object, settings: Settings) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,  # type: ignore[arg-type]
+        loop="none",
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        backlog=2048,
+        limit_concurrency=settings.max_connections,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=5,
+    )
+
+
+class _HTTPServer(uvicorn.Server):
+    """uvicorn, with the signals left to `_serve`, and an event for when it listens."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listening = asyncio.Event()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.listening.set()

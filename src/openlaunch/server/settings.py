@@ -1,0 +1,48 @@
+"""The server's settings: command-line options, else `OPENLAUNCH_*` environment variables, else the defaults."""
+
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+MIB = 1024 * 1024
+
+
+class Settings(BaseSettings):
+    """Each field `x` is read from the environment variable `OPENLAUNCH_X`. Sizes are bytes, times are seconds."""
+
+    model_config = SettingsConfigDict(env_prefix="OPENLAUNCH_", extra="ignore")
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=0, le=65535, description="0 picks a free port")
+    data_dir: Path = Field(default_factory=lambda: Path.home() / ".openlaunch")
+    api_key: SecretStr | None = Field(default=None, min_length=16, description="the first admin key")
+
+    max_body_bytes: int = Field(
+        default=64 * MIB, ge=1024, description="a larger request body is refused: 413"
+    )
+    max_result_bytes: int = Field(default=64 * MIB, ge=1024, description="a larger result is a FAILURE")
+    max_bundle_bytes: int = Field(default=20 * 1024 * MIB, ge=MIB)
+    inline_bytes: int = Field(
+        default=256 * 1024, ge=0, description="larger payloads of tasks go to artifacts"
+    )
+    max_queued_requests: int = Field(
+        default=1000, ge=1, description="sync and streaming, per endpoint; then 429"
+    )
+    max_queued_tasks: int = Field(default=1_000_000, ge=1, description="async, per endpoint; then 429")
+    max_connections: int = Field(default=10_000, ge=1, description="open HTTP connections; then 503")
+
+    request_timeout_seconds: float = Field(default=300, gt=0, description="a sync request's deadline")
+    stream_timeout_seconds: float = Field(default=3600, gt=0, description="a stream's deadline, to its end")
+    task_timeout_seconds: float = Field(default=24 * 3600, gt=0, description="an async task's, once it runs")
+    task_expires_seconds: float = Field(default=24 * 3600, gt=0, description="how long a task may wait")
+    task_max_attempts: int = Field(default=3, ge=1, description="workers that a task may take down with it")
+    result_retention_seconds: float = Field(default=24 * 3600, gt=0)
+    lease_seconds: float = Field(default=15, gt=1)
+    url_lifetime_seconds: float = Field(default=3600, gt=0, description="of signed upload and result URLs")
+    url_timeout_seconds: float = Field(default=60, gt=0, description="for fetching the input named by `url`")
+    drain_seconds: float = Field(
+        default=30, ge=0, description="what runs at SIGTERM may take this long to end"
+    )
+    scale_down_seconds: float = Field(default=30, ge=0, description="quiet time before workers are stopped")
+    check_responses: bool = Field(default=False, description="hold sync and async results against the schema")

@@ -1,0 +1,92 @@
+"""From the settings of a request to an endpoint's specification, and what a change of it means."""
+
+from dataclasses import replace
+from typing import Any
+
+from openlaunch.errors import Unprocessable
+from openlaunch.store.records import EndpointRecord, EndpointSpec
+from openlaunch.wire.endpoints import CreateModelEndpointRequest, EndpointSettings
+from openlaunch.wire.quantities import parse_quantity
+
+_EXTRA = (
+    "metadata",
+    "post_inference_hooks",
+    "optimize_costs",
+    "concurrent_requests_per_worker",
+    "forwarder_max_concurrency",
+    "labels",
+    "prewarm",
+    "high_priority",
+    "billing_tags",
+    "default_callback_url",
+    "default_callback_auth",
+    "public_inference",
+    "queue_message_timeout_seconds",
+    "task_expires_seconds",
+)
+_QUANTITIES = ("cpus", "memory", "storage")
+_NEW_WORKERS = ("cpus", "memory", "storage", "gpus", "gpu_type", "per_worker")
+"""The settings that a running worker can't take over."""
+
+
+def new_spec(request: CreateModelEndpointRequest) -> EndpointSpec:
+    """The specification of a new endpoint.
+
+    Raises:
+        Unprocessable: a quantity is not one.
+    """
+    base = EndpointSpec(
+        min_workers=0,
+        max_workers=0,
+        per_worker=1,
+        cpus=0.0,
+        memory=0,
+        storage=0,
+        extra={"nodes_per_worker": 1},
+    )
+    changed = changed_spec(base, request)
+    return replace(changed, extra=changed.extra | {"nodes_per_worker": request.nodes_per_worker})
+
+
+def changed_spec(spec: EndpointSpec, settings: EndpointSettings) -> EndpointSpec:
+    """The specification with what `settings` gives.
+
+    Raises:
+        Unprocessable: a quantity is not one, or max_workers would be less than min_workers.
+    """
+    given = {name: value for name, value in settings.model_dump(mode="json").items() if value is not None}
+    values: dict[str, Any] = {
+        name: given[name]
+        for name in ("min_workers", "max_workers", "per_worker", "gpus", "gpu_type")
+        if name in given
+    }
+    for name in _QUANTITIES:
+        if name in given:
+            number = _quantity(name, given[name])
+            values[name] = number if name == "cpus" else int(number)
+    extra = spec.extra | {name: given[name] for name in (*_EXTRA, *_QUANTITIES) if name in given}
+    changed = replace(spec, **values, extra=extra)
+    if changed.max_workers < changed.min_workers:
+        message = f"it would be {changed.max_workers}, less than min_workers, which is {changed.min_workers}"
+        raise _wrong("max_workers", message)
+    return changed
+
+
+def needs_new_workers(before: EndpointRecord, spec: EndpointSpec, bundle_id: str) -> bool:
+    """Whether the running workers are of no use after the change."""
+    return before.bundle_id != bundle_id or any(
+        getattr(before.spec, name) != getattr(spec, name) for name in _NEW_WORKERS
+    )
+
+
+def _quantity(name: str, value: str | float) -> float:
+    try:
+        return parse_quantity(value)
+    except ValueError as error:
+        raise _wrong(name, str(error)) from None
+
+
+def _wrong(field: str, message: str) -> Unprocessable:
+    return Unprocessable(
+        f"{field}: {message}", errors=[{"loc": ["body", field], "msg": message, "type": "value_error"}]
+    )

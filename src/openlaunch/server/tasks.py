@@ -1,0 +1,435 @@
+"""The durable queue at work: tasks come in, are claimed for free slots, run, and are recorded."""
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+import orjson
+
+from openlaunch.artifacts.base import Artifacts
+from openlaunch.errors import APIError, NotFound, TooManyRequests, Unavailable
+from openlaunch.server.dispatch import Dispatcher
+from openlaunch.server.lane import Lane
+from openlaunch.server.results import hold_against_schema, pickled_body
+from openlaunch.server.schemas import SchemaCache
+from openlaunch.server.settings import Settings
+from openlaunch.server.work import Sender
+from openlaunch.store.base import Store
+from openlaunch.tasks import queue
+from openlaunch.tasks.hub import Hub
+from openlaunch.tasks.queue import ClaimedTask, Finished, NewTask, TaskRecord
+from openlaunch.tasks.states import State
+from openlaunch_worker.frames import Flags, Outcome
+
+log = logging.getLogger(__name__)
+
+MAX_CLAIM = 256
+HOUSEKEEPING_SECONDS = 5.0
+PICKLED_MARK = b'"return_pickled"'
+
+
+class TaskWork:
+    """One claimed task in a worker's slot: `server.work.Work` for the queue."""
+
+    __slots__ = ("_cancel", "_service", "body", "cancelled", "deadline", "flags", "lane", "task")
+
+    def __init__(
+        self, service: "TaskService", lane: Lane, task: ClaimedTask, body: bytes, deadline: float
+    ) -> None:
+        self._service = service
+        self._cancel: Callable[[], None] | None = None
+        self.lane = lane
+        self.task = task
+        self.body = body
+        self.deadline = deadline
+        self.cancelled = False
+        self.flags = _flags(body)
+
+    def abandon(self) -> None:
+        """The task was cancelled: stop it in its worker, or drop it before it gets there."""
+        self.cancelled = True
+        if self._cancel is not None:
+            self._cancel()
+
+    def started(self, cancel: Callable[[], None], send: Sender, request_id: int) -> None:
+        self._cancel = cancel
+
+    def chunk(self, data: bytes) -> None:
+        """A task gets no chunks."""
+
+    def finished(self, outcome: int, payload: bytes) -> None:
+        self._service.work_finished(self, outcome, payload)
+
+    def lost(self, reason: str) -> None:
+        self._service.work_lost(self, reason)
+
+    def refused(self, error: APIError) -> None:
+        self._service.work_handed_back(self, str(error))
+
+
+class TaskService:
+    """Submits, runs and answers for async tasks. Used in the event loop's thread."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        artifacts: Artifacts,
+        dispatcher: Dispatcher,
+        schemas: SchemaCache,
+    ) -> None:
+        self.hub = Hub()
+        self._settings = settings
+        self._store = store
+        self._artifacts = artifacts
+        self._dispatcher = dispatcher
+        self._schemas = schemas
+        self._lease_owner = secrets.token_hex(8)
+        self._running: dict[str, TaskWork] = {}
+        self._claiming: set[str] = set()
+        self._finished: list[Finished] = []
+        self._background: set[asyncio.Task[Any]] = set()
+        self._stopping = False
+
+    async def start(self) -> None:
+        """Take over what an earlier server left, and begin to work. The lanes are there already."""
+        self._loop = asyncio.get_running_loop()
+        now = time.time()
+        left = await self._store.write(lambda conn: queue.recover(conn, now, self._lease_owner))
+        if left:
+            log.warning("%d tasks that ran when the last server ended are queued again", len(left))
+        self._dispatcher.on_free_slots = self._claim_for
+        await self._count_queued()
+        self._spawn(self._housekeeping())
+
+    def stop_claiming(self) -> None:
+        """Claim nothing more, and let long polls return: the server stops."""
+        self._stopping = True
+        self.hub.close()
+
+    async def stop(self) -> None:
+        """Hand what still runs back to the queue, and record what has finished."""
+        self.stop_claiming()
+        for task in list(self._background):
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+        await self._record(self._take_finished())
+        left = list(self._running)
+        self._running.clear()
+        if left:
+            now = time.time()
+            await self._store.write(
+                lambda conn: queue.give_back(conn, left, "the server stopped", now, died=False)
+            )
+
+    # Submitting.
+
+    async def submit(
+        self, lane: Lane, bodies: Sequence[bytes], idempotency_key: str | None = None, priority: int = 0
+    ) -> list[str]:
+        """Store tasks, all or none, and return their ids once they are on disk.
+
+        Raises:
+            TooManyRequests: the endpoint's queue is full.
+            Unavailable: the server is stopping, or can't write.
+        """
+        if self._stopping:
+            raise Unavailable("the server is stopping", code="stopping", retry_after=2)
+        if lane.queued_tasks + len(bodies) > self._settings.max_queued_tasks:
+            raise TooManyRequests(
+                f"{lane.queued_tasks} tasks wait for the endpoint {lane.endpoint.name!r} already; "
+                f"the limit is {self._settings.max_queued_tasks}",
+                retry_after=lane.retry_after(lane.queued_tasks),
+            )
+        now = time.time()
+        new = [
+            await self._new_task(lane, body, now, idempotency_key, i, priority)
+            for i, body in enumerate(bodies)
+        ]
+        ids = await self._store.write(lambda conn: queue.submit(conn, new, now))
+        stored = sum(task.id == task_id for task, task_id in zip(new, ids, strict=True))
+        lane.queued_tasks += stored
+        self._claim_for(lane)
+        if lane.queued_tasks:
+            lane.ask_for_workers()
+        return ids
+
+    async def _new_task(
+        self, lane: Lane, body: bytes, now: float, idempotency_key: str | None, index: int, priority: int
+    ) -> NewTask:
+        task_id = secrets.token_hex(16)
+        key = None
+        if len(body) > self._settings.inline_bytes:
+            key = f"payloads/{task_id}.json"
+            await self._artifacts.put(key, body)
+        expires = lane.endpoint.spec.extra.get("task_expires_seconds") or self._settings.task_expires_seconds
+        return NewTask(
+            id=task_id,
+            endpoint_id=lane.endpoint.id,
+            owner=lane.endpoint.owner,
+            expires_at=now + expires,
+            max_attempts=self._settings.task_max_attempts,
+            payload=body if key is None else None,
+            payload_key=key,
+            priority=priority,
+            idempotency_key=f"{idempotency_key}#{index}" if idempotency_key is not None else None,
+        )
+
+    # Claiming.
+
+    def _claim_for(self, lane: Lane) -> None:
+        """Claim tasks for the lane's free slots; one claim at a time for each lane."""
+        idle = lane.endpoint.id not in self._claiming and not self._stopping
+        if idle and lane.queued_tasks > 0 and lane.free_slots:
+            self._claiming.add(lane.endpoint.id)
+            self._spawn(self._claim(lane))
+
+    async def _claim(self, lane: Lane) -> None:
+        endpoint_id = lane.endpoint.id
+        try:
+            while lane.queued_tasks > 0 and not self._stopping and (free := min(lane.free_slots, MAX_CLAIM)):
+                claimed = await self._store.write(
+                    lambda conn, n=free: queue.claim(  # type: ignore[misc]
+                        conn, endpoint_id, n, self._lease_owner, self._settings.lease_seconds, time.time()
+                    )
+                )
+                lane.queued_tasks = max(0, lane.queued_tasks - len(claimed)) if claimed else 0
+                for task in claimed:
+                    await self._run(lane, task)
+        finally:
+            self._claiming.discard(endpoint_id)
+
+    async def _run(self, lane: Lane, task: ClaimedTask) -> None:
+        body = task.payload
+        if body is None:
+            body = await self._artifacts.get(task.payload_key or "")
+        deadline = self._loop.time() + self._settings.task_timeout_seconds
+        work = TaskWork(self, lane, task, body, deadline)
+        self._running[task.id] = work
+        try:
+            lane.submit(work)
+        except APIError as error:
+            self.work_handed_back(work, str(error))
+
+    # What becomes of running tasks.
+
+    def work_finished(self, work: TaskWork, outcome: int, payload: bytes) -> None:
+        """The worker has answered."""
+        if self._running.pop(work.task.id, None) is None:
+            return
+        if outcome == Outcome.CANCELLED:
+            if not work.cancelled:
+                self._spawn(self._give_back(work, "was stopped before the task ended", died=False))
+        elif self._needs_care(outcome, payload):
+            self._spawn(self._finish_with_care(work, outcome, payload))
+        else:
+            state = State.SUCCESS if outcome == Outcome.SUCCESS else State.FAILURE
+            code = 200 if outcome == Outcome.SUCCESS else 500
+            self._finish(Finished(work.task.id, state, code, result=payload))
+
+    def _needs_care(self, outcome: int, payload: bytes) -> bool:
+        if outcome == Outcome.PICKLED or len(payload) > self._settings.inline_bytes:
+            return True
+        return self._settings.check_responses and outcome == Outcome.SUCCESS
+
+    async def _finish_with_care(self, work: TaskWork, outcome: int, payload: bytes) -> None:
+        """Results that go to artifacts, or are held against the response schema first."""
+        task_id = work.task.id
+        if outcome == Outcome.PICKLED:
+            key = f"results/{task_id}.pkl"
+            await self._artifacts.put(key, payload)
+            self._finish(Finished(task_id, State.SUCCESS, 200, result_key=key))
+            return
+        if outcome == Outcome.SUCCESS and self._settings.check_responses:
+            endpoint = work.lane.endpoint
+            schemas = await self._schemas.get(endpoint.ready_bundle_id or endpoint.bundle_id)
+            checked = await hold_against_schema(payload, schemas)
+            outcome = Outcome.SUCCESS if checked is payload else Outcome.FAILURE
+            payload = checked
+        state, code = (State.SUCCESS, 200) if outcome == Outcome.SUCCESS else (State.FAILURE, 500)
+        if len(payload) <= self._settings.inline_bytes:
+            self._finish(Finished(task_id, state, code, result=payload))
+            return
+        key = f"results/{task_id}.json"
+        await self._artifacts.put(key, payload)
+        self._finish(Finished(task_id, state, code, result_key=key))
+
+    def work_lost(self, work: TaskWork, reason: str) -> None:
+        """The worker died; the task is tried again, or has taken enough workers with it."""
+        if self._running.pop(work.task.id, None) is not None:
+            self._spawn(self._give_back(work, reason, died=True))
+
+    def work_handed_back(self, work: TaskWork, reason: str) -> None:
+        """The task was claimed, but there is no slot for it after all."""
+        if self._running.pop(work.task.id, None) is not None:
+            self._spawn(self._give_back(work, reason, died=False))
+
+    async def _give_back(self, work: TaskWork, reason: str, *, died: bool) -> None:
+        outcome = await self._store.write(
+            lambda conn: queue.give_back(conn, [work.task.id], reason, time.time(), died=died)
+        )
+        for task_id, state in outcome:
+            if state is State.PENDING:
+                work.lane.queued_tasks += 1
+                self._claim_for(work.lane)
+                work.lane.ask_for_workers()
+            else:
+                self.hub.announce([task_id])
+
+    def _finish(self, finished: Finished) -> None:
+        """Record a result with all others that have come since the last time."""
+        self._finished.append(finished)
+        if len(self._finished) == 1:
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        if results := self._take_finished():
+            self._spawn(self._record(results))
+
+    def _take_finished(self) -> list[Finished]:
+        results, self._finished = self._finished, []
+        return results
+
+    async def _record(self, results: list[Finished]) -> None:
+        if results:
+            await self._store.write(lambda conn: queue.complete(conn, results, time.time()))
+            self.hub.announce([r.id for r in results])
+
+    # Asking.
+
+    async def get(self, owner: str, task_id: str, wait: float) -> TaskRecord:
+        """The task, after waiting up to `wait` seconds for it to be done.
+
+        Raises:
+            NotFound: the owner has no such task.
+        """
+        with self.hub.waiter([task_id]) as waiter:
+            deadline = self._loop.time() + wait
+            while True:
+                record = await self._store.read(lambda conn: queue.get(conn, owner, task_id))
+                if record is None:
+                    raise no_task(task_id)
+                left = deadline - self._loop.time()
+                if record.state.done or left <= 0 or self.hub.closed:
+                    return record
+                await waiter.wait(left)
+
+    async def wait_for_any(self, owner: str, ids: Sequence[str], wait: float) -> list[TaskRecord]:
+        """Those of the tasks that are done, after waiting up to `wait` seconds for one to be.
+
+        Raises:
+            NotFound: the owner has no task of one of these ids.
+        """
+        known = await self._store.read(lambda conn: queue.known_ids(conn, owner, ids))
+        if missing := [task_id for task_id in ids if task_id not in known]:
+            raise no_task(missing[0])
+        with self.hub.waiter(ids) as waiter:
+            deadline = self._loop.time() + wait
+            while True:
+                done = await self._store.read(lambda conn: queue.get_many(conn, owner, ids, only_done=True))
+                left = deadline - self._loop.time()
+                if done or left <= 0 or self.hub.closed:
+                    return done
+                await waiter.wait(left)
+
+    async def cancel(self, owner: str, task_id: str) -> bool:
+        """Cancel a task; False when it was done already. What runs of it is stopped.
+
+        Raises:
+            NotFound: the owner has no such task.
+        """
+        before = await self._store.write(lambda conn: queue.cancel(conn, owner, task_id, time.time()))
+        if before is None:
+            raise no_task(task_id)
+        if before.done:
+            return False
+        work = self._running.pop(task_id, None)
+        if work is not None:
+            work.abandon()
+        self.hub.announce([task_id])
+        return True
+
+    async def fail_endpoint(self, endpoint_id: str, reason: str) -> None:
+        """The endpoint is deleted: end its tasks."""
+        ended = await self._store.write(
+            lambda conn: queue.fail_endpoint(conn, endpoint_id, reason, time.time())
+        )
+        for task_id in ended:
+            if (work := self._running.pop(task_id, None)) is not None:
+                work.abandon()
+        self.hub.announce(ended)
+
+    async def body_of(self, record: TaskRecord, make_url: Callable[[str], str]) -> bytes:
+        """The JSON body that answers for a task; `make_url` signs the URL of a pickled result's key."""
+        head = b'{"task_id": "%s", ' % record.id.encode()
+        if not record.state.done:
+            rest = b'"status": "%s", "result": null, "traceback": null, "status_code": null}'
+            return head + rest % record.state.value.encode()
+        body = record.result
+        if body is None:
+            key = record.result_key or ""
+            body = pickled_body(make_url(key)) if key.endswith(".pkl") else await self._artifacts.get(key)
+        return head + body[1:]
+
+    # Housekeeping.
+
+    async def _housekeeping(self) -> None:
+        """Renew leases, end what waited too long, count what is queued, and delete old results."""
+        while True:
+            try:
+                await asyncio.sleep(min(HOUSEKEEPING_SECONDS, self._settings.lease_seconds / 3))
+                await self._tidy()
+            except Exception:
+                log.exception("housekeeping of the task queue failed; it is tried again")
+
+    async def _tidy(self) -> None:
+        now = time.time()
+        lease = self._settings.lease_seconds
+        await self._store.write(lambda conn: queue.renew(conn, self._lease_owner, lease, now))
+        self.hub.announce(await self._store.write(lambda conn: queue.expire(conn, now)))
+        keys = await self._store.write(
+            lambda conn: queue.purge(conn, now, self._settings.result_retention_seconds)
+        )
+        for key in keys:
+            await self._artifacts.delete(key)
+        await self._count_queued()
+
+    async def _count_queued(self) -> None:
+        """Set the lanes' counts right: what is counted in memory may drift when a write is tried again."""
+        counts = await self._store.read(queue.queued_counts)
+        for lane in self._dispatcher.lanes():
+            if lane.endpoint.id not in self._claiming:
+                lane.queued_tasks = counts.get(lane.endpoint.id, 0)
+                self._claim_for(lane)
+                if lane.queued_tasks:
+                    lane.ask_for_workers()
+
+    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(coroutine)
+        self._background.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._background.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error(
+                "work on the task queue failed; what it held is tried again when its lease ends",
+                exc_info=error,
+            )
+
+
+def no_task(task_id: str) -> NotFound:
+    """The error for an unknown task."""
+    return NotFound(
+        f"no task has the id {task_id!r}: results are kept for a limited time", code="task_not_found"
+    )
+
+
+def _flags(body: bytes) -> Flags:
+    # The body was checked when it came in; it is read again only where the word stands in it at all.
+    if PICKLED_MARK in body and orjson.loads(body).get("return_pickled"):
+        return Flags.PICKLED
+    return Flags.NONE

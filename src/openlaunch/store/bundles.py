@@ -1,0 +1,45 @@
+"""Model bundles in the store."""
+
+from typing import Any
+
+from sqlalchemy import Connection, Select, select
+from sqlalchemy import insert as insert_into
+
+from openlaunch.store.records import BundleRecord
+from openlaunch.store.tables import bundles
+
+_FIELDS = [column for column in bundles.c if column.name != "seq"]
+
+
+def insert(conn: Connection, bundle: BundleRecord) -> None:
+    """Store a new bundle; the newest of its name is "latest"."""
+    values = {name: getattr(bundle, name) for name in BundleRecord.__dataclass_fields__}
+    conn.execute(insert_into(bundles).values(values))
+
+
+def get(conn: Connection, bundle_id: str, owner: str | None = None) -> BundleRecord | None:
+    """The bundle, if there is one and it belongs to `owner` (None: whoever's it is)."""
+    query = select(*_FIELDS).where(bundles.c.id == bundle_id)
+    return _first(conn, query if owner is None else query.where(bundles.c.owner == owner))
+
+
+def latest(conn: Connection, owner: str, name: str) -> BundleRecord | None:
+    """The owner's newest bundle of this name."""
+    query = select(*_FIELDS).where(bundles.c.owner == owner, bundles.c.name == name)
+    return _first(conn, query.order_by(bundles.c.seq.desc()).limit(1))
+
+
+def list_by_owner(
+    conn: Connection, owner: str, name: str | None = None, newest_first: bool = True
+) -> list[BundleRecord]:
+    """The owner's bundles, of this name only where one is given."""
+    query = select(*_FIELDS).where(bundles.c.owner == owner)
+    if name is not None:
+        query = query.where(bundles.c.name == name)
+    query = query.order_by(bundles.c.seq.desc() if newest_first else bundles.c.seq)
+    return [BundleRecord(**row) for row in conn.execute(query).mappings()]
+
+
+def _first(conn: Connection, query: Select[Any]) -> BundleRecord | None:
+    row = conn.execute(query).mappings().first()
+    return None if row is None else BundleRecord(**row)

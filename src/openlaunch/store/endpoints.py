@@ -1,0 +1,136 @@
+"""Model endpoints in the store."""
+
+from dataclasses import asdict
+from typing import Any
+
+from sqlalchemy import (
+    Connection,
+    Select,
+    select,
+)
+from sqlalchemy import (
+    delete as delete_from,
+)
+from sqlalchemy import (
+    insert as insert_into,
+)
+from sqlalchemy import (
+    update as update_of,
+)
+from sqlalchemy.exc import IntegrityError
+
+from openlaunch.errors import Conflict
+from openlaunch.store.records import EndpointRecord, EndpointSpec
+from openlaunch.store.tables import endpoints
+from openlaunch.wire.endpoints import EndpointOrderBy, EndpointStatus, EndpointType
+
+_FIELDS = [column for column in endpoints.c if column.name != "seq"]
+_ORDER = {
+    EndpointOrderBy.NEWEST: endpoints.c.seq.desc(),
+    EndpointOrderBy.OLDEST: endpoints.c.seq,
+    EndpointOrderBy.ALPHABETICAL: endpoints.c.name,
+}
+
+
+def insert(conn: Connection, endpoint: EndpointRecord) -> None:
+    """Store a new endpoint.
+
+    Raises:
+        Conflict: the owner has one of this name.
+    """
+    try:
+        conn.execute(insert_into(endpoints).values(_row(endpoint)))
+    except IntegrityError as error:
+        raise Conflict(
+            f"an endpoint named {endpoint.name!r} exists: edit it, or delete it first", code="endpoint_exists"
+        ) from error
+
+
+def update(conn: Connection, endpoint: EndpointRecord) -> None:
+    """Store all of a changed endpoint."""
+    conn.execute(update_of(endpoints).where(endpoints.c.id == endpoint.id).values(_row(endpoint)))
+
+
+def get(conn: Connection, endpoint_id: str, owner: str | None = None) -> EndpointRecord | None:
+    """The endpoint, if there is one and it belongs to `owner` (None: whoever's it is)."""
+    query = select(*_FIELDS).where(endpoints.c.id == endpoint_id)
+    return _first(conn, query if owner is None else query.where(endpoints.c.owner == owner))
+
+
+def get_by_name(conn: Connection, owner: str, name: str) -> EndpointRecord | None:
+    """The owner's endpoint of this name."""
+    return _first(conn, select(*_FIELDS).where(endpoints.c.owner == owner, endpoints.c.name == name))
+
+
+def list_by_owner(
+    conn: Connection, owner: str, name: str | None = None, order_by: EndpointOrderBy = EndpointOrderBy.NEWEST
+) -> list[EndpointRecord]:
+    """The owner's endpoints, of this name only where one is given."""
+    query = select(*_FIELDS).where(endpoints.c.owner == owner).order_by(_ORDER[order_by])
+    if name is not None:
+        query = query.where(endpoints.c.name == name)
+    return [_record(row) for row in conn.execute(query).mappings()]
+
+
+def list_all(conn: Connection) -> list[EndpointRecord]:
+    """Every endpoint of every owner, oldest first."""
+    return [_record(row) for row in conn.execute(select(*_FIELDS).order_by(endpoints.c.seq)).mappings()]
+
+
+def set_status(
+    conn: Connection,
+    endpoint_id: str,
+    generation: int,
+    status: EndpointStatus,
+    reason: str | None,
+    now: float,
+    ready_generation: int | None = None,
+    ready_bundle_id: str | None = None,
+) -> bool:
+    """Record where a generation's roll-out stands.
+
+    False, and nothing is changed, when the row is of a newer generation, being deleted, or gone.
+    """
+    values: dict[str, Any] = {"status": status.value, "status_reason": reason, "updated_at": now}
+    if ready_generation is not None:
+        values |= {"ready_generation": ready_generation, "ready_bundle_id": ready_bundle_id}
+    done = conn.execute(
+        update_of(endpoints)
+        .where(
+            endpoints.c.id == endpoint_id,
+            endpoints.c.generation <= generation,
+            endpoints.c.status != EndpointStatus.DELETE_IN_PROGRESS.value,
+        )
+        .values(values)
+    )
+    return done.rowcount == 1
+
+
+def delete(conn: Connection, endpoint_id: str) -> None:
+    """Delete the row; nothing happens where there is none."""
+    conn.execute(delete_from(endpoints).where(endpoints.c.id == endpoint_id))
+
+
+def _row(endpoint: EndpointRecord) -> dict[str, Any]:
+    values = {name: getattr(endpoint, name) for name in EndpointRecord.__dataclass_fields__}
+    return values | {
+        "endpoint_type": endpoint.endpoint_type.value,
+        "status": endpoint.status.value,
+        "spec": asdict(endpoint.spec),
+    }
+
+
+def _record(row: Any) -> EndpointRecord:
+    return EndpointRecord(
+        **{
+            **row,
+            "endpoint_type": EndpointType(row["endpoint_type"]),
+            "status": EndpointStatus(row["status"]),
+            "spec": EndpointSpec(**row["spec"]),
+        }
+    )
+
+
+def _first(conn: Connection, query: Select[Any]) -> EndpointRecord | None:
+    row = conn.execute(query).mappings().first()
+    return None if row is None else _record(row)

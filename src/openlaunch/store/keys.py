@@ -1,0 +1,44 @@
+"""API keys in the store."""
+
+from sqlalchemy import Connection, select, update
+from sqlalchemy import insert as insert_into
+
+from openlaunch.store.records import KeyRecord
+from openlaunch.store.tables import api_keys
+from openlaunch.wire.keys import Role
+
+
+def insert(conn: Connection, key: KeyRecord) -> None:
+    """Store a new key."""
+    conn.execute(
+        insert_into(api_keys).values(
+            id=key.id,
+            owner=key.owner,
+            role=key.role.value,
+            prefix=key.prefix,
+            digest=key.digest,
+            created_at=key.created_at,
+            revoked_at=key.revoked_at,
+        )
+    )
+
+
+def list_all(conn: Connection) -> list[KeyRecord]:
+    """Every key, oldest first, also the revoked ones."""
+    rows = conn.execute(select(api_keys).order_by(api_keys.c.created_at)).mappings()
+    return [KeyRecord(**{**row, "role": Role(row["role"])}) for row in rows]
+
+
+def active(conn: Connection) -> list[KeyRecord]:
+    """The keys that are not revoked."""
+    return [key for key in list_all(conn) if key.revoked_at is None]
+
+
+def revoke(conn: Connection, key_id: str, now: float) -> bool:
+    """Revoke a key; False when there is none that is not revoked."""
+    done = conn.execute(
+        update(api_keys)
+        .where(api_keys.c.id == key_id, api_keys.c.revoked_at.is_(None))
+        .values(revoked_at=now)
+    )
+    return done.rowcount == 1

@@ -1,0 +1,140 @@
+"""The tables, one definition for every database. Times are seconds since the epoch.
+
+A change here needs a migration beside it, in `migrations/versions/`; a test holds the two against each other.
+"""
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    text,
+)
+from sqlalchemy.sql.elements import TextClause
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+# SQLite numbers rows by itself only in a column whose type is spelled INTEGER.
+_SEQUENCE = BigInteger().with_variant(Integer, "sqlite")
+
+
+def _partial(name: str, *columns: Column[object] | TextClause, where: str, unique: bool = False) -> Index:
+    """An index of the rows that match `where` only, so that it stays as small as they are few."""
+    return Index(name, *columns, unique=unique, sqlite_where=text(where), postgresql_where=text(where))
+
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("owner", Text, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("prefix", Text, nullable=False),
+    Column("digest", LargeBinary, nullable=False, unique=True),
+    Column("created_at", Double, nullable=False),
+    Column("revoked_at", Double),
+)
+
+bundles = Table(
+    "bundles",
+    metadata,
+    Column("seq", _SEQUENCE, primary_key=True),
+    Column("id", Text, nullable=False, unique=True),
+    Column("owner", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("flavor", JSON, nullable=False),
+    Column("metadata", JSON, nullable=False),
+    Column("schema_location", Text),
+    Column("schemas", JSON, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Index("ix_bundles_owner_name_seq", "owner", "name", "seq"),
+)
+
+endpoints = Table(
+    "endpoints",
+    metadata,
+    Column("seq", _SEQUENCE, primary_key=True),
+    Column("id", Text, nullable=False, unique=True),
+    Column("owner", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("endpoint_type", Text, nullable=False),
+    Column("bundle_id", Text, ForeignKey("bundles.id"), nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("spec", JSON, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("status_reason", Text),
+    Column("created_at", Double, nullable=False),
+    Column("updated_at", Double, nullable=False),
+    Column("ready_generation", Integer),
+    Column("ready_bundle_id", Text, ForeignKey("bundles.id")),
+    Index("uq_endpoints_owner_name", "owner", "name", unique=True),
+)
+
+# Tasks outlive their endpoint, so `endpoint_id` is no foreign key. The two columns of bytes come last: what
+# SQLite reads of a row to find, claim and list tasks lies before them.
+tasks = Table(
+    "tasks",
+    metadata,
+    Column("seq", _SEQUENCE, primary_key=True),
+    Column("id", Text, nullable=False, unique=True),
+    Column("endpoint_id", Text, nullable=False),
+    Column("owner", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("expires_at", Double),
+    Column("started_at", Double),
+    Column("finished_at", Double),
+    Column("attempts", SmallInteger, nullable=False),
+    Column("max_attempts", SmallInteger, nullable=False),
+    Column("lease_owner", Text),
+    Column("lease_until", Double),
+    Column("status_code", SmallInteger),
+    Column("reason", Text),
+    Column("idempotency_key", Text),
+    Column("payload_key", Text),
+    Column("result_key", Text),
+    Column("payload", LargeBinary),
+    Column("result", LargeBinary),
+)
+
+# One index for each question that the queue asks, each no larger than the tasks it is about. `expires_at`
+# is in the first so that a claim passes over expired tasks without reading their rows.
+_partial(
+    "ix_tasks_claim",
+    tasks.c.endpoint_id,
+    text("priority DESC"),
+    tasks.c.seq,
+    tasks.c.expires_at,
+    where="status = 'PENDING'",
+)
+_partial("ix_tasks_expiry", tasks.c.expires_at, where="status = 'PENDING' AND expires_at IS NOT NULL")
+_partial("ix_tasks_leases", tasks.c.lease_owner, where="status = 'STARTED'")
+_partial("ix_tasks_finished", tasks.c.finished_at, where="finished_at IS NOT NULL")
+_partial(
+    "uq_tasks_idempotency",
+    tasks.c.owner,
+    tasks.c.idempotency_key,
+    where="idempotency_key IS NOT NULL",
+    unique=True,
+)
+Index("ix_tasks_owner", tasks.c.owner, tasks.c.seq)
+Index("ix_tasks_endpoint", tasks.c.endpoint_id, tasks.c.seq)
+_partial(
+    "ix_tasks_unsuccessful", tasks.c.owner, tasks.c.seq, where="status = 'FAILURE' OR status = 'CANCELLED'"
+)

@@ -1,0 +1,91 @@
+"""Wakes those who wait for tasks to be done."""
+
+import asyncio
+from collections.abc import Iterable
+
+from openlaunch.errors import TooManyRequests
+
+
+class Waiter:
+    """Waits for the first of some tasks. Made by `Hub.waiter`; to be used as a context manager."""
+
+    def __init__(self, hub: "Hub", ids: Iterable[str]) -> None:
+        self._hub = hub
+        self.ids = frozenset(ids)
+        self.event = asyncio.Event()
+
+    def __enter__(self) -> "Waiter":
+        self._hub._add(self)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._hub._remove(self)
+
+    async def wait(self, timeout: float) -> bool:
+        """Wait for an announcement, at most `timeout` seconds; whether there was one."""
+        try:
+            async with asyncio.timeout(timeout):
+                await self.event.wait()
+        except TimeoutError:
+            return False
+        self.event.clear()
+        return True
+
+
+class Hub:
+    """Who waits for which task, in memory.
+
+    Enter the waiter first, then look into the store, then wait: an announcement between the look and the
+    wait is kept, so that none is lost.
+    """
+
+    def __init__(self, max_waiters: int = 10_000) -> None:
+        self._max = max_waiters
+        self._waiters: set[Waiter] = set()
+        self._by_id: dict[str, set[Waiter]] = {}
+        self._closed = False
+
+    def waiter(self, ids: Iterable[str]) -> Waiter:
+        """A waiter for any of these tasks.
+
+        Raises:
+            TooManyRequests: when entered, if too many wait already.
+        """
+        return Waiter(self, ids)
+
+    def announce(self, ids: Iterable[str]) -> None:
+        """These tasks are done: wake whoever waits for one of them."""
+        for task_id in ids:
+            for waiter in self._by_id.get(task_id, ()):
+                waiter.event.set()
+
+    def close(self) -> None:
+        """Wake everyone, now and from now on: the server stops."""
+        self._closed = True
+        for waiter in self._waiters:
+            waiter.event.set()
+
+    @property
+    def closed(self) -> bool:
+        """Whether nobody is to wait any more."""
+        return self._closed
+
+    def _add(self, waiter: Waiter) -> None:
+        if len(self._waiters) >= self._max:
+            raise TooManyRequests(
+                f"{self._max} requests wait for results already, which is the limit", retry_after=1
+            )
+        self._waiters.add(waiter)
+        for task_id in waiter.ids:
+            self._by_id.setdefault(task_id, set()).add(waiter)
+        if self._closed:
+            waiter.event.set()
+
+    def _remove(self, waiter: Waiter) -> None:
+        self._waiters.discard(waiter)
+        for task_id in waiter.ids:
+            waiting = self._by_id.get(task_id)
+            if waiting is not None:
+                waiting.discard(waiter)
+                if not waiting:
+                    del self._by_id[task_id]

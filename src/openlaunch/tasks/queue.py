@@ -1,0 +1,342 @@
+"""The durable queue: functions of a connection and `now`. See docs/architecture for the life of a task.
+
+The statements that every task passes through (submit, claim, complete) are prepared texts, run for many rows
+at once; all of them are plain SQL that SQLite and PostgreSQL share.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, and_, delete, func, or_, select, update
+
+from openlaunch.store.tables import tasks
+from openlaunch.tasks.states import State, after_death, failure
+
+EXPIRED_STATUS_CODE = 504
+CANCELLED_STATUS_CODE = 499
+_DONE = [State.SUCCESS.value, State.FAILURE.value, State.CANCELLED.value]
+
+
+@dataclass(frozen=True, slots=True)
+class NewTask:
+    """A task to be submitted. Exactly one of `payload` and `payload_key` (an artifact) is given."""
+
+    id: str
+    endpoint_id: str
+    owner: str
+    expires_at: float
+    max_attempts: int
+    payload: bytes | None = field(default=None, repr=False)
+    payload_key: str | None = None
+    priority: int = 0
+    idempotency_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedTask:
+    """A task that the claimer now runs, until its lease ends."""
+
+    id: str
+    owner: str
+    payload: bytes | None = field(repr=False)
+    payload_key: str | None
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """How a task ended: the finished JSON body (without its id), or the artifact that holds it."""
+
+    id: str
+    state: State
+    status_code: int
+    result: bytes | None = field(default=None, repr=False)
+    result_key: str | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRecord:
+    """A task as it stands, without its payload."""
+
+    id: str
+    endpoint_id: str
+    state: State
+    attempts: int
+    created_at: float
+    finished_at: float | None
+    status_code: int | None
+    reason: str | None
+    result: bytes | None = field(repr=False)
+    result_key: str | None
+
+
+_SUMMARY = [
+    tasks.c.id,
+    tasks.c.endpoint_id,
+    tasks.c.status.label("state"),
+    tasks.c.attempts,
+    tasks.c.created_at,
+    tasks.c.finished_at,
+    tasks.c.status_code,
+    tasks.c.reason,
+]
+_RECORD = [*_SUMMARY, tasks.c.result, tasks.c.result_key]
+
+_INSERT = """
+INSERT INTO tasks (id, endpoint_id, owner, status, priority, payload, payload_key, idempotency_key,
+                   created_at, expires_at, attempts, max_attempts)
+VALUES (?, ?, ?, 'PENDING', ?, ?, ?, ?, ?, ?, 0, ?)"""
+
+_CLAIM = """
+UPDATE tasks SET status = 'STARTED', attempts = attempts + 1, lease_owner = ?, lease_until = ?
+WHERE seq IN (SELECT seq FROM tasks WHERE endpoint_id = ? AND status = 'PENDING' AND expires_at > ?
+              ORDER BY priority DESC, seq LIMIT ?)
+RETURNING seq, priority, id, owner, payload, payload_key, attempts"""
+
+_COMPLETE = """
+UPDATE tasks SET status = ?, status_code = ?, result = ?, result_key = ?, reason = ?, finished_at = ?,
+                 lease_owner = NULL, lease_until = NULL, payload = NULL
+WHERE id = ? AND status IN ('PENDING', 'STARTED')"""
+
+
+def submit(conn: Connection, new: Sequence[NewTask], now: float) -> list[str]:
+    """Store tasks as PENDING, all or none, and return their ids in order.
+
+    One whose idempotency key its owner has used already is not stored again: the first one's id is returned.
+    """
+    known = _known_keys(conn, new)
+    ids, rows = [], []
+    for task in new:
+        if task.idempotency_key is not None:
+            first = known.setdefault((task.owner, task.idempotency_key), task.id)
+            if first != task.id:
+                ids.append(first)
+                continue
+        ids.append(task.id)
+        rows.append(
+            (
+                task.id,
+                task.endpoint_id,
+                task.owner,
+                task.priority,
+                task.payload,
+                task.payload_key,
+                task.idempotency_key,
+                now,
+                task.expires_at,
+                task.max_attempts,
+            )
+        )
+    if rows:
+        conn.exec_driver_sql(_INSERT, rows)
+    return ids
+
+
+def _known_keys(conn: Connection, new: Sequence[NewTask]) -> dict[tuple[str, str], str]:
+    keys = [task.idempotency_key for task in new if task.idempotency_key is not None]
+    if not keys:
+        return {}
+    query = select(tasks.c.owner, tasks.c.idempotency_key, tasks.c.id).where(
+        tasks.c.idempotency_key.in_(keys), tasks.c.owner.in_({task.owner for task in new})
+    )
+    return {(owner, key): task_id for owner, key, task_id in conn.execute(query)}
+
+
+def claim(
+    conn: Connection, endpoint_id: str, limit: int, lease_owner: str, lease_seconds: float, now: float
+) -> list[ClaimedTask]:
+    """Take up to `limit` pending tasks, by priority and then in order of arrival, under a lease."""
+    rows = conn.exec_driver_sql(
+        _CLAIM, (lease_owner, now + lease_seconds, endpoint_id, now, limit)
+    ).fetchall()
+    rows = sorted(rows, key=lambda row: (-row.priority, row.seq))
+    return [ClaimedTask(r.id, r.owner, r.payload, r.payload_key, r.attempts) for r in rows]
+
+
+def renew(conn: Connection, lease_owner: str, lease_seconds: float, now: float) -> int:
+    """Extend every lease of this owner; returns how many there are."""
+    done = conn.execute(
+        update(tasks)
+        .where(tasks.c.status == State.STARTED.value, tasks.c.lease_owner == lease_owner)
+        .values(lease_until=now + lease_seconds)
+    )
+    return done.rowcount
+
+
+def complete(conn: Connection, results: Sequence[Finished], now: float) -> set[str]:
+    """Record results, and return the ids of those that were recorded: of several for one task the first wins."""
+    recorded = set()
+    for r in results:
+        row = (r.state.value, r.status_code, r.result, r.result_key, r.reason, now, r.id)
+        if conn.exec_driver_sql(_COMPLETE, row).rowcount == 1:
+            recorded.add(r.id)
+    return recorded
+
+
+def give_back(
+    conn: Connection, ids: Iterable[str], reason: str, now: float, *, died: bool
+) -> list[tuple[str, State]]:
+    """Return running tasks to the queue, and say what each became.
+
+    `died`: their worker died, which counts against them (`after_death`). Otherwise the try does not count:
+    they were handed back by somebody who stops.
+    """
+    query = select(tasks.c.id, tasks.c.attempts, tasks.c.max_attempts).where(
+        tasks.c.id.in_(list(ids)), tasks.c.status == State.STARTED.value
+    )
+    outcome = []
+    for task_id, attempts, max_attempts in conn.execute(query).fetchall():
+        state = after_death(attempts, max_attempts) if died else State.PENDING
+        if state is State.FAILURE:
+            text = f"the task's worker {reason}; that was attempt {attempts} of {max_attempts}"
+            complete(conn, [Finished(task_id, state, 500, failure(text, 500), reason=text)], now)
+        else:
+            _to_pending(conn, task_id, attempts if died else attempts - 1, reason)
+        outcome.append((task_id, state))
+    return outcome
+
+
+def _to_pending(conn: Connection, task_id: str, attempts: int, reason: str) -> None:
+    conn.execute(
+        update(tasks)
+        .where(tasks.c.id == task_id)
+        .values(
+            status=State.PENDING.value, attempts=attempts, reason=reason, lease_owner=None, lease_until=None
+        )
+    )
+
+
+def recover(conn: Connection, now: float, lease_owner: str | None = None) -> list[str]:
+    """Return tasks whose lease has run out to the queue, and their ids.
+
+    With `lease_owner`: every task that is leased to anybody else, which is what the one server of a data
+    directory does when it starts. The try does not count: it is the server that died, not the worker.
+    """
+    ended = tasks.c.lease_until < now
+    if lease_owner is not None:
+        ended = or_(ended, tasks.c.lease_owner != lease_owner)
+    query = select(tasks.c.id).where(tasks.c.status == State.STARTED.value, ended)
+    ids = [row.id for row in conn.execute(query)]
+    for start in range(0, len(ids), 500):
+        give_back(conn, ids[start : start + 500], "the server that ran it stopped", now, died=False)
+    return ids
+
+
+def expire(conn: Connection, now: float, limit: int = 1000) -> list[str]:
+    """End pending tasks that have waited too long as FAILURE, and return their ids."""
+    query = (
+        select(tasks.c.id, tasks.c.created_at, tasks.c.expires_at)
+        .where(tasks.c.status == State.PENDING.value, tasks.c.expires_at <= now)
+        .limit(limit)
+    )
+    ended = []
+    for task_id, created_at, expires_at in conn.execute(query):
+        text = f"the task expired: it waited {expires_at - created_at:.0f} s, its limit, for a worker"
+        ended.append(
+            Finished(
+                task_id,
+                State.FAILURE,
+                EXPIRED_STATUS_CODE,
+                failure(text, EXPIRED_STATUS_CODE),
+                reason=text,
+            )
+        )
+    return sorted(complete(conn, ended, now))
+
+
+def purge(conn: Connection, now: float, retention_seconds: float, limit: int = 1000) -> list[str]:
+    """Delete tasks that ended long ago; returns the keys of the artifacts that went with them."""
+    old = (
+        select(tasks.c.seq, tasks.c.payload_key, tasks.c.result_key)
+        .where(tasks.c.finished_at.is_not(None), tasks.c.finished_at <= now - retention_seconds)
+        .limit(limit)
+    )
+    rows = conn.execute(old).fetchall()
+    conn.execute(delete(tasks).where(tasks.c.seq.in_([row.seq for row in rows])))
+    return [key for row in rows for key in (row.payload_key, row.result_key) if key is not None]
+
+
+def get(conn: Connection, owner: str, task_id: str) -> TaskRecord | None:
+    """The owner's task of this id."""
+    found = get_many(conn, owner, [task_id])
+    return found[0] if found else None
+
+
+def get_many(
+    conn: Connection, owner: str, ids: Sequence[str], *, only_done: bool = False
+) -> list[TaskRecord]:
+    """Those of the ids that are the owner's tasks, in no order."""
+    query = select(*_RECORD).where(tasks.c.id.in_(list(ids)), tasks.c.owner == owner)
+    if only_done:
+        query = query.where(tasks.c.status.in_(_DONE))
+    return [_record(tuple(row)) for row in conn.execute(query)]
+
+
+def known_ids(conn: Connection, owner: str, ids: Sequence[str]) -> set[str]:
+    """Those of the ids that are the owner's tasks."""
+    return set(conn.scalars(select(tasks.c.id).where(tasks.c.id.in_(list(ids)), tasks.c.owner == owner)))
+
+
+def _record(row: tuple[Any, ...]) -> TaskRecord:
+    task_id, endpoint_id, state, *rest = row
+    return TaskRecord(task_id, endpoint_id, State(state), *rest)
+
+
+def list_page(
+    conn: Connection,
+    owner: str,
+    endpoint_id: str | None = None,
+    state: State | None = None,
+    limit: int = 100,
+    cursor: str | None = None,
+) -> tuple[list[TaskRecord], str | None]:
+    """The owner's tasks, newest first, without results; the second value is the next page's cursor."""
+    query = select(tasks.c.seq, *_SUMMARY).where(tasks.c.owner == owner)
+    if endpoint_id is not None:
+        query = query.where(tasks.c.endpoint_id == endpoint_id)
+    if state is not None:
+        shown = [State.FAILURE.value, State.CANCELLED.value] if state is State.FAILURE else [state.value]
+        query = query.where(tasks.c.status.in_(shown))
+    if cursor is not None:
+        query = query.where(tasks.c.seq < int(cursor))
+    rows = conn.execute(query.order_by(tasks.c.seq.desc()).limit(limit + 1)).fetchall()
+    page = [_record((*row[1:], None, None)) for row in rows[:limit]]
+    return page, str(rows[limit - 1].seq) if len(rows) > limit else None
+
+
+def cancel(conn: Connection, owner: str, task_id: str, now: float) -> State | None:
+    """Cancel a task and return the state it was in; None when the owner has no such task.
+
+    A task that was done stays as it is. One that was STARTED is CANCELLED from now on, whatever its worker
+    says later; it is for the caller to stop the worker.
+    """
+    record = get(conn, owner, task_id)
+    if record is not None and not record.state.done:
+        text = "the task was cancelled"
+        result = failure(text, CANCELLED_STATUS_CODE)
+        complete(conn, [Finished(task_id, State.CANCELLED, CANCELLED_STATUS_CODE, result, reason=text)], now)
+    return None if record is None else record.state
+
+
+def queued_counts(conn: Connection) -> dict[str, int]:
+    """How many tasks are pending, by endpoint; endpoints without any are left out."""
+    query = (
+        select(tasks.c.endpoint_id, func.count())
+        .where(tasks.c.status == State.PENDING.value)
+        .group_by(tasks.c.endpoint_id)
+    )
+    return {row[0]: row[1] for row in conn.execute(query)}
+
+
+def fail_endpoint(conn: Connection, endpoint_id: str, reason: str, now: float) -> list[str]:
+    """End all tasks of an endpoint that is deleted as FAILURE, and return their ids."""
+    query = select(tasks.c.id).where(
+        and_(
+            tasks.c.endpoint_id == endpoint_id, tasks.c.status.in_([State.PENDING.value, State.STARTED.value])
+        )
+    )
+    result = failure(reason, 404)
+    ended = [Finished(row.id, State.FAILURE, 404, result, reason=reason) for row in conn.execute(query)]
+    return sorted(complete(conn, ended, now))
