@@ -71,6 +71,11 @@ class Dispatcher:
         """Requests and tasks that are in workers now."""
         return sum(len(m.link.running) for m in self._members.values() if m.link is not None)
 
+    def refuse_all(self, error: Unavailable) -> None:
+        """Nothing that waits for a worker will get one."""
+        for lane in self._lanes.values():
+            lane.refuse_waiting(error)
+
     # Fleet: what the controller calls.
 
     @property

@@ -17,7 +17,7 @@ from openlaunch.controller.environments import Environments
 from openlaunch.controller.settings import ControllerSettings
 from openlaunch.engines.gpus import visible_gpus
 from openlaunch.engines.local import LocalEngine
-from openlaunch.errors import ConfigurationError
+from openlaunch.errors import ConfigurationError, Unavailable
 from openlaunch.server.app import build_app
 from openlaunch.server.auth import Keyring
 from openlaunch.server.datadir import DataDir
@@ -90,6 +90,7 @@ async def _serve(
         log.info("stopping: what runs has %g s to end", settings.drain_seconds)
         front.stopping = True
         context.tasks.stop_claiming()
+        context.dispatcher.refuse_all(Unavailable("the server is stopping", code="stopping", retry_after=2))
         await _drained(context.dispatcher, settings.drain_seconds)
         server.should_exit = True
         await serving

@@ -24,6 +24,7 @@ _EXTRA = (
     "queue_message_timeout_seconds",
     "task_expires_seconds",
 )
+_PLAIN = ("min_workers", "max_workers", "per_worker", "gpus", "gpu_type")
 _QUANTITIES = ("cpus", "memory", "storage")
 _NEW_WORKERS = ("cpus", "memory", "storage", "gpus", "gpu_type", "per_worker")
 """The settings that a running worker can't take over."""

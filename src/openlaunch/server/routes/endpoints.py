@@ -19,14 +19,12 @@ from openlaunch.wire import routes
 from openlaunch.wire.endpoints import (
     CreateModelEndpointRequest,
     DeleteModelEndpointResponse,
-    DeploymentState,
     EndpointCreationResponse,
     EndpointOrderBy,
     EndpointStatus,
     ListModelEndpointsResponse,
     LogsResponse,
     ModelEndpointResponse,
-    ResourceState,
     RestartModelEndpointResponse,
     UpdateModelEndpointRequest,
 )
@@ -37,7 +35,12 @@ TailBytes = Annotated[int, Query(ge=1, le=4 * 1024 * 1024)]
 def router(context: Context) -> APIRouter:
     """Create, change, restart, delete, list and get endpoints, and read their logs."""
     api = APIRouter(tags=["endpoints"])
+    _add_reads(api, context)
+    _add_changes(api, context)
+    return api
 
+
+def _add_changes(api: APIRouter, context: Context) -> None:
     @api.post(routes.ENDPOINTS)
     async def create_model_endpoint(body: CreateModelEndpointRequest, user: User) -> EndpointCreationResponse:
         """Create an endpoint; its workers are started afterwards: its status tells how that goes."""
@@ -61,28 +64,6 @@ def router(context: Context) -> APIRouter:
         await context.store.write(lambda conn: endpoint_store.insert(conn, endpoint))
         context.controller.apply(endpoint)
         return EndpointCreationResponse(endpoint_creation_task_id=endpoint.id)
-
-    @api.get(routes.ENDPOINTS)
-    async def list_model_endpoints(
-        user: User, name: str | None = None, order_by: EndpointOrderBy | None = None
-    ) -> ListModelEndpointsResponse:
-        """List the caller's endpoints, newest first unless asked otherwise."""
-
-        def load(conn: Connection) -> list[tuple[EndpointRecord, str]]:
-            order = order_by or EndpointOrderBy.NEWEST
-            found = endpoint_store.list_by_owner(conn, user.owner, name, order)
-            return [(endpoint, _bundle_name(conn, endpoint)) for endpoint in found]
-
-        rows = await context.store.read(load)
-        return ListModelEndpointsResponse(model_endpoints=[_response(context, *row) for row in rows])
-
-    @api.get(routes.ENDPOINTS + "/{model_endpoint_id}")
-    async def get_model_endpoint(model_endpoint_id: str, user: User) -> ModelEndpointResponse:
-        """Get one endpoint, with its workers and its queue as they are now."""
-        endpoint = await find_endpoint(context, model_endpoint_id, user.owner)
-        return _response(
-            context, endpoint, await context.store.read(lambda conn: _bundle_name(conn, endpoint))
-        )
 
     @api.put(routes.ENDPOINTS + "/{model_endpoint_id}")
     async def update_model_endpoint(
@@ -138,6 +119,30 @@ def router(context: Context) -> APIRouter:
         await context.tasks.fail_endpoint(endpoint.id, f"the endpoint {endpoint.name!r} was deleted")
         return DeleteModelEndpointResponse(deleted=True)
 
+
+def _add_reads(api: APIRouter, context: Context) -> None:
+    @api.get(routes.ENDPOINTS)
+    async def list_model_endpoints(
+        user: User, name: str | None = None, order_by: EndpointOrderBy | None = None
+    ) -> ListModelEndpointsResponse:
+        """List the caller's endpoints, newest first unless asked otherwise."""
+
+        def load(conn: Connection) -> list[tuple[EndpointRecord, str]]:
+            order = order_by or EndpointOrderBy.NEWEST
+            found = endpoint_store.list_by_owner(conn, user.owner, name, order)
+            return [(endpoint, _bundle_name(conn, endpoint)) for endpoint in found]
+
+        rows = await context.store.read(load)
+        return ListModelEndpointsResponse(model_endpoints=[_response(context, *row) for row in rows])
+
+    @api.get(routes.ENDPOINTS + "/{model_endpoint_id}")
+    async def get_model_endpoint(model_endpoint_id: str, user: User) -> ModelEndpointResponse:
+        """Get one endpoint, with its workers and its queue as they are now."""
+        endpoint = await find_endpoint(context, model_endpoint_id, user.owner)
+        return _response(
+            context, endpoint, await context.store.read(lambda conn: _bundle_name(conn, endpoint))
+        )
+
     @api.get(routes.ENDPOINTS + "/{model_endpoint_id}/logs")
     async def get_model_endpoint_logs(
         model_endpoint_id: str, user: User, tail_bytes: TailBytes = 65536
@@ -153,8 +158,6 @@ def router(context: Context) -> APIRouter:
         if endpoint is None:
             raise NotFound(f"no endpoint has the name {name!r}", code="endpoint_not_found")
         return LogsResponse(content=context.controller.creation_log(endpoint.id))
-
-    return api
 
 
 async def find_endpoint(context: Context, endpoint_id: str, owner: str) -> EndpointRecord:
@@ -216,24 +219,25 @@ def _response(context: Context, endpoint: EndpointRecord, bundle_name: str) -> M
             "created_by": endpoint.owner,
             "created_at": endpoint.created_at,
             "last_updated_at": endpoint.updated_at,
-            "deployment_state": DeploymentState(
-                min_workers=spec.min_workers,
-                max_workers=spec.max_workers,
-                per_worker=spec.per_worker,
-                concurrent_requests_per_worker=extra.get("concurrent_requests_per_worker") or spec.per_worker,
-                forwarder_max_concurrency=extra.get("forwarder_max_concurrency"),
-                available_workers=available,
-                unavailable_workers=unavailable,
-            ),
-            "resource_state": ResourceState(
-                cpus=extra["cpus"],
-                gpus=spec.gpus,
-                memory=extra["memory"],
-                gpu_type=spec.gpu_type,
-                storage=extra["storage"],
-                nodes_per_worker=extra["nodes_per_worker"],
-                optimize_costs=extra.get("optimize_costs"),
-            ),
+            "deployment_state": {
+                "min_workers": spec.min_workers,
+                "max_workers": spec.max_workers,
+                "per_worker": spec.per_worker,
+                "concurrent_requests_per_worker": extra.get("concurrent_requests_per_worker")
+                or spec.per_worker,
+                "forwarder_max_concurrency": extra.get("forwarder_max_concurrency"),
+                "available_workers": available,
+                "unavailable_workers": unavailable,
+            },
+            "resource_state": {
+                "cpus": extra["cpus"],
+                "gpus": spec.gpus,
+                "memory": extra["memory"],
+                "gpu_type": spec.gpu_type,
+                "storage": extra["storage"],
+                "nodes_per_worker": extra["nodes_per_worker"],
+                "optimize_costs": extra.get("optimize_costs"),
+            },
             "num_queued_items": context.dispatcher.load(endpoint.id).queued,
         }
     )

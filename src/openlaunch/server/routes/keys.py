@@ -17,13 +17,13 @@ def router(context: Context) -> APIRouter:
     async def create_key(body: CreateKeyRequest, admin: Admin) -> CreateKeyResponse:
         """Make a key; it is shown in this answer and never again."""
         record, key = await context.keyring.create(body.owner, body.role)
-        return CreateKeyResponse(**_fields(record), api_key=key)
+        return CreateKeyResponse.model_validate(_fields(record) | {"api_key": key})
 
     @api.get("")
     async def list_keys(admin: Admin) -> ListKeysResponse:
         """List every key, oldest first, also the revoked ones."""
         records = await context.store.read(key_store.list_all)
-        return ListKeysResponse(keys=[KeySummary(**_fields(record)) for record in records])
+        return ListKeysResponse(keys=[KeySummary.model_validate(_fields(record)) for record in records])
 
     @api.delete("/{key_id}", status_code=204)
     async def revoke_key(key_id: str, admin: Admin) -> None:
