@@ -51,12 +51,15 @@ class Transfer:
         timer.daemon = True
         timer.start()
         try:
-            return _read(_opener(self), self._url, timeout, max_bytes)
+            data = _read(_opener(self), self._url, timeout, max_bytes)
+            if self._aborted:
+                raise TimeoutError  # what came before the cut can look like a whole answer
         except (OSError, http.client.HTTPException, ValueError) as error:
             reason = f"it took longer than {timeout:g} seconds" if self._aborted else _reason(error)
             raise Refusal(f"the input could not be fetched from {place}: {reason}", REFUSED) from None
         finally:
             timer.cancel()
+        return data
 
 
 def _opener(transfer: Transfer) -> urllib.request.OpenerDirector:

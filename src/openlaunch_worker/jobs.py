@@ -112,5 +112,14 @@ class Job:
         self.deadline = now + limit if limit > 0 else float("inf")
         self.wants_pickle = bool(flags & _PICKLED)
         self.stream = Stream(request_id, outbox) if flags & _STREAM else None
-        self.task: asyncio.Task[None] | None = None
+        self.task: asyncio.Task[Any] | None = None
         self.stop: Stop | None = None
+
+    def begin_task(self) -> bool:
+        """Call this first in the task that runs the job. False: the job has been stopped, there is nothing to run.
+
+        Only from now on may the task be cancelled: one that is cancelled before it has begun runs none of its
+        code, and so would not answer.
+        """
+        self.task = asyncio.current_task()
+        return self.stop is None

@@ -20,7 +20,8 @@ EXIT_SERVER_LOST: Final = 4
 EXIT_UNFINISHED: Final = 5
 """Requests were still running when the time to drain was over."""
 
-EXIT_SECONDS: Final = 5.0
+EXIT_SECONDS: Final = 3.0
+"""How long what user code has left running may hold up the end."""
 _PR_SET_PDEATHSIG: Final = 1
 # Linux tells the end of the other side while there is still something to read; elsewhere POLLHUP does.
 _GONE: Final = select.POLLHUP | getattr(select, "POLLRDHUP", 0)
@@ -97,11 +98,20 @@ def let_go_in_forks(sock: socket.socket) -> None:
     wake this process's event loop, as if it had been meant for it.
     """
     fd = sock.fileno()
+    signals = (signal.SIGTERM, signal.SIGINT)
 
-    def in_child() -> None:
+    def block() -> None:
+        # A signal to the child may come before it has let go of the handlers.
+        signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+
+    def unblock() -> None:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
+
+    def let_go() -> None:
         os.close(fd)
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        unblock()
 
-    os.register_at_fork(after_in_child=in_child)
+    os.register_at_fork(before=block, after_in_parent=unblock, after_in_child=let_go)

@@ -4,7 +4,7 @@ import asyncio
 import contextvars
 import json
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from functools import partial
 from typing import Any, Final
 
@@ -20,6 +20,7 @@ from openlaunch_worker.threads import ThreadPool
 
 # What most functions return, and what is surely neither a stream nor to be awaited.
 _VALUES: Final = frozenset((dict, list, str, int, float, bool, bytes, tuple, type(None)))
+_STOPPED: Final = (Outcome.CANCELLED, b"")
 _BAD_INPUT: Final = 400
 _UNAVAILABLE: Final = 503
 _EXPIRED: Final = 504
@@ -71,7 +72,7 @@ class Runner:
         if job.deadline < self._next_expiry:
             self._expect_expiry(job.deadline)
         if job.transfer is None and self._shape.on_loop:
-            self._spawn(job, self._run_on_loop(job))
+            self._spawn(self._run_on_loop(job))
         else:
             self._queued[request_id] = job
             self._submit(job, self._run_in_thread)
@@ -94,15 +95,18 @@ class Runner:
 
     # How jobs run on the loop.
 
-    def _spawn(self, job: Job, work: Any) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         # A name spares the task the making of one.
         if sys.version_info >= (3, 12):
             # It starts at once; most functions end without having waited for anything.
-            job.task = asyncio.Task(work, loop=self._loop, name="predict", eager_start=True)
+            asyncio.Task(work, loop=self._loop, name="predict", eager_start=True)
         else:
-            job.task = asyncio.Task(work, loop=self._loop, name="predict")
+            asyncio.Task(work, loop=self._loop, name="predict")
 
     async def _run_on_loop(self, job: Job) -> None:
+        if not job.begin_task():
+            self._finish(job, *_STOPPED)
+            return
         try:
             value = self._call(job.args)
             if self._shape is Shape.COROUTINE:
@@ -112,6 +116,11 @@ class Runner:
             self._finish(job, *_failure(job, error))
 
     async def _run_awaitable(self, job: Job, value: Any) -> None:
+        if not job.begin_task():
+            if isinstance(value, Coroutine):
+                value.close()
+            self._finish(job, *_STOPPED)
+            return
         try:
             await self._settle_on_loop(job, await value if isinstance(value, Awaitable) else value)
         except BaseException as error:
@@ -192,14 +201,11 @@ class Runner:
             if close is not None:
                 close()
 
-    def _resume(self, job: Job, work: Callable[[Job], Any]) -> None:
+    def _resume(self, job: Job, work: Callable[[Job], Coroutine[Any, Any, None]]) -> None:
         """Go on on the loop with what began in a thread."""
         if job.stop is None and job.deadline <= self._loop.time():
             job.stop = Stop.EXPIRED
-        if job.stop is None:
-            self._spawn(job, work(job))
-        else:
-            self._finish(job, Outcome.CANCELLED, b"")
+        self._spawn(work(job))
 
     # What both share.
 
@@ -221,7 +227,7 @@ class Runner:
             return
         job.stop = stop
         if self._queued.pop(job.id, None) is not None:
-            self._finish(job, Outcome.CANCELLED, b"")
+            self._finish(job, *_STOPPED)
             return
         if job.transfer is not None:
             job.transfer.abort()

@@ -214,7 +214,9 @@ def test_an_exception_in_an_async_function():
 
 
 @pytest.mark.parametrize("kind", ["plain", "async"])
-@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), asyncio.CancelledError(), GeneratorExit()])
+@pytest.mark.parametrize(
+    "error", [SystemExit(3), KeyboardInterrupt(), asyncio.CancelledError(), GeneratorExit()]
+)
 def test_base_exceptions_are_failures_and_the_worker_lives(kind, error):
     def predict():
         raise error
@@ -284,7 +286,9 @@ def test_an_async_generator_needs_a_streaming_endpoint():
     assert "streaming endpoint" in failure_of(predict)["traceback"]
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"\xff\xfe", b'{"args": ' + b"[" * 100_000, b"{}", b"null"])
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"[]", b"\xff\xfe", b'{"args": ' + b"[" * 100_000, b"{}", b"null"]
+)
 def test_a_body_that_can_not_be_read(body):
     with Worker(returning(lambda: 1)) as worker:
         worker.ready()

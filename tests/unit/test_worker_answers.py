@@ -113,7 +113,9 @@ def test_pickled_gives_back_what_was_returned():
 
 
 def test_a_pickle_over_the_limit_names_both_sizes():
-    with pytest.raises(Refusal, match=r"pickled return value is \d+ bytes, over the server's limit of 10 bytes"):
+    with pytest.raises(
+        Refusal, match=r"pickled return value is \d+ bytes, over the server's limit of 10 bytes"
+    ):
         answers.pickled(b"x" * 100, 10)
 
 

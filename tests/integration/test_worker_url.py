@@ -1,0 +1,173 @@
+"""Input that is named by `url`."""
+
+import contextlib
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from worker_driver import Worker, returning, wait_until
+
+from openlaunch_worker.failures import Refusal
+from openlaunch_worker.fetch import Transfer
+from openlaunch_worker.frames import Kind, Outcome
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        path, _, query = self.path.partition("?")
+        getattr(self, path[1:])(query)
+
+    def bytes(self, size):
+        self.send_response(200)
+        self.send_header("Content-Length", size)
+        self.end_headers()
+        self.wfile.write(b"x" * int(size))
+
+    def endless(self, _):
+        self.send_response(200)
+        self.end_headers()
+        while True:
+            self.wfile.write(b"x" * 1000)
+
+    def short(self, _):
+        self.send_response(200)
+        self.send_header("Content-Length", "100")
+        self.end_headers()
+        self.wfile.write(b"x" * 10)
+
+    def drip(self, _):
+        self.send_response(200)
+        self.send_header("Content-Length", "100000")
+        self.end_headers()
+        while not self.server.over.wait(0.02):
+            self.wfile.write(b"x")
+
+    def drip_headers(self, _):
+        self.wfile.write(b"HTTP/1.0 200 OK\r\nX: ")
+        while not self.server.over.wait(0.02):
+            self.wfile.write(b"x")
+
+    def missing(self, _):
+        self.send_error(404)
+
+    def redirect(self, location):
+        self.send_response(302)
+        self.send_header("Location", location)
+        self.end_headers()
+
+    def log_message(self, *args):
+        pass
+
+    def handle(self):
+        with contextlib.suppress(OSError):  # the other side may have had enough
+            super().handle()
+
+
+@pytest.fixture
+def server():
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
+        http.over = threading.Event()
+        thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"http://127.0.0.1:{http.server_port}"
+        http.over.set()
+        http.shutdown()
+        thread.join()
+
+
+def refusal(url, timeout=5.0, max_bytes=1000):
+    with pytest.raises(Refusal) as caught:
+        Transfer(url).fetch(timeout, max_bytes)
+    assert caught.value.status_code == 400
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["plain", "async"])
+def test_predict_is_called_with_the_bytes(server, kind):
+    def predict(data):
+        return [type(data).__name__, len(data)]
+
+    async def async_predict(data):
+        return predict(data)
+
+    with Worker(returning(predict if kind == "plain" else async_predict)) as worker:
+        worker.ready()
+        answer = worker.call({"url": f"{server}/bytes?5"})
+        assert answer["result"] == {"result": '["bytes", 5]'}
+
+
+def test_what_can_not_be_fetched_is_a_failure(server):
+    with Worker(returning(lambda data: 1)) as worker:
+        worker.ready()
+        answer = worker.call({"url": f"{server}/missing?secret"})
+        assert answer["status_code"] == 400
+        reason = f"the input could not be fetched from {server}/missing: the server answered 404 Not Found"
+        assert answer["traceback"] == reason
+
+
+def test_an_async_function_is_cancelled_while_its_input_is_fetched(server):
+    async def predict(data): ...
+
+    with Worker(returning(predict), per_worker=1) as worker:
+        worker.ready()
+        request_id = worker.request({"url": f"{server}/drip"})
+        wait_until(lambda: worker.process.poll() is None)
+        worker.send(Kind.CANCEL, request_id)
+        start = time.monotonic()
+        assert worker.answer()[:2] == (request_id, Outcome.CANCELLED)
+        assert time.monotonic() - start < 3
+
+
+def test_a_deadline_ends_the_fetching(server):
+    with Worker(returning(lambda data: 1)) as worker:
+        worker.ready()
+        start = time.monotonic()
+        assert worker.call({"url": f"{server}/drip"}, deadline=0.2)["status_code"] == 504
+        assert time.monotonic() - start < 3
+
+
+def test_bytes_at_the_limit_are_taken(server):
+    assert Transfer(f"{server}/bytes?1000").fetch(5, 1000) == b"x" * 1000
+
+
+def test_announced_bytes_over_the_limit_are_refused(server):
+    assert "larger than the limit of 1000 bytes" in refusal(f"{server}/bytes?1001")
+
+
+def test_bytes_without_end_are_refused(server):
+    assert "larger than the limit of 1000 bytes" in refusal(f"{server}/endless")
+
+
+def test_bytes_that_break_off_are_refused(server):
+    assert "broke 90 bytes before the end" in refusal(f"{server}/short")
+
+
+@pytest.mark.parametrize("path", ["drip", "drip_headers"])
+def test_the_time_is_bounded_as_a_whole(server, path):
+    start = time.monotonic()
+    assert "took longer than 0.3 seconds" in refusal(f"{server}/{path}", timeout=0.3, max_bytes=10**6)
+    assert time.monotonic() - start < 3
+
+
+def test_a_redirect_is_followed(server):
+    assert Transfer(f"{server}/redirect?/bytes?7").fetch(5, 1000) == b"x" * 7
+
+
+@pytest.mark.parametrize("location", ["file:///etc/passwd", "ftp://127.0.0.1/x", "data:,x"])
+def test_a_redirect_to_another_scheme_is_refused(server, location):
+    assert "could not be fetched" in refusal(f"{server}/redirect?{location}")
+
+
+@pytest.mark.parametrize(
+    "url", ["file:///etc/passwd", "ftp://127.0.0.1/x", "data:,x", "nonsense", "", "http://["]
+)
+def test_other_schemes_and_nonsense_are_refused(url):
+    refusal(url)
+
+
+def test_secrets_in_the_url_are_not_repeated():
+    text = refusal("http://user:password@127.0.0.1:1/path?signature=abc#def")
+    assert "from http://127.0.0.1:1/path:" in text
+    for secret in ("user", "password", "abc", "def"):
+        assert secret not in text
