@@ -1,35 +1,41 @@
-"""Bring a database's tables to this version's."""
+"""Brings a database to the tables that this version of the server works with."""
 
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
+from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from alembic.util import CommandError
 from sqlalchemy import Connection
 
 from openlaunch.errors import ConfigurationError
 
+_MIGRATIONS = Path(__file__).parent / "migrations"
 
-def upgrade(connection: Connection) -> None:
-    """Run the migrations that the database lacks.
+
+def upgrade(conn: Connection) -> None:
+    """Run the migrations that the database has not had yet, in the transaction that `conn` is in.
 
     Raises:
-        ConfigurationError: a newer version of Openlaunch made the database.
+        ConfigurationError: a newer version of the server has changed the database.
+
     """
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
-    config.set_main_option("path_separator", "os")
-    config.attributes["connection"] = connection
-    scripts = ScriptDirectory.from_config(config)
-    current = MigrationContext.configure(connection).get_current_revision()
-    if current == scripts.get_current_head():
+    current = MigrationContext.configure(conn).get_current_revision()
+    config = _config(conn)
+    script = ScriptDirectory.from_config(config)
+    if current == script.get_current_head():
         return
-    try:
-        scripts.get_revision(current or "base")
-    except CommandError as error:
+    known = {revision.revision for revision in script.walk_revisions()}
+    if current is not None and current not in known:
         raise ConfigurationError(
-            f"the database was made by a newer version of Openlaunch (its revision is {current}): upgrade Openlaunch"
-        ) from error
+            f"the database has schema {current!r}, this server knows up to {script.get_current_head()!r}: it "
+            "was used by a newer version; upgrade this installation, or name another data directory"
+        )
     command.upgrade(config, "head")
+
+
+def _config(conn: Connection) -> Config:
+    config = Config(attributes={"connection": conn})
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    return config

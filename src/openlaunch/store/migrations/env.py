@@ -1,8 +1,8 @@
-"""Alembic's entry: runs the migrations on the connection that `store.schema` gives."""
+"""What Alembic runs for every command: it works on the connection that it is given, in its transaction."""
 
 from alembic import context
 
-connection = context.config.attributes["connection"]
-context.configure(connection=connection, transaction_per_migration=False)
-with context.begin_transaction():
-    context.run_migrations()
+from openlaunch.store.tables import metadata
+
+context.configure(connection=context.config.attributes["connection"], target_metadata=metadata)
+context.run_migrations()

@@ -1,0 +1,63 @@
+"""Group commit: many operations in one transaction, each of which succeeds or fails by itself."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+Operation = Callable[[Connection], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one operation: its result, or what it raised."""
+
+    result: Any = None
+    error: Exception | None = None
+
+
+def run_group(conn: Connection, operations: Sequence[Operation]) -> list[Outcome]:
+    """Run the operations in one transaction and commit it; the outcomes are in their order.
+
+    When one raises, all are run again, each inside a savepoint, so that only the changes of those that raise
+    are undone. That costs one more run and no more commit; nothing is paid for it as long as none raises.
+
+    Raises:
+        DBAPIError: the transaction could not be begun or committed: no operation has had any effect.
+
+    """
+    outcomes = _run_plain(conn, operations)
+    return outcomes if outcomes is not None else _run_guarded(conn, operations)
+
+
+def _run_plain(conn: Connection, operations: Sequence[Operation]) -> list[Outcome] | None:
+    with conn.begin() as transaction:
+        try:
+            outcomes = [Outcome(operation(conn)) for operation in operations]
+        except Exception as error:
+            transaction.rollback()
+            return [Outcome(error=_deliverable(error))] if len(operations) == 1 else None
+    return outcomes
+
+
+def _run_guarded(conn: Connection, operations: Sequence[Operation]) -> list[Outcome]:
+    with conn.begin():
+        return [_run_in_savepoint(conn, operation) for operation in operations]
+
+
+def _run_in_savepoint(conn: Connection, operation: Operation) -> Outcome:
+    savepoint = conn.begin_nested()
+    try:
+        result = operation(conn)
+    except Exception as error:
+        savepoint.rollback()
+        return Outcome(error=_deliverable(error))
+    savepoint.commit()
+    return Outcome(result)
+
+
+def _deliverable(error: Exception) -> Exception:
+    """The error as one that a future takes: a StopIteration would be lost in it."""
+    return RuntimeError("the operation raised StopIteration") if isinstance(error, StopIteration) else error

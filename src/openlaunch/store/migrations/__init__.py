@@ -1,0 +1,1 @@
+"""Alembic's environment and the migrations, inside the package so that an installed server has them."""
