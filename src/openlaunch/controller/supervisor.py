@@ -122,6 +122,11 @@ class Supervisor:
         self._tasks: set[asyncio.Task[None]] = set()
         self._pruned_at = 0.0
 
+    @staticmethod
+    def endpoint_of(worker_id: str) -> str:
+        """The id of the endpoint that a worker belongs to: the worker's id begins with it."""
+        return worker_id.rpartition(".")[0]
+
     # What the controller tells and asks.
 
     def adopt(self, record: EndpointRecord) -> None:
