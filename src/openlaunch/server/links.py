@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from openlaunch.server.work import Work
 from openlaunch_worker.frames import (
@@ -112,9 +112,8 @@ class WorkerLink(asyncio.Protocol):
     # What the event loop calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        self._deadline = self._loop.call_later(HANDSHAKE_SECONDS, transport.abort)
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's has another base class
+        self._deadline = self._loop.call_later(HANDSHAKE_SECONDS, self._transport.abort)
 
     def data_received(self, data: bytes) -> None:
         try:
