@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -17,18 +18,19 @@ from openlaunch.engines.local import MAX_LOG_BYTES, LocalEngine
 DEADLINE = 20.0
 
 SECRETS = {"OPENLAUNCH_API_KEY": "do-not-tell", "AWS_SECRET_ACCESS_KEY": "neither", "PYTHONPATH": "/nowhere"}
-ENGINES: dict[str, Callable[[], Engine]] = {
-    "local": lambda: LocalEngine(gpus=(0, 1, 2), environ={**os.environ, **SECRETS, "LC_ALL": "C.UTF-8"}),
+ENGINES: dict[str, Callable[[Path], Engine]] = {
+    "local": lambda root: LocalEngine(root, (0, 1, 2), {**os.environ, **SECRETS, "LC_ALL": "C.UTF-8"}),
 }
 
 
 @asynccontextmanager
 async def open_engine(kind: str) -> AsyncIterator[Engine]:
-    engine = ENGINES[kind]()
-    try:
-        yield engine
-    finally:
-        await engine.close()
+    with tempfile.TemporaryDirectory() as root:
+        engine = ENGINES[kind](Path(root))
+        try:
+            yield engine
+        finally:
+            await engine.close()
 
 
 @pytest.fixture(params=sorted(ENGINES))

@@ -34,10 +34,14 @@ class LocalEngine:
     """Starts each worker as `python -m openlaunch_worker`, in a session and an empty folder of its own.
 
     A worker sees none of the server's environment variables but an allow-list. What it started ends with it,
-    except processes that made themselves a new session. `gpus` are the indices that may be handed out.
+    except processes that made themselves a new session. The folders lie below `root`, which must be there.
+    `gpus` are the indices that may be handed out.
     """
 
-    def __init__(self, gpus: tuple[int, ...] = (), environ: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, root: Path, gpus: tuple[int, ...] = (), environ: Mapping[str, str] | None = None
+    ) -> None:
+        self._root = root
         self._gpus = gpus
         self._environ = scrub(os.environ if environ is None else environ)
         self._running: dict[str, _Running] = {}
@@ -57,7 +61,7 @@ class LocalEngine:
         """
         if self._closed.is_set():
             raise OSError("the engine is closed")
-        folder = Path(tempfile.mkdtemp(prefix="openlaunch-worker-"))
+        folder = Path(tempfile.mkdtemp(prefix="worker-", dir=self._root))
         try:
             process = await self._spawn(spec, folder)
         except BaseException:

@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ class DataDir:
     D/artifacts/        bytes           D/credentials.json  URL and first API key, mode 0600
     D/environments/     virtual         D/url-secret        key of the signed URLs, mode 0600
                         environments    D/lock              held while a server runs
+    D/workers/          each worker's folder while it runs; emptied at start
     """
 
     def __init__(self, root: Path) -> None:
@@ -30,6 +32,7 @@ class DataDir:
         self.artifacts = self.root / "artifacts"
         self.environments = self.root / "environments"
         self.logs = self.root / "logs"
+        self.workers = self.root / "workers"
         self.credentials = self.root / "credentials.json"
 
     @contextmanager
@@ -40,7 +43,7 @@ class DataDir:
             ConfigurationError: it can't be made or written, or another server holds it.
         """
         try:
-            for folder in (self.root, self.artifacts, self.environments, self.logs):
+            for folder in (self.root, self.artifacts, self.environments, self.logs, self.workers):
                 folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             lock = (self.root / "lock").open("a+")
         except OSError as error:
@@ -59,7 +62,13 @@ class DataDir:
             lock.truncate(0)
             lock.write(str(os.getpid()))
             lock.flush()
+            self._empty_workers()
             yield
+
+    def _empty_workers(self) -> None:
+        """Remove what the workers of a server that was killed have left behind."""
+        for folder in self.workers.iterdir():
+            shutil.rmtree(folder, ignore_errors=True)
 
     def url_secret(self) -> bytes:
         """The key that URLs are signed with; made at the first call, so that URLs outlive a restart."""

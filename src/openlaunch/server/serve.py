@@ -115,7 +115,7 @@ async def _platform(settings: Settings, data: DataDir) -> AsyncIterator[tuple[Co
         await keyring.load()
         schemas = SchemaCache(store)
         dispatcher = Dispatcher(settings, artifacts)
-        engine = LocalEngine(visible_gpus())
+        engine = LocalEngine(data.workers, visible_gpus())
         stack.push_async_callback(engine.close)
         controller = Controller(
             store,
