@@ -11,6 +11,7 @@ from openlaunch.errors import APIError, ServerError, Unprocessable, class_for_st
 from openlaunch.server.front import Front
 from openlaunch.server.gateway import Gateway
 from openlaunch.server.http import App, new_request_id, problem_headers
+from openlaunch.server.openapi import ControlPlane
 from openlaunch.server.routes import artifacts, bundles, endpoints, health, keys, tasks
 from openlaunch.server.routes.context import Context
 from openlaunch.server.task_routes import TaskRoutes
@@ -25,7 +26,7 @@ def build_app(context: Context, front: Front) -> App:
 
 def control_plane(context: Context) -> FastAPI:
     """Bundles, endpoints, keys, lists of tasks, artifacts and health; `/docs` shows them."""
-    api = FastAPI(
+    api = ControlPlane(
         title="Openlaunch",
         version=version("openlaunch"),
         description="Model endpoints from Python functions.",

@@ -112,7 +112,7 @@ class WorkerLink(asyncio.Protocol):
     # What the event loop calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's has another base class
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's has another base class
         self._deadline = self._loop.call_later(HANDSHAKE_SECONDS, self._transport.abort)
 
     def data_received(self, data: bytes) -> None:

@@ -1,0 +1,100 @@
+"""The OpenAPI document: the control plane's own routes, and the predict routes, which FastAPI never sees.
+
+The functions below are never called. They say in FastAPI's words what `gateway` and `task_routes` answer.
+"""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, FastAPI, Header, Query
+from fastapi.openapi.utils import get_openapi
+
+from openlaunch.wire import routes
+from openlaunch.wire.tasks import (
+    MAX_WAIT_SECONDS,
+    BulkCreateRequest,
+    BulkCreateResponse,
+    BulkWaitRequest,
+    BulkWaitResponse,
+    CreateTaskResponse,
+    PredictRequest,
+    PredictResponse,
+    SyncPredictRequest,
+    TaskResponse,
+)
+
+_predictions = APIRouter(tags=["predictions"])
+_IdempotencyKey = Annotated[str | None, Header(min_length=1, max_length=255)]
+
+
+@_predictions.post(routes.SYNC_TASKS)
+def create_sync_inference_task(model_endpoint_id: str, body: SyncPredictRequest) -> PredictResponse:
+    """Run a prediction and answer with its result; an exception in the model is 200 with status FAILURE."""
+    raise NotImplementedError
+
+
+_STREAM = {
+    200: {
+        "description": "server-sent events, each a PredictResponse; the last one is `event: end` or a FAILURE",
+        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    }
+}
+
+
+@_predictions.post(routes.STREAMING_TASKS, responses=_STREAM)  # type: ignore[arg-type]
+def create_streaming_inference_task(model_endpoint_id: str, body: SyncPredictRequest) -> PredictResponse:
+    """Run a prediction and answer with its items as they come."""
+    raise NotImplementedError
+
+
+@_predictions.post(routes.ASYNC_TASKS)
+def create_async_inference_task(
+    model_endpoint_id: str, body: PredictRequest, idempotency_key: _IdempotencyKey = None
+) -> CreateTaskResponse:
+    """Put a task into the durable queue; a repeated Idempotency-Key gives the first task's id."""
+    raise NotImplementedError
+
+
+@_predictions.post(routes.ASYNC_TASKS_BULK)
+def create_async_inference_tasks(
+    model_endpoint_id: str, body: BulkCreateRequest, idempotency_key: _IdempotencyKey = None
+) -> BulkCreateResponse:
+    """Put up to 1,000 tasks into the queue, all or none."""
+    raise NotImplementedError
+
+
+@_predictions.post(routes.ASYNC_TASKS_WAIT)
+def wait_for_async_inference_tasks(body: BulkWaitRequest) -> BulkWaitResponse:
+    """Wait for the first of up to 1,000 tasks, and answer with all of them that are done."""
+    raise NotImplementedError
+
+
+@_predictions.get(routes.ASYNC_TASKS + "/{task_id}")
+def get_async_inference_task(
+    task_id: str, wait: Annotated[float, Query(ge=0, le=MAX_WAIT_SECONDS)] = 0
+) -> TaskResponse:
+    """Get a task; with `wait` the answer is held until it is done, at most so many seconds."""
+    raise NotImplementedError
+
+
+_SECURITY = {
+    "HTTPBasic": {"type": "http", "scheme": "basic", "description": "the API key as user name, no password"},
+    "HTTPBearer": {"type": "http", "scheme": "bearer", "description": "the API key"},
+}
+
+
+class ControlPlane(FastAPI):
+    """FastAPI, whose document has the predict routes and the ways to authenticate too."""
+
+    def openapi(self) -> dict[str, Any]:
+        """The OpenAPI document, made once."""
+        if self.openapi_schema is None:
+            document = get_openapi(
+                title=self.title,
+                version=self.version,
+                description=self.description,
+                routes=[*self.routes, *_predictions.routes],
+            )
+            document["components"]["securitySchemes"] = _SECURITY
+            document["security"] = [{name: []} for name in _SECURITY]
+            self.openapi_schema = document
+        return self.openapi_schema
