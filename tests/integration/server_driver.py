@@ -1,0 +1,57 @@
+"""A real server for the tests of its HTTP API, and the waiting that they share."""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import httpx2
+import pytest
+
+from openlaunch import EndpointRequest
+from openlaunch.testing import LocalClient, local
+
+DEADLINE = 30.0
+SMALL = {"cpus": 0.1, "memory": "64Mi"}
+"""What a worker asks for, so that many fit on any machine."""
+
+
+@contextmanager
+def running(data_dir=None, **settings) -> Iterator[LocalClient]:
+    """A server with these settings, and a client that does not retry."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in settings.items():
+            patch.setenv(f"OPENLAUNCH_{name.upper()}", str(value))
+        client = local(data_dir, max_retries=0)
+    with client:
+        yield client
+
+
+@contextmanager
+def http(client: LocalClient, key: str | None = None) -> Iterator[httpx2.Client]:
+    """Plain HTTP to the client's server, with its key unless another one is given."""
+    with httpx2.Client(
+        base_url=client.server.url, auth=(key or client.server.api_key, ""), timeout=60
+    ) as raw:
+        yield raw
+
+
+def args(**values) -> EndpointRequest:
+    return EndpointRequest(args=values)
+
+
+def eventually(condition: Callable[[], object], seconds: float = DEADLINE):
+    """Wait until the condition is true, and return what it gave."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"not so after {seconds:g} s"
+        time.sleep(0.01)
+    return value
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True

@@ -1,0 +1,182 @@
+"""A server's life: start, credentials, one data directory each, a stop in good order, a kill without warning."""
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import threading
+import time
+
+import httpx2
+import pytest
+from server_driver import DEADLINE, SMALL, args, eventually, is_alive, running
+
+from openlaunch import EndpointResponseFuture, LaunchClient
+from openlaunch.errors import Unavailable
+from openlaunch.testing import LocalServer
+
+
+def nap(seconds=0.0):
+    time.sleep(seconds)
+    return os.getpid()
+
+
+def start(data_dir, **environ):
+    return subprocess.Popen(
+        [sys.executable, "-m", "openlaunch.cli", "serve", "--port", "0", "--data-dir", str(data_dir)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **environ},
+    )
+
+
+def end(process):
+    process.terminate()
+    return process.communicate(timeout=DEADLINE)
+
+
+def test_one_line_on_stdout_says_where_it_listens(tmp_path):
+    process = start(tmp_path)
+    line = process.stdout.readline()
+    url = line.removeprefix("ready ").strip()
+    assert httpx2.get(f"{url}/healthz").json() == {"status": "ok"}
+    rest, _ = end(process)
+    assert rest == ""
+    assert process.returncode == 0
+
+
+def test_credentials_are_for_the_owner_alone_and_stay_the_same(tmp_path):
+    keys = []
+    for _ in range(2):
+        with LocalServer(tmp_path) as server:
+            path = tmp_path / "credentials.json"
+            assert stat.S_IMODE(path.stat().st_mode) == 0o600
+            assert json.loads(path.read_text()) == {"url": server.url, "api_key": server.api_key}
+            keys.append(server.api_key)
+    assert keys[0] == keys[1]
+
+
+def test_no_file_of_the_data_directory_is_for_others(tmp_path):
+    data_dir = tmp_path / "data"
+    with LocalServer(data_dir):
+        assert stat.S_IMODE((data_dir / "openlaunch.db").stat().st_mode) == 0o600
+        assert stat.S_IMODE((data_dir / "url-secret").stat().st_mode) == 0o600
+        assert stat.S_IMODE((data_dir / "artifacts").stat().st_mode) == 0o700
+
+
+def test_the_first_key_can_be_given(tmp_path):
+    key = "a-key-of-my-own-choice"
+    with running(tmp_path, api_key=key) as client:
+        assert client.server.api_key == key
+        assert client.list_model_endpoints() == []
+
+
+def test_a_key_that_is_too_short_is_refused_without_being_shown(tmp_path):
+    process = start(tmp_path, OPENLAUNCH_API_KEY="short-secret")
+    out, err = process.communicate(timeout=DEADLINE)
+    assert process.returncode == 2
+    assert out == ""
+    assert "OPENLAUNCH_API_KEY" in err
+    assert "16" in err
+    assert "short-secret" not in err
+
+
+def test_a_second_server_on_the_directory_is_refused_with_the_firsts_process_id(tmp_path):
+    with LocalServer(tmp_path) as first:
+        process = start(tmp_path)
+        out, err = process.communicate(timeout=DEADLINE)
+        assert process.returncode == 2
+        assert out == ""
+        assert str(first.pid) in err
+        assert str(tmp_path) in err
+
+
+def test_a_taken_port_is_refused_with_what_to_do(tmp_path):
+    with LocalServer(tmp_path / "one") as first:
+        port = first.url.rpartition(":")[2]
+        process = subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "openlaunch.cli",
+                "serve",
+                "--port",
+                port,
+                "--data-dir",
+                str(tmp_path / "two"),
+            ],
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE,
+        )
+    assert process.returncode == 2
+    assert f"127.0.0.1:{port}" in process.stderr
+    assert "--port" in process.stderr
+
+
+def test_sigterm_lets_what_runs_end_and_refuses_what_comes(tmp_path):
+    with running(tmp_path) as client:
+        endpoint = client.deploy(nap, name="life", min_workers=1, max_workers=1, **SMALL)
+        worker = endpoint.predict(args()).value
+        answers = []
+        thread = threading.Thread(target=lambda: answers.append(endpoint.predict(args(seconds=1.5)).value))
+        thread.start()
+        eventually(lambda: endpoint.predict(args()).value)
+        began = time.monotonic()
+        os.kill(client.server.pid, signal.SIGTERM)
+        with pytest.raises(Unavailable):
+            eventually(lambda: endpoint.predict(args()) is None)
+        thread.join()
+        assert answers == [worker]
+        assert client.server._process.wait(DEADLINE) == 0
+        assert time.monotonic() - began < 10
+        assert not is_alive(worker)
+
+
+def test_tasks_that_wait_at_the_stop_run_after_the_start(tmp_path):
+    with running(tmp_path) as client:
+        endpoint = client.deploy(
+            nap, name="later", endpoint_type="async", max_workers=1, per_worker=1, **SMALL
+        )
+        futures = endpoint.predict_many([args(seconds=0.3) for _ in range(6)])
+        futures[0].get(DEADLINE)
+    with running(tmp_path) as client:
+        again = [EndpointResponseFuture(client, "later", future.async_task_id) for future in futures]
+        assert [future.get(DEADLINE).status for future in again] == ["SUCCESS"] * 6
+
+
+def test_a_killed_server_loses_no_task_and_leaves_no_worker(tmp_path):
+    server = LocalServer(tmp_path)
+    with server, LaunchClient(server.api_key, server.url, max_retries=0) as client:
+        endpoint = client.deploy(
+            nap, name="killed", endpoint_type="async", max_workers=1, per_worker=2, **SMALL
+        )
+        worker = endpoint.predict(args()).get(DEADLINE).value
+        futures = endpoint.predict_many([args(seconds=0.3) for _ in range(8)])
+        futures[0].get(DEADLINE)
+        os.kill(server.pid, signal.SIGKILL)
+        eventually(lambda: not is_alive(worker))
+    with running(tmp_path) as client:
+        again = [EndpointResponseFuture(client, "killed", future.async_task_id) for future in futures]
+        assert [future.get(DEADLINE).status for future in again] == ["SUCCESS"] * 8
+        assert len(list((tmp_path / "workers").iterdir())) <= 1
+
+
+def test_a_data_directory_that_is_below_a_file_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    process = start(tmp_path / "file" / "below")
+    _, err = process.communicate(timeout=DEADLINE)
+    assert process.returncode == 2
+    assert "can't be used" in err
+    assert "--data-dir" in err
+
+
+def test_a_setting_that_is_not_allowed_is_named_with_its_value(tmp_path):
+    process = start(tmp_path, OPENLAUNCH_MAX_QUEUED_TASKS="-7")
+    _, err = process.communicate(timeout=DEADLINE)
+    assert process.returncode == 2
+    assert "OPENLAUNCH_MAX_QUEUED_TASKS" in err
+    assert "-7" in err

@@ -1,0 +1,196 @@
+"""Workers that die, hang, can't load or look around where they should not."""
+
+import asyncio
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import httpx2
+import pytest
+from server_driver import DEADLINE, SMALL, args, eventually, http, is_alive, running
+
+from openlaunch import EndpointRequest
+from openlaunch.errors import EndpointFailed, Unavailable, WorkerDied
+
+SECRET = "the-key-that-no-worker-may-see"
+
+
+@pytest.fixture(scope="module")
+def client():
+    with running(api_key=SECRET, task_max_attempts=3) as client:
+        yield client
+
+
+def pid_then_nap(seconds=0.0):
+    if seconds:
+        time.sleep(seconds)
+    return os.getpid()
+
+
+def kill_soon(pid):
+    threading.Timer(0.3, os.kill, (pid, signal.SIGKILL)).start()
+
+
+def test_a_sync_request_whose_worker_is_killed_fails_and_the_next_one_works(client):
+    endpoint = client.deploy(pid_then_nap, name="wo-sync", max_workers=1, per_worker=1, **SMALL)
+    victim = endpoint.predict(args()).value
+    kill_soon(victim)
+    began = time.monotonic()
+    with pytest.raises(WorkerDied, match="signal 9"):
+        endpoint.predict(args(seconds=20))
+    assert time.monotonic() - began < 5
+    assert endpoint.predict(args()).value != victim
+    assert "signal 9" in endpoint.refresh().model_endpoint.status_reason
+
+
+def test_a_stream_whose_worker_is_killed_ends_with_a_failure(client):
+    def count():
+        yield os.getpid()
+        time.sleep(20)
+        yield 2
+
+    stream = client.deploy(count, name="wo-stream", **SMALL).predict(args())
+    kill_soon(next(stream).value)
+    (last,) = list(stream)
+    assert last.status == "FAILURE"
+    assert "signal 9" in last.traceback
+
+
+def test_a_task_whose_worker_is_killed_runs_again(client, tmp_path):
+    def once(path):
+        with Path(path).open("a") as file:
+            file.write(f"{os.getpid()}\n")
+        if len(Path(path).read_text().splitlines()) == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return "done"
+
+    endpoint = client.deploy(once, name="wo-task", endpoint_type="async", **SMALL)
+    path = tmp_path / "attempts"
+    assert endpoint.predict(args(path=str(path))).get(DEADLINE).value == "done"
+    assert len(set(path.read_text().split())) == 2
+
+
+def test_a_task_that_keeps_killing_its_worker_ends_as_a_failure_with_the_reason(client):
+    def poison():
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    endpoint = client.deploy(poison, name="wo-poison", endpoint_type="async", **SMALL)
+    response = endpoint.predict(args()).get(60)
+    assert response.status == "FAILURE"
+    assert "signal 9" in response.traceback
+    assert "attempt 3 of 3" in response.traceback
+
+
+def test_an_endpoint_that_can_not_load_refuses_at_once_and_says_why(client):
+    def load():
+        raise RuntimeError("no weights here")
+
+    with pytest.raises(EndpointFailed, match="no weights here"):
+        client.deploy(lambda model: 1, name="wo-broken", load_model_fn=load, **SMALL)
+    endpoint = client.get_model_endpoint("wo-broken")
+    with pytest.raises(Unavailable, match="no weights here"):
+        endpoint.predict(args())
+
+
+def test_a_worker_that_exits_while_it_loads_is_reported_with_its_last_words(client):
+    def load():
+        print("these are my last words", flush=True)
+        os._exit(7)
+
+    with pytest.raises(EndpointFailed, match="exited with code 7") as caught:
+        client.deploy(lambda model: 1, name="wo-exit", load_model_fn=load, **SMALL)
+    assert "these are my last words" in str(caught.value)
+
+
+def test_requirements_that_do_not_exist_fail_with_the_installers_words(client):
+    with pytest.raises(EndpointFailed, match="no-such-package-of-ours"):
+        client.deploy(lambda: 1, name="wo-needs", requirements=["no-such-package-of-ours==1.2.3"], **SMALL)
+    assert "no-such-package-of-ours" in client.read_endpoint_creation_logs("wo-needs")
+
+
+def test_a_worker_sees_no_secret_of_the_server(client):
+    def look():
+        import sys
+
+        return {"environ": dict(os.environ), "modules": sorted(sys.modules), "path": sys.path}
+
+    seen = client.deploy(look, name="wo-look", **SMALL).predict(args()).value
+    assert SECRET not in str(seen["environ"])
+    assert "OPENLAUNCH_API_KEY" not in seen["environ"]
+    assert not [name for name in seen["modules"] if name.partition(".")[0] == "openlaunch"]
+
+
+def test_what_a_model_prints_is_in_the_endpoints_logs(client):
+    def shout(text):
+        print(text)
+        return len(text)
+
+    endpoint = client.deploy(shout, name="wo-print", **SMALL)
+    endpoint.predict(args(text="hello from the model"))
+    eventually(lambda: "hello from the model" in client.read_endpoint_logs("wo-print"))
+
+
+def test_a_client_that_goes_away_frees_its_slot(client):
+    async def rest(seconds):
+        await asyncio.sleep(seconds)
+        return "rested"
+
+    endpoint = client.deploy(rest, name="wo-away", max_workers=1, per_worker=1, **SMALL)
+    with http(client) as raw, pytest.raises(httpx2.ReadTimeout):
+        raw.post(
+            "/v1/sync-tasks",
+            params={"model_endpoint_id": endpoint.model_endpoint.id},
+            json={"args": {"seconds": 600}},
+            timeout=0.5,
+        )
+    assert endpoint.predict(args(seconds=0), timeout=5).value == "rested"
+
+
+def test_a_stream_that_is_closed_early_stops_the_model(client, tmp_path):
+    def tick(path):
+        try:
+            for i in range(100_000):
+                yield i
+                time.sleep(0.01)
+        finally:
+            Path(path).touch()
+
+    path = tmp_path / "stopped"
+    endpoint = client.deploy(tick, name="wo-close", **SMALL)
+    with endpoint.predict(args(path=str(path))) as stream:
+        assert next(stream).value == 0
+    eventually(path.exists)
+
+
+def test_a_predict_function_gets_the_bytes_of_a_url(client, tmp_path):
+    import http.server
+    from functools import partial
+
+    (tmp_path / "input.bin").write_bytes(b"\x00\x01\x02")
+    handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path))
+    handler.log_message = lambda *_: None
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as files:
+        thread = threading.Thread(target=files.serve_forever)
+        thread.start()
+        try:
+            endpoint = client.deploy(lambda data: list(data), name="wo-url", **SMALL)
+            url = f"http://127.0.0.1:{files.server_port}/input.bin"
+            assert endpoint.predict(EndpointRequest(url=url)).value == [0, 1, 2]
+        finally:
+            files.shutdown()
+            thread.join()
+
+
+def test_deleting_an_endpoint_ends_its_workers_and_its_tasks(client):
+    endpoint = client.deploy(
+        pid_then_nap, name="wo-delete", endpoint_type="async", max_workers=1, per_worker=1, **SMALL
+    )
+    pid = endpoint.predict(args()).get(DEADLINE).value
+    futures = endpoint.predict_many([args(seconds=0.5) for _ in range(3)])
+    client.delete_model_endpoint("wo-delete")
+    responses = [future.get(DEADLINE) for future in futures]
+    assert {r.status for r in responses[1:]} == {"FAILURE"}
+    assert "was deleted" in responses[-1].traceback
+    eventually(lambda: not is_alive(pid))
