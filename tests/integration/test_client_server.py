@@ -8,6 +8,7 @@ import time
 
 import pytest
 from pydantic import BaseModel
+from server_driver import eventually
 
 import openlaunch
 from openlaunch import EndpointRequest, aio
@@ -249,7 +250,7 @@ def test_an_endpoint_is_edited_restarted_and_deleted(client):
     assert edited.predict(args()).value != first
     assert client.delete_model_endpoint("pid")
     with pytest.raises(NotFound):
-        client.get_model_endpoint("pid")
+        eventually(lambda: client.get_model_endpoint("pid") is None)
 
 
 def test_keys_are_made_and_revoked(client):

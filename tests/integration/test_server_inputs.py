@@ -83,6 +83,7 @@ def test_another_type_of_endpoint_is_named_with_its_route(raw, sync):
         ({"url": "file:///etc/passwd"}, "not an http"),
         ({"args": {}, "return_pickled": "yes"}, "return_pickled"),
         ({"args": {}, "timeout_seconds": -1}, "-1"),
+        ({"args": {}, "callback_url": "http://127.0.0.1/"}, "callbacks"),
     ],
 )
 def test_a_body_that_does_not_fit_is_refused(raw, sync, queue, body, message):
@@ -173,6 +174,8 @@ def test_keys_are_the_admins_alone(client):
         ({"memory": "-1Gi"}, "memory", "-1Gi"),
         ({"endpoint_type": "batch"}, "endpoint_type", "'async', 'sync' or 'streaming'"),
         ({"gpus": 999}, None, "999 GPUs"),
+        ({"default_callback_url": "http://127.0.0.1/"}, "default_callback_url", "callbacks"),
+        ({"public_inference": True}, "public_inference", "without a key"),
     ],
 )
 def test_endpoint_settings_that_are_not_allowed_are_refused(client, raw, sync, change, field, message):

@@ -68,8 +68,9 @@ class Dispatcher:
         return list(self._lanes.values())
 
     def running(self) -> int:
-        """Requests and tasks that are in workers now."""
-        return sum(len(m.link.running) for m in self._members.values() if m.link is not None)
+        """Requests and tasks that are in workers now, those left out that nobody waits for any more."""
+        links = [member.link for member in self._members.values() if member.link is not None]
+        return sum(not work.cancelled for link in links for work in link.running.values())
 
     def refuse_all(self, error: Unavailable) -> None:
         """Nothing that waits for a worker will get one."""

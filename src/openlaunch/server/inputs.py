@@ -61,6 +61,8 @@ def check_document(document: Any, schemas: BundleSchemas) -> PredictInput:
         raise _wrong([], f"{given} of url and args is given: give exactly one of them")
     if document.get("cloudpickle") is not None:
         raise _wrong(["cloudpickle"], "pickled input is not taken: give args, or a url to bytes")
+    if document.get("callback_url") is not None:
+        raise _wrong(["callback_url"], "this version sends no callbacks: wait for the task instead")
     if url is None:
         schemas.check_request(args)
     elif not isinstance(url, str) or not url.startswith(("http://", "https://")):

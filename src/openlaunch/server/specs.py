@@ -26,6 +26,7 @@ _EXTRA = (
 )
 _PLAIN = ("min_workers", "max_workers", "per_worker", "gpus", "gpu_type")
 _QUANTITIES = ("cpus", "memory", "storage")
+_NOT_SERVED = ("post_inference_hooks", "default_callback_url", "default_callback_auth", "public_inference")
 _NEW_WORKERS = ("cpus", "memory", "storage", "gpus", "gpu_type", "per_worker")
 """The settings that a running worker can't take over."""
 
@@ -56,11 +57,8 @@ def changed_spec(spec: EndpointSpec, settings: EndpointSettings) -> EndpointSpec
         Unprocessable: a quantity is not one, or max_workers would be less than min_workers.
     """
     given = {name: value for name, value in settings.model_dump(mode="json").items() if value is not None}
-    values: dict[str, Any] = {
-        name: given[name]
-        for name in ("min_workers", "max_workers", "per_worker", "gpus", "gpu_type")
-        if name in given
-    }
+    _refuse_unserved(given)
+    values: dict[str, Any] = {name: given[name] for name in _PLAIN if name in given}
     for name in _QUANTITIES:
         if name in given:
             number = _quantity(name, given[name])
@@ -78,6 +76,15 @@ def needs_new_workers(before: EndpointRecord, spec: EndpointSpec, bundle_id: str
     return before.bundle_id != bundle_id or any(
         getattr(before.spec, name) != getattr(spec, name) for name in _NEW_WORKERS
     )
+
+
+def _refuse_unserved(given: dict[str, Any]) -> None:
+    """What would be accepted and then not happen is refused instead."""
+    for name in _NOT_SERVED:
+        if given.get(name):
+            raise _wrong(
+                name, "this version does neither send callbacks nor serve without a key: leave it out"
+            )
 
 
 def _quantity(name: str, value: str | float) -> float:
