@@ -22,16 +22,7 @@ from openlaunch.wire.tasks import (
     TaskResponse,
 )
 
-_predictions = APIRouter(tags=["predictions"])
 _IdempotencyKey = Annotated[str | None, Header(min_length=1, max_length=255)]
-
-
-@_predictions.post(routes.SYNC_TASKS)
-def create_sync_inference_task(model_endpoint_id: str, body: SyncPredictRequest) -> PredictResponse:
-    """Run a prediction and answer with its result; an exception in the model is 200 with status FAILURE."""
-    raise NotImplementedError
-
-
 _STREAM = {
     200: {
         "description": "server-sent events, each a PredictResponse; the last one is `event: end` or a FAILURE",
@@ -40,40 +31,46 @@ _STREAM = {
 }
 
 
-@_predictions.post(routes.STREAMING_TASKS, responses=_STREAM)  # type: ignore[arg-type]
-def create_streaming_inference_task(model_endpoint_id: str, body: SyncPredictRequest) -> PredictResponse:
-    """Run a prediction and answer with its items as they come."""
-    raise NotImplementedError
+def _predictions() -> APIRouter:
+    api = APIRouter(tags=["predictions"])
 
+    @api.post(routes.SYNC_TASKS)
+    def create_sync_inference_task(model_endpoint_id: str, body: SyncPredictRequest) -> PredictResponse:
+        """Run a prediction and answer with its result; an exception in the model is 200 with status FAILURE."""
+        raise NotImplementedError
 
-@_predictions.post(routes.ASYNC_TASKS)
-def create_async_inference_task(
-    model_endpoint_id: str, body: PredictRequest, idempotency_key: _IdempotencyKey = None
-) -> CreateTaskResponse:
-    """Put a task into the durable queue; a repeated Idempotency-Key gives the first task's id."""
-    raise NotImplementedError
+    @api.post(routes.STREAMING_TASKS, responses=_STREAM)  # type: ignore[arg-type]
+    def create_streaming_inference_task(model_endpoint_id: str, body: SyncPredictRequest) -> PredictResponse:
+        """Run a prediction and answer with its items as they come."""
+        raise NotImplementedError
 
+    @api.post(routes.ASYNC_TASKS)
+    def create_async_inference_task(
+        model_endpoint_id: str, body: PredictRequest, idempotency_key: _IdempotencyKey = None
+    ) -> CreateTaskResponse:
+        """Put a task into the durable queue; a repeated Idempotency-Key gives the first task's id."""
+        raise NotImplementedError
 
-@_predictions.post(routes.ASYNC_TASKS_BULK)
-def create_async_inference_tasks(
-    model_endpoint_id: str, body: BulkCreateRequest, idempotency_key: _IdempotencyKey = None
-) -> BulkCreateResponse:
-    """Put up to 1,000 tasks into the queue, all or none."""
-    raise NotImplementedError
+    @api.post(routes.ASYNC_TASKS_BULK)
+    def create_async_inference_tasks(
+        model_endpoint_id: str, body: BulkCreateRequest, idempotency_key: _IdempotencyKey = None
+    ) -> BulkCreateResponse:
+        """Put up to 1,000 tasks into the queue, all or none."""
+        raise NotImplementedError
 
+    @api.post(routes.ASYNC_TASKS_WAIT)
+    def wait_for_async_inference_tasks(body: BulkWaitRequest) -> BulkWaitResponse:
+        """Wait for the first of up to 1,000 tasks, and answer with all of them that are done."""
+        raise NotImplementedError
 
-@_predictions.post(routes.ASYNC_TASKS_WAIT)
-def wait_for_async_inference_tasks(body: BulkWaitRequest) -> BulkWaitResponse:
-    """Wait for the first of up to 1,000 tasks, and answer with all of them that are done."""
-    raise NotImplementedError
+    @api.get(routes.ASYNC_TASKS + "/{task_id}")
+    def get_async_inference_task(
+        task_id: str, wait: Annotated[float, Query(ge=0, le=MAX_WAIT_SECONDS)] = 0
+    ) -> TaskResponse:
+        """Get a task; with `wait` the answer is held until it is done, at most so many seconds."""
+        raise NotImplementedError
 
-
-@_predictions.get(routes.ASYNC_TASKS + "/{task_id}")
-def get_async_inference_task(
-    task_id: str, wait: Annotated[float, Query(ge=0, le=MAX_WAIT_SECONDS)] = 0
-) -> TaskResponse:
-    """Get a task; with `wait` the answer is held until it is done, at most so many seconds."""
-    raise NotImplementedError
+    return api
 
 
 _SECURITY = {
@@ -92,7 +89,7 @@ class ControlPlane(FastAPI):
                 title=self.title,
                 version=self.version,
                 description=self.description,
-                routes=[*self.routes, *_predictions.routes],
+                routes=[*self.routes, *_predictions().routes],
             )
             document["components"]["securitySchemes"] = _SECURITY
             document["security"] = [{name: []} for name in _SECURITY]
