@@ -180,11 +180,13 @@ Action = BuildEnvironment | StartWorker | DrainWorker | StopWorker | SetStatus |
 
 def plan(s: Situation, policy: Policy) -> list[Action]:
     """What to do now. Doing it, and asking again when something has happened, leads to what is wanted."""
+    older = list(_older_workers(s, policy))
+    promised = sum(isinstance(action, StartWorker) for action in older)
     return [
         *_stop_overdue(s, policy),
         *_build(s, policy),
-        *_newest_workers(s, policy),
-        *_older_workers(s, policy),
+        *_newest_workers(s, policy, promised),
+        *older,
         *_record(s),
     ]
 
@@ -219,7 +221,8 @@ _ALIVE = (Phase.STARTING, Phase.READY, Phase.LOST)
 """LOST workers keep their place until it is known how they ended, which decides on the back-off."""
 
 
-def _newest_workers(s: Situation, policy: Policy) -> Iterator[Action]:
+def _newest_workers(s: Situation, policy: Policy, promised: int) -> Iterator[Action]:
+    """Scale the newest generation; the GPUs of `promised` workers are for the fallback, which is known to load."""
     alive = s.count(*_ALIVE, newest=True)
     if alive > s.target:
         yield from _scale_down(s, alive - s.target, newest=True)
@@ -229,21 +232,26 @@ def _newest_workers(s: Situation, policy: Policy) -> Iterator[Action]:
         missing = min(missing, 1 - s.count(Phase.STARTING, newest=True))
     if missing <= 0 or s.gpus.problem is not None or not s.may_start(s.endpoint.generation, policy):
         return
-    startable = _startable(s, missing)
+    startable = _startable(s, missing, promised)
     yield from (StartWorker(s.endpoint.generation, s.endpoint.bundle_id) for _ in range(startable))
     if s.problem is None:
-        yield from _make_room(s, missing - startable)
+        yield from _make_room(s, missing - startable, alive + startable)
 
 
-def _startable(s: Situation, missing: int) -> int:
+def _startable(s: Situation, missing: int, promised: int = 0) -> int:
     gpus = s.endpoint.spec.gpus
-    return min(missing, s.gpus.free // gpus) if gpus else missing
+    return min(missing, max(0, s.gpus.free // gpus - promised)) if gpus else missing
 
 
-def _make_room(s: Situation, short: int) -> Iterator[Action]:
-    """Old workers give up their GPUs where the newest generation can't have any otherwise."""
+def _make_room(s: Situation, short: int, coming: int) -> Iterator[Action]:
+    """Old workers give up their GPUs where the newest generation can't have any otherwise.
+
+    One goes on serving until a new one is ready, unless no new one can come without its GPUs.
+    """
     leaving = s.count(Phase.DRAINING, Phase.STOPPING, newest=False)
-    yield from _scale_down(s, short - leaving, newest=False)
+    there, serving = s.count(Phase.STARTING, Phase.READY, newest=False), s.count(Phase.READY, newest=False)
+    keeps_one = not s.count(Phase.READY, newest=True) and (serving > 1 or leaving + coming > 0)
+    yield from _scale_down(s, min(short - leaving, there - keeps_one), newest=False)
 
 
 def _older_workers(s: Situation, policy: Policy) -> Iterator[Action]:

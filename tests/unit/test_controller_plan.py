@@ -1,0 +1,608 @@
+"""The controller's plan: what it does in each situation, and where it leads in virtual time."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pytest
+from controller_simulation import POLICY, Simulation, make_record, make_spec
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from openlaunch.controller.backoff import Backoff, History, RetryPolicy
+from openlaunch.controller.fleet import Load
+from openlaunch.controller.plan import (
+    Action,
+    Build,
+    BuildEnvironment,
+    DrainWorker,
+    Generation,
+    Gpus,
+    Phase,
+    Policy,
+    Refuse,
+    SetStatus,
+    Situation,
+    StartWorker,
+    StopWorker,
+    Worker,
+    plan,
+)
+from openlaunch.store.records import EndpointRecord
+from openlaunch.wire.endpoints import EndpointStatus
+
+NOW = 1000.0
+FAILED = History().load_failed(NOW - 100, NOW - 110, "ImportError: no module named torch")
+BUILT = Generation(Build.BUILT)
+
+PENDING = make_record(make_spec())
+ROLLED_OUT = replace(PENDING, status=EndpointStatus.READY, ready_generation=1, ready_bundle_id="good")
+"""Generation 1 is ready, and is what is wanted."""
+
+CHANGED = replace(ROLLED_OUT, bundle_id="better", generation=2, status=EndpointStatus.UPDATE_IN_PROGRESS)
+"""Generation 1 is ready, generation 2 is wanted."""
+
+
+def worker(name: str, generation: int, phase: Phase, age: float = 10.0) -> Worker:
+    return Worker(name, generation, phase, NOW - age)
+
+
+def look(
+    endpoint: EndpointRecord,
+    *workers: Worker,
+    generations: Mapping[int, Generation] | None = None,
+    desired: int = 1,
+    limit: int = 100,
+    gpus: Gpus | None = None,
+) -> Situation:
+    known = {1: BUILT, 2: BUILT} if generations is None else generations
+    return Situation(endpoint, workers, known, desired, limit, gpus or Gpus(), NOW)
+
+
+def actions_of(situation: Situation, *kinds: type, policy: Policy = POLICY) -> list[Action]:
+    return [action for action in plan(situation, policy) if isinstance(action, kinds)]
+
+
+def status_of(situation: Situation) -> tuple[EndpointStatus, str | None]:
+    """The status that holds after the plan."""
+    changes = [a for a in plan(situation, POLICY) if isinstance(a, SetStatus)]
+    if changes:
+        return changes[0].status, changes[0].reason
+    return situation.endpoint.status, situation.endpoint.status_reason
+
+
+class TestBuilding:
+    def test_a_new_endpoint_begins_with_its_environment(self):
+        assert plan(look(PENDING, generations={}), POLICY) == [BuildEnvironment(1, "good")]
+
+    @pytest.mark.parametrize("build", [Build.QUEUED, Build.BUILDING, Build.BUILT])
+    def test_an_environment_is_not_built_twice(self, build):
+        assert actions_of(look(PENDING, generations={1: Generation(build)}), BuildEnvironment) == []
+
+    def test_no_worker_starts_before_the_environment_is_built(self):
+        situation = look(PENDING, generations={1: Generation(Build.BUILDING)})
+        assert actions_of(situation, StartWorker) == []
+
+    def test_a_failed_build_is_tried_again_only_after_its_back_off(self):
+        history = History().load_failed(NOW - 1, NOW - 5, "no such package")
+        slow = Policy(retry=RetryPolicy(load=Backoff(first=10.0)))
+        fast = Policy(retry=RetryPolicy(load=Backoff(first=0.5)))
+        situation = look(PENDING, generations={1: Generation(Build.NONE, history)})
+        assert actions_of(situation, BuildEnvironment, policy=slow) == []
+        assert actions_of(situation, BuildEnvironment, policy=fast) == [BuildEnvironment(1, "good")]
+
+    def test_a_failed_build_is_left_alone_while_nobody_is_to_be_served(self):
+        situation = look(PENDING, generations={1: Generation(Build.NONE, FAILED)}, desired=0)
+        assert actions_of(situation, BuildEnvironment) == []
+
+    def test_a_fallback_of_before_a_restart_of_the_server_is_built_too(self):
+        built = actions_of(look(CHANGED, generations={}), BuildEnvironment)
+        assert built == [BuildEnvironment(2, "better"), BuildEnvironment(1, "good")]
+
+    def test_a_fallback_is_not_built_when_nobody_is_to_be_served(self):
+        built = actions_of(look(CHANGED, generations={}, desired=0), BuildEnvironment)
+        assert built == [BuildEnvironment(2, "better")]
+
+
+class TestScaling:
+    def test_starts_what_is_missing(self):
+        situation = look(ROLLED_OUT, worker("a", 1, Phase.READY), desired=3)
+        assert plan(situation, POLICY) == [StartWorker(1, "good"), StartWorker(1, "good")]
+
+    def test_does_nothing_when_all_is_as_wanted(self):
+        assert plan(look(ROLLED_OUT, worker("a", 1, Phase.READY)), POLICY) == []
+
+    def test_workers_that_start_count(self):
+        situation = look(ROLLED_OUT, worker("a", 1, Phase.STARTING), desired=2)
+        assert actions_of(situation, StartWorker) == [StartWorker(1, "good")]
+
+    def test_a_lost_worker_keeps_its_place_until_its_end_is_known(self):
+        situation = look(ROLLED_OUT, worker("a", 1, Phase.LOST))
+        assert actions_of(situation, StartWorker) == []
+
+    def test_workers_that_leave_are_replaced(self):
+        situation = look(ROLLED_OUT, worker("a", 1, Phase.DRAINING), worker("b", 1, Phase.STOPPING))
+        assert actions_of(situation, StartWorker) == [StartWorker(1, "good")]
+
+    def test_scales_down_those_that_are_not_ready_first_then_the_youngest(self):
+        situation = look(
+            ROLLED_OUT,
+            worker("old", 1, Phase.READY, age=300),
+            worker("young", 1, Phase.READY, age=20),
+            worker("starting", 1, Phase.STARTING, age=1),
+        )
+        assert plan(situation, POLICY) == [StopWorker("starting"), DrainWorker("young")]
+
+    def test_scales_to_zero(self):
+        situation = look(ROLLED_OUT, worker("a", 1, Phase.READY), desired=0)
+        assert plan(situation, POLICY) == [DrainWorker("a")]
+
+    def test_a_machine_that_is_full_caps_scaling_up_and_the_status_says_so(self):
+        situation = look(ROLLED_OUT, worker("a", 1, Phase.READY), desired=3, limit=1)
+        assert actions_of(situation, StartWorker) == []
+        status, reason = status_of(situation)
+        assert status is EndpointStatus.READY
+        assert "not scaled beyond 1" in (reason or "")
+
+    def test_a_limit_that_falls_takes_no_ready_worker_away(self):
+        ready = [worker(name, 1, Phase.READY) for name in "abc"]
+        assert actions_of(look(ROLLED_OUT, *ready, desired=3, limit=1), DrainWorker, StopWorker) == []
+
+    def test_a_crash_loop_waits_for_its_back_off(self):
+        history = History()
+        for at in (NOW - 3, NOW - 2, NOW - 1):
+            history = history.crashed(at, at - 0.1, at - 0.2, "was killed by signal 9", RetryPolicy())
+        situation = look(ROLLED_OUT, generations={1: Generation(Build.BUILT, history)})
+        assert actions_of(situation, StartWorker) == []
+        later = replace(situation, now=NOW + 60)
+        assert actions_of(later, StartWorker) == [StartWorker(1, "good")]
+
+
+class TestOverdue:
+    def test_a_worker_that_does_not_load_in_time_is_stopped_and_that_is_a_failure(self):
+        overdue = worker("a", 1, Phase.STARTING, age=POLICY.load_timeout + 1)
+        (stop, *_) = actions_of(look(ROLLED_OUT, overdue), StopWorker)
+        assert isinstance(stop, StopWorker)
+        assert stop.failure == "a worker was not ready within 60 s of its start"
+
+    def test_a_worker_that_does_not_drain_in_time_is_stopped_without_blame(self):
+        situation = look(
+            ROLLED_OUT,
+            worker("a", 1, Phase.READY),
+            worker("b", 1, Phase.DRAINING, age=POLICY.drain_timeout + 1),
+        )
+        assert plan(situation, POLICY) == [StopWorker("b")]
+
+    def test_a_worker_within_its_time_is_left_alone(self):
+        situation = look(
+            ROLLED_OUT,
+            worker("a", 1, Phase.STARTING, age=POLICY.load_timeout - 1),
+            worker("b", 1, Phase.DRAINING, age=POLICY.drain_timeout - 1),
+        )
+        assert plan(situation, POLICY) == []
+
+
+class TestRollOut:
+    def test_new_workers_start_beside_the_old_ones(self):
+        situation = look(CHANGED, worker("a", 1, Phase.READY), worker("b", 1, Phase.READY), desired=2)
+        assert actions_of(situation, StartWorker, DrainWorker, StopWorker) == [StartWorker(2, "better")] * 2
+
+    def test_each_new_worker_that_is_ready_replaces_an_old_one(self):
+        situation = look(
+            CHANGED,
+            worker("a", 1, Phase.READY, age=300),
+            worker("b", 1, Phase.READY, age=200),
+            worker("c", 2, Phase.READY),
+            worker("d", 2, Phase.STARTING),
+            desired=2,
+        )
+        assert actions_of(situation, StartWorker, DrainWorker, StopWorker) == [DrainWorker("b")]
+
+    def test_the_last_old_worker_goes_when_the_new_ones_are_ready(self):
+        situation = look(CHANGED, worker("a", 1, Phase.READY), worker("b", 2, Phase.READY))
+        assert plan(situation, POLICY) == [
+            DrainWorker("a"),
+            SetStatus(EndpointStatus.READY, None, 2, "better"),
+        ]
+
+    def test_starting_workers_of_a_generation_that_was_overtaken_are_stopped(self):
+        overtaken = replace(CHANGED, generation=3, bundle_id="best")
+        situation = look(
+            overtaken,
+            worker("a", 1, Phase.READY),
+            worker("b", 2, Phase.STARTING),
+            generations={1: BUILT, 2: BUILT, 3: BUILT},
+        )
+        assert actions_of(situation, StartWorker, DrainWorker, StopWorker) == [
+            StartWorker(3, "best"),
+            StopWorker("b"),
+        ]
+
+    def test_the_fallback_is_scaled_while_the_new_generation_is_built(self):
+        building = {1: BUILT, 2: Generation(Build.BUILDING)}
+        situation = look(CHANGED, worker("a", 1, Phase.READY), generations=building, desired=2)
+        assert actions_of(situation, StartWorker) == [StartWorker(1, "good")]
+
+    def test_a_generation_that_does_not_load_leaves_the_old_one_serving(self):
+        failed = {1: BUILT, 2: Generation(Build.BUILT, FAILED)}
+        situation = look(CHANGED, worker("a", 1, Phase.READY), generations=failed)
+        assert actions_of(situation, DrainWorker, StopWorker, Refuse) == []
+        assert status_of(situation) == (EndpointStatus.UPDATE_FAILED, FAILED.failure)
+
+    def test_the_fallback_is_scaled_and_woken_after_a_failed_update(self):
+        endpoint = replace(CHANGED, status=EndpointStatus.UPDATE_FAILED, status_reason=FAILED.failure)
+        backing_off = History().load_failed(NOW, NOW - 5, "ImportError")
+        failed = {1: BUILT, 2: Generation(Build.BUILT, backing_off)}
+        situation = look(endpoint, generations=failed, desired=2)
+        assert actions_of(situation, StartWorker) == [StartWorker(1, "good")] * 2
+
+    def test_one_worker_at_a_time_tries_whether_it_loads_again(self):
+        failed = {1: BUILT, 2: Generation(Build.BUILT, FAILED)}
+        old = [worker(name, 1, Phase.READY) for name in "abc"]
+        assert actions_of(look(CHANGED, *old, generations=failed, desired=3), StartWorker) == [
+            StartWorker(2, "better")
+        ]
+        trying = look(CHANGED, *old, worker("d", 2, Phase.STARTING), generations=failed, desired=3)
+        assert actions_of(trying, StartWorker) == []
+
+    def test_the_ready_generation_is_recorded_with_the_first_ready_worker(self):
+        endpoint = replace(CHANGED, spec=make_spec(min_workers=2))
+        situation = look(endpoint, worker("a", 1, Phase.READY), worker("b", 2, Phase.READY), desired=2)
+        (status,) = actions_of(situation, SetStatus)
+        assert status == SetStatus(EndpointStatus.UPDATE_IN_PROGRESS, "1 of 2 workers are ready", 2, "better")
+
+
+class TestStatus:
+    @pytest.mark.parametrize(
+        ("build", "status", "reason"),
+        [
+            (Build.NONE, EndpointStatus.UPDATE_PENDING, None),
+            (
+                Build.QUEUED,
+                EndpointStatus.UPDATE_PENDING,
+                "waits for the environments of other endpoints to be built",
+            ),
+            (Build.BUILDING, EndpointStatus.UPDATE_IN_PROGRESS, "the environment is being built"),
+            (Build.BUILT, EndpointStatus.UPDATE_IN_PROGRESS, "0 of 1 workers are ready"),
+        ],
+    )
+    def test_a_roll_out_says_how_far_it_is(self, build, status, reason):
+        assert status_of(look(PENDING, generations={1: Generation(build)})) == (status, reason)
+
+    def test_ready_when_the_minimum_is(self):
+        assert status_of(look(PENDING, worker("a", 1, Phase.READY), desired=3)) == (
+            EndpointStatus.READY,
+            None,
+        )
+
+    def test_an_endpoint_that_may_be_at_zero_is_ready_with_its_environment(self):
+        endpoint = replace(PENDING, spec=make_spec(min_workers=0))
+        assert status_of(look(endpoint, desired=0)) == (EndpointStatus.READY, None)
+
+    def test_an_endpoint_to_be_warmed_up_is_ready_with_its_first_worker(self):
+        endpoint = replace(PENDING, spec=make_spec(min_workers=0, extra={"prewarm": True}))
+        assert status_of(look(endpoint))[0] is EndpointStatus.UPDATE_IN_PROGRESS
+        assert status_of(look(endpoint, worker("a", 1, Phase.READY)))[0] is EndpointStatus.READY
+
+    def test_a_ready_endpoint_stays_ready_while_a_crashed_worker_is_replaced(self):
+        history = History().crashed(NOW - 5, NOW - 100, NOW - 102, "was killed by signal 9", RetryPolicy())
+        situation = look(ROLLED_OUT, generations={1: Generation(Build.BUILT, history)})
+        status, reason = status_of(situation)
+        assert status is EndpointStatus.READY
+        assert reason == "1 worker crashed in the last minute: it was killed by signal 9"
+
+    def test_a_ready_endpoint_that_can_not_load_any_more_has_failed(self):
+        situation = look(ROLLED_OUT, generations={1: Generation(Build.BUILT, FAILED)})
+        assert status_of(situation) == (EndpointStatus.UPDATE_FAILED, FAILED.failure)
+
+    def test_a_ready_endpoint_that_can_not_scale_up_stays_ready_and_says_why(self):
+        endpoint = replace(ROLLED_OUT, spec=make_spec(min_workers=2))
+        situation = look(
+            endpoint, worker("a", 1, Phase.READY), generations={1: Generation(Build.BUILT, FAILED)}, desired=2
+        )
+        status, reason = status_of(situation)
+        assert status is EndpointStatus.READY
+        assert reason == f"a worker could not be started: {FAILED.failure}"
+
+    def test_a_further_try_is_no_success_yet(self):
+        endpoint = replace(PENDING, status=EndpointStatus.UPDATE_FAILED, status_reason="ImportError")
+        assert actions_of(look(endpoint, worker("a", 1, Phase.STARTING)), SetStatus) == []
+
+    def test_a_further_try_that_is_ready_is_a_success(self):
+        endpoint = replace(PENDING, status=EndpointStatus.UPDATE_FAILED, status_reason="ImportError")
+        situation = look(endpoint, worker("a", 1, Phase.READY))
+        assert plan(situation, POLICY) == [SetStatus(EndpointStatus.READY, None, 1, "good")]
+
+    def test_what_waits_is_refused_when_nothing_can_serve(self):
+        situation = look(PENDING, generations={1: Generation(Build.NONE, FAILED)})
+        assert actions_of(situation, Refuse) == [Refuse(FAILED.failure or "")]
+
+    def test_what_waits_is_not_refused_while_the_fallback_can_come(self):
+        failed = {1: BUILT, 2: Generation(Build.NONE, FAILED)}
+        assert actions_of(look(CHANGED, generations=failed), Refuse) == []
+
+    def test_what_waits_is_refused_when_the_fallback_fails_too(self):
+        failed = {1: Generation(Build.NONE, FAILED), 2: Generation(Build.NONE, FAILED)}
+        assert actions_of(look(CHANGED, generations=failed), Refuse) == [Refuse(FAILED.failure or "")]
+
+
+class TestGpus:
+    ASKS_ONE = replace(PENDING, spec=make_spec(gpus=1))
+    CHANGED = replace(CHANGED, spec=make_spec(gpus=1))
+
+    def test_starts_only_what_has_its_gpus(self):
+        situation = look(self.ASKS_ONE, desired=3, gpus=Gpus(free=2))
+        assert actions_of(situation, StartWorker) == [StartWorker(1, "good")] * 2
+
+    def test_a_worker_takes_all_its_gpus_or_none(self):
+        endpoint = replace(PENDING, spec=make_spec(gpus=4))
+        waits = "a worker waits for 4 GPUs: 3 of 8 free"
+        situation = look(endpoint, desired=1, gpus=Gpus(free=3, waits_for=waits))
+        assert actions_of(situation, StartWorker) == []
+        assert status_of(situation)[1] == f"0 of 1 workers are ready; {waits}"
+
+    def test_more_than_there_are_is_a_failure_with_its_reason(self):
+        problem = "asks for 9 GPUs per worker, this machine has 8"
+        situation = look(self.ASKS_ONE, gpus=Gpus(free=8, problem=problem))
+        assert actions_of(situation, StartWorker) == []
+        assert status_of(situation) == (EndpointStatus.UPDATE_FAILED, problem)
+        assert actions_of(situation, Refuse) == [Refuse(problem)]
+
+    def test_an_old_worker_makes_room_for_the_new_one(self):
+        situation = look(self.CHANGED, worker("a", 1, Phase.READY), gpus=Gpus(free=0))
+        assert actions_of(situation, DrainWorker, StartWorker) == [DrainWorker("a")]
+
+    def test_no_second_one_makes_room_while_the_first_is_leaving(self):
+        situation = look(
+            self.CHANGED, worker("a", 1, Phase.READY), worker("b", 1, Phase.DRAINING), gpus=Gpus(free=0)
+        )
+        assert actions_of(situation, DrainWorker, StopWorker) == []
+
+    def test_one_of_several_old_workers_goes_on_serving_until_a_new_one_is_ready(self):
+        old = [worker(name, 1, Phase.READY) for name in "abc"]
+        situation = look(self.CHANGED, *old, desired=3, gpus=Gpus(free=0))
+        assert len(actions_of(situation, DrainWorker)) == 2
+
+    def test_the_fallback_leaves_free_gpus_to_the_newest(self):
+        situation = look(self.CHANGED, generations={1: BUILT, 2: BUILT}, gpus=Gpus(free=1))
+        assert actions_of(situation, StartWorker) == [StartWorker(2, "better")]
+
+    def test_no_more_workers_start_than_there_are_gpus_for(self):
+        failed = {1: BUILT, 2: Generation(Build.BUILT, FAILED)}
+        situation = look(self.CHANGED, generations=failed, desired=2, gpus=Gpus(free=2))
+        assert len(actions_of(situation, StartWorker)) == 2
+
+
+# Virtual time.
+
+
+def ready_of(workers: tuple[Worker, ...], actions: list[Action]) -> int:
+    leaving = {a.worker_id for a in actions if isinstance(a, DrainWorker | StopWorker)}
+    return sum(w.phase is Phase.READY and w.id not in leaving for w in workers)
+
+
+def check_invariants(sim: Simulation, s: Situation, actions: list[Action]) -> None:
+    """What holds for every plan of every situation."""
+    spec = s.endpoint.spec
+    leaving = {a.worker_id for a in actions if isinstance(a, DrainWorker | StopWorker)}
+    starts = [a for a in actions if isinstance(a, StartWorker)]
+    newest = sum(a.generation == s.endpoint.generation for a in starts)
+    alive = (Phase.STARTING, Phase.READY, Phase.LOST)
+    staying = [w for w in s.workers if w.phase in alive and w.id not in leaving]
+    if newest:
+        kept = sum(w.generation == s.endpoint.generation for w in staying)
+        assert kept + newest <= spec.max_workers, "more workers than the maximum"
+    if len(starts) > newest:
+        older = sum(w.generation != s.endpoint.generation for w in staying)
+        assert older + len(starts) - newest <= spec.max_workers, "more fallback workers than the maximum"
+    unneeded = sum(w.phase is Phase.READY for w in staying) - spec.max_workers
+    assert unneeded <= 0, "more workers serve than the maximum"
+    assert len(starts) * spec.gpus <= max(s.gpus.free, 0), "GPUs are handed out twice"
+    serving = s.count(Phase.READY)
+    # Where GPUs are short, the only one that serves may have to make room.
+    if s.target > 0 and serving and not (spec.gpus and serving == 1):
+        assert ready_of(s.workers, actions) > 0, "the last worker that serves is taken away"
+    if not spec.gpus:
+        assert ready_of(s.workers, actions) >= min(serving, s.target)
+    for status in (a for a in actions if isinstance(a, SetStatus)):
+        assert status.status is not EndpointStatus.UPDATE_FAILED or status.reason
+    for refuse in (a for a in actions if isinstance(a, Refuse)):
+        assert refuse.reason
+        assert serving == 0, "requests are refused although a worker serves"
+
+
+def assert_converged(sim: Simulation) -> None:
+    """What is wanted is there, and nothing else."""
+    desired, bundle = sim.situation().desired, sim.record.bundle_id
+    assert sim.record.status is EndpointStatus.READY, sim.record
+    assert sim.count(Phase.READY, bundle=bundle) == desired
+    assert len(sim.workers) == desired
+
+
+def new_simulation(bundle: str = "good", **changes: object) -> Simulation:
+    gpus = changes.pop("machine_gpus", 0)
+    record = make_record(make_spec(**changes), bundle_id=bundle)
+    return Simulation(record, gpus=gpus, check=check_invariants)  # type: ignore[arg-type]
+
+
+class TestSimulation:
+    def test_a_new_endpoint_becomes_ready(self):
+        sim = new_simulation()
+        sim.run(20)
+        assert_converged(sim)
+        kinds = [status for status, _ in sim.statuses]
+        assert kinds == [EndpointStatus.UPDATE_IN_PROGRESS] * 2 + [EndpointStatus.READY]
+
+    def test_a_load_scales_up_at_once_and_down_after_a_quiet_period(self):
+        sim = new_simulation()
+        sim.run(20)
+        sim.load = Load(in_flight=1, queued=7)
+        sim.run(5)
+        assert sim.count(Phase.READY) == 3
+        sim.load = Load(0, 0)
+        sim.run(20)
+        assert sim.count(Phase.READY) == 3
+        sim.run(40)
+        assert_converged(sim)
+
+    def test_from_zero_and_back(self):
+        sim = new_simulation(min_workers=0)
+        sim.run(20)
+        assert_converged(sim)
+        sim.load = Load(0, 1)
+        sim.run(5)
+        assert sim.count(Phase.READY) == 1
+        sim.load = Load(0, 0)
+        sim.run(60)
+        assert_converged(sim)
+        assert sim.workers == {}
+
+    def test_a_change_of_bundle_replaces_worker_by_worker(self):
+        sim = new_simulation(min_workers=2)
+        sim.run(20)
+        sim.deploy("better")
+        sim.run(30)
+        assert_converged(sim)
+
+    def test_an_update_that_fails_leaves_the_old_bundle_serving_and_scaling(self):
+        sim = new_simulation(min_workers=0)
+        sim.run(20)
+        sim.load = Load(0, 1)
+        sim.run(5)
+        sim.deploy("does-not-load")
+        sim.run(60)
+        assert sim.record.status is EndpointStatus.UPDATE_FAILED
+        assert sim.record.status_reason == "ImportError: no module named torch"
+        assert sim.count(Phase.READY, bundle="good") == 1
+        sim.load = Load(0, 3)
+        sim.run(20)
+        assert sim.count(Phase.READY, bundle="good") == 3
+        assert sim.refused == []
+
+    @pytest.mark.parametrize("bundle", ["does-not-load", "no-environment", "dies-early", "hangs"])
+    def test_a_bundle_that_does_not_load_fails_with_its_reason_and_is_tried_ever_more_seldom(self, bundle):
+        sim = new_simulation(bundle)
+        sim.run(1000)
+        assert sim.record.status is EndpointStatus.UPDATE_FAILED
+        assert sim.record.status_reason
+        assert sim.refused
+        assert len(sim.started) < 1000 / POLICY.retry.load.cap + 10
+
+    def test_a_fallback_that_was_at_zero_wakes_on_demand_after_a_failed_update(self):
+        sim = new_simulation(min_workers=0)
+        sim.run(20)
+        sim.load = Load(0, 1)
+        sim.run(10)
+        sim.load = Load(0, 0)
+        sim.run(60)
+        sim.deploy("no-environment")
+        sim.run(60)
+        assert sim.record.status is EndpointStatus.UPDATE_FAILED
+        sim.load = Load(0, 2)
+        sim.run(60)
+        assert sim.count(Phase.READY, bundle="good") == 2
+
+    def test_a_bundle_that_crashes_again_and_again_is_held_back(self):
+        sim = new_simulation("crashes")
+        sim.run(1000)
+        assert len(sim.started) < 1000 / POLICY.retry.crash.cap + 10
+        assert "crashed in the last minute" in (sim.record.status_reason or "")
+
+    def test_a_single_gpu_passes_from_the_old_worker_to_the_new_one(self):
+        sim = new_simulation(gpus=1, max_workers=1, machine_gpus=1)
+        sim.run(20)
+        sim.deploy("better")
+        sim.run(30)
+        assert_converged(sim)
+
+    def test_a_single_gpu_goes_back_to_the_old_bundle_when_the_new_one_fails(self):
+        sim = new_simulation(gpus=1, max_workers=1, machine_gpus=1)
+        sim.run(20)
+        sim.deploy("does-not-load")
+        sim.run(60)
+        assert sim.record.status is EndpointStatus.UPDATE_FAILED
+        assert sim.count(Phase.READY, bundle="good") == 1
+
+    def test_a_change_of_the_number_of_gpus_finds_room(self):
+        sim = new_simulation(gpus=1, min_workers=2, max_workers=2, machine_gpus=2)
+        sim.run(20)
+        sim.deploy("good", gpus=2, min_workers=1, max_workers=1)
+        sim.run(60)
+        assert_converged(sim)
+
+    def test_a_worker_that_will_not_drain_is_stopped_and_the_roll_out_ends(self):
+        sim = new_simulation(gpus=1, max_workers=1, machine_gpus=1)
+        sim.drain_seconds = 10_000.0
+        sim.run(20)
+        sim.deploy("better")
+        sim.run(POLICY.drain_timeout + 60)
+        assert_converged(sim)
+
+
+BUNDLES = st.sampled_from(["good", "better", "does-not-load", "no-environment", "dies-early", "hangs"])
+BOUNDS = st.tuples(st.integers(0, 3), st.integers(0, 3)).map(lambda pair: (min(pair), max(pair)))
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("run"), st.floats(0.5, 90.0)),
+        st.tuples(st.just("load"), st.integers(0, 5)),
+        st.tuples(st.just("deploy"), BUNDLES),
+        st.tuples(st.just("scale"), BOUNDS),
+        st.tuples(st.just("kill"), st.integers(0, 5)),
+        st.tuples(st.just("limit"), st.integers(1, 4)),
+    ),
+    max_size=15,
+)
+
+
+def take(sim: Simulation, step: tuple[str, object]) -> None:
+    match step:
+        case "run", float(seconds):
+            sim.run(seconds)
+        case "load", int(queued):
+            sim.load = Load(0, queued)
+        case "deploy", str(bundle):
+            sim.deploy(bundle)
+        case "scale", (int(low), int(high)):
+            sim.scale(low, high)
+        case "kill", int(index):
+            sim.kill(index)
+        case "limit", int(workers):
+            sim.limit = max(workers, sim.record.spec.min_workers, 1)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(bundle=BUNDLES, bounds=BOUNDS, gpus=st.integers(0, 1), machine_gpus=st.integers(1, 4), steps=STEPS)
+def test_whatever_happens_the_invariants_hold_and_the_endpoint_converges(
+    bundle, bounds, gpus, machine_gpus, steps
+):
+    low, high = bounds
+    sim = new_simulation(bundle, min_workers=low, max_workers=high, gpus=gpus, machine_gpus=machine_gpus)
+    for step in steps:
+        take(sim, step)
+    sim.limit = 1000
+    sim.deploy("good")
+    sim.scale(low, high)
+    sim.load = Load(0, 0)
+    sim.run(400)
+    if sim.situation().gpus.problem is None:
+        assert_converged(sim)
+    else:
+        assert sim.record.status is EndpointStatus.UPDATE_FAILED
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    bad=st.sampled_from(["does-not-load", "no-environment", "dies-early", "hangs"]),
+    queued=st.integers(0, 5),
+    steps=STEPS.map(lambda steps: [s for s in steps if s[0] in ("run", "load", "kill")]),
+)
+def test_an_update_that_can_not_load_never_ends_the_service_of_the_bundle_before_it(bad, queued, steps):
+    sim = new_simulation()
+    sim.run(30)
+    sim.deploy(bad)
+    for step in steps:
+        take(sim, step)
+    sim.load = Load(0, queued)
+    sim.run(400)
+    assert sim.record.status is EndpointStatus.UPDATE_FAILED
+    assert sim.record.status_reason
+    assert sim.count(Phase.READY, bundle="good") == sim.situation().desired
