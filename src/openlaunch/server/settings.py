@@ -13,16 +13,20 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="OPENLAUNCH_", extra="ignore")
 
-    host: str = "127.0.0.1"
+    host: str = Field(default="127.0.0.1", description="the address to listen on")
     port: int = Field(default=8000, ge=0, le=65535, description="0 picks a free port")
-    data_dir: Path = Field(default_factory=lambda: Path.home() / ".openlaunch")
-    api_key: SecretStr | None = Field(default=None, min_length=16, description="the first admin key")
+    data_dir: Path = Field(
+        default_factory=lambda: Path.home() / ".openlaunch", description="everything durable"
+    )
+    api_key: SecretStr | None = Field(
+        default=None, min_length=16, description="the first admin key; else one is made"
+    )
 
     max_body_bytes: int = Field(
         default=64 * MIB, ge=1024, description="a larger request body is refused: 413"
     )
     max_result_bytes: int = Field(default=64 * MIB, ge=1024, description="a larger result is a FAILURE")
-    max_bundle_bytes: int = Field(default=20 * 1024 * MIB, ge=MIB)
+    max_bundle_bytes: int = Field(default=20 * 1024 * MIB, ge=MIB, description="a larger upload is refused")
     inline_bytes: int = Field(
         default=256 * 1024, ge=0, description="larger payloads of tasks go to artifacts"
     )
@@ -37,8 +41,8 @@ class Settings(BaseSettings):
     task_timeout_seconds: float = Field(default=24 * 3600, gt=0, description="an async task's, once it runs")
     task_expires_seconds: float = Field(default=24 * 3600, gt=0, description="how long a task may wait")
     task_max_attempts: int = Field(default=3, ge=1, description="workers that a task may take down with it")
-    result_retention_seconds: float = Field(default=24 * 3600, gt=0)
-    lease_seconds: float = Field(default=15, gt=1)
+    result_retention_seconds: float = Field(default=24 * 3600, gt=0, description="a task's result is kept")
+    lease_seconds: float = Field(default=15, gt=1, description="a task is this server's own, unless renewed")
     url_lifetime_seconds: float = Field(default=3600, gt=0, description="of signed upload and result URLs")
     url_timeout_seconds: float = Field(default=60, gt=0, description="for fetching the input named by `url`")
     drain_seconds: float = Field(

@@ -1,0 +1,72 @@
+"""What the documentation shows is run as it stands, and what it lists is all there is."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from openlaunch.server.settings import Settings
+from openlaunch.testing import LocalServer
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
+BIN = Path(sys.executable).parent
+
+
+def blocks(document, language):
+    text = (ROOT / document).read_text()
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def run(command, data_dir):
+    environ = {**os.environ, "OPENLAUNCH_DATA_DIR": str(data_dir), "PATH": f"{BIN}:{os.environ['PATH']}"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, env=environ, cwd=data_dir)
+    assert done.returncode == 0, f"{command}: {done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def script(tmp_path, document):
+    path = tmp_path / "example.py"
+    path.write_text("\n".join(blocks(document, "python")))
+    return [sys.executable, "-W", "error", str(path)]
+
+
+def test_the_readmes_example_does_what_it_says(tmp_path):
+    first, *rest = run(script(tmp_path, "README.md"), tmp_path).split()
+    assert first == "2"
+    assert sorted(rest) == ["-3", "1"]
+
+
+def test_the_readmes_example_has_about_twenty_lines():
+    (example,) = blocks("README.md", "python")
+    assert len([line for line in example.splitlines() if line.strip()]) <= 20
+
+
+@pytest.mark.slow
+def test_the_quickstart_works_from_top_to_bottom(tmp_path):
+    data_dir = tmp_path / "data"
+    with LocalServer(data_dir):
+        output = run(script(tmp_path, "docs/quickstart.md"), data_dir)
+        for expected in ("HELLO! HELLO!", "{'number': 2}", "word", "READY"):
+            assert expected in output
+        commands = [line for block in blocks("docs/quickstart.md", "sh") for line in block.splitlines()]
+        for line in commands:
+            if line.startswith("openlaunch") and line != "openlaunch serve":
+                run(shlex.split(line), data_dir)
+
+
+def test_every_setting_is_in_the_documentation_with_its_meaning():
+    text = (ROOT / "docs/concepts.md").read_text()
+    for name, field in Settings.model_fields.items():
+        assert re.search(rf"`OPENLAUNCH_{name.upper()}` \|.*\| {re.escape(field.description)} \|", text), name
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_between_documents_lead_somewhere(document):
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", document.read_text()):
+        if not target.startswith("http"):
+            assert (document.parent / target).exists(), target

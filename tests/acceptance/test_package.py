@@ -1,0 +1,57 @@
+"""The distribution: what a wheel holds, and how little the client and the worker need."""
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("wheel")
+    build = ["uv", "build", "--wheel", "--quiet", "--out-dir", str(folder), str(ROOT)]
+    subprocess.run([sys.executable, "-m", *build], check=True, timeout=100)
+    (path,) = folder.glob("*.whl")
+    return path
+
+
+def test_the_wheel_has_all_packages_and_migrations(wheel):
+    names = zipfile.ZipFile(wheel).namelist()
+    for source in (*(ROOT / "src").rglob("*.py"), *(ROOT / "src").rglob("py.typed")):
+        assert str(source.relative_to(ROOT / "src")) in names
+    assert not [name for name in names if name.startswith(("tests", "docs", "examples"))]
+
+
+@pytest.mark.slow
+def test_the_light_client_installs_alone_and_says_what_a_server_needs(wheel, tmp_path):
+    uv = [sys.executable, "-m", "uv"]
+    subprocess.run([*uv, "venv", "--quiet", "--python", sys.executable, tmp_path / "venv"], check=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    subprocess.run([*uv, "pip", "install", "--quiet", "--python", python, wheel], check=True, timeout=100)
+    look = "import openlaunch, sys; openlaunch.LaunchClient; print('fastapi' in sys.modules)"
+    assert subprocess.check_output([python, "-c", look], text=True) == "False\n"
+    command = tmp_path / "venv" / "bin" / "openlaunch"
+    serve = subprocess.run([command, "serve"], capture_output=True, text=True, timeout=60)
+    assert serve.returncode == 2
+    assert "pip install 'openlaunch[server]'" in serve.stderr
+
+
+def test_the_worker_runtime_needs_the_standard_library_alone():
+    look = """
+import sys
+before = set(sys.modules)
+import openlaunch_worker.main
+new = {name.partition(".")[0] for name in set(sys.modules) - before}
+print(sorted(new - set(sys.stdlib_module_names) - {"openlaunch_worker", "cloudpickle"}))
+"""
+    assert subprocess.check_output([sys.executable, "-c", look], text=True) == "[]\n"
+
+
+def test_importing_the_client_loads_nothing_heavy():
+    heavy = ("pydantic", "httpx2", "typer", "fastapi", "sqlalchemy", "asyncio")
+    look = f"import openlaunch, sys; print([name for name in {heavy} if name in sys.modules])"
+    assert subprocess.check_output([sys.executable, "-c", look], text=True) == "[]\n"
