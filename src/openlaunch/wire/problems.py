@@ -5,12 +5,15 @@
 """
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from openlaunch.errors import APIError, class_for_status
 
 CONTENT_TYPE = "application/problem+json"
+MAX_TEXT = 500
+"""So many bytes of an answer that is no JSON go into the error's message."""
 
 
 def to_problem(error: APIError, request_id: str | None) -> dict[str, Any]:
@@ -27,25 +30,43 @@ def to_problem(error: APIError, request_id: str | None) -> dict[str, Any]:
 
 def from_response(status: int, headers: Mapping[str, str], body: bytes) -> APIError:
     """The error of an answer with status 400 or more, from whoever wrote it: us, a proxy, an old server."""
-    try:
-        document = json.loads(body)
-    except ValueError:
-        document = None
-    if not isinstance(document, dict):
-        document = {"detail": body[:500].decode("utf-8", "replace").strip()}
+    document = _document(body)
     detail = document.get("detail")
     errors = [e for e in detail if isinstance(e, dict)] if isinstance(detail, list) else []
     message = "; ".join(_field_message(e) for e in errors) if errors else str(detail or "")
-    retry_after = headers.get("retry-after", "")
     return class_for_status(status)(
         message or f"the server answered {status} without a reason",
-        code=document.get("code"),
-        retry_after=float(retry_after) if retry_after.replace(".", "", 1).isdigit() else None,
-        request_id=document.get("request_id") or headers.get("x-request-id"),
+        code=_text(document.get("code")),
+        retry_after=_seconds(headers.get("retry-after")),
+        request_id=_text(document.get("request_id")) or headers.get("x-request-id"),
         errors=errors,
     )
 
 
+def _document(body: bytes) -> dict[str, Any]:
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        document = None
+    if isinstance(document, dict):
+        return document
+    return {"detail": body[:MAX_TEXT].decode("utf-8", "replace").strip()}
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _seconds(value: str | None) -> float | None:
+    """A Retry-After in seconds; None for a date, which we never send, and for anything else."""
+    try:
+        seconds = float(value or "")
+    except ValueError:
+        return None
+    return seconds if math.isfinite(seconds) and seconds >= 0 else None
+
+
 def _field_message(error: Mapping[str, Any]) -> str:
-    path = ".".join(str(part) for part in error.get("loc", ()))
+    loc = error.get("loc")
+    path = ".".join(str(part) for part in loc) if isinstance(loc, list) else ""
     return f"{path}: {error.get('msg', '')}" if path else str(error.get("msg", ""))

@@ -1,5 +1,6 @@
 """Kubernetes-style quantities: 2, 0.5, "500m" cores; 1024, "8Gi", "500M" bytes."""
 
+import math
 import re
 
 _NUMBER = re.compile(r"(\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)([A-Za-z]*)")
@@ -30,4 +31,7 @@ def parse_quantity(value: str | float) -> float:
         raise ValueError(
             f"{value!r} is not a quantity: a number of 0 or more, with a unit such as m, Mi or Gi"
         )
-    return float(match[1]) * _FACTORS[match[2]]
+    number = float(match[1]) * _FACTORS[match[2]]
+    if not math.isfinite(number):
+        raise ValueError(f"{value!r} is too large a quantity")
+    return number

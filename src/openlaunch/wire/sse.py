@@ -42,6 +42,7 @@ class SSEParser:
         """
         self._buffer += chunk
         while (end := self._buffer.find(b"\n", self._scanned)) >= 0:
+            self._check(end)
             line = self._buffer[:end].decode("utf-8", "replace").removesuffix("\r")
             del self._buffer[: end + 1]
             self._scanned = 0
@@ -61,8 +62,8 @@ class SSEParser:
         field, _, value = line.partition(":")
         value = value.removeprefix(" ")
         if field == "data":
-            self._check(len(value))
-            self._size += len(value)
+            self._size += len(value) + 1  # the line break counts: empty lines take memory too
+            self._check(0)
             self._data.append(value)
         elif field == "event":
             self._name = value

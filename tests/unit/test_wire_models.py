@@ -1,0 +1,188 @@
+"""Requests for endpoints, bundles, keys and tasks: what is taken, and what is refused with its field named."""
+
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from openlaunch.wire.bundles import CloudpickleArtifactFlavor, CreateModelBundleRequest, ZipArtifactFlavor
+from openlaunch.wire.endpoints import (
+    CallbackAuth,
+    CallbackMTLSAuth,
+    CreateModelEndpointRequest,
+    UpdateModelEndpointRequest,
+)
+from openlaunch.wire.keys import CreateKeyRequest, CreateKeyResponse
+from openlaunch.wire.tasks import MAX_BULK, BulkCreateRequest, BulkWaitRequest, SyncPredictRequest
+
+ENDPOINT: dict[str, Any] = {
+    "name": "digits",
+    "model_bundle_id": "bun_1",
+    "endpoint_type": "async",
+    "metadata": {},
+    "cpus": "500m",
+    "gpus": 0,
+    "memory": "1Gi",
+    "storage": "1Gi",
+    "min_workers": 0,
+    "max_workers": 1,
+    "per_worker": 1,
+    "labels": {},
+}
+BUNDLE: dict[str, Any] = {
+    "name": "digits",
+    "schema_location": "s3://bucket/schemas",
+    "flavor": {
+        "flavor": "cloudpickle_artifact",
+        "requirements": ["scikit-learn==1.8.0"],
+        "framework": {"framework_type": "pytorch", "pytorch_image_tag": "2.0"},
+        "location": "s3://bucket/bundle",
+        "load_predict_fn": "predict",
+        "load_model_fn": "load",
+    },
+}
+
+
+def refused(model: type[BaseModel], document: dict[str, Any]) -> list[str]:
+    """The paths of the fields that the model refuses."""
+    with pytest.raises(ValidationError) as caught:
+        model.model_validate(document)
+    return [".".join(str(part) for part in error["loc"]) for error in caught.value.errors()]
+
+
+def test_an_endpoint_as_the_client_sends_it_is_taken():
+    request = CreateModelEndpointRequest.model_validate(ENDPOINT)
+    assert (request.name, request.cpus, request.max_workers) == ("digits", "500m", 1)
+    assert request.nodes_per_worker == 1
+
+
+@pytest.mark.parametrize("name", ["a", "digits", "a-1", "x" * 63])
+def test_names_of_endpoints(name):
+    assert CreateModelEndpointRequest.model_validate(ENDPOINT | {"name": name}).name == name
+
+
+@pytest.mark.parametrize(
+    "name", ["", "Digits", "1digits", "-a", "a-", "a_b", "a.b", "a b", "a\n", "grüße", "x" * 64, None, 7]
+)
+def test_bad_names_of_endpoints(name):
+    assert "name" in refused(CreateModelEndpointRequest, ENDPOINT | {"name": name})
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("min_workers", -1),
+        ("min_workers", 1001),
+        ("max_workers", -1),
+        ("max_workers", 1001),
+        ("max_workers", 1.5),
+        ("per_worker", 0),
+        ("per_worker", 10_001),
+        ("gpus", -1),
+        ("nodes_per_worker", 0),
+        ("endpoint_type", "batch"),
+        ("gpu_type", "voodoo2"),
+        ("labels", "team"),
+        ("metadata", "text"),
+        ("forwarder_max_concurrency", 21),
+        ("queue_message_timeout_seconds", 0),
+        ("task_expires_seconds", 0),
+    ],
+)
+def test_settings_out_of_range_are_named(field, value):
+    assert refused(CreateModelEndpointRequest, ENDPOINT | {field: value}) == [field]
+
+
+@pytest.mark.parametrize("field", list(ENDPOINT))
+def test_each_required_field_is_missed(field):
+    document = {name: value for name, value in ENDPOINT.items() if name != field}
+    assert refused(CreateModelEndpointRequest, document) == [field]
+
+
+@pytest.mark.parametrize("model", [CreateModelEndpointRequest, UpdateModelEndpointRequest])
+def test_a_maximum_below_the_minimum_is_refused_with_both(model):
+    with pytest.raises(ValidationError, match="max_workers is 1, less than min_workers, which is 2"):
+        model.model_validate(ENDPOINT | {"min_workers": 2, "max_workers": 1})
+
+
+def test_an_update_may_give_anything_or_nothing():
+    assert UpdateModelEndpointRequest.model_validate({}).model_dump(exclude_none=True) == {}
+    given = {"min_workers": 2}
+    assert UpdateModelEndpointRequest.model_validate(given).model_dump(exclude_none=True) == given
+
+
+def test_callback_auth_is_told_apart_by_its_kind():
+    adapter: TypeAdapter[CallbackAuth] = TypeAdapter(CallbackAuth)
+    auth = adapter.validate_python({"kind": "mtls", "cert": "CERT", "key": "KEY"})
+    assert isinstance(auth, CallbackMTLSAuth)
+    with pytest.raises(ValidationError):
+        adapter.validate_python({"kind": "oauth", "token": "x"})
+
+
+def test_no_secret_is_in_a_repr():
+    auth = CreateModelEndpointRequest.model_validate(
+        ENDPOINT | {"default_callback_auth": {"kind": "basic", "username": "ada", "password": "pass-phrase"}}
+    )
+    assert "pass-phrase" not in repr(auth)
+    key = CreateKeyResponse.model_validate(
+        {
+            "id": "key_1",
+            "owner": "ada",
+            "role": "user",
+            "prefix": "ol_",
+            "created_at": 0,
+            "api_key": "ol_secret",
+        }
+    )
+    assert "ol_secret" not in repr(key)
+
+
+def test_a_bundle_flavour_is_told_apart():
+    request = CreateModelBundleRequest.model_validate(BUNDLE)
+    assert isinstance(request.flavor, CloudpickleArtifactFlavor)
+    zipped = BUNDLE["flavor"] | {
+        "flavor": "zip_artifact",
+        "load_predict_fn_module_path": "a.predict",
+        "load_model_fn_module_path": "a.load",
+    }
+    request = CreateModelBundleRequest.model_validate(BUNDLE | {"flavor": zipped})
+    assert isinstance(request.flavor, ZipArtifactFlavor)
+
+
+@pytest.mark.parametrize("name", ["", ".hidden", "a/b", "a b", "-a", "x" * 129, "a\n"])
+def test_bad_names_of_bundles(name):
+    assert refused(CreateModelBundleRequest, BUNDLE | {"name": name}) == ["name"]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("python_version", "2.7"),
+        ("python_version", "3.11.4"),
+        ("requirements", [""]),
+        ("requirements", ["x"] * 1001),
+    ],
+)
+def test_bad_flavours(field, value):
+    paths = refused(CreateModelBundleRequest, BUNDLE | {"flavor": BUNDLE["flavor"] | {field: value}})
+    assert paths[0].startswith(f"flavor.cloudpickle_artifact.{field}")
+
+
+@pytest.mark.parametrize("owner", ["", " ada", "a b", "x" * 65, "a\n"])
+def test_bad_owners_of_keys(owner):
+    assert refused(CreateKeyRequest, {"owner": owner}) == ["owner"]
+
+
+def test_bulk_requests_are_bounded():
+    assert refused(BulkCreateRequest, {"requests": []}) == ["requests"]
+    assert refused(BulkCreateRequest, {"requests": [{"args": {}}] * (MAX_BULK + 1)}) == ["requests"]
+    assert refused(BulkWaitRequest, {"task_ids": ["t"] * (MAX_BULK + 1)}) == ["task_ids"]
+    assert refused(BulkWaitRequest, {"task_ids": ["t"], "wait": 61}) == ["wait"]
+    assert refused(BulkWaitRequest, {"task_ids": ["t"], "wait": "nan"}) == ["wait"]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("timeout_seconds", 0), ("timeout_seconds", -1), ("num_retries", -1)]
+)
+def test_settings_of_a_sync_request(field, value):
+    assert refused(SyncPredictRequest, {"args": {}, field: value}) == [field]
