@@ -1,0 +1,102 @@
+"""How many workers an endpoint should have."""
+
+import pytest
+from controller_simulation import make_spec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from openlaunch.controller.fleet import Load
+from openlaunch.controller.scaling import (
+    DesireWindow,
+    Usage,
+    capacity_limit,
+    clamp,
+    desired_workers,
+    needed_workers,
+    usage_of,
+)
+from openlaunch.engines.base import Capacity
+
+GIB = 2**30
+
+
+@pytest.mark.parametrize(
+    ("in_flight", "queued", "per_worker", "workers"),
+    [(0, 0, 1, 1), (1, 0, 1, 1), (1, 1, 1, 2), (4, 5, 4, 3), (4, 4, 4, 2), (0, 1, 10, 1), (100, 100, 1, 5)],
+)
+def test_as_many_as_the_load_fills_within_the_bounds(in_flight, queued, per_worker, workers):
+    spec = make_spec(min_workers=1, max_workers=5, per_worker=per_worker)
+    assert desired_workers(Load(in_flight, queued), spec) == workers
+
+
+def test_zero_workers_for_no_load():
+    assert desired_workers(Load(0, 0), make_spec(min_workers=0)) == 0
+
+
+@given(wanted=st.integers(0, 100), low=st.integers(0, 10), more=st.integers(0, 10))
+def test_the_bounds_hold(wanted, low, more):
+    assert low <= clamp(wanted, make_spec(min_workers=low, max_workers=low + more)) <= low + more
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "prewarm", "needed"),
+    [(0, 1, False, 0), (0, 1, True, 1), (2, 3, False, 2), (2, 3, True, 2), (0, 0, True, 0)],
+)
+def test_how_many_ready_workers_end_a_roll_out(low, high, prewarm, needed):
+    spec = make_spec(min_workers=low, max_workers=high, extra={"prewarm": prewarm})
+    assert needed_workers(spec) == needed
+
+
+class TestDesireWindow:
+    def test_follows_up_at_once(self):
+        window = DesireWindow(30.0).add(0.0, 1).add(1.0, 5)
+        assert window.highest == 5
+
+    def test_follows_down_after_the_period(self):
+        window = DesireWindow(30.0).add(0.0, 5).add(10.0, 1)
+        assert window.highest == 5
+        assert window.add(29.9, 1).highest == 5
+        assert window.add(30.0, 1).highest == 1
+
+    def test_is_empty_at_first(self):
+        assert DesireWindow(30.0).highest == 0
+
+    @given(
+        st.lists(st.tuples(st.floats(0.0, 20.0), st.integers(0, 5)), min_size=1, max_size=40),
+    )
+    def test_gives_the_highest_of_the_period_and_keeps_no_more_than_it_needs(self, steps):
+        window, now, seen = DesireWindow(30.0), 0.0, []
+        for pause, desire in steps:
+            now += pause
+            seen.append((now, desire))
+            window = window.add(now, desire)
+            assert window.highest == max(d for at, d in seen if at > now - 30.0)
+            assert len(window.samples) <= 6
+
+
+class TestCapacity:
+    WHOLE = Capacity(cpus=8.0, memory=16 * GIB, gpus=())
+
+    @pytest.mark.parametrize(
+        ("cpus", "memory", "used", "limit"),
+        [
+            (2.0, 0, Usage(), 4),
+            (2.0, 8 * GIB, Usage(), 2),
+            (2.0, GIB, Usage(cpus=5.0), 1),
+            (1.0, GIB, Usage(memory=12 * GIB), 4),
+            (0.0, 0, Usage(cpus=100.0), 10),
+            (100.0, 0, Usage(), 1),
+            (1.0, 0, Usage(cpus=100.0), 1),
+        ],
+    )
+    def test_what_fits_beside_the_others_but_always_one(self, cpus, memory, used, limit):
+        spec = make_spec(min_workers=0, max_workers=10, cpus=cpus, memory=memory)
+        assert capacity_limit(spec, self.WHOLE, used) == limit
+
+    def test_the_minimum_is_never_refused(self):
+        spec = make_spec(min_workers=3, cpus=100.0)
+        assert capacity_limit(spec, self.WHOLE, Usage()) == 3
+
+    def test_usage_adds_up(self):
+        spec = make_spec(cpus=0.5, memory=GIB)
+        assert usage_of(spec, 3) + Usage(1.0, GIB) == Usage(2.5, 4 * GIB)
