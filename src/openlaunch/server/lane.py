@@ -62,6 +62,8 @@ class Lane:
         self.endpoint = endpoint
         self.queued_tasks = 0
         """Async tasks in the store that no gateway has claimed, as far as is known here."""
+        self.arriving_tasks = 0
+        """Async tasks on their way to the store, which the queue has to have room for."""
         self.refusal: str | None = None
         self._max_waiting = max_waiting
         self._demand = demand

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
 import orjson
@@ -21,13 +21,14 @@ from openlaunch.store.base import Store
 from openlaunch.tasks import queue
 from openlaunch.tasks.hub import Hub
 from openlaunch.tasks.queue import ClaimedTask, Finished, NewTask, TaskRecord
-from openlaunch.tasks.states import State
+from openlaunch.tasks.states import State, failure
 from openlaunch_worker.frames import Flags, Outcome
 
 log = logging.getLogger(__name__)
 
 MAX_CLAIM = 256
 HOUSEKEEPING_SECONDS = 5.0
+RECORD_AGAIN_SECONDS = 1.0
 PICKLED_MARK = b'"return_pickled"'
 
 
@@ -128,7 +129,7 @@ class TaskService:
     # Submitting.
 
     async def submit(
-        self, lane: Lane, bodies: Sequence[bytes], idempotency_key: str | None = None, priority: int = 0
+        self, lane: Lane, bodies: Sequence[bytes], idempotency_key: str | None = None
     ) -> list[str]:
         """Store tasks, all or none, and return their ids once they are on disk.
 
@@ -138,28 +139,50 @@ class TaskService:
         """
         if self._stopping:
             raise Unavailable("the server is stopping", code="stopping", retry_after=2)
-        if lane.queued_tasks + len(bodies) > self._settings.max_queued_tasks:
-            raise TooManyRequests(
-                f"{lane.queued_tasks} tasks wait for the endpoint {lane.endpoint.name!r} already; "
-                f"the limit is {self._settings.max_queued_tasks}",
-                retry_after=lane.retry_after(lane.queued_tasks),
-            )
-        now = time.time()
-        new = [
-            await self._new_task(lane, body, now, idempotency_key, i, priority)
-            for i, body in enumerate(bodies)
-        ]
-        ids = await self._store.write(lambda conn: queue.submit(conn, new, now))
-        stored = sum(task.id == task_id for task, task_id in zip(new, ids, strict=True))
+        self._check_room(lane, len(bodies))
+        lane.arriving_tasks += len(bodies)
+        try:
+            stored, ids = await self._store_new(lane, bodies, idempotency_key)
+        finally:
+            lane.arriving_tasks -= len(bodies)
         lane.queued_tasks += stored
         self._claim_for(lane)
         if lane.queued_tasks:
             lane.ask_for_workers()
         return ids
 
-    async def _new_task(
-        self, lane: Lane, body: bytes, now: float, idempotency_key: str | None, index: int, priority: int
-    ) -> NewTask:
+    def _check_room(self, lane: Lane, count: int) -> None:
+        waiting = lane.queued_tasks + lane.arriving_tasks
+        if waiting + count > self._settings.max_queued_tasks:
+            raise TooManyRequests(
+                f"{waiting} tasks wait for the endpoint {lane.endpoint.name!r} already; "
+                f"the limit is {self._settings.max_queued_tasks}",
+                retry_after=lane.retry_after(waiting),
+            )
+
+    async def _store_new(
+        self, lane: Lane, bodies: Sequence[bytes], idempotency_key: str | None
+    ) -> tuple[int, list[str]]:
+        """How many of the tasks are new, and the ids of all. No payload stays behind without its task."""
+        now = time.time()
+        new: list[NewTask] = []
+        stored: set[str] = set()
+        try:
+            for index, body in enumerate(bodies):
+                key = None if idempotency_key is None else f"{idempotency_key}#{index}"
+                new.append(await self._new_task(lane, body, now, key))
+            ids = await self._store.write(lambda conn: queue.submit(conn, new, now))
+            stored = {task.id for task in new}.intersection(ids)
+        finally:
+            await self._delete_payloads(task for task in new if task.id not in stored)
+        return len(stored), ids
+
+    async def _delete_payloads(self, unstored: Iterable[NewTask]) -> None:
+        for task in unstored:
+            if task.payload_key is not None:
+                await self._artifacts.delete(task.payload_key)
+
+    async def _new_task(self, lane: Lane, body: bytes, now: float, idempotency_key: str | None) -> NewTask:
         task_id = secrets.token_hex(16)
         key = None
         if len(body) > self._settings.inline_bytes:
@@ -174,8 +197,7 @@ class TaskService:
             max_attempts=self._settings.task_max_attempts,
             payload=body if key is None else None,
             payload_key=key,
-            priority=priority,
-            idempotency_key=f"{idempotency_key}#{index}" if idempotency_key is not None else None,
+            idempotency_key=idempotency_key,
         )
 
     # Claiming.
@@ -205,7 +227,12 @@ class TaskService:
     async def _run(self, lane: Lane, task: ClaimedTask) -> None:
         body = task.payload
         if body is None:
-            body = await self._artifacts.get(task.payload_key or "")
+            try:
+                body = await self._artifacts.get(task.payload_key or "")
+            except NotFound as error:
+                text = f"the task's payload is gone: {error}"
+                self._finish(Finished(task.id, State.FAILURE, 500, failure(text, 500), reason=text))
+                return
         deadline = self._loop.time() + self._settings.task_timeout_seconds
         work = TaskWork(self, lane, task, body, deadline)
         self._running[task.id] = work
@@ -294,9 +321,18 @@ class TaskService:
         return results
 
     async def _record(self, results: list[Finished]) -> None:
-        if results:
-            await self._store.write(lambda conn: queue.complete(conn, results, time.time()))
-            self.hub.announce([r.id for r in results])
+        """Record results; while the store can't be written they are kept, and tried again."""
+        while results:
+            try:
+                await self._store.write(lambda conn: queue.complete(conn, results, time.time()))
+            except Unavailable as error:
+                if self._stopping:
+                    raise
+                log.error("%d results could not be recorded, and wait: %s", len(results), error)
+                await asyncio.sleep(RECORD_AGAIN_SECONDS)
+            else:
+                self.hub.announce([r.id for r in results])
+                return
 
     # Asking.
 
