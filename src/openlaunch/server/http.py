@@ -48,22 +48,17 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
     announced = header(scope, b"content-length")
     if announced is not None and int(announced) > limit:
         raise PayloadTooLarge(f"the body has {int(announced)} bytes, the limit is {limit} bytes")
-    message = await receive()
-    if message["type"] != "http.request":
-        raise Disconnected
-    body: bytes = message.get("body", b"")
-    if message.get("more_body"):
-        pieces, size = [body], len(body)
-        while message.get("more_body"):
-            message = await receive()
-            if message["type"] != "http.request":
-                raise Disconnected
-            pieces.append(message.get("body", b""))
-            size += len(pieces[-1])
-            if size > limit:
-                raise PayloadTooLarge(f"the body has over {limit} bytes, which is the limit")
-        body = b"".join(pieces)
-    return body
+    pieces: list[bytes] = []
+    size, more = 0, True
+    while more:
+        message = await receive()
+        if message["type"] != "http.request":
+            raise Disconnected
+        pieces.append(message.get("body", b""))
+        size, more = size + len(pieces[-1]), message.get("more_body", False)
+        if size > limit:
+            raise PayloadTooLarge(f"the body has over {limit} bytes, which is the limit")
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 async def send_json(

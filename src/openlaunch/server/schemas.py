@@ -12,6 +12,7 @@ from openlaunch.store.base import Store
 MAX_ERRORS = 20
 MAX_MESSAGE = 300
 CACHE_SIZE = 1000
+_DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _KIND = jsonschema_rs.ValidationErrorKind
 
 
@@ -92,9 +93,12 @@ def validate_schemas(schemas: Any) -> dict[str, Any]:
         try:
             _compile(schemas, name)
         except ValueError as error:
+            message = _bounded(
+                error.message if isinstance(error, jsonschema_rs.ValidationError) else str(error)
+            )
             raise Unprocessable(
-                f"{name} is not a JSON schema: {error}",
-                errors=[{"loc": ["body", "schema_location", name], "msg": str(error), "type": "json_schema"}],
+                f"{name} is not a JSON schema: {message}",
+                errors=[{"loc": ["body", "schema_location", name], "msg": message, "type": "json_schema"}],
             ) from error
     return schemas
 
@@ -105,10 +109,15 @@ def _compile(schemas: dict[str, Any], name: str) -> jsonschema_rs.Validator | No
         return None
     if not isinstance(schema, dict):
         raise ValueError(f"it is {type(schema).__name__}, not an object")
-    # References are "#/components/schemas/NAME", as the existing client writes them.
-    document = {"components": {"schemas": schemas}, "$ref": f"#/components/schemas/{name}"}
-    jsonschema_rs.meta.validate(schema)
-    return jsonschema_rs.Draft202012Validator(document)
+    # References are "#/components/schemas/NAME", as the existing client writes them, or pydantic's "#/$defs/NAME".
+    document = {
+        "components": {"schemas": schemas},
+        "$defs": schema.get("$defs", {}),
+        "$ref": f"#/components/schemas/{name}",
+    }
+    # A schema is a user's: nothing that it names by URL may be fetched, neither "$schema" nor a reference.
+    jsonschema_rs.meta.validate(schema | {"$schema": _DIALECT})
+    return jsonschema_rs.Draft202012Validator(document, offline=True)
 
 
 def _bounded(message: str) -> str:

@@ -8,6 +8,9 @@ from openlaunch.store.records import EndpointRecord, EndpointSpec
 from openlaunch.wire.endpoints import CreateModelEndpointRequest, EndpointSettings
 from openlaunch.wire.quantities import parse_quantity
 
+MAX_QUANTITY = 2.0**60
+"""Cores or bytes: so that sums over all workers stay finite."""
+
 _EXTRA = (
     "metadata",
     "post_inference_hooks",
@@ -35,7 +38,7 @@ def new_spec(request: CreateModelEndpointRequest) -> EndpointSpec:
     """The specification of a new endpoint.
 
     Raises:
-        Unprocessable: a quantity is not one.
+        Unprocessable: a quantity is not one, or a setting is not served.
     """
     base = EndpointSpec(
         min_workers=0,
@@ -54,7 +57,8 @@ def changed_spec(spec: EndpointSpec, settings: EndpointSettings) -> EndpointSpec
     """The specification with what `settings` gives.
 
     Raises:
-        Unprocessable: a quantity is not one, or max_workers would be less than min_workers.
+        Unprocessable: a quantity is not one, a setting is not served, or max_workers would be less than
+            min_workers.
     """
     given = {name: value for name, value in settings.model_dump(mode="json").items() if value is not None}
     _refuse_unserved(given)
@@ -89,9 +93,12 @@ def _refuse_unserved(given: dict[str, Any]) -> None:
 
 def _quantity(name: str, value: str | float) -> float:
     try:
-        return parse_quantity(value)
+        number = parse_quantity(value)
     except ValueError as error:
         raise _wrong(name, str(error)) from None
+    if number > MAX_QUANTITY:
+        raise _wrong(name, f"it is {value}, which is more than any machine has")
+    return number
 
 
 def _wrong(field: str, message: str) -> Unprocessable:

@@ -1,0 +1,126 @@
+"""From the settings of a request to a specification."""
+
+from typing import Any
+
+import pytest
+from controller_simulation import make_record, make_spec
+
+from openlaunch.errors import Unprocessable
+from openlaunch.server.specs import changed_spec, needs_new_workers, new_spec
+from openlaunch.wire.endpoints import CreateModelEndpointRequest, UpdateModelEndpointRequest
+
+REQUEST: dict[str, Any] = {
+    "name": "digits",
+    "model_bundle_id": "bun_1",
+    "endpoint_type": "async",
+    "metadata": {"team": "vision"},
+    "cpus": "500m",
+    "gpus": 1,
+    "memory": "1Gi",
+    "storage": 1000,
+    "min_workers": 1,
+    "max_workers": 3,
+    "per_worker": 4,
+    "labels": {"a": "b"},
+    "gpu_type": "nvidia-hopper-h100",
+}
+
+
+def create(**changes: Any) -> CreateModelEndpointRequest:
+    return CreateModelEndpointRequest.model_validate(REQUEST | changes)
+
+
+def update(**settings: Any) -> UpdateModelEndpointRequest:
+    return UpdateModelEndpointRequest.model_validate(settings)
+
+
+def test_values_are_normalised():
+    spec = new_spec(create())
+    assert (spec.cpus, spec.memory, spec.storage) == (0.5, 2**30, 1000)
+    assert (spec.min_workers, spec.max_workers, spec.per_worker) == (1, 3, 4)
+    assert (spec.gpus, spec.gpu_type) == (1, "nvidia-hopper-h100")
+
+
+def test_the_rest_is_kept_as_it_came():
+    spec = new_spec(create(nodes_per_worker=2))
+    assert spec.extra == {
+        "nodes_per_worker": 2,
+        "metadata": {"team": "vision"},
+        "labels": {"a": "b"},
+        "public_inference": False,
+        "cpus": "500m",
+        "memory": "1Gi",
+        "storage": 1000,
+    }
+
+
+@pytest.mark.parametrize("field", ["cpus", "memory", "storage"])
+@pytest.mark.parametrize("value", ["much", "-1", "1e999", "8GB"])
+def test_what_is_no_quantity_is_named(field, value):
+    with pytest.raises(Unprocessable) as caught:
+        new_spec(create(**{field: value}))
+    assert caught.value.errors[0]["loc"] == ["body", field]
+    assert repr(value) in str(caught.value)
+
+
+@pytest.mark.parametrize("field", ["cpus", "memory", "storage"])
+def test_more_than_any_machine_has_is_refused(field):
+    with pytest.raises(Unprocessable, match=f"{field}: it is 1e300, which is more than any machine has"):
+        new_spec(create(**{field: "1e300"}))
+
+
+def test_an_update_changes_only_what_it_gives():
+    before = new_spec(create())
+    after = changed_spec(before, update(max_workers=5, labels={"c": "d"}))
+    assert after.max_workers == 5
+    assert after.extra == before.extra | {"labels": {"c": "d"}}
+    assert changed_spec(before, update()) == before
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"), [({"max_workers": 0}, "would be 0"), ({"min_workers": 4}, "is 4")]
+)
+def test_bounds_that_would_cross_are_refused(settings, message):
+    with pytest.raises(Unprocessable, match=message) as caught:
+        changed_spec(new_spec(create()), update(**settings))
+    assert caught.value.errors[0]["loc"] == ["body", "max_workers"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"cpus": 2.0},
+        {"memory": 1},
+        {"storage": 1},
+        {"gpus": 1},
+        {"gpu_type": "nvidia-tesla-t4"},
+        {"per_worker": 2},
+    ],
+)
+def test_what_a_running_worker_can_not_take_over(change):
+    assert needs_new_workers(make_record(make_spec()), make_spec(**change), "good")
+
+
+@pytest.mark.parametrize("change", [{}, {"min_workers": 2}, {"max_workers": 9}, {"extra": {"labels": {}}}])
+def test_what_running_workers_take_over(change):
+    assert not needs_new_workers(make_record(make_spec()), make_spec(**change), "good")
+
+
+def test_another_bundle_needs_new_workers():
+    assert needs_new_workers(make_record(make_spec()), make_spec(), "better")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"post_inference_hooks": ["callback"]},
+        {"default_callback_url": "https://example.org/done"},
+        {"default_callback_auth": {"kind": "basic", "username": "ada", "password": "x"}},
+        {"public_inference": True},
+    ],
+)
+def test_what_is_not_served_is_refused(settings):
+    (field,) = settings
+    with pytest.raises(Unprocessable, match="leave it out") as caught:
+        new_spec(create(**settings))
+    assert caught.value.errors[0]["loc"] == ["body", field]
