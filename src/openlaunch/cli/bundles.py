@@ -1,0 +1,69 @@
+"""`openlaunch bundles`."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from openlaunch.cli.connection import connect
+from openlaunch.cli.output import Json, emit, fields, table, when
+from openlaunch.errors import NotFound
+
+if TYPE_CHECKING:
+    from openlaunch import LaunchClient
+    from openlaunch.wire.bundles import ModelBundleResponse
+
+app = typer.Typer(help="Model bundles: code and model, which never change.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_bundles(
+    context: typer.Context,
+    name: Annotated[str | None, typer.Option(help="Only bundles of this name.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List your bundles, newest first."""
+    with connect(context) as client:
+        found = client.list_model_bundles_v2(name).model_bundles
+    emit(
+        [bundle.model_dump(mode="json") for bundle in found],
+        as_json,
+        lambda: table(("NAME", "ID", "FLAVOR", "CREATED"), [_row(bundle) for bundle in found]),
+    )
+
+
+def _row(bundle: "ModelBundleResponse") -> tuple[object, ...]:
+    return bundle.name, bundle.id, bundle.flavor.flavor, when(bundle.created_at)
+
+
+@app.command("get")
+def get_bundle(
+    context: typer.Context,
+    bundle: Annotated[str, typer.Argument(help="An id, or a name: the newest of that name.")],
+    as_json: Json = False,
+) -> None:
+    """Show one bundle."""
+    with connect(context) as client:
+        found = _find(client, bundle)
+    emit(found.model_dump(mode="json"), as_json, lambda: _describe(found))
+
+
+def _find(client: "LaunchClient", bundle: str) -> "ModelBundleResponse":
+    try:
+        return client.get_model_bundle_v2(bundle)
+    except NotFound:
+        return client.get_latest_model_bundle_v2(bundle)
+
+
+def _describe(bundle: "ModelBundleResponse") -> None:
+    flavor = bundle.flavor
+    fields(
+        (
+            ("name", bundle.name),
+            ("id", bundle.id),
+            ("created", when(bundle.created_at)),
+            ("flavor", flavor.flavor),
+            ("python", getattr(flavor, "python_version", None)),
+            ("requirements", ", ".join(flavor.requirements) or "none"),
+            ("location", flavor.location),
+        )
+    )

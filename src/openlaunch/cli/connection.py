@@ -1,0 +1,31 @@
+"""The server that a command talks to."""
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from openlaunch import LaunchClient
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """The global options; what is not given is found as `LaunchClient` finds it."""
+
+    url: str | None
+    api_key: str | None = field(repr=False)
+
+
+def connect(context: typer.Context) -> "LaunchClient":
+    """The client for a command; to be used in a `with` statement.
+
+    Raises:
+        ConfigurationError: no server or no key was found.
+
+    """
+    from openlaunch import LaunchClient  # takes time, which `--help` and `version` need not
+
+    connection = context.find_object(Connection)
+    assert connection is not None
+    return LaunchClient(connection.api_key, connection.url, use_path_with_custom_endpoint=True)

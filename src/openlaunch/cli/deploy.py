@@ -1,0 +1,139 @@
+"""`openlaunch deploy`."""
+
+import importlib
+import sys
+from collections.abc import Callable
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from openlaunch.cli.connection import connect
+from openlaunch.cli.endpoints import (
+    Cpus,
+    Gpus,
+    GpuType,
+    Labels,
+    MaxWorkers,
+    Memory,
+    MinWorkers,
+    PerWorker,
+    Storage,
+    Timeout,
+    Wait,
+    settings,
+)
+from openlaunch.cli.output import Json, emit, note, progress, say_status
+
+
+def deploy(
+    context: typer.Context,
+    target: Annotated[str, typer.Argument(metavar="MODULE:FUNCTION", help="The predict function.")],
+    name: Annotated[str | None, typer.Option(help="The endpoint's; else the function's.")] = None,
+    kind: Annotated[
+        str | None, typer.Option("--type", help="sync, async or streaming; else as the function is.")
+    ] = None,
+    load: Annotated[
+        str | None, typer.Option(metavar="MODULE:FUNCTION", help="Loads the model, once in every worker.")
+    ] = None,
+    requirement: Annotated[
+        list[str] | None, typer.Option(help="Such as numpy>=2; may be given several times.")
+    ] = None,
+    requirements: Annotated[Path | None, typer.Option(help="A file with one requirement a line.")] = None,
+    min_workers: MinWorkers = None,
+    max_workers: MaxWorkers = None,
+    per_worker: PerWorker = None,
+    cpus: Cpus = None,
+    memory: Memory = None,
+    storage: Storage = None,
+    gpus: Gpus = None,
+    gpu_type: GpuType = None,
+    label: Labels = None,
+    wait: Wait = True,
+    timeout: Timeout = 600,
+    as_json: Json = False,
+) -> None:
+    """Make an endpoint of a function, or change the one of that name.
+
+    The module is looked for in the current folder first.
+    """
+    sys.path.insert(0, str(Path.cwd()))
+    function = _function(target)
+    loader = None if load is None else _function(load)
+    endpoint_name = name or _name_of(function)
+    given = settings(
+        min_workers=min_workers,
+        max_workers=max_workers,
+        per_worker=per_worker,
+        cpus=cpus,
+        memory=memory,
+        storage=storage,
+        gpus=gpus,
+        gpu_type=gpu_type,
+        labels=label,
+    )
+    with connect(context) as client, progress(f"deploying {endpoint_name} …") as update:
+        endpoint = client.deploy(
+            function,
+            name=endpoint_name,
+            endpoint_type=kind,
+            load_model_fn=loader,
+            requirements=_requirements(requirement, requirements),
+            wait=wait,
+            timeout=timeout,
+            on_status=say_status(update),
+            **given,
+        )
+    described = endpoint.model_endpoint
+    summary = f"{described.name} is {described.status.value} ({described.endpoint_type.value})"
+    emit(described.model_dump(mode="json"), as_json, lambda: print(summary))
+    note(f"try it: openlaunch tasks send {described.name} --args '{{…}}'")
+
+
+def _function(target: str) -> Callable[..., Any]:
+    module_name, separator, path = target.partition(":")
+    if not separator or not module_name or not path:
+        raise typer.BadParameter(f"{target!r} is not MODULE:FUNCTION, such as model:predict")
+    found: Any = _module(module_name)
+    for part in path.split("."):
+        if not hasattr(found, part):
+            raise typer.BadParameter(f"{module_name} has no {path!r}; {_offer(part, found)}")
+        found = getattr(found, part)
+    if not callable(found):
+        raise typer.BadParameter(f"{target} is {type(found).__name__}, a function is needed")
+    return found  # type: ignore[no-any-return]
+
+
+def _module(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not (name == error.name or name.startswith(f"{error.name}.")):
+            raise typer.BadParameter(f"{name} can't be imported: {error}") from error
+        raise typer.BadParameter(
+            f"there is no module {name!r} in {Path.cwd()} nor among the packages"
+        ) from None
+    except Exception as error:
+        raise typer.BadParameter(f"{name} can't be imported: {type(error).__name__}: {error}") from error
+
+
+def _offer(wanted: str, module: Any) -> str:
+    names = [n for n, value in vars(module).items() if callable(value) and not n.startswith("_")]
+    similar = get_close_matches(wanted, names) or sorted(names)[:10]
+    return f"it has: {', '.join(similar)}" if similar else "it has no function"
+
+
+def _name_of(function: Callable[..., Any]) -> str:
+    return getattr(function, "__name__", type(function).__name__).strip("_").lower().replace("_", "-")
+
+
+def _requirements(single: list[str] | None, file: Path | None) -> list[str]:
+    found = list(single or [])
+    if file is not None:
+        try:
+            lines = [line.partition(" #")[0].strip() for line in file.read_text().splitlines()]
+        except (OSError, UnicodeDecodeError) as error:
+            raise typer.BadParameter(f"{file} can't be read: {error}", param_hint="--requirements") from None
+        found += [line for line in lines if line and not line.startswith("#")]
+    return found

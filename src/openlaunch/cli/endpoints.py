@@ -1,0 +1,236 @@
+"""`openlaunch endpoints`."""
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from openlaunch.cli.connection import connect
+from openlaunch.cli.exits import Exit
+from openlaunch.cli.output import Json, emit, fields, note, progress, say_status, table, when
+
+if TYPE_CHECKING:
+    from openlaunch.client.models import ModelEndpoint
+
+app = typer.Typer(help="Model endpoints: bundles that are served.", no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(help="The endpoint's name.")]
+Bundle = Annotated[str | None, typer.Option(help="A bundle's name (the newest is taken) or id.")]
+MinWorkers = Annotated[int | None, typer.Option(help="Kept even when nothing is asked; 0 is allowed.")]
+MaxWorkers = Annotated[int | None, typer.Option(help="Started at most.")]
+PerWorker = Annotated[int | None, typer.Option(help="Requests that one worker serves at a time.")]
+Cpus = Annotated[str | None, typer.Option(help="Of one worker: 2, 0.5 or 500m.")]
+Memory = Annotated[str | None, typer.Option(help="Of one worker, such as 8Gi.")]
+Storage = Annotated[str | None, typer.Option(help="Of one worker, such as 16Gi.")]
+Gpus = Annotated[int | None, typer.Option(help="Of one worker.")]
+GpuType = Annotated[str | None, typer.Option(help="Such as nvidia-ampere-a100.")]
+Labels = Annotated[list[str] | None, typer.Option("--label", help="KEY=VALUE; may be given several times.")]
+Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the endpoint is READY.")]
+Timeout = Annotated[float, typer.Option(help="Seconds to wait.", min=0)]
+
+
+def settings(**given: Any) -> dict[str, Any]:
+    """The settings that were given, as the client has them.
+
+    Raises:
+        BadParameter: a label is not KEY=VALUE.
+
+    """
+    labels = given.pop("labels", None)
+    if labels:
+        given["labels"] = dict(_label(text) for text in labels)
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _label(text: str) -> tuple[str, str]:
+    key, separator, value = text.partition("=")
+    if not separator or not key:
+        raise typer.BadParameter(f"{text!r} is not KEY=VALUE", param_hint="--label")
+    return key, value
+
+
+@app.command("list")
+def list_endpoints(context: typer.Context, as_json: Json = False) -> None:
+    """List your endpoints, newest first."""
+    with connect(context) as client:
+        found = [endpoint.model_endpoint for endpoint in client.list_model_endpoints()]
+    emit(
+        [endpoint.model_dump(mode="json") for endpoint in found],
+        as_json,
+        lambda: table(
+            ("NAME", "TYPE", "STATUS", "WORKERS", "QUEUED", "BUNDLE", "REASON"), [_row(e) for e in found]
+        ),
+    )
+
+
+def _row(endpoint: "ModelEndpoint") -> tuple[object, ...]:
+    return (
+        endpoint.name,
+        endpoint.endpoint_type.value,
+        endpoint.status.value,
+        _workers(endpoint),
+        endpoint.num_queued_items,
+        endpoint.bundle_name,
+        endpoint.status_reason,
+    )
+
+
+def _workers(endpoint: "ModelEndpoint") -> str | None:
+    state = endpoint.deployment_state
+    if state is None:
+        return None
+    return f"{state.available_workers} ready, {state.min_workers} to {state.max_workers} wanted"
+
+
+@app.command("get")
+def get_endpoint(context: typer.Context, name: Name, as_json: Json = False) -> None:
+    """Show one endpoint, with its workers and its queue as they are now."""
+    with connect(context) as client:
+        found = client.get_model_endpoint(name).model_endpoint
+    _emit_endpoint(found, as_json)
+
+
+def _emit_endpoint(endpoint: "ModelEndpoint", as_json: bool) -> None:
+    emit(endpoint.model_dump(mode="json"), as_json, lambda: _describe(endpoint))
+
+
+def _describe(endpoint: "ModelEndpoint") -> None:
+    deployment, resources = endpoint.deployment_state, endpoint.resource_state
+    fields(
+        (
+            ("name", endpoint.name),
+            ("id", endpoint.id),
+            ("type", endpoint.endpoint_type.value),
+            ("status", endpoint.status.value),
+            ("reason", endpoint.status_reason),
+            ("bundle", f"{endpoint.bundle_name} ({endpoint.bundle_id})"),
+            ("workers", _workers(endpoint)),
+            ("per worker", deployment and f"{deployment.concurrent_requests_per_worker} requests"),
+            ("resources", resources and f"{resources.cpus} cpus, {resources.memory}, {resources.gpus} gpus"),
+            ("queued", endpoint.num_queued_items),
+            ("labels", ", ".join(f"{k}={v}" for k, v in (endpoint.labels or {}).items()) or None),
+            ("created", when(endpoint.created_at)),
+            ("changed", when(endpoint.last_updated_at)),
+        )
+    )
+
+
+@app.command("create")
+def create_endpoint(
+    context: typer.Context,
+    name: Name,
+    bundle: Annotated[str, typer.Option(help="A bundle's name (the newest is taken) or id.")],
+    kind: Annotated[str, typer.Option("--type", help="sync, async or streaming.")] = "sync",
+    min_workers: MinWorkers = None,
+    max_workers: MaxWorkers = None,
+    per_worker: PerWorker = None,
+    cpus: Cpus = None,
+    memory: Memory = None,
+    storage: Storage = None,
+    gpus: Gpus = None,
+    gpu_type: GpuType = None,
+    label: Labels = None,
+    wait: Wait = True,
+    timeout: Timeout = 600,
+    as_json: Json = False,
+) -> None:
+    """Serve a bundle under a name."""
+    given = settings(
+        min_workers=min_workers,
+        max_workers=max_workers,
+        per_worker=per_worker,
+        cpus=cpus,
+        memory=memory,
+        storage=storage,
+        gpus=gpus,
+        gpu_type=gpu_type,
+        labels=label,
+    )
+    with connect(context) as client, progress(f"creating {name} …") as update:
+        endpoint = client.create_model_endpoint(
+            endpoint_name=name, model_bundle=bundle, endpoint_type=kind, **given
+        )
+        if wait:
+            endpoint.wait_until_ready(timeout, say_status(update))
+    _emit_endpoint(endpoint.model_endpoint, as_json)
+
+
+@app.command("edit")
+def edit_endpoint(
+    context: typer.Context,
+    name: Name,
+    bundle: Bundle = None,
+    min_workers: MinWorkers = None,
+    max_workers: MaxWorkers = None,
+    per_worker: PerWorker = None,
+    cpus: Cpus = None,
+    memory: Memory = None,
+    storage: Storage = None,
+    gpus: Gpus = None,
+    gpu_type: GpuType = None,
+    label: Labels = None,
+    wait: Wait = True,
+    timeout: Timeout = 600,
+    as_json: Json = False,
+) -> None:
+    """Change what is given; new workers replace the old ones only once they are ready."""
+    given = settings(
+        model_bundle=bundle,
+        min_workers=min_workers,
+        max_workers=max_workers,
+        per_worker=per_worker,
+        cpus=cpus,
+        memory=memory,
+        storage=storage,
+        gpus=gpus,
+        gpu_type=gpu_type,
+        labels=label,
+    )
+    if not given:
+        raise typer.BadParameter("nothing to change is given; --help lists what can be")
+    with connect(context) as client, progress(f"changing {name} …") as update:
+        endpoint = client.edit_model_endpoint(model_endpoint=name, **given)
+        if wait:
+            endpoint.wait_until_ready(timeout, say_status(update))
+    _emit_endpoint(endpoint.model_endpoint, as_json)
+
+
+@app.command("delete")
+def delete_endpoint(
+    context: typer.Context,
+    name: Name,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Delete an endpoint: what runs may end, what waits is refused."""
+    with connect(context) as client:
+        endpoint = client.get_model_endpoint(name)
+        if not yes and not _confirmed(name):
+            raise typer.Exit(Exit.FAILED)
+        client.delete_model_endpoint(endpoint)
+    note(f"endpoint {name} is being deleted")
+
+
+def _confirmed(name: str) -> bool:
+    if not sys.stdin.isatty():
+        raise typer.BadParameter("nobody can be asked here: give --yes to delete")
+    return typer.confirm(f"Delete the endpoint {name}?", err=True)
+
+
+@app.command("logs")
+def show_logs(
+    context: typer.Context,
+    name: Name,
+    creation: Annotated[
+        bool, typer.Option(help="How the environment was built and workers started.")
+    ] = False,
+    tail_bytes: Annotated[int, typer.Option(help="So much of the workers' logs, at most.", min=0)] = 65536,
+    as_json: Json = False,
+) -> None:
+    """Show what an endpoint's workers have printed, newest lines last."""
+    with connect(context) as client:
+        text = (
+            client.read_endpoint_creation_logs(name)
+            if creation
+            else client.read_endpoint_logs(name, tail_bytes)
+        )
+    emit({"content": text}, as_json, lambda: print(text, end="" if text.endswith("\n") or not text else "\n"))

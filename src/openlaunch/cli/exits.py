@@ -1,0 +1,69 @@
+"""Exit codes, and errors as the command shows them."""
+
+import sys
+from enum import IntEnum
+
+from openlaunch import errors
+
+
+class Exit(IntEnum):
+    """What the command's exit code says."""
+
+    OK = 0
+    FAILED = 1
+    USAGE = 2
+    NOT_FOUND = 3
+    FORBIDDEN = 4
+    UNAVAILABLE = 5
+    TIMEOUT = 6
+    INTERRUPTED = 130
+
+
+HELP = (
+    "Exit codes: 0 done; 1 what was asked for failed; 2 usage or configuration; 3 not found; 4 no key, or not "
+    "allowed; 5 the server can't be reached or can't serve; 6 time is over; 130 interrupted."
+)
+
+_CODES: list[tuple[type[Exception], Exit]] = [  # the first that fits
+    (errors.ConfigurationError, Exit.USAGE),
+    (errors.BundleError, Exit.USAGE),
+    (errors.ConnectionFailed, Exit.UNAVAILABLE),
+    (errors.WaitTimeout, Exit.TIMEOUT),
+    (errors.DeadlineExceeded, Exit.TIMEOUT),
+    (errors.NotFound, Exit.NOT_FOUND),
+    (errors.Unauthorized, Exit.FORBIDDEN),
+    (errors.Forbidden, Exit.FORBIDDEN),
+    (errors.Unavailable, Exit.UNAVAILABLE),
+    (errors.TooManyRequests, Exit.UNAVAILABLE),
+    (errors.BadRequest, Exit.USAGE),
+    (errors.Unprocessable, Exit.USAGE),
+    (errors.PayloadTooLarge, Exit.USAGE),
+]
+
+_HINTS: list[tuple[type[Exception], str]] = [
+    (errors.StreamInterrupted, "what came before is not all there is; send the request again"),
+    (errors.ConnectionFailed, "is the server running? `openlaunch serve` starts one on this machine"),
+    (errors.Unauthorized, "give the key with --api-key or OPENLAUNCH_API_KEY"),
+    (errors.Forbidden, "an admin's key is needed"),
+    (errors.EndpointFailed, "`openlaunch endpoints logs NAME --creation` shows the whole story"),
+    (
+        errors.WaitTimeout,
+        "the work goes on; look at it with `openlaunch endpoints get` or `openlaunch tasks get`",
+    ),
+]
+
+
+def code_of(error: Exception) -> Exit:
+    """The exit code that goes with an error."""
+    return next((code for kind, code in _CODES if isinstance(error, kind)), Exit.FAILED)
+
+
+def show(error: Exception) -> None:
+    """Print an error, and what to do about it where that is known, on stderr."""
+    print(f"error: {error}", file=sys.stderr)
+    hint = next((hint for kind, hint in _HINTS if isinstance(error, kind)), None)
+    if hint is not None:
+        print(f"hint: {hint}", file=sys.stderr)
+    request_id = getattr(error, "request_id", None)
+    if request_id is not None and isinstance(error, errors.ServerError):
+        print(f"hint: the server's log names this request {request_id}", file=sys.stderr)

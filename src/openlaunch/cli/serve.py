@@ -1,0 +1,81 @@
+"""`openlaunch serve`."""
+
+import importlib.util
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from openlaunch.errors import ConfigurationError
+
+NEEDED = (
+    "alembic",
+    "fastapi",
+    "httptools",
+    "obstore",
+    "orjson",
+    "pydantic_settings",
+    "sqlalchemy",
+    "uvicorn",
+)
+
+
+def serve(
+    host: Annotated[str | None, typer.Option(help="The address to listen on.  [default: 127.0.0.1]")] = None,
+    port: Annotated[int | None, typer.Option(help="0 picks a free one.  [default: 8000]")] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Where everything durable lies.  [default: ~/.openlaunch]")
+    ] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
+) -> None:
+    """Serve model endpoints from this machine until SIGTERM or Ctrl-C.
+
+    Prints `ready URL` when it accepts requests. The log goes to stderr. OPENLAUNCH_* variables set what has no
+    option; docs/concepts.md lists them.
+    """
+    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ConfigurationError(
+            f"{', '.join(missing)} is not installed: the server needs more than the client: "
+            "pip install 'openlaunch[server]'"
+        )
+    _log_to_stderr(verbose)
+    from openlaunch.server.serve import serve as run
+
+    given = {"host": host, "port": port, "data_dir": data_dir}
+    run(_settings({name: value for name, value in given.items() if value is not None}), _say_ready)
+
+
+def _settings(given: dict[str, Any]) -> Any:
+    from pydantic import ValidationError
+
+    from openlaunch.server.settings import Settings
+
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        problems = [_sentence(problem, given) for problem in error.errors()]
+        raise ConfigurationError("; ".join(problems)) from None
+
+
+def _sentence(problem: Any, given: dict[str, Any]) -> str:
+    field = str(problem["loc"][0])
+    name = f"--{field.replace('_', '-')}" if field in given else f"OPENLAUNCH_{field.upper()}"
+    value = "" if field == "api_key" else f" is {problem['input']!r}"
+    return f"{name}{value}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+
+
+def _say_ready(url: str) -> None:
+    print(f"ready {url}", flush=True)
+
+
+def _log_to_stderr(verbose: bool) -> None:
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.DEBUG if verbose else logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    for noisy in ("alembic", "uvicorn", "asyncio"):
+        logging.getLogger(noisy).setLevel(logging.INFO if verbose else logging.WARNING)

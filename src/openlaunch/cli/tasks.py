@@ -1,0 +1,205 @@
+"""`openlaunch tasks`."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from openlaunch.cli.connection import connect
+from openlaunch.cli.exits import Exit
+from openlaunch.cli.output import Json, emit, note, progress, table, when
+
+if TYPE_CHECKING:
+    from openlaunch import EndpointRequest, EndpointResponse, LaunchClient
+    from openlaunch.wire.tasks import TaskSummary
+
+app = typer.Typer(help="Predictions: send them, and look at queued ones.", no_args_is_help=True)
+
+TaskId = Annotated[str, typer.Argument(help="The task's id.")]
+
+
+@app.command("send")
+def send_task(
+    context: typer.Context,
+    endpoint: Annotated[str, typer.Argument(help="The endpoint's name.")],
+    args: Annotated[str | None, typer.Option(help="A JSON object: the function's keywords.")] = None,
+    args_file: Annotated[str | None, typer.Option(help="A file with that object; - is stdin.")] = None,
+    url: Annotated[str | None, typer.Option(help="Of a file, whose bytes the function gets.")] = None,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Async: wait for the result.")] = True,
+    timeout: Annotated[float | None, typer.Option(help="Seconds for the result.", min=0)] = None,
+    as_json: Json = False,
+) -> None:
+    """Send one prediction to an endpoint of any type, and print its result.
+
+    A streaming endpoint's items are printed as they come, one a line. `--no-wait` prints an async task's id.
+    """
+    from openlaunch import AsyncEndpoint, StreamingEndpoint
+
+    request = _request(args, args_file, url)
+    with connect(context) as client:
+        target = client.get_model_endpoint(endpoint)
+        if isinstance(target, StreamingEndpoint):
+            with target.predict(request, timeout=timeout) as stream:
+                for response in stream:
+                    _print_item(response, as_json)
+        elif isinstance(target, AsyncEndpoint):
+            future = target.predict(request)
+            if not wait:
+                emit({"task_id": future.async_task_id}, as_json, lambda: print(future.async_task_id))
+                return
+            with progress(f"waiting for task {future.async_task_id} …"):
+                response = future.get(timeout)
+            _print_response(response, as_json)
+        else:
+            with progress(f"waiting for {endpoint} …"):
+                response = target.predict(request, timeout=timeout)
+            _print_response(response, as_json)
+
+
+def _request(args: str | None, args_file: str | None, url: str | None) -> "EndpointRequest":
+    from openlaunch import EndpointRequest
+
+    if sum(option is not None for option in (args, args_file, url)) != 1:
+        raise typer.BadParameter("give exactly one of --args, --args-file and --url")
+    if url is not None:
+        return EndpointRequest(url=url)
+    text = args if args is not None else _read(str(args_file))
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"the args are no JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise typer.BadParameter(f"the args are a JSON {type(value).__name__}, an object is needed")
+    return EndpointRequest(args=value)
+
+
+def _read(name: str) -> str:
+    try:
+        return sys.stdin.read() if name == "-" else Path(name).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise typer.BadParameter(f"{name} can't be read: {error}", param_hint="--args-file") from None
+
+
+def _print_item(response: "EndpointResponse", as_json: bool) -> None:
+    if response.status != "SUCCESS":
+        _fail(response)
+    value = response.value
+    print(json.dumps(value) if as_json or not isinstance(value, str) else value, flush=True)
+
+
+def _print_response(response: "EndpointResponse", as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(_document(response), indent=2))
+        if response.status != "SUCCESS":
+            raise typer.Exit(Exit.FAILED)
+        return
+    if response.status != "SUCCESS":
+        _fail(response)
+    if response.result_url is not None:
+        print(response.result_url)
+        return
+    value = response.value
+    print(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+
+
+def _document(response: "EndpointResponse") -> dict[str, Any]:
+    pickled = response.result_url is not None or response.result is None
+    return {
+        "status": response.status,
+        "result": None if pickled else json.loads(response.result or "null"),
+        "result_url": response.result_url,
+        "traceback": response.traceback,
+        "status_code": response.status_code,
+    }
+
+
+def _fail(response: "EndpointResponse") -> None:
+    note((response.traceback or "no reason was given").rstrip())
+    note("error: the prediction ended as FAILURE")
+    raise typer.Exit(Exit.FAILED)
+
+
+@app.command("get")
+def get_task(
+    context: typer.Context,
+    task_id: TaskId,
+    wait: Annotated[float, typer.Option(help="Seconds to wait for the result.", min=0)] = 0,
+    as_json: Json = False,
+) -> None:
+    """Print a task's result; while there is none, its status, with exit code 6 if it was waited for."""
+    from openlaunch.errors import WaitTimeout
+
+    with connect(context) as client:
+        if wait > 0:
+            with progress(f"waiting for task {task_id} …"):
+                _wait(client, task_id, wait)
+        status = client.get_task(task_id).status.value
+        if status in ("SUCCESS", "FAILURE"):
+            _print_response(client.future(task_id).get(), as_json)
+            return
+    emit({"status": status}, as_json, lambda: print(status))
+    if wait > 0:
+        raise WaitTimeout(f"the task {task_id} is {status} after {wait:g} seconds")
+
+
+def _wait(client: "LaunchClient", task_id: str, seconds: float) -> None:
+    from contextlib import suppress
+
+    from openlaunch.errors import WaitTimeout
+
+    with suppress(WaitTimeout):
+        client.future(task_id).get(seconds)
+
+
+@app.command("list")
+def list_tasks(
+    context: typer.Context,
+    endpoint: Annotated[str | None, typer.Option(help="Only this endpoint's.")] = None,
+    status: Annotated[str | None, typer.Option(help="PENDING, STARTED, SUCCESS or FAILURE.")] = None,
+    limit: Annotated[int, typer.Option(help="So many at most.", min=1, max=1000)] = 100,
+    cursor: Annotated[str | None, typer.Option(help="From where the page before ended.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List your tasks, newest first."""
+    with connect(context) as client:
+        page = client.list_tasks(endpoint, status, limit, cursor)
+    emit(
+        page.model_dump(mode="json"),
+        as_json,
+        lambda: table(
+            ("TASK", "STATUS", "CODE", "ATTEMPTS", "CREATED", "FINISHED", "REASON"),
+            [_row(task) for task in page.tasks],
+        ),
+    )
+    if page.next_cursor is not None and not as_json:
+        note(f"there are more: --cursor {page.next_cursor}")
+
+
+def _row(task: "TaskSummary") -> tuple[object, ...]:
+    return (
+        task.task_id,
+        task.status.value,
+        task.status_code,
+        task.attempts,
+        when(task.created_at),
+        when(task.finished_at),
+        task.reason,
+    )
+
+
+@app.command("cancel")
+def cancel_tasks(
+    context: typer.Context,
+    task_ids: Annotated[list[str], typer.Argument(help="The tasks' ids.")],
+    as_json: Json = False,
+) -> None:
+    """Cancel tasks: what waits is dropped, what runs is stopped."""
+    with connect(context) as client:
+        cancelled = {task_id: client.cancel_task(task_id) for task_id in task_ids}
+    emit(
+        [{"task_id": task_id, "cancelled": done} for task_id, done in cancelled.items()],
+        as_json,
+        lambda: table(("TASK", ""), [(i, "cancelled" if c else "was done") for i, c in cancelled.items()]),
+    )
