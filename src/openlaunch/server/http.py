@@ -2,6 +2,7 @@
 
 import base64
 import json
+import math
 import os
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from itertools import count
@@ -97,7 +98,7 @@ def problem_headers(error: APIError, request_id: str) -> dict[str, str]:
     """The headers that go with a problem document."""
     headers = {"X-Request-ID": request_id}
     if error.retry_after is not None:
-        headers["Retry-After"] = str(max(1, round(error.retry_after)))
+        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
     if error.status == 401:
         headers["WWW-Authenticate"] = 'Basic realm="openlaunch"'
     return headers

@@ -1,0 +1,111 @@
+"""Workers as a lane sees them: real links, whose bytes stay in memory."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Coroutine
+from functools import wraps
+from typing import Any
+
+from openlaunch.server.lane import Lane
+from openlaunch.server.links import Expected, WorkerLink
+from openlaunch_worker.frames import REQUEST_HEAD, FrameParser, Kind, Outcome, encode
+
+
+def in_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """Run a test in an event loop of its own."""
+
+    @wraps(test)
+    def run(*args: Any, **kwargs: Any) -> None:
+        asyncio.run(test(*args, **kwargs))
+
+    return run
+
+
+class Wire(asyncio.Transport):
+    """Keeps what is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = bytearray()
+        self.closed = False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.written += data
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def abort(self) -> None:
+        self.closed = True
+
+
+class Owner:
+    """Does what the dispatcher does with a link, for one lane."""
+
+    def __init__(self, slots: int) -> None:
+        self.lane: Lane | None = None
+        self._slots = slots
+
+    def expected(self, token: str) -> Expected | None:
+        async def no_bundle() -> AsyncIterator[bytes]:
+            for piece in ():
+                yield piece
+
+        return Expected(token, self._slots, {}, no_bundle)
+
+    def link_ready(self, link: WorkerLink) -> None:
+        if self.lane is not None:
+            self.lane.add_worker(link)
+
+    def link_load_failed(self, worker_id: str, reason: str, traceback: str | None) -> None:
+        raise AssertionError(reason)
+
+    def link_freed(self, link: WorkerLink) -> None:
+        if self.lane is not None:
+            self.lane.freed(link)
+
+    def link_closed(self, link: WorkerLink) -> None:
+        if self.lane is not None:
+            self.lane.remove_worker(link)
+
+
+class FakeWorker:
+    """The worker at the other end of a link."""
+
+    def __init__(self, name: str, slots: int = 1) -> None:
+        self.wire, self.owner = Wire(), Owner(slots)
+        self.link = WorkerLink(self.owner)
+        self.link.connection_made(self.wire)
+        self.link.data_received(encode(Kind.HELLO, 0, json.dumps({"token": name, "pid": 1}).encode()))
+        self._parser = FrameParser()
+        self.waiting: list[int] = []
+
+    def join(self, lane: Lane) -> "FakeWorker":
+        """Say READY."""
+        self.owner.lane = lane
+        self.link.data_received(encode(Kind.READY, 0, b"{}"))
+        return self
+
+    def frames(self) -> list[tuple[int, int, bytes]]:
+        """What came since the last call, without the handshake's frames."""
+        sent, self.wire.written = bytes(self.wire.written), bytearray()
+        return [f for f in self._parser.feed(sent) if f[0] not in (Kind.START, Kind.BUNDLE)]
+
+    def take(self) -> list[bytes]:
+        """The bodies of the requests that came since the last call."""
+        requests = [f for f in self.frames() if f[0] == Kind.REQUEST]
+        self.waiting += [request_id for _, request_id, _ in requests]
+        return [payload[REQUEST_HEAD.size :] for _, _, payload in requests]
+
+    def answer(self, body: bytes = b"{}") -> None:
+        """Answer the oldest request that was taken."""
+        payload = bytes([Outcome.SUCCESS]) + body
+        self.link.data_received(encode(Kind.RESULT, self.waiting.pop(0), payload))
+
+    def chunk(self, data: bytes) -> None:
+        """Send a piece of the stream that was taken last."""
+        self.link.data_received(encode(Kind.CHUNK, self.waiting[-1], data))
+
+    def die(self) -> None:
+        """End the connection."""
+        self.link.connection_lost(None)

@@ -1,0 +1,327 @@
+"""One endpoint's traffic: order, fairness, slots, refusals."""
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from controller_simulation import make_record, make_spec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from server_links import FakeWorker, in_loop
+
+from openlaunch.controller.fleet import Load
+from openlaunch.errors import APIError, NotFound, TooManyRequests, Unavailable
+from openlaunch.server.lane import MAX_RETRY_AFTER, DrainRate, Lane
+from openlaunch.server.work import Call
+from openlaunch.wire.endpoints import EndpointStatus
+from openlaunch_worker.frames import Flags
+
+ENDPOINT = replace(make_record(make_spec()), status=EndpointStatus.READY)
+
+
+def make_lane(bound: int = 10, endpoint: Any = ENDPOINT, asked: list[str] | None = None) -> Lane:
+    return Lane(endpoint, bound, (asked if asked is not None else []).append, asyncio.get_running_loop())
+
+
+def call(name: str, seconds: float = 60.0) -> Call:
+    loop = asyncio.get_running_loop()
+    return Call(name.encode(), Flags.NONE, loop.time() + seconds, loop)
+
+
+def submit(lane: Lane, *names: str) -> list[Call]:
+    calls = [call(name) for name in names]
+    for one in calls:
+        lane.submit(one)
+    return calls
+
+
+class TestOrder:
+    @in_loop
+    async def test_what_waits_is_served_in_order_of_arrival(self):
+        lane = make_lane()
+        submit(lane, "a", "b", "c")
+        worker = FakeWorker("w").join(lane)
+        served = []
+        for _ in range(3):
+            served += worker.take()
+            worker.answer()
+        assert served == [b"a", b"b", b"c"]
+
+    @in_loop
+    async def test_a_new_request_does_not_overtake_those_that_wait(self):
+        lane = make_lane()
+        worker = FakeWorker("w").join(lane)
+        submit(lane, "a", "b")
+        assert worker.take() == [b"a"]
+        submit(lane, "c")
+        worker.answer()
+        assert worker.take() == [b"b"]
+        worker.answer()
+        assert worker.take() == [b"c"]
+
+    @in_loop
+    async def test_requests_are_spread_evenly(self):
+        lane = make_lane()
+        workers = [FakeWorker(name, slots=4).join(lane) for name in "abc"]
+        submit(lane, *(str(n) for n in range(6)))
+        assert [len(worker.take()) for worker in workers] == [2, 2, 2]
+
+    @in_loop
+    async def test_nothing_waits_behind_a_busy_worker_while_another_is_free(self):
+        lane = make_lane()
+        busy, idle = (FakeWorker(name).join(lane) for name in "ab")
+        submit(lane, "a", "b")
+        busy.take(), idle.take()
+        idle.answer()
+        submit(lane, "c")
+        assert idle.take() == [b"c"]
+        assert busy.take() == []
+
+    @in_loop
+    async def test_no_worker_gets_more_than_its_slots(self):
+        lane = make_lane()
+        worker = FakeWorker("w", slots=3).join(lane)
+        submit(lane, *"abcde")
+        assert worker.take() == [b"a", b"b", b"c"]
+        assert lane.load() == Load(in_flight=3, queued=2)
+
+    @in_loop
+    async def test_the_answer_reaches_its_own_request(self):
+        lane = make_lane()
+        worker = FakeWorker("w", slots=2).join(lane)
+        first, second = submit(lane, "a", "b")
+        worker.take()
+        worker.waiting.reverse()
+        worker.answer(b'"of b"')
+        assert not first.answer.done()
+        assert (await second.answer)[1] == b'"of b"'
+
+
+class TestSlots:
+    @in_loop
+    async def test_free_slots_are_those_that_nothing_waits_for(self):
+        lane = make_lane()
+        assert lane.free_slots == 0
+        worker = FakeWorker("w", slots=3).join(lane)
+        assert lane.free_slots == 3
+        submit(lane, "a", "b")
+        assert lane.free_slots == 1
+        worker.take()
+        worker.answer()
+        assert lane.free_slots == 2
+
+    @in_loop
+    async def test_a_draining_worker_gets_nothing_more(self):
+        lane = make_lane()
+        worker = FakeWorker("w", slots=2).join(lane)
+        (running,) = submit(lane, "a")
+        worker.take()
+        worker.link.drain()
+        assert lane.free_slots == 0
+        submit(lane, "b")
+        worker.answer()
+        assert running.answer.done()
+        assert worker.take() == []
+        assert lane.load().queued == 1
+
+    @in_loop
+    async def test_a_worker_that_has_left_gets_nothing_more(self):
+        lane = make_lane()
+        FakeWorker("w").join(lane).die()
+        submit(lane, "a")
+        assert lane.load() == Load(in_flight=0, queued=1)
+        other = FakeWorker("v").join(lane)
+        assert other.take() == [b"a"]
+
+    @in_loop
+    async def test_a_request_that_was_given_up_does_not_free_its_slot_before_the_worker_says_so(self):
+        lane = make_lane()
+        worker = FakeWorker("w").join(lane)
+        running, _ = submit(lane, "a", "b")
+        worker.take()
+        running.abandon(TimeoutError())
+        assert lane.load() == Load(in_flight=1, queued=1)
+        worker.answer()
+        assert worker.take() == [b"b"]
+
+    @in_loop
+    async def test_demand_is_told_when_something_has_to_wait(self):
+        asked: list[str] = []
+        lane = make_lane(asked=asked)
+        FakeWorker("w").join(lane)
+        submit(lane, "a")
+        assert asked == []
+        submit(lane, "b")
+        assert asked == [ENDPOINT.id]
+
+    @in_loop
+    async def test_the_load_counts_tasks_in_the_store(self):
+        lane = make_lane()
+        lane.queued_tasks = 7
+        submit(lane, "a")
+        assert lane.load() == Load(in_flight=0, queued=8)
+
+
+class TestWhatIsNotWantedAnyMore:
+    @in_loop
+    async def test_what_was_given_up_while_it_waited_is_dropped(self):
+        lane = make_lane()
+        first, _ = submit(lane, "a", "b")
+        first.abandon(TimeoutError())
+        assert lane.load().queued == 1
+        assert FakeWorker("w").join(lane).take() == [b"b"]
+
+    @in_loop
+    async def test_what_has_expired_while_it_waited_is_dropped(self):
+        lane = make_lane()
+        lane.submit(call("late", seconds=-1.0))
+        lane.submit(call("in time"))
+        assert FakeWorker("w").join(lane).take() == [b"in time"]
+
+    @in_loop
+    async def test_what_was_given_up_does_not_fill_the_queue(self):
+        lane = make_lane(bound=2)
+        for given_up in submit(lane, "a", "b"):
+            given_up.abandon(TimeoutError())
+        submit(lane, "c")
+        assert lane.load().queued == 1
+
+
+class TestRefusals:
+    def refusal(self, lane: Lane) -> APIError:
+        with pytest.raises(APIError) as caught:
+            submit(lane, "x")
+        return caught.value
+
+    @in_loop
+    async def test_a_full_queue(self):
+        lane = make_lane(bound=2)
+        submit(lane, "a", "b")
+        error = self.refusal(lane)
+        assert type(error) is TooManyRequests
+        assert str(error).startswith("2 requests wait for the endpoint 'digits' already")
+        assert error.retry_after == 5
+        assert lane.load().queued == 2
+
+    @in_loop
+    async def test_an_endpoint_that_is_being_deleted(self):
+        deleted = replace(ENDPOINT, status=EndpointStatus.DELETE_IN_PROGRESS)
+        assert type(self.refusal(make_lane(endpoint=deleted))) is NotFound
+
+    @in_loop
+    async def test_an_endpoint_without_a_worker_that_has_failed(self):
+        asked: list[str] = []
+        failed = replace(ENDPOINT, status=EndpointStatus.UPDATE_FAILED, status_reason="ImportError: torch")
+        error = self.refusal(make_lane(endpoint=failed, asked=asked))
+        assert type(error) is Unavailable
+        assert "ImportError: torch" in str(error)
+        assert error.retry_after is not None
+        assert asked == [failed.id], "a further try is asked for"
+
+    @in_loop
+    async def test_a_failed_update_with_an_old_worker_serves(self):
+        lane = make_lane(endpoint=replace(ENDPOINT, status=EndpointStatus.UPDATE_FAILED))
+        worker = FakeWorker("w").join(lane)
+        submit(lane, "a", "b")
+        assert worker.take() == [b"a"]
+
+    @in_loop
+    async def test_an_endpoint_that_may_have_no_worker(self):
+        lane = make_lane(endpoint=replace(ENDPOINT, spec=make_spec(min_workers=0, max_workers=0)))
+        assert "max_workers=0" in str(self.refusal(lane))
+
+    @in_loop
+    async def test_a_refusal_ends_with_a_worker_that_is_ready(self):
+        lane = make_lane()
+        lane.refusal = "no GPU"
+        assert "no GPU" in str(self.refusal(lane))
+        FakeWorker("w").join(lane)
+        submit(lane, "a", "b")
+        assert lane.refusal is None
+
+    @in_loop
+    async def test_all_that_waits_is_refused_at_once(self):
+        lane = make_lane()
+        calls = submit(lane, "a", "b")
+        lane.refuse_waiting(Unavailable("the server stops"))
+        for one in calls:
+            with pytest.raises(Unavailable, match="the server stops"):
+                await one.answer
+        assert lane.load().queued == 0
+
+
+class TestDrainRate:
+    def test_without_knowledge_it_is_a_guess(self):
+        assert DrainRate().retry_after(100) == 5
+
+    def test_follows_from_what_has_ended_lately(self):
+        rate = DrainRate()
+        for n in range(101):
+            rate.ended(n / 10)  # ten a second
+        assert rate.retry_after(40) == pytest.approx(4, abs=1)
+
+    def test_adapts_to_a_change(self):
+        rate = DrainRate(window=10.0)
+        for n in range(100):
+            rate.ended(n / 10)
+        for n in range(60):
+            rate.ended(10.0 + n)  # one a second from now on
+        assert rate.retry_after(10) == pytest.approx(10, abs=2)
+
+    @given(
+        pauses=st.lists(st.floats(0, 1000), max_size=50),
+        waiting=st.integers(0, 10**9),
+    )
+    def test_is_within_its_bounds_whatever_happened(self, pauses, waiting):
+        rate, now = DrainRate(), 0.0
+        for pause in pauses:
+            now += pause
+            rate.ended(now)
+        assert 1 <= rate.retry_after(waiting) <= MAX_RETRY_AFTER
+
+
+STEPS = st.lists(
+    st.tuples(st.sampled_from(["submit", "answer", "join", "drain", "die", "give up"]), st.integers(0, 1000)),
+    max_size=60,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(steps=STEPS, slots=st.integers(1, 3))
+def test_whatever_happens_nothing_is_lost_and_no_slot_stays_empty_while_something_waits(steps, slots):
+    asyncio.run(run_steps(steps, slots))
+
+
+async def run_steps(steps: list[tuple[str, int]], slots: int) -> None:
+    lane = make_lane(bound=1000)
+    workers: list[FakeWorker] = []
+    calls: list[Call] = []
+    served: list[bytes] = []
+    for number, (step, pick) in enumerate(steps):
+        chosen = workers[pick % len(workers)] if workers else None
+        if step == "submit":
+            calls += submit(lane, f"{number}")
+        elif step == "give up" and calls:
+            calls[pick % len(calls)].abandon(TimeoutError())
+        elif step == "join":
+            workers.append(FakeWorker(f"w{number}", slots).join(lane))
+        elif step == "answer" and chosen is not None and chosen.waiting:
+            chosen.answer()
+        elif step == "drain" and chosen is not None:
+            chosen.link.drain()
+            lane.remove_worker(chosen.link)
+        elif step == "die" and chosen is not None:
+            workers.remove(chosen)
+            chosen.die()
+        for worker in workers:
+            served += worker.take()
+            assert len(worker.link.running) <= slots
+        taking = [worker for worker in workers if not worker.link.draining]
+        free = sum(slots - len(worker.link.running) for worker in taking)
+        assert lane.load().in_flight == sum(len(worker.link.running) for worker in taking)
+        assert lane.free_slots == free if not lane.load().queued else free == 0
+    waiting = [one.body for one in calls if not one.running and not one.cancelled]
+    assert len(waiting) == lane.load().queued
+    assert served == sorted(served, key=int), "in order of arrival"
+    assert len(set(served)) == len(served), "each once"
