@@ -1,8 +1,10 @@
-"""The `openlaunch` command, one noun a file; everything but `serve` goes through `openlaunch.client`."""
+"""The `openlaunch` command: one noun a file.
 
+What a command needs is imported when it runs, not with this package: `openlaunch version` must not wait for an
+HTTP client, and a machine with the client alone must not need the server. Data goes to stdout, all else to
+stderr; `failures.py` has the exit codes.
+"""
 
-def main() -> None:
-    """Run the command; does not return."""
-    from openlaunch.cli.app import app
+from openlaunch.cli.app import main
 
-    app(prog_name="openlaunch")
+__all__ = ["main"]

@@ -1,6 +1,5 @@
-"""`python -m openlaunch.cli` is the `openlaunch` command."""
+"""`python -m openlaunch.cli`."""
 
 from openlaunch.cli import main
 
-if __name__ == "__main__":
-    main()
+main()

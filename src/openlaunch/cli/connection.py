@@ -6,26 +6,25 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
-    from openlaunch import LaunchClient
+    from openlaunch.client.client import LaunchClient
 
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """The global options; what is not given is found as `LaunchClient` finds it."""
+    """The global options; None leaves it to the environment."""
 
-    url: str | None
-    api_key: str | None = field(repr=False)
+    url: str | None = None
+    api_key: str | None = field(default=None, repr=False)
 
 
-def connect(context: typer.Context) -> "LaunchClient":
-    """The client for a command; to be used in a `with` statement.
+def connect(ctx: typer.Context) -> "LaunchClient":
+    """A client of the server that the global options or the environment name.
 
     Raises:
         ConfigurationError: no server or no key was found.
 
     """
-    from openlaunch import LaunchClient  # takes time, which `--help` and `version` need not
+    from openlaunch.client.client import LaunchClient
 
-    connection = context.find_object(Connection)
-    assert connection is not None
+    connection = ctx.ensure_object(Connection)
     return LaunchClient(connection.api_key, connection.url, use_path_with_custom_endpoint=True)
