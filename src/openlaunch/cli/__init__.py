@@ -1,10 +1,8 @@
-"""The `openlaunch` command: one noun a file.
+"""The `openlaunch` command, one noun a file; everything but `serve` goes through `openlaunch.client`."""
 
-What a command needs is imported when it runs, not with this package: `openlaunch version` must not wait for an
-HTTP client, and a machine with the client alone must not need the server. Data goes to stdout, all else to
-stderr; `failures.py` has the exit codes.
-"""
 
-from openlaunch.cli.app import main
+def main() -> None:
+    """Run the command; does not return."""
+    from openlaunch.cli.app import app
 
-__all__ = ["main"]
+    app(prog_name="openlaunch")

@@ -1,5 +1,6 @@
-"""`python -m openlaunch.cli`."""
+"""`python -m openlaunch.cli` is the `openlaunch` command."""
 
 from openlaunch.cli import main
 
-main()
+if __name__ == "__main__":
+    main()

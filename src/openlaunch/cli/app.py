@@ -1,73 +1,66 @@
-"""The command as a whole: its global options, its nouns, and what becomes of an error."""
+"""The command's root: global options, the nouns, and one place for errors."""
 
-import sys
-from collections.abc import Sequence
+from importlib.metadata import version as version_of
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
+from openlaunch.cli import bundles, deploy, endpoints, keys, serve, tasks
 from openlaunch.cli.connection import Connection
-from openlaunch.cli.failures import EPILOG, ExitCode, complain, report
-from openlaunch.cli.serve import serve
-from openlaunch.cli.version import version
+from openlaunch.cli.exits import HELP, Exit, code_of, show
+from openlaunch.cli.output import Json, emit
 from openlaunch.errors import OpenlaunchError
 
+
+class _Root(TyperGroup):
+    """Turns the errors of all commands into messages and exit codes."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except OpenlaunchError as error:
+            show(error)
+            raise typer.Exit(code_of(error)) from error
+        except KeyboardInterrupt:
+            typer.echo("interrupted; what the server has accepted goes on", err=True)
+            raise typer.Exit(Exit.INTERRUPTED) from None
+
+
 app = typer.Typer(
-    name="openlaunch",
-    epilog=EPILOG,
+    cls=_Root,
     no_args_is_help=True,
     add_completion=False,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    pretty_exceptions_enable=False,
+    epilog=HELP,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(serve)
-app.command()(version)
 
 
 @app.callback()
-def options(
-    ctx: typer.Context,
+def root(
+    context: typer.Context,
     url: Annotated[
-        str | None, typer.Option(help="The server, such as http://127.0.0.1:8000.", show_default=False)
+        str | None, typer.Option(help="The server's URL; else OPENLAUNCH_URL, else this machine's server.")
     ] = None,
     api_key: Annotated[
-        str | None, typer.Option(help="The API key; safer in OPENLAUNCH_API_KEY.", show_default=False)
+        str | None, typer.Option(help="The key; else OPENLAUNCH_API_KEY, else this machine's server's.")
     ] = None,
 ) -> None:
-    """Serve Python functions as model endpoints.
-
-    Without --url, the server is that of OPENLAUNCH_URL and OPENLAUNCH_API_KEY, else that of LAUNCH_ENDPOINT
-    and LAUNCH_API_KEY, else the one that runs on this machine.
-    """
-    ctx.obj = Connection(url, api_key)
+    """Turn Python functions into model endpoints."""
+    context.obj = Connection(url, api_key)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command and exit with its code; the program's own arguments are the default."""
-    sys.exit(run(arguments))
+@app.command()
+def version(as_json: Json = False) -> None:
+    """Print the version."""
+    number = version_of("openlaunch")
+    emit({"version": number}, as_json, lambda: print(number))
 
 
-def run(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and give its exit code."""
-    try:
-        code = app(args=arguments, prog_name="openlaunch", standalone_mode=False)
-    except OpenlaunchError as error:
-        return report(error)
-    except (KeyboardInterrupt, typer.Abort):
-        return ExitCode.INTERRUPTED
-    except Exception as error:
-        # Usage errors are click's, or those of the copy of click inside newer typers.
-        if not hasattr(error, "format_message"):
-            raise
-        return _report_usage(error)
-    return code if isinstance(code, int) else ExitCode.OK
-
-
-def _report_usage(error: Any) -> ExitCode:
-    if type(error).__name__ == "NoArgsIsHelpError":
-        print(error.format_message(), file=sys.stderr)
-        return ExitCode.USAGE
-    context = getattr(error, "ctx", None)
-    command = context.command_path if context else "openlaunch"
-    complain(error.format_message(), f"`{command} --help` tells what there is")
-    return ExitCode.USAGE
+app.command("serve")(serve.serve)
+app.command("deploy")(deploy.deploy)
+app.add_typer(bundles.app, name="bundles")
+app.add_typer(endpoints.app, name="endpoints")
+app.add_typer(tasks.app, name="tasks")
+app.add_typer(keys.app, name="keys")

@@ -6,25 +6,26 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
-    from openlaunch.client.client import LaunchClient
+    from openlaunch import LaunchClient
 
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """The global options; None leaves it to the environment."""
+    """The global options; what is not given is found as `LaunchClient` finds it."""
 
-    url: str | None = None
-    api_key: str | None = field(default=None, repr=False)
+    url: str | None
+    api_key: str | None = field(repr=False)
 
 
-def connect(ctx: typer.Context) -> "LaunchClient":
-    """A client of the server that the global options or the environment name.
+def connect(context: typer.Context) -> "LaunchClient":
+    """The client for a command; to be used in a `with` statement.
 
     Raises:
         ConfigurationError: no server or no key was found.
 
     """
-    from openlaunch.client.client import LaunchClient
+    from openlaunch import LaunchClient  # takes time, which `--help` and `version` need not
 
-    connection = ctx.ensure_object(Connection)
+    connection = context.find_object(Connection)
+    assert connection is not None
     return LaunchClient(connection.api_key, connection.url, use_path_with_custom_endpoint=True)

@@ -1,61 +1,96 @@
-"""Data on stdout: tables and details for people, JSON for programs."""
+"""What commands print: data on stdout, as JSON or for people; everything else on stderr."""
 
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from openlaunch.client.models import ModelEndpoint
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+NOT_A_TERMINAL_WIDTH = 10_000
+"""Columns of a table that goes into a file or a pipe: nothing is wrapped there."""
 
 
-def print_json(document: Any) -> None:
-    """One JSON document, over several lines."""
-    print(json.dumps(document, indent=2, ensure_ascii=False))
+def emit(document: Any, as_json: bool, for_people: Callable[[], None]) -> None:
+    """Print a document as JSON, or what is made of it for people."""
+    if as_json:
+        print(json.dumps(document, indent=2, default=str))
+    else:
+        for_people()
 
 
-def print_json_line(document: Any) -> None:
-    """One JSON document on a line of its own, seen at once by whoever reads the pipe."""
-    print(json.dumps(document, ensure_ascii=False), flush=True)
-
-
-def print_value(value: Any) -> None:
-    """A JSON value as people want it: text as it is, all else as JSON on one line."""
-    print(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False), flush=True)
-
-
-def print_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Columns: folded to its width on a terminal; elsewhere one line a row, with nothing cut off."""
-    cells = [[_text(cell) for cell in row] for row in rows]
-    if sys.stdout.isatty():
-        _print_folded(header, cells)
-        return
-    lines = [[name.upper() for name in header], *cells]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
-    for line in lines:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
-
-
-def print_details(fields: Mapping[str, object]) -> None:
-    """One thing, a field a line; what is None is left out."""
-    shown = {name: _text(value) for name, value in fields.items() if value is not None}
-    width = max((len(name) for name in shown), default=0)
-    for name, value in shown.items():
-        print(f"{name}:".ljust(width + 2) + value)
-
-
-def _print_folded(header: Sequence[str], cells: Iterable[Sequence[str]]) -> None:
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print rows under their columns; None is shown as a dash."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for name in header:
-        table.add_column(name.upper(), overflow="fold")
-    for row in cells:
-        table.add_row(*(Text(cell) for cell in row))
-    Console().print(table)
+    console = Console(width=None if sys.stdout.isatty() else NOT_A_TERMINAL_WIDTH)
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        shown.add_column(column, overflow="fold")
+    for row in rows:
+        shown.add_row(*(Text("-" if cell is None else str(cell)) for cell in row))
+    console.print(shown)
 
 
-def _text(value: object) -> str:
-    """A value in a cell: one line, and "-" where there is none."""
-    if value is None or value == "":
-        return "-"
-    return " ".join(str(value).split())
+def fields(pairs: Iterable[tuple[str, object]]) -> None:
+    """Print names and values, one pair a line; pairs without a value are left out."""
+    present = [(name, value) for name, value in pairs if value is not None]
+    width = max(len(name) for name, _ in present)
+    for name, value in present:
+        print(f"{name:<{width}}  {value}")
+
+
+def note(text: str) -> None:
+    """Say something that is no data."""
+    print(text, file=sys.stderr)
+
+
+@contextmanager
+def progress(text: str) -> Iterator[Callable[[str], None]]:
+    """Show on a terminal that something takes its time; the function that it gives changes the text."""
+    console = _stderr()
+    if not console.is_terminal:
+        yield lambda _: None
+        return
+    with console.status(_plain(text)) as status:
+        yield lambda text: status.update(_plain(text))
+
+
+def _stderr() -> "Console":
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
+def _plain(text: str) -> Any:
+    from rich.text import Text
+
+    return Text(text)
+
+
+def say_status(update: Callable[[str], None]) -> "Callable[[ModelEndpoint], None]":
+    """What to do with each change of an endpoint's status: show it, and leave a line where it is no terminal."""
+
+    def tell(endpoint: "ModelEndpoint") -> None:
+        reason = f": {endpoint.status_reason}" if endpoint.status_reason else ""
+        line = f"{endpoint.name} is {endpoint.status.value}{reason}"
+        update(line)
+        if not sys.stderr.isatty():
+            note(line)
+
+    return tell
+
+
+def when(moment: Any) -> str | None:
+    """A point in time for people, in this machine's time zone."""
+    return None if moment is None else moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")

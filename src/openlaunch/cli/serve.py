@@ -1,71 +1,81 @@
 """`openlaunch serve`."""
 
+import importlib.util
 import logging
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from openlaunch.errors import ConfigurationError
 
-if TYPE_CHECKING:
-    from pydantic import ValidationError
-
-    from openlaunch.server.settings import Settings
-
-LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+NEEDED = (
+    "alembic",
+    "fastapi",
+    "httptools",
+    "obstore",
+    "orjson",
+    "pydantic_settings",
+    "sqlalchemy",
+    "uvicorn",
+)
 
 
 def serve(
-    host: Annotated[
-        str | None, typer.Option(help="The address to listen on.  [default: 127.0.0.1]", show_default=False)
-    ] = None,
-    port: Annotated[
-        int | None, typer.Option(help="0 picks a free port.  [default: 8000]", show_default=False)
-    ] = None,
+    host: Annotated[str | None, typer.Option(help="The address to listen on.  [default: 127.0.0.1]")] = None,
+    port: Annotated[int | None, typer.Option(help="0 picks a free one.  [default: 8000]")] = None,
     data_dir: Annotated[
-        Path | None,
-        typer.Option(help="For everything durable.  [default: ~/.openlaunch]", show_default=False),
+        Path | None, typer.Option(help="Where everything durable lies.  [default: ~/.openlaunch]")
     ] = None,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more, to stderr.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
 ) -> None:
-    """Run a server until SIGTERM or Ctrl-C.
+    """Serve model endpoints from this machine until SIGTERM or Ctrl-C.
 
-    Prints one line, `ready http://HOST:PORT`, once it accepts requests. Each option can be given as an
-    environment variable too: OPENLAUNCH_HOST and so on; the documentation lists the further settings.
+    Prints `ready URL` when it accepts requests. The log goes to stderr. OPENLAUNCH_* variables set what has no
+    option; docs/concepts.md lists them.
     """
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format=LOG_FORMAT)
-    logging.getLogger("openlaunch").setLevel(logging.DEBUG if verbose else logging.INFO)
-    try:
-        from openlaunch.server.serve import serve as run
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("openlaunch"):
-            raise
+    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
         raise ConfigurationError(
-            f"a server needs more than the client ({error.name} is missing): pip install 'openlaunch[server]'"
-        ) from None
-    run(_settings(host=host, port=port, data_dir=data_dir), lambda url: print(f"ready {url}", flush=True))
+            f"{', '.join(missing)} is not installed: the server needs more than the client: "
+            "pip install 'openlaunch[server]'"
+        )
+    _log_to_stderr(verbose)
+    from openlaunch.server.serve import serve as run
+
+    given = {"host": host, "port": port, "data_dir": data_dir}
+    run(_settings({name: value for name, value in given.items() if value is not None}), _say_ready)
 
 
-def _settings(**options: Any) -> "Settings":
+def _settings(given: dict[str, Any]) -> Any:
     from pydantic import ValidationError
 
     from openlaunch.server.settings import Settings
 
-    given = {name: value for name, value in options.items() if value is not None}
     try:
         return Settings(**given)
     except ValidationError as error:
-        raise ConfigurationError(_explained(error, given)) from None
+        problems = [_sentence(problem, given) for problem in error.errors()]
+        raise ConfigurationError("; ".join(problems)) from None
 
 
-def _explained(error: "ValidationError", given: dict[str, Any]) -> str:
-    """Names each option or variable that is wrong, its value, and what is allowed."""
-    parts = []
-    for problem in error.errors():
-        name = str(problem["loc"][0])
-        source = f"--{name.replace('_', '-')}" if name in given else f"OPENLAUNCH_{name.upper()}"
-        value = "" if name.endswith("key") else f" is {problem['input']!r}"
-        parts.append(f"{source}{value}: {problem['msg']}")
-    return "; ".join(parts)
+def _sentence(problem: Any, given: dict[str, Any]) -> str:
+    field = str(problem["loc"][0])
+    name = f"--{field.replace('_', '-')}" if field in given else f"OPENLAUNCH_{field.upper()}"
+    value = "" if field == "api_key" else f" is {problem['input']!r}"
+    return f"{name}{value}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+
+
+def _say_ready(url: str) -> None:
+    print(f"ready {url}", flush=True)
+
+
+def _log_to_stderr(verbose: bool) -> None:
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.DEBUG if verbose else logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    for noisy in ("alembic", "uvicorn", "asyncio"):
+        logging.getLogger(noisy).setLevel(logging.INFO if verbose else logging.WARNING)
