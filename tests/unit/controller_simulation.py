@@ -119,6 +119,21 @@ class Simulation:
         if self.workers:
             self._exit(sorted(self.workers)[index % len(self.workers)], "was killed by signal 9")
 
+    def lose(self, index: int) -> None:
+        """End a worker's connection: its process follows a little later."""
+        if self.workers:
+            worker = self.workers[sorted(self.workers)[index % len(self.workers)]]
+            if worker.phase in (Phase.STARTING, Phase.READY):
+                worker.phase, worker.since = Phase.LOST, self.now
+            self._later(STOP_SECONDS, lambda: self._exit(worker.id, "lost its connection, and was stopped"))
+
+    def restart_server(self) -> None:
+        """End the server and start it again: only the record is left."""
+        self.workers.clear()
+        self.builds.clear()
+        self.histories.clear()
+        self.__post_init__()
+
     def run(self, seconds: float) -> None:
         """Let so much time pass: events in their order, a look at the endpoint after each and every 5 s."""
         end = self.now + seconds

@@ -537,6 +537,35 @@ class TestSimulation:
         sim.run(POLICY.drain_timeout + 60)
         assert_converged(sim)
 
+    def test_after_a_restart_of_the_server_the_endpoint_comes_back_and_stays_ready(self):
+        sim = new_simulation(min_workers=2)
+        sim.run(20)
+        sim.statuses.clear()
+        sim.restart_server()
+        sim.run(20)
+        assert_converged(sim)
+        assert {status for status, _ in sim.statuses} <= {EndpointStatus.READY}
+
+    def test_after_a_restart_of_the_server_the_fallback_serves_again(self):
+        sim = new_simulation()
+        sim.run(20)
+        sim.deploy("does-not-load")
+        sim.run(30)
+        sim.restart_server()
+        sim.run(30)
+        assert sim.record.status is EndpointStatus.UPDATE_FAILED
+        assert sim.record.status_reason == "ImportError: no module named torch"
+        assert sim.count(Phase.READY, bundle="good") == 1
+
+    def test_a_lost_worker_is_replaced_when_its_process_has_ended(self):
+        sim = new_simulation()
+        sim.run(20)
+        sim.lose(0)
+        sim.settle()
+        assert len(sim.workers) == 1
+        sim.run(20)
+        assert_converged(sim)
+
 
 BUNDLES = st.sampled_from(["good", "better", "does-not-load", "no-environment", "dies-early", "hangs"])
 BOUNDS = st.tuples(st.integers(0, 3), st.integers(0, 3)).map(lambda pair: (min(pair), max(pair)))
@@ -547,6 +576,8 @@ STEPS = st.lists(
         st.tuples(st.just("deploy"), BUNDLES),
         st.tuples(st.just("scale"), BOUNDS),
         st.tuples(st.just("kill"), st.integers(0, 5)),
+        st.tuples(st.just("lose"), st.integers(0, 5)),
+        st.tuples(st.just("restart server"), st.none()),
         st.tuples(st.just("limit"), st.integers(1, 4)),
     ),
     max_size=15,
@@ -565,6 +596,10 @@ def take(sim: Simulation, step: tuple[str, object]) -> None:
             sim.scale(low, high)
         case "kill", int(index):
             sim.kill(index)
+        case "lose", int(index):
+            sim.lose(index)
+        case "restart server", None:
+            sim.restart_server()
         case "limit", int(workers):
             sim.limit = max(workers, sim.record.spec.min_workers, 1)
 
@@ -593,7 +628,7 @@ def test_whatever_happens_the_invariants_hold_and_the_endpoint_converges(
 @given(
     bad=st.sampled_from(["does-not-load", "no-environment", "dies-early", "hangs"]),
     queued=st.integers(0, 5),
-    steps=STEPS.map(lambda steps: [s for s in steps if s[0] in ("run", "load", "kill")]),
+    steps=STEPS.map(lambda steps: [s for s in steps if s[0] in ("run", "load", "kill", "lose")]),
 )
 def test_an_update_that_can_not_load_never_ends_the_service_of_the_bundle_before_it(bad, queued, steps):
     sim = new_simulation()
