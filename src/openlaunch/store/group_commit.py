@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError
 
 Operation = Callable[[Connection], Any]
 
@@ -25,7 +24,7 @@ def run_group(conn: Connection, operations: Sequence[Operation]) -> list[Outcome
     are undone. That costs one more run and no more commit; nothing is paid for it as long as none raises.
 
     Raises:
-        DBAPIError: the transaction could not be begun or committed: no operation has had any effect.
+        sqlalchemy.exc.DBAPIError: the transaction could not be begun or committed: no operation has had any effect.
 
     """
     outcomes = _run_plain(conn, operations)

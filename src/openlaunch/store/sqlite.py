@@ -10,11 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
+from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy.exc import DatabaseError, DBAPIError, OperationalError
 from sqlalchemy.pool import QueuePool, StaticPool
 
 from openlaunch.errors import ConfigurationError, Unavailable
+from openlaunch.store.group_commit import Outcome, run_group
 from openlaunch.store.schema import upgrade
 
 T = TypeVar("T")
@@ -23,31 +24,25 @@ log = logging.getLogger(__name__)
 MAX_GROUP = 512
 """The most operations that one transaction takes."""
 READERS = 4
-BUSY_TIMEOUT_MS = 5000
 
 
 class _Write:
     """An operation on its way to disk, and the future of its result."""
 
-    __slots__ = ("error", "future", "op", "result")
+    __slots__ = ("future", "op", "outcome")
 
     def __init__(self, op: Callable[[Connection], Any], future: "asyncio.Future[Any]") -> None:
         self.op = op
         self.future = future
-        self.result: Any = None
-        self.error: BaseException | None = None
-
-    def run(self, connection: Connection) -> None:
-        self.error = None
-        self.result = self.op(connection)
+        self.outcome = Outcome()
 
     def resolve(self) -> None:
         if self.future.done():
             return
-        if self.error is not None:
-            self.future.set_exception(self.error)
+        if self.outcome.error is not None:
+            self.future.set_exception(self.outcome.error)
         else:
-            self.future.set_result(self.result)
+            self.future.set_result(self.outcome.result)
 
 
 class SqliteStore:
@@ -60,46 +55,57 @@ class SqliteStore:
         self._queue: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="store-read")
         self._pending = 0
+        self._reading = 0
         self._closed = False
         self._loop = asyncio.get_running_loop()
-        self.commits = 0
-        """Transactions committed so far."""
+        self.transactions = 0
+        """Write transactions so far, each of a group of operations."""
         self._thread = threading.Thread(target=self._write_loop, name="store-write", daemon=True)
         self._thread.start()
 
     @classmethod
-    async def open(cls, path: Path, *, max_pending: int = 10_000) -> "SqliteStore":
+    async def open(
+        cls, path: Path, *, max_pending: int = 10_000, busy_timeout_seconds: float = 5
+    ) -> "SqliteStore":
         """Open the database, made and brought up to date where needed; mode 0600.
+
+        Another process's lock on the file is waited for up to `busy_timeout_seconds`.
 
         Raises:
             ConfigurationError: the file can't be opened, or a newer version of Openlaunch made it.
         """
-        engine, readers = await asyncio.to_thread(_open_engines, path)
-        return cls(engine, readers, max_pending)
+        writer, readers = await asyncio.to_thread(_open_engines, path, busy_timeout_seconds)
+        return cls(writer, readers, max_pending)
 
     async def write(self, op: Callable[[Connection], T]) -> T:
-        if self._closed:
-            raise Unavailable("the server is stopping", code="stopping")
-        if self._pending >= self._max_pending:
-            raise Unavailable(
-                f"{self._pending} writes wait for the disk already, which is the limit",
-                code="store_overloaded",
-                retry_after=1,
-            )
+        self._admit(self._pending, "writes wait for the disk")
         future: asyncio.Future[T] = self._loop.create_future()
         self._pending += 1
         self._queue.put(_Write(op, future))
         return await future
 
     async def read(self, op: Callable[[Connection], T]) -> T:
-        return await self._loop.run_in_executor(self._readers, self._read, op)
+        self._admit(self._reading, "reads wait for a connection")
+        self._reading += 1
+        try:
+            return await self._loop.run_in_executor(self._readers, self._read, op)
+        finally:
+            self._reading -= 1
+
+    def _admit(self, waiting: int, what: str) -> None:
+        if self._closed:
+            raise Unavailable("the server is stopping", code="stopping")
+        if waiting >= self._max_pending:
+            raise Unavailable(
+                f"{waiting} {what} already, which is the limit", code="store_overloaded", retry_after=1
+            )
 
     def _read(self, op: Callable[[Connection], T]) -> T:
         try:
             with self._reader_engine.connect() as connection:
                 return op(connection)
-        except DBAPIError as error:
-            raise _unavailable(error) from error
+        except DatabaseError as error:
+            raise _explained(error) from error.orig
 
     async def close(self) -> None:
         if self._closed:
@@ -137,21 +143,14 @@ class SqliteStore:
         return group, True
 
     def _commit(self, group: Sequence[_Write]) -> None:
-        """Commit all together; when one fails, each by itself, so that it undoes only its own changes."""
         try:
-            self._transaction(group)
+            with self._writer_engine.connect() as connection:
+                outcomes = run_group(connection, [write.op for write in group])
         except Exception as error:
-            if len(group) == 1:
-                group[0].error = _unavailable(error) if isinstance(error, DBAPIError) else error
-                return
-            for write in group:
-                self._commit([write])
-
-    def _transaction(self, group: Sequence[_Write]) -> None:
-        with self._writer_engine.begin() as connection:
-            for write in group:
-                write.run(connection)
-        self.commits += 1
+            outcomes = [Outcome(error=_explained(error))] * len(group)
+        self.transactions += 1
+        for write, outcome in zip(group, outcomes, strict=True):
+            write.outcome = outcome if outcome.error is None else Outcome(error=_explained(outcome.error))
 
     def _resolve(self, group: Sequence[_Write]) -> None:
         self._pending -= len(group)
@@ -159,44 +158,46 @@ class SqliteStore:
             write.resolve()
 
 
-def _open_engines(path: Path) -> tuple[Engine, Engine]:
+def _open_engines(path: Path, busy_timeout_seconds: float) -> tuple[Engine, Engine]:
+    """The writer's engine, of one connection that is used in one thread at a time, and the readers'."""
+    url = URL.create("sqlite", database=str(path))
+    arguments = {"check_same_thread": False, "timeout": busy_timeout_seconds}
+    writer = create_engine(url, poolclass=StaticPool, connect_args=arguments)
+    event.listen(writer, "connect", _set_up_writer)
+    event.listen(writer, "begin", lambda conn: conn.exec_driver_sql("BEGIN IMMEDIATE"))
+    readers = create_engine(url, poolclass=QueuePool, pool_size=READERS, connect_args=arguments)
+    event.listen(readers, "connect", _set_up_reader)
     try:
         path.touch(mode=0o600)
-        # The one connection of the writer is made here and used in the writer's thread only.
-        engine = create_engine(
-            f"sqlite:///{path}", poolclass=StaticPool, connect_args={"check_same_thread": False, "timeout": 5}
-        )
-        event.listen(engine, "connect", _set_pragmas)
-        event.listen(engine, "begin", lambda conn: conn.exec_driver_sql("BEGIN IMMEDIATE"))
-        with engine.begin() as connection:
+        with writer.begin() as connection:
             upgrade(connection)
-        readers = create_engine(
-            f"sqlite:///{path}",
-            poolclass=QueuePool,
-            pool_size=READERS,
-            connect_args={"check_same_thread": False, "timeout": 5},
-        )
-        event.listen(readers, "connect", _set_pragmas)
     except (OSError, DBAPIError) as error:
+        writer.dispose()
         reason = error.orig if isinstance(error, DBAPIError) else error.strerror
         raise ConfigurationError(f"the database {path} can't be opened: {reason}") from error
-    return engine, readers
+    except ConfigurationError:
+        writer.dispose()
+        raise
+    return writer, readers
 
 
-def _set_pragmas(connection: sqlite3.Connection, _: object) -> None:
+def _set_up_writer(connection: sqlite3.Connection, _: object) -> None:
+    _set_pragmas(connection, "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "cache_size=-16384")
+
+
+def _set_up_reader(connection: sqlite3.Connection, _: object) -> None:
+    _set_pragmas(connection, "query_only=ON", "cache_size=-16384")
+
+
+def _set_pragmas(connection: sqlite3.Connection, *pragmas: str) -> None:
     connection.isolation_level = None  # transactions are begun by us: the driver would begin them too late
-    for pragma in (
-        "journal_mode=WAL",
-        "synchronous=FULL",
-        "foreign_keys=ON",
-        f"busy_timeout={BUSY_TIMEOUT_MS}",
-        "cache_size=-16384",
-    ):
+    for pragma in pragmas:
         connection.execute(f"PRAGMA {pragma}").close()
 
 
-def _unavailable(error: DBAPIError) -> Exception:
-    if isinstance(error, IntegrityError) or not isinstance(error, OperationalError | DBAPIError):
+def _explained(error: Exception) -> Exception:
+    """What callers get: Unavailable where the database failed; a faulty statement's error stays as it is."""
+    if not isinstance(error, DatabaseError) or type(error) not in (OperationalError, DatabaseError):
         return error
     log.error("the database failed: %s", error.orig)
     return Unavailable(
