@@ -1,0 +1,394 @@
+"""What every store does, whatever database is behind it. A driver is one more entry in `OPENERS`."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+
+import pytest
+import uvloop
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Connection, func, insert, inspect, select
+from sqlalchemy.exc import IntegrityError
+
+from openlaunch.errors import ConfigurationError, Conflict, Unavailable
+from openlaunch.store import bundles, endpoints, keys
+from openlaunch.store.base import Store
+from openlaunch.store.records import BundleRecord, EndpointRecord, EndpointSpec, KeyRecord
+from openlaunch.store.sqlite import SqliteStore
+from openlaunch.store.tables import api_keys, metadata
+from openlaunch.wire.endpoints import EndpointOrderBy, EndpointStatus, EndpointType
+from openlaunch.wire.keys import Role
+
+Opener = Callable[..., AbstractAsyncContextManager[Store]]
+
+
+@asynccontextmanager
+async def open_sqlite(folder: Path, max_pending: int = 10_000) -> AsyncIterator[Store]:
+    store = await SqliteStore.open(folder / "store.db", max_pending=max_pending)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+OPENERS: dict[str, Opener] = {"sqlite": open_sqlite}
+LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+
+
+@pytest.fixture(params=OPENERS)
+def opener(request: pytest.FixtureRequest) -> Opener:
+    return OPENERS[request.param]
+
+
+@pytest.fixture(params=LOOPS)
+def run_on_loop(request: pytest.FixtureRequest) -> Callable[[Awaitable[None]], None]:
+    """Runs a test's coroutine with a deadline, on each kind of event loop."""
+
+    def run(test: Awaitable[None]) -> None:
+        async def bounded() -> None:
+            async with asyncio.timeout(60):
+                await test
+
+        with asyncio.Runner(loop_factory=LOOPS[request.param]) as runner:
+            runner.run(bounded())
+
+    return run
+
+
+Run = Callable[[Awaitable[None]], None]
+
+
+def key(name: str) -> KeyRecord:
+    return KeyRecord(name, "ada", Role.USER, name[:4], name.encode(), created_at=1)
+
+
+def add(name: str) -> Callable[[Connection], str]:
+    def op(conn: Connection) -> str:
+        keys.insert(conn, key(name))
+        return name
+
+    return op
+
+
+def names(conn: Connection) -> list[str]:
+    return sorted(conn.scalars(select(api_keys.c.id)))
+
+
+class Gate:
+    """An operation that holds the writer until it is opened."""
+
+    def __init__(self) -> None:
+        self.entered = threading.Event()
+        self.opened = threading.Event()
+
+    def op(self, conn: Connection) -> None:
+        self.entered.set()
+        assert self.opened.wait(30)
+
+    async def wait_until_entered(self) -> None:
+        assert await asyncio.to_thread(self.entered.wait, 30)
+
+
+def test_a_read_sees_what_was_written_before(opener: Opener, run_on_loop: Run, tmp_path: Path) -> None:
+    async def test() -> None:
+        async with opener(tmp_path) as store:
+            for number in range(30):
+                assert await store.write(add(f"k{number}")) == f"k{number}"
+                assert f"k{number}" in await store.read(names)
+
+    run_on_loop(test())
+
+
+def test_what_was_written_is_there_after_reopening(opener: Opener, run_on_loop: Run, tmp_path: Path) -> None:
+    async def test() -> None:
+        async with opener(tmp_path) as store:
+            await store.write(add("k"))
+        async with opener(tmp_path) as store:
+            assert await store.read(names) == ["k"]
+
+    run_on_loop(test())
+
+
+def test_migrations_make_the_tables_of_the_metadata(opener: Opener, run_on_loop: Run, tmp_path: Path) -> None:
+    def comparable(obj: object, name: str | None, kind: str, *_: object) -> bool:
+        return name != "ix_tasks_claim"  # Alembic can't compare a descending column
+
+    def differences(conn: Connection) -> list[object]:
+        context = MigrationContext.configure(conn, opts={"include_object": comparable})
+        assert "ix_tasks_claim" in {index["name"] for index in inspect(conn).get_indexes("tasks")}
+        return list(compare_metadata(context, metadata))
+
+    async def test() -> None:
+        async with opener(tmp_path) as store:
+            assert await store.read(differences) == []
+
+    run_on_loop(test())
+
+
+def test_many_writers_at_once_all_succeed(opener: Opener, run_on_loop: Run, tmp_path: Path) -> None:
+    async def test() -> None:
+        async with opener(tmp_path) as store:
+            done = await asyncio.gather(*(store.write(add(f"k{n:04}")) for n in range(1000)))
+            assert await store.read(names) == sorted(done)
+
+    run_on_loop(test())
+
+
+def test_an_operation_that_raises_undoes_only_its_own_changes(
+    opener: Opener, run_on_loop: Run, tmp_path: Path
+) -> None:
+    def fail(conn: Connection) -> None:
+        keys.insert(conn, key("undone"))
+        raise ValueError("mine")
+
+    async def test() -> None:
+        async with opener(tmp_path) as store:
+            gate = Gate()
+            held = asyncio.create_task(store.write(gate.op))
+            await gate.wait_until_entered()
+            writes = [asyncio.create_task(store.write(op)) for op in (add("a"), fail, add("a"), add("b"))]
+            await asyncio.sleep(0)
+            gate.opened.set()
+            a, failed, duplicate, b = await asyncio.gather(*writes, return_exceptions=True)
+            await held
+            assert (a, b) == ("a", "b")
+            assert isinstance(failed, ValueError)
+            assert str(failed) == "mine"
+            assert isinstance(duplicate, IntegrityError)
+            assert await store.read(names) == ["a", "b"]
+
+    run_on_loop(test())
+
+
+def test_a_lone_operation_that_raises_leaves_nothing(
+    opener: Opener, run_on_loop: Run, tmp_path: Path
+) -> None:
+    def fail(conn: Connection) -> None:
+        keys.insert(conn, key("undone"))
+        raise StopIteration
+
+    async def test() -> None:
+        async with opener(tmp_path) as store:
+            with pytest.raises(RuntimeError, match="StopIteration"):
+                await store.write(fail)
+            assert await store.read(names) == []
+
+    run_on_loop(test())
+
+
+def test_a_write_whose_waiter_is_cancelled_harms_no_other(
+    opener: Opener, run_on_loop: Run, tmp_path: Path
+) -> None:
+    async def test() -> None:
+        async with opener(tmp_path) as store:
+            gate = Gate()
+            held = asyncio.create_task(store.write(gate.op))
+            await gate.wait_until_entered()
+            left = asyncio.create_task(store.write(add("left")))
+            stays = asyncio.create_task(store.write(add("stays")))
+            await asyncio.sleep(0)
+            left.cancel()
+            held.cancel()
+            gate.opened.set()
+            assert await stays == "stays"
+            assert "stays" in await store.read(names)
+
+    run_on_loop(test())
+
+
+def test_writes_past_the_bound_are_refused_until_there_is_room(
+    opener: Opener, run_on_loop: Run, tmp_path: Path
+) -> None:
+    async def test() -> None:
+        async with opener(tmp_path, max_pending=3) as store:
+            gate = Gate()
+            held = asyncio.create_task(store.write(gate.op))
+            await gate.wait_until_entered()
+            waiting = [asyncio.create_task(store.write(add(name))) for name in "ab"]
+            await asyncio.sleep(0)
+            with pytest.raises(Unavailable) as refused:
+                await store.write(add("c"))
+            assert refused.value.code == "store_overloaded"
+            assert refused.value.retry_after is not None
+            gate.opened.set()
+            await asyncio.gather(held, *waiting)
+            await store.write(add("d"))
+            assert await store.read(names) == ["a", "b", "d"]
+
+    run_on_loop(test())
+
+
+def test_reads_past_the_bound_are_refused(opener: Opener, run_on_loop: Run, tmp_path: Path) -> None:
+    async def test() -> None:
+        async with opener(tmp_path, max_pending=1) as store:
+            gate = Gate()
+            held = asyncio.create_task(store.read(gate.op))
+            await gate.wait_until_entered()
+            with pytest.raises(Unavailable, match="1 reads wait"):
+                await store.read(names)
+            gate.opened.set()
+            await held
+            assert await store.read(names) == []
+
+    run_on_loop(test())
+
+
+def test_closing_finishes_what_was_accepted(opener: Opener, run_on_loop: Run, tmp_path: Path) -> None:
+    async def test() -> None:
+        async with opener(tmp_path) as store:
+            writes = [asyncio.create_task(store.write(add(f"k{n}"))) for n in range(50)]
+            await asyncio.sleep(0)
+            await store.close()
+            assert len(await asyncio.gather(*writes)) == 50
+            await store.close()
+        async with opener(tmp_path) as store:
+            assert len(await store.read(names)) == 50
+
+    run_on_loop(test())
+
+
+def test_a_closed_store_refuses(opener: Opener, run_on_loop: Run, tmp_path: Path) -> None:
+    async def test() -> None:
+        async with opener(tmp_path) as store:
+            await store.close()
+            with pytest.raises(Unavailable, match="stopping"):
+                await store.write(add("k"))
+            with pytest.raises(Unavailable, match="stopping"):
+                await store.read(names)
+
+    run_on_loop(test())
+
+
+def test_a_reader_neither_writes_nor_holds_the_writer_up(
+    opener: Opener, run_on_loop: Run, tmp_path: Path
+) -> None:
+    async def test() -> None:
+        async with opener(tmp_path) as store:
+            gate = Gate()
+
+            def look(conn: Connection) -> int | None:
+                conn.execute(select(func.count()).select_from(api_keys)).scalar()
+                gate.op(conn)
+                return conn.execute(select(func.count()).select_from(api_keys)).scalar()
+
+            reading = asyncio.create_task(store.read(look))
+            await gate.wait_until_entered()
+            await store.write(add("k"))  # returns although a reader is at work
+            gate.opened.set()
+            assert await reading == 1  # and that reader holds no old snapshot
+            with pytest.raises(Unavailable):
+                await store.read(lambda conn: conn.execute(insert(api_keys).values(id="x")).rowcount)
+
+    run_on_loop(test())
+
+
+def test_a_faulty_statement_is_not_taken_for_a_broken_database(
+    opener: Opener, run_on_loop: Run, tmp_path: Path
+) -> None:
+    async def test() -> None:
+        async with opener(tmp_path) as store:
+            await store.write(add("k"))
+            with pytest.raises(IntegrityError):
+                await store.write(add("k"))
+
+    run_on_loop(test())
+
+
+def test_a_database_of_a_newer_version_is_refused(opener: Opener, run_on_loop: Run, tmp_path: Path) -> None:
+    async def test() -> None:
+        async with opener(tmp_path) as store:
+            await store.write(
+                lambda conn: conn.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'").rowcount
+            )
+        with pytest.raises(ConfigurationError, match=r"'9999'.*upgrade this installation"):
+            async with opener(tmp_path):
+                pytest.fail("opened")
+
+    run_on_loop(test())
+
+
+# The records.
+
+
+def bundle(number: int, owner: str = "ada", name: str = "cat") -> BundleRecord:
+    return BundleRecord(f"bun{number}", owner, name, {"flavor": "x"}, {"m": [1]}, None, {}, created_at=number)
+
+
+def endpoint(number: int, name: str, owner: str = "ada") -> EndpointRecord:
+    spec = EndpointSpec(0, 1, 1, cpus=0.5, memory=1 << 40, storage=1, extra={"labels": {"team": "x"}})
+    pending = EndpointStatus.UPDATE_PENDING
+    return EndpointRecord(
+        f"end{number}", owner, name, EndpointType.ASYNC, "bun1", 1, spec, pending, None, number, number
+    )
+
+
+def test_keys(opener: Opener, run_on_loop: Run, tmp_path: Path) -> None:
+    async def test() -> None:
+        async with opener(tmp_path) as store:
+            await store.write(add("k1"))
+            await store.write(add("k2"))
+            assert await store.write(lambda conn: keys.revoke(conn, "k1", 5)) is True
+            assert await store.write(lambda conn: keys.revoke(conn, "k1", 6)) is False
+            assert await store.read(keys.active) == [key("k2")]
+            assert {k.id: k.revoked_at for k in await store.read(keys.list_all)} == {"k1": 5, "k2": None}
+
+    run_on_loop(test())
+
+
+def test_the_newest_bundle_of_a_name_is_the_latest(opener: Opener, run_on_loop: Run, tmp_path: Path) -> None:
+    async def test() -> None:
+        async with opener(tmp_path) as store:
+            stored = [bundle(1), bundle(2), bundle(3, name="dog"), bundle(4, owner="bob")]
+            for record in stored:
+                await store.write(lambda conn, record=record: bundles.insert(conn, record))
+            assert await store.read(lambda conn: bundles.latest(conn, "ada", "cat")) == stored[1]
+            assert await store.read(lambda conn: bundles.get(conn, "bun4", "ada")) is None
+            assert await store.read(lambda conn: bundles.get(conn, "bun4")) == stored[3]
+            mine = await store.read(lambda conn: bundles.list_by_owner(conn, "ada"))
+            assert [record.id for record in mine] == ["bun3", "bun2", "bun1"]
+
+    run_on_loop(test())
+
+
+def test_endpoints(opener: Opener, run_on_loop: Run, tmp_path: Path) -> None:
+    async def test() -> None:
+        async with opener(tmp_path) as store:
+            await store.write(lambda conn: bundles.insert(conn, bundle(1)))
+            for record in (endpoint(1, "b"), endpoint(2, "a"), endpoint(3, "b", owner="bob")):
+                await store.write(lambda conn, record=record: endpoints.insert(conn, record))
+            with pytest.raises(Conflict, match="'a' exists"):
+                await store.write(lambda conn: endpoints.insert(conn, endpoint(4, "a")))
+            assert await store.read(lambda conn: endpoints.get_by_name(conn, "ada", "b")) == endpoint(1, "b")
+            assert await store.read(lambda conn: endpoints.get(conn, "end3", "ada")) is None
+            by_name = await store.read(
+                lambda conn: endpoints.list_by_owner(conn, "ada", order_by=EndpointOrderBy.ALPHABETICAL)
+            )
+            assert [record.id for record in by_name] == ["end2", "end1"]
+            assert [record.id for record in await store.read(endpoints.list_all)] == ["end1", "end2", "end3"]
+            await store.write(lambda conn: endpoints.delete(conn, "end1"))
+            assert await store.read(lambda conn: endpoints.get(conn, "end1")) is None
+
+    run_on_loop(test())
+
+
+def test_the_status_of_an_old_generation_is_not_recorded(
+    opener: Opener, run_on_loop: Run, tmp_path: Path
+) -> None:
+    def set_ready(generation: int) -> Callable[[Connection], bool]:
+        ready = EndpointStatus.READY
+        return lambda conn: endpoints.set_status(conn, "end1", generation, ready, None, 9, generation, "bun1")
+
+    async def test() -> None:
+        async with opener(tmp_path) as store:
+            await store.write(lambda conn: bundles.insert(conn, bundle(1)))
+            await store.write(lambda conn: endpoints.insert(conn, endpoint(1, "a")))
+            assert await store.write(set_ready(0)) is False
+            assert await store.write(set_ready(1)) is True
+            record = await store.read(lambda conn: endpoints.get(conn, "end1"))
+            assert record is not None
+            assert (record.status, record.ready_generation) == (EndpointStatus.READY, 1)
+
+    run_on_loop(test())
