@@ -39,6 +39,12 @@ class Wire(asyncio.Transport):
         self.closed = True
 
 
+async def no_bundle() -> AsyncIterator[bytes]:
+    """A bundle without a byte."""
+    for piece in ():
+        yield piece
+
+
 class Owner:
     """Does what the dispatcher does with a link, for one lane."""
 
@@ -47,10 +53,6 @@ class Owner:
         self._slots = slots
 
     def expected(self, token: str) -> Expected | None:
-        async def no_bundle() -> AsyncIterator[bytes]:
-            for piece in ():
-                yield piece
-
         return Expected(token, self._slots, {}, no_bundle)
 
     def link_ready(self, link: WorkerLink) -> None:

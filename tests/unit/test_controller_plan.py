@@ -103,6 +103,13 @@ class TestBuilding:
         assert built == [BuildEnvironment(2, "better")]
 
 
+@pytest.mark.parametrize("phase", list(Phase))
+def test_nothing_is_planned_for_an_endpoint_that_is_being_deleted(phase):
+    deleted = replace(CHANGED, status=EndpointStatus.DELETE_IN_PROGRESS)
+    overdue = worker("a", 1, phase, age=10_000)
+    assert plan(look(deleted, overdue, generations={}), POLICY) == []
+
+
 class TestScaling:
     def test_starts_what_is_missing(self):
         situation = look(ROLLED_OUT, worker("a", 1, Phase.READY), desired=3)
@@ -356,6 +363,23 @@ class TestGpus:
             self.CHANGED, worker("a", 1, Phase.READY), worker("b", 1, Phase.DRAINING), gpus=Gpus(free=0)
         )
         assert actions_of(situation, DrainWorker, StopWorker) == []
+
+    def test_only_as_many_make_room_as_are_short(self):
+        situation = look(
+            self.CHANGED,
+            worker("a", 1, Phase.READY, age=300),
+            worker("b", 1, Phase.READY, age=200),
+            worker("c", 1, Phase.DRAINING),
+            worker("d", 2, Phase.READY),
+            desired=3,
+            gpus=Gpus(free=0),
+        )
+        assert actions_of(situation, DrainWorker, StopWorker) == [DrainWorker("b")]
+
+    def test_what_waits_is_refused_when_the_fallback_can_not_have_its_gpus_either(self):
+        problem = "asks for 9 GPUs per worker, this machine has 8"
+        situation = look(self.CHANGED, gpus=Gpus(free=8, problem=problem))
+        assert actions_of(situation, Refuse) == [Refuse(problem)]
 
     def test_one_of_several_old_workers_goes_on_serving_until_a_new_one_is_ready(self):
         old = [worker(name, 1, Phase.READY) for name in "abc"]

@@ -169,8 +169,14 @@ class TestWhatIsNotWantedAnyMore:
         lane = make_lane()
         first, _ = submit(lane, "a", "b")
         first.abandon(TimeoutError())
-        assert lane.load().queued == 1
         assert FakeWorker("w").join(lane).take() == [b"b"]
+
+    @in_loop
+    async def test_what_was_given_up_while_it_waited_is_no_load(self):
+        lane = make_lane()
+        first, _ = submit(lane, "a", "b")
+        first.abandon(TimeoutError())
+        assert lane.load().queued == 1
 
     @in_loop
     async def test_what_has_expired_while_it_waited_is_dropped(self):

@@ -1,11 +1,18 @@
 """Request and response schemas of bundles."""
 
+import asyncio
+
 import orjson
 import pytest
 from pydantic import BaseModel
+from sqlalchemy import Connection
 
 from openlaunch.errors import Unprocessable
-from openlaunch.server.schemas import MAX_ERRORS, MAX_MESSAGE, BundleSchemas, validate_schemas
+from openlaunch.server import schemas as schemas_module
+from openlaunch.server.schemas import MAX_ERRORS, MAX_MESSAGE, BundleSchemas, SchemaCache, validate_schemas
+from openlaunch.store import bundles
+from openlaunch.store.records import BundleRecord
+from openlaunch.store.sqlite import SqliteStore
 
 ITEM = {"type": "object", "properties": {"price": {"type": "number"}}, "required": ["price"]}
 REQUEST = {
@@ -147,3 +154,30 @@ class TestValidation:
         assert error["loc"] == ["body", "schema_location", "ResponseSchema"]
         assert len(str(caught.value)) < 2 * MAX_MESSAGE
         assert "\n" not in str(caught.value)
+
+
+def test_compiled_schemas_are_kept_up_to_a_bound(tmp_path, monkeypatch):
+    monkeypatch.setattr(schemas_module, "CACHE_SIZE", 2)
+
+    def insert(conn: Connection) -> None:
+        for n in range(3):
+            bundles.insert(conn, BundleRecord(f"bun_{n}", "ada", "digits", {}, {}, None, SCHEMAS, 0.0))
+
+    async def main() -> None:
+        store = await SqliteStore.open(tmp_path / "openlaunch.db")
+        try:
+            await store.write(insert)
+            cache = SchemaCache(store)
+            assert cache.cached("bun_0") is None
+            first = await cache.get("bun_0")
+            assert first.request is not None
+            assert cache.cached("bun_0") is first
+            assert await cache.get("bun_0") is first
+            await cache.get("bun_1")
+            await cache.get("bun_2")
+            assert cache.cached("bun_0") is None
+            assert cache.cached("bun_2") is not None
+        finally:
+            await store.close()
+
+    asyncio.run(main())

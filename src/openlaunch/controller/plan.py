@@ -179,7 +179,12 @@ Action = BuildEnvironment | StartWorker | DrainWorker | StopWorker | SetStatus |
 
 
 def plan(s: Situation, policy: Policy) -> list[Action]:
-    """What to do now. Doing it, and asking again when something has happened, leads to what is wanted."""
+    """What to do now. Doing it, and asking again when something has happened, leads to what is wanted.
+
+    Nothing is planned for an endpoint that is being deleted: its workers are retired, and its status stays.
+    """
+    if s.endpoint.status is EndpointStatus.DELETE_IN_PROGRESS:
+        return []
     older = list(_older_workers(s, policy))
     promised = sum(isinstance(action, StartWorker) for action in older)
     return [
