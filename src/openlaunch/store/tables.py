@@ -114,13 +114,14 @@ tasks = Table(
 )
 
 # One index for each question that the queue asks, each no larger than the tasks it is about. `expires_at`
-# is in the first so that a claim passes over expired tasks without reading their rows.
+# and `status` are in the first so that claims pass over expired tasks, and counts are made, without reading rows.
 _partial(
     "ix_tasks_claim",
     tasks.c.endpoint_id,
     text("priority DESC"),
     tasks.c.seq,
     tasks.c.expires_at,
+    tasks.c.status,
     where="status = 'PENDING'",
 )
 _partial("ix_tasks_expiry", tasks.c.expires_at, where="status = 'PENDING' AND expires_at IS NOT NULL")

@@ -108,7 +108,13 @@ def _create_tasks() -> None:
 
 
 def _create_task_indexes() -> None:
-    columns: list[str | sa.TextClause] = ["endpoint_id", sa.text("priority DESC"), "seq", "expires_at"]
+    columns: list[str | sa.TextClause] = [
+        "endpoint_id",
+        sa.text("priority DESC"),
+        "seq",
+        "expires_at",
+        "status",
+    ]
     _create_partial("ix_tasks_claim", columns, "status = 'PENDING'")
     _create_partial("ix_tasks_expiry", ["expires_at"], "status = 'PENDING' AND expires_at IS NOT NULL")
     _create_partial("ix_tasks_leases", ["lease_owner"], "status = 'STARTED'")
