@@ -1,37 +1,21 @@
 """The command's root: global options, the nouns, and one place for errors."""
 
 from importlib.metadata import version as version_of
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperGroup
 
 from openlaunch.cli import bundles, deploy, endpoints, keys, serve, tasks
 from openlaunch.cli.connection import Connection
-from openlaunch.cli.exits import HELP, Exit, code_of, show
+from openlaunch.cli.exits import HELP, Exit, code_of, show, show_usage
 from openlaunch.cli.output import Json, emit
 from openlaunch.errors import OpenlaunchError
 
-
-class _Root(TyperGroup):
-    """Turns the errors of all commands into messages and exit codes."""
-
-    def invoke(self, ctx: Any) -> Any:
-        try:
-            return super().invoke(ctx)
-        except OpenlaunchError as error:
-            show(error)
-            raise typer.Exit(code_of(error)) from error
-        except KeyboardInterrupt:
-            typer.echo("interrupted; what the server has accepted goes on", err=True)
-            raise typer.Exit(Exit.INTERRUPTED) from None
-
-
 app = typer.Typer(
-    cls=_Root,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # help and usage errors in plain text: no boxes that break words when piped
     epilog=HELP,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -64,3 +48,20 @@ app.add_typer(bundles.app, name="bundles")
 app.add_typer(endpoints.app, name="endpoints")
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(keys.app, name="keys")
+
+
+def run() -> int:
+    """Run the command with this program's arguments, show what went wrong, and give the exit code."""
+    try:
+        code = app(prog_name="openlaunch", standalone_mode=False)
+    except OpenlaunchError as error:
+        show(error)
+        return code_of(error)
+    except (KeyboardInterrupt, typer.Abort):
+        return Exit.INTERRUPTED
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # click's, or that of the copy of click in newer typers
+            raise
+        show_usage(error)
+        return Exit.USAGE
+    return code if isinstance(code, int) else Exit.OK

@@ -25,7 +25,12 @@ def connect(context: typer.Context) -> "LaunchClient":
 
     """
     from openlaunch import LaunchClient  # takes time, which `--help` and `version` need not
+    from openlaunch.errors import ConfigurationError
 
     connection = context.find_object(Connection)
     assert connection is not None
-    return LaunchClient(connection.api_key, connection.url, use_path_with_custom_endpoint=True)
+    try:
+        return LaunchClient(connection.api_key, connection.url, use_path_with_custom_endpoint=True)
+    except ConfigurationError as error:
+        error.add_note("openlaunch --url http://HOST:PORT --api-key KEY … names a server for one command")
+        raise

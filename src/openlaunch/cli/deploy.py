@@ -1,6 +1,9 @@
 """`openlaunch deploy`."""
 
 import importlib
+import inspect
+import json
+import shlex
 import sys
 from collections.abc import Callable
 from difflib import get_close_matches
@@ -24,7 +27,10 @@ from openlaunch.cli.endpoints import (
     Wait,
     settings,
 )
-from openlaunch.cli.output import Json, emit, note, progress, say_status
+from openlaunch.cli.output import Json, emit, note, say_status, waiting
+
+_SAMPLES: dict[str, object] = {"str": "text", "bool": True, "float": 1.5, "list": [1], "dict": {}}
+"""Values for a first try by the parameter's annotation; 1 for any other."""
 
 
 def deploy(
@@ -73,7 +79,8 @@ def deploy(
         gpu_type=gpu_type,
         labels=label,
     )
-    with connect(context) as client, progress(f"deploying {endpoint_name} …") as update:
+    look = f"openlaunch endpoints get {endpoint_name}"
+    with connect(context) as client, waiting(f"deploying {endpoint_name} …", look) as update:
         endpoint = client.deploy(
             function,
             name=endpoint_name,
@@ -88,7 +95,25 @@ def deploy(
     described = endpoint.model_endpoint
     summary = f"{described.name} is {described.status.value} ({described.endpoint_type.value})"
     emit(described.model_dump(mode="json"), as_json, lambda: print(summary))
-    note(f"try it: openlaunch tasks send {described.name} --args '{{…}}'")
+    args = shlex.quote(_sample_args(function, skip=0 if loader is None else 1))
+    note(f"try it: openlaunch tasks send {described.name} --args {args}")
+
+
+def _sample_args(function: Callable[..., Any], skip: int) -> str:
+    """Args for a first try: a value for each parameter that has no default, after the first `skip`."""
+    try:
+        parameters = list(inspect.signature(function).parameters.values())[skip:]
+    except (TypeError, ValueError):
+        return "{}"
+    needed = (
+        p for p in parameters if p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+    )
+    return json.dumps({p.name: _sample(p.annotation) for p in needed})
+
+
+def _sample(annotation: object) -> object:
+    name = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "")
+    return _SAMPLES.get(name.partition("[")[0], 1)
 
 
 def _function(target: str) -> Callable[..., Any]:
@@ -112,10 +137,15 @@ def _module(name: str) -> Any:
         if error.name is None or not (name == error.name or name.startswith(f"{error.name}.")):
             raise typer.BadParameter(f"{name} can't be imported: {error}") from error
         raise typer.BadParameter(
-            f"there is no module {name!r} in {Path.cwd()} nor among the packages"
+            f"there is no module {name!r} in {Path.cwd()} nor among the packages; {_modules_here()}"
         ) from None
     except Exception as error:
         raise typer.BadParameter(f"{name} can't be imported: {type(error).__name__}: {error}") from error
+
+
+def _modules_here() -> str:
+    names = sorted(path.stem for path in Path.cwd().glob("*.py") if path.stem.isidentifier())[:10]
+    return f"the folder has: {', '.join(names)}" if names else "the folder has no Python file"
 
 
 def _offer(wanted: str, module: Any) -> str:

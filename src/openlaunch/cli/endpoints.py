@@ -1,18 +1,26 @@
 """`openlaunch endpoints`."""
 
+import json
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from openlaunch.cli.connection import connect
 from openlaunch.cli.exits import Exit
-from openlaunch.cli.output import Json, emit, fields, note, progress, say_status, table, when
+from openlaunch.cli.follow import Follower
+from openlaunch.cli.output import Json, emit, fields, note, say_status, table, waiting, when
 
 if TYPE_CHECKING:
     from openlaunch.client.models import ModelEndpoint
 
 app = typer.Typer(help="Model endpoints: bundles that are served.", no_args_is_help=True)
+
+MAX_TAIL_BYTES = 4 * 1024 * 1024
+FOLLOW_SECONDS = 0.5
 
 Name = Annotated[str, typer.Argument(help="The endpoint's name.")]
 Bundle = Annotated[str | None, typer.Option(help="A bundle's name (the newest is taken) or id.")]
@@ -47,6 +55,10 @@ def _label(text: str) -> tuple[str, str]:
     if not separator or not key:
         raise typer.BadParameter(f"{text!r} is not KEY=VALUE", param_hint="--label")
     return key, value
+
+
+def _deploying(text: str, name: str) -> AbstractContextManager[Callable[[str], None]]:
+    return waiting(text, f"openlaunch endpoints get {name}")
 
 
 @app.command("list")
@@ -146,7 +158,7 @@ def create_endpoint(
         gpu_type=gpu_type,
         labels=label,
     )
-    with connect(context) as client, progress(f"creating {name} …") as update:
+    with connect(context) as client, _deploying(f"creating {name} …", name) as update:
         endpoint = client.create_model_endpoint(
             endpoint_name=name, model_bundle=bundle, endpoint_type=kind, **given
         )
@@ -188,7 +200,7 @@ def edit_endpoint(
     )
     if not given:
         raise typer.BadParameter("nothing to change is given; --help lists what can be")
-    with connect(context) as client, progress(f"changing {name} …") as update:
+    with connect(context) as client, _deploying(f"changing {name} …", name) as update:
         endpoint = client.edit_model_endpoint(model_endpoint=name, **given)
         if wait:
             endpoint.wait_until_ready(timeout, say_status(update))
@@ -223,14 +235,29 @@ def show_logs(
     creation: Annotated[
         bool, typer.Option(help="How the environment was built and workers started.")
     ] = False,
-    tail_bytes: Annotated[int, typer.Option(help="So much of the workers' logs, at most.", min=0)] = 65536,
+    tail_bytes: Annotated[
+        int, typer.Option(help="So much of the workers' logs, at most.", min=1, max=MAX_TAIL_BYTES)
+    ] = 65536,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes, to Ctrl-C.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Show what an endpoint's workers have printed, newest lines last."""
+    """Show what an endpoint's workers have printed, newest lines last, each after the worker's id."""
     with connect(context) as client:
-        text = (
-            client.read_endpoint_creation_logs(name)
-            if creation
-            else client.read_endpoint_logs(name, tail_bytes)
-        )
+        endpoint = client.get_model_endpoint(name)
+
+        def read() -> str:
+            if creation:
+                return client.read_endpoint_creation_logs(endpoint)
+            return client.read_endpoint_logs(endpoint, tail_bytes)
+
+        if follow:
+            _follow(read, Follower(by_worker=not creation), as_json)
+        text = read()
     emit({"content": text}, as_json, lambda: print(text, end="" if text.endswith("\n") or not text else "\n"))
+
+
+def _follow(read: Callable[[], str], follower: Follower, as_json: bool) -> NoReturn:
+    while True:
+        for line in follower.feed(read()):
+            print(json.dumps({"line": line}, ensure_ascii=False) if as_json else line, flush=True)
+        time.sleep(FOLLOW_SECONDS)

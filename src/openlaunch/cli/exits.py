@@ -2,6 +2,7 @@
 
 import sys
 from enum import IntEnum
+from typing import Any
 
 from openlaunch import errors
 
@@ -19,10 +20,18 @@ class Exit(IntEnum):
     INTERRUPTED = 130
 
 
-HELP = (
-    "Exit codes: 0 done; 1 what was asked for failed; 2 usage or configuration; 3 not found; 4 no key, or not "
-    "allowed; 5 the server can't be reached or can't serve; 6 time is over; 130 interrupted."
-)
+HELP = """\
+\b
+Exit codes:
+  0    done
+  1    what was asked for failed: a prediction, an endpoint
+  2    wrong usage, input or configuration
+  3    not found
+  4    no key, a wrong one, or one that may not do this
+  5    the server can't be reached, or can't serve now
+  6    time is over
+  130  interrupted with Ctrl-C
+"""
 
 _CODES: list[tuple[type[Exception], Exit]] = [  # the first that fits
     (errors.ConfigurationError, Exit.USAGE),
@@ -42,7 +51,6 @@ _CODES: list[tuple[type[Exception], Exit]] = [  # the first that fits
 
 _HINTS: list[tuple[type[Exception], str]] = [
     (errors.StreamInterrupted, "what came before is not all there is; send the request again"),
-    (errors.ConnectionFailed, "is the server running? `openlaunch serve` starts one on this machine"),
     (errors.Unauthorized, "give the key with --api-key or OPENLAUNCH_API_KEY"),
     (errors.Forbidden, "an admin's key is needed"),
     (errors.EndpointFailed, "`openlaunch endpoints logs NAME --creation` shows the whole story"),
@@ -64,6 +72,18 @@ def show(error: Exception) -> None:
     hint = next((hint for kind, hint in _HINTS if isinstance(error, kind)), None)
     if hint is not None:
         print(f"hint: {hint}", file=sys.stderr)
+    for text in getattr(error, "__notes__", ()):
+        print(f"hint: {text}", file=sys.stderr)
     request_id = getattr(error, "request_id", None)
     if request_id is not None and isinstance(error, errors.ServerError):
         print(f"hint: the server's log names this request {request_id}", file=sys.stderr)
+
+
+def show_usage(error: Any) -> None:
+    """Print a usage error of click's on stderr; no arguments at all are answered with the help."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        print(error.format_message(), file=sys.stderr)
+        return
+    print(f"error: {error.format_message()}", file=sys.stderr)
+    command = error.ctx.command_path if error.ctx is not None else "openlaunch"
+    print(f"hint: `{command} --help` shows what can be given", file=sys.stderr)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from openlaunch.cli.exits import Exit
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -22,7 +24,7 @@ NOT_A_TERMINAL_WIDTH = 10_000
 def emit(document: Any, as_json: bool, for_people: Callable[[], None]) -> None:
     """Print a document as JSON, or what is made of it for people."""
     if as_json:
-        print(json.dumps(document, indent=2, default=str))
+        print(json.dumps(document, indent=2, ensure_ascii=False, default=str))
     else:
         for_people()
 
@@ -38,8 +40,13 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     for column in columns:
         shown.add_column(column, overflow="fold")
     for row in rows:
-        shown.add_row(*(Text("-" if cell is None else str(cell)) for cell in row))
+        shown.add_row(*(Text(_cell(value)) for value in row))
     console.print(shown)
+
+
+def _cell(value: object) -> str:
+    """A value on one line; a reason may have several."""
+    return "-" if value is None else " ".join(str(value).split())
 
 
 def fields(pairs: Iterable[tuple[str, object]]) -> None:
@@ -64,6 +71,17 @@ def progress(text: str) -> Iterator[Callable[[str], None]]:
         return
     with console.status(_plain(text)) as status:
         yield lambda text: status.update(_plain(text))
+
+
+@contextmanager
+def waiting(text: str, look: str) -> Iterator[Callable[[str], None]]:
+    """The same for work that goes on without this command: Ctrl-C says so, and how to `look` at it."""
+    try:
+        with progress(text) as update:
+            yield update
+    except KeyboardInterrupt:
+        note(f"interrupted; the work goes on, and this shows it: {look}")
+        raise typer.Exit(Exit.INTERRUPTED) from None
 
 
 def _stderr() -> "Console":

@@ -3,13 +3,13 @@
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from openlaunch.cli.connection import connect
 from openlaunch.cli.exits import Exit
-from openlaunch.cli.output import Json, emit, note, progress, table, when
+from openlaunch.cli.output import Json, emit, note, progress, table, waiting, when
 
 if TYPE_CHECKING:
     from openlaunch import EndpointRequest, EndpointResponse, LaunchClient
@@ -29,6 +29,9 @@ def send_task(
     url: Annotated[str | None, typer.Option(help="Of a file, whose bytes the function gets.")] = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Async: wait for the result.")] = True,
     timeout: Annotated[float | None, typer.Option(help="Seconds for the result.", min=0)] = None,
+    pickled: Annotated[
+        bool, typer.Option("--pickled", help="For results that are no JSON: print the URL of a pickle.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Send one prediction to an endpoint of any type, and print its result.
@@ -37,7 +40,7 @@ def send_task(
     """
     from openlaunch import AsyncEndpoint, StreamingEndpoint
 
-    request = _request(args, args_file, url)
+    request = _request(args, args_file, url, pickled)
     with connect(context) as client:
         target = client.get_model_endpoint(endpoint)
         if isinstance(target, StreamingEndpoint):
@@ -49,7 +52,8 @@ def send_task(
             if not wait:
                 emit({"task_id": future.async_task_id}, as_json, lambda: print(future.async_task_id))
                 return
-            with progress(f"waiting for task {future.async_task_id} …"):
+            task_id = future.async_task_id
+            with waiting(f"waiting for task {task_id} …", f"openlaunch tasks get {task_id} --wait 60"):
                 response = future.get(timeout)
             _print_response(response, as_json)
         else:
@@ -58,21 +62,25 @@ def send_task(
             _print_response(response, as_json)
 
 
-def _request(args: str | None, args_file: str | None, url: str | None) -> "EndpointRequest":
+def _request(args: str | None, args_file: str | None, url: str | None, pickled: bool) -> "EndpointRequest":
     from openlaunch import EndpointRequest
 
     if sum(option is not None for option in (args, args_file, url)) != 1:
         raise typer.BadParameter("give exactly one of --args, --args-file and --url")
     if url is not None:
-        return EndpointRequest(url=url)
+        return EndpointRequest(url=url, return_pickled=pickled)
     text = args if args is not None else _read(str(args_file))
     try:
-        value = json.loads(text)
-    except ValueError as error:
+        value = json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
         raise typer.BadParameter(f"the args are no JSON: {error}") from None
     if not isinstance(value, dict):
         raise typer.BadParameter(f"the args are a JSON {type(value).__name__}, an object is needed")
-    return EndpointRequest(args=value)
+    return EndpointRequest(args=value, return_pickled=pickled)
+
+
+def _no_constant(text: str) -> NoReturn:
+    raise ValueError(f"{text} is no JSON number")
 
 
 def _read(name: str) -> str:
@@ -85,13 +93,14 @@ def _read(name: str) -> str:
 def _print_item(response: "EndpointResponse", as_json: bool) -> None:
     if response.status != "SUCCESS":
         _fail(response)
-    value = response.value
-    print(json.dumps(value) if as_json or not isinstance(value, str) else value, flush=True)
+    value = {"result_url": response.result_url} if response.result_url is not None else response.value
+    as_it_is = isinstance(value, str) and not as_json
+    print(value if as_it_is else json.dumps(value, ensure_ascii=False), flush=True)
 
 
 def _print_response(response: "EndpointResponse", as_json: bool) -> None:
     if as_json:
-        print(json.dumps(_document(response), indent=2))
+        print(json.dumps(_document(response), indent=2, ensure_ascii=False))
         if response.status != "SUCCESS":
             raise typer.Exit(Exit.FAILED)
         return
@@ -197,9 +206,11 @@ def cancel_tasks(
 ) -> None:
     """Cancel tasks: what waits is dropped, what runs is stopped."""
     with connect(context) as client:
-        cancelled = {task_id: client.cancel_task(task_id) for task_id in task_ids}
+        cancelled = {task_id: client.cancel_task(task_id) for task_id in dict.fromkeys(task_ids)}
     emit(
         [{"task_id": task_id, "cancelled": done} for task_id, done in cancelled.items()],
         as_json,
-        lambda: table(("TASK", ""), [(i, "cancelled" if c else "was done") for i, c in cancelled.items()]),
+        lambda: table(
+            ("TASK", "OUTCOME"), [(i, "cancelled" if c else "was done") for i, c in cancelled.items()]
+        ),
     )
