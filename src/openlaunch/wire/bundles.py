@@ -19,21 +19,21 @@ class BundleOrderBy(StrEnum):
 class PytorchFramework(BaseModel):
     """Recorded; the local engine builds the environment from `requirements`."""
 
-    framework_type: Literal["pytorch"] = "pytorch"
+    framework_type: Literal["pytorch"]
     pytorch_image_tag: str
 
 
 class TensorflowFramework(BaseModel):
     """Recorded; the local engine builds the environment from `requirements`."""
 
-    framework_type: Literal["tensorflow"] = "tensorflow"
+    framework_type: Literal["tensorflow"]
     tensorflow_version: str
 
 
 class CustomFramework(BaseModel):
     """Recorded; the local engine builds the environment from `requirements`."""
 
-    framework_type: Literal["custom_base_image"] = "custom_base_image"
+    framework_type: Literal["custom_base_image"]
     image_repository: str
     image_tag: str
 
@@ -60,7 +60,7 @@ class ArtifactFlavor(BaseModel):
 class CloudpickleArtifactFlavor(ArtifactFlavor):
     """A cloudpickle of `{"load_model_fn": f, "load_predict_fn": g}`."""
 
-    flavor: Literal["cloudpickle_artifact"] = "cloudpickle_artifact"
+    flavor: Literal["cloudpickle_artifact"]
     load_predict_fn: str = Field(description="a name or source text for people; never run")
     load_model_fn: str = Field(description="a name or source text for people; never run")
 
@@ -68,7 +68,7 @@ class CloudpickleArtifactFlavor(ArtifactFlavor):
 class ZipArtifactFlavor(ArtifactFlavor):
     """A zip of directories, with the two functions named by dotted module path inside it."""
 
-    flavor: Literal["zip_artifact"] = "zip_artifact"
+    flavor: Literal["zip_artifact"]
     load_predict_fn_module_path: str
     load_model_fn_module_path: str
 

@@ -54,7 +54,7 @@ class GpuType(StrEnum):
 class CallbackBasicAuth(BaseModel):
     """User name and password for a callback."""
 
-    kind: Literal["basic"] = "basic"
+    kind: Literal["basic"]
     username: str
     password: str = Field(repr=False)
 
@@ -62,7 +62,7 @@ class CallbackBasicAuth(BaseModel):
 class CallbackMTLSAuth(BaseModel):
     """Client certificate and key, as PEM text, for a callback."""
 
-    kind: Literal["mtls"] = "mtls"
+    kind: Literal["mtls"]
     cert: str
     key: str = Field(repr=False)
 
@@ -169,7 +169,7 @@ class ResourceState(BaseModel):
     memory: Quantity
     gpu_type: GpuType | None = None
     storage: Quantity | None = None
-    nodes_per_worker: int = 1
+    nodes_per_worker: int
     optimize_costs: bool | None = None
 
 

@@ -1,0 +1,57 @@
+"""Our OpenAPI document against that of the existing Launch system, of which `tests/data` has the part we serve."""
+
+import json
+from pathlib import Path
+
+import pytest
+from contract_schemas import Document, problems
+
+from openlaunch.server.app import control_plane
+
+DATA = Path(__file__).parents[1] / "data" / "launch-openapi.json"
+FLAVORS_NOT_SERVED = ("RunnableImageFlavor",)
+
+
+def contract():
+    document = json.loads(DATA.read_text())
+    for schema in document["components"]["schemas"].values():
+        flavor = schema.get("properties", {}).get("flavor", {})
+        if "oneOf" in flavor:
+            flavor["oneOf"] = [f for f in flavor["oneOf"] if not f["$ref"].endswith(FLAVORS_NOT_SERVED)]
+    return Document(document)
+
+
+CONTRACT = contract()
+OURS = Document(control_plane(None).openapi())
+OPERATIONS = [(path, method) for path, methods in CONTRACT.paths.items() for method in methods]
+NOT_SERVED = ("batch-job", "triggers", "files", "/v1/model-bundles", "endpoints-schema.json", "endpoints-api")
+SERVED = [o for o in OPERATIONS if not any(part in o[0] for part in NOT_SERVED)]
+
+
+@pytest.mark.parametrize(("path", "method"), SERVED)
+def test_the_operation_is_served_with_its_parameters(path, method):
+    assert method in OURS.paths.get(path, {})
+    theirs, ours = CONTRACT.parameters(path, method), OURS.parameters(path, method)
+    assert set(theirs) <= set(ours)
+    assert not [name for name, required in ours.items() if required and not theirs.get(name)]
+
+
+@pytest.mark.parametrize(("path", "method"), SERVED)
+def test_what_the_contract_lets_a_client_send_is_taken(path, method):
+    sent = CONTRACT.request(path, method)
+    if sent is None:
+        assert OURS.request(path, method) is None
+        return
+    taken = OURS.request(path, method)
+    assert problems(CONTRACT, sent, OURS, taken, "body", all_fields=True) == []
+
+
+@pytest.mark.parametrize(("path", "method"), SERVED)
+def test_what_is_answered_is_what_the_contract_lets_a_client_expect(path, method):
+    answered, expected = OURS.response(path, method), CONTRACT.response(path, method)
+    assert problems(OURS, answered, CONTRACT, expected, "answer", all_fields=False) == []
+
+
+@pytest.mark.parametrize(("path", "method"), [o for o in OPERATIONS if o not in SERVED])
+def test_what_is_listed_as_not_served_is_not(path, method):
+    assert method not in OURS.paths.get(path, {})

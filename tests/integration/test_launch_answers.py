@@ -1,0 +1,136 @@
+"""Real answers of a running server, held against the schemas of the existing Launch system."""
+
+import json
+from pathlib import Path
+
+import jsonschema_rs
+import pytest
+from server_driver import DEADLINE, SMALL, args, http, running
+
+DATA = json.loads((Path(__file__).parents[1] / "data" / "launch-openapi.json").read_text())
+
+
+def json_schema(schema):
+    """The same in JSON Schema's words: OpenAPI 3.0 says `nullable` for "or null"."""
+    if isinstance(schema, list):
+        return [json_schema(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    plain = {
+        key: json_schema(value) for key, value in schema.items() if key not in ("nullable", "discriminator")
+    }
+    return {"anyOf": [plain, {"type": "null"}]} if schema.get("nullable") is True else plain
+
+
+COMPONENTS = {name: json_schema(schema) for name, schema in DATA["components"]["schemas"].items()}
+
+
+def check(response, name):
+    assert response.status_code == 200, response.text
+    schema = {"$ref": f"#/components/schemas/{name}", "components": {"schemas": COMPONENTS}}
+    jsonschema_rs.Draft202012Validator(schema, validate_formats=True).validate(response.json())
+    return response.json()
+
+
+@pytest.fixture(scope="module")
+def client():
+    with running() as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def raw(client):
+    with http(client) as raw:
+        yield raw
+
+
+@pytest.fixture(scope="module")
+def endpoint(client):
+    return client.deploy(lambda x=0: [x], name="la-sync", labels={"team": "a"}, **SMALL).model_endpoint
+
+
+def test_bundles(raw, endpoint):
+    listed = check(raw.get("/v2/model-bundles"), "ListModelBundlesV2Response")
+    bundle = check(raw.get(f"/v2/model-bundles/{endpoint.bundle_id}"), "ModelBundleV2Response")
+    assert listed["model_bundles"] == [bundle]
+    check(raw.get("/v2/model-bundles/latest", params={"model_name": "la-sync"}), "ModelBundleV2Response")
+    body = {"original_model_bundle_id": bundle["id"], "new_app_config": {"a": 1}}
+    check(raw.post("/v2/model-bundles/clone-with-changes", json=body), "CreateModelBundleV2Response")
+    fields = ("name", "metadata", "schema_location", "flavor")
+    body = {name: bundle[name] for name in fields}
+    check(raw.post("/v2/model-bundles", json=body), "CreateModelBundleV2Response")
+
+
+def test_endpoints(raw, endpoint):
+    path = f"/v1/model-endpoints/{endpoint.id}"
+    check(raw.get("/v1/model-endpoints"), "ListModelEndpointsV1Response")
+    check(raw.get(path), "GetModelEndpointV1Response")
+    check(raw.put(path, json={"max_workers": 2}), "UpdateModelEndpointV1Response")
+    check(raw.post(f"{path}/restart", json={}), "RestartModelEndpointV1Response")
+
+
+def test_creating_and_deleting_an_endpoint(raw, endpoint):
+    body = {
+        "name": "la-made",
+        "model_bundle_id": endpoint.bundle_id,
+        "endpoint_type": "async",
+        "metadata": {},
+        "labels": {},
+        "cpus": "100m",
+        "gpus": 0,
+        "memory": "64Mi",
+        "storage": "1Gi",
+        "min_workers": 0,
+        "max_workers": 1,
+        "per_worker": 1,
+    }
+    check(raw.post("/v1/model-endpoints", json=body), "CreateModelEndpointV1Response")
+    (made,) = raw.get("/v1/model-endpoints", params={"name": "la-made"}).json()["model_endpoints"]
+    check(raw.delete(f"/v1/model-endpoints/{made['id']}"), "DeleteModelEndpointV1Response")
+
+
+@pytest.mark.parametrize("sent", [{"x": 1}, {"wrong": 1}])
+def test_a_sync_prediction(raw, endpoint, sent):
+    response = raw.post(
+        "/v1/sync-tasks",
+        params={"model_endpoint_id": endpoint.id},
+        json={"args": sent, "timeout_seconds": 20},
+    )
+    check(response, "SyncEndpointPredictV1Response")
+
+
+def test_an_async_prediction(client, raw):
+    made = client.deploy(lambda x=0: [x], name="la-async", endpoint_type="async", **SMALL)
+    query = {"model_endpoint_id": made.model_endpoint.id}
+    task = check(
+        raw.post("/v1/async-tasks", params=query, json={"args": {"x": 1}}), "CreateAsyncTaskV1Response"
+    )
+    path = f"/v1/async-tasks/{task['task_id']}"
+    check(raw.get(path), "GetAsyncTaskV1Response")
+    done = check(raw.get(path, params={"wait": DEADLINE}), "GetAsyncTaskV1Response")
+    assert done["status"] == "SUCCESS"
+
+
+def test_the_items_of_a_stream(client):
+    def count():
+        yield from range(3)
+
+    made = client.deploy(count, name="la-stream", **SMALL)
+    assert [item.value for item in made.predict(args())] == [0, 1, 2]
+    query = {"model_endpoint_id": made.model_endpoint.id}
+    with (
+        http(client) as raw,
+        raw.stream("POST", "/v1/streaming-tasks", params=query, json={"args": {}}) as answer,
+    ):
+        text = answer.read().decode()
+    events = [
+        json.loads(line.removeprefix("data: ")) for line in text.splitlines() if line.startswith("data: {")
+    ]
+    assert [event["result"]["result"] for event in events if event.get("result")] == [0, 1, 2]
+
+
+def test_what_is_refused_has_the_contracts_list_of_errors(raw, endpoint):
+    response = raw.post("/v1/model-endpoints", json={"name": "la-not"})
+    assert response.status_code == 422
+    schema = {"$ref": "#/components/schemas/HTTPValidationError", "components": {"schemas": COMPONENTS}}
+    jsonschema_rs.validator_for(schema).validate(response.json())
