@@ -127,6 +127,11 @@ class Simulation:
                 worker.phase, worker.since = Phase.LOST, self.now
             self._later(STOP_SECONDS, lambda: self._exit(worker.id, "lost its connection, and was stopped"))
 
+    def others_hold(self, gpus: int) -> None:
+        """Let the workers of other endpoints hold so many GPUs, or as many as are free."""
+        self._pool.give_back("others")
+        self._pool.take("others", min(gpus, self._pool.free))
+
     def restart_server(self) -> None:
         """End the server and start it again: only the record is left."""
         self.workers.clear()

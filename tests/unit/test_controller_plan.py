@@ -602,6 +602,7 @@ STEPS = st.lists(
         st.tuples(st.just("kill"), st.integers(0, 5)),
         st.tuples(st.just("lose"), st.integers(0, 5)),
         st.tuples(st.just("restart server"), st.none()),
+        st.tuples(st.just("others hold"), st.integers(0, 3)),
         st.tuples(st.just("limit"), st.integers(1, 4)),
     ),
     max_size=15,
@@ -622,6 +623,8 @@ def take(sim: Simulation, step: tuple[str, object]) -> None:
             sim.kill(index)
         case "lose", int(index):
             sim.lose(index)
+        case "others hold", int(gpus):
+            sim.others_hold(gpus)
         case "restart server", None:
             sim.restart_server()
         case "limit", int(workers):
@@ -629,7 +632,7 @@ def take(sim: Simulation, step: tuple[str, object]) -> None:
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(bundle=BUNDLES, bounds=BOUNDS, gpus=st.integers(0, 1), machine_gpus=st.integers(1, 4), steps=STEPS)
+@given(bundle=BUNDLES, bounds=BOUNDS, gpus=st.integers(0, 2), machine_gpus=st.integers(1, 4), steps=STEPS)
 def test_whatever_happens_the_invariants_hold_and_the_endpoint_converges(
     bundle, bounds, gpus, machine_gpus, steps
 ):
@@ -638,6 +641,7 @@ def test_whatever_happens_the_invariants_hold_and_the_endpoint_converges(
     for step in steps:
         take(sim, step)
     sim.limit = 1000
+    sim.others_hold(0)
     sim.deploy("good")
     sim.scale(low, high)
     sim.load = Load(0, 0)
