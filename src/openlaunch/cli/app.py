@@ -1,5 +1,6 @@
 """The command's root: global options, the nouns, and one place for errors."""
 
+from collections.abc import Sequence
 from importlib.metadata import version as version_of
 from typing import Annotated
 
@@ -50,10 +51,10 @@ app.add_typer(tasks.app, name="tasks")
 app.add_typer(keys.app, name="keys")
 
 
-def run() -> int:
-    """Run the command with this program's arguments, show what went wrong, and give the exit code."""
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run the command, show what went wrong, and give the exit code; without arguments, with the program's own."""
     try:
-        code = app(prog_name="openlaunch", standalone_mode=False)
+        code = app(args=arguments, prog_name="openlaunch", standalone_mode=False)
     except OpenlaunchError as error:
         show(error)
         return code_of(error)

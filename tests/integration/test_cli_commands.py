@@ -1,0 +1,286 @@
+"""The commands against a running server, in this process."""
+
+import json
+import sys
+
+import pytest
+
+from openlaunch.cli.app import run
+from openlaunch.testing import local
+
+SMALL = {"cpus": 0.1, "memory": "64Mi"}
+RESOURCES = ("--cpus", "0.1", "--memory", "64Mi")
+
+
+def count(n):
+    yield from range(n)
+
+
+def greet(name, fail=False):
+    if fail:
+        raise ValueError("no greeting")
+    print("greeting", name, flush=True)
+    return f"hällo {name}"
+
+
+def wait_long(seconds):
+    import time
+
+    time.sleep(seconds)
+    return {"slept": seconds}
+
+
+@pytest.fixture(scope="module")
+def client():
+    with local() as client:
+        sync = client.deploy(greet, name="greet", wait=False, **SMALL)
+        stream = client.deploy(count, name="count", wait=False, **SMALL)
+        queued = client.deploy(wait_long, name="queued", endpoint_type="async", wait=False, **SMALL)
+        for endpoint in (sync, stream, queued):
+            endpoint.wait_until_ready(30)
+        yield client
+
+
+@pytest.fixture
+def cli(client, monkeypatch, capsys):
+    """Runs a command: exit code, stdout, stderr."""
+    monkeypatch.setenv("OPENLAUNCH_URL", client.server.url)
+    monkeypatch.setenv("OPENLAUNCH_API_KEY", client.server.api_key)
+
+    def command(*arguments):
+        code = run(arguments)
+        return code, *capsys.readouterr()
+
+    return command
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A current folder with a module, which `deploy` finds there."""
+    (tmp_path / "cli_model.py").write_text(
+        "def load():\n    return 10\n"
+        "def times(model, x: int):\n    return model * x\n"
+        "def shout(text: str, loud: bool = True):\n    return text.upper()\n"
+        "def broken():\n    raise RuntimeError('weights are gone')\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield tmp_path
+    sys.modules.pop("cli_model", None)
+
+
+def test_a_sync_result_is_printed_as_it_is(cli):
+    assert cli("tasks", "send", "greet", "--args", '{"name": "you"}') == (0, "hällo you\n", "")
+
+
+def test_a_result_as_json_is_one_document(cli):
+    code, out, _ = cli("tasks", "send", "greet", "--args", '{"name": "you"}', "--json")
+    assert code == 0
+    assert json.loads(out) == {
+        "status": "SUCCESS",
+        "result": "hällo you",
+        "result_url": None,
+        "traceback": None,
+        "status_code": 200,
+    }
+
+
+def test_args_can_come_from_a_file(cli, tmp_path):
+    (tmp_path / "args.json").write_text('{"name": "file"}')
+    code, out, _ = cli("tasks", "send", "greet", "--args-file", str(tmp_path / "args.json"))
+    assert (code, out) == (0, "hällo file\n")
+
+
+def test_a_pickled_result_is_a_url(cli):
+    code, out, _ = cli("tasks", "send", "greet", "--args", '{"name": "you"}', "--pickled")
+    assert code == 0
+    assert out.startswith("http://127.0.0.1:")
+
+
+def test_a_failed_prediction_shows_the_models_traceback_and_exits_1(cli):
+    code, out, err = cli("tasks", "send", "greet", "--args", '{"name": "x", "fail": true}')
+    assert (code, out) == (1, "")
+    assert "ValueError: no greeting" in err
+    assert err.endswith("error: the prediction ended as FAILURE\n")
+
+
+def test_a_streams_items_are_printed_one_a_line(cli):
+    assert cli("tasks", "send", "count", "--args", '{"n": 3}') == (0, "0\n1\n2\n", "")
+
+
+def test_an_async_result_is_waited_for(cli):
+    code, out, _ = cli("tasks", "send", "queued", "--args", '{"seconds": 0}')
+    assert (code, json.loads(out)) == (0, {"slept": 0})
+
+
+def test_without_waiting_the_id_is_printed_and_the_task_can_be_looked_at_and_cancelled(cli):
+    code, out, _ = cli("tasks", "send", "queued", "--args", '{"seconds": 60}', "--no-wait")
+    task_id = out.strip()
+    assert code == 0
+    code, out, err = cli("tasks", "get", task_id, "--wait", "0.05")
+    assert code == 6
+    assert out in ("PENDING\n", "STARTED\n")
+    assert "goes on" in err
+    code, out, _ = cli("tasks", "cancel", task_id, task_id, "--json")
+    assert (code, json.loads(out)) == (0, [{"task_id": task_id, "cancelled": True}])
+    code, out, err = cli("tasks", "get", task_id)
+    assert (code, out) == (1, "")
+    assert "cancelled" in err
+
+
+def test_tasks_are_listed_a_page_at_a_time(cli):
+    for _ in range(2):
+        cli("tasks", "send", "queued", "--args", '{"seconds": 0}', "--no-wait")
+    code, out, _ = cli("tasks", "list", "--endpoint", "queued", "--limit", "1", "--json")
+    page = json.loads(out)
+    assert (code, len(page["tasks"])) == (0, 1)
+    code, out, _ = cli(
+        "tasks", "list", "--endpoint", "queued", "--limit", "1", "--cursor", page["next_cursor"]
+    )
+    assert code == 0
+    assert page["tasks"][0]["task_id"] not in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--args", "{"), "no JSON"),
+        (("--args", '{"x": NaN}'), "NaN is no JSON number"),
+        (("--args", "[1]"), "a JSON list, an object is needed"),
+        ((), "exactly one of --args, --args-file and --url"),
+        (("--args", "{}", "--url", "http://x"), "exactly one of"),
+        (("--args-file", "/does/not/exist"), "/does/not/exist can't be read"),
+    ],
+)
+def test_bad_args_are_usage_errors(cli, arguments, said):
+    code, out, err = cli("tasks", "send", "greet", *arguments)
+    assert (code, out) == (2, "")
+    assert err.startswith("error: ")
+    assert said in err
+
+
+def test_what_is_not_there_exits_3(cli):
+    for arguments in (
+        ("tasks", "send", "nope", "--args", "{}"),
+        ("tasks", "get", "nope"),
+        ("endpoints", "get", "nope"),
+        ("endpoints", "delete", "nope", "--yes"),
+        ("bundles", "get", "nope"),
+        ("keys", "revoke", "nope"),
+    ):
+        code, out, err = cli(*arguments)
+        assert (code, out) == (3, ""), arguments
+        assert "nope" in err
+
+
+def test_a_wrong_key_exits_4(cli):
+    code, out, err = cli("--api-key", "wrong-key-of-nobody", "endpoints", "list")
+    assert (code, out) == (4, "")
+    assert "hint: " in err
+    assert "wrong-key-of-nobody" not in err
+
+
+def test_a_table_that_is_piped_has_a_line_for_each_row_and_nothing_cut_off(cli, client):
+    code, out, _ = cli("endpoints", "list")
+    lines = out.splitlines()
+    assert code == 0
+    assert lines[0].split()[:3] == ["NAME", "TYPE", "STATUS"]
+    assert len(lines) == 1 + len(client.list_model_endpoints())
+    assert "…" not in out
+
+
+def test_an_endpoint_is_shown_and_edited(cli):
+    code, out, _ = cli("endpoints", "edit", "count", "--max-workers", "2", "--label", "team=a", "--json")
+    changed = json.loads(out)
+    assert code == 0
+    assert changed["deployment_state"]["max_workers"] == 2
+    assert changed["labels"] == {"team": "a"}
+    code, out, _ = cli("endpoints", "get", "count")
+    assert code == 0
+    assert "team=a" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--min-workers", "-2"), "min_workers is -2"),
+        (("--label", "team"), "'team' is not KEY=VALUE"),
+        ((), "nothing to change"),
+    ],
+)
+def test_a_bad_edit_is_a_usage_error(cli, arguments, said):
+    code, _, err = cli("endpoints", "edit", "count", *arguments)
+    assert code == 2
+    assert said in err
+
+
+def test_a_bundle_is_found_by_name_and_by_id_and_served_again(cli):
+    by_name = json.loads(cli("bundles", "get", "greet", "--json")[1])
+    assert json.loads(cli("bundles", "get", by_name["id"], "--json")[1]) == by_name
+    assert by_name["id"] in cli("bundles", "list", "--name", "greet")[1]
+    code, out, _ = cli("endpoints", "create", "again", "--bundle", by_name["id"], *RESOURCES)
+    assert code == 0
+    assert "READY" in out
+    code, out, err = cli("endpoints", "create", "again", "--bundle", "greet", *RESOURCES)
+    assert (code, out) == (1, "")
+    assert "again" in err
+    assert cli("endpoints", "delete", "again")[0] == 2  # nobody is there to be asked
+    assert cli("endpoints", "delete", "again", "--yes")[0] == 0
+
+
+def test_what_workers_print_is_in_the_logs(cli):
+    cli("tasks", "send", "greet", "--args", '{"name": "log-reader"}')
+    code, out, _ = cli("endpoints", "logs", "greet")
+    assert code == 0
+    assert "greeting log-reader" in out
+    assert "greeting log-reader" not in cli("endpoints", "logs", "greet", "--tail-bytes", "10")[1]
+
+
+def test_a_function_is_deployed_with_its_loader_and_a_line_to_try_it(cli, folder):
+    code, out, err = cli("deploy", "cli_model:times", "--load", "cli_model:load", *RESOURCES)
+    assert (code, out) == (0, "times is READY (sync)\n")
+    assert err.splitlines()[-1] == """try it: openlaunch tasks send times --args '{"x": 1}'"""
+    assert cli("tasks", "send", "times", "--args", '{"x": 1}')[1] == "10\n"
+
+
+def test_the_line_to_try_has_values_that_fit_the_parameters(cli, folder):
+    err = cli("deploy", "cli_model:shout", "--no-wait", *RESOURCES)[2]
+    assert """--args '{"text": "text"}'""" in err
+
+
+def test_a_deployment_that_can_not_load_exits_1_with_the_reason_and_where_to_look(cli, folder):
+    arguments = ("deploy", "cli_model:times", "--load", "cli_model:broken", "--name", "broken", *RESOURCES)
+    code, out, err = cli(*arguments)
+    assert (code, out) == (1, "")
+    assert "weights are gone" in err
+    assert "hint: `openlaunch endpoints logs" in err
+    code, out, _ = cli("endpoints", "logs", "broken", "--creation")
+    assert code == 0
+    assert "RuntimeError: weights are gone" in out
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        ("cli_model", "MODULE:FUNCTION"),
+        ("no_such_module:f", "the folder has: cli_model"),
+        ("cli_model:tines", "it has: times"),
+        ("cli_model:__name__", "a function is needed"),
+    ],
+)
+def test_a_target_that_is_not_there_says_what_is(cli, folder, target, said):
+    code, out, err = cli("deploy", target)
+    assert (code, out) == (2, "")
+    assert said in err
+
+
+def test_a_key_is_made_used_and_revoked(cli):
+    code, out, err = cli("keys", "create", "--owner", "ann", "--json")
+    made = json.loads(out)
+    assert code == 0
+    assert made["api_key"] not in err
+    assert cli("--api-key", made["api_key"], "endpoints", "list", "--json")[:2] == (0, "[]\n")
+    assert cli("--api-key", made["api_key"], "keys", "list")[0] == 4
+    assert made["id"] in cli("keys", "list")[1]
+    assert cli("keys", "revoke", made["id"])[0] == 0
+    assert cli("--api-key", made["api_key"], "endpoints", "list")[0] == 4

@@ -1,0 +1,57 @@
+"""Exit codes and messages of failures."""
+
+import pytest
+
+from openlaunch import errors
+from openlaunch.cli.exits import HELP, Exit, code_of, show
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (errors.PredictionFailed("x"), 1),
+        (errors.EndpointFailed("x"), 1),
+        (errors.TaskCancelled("x"), 1),
+        (errors.Conflict("x"), 1),
+        (errors.ServerError("x"), 1),
+        (errors.WorkerDied("x"), 1),
+        (errors.ConfigurationError("x"), 2),
+        (errors.BundleError("x"), 2),
+        (errors.BadRequest("x"), 2),
+        (errors.Unprocessable("x"), 2),
+        (errors.PayloadTooLarge("x"), 2),
+        (errors.NotFound("x"), 3),
+        (errors.Unauthorized("x"), 4),
+        (errors.Forbidden("x"), 4),
+        (errors.ConnectionFailed("x"), 5),
+        (errors.StreamInterrupted("x"), 5),
+        (errors.Unavailable("x"), 5),
+        (errors.TooManyRequests("x"), 5),
+        (errors.WaitTimeout("x"), 6),
+        (errors.DeadlineExceeded("x"), 6),
+    ],
+)
+def test_every_error_has_its_exit_code(error, code):
+    assert code_of(error) == code
+
+
+def test_the_help_lists_every_exit_code():
+    listed = [line.split()[0] for line in HELP.splitlines()[2:]]
+    assert listed == [str(int(code)) for code in Exit]
+
+
+def test_an_error_is_one_line_and_a_hint_where_there_is_one(capsys):
+    show(errors.Forbidden("keys are for admins"))
+    assert capsys.readouterr() == ("", "error: keys are for admins\nhint: an admin's key is needed\n")
+
+
+def test_a_note_on_an_error_is_a_hint(capsys):
+    error = errors.ConfigurationError("no server was named")
+    error.add_note("name one")
+    show(error)
+    assert capsys.readouterr().err == "error: no server was named\nhint: name one\n"
+
+
+def test_a_fault_of_the_server_names_the_request(capsys):
+    show(errors.ServerError("oh", request_id="req_1"))
+    assert "req_1" in capsys.readouterr().err.splitlines()[-1]
