@@ -1,9 +1,8 @@
-"""What every store does, whatever database is behind it. A driver is one more entry in `OPENERS`."""
+"""What every store does, whatever database is behind it."""
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -12,29 +11,15 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, func, insert, inspect, select
 from sqlalchemy.exc import IntegrityError
+from store_drivers import OPENERS, Opener
 
 from openlaunch.errors import ConfigurationError, Conflict, Unavailable
 from openlaunch.store import bundles, endpoints, keys
-from openlaunch.store.base import Store
 from openlaunch.store.records import BundleRecord, EndpointRecord, EndpointSpec, KeyRecord
-from openlaunch.store.sqlite import SqliteStore
 from openlaunch.store.tables import api_keys, metadata
 from openlaunch.wire.endpoints import EndpointOrderBy, EndpointStatus, EndpointType
 from openlaunch.wire.keys import Role
 
-Opener = Callable[..., AbstractAsyncContextManager[Store]]
-
-
-@asynccontextmanager
-async def open_sqlite(folder: Path, max_pending: int = 10_000) -> AsyncIterator[Store]:
-    store = await SqliteStore.open(folder / "store.db", max_pending=max_pending)
-    try:
-        yield store
-    finally:
-        await store.close()
-
-
-OPENERS: dict[str, Opener] = {"sqlite": open_sqlite}
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
 

@@ -92,7 +92,7 @@ def test_a_corrupt_file_is_refused(tmp_path: Path) -> None:
         async with opened(path):
             pytest.fail("opened")
 
-    with pytest.raises(ConfigurationError, match="store.db can't be opened: file is not a database"):
+    with pytest.raises(ConfigurationError, match=r"store\.db can't be opened: file is not a database"):
         asyncio.run(test())
 
 

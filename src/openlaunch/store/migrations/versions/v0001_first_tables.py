@@ -122,9 +122,10 @@ def _create_task_indexes() -> None:
     _create_partial(
         "uq_tasks_idempotency", ["owner", "idempotency_key"], "idempotency_key IS NOT NULL", unique=True
     )
-    _create_partial("ix_tasks_unsuccessful", ["owner", "seq"], "status = 'FAILURE' OR status = 'CANCELLED'")
     op.create_index("ix_tasks_owner", "tasks", ["owner", "seq"])
     op.create_index("ix_tasks_endpoint", "tasks", ["endpoint_id", "seq"])
+    # The last one: of two that fit equally well SQLite takes the one that was made later.
+    _create_partial("ix_tasks_unsuccessful", ["owner", "seq"], "status = 'FAILURE' OR status = 'CANCELLED'")
 
 
 def _create_partial(

@@ -1,0 +1,376 @@
+"""What the queue does, whatever database is behind it. Time is virtual: every function takes `now`."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Connection
+from store_drivers import OPENERS, Database, database
+
+from openlaunch.tasks import queue
+from openlaunch.tasks.queue import ClaimedTask, Finished, NewTask, TaskRecord
+from openlaunch.tasks.states import State
+
+
+@pytest.fixture(params=OPENERS)
+def db(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    with database(OPENERS[request.param], tmp_path) as opened:
+        yield opened
+
+
+def task(
+    task_id: str,
+    endpoint_id: str = "end",
+    owner: str = "ada",
+    priority: int = 0,
+    expires_at: float = 1000,
+    max_attempts: int = 3,
+    key: str | None = None,
+) -> NewTask:
+    return NewTask(
+        task_id,
+        endpoint_id,
+        owner,
+        expires_at,
+        max_attempts,
+        payload=task_id.encode(),
+        priority=priority,
+        idempotency_key=key,
+    )
+
+
+def success(task_id: str, result: bytes = b"{}") -> Finished:
+    return Finished(task_id, State.SUCCESS, 200, result)
+
+
+def submit(db: Database, *new: NewTask, now: float = 0) -> list[str]:
+    return db.write(lambda conn: queue.submit(conn, new, now))
+
+
+def claim(
+    db: Database, limit: int = 10, endpoint_id: str = "end", lease_owner: str = "me", now: float = 1
+) -> list[str]:
+    claimed = db.write(lambda conn: queue.claim(conn, endpoint_id, limit, lease_owner, 30, now))
+    return [one.id for one in claimed]
+
+
+def complete(db: Database, *results: Finished, now: float = 2) -> set[str]:
+    return db.write(lambda conn: queue.complete(conn, results, now))
+
+
+def die(db: Database, *ids: str, died: bool = True) -> list[tuple[str, State]]:
+    return db.write(lambda conn: queue.give_back(conn, ids, "was killed by SIGKILL", 2, died=died))
+
+
+def cancel(db: Database, task_id: str, owner: str = "ada") -> State | None:
+    return db.write(lambda conn: queue.cancel(conn, owner, task_id, 3))
+
+
+def get(db: Database, task_id: str, owner: str = "ada") -> TaskRecord | None:
+    return db.read(lambda conn: queue.get(conn, owner, task_id))
+
+
+def stored(db: Database, task_id: str) -> TaskRecord:
+    record = get(db, task_id)
+    assert record is not None
+    return record
+
+
+# Submit and claim.
+
+
+def test_a_submitted_task_is_pending(db: Database) -> None:
+    assert submit(db, task("a"), now=5) == ["a"]
+    assert stored(db, "a") == TaskRecord("a", "end", State.PENDING, 0, 5, None, None, None, None, None)
+
+
+def test_a_claim_takes_the_task_with_its_payload(db: Database) -> None:
+    large = NewTask("large", "end", "ada", 1000, 3, payload_key="tasks/large")
+    submit(db, task("small"), large)
+    taken = db.write(lambda conn: queue.claim(conn, "end", 5, "me", 30, 1))
+    assert taken == [
+        ClaimedTask("small", "ada", b"small", None, 1),
+        ClaimedTask("large", "ada", None, "tasks/large", 1),
+    ]
+    assert stored(db, "small").state is State.STARTED
+    assert claim(db) == []
+
+
+def test_claims_go_by_priority_and_then_by_arrival(db: Database) -> None:
+    submit(db, task("low", priority=-1), task("a"), task("b"))
+    submit(db, task("high", priority=5), task("c"))
+    assert claim(db, limit=2) == ["high", "a"]
+    assert claim(db) == ["b", "c", "low"]
+
+
+def test_a_claim_takes_only_its_endpoints_tasks_and_no_expired_one(db: Database) -> None:
+    submit(db, task("other", endpoint_id="other"), task("late", expires_at=5), task("a"))
+    assert claim(db, now=5) == ["a"]
+
+
+def test_claimers_at_once_share_no_task(db: Database) -> None:
+    ids = [f"t{n:03}" for n in range(200)]
+    submit(db, *map(task, ids))
+    claims = db.write_at_once(
+        [lambda conn, me=f"me{n}": queue.claim(conn, "end", 7, me, 30, 1) for n in range(40)]
+    )
+    assert sorted(one.id for batch in claims for one in batch) == ids
+
+
+# Idempotency.
+
+
+def test_an_idempotency_key_names_the_first_task(db: Database) -> None:
+    submit(db, task("a", key="k"))
+    assert submit(db, task("b", key="k"), task("c")) == ["a", "c"]
+    complete(db, success("a"))
+    assert submit(db, task("d", key="k")) == ["a"]
+    assert get(db, "b") is None
+
+
+def test_an_idempotency_key_holds_within_one_batch(db: Database) -> None:
+    assert submit(db, task("a", key="k"), task("b", key="k"), task("c")) == ["a", "a", "c"]
+
+
+def test_an_idempotency_key_is_its_owners_alone(db: Database) -> None:
+    submit(db, task("a", key="k"), task("b", key="m", owner="bob"))
+    assert submit(db, task("c", key="k", owner="bob"), task("d", key="m")) == ["c", "d"]
+
+
+def test_submits_at_once_with_one_key_make_one_task(db: Database) -> None:
+    first = db.write_at_once(
+        [lambda conn, n=n: queue.submit(conn, [task(f"t{n}", key="k")], 0) for n in range(20)]
+    )
+    assert len({ids[0] for ids in first}) == 1
+    assert db.read(queue.queued_counts) == {"end": 1}
+
+
+# Results.
+
+
+def test_the_first_result_wins(db: Database) -> None:
+    submit(db, task("a"))
+    claim(db)
+    assert complete(db, success("a", b"1"), success("a", b"2")) == {"a"}
+    assert complete(db, Finished("a", State.FAILURE, 500, b"3"), now=9) == set()
+    assert (stored(db, "a").state, stored(db, "a").result, stored(db, "a").finished_at) == (
+        State.SUCCESS,
+        b"1",
+        2,
+    )
+
+
+def test_a_result_that_comes_after_the_task_went_back_is_taken(db: Database) -> None:
+    submit(db, task("a"))
+    claim(db)
+    die(db, "a")
+    assert complete(db, success("a")) == {"a"}
+    assert claim(db) == []
+
+
+def test_a_result_of_a_task_that_is_not_there_is_dropped(db: Database) -> None:
+    assert complete(db, success("gone")) == set()
+
+
+# Workers and servers that die.
+
+
+def test_a_task_that_keeps_killing_its_worker_fails_with_the_reason(db: Database) -> None:
+    submit(db, task("a", max_attempts=2))
+    claim(db)
+    assert die(db, "a") == [("a", State.PENDING)]
+    assert claim(db) == ["a"]
+    assert die(db, "a") == [("a", State.FAILURE)]
+    record = stored(db, "a")
+    reason = "the task's worker was killed by SIGKILL; that was attempt 2 of 2"
+    assert (record.state, record.status_code, record.reason) == (State.FAILURE, 500, reason)
+    assert json.loads(record.result or b"")["traceback"] == reason
+
+
+def test_a_task_that_is_handed_back_has_lost_no_attempt(db: Database) -> None:
+    submit(db, task("a", max_attempts=1))
+    for _ in range(3):
+        assert claim(db) == ["a"]
+        assert die(db, "a", died=False) == [("a", State.PENDING)]
+    assert stored(db, "a").attempts == 0
+
+
+def test_only_running_tasks_go_back(db: Database) -> None:
+    submit(db, task("waits"), task("done"))
+    complete(db, success("done"))
+    assert die(db, "waits", "done", "gone") == []
+
+
+def test_many_tasks_go_back_at_once(db: Database) -> None:
+    ids = [f"t{n:04}" for n in range(2000)]
+    submit(db, *map(task, ids))
+    assert len(claim(db, limit=2000)) == 2000
+    assert sorted(task_id for task_id, _ in die(db, *ids)) == ids
+    assert db.read(queue.queued_counts) == {"end": 2000}
+
+
+def test_tasks_are_recovered_when_their_lease_has_run_out(db: Database) -> None:
+    submit(db, task("a"))
+    claim(db, now=1)
+    assert db.write(lambda conn: queue.recover(conn, 31)) == []
+    assert db.write(lambda conn: queue.renew(conn, "me", 30, 20)) == 1
+    assert db.write(lambda conn: queue.renew(conn, "you", 30, 20)) == 0
+    assert db.write(lambda conn: queue.recover(conn, 32)) == []
+    assert db.write(lambda conn: queue.recover(conn, 50.5)) == ["a"]
+    assert (stored(db, "a").state, stored(db, "a").attempts) == (State.PENDING, 0)
+    assert claim(db) == ["a"]
+
+
+def test_a_server_that_starts_takes_over_all_leases_but_its_own(db: Database) -> None:
+    submit(db, *(task(f"t{n:04}") for n in range(1200)))
+    claim(db, limit=1199, lease_owner="before")
+    claim(db, lease_owner="now")
+    assert len(db.write(lambda conn: queue.recover(conn, 2, "now"))) == 1199
+    assert stored(db, "t1199").state is State.STARTED
+
+
+# Expiry, cancel, the end of an endpoint, purge.
+
+
+def test_a_task_that_waited_too_long_fails(db: Database) -> None:
+    submit(db, task("late", expires_at=5), task("runs", expires_at=5), task("waits", expires_at=6))
+    claim(db, limit=2, now=1)
+    die(db, "late")
+    assert db.write(lambda conn: queue.expire(conn, 4.9)) == []
+    assert db.write(lambda conn: queue.expire(conn, 5)) == ["late"]
+    record = stored(db, "late")
+    assert (record.state, record.status_code) == (State.FAILURE, 504)
+    assert "it waited 5 s" in (record.reason or "")
+    assert stored(db, "runs").state is State.STARTED
+
+
+def test_one_call_expires_no_more_than_its_limit(db: Database) -> None:
+    submit(db, *(task(f"t{n}", expires_at=5) for n in range(5)))
+    assert len(db.write(lambda conn: queue.expire(conn, 9, limit=3))) == 3
+    assert len(db.write(lambda conn: queue.expire(conn, 9, limit=3))) == 2
+
+
+def test_cancel(db: Database) -> None:
+    submit(db, task("started"), task("pending"), task("done"))
+    claim(db, limit=1)
+    complete(db, success("done"))
+    assert cancel(db, "pending", owner="bob") is None
+    assert [cancel(db, name) for name in ("started", "pending", "done", "gone")] == [
+        State.STARTED,
+        State.PENDING,
+        State.SUCCESS,
+        None,
+    ]
+    assert [stored(db, name).state for name in ("started", "pending", "done")] == [
+        State.CANCELLED,
+        State.CANCELLED,
+        State.SUCCESS,
+    ]
+    assert complete(db, success("started")) == set()
+    assert claim(db) == []
+
+
+def test_an_endpoints_end_fails_its_tasks(db: Database) -> None:
+    submit(db, task("a"), task("b"), task("done"), task("other", endpoint_id="other"))
+    claim(db, limit=1)
+    complete(db, success("done"))
+    ended = db.write(lambda conn: queue.fail_endpoint(conn, "end", "the endpoint was deleted", 4))
+    assert ended == ["a", "b"]
+    record = stored(db, "a")
+    assert (record.state, record.status_code, record.finished_at) == (State.FAILURE, 404, 4)
+    assert json.loads(record.result or b"")["traceback"] == "the endpoint was deleted"
+    assert [stored(db, name).state for name in ("done", "other")] == [State.SUCCESS, State.PENDING]
+    assert complete(db, success("a")) == set()
+
+
+def test_purge_deletes_old_tasks_and_names_all_their_artifacts(db: Database) -> None:
+    submit(db, NewTask("old", "end", "ada", 1000, 3, payload_key="in/old"), task("new"), task("waits"))
+    complete(db, Finished("old", State.SUCCESS, 200, result_key="out/old"), now=2)
+    complete(db, success("new"), now=3)
+    assert db.write(lambda conn: queue.purge(conn, 12, retention_seconds=10)) == ["in/old", "out/old"]
+    assert get(db, "old") is None
+    assert db.write(lambda conn: queue.purge(conn, 12, retention_seconds=10)) == []
+    assert db.read(lambda conn: queue.known_ids(conn, "ada", ["old", "new", "waits"])) == {"new", "waits"}
+
+
+def test_one_call_purges_no_more_than_its_limit(db: Database) -> None:
+    submit(db, *(task(f"t{n}") for n in range(5)))
+    complete(db, *(success(f"t{n}") for n in range(5)))
+    db.write(lambda conn: queue.purge(conn, 99, 1, limit=3))
+    assert len(db.read(lambda conn: queue.list_page(conn, "ada"))[0]) == 2
+
+
+# Looking.
+
+
+def test_nobody_sees_another_owners_task(db: Database) -> None:
+    submit(db, task("a"))
+    assert get(db, "a", owner="bob") is None
+    assert db.read(lambda conn: queue.get_many(conn, "bob", ["a"])) == []
+    assert db.read(lambda conn: queue.known_ids(conn, "bob", ["a"])) == set()
+    assert db.read(lambda conn: queue.list_page(conn, "bob")) == ([], None)
+
+
+def test_a_thousand_ids_can_be_asked_for_at_once(db: Database) -> None:
+    ids = [f"t{n:04}" for n in range(1000)]
+    submit(db, *map(task, ids))
+    complete(db, *map(success, ids[:10]))
+    assert db.read(lambda conn: queue.known_ids(conn, "ada", ids)) == set(ids)
+    assert len(db.read(lambda conn: queue.get_many(conn, "ada", ids))) == 1000
+    done = db.read(lambda conn: queue.get_many(conn, "ada", ids, only_done=True))
+    assert sorted(record.id for record in done) == ids[:10]
+
+
+def pages(db: Database, limit: int, endpoint_id: str | None, state: State | None) -> list[str]:
+    ids: list[str] = []
+    cursor = None
+    while True:
+        page, cursor = db.read(
+            lambda conn, at=cursor: queue.list_page(conn, "ada", endpoint_id, state, limit, at)
+        )
+        assert len(page) <= limit
+        ids += [record.id for record in page]
+        if cursor is None:
+            return ids
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 100])
+def test_pages_hold_every_task_once_newest_first(db: Database, limit: int) -> None:
+    submit(db, *(task(f"t{n}", endpoint_id=f"end{n % 2}") for n in range(6)), task("x", owner="bob"))
+    complete(db, success("t3"), Finished("t4", State.FAILURE, 500, b"{}"))
+    cancel(db, "t5")
+    assert pages(db, limit, None, None) == ["t5", "t4", "t3", "t2", "t1", "t0"]
+    assert pages(db, limit, "end1", None) == ["t5", "t3", "t1"]
+    assert pages(db, limit, None, State.FAILURE) == ["t5", "t4"]
+    assert pages(db, limit, "end0", State.PENDING) == ["t2", "t0"]
+    assert pages(db, limit, None, State.SUCCESS) == ["t3"]
+
+
+def test_counts_are_of_pending_tasks_by_endpoint(db: Database) -> None:
+    submit(db, task("a"), task("b"), task("c", endpoint_id="other"), task("d", endpoint_id="third"))
+    claim(db, limit=1)
+    cancel(db, "d")
+    assert db.read(queue.queued_counts) == {"end": 1, "other": 1}
+
+
+def test_a_submit_that_fails_stores_none_of_its_tasks(db: Database) -> None:
+    submit(db, task("a"))
+
+    def twice(conn: Connection) -> Sequence[str]:
+        return queue.submit(conn, [task("b"), task("a")], 0)
+
+    with pytest.raises(Exception, match=r"(?i)unique"):
+        db.write(twice)
+    assert get(db, "b") is None
+
+
+def test_no_record_shows_payload_or_result(db: Database) -> None:
+    assert "secret" not in repr(
+        [
+            NewTask("a", "end", "ada", 1, 1, payload=b"secret"),
+            ClaimedTask("a", "ada", b"secret", None, 1),
+            success("a", b"secret"),
+            TaskRecord("a", "end", State.SUCCESS, 1, 1, 1, 200, None, b"secret", None),
+        ]
+    )
