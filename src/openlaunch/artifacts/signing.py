@@ -2,8 +2,11 @@
 
 import hashlib
 import hmac
+import re
 
 from openlaunch.errors import Forbidden
+
+_EXPIRES = re.compile(r"[0-9]{1,15}")
 
 
 class UrlSigner:
@@ -23,11 +26,13 @@ class UrlSigner:
         Raises:
             Forbidden: the signature is of something else, or the URL has expired.
         """
-        if not hmac.compare_digest(self._signature(method, key, expires).encode(), signature.encode()):
+        expected = self._signature(method, key, expires).encode()
+        fits = hmac.compare_digest(expected, signature.encode(errors="replace"))
+        if not fits or not _EXPIRES.fullmatch(expires):
             raise Forbidden("the URL's signature does not fit its method and path", code="bad_signature")
         if int(expires) < now:
             raise Forbidden("the URL has expired: ask for a new one", code="url_expired")
 
     def _signature(self, method: str, key: str, expires: str) -> str:
-        message = f"{method}\n{key}\n{expires}".encode()
+        message = f"{method}\n{key}\n{expires}".encode(errors="surrogatepass")
         return hmac.new(self._secret, message, hashlib.sha256).hexdigest()

@@ -254,7 +254,8 @@ def purge(conn: Connection, now: float, retention_seconds: float, limit: int = 1
         .limit(limit)
     )
     rows = conn.execute(old).fetchall()
-    conn.execute(delete(tasks).where(tasks.c.seq.in_([row.seq for row in rows])))
+    if rows:
+        conn.execute(delete(tasks).where(tasks.c.seq.in_([row.seq for row in rows])))
     return [key for row in rows for key in (row.payload_key, row.result_key) if key is not None]
 
 

@@ -1,0 +1,69 @@
+"""No question that the queue asks makes SQLite read all tasks."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, event
+from store_drivers import Database, database, open_sqlite
+
+from openlaunch.tasks import queue
+from openlaunch.tasks.queue import Finished, NewTask
+from openlaunch.tasks.states import State
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> Iterator[Database]:
+    with database(open_sqlite, tmp_path) as opened:
+        yield opened
+
+
+def plans(conn: Connection, operation: Callable[[Connection], Any]) -> list[str]:
+    """How SQLite gets at the rows, for each step of each statement of the operation."""
+    statements: list[tuple[str, Any]] = []
+
+    def note(_: Any, cursor: Any, statement: str, values: Any, context: Any, many: bool) -> None:
+        statements.append((statement, values[0] if many else values))
+
+    event.listen(conn.engine, "before_cursor_execute", note)
+    try:
+        operation(conn)
+    finally:
+        event.remove(conn.engine, "before_cursor_execute", note)
+    explained = [conn.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", values) for sql, values in statements]
+    return [row.detail for rows in explained for row in rows]
+
+
+def new(task_id: str, key: str | None = None) -> NewTask:
+    return NewTask(task_id, "end", "ada", 9, 3, payload=b"", idempotency_key=key)
+
+
+@pytest.mark.parametrize(
+    ("operation", "index"),
+    [
+        (lambda conn: queue.submit(conn, [new("b", key="k")], 1), "uq_tasks_idempotency"),
+        (lambda conn: queue.claim(conn, "end", 1, "me", 30, 1), "ix_tasks_claim"),
+        (lambda conn: queue.renew(conn, "me", 30, 1), "ix_tasks_leases"),
+        (lambda conn: queue.recover(conn, 1), "ix_tasks_leases"),
+        (lambda conn: queue.recover(conn, 1, "me"), "ix_tasks_leases"),
+        (lambda conn: queue.expire(conn, 1), "ix_tasks_expiry"),
+        (lambda conn: queue.purge(conn, 9, 1), "ix_tasks_finished"),
+        (lambda conn: queue.complete(conn, [Finished("a", State.SUCCESS, 200)], 1), "(id=?)"),
+        (lambda conn: queue.get_many(conn, "ada", ["a", "b"]), "(id=?)"),
+        (lambda conn: queue.known_ids(conn, "ada", ["a", "b"]), "(id=?)"),
+        (lambda conn: queue.cancel(conn, "ada", "a", 1), "(id=?)"),
+        (lambda conn: queue.give_back(conn, ["a"], "died", 1, died=True), "(id=?)"),
+        (lambda conn: queue.list_page(conn, "ada"), "ix_tasks_owner"),
+        (lambda conn: queue.list_page(conn, "ada", "end"), "ix_tasks_endpoint"),
+        (lambda conn: queue.list_page(conn, "ada", None, State.FAILURE), "ix_tasks_unsuccessful"),
+        (lambda conn: queue.queued_counts(conn), "COVERING INDEX ix_tasks_claim"),
+        (lambda conn: queue.fail_endpoint(conn, "end", "deleted", 1), "ix_tasks_endpoint"),
+    ],
+)
+def test_an_index_answers(db: Database, operation: Callable[[Connection], Any], index: str) -> None:
+    db.write(lambda conn: queue.submit(conn, [new("a"), new("old")], 0))
+    db.write(lambda conn: queue.complete(conn, [Finished("old", State.SUCCESS, 200)], 1))
+    steps = db.write(lambda conn: plans(conn, operation))
+    assert any(index in step for step in steps), steps
+    assert all("USING" in step for step in steps if " tasks" in step), steps
