@@ -5,7 +5,11 @@ from typing import Protocol
 
 
 class Artifacts(Protocol):
-    """Bytes by key. A key is one or more segments of letters, digits, `-`, `_` and `.`, joined by `/`."""
+    """Bytes by key. A key is one or more segments of letters, digits, `-`, `_` and `.`, joined by `/`.
+
+    Every method raises BadRequest for a key of another form, and Unavailable when the place where the bytes are
+    can't be read or written (disk full, …).
+    """
 
     async def put(self, key: str, data: bytes | AsyncIterator[bytes]) -> int:
         """Store the bytes, whole or not at all, and return how many they are."""

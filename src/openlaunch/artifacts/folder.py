@@ -1,13 +1,17 @@
 """Artifacts in a folder, through obstore, so that S3, GCS and Azure differ by the store that is made only."""
 
+import logging
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from obstore.exceptions import NotFoundError
+from obstore.exceptions import BaseError, NotFoundError
 from obstore.store import LocalStore, ObjectStore
 
-from openlaunch.errors import BadRequest, NotFound
+from openlaunch.errors import BadRequest, NotFound, Unavailable
+
+log = logging.getLogger(__name__)
 
 _SEGMENT = r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}"
 _KEY = re.compile(rf"{_SEGMENT}(/{_SEGMENT}){{0,9}}")
@@ -22,38 +26,36 @@ class FolderArtifacts:
     async def put(self, key: str, data: bytes | AsyncIterator[bytes]) -> int:
         checked = _checked(key)
         if isinstance(data, bytes):
-            await self._store.put_async(checked, data)
+            with _explained(key):
+                await self._store.put_async(checked, data)
             return len(data)
         counter = _Counter(data)
-        await self._store.put_async(checked, counter)
+        with _explained(key):
+            await self._store.put_async(checked, counter)
         return counter.size
 
     async def get(self, key: str) -> bytes:
-        try:
+        with _explained(key):
             result = await self._store.get_async(_checked(key))
             return bytes(await result.bytes_async())
-        except (NotFoundError, FileNotFoundError):
-            raise _missing(key) from None
 
     async def size(self, key: str) -> int:
-        try:
+        with _explained(key):
             meta = await self._store.head_async(_checked(key))
-        except (NotFoundError, FileNotFoundError):
-            raise _missing(key) from None
         return int(meta["size"])
 
     async def stream(self, key: str, piece: int = 1 << 20) -> AsyncIterator[bytes]:
-        try:
+        with _explained(key):
             result = await self._store.get_async(_checked(key))
-        except (NotFoundError, FileNotFoundError):
-            raise _missing(key) from None
-        async for chunk in result.stream(min_chunk_size=piece):
-            yield bytes(chunk)
+            async for chunk in result.stream(min_chunk_size=piece):
+                yield bytes(chunk)
 
     async def delete(self, key: str) -> None:
         try:
-            await self._store.delete_async(_checked(key))
-        except (NotFoundError, FileNotFoundError):
+            await self.size(key)  # a folder that other keys begin with can't be deleted, and is no key
+            with _explained(key):
+                await self._store.delete_async(_checked(key))
+        except NotFound:
             return
 
 
@@ -83,5 +85,17 @@ def _checked(key: str) -> str:
     return key
 
 
-def _missing(key: str) -> NotFound:
-    return NotFound(f"there are no bytes under the key {key!r}", code="artifact_not_found")
+@contextmanager
+def _explained(key: str) -> Iterator[None]:
+    """Turns the errors of the object store into ours."""
+    try:
+        yield
+    except (NotFoundError, FileNotFoundError):
+        raise NotFound(f"there are no bytes under the key {key!r}", code="artifact_not_found") from None
+    except BaseError as error:
+        log.error("the artifacts failed: %s", error)
+        raise Unavailable(
+            f"the artifact {key!r} can't be read or written: look at the disk and the log of the server",
+            code="artifacts_unavailable",
+            retry_after=5,
+        ) from error

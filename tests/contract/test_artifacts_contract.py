@@ -1,0 +1,205 @@
+"""What every artifact store does. A driver is one more entry in `MAKERS`."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+import uvloop
+
+from openlaunch.artifacts.base import Artifacts
+from openlaunch.artifacts.folder import FolderArtifacts
+from openlaunch.errors import BadRequest, NotFound
+
+MAKERS: dict[str, Callable[[Path], Artifacts]] = {"folder": FolderArtifacts}
+LARGE = bytes(range(256)) * (12 << 12)  # 12 MiB: more than one part of a multipart upload
+
+
+@pytest.fixture(params=MAKERS)
+def artifacts(request: pytest.FixtureRequest, tmp_path: Path) -> Artifacts:
+    return MAKERS[request.param](tmp_path / "artifacts")
+
+
+def run(test: Awaitable[None]) -> None:
+    async def bounded() -> None:
+        async with asyncio.timeout(60):
+            await test
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(bounded())
+
+
+async def pieces(data: bytes, size: int = 1 << 20) -> AsyncIterator[bytes]:
+    for start in range(0, len(data), size):
+        yield data[start : start + size]
+
+
+async def broken(data: bytes) -> AsyncIterator[bytes]:
+    async for piece in pieces(data):
+        yield piece
+    raise ValueError("the source broke")
+
+
+async def assert_missing(artifacts: Artifacts, key: str) -> None:
+    with pytest.raises(NotFound, match=key):
+        await artifacts.get(key)
+    with pytest.raises(NotFound, match=key):
+        await artifacts.size(key)
+    with pytest.raises(NotFound, match=key):
+        await anext(artifacts.stream(key))
+
+
+@pytest.mark.parametrize("data", [b"", b"x", LARGE], ids=["empty", "small", "large"])
+def test_what_was_put_comes_back(artifacts: Artifacts, data: bytes) -> None:
+    async def test() -> None:
+        for key, source in (("bundles/a-1_2.pkl", data), ("tasks/b", pieces(data))):
+            assert await artifacts.put(key, source) == len(data)
+            assert await artifacts.get(key) == data
+            assert await artifacts.size(key) == len(data)
+            assert b"".join([piece async for piece in artifacts.stream(key)]) == data
+
+    run(test())
+
+
+def test_a_stream_comes_in_pieces(artifacts: Artifacts) -> None:
+    async def test() -> None:
+        await artifacts.put("k", LARGE)
+        sizes = [len(piece) async for piece in artifacts.stream("k", piece=1 << 20)]
+        assert len(sizes) > 3
+        assert max(sizes) <= 4 << 20
+
+    run(test())
+
+
+def test_a_stream_may_be_left_half_way(artifacts: Artifacts) -> None:
+    async def test() -> None:
+        await artifacts.put("k", LARGE)
+        async for _ in artifacts.stream("k"):
+            break
+        await artifacts.delete("k")
+        await assert_missing(artifacts, "k")
+
+    run(test())
+
+
+@pytest.mark.parametrize("sent", [b"", b"x" * 10, LARGE], ids=["nothing", "little", "much"])
+def test_a_source_that_breaks_leaves_nothing(artifacts: Artifacts, tmp_path: Path, sent: bytes) -> None:
+    async def test() -> None:
+        with pytest.raises(ValueError, match="the source broke"):
+            await artifacts.put("k", broken(sent))
+        await assert_missing(artifacts, "k")
+        assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+    run(test())
+
+
+def test_a_source_that_breaks_leaves_what_was_there(artifacts: Artifacts) -> None:
+    async def test() -> None:
+        await artifacts.put("k", b"before")
+        with pytest.raises(ValueError, match="the source broke"):
+            await artifacts.put("k", broken(LARGE))
+        assert await artifacts.get("k") == b"before"
+
+    run(test())
+
+
+def test_a_put_that_is_cancelled_leaves_nothing(artifacts: Artifacts, tmp_path: Path) -> None:
+    async def test() -> None:
+        started = asyncio.Event()
+
+        async def stuck() -> AsyncIterator[bytes]:
+            yield LARGE
+            started.set()
+            await asyncio.Event().wait()
+
+        putting = asyncio.create_task(artifacts.put("k", stuck()))
+        await started.wait()
+        putting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await putting
+        await assert_missing(artifacts, "k")
+        while any(path.is_file() for path in tmp_path.rglob("*")):
+            await asyncio.sleep(0.01)
+
+    run(test())
+
+
+def test_a_second_put_replaces_the_first(artifacts: Artifacts) -> None:
+    async def test() -> None:
+        await artifacts.put("k", LARGE)
+        await artifacts.put("k", b"new")
+        assert await artifacts.get("k") == b"new"
+
+    run(test())
+
+
+def test_a_reader_of_replaced_bytes_sees_one_version_whole(artifacts: Artifacts) -> None:
+    async def test() -> None:
+        await artifacts.put("k", LARGE)
+        reading = artifacts.stream("k")
+        read = await anext(reading)
+        await artifacts.put("k", b"new")
+        read += b"".join([piece async for piece in reading])
+        assert read == LARGE
+
+    run(test())
+
+
+def test_delete(artifacts: Artifacts) -> None:
+    async def test() -> None:
+        await artifacts.put("a/k", b"1")
+        await artifacts.put("a/l", b"2")
+        await artifacts.delete("a/k")
+        await artifacts.delete("a/k")
+        await artifacts.delete("never/there")
+        await assert_missing(artifacts, "a/k")
+        assert await artifacts.get("a/l") == b"2"
+
+    run(test())
+
+
+def test_a_prefix_is_no_key(artifacts: Artifacts) -> None:
+    async def test() -> None:
+        await artifacts.put("a/b/c", b"1")
+        await assert_missing(artifacts, "a/b")
+        await artifacts.delete("a/b")
+        assert await artifacts.get("a/b/c") == b"1"
+
+    run(test())
+
+
+BAD_KEYS = [
+    "",
+    "/",
+    "/etc/passwd",
+    "../up",
+    "a/../../up",
+    "a/./b",
+    "a//b",
+    "a/",
+    ".hidden",
+    "a/.hidden",
+    "a\\b",
+    "a b",
+    "a\n",
+    "a\0b",
+    "a%2f..",
+    "é",
+    "\udcff",
+    "a" * 201,
+    "/".join("a" * 11),
+]
+
+
+@pytest.mark.parametrize("key", BAD_KEYS)
+def test_a_key_that_is_no_key_is_refused(artifacts: Artifacts, tmp_path: Path, key: str) -> None:
+    async def test() -> None:
+        for use in (artifacts.put(key, b"x"), artifacts.get(key), artifacts.size(key), artifacts.delete(key)):
+            with pytest.raises(BadRequest) as refused:
+                await use
+            assert refused.value.code == "bad_key"
+        with pytest.raises(BadRequest):
+            await anext(artifacts.stream(key))
+        assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+    run(test())
