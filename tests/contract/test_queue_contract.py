@@ -284,6 +284,15 @@ def test_an_endpoints_end_fails_its_tasks(db: Database) -> None:
     assert complete(db, success("a")) == set()
 
 
+def test_one_call_ends_no_more_of_an_endpoints_tasks_than_its_limit(db: Database) -> None:
+    submit(db, *(task(f"t{n}") for n in range(5)))
+    claim(db, limit=1)
+    counts = [
+        len(db.write(lambda conn: queue.fail_endpoint(conn, "end", "deleted", 4, limit=3))) for _ in range(3)
+    ]
+    assert counts == [3, 2, 0]
+
+
 def test_purge_deletes_old_tasks_and_names_all_their_artifacts(db: Database) -> None:
     submit(db, NewTask("old", "end", "ada", 1000, 3, payload_key="in/old"), task("new"), task("waits"))
     complete(db, Finished("old", State.SUCCESS, 200, result_key="out/old"), now=2)

@@ -390,13 +390,13 @@ class TaskService:
 
     async def fail_endpoint(self, endpoint_id: str, reason: str) -> None:
         """The endpoint is deleted: end its tasks."""
-        ended = await self._store.write(
+        while ended := await self._store.write(
             lambda conn: queue.fail_endpoint(conn, endpoint_id, reason, time.time())
-        )
-        for task_id in ended:
-            if (work := self._running.pop(task_id, None)) is not None:
-                work.abandon()
-        self.hub.announce(ended)
+        ):
+            for task_id in ended:
+                if (work := self._running.pop(task_id, None)) is not None:
+                    work.abandon()
+            self.hub.announce(ended)
 
     async def body_of(self, record: TaskRecord, make_url: Callable[[str], str]) -> bytes:
         """The JSON body that answers for a task; `make_url` signs the URL of a pickled result's key."""

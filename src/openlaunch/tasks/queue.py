@@ -337,14 +337,20 @@ def queued_counts(conn: Connection) -> dict[str, int]:
     return {row[0]: row[1] for row in conn.execute(query)}
 
 
-def fail_endpoint(conn: Connection, endpoint_id: str, reason: str, now: float) -> list[str]:
-    """End all tasks of an endpoint that is deleted as FAILURE, and return their ids."""
+def fail_endpoint(
+    conn: Connection, endpoint_id: str, reason: str, now: float, limit: int = 10_000
+) -> list[str]:
+    """End up to `limit` tasks of an endpoint that is deleted as FAILURE, and return their ids.
+
+    To be called until there are none left: with more in one transaction, all other writes would wait for seconds.
+    """
+    unfinished = select(tasks.c.seq).where(
+        tasks.c.endpoint_id == endpoint_id,
+        tasks.c.status.in_([State.PENDING.value, State.STARTED.value]),
+    )
     done = conn.execute(
         update(tasks)
-        .where(
-            tasks.c.endpoint_id == endpoint_id,
-            tasks.c.status.in_([State.PENDING.value, State.STARTED.value]),
-        )
+        .where(tasks.c.seq.in_(unfinished.limit(limit)))
         .values(
             status=State.FAILURE.value,
             status_code=404,
