@@ -61,6 +61,28 @@ def test_bundles(raw, endpoint):
     check(raw.post("/v2/model-bundles", json=body), "CreateModelBundleV2Response")
 
 
+def test_bundles_in_their_first_form(raw, endpoint):
+    listed = check(raw.get("/v1/model-bundles"), "ListModelBundlesV1Response")
+    bundle = check(raw.get(f"/v1/model-bundles/{endpoint.bundle_id}"), "ModelBundleV1Response")
+    assert bundle in listed["model_bundles"]
+    check(raw.get("/v1/model-bundles/latest", params={"model_name": "la-sync"}), "ModelBundleV1Response")
+    body = {"original_model_bundle_id": bundle["id"]}
+    check(raw.post("/v1/model-bundles/clone-with-changes", json=body), "CreateModelBundleV1Response")
+    fields = ("location", "requirements", "env_params", "packaging_type", "metadata")
+    body = {"name": "la-first-form", **{name: bundle[name] for name in fields}}
+    made = check(raw.post("/v1/model-bundles", json=body), "CreateModelBundleV1Response")
+    again = check(raw.get(f"/v1/model-bundles/{made['model_bundle_id']}"), "ModelBundleV1Response")
+    assert {name: again[name] for name in body} == body
+
+
+@pytest.mark.parametrize(("packaging", "field"), [("lira", "packaging_type"), ("zip", "metadata")])
+def test_a_bundle_of_the_first_form_that_can_not_be_served_is_refused(raw, endpoint, packaging, field):
+    bundle = raw.get(f"/v1/model-bundles/{endpoint.bundle_id}").json()
+    response = raw.post("/v1/model-bundles", json=bundle | {"packaging_type": packaging, "metadata": {}})
+    assert response.status_code == 422
+    assert response.json()["detail"][0]["loc"] == ["body", field]
+
+
 def test_endpoints(raw, endpoint):
     path = f"/v1/model-endpoints/{endpoint.id}"
     check(raw.get("/v1/model-endpoints"), "ListModelEndpointsV1Response")

@@ -5,6 +5,7 @@ CREATION_LOGS = "/v1/hosted_inference/endpoints/creation_logs"  # + /{endpoint n
 ARTIFACTS = "/v1/artifacts"  # + /{key}?expires=…&signature=…; PUT and GET, signed
 
 BUNDLES = "/v2/model-bundles"  # + /{id}, /latest, /clone-with-changes
+BUNDLES_V1 = "/v1/model-bundles"  # the same
 ENDPOINTS = "/v1/model-endpoints"  # + /{id}, /{id}/restart, /{id}/logs
 KEYS = "/v1/keys"  # + /{id}
 

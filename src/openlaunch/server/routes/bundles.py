@@ -33,51 +33,25 @@ def router(context: Context) -> APIRouter:
     @api.post("")
     async def create_model_bundle(body: CreateModelBundleRequest, user: User) -> CreateModelBundleResponse:
         """Make a bundle of bytes that were uploaded before."""
-        await _check_uploaded(context, body.flavor.location, user.owner)
-        record = BundleRecord(
-            id="bun_" + secrets.token_hex(10),
-            owner=user.owner,
-            name=body.name,
-            flavor=body.flavor.model_dump(mode="json"),
-            metadata=body.metadata or {},
-            schema_location=body.schema_location,
-            schemas=await _read_schemas(context, body.schema_location, user.owner),
-            created_at=time.time(),
-        )
-        await context.store.write(lambda conn: bundle_store.insert(conn, record))
-        return CreateModelBundleResponse(model_bundle_id=record.id)
+        return CreateModelBundleResponse(model_bundle_id=await store_bundle(context, body, user.owner))
 
     @api.post("/clone-with-changes")
     async def clone_model_bundle(body: CloneModelBundleRequest, user: User) -> CreateModelBundleResponse:
         """Make a bundle that differs from another one in its app_config; it is the name's latest then."""
-        original = await find_bundle(context, body.original_model_bundle_id, user.owner)
-        clone = replace(
-            original,
-            id="bun_" + secrets.token_hex(10),
-            flavor=original.flavor | {"app_config": body.new_app_config},
-            created_at=time.time(),
-        )
-        await context.store.write(lambda conn: bundle_store.insert(conn, clone))
-        return CreateModelBundleResponse(model_bundle_id=clone.id)
+        return CreateModelBundleResponse(model_bundle_id=await clone_bundle(context, body, user.owner))
 
     @api.get("")
     async def list_model_bundles(
         user: User, model_name: str | None = None, order_by: BundleOrderBy | None = None
     ) -> ListModelBundlesResponse:
         """List the caller's bundles, newest first unless asked otherwise."""
-        newest_first = order_by is not BundleOrderBy.OLDEST
-        records = await context.store.read(
-            lambda conn: bundle_store.list_by_owner(conn, user.owner, model_name, newest_first)
-        )
+        records = await list_bundles(context, user.owner, model_name, order_by)
         return ListModelBundlesResponse(model_bundles=[_response(record) for record in records])
 
     @api.get("/latest")
     async def get_latest_model_bundle(model_name: str, user: User) -> ModelBundleResponse:
         """Get the newest bundle of a name."""
-        record = await context.store.read(lambda conn: bundle_store.latest(conn, user.owner, model_name))
-        if record is None:
-            raise NotFound(f"no bundle has the name {model_name!r}", code="bundle_not_found")
-        return _response(record)
+        return _response(await latest_bundle(context, model_name, user.owner))
 
     @api.get("/{model_bundle_id}")
     async def get_model_bundle(model_bundle_id: str, user: User) -> ModelBundleResponse:
@@ -85,6 +59,64 @@ def router(context: Context) -> APIRouter:
         return _response(await find_bundle(context, model_bundle_id, user.owner))
 
     return api
+
+
+async def store_bundle(context: Context, body: CreateModelBundleRequest, owner: str) -> str:
+    """Store a new bundle, and return its id.
+
+    Raises:
+        Unprocessable: the owner has not uploaded what its locations name, or the schemas are none.
+    """
+    await _check_uploaded(context, body.flavor.location, owner)
+    record = BundleRecord(
+        id=_new_id(),
+        owner=owner,
+        name=body.name,
+        flavor=body.flavor.model_dump(mode="json"),
+        metadata=body.metadata or {},
+        schema_location=body.schema_location or None,
+        schemas=await _read_schemas(context, body.schema_location, owner) if body.schema_location else {},
+        created_at=time.time(),
+    )
+    await context.store.write(lambda conn: bundle_store.insert(conn, record))
+    return record.id
+
+
+async def clone_bundle(context: Context, body: CloneModelBundleRequest, owner: str) -> str:
+    """Store a bundle like another one but with its own app_config, and return its id.
+
+    Raises:
+        NotFound: the owner has no such bundle.
+    """
+    original = await find_bundle(context, body.original_model_bundle_id, owner)
+    flavor = original.flavor | {"app_config": body.new_app_config}
+    clone = replace(original, id=_new_id(), flavor=flavor, created_at=time.time())
+    await context.store.write(lambda conn: bundle_store.insert(conn, clone))
+    return clone.id
+
+
+def _new_id() -> str:
+    return "bun_" + secrets.token_hex(10)
+
+
+async def list_bundles(
+    context: Context, owner: str, name: str | None, order_by: BundleOrderBy | None
+) -> list[BundleRecord]:
+    """The owner's bundles, of this name only where one is given, newest first unless asked otherwise."""
+    newest_first = order_by is not BundleOrderBy.OLDEST
+    return await context.store.read(lambda conn: bundle_store.list_by_owner(conn, owner, name, newest_first))
+
+
+async def latest_bundle(context: Context, name: str, owner: str) -> BundleRecord:
+    """The owner's newest bundle of a name.
+
+    Raises:
+        NotFound: there is none.
+    """
+    record = await context.store.read(lambda conn: bundle_store.latest(conn, owner, name))
+    if record is None:
+        raise NotFound(f"no bundle has the name {name!r}", code="bundle_not_found")
+    return record
 
 
 async def find_bundle(context: Context, bundle_id: str, owner: str) -> BundleRecord:
