@@ -214,8 +214,9 @@ def test_tasks_are_recovered_when_their_lease_has_run_out(db: Database) -> None:
     submit(db, task("a"))
     claim(db, now=1)
     assert db.write(lambda conn: queue.recover(conn, 31)) == []
-    assert db.write(lambda conn: queue.renew(conn, "me", 30, 20)) == 1
-    assert db.write(lambda conn: queue.renew(conn, "you", 30, 20)) == 0
+    assert db.write(lambda conn: queue.renew(conn, "me", ["a", "b"], 30, 20)) == 1
+    assert db.write(lambda conn: queue.renew(conn, "me", [], 30, 30)) == 0
+    assert db.write(lambda conn: queue.renew(conn, "you", ["a"], 30, 30)) == 0
     assert db.write(lambda conn: queue.recover(conn, 32)) == []
     assert db.write(lambda conn: queue.recover(conn, 50.5)) == ["a"]
     assert (stored(db, "a").state, stored(db, "a").attempts) == (State.PENDING, 0)

@@ -136,8 +136,11 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(server=SERVERS)
     def renew(self, server: str) -> None:
-        mine = [task for task in self.in_state(State.STARTED).values() if task.server == server]
-        assert self.db.write(lambda conn: queue.renew(conn, server, LEASE, self.now)) == len(mine)
+        started = self.in_state(State.STARTED)
+        mine = [task for task in started.values() if task.server == server]
+        assert self.db.write(lambda conn: queue.renew(conn, server, list(started), LEASE, self.now)) == len(
+            mine
+        )
         for task in mine:
             task.lease_until = self.now + LEASE
 

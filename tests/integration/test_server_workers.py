@@ -3,8 +3,10 @@
 import asyncio
 import os
 import signal
+import sqlite3
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 
 import httpx2
@@ -194,3 +196,17 @@ def test_deleting_an_endpoint_ends_its_workers_and_its_tasks(client):
     assert {r.status for r in responses[1:]} == {"FAILURE"}
     assert "was deleted" in responses[-1].traceback
     eventually(lambda: not is_alive(pid))
+
+
+def test_a_task_that_the_server_has_lost_sight_of_runs_after_its_lease():
+    with running(lease_seconds=1.5) as client:
+        endpoint = client.deploy(pid_then_nap, name="wo-lease", endpoint_type="async", **SMALL)
+        endpoint.predict(args()).get(DEADLINE)
+        with closing(sqlite3.connect(client.server.data_dir / "openlaunch.db")) as db, db:
+            db.execute(
+                "INSERT INTO tasks (id, endpoint_id, owner, status, priority, payload, created_at, expires_at,"
+                " lease_owner, lease_until, attempts, max_attempts) SELECT 'lost', endpoint_id, owner, 'STARTED',"
+                " 0, ?, created_at, expires_at, 'somebody', created_at, 1, 3 FROM tasks",
+                (b'{"args": {}}',),
+            )
+        assert client.future("lost").get(DEADLINE).status == "SUCCESS"

@@ -424,7 +424,12 @@ class TaskService:
     async def _tidy(self) -> None:
         now = time.time()
         lease = self._settings.lease_seconds
-        await self._store.write(lambda conn: queue.renew(conn, self._lease_owner, lease, now))
+        held = list(self._running)
+        await self._store.write(lambda conn: queue.renew(conn, self._lease_owner, held, lease, now))
+        # What this server has claimed and does not hold, an error of its own has dropped on the way.
+        dropped = await self._store.write(lambda conn: queue.recover(conn, now))
+        if dropped:
+            log.warning("%d tasks whose lease ended are queued again", len(dropped))
         self.hub.announce(await self._store.write(lambda conn: queue.expire(conn, now)))
         keys = await self._store.write(
             lambda conn: queue.purge(conn, now, self._settings.result_retention_seconds)

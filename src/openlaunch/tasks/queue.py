@@ -155,14 +155,21 @@ def claim(
     return [ClaimedTask(r.id, r.owner, r.payload, r.payload_key, r.attempts) for r in rows]
 
 
-def renew(conn: Connection, lease_owner: str, lease_seconds: float, now: float) -> int:
-    """Extend every lease of this owner; returns how many there are."""
-    done = conn.execute(
-        update(tasks)
-        .where(tasks.c.status == State.STARTED.value, tasks.c.lease_owner == lease_owner)
-        .values(lease_until=now + lease_seconds)
-    )
-    return done.rowcount
+def renew(conn: Connection, lease_owner: str, ids: Sequence[str], lease_seconds: float, now: float) -> int:
+    """Extend this owner's leases on these tasks; returns on how many it has one."""
+    renewed = 0
+    for start in range(0, len(ids), 500):
+        done = conn.execute(
+            update(tasks)
+            .where(
+                tasks.c.id.in_(ids[start : start + 500]),
+                tasks.c.status == State.STARTED.value,
+                tasks.c.lease_owner == lease_owner,
+            )
+            .values(lease_until=now + lease_seconds)
+        )
+        renewed += done.rowcount
+    return renewed
 
 
 def complete(conn: Connection, results: Sequence[Finished], now: float) -> set[str]:
@@ -212,7 +219,8 @@ def recover(conn: Connection, now: float, lease_owner: str | None = None) -> lis
     """Return tasks whose lease has run out to the queue, and their ids.
 
     With `lease_owner`: every task that is leased to anybody else, which is what the one server of a data
-    directory does when it starts. The try does not count: it is the server that died, not the worker.
+    directory does when it starts. The try does not count: it is the server that died or lost the task, not
+    the worker.
     """
     ended = tasks.c.lease_until < now
     if lease_owner is not None:
@@ -220,7 +228,7 @@ def recover(conn: Connection, now: float, lease_owner: str | None = None) -> lis
     query = select(tasks.c.id).where(tasks.c.status == State.STARTED.value, ended)
     ids = [row.id for row in conn.execute(query)]
     for start in range(0, len(ids), 500):
-        give_back(conn, ids[start : start + 500], "the server that ran it stopped", now, died=False)
+        give_back(conn, ids[start : start + 500], "the server that ran it let go of it", now, died=False)
     return ids
 
 
