@@ -230,7 +230,8 @@ def _newest_workers(s: Situation, policy: Policy, promised: int) -> Iterator[Act
     """Scale the newest generation; the GPUs of `promised` workers are for the fallback, which is known to load."""
     alive = s.count(*_ALIVE, newest=True)
     if alive > s.target:
-        yield from _scale_down(s, alive - s.target, newest=True)
+        lost = s.count(Phase.LOST, newest=True)  # they serve nobody, and leave by themselves
+        yield from _scale_down(s, alive - lost - s.target, newest=True)
         return
     missing = s.target - alive
     if s.problem is not None:  # one worker at a time tries whether it loads again
@@ -268,7 +269,8 @@ def _older_workers(s: Situation, policy: Policy) -> Iterator[Action]:
     wanted = max(0, s.target - s.count(Phase.READY, newest=True))
     alive = s.count(*_ALIVE, newest=False) - len(outdated)
     if alive > wanted:
-        yield from _scale_down(s, alive - wanted, newest=False, but=outdated)
+        lost = s.count(Phase.LOST, newest=False)
+        yield from _scale_down(s, alive - lost - wanted, newest=False, but=outdated)
     elif wanted > alive:
         yield from _start_fallback(s, wanted - alive, policy)
 
