@@ -21,6 +21,10 @@ NOT_A_TERMINAL_WIDTH = 10_000
 """Columns of a table that goes into a file or a pipe: nothing is wrapped there."""
 
 
+LAST_COLUMN_WIDTH = 20
+"""Left to the last column on a terminal that is too narrow for the others."""
+
+
 def emit(document: Any, as_json: bool, for_people: Callable[[], None]) -> None:
     """Print a document as JSON, or what is made of it for people."""
     if as_json:
@@ -30,18 +34,25 @@ def emit(document: Any, as_json: bool, for_people: Callable[[], None]) -> None:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print rows under their columns; None is shown as a dash."""
+    """Print rows under their columns; None is shown as a dash.
+
+    Only the last column is folded to a terminal's width, so that ids stay in one piece for copying.
+    """
+    from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(width=None if sys.stdout.isatty() else NOT_A_TERMINAL_WIDTH)
+    cells = [[_cell(value) for value in row] for row in rows]
+    needed = sum(max(cell_len(row[i]) for row in [columns, *cells]) + 2 for i in range(len(columns) - 1))
+    width = Console().width if sys.stdout.isatty() else NOT_A_TERMINAL_WIDTH
     shown = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        shown.add_column(column, overflow="fold")
-    for row in rows:
-        shown.add_row(*(Text(_cell(value)) for value in row))
-    console.print(shown)
+    for column in columns[:-1]:
+        shown.add_column(column, no_wrap=True)
+    shown.add_column(columns[-1], overflow="fold")
+    for row in cells:
+        shown.add_row(*(Text(cell) for cell in row))
+    Console(width=max(width, needed + LAST_COLUMN_WIDTH)).print(shown)
 
 
 def _cell(value: object) -> str:
