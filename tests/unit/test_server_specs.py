@@ -42,9 +42,9 @@ def test_values_are_normalised():
 
 
 def test_the_rest_is_kept_as_it_came():
-    spec = new_spec(create(nodes_per_worker=2))
+    spec = new_spec(create(labels={"a": "b"}))
     assert spec.extra == {
-        "nodes_per_worker": 2,
+        "nodes_per_worker": 1,
         "metadata": {"team": "vision"},
         "labels": {"a": "b"},
         "public_inference": False,
@@ -124,3 +124,22 @@ def test_what_is_not_served_is_refused(settings):
     with pytest.raises(Unprocessable, match="leave it out") as caught:
         new_spec(create(**settings))
     assert caught.value.errors[0]["loc"] == ["body", field]
+
+
+def test_a_worker_has_as_many_slots_as_were_asked_for():
+    assert new_spec(create()).slots == 4
+    assert new_spec(create(concurrent_requests_per_worker=9)).slots == 9
+    assert new_spec(create(forwarder_max_concurrency=2)).slots == 2
+
+
+def test_a_change_of_the_slots_needs_new_workers_and_one_of_the_scaling_alone_does_not():
+    spec = new_spec(create(concurrent_requests_per_worker=9))
+    before = make_record(spec)
+    assert not needs_new_workers(before, changed_spec(spec, update(per_worker=2)), before.bundle_id)
+    other = changed_spec(spec, update(concurrent_requests_per_worker=8))
+    assert needs_new_workers(before, other, before.bundle_id)
+
+
+def test_a_worker_on_several_nodes_is_refused():
+    with pytest.raises(Unprocessable, match="1 node"):
+        new_spec(create(nodes_per_worker=2))

@@ -86,14 +86,14 @@ class Dispatcher:
     def expect(self, worker_id: str, token: str, endpoint: EndpointRecord, bundle: BundleRecord) -> None:
         start = {
             "bundle": bundle.flavor,
-            "per_worker": endpoint.spec.per_worker,
+            "per_worker": endpoint.spec.slots,
             "max_result_bytes": self._settings.max_result_bytes,
             "max_url_bytes": self._settings.max_body_bytes,
             "url_timeout": self._settings.url_timeout_seconds,
         }
         self._members[worker_id] = _Member(endpoint.id, token)
         self._tokens[token] = Expected(
-            worker_id, endpoint.spec.per_worker, start, lambda: self._bundle_bytes(bundle)
+            worker_id, endpoint.spec.slots, start, lambda: self._bundle_bytes(bundle)
         )
 
     def _bundle_bytes(self, bundle: BundleRecord) -> AsyncIterator[bytes]:

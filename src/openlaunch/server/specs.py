@@ -30,7 +30,7 @@ _EXTRA = (
 _PLAIN = ("min_workers", "max_workers", "per_worker", "gpus", "gpu_type")
 _QUANTITIES = ("cpus", "memory", "storage")
 _NOT_SERVED = ("post_inference_hooks", "default_callback_url", "default_callback_auth", "public_inference")
-_NEW_WORKERS = ("cpus", "memory", "storage", "gpus", "gpu_type", "per_worker")
+_NEW_WORKERS = ("cpus", "memory", "storage", "gpus", "gpu_type", "slots")
 """The settings that a running worker can't take over."""
 
 
@@ -89,6 +89,8 @@ def _refuse_unserved(given: dict[str, Any]) -> None:
             raise _wrong(
                 name, "this version does neither send callbacks nor serve without a key: leave it out"
             )
+    if (nodes := given.get("nodes_per_worker", 1)) > 1:
+        raise _wrong("nodes_per_worker", f"it is {nodes}, a worker is on 1 node here")
 
 
 def _quantity(name: str, value: str | float) -> float:

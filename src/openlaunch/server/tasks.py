@@ -233,7 +233,8 @@ class TaskService:
                 text = f"the task's payload is gone: {error}"
                 self._finish(Finished(task.id, State.FAILURE, 500, failure(text, 500), reason=text))
                 return
-        deadline = self._loop.time() + self._settings.task_timeout_seconds
+        limit = lane.endpoint.spec.extra.get("queue_message_timeout_seconds")
+        deadline = self._loop.time() + (limit or self._settings.task_timeout_seconds)
         work = TaskWork(self, lane, task, body, deadline)
         self._running[task.id] = work
         try:

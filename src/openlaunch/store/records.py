@@ -49,6 +49,16 @@ class EndpointSpec:
     extra: dict[str, Any] = field(default_factory=dict)
     """The contract's other fields as they came: labels, metadata, hooks, callback, the quantities' spelling."""
 
+    @property
+    def slots(self) -> int:
+        """How many requests one worker serves at a time.
+
+        `per_worker` is how many it should have before another worker is started: the same, unless it was asked
+        for otherwise.
+        """
+        slots: int = self.extra.get("concurrent_requests_per_worker") or self.per_worker
+        return min(slots, self.extra.get("forwarder_max_concurrency") or slots)
+
 
 @dataclass(frozen=True, slots=True)
 class EndpointRecord:

@@ -96,7 +96,7 @@ class EndpointSettings(BaseModel):
     default_callback_auth: CallbackAuth | None = None
     public_inference: bool | None = None
     queue_message_timeout_seconds: int | None = Field(default=None, ge=1, le=43200)
-    task_expires_seconds: int | None = Field(default=None, ge=1)
+    task_expires_seconds: int | None = Field(default=None, ge=1, le=10**9)
 
     @model_validator(mode="after")
     def _min_within_max(self) -> Self:
