@@ -7,10 +7,15 @@ import threading
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
+from openlaunch_worker.addresses import connector
 from openlaunch_worker.failures import Refusal
+from openlaunch_worker.handshake import Limits
 
+Connect = Callable[..., socket.socket]
 SCHEMES: Final = ("http", "https")
 REFUSED: Final = 400
 
@@ -39,19 +44,21 @@ class Transfer:
         if self._aborted:
             _cut(sock)
 
-    def fetch(self, timeout: float, max_bytes: int) -> bytes:
-        """The bytes at the http or https URL, all of them within `timeout` seconds.
+    def fetch(self, limits: Limits) -> bytes:
+        """The bytes at the http or https URL, all of them within `limits.url_timeout` seconds.
 
         Raises:
-            Refusal: the URL has another scheme, can't be fetched, takes too long or gives more than `max_bytes`.
+            Refusal: the URL has another scheme, leads to an address that is not allowed, can't be fetched, takes
+                too long or gives more than `limits.max_url_bytes`.
 
         """
+        timeout = limits.url_timeout
         place = _without_secrets(self._url)
         timer = threading.Timer(timeout, self.abort)
         timer.daemon = True
         timer.start()
         try:
-            data = _read(_opener(self), self._url, timeout, max_bytes)
+            data = _read(_opener(self, limits.allow_private), self._url, timeout, limits.max_url_bytes)
             if self._aborted:
                 raise TimeoutError  # what came before the cut can look like a whole answer
         except (OSError, http.client.HTTPException, ValueError) as error:
@@ -62,13 +69,13 @@ class Transfer:
         return data
 
 
-def _opener(transfer: Transfer) -> urllib.request.OpenerDirector:
+def _opener(transfer: Transfer, allow_private: bool) -> urllib.request.OpenerDirector:
     """An opener for http and https alone, so that no redirect leads to a file or to ftp."""
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler(),
         urllib.request.UnknownHandler(),
-        _http_handler(transfer),
+        _http_handler(transfer, allow_private),
         urllib.request.HTTPDefaultErrorHandler(),
         urllib.request.HTTPRedirectHandler(),
         urllib.request.HTTPErrorProcessor(),
@@ -84,13 +91,21 @@ def _cut(sock: socket.socket) -> None:
         socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
 
-def _http_handler(transfer: Transfer) -> urllib.request.BaseHandler:
+def _http_handler(transfer: Transfer, allow_private: bool) -> urllib.request.BaseHandler:
     class Connection(http.client.HTTPConnection):
+        def __init__(self, host: str, *, connect: Connect, **options: Any) -> None:
+            super().__init__(host, **options)
+            self._create_connection = connect
+
         def connect(self) -> None:
             super().connect()
             transfer.opened(self.sock)
 
     class SecureConnection(http.client.HTTPSConnection):
+        def __init__(self, host: str, *, connect: Connect, **options: Any) -> None:
+            super().__init__(host, **options)
+            self._create_connection = connect
+
         def connect(self) -> None:
             super().connect()
             transfer.opened(self.sock)
@@ -99,12 +114,19 @@ def _http_handler(transfer: Transfer) -> urllib.request.BaseHandler:
         http_request = https_request = urllib.request.AbstractHTTPHandler.do_request_
 
         def http_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
-            return self.do_open(Connection, request)
+            return self.do_open(partial(Connection, connect=_connect_for(request, allow_private)), request)
 
         def https_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
-            return self.do_open(SecureConnection, request)
+            connect = _connect_for(request, allow_private)
+            return self.do_open(partial(SecureConnection, connect=connect), request)
 
     return Handler()
+
+
+def _connect_for(request: urllib.request.Request, allow_private: bool) -> Connect:
+    """How to connect for this request, a redirect's too. What a proxy may connect to is the proxy's own rule."""
+    proxied = request.host != urllib.parse.urlsplit(request.full_url).netloc
+    return socket.create_connection if proxied else connector(allow_private=allow_private)
 
 
 def _read(opener: urllib.request.OpenerDirector, url: str, timeout: float, max_bytes: int) -> bytes:

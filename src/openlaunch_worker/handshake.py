@@ -20,6 +20,7 @@ class Limits:
     max_result_bytes: int
     max_url_bytes: int
     url_timeout: float
+    allow_private: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,7 @@ def shake_hands(sock: socket.socket, token: str) -> Start:
             max_result_bytes=int(start["max_result_bytes"]),
             max_url_bytes=int(start["max_url_bytes"]),
             url_timeout=float(start["url_timeout"]),
+            allow_private=bool(start["allow_private"]),
         )
         return Start(dict(start["bundle"]), limits)
     except (KeyError, TypeError) as error:

@@ -160,7 +160,7 @@ class Runner:
             return
         try:
             if job.transfer is not None:
-                job.args = job.transfer.fetch(self._limits.url_timeout, self._limits.max_url_bytes)
+                job.args = job.transfer.fetch(self._limits)
                 job.transfer = None
                 if job.stop is not None or self._shape.on_loop:
                     self._outbox.post(self._resume, job, self._run_on_loop)

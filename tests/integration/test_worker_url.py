@@ -11,6 +11,7 @@ from worker_driver import Worker, returning, wait_until
 from openlaunch_worker.failures import Refusal
 from openlaunch_worker.fetch import Transfer
 from openlaunch_worker.frames import Kind, Outcome
+from openlaunch_worker.handshake import Limits
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -76,9 +77,13 @@ def server():
         thread.join()
 
 
-def refusal(url, timeout=5.0, max_bytes=1000):
+def limits(timeout=5.0, max_bytes=1000, allow_private=True):
+    return Limits(1, 1000, max_bytes, timeout, allow_private)
+
+
+def refusal(url, timeout=5.0, max_bytes=1000, allow_private=True):
     with pytest.raises(Refusal) as caught:
-        Transfer(url).fetch(timeout, max_bytes)
+        Transfer(url).fetch(limits(timeout, max_bytes, allow_private))
     assert caught.value.status_code == 400
     return str(caught.value)
 
@@ -128,7 +133,7 @@ def test_a_deadline_ends_the_fetching(server):
 
 
 def test_bytes_at_the_limit_are_taken(server):
-    assert Transfer(f"{server}/bytes?1000").fetch(5, 1000) == b"x" * 1000
+    assert Transfer(f"{server}/bytes?1000").fetch(limits()) == b"x" * 1000
 
 
 def test_announced_bytes_over_the_limit_are_refused(server):
@@ -151,7 +156,7 @@ def test_the_time_is_bounded_as_a_whole(server, path):
 
 
 def test_a_redirect_is_followed(server):
-    assert Transfer(f"{server}/redirect?/bytes?7").fetch(5, 1000) == b"x" * 7
+    assert Transfer(f"{server}/redirect?/bytes?7").fetch(limits()) == b"x" * 7
 
 
 @pytest.mark.parametrize("location", ["file:///etc/passwd", "ftp://127.0.0.1/x", "data:,x"])
@@ -171,3 +176,18 @@ def test_secrets_in_the_url_are_not_repeated():
     assert "from http://127.0.0.1:1/path:" in text
     for secret in ("user", "password", "abc", "def"):
         assert secret not in text
+
+
+def test_a_private_address_is_refused_where_the_server_does_not_allow_it(server):
+    assert "private address" in refusal(f"{server}/bytes?7", allow_private=False)
+    name = server.replace("127.0.0.1", "localhost")
+    assert "private address" in refusal(f"{name}/bytes?7", allow_private=False)
+
+
+@pytest.mark.parametrize("host", ["169.254.169.254", "[::ffff:169.254.169.254]", "[fe80::1]"])
+def test_a_link_local_address_is_always_refused(server, host):
+    assert "never allowed" in refusal(f"http://{host}/latest/meta-data")
+
+
+def test_a_redirect_to_an_address_that_is_not_allowed_is_not_followed(server):
+    assert "never allowed" in refusal(f"{server}/redirect?http://169.254.169.254/latest")

@@ -67,6 +67,7 @@ class Worker:
             "max_result_bytes": 1 << 24,
             "max_url_bytes": 1 << 20,
             "url_timeout": 5.0,
+            "allow_private": True,
             **limits,
         }
         self._folder = tempfile.TemporaryDirectory(prefix="worker-test-")

@@ -90,6 +90,7 @@ class Dispatcher:
             "max_result_bytes": self._settings.max_result_bytes,
             "max_url_bytes": self._settings.max_body_bytes,
             "url_timeout": self._settings.url_timeout_seconds,
+            "allow_private": self._settings.private_addresses,
         }
         self._members[worker_id] = _Member(endpoint.id, token)
         self._tokens[token] = Expected(

@@ -37,38 +37,38 @@ def _predictions() -> APIRouter:
     @api.post(routes.SYNC_TASKS)
     def create_sync_inference_task(model_endpoint_id: str, body: SyncPredictRequest) -> PredictResponse:
         """Run a prediction and answer with its result; an exception in the model is 200 with status FAILURE."""
-        raise NotImplementedError
+        raise AssertionError
 
     @api.post(routes.STREAMING_TASKS, responses=_STREAM)  # type: ignore[arg-type]
     def create_streaming_inference_task(model_endpoint_id: str, body: SyncPredictRequest) -> PredictResponse:
         """Run a prediction and answer with its items as they come."""
-        raise NotImplementedError
+        raise AssertionError
 
     @api.post(routes.ASYNC_TASKS)
     def create_async_inference_task(
         model_endpoint_id: str, body: PredictRequest, idempotency_key: _IdempotencyKey = None
     ) -> CreateTaskResponse:
         """Put a task into the durable queue; a repeated Idempotency-Key gives the first task's id."""
-        raise NotImplementedError
+        raise AssertionError
 
     @api.post(routes.ASYNC_TASKS_BULK)
     def create_async_inference_tasks(
         model_endpoint_id: str, body: BulkCreateRequest, idempotency_key: _IdempotencyKey = None
     ) -> BulkCreateResponse:
         """Put up to 1,000 tasks into the queue, all or none."""
-        raise NotImplementedError
+        raise AssertionError
 
     @api.post(routes.ASYNC_TASKS_WAIT)
     def wait_for_async_inference_tasks(body: BulkWaitRequest) -> BulkWaitResponse:
         """Wait for the first of up to 1,000 tasks, and answer with all of them that are done."""
-        raise NotImplementedError
+        raise AssertionError
 
     @api.get(routes.ASYNC_TASKS + "/{task_id}")
     def get_async_inference_task(
         task_id: str, wait: Annotated[float, Query(ge=0, le=MAX_WAIT_SECONDS)] = 0
     ) -> TaskResponse:
         """Get a task; with `wait` the answer is held until it is done, at most so many seconds."""
-        raise NotImplementedError
+        raise AssertionError
 
     return api
 

@@ -45,6 +45,10 @@ class Settings(BaseSettings):
     lease_seconds: float = Field(default=15, gt=1, description="a task is this server's own, unless renewed")
     url_lifetime_seconds: float = Field(default=3600, gt=0, description="of signed upload and result URLs")
     url_timeout_seconds: float = Field(default=60, gt=0, description="for fetching the input named by `url`")
+    private_addresses: bool = Field(
+        default=True,
+        description="inputs by `url` and callbacks may use private addresses, this machine's too",
+    )
     drain_seconds: float = Field(
         default=30, ge=0, description="what runs at SIGTERM may take this long to end"
     )

@@ -1,0 +1,66 @@
+"""Which addresses a request may make this machine connect to: those of inputs named by `url`, and of callbacks."""
+
+import ipaddress
+import socket
+from collections.abc import Callable
+from typing import Any
+
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+def problem(address: str, *, allow_private: bool) -> str | None:
+    """Why no connection may be made to the IP address; None when one may.
+
+    Link-local addresses, where clouds serve their machines' credentials, are refused always; private ones
+    (RFC 1918, loopback, unique local) by setting.
+    """
+    ip = _plain(ipaddress.ip_address(address.partition("%")[0]))
+    if ip.is_link_local or str(ip) == "fd00:ec2::254":
+        return f"{ip} is a link-local or metadata address, which is never allowed"
+    if ip.is_multicast or ip.is_unspecified or (ip.version == 4 and ip.is_reserved):
+        return f"{ip} is no address of a host"
+    if not allow_private and not ip.is_global:
+        return f"{ip} is a private address, which this server does not allow"
+    return None
+
+
+def _plain(ip: Address) -> Address:
+    """The IPv4 address that an IPv6 one stands for, if it does: mapped, 6to4 or NAT64."""
+    if isinstance(ip, ipaddress.IPv4Address):
+        return ip
+    if ip in _NAT64:
+        return ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+    return ip.ipv4_mapped or ip.sixtofour or ip
+
+
+def check(addresses: list[tuple[Any, ...]], *, allow_private: bool) -> None:
+    """Look at what `getaddrinfo` gave; one address that may not be used spoils all.
+
+    Raises:
+        OSError: one may not be used; the message says which and why.
+
+    """
+    for *_, where in addresses:
+        found = problem(str(where[0]), allow_private=allow_private)
+        if found is not None:
+            raise PermissionError(found)
+
+
+def connector(*, allow_private: bool) -> Callable[..., socket.socket]:
+    """A `socket.create_connection` that connects to what it has looked at, whatever the name means a moment later."""
+
+    def connect(
+        address: tuple[str, int], timeout: float | None = None, source_address: tuple[str, int] | None = None
+    ) -> socket.socket:
+        found = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)
+        check(list(found), allow_private=allow_private)
+        problems: list[OSError] = []
+        for *_, where in found:
+            try:
+                return socket.create_connection((str(where[0]), int(where[1])), timeout, source_address)
+            except OSError as error:
+                problems.append(error)
+        raise problems[-1] if problems else OSError(f"{address[0]} has no address")
+
+    return connect

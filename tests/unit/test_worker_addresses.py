@@ -1,0 +1,55 @@
+"""Which addresses may be connected to."""
+
+import pytest
+
+from openlaunch_worker.addresses import check, problem
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "169.254.169.254",
+        "::ffff:169.254.169.254",
+        "2002:a9fe:a9fe::",
+        "64:ff9b::a9fe:a9fe",
+        "fd00:ec2::254",
+        "fe80::1",
+        "fe80::1%eth0",
+        "0.0.0.0",
+        "::",
+        "224.0.0.1",
+        "ff02::1",
+        "255.255.255.255",
+    ],
+)
+def test_never_allowed(address):
+    assert problem(address, allow_private=True) is not None
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "127.0.0.1",
+        "::1",
+        "10.1.2.3",
+        "172.16.0.1",
+        "192.168.1.1",
+        "fd12::1",
+        "100.64.0.1",
+        "64:ff9b::a01:203",
+    ],
+)
+def test_private_addresses_are_allowed_by_setting(address):
+    assert problem(address, allow_private=True) is None
+    assert "private" in problem(address, allow_private=False)
+
+
+@pytest.mark.parametrize("address", ["8.8.8.8", "2606:4700::1111", "64:ff9b::808:808"])
+def test_public_addresses_are_allowed(address):
+    assert problem(address, allow_private=False) is None
+
+
+def test_one_address_of_a_name_that_is_not_allowed_spoils_all():
+    addresses = [(2, 1, 6, "", ("8.8.8.8", 80)), (2, 1, 6, "", ("169.254.169.254", 80))]
+    with pytest.raises(PermissionError, match=r"169\.254\.169\.254"):
+        check(addresses, allow_private=True)
