@@ -395,6 +395,9 @@ class LaunchClient:
     list_tasks = awaitable(tasks.list_tasks)
     get_task = awaitable(tasks.get_task)
     cancel_task = awaitable(predictions.cancel_task)
+    list_deliveries = awaitable(tasks.list_deliveries)
+    resend_callback = awaitable(tasks.resend_callback)
+    get_callback_secret = awaitable(tasks.get_callback_secret)
 
     create_api_key = awaitable(keys.create_api_key)
     list_api_keys = awaitable(keys.list_api_keys)

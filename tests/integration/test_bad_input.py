@@ -83,7 +83,8 @@ def test_another_type_of_endpoint_is_named_with_its_route(raw, sync):
         ({"url": "file:///etc/passwd"}, "not an http"),
         ({"args": {}, "return_pickled": "yes"}, "return_pickled"),
         ({"args": {}, "timeout_seconds": -1}, "-1"),
-        ({"args": {}, "callback_url": "http://127.0.0.1/"}, "callbacks"),
+        ({"args": {}, "callback_url": "ftp://127.0.0.1/"}, "callback_url"),
+        ({"args": {}, "callback_url": "http://h/", "callback_auth": {"kind": "basic"}}, "callback_auth"),
     ],
 )
 def test_a_body_that_does_not_fit_is_refused(raw, sync, queue, body, message):
@@ -174,8 +175,9 @@ def test_keys_are_the_admins_alone(client):
         ({"memory": "-1Gi"}, "memory", "-1Gi"),
         ({"endpoint_type": "batch"}, "endpoint_type", "'async', 'sync' or 'streaming'"),
         ({"gpus": 999}, None, "999 GPUs"),
-        ({"default_callback_url": "http://127.0.0.1/"}, "default_callback_url", "callbacks"),
-        ({"public_inference": True}, "public_inference", "without a key"),
+        ({"default_callback_url": "127.0.0.1"}, "default_callback_url", "http://"),
+        ({"post_inference_hooks": ["insights"]}, "post_inference_hooks", "insights"),
+        ({"nodes_per_worker": 2}, "nodes_per_worker", "1 node"),
     ],
 )
 def test_endpoint_settings_that_are_not_allowed_are_refused(client, raw, sync, change, field, message):

@@ -113,15 +113,14 @@ def test_another_bundle_needs_new_workers():
 @pytest.mark.parametrize(
     "settings",
     [
-        {"post_inference_hooks": ["callback"]},
-        {"default_callback_url": "https://example.org/done"},
-        {"default_callback_auth": {"kind": "basic", "username": "ada", "password": "x"}},
-        {"public_inference": True},
+        {"post_inference_hooks": ["callback", "insights"]},
+        {"default_callback_url": "ftp://example.org/done"},
+        {"nodes_per_worker": 2},
     ],
 )
 def test_what_is_not_served_is_refused(settings):
     (field,) = settings
-    with pytest.raises(Unprocessable, match="leave it out") as caught:
+    with pytest.raises(Unprocessable) as caught:
         new_spec(create(**settings))
     assert caught.value.errors[0]["loc"] == ["body", field]
 
@@ -138,8 +137,3 @@ def test_a_change_of_the_slots_needs_new_workers_and_one_of_the_scaling_alone_do
     assert not needs_new_workers(before, changed_spec(spec, update(per_worker=2)), before.bundle_id)
     other = changed_spec(spec, update(concurrent_requests_per_worker=8))
     assert needs_new_workers(before, other, before.bundle_id)
-
-
-def test_a_worker_on_several_nodes_is_refused():
-    with pytest.raises(Unprocessable, match="1 node"):
-        new_spec(create(nodes_per_worker=2))

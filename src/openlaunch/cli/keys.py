@@ -49,3 +49,11 @@ def revoke_key(
     with connect(context) as client:
         client.revoke_api_key(key_id)
     note(f"key {key_id} is revoked")
+
+
+@app.command("callback-secret")
+def show_callback_secret(context: typer.Context, as_json: Json = False) -> None:
+    """Print the secret that the signatures of your callbacks are verified with."""
+    with connect(context) as client:
+        secret = client.get_callback_secret()
+    emit({"secret": secret}, as_json, lambda: print(secret))

@@ -214,3 +214,31 @@ def cancel_tasks(
             ("TASK", "OUTCOME"), [(i, "cancelled" if c else "was done") for i, c in cancelled.items()]
         ),
     )
+
+
+@app.command("deliveries")
+def list_deliveries(context: typer.Context, task_id: TaskId, as_json: Json = False) -> None:
+    """Show whether a task's callback was taken, and every attempt to send it."""
+    with connect(context) as client:
+        found = client.list_deliveries(task_id)
+    rows: list[tuple[object, ...]] = [
+        (d.url, d.status.value, when(a.at), a.status_code, a.error) for d in found for a in d.attempts
+    ]
+    rows += [(d.url, d.status.value, None, None, None) for d in found if not d.attempts]
+    emit(
+        [delivery.model_dump(mode="json") for delivery in found],
+        as_json,
+        lambda: table(("URL", "STATUS", "ATTEMPT", "CODE", "ERROR"), rows),
+    )
+
+
+@app.command("resend")
+def resend_callback(context: typer.Context, task_id: TaskId, as_json: Json = False) -> None:
+    """Send a task's callback once more, now."""
+    with connect(context) as client:
+        delivery = client.resend_callback(task_id)
+    emit(
+        delivery.model_dump(mode="json"),
+        as_json,
+        lambda: note(f"the callback to {delivery.url} is sent again"),
+    )

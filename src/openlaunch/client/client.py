@@ -112,6 +112,9 @@ class LaunchClient:
     list_tasks = blocking(tasks.list_tasks)
     get_task = blocking(tasks.get_task)
     cancel_task = blocking(predictions.cancel_task)
+    list_deliveries = blocking(tasks.list_deliveries)
+    resend_callback = blocking(tasks.resend_callback)
+    get_callback_secret = blocking(tasks.get_callback_secret)
 
     create_api_key = blocking(keys.create_api_key)
     list_api_keys = blocking(keys.list_api_keys)

@@ -38,6 +38,7 @@ def control_plane(context: Context) -> FastAPI:
         bundles_v1.router(context),
         endpoints.router(context),
         tasks.router(context),
+        tasks.secret_router(context),
         keys.router(context),
         artifacts.router(context),
     ):

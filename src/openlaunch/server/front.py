@@ -48,25 +48,25 @@ class Front:
         """Whose request it is. Raises Unauthorized."""
         return self._keyring.authenticate(header(scope, b"authorization"))
 
-    def lane(self, scope: Scope, wanted: EndpointType) -> Lane:
-        """The lane of the endpoint that the query names.
+    def lane(self, scope: Scope, wanted: EndpointType) -> tuple[Lane, str]:
+        """The lane of the endpoint that the query names, and the owner of the key.
 
         Raises:
             Unauthorized: no key, or a wrong one.
-            NotFound: there is no such endpoint, or it is somebody else's.
+            NotFound: there is no such endpoint, or it is somebody else's and not public.
             BadRequest: it is of another type.
             Unavailable: the server is stopping.
         """
         owner = self.principal(scope).owner
         endpoint_id = query_value(scope, b"model_endpoint_id")
         lane = self._dispatcher.lane(endpoint_id)
-        if lane is None or lane.endpoint.owner != owner:
+        if lane is None or not may_predict(lane.endpoint, owner):
             raise NotFound(f"no endpoint has the id {endpoint_id!r}", code="endpoint_not_found")
         if lane.endpoint.endpoint_type is not wanted:
             raise _wrong_type(lane.endpoint, wanted)
         if self.stopping:
             raise Unavailable("the server is stopping", code="stopping", retry_after=2)
-        return lane
+        return lane, owner
 
     async def body(self, scope: Scope, receive: Receive) -> bytes:
         """The body, up to the limit."""
@@ -76,6 +76,11 @@ class Front:
         """The schemas of the bundle that serves now: while a new one rolls out, still the old one's."""
         bundle_id = lane.endpoint.ready_bundle_id or lane.endpoint.bundle_id
         return self.schemas.cached(bundle_id) or await self.schemas.get(bundle_id)
+
+
+def may_predict(endpoint: EndpointRecord, owner: str) -> bool:
+    """Whether this owner's keys open the endpoint to predictions; public ones are open to every key."""
+    return endpoint.owner == owner or bool(endpoint.spec.extra.get("public_inference"))
 
 
 async def guarded(handler: Handler, scope: Scope, receive: Receive, send: Send) -> None:

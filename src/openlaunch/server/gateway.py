@@ -11,7 +11,7 @@ from openlaunch.artifacts.base import Artifacts
 from openlaunch.errors import APIError, DeadlineExceeded, Unavailable
 from openlaunch.server.front import Front, Handler, guarded
 from openlaunch.server.http import App, Disconnected, Receive, Scope, Send, send_json
-from openlaunch.server.inputs import PredictInput, check_input
+from openlaunch.server.inputs import PredictInput, check_input, refuse_callback
 from openlaunch.server.results import SignedURLs, base_url, failure_body, hold_against_schema, pickled_body
 from openlaunch.server.work import Call, Stream
 from openlaunch.wire import routes
@@ -51,10 +51,11 @@ class Gateway:
         await guarded(handler, scope, receive, send)
 
     async def _sync(self, scope: Scope, receive: Receive, send: Send) -> None:
-        lane = self._front.lane(scope, EndpointType.SYNC)
+        lane, _ = self._front.lane(scope, EndpointType.SYNC)
         body = await self._front.body(scope, receive)
         schemas = await self._front.schemas_of(lane)
         wanted = await check_input(body, schemas)
+        refuse_callback(wanted)
         loop = asyncio.get_running_loop()
         call = Call(body, wanted.flags, loop.time() + self._timeout(wanted, EndpointType.SYNC), loop)
         lane.submit(call)
@@ -85,9 +86,10 @@ class Gateway:
         return pickled_body(self._urls.make(base_url(scope), "GET", key))
 
     async def _stream(self, scope: Scope, receive: Receive, send: Send) -> None:
-        lane = self._front.lane(scope, EndpointType.STREAMING)
+        lane, _ = self._front.lane(scope, EndpointType.STREAMING)
         body = await self._front.body(scope, receive)
         wanted = await check_input(body, await self._front.schemas_of(lane))
+        refuse_callback(wanted)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._timeout(wanted, EndpointType.STREAMING)
         stream = Stream(body, wanted.flags, deadline, loop)

@@ -5,11 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
+from pydantic import TypeAdapter, ValidationError
 
 from openlaunch.errors import APIError, BadRequest, Unprocessable
 from openlaunch.server.schemas import BundleSchemas
+from openlaunch.wire.endpoints import CallbackAuth
 from openlaunch_worker.frames import Flags
 
+CALLBACK_AUTH: TypeAdapter[CallbackAuth] = TypeAdapter(CallbackAuth)
 OFF_LOOP_BYTES = 256 * 1024
 """Bodies over this are parsed and checked in a thread, so that they hold nobody up."""
 
@@ -20,6 +23,7 @@ class PredictInput:
 
     flags: Flags
     timeout: float | None
+    callback: bool = False
 
 
 async def check_input(body: bytes, schemas: BundleSchemas) -> PredictInput:
@@ -61,13 +65,41 @@ def check_document(document: Any, schemas: BundleSchemas) -> PredictInput:
         raise _wrong([], f"{given} of url and args is given: give exactly one of them")
     if document.get("cloudpickle") is not None:
         raise _wrong(["cloudpickle"], "pickled input is not taken: give args, or a url to bytes")
-    if document.get("callback_url") is not None:
-        raise _wrong(["callback_url"], "this version sends no callbacks: wait for the task instead")
+    check_callback(document)
     if url is None:
         schemas.check_request(args)
-    elif not isinstance(url, str) or not url.startswith(("http://", "https://")):
+    elif not is_http_url(url):
         raise _wrong(["url"], "it is not an http:// or https:// URL")
-    return PredictInput(_flags(document), _timeout(document))
+    return PredictInput(_flags(document), _timeout(document), document.get("callback_url") is not None)
+
+
+def check_callback(document: dict[str, Any]) -> None:
+    """Check the fields of a callback, if there are any; raises what `check_input` does."""
+    url, auth = document.get("callback_url"), document.get("callback_auth")
+    if url is not None and not is_http_url(url):
+        raise _wrong(["callback_url"], "it is not an http:// or https:// URL")
+    if auth is not None:
+        try:
+            CALLBACK_AUTH.validate_python(auth)
+        except ValidationError as error:
+            # The input is a secret, and stays out of the message.
+            first = error.errors(include_input=False)[0]
+            raise _wrong(["callback_auth", *map(str, first["loc"])], first["msg"]) from None
+
+
+def refuse_callback(wanted: PredictInput) -> None:
+    """Do nothing for a request without a callback.
+
+    Raises:
+        Unprocessable: it has one, and is answered at once.
+    """
+    if wanted.callback:
+        raise _wrong(["callback_url"], "callbacks are for async endpoints: this request is answered at once")
+
+
+def is_http_url(value: object) -> bool:
+    """Whether it is a URL that can be fetched from or POSTed to."""
+    return isinstance(value, str) and value.startswith(("http://", "https://"))
 
 
 def _flags(document: dict[str, Any]) -> Flags:

@@ -20,6 +20,7 @@ from openlaunch.engines.local import LocalEngine
 from openlaunch.errors import ConfigurationError, Unavailable
 from openlaunch.server.app import build_app
 from openlaunch.server.auth import Keyring
+from openlaunch.server.callbacks import Callbacks, CallbackSigner
 from openlaunch.server.datadir import DataDir
 from openlaunch.server.dispatch import Dispatcher
 from openlaunch.server.front import Front
@@ -77,7 +78,7 @@ async def _serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     url = _url(listener)
-    async with _platform(settings, data) as (context, front):
+    async with _platform(settings, data, url) as (context, front):
         data.write_credentials(url, await _first_key(context, data))
         server = _HTTPServer(_config(build_app(context, front), settings))
         serving = asyncio.create_task(server.serve([listener]))
@@ -104,13 +105,14 @@ def _url(listener: socket.socket) -> str:
 
 
 @contextlib.asynccontextmanager
-async def _platform(settings: Settings, data: DataDir) -> AsyncIterator[tuple[Context, Front]]:
+async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterator[tuple[Context, Front]]:
     """All parts but the HTTP server, started in the order in which they need each other."""
     async with contextlib.AsyncExitStack() as stack:
         store = await SqliteStore.open(data.database)
         stack.push_async_callback(store.close)
         artifacts = FolderArtifacts(data.artifacts)
-        signer = UrlSigner(data.url_secret())
+        secret = data.url_secret()
+        signer = UrlSigner(secret)
         keyring = Keyring(store)
         await keyring.load()
         schemas = SchemaCache(store)
@@ -132,9 +134,14 @@ async def _platform(settings: Settings, data: DataDir) -> AsyncIterator[tuple[Co
         await tasks.start()
         stack.push_async_callback(tasks.stop)
         urls = SignedURLs(signer, settings.url_lifetime_seconds)
+        callbacks = Callbacks(settings, store, tasks, CallbackSigner(secret), urls)
+        callbacks.start(url)
+        stack.push_async_callback(callbacks.stop)
         front = Front(settings, keyring, dispatcher, schemas)
         yield (
-            Context(settings, store, artifacts, signer, urls, keyring, dispatcher, controller, tasks),
+            Context(
+                settings, store, artifacts, signer, urls, keyring, dispatcher, controller, tasks, callbacks
+            ),
             front,
         )
 

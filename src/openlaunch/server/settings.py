@@ -49,6 +49,14 @@ class Settings(BaseSettings):
         default=True,
         description="inputs by `url` and callbacks may use private addresses, this machine's too",
     )
+    public_url: str | None = Field(
+        default=None,
+        pattern=r"^https?://",
+        description="where receivers of callbacks reach this server; its own",
+    )
+    callback_ca_file: Path | None = Field(
+        default=None, description="certificates that callbacks trust; else the system's"
+    )
     drain_seconds: float = Field(
         default=30, ge=0, description="what runs at SIGTERM may take this long to end"
     )

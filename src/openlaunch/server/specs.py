@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from openlaunch.errors import Unprocessable
+from openlaunch.server.inputs import is_http_url
 from openlaunch.store.records import EndpointRecord, EndpointSpec
 from openlaunch.wire.endpoints import CreateModelEndpointRequest, EndpointSettings
 from openlaunch.wire.quantities import parse_quantity
@@ -29,7 +30,6 @@ _EXTRA = (
 )
 _PLAIN = ("min_workers", "max_workers", "per_worker", "gpus", "gpu_type")
 _QUANTITIES = ("cpus", "memory", "storage")
-_NOT_SERVED = ("post_inference_hooks", "default_callback_url", "default_callback_auth", "public_inference")
 _NEW_WORKERS = ("cpus", "memory", "storage", "gpus", "gpu_type", "slots")
 """The settings that a running worker can't take over."""
 
@@ -84,11 +84,11 @@ def needs_new_workers(before: EndpointRecord, spec: EndpointSpec, bundle_id: str
 
 def _refuse_unserved(given: dict[str, Any]) -> None:
     """What would be accepted and then not happen is refused instead."""
-    for name in _NOT_SERVED:
-        if given.get(name):
-            raise _wrong(
-                name, "this version does neither send callbacks nor serve without a key: leave it out"
-            )
+    unknown = [hook for hook in given.get("post_inference_hooks", ()) if hook != "callback"]
+    if unknown:
+        raise _wrong("post_inference_hooks", f"{unknown[0]!r} is not served, 'callback' is")
+    if "default_callback_url" in given and not is_http_url(given["default_callback_url"]):
+        raise _wrong("default_callback_url", "it is not an http:// or https:// URL")
     if (nodes := given.get("nodes_per_worker", 1)) > 1:
         raise _wrong("nodes_per_worker", f"it is {nodes}, a worker is on 1 node here")
 

@@ -18,8 +18,10 @@ from openlaunch.server.schemas import SchemaCache
 from openlaunch.server.settings import Settings
 from openlaunch.server.work import Sender
 from openlaunch.store.base import Store
+from openlaunch.store.records import EndpointSpec
 from openlaunch.tasks import queue
 from openlaunch.tasks.hub import Hub
+from openlaunch.tasks.outbox import Callback
 from openlaunch.tasks.queue import ClaimedTask, Finished, NewTask, TaskRecord
 from openlaunch.tasks.states import State, failure
 from openlaunch_worker.frames import Flags, Outcome
@@ -30,6 +32,7 @@ MAX_CLAIM = 256
 HOUSEKEEPING_SECONDS = 5.0
 RECORD_AGAIN_SECONDS = 1.0
 PICKLED_MARK = b'"return_pickled"'
+CALLBACK_MARK = b'"callback_url"'
 
 
 class TaskWork:
@@ -83,6 +86,8 @@ class TaskService:
         schemas: SchemaCache,
     ) -> None:
         self.hub = Hub()
+        self.on_callbacks: Callable[[], None] = lambda: None
+        self._callbacks_asked = False
         self._settings = settings
         self._store = store
         self._artifacts = artifacts
@@ -129,7 +134,7 @@ class TaskService:
     # Submitting.
 
     async def submit(
-        self, lane: Lane, bodies: Sequence[bytes], idempotency_key: str | None = None
+        self, lane: Lane, owner: str, bodies: Sequence[bytes], idempotency_key: str | None = None
     ) -> list[str]:
         """Store tasks, all or none, and return their ids once they are on disk.
 
@@ -142,7 +147,7 @@ class TaskService:
         self._check_room(lane, len(bodies))
         lane.arriving_tasks += len(bodies)
         try:
-            stored, ids = await self._store_new(lane, bodies, idempotency_key)
+            stored, ids = await self._store_new(lane, owner, bodies, idempotency_key)
         finally:
             lane.arriving_tasks -= len(bodies)
         lane.queued_tasks += stored
@@ -161,7 +166,7 @@ class TaskService:
             )
 
     async def _store_new(
-        self, lane: Lane, bodies: Sequence[bytes], idempotency_key: str | None
+        self, lane: Lane, owner: str, bodies: Sequence[bytes], idempotency_key: str | None
     ) -> tuple[int, list[str]]:
         """How many of the tasks are new, and the ids of all. No payload stays behind without its task."""
         now = time.time()
@@ -170,7 +175,7 @@ class TaskService:
         try:
             for index, body in enumerate(bodies):
                 key = None if idempotency_key is None else f"{idempotency_key}#{index}"
-                new.append(await self._new_task(lane, body, now, key))
+                new.append(await self._new_task(lane, owner, body, now, key))
             ids = await self._store.write(lambda conn: queue.submit(conn, new, now))
             stored = {task.id for task in new}.intersection(ids)
         finally:
@@ -182,7 +187,9 @@ class TaskService:
             if task.payload_key is not None:
                 await self._artifacts.delete(task.payload_key)
 
-    async def _new_task(self, lane: Lane, body: bytes, now: float, idempotency_key: str | None) -> NewTask:
+    async def _new_task(
+        self, lane: Lane, owner: str, body: bytes, now: float, idempotency_key: str | None
+    ) -> NewTask:
         task_id = secrets.token_hex(16)
         key = None
         if len(body) > self._settings.inline_bytes:
@@ -192,13 +199,19 @@ class TaskService:
         return NewTask(
             id=task_id,
             endpoint_id=lane.endpoint.id,
-            owner=lane.endpoint.owner,
+            owner=owner,
             expires_at=now + expires,
             max_attempts=self._settings.task_max_attempts,
             payload=body if key is None else None,
             payload_key=key,
             idempotency_key=idempotency_key,
+            callback=self._callback(lane, body),
         )
+
+    def _callback(self, lane: Lane, body: bytes) -> Callback | None:
+        callback = callback_of(lane.endpoint.spec, body)
+        self._callbacks_asked = self._callbacks_asked or callback is not None
+        return callback
 
     # Claiming.
 
@@ -333,6 +346,8 @@ class TaskService:
                 await asyncio.sleep(RECORD_AGAIN_SECONDS)
             else:
                 self.hub.announce([r.id for r in results])
+                if self._callbacks_asked:
+                    self.on_callbacks()
                 return
 
     # Asking.
@@ -461,6 +476,21 @@ class TaskService:
                 "work on the task queue failed; what it held is tried again when its lease ends",
                 exc_info=error,
             )
+
+
+def callback_of(spec: EndpointSpec, body: bytes) -> Callback | None:
+    """Where a task's result goes: the request's own callback, else the endpoint's.
+
+    The endpoint's credentials go to the endpoint's URL alone.
+    """
+    if CALLBACK_MARK in body:
+        document = orjson.loads(body)
+        if document.get("callback_url") is not None:
+            return Callback(document["callback_url"], document.get("callback_auth"))
+    url = spec.extra.get("default_callback_url")
+    if url is None or "callback" not in (spec.extra.get("post_inference_hooks") or ()):
+        return None
+    return Callback(url, spec.extra.get("default_callback_auth"))
 
 
 def no_task(task_id: str) -> NotFound:

@@ -139,3 +139,28 @@ Index("ix_tasks_endpoint", tasks.c.endpoint_id, tasks.c.seq)
 _partial(
     "ix_tasks_unsuccessful", tasks.c.owner, tasks.c.seq, where="status = 'FAILURE' OR status = 'CANCELLED'"
 )
+
+# A callback that was asked for. It is WAITING until its task has ended, and then sent until it was taken.
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("seq", _SEQUENCE, primary_key=True),
+    Column("id", Text, nullable=False, unique=True),
+    Column("task_id", Text, nullable=False, unique=True),
+    Column("endpoint_id", Text, nullable=False),
+    Column("owner", Text, nullable=False),
+    Column("url", Text, nullable=False),
+    Column("auth", JSON),
+    Column("status", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("next_at", Double),
+    Column("finished_at", Double),
+    Column("failures", SmallInteger, nullable=False),
+    Column("attempts", JSON, nullable=False),
+    Index(
+        "ix_deliveries_due",
+        "next_at",
+        sqlite_where=text("status = 'PENDING'"),
+        postgresql_where=text("status = 'PENDING'"),
+    ),
+)

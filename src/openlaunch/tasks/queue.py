@@ -11,6 +11,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, delete, func, or_, select, update
 
 from openlaunch.store.tables import tasks
+from openlaunch.tasks import outbox
+from openlaunch.tasks.outbox import Callback
 from openlaunch.tasks.states import State, after_death, failure
 
 EXPIRED_STATUS_CODE = 504
@@ -31,6 +33,7 @@ class NewTask:
     payload_key: str | None = None
     priority: int = 0
     idempotency_key: str | None = None
+    callback: Callback | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +110,7 @@ def submit(conn: Connection, new: Sequence[NewTask], now: float) -> list[str]:
     One whose idempotency key its owner has used already is not stored again: the first one's id is returned.
     """
     known = _known_keys(conn, new)
-    ids, rows = [], []
+    ids, rows, callbacks = [], [], []
     for task in new:
         if task.idempotency_key is not None:
             first = known.setdefault((task.owner, task.idempotency_key), task.id)
@@ -129,8 +132,12 @@ def submit(conn: Connection, new: Sequence[NewTask], now: float) -> list[str]:
                 task.max_attempts,
             )
         )
+        if task.callback is not None:
+            callbacks.append((f"msg_{task.id}", task.id, task.endpoint_id, task.owner, task.callback))
     if rows:
         conn.exec_driver_sql(_INSERT, rows)
+    if callbacks:
+        outbox.add(conn, callbacks, now)
     return ids
 
 
@@ -173,12 +180,16 @@ def renew(conn: Connection, lease_owner: str, ids: Sequence[str], lease_seconds:
 
 
 def complete(conn: Connection, results: Sequence[Finished], now: float) -> set[str]:
-    """Record results, and return the ids of those that were recorded: of several for one task the first wins."""
+    """Record results, and return the ids of those that were recorded: of several for one task the first wins.
+
+    The callbacks of these tasks are to be sent from now on.
+    """
     recorded = set()
     for r in results:
         row = (r.state.value, r.status_code, r.result, r.result_key, r.reason, now, r.id)
         if conn.exec_driver_sql(_COMPLETE, row).rowcount == 1:
             recorded.add(r.id)
+    outbox.release(conn, recorded, now)
     return recorded
 
 
@@ -257,13 +268,14 @@ def expire(conn: Connection, now: float, limit: int = 1000) -> list[str]:
 def purge(conn: Connection, now: float, retention_seconds: float, limit: int = 1000) -> list[str]:
     """Delete tasks that ended long ago; returns the keys of the artifacts that went with them."""
     old = (
-        select(tasks.c.seq, tasks.c.payload_key, tasks.c.result_key)
+        select(tasks.c.seq, tasks.c.id, tasks.c.payload_key, tasks.c.result_key)
         .where(tasks.c.finished_at.is_not(None), tasks.c.finished_at <= now - retention_seconds)
         .limit(limit)
     )
     rows = conn.execute(old).fetchall()
     if rows:
         conn.execute(delete(tasks).where(tasks.c.seq.in_([row.seq for row in rows])))
+        outbox.purge(conn, [row.id for row in rows])
     return [key for row in rows for key in (row.payload_key, row.result_key) if key is not None]
 
 
@@ -371,4 +383,6 @@ def fail_endpoint(
         )
         .returning(tasks.c.id)
     )
-    return sorted(done.scalars())
+    ended = sorted(done.scalars())
+    outbox.release(conn, ended, now)
+    return ended

@@ -11,7 +11,8 @@ KEYS = "/v1/keys"  # + /{id}
 
 SYNC_TASKS = "/v1/sync-tasks"
 STREAMING_TASKS = "/v1/streaming-tasks"
-ASYNC_TASKS = "/v1/async-tasks"  # + /{id}?wait=SECONDS, /{id}/cancel
+ASYNC_TASKS = "/v1/async-tasks"  # + /{id}?wait=SECONDS, /{id}/cancel, /{id}/deliveries, + /resend
+CALLBACK_SIGNING = "/v1/callback-secret"
 ASYNC_TASKS_BULK = "/v1/async-tasks/bulk"
 ASYNC_TASKS_WAIT = "/v1/async-tasks/wait"
 

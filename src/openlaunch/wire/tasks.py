@@ -120,6 +120,49 @@ class ListTasksResponse(BaseModel):
     next_cursor: str | None = None
 
 
+class DeliveryStatus(StrEnum):
+    """Where a callback stands. WAITING: for the task's result. PENDING: to be sent. FAILED: given up."""
+
+    WAITING = "WAITING"
+    PENDING = "PENDING"
+    DELIVERED = "DELIVERED"
+    FAILED = "FAILED"
+
+
+class DeliveryAttempt(BaseModel):
+    """One POST: the receiver's status, or why there was none."""
+
+    at: datetime
+    seconds: float
+    status_code: int | None = None
+    error: str | None = None
+
+
+class DeliveryResponse(BaseModel):
+    """A task's callback; `id` is its `webhook-id` header."""
+
+    id: str
+    task_id: str
+    url: str
+    status: DeliveryStatus
+    created_at: datetime
+    next_at: datetime | None = None
+    finished_at: datetime | None = None
+    attempts: list[DeliveryAttempt]
+
+
+class ListDeliveriesResponse(BaseModel):
+    """GET /v1/async-tasks/{id}/deliveries: none for a task without a callback."""
+
+    deliveries: list[DeliveryResponse]
+
+
+class CallbackSecretResponse(BaseModel):
+    """GET /v1/callback-secret: what your receivers verify the `webhook-signature` of callbacks with."""
+
+    secret: str = Field(repr=False)
+
+
 class CancelTaskResponse(BaseModel):
     """`cancelled` is False when the task was already done."""
 

@@ -3,7 +3,13 @@
 from openlaunch.client.effects import Flow, Request, call, path_to, url_with
 from openlaunch.client.operations.endpoints import get_model_endpoint
 from openlaunch.wire import routes
-from openlaunch.wire.tasks import ListTasksResponse, TaskResponse
+from openlaunch.wire.tasks import (
+    CallbackSecretResponse,
+    DeliveryResponse,
+    ListDeliveriesResponse,
+    ListTasksResponse,
+    TaskResponse,
+)
 
 
 def list_tasks(
@@ -28,3 +34,34 @@ def get_task(task_id: str) -> Flow[TaskResponse]:
     """
     response = yield from call(Request("GET", path_to(routes.ASYNC_TASKS, task_id), idempotent=True))
     return TaskResponse.model_validate_json(response.body)
+
+
+def list_deliveries(task_id: str) -> Flow[list[DeliveryResponse]]:
+    """A task's callback, with every attempt to send it; empty for a task without one.
+
+    Raises:
+        NotFound: there is no task with this id, or its result has been kept long enough.
+
+    """
+    path = path_to(routes.ASYNC_TASKS, task_id, "deliveries")
+    response = yield from call(Request("GET", path, idempotent=True))
+    return ListDeliveriesResponse.model_validate_json(response.body).deliveries
+
+
+def resend_callback(task_id: str) -> Flow[DeliveryResponse]:
+    """Send a task's callback once more, now.
+
+    Raises:
+        NotFound: there is no task with this id and a callback.
+        Conflict: the task has not ended yet.
+
+    """
+    path = path_to(routes.ASYNC_TASKS, task_id, "deliveries", "resend")
+    response = yield from call(Request("POST", path, b"{}"))
+    return DeliveryResponse.model_validate_json(response.body)
+
+
+def get_callback_secret() -> Flow[str]:
+    """The secret that the signatures of your callbacks are verified with, as Standard Webhooks libraries take it."""
+    response = yield from call(Request("GET", routes.CALLBACK_SIGNING, idempotent=True))
+    return CallbackSecretResponse.model_validate_json(response.body).secret

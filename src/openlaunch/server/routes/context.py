@@ -9,6 +9,7 @@ from openlaunch.artifacts.base import Artifacts
 from openlaunch.artifacts.signing import UrlSigner
 from openlaunch.controller.controller import Controller
 from openlaunch.server.auth import Keyring, Principal
+from openlaunch.server.callbacks import Callbacks
 from openlaunch.server.dispatch import Dispatcher
 from openlaunch.server.results import SignedURLs
 from openlaunch.server.settings import Settings
@@ -29,6 +30,7 @@ class Context:
     dispatcher: Dispatcher
     controller: Controller
     tasks: TaskService
+    callbacks: Callbacks
 
 
 def _principal(request: Request) -> Principal:

@@ -1,16 +1,30 @@
 """Lists of tasks, and cancelling one. Submitting and asking are in `server.task_routes`, the hot path."""
 
+import time
 from typing import Annotated
 
 from fastapi import APIRouter, Query
+from sqlalchemy import Connection
 
+from openlaunch.errors import Conflict, NotFound
 from openlaunch.server.routes.context import Context, User
 from openlaunch.server.routes.endpoints import find_endpoint
-from openlaunch.tasks import queue
+from openlaunch.server.tasks import no_task
+from openlaunch.tasks import outbox, queue
+from openlaunch.tasks.outbox import Delivery
 from openlaunch.tasks.queue import TaskRecord
 from openlaunch.tasks.states import State
 from openlaunch.wire import routes
-from openlaunch.wire.tasks import CancelTaskResponse, ListTasksResponse, TaskStatus, TaskSummary
+from openlaunch.wire.tasks import (
+    CallbackSecretResponse,
+    CancelTaskResponse,
+    DeliveryResponse,
+    DeliveryStatus,
+    ListDeliveriesResponse,
+    ListTasksResponse,
+    TaskStatus,
+    TaskSummary,
+)
 
 
 def router(context: Context) -> APIRouter:
@@ -39,7 +53,47 @@ def router(context: Context) -> APIRouter:
         """Cancel a task; what runs of it is stopped, and its result will be a FAILURE that says so."""
         return CancelTaskResponse(cancelled=await context.tasks.cancel(user.owner, task_id))
 
+    @api.get("/{task_id}/deliveries")
+    async def list_deliveries(task_id: str, user: User) -> ListDeliveriesResponse:
+        """Show whether the task's callback was taken, and every attempt to send it."""
+
+        def load(conn: Connection) -> Delivery | None:
+            if queue.get(conn, user.owner, task_id) is None:
+                raise no_task(task_id)
+            return outbox.of_task(conn, user.owner, task_id)
+
+        found = await context.store.read(load)
+        return ListDeliveriesResponse(deliveries=[] if found is None else [_delivery(found)])
+
+    @api.post("/{task_id}/deliveries/resend")
+    async def resend_delivery(task_id: str, user: User) -> DeliveryResponse:
+        """Send the task's callback once more, now; with the same id, so that receivers can tell."""
+        now = time.time()
+        found = await context.store.write(lambda conn: outbox.send_again(conn, user.owner, task_id, now))
+        if found is None:
+            raise NotFound(f"no task with a callback has the id {task_id!r}", code="delivery_not_found")
+        if found.status is DeliveryStatus.WAITING:
+            raise Conflict(f"the task {task_id!r} has no result to send yet", code="task_not_done")
+        context.callbacks.wake()
+        return _delivery(found)
+
     return api
+
+
+def secret_router(context: Context) -> APIRouter:
+    """The secret that callbacks are signed with."""
+    api = APIRouter(tags=["tasks"])
+
+    @api.get(routes.CALLBACK_SIGNING)
+    async def get_callback_secret(user: User) -> CallbackSecretResponse:
+        """Get what your receivers verify the signature of callbacks with, as Standard Webhooks libraries take it."""
+        return CallbackSecretResponse(secret=context.callbacks.signer.secret_of(user.owner))
+
+    return api
+
+
+def _delivery(record: Delivery) -> DeliveryResponse:
+    return DeliveryResponse.model_validate(record, from_attributes=True)
 
 
 def _summary(record: TaskRecord) -> TaskSummary:

@@ -1,0 +1,186 @@
+"""Callbacks, durable: functions of a connection and `now`, as the queue's.
+
+A delivery is stored with its task, released with the task's result, and sent until it was taken or given up.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, insert, select, update
+
+from openlaunch.store.tables import deliveries
+from openlaunch.wire.tasks import DeliveryStatus
+
+RETRY_SECONDS = (5, 30, 120, 600, 1800, 3600, 3 * 3600, 6 * 3600)
+"""How long after each failed attempt the next one is made; after the last there is none."""
+
+GONE_STATUS = 410
+KEPT_ATTEMPTS = 20
+_CHUNK = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Callback:
+    """Where a task's result is POSTed; `auth` as the wire has it."""
+
+    url: str
+    auth: dict[str, Any] | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try: `status_code` is what the receiver answered, `error` why there was no good answer."""
+
+    at: float
+    seconds: float
+    status_code: int | None = None
+    error: str | None = None
+
+    @property
+    def taken(self) -> bool:
+        """Whether the receiver has it."""
+        return self.error is None
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A callback as it stands: `failures` in a row, and the last attempts."""
+
+    id: str
+    task_id: str
+    endpoint_id: str
+    owner: str
+    url: str
+    auth: dict[str, Any] | None = field(repr=False)
+    status: DeliveryStatus
+    created_at: float
+    next_at: float | None
+    finished_at: float | None
+    failures: int
+    attempts: tuple[Attempt, ...]
+
+
+def add(conn: Connection, rows: Sequence[tuple[str, str, str, str, Callback]], now: float) -> None:
+    """Store callbacks as WAITING: (id, task id, endpoint id, owner, callback) each."""
+    conn.execute(
+        insert(deliveries),
+        [
+            {
+                "id": delivery_id,
+                "task_id": task_id,
+                "endpoint_id": endpoint_id,
+                "owner": owner,
+                "url": callback.url,
+                "auth": callback.auth,
+                "status": DeliveryStatus.WAITING.value,
+                "created_at": now,
+                "failures": 0,
+                "attempts": [],
+            }
+            for delivery_id, task_id, endpoint_id, owner, callback in rows
+        ],
+    )
+
+
+def release(conn: Connection, task_ids: Iterable[str], now: float) -> None:
+    """These tasks have ended: their callbacks are to be sent now."""
+    ids = list(task_ids)
+    for start in range(0, len(ids), _CHUNK):
+        conn.execute(
+            update(deliveries)
+            .where(
+                deliveries.c.task_id.in_(ids[start : start + _CHUNK]),
+                deliveries.c.status == DeliveryStatus.WAITING.value,
+            )
+            .values(status=DeliveryStatus.PENDING.value, next_at=now)
+        )
+
+
+def due(conn: Connection, now: float, limit: int, but: Iterable[str] = ()) -> list[Delivery]:
+    """Callbacks that are to be sent now, the most overdue first; `but` are ids that are under way."""
+    query = (
+        select(deliveries)
+        .where(
+            deliveries.c.status == DeliveryStatus.PENDING.value,
+            deliveries.c.next_at <= now,
+            deliveries.c.id.not_in(list(but)),
+        )
+        .order_by(deliveries.c.next_at)
+        .limit(limit)
+    )
+    return [_delivery(row) for row in conn.execute(query)]
+
+
+def next_due(conn: Connection) -> float | None:
+    """When the next callback is to be sent; None when none is pending."""
+    query = select(deliveries.c.next_at).where(deliveries.c.status == DeliveryStatus.PENDING.value)
+    return conn.scalar(query.order_by(deliveries.c.next_at).limit(1))
+
+
+def record(conn: Connection, delivery_id: str, attempt: Attempt) -> None:
+    """An attempt was made: the callback is done, given up, or to be tried again later."""
+    delivery = _one(conn, deliveries.c.id == delivery_id)
+    if delivery is None:
+        return
+    status, next_at = after_attempt(delivery, attempt)
+    ended = status in (DeliveryStatus.DELIVERED, DeliveryStatus.FAILED)
+    conn.execute(
+        update(deliveries)
+        .where(deliveries.c.id == delivery_id)
+        .values(
+            status=status.value,
+            next_at=next_at,
+            finished_at=attempt.at if ended else None,
+            failures=0 if attempt.taken else delivery.failures + 1,
+            attempts=[_document(a) for a in (*delivery.attempts, attempt)[-KEPT_ATTEMPTS:]],
+        )
+    )
+
+
+def after_attempt(delivery: Delivery, attempt: Attempt) -> tuple[DeliveryStatus, float | None]:
+    """What a callback becomes by an attempt, and when it is tried again."""
+    if attempt.taken:
+        return DeliveryStatus.DELIVERED, None
+    if attempt.status_code == GONE_STATUS or delivery.failures >= len(RETRY_SECONDS):
+        return DeliveryStatus.FAILED, None
+    return DeliveryStatus.PENDING, attempt.at + RETRY_SECONDS[delivery.failures]
+
+
+def of_task(conn: Connection, owner: str, task_id: str) -> Delivery | None:
+    """The callback of the owner's task, if it has one."""
+    return _one(conn, (deliveries.c.task_id == task_id) & (deliveries.c.owner == owner))
+
+
+def send_again(conn: Connection, owner: str, task_id: str, now: float) -> Delivery | None:
+    """Send the callback of a task that has ended once more, now; None when the owner's task has none."""
+    delivery = of_task(conn, owner, task_id)
+    if delivery is None or delivery.status is DeliveryStatus.WAITING:
+        return delivery
+    conn.execute(
+        update(deliveries)
+        .where(deliveries.c.id == delivery.id)
+        .values(status=DeliveryStatus.PENDING.value, next_at=now, finished_at=None, failures=0)
+    )
+    return of_task(conn, owner, task_id)
+
+
+def purge(conn: Connection, task_ids: Sequence[str]) -> None:
+    """Delete the callbacks of these tasks."""
+    for start in range(0, len(task_ids), _CHUNK):
+        conn.execute(delete(deliveries).where(deliveries.c.task_id.in_(task_ids[start : start + _CHUNK])))
+
+
+def _one(conn: Connection, where: Any) -> Delivery | None:
+    row = conn.execute(select(deliveries).where(where)).first()
+    return None if row is None else _delivery(row)
+
+
+def _document(attempt: Attempt) -> dict[str, Any]:
+    return {name: getattr(attempt, name) for name in Attempt.__dataclass_fields__}
+
+
+def _delivery(row: Row[Any]) -> Delivery:
+    values = {name: value for name, value in row._mapping.items() if name != "seq"}
+    attempts = tuple(Attempt(**attempt) for attempt in values.pop("attempts"))
+    return Delivery(**{**values, "status": DeliveryStatus(values["status"]), "attempts": attempts})

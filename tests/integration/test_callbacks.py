@@ -1,0 +1,281 @@
+"""Callbacks from a real server to real receivers: signed, tried again, authenticated, guarded."""
+
+import base64
+import hashlib
+import hmac
+import http.server
+import json
+import ssl
+import threading
+import time
+from contextlib import contextmanager
+
+import pytest
+import trustme
+from server_driver import DEADLINE, SMALL, args, eventually, running
+from server_driver import http as plain_http
+
+from openlaunch import EndpointRequest
+from openlaunch.errors import Conflict, NotFound
+
+LINK_LOCAL = "http://169.254.169.254/latest/meta-data"
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["content-length"]))
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        self.server.received.append((self.path, headers, body))
+        status = self.server.answers.pop(0) if self.server.answers else 204
+        self.send_response(status)
+        if status == 302:
+            self.send_header("location", f"http://127.0.0.1:{self.server.server_port}/elsewhere")
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+@contextmanager
+def receiving(port=0, tls=None, answers=()):
+    """A receiver that gives these answers, and then takes everything."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler) as server:
+        server.received, server.answers = [], list(answers)
+        server.handle_error = lambda *_: None
+        if tls is not None:
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
+        server.url = f"{'https' if tls else 'http'}://127.0.0.1:{server.server_port}/done"
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.fixture(scope="module")
+def authority():
+    return trustme.CA()
+
+
+@pytest.fixture(scope="module")
+def client(authority, tmp_path_factory):
+    ca_file = tmp_path_factory.mktemp("ca") / "ca.pem"
+    authority.cert_pem.write_to_path(ca_file)
+    with running(callback_ca_file=ca_file) as client:
+        yield client
+
+
+def half(x):
+    time.sleep(0.2 if x == 0.5 else 0)
+    return x / 2
+
+
+@pytest.fixture(scope="module")
+def endpoint(client):
+    return client.deploy(half, name="ca-half", endpoint_type="async", **SMALL)
+
+
+def ask(endpoint, receiver_url, x=8, **auth):
+    return endpoint.predict(EndpointRequest(args={"x": x}, callback_url=receiver_url, **auth))
+
+
+def only(receiver):
+    (found,) = eventually(lambda: receiver.received)
+    return found
+
+
+def delivered(client, future, status="DELIVERED"):
+    def look():
+        (delivery,) = client.list_deliveries(future.async_task_id)
+        return delivery if delivery.status == status else None
+
+    return eventually(look)
+
+
+def test_a_result_is_posted_and_signed(client, endpoint):
+    with receiving() as receiver:
+        future = ask(endpoint, receiver.url)
+        _, headers, body = only(receiver)
+    document = json.loads(body)
+    assert document["task_id"] == future.async_task_id
+    assert document["result"] == {"result": "4.0"}
+    assert document["status"] == "SUCCESS"
+    secret = base64.b64decode(client.get_callback_secret().removeprefix("whsec_"))
+    signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
+    signature = base64.b64encode(hmac.digest(secret, signed, hashlib.sha256)).decode()
+    assert headers["webhook-signature"] == f"v1,{signature}"
+    assert abs(int(headers["webhook-timestamp"]) - time.time()) < 60
+    (attempt,) = delivered(client, future).attempts
+    assert attempt.status_code == 204
+
+
+def test_a_failure_is_posted_too(client, endpoint):
+    with receiving() as receiver:
+        ask(endpoint, receiver.url, x="no number")
+        document = json.loads(only(receiver)[2])
+    assert document["status"] == "FAILURE"
+    assert "TypeError" in document["traceback"]
+
+
+def test_basic_auth_is_sent(endpoint):
+    with receiving() as receiver:
+        ask(
+            endpoint,
+            receiver.url,
+            callback_auth_kind="basic",
+            callback_auth_username="ada",
+            callback_auth_password="secret",
+        )
+        headers = only(receiver)[1]
+    assert base64.b64decode(headers["authorization"].removeprefix("Basic ")) == b"ada:secret"
+
+
+def test_a_client_certificate_is_shown_to_a_server_that_asks_for_it(client, endpoint, authority):
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(tls)
+    authority.configure_trust(tls)
+    tls.verify_mode = ssl.CERT_REQUIRED
+    mine = authority.issue_cert("ada@example.org")
+    with receiving(tls=tls) as receiver:
+        ask(
+            endpoint,
+            receiver.url,
+            callback_auth_kind="mtls",
+            callback_auth_cert="".join(pem.bytes().decode() for pem in mine.cert_chain_pems),
+            callback_auth_key=mine.private_key_pem.bytes().decode(),
+        )
+        assert json.loads(only(receiver)[2])["status"] == "SUCCESS"
+        without = ask(endpoint, receiver.url)
+        (attempt, *_) = eventually(lambda: client.list_deliveries(without.async_task_id)[0].attempts)
+        assert attempt.error
+        assert len(receiver.received) == 1
+
+
+def test_the_endpoints_callback_is_used_unless_the_request_has_its_own(client):
+    with receiving() as default, receiving() as own:
+        endpoint = client.deploy(
+            half,
+            name="ca-default",
+            endpoint_type="async",
+            post_inference_hooks=["callback"],
+            default_callback_url=default.url,
+            default_callback_auth_kind="basic",
+            default_callback_auth_username="ada",
+            default_callback_auth_password="secret",
+            **SMALL,
+        )
+        endpoint.predict(args(x=2))
+        assert "authorization" in only(default)[1]
+        ask(endpoint, own.url)
+        assert "authorization" not in only(own)[1]
+        assert len(default.received) == 1
+        described = endpoint.refresh().model_endpoint
+        assert described.default_callback_auth.username == "ada"
+        assert "secret" not in described.model_dump_json()
+
+
+def test_a_receiver_that_fails_is_asked_again_after_a_restart(tmp_path):
+    with receiving() as first:
+        port = first.server_port
+    with running(tmp_path) as client:
+        endpoint = client.deploy(half, name="ca-again", endpoint_type="async", **SMALL)
+        future = ask(endpoint, f"http://127.0.0.1:{port}/done")
+        (delivery,) = eventually(
+            lambda: [d for d in client.list_deliveries(future.async_task_id) if d.attempts]
+        )
+        assert delivery.status == "PENDING"
+        assert delivery.next_at is not None
+    with receiving(port) as receiver, running(tmp_path) as client:
+        assert only(receiver)[1]["webhook-id"] == delivery.id
+        assert len(delivered(client, future).attempts) == 2
+
+
+def test_an_answer_that_is_no_success_is_an_attempt_that_failed(client, endpoint):
+    with receiving(answers=[500]) as receiver:
+        future = ask(endpoint, receiver.url)
+        (attempt,) = delivered(client, future, "PENDING").attempts or eventually(
+            lambda: client.list_deliveries(future.async_task_id)[0].attempts
+        )
+    assert (attempt.status_code, attempt.error) == (500, "the receiver answered 500")
+
+
+def test_a_redirect_is_not_followed(client, endpoint):
+    with receiving(answers=[302]) as receiver:
+        future = ask(endpoint, receiver.url)
+        eventually(lambda: client.list_deliveries(future.async_task_id)[0].attempts)
+        assert [path for path, _, _ in receiver.received] == ["/done"]
+
+
+def test_a_receiver_that_is_gone_ends_it(client, endpoint):
+    with receiving(answers=[410]) as receiver:
+        future = ask(endpoint, receiver.url)
+        delivered(client, future, "FAILED")
+
+
+def test_a_callback_can_be_sent_once_more(client, endpoint):
+    with receiving() as receiver:
+        future = ask(endpoint, receiver.url)
+        first = only(receiver)
+        delivered(client, future)
+        client.resend_callback(future.async_task_id)
+        eventually(lambda: len(receiver.received) == 2)
+        assert receiver.received[1][1]["webhook-id"] == first[1]["webhook-id"]
+
+
+def test_a_task_that_has_not_ended_has_nothing_to_send(client, endpoint):
+    with receiving() as receiver:
+        future = ask(endpoint, receiver.url, x=0.5)
+        with pytest.raises(Conflict, match="no result to send yet"):
+            client.resend_callback(future.async_task_id)
+        only(receiver)
+
+
+def test_a_task_without_a_callback_has_no_deliveries(client, endpoint):
+    future = endpoint.predict(args(x=1))
+    assert client.list_deliveries(future.async_task_id) == []
+    with pytest.raises(NotFound):
+        client.resend_callback(future.async_task_id)
+    with pytest.raises(NotFound):
+        client.list_deliveries("nothing")
+
+
+def test_a_link_local_receiver_is_never_called(client, endpoint):
+    future = ask(endpoint, LINK_LOCAL)
+    (attempt,) = eventually(lambda: client.list_deliveries(future.async_task_id)[0].attempts)
+    assert "never allowed" in attempt.error
+
+
+def test_a_private_receiver_is_not_called_where_the_setting_says_so():
+    with running(private_addresses="false") as client, receiving() as receiver:
+        endpoint = client.deploy(half, name="ca-private", endpoint_type="async", **SMALL)
+        future = ask(endpoint, receiver.url.replace("127.0.0.1", "localhost"))
+        (attempt,) = eventually(lambda: client.list_deliveries(future.async_task_id)[0].attempts)
+        assert "private address" in attempt.error
+        assert receiver.received == []
+
+
+def test_a_request_that_is_answered_at_once_has_no_callback(client):
+    endpoint = client.deploy(half, name="ca-sync", **SMALL).model_endpoint
+    with plain_http(client) as raw:
+        response = raw.post(
+            "/v1/sync-tasks",
+            params={"model_endpoint_id": endpoint.id},
+            json={"args": {"x": 1}, "callback_url": "http://127.0.0.1/"},
+        )
+    assert response.status_code == 422
+    assert "async endpoints" in response.text
+
+
+def test_a_public_endpoint_is_open_to_every_key_and_its_tasks_to_their_sender_alone(client):
+    key = client.create_api_key("somebody").api_key
+    made = client.deploy(half, name="ca-public", endpoint_type="async", public_inference=True, **SMALL)
+    query = {"model_endpoint_id": made.model_endpoint.id}
+    with plain_http(client, key) as theirs, plain_http(client) as mine:
+        task = theirs.post("/v1/async-tasks", params=query, json={"args": {"x": 4}}).json()
+        path = f"/v1/async-tasks/{task['task_id']}"
+        assert theirs.get(path, params={"wait": DEADLINE}).json()["result"] == {"result": "2.0"}
+        assert mine.get(path).status_code == 404
+        assert theirs.get(f"/v1/model-endpoints/{made.model_endpoint.id}").status_code == 404
