@@ -17,6 +17,7 @@ NEEDED = (
     "obstore",
     "orjson",
     "pydantic_settings",
+    "python_multipart",
     "sqlalchemy",
     "uvicorn",
 )

@@ -35,6 +35,18 @@ class BundleRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class FileRecord:
+    """An uploaded file; its bytes are the artifact `key`."""
+
+    id: str
+    owner: str
+    filename: str
+    size: int
+    key: str
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True)
 class EndpointSpec:
     """What a user asked for, all values normalised: `cpus` in cores, `memory` and `storage` in bytes."""
 

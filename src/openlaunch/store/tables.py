@@ -164,3 +164,16 @@ deliveries = Table(
         postgresql_where=text("status = 'PENDING'"),
     ),
 )
+
+files = Table(
+    "files",
+    metadata,
+    Column("seq", _SEQUENCE, primary_key=True),
+    Column("id", Text, nullable=False, unique=True),
+    Column("owner", Text, nullable=False),
+    Column("filename", Text, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Index("ix_files_owner", "owner", "seq"),
+)

@@ -7,6 +7,7 @@ ARTIFACTS = "/v1/artifacts"  # + /{key}?expires=…&signature=…; PUT and GET, 
 BUNDLES = "/v2/model-bundles"  # + /{id}, /latest, /clone-with-changes
 BUNDLES_V1 = "/v1/model-bundles"  # the same
 ENDPOINTS = "/v1/model-endpoints"  # + /{id}, /{id}/restart, /{id}/logs
+FILES = "/v1/files"  # + /{id}, /{id}/content
 KEYS = "/v1/keys"  # + /{id}
 
 SYNC_TASKS = "/v1/sync-tasks"

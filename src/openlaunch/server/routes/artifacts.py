@@ -2,7 +2,7 @@
 
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
@@ -30,7 +30,7 @@ def router(context: Context) -> APIRouter:
     async def put_artifact(key: str, request: Request, expires: str, signature: str) -> Response:
         """Store the body under the key that the URL was signed for."""
         context.signer.verify("PUT", key, expires, signature, time.time())
-        await context.artifacts.put(key, _bounded(request.stream(), context.settings.max_bundle_bytes))
+        await context.artifacts.put(key, bounded(request.stream(), context.settings.max_bundle_bytes))
         return Response()
 
     @api.get(routes.ARTIFACTS + "/{key:path}")
@@ -47,7 +47,8 @@ def router(context: Context) -> APIRouter:
     return api
 
 
-async def _bounded(pieces: AsyncIterator[bytes], limit: int) -> AsyncIterator[bytes]:
+async def bounded(pieces: AsyncIterator[bytes], limit: int) -> AsyncGenerator[bytes]:
+    """The pieces, as long as they are not over the limit together; then PayloadTooLarge is raised."""
     size = 0
     async for piece in pieces:
         size += len(piece)

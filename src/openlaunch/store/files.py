@@ -1,0 +1,36 @@
+"""Uploaded files in the store."""
+
+from typing import Any
+
+from sqlalchemy import Connection, select
+from sqlalchemy import delete as delete_from
+from sqlalchemy import insert as insert_into
+
+from openlaunch.store.records import FileRecord
+from openlaunch.store.tables import files
+
+_FIELDS = [column for column in files.c if column.name != "seq"]
+
+
+def insert(conn: Connection, file: FileRecord) -> None:
+    """Store a new file."""
+    values: dict[str, Any] = {name: getattr(file, name) for name in FileRecord.__dataclass_fields__}
+    conn.execute(insert_into(files).values(values))
+
+
+def get(conn: Connection, file_id: str, owner: str) -> FileRecord | None:
+    """The owner's file of this id."""
+    row = conn.execute(select(*_FIELDS).where(files.c.id == file_id, files.c.owner == owner)).first()
+    return None if row is None else FileRecord(**row._mapping)
+
+
+def list_by_owner(conn: Connection, owner: str) -> list[FileRecord]:
+    """The owner's files, newest first."""
+    query = select(*_FIELDS).where(files.c.owner == owner).order_by(files.c.seq.desc())
+    return [FileRecord(**row._mapping) for row in conn.execute(query)]
+
+
+def delete(conn: Connection, file_id: str, owner: str) -> bool:
+    """Delete the owner's file; whether there was one."""
+    done = conn.execute(delete_from(files).where(files.c.id == file_id, files.c.owner == owner))
+    return done.rowcount == 1

@@ -1,0 +1,84 @@
+"""Uploaded files over HTTP."""
+
+import pytest
+from server_driver import http, running
+
+LIMIT = 2 * 1024 * 1024
+
+
+@pytest.fixture(scope="module")
+def client():
+    with running(max_bundle_bytes=LIMIT, max_body_bytes=4096) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def raw(client):
+    with http(client) as raw:
+        yield raw
+
+
+def upload(raw, content, name="notes.txt"):
+    return raw.post("/v1/files", files={"file": (name, content)})
+
+
+def artifacts(client):
+    return sorted((client.server.data_dir / "artifacts").rglob("file_*"))
+
+
+def test_a_file_is_stored_listed_read_and_deleted(client, raw):
+    made = upload(raw, "grüße".encode(), "größe.txt").json()["id"]
+    described = {"id": made, "filename": "größe.txt", "size": 7}
+    assert raw.get(f"/v1/files/{made}").json() == described
+    assert described in raw.get("/v1/files").json()["files"]
+    assert raw.get(f"/v1/files/{made}/content").json() == {"id": made, "content": "grüße"}
+    assert len(artifacts(client)) == 1
+    assert raw.delete(f"/v1/files/{made}").json() == {"deleted": True}
+    assert raw.get(f"/v1/files/{made}").status_code == 404
+    assert artifacts(client) == []
+
+
+def test_somebody_elses_file_is_not_found(client, raw):
+    made = upload(raw, b"mine").json()["id"]
+    with http(client, client.create_api_key("other").api_key) as theirs:
+        assert theirs.get("/v1/files").json() == {"files": []}
+        for answer in (
+            theirs.get(f"/v1/files/{made}"),
+            theirs.get(f"/v1/files/{made}/content"),
+            theirs.delete(f"/v1/files/{made}"),
+        ):
+            assert answer.status_code == 404
+    assert raw.get(f"/v1/files/{made}/content").json()["content"] == "mine"
+
+
+def test_a_file_that_is_no_text_can_not_be_read_as_text(raw):
+    made = upload(raw, b"\xff\xfe\x00").json()["id"]
+    answer = raw.get(f"/v1/files/{made}/content")
+    assert answer.status_code == 422
+    assert "no UTF-8 text" in answer.text
+
+
+def test_a_file_over_the_limit_is_refused_and_leaves_nothing(client, raw):
+    before = artifacts(client)
+    assert upload(raw, b"a" * (LIMIT + 1)).status_code == 413
+    assert artifacts(client) == before
+
+
+def test_a_file_that_is_too_large_to_be_read_at_once_is_refused(raw):
+    made = upload(raw, b"a" * 5000).json()["id"]
+    assert raw.get(f"/v1/files/{made}/content").status_code == 413
+
+
+@pytest.mark.parametrize(
+    ("options", "status"),
+    [
+        ({"json": {}}, 400),
+        ({"content": b"nonsense", "headers": {"content-type": "multipart/form-data"}}, 400),
+        ({"content": b"nonsense", "headers": {"content-type": "multipart/form-data; boundary=x"}}, 400),
+        ({"files": {"other": ("a", b"b")}}, 422),
+        ({"files": {"file": (None, "a field, not a file")}}, 422),
+    ],
+)
+def test_a_body_that_is_no_upload_is_refused(raw, options, status):
+    answer = raw.post("/v1/files", **options)
+    assert answer.status_code == status, answer.text
