@@ -12,7 +12,17 @@ from openlaunch.server.front import Front
 from openlaunch.server.gateway import Gateway
 from openlaunch.server.http import App, new_request_id, problem_headers
 from openlaunch.server.openapi import ControlPlane
-from openlaunch.server.routes import artifacts, bundles, bundles_v1, endpoints, files, health, keys, tasks
+from openlaunch.server.routes import (
+    artifacts,
+    bundles,
+    bundles_v1,
+    docs,
+    endpoints,
+    files,
+    health,
+    keys,
+    tasks,
+)
 from openlaunch.server.routes.context import Context
 from openlaunch.server.task_routes import TaskRoutes
 from openlaunch.wire.problems import CONTENT_TYPE, to_problem
@@ -39,6 +49,7 @@ def control_plane(context: Context) -> FastAPI:
         endpoints.router(context),
         tasks.router(context),
         tasks.secret_router(context),
+        docs.router(context),
         files.router(context),
         keys.router(context),
         artifacts.router(context),

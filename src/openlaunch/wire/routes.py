@@ -7,6 +7,8 @@ ARTIFACTS = "/v1/artifacts"  # + /{key}?expires=…&signature=…; PUT and GET, 
 BUNDLES = "/v2/model-bundles"  # + /{id}, /latest, /clone-with-changes
 BUNDLES_V1 = "/v1/model-bundles"  # the same
 ENDPOINTS = "/v1/model-endpoints"  # + /{id}, /{id}/restart, /{id}/logs
+ENDPOINTS_SCHEMA = "/v1/model-endpoints-schema.json"
+ENDPOINTS_API = "/v1/model-endpoints-api"
 FILES = "/v1/files"  # + /{id}, /{id}/content
 KEYS = "/v1/keys"  # + /{id}
 
