@@ -112,12 +112,6 @@ def due(conn: Connection, now: float, limit: int, but: Iterable[str] = ()) -> li
     return [_delivery(row) for row in conn.execute(query)]
 
 
-def next_due(conn: Connection) -> float | None:
-    """When the next callback is to be sent; None when none is pending."""
-    query = select(deliveries.c.next_at).where(deliveries.c.status == DeliveryStatus.PENDING.value)
-    return conn.scalar(query.order_by(deliveries.c.next_at).limit(1))
-
-
 def record(conn: Connection, delivery_id: str, attempt: Attempt) -> None:
     """An attempt was made: the callback is done, given up, or to be tried again later."""
     delivery = _one(conn, deliveries.c.id == delivery_id)
