@@ -1,0 +1,18 @@
+"""`make demo`: what it shows, it checks itself, and says by its exit code."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+DEMO = Path(__file__).parents[2] / "examples" / "demo.py"
+
+
+@pytest.mark.slow
+def test_the_demo_shows_everything_and_leaves_nothing_behind():
+    command = [sys.executable, "-W", "error::ResourceWarning", str(DEMO)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=110)
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert "Done: " in done.stdout
+    assert "accuracy" in done.stdout
