@@ -22,7 +22,7 @@ from openlaunch.client.drivers import AsyncDriver
 from openlaunch.client.effects import Flow
 from openlaunch.client.endpoints import EndpointFields
 from openlaunch.client.models import ModelEndpoint
-from openlaunch.client.operations import bundles, endpoints, keys, predictions, tasks
+from openlaunch.client.operations import batch_jobs, bundles, endpoints, keys, predictions, tasks
 from openlaunch.client.operations.deploy import DEPLOY_SECONDS, deploy
 from openlaunch.client.predictions import Answer, EndpointRequest, ResponseFields, StreamReader
 from openlaunch.client.retry import RetryPolicy, TransportFailure
@@ -398,6 +398,13 @@ class LaunchClient:
     list_deliveries = awaitable(tasks.list_deliveries)
     resend_callback = awaitable(tasks.resend_callback)
     get_callback_secret = awaitable(tasks.get_callback_secret)
+
+    batch_async_request = awaitable(batch_jobs.batch_async_request)
+    get_batch_async_response = awaitable(batch_jobs.get_batch_async_response)
+    wait_for_batch_job = awaitable(batch_jobs.wait_for_batch_job)
+    read_batch_results = awaitable(batch_jobs.read_batch_results)
+    list_batch_jobs = awaitable(batch_jobs.list_batch_jobs)
+    cancel_batch_job = awaitable(batch_jobs.cancel_batch_job)
 
     create_api_key = awaitable(keys.create_api_key)
     list_api_keys = awaitable(keys.list_api_keys)

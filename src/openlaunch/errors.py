@@ -11,6 +11,7 @@
     ├── PredictionFailed            the model, or its worker, failed: `EndpointResponse.raise_for_status`
     ├── TaskCancelled               the task was cancelled before it had a result
     ├── EndpointFailed              an endpoint that was waited for ended as UPDATE_FAILED
+    ├── BatchJobFailed              a batch job that was waited for did not succeed, or has no results
     └── APIError                    the server answered with an error
         ├── BadRequest              400  the request can't be understood
         ├── Unauthorized            401  no API key, or a wrong one
@@ -78,6 +79,10 @@ class TaskCancelled(OpenlaunchError):
 
 class EndpointFailed(OpenlaunchError):
     """An endpoint that was waited for ended as UPDATE_FAILED; the message is its `status_reason`."""
+
+
+class BatchJobFailed(OpenlaunchError):
+    """A batch job ended as FAILURE, CANCELLED or TIMEOUT, or has no results that could be read."""
 
 
 class APIError(OpenlaunchError):

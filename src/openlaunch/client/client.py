@@ -7,7 +7,7 @@ from openlaunch.client.config import find_address
 from openlaunch.client.drivers import Driver
 from openlaunch.client.effects import Flow
 from openlaunch.client.endpoints import endpoint_of, endpoints_of
-from openlaunch.client.operations import bundles, endpoints, keys, predictions, tasks
+from openlaunch.client.operations import batch_jobs, bundles, endpoints, keys, predictions, tasks
 from openlaunch.client.operations.deploy import deploy
 from openlaunch.client.responses import EndpointResponseFuture
 from openlaunch.client.retry import RetryPolicy
@@ -115,6 +115,13 @@ class LaunchClient:
     list_deliveries = blocking(tasks.list_deliveries)
     resend_callback = blocking(tasks.resend_callback)
     get_callback_secret = blocking(tasks.get_callback_secret)
+
+    batch_async_request = blocking(batch_jobs.batch_async_request)
+    get_batch_async_response = blocking(batch_jobs.get_batch_async_response)
+    wait_for_batch_job = blocking(batch_jobs.wait_for_batch_job)
+    read_batch_results = blocking(batch_jobs.read_batch_results)
+    list_batch_jobs = blocking(batch_jobs.list_batch_jobs)
+    cancel_batch_job = blocking(batch_jobs.cancel_batch_job)
 
     create_api_key = blocking(keys.create_api_key)
     list_api_keys = blocking(keys.list_api_keys)

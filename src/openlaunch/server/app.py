@@ -14,6 +14,7 @@ from openlaunch.server.http import App, new_request_id, problem_headers
 from openlaunch.server.openapi import ControlPlane
 from openlaunch.server.routes import (
     artifacts,
+    batch_jobs,
     bundles,
     bundles_v1,
     docs,
@@ -50,6 +51,7 @@ def control_plane(context: Context) -> FastAPI:
         tasks.router(context),
         tasks.secret_router(context),
         docs.router(context),
+        batch_jobs.router(context),
         files.router(context),
         keys.router(context),
         artifacts.router(context),

@@ -20,6 +20,7 @@ from openlaunch.engines.local import LocalEngine
 from openlaunch.errors import ConfigurationError, Unavailable
 from openlaunch.server.app import build_app
 from openlaunch.server.auth import Keyring
+from openlaunch.server.batch_jobs import BatchJobs
 from openlaunch.server.callbacks import Callbacks, CallbackSigner
 from openlaunch.server.datadir import DataDir
 from openlaunch.server.dispatch import Dispatcher
@@ -137,10 +138,23 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
         callbacks = Callbacks(settings, store, tasks, CallbackSigner(secret), urls)
         callbacks.start(url)
         stack.push_async_callback(callbacks.stop)
+        batch_jobs = BatchJobs(settings, store, artifacts, schemas, dispatcher, controller, tasks)
+        await batch_jobs.start()
+        stack.push_async_callback(batch_jobs.stop)
         front = Front(settings, keyring, dispatcher, schemas)
         yield (
             Context(
-                settings, store, artifacts, signer, urls, keyring, dispatcher, controller, tasks, callbacks
+                settings,
+                store,
+                artifacts,
+                signer,
+                urls,
+                keyring,
+                dispatcher,
+                controller,
+                tasks,
+                callbacks,
+                batch_jobs,
             ),
             front,
         )

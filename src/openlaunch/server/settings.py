@@ -42,6 +42,11 @@ class Settings(BaseSettings):
     task_expires_seconds: float = Field(default=24 * 3600, gt=0, description="how long a task may wait")
     task_max_attempts: int = Field(default=3, ge=1, description="workers that a task may take down with it")
     result_retention_seconds: float = Field(default=24 * 3600, gt=0, description="a task's result is kept")
+    max_running_batch_jobs: int = Field(default=8, ge=1, description="further batch jobs wait their turn")
+    max_batch_inputs: int = Field(default=10_000_000, ge=1, description="of one batch job; more is refused")
+    batch_retention_seconds: float = Field(
+        default=7 * 24 * 3600, gt=0, description="a batch job's results are kept, once it has ended"
+    )
     lease_seconds: float = Field(default=15, gt=1, description="a task is this server's own, unless renewed")
     url_lifetime_seconds: float = Field(default=3600, gt=0, description="of signed upload and result URLs")
     url_timeout_seconds: float = Field(default=60, gt=0, description="for fetching the input named by `url`")

@@ -4,10 +4,11 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any
 
 import orjson
+from sqlalchemy import Connection
 
 from openlaunch.artifacts.base import Artifacts
 from openlaunch.errors import APIError, NotFound, TooManyRequests, Unavailable
@@ -31,6 +32,7 @@ log = logging.getLogger(__name__)
 MAX_CLAIM = 256
 HOUSEKEEPING_SECONDS = 5.0
 RECORD_AGAIN_SECONDS = 1.0
+REFUSED_STATUS_CODE = 422
 PICKLED_MARK = b'"return_pickled"'
 CALLBACK_MARK = b'"callback_url"'
 
@@ -134,9 +136,17 @@ class TaskService:
     # Submitting.
 
     async def submit(
-        self, lane: Lane, owner: str, bodies: Sequence[bytes], idempotency_key: str | None = None
+        self,
+        lane: Lane,
+        owner: str,
+        bodies: Sequence[bytes],
+        idempotency_key: str | None = None,
+        refused: Mapping[int, bytes] | None = None,
     ) -> list[str]:
         """Store tasks, all or none, and return their ids once they are on disk.
+
+        `refused` has the results of those, by their place, that are only to stand among the others: they
+        have failed already.
 
         Raises:
             TooManyRequests: the endpoint's queue is full.
@@ -147,7 +157,7 @@ class TaskService:
         self._check_room(lane, len(bodies))
         lane.arriving_tasks += len(bodies)
         try:
-            stored, ids = await self._store_new(lane, owner, bodies, idempotency_key)
+            stored, ids = await self._store_new(lane, owner, bodies, idempotency_key, refused or {})
         finally:
             lane.arriving_tasks -= len(bodies)
         lane.queued_tasks += stored
@@ -166,9 +176,14 @@ class TaskService:
             )
 
     async def _store_new(
-        self, lane: Lane, owner: str, bodies: Sequence[bytes], idempotency_key: str | None
+        self,
+        lane: Lane,
+        owner: str,
+        bodies: Sequence[bytes],
+        idempotency_key: str | None,
+        refused: Mapping[int, bytes],
     ) -> tuple[int, list[str]]:
-        """How many of the tasks are new, and the ids of all. No payload stays behind without its task."""
+        """How many tasks are new and to be run, and the ids of all. No payload stays behind without its task."""
         now = time.time()
         new: list[NewTask] = []
         stored: set[str] = set()
@@ -176,11 +191,21 @@ class TaskService:
             for index, body in enumerate(bodies):
                 key = None if idempotency_key is None else f"{idempotency_key}#{index}"
                 new.append(await self._new_task(lane, owner, body, now, key))
-            ids = await self._store.write(lambda conn: queue.submit(conn, new, now))
+            failed = [
+                Finished(new[index].id, State.FAILURE, REFUSED_STATUS_CODE, result)
+                for index, result in refused.items()
+            ]
+
+            def store(conn: Connection) -> list[str]:
+                ids = queue.submit(conn, new, now)
+                queue.complete(conn, failed, now)
+                return ids
+
+            ids = await self._store.write(store)
             stored = {task.id for task in new}.intersection(ids)
         finally:
             await self._delete_payloads(task for task in new if task.id not in stored)
-        return len(stored), ids
+        return len(stored) - len(failed), ids
 
     async def _delete_payloads(self, unstored: Iterable[NewTask]) -> None:
         for task in unstored:

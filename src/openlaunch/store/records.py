@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from openlaunch.wire.batch_jobs import BatchJobStatus, SerializationFormat
 from openlaunch.wire.endpoints import EndpointStatus, EndpointType
 from openlaunch.wire.keys import Role
 
@@ -94,3 +95,28 @@ class EndpointRecord:
     updated_at: float
     ready_generation: int | None = None
     ready_bundle_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BatchJobRecord:
+    """A batch job. `total` is the number of inputs, once they were counted; `completed` is set when it ends.
+
+    `cleared` once it has ended and its endpoint and tasks are gone.
+    """
+
+    id: str
+    owner: str
+    bundle_id: str
+    status: BatchJobStatus
+    status_reason: str | None
+    input_key: str
+    serialization_format: SerializationFormat
+    labels: dict[str, str]
+    spec: EndpointSpec
+    timeout_seconds: float
+    created_at: float
+    finished_at: float | None = None
+    total: int | None = None
+    completed: int | None = None
+    result_key: str | None = None
+    cleared: bool = False

@@ -6,6 +6,7 @@ A change here needs a migration beside it, in `migrations/versions/`; a test hol
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
     Column,
     Double,
     ForeignKey,
@@ -176,4 +177,29 @@ files = Table(
     Column("key", Text, nullable=False),
     Column("created_at", Double, nullable=False),
     Index("ix_files_owner", "owner", "seq"),
+)
+
+# A batch job runs on an endpoint of its own, whose id and owner are the job's id, as are its tasks' owner and
+# endpoint: nobody else sees them.
+batch_jobs = Table(
+    "batch_jobs",
+    metadata,
+    Column("seq", _SEQUENCE, primary_key=True),
+    Column("id", Text, nullable=False, unique=True),
+    Column("owner", Text, nullable=False),
+    Column("bundle_id", Text, ForeignKey("bundles.id"), nullable=False),
+    Column("status", Text, nullable=False),
+    Column("status_reason", Text),
+    Column("input_key", Text, nullable=False),
+    Column("serialization_format", Text, nullable=False),
+    Column("labels", JSON, nullable=False),
+    Column("spec", JSON, nullable=False),
+    Column("timeout_seconds", Double, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("finished_at", Double),
+    Column("total", Integer),
+    Column("completed", Integer),
+    Column("result_key", Text),
+    Column("cleared", Boolean, nullable=False),
+    Index("ix_batch_jobs_owner", "owner", "seq"),
 )

@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, delete, func, or_, select, update
 
+from openlaunch.store import batch_jobs
 from openlaunch.store.tables import tasks
 from openlaunch.tasks import outbox
 from openlaunch.tasks.outbox import Callback
@@ -266,10 +267,17 @@ def expire(conn: Connection, now: float, limit: int = 1000) -> list[str]:
 
 
 def purge(conn: Connection, now: float, retention_seconds: float, limit: int = 1000) -> list[str]:
-    """Delete tasks that ended long ago; returns the keys of the artifacts that went with them."""
+    """Delete tasks that ended long ago; returns the keys of the artifacts that went with them.
+
+    Those of a batch job stay until the job has made its file of results of them.
+    """
     old = (
         select(tasks.c.seq, tasks.c.id, tasks.c.payload_key, tasks.c.result_key)
-        .where(tasks.c.finished_at.is_not(None), tasks.c.finished_at <= now - retention_seconds)
+        .where(
+            tasks.c.finished_at.is_not(None),
+            tasks.c.finished_at <= now - retention_seconds,
+            ~batch_jobs.runs(tasks.c.owner),
+        )
         .limit(limit)
     )
     rows = conn.execute(old).fetchall()

@@ -9,6 +9,8 @@ BUNDLES_V1 = "/v1/model-bundles"  # the same
 ENDPOINTS = "/v1/model-endpoints"  # + /{id}, /{id}/restart, /{id}/logs
 ENDPOINTS_SCHEMA = "/v1/model-endpoints-schema.json"
 ENDPOINTS_API = "/v1/model-endpoints-api"
+BATCH_JOBS = "/v1/batch-jobs"  # + /{id}?wait=SECONDS
+BATCH_UPLOAD = "/v1/hosted_inference/batch_task_input_upload"
 FILES = "/v1/files"  # + /{id}, /{id}/content
 KEYS = "/v1/keys"  # + /{id}
 

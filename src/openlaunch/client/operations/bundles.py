@@ -191,15 +191,16 @@ def _name_of(function: object) -> str:
 def _register(
     name: str, flavor: dict[str, Any], metadata: dict[str, Any] | None, data: bytes, schemas: bytes
 ) -> Flow[CreateModelBundleResponse]:
-    location = yield from _upload(data)
-    schema_location = yield from _upload(schemas)
+    location = yield from upload(data)
+    schema_location = yield from upload(schemas)
     body = checked_name_and_flavor(name, flavor, metadata, location, schema_location)
     response = yield from call(Request("POST", routes.BUNDLES, json_body(body)))
     return CreateModelBundleResponse.model_validate_json(response.body)
 
 
-def _upload(data: bytes) -> Flow[str]:
-    response = yield from call(Request("POST", routes.BUNDLE_UPLOAD, b"{}", idempotent=True))
+def upload(data: bytes, route: str = routes.BUNDLE_UPLOAD) -> Flow[str]:
+    """Upload bytes to where the route says, and give the location that names them."""
+    response = yield from call(Request("POST", route, b"{}", idempotent=True))
     where = UploadResponse.model_validate_json(response.body)
     yield from call(
         Request("PUT", where.signedUrl, data, signed=True, idempotent=True, timeout=UPLOAD_SECONDS)

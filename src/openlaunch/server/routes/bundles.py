@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from fastapi import APIRouter
 
-from openlaunch.artifacts.locations import key_of
 from openlaunch.errors import NotFound, Unprocessable
+from openlaunch.server.routes.artifacts import BUNDLES_FOLDER, check_uploaded
 from openlaunch.server.routes.context import Context, User
 from openlaunch.server.schemas import validate_schemas
 from openlaunch.store import bundles as bundle_store
@@ -67,7 +67,7 @@ async def store_bundle(context: Context, body: CreateModelBundleRequest, owner: 
     Raises:
         Unprocessable: the owner has not uploaded what its locations name, or the schemas are none.
     """
-    await _check_uploaded(context, body.flavor.location, owner)
+    await check_uploaded(context, BUNDLES_FOLDER, body.flavor.location, owner)
     record = BundleRecord(
         id=_new_id(),
         owner=owner,
@@ -131,23 +131,8 @@ async def find_bundle(context: Context, bundle_id: str, owner: str) -> BundleRec
     return record
 
 
-async def _check_uploaded(context: Context, location: str, owner: str) -> str:
-    """The key of bytes that this owner has uploaded: nobody's else's, and not none."""
-    key = key_of(location)
-    try:
-        if not key.startswith(f"bundles/{owner.encode().hex()}/"):
-            raise NotFound("not this owner's")
-        await context.artifacts.size(key)
-    except NotFound:
-        raise Unprocessable(
-            f"nothing was uploaded to {location!r}: PUT the bytes to the URL of the upload route first",
-            code="not_uploaded",
-        ) from None
-    return key
-
-
 async def _read_schemas(context: Context, location: str, owner: str) -> dict[str, object]:
-    key = await _check_uploaded(context, location, owner)
+    key = await check_uploaded(context, BUNDLES_FOLDER, location, owner)
     size = await context.artifacts.size(key)
     if size > MAX_SCHEMA_BYTES:
         raise Unprocessable(f"the schemas at {location!r} have {size} bytes, the limit is {MAX_SCHEMA_BYTES}")

@@ -9,6 +9,7 @@ from openlaunch.artifacts.base import Artifacts
 from openlaunch.artifacts.signing import UrlSigner
 from openlaunch.controller.controller import Controller
 from openlaunch.server.auth import Keyring, Principal
+from openlaunch.server.batch_jobs import BatchJobs
 from openlaunch.server.callbacks import Callbacks
 from openlaunch.server.dispatch import Dispatcher
 from openlaunch.server.results import SignedURLs
@@ -31,6 +32,7 @@ class Context:
     controller: Controller
     tasks: TaskService
     callbacks: Callbacks
+    batch_jobs: BatchJobs
 
 
 def _principal(request: Request) -> Principal:

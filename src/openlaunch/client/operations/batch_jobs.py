@@ -1,0 +1,234 @@
+"""Batch jobs: one bundle over many inputs."""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from openlaunch.client.effects import Flow, Request, call, json_body, path_to, url_with, work
+from openlaunch.client.models import checked
+from openlaunch.client.operations.bundles import BundleLike, bundle_id, upload
+from openlaunch.client.predictions import unpickled
+from openlaunch.client.progress import InputsProgress
+from openlaunch.errors import BatchJobFailed, WaitTimeout
+from openlaunch.wire import routes
+from openlaunch.wire.batch_jobs import (
+    BatchJobResponse,
+    CreateBatchJobRequest,
+    CreateBatchJobResponse,
+    SerializationFormat,
+    UpdateBatchJobResponse,
+)
+from openlaunch.wire.endpoints import Quantity
+
+POLL_SECONDS = 1.0
+
+
+def batch_async_request(
+    *,
+    model_bundle: BundleLike,
+    urls: Sequence[str] | None = None,
+    inputs: Sequence[dict[str, Any]] | None = None,
+    batch_url_file_location: str | None = None,
+    serialization_format: str = "JSON",
+    labels: dict[str, str] | None = None,
+    cpus: Quantity | None = None,
+    memory: Quantity | None = None,
+    gpus: int | None = None,
+    gpu_type: str | None = None,
+    storage: Quantity | None = None,
+    max_workers: int | None = None,
+    per_worker: int | None = None,
+    timeout_seconds: float | None = None,
+) -> Flow[dict[str, Any]]:
+    """Run a bundle over many inputs. Returns at once, `{"job_id": …}`; `wait_for_batch_job` waits.
+
+    Args:
+        model_bundle: a bundle, its name (the newest is taken) or its id.
+        urls: each input is the bytes that a URL names. Exactly one of `urls` and `inputs` is given.
+        inputs: each input is the keywords of the predict function.
+        batch_url_file_location: for programs written for Launch; the server says where inputs go.
+        serialization_format: of the results: "JSON", or "PICKLE" for return values that are no JSON.
+        labels: any names and values of yours.
+        cpus: of one worker, in cores; 1 unless given.
+        memory: of one worker, such as "4Gi"; "2Gi" unless given.
+        gpus: of one worker.
+        gpu_type: such as "nvidia-ampere-a100".
+        storage: of one worker.
+        max_workers: started at most; 10 unless given, and never more than the machine has room for.
+        per_worker: inputs that one worker has at a time; 1 unless given.
+        timeout_seconds: the job ends after that, with the results that there are; 12 hours unless given.
+
+    Raises:
+        ValueError: not exactly one of `urls` and `inputs` is given, or a value is not allowed.
+        TypeError: an input is no JSON.
+        NotFound: there is no such bundle.
+
+    """
+    if bool(urls) == bool(inputs):
+        raise ValueError("exactly one of urls and inputs is needed, and not empty")
+    format_of_results = _format(serialization_format)
+    resources = {
+        "cpus": cpus,
+        "memory": memory,
+        "gpus": gpus,
+        "gpu_type": gpu_type,
+        "storage": storage,
+        "max_workers": max_workers,
+        "per_worker": per_worker,
+    }
+    document: dict[str, Any] = {
+        "model_bundle_id": (yield from bundle_id(model_bundle)),
+        "input_path": "",
+        "serialization_format": format_of_results,
+        "labels": labels or {},
+        "resource_requests": {name: value for name, value in resources.items() if value is not None},
+    }
+    if timeout_seconds is not None:
+        document["timeout_seconds"] = timeout_seconds
+    checked(CreateBatchJobRequest, document)
+    data = yield from work(lambda: _json_lines(urls, inputs))
+    document["input_path"] = yield from upload(data, routes.BATCH_UPLOAD)
+    response = yield from call(Request("POST", routes.BATCH_JOBS, json_body(document)))
+    return CreateBatchJobResponse.model_validate_json(response.body).model_dump()
+
+
+def _format(name: str) -> str:
+    try:
+        return SerializationFormat(name.upper()).value
+    except ValueError:
+        raise ValueError(f"serialization_format is {name!r}: JSON or PICKLE is needed") from None
+
+
+def _json_lines(urls: Sequence[str] | None, inputs: Sequence[dict[str, Any]] | None) -> bytes:
+    bodies = [{"url": url} for url in urls or ()] + [{"args": args} for args in inputs or ()]
+    return b"".join(json_body(body) + b"\n" for body in bodies)
+
+
+def get_batch_async_response(batch_job_id: str) -> Flow[dict[str, Any]]:
+    """How a batch job stands.
+
+    Returns:
+        `status` (PENDING, RUNNING, SUCCESS, FAILURE, CANCELLED or TIMEOUT), `status_reason`, `result` (a URL of
+        the results, once there are any), `duration` (as ISO 8601 has it), `num_tasks_pending`,
+        `num_tasks_completed`, and what the job was made with.
+
+    Raises:
+        NotFound: there is no such job.
+
+    """
+    response = yield from call(Request("GET", path_to(routes.BATCH_JOBS, batch_job_id), idempotent=True))
+    return _document(response.body)
+
+
+def wait_for_batch_job(
+    batch_job_id: str,
+    timeout: float | None = None,
+    *,
+    show_progress: bool | None = None,
+    on_progress: Callable[[dict[str, Any]], object] | None = None,
+) -> Flow[dict[str, Any]]:
+    """Wait until a batch job has succeeded, and give what `get_batch_async_response` does.
+
+    A success means that every input was tried: those that failed say so in the results.
+
+    Args:
+        batch_job_id: the `job_id` that `batch_async_request` gave.
+        timeout: seconds; None waits until it has ended.
+        show_progress: a progress bar on stderr; None shows it on a terminal only.
+        on_progress: told how the job stands, about once a second.
+
+    Raises:
+        BatchJobFailed: it ended as FAILURE, CANCELLED or TIMEOUT.
+        WaitTimeout: it has not ended after `timeout` seconds; it goes on.
+        NotFound: there is no such job.
+
+    """
+    deadline = None if timeout is None else time.monotonic() + timeout
+    with InputsProgress(f"batch job {batch_job_id}", show_progress) as progress:
+        while True:
+            left = POLL_SECONDS if deadline is None else max(0.0, deadline - time.monotonic())
+            url = url_with(path_to(routes.BATCH_JOBS, batch_job_id), {"wait": min(left, POLL_SECONDS)})
+            response = yield from call(Request("GET", url, idempotent=True))
+            job = BatchJobResponse.model_validate_json(response.body)
+            progress.show(job.num_tasks_completed, job.num_tasks_pending)
+            if on_progress is not None:
+                on_progress(_document(response.body))
+            if job.status.done:
+                _check_succeeded(job)
+                return _document(response.body)
+            if deadline is not None and time.monotonic() >= deadline:
+                raise WaitTimeout(
+                    f"batch job {batch_job_id!r} is {job.status} after {timeout:g} seconds; it goes on"
+                )
+
+
+def read_batch_results(batch_job_id: str) -> Flow[list[dict[str, Any]]]:
+    """The results of a batch job that has ended, in the order of its inputs.
+
+    Pickled results are unpickled, which runs what the pickles say: use it with bundles that you trust.
+
+    Returns:
+        for each input `status` ("SUCCESS" or "FAILURE"), `result` (what the predict function returned, as a
+        Python object), `traceback` and `status_code`.
+
+    Raises:
+        BatchJobFailed: it has not ended, or has no results.
+        NotFound: there is no such job.
+
+    """
+    response = yield from call(Request("GET", path_to(routes.BATCH_JOBS, batch_job_id), idempotent=True))
+    job = BatchJobResponse.model_validate_json(response.body)
+    if job.result is None:
+        raise BatchJobFailed(_told(job) + ": it has no results")
+    file = yield from call(Request("GET", job.result, signed=True, idempotent=True))
+    pickled = job.serialization_format is SerializationFormat.PICKLE
+    return (yield from work(lambda: _entries(file.body, pickled)))
+
+
+def _entries(data: bytes, pickled: bool) -> list[dict[str, Any]]:
+    if pickled:
+        entries: list[dict[str, Any]] = unpickled(data)
+        return entries
+    return [_with_value(entry) for entry in json.loads(data)]
+
+
+def _with_value(entry: dict[str, Any]) -> dict[str, Any]:
+    result = entry["result"]
+    return {**entry, "result": None if result is None else json.loads(result["result"])}
+
+
+def list_batch_jobs() -> Flow[list[dict[str, Any]]]:
+    """Your last batch jobs, newest first, each as `get_batch_async_response` gives it."""
+    response = yield from call(Request("GET", routes.BATCH_JOBS, idempotent=True))
+    jobs: list[dict[str, Any]] = json.loads(response.body)["batch_jobs"]
+    return jobs
+
+
+def cancel_batch_job(batch_job_id: str) -> Flow[bool]:
+    """Cancel a batch job: what runs is stopped, the results that there are are kept. False when it had ended.
+
+    Raises:
+        NotFound: there is no such job.
+
+    """
+    body = json_body({"cancel": True})
+    url = path_to(routes.BATCH_JOBS, batch_job_id)
+    response = yield from call(Request("PUT", url, body, idempotent=True))
+    return UpdateBatchJobResponse.model_validate_json(response.body).success
+
+
+def _document(body: bytes) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(body)
+    return document
+
+
+def _check_succeeded(job: BatchJobResponse) -> None:
+    if job.status != "SUCCESS":
+        kept = "" if job.result is None else "; the results that there are can be read"
+        raise BatchJobFailed(_told(job) + kept)
+
+
+def _told(job: BatchJobResponse) -> str:
+    reason = f": {job.status_reason}" if job.status_reason else ""
+    return f"batch job {job.job_id!r} is {job.status}{reason}"

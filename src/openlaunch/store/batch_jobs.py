@@ -1,0 +1,119 @@
+"""Batch jobs in the store."""
+
+from dataclasses import asdict
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, exists, select
+from sqlalchemy import delete as delete_from
+from sqlalchemy import insert as insert_into
+from sqlalchemy import update as update_of
+
+from openlaunch.store.records import BatchJobRecord, EndpointSpec
+from openlaunch.store.tables import batch_jobs
+from openlaunch.wire.batch_jobs import BatchJobStatus, SerializationFormat
+
+_FIELDS = [column for column in batch_jobs.c if column.name != "seq"]
+_UNFINISHED = [BatchJobStatus.PENDING.value, BatchJobStatus.RUNNING.value]
+_MAX_LISTED = 1000
+
+
+def insert(conn: Connection, job: BatchJobRecord) -> None:
+    """Store a new job."""
+    values = {name: getattr(job, name) for name in BatchJobRecord.__dataclass_fields__}
+    values |= {
+        "status": job.status.value,
+        "serialization_format": job.serialization_format.value,
+        "spec": asdict(job.spec),
+    }
+    conn.execute(insert_into(batch_jobs).values(values))
+
+
+def get(conn: Connection, owner: str, job_id: str) -> BatchJobRecord | None:
+    """The owner's job of this id."""
+    found = _find(conn, batch_jobs.c.id == job_id, batch_jobs.c.owner == owner)
+    return found[0] if found else None
+
+
+def list_by_owner(conn: Connection, owner: str) -> list[BatchJobRecord]:
+    """The owner's last jobs, newest first."""
+    return _find(conn, batch_jobs.c.owner == owner)
+
+
+def list_uncleared(conn: Connection) -> list[BatchJobRecord]:
+    """Every owner's jobs that run, are to run, or have left something behind; oldest first."""
+    query = select(*_FIELDS).where(~batch_jobs.c.cleared).order_by(batch_jobs.c.seq)
+    return [_record(row) for row in conn.execute(query).mappings()]
+
+
+def counted(conn: Connection, job_id: str, total: int) -> bool:
+    """The job's inputs are known to be so many, and it is RUNNING; False where it has ended meanwhile."""
+    return _change(conn, job_id, {"total": total, "status": BatchJobStatus.RUNNING.value})
+
+
+def end(
+    conn: Connection,
+    job_id: str,
+    status: BatchJobStatus,
+    now: float,
+    *,
+    reason: str | None = None,
+    completed: int | None = None,
+    result_key: str | None = None,
+) -> bool:
+    """The job has ended; False, and nothing is changed, where it had already."""
+    values = {
+        "status": status.value,
+        "status_reason": reason,
+        "completed": completed,
+        "result_key": result_key,
+        "finished_at": now,
+    }
+    return _change(conn, job_id, values)
+
+
+def _change(conn: Connection, job_id: str, values: dict[str, Any]) -> bool:
+    unfinished = (batch_jobs.c.id == job_id) & batch_jobs.c.status.in_(_UNFINISHED)
+    return conn.execute(update_of(batch_jobs).where(unfinished).values(values)).rowcount == 1
+
+
+def set_result(conn: Connection, job_id: str, result_key: str, completed: int) -> None:
+    """Where the results of a job are that ended before all was done."""
+    values = {"result_key": result_key, "completed": completed}
+    conn.execute(update_of(batch_jobs).where(batch_jobs.c.id == job_id).values(values))
+
+
+def set_cleared(conn: Connection, job_id: str) -> None:
+    """Nothing is left of the job but its results."""
+    conn.execute(update_of(batch_jobs).where(batch_jobs.c.id == job_id).values(cleared=True))
+
+
+def purge(conn: Connection, before: float, limit: int = 100) -> list[str]:
+    """Delete jobs that ended before then; returns the keys of the artifacts that nothing names any more."""
+    old = _find(conn, batch_jobs.c.cleared, batch_jobs.c.finished_at < before, limit=limit)
+    conn.execute(delete_from(batch_jobs).where(batch_jobs.c.id.in_([job.id for job in old])))
+    inputs = {job.input_key for job in old}
+    shared = set(conn.scalars(select(batch_jobs.c.input_key).where(batch_jobs.c.input_key.in_(inputs))))
+    return [*(inputs - shared), *(job.result_key for job in old if job.result_key is not None)]
+
+
+def runs(job_id: ColumnElement[str]) -> ColumnElement[bool]:
+    """A condition: what has this id is a job that is not cleared, so that its tasks are still needed."""
+    return exists().where(batch_jobs.c.id == job_id, ~batch_jobs.c.cleared)
+
+
+def _find(
+    conn: Connection, *conditions: ColumnElement[bool], limit: int = _MAX_LISTED
+) -> list[BatchJobRecord]:
+    query = select(*_FIELDS).where(*conditions).order_by(batch_jobs.c.seq.desc()).limit(limit)
+    return [_record(row) for row in conn.execute(query).mappings()]
+
+
+def _record(row: Any) -> BatchJobRecord:
+    return BatchJobRecord(
+        **{
+            **row,
+            "status": BatchJobStatus(row["status"]),
+            "serialization_format": SerializationFormat(row["serialization_format"]),
+            "spec": EndpointSpec(**row["spec"]),
+        }
+    )

@@ -1,0 +1,172 @@
+"""Reads the inputs of a batch job, a few at a time: CSV, JSON lines, or one JSON array.
+
+* CSV with a column `url`, or a column `args` of JSON objects. The quote character of a file with `args` is
+  `'`, which is how Launch's client writes it: JSON is full of `"`.
+* JSON lines, or an array: objects with `args` or `url`. JSON lines are the best choice for files made by hand.
+"""
+
+import codecs
+import csv
+import io
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+MAX_INPUT_CHARS = 64 * 1024 * 1024
+_PIECE_CHARS = 1 << 20
+_BLANK = " \t\r\n"
+
+
+class InputError(ValueError):
+    """The file as a whole can't be read."""
+
+
+class BadRow:
+    """An input that can't be read; the others can."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+
+
+Row = dict[str, Any] | BadRow
+
+
+def rows(pieces: Iterator[bytes]) -> Iterator[Row]:
+    """The inputs of a file as bodies of predictions: `{"args": …}` or `{"url": …}` each.
+
+    Raises:
+        InputError: the bytes are no text in UTF-8, or not in one of the formats.
+
+    """
+    buffered = io.BufferedReader(_Pieces(pieces), 1 << 20)
+    first = buffered.peek(1024).removeprefix(codecs.BOM_UTF8).lstrip()[:1]
+    text = io.TextIOWrapper(buffered, "utf-8-sig", newline="")
+    try:
+        if first == b"[":
+            yield from _array(text)
+        elif first == b"{":
+            yield from _lines(text)
+        else:
+            yield from _table(text)
+    except UnicodeDecodeError as error:
+        raise InputError(f"the input is no UTF-8 text: {error}") from None
+
+
+class _Pieces(io.RawIOBase):
+    """A file of pieces."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
+        self._rest = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._rest:
+            piece = next(self._pieces, None)
+            if piece is None:
+                return 0
+            self._rest = memoryview(piece)
+        count = min(len(buffer), len(self._rest))
+        buffer[:count] = self._rest[:count]
+        self._rest = self._rest[count:]
+        return count
+
+
+# CSV.
+
+
+def _table(text: io.TextIOWrapper) -> Iterator[Row]:
+    header = text.readline(_PIECE_CHARS)
+    names = [name.strip().strip("\"'") for name in header.strip().split(",")]
+    columns = [name for name in ("args", "url") if name in names]
+    if not columns:
+        raise InputError(
+            f"the input is neither JSON nor a CSV with a column 'url' or 'args': it begins with {header[:80]!r}"
+        )
+    csv.field_size_limit(MAX_INPUT_CHARS)
+    reader = csv.reader(_bounded_lines(text), quotechar="'" if "args" in columns else '"', strict=True)
+    try:
+        for values in reader:
+            if values:
+                yield _table_row(dict(zip(names, values, strict=False)), columns, len(values), len(names))
+    except csv.Error as error:
+        raise InputError(f"line {reader.line_num + 1} of the CSV can't be read: {error}") from None
+
+
+def _table_row(row: dict[str, str], columns: Sequence[str], found: int, expected: int) -> Row:
+    if found != expected:
+        return BadRow(f"the row has {found} values, the header names {expected} columns")
+    given = {name: row[name] for name in columns if row[name]}
+    if "args" in given:
+        try:
+            return {**given, "args": json.loads(given["args"])}
+        except (ValueError, RecursionError) as error:
+            return BadRow(f"args is no JSON: {error}")
+    return dict(given)
+
+
+def _bounded_lines(text: io.TextIOWrapper) -> Iterator[str]:
+    while line := text.readline(MAX_INPUT_CHARS):
+        if len(line) == MAX_INPUT_CHARS:
+            raise InputError(
+                f"a line of the input has {MAX_INPUT_CHARS} characters or more, which is the limit"
+            )
+        yield line
+
+
+# JSON.
+
+
+def _lines(text: io.TextIOWrapper) -> Iterator[Row]:
+    for line in _bounded_lines(text):
+        if line.strip():
+            try:
+                yield _body(json.loads(line))
+            except (ValueError, RecursionError) as error:
+                yield BadRow(f"the line is no JSON: {error}")
+
+
+def _array(text: io.TextIOWrapper) -> Iterator[Row]:
+    """The elements of one array, with no more of it in memory than the longest element and a piece."""
+    decoder = json.JSONDecoder()
+    buffer = text.read(_PIECE_CHARS).lstrip(_BLANK)[1:]
+    number = 0
+    while True:
+        buffer = buffer.lstrip(_BLANK) or text.read(_PIECE_CHARS).lstrip(_BLANK)
+        if buffer.startswith("]") and number == 0:
+            return
+        value, buffer = _next_element(decoder, buffer, text, number)
+        yield _body(value)
+        number += 1
+        buffer = buffer.lstrip(_BLANK)
+        if buffer.startswith("]"):
+            return
+        buffer = buffer[1:]  # the comma: `_next_element` has seen that it is one
+
+
+def _next_element(
+    decoder: json.JSONDecoder, buffer: str, text: io.TextIOWrapper, number: int
+) -> tuple[Any, str]:
+    """The element that the buffer begins with, and what follows: a comma or the end of the array."""
+    while True:
+        problem = "it ends in the middle"
+        try:
+            value, end = decoder.raw_decode(buffer)
+            if follows := buffer[end:].lstrip(_BLANK):
+                if follows[0] in ",]":
+                    return value, follows
+                problem = f"{follows[:20]!r} follows it"
+        except (ValueError, RecursionError) as error:
+            problem = str(error)
+        more = text.read(max(_PIECE_CHARS, len(buffer)))
+        if not more or len(buffer) > MAX_INPUT_CHARS:
+            raise InputError(f"element {number} of the JSON array can't be read: {problem}")
+        buffer += more
+
+
+def _body(value: Any) -> Row:
+    if not isinstance(value, dict):
+        return BadRow(f"it is {type(value).__name__}, an object with args or url is needed")
+    return {name: value[name] for name in ("args", "url") if name in value}

@@ -1,0 +1,98 @@
+"""Batch jobs: one bundle over many inputs."""
+
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from pydantic import BaseModel, Field
+
+from openlaunch.wire.endpoints import MAX_PER_WORKER, MAX_WORKERS, GpuType, Quantity
+
+DEFAULT_TIMEOUT_SECONDS = 43200.0
+MAX_TIMEOUT_SECONDS = 30 * 24 * 3600.0
+
+
+class BatchJobStatus(StrEnum):
+    """Where a job stands. PENDING: its turn has not come, or its inputs are being counted."""
+
+    PENDING = "PENDING"
+    RUNNING = "RUNNING"
+    SUCCESS = "SUCCESS"
+    FAILURE = "FAILURE"
+    CANCELLED = "CANCELLED"
+    UNDEFINED = "UNDEFINED"
+    TIMEOUT = "TIMEOUT"
+
+    @property
+    def done(self) -> bool:
+        """Whether it stays so."""
+        return self not in (BatchJobStatus.PENDING, BatchJobStatus.RUNNING)
+
+
+class SerializationFormat(StrEnum):
+    """What the file of results is."""
+
+    JSON = "JSON"
+    PICKLE = "PICKLE"
+
+
+class BatchJobResources(BaseModel):
+    """What each of the job's workers has, how many there may be, and what each does at a time."""
+
+    cpus: Quantity = 1
+    memory: Quantity = "2Gi"
+    storage: Quantity = "4Gi"
+    gpus: int = Field(default=0, ge=0)
+    gpu_type: GpuType | None = None
+    max_workers: int = Field(default=10, ge=1, le=MAX_WORKERS)
+    per_worker: int = Field(default=1, gt=0, le=MAX_PER_WORKER)
+    concurrent_requests_per_worker: int | None = Field(default=None, gt=0, le=MAX_PER_WORKER)
+
+
+class CreateBatchJobRequest(BaseModel):
+    """POST /v1/batch-jobs."""
+
+    model_bundle_id: str
+    input_path: str
+    serialization_format: SerializationFormat
+    labels: dict[str, str]
+    resource_requests: BatchJobResources
+    timeout_seconds: float = Field(default=DEFAULT_TIMEOUT_SECONDS, gt=0, le=MAX_TIMEOUT_SECONDS)
+
+
+class CreateBatchJobResponse(BaseModel):
+    """The answer to it."""
+
+    job_id: str
+
+
+class BatchJobResponse(BaseModel):
+    """GET /v1/batch-jobs/{id}. `result` is a URL of the results; `duration` goes on until the job has ended."""
+
+    job_id: str
+    status: BatchJobStatus
+    status_reason: str | None = None
+    result: str | None = None
+    serialization_format: SerializationFormat
+    labels: dict[str, str]
+    created_at: datetime
+    duration: timedelta
+    num_tasks_pending: int | None = None
+    num_tasks_completed: int | None = None
+
+
+class ListBatchJobsResponse(BaseModel):
+    """GET /v1/batch-jobs."""
+
+    batch_jobs: list[BatchJobResponse]
+
+
+class UpdateBatchJobRequest(BaseModel):
+    """PUT /v1/batch-jobs/{id}."""
+
+    cancel: bool
+
+
+class UpdateBatchJobResponse(BaseModel):
+    """The answer to it."""
+
+    success: bool
