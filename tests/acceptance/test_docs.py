@@ -59,6 +59,15 @@ def test_the_quickstart_works_from_top_to_bottom(tmp_path):
                 run(shlex.split(line), data_dir)
 
 
+def test_the_batch_job_of_the_documentation_runs(tmp_path):
+    data_dir = tmp_path / "data"
+    with LocalServer(data_dir):
+        assert run(script(tmp_path, "docs/batch-jobs.md"), data_dir) == "[3, 3, 5]\n"
+        (data_dir / "words.jsonl").write_text('{"word": "four"}\n')
+        (block,) = blocks("docs/batch-jobs.md", "sh")
+        assert run(shlex.split(block), data_dir) == "4\n"
+
+
 def test_every_setting_is_in_the_documentation_with_its_meaning():
     text = (ROOT / "docs/concepts.md").read_text()
     for name, field in Settings.model_fields.items():

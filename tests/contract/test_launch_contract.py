@@ -24,7 +24,7 @@ def contract():
 CONTRACT = contract()
 OURS = Document(control_plane(None).openapi())
 OPERATIONS = [(path, method) for path, methods in CONTRACT.paths.items() for method in methods]
-NOT_SERVED = ("batch-job", "triggers")
+NOT_SERVED = ("docker-image-batch-job", "triggers")
 SERVED = [o for o in OPERATIONS if not any(part in o[0] for part in NOT_SERVED)]
 
 

@@ -173,7 +173,7 @@ def test_what_is_not_there_exits_3(cli):
         assert "nope" in err
 
 
-def test_a_wrong_key_exits_4(cli):
+def test_a_wrong_key_exits_3(cli):
     code, out, err = cli("--api-key", "wrong-key-of-nobody", "endpoints", "list")
     assert (code, out) == (4, "")
     assert "hint: " in err
@@ -284,3 +284,47 @@ def test_a_key_is_made_used_and_revoked(cli):
     assert made["id"] in cli("keys", "list")[1]
     assert cli("keys", "revoke", made["id"])[0] == 0
     assert cli("--api-key", made["api_key"], "endpoints", "list")[0] == 4
+
+
+def test_a_batch_job_prints_a_result_for_each_line(cli, tmp_path):
+    inputs = tmp_path / "inputs.jsonl"
+    inputs.write_text('{"name": "a"}\n\n{"name": "b", "fail": true}\n{"name": "c"}\n')
+    code, out, err = cli("batch-jobs", "run", "greet", "--inputs", str(inputs), *RESOURCES)
+    assert (code, out.splitlines()) == (0, ['"hällo a"', "null", '"hällo c"'])
+    assert err == "1 of 3 inputs failed; the first is number 2: ValueError: no greeting\n"
+
+
+def test_a_batch_job_is_begun_looked_at_and_read_later(cli, tmp_path):
+    inputs = tmp_path / "inputs.jsonl"
+    inputs.write_text('{"name": "a"}\n')
+    code, out, _ = cli("batch-jobs", "run", "greet", "--inputs", str(inputs), *RESOURCES, "--no-wait")
+    job_id = out.strip()
+    assert code == 0
+    code, out, _ = cli("batch-jobs", "get", job_id, "--wait", "--json")
+    assert (code, json.loads(out)["status"]) == (0, "SUCCESS")
+    code, out, _ = cli("batch-jobs", "results", job_id, "--json")
+    assert json.loads(out)["result"] == "hällo a"
+    assert job_id in cli("batch-jobs", "list")[1]
+    assert "SUCCESS" in cli("batch-jobs", "get", job_id)[1]
+    assert cli("batch-jobs", "cancel", job_id)[1] == "it had ended\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "give exactly one of --inputs and --urls"),
+        ('{"name": "a"}\nnope\n', "line 2 is no JSON"),
+        ("[1]\n", "line 1 is a JSON list, an object is needed"),
+    ],
+)
+def test_a_file_of_inputs_that_can_not_be_used_says_why(cli, tmp_path, text, said):
+    inputs = tmp_path / "inputs.jsonl"
+    inputs.write_text(text)
+    code, out, err = cli("batch-jobs", "run", "greet", "--inputs", str(inputs))
+    assert (code, out) == (2, "")
+    assert said in err
+
+
+def test_a_batch_job_that_is_not_there_exits_3(cli):
+    assert cli("batch-jobs", "get", "job_nothing")[0] == 3
+    assert cli("batch-jobs", "results", "job_nothing")[0] == 3

@@ -151,6 +151,23 @@ def test_the_items_of_a_stream(client):
     assert [event["result"]["result"] for event in events if event.get("result")] == [0, 1, 2]
 
 
+def test_a_batch_job(raw, endpoint):
+    where = raw.post("/v1/hosted_inference/batch_task_input_upload", json={}).json()
+    raw.put(where["signedUrl"], content=b"id,args\r\n0,{}\r\n", auth=None)
+    body = {
+        "model_bundle_id": endpoint.bundle_id,
+        "input_path": f"s3://{where['bucket']}/{where['key']}",
+        "serialization_format": "JSON",
+        "labels": {},
+        "resource_requests": {"cpus": 0.1, "memory": "64Mi", "gpus": None},
+    }
+    job_id = check(raw.post("/v1/batch-jobs", json=body), "CreateBatchJobV1Response")["job_id"]
+    check(raw.get(f"/v1/batch-jobs/{job_id}"), "GetBatchJobV1Response")
+    done = check(raw.get(f"/v1/batch-jobs/{job_id}", params={"wait": DEADLINE}), "GetBatchJobV1Response")
+    assert (done["status"], done["num_tasks_completed"], done["num_tasks_pending"]) == ("SUCCESS", 1, 0)
+    check(raw.put(f"/v1/batch-jobs/{job_id}", json={"cancel": True}), "UpdateBatchJobV1Response")
+
+
 def test_what_is_refused_has_the_contracts_list_of_errors(raw, endpoint):
     response = raw.post("/v1/model-endpoints", json={"name": "la-not"})
     assert response.status_code == 422

@@ -39,7 +39,7 @@ def rows(pieces: Iterator[bytes]) -> Iterator[Row]:
 
     """
     buffered = io.BufferedReader(_Pieces(pieces), 1 << 20)
-    first = buffered.peek(1024).removeprefix(codecs.BOM_UTF8).lstrip()[:1]
+    first = buffered.peek()[:4096].removeprefix(codecs.BOM_UTF8).lstrip()[:1]
     text = io.TextIOWrapper(buffered, "utf-8-sig", newline="")
     try:
         if first == b"[":
@@ -63,15 +63,18 @@ class _Pieces(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        while not self._rest:
-            piece = next(self._pieces, None)
-            if piece is None:
-                return 0
-            self._rest = memoryview(piece)
-        count = min(len(buffer), len(self._rest))
-        buffer[:count] = self._rest[:count]
-        self._rest = self._rest[count:]
-        return count
+        """Fill the buffer, however small the pieces are."""
+        filled = 0
+        while filled < len(buffer):
+            if not self._rest:
+                self._rest = memoryview(next(self._pieces, b""))
+                if not self._rest:
+                    break
+            count = min(len(buffer) - filled, len(self._rest))
+            buffer[filled : filled + count] = self._rest[:count]
+            self._rest = self._rest[count:]
+            filled += count
+        return filled
 
 
 # CSV.

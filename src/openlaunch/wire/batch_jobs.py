@@ -8,6 +8,14 @@ from pydantic import BaseModel, Field
 from openlaunch.wire.endpoints import MAX_PER_WORKER, MAX_WORKERS, GpuType, Quantity
 
 DEFAULT_TIMEOUT_SECONDS = 43200.0
+DEFAULT_RESOURCES = {
+    "cpus": 1,
+    "memory": "2Gi",
+    "storage": "4Gi",
+    "gpus": 0,
+    "max_workers": 10,
+    "per_worker": 1,
+}
 MAX_TIMEOUT_SECONDS = 30 * 24 * 3600.0
 
 
@@ -36,15 +44,18 @@ class SerializationFormat(StrEnum):
 
 
 class BatchJobResources(BaseModel):
-    """What each of the job's workers has, how many there may be, and what each does at a time."""
+    """What each of the job's workers has, how many there may be, and what each does at a time.
 
-    cpus: Quantity = 1
-    memory: Quantity = "2Gi"
-    storage: Quantity = "4Gi"
-    gpus: int = Field(default=0, ge=0)
+    What is not given, or null, is as `DEFAULT_RESOURCES` has it.
+    """
+
+    cpus: Quantity | None = None
+    memory: Quantity | None = None
+    storage: Quantity | None = None
+    gpus: int | None = Field(default=None, ge=0)
     gpu_type: GpuType | None = None
-    max_workers: int = Field(default=10, ge=1, le=MAX_WORKERS)
-    per_worker: int = Field(default=1, gt=0, le=MAX_PER_WORKER)
+    max_workers: int | None = Field(default=None, ge=1, le=MAX_WORKERS)
+    per_worker: int | None = Field(default=None, gt=0, le=MAX_PER_WORKER)
     concurrent_requests_per_worker: int | None = Field(default=None, gt=0, le=MAX_PER_WORKER)
 
 

@@ -18,6 +18,7 @@ from openlaunch.store import batch_jobs as job_store
 from openlaunch.store.records import BatchJobRecord, EndpointSpec
 from openlaunch.wire import routes
 from openlaunch.wire.batch_jobs import (
+    DEFAULT_RESOURCES,
     BatchJobResponse,
     BatchJobStatus,
     CreateBatchJobRequest,
@@ -88,16 +89,17 @@ def router(context: Context) -> APIRouter:
 
 def _spec(body: CreateBatchJobRequest) -> EndpointSpec:
     """The specification of the endpoint that the job runs on."""
-    endpoint = CreateModelEndpointRequest(
-        name="batch-job",
-        model_bundle_id=body.model_bundle_id,
-        endpoint_type=EndpointType.ASYNC,
-        metadata={},
-        labels=body.labels,
-        min_workers=0,
-        **body.resource_requests.model_dump(),
-    )
-    spec = new_spec(endpoint)
+    endpoint = {
+        **DEFAULT_RESOURCES,
+        **body.resource_requests.model_dump(exclude_none=True),
+        "name": "batch-job",
+        "model_bundle_id": body.model_bundle_id,
+        "endpoint_type": EndpointType.ASYNC,
+        "metadata": {},
+        "labels": body.labels,
+        "min_workers": 0,
+    }
+    spec = new_spec(CreateModelEndpointRequest.model_validate(endpoint))
     # It is the job's own limit that ends inputs which wait too long.
     longest = math.ceil(body.timeout_seconds) + 60
     return replace(spec, extra=spec.extra | {"task_expires_seconds": longest})
@@ -114,7 +116,7 @@ def _response(context: Context, request: Request, job: BatchJobRecord) -> BatchJ
         serialization_format=job.serialization_format,
         labels=job.labels,
         created_at=datetime.fromtimestamp(job.created_at, UTC),
-        duration=timedelta(seconds=(job.finished_at or time.time()) - job.created_at),
+        duration=timedelta(seconds=round((job.finished_at or time.time()) - job.created_at)),
         num_tasks_pending=None if job.total is None else job.total - completed,
         num_tasks_completed=None if job.total is None else completed,
     )

@@ -1,0 +1,169 @@
+"""`openlaunch batch-jobs`."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from openlaunch.cli.connection import connect
+from openlaunch.cli.output import Json, emit, fields, note, table, waiting
+
+if TYPE_CHECKING:
+    from openlaunch import LaunchClient
+
+app = typer.Typer(help="Batch jobs: one bundle over many inputs.", no_args_is_help=True)
+
+JobId = Annotated[str, typer.Argument(help="The job's id.")]
+
+
+@app.command("run")
+def run_batch_job(
+    context: typer.Context,
+    bundle: Annotated[str, typer.Argument(help="The bundle's name, the newest is taken, or its id.")],
+    inputs: Annotated[
+        str | None, typer.Option(help="A file with a JSON object, the keywords, on each line; - is stdin.")
+    ] = None,
+    urls: Annotated[str | None, typer.Option(help="A file with a URL on each line; - is stdin.")] = None,
+    cpus: Annotated[str | None, typer.Option(help="Of one worker, such as 2 or 500m.")] = None,
+    memory: Annotated[str | None, typer.Option(help="Of one worker, such as 4Gi.")] = None,
+    gpus: Annotated[int | None, typer.Option(help="Of one worker.", min=0)] = None,
+    max_workers: Annotated[int | None, typer.Option(help="Started at most.", min=1)] = None,
+    per_worker: Annotated[int | None, typer.Option(help="Inputs that a worker has at a time.", min=1)] = None,
+    timeout: Annotated[
+        float | None, typer.Option(help="The job ends after so many seconds; else 12 hours.", min=0)
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait, and print the results.")] = True,
+    as_json: Json = False,
+) -> None:
+    """Run a bundle over a file of inputs, and print a result on each line, in the order of the inputs.
+
+    `--no-wait` prints the job's id. The file of results stays on the server for a week.
+    """
+    given: dict[str, Any] = {"inputs": _inputs(inputs), "urls": _urls(urls)}
+    if (inputs is None) == (urls is None) or not any(given.values()):
+        raise typer.BadParameter("give exactly one of --inputs and --urls, with something in it")
+    options: dict[str, Any] = {
+        "cpus": cpus,
+        "memory": memory,
+        "gpus": gpus,
+        "max_workers": max_workers,
+        "per_worker": per_worker,
+        "timeout_seconds": timeout,
+    }
+    with connect(context) as client:
+        job_id = client.batch_async_request(model_bundle=bundle, **given, **options)["job_id"]
+        if not wait:
+            emit({"job_id": job_id}, as_json, lambda: print(job_id))
+            return
+        _wait(client, job_id)
+        _print_results(client, job_id, as_json)
+
+
+def _inputs(name: str | None) -> list[Any]:
+    found = []
+    for number, line in enumerate(_lines(name, "--inputs"), start=1):
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise typer.BadParameter(f"line {number} is no JSON: {error}", param_hint="--inputs") from None
+        if not isinstance(value, dict):
+            what = type(value).__name__
+            raise typer.BadParameter(
+                f"line {number} is a JSON {what}, an object is needed", param_hint="--inputs"
+            )
+        found.append(value)
+    return found
+
+
+def _urls(name: str | None) -> list[str]:
+    return _lines(name, "--urls")
+
+
+def _lines(name: str | None, option: str) -> list[str]:
+    if name is None:
+        return []
+    try:
+        text = sys.stdin.read() if name == "-" else Path(name).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise typer.BadParameter(f"{name} can't be read: {error}", param_hint=option) from None
+    return [line for line in text.splitlines() if line.strip()]
+
+
+def _wait(client: "LaunchClient", job_id: str) -> None:
+    with waiting(f"waiting for batch job {job_id} …", f"openlaunch batch-jobs get {job_id}") as update:
+
+        def tell(job: dict[str, Any]) -> None:
+            done, left = job["num_tasks_completed"], job["num_tasks_pending"]
+            if done is not None:
+                update(f"batch job {job_id}: {done} of {done + left} inputs are done")
+
+        client.wait_for_batch_job(job_id, show_progress=False, on_progress=tell)
+
+
+def _print_results(client: "LaunchClient", job_id: str, as_json: bool) -> None:
+    entries = client.read_batch_results(job_id)
+    failed = [number for number, entry in enumerate(entries, start=1) if entry["status"] != "SUCCESS"]
+    for entry in entries:
+        value = entry if as_json else entry["result"]
+        print(json.dumps(value, ensure_ascii=False))
+    if failed:
+        first = failed[0]
+        reason = str(entries[first - 1]["traceback"]).strip().splitlines()[-1]
+        note(f"{len(failed)} of {len(entries)} inputs failed; the first is number {first}: {reason}")
+
+
+@app.command("list")
+def list_batch_jobs(context: typer.Context, as_json: Json = False) -> None:
+    """List your last batch jobs, newest first."""
+    with connect(context) as client:
+        jobs = client.list_batch_jobs()
+    emit(
+        jobs,
+        as_json,
+        lambda: table(
+            ("JOB", "STATUS", "DONE", "LEFT", "CREATED", "REASON"),
+            [
+                (
+                    job["job_id"],
+                    job["status"],
+                    job["num_tasks_completed"],
+                    job["num_tasks_pending"],
+                    job["created_at"],
+                    job["status_reason"],
+                )
+                for job in jobs
+            ],
+        ),
+    )
+
+
+@app.command("get")
+def get_batch_job(
+    context: typer.Context,
+    job_id: JobId,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until it has ended.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show how a batch job stands, and once it has ended the URL of its results."""
+    with connect(context) as client:
+        if wait:
+            _wait(client, job_id)
+        job = client.get_batch_async_response(job_id)
+    emit(job, as_json, lambda: fields((name, value) for name, value in job.items() if value != {}))
+
+
+@app.command("results")
+def print_results(context: typer.Context, job_id: JobId, as_json: Json = False) -> None:
+    """Print the results of a job that has ended, one a line; `--json` with each one's status and traceback."""
+    with connect(context) as client:
+        _print_results(client, job_id, as_json)
+
+
+@app.command("cancel")
+def cancel_batch_job(context: typer.Context, job_id: JobId, as_json: Json = False) -> None:
+    """Cancel a batch job: what runs is stopped, the results that there are are kept."""
+    with connect(context) as client:
+        cancelled = client.cancel_batch_job(job_id)
+    emit({"cancelled": cancelled}, as_json, lambda: print("cancelled" if cancelled else "it had ended"))
