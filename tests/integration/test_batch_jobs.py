@@ -3,7 +3,9 @@
 import json
 import os
 import signal
+import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +19,7 @@ LITTLE = {"cpus": 0.1, "memory": "64Mi", "storage": "64Mi"}
 
 
 def predictor(_):
-    def predict(x, seconds=0):
+    def predict(x, seconds=0, padding=None):
         time.sleep(seconds)
         if x == "bad":
             raise ValueError("bad input")
@@ -181,6 +183,28 @@ def test_waiting_gives_up_after_the_timeout_and_the_job_goes_on(client):
     with pytest.raises(WaitTimeout, match="it goes on"):
         client.wait_for_batch_job(job_id, timeout=0.2)
     assert client.wait_for_batch_job(job_id, timeout=30)["status"] == "SUCCESS"
+
+
+def resident_bytes(pid):
+    status = Path(f"/proc/{pid}/status").read_text()
+    (line,) = [line for line in status.splitlines() if line.startswith("VmRSS")]
+    return int(line.split()[1]) * 1024
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="the memory of a process is read from /proc")
+def test_a_large_job_is_not_held_in_memory(tmp_path):
+    count, padding = 10_000, "p" * 15_000
+    with running(tmp_path) as client:
+        bundle(client)
+        before = resident_bytes(client.server.pid)
+        job_id = begin(client, [{"x": n, "padding": padding} for n in range(count)], per_worker=16)
+        seen = []
+        client.wait_for_batch_job(
+            job_id, timeout=90, on_progress=lambda _: seen.append(resident_bytes(client.server.pid))
+        )
+    assert len(seen) > 2
+    assert max(seen) - before < count * len(padding) * 0.7
 
 
 # The HTTP API, and files made by hand.
