@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from openlaunch.client.local import local as local
     from openlaunch.client.models import ModelBundle as ModelBundle
     from openlaunch.client.models import ModelEndpoint as ModelEndpoint
+    from openlaunch.client.models import PostInferenceHooks as PostInferenceHooks
     from openlaunch.client.predictions import EndpointRequest as EndpointRequest
     from openlaunch.client.responses import AsyncEndpointBatchResponse as AsyncEndpointBatchResponse
     from openlaunch.client.responses import EndpointResponse as EndpointResponse
@@ -45,6 +46,7 @@ __all__ = [
     "ModelBundle",
     "ModelEndpoint",
     "OpenlaunchError",
+    "PostInferenceHooks",
     "StreamingEndpoint",
     "SyncEndpoint",
     "aio",
@@ -66,6 +68,7 @@ _HOMES = {
     "ModelBundle": "openlaunch.client.models",
     "ModelEndpoint": "openlaunch.client.models",
     "OpenlaunchError": "openlaunch.errors",
+    "PostInferenceHooks": "openlaunch.client.models",
     "StreamingEndpoint": "openlaunch.client.endpoints",
     "SyncEndpoint": "openlaunch.client.endpoints",
     "as_completed": "openlaunch.client.responses",

@@ -22,9 +22,10 @@ from openlaunch.client.drivers import AsyncDriver
 from openlaunch.client.effects import Flow
 from openlaunch.client.endpoints import EndpointFields
 from openlaunch.client.models import ModelEndpoint
-from openlaunch.client.operations import batch_jobs, bundles, endpoints, keys, predictions, tasks
+from openlaunch.client.operations import batch_jobs, bundles, bundles_v1, endpoints, keys, predictions, tasks
 from openlaunch.client.operations.deploy import DEPLOY_SECONDS, deploy
 from openlaunch.client.predictions import Answer, EndpointRequest, ResponseFields, StreamReader
+from openlaunch.client.registering import RegistersUploads
 from openlaunch.client.retry import RetryPolicy, TransportFailure
 from openlaunch.client.routing import AsyncRouter
 from openlaunch.client.surface import awaitable
@@ -329,7 +330,7 @@ def _endpoints_of(client: "LaunchClient", model_endpoints: list[ModelEndpoint]) 
     return [_endpoint_of(client, model_endpoint) for model_endpoint in model_endpoints]
 
 
-class LaunchClient:
+class LaunchClient(RegistersUploads):
     """A connection to an Openlaunch server; see `openlaunch.LaunchClient`."""
 
     def __init__(
@@ -375,6 +376,8 @@ class LaunchClient:
 
     create_model_bundle_from_callable_v2 = awaitable(bundles.create_model_bundle_from_callable_v2)
     create_model_bundle_from_dirs_v2 = awaitable(bundles.create_model_bundle_from_dirs_v2)
+    create_model_bundle = awaitable(bundles_v1.create_model_bundle)
+    create_model_bundle_from_dirs = awaitable(bundles_v1.create_model_bundle_from_dirs)
     clone_model_bundle_with_changes = awaitable(bundles.clone_model_bundle_with_changes)
     clone_model_bundle_with_changes_v2 = awaitable(bundles.clone_model_bundle_with_changes_v2)
     get_model_bundle = awaitable(bundles.get_model_bundle)

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from openlaunch_worker.failures import Refusal
 
-END_EVENT: Final = b"event: end\ndata: {}\n\n"
+END_EVENT: Final = b"event: end\n\n"
 
 _HEAD: Final = b'{"status": "SUCCESS", "result": {"result": '
 _TAIL: Final = b'}, "traceback": null, "status_code": 200}'

@@ -50,10 +50,26 @@ def load(flavor: dict[str, Any], file: BinaryIO, folder: Path) -> Predict:
 def _load_pickle(flavor: dict[str, Any], file: BinaryIO) -> Predict:
     _check_python(flavor.get("python_version"))
     with _step("unpickling the bundle"):
-        functions = pickle.load(file)
-        load_model, load_predict = functions["load_model_fn"], functions["load_predict_fn"]
+        bundle = pickle.load(file)
+        load_model, load_predict = _functions(bundle)
     config = flavor.get("app_config")
     return _build(load_model, load_predict, () if config is None else (config,))
+
+
+def _functions(bundle: Any) -> tuple[Any, Any]:
+    """The two functions of a bundle. Launch's first `create_model_bundle` packed three shapes, one of them these two.
+
+    The others: the model itself beside `load_predict_fn`, and the predict function or a class of it alone.
+    """
+    if isinstance(bundle, dict) and "model" in bundle:
+        return (lambda *_: bundle["model"]), bundle["load_predict_fn"]
+    if isinstance(bundle, dict):
+        return bundle["load_model_fn"], bundle["load_predict_fn"]
+    if callable(bundle):
+        return (lambda *_: bundle() if isinstance(bundle, type) else bundle), (lambda *args: args[-1])
+    raise TypeError(
+        f"the pickle is {type(bundle).__name__}, a dict of load_model_fn and load_predict_fn is needed"
+    )
 
 
 def _load_zip(flavor: dict[str, Any], file: BinaryIO, folder: Path) -> Predict:

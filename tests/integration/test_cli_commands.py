@@ -328,3 +328,16 @@ def test_a_file_of_inputs_that_can_not_be_used_says_why(cli, tmp_path, text, sai
 def test_a_batch_job_that_is_not_there_exits_3(cli):
     assert cli("batch-jobs", "get", "job_nothing")[0] == 3
     assert cli("batch-jobs", "results", "job_nothing")[0] == 3
+
+
+def test_an_endpoint_is_restarted(cli, client):
+    before = client.get_model_endpoint("greet").model_endpoint.last_updated_at
+    assert cli("endpoints", "restart", "greet") == (
+        0,
+        "",
+        "the workers of endpoint greet are being replaced\n",
+    )
+    after = client.get_model_endpoint("greet")
+    assert after.model_endpoint.last_updated_at > before
+    after.wait_until_ready(30)
+    assert cli("endpoints", "restart", "nothing")[0] == 3

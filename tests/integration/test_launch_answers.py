@@ -148,7 +148,8 @@ def test_the_items_of_a_stream(client):
     events = [
         json.loads(line.removeprefix("data: ")) for line in text.splitlines() if line.startswith("data: {")
     ]
-    assert [event["result"]["result"] for event in events if event.get("result")] == [0, 1, 2]
+    assert [event["result"]["result"] for event in events] == [0, 1, 2]
+    assert text.endswith("\n\nevent: end\n\n")
 
 
 def test_a_batch_job(raw, endpoint):

@@ -7,6 +7,7 @@ import stat
 import sys
 import zipfile
 
+import cloudpickle
 import pytest
 from worker_driver import Worker, returning, zip_of
 
@@ -71,6 +72,33 @@ def test_app_config_is_given_first_to_both(config):
     with Worker(bundle, {"app_config": config}) as worker:
         worker.ready()
         assert worker.value() == [config, config.get("factor")]
+
+
+class Tripler:
+    def __call__(self, x):
+        return 3 * x
+
+
+@pytest.mark.parametrize("config", [None, {"a": 1}])
+@pytest.mark.parametrize(
+    "bundle",
+    [
+        {"model": 3, "load_predict_fn": lambda *args: lambda x: args[-1] * x},
+        lambda x: 3 * x,
+        Tripler,
+        Tripler(),
+    ],
+    ids=["model", "function", "class", "object"],
+)
+def test_the_first_launch_clients_bundles(bundle, config):
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    try:
+        data = cloudpickle.dumps(bundle)
+    finally:
+        cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+    with Worker(data, {"flavor": "cloudpickle_artifact", "app_config": config}) as worker:
+        worker.ready()
+        assert worker.value(x=7) == 21
 
 
 def test_a_bundle_of_many_pieces():

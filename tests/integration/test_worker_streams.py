@@ -9,7 +9,7 @@ from worker_driver import Worker, events, items, returning
 
 from openlaunch_worker.frames import STREAM_WINDOW, Flags, Kind, Outcome
 
-END = b"event: end\ndata: {}\n\n"
+END = b"event: end\n\n"
 KINDS = ["plain", "async"]
 
 

@@ -50,7 +50,7 @@ def test_what_is_sent_as_json_comes_back(values):
     stream = b"".join(b"data: " + json.dumps(value).encode() + b"\n\n" for value in values) + END_EVENT
     *items, end = parse(*(bytes([byte]) for byte in stream))
     assert [json.loads(item.data) for item in items] == values
-    assert end == Event("{}", name="end")
+    assert end == Event("", name="end")
 
 
 @pytest.mark.parametrize(
@@ -63,8 +63,8 @@ def test_what_is_sent_as_json_comes_back(values):
         (b"data: a\ndata: b\n\n", [Event("a\nb")]),
         (b"data\n\n", [Event("")]),
         (b"event: end\ndata: {}\n\n", [Event("{}", name="end")]),
-        (b"event: end\n\n", []),
-        (b"event: end\n\ndata: a\n\n", [Event("a")]),
+        (b"event: end\n\n", [Event("", name="end")]),
+        (b"event: end\n\ndata: a\n\n", [Event("", name="end"), Event("a")]),
         (b"id: 1\ndata: a\n\ndata: b\n\n", [Event("a", id="1"), Event("b", id="1")]),
         (b": ping\n\n", []),
         (b"\n\n\n", []),

@@ -222,6 +222,14 @@ def delete_endpoint(
     note(f"endpoint {name} is being deleted")
 
 
+@app.command("restart")
+def restart_endpoint(context: typer.Context, name: Name) -> None:
+    """Replace all workers of an endpoint by new ones, without a gap."""
+    with connect(context) as client:
+        client.restart_model_endpoint(name)
+    note(f"the workers of endpoint {name} are being replaced")
+
+
 def _confirmed(name: str) -> bool:
     if not sys.stdin.isatty():
         raise typer.BadParameter("nobody can be asked here: give --yes to delete")

@@ -7,8 +7,9 @@ from openlaunch.client.config import find_address
 from openlaunch.client.drivers import Driver
 from openlaunch.client.effects import Flow
 from openlaunch.client.endpoints import endpoint_of, endpoints_of
-from openlaunch.client.operations import batch_jobs, bundles, endpoints, keys, predictions, tasks
+from openlaunch.client.operations import batch_jobs, bundles, bundles_v1, endpoints, keys, predictions, tasks
 from openlaunch.client.operations.deploy import deploy
+from openlaunch.client.registering import RegistersUploads
 from openlaunch.client.responses import EndpointResponseFuture
 from openlaunch.client.retry import RetryPolicy
 from openlaunch.client.routing import Router
@@ -22,7 +23,7 @@ DEFAULT_TIMEOUT_SECONDS = 60.0
 DEFAULT_MAX_RETRIES = 3
 
 
-class LaunchClient:
+class LaunchClient(RegistersUploads):
     """A connection to an Openlaunch server; any number of threads may use it.
 
     ::
@@ -92,6 +93,8 @@ class LaunchClient:
 
     create_model_bundle_from_callable_v2 = blocking(bundles.create_model_bundle_from_callable_v2)
     create_model_bundle_from_dirs_v2 = blocking(bundles.create_model_bundle_from_dirs_v2)
+    create_model_bundle = blocking(bundles_v1.create_model_bundle)
+    create_model_bundle_from_dirs = blocking(bundles_v1.create_model_bundle_from_dirs)
     clone_model_bundle_with_changes = blocking(bundles.clone_model_bundle_with_changes)
     clone_model_bundle_with_changes_v2 = blocking(bundles.clone_model_bundle_with_changes_v2)
     get_model_bundle = blocking(bundles.get_model_bundle)

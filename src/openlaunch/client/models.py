@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any, Protocol, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -91,3 +92,9 @@ def _sentence(path: tuple[int | str, ...], message: str, value: object) -> str:
     if isinstance(value, str | int | float):
         return f"{name} is {value!r}: {message}"
     return f"{name}: {message}" if name else message
+
+
+class PostInferenceHooks(StrEnum):
+    """What may happen after a prediction, for `post_inference_hooks` of endpoints."""
+
+    CALLBACK = "callback"

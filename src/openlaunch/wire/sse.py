@@ -1,20 +1,21 @@
 r"""Server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html), without I/O.
 
 A stream's items are events without a name, `data: {"status": "SUCCESS", …}`, which is all that old clients
-read. It ends with an item whose status is FAILURE, or with `event: end\ndata: {}`: an old client that takes
-only `data:` lines with a status skips it, ours knows by it that nothing was cut off.
+read. It ends with an item whose status is FAILURE, or with `event: end` and no data: readers that go by the
+specification do not show an event without data, so old clients see nothing of it; ours knows by it that nothing
+was cut off.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-END_EVENT = b"event: end\ndata: {}\n\n"
+END_EVENT = b"event: end\n\n"
 MAX_EVENT_BYTES = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One event. `name` is "message" where the stream named none."""
+    """One event. `name` is "message" where the stream named none; one with a name may be without data."""
 
     data: str
     name: str = "message"
@@ -74,6 +75,6 @@ class SSEParser:
     def _dispatch(self) -> Event | None:
         data, name = self._data, self._name
         self._data, self._name, self._size = [], "", 0
-        if not data:
+        if not data and not name:
             return None
         return Event("\n".join(data), name or "message", self._id)

@@ -258,14 +258,14 @@ def refreshed(endpoint: ModelEndpoint) -> Flow[ModelEndpoint]:
     return ModelEndpoint.model_validate_json(response.body)
 
 
-def delete_model_endpoint(model_endpoint_name: EndpointLike) -> Flow[bool]:
+def delete_model_endpoint(model_endpoint: EndpointLike) -> Flow[bool]:
     """Delete an endpoint; its workers are stopped.
 
     Raises:
         NotFound: there is none of this name.
 
     """
-    endpoint = yield from _resolved(model_endpoint_name)
+    endpoint = yield from _resolved(model_endpoint)
     response = yield from call(Request("DELETE", path_to(routes.ENDPOINTS, endpoint.id), idempotent=True))
     return DeleteModelEndpointResponse.model_validate_json(response.body).deleted
 

@@ -1,0 +1,31 @@
+"""What Launch's client offers to those who run Launch themselves: functions of their own for uploads."""
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+_WHY = "the server takes uploads itself: what was registered is not called, and this line can be deleted"
+
+
+class RegistersUploads:
+    """Methods for programs written for Launch. Uploads go to the server, which keeps them where it is set to."""
+
+    def register_upload_bundle_fn(self, upload_bundle_fn: Callable[[str, str], None]) -> None:
+        """Do nothing but warn: the server takes bundles itself."""
+        warnings.warn(_WHY, DeprecationWarning, stacklevel=2)
+
+    def register_upload_batch_csv_fn(self, upload_batch_csv_fn: Callable[[str, str], None]) -> None:
+        """Do nothing but warn: the server takes inputs of batch jobs itself."""
+        warnings.warn(_WHY, DeprecationWarning, stacklevel=2)
+
+    def register_bundle_location_fn(self, bundle_location_fn: Callable[[], str]) -> None:
+        """Do nothing but warn: the server says where bundles go."""
+        warnings.warn(_WHY, DeprecationWarning, stacklevel=2)
+
+    def register_batch_csv_location_fn(self, batch_csv_location_fn: Callable[[], str]) -> None:
+        """Do nothing but warn: the server says where inputs of batch jobs go."""
+        warnings.warn(_WHY, DeprecationWarning, stacklevel=2)
+
+    def register_endpoint_auth_decorator(self, endpoint_auth_decorator_fn: Callable[[Any], Any]) -> None:
+        """Do nothing but warn: the key is all that a request carries."""
+        warnings.warn(_WHY, DeprecationWarning, stacklevel=2)
