@@ -376,6 +376,7 @@ class LaunchClient(RegistersUploads):
 
     create_model_bundle_from_callable_v2 = awaitable(bundles.create_model_bundle_from_callable_v2)
     create_model_bundle_from_dirs_v2 = awaitable(bundles.create_model_bundle_from_dirs_v2)
+    create_model_bundle_from_command = awaitable(bundles.create_model_bundle_from_command)
     create_model_bundle = awaitable(bundles_v1.create_model_bundle)
     create_model_bundle_from_dirs = awaitable(bundles_v1.create_model_bundle_from_dirs)
     clone_model_bundle_with_changes = awaitable(bundles.clone_model_bundle_with_changes)

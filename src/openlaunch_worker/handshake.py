@@ -25,10 +25,11 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What the server says before the bundle: the bundle's flavour, as JSON on the wire, and the limits."""
+    """What the server says first: the bundle's flavour as on the wire, the limits, whether the endpoint streams."""
 
     bundle: dict[str, Any]
     limits: Limits
+    streaming: bool
 
 
 def connect(address: str) -> socket.socket:
@@ -69,7 +70,7 @@ def shake_hands(sock: socket.socket, token: str) -> Start:
             url_timeout=float(start["url_timeout"]),
             allow_private=bool(start["allow_private"]),
         )
-        return Start(dict(start["bundle"]), limits)
+        return Start(dict(start["bundle"]), limits, bool(start["streaming"]))
     except (KeyError, TypeError) as error:
         raise FrameError(f"START lacks something or has it wrong: {error!r}") from None
 

@@ -30,8 +30,12 @@ class LoadError(Exception):
         self.traceback = traceback
 
 
-def load(flavor: dict[str, Any], file: BinaryIO, folder: Path) -> Predict:
-    """Load a bundle of either flavour; `folder` is empty, and a zip is unpacked into it.
+def load(
+    flavor: dict[str, Any], file: BinaryIO, folder: Path, *, streaming: bool = False, max_bytes: int = 0
+) -> Predict:
+    """Load a bundle of any flavour; `folder` is empty, and a zip is unpacked into it.
+
+    `streaming` is the endpoint's type and `max_bytes` bounds an answer, which both matter to commands only.
 
     Raises:
         LoadError: a step failed.
@@ -42,8 +46,10 @@ def load(flavor: dict[str, Any], file: BinaryIO, folder: Path) -> Predict:
         return _load_pickle(flavor, file)
     if kind == "zip_artifact":
         return _load_zip(flavor, file, folder)
+    if kind == "command":
+        return _load_command(flavor, file, folder, streaming, max_bytes)
     raise LoadError(
-        f"the bundle's flavor is {kind!r}, this worker loads cloudpickle_artifact and zip_artifact"
+        f"the bundle's flavor is {kind!r}, this worker loads cloudpickle_artifact, zip_artifact and command"
     )
 
 
@@ -80,6 +86,20 @@ def _load_zip(flavor: dict[str, Any], file: BinaryIO, folder: Path) -> Predict:
     load_model = _import(flavor, "load_model_fn_module_path")
     load_predict = _import(flavor, "load_predict_fn_module_path")
     return _build(load_model, load_predict, (flavor.get("app_config"),))
+
+
+def _load_command(
+    flavor: dict[str, Any], file: BinaryIO, folder: Path, streaming: bool, max_bytes: int
+) -> Predict:
+    from openlaunch_worker.forwarder import CommandError, start_command  # other flavours have no use for it
+
+    if flavor.get("location"):
+        with _step("unpacking the bundle"):
+            unpack(file, folder)
+    try:
+        return start_command(flavor, folder, streaming, max_bytes)
+    except CommandError as error:
+        raise LoadError(str(error)) from None
 
 
 def _import(flavor: dict[str, Any], field: str) -> Any:

@@ -1,5 +1,6 @@
 """The worker as a process: what it does to its surroundings, and how it ends with its server."""
 
+import atexit
 import os
 import select
 import shutil
@@ -8,6 +9,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Final, NoReturn
@@ -39,8 +41,19 @@ def log(message: str) -> None:
     sys.stderr.write(f"openlaunch worker: {message}\n")
 
 
+_before_leaving: list[Callable[[], None]] = []
+
+
+def on_leave(function: Callable[[], None]) -> None:
+    """Have this called before the process ends, be it by `leave` or at its normal end."""
+    _before_leaving.append(function)
+    atexit.register(function)
+
+
 def leave(code: int, scratch: Path) -> NoReturn:
     """End the process at once, whatever user code does; only the scratch folder is tidied away."""
+    for function in _before_leaving:
+        function()
     shutil.rmtree(scratch, ignore_errors=True)
     os._exit(code)
 

@@ -97,11 +97,13 @@ def serve(
     """
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
+    # A future, and not the loop's stop: a DRAIN that has come already ends it all before the loop runs for good.
+    over = loop.create_future()
 
     def on_end(drained: bool) -> None:
         if not drained:
             on_lost()
-        loop.stop()
+        over.set_result(None)
 
     connection = Connection(predict, limits, on_end)
 
@@ -113,15 +115,15 @@ def serve(
     loop.run_until_complete(loop.create_connection(lambda: connection, sock=sock))
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, terminate)
-    _run(loop)
+    _run(loop, over)
     _close(loop)
 
 
-def _run(loop: asyncio.AbstractEventLoop) -> None:
-    """Run the loop until it is stopped, and not till a task of user code's own raises SystemExit."""
+def _run(loop: asyncio.AbstractEventLoop, over: asyncio.Future[None]) -> None:
+    """Run the loop until all is over, and not till a task of user code's own raises SystemExit."""
     while True:
         try:
-            loop.run_forever()
+            loop.run_until_complete(over)
         except (SystemExit, KeyboardInterrupt) as error:
             log(f"{type(error).__name__} was raised in the event loop, outside of any request; it is ignored")
         else:

@@ -111,6 +111,17 @@ def test_a_large_result_is_sent_whole_before_it_exits():
         assert worker.exit_code() == 0
 
 
+def test_a_drain_that_comes_while_the_bundle_loads_is_heeded():
+    def load():
+        import time
+
+        time.sleep(0.3)
+
+    with Worker({"load_model_fn": load, "load_predict_fn": lambda model: lambda: 1}) as worker:
+        worker.send(Kind.DRAIN, 0)
+        assert worker.exit_code() == 0
+
+
 def test_exit_functions_of_user_code_run():
     def load():
         import atexit

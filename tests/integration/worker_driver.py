@@ -68,6 +68,7 @@ class Worker:
             "max_url_bytes": 1 << 20,
             "url_timeout": 5.0,
             "allow_private": True,
+            "streaming": False,
             **limits,
         }
         self._folder = tempfile.TemporaryDirectory(prefix="worker-test-")

@@ -93,6 +93,7 @@ class LaunchClient(RegistersUploads):
 
     create_model_bundle_from_callable_v2 = blocking(bundles.create_model_bundle_from_callable_v2)
     create_model_bundle_from_dirs_v2 = blocking(bundles.create_model_bundle_from_dirs_v2)
+    create_model_bundle_from_command = blocking(bundles.create_model_bundle_from_command)
     create_model_bundle = blocking(bundles_v1.create_model_bundle)
     create_model_bundle_from_dirs = blocking(bundles_v1.create_model_bundle_from_dirs)
     clone_model_bundle_with_changes = blocking(bundles.clone_model_bundle_with_changes)

@@ -41,7 +41,7 @@ class ModelBundle:
             wire.id,
             flavor.location,
             flavor.requirements,
-            flavor.app_config,
+            getattr(flavor, "app_config", None),
             wire.metadata,
             wire.schema_location,
             flavor,

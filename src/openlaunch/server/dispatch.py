@@ -13,7 +13,7 @@ from openlaunch.server.lane import Lane
 from openlaunch.server.links import Expected, LinkServer, WorkerLink
 from openlaunch.server.settings import Settings
 from openlaunch.store.records import BundleRecord, EndpointRecord
-from openlaunch.wire.endpoints import EndpointStatus
+from openlaunch.wire.endpoints import EndpointStatus, EndpointType
 
 log = logging.getLogger(__name__)
 
@@ -91,6 +91,7 @@ class Dispatcher:
             "max_url_bytes": self._settings.max_body_bytes,
             "url_timeout": self._settings.url_timeout_seconds,
             "allow_private": self._settings.private_addresses,
+            "streaming": endpoint.endpoint_type is EndpointType.STREAMING,
         }
         self._members[worker_id] = _Member(endpoint.id, token)
         self._tokens[token] = Expected(
@@ -98,7 +99,8 @@ class Dispatcher:
         )
 
     def _bundle_bytes(self, bundle: BundleRecord) -> AsyncIterator[bytes]:
-        return self._artifacts.stream(key_of(bundle.flavor["location"]))
+        location = bundle.flavor["location"]
+        return self._artifacts.stream(key_of(location)) if location else _nothing()
 
     def drain(self, worker_id: str) -> None:
         member = self._members.get(worker_id)
@@ -193,6 +195,11 @@ class Dispatcher:
         lane = self._lanes.get(endpoint_id)
         if lane is not None:
             lane.remove_worker(link)
+
+
+async def _nothing() -> AsyncIterator[bytes]:
+    """The bytes of a command that has no files of its own."""
+    yield b""
 
 
 def _lose(link: WorkerLink, reason: str) -> None:

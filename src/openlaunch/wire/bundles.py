@@ -73,7 +73,27 @@ class ZipArtifactFlavor(ArtifactFlavor):
     load_model_fn_module_path: str
 
 
-Flavor = Annotated[CloudpickleArtifactFlavor | ZipArtifactFlavor, Field(discriminator="flavor")]
+Route = Annotated[str, Field(pattern=r"^/[!-~]{0,500}$")]
+
+
+class CommandFlavor(BaseModel):
+    """A command that serves HTTP on `$PORT`, in an environment built from `requirements`; ours, not Launch's."""
+
+    flavor: Literal["command"]
+    command: list[str] = Field(min_length=1, max_length=1000)
+    env: dict[str, str] = Field(default_factory=dict, repr=False)
+    requirements: list[Annotated[str, Field(min_length=1, max_length=1000)]] = Field(max_length=1000)
+    location: str = Field(default="", description="of a zip, the command's folder; empty: there are no files")
+    python_version: str | None = Field(default=None, pattern=r"^3\.\d{1,2}$")
+    predict_route: Route = "/predict"
+    streaming_predict_route: Route = "/stream"
+    healthcheck_route: Route = "/readyz"
+    readiness_initial_delay_seconds: int = Field(default=120, ge=1, le=3600)
+
+
+Flavor = Annotated[
+    CloudpickleArtifactFlavor | ZipArtifactFlavor | CommandFlavor, Field(discriminator="flavor")
+]
 
 
 class CreateModelBundleRequest(BaseModel):

@@ -143,6 +143,64 @@ def create_model_bundle_from_dirs_v2(
     return (yield from _register(model_bundle_name, flavor, metadata, data, schemas))
 
 
+def create_model_bundle_from_command(
+    *,
+    model_bundle_name: str,
+    command: list[str],
+    requirements: list[str] | None = None,
+    base_paths: list[str] | None = None,
+    env: dict[str, str] | None = None,
+    predict_route: str = "/predict",
+    streaming_predict_route: str = "/stream",
+    healthcheck_route: str = "/readyz",
+    readiness_initial_delay_seconds: int = 120,
+    request_schema: type[BaseModel] | None = None,
+    response_schema: type[BaseModel] | None = None,
+    metadata: dict[str, Any] | None = None,
+) -> Flow[CreateModelBundleResponse]:
+    """Make a bundle of a command that serves HTTP on `$PORT` of 127.0.0.1, such as a model server that pip installs.
+
+    A worker starts the command in an environment built from `requirements`, whose programs come first in `PATH`,
+    and waits until `GET healthcheck_route` answers 2xx. A prediction is `POST predict_route` with the request's
+    `args` as JSON, or with the bytes of its `url`, and its value is the JSON that is answered. On a streaming
+    endpoint it is `POST streaming_predict_route`, and the items are the data of the server-sent events. An answer
+    of 300 or more is a FAILURE with the text that was sent. When the command ends, its worker is replaced.
+
+    Args:
+        model_bundle_name: letters, digits, `.`, `_` and `-`; a name that exists gets a new version.
+        command: the program and its arguments, in which `$PORT` is replaced; no shell is between.
+        requirements: as for pip, such as `vllm`.
+        base_paths: directories that are in the command's folder, each under its own name.
+        env: environment variables of the command.
+        predict_route: for sync and async endpoints.
+        streaming_predict_route: for streaming endpoints.
+        healthcheck_route: what is asked until the command is ready.
+        readiness_initial_delay_seconds: how long that may take, at most 3,600.
+        request_schema: a pydantic model; predictions whose args do not fit are refused.
+        response_schema: a pydantic model of what is answered.
+        metadata: recorded.
+
+    Raises:
+        BundleError: a directory is not there or can't go along.
+        Unprocessable: the name, a route or a requirement is not allowed.
+
+    """
+    flavor = {
+        "flavor": "command",
+        "command": command,
+        "requirements": requirements or [],
+        "env": env or {},
+        "predict_route": predict_route,
+        "streaming_predict_route": streaming_predict_route,
+        "healthcheck_route": healthcheck_route,
+        "readiness_initial_delay_seconds": readiness_initial_delay_seconds,
+    }
+    checked_name_and_flavor(model_bundle_name, flavor, metadata)
+    data = (yield from work(lambda: packing.pack_directories(base_paths))) if base_paths else b""
+    schemas = packing.pack_schemas(request_schema, response_schema)
+    return (yield from _register(model_bundle_name, flavor, metadata, data, schemas))
+
+
 def framework(
     pytorch: str | None, tensorflow: str | None, repository: str | None, tag: str | None
 ) -> dict[str, str]:
@@ -191,7 +249,7 @@ def _name_of(function: object) -> str:
 def _register(
     name: str, flavor: dict[str, Any], metadata: dict[str, Any] | None, data: bytes, schemas: bytes
 ) -> Flow[CreateModelBundleResponse]:
-    location = yield from upload(data)
+    location = (yield from upload(data)) if data else ""
     schema_location = yield from upload(schemas)
     body = checked_name_and_flavor(name, flavor, metadata, location, schema_location)
     response = yield from call(Request("POST", routes.BUNDLES, json_body(body)))
@@ -246,7 +304,7 @@ def list_model_bundles_v2(
     model_bundle_name: str | None = None, order_by: str | None = None
 ) -> Flow[ListModelBundlesResponse]:
     """Your bundles, of one name or all; `order_by` is "newest" or "oldest"."""
-    query = {"model_name": model_bundle_name, "order_by": order_by}
+    query = {"model_name": model_bundle_name, "order_by": order_by, "commands": "true"}
     response = yield from call(Request("GET", url_with(routes.BUNDLES, query), idempotent=True))
     return ListModelBundlesResponse.model_validate_json(response.body)
 

@@ -42,10 +42,17 @@ def router(context: Context) -> APIRouter:
 
     @api.get("")
     async def list_model_bundles(
-        user: User, model_name: str | None = None, order_by: BundleOrderBy | None = None
+        user: User,
+        model_name: str | None = None,
+        order_by: BundleOrderBy | None = None,
+        commands: bool = False,
     ) -> ListModelBundlesResponse:
-        """List the caller's bundles, newest first unless asked otherwise."""
-        records = await list_bundles(context, user.owner, model_name, order_by)
+        """List the caller's bundles, newest first unless asked otherwise.
+
+        Those of commands only with `commands`: Launch's client can't read them.
+        """
+        found = await list_bundles(context, user.owner, model_name, order_by)
+        records = [record for record in found if commands or record.flavor["flavor"] != "command"]
         return ListModelBundlesResponse(model_bundles=[_response(record) for record in records])
 
     @api.get("/latest")
@@ -67,7 +74,8 @@ async def store_bundle(context: Context, body: CreateModelBundleRequest, owner: 
     Raises:
         Unprocessable: the owner has not uploaded what its locations name, or the schemas are none.
     """
-    await check_uploaded(context, BUNDLES_FOLDER, body.flavor.location, owner)
+    if body.flavor.location or body.flavor.flavor != "command":
+        await check_uploaded(context, BUNDLES_FOLDER, body.flavor.location, owner)
     record = BundleRecord(
         id=_new_id(),
         owner=owner,
@@ -89,6 +97,8 @@ async def clone_bundle(context: Context, body: CloneModelBundleRequest, owner: s
         NotFound: the owner has no such bundle.
     """
     original = await find_bundle(context, body.original_model_bundle_id, owner)
+    if "app_config" not in original.flavor:
+        raise Unprocessable(f"the bundle {original.name!r} is a command, which has no app_config to change")
     flavor = original.flavor | {"app_config": body.new_app_config}
     clone = replace(original, id=_new_id(), flavor=flavor, created_at=time.time())
     await context.store.write(lambda conn: bundle_store.insert(conn, clone))

@@ -4,7 +4,7 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from openlaunch.errors import Unprocessable
+from openlaunch.errors import NotFound, Unprocessable
 from openlaunch.server.routes.bundles import (
     clone_bundle,
     find_bundle,
@@ -57,8 +57,9 @@ def router(context: Context) -> APIRouter:
         user: User, model_name: str | None = None, order_by: BundleOrderBy | None = None
     ) -> ListModelBundlesV1Response:
         """List the caller's bundles, newest first unless asked otherwise."""
-        records = await list_bundles(context, user.owner, model_name, order_by)
-        return ListModelBundlesV1Response(model_bundles=[_response(record) for record in records])
+        found = await list_bundles(context, user.owner, model_name, order_by)
+        first_form = [record for record in found if record.flavor["flavor"] in _PACKAGING]
+        return ListModelBundlesV1Response(model_bundles=[_response(record) for record in first_form])
 
     @api.get("/latest")
     async def get_latest_model_bundle_v1(model_name: str, user: User) -> ModelBundleV1Response:
@@ -121,6 +122,8 @@ def _wrong(field: str, message: str) -> Unprocessable:
 
 def _response(record: BundleRecord) -> ModelBundleV1Response:
     flavor = record.flavor
+    if flavor["flavor"] not in _PACKAGING:
+        raise NotFound(f"the bundle {record.name!r} is a {flavor['flavor']}: ask {routes.BUNDLES} for it")
     framework = flavor["framework"]
     return ModelBundleV1Response(
         id=record.id,
