@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from openlaunch_worker.failures import Refusal
-from openlaunch_worker.process import die_with_parent, log, on_leave
+from openlaunch_worker.leash import EXIT_NOT_FOUND
+from openlaunch_worker.process import log, on_leave
 
 REQUEST_SECONDS: Final = 24 * 3600.0
 """How long the command may take for its next bytes."""
@@ -40,21 +41,17 @@ def start_command(
     """Start the command, wait until its health route answers, and give the function that predicts.
 
     Raises:
-        CommandError: it can't be started, has ended, or did not answer in time.
+        CommandError: it is not there, has ended, or did not answer in time.
 
     """
     port = _free_port()
     command = [str(part).replace("$PORT", str(port)) for part in flavor["command"]]
-    try:
-        process = subprocess.Popen(
-            command,
-            cwd=folder,
-            env=_environ(flavor.get("env") or {}, port),
-            stdin=subprocess.DEVNULL,
-            preexec_fn=die_with_parent,
-        )
-    except OSError as error:
-        raise CommandError(f"{command[0]!r} can't be started: {error.strerror or error}") from None
+    process = subprocess.Popen(
+        [sys.executable, "-I", "-m", "openlaunch_worker.leash", *command],
+        cwd=folder,
+        env=_environ(flavor.get("env") or {}, port),
+        stdin=subprocess.DEVNULL,
+    )
     stop = _Stopper(process)
     on_leave(stop.at_once)
     _wait_until_ready(
@@ -117,7 +114,10 @@ def _wait_until_ready(process: "subprocess.Popen[bytes]", port: int, route: str,
     pause = 0.02
     while True:
         if (code := process.poll()) is not None:
-            raise CommandError(f"the command {_ended(code)} before it was ready; the log has what it printed")
+            why = ": a program was not found" if code == EXIT_NOT_FOUND else ""
+            raise CommandError(
+                f"the command {_ended(code)} before it was ready{why}; the log has what it printed"
+            )
         left = deadline - time.monotonic()
         if left <= 0:
             raise CommandError(f"GET {route} had no good answer within {seconds:g} s of the start: {last}")

@@ -195,7 +195,7 @@ def test_nothing_is_left_when_the_server_is_killed(folder, monkeypatch):
 @pytest.mark.parametrize(
     ("command", "options", "reason"),
     [
-        (["no-such-program"], {}, "'no-such-program' can't be started: No such file or directory"),
+        (["no-such-program"], {}, "exited with code 127 before it was ready: a program was not found"),
         (["python", "-c", "raise SystemExit(3)"], {}, "exited with code 3 before it was ready"),
         (
             ["python", "-c", "import time; time.sleep(60)"],
