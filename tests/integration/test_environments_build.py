@@ -251,7 +251,7 @@ def test_only_so_many_builds_run_at_a_time(
         await asyncio.wait(tasks)
         return seen
 
-    assert asyncio.run(main()) == ["one"]
+    assert len(asyncio.run(main())) == 1
 
 
 def test_uv_sees_none_of_the_servers_secrets(
