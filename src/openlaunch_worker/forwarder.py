@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from openlaunch_worker.failures import Refusal
 from openlaunch_worker.leash import EXIT_NOT_FOUND
-from openlaunch_worker.process import log, on_leave
+from openlaunch_worker.process import leave, log, on_leave
 
 REQUEST_SECONDS: Final = 24 * 3600.0
 """How long the command may take for its next bytes."""
@@ -40,6 +40,8 @@ def start_command(
 ) -> Callable[..., Any]:
     """Start the command, wait until its health route answers, and give the function that predicts.
 
+    `folder` lies in the worker's scratch folder, which goes when the command's end ends the worker.
+
     Raises:
         CommandError: it is not there, has ended, or did not answer in time.
 
@@ -52,7 +54,7 @@ def start_command(
         env=_environ(flavor.get("env") or {}, port),
         stdin=subprocess.DEVNULL,
     )
-    stop = _Stopper(process)
+    stop = _Stopper(process, folder.parent)
     on_leave(stop.at_once)
     _wait_until_ready(
         process, port, str(flavor["healthcheck_route"]), flavor["readiness_initial_delay_seconds"]
@@ -80,8 +82,9 @@ def _environ(own: dict[str, str], port: int) -> dict[str, str]:
 class _Stopper:
     """Ends the command with the worker, and the worker with the command."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
+    def __init__(self, process: "subprocess.Popen[bytes]", scratch: Path) -> None:
         self._process = process
+        self._scratch = scratch
         self._stopping = False
 
     def watch(self) -> None:
@@ -92,7 +95,7 @@ class _Stopper:
         code = self._process.wait()
         if not self._stopping:
             log(f"the command {_ended(code)}")
-            os._exit(code if code > 0 else 128 - code if code < 0 else 1)
+            leave(code if code > 0 else 128 - code if code < 0 else 1, self._scratch)
 
     def at_once(self) -> None:
         """End the command: SIGTERM, and SIGKILL after `STOP_SECONDS`."""

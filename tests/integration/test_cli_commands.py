@@ -313,8 +313,9 @@ def test_a_batch_job_is_begun_looked_at_and_read_later(cli, tmp_path):
     ("text", "said"),
     [
         ("", "give exactly one of --inputs and --urls"),
-        ('{"name": "a"}\nnope\n', "line 2 is no JSON"),
-        ("[1]\n", "line 1 is a JSON list, an object is needed"),
+        ('{"name": "a"}\nnope\n', "line 2 of the inputs is no JSON"),
+        ('{"name": NaN}\n', "NaN is no JSON number"),
+        ("[1]\n", "line 1 of the inputs is a JSON list, an object is needed"),
     ],
 )
 def test_a_file_of_inputs_that_can_not_be_used_says_why(cli, tmp_path, text, said):
@@ -341,3 +342,13 @@ def test_an_endpoint_is_restarted(cli, client):
     assert after.model_endpoint.last_updated_at > before
     after.wait_until_ready(30)
     assert cli("endpoints", "restart", "nothing")[0] == 3
+
+
+def test_pickled_results_are_named_and_not_unpickled(cli, client):
+    job = client.batch_async_request(
+        model_bundle="greet", inputs=[{"name": "a"}], serialization_format="PICKLE", cpus=0.1, memory="64Mi"
+    )
+    client.wait_for_batch_job(job["job_id"], timeout=30)
+    code, out, err = cli("batch-jobs", "results", job["job_id"])
+    assert (code, err) == (0, "")
+    assert "/v1/artifacts/batch-results/" in out

@@ -1,13 +1,12 @@
 """`openlaunch batch-jobs`."""
 
 import json
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from openlaunch.cli.connection import connect
+from openlaunch.cli.inputs import json_object, read_text
 from openlaunch.cli.output import Json, emit, fields, note, table, waiting
 
 if TYPE_CHECKING:
@@ -61,20 +60,9 @@ def run_batch_job(
         _print_results(client, job_id, as_json)
 
 
-def _inputs(name: str | None) -> list[Any]:
-    found = []
-    for number, line in enumerate(_lines(name, "--inputs"), start=1):
-        try:
-            value = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise typer.BadParameter(f"line {number} is no JSON: {error}", param_hint="--inputs") from None
-        if not isinstance(value, dict):
-            what = type(value).__name__
-            raise typer.BadParameter(
-                f"line {number} is a JSON {what}, an object is needed", param_hint="--inputs"
-            )
-        found.append(value)
-    return found
+def _inputs(name: str | None) -> list[dict[str, Any]]:
+    lines = enumerate(_lines(name, "--inputs"), start=1)
+    return [json_object(line, f"line {number} of the inputs is") for number, line in lines]
 
 
 def _urls(name: str | None) -> list[str]:
@@ -84,11 +72,7 @@ def _urls(name: str | None) -> list[str]:
 def _lines(name: str | None, option: str) -> list[str]:
     if name is None:
         return []
-    try:
-        text = sys.stdin.read() if name == "-" else Path(name).read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise typer.BadParameter(f"{name} can't be read: {error}", param_hint=option) from None
-    return [line for line in text.splitlines() if line.strip()]
+    return [line for line in read_text(name, option).splitlines() if line.strip()]
 
 
 def _wait(client: "LaunchClient", job_id: str) -> None:
@@ -103,6 +87,10 @@ def _wait(client: "LaunchClient", job_id: str) -> None:
 
 
 def _print_results(client: "LaunchClient", job_id: str, as_json: bool) -> None:
+    job = client.get_batch_async_response(job_id)
+    if job["serialization_format"] != "JSON" and job["result"] is not None:
+        print(job["result"])  # whoever unpickles it should know that they do
+        return
     entries = client.read_batch_results(job_id)
     failed = [number for number, entry in enumerate(entries, start=1) if entry["status"] != "SUCCESS"]
     for entry in entries:
@@ -156,7 +144,10 @@ def get_batch_job(
 
 @app.command("results")
 def print_results(context: typer.Context, job_id: JobId, as_json: Json = False) -> None:
-    """Print the results of a job that has ended, one a line; `--json` with each one's status and traceback."""
+    """Print the results of a job that has ended, one a line; `--json` with each one's status and traceback.
+
+    Of a job with pickled results, the URL of their file.
+    """
     with connect(context) as client:
         _print_results(client, job_id, as_json)
 

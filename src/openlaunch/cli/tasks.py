@@ -1,14 +1,13 @@
 """`openlaunch tasks`."""
 
 import json
-import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from openlaunch.cli.connection import connect
 from openlaunch.cli.exits import Exit
+from openlaunch.cli.inputs import json_object, read_text
 from openlaunch.cli.output import Json, emit, note, progress, table, waiting, when
 
 if TYPE_CHECKING:
@@ -69,25 +68,8 @@ def _request(args: str | None, args_file: str | None, url: str | None, pickled: 
         raise typer.BadParameter("give exactly one of --args, --args-file and --url")
     if url is not None:
         return EndpointRequest(url=url, return_pickled=pickled)
-    text = args if args is not None else _read(str(args_file))
-    try:
-        value = json.loads(text, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
-        raise typer.BadParameter(f"the args are no JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise typer.BadParameter(f"the args are a JSON {type(value).__name__}, an object is needed")
-    return EndpointRequest(args=value, return_pickled=pickled)
-
-
-def _no_constant(text: str) -> NoReturn:
-    raise ValueError(f"{text} is no JSON number")
-
-
-def _read(name: str) -> str:
-    try:
-        return sys.stdin.read() if name == "-" else Path(name).read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise typer.BadParameter(f"{name} can't be read: {error}", param_hint="--args-file") from None
+    text = args if args is not None else read_text(str(args_file), "--args-file")
+    return EndpointRequest(args=json_object(text, "the args are"), return_pickled=pickled)
 
 
 def _print_item(response: "EndpointResponse", as_json: bool) -> None:

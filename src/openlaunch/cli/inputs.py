@@ -1,0 +1,41 @@
+"""What commands read for predictions: a file or stdin, and JSON objects in it."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+import typer
+
+
+def read_text(name: str, option: str) -> str:
+    """The text of a file; `-` is stdin.
+
+    Raises:
+        BadParameter: of `option`: it can't be read.
+
+    """
+    try:
+        return sys.stdin.read() if name == "-" else Path(name).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise typer.BadParameter(f"{name} can't be read: {error}", param_hint=option) from None
+
+
+def json_object(text: str, what: str) -> dict[str, Any]:
+    """The JSON object; `what` begins the message when it is none.
+
+    Raises:
+        BadParameter: it is no JSON, or another JSON value.
+
+    """
+    try:
+        value = json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise typer.BadParameter(f"{what} no JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise typer.BadParameter(f"{what} a JSON {type(value).__name__}, an object is needed")
+    return value
+
+
+def _no_constant(text: str) -> NoReturn:
+    raise ValueError(f"{text} is no JSON number")
