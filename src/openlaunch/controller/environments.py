@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from openlaunch.controller.runtime import install_runtime, link_runtime
-from openlaunch.controller.uv import KEPT_LINES, Log, Uv, UvError
+from openlaunch.controller.uv import Uv, UvError
+from openlaunch.engines.commands import KEPT_LINES, Log, quiet
 
 FORMAT = 1
 """Part of the hash: to be raised when environments are built in another way."""
@@ -181,7 +182,7 @@ class Environments:
         if self._limits.python_downloads:
             return version
         try:
-            found = await self._uv.run("python", "find", "--no-project", version, cwd=self._root, log=_quiet)
+            found = await self._uv.run("python", "find", "--no-project", version, cwd=self._root, log=quiet)
         except UvError as error:
             # uv gives up at the shims of a pyenv that has this version, but not switched on.
             if (python := _pyenv_pythons().get(version)) is not None:
@@ -191,7 +192,7 @@ class Environments:
 
     async def _no_python(self, version: str) -> str:
         try:
-            listed = await self._uv.run("python", "list", "--only-installed", cwd=self._root, log=_quiet)
+            listed = await self._uv.run("python", "list", "--only-installed", cwd=self._root, log=quiet)
         except UvError:
             listed = []
         found = {SERVER_PYTHON, *_minor_versions(listed), *_pyenv_pythons()}
@@ -220,10 +221,6 @@ async def _wait(build: _Build) -> Path:
             build.given_up = True
             build.task.cancel()
             await asyncio.wait([build.task])
-
-
-def _quiet(_: str) -> None:
-    pass
 
 
 def _checked(requirement: str) -> str:

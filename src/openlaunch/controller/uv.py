@@ -1,24 +1,16 @@
 """Running uv: bounded, with a scrubbed environment, its output passed on line by line."""
 
-import asyncio
 import os
-from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
-from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import uv
 
+from openlaunch.engines.commands import Log, run_command
 from openlaunch.engines.environ import scrub
-from openlaunch.engines.groups import end_process
 
-KEPT_LINES = 200
-MAX_LINE = 4000
 MAX_REASON_LINES = 8
 MAX_REASON = 1000
-
-Log = Callable[[str], None]
-"""Takes one line of a build's output."""
 
 
 class UvError(Exception):
@@ -45,50 +37,16 @@ class Uv:
             UvError: it failed, or took longer than the timeout.
 
         """
-        process = await self._start(args, cwd)
-        kept: deque[str] = deque(maxlen=KEPT_LINES)
-
-        def take(line: str) -> None:
-            kept.append(line)
-            log(line)
-
         try:
-            async with asyncio.timeout(self._timeout):
-                await _read_lines(process, take)
-                await process.wait()
+            command = (uv.find_uv_bin(), *map(str, args))
+            ended = await run_command(command, env=self._environ, timeout=self._timeout, log=log, cwd=cwd)
         except TimeoutError:
             raise UvError(f"was not done within {self._timeout:g} s") from None
-        finally:
-            await end_process(process, grace=0)
-        if process.returncode != 0:
-            raise UvError(meaningful(list(kept)) or f"uv ended with code {process.returncode} and no message")
-        return list(kept)
-
-    async def _start(self, args: tuple[str | Path, ...], cwd: Path) -> Process:
-        try:
-            return await asyncio.create_subprocess_exec(
-                *(uv.find_uv_bin(), *map(str, args)),
-                cwd=cwd,
-                env=self._environ,
-                stdin=DEVNULL,
-                stdout=PIPE,
-                stderr=STDOUT,
-                start_new_session=True,
-            )
         except OSError as error:
             raise UvError(f"uv could not be started: {error}; install it with the server again") from error
-
-
-async def _read_lines(process: Process, take: Log) -> None:
-    assert process.stdout is not None
-    rest = b""
-    while data := await process.stdout.read(65536):
-        *lines, rest = (rest + data).split(b"\n")
-        rest = rest[-MAX_LINE:]
-        for line in lines:
-            take(line[:MAX_LINE].decode(errors="replace"))
-    if rest:
-        take(rest.decode(errors="replace"))
+        if ended.code != 0:
+            raise UvError(meaningful(ended.lines) or f"uv ended with code {ended.code} and no message")
+        return ended.lines
 
 
 def meaningful(lines: list[str]) -> str:

@@ -1,6 +1,7 @@
 """The data directory: its layout, the lock that one server holds, and the credentials file."""
 
 import fcntl
+import hashlib
 import json
 import os
 import secrets
@@ -34,6 +35,11 @@ class DataDir:
         self.logs = self.root / "logs"
         self.workers = self.root / "workers"
         self.credentials = self.root / "credentials.json"
+
+    @property
+    def digest(self) -> str:
+        """Names this directory on what lies outside of it, such as containers."""
+        return hashlib.sha256(str(self.root.resolve()).encode()).hexdigest()[:16]
 
     @contextmanager
     def locked(self) -> Iterator[None]:

@@ -15,6 +15,7 @@ from openlaunch.artifacts.signing import UrlSigner
 from openlaunch.controller.controller import Controller
 from openlaunch.controller.environments import Environments
 from openlaunch.controller.settings import ControllerSettings
+from openlaunch.engines.containers import ContainerEngine
 from openlaunch.engines.gpus import visible_gpus
 from openlaunch.engines.local import LocalEngine
 from openlaunch.errors import ConfigurationError, Unavailable
@@ -120,6 +121,13 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
         dispatcher = Dispatcher(settings, artifacts)
         engine = LocalEngine(data.workers, visible_gpus())
         stack.push_async_callback(engine.close)
+        containers = ContainerEngine(
+            settings.container_engine,
+            settings.container_run_options,
+            server=data.digest,
+            folder=data.workers,
+            pull_seconds=settings.image_pull_seconds,
+        )
         controller = Controller(
             store,
             dispatcher,
@@ -155,6 +163,7 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
                 tasks,
                 callbacks,
                 batch_jobs,
+                containers,
             ),
             front,
         )

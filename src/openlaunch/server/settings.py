@@ -47,6 +47,11 @@ class Settings(BaseSettings):
     batch_retention_seconds: float = Field(
         default=7 * 24 * 3600, gt=0, description="a batch job's results are kept, once it has ended"
     )
+    container_engine: str = Field(
+        default="", description="podman or docker with its global options; else the one that is in PATH"
+    )
+    container_run_options: str = Field(default="", description="further options for each container's `run`")
+    image_pull_seconds: float = Field(default=1800, gt=0, description="for fetching a container image")
     lease_seconds: float = Field(default=15, gt=1, description="a task is this server's own, unless renewed")
     url_lifetime_seconds: float = Field(default=3600, gt=0, description="of signed upload and result URLs")
     url_timeout_seconds: float = Field(default=60, gt=0, description="for fetching the input named by `url`")

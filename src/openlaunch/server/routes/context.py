@@ -8,6 +8,7 @@ from fastapi import Depends, Request
 from openlaunch.artifacts.base import Artifacts
 from openlaunch.artifacts.signing import UrlSigner
 from openlaunch.controller.controller import Controller
+from openlaunch.engines.containers import ContainerEngine
 from openlaunch.server.auth import Keyring, Principal
 from openlaunch.server.batch_jobs import BatchJobs
 from openlaunch.server.callbacks import Callbacks
@@ -33,6 +34,7 @@ class Context:
     tasks: TaskService
     callbacks: Callbacks
     batch_jobs: BatchJobs
+    containers: ContainerEngine
 
 
 def _principal(request: Request) -> Principal:

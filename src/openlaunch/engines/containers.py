@@ -1,0 +1,184 @@
+"""The container engine of this machine: podman or docker. Images are fetched, containers looked at and removed."""
+
+import asyncio
+import json
+import os
+import shlex
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from openlaunch.engines.commands import Finished, Log, quiet, run_command
+from openlaunch.engines.environ import scrub
+from openlaunch_worker.containers import Container, EngineCommand, environ_for
+
+ENGINES = ("podman", "docker")
+COMMAND_SECONDS = 60.0
+MAX_REASON = 1000
+SERVER_LABEL = "openlaunch.server"
+KIND_LABEL = "openlaunch.kind"
+
+_VARIABLES = ("XDG_", "DOCKER_", "CONTAINER", "REGISTRY_AUTH_FILE", "DBUS_SESSION_BUS_ADDRESS")
+
+
+class ContainerError(Exception):
+    """The engine is not there, or could not do what it was asked; the message is for the user."""
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerState:
+    """A container's state. `exit_code` says nothing while it runs."""
+
+    running: bool
+    exit_code: int
+    out_of_memory: bool
+
+
+class ContainerEngine:
+    """Calls the engine's command.
+
+    `command` is a program with its global options, such as `podman --runtime runc`; empty: podman, else docker,
+    whichever is there. `run_options` are added to each `run`. `server` names this server on its containers.
+    `folder` is where it is called: conmon, which podman uses, leaves files there.
+    """
+
+    def __init__(
+        self,
+        command: str = "",
+        run_options: str = "",
+        *,
+        server: str,
+        folder: Path,
+        pull_seconds: float = 1800.0,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
+        self._command = shlex.split(command)
+        self._run_options = tuple(shlex.split(run_options))
+        self._server = server
+        self._folder = folder
+        self._pull_seconds = pull_seconds
+        self.environ = scrub(os.environ if environ is None else environ, _VARIABLES)
+        self._fetching: dict[str, asyncio.Lock] = {}
+
+    def command(self) -> EngineCommand:
+        """How it is called.
+
+        Raises:
+            ContainerError: there is none on this machine.
+
+        """
+        path = self.environ.get("PATH")
+        wanted = self._command or [name for name in ENGINES if shutil.which(name, path=path)][:1]
+        if not wanted:
+            raise ContainerError(
+                "container images need podman or docker on this machine, and neither was found in PATH: install "
+                "one (Debian: apt install podman), or name its command in OPENLAUNCH_CONTAINER_ENGINE"
+            )
+        if shutil.which(wanted[0], path=path) is None:
+            raise ContainerError(
+                f"the container engine {wanted[0]!r} was not found; OPENLAUNCH_CONTAINER_ENGINE has to name a program, "
+                "such as podman or docker, with its global options"
+            )
+        return EngineCommand(tuple(wanted), self._run_options)
+
+    def labels(self, kind: str) -> dict[str, str]:
+        """What marks this server's containers of one kind."""
+        return {SERVER_LABEL: self._server, KIND_LABEL: kind}
+
+    async def ensure_image(self, image: str, log: Log = quiet) -> None:
+        """Fetch an image from its registry, unless it is there already. `log` gets what the engine says.
+
+        Raises:
+            ContainerError: there is no engine, or no such image.
+
+        """
+        lock = self._fetching.setdefault(image, asyncio.Lock())
+        try:
+            async with lock:
+                if (await self._run("image", "inspect", "--format", "{{.Id}}", image)).code == 0:
+                    return
+                log(f"fetching the image {image}")
+                pulled = await self._run("pull", image, log=log, seconds=self._pull_seconds)
+                if pulled.code != 0:
+                    raise ContainerError(f"the image {image!r} can't be fetched: {last_line(pulled)}")
+        finally:
+            if not lock.locked():
+                self._fetching.pop(image, None)
+
+    async def start(self, container: Container) -> None:
+        """Run a container in the background. It stays, ended, until it is removed.
+
+        Raises:
+            ContainerError: it could not be started. Nothing of it is left.
+
+        """
+        command = self.command().run(container, "--detach")
+        started = await self._call(command, environ_for(container, self.environ))
+        if started.code != 0:
+            await self.remove(container.name)
+            raise ContainerError(f"the container could not be started: {last_line(started)}")
+
+    async def state(self, name: str) -> ContainerState | None:
+        """How a container is; None when there is none of this name.
+
+        Raises:
+            ContainerError: the engine does not answer.
+
+        """
+        ended = await self._run("container", "inspect", "--format", "{{json .State}}", name)
+        if ended.code != 0:
+            if "no such" in " ".join(ended.lines).lower():
+                return None
+            raise ContainerError(f"the container {name} can't be looked at: {last_line(ended)}")
+        state = json.loads(ended.lines[-1])
+        running = state["Status"] not in ("exited", "dead", "stopped")
+        return ContainerState(running, int(state["ExitCode"]), bool(state["OOMKilled"]))
+
+    async def wait(self, name: str) -> None:
+        """Wait until a container is not running any more, or is gone: without a bound, so cancel it."""
+        await self._run("wait", name, seconds=None)
+
+    async def logs(self, name: str, lines: int = 200) -> list[str]:
+        """The last lines that a container printed; none when it is gone."""
+        ended = await self._run("logs", "--tail", str(lines), name)
+        return ended.lines if ended.code == 0 else []
+
+    async def stop(self, name: str, grace: int) -> None:
+        """SIGTERM to a container, SIGKILL after `grace` seconds. Unknown names are ignored."""
+        await self._run("stop", "--time", str(grace), name, seconds=COMMAND_SECONDS + grace)
+
+    async def remove(self, *names: str) -> None:
+        """Remove containers, running or not. Unknown names are ignored."""
+        await self._run("rm", "--force", "--volumes", *names)
+
+    async def names(self, kind: str) -> list[str]:
+        """The names of this server's containers of one kind, running or not."""
+        filters = [f"--filter=label={key}={value}" for key, value in self.labels(kind).items()]
+        listed = await self._run("ps", "--all", "--format", "{{.Names}}", *filters)
+        return [line.strip() for line in listed.lines if line.strip()] if listed.code == 0 else []
+
+    async def _run(
+        self, *arguments: str, log: Log = quiet, seconds: float | None = COMMAND_SECONDS
+    ) -> Finished:
+        return await self._call([*self.command().program, *arguments], self.environ, log, seconds)
+
+    async def _call(
+        self,
+        command: Sequence[str],
+        environ: Mapping[str, str],
+        log: Log = quiet,
+        seconds: float | None = COMMAND_SECONDS,
+    ) -> Finished:
+        try:
+            return await run_command(command, env=environ, timeout=seconds, log=log, cwd=self._folder)
+        except TimeoutError:
+            raise ContainerError(f"{command[0]} did not answer within {seconds:g} s") from None
+        except OSError as error:
+            raise ContainerError(f"{command[0]} could not be started: {error}") from error
+
+
+def last_line(ended: Finished) -> str:
+    """The last thing that an engine said, which is its error."""
+    said = [line.strip() for line in ended.lines if line.strip()]
+    return said[-1][:MAX_REASON] if said else f"it ended with code {ended.code} and said nothing"

@@ -1,0 +1,101 @@
+"""The command line that runs a container, in podman's and docker's words."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+_ENGINES_OWN: Final = ("PATH", "HOME", "USER", "LANG", "TMPDIR", "PWD", "SHELL", "TERM")
+_ENGINES_OWN_PREFIXES: Final = (
+    *("LD_", "LC_", "XDG_", "DOCKER_", "CONTAINER", "PODMAN_", "BUILDAH_", "REGISTRY_", "STORAGE_"),
+    *("GO", "SSL_", "DBUS_", "HTTP", "NO_PROXY", "ALL_PROXY", "OPENLAUNCH_", "PYTHON", "NETAVARK_", "_"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """A container to run. `memory` is in bytes, `gpus` are indices; `publish` is a port here and the one inside.
+
+    An empty `command` means the image's own; else it replaces the image's entry point, as in Kubernetes.
+    `mounts` are folders and files here and where they are, read-only, inside. `network` is the name of a container
+    whose network it shares.
+    """
+
+    name: str
+    image: str
+    command: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    cpus: float | None = None
+    memory: int | None = None
+    gpus: tuple[int, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+    publish: tuple[int, int] | None = None
+    mounts: tuple[tuple[str, str], ...] = ()
+    network: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EngineCommand:
+    """How the container engine is called: the program with its global options, and options of each `run`."""
+
+    program: tuple[str, ...]
+    run_options: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> "EngineCommand":
+        """From the JSON of `document`."""
+        return cls(tuple(document["program"]), tuple(document["run_options"]))
+
+    def document(self) -> dict[str, Any]:
+        """As JSON."""
+        return {"program": list(self.program), "run_options": list(self.run_options)}
+
+    def run(self, container: Container, *flags: str) -> list[str]:
+        """The command line that runs the container; `flags` such as `--rm` and `--detach` say how.
+
+        The image must be there already. `environ_for` gives the environment that the command line needs.
+        """
+        arguments = [*self.program, "run", "--pull", "never", "--name", container.name, *flags]
+        arguments += self.run_options
+        for name, value in container.labels.items():
+            arguments += ["--label", f"{name}={value}"]
+        for name, value in container.env.items():
+            # By name alone the engine takes the value from its own environment: others can't read that.
+            arguments += ["--env", f"{name}={value}" if _is_the_engines(name) else name]
+        if container.cpus is not None:
+            arguments += ["--cpus", f"{min(container.cpus, os.cpu_count() or 1):g}"]
+        if container.memory is not None:
+            arguments += ["--memory", str(container.memory)]
+            if container.network is None:
+                # Processes of a model server share tensors there; it counts as memory.
+                arguments += ["--shm-size", str(container.memory)]
+        arguments += self._gpu_options(container.gpus)
+        if container.publish is not None:
+            here, inside = container.publish
+            arguments += ["--publish", f"127.0.0.1:{here}:{inside}"]
+        for source, target in container.mounts:
+            arguments += ["--volume", f"{source}:{target}:ro"]
+        if container.network is not None:
+            arguments += ["--network", f"container:{container.network}"]
+        if container.command:
+            arguments += ["--entrypoint", container.command[0]]
+        return [*arguments, container.image, *container.command[1:]]
+
+    def _gpu_options(self, gpus: tuple[int, ...]) -> list[str]:
+        if not gpus:
+            return []
+        if os.path.basename(self.program[0]) == "docker":  # noqa: PTH119 -- a name, perhaps without a folder
+            return ["--gpus", '"device={}"'.format(",".join(map(str, gpus)))]
+        return [option for gpu in gpus for option in ("--device", f"nvidia.com/gpu={gpu}")]
+
+
+def environ_for(container: Container, environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment for the command line of `EngineCommand.run`: `environ`, and what the container is given."""
+    given = {name: value for name, value in container.env.items() if not _is_the_engines(name)}
+    return {**environ, **given}
+
+
+def _is_the_engines(name: str) -> bool:
+    """Whether a variable of this name would change the engine itself."""
+    upper = name.upper()
+    return upper in _ENGINES_OWN or upper.startswith(_ENGINES_OWN_PREFIXES)
