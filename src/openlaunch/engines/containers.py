@@ -77,8 +77,8 @@ class ContainerEngine:
             )
         if shutil.which(wanted[0], path=path) is None:
             raise ContainerError(
-                f"the container engine {wanted[0]!r} was not found; OPENLAUNCH_CONTAINER_ENGINE has to name a program, "
-                "such as podman or docker, with its global options"
+                f"the container engine {wanted[0]!r} was not found; OPENLAUNCH_CONTAINER_ENGINE has to name a "
+                "program, such as podman or docker, with its global options"
             )
         return EngineCommand(tuple(wanted), self._run_options)
 
@@ -150,6 +150,7 @@ class ContainerEngine:
 
     async def remove(self, *names: str) -> None:
         """Remove containers, running or not. Unknown names are ignored."""
+        await self._run("kill", *names)  # podman's rm would wait for 10 s after a SIGTERM
         await self._run("rm", "--force", "--volumes", *names)
 
     async def names(self, kind: str) -> list[str]:

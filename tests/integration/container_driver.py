@@ -1,0 +1,107 @@
+"""A real container engine for tests: an image of no size, in which this machine's Python runs a server.
+
+`OPENLAUNCH_CONTAINER_ENGINE` and `OPENLAUNCH_CONTAINER_RUN_OPTIONS` say how the engine is called, as for the server.
+"""
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+IMAGE = ("localhost/openlaunch-test", "1")
+PYTHON = str(
+    Path(sys.base_prefix).resolve() / "bin" / f"python{sys.version_info.major}.{sys.version_info.minor}"
+)
+SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class RealEngine:
+    """An engine with a store of its own, that has `IMAGE`."""
+
+    program: tuple[str, ...]
+    run_options: str
+
+    def settings(self) -> dict[str, str]:
+        """What `server_driver.running` is given."""
+        return {"container_engine": shlex.join(self.program), "container_run_options": self.run_options}
+
+    def call(self, *arguments: str) -> str:
+        """What the engine prints."""
+        return _run([*self.program, *arguments]).stdout
+
+    def names(self) -> list[str]:
+        """The names of all containers, running or not."""
+        return self.call("ps", "--all", "--format", "{{.Names}}").split()
+
+
+@contextmanager
+def real_engine() -> Iterator[RealEngine]:
+    """A real engine; the test is skipped where no container can be started."""
+    program = shlex.split(os.environ.get("OPENLAUNCH_CONTAINER_ENGINE", "podman"))
+    if shutil.which(program[0]) is None or Path(program[0]).name != "podman":
+        pytest.skip(f"needs podman, and {program[0]!r} is not there: OPENLAUNCH_CONTAINER_ENGINE names it")
+    with tempfile.TemporaryDirectory(prefix="openlaunch-podman-") as folder:
+        program += ["--root", f"{folder}/root", "--runroot", f"{folder}/runroot"]
+        engine = RealEngine(tuple(program), _run_options())
+        try:
+            _build(engine, Path(folder) / "image")
+            yield engine
+        finally:
+            names = _run([*program, "ps", "--all", "--quiet"], check=False).stdout.split()
+            if names:
+                _run([*program, "rm", "--force", *names], check=False)
+
+
+def _run_options() -> str:
+    """This machine's programs and Python are seen inside, read-only."""
+    seen = {"/usr", str(Path(sys.base_prefix).resolve())}
+    mounts = [
+        f"--volume={path}:{path}:ro"
+        for path in sorted(seen)
+        if path == "/usr" or not path.startswith("/usr/")
+    ]
+    return " ".join([os.environ.get("OPENLAUNCH_CONTAINER_RUN_OPTIONS", ""), shlex.join(mounts)])
+
+
+def _build(engine: RealEngine, folder: Path) -> None:
+    rootfs = folder / "rootfs"
+    for name in ("usr", "tmp", "etc"):
+        (rootfs / name).mkdir(parents=True)
+    for name in ("bin", "lib", "lib64"):
+        (rootfs / name).symlink_to(f"usr/{name}")
+    (folder / "Containerfile").write_text("FROM scratch\nCOPY rootfs/ /\n")
+    image = ":".join(IMAGE)
+    build = (
+        "build",
+        "--isolation",
+        "chroot",
+        "--tag",
+        image,
+        "--file",
+        str(folder / "Containerfile"),
+        str(folder),
+    )
+    run = ("run", "--rm", *shlex.split(engine.run_options), image, PYTHON, "-c", "print('it runs')")
+    for arguments in (build, run):
+        ended = _run([*engine.program, *arguments], check=False)
+        if ended.returncode != 0:
+            said = (ended.stderr.strip().splitlines() or ["nothing"])[-1]
+            pytest.skip(
+                f"no container can be started here: {arguments[0]} ended with {ended.returncode}: {said}"
+            )
+
+
+def _run(command: list[str], *, check: bool = True) -> subprocess.CompletedProcess[str]:
+    with tempfile.TemporaryDirectory() as folder:  # conmon leaves files in the current one
+        return subprocess.run(
+            command, cwd=folder, check=check, capture_output=True, text=True, timeout=SECONDS
+        )

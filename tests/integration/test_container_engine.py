@@ -1,0 +1,124 @@
+"""The container engine as the server calls it, with real containers."""
+
+import asyncio
+import os
+
+import pytest
+from container_driver import IMAGE, PYTHON, real_engine
+
+from openlaunch.engines.containers import ContainerEngine, ContainerError
+from openlaunch_worker.containers import Container
+
+HERE = ":".join(IMAGE)
+
+
+@pytest.fixture(scope="module")
+def real():
+    with real_engine() as engine:
+        yield engine
+
+
+@pytest.fixture
+def engine(real, tmp_path):
+    settings = real.settings()
+    return ContainerEngine(
+        settings["container_engine"], settings["container_run_options"], server="test", folder=tmp_path
+    )
+
+
+async def run(engine, code, **options):
+    container = Container("one", HERE, (PYTHON, "-c", code), labels=engine.labels("job"), **options)
+    try:
+        await engine.start(container)
+        await engine.wait("one")
+        return await engine.state("one"), await engine.logs("one")
+    finally:
+        await engine.remove("one")
+
+
+def test_a_container_runs_to_its_end_with_its_environment(engine):
+    code = "import os; print(repr(os.environ['GIVEN'])); raise SystemExit(3)"
+    state, logs = asyncio.run(run(engine, code, env={"GIVEN": "one\ntwo 'x'"}))
+    assert (state.running, state.exit_code) == (False, 3)
+    assert logs == [repr("one\ntwo 'x'")]
+
+
+def test_variables_that_are_the_engines_too_reach_the_container_alone(engine):
+    state, logs = asyncio.run(
+        run(engine, "import os; print(os.environ['HOME'])", env={"HOME": "/tmp/inside"})
+    )
+    assert logs == ["/tmp/inside"]
+    assert state.exit_code == 0
+
+
+def test_memory_has_a_limit(engine):
+    state, _ = asyncio.run(run(engine, "x = b'x' * 500_000_000", memory=64 * 1024 * 1024))
+    assert state.exit_code in (1, 137)
+
+
+def test_a_container_that_can_not_be_started_leaves_nothing(engine, real):
+    with pytest.raises(ContainerError, match=r"could not be started: .*no-such-program"):
+        asyncio.run(engine.start(Container("two", HERE, ("/no-such-program",))))
+    assert real.names() == []
+
+
+def test_what_is_not_there_is_no_error(engine):
+    async def calls():
+        await engine.stop("none", 1)
+        await engine.remove("none")
+        await engine.wait("none")
+        return await engine.state("none"), await engine.logs("none")
+
+    assert asyncio.run(calls()) == (None, [])
+
+
+def test_containers_are_listed_by_server_and_kind(engine, real, tmp_path):
+    other = ContainerEngine(
+        real.settings()["container_engine"],
+        real.settings()["container_run_options"],
+        server="other",
+        folder=tmp_path,
+    )
+
+    async def calls():
+        command = (PYTHON, "-c", "import time; time.sleep(60)")
+        await engine.start(Container("three", HERE, command, labels=engine.labels("job")))
+        try:
+            state = await engine.state("three")
+            return (
+                state.running,
+                await engine.names("job"),
+                await engine.names("worker"),
+                await other.names("job"),
+            )
+        finally:
+            await engine.remove("three")
+
+    assert asyncio.run(calls()) == (True, ["three"], [], [])
+
+
+def test_an_image_that_can_not_be_fetched_says_why(engine):
+    said = []
+    with pytest.raises(ContainerError, match=r"the image '127\.0\.0\.1:9/none:1' can't be fetched: "):
+        asyncio.run(engine.ensure_image("127.0.0.1:9/none:1", said.append))
+    assert said[0] == "fetching the image 127.0.0.1:9/none:1"
+
+
+def test_an_image_that_is_there_is_not_fetched(engine):
+    said = []
+    asyncio.run(engine.ensure_image(HERE, said.append))
+    assert said == []
+
+
+def test_without_an_engine_it_is_said_what_to_install(tmp_path):
+    engine = ContainerEngine(server="test", folder=tmp_path, environ={"PATH": str(tmp_path)})
+    with pytest.raises(ContainerError, match="apt install podman"):
+        asyncio.run(engine.ensure_image(HERE))
+
+
+def test_an_engine_that_is_not_there_is_named(tmp_path):
+    engine = ContainerEngine(
+        "no-such-engine --flag", server="test", folder=tmp_path, environ=dict(os.environ)
+    )
+    with pytest.raises(ContainerError, match="'no-such-engine' was not found"):
+        asyncio.run(engine.ensure_image(HERE))
