@@ -22,7 +22,16 @@ from openlaunch.client.drivers import AsyncDriver
 from openlaunch.client.effects import Flow
 from openlaunch.client.endpoints import EndpointFields
 from openlaunch.client.models import ModelEndpoint
-from openlaunch.client.operations import batch_jobs, bundles, bundles_v1, endpoints, keys, predictions, tasks
+from openlaunch.client.operations import (
+    batch_jobs,
+    bundles,
+    bundles_images,
+    bundles_v1,
+    endpoints,
+    keys,
+    predictions,
+    tasks,
+)
 from openlaunch.client.operations.deploy import DEPLOY_SECONDS, deploy
 from openlaunch.client.predictions import Answer, EndpointRequest, ResponseFields, StreamReader
 from openlaunch.client.registering import RegistersUploads
@@ -377,6 +386,15 @@ class LaunchClient(RegistersUploads):
     create_model_bundle_from_callable_v2 = awaitable(bundles.create_model_bundle_from_callable_v2)
     create_model_bundle_from_dirs_v2 = awaitable(bundles.create_model_bundle_from_dirs_v2)
     create_model_bundle_from_command = awaitable(bundles.create_model_bundle_from_command)
+    create_model_bundle_from_runnable_image_v2 = awaitable(
+        bundles_images.create_model_bundle_from_runnable_image_v2
+    )
+    create_model_bundle_from_streaming_enhanced_runnable_image_v2 = awaitable(
+        bundles_images.create_model_bundle_from_streaming_enhanced_runnable_image_v2
+    )
+    create_model_bundle_from_triton_enhanced_runnable_image_v2 = awaitable(
+        bundles_images.create_model_bundle_from_triton_enhanced_runnable_image_v2
+    )
     create_model_bundle = awaitable(bundles_v1.create_model_bundle)
     create_model_bundle_from_dirs = awaitable(bundles_v1.create_model_bundle_from_dirs)
     clone_model_bundle_with_changes = awaitable(bundles.clone_model_bundle_with_changes)

@@ -14,7 +14,7 @@ _ENGINES_OWN_PREFIXES: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """A container to run. `memory` is in bytes, `gpus` are indices; `publish` is a port here and the one inside.
+    """A container to run. `memory` is in bytes, `gpus` are indices; `publish` are ports here and those inside.
 
     An empty `command` means the image's own; else it replaces the image's entry point, as in Kubernetes.
     `mounts` are folders and files here and where they are, read-only, inside. `network` is the name of a container
@@ -29,7 +29,7 @@ class Container:
     memory: int | None = None
     gpus: tuple[int, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
-    publish: tuple[int, int] | None = None
+    publish: tuple[tuple[int, int], ...] = ()
     mounts: tuple[tuple[str, str], ...] = ()
     network: str | None = None
 
@@ -70,8 +70,7 @@ class EngineCommand:
                 # Processes of a model server share tensors there; it counts as memory.
                 arguments += ["--shm-size", str(container.memory)]
         arguments += self._gpu_options(container.gpus)
-        if container.publish is not None:
-            here, inside = container.publish
+        for here, inside in container.publish:
             arguments += ["--publish", f"127.0.0.1:{here}:{inside}"]
         for source, target in container.mounts:
             arguments += ["--volume", f"{source}:{target}:ro"]
@@ -89,7 +88,7 @@ class EngineCommand:
         return [option for gpu in gpus for option in ("--device", f"nvidia.com/gpu={gpu}")]
 
 
-def environ_for(container: Container, environ: Mapping[str, str]) -> dict[str, str]:
+def environ_for(container: Container, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """The environment for the command line of `EngineCommand.run`: `environ`, and what the container is given."""
     given = {name: value for name, value in container.env.items() if not _is_the_engines(name)}
     return {**environ, **given}

@@ -25,11 +25,15 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What the server says first: the bundle's flavour as on the wire, the limits, whether the endpoint streams."""
+    """What the server says first: the bundle's flavour as on the wire, the limits, whether the endpoint streams.
+
+    `container` says how an image is run; None for other flavours.
+    """
 
     bundle: dict[str, Any]
     limits: Limits
     streaming: bool
+    container: dict[str, Any] | None
 
 
 def connect(address: str) -> socket.socket:
@@ -70,7 +74,7 @@ def shake_hands(sock: socket.socket, token: str) -> Start:
             url_timeout=float(start["url_timeout"]),
             allow_private=bool(start["allow_private"]),
         )
-        return Start(dict(start["bundle"]), limits, bool(start["streaming"]))
+        return Start(dict(start["bundle"]), limits, bool(start["streaming"]), start["container"])
     except (KeyError, TypeError) as error:
         raise FrameError(f"START lacks something or has it wrong: {error!r}") from None
 

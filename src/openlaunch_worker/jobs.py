@@ -96,17 +96,31 @@ class Stream:
             room.set()
 
 
+class Routed:
+    """What predict is called with where a request names a route of its own."""
+
+    __slots__ = ("args", "route")
+
+    def __init__(self, route: str, args: Any) -> None:
+        self.route = route
+        self.args = args
+
+
 class Job:
     """One request under way. `args` is what predict is called with; a transfer may have to fetch it before.
 
-    `deadline` is on the loop's clock; `limit` is the same as seconds from the request's arrival, 0 for no bound.
+    `route` is the request's `destination_path`. `deadline` is on the loop's clock; `limit` is the same as seconds
+    from the request's arrival, 0 for no bound.
     """
 
-    __slots__ = ("args", "deadline", "id", "limit", "stop", "stream", "task", "transfer", "wants_pickle")
+    __slots__ = (
+        *("args", "deadline", "id", "limit", "route", "stop", "stream", "task", "transfer", "wants_pickle"),
+    )
 
     def __init__(self, request_id: int, flags: int, limit: float, now: float, outbox: Outbox) -> None:
         self.id = request_id
         self.args: Any = None
+        self.route: str | None = None
         self.transfer: Transfer | None = None
         self.limit = limit
         self.deadline = now + limit if limit > 0 else float("inf")

@@ -31,11 +31,18 @@ class LoadError(Exception):
 
 
 def load(
-    flavor: dict[str, Any], file: BinaryIO, folder: Path, *, streaming: bool = False, max_bytes: int = 0
+    flavor: dict[str, Any],
+    file: BinaryIO,
+    folder: Path,
+    *,
+    streaming: bool = False,
+    max_bytes: int = 0,
+    container: dict[str, Any] | None = None,
 ) -> Predict:
     """Load a bundle of any flavour; `folder` is empty, and a zip is unpacked into it.
 
-    `streaming` is the endpoint's type and `max_bytes` bounds an answer, which both matter to commands only.
+    `streaming` is the endpoint's type and `max_bytes` bounds an answer, which both matter to servers of the bundle's
+    own only: commands and images. `container` says how an image is run (`openlaunch_worker.image`).
 
     Raises:
         LoadError: a step failed.
@@ -48,9 +55,9 @@ def load(
         return _load_zip(flavor, file, folder)
     if kind == "command":
         return _load_command(flavor, file, folder, streaming, max_bytes)
-    raise LoadError(
-        f"the bundle's flavor is {kind!r}, this worker loads cloudpickle_artifact, zip_artifact and command"
-    )
+    if container is not None:
+        return _load_image(flavor, container, folder, streaming, max_bytes)
+    raise LoadError(f"the bundle's flavor is {kind!r}, which this worker does not load")
 
 
 def _load_pickle(flavor: dict[str, Any], file: BinaryIO) -> Predict:
@@ -91,14 +98,27 @@ def _load_zip(flavor: dict[str, Any], file: BinaryIO, folder: Path) -> Predict:
 def _load_command(
     flavor: dict[str, Any], file: BinaryIO, folder: Path, streaming: bool, max_bytes: int
 ) -> Predict:
-    from openlaunch_worker.forwarder import CommandError, start_command  # other flavours have no use for it
+    from openlaunch_worker.command import start_command  # other flavours have no use for it
+    from openlaunch_worker.forwarder import NotReady
 
     if flavor.get("location"):
         with _step("unpacking the bundle"):
             unpack(file, folder)
     try:
         return start_command(flavor, folder, streaming, max_bytes)
-    except CommandError as error:
+    except NotReady as error:
+        raise LoadError(str(error)) from None
+
+
+def _load_image(
+    flavor: dict[str, Any], container: dict[str, Any], folder: Path, streaming: bool, max_bytes: int
+) -> Predict:
+    from openlaunch_worker.forwarder import NotReady  # other flavours have no use for it
+    from openlaunch_worker.image import start_image
+
+    try:
+        return start_image(flavor, container, folder, streaming, max_bytes)
+    except NotReady as error:
         raise LoadError(str(error)) from None
 
 

@@ -2,7 +2,8 @@
 
 START is JSON: `bundle`, the flavour of the bundle as it is on the wire (`openlaunch.wire.bundles`);
 `per_worker`, how many requests at a time; `max_result_bytes`; `max_url_bytes` and `url_timeout` (seconds), the
-bounds for input that is fetched; `streaming`, whether the endpoint's type is that.
+bounds for input that is fetched; `streaming`, whether the endpoint's type is that; `container`, how an image is run
+(`openlaunch_worker.image`), null for other flavours.
 """
 
 import atexit
@@ -95,7 +96,14 @@ def _load(sock: socket.socket, start: Start, scratch: Path, watch: ServerWatch) 
         folder = scratch / "bundle"
         folder.mkdir()
         most = start.limits.max_result_bytes
-        predict = load(start.bundle, file, folder, streaming=start.streaming, max_bytes=most)
+        predict = load(
+            start.bundle,
+            file,
+            folder,
+            streaming=start.streaming,
+            max_bytes=most,
+            container=start.container,
+        )
     # The model stays for good: collections need not look at it again, which with large ones costs milliseconds.
     gc.collect()
     gc.freeze()

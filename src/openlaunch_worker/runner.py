@@ -13,7 +13,7 @@ from openlaunch_worker.failures import Refusal, explain
 from openlaunch_worker.fetch import Transfer
 from openlaunch_worker.frames import Kind, Outcome
 from openlaunch_worker.handshake import Limits
-from openlaunch_worker.jobs import Job, Stop
+from openlaunch_worker.jobs import Job, Routed, Stop
 from openlaunch_worker.outbox import Outbox
 from openlaunch_worker.shapes import Shape, shape_of
 from openlaunch_worker.threads import ThreadPool
@@ -43,6 +43,7 @@ class Runner:
         self._on_idle = on_idle
         self._loop = asyncio.get_running_loop()
         self._shape = shape_of(predict)
+        self._takes_route = getattr(predict, "takes_route", False)
         self._pool = ThreadPool(limits.per_worker)
         self._context = contextvars.copy_context()
         self._running: dict[int, Job] = {}
@@ -66,6 +67,8 @@ class Runner:
         try:
             self._check_slot()
             _read_input(job, body)
+            if job.route is not None and not self._takes_route:
+                raise Refusal("destination_path is for bundles that are an image with routes", _BAD_INPUT)
         except Refusal as refusal:
             self._finish(job, *_failure(job, refusal))
             return
@@ -108,7 +111,7 @@ class Runner:
             self._finish(job, *_STOPPED)
             return
         try:
-            value = self._call(job.args)
+            value = self._call(job)
             if self._shape is Shape.COROUTINE:
                 value = await value
             await self._settle_on_loop(job, value)
@@ -165,7 +168,7 @@ class Runner:
                 if job.stop is not None or self._shape.on_loop:
                     self._outbox.post(self._resume, job, self._run_on_loop)
                     return
-            self._settle_in_thread(job, self._call(job.args))
+            self._settle_in_thread(job, self._call(job))
         except BaseException as error:
             self._outbox.post(self._finish, job, *_failure(job, error))
 
@@ -209,7 +212,10 @@ class Runner:
 
     # What both share.
 
-    def _call(self, args: Any) -> Any:
+    def _call(self, job: Job) -> Any:
+        args = job.args
+        if job.route is not None:
+            return self._predict(Routed(job.route, args))
         return self._predict(**args) if type(args) is dict else self._predict(args)
 
     def _answer(self, job: Job, value: Any) -> tuple[Outcome, bytes]:
@@ -283,6 +289,7 @@ def _read_input(job: Job, body: bytes) -> None:
         document = _parse_json(body.decode())
         url = document.get("url")
         args = document.get("args")
+        job.route = document.get("destination_path")
     except (ValueError, RecursionError, AttributeError) as error:
         raise Refusal(f"the request can't be read: {error}", _BAD_INPUT) from None
     if url is None and args is None:

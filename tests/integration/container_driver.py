@@ -38,6 +38,23 @@ class RealEngine:
         """What the engine prints."""
         return _run([*self.program, *arguments]).stdout
 
+    def build(self, tag: str, programs: dict[str, str]) -> str:
+        """Build an image with these programs in its PATH, and return its repository."""
+        with tempfile.TemporaryDirectory() as folder:
+            rootfs = Path(folder) / "rootfs"
+            for name in ("usr", "tmp", "etc", "programs"):
+                (rootfs / name).mkdir(parents=True)
+            for name in ("bin", "lib", "lib64"):
+                (rootfs / name).symlink_to(f"usr/{name}")
+            for name, text in programs.items():
+                (rootfs / "programs" / name).write_text(text)
+                (rootfs / "programs" / name).chmod(0o755)
+            file = Path(folder) / "Containerfile"
+            file.write_text("FROM scratch\nCOPY rootfs/ /\nENV PATH=/programs:/usr/bin\n")
+            name = f"{IMAGE[0]}:{tag}"
+            self.call("build", "--isolation", "chroot", "--tag", name, "--file", str(file), folder)
+        return IMAGE[0]
+
     def names(self) -> list[str]:
         """The names of all containers, running or not."""
         return self.call("ps", "--all", "--format", "{{.Names}}").split()
@@ -49,11 +66,18 @@ def real_engine() -> Iterator[RealEngine]:
     program = shlex.split(os.environ.get("OPENLAUNCH_CONTAINER_ENGINE", "podman"))
     if shutil.which(program[0]) is None or Path(program[0]).name != "podman":
         pytest.skip(f"needs podman, and {program[0]!r} is not there: OPENLAUNCH_CONTAINER_ENGINE names it")
-    with tempfile.TemporaryDirectory(prefix="openlaunch-podman-") as folder:
-        program += ["--root", f"{folder}/root", "--runroot", f"{folder}/runroot"]
+    with (
+        tempfile.TemporaryDirectory(prefix="openlaunch-podman-") as folder,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        program += ["--root", f"{folder}/root", "--runroot", f"{folder}/runroot", "--tmpdir", f"{folder}/tmp"]
+        # Locks in shared memory are those of all stores: tests that run at the same time would wait for each other.
+        conf = Path(folder) / "containers.conf"
+        conf.write_text('[engine]\nlock_type = "file"\n')
+        patch.setenv("CONTAINERS_CONF", str(conf))
         engine = RealEngine(tuple(program), _run_options())
         try:
-            _build(engine, Path(folder) / "image")
+            _try_out(engine)
             yield engine
         finally:
             names = _run([*program, "ps", "--all", "--quiet"], check=False).stdout.split()
@@ -72,32 +96,23 @@ def _run_options() -> str:
     return " ".join([os.environ.get("OPENLAUNCH_CONTAINER_RUN_OPTIONS", ""), shlex.join(mounts)])
 
 
-def _build(engine: RealEngine, folder: Path) -> None:
-    rootfs = folder / "rootfs"
-    for name in ("usr", "tmp", "etc"):
-        (rootfs / name).mkdir(parents=True)
-    for name in ("bin", "lib", "lib64"):
-        (rootfs / name).symlink_to(f"usr/{name}")
-    (folder / "Containerfile").write_text("FROM scratch\nCOPY rootfs/ /\n")
-    image = ":".join(IMAGE)
-    build = (
-        "build",
-        "--isolation",
-        "chroot",
-        "--tag",
-        image,
-        "--file",
-        str(folder / "Containerfile"),
-        str(folder),
-    )
-    run = ("run", "--rm", *shlex.split(engine.run_options), image, PYTHON, "-c", "print('it runs')")
-    for arguments in (build, run):
-        ended = _run([*engine.program, *arguments], check=False)
-        if ended.returncode != 0:
-            said = (ended.stderr.strip().splitlines() or ["nothing"])[-1]
-            pytest.skip(
-                f"no container can be started here: {arguments[0]} ended with {ended.returncode}: {said}"
-            )
+def _try_out(engine: RealEngine) -> None:
+    """Build the image and run it; skip the test where that fails."""
+    try:
+        engine.build(IMAGE[1], {})
+        run = (
+            "run",
+            "--rm",
+            *shlex.split(engine.run_options),
+            ":".join(IMAGE),
+            PYTHON,
+            "-c",
+            "print('it runs')",
+        )
+        engine.call(*run)
+    except subprocess.CalledProcessError as error:
+        said = (error.stderr.strip().splitlines() or ["nothing"])[-1]
+        pytest.skip(f"no container can be started here: it ended with {error.returncode} and said: {said}")
 
 
 def _run(command: list[str], *, check: bool = True) -> subprocess.CompletedProcess[str]:

@@ -63,7 +63,8 @@ def _describe(bundle: "ModelBundleResponse") -> None:
             ("created", when(bundle.created_at)),
             ("flavor", flavor.flavor),
             ("python", getattr(flavor, "python_version", None)),
-            ("requirements", ", ".join(flavor.requirements) or "none"),
-            ("location", flavor.location),
+            ("image", getattr(flavor, "image", None)),
+            ("requirements", ", ".join(getattr(flavor, "requirements", [])) or "none"),
+            ("location", getattr(flavor, "location", None)),
         )
     )

@@ -7,7 +7,16 @@ from openlaunch.client.config import find_address
 from openlaunch.client.drivers import Driver
 from openlaunch.client.effects import Flow
 from openlaunch.client.endpoints import endpoint_of, endpoints_of
-from openlaunch.client.operations import batch_jobs, bundles, bundles_v1, endpoints, keys, predictions, tasks
+from openlaunch.client.operations import (
+    batch_jobs,
+    bundles,
+    bundles_images,
+    bundles_v1,
+    endpoints,
+    keys,
+    predictions,
+    tasks,
+)
 from openlaunch.client.operations.deploy import deploy
 from openlaunch.client.registering import RegistersUploads
 from openlaunch.client.responses import EndpointResponseFuture
@@ -94,6 +103,15 @@ class LaunchClient(RegistersUploads):
     create_model_bundle_from_callable_v2 = blocking(bundles.create_model_bundle_from_callable_v2)
     create_model_bundle_from_dirs_v2 = blocking(bundles.create_model_bundle_from_dirs_v2)
     create_model_bundle_from_command = blocking(bundles.create_model_bundle_from_command)
+    create_model_bundle_from_runnable_image_v2 = blocking(
+        bundles_images.create_model_bundle_from_runnable_image_v2
+    )
+    create_model_bundle_from_streaming_enhanced_runnable_image_v2 = blocking(
+        bundles_images.create_model_bundle_from_streaming_enhanced_runnable_image_v2
+    )
+    create_model_bundle_from_triton_enhanced_runnable_image_v2 = blocking(
+        bundles_images.create_model_bundle_from_triton_enhanced_runnable_image_v2
+    )
     create_model_bundle = blocking(bundles_v1.create_model_bundle)
     create_model_bundle_from_dirs = blocking(bundles_v1.create_model_bundle_from_dirs)
     clone_model_bundle_with_changes = blocking(bundles.clone_model_bundle_with_changes)

@@ -39,8 +39,8 @@ class ModelBundle:
         return cls(
             wire.name,
             wire.id,
-            flavor.location,
-            flavor.requirements,
+            getattr(flavor, "location", None),
+            getattr(flavor, "requirements", []),
             getattr(flavor, "app_config", None),
             wire.metadata,
             wire.schema_location,

@@ -14,6 +14,7 @@ from typing import Any
 from openlaunch.controller.environments import Environments
 from openlaunch.controller.fleet import Fleet
 from openlaunch.controller.gpu_pool import GpuPool
+from openlaunch.controller.images import Images
 from openlaunch.controller.logs import EndpointLogs
 from openlaunch.controller.scaling import Usage
 from openlaunch.controller.settings import ControllerSettings
@@ -50,6 +51,7 @@ class Controller:
         fleet: Fleet,
         engine: Engine,
         environments: Environments,
+        images: Images,
         settings: ControllerSettings,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -64,6 +66,7 @@ class Controller:
             fleet,
             engine,
             environments,
+            images,
             settings,
             self._gpus,
             self._logs,

@@ -5,7 +5,7 @@ happens in the event loop's thread.
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from openlaunch.store.records import BundleRecord, EndpointRecord
 
@@ -26,8 +26,18 @@ class Fleet(Protocol):
         """Where workers connect to, for `WorkerSpec.address`."""
         ...
 
-    def expect(self, worker_id: str, token: str, endpoint: EndpointRecord, bundle: BundleRecord) -> None:
-        """A worker with this token may connect; it gets this bundle, and once ready this endpoint's requests."""
+    def expect(
+        self,
+        worker_id: str,
+        token: str,
+        endpoint: EndpointRecord,
+        bundle: BundleRecord,
+        container: dict[str, Any] | None,
+    ) -> None:
+        """A worker with this token may connect; it gets this bundle, and once ready this endpoint's requests.
+
+        `container` says how it runs an image (`openlaunch_worker.image`); None for other bundles.
+        """
         ...
 
     def drain(self, worker_id: str) -> None:

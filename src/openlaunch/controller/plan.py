@@ -46,10 +46,14 @@ class Worker:
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """What is known of a generation: its environment, and how its workers have failed."""
+    """What is known of a generation: its environment, and how its workers have failed.
+
+    `load_seconds` is how long its workers may take to be ready, where its bundle says so.
+    """
 
     build: Build = Build.NONE
     history: History = field(default_factory=History)
+    load_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,10 +202,9 @@ def plan(s: Situation, policy: Policy) -> list[Action]:
 
 def _stop_overdue(s: Situation, policy: Policy) -> Iterator[Action]:
     for worker in s.select(Phase.STARTING):
-        if s.now - worker.since > policy.load_timeout:
-            yield StopWorker(
-                worker.id, f"a worker was not ready within {policy.load_timeout:g} s of its start"
-            )
+        allowed = s.generations.get(worker.generation, Generation()).load_seconds or policy.load_timeout
+        if s.now - worker.since > allowed:
+            yield StopWorker(worker.id, f"a worker was not ready within {allowed:g} s of its start")
     for worker in s.select(Phase.DRAINING):
         if s.now - worker.since > policy.drain_timeout:
             yield StopWorker(worker.id)

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +15,7 @@ from openlaunch.controller.backoff import History
 from openlaunch.controller.environments import EnvironmentFailed, Environments
 from openlaunch.controller.fleet import Fleet, Load
 from openlaunch.controller.gpu_pool import GpuPool
+from openlaunch.controller.images import Images, is_image, load_seconds
 from openlaunch.controller.logs import EndpointLogs, tail
 from openlaunch.controller.plan import (
     Action,
@@ -42,6 +43,7 @@ from openlaunch.controller.scaling import (
 )
 from openlaunch.controller.settings import ControllerSettings
 from openlaunch.engines.base import Engine, WorkerExit, WorkerSpec
+from openlaunch.engines.containers import ContainerError
 from openlaunch.store import bundles, endpoints
 from openlaunch.store.base import Store
 from openlaunch.store.records import BundleRecord, EndpointRecord
@@ -69,6 +71,7 @@ class Parts:
     fleet: Fleet
     engine: Engine
     environments: Environments
+    images: Images
     settings: ControllerSettings
     gpus: GpuPool
     logs: EndpointLogs
@@ -105,6 +108,11 @@ class _Generation:
     history: History = field(default_factory=History)
     bundle: BundleRecord | None = None
     python: Path | None = None
+
+    def seen(self) -> Generation:
+        """As the plan sees it."""
+        seconds = None if self.bundle is None else load_seconds(self.bundle.flavor)
+        return Generation(self.build, self.history, seconds)
 
 
 class Supervisor:
@@ -232,7 +240,7 @@ class Supervisor:
         return Situation(
             endpoint=self.record,
             workers=tuple(Worker(p.id, p.generation, p.phase, p.since) for p in self._processes.values()),
-            generations={n: Generation(g.build, g.history) for n, g in self._generations.items()},
+            generations={n: g.seen() for n, g in self._generations.items()},
             desired=min(max(self._window.highest, spec.min_workers), spec.max_workers),
             limit=capacity_limit(spec, parts.engine.capacity(), parts.usage_beside(self.record.id)),
             gpus=Gpus(parts.gpus.free, parts.gpus.waits_for(spec), parts.gpus.problem(spec)),
@@ -313,6 +321,9 @@ class Supervisor:
                 bundle.flavor.get("requirements") or [],
                 bundle.flavor.get("python_version"),
             )
+            if is_image(bundle.flavor):
+                started()
+                await self._parts.images.prepare(bundle.flavor, self.record.spec, self._note)
             generation.python = await self._parts.environments.ensure(
                 requirements, version, self._note, started
             )
@@ -323,7 +334,7 @@ class Supervisor:
         self._wake.set()
 
     def _build_failed(self, generation: _Generation, began: float, error: Exception) -> None:
-        if not isinstance(error, EnvironmentFailed):
+        if not isinstance(error, EnvironmentFailed | ContainerError):
             log.error("the environment of endpoint %r failed", self.record.name, exc_info=error)
         reason = str(error)[:MAX_REASON] or type(error).__name__
         self._note(reason)
@@ -344,13 +355,27 @@ class Supervisor:
         log_path = parts.logs.worker_path(self.record.id, short_id)
         process = _Process(worker_id, short_id, number, self._now(), log_path, since=self._now())
         self._processes[worker_id] = process
-        parts.fleet.expect(worker_id, token, self.record, generation.bundle)
-        spec = WorkerSpec(
-            worker_id, self.record.id, generation.python, parts.fleet.address, token, log_path, gpus
-        )
+        flavor, container = generation.bundle.flavor, None
+        env: Mapping[str, str] = {}
         try:
+            if is_image(flavor):
+                container = parts.images.container(worker_id, flavor, self.record.spec, gpus)
+                env = parts.images.environ
+            parts.fleet.expect(worker_id, token, self.record, generation.bundle, container)
+            spec = WorkerSpec(
+                *(
+                    worker_id,
+                    self.record.id,
+                    generation.python,
+                    parts.fleet.address,
+                    token,
+                    log_path,
+                    gpus,
+                    env,
+                )
+            )
             await parts.engine.start(spec, self._on_exit)
-        except OSError as error:
+        except (OSError, ContainerError) as error:
             generation.build = Build.NONE  # the environment may be gone: it is looked for again
             self._gone(process, f"could not be started: {error}")
 

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from typing import Any
 
 from openlaunch.artifacts.base import Artifacts
 from openlaunch.artifacts.locations import key_of
@@ -83,7 +84,14 @@ class Dispatcher:
     def address(self) -> str:
         return self._links.address
 
-    def expect(self, worker_id: str, token: str, endpoint: EndpointRecord, bundle: BundleRecord) -> None:
+    def expect(
+        self,
+        worker_id: str,
+        token: str,
+        endpoint: EndpointRecord,
+        bundle: BundleRecord,
+        container: dict[str, Any] | None,
+    ) -> None:
         start = {
             "bundle": bundle.flavor,
             "per_worker": endpoint.spec.slots,
@@ -92,6 +100,7 @@ class Dispatcher:
             "url_timeout": self._settings.url_timeout_seconds,
             "allow_private": self._settings.private_addresses,
             "streaming": endpoint.endpoint_type is EndpointType.STREAMING,
+            "container": container,
         }
         self._members[worker_id] = _Member(endpoint.id, token)
         self._tokens[token] = Expected(
@@ -99,7 +108,7 @@ class Dispatcher:
         )
 
     def _bundle_bytes(self, bundle: BundleRecord) -> AsyncIterator[bytes]:
-        location = bundle.flavor["location"]
+        location = bundle.flavor.get("location")
         return self._artifacts.stream(key_of(location)) if location else _nothing()
 
     def drain(self, worker_id: str) -> None:

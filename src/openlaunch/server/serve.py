@@ -14,6 +14,7 @@ from openlaunch.artifacts.folder import FolderArtifacts
 from openlaunch.artifacts.signing import UrlSigner
 from openlaunch.controller.controller import Controller
 from openlaunch.controller.environments import Environments
+from openlaunch.controller.images import Images
 from openlaunch.controller.settings import ControllerSettings
 from openlaunch.engines.containers import ContainerEngine
 from openlaunch.engines.gpus import visible_gpus
@@ -133,6 +134,7 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
             dispatcher,
             engine,
             Environments(data.environments),
+            Images(containers, settings.triton_image, settings.model_repositories),
             ControllerSettings(logs=data.logs, scale_down_after=settings.scale_down_seconds),
         )
         tasks = TaskService(settings, store, artifacts, dispatcher, schemas)

@@ -51,6 +51,12 @@ class Settings(BaseSettings):
         default="", description="podman or docker with its global options; else the one that is in PATH"
     )
     container_run_options: str = Field(default="", description="further options for each container's `run`")
+    triton_image: str = Field(
+        default="nvcr.io/nvidia/tritonserver", min_length=1, description="repository of Triton's image"
+    )
+    model_repositories: Path | None = Field(
+        default=None, description="the folder below which triton_model_repository may name others"
+    )
     image_pull_seconds: float = Field(default=1800, gt=0, description="for fetching a container image")
     lease_seconds: float = Field(default=15, gt=1, description="a task is this server's own, unless renewed")
     url_lifetime_seconds: float = Field(default=3600, gt=0, description="of signed upload and result URLs")

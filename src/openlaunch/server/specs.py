@@ -5,8 +5,8 @@ from typing import Any
 
 from openlaunch.errors import Unprocessable
 from openlaunch.server.inputs import is_http_url
-from openlaunch.store.records import EndpointRecord, EndpointSpec
-from openlaunch.wire.endpoints import CreateModelEndpointRequest, EndpointSettings
+from openlaunch.store.records import BundleRecord, EndpointRecord, EndpointSpec
+from openlaunch.wire.endpoints import CreateModelEndpointRequest, EndpointSettings, EndpointType
 from openlaunch.wire.quantities import parse_quantity
 
 MAX_QUANTITY = 2.0**60
@@ -28,6 +28,7 @@ _EXTRA = (
     "queue_message_timeout_seconds",
     "task_expires_seconds",
 )
+_NO_STREAMS = ("runnable_image", "triton_enhanced_runnable_image")
 _PLAIN = ("min_workers", "max_workers", "per_worker", "gpus", "gpu_type")
 _QUANTITIES = ("cpus", "memory", "storage")
 _NEW_WORKERS = ("cpus", "memory", "storage", "gpus", "gpu_type", "slots")
@@ -80,6 +81,21 @@ def needs_new_workers(before: EndpointRecord, spec: EndpointSpec, bundle_id: str
     return before.bundle_id != bundle_id or any(
         getattr(before.spec, name) != getattr(spec, name) for name in _NEW_WORKERS
     )
+
+
+def check_streams(endpoint_type: EndpointType, bundle: BundleRecord) -> None:
+    """Refuse a streaming endpoint for an image that has no streaming route.
+
+    Raises:
+        Unprocessable: it is one.
+    """
+    kind = bundle.flavor["flavor"]
+    if endpoint_type is EndpointType.STREAMING and kind in _NO_STREAMS:
+        raise _wrong(
+            "model_bundle_id",
+            f"the bundle {bundle.name!r} is a {kind}, which does not stream: make it a "
+            "streaming_enhanced_runnable_image, or the endpoint sync or async",
+        )
 
 
 def _refuse_unserved(given: dict[str, Any]) -> None:

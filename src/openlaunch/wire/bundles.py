@@ -74,6 +74,9 @@ class ZipArtifactFlavor(ArtifactFlavor):
 
 
 Route = Annotated[str, Field(pattern=r"^/[!-~]{0,500}$")]
+ImageTag = Annotated[str, Field(pattern=r"^([A-Za-z0-9_][A-Za-z0-9._-]{0,127}|sha256:[0-9a-f]{64})$")]
+ReadySeconds = Annotated[int, Field(ge=1, le=6 * 3600)]
+"""How long a server of the bundle's own may take until it answers."""
 
 
 class CommandFlavor(BaseModel):
@@ -88,11 +91,81 @@ class CommandFlavor(BaseModel):
     predict_route: Route = "/predict"
     streaming_predict_route: Route = "/stream"
     healthcheck_route: Route = "/readyz"
-    readiness_initial_delay_seconds: int = Field(default=120, ge=1, le=3600)
+    readiness_initial_delay_seconds: ReadySeconds = 120
+
+
+class ImageFlavor(BaseModel):
+    """What the three flavours of container images share: an HTTP server on port 5005, or on the PORT of `env`."""
+
+    repository: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,400}$")
+    tag: ImageTag
+    command: list[str] = Field(max_length=1000, description="in place of the image's entry point")
+    predict_route: Route = "/predict"
+    healthcheck_route: Route = "/readyz"
+    env: dict[str, str] | None = Field(default=None, repr=False)
+    protocol: Literal["http"]
+    readiness_initial_delay_seconds: ReadySeconds = 120
+    extra_routes: list[Route] = Field(
+        default=[], max_length=100, description="that a prediction's destination_path may name"
+    )
+    routes: list[Route] = Field(default=[], max_length=100, description="the same as extra_routes")
+    forwarder_type: Literal["default"] | None = "default"
+    worker_command: list[str] | None = Field(
+        default=None, description="recorded: for further nodes of a worker, which is on one node here"
+    )
+    worker_env: dict[str, str] | None = Field(
+        default=None, repr=False, description="recorded, as worker_command"
+    )
+
+    @property
+    def image(self) -> str:
+        """The image's full name."""
+        return full_image_name(self.repository, self.tag)
+
+
+class RunnableImageFlavor(ImageFlavor):
+    """A container image for sync and async endpoints."""
+
+    flavor: Literal["runnable_image"]
+    command: list[str] = Field(min_length=1, max_length=1000)
+
+
+class StreamingEnhancedRunnableImageFlavor(ImageFlavor):
+    """A container image that streams as well: `streaming_command` is run for streaming endpoints."""
+
+    flavor: Literal["streaming_enhanced_runnable_image"]
+    command: list[str] = Field(default=[], max_length=1000, description="empty: the image's own")
+    streaming_command: list[str] = Field(min_length=1, max_length=1000)
+    streaming_predict_route: Route = "/stream"
+
+
+class TritonEnhancedRunnableImageFlavor(ImageFlavor):
+    """A container image beside NVIDIA's Triton, which it reaches on localhost:8000 (HTTP) and 8001 (gRPC)."""
+
+    flavor: Literal["triton_enhanced_runnable_image"]
+    command: list[str] = Field(min_length=1, max_length=1000)
+    triton_model_repository: str = Field(min_length=1, max_length=2000, pattern=r"^[^-:][^:]*(://.*)?$")
+    triton_model_replicas: dict[str, str] | None = None
+    triton_num_cpu: float = Field(gt=0)
+    triton_commit_tag: ImageTag
+    triton_storage: str | None = Field(default=None, description="recorded")
+    triton_memory: str | None = None
+    triton_readiness_initial_delay_seconds: ReadySeconds = 300
+
+
+def full_image_name(repository: str, tag: str) -> str:
+    """An image's name: a tag may be a digest."""
+    return f"{repository}@{tag}" if tag.startswith("sha256:") else f"{repository}:{tag}"
 
 
 Flavor = Annotated[
-    CloudpickleArtifactFlavor | ZipArtifactFlavor | CommandFlavor, Field(discriminator="flavor")
+    CloudpickleArtifactFlavor
+    | ZipArtifactFlavor
+    | CommandFlavor
+    | RunnableImageFlavor
+    | StreamingEnhancedRunnableImageFlavor
+    | TritonEnhancedRunnableImageFlavor,
+    Field(discriminator="flavor"),
 ]
 
 

@@ -78,7 +78,7 @@ def create_model_bundle_from_callable_v2(
     checked_name_and_flavor(model_bundle_name, names, metadata)
     data = yield from work(lambda: packing.pack_callables(load_model_fn, load_predict_fn))
     schemas = packing.pack_schemas(request_schema, response_schema)
-    return (yield from _register(model_bundle_name, names, metadata, data, schemas))
+    return (yield from register(model_bundle_name, names, metadata, data, schemas))
 
 
 def create_model_bundle_from_dirs_v2(
@@ -140,7 +140,7 @@ def create_model_bundle_from_dirs_v2(
     for key in ("load_predict_fn_module_path", "load_model_fn_module_path"):
         flavor[key] = packing.find_in_zip(str(flavor[key]), names, key)
     schemas = packing.pack_schemas(request_schema, response_schema)
-    return (yield from _register(model_bundle_name, flavor, metadata, data, schemas))
+    return (yield from register(model_bundle_name, flavor, metadata, data, schemas))
 
 
 def create_model_bundle_from_command(
@@ -175,7 +175,7 @@ def create_model_bundle_from_command(
         predict_route: for sync and async endpoints.
         streaming_predict_route: for streaming endpoints.
         healthcheck_route: what is asked until the command is ready.
-        readiness_initial_delay_seconds: how long that may take, at most 3,600.
+        readiness_initial_delay_seconds: how long that may take, at most 21,600.
         request_schema: a pydantic model; predictions whose args do not fit are refused.
         response_schema: a pydantic model of what is answered.
         metadata: recorded.
@@ -198,7 +198,7 @@ def create_model_bundle_from_command(
     checked_name_and_flavor(model_bundle_name, flavor, metadata)
     data = (yield from work(lambda: packing.pack_directories(base_paths))) if base_paths else b""
     schemas = packing.pack_schemas(request_schema, response_schema)
-    return (yield from _register(model_bundle_name, flavor, metadata, data, schemas))
+    return (yield from register(model_bundle_name, flavor, metadata, data, schemas))
 
 
 def framework(
@@ -246,9 +246,10 @@ def _name_of(function: object) -> str:
     return f"{module}.{name}"
 
 
-def _register(
+def register(
     name: str, flavor: dict[str, Any], metadata: dict[str, Any] | None, data: bytes, schemas: bytes
 ) -> Flow[CreateModelBundleResponse]:
+    """Upload what a bundle is made of, and make it."""
     location = (yield from upload(data)) if data else ""
     schema_location = yield from upload(schemas)
     body = checked_name_and_flavor(name, flavor, metadata, location, schema_location)

@@ -15,8 +15,10 @@ from openlaunch.store import bundles as bundle_store
 from openlaunch.store.records import BundleRecord
 from openlaunch.wire import routes
 from openlaunch.wire.bundles import (
+    ArtifactFlavor,
     BundleOrderBy,
     CloneModelBundleRequest,
+    CommandFlavor,
     CreateModelBundleRequest,
     CreateModelBundleResponse,
     ListModelBundlesResponse,
@@ -74,7 +76,9 @@ async def store_bundle(context: Context, body: CreateModelBundleRequest, owner: 
     Raises:
         Unprocessable: the owner has not uploaded what its locations name, or the schemas are none.
     """
-    if body.flavor.location or body.flavor.flavor != "command":
+    if isinstance(body.flavor, ArtifactFlavor) or (
+        isinstance(body.flavor, CommandFlavor) and body.flavor.location
+    ):
         await check_uploaded(context, BUNDLES_FOLDER, body.flavor.location, owner)
     record = BundleRecord(
         id=_new_id(),
@@ -98,7 +102,8 @@ async def clone_bundle(context: Context, body: CloneModelBundleRequest, owner: s
     """
     original = await find_bundle(context, body.original_model_bundle_id, owner)
     if "app_config" not in original.flavor:
-        raise Unprocessable(f"the bundle {original.name!r} is a command, which has no app_config to change")
+        kind = original.flavor["flavor"]
+        raise Unprocessable(f"the bundle {original.name!r} is a {kind}, which has no app_config to change")
     flavor = original.flavor | {"app_config": body.new_app_config}
     clone = replace(original, id=_new_id(), flavor=flavor, created_at=time.time())
     await context.store.write(lambda conn: bundle_store.insert(conn, clone))

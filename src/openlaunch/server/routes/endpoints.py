@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from openlaunch.errors import Conflict, NotFound
 from openlaunch.server.routes.bundles import find_bundle
 from openlaunch.server.routes.context import Context, User
-from openlaunch.server.specs import changed_spec, needs_new_workers, new_spec
+from openlaunch.server.specs import changed_spec, check_streams, needs_new_workers, new_spec
 from openlaunch.store import bundles as bundle_store
 from openlaunch.store import endpoints as endpoint_store
 from openlaunch.store.records import EndpointRecord
@@ -45,6 +45,7 @@ def _add_changes(api: APIRouter, context: Context) -> None:
     async def create_model_endpoint(body: CreateModelEndpointRequest, user: User) -> EndpointCreationResponse:
         """Create an endpoint; its workers are started afterwards: its status tells how that goes."""
         bundle = await find_bundle(context, body.model_bundle_id, user.owner)
+        check_streams(body.endpoint_type, bundle)
         spec = new_spec(body)
         context.controller.check_gpus(spec)
         now = time.time()
@@ -72,7 +73,7 @@ def _add_changes(api: APIRouter, context: Context) -> None:
         """Change what is given; new workers replace the old ones only once they are ready."""
         before = await find_endpoint(context, model_endpoint_id, user.owner)
         bundle_id = body.model_bundle_id or before.bundle_id
-        await find_bundle(context, bundle_id, user.owner)
+        check_streams(before.endpoint_type, await find_bundle(context, bundle_id, user.owner))
         context.controller.check_gpus(changed_spec(before.spec, body))
 
         def change(conn: Connection) -> EndpointRecord:

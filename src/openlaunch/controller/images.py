@@ -1,0 +1,134 @@
+"""What a worker needs to run a bundle that is a container image: the image fetched, and how it is to be run."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from openlaunch.engines.commands import Log
+from openlaunch.engines.containers import ContainerEngine, ContainerError
+from openlaunch.store.records import EndpointSpec
+from openlaunch.wire.bundles import full_image_name
+from openlaunch.wire.quantities import parse_quantity
+
+WORKER_KIND = "worker"
+TRITON = "triton_enhanced_runnable_image"
+
+
+def is_image(flavor: Mapping[str, Any]) -> bool:
+    """Whether a bundle's flavour is one of the three of container images."""
+    return "repository" in flavor
+
+
+class Images:
+    """Prepares the images of bundles.
+
+    `triton_image` is Triton's repository; the model repositories of this machine that bundles may name lie below
+    `models`, None where they may name none.
+    """
+
+    def __init__(self, engine: ContainerEngine, triton_image: str, models: Path | None) -> None:
+        self._engine = engine
+        self._triton_image = triton_image
+        self._models = models
+        self._swept = False
+
+    @property
+    def environ(self) -> Mapping[str, str]:
+        """The variables with which a worker calls the engine."""
+        return self._engine.environ
+
+    async def prepare(self, flavor: Mapping[str, Any], spec: EndpointSpec, log: Log) -> None:
+        """See to it that the bundle's images are on this machine.
+
+        Raises:
+            ContainerError: there is no engine or no such image, or what Triton is to have is not there.
+
+        """
+        if not self._swept:
+            # Those of a server that was killed together with all that guards its containers.
+            if left := await self._engine.names(WORKER_KIND):
+                await self._engine.remove(*left)
+            self._swept = True
+        if flavor["flavor"] == TRITON:
+            self._triton(flavor, spec)
+            await self._engine.ensure_image(self._triton_name(flavor), log)
+        await self._engine.ensure_image(_name(flavor), log)
+
+    def container(
+        self, worker_id: str, flavor: Mapping[str, Any], spec: EndpointSpec, gpus: tuple[int, ...]
+    ) -> dict[str, Any]:
+        """How the worker runs the image, as `openlaunch_worker.image` has it.
+
+        Raises:
+            ContainerError: there is no engine any more.
+
+        """
+        document: dict[str, Any] = {
+            "engine": self._engine.command().document(),
+            "name": f"openlaunch-{worker_id}",
+            "image": _name(flavor),
+            "labels": self._engine.labels(WORKER_KIND),
+            "cpus": spec.cpus,
+            "memory": spec.memory,
+            "gpus": list(gpus),
+        }
+        if flavor["flavor"] == TRITON:
+            triton = self._triton(flavor, spec)
+            document |= {"triton": triton, "cpus": spec.cpus - triton["cpus"]}
+            document["memory"] = spec.memory - (triton["memory"] or 0)
+        return document
+
+    def _triton(self, flavor: Mapping[str, Any], spec: EndpointSpec) -> dict[str, Any]:
+        cpus, memory = float(flavor["triton_num_cpu"]), flavor.get("triton_memory")
+        size = None if memory is None else int(_bytes(memory))
+        if cpus >= spec.cpus or (size or 0) >= spec.memory:
+            raise ContainerError(
+                f"Triton's part of a worker is {cpus:g} cpus and {memory or 'any'} memory, and the worker has "
+                f"{spec.cpus:g} cpus and {spec.memory} bytes for both containers: give the endpoint more"
+            )
+        return {
+            "image": self._triton_name(flavor),
+            "cpus": cpus,
+            "memory": size,
+            "repository": self._repository(flavor["triton_model_repository"]),
+        }
+
+    def _triton_name(self, flavor: Mapping[str, Any]) -> str:
+        return full_image_name(self._triton_image, flavor["triton_commit_tag"])
+
+    def _repository(self, given: str) -> str:
+        if "://" in given:
+            return given
+        if self._models is None:
+            raise ContainerError(
+                f"triton_model_repository is {given!r}, a folder, and this server lends none: set "
+                "OPENLAUNCH_MODEL_REPOSITORIES to the folder that they lie in, or name a URL such as s3://…"
+            )
+        root = self._models.resolve()
+        folder = (root / given).resolve()
+        if not folder.is_relative_to(root) or not folder.is_dir():
+            raise ContainerError(
+                f"triton_model_repository is {given!r}, which is no folder below the server's model repositories"
+            )
+        return str(folder)
+
+
+MARGIN = 60.0
+"""Seconds for all else than waiting for the server inside, which the worker bounds itself."""
+
+
+def load_seconds(flavor: Mapping[str, Any]) -> float | None:
+    """How long a worker may take to become ready, where the bundle says so."""
+    own = flavor.get("readiness_initial_delay_seconds")
+    return None if own is None else own + flavor.get("triton_readiness_initial_delay_seconds", 0) + MARGIN
+
+
+def _name(flavor: Mapping[str, Any]) -> str:
+    return full_image_name(flavor["repository"], flavor["tag"])
+
+
+def _bytes(quantity: str) -> float:
+    try:
+        return parse_quantity(quantity)
+    except ValueError as error:
+        raise ContainerError(f"triton_memory: {error}") from None

@@ -1,0 +1,170 @@
+"""Serves a bundle that is a container image: runs it, waits until it answers, and removes it with the worker.
+
+`container` in START is how: `engine` (`openlaunch_worker.containers.EngineCommand`), `name`, `image`, `labels`,
+`cpus`, `memory` and `gpus` (indices); for triton-enhanced images also `triton`, with the `image`, `cpus` and `memory`
+of Triton's container, and its `repository`: a folder of this machine, or a URL that Triton reads itself.
+"""
+
+import json
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+from openlaunch_worker.containers import Container, EngineCommand, environ_for
+from openlaunch_worker.forwarder import Forwarder, NotReady, ended, free_port, wait_until_ready
+from openlaunch_worker.process import leave, log, on_leave
+
+PORT: Final = 5005
+"""Where the image's server listens, unless its `env` has another PORT."""
+STOP_SECONDS: Final = 2
+LEAVE_SECONDS: Final = 4.0
+"""How long the worker waits at its end for the container's; the guard removes it in any case."""
+TRITON_PORT: Final = 8000
+_TRITON_READY: Final = "/v2/health/ready"
+_MODELS: Final = "/models"
+
+
+def start_image(
+    flavor: dict[str, Any], container: dict[str, Any], folder: Path, streaming: bool, max_bytes: int
+) -> Callable[..., Any]:
+    """Run the image, wait until its health route answers, and give the function that predicts.
+
+    `folder` is empty, and lies in the worker's scratch folder.
+
+    Raises:
+        NotReady: a container could not be started, has ended, or did not answer in time.
+
+    """
+    env = dict(flavor.get("env") or {})
+    port = (free_port(), int(env.setdefault("PORT", str(PORT))))
+    shared = {"env": env, "labels": container["labels"], "gpus": tuple(container["gpus"])}
+    name: str = container["name"]
+    network: str | None = None
+    publish: tuple[tuple[int, int], ...] = (port,)
+    servers = []
+    if (triton := container.get("triton")) is not None:
+        # Triton's comes first, so that the other one finds it ready on its own localhost.
+        network, publish = f"{name}.triton", ()
+        triton_port = (free_port(), TRITON_PORT)
+        spec = Container(
+            network,
+            triton["image"],
+            ("tritonserver", f"--model-repository={_place(triton['repository'])}"),
+            cpus=triton["cpus"],
+            memory=triton["memory"],
+            publish=(port, triton_port),
+            mounts=_mounts(triton["repository"], flavor.get("triton_model_replicas") or {}, folder),
+            **shared,
+        )
+        server = _Server("the tritonserver container", container["engine"], spec, folder.parent)
+        server.wait(triton_port[0], _TRITON_READY, flavor["triton_readiness_initial_delay_seconds"])
+        servers.append(server)
+    spec = Container(
+        name,
+        container["image"],
+        tuple(flavor["streaming_command"] if streaming else flavor["command"]),
+        cpus=container["cpus"],
+        memory=container["memory"],
+        publish=publish,
+        network=network,
+        **shared,
+    )
+    server = _Server("the container", container["engine"], spec, folder.parent)
+    server.wait(port[0], str(flavor["healthcheck_route"]), flavor["readiness_initial_delay_seconds"])
+    for each in (*servers, server):
+        each.watch()
+    return Forwarder("the container", port[0], max_bytes).predict(flavor, streaming)
+
+
+class _Server:
+    """A container and its guard. It ends with the worker, and the worker with it."""
+
+    def __init__(self, what: str, engine: dict[str, Any], container: Container, scratch: Path) -> None:
+        self._what = what
+        self._scratch = scratch
+        self._stopping = False
+        command = EngineCommand.of(engine)
+        order = {
+            "program": command.program,
+            "run": command.run(container, "--rm", "--log-driver", "none"),
+            "name": container.name,
+            "grace": STOP_SECONDS,
+        }
+        self._guard = subprocess.Popen(
+            [sys.executable, "-I", "-m", "openlaunch_worker.container_guard"],
+            env=environ_for(container),
+            stdin=subprocess.PIPE,
+            start_new_session=True,
+        )
+        on_leave(self.at_once)
+        assert self._guard.stdin is not None
+        self._guard.stdin.write(json.dumps(order).encode() + b"\n")
+        self._guard.stdin.flush()
+
+    def wait(self, port: int, route: str, seconds: float) -> None:
+        """Wait until the route answers."""
+        wait_until_ready(port, route, seconds, self._check)
+
+    def _check(self) -> None:
+        if (code := self._guard.poll()) is not None:
+            raise NotReady(f"{self._what} {ended(code)} before it was ready; the log has what it printed")
+
+    def watch(self) -> None:
+        """End the worker when the container ends by itself: it can't serve any more."""
+        threading.Thread(target=self._watch, name="container-watch", daemon=True).start()
+
+    def _watch(self) -> None:
+        code = self._guard.wait()
+        if not self._stopping:
+            log(f"{self._what} {ended(code)}")
+            leave(code or 1, self._scratch)
+
+    def at_once(self) -> None:
+        """Have the guard end the container."""
+        self._stopping = True
+        assert self._guard.stdin is not None
+        with suppress(OSError):
+            self._guard.stdin.close()
+        with suppress(subprocess.TimeoutExpired):
+            self._guard.wait(LEAVE_SECONDS)
+
+
+def _place(repository: str) -> str:
+    """What Triton is told: a folder of this machine is mounted."""
+    return repository if "://" in repository else _MODELS
+
+
+def _mounts(repository: str, replicas: dict[str, str], folder: Path) -> tuple[tuple[str, str], ...]:
+    """The model repository, and over it the configurations of models that have a number of replicas.
+
+    Raises:
+        NotReady: the replicas can't be set.
+
+    """
+    mounts = [] if "://" in repository else [(repository, _MODELS)]
+    for model, count in replicas.items():
+        own = Path(repository) / model / "config.pbtxt"
+        if not re.fullmatch(r"[\w-][\w.-]*", model) or not re.fullmatch(r"[1-9]\d{0,3}", str(count)):
+            raise NotReady(
+                f"triton_model_replicas has {model!r}: {count!r}, a model's name and a number of 1 or more are needed"
+            )
+        if not own.is_file():
+            raise NotReady(
+                f"triton_model_replicas names {model!r}, which has no config.pbtxt in a model repository that is a "
+                "folder of the server's: set its instance_group in the repository instead"
+            )
+        config = own.read_text()
+        if "instance_group" in config:
+            raise NotReady(
+                f"triton_model_replicas names {model!r}, whose config.pbtxt has an instance_group already: "
+                "leave one of them out"
+            )
+        changed = folder / f"{model}.pbtxt"
+        changed.write_text(f"{config}\ninstance_group [ {{ count: {count} }} ]\n")
+        mounts.append((str(changed), f"{_MODELS}/{model}/config.pbtxt"))
+    return tuple(mounts)
