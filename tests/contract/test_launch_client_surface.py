@@ -18,6 +18,10 @@ CALLBACKS = (
 )
 FRAMEWORK = "pytorch_image_tag tensorflow_version custom_base_image_repository custom_base_image_tag"
 SCHEMAS = "request_schema response_schema"
+IMAGE = (
+    f"model_bundle_name {SCHEMAS} repository tag command healthcheck_route predict_route env "
+    "readiness_initial_delay_seconds metadata"
+)
 METHODS = {
     "LaunchClient": {
         "__init__": "api_key endpoint self_hosted use_path_with_custom_endpoint",
@@ -33,6 +37,12 @@ METHODS = {
         f"load_predict_fn_module_path load_model_fn_module_path app_config {SCHEMAS}",
         "create_model_bundle_from_dirs_v2": "model_bundle_name base_paths load_predict_fn_module_path "
         f"load_model_fn_module_path {SCHEMAS} requirements_path {FRAMEWORK} app_config metadata",
+        "create_model_bundle_from_runnable_image_v2": IMAGE,
+        "create_model_bundle_from_streaming_enhanced_runnable_image_v2": f"{IMAGE} streaming_command "
+        "streaming_predict_route",
+        "create_model_bundle_from_triton_enhanced_runnable_image_v2": f"{IMAGE} triton_model_repository "
+        "triton_model_replicas triton_num_cpu triton_commit_tag triton_storage triton_memory "
+        "triton_readiness_initial_delay_seconds",
         "create_model_endpoint": f"endpoint_name model_bundle {RESOURCES} endpoint_type high_priority {CALLBACKS} "
         "update_if_exists labels",
         "delete_model_endpoint": "model_endpoint",
@@ -79,9 +89,6 @@ METHODS = {
     "PostInferenceHooks": {},
 }
 NOT_SERVED = {
-    "create_model_bundle_from_runnable_image_v2",
-    "create_model_bundle_from_streaming_enhanced_runnable_image_v2",
-    "create_model_bundle_from_triton_enhanced_runnable_image_v2",
     "create_docker_image_batch_job",
     "create_docker_image_batch_job_bundle",
     "get_docker_image_batch_job",

@@ -1,6 +1,7 @@
-"""A real container engine for tests: an image of no size, in which this machine's Python runs a server.
+"""A container engine for tests: a real one, or where no container can be started one that only looks so.
 
-`OPENLAUNCH_CONTAINER_ENGINE` and `OPENLAUNCH_CONTAINER_RUN_OPTIONS` say how the engine is called, as for the server.
+The real one's image has no size: this machine's Python is seen inside, read-only.
+`OPENLAUNCH_CONTAINER_ENGINE` and `OPENLAUNCH_CONTAINER_RUN_OPTIONS` say how it is called, as for the server.
 """
 
 import os
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,11 +25,17 @@ SECONDS = 60.0
 
 
 @dataclass(frozen=True)
-class RealEngine:
-    """An engine with a store of its own, that has `IMAGE`."""
+class Engine:
+    """An engine with a store of its own, that has `IMAGE`. `fake` is why it is none with real containers."""
 
     program: tuple[str, ...]
     run_options: str
+    fake: str | None = None
+
+    def needs_real(self) -> None:
+        """Skip the test, saying why, where containers are not real."""
+        if self.fake is not None:
+            pytest.skip(self.fake)
 
     def settings(self) -> dict[str, str]:
         """What `server_driver.running` is given."""
@@ -61,7 +68,19 @@ class RealEngine:
 
 
 @contextmanager
-def real_engine() -> Iterator[RealEngine]:
+def container_engine() -> Iterator[Engine]:
+    """A real engine where there is one, else the fake one."""
+    with ExitStack() as stack, tempfile.TemporaryDirectory() as folder:
+        try:
+            engine = stack.enter_context(real_engine())
+        except pytest.skip.Exception as skipped:
+            fake = (sys.executable, str(Path(__file__).with_name("fake_podman.py")), folder)
+            engine = Engine(fake, "", fake=skipped.msg)
+        yield engine
+
+
+@contextmanager
+def real_engine() -> Iterator[Engine]:
     """A real engine; the test is skipped where no container can be started."""
     program = shlex.split(os.environ.get("OPENLAUNCH_CONTAINER_ENGINE", "podman"))
     if shutil.which(program[0]) is None or Path(program[0]).name != "podman":
@@ -75,7 +94,7 @@ def real_engine() -> Iterator[RealEngine]:
         conf = Path(folder) / "containers.conf"
         conf.write_text('[engine]\nlock_type = "file"\n')
         patch.setenv("CONTAINERS_CONF", str(conf))
-        engine = RealEngine(tuple(program), _run_options())
+        engine = Engine(tuple(program), _run_options())
         try:
             _try_out(engine)
             yield engine
@@ -96,7 +115,7 @@ def _run_options() -> str:
     return " ".join([os.environ.get("OPENLAUNCH_CONTAINER_RUN_OPTIONS", ""), shlex.join(mounts)])
 
 
-def _try_out(engine: RealEngine) -> None:
+def _try_out(engine: Engine) -> None:
     """Build the image and run it; skip the test where that fails."""
     try:
         engine.build(IMAGE[1], {})

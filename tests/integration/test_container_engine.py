@@ -1,10 +1,10 @@
-"""The container engine as the server calls it, with real containers."""
+"""The container engine as the server calls it, with real containers where they can be started."""
 
 import asyncio
 import os
 
 import pytest
-from container_driver import IMAGE, PYTHON, real_engine
+from container_driver import IMAGE, PYTHON, container_engine
 
 from openlaunch.engines.containers import ContainerEngine, ContainerError
 from openlaunch_worker.containers import Container
@@ -14,7 +14,7 @@ HERE = ":".join(IMAGE)
 
 @pytest.fixture(scope="module")
 def real():
-    with real_engine() as engine:
+    with container_engine() as engine:
         yield engine
 
 
@@ -51,12 +51,14 @@ def test_variables_that_are_the_engines_too_reach_the_container_alone(engine):
     assert state.exit_code == 0
 
 
-def test_memory_has_a_limit(engine):
+def test_memory_has_a_limit(engine, real):
+    real.needs_real()
     state, _ = asyncio.run(run(engine, "x = b'x' * 500_000_000", memory=64 * 1024 * 1024))
     assert state.exit_code in (1, 137)
 
 
 def test_a_container_that_can_not_be_started_leaves_nothing(engine, real):
+    real.needs_real()
     with pytest.raises(ContainerError, match=r"could not be started: .*no-such-program"):
         asyncio.run(engine.start(Container("two", HERE, ("/no-such-program",))))
     assert real.names() == []

@@ -1,4 +1,4 @@
-"""Bundles that are container images, with real containers."""
+"""Bundles that are container images, with real containers where they can be started."""
 
 import os
 import signal
@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from container_driver import IMAGE, PYTHON, real_engine
+from container_driver import IMAGE, PYTHON, container_engine
 from server_driver import SMALL, args, eventually, http, is_alive, running
 
 from openlaunch.errors import EndpointFailed, Unprocessable
@@ -57,14 +57,14 @@ COMMAND = [PYTHON, "-c", SERVER]
 
 
 @pytest.fixture(scope="module")
-def real():
-    with real_engine() as engine:
+def engine():
+    with container_engine() as engine:
         yield engine
 
 
 @pytest.fixture(scope="module")
-def client(real):
-    with running(scale_down_seconds=1, **real.settings()) as client:
+def client(engine):
+    with running(scale_down_seconds=1, **engine.settings()) as client:
         yield client
 
 
@@ -85,8 +85,8 @@ def endpoint(client, name, kind="sync", made=None, **options):
     return target.wait_until_ready(30)
 
 
-def container_of(real, target):
-    names = [name for name in real.names() if target.model_endpoint.id in name]
+def container_of(engine, target):
+    names = [name for name in engine.names() if target.model_endpoint.id in name]
     return names[0] if names else None
 
 
@@ -114,10 +114,15 @@ def test_args_go_into_the_container_and_its_json_comes_back(served):
     assert value["given"] == {"x": 1}
     assert value["route"] == "/predict"
     assert value["env"] == "hällo"
-    assert value["pid"] == 1
 
 
-def test_memory_of_the_endpoint_is_the_containers_limit(served):
+def test_it_runs_in_a_container_of_its_own(engine, served):
+    engine.needs_real()
+    assert served.predict(args()).value["pid"] == 1
+
+
+def test_memory_of_the_endpoint_is_the_containers_limit(engine, served):
+    engine.needs_real()
     assert served.predict(args()).value["limit"] == [str(96 * 1024 * 1024)]
 
 
@@ -159,49 +164,49 @@ def test_a_request_may_name_one_of_the_bundles_further_routes(client):
 
 
 def test_what_a_container_prints_is_in_the_log(client, served):
-    assert "serving on 5005" in client.read_endpoint_logs("served")
+    assert "serving on " in client.read_endpoint_logs("served")
 
 
-def test_a_container_that_ends_is_started_again(served, real):
-    before = container_of(real, served)
+def test_a_container_that_ends_is_started_again(served, engine):
+    before = container_of(engine, served)
     assert served.predict(args(exit=True)).status == "FAILURE"
-    eventually(lambda: container_of(real, served) not in (None, before))
+    eventually(lambda: container_of(engine, served) not in (None, before))
     eventually(lambda: served.predict(args(x=2)).value["given"] == {"x": 2})
 
 
-def test_a_worker_that_is_killed_takes_its_container_with_it(client, served, real):
-    before = eventually(lambda: container_of(real, served))
+def test_a_worker_that_is_killed_takes_its_container_with_it(client, served, engine):
+    before = eventually(lambda: container_of(engine, served))
     os.kill(parent_of(guard_of(before)), signal.SIGKILL)
-    eventually(lambda: before not in real.names())
+    eventually(lambda: before not in engine.names())
 
 
-def test_nothing_is_left_when_the_endpoint_is_deleted(client, real):
+def test_nothing_is_left_when_the_endpoint_is_deleted(client, engine):
     target = endpoint(client, "deleted")
-    assert container_of(real, target)
+    assert container_of(engine, target)
     client.delete_model_endpoint(target)
-    eventually(lambda: container_of(real, target) is None)
+    eventually(lambda: container_of(engine, target) is None)
 
 
-def test_nothing_is_left_when_the_server_is_killed(real):
-    with running(**real.settings()) as client:
+def test_nothing_is_left_when_the_server_is_killed(engine):
+    with running(**engine.settings()) as client:
         target = endpoint(client, "orphan")
         os.kill(client.server.pid, signal.SIGKILL)
-        eventually(lambda: container_of(real, target) is None)
+        eventually(lambda: container_of(engine, target) is None)
 
 
-def test_what_a_killed_guard_left_is_removed_by_the_next_server(real, tmp_path):
-    with running(tmp_path, **real.settings()) as client:
+def test_what_a_killed_guard_left_is_removed_by_the_next_server(engine, tmp_path):
+    with running(tmp_path, **engine.settings()) as client:
         target = endpoint(client, "left")
-        name = container_of(real, target)
+        name = container_of(engine, target)
         guard = guard_of(name)
         worker = parent_of(guard)
         os.kill(guard, signal.SIGSTOP)
         os.kill(client.server.pid, signal.SIGKILL)
         eventually(lambda: not is_alive(worker))
         os.kill(guard, signal.SIGKILL)
-    assert name in real.names()
-    with running(tmp_path, **real.settings()) as client:
-        eventually(lambda: name not in real.names())
+    assert name in engine.names()
+    with running(tmp_path, **engine.settings()) as client:
+        eventually(lambda: name not in engine.names())
         assert client.get_model_endpoint("left").wait_until_ready(30).predict(args(x=1)).value["given"] == {
             "x": 1
         }
@@ -224,7 +229,7 @@ def test_what_a_killed_guard_left_is_removed_by_the_next_server(real, tmp_path):
         ),
     ],
 )
-def test_a_container_that_does_not_become_ready_says_why(client, real, command, options, reason):
+def test_a_container_that_does_not_become_ready_says_why(client, engine, command, options, reason):
     made = bundle(client, "broken", command, **options)
     with pytest.raises(EndpointFailed) as raised:
         endpoint(client, "broken", made=made)
@@ -232,7 +237,7 @@ def test_a_container_that_does_not_become_ready_says_why(client, real, command, 
     target = client.get_model_endpoint("broken")
     client.delete_model_endpoint("broken")
     eventually(lambda: "broken" not in [e.name for e in client.list_model_endpoints()])
-    eventually(lambda: container_of(real, target) is None)
+    eventually(lambda: container_of(engine, target) is None)
 
 
 def test_an_image_that_is_not_there_says_so(client):
@@ -296,13 +301,14 @@ http.server.HTTPServer(("", int(os.environ["PORT"])), Handler).serve_forever()
 
 
 @pytest.fixture(scope="module")
-def triton(real, tmp_path_factory):
+def triton(engine, tmp_path_factory):
     """A client of a server that has an image in Triton's place, and a model repository."""
+    engine.needs_real()
     models = tmp_path_factory.mktemp("models")
     (models / "repository" / "net").mkdir(parents=True)
     (models / "repository" / "net" / "config.pbtxt").write_text('name: "net"\n')
-    image = real.build("triton", {"tritonserver": f"#!{PYTHON}\n{TRITON}"})
-    with running(**real.settings(), triton_image=image, model_repositories=models) as client:
+    image = engine.build("triton", {"tritonserver": f"#!{PYTHON}\n{TRITON}"})
+    with running(**engine.settings(), triton_image=image, model_repositories=models) as client:
         yield client
 
 
@@ -324,11 +330,11 @@ def triton_endpoint(client, name, replicas=None, repository="repository", **opti
     )
 
 
-def test_an_image_reaches_triton_beside_it_with_the_models_and_their_replicas(triton, real):
+def test_an_image_reaches_triton_beside_it_with_the_models_and_their_replicas(triton, engine):
     target = triton_endpoint(triton, "beside", {"net": "2"})
     assert target.predict(args()).value == 'name: "net"\n\ninstance_group [ { count: 2 } ]\n'
     triton.delete_model_endpoint(target)
-    eventually(lambda: container_of(real, target) is None)
+    eventually(lambda: container_of(engine, target) is None)
 
 
 @pytest.mark.parametrize(
@@ -344,3 +350,20 @@ def test_what_triton_can_not_have_is_said(triton, options, reason):
         triton_endpoint(triton, "wrong", **options)
     triton.delete_model_endpoint("wrong")
     eventually(lambda: "wrong" not in [e.name for e in triton.list_model_endpoints()])
+
+
+def test_a_forwarder_that_is_not_served_is_refused(client):
+    flavor = {
+        "flavor": "runnable_image",
+        "repository": IMAGE[0],
+        "tag": IMAGE[1],
+        "command": ["x"],
+        "protocol": "http",
+        "forwarder_type": "passthrough",
+    }
+    with http(client) as raw:
+        answer = raw.post(
+            "/v2/model-bundles", json={"name": "refused", "schema_location": "", "flavor": flavor}
+        )
+    assert answer.status_code == 422
+    assert "no other than 'default' is served" in answer.text

@@ -69,6 +69,7 @@ class Worker:
             "url_timeout": 5.0,
             "allow_private": True,
             "streaming": False,
+            "container": None,
             **limits,
         }
         self._folder = tempfile.TemporaryDirectory(prefix="worker-test-")

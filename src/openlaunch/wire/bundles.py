@@ -4,7 +4,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, field_validator
 
 BUNDLE_NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 
@@ -109,13 +109,20 @@ class ImageFlavor(BaseModel):
         default=[], max_length=100, description="that a prediction's destination_path may name"
     )
     routes: list[Route] = Field(default=[], max_length=100, description="the same as extra_routes")
-    forwarder_type: Literal["default"] | None = "default"
+    forwarder_type: str | None = Field(default="default", description="no other than default is served")
     worker_command: list[str] | None = Field(
         default=None, description="recorded: for further nodes of a worker, which is on one node here"
     )
     worker_env: dict[str, str] | None = Field(
         default=None, repr=False, description="recorded, as worker_command"
     )
+
+    @field_validator("forwarder_type")
+    @classmethod
+    def _served(cls, value: str | None) -> str | None:
+        if value not in (None, "default"):
+            raise ValueError("no other than 'default' is served")
+        return value
 
     @property
     def image(self) -> str:
