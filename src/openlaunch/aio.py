@@ -32,6 +32,7 @@ from openlaunch.client.operations import (
     predictions,
     tasks,
 )
+from openlaunch.client.operations import docker_image_batch_jobs as image_jobs
 from openlaunch.client.operations.deploy import DEPLOY_SECONDS, deploy
 from openlaunch.client.predictions import Answer, EndpointRequest, ResponseFields, StreamReader
 from openlaunch.client.registering import RegistersUploads
@@ -427,6 +428,21 @@ class LaunchClient(RegistersUploads):
     read_batch_results = awaitable(batch_jobs.read_batch_results)
     list_batch_jobs = awaitable(batch_jobs.list_batch_jobs)
     cancel_batch_job = awaitable(batch_jobs.cancel_batch_job)
+    create_docker_image_batch_job_bundle = awaitable(image_jobs.create_docker_image_batch_job_bundle)
+    get_docker_image_batch_job_bundle = awaitable(image_jobs.get_docker_image_batch_job_bundle)
+    get_latest_docker_image_batch_job_bundle = awaitable(image_jobs.get_latest_docker_image_batch_job_bundle)
+    list_docker_image_batch_job_bundles = awaitable(image_jobs.list_docker_image_batch_job_bundles)
+    create_docker_image_batch_job = awaitable(image_jobs.create_docker_image_batch_job)
+    get_docker_image_batch_job = awaitable(image_jobs.get_docker_image_batch_job)
+    list_docker_image_batch_jobs = awaitable(image_jobs.list_docker_image_batch_jobs)
+    read_docker_image_batch_job_logs = awaitable(image_jobs.read_docker_image_batch_job_logs)
+    update_docker_image_batch_job = awaitable(image_jobs.update_docker_image_batch_job)
+    wait_for_docker_image_batch_job = awaitable(image_jobs.wait_for_docker_image_batch_job)
+    create_trigger = awaitable(image_jobs.create_trigger)
+    list_triggers = awaitable(image_jobs.list_triggers)
+    get_trigger = awaitable(image_jobs.get_trigger)
+    update_trigger = awaitable(image_jobs.update_trigger)
+    delete_trigger = awaitable(image_jobs.delete_trigger)
 
     create_api_key = awaitable(keys.create_api_key)
     list_api_keys = awaitable(keys.list_api_keys)

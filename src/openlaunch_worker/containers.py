@@ -50,6 +50,11 @@ class EngineCommand:
         """As JSON."""
         return {"program": list(self.program), "run_options": list(self.run_options)}
 
+    @property
+    def is_docker(self) -> bool:
+        """Whether it is docker, whose words differ here and there from podman's."""
+        return os.path.basename(self.program[0]) == "docker"  # noqa: PTH119 -- perhaps without a folder
+
     def run(self, container: Container, *flags: str) -> list[str]:
         """The command line that runs the container; `flags` such as `--rm` and `--detach` say how.
 
@@ -83,7 +88,7 @@ class EngineCommand:
     def _gpu_options(self, gpus: tuple[int, ...]) -> list[str]:
         if not gpus:
             return []
-        if os.path.basename(self.program[0]) == "docker":  # noqa: PTH119 -- a name, perhaps without a folder
+        if self.is_docker:
             return ["--gpus", '"device={}"'.format(",".join(map(str, gpus)))]
         return [option for gpu in gpus for option in ("--device", f"nvidia.com/gpu={gpu}")]
 

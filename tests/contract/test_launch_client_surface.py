@@ -29,6 +29,10 @@ METHODS = {
         "memory gpus gpu_type storage max_workers per_worker timeout_seconds",
         "clone_model_bundle_with_changes": "model_bundle app_config",
         "clone_model_bundle_with_changes_v2": "original_model_bundle_id new_app_config",
+        "create_docker_image_batch_job": "labels docker_image_batch_job_bundle docker_image_batch_job_bundle_name "
+        "job_config cpus memory gpus gpu_type storage",
+        "create_docker_image_batch_job_bundle": "name image_repository image_tag command env mount_location cpus "
+        "memory gpus gpu_type storage",
         "create_model_bundle": "model_bundle_name env_params load_predict_fn predict_fn_or_cls requirements model "
         f"load_model_fn app_config globals_copy {SCHEMAS}",
         "create_model_bundle_from_callable_v2": "model_bundle_name load_predict_fn load_model_fn requirements "
@@ -48,10 +52,14 @@ METHODS = {
         "delete_model_endpoint": "model_endpoint",
         "edit_model_endpoint": f"model_endpoint model_bundle {RESOURCES} high_priority {CALLBACKS}",
         "get_batch_async_response": "batch_job_id",
+        "get_docker_image_batch_job": "batch_job_id",
+        "get_docker_image_batch_job_bundle": "docker_image_batch_job_bundle_id",
+        "get_latest_docker_image_batch_job_bundle": "bundle_name",
         "get_latest_model_bundle_v2": "model_bundle_name",
         "get_model_bundle": "model_bundle",
         "get_model_bundle_v2": "model_bundle_id",
         "get_model_endpoint": "endpoint_name",
+        "list_docker_image_batch_job_bundles": "bundle_name order_by",
         "list_model_bundles": "",
         "list_model_bundles_v2": "",
         "list_model_endpoints": "",
@@ -60,6 +68,7 @@ METHODS = {
         "register_bundle_location_fn": "bundle_location_fn",
         "register_upload_batch_csv_fn": "upload_batch_csv_fn",
         "register_upload_bundle_fn": "upload_bundle_fn",
+        "update_docker_image_batch_job": "batch_job_id cancel",
     },
     "Endpoint": {"status": "", "resource_state": "", "deployment_state": ""},
     "AsyncEndpoint": {
@@ -87,15 +96,6 @@ METHODS = {
     "ModelBundle": {"__init__": "name"},
     "ModelEndpoint": {},
     "PostInferenceHooks": {},
-}
-NOT_SERVED = {
-    "create_docker_image_batch_job",
-    "create_docker_image_batch_job_bundle",
-    "get_docker_image_batch_job",
-    "get_docker_image_batch_job_bundle",
-    "get_latest_docker_image_batch_job_bundle",
-    "list_docker_image_batch_job_bundles",
-    "update_docker_image_batch_job",
 }
 BLOCKING_ONLY = {"Endpoint", "ModelBundle", "ModelEndpoint", "PostInferenceHooks"}
 CALLS = [
@@ -125,7 +125,3 @@ def test_the_method_has_the_documented_parameters(module, name, method):
         if parameter.default is parameter.empty and parameter.name != "self"
     ]
     assert set(needed) <= set(theirs)
-
-
-def test_what_is_not_served_is_not_there_either():
-    assert not [name for name in NOT_SERVED if hasattr(openlaunch.LaunchClient, name)]

@@ -25,11 +25,9 @@ def without_flavors(document, names):
 CONTRACT = Document(json.loads(DATA.read_text()))
 OURS = without_flavors(control_plane(None).openapi(), OUR_FLAVORS)
 OPERATIONS = [(path, method) for path, methods in CONTRACT.paths.items() for method in methods]
-NOT_SERVED = ("docker-image-batch-job", "triggers")
-SERVED = [o for o in OPERATIONS if not any(part in o[0] for part in NOT_SERVED)]
 
 
-@pytest.mark.parametrize(("path", "method"), SERVED)
+@pytest.mark.parametrize(("path", "method"), OPERATIONS)
 def test_the_operation_is_served_with_its_parameters(path, method):
     assert method in OURS.paths.get(path, {})
     theirs, ours = CONTRACT.parameters(path, method), OURS.parameters(path, method)
@@ -37,7 +35,7 @@ def test_the_operation_is_served_with_its_parameters(path, method):
     assert not [name for name, required in ours.items() if required and not theirs.get(name)]
 
 
-@pytest.mark.parametrize(("path", "method"), SERVED)
+@pytest.mark.parametrize(("path", "method"), OPERATIONS)
 def test_what_the_contract_lets_a_client_send_is_taken(path, method):
     sent = CONTRACT.request(path, method)
     if sent is None:
@@ -47,12 +45,7 @@ def test_what_the_contract_lets_a_client_send_is_taken(path, method):
     assert problems(CONTRACT, sent, OURS, taken, "body", all_fields=True) == []
 
 
-@pytest.mark.parametrize(("path", "method"), SERVED)
+@pytest.mark.parametrize(("path", "method"), OPERATIONS)
 def test_what_is_answered_is_what_the_contract_lets_a_client_expect(path, method):
     answered, expected = OURS.response(path, method), CONTRACT.response(path, method)
     assert problems(OURS, answered, CONTRACT, expected, "answer", all_fields=False) == []
-
-
-@pytest.mark.parametrize(("path", "method"), [o for o in OPERATIONS if o not in SERVED])
-def test_what_is_listed_as_not_served_is_not(path, method):
-    assert method not in OURS.paths.get(path, {})

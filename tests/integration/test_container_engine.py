@@ -1,9 +1,9 @@
 """The container engine as the server calls it, with real containers where they can be started."""
 
-import asyncio
 import os
 
 import pytest
+import uvloop
 from container_driver import IMAGE, PYTHON, container_engine
 
 from openlaunch.engines.containers import ContainerEngine, ContainerError
@@ -31,36 +31,34 @@ async def run(engine, code, **options):
     try:
         await engine.start(container)
         await engine.wait("one")
-        return await engine.state("one"), await engine.logs("one")
+        return await engine.state("one"), await engine.logs("one", 10)
     finally:
         await engine.remove("one")
 
 
 def test_a_container_runs_to_its_end_with_its_environment(engine):
     code = "import os; print(repr(os.environ['GIVEN'])); raise SystemExit(3)"
-    state, logs = asyncio.run(run(engine, code, env={"GIVEN": "one\ntwo 'x'"}))
+    state, logs = uvloop.run(run(engine, code, env={"GIVEN": "one\ntwo 'x'"}))
     assert (state.running, state.exit_code) == (False, 3)
     assert logs == [repr("one\ntwo 'x'")]
 
 
 def test_variables_that_are_the_engines_too_reach_the_container_alone(engine):
-    state, logs = asyncio.run(
-        run(engine, "import os; print(os.environ['HOME'])", env={"HOME": "/tmp/inside"})
-    )
+    state, logs = uvloop.run(run(engine, "import os; print(os.environ['HOME'])", env={"HOME": "/tmp/inside"}))
     assert logs == ["/tmp/inside"]
     assert state.exit_code == 0
 
 
 def test_memory_has_a_limit(engine, real):
     real.needs_real()
-    state, _ = asyncio.run(run(engine, "x = b'x' * 500_000_000", memory=64 * 1024 * 1024))
+    state, _ = uvloop.run(run(engine, "x = b'x' * 500_000_000", memory=64 * 1024 * 1024))
     assert state.exit_code in (1, 137)
 
 
 def test_a_container_that_can_not_be_started_leaves_nothing(engine, real):
     real.needs_real()
     with pytest.raises(ContainerError, match=r"could not be started: .*no-such-program"):
-        asyncio.run(engine.start(Container("two", HERE, ("/no-such-program",))))
+        uvloop.run(engine.start(Container("two", HERE, ("/no-such-program",))))
     assert real.names() == []
 
 
@@ -69,9 +67,9 @@ def test_what_is_not_there_is_no_error(engine):
         await engine.stop("none", 1)
         await engine.remove("none")
         await engine.wait("none")
-        return await engine.state("none"), await engine.logs("none")
+        return await engine.state("none"), await engine.logs("none", 10)
 
-    assert asyncio.run(calls()) == (None, [])
+    assert uvloop.run(calls()) == (None, [])
 
 
 def test_containers_are_listed_by_server_and_kind(engine, real, tmp_path):
@@ -96,26 +94,26 @@ def test_containers_are_listed_by_server_and_kind(engine, real, tmp_path):
         finally:
             await engine.remove("three")
 
-    assert asyncio.run(calls()) == (True, ["three"], [], [])
+    assert uvloop.run(calls()) == (True, ["three"], [], [])
 
 
 def test_an_image_that_can_not_be_fetched_says_why(engine):
     said = []
     with pytest.raises(ContainerError, match=r"the image '127\.0\.0\.1:9/none:1' can't be fetched: "):
-        asyncio.run(engine.ensure_image("127.0.0.1:9/none:1", said.append))
+        uvloop.run(engine.ensure_image("127.0.0.1:9/none:1", said.append))
     assert said[0] == "fetching the image 127.0.0.1:9/none:1"
 
 
 def test_an_image_that_is_there_is_not_fetched(engine):
     said = []
-    asyncio.run(engine.ensure_image(HERE, said.append))
+    uvloop.run(engine.ensure_image(HERE, said.append))
     assert said == []
 
 
 def test_without_an_engine_it_is_said_what_to_install(tmp_path):
     engine = ContainerEngine(server="test", folder=tmp_path, environ={"PATH": str(tmp_path)})
     with pytest.raises(ContainerError, match="apt install podman"):
-        asyncio.run(engine.ensure_image(HERE))
+        uvloop.run(engine.ensure_image(HERE))
 
 
 def test_an_engine_that_is_not_there_is_named(tmp_path):
@@ -123,4 +121,4 @@ def test_an_engine_that_is_not_there_is_named(tmp_path):
         "no-such-engine --flag", server="test", folder=tmp_path, environ=dict(os.environ)
     )
     with pytest.raises(ContainerError, match="'no-such-engine' was not found"):
-        asyncio.run(engine.ensure_image(HERE))
+        uvloop.run(engine.ensure_image(HERE))

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from openlaunch.cli import batch_jobs, bundles, deploy, endpoints, keys, serve, tasks
+from openlaunch.cli import batch_jobs, bundles, deploy, endpoints, image_jobs, keys, serve, tasks, triggers
 from openlaunch.cli.connection import Connection
 from openlaunch.cli.exits import HELP, Exit, code_of, show, show_usage
 from openlaunch.cli.output import Json, emit
@@ -49,6 +49,8 @@ app.add_typer(bundles.app, name="bundles")
 app.add_typer(endpoints.app, name="endpoints")
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(batch_jobs.app, name="batch-jobs")
+app.add_typer(image_jobs.app, name="image-jobs")
+app.add_typer(triggers.app, name="triggers")
 app.add_typer(keys.app, name="keys")
 
 

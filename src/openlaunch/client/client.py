@@ -17,6 +17,7 @@ from openlaunch.client.operations import (
     predictions,
     tasks,
 )
+from openlaunch.client.operations import docker_image_batch_jobs as image_jobs
 from openlaunch.client.operations.deploy import deploy
 from openlaunch.client.registering import RegistersUploads
 from openlaunch.client.responses import EndpointResponseFuture
@@ -144,6 +145,21 @@ class LaunchClient(RegistersUploads):
     read_batch_results = blocking(batch_jobs.read_batch_results)
     list_batch_jobs = blocking(batch_jobs.list_batch_jobs)
     cancel_batch_job = blocking(batch_jobs.cancel_batch_job)
+    create_docker_image_batch_job_bundle = blocking(image_jobs.create_docker_image_batch_job_bundle)
+    get_docker_image_batch_job_bundle = blocking(image_jobs.get_docker_image_batch_job_bundle)
+    get_latest_docker_image_batch_job_bundle = blocking(image_jobs.get_latest_docker_image_batch_job_bundle)
+    list_docker_image_batch_job_bundles = blocking(image_jobs.list_docker_image_batch_job_bundles)
+    create_docker_image_batch_job = blocking(image_jobs.create_docker_image_batch_job)
+    get_docker_image_batch_job = blocking(image_jobs.get_docker_image_batch_job)
+    list_docker_image_batch_jobs = blocking(image_jobs.list_docker_image_batch_jobs)
+    read_docker_image_batch_job_logs = blocking(image_jobs.read_docker_image_batch_job_logs)
+    update_docker_image_batch_job = blocking(image_jobs.update_docker_image_batch_job)
+    wait_for_docker_image_batch_job = blocking(image_jobs.wait_for_docker_image_batch_job)
+    create_trigger = blocking(image_jobs.create_trigger)
+    list_triggers = blocking(image_jobs.list_triggers)
+    get_trigger = blocking(image_jobs.get_trigger)
+    update_trigger = blocking(image_jobs.update_trigger)
+    delete_trigger = blocking(image_jobs.delete_trigger)
 
     create_api_key = blocking(keys.create_api_key)
     list_api_keys = blocking(keys.list_api_keys)

@@ -141,6 +141,20 @@ class Controller:
         if problem is not None:
             raise Unprocessable(f"the endpoint {problem}", code="not_enough_gpus")
 
+    # What jobs call, which use GPUs beside the workers.
+
+    def take_gpus(self, job_id: str, count: int) -> tuple[int, ...] | None:
+        """So many GPUs for the job until it gives them back; None when fewer are free."""
+        return self._gpus.take(job_id, count)
+
+    def hold_gpus(self, job_id: str, indices: tuple[int, ...]) -> None:
+        """Have the job hold these, which it got from an earlier server."""
+        self._gpus.hold(job_id, indices)
+
+    def give_back_gpus(self, job_id: str) -> None:
+        """The job has ended. Unknown ids are ignored."""
+        self._gpus.give_back(job_id)
+
     # FleetEvents: what the gateway tells.
 
     def worker_ready(self, worker_id: str) -> None:

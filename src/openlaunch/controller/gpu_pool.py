@@ -24,6 +24,11 @@ class GpuPool:
         self._held[worker_id] = taken
         return taken
 
+    def hold(self, worker_id: str, indices: tuple[int, ...]) -> None:
+        """Have it hold these, which it has held since before this pool was made."""
+        self._free = [index for index in self._free if index not in indices]
+        self._held[worker_id] = indices
+
     def give_back(self, worker_id: str) -> None:
         """The worker's process is gone. Unknown ids are ignored."""
         self._free = sorted((*self._free, *self._held.pop(worker_id, ())))

@@ -1,6 +1,7 @@
 """Running a program to its end: bounded in time, its output passed on line by line."""
 
 import asyncio
+import tempfile
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -60,6 +61,35 @@ async def run_command(
         await end_process(process, grace=0)
     assert process.returncode is not None
     return Finished(process.returncode, list(kept))
+
+
+async def run_starter(
+    command: Sequence[str], *, env: Mapping[str, str], timeout: float, cwd: Path | None = None
+) -> Finished:
+    """Run a program that starts others and ends, while those go on.
+
+    Its output goes through a file: a pipe would not end before all who have inherited it do, and uvloop lets
+    children inherit more than is meant for them.
+
+    Raises:
+        OSError: it could not be started.
+        TimeoutError: it was not done within `timeout` seconds, and was killed.
+
+    """
+    with tempfile.TemporaryFile() as output:
+        process = await asyncio.create_subprocess_exec(
+            *command, cwd=cwd, env=env, stdin=DEVNULL, stdout=output, stderr=STDOUT, start_new_session=True
+        )
+        try:
+            async with asyncio.timeout(timeout):
+                await process.wait()
+        except BaseException:
+            await end_process(process, grace=0)
+            raise
+        output.seek(0)
+        lines = output.read().decode(errors="replace").splitlines()
+    assert process.returncode is not None
+    return Finished(process.returncode, lines[-KEPT_LINES:])
 
 
 async def _read_lines(process: Process, take: Log) -> None:

@@ -5,17 +5,19 @@ import json
 import os
 import shlex
 import shutil
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from openlaunch.engines.commands import Finished, Log, quiet, run_command
+from openlaunch.engines.commands import Finished, Log, quiet, run_command, run_starter
 from openlaunch.engines.environ import scrub
 from openlaunch_worker.containers import Container, EngineCommand, environ_for
 
 ENGINES = ("podman", "docker")
 COMMAND_SECONDS = 60.0
 MAX_REASON = 1000
+MAX_LOG = "10m"
 SERVER_LABEL = "openlaunch.server"
 KIND_LABEL = "openlaunch.kind"
 
@@ -28,8 +30,9 @@ class ContainerError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ContainerState:
-    """A container's state. `exit_code` says nothing while it runs."""
+    """A container's state: not started yet, running, or neither: then `exit_code` is how it ended."""
 
+    started: bool
     running: bool
     exit_code: int
     out_of_memory: bool
@@ -113,8 +116,18 @@ class ContainerEngine:
             ContainerError: it could not be started. Nothing of it is left.
 
         """
-        command = self.command().run(container, "--detach")
-        started = await self._call(command, environ_for(container, self.environ))
+        engine = self.command()
+        driver = "json-file" if engine.is_docker else "k8s-file"
+        log = ("--log-driver", driver, "--log-opt", f"max-size={MAX_LOG}")
+        command = engine.run(container, "--detach", *log)
+        environ = environ_for(container, self.environ)
+        try:
+            started = await run_starter(command, env=environ, timeout=COMMAND_SECONDS, cwd=self._folder)
+        except (OSError, TimeoutError) as error:
+            await self.remove(container.name)
+            raise ContainerError(
+                f"the container could not be started: {error or 'it took too long'}"
+            ) from error
         if started.code != 0:
             await self.remove(container.name)
             raise ContainerError(f"the container could not be started: {last_line(started)}")
@@ -132,17 +145,19 @@ class ContainerEngine:
                 return None
             raise ContainerError(f"the container {name} can't be looked at: {last_line(ended)}")
         state = json.loads(ended.lines[-1])
-        running = state["Status"] not in ("exited", "dead", "stopped")
-        return ContainerState(running, int(state["ExitCode"]), bool(state["OOMKilled"]))
+        started = state["Status"] not in ("created", "configured", "initialized")
+        running = started and state["Status"] not in ("exited", "dead", "stopped")
+        return ContainerState(started, running, int(state["ExitCode"]), bool(state["OOMKilled"]))
 
     async def wait(self, name: str) -> None:
         """Wait until a container is not running any more, or is gone: without a bound, so cancel it."""
         await self._run("wait", name, seconds=None)
 
-    async def logs(self, name: str, lines: int = 200) -> list[str]:
+    async def logs(self, name: str, lines: int) -> list[str]:
         """The last lines that a container printed; none when it is gone."""
-        ended = await self._run("logs", "--tail", str(lines), name)
-        return ended.lines if ended.code == 0 else []
+        kept: deque[str] = deque(maxlen=lines)
+        ended = await self._run("logs", "--tail", str(lines), name, log=kept.append)
+        return list(kept) if ended.code == 0 else []
 
     async def stop(self, name: str, grace: int) -> None:
         """SIGTERM to a container, SIGKILL after `grace` seconds. Unknown names are ignored."""
@@ -162,17 +177,9 @@ class ContainerEngine:
     async def _run(
         self, *arguments: str, log: Log = quiet, seconds: float | None = COMMAND_SECONDS
     ) -> Finished:
-        return await self._call([*self.command().program, *arguments], self.environ, log, seconds)
-
-    async def _call(
-        self,
-        command: Sequence[str],
-        environ: Mapping[str, str],
-        log: Log = quiet,
-        seconds: float | None = COMMAND_SECONDS,
-    ) -> Finished:
+        command = [*self.command().program, *arguments]
         try:
-            return await run_command(command, env=environ, timeout=seconds, log=log, cwd=self._folder)
+            return await run_command(command, env=self.environ, timeout=seconds, log=log, cwd=self._folder)
         except TimeoutError:
             raise ContainerError(f"{command[0]} did not answer within {seconds:g} s") from None
         except OSError as error:

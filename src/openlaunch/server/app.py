@@ -17,12 +17,14 @@ from openlaunch.server.routes import (
     batch_jobs,
     bundles,
     bundles_v1,
+    docker_image_batch_jobs,
     docs,
     endpoints,
     files,
     health,
     keys,
     tasks,
+    triggers,
 )
 from openlaunch.server.routes.context import Context
 from openlaunch.server.task_routes import TaskRoutes
@@ -52,6 +54,9 @@ def control_plane(context: Context) -> FastAPI:
         tasks.secret_router(context),
         docs.router(context),
         batch_jobs.router(context),
+        docker_image_batch_jobs.router(context),
+        docker_image_batch_jobs.bundle_router(context),
+        triggers.router(context),
         files.router(context),
         keys.router(context),
         artifacts.router(context),

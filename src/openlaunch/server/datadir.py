@@ -25,6 +25,7 @@ class DataDir:
     D/environments/     virtual         D/url-secret        key of the signed URLs, mode 0600
                         environments    D/lock              held while a server runs
     D/workers/          each worker's folder while it runs; emptied at start
+    D/jobs/             configurations of docker-image batch jobs while they live
     """
 
     def __init__(self, root: Path) -> None:
@@ -34,6 +35,7 @@ class DataDir:
         self.environments = self.root / "environments"
         self.logs = self.root / "logs"
         self.workers = self.root / "workers"
+        self.jobs = self.root / "jobs"
         self.credentials = self.root / "credentials.json"
 
     @property
@@ -73,8 +75,8 @@ class DataDir:
 
     def _empty_workers(self) -> None:
         """Remove what the workers of a server that was killed have left behind."""
-        for folder in self.workers.iterdir():
-            shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(self.workers, ignore_errors=True)
+        self.workers.mkdir(mode=0o700, exist_ok=True)
 
     def url_secret(self) -> bytes:
         """The key that URLs are signed with; made at the first call, so that URLs outlive a restart."""

@@ -26,12 +26,14 @@ from openlaunch.server.batch_jobs import BatchJobs
 from openlaunch.server.callbacks import Callbacks, CallbackSigner
 from openlaunch.server.datadir import DataDir
 from openlaunch.server.dispatch import Dispatcher
+from openlaunch.server.docker_image_batch_jobs import DockerImageBatchJobs
 from openlaunch.server.front import Front
 from openlaunch.server.results import SignedURLs
 from openlaunch.server.routes.context import Context
 from openlaunch.server.schemas import SchemaCache
 from openlaunch.server.settings import Settings
 from openlaunch.server.tasks import TaskService
+from openlaunch.server.triggers import Triggers
 from openlaunch.store.sqlite import SqliteStore
 from openlaunch.wire.keys import Role
 
@@ -138,6 +140,8 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
             ControllerSettings(logs=data.logs, scale_down_after=settings.scale_down_seconds),
         )
         tasks = TaskService(settings, store, artifacts, dispatcher, schemas)
+        image_jobs = DockerImageBatchJobs(settings, store, containers, controller, data.jobs, data.logs)
+        await image_jobs.hold_gpus()
         await dispatcher.start(controller)
         stack.push_async_callback(dispatcher.close)
         await controller.start()
@@ -151,6 +155,11 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
         batch_jobs = BatchJobs(settings, store, artifacts, schemas, dispatcher, controller, tasks)
         await batch_jobs.start()
         stack.push_async_callback(batch_jobs.stop)
+        await image_jobs.start()
+        stack.push_async_callback(image_jobs.stop)
+        triggers = Triggers(settings, store, image_jobs)
+        triggers.start()
+        stack.push_async_callback(triggers.stop)
         front = Front(settings, keyring, dispatcher, schemas)
         yield (
             Context(
@@ -165,7 +174,8 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
                 tasks,
                 callbacks,
                 batch_jobs,
-                containers,
+                image_jobs,
+                triggers,
             ),
             front,
         )

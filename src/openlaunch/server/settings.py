@@ -44,6 +44,9 @@ class Settings(BaseSettings):
     result_retention_seconds: float = Field(default=24 * 3600, gt=0, description="a task's result is kept")
     max_running_batch_jobs: int = Field(default=8, ge=1, description="further batch jobs wait their turn")
     max_batch_inputs: int = Field(default=10_000_000, ge=1, description="of one batch job; more is refused")
+    image_job_timeout_seconds: float = Field(
+        default=24 * 3600, gt=0, description="a docker-image batch job's, once it runs"
+    )
     batch_retention_seconds: float = Field(
         default=7 * 24 * 3600, gt=0, description="a batch job's results are kept, once it has ended"
     )

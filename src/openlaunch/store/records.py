@@ -98,6 +98,64 @@ class EndpointRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class DockerImageBundleRecord:
+    """What docker-image batch jobs run. `resources` are those given, as JSON of the wire."""
+
+    id: str
+    owner: str
+    name: str
+    image_repository: str
+    image_tag: str
+    command: list[str]
+    env: dict[str, str] = field(repr=False)
+    mount_location: str | None
+    resources: dict[str, Any]
+    public: bool
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class DockerImageJobRecord:
+    """A docker-image batch job. Of a trigger's jobs, there is one for each `due_at`.
+
+    `gpu_indices` are those that it holds while it runs. `max_runtime` is in seconds.
+    """
+
+    id: str
+    owner: str
+    bundle_id: str
+    status: BatchJobStatus
+    status_reason: str | None
+    job_config: dict[str, Any] | None = field(repr=False)
+    labels: dict[str, str]
+    spec: EndpointSpec
+    max_runtime: float
+    override_max_runtime: int | None
+    created_at: float
+    trigger_id: str | None = None
+    due_at: float | None = None
+    gpu_indices: list[int] = field(default_factory=list)
+    started_at: float | None = None
+    finished_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TriggerRecord:
+    """A cron trigger. `next_at` is when it fires next."""
+
+    id: str
+    owner: str
+    name: str
+    cron_schedule: str
+    bundle_id: str
+    default_job_config: dict[str, Any] | None = field(repr=False)
+    default_job_metadata: dict[str, str] | None
+    suspended: bool
+    next_at: float
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True)
 class BatchJobRecord:
     """A batch job. `total` is the number of inputs, once they were counted; `completed` is set when it ends.
 

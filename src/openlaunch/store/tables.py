@@ -17,6 +17,7 @@ from sqlalchemy import (
     SmallInteger,
     Table,
     Text,
+    UniqueConstraint,
     text,
 )
 from sqlalchemy.sql.elements import TextClause
@@ -202,4 +203,64 @@ batch_jobs = Table(
     Column("result_key", Text),
     Column("cleared", Boolean, nullable=False),
     Index("ix_batch_jobs_owner", "owner", "seq"),
+)
+
+docker_image_bundles = Table(
+    "docker_image_bundles",
+    metadata,
+    Column("seq", _SEQUENCE, primary_key=True),
+    Column("id", Text, nullable=False, unique=True),
+    Column("owner", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("image_repository", Text, nullable=False),
+    Column("image_tag", Text, nullable=False),
+    Column("command", JSON, nullable=False),
+    Column("env", JSON, nullable=False),
+    Column("mount_location", Text),
+    Column("resources", JSON, nullable=False),
+    Column("public", Boolean, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Index("ix_docker_image_bundles_name", "owner", "name", "seq"),
+)
+
+# A job outlives the trigger that it is of, as history: so the trigger's id is no foreign key.
+docker_image_jobs = Table(
+    "docker_image_jobs",
+    metadata,
+    Column("seq", _SEQUENCE, primary_key=True),
+    Column("id", Text, nullable=False, unique=True),
+    Column("owner", Text, nullable=False),
+    Column("bundle_id", Text, ForeignKey("docker_image_bundles.id"), nullable=False),
+    Column("status", Text, nullable=False),
+    Column("status_reason", Text),
+    Column("job_config", JSON),
+    Column("labels", JSON, nullable=False),
+    Column("spec", JSON, nullable=False),
+    Column("max_runtime", Double, nullable=False),
+    Column("override_max_runtime", Integer),
+    Column("created_at", Double, nullable=False),
+    Column("trigger_id", Text),
+    Column("due_at", Double),
+    Column("gpu_indices", JSON, nullable=False),
+    Column("started_at", Double),
+    Column("finished_at", Double),
+    UniqueConstraint("trigger_id", "due_at", name="uq_docker_image_jobs_due"),
+    Index("ix_docker_image_jobs_owner", "owner", "seq"),
+)
+
+triggers = Table(
+    "triggers",
+    metadata,
+    Column("seq", _SEQUENCE, primary_key=True),
+    Column("id", Text, nullable=False, unique=True),
+    Column("owner", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("cron_schedule", Text, nullable=False),
+    Column("bundle_id", Text, ForeignKey("docker_image_bundles.id"), nullable=False),
+    Column("default_job_config", JSON),
+    Column("default_job_metadata", JSON),
+    Column("suspended", Boolean, nullable=False),
+    Column("next_at", Double, nullable=False),
+    Column("created_at", Double, nullable=False),
+    UniqueConstraint("owner", "name", name="uq_triggers_name"),
 )

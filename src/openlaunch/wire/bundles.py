@@ -74,6 +74,7 @@ class ZipArtifactFlavor(ArtifactFlavor):
 
 
 Route = Annotated[str, Field(pattern=r"^/[!-~]{0,500}$")]
+ImageRepository = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,400}$")]
 ImageTag = Annotated[str, Field(pattern=r"^([A-Za-z0-9_][A-Za-z0-9._-]{0,127}|sha256:[0-9a-f]{64})$")]
 ReadySeconds = Annotated[int, Field(ge=1, le=6 * 3600)]
 """How long a server of the bundle's own may take until it answers."""
@@ -97,7 +98,7 @@ class CommandFlavor(BaseModel):
 class ImageFlavor(BaseModel):
     """What the three flavours of container images share: an HTTP server on port 5005, or on the PORT of `env`."""
 
-    repository: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,400}$")
+    repository: ImageRepository
     tag: ImageTag
     command: list[str] = Field(max_length=1000, description="in place of the image's entry point")
     predict_route: Route = "/predict"

@@ -11,6 +11,9 @@ ENDPOINTS_SCHEMA = "/v1/model-endpoints-schema.json"
 ENDPOINTS_API = "/v1/model-endpoints-api"
 BATCH_JOBS = "/v1/batch-jobs"  # + /{id}?wait=SECONDS
 BATCH_UPLOAD = "/v1/hosted_inference/batch_task_input_upload"
+DOCKER_IMAGE_BATCH_JOBS = "/v1/docker-image-batch-jobs"  # + /{id}?wait=SECONDS, /{id}/logs
+DOCKER_IMAGE_BATCH_JOB_BUNDLES = "/v1/docker-image-batch-job-bundles"  # + /{id}, /latest
+TRIGGERS = "/v1/triggers"  # + /{id}
 FILES = "/v1/files"  # + /{id}, /{id}/content
 KEYS = "/v1/keys"  # + /{id}
 

@@ -8,14 +8,15 @@ from fastapi import Depends, Request
 from openlaunch.artifacts.base import Artifacts
 from openlaunch.artifacts.signing import UrlSigner
 from openlaunch.controller.controller import Controller
-from openlaunch.engines.containers import ContainerEngine
 from openlaunch.server.auth import Keyring, Principal
 from openlaunch.server.batch_jobs import BatchJobs
 from openlaunch.server.callbacks import Callbacks
 from openlaunch.server.dispatch import Dispatcher
+from openlaunch.server.docker_image_batch_jobs import DockerImageBatchJobs
 from openlaunch.server.results import SignedURLs
 from openlaunch.server.settings import Settings
 from openlaunch.server.tasks import TaskService
+from openlaunch.server.triggers import Triggers
 from openlaunch.store.base import Store
 
 
@@ -34,7 +35,8 @@ class Context:
     tasks: TaskService
     callbacks: Callbacks
     batch_jobs: BatchJobs
-    containers: ContainerEngine
+    image_jobs: DockerImageBatchJobs
+    triggers: Triggers
 
 
 def _principal(request: Request) -> Principal:

@@ -1,0 +1,148 @@
+"""`openlaunch image-jobs`."""
+
+from typing import Annotated, Any
+
+import typer
+
+from openlaunch.cli.connection import connect
+from openlaunch.cli.inputs import json_object
+from openlaunch.cli.output import Json, emit, fields, table, waiting
+from openlaunch.errors import NotFound
+
+app = typer.Typer(help="Container images that are run to their end.", no_args_is_help=True)
+
+JobId = Annotated[str, typer.Argument(help="The job's id.")]
+Pairs = Annotated[list[str] | None, typer.Option(help="NAME=VALUE; may be given more than once.")]
+
+
+@app.command("bundle", context_settings={"allow_interspersed_args": False})
+def create_bundle(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="The bundle's name; one that exists gets a new version.")],
+    image: Annotated[str, typer.Argument(help="REPOSITORY:TAG.")],
+    command: Annotated[
+        list[str] | None, typer.Argument(help="In place of the image's entry point; after a --.")
+    ] = None,
+    env: Pairs = None,
+    mount_location: Annotated[
+        str | None, typer.Option(help="The file, inside, that has a job's configuration.")
+    ] = None,
+    cpus: Annotated[str | None, typer.Option(help="Of a job, such as 2 or 500m.")] = None,
+    memory: Annotated[str | None, typer.Option(help="Of a job, such as 4Gi.")] = None,
+    gpus: Annotated[int | None, typer.Option(help="Of a job.", min=0)] = None,
+    as_json: Json = False,
+) -> None:
+    """Say what jobs run: an image, its command and environment. Prints the bundle's id."""
+    repository, _, tag = image.rpartition(":")
+    if not repository or "/" in tag:
+        raise typer.BadParameter(f"the image is {image!r}: REPOSITORY:TAG is needed, such as busybox:1.36")
+    with connect(context) as client:
+        made = client.create_docker_image_batch_job_bundle(
+            name=name,
+            image_repository=repository,
+            image_tag=tag,
+            command=command or [],
+            env=_pairs(env, "--env"),
+            mount_location=mount_location,
+            cpus=cpus,
+            memory=memory,
+            gpus=gpus,
+        )
+    emit(made, as_json, lambda: print(made["docker_image_batch_job_bundle_id"]))
+
+
+@app.command("run")
+def run_job(
+    context: typer.Context,
+    bundle: Annotated[str, typer.Argument(help="The bundle's name, the newest is taken, or its id.")],
+    config: Annotated[str | None, typer.Option(help="The job's configuration, a JSON object.")] = None,
+    label: Pairs = None,
+    timeout: Annotated[
+        int | None, typer.Option(help="The job ends after so many seconds; else as the server says.", min=1)
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait, and print its log.")] = True,
+    as_json: Json = False,
+) -> None:
+    """Run a bundle's image to its end, and print what it printed. `--no-wait` prints the job's id."""
+    options: dict[str, Any] = {
+        "job_config": None if config is None else json_object(config, "--config is"),
+        "labels": _pairs(label, "--label"),
+        "override_job_max_runtime_s": timeout,
+    }
+    with connect(context) as client:
+        try:
+            job_id = client.create_docker_image_batch_job(
+                docker_image_batch_job_bundle_name=bundle, **options
+            )["job_id"]
+        except NotFound:
+            job_id = client.create_docker_image_batch_job(docker_image_batch_job_bundle=bundle, **options)[
+                "job_id"
+            ]
+        if not wait:
+            emit({"job_id": job_id}, as_json, lambda: print(job_id))
+            return
+        with waiting(f"waiting for job {job_id} …", f"openlaunch image-jobs get {job_id}"):
+            job = client.wait_for_docker_image_batch_job(job_id)
+        text = client.read_docker_image_batch_job_logs(job_id)
+    emit(job | {"log": text}, as_json, lambda: print(text, end=""))
+
+
+def _pairs(given: list[str] | None, option: str) -> dict[str, str]:
+    pairs = [pair.partition("=") for pair in given or ()]
+    for name, equals, _ in pairs:
+        if not name or not equals:
+            raise typer.BadParameter(f"{option} is {name!r}: NAME=VALUE is needed")
+    return {name: value for name, _, value in pairs}
+
+
+@app.command("list")
+def list_jobs(
+    context: typer.Context,
+    trigger: Annotated[str | None, typer.Option(help="Only those of the trigger with this id.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List your last jobs, newest first."""
+    with connect(context) as client:
+        jobs = client.list_docker_image_batch_jobs(trigger)
+    emit(
+        jobs,
+        as_json,
+        lambda: table(
+            ("JOB", "STATUS", "CREATED", "COMPLETED", "REASON"),
+            [
+                (
+                    job["id"],
+                    job["status"],
+                    job["created_at"],
+                    job["completed_at"],
+                    (job["status_reason"] or "").partition("\n")[0],
+                )
+                for job in jobs
+            ],
+        ),
+    )
+
+
+@app.command("get")
+def get_job(context: typer.Context, job_id: JobId, as_json: Json = False) -> None:
+    """Show how a job stands."""
+    with connect(context) as client:
+        job = client.get_docker_image_batch_job(job_id)
+    emit(
+        job, as_json, lambda: fields((name, value) for name, value in job.items() if value not in (None, {}))
+    )
+
+
+@app.command("logs")
+def print_logs(context: typer.Context, job_id: JobId) -> None:
+    """Print the last lines that a job's container has printed; while it runs, too."""
+    with connect(context) as client:
+        print(client.read_docker_image_batch_job_logs(job_id), end="")
+
+
+@app.command("cancel")
+def cancel_job(context: typer.Context, job_id: JobId, as_json: Json = False) -> None:
+    """Cancel a job: its container is stopped and removed."""
+    with connect(context) as client:
+        cancelled = client.update_docker_image_batch_job(job_id, cancel=True)["success"]
+    emit({"cancelled": cancelled}, as_json, lambda: print("cancelled" if cancelled else "it had ended"))

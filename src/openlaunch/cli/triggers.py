@@ -1,0 +1,83 @@
+"""`openlaunch triggers`."""
+
+from typing import Annotated
+
+import typer
+
+from openlaunch.cli.connection import connect
+from openlaunch.cli.inputs import json_object
+from openlaunch.cli.output import Json, emit, fields, table
+
+app = typer.Typer(help="Image jobs at the times of a cron schedule.", no_args_is_help=True)
+
+TriggerId = Annotated[str, typer.Argument(help="The trigger's id.")]
+
+
+@app.command("create")
+def create_trigger(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="The trigger's name.")],
+    schedule: Annotated[
+        str, typer.Argument(help="Minute, hour, day, month and weekday, in UTC, such as '30 4 * * 1'.")
+    ],
+    bundle: Annotated[str, typer.Argument(help="The id of an image jobs' bundle, or its name: the newest.")],
+    config: Annotated[str | None, typer.Option(help="The jobs' configuration, a JSON object.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Run a bundle's image at the times of a schedule. Prints the trigger's id."""
+    with connect(context) as client:
+        listed = client.list_docker_image_batch_job_bundles(bundle)["docker_image_batch_job_bundles"]
+        made = client.create_trigger(
+            name=name,
+            cron_schedule=schedule,
+            bundle_id=listed[0]["id"] if listed else bundle,
+            default_job_config=None if config is None else json_object(config, "--config is"),
+        )
+    emit(made, as_json, lambda: print(made["trigger_id"]))
+
+
+@app.command("list")
+def list_triggers(context: typer.Context, as_json: Json = False) -> None:
+    """List your triggers, newest first."""
+    with connect(context) as client:
+        found = client.list_triggers()
+    emit(
+        found,
+        as_json,
+        lambda: table(
+            ("NAME", "ID", "SCHEDULE", "NEXT"),
+            [(t["name"], t["id"], t["cron_schedule"], t["next_at"] or "suspended") for t in found],
+        ),
+    )
+
+
+@app.command("get")
+def get_trigger(context: typer.Context, trigger_id: TriggerId, as_json: Json = False) -> None:
+    """Show one trigger; `openlaunch image-jobs list --trigger ID` shows its jobs."""
+    with connect(context) as client:
+        found = client.get_trigger(trigger_id)
+    emit(found, as_json, lambda: fields((name, value) for name, value in found.items() if value is not None))
+
+
+@app.command("update")
+def update_trigger(
+    context: typer.Context,
+    trigger_id: TriggerId,
+    schedule: Annotated[str | None, typer.Option(help="A new schedule.")] = None,
+    suspend: Annotated[
+        bool | None, typer.Option("--suspend/--resume", help="Fire no more, or again.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Change a trigger's schedule, suspend it, or have it go on."""
+    with connect(context) as client:
+        done = client.update_trigger(trigger_id, cron_schedule=schedule, suspend=suspend)
+    emit(done, as_json, lambda: print("changed"))
+
+
+@app.command("delete")
+def delete_trigger(context: typer.Context, trigger_id: TriggerId, as_json: Json = False) -> None:
+    """Delete a trigger; its jobs stay, and go on."""
+    with connect(context) as client:
+        done = client.delete_trigger(trigger_id)
+    emit(done, as_json, lambda: print("deleted"))

@@ -1,0 +1,68 @@
+"""Cron triggers in the store."""
+
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, func, select
+from sqlalchemy import delete as delete_from
+from sqlalchemy import insert as insert_into
+from sqlalchemy import update as update_of
+from sqlalchemy.exc import IntegrityError
+
+from openlaunch.errors import Conflict
+from openlaunch.store.records import TriggerRecord
+from openlaunch.store.tables import triggers
+
+_FIELDS = [column for column in triggers.c if column.name != "seq"]
+
+
+def insert(conn: Connection, trigger: TriggerRecord) -> None:
+    """Store a new trigger.
+
+    Raises:
+        Conflict: the owner has one of this name.
+    """
+    values = {name: getattr(trigger, name) for name in TriggerRecord.__dataclass_fields__}
+    try:
+        conn.execute(insert_into(triggers).values(values))
+    except IntegrityError as error:
+        raise Conflict(
+            f"a trigger named {trigger.name!r} exists: change it, or delete it first", code="trigger_exists"
+        ) from error
+
+
+def get(conn: Connection, owner: str, trigger_id: str) -> TriggerRecord | None:
+    """The owner's trigger of this id."""
+    found = _find(conn, triggers.c.owner == owner, triggers.c.id == trigger_id)
+    return found[0] if found else None
+
+
+def list_by_owner(conn: Connection, owner: str) -> list[TriggerRecord]:
+    """The owner's triggers, newest first."""
+    return _find(conn, triggers.c.owner == owner)
+
+
+def list_due(conn: Connection, now: float) -> list[TriggerRecord]:
+    """Every owner's triggers that are to fire."""
+    return _find(conn, ~triggers.c.suspended, triggers.c.next_at <= now)
+
+
+def next_due(conn: Connection) -> float | None:
+    """When the next trigger fires, None where none does."""
+    due: float | None = conn.scalar(select(func.min(triggers.c.next_at)).where(~triggers.c.suspended))
+    return due
+
+
+def change(conn: Connection, trigger_id: str, **values: Any) -> None:
+    """Change columns of a trigger."""
+    conn.execute(update_of(triggers).where(triggers.c.id == trigger_id).values(values))
+
+
+def delete(conn: Connection, owner: str, trigger_id: str) -> bool:
+    """Delete the owner's trigger; whether there was one."""
+    done = conn.execute(delete_from(triggers).where(triggers.c.owner == owner, triggers.c.id == trigger_id))
+    return done.rowcount == 1
+
+
+def _find(conn: Connection, *conditions: ColumnElement[bool]) -> list[TriggerRecord]:
+    query = select(*_FIELDS).where(*conditions).order_by(triggers.c.seq.desc())
+    return [TriggerRecord(**row) for row in conn.execute(query).mappings()]
