@@ -58,7 +58,7 @@ def _run(folder: Path, rest: list[str]) -> int:
         "network",
     ):
         parser.add_argument(f"--{name}")
-    for name in ("env", "label", "volume", "ulimit"):
+    for name in ("env", "label", "volume", "ulimit", "log-opt"):
         parser.add_argument(f"--{name}", action="append", default=[])
     for name in ("rm", "detach"):
         parser.add_argument(f"--{name}", action="store_true")

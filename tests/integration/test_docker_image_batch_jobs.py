@@ -65,7 +65,7 @@ def test_a_job_runs_to_its_end_with_its_environment(client, engine, hello):
     job_id = run(client, hello, labels={"team": "a"})
     job = client.wait_for_docker_image_batch_job(job_id, 30)
     assert (job["status"], job["annotations"]) == ("SUCCESS", {"team": "a"})
-    assert eventually(lambda: client.read_docker_image_batch_job_logs(job_id)) == "hello you\n"
+    assert client.read_docker_image_batch_job_logs(job_id) == "hello you\n"
     eventually(lambda: engine.names() == [])
 
 
@@ -87,7 +87,7 @@ def test_the_configuration_is_a_file_inside(client, engine):
     )
     job_id = run(client, made, job_config={"rate": 0.5})
     client.wait_for_docker_image_batch_job(job_id, 30)
-    assert json.loads(eventually(lambda: client.read_docker_image_batch_job_logs(job_id))) == {"rate": 0.5}
+    assert json.loads(client.read_docker_image_batch_job_logs(job_id)) == {"rate": 0.5}
 
 
 def test_a_configuration_without_a_place_is_refused(client, hello):
@@ -153,7 +153,7 @@ def test_a_job_goes_on_while_its_server_is_killed_and_its_end_is_seen_by_the_nex
         assert status(client, job_id) == "RUNNING"
         done.touch()
         client.wait_for_docker_image_batch_job(job_id, 30)
-        assert eventually(lambda: client.read_docker_image_batch_job_logs(job_id)) == "went on\n"
+        assert client.read_docker_image_batch_job_logs(job_id) == "went on\n"
         eventually(lambda: engine.names() == [])
 
 

@@ -58,7 +58,7 @@ _HINTS: list[tuple[type[Exception], str]] = [
         errors.WaitTimeout,
         "the work goes on; look at it with `openlaunch endpoints get` or `openlaunch tasks get`",
     ),
-    (errors.BatchJobFailed, "`openlaunch batch-jobs get JOB` shows how it stands"),
+    (errors.BatchJobFailed, "`openlaunch batch-jobs get JOB`, or `image-jobs get JOB`, shows how it stands"),
 ]
 
 

@@ -7,7 +7,7 @@ import typer
 from openlaunch.cli.connection import connect
 from openlaunch.cli.inputs import json_object
 from openlaunch.cli.output import Json, emit, fields, table, waiting
-from openlaunch.errors import NotFound
+from openlaunch.client.client import LaunchClient
 
 app = typer.Typer(help="Container images that are run to their end.", no_args_is_help=True)
 
@@ -15,7 +15,7 @@ JobId = Annotated[str, typer.Argument(help="The job's id.")]
 Pairs = Annotated[list[str] | None, typer.Option(help="NAME=VALUE; may be given more than once.")]
 
 
-@app.command("bundle", context_settings={"allow_interspersed_args": False})
+@app.command("bundle")
 def create_bundle(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="The bundle's name; one that exists gets a new version.")],
@@ -70,14 +70,10 @@ def run_job(
         "override_job_max_runtime_s": timeout,
     }
     with connect(context) as client:
-        try:
-            job_id = client.create_docker_image_batch_job(
-                docker_image_batch_job_bundle_name=bundle, **options
-            )["job_id"]
-        except NotFound:
-            job_id = client.create_docker_image_batch_job(docker_image_batch_job_bundle=bundle, **options)[
-                "job_id"
-            ]
+        bundle_id = find_bundle(client, bundle)
+        job_id = client.create_docker_image_batch_job(docker_image_batch_job_bundle=bundle_id, **options)[
+            "job_id"
+        ]
         if not wait:
             emit({"job_id": job_id}, as_json, lambda: print(job_id))
             return
@@ -85,6 +81,14 @@ def run_job(
             job = client.wait_for_docker_image_batch_job(job_id)
         text = client.read_docker_image_batch_job_logs(job_id)
     emit(job | {"log": text}, as_json, lambda: print(text, end=""))
+
+
+def find_bundle(client: LaunchClient, bundle: str) -> str:
+    """The id of a bundle that is given by id or by name; of a name's the newest."""
+    if bundle.startswith("dib_"):
+        return bundle
+    found: str = client.get_latest_docker_image_batch_job_bundle(bundle)["id"]
+    return found
 
 
 def _pairs(given: list[str] | None, option: str) -> dict[str, str]:

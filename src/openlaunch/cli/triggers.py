@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from openlaunch.cli.connection import connect
+from openlaunch.cli.image_jobs import find_bundle
 from openlaunch.cli.inputs import json_object
 from openlaunch.cli.output import Json, emit, fields, table
 
@@ -26,11 +27,10 @@ def create_trigger(
 ) -> None:
     """Run a bundle's image at the times of a schedule. Prints the trigger's id."""
     with connect(context) as client:
-        listed = client.list_docker_image_batch_job_bundles(bundle)["docker_image_batch_job_bundles"]
         made = client.create_trigger(
             name=name,
             cron_schedule=schedule,
-            bundle_id=listed[0]["id"] if listed else bundle,
+            bundle_id=find_bundle(client, bundle),
             default_job_config=None if config is None else json_object(config, "--config is"),
         )
     emit(made, as_json, lambda: print(made["trigger_id"]))

@@ -207,13 +207,13 @@ class DockerImageBatchJobs:
         Raises:
             NotFound: the owner has no such job.
         """
-        job = await self._get(owner, job_id)
+        await self._get(owner, job_id)
         path = self._log_path(job_id)
-        if path.exists():
-            return await asyncio.to_thread(path.read_text, errors="replace")
-        if job.status is not BatchJobStatus.RUNNING:
-            return ""
-        return "".join(f"{line}\n" for line in await self._engine.logs(_name(job_id), LOG_LINES))
+        if not path.exists() and job_id in self._runs:
+            lines = await self._engine.logs(_name(job_id), LOG_LINES)
+            if lines or not path.exists():  # else the container was removed meanwhile
+                return "".join(f"{line}\n" for line in lines)
+        return await asyncio.to_thread(path.read_text, errors="replace") if path.exists() else ""
 
     # A job's life.
 
@@ -257,13 +257,16 @@ class DockerImageBatchJobs:
                 started_at = job.started_at or await self._started(job)
                 async with asyncio.timeout(started_at + job.max_runtime - time.time()):
                     state = await self._ended(_name(job.id))
+                # Before the end is told: who hears of it finds the log.
+                lines = await self._engine.logs(_name(job.id), LOG_LINES)
+                await asyncio.to_thread(self._keep_log, job.id, lines)
             except TimeoutError:
                 return BatchJobStatus.TIMEOUT, f"the job ran for {job.max_runtime:g} s, its limit"
             except ContainerError as error:
                 return BatchJobStatus.FAILURE, str(error)[:MAX_REASON]
             if state.exit_code == 0:
                 return BatchJobStatus.SUCCESS, None
-            return BatchJobStatus.FAILURE, await self._reason(job, state)
+            return BatchJobStatus.FAILURE, _reason(state, lines[-REASON_LINES:])
 
     async def _started(self, job: DockerImageJobRecord) -> float:
         """Start the job's container, unless an earlier server has and could not record it; returns when."""
@@ -328,12 +331,6 @@ class DockerImageBatchJobs:
                 return state
             await asyncio.sleep(AGAIN_SECONDS)
 
-    async def _reason(self, job: DockerImageJobRecord, state: ContainerState) -> str:
-        memory = ", out of memory perhaps" if state.out_of_memory or state.exit_code == KILLED else ""
-        lines = (await self._engine.logs(_name(job.id), LOG_LINES))[-REASON_LINES:]
-        last = "; its log ends with:\n" + "\n".join(lines) if lines else ""
-        return f"the container exited with code {state.exit_code}{memory}{last}"[:MAX_REASON]
-
     # The end.
 
     async def _clear(self, run: _Run) -> None:
@@ -344,8 +341,9 @@ class DockerImageBatchJobs:
             if state is not None:
                 if state.running:
                     await self._engine.stop(name, STOP_SECONDS)
-                lines = await self._engine.logs(name, LOG_LINES)
-                await asyncio.to_thread(self._keep_log, run.job.id, lines)
+                if not self._log_path(run.job.id).exists():
+                    lines = await self._engine.logs(name, LOG_LINES)
+                    await asyncio.to_thread(self._keep_log, run.job.id, lines)
                 await self._engine.remove(name)
         except ContainerError as error:
             log.warning("nothing could be tidied up after the job %s: %s", run.job.id, error)
@@ -389,3 +387,9 @@ class DockerImageBatchJobs:
 
 def _name(job_id: str) -> str:
     return f"openlaunch-{job_id}"
+
+
+def _reason(state: ContainerState, last_lines: list[str]) -> str:
+    memory = ", out of memory perhaps" if state.out_of_memory or state.exit_code == KILLED else ""
+    last = "; its log ends with:\n" + "\n".join(last_lines) if last_lines else ""
+    return f"the container exited with code {state.exit_code}{memory}{last}"[:MAX_REASON]
