@@ -1,13 +1,15 @@
 """`openlaunch image-jobs`."""
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from openlaunch.cli.connection import connect
 from openlaunch.cli.inputs import json_object
 from openlaunch.cli.output import Json, emit, fields, table, waiting
-from openlaunch.client.client import LaunchClient
+
+if TYPE_CHECKING:
+    from openlaunch import LaunchClient
 
 app = typer.Typer(help="Container images that are run to their end.", no_args_is_help=True)
 
@@ -83,7 +85,7 @@ def run_job(
     emit(job | {"log": text}, as_json, lambda: print(text, end=""))
 
 
-def find_bundle(client: LaunchClient, bundle: str) -> str:
+def find_bundle(client: "LaunchClient", bundle: str) -> str:
     """The id of a bundle that is given by id or by name; of a name's the newest."""
     if bundle.startswith("dib_"):
         return bundle
