@@ -6,9 +6,11 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from functools import wraps
 from typing import Any
 
+from openlaunch.errors import APIError
 from openlaunch.server.lane import Lane
 from openlaunch.server.links import Expected, WorkerLink
-from openlaunch_worker.frames import REQUEST_HEAD, FrameParser, Kind, Outcome, encode
+from openlaunch.server.work import Call, StreamCall
+from openlaunch_worker.frames import REQUEST_HEAD, Flags, FrameParser, Kind, Outcome, encode
 
 
 def in_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
@@ -19,6 +21,39 @@ def in_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., Non
         asyncio.run(test(*args, **kwargs))
 
     return run
+
+
+class WaitedCall(Call):
+    """A call whose end is awaited: `answer` is a future of (outcome, payload)."""
+
+    def __init__(self, body: bytes = b"{}", flags: Flags = Flags.NONE, seconds: float = 60.0) -> None:
+        loop = asyncio.get_running_loop()
+        super().__init__(body, flags, loop.time() + seconds)
+        self.answer: asyncio.Future[tuple[int, bytes]] = loop.create_future()
+
+    def answered(self, outcome: int, payload: bytes) -> None:
+        self.answer.set_result((outcome, payload))
+
+    def failed(self, error: APIError) -> None:
+        self.answer.set_exception(error)
+        self.answer.exception()
+
+
+class Pieces(StreamCall):
+    """Keeps its pieces."""
+
+    def __init__(self, flags: Flags = Flags.NONE) -> None:
+        super().__init__(b"{}", flags, 0.0)
+        self.seen: list[bytes | int | APIError] = []
+
+    def piece(self, data: bytes) -> None:
+        self.seen.append(data)
+
+    def answered(self, outcome: int, payload: bytes) -> None:
+        self.seen.append(payload)
+
+    def failed(self, error: APIError) -> None:
+        self.seen.append(error)
 
 
 class Wire(asyncio.Transport):
@@ -90,6 +125,7 @@ class FakeWorker:
 
     def frames(self) -> list[tuple[int, int, bytes]]:
         """What came since the last call, without the handshake's frames."""
+        self.link.flush()
         sent, self.wire.written = bytes(self.wire.written), bytearray()
         return [f for f in self._parser.feed(sent) if f[0] not in (Kind.START, Kind.BUNDLE)]
 

@@ -8,14 +8,12 @@ import pytest
 from controller_simulation import make_record, make_spec
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from server_links import FakeWorker, in_loop
+from server_links import FakeWorker, WaitedCall, in_loop
 
 from openlaunch.controller.fleet import Load
 from openlaunch.errors import APIError, NotFound, TooManyRequests, Unavailable
 from openlaunch.server.lane import MAX_RETRY_AFTER, DrainRate, Lane
-from openlaunch.server.work import Call
 from openlaunch.wire.endpoints import EndpointStatus
-from openlaunch_worker.frames import Flags
 
 ENDPOINT = replace(make_record(make_spec()), status=EndpointStatus.READY)
 
@@ -24,12 +22,11 @@ def make_lane(bound: int = 10, endpoint: Any = ENDPOINT, asked: list[str] | None
     return Lane(endpoint, bound, (asked if asked is not None else []).append, asyncio.get_running_loop())
 
 
-def call(name: str, seconds: float = 60.0) -> Call:
-    loop = asyncio.get_running_loop()
-    return Call(name.encode(), Flags.NONE, loop.time() + seconds, loop)
+def call(name: str, seconds: float = 60.0) -> WaitedCall:
+    return WaitedCall(name.encode(), seconds=seconds)
 
 
-def submit(lane: Lane, *names: str) -> list[Call]:
+def submit(lane: Lane, *names: str) -> list[WaitedCall]:
     calls = [call(name) for name in names]
     for one in calls:
         lane.submit(one)
@@ -302,7 +299,7 @@ def test_whatever_happens_nothing_is_lost_and_no_slot_stays_empty_while_somethin
 async def run_steps(steps: list[tuple[str, int]], slots: int) -> None:
     lane = make_lane(bound=1000)
     workers: list[FakeWorker] = []
-    calls: list[Call] = []
+    calls: list[WaitedCall] = []
     served: list[bytes] = []
     for number, (step, pick) in enumerate(steps):
         chosen = workers[pick % len(workers)] if workers else None

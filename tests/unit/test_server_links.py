@@ -5,10 +5,9 @@ import json
 from collections.abc import AsyncIterator
 
 import pytest
-from server_links import FakeWorker, Owner, Wire, in_loop
+from server_links import FakeWorker, Owner, Pieces, WaitedCall, Wire, in_loop
 
 from openlaunch.server.links import Expected, WorkerLink
-from openlaunch.server.work import Call, Stream
 from openlaunch_worker.frames import BUNDLE_PIECE, REQUEST_HEAD, Flags, FrameParser, Kind, Outcome, encode
 
 
@@ -57,9 +56,8 @@ async def sent(wire: Wire, kind: int, seconds: float = 10.0) -> list[tuple[int, 
             await asyncio.sleep(0)
 
 
-def call() -> Call:
-    loop = asyncio.get_running_loop()
-    return Call(b'{"args": {}}', Flags.PICKLED, loop.time() + 30, loop)
+def call() -> WaitedCall:
+    return WaitedCall(b'{"args": {}}', Flags.PICKLED, 30)
 
 
 class TestHandshake:
@@ -167,22 +165,21 @@ class TestProtocol:
         worker, one = FakeWorker("w"), call()
         worker.link.send_work(one)
         worker.take()
-        one.abandon(TimeoutError())
+        one.abandon(None)
         assert [kind for kind, _, _ in worker.frames()] == [Kind.CANCEL]
         worker.answer()
-        one.abandon(TimeoutError())
+        one.abandon(None)
         assert worker.frames() == []
         worker.die()
 
     @in_loop
     async def test_chunks_reach_their_stream(self):
-        worker, loop = FakeWorker("w"), asyncio.get_running_loop()
-        stream = Stream(b"{}", Flags.NONE, loop.time() + 30, loop)
+        worker, stream = FakeWorker("w"), Pieces()
         worker.link.send_work(stream)
         worker.take()
         worker.chunk(b"a")
         worker.chunk(b"b")
-        assert await stream.next_pieces() == b"ab"
+        assert stream.seen == [b"a", b"b"]
         worker.die()
 
     @in_loop

@@ -3,133 +3,120 @@
 import asyncio
 
 import pytest
-from server_links import in_loop
+from server_links import Pieces, WaitedCall, in_loop
 
 from openlaunch.errors import DeadlineExceeded, Unavailable, WorkerDied
-from openlaunch.server.work import Call, Stream
-from openlaunch_worker.frames import CREDIT_BODY, STREAM_WINDOW, Flags, FrameParser, Kind
+from openlaunch.server.gateway import Deadlines
+from openlaunch_worker.frames import STREAM_WINDOW, Flags
 
 
 class Link:
     """What work gets of a link."""
 
     def __init__(self) -> None:
-        self.cancelled = 0
-        self.sent = b""
+        self.cancelled: list[int] = []
+        self.credits: list[tuple[int, int]] = []
 
-    def start(self, work: Call, request_id: int = 7) -> None:
-        work.started(self.cancel, self.send, request_id)
+    def cancel(self, request_id: int) -> None:
+        self.cancelled.append(request_id)
 
-    def cancel(self) -> None:
-        self.cancelled += 1
-
-    def send(self, data: bytes) -> None:
-        self.sent += data
-
-    def credits(self) -> list[tuple[int, int]]:
-        frames = FrameParser().feed(self.sent)
-        return [(request_id, *CREDIT_BODY.unpack(p)) for kind, request_id, p in frames if kind == Kind.CREDIT]
-
-
-def make(cls: type[Call] = Call, flags: Flags = Flags.NONE) -> Call:
-    loop = asyncio.get_running_loop()
-    return cls(b"{}", flags, loop.time() + 60, loop)
+    def credit(self, request_id: int, size: int) -> None:
+        self.credits.append((request_id, size))
 
 
 class TestCall:
     @in_loop
     async def test_the_first_end_holds(self):
-        call = make()
+        call = WaitedCall()
         call.finished(0, b"first")
         call.finished(1, b"second")
         call.lost("was killed by signal 9")
         call.refused(Unavailable("no"))
+        call.abandon(DeadlineExceeded("late"))
         assert await call.answer == (0, b"first")
 
     @in_loop
     async def test_a_lost_worker_is_an_error_that_says_how(self):
-        call = make()
+        call = WaitedCall()
         call.lost("was killed by signal 9")
         with pytest.raises(WorkerDied, match="was killed by signal 9"):
             await call.answer
 
     @in_loop
     async def test_giving_up_tells_the_worker(self):
-        call, link = make(), Link()
-        link.start(call)
+        call, link = WaitedCall(), Link()
+        call.started(link, 7)
         assert call.running
         call.abandon(DeadlineExceeded("late"))
-        assert (call.cancelled, link.cancelled) == (True, 1)
+        assert (call.cancelled, link.cancelled) == (True, [7])
         with pytest.raises(DeadlineExceeded):
             await call.answer
 
     @in_loop
     async def test_giving_up_what_only_waits_tells_nobody(self):
-        call = make()
+        call = WaitedCall()
         assert not call.running
-        call.abandon(DeadlineExceeded("late"))
+        call.abandon(None)
         assert call.cancelled
-
-    @in_loop
-    async def test_an_error_that_nobody_waits_for_is_not_reported(self, caplog):
-        make().refused(Unavailable("no"))
-        assert caplog.records == []
+        assert not call.answer.done()
 
 
 class TestStream:
-    @in_loop
-    async def test_wants_chunks(self):
-        assert make(Stream, Flags.PICKLED).flags == Flags.STREAM | Flags.PICKLED
+    def test_wants_chunks(self):
+        assert Pieces(Flags.PICKLED).flags == Flags.STREAM | Flags.PICKLED
 
-    @in_loop
-    async def test_what_is_there_together_goes_out_together_in_order(self):
-        stream = make(Stream)
-        assert isinstance(stream, Stream)
+    def test_pieces_before_an_end_come_and_none_after_it(self):
+        stream = Pieces()
         stream.chunk(b"a")
-        assert await stream.next_pieces() == b"a"
         stream.chunk(b"b")
+        stream.finished(0, b"end")
         stream.chunk(b"c")
-        assert await stream.next_pieces() == b"bc"
+        assert stream.seen == [b"a", b"b", b"end"]
 
-    @in_loop
-    async def test_a_reader_is_woken_by_a_piece_and_by_the_end(self):
-        stream = make(Stream)
-        assert isinstance(stream, Stream)
-        loop = asyncio.get_running_loop()
-        loop.call_soon(stream.chunk, b"a")
-        assert await stream.next_pieces() == b"a"
-        loop.call_soon(stream.finished, 0, b"end")
-        assert await stream.next_pieces() == b""
-        assert await stream.answer == (0, b"end")
-
-    @in_loop
-    async def test_pieces_before_a_failure_still_come(self):
-        stream = make(Stream)
-        assert isinstance(stream, Stream)
+    def test_pieces_before_a_failure_come(self):
+        stream = Pieces()
         stream.chunk(b"a")
         stream.lost("exited with code 1")
-        assert await stream.next_pieces() == b"a"
-        assert await stream.next_pieces() == b""
-        with pytest.raises(WorkerDied):
-            await stream.answer
+        first, error = stream.seen
+        assert first == b"a"
+        assert isinstance(error, WorkerDied)
 
-    @in_loop
-    async def test_the_worker_gets_credit_for_all_that_was_passed_on_in_few_frames(self):
-        stream, link = make(Stream), Link()
-        assert isinstance(stream, Stream)
-        link.start(stream)
+    def test_the_worker_gets_credit_for_all_that_was_passed_on_in_few_frames(self):
+        stream, link = Pieces(), Link()
+        stream.started(link, 7)
         for _ in range(64):
             stream.passed_on(STREAM_WINDOW // 16)
-        granted = link.credits()
-        assert sum(size for _, size in granted) == 64 * (STREAM_WINDOW // 16)
-        assert {request_id for request_id, _ in granted} == {7}
-        assert len(granted) == 16
+        assert sum(size for _, size in link.credits) == 64 * (STREAM_WINDOW // 16)
+        assert {request_id for request_id, _ in link.credits} == {7}
+        assert len(link.credits) == 16
 
-    @in_loop
-    async def test_a_stream_that_has_ended_gets_no_credit(self):
-        stream, link = make(Stream), Link()
-        assert isinstance(stream, Stream)
-        link.start(stream)
+    def test_a_stream_that_has_ended_gets_no_credit(self):
+        stream, link = Pieces(), Link()
+        stream.started(link, 7)
         stream.finished(0, b"")
         stream.passed_on(STREAM_WINDOW)
-        assert link.credits() == []
+        assert link.credits == []
+
+
+class TestDeadlines:
+    @in_loop
+    async def test_each_call_ends_at_its_own_and_the_others_go_on(self):
+        deadlines = Deadlines()
+        calls = {seconds: WaitedCall(seconds=seconds) for seconds in (60.0, 0.05, 0.01)}
+        for call in calls.values():
+            deadlines.add(call)
+        for seconds in (0.01, 0.05):
+            with pytest.raises(DeadlineExceeded, match="waited for a worker"):
+                await asyncio.wait_for(calls[seconds].answer, 10)
+        assert not calls[60.0].cancelled
+
+    @in_loop
+    async def test_a_call_that_has_ended_is_left_alone(self):
+        deadlines = Deadlines()
+        ended, late = WaitedCall(seconds=0.01), WaitedCall(seconds=0.02)
+        deadlines.add(ended)
+        deadlines.add(late)
+        deadlines.discard(ended)
+        with pytest.raises(DeadlineExceeded):
+            await asyncio.wait_for(late.answer, 10)
+        assert not ended.cancelled

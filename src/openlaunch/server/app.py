@@ -1,4 +1,4 @@
-"""The HTTP application: the predict routes in front, FastAPI behind them."""
+"""The HTTP application: the routes of tasks in front, FastAPI behind them."""
 
 from importlib.metadata import version
 
@@ -9,7 +9,6 @@ from starlette.exceptions import HTTPException
 
 from openlaunch.errors import APIError, ServerError, Unprocessable, class_for_status
 from openlaunch.server.front import Front
-from openlaunch.server.gateway import Gateway
 from openlaunch.server.http import App, new_request_id, problem_headers
 from openlaunch.server.openapi import ControlPlane
 from openlaunch.server.routes import (
@@ -32,9 +31,8 @@ from openlaunch.wire.problems import CONTENT_TYPE, to_problem
 
 
 def build_app(context: Context, front: Front) -> App:
-    """Everything that answers HTTP."""
-    routes = TaskRoutes(front, context.tasks, context.urls, control_plane(context))
-    return Gateway(front, context.artifacts, context.urls, routes)
+    """Everything that answers HTTP but the gateway's own routes."""
+    return TaskRoutes(front, context.tasks, context.urls, control_plane(context))
 
 
 def control_plane(context: Context) -> FastAPI:

@@ -1,163 +1,223 @@
-"""The hot path: predictions, as plain ASGI in front of the control-plane routes.
+"""The hot path: sync and streaming predictions, from the bytes of a request to a worker's slot and back.
 
 A payload's bytes are passed on as they came and an answer's as the worker made them; nothing is built here
-but errors.
+but errors. No task is made for a request: what happens to it is called when it happens.
 """
 
 import asyncio
 import secrets
+from collections.abc import Coroutine
+from functools import partial
+from typing import Any
 
 from openlaunch.artifacts.base import Artifacts
 from openlaunch.errors import APIError, DeadlineExceeded, Unavailable
-from openlaunch.server.front import Front, Handler, guarded
-from openlaunch.server.http import App, Disconnected, Receive, Scope, Send, send_json
-from openlaunch.server.inputs import PredictInput, check_input, refuse_callback
+from openlaunch.server.front import Front
+from openlaunch.server.inputs import OFF_LOOP_BYTES, PredictInput, check_body, refuse_callback
+from openlaunch.server.lane import Lane
+from openlaunch.server.protocol import Exchange, HotHandler
 from openlaunch.server.results import SignedURLs, base_url, failure_body, hold_against_schema, pickled_body
-from openlaunch.server.work import Call, Stream
+from openlaunch.server.schemas import BundleSchemas
+from openlaunch.server.work import Call, StreamCall
 from openlaunch.wire import routes
 from openlaunch.wire.endpoints import EndpointType
 from openlaunch_worker.frames import Outcome
 
-WATCH_AFTER_SECONDS = 0.02
-"""A request that takes longer is watched for the client's going away; a faster one need not pay for that."""
-
-STREAM_HEADERS = [
-    (b"content-type", b"text/event-stream; charset=utf-8"),
-    (b"cache-control", b"no-cache"),
-    (b"x-accel-buffering", b"no"),
-]
+STREAM_HEADERS = {
+    "content-type": "text/event-stream; charset=utf-8",
+    "cache-control": "no-cache",
+    "x-accel-buffering": "no",
+}
 
 
 class Gateway:
-    """The sync and streaming routes; everything else goes on to `rest`."""
+    """The handlers of the sync and streaming routes, for `HttpProtocol`."""
 
-    def __init__(self, front: Front, artifacts: Artifacts, urls: SignedURLs, rest: App) -> None:
-        self._front = front
-        self._settings = front.settings
+    def __init__(self, front: Front, artifacts: Artifacts, urls: SignedURLs) -> None:
+        self.front = front
+        self.settings = front.settings
+        self.deadlines = Deadlines()
         self._artifacts = artifacts
         self._urls = urls
-        self._rest = rest
-        self._handlers: dict[tuple[str, str], Handler] = {
-            ("POST", routes.SYNC_TASKS): self._sync,
-            ("POST", routes.STREAMING_TASKS): self._stream,
+        self._loop = asyncio.get_running_loop()
+        self._background: set[asyncio.Task[None]] = set()
+
+    def handlers(self) -> dict[tuple[bytes, bytes], HotHandler]:
+        """By method and path."""
+        return {
+            (b"POST", routes.SYNC_TASKS.encode()): partial(self._predict, EndpointType.SYNC),
+            (b"POST", routes.STREAMING_TASKS.encode()): partial(self._predict, EndpointType.STREAMING),
         }
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        handler = self._handlers.get((scope.get("method", ""), scope.get("path", "")))
-        if handler is None:
-            await self._rest(scope, receive, send)
-            return
-        await guarded(handler, scope, receive, send)
-
-    async def _sync(self, scope: Scope, receive: Receive, send: Send) -> None:
-        lane, _ = self._front.lane(scope, EndpointType.SYNC)
-        body = await self._front.body(scope, receive)
-        schemas = await self._front.schemas_of(lane)
-        wanted = await check_input(body, schemas)
-        refuse_callback(wanted)
-        loop = asyncio.get_running_loop()
-        call = Call(body, wanted.flags, loop.time() + self._timeout(wanted, EndpointType.SYNC), loop)
-        lane.submit(call)
-        watch = Watch(call, receive)
-        try:
-            outcome, payload = await call.answer
-        finally:
-            watch.stop()
-        if outcome == Outcome.PICKLED:
-            payload = await self._store_pickle(scope, payload)
-        elif outcome == Outcome.CANCELLED:
-            raise Unavailable("the worker stopped before it answered", code="cancelled", retry_after=1)
-        elif outcome == Outcome.SUCCESS and self._settings.check_responses:
-            payload = await hold_against_schema(payload, schemas)
-        await send_json(send, payload)
-
-    def _timeout(self, wanted: PredictInput, kind: EndpointType) -> float:
-        limit = (
-            self._settings.request_timeout_seconds
-            if kind is EndpointType.SYNC
-            else self._settings.stream_timeout_seconds
-        )
-        return limit if wanted.timeout is None else min(wanted.timeout, limit)
-
-    async def _store_pickle(self, scope: Scope, payload: bytes) -> bytes:
-        key = f"results/{secrets.token_hex(16)}.pkl"
-        await self._artifacts.put(key, payload)
-        return pickled_body(self._urls.make(base_url(scope), "GET", key))
-
-    async def _stream(self, scope: Scope, receive: Receive, send: Send) -> None:
-        lane, _ = self._front.lane(scope, EndpointType.STREAMING)
-        body = await self._front.body(scope, receive)
-        wanted = await check_input(body, await self._front.schemas_of(lane))
-        refuse_callback(wanted)
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._timeout(wanted, EndpointType.STREAMING)
-        stream = Stream(body, wanted.flags, deadline, loop)
-        lane.submit(stream)
-        watch = Watch(stream, receive)
-        try:
-            await _relay(stream, send)
-        finally:
-            watch.stop()
-            stream.abandon(Disconnected())
-
-
-async def _relay(stream: Stream, send: Send) -> None:
-    """Pass a stream on. Until its first piece there can still be an error status; afterwards an error event."""
-    pieces = await stream.next_pieces()
-    if not pieces:
-        await stream.answer  # raises what refused or broke the stream before its first piece
-    await send({"type": "http.response.start", "status": 200, "headers": STREAM_HEADERS})
-    while pieces:
-        await send({"type": "http.response.body", "body": pieces, "more_body": True})
-        stream.passed_on(len(pieces))
-        pieces = await stream.next_pieces()
-    await send({"type": "http.response.body", "body": _last_bytes(stream)})
-
-
-def _last_bytes(stream: Stream) -> bytes:
-    error = stream.answer.exception()
-    if isinstance(error, Disconnected):
-        raise error
-    if isinstance(error, APIError):
-        return b"data: " + failure_body(str(error), error.status) + b"\n\n"
-    outcome, last = stream.answer.result()
-    if outcome == Outcome.CANCELLED:
-        return b"data: " + failure_body("the worker stopped before the end of the stream", 503) + b"\n\n"
-    return last
-
-
-class Watch:
-    """Abandons a call when its deadline passes or its client goes away.
-
-    One timer a call at first; the task that listens for the client only once the call has taken a while.
-    """
-
-    __slots__ = ("_call", "_handle", "_receive", "_task")
-
-    def __init__(self, call: Call, receive: Receive) -> None:
-        loop = asyncio.get_running_loop()
-        self._call = call
-        self._receive = receive
-        self._task: asyncio.Task[None] | None = None
-        self._handle = loop.call_at(min(call.deadline, loop.time() + WATCH_AFTER_SECONDS), self._start)
-
-    def _start(self) -> None:
-        self._task = asyncio.get_running_loop().create_task(self._run())
-
-    async def _run(self) -> None:
-        try:
-            async with asyncio.timeout_at(self._call.deadline):
-                while (await self._receive())["type"] != "http.disconnect":
-                    pass
-        except TimeoutError:
-            where = "ran in its worker" if self._call.running else "waited for a worker"
-            self._call.abandon(DeadlineExceeded(f"the deadline passed while the request {where}"))
+    def _predict(self, kind: EndpointType, exchange: Exchange) -> None:
+        lane, _ = self.front.lane(exchange.scope, kind)
+        schemas = self.front.cached_schemas_of(lane)
+        if schemas is None or len(exchange.body) > OFF_LOOP_BYTES:
+            self.spawn(self._check_aside(exchange, lane), exchange)
         else:
-            self._call.abandon(Disconnected())
+            self._begin(exchange, lane, check_body(exchange.body, schemas), schemas)
 
-    def stop(self) -> None:
+    async def _check_aside(self, exchange: Exchange, lane: Lane) -> None:
+        """The same for a body that would hold the others up, and for schemas that are not in memory."""
+        schemas = await self.front.schemas_of(lane)
+        wanted = await asyncio.to_thread(check_body, exchange.body, schemas)
+        if not exchange.disconnected:
+            self._begin(exchange, lane, wanted, schemas)
+
+    def _begin(self, exchange: Exchange, lane: Lane, wanted: PredictInput, schemas: BundleSchemas) -> None:
+        refuse_callback(wanted)
+        streams = lane.endpoint.endpoint_type is EndpointType.STREAMING
+        limit = self.settings.stream_timeout_seconds if streams else self.settings.request_timeout_seconds
+        seconds = limit if wanted.timeout is None else min(wanted.timeout, limit)
+        deadline = self._loop.time() + seconds
+        call = (
+            _Stream(self, exchange, wanted, deadline)
+            if streams
+            else _Sync(self, exchange, wanted, deadline, schemas)
+        )
+        lane.submit(call)
+        if not call.cancelled:
+            exchange.on_gone = call.gone
+            self.deadlines.add(call)
+
+    def spawn(self, coroutine: Coroutine[Any, Any, None], exchange: Exchange) -> None:
+        """Go on with a request in a task of its own; what it raises is the answer."""
+        task = self._loop.create_task(coroutine)
+        self._background.add(task)
+        task.add_done_callback(lambda done: self._ended(done, exchange))
+
+    def _ended(self, task: asyncio.Task[None], exchange: Exchange) -> None:
+        self._background.discard(task)
+        if not task.cancelled():
+            exchange.guarded(task.result)
+
+    async def answer_with_care(
+        self, exchange: Exchange, outcome: int, payload: bytes, schemas: BundleSchemas
+    ) -> None:
+        """Answers that go to artifacts, or are held against the response schema first."""
+        if outcome == Outcome.PICKLED:
+            key = f"results/{secrets.token_hex(16)}.pkl"
+            await self._artifacts.put(key, payload)
+            payload = pickled_body(self._urls.make(base_url(exchange.scope), "GET", key))
+        else:
+            payload = await hold_against_schema(payload, schemas)
+        exchange.respond(payload)
+
+
+class _Sync(Call):
+    """A sync request of an exchange."""
+
+    __slots__ = ("_exchange", "_gateway", "_schemas")
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        exchange: Exchange,
+        wanted: PredictInput,
+        deadline: float,
+        schemas: BundleSchemas,
+    ) -> None:
+        super().__init__(exchange.body, wanted.flags, deadline)
+        self._gateway = gateway
+        self._exchange = exchange
+        self._schemas = schemas
+
+    def answered(self, outcome: int, payload: bytes) -> None:
+        gateway, exchange = self._gateway, self._exchange
+        gateway.deadlines.discard(self)
+        if outcome == Outcome.CANCELLED:
+            exchange.fail(
+                Unavailable("the worker stopped before it answered", code="cancelled", retry_after=1)
+            )
+        elif outcome == Outcome.PICKLED or (outcome == Outcome.SUCCESS and gateway.settings.check_responses):
+            gateway.spawn(gateway.answer_with_care(exchange, outcome, payload, self._schemas), exchange)
+        else:
+            exchange.respond(payload)
+
+    def failed(self, error: APIError) -> None:
+        self._gateway.deadlines.discard(self)
+        self._exchange.fail(error)
+
+    def gone(self) -> None:
+        """The client went away."""
+        self._gateway.deadlines.discard(self)
+        self.abandon(None)
+
+
+class _Stream(StreamCall):
+    """A streaming request of an exchange. Until its first piece there can still be an error status."""
+
+    __slots__ = ("_exchange", "_gateway", "_held")
+
+    def __init__(self, gateway: Gateway, exchange: Exchange, wanted: PredictInput, deadline: float) -> None:
+        super().__init__(exchange.body, wanted.flags, deadline)
+        self._gateway = gateway
+        self._exchange = exchange
+        self._held = 0
+        exchange.on_writable = self._writable
+
+    def piece(self, data: bytes) -> None:
+        exchange = self._exchange
+        exchange.write(data, STREAM_HEADERS)
+        if exchange.write_paused:
+            self._held += len(data)
+        else:
+            self.passed_on(len(data))
+
+    def _writable(self) -> None:
+        held, self._held = self._held, 0
+        self.passed_on(held)
+
+    def answered(self, outcome: int, payload: bytes) -> None:
+        if outcome == Outcome.CANCELLED:
+            self.failed(Unavailable("the worker stopped before the end of the stream", code="cancelled"))
+            return
+        self._gateway.deadlines.discard(self)
+        self._exchange.end(payload, STREAM_HEADERS)
+
+    def failed(self, error: APIError) -> None:
+        self._gateway.deadlines.discard(self)
+        if self._exchange.started:
+            self._exchange.end(b"data: " + failure_body(str(error), error.status) + b"\n\n", STREAM_HEADERS)
+        else:
+            self._exchange.fail(error)
+
+    def gone(self) -> None:
+        """The client went away."""
+        self._gateway.deadlines.discard(self)
+        self.abandon(None)
+
+
+class Deadlines:
+    """Ends calls whose deadline passes: one timer for the earliest, because hardly any call reaches its own."""
+
+    def __init__(self) -> None:
+        self._calls: set[Call] = set()
+        self._next = float("inf")
+        self._timer: asyncio.TimerHandle | None = None
+        self._loop = asyncio.get_running_loop()
+
+    def add(self, call: Call) -> None:
+        """Watch a call."""
+        self._calls.add(call)
+        if call.deadline < self._next:
+            self._expect(call.deadline)
+
+    def discard(self, call: Call) -> None:
         """The call has ended."""
-        self._handle.cancel()
-        if self._task is not None:
-            self._task.cancel()
+        self._calls.discard(call)
+
+    def _expect(self, deadline: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._next = deadline
+        self._timer = self._loop.call_at(deadline, self._expire)
+
+    def _expire(self) -> None:
+        now = self._loop.time()
+        for call in [call for call in self._calls if call.deadline <= now]:
+            where = "ran in its worker" if call.running else "waited for a worker"
+            call.abandon(DeadlineExceeded(f"the deadline passed while the request {where}"))
+        self._next, self._timer = float("inf"), None
+        if self._calls:
+            self._expect(min(call.deadline for call in self._calls))

@@ -1,8 +1,7 @@
 """The body of a prediction: read once, held against the rules, and then passed on as the bytes it came as."""
 
 import asyncio
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from pydantic import TypeAdapter, ValidationError
@@ -17,8 +16,7 @@ OFF_LOOP_BYTES = 256 * 1024
 """Bodies over this are parsed and checked in a thread, so that they hold nobody up."""
 
 
-@dataclass(frozen=True, slots=True)
-class PredictInput:
+class PredictInput(NamedTuple):
     """What the gateway needs to know of a body."""
 
     flags: Flags
@@ -35,11 +33,12 @@ async def check_input(body: bytes, schemas: BundleSchemas) -> PredictInput:
             the args do not fit the request schema.
     """
     if len(body) > OFF_LOOP_BYTES:
-        return await asyncio.to_thread(_check_body, body, schemas)
-    return _check_body(body, schemas)
+        return await asyncio.to_thread(check_body, body, schemas)
+    return check_body(body, schemas)
 
 
-def _check_body(body: bytes, schemas: BundleSchemas) -> PredictInput:
+def check_body(body: bytes, schemas: BundleSchemas) -> PredictInput:
+    """Read and check a body at once; raises what `check_input` does."""
     return check_document(parse_json(body), schemas)
 
 

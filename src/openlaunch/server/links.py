@@ -12,6 +12,7 @@ from typing import Any, Protocol, cast
 from openlaunch.server.work import Work
 from openlaunch_worker.frames import (
     BUNDLE_PIECE,
+    CREDIT_BODY,
     REQUEST_HEAD,
     FrameError,
     FrameParser,
@@ -72,6 +73,7 @@ class WorkerLink(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._parser = FrameParser()
         self._last_id = 0
+        self._frames: list[bytes] = []
         self._writable = asyncio.Event()
         self._writable.set()
         self._sending: asyncio.Task[None] | None = None
@@ -92,22 +94,38 @@ class WorkerLink(asyncio.Protocol):
         self.running[request_id] = work
         left = max(work.deadline - self._loop.time(), 0.001)
         head = REQUEST_HEAD.pack(work.flags, left)
-        self._transport.write(encode(Kind.REQUEST, request_id, head + work.body))
-        work.started(lambda: self._cancel(request_id), self._transport.write, request_id)
+        self._send(encode(Kind.REQUEST, request_id, head + work.body))
+        work.started(self, request_id)
+
+    def cancel(self, request_id: int) -> None:
+        """Tell the worker that the answer is not wanted any more."""
+        if request_id in self.running:
+            self._send(encode(Kind.CANCEL, request_id))
+
+    def credit(self, request_id: int, size: int) -> None:
+        """Tell the worker that so many bytes of a stream have been passed on."""
+        self._send(encode(Kind.CREDIT, request_id, CREDIT_BODY.pack(size)))
+
+    def _send(self, frame: bytes) -> None:
+        """All frames of one turn of the loop go out in one write."""
+        self._frames.append(frame)
+        if len(self._frames) == 1:
+            self._loop.call_soon(self.flush)
+
+    def flush(self) -> None:
+        """Write what was sent so far."""
+        frames, self._frames = self._frames, []
+        if frames and not self._transport.is_closing():
+            self._transport.write(b"".join(frames))
 
     def drain(self) -> None:
         """Ask the worker to finish what runs and then to exit."""
         self.draining = True
-        if not self._transport.is_closing():
-            self._transport.write(DRAIN_FRAME)
+        self._send(DRAIN_FRAME)
 
     def close(self) -> None:
         """Close the connection at once."""
         self._transport.abort()
-
-    def _cancel(self, request_id: int) -> None:
-        if request_id in self.running and not self._transport.is_closing():
-            self._transport.write(encode(Kind.CANCEL, request_id))
 
     # What the event loop calls.
 

@@ -6,6 +6,7 @@ import logging
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 
 import uvicorn
 import uvloop
@@ -28,6 +29,9 @@ from openlaunch.server.datadir import DataDir
 from openlaunch.server.dispatch import Dispatcher
 from openlaunch.server.docker_image_batch_jobs import DockerImageBatchJobs
 from openlaunch.server.front import Front
+from openlaunch.server.gateway import Gateway
+from openlaunch.server.http import App
+from openlaunch.server.protocol import HttpProtocol
 from openlaunch.server.results import SignedURLs
 from openlaunch.server.routes.context import Context
 from openlaunch.server.schemas import SchemaCache
@@ -85,7 +89,9 @@ async def _serve(
     url = _url(listener)
     async with _platform(settings, data, url) as (context, front):
         data.write_credentials(url, await _first_key(context, data))
-        server = _HTTPServer(_config(build_app(context, front), settings))
+        gateway = Gateway(front, context.artifacts, context.urls)
+        protocol = partial(HttpProtocol, gateway.handlers(), settings.max_body_bytes)
+        server = _HTTPServer(_config(build_app(context, front), protocol, settings))
         serving = asyncio.create_task(server.serve([listener]))
         stopped = asyncio.create_task(stop.wait())
         await asyncio.wait(
@@ -206,11 +212,11 @@ async def _drained(dispatcher: Dispatcher, seconds: float) -> None:
     log.warning("%d requests had not ended after %g s; they are broken off", dispatcher.running(), seconds)
 
 
-def _config(app: object, settings: Settings) -> uvicorn.Config:
+def _config(app: App, protocol: object, settings: Settings) -> uvicorn.Config:
     return uvicorn.Config(
-        app,  # type: ignore[arg-type]
+        app,
         loop="none",
-        http="httptools",
+        http=protocol,  # type: ignore[arg-type]
         ws="none",
         lifespan="off",
         log_config=None,

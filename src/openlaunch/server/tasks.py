@@ -40,13 +40,16 @@ CALLBACK_MARK = b'"callback_url"'
 class TaskWork:
     """One claimed task in a worker's slot: `server.work.Work` for the queue."""
 
-    __slots__ = ("_cancel", "_service", "body", "cancelled", "deadline", "flags", "lane", "task")
+    __slots__ = (
+        *("_link", "_request_id", "_service", "body", "cancelled", "deadline", "flags", "lane", "task"),
+    )
 
     def __init__(
         self, service: "TaskService", lane: Lane, task: ClaimedTask, body: bytes, deadline: float
     ) -> None:
         self._service = service
-        self._cancel: Callable[[], None] | None = None
+        self._link: Sender | None = None
+        self._request_id = 0
         self.lane = lane
         self.task = task
         self.body = body
@@ -57,11 +60,12 @@ class TaskWork:
     def abandon(self) -> None:
         """The task was cancelled: stop it in its worker, or drop it before it gets there."""
         self.cancelled = True
-        if self._cancel is not None:
-            self._cancel()
+        if self._link is not None:
+            self._link.cancel(self._request_id)
 
-    def started(self, cancel: Callable[[], None], send: Sender, request_id: int) -> None:
-        self._cancel = cancel
+    def started(self, link: Sender, request_id: int) -> None:
+        self._link = link
+        self._request_id = request_id
 
     def chunk(self, data: bytes) -> None:
         """A task gets no chunks."""

@@ -1,13 +1,21 @@
 """What a worker's slot is used for: one request of a client, or one durable task."""
 
-import asyncio
-from collections.abc import Callable
 from typing import Protocol
 
 from openlaunch.errors import APIError, WorkerDied
-from openlaunch_worker.frames import CREDIT_BODY, STREAM_WINDOW, Flags, Kind, encode
+from openlaunch_worker.frames import STREAM_WINDOW, Flags
 
-Sender = Callable[[bytes], None]
+
+class Sender(Protocol):
+    """The link that work runs on."""
+
+    def cancel(self, request_id: int) -> None:
+        """Tell the worker that the answer is not wanted any more."""
+        ...
+
+    def credit(self, request_id: int, size: int) -> None:
+        """Tell the worker that so many bytes of a stream have been passed on."""
+        ...
 
 
 class Work(Protocol):
@@ -23,8 +31,8 @@ class Work(Protocol):
         """Whether it needs no slot any more."""
         ...
 
-    def started(self, cancel: Callable[[], None], send: Sender, request_id: int) -> None:
-        """It has been sent to a worker; `cancel` tells the worker to stop, `send` writes frames to it."""
+    def started(self, link: Sender, request_id: int) -> None:
+        """It has been sent to a worker."""
         ...
 
     def chunk(self, data: bytes) -> None:
@@ -44,46 +52,57 @@ class Work(Protocol):
         ...
 
 
-def _nothing() -> None:
-    pass
-
-
 class Call:
-    """A sync request: the gateway awaits `answer`, a future of (outcome, payload)."""
+    """A request whose client waits. A subclass says what its end leads to: `answered` or `failed`, once."""
 
-    __slots__ = ("_cancel", "answer", "body", "deadline", "flags")
+    __slots__ = ("_link", "_request_id", "body", "cancelled", "deadline", "flags")
 
-    def __init__(self, body: bytes, flags: Flags, deadline: float, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, body: bytes, flags: Flags, deadline: float) -> None:
         self.body = body
         self.flags = flags
         self.deadline = deadline
-        self.answer: asyncio.Future[tuple[int, bytes]] = loop.create_future()
-        self._cancel = _nothing
+        self.cancelled = False
+        """Whether it has ended, and so needs no slot any more."""
+        self._link: Sender | None = None
+        self._request_id = 0
 
-    def abandon(self, error: Exception) -> None:
-        """Nobody wants the answer any more: a running request is cancelled in its worker."""
-        self._fail(error)
-        self._cancel()
+    def answered(self, outcome: int, payload: bytes) -> None:
+        """The worker's answer has come."""
+        raise NotImplementedError
+
+    def failed(self, error: APIError) -> None:
+        """There will be none."""
+        raise NotImplementedError
 
     @property
     def running(self) -> bool:
         """Whether it has been given to a worker."""
-        return self._cancel is not _nothing
+        return self._link is not None
 
-    @property
-    def cancelled(self) -> bool:
-        """Whether it needs no slot any more."""
-        return self.answer.done()
+    def abandon(self, error: APIError | None) -> None:
+        """Nobody wants the answer any more: a running request is cancelled in its worker.
 
-    def started(self, cancel: Callable[[], None], send: Sender, request_id: int) -> None:
-        self._cancel = cancel
+        `error` is for the client; None: there is no client any more.
+        """
+        if self.cancelled:
+            return
+        self.cancelled = True
+        if self._link is not None:
+            self._link.cancel(self._request_id)
+        if error is not None:
+            self.failed(error)
+
+    def started(self, link: Sender, request_id: int) -> None:
+        self._link = link
+        self._request_id = request_id
 
     def chunk(self, data: bytes) -> None:
         """A sync request gets no chunks; a worker that sends one is wrong, and is ignored."""
 
     def finished(self, outcome: int, payload: bytes) -> None:
-        if not self.answer.done():
-            self.answer.set_result((outcome, payload))
+        if not self.cancelled:
+            self.cancelled = True
+            self.answered(outcome, payload)
 
     def lost(self, reason: str) -> None:
         self.refused(
@@ -91,52 +110,35 @@ class Call:
         )
 
     def refused(self, error: APIError) -> None:
-        self._fail(error)
-
-    def _fail(self, error: Exception) -> None:
-        if not self.answer.done():
-            self.answer.set_exception(error)
-            self.answer.exception()  # asked for, so that the loop does not report it when nobody waits any more
+        if not self.cancelled:
+            self.cancelled = True
+            self.failed(error)
 
 
-class Stream(Call):
-    """A streaming request: `answer` is the end, and `next_pieces` gives what has come so far.
+class StreamCall(Call):
+    """A request that is answered in pieces; a subclass says what `piece` does with one.
 
     The worker may be `STREAM_WINDOW` bytes ahead; `passed_on` grants it more as the client takes them, so a
     slow client slows the generator down and nothing grows in between.
     """
 
-    __slots__ = ("_pieces", "_request_id", "_send", "_taken", "_wake")
+    __slots__ = ("_taken",)
 
-    def __init__(self, body: bytes, flags: Flags, deadline: float, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(body, flags | Flags.STREAM, deadline, loop)
-        self._pieces: list[bytes] = []
-        self._wake = asyncio.Event()
-        self._send: Sender | None = None
-        self._request_id = 0
+    def __init__(self, body: bytes, flags: Flags, deadline: float) -> None:
+        super().__init__(body, flags | Flags.STREAM, deadline)
         self._taken = 0
-        self.answer.add_done_callback(lambda _: self._wake.set())
 
-    def started(self, cancel: Callable[[], None], send: Sender, request_id: int) -> None:
-        super().started(cancel, send, request_id)
-        self._send = send
-        self._request_id = request_id
+    def piece(self, data: bytes) -> None:
+        """A piece has come."""
+        raise NotImplementedError
 
     def chunk(self, data: bytes) -> None:
-        self._pieces.append(data)
-        self._wake.set()
-
-    async def next_pieces(self) -> bytes:
-        """All that has come since the last call, waiting for at least one piece; empty at the end."""
-        while not self._pieces and not self.answer.done():
-            self._wake.clear()
-            await self._wake.wait()
-        pieces, self._pieces = self._pieces, []
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        if not self.cancelled:
+            self.piece(data)
 
     def passed_on(self, size: int) -> None:
         """The client has taken so many bytes; tell the worker, in steps that cost few frames."""
         self._taken += size
-        if self._taken >= STREAM_WINDOW // 4 and self._send is not None and not self.answer.done():
-            self._send(encode(Kind.CREDIT, self._request_id, CREDIT_BODY.pack(self._taken)))
+        if self._taken >= STREAM_WINDOW // 4 and self._link is not None and not self.cancelled:
+            self._link.credit(self._request_id, self._taken)
             self._taken = 0

@@ -1,0 +1,52 @@
+"""Load from wrk: one thread, keep-alive connections, latencies in milliseconds."""
+
+import json
+import os
+import re
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.harness.processes import Running
+
+SCRIPT = Path(__file__).with_name("post.lua")
+
+
+@dataclass(frozen=True)
+class Load:
+    """What one run of wrk saw."""
+
+    rate: float
+    p50: float
+    p99: float
+    errors: int
+    server_cpu_us: float
+
+
+def load(system: Running, connections: int, seconds: float, body: bytes | None = None) -> Load:
+    """Requests as fast as they are answered, for so many seconds. Raises RuntimeError where some failed."""
+    env = {**os.environ, "BENCH_BODY": (body or system.system.body).decode()}
+    env["BENCH_HEADERS"] = "\n".join(f"{name}: {value}" for name, value in system.headers.items())
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "--latency", "--timeout", "10s"]
+    before = system.cpu_seconds()
+    printed = subprocess.run(
+        [*command, "-s", str(SCRIPT), system.url],
+        env=env,
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=seconds + 30,
+    ).stdout
+    spent = system.cpu_seconds() - before
+    line = re.search(r"^result (.*)$", printed, re.MULTILINE)
+    assert line is not None, printed
+    seen = json.loads(line[1])
+    if seen["errors"]:
+        raise RuntimeError(f"{system.system.label}: {seen['errors']} of {seen['requests']} requests failed")
+    return Load(
+        rate=seen["requests"] / seen["seconds"],
+        p50=seen["p50_us"] / 1000,
+        p99=seen["p99_us"] / 1000,
+        errors=seen["errors"],
+        server_cpu_us=spent / max(1, seen["requests"]) * 1e6,
+    )

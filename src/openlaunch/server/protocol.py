@@ -1,0 +1,334 @@
+"""HTTP/1.1 on a connection: the predict routes are answered here at once, everything else is uvicorn's and ASGI's.
+
+A hot request costs no task and no scope of ASGI, and its answer one write. What is taken from uvicorn is its protocol
+class, whose place for the request under way, `cycle`, an `Exchange` takes.
+"""
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from typing import Any, ClassVar
+
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from openlaunch.errors import APIError, PayloadTooLarge, ServerError
+from openlaunch.server.http import Scope, header, new_request_id, problem_headers
+from openlaunch.wire.problems import CONTENT_TYPE, to_problem
+
+log = logging.getLogger(__name__)
+
+JOIN_BYTES = 64 * 1024
+"""An answer up to this size goes out in one piece with its head; copying a larger one costs more than a write."""
+
+_JSON_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+
+
+class Exchange:
+    """One request of a hot route, and its answer. Used in the event loop's thread.
+
+    `on_gone` is called when the client goes away before the answer is complete, `on_writable` when the connection
+    takes bytes again after `write_paused`.
+    """
+
+    __slots__ = (
+        *("_chunked", "_handler", "_in_turn", "_limit", "_protocol", "_size", "_pieces"),
+        *("body", "disconnected", "keep_alive", "more_body", "on_gone", "on_writable"),
+        *("response_complete", "scope", "started"),
+    )
+
+    message_event: ClassVar = asyncio.Event()
+    """Set by uvicorn for its own cycles; nobody waits for this one."""
+
+    def __init__(
+        self,
+        protocol: "HttpProtocol",
+        handler: "HotHandler",
+        scope: Scope,
+        *,
+        limit: int,
+        chunked: bool,
+        keep_alive: bool,
+        in_turn: bool,
+    ) -> None:
+        self.scope = scope
+        self.body = b""
+        self.keep_alive = keep_alive
+        self.more_body = True
+        self.started = False
+        self.response_complete = False
+        self.disconnected = False
+        self.on_gone: Callable[[], None] = _nothing
+        self.on_writable: Callable[[], None] = _nothing
+        self._protocol = protocol
+        self._handler = handler
+        self._chunked = chunked
+        self._limit = limit
+        self._in_turn = in_turn
+        self._pieces: list[bytes] = []
+        self._size = 0
+
+    # What the protocol calls.
+
+    def announce(self, expects_continue: bool) -> None:
+        """The head of the request is there: refuse a body that is announced as too large, or ask for it."""
+        announced = header(self.scope, b"content-length")
+        if announced is not None and int(announced) > self._limit:
+            self.fail(
+                PayloadTooLarge(f"the body has {int(announced)} bytes, the limit is {self._limit} bytes")
+            )
+        elif expects_continue:
+            self._protocol.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def take(self, data: bytes) -> None:
+        """A piece of the body."""
+        if not self.response_complete:
+            self._pieces.append(data)
+            self._size += len(data)
+            if self._size > self._limit:
+                self.fail(PayloadTooLarge(f"the body has over {self._limit} bytes, which is the limit"))
+                self._pieces.clear()
+
+    def complete(self) -> None:
+        """The body is there."""
+        self.more_body = False
+        self.body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+        self._pieces.clear()
+        if self._in_turn:
+            self._run()
+
+    def begin(self) -> None:
+        """The answers to the requests before this one, which was pipelined, are complete."""
+        self._in_turn = True
+        if not self.more_body:
+            self._run()
+
+    def _run(self) -> None:
+        if not self.response_complete and not self.disconnected:
+            self.guarded(self._handler, self)
+
+    # What handlers call.
+
+    def guarded(self, call: Callable[..., None], *args: Any) -> None:
+        """Make a call; what it raises is the answer."""
+        try:
+            call(*args)
+        except APIError as error:
+            self.fail(error)
+        except Exception:
+            log.exception("a prediction failed in the gateway")
+            self.fail(ServerError("the server failed on this request; its log has the traceback"))
+
+    @property
+    def write_paused(self) -> bool:
+        """Whether the connection holds as many bytes as it should: the client is slow."""
+        return self._protocol.flow.write_paused
+
+    def respond(self, body: bytes) -> None:
+        """Answer with finished JSON."""
+        if self.keep_alive and len(body) <= JOIN_BYTES:
+            if not self.disconnected and not self.response_complete:
+                self.response_complete = True
+                self._protocol.transport.write(_JSON_HEAD % len(body) + body)
+                self._protocol.on_response_complete()
+        else:
+            self._respond(200, {"content-type": "application/json"}, body)
+
+    def fail(self, error: APIError) -> None:
+        """Answer with a problem document; nothing happens where an answer has begun."""
+        if not self.started:
+            request_id = new_request_id()
+            headers = {"content-type": CONTENT_TYPE, **problem_headers(error, request_id)}
+            self._respond(error.status, headers, json.dumps(to_problem(error, request_id)).encode())
+
+    def _respond(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+        if self.disconnected or self.response_complete:
+            return
+        head = self._head(status, {**headers, "content-length": str(len(body))})
+        self.response_complete = True
+        if len(body) <= JOIN_BYTES:
+            self._protocol.transport.write(head + body)
+        else:
+            self._protocol.transport.write(head)
+            self._protocol.transport.write(body)
+        self._ended()
+
+    def _head(self, status: int, headers: Mapping[str, str]) -> bytes:
+        lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}"]
+        lines += [f"{name.lower()}: {value}" for name, value in headers.items()]
+        if not self.keep_alive:
+            lines.append("connection: close")
+        return "\r\n".join([*lines, "", ""]).encode("latin-1")
+
+    def _ended(self) -> None:
+        if not self.keep_alive:
+            self._protocol.transport.close()
+        self._protocol.on_response_complete()
+
+    def write(self, data: bytes, headers: Mapping[str, str]) -> None:
+        """A piece of an answer whose length is not known; before the first, its head with these headers."""
+        if self.disconnected or not data:
+            return
+        self._protocol.transport.write(self._stream_head(headers) + self._framed(data))
+
+    def end(self, data: bytes, headers: Mapping[str, str]) -> None:
+        """The last piece of such an answer, which may be empty."""
+        if self.disconnected or self.response_complete:
+            return
+        self.response_complete = True
+        last = b"0\r\n\r\n" if self._chunked else b""
+        self._protocol.transport.write(self._stream_head(headers) + self._framed(data) + last)
+        self._ended()
+
+    def _stream_head(self, headers: Mapping[str, str]) -> bytes:
+        if self.started:
+            return b""
+        self.started = True
+        return self._head(200, {**headers, "transfer-encoding": "chunked"} if self._chunked else headers)
+
+    def _framed(self, data: bytes) -> bytes:
+        return b"%x\r\n%b\r\n" % (len(data), data) if data and self._chunked else data
+
+
+HotHandler = Callable[[Exchange], None]
+"""Begins with a request whose body is there; what it raises is the answer."""
+
+
+class HttpProtocol(HttpToolsProtocol):
+    """uvicorn's protocol, with `routes` in front: handlers by method and path."""
+
+    def __init__(
+        self,
+        routes: Mapping[tuple[bytes, bytes], HotHandler],
+        max_body_bytes: int,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._routes = routes
+        self._max_body_bytes = max_body_bytes
+        self._idle_since: float | None = None
+
+    # Requests.
+
+    def on_message_begin(self) -> None:
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
+
+    def on_headers_complete(self) -> None:
+        path, _, query = self.url.partition(b"?")
+        handler = self._routes.get((self.parser.get_method(), path))
+        if handler is None or self._is_full():
+            self._leave_to_asgi()
+            return
+        before = self.cycle
+        in_turn = before is None or before.response_complete
+        exchange = Exchange(
+            self,
+            handler,
+            {
+                "headers": self.headers,
+                "query_string": query,
+                "path": path.decode("latin-1"),
+                "scheme": self.scheme,
+                "server": self.server,
+            },
+            limit=self._max_body_bytes,
+            chunked=(chunked := self.parser.get_http_version() == "1.1"),
+            keep_alive=chunked and self.parser.should_keep_alive(),
+            in_turn=in_turn,
+        )
+        self.cycle = exchange  # type: ignore[assignment]
+        if not in_turn:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((exchange, self.app))  # type: ignore[arg-type]
+        else:
+            exchange.announce(self.expect_100_continue)
+
+    def _is_full(self) -> bool:
+        return self.limit_concurrency is not None and len(self.connections) >= self.limit_concurrency
+
+    def _leave_to_asgi(self) -> None:
+        url, headers, expects = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url = url
+        self.headers += headers
+        self.expect_100_continue = expects
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        cycle: object = self.cycle
+        if isinstance(cycle, Exchange):
+            cycle.take(body)
+        else:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        cycle: object = self.cycle
+        if isinstance(cycle, Exchange):
+            cycle.complete()
+        else:
+            super().on_message_complete()
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        if isinstance(cycle, Exchange):
+            # Not at once: many pipelined requests that are refused would be as many calls deep.
+            self.loop.call_soon(cycle.begin)
+        else:
+            super()._start_asgi_task(cycle, app)
+
+    # The connection. One timer watches it for being idle, and is not touched by every request.
+
+    def _unset_keepalive_if_required(self) -> None:
+        self._idle_since = None
+
+    def on_response_complete(self) -> None:
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            cycle, app = self.pipeline.pop()
+            self._start_asgi_task(cycle, app)
+            return
+        self._idle_since = self.loop.time()
+        if self.timeout_keep_alive_task is None:
+            self._watch_for(self.timeout_keep_alive)
+
+    def _watch_for(self, seconds: float) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
+
+    def timeout_keep_alive_handler(self) -> None:
+        self.timeout_keep_alive_task = None
+        if self._idle_since is None or self.transport.is_closing():
+            return
+        left = self._idle_since + self.timeout_keep_alive - self.loop.time()
+        if left > 0:
+            self._watch_for(left)
+        else:
+            self.transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        if self.timeout_keep_alive_task is not None:
+            self.timeout_keep_alive_task.cancel()
+            self.timeout_keep_alive_task = None
+        cycle: object = self.cycle
+        if isinstance(cycle, Exchange) and not cycle.response_complete:
+            cycle.on_gone()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        cycle: object = self.cycle
+        if isinstance(cycle, Exchange):
+            cycle.on_writable()
+
+
+def _nothing() -> None:
+    pass

@@ -1,0 +1,278 @@
+"""The predict routes as HTTP/1.1 on a bare connection: what clients other than ours may send."""
+
+import json
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from server_driver import SMALL, eventually, running
+
+BIG = 3 * 2**20
+
+
+def double(x):
+    return 2 * x
+
+
+def size_of(text):
+    return len(text)
+
+
+def echo(text):
+    return text
+
+
+def count(n):
+    yield from range(n)
+
+
+def endless(path):
+    import pathlib
+
+    counted = pathlib.Path(path)
+    with counted.open("wb") as file:
+        while True:
+            yield "x" * 10_000
+            file.write(b".")
+            file.flush()
+
+
+def wait_until_cancelled(path):
+    import pathlib
+    import time
+
+    yield "begun"
+    try:
+        while True:
+            time.sleep(0.01)
+            yield "more"
+    finally:
+        pathlib.Path(path).touch()
+
+
+@pytest.fixture(scope="module")
+def client():
+    with running(max_body_bytes=BIG + 1000) as client:
+        for function, kind in (
+            *((double, "sync"), (size_of, "sync"), (echo, "sync")),
+            *((count, "streaming"), (endless, "streaming"), (wait_until_cancelled, "streaming")),
+        ):
+            name = function.__name__.replace("_", "-")
+            client.deploy(function, name=name, endpoint_type=kind, wait=False, **SMALL)
+        for endpoint in client.list_model_endpoints():
+            endpoint.wait_until_ready(30)
+        yield client
+
+
+class Wire:
+    """A connection on which requests are written as bytes."""
+
+    def __init__(self, client, sock):
+        self._client = client
+        self.sock = sock
+        self._file = sock.makefile("rb")
+
+    def request(self, name, args, *, version="1.1", headers=(), body=None, key=None):
+        """The bytes of a prediction."""
+        kind = "streaming" if name in ("count", "endless", "wait-until-cancelled") else "sync"
+        endpoint = self._client.get_model_endpoint(name).model_endpoint
+        body = json.dumps({"args": args}).encode() if body is None else body
+        lines = [
+            f"POST /v1/{kind}-tasks?model_endpoint_id={endpoint.id} HTTP/{version}",
+            "Host: x",
+            f"Authorization: Bearer {key or self._client.server.api_key}",
+            f"Content-Length: {len(body)}",
+            *headers,
+        ]
+        return "\r\n".join([*lines, "", ""]).encode() + body
+
+    def head(self):
+        """The next status, and the headers."""
+        status = self._file.readline()
+        headers = {}
+        while (line := self._file.readline().strip()) != b"":
+            name, _, value = line.decode().partition(": ")
+            headers[name] = value
+        return int(status.split()[1]), headers
+
+    def answer(self):
+        """The next status and JSON body."""
+        status, headers = self.head()
+        return status, json.loads(self._file.read(int(headers["content-length"])))
+
+    def value(self):
+        """The next answer's value."""
+        status, body = self.answer()
+        assert status == 200, body
+        return json.loads(body["result"]["result"])
+
+    def rest(self):
+        """Everything until the connection is closed."""
+        return self._file.read()
+
+
+@pytest.fixture
+def connect(client):
+    @contextmanager
+    def connect() -> Iterator[Wire]:
+        host, port = client.server.url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=30) as sock:
+            yield Wire(client, sock)
+            sock.shutdown(socket.SHUT_RDWR)
+
+    return connect
+
+
+def test_a_connection_serves_many_requests(connect):
+    with connect() as wire:
+        for x in range(3):
+            wire.sock.sendall(wire.request("double", {"x": x}))
+            assert wire.value() == 2 * x
+
+
+def test_pipelined_requests_are_answered_in_order(connect):
+    with connect() as wire:
+        wire.sock.sendall(b"".join(wire.request("double", {"x": x}) for x in range(20)))
+        assert [wire.value() for _ in range(20)] == [2 * x for x in range(20)]
+
+
+def test_pipelined_requests_that_are_refused_are_answered_in_order_too(connect):
+    with connect() as wire:
+        wire.sock.sendall(wire.request("double", {"x": 1}))
+        wire.sock.sendall(wire.request("double", {"x": 1}, key="wrong") * 2000)
+        wire.sock.sendall(wire.request("double", {"x": 2}))
+        assert wire.value() == 2
+        assert {wire.answer()[0] for _ in range(2000)} == {401}
+        assert wire.value() == 4
+
+
+def test_other_routes_and_predictions_share_a_connection(connect):
+    with connect() as wire:
+        wire.sock.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n" + wire.request("double", {"x": 3}))
+        assert wire.answer()[0] == 200
+        assert wire.value() == 6
+        wire.sock.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert wire.answer()[0] == 200
+
+
+def test_a_body_may_come_in_pieces(connect):
+    with connect() as wire:
+        request = wire.request("size-of", {"text": "x" * 100_000})
+        for start in range(0, len(request), 30_000):
+            wire.sock.sendall(request[start : start + 30_000])
+        assert wire.value() == 100_000
+
+
+def test_a_chunked_body_is_taken(connect):
+    with connect() as wire:
+        request = wire.request("double", {}, body=b"", headers=["Transfer-Encoding: chunked"])
+        request = request.replace(b"Content-Length: 0\r\n", b"")
+        wire.sock.sendall(request + b'8\r\n{"args":\r\n9\r\n {"x": 4}\r\n1\r\n}\r\n0\r\n\r\n')
+        assert wire.value() == 8
+
+
+def test_a_large_body_and_a_large_answer(connect):
+    with connect() as wire:
+        wire.sock.sendall(wire.request("echo", {"text": "ä" * (BIG // 6)}))
+        assert wire.value() == "ä" * (BIG // 6)
+
+
+def test_a_body_is_asked_for_where_the_client_waits_for_that(connect):
+    with connect() as wire:
+        request = wire.request("double", {"x": 5}, headers=["Expect: 100-continue"])
+        head, _, body = request.partition(b"\r\n\r\n")
+        wire.sock.sendall(head + b"\r\n\r\n")
+        assert wire.head()[0] == 100
+        wire.sock.sendall(body)
+        assert wire.value() == 10
+
+
+def test_a_body_that_is_announced_as_too_large_is_refused_before_it_comes(connect):
+    with connect() as wire:
+        request = wire.request("size-of", {}, body=b"", headers=["Expect: 100-continue"])
+        wire.sock.sendall(request.replace(b"Content-Length: 0", b"Content-Length: %d" % (2 * BIG)))
+        assert wire.answer()[0] == 413
+
+
+def test_a_chunked_body_that_grows_too_large_is_refused(connect):
+    with connect() as wire:
+        request = wire.request("size-of", {}, body=b"", headers=["Transfer-Encoding: chunked"])
+        wire.sock.sendall(request.replace(b"Content-Length: 0\r\n", b""))
+        chunk = b"100000\r\n" + b" " * 2**20 + b"\r\n"
+        wire.sock.sendall(chunk * (BIG // 2**20 + 1) + b"0\r\n\r\n")
+        assert wire.answer()[0] == 413
+        wire.sock.sendall(wire.request("double", {"x": 1}))
+        assert wire.value() == 2
+
+
+@pytest.mark.parametrize(("version", "headers"), [("1.0", ()), ("1.1", ("Connection: close",))])
+def test_a_connection_that_is_not_to_stay_is_closed(connect, version, headers):
+    with connect() as wire:
+        wire.sock.sendall(wire.request("double", {"x": 6}, version=version, headers=headers))
+        status, given = wire.head()
+        assert (status, given["connection"]) == (200, "close")
+        assert b'"12"' in wire.rest()
+
+
+def test_a_stream_is_chunked(connect):
+    with connect() as wire:
+        wire.sock.sendall(wire.request("count", {"n": 3}))
+        status, headers = wire.head()
+        assert (status, headers["transfer-encoding"]) == (200, "chunked")
+        assert headers["content-type"].startswith("text/event-stream")
+
+
+def test_a_stream_to_an_old_client_ends_with_its_connection(connect):
+    with connect() as wire:
+        wire.sock.sendall(wire.request("count", {"n": 3}, version="1.0"))
+        status, headers = wire.head()
+        assert (status, "transfer-encoding" in headers, headers["connection"]) == (200, False, "close")
+        body = wire.rest()
+        assert body.count(b"data: ") == 3
+        assert body.endswith(b"event: end\n\n")
+
+
+def test_a_connection_goes_on_after_a_stream(connect):
+    with connect() as wire:
+        wire.sock.sendall(wire.request("count", {"n": 1}))
+        wire.head()
+        wire.sock.sendall(wire.request("double", {"x": 7}))
+        while wire._file.readline() != b"0\r\n":
+            pass
+        wire._file.readline()
+        assert wire.value() == 14
+
+
+def test_a_client_that_leaves_stops_its_stream(connect, tmp_path):
+    path = tmp_path / "ended"
+    with connect() as wire:
+        wire.sock.sendall(wire.request("wait-until-cancelled", {"path": str(path)}))
+        wire.head()
+    eventually(path.exists, 10)
+
+
+def test_a_client_that_does_not_read_stops_the_generator(connect, tmp_path):
+    path = tmp_path / "counted"
+    with connect() as wire:
+        wire.sock.sendall(wire.request("endless", {"path": str(path)}))
+        wire.head()
+        sizes = []
+
+        def stands_still():
+            sizes.append((time.monotonic(), path.stat().st_size))
+            return sizes[-1][0] - next(at for at, size in sizes if size == sizes[-1][1]) > 0.5
+
+        eventually(stands_still)
+        # What the sockets' buffers hold, and a window of 256 KiB; reading makes it go on.
+        assert sizes[-1][1] * 10_000 < 10 * 2**20
+        for _ in range(1000):
+            wire.sock.recv(65536)
+        eventually(lambda: path.stat().st_size > sizes[-1][1])
+
+
+def test_what_is_no_http_is_refused(connect):
+    with connect() as wire:
+        wire.sock.sendall(b"\x16\x03\x01 nonsense\r\n\r\n")
+        assert wire.head()[0] == 400
