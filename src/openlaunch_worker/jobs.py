@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from enum import Enum
+from time import monotonic, sleep
 from typing import Any, Final
 
 from openlaunch_worker.fetch import Transfer
@@ -12,6 +13,11 @@ from openlaunch_worker.outbox import Outbox
 # Plain ints: an operation on the flags' own type costs more than all the rest of reading a request's head.
 _STREAM: Final = int(Flags.STREAM)
 _PICKLED: Final = int(Flags.PICKLED)
+
+
+HELD_SECONDS: Final = 0.001
+MAX_SEND_SECONDS: Final = 1.0
+PAUSE_SECONDS: Final = 50e-6
 
 
 class Stop(Enum):
@@ -38,14 +44,30 @@ class Stream:
         self._produced = 0
         self._granted = 0
         self._room: threading.Event | asyncio.Event | None = None
+        self._sent: threading.Event | None = None
+        self._last_sent = 0.0
 
     def push_and_wait(self, data: bytes) -> bool:
-        """From a thread: send, and wait for room. False: stopped, nothing more is wanted."""
+        """From a thread: send, and wait for room. False: stopped, nothing more is wanted.
+
+        The first item, and one that comes `HELD_SECONDS` after it was last seen to it, is on its way when this
+        returns: else a generator that computes would keep the loop from sending it for as long as Python's threads
+        hold the interpreter, which is longer.
+        """
+        sent = None
+        if monotonic() - self._last_sent > HELD_SECONDS:
+            sent = self._sent = threading.Event()  # before the item is there: see `send`
         self._pending.append(data)
         self._produced += len(data)
         if not self._posted:
             self._posted = True
             self._outbox.post(self.send)
+        if sent is not None:
+            sent.wait(MAX_SEND_SECONDS)
+            if not self._last_sent:
+                # Where no core is free, a generator that computes would keep the first item from being passed on.
+                sleep(PAUSE_SECONDS)
+            self._last_sent = monotonic()
         if self._is_full():
             # Made known before the next look: credit that comes in between is seen by one or the other.
             room = self._room = threading.Event()
@@ -76,6 +98,9 @@ class Stream:
             data = b"".join(self._pending[:count])
             del self._pending[:count]
             self._outbox.chunk(self._request_id, data)
+        if (sent := self._sent) is not None:
+            self._sent = None
+            sent.set()
 
     def grant(self, size: int) -> None:
         """On the loop: so many bytes have been passed on."""

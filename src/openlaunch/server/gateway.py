@@ -39,7 +39,7 @@ class Gateway:
         self.deadlines = Deadlines()
         self._artifacts = artifacts
         self._urls = urls
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self._background: set[asyncio.Task[None]] = set()
 
     def handlers(self) -> dict[tuple[bytes, bytes], HotHandler]:
@@ -69,7 +69,7 @@ class Gateway:
         streams = lane.endpoint.endpoint_type is EndpointType.STREAMING
         limit = self.settings.stream_timeout_seconds if streams else self.settings.request_timeout_seconds
         seconds = limit if wanted.timeout is None else min(wanted.timeout, limit)
-        deadline = self._loop.time() + seconds
+        deadline = self.loop.time() + seconds
         call = (
             _Stream(self, exchange, wanted, deadline)
             if streams
@@ -82,7 +82,7 @@ class Gateway:
 
     def spawn(self, coroutine: Coroutine[Any, Any, None], exchange: Exchange) -> None:
         """Go on with a request in a task of its own; what it raises is the answer."""
-        task = self._loop.create_task(coroutine)
+        task = self.loop.create_task(coroutine)
         self._background.add(task)
         task.add_done_callback(lambda done: self._ended(done, exchange))
 
@@ -147,22 +147,35 @@ class _Sync(Call):
 class _Stream(StreamCall):
     """A streaming request of an exchange. Until its first piece there can still be an error status."""
 
-    __slots__ = ("_exchange", "_gateway", "_held")
+    __slots__ = ("_exchange", "_gateway", "_held", "_pieces")
 
     def __init__(self, gateway: Gateway, exchange: Exchange, wanted: PredictInput, deadline: float) -> None:
         super().__init__(exchange.body, wanted.flags, deadline)
         self._gateway = gateway
         self._exchange = exchange
         self._held = 0
+        self._pieces: list[bytes] = []
         exchange.on_writable = self._writable
 
     def piece(self, data: bytes) -> None:
-        exchange = self._exchange
-        exchange.write(data, STREAM_HEADERS)
-        if exchange.write_paused:
+        # What comes in one turn of the loop goes out in one write.
+        self._pieces.append(data)
+        if not self._exchange.started:
+            self._flush()
+        elif len(self._pieces) == 1:
+            self._gateway.loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        data = self._taken_pieces()
+        self._exchange.write(data, STREAM_HEADERS)
+        if self._exchange.write_paused:
             self._held += len(data)
         else:
             self.passed_on(len(data))
+
+    def _taken_pieces(self) -> bytes:
+        pieces, self._pieces = self._pieces, []
+        return b"".join(pieces)
 
     def _writable(self) -> None:
         held, self._held = self._held, 0
@@ -173,12 +186,14 @@ class _Stream(StreamCall):
             self.failed(Unavailable("the worker stopped before the end of the stream", code="cancelled"))
             return
         self._gateway.deadlines.discard(self)
-        self._exchange.end(payload, STREAM_HEADERS)
+        self._exchange.end(self._taken_pieces() + payload, STREAM_HEADERS)
 
     def failed(self, error: APIError) -> None:
         self._gateway.deadlines.discard(self)
-        if self._exchange.started:
-            self._exchange.end(b"data: " + failure_body(str(error), error.status) + b"\n\n", STREAM_HEADERS)
+        pieces = self._taken_pieces()
+        if self._exchange.started or pieces:
+            event = b"data: " + failure_body(str(error), error.status) + b"\n\n"
+            self._exchange.end(pieces + event, STREAM_HEADERS)
         else:
             self._exchange.fail(error)
 
