@@ -8,6 +8,8 @@ import pytest
 
 from openlaunch.errors import TooManyRequests
 from openlaunch.tasks.hub import Hub
+from openlaunch.tasks.queue import Finished
+from openlaunch.tasks.states import State
 
 LONG = 30
 
@@ -101,3 +103,13 @@ async def test_a_waiter_past_the_bound_is_refused_until_one_leaves() -> None:
         with hub.waiter(["c"]):
             pass
     assert is_empty(hub)
+
+
+@on_loop
+async def test_a_result_comes_with_its_announcement_to_those_who_wait_for_it() -> None:
+    hub = Hub()
+    result = Finished("a", State.SUCCESS, 200, b"{}")
+    with hub.waiter(["a", "b"]) as waiter, hub.waiter(["b"]) as other:
+        hub.announce(["a", "b"], {"a": result})
+        assert waiter.results == {"a": result}
+        assert other.results == {}

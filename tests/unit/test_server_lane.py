@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from server_links import FakeWorker, WaitedCall, in_loop
 
 from openlaunch.controller.fleet import Load
-from openlaunch.errors import APIError, NotFound, TooManyRequests, Unavailable
+from openlaunch.errors import APIError, DeadlineExceeded, NotFound, TooManyRequests, Unavailable
 from openlaunch.server.lane import MAX_RETRY_AFTER, DrainRate, Lane
 from openlaunch.wire.endpoints import EndpointStatus
 
@@ -97,16 +97,16 @@ class TestOrder:
 
 class TestSlots:
     @in_loop
-    async def test_free_slots_are_those_that_nothing_waits_for(self):
+    async def test_tasks_are_wanted_for_slots_that_nothing_waits_for(self):
         lane = make_lane()
-        assert lane.free_slots == 0
+        assert lane.tasks_wanted() == 0
         worker = FakeWorker("w", slots=3).join(lane)
-        assert lane.free_slots == 3
+        assert lane.tasks_wanted() == 3
         submit(lane, "a", "b")
-        assert lane.free_slots == 1
+        assert lane.tasks_wanted() == 1
         worker.take()
         worker.answer()
-        assert lane.free_slots == 2
+        assert lane.tasks_wanted() == 2
 
     @in_loop
     async def test_a_draining_worker_gets_nothing_more(self):
@@ -115,7 +115,7 @@ class TestSlots:
         (running,) = submit(lane, "a")
         worker.take()
         worker.link.drain()
-        assert lane.free_slots == 0
+        assert lane.tasks_wanted() == 0
         submit(lane, "b")
         worker.answer()
         assert running.answer.done()
@@ -158,6 +158,45 @@ class TestSlots:
         lane.queued_tasks = 7
         submit(lane, "a")
         assert lane.load() == Load(in_flight=0, queued=8)
+
+
+class TestClaimingAhead:
+    @in_loop
+    async def test_short_tasks_are_claimed_before_there_are_slots_and_long_ones_are_not(self):
+        lane = make_lane(bound=1000)
+        FakeWorker("w", slots=8).join(lane)
+        lane.task_took(0.001)
+        assert lane.tasks_wanted() == 8 + 160
+        for _ in range(100):
+            lane.task_took(10.0)
+        assert lane.tasks_wanted() == 8
+
+    @in_loop
+    async def test_what_is_on_its_way_is_counted_and_claims_are_few(self):
+        lane = make_lane(bound=1000)
+        FakeWorker("w", slots=8).join(lane)
+        lane.task_took(0.001)
+        lane.claiming_tasks = 88
+        assert lane.tasks_wanted() == 0
+        lane.claiming_tasks = 87
+        assert lane.tasks_wanted() == 81
+
+    @in_loop
+    async def test_no_more_is_claimed_than_may_wait(self):
+        lane = make_lane(bound=10)
+        FakeWorker("w", slots=8).join(lane)
+        lane.task_took(1e-6)
+        assert lane.tasks_wanted() == 18
+
+    @in_loop
+    async def test_what_waited_past_its_deadline_is_refused_and_not_lost(self):
+        lane = make_lane()
+        late = WaitedCall(seconds=-1)
+        lane.submit(late)
+        worker = FakeWorker("w").join(lane)
+        assert worker.take() == []
+        with pytest.raises(DeadlineExceeded):
+            await late.answer
 
 
 class TestWhatIsNotWantedAnyMore:
@@ -323,7 +362,7 @@ async def run_steps(steps: list[tuple[str, int]], slots: int) -> None:
         taking = [worker for worker in workers if not worker.link.draining]
         free = sum(slots - len(worker.link.running) for worker in taking)
         assert lane.load().in_flight == sum(len(worker.link.running) for worker in taking)
-        assert lane.free_slots == free if not lane.load().queued else free == 0
+        assert lane.tasks_wanted() == free if not lane.load().queued else free == 0
     waiting = [one.body for one in calls if not one.running and not one.cancelled]
     assert len(waiting) == lane.load().queued
     assert served == sorted(served, key=int), "in order of arrival"

@@ -6,13 +6,15 @@ from collections import deque
 from collections.abc import Callable
 
 from openlaunch.controller.fleet import Load
-from openlaunch.errors import NotFound, TooManyRequests, Unavailable
+from openlaunch.errors import DeadlineExceeded, NotFound, TooManyRequests, Unavailable
 from openlaunch.server.links import WorkerLink
 from openlaunch.server.work import Work
 from openlaunch.store.records import EndpointRecord
 from openlaunch.wire.endpoints import EndpointStatus
 
 MAX_RETRY_AFTER = 60
+AHEAD_SECONDS = 0.02
+MAX_AHEAD = 256
 
 
 class DrainRate:
@@ -64,7 +66,10 @@ class Lane:
         """Async tasks in the store that no gateway has claimed, as far as is known here."""
         self.arriving_tasks = 0
         """Async tasks on their way to the store, which the queue has to have room for."""
+        self.claiming_tasks = 0
+        """Tasks that are being claimed for this lane, which will need slots."""
         self.refusal: str | None = None
+        self._task_seconds: float | None = None
         self._max_waiting = max_waiting
         self._demand = demand
         self._loop = loop
@@ -130,11 +135,27 @@ class Lane:
 
     # Slots.
 
-    @property
-    def free_slots(self) -> int:
-        """Slots that are free and that nothing waits for."""
-        slots = sum(w.slots - len(w.running) for w in self._free if not w.draining)
-        return max(0, slots - len(self._waiting))
+    def tasks_wanted(self) -> int:
+        """How many tasks to claim now: for the slots that are free, and for those that soon will be.
+
+        What is claimed ahead is what the workers are done with in `AHEAD_SECONDS`, so that short tasks need not wait
+        for a claim each, and long ones are left in the queue. It is topped up by the half, to keep claims few.
+        """
+        ahead = self._ahead()
+        free = sum(w.slots - len(w.running) for w in self._free if not w.draining)
+        wanted = free + ahead - len(self._waiting) - self.claiming_tasks
+        return wanted if wanted > ahead // 2 else 0
+
+    def _ahead(self) -> int:
+        if not self._task_seconds:
+            return 0
+        slots = sum(worker.slots for worker in self._workers.values())
+        return min(int(slots * AHEAD_SECONDS / self._task_seconds), MAX_AHEAD, self._max_waiting)
+
+    def task_took(self, seconds: float) -> None:
+        """A task has run for so long in its worker."""
+        known = self._task_seconds
+        self._task_seconds = seconds if known is None else known + (seconds - known) / 8
 
     def _next_free(self) -> WorkerLink | None:
         while self._free:
@@ -167,7 +188,9 @@ class Lane:
             if worker is None:
                 return
             work = self._waiting.popleft()
-            if not work.cancelled and work.deadline > now:
+            if work.deadline <= now:
+                work.refused(DeadlineExceeded("the deadline passed while the request waited for a worker"))
+            elif not work.cancelled:
                 self._assign(worker, work)
 
     # Workers come and go.

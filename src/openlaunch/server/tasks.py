@@ -37,11 +37,16 @@ PICKLED_MARK = b'"return_pickled"'
 CALLBACK_MARK = b'"callback_url"'
 
 
+Answerable = TaskRecord | Finished
+"""What a task's answer is made of: as it stands in the store, or as it has just been recorded."""
+
+
 class TaskWork:
     """One claimed task in a worker's slot: `server.work.Work` for the queue."""
 
     __slots__ = (
-        *("_link", "_request_id", "_service", "body", "cancelled", "deadline", "flags", "lane", "task"),
+        *("_link", "_request_id", "_service", "body", "cancelled", "deadline", "flags", "lane"),
+        *("started_at", "task"),
     )
 
     def __init__(
@@ -55,6 +60,7 @@ class TaskWork:
         self.body = body
         self.deadline = deadline
         self.cancelled = False
+        self.started_at = 0.0
         self.flags = _flags(body)
 
     def abandon(self) -> None:
@@ -66,6 +72,7 @@ class TaskWork:
     def started(self, link: Sender, request_id: int) -> None:
         self._link = link
         self._request_id = request_id
+        self.started_at = self._service.now()
 
     def chunk(self, data: bytes) -> None:
         """A task gets no chunks."""
@@ -101,6 +108,8 @@ class TaskService:
         self._schemas = schemas
         self._lease_owner = secrets.token_hex(8)
         self._running: dict[str, TaskWork] = {}
+        # The owners of tasks that are in a worker here, or whose results are on their way to disk.
+        self._at_work: dict[str, str] = {}
         self._claiming: set[str] = set()
         self._finished: list[Finished] = []
         self._background: set[asyncio.Task[Any]] = set()
@@ -159,12 +168,20 @@ class TaskService:
         if self._stopping:
             raise Unavailable("the server is stopping", code="stopping", retry_after=2)
         self._check_room(lane, len(bodies))
+        # What there are slots for is claimed as it is stored: one commit for both.
+        wanted = min(lane.tasks_wanted(), lane.queued_tasks + len(bodies), MAX_CLAIM)
         lane.arriving_tasks += len(bodies)
+        lane.claiming_tasks += wanted
         try:
-            stored, ids = await self._store_new(lane, owner, bodies, idempotency_key, refused or {})
+            stored, ids, claimed = await self._store_new(
+                lane, owner, bodies, idempotency_key, refused or {}, wanted
+            )
         finally:
             lane.arriving_tasks -= len(bodies)
-        lane.queued_tasks += stored
+            lane.claiming_tasks -= wanted
+        lane.queued_tasks = max(0, lane.queued_tasks + stored - len(claimed))
+        for task in claimed:
+            await self._run(lane, task)
         self._claim_for(lane)
         if lane.queued_tasks:
             lane.ask_for_workers()
@@ -186,8 +203,12 @@ class TaskService:
         bodies: Sequence[bytes],
         idempotency_key: str | None,
         refused: Mapping[int, bytes],
-    ) -> tuple[int, list[str]]:
-        """How many tasks are new and to be run, and the ids of all. No payload stays behind without its task."""
+        wanted: int,
+    ) -> tuple[int, list[str], list[ClaimedTask]]:
+        """How many tasks are new and to be run, the ids of all, and up to `wanted` that are claimed.
+
+        No payload stays behind without its task.
+        """
         now = time.time()
         new: list[NewTask] = []
         stored: set[str] = set()
@@ -200,16 +221,16 @@ class TaskService:
                 for index, result in refused.items()
             ]
 
-            def store(conn: Connection) -> list[str]:
+            def store(conn: Connection) -> tuple[list[str], list[ClaimedTask]]:
                 ids = queue.submit(conn, new, now)
                 queue.complete(conn, failed, now)
-                return ids
+                return ids, self._claim_in(conn, lane.endpoint.id, wanted) if wanted else []
 
-            ids = await self._store.write(store)
+            ids, claimed = await self._store.write(store)
             stored = {task.id for task in new}.intersection(ids)
         finally:
             await self._delete_payloads(task for task in new if task.id not in stored)
-        return len(stored) - len(failed), ids
+        return len(stored) - len(failed), ids, claimed
 
     async def _delete_payloads(self, unstored: Iterable[NewTask]) -> None:
         for task in unstored:
@@ -247,24 +268,34 @@ class TaskService:
     def _claim_for(self, lane: Lane) -> None:
         """Claim tasks for the lane's free slots; one claim at a time for each lane."""
         idle = lane.endpoint.id not in self._claiming and not self._stopping
-        if idle and lane.queued_tasks > 0 and lane.free_slots:
+        if idle and lane.queued_tasks > 0 and lane.tasks_wanted():
             self._claiming.add(lane.endpoint.id)
             self._spawn(self._claim(lane))
 
     async def _claim(self, lane: Lane) -> None:
         endpoint_id = lane.endpoint.id
         try:
-            while lane.queued_tasks > 0 and not self._stopping and (free := min(lane.free_slots, MAX_CLAIM)):
-                claimed = await self._store.write(
-                    lambda conn, n=free: queue.claim(  # type: ignore[misc]
-                        conn, endpoint_id, n, self._lease_owner, self._settings.lease_seconds, time.time()
+            while lane.queued_tasks > 0 and not self._stopping:
+                wanted = min(lane.tasks_wanted(), MAX_CLAIM)
+                if not wanted:
+                    break
+                lane.claiming_tasks += wanted
+                try:
+                    claimed = await self._store.write(
+                        lambda conn, n=wanted: self._claim_in(conn, endpoint_id, n)  # type: ignore[misc]
                     )
-                )
+                finally:
+                    lane.claiming_tasks -= wanted
                 lane.queued_tasks = max(0, lane.queued_tasks - len(claimed)) if claimed else 0
                 for task in claimed:
                     await self._run(lane, task)
         finally:
             self._claiming.discard(endpoint_id)
+
+    def _claim_in(self, conn: Connection, endpoint_id: str, limit: int) -> list[ClaimedTask]:
+        return queue.claim(
+            conn, endpoint_id, limit, self._lease_owner, self._settings.lease_seconds, time.time()
+        )
 
     async def _run(self, lane: Lane, task: ClaimedTask) -> None:
         body = task.payload
@@ -279,6 +310,7 @@ class TaskService:
         deadline = self._loop.time() + (limit or self._settings.task_timeout_seconds)
         work = TaskWork(self, lane, task, body, deadline)
         self._running[task.id] = work
+        self._at_work[task.id] = task.owner
         try:
             lane.submit(work)
         except APIError as error:
@@ -288,6 +320,7 @@ class TaskService:
 
     def work_finished(self, work: TaskWork, outcome: int, payload: bytes) -> None:
         """The worker has answered."""
+        work.lane.task_took(self.now() - work.started_at)
         if self._running.pop(work.task.id, None) is None:
             return
         if outcome == Outcome.CANCELLED:
@@ -338,6 +371,7 @@ class TaskService:
             self._spawn(self._give_back(work, reason, died=False))
 
     async def _give_back(self, work: TaskWork, reason: str, *, died: bool) -> None:
+        self._at_work.pop(work.task.id, None)
         outcome = await self._store.write(
             lambda conn: queue.give_back(conn, [work.task.id], reason, time.time(), died=died)
         )
@@ -367,21 +401,27 @@ class TaskService:
         """Record results; while the store can't be written they are kept, and tried again."""
         while results:
             try:
-                await self._store.write(lambda conn: queue.complete(conn, results, time.time()))
+                recorded = await self._store.write(lambda conn: queue.complete(conn, results, time.time()))
             except Unavailable as error:
                 if self._stopping:
                     raise
                 log.error("%d results could not be recorded, and wait: %s", len(results), error)
                 await asyncio.sleep(RECORD_AGAIN_SECONDS)
             else:
-                self.hub.announce([r.id for r in results])
+                for result in results:
+                    self._at_work.pop(result.id, None)
+                self.hub.announce([r.id for r in results], {r.id: r for r in results if r.id in recorded})
                 if self._callbacks_asked:
                     self.on_callbacks()
                 return
 
     # Asking.
 
-    async def get(self, owner: str, task_id: str, wait: float) -> TaskRecord:
+    def now(self) -> float:
+        """The event loop's clock."""
+        return self._loop.time()
+
+    async def get(self, owner: str, task_id: str, wait: float) -> Answerable:
         """The task, after waiting up to `wait` seconds for it to be done.
 
         Raises:
@@ -389,6 +429,11 @@ class TaskService:
         """
         with self.hub.waiter([task_id]) as waiter:
             deadline = self._loop.time() + wait
+            if wait > 0 and self._at_work.get(task_id) == owner and not self.hub.closed:
+                # It is not done, and its result will come by here: no need to look it up.
+                await waiter.wait(wait)
+                if (finished := waiter.results.get(task_id)) is not None:
+                    return finished
             while True:
                 record = await self._store.read(lambda conn: queue.get(conn, owner, task_id))
                 if record is None:
@@ -397,24 +442,28 @@ class TaskService:
                 if record.state.done or left <= 0 or self.hub.closed:
                     return record
                 await waiter.wait(left)
+                if (finished := waiter.results.get(task_id)) is not None:
+                    return finished
 
-    async def wait_for_any(self, owner: str, ids: Sequence[str], wait: float) -> list[TaskRecord]:
+    async def wait_for_any(self, owner: str, ids: Sequence[str], wait: float) -> Sequence[Answerable]:
         """Those of the tasks that are done, after waiting up to `wait` seconds for one to be.
 
         Raises:
             NotFound: the owner has no task of one of these ids.
         """
-        known = await self._store.read(lambda conn: queue.known_ids(conn, owner, ids))
-        if missing := [task_id for task_id in ids if task_id not in known]:
-            raise no_task(missing[0])
         with self.hub.waiter(ids) as waiter:
             deadline = self._loop.time() + wait
+            known = await self._store.read(lambda conn: queue.known_ids(conn, owner, ids))
+            if missing := [task_id for task_id in ids if task_id not in known]:
+                raise no_task(missing[0])
             while True:
                 done = await self._store.read(lambda conn: queue.get_many(conn, owner, ids, only_done=True))
                 left = deadline - self._loop.time()
                 if done or left <= 0 or self.hub.closed:
                     return done
                 await waiter.wait(left)
+                if waiter.results:
+                    return list(waiter.results.values())
 
     async def cancel(self, owner: str, task_id: str) -> bool:
         """Cancel a task; False when it was done already. What runs of it is stopped.
@@ -428,6 +477,7 @@ class TaskService:
         if before.done:
             return False
         work = self._running.pop(task_id, None)
+        self._at_work.pop(task_id, None)
         if work is not None:
             work.abandon()
         self.hub.announce([task_id])
@@ -439,11 +489,12 @@ class TaskService:
             lambda conn: queue.fail_endpoint(conn, endpoint_id, reason, time.time())
         ):
             for task_id in ended:
+                self._at_work.pop(task_id, None)
                 if (work := self._running.pop(task_id, None)) is not None:
                     work.abandon()
             self.hub.announce(ended)
 
-    async def body_of(self, record: TaskRecord, make_url: Callable[[str], str]) -> bytes:
+    async def body_of(self, record: Answerable, make_url: Callable[[str], str]) -> bytes:
         """The JSON body that answers for a task; `make_url` signs the URL of a pickled result's key."""
         head = b'{"task_id": "%s", ' % record.id.encode()
         if not record.state.done:

@@ -1,9 +1,10 @@
 """Wakes those who wait for tasks to be done."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from openlaunch.errors import TooManyRequests
+from openlaunch.tasks.queue import Finished
 
 
 class Waiter:
@@ -13,6 +14,8 @@ class Waiter:
         self._hub = hub
         self.ids = frozenset(ids)
         self.event = asyncio.Event()
+        self.results: dict[str, Finished] = {}
+        """What was announced with its result."""
 
     def __enter__(self) -> "Waiter":
         self._hub._add(self)
@@ -53,10 +56,12 @@ class Hub:
         """
         return Waiter(self, ids)
 
-    def announce(self, ids: Iterable[str]) -> None:
-        """These tasks are done: wake whoever waits for one of them."""
+    def announce(self, ids: Iterable[str], results: Mapping[str, Finished] | None = None) -> None:
+        """These tasks are done, some with these results: wake whoever waits for one of them."""
         for task_id in ids:
             for waiter in self._by_id.get(task_id, ()):
+                if results is not None and task_id in results:
+                    waiter.results[task_id] = results[task_id]
                 waiter.event.set()
 
     def close(self) -> None:
