@@ -22,6 +22,7 @@ EXIT_SERVER_LOST: Final = 4
 EXIT_UNFINISHED: Final = 5
 """Requests were still running when the time to drain was over."""
 
+MAX_LOG_BYTES: Final = 10 * 1024 * 1024
 EXIT_SECONDS: Final = 3.0
 """How long what user code has left running may hold up the end."""
 _PR_SET_PDEATHSIG: Final = 1
@@ -34,6 +35,14 @@ def set_up_output() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(line_buffering=True, errors="backslashreplace")
+
+
+def open_log(path: str) -> int:
+    """A descriptor that appends to a worker's log, which is emptied first where it has grown too large."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    if os.fstat(descriptor).st_size > MAX_LOG_BYTES:
+        os.ftruncate(descriptor, 0)
+    return descriptor
 
 
 def log(message: str) -> None:

@@ -13,14 +13,29 @@ from pathlib import Path
 import pytest
 
 from openlaunch.engines.base import Engine, WorkerExit, WorkerSpec
-from openlaunch.engines.local import MAX_LOG_BYTES, LocalEngine
+from openlaunch.engines.local import LocalEngine
+from openlaunch_worker.process import MAX_LOG_BYTES
 
 DEADLINE = 20.0
 
 SECRETS = {"OPENLAUNCH_API_KEY": "do-not-tell", "AWS_SECRET_ACCESS_KEY": "neither", "PYTHONPATH": "/nowhere"}
+ENVIRON = {**os.environ, **SECRETS, "LC_ALL": "C.UTF-8"}
 ENGINES: dict[str, Callable[[Path], Engine]] = {
-    "local": lambda root: LocalEngine(root, (0, 1, 2), {**os.environ, **SECRETS, "LC_ALL": "C.UTF-8"}),
+    "forks": lambda root: LocalEngine(root, (0, 1, 2), ENVIRON, forks=True),
+    "processes": lambda root: LocalEngine(root, (0, 1, 2), ENVIRON, forks=False),
 }
+
+# In place of the runtime: the script is run as the worker, be it by a nursery's fork.
+SHIM = """
+import runpy, sys
+def run():
+    runpy.run_path({source!r}, run_name="__main__")
+if sys.argv[1:] == ["-m", "openlaunch_worker.nursery"]:
+    from openlaunch_worker import nursery
+    nursery.worker.main = run
+    sys.exit(nursery.main())
+run()
+"""
 
 
 @asynccontextmanager
@@ -48,8 +63,10 @@ class Workplace:
     def spec(self, script: str, worker_id: str = "w1", gpus: tuple[int, ...] = (), **env: str) -> WorkerSpec:
         source = self.root / f"{worker_id}.py"
         source.write_text(script)
+        shim = self.root / f"{worker_id}-shim.py"
+        shim.write_text(SHIM.format(source=str(source)))
         python = self.root / f"{worker_id}-python"
-        python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{source}" "$@"\n')
+        python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{shim}" "$@"\n')
         python.chmod(0o755)
         return WorkerSpec(
             worker_id=worker_id,
@@ -115,9 +132,10 @@ def test_signal_is_told(kind: str, workplace: Workplace) -> None:
     assert "killed by signal 9" in str(ended)
 
 
-def test_runs_the_worker_module(kind: str, workplace: Workplace) -> None:
+def test_runs_the_worker_module_or_its_nursery(kind: str, workplace: Workplace) -> None:
     asyncio.run(run_to_end(kind, workplace, workplace.spec("import sys; print(sys.argv[1:])")))
-    assert "['-m', 'openlaunch_worker']" in workplace.log()
+    module = {"processes": "openlaunch_worker", "forks": "openlaunch_worker.nursery"}[kind]
+    assert f"['-m', '{module}']" in workplace.log()
 
 
 def test_python_that_is_not_there_raises(kind: str, workplace: Workplace) -> None:

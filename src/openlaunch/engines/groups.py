@@ -3,8 +3,34 @@
 import asyncio
 import os
 import signal
-from asyncio.subprocess import Process
 from contextlib import suppress
+from typing import Protocol
+
+
+class Child(Protocol):
+    """A process that leads its own session: asyncio's, or a forked one."""
+
+    @property
+    def pid(self) -> int:
+        """Of the process and of its group."""
+        ...
+
+    @property
+    def returncode(self) -> int | None:
+        """How it ended; None while it runs."""
+        ...
+
+    def terminate(self) -> None:
+        """SIGTERM."""
+        ...
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        ...
+
+    async def wait(self) -> int:
+        """Wait for its end."""
+        ...
 
 
 def kill_group(leader: int) -> None:
@@ -13,7 +39,7 @@ def kill_group(leader: int) -> None:
         os.killpg(leader, signal.SIGKILL)
 
 
-async def end_process(process: Process, grace: float) -> None:
+async def end_process(process: Child, grace: float) -> None:
     """SIGTERM to the process, SIGKILL to its group after `grace` seconds, and wait until it is gone.
 
     Only the leader gets the SIGTERM, so that it can still use the processes it started while it finishes.
@@ -25,4 +51,7 @@ async def end_process(process: Process, grace: float) -> None:
             async with asyncio.timeout(grace):
                 await process.wait()
     kill_group(process.pid)
+    if process.returncode is None:
+        with suppress(ProcessLookupError):
+            process.kill()  # a fork that has not come to lead its group yet
     await process.wait()

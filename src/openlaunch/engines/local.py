@@ -4,8 +4,9 @@ import asyncio
 import logging
 import os
 import shutil
+import sys
 import tempfile
-from asyncio.subprocess import DEVNULL, STDOUT, Process
+from asyncio.subprocess import DEVNULL, STDOUT
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -13,25 +14,31 @@ from pathlib import Path
 
 from openlaunch.engines.base import Capacity, ExitCallback, WorkerExit, WorkerSpec
 from openlaunch.engines.environ import scrub
-from openlaunch.engines.groups import end_process, kill_group
+from openlaunch.engines.groups import Child, end_process, kill_group
+from openlaunch.engines.nursery import Nursery
+from openlaunch_worker.process import open_log
 
 log = logging.getLogger(__name__)
 
-MAX_LOG_BYTES = 10 * 1024 * 1024
-"""A log that is larger than this when its worker starts is emptied first."""
+MAX_NURSERIES = 8
+"""So many are kept; further ones replace those that have no workers and were not asked for the longest."""
 
 
 @dataclass(slots=True)
 class _Running:
     """A process and the task that waits for its end."""
 
-    process: Process
+    process: Child
     folder: Path
     watcher: asyncio.Task[None] = field(init=False)
 
 
 class LocalEngine:
-    """Starts each worker as `python -m openlaunch_worker`, in a session and an empty folder of its own.
+    """Starts each worker in a session and an empty folder of its own.
+
+    With `forks`, the default on Linux, the environment's first worker starts a nursery (`openlaunch_worker.nursery`),
+    of which it and all later ones are forks. Without, each is `python -m openlaunch_worker`: macOS's own libraries
+    do not bear a fork.
 
     A worker sees none of the server's environment variables but an allow-list. What it started ends with it,
     except processes that made themselves a new session. The folders lie below `root`, which must be there.
@@ -39,13 +46,20 @@ class LocalEngine:
     """
 
     def __init__(
-        self, root: Path, gpus: tuple[int, ...] = (), environ: Mapping[str, str] | None = None
+        self,
+        root: Path,
+        gpus: tuple[int, ...] = (),
+        environ: Mapping[str, str] | None = None,
+        *,
+        forks: bool = sys.platform == "linux",
     ) -> None:
         self._root = root
         self._gpus = gpus
         self._environ = scrub(os.environ if environ is None else environ)
         self._running: dict[str, _Running] = {}
         self._closed = asyncio.Event()
+        self._forks = forks
+        self._nurseries: dict[Path, asyncio.Task[Nursery]] = {}
 
     def capacity(self) -> Capacity:
         """The cores this process may use, the machine's physical memory, and the GPUs."""
@@ -72,8 +86,11 @@ class LocalEngine:
         if self._closed.is_set():
             kill_group(process.pid)
 
-    async def _spawn(self, spec: WorkerSpec, folder: Path) -> Process:
-        descriptor = _open_log(spec.log_path)
+    async def _spawn(self, spec: WorkerSpec, folder: Path) -> Child:
+        if self._forks:
+            nursery = await self._nursery(spec)
+            return await nursery.fork(spec.worker_id, self._environ_of(spec), folder, spec.log_path)
+        descriptor = open_log(str(spec.log_path))
         try:
             return await asyncio.create_subprocess_exec(
                 *(str(spec.python), "-m", "openlaunch_worker"),
@@ -86,6 +103,28 @@ class LocalEngine:
             )
         finally:
             os.close(descriptor)
+
+    async def _nursery(self, spec: WorkerSpec) -> Nursery:
+        """The nursery of the worker's environment, which is started if there is none."""
+        if not spec.python.exists():
+            raise FileNotFoundError(f"{spec.python} is not there")
+        task = self._nurseries.pop(spec.python, None)
+        if task is None or (task.done() and not (task.exception() is None and task.result().alive)):
+            await self._make_room()
+            os.close(open_log(str(spec.log_path)))  # made as the log of a worker, whoever writes to it first
+            environ = {**self._environ, "PYTHONUNBUFFERED": "1"}
+            task = asyncio.create_task(Nursery.start(spec.python, environ, self._root, spec.log_path))
+        self._nurseries[spec.python] = task  # the last in the order is the one that was asked for last
+        return await asyncio.shield(task)
+
+    async def _make_room(self) -> None:
+        for python, task in list(self._nurseries.items()):
+            if len(self._nurseries) < MAX_NURSERIES:
+                return
+            if task.done() and (task.exception() is not None or task.result().is_idle):
+                del self._nurseries[python]
+                if task.exception() is None:
+                    await task.result().close()
 
     def _environ_of(self, spec: WorkerSpec) -> dict[str, str]:
         return {
@@ -124,16 +163,11 @@ class LocalEngine:
         """End every worker at once; none can be started any more."""
         self._closed.set()
         await asyncio.gather(*(self.stop(worker_id, grace=0) for worker_id in list(self._running)))
+        started = await asyncio.gather(*self._nurseries.values(), return_exceptions=True)
+        await asyncio.gather(*(nursery.close() for nursery in started if isinstance(nursery, Nursery)))
 
 
 def _cores() -> int:
     with suppress(AttributeError):  # macOS has no affinity
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def _open_log(path: Path) -> int:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-    if os.fstat(descriptor).st_size > MAX_LOG_BYTES:
-        os.ftruncate(descriptor, 0)
-    return descriptor
