@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
@@ -11,12 +10,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from engine_workplace import DEADLINE, Workplace, alive, eventually
 
 from openlaunch.engines.base import Engine, WorkerExit, WorkerSpec
 from openlaunch.engines.local import LocalEngine
 from openlaunch_worker.process import MAX_LOG_BYTES
-
-DEADLINE = 20.0
 
 SECRETS = {"OPENLAUNCH_API_KEY": "do-not-tell", "AWS_SECRET_ACCESS_KEY": "neither", "PYTHONPATH": "/nowhere"}
 ENVIRON = {**os.environ, **SECRETS, "LC_ALL": "C.UTF-8"}
@@ -24,18 +22,6 @@ ENGINES: dict[str, Callable[[Path], Engine]] = {
     "forks": lambda root: LocalEngine(root, (0, 1, 2), ENVIRON, forks=True),
     "processes": lambda root: LocalEngine(root, (0, 1, 2), ENVIRON, forks=False),
 }
-
-# In place of the runtime: the script is run as the worker, be it by a nursery's fork.
-SHIM = """
-import runpy, sys
-def run():
-    runpy.run_path({source!r}, run_name="__main__")
-if sys.argv[1:] == ["-m", "openlaunch_worker.nursery"]:
-    from openlaunch_worker import nursery
-    nursery.worker.main = run
-    sys.exit(nursery.main())
-run()
-"""
 
 
 @asynccontextmanager
@@ -51,63 +37,6 @@ async def open_engine(kind: str) -> AsyncIterator[Engine]:
 @pytest.fixture(params=sorted(ENGINES))
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
-
-
-class Workplace:
-    """Makes workers that run a script instead of the runtime, and hears of their exits."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.exits: list[tuple[str, WorkerExit]] = []
-
-    def spec(self, script: str, worker_id: str = "w1", gpus: tuple[int, ...] = (), **env: str) -> WorkerSpec:
-        source = self.root / f"{worker_id}.py"
-        source.write_text(script)
-        shim = self.root / f"{worker_id}-shim.py"
-        shim.write_text(SHIM.format(source=str(source)))
-        python = self.root / f"{worker_id}-python"
-        python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{shim}" "$@"\n')
-        python.chmod(0o755)
-        return WorkerSpec(
-            worker_id=worker_id,
-            endpoint_id="e1",
-            python=python,
-            address="/run/somewhere.sock",
-            token="a-token",
-            log_path=self.root / f"{worker_id}.log",
-            gpus=gpus,
-            env=env,
-        )
-
-    def on_exit(self, worker_id: str, ended: WorkerExit) -> None:
-        self.exits.append((worker_id, ended))
-
-    def log(self, worker_id: str = "w1") -> str:
-        path = self.root / f"{worker_id}.log"
-        return path.read_text() if path.exists() else ""
-
-    async def exit(self) -> WorkerExit:
-        await eventually(lambda: bool(self.exits))
-        return self.exits[0][1]
-
-    async def said(self, word: str, worker_id: str = "w1") -> None:
-        await eventually(lambda: word in self.log(worker_id))
-
-
-async def eventually(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(DEADLINE):
-        while not condition():
-            await asyncio.sleep(0.01)
-
-
-def alive(pid: int) -> bool:
-    """Whether the process runs; a zombie that waits for its parent does not."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    stat = Path(f"/proc/{pid}/stat")
-    return not (stat.exists() and stat.read_text().rpartition(")")[2].split()[0] == "Z")
 
 
 @pytest.fixture

@@ -16,11 +16,14 @@ from store_drivers import OPENERS, Opener
 from openlaunch.errors import ConfigurationError, Conflict, Unavailable
 from openlaunch.store import bundles, endpoints, keys
 from openlaunch.store.records import BundleRecord, EndpointRecord, EndpointSpec, KeyRecord
+from openlaunch.store.schema import migrate
 from openlaunch.store.tables import api_keys, metadata
 from openlaunch.wire.endpoints import EndpointOrderBy, EndpointStatus, EndpointType
 from openlaunch.wire.keys import Role
 
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+
+VERSIONS = ["0001", "0002", "0003", "0004", "0005"]
 
 
 @pytest.fixture(params=OPENERS)
@@ -97,16 +100,28 @@ def test_what_was_written_is_there_after_reopening(opener: Opener, run_on_loop: 
     run_on_loop(test())
 
 
-def test_migrations_make_the_tables_of_the_metadata(opener: Opener, run_on_loop: Run, tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", [None, *VERSIONS])
+def test_a_database_of_any_version_gets_the_tables_of_the_metadata(
+    opener: Opener, run_on_loop: Run, tmp_path: Path, version: str | None
+) -> None:
     def comparable(obj: object, name: str | None, kind: str, *_: object) -> bool:
         return name != "ix_tasks_claim"  # Alembic can't compare a descending column
 
     def differences(conn: Connection) -> list[object]:
         context = MigrationContext.configure(conn, opts={"include_object": comparable})
+        assert context.get_current_revision() == VERSIONS[-1]
         assert "ix_tasks_claim" in {index["name"] for index in inspect(conn).get_indexes("tasks")}
         return list(compare_metadata(context, metadata))
 
+    def turn_back(conn: Connection) -> None:
+        metadata.drop_all(conn)
+        conn.exec_driver_sql("DROP TABLE alembic_version")
+        if version is not None:
+            migrate(conn, version)
+
     async def test() -> None:
+        async with opener(tmp_path) as store:
+            await store.write(turn_back)
         async with opener(tmp_path) as store:
             assert await store.read(differences) == []
 

@@ -1,10 +1,9 @@
 """Which GPUs there are, asked of NVIDIA's management library (NVML)."""
 
+import ctypes
 import logging
 import os
 from collections.abc import Mapping, Sequence
-
-import pynvml
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +38,13 @@ def _index_of(entry: str, uuids: Sequence[str]) -> int | None:
 
 
 def _uuids() -> list[str]:
+    try:
+        ctypes.CDLL("libnvidia-ml.so.1")
+    except OSError as error:
+        log.debug("no GPUs: %s", error)
+        return []
+    import pynvml  # 11 MiB, which a machine without GPUs is spared
+
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError as error:

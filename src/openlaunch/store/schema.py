@@ -1,40 +1,62 @@
 """Brings a database to the tables that this version of the server works with."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from alembic import command
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection
+from sqlalchemy import Column, Connection, MetaData, String, Table, inspect, select
 
 from openlaunch.errors import ConfigurationError
+from openlaunch.store.tables import metadata
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
+_VERSION = Table(
+    "alembic_version", MetaData(), Column("version_num", String(32), primary_key=True, nullable=False)
+)
 
 
 def upgrade(conn: Connection) -> None:
-    """Run the migrations that the database has not had yet, in the transaction that `conn` is in.
+    """Make the tables of an empty database, or run the migrations that it has not had yet.
+
+    All happens in the transaction that `conn` is in.
 
     Raises:
         ConfigurationError: a newer version of the server has changed the database.
 
     """
-    current = MigrationContext.configure(conn).get_current_revision()
-    config = _config(conn)
-    script = ScriptDirectory.from_config(config)
-    if current == script.get_current_head():
+    known = [path.name[1:5] for path in sorted((_MIGRATIONS / "versions").glob("v*.py"))]
+    current = _current(conn)
+    if current == known[-1]:
         return
-    known = {revision.revision for revision in script.walk_revisions()}
-    if current is not None and current not in known:
+    if current is None:
+        metadata.create_all(conn)
+        _VERSION.create(conn)
+        conn.execute(_VERSION.insert().values(version_num=known[-1]))
+        return
+    if current not in known:
         raise ConfigurationError(
-            f"the database has schema {current!r}, this server knows up to {script.get_current_head()!r}: it "
+            f"the database has schema {current!r}, this server knows up to {known[-1]!r}: it "
             "was used by a newer version; upgrade this installation, or name another data directory"
         )
-    command.upgrade(config, "head")
+    migrate(conn, "head")
 
 
-def _config(conn: Connection) -> Config:
+def migrate(conn: Connection, version: str) -> None:
+    """Run the migrations up to a version."""
+    from alembic import command  # it takes time and memory, and most starts do not need it
+
+    command.upgrade(_config(conn), version)
+
+
+def _current(conn: Connection) -> str | None:
+    return conn.scalar(select(_VERSION)) if inspect(conn).has_table(_VERSION.name) else None
+
+
+def _config(conn: Connection) -> "Config":
+    from alembic.config import Config
+
     config = Config(attributes={"connection": conn})
     config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
