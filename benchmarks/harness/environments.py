@@ -10,7 +10,7 @@ WORK = ROOT / ".bench"
 
 
 def environment(name: str, requirements: tuple[str, ...]) -> Path:
-    """The environment's `bin` folder. `.` among the requirements is this project."""
+    """The environment's `bin` folder. `.` among the requirements is this checkout."""
     folder = WORK / "venvs" / name
     mark = folder / "requirements"
     wanted = hashlib.sha256("\n".join(requirements).encode()).hexdigest()

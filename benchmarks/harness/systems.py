@@ -1,30 +1,119 @@
-"""Every system that is measured, as its own documentation recommends it for production."""
+"""Every system that is measured, each set up as its own documentation recommends it for production.
 
-from benchmarks.harness.processes import System
+One worker each, access logs off. The port is a system's own, so that a system and the reference run side by side.
+"""
 
-UVICORN = ("--host", "127.0.0.1", "--port", "{port}", "--log-level", "warning", "--no-access-log")
+import json
+from dataclasses import replace
+
+from benchmarks.harness.processes import NULL_BODY, System
+
+UVICORN = (
+    *("--host", "127.0.0.1", "--port", "{port}", "--loop", "uvloop", "--http", "httptools"),
+    *("--ws", "none", "--lifespan", "off", "--log-level", "warning", "--no-access-log"),
+)
 
 REFERENCE = System(
     "reference",
-    "reference: uvicorn, raw ASGI",
+    "reference: uvicorn, raw ASGI, in process",
     ("uvicorn", "uvloop", "httptools", "msgspec"),
-    ("uvicorn", "uvloop", "httptools"),
-    (
-        "{bin}/uvicorn",
-        "app:app",
-        *UVICORN,
-        "--loop",
-        "uvloop",
-        "--http",
-        "httptools",
-        "--ws",
-        "none",
-        "--lifespan",
-        "off",
-    ),
+    ("uvicorn", "uvloop", "httptools", "msgspec"),
+    ("{bin}/uvicorn", "app:app", *UVICORN),
 )
+REFERENCE_STREAM = replace(REFERENCE, path="/stream", expect=b"data: ")
 
 
 def openlaunch(kind: str, label: str) -> System:
     """This project, from this checkout, with one endpoint: see openlaunch/serve.py."""
-    return System("openlaunch", label, (".[server]",), ("openlaunch",), ("{bin}/python", "serve.py", kind))
+    expect = {"queue": b"task_id", "stream": b"data: "}.get(kind.partition("-")[0], b"9")
+    return System(
+        "openlaunch",
+        label,
+        ("--editable", ".[server]", "aiohttp", "psutil"),
+        ("openlaunch",),
+        ("{bin}/python", "serve.py", kind),
+        expect=expect,
+    )
+
+
+FASTAPI = System(
+    "fastapi",
+    "FastAPI, `async def`, in process",
+    ("fastapi", "uvicorn", "uvloop", "httptools"),
+    ("fastapi", "pydantic", "uvicorn"),
+    ("{bin}/uvicorn", "app:app", *UVICORN),
+)
+BENTOML = System(
+    "bentoml",
+    "BentoML, `async def`, without logs and metrics",
+    ("bentoml",),
+    ("bentoml",),
+    ("{bin}/bentoml", "serve", "service:Null", "--host", "127.0.0.1", "--port", "{port}"),
+    env={
+        "BENTOML_DO_NOT_TRACK": "True",
+        "BENTOML_HOME": "{folder}/../../.bench/bentoml",
+    },
+)
+LITSERVE = System(
+    "litserve", "LitServe", ("litserve",), ("litserve",), ("{bin}/python", "server.py", "predict")
+)
+MLSERVER = System(
+    "mlserver",
+    "MLServer, one parallel worker",
+    ("mlserver", "uvloop<0.22"),  # with a newer one its parallel workers do not start
+    ("mlserver",),
+    ("{bin}/mlserver", "start", "."),
+    path="/v2/models/null/infer",
+    env={
+        "PYTHONPATH": "{folder}",
+        "MLSERVER_HOST": "127.0.0.1",
+        "MLSERVER_HTTP_PORT": "{port}",
+        "MLSERVER_GRPC_PORT": "0",
+        "MLSERVER_METRICS_PORT": "0",
+        "MLSERVER_PARALLEL_WORKERS": "1",
+        "MLSERVER_DEBUG": "false",
+    },
+    body=json.dumps(
+        {
+            "inputs": [
+                {"name": "input", "shape": [1], "datatype": "BYTES", "data": [NULL_BODY.decode()]},
+            ]
+        }
+    ).encode(),
+)
+RAY = System(
+    "ray",
+    "Ray Serve with HAProxy",
+    ("ray[serve]",),
+    ("ray",),
+    ("{bin}/python", "serve_null.py"),
+    path="/",
+    env={
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_memory_monitor_refresh_ms": "0",
+        "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+        "RAY_SERVE_ENABLE_HA_PROXY": "1",
+        "RAY_SERVE_ENABLE_DIRECT_INGRESS": "1",
+    },
+)
+
+SYNC = (
+    openlaunch("async-def", "**Openlaunch**, `async def`"),
+    openlaunch("def", "**Openlaunch**, `def`, `per_worker=8`"),
+    FASTAPI,
+    replace(FASTAPI, label="FastAPI, `def`, in process", path="/predict-def"),
+    RAY,
+    BENTOML,
+    replace(BENTOML, label="BentoML, `def`, without logs and metrics", path="/predict_def"),
+    MLSERVER,
+    LITSERVE,
+)
+STREAMING = (
+    openlaunch("stream-async", "**Openlaunch**, async generator"),
+    openlaunch("stream", "**Openlaunch**, generator"),
+    replace(FASTAPI, label="FastAPI, async generator, in process", path="/stream", expect=b"data: "),
+    replace(FASTAPI, label="FastAPI, generator, in process", path="/stream-def", expect=b"data: "),
+    replace(RAY, path="/stream", expect=b"data: "),
+    replace(BENTOML, label="BentoML, async generator", path="/stream", expect=b"data: "),
+    replace(LITSERVE, command=("{bin}/python", "server.py", "stream"), expect=b"data: "),
+)

@@ -23,11 +23,11 @@ class Load:
     server_cpu_us: float
 
 
-def load(system: Running, connections: int, seconds: float, body: bytes | None = None) -> Load:
+def load(system: Running, connections: int, seconds: int, body: bytes | None = None) -> Load:
     """Requests as fast as they are answered, for so many seconds. Raises RuntimeError where some failed."""
     env = {**os.environ, "BENCH_BODY": (body or system.system.body).decode()}
     env["BENCH_HEADERS"] = "\n".join(f"{name}: {value}" for name, value in system.headers.items())
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "--latency", "--timeout", "10s"]
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "--timeout", "10s"]
     before = system.cpu_seconds()
     printed = subprocess.run(
         [*command, "-s", str(SCRIPT), system.url],

@@ -101,14 +101,24 @@ def main() -> None:
 def further_workers(client, times: int) -> list[float]:
     """From a request that finds its only worker busy to the second worker's answer."""
     endpoint = client.deploy(
-        sleep_a_little, name="sleepy", min_workers=1, max_workers=2, concurrent_requests_per_worker=1, per_worker=1, **SMALL
+        sleep_a_little,
+        name="sleepy",
+        min_workers=1,
+        max_workers=2,
+        concurrent_requests_per_worker=1,
+        per_worker=1,
+        **SMALL,
     )
     from concurrent.futures import ThreadPoolExecutor
 
     taken = []
     with ThreadPoolExecutor(1) as pool:
         for _ in range(times):
-            until(lambda: client.get_model_endpoint("sleepy").model_endpoint.deployment_state.available_workers == 1)
+            until(
+                lambda: (
+                    client.get_model_endpoint("sleepy").model_endpoint.deployment_state.available_workers == 1
+                )
+            )
             busy = pool.submit(endpoint.predict, EndpointRequest(args={"seconds": 0.5}))
             time.sleep(0.1)
             began = time.perf_counter()

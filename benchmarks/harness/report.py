@@ -1,0 +1,201 @@
+"""Writes what was measured: results.json, RESULTS.md, and the chart that the README shows."""
+
+import json
+import os
+import platform
+import statistics
+from html import escape
+from typing import Any
+
+from benchmarks.harness.environments import ROOT
+
+FOLDER = ROOT / "benchmarks"
+FILE = FOLDER / "results.json"
+
+HEAD = """# Results
+
+Written by `make bench`; [README](README.md) says how it is measured. Machine: {machine}.
+
+A share is a system's rate divided by the reference's, measured in turns on the same machine: the median of the
+rounds, and the lowest and highest in brackets.
+"""
+
+BAR = 420
+ROW = 26
+LEFT = 300
+
+
+def load() -> dict[str, Any]:
+    """The last results, if there are any."""
+    return json.loads(FILE.read_text()) if FILE.exists() else {}
+
+
+def save(results: dict[str, Any]) -> None:
+    """Write all three files."""
+    results["machine"] = f"{os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}"
+    FILE.write_text(json.dumps(results, indent=1) + "\n")
+    parts = [HEAD.format(machine=results["machine"])]
+    for name, write in (
+        ("sync", _sync),
+        ("streams", _streams),
+        ("queues", _queues),
+        ("clients", _clients),
+        ("starts", _starts),
+    ):
+        if name in results:
+            parts.append(write(results[name]))
+    (FOLDER / "RESULTS.md").write_text("\n".join(parts))
+    if "sync" in results:
+        (FOLDER / "results.svg").write_text(_chart(results))
+
+
+def _table(header: list[str], rows: list[list[str]]) -> str:
+    lines = ["| " + " | ".join(header) + " |", "|---|" + "--:|" * (len(header) - 1)]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)]) + "\n"
+
+
+def _share(row: dict[str, Any]) -> str:
+    return f"**{row['share']:.3f}** ({row['share_low']:.3f}-{row['share_high']:.3f})"
+
+
+def _versions(rows: list[dict[str, Any]]) -> str:
+    found = {name: version for row in rows for name, version in row.get("versions", {}).items()}
+    return "Versions: " + ", ".join(f"{name} {version}" for name, version in found.items()) + ".\n"
+
+
+def _sync(rows: list[dict[str, Any]]) -> str:
+    header = [
+        "system",
+        "requests/s",
+        "share",
+        "CPU µs",
+        "p50 ms, 1 connection",
+        "p99 ms",
+        "MiB",
+        "processes",
+        "start s",
+    ]
+    cells = [
+        [
+            row["label"],
+            f"{row['rate']:,.0f}",
+            _share(row),
+            f"{row['cpu_us']:,.0f}",
+            f"{row['p50']:.2f} ({row['p50_ratio']:.1f}x)",
+            f"{row['p99']:.2f} ({row['p99_ratio']:.1f}x)",
+            f"{row['memory_mib']:.0f}",
+            str(row["processes"]),
+            f"{row['start_seconds']:.1f}",
+        ]
+        for row in rows
+    ]
+    text = "\n## Sync predictions, null model, 32 connections\n\n"
+    note = (
+        "The whole path: key, endpoint, queue, worker process and back; the reference has none of it. `x` is the "
+        "multiple of the reference's. The start of Openlaunch has its environment's build in it.\n\n"
+    )
+    return text + note + _table(header, cells) + "\n" + _versions(rows)
+
+
+def _streams(rows: list[dict[str, Any]]) -> str:
+    header = ["system", "chunks/s", "share", "first chunk p50 ms, 1 stream", "p99 ms"]
+    cells = [
+        [
+            row["label"],
+            f"{row['rate']:,.0f}",
+            _share(row),
+            f"{row['first_p50']:.2f} ({row['first_ratio']:.1f}x)",
+            f"{row['first_p99']:.2f}",
+        ]
+        for row in rows
+    ]
+    return "\n## Streams of 100 null chunks, 16 at once\n\n" + _table(header, cells) + "\n" + _versions(rows)
+
+
+def _queues(rows: list[dict[str, Any]]) -> str:
+    header = ["queue", "tasks/s", "runs", "submitted/s", "idle round trip p50 ms", "p99 ms"]
+    cells = [
+        [
+            row["label"],
+            f"**{row['rate']:,.0f}**",
+            ", ".join(f"{rate:,.0f}" for rate in row["rates"]),
+            f"{row['submit_rate']:,.0f}",
+            f"{row['p50']:.2f}",
+            f"{row['p99']:.2f}",
+        ]
+        for row in rows
+    ]
+    text = "\n## Durable tasks, null model, 10,000 of them until every result is known\n\n"
+    note = (
+        "Openlaunch: through HTTP from our client, each task on disk (`synchronous=FULL`) before it is accepted. "
+        "Redis appends every second, so it may lose a second of accepted tasks.\n\n"
+    )
+    return text + note + _table(header, cells) + "\n" + _versions(rows)
+
+
+def _clients(seen: dict[str, float]) -> str:
+    rows = [
+        ["bare `http.client` to the reference", f"{seen['http.client']:.0f}", "1"],
+        [
+            "`endpoint.predict()`, whole round trip through a worker",
+            f"{seen['blocking']:.0f}",
+            f"{seen['blocking'] / seen['http.client']:.2f}",
+        ],
+        ["aiohttp to the reference, 32 at once", f"{seen['aiohttp']:.0f}", "1"],
+        [
+            "`await endpoint.predict()`, 32 at once",
+            f"{seen['awaitable']:.0f}",
+            f"{seen['awaitable'] / seen['aiohttp']:.2f}",
+        ],
+    ]
+    return "\n## Clients\n\n" + _table(["client", "µs a request", "ratio"], rows)
+
+
+def _starts(seen: dict[str, Any]) -> str:
+    rows = [
+        [label, f"{statistics.median(seen[name]):.1f}", f"{min(seen[name]):.1f}-{max(seen[name]):.1f}"]
+        for name, label in (
+            ("warm", "request to an endpoint scaled to zero, until its answer"),
+            ("cold", "the same, the first worker of a server"),
+            ("further", "a further worker, from a request that finds the only one busy, until its answer"),
+        )
+    ]
+    server, worker = seen["server_mib"], seen["worker_mib"]
+    memory = f"\nMemory (PSS): idle server {server:.0f} MiB, one more null worker {worker:.1f} MiB.\n"
+    text = "\n## Cold starts, null bundle, environment there\n\n"
+    return text + _table(["what", "median ms", "range"], rows) + memory
+
+
+def _chart(results: dict[str, Any]) -> str:
+    """Bars of the sync, streaming and queue rates, each against its best."""
+    groups = [("Sync requests/s, 32 connections", results["sync"])]
+    if "streams" in results:
+        groups.append(("Stream chunks/s, 16 streams", results["streams"]))
+    if "queues" in results:
+        groups.append(("Durable tasks/s", results["queues"]))
+    parts, y = [], 10
+    for title, rows in groups:
+        y += 24
+        parts.append(f'<text x="8" y="{y}" class="title">{escape(title)}</text>')
+        y += 10
+        best = max(row["rate"] for row in rows)
+        for row in sorted(rows, key=lambda row: -row["rate"]):
+            label = row["label"].replace("*", "").replace("`", "")
+            kind = "ours" if "Openlaunch" in label else "reference" if "reference" in label else "peer"
+            width = max(2, BAR * row["rate"] / best)
+            parts.append(
+                f'<text x="{LEFT - 8}" y="{y + 17}" class="label">{escape(label)}</text>'
+                f'<rect x="{LEFT}" y="{y + 4}" width="{width:.0f}" height="{ROW - 8}" class="{kind}"/>'
+                f'<text x="{LEFT + width + 6:.0f}" y="{y + 17}" class="value">{row["rate"]:,.0f}</text>'
+            )
+            y += ROW
+    style = (
+        "text{font:13px sans-serif;fill:#222}.title{font-weight:bold}.label{text-anchor:end}"
+        ".ours{fill:#2563eb}.peer{fill:#cbd5e1}.reference{fill:#64748b}"
+    )
+    width, height = LEFT + BAR + 90, y + 14
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
+        f'viewBox="0 0 {width} {height}"><style>{style}</style>'
+        f'<rect width="{width}" height="{height}" fill="#fff"/>{"".join(parts)}</svg>\n'
+    )

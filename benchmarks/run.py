@@ -1,0 +1,76 @@
+"""`make bench`: measures this project and its peers side by side, and writes RESULTS.md and results.svg.
+
+`run.py [--short] [SECTION …]`; a section that is not named keeps its figures of the last full run.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+
+from benchmarks.harness import measure, report
+from benchmarks.harness.environments import ROOT, WORK, environment
+from benchmarks.harness.processes import running
+from benchmarks.harness.queues import queues
+from benchmarks.harness.systems import REFERENCE, STREAMING, SYNC, openlaunch
+
+
+def _ours(script: str, *arguments: str, env: dict[str, str] | None = None) -> dict[str, object]:
+    """What a script of openlaunch/ measures, in its environment."""
+    system = openlaunch("async-def", "Openlaunch")
+    python = environment(system.name, system.requirements) / "python"
+    command = [str(python), str(ROOT / "benchmarks" / "openlaunch" / script), *arguments]
+    done = subprocess.run(
+        command, env={**os.environ, **(env or {})}, check=True, stdout=subprocess.PIPE, text=True, timeout=600
+    )
+    answer: dict[str, object] = json.loads(done.stdout.splitlines()[-1])
+    return answer
+
+
+def _sync(short: bool) -> object:
+    return measure.sync(SYNC, measure.Length(1, 1) if short else measure.Length(3, 3))
+
+
+def _streams(short: bool) -> object:
+    return measure.streams(STREAMING, measure.Length(1, 1) if short else measure.Length(2, 3))
+
+
+def _queues(short: bool) -> object:
+    return queues(2000 if short else 10_000, 1 if short else 3)
+
+
+def _clients(short: bool) -> object:
+    with (
+        running(REFERENCE, measure.REFERENCE_PORT) as reference,
+        running(openlaunch("async-def", "Openlaunch"), measure.PORT) as found,
+    ):
+        headers = "\n".join(f"{name}: {value}" for name, value in found.headers.items())
+        env = {"BENCH_URL": found.url, "BENCH_HEADERS": headers, "BENCH_REFERENCE": reference.url}
+        return _ours("round_trips.py", "1" if short else "3", env=env)
+
+
+def _starts(short: bool) -> object:
+    return _ours("cold_starts.py", "4" if short else "20")
+
+
+SECTIONS = {"sync": _sync, "streams": _streams, "queues": _queues, "clients": _clients, "starts": _starts}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Measure, and write benchmarks/RESULTS.md.")
+    parser.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(SECTIONS))
+    parser.add_argument("--short", action="store_true", help="a few seconds each, and nothing is written")
+    given = parser.parse_args()
+    WORK.mkdir(exist_ok=True)
+    results = report.load()
+    for name in given.sections or SECTIONS:
+        print(f"{name}:", flush=True)
+        results[name] = SECTIONS[name](given.short)
+        if given.short:
+            print(f"  {json.dumps(results[name])}", flush=True)
+        else:
+            report.save(results)
+
+
+if __name__ == "__main__":
+    main()
