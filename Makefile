@@ -3,12 +3,18 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint types pytest clean
+.PHONY: demo test bench lint types pytest clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -W error::ResourceWarning examples/demo.py
 
 test: lint types pytest
+
+# Beside its peers, which it installs: benchmarks/README.md.
+bench: $(VENV)/.installed
+	benchmarks/install.sh
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --group bench
+	$(BIN)/python -m benchmarks.run $(ARGS)
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
@@ -29,4 +35,4 @@ $(VENV)/.installed: pyproject.toml
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache build dist
+	rm -rf $(VENV) .bench .mypy_cache .ruff_cache .pytest_cache build dist

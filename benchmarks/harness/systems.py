@@ -72,6 +72,8 @@ MLSERVER = System(
         "MLSERVER_METRICS_PORT": "0",
         "MLSERVER_PARALLEL_WORKERS": "1",
         "MLSERVER_DEBUG": "false",
+        "MLSERVER_ENVIRONMENTS_DIR": "{folder}/../../.bench/mlserver/environments",
+        "MLSERVER_METRICS_DIR": "{folder}/../../.bench/mlserver/metrics",
     },
     body=json.dumps(
         {

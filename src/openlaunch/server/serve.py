@@ -56,7 +56,7 @@ def serve(settings: Settings, ready: Callable[[str], None]) -> None:
     """
     data = DataDir(settings.data_dir)
     with data.locked(), bound_socket(settings.host, settings.port) as listener:
-        uvloop.run(_serve(settings, data, listener, ready))
+        uvloop.run(serve_on(settings, data, listener, ready))
 
 
 @contextlib.contextmanager
@@ -79,9 +79,10 @@ def bound_socket(host: str, port: int) -> Iterator[socket.socket]:
         yield listener
 
 
-async def _serve(
+async def serve_on(
     settings: Settings, data: DataDir, listener: socket.socket, ready: Callable[[str], None]
 ) -> None:
+    """The same on a socket that is bound, with a data directory that is locked, in this thread's event loop."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -231,7 +232,7 @@ def _config(app: App, protocol: object, settings: Settings) -> uvicorn.Config:
 
 
 class _HTTPServer(uvicorn.Server):
-    """uvicorn, with the signals left to `_serve`, and an event for when it listens."""
+    """uvicorn, with the signals left to `serve_on`, and an event for when it listens."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)

@@ -1,0 +1,129 @@
+"""What a prediction costs the server, in counts, which are the same on a slow machine: calls and system calls.
+
+The bounds are a little over what was counted when they were set. Who goes over one has made every prediction slower:
+look for the call that is new before raising it.
+"""
+
+import asyncio
+import json
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+import uvloop
+
+from openlaunch import LaunchClient
+from openlaunch.server.datadir import DataDir
+from openlaunch.server.serve import bound_socket, serve_on
+from openlaunch.server.settings import Settings
+
+REQUESTS = 500
+
+
+def double(x):
+    return 2 * x
+
+
+async def double_async(x):
+    return 2 * x
+
+
+def count(n):
+    yield from range(n)
+
+
+class Connection:
+    """Predictions over one connection, as bytes that are made once."""
+
+    def __init__(self, url: str, key: str, path: str, args: dict[str, object]) -> None:
+        host, port = url.removeprefix("http://").split(":")
+        body = json.dumps({"args": args}).encode()
+        head = f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\n"
+        self._request = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+        self._socket = socket.create_connection((host, int(port)), timeout=30)
+
+    def send(self, times: int, last: bytes) -> None:
+        """So many requests, each sent when the one before is answered; an answer ends with `last`."""
+        for _ in range(times):
+            self._socket.sendall(self._request)
+            answer = b""
+            while not answer.endswith(last):
+                answer += self._socket.recv(65536)
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+class Counts:
+    """Calls of functions in the event loop's thread, and the process's system calls that read and write."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def begin(self) -> None:
+        self._before = self._system_calls()
+        sys.setprofile(self._count)
+
+    def end(self) -> None:
+        sys.setprofile(None)
+        self.reads, self.writes = (
+            after - before for after, before in zip(self._system_calls(), self._before, strict=True)
+        )
+
+    def _count(self, frame: object, event: str, arg: object) -> None:
+        if event in ("call", "c_call"):
+            self.calls += 1
+
+    def _system_calls(self) -> tuple[int, int]:
+        io = dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())
+        return int(io["syscr"]), int(io["syscw"])
+
+
+async def measure(root: Path, function: object, kind: str, args: dict[str, object], last: bytes) -> Counts:
+    """Serve in this process, and count while a client in a thread predicts."""
+    counts, loop = Counts(), asyncio.get_running_loop()
+    settings = Settings(data_dir=root, api_key="a-key-for-this-test")
+
+    def client_side(url: str) -> None:
+        with LaunchClient(endpoint=url, api_key="a-key-for-this-test") as client:
+            endpoint = client.deploy(function, name="one", endpoint_type=kind, cpus=0.1, memory="64Mi")
+            route = {"sync": "sync-tasks", "streaming": "streaming-tasks"}[kind]
+            path = f"/v1/{route}?model_endpoint_id={endpoint.model_endpoint.id}"
+        connection = Connection(url, "a-key-for-this-test", path, args)
+        connection.send(50, last)
+        asyncio.run_coroutine_threadsafe(in_loop(counts.begin), loop).result()
+        connection.send(REQUESTS, last)
+        asyncio.run_coroutine_threadsafe(in_loop(counts.end), loop).result()
+        connection.close()
+
+    async def in_loop(call: object) -> None:
+        call()
+
+    data = DataDir(root)
+    with data.locked(), bound_socket("127.0.0.1", 0) as listener:
+        ready = loop.create_future()
+        serving = asyncio.create_task(serve_on(settings, data, listener, ready.set_result))
+        await asyncio.wait({ready, serving}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.to_thread(client_side, ready.result())
+        signal.raise_signal(signal.SIGTERM)
+        await serving
+    return counts
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="system calls are counted by Linux's /proc")
+@pytest.mark.parametrize(
+    ("function", "kind", "args", "last", "calls", "writes"),
+    [
+        (double, "sync", {"x": 2}, b"200}", 130, 2.1),
+        (double_async, "sync", {"x": 2}, b"200}", 130, 2.1),
+        (count, "streaming", {"n": 100}, b"0\r\n\r\n", 190, 3.2),
+    ],
+)
+def test_a_prediction_costs_so_many_calls(tmp_path, function, kind, args, last, calls, writes):
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        counts = runner.run(measure(tmp_path / "data", function, kind, args, last))
+
+    assert counts.calls / REQUESTS < calls
+    assert counts.writes / REQUESTS < writes
