@@ -133,6 +133,7 @@ class Exchange:
             if not self.disconnected and not self.response_complete:
                 self.response_complete = True
                 self._protocol.transport.write(_JSON_HEAD % len(body) + body)
+                self.let_go()
                 self._protocol.on_response_complete()
         else:
             self._respond(200, {"content-type": "application/json"}, body)
@@ -163,7 +164,12 @@ class Exchange:
             lines.append("connection: close")
         return "\r\n".join([*lines, "", ""]).encode("latin-1")
 
+    def let_go(self) -> None:
+        """Call nobody any more: else each request left a cycle of references to the collector, whose turns are long."""
+        self.on_gone = self.on_writable = _nothing
+
     def _ended(self) -> None:
+        self.let_go()
         if not self.keep_alive:
             self._protocol.transport.close()
         self._protocol.on_response_complete()
@@ -322,6 +328,7 @@ class HttpProtocol(HttpToolsProtocol):
         cycle: object = self.cycle
         if isinstance(cycle, Exchange) and not cycle.response_complete:
             cycle.on_gone()
+            cycle.let_go()
 
     def resume_writing(self) -> None:
         super().resume_writing()

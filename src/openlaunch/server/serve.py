@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 import socket
@@ -98,6 +99,9 @@ async def serve_on(
         await asyncio.wait(
             (asyncio.create_task(server.listening.wait()), serving), return_when="FIRST_COMPLETED"
         )
+        # What is there now stays: collections, which stop every request, need not look at it.
+        gc.collect()
+        gc.freeze()
         ready(url)
         await asyncio.wait((stopped, serving), return_when="FIRST_COMPLETED")
         log.info("stopping: what runs has %g s to end", settings.drain_seconds)
