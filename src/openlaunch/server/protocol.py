@@ -165,7 +165,7 @@ class Exchange:
         return "\r\n".join([*lines, "", ""]).encode("latin-1")
 
     def let_go(self) -> None:
-        """Call nobody any more: else each request left a cycle of references to the collector, whose turns are long."""
+        """Call nobody any more. Else each request would leave a cycle of references to the collector."""
         self.on_gone = self.on_writable = _nothing
 
     def _ended(self) -> None:
