@@ -22,7 +22,7 @@ rounds, and the lowest and highest in brackets.
 
 BAR = 420
 ROW = 26
-LEFT = 300
+LEFT = 330
 
 
 def load() -> dict[str, Any]:
