@@ -6,6 +6,7 @@
 import argparse
 import json
 import os
+import resource
 import subprocess
 
 from benchmarks.harness import measure, report
@@ -53,7 +54,21 @@ def _starts(short: bool) -> object:
     return _ours("cold_starts.py", "4" if short else "20")
 
 
-SECTIONS = {"sync": _sync, "streams": _streams, "queues": _queues, "clients": _clients, "starts": _starts}
+def _growth(short: bool) -> object:
+    # A client of 2,000 streams has as many connections.
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(max(soft, 10_000), hard), hard))
+    return _ours("growth.py", *(("10", "10000", "100") if short else ("1000", "1000000", "2000")))
+
+
+SECTIONS = {
+    "sync": _sync,
+    "streams": _streams,
+    "queues": _queues,
+    "clients": _clients,
+    "starts": _starts,
+    "growth": _growth,
+}
 
 
 def main() -> None:

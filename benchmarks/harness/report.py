@@ -41,6 +41,7 @@ def save(results: dict[str, Any]) -> None:
         ("queues", _queues),
         ("clients", _clients),
         ("starts", _starts),
+        ("growth", _growth),
     ):
         if name in results:
             parts.append(write(results[name]))
@@ -164,6 +165,29 @@ def _starts(seen: dict[str, Any]) -> str:
     memory = f"\nMemory (PSS): idle server {server:.0f} MiB, one more null worker {worker:.1f} MiB.\n"
     text = "\n## Cold starts, null bundle, environment there\n\n"
     return text + _table(["what", "median ms", "range"], rows) + memory
+
+
+def _growth(seen: dict[str, list[dict[str, float]]]) -> str:
+    endpoints = [
+        [f"{row['endpoints']:,}", f"{row['predict_us']:,.0f}", f"{row['server_mib']:.0f}"]
+        for row in seen["endpoints"]
+    ]
+    tasks = [
+        [f"{row['queued']:,}", f"{row['round_trip_us']:,.0f}", f"{row['server_mib']:.0f}"]
+        for row in seen["tasks"]
+    ]
+    streams = [
+        [f"{row['streams']:,}", f"{row['seconds']:.2f}", f"{row['server_mib']:.0f}"]
+        for row in seen["streams"]
+    ]
+    return (
+        "\n## How cost grows\n\nEach cost is of the same calls from our blocking client, one after the other.\n\n"
+        + _table(["endpoints registered", "µs a prediction", "server MiB"], endpoints)
+        + "\n"
+        + _table(["tasks queued", "µs a round trip through another queue", "server MiB"], tasks)
+        + "\n"
+        + _table(["streams open at once, of 3 s each", "s until all have ended", "server MiB"], streams)
+    )
 
 
 def _chart(results: dict[str, Any]) -> str:
