@@ -158,6 +158,8 @@ def _starts(seen: dict[str, Any]) -> str:
         for name, label in (
             ("warm", "request to an endpoint scaled to zero, until its answer"),
             ("cold", "the same, the first worker of a server"),
+            ("uv", "uv alone: a new environment with scikit-learn, its cache warm"),
+            ("endpoint", 'a new endpoint with `requirements=["scikit-learn"]`, until it is READY'),
             ("further", "a further worker, from a request that finds the only one busy, until its answer"),
         )
     ]

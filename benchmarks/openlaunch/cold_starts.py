@@ -8,8 +8,11 @@ import contextlib
 import json
 import os
 import statistics
+import subprocess
 import sys
+import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import psutil
 
@@ -52,12 +55,21 @@ def answer_seconds(endpoint) -> float:
     return time.perf_counter() - began
 
 
-def first_of_a_server() -> float:
-    """The environment is there, and nothing runs."""
+def new_endpoint() -> tuple[float, float]:
+    """Seconds of uv alone for an environment with scikit-learn, its cache warm; and of a new endpoint until READY."""
+    uv = [sys.executable, "-m", "uv"]
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run([*uv, "venv", "--quiet", f"{folder}/first"], check=True)
+        install = [*uv, "pip", "install", "--quiet", "scikit-learn", "--python"]
+        subprocess.run([*install, f"{folder}/first/bin/python"], check=True)
+        began = time.perf_counter()
+        subprocess.run([*uv, "venv", "--quiet", f"{folder}/second"], check=True)
+        subprocess.run([*install, f"{folder}/second/bin/python"], check=True)
+        alone = time.perf_counter() - began
     with openlaunch.local() as client:
-        endpoint = client.deploy(predict, name="null", min_workers=0, **SMALL)
-        data_dir = client.server.data_dir
-        return data_dir, endpoint
+        began = time.perf_counter()
+        client.deploy(predict, name="new", requirements=["scikit-learn"], min_workers=1, **SMALL)
+        return alone, time.perf_counter() - began
 
 
 def main() -> None:
@@ -74,8 +86,6 @@ def main() -> None:
             warm.append(answer_seconds(endpoint))
         further = further_workers(client, times)
         memory = worker_memory(client)
-    import tempfile
-
     with tempfile.TemporaryDirectory() as folder:
         for number in range(times // 4 + 2):
             with openlaunch.local(folder) as client:
@@ -85,9 +95,12 @@ def main() -> None:
                 endpoint = client.get_model_endpoint("null")
                 until(lambda: not workers(client))
                 cold.append(answer_seconds(endpoint))
+    environments = [new_endpoint() for _ in range(times // 5 + 1)]
     print(
         json.dumps(
             {
+                "uv": [1000 * alone for alone, _ in environments],
+                "endpoint": [1000 * ready for _, ready in environments],
                 "warm": [1000 * t for t in warm],
                 "cold": [1000 * t for t in cold],
                 "further": [1000 * t for t in further],
@@ -109,8 +122,6 @@ def further_workers(client, times: int) -> list[float]:
         per_worker=1,
         **SMALL,
     )
-    from concurrent.futures import ThreadPoolExecutor
-
     taken = []
     with ThreadPoolExecutor(1) as pool:
         for _ in range(times):
