@@ -43,11 +43,10 @@ def wait_until_cancelled(path):
     import pathlib
     import time
 
-    yield "begun"
     try:
         while True:
-            time.sleep(0.01)
             yield "more"
+            time.sleep(0.01)
     finally:
         pathlib.Path(path).touch()
 
@@ -69,10 +68,10 @@ def client():
 class Wire:
     """A connection on which requests are written as bytes."""
 
-    def __init__(self, client, sock):
+    def __init__(self, client, sock, file):
         self._client = client
         self.sock = sock
-        self._file = sock.makefile("rb")
+        self._file = file
 
     def request(self, name, args, *, version="1.1", headers=(), body=None, key=None):
         """The bytes of a prediction."""
@@ -118,8 +117,8 @@ def connect(client):
     @contextmanager
     def connect() -> Iterator[Wire]:
         host, port = client.server.url.removeprefix("http://").split(":")
-        with socket.create_connection((host, int(port)), timeout=30) as sock:
-            yield Wire(client, sock)
+        with socket.create_connection((host, int(port)), timeout=30) as sock, sock.makefile("rb") as file:
+            yield Wire(client, sock, file)
             sock.shutdown(socket.SHUT_RDWR)
 
     return connect

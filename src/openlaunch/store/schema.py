@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Column, Connection, MetaData, String, Table, inspect, select
+from sqlalchemy.schema import CreateIndex, CreateTable
 
 from openlaunch.errors import ConfigurationError
 from openlaunch.store.tables import metadata
@@ -31,7 +32,7 @@ def upgrade(conn: Connection) -> None:
     if current == known[-1]:
         return
     if current is None:
-        metadata.create_all(conn)
+        _make_tables(conn)
         _VERSION.create(conn)
         conn.execute(_VERSION.insert().values(version_num=known[-1]))
         return
@@ -48,6 +49,15 @@ def migrate(conn: Connection, version: str) -> None:
     from alembic import command  # it takes time and memory, and most starts do not need it
 
     command.upgrade(_config(conn), version)
+
+
+def _make_tables(conn: Connection) -> None:
+    # Not `create_all`: it makes a table's indexes in an order that differs from process to process, and SQLite
+    # takes one of two that look equally good by that order.
+    for table in metadata.sorted_tables:
+        conn.execute(CreateTable(table))
+        for index in sorted(table.indexes, key=lambda index: str(index.name)):
+            conn.execute(CreateIndex(index))
 
 
 def _current(conn: Connection) -> str | None:

@@ -137,7 +137,7 @@ _partial(
     unique=True,
 )
 Index("ix_tasks_owner", tasks.c.owner, tasks.c.seq)
-Index("ix_tasks_endpoint", tasks.c.endpoint_id, tasks.c.seq)
+Index("ix_tasks_endpoint", tasks.c.endpoint_id, tasks.c.owner, tasks.c.seq)
 _partial(
     "ix_tasks_unsuccessful", tasks.c.owner, tasks.c.seq, where="status = 'FAILURE' OR status = 'CANCELLED'"
 )
