@@ -23,8 +23,10 @@ lint: $(VENV)/.installed
 types: $(VENV)/.installed
 	$(BIN)/mypy
 
+# Three at a time on two cores, because most tests wait for processes to start; then those that want to be alone.
 pytest: $(VENV)/.installed
-	$(BIN)/pytest
+	$(BIN)/pytest -n 3 -m "not alone"
+	$(BIN)/pytest -m alone
 
 # The environment is made with pip from the standard library's venv, so that nothing has to be there before.
 $(VENV)/.installed: pyproject.toml

@@ -112,6 +112,7 @@ async def measure(root: Path, function: object, kind: str, args: dict[str, objec
     return counts
 
 
+@pytest.mark.alone
 @pytest.mark.skipif(sys.platform != "linux", reason="system calls are counted by Linux's /proc")
 @pytest.mark.parametrize(
     ("function", "kind", "args", "last", "calls", "writes"),
