@@ -58,7 +58,7 @@ def _growth(short: bool) -> object:
     # A client of 2,000 streams has as many connections.
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(max(soft, 10_000), hard), hard))
-    return _ours("growth.py", *(("10", "10000", "100") if short else ("1000", "1000000", "2000")))
+    return _ours("growth.py", *(("10", "4", "10000", "100") if short else ("1000", "64", "1000000", "2000")))
 
 
 SECTIONS = {

@@ -174,6 +174,14 @@ def _growth(seen: dict[str, list[dict[str, float]]]) -> str:
         [f"{row['endpoints']:,}", f"{row['predict_us']:,.0f}", f"{row['server_mib']:.0f}"]
         for row in seen["endpoints"]
     ]
+    workers = [
+        [f"{row['workers']:,}", f"{row['predict_us']:,.0f}", f"{row['server_mib']:.0f}"]
+        for row in seen["workers"]
+    ]
+    payloads = [
+        [f"{row['kib']:,} KiB", f"{row['predict_us']:,.0f}", f"{row['peak_mib']:.1f}"]
+        for row in seen["payloads"]
+    ]
     tasks = [
         [f"{row['queued']:,}", f"{row['round_trip_us']:,.0f}", f"{row['server_mib']:.0f}"]
         for row in seen["tasks"]
@@ -186,7 +194,11 @@ def _growth(seen: dict[str, list[dict[str, float]]]) -> str:
         "\n## How cost grows\n\nEach cost is of the same calls from our blocking client, one after the other.\n\n"
         + _table(["endpoints registered", "µs a prediction", "server MiB"], endpoints)
         + "\n"
+        + _table(["workers of the endpoint", "µs a prediction", "server MiB"], workers)
+        + "\n"
         + _table(["tasks queued", "µs a round trip through another queue", "server MiB"], tasks)
+        + "\n"
+        + _table(["bytes of a request", "µs a prediction", "server MiB on top, at most"], payloads)
         + "\n"
         + _table(["streams open at once, of 3 s each", "s until all have ended", "server MiB"], streams)
     )

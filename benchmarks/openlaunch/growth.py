@@ -1,7 +1,7 @@
-"""How cost grows: with endpoints that are registered, with tasks that wait, and with streams that are open.
+"""How cost grows: with endpoints, workers, tasks that wait, bytes of a payload, and streams that are open.
 
-`growth.py ENDPOINTS TASKS STREAMS` prints one line of JSON. Each cost is of the same calls, in microseconds, at steps
-up to the number given; memory is the server's, in MiB.
+`growth.py ENDPOINTS WORKERS TASKS STREAMS` prints one line of JSON. Each cost is of the same calls, in microseconds, at
+steps up to the number given; memory is the server's, in MiB.
 """
 
 import asyncio
@@ -10,6 +10,7 @@ import statistics
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import psutil
@@ -27,6 +28,10 @@ async def predict(x: int, y: str):
     return x * 2 + len(y)
 
 
+async def length(text: str):
+    return len(text)
+
+
 async def ticks(seconds: float):
     import asyncio
 
@@ -35,11 +40,11 @@ async def ticks(seconds: float):
     yield "ended"
 
 
-def steps(most: int, least: int = 1) -> list[int]:
+def steps(most: int, least: int = 1, factor: int = 10) -> list[int]:
     found = []
     while least < most:
         found.append(least)
-        least *= 10
+        least *= factor
     return [*found, most]
 
 
@@ -95,6 +100,56 @@ def with_endpoints(client, most: int) -> list[dict[str, float]]:
     return rows
 
 
+def with_workers(client, most: int) -> list[dict[str, float]]:
+    rows = []
+    for number in steps(most, factor=4):
+        many = client.deploy(
+            predict, name=f"many-{number}", min_workers=number, max_workers=number, per_worker=1, **SMALL
+        )
+        until(lambda many=many, number=number: available(client, many) == number)
+        us = cost(lambda many=many: many.predict(REQUEST).value)
+        rows.append({"workers": number, "predict_us": us, "server_mib": server_mib(client)})
+        print(rows[-1], file=sys.stderr, flush=True)
+        client.delete_model_endpoint(f"many-{number}")
+    return rows
+
+
+def available(client, endpoint) -> int:
+    return client.get_model_endpoint(
+        endpoint.model_endpoint.name
+    ).model_endpoint.deployment_state.available_workers
+
+
+def until(condition, seconds: float = 120.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError("not so in time")
+        time.sleep(0.1)
+
+
+def with_payloads(client) -> list[dict[str, float]]:
+    """Cost of one request, and how far it raises the server's memory above what it was."""
+    endpoint = client.deploy(length, name="length", min_workers=1, max_workers=1, **SMALL)
+    endpoint.predict(EndpointRequest(args={"text": ""}))
+    process, rows = Path(f"/proc/{client.server.pid}"), []
+    before = resident_kib(process, "VmRSS")
+    for kib in (1, 100, 1024, 10 * 1024):
+        request = EndpointRequest(args={"text": "x" * (kib * 1024)})
+        (process / "clear_refs").write_text("5")  # the highest is counted from here
+        endpoint.predict(request)
+        peak = (resident_kib(process, "VmHWM") - before) / 1024
+        us = cost(lambda request=request: endpoint.predict(request).value)
+        rows.append({"kib": kib, "predict_us": us, "peak_mib": peak})
+        print(rows[-1], file=sys.stderr, flush=True)
+    return rows
+
+
+def resident_kib(process: Path, name: str) -> int:
+    (line,) = [line for line in (process / "status").read_text().splitlines() if line.startswith(name)]
+    return int(line.split()[1])
+
+
 def with_tasks(client, most: int) -> list[dict[str, float]]:
     waiting = client.deploy(
         predict, name="waiting", endpoint_type="async", min_workers=0, max_workers=0, wait=False, **SMALL
@@ -145,10 +200,12 @@ def with_streams(client, most: int) -> list[dict[str, float]]:
 
 
 def main() -> None:
-    endpoints, tasks, streams = map(int, sys.argv[1:])
+    endpoints, workers, tasks, streams = map(int, sys.argv[1:])
     with openlaunch.local() as client:
         client.deploy(predict, name="null", min_workers=1, max_workers=1, per_worker=8, **SMALL)
-        answer = {"streams": with_streams(client, streams)}
+        answer = {"payloads": with_payloads(client), "streams": with_streams(client, streams)}
+    with openlaunch.local() as client:
+        answer["workers"] = with_workers(client, workers)
     with openlaunch.local() as client:
         client.deploy(predict, name="null", min_workers=1, max_workers=1, per_worker=8, **SMALL)
         answer["tasks"] = with_tasks(client, tasks)

@@ -64,6 +64,17 @@ class TestOrder:
         submit(lane, *(str(n) for n in range(6)))
         assert [len(worker.take()) for worker in workers] == [2, 2, 2]
 
+    @pytest.mark.parametrize("slots", [1, 4])
+    @in_loop
+    async def test_one_request_after_the_other_goes_to_the_worker_that_is_warm(self, slots):
+        lane = make_lane()
+        warm, cold = (FakeWorker(name, slots=slots).join(lane) for name in "ab")
+        for name in "abc":
+            submit(lane, name)
+            assert warm.take() == [name.encode()]
+            warm.answer()
+        assert cold.take() == []
+
     @in_loop
     async def test_nothing_waits_behind_a_busy_worker_while_another_is_free(self):
         lane = make_lane()

@@ -50,8 +50,9 @@ class DrainRate:
 class Lane:
     """Everything in memory about one endpoint. Used in the event loop's thread only.
 
-    A worker stands in `_free` exactly once while it has a free slot, so a slot is found in constant time, and
-    taking from the left and putting back at the right spreads requests evenly.
+    A worker stands in `_free` exactly once while it has a free slot, so a slot is found in constant time. Taking from
+    the left and putting back at the right spreads requests evenly; only one that has become idle goes to the left,
+    because its memory is still in the processor's caches, and those that idle for long are not woken.
     """
 
     def __init__(
@@ -176,9 +177,13 @@ class Lane:
             worker.listed = False
 
     def _list(self, worker: WorkerLink) -> None:
-        if not worker.listed and not worker.draining and len(worker.running) < worker.slots:
+        if worker.draining or len(worker.running) >= worker.slots:
+            return
+        if not worker.listed:
             worker.listed = True
             self._free.append(worker)
+        if not worker.running and self._free[-1] is worker:
+            self._free.rotate(1)
 
     def pump(self) -> None:
         """Give what waits to free slots, in order of arrival."""
