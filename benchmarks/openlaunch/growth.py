@@ -1,7 +1,7 @@
 """How cost grows: with endpoints, workers, tasks that wait, bytes of a payload, and streams that are open.
 
-`growth.py ENDPOINTS WORKERS TASKS STREAMS` prints one line of JSON. Each cost is of the same calls, in microseconds, at
-steps up to the number given; memory is the server's, in MiB.
+`growth.py ENDPOINTS WORKERS TASKS STREAMS` prints one line of JSON. Each cost is of the same calls, in microseconds,
+at steps up to the number given; memory is the server's, in MiB.
 """
 
 import asyncio

@@ -177,13 +177,9 @@ class Lane:
             worker.listed = False
 
     def _list(self, worker: WorkerLink) -> None:
-        if worker.draining or len(worker.running) >= worker.slots:
-            return
-        if not worker.listed:
+        if not worker.listed and not worker.draining and len(worker.running) < worker.slots:
             worker.listed = True
             self._free.append(worker)
-        if not worker.running and self._free[-1] is worker:
-            self._free.rotate(1)
 
     def pump(self) -> None:
         """Give what waits to free slots, in order of arrival."""
@@ -219,6 +215,8 @@ class Lane:
         self._rate.ended(self._loop.time())
         if worker.worker_id in self._workers:
             self._list(worker)
+            if not worker.running and self._free and self._free[-1] is worker:
+                self._free.rotate(1)
             if self._waiting:
                 self.pump()
 
