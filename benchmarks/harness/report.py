@@ -45,6 +45,8 @@ def save(results: dict[str, Any]) -> None:
     ):
         if name in results:
             parts.append(write(results[name]))
+        if name == "starts" and {"starts", "sync"} <= results.keys():
+            parts.append(_whole_starts(results["sync"]))
     (FOLDER / "RESULTS.md").write_text("\n".join(parts))
     if "sync" in results:
         (FOLDER / "results.svg").write_text(_chart(results))
@@ -167,6 +169,12 @@ def _starts(seen: dict[str, Any]) -> str:
     memory = f"\nMemory (PSS): idle server {server:.0f} MiB, one more null worker {worker:.1f} MiB.\n"
     text = "\n## Cold starts, null bundle, environment there\n\n"
     return text + _table(["what", "median ms", "range"], rows) + memory
+
+
+def _whole_starts(rows: list[dict[str, Any]]) -> str:
+    """What the peers have beside: most of them start a worker only with the whole server."""
+    cells = [[row["label"], f"{1000 * row['start_seconds']:,.0f}"] for row in rows]
+    return "\n" + _table(["start of the whole system with one model, until its first answer", "ms"], cells)
 
 
 def _growth(seen: dict[str, list[dict[str, float]]]) -> str:
