@@ -27,10 +27,13 @@ from typing import Final
 
 HEADER: Final = Struct("<IIB")
 REQUEST_HEAD: Final = Struct("<Bd")
+_WHOLE_HEAD: Final = Struct("<IIBBd")
 CREDIT_BODY: Final = Struct("<I")
 MAX_PAYLOAD: Final = 1 << 30
 STREAM_WINDOW: Final = 256 * 1024
 BUNDLE_PIECE: Final = 1 << 20
+COPY_BYTES: Final = 64 * 1024
+"""From this size on, a copy costs more than what spares it."""
 
 
 class Kind(IntEnum):
@@ -87,6 +90,19 @@ def encode(kind: int, request_id: int, payload: bytes = b"") -> bytes:
     return HEADER.pack(len(payload), request_id, kind) + payload
 
 
+def request_head(request_id: int, flags: int, seconds: float, size: int) -> bytes:
+    """What goes before the `size` bytes of a request's body, which need not be copied into one piece with it.
+
+    Raises:
+        FrameError: the body is too large.
+
+    """
+    length = REQUEST_HEAD.size + size
+    if length > MAX_PAYLOAD:
+        raise FrameError(f"a payload of {length} bytes is over the limit of {MAX_PAYLOAD} bytes")
+    return _WHOLE_HEAD.pack(length, request_id, Kind.REQUEST, flags, seconds)
+
+
 class FrameParser:
     """Feeds on bytes as they come off the socket, and gives whole frames."""
 
@@ -113,7 +129,11 @@ class FrameParser:
                 end = position + header + length
                 if end > size:
                     break
-                payload = bytes(buffer[position + header : end])
+                if length < COPY_BYTES:
+                    payload = bytes(buffer[position + header : end])
+                else:
+                    with memoryview(buffer) as view:
+                        payload = bytes(view[position + header : end])
                 position = end
                 yield kind, request_id, payload
         finally:

@@ -60,7 +60,7 @@ class Runner:
         """Whether no request is under way."""
         return not self._running
 
-    def start(self, request_id: int, flags: int, limit: float, body: bytes) -> None:
+    def start(self, request_id: int, flags: int, limit: float, body: bytes | memoryview) -> None:
         """Begin a request: `limit` is how many seconds it may take, 0 for no bound, `body` its JSON."""
         job = Job(request_id, flags, limit, self._loop.time(), self._outbox)
         self._running[request_id] = job
@@ -278,7 +278,7 @@ class Runner:
             self._expect_expiry(min(left))
 
 
-def _read_input(job: Job, body: bytes) -> None:
+def _read_input(job: Job, body: bytes | memoryview) -> None:
     """Set the job's `args`, or the transfer that fetches it.
 
     Raises:
@@ -286,7 +286,7 @@ def _read_input(job: Job, body: bytes) -> None:
 
     """
     try:
-        document = _parse_json(body.decode())
+        document = _parse_json(str(body, "utf-8"))
         url = document.get("url")
         args = document.get("args")
         job.route = document.get("destination_path")

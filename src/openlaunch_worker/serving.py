@@ -54,7 +54,7 @@ class Connection(asyncio.Protocol):
             for kind, request_id, payload in self._parser.feed(data):
                 if kind == Kind.REQUEST:
                     flags, limit = REQUEST_HEAD.unpack_from(payload)
-                    self._runner.start(request_id, flags, limit, payload[REQUEST_HEAD.size :])
+                    self._runner.start(request_id, flags, limit, memoryview(payload)[REQUEST_HEAD.size :])
                 else:
                     self._control(kind, request_id, payload)
         except (FrameError, StructError) as error:

@@ -119,7 +119,7 @@ async def measure(root: Path, function: object, kind: str, args: dict[str, objec
     [
         (double, "sync", {"x": 2}, b"200}", 130, 2.1),
         (double_async, "sync", {"x": 2}, b"200}", 130, 2.1),
-        (count, "streaming", {"n": 100}, b"0\r\n\r\n", 190, 3.2),
+        (count, "streaming", {"n": 100}, b"0\r\n\r\n", 190, 6),
     ],
 )
 def test_a_prediction_costs_so_many_calls(tmp_path, function, kind, args, last, calls, writes):

@@ -12,12 +12,13 @@ from typing import Any, Protocol, cast
 from openlaunch.server.work import Work
 from openlaunch_worker.frames import (
     BUNDLE_PIECE,
+    COPY_BYTES,
     CREDIT_BODY,
-    REQUEST_HEAD,
     FrameError,
     FrameParser,
     Kind,
     encode,
+    request_head,
 )
 
 log = logging.getLogger(__name__)
@@ -93,8 +94,8 @@ class WorkerLink(asyncio.Protocol):
         self._last_id = request_id = self._last_id % 0xFFFFFFFF + 1
         self.running[request_id] = work
         left = max(work.deadline - self._loop.time(), 0.001)
-        head = REQUEST_HEAD.pack(work.flags, left)
-        self._send(encode(Kind.REQUEST, request_id, head + work.body))
+        self._send(request_head(request_id, work.flags, left, len(work.body)))
+        self._frames.append(work.body)
         work.started(self, request_id)
 
     def cancel(self, request_id: int) -> None:
@@ -115,8 +116,12 @@ class WorkerLink(asyncio.Protocol):
     def flush(self) -> None:
         """Write what was sent so far."""
         frames, self._frames = self._frames, []
-        if frames and not self._transport.is_closing():
+        if not frames or self._transport.is_closing():
+            return
+        if max(map(len, frames)) < COPY_BYTES:
             self._transport.write(b"".join(frames))
+        else:
+            self._transport.writelines(frames)
 
     def drain(self) -> None:
         """Ask the worker to finish what runs and then to exit."""
