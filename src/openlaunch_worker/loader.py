@@ -3,6 +3,7 @@
 import importlib
 import os
 import pickle
+import resource
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -159,6 +160,8 @@ def _step(name: str) -> Iterator[None]:
 
 
 def _hint(error: BaseException) -> str:
+    if isinstance(error, MemoryError) and (most := resource.getrlimit(resource.RLIMIT_DATA)[0]) > 0:
+        return f"; the worker may use {most // 2**20} MiB: give the endpoint more `memory`"
     if isinstance(error, ModuleNotFoundError):
         return f"; add the package that has {error.name!r} to the bundle's `requirements`, or its code to the bundle"
     if isinstance(error, TypeError) and str(error).startswith(("code()", "code expected")):

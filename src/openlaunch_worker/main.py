@@ -54,7 +54,7 @@ def main() -> int:
 def run(address: str, token: str) -> int:
     """Run a worker in this process, which may be a fork, and return the exit code to end it with."""
     die_with_parent()
-    scratch = Path(tempfile.mkdtemp(prefix="openlaunch-worker-"))
+    scratch = Path(tempfile.mkdtemp(prefix="openlaunch-worker-", dir=Path.cwd()))
     atexit.register(shutil.rmtree, scratch, ignore_errors=True)
     try:
         sock = connect(address)

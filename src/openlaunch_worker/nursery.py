@@ -3,9 +3,9 @@
 A fork of it is a worker within a millisecond, and shares its memory. Orders come in on standard input, reports go
 out on standard output, a JSON document a line::
 
-    in   {"id", "env", "folder", "log"}     fork a worker
-    out  {"id", "pid"} or {"id", "error"}   it is running, or why not
-    out  {"id", "code"}                     how it ended: an exit code, or minus the signal's number
+    in   {"id", "env", "folder", "log", "isolation"}   fork a worker; `isolation` is as `isolate` has it, or null
+    out  {"id", "pid"} or {"id", "error"}              it is running, or why not
+    out  {"id", "code"}                                how it ended: an exit code, or minus the signal's number
 
 The end of the input ends this process. It never has a thread, because a fork has only the thread that forked.
 """
@@ -23,7 +23,8 @@ from typing import Any, Final
 import cloudpickle
 
 from openlaunch_worker import main as worker
-from openlaunch_worker.process import die_with_parent, open_log
+from openlaunch_worker.isolation import NotIsolated, isolate
+from openlaunch_worker.process import EXIT_USAGE, die_with_parent, log, open_log
 
 IMPORTED: Final = (asyncio.subprocess, ctypes, cloudpickle)
 """Workers need these sooner or later; imported here, they are so already."""
@@ -87,9 +88,10 @@ class Nursery:
             os.dup2(source, target)
         os.close(nothing)
         os.close(self._log)
-        os.chdir(order["folder"])
         os.environ.clear()
         os.environ.update(order["env"])
+        if not _settle(order):
+            return EXIT_USAGE
         return worker.main()
 
     def _reap(self) -> None:
@@ -98,6 +100,23 @@ class Nursery:
             if pid == 0:
                 return
             _report({"id": self._ids.pop(pid), "code": os.waitstatus_to_exitcode(status)})
+
+
+def _settle(order: dict[str, Any]) -> bool:
+    """Go into the worker's folder, isolated where that is asked for; False: that is required, and can't be done."""
+    if order["isolation"] is None:
+        os.chdir(order["folder"])
+        return True
+    try:
+        missing = isolate(order["isolation"], order["folder"])
+    except NotIsolated as error:
+        log(
+            f"isolation is required, and {error}: allow it, or start the server with OPENLAUNCH_ISOLATION=auto"
+        )
+        return False
+    if missing:
+        log(f"not isolated as it could be: {'; '.join(missing)}")
+    return True
 
 
 def _report(document: dict[str, Any]) -> None:

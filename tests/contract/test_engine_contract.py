@@ -13,13 +13,16 @@ import pytest
 from engine_workplace import DEADLINE, Workplace, alive, eventually
 
 from openlaunch.engines.base import Engine, WorkerExit, WorkerSpec
-from openlaunch.engines.local import LocalEngine
+from openlaunch.engines.local import Isolation, LocalEngine
 from openlaunch_worker.process import MAX_LOG_BYTES
 
 SECRETS = {"OPENLAUNCH_API_KEY": "do-not-tell", "AWS_SECRET_ACCESS_KEY": "neither", "PYTHONPATH": "/nowhere"}
 ENVIRON = {**os.environ, **SECRETS, "LC_ALL": "C.UTF-8"}
 ENGINES: dict[str, Callable[[Path], Engine]] = {
     "forks": lambda root: LocalEngine(root, (0, 1, 2), ENVIRON, forks=True),
+    "isolated": lambda root: LocalEngine(
+        root, (0, 1, 2), ENVIRON, forks=True, isolation=Isolation(root, processes=500)
+    ),
     "processes": lambda root: LocalEngine(root, (0, 1, 2), ENVIRON, forks=False),
 }
 

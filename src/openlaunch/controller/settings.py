@@ -12,9 +12,11 @@ class ControllerSettings:
 
     A worker that is stopped gets `stop_grace` to end by itself; one that lost its connection, or could not
     load, `lost_grace`; the workers of an endpoint that is deleted get `delete_grace` to finish what they run.
+    With `limit_memory`, an endpoint's `memory` is a bound for what each of its workers uses.
     """
 
     logs: Path
+    limit_memory: bool = True
     scale_down_after: float = 30.0
     tick: float = 0.5
     stop_grace: float = 5.0

@@ -46,7 +46,7 @@ from openlaunch.engines.base import Engine, WorkerExit, WorkerSpec
 from openlaunch.engines.containers import ContainerError
 from openlaunch.store import bundles, endpoints
 from openlaunch.store.base import Store
-from openlaunch.store.records import BundleRecord, EndpointRecord
+from openlaunch.store.records import BundleRecord, EndpointRecord, EndpointSpec
 from openlaunch.wire.endpoints import EndpointStatus
 
 log = logging.getLogger(__name__)
@@ -61,6 +61,7 @@ MAX_REASON = 2000
 LOG_LINES = 5
 LOG_TAIL_BYTES = 2000
 PRUNE_LOGS_EVERY = 10.0
+THREAD_STACK_BYTES = 8 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -372,7 +373,9 @@ class Supervisor:
                     log_path,
                     gpus,
                     env,
-                )
+                ),
+                isolated=container is None,
+                memory=_memory(self.record.spec) if parts.settings.limit_memory else 0,
             )
             await parts.engine.start(spec, self._on_exit)
         except (OSError, ContainerError) as error:
@@ -509,6 +512,11 @@ class Supervisor:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("a background task of endpoint %r failed", self.record.name, exc_info=error)
+
+
+def _memory(spec: EndpointSpec) -> int:
+    """What a worker may use: what its endpoint says, and the stack of a thread for each slot."""
+    return spec.memory + spec.slots * THREAD_STACK_BYTES
 
 
 def _after_colon(text: str | None) -> str:

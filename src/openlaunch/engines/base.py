@@ -11,7 +11,8 @@ class WorkerSpec:
     """One worker to start.
 
     `token` is good for this worker's HELLO and its bundle alone. `address` is where it connects to: the path
-    of a unix socket, or "HOST:PORT". `gpus` are the indices of the GPUs it may see.
+    of a unix socket, or "HOST:PORT". `gpus` are the indices of the GPUs it may see. `isolated` is False for one that
+    starts containers, which isolate by themselves. `memory` is how many bytes its own code may use; 0: no bound.
     """
 
     worker_id: str
@@ -22,6 +23,8 @@ class WorkerSpec:
     log_path: Path
     gpus: tuple[int, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    isolated: bool = True
+    memory: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,25 @@ MAX_NURSERIES = 8
 """So many are kept; further ones replace those that have no workers and were not asked for the longest."""
 
 
+MEMORY_ON_TOP = 256 * 1024 * 1024
+"""What the interpreter and its threads' stacks may take beside a model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Isolation:
+    """How workers are kept apart, on Linux.
+
+    `hide` is the data directory, `keep` what workers need below it beside their environment. `processes` bounds how
+    many a worker may have, where the server is not root's; 0: no bound. With `required`, a worker that can't be
+    isolated does not start.
+    """
+
+    hide: Path
+    keep: tuple[Path, ...] = ()
+    processes: int = 0
+    required: bool = False
+
+
 @dataclass(slots=True)
 class _Running:
     """A process and the task that waits for its end."""
@@ -42,7 +61,7 @@ class LocalEngine:
 
     A worker sees none of the server's environment variables but an allow-list. What it started ends with it,
     except processes that made themselves a new session. The folders lie below `root`, which must be there.
-    `gpus` are the indices that may be handed out.
+    `gpus` are the indices that may be handed out. With `isolation`, forks are isolated.
     """
 
     def __init__(
@@ -52,6 +71,7 @@ class LocalEngine:
         environ: Mapping[str, str] | None = None,
         *,
         forks: bool = sys.platform == "linux",
+        isolation: Isolation | None = None,
     ) -> None:
         self._root = root
         self._gpus = gpus
@@ -59,6 +79,7 @@ class LocalEngine:
         self._running: dict[str, _Running] = {}
         self._closed = asyncio.Event()
         self._forks = forks
+        self._isolation = isolation
         self._nurseries: dict[Path, asyncio.Task[Nursery]] = {}
 
     def capacity(self) -> Capacity:
@@ -89,7 +110,8 @@ class LocalEngine:
     async def _spawn(self, spec: WorkerSpec, folder: Path) -> Child:
         if self._forks:
             nursery = await self._nursery(spec)
-            return await nursery.fork(spec.worker_id, self._environ_of(spec), folder, spec.log_path)
+            environ, isolation = self._environ_of(spec), self._isolation_of(spec)
+            return await nursery.fork(spec.worker_id, environ, folder, spec.log_path, isolation)
         descriptor = open_log(str(spec.log_path))
         try:
             return await asyncio.create_subprocess_exec(
@@ -136,6 +158,19 @@ class LocalEngine:
             **spec.env,
             "OPENLAUNCH_WORKER_ADDRESS": spec.address,
             "OPENLAUNCH_WORKER_TOKEN": spec.token,
+        }
+
+    def _isolation_of(self, spec: WorkerSpec) -> dict[str, object] | None:
+        wanted = self._isolation
+        if wanted is None or not spec.isolated:
+            return None
+        environment = spec.python.parent.parent
+        return {
+            "hide": str(wanted.hide),
+            "keep": [str(path) for path in (environment, *wanted.keep)],
+            "processes": wanted.processes,
+            "memory": spec.memory and spec.memory + MEMORY_ON_TOP,
+            "required": wanted.required,
         }
 
     async def _watch(self, worker_id: str, running: _Running, on_exit: ExitCallback) -> None:

@@ -86,8 +86,15 @@ class Nursery:
         """Whether it has no workers and none under way."""
         return not self._children and not self._forking
 
-    async def fork(self, worker_id: str, env: Mapping[str, str], folder: Path, log: Path) -> ForkedWorker:
-        """Fork a worker off; it is running when this returns.
+    async def fork(
+        self,
+        worker_id: str,
+        env: Mapping[str, str],
+        folder: Path,
+        log: Path,
+        isolation: Mapping[str, object] | None,
+    ) -> ForkedWorker:
+        """Fork a worker off, isolated as `openlaunch_worker.isolation` has it; it is running when this returns.
 
         Raises:
             OSError: it could not be.
@@ -96,7 +103,13 @@ class Nursery:
         assert self._process.stdin is not None
         future: asyncio.Future[ForkedWorker] = asyncio.get_running_loop().create_future()
         self._forking[worker_id] = future
-        order = {"id": worker_id, "env": dict(env), "folder": str(folder), "log": str(log)}
+        order = {
+            "id": worker_id,
+            "env": dict(env),
+            "folder": str(folder),
+            "log": str(log),
+            "isolation": isolation,
+        }
         try:
             if not self.alive:
                 raise OSError("the parent process of the environment's workers has ended")

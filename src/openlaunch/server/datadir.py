@@ -25,6 +25,7 @@ class DataDir:
     D/environments/     virtual         D/url-secret        key of the signed URLs, mode 0600
                         environments    D/lock              held while a server runs
     D/workers/          each worker's folder while it runs; emptied at start
+    D/runtime/          the worker runtime, which every environment uses
     D/jobs/             configurations of docker-image batch jobs while they live
     """
 
@@ -33,6 +34,7 @@ class DataDir:
         self.database = self.root / "openlaunch.db"
         self.artifacts = self.root / "artifacts"
         self.environments = self.root / "environments"
+        self.runtime = self.root / "runtime"
         self.logs = self.root / "logs"
         self.workers = self.root / "workers"
         self.jobs = self.root / "jobs"

@@ -6,6 +6,7 @@ import gc
 import logging
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 
@@ -20,7 +21,7 @@ from openlaunch.controller.images import Images
 from openlaunch.controller.settings import ControllerSettings
 from openlaunch.engines.containers import ContainerEngine
 from openlaunch.engines.gpus import visible_gpus
-from openlaunch.engines.local import LocalEngine
+from openlaunch.engines.local import Isolation, LocalEngine
 from openlaunch.errors import ConfigurationError, Unavailable
 from openlaunch.server.app import build_app
 from openlaunch.server.auth import Keyring
@@ -133,7 +134,7 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
         await keyring.load()
         schemas = SchemaCache(store)
         dispatcher = Dispatcher(settings, artifacts)
-        engine = LocalEngine(data.workers, visible_gpus())
+        engine = LocalEngine(data.workers, visible_gpus(), isolation=_isolation(settings, data))
         stack.push_async_callback(engine.close)
         containers = ContainerEngine(
             settings.container_engine,
@@ -148,7 +149,9 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
             engine,
             Environments(data.environments),
             Images(containers, settings.triton_image, settings.model_repositories),
-            ControllerSettings(logs=data.logs, scale_down_after=settings.scale_down_seconds),
+            ControllerSettings(
+                data.logs, settings.limit_memory, scale_down_after=settings.scale_down_seconds
+            ),
         )
         tasks = TaskService(settings, store, artifacts, dispatcher, schemas)
         image_jobs = DockerImageBatchJobs(settings, store, containers, controller, data.jobs, data.logs)
@@ -190,6 +193,17 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
             ),
             front,
         )
+
+
+def _isolation(settings: Settings, data: DataDir) -> Isolation | None:
+    if settings.isolation == "off":
+        return None
+    required = settings.isolation == "required"
+    if required and sys.platform != "linux":
+        raise ConfigurationError(
+            "OPENLAUNCH_ISOLATION is 'required': only Linux isolates workers; use 'auto'"
+        )
+    return Isolation(data.root, (data.runtime,), settings.worker_processes, required)
 
 
 async def _first_key(context: Context, data: DataDir) -> str:

@@ -1,6 +1,7 @@
 """The server's settings: command-line options, else `OPENLAUNCH_*` environment variables, else the defaults."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -75,6 +76,15 @@ class Settings(BaseSettings):
     )
     callback_ca_file: Path | None = Field(
         default=None, description="certificates that callbacks trust; else the system's"
+    )
+    isolation: Literal["auto", "required", "off"] = Field(
+        default="auto", description="of workers, as far as the kernel allows, or else no worker starts"
+    )
+    limit_memory: bool = Field(
+        default=True, description="workers may use their endpoint's `memory`, and no more"
+    )
+    worker_processes: int = Field(
+        default=1024, ge=0, description="and threads of one worker, unless the server is root's; 0: no bound"
     )
     drain_seconds: float = Field(
         default=30, ge=0, description="what runs at SIGTERM may take this long to end"
