@@ -66,7 +66,7 @@ def test_signal_is_told(kind: str, workplace: Workplace) -> None:
 
 def test_runs_the_worker_module_or_its_nursery(kind: str, workplace: Workplace) -> None:
     asyncio.run(run_to_end(kind, workplace, workplace.spec("import sys; print(sys.argv[1:])")))
-    module = {"processes": "openlaunch_worker", "forks": "openlaunch_worker.nursery"}[kind]
+    module = "openlaunch_worker" if kind == "processes" else "openlaunch_worker.nursery"
     assert f"['-m', '{module}']" in workplace.log()
 
 

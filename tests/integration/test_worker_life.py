@@ -14,7 +14,7 @@ from openlaunch_worker.frames import Flags, Kind, Outcome
 
 
 def scratch_of(worker):
-    return list((worker.folder / "tmp").iterdir())
+    return list(worker.folder.glob("openlaunch-worker-*"))
 
 
 def test_user_code_sees_neither_address_nor_token():

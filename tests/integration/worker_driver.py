@@ -82,15 +82,12 @@ class Worker:
 
     def __enter__(self) -> Self:
         address = str(self.folder / "s")
-        scratch = self.folder / "tmp"
-        scratch.mkdir()
         with socket.socket(socket.AF_UNIX) as listener, (self.folder / "log").open("wb") as log:
             listener.bind(address)
             listener.listen()
             listener.settimeout(TIMEOUT)
             env = {
                 "PATH": os.environ["PATH"],
-                "TMPDIR": str(scratch),
                 "OPENLAUNCH_WORKER_ADDRESS": address,
                 "OPENLAUNCH_WORKER_TOKEN": TOKEN,
                 **self._env,
