@@ -75,6 +75,39 @@ def test_bundles_in_their_first_form(raw, endpoint):
     assert {name: again[name] for name in body} == body
 
 
+IMAGE = {
+    "repository": "registry.example/echo",
+    "tag": "1",
+    "command": ["serve"],
+    "protocol": "http",
+    "env": {"A": "b"},
+    "readiness_initial_delay_seconds": 60,
+}
+TRITON = {"triton_model_repository": "models", "triton_num_cpu": 1, "triton_commit_tag": "24.12-py3"}
+
+
+@pytest.mark.parametrize(
+    ("flavor", "more"),
+    [
+        ("runnable_image", {}),
+        ("streaming_enhanced_runnable_image", {"streaming_command": ["stream"]}),
+        ("triton_enhanced_runnable_image", TRITON),
+    ],
+)
+def test_bundles_of_images_in_both_forms(raw, flavor, more):
+    name = f"la-{flavor}"
+    given = {"flavor": flavor, **IMAGE, **more}
+    body = {"name": name, "schema_location": "", "flavor": given}
+    made = check(raw.post("/v2/model-bundles", json=body), "CreateModelBundleV2Response")
+    bundle = check(raw.get(f"/v2/model-bundles/{made['model_bundle_id']}"), "ModelBundleV2Response")
+    assert given.items() <= bundle["flavor"].items()
+    # Launch's client asks here for the id of a bundle that it is to deploy by its name.
+    found = check(raw.get("/v1/model-bundles/latest", params={"model_name": name}), "ModelBundleV1Response")
+    assert found["id"] == bundle["id"]
+    assert (found["env_params"]["ecr_repo"], found["env_params"]["image_tag"]) == (IMAGE["repository"], "1")
+    assert found in check(raw.get("/v1/model-bundles"), "ListModelBundlesV1Response")["model_bundles"]
+
+
 @pytest.mark.parametrize(("packaging", "field"), [("lira", "packaging_type"), ("zip", "metadata")])
 def test_a_bundle_of_the_first_form_that_can_not_be_served_is_refused(raw, endpoint, packaging, field):
     bundle = raw.get(f"/v1/model-bundles/{endpoint.bundle_id}").json()

@@ -76,6 +76,9 @@ class Settings(BaseSettings):
     callback_ca_file: Path | None = Field(
         default=None, description="certificates that callbacks trust; else the system's"
     )
+    callback_timeout_seconds: float = Field(
+        default=15, gt=0, description="one attempt to send a callback may take this long"
+    )
     drain_seconds: float = Field(
         default=30, ge=0, description="what runs at SIGTERM may take this long to end"
     )
