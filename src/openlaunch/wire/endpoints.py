@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, Field, model_validator
 
-ENDPOINT_NAME_PATTERN = r"^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$"
-"""A DNS label: lower-case letters, digits and hyphens, at most 63, starting with a letter."""
+ENDPOINT_NAME_PATTERN = r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$"
+"""What Launch takes: letters, digits, `.`, `_` and `-`, at most 63, a letter or digit first and last."""
 
 MAX_WORKERS = 1000
 MAX_PER_WORKER = 10_000

@@ -65,7 +65,7 @@ def create_model_endpoint(
     """Deploy a bundle. Returns at once: `wait_until_ready` of the endpoint waits for its workers.
 
     Args:
-        endpoint_name: lower-case letters, digits and hyphens, at most 63, beginning with a letter.
+        endpoint_name: letters, digits, `.`, `_` and `-`, at most 63, a letter or digit first and last.
         model_bundle: a bundle, its name (the newest is taken) or its id.
         cpus: of one worker, in cores: 2, 0.5 or "500m".
         memory: of one worker, such as "8Gi".
