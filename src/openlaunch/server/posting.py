@@ -30,9 +30,9 @@ class Poster:
         """POST once, and return the receiver's status. The caller bounds the time.
 
         Raises:
-            OSError: the name has no address, or one that may not be called, or its certificate can't be read.
+            OSError: the name has no address, or one that may not be called.
             httpx2.HTTPError: there was no answer.
-            ValueError: the URL, or the client certificate, is none.
+            ValueError: what `auth` has is no client certificate.
         """
         context = await asyncio.to_thread(self._tls_context, auth)
         basic = (auth["username"], auth["password"]) if auth.get("kind") == "basic" else None
@@ -74,5 +74,8 @@ class Poster:
         with tempfile.NamedTemporaryFile("w", prefix="openlaunch-mtls-") as file:
             file.write(f"{auth['cert'].strip()}\n{auth['key'].strip()}\n")
             file.flush()
-            context.load_cert_chain(file.name)
+            try:
+                context.load_cert_chain(file.name)
+            except ssl.SSLError as error:
+                raise ValueError(f"the auth's cert and key are no certificate and its key: {error}") from None
         return context
