@@ -40,7 +40,7 @@ class Tripler:
 )
 def test_create_model_bundle(client, functions):
     bundle = client.create_model_bundle("first", TORCH, requirements=[], **functions)
-    assert bundle.name == "first"
+    assert (bundle.name, bundle.env_params, bundle.packaging_type) == ("first", TORCH, "cloudpickle")
     endpoint = client.create_model_endpoint(
         endpoint_name="first", model_bundle=bundle, endpoint_type="sync", update_if_exists=True, **SMALL
     )
