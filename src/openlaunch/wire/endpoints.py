@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, Field, model_validator
 
 ENDPOINT_NAME_PATTERN = r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$"
-"""What Launch takes: letters, digits, `.`, `_` and `-`, at most 63, a letter or digit first and last."""
+"""As Kubernetes has values of labels: letters, digits, `.`, `_` and `-`, at most 63, no sign first or last."""
 
 MAX_WORKERS = 1000
 MAX_PER_WORKER = 10_000
