@@ -134,25 +134,22 @@ def test_a_task_that_runs_longer_than_the_endpoint_lets_it_is_ended(client):
     assert endpoint.predict(args(seconds=1.5)).get(DEADLINE).value == 1.5
 
 
-def test_workers_that_load_are_unavailable(client):
-    def load():
-        time.sleep(1)
+def test_workers_that_load_are_unavailable(client, tmp_path):
+    go_on = tmp_path / "go-on"
 
-    endpoint = client.deploy(
-        lambda model: 1,
-        name="se-loads",
-        load_model_fn=load,
-        min_workers=2,
-        max_workers=2,
-        wait=False,
-        **SMALL,
-    )
+    def load():
+        while not Path(go_on).exists():
+            time.sleep(0.01)
+
+    settings = {"load_model_fn": load, "min_workers": 2, "max_workers": 2, "wait": False, **SMALL}
+    endpoint = client.deploy(lambda model: 1, name="se-loads", **settings)
 
     def told():
         state = endpoint.deployment_state()
         return state.available_workers, state.unavailable_workers
 
     eventually(lambda: told() == (0, 2))
+    go_on.touch()
     eventually(lambda: told() == (2, 0))
 
 
