@@ -5,6 +5,7 @@ served yet is listed too, so that the list is whole; the language-model methods 
 """
 
 import inspect
+from importlib import import_module
 
 import pytest
 
@@ -93,9 +94,20 @@ METHODS = {
         "is_done": "poll",
         "poll_endpoints": "",
     },
-    "ModelBundle": {"__init__": "name"},
+    "ModelBundle": {
+        "__init__": "name id env_params location metadata packaging_type requirements app_config created_at"
+    },
     "ModelEndpoint": {},
     "PostInferenceHooks": {},
+}
+MODULES = {
+    "model_bundle": "ModelBundle CreateModelBundleV2Response ListModelBundlesV2Response ModelBundleV2Response "
+    "ModelBundleFlavors ModelBundleFrameworkType CloudpickleArtifactFlavor ZipArtifactFlavor RunnableImageFlavor "
+    "StreamingEnhancedRunnableImageFlavor TritonEnhancedRunnableImageFlavor PytorchFramework TensorflowFramework "
+    "CustomFramework",
+    "model_endpoint": "ModelEndpoint Endpoint AsyncEndpoint SyncEndpoint StreamingEndpoint EndpointRequest "
+    "EndpointResponse EndpointResponseFuture EndpointResponseStream AsyncEndpointBatchResponse",
+    "hooks": "PostInferenceHooks",
 }
 BLOCKING_ONLY = {"Endpoint", "ModelBundle", "ModelEndpoint", "PostInferenceHooks"}
 CALLS = [
@@ -105,6 +117,11 @@ CALLS = [
     for module in (openlaunch, aio)
     if module is openlaunch or name not in BLOCKING_ONLY
 ]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_the_module_has_the_documented_names(module):
+    assert set(import_module(f"openlaunch.{module}").__all__) == set(MODULES[module].split())
 
 
 @pytest.mark.parametrize("name", METHODS)

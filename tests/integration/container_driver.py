@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -85,10 +86,7 @@ def real_engine() -> Iterator[Engine]:
     program = shlex.split(os.environ.get("OPENLAUNCH_CONTAINER_ENGINE", "podman"))
     if shutil.which(program[0]) is None or Path(program[0]).name != "podman":
         pytest.skip(f"needs podman, and {program[0]!r} is not there: OPENLAUNCH_CONTAINER_ENGINE names it")
-    with (
-        tempfile.TemporaryDirectory(prefix="openlaunch-podman-") as folder,
-        pytest.MonkeyPatch.context() as patch,
-    ):
+    with _folder() as folder, pytest.MonkeyPatch.context() as patch:
         program += ["--root", f"{folder}/root", "--runroot", f"{folder}/runroot", "--tmpdir", f"{folder}/tmp"]
         # Locks in shared memory are those of all stores: tests that run at the same time would wait for each other.
         conf = Path(folder) / "containers.conf"
@@ -102,6 +100,19 @@ def real_engine() -> Iterator[Engine]:
             names = _run([*program, "ps", "--all", "--quiet"], check=False).stdout.split()
             if names:
                 _run([*program, "rm", "--force", *names], check=False)
+
+
+@contextmanager
+def _folder() -> Iterator[str]:
+    """A folder that is removed once nobody writes there: containers of killed servers are cleaned up aside."""
+    folder = tempfile.mkdtemp(prefix="openlaunch-podman-")
+    try:
+        yield folder
+    finally:
+        deadline = time.monotonic() + SECONDS
+        while Path(folder).exists():
+            shutil.rmtree(folder, ignore_errors=time.monotonic() < deadline)
+            time.sleep(0.05)
 
 
 def _run_options() -> str:

@@ -1,12 +1,16 @@
 """What is wrong gets an error that names the value and what is allowed, and leaves nothing behind."""
 
+import io
 import json
+import re
+import zipfile
 
 import pytest
 from pydantic import BaseModel
 from server_driver import SMALL, args, eventually, http, running
 
 from openlaunch import EndpointRequest
+from openlaunch.errors import EndpointFailed
 
 LIMIT = 64 * 1024
 
@@ -231,6 +235,68 @@ def test_a_bundle_of_bytes_that_were_never_uploaded_is_refused(raw):
     response = raw.post("/v2/model-bundles", json={"name": "empty", "schema_location": "", "flavor": flavor})
     assert 400 <= response.status_code < 500
     assert "s3://openlaunch/bundles/nothing" in json.dumps(response.json())
+
+
+def upload(raw, data):
+    where = raw.post("/v1/hosted_inference/model_bundle_upload", json={}).json()
+    assert raw.put(where["signedUrl"], content=data, auth=None).status_code == 200
+    return f"s3://{where['bucket']}/{where['key']}"
+
+
+def uploaded_bundle(raw, data, flavor="cloudpickle_artifact", schemas=None):
+    path = "" if flavor == "cloudpickle_artifact" else "_module_path"
+    body = {
+        "name": "in-uploaded",
+        "schema_location": "" if schemas is None else upload(raw, schemas),
+        "flavor": {
+            "flavor": flavor,
+            "location": upload(raw, data),
+            "requirements": [],
+            "framework": {"framework_type": "pytorch", "pytorch_image_tag": "2"},
+            f"load_predict_fn{path}": "code.load_predict",
+            f"load_model_fn{path}": "code.load_model",
+        },
+    }
+    return raw.post("/v2/model-bundles", json=body)
+
+
+def climbing_zip():
+    with io.BytesIO() as file:
+        with zipfile.ZipFile(file, "w") as archive:
+            archive.writestr("../outside.py", "x = 1")
+        return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("flavor", "data", "reason"),
+    [
+        ("cloudpickle_artifact", b"no pickle", "unpickling the bundle failed"),
+        ("zip_artifact", b"no zip", "the bundle is not a zip that can be read"),
+        ("zip_artifact", climbing_zip(), "the zip's member '../outside.py' lies outside of the bundle"),
+    ],
+)
+def test_a_bundle_of_bytes_that_can_not_be_loaded_fails_with_the_reason(client, raw, flavor, data, reason):
+    bundle_id = uploaded_bundle(raw, data, flavor).json()["model_bundle_id"]
+    endpoint = client.create_model_endpoint(endpoint_name="in-unloadable", model_bundle=bundle_id, **SMALL)
+    with pytest.raises(EndpointFailed, match=f"is UPDATE_FAILED: .*{re.escape(reason)}"):
+        endpoint.wait_until_ready(30)
+    state = endpoint.deployment_state()
+    assert (state.available_workers, state.unavailable_workers) == (0, 0)
+    client.delete_model_endpoint(endpoint)
+    eventually(lambda: raw.get(f"/v1/model-endpoints/{endpoint.model_endpoint.id}").status_code == 404)
+
+
+@pytest.mark.parametrize(
+    ("schemas", "reason"),
+    [
+        (b"no JSON", "not valid JSON"),
+        (b"[]", "RequestSchema and ResponseSchema"),
+        (b'{"RequestSchema": {"type": "nonsense"}}', "RequestSchema is not a JSON schema"),
+        (b'{"ResponseSchema": {"$ref": "file:///etc/passwd"}}', "ResponseSchema is not a JSON schema"),
+    ],
+)
+def test_a_schema_that_is_none_is_refused(raw, schemas, reason):
+    assert reason in json.dumps(problem(uploaded_bundle(raw, b"", schemas=schemas), 422))
 
 
 def test_a_signed_url_is_good_for_its_own_bytes_alone(raw, client):

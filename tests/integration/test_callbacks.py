@@ -5,6 +5,7 @@ import hashlib
 import hmac
 import http.server
 import json
+import socket
 import ssl
 import threading
 import time
@@ -64,7 +65,7 @@ def authority():
 def client(authority, tmp_path_factory):
     ca_file = tmp_path_factory.mktemp("ca") / "ca.pem"
     authority.cert_pem.write_to_path(ca_file)
-    with running(callback_ca_file=ca_file) as client:
+    with running(callback_ca_file=ca_file, callback_timeout_seconds=3) as client:
         yield client
 
 
@@ -207,6 +208,15 @@ def test_a_redirect_is_not_followed(client, endpoint):
         future = ask(endpoint, receiver.url)
         eventually(lambda: client.list_deliveries(future.async_task_id)[0].attempts)
         assert [path for path, _, _ in receiver.received] == ["/done"]
+
+
+def test_a_receiver_that_hangs_holds_up_nothing(client, endpoint):
+    with socket.create_server(("127.0.0.1", 0)) as silent, receiving() as receiver:
+        hanging = ask(endpoint, f"http://127.0.0.1:{silent.getsockname()[1]}/")
+        delivered(client, ask(endpoint, receiver.url))
+        (attempt,) = eventually(lambda: client.list_deliveries(hanging.async_task_id)[0].attempts)
+    assert (attempt.status_code, attempt.error) == (None, "there was no answer within 3 s")
+    assert client.list_deliveries(hanging.async_task_id)[0].status == "PENDING"
 
 
 def test_a_receiver_that_is_gone_ends_it(client, endpoint):

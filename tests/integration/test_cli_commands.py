@@ -4,7 +4,9 @@ import json
 import sys
 
 import pytest
+from server_driver import eventually
 
+from openlaunch import EndpointRequest
 from openlaunch.cli.app import run
 from openlaunch.testing import local
 
@@ -126,6 +128,24 @@ def test_without_waiting_the_id_is_printed_and_the_task_can_be_looked_at_and_can
     code, out, err = cli("tasks", "get", task_id)
     assert (code, out) == (1, "")
     assert "cancelled" in err
+
+
+def test_the_attempts_at_a_callback_are_shown_and_it_is_sent_once_more(cli, client):
+    request = EndpointRequest(args={"seconds": 0}, callback_url="http://127.0.0.1:9/done")
+    task_id = client.get_model_endpoint("queued").predict(request).async_task_id
+
+    def attempts():
+        code, out, _ = cli("tasks", "deliveries", task_id, "--json")
+        assert code == 0
+        (delivery,) = json.loads(out)
+        return delivery["attempts"]
+
+    eventually(attempts)
+    code, out, _ = cli("tasks", "deliveries", task_id)
+    assert (code, "http://127.0.0.1:9/done  PENDING" in out) == (0, True)
+    code, _, err = cli("tasks", "resend", task_id)
+    assert (code, "is sent again" in err) == (0, True)
+    eventually(lambda: len(attempts()) > 1)
 
 
 def test_tasks_are_listed_a_page_at_a_time(cli):

@@ -40,7 +40,7 @@ class Tripler:
 )
 def test_create_model_bundle(client, functions):
     bundle = client.create_model_bundle("first", TORCH, requirements=[], **functions)
-    assert bundle.name == "first"
+    assert (bundle.name, bundle.env_params, bundle.packaging_type) == ("first", TORCH, "cloudpickle")
     endpoint = client.create_model_endpoint(
         endpoint_name="first", model_bundle=bundle, endpoint_type="sync", update_if_exists=True, **SMALL
     )
@@ -111,3 +111,13 @@ def test_a_hook_may_be_named_by_the_enum(client):
         default_callback_url="http://127.0.0.1:9/",
     )
     assert endpoint.model_endpoint.post_inference_hooks == ["callback"]
+
+
+def test_states_can_be_read_as_launchs_dictionaries(client):
+    endpoint = client.deploy(lambda x: x, name="states", max_workers=2, **SMALL)
+    assert endpoint.deployment_state()["max_workers"] == 2
+    state = endpoint.resource_state()
+    assert {**state}["memory"] == state.get("memory") == "64Mi"
+    assert state.get("nothing", 1) == 1
+    with pytest.raises(KeyError, match="nothing"):
+        state["nothing"]

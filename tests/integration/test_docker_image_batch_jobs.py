@@ -6,9 +6,9 @@ import signal
 
 import pytest
 from container_driver import IMAGE, PYTHON, container_engine
-from server_driver import eventually, http, running
+from server_driver import SMALL, eventually, http, running
 
-from openlaunch.errors import BatchJobFailed, NotFound, Unprocessable, WaitTimeout
+from openlaunch.errors import BatchJobFailed, EndpointFailed, NotFound, Unprocessable, WaitTimeout
 
 HELLO = "import os; print('hello', os.environ.get('WHO'))"
 FOR_EVER = """
@@ -176,6 +176,12 @@ def test_without_an_engine_it_is_said_what_to_install(tmp_path, monkeypatch):
         job_id = run(client, bundle(client, "none", HELLO))
         with pytest.raises(BatchJobFailed, match="apt install podman"):
             client.wait_for_docker_image_batch_job(job_id, 30)
+        client.create_model_bundle_from_runnable_image_v2(
+            model_bundle_name="none", repository=IMAGE[0], tag=IMAGE[1], command=["serve"]
+        )
+        endpoint = client.create_model_endpoint(endpoint_name="none", model_bundle="none", **SMALL)
+        with pytest.raises(EndpointFailed, match=r"is UPDATE_FAILED: .*apt install podman"):
+            endpoint.wait_until_ready(30)
 
 
 def test_others_jobs_and_bundles_are_not_seen(client, hello):

@@ -224,8 +224,8 @@ def test_what_a_killed_guard_left_is_removed_by_the_next_server(engine, tmp_path
         ),
         (
             COMMAND,
-            {"readiness_initial_delay_seconds": 2, "healthcheck_route": "/wrong"},
-            "GET /wrong had no good answer within 2 s of the start: it answered 404",
+            {"readiness_initial_delay_seconds": 5, "healthcheck_route": "/wrong"},
+            "GET /wrong had no good answer within 5 s of the start: it answered 404",
         ),
     ],
 )

@@ -1,6 +1,7 @@
 """Input that is named by `url`."""
 
 import contextlib
+import socket
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -191,3 +192,16 @@ def test_a_link_local_address_is_always_refused(server, host):
 
 def test_a_redirect_to_an_address_that_is_not_allowed_is_not_followed(server):
     assert "never allowed" in refusal(f"{server}/redirect?http://169.254.169.254/latest")
+
+
+def test_a_name_that_means_another_address_a_moment_later_leads_to_the_first(server, monkeypatch):
+    lookups = iter(["127.0.0.1", "169.254.169.254"])
+    real = socket.getaddrinfo
+
+    def look_up(host, *args, **options):
+        return real(next(lookups) if host == "input.test" else host, *args, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    url = server.replace("127.0.0.1", "input.test") + "/bytes?7"
+    assert Transfer(url).fetch(limits()) == b"x" * 7
+    assert "never allowed" in refusal(url)

@@ -16,6 +16,7 @@ from openlaunch.server.inputs import (
     at_index,
     check_document,
     check_input,
+    is_http_url,
     parse_json,
 )
 from openlaunch.server.schemas import BundleSchemas
@@ -84,7 +85,24 @@ def test_a_field_of_a_wrong_type_is_named(field, value):
 
 
 @pytest.mark.parametrize(
-    "url", ["", "example.org", "file:///etc/passwd", "ftp://example.org", 7, ["https://x"]]
+    "url", ["http://example.org", "HTTPS://u:p@example.org:8443/a?b=c", "http://[::1]:80/"]
+)
+def test_what_is_a_url(url):
+    assert is_http_url(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("", "example.org", "file:///etc/passwd", "ftp://example.org", 7, ["https://x"], "http:///path"),
+        *(
+            "http://[::1/",
+            "http://host:99999/",
+            "http://host:port/",
+            "http://two words/",
+            "http://host/\r\nX: y",
+        ),
+    ],
 )
 def test_what_is_no_url(url):
     assert refusal({"url": url}).errors[0]["loc"] == ["body", "url"]

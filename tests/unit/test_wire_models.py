@@ -56,13 +56,13 @@ def test_an_endpoint_as_the_client_sends_it_is_taken():
     assert request.nodes_per_worker == 1
 
 
-@pytest.mark.parametrize("name", ["a", "digits", "a-1", "x" * 63])
+@pytest.mark.parametrize("name", ["a", "digits", "a-1", "My_digits.v2", "1", "x" * 63])
 def test_names_of_endpoints(name):
     assert CreateModelEndpointRequest.model_validate(ENDPOINT | {"name": name}).name == name
 
 
 @pytest.mark.parametrize(
-    "name", ["", "Digits", "1digits", "-a", "a-", "a_b", "a.b", "a b", "a\n", "grüße", "x" * 64, None, 7]
+    "name", ["", "-a", "a-", "_a", "a.", "a b", "a/b", "a\n", "grüße", "x" * 64, None, 7]
 )
 def test_bad_names_of_endpoints(name):
     assert "name" in refused(CreateModelEndpointRequest, ENDPOINT | {"name": name})

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol, TypeVar
 
@@ -14,16 +15,22 @@ from openlaunch.wire.endpoints import ModelEndpointResponse
 M = TypeVar("M", bound=BaseModel)
 
 
+_PACKAGING = {"cloudpickle_artifact": "cloudpickle", "zip_artifact": "zip"}
+
+
 @dataclass(frozen=True, slots=True)
 class ModelBundle:
     """A model bundle: code and model, under a name and an id, which never change."""
 
     name: str
     id: str | None = None
+    env_params: dict[str, str] | None = field(default=None, repr=False)
     location: str | None = None
+    metadata: dict[str, Any] = field(default_factory=dict, repr=False)
+    packaging_type: str | None = field(default=None, repr=False)
     requirements: list[str] = field(default_factory=list)
     app_config: dict[str, Any] | None = field(default=None, repr=False)
-    metadata: dict[str, Any] = field(default_factory=dict, repr=False)
+    created_at: datetime | None = field(default=None, repr=False)
     schema_location: str | None = field(default=None, repr=False)
     flavor: Flavor | None = field(default=None, repr=False)
 
@@ -36,15 +43,19 @@ class ModelBundle:
     def of(cls, wire: ModelBundleResponse) -> "ModelBundle":
         """The bundle of an answer."""
         flavor = wire.flavor
+        framework = getattr(flavor, "framework", None)
         return cls(
-            wire.name,
-            wire.id,
-            getattr(flavor, "location", None),
-            getattr(flavor, "requirements", []),
-            getattr(flavor, "app_config", None),
-            wire.metadata,
-            wire.schema_location,
-            flavor,
+            name=wire.name,
+            id=wire.id,
+            env_params=framework and framework.model_dump(),
+            location=getattr(flavor, "location", None),
+            metadata=wire.metadata,
+            packaging_type=_PACKAGING.get(flavor.flavor),
+            requirements=getattr(flavor, "requirements", []),
+            app_config=getattr(flavor, "app_config", None),
+            created_at=wire.created_at,
+            schema_location=wire.schema_location,
+            flavor=flavor,
         )
 
 

@@ -5,29 +5,24 @@ import base64
 import hashlib
 import hmac
 import logging
-import socket
 import ssl
-import tempfile
 import time
 from functools import partial
-from typing import Any
 from urllib.parse import urlsplit
 
 import httpx2
 
+from openlaunch.server.posting import Poster
 from openlaunch.server.results import SignedURLs
 from openlaunch.server.settings import Settings
 from openlaunch.server.tasks import TaskService
 from openlaunch.store.base import Store
 from openlaunch.tasks import outbox, queue
 from openlaunch.tasks.outbox import Attempt, Delivery
-from openlaunch_worker.addresses import check
 
 log = logging.getLogger(__name__)
 
 AT_ONCE = 32
-SECONDS = 15.0
-"""How long one attempt may take, from the lookup of the name to the answer's status."""
 LOOK_SECONDS = 1.0
 """How long a callback that was released without a word to us may lie before it is seen."""
 MAX_ERROR = 500
@@ -72,7 +67,8 @@ class Callbacks:
         self._wake = asyncio.Event()
         self._sending: dict[str, asyncio.Task[None]] = {}
         self._loop_task: asyncio.Task[None] | None = None
-        self._plain_context: ssl.SSLContext | None = None
+        self._seconds = settings.callback_timeout_seconds
+        self._poster = Poster(allow_private=settings.private_addresses, ca_file=settings.callback_ca_file)
 
     def start(self, own_url: str) -> None:
         """Begin to send; `own_url` is where receivers find pickled results, unless a setting says otherwise."""
@@ -141,60 +137,23 @@ class Callbacks:
         body = await self._tasks.body_of(record, lambda key: self._urls.make(self._base_url, "GET", key))
         status, error = None, None
         try:
-            async with asyncio.timeout(SECONDS):
+            async with asyncio.timeout(self._seconds):
                 status = await self._post(delivery, body)
             if not 200 <= status < 300:
                 error = f"the receiver answered {status}"
         except TimeoutError:
-            error = f"there was no answer within {SECONDS:g} s"
+            error = f"there was no answer within {self._seconds:g} s"
         except (OSError, httpx2.HTTPError, httpx2.InvalidURL, ssl.SSLError, ValueError) as problem:
             error = f"{type(problem).__name__}: {problem}"[:MAX_ERROR]
         return Attempt(began, round(time.monotonic() - start, 3), status, error)
 
     async def _post(self, delivery: Delivery, body: bytes) -> int:
-        """POST once, without following redirects, to the very address that was looked at."""
-        url = httpx2.URL(delivery.url)
-        address = await _looked_up(url, allow_private=self._settings.private_addresses)
         headers = {
-            "host": url.netloc.decode("ascii"),
             "content-type": "application/json",
             "user-agent": "openlaunch-callback",
             **self.signer.headers(delivery.owner, delivery.id, time.time(), body),
         }
-        auth = delivery.auth or {}
-        basic = (auth["username"], auth["password"]) if auth.get("kind") == "basic" else None
-        context = await asyncio.to_thread(self._tls_context, auth)
-        async with (
-            httpx2.AsyncClient(verify=context, trust_env=False, timeout=SECONDS, auth=basic) as client,
-            client.stream(
-                "POST",
-                url.copy_with(host=address),
-                content=body,
-                headers=headers,
-                extensions={"sni_hostname": url.host},
-            ) as response,
-        ):
-            return response.status_code
-
-    def _tls_context(self, auth: dict[str, Any]) -> ssl.SSLContext:
-        if auth.get("kind") != "mtls":
-            if self._plain_context is None:
-                self._plain_context = ssl.create_default_context(cafile=self._settings.callback_ca_file)
-            return self._plain_context
-        context = ssl.create_default_context(cafile=self._settings.callback_ca_file)
-        # OpenSSL reads certificates from files alone; a temporary file is readable by this user only.
-        with tempfile.NamedTemporaryFile("w", prefix="openlaunch-mtls-") as file:
-            file.write(f"{auth['cert'].strip()}\n{auth['key'].strip()}\n")
-            file.flush()
-            context.load_cert_chain(file.name)
-        return context
-
-
-async def _looked_up(url: httpx2.URL, *, allow_private: bool) -> str:
-    port = url.port or (443 if url.scheme == "https" else 80)
-    found = await asyncio.get_running_loop().getaddrinfo(url.host, port, type=socket.SOCK_STREAM)
-    check(list(found), allow_private=allow_private)
-    return str(found[0][4][0])
+        return await self._poster.post(httpx2.URL(delivery.url), body, headers, delivery.auth or {})
 
 
 def _host(url: str) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import orjson
 from pydantic import TypeAdapter, ValidationError
@@ -98,7 +99,14 @@ def refuse_callback(wanted: PredictInput) -> None:
 
 def is_http_url(value: object) -> bool:
     """Whether it is a URL that can be fetched from or POSTed to."""
-    return isinstance(value, str) and value.startswith(("http://", "https://"))
+    if not isinstance(value, str) or any(character <= " " for character in value):
+        return False
+    try:
+        parts = urlsplit(value)
+        _ = parts.port  # this is where it raises for one that is no port
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname)
 
 
 def _flags(document: dict[str, Any]) -> Flags:

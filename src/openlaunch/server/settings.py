@@ -86,6 +86,9 @@ class Settings(BaseSettings):
     worker_processes: int = Field(
         default=1024, ge=0, description="and threads of one worker, unless the server is root's; 0: no bound"
     )
+    callback_timeout_seconds: float = Field(
+        default=15, gt=0, description="one attempt to send a callback may take this long"
+    )
     drain_seconds: float = Field(
         default=30, ge=0, description="what runs at SIGTERM may take this long to end"
     )

@@ -1,13 +1,14 @@
 """Model endpoints on the wire (`/v1/model-endpoints`)."""
 
+from collections.abc import Iterable
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, Field, model_validator
 
-ENDPOINT_NAME_PATTERN = r"^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$"
-"""A DNS label: lower-case letters, digits and hyphens, at most 63, starting with a letter."""
+ENDPOINT_NAME_PATTERN = r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$"
+"""As Kubernetes has values of labels: letters, digits, `.`, `_` and `-`, at most 63, no sign first or last."""
 
 MAX_WORKERS = 1000
 MAX_PER_WORKER = 10_000
@@ -149,7 +150,24 @@ class RestartModelEndpointResponse(BaseModel):
     restarted: bool
 
 
-class DeploymentState(BaseModel):
+class _State(BaseModel):
+    """A model that can also be read as the dictionary which Launch's client has in its place."""
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in type(self).model_fields:
+            raise KeyError(name)
+        return getattr(self, name)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The field's value, or the default when there is no such field."""
+        return self[name] if name in type(self).model_fields else default
+
+    def keys(self) -> Iterable[str]:
+        """The names of the fields, so that `dict(state)` and `{**state}` are those of a dictionary."""
+        return type(self).model_fields.keys()
+
+
+class DeploymentState(_State):
     """Workers wanted and there."""
 
     min_workers: int
@@ -161,7 +179,7 @@ class DeploymentState(BaseModel):
     unavailable_workers: int | None = None
 
 
-class ResourceState(BaseModel):
+class ResourceState(_State):
     """Resources of one worker."""
 
     cpus: Quantity

@@ -44,7 +44,9 @@ class SyncPredictRequest(PredictRequest):
     """The body of a sync or streaming task."""
 
     timeout_seconds: float | None = Field(default=None, gt=0)
-    num_retries: int | None = Field(default=None, ge=0)
+    num_retries: int | None = Field(
+        default=None, ge=0, description="not used: whether to send a request again is for its sender to say"
+    )
 
 
 class PredictResponse(BaseModel):

@@ -59,11 +59,13 @@ def create_model_endpoint(
     public_inference: bool | None = None,
     update_if_exists: bool = False,
     labels: dict[str, str] | None = None,
+    task_expires_seconds: int | None = None,
+    queue_message_timeout_seconds: int | None = None,
 ) -> Flow[ModelEndpoint]:
     """Deploy a bundle. Returns at once: `wait_until_ready` of the endpoint waits for its workers.
 
     Args:
-        endpoint_name: lower-case letters, digits and hyphens, at most 63, beginning with a letter.
+        endpoint_name: letters, digits, `.`, `_` and `-`, at most 63, a letter or digit first and last.
         model_bundle: a bundle, its name (the newest is taken) or its id.
         cpus: of one worker, in cores: 2, 0.5 or "500m".
         memory: of one worker, such as "8Gi".
@@ -86,6 +88,8 @@ def create_model_endpoint(
         public_inference: whether predictions need no key of the owner's.
         update_if_exists: change an endpoint of this name instead of failing.
         labels: recorded.
+        task_expires_seconds: a task that waits longer ends as FAILURE.
+        queue_message_timeout_seconds: so does one that runs longer.
 
     Raises:
         Unprocessable: a setting is not allowed.
@@ -115,6 +119,8 @@ def create_model_endpoint(
         "default_callback_url": default_callback_url,
         "default_callback_auth": auth,
         "public_inference": public_inference,
+        "task_expires_seconds": task_expires_seconds,
+        "queue_message_timeout_seconds": queue_message_timeout_seconds,
     }
     document = {
         **settings,
@@ -129,6 +135,8 @@ def create_model_endpoint(
     if update_if_exists:
         existing = yield from _find(endpoint_name)
         if existing is not None:
+            if labels is None:
+                del body["labels"]
             return (yield from _replace(existing, body, endpoint_type))
     yield from call(Request("POST", routes.ENDPOINTS, json_body(body)))
     return (yield from get_model_endpoint(endpoint_name))
@@ -174,6 +182,8 @@ def edit_model_endpoint(
     default_callback_auth_key: str | None = None,
     public_inference: bool | None = None,
     labels: dict[str, str] | None = None,
+    task_expires_seconds: int | None = None,
+    queue_message_timeout_seconds: int | None = None,
 ) -> Flow[ModelEndpoint]:
     """Change an endpoint: only what is given changes; the settings are those of `create_model_endpoint`.
 
@@ -209,6 +219,8 @@ def edit_model_endpoint(
             "default_callback_auth": auth,
             "public_inference": public_inference,
             "labels": labels,
+            "task_expires_seconds": task_expires_seconds,
+            "queue_message_timeout_seconds": queue_message_timeout_seconds,
         },
     )
     endpoint = yield from _resolved(model_endpoint)

@@ -4,7 +4,7 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from openlaunch.errors import NotFound, Unprocessable
+from openlaunch.errors import Unprocessable
 from openlaunch.server.routes.bundles import (
     clone_bundle,
     find_bundle,
@@ -58,8 +58,7 @@ def router(context: Context) -> APIRouter:
     ) -> ListModelBundlesV1Response:
         """List the caller's bundles, newest first unless asked otherwise."""
         found = await list_bundles(context, user.owner, model_name, order_by)
-        first_form = [record for record in found if record.flavor["flavor"] in _PACKAGING]
-        return ListModelBundlesV1Response(model_bundles=[_response(record) for record in first_form])
+        return ListModelBundlesV1Response(model_bundles=[_response(record) for record in found])
 
     @api.get("/latest")
     async def get_latest_model_bundle_v1(model_name: str, user: User) -> ModelBundleV1Response:
@@ -121,26 +120,39 @@ def _wrong(field: str, message: str) -> Unprocessable:
 
 
 def _response(record: BundleRecord) -> ModelBundleV1Response:
+    """The bundle in this form, which has no words for images and commands.
+
+    They are told as far as it goes all the same: Launch's client looks here for the id of every bundle that it
+    is to make an endpoint of.
+    """
     flavor = record.flavor
-    if flavor["flavor"] not in _PACKAGING:
-        raise NotFound(f"the bundle {record.name!r} is a {flavor['flavor']}: ask {routes.BUNDLES} for it")
-    framework = flavor["framework"]
     return ModelBundleV1Response(
         id=record.id,
         name=record.name,
-        location=flavor["location"],
-        requirements=flavor["requirements"],
-        env_params=EnvParams(
-            framework_type=framework["framework_type"],
-            pytorch_image_tag=framework.get("pytorch_image_tag"),
-            tensorflow_version=framework.get("tensorflow_version"),
-            ecr_repo=framework.get("image_repository"),
-            image_tag=framework.get("image_tag"),
-        ),
-        packaging_type=_PACKAGING[flavor["flavor"]],
+        location=flavor.get("location", ""),
+        requirements=flavor.get("requirements", []),
+        env_params=_env_params(flavor),
+        packaging_type=_PACKAGING.get(flavor["flavor"], PackagingType.CLOUDPICKLE),
         metadata=record.metadata,
-        app_config=flavor["app_config"],
+        app_config=flavor.get("app_config"),
         created_at=record.created_at,  # type: ignore[arg-type]  # pydantic reads seconds
         model_artifact_ids=[],
         schema_location=record.schema_location,
+    )
+
+
+def _env_params(flavor: dict[str, Any]) -> EnvParams:
+    framework = flavor.get("framework")
+    if framework is None:
+        return EnvParams(
+            framework_type=FrameworkType.CUSTOM,
+            ecr_repo=flavor.get("repository"),
+            image_tag=flavor.get("tag"),
+        )
+    return EnvParams(
+        framework_type=framework["framework_type"],
+        pytorch_image_tag=framework.get("pytorch_image_tag"),
+        tensorflow_version=framework.get("tensorflow_version"),
+        ecr_repo=framework.get("image_repository"),
+        image_tag=framework.get("image_tag"),
     )

@@ -1,0 +1,81 @@
+"""POSTs to receivers that callers name, at addresses that may be called."""
+
+import asyncio
+import socket
+import ssl
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from openlaunch_worker.addresses import check
+
+CONNECT_SECONDS = 5.0
+"""For one of a name's addresses, so that there is time for the next one."""
+
+
+class Poster:
+    """Sends bodies, without following redirects, to the very addresses that were looked at.
+
+    A name that means another address a moment later, or a redirect, leads nowhere else.
+    """
+
+    def __init__(self, *, allow_private: bool, ca_file: Path | None) -> None:
+        self._allow_private = allow_private
+        self._ca_file = ca_file
+        self._plain_context: ssl.SSLContext | None = None
+
+    async def post(self, url: httpx2.URL, body: bytes, headers: dict[str, str], auth: dict[str, Any]) -> int:
+        """POST once, and return the receiver's status. The caller bounds the time.
+
+        Raises:
+            OSError: the name has no address, or one that may not be called.
+            httpx2.HTTPError: there was no answer.
+            ValueError: what `auth` has is no client certificate.
+        """
+        context = await asyncio.to_thread(self._tls_context, auth)
+        basic = (auth["username"], auth["password"]) if auth.get("kind") == "basic" else None
+        headers = {"host": url.netloc.decode("ascii"), **headers}
+        timeout = httpx2.Timeout(None, connect=CONNECT_SECONDS)
+        async with httpx2.AsyncClient(verify=context, trust_env=False, timeout=timeout, auth=basic) as client:
+            addresses = await self._looked_up(url)
+            for address in addresses:
+                request = client.build_request(
+                    "POST",
+                    url.copy_with(host=address),
+                    content=body,
+                    headers=headers,
+                    extensions={"sni_hostname": url.host},
+                )
+                try:
+                    response = await client.send(request, stream=True)
+                except (httpx2.ConnectError, httpx2.ConnectTimeout):
+                    if address == addresses[-1]:
+                        raise
+                else:
+                    await response.aclose()
+                    return response.status_code
+        raise OSError(f"{url.host} has no address")
+
+    async def _looked_up(self, url: httpx2.URL) -> list[str]:
+        port = url.port or (443 if url.scheme == "https" else 80)
+        found = await asyncio.get_running_loop().getaddrinfo(url.host, port, type=socket.SOCK_STREAM)
+        check(list(found), allow_private=self._allow_private)
+        return list(dict.fromkeys(str(where[0]) for *_, where in found))
+
+    def _tls_context(self, auth: dict[str, Any]) -> ssl.SSLContext:
+        if auth.get("kind") != "mtls":
+            if self._plain_context is None:
+                self._plain_context = ssl.create_default_context(cafile=self._ca_file)
+            return self._plain_context
+        context = ssl.create_default_context(cafile=self._ca_file)
+        # OpenSSL reads certificates from files alone; a temporary file is readable by this user only.
+        with tempfile.NamedTemporaryFile("w", prefix="openlaunch-mtls-") as file:
+            file.write(f"{auth['cert'].strip()}\n{auth['key'].strip()}\n")
+            file.flush()
+            try:
+                context.load_cert_chain(file.name)
+            except ssl.SSLError as error:
+                raise ValueError(f"the auth's cert and key are no certificate and its key: {error}") from None
+        return context
