@@ -164,14 +164,14 @@ class Forwarder:
         return self._send(route, body, kind)
 
     def _send(self, route: str, body: bytes, kind: str) -> http.client.HTTPResponse:
-        connection = getattr(self._local, "connection", None)
+        connection: http.client.HTTPConnection | None = getattr(self._local, "connection", None)
         if connection is None:
             connection = http.client.HTTPConnection(_HOST, self._port, timeout=REQUEST_SECONDS)
             self._local.connection = connection
         try:
             if connection.sock is None:  # it is new, or was closed after its last answer
                 connection.connect()
-                self._sockets[threading.get_ident()] = connection.sock
+            self._sockets[threading.get_ident()] = connection.sock
             connection.request("POST", route, body, {"Content-Type": kind})
             response: http.client.HTTPResponse = connection.getresponse()
         except Exception:

@@ -8,7 +8,7 @@ exactly: an exception that comes a moment late would hit the next request, or th
 import threading
 from _thread import get_ident
 from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 from openlaunch_worker.jobs import Job
 
@@ -45,7 +45,7 @@ class Interrupts:
         threads, job_id = self._threads, job.id
         try:
             threads[job_id] = get_ident()
-            # After the entry is there: the loop sets `stop` and then looks for the entry, so one of both sees the other.
+            # After the entry is there: the loop sets `stop`, then looks for the entry, so one sees the other.
             if job.stop is not None:
                 raise Interrupted
             return function(*args)

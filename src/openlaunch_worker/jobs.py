@@ -134,9 +134,9 @@ class Routed:
 class Job:
     """One request under way. `args` is what predict is called with; a transfer may have to fetch it before.
 
-    `route` is the request's `destination_path`. `sent` is there once its thread is interrupted, and held until the
-    exception is on its way. `deadline` is on the loop's clock; `limit` is the same as seconds
-    from the request's arrival, 0 for no bound.
+    `route` is the request's `destination_path`. `deadline` is on the loop's clock; `limit` is the same as seconds
+    from the request's arrival, 0 for no bound. `sent` is there once the job's thread is interrupted, and held until
+    the exception is on its way.
     """
 
     __slots__ = (

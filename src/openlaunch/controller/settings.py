@@ -11,7 +11,8 @@ class ControllerSettings:
     """`logs` is the folder for the logs of endpoints.
 
     A worker that is stopped gets `stop_grace` to end by itself; one that lost its connection, or could not
-    load, `lost_grace`; the workers of an endpoint that is deleted get `delete_grace` to finish what they run.
+    load, `lost_grace`; the workers of an endpoint that is deleted get `delete_grace` to finish what they run, and one
+    in which something does not stop gets `stuck_grace` for what else runs there.
     """
 
     logs: Path
@@ -20,4 +21,5 @@ class ControllerSettings:
     stop_grace: float = 5.0
     lost_grace: float = 1.0
     delete_grace: float = 30.0
+    stuck_grace: float = 30.0
     policy: Policy = field(default_factory=Policy)

@@ -148,7 +148,11 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
             engine,
             Environments(data.environments),
             Images(containers, settings.triton_image, settings.model_repositories),
-            ControllerSettings(logs=data.logs, scale_down_after=settings.scale_down_seconds),
+            ControllerSettings(
+                logs=data.logs,
+                scale_down_after=settings.scale_down_seconds,
+                stuck_grace=settings.drain_seconds,
+            ),
         )
         tasks = TaskService(settings, store, artifacts, dispatcher, schemas)
         image_jobs = DockerImageBatchJobs(settings, store, containers, controller, data.jobs, data.logs)
