@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 from store_drivers import OPENERS, Database, database
 
 from openlaunch.tasks import queue
-from openlaunch.tasks.queue import ClaimedTask, Finished, NewTask, TaskRecord
+from openlaunch.tasks.queue import ClaimedTask, Finished, NewTask, Payload, TaskRecord
 from openlaunch.tasks.states import State
 
 
@@ -90,8 +90,8 @@ def test_a_claim_takes_the_task_with_its_payload(db: Database) -> None:
     submit(db, task("small"), large)
     taken = db.write(lambda conn: queue.claim(conn, "end", 5, "me", 30, 1))
     assert taken == [
-        ClaimedTask("small", "ada", b"small", None, 1),
-        ClaimedTask("large", "ada", None, "tasks/large", 1),
+        ClaimedTask("small", "ada", b"small", None, 1, 3),
+        ClaimedTask("large", "ada", None, "tasks/large", 1, 3),
     ]
     assert stored(db, "small").state is State.STARTED
     assert claim(db) == []
@@ -379,7 +379,8 @@ def test_no_record_shows_payload_or_result(db: Database) -> None:
     assert "secret" not in repr(
         [
             NewTask("a", "end", "ada", 1, 1, payload=b"secret"),
-            ClaimedTask("a", "ada", b"secret", None, 1),
+            ClaimedTask("a", "ada", b"secret", None, 1, 3),
+            Payload("end", State.FAILURE, b"secret", None),
             success("a", b"secret"),
             TaskRecord("a", "end", State.SUCCESS, 1, 1, 1, 200, None, b"secret", None),
         ]
