@@ -1,6 +1,7 @@
 """What nobody wants any more stops: cancelled, left by its client, past its deadline; whatever it is doing."""
 
 import asyncio
+import contextlib
 import ctypes
 import os
 import socket
@@ -98,25 +99,19 @@ def test_little_is_computed_after_nobody_wants_it(client, tmp_path, kind, predic
     assert max(wasted) < WASTE_BOUND_SECONDS
 
 
-def pid_after(seconds=0.0):
+def sleeps_in_c(path=None, seconds=0.0):
+    if path is not None:
+        Path(path).touch()
+        seconds = 60.0
     time.sleep(seconds)
     return os.getpid()
-
-
-def sleeps_in_c(path=None, seconds=0.0):
-    if path is None:
-        return pid_after(seconds)
-    Path(path).touch()
-    time.sleep(60)
 
 
 async def refuses_to_be_cancelled(path=None, seconds=0.0):
     while path is not None:
         Path(path).touch()
-        try:
+        with contextlib.suppress(asyncio.CancelledError):
             await asyncio.sleep(60)
-        except asyncio.CancelledError:
-            pass
     await asyncio.sleep(seconds)
     return os.getpid()
 
