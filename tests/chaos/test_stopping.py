@@ -18,7 +18,7 @@ from openlaunch.wire import routes
 
 GRACE_SECONDS = 0.5
 WASTE_BOUND_SECONDS = 1.0
-ROUNDS = 7
+ROUNDS = 5
 
 
 @pytest.fixture(scope="module")

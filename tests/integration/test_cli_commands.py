@@ -139,9 +139,10 @@ def test_a_failed_task_is_listed_shown_and_run_again(cli):
     code, out, _ = cli("tasks", "show", task_id)
     assert code == 0
     assert 'payload      {"args": {"seconds": -1}}' in out
-    code, out, _ = cli("tasks", "rerun", task_id, "--json")
+    code, out, err = cli("tasks", "rerun", task_id, "nope", "--json")
     (again,) = json.loads(out)
-    assert (code, again["task_id"]) == (0, task_id)
+    assert (code, again["task_id"]) == (3, task_id)
+    assert "no task has the id 'nope'" in err
     code, out, _ = cli("tasks", "show", again["new_task_id"], "--json")
     assert json.loads(out)["payload"] == {"args": {"seconds": -1}}
     code, _, err = cli("tasks", "list", "--failed", "--status", "PENDING")

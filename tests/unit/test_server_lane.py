@@ -429,15 +429,16 @@ class TestAlone:
     @in_loop
     async def test_a_worker_is_given_back_when_nobody_wants_it_any_more(self):
         lane = make_lane()
-        worker = FakeWorker("w", slots=2).join(lane)
-        submit(lane, "a")
+        worker = FakeWorker("w", slots=3).join(lane)
+        submit(lane, "a", "b")
         alone = AloneCall(b"alone")
         lane.submit(alone)
         alone.abandon(None)
-        submit(lane, "b")
+        assert lane.load().queued == 0
+        submit(lane, "c", "d")
         worker.take()
         worker.answer()
-        assert worker.take() == [b"b"]
+        assert worker.take() == [b"c", b"d"]
 
 
 ALONE_STEPS = st.lists(

@@ -119,6 +119,7 @@ def _describe(endpoint: "ModelEndpoint") -> None:
             ("bundle", f"{endpoint.bundle_name} ({endpoint.bundle_id})"),
             ("workers", _workers(endpoint)),
             ("per worker", deployment and f"{deployment.concurrent_requests_per_worker} requests"),
+            ("timeout", endpoint.timeout_seconds and f"{endpoint.timeout_seconds:g} s for a request"),
             ("resources", resources and f"{resources.cpus} cpus, {resources.memory}, {resources.gpus} gpus"),
             ("queued", endpoint.num_queued_items),
             ("labels", ", ".join(f"{k}={v}" for k, v in (endpoint.labels or {}).items()) or None),

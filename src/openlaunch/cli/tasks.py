@@ -222,13 +222,19 @@ def rerun_tasks(
     as_json: Json = False,
 ) -> None:
     """Run tasks that failed or were cancelled once more, each as a new task."""
+    again: dict[str, str] = {}
     with connect(context) as client:
-        again = {task_id: client.rerun_task(task_id).async_task_id for task_id in dict.fromkeys(task_ids)}
-    emit(
-        [{"task_id": task_id, "new_task_id": new} for task_id, new in again.items()],
-        as_json,
-        lambda: table(("TASK", "RUNS AGAIN AS"), list(again.items())),
-    )
+        try:
+            for task_id in task_ids:
+                if task_id not in again:
+                    again[task_id] = client.rerun_task(task_id).async_task_id
+        finally:  # those before one that can't be run again do run
+            if again:
+                emit(
+                    [{"task_id": task_id, "new_task_id": new} for task_id, new in again.items()],
+                    as_json,
+                    lambda: table(("TASK", "RUNS AGAIN AS"), list(again.items())),
+                )
 
 
 @app.command("cancel")

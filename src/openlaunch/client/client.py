@@ -29,14 +29,12 @@ from openlaunch.client.watcher import Watcher
 from openlaunch.errors import ConfigurationError
 
 T = TypeVar("T")
+DEFAULT_TIMEOUT_SECONDS = 60.0
+DEFAULT_MAX_RETRIES = 3
 
 
 def _future_of(client: "LaunchClient", task_id: str) -> EndpointResponseFuture:
     return client.future(task_id)
-
-
-DEFAULT_TIMEOUT_SECONDS = 60.0
-DEFAULT_MAX_RETRIES = 3
 
 
 class LaunchClient(RegistersUploads):

@@ -206,7 +206,7 @@ class Lane:
         self._drop_unwanted_alone()
         worker = self._apart
         if not self._alone:
-            if worker is not None and not worker.running:
+            if worker is not None and not any(work.alone for work in worker.running.values()):
                 self._apart = None
                 self._list(worker)
             return
@@ -278,6 +278,8 @@ class Lane:
     def _drop_finished(self) -> None:
         if any(work.cancelled for work in self._waiting):
             self._waiting = deque(work for work in self._waiting if not work.cancelled)
+        if any(work.cancelled for work in self._alone):
+            self._alone = deque(work for work in self._alone if not work.cancelled)
 
     def refuse_waiting(self, error: NotFound | Unavailable) -> None:
         """Nothing of what waits will get a slot."""
