@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from server_driver import DEADLINE, SMALL, args, running
 
-from openlaunch import LaunchClient, as_completed
+from openlaunch import EndpointRequest, LaunchClient, as_completed
 from openlaunch.errors import Conflict, NotFound
 
 GOOD = 120
@@ -94,6 +94,22 @@ def test_a_cancelled_task_can_be_run_again(client):
     future = endpoint.predict(args(how="good"))
     if future.cancel():
         assert client.rerun_task(future.async_task_id).get(DEADLINE).value == "good"
+
+
+def test_the_secrets_of_a_callback_are_not_shown(client, tmp_path):
+    endpoint = client.deploy(needs, name="po-secret", endpoint_type="async", **SMALL)
+    request = EndpointRequest(
+        args={"path": str(tmp_path / "missing")},
+        callback_url="http://127.0.0.1:9/",
+        callback_auth_kind="basic",
+        callback_auth_username="ada",
+        callback_auth_password="a-secret",
+    )
+    failed = endpoint.predict(request)
+    failed.get(DEADLINE)
+    shown = client.get_task_payload(failed.async_task_id)
+    assert shown["callback_auth"] == {"kind": "basic", "username": "ada", "password": "********"}
+    assert shown["args"] == request.args
 
 
 def test_nobody_else_sees_a_payload_or_runs_a_task_again(client, tmp_path):

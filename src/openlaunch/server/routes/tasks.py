@@ -6,12 +6,13 @@ Submitting and asking are in `server.task_routes`, the hot path.
 import time
 from typing import Annotated
 
+import orjson
 from fastapi import APIRouter, Header, Query, Response
 from sqlalchemy import Connection
 
 from openlaunch.errors import Conflict, NotFound
 from openlaunch.server.routes.context import Context, User
-from openlaunch.server.routes.endpoints import find_endpoint
+from openlaunch.server.routes.endpoints import find_endpoint, without_secrets
 from openlaunch.server.tasks import no_task
 from openlaunch.tasks import outbox, queue
 from openlaunch.tasks.outbox import Delivery
@@ -30,6 +31,8 @@ from openlaunch.wire.tasks import (
     TaskStatus,
     TaskSummary,
 )
+
+CALLBACK_AUTH_MARK = b'"callback_auth"'
 
 
 def router(context: Context) -> APIRouter:
@@ -70,7 +73,7 @@ def router(context: Context) -> APIRouter:
     async def get_task_payload(task_id: str, user: User) -> Response:
         """Get what was sent in with a task; that of a task that succeeded is not kept."""
         payload = await context.tasks.payload_of(user.owner, task_id)
-        return Response(payload, media_type="application/json")
+        return Response(_shown(payload), media_type="application/json")
 
     @api.post("/{task_id}/rerun")
     async def rerun_task(
@@ -129,6 +132,16 @@ def secret_router(context: Context) -> APIRouter:
 
 def _delivery(record: Delivery) -> DeliveryResponse:
     return DeliveryResponse.model_validate(record, from_attributes=True)
+
+
+def _shown(payload: bytes) -> bytes:
+    """The payload without the secrets of its callback."""
+    if CALLBACK_AUTH_MARK not in payload:
+        return payload
+    document = orjson.loads(payload)
+    if document.get("callback_auth") is not None:
+        document["callback_auth"] = without_secrets(document["callback_auth"])
+    return orjson.dumps(document)
 
 
 def _summary(record: TaskRecord) -> TaskSummary:
