@@ -286,7 +286,8 @@ class SyncEndpoint(Endpoint):
         timeout: float | None = None,
     ) -> EndpointResponse:
         """Run a prediction and wait for its response; raises what the blocking one does."""
-        flow = predictions.predict_sync(self.model_endpoint.id, request, timeout)
+        limit = self.model_endpoint.timeout_seconds
+        flow = predictions.predict_sync(self.model_endpoint.id, request, timeout, limit)
         return EndpointResponse.of(self.client, await self.client.run(flow))
 
 
@@ -300,16 +301,19 @@ class StreamingEndpoint(Endpoint):
         timeout: float | None = None,
     ) -> EndpointResponseStream:
         """Run a prediction and give its items as they come; raises what the blocking one does."""
-        flow = predictions.open_stream(self.model_endpoint.id, request, timeout)
+        limit = self.model_endpoint.timeout_seconds
+        flow = predictions.open_stream(self.model_endpoint.id, request, timeout, limit)
         return EndpointResponseStream(self.client, (await self.client.run(flow)).stream)
 
 
 class AsyncEndpoint(Endpoint):
     """An endpoint whose predictions are tasks in a durable queue."""
 
-    async def predict(self, request: EndpointRequest) -> EndpointResponseFuture:
+    async def predict(
+        self, request: EndpointRequest, *, timeout: float | None = None
+    ) -> EndpointResponseFuture:
         """Put a task into the queue; raises what the blocking one does."""
-        task_id = await self.client.run(predictions.submit(self.model_endpoint.id, request))
+        task_id = await self.client.run(predictions.submit(self.model_endpoint.id, request, timeout))
         return EndpointResponseFuture(self.client, self.name, task_id)
 
     async def predict_many(self, requests: Sequence[EndpointRequest]) -> list[EndpointResponseFuture]:
@@ -338,6 +342,10 @@ def _endpoint_of(client: "LaunchClient", model_endpoint: ModelEndpoint) -> AnyEn
 
 def _endpoints_of(client: "LaunchClient", model_endpoints: list[ModelEndpoint]) -> list[AnyEndpoint]:
     return [_endpoint_of(client, model_endpoint) for model_endpoint in model_endpoints]
+
+
+def _future_of(client: "LaunchClient", task_id: str) -> EndpointResponseFuture:
+    return client.future(task_id)
 
 
 class LaunchClient(RegistersUploads):
@@ -417,6 +425,9 @@ class LaunchClient(RegistersUploads):
 
     list_tasks = awaitable(tasks.list_tasks)
     get_task = awaitable(tasks.get_task)
+    get_task_details = awaitable(tasks.get_task_details)
+    get_task_payload = awaitable(tasks.get_task_payload)
+    rerun_task = awaitable(tasks.rerun_task, _future_of)
     cancel_task = awaitable(predictions.cancel_task)
     list_deliveries = awaitable(tasks.list_deliveries)
     resend_callback = awaitable(tasks.resend_callback)

@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any, Final
 
 from openlaunch_worker.failures import Refusal
@@ -74,20 +75,36 @@ def wait_until_ready(port: int, route: str, seconds: float, check: Callable[[], 
 
 
 class Forwarder:
-    """The way to the server, which errors call `name`. Each thread keeps a connection to it."""
+    """The way to the server, which errors call `name`. Each thread keeps a connection to it.
+
+    A prediction may be interrupted anywhere (`openlaunch_worker.interrupts`): a connection is kept for the next one
+    only when its answer has been read to the end.
+    """
 
     def __init__(self, name: str, port: int, max_bytes: int) -> None:
         self._name = name
         self._port = port
         self._max = max_bytes
         self._local = threading.local()
+        self._sockets: dict[int, socket.socket] = {}
+
+    def cut(self, thread: int) -> None:
+        """Break off what the thread waits for, so that the server sees that nobody wants it any more."""
+        if (sock := self._sockets.get(thread)) is not None:
+            with suppress(OSError):  # it is closed already
+                sock.shutdown(socket.SHUT_RDWR)
 
     def predict(self, flavor: dict[str, Any], streaming: bool) -> Callable[..., Any]:
         """The function that predicts, with the routes of the flavour."""
         extra = frozenset([*flavor.get("extra_routes", ()), *flavor.get("routes", ())])
-        if streaming:
-            return self._streaming(str(flavor["streaming_predict_route"]), extra)
-        return self._answering(str(flavor["predict_route"]), extra)
+        predict = (
+            self._streaming(str(flavor["streaming_predict_route"]), extra)
+            if streaming
+            else self._answering(str(flavor["predict_route"]), extra)
+        )
+        predict.takes_route = True  # type: ignore[attr-defined]
+        predict.cut = self.cut  # type: ignore[attr-defined]
+        return predict
 
     def _answering(self, usual: str, extra: frozenset[str]) -> Callable[..., Any]:
         def predict(*args: Any, **kwargs: Any) -> Any:
@@ -97,11 +114,11 @@ class Forwarder:
             if len(data) > self._max:
                 self._drop()
                 raise Refusal(f"POST {route} answered with over {self._max} bytes, which is the limit")
+            self._local.is_idle = True
             if response.status >= 300:
                 raise self._refused(route, response.status, data)
             return _value(data)
 
-        predict.takes_route = True  # type: ignore[attr-defined]
         return predict
 
     def _streaming(self, usual: str, extra: frozenset[str]) -> Callable[..., Any]:
@@ -115,7 +132,6 @@ class Forwarder:
             finally:
                 self._drop()  # its bytes may not have been read to the end
 
-        predict.takes_route = True  # type: ignore[attr-defined]
         return predict
 
     def _content(
@@ -134,22 +150,28 @@ class Forwarder:
         return route, json.dumps(content).encode(), "application/json"
 
     def _post(self, route: str, body: bytes, kind: str) -> http.client.HTTPResponse:
-        fresh = getattr(self._local, "connection", None) is None
+        kept = getattr(self._local, "is_idle", False)
+        self._local.is_idle = False
+        if not kept:
+            self._drop()
         try:
             return self._send(route, body, kind)
         except _BROKEN:
             self._drop()
-            if fresh:
+            if not kept:
                 raise
         # The server has closed a connection that was kept: it has seen nothing of the request.
         return self._send(route, body, kind)
 
     def _send(self, route: str, body: bytes, kind: str) -> http.client.HTTPResponse:
-        connection = getattr(self._local, "connection", None)
+        connection: http.client.HTTPConnection | None = getattr(self._local, "connection", None)
         if connection is None:
             connection = http.client.HTTPConnection(_HOST, self._port, timeout=REQUEST_SECONDS)
             self._local.connection = connection
         try:
+            if connection.sock is None:  # it is new, or was closed after its last answer
+                connection.connect()
+            self._sockets[threading.get_ident()] = connection.sock
             connection.request("POST", route, body, {"Content-Type": kind})
             response: http.client.HTTPResponse = connection.getresponse()
         except Exception:
@@ -160,8 +182,8 @@ class Forwarder:
     def _drop(self) -> None:
         connection = getattr(self._local, "connection", None)
         if connection is not None:
-            self._local.connection = None
             connection.close()
+            self._local.connection = None
 
     def _refused(self, route: str, status: int, data: bytes) -> Refusal:
         text = data[:MAX_ERROR].decode("utf-8", "replace").strip()

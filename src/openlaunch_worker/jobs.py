@@ -135,11 +135,13 @@ class Job:
     """One request under way. `args` is what predict is called with; a transfer may have to fetch it before.
 
     `route` is the request's `destination_path`. `deadline` is on the loop's clock; `limit` is the same as seconds
-    from the request's arrival, 0 for no bound.
+    from the request's arrival, 0 for no bound. `sent` is there once the job's thread is interrupted, and held until
+    the exception is on its way.
     """
 
     __slots__ = (
-        *("args", "deadline", "id", "limit", "route", "stop", "stream", "task", "transfer", "wants_pickle"),
+        *("args", "deadline", "id", "limit", "route", "sent", "stop", "stream", "task", "transfer"),
+        "wants_pickle",
     )
 
     def __init__(self, request_id: int, flags: int, limit: float, now: float, outbox: Outbox) -> None:
@@ -153,6 +155,7 @@ class Job:
         self.stream = Stream(request_id, outbox) if flags & _STREAM else None
         self.task: asyncio.Task[Any] | None = None
         self.stop: Stop | None = None
+        self.sent: threading.Lock | None = None
 
     def begin_task(self) -> bool:
         """Call this first in the task that runs the job. False: the job has been stopped, there is nothing to run.

@@ -13,6 +13,7 @@ from openlaunch_worker.failures import Refusal, explain
 from openlaunch_worker.fetch import Transfer
 from openlaunch_worker.frames import Kind, Outcome
 from openlaunch_worker.handshake import Limits
+from openlaunch_worker.interrupts import Interrupts
 from openlaunch_worker.jobs import Job, Routed, Stop
 from openlaunch_worker.outbox import Outbox
 from openlaunch_worker.shapes import Shape, shape_of
@@ -21,6 +22,7 @@ from openlaunch_worker.threads import ThreadPool
 # What most functions return, and what is surely neither a stream nor to be awaited.
 _VALUES: Final = frozenset((dict, list, str, int, float, bool, bytes, tuple, type(None)))
 _STOPPED: Final = (Outcome.CANCELLED, b"")
+_END: Final = object()
 _BAD_INPUT: Final = 400
 _UNAVAILABLE: Final = 503
 _EXPIRED: Final = 504
@@ -44,6 +46,8 @@ class Runner:
         self._loop = asyncio.get_running_loop()
         self._shape = shape_of(predict)
         self._takes_route = getattr(predict, "takes_route", False)
+        self._cut = getattr(predict, "cut", None)
+        self._interrupts = Interrupts()
         self._pool = ThreadPool(limits.per_worker)
         self._context = contextvars.copy_context()
         self._running: dict[int, Job] = {}
@@ -168,7 +172,7 @@ class Runner:
                 if job.stop is not None or self._shape.on_loop:
                     self._outbox.post(self._resume, job, self._run_on_loop)
                     return
-            self._settle_in_thread(job, self._call(job))
+            self._settle_in_thread(job, self._interrupts.run(job, self._call, job))
         except BaseException as error:
             self._outbox.post(self._finish, job, *_failure(job, error))
 
@@ -195,10 +199,10 @@ class Runner:
         try:
             if stream is None:
                 raise _needs_streaming()
-            if not stream.stopped:
-                for item in items:
-                    if not stream.push_and_wait(answers.event(item, self._limits.max_result_bytes)):
-                        break
+            # Between its items a generator is not interrupted, but told: what sends must not be left half-way.
+            while (item := self._interrupts.run(job, next, items, _END)) is not _END:
+                if not stream.push_and_wait(answers.event(item, self._limits.max_result_bytes)):
+                    break
         finally:
             close = getattr(items, "close", None)
             if close is not None:
@@ -241,6 +245,7 @@ class Runner:
             job.task.cancel()
         if job.stream is not None:
             job.stream.stop()
+        self._interrupts.interrupt(job, self._cut)
 
     def _finish(self, job: Job, outcome: Outcome, body: bytes) -> None:
         """Send the answer, which frees the slot. A job that was stopped has no other answer than that."""
@@ -269,9 +274,7 @@ class Runner:
     def _expire(self) -> None:
         now = self._loop.time()
         for job in [job for job in self._running.values() if job.deadline <= now]:
-            # A plain function that runs goes on to its end, and so does its answer: it can't be stopped.
-            if job.id in self._queued or job.task or job.stream or job.transfer:
-                self._stop(job, Stop.EXPIRED)
+            self._stop(job, Stop.EXPIRED)
         self._next_expiry, self._expiry_timer = float("inf"), None
         left = [job.deadline for job in self._running.values() if now < job.deadline < float("inf")]
         if left:

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 from store_drivers import OPENERS, Database, database
 
 from openlaunch.tasks import queue
-from openlaunch.tasks.queue import ClaimedTask, Finished, NewTask, TaskRecord
+from openlaunch.tasks.queue import ClaimedTask, Finished, NewTask, Payload, TaskRecord
 from openlaunch.tasks.states import State
 
 
@@ -90,8 +90,8 @@ def test_a_claim_takes_the_task_with_its_payload(db: Database) -> None:
     submit(db, task("small"), large)
     taken = db.write(lambda conn: queue.claim(conn, "end", 5, "me", 30, 1))
     assert taken == [
-        ClaimedTask("small", "ada", b"small", None, 1),
-        ClaimedTask("large", "ada", None, "tasks/large", 1),
+        ClaimedTask("small", "ada", b"small", None, 1, 3),
+        ClaimedTask("large", "ada", None, "tasks/large", 1, 3),
     ]
     assert stored(db, "small").state is State.STARTED
     assert claim(db) == []
@@ -375,11 +375,43 @@ def test_a_submit_that_fails_stores_none_of_its_tasks(db: Database) -> None:
     assert get(db, "b") is None
 
 
+@pytest.mark.parametrize("state", [State.FAILURE, State.CANCELLED])
+def test_what_was_sent_in_is_kept_with_a_task_that_did_not_succeed(db: Database, state: State) -> None:
+    submit(db, task("a"), NewTask("b", "end", "ada", 1000, 3, payload_key="in/b"))
+    done = [Finished(task_id, state, 500, b"{}") for task_id in "ab"]
+    db.write(lambda conn: queue.complete(conn, done, 1))
+    found = [db.read(lambda conn, i=i: queue.get_payload(conn, "ada", i)) for i in "ab"]
+    assert found == [Payload("end", state, b"a", None), Payload("end", state, None, "in/b")]
+    assert db.read(lambda conn: queue.get_payload(conn, "eve", "a")) is None
+
+
+def test_what_was_sent_in_is_not_kept_with_a_task_that_succeeded(db: Database) -> None:
+    submit(db, task("a"), NewTask("b", "end", "ada", 1000, 3, payload_key="in/b"))
+    db.write(lambda conn: queue.complete(conn, [success("a"), success("b")], 1))
+    for task_id in "ab":
+        found = db.read(lambda conn, i=task_id: queue.get_payload(conn, "ada", i))
+        assert found == Payload("end", State.SUCCESS, None, None)
+
+
+def test_the_last_attempt_is_known_when_there_may_be_several(db: Database) -> None:
+    submit(db, task("a"))
+    submit(db, NewTask("once", "other", "ada", 1000, 1, payload=b"x"))
+    seen = []
+    for _ in range(3):
+        (claimed,) = db.write(lambda conn: queue.claim(conn, "end", 1, "me", 30, 1))
+        seen.append(claimed.is_last_attempt)
+        db.write(lambda conn: queue.give_back(conn, ["a"], "was killed", 2, died=True))
+    assert seen == [False, False, True]
+    (claimed,) = db.write(lambda conn: queue.claim(conn, "other", 1, "me", 30, 1))
+    assert not claimed.is_last_attempt
+
+
 def test_no_record_shows_payload_or_result(db: Database) -> None:
     assert "secret" not in repr(
         [
             NewTask("a", "end", "ada", 1, 1, payload=b"secret"),
-            ClaimedTask("a", "ada", b"secret", None, 1),
+            ClaimedTask("a", "ada", b"secret", None, 1, 3),
+            Payload("end", State.FAILURE, b"secret", None),
             success("a", b"secret"),
             TaskRecord("a", "end", State.SUCCESS, 1, 1, 1, 200, None, b"secret", None),
         ]

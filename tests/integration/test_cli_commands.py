@@ -148,6 +148,27 @@ def test_the_attempts_at_a_callback_are_shown_and_it_is_sent_once_more(cli, clie
     eventually(lambda: len(attempts()) > 1)
 
 
+def test_a_failed_task_is_listed_shown_and_run_again(cli):
+    code, out, _ = cli("tasks", "send", "queued", "--args", '{"seconds": -1}', "--no-wait")
+    task_id = out.strip()
+    assert cli("tasks", "get", task_id, "--wait", "30")[0] == 1
+    code, out, _ = cli("tasks", "list", "--failed")
+    assert code == 0
+    assert task_id in out
+    assert "ValueError: sleep length must be non-negative" in out
+    code, out, _ = cli("tasks", "show", task_id)
+    assert code == 0
+    assert 'payload      {"args": {"seconds": -1}}' in out
+    code, out, err = cli("tasks", "rerun", task_id, "nope", "--json")
+    (again,) = json.loads(out)
+    assert (code, again["task_id"]) == (3, task_id)
+    assert "no task has the id 'nope'" in err
+    code, out, _ = cli("tasks", "show", again["new_task_id"], "--json")
+    assert json.loads(out)["payload"] == {"args": {"seconds": -1}}
+    code, _, err = cli("tasks", "list", "--failed", "--status", "PENDING")
+    assert (code, "give one of them" in err) == (2, True)
+
+
 def test_tasks_are_listed_a_page_at_a_time(cli):
     for _ in range(2):
         cli("tasks", "send", "queued", "--args", '{"seconds": 0}', "--no-wait")

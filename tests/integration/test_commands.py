@@ -6,6 +6,7 @@ import socketserver
 import threading
 from http.server import SimpleHTTPRequestHandler
 
+import httpx2
 import pytest
 from server_driver import SMALL, args, eventually, http, is_alive, running
 
@@ -13,11 +14,12 @@ from openlaunch import EndpointRequest
 from openlaunch.errors import EndpointFailed, Unprocessable
 
 SERVER = """
-import http.server, json, os, sys, time
+import http.server, json, os, select, sys, time
 
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     connections = 0
+    left = 0
 
     def setup(self):
         super().setup()
@@ -38,6 +40,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
             os._exit(7)
         if self.path == "/stream":
             return self.stream(given["n"])
+        if given.get("wait"):
+            select.select([self.connection], [], [], 30)
+            Handler.left += self.connection.recv(1) == b""
+            return
+        if given.get("left"):
+            return self.answer(200, json.dumps(Handler.left).encode())
         if given.get("fail"):
             return self.answer(418, b"I am a teapot")
         if given.get("plain"):
@@ -154,6 +162,21 @@ def test_a_streaming_endpoint_gives_the_events_as_items(client, served):
     streaming = endpoint(client, "streamed", "streaming", made)
     assert [item.value for item in streaming.predict(args(n=3))] == [{"i": 0}, {"i": 1}, {"i": 2}]
     client.delete_model_endpoint(streaming)
+
+
+def test_a_command_sees_that_its_client_has_gone(client, served):
+    before = served.predict(args(left=True)).value
+    with http(client) as raw, pytest.raises(httpx2.ReadTimeout):
+        raw.post(
+            "/v1/sync-tasks",
+            params={"model_endpoint_id": served.model_endpoint.id},
+            json={"args": {"wait": True}},
+            timeout=0.3,
+        )
+    eventually(lambda: served.predict(args(left=True)).value == before + 1)
+    pid = served.predict(args()).value["pid"]
+    assert served.predict(args(plain=True)).value == "no json"
+    assert served.predict(args()).value["pid"] == pid
 
 
 def test_a_command_that_ends_takes_its_worker_with_it_and_both_come_again(client, served):

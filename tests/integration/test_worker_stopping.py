@@ -1,14 +1,17 @@
 """Requests that are cancelled, or pass their deadline."""
 
 import asyncio
+import contextlib
 import json
+import random
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from worker_driver import Worker, returning, wait_until
 
-from openlaunch_worker.frames import REQUEST_HEAD, Kind, Outcome, encode
+from openlaunch_worker.frames import REQUEST_HEAD, Flags, Kind, Outcome, encode
 
 
 def waiting_model(folder):
@@ -51,21 +54,116 @@ def test_work_that_is_cancelled_as_it_comes_is_answered_once():
             worker.frame()
 
 
-def test_a_running_plain_function_runs_to_its_end_and_is_answered_once(tmp_path):
+def drained(worker):
+    worker.send(Kind.DRAIN, 0)
+    with pytest.raises(EOFError):
+        worker.frame()
+
+
+def test_a_running_plain_function_is_interrupted_and_answered_once(tmp_path):
     with Worker(waiting_model(tmp_path), per_worker=2) as worker:
         worker.ready()
         first = worker.request({"args": {"name": "first"}})
         runs(tmp_path, "first")
         worker.send(Kind.CANCEL, first)
         worker.send(Kind.CANCEL, first)
+        assert worker.answer()[:2] == (first, Outcome.CANCELLED)
         second = worker.request({"args": {"name": "second"}})
         (tmp_path / "second").touch()
         assert worker.answer()[:2] == (second, Outcome.SUCCESS)
-        (tmp_path / "first").touch()
-        assert worker.answer()[:2] == (first, Outcome.CANCELLED)
-        worker.send(Kind.DRAIN, 0)
-        with pytest.raises(EOFError):
-            worker.frame()
+        drained(worker)
+
+
+def test_a_plain_function_cleans_up_when_it_is_interrupted():
+    def predict():
+        print("it runs")
+        try:
+            while True:
+                try:
+                    time.sleep(0.005)
+                except Exception:
+                    print("it went on")
+        finally:
+            print("it cleaned up")
+
+    with Worker(returning(predict)) as worker:
+        worker.ready()
+        request_id = worker.request({"args": {}})
+        worker.wait_for_log("it runs")
+        worker.send(Kind.CANCEL, request_id)
+        assert worker.answer()[:2] == (request_id, Outcome.CANCELLED)
+        worker.wait_for_log("it cleaned up")
+        assert "it went on" not in worker.log()
+
+
+def test_a_generator_is_interrupted_between_its_items():
+    def predict():
+        yield 1
+        while True:
+            time.sleep(0.005)
+
+    with Worker(returning(predict)) as worker:
+        worker.ready()
+        request_id = worker.request({"args": {}}, Flags.STREAM)
+        assert worker.frame()[0] == Kind.CHUNK
+        worker.send(Kind.CANCEL, request_id)
+        kind, got, payload = worker.frame()
+        assert (kind, got, payload[0]) == (Kind.END, request_id, Outcome.CANCELLED)
+
+
+def test_a_slot_is_not_free_before_its_function_has_ended(tmp_path):
+    def predict(release):
+        print("it runs")
+        while not Path(release).exists():
+            with contextlib.suppress(BaseException):
+                time.sleep(0.005)
+
+    with Worker(returning(predict), per_worker=1) as worker:
+        worker.ready()
+        request_id = worker.request({"args": {"release": str(tmp_path / "release")}})
+        worker.wait_for_log("it runs")
+        worker.send(Kind.CANCEL, request_id)
+        with pytest.raises(TimeoutError):
+            worker.frame(timeout=0.3)
+        (tmp_path / "release").touch()
+        assert worker.answer()[:2] == (request_id, Outcome.CANCELLED)
+
+
+def test_no_interruption_meets_another_request():
+    """Quick requests, each cancelled at some moment of its life: each ends as itself, and no other with it."""
+
+    def predict(marks, wanted):
+        total = 0
+        for _ in range(marks):
+            total += 1
+        return [wanted, total]
+
+    count, slots = 3000, 4
+    dice = random.Random(20)
+    with Worker(returning(predict), per_worker=slots) as worker:
+        worker.ready()
+        outcomes = dict.fromkeys(Outcome, 0)
+        running = {}
+        for index in range(count):
+            marks = dice.choice((0, 10, 1000, 5000))
+            request_id = worker.request({"args": {"marks": marks, "wanted": index}})
+            running[request_id] = (index, marks, dice.random() < 0.5)
+            if running[request_id][2]:
+                until = time.perf_counter() + dice.random() * 400e-6
+                while time.perf_counter() < until:
+                    pass
+                worker.send(Kind.CANCEL, request_id)
+            while len(running) == slots or (running and index == count - 1):
+                got, outcome, body = worker.answer()
+                wanted, marks, cancelled = running.pop(got)
+                outcomes[outcome] += 1
+                assert outcome == Outcome.SUCCESS or (cancelled and outcome == Outcome.CANCELLED), body
+                if outcome == Outcome.SUCCESS:
+                    assert json.loads(json.loads(body)["result"]["result"]) == [wanted, marks]
+        print(f"of {count} requests {outcomes[Outcome.CANCELLED]} were stopped in time")
+        assert outcomes[Outcome.CANCELLED] > count / 100
+        assert worker.value(marks=1, wanted=0) == [0, 1]
+        drained(worker)
 
 
 def test_an_async_function_that_has_not_begun_is_cancelled():
@@ -147,20 +245,12 @@ def test_each_request_has_its_own_deadline():
         assert [worker.answer()[0] for _ in range(3)] == [early, middle, late]
 
 
-def test_a_plain_function_past_its_deadline_runs_on_and_is_answered(tmp_path):
+def test_a_plain_function_is_interrupted_at_its_deadline(tmp_path):
     with Worker(waiting_model(tmp_path)) as worker:
         worker.ready()
-        request_id = worker.request({"args": {"name": "a"}}, deadline=0.1)
-        runs(tmp_path, "a")
-        other = worker.request({"args": {"name": "b"}}, deadline=0.2)
-        (tmp_path / "b").touch()
-        assert worker.answer()[:2] == (other, Outcome.SUCCESS)
-        with pytest.raises(TimeoutError):
-            worker.frame(timeout=0.3)
-        (tmp_path / "a").touch()
-        got, outcome, body = worker.answer()
-        assert (got, outcome) == (request_id, Outcome.SUCCESS)
-        assert json.loads(json.loads(body)["result"]["result"]) == "a"
+        answer = worker.call({"args": {"name": "a"}}, deadline=0.1)
+        assert (answer["status"], answer["status_code"]) == ("FAILURE", 504)
+        assert "deadline of 0.1 seconds" in answer["traceback"]
 
 
 def test_what_a_plain_function_returns_late_to_be_awaited_is_not_begun(tmp_path):

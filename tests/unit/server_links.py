@@ -12,6 +12,8 @@ from openlaunch.server.links import Expected, WorkerLink
 from openlaunch.server.work import Call, StreamCall
 from openlaunch_worker.frames import REQUEST_HEAD, Flags, FrameParser, Kind, Outcome, encode
 
+GRACE_SECONDS = 0.05
+
 
 def in_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
     """Run a test in an event loop of its own."""
@@ -85,10 +87,11 @@ class Owner:
 
     def __init__(self, slots: int) -> None:
         self.lane: Lane | None = None
+        self.stuck: list[WorkerLink] = []
         self._slots = slots
 
     def expected(self, token: str) -> Expected | None:
-        return Expected(token, self._slots, {}, no_bundle)
+        return Expected(token, self._slots, {}, no_bundle, GRACE_SECONDS)
 
     def link_ready(self, link: WorkerLink) -> None:
         if self.lane is not None:
@@ -100,6 +103,9 @@ class Owner:
     def link_freed(self, link: WorkerLink) -> None:
         if self.lane is not None:
             self.lane.freed(link)
+
+    def link_stuck(self, link: WorkerLink) -> None:
+        self.stuck.append(link)
 
     def link_closed(self, link: WorkerLink) -> None:
         if self.lane is not None:

@@ -98,6 +98,20 @@ class TestCrashes:
         history = self.crash(history, 200.0, ready_for=POLICY.crash.stable)
         assert history.crashes.count == 1
 
+    def test_a_worker_that_has_served_begins_a_new_row_too(self):
+        history = self.crash(self.crash(History(), 10.0), 20.0)
+        history = history.crashed(30.0, 29.0, 28.0, "was killed by signal 11", POLICY, excused=True)
+        assert history.next_start(POLICY) == 30.0
+        assert (history.crash_note(31.0) or "").startswith("3 workers crashed")
+
+    def test_workers_that_are_replaced_are_told_of_for_a_minute_and_hold_nothing_back(self):
+        history = History().was_stuck(10.0, "a request did not stop")
+        assert history.stuck_note(11.0) == "1 worker was replaced in the last minute: a request did not stop"
+        history = history.was_stuck(20.0, "a request did not stop")
+        assert (history.stuck_note(21.0) or "").startswith("2 workers were ")
+        assert history.stuck_note(20.0 + NOTE_SECONDS) is None
+        assert history.next_start(POLICY) == 0.0
+
     def test_becoming_ready_does_not_forgive_crashes(self):
         history = self.crash(self.crash(History(), 10.0), 20.0).became_ready()
         assert history.next_start(POLICY) == 21.0

@@ -378,3 +378,132 @@ async def run_steps(steps: list[tuple[str, int]], slots: int) -> None:
     assert len(waiting) == lane.load().queued
     assert served == sorted(served, key=int), "in order of arrival"
     assert len(set(served)) == len(served), "each once"
+
+
+class AloneCall(WaitedCall):
+    """A call that nothing else may run beside."""
+
+    alone = True
+
+
+class TestAlone:
+    @in_loop
+    async def test_it_waits_until_a_worker_runs_nothing_and_the_worker_waits_for_it(self):
+        lane = make_lane()
+        worker = FakeWorker("w", slots=3).join(lane)
+        submit(lane, "a", "b")
+        lane.submit(AloneCall(b"alone"))
+        submit(lane, "c")
+        assert worker.take() == [b"a", b"b"]
+        worker.answer()
+        assert worker.take() == []
+        worker.answer()
+        assert worker.take() == [b"alone"]
+        assert lane.load() == Load(in_flight=1, queued=1)
+        worker.answer()
+        assert worker.take() == [b"c"]
+
+    @in_loop
+    async def test_the_other_workers_go_on(self):
+        lane = make_lane()
+        first, second = (FakeWorker(name, slots=2).join(lane) for name in "ab")
+        submit(lane, "1", "2", "3")
+        lane.submit(AloneCall(b"alone"))
+        submit(lane, "4", "5")
+        assert (first.take(), second.take()) == ([b"1", b"3"], [b"2"])
+        first.answer()
+        assert first.take() == [b"4"]
+        second.answer()
+        assert second.take() == [b"alone"]
+
+    @in_loop
+    async def test_several_run_one_after_the_other(self):
+        lane = make_lane()
+        worker = FakeWorker("w", slots=2).join(lane)
+        for name in (b"1", b"2"):
+            lane.submit(AloneCall(name))
+        assert worker.take() == [b"1"]
+        worker.answer()
+        assert worker.take() == [b"2"]
+
+    @in_loop
+    async def test_a_worker_that_ends_meanwhile_hands_its_part_to_another(self):
+        lane = make_lane()
+        first = FakeWorker("a", slots=2).join(lane)
+        submit(lane, "1")
+        lane.submit(AloneCall(b"alone"))
+        first.die()
+        second = FakeWorker("b", slots=2).join(lane)
+        assert second.take() == [b"alone"]
+        assert second.link.excused
+
+    @in_loop
+    async def test_a_worker_is_given_back_when_nobody_wants_it_any_more(self):
+        lane = make_lane()
+        worker = FakeWorker("w", slots=3).join(lane)
+        submit(lane, "a", "b")
+        alone = AloneCall(b"alone")
+        lane.submit(alone)
+        alone.abandon(None)
+        assert lane.load().queued == 0
+        submit(lane, "c", "d")
+        worker.take()
+        worker.answer()
+        assert worker.take() == [b"c", b"d"]
+
+
+ALONE_STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["submit", "alone", "alone", "answer", "join", "drain", "die", "give up"]),
+        st.integers(0, 1000),
+    ),
+    max_size=60,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(steps=ALONE_STEPS, slots=st.integers(1, 3))
+def test_what_runs_alone_does_so_and_everything_gets_its_turn(steps, slots):
+    asyncio.run(run_alone_steps(steps, slots))
+
+
+async def run_alone_steps(steps: list[tuple[str, int]], slots: int) -> None:
+    lane = make_lane(bound=1000)
+    workers: list[FakeWorker] = []
+    calls: list[WaitedCall] = []
+    served: list[bytes] = []
+
+    def look() -> None:
+        for worker in workers:
+            served.extend(worker.take())
+            running = list(worker.link.running.values())
+            assert len(running) <= slots
+            assert len(running) == 1 or not any(work.alone for work in running)
+
+    for number, (step, pick) in enumerate(steps):
+        chosen = workers[pick % len(workers)] if workers else None
+        if step in ("submit", "alone"):
+            calls.append((AloneCall if step == "alone" else WaitedCall)(str(number).encode()))
+            lane.submit(calls[-1])
+        elif step == "give up" and calls:
+            calls[pick % len(calls)].abandon(TimeoutError())
+        elif step == "join":
+            workers.append(FakeWorker(f"w{number}", slots).join(lane))
+        elif step == "answer" and chosen is not None and chosen.waiting:
+            chosen.answer()
+        elif step == "drain" and chosen is not None:
+            chosen.link.drain()
+            lane.remove_worker(chosen.link)
+        elif step == "die" and chosen is not None:
+            workers.remove(chosen)
+            chosen.die()
+        look()
+    workers.append(FakeWorker("last", slots).join(lane))
+    look()
+    while busy := [worker for worker in workers if worker.waiting]:
+        busy[0].answer()
+        look()
+    assert all(one.running or one.cancelled for one in calls)
+    assert len(set(served)) == len(served), "each once"
+    taking = [worker for worker in workers if not worker.link.draining]
+    assert lane.tasks_wanted() == slots * len(taking), "every slot is free again"

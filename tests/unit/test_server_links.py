@@ -5,7 +5,7 @@ import json
 from collections.abc import AsyncIterator
 
 import pytest
-from server_links import FakeWorker, Owner, Pieces, WaitedCall, Wire, in_loop
+from server_links import GRACE_SECONDS, FakeWorker, Owner, Pieces, WaitedCall, Wire, in_loop
 
 from openlaunch.server.links import Expected, WorkerLink
 from openlaunch_worker.frames import BUNDLE_PIECE, REQUEST_HEAD, Flags, FrameParser, Kind, Outcome, encode
@@ -191,3 +191,42 @@ class TestProtocol:
         worker.link.drain()
         assert worker.frames() == []
         worker.die()
+
+
+@in_loop
+async def test_a_worker_in_which_something_does_not_stop_is_told_of_once():
+    worker = FakeWorker("w", slots=3)
+    calls = [call() for _ in range(3)]
+    for one in calls:
+        worker.link.send_work(one)
+    worker.take()
+    for one in calls[:2]:
+        one.abandon(None)
+    await asyncio.sleep(GRACE_SECONDS * 3)
+    assert worker.owner.stuck == [worker.link]
+    assert len(worker.link.running) == 3
+
+
+@in_loop
+async def test_what_stops_in_time_is_no_reason_to_replace_a_worker():
+    worker = FakeWorker("w", slots=2)
+    first, second = call(), call()
+    worker.link.send_work(first)
+    worker.link.send_work(second)
+    worker.take()
+    first.abandon(None)
+    worker.answer()
+    await asyncio.sleep(GRACE_SECONDS * 3)
+    assert worker.owner.stuck == []
+    assert list(worker.link.running.values()) == [second]
+
+
+@in_loop
+async def test_a_connection_that_has_ended_is_not_told_of_any_more():
+    worker = FakeWorker("w")
+    one = call()
+    worker.link.send_work(one)
+    one.abandon(None)
+    worker.die()
+    await asyncio.sleep(GRACE_SECONDS * 3)
+    assert worker.owner.stuck == []

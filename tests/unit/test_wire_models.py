@@ -86,6 +86,7 @@ def test_bad_names_of_endpoints(name):
         ("metadata", "text"),
         ("forwarder_max_concurrency", 21),
         ("queue_message_timeout_seconds", 0),
+        ("timeout_seconds", 0),
         ("task_expires_seconds", 0),
     ],
 )

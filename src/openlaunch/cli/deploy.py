@@ -24,6 +24,7 @@ from openlaunch.cli.endpoints import (
     PerWorker,
     Storage,
     Timeout,
+    TimeoutSeconds,
     Wait,
     settings,
 )
@@ -50,6 +51,7 @@ def deploy(
     min_workers: MinWorkers = None,
     max_workers: MaxWorkers = None,
     per_worker: PerWorker = None,
+    timeout_seconds: TimeoutSeconds = None,
     cpus: Cpus = None,
     memory: Memory = None,
     storage: Storage = None,
@@ -72,6 +74,7 @@ def deploy(
         min_workers=min_workers,
         max_workers=max_workers,
         per_worker=per_worker,
+        timeout_seconds=timeout_seconds,
         cpus=cpus,
         memory=memory,
         storage=storage,

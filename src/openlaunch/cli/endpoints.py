@@ -27,6 +27,7 @@ Bundle = Annotated[str | None, typer.Option(help="A bundle's name (the newest is
 MinWorkers = Annotated[int | None, typer.Option(help="Kept even when nothing is asked; 0 is allowed.")]
 MaxWorkers = Annotated[int | None, typer.Option(help="Started at most.")]
 PerWorker = Annotated[int | None, typer.Option(help="Requests that one worker serves at a time.")]
+TimeoutSeconds = Annotated[float | None, typer.Option(help="How long one request may take.")]
 Cpus = Annotated[str | None, typer.Option(help="Of one worker: 2, 0.5 or 500m.")]
 Memory = Annotated[str | None, typer.Option(help="Of one worker, such as 8Gi.")]
 Storage = Annotated[str | None, typer.Option(help="Of one worker, such as 16Gi.")]
@@ -118,6 +119,7 @@ def _describe(endpoint: "ModelEndpoint") -> None:
             ("bundle", f"{endpoint.bundle_name} ({endpoint.bundle_id})"),
             ("workers", _workers(endpoint)),
             ("per worker", deployment and f"{deployment.concurrent_requests_per_worker} requests"),
+            ("timeout", endpoint.timeout_seconds and f"{endpoint.timeout_seconds:g} s for a request"),
             ("resources", resources and f"{resources.cpus} cpus, {resources.memory}, {resources.gpus} gpus"),
             ("queued", endpoint.num_queued_items),
             ("labels", ", ".join(f"{k}={v}" for k, v in (endpoint.labels or {}).items()) or None),
@@ -136,6 +138,7 @@ def create_endpoint(
     min_workers: MinWorkers = None,
     max_workers: MaxWorkers = None,
     per_worker: PerWorker = None,
+    timeout_seconds: TimeoutSeconds = None,
     cpus: Cpus = None,
     memory: Memory = None,
     storage: Storage = None,
@@ -151,6 +154,7 @@ def create_endpoint(
         min_workers=min_workers,
         max_workers=max_workers,
         per_worker=per_worker,
+        timeout_seconds=timeout_seconds,
         cpus=cpus,
         memory=memory,
         storage=storage,
@@ -175,6 +179,7 @@ def edit_endpoint(
     min_workers: MinWorkers = None,
     max_workers: MaxWorkers = None,
     per_worker: PerWorker = None,
+    timeout_seconds: TimeoutSeconds = None,
     cpus: Cpus = None,
     memory: Memory = None,
     storage: Storage = None,
@@ -191,6 +196,7 @@ def edit_endpoint(
         min_workers=min_workers,
         max_workers=max_workers,
         per_worker=per_worker,
+        timeout_seconds=timeout_seconds,
         cpus=cpus,
         memory=memory,
         storage=storage,

@@ -8,7 +8,7 @@ import typer
 from openlaunch.cli.connection import connect
 from openlaunch.cli.exits import Exit
 from openlaunch.cli.inputs import json_object, read_text
-from openlaunch.cli.output import Json, emit, note, progress, table, waiting, when
+from openlaunch.cli.output import Json, emit, fields, note, progress, table, waiting, when
 
 if TYPE_CHECKING:
     from openlaunch import EndpointRequest, EndpointResponse, LaunchClient
@@ -149,11 +149,15 @@ def list_tasks(
     context: typer.Context,
     endpoint: Annotated[str | None, typer.Option(help="Only this endpoint's.")] = None,
     status: Annotated[str | None, typer.Option(help="PENDING, STARTED, SUCCESS or FAILURE.")] = None,
+    failed: Annotated[bool, typer.Option("--failed", help="The same as --status FAILURE.")] = False,
     limit: Annotated[int, typer.Option(help="So many at most.", min=1, max=1000)] = 100,
     cursor: Annotated[str | None, typer.Option(help="From where the page before ended.")] = None,
     as_json: Json = False,
 ) -> None:
-    """List your tasks, newest first."""
+    """List your tasks, newest first. Those that failed can be looked at (`show`) and run again (`rerun`)."""
+    if failed and status not in (None, "FAILURE"):
+        raise typer.BadParameter(f"--failed and --status {status} are both given: give one of them")
+    status = "FAILURE" if failed else status
     with connect(context) as client:
         page = client.list_tasks(endpoint, status, limit, cursor)
     emit(
@@ -178,6 +182,59 @@ def _row(task: "TaskSummary") -> tuple[object, ...]:
         when(task.finished_at),
         task.reason,
     )
+
+
+@app.command("show")
+def show_task(context: typer.Context, task_id: TaskId, as_json: Json = False) -> None:
+    """Show all about a task: what was sent in, its attempts, why it failed."""
+    from openlaunch.errors import NotFound
+
+    with connect(context) as client:
+        details, task = client.get_task_details(task_id), client.get_task(task_id)
+        try:
+            payload = client.get_task_payload(task_id)
+        except NotFound:  # it is not kept
+            payload = None
+    document = {**details.model_dump(mode="json"), "traceback": task.traceback, "payload": payload}
+    emit(
+        document,
+        as_json,
+        lambda: fields(
+            (
+                ("task", details.task_id),
+                ("status", details.status.value),
+                ("status code", details.status_code),
+                ("attempts", details.attempts),
+                ("created", when(details.created_at)),
+                ("finished", when(details.finished_at)),
+                ("reason", details.reason),
+                ("payload", None if payload is None else json.dumps(payload, ensure_ascii=False)),
+                ("traceback", task.traceback),
+            )
+        ),
+    )
+
+
+@app.command("rerun")
+def rerun_tasks(
+    context: typer.Context,
+    task_ids: Annotated[list[str], typer.Argument(help="The tasks' ids.")],
+    as_json: Json = False,
+) -> None:
+    """Run tasks that failed or were cancelled once more, each as a new task."""
+    again: dict[str, str] = {}
+    with connect(context) as client:
+        try:
+            for task_id in task_ids:
+                if task_id not in again:
+                    again[task_id] = client.rerun_task(task_id).async_task_id
+        finally:  # those before one that can't be run again do run
+            if again:
+                emit(
+                    [{"task_id": task_id, "new_task_id": new} for task_id, new in again.items()],
+                    as_json,
+                    lambda: table(("TASK", "RUNS AGAIN AS"), list(again.items())),
+                )
 
 
 @app.command("cancel")

@@ -33,6 +33,10 @@ DEFAULT_TIMEOUT_SECONDS = 60.0
 DEFAULT_MAX_RETRIES = 3
 
 
+def _future_of(client: "LaunchClient", task_id: str) -> EndpointResponseFuture:
+    return client.future(task_id)
+
+
 class LaunchClient(RegistersUploads):
     """A connection to an Openlaunch server; any number of threads may use it.
 
@@ -134,6 +138,9 @@ class LaunchClient(RegistersUploads):
 
     list_tasks = blocking(tasks.list_tasks)
     get_task = blocking(tasks.get_task)
+    get_task_details = blocking(tasks.get_task_details)
+    get_task_payload = blocking(tasks.get_task_payload)
+    rerun_task = blocking(tasks.rerun_task, _future_of)
     cancel_task = blocking(predictions.cancel_task)
     list_deliveries = blocking(tasks.list_deliveries)
     resend_callback = blocking(tasks.resend_callback)

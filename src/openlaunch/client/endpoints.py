@@ -95,7 +95,8 @@ class SyncEndpoint(Endpoint):
             WorkerDied: the worker that ran it died.
 
         """
-        flow = predictions.predict_sync(self.model_endpoint.id, request, timeout)
+        limit = self.model_endpoint.timeout_seconds
+        flow = predictions.predict_sync(self.model_endpoint.id, request, timeout, limit)
         return EndpointResponse.of(self.client, self.client.run(flow))
 
 
@@ -104,22 +105,27 @@ class StreamingEndpoint(Endpoint):
 
     def predict(self, request: EndpointRequest, *, timeout: float | None = None) -> EndpointResponseStream:
         """Run a prediction and give its items as they come; raises what a sync prediction does."""
-        flow = predictions.open_stream(self.model_endpoint.id, request, timeout)
+        limit = self.model_endpoint.timeout_seconds
+        flow = predictions.open_stream(self.model_endpoint.id, request, timeout, limit)
         return EndpointResponseStream(self.client, self.client.run(flow).stream)
 
 
 class AsyncEndpoint(Endpoint):
     """An endpoint whose predictions are tasks in a durable queue."""
 
-    def predict(self, request: EndpointRequest) -> EndpointResponseFuture:
+    def predict(self, request: EndpointRequest, *, timeout: float | None = None) -> EndpointResponseFuture:
         """Put a task into the queue. It is on the server's disk when this returns.
+
+        Args:
+            request: what to predict.
+            timeout: seconds that the task may run, once it does; None: the endpoint's limit.
 
         Raises:
             Unprocessable: the args do not fit the bundle's request schema.
             TooManyRequests: the endpoint's queue is full, also after some retries.
 
         """
-        task_id = self.client.run(predictions.submit(self.model_endpoint.id, request))
+        task_id = self.client.run(predictions.submit(self.model_endpoint.id, request, timeout))
         return EndpointResponseFuture(self.client, self.name, task_id)
 
     def predict_many(self, requests: Sequence[EndpointRequest]) -> list[EndpointResponseFuture]:

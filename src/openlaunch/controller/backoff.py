@@ -72,6 +72,8 @@ class History:
     early_end: str | None = None
     crash_end: str | None = None
     crash_times: tuple[float, ...] = ()
+    stuck_times: tuple[float, ...] = ()
+    stuck_reason: str | None = None
 
     def load_failed(self, now: float, started_at: float, reason: str) -> "History":
         """The environment could not be built, or a worker could not load the bundle, or was not ready in time."""
@@ -90,23 +92,45 @@ class History:
         return replace(self, load_failures=Streak(), early_exits=Streak(), failure=None, early_end=None)
 
     def crashed(
-        self, now: float, ready_at: float, started_at: float, end: str, policy: RetryPolicy
+        self,
+        now: float,
+        ready_at: float,
+        started_at: float,
+        end: str,
+        policy: RetryPolicy,
+        *,
+        excused: bool = False,
     ) -> "History":
-        """A worker ended that had been ready since `ready_at`; `end` says how."""
-        stable = now - ready_at >= policy.crash.stable
-        before = Streak() if stable else self.crashes
-        times = tuple(t for t in self.crash_times if t > now - NOTE_SECONDS)
+        """A worker ended that had been ready since `ready_at`; `end` says how.
+
+        `excused`: it has shown that the bundle serves, so what ended it is likely to be a request. That begins a new
+        row: requests that end workers must not keep the others waiting.
+        """
+        fresh = excused or now - ready_at >= policy.crash.stable
+        before = Streak() if fresh else self.crashes
         return replace(
             self,
             crashes=before.failed(now, started_at),
-            crash_times=(*times, now)[-NOTE_CRASHES:],
+            crash_times=_lately(self.crash_times, now),
             crash_end=end,
         )
+
+    def was_stuck(self, now: float, reason: str) -> "History":
+        """A worker has to be replaced, because something in it does not stop."""
+        return replace(self, stuck_times=_lately(self.stuck_times, now), stuck_reason=reason)
 
     def next_start(self, policy: RetryPolicy) -> float:
         """The time before which no worker of this generation should be started."""
         loads = max(self.load_failures.next_try(policy.load), self.early_exits.next_try(policy.load))
         return max(loads, self.crashes.next_try(policy.crash))
+
+    def stuck_note(self, now: float) -> str | None:
+        """A sentence such as "1 worker was replaced in the last minute: …"; None when none was."""
+        count = sum(1 for t in self.stuck_times if t > now - NOTE_SECONDS)
+        if not count:
+            return None
+        workers = "1 worker was" if count == 1 else f"{count} workers were"
+        return f"{workers} replaced in the last minute: {self.stuck_reason}"
 
     def crash_note(self, now: float) -> str | None:
         """A sentence such as "2 workers crashed in the last minute: …"; None when none did."""
@@ -117,3 +141,8 @@ class History:
         return (
             f"{workers} crashed in the last minute: {'it' if count == 1 else 'the last one'} {self.crash_end}"
         )
+
+
+def _lately(times: tuple[float, ...], now: float) -> tuple[float, ...]:
+    """The times that are to be told, with this one."""
+    return (*(t for t in times if t > now - NOTE_SECONDS), now)[-NOTE_CRASHES:]

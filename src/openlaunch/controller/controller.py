@@ -165,6 +165,10 @@ class Controller:
         if (supervisor := self._of_worker(worker_id)) is not None:
             supervisor.worker_load_failed(worker_id, reason, traceback)
 
+    def worker_stuck(self, worker_id: str, reason: str) -> None:
+        if (supervisor := self._of_worker(worker_id)) is not None:
+            supervisor.worker_stuck(worker_id, reason)
+
     def worker_lost(self, worker_id: str) -> None:
         if (supervisor := self._of_worker(worker_id)) is not None:
             supervisor.worker_lost(worker_id)

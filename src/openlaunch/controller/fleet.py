@@ -51,6 +51,17 @@ class Fleet(Protocol):
         """
         ...
 
+    def is_wanted(self, worker_id: str) -> bool:
+        """Whether the worker runs anything that has not been cancelled."""
+        ...
+
+    def is_excused(self, worker_id: str) -> bool:
+        """Whether the worker's end would tell nothing against its bundle.
+
+        It has answered requests, or it runs alone a task that has taken other workers with it.
+        """
+        ...
+
     def load(self, endpoint_id: str) -> Load:
         """The endpoint's load now."""
         ...
@@ -80,6 +91,10 @@ class FleetEvents(Protocol):
 
     def worker_load_failed(self, worker_id: str, reason: str, traceback: str | None) -> None:
         """The bundle could not be loaded; the worker exits by itself."""
+        ...
+
+    def worker_stuck(self, worker_id: str, reason: str) -> None:
+        """Something in the worker does not stop, and keeps its slot: the worker has to be replaced."""
         ...
 
     def worker_lost(self, worker_id: str) -> None:

@@ -343,7 +343,7 @@ def _ready_note(s: Situation) -> str | None:
     history = s.newest.history
     if history.failure is not None:
         return f"a worker could not be started: {history.failure}"
-    if (note := history.crash_note(s.now)) is not None:
+    if (note := history.crash_note(s.now) or history.stuck_note(s.now)) is not None:
         return note
     if history.early_end is not None:
         return history.early_end

@@ -11,8 +11,9 @@ class ControllerSettings:
     """`logs` is the folder for the logs of endpoints.
 
     A worker that is stopped gets `stop_grace` to end by itself; one that lost its connection, or could not
-    load, `lost_grace`; the workers of an endpoint that is deleted get `delete_grace` to finish what they run.
-    With `limit_memory`, an endpoint's `memory` is a bound for what each of its workers uses.
+    load, `lost_grace`; the workers of an endpoint that is deleted get `delete_grace` to finish what they run, and one
+    in which something does not stop gets `stuck_grace` for what else runs there. With `limit_memory`, an endpoint's
+    `memory` is a bound for what each of its workers uses.
     """
 
     logs: Path
@@ -22,4 +23,5 @@ class ControllerSettings:
     stop_grace: float = 5.0
     lost_grace: float = 1.0
     delete_grace: float = 30.0
+    stuck_grace: float = 30.0
     policy: Policy = field(default_factory=Policy)

@@ -62,6 +62,7 @@ LOG_LINES = 5
 LOG_TAIL_BYTES = 2000
 PRUNE_LOGS_EVERY = 10.0
 THREAD_STACK_BYTES = 8 * 1024 * 1024
+POLL_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +172,20 @@ class Supervisor:
         self._note(f"worker {process.short_id} could not load the bundle: {reason}\n{traceback or ''}")
         self._load_failed(process, lines[0])
         self._spawn(self._end(process, self._parts.settings.lost_grace))
+
+    def worker_stuck(self, worker_id: str, reason: str) -> None:
+        """Something in the worker does not stop: it gets nothing more, and makes room for another one."""
+        process = self._processes.get(worker_id)
+        if process is None or process.phase not in (Phase.READY, Phase.DRAINING):
+            return
+        log.warning("worker %s of endpoint %r is replaced: %s", process.short_id, self.record.name, reason)
+        self._note(f"worker {process.short_id} is replaced: {reason}")
+        process.end_reason = f"was replaced, because {reason}"
+        generation = self._generation(process.generation)
+        generation.history = generation.history.was_stuck(self._now(), reason)
+        self._drain(worker_id)
+        self._wake.set()
+        self._spawn(self._kill_when_unwanted(process))
 
     def worker_lost(self, worker_id: str) -> None:
         """The worker's connection has ended: its process has to follow."""
@@ -420,6 +435,14 @@ class Supervisor:
             process.end_reason = process.end_reason or "lost its connection, and was stopped"
             await self._parts.engine.stop(process.id, grace)
 
+    async def _kill_when_unwanted(self, process: _Process) -> None:
+        """Let what else runs in the worker finish, within bounds."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._parts.settings.stuck_grace):
+                while self._parts.fleet.is_wanted(process.id):  # noqa: ASYNC110 -- it has no event for this alone
+                    await asyncio.sleep(POLL_SECONDS)
+        await self._parts.engine.stop(process.id, grace=0)
+
     def _on_exit(self, worker_id: str, ended: WorkerExit) -> None:
         process = self._processes.get(worker_id)
         if process is not None:
@@ -428,13 +451,14 @@ class Supervisor:
     def _gone(self, process: _Process, reason: str) -> None:
         del self._processes[process.id]
         self._parts.gpus.give_back(process.id)
+        excused = self._parts.fleet.is_excused(process.id)
         self._parts.fleet.forget(process.id, reason)
         if not process.expected:
-            self._failed(process, reason)
+            self._failed(process, reason, excused)
         process.gone.set()
         self._wake.set()
 
-    def _failed(self, process: _Process, end: str) -> None:
+    def _failed(self, process: _Process, end: str, excused: bool) -> None:
         """The worker ended by itself, while it served or before it was ready."""
         now, generation = self._now(), self._generation(process.generation)
         log.warning("worker %s of endpoint %r %s", process.short_id, self.record.name, end)
@@ -442,7 +466,7 @@ class Supervisor:
         if process.ready_at is not None:
             retry = self._parts.settings.policy.retry
             generation.history = generation.history.crashed(
-                now, process.ready_at, process.started_at, end, retry
+                now, process.ready_at, process.started_at, end, retry, excused=excused
             )
             return
         last = "\n".join(tail(process.log_path, LOG_TAIL_BYTES).splitlines()[-LOG_LINES:])

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from signal import Signals
 from typing import Protocol
 
 
@@ -37,8 +38,9 @@ class WorkerExit:
     def __str__(self) -> str:
         if self.signal is None:
             return f"exited with code {self.code}"
-        hint = ", out of memory perhaps" if self.signal == 9 else ""
-        return f"was killed by signal {self.signal}{hint}"
+        name = f" ({Signals(self.signal).name})" if self.signal in set(Signals) else ""
+        hint = ", out of memory perhaps" if self.signal == Signals.SIGKILL else ""
+        return f"was killed by signal {self.signal}{name}{hint}"
 
 
 @dataclass(frozen=True, slots=True)

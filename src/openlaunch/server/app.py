@@ -49,6 +49,7 @@ def control_plane(context: Context) -> FastAPI:
         bundles_v1.router(context),
         endpoints.router(context),
         tasks.router(context),
+        tasks.delivery_router(context),
         tasks.secret_router(context),
         docs.router(context),
         batch_jobs.router(context),

@@ -9,7 +9,7 @@ from typing import Any
 from openlaunch.artifacts.base import Artifacts
 from openlaunch.artifacts.locations import key_of
 from openlaunch.controller.fleet import FleetEvents, Load
-from openlaunch.errors import NotFound, Unavailable
+from openlaunch.errors import NotFound, Unavailable, WorkerDied
 from openlaunch.server.lane import Lane
 from openlaunch.server.links import Expected, LinkServer, WorkerLink
 from openlaunch.server.settings import Settings
@@ -104,7 +104,11 @@ class Dispatcher:
         }
         self._members[worker_id] = _Member(endpoint.id, token)
         self._tokens[token] = Expected(
-            worker_id, endpoint.spec.slots, start, lambda: self._bundle_bytes(bundle)
+            worker_id,
+            endpoint.spec.slots,
+            start,
+            lambda: self._bundle_bytes(bundle),
+            self._settings.interrupt_grace_seconds,
         )
 
     def _bundle_bytes(self, bundle: BundleRecord) -> AsyncIterator[bytes]:
@@ -128,6 +132,15 @@ class Dispatcher:
             self._leave_lane(member.link, member.endpoint_id)
             member.link.close()
             _lose(member.link, reason)
+
+    def is_wanted(self, worker_id: str) -> bool:
+        member = self._members.get(worker_id)
+        link = None if member is None else member.link
+        return link is not None and any(not work.cancelled for work in link.running.values())
+
+    def is_excused(self, worker_id: str) -> bool:
+        member = self._members.get(worker_id)
+        return member is not None and member.link is not None and member.link.excused
 
     def load(self, endpoint_id: str) -> Load:
         lane = self._lanes.get(endpoint_id)
@@ -189,6 +202,12 @@ class Dispatcher:
             if lane.queued_tasks:
                 self.on_free_slots(lane)
 
+    def link_stuck(self, link: WorkerLink) -> None:
+        seconds = self._settings.interrupt_grace_seconds
+        self._events.worker_stuck(
+            link.worker_id, f"a request did not stop within {seconds:g} s of its cancellation or deadline"
+        )
+
     def link_closed(self, link: WorkerLink) -> None:
         member = self._members.get(link.worker_id)
         if member is None:
@@ -214,4 +233,8 @@ async def _nothing() -> AsyncIterator[bytes]:
 def _lose(link: WorkerLink, reason: str) -> None:
     running, link.running = link.running, {}
     for work in running.values():
-        work.lost(reason)
+        if link.stuck:
+            # What did not stop has ended for its client already: this ran beside it, and is not to blame.
+            work.refused(WorkerDied(f"the worker that ran this {reason}; whether the model ran is not known"))
+        else:
+            work.lost(reason)

@@ -11,7 +11,8 @@ from functools import partial
 from typing import Any
 
 from openlaunch.artifacts.base import Artifacts
-from openlaunch.errors import APIError, DeadlineExceeded, Unavailable
+from openlaunch.errors import APIError, Unavailable
+from openlaunch.server.deadlines import Deadlines
 from openlaunch.server.front import Front
 from openlaunch.server.inputs import OFF_LOOP_BYTES, PredictInput, check_body, refuse_callback
 from openlaunch.server.lane import Lane
@@ -67,7 +68,9 @@ class Gateway:
     def _begin(self, exchange: Exchange, lane: Lane, wanted: PredictInput, schemas: BundleSchemas) -> None:
         refuse_callback(wanted)
         streams = lane.endpoint.endpoint_type is EndpointType.STREAMING
-        limit = self.settings.stream_timeout_seconds if streams else self.settings.request_timeout_seconds
+        limit = lane.endpoint.spec.extra.get("timeout_seconds") or (
+            self.settings.stream_timeout_seconds if streams else self.settings.request_timeout_seconds
+        )
         seconds = limit if wanted.timeout is None else min(wanted.timeout, limit)
         deadline = self.loop.time() + seconds
         call = (
@@ -201,38 +204,3 @@ class _Stream(StreamCall):
         """The client went away."""
         self._gateway.deadlines.discard(self)
         self.abandon(None)
-
-
-class Deadlines:
-    """Ends calls whose deadline passes: one timer for the earliest, because hardly any call reaches its own."""
-
-    def __init__(self) -> None:
-        self._calls: set[Call] = set()
-        self._next = float("inf")
-        self._timer: asyncio.TimerHandle | None = None
-        self._loop = asyncio.get_running_loop()
-
-    def add(self, call: Call) -> None:
-        """Watch a call."""
-        self._calls.add(call)
-        if call.deadline < self._next:
-            self._expect(call.deadline)
-
-    def discard(self, call: Call) -> None:
-        """The call has ended."""
-        self._calls.discard(call)
-
-    def _expect(self, deadline: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._next = deadline
-        self._timer = self._loop.call_at(deadline, self._expire)
-
-    def _expire(self) -> None:
-        now = self._loop.time()
-        for call in [call for call in self._calls if call.deadline <= now]:
-            where = "ran in its worker" if call.running else "waited for a worker"
-            call.abandon(DeadlineExceeded(f"the deadline passed while the request {where}"))
-        self._next, self._timer = float("inf"), None
-        if self._calls:
-            self._expect(min(call.deadline for call in self._calls))

@@ -77,6 +77,9 @@ class Lane:
         self._workers: dict[str, WorkerLink] = {}
         self._free: deque[WorkerLink] = deque()
         self._waiting: deque[Work] = deque()
+        # What may run only alone, and the worker that is emptied for it, or runs one of them.
+        self._alone: deque[Work] = deque()
+        self._apart: WorkerLink | None = None
         self._rate = DrainRate()
 
     def submit(self, work: Work) -> None:
@@ -87,6 +90,11 @@ class Lane:
             Unavailable: no worker can be started.
             TooManyRequests: too many wait already.
         """
+        if work.alone:
+            self._admit()
+            self._alone.append(work)
+            self._run_alone()
+            return
         worker = self._next_free()
         if worker is not None:
             self._assign(worker, work)
@@ -145,7 +153,7 @@ class Lane:
         ahead = self._ahead()
         free = sum(w.slots - len(w.running) for w in self._free if not w.draining)
         wanted = free + ahead - len(self._waiting) - self.claiming_tasks
-        return wanted if wanted > ahead // 2 else 0
+        return wanted if wanted > ahead // 2 and len(self._alone) < MAX_AHEAD else 0
 
     def _ahead(self) -> int:
         if not self._task_seconds:
@@ -194,6 +202,37 @@ class Lane:
             elif not work.cancelled:
                 self._assign(worker, work)
 
+    def _run_alone(self) -> None:
+        """Run the next of what may run only alone. One worker at a time is emptied for that; the others go on."""
+        self._drop_unwanted_alone()
+        worker = self._apart
+        if not self._alone:
+            if worker is not None and not any(work.alone for work in worker.running.values()):
+                self._apart = None
+                self._list(worker)
+            return
+        if worker is None:
+            worker = self._set_apart()
+        if worker is not None and not worker.running:
+            worker.excused = True
+            worker.send_work(self._alone.popleft())
+
+    def _drop_unwanted_alone(self) -> None:
+        now = self._loop.time()
+        while self._alone and (self._alone[0].cancelled or self._alone[0].deadline <= now):
+            work = self._alone.popleft()
+            if not work.cancelled:
+                work.refused(DeadlineExceeded("the deadline passed while it waited for a worker of its own"))
+
+    def _set_apart(self) -> WorkerLink | None:
+        workers = [worker for worker in self._workers.values() if not worker.draining]
+        if not workers:
+            self.ask_for_workers()
+            return None
+        worker = self._apart = min(workers, key=lambda w: len(w.running))
+        self._unlist(worker)
+        return worker
+
     # Workers come and go.
 
     def add_worker(self, worker: WorkerLink) -> None:
@@ -201,11 +240,19 @@ class Lane:
         self.refusal = None
         self._workers[worker.worker_id] = worker
         self._list(worker)
+        if self._alone and self._apart is None:
+            self._run_alone()
         self.pump()
 
     def remove_worker(self, worker: WorkerLink) -> None:
         """The worker gets nothing more."""
         self._workers.pop(worker.worker_id, None)
+        self._unlist(worker)
+        if worker is self._apart:
+            self._apart = None
+            self._run_alone()
+
+    def _unlist(self, worker: WorkerLink) -> None:
         if worker.listed:
             worker.listed = False
             self._free.remove(worker)
@@ -214,9 +261,12 @@ class Lane:
         """One of the worker's slots has become free."""
         self._rate.ended(self._loop.time())
         if worker.worker_id in self._workers:
-            self._list(worker)
-            if not worker.running and self._free and self._free[-1] is worker:
-                self._free.rotate(1)
+            if worker is self._apart:
+                self._run_alone()
+            else:
+                self._list(worker)
+                if not worker.running and self._free and self._free[-1] is worker:
+                    self._free.rotate(1)
             if self._waiting:
                 self.pump()
 
@@ -226,14 +276,16 @@ class Lane:
         """Requests and tasks in workers, and those that wait."""
         self._drop_finished()
         running = sum(len(worker.running) for worker in self._workers.values())
-        return Load(in_flight=running, queued=len(self._waiting) + self.queued_tasks)
+        return Load(in_flight=running, queued=len(self._waiting) + len(self._alone) + self.queued_tasks)
 
     def _drop_finished(self) -> None:
         if any(work.cancelled for work in self._waiting):
             self._waiting = deque(work for work in self._waiting if not work.cancelled)
+        if any(work.cancelled for work in self._alone):
+            self._alone = deque(work for work in self._alone if not work.cancelled)
 
     def refuse_waiting(self, error: NotFound | Unavailable) -> None:
         """Nothing of what waits will get a slot."""
-        waiting, self._waiting = self._waiting, deque()
+        waiting, self._waiting, self._alone = [*self._waiting, *self._alone], deque(), deque()
         for work in waiting:
             work.refused(error)

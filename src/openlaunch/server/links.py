@@ -34,6 +34,8 @@ class Expected:
     slots: int
     start: dict[str, Any]
     bundle: Callable[[], AsyncIterator[bytes]] = field(repr=False)
+    grace: float = 5.0
+    """Seconds within which what is cancelled has to stop."""
 
 
 class LinkOwner(Protocol):
@@ -55,6 +57,10 @@ class LinkOwner(Protocol):
         """A slot of the worker has become free."""
         ...
 
+    def link_stuck(self, link: "WorkerLink") -> None:
+        """Something in the worker has not stopped within the grace time after it was cancelled; said once."""
+        ...
+
     def link_closed(self, link: "WorkerLink") -> None:
         """The connection of a worker that had said HELLO is gone."""
         ...
@@ -70,6 +76,12 @@ class WorkerLink(asyncio.Protocol):
         self.slots = 0
         self.listed = False
         """Whether the lane's list of workers with a free slot holds this one."""
+        self.excused = False
+        """Whether its end tells nothing against its bundle: it has answered, or runs alone what has ended others."""
+        self.stuck = False
+        """Whether something in it does not stop."""
+        self._grace = 0.0
+        self._stopping: dict[int, asyncio.TimerHandle] = {}
         self._owner = owner
         self._loop = asyncio.get_running_loop()
         self._parser = FrameParser()
@@ -99,9 +111,15 @@ class WorkerLink(asyncio.Protocol):
         work.started(self, request_id)
 
     def cancel(self, request_id: int) -> None:
-        """Tell the worker that the answer is not wanted any more."""
-        if request_id in self.running:
+        """Tell the worker that the answer is not wanted any more. The slot is free when it has stopped."""
+        if request_id in self.running and request_id not in self._stopping:
             self._send(encode(Kind.CANCEL, request_id))
+            self._stopping[request_id] = self._loop.call_later(self._grace, self._not_stopped)
+
+    def _not_stopped(self) -> None:
+        if not self.stuck:
+            self.stuck = True
+            self._owner.link_stuck(self)
 
     def credit(self, request_id: int, size: int) -> None:
         """Tell the worker that so many bytes of a stream have been passed on."""
@@ -154,6 +172,8 @@ class WorkerLink(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._deadline.cancel()
+        for timer in self._stopping.values():
+            timer.cancel()
         self._writable.set()
         if self._sending is not None:
             self._sending.cancel()
@@ -168,7 +188,7 @@ class WorkerLink(asyncio.Protocol):
         if self.worker_id or expected is None:
             raise ValueError("HELLO with a token that is not expected")
         self._deadline.cancel()
-        self.worker_id, self.slots = expected.worker_id, expected.slots
+        self.worker_id, self.slots, self._grace = expected.worker_id, expected.slots, expected.grace
         self._sending = self._loop.create_task(self._send_bundle(expected))
 
     async def _send_bundle(self, expected: Expected) -> None:
@@ -193,6 +213,9 @@ class WorkerLink(asyncio.Protocol):
 
     def _on_answer(self, request_id: int, payload: bytes) -> None:
         work = self.running.pop(request_id)
+        if self._stopping and (timer := self._stopping.pop(request_id, None)) is not None:
+            timer.cancel()
+        self.excused = True
         work.finished(payload[0], payload[1:])
         self._owner.link_freed(self)
 

@@ -150,7 +150,10 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
             Environments(data.environments),
             Images(containers, settings.triton_image, settings.model_repositories),
             ControllerSettings(
-                data.logs, settings.limit_memory, scale_down_after=settings.scale_down_seconds
+                data.logs,
+                settings.limit_memory,
+                scale_down_after=settings.scale_down_seconds,
+                stuck_grace=settings.drain_seconds,
             ),
         )
         tasks = TaskService(settings, store, artifacts, dispatcher, schemas)

@@ -89,8 +89,13 @@ class Settings(BaseSettings):
     callback_timeout_seconds: float = Field(
         default=15, gt=0, description="one attempt to send a callback may take this long"
     )
+    interrupt_grace_seconds: float = Field(
+        default=5, gt=0, description="what is cancelled has to stop, else its worker is replaced"
+    )
     drain_seconds: float = Field(
-        default=30, ge=0, description="what runs at SIGTERM may take this long to end"
+        default=30,
+        ge=0,
+        description="what runs at SIGTERM, or in a worker to be replaced, may take this long to end",
     )
     scale_down_seconds: float = Field(default=30, ge=0, description="quiet time before workers are stopped")
     check_responses: bool = Field(default=False, description="hold sync and async results against the schema")

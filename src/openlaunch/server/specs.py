@@ -27,6 +27,7 @@ _EXTRA = (
     "public_inference",
     "queue_message_timeout_seconds",
     "task_expires_seconds",
+    "timeout_seconds",
 )
 _NO_STREAMS = ("runnable_image", "triton_enhanced_runnable_image")
 _PLAIN = ("min_workers", "max_workers", "per_worker", "gpus", "gpu_type")

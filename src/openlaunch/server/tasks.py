@@ -5,14 +5,18 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import orjson
 from sqlalchemy import Connection
 
 from openlaunch.artifacts.base import Artifacts
-from openlaunch.errors import APIError, NotFound, TooManyRequests, Unavailable
+from openlaunch.errors import APIError, Conflict, NotFound, TooManyRequests, Unavailable
+from openlaunch.server.deadlines import Deadlines
 from openlaunch.server.dispatch import Dispatcher
+from openlaunch.server.front import may_predict
+from openlaunch.server.inputs import check_input
 from openlaunch.server.lane import Lane
 from openlaunch.server.results import hold_against_schema, pickled_body
 from openlaunch.server.schemas import SchemaCache
@@ -23,7 +27,7 @@ from openlaunch.store.records import EndpointSpec
 from openlaunch.tasks import queue
 from openlaunch.tasks.hub import Hub
 from openlaunch.tasks.outbox import Callback
-from openlaunch.tasks.queue import ClaimedTask, Finished, NewTask, TaskRecord
+from openlaunch.tasks.queue import ClaimedTask, Finished, NewTask, Payload, TaskRecord
 from openlaunch.tasks.states import State, failure
 from openlaunch_worker.frames import Flags, Outcome
 
@@ -34,6 +38,9 @@ HOUSEKEEPING_SECONDS = 5.0
 RECORD_AGAIN_SECONDS = 1.0
 REFUSED_STATUS_CODE = 422
 PICKLED_MARK = b'"return_pickled"'
+TIMEOUT_MARK = b'"timeout_seconds"'
+DEADLINE_STATUS_CODE = 504
+MAX_REASON = 500
 CALLBACK_MARK = b'"callback_url"'
 
 
@@ -45,12 +52,12 @@ class TaskWork:
     """One claimed task in a worker's slot: `server.work.Work` for the queue."""
 
     __slots__ = (
-        *("_link", "_request_id", "_service", "body", "cancelled", "deadline", "flags", "lane"),
-        *("started_at", "task"),
+        *("_link", "_request_id", "_service", "alone", "body", "cancelled", "deadline", "flags", "lane"),
+        *("seconds", "started_at", "task"),
     )
 
     def __init__(
-        self, service: "TaskService", lane: Lane, task: ClaimedTask, body: bytes, deadline: float
+        self, service: "TaskService", lane: Lane, task: ClaimedTask, body: bytes, seconds: float
     ) -> None:
         self._service = service
         self._link: Sender | None = None
@@ -58,13 +65,16 @@ class TaskWork:
         self.lane = lane
         self.task = task
         self.body = body
-        self.deadline = deadline
+        self.seconds = seconds
+        self.deadline = service.now() + seconds
+        # A task that ends workers must not end others with it, which happened to be beside it each time.
+        self.alone = task.is_last_attempt
         self.cancelled = False
         self.started_at = 0.0
         self.flags = _flags(body)
 
     def abandon(self) -> None:
-        """The task was cancelled: stop it in its worker, or drop it before it gets there."""
+        """The task has ended: stop it in its worker, or drop it before it gets there."""
         self.cancelled = True
         if self._link is not None:
             self._link.cancel(self._request_id)
@@ -73,17 +83,25 @@ class TaskWork:
         self._link = link
         self._request_id = request_id
         self.started_at = self._service.now()
+        self._service.deadlines.add(self)
+
+    def expired(self) -> None:
+        """It has run for too long."""
+        self._service.work_expired(self)
 
     def chunk(self, data: bytes) -> None:
         """A task gets no chunks."""
 
     def finished(self, outcome: int, payload: bytes) -> None:
+        self._service.deadlines.discard(self)
         self._service.work_finished(self, outcome, payload)
 
     def lost(self, reason: str) -> None:
+        self._service.deadlines.discard(self)
         self._service.work_lost(self, reason)
 
     def refused(self, error: APIError) -> None:
+        self._service.deadlines.discard(self)
         self._service.work_handed_back(self, str(error))
 
 
@@ -118,6 +136,7 @@ class TaskService:
     async def start(self) -> None:
         """Take over what an earlier server left, and begin to work. The lanes are there already."""
         self._loop = asyncio.get_running_loop()
+        self.deadlines = Deadlines()
         now = time.time()
         left = await self._store.write(lambda conn: queue.recover(conn, now, self._lease_owner))
         if left:
@@ -306,15 +325,24 @@ class TaskService:
                 text = f"the task's payload is gone: {error}"
                 self._finish(Finished(task.id, State.FAILURE, 500, failure(text, 500), reason=text))
                 return
-        limit = lane.endpoint.spec.extra.get("queue_message_timeout_seconds")
-        deadline = self._loop.time() + (limit or self._settings.task_timeout_seconds)
-        work = TaskWork(self, lane, task, body, deadline)
+        work = TaskWork(self, lane, task, body, self._seconds_for(lane, body))
         self._running[task.id] = work
         self._at_work[task.id] = task.owner
         try:
             lane.submit(work)
         except APIError as error:
             self.work_handed_back(work, str(error))
+
+    def _seconds_for(self, lane: Lane, body: bytes) -> float:
+        """How long the task may run: the request's own bound, within the endpoint's."""
+        extra = lane.endpoint.spec.extra
+        limit: float = (
+            extra.get("queue_message_timeout_seconds")
+            or extra.get("timeout_seconds")
+            or self._settings.task_timeout_seconds
+        )
+        asked = orjson.loads(body).get("timeout_seconds") if TIMEOUT_MARK in body else None
+        return limit if asked is None else min(asked, limit)
 
     # What becomes of running tasks.
 
@@ -329,9 +357,7 @@ class TaskService:
         elif self._needs_care(outcome, payload):
             self._spawn(self._finish_with_care(work, outcome, payload))
         else:
-            state = State.SUCCESS if outcome == Outcome.SUCCESS else State.FAILURE
-            code = 200 if outcome == Outcome.SUCCESS else 500
-            self._finish(Finished(work.task.id, state, code, result=payload))
+            self._finish(_answered(work.task.id, outcome, payload))
 
     def _needs_care(self, outcome: int, payload: bytes) -> bool:
         if outcome == Outcome.PICKLED or len(payload) > self._settings.inline_bytes:
@@ -352,18 +378,27 @@ class TaskService:
             checked = await hold_against_schema(payload, schemas)
             outcome = Outcome.SUCCESS if checked is payload else Outcome.FAILURE
             payload = checked
-        state, code = (State.SUCCESS, 200) if outcome == Outcome.SUCCESS else (State.FAILURE, 500)
-        if len(payload) <= self._settings.inline_bytes:
-            self._finish(Finished(task_id, state, code, result=payload))
-            return
-        key = f"results/{task_id}.json"
-        await self._artifacts.put(key, payload)
-        self._finish(Finished(task_id, state, code, result_key=key))
+        finished = _answered(task_id, outcome, payload)
+        if len(payload) > self._settings.inline_bytes:
+            key = f"results/{task_id}.json"
+            await self._artifacts.put(key, payload)
+            finished = replace(finished, result=None, result_key=key)
+        self._finish(finished)
 
     def work_lost(self, work: TaskWork, reason: str) -> None:
         """The worker died; the task is tried again, or has taken enough workers with it."""
         if self._running.pop(work.task.id, None) is not None:
             self._spawn(self._give_back(work, reason, died=True))
+
+    def work_expired(self, work: TaskWork) -> None:
+        """The task has run for as long as it may: it ends here, and what runs of it is stopped."""
+        if self._running.pop(work.task.id, None) is not None:
+            work.abandon()
+            text = f"the deadline passed: the task ran for {work.seconds:g} s, which is how long it may take"
+            result = failure(text, DEADLINE_STATUS_CODE)
+            self._finish(
+                Finished(work.task.id, State.FAILURE, DEADLINE_STATUS_CODE, result=result, reason=text)
+            )
 
     def work_handed_back(self, work: TaskWork, reason: str) -> None:
         """The task was claimed, but there is no slot for it after all."""
@@ -464,6 +499,53 @@ class TaskService:
                 await waiter.wait(left)
                 if waiter.results:
                     return list(waiter.results.values())
+
+    async def payload_of(self, owner: str, task_id: str) -> bytes:
+        """What was sent in with a task that has not succeeded.
+
+        Raises:
+            NotFound: the owner has no such task, or its payload is not kept any more.
+        """
+        return await self._payload_bytes(await self._payload(owner, task_id), task_id)
+
+    async def rerun(self, owner: str, task_id: str, idempotency_key: str | None = None) -> str:
+        """Put a task that failed or was cancelled into the queue once more, as a new task, and return its id.
+
+        Raises:
+            NotFound: the owner has no such task, or its endpoint or its payload is gone.
+            Conflict: it has not ended, or it has succeeded.
+            Unprocessable: its input does not fit the request schema of the bundle that serves now.
+            TooManyRequests: the endpoint's queue is full.
+        """
+        stored = await self._payload(owner, task_id)
+        if not stored.state.done or stored.state is State.SUCCESS:
+            raise Conflict(
+                f"the task {task_id!r} is {stored.state.value}: those that failed or were cancelled can be run again",
+                code="task_not_failed",
+            )
+        lane = self._dispatcher.lane(stored.endpoint_id)
+        if lane is None or not may_predict(lane.endpoint, owner):
+            raise NotFound(f"the endpoint of the task {task_id!r} is gone", code="endpoint_not_found")
+        body = await self._payload_bytes(stored, task_id)
+        endpoint = lane.endpoint
+        await check_input(body, await self._schemas.get(endpoint.ready_bundle_id or endpoint.bundle_id))
+        return (await self.submit(lane, owner, [body], idempotency_key))[0]
+
+    async def _payload(self, owner: str, task_id: str) -> Payload:
+        stored = await self._store.read(lambda conn: queue.get_payload(conn, owner, task_id))
+        if stored is None:
+            raise no_task(task_id)
+        return stored
+
+    async def _payload_bytes(self, stored: Payload, task_id: str) -> bytes:
+        if stored.payload is not None:
+            return stored.payload
+        if stored.payload_key is not None:
+            return await self._artifacts.get(stored.payload_key)
+        raise NotFound(
+            f"the payload of the task {task_id!r} is not kept: it succeeded, or its endpoint was deleted",
+            code="payload_not_found",
+        )
 
     async def cancel(self, owner: str, task_id: str) -> bool:
         """Cancel a task; False when it was done already. What runs of it is stopped.
@@ -571,6 +653,16 @@ def callback_of(spec: EndpointSpec, body: bytes) -> Callback | None:
     if url is None or "callback" not in (spec.extra.get("post_inference_hooks") or ()):
         return None
     return Callback(url, spec.extra.get("default_callback_auth"))
+
+
+def _answered(task_id: str, outcome: int, payload: bytes) -> Finished:
+    """What the worker's answer is recorded as. The reason of a failure is the last line of its traceback."""
+    if outcome == Outcome.SUCCESS:
+        return Finished(task_id, State.SUCCESS, 200, result=payload)
+    document = orjson.loads(payload)
+    lines = (document["traceback"] or "").strip().splitlines()
+    reason = lines[-1][:MAX_REASON] if lines else None
+    return Finished(task_id, State.FAILURE, document["status_code"], result=payload, reason=reason)
 
 
 def no_task(task_id: str) -> NotFound:

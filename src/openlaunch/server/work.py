@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from openlaunch.errors import APIError, WorkerDied
+from openlaunch.errors import APIError, DeadlineExceeded, WorkerDied
 from openlaunch_worker.frames import STREAM_WINDOW, Flags
 
 
@@ -25,6 +25,8 @@ class Work(Protocol):
     body: bytes
     deadline: float
     """When the answer is not wanted any more, on the event loop's clock."""
+    alone: bool
+    """Whether nothing else may run in the worker meanwhile."""
 
     @property
     def cancelled(self) -> bool:
@@ -56,6 +58,7 @@ class Call:
     """A request whose client waits. A subclass says what its end leads to: `answered` or `failed`, once."""
 
     __slots__ = ("_link", "_request_id", "body", "cancelled", "deadline", "flags")
+    alone = False
 
     def __init__(self, body: bytes, flags: Flags, deadline: float) -> None:
         self.body = body
@@ -91,6 +94,11 @@ class Call:
             self._link.cancel(self._request_id)
         if error is not None:
             self.failed(error)
+
+    def expired(self) -> None:
+        """Its deadline has passed."""
+        where = "ran in its worker" if self.running else "waited for a worker"
+        self.abandon(DeadlineExceeded(f"the deadline passed while the request {where}"))
 
     def started(self, link: Sender, request_id: int) -> None:
         self._link = link

@@ -46,6 +46,22 @@ class ClaimedTask:
     payload: bytes | None = field(repr=False)
     payload_key: str | None
     attempts: int
+    max_attempts: int
+
+    @property
+    def is_last_attempt(self) -> bool:
+        """Whether it has taken so many workers with it, or was beside what did, that one more ends it."""
+        return 1 < self.max_attempts <= self.attempts
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """What was sent in with a task: the bytes, or the artifact that holds them; neither once it is not kept."""
+
+    endpoint_id: str
+    state: State
+    payload: bytes | None = field(repr=False)
+    payload_key: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +113,12 @@ _CLAIM = """
 UPDATE tasks SET status = 'STARTED', attempts = attempts + 1, lease_owner = ?, lease_until = ?
 WHERE seq IN (SELECT seq FROM tasks WHERE endpoint_id = ? AND status = 'PENDING' AND expires_at > ?
               ORDER BY priority DESC, seq LIMIT ?)
-RETURNING seq, priority, id, owner, payload, payload_key, attempts"""
+RETURNING seq, priority, id, owner, payload, payload_key, attempts, max_attempts"""
 
 _COMPLETE = """
 UPDATE tasks SET status = ?, status_code = ?, result = ?, result_key = ?, reason = ?, finished_at = ?,
-                 lease_owner = NULL, lease_until = NULL, payload = NULL
+                 lease_owner = NULL, lease_until = NULL,
+                 payload = CASE WHEN ? = 'SUCCESS' THEN NULL ELSE payload END
 WHERE id = ? AND status IN ('PENDING', 'STARTED')"""
 
 
@@ -160,7 +177,7 @@ def claim(
         _CLAIM, (lease_owner, now + lease_seconds, endpoint_id, now, limit)
     ).fetchall()
     rows = sorted(rows, key=lambda row: (-row.priority, row.seq))
-    return [ClaimedTask(r.id, r.owner, r.payload, r.payload_key, r.attempts) for r in rows]
+    return [ClaimedTask(r.id, r.owner, r.payload, r.payload_key, r.attempts, r.max_attempts) for r in rows]
 
 
 def renew(conn: Connection, lease_owner: str, ids: Sequence[str], lease_seconds: float, now: float) -> int:
@@ -183,11 +200,13 @@ def renew(conn: Connection, lease_owner: str, ids: Sequence[str], lease_seconds:
 def complete(conn: Connection, results: Sequence[Finished], now: float) -> set[str]:
     """Record results, and return the ids of those that were recorded: of several for one task the first wins.
 
-    The callbacks of these tasks are to be sent from now on.
+    The callbacks of these tasks are to be sent from now on. The payload of one that did not succeed is kept as long
+    as its result, so that it can be looked at and run again.
     """
     recorded = set()
     for r in results:
-        row = (r.state.value, r.status_code, r.result, r.result_key, r.reason, now, r.id)
+        state = r.state.value
+        row = (state, r.status_code, r.result, r.result_key, r.reason, now, state, r.id)
         if conn.exec_driver_sql(_COMPLETE, row).rowcount == 1:
             recorded.add(r.id)
     outbox.release(conn, recorded, now)
@@ -291,6 +310,20 @@ def get(conn: Connection, owner: str, task_id: str) -> TaskRecord | None:
     """The owner's task of this id."""
     found = get_many(conn, owner, [task_id])
     return found[0] if found else None
+
+
+def get_payload(conn: Connection, owner: str, task_id: str) -> Payload | None:
+    """What was sent in with the owner's task of this id; that of a task that succeeded is not given any more."""
+    query = select(
+        tasks.c.endpoint_id, tasks.c.status.label("state"), tasks.c.payload, tasks.c.payload_key
+    ).where(tasks.c.id == task_id, tasks.c.owner == owner)
+    row = conn.execute(query).one_or_none()
+    if row is None:
+        return None
+    state = State(row.state)
+    if state is State.SUCCESS:
+        return Payload(row.endpoint_id, state, None, None)
+    return Payload(row.endpoint_id, state, row.payload, row.payload_key)
 
 
 def get_many(

@@ -12,6 +12,7 @@ ENDPOINT_NAME_PATTERN = r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$"
 
 MAX_WORKERS = 1000
 MAX_PER_WORKER = 10_000
+MAX_TIMEOUT_SECONDS = 7 * 24 * 3600
 
 
 class EndpointType(StrEnum):
@@ -97,6 +98,9 @@ class EndpointSettings(BaseModel):
     default_callback_auth: CallbackAuth | None = None
     public_inference: bool | None = None
     queue_message_timeout_seconds: int | None = Field(default=None, ge=1, le=43200)
+    timeout_seconds: float | None = Field(
+        default=None, gt=0, le=MAX_TIMEOUT_SECONDS, description="how long one request may take"
+    )
     task_expires_seconds: int | None = Field(default=None, ge=1, le=10**9)
 
     @model_validator(mode="after")
@@ -219,6 +223,7 @@ class ModelEndpointResponse(BaseModel):
     public_inference: bool | None = None
     task_expires_seconds: int | None = None
     queue_message_timeout_seconds: int | None = None
+    timeout_seconds: float | None = None
 
 
 class ListModelEndpointsResponse(BaseModel):

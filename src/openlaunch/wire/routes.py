@@ -19,7 +19,8 @@ KEYS = "/v1/keys"  # + /{id}
 
 SYNC_TASKS = "/v1/sync-tasks"
 STREAMING_TASKS = "/v1/streaming-tasks"
-ASYNC_TASKS = "/v1/async-tasks"  # + /{id}?wait=SECONDS, /{id}/cancel, /{id}/deliveries, + /resend
+# + /{id}?wait=SECONDS, /{id}/cancel, /{id}/details, /{id}/payload, /{id}/rerun, /{id}/deliveries, + /resend
+ASYNC_TASKS = "/v1/async-tasks"
 CALLBACK_SIGNING = "/v1/callback-secret"
 ASYNC_TASKS_BULK = "/v1/async-tasks/bulk"
 ASYNC_TASKS_WAIT = "/v1/async-tasks/wait"

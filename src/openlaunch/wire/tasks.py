@@ -38,12 +38,16 @@ class PredictRequest(BaseModel):
     callback_auth: CallbackAuth | None = None
     return_pickled: bool = False
     destination_path: str | None = None
+    timeout_seconds: float | None = Field(
+        default=None,
+        gt=0,
+        description="how long it may take, within the endpoint's bound; a task: once it runs",
+    )
 
 
 class SyncPredictRequest(PredictRequest):
     """The body of a sync or streaming task."""
 
-    timeout_seconds: float | None = Field(default=None, gt=0)
     num_retries: int | None = Field(
         default=None, ge=0, description="not used: whether to send a request again is for its sender to say"
     )

@@ -46,6 +46,7 @@ def create_model_endpoint(
     max_workers: int = 1,
     per_worker: int = 10,
     concurrent_requests_per_worker: int | None = None,
+    timeout_seconds: float | None = None,
     gpu_type: str | None = None,
     endpoint_type: str = "sync",
     high_priority: bool | None = False,
@@ -75,6 +76,7 @@ def create_model_endpoint(
         max_workers: started at most.
         per_worker: requests that one worker serves at a time.
         concurrent_requests_per_worker: the same by another name; goes before `per_worker`.
+        timeout_seconds: how long one request may take; a task: once it runs. Else the server's own limit.
         gpu_type: such as "nvidia-ampere-a100".
         endpoint_type: "sync", "async" or "streaming".
         high_priority: its tasks go before others'.
@@ -113,6 +115,7 @@ def create_model_endpoint(
         "max_workers": max_workers,
         "per_worker": per_worker,
         "concurrent_requests_per_worker": concurrent_requests_per_worker,
+        "timeout_seconds": timeout_seconds,
         "gpu_type": gpu_type,
         "high_priority": high_priority,
         "post_inference_hooks": post_inference_hooks,
@@ -171,6 +174,7 @@ def edit_model_endpoint(
     max_workers: int | None = None,
     per_worker: int | None = None,
     concurrent_requests_per_worker: int | None = None,
+    timeout_seconds: float | None = None,
     gpu_type: str | None = None,
     high_priority: bool | None = None,
     post_inference_hooks: list[str] | None = None,
@@ -212,6 +216,7 @@ def edit_model_endpoint(
             "max_workers": max_workers,
             "per_worker": per_worker,
             "concurrent_requests_per_worker": concurrent_requests_per_worker,
+            "timeout_seconds": timeout_seconds,
             "gpu_type": gpu_type,
             "high_priority": high_priority,
             "post_inference_hooks": post_inference_hooks,

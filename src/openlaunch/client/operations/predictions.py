@@ -28,15 +28,20 @@ EARLY_PAUSE_SECONDS = 0.2
 """Between polls that a server does not hold: because it is stopping, or because it knows no long polls."""
 
 
-def predict_sync(endpoint_id: str, request: EndpointRequest, timeout: float | None = None) -> Flow[Answer]:
-    """Run a prediction and wait for its answer."""
-    response = yield from call(_prediction(routes.SYNC_TASKS, endpoint_id, request, timeout, PREDICT_SECONDS))
+def predict_sync(
+    endpoint_id: str, request: EndpointRequest, timeout: float | None = None, limit: float | None = None
+) -> Flow[Answer]:
+    """Run a prediction and wait for its answer; `limit` is the endpoint's own `timeout_seconds`."""
+    default = PREDICT_SECONDS if limit is None else limit + MARGIN_SECONDS
+    response = yield from call(_prediction(routes.SYNC_TASKS, endpoint_id, request, timeout, default))
     return parse_answer(json.loads(response.body))
 
 
-def open_stream(endpoint_id: str, request: EndpointRequest, timeout: float | None = None) -> Flow[Response]:
+def open_stream(
+    endpoint_id: str, request: EndpointRequest, timeout: float | None = None, limit: float | None = None
+) -> Flow[Response]:
     """Run a prediction whose items come one by one; the answer's `stream` is open."""
-    silence = STREAM_SILENCE_SECONDS
+    silence = STREAM_SILENCE_SECONDS if limit is None else limit + MARGIN_SECONDS
     return (
         yield from call(
             _prediction(routes.STREAMING_TASKS, endpoint_id, request, timeout, silence, stream=True)
@@ -64,10 +69,11 @@ def _prediction(
     )
 
 
-def submit(endpoint_id: str, request: EndpointRequest) -> Flow[str]:
+def submit(endpoint_id: str, request: EndpointRequest, timeout: float | None = None) -> Flow[str]:
     """Put a task into the queue; gives its id once it is on the server's disk."""
     url = f"{routes.ASYNC_TASKS}?model_endpoint_id={endpoint_id}"
-    response = yield from call(_submission(url, request.body(), request.extra_headers))
+    body = request.body(timeout_seconds=timeout)
+    response = yield from call(_submission(url, body, request.extra_headers))
     return str(json.loads(response.body)["task_id"])
 
 

@@ -1,14 +1,20 @@
-"""Async tasks as rows of a list."""
+"""Async tasks as rows of a list, one looked at, and run again."""
+
+import json
+import uuid
+from typing import Any
 
 from openlaunch.client.effects import Flow, Request, call, path_to, url_with
 from openlaunch.client.operations.endpoints import get_model_endpoint
 from openlaunch.wire import routes
 from openlaunch.wire.tasks import (
     CallbackSecretResponse,
+    CreateTaskResponse,
     DeliveryResponse,
     ListDeliveriesResponse,
     ListTasksResponse,
     TaskResponse,
+    TaskSummary,
 )
 
 
@@ -34,6 +40,48 @@ def get_task(task_id: str) -> Flow[TaskResponse]:
     """
     response = yield from call(Request("GET", path_to(routes.ASYNC_TASKS, task_id), idempotent=True))
     return TaskResponse.model_validate_json(response.body)
+
+
+def get_task_details(task_id: str) -> Flow[TaskSummary]:
+    """What a list says of one task: its attempts, why it failed, its times.
+
+    Raises:
+        NotFound: there is none with this id, or its result has been kept long enough.
+
+    """
+    response = yield from call(
+        Request("GET", path_to(routes.ASYNC_TASKS, task_id, "details"), idempotent=True)
+    )
+    return TaskSummary.model_validate_json(response.body)
+
+
+def get_task_payload(task_id: str) -> Flow[dict[str, Any]]:
+    """What was sent in with a task, such as `{"args": {…}}`.
+
+    Raises:
+        NotFound: there is none with this id, or it succeeded: then its payload is not kept.
+
+    """
+    response = yield from call(
+        Request("GET", path_to(routes.ASYNC_TASKS, task_id, "payload"), idempotent=True)
+    )
+    payload: dict[str, Any] = json.loads(response.body)
+    return payload
+
+
+def rerun_task(task_id: str) -> Flow[str]:
+    """Run a task that failed or was cancelled once more, as a new task; the future of that.
+
+    Raises:
+        NotFound: there is none with this id, or its endpoint is gone.
+        Conflict: it has not ended, or it has succeeded.
+        Unprocessable: its args do not fit the request schema of the bundle that serves now.
+
+    """
+    path = path_to(routes.ASYNC_TASKS, task_id, "rerun")
+    keyed = {"idempotency-key": str(uuid.uuid4())}  # the client's own retries make no second task
+    response = yield from call(Request("POST", path, b"{}", keyed, idempotent=True))
+    return CreateTaskResponse.model_validate_json(response.body).task_id
 
 
 def list_deliveries(task_id: str) -> Flow[list[DeliveryResponse]]:

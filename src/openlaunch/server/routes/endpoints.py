@@ -202,7 +202,7 @@ def _bundle_name(conn: Connection, endpoint: EndpointRecord) -> str:
     return bundle.name if bundle is not None else ""
 
 
-def _without_secrets(auth: dict[str, str] | None) -> dict[str, str] | None:
+def without_secrets(auth: dict[str, str] | None) -> dict[str, str] | None:
     """How callbacks are authenticated, as it is shown: what was once given is not told again."""
     shown = ("kind", "username", "cert")
     return auth and {name: value if name in shown else "********" for name, value in auth.items()}
@@ -214,7 +214,7 @@ def _response(context: Context, endpoint: EndpointRecord, bundle_name: str) -> M
     return ModelEndpointResponse.model_validate(
         {
             **{name: extra.get(name) for name in ModelEndpointResponse.model_fields if name in extra},
-            "default_callback_auth": _without_secrets(extra.get("default_callback_auth")),
+            "default_callback_auth": without_secrets(extra.get("default_callback_auth")),
             "id": endpoint.id,
             "name": endpoint.name,
             "endpoint_type": endpoint.endpoint_type,

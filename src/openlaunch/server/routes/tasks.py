@@ -1,14 +1,18 @@
-"""Lists of tasks, and cancelling one. Submitting and asking are in `server.task_routes`, the hot path."""
+"""Lists of tasks, looking at one, cancelling it and running it again.
+
+Submitting and asking are in `server.task_routes`, the hot path.
+"""
 
 import time
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+import orjson
+from fastapi import APIRouter, Header, Query, Response
 from sqlalchemy import Connection
 
 from openlaunch.errors import Conflict, NotFound
 from openlaunch.server.routes.context import Context, User
-from openlaunch.server.routes.endpoints import find_endpoint
+from openlaunch.server.routes.endpoints import find_endpoint, without_secrets
 from openlaunch.server.tasks import no_task
 from openlaunch.tasks import outbox, queue
 from openlaunch.tasks.outbox import Delivery
@@ -18,17 +22,21 @@ from openlaunch.wire import routes
 from openlaunch.wire.tasks import (
     CallbackSecretResponse,
     CancelTaskResponse,
+    CreateTaskResponse,
     DeliveryResponse,
     DeliveryStatus,
     ListDeliveriesResponse,
     ListTasksResponse,
+    PredictRequest,
     TaskStatus,
     TaskSummary,
 )
 
+CALLBACK_AUTH_MARK = b'"callback_auth"'
+
 
 def router(context: Context) -> APIRouter:
-    """List tasks, and cancel one."""
+    """List tasks, look at one, cancel it, and run it again."""
     api = APIRouter(prefix=routes.ASYNC_TASKS, tags=["tasks"])
 
     @api.get("")
@@ -52,6 +60,36 @@ def router(context: Context) -> APIRouter:
     async def cancel_task(task_id: str, user: User) -> CancelTaskResponse:
         """Cancel a task; what runs of it is stopped, and its result will be a FAILURE that says so."""
         return CancelTaskResponse(cancelled=await context.tasks.cancel(user.owner, task_id))
+
+    @api.get("/{task_id}/details")
+    async def get_task_details(task_id: str, user: User) -> TaskSummary:
+        """Get what a list says of a task: its attempts, why it failed, its times."""
+        record = await context.store.read(lambda conn: queue.get(conn, user.owner, task_id))
+        if record is None:
+            raise no_task(task_id)
+        return _summary(record)
+
+    @api.get("/{task_id}/payload", response_model=PredictRequest)
+    async def get_task_payload(task_id: str, user: User) -> Response:
+        """Get what was sent in with a task; that of a task that succeeded is not kept."""
+        payload = await context.tasks.payload_of(user.owner, task_id)
+        return Response(_shown(payload), media_type="application/json")
+
+    @api.post("/{task_id}/rerun")
+    async def rerun_task(
+        task_id: str,
+        user: User,
+        idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
+    ) -> CreateTaskResponse:
+        """Run a task that failed or was cancelled once more: as a new task, whose id is answered."""
+        return CreateTaskResponse(task_id=await context.tasks.rerun(user.owner, task_id, idempotency_key))
+
+    return api
+
+
+def delivery_router(context: Context) -> APIRouter:
+    """The callbacks of tasks."""
+    api = APIRouter(prefix=routes.ASYNC_TASKS, tags=["tasks"])
 
     @api.get("/{task_id}/deliveries")
     async def list_deliveries(task_id: str, user: User) -> ListDeliveriesResponse:
@@ -94,6 +132,16 @@ def secret_router(context: Context) -> APIRouter:
 
 def _delivery(record: Delivery) -> DeliveryResponse:
     return DeliveryResponse.model_validate(record, from_attributes=True)
+
+
+def _shown(payload: bytes) -> bytes:
+    """The payload without the secrets of its callback."""
+    if CALLBACK_AUTH_MARK not in payload:
+        return payload
+    document = orjson.loads(payload)
+    if document.get("callback_auth") is not None:
+        document["callback_auth"] = without_secrets(document["callback_auth"])
+    return orjson.dumps(document)
 
 
 def _summary(record: TaskRecord) -> TaskSummary:

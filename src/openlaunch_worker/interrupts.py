@@ -1,0 +1,87 @@
+"""Stops plain Python that runs in a thread, by an exception that is raised in the middle of it.
+
+Python has one way to do that, `PyThreadState_SetAsyncExc`: it marks a thread, which raises the exception some time
+later, between two of its instructions, wherever it is by then. So what is to be stopped has to be marked off
+exactly: an exception that comes a moment late would hit the next request, or this runtime's own code.
+"""
+
+import threading
+from _thread import get_ident
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from openlaunch_worker.jobs import Job
+
+T = TypeVar("T")
+Cut = Callable[[int], None]
+
+
+class Interrupted(BaseException):
+    """The request was cancelled, its client has gone, or its deadline has passed: its code is to end.
+
+    Not an `Exception`, so that code which goes on after any error does not go on after this one.
+    """
+
+
+class Interrupts:
+    """Which threads run user code, and for which jobs.
+
+    A thread is in `run` while it does. Its entry in `_threads` is a token: taking a key out of a dict happens
+    once. When the thread takes it out, nothing has been sent to it and nothing will be. When the loop does, the
+    thread can't leave `run` before the loop has sent the exception, and then takes back what it has not met.
+    """
+
+    def __init__(self) -> None:
+        self._threads: dict[int, int] = {}
+
+    def run(self, job: Job, function: Callable[..., T], *args: Any) -> T:
+        """Call user code from a thread. Once this returns or raises, no exception is on its way any more.
+
+        Raises:
+            Interrupted: the job was stopped, before or while it ran.
+            BaseException: what the function raises.
+
+        """
+        threads, job_id = self._threads, job.id
+        try:
+            threads[job_id] = get_ident()
+            # After the entry is there: the loop sets `stop`, then looks for the entry, so one sees the other.
+            if job.stop is not None:
+                raise Interrupted
+            return function(*args)
+        finally:
+            if threads.pop(job_id, None) is None:
+                self._take_back(job)
+
+    def _take_back(self, job: Job) -> None:
+        # The exception may come at any point here, too: it ends `run`, and then there is nothing left to take back.
+        assert job.sent is not None
+        job.sent.acquire()
+        _set_async_exc(get_ident(), None)
+
+    def interrupt(self, job: Job, cut: Cut | None = None) -> None:
+        """From the loop, once for a job that has `stop` set: stop what runs of it in a thread, if anything does.
+
+        `cut` is called with the thread's id, and ends what the thread may be waiting for outside of Python.
+        """
+        job.sent = threading.Lock()  # a bare lock, because an exception can't leave it in a half-way state
+        job.sent.acquire()
+        thread = self._threads.pop(job.id, None)
+        if thread is not None:
+            _set_async_exc(thread, Interrupted)
+            if cut is not None:
+                cut(thread)
+        job.sent.release()
+
+
+def _set_async_exc(thread: int, kind: type[BaseException] | None) -> None:
+    """Have the thread raise this, or not raise what it has not raised yet.
+
+    Where this Python was built without ctypes nothing happens, and what does not end by itself is for the server.
+    """
+    try:
+        import ctypes  # nothing else needs it, and hardly any worker ever gets here
+    except ImportError:
+        return
+    exception = ctypes.py_object() if kind is None else ctypes.py_object(kind)
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), exception)
