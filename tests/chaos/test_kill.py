@@ -27,8 +27,9 @@ def square(n, runs, seconds):
     """Notes that it ran, and where and when, before it answers."""
     import os
     import time
+    from pathlib import Path
 
-    with open(runs, "a") as file:
+    with Path(runs).open("a") as file:
         file.write(f"{n} {os.getpid()} {time.time()}\n")
     time.sleep(seconds)
     return n * n
