@@ -32,6 +32,7 @@ from openlaunch.server.docker_image_batch_jobs import DockerImageBatchJobs
 from openlaunch.server.front import Front
 from openlaunch.server.gateway import Gateway
 from openlaunch.server.http import App
+from openlaunch.server.idempotency import Answers
 from openlaunch.server.protocol import HttpProtocol
 from openlaunch.server.results import SignedURLs
 from openlaunch.server.routes.context import Context
@@ -91,7 +92,8 @@ async def serve_on(
     url = _url(listener)
     async with _platform(settings, data, url) as (context, front):
         data.write_credentials(url, await _first_key(context, data))
-        gateway = Gateway(front, context.artifacts, context.urls)
+        answers = Answers(settings, context.store, context.artifacts)
+        gateway = Gateway(front, context.artifacts, context.urls, answers)
         protocol = partial(HttpProtocol, gateway.handlers(), settings.max_body_bytes)
         server = _HTTPServer(_config(build_app(context, front), protocol, settings))
         serving = asyncio.create_task(server.serve([listener]))

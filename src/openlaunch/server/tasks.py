@@ -13,11 +13,14 @@ from sqlalchemy import Connection
 from openlaunch.artifacts.base import Artifacts
 from openlaunch.errors import APIError, NotFound, TooManyRequests, Unavailable
 from openlaunch.server.dispatch import Dispatcher
+from openlaunch.server.idempotency import Keyed
+from openlaunch.server.inputs import priority_of
 from openlaunch.server.lane import Lane
 from openlaunch.server.results import hold_against_schema, pickled_body
 from openlaunch.server.schemas import SchemaCache
 from openlaunch.server.settings import Settings
 from openlaunch.server.work import Sender
+from openlaunch.store import answers
 from openlaunch.store.base import Store
 from openlaunch.store.records import EndpointSpec
 from openlaunch.tasks import queue
@@ -35,6 +38,7 @@ RECORD_AGAIN_SECONDS = 1.0
 REFUSED_STATUS_CODE = 422
 PICKLED_MARK = b'"return_pickled"'
 CALLBACK_MARK = b'"callback_url"'
+PRIORITY_MARK = b'"priority"'
 
 
 Answerable = TaskRecord | Finished
@@ -153,7 +157,7 @@ class TaskService:
         lane: Lane,
         owner: str,
         bodies: Sequence[bytes],
-        idempotency_key: str | None = None,
+        keyed: Keyed | None = None,
         refused: Mapping[int, bytes] | None = None,
     ) -> list[str]:
         """Store tasks, all or none, and return their ids once they are on disk.
@@ -163,6 +167,7 @@ class TaskService:
 
         Raises:
             TooManyRequests: the endpoint's queue is full.
+            Unprocessable: the idempotency key was used for something else.
             Unavailable: the server is stopping, or can't write.
         """
         if self._stopping:
@@ -173,9 +178,7 @@ class TaskService:
         lane.arriving_tasks += len(bodies)
         lane.claiming_tasks += wanted
         try:
-            stored, ids, claimed = await self._store_new(
-                lane, owner, bodies, idempotency_key, refused or {}, wanted
-            )
+            stored, ids, claimed = await self._store_new(lane, owner, bodies, keyed, refused or {}, wanted)
         finally:
             lane.arriving_tasks -= len(bodies)
             lane.claiming_tasks -= wanted
@@ -201,7 +204,7 @@ class TaskService:
         lane: Lane,
         owner: str,
         bodies: Sequence[bytes],
-        idempotency_key: str | None,
+        keyed: Keyed | None,
         refused: Mapping[int, bytes],
         wanted: int,
     ) -> tuple[int, list[str], list[ClaimedTask]]:
@@ -214,8 +217,8 @@ class TaskService:
         stored: set[str] = set()
         try:
             for index, body in enumerate(bodies):
-                key = None if idempotency_key is None else f"{idempotency_key}#{index}"
-                new.append(await self._new_task(lane, owner, body, now, key))
+                one = None if keyed is None else Keyed(f"{keyed.key}#{index}", keyed.digest)
+                new.append(await self._new_task(lane, owner, body, now, one))
             failed = [
                 Finished(new[index].id, State.FAILURE, REFUSED_STATUS_CODE, result)
                 for index, result in refused.items()
@@ -238,7 +241,7 @@ class TaskService:
                 await self._artifacts.delete(task.payload_key)
 
     async def _new_task(
-        self, lane: Lane, owner: str, body: bytes, now: float, idempotency_key: str | None
+        self, lane: Lane, owner: str, body: bytes, now: float, keyed: Keyed | None
     ) -> NewTask:
         task_id = secrets.token_hex(16)
         key = None
@@ -254,7 +257,9 @@ class TaskService:
             max_attempts=self._settings.task_max_attempts,
             payload=body if key is None else None,
             payload_key=key,
-            idempotency_key=idempotency_key,
+            priority=_priority(body),
+            idempotency_key=None if keyed is None else keyed.key,
+            idempotency_digest=None if keyed is None else keyed.digest,
             callback=self._callback(lane, body),
         )
 
@@ -530,6 +535,7 @@ class TaskService:
         keys = await self._store.write(
             lambda conn: queue.purge(conn, now, self._settings.result_retention_seconds)
         )
+        keys += await self._store.write(lambda conn: answers.purge(conn, now))
         for key in keys:
             await self._artifacts.delete(key)
         await self._count_queued()
@@ -578,6 +584,10 @@ def no_task(task_id: str) -> NotFound:
     return NotFound(
         f"no task has the id {task_id!r}: results are kept for a limited time", code="task_not_found"
     )
+
+
+def _priority(body: bytes) -> int:
+    return priority_of(orjson.loads(body)) if PRIORITY_MARK in body else 0
 
 
 def _flags(body: bytes) -> Flags:

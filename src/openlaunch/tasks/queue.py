@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, delete, func, or_, select, update
 
 from openlaunch.store import batch_jobs
+from openlaunch.store.answers import key_reused
 from openlaunch.store.tables import tasks
 from openlaunch.tasks import outbox
 from openlaunch.tasks.outbox import Callback
@@ -34,6 +35,7 @@ class NewTask:
     payload_key: str | None = None
     priority: int = 0
     idempotency_key: str | None = None
+    idempotency_digest: bytes | None = field(default=None, repr=False)
     callback: Callback | None = None
 
 
@@ -90,8 +92,8 @@ _RECORD = [*_SUMMARY, tasks.c.result, tasks.c.result_key]
 
 _INSERT = """
 INSERT INTO tasks (id, endpoint_id, owner, status, priority, payload, payload_key, idempotency_key,
-                   created_at, expires_at, attempts, max_attempts)
-VALUES (?, ?, ?, 'PENDING', ?, ?, ?, ?, ?, ?, 0, ?)"""
+                   idempotency_digest, created_at, expires_at, attempts, max_attempts)
+VALUES (?, ?, ?, 'PENDING', ?, ?, ?, ?, ?, ?, ?, 0, ?)"""
 
 _CLAIM = """
 UPDATE tasks SET status = 'STARTED', attempts = attempts + 1, lease_owner = ?, lease_until = ?
@@ -109,12 +111,19 @@ def submit(conn: Connection, new: Sequence[NewTask], now: float) -> list[str]:
     """Store tasks as PENDING, all or none, and return their ids in order.
 
     One whose idempotency key its owner has used already is not stored again: the first one's id is returned.
+
+    Raises:
+        Unprocessable: the key was used for something else.
     """
     known = _known_keys(conn, new)
     ids, rows, callbacks = [], [], []
     for task in new:
         if task.idempotency_key is not None:
-            first = known.setdefault((task.owner, task.idempotency_key), task.id)
+            first, digest = known.setdefault(
+                (task.owner, task.idempotency_key), (task.id, task.idempotency_digest)
+            )
+            if digest != task.idempotency_digest:
+                raise key_reused(task.idempotency_key.rpartition("#")[0] or task.idempotency_key)
             if first != task.id:
                 ids.append(first)
                 continue
@@ -128,6 +137,7 @@ def submit(conn: Connection, new: Sequence[NewTask], now: float) -> list[str]:
                 task.payload,
                 task.payload_key,
                 task.idempotency_key,
+                task.idempotency_digest,
                 now,
                 task.expires_at,
                 task.max_attempts,
@@ -142,14 +152,14 @@ def submit(conn: Connection, new: Sequence[NewTask], now: float) -> list[str]:
     return ids
 
 
-def _known_keys(conn: Connection, new: Sequence[NewTask]) -> dict[tuple[str, str], str]:
+def _known_keys(conn: Connection, new: Sequence[NewTask]) -> dict[tuple[str, str], tuple[str, bytes | None]]:
     keys = [task.idempotency_key for task in new if task.idempotency_key is not None]
     if not keys:
         return {}
-    query = select(tasks.c.owner, tasks.c.idempotency_key, tasks.c.id).where(
+    query = select(tasks.c.owner, tasks.c.idempotency_key, tasks.c.id, tasks.c.idempotency_digest).where(
         tasks.c.idempotency_key.in_(keys), tasks.c.owner.in_({task.owner for task in new})
     )
-    return {(owner, key): task_id for owner, key, task_id in conn.execute(query)}
+    return {(owner, key): (task_id, digest) for owner, key, task_id, digest in conn.execute(query)}
 
 
 def claim(

@@ -11,6 +11,9 @@ from openlaunch.wire.endpoints import CallbackAuth
 MAX_BULK = 1000
 """The most tasks that one bulk submit or one bulk wait takes."""
 
+MAX_PRIORITY = 100
+"""The highest priority of a task; the lowest is its negative."""
+
 MAX_WAIT_SECONDS = 60.0
 """The longest that one long poll is held open."""
 
@@ -38,6 +41,12 @@ class PredictRequest(BaseModel):
     callback_auth: CallbackAuth | None = None
     return_pickled: bool = False
     destination_path: str | None = None
+    priority: int | None = Field(
+        default=None,
+        ge=-MAX_PRIORITY,
+        le=MAX_PRIORITY,
+        description="of async tasks: those of the same owner with a higher one run first",
+    )
 
 
 class SyncPredictRequest(PredictRequest):
