@@ -12,7 +12,8 @@ from server_links import FakeWorker, WaitedCall, in_loop
 
 from openlaunch.controller.fleet import Load
 from openlaunch.errors import APIError, DeadlineExceeded, NotFound, TooManyRequests, Unavailable
-from openlaunch.server.lane import MAX_RETRY_AFTER, DrainRate, Lane
+from openlaunch.server.admission import MAX_RETRY_AFTER, DrainRate
+from openlaunch.server.lane import Lane
 from openlaunch.wire.endpoints import EndpointStatus
 
 ENDPOINT = replace(make_record(make_spec()), status=EndpointStatus.READY)

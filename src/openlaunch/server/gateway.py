@@ -112,7 +112,7 @@ class Gateway:
             call = _Sync(self, exchange, wanted, deadline, schemas)
         else:
             call = _SyncOnce(self, exchange, wanted, deadline, schemas, owner, request)
-        lane.submit(call)
+        lane.submit(call, owner)
         if not call.cancelled:
             exchange.on_gone = call.gone
             self.deadlines.add(call)

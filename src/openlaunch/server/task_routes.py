@@ -52,6 +52,7 @@ class TaskRoutes:
         body = await self._front.body(scope, receive)
         await check_input(body, await self._front.schemas_of(lane))
         key = await _keyed(scope, lane, body)
+        self._tasks.refuse_hopeless(lane)
         ids = await self._tasks.submit(lane, owner, [body], key)
         await send_json(send, b'{"task_id": "%s"}' % ids[0].encode())
 
@@ -67,6 +68,7 @@ class TaskRoutes:
                 raise at_index(error, index) from error
         bodies = [orjson.dumps(document) for document in documents]
         key = await _keyed(scope, lane, body)
+        self._tasks.refuse_hopeless(lane)
         ids = await self._tasks.submit(lane, owner, bodies, key)
         await send_json(send, orjson.dumps({"task_ids": ids}))
 

@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 
 from openlaunch.artifacts.base import Artifacts
 from openlaunch.errors import APIError, NotFound, TooManyRequests, Unavailable
+from openlaunch.server.admission import is_hopeless
 from openlaunch.server.dispatch import Dispatcher
 from openlaunch.server.idempotency import Keyed
 from openlaunch.server.inputs import priority_of
@@ -199,6 +200,25 @@ class TaskService:
                 retry_after=lane.retry_after(waiting),
             )
 
+    def refuse_hopeless(self, lane: Lane) -> None:
+        """Do nothing where a new task can be expected to run before it expires.
+
+        Raises:
+            TooManyRequests: it can't: so many wait, and so long does each take.
+        """
+        waiting, seconds = lane.queued_tasks, self._expires_seconds(lane)
+        if is_hopeless(wait := lane.expected_wait(waiting), seconds):
+            raise TooManyRequests(
+                f"{waiting} tasks wait for the endpoint {lane.endpoint.name!r}, which takes about {wait:.0f} s, and "
+                f"a task expires after {seconds:g} s",
+                code="deadline_unreachable",
+                retry_after=lane.retry_after(waiting),
+            )
+
+    def _expires_seconds(self, lane: Lane) -> float:
+        own: float | None = lane.endpoint.spec.extra.get("task_expires_seconds")
+        return own or self._settings.task_expires_seconds
+
     async def _store_new(
         self,
         lane: Lane,
@@ -227,7 +247,7 @@ class TaskService:
             def store(conn: Connection) -> tuple[list[str], list[ClaimedTask]]:
                 ids = queue.submit(conn, new, now)
                 queue.complete(conn, failed, now)
-                return ids, self._claim_in(conn, lane.endpoint.id, wanted) if wanted else []
+                return ids, self._claim_in(conn, lane, wanted) if wanted else []
 
             ids, claimed = await self._store.write(store)
             stored = {task.id for task in new}.intersection(ids)
@@ -248,12 +268,11 @@ class TaskService:
         if len(body) > self._settings.inline_bytes:
             key = f"payloads/{task_id}.json"
             await self._artifacts.put(key, body)
-        expires = lane.endpoint.spec.extra.get("task_expires_seconds") or self._settings.task_expires_seconds
         return NewTask(
             id=task_id,
             endpoint_id=lane.endpoint.id,
             owner=owner,
-            expires_at=now + expires,
+            expires_at=now + self._expires_seconds(lane),
             max_attempts=self._settings.task_max_attempts,
             payload=body if key is None else None,
             payload_key=key,
@@ -287,7 +306,7 @@ class TaskService:
                 lane.claiming_tasks += wanted
                 try:
                     claimed = await self._store.write(
-                        lambda conn, n=wanted: self._claim_in(conn, endpoint_id, n)  # type: ignore[misc]
+                        lambda conn, n=wanted: self._claim_in(conn, lane, n)  # type: ignore[misc]
                     )
                 finally:
                     lane.claiming_tasks -= wanted
@@ -297,10 +316,14 @@ class TaskService:
         finally:
             self._claiming.discard(endpoint_id)
 
-    def _claim_in(self, conn: Connection, endpoint_id: str, limit: int) -> list[ClaimedTask]:
-        return queue.claim(
-            conn, endpoint_id, limit, self._lease_owner, self._settings.lease_seconds, time.time()
+    def _claim_in(self, conn: Connection, lane: Lane, limit: int) -> list[ClaimedTask]:
+        lease, after = self._settings.lease_seconds, lane.last_claimed
+        claimed = queue.claim(
+            conn, lane.endpoint.id, limit, self._lease_owner, lease, time.time(), after=after
         )
+        if claimed:
+            lane.last_claimed = claimed[-1].owner
+        return claimed
 
     async def _run(self, lane: Lane, task: ClaimedTask) -> None:
         body = task.payload
@@ -317,7 +340,7 @@ class TaskService:
         self._running[task.id] = work
         self._at_work[task.id] = task.owner
         try:
-            lane.submit(work)
+            lane.submit(work, task.owner)
         except APIError as error:
             self.work_handed_back(work, str(error))
 

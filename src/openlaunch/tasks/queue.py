@@ -95,9 +95,30 @@ INSERT INTO tasks (id, endpoint_id, owner, status, priority, payload, payload_ke
                    idempotency_digest, created_at, expires_at, attempts, max_attempts)
 VALUES (?, ?, ?, 'PENDING', ?, ?, ?, ?, ?, ?, ?, 0, ?)"""
 
+# Steps from one owner with tasks to the next, without reading their tasks: those behind `after`, then those before.
+_OWNERS = """
+WITH RECURSIVE
+  behind(owner) AS (
+    SELECT min(owner) FROM tasks WHERE endpoint_id = ? AND status = 'PENDING' AND expires_at > ? AND owner > ?
+    UNION ALL
+    SELECT (SELECT min(owner) FROM tasks
+            WHERE endpoint_id = ? AND status = 'PENDING' AND expires_at > ? AND owner > behind.owner)
+    FROM behind WHERE behind.owner IS NOT NULL),
+  before(owner) AS (
+    SELECT min(owner) FROM tasks WHERE endpoint_id = ? AND status = 'PENDING' AND expires_at > ? AND owner <= ?
+    UNION ALL
+    SELECT (SELECT min(owner) FROM tasks
+            WHERE endpoint_id = ? AND status = 'PENDING' AND expires_at > ? AND owner > before.owner
+              AND owner <= ?)
+    FROM before WHERE before.owner IS NOT NULL)
+SELECT owner FROM behind WHERE owner IS NOT NULL
+UNION ALL SELECT owner FROM before WHERE owner IS NOT NULL
+LIMIT ?"""
+
 _CLAIM = """
 UPDATE tasks SET status = 'STARTED', attempts = attempts + 1, lease_owner = ?, lease_until = ?
-WHERE seq IN (SELECT seq FROM tasks WHERE endpoint_id = ? AND status = 'PENDING' AND expires_at > ?
+WHERE seq IN (SELECT seq FROM tasks
+              WHERE endpoint_id = ? AND owner = ? AND status = 'PENDING' AND expires_at > ?
               ORDER BY priority DESC, seq LIMIT ?)
 RETURNING seq, priority, id, owner, payload, payload_key, attempts"""
 
@@ -163,14 +184,41 @@ def _known_keys(conn: Connection, new: Sequence[NewTask]) -> dict[tuple[str, str
 
 
 def claim(
-    conn: Connection, endpoint_id: str, limit: int, lease_owner: str, lease_seconds: float, now: float
+    conn: Connection,
+    endpoint_id: str,
+    limit: int,
+    lease_owner: str,
+    lease_seconds: float,
+    now: float,
+    after: str = "",
 ) -> list[ClaimedTask]:
-    """Take up to `limit` pending tasks, by priority and then in order of arrival, under a lease."""
-    rows = conn.exec_driver_sql(
-        _CLAIM, (lease_owner, now + lease_seconds, endpoint_id, now, limit)
-    ).fetchall()
-    rows = sorted(rows, key=lambda row: (-row.priority, row.seq))
-    return [ClaimedTask(r.id, r.owner, r.payload, r.payload_key, r.attempts) for r in rows]
+    """Take up to `limit` pending tasks under a lease: the owners take turns, whatever they have waiting.
+
+    Of one owner's tasks those with the highest priority come first, and then those that came first. `after` is the
+    owner whose turn was last. Fewer than `limit` may be taken although more wait, but never none.
+    """
+    lease_until = now + lease_seconds
+    claimed: list[tuple[int, int, ClaimedTask]] = []
+    owners = _owners_in_turn(conn, endpoint_id, after, limit, now)
+    for turn, owner in enumerate(owners):
+        # What one owner does not need of its share goes to those behind it.
+        share = -(-(limit - len(claimed)) // (len(owners) - turn))
+        values = (lease_owner, lease_until, endpoint_id, owner, now, share)
+        rows = conn.exec_driver_sql(_CLAIM, values).fetchall()
+        rows = sorted(rows, key=lambda row: (-row.priority, row.seq))
+        claimed += [
+            (round_, turn, ClaimedTask(r.id, r.owner, r.payload, r.payload_key, r.attempts))
+            for round_, r in enumerate(rows)
+        ]
+    claimed.sort(key=lambda item: item[:2])
+    return [task for _, _, task in claimed]
+
+
+def _owners_in_turn(conn: Connection, endpoint_id: str, after: str, limit: int, now: float) -> list[str]:
+    """Up to `limit` owners with pending tasks, from the one whose turn it is."""
+    pending = (endpoint_id, now)
+    values = (*pending, after, *pending, *pending, after, *pending, after, limit)
+    return list(conn.exec_driver_sql(_OWNERS, values).scalars())
 
 
 def renew(conn: Connection, lease_owner: str, ids: Sequence[str], lease_seconds: float, now: float) -> int:
