@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from chaos_server import DEADLINE, ChaosServer, is_running, kill
+from chaos_server import DEADLINE, ChaosServer, is_running, kill, middle
 from server_driver import SMALL, args, eventually
 
 from openlaunch import LaunchClient
@@ -257,7 +257,3 @@ def test_orphans_notice_and_exit_by_themselves(tmp_path, figure: Figure):
         seconds = time.monotonic() - killed_at
     figure(f"server killed → {len(orphans)} orphans have exited: {seconds * 1000:.0f} ms")
     assert seconds < 2
-
-
-def middle(values: list[float]) -> float:
-    return sorted(values)[len(values) // 2]
