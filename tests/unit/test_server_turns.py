@@ -17,7 +17,7 @@ def turns(*items: str) -> Turns[str]:
 
 
 def emptied(queue: Turns[str]) -> list[str]:
-    return [queue.popleft() for _ in range(len(queue))]
+    return [queue.popleft() for _ in range(queue.size)]
 
 
 def test_one_owner_has_a_plain_queue():
@@ -50,14 +50,14 @@ def test_nobody_makes_room_in_an_empty_queue():
 def test_what_is_not_wanted_is_dropped_with_its_owners_turn():
     queue = turns("a0", "b0", "b1", "c0")
     queue.keep(lambda item: item not in ("a0", "b0"))
-    assert len(queue) == 2
+    assert queue.size == 2
     assert emptied(queue) == ["b1", "c0"]
 
 
 def test_everything_can_be_taken_out():
     queue = turns("a0", "b0", "a1")
     assert sorted(queue.clear()) == ["a0", "a1", "b0"]
-    assert (len(queue), list(queue)) == (0, [])
+    assert (queue.size, list(queue)) == (0, [])
 
 
 @given(st.lists(st.sampled_from("abc"), max_size=30), st.sampled_from("abcd"))
@@ -76,7 +76,7 @@ def test_nobody_gets_a_second_turn_before_all_who_wait_had_one(owners):
     queue = turns(*(f"{owner}{n}" for n, owner in enumerate(owners)))
     left = Counter(owners)
     served: Counter[str] = Counter()
-    while len(queue):
+    while queue.size:
         owner = queue.popleft()[0]
         served[owner] += 1
         left[owner] -= 1

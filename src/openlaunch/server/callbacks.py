@@ -10,10 +10,8 @@ import ssl
 import tempfile
 import time
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
-
-import httpx2
 
 from openlaunch.server.results import SignedURLs
 from openlaunch.server.settings import Settings
@@ -22,6 +20,9 @@ from openlaunch.store.base import Store
 from openlaunch.tasks import outbox, queue
 from openlaunch.tasks.outbox import Attempt, Delivery
 from openlaunch_worker.addresses import check
+
+if TYPE_CHECKING:
+    import httpx2
 
 log = logging.getLogger(__name__)
 
@@ -134,6 +135,8 @@ class Callbacks:
             log.warning("callback %s to %s failed: %s", delivery.id, _host(delivery.url), attempt.error)
 
     async def _attempt(self, delivery: Delivery) -> Attempt:
+        import httpx2  # only now: most starts send no callback
+
         record = await self._store.read(lambda conn: queue.get(conn, delivery.owner, delivery.task_id))
         began, start = time.time(), time.monotonic()
         if record is None:
@@ -153,6 +156,8 @@ class Callbacks:
 
     async def _post(self, delivery: Delivery, body: bytes) -> int:
         """POST once, without following redirects, to the very address that was looked at."""
+        import httpx2
+
         url = httpx2.URL(delivery.url)
         address = await _looked_up(url, allow_private=self._settings.private_addresses)
         headers = {
@@ -190,7 +195,7 @@ class Callbacks:
         return context
 
 
-async def _looked_up(url: httpx2.URL, *, allow_private: bool) -> str:
+async def _looked_up(url: "httpx2.URL", *, allow_private: bool) -> str:
     port = url.port or (443 if url.scheme == "https" else 80)
     found = await asyncio.get_running_loop().getaddrinfo(url.host, port, type=socket.SOCK_STREAM)
     check(list(found), allow_private=allow_private)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from openlaunch.artifacts.base import Artifacts
 from openlaunch.errors import BadRequest, DeadlineExceeded
-from openlaunch.server.http import Scope, header
+from openlaunch.server.http import Scope
 from openlaunch.server.inputs import OFF_LOOP_BYTES
 from openlaunch.server.settings import Settings
 from openlaunch.store import answers
@@ -32,9 +32,13 @@ def idempotency_key(scope: Scope) -> str | None:
     Raises:
         BadRequest: it is empty or too long.
     """
-    value = header(scope, b"idempotency-key")
-    if value is None:
-        return None
+    for name, value in scope["headers"]:
+        if name == b"idempotency-key":
+            return _checked_key(value)
+    return None
+
+
+def _checked_key(value: bytes) -> str:
     if not 1 <= len(value) <= MAX_KEY_LENGTH:
         raise BadRequest(
             f"the Idempotency-Key has {len(value)} characters, 1 to {MAX_KEY_LENGTH} are allowed"

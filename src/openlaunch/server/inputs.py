@@ -72,7 +72,8 @@ def check_document(document: Any, schemas: BundleSchemas) -> PredictInput:
     elif not is_http_url(url):
         raise _wrong(["url"], "it is not an http:// or https:// URL")
     callback = document.get("callback_url") is not None
-    return PredictInput(_flags(document), _timeout(document), callback, priority_of(document))
+    priority = priority_of(document) if "priority" in document else 0
+    return PredictInput(_flags(document), _timeout(document), callback, priority)
 
 
 def check_callback(document: dict[str, Any]) -> None:

@@ -82,15 +82,15 @@ class Lane:
                 code="endpoint_failed",
                 retry_after=5,
             )
-        if len(self._waiting) >= self._max_waiting:
+        if self._waiting.size >= self._max_waiting:
             self._drop_finished()
         self._refuse_hopeless(work.deadline - self._loop.time(), owner)
-        if len(self._waiting) >= self._max_waiting:
+        if self._waiting.size >= self._max_waiting:
             self._make_room_for(owner)
 
     def _make_room_for(self, owner: str) -> None:
         """Refuse the newest of who has most waiting: that is somebody else, or this request."""
-        waiting = len(self._waiting)
+        waiting = self._waiting.size
         full = TooManyRequests(
             f"{waiting} requests wait for the endpoint {self.endpoint.name!r} already, which is the limit",
             retry_after=self._rate.retry_after(waiting),
@@ -102,7 +102,7 @@ class Lane:
 
     def _refuse_hopeless(self, left: float, owner: str) -> None:
         """Refuse a request whose deadline, in `left` seconds, would pass before its turn."""
-        if not is_hopeless(self.expected_wait(len(self._waiting)), left):
+        if not is_hopeless(self.expected_wait(self._waiting.size), left):
             return
         ahead = self._waiting.ahead_of(owner)
         if is_hopeless(wait := self.expected_wait(ahead), left):
@@ -143,7 +143,7 @@ class Lane:
         """
         ahead = self._ahead()
         free = sum(w.slots - len(w.running) for w in self._free if not w.draining)
-        wanted = free + ahead - len(self._waiting) - self.claiming_tasks
+        wanted = free + ahead - self._waiting.size - self.claiming_tasks
         return wanted if wanted > ahead // 2 else 0
 
     def _ahead(self) -> int:
@@ -183,7 +183,7 @@ class Lane:
     def pump(self) -> None:
         """Give what waits to free slots, in the order of its turns."""
         now = self._loop.time()
-        while self._waiting:
+        while self._waiting.size:
             worker = self._next_free()
             if worker is None:
                 return
@@ -211,13 +211,14 @@ class Lane:
 
     def freed(self, worker: WorkerLink) -> None:
         """One of the worker's slots has become free."""
-        if self._waiting or self.queued_tasks:
+        waiting = self._waiting.size
+        if waiting or self.queued_tasks:
             self._rate.ended(self._loop.time())
         else:
             self._rate.pause()
         if worker.worker_id in self._workers:
             self._list(worker)
-            if self._waiting:
+            if waiting:
                 self.pump()
 
     # The load, and refusing what waits.
@@ -226,7 +227,7 @@ class Lane:
         """Requests and tasks in workers, and those that wait."""
         self._drop_finished()
         running = sum(len(worker.running) for worker in self._workers.values())
-        return Load(in_flight=running, queued=len(self._waiting) + self.queued_tasks)
+        return Load(in_flight=running, queued=self._waiting.size + self.queued_tasks)
 
     def _drop_finished(self) -> None:
         if any(work.cancelled for work in self._waiting):

@@ -16,10 +16,8 @@ class Turns(Generic[T]):
     def __init__(self) -> None:
         self._by_owner: dict[str, deque[T]] = {}
         self._order: deque[str] = deque()
-        self._size = 0
-
-    def __len__(self) -> int:
-        return self._size
+        self.size = 0
+        """How many items there are; read on every request, where a call would cost more."""
 
     def __iter__(self) -> Iterator[T]:
         for items in self._by_owner.values():
@@ -32,14 +30,14 @@ class Turns(Generic[T]):
             items = self._by_owner[owner] = deque()
             self._order.append(owner)
         items.append(item)
-        self._size += 1
+        self.size += 1
 
     def popleft(self) -> T:
         """The next item. Raises IndexError when there is none."""
         owner = self._order.popleft()
         items = self._by_owner[owner]
         item = items.popleft()
-        self._size -= 1
+        self.size -= 1
         if items:
             self._order.append(owner)
         else:
@@ -58,14 +56,14 @@ class Turns(Generic[T]):
         most = max(self._by_owner, key=lambda name: len(self._by_owner[name]), default=owner)
         if len(self._by_owner.get(most, ())) <= len(self._by_owner.get(owner, ())) + 1:
             return None
-        self._size -= 1
+        self.size -= 1
         return self._by_owner[most].pop()
 
     def keep(self, wanted: Callable[[T], bool]) -> None:
         """Drop all items but the wanted ones."""
         for owner, items in list(self._by_owner.items()):
             kept = deque(item for item in items if wanted(item))
-            self._size -= len(items) - len(kept)
+            self.size -= len(items) - len(kept)
             self._by_owner[owner] = kept
             if not kept:
                 del self._by_owner[owner]
@@ -76,5 +74,5 @@ class Turns(Generic[T]):
         items = list(self)
         self._by_owner.clear()
         self._order.clear()
-        self._size = 0
+        self.size = 0
         return items
