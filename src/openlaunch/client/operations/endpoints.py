@@ -75,7 +75,7 @@ def create_model_endpoint(
         concurrent_requests_per_worker: the same by another name; goes before `per_worker`.
         gpu_type: such as "nvidia-ampere-a100".
         endpoint_type: "sync", "async" or "streaming".
-        high_priority: its tasks go before others'.
+        high_priority: recorded. An endpoint has workers of its own, so its tasks compete with no other's.
         post_inference_hooks: `["callback"]` POSTs results to the callback URL.
         default_callback_url: for requests that name none.
         default_callback_auth_kind: "basic" or "mtls".
