@@ -21,7 +21,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if LONG:
         here = [item for item in items if item.path.is_relative_to(Path(__file__).parent)]
         for item in here:
-            item.add_marker(pytest.mark.timeout(LONG_TIMEOUT_SECONDS))
+            item.add_marker(pytest.mark.timeout(LONG_TIMEOUT_SECONDS), append=False)
 
 
 @pytest.fixture(scope="session")

@@ -77,10 +77,13 @@ class Gateway:
         schemas = await self.front.schemas_of(lane)
         wanted = await check_input(exchange.body, schemas)
         request = await keyed(key, lane.endpoint.id, exchange.body)
-        stored = await self.answers.begin(owner, request, self._deadline(lane, wanted))
+        refuse_async_only(wanted)
+        deadline = self._deadline(lane, wanted)
+        stored = await self.answers.begin(owner, request, deadline)
         if stored is None:
+            call = _SyncOnce(self, exchange, wanted, deadline, schemas, owner, request)
             try:
-                self._begin(exchange, lane, owner, wanted, schemas, request)
+                self._submit(exchange, lane, owner, call)
             except BaseException:
                 self.answers.release(owner, request)
                 raise
@@ -95,23 +98,18 @@ class Gateway:
         return self.loop.time() + (limit if wanted.timeout is None else min(wanted.timeout, limit))
 
     def _begin(
-        self,
-        exchange: Exchange,
-        lane: Lane,
-        owner: str,
-        wanted: PredictInput,
-        schemas: BundleSchemas,
-        request: Keyed | None = None,
+        self, exchange: Exchange, lane: Lane, owner: str, wanted: PredictInput, schemas: BundleSchemas
     ) -> None:
         refuse_async_only(wanted)
         deadline = self._deadline(lane, wanted)
-        call: _Stream | _Sync
-        if lane.endpoint.endpoint_type is EndpointType.STREAMING:
-            call = _Stream(self, exchange, wanted, deadline)
-        elif request is None:
-            call = _Sync(self, exchange, wanted, deadline, schemas)
-        else:
-            call = _SyncOnce(self, exchange, wanted, deadline, schemas, owner, request)
+        call = (
+            _Stream(self, exchange, wanted, deadline)
+            if lane.endpoint.endpoint_type is EndpointType.STREAMING
+            else _Sync(self, exchange, wanted, deadline, schemas)
+        )
+        self._submit(exchange, lane, owner, call)
+
+    def _submit(self, exchange: Exchange, lane: Lane, owner: str, call: "_Stream | _Sync") -> None:
         lane.submit(call, owner)
         if not call.cancelled:
             exchange.on_gone = call.gone

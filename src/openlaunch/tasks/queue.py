@@ -143,7 +143,7 @@ def submit(conn: Connection, new: Sequence[NewTask], now: float) -> list[str]:
             first, digest = known.setdefault(
                 (task.owner, task.idempotency_key), (task.id, task.idempotency_digest)
             )
-            if digest != task.idempotency_digest:
+            if digest not in (None, task.idempotency_digest):
                 raise key_reused(task.idempotency_key.rpartition("#")[0] or task.idempotency_key)
             if first != task.id:
                 ids.append(first)
