@@ -104,6 +104,7 @@ class Lane:
         """Refuse a request whose deadline, in `left` seconds, would pass before its turn."""
         if not is_hopeless(self.expected_wait(self._waiting.size), left):
             return
+        self._drop_finished()
         ahead = self._waiting.ahead_of(owner)
         if is_hopeless(wait := self.expected_wait(ahead), left):
             raise TooManyRequests(
