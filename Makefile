@@ -1,14 +1,19 @@
-# `make demo` shows the product; `make test` runs every check. Each sets up all that it needs.
+# `make demo` shows the product; `make test` runs every check; `make chaos` breaks things for longer. Each sets up all
+# that it needs.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test bench lint types pytest clean
+.PHONY: demo test chaos bench lint types pytest clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -W error::ResourceWarning examples/demo.py
 
 test: lint types pytest
+
+# The fault tests in their long form: docs/reliability.md.
+chaos: $(VENV)/.installed
+	OPENLAUNCH_CHAOS=long $(BIN)/pytest tests/chaos $(ARGS)
 
 # Beside its peers, which it installs: benchmarks/README.md.
 bench: $(VENV)/.installed

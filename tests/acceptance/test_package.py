@@ -55,3 +55,9 @@ def test_importing_the_client_loads_nothing_heavy():
     heavy = ("pydantic", "httpx2", "typer", "fastapi", "sqlalchemy", "asyncio")
     look = f"import openlaunch, sys; print([name for name in {heavy} if name in sys.modules])"
     assert subprocess.check_output([sys.executable, "-c", look], text=True) == "[]\n"
+
+
+def test_a_server_starts_without_what_no_prediction_needs():
+    late = ("fastapi", "starlette", "httpx2", "alembic")
+    look = f"import openlaunch.server.serve, sys; print([name for name in {late} if name in sys.modules])"
+    assert subprocess.check_output([sys.executable, "-c", look], text=True) == "[]\n"

@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import Connection
 from store_drivers import OPENERS, Database, database
 
+from openlaunch.errors import Unprocessable
 from openlaunch.tasks import queue
 from openlaunch.tasks.queue import ClaimedTask, Finished, NewTask, Payload, TaskRecord
 from openlaunch.tasks.states import State
@@ -27,6 +28,7 @@ def task(
     expires_at: float = 1000,
     max_attempts: int = 3,
     key: str | None = None,
+    digest: bytes | None = None,
 ) -> NewTask:
     return NewTask(
         task_id,
@@ -37,6 +39,7 @@ def task(
         payload=task_id.encode(),
         priority=priority,
         idempotency_key=key,
+        idempotency_digest=digest,
     )
 
 
@@ -49,9 +52,14 @@ def submit(db: Database, *new: NewTask, now: float = 0) -> list[str]:
 
 
 def claim(
-    db: Database, limit: int = 10, endpoint_id: str = "end", lease_owner: str = "me", now: float = 1
+    db: Database,
+    limit: int = 10,
+    endpoint_id: str = "end",
+    lease_owner: str = "me",
+    now: float = 1,
+    after: str = "",
 ) -> list[str]:
-    claimed = db.write(lambda conn: queue.claim(conn, endpoint_id, limit, lease_owner, 30, now))
+    claimed = db.write(lambda conn: queue.claim(conn, endpoint_id, limit, lease_owner, 30, now, after))
     return [one.id for one in claimed]
 
 
@@ -118,6 +126,45 @@ def test_claimers_at_once_share_no_task(db: Database) -> None:
     assert sorted(one.id for batch in claims for one in batch) == ids
 
 
+# Owners take turns.
+
+
+def test_owners_take_turns_whatever_each_has_waiting(db: Database) -> None:
+    submit(db, *(task(f"a{n}") for n in range(5)))
+    submit(db, task("b0", owner="bob"), task("c0", owner="cyd"), task("c1", owner="cyd"))
+    assert claim(db, limit=6) == ["a0", "b0", "c0", "a1", "c1"]
+    assert claim(db, limit=6) == ["a2", "a3", "a4"]
+
+
+def test_a_claim_begins_behind_the_owner_whose_turn_was_last(db: Database) -> None:
+    submit(db, *(task(f"{owner}{n}", owner=owner) for owner in "abc" for n in range(3)))
+    served = [claim(db, limit=1, after=after)[0] for after in ("", "a", "b", "c", "a")]
+    assert served == ["a0", "b0", "c0", "a1", "b1"]
+    assert claim(db, limit=2, after="b") == ["c1", "a2"]
+
+
+def test_a_priority_is_among_an_owners_own_tasks(db: Database) -> None:
+    submit(db, *(task(f"a{n}", priority=100) for n in range(4)))
+    submit(db, task("b0", owner="bob", priority=-100), task("b1", owner="bob"))
+    assert claim(db, limit=4) == ["a0", "b1", "a1", "b0"]
+
+
+def test_an_owner_whose_tasks_have_expired_has_no_turn(db: Database) -> None:
+    submit(db, task("late", expires_at=5), task("b0", owner="bob"))
+    assert claim(db, limit=1, now=5) == ["b0"]
+
+
+def test_more_owners_than_slots_are_all_served(db: Database) -> None:
+    owners = [f"o{n:02}" for n in range(20)]
+    submit(db, *(task(f"{owner}-{n}", owner=owner) for owner in owners for n in range(2)))
+    after, served = "", []
+    while claimed := claim(db, limit=3, after=after):
+        served += claimed
+        after = claimed[-1].partition("-")[0]
+    assert served[:20] == [f"{owner}-0" for owner in owners]
+    assert len(served) == 40
+
+
 # Idempotency.
 
 
@@ -136,6 +183,15 @@ def test_an_idempotency_key_holds_within_one_batch(db: Database) -> None:
 def test_an_idempotency_key_is_its_owners_alone(db: Database) -> None:
     submit(db, task("a", key="k"), task("b", key="m", owner="bob"))
     assert submit(db, task("c", key="k", owner="bob"), task("d", key="m")) == ["c", "d"]
+
+
+def test_a_key_that_was_used_for_something_else_is_refused_and_nothing_is_stored(db: Database) -> None:
+    submit(db, task("a", key="k#0", digest=b"1"))
+    assert submit(db, task("b", key="k#0", digest=b"1")) == ["a"]
+    with pytest.raises(Unprocessable, match="'k' was sent with another body") as caught:
+        submit(db, task("c"), task("d", key="k#0", digest=b"2"))
+    assert caught.value.code == "idempotency_key_reused"
+    assert db.read(queue.queued_counts) == {"end": 1}
 
 
 def test_submits_at_once_with_one_key_make_one_task(db: Database) -> None:

@@ -98,17 +98,31 @@ class QueueMachine(RuleBasedStateMachine):
             self.model[task_id] = expected
         self.submitted += 1
 
-    @rule(endpoint=ENDPOINTS, server=SERVERS, limit=st.integers(1, 3))
-    def claim(self, endpoint: str, server: str, limit: int) -> None:
-        pending = self.in_state(State.PENDING).items()
-        waiting = [(n, t) for n, t in pending if t.endpoint == endpoint and t.expires_at > self.now]
-        waiting.sort(key=lambda item: (-item[1].priority, item[1].number))
-        claimed = self.db.write(lambda conn: queue.claim(conn, endpoint, limit, server, LEASE, self.now))
-        assert [one.id for one in claimed] == [name for name, _ in waiting[:limit]]
-        for one, (_, task) in zip(claimed, waiting, strict=False):
+    @rule(endpoint=ENDPOINTS, server=SERVERS, limit=st.integers(1, 4), after=st.just("") | OWNERS)
+    def claim(self, endpoint: str, server: str, limit: int, after: str) -> None:
+        waiting = self.waiting_by_owner(endpoint)
+        in_turn = sorted(waiting, key=lambda owner: (owner <= after, owner))
+        claimed = self.db.write(
+            lambda conn: queue.claim(conn, endpoint, limit, server, LEASE, self.now, after)
+        )
+        assert bool(claimed) == bool(waiting)
+        assert len(claimed) <= limit
+        assert [one.owner for one in claimed][: len(in_turn)] == in_turn[:limit]
+        for owner, names in waiting.items():
+            taken = [one.id for one in claimed if one.owner == owner]
+            assert taken == names[: len(taken)]
+            assert len(taken) >= min(limit // len(waiting), len(names))
+        for one in claimed:
+            task = self.model[one.id]
             task.state, task.server, task.lease_until = State.STARTED, server, self.now + LEASE
             task.attempts += 1
             assert one.attempts == task.attempts
+
+    def waiting_by_owner(self, endpoint: str) -> dict[str, list[str]]:
+        pending = self.in_state(State.PENDING).items()
+        here = [(n, t) for n, t in pending if t.endpoint == endpoint and t.expires_at > self.now]
+        here.sort(key=lambda item: (-item[1].priority, item[1].number))
+        return {owner: [n for n, t in here if t.owner == owner] for owner in {t.owner for _, t in here}}
 
     @rule(task_id=IDS, state=st.sampled_from([State.SUCCESS, State.FAILURE]), result=st.binary(max_size=3))
     def complete(self, task_id: str, state: State, result: bytes) -> None:

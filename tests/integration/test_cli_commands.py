@@ -87,6 +87,16 @@ def test_a_result_as_json_is_one_document(cli):
     }
 
 
+def test_a_task_has_a_priority_and_a_key_that_makes_it_safe_to_send_again(cli):
+    send = ("tasks", "send", "queued", "--args", '{"seconds": 0}', "--no-wait", "--priority", "3")
+    first = cli(*send, "--idempotency-key", "cli-1")
+    assert first[0] == 0
+    assert cli(*send, "--idempotency-key", "cli-1") == first
+    code, _, err = cli("tasks", "send", "greet", "--args", '{"name": "x"}', "--priority", "1")
+    assert code != 0
+    assert "priorities are for async endpoints" in err
+
+
 def test_args_can_come_from_a_file(cli, tmp_path):
     (tmp_path / "args.json").write_text('{"name": "file"}')
     code, out, _ = cli("tasks", "send", "greet", "--args-file", str(tmp_path / "args.json"))

@@ -236,6 +236,16 @@ def test_a_prediction_is_not_sent_again_when_its_connection_breaks(both, server)
     assert len(calls) == 1
 
 
+def test_a_prediction_with_an_idempotency_key_is_sent_again_when_its_connection_breaks(both, server):
+    answers = [lambda request: None, reply(success(1))]
+    server.routes["POST /v1/sync-tasks"] = lambda request: answers.pop(0)(request)
+    endpoint = both.endpoint(server, "sync")
+    request = openlaunch.EndpointRequest(args={}, idempotency_key="mine")
+    assert both.call(endpoint.predict, request).value == 1
+    tries = [r for r in server.requests if r.path.startswith("/v1/sync-tasks")]
+    assert [r.headers["idempotency-key"] for r in tries] == ["mine", "mine"]
+
+
 def test_a_prediction_that_is_refused_is_sent_again(both, server):
     answers = [reply({}, 429), reply({}, 503, **{"retry-after": "0"}), reply(success(1))]
     server.routes["POST /v1/sync-tasks"] = lambda request: answers.pop(0)(request)

@@ -32,6 +32,15 @@ def test_the_payload_is_not_shown():
     assert "secret" not in repr(EndpointRequest(args={"x": "secret"}))
 
 
+def test_a_priority_goes_into_the_body_and_a_key_into_the_headers():
+    request = EndpointRequest(args={}, priority=5, idempotency_key="k", extra_headers={"X-Trace": "t"})
+    assert request.document() == {"args": {}, "priority": 5}
+    assert request.headers() == {"x-trace": "t", "idempotency-key": "k"}
+    assert EndpointRequest(args={}, extra_headers={"Idempotency-Key": "l"}).headers() == {
+        "idempotency-key": "l"
+    }
+
+
 def test_callback_auth_goes_along():
     request = EndpointRequest(
         args={},

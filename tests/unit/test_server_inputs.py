@@ -75,6 +75,9 @@ def test_what_is_no_object(document):
         ("timeout_seconds", -1),
         ("timeout_seconds", "3"),
         ("timeout_seconds", True),
+        ("priority", 101),
+        ("priority", "high"),
+        ("priority", True),
         ("cloudpickle", "gASV"),
     ],
 )
@@ -145,7 +148,10 @@ def test_small_and_large_bodies_are_checked_alike(size):
         lambda inner: (
             st.lists(inner, max_size=3)
             | st.dictionaries(
-                st.sampled_from(["args", "url", "return_pickled", "timeout_seconds", "cloudpickle"]), inner
+                st.sampled_from(
+                    ["args", "url", "return_pickled", "timeout_seconds", "cloudpickle", "priority"]
+                ),
+                inner,
             )
         ),
         max_leaves=8,

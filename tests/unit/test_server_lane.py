@@ -12,7 +12,8 @@ from server_links import FakeWorker, WaitedCall, in_loop
 
 from openlaunch.controller.fleet import Load
 from openlaunch.errors import APIError, DeadlineExceeded, NotFound, TooManyRequests, Unavailable
-from openlaunch.server.lane import MAX_RETRY_AFTER, DrainRate, Lane
+from openlaunch.server.admission import MAX_RETRY_AFTER, DrainRate
+from openlaunch.server.lane import Lane
 from openlaunch.wire.endpoints import EndpointStatus
 
 ENDPOINT = replace(make_record(make_spec()), status=EndpointStatus.READY)
@@ -104,6 +105,33 @@ class TestOrder:
         worker.answer(b'"of b"')
         assert not first.answer.done()
         assert (await second.answer)[1] == b'"of b"'
+
+
+class TestTurns:
+    @in_loop
+    async def test_owners_whose_requests_wait_take_turns(self):
+        lane = make_lane()
+        for owner, name in [("ada", "a"), ("ada", "b"), ("ada", "c"), ("bob", "d")]:
+            lane.submit(call(name), owner)
+        worker = FakeWorker("w").join(lane)
+        served = []
+        for _ in range(4):
+            served += worker.take()
+            worker.answer()
+        assert served == [b"a", b"d", b"b", b"c"]
+
+    @in_loop
+    async def test_who_fills_the_queue_makes_room_for_others(self):
+        lane = make_lane(bound=3)
+        calls = [call(name) for name in "abc"]
+        for one in calls:
+            lane.submit(one, "ada")
+        lane.submit(call("d"), "bob")
+        with pytest.raises(TooManyRequests, match="3 requests wait"):
+            await calls[2].answer
+        assert lane.load().queued == 3
+        with pytest.raises(TooManyRequests):
+            lane.submit(call("e"), "ada")
 
 
 class TestSlots:
@@ -256,6 +284,23 @@ class TestRefusals:
         assert str(error).startswith("2 requests wait for the endpoint 'digits' already")
         assert error.retry_after == 5
         assert lane.load().queued == 2
+
+    @in_loop
+    async def test_a_deadline_that_would_pass_before_its_turn(self):
+        spec = make_spec(max_workers=1)
+        lane = make_lane(bound=1000, endpoint=replace(ENDPOINT, spec=spec))
+        FakeWorker("w").join(lane)
+        submit(lane, *(str(n) for n in range(101)))
+        lane.submit(call("nothing is known yet", seconds=0.1))
+        now = asyncio.get_running_loop().time()
+        for n in range(21):
+            lane._rate.ended(now - 2 + n / 10)  # ten a second
+        with pytest.raises(TooManyRequests, match=r"101 requests .* about 10.1 s, .* in 5.0 s") as caught:
+            lane.submit(call("too late", seconds=5.0), "")
+        assert caught.value.code == "deadline_unreachable"
+        assert caught.value.retry_after == pytest.approx(11, abs=1)
+        lane.submit(call("in time", seconds=20.0))
+        lane.submit(call("has its turn soon", seconds=5.0), "bob")
 
     @in_loop
     async def test_an_endpoint_that_is_being_deleted(self):

@@ -31,6 +31,10 @@ def send_task(
     pickled: Annotated[
         bool, typer.Option("--pickled", help="For results that are no JSON: print the URL of a pickle.")
     ] = False,
+    priority: Annotated[int, typer.Option(help="Async: higher ones of yours run first, -100 to 100.")] = 0,
+    idempotency_key: Annotated[
+        str | None, typer.Option(help="The same key again gives the first one's answer.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Send one prediction to an endpoint of any type, and print its result.
@@ -40,6 +44,7 @@ def send_task(
     from openlaunch import AsyncEndpoint, StreamingEndpoint
 
     request = _request(args, args_file, url, pickled)
+    request.priority, request.idempotency_key = priority, idempotency_key
     with connect(context) as client:
         target = client.get_model_endpoint(endpoint)
         if isinstance(target, StreamingEndpoint):

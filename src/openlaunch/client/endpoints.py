@@ -132,7 +132,7 @@ class AsyncEndpoint(Endpoint):
         """Put many tasks into the queue, up to 1,000 with one HTTP request; futures in the same order.
 
         Raises:
-            ValueError: a request has `extra_headers`.
+            ValueError: a request has `extra_headers` or an `idempotency_key`.
             Unprocessable: the args of one do not fit; none of its thousand is taken.
             TooManyRequests: the endpoint's queue is full; a note tells how many tasks were taken before.
 

@@ -12,6 +12,7 @@ from openlaunch.errors import PredictionFailed, StreamInterrupted, TaskCancelled
 from openlaunch.wire.sse import SSEParser
 from openlaunch.wire.tasks import CANCELLED_STATUS_CODE
 
+IDEMPOTENCY_KEY = "idempotency-key"
 DONE = frozenset({"SUCCESS", "FAILURE"})
 
 
@@ -30,6 +31,10 @@ class EndpointRequest:
         return_pickled: whether the result comes as a pickle, for return values that are no JSON.
         request_id: names the request in a batch; made where it is not given.
         extra_headers: HTTP headers that go with the request.
+        idempotency_key: of a sync or async request. The server runs requests of yours with the same key once, and
+            gives the first one's answer again for 24 hours; a broken connection is then no reason for the client
+            not to try again. Async requests get one anyway.
+        priority: of an async request, from -100 to 100: those of yours with a higher one run first.
 
     Raises:
         ValueError: both or neither of `url` and `args` are given, or the callback's auth is incomplete.
@@ -49,6 +54,8 @@ class EndpointRequest:
         return_pickled: bool = False,
         request_id: str | None = None,
         extra_headers: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
+        priority: int = 0,
     ) -> None:
         if (url is None) == (args is None):
             given = "both" if url is not None else "neither"
@@ -66,10 +73,17 @@ class EndpointRequest:
         self.return_pickled = return_pickled
         self.request_id = request_id or str(uuid.uuid4())
         self.extra_headers = dict(extra_headers or {})
+        self.idempotency_key = idempotency_key
+        self.priority = priority
 
     def __repr__(self) -> str:
         kind = "args" if self.url is None else "url"
         return f"EndpointRequest({kind}=…, request_id={self.request_id!r})"
+
+    def headers(self) -> dict[str, str]:
+        """The HTTP headers that go with the request, by their names in lower case."""
+        headers = {name.lower(): value for name, value in self.extra_headers.items()}
+        return headers if self.idempotency_key is None else {**headers, IDEMPOTENCY_KEY: self.idempotency_key}
 
     def document(self, **more: Any) -> dict[str, Any]:
         """The body as the wire has it; what is at its default is left out."""
@@ -79,6 +93,7 @@ class EndpointRequest:
             "callback_url": self.callback_url,
             "callback_auth": self.callback_auth,
             "return_pickled": self.return_pickled or None,
+            "priority": self.priority or None,
             **more,
         }
         return {name: value for name, value in fields.items() if value is not None}

@@ -1,4 +1,4 @@
-"""The HTTP application: the routes of tasks in front, FastAPI behind them."""
+"""The HTTP application behind the predict routes, with FastAPI."""
 
 from importlib.metadata import version
 
@@ -8,8 +8,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from openlaunch.errors import APIError, ServerError, Unprocessable, class_for_status
-from openlaunch.server.front import Front
-from openlaunch.server.http import App, new_request_id, problem_headers
+from openlaunch.server.http import new_request_id, problem_headers
 from openlaunch.server.openapi import ControlPlane
 from openlaunch.server.routes import (
     artifacts,
@@ -26,13 +25,7 @@ from openlaunch.server.routes import (
     triggers,
 )
 from openlaunch.server.routes.context import Context
-from openlaunch.server.task_routes import TaskRoutes
 from openlaunch.wire.problems import CONTENT_TYPE, to_problem
-
-
-def build_app(context: Context, front: Front) -> App:
-    """Everything that answers HTTP but the gateway's own routes."""
-    return TaskRoutes(front, context.tasks, context.urls, control_plane(context))
 
 
 def control_plane(context: Context) -> FastAPI:

@@ -10,8 +10,6 @@ import time
 from functools import partial
 from urllib.parse import urlsplit
 
-import httpx2
-
 from openlaunch.server.posting import Poster
 from openlaunch.server.results import SignedURLs
 from openlaunch.server.settings import Settings
@@ -130,6 +128,8 @@ class Callbacks:
             log.warning("callback %s to %s failed: %s", delivery.id, _host(delivery.url), attempt.error)
 
     async def _attempt(self, delivery: Delivery) -> Attempt:
+        import httpx2  # only now: most starts send no callback
+
         record = await self._store.read(lambda conn: queue.get(conn, delivery.owner, delivery.task_id))
         began, start = time.time(), time.monotonic()
         if record is None:
@@ -148,6 +148,8 @@ class Callbacks:
         return Attempt(began, round(time.monotonic() - start, 3), status, error)
 
     async def _post(self, delivery: Delivery, body: bytes) -> int:
+        import httpx2
+
         headers = {
             "content-type": "application/json",
             "user-agent": "openlaunch-callback",

@@ -5,16 +5,18 @@ but errors. No task is made for a request: what happens to it is called when it 
 """
 
 import asyncio
+import logging
 import secrets
 from collections.abc import Coroutine
 from functools import partial
 from typing import Any
 
 from openlaunch.artifacts.base import Artifacts
-from openlaunch.errors import APIError, Unavailable
+from openlaunch.errors import APIError, BadRequest, Unavailable
 from openlaunch.server.deadlines import Deadlines
 from openlaunch.server.front import Front
-from openlaunch.server.inputs import OFF_LOOP_BYTES, PredictInput, check_body, refuse_callback
+from openlaunch.server.idempotency import Answers, Keyed, idempotency_key, keyed
+from openlaunch.server.inputs import OFF_LOOP_BYTES, PredictInput, check_body, check_input, refuse_async_only
 from openlaunch.server.lane import Lane
 from openlaunch.server.protocol import Exchange, HotHandler
 from openlaunch.server.results import SignedURLs, base_url, failure_body, hold_against_schema, pickled_body
@@ -23,6 +25,8 @@ from openlaunch.server.work import Call, StreamCall
 from openlaunch.wire import routes
 from openlaunch.wire.endpoints import EndpointType
 from openlaunch_worker.frames import Outcome
+
+log = logging.getLogger(__name__)
 
 STREAM_HEADERS = {
     "content-type": "text/event-stream; charset=utf-8",
@@ -34,8 +38,9 @@ STREAM_HEADERS = {
 class Gateway:
     """The handlers of the sync and streaming routes, for `HttpProtocol`."""
 
-    def __init__(self, front: Front, artifacts: Artifacts, urls: SignedURLs) -> None:
+    def __init__(self, front: Front, artifacts: Artifacts, urls: SignedURLs, answers: Answers) -> None:
         self.front = front
+        self.answers = answers
         self.settings = front.settings
         self.deadlines = Deadlines()
         self._artifacts = artifacts
@@ -51,43 +56,74 @@ class Gateway:
         }
 
     def _predict(self, kind: EndpointType, exchange: Exchange) -> None:
-        lane, _ = self.front.lane(exchange.scope, kind)
+        lane, owner = self.front.lane(exchange.scope, kind)
         schemas = self.front.cached_schemas_of(lane)
-        if schemas is None or len(exchange.body) > OFF_LOOP_BYTES:
-            self.spawn(self._check_aside(exchange, lane), exchange)
+        if (key := idempotency_key(exchange.scope)) is not None:
+            _refuse_key_of_stream(kind)
+            exchange.on_gone = self.spawn(self._predict_once(exchange, lane, owner, key), exchange).cancel
+        elif schemas is None or len(exchange.body) > OFF_LOOP_BYTES:
+            self.spawn(self._check_aside(exchange, lane, owner), exchange)
         else:
-            self._begin(exchange, lane, check_body(exchange.body, schemas), schemas)
+            self._begin(exchange, lane, owner, check_body(exchange.body, schemas), schemas)
 
-    async def _check_aside(self, exchange: Exchange, lane: Lane) -> None:
+    async def _check_aside(self, exchange: Exchange, lane: Lane, owner: str) -> None:
         """The same for a body that would hold the others up, and for schemas that are not in memory."""
         schemas = await self.front.schemas_of(lane)
         wanted = await asyncio.to_thread(check_body, exchange.body, schemas)
         if not exchange.disconnected:
-            self._begin(exchange, lane, wanted, schemas)
+            self._begin(exchange, lane, owner, wanted, schemas)
 
-    def _begin(self, exchange: Exchange, lane: Lane, wanted: PredictInput, schemas: BundleSchemas) -> None:
-        refuse_callback(wanted)
+    async def _predict_once(self, exchange: Exchange, lane: Lane, owner: str, key: str) -> None:
+        """The same for a sync request with an Idempotency-Key: its answer may be there already."""
+        schemas = await self.front.schemas_of(lane)
+        wanted = await check_input(exchange.body, schemas)
+        request = await keyed(key, lane.endpoint.id, exchange.body)
+        refuse_async_only(wanted)
+        deadline = self._deadline(lane, wanted)
+        stored = await self.answers.begin(owner, request, deadline)
+        if stored is None:
+            call = _SyncOnce(self, exchange, wanted, deadline, schemas, owner, request)
+            try:
+                self._submit(exchange, lane, owner, call)
+            except BaseException:
+                self.answers.release(owner, request)
+                raise
+        elif stored.body_key is not None and stored.body_key.endswith(".pkl"):
+            exchange.respond(self._pickled(exchange, stored.body_key))
+        else:
+            exchange.respond(await self.answers.body_of(stored))
+
+    def _deadline(self, lane: Lane, wanted: PredictInput) -> float:
         streams = lane.endpoint.endpoint_type is EndpointType.STREAMING
         limit = lane.endpoint.spec.extra.get("timeout_seconds") or (
             self.settings.stream_timeout_seconds if streams else self.settings.request_timeout_seconds
         )
-        seconds = limit if wanted.timeout is None else min(wanted.timeout, limit)
-        deadline = self.loop.time() + seconds
+        return self.loop.time() + (limit if wanted.timeout is None else min(wanted.timeout, limit))
+
+    def _begin(
+        self, exchange: Exchange, lane: Lane, owner: str, wanted: PredictInput, schemas: BundleSchemas
+    ) -> None:
+        refuse_async_only(wanted)
+        deadline = self._deadline(lane, wanted)
         call = (
             _Stream(self, exchange, wanted, deadline)
-            if streams
+            if lane.endpoint.endpoint_type is EndpointType.STREAMING
             else _Sync(self, exchange, wanted, deadline, schemas)
         )
-        lane.submit(call)
+        self._submit(exchange, lane, owner, call)
+
+    def _submit(self, exchange: Exchange, lane: Lane, owner: str, call: "_Stream | _Sync") -> None:
+        lane.submit(call, owner)
         if not call.cancelled:
             exchange.on_gone = call.gone
             self.deadlines.add(call)
 
-    def spawn(self, coroutine: Coroutine[Any, Any, None], exchange: Exchange) -> None:
+    def spawn(self, coroutine: Coroutine[Any, Any, None], exchange: Exchange) -> asyncio.Task[None]:
         """Go on with a request in a task of its own; what it raises is the answer."""
         task = self.loop.create_task(coroutine)
         self._background.add(task)
         task.add_done_callback(lambda done: self._ended(done, exchange))
+        return task
 
     def _ended(self, task: asyncio.Task[None], exchange: Exchange) -> None:
         self._background.discard(task)
@@ -98,13 +134,46 @@ class Gateway:
         self, exchange: Exchange, outcome: int, payload: bytes, schemas: BundleSchemas
     ) -> None:
         """Answers that go to artifacts, or are held against the response schema first."""
+        body, _ = await self._with_care(exchange, outcome, payload, schemas)
+        exchange.respond(body)
+
+    async def _with_care(
+        self, exchange: Exchange, outcome: int, payload: bytes, schemas: BundleSchemas
+    ) -> tuple[bytes, str | None]:
+        """The body of such an answer, and the artifact of a pickled one."""
         if outcome == Outcome.PICKLED:
             key = f"results/{secrets.token_hex(16)}.pkl"
             await self._artifacts.put(key, payload)
-            payload = pickled_body(self._urls.make(base_url(exchange.scope), "GET", key))
-        else:
-            payload = await hold_against_schema(payload, schemas)
-        exchange.respond(payload)
+            return self._pickled(exchange, key), key
+        return await hold_against_schema(payload, schemas), None
+
+    def _pickled(self, exchange: Exchange, key: str) -> bytes:
+        return pickled_body(self._urls.make(base_url(exchange.scope), "GET", key))
+
+    def needs_care(self, outcome: int) -> bool:
+        """Whether an answer goes to artifacts, or is held against the response schema first."""
+        return outcome == Outcome.PICKLED or (outcome == Outcome.SUCCESS and self.settings.check_responses)
+
+    async def answer_once(
+        self,
+        exchange: Exchange,
+        outcome: int,
+        body: bytes,
+        schemas: BundleSchemas,
+        owner: str,
+        request: Keyed,
+    ) -> None:
+        """An answer to a request with an Idempotency-Key, which is stored before it is given."""
+        key = None
+        try:
+            if self.needs_care(outcome):
+                body, key = await self._with_care(exchange, outcome, body, schemas)
+            await self.answers.keep(owner, request, body, key)
+        except Unavailable as error:
+            log.error("an answer is given without being stored under its Idempotency-Key: %s", error)
+        finally:
+            self.answers.release(owner, request)
+        exchange.respond(body)
 
 
 class _Sync(Call):
@@ -132,7 +201,7 @@ class _Sync(Call):
             exchange.fail(
                 Unavailable("the worker stopped before it answered", code="cancelled", retry_after=1)
             )
-        elif outcome == Outcome.PICKLED or (outcome == Outcome.SUCCESS and gateway.settings.check_responses):
+        elif gateway.needs_care(outcome):
             gateway.spawn(gateway.answer_with_care(exchange, outcome, payload, self._schemas), exchange)
         else:
             exchange.respond(payload)
@@ -145,6 +214,48 @@ class _Sync(Call):
         """The client went away."""
         self._gateway.deadlines.discard(self)
         self.abandon(None)
+
+
+class _SyncOnce(_Sync):
+    """A sync request with an Idempotency-Key. Only what the model answered is stored: errors are tried again."""
+
+    __slots__ = ("_owner", "_request")
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        exchange: Exchange,
+        wanted: PredictInput,
+        deadline: float,
+        schemas: BundleSchemas,
+        owner: str,
+        request: Keyed,
+    ) -> None:
+        super().__init__(gateway, exchange, wanted, deadline, schemas)
+        self._owner = owner
+        self._request = request
+
+    def answered(self, outcome: int, payload: bytes) -> None:
+        if outcome == Outcome.CANCELLED:
+            self._release()
+            super().answered(outcome, payload)
+            return
+        gateway, exchange = self._gateway, self._exchange
+        gateway.deadlines.discard(self)
+        answer = gateway.answer_once(exchange, outcome, payload, self._schemas, self._owner, self._request)
+        gateway.spawn(answer, exchange)
+
+    def failed(self, error: APIError) -> None:
+        self._release()
+        super().failed(error)
+
+    def gone(self) -> None:
+        if not self.cancelled:
+            self._release()
+        super().gone()
+
+    def _release(self) -> None:
+        self._gateway.answers.release(self._owner, self._request)
 
 
 class _Stream(StreamCall):
@@ -204,3 +315,11 @@ class _Stream(StreamCall):
         """The client went away."""
         self._gateway.deadlines.discard(self)
         self.abandon(None)
+
+
+def _refuse_key_of_stream(kind: EndpointType) -> None:
+    if kind is EndpointType.STREAMING:
+        raise BadRequest(
+            "a stream's items are not stored, so it can't have an Idempotency-Key: send the request without",
+            code="idempotency_of_stream",
+        )

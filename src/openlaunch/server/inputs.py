@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from openlaunch.errors import APIError, BadRequest, Unprocessable
 from openlaunch.server.schemas import BundleSchemas
 from openlaunch.wire.endpoints import CallbackAuth
+from openlaunch.wire.tasks import MAX_PRIORITY
 from openlaunch_worker.frames import Flags
 
 CALLBACK_AUTH: TypeAdapter[CallbackAuth] = TypeAdapter(CallbackAuth)
@@ -23,6 +24,7 @@ class PredictInput(NamedTuple):
     flags: Flags
     timeout: float | None
     callback: bool = False
+    priority: int = 0
 
 
 async def check_input(body: bytes, schemas: BundleSchemas) -> PredictInput:
@@ -70,7 +72,9 @@ def check_document(document: Any, schemas: BundleSchemas) -> PredictInput:
         schemas.check_request(args)
     elif not is_http_url(url):
         raise _wrong(["url"], "it is not an http:// or https:// URL")
-    return PredictInput(_flags(document), _timeout(document), document.get("callback_url") is not None)
+    callback = document.get("callback_url") is not None
+    priority = priority_of(document) if "priority" in document else 0
+    return PredictInput(_flags(document), _timeout(document), callback, priority)
 
 
 def check_callback(document: dict[str, Any]) -> None:
@@ -87,14 +91,16 @@ def check_callback(document: dict[str, Any]) -> None:
             raise _wrong(["callback_auth", *map(str, first["loc"])], first["msg"]) from None
 
 
-def refuse_callback(wanted: PredictInput) -> None:
-    """Do nothing for a request without a callback.
+def refuse_async_only(wanted: PredictInput) -> None:
+    """Do nothing for a request without what only async ones have: a callback, a priority.
 
     Raises:
         Unprocessable: it has one, and is answered at once.
     """
     if wanted.callback:
         raise _wrong(["callback_url"], "callbacks are for async endpoints: this request is answered at once")
+    if wanted.priority:
+        raise _wrong(["priority"], "priorities are for async endpoints: this request is answered at once")
 
 
 def is_http_url(value: object) -> bool:
@@ -114,6 +120,21 @@ def _flags(document: dict[str, Any]) -> Flags:
     if pickled is not None and not isinstance(pickled, bool):
         raise _wrong(["return_pickled"], f"it is {type(pickled).__name__}, true or false is needed")
     return Flags.PICKLED if pickled else Flags.NONE
+
+
+def priority_of(document: dict[str, Any]) -> int:
+    """The priority that a request asks for.
+
+    Raises:
+        Unprocessable: it is none.
+    """
+    priority = document.get("priority")
+    if priority is None:
+        return 0
+    if isinstance(priority, bool) or not isinstance(priority, int) or abs(priority) > MAX_PRIORITY:
+        allowed = f"a whole number from {-MAX_PRIORITY} to {MAX_PRIORITY} is needed"
+        raise _wrong(["priority"], f"it is {priority!r}, {allowed}")
+    return priority
 
 
 def _timeout(document: dict[str, Any]) -> float | None:

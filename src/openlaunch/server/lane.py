@@ -1,50 +1,20 @@
 """One endpoint's traffic: its workers' slots, and what waits for one."""
 
 import asyncio
-import math
 from collections import deque
 from collections.abc import Callable
 
 from openlaunch.controller.fleet import Load
 from openlaunch.errors import DeadlineExceeded, NotFound, TooManyRequests, Unavailable
+from openlaunch.server.admission import DrainRate, expected_wait, is_hopeless
 from openlaunch.server.links import WorkerLink
+from openlaunch.server.turns import Turns
 from openlaunch.server.work import Work
 from openlaunch.store.records import EndpointRecord
 from openlaunch.wire.endpoints import EndpointStatus
 
-MAX_RETRY_AFTER = 60
 AHEAD_SECONDS = 0.02
 MAX_AHEAD = 256
-
-
-class DrainRate:
-    """How many requests a second have ended lately, for the Retry-After of a refused one.
-
-    An exponential average over about `window` seconds; pure, `now` is given.
-    """
-
-    def __init__(self, window: float = 10.0) -> None:
-        self._window = window
-        self._rate = 0.0
-        self._since: float | None = None
-        self._count = 0
-
-    def ended(self, now: float) -> None:
-        """One more request has ended."""
-        if self._since is None:
-            self._since = now
-        self._count += 1
-        if (elapsed := now - self._since) >= 1.0:
-            weight = 1 - math.exp(-elapsed / self._window)
-            latest = self._count / elapsed
-            self._rate = latest if self._rate == 0 else self._rate + weight * (latest - self._rate)
-            self._since, self._count = now, 0
-
-    def retry_after(self, waiting: int) -> int:
-        """Whole seconds until `waiting` requests will have ended, between 1 and `MAX_RETRY_AFTER`."""
-        if self._rate <= 0:
-            return 5
-        return max(1, min(MAX_RETRY_AFTER, math.ceil(waiting / self._rate)))
 
 
 class Lane:
@@ -69,6 +39,8 @@ class Lane:
         """Async tasks on their way to the store, which the queue has to have room for."""
         self.claiming_tasks = 0
         """Tasks that are being claimed for this lane, which will need slots."""
+        self.last_claimed = ""
+        """The owner of the task that was claimed last. The only thing here that the store's thread sets."""
         self.refusal: str | None = None
         self._task_seconds: float | None = None
         self._max_waiting = max_waiting
@@ -76,22 +48,22 @@ class Lane:
         self._loop = loop
         self._workers: dict[str, WorkerLink] = {}
         self._free: deque[WorkerLink] = deque()
-        self._waiting: deque[Work] = deque()
+        self._waiting: Turns[Work] = Turns()
         # What may run only alone, and the worker that is emptied for it, or runs one of them.
         self._alone: deque[Work] = deque()
         self._apart: WorkerLink | None = None
         self._rate = DrainRate()
 
-    def submit(self, work: Work) -> None:
-        """Give the work to a worker with a free slot, else let it wait.
+    def submit(self, work: Work, owner: str = "") -> None:
+        """Give the work to a worker with a free slot, else let it wait; owners whose work waits take turns.
 
         Raises:
             NotFound: the endpoint is being deleted.
             Unavailable: no worker can be started.
-            TooManyRequests: too many wait already.
+            TooManyRequests: too many wait already, or so many that its deadline would pass before its turn.
         """
         if work.alone:
-            self._admit()
+            self._admit(work, owner)
             self._alone.append(work)
             self._run_alone()
             return
@@ -99,11 +71,11 @@ class Lane:
         if worker is not None:
             self._assign(worker, work)
             return
-        self._admit()
-        self._waiting.append(work)
+        self._admit(work, owner)
+        self._waiting.append(owner, work)
         self.ask_for_workers()
 
-    def _admit(self) -> None:
+    def _admit(self, work: Work, owner: str) -> None:
         endpoint = self.endpoint
         if endpoint.status is EndpointStatus.DELETE_IN_PROGRESS:
             raise NotFound(f"the endpoint {endpoint.name!r} is being deleted", code="endpoint_not_found")
@@ -119,13 +91,42 @@ class Lane:
                 code="endpoint_failed",
                 retry_after=5,
             )
-        if len(self._waiting) >= self._max_waiting:
+        if self._waiting.size >= self._max_waiting:
             self._drop_finished()
-        if len(self._waiting) >= self._max_waiting:
+        self._refuse_hopeless(work.deadline - self._loop.time(), owner)
+        if self._waiting.size >= self._max_waiting:
+            self._make_room_for(owner)
+
+    def _make_room_for(self, owner: str) -> None:
+        """Refuse the newest of who has most waiting: that is somebody else, or this request."""
+        waiting = self._waiting.size
+        full = TooManyRequests(
+            f"{waiting} requests wait for the endpoint {self.endpoint.name!r} already, which is the limit",
+            retry_after=self._rate.retry_after(waiting),
+        )
+        newest = self._waiting.make_room_for(owner)
+        if newest is None:
+            raise full
+        newest.refused(full)
+
+    def _refuse_hopeless(self, left: float, owner: str) -> None:
+        """Refuse a request whose deadline, in `left` seconds, would pass before its turn."""
+        if not is_hopeless(self.expected_wait(self._waiting.size), left):
+            return
+        self._drop_finished()
+        ahead = self._waiting.ahead_of(owner)
+        if is_hopeless(wait := self.expected_wait(ahead), left):
             raise TooManyRequests(
-                f"{len(self._waiting)} requests wait for the endpoint {endpoint.name!r} already, which is the limit",
-                retry_after=self._rate.retry_after(len(self._waiting)),
+                f"{ahead} requests of the endpoint {self.endpoint.name!r} come before this one, which takes about "
+                f"{wait:.1f} s, and its deadline is in {left:.1f} s",
+                code="deadline_unreachable",
+                retry_after=self._rate.retry_after(ahead),
             )
+
+    def expected_wait(self, ahead: int) -> float | None:
+        """Seconds until so many requests have been done, at best; None when that is not known."""
+        rate = self._rate.per_second(self._loop.time())
+        return expected_wait(ahead, rate, len(self._workers), self.endpoint.spec.max_workers)
 
     def ask_for_workers(self) -> None:
         """Tell the controller that something waits."""
@@ -152,7 +153,7 @@ class Lane:
         """
         ahead = self._ahead()
         free = sum(w.slots - len(w.running) for w in self._free if not w.draining)
-        wanted = free + ahead - len(self._waiting) - self.claiming_tasks
+        wanted = free + ahead - self._waiting.size - self.claiming_tasks
         return wanted if wanted > ahead // 2 and len(self._alone) < MAX_AHEAD else 0
 
     def _ahead(self) -> int:
@@ -190,9 +191,9 @@ class Lane:
             self._free.append(worker)
 
     def pump(self) -> None:
-        """Give what waits to free slots, in order of arrival."""
+        """Give what waits to free slots, in the order of its turns."""
         now = self._loop.time()
-        while self._waiting:
+        while self._waiting.size:
             worker = self._next_free()
             if worker is None:
                 return
@@ -259,7 +260,11 @@ class Lane:
 
     def freed(self, worker: WorkerLink) -> None:
         """One of the worker's slots has become free."""
-        self._rate.ended(self._loop.time())
+        waiting = self._waiting.size
+        if waiting or self.queued_tasks:
+            self._rate.ended(self._loop.time())
+        else:
+            self._rate.pause()
         if worker.worker_id in self._workers:
             if worker is self._apart:
                 self._run_alone()
@@ -267,7 +272,7 @@ class Lane:
                 self._list(worker)
                 if not worker.running and self._free and self._free[-1] is worker:
                     self._free.rotate(1)
-            if self._waiting:
+            if waiting:
                 self.pump()
 
     # The load, and refusing what waits.
@@ -276,16 +281,17 @@ class Lane:
         """Requests and tasks in workers, and those that wait."""
         self._drop_finished()
         running = sum(len(worker.running) for worker in self._workers.values())
-        return Load(in_flight=running, queued=len(self._waiting) + len(self._alone) + self.queued_tasks)
+        queued = self._waiting.size + len(self._alone) + self.queued_tasks
+        return Load(in_flight=running, queued=queued)
 
     def _drop_finished(self) -> None:
         if any(work.cancelled for work in self._waiting):
-            self._waiting = deque(work for work in self._waiting if not work.cancelled)
+            self._waiting.keep(lambda work: not work.cancelled)
         if any(work.cancelled for work in self._alone):
             self._alone = deque(work for work in self._alone if not work.cancelled)
 
     def refuse_waiting(self, error: NotFound | Unavailable) -> None:
         """Nothing of what waits will get a slot."""
-        waiting, self._waiting, self._alone = [*self._waiting, *self._alone], deque(), deque()
-        for work in waiting:
+        alone, self._alone = self._alone, deque()
+        for work in [*self._waiting.clear(), *alone]:
             work.refused(error)

@@ -35,8 +35,13 @@ def _predictions() -> APIRouter:
     api = APIRouter(tags=["predictions"])
 
     @api.post(routes.SYNC_TASKS)
-    def create_sync_inference_task(model_endpoint_id: str, body: SyncPredictRequest) -> PredictResponse:
-        """Run a prediction and answer with its result; an exception in the model is 200 with status FAILURE."""
+    def create_sync_inference_task(
+        model_endpoint_id: str, body: SyncPredictRequest, idempotency_key: _IdempotencyKey = None
+    ) -> PredictResponse:
+        """Run a prediction and answer with its result; an exception in the model is 200 with status FAILURE.
+
+        A repeated Idempotency-Key gives the first answer again.
+        """
         raise AssertionError
 
     @api.post(routes.STREAMING_TASKS, responses=_STREAM)  # type: ignore[arg-type]

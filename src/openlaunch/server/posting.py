@@ -5,11 +5,12 @@ import socket
 import ssl
 import tempfile
 from pathlib import Path
-from typing import Any
-
-import httpx2
+from typing import TYPE_CHECKING, Any
 
 from openlaunch_worker.addresses import check
+
+if TYPE_CHECKING:
+    import httpx2
 
 CONNECT_SECONDS = 5.0
 """For one of a name's addresses, so that there is time for the next one."""
@@ -26,7 +27,9 @@ class Poster:
         self._ca_file = ca_file
         self._plain_context: ssl.SSLContext | None = None
 
-    async def post(self, url: httpx2.URL, body: bytes, headers: dict[str, str], auth: dict[str, Any]) -> int:
+    async def post(
+        self, url: "httpx2.URL", body: bytes, headers: dict[str, str], auth: dict[str, Any]
+    ) -> int:
         """POST once, and return the receiver's status. The caller bounds the time.
 
         Raises:
@@ -34,6 +37,8 @@ class Poster:
             httpx2.HTTPError: there was no answer.
             ValueError: what `auth` has is no client certificate.
         """
+        import httpx2  # only now: most starts send no callback
+
         context = await asyncio.to_thread(self._tls_context, auth)
         basic = (auth["username"], auth["password"]) if auth.get("kind") == "basic" else None
         headers = {"host": url.netloc.decode("ascii"), **headers}
@@ -58,7 +63,7 @@ class Poster:
                     return response.status_code
         raise OSError(f"{url.host} has no address")
 
-    async def _looked_up(self, url: httpx2.URL) -> list[str]:
+    async def _looked_up(self, url: "httpx2.URL") -> list[str]:
         port = url.port or (443 if url.scheme == "https" else 80)
         found = await asyncio.get_running_loop().getaddrinfo(url.host, port, type=socket.SOCK_STREAM)
         check(list(found), allow_private=self._allow_private)

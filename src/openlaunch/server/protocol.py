@@ -61,7 +61,7 @@ class Exchange:
         self.started = False
         self.response_complete = False
         self.disconnected = False
-        self.on_gone: Callable[[], None] = _nothing
+        self.on_gone: Callable[[], object] = _nothing
         self.on_writable: Callable[[], None] = _nothing
         self._protocol = protocol
         self._handler = handler

@@ -23,21 +23,23 @@ from openlaunch.engines.containers import ContainerEngine
 from openlaunch.engines.gpus import visible_gpus
 from openlaunch.engines.local import Isolation, LocalEngine
 from openlaunch.errors import ConfigurationError, Unavailable
-from openlaunch.server.app import build_app
 from openlaunch.server.auth import Keyring
 from openlaunch.server.batch_jobs import BatchJobs
 from openlaunch.server.callbacks import Callbacks, CallbackSigner
+from openlaunch.server.context import Context
 from openlaunch.server.datadir import DataDir
 from openlaunch.server.dispatch import Dispatcher
 from openlaunch.server.docker_image_batch_jobs import DockerImageBatchJobs
 from openlaunch.server.front import Front
 from openlaunch.server.gateway import Gateway
 from openlaunch.server.http import App
+from openlaunch.server.idempotency import Answers
+from openlaunch.server.later import Later
 from openlaunch.server.protocol import HttpProtocol
 from openlaunch.server.results import SignedURLs
-from openlaunch.server.routes.context import Context
 from openlaunch.server.schemas import SchemaCache
 from openlaunch.server.settings import Settings
+from openlaunch.server.task_routes import TaskRoutes
 from openlaunch.server.tasks import TaskService
 from openlaunch.server.triggers import Triggers
 from openlaunch.store.sqlite import SqliteStore
@@ -92,18 +94,22 @@ async def serve_on(
     url = _url(listener)
     async with _platform(settings, data, url) as (context, front):
         data.write_credentials(url, await _first_key(context, data))
-        gateway = Gateway(front, context.artifacts, context.urls)
+        answers = Answers(settings, context.store, context.artifacts)
+        gateway = Gateway(front, context.artifacts, context.urls, answers)
         protocol = partial(HttpProtocol, gateway.handlers(), settings.max_body_bytes)
-        server = _HTTPServer(_config(build_app(context, front), protocol, settings))
+        control_plane = Later(partial(_control_plane, context))
+        app = TaskRoutes(front, context.tasks, context.urls, control_plane)
+        server = _HTTPServer(_config(app, protocol, settings))
         serving = asyncio.create_task(server.serve([listener]))
         stopped = asyncio.create_task(stop.wait())
         await asyncio.wait(
             (asyncio.create_task(server.listening.wait()), serving), return_when="FIRST_COMPLETED"
         )
+        ready(url)
+        await control_plane.made
         # What is there now stays: collections, which stop every request, need not look at it.
         gc.collect()
         gc.freeze()
-        ready(url)
         await asyncio.wait((stopped, serving), return_when="FIRST_COMPLETED")
         log.info("stopping: what runs has %g s to end", settings.drain_seconds)
         front.stopping = True
@@ -112,6 +118,13 @@ async def serve_on(
         await _drained(context.dispatcher, settings.drain_seconds)
         server.should_exit = True
         await serving
+
+
+def _control_plane(context: Context) -> App:
+    # A third of all that a start imports, which no prediction needs: tasks that wait run before it is there.
+    from openlaunch.server.app import control_plane
+
+    return control_plane(context)
 
 
 def _url(listener: socket.socket) -> str:

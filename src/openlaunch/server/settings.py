@@ -42,7 +42,11 @@ class Settings(BaseSettings):
     task_timeout_seconds: float = Field(default=24 * 3600, gt=0, description="an async task's, once it runs")
     task_expires_seconds: float = Field(default=24 * 3600, gt=0, description="how long a task may wait")
     task_max_attempts: int = Field(default=3, ge=1, description="workers that a task may take down with it")
-    result_retention_seconds: float = Field(default=24 * 3600, gt=0, description="a task's result is kept")
+    result_retention_seconds: float = Field(
+        default=24 * 3600,
+        gt=0,
+        description="a task's result, and an answer under an `Idempotency-Key`, is kept",
+    )
     max_running_batch_jobs: int = Field(default=8, ge=1, description="further batch jobs wait their turn")
     max_batch_inputs: int = Field(default=10_000_000, ge=1, description="of one batch job; more is refused")
     image_job_timeout_seconds: float = Field(

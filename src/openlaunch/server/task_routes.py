@@ -9,16 +9,10 @@ from pydantic import BaseModel, ValidationError
 
 from openlaunch.errors import APIError, BadRequest, Unprocessable
 from openlaunch.server.front import Front, guarded
-from openlaunch.server.http import (
-    App,
-    Disconnected,
-    Receive,
-    Scope,
-    Send,
-    header,
-    send_json,
-)
+from openlaunch.server.http import App, Disconnected, Receive, Scope, Send, send_json
+from openlaunch.server.idempotency import Keyed, idempotency_key, keyed
 from openlaunch.server.inputs import at_index, check_document, check_input, parse_json
+from openlaunch.server.lane import Lane
 from openlaunch.server.results import SignedURLs, base_url
 from openlaunch.server.tasks import TaskService
 from openlaunch.wire import routes
@@ -27,7 +21,6 @@ from openlaunch.wire.tasks import MAX_BULK, MAX_WAIT_SECONDS, BulkWaitRequest
 
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
-MAX_KEY_LENGTH = 255
 _ONE_TASK = routes.ASYNC_TASKS + "/"
 
 
@@ -58,7 +51,9 @@ class TaskRoutes:
         lane, owner = self._front.lane(scope, EndpointType.ASYNC)
         body = await self._front.body(scope, receive)
         await check_input(body, await self._front.schemas_of(lane))
-        ids = await self._tasks.submit(lane, owner, [body], _idempotency_key(scope))
+        key = await _keyed(scope, lane, body)
+        self._tasks.refuse_hopeless(lane)
+        ids = await self._tasks.submit(lane, owner, [body], key)
         await send_json(send, b'{"task_id": "%s"}' % ids[0].encode())
 
     async def _create_many(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -72,7 +67,9 @@ class TaskRoutes:
             except APIError as error:
                 raise at_index(error, index) from error
         bodies = [orjson.dumps(document) for document in documents]
-        ids = await self._tasks.submit(lane, owner, bodies, _idempotency_key(scope))
+        key = await _keyed(scope, lane, body)
+        self._tasks.refuse_hopeless(lane)
+        ids = await self._tasks.submit(lane, owner, bodies, key)
         await send_json(send, orjson.dumps({"task_ids": ids}))
 
     async def _get(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -132,15 +129,9 @@ def _requests_of(document: Any) -> list[Any]:
     return requests
 
 
-def _idempotency_key(scope: Scope) -> str | None:
-    value = header(scope, b"idempotency-key")
-    if value is None:
-        return None
-    if not 1 <= len(value) <= MAX_KEY_LENGTH:
-        raise BadRequest(
-            f"the Idempotency-Key has {len(value)} characters, 1 to {MAX_KEY_LENGTH} are allowed"
-        )
-    return value.decode("latin-1")
+async def _keyed(scope: Scope, lane: Lane, body: bytes) -> Keyed | None:
+    key = idempotency_key(scope)
+    return None if key is None else await keyed(key, lane.endpoint.id, body)
 
 
 def _wait_seconds(scope: Scope) -> float:

@@ -13,15 +13,18 @@ from sqlalchemy import Connection
 
 from openlaunch.artifacts.base import Artifacts
 from openlaunch.errors import APIError, Conflict, NotFound, TooManyRequests, Unavailable
+from openlaunch.server.admission import is_hopeless
 from openlaunch.server.deadlines import Deadlines
 from openlaunch.server.dispatch import Dispatcher
 from openlaunch.server.front import may_predict
-from openlaunch.server.inputs import check_input
+from openlaunch.server.idempotency import Keyed, keyed
+from openlaunch.server.inputs import check_input, priority_of
 from openlaunch.server.lane import Lane
 from openlaunch.server.results import hold_against_schema, pickled_body
 from openlaunch.server.schemas import SchemaCache
 from openlaunch.server.settings import Settings
 from openlaunch.server.work import Sender
+from openlaunch.store import answers
 from openlaunch.store.base import Store
 from openlaunch.store.records import EndpointSpec
 from openlaunch.tasks import queue
@@ -42,6 +45,7 @@ TIMEOUT_MARK = b'"timeout_seconds"'
 DEADLINE_STATUS_CODE = 504
 MAX_REASON = 500
 CALLBACK_MARK = b'"callback_url"'
+PRIORITY_MARK = b'"priority"'
 
 
 Answerable = TaskRecord | Finished
@@ -172,7 +176,7 @@ class TaskService:
         lane: Lane,
         owner: str,
         bodies: Sequence[bytes],
-        idempotency_key: str | None = None,
+        keyed: Keyed | None = None,
         refused: Mapping[int, bytes] | None = None,
     ) -> list[str]:
         """Store tasks, all or none, and return their ids once they are on disk.
@@ -182,6 +186,7 @@ class TaskService:
 
         Raises:
             TooManyRequests: the endpoint's queue is full.
+            Unprocessable: the idempotency key was used for something else.
             Unavailable: the server is stopping, or can't write.
         """
         if self._stopping:
@@ -192,9 +197,7 @@ class TaskService:
         lane.arriving_tasks += len(bodies)
         lane.claiming_tasks += wanted
         try:
-            stored, ids, claimed = await self._store_new(
-                lane, owner, bodies, idempotency_key, refused or {}, wanted
-            )
+            stored, ids, claimed = await self._store_new(lane, owner, bodies, keyed, refused or {}, wanted)
         finally:
             lane.arriving_tasks -= len(bodies)
             lane.claiming_tasks -= wanted
@@ -215,12 +218,31 @@ class TaskService:
                 retry_after=lane.retry_after(waiting),
             )
 
+    def refuse_hopeless(self, lane: Lane) -> None:
+        """Do nothing where a new task can be expected to run before it expires.
+
+        Raises:
+            TooManyRequests: it can't: so many wait, and so long does each take.
+        """
+        waiting, seconds = lane.queued_tasks, self._expires_seconds(lane)
+        if is_hopeless(wait := lane.expected_wait(waiting), seconds):
+            raise TooManyRequests(
+                f"{waiting} tasks wait for the endpoint {lane.endpoint.name!r}, which takes about {wait:.0f} s, and "
+                f"a task expires after {seconds:g} s",
+                code="deadline_unreachable",
+                retry_after=lane.retry_after(waiting),
+            )
+
+    def _expires_seconds(self, lane: Lane) -> float:
+        own: float | None = lane.endpoint.spec.extra.get("task_expires_seconds")
+        return own or self._settings.task_expires_seconds
+
     async def _store_new(
         self,
         lane: Lane,
         owner: str,
         bodies: Sequence[bytes],
-        idempotency_key: str | None,
+        keyed: Keyed | None,
         refused: Mapping[int, bytes],
         wanted: int,
     ) -> tuple[int, list[str], list[ClaimedTask]]:
@@ -233,8 +255,8 @@ class TaskService:
         stored: set[str] = set()
         try:
             for index, body in enumerate(bodies):
-                key = None if idempotency_key is None else f"{idempotency_key}#{index}"
-                new.append(await self._new_task(lane, owner, body, now, key))
+                one = None if keyed is None else Keyed(f"{keyed.key}#{index}", keyed.digest)
+                new.append(await self._new_task(lane, owner, body, now, one))
             failed = [
                 Finished(new[index].id, State.FAILURE, REFUSED_STATUS_CODE, result)
                 for index, result in refused.items()
@@ -243,7 +265,7 @@ class TaskService:
             def store(conn: Connection) -> tuple[list[str], list[ClaimedTask]]:
                 ids = queue.submit(conn, new, now)
                 queue.complete(conn, failed, now)
-                return ids, self._claim_in(conn, lane.endpoint.id, wanted) if wanted else []
+                return ids, self._claim_in(conn, lane, wanted) if wanted else []
 
             ids, claimed = await self._store.write(store)
             stored = {task.id for task in new}.intersection(ids)
@@ -257,23 +279,24 @@ class TaskService:
                 await self._artifacts.delete(task.payload_key)
 
     async def _new_task(
-        self, lane: Lane, owner: str, body: bytes, now: float, idempotency_key: str | None
+        self, lane: Lane, owner: str, body: bytes, now: float, keyed: Keyed | None
     ) -> NewTask:
         task_id = secrets.token_hex(16)
         key = None
         if len(body) > self._settings.inline_bytes:
             key = f"payloads/{task_id}.json"
             await self._artifacts.put(key, body)
-        expires = lane.endpoint.spec.extra.get("task_expires_seconds") or self._settings.task_expires_seconds
         return NewTask(
             id=task_id,
             endpoint_id=lane.endpoint.id,
             owner=owner,
-            expires_at=now + expires,
+            expires_at=now + self._expires_seconds(lane),
             max_attempts=self._settings.task_max_attempts,
             payload=body if key is None else None,
             payload_key=key,
-            idempotency_key=idempotency_key,
+            priority=_priority(body),
+            idempotency_key=None if keyed is None else keyed.key,
+            idempotency_digest=None if keyed is None else keyed.digest,
             callback=self._callback(lane, body),
         )
 
@@ -301,7 +324,7 @@ class TaskService:
                 lane.claiming_tasks += wanted
                 try:
                     claimed = await self._store.write(
-                        lambda conn, n=wanted: self._claim_in(conn, endpoint_id, n)  # type: ignore[misc]
+                        lambda conn, n=wanted: self._claim_in(conn, lane, n)  # type: ignore[misc]
                     )
                 finally:
                     lane.claiming_tasks -= wanted
@@ -311,10 +334,14 @@ class TaskService:
         finally:
             self._claiming.discard(endpoint_id)
 
-    def _claim_in(self, conn: Connection, endpoint_id: str, limit: int) -> list[ClaimedTask]:
-        return queue.claim(
-            conn, endpoint_id, limit, self._lease_owner, self._settings.lease_seconds, time.time()
+    def _claim_in(self, conn: Connection, lane: Lane, limit: int) -> list[ClaimedTask]:
+        lease, after = self._settings.lease_seconds, lane.last_claimed
+        claimed = queue.claim(
+            conn, lane.endpoint.id, limit, self._lease_owner, lease, time.time(), after=after
         )
+        if claimed:
+            lane.last_claimed = claimed[-1].owner
+        return claimed
 
     async def _run(self, lane: Lane, task: ClaimedTask) -> None:
         body = task.payload
@@ -329,7 +356,7 @@ class TaskService:
         self._running[task.id] = work
         self._at_work[task.id] = task.owner
         try:
-            lane.submit(work)
+            lane.submit(work, task.owner)
         except APIError as error:
             self.work_handed_back(work, str(error))
 
@@ -529,7 +556,8 @@ class TaskService:
         body = await self._payload_bytes(stored, task_id)
         endpoint = lane.endpoint
         await check_input(body, await self._schemas.get(endpoint.ready_bundle_id or endpoint.bundle_id))
-        return (await self.submit(lane, owner, [body], idempotency_key))[0]
+        request = None if idempotency_key is None else await keyed(idempotency_key, lane.endpoint.id, body)
+        return (await self.submit(lane, owner, [body], request))[0]
 
     async def _payload(self, owner: str, task_id: str) -> Payload:
         stored = await self._store.read(lambda conn: queue.get_payload(conn, owner, task_id))
@@ -612,6 +640,7 @@ class TaskService:
         keys = await self._store.write(
             lambda conn: queue.purge(conn, now, self._settings.result_retention_seconds)
         )
+        keys += await self._store.write(lambda conn: answers.purge(conn, now))
         for key in keys:
             await self._artifacts.delete(key)
         await self._count_queued()
@@ -670,6 +699,10 @@ def no_task(task_id: str) -> NotFound:
     return NotFound(
         f"no task has the id {task_id!r}: results are kept for a limited time", code="task_not_found"
     )
+
+
+def _priority(body: bytes) -> int:
+    return priority_of(orjson.loads(body)) if PRIORITY_MARK in body else 0
 
 
 def _flags(body: bytes) -> Flags:

@@ -14,6 +14,7 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
+    PrimaryKeyConstraint,
     SmallInteger,
     Table,
     Text,
@@ -109,17 +110,20 @@ tasks = Table(
     Column("status_code", SmallInteger),
     Column("reason", Text),
     Column("idempotency_key", Text),
+    Column("idempotency_digest", LargeBinary),
     Column("payload_key", Text),
     Column("result_key", Text),
     Column("payload", LargeBinary),
     Column("result", LargeBinary),
 )
 
-# One index for each question that the queue asks, each no larger than the tasks it is about. `expires_at`
-# and `status` are in the first so that claims pass over expired tasks, and counts are made, without reading rows.
+# One index for each question that the queue asks, each no larger than the tasks it is about. The first is by
+# owner, so that claims step from one owner to the next; `expires_at` and `status` are in it so that they pass over
+# expired tasks, and counts are made, without reading rows.
 _partial(
     "ix_tasks_claim",
     tasks.c.endpoint_id,
+    tasks.c.owner,
     text("priority DESC"),
     tasks.c.seq,
     tasks.c.expires_at,
@@ -140,6 +144,20 @@ Index("ix_tasks_owner", tasks.c.owner, tasks.c.seq)
 Index("ix_tasks_endpoint", tasks.c.endpoint_id, tasks.c.owner, tasks.c.seq)
 _partial(
     "ix_tasks_unsuccessful", tasks.c.owner, tasks.c.seq, where="status = 'FAILURE' OR status = 'CANCELLED'"
+)
+
+# What a sync request with an Idempotency-Key was answered with: the JSON body, or the artifact that holds it.
+answers = Table(
+    "answers",
+    metadata,
+    Column("owner", Text, nullable=False),
+    Column("idempotency_key", Text, nullable=False),
+    Column("digest", LargeBinary, nullable=False),
+    Column("expires_at", Double, nullable=False),
+    Column("body_key", Text),
+    Column("body", LargeBinary),
+    PrimaryKeyConstraint("owner", "idempotency_key"),
+    Index("ix_answers_expires_at", "expires_at"),
 )
 
 # A callback that was asked for. It is WAITING until its task has ended, and then sent until it was taken.

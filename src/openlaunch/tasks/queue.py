@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, delete, func, or_, select, update
 
 from openlaunch.store import batch_jobs
+from openlaunch.store.answers import key_reused
 from openlaunch.store.tables import tasks
 from openlaunch.tasks import outbox
 from openlaunch.tasks.outbox import Callback
@@ -34,6 +35,7 @@ class NewTask:
     payload_key: str | None = None
     priority: int = 0
     idempotency_key: str | None = None
+    idempotency_digest: bytes | None = field(default=None, repr=False)
     callback: Callback | None = None
 
 
@@ -106,12 +108,45 @@ _RECORD = [*_SUMMARY, tasks.c.result, tasks.c.result_key]
 
 _INSERT = """
 INSERT INTO tasks (id, endpoint_id, owner, status, priority, payload, payload_key, idempotency_key,
-                   created_at, expires_at, attempts, max_attempts)
-VALUES (?, ?, ?, 'PENDING', ?, ?, ?, ?, ?, ?, 0, ?)"""
+                   idempotency_digest, created_at, expires_at, attempts, max_attempts)
+VALUES (?, ?, ?, 'PENDING', ?, ?, ?, ?, ?, ?, ?, 0, ?)"""
+
+# Steps from one owner with tasks to the next, without reading their tasks: those behind `after`, then those before.
+_OWNERS = """
+WITH RECURSIVE
+  behind(owner) AS (
+    SELECT min(owner) FROM tasks WHERE endpoint_id = ? AND status = 'PENDING' AND expires_at > ? AND owner > ?
+    UNION ALL
+    SELECT (SELECT min(owner) FROM tasks
+            WHERE endpoint_id = ? AND status = 'PENDING' AND expires_at > ? AND owner > behind.owner)
+    FROM behind WHERE behind.owner IS NOT NULL),
+  before(owner) AS (
+    SELECT min(owner) FROM tasks WHERE endpoint_id = ? AND status = 'PENDING' AND expires_at > ? AND owner <= ?
+    UNION ALL
+    SELECT (SELECT min(owner) FROM tasks
+            WHERE endpoint_id = ? AND status = 'PENDING' AND expires_at > ? AND owner > before.owner
+              AND owner <= ?)
+    FROM before WHERE before.owner IS NOT NULL)
+SELECT owner FROM behind WHERE owner IS NOT NULL
+UNION ALL SELECT owner FROM before WHERE owner IS NOT NULL
+LIMIT ?"""
 
 _CLAIM = """
 UPDATE tasks SET status = 'STARTED', attempts = attempts + 1, lease_owner = ?, lease_until = ?
-WHERE seq IN (SELECT seq FROM tasks WHERE endpoint_id = ? AND status = 'PENDING' AND expires_at > ?
+WHERE seq IN (SELECT seq FROM tasks
+              WHERE endpoint_id = ? AND owner = ? AND status = 'PENDING' AND expires_at > ?
+              ORDER BY priority DESC, seq LIMIT ?)
+RETURNING seq, priority, id, owner, payload, payload_key, attempts, max_attempts"""
+
+# The same for the one owner that has tasks; nothing where there are several. It saves a statement for each claim.
+_CLAIM_OF_SOLE_OWNER = """
+UPDATE tasks SET status = 'STARTED', attempts = attempts + 1, lease_owner = ?, lease_until = ?
+WHERE seq IN (SELECT seq FROM tasks
+              WHERE endpoint_id = ? AND status = 'PENDING' AND expires_at > ? AND owner = CASE
+                WHEN (SELECT min(owner) FROM tasks WHERE endpoint_id = ? AND status = 'PENDING' AND expires_at > ?)
+                   = (SELECT max(owner) FROM tasks WHERE endpoint_id = ? AND status = 'PENDING' AND expires_at > ?)
+                THEN (SELECT min(owner) FROM tasks WHERE endpoint_id = ? AND status = 'PENDING' AND expires_at > ?)
+              END
               ORDER BY priority DESC, seq LIMIT ?)
 RETURNING seq, priority, id, owner, payload, payload_key, attempts, max_attempts"""
 
@@ -126,12 +161,19 @@ def submit(conn: Connection, new: Sequence[NewTask], now: float) -> list[str]:
     """Store tasks as PENDING, all or none, and return their ids in order.
 
     One whose idempotency key its owner has used already is not stored again: the first one's id is returned.
+
+    Raises:
+        Unprocessable: the key was used for something else.
     """
     known = _known_keys(conn, new)
     ids, rows, callbacks = [], [], []
     for task in new:
         if task.idempotency_key is not None:
-            first = known.setdefault((task.owner, task.idempotency_key), task.id)
+            first, digest = known.setdefault(
+                (task.owner, task.idempotency_key), (task.id, task.idempotency_digest)
+            )
+            if digest not in (None, task.idempotency_digest):
+                raise key_reused(task.idempotency_key.rpartition("#")[0] or task.idempotency_key)
             if first != task.id:
                 ids.append(first)
                 continue
@@ -145,6 +187,7 @@ def submit(conn: Connection, new: Sequence[NewTask], now: float) -> list[str]:
                 task.payload,
                 task.payload_key,
                 task.idempotency_key,
+                task.idempotency_digest,
                 now,
                 task.expires_at,
                 task.max_attempts,
@@ -159,23 +202,51 @@ def submit(conn: Connection, new: Sequence[NewTask], now: float) -> list[str]:
     return ids
 
 
-def _known_keys(conn: Connection, new: Sequence[NewTask]) -> dict[tuple[str, str], str]:
+def _known_keys(conn: Connection, new: Sequence[NewTask]) -> dict[tuple[str, str], tuple[str, bytes | None]]:
     keys = [task.idempotency_key for task in new if task.idempotency_key is not None]
     if not keys:
         return {}
-    query = select(tasks.c.owner, tasks.c.idempotency_key, tasks.c.id).where(
+    query = select(tasks.c.owner, tasks.c.idempotency_key, tasks.c.id, tasks.c.idempotency_digest).where(
         tasks.c.idempotency_key.in_(keys), tasks.c.owner.in_({task.owner for task in new})
     )
-    return {(owner, key): task_id for owner, key, task_id in conn.execute(query)}
+    return {(owner, key): (task_id, digest) for owner, key, task_id, digest in conn.execute(query)}
 
 
 def claim(
-    conn: Connection, endpoint_id: str, limit: int, lease_owner: str, lease_seconds: float, now: float
+    conn: Connection,
+    endpoint_id: str,
+    limit: int,
+    lease_owner: str,
+    lease_seconds: float,
+    now: float,
+    after: str = "",
 ) -> list[ClaimedTask]:
-    """Take up to `limit` pending tasks, by priority and then in order of arrival, under a lease."""
-    rows = conn.exec_driver_sql(
-        _CLAIM, (lease_owner, now + lease_seconds, endpoint_id, now, limit)
-    ).fetchall()
+    """Take up to `limit` pending tasks under a lease: the owners take turns, whatever they have waiting.
+
+    Of one owner's tasks those with the highest priority come first, and then those that came first. `after` is the
+    owner whose turn was last. Fewer than `limit` may be taken although more wait, but never none.
+    """
+    lease, pending = (lease_owner, now + lease_seconds), (endpoint_id, now)
+    if sole := _claimed(conn, _CLAIM_OF_SOLE_OWNER, (*lease, *pending * 4, limit)):
+        return sole
+    owners = list(
+        conn.exec_driver_sql(
+            _OWNERS, (*pending, after, *pending, *pending, after, *pending, after, limit)
+        ).scalars()
+    )
+    claimed: list[tuple[int, int, ClaimedTask]] = []
+    for turn, owner in enumerate(owners):
+        # What one owner does not need of its share goes to those behind it.
+        share = -(-(limit - len(claimed)) // (len(owners) - turn))
+        tasks_of_owner = _claimed(conn, _CLAIM, (*lease, endpoint_id, owner, now, share))
+        claimed += [(round_, turn, task) for round_, task in enumerate(tasks_of_owner)]
+    claimed.sort(key=lambda item: item[:2])
+    return [task for _, _, task in claimed]
+
+
+def _claimed(conn: Connection, statement: str, values: tuple[Any, ...]) -> list[ClaimedTask]:
+    """What a claim of one owner's tasks has taken, in order."""
+    rows = conn.exec_driver_sql(statement, values).fetchall()
     rows = sorted(rows, key=lambda row: (-row.priority, row.seq))
     return [ClaimedTask(r.id, r.owner, r.payload, r.payload_key, r.attempts, r.max_attempts) for r in rows]
 

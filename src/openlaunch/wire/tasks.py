@@ -11,6 +11,9 @@ from openlaunch.wire.endpoints import CallbackAuth
 MAX_BULK = 1000
 """The most tasks that one bulk submit or one bulk wait takes."""
 
+MAX_PRIORITY = 100
+"""The highest priority of a task; the lowest is its negative."""
+
 MAX_WAIT_SECONDS = 60.0
 """The longest that one long poll is held open."""
 
@@ -42,6 +45,12 @@ class PredictRequest(BaseModel):
         default=None,
         gt=0,
         description="how long it may take, within the endpoint's bound; a task: once it runs",
+    )
+    priority: int | None = Field(
+        default=None,
+        ge=-MAX_PRIORITY,
+        le=MAX_PRIORITY,
+        description="of async tasks: those of the same owner with a higher one run first",
     )
 
 

@@ -79,7 +79,7 @@ def create_model_endpoint(
         timeout_seconds: how long one request may take; a task: once it runs. Else the server's own limit.
         gpu_type: such as "nvidia-ampere-a100".
         endpoint_type: "sync", "async" or "streaming".
-        high_priority: its tasks go before others'.
+        high_priority: recorded. An endpoint has workers of its own, so its tasks compete with no other's.
         post_inference_hooks: `["callback"]` POSTs results to the callback URL.
         default_callback_url: for requests that name none.
         default_callback_auth_kind: "basic" or "mtls".

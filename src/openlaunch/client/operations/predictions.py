@@ -7,7 +7,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from openlaunch.client.effects import Flow, Pause, Request, Response, call, json_body, path_to, url_with, work
-from openlaunch.client.predictions import Answer, EndpointRequest, parse_answer, unpickled
+from openlaunch.client.predictions import (
+    IDEMPOTENCY_KEY,
+    Answer,
+    EndpointRequest,
+    parse_answer,
+    unpickled,
+)
 from openlaunch.errors import OpenlaunchError, WaitTimeout
 from openlaunch.wire import routes
 from openlaunch.wire.tasks import MAX_BULK, MAX_WAIT_SECONDS
@@ -58,12 +64,14 @@ def _prediction(
     *,
     stream: bool = False,
 ) -> Request:
+    headers = request.headers()
     return Request(
         "POST",
         f"{path}?model_endpoint_id={endpoint_id}",
         request.body(timeout_seconds=timeout),
-        request.extra_headers,
+        headers,
         timeout=default if timeout is None else timeout + MARGIN_SECONDS,
+        idempotent=IDEMPOTENCY_KEY in headers,
         prediction=True,
         stream=stream,
     )
@@ -73,7 +81,7 @@ def submit(endpoint_id: str, request: EndpointRequest, timeout: float | None = N
     """Put a task into the queue; gives its id once it is on the server's disk."""
     url = f"{routes.ASYNC_TASKS}?model_endpoint_id={endpoint_id}"
     body = request.body(timeout_seconds=timeout)
-    response = yield from call(_submission(url, body, request.extra_headers))
+    response = yield from call(_submission(url, body, request.headers()))
     return str(json.loads(response.body)["task_id"])
 
 
@@ -81,13 +89,14 @@ def submit_many(endpoint_id: str, requests: Sequence[EndpointRequest]) -> Flow[l
     """Put many tasks into the queue, up to 1,000 with one HTTP request; gives their ids in the same order.
 
     Raises:
-        ValueError: a request has headers of its own, which tasks that travel together can't have.
+        ValueError: a request has headers or a key of its own, which tasks that travel together can't have.
         APIError: the server refused some; a note tells how many it had taken before.
 
     """
     for request in requests:
-        if request.extra_headers:
-            raise ValueError(f"request {request.request_id!r} has extra_headers: send it with predict()")
+        if request.extra_headers or request.idempotency_key is not None:
+            what = "extra_headers" if request.extra_headers else "an idempotency_key"
+            raise ValueError(f"request {request.request_id!r} has {what}: send it with predict()")
     url = f"{routes.ASYNC_TASKS_BULK}?model_endpoint_id={endpoint_id}"
     task_ids: list[str] = []
     for bodies in _batches(request.body() for request in requests):
@@ -103,7 +112,7 @@ def submit_many(endpoint_id: str, requests: Sequence[EndpointRequest]) -> Flow[l
 
 def _submission(url: str, body: bytes, headers: dict[str, str]) -> Request:
     # The key makes it safe to send again: the server returns the same task.
-    keyed = {"idempotency-key": str(uuid.uuid4()), **headers}
+    keyed = {IDEMPOTENCY_KEY: str(uuid.uuid4()), **headers}
     return Request("POST", url, body, keyed, idempotent=True, prediction=True)
 
 

@@ -1,0 +1,66 @@
+"""Whether a request that has to wait is taken, and when a refused one should come back: pure policies."""
+
+import math
+
+MAX_RETRY_AFTER = 60
+UNKNOWN_RETRY_AFTER = 5
+FRESH_SECONDS = 30.0
+OVERRUN = 1.5
+"""How many times longer than it may take a wait has to be expected for a request to be refused because of it."""
+
+
+class DrainRate:
+    """How many requests a second ended lately while others waited, which is what the workers can do.
+
+    An exponential average over about `window` seconds; pure, `now` is given.
+    """
+
+    def __init__(self, window: float = 10.0) -> None:
+        self._window = window
+        self._rate = 0.0
+        self._known_at = 0.0
+        self._since: float | None = None
+        self._count = 0
+
+    def ended(self, now: float) -> None:
+        """One more request has ended, and others wait."""
+        if self._since is None:
+            self._since = now
+            return
+        self._count += 1
+        if (elapsed := now - self._since) >= 1.0:
+            weight = 1 - math.exp(-elapsed / self._window)
+            latest = self._count / elapsed
+            self._rate = latest if self._rate == 0 else self._rate + weight * (latest - self._rate)
+            self._since, self._count, self._known_at = now, 0, now
+
+    def pause(self) -> None:
+        """Nothing waits: what ends from now on says how many come, not how many could be done."""
+        self._since, self._count = None, 0
+
+    def per_second(self, now: float) -> float | None:
+        """The rate; None when it is not known, or was long ago."""
+        if self._rate <= 0 or now - self._known_at > max(FRESH_SECONDS, 3 / self._rate):
+            return None
+        return self._rate
+
+    def retry_after(self, waiting: int) -> int:
+        """Whole seconds until `waiting` requests will have ended, between 1 and `MAX_RETRY_AFTER`."""
+        if self._rate <= 0:
+            return UNKNOWN_RETRY_AFTER
+        return max(1, min(MAX_RETRY_AFTER, math.ceil(waiting / self._rate)))
+
+
+def expected_wait(ahead: int, rate: float | None, workers: int, max_workers: int) -> float | None:
+    """Seconds until `ahead` requests have been done, if all workers that there may be worked at this rate.
+
+    None when that can't be known: nothing was measured, or there is no worker.
+    """
+    if rate is None or workers < 1:
+        return None
+    return ahead / (rate * max(1.0, max_workers / workers))
+
+
+def is_hopeless(wait: float | None, left: float) -> bool:
+    """Whether a request that has `left` seconds would only wait for its deadline to pass."""
+    return wait is not None and wait > left * OVERRUN

@@ -1,0 +1,68 @@
+"""Answers to sync requests under their idempotency keys, in the store."""
+
+from dataclasses import dataclass, field
+
+from sqlalchemy import Connection, delete, insert, select, tuple_
+
+from openlaunch.errors import Unprocessable
+from openlaunch.store.tables import answers
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerRecord:
+    """The answer under one key of an owner. Exactly one of `body` and `body_key` (an artifact) is given.
+
+    `digest` is of the request, so that another one under the same key is told from a repetition.
+    """
+
+    owner: str
+    idempotency_key: str
+    digest: bytes = field(repr=False)
+    expires_at: float
+    body_key: str | None = None
+    body: bytes | None = field(default=None, repr=False)
+
+
+def key_reused(key: str) -> Unprocessable:
+    """The error for a key that was sent with another request before."""
+    return Unprocessable(
+        f"the Idempotency-Key {key!r} was sent with another body, or to another endpoint, before: "
+        "make a new key for each new request",
+        code="idempotency_key_reused",
+    )
+
+
+def get(conn: Connection, owner: str, key: str, now: float) -> AnswerRecord | None:
+    """The answer under the owner's key, unless it has expired."""
+    row = conn.execute(
+        select(answers).where(
+            answers.c.owner == owner, answers.c.idempotency_key == key, answers.c.expires_at > now
+        )
+    ).first()
+    return None if row is None else AnswerRecord(**row._mapping)
+
+
+def put(conn: Connection, answer: AnswerRecord) -> None:
+    """Store an answer, in the place of one that has expired."""
+    same = (answers.c.owner == answer.owner, answers.c.idempotency_key == answer.idempotency_key)
+    conn.execute(delete(answers).where(*same))
+    conn.execute(
+        insert(answers).values(
+            owner=answer.owner,
+            idempotency_key=answer.idempotency_key,
+            digest=answer.digest,
+            expires_at=answer.expires_at,
+            body_key=answer.body_key,
+            body=answer.body,
+        )
+    )
+
+
+def purge(conn: Connection, now: float, limit: int = 1000) -> list[str]:
+    """Delete answers that have expired; returns the keys of the artifacts that went with them."""
+    old = select(answers.c.owner, answers.c.idempotency_key, answers.c.body_key)
+    rows = conn.execute(old.where(answers.c.expires_at <= now).limit(limit)).fetchall()
+    if rows:
+        names = tuple_(answers.c.owner, answers.c.idempotency_key)
+        conn.execute(delete(answers).where(names.in_([(row.owner, row.idempotency_key) for row in rows])))
+    return [row.body_key for row in rows if row.body_key is not None]

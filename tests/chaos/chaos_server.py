@@ -1,0 +1,155 @@
+"""A server that is killed and started again at the same address, and what it is made of."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+DEADLINE = 60.0
+NURSERY = b"openlaunch_worker.nursery"
+
+
+class ChaosServer:
+    """`openlaunch serve` on one port and one data directory, over all its lives."""
+
+    def __init__(self, data_dir: Path, **settings: object) -> None:
+        self.data_dir = data_dir
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.started_at = 0.0
+        self._environ = {f"OPENLAUNCH_{name.upper()}": str(value) for name, value in settings.items()}
+        self._process: subprocess.Popen[bytes] | None = None
+        data_dir.mkdir(parents=True, exist_ok=True)
+
+    def start(self) -> None:
+        """Start it, and return at once; `started_at` is when, in seconds since the epoch."""
+        command = [sys.executable, "-m", "openlaunch.cli", "serve", "--port", str(self.port)]
+        with (self.data_dir / "server.log").open("ab") as log:
+            self.started_at = time.time()
+            self._process = subprocess.Popen(
+                [*command, "--data-dir", str(self.data_dir)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **self._environ},
+                start_new_session=True,
+            )
+
+    def wait_until_up(self) -> None:
+        """Until it accepts connections."""
+        deadline = time.monotonic() + DEADLINE
+        while time.monotonic() < deadline:
+            assert self._process is not None
+            assert self._process.poll() is None, self.log()
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
+                return
+            time.sleep(0.01)
+        raise AssertionError(f"the server does not listen after {DEADLINE:g} s:\n{self.log()}")
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def api_key(self) -> str:
+        """Of its admin, once it has been up."""
+        return str(json.loads((self.data_dir / "credentials.json").read_text())["api_key"])
+
+    def log(self) -> str:
+        """The end of its log."""
+        return (self.data_dir / "server.log").read_bytes()[-4000:].decode("utf-8", "replace")
+
+    def everything(self) -> list[int]:
+        """The server's process and all that it started."""
+        return [self.pid, *descendants(self.pid)]
+
+    def workers(self) -> list[int]:
+        """Its worker processes: the children of its nurseries."""
+        return [pid for nursery in self.nurseries() for pid in children(nursery)]
+
+    def nurseries(self) -> list[int]:
+        return [pid for pid in children(self.pid) if NURSERY in command_line(pid)]
+
+    def kill(self) -> None:
+        """SIGKILL to the server alone."""
+        kill(self.pid)
+        assert self._process is not None
+        self._process.wait()
+
+    def kill_everything(self) -> None:
+        """SIGKILL to the server and all that it started."""
+        for pid in self.everything():
+            kill(pid)
+        assert self._process is not None
+        self._process.wait()
+
+    def stop(self) -> None:
+        """SIGTERM, as at the end of a test."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.wait(DEADLINE)
+            except subprocess.TimeoutExpired:
+                self.kill_everything()
+
+    def __enter__(self) -> "ChaosServer":
+        self.start()
+        self.wait_until_up()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def kill(pid: int) -> None:
+    """SIGKILL, to a process that may have ended."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def children(pid: int) -> list[int]:
+    found = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            found += [int(child) for child in task.read_text().split()]
+    return found
+
+
+def descendants(pid: int) -> list[int]:
+    """All processes below this one, from the top down."""
+    found = children(pid)
+    for child in found:
+        found += [grandchild for grandchild in descendants(child) if grandchild not in found]
+    return found
+
+
+def command_line(pid: int) -> bytes:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
+
+
+def is_running(pid: int) -> bool:
+    """Whether the process is there and no zombie."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] not in ("Z", "X")
+
+
+def middle(values: list[float]) -> float:
+    """The median."""
+    return sorted(values)[len(values) // 2]
