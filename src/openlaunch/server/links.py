@@ -4,11 +4,13 @@ import asyncio
 import json
 import logging
 import tempfile
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, cast
 
+from openlaunch.server.tally import Tally
 from openlaunch.server.work import Work
 from openlaunch_worker.frames import (
     BUNDLE_PIECE,
@@ -32,6 +34,7 @@ class Expected:
     worker_id: str
     slots: int
     start: dict[str, Any]
+    generation: int
     bundle: Callable[[], AsyncIterator[bytes]] = field(repr=False)
 
 
@@ -67,8 +70,13 @@ class WorkerLink(asyncio.Protocol):
         self.running: dict[int, Work] = {}
         self.draining = False
         self.slots = 0
+        self.generation = 0
+        self.pool: deque[WorkerLink] | None = None
+        """The lane's list of workers with a free slot that is for this one; None: it gets nothing."""
         self.listed = False
-        """Whether the lane's list of workers with a free slot holds this one."""
+        """Whether that list holds this one."""
+        self.tally: Tally | None = None
+        """Where its answers are counted, if they are."""
         self._owner = owner
         self._loop = asyncio.get_running_loop()
         self._parser = FrameParser()
@@ -164,6 +172,7 @@ class WorkerLink(asyncio.Protocol):
             raise ValueError("HELLO with a token that is not expected")
         self._deadline.cancel()
         self.worker_id, self.slots = expected.worker_id, expected.slots
+        self.generation = expected.generation
         self._sending = self._loop.create_task(self._send_bundle(expected))
 
     async def _send_bundle(self, expected: Expected) -> None:
@@ -189,6 +198,8 @@ class WorkerLink(asyncio.Protocol):
     def _on_answer(self, request_id: int, payload: bytes) -> None:
         work = self.running.pop(request_id)
         work.finished(payload[0], payload[1:])
+        if self.tally is not None:
+            self.tally.ended(payload[0], payload[1:])
         self._owner.link_freed(self)
 
     def _on_chunk(self, request_id: int, payload: bytes) -> None:
