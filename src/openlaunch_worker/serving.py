@@ -16,6 +16,9 @@ from openlaunch_worker.process import EXIT_SECONDS, log
 from openlaunch_worker.runner import Runner
 from openlaunch_worker.shapes import shape_of
 
+LEAVE_SECONDS: Final = 2.0
+"""How long the server has to answer a LEAVING, which keeps requests from being on their way to a worker that ends."""
+
 DRAIN_SECONDS: Final = 30.0
 """How long requests may go on running after a SIGTERM. After a DRAIN the server sees to the bound."""
 
@@ -34,6 +37,11 @@ class Connection(asyncio.Protocol):
         """Finish what runs, then end."""
         self._draining = True
         self._end_if_drained()
+
+    def leave(self) -> None:
+        """Ask the server to send nothing more; its DRAIN is the answer."""
+        if not self._draining and not self._transport.is_closing():
+            self._transport.write(encode(Kind.LEAVING, 0))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Say READY."""
@@ -109,7 +117,8 @@ def serve(
 
     def terminate() -> None:
         loop.call_later(DRAIN_SECONDS, on_overtime)
-        connection.drain()
+        loop.call_later(LEAVE_SECONDS, connection.drain)
+        connection.leave()
 
     sock.setblocking(False)
     loop.run_until_complete(loop.create_connection(lambda: connection, sock=sock))

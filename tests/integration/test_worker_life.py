@@ -96,6 +96,8 @@ def test_what_runs_is_finished_before_it_exits(how):
             worker.send(Kind.DRAIN, 0)
         else:
             worker.process.send_signal(getattr(signal, how))
+            assert worker.frame()[0] == Kind.LEAVING
+            worker.send(Kind.DRAIN, 0)
         assert worker.answer()[:2] == (request_id, Outcome.SUCCESS)
         with pytest.raises(EOFError):
             worker.frame()

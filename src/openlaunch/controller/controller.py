@@ -170,6 +170,10 @@ class Controller:
         if (supervisor := self._of_worker(worker_id)) is not None:
             supervisor.worker_load_failed(worker_id, reason, traceback)
 
+    def worker_leaving(self, worker_id: str) -> None:
+        if (supervisor := self._of_worker(worker_id)) is not None:
+            supervisor.worker_leaving(worker_id)
+
     def worker_lost(self, worker_id: str) -> None:
         if (supervisor := self._of_worker(worker_id)) is not None:
             supervisor.worker_lost(worker_id)

@@ -89,6 +89,10 @@ class FleetEvents(Protocol):
         """The bundle could not be loaded; the worker exits by itself."""
         ...
 
+    def worker_leaving(self, worker_id: str) -> None:
+        """Somebody has sent the worker a SIGTERM: it asks to be drained."""
+        ...
+
     def worker_lost(self, worker_id: str) -> None:
         """The worker's connection has ended without a DRAIN: the worker is dead or dying."""
         ...

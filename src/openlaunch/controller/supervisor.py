@@ -180,6 +180,14 @@ class Supervisor:
         self._load_failed(process, lines[0])
         self._spawn(self._end(process, self._parts.settings.lost_grace))
 
+    def worker_leaving(self, worker_id: str) -> None:
+        """The worker was told to end by somebody else: it finishes what it runs, and another takes its place."""
+        process = self._processes.get(worker_id)
+        if process is not None and process.phase is Phase.READY:
+            self._note(f"worker {process.short_id} was told to end, and finishes what it runs")
+            self._drain(worker_id)
+            self._wake.set()
+
     def worker_lost(self, worker_id: str) -> None:
         """The worker's connection has ended: its process has to follow."""
         process = self._processes.get(worker_id)

@@ -107,7 +107,7 @@ class Dispatcher:
         }
         self._members[worker_id] = _Member(endpoint.id, token)
         self._tokens[token] = Expected(
-            worker_id, endpoint.spec.slots, start, generation, lambda: self._bundle_bytes(bundle)
+            worker_id, endpoint.spec.slots, start, lambda: self._bundle_bytes(bundle), generation
         )
 
     def _bundle_bytes(self, bundle: BundleRecord) -> AsyncIterator[bytes]:
@@ -193,6 +193,9 @@ class Dispatcher:
 
     def link_load_failed(self, worker_id: str, reason: str, traceback: str | None) -> None:
         self._events.worker_load_failed(worker_id, reason, traceback)
+
+    def link_leaving(self, worker_id: str) -> None:
+        self._events.worker_leaving(worker_id)
 
     def link_freed(self, link: WorkerLink) -> None:
         member = self._members.get(link.worker_id)

@@ -34,8 +34,8 @@ class Expected:
     worker_id: str
     slots: int
     start: dict[str, Any]
-    generation: int
     bundle: Callable[[], AsyncIterator[bytes]] = field(repr=False)
+    generation: int = 0
 
 
 class LinkOwner(Protocol):
@@ -51,6 +51,10 @@ class LinkOwner(Protocol):
 
     def link_load_failed(self, worker_id: str, reason: str, traceback: str | None) -> None:
         """The worker could not load its bundle."""
+        ...
+
+    def link_leaving(self, worker_id: str) -> None:
+        """The worker has been told to end: it waits for a DRAIN."""
         ...
 
     def link_freed(self, link: "WorkerLink") -> None:
@@ -92,6 +96,7 @@ class WorkerLink(asyncio.Protocol):
             Kind.HELLO: self._on_hello,
             Kind.READY: self._on_ready,
             Kind.LOAD_FAILED: self._on_load_failed,
+            Kind.LEAVING: self._on_leaving,
         }
 
     # What the dispatcher calls.
@@ -194,6 +199,9 @@ class WorkerLink(asyncio.Protocol):
     def _on_load_failed(self, _: int, payload: bytes) -> None:
         failure = json.loads(payload)
         self._owner.link_load_failed(self.worker_id, str(failure["reason"]), failure.get("traceback"))
+
+    def _on_leaving(self, _: int, payload: bytes) -> None:
+        self._owner.link_leaving(self.worker_id)
 
     def _on_answer(self, request_id: int, payload: bytes) -> None:
         work = self.running.pop(request_id)
