@@ -160,16 +160,17 @@ class Situation:
             w
             for w in self.workers
             if w.phase in phases
-            and not self._is_beside(w.generation)
+            and not self.is_beside(w.generation)
             and newest in (None, w.generation == self.endpoint.generation)
         ]
         return _youngest_first(chosen)
 
     def beside(self, *phases: Phase) -> list[Worker]:
         """Those of the canary, and of canaries that have ended, the youngest first."""
-        return _youngest_first(w for w in self.workers if w.phase in phases and self._is_beside(w.generation))
+        return _youngest_first(w for w in self.workers if w.phase in phases and self.is_beside(w.generation))
 
-    def _is_beside(self, generation: int) -> bool:
+    def is_beside(self, generation: int) -> bool:
+        """Whether it is a canary's, or that of one that has ended."""
         canary = self.endpoint.canary
         return generation > self.endpoint.generation or (
             canary is not None and canary.generation == generation
