@@ -264,21 +264,22 @@ class TestRollback:
         assert (described.status, described.status_reason) == ("READY", None)
 
 
-class TestAfterARestartOfTheServer:
-    @pytest.fixture(scope="class")
-    def restarted(self, tmp_path_factory):
-        """A server's second life: "ca-again" has a canary, and "rb-stays" was rolled back."""
-        folder = tmp_path_factory.mktemp("restarted")
-        with running(folder) as client:
-            with_canary(client, "ca-again", 50)
-            endpoint = client.deploy(saying("old"), name="rb-stays", **RULE, **SMALL)
-            client.deploy(failing, name="rb-stays", **RULE, **SMALL)
-            for _ in range(3):
-                endpoint.predict(args())
-            eventually(lambda: endpoint.status() == "UPDATE_FAILED")
-        with running(folder) as client:
-            yield client
+@pytest.fixture(scope="module")
+def restarted(tmp_path_factory):
+    """A server's second life: "ca-again" has a canary, and "rb-stays" was rolled back."""
+    folder = tmp_path_factory.mktemp("restarted")
+    with running(folder) as client:
+        with_canary(client, "ca-again", 50)
+        endpoint = client.deploy(saying("old"), name="rb-stays", **RULE, **SMALL)
+        client.deploy(failing, name="rb-stays", **RULE, **SMALL)
+        for _ in range(3):
+            endpoint.predict(args())
+        eventually(lambda: endpoint.status() == "UPDATE_FAILED")
+    with running(folder) as client:
+        yield client
 
+
+class TestAfterARestartOfTheServer:
     def test_the_canary_has_its_share(self, restarted):
         restarted.wait_for_canary("ca-again", DEADLINE)
         endpoint = restarted.get_model_endpoint("ca-again")
