@@ -160,6 +160,7 @@ def promote_canaries(client, load, version):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(LONG_SECONDS + 240)
 def test_changes_under_load_fail_no_request(record_property):
     rounds, until = 0, time.monotonic() + LONG_SECONDS
     with running() as client, under_load(client) as (endpoints, load):

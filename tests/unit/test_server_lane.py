@@ -248,6 +248,16 @@ class TestCanary:
         assert new.take() == [b"a", b"b", b"c"]
 
     @in_loop
+    async def test_workers_of_one_that_has_ended_are_no_others(self):
+        lane = make_lane(endpoint=replace(WITH_CANARY, canary=replace(CANARY, generation=3)))
+        ended, new = FakeWorker("ended", generation=2), FakeWorker("new", 8, generation=3)
+        for worker in (ended, new):
+            worker.join(lane)
+        lane.update(replace(lane.endpoint, rejected_generation=2))
+        submit(lane, *"abc")
+        assert (new.take(), ended.take()) == ([b"a", b"b", b"c"], [])
+
+    @in_loop
     async def test_gets_nothing_more_once_it_has_ended(self):
         lane = make_lane(endpoint=WITH_CANARY)
         old, new = FakeWorker("old", 8).join(lane), FakeWorker("new", 8, generation=2).join(lane)

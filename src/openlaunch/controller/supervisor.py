@@ -317,7 +317,9 @@ class Supervisor:
             return
         self.adopt(record)
         if (record.status, record.status_reason) != (before.status, before.status_reason):
-            log.info("endpoint %r: %s%s", record.name, record.status, _after_colon(record.status_reason))
+            # What a model has raised may tell of its input: that is for the endpoint's owner alone.
+            told = "its first predictions failed" if record.is_rejected else record.status_reason
+            log.info("endpoint %r: %s%s", record.name, record.status, _after_colon(told))
             self._note(f"{record.status}{_after_colon(record.status_reason)}")
 
     async def _set_canary(self, action: SetCanary) -> None:
@@ -331,9 +333,8 @@ class Supervisor:
         if record is None or record == self.record:
             return
         self.adopt(record)
-        text = f"canary {action.status}{_after_colon(action.reason)}"
-        log.info("endpoint %r: %s", record.name, text)
-        self._note(text)
+        log.info("endpoint %r: its canary is %s", record.name, action.status)
+        self._note(f"canary {action.status}{_after_colon(action.reason)}")
 
     # Environments.
 

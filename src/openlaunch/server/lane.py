@@ -117,7 +117,9 @@ class Lane:
     def _prediction_failed(self, generation: int) -> None:
         """Give a generation nothing more once it has failed too often: the controller ends it after that."""
         rule = self._rules.get(generation)
-        if self.tallies[generation].trial().verdict(rule) is not None and generation not in self._barred:
+        if rule is None or generation in self._barred:
+            return
+        if self.tallies[generation].trial().verdict(rule) is not None:
             self._barred.add(generation)
             for worker in self._workers.values():
                 self._place(worker)
@@ -237,7 +239,7 @@ class Lane:
         return _first_free(self._free) or _first_free(self._older)
 
     def _has_others(self) -> bool:
-        return any(worker.pool is not self._canary for worker in self._workers.values())
+        return any(w.pool is self._free or w.pool is self._older for w in self._workers.values())
 
     def _assign(self, worker: WorkerLink, work: Work) -> None:
         worker.send_work(work)
