@@ -66,6 +66,10 @@ class Generation:
     bundle_name: str | None = None
 
 
+UNKNOWN = Generation()
+"""A generation that nothing has been done for."""
+
+
 @dataclass(frozen=True, slots=True)
 class Gpus:
     """The GPUs that can be handed out now; `problem` is why the endpoint can never have what it asks for."""
@@ -103,7 +107,7 @@ class Situation:
     @property
     def newest(self) -> Generation:
         """What is known of the generation that is wanted."""
-        return self.generations.get(self.endpoint.generation, Generation())
+        return self.generations.get(self.endpoint.generation, UNKNOWN)
 
     @property
     def problem(self) -> str | None:
@@ -120,8 +124,10 @@ class Situation:
         """Why the newest generation is rolled back: its first predictions have failed."""
         if self.endpoint.is_rejected:
             return self.endpoint.status_reason or "its first predictions failed"
+        if (rule := self.rule) is None:
+            return None
         bundle = _bundle_label(self.newest, self.endpoint.bundle_id)
-        return failed_predictions(self.newest.trial, self.rule, bundle)
+        return failed_predictions(self.newest.trial, rule, bundle)
 
     @property
     def on_probation(self) -> bool:
@@ -178,7 +184,7 @@ class Situation:
 
     def may_start(self, generation: int, policy: Policy) -> bool:
         """Whether the generation's environment is there and its back-off has passed."""
-        state = self.generations.get(generation, Generation())
+        state = self.generations.get(generation, UNKNOWN)
         return state.build is Build.BUILT and state.history.next_start(policy.retry) <= self.now
 
 
@@ -276,7 +282,7 @@ def _starts(actions: Iterable[Action]) -> int:
 
 def _stop_overdue(s: Situation, policy: Policy) -> Iterator[Action]:
     for worker in (*s.select(Phase.STARTING), *s.beside(Phase.STARTING)):
-        allowed = s.generations.get(worker.generation, Generation()).load_seconds or policy.load_timeout
+        allowed = s.generations.get(worker.generation, UNKNOWN).load_seconds or policy.load_timeout
         if s.now - worker.since > allowed:
             yield StopWorker(worker.id, f"a worker was not ready within {allowed:g} s of its start")
     for worker in (*s.select(Phase.DRAINING), *s.beside(Phase.DRAINING)):
@@ -294,7 +300,7 @@ def _build(s: Situation, policy: Policy) -> Iterator[Action]:
 
 
 def _build_one(s: Situation, generation: int, bundle_id: str, policy: Policy) -> Iterator[Action]:
-    state = s.generations.get(generation, Generation())
+    state = s.generations.get(generation, UNKNOWN)
     if state.build is Build.NONE and state.history.next_start(policy.retry) <= s.now:
         yield BuildEnvironment(generation, bundle_id)
 
@@ -414,7 +420,7 @@ def _can_serve(s: Situation) -> bool:
         return True
     if s.fallback is None or s.gpus.problem is not None:
         return False
-    return s.generations.get(s.fallback, Generation()).history.failure is None
+    return s.generations.get(s.fallback, UNKNOWN).history.failure is None
 
 
 def _status(s: Situation) -> tuple[EndpointStatus, str | None]:
@@ -506,7 +512,7 @@ def _canary_target(s: Situation, canary: CanaryRecord) -> int:
 
 def _canary_failure(s: Situation, canary: CanaryRecord) -> str | None:
     """Why the canary is over: none of its workers can load its bundle, or its first predictions have failed."""
-    state = s.generations.get(canary.generation, Generation())
+    state = s.generations.get(canary.generation, UNKNOWN)
     if state.history.failure is not None and not _ready_canaries(s, canary):
         return state.history.failure
     rule = Rule.of(canary.settings)
@@ -521,7 +527,7 @@ def _record_canary(s: Situation, canary: CanaryRecord, failure: str | None) -> I
     if failure is not None:
         new = SetCanary(canary.generation, CanaryStatus.FAILED, failure)
     elif canary.status is CanaryStatus.SERVING or _ready_canaries(s, canary):
-        note = s.generations.get(canary.generation, Generation()).history.crash_note(s.now)
+        note = s.generations.get(canary.generation, UNKNOWN).history.crash_note(s.now)
         new = SetCanary(canary.generation, CanaryStatus.SERVING, note)
     else:
         new = SetCanary(canary.generation, CanaryStatus.STARTING, _canary_progress(s, canary))
@@ -530,7 +536,7 @@ def _record_canary(s: Situation, canary: CanaryRecord, failure: str | None) -> I
 
 
 def _canary_progress(s: Situation, canary: CanaryRecord) -> str | None:
-    state = s.generations.get(canary.generation, Generation())
+    state = s.generations.get(canary.generation, UNKNOWN)
     if state.build is Build.BUILDING:
         return "the environment is being built"
     started = any(w.generation == canary.generation for w in s.beside(Phase.STARTING))
