@@ -104,6 +104,16 @@ def test_what_runs_is_finished_before_it_exits(how):
         assert worker.exit_code() == 0
 
 
+def test_a_sigterm_that_the_server_does_not_answer_ends_the_worker_all_the_same():
+    with Worker(returning(lambda: 1)) as worker:
+        worker.ready()
+        worker.process.terminate()
+        assert worker.frame()[0] == Kind.LEAVING
+        with pytest.raises(EOFError):
+            worker.frame()
+        assert worker.exit_code() == 0
+
+
 def test_a_large_result_is_sent_whole_before_it_exits():
     with Worker(returning(lambda: "x" * 5_000_000)) as worker:
         worker.ready()
