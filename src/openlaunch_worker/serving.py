@@ -44,17 +44,21 @@ class Connection(asyncio.Protocol):
             self._transport.write(encode(Kind.LEAVING, 0))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Say READY."""
+        """Be ready for frames."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         loop = asyncio.get_running_loop()
         self._outbox = Outbox(loop, transport.write)
         self._runner = Runner(self._predict, self._limits, self._outbox, self._end_if_drained)
+
+    def say_ready(self) -> None:
+        """Say READY, unless a DRAIN has come already."""
         ready = {
             "python": "{}.{}.{}".format(*sys.version_info),
             "generator": shape_of(self._predict).yields,
         }
-        transport.write(encode(Kind.READY, 0, json.dumps(ready).encode()))
+        if not self._transport.is_closing():
+            self._transport.write(encode(Kind.READY, 0, json.dumps(ready).encode()))
 
     def data_received(self, data: bytes) -> None:
         """Do what the frames say; what they lead to at once goes out in one write."""
@@ -124,6 +128,7 @@ def serve(
     loop.run_until_complete(loop.create_connection(lambda: connection, sock=sock))
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, terminate)
+    connection.say_ready()  # once a SIGTERM can be answered, because requests may come from now on
     _run(loop, over)
     _close(loop)
 
