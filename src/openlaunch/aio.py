@@ -420,6 +420,11 @@ class LaunchClient(RegistersUploads):
     list_model_endpoints = awaitable(endpoints.list_model_endpoints, _endpoints_of)
     delete_model_endpoint = awaitable(endpoints.delete_model_endpoint)
     restart_model_endpoint = awaitable(endpoints.restart_model_endpoint)
+    start_canary = awaitable(endpoints.start_canary, _endpoint_of)
+    set_canary_percent = awaitable(endpoints.set_canary_percent, _endpoint_of)
+    promote_canary = awaitable(endpoints.promote_canary, _endpoint_of)
+    roll_back_canary = awaitable(endpoints.roll_back_canary, _endpoint_of)
+    wait_for_canary = awaitable(endpoints.wait_for_canary, _endpoint_of)
     read_endpoint_creation_logs = awaitable(endpoints.read_endpoint_creation_logs)
     read_endpoint_logs = awaitable(endpoints.read_endpoint_logs)
 

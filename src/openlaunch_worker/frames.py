@@ -12,7 +12,8 @@ A worker connects, says HELLO with its token, gets START and its bundle, loads i
     LOAD_FAILED  JSON {"reason", "traceback"}      REQUEST u8 flags, f64 seconds left (0: no bound), the JSON body
     RESULT       u8 outcome, finished bytes        CANCEL  the request's answer is not wanted any more
     CHUNK        finished bytes of a stream        CREDIT  u32: so many bytes of CHUNKs have been passed on
-    END          u8 outcome, last bytes            DRAIN   take no more, finish what runs, exit 0
+    END          u8 outcome, last bytes            DRAIN   nothing more comes: finish what runs, exit 0
+    LEAVING      send a DRAIN: a SIGTERM has come
 
 Each REQUEST is answered by exactly one RESULT (without `STREAM` in its flags) or one END (with it), also after
 a CANCEL: the answer is what frees the slot. Request id 0 is for frames that belong to no request.
@@ -45,6 +46,7 @@ class Kind(IntEnum):
     RESULT = 4
     CHUNK = 5
     END = 6
+    LEAVING = 9
     START = 16
     BUNDLE = 17
     REQUEST = 18

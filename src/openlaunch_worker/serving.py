@@ -16,6 +16,9 @@ from openlaunch_worker.process import EXIT_SECONDS, log
 from openlaunch_worker.runner import Runner
 from openlaunch_worker.shapes import shape_of
 
+LEAVE_SECONDS: Final = 2.0
+"""How long the server has to answer a LEAVING, which keeps requests from being on their way to a worker that ends."""
+
 DRAIN_SECONDS: Final = 30.0
 """How long requests may go on running after a SIGTERM. After a DRAIN the server sees to the bound."""
 
@@ -35,18 +38,27 @@ class Connection(asyncio.Protocol):
         self._draining = True
         self._end_if_drained()
 
+    def leave(self) -> None:
+        """Ask the server to send nothing more; its DRAIN is the answer."""
+        if not self._draining and not self._transport.is_closing():
+            self._transport.write(encode(Kind.LEAVING, 0))
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Say READY."""
+        """Be ready for frames."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         loop = asyncio.get_running_loop()
         self._outbox = Outbox(loop, transport.write)
         self._runner = Runner(self._predict, self._limits, self._outbox, self._end_if_drained)
+
+    def say_ready(self) -> None:
+        """Say READY, unless a DRAIN has come already."""
         ready = {
             "python": "{}.{}.{}".format(*sys.version_info),
             "generator": shape_of(self._predict).yields,
         }
-        transport.write(encode(Kind.READY, 0, json.dumps(ready).encode()))
+        if not self._transport.is_closing():
+            self._transport.write(encode(Kind.READY, 0, json.dumps(ready).encode()))
 
     def data_received(self, data: bytes) -> None:
         """Do what the frames say; what they lead to at once goes out in one write."""
@@ -109,12 +121,14 @@ def serve(
 
     def terminate() -> None:
         loop.call_later(DRAIN_SECONDS, on_overtime)
-        connection.drain()
+        loop.call_later(LEAVE_SECONDS, connection.drain)
+        connection.leave()
 
     sock.setblocking(False)
     loop.run_until_complete(loop.create_connection(lambda: connection, sock=sock))
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, terminate)
+    connection.say_ready()  # once a SIGTERM can be answered, because requests may come from now on
     _run(loop, over)
     _close(loop)
 

@@ -68,6 +68,16 @@ def test_the_batch_job_of_the_documentation_runs(tmp_path):
         assert run(shlex.split(block), data_dir) == "4\n"
 
 
+def test_the_canary_of_the_documentation_gets_its_share(tmp_path):
+    data_dir = tmp_path / "data"
+    with LocalServer(data_dir):
+        assert run(script(tmp_path, "docs/rollout.md"), data_dir) == "25 of 100\nSERVING 25 0\n"
+        (block,) = blocks("docs/rollout.md", "sh")
+        for line in block.splitlines():
+            output = run(shlex.split(line), data_dir)
+        assert "50 %, ROLLED_BACK" in output
+
+
 def test_every_setting_is_in_the_documentation_with_its_meaning():
     text = (ROOT / "docs/concepts.md").read_text()
     for name, field in Settings.model_fields.items():

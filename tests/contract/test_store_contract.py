@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,15 +16,15 @@ from store_drivers import OPENERS, Opener
 
 from openlaunch.errors import ConfigurationError, Conflict, Unavailable
 from openlaunch.store import bundles, endpoints, keys
-from openlaunch.store.records import BundleRecord, EndpointRecord, EndpointSpec, KeyRecord
+from openlaunch.store.records import BundleRecord, CanaryRecord, EndpointRecord, EndpointSpec, KeyRecord
 from openlaunch.store.schema import migrate
 from openlaunch.store.tables import api_keys, metadata
-from openlaunch.wire.endpoints import EndpointOrderBy, EndpointStatus, EndpointType
+from openlaunch.wire.endpoints import CanaryStatus, EndpointOrderBy, EndpointStatus, EndpointType
 from openlaunch.wire.keys import Role
 
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
-VERSIONS = ["0001", "0002", "0003", "0004", "0005", "0006", "0010"]
+VERSIONS = ["0001", "0002", "0003", "0004", "0005", "0006", "0008", "0010"]
 
 
 @pytest.fixture(params=OPENERS)
@@ -390,5 +391,32 @@ def test_the_status_of_an_old_generation_is_not_recorded(
             record = await store.read(lambda conn: endpoints.get(conn, "end1"))
             assert record is not None
             assert (record.status, record.ready_generation) == (EndpointStatus.READY, 1)
+
+    run_on_loop(test())
+
+
+def test_a_canary_is_stored_and_set_only_while_it_is_the_endpoints(
+    opener: Opener, run_on_loop: Run, tmp_path: Path
+) -> None:
+    started = CanaryRecord("bun2", 2, 10, CanaryStatus.STARTING, None, 5.0, {"rollback_after_failures": 3})
+
+    def set_to(generation: int, status: CanaryStatus) -> Callable[[Connection], bool]:
+        return lambda conn: endpoints.set_canary(conn, "end1", generation, status, "because")
+
+    async def test() -> None:
+        async with opener(tmp_path) as store:
+            await store.write(lambda conn: bundles.insert(conn, bundle(1)))
+            await store.write(lambda conn: endpoints.insert(conn, endpoint(1, "a")))
+            assert await store.write(set_to(2, CanaryStatus.SERVING)) is False
+            await store.write(lambda conn: endpoints.update(conn, replace(endpoint(1, "a"), canary=started)))
+            assert await store.write(set_to(3, CanaryStatus.SERVING)) is False
+            record = await store.read(lambda conn: endpoints.get(conn, "end1"))
+            assert record is not None
+            assert record.canary == started
+            assert await store.write(set_to(2, CanaryStatus.FAILED)) is True
+            assert await store.write(set_to(2, CanaryStatus.SERVING)) is False
+            record = await store.read(lambda conn: endpoints.get(conn, "end1"))
+            assert record is not None
+            assert record.canary == replace(started, status=CanaryStatus.FAILED, reason="because")
 
     run_on_loop(test())

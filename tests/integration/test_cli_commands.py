@@ -403,3 +403,52 @@ def test_pickled_results_are_named_and_not_unpickled(cli, client):
     code, out, err = cli("batch-jobs", "results", job["job_id"])
     assert (code, err) == (0, "")
     assert "/v1/artifacts/batch-results/" in out
+
+
+def test_a_canary_from_its_start_to_its_promotion(cli, client):
+    endpoint = client.deploy(lambda: "old", name="cli-canary", **SMALL)
+    bundle = client.create_model_bundle_from_callable_v2(
+        model_bundle_name="cli-newer",
+        load_model_fn=lambda: None,
+        load_predict_fn=lambda _: lambda: "new",
+    )
+    code, out, _ = cli("endpoints", "canary", "cli-canary", "--bundle", "cli-newer", "--percent", "0")
+    assert code == 0
+    assert f"cli-newer ({bundle.model_bundle_id}), 0 %, SERVING" in out
+    code, out, _ = cli("endpoints", "canary", "cli-canary", "--percent", "100")
+    assert "100 %, SERVING" in out
+    assert endpoint.predict(EndpointRequest(args={})).value == "new"
+    assert "canary 1 workers, 1 requests, 0 failed" in cli("endpoints", "get", "cli-canary")[1]
+    code, out, _ = cli("endpoints", "promote", "cli-canary")
+    assert code == 0
+    assert f"bundle      cli-newer ({bundle.model_bundle_id})" in out
+
+
+def test_a_canary_that_is_rolled_back(cli, client):
+    client.deploy(lambda: "old", name="cli-back", **SMALL)
+    bundle = client.get_model_endpoint("greet").model_endpoint.bundle_id
+    assert cli("endpoints", "canary", "cli-back", "--bundle", bundle, "--no-wait")[0] == 0
+    code, out, _ = cli("endpoints", "rollback", "cli-back")
+    assert code == 0
+    assert "10 %, ROLLED_BACK: it was rolled back by hand" in out
+    code, _, err = cli("endpoints", "rollback", "cli-back")
+    assert code != 0
+    assert "has no canary: the last one is ROLLED_BACK" in err
+
+
+def test_a_canary_needs_a_bundle_or_a_share(cli):
+    code, _, err = cli("endpoints", "canary", "greet")
+    assert code == 2
+    assert "give --bundle to start a canary" in err
+
+
+def test_what_is_served_instead_of_what_is_wanted_is_shown(cli, client):
+    rule = {"rollback_after_failures": 1, "probation_requests": 5}
+    endpoint = client.deploy(lambda: "old", name="cli-serving", **rule, **SMALL)
+    old = endpoint.model_endpoint.bundle_id
+    client.deploy(lambda: 1 / 0, name="cli-serving", **rule, **SMALL)
+    endpoint.predict(EndpointRequest(args={}))
+    eventually(lambda: endpoint.status() == "UPDATE_FAILED")
+    _, out, _ = cli("endpoints", "get", "cli-serving")
+    assert f"serving     cli-serving ({old})" in out
+    assert "ZeroDivisionError: division by zero" in out

@@ -96,7 +96,19 @@ def test_what_runs_is_finished_before_it_exits(how):
             worker.send(Kind.DRAIN, 0)
         else:
             worker.process.send_signal(getattr(signal, how))
+            assert worker.frame()[0] == Kind.LEAVING
+            worker.send(Kind.DRAIN, 0)
         assert worker.answer()[:2] == (request_id, Outcome.SUCCESS)
+        with pytest.raises(EOFError):
+            worker.frame()
+        assert worker.exit_code() == 0
+
+
+def test_a_sigterm_that_the_server_does_not_answer_ends_the_worker_all_the_same():
+    with Worker(returning(lambda: 1)) as worker:
+        worker.ready()
+        worker.process.terminate()
+        assert worker.frame()[0] == Kind.LEAVING
         with pytest.raises(EOFError):
             worker.frame()
         assert worker.exit_code() == 0

@@ -16,6 +16,7 @@ from openlaunch.controller.plan import (
     Phase,
     Policy,
     Refuse,
+    SetCanary,
     SetStatus,
     Situation,
     StartWorker,
@@ -24,8 +25,9 @@ from openlaunch.controller.plan import (
     plan,
 )
 from openlaunch.controller.scaling import DesireWindow, desired_workers, needed_workers
-from openlaunch.store.records import EndpointRecord, EndpointSpec
-from openlaunch.wire.endpoints import EndpointStatus, EndpointType
+from openlaunch.controller.trial import Trial
+from openlaunch.store.records import CanaryRecord, EndpointRecord, EndpointSpec
+from openlaunch.wire.endpoints import CanaryStatus, EndpointStatus, EndpointType
 
 BUILD_SECONDS = 3.0
 LOAD_SECONDS = 2.0
@@ -86,6 +88,8 @@ class Simulation:
     workers: dict[str, SimWorker] = field(default_factory=dict)
     builds: dict[int, Build] = field(default_factory=dict)
     histories: dict[int, History] = field(default_factory=dict)
+    trials: dict[int, Trial] = field(default_factory=dict)
+    ready_since: dict[int, float] = field(default_factory=dict)
     started: list[tuple[float, int]] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
     statuses: list[tuple[EndpointStatus, str | None]] = field(default_factory=list)
@@ -104,10 +108,47 @@ class Simulation:
         self.record = replace(
             self.record,
             bundle_id=bundle,
-            generation=self.record.generation + 1,
+            generation=self.record.next_generation,
             spec=replace(self.record.spec, **changes),  # type: ignore[arg-type]
             status=EndpointStatus.UPDATE_PENDING,
             status_reason=None,
+        )
+
+    def start_canary(self, bundle: str, percent: int, **settings: int) -> None:
+        """Give a second bundle a share."""
+        starting = CanaryStatus.STARTING
+        canary = CanaryRecord(
+            bundle, self.record.next_generation, percent, starting, None, self.now, settings
+        )
+        self.record = replace(self.record, canary=canary)
+
+    def promote(self) -> None:
+        """Make the canary's generation the endpoint's."""
+        canary = self.record.live_canary
+        assert canary is not None
+        self.record = replace(
+            self.record,
+            bundle_id=canary.bundle_id,
+            generation=canary.generation,
+            status=EndpointStatus.UPDATE_PENDING,
+            canary=None,
+        )
+
+    def roll_back(self) -> None:
+        """End the canary."""
+        canary = self.record.live_canary
+        assert canary is not None
+        self.record = replace(self.record, canary=replace(canary, status=CanaryStatus.ROLLED_BACK))
+
+    def predict(self, generation: int, count: int, error: str | None = None) -> None:
+        """Let so many predictions of a generation end, all well or all with this error."""
+        before = self.trials.get(generation, Trial())
+        places = tuple(range(before.requests + 1, before.requests + count + 1)) if error else ()
+        self.trials[generation] = Trial(
+            before.requests + count,
+            before.failures + len(places),
+            before.failed_at + places,
+            error or before.error,
         )
 
     def scale(self, low: int, high: int) -> None:
@@ -137,6 +178,8 @@ class Simulation:
         self.workers.clear()
         self.builds.clear()
         self.histories.clear()
+        self.trials.clear()
+        self.ready_since.clear()
         self.__post_init__()
 
     def run(self, seconds: float) -> None:
@@ -173,12 +216,16 @@ class Simulation:
         return Situation(
             endpoint=self.record,
             workers=tuple(Worker(w.id, w.generation, w.phase, w.since) for w in self.workers.values()),
-            generations={n: Generation(b, self._history(n)) for n, b in self.builds.items()},
+            generations={n: self._generation(n) for n in self.builds},
             desired=min(max(self._window.highest, spec.min_workers), spec.max_workers),
             limit=self.limit,
             gpus=Gpus(self._pool.free, self._pool.waits_for(spec), self._pool.problem(spec)),
             now=self.now,
         )
+
+    def _generation(self, number: int) -> Generation:
+        trial, ready_since = self.trials.get(number, Trial()), self.ready_since.get(number)
+        return Generation(self.builds[number], self._history(number), None, trial, ready_since)
 
     def count(self, *phases: Phase, bundle: str | None = None) -> int:
         """The workers in one of these phases, of one bundle or of all."""
@@ -197,15 +244,21 @@ class Simulation:
                 self._drain(self.workers[worker_id])
             case StopWorker(worker_id, failure):
                 self._stop(self.workers[worker_id], failure)
-            case SetStatus(status, reason, generation, bundle):
+            case SetStatus(status, reason, generation, bundle, rejected):
                 self.record = replace(
                     self.record,
                     status=status,
                     status_reason=reason,
                     ready_generation=generation,
                     ready_bundle_id=bundle,
+                    rejected_generation=rejected,
                 )
                 self.statuses.append((status, reason))
+            case SetCanary(generation, status, reason):
+                canary = self.record.live_canary
+                assert canary is not None
+                assert canary.generation == generation
+                self.record = replace(self.record, canary=replace(canary, status=status, reason=reason))
             case Refuse(reason):
                 self.refused.append(reason)
 
@@ -257,6 +310,7 @@ class Simulation:
             case bundle:
                 worker.phase, worker.since, worker.ready_at = Phase.READY, self.now, self.now
                 self.histories[worker.generation] = self._history(worker.generation).became_ready()
+                self.ready_since.setdefault(worker.generation, self.now)
                 if bundle == "crashes":
                     self._later(1.0, lambda: self._exit(worker.id, "was killed by signal 9"))
 

@@ -85,13 +85,14 @@ async def no_bundle() -> AsyncIterator[bytes]:
 class Owner:
     """Does what the dispatcher does with a link, for one lane."""
 
-    def __init__(self, slots: int) -> None:
+    def __init__(self, slots: int, generation: int = 1) -> None:
         self.lane: Lane | None = None
         self.stuck: list[WorkerLink] = []
         self._slots = slots
+        self._generation = generation
 
     def expected(self, token: str) -> Expected | None:
-        return Expected(token, self._slots, {}, no_bundle, GRACE_SECONDS)
+        return Expected(token, self._slots, {}, no_bundle, GRACE_SECONDS, self._generation)
 
     def link_ready(self, link: WorkerLink) -> None:
         if self.lane is not None:
@@ -99,6 +100,9 @@ class Owner:
 
     def link_load_failed(self, worker_id: str, reason: str, traceback: str | None) -> None:
         raise AssertionError(reason)
+
+    def link_leaving(self, worker_id: str) -> None:
+        raise AssertionError("no worker is told to end here")
 
     def link_freed(self, link: WorkerLink) -> None:
         if self.lane is not None:
@@ -115,8 +119,8 @@ class Owner:
 class FakeWorker:
     """The worker at the other end of a link."""
 
-    def __init__(self, name: str, slots: int = 1) -> None:
-        self.wire, self.owner = Wire(), Owner(slots)
+    def __init__(self, name: str, slots: int = 1, generation: int = 1) -> None:
+        self.wire, self.owner = Wire(), Owner(slots, generation)
         self.link = WorkerLink(self.owner)
         self.link.connection_made(self.wire)
         self.link.data_received(encode(Kind.HELLO, 0, json.dumps({"token": name, "pid": 1}).encode()))
@@ -141,9 +145,9 @@ class FakeWorker:
         self.waiting += [request_id for _, request_id, _ in requests]
         return [payload[REQUEST_HEAD.size :] for _, _, payload in requests]
 
-    def answer(self, body: bytes = b"{}") -> None:
+    def answer(self, body: bytes = b"{}", outcome: Outcome = Outcome.SUCCESS) -> None:
         """Answer the oldest request that was taken."""
-        payload = bytes([Outcome.SUCCESS]) + body
+        payload = bytes([outcome]) + body
         self.link.data_received(encode(Kind.RESULT, self.waiting.pop(0), payload))
 
     def chunk(self, data: bytes) -> None:

@@ -20,6 +20,7 @@ from openlaunch.controller.plan import (
     Phase,
     Policy,
     Refuse,
+    SetCanary,
     SetStatus,
     Situation,
     StartWorker,
@@ -27,8 +28,9 @@ from openlaunch.controller.plan import (
     Worker,
     plan,
 )
-from openlaunch.store.records import EndpointRecord
-from openlaunch.wire.endpoints import EndpointStatus
+from openlaunch.controller.trial import PROBATION_SECONDS, Trial
+from openlaunch.store.records import CanaryRecord, EndpointRecord
+from openlaunch.wire.endpoints import CanaryStatus, EndpointStatus
 
 NOW = 1000.0
 FAILED = History().load_failed(NOW - 100, NOW - 110, "ImportError: no module named torch")
@@ -400,6 +402,122 @@ class TestGpus:
         assert len(actions_of(situation, StartWorker)) == 2
 
 
+RULE = {"rollback_after_failures": 2, "probation_requests": 5}
+ON_PROBATION = replace(CHANGED, status=EndpointStatus.READY, spec=make_spec(extra=RULE))
+"""Generation 2 has become ready, and its first predictions are counted."""
+
+
+def tried(requests: int, *failed_at: int, seconds: float = 10.0) -> dict[int, Generation]:
+    """Both generations, the newest with predictions of which these failed."""
+    trial = Trial(requests, len(failed_at), failed_at, "ValueError: no" if failed_at else None)
+    return {1: BUILT, 2: replace(BUILT, trial=trial, ready_since=NOW - seconds)}
+
+
+class TestProbation:
+    BOTH = (worker("a", 1, Phase.READY), worker("b", 2, Phase.READY))
+
+    def test_the_workers_of_before_are_kept_and_the_status_says_so(self):
+        situation = look(ON_PROBATION, *self.BOTH, generations=tried(4))
+        (status,) = plan(situation, POLICY)
+        assert isinstance(status, SetStatus)
+        assert (status.status, status.ready_generation) == (EndpointStatus.READY, 1)
+        assert "on probation" in (status.reason or "")
+
+    @pytest.mark.parametrize("generations", [tried(5), tried(0, seconds=PROBATION_SECONDS)])
+    def test_ends_with_the_last_prediction_that_counts_or_with_its_time(self, generations):
+        actions = plan(look(ON_PROBATION, *self.BOTH, generations=generations), POLICY)
+        assert actions == [DrainWorker("a"), SetStatus(EndpointStatus.READY, None, 2, "better")]
+
+    def test_failures_too_many_reject_the_newest(self):
+        actions = plan(look(ON_PROBATION, *self.BOTH, generations=tried(4, 1, 3)), POLICY)
+        reason = "2 of the first 3 predictions of the bundle better failed: ValueError: no"
+        assert actions == [
+            DrainWorker("b"),
+            SetStatus(EndpointStatus.UPDATE_FAILED, reason, 1, "good", rejected_generation=2),
+        ]
+
+    def test_failures_that_come_later_do_not(self):
+        actions = plan(look(ON_PROBATION, *self.BOTH, generations=tried(7, 1, 6, 7)), POLICY)
+        assert DrainWorker("b") not in actions
+
+    def test_what_was_rejected_is_neither_built_nor_started_again(self):
+        rejected = replace(
+            ON_PROBATION,
+            status=EndpointStatus.UPDATE_FAILED,
+            status_reason="it failed",
+            rejected_generation=2,
+        )
+        assert plan(look(rejected, generations={}), POLICY) == [BuildEnvironment(1, "good")]
+        assert plan(look(rejected, desired=2), POLICY) == [StartWorker(1, "good")] * 2
+
+    def test_the_first_generation_has_nothing_to_go_back_to(self):
+        first = replace(PENDING, spec=make_spec(extra=RULE))
+        generations = {1: replace(BUILT, trial=Trial(2, 2, (1, 2), "no"), ready_since=NOW)}
+        (status,) = plan(look(first, worker("a", 1, Phase.READY), generations=generations), POLICY)
+        assert status == SetStatus(EndpointStatus.READY, None, 1, "good")
+
+
+CANARY = CanaryRecord("bold", 2, 50, CanaryStatus.SERVING, None, NOW, RULE)
+WITH_CANARY = replace(ROLLED_OUT, canary=CANARY)
+"""Generation 1 is ready, generation 2 is its canary."""
+
+
+class TestCanary:
+    OLD = worker("a", 1, Phase.READY)
+    NEW = worker("b", 2, Phase.READY)
+
+    def test_starts_beside_the_others(self):
+        assert plan(look(WITH_CANARY, self.OLD), POLICY) == [StartWorker(2, "bold")]
+
+    def test_has_the_workers_of_its_share_and_takes_none_from_the_endpoint(self):
+        old = [worker(name, 1, Phase.READY) for name in "abc"]
+        assert plan(look(WITH_CANARY, *old, desired=3), POLICY) == [StartWorker(2, "bold")] * 2
+
+    def test_keeps_one_when_nothing_is_asked(self):
+        assert plan(look(WITH_CANARY, self.NEW, desired=0), POLICY) == []
+
+    def test_has_no_more_than_fit_beside_the_endpoints_own(self):
+        old = [worker(name, 1, Phase.READY) for name in "abc"]
+        assert plan(look(WITH_CANARY, *old, desired=3, limit=3), POLICY) == [StartWorker(2, "bold")]
+
+    def test_scales_down_with_its_share(self):
+        young = worker("c", 2, Phase.READY, age=1)
+        assert plan(look(WITH_CANARY, self.OLD, self.NEW, young), POLICY) == [DrainWorker("c")]
+
+    def test_gets_only_the_gpus_that_the_endpoint_leaves(self):
+        endpoint = replace(WITH_CANARY, spec=make_spec(gpus=1))
+        assert plan(look(endpoint, gpus=Gpus(free=1)), POLICY) == [StartWorker(1, "good")]
+
+    def test_serves_when_its_first_worker_is_ready(self):
+        starting = replace(WITH_CANARY, canary=replace(CANARY, status=CanaryStatus.STARTING))
+        actions = plan(look(starting, self.OLD, self.NEW), POLICY)
+        assert actions == [SetCanary(2, CanaryStatus.SERVING, None)]
+
+    def test_that_can_not_load_has_failed_and_the_endpoint_has_not(self):
+        failed = {1: BUILT, 2: Generation(Build.BUILT, FAILED)}
+        actions = plan(
+            look(WITH_CANARY, self.OLD, worker("b", 2, Phase.STARTING), generations=failed), POLICY
+        )
+        assert actions == [StopWorker("b"), SetCanary(2, CanaryStatus.FAILED, FAILED.failure)]
+
+    def test_a_further_worker_that_can_not_load_is_no_end(self):
+        failed = {1: BUILT, 2: Generation(Build.BUILT, FAILED)}
+        assert actions_of(look(WITH_CANARY, self.OLD, self.NEW, generations=failed), SetCanary) == []
+
+    def test_that_fails_its_first_predictions_is_rolled_back(self):
+        actions = plan(look(WITH_CANARY, self.OLD, self.NEW, generations=tried(2, 1, 2)), POLICY)
+        reason = "2 of the first 2 predictions of the bundle bold failed: ValueError: no"
+        assert actions == [DrainWorker("b"), SetCanary(2, CanaryStatus.FAILED, reason)]
+
+    def test_that_has_ended_leaves_and_never_serves_as_an_older_generation(self):
+        ended = replace(WITH_CANARY, canary=replace(CANARY, status=CanaryStatus.ROLLED_BACK))
+        assert plan(look(ended, self.NEW, worker("c", 2, Phase.STARTING)), POLICY) == [
+            StartWorker(1, "good"),
+            StopWorker("c"),
+            DrainWorker("b"),
+        ]
+
+
 # Virtual time.
 
 
@@ -412,25 +530,33 @@ def check_invariants(sim: Simulation, s: Situation, actions: list[Action]) -> No
     """What holds for every plan of every situation."""
     spec = s.endpoint.spec
     leaving = {a.worker_id for a in actions if isinstance(a, DrainWorker | StopWorker)}
-    starts = [a for a in actions if isinstance(a, StartWorker)]
+    all_starts = [a for a in actions if isinstance(a, StartWorker)]
+    starts = [a for a in all_starts if not s.is_beside(a.generation)]
+    workers = tuple(w for w in s.workers if not s.is_beside(w.generation))
     newest = sum(a.generation == s.endpoint.generation for a in starts)
     alive = (Phase.STARTING, Phase.READY, Phase.LOST)
-    staying = [w for w in s.workers if w.phase in alive and w.id not in leaving]
+    staying = [w for w in workers if w.phase in alive and w.id not in leaving]
     if newest:
         kept = sum(w.generation == s.endpoint.generation for w in staying)
         assert kept + newest <= spec.max_workers, "more workers than the maximum"
     if len(starts) > newest:
         older = sum(w.generation != s.endpoint.generation for w in staying)
         assert older + len(starts) - newest <= spec.max_workers, "more fallback workers than the maximum"
-    unneeded = sum(w.phase is Phase.READY for w in staying) - spec.max_workers
+    generations = 2 if s.on_probation else 1
+    unneeded = sum(w.phase is Phase.READY for w in staying) - spec.max_workers * generations
     assert unneeded <= 0, "more workers serve than the maximum"
-    assert len(starts) * spec.gpus <= max(s.gpus.free, 0), "GPUs are handed out twice"
+    assert len(all_starts) * spec.gpus <= max(s.gpus.free, 0), "GPUs are handed out twice"
     serving = s.count(Phase.READY)
     # Where GPUs are short, the only one that serves may have to make room.
-    if s.target > 0 and serving and not (spec.gpus and serving == 1):
-        assert ready_of(s.workers, actions) > 0, "the last worker that serves is taken away"
-    if not spec.gpus:
-        assert ready_of(s.workers, actions) >= min(serving, s.target)
+    if s.target > 0 and serving and not (spec.gpus and serving == 1) and s.rejection is None:
+        assert ready_of(workers, actions) > 0, "the last worker that serves is taken away"
+    if not spec.gpus and s.rejection is None:
+        assert ready_of(workers, actions) >= min(serving, s.target)
+    if s.rejection is not None:
+        kept = [w for w in staying if w.generation != s.endpoint.generation and w.phase is Phase.READY]
+        assert len(kept) >= min(s.count(Phase.READY, newest=False), s.target), (
+            "nothing to roll back to is left"
+        )
     for status in (a for a in actions if isinstance(a, SetStatus)):
         assert status.status is not EndpointStatus.UPDATE_FAILED or status.reason
     for refuse in (a for a in actions if isinstance(a, Refuse)):
@@ -585,6 +711,48 @@ class TestSimulation:
         assert sim.record.status_reason == "ImportError: no module named torch"
         assert sim.count(Phase.READY, bundle="good") == 1
 
+    def test_a_canary_comes_beside_the_others_and_its_workers_stay_when_it_is_promoted(self):
+        sim = new_simulation(min_workers=2)
+        sim.run(20)
+        sim.start_canary("better", 50)
+        sim.run(20)
+        assert (sim.count(Phase.READY, bundle="good"), sim.count(Phase.READY, bundle="better")) == (2, 1)
+        (warm,) = [w.id for w in sim.workers.values() if w.bundle == "better"]
+        sim.promote()
+        sim.run(30)
+        assert_converged(sim)
+        assert warm in sim.workers
+
+    def test_a_canary_that_is_rolled_back_leaves_and_its_number_is_not_used_again(self):
+        sim = new_simulation()
+        sim.run(20)
+        sim.start_canary("better", 50)
+        sim.run(20)
+        sim.roll_back()
+        sim.deploy("best")
+        assert sim.record.generation == 3
+        sim.run(30)
+        assert_converged(sim)
+
+    def test_a_canary_comes_back_after_a_restart_of_the_server(self):
+        sim = new_simulation()
+        sim.run(20)
+        sim.start_canary("better", 50)
+        sim.run(20)
+        sim.restart_server()
+        sim.run(20)
+        assert (sim.count(Phase.READY, bundle="good"), sim.count(Phase.READY, bundle="better")) == (1, 1)
+
+    def test_a_new_bundle_that_fails_on_a_single_gpu_gives_it_back(self):
+        sim = new_simulation(gpus=1, max_workers=1, machine_gpus=1, extra=RULE)
+        sim.run(20)
+        sim.deploy("better")
+        sim.run(30)
+        sim.predict(2, 2, "ValueError: no")
+        sim.run(30)
+        assert sim.record.status is EndpointStatus.UPDATE_FAILED
+        assert sim.count(Phase.READY, bundle="good") == 1
+
     def test_a_lost_worker_is_replaced_when_its_process_has_ended(self):
         sim = new_simulation()
         sim.run(20)
@@ -610,15 +778,34 @@ CHANGES = [
     st.tuples(st.just("limit"), st.integers(1, 4)),
     st.tuples(st.just("restart server"), st.none()),
     st.tuples(st.just("others hold"), st.integers(0, 3)),
+    st.tuples(st.just("canary"), GOOD | BAD),
+    st.tuples(st.just("end canary"), st.booleans()),
+    st.tuples(st.just("predict"), st.tuples(st.booleans(), st.booleans())),
 ]
 PAUSES = st.sampled_from([0.0, 0.5, 1.0, 3.0, 10.0, 40.0, 100.0])
+
+
+def take_with_canary(sim: Simulation, step: tuple[str, object]) -> None:
+    canary = sim.record.live_canary
+    match step:
+        case "canary", str(bundle) if canary is None:
+            sim.start_canary(bundle, 50, **RULE)
+        case "end canary", bool(promoted) if canary is not None:
+            if promoted and canary.status is CanaryStatus.SERVING:
+                sim.promote()
+            else:
+                sim.roll_back()
+        case "predict", (bool(of_canary), bool(failed)):
+            of = canary.generation if of_canary and canary else sim.record.generation
+            if sim.ready_since.get(of) is not None:
+                sim.predict(of, 3, "ValueError: no" if failed else None)
 
 
 def take(sim: Simulation, step: tuple[str, object]) -> None:
     match step:
         case "load", int(queued):
             sim.load = Load(0, queued)
-        case "deploy", str(bundle):
+        case "deploy", str(bundle) if sim.record.live_canary is None:
             sim.deploy(bundle)
         case "scale", (int(low), int(high)):
             sim.scale(low, high)
@@ -632,6 +819,8 @@ def take(sim: Simulation, step: tuple[str, object]) -> None:
             sim.others_hold(gpus)
         case "limit", int(workers):
             sim.limit = max(workers, sim.record.spec.min_workers, 1)
+        case _:
+            take_with_canary(sim, step)
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -640,13 +829,15 @@ def take(sim: Simulation, step: tuple[str, object]) -> None:
     gpus=st.integers(0, 2),
     spare=st.integers(0, 2),
     queued=st.integers(0, 3),
+    rule=st.sampled_from([{}, RULE]),
     steps=st.lists(st.tuples(st.one_of(*EVENTS, *CHANGES), PAUSES), min_size=2, max_size=12),
 )
-def test_whatever_happens_the_invariants_hold_and_the_endpoint_converges(bounds, gpus, spare, queued, steps):
+def test_whatever_happens_the_invariants_hold_and_the_endpoint_converges(
+    bounds, gpus, spare, queued, rule, steps
+):
     low, high = bounds
-    sim = new_simulation(
-        min_workers=low, max_workers=high, gpus=gpus, machine_gpus=gpus * max(low, 1) + spare
-    )
+    machine_gpus = gpus * max(low, 1) + spare
+    sim = new_simulation(min_workers=low, max_workers=high, gpus=gpus, machine_gpus=machine_gpus, extra=rule)
     sim.load = Load(0, queued)
     sim.run(10)
     for step, pause in steps:
@@ -654,10 +845,15 @@ def test_whatever_happens_the_invariants_hold_and_the_endpoint_converges(bounds,
         sim.run(pause)
     sim.limit = 1000
     sim.others_hold(0)
+    if sim.record.live_canary is not None:
+        sim.roll_back()
     sim.deploy("good")
     sim.scale(low, high)
     sim.load = Load(0, 0)
     sim.run(400)
+    if sim.situation().on_probation:
+        sim.predict(sim.record.generation, 5)
+        sim.run(60)
     assert_converged(sim)
 
 

@@ -33,6 +33,11 @@ Memory = Annotated[str | None, typer.Option(help="Of one worker, such as 8Gi.")]
 Storage = Annotated[str | None, typer.Option(help="Of one worker, such as 16Gi.")]
 Gpus = Annotated[int | None, typer.Option(help="Of one worker.")]
 GpuType = Annotated[str | None, typer.Option(help="Such as nvidia-ampere-a100.")]
+RollbackAfter = Annotated[
+    int | None,
+    typer.Option("--rollback-after", help="Failures among the first predictions that roll it back."),
+]
+Probation = Annotated[int | None, typer.Option("--probation", help="So many are the first predictions: 20.")]
 Labels = Annotated[list[str] | None, typer.Option("--label", help="KEY=VALUE; may be given several times.")]
 Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the endpoint is READY.")]
 Timeout = Annotated[float, typer.Option(help="Seconds to wait.", min=0)]
@@ -117,6 +122,8 @@ def _describe(endpoint: "ModelEndpoint") -> None:
             ("status", endpoint.status.value),
             ("reason", endpoint.status_reason),
             ("bundle", f"{endpoint.bundle_name} ({endpoint.bundle_id})"),
+            ("serving", _serving(endpoint)),
+            ("canary", _canary(endpoint)),
             ("workers", _workers(endpoint)),
             ("per worker", deployment and f"{deployment.concurrent_requests_per_worker} requests"),
             ("timeout", endpoint.timeout_seconds and f"{endpoint.timeout_seconds:g} s for a request"),
@@ -127,6 +134,26 @@ def _describe(endpoint: "ModelEndpoint") -> None:
             ("changed", when(endpoint.last_updated_at)),
         )
     )
+
+
+def _serving(endpoint: "ModelEndpoint") -> str | None:
+    """The bundle that gets the traffic, where it is not the one that is wanted."""
+    if endpoint.serving_bundle_id in (None, endpoint.bundle_id):
+        return None
+    return f"{endpoint.serving_bundle_name} ({endpoint.serving_bundle_id})"
+
+
+def _canary(endpoint: "ModelEndpoint") -> str | None:
+    canary = endpoint.canary
+    if canary is None:
+        return None
+    reason = f": {canary.reason}" if canary.reason else ""
+    head = f"{canary.bundle_name} ({canary.bundle_id}), {canary.percent} %, {canary.status.value}{reason}"
+    sides = [
+        f"{name} {side.workers} workers, {side.requests} requests, {side.failures} failed"
+        for name, side in (("canary", canary.canary), ("endpoint", canary.endpoint))
+    ]
+    return "\n".join([head, *(f"{'':12}{side}" for side in sides)])
 
 
 @app.command("create")
@@ -145,6 +172,8 @@ def create_endpoint(
     gpus: Gpus = None,
     gpu_type: GpuType = None,
     label: Labels = None,
+    rollback_after: RollbackAfter = None,
+    probation: Probation = None,
     wait: Wait = True,
     timeout: Timeout = 600,
     as_json: Json = False,
@@ -161,6 +190,8 @@ def create_endpoint(
         gpus=gpus,
         gpu_type=gpu_type,
         labels=label,
+        rollback_after_failures=rollback_after,
+        probation_requests=probation,
     )
     with connect(context) as client, _deploying(f"creating {name} …", name) as update:
         endpoint = client.create_model_endpoint(
@@ -186,6 +217,8 @@ def edit_endpoint(
     gpus: Gpus = None,
     gpu_type: GpuType = None,
     label: Labels = None,
+    rollback_after: RollbackAfter = None,
+    probation: Probation = None,
     wait: Wait = True,
     timeout: Timeout = 600,
     as_json: Json = False,
@@ -203,6 +236,8 @@ def edit_endpoint(
         gpus=gpus,
         gpu_type=gpu_type,
         labels=label,
+        rollback_after_failures=rollback_after,
+        probation_requests=probation,
     )
     if not given:
         raise typer.BadParameter("nothing to change is given; --help lists what can be")
@@ -234,6 +269,55 @@ def restart_endpoint(context: typer.Context, name: Name) -> None:
     with connect(context) as client:
         client.restart_model_endpoint(name)
     note(f"the workers of endpoint {name} are being replaced")
+
+
+@app.command("canary")
+def canary_of_endpoint(
+    context: typer.Context,
+    name: Name,
+    bundle: Bundle = None,
+    percent: Annotated[
+        int | None, typer.Option(help="Its share of the predictions; 10 for a new one.", min=0, max=100)
+    ] = None,
+    rollback_after: RollbackAfter = None,
+    probation: Probation = None,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it is SERVING.")] = True,
+    timeout: Timeout = 600,
+    as_json: Json = False,
+) -> None:
+    """Give a second bundle a share of an endpoint's predictions; with --percent alone, change the share."""
+    if bundle is None and (percent is None or rollback_after is not None or probation is not None):
+        raise typer.BadParameter("give --bundle to start a canary, or --percent alone to change its share")
+    with connect(context) as client, _deploying(f"starting the canary of {name} …", name):
+        if bundle is None:
+            assert percent is not None
+            endpoint = client.set_canary_percent(name, percent)
+        else:
+            share = 10 if percent is None else percent
+            endpoint = client.start_canary(name, bundle, share, rollback_after, probation)
+            if wait:
+                endpoint = client.wait_for_canary(endpoint, timeout)
+    _emit_endpoint(endpoint.model_endpoint, as_json)
+
+
+@app.command("promote")
+def promote_canary(
+    context: typer.Context, name: Name, wait: Wait = True, timeout: Timeout = 600, as_json: Json = False
+) -> None:
+    """Make the canary's bundle the endpoint's, without a gap."""
+    with connect(context) as client, _deploying(f"promoting the canary of {name} …", name) as update:
+        endpoint = client.promote_canary(name)
+        if wait:
+            endpoint.wait_until_ready(timeout, say_status(update))
+    _emit_endpoint(endpoint.model_endpoint, as_json)
+
+
+@app.command("rollback")
+def roll_back_canary(context: typer.Context, name: Name, as_json: Json = False) -> None:
+    """End the canary: what it runs may end, and it gets nothing more."""
+    with connect(context) as client:
+        endpoint = client.roll_back_canary(name)
+    _emit_endpoint(endpoint.model_endpoint, as_json)
 
 
 def _confirmed(name: str) -> bool:

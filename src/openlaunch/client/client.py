@@ -133,6 +133,11 @@ class LaunchClient(RegistersUploads):
     list_model_endpoints = blocking(endpoints.list_model_endpoints, endpoints_of)
     delete_model_endpoint = blocking(endpoints.delete_model_endpoint)
     restart_model_endpoint = blocking(endpoints.restart_model_endpoint)
+    start_canary = blocking(endpoints.start_canary, endpoint_of)
+    set_canary_percent = blocking(endpoints.set_canary_percent, endpoint_of)
+    promote_canary = blocking(endpoints.promote_canary, endpoint_of)
+    roll_back_canary = blocking(endpoints.roll_back_canary, endpoint_of)
+    wait_for_canary = blocking(endpoints.wait_for_canary, endpoint_of)
     read_endpoint_creation_logs = blocking(endpoints.read_endpoint_creation_logs)
     read_endpoint_logs = blocking(endpoints.read_endpoint_logs)
 

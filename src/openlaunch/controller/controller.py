@@ -122,6 +122,11 @@ class Controller:
         watched = self._watched.get(endpoint_id)
         return (0, 0) if watched is None else watched.supervisor.counts()
 
+    def workers_of(self, endpoint_id: str, generation: int) -> int:
+        """How many workers of this generation take requests."""
+        watched = self._watched.get(endpoint_id)
+        return 0 if watched is None else watched.supervisor.ready_of(generation)
+
     def creation_log(self, endpoint_id: str) -> str:
         """The log of the endpoint's creation: environment, workers, what failed."""
         return self._logs.creation(endpoint_id)
@@ -169,9 +174,17 @@ class Controller:
         if (supervisor := self._of_worker(worker_id)) is not None:
             supervisor.worker_stuck(worker_id, reason)
 
+    def worker_leaving(self, worker_id: str) -> None:
+        if (supervisor := self._of_worker(worker_id)) is not None:
+            supervisor.worker_leaving(worker_id)
+
     def worker_lost(self, worker_id: str) -> None:
         if (supervisor := self._of_worker(worker_id)) is not None:
             supervisor.worker_lost(worker_id)
+
+    def prediction_failed(self, endpoint_id: str) -> None:
+        if (watched := self._watched.get(endpoint_id)) is not None:
+            watched.supervisor.look()
 
     def demand(self, endpoint_id: str) -> None:
         if (watched := self._watched.get(endpoint_id)) is not None:

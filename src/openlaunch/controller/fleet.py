@@ -7,6 +7,7 @@ happens in the event loop's thread.
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from openlaunch.controller.trial import Trial
 from openlaunch.store.records import BundleRecord, EndpointRecord
 
 
@@ -33,10 +34,12 @@ class Fleet(Protocol):
         endpoint: EndpointRecord,
         bundle: BundleRecord,
         container: dict[str, Any] | None,
+        generation: int,
     ) -> None:
         """A worker with this token may connect; it gets this bundle, and once ready this endpoint's requests.
 
-        `container` says how it runs an image (`openlaunch_worker.image`); None for other bundles.
+        The generation decides on its share of them. `container` says how it runs an image
+        (`openlaunch_worker.image`); None for other bundles.
         """
         ...
 
@@ -64,6 +67,10 @@ class Fleet(Protocol):
 
     def load(self, endpoint_id: str) -> Load:
         """The endpoint's load now."""
+        ...
+
+    def trials(self, endpoint_id: str) -> dict[int, Trial]:
+        """How predictions have ended, by generation, where a canary or a probation makes them count."""
         ...
 
     def update_endpoint(self, endpoint: EndpointRecord) -> None:
@@ -97,8 +104,16 @@ class FleetEvents(Protocol):
         """Something in the worker does not stop, and keeps its slot: the worker has to be replaced."""
         ...
 
+    def worker_leaving(self, worker_id: str) -> None:
+        """Somebody has sent the worker a SIGTERM: it asks to be drained."""
+        ...
+
     def worker_lost(self, worker_id: str) -> None:
         """The worker's connection has ended without a DRAIN: the worker is dead or dying."""
+        ...
+
+    def prediction_failed(self, endpoint_id: str) -> None:
+        """A prediction that counts in a trial has failed: look whether that is one too many."""
         ...
 
     def demand(self, endpoint_id: str) -> None:

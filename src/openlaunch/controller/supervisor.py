@@ -26,6 +26,7 @@ from openlaunch.controller.plan import (
     Gpus,
     Phase,
     Refuse,
+    SetCanary,
     SetStatus,
     Situation,
     StartWorker,
@@ -42,6 +43,7 @@ from openlaunch.controller.scaling import (
     usage_of,
 )
 from openlaunch.controller.settings import ControllerSettings
+from openlaunch.controller.trial import Trial
 from openlaunch.engines.base import Engine, WorkerExit, WorkerSpec
 from openlaunch.engines.containers import ContainerError
 from openlaunch.store import bundles, endpoints
@@ -110,11 +112,13 @@ class _Generation:
     history: History = field(default_factory=History)
     bundle: BundleRecord | None = None
     python: Path | None = None
+    ready_since: float | None = None
 
-    def seen(self) -> Generation:
+    def seen(self, trial: Trial) -> Generation:
         """As the plan sees it."""
         seconds = None if self.bundle is None else load_seconds(self.bundle.flavor)
-        return Generation(self.build, self.history, seconds)
+        name = None if self.bundle is None else self.bundle.name
+        return Generation(self.build, self.history, seconds, trial, self.ready_since, name)
 
 
 class Supervisor:
@@ -152,6 +156,10 @@ class Supervisor:
         self._demanded = True
         self._wake.set()
 
+    def look(self) -> None:
+        """Something has happened that the plan may depend on."""
+        self._wake.set()
+
     def worker_ready(self, worker_id: str) -> None:
         """The worker takes requests."""
         process = self._processes.get(worker_id)
@@ -160,6 +168,7 @@ class Supervisor:
             process.enter(Phase.READY, process.ready_at)
             generation = self._generation(process.generation)
             generation.history = generation.history.became_ready()
+            generation.ready_since = generation.ready_since or process.ready_at
             self._note(f"worker {process.short_id} is ready")
             self._wake.set()
 
@@ -187,6 +196,14 @@ class Supervisor:
         self._wake.set()
         self._spawn(self._kill_when_unwanted(process))
 
+    def worker_leaving(self, worker_id: str) -> None:
+        """The worker was told to end by somebody else: it finishes what it runs, and another takes its place."""
+        process = self._processes.get(worker_id)
+        if process is not None and process.phase is Phase.READY:
+            self._note(f"worker {process.short_id} was told to end, and finishes what it runs")
+            self._drain(worker_id)
+            self._wake.set()
+
     def worker_lost(self, worker_id: str) -> None:
         """The worker's connection has ended: its process has to follow."""
         process = self._processes.get(worker_id)
@@ -198,9 +215,14 @@ class Supervisor:
         self._spawn(self._end(process, self._parts.settings.lost_grace))
 
     def counts(self) -> tuple[int, int]:
-        """Workers that are ready, and workers that should be and are not yet."""
-        phases = [process.phase for process in self._processes.values()]
+        """Workers that are ready, and workers that should be and are not yet; a canary's are left out."""
+        canary = self.record.canary.generation if self.record.canary else None
+        phases = [process.phase for process in self._processes.values() if process.generation != canary]
         return phases.count(Phase.READY), phases.count(Phase.STARTING) + phases.count(Phase.LOST)
+
+    def ready_of(self, generation: int) -> int:
+        """The ready workers of a generation."""
+        return sum(p.phase is Phase.READY for p in self._processes.values() if p.generation == generation)
 
     def usage(self) -> Usage:
         """What its workers hold."""
@@ -238,6 +260,7 @@ class Supervisor:
     def _is_idle(self) -> bool:
         """Whether nothing can have changed without an event: saves the work of planning for idle endpoints."""
         settled = self.record.status in (EndpointStatus.READY, EndpointStatus.UPDATE_FAILED)
+        settled = settled and self.record.live_canary is None
         busy = self._processes or self._tasks or self._window.highest
         return settled and not busy and self._parts.fleet.load(self.record.id) == Load(0, 0)
 
@@ -248,7 +271,7 @@ class Supervisor:
 
     def _observe(self) -> Situation:
         now, spec, parts = self._now(), self.record.spec, self._parts
-        load = parts.fleet.load(self.record.id)
+        load, trials = parts.fleet.load(self.record.id), parts.fleet.trials(self.record.id)
         floor = needed_workers(spec) if self._is_rolling_out() else 0
         demanded, self._demanded = int(self._demanded), False
         wanted = max(desired_workers(Load(load.in_flight, max(load.queued, demanded)), spec), floor)
@@ -256,7 +279,7 @@ class Supervisor:
         return Situation(
             endpoint=self.record,
             workers=tuple(Worker(p.id, p.generation, p.phase, p.since) for p in self._processes.values()),
-            generations={n: g.seen() for n, g in self._generations.items()},
+            generations={n: g.seen(trials.get(n, Trial())) for n, g in self._generations.items()},
             desired=min(max(self._window.highest, spec.min_workers), spec.max_workers),
             limit=capacity_limit(spec, parts.engine.capacity(), parts.usage_beside(self.record.id)),
             gpus=Gpus(parts.gpus.free, parts.gpus.waits_for(spec), parts.gpus.problem(spec)),
@@ -278,6 +301,8 @@ class Supervisor:
                 self._stop(worker_id, failure)
             case SetStatus():
                 await self._set_status(action)
+            case SetCanary():
+                await self._set_canary(action)
             case Refuse(reason):
                 self._parts.fleet.fail_waiting(self.record.id, reason)
             case _:
@@ -298,6 +323,7 @@ class Supervisor:
                 now,
                 ready_generation=action.ready_generation,
                 ready_bundle_id=action.ready_bundle_id,
+                rejected_generation=action.rejected_generation,
             )
             return endpoints.get(conn, endpoint_id)
 
@@ -307,8 +333,24 @@ class Supervisor:
             return
         self.adopt(record)
         if (record.status, record.status_reason) != (before.status, before.status_reason):
-            log.info("endpoint %r: %s%s", record.name, record.status, _after_colon(record.status_reason))
+            # What a model has raised may tell of its input: that is for the endpoint's owner alone.
+            told = "its first predictions failed" if record.is_rejected else record.status_reason
+            log.info("endpoint %r: %s%s", record.name, record.status, _after_colon(told))
             self._note(f"{record.status}{_after_colon(record.status_reason)}")
+
+    async def _set_canary(self, action: SetCanary) -> None:
+        endpoint_id, generation = self.record.id, action.generation
+
+        def write(conn: Connection) -> EndpointRecord | None:
+            endpoints.set_canary(conn, endpoint_id, generation, action.status, action.reason)
+            return endpoints.get(conn, endpoint_id)
+
+        record = await self._parts.store.write(write)
+        if record is None or record == self.record:
+            return
+        self.adopt(record)
+        log.info("endpoint %r: its canary is %s", record.name, action.status)
+        self._note(f"canary {action.status}{_after_colon(action.reason)}")
 
     # Environments.
 
@@ -377,7 +419,7 @@ class Supervisor:
             if is_image(flavor):
                 container = parts.images.container(worker_id, flavor, self.record.spec, gpus)
                 env = parts.images.environ
-            parts.fleet.expect(worker_id, token, self.record, generation.bundle, container)
+            parts.fleet.expect(worker_id, token, self.record, generation.bundle, container, number)
             spec = WorkerSpec(
                 *(
                     worker_id,
@@ -514,6 +556,7 @@ class Supervisor:
         if number not in self._generations:
             kept = {p.generation for p in self._processes.values()}
             kept |= {self.record.generation, self.record.ready_generation or 0}
+            kept |= {self.record.canary.generation} if self.record.canary else set()
             self._generations = {n: g for n, g in self._generations.items() if n in kept}
             self._generations[number] = _Generation()
         return self._generations[number]

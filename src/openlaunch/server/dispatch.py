@@ -2,17 +2,19 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from openlaunch.artifacts.base import Artifacts
 from openlaunch.artifacts.locations import key_of
 from openlaunch.controller.fleet import FleetEvents, Load
+from openlaunch.controller.trial import Trial
 from openlaunch.errors import NotFound, Unavailable, WorkerDied
 from openlaunch.server.lane import Lane
 from openlaunch.server.links import Expected, LinkServer, WorkerLink
 from openlaunch.server.settings import Settings
+from openlaunch.server.work import Work
 from openlaunch.store.records import BundleRecord, EndpointRecord
 from openlaunch.wire.endpoints import EndpointStatus, EndpointType
 
@@ -91,6 +93,7 @@ class Dispatcher:
         endpoint: EndpointRecord,
         bundle: BundleRecord,
         container: dict[str, Any] | None,
+        generation: int,
     ) -> None:
         start = {
             "bundle": bundle.flavor,
@@ -109,6 +112,7 @@ class Dispatcher:
             start,
             lambda: self._bundle_bytes(bundle),
             self._settings.interrupt_grace_seconds,
+            generation,
         )
 
     def _bundle_bytes(self, bundle: BundleRecord) -> AsyncIterator[bytes]:
@@ -146,12 +150,22 @@ class Dispatcher:
         lane = self._lanes.get(endpoint_id)
         return lane.load() if lane is not None else Load(0, 0)
 
+    def trials(self, endpoint_id: str) -> dict[int, Trial]:
+        lane = self._lanes.get(endpoint_id)
+        return {} if lane is None else {number: tally.trial() for number, tally in lane.tallies.items()}
+
     def update_endpoint(self, endpoint: EndpointRecord) -> None:
         lane = self._lanes.get(endpoint.id)
         if lane is None:
-            lane = Lane(endpoint, self._settings.max_queued_requests, self._events.demand, self._loop)
+            lane = Lane(
+                endpoint,
+                self._settings.max_queued_requests,
+                self._events.demand,
+                self._loop,
+                self._events.prediction_failed,
+            )
             self._lanes[endpoint.id] = lane
-        lane.endpoint = endpoint
+        lane.update(endpoint)
         if endpoint.status is not EndpointStatus.UPDATE_FAILED:
             lane.refusal = None
 
@@ -194,6 +208,9 @@ class Dispatcher:
     def link_load_failed(self, worker_id: str, reason: str, traceback: str | None) -> None:
         self._events.worker_load_failed(worker_id, reason, traceback)
 
+    def link_leaving(self, worker_id: str) -> None:
+        self._events.worker_leaving(worker_id)
+
     def link_freed(self, link: WorkerLink) -> None:
         member = self._members.get(link.worker_id)
         lane = self._lanes.get(member.endpoint_id) if member is not None else None
@@ -232,9 +249,20 @@ async def _nothing() -> AsyncIterator[bytes]:
 
 def _lose(link: WorkerLink, reason: str) -> None:
     running, link.running = link.running, {}
+    if link.tally is not None:
+        _count_death(link, running.values(), reason)
     for work in running.values():
         if link.stuck:
             # What did not stop has ended for its client already: this ran beside it, and is not to blame.
             work.refused(WorkerDied(f"the worker that ran this {reason}; whether the model ran is not known"))
         else:
             work.lost(reason)
+
+
+def _count_death(link: WorkerLink, running: Iterable[Work], reason: str) -> None:
+    """A worker's death is a failure of each prediction that it ran, and one where it ran none."""
+    tally, link.tally = link.tally, None
+    lost = sum(not work.cancelled for work in running)
+    if tally is not None and not link.draining:
+        for _ in range(max(1, lost)):
+            tally.failed(lambda: f"the worker {reason}")

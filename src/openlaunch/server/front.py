@@ -74,15 +74,11 @@ class Front:
 
     async def schemas_of(self, lane: Lane) -> BundleSchemas:
         """The schemas of the bundle that serves now: while a new one rolls out, still the old one's."""
-        return self.cached_schemas_of(lane) or await self.schemas.get(_serving_bundle(lane))
+        return self.cached_schemas_of(lane) or await self.schemas.get(lane.endpoint.serving_bundle_id)
 
     def cached_schemas_of(self, lane: Lane) -> BundleSchemas | None:
         """The same where they are in memory."""
-        return self.schemas.cached(_serving_bundle(lane))
-
-
-def _serving_bundle(lane: Lane) -> str:
-    return lane.endpoint.ready_bundle_id or lane.endpoint.bundle_id
+        return self.schemas.cached(lane.endpoint.serving_bundle_id)
 
 
 def may_predict(endpoint: EndpointRecord, owner: str) -> bool:

@@ -5,9 +5,12 @@ from collections import deque
 from collections.abc import Callable
 
 from openlaunch.controller.fleet import Load
+from openlaunch.controller.trial import Rule
 from openlaunch.errors import DeadlineExceeded, NotFound, TooManyRequests, Unavailable
 from openlaunch.server.admission import DrainRate, expected_wait, is_hopeless
 from openlaunch.server.links import WorkerLink
+from openlaunch.server.split import Split
+from openlaunch.server.tally import Tally
 from openlaunch.server.turns import Turns
 from openlaunch.server.work import Work
 from openlaunch.store.records import EndpointRecord
@@ -20,9 +23,11 @@ MAX_AHEAD = 256
 class Lane:
     """Everything in memory about one endpoint. Used in the event loop's thread only.
 
-    A worker stands in `_free` exactly once while it has a free slot, so a slot is found in constant time. Taking from
-    the left and putting back at the right spreads requests evenly; only one that has become idle goes to the left,
-    because its memory is still in the processor's caches, and those that idle for long are not woken.
+    A worker stands in its pool exactly once while it has a free slot, so a slot is found in constant time. Taking
+    from the left and putting back at the right spreads requests evenly; only one that has become idle goes to the
+    left, because its memory is still in the processor's caches, and those that idle for long are not woken. `_free`
+    is the pool of the newest generation; the ones before it, in `_older`, get what the newest has no slot for. A
+    canary's pool is apart.
     """
 
     def __init__(
@@ -31,6 +36,7 @@ class Lane:
         max_waiting: int,
         demand: Callable[[str], None],
         loop: asyncio.AbstractEventLoop,
+        failed: Callable[[str], None] = lambda endpoint_id: None,
     ) -> None:
         self.endpoint = endpoint
         self.queued_tasks = 0
@@ -45,6 +51,7 @@ class Lane:
         self._task_seconds: float | None = None
         self._max_waiting = max_waiting
         self._demand = demand
+        self._failed = failed
         self._loop = loop
         self._workers: dict[str, WorkerLink] = {}
         self._free: deque[WorkerLink] = deque()
@@ -52,7 +59,67 @@ class Lane:
         # What may run only alone, and the worker that is emptied for it, or runs one of them.
         self._alone: deque[Work] = deque()
         self._apart: WorkerLink | None = None
+        self._older: deque[WorkerLink] = deque()
+        self._canary: deque[WorkerLink] = deque()
+        self._split: Split | None = None
+        self.tallies: dict[int, Tally] = {}
+        """By generation: of the two sides of a canary, or of a probation. Those of the last one stay to be seen."""
+        self._rules: dict[int, Rule | None] = {}
+        self._barred: set[int] = set()
         self._rate = DrainRate()
+        self.update(endpoint)
+
+    def update(self, endpoint: EndpointRecord) -> None:
+        """The endpoint has changed: each generation's workers get the share that is theirs from now on."""
+        self.endpoint = endpoint
+        canary = endpoint.live_canary
+        if canary is None:
+            self._split = None
+        elif self._split is None or self._split.percent != canary.percent:
+            self._split = Split(canary.percent)
+        rules = _rules(endpoint)
+        if rules and rules.keys() != self._rules.keys():
+            kept = {g: tally for g, tally in self.tallies.items() if g in self._rules}
+            self.tallies = {g: kept.get(g) or self._new_tally(g) for g in rules}
+        self._rules = rules
+        self._barred &= rules.keys()
+        for worker in self._workers.values():
+            self._place(worker)
+        if self._waiting.size:
+            self.pump()
+
+    def _new_tally(self, generation: int) -> Tally:
+        return Tally(lambda: self._prediction_failed(generation))
+
+    def _prediction_failed(self, generation: int) -> None:
+        """Give a generation nothing more once it has failed too often: the controller ends it after that."""
+        rule = self._rules.get(generation)
+        if rule is None or generation in self._barred:
+            return
+        if self.tallies[generation].trial().verdict(rule) is not None:
+            self._barred.add(generation)
+            for worker in self._workers.values():
+                self._place(worker)
+            self._failed(self.endpoint.id)
+
+    def _place(self, worker: WorkerLink) -> None:
+        """Put the worker into the pool of its generation."""
+        worker.tally = self.tallies[worker.generation] if worker.generation in self._rules else None
+        pool = self._pool_of(worker.generation)
+        if pool is not worker.pool:
+            self._unlist(worker)
+            worker.pool = pool
+        self._list(worker)
+
+    def _pool_of(self, generation: int) -> deque[WorkerLink] | None:
+        endpoint = self.endpoint
+        if generation in self._barred or generation == endpoint.rejected_generation:
+            return None
+        if endpoint.canary is not None and generation == endpoint.canary.generation:
+            return None if endpoint.live_canary is None else self._canary
+        if generation > endpoint.generation:
+            return None
+        return self._free if generation == endpoint.generation else self._older
 
     def submit(self, work: Work, owner: str = "") -> None:
         """Give the work to a worker with a free slot, else let it wait; owners whose work waits take turns.
@@ -152,7 +219,8 @@ class Lane:
         for a claim each, and long ones are left in the queue. It is topped up by the half, to keep claims few.
         """
         ahead = self._ahead()
-        free = sum(w.slots - len(w.running) for w in self._free if not w.draining)
+        pools = (self._free, self._older, self._canary)
+        free = sum(w.slots - len(w.running) for pool in pools for w in pool if not w.draining)
         wanted = free + ahead - self._waiting.size - self.claiming_tasks
         return wanted if wanted > ahead // 2 and len(self._alone) < MAX_AHEAD else 0
 
@@ -168,27 +236,46 @@ class Lane:
         self._task_seconds = seconds if known is None else known + (seconds - known) / 8
 
     def _next_free(self) -> WorkerLink | None:
-        while self._free:
-            worker = self._free[0]
-            if worker.draining or len(worker.running) >= worker.slots:
-                self._free.popleft()
-                worker.listed = False
-                continue
-            return worker
-        return None
+        """The worker for what comes next; None: it has to wait.
+
+        What is the canary's goes to the others when it has no free slot; what is theirs waits for them, and goes to
+        the canary only when there are no others.
+        """
+        if self._split is None:
+            return _first_free(self._free) or _first_free(self._older)
+        if self._split.is_canarys_turn() or not self._has_others():
+            canary = _first_free(self._canary)
+            if canary is not None:
+                return canary
+        return _first_free(self._free) or _first_free(self._older)
+
+    def _has_others(self) -> bool:
+        return any(w.pool is self._free or w.pool is self._older for w in self._workers.values())
 
     def _assign(self, worker: WorkerLink, work: Work) -> None:
         worker.send_work(work)
-        self._free.popleft()
+        pool = worker.pool
+        assert pool is not None
+        pool.popleft()
         if len(worker.running) < worker.slots:
-            self._free.append(worker)
+            pool.append(worker)
         else:
             worker.listed = False
+        if self._split is not None:
+            self._split.given(to_canary=pool is self._canary)
 
     def _list(self, worker: WorkerLink) -> None:
-        if not worker.listed and not worker.draining and len(worker.running) < worker.slots:
+        pool = worker.pool
+        if pool is None or worker.listed or worker.draining or worker is self._apart:
+            return
+        if len(worker.running) < worker.slots:
             worker.listed = True
-            self._free.append(worker)
+            pool.append(worker)
+
+    def _unlist(self, worker: WorkerLink) -> None:
+        if worker.listed and worker.pool is not None:
+            worker.listed = False
+            worker.pool.remove(worker)
 
     def pump(self) -> None:
         """Give what waits to free slots, in the order of its turns."""
@@ -226,7 +313,7 @@ class Lane:
                 work.refused(DeadlineExceeded("the deadline passed while it waited for a worker of its own"))
 
     def _set_apart(self) -> WorkerLink | None:
-        workers = [worker for worker in self._workers.values() if not worker.draining]
+        workers = [w for w in self._workers.values() if w.pool is not None and not w.draining]
         if not workers:
             self.ask_for_workers()
             return None
@@ -240,7 +327,7 @@ class Lane:
         """The worker is ready."""
         self.refusal = None
         self._workers[worker.worker_id] = worker
-        self._list(worker)
+        self._place(worker)
         if self._alone and self._apart is None:
             self._run_alone()
         self.pump()
@@ -252,11 +339,6 @@ class Lane:
         if worker is self._apart:
             self._apart = None
             self._run_alone()
-
-    def _unlist(self, worker: WorkerLink) -> None:
-        if worker.listed:
-            worker.listed = False
-            self._free.remove(worker)
 
     def freed(self, worker: WorkerLink) -> None:
         """One of the worker's slots has become free."""
@@ -270,8 +352,9 @@ class Lane:
                 self._run_alone()
             else:
                 self._list(worker)
-                if not worker.running and self._free and self._free[-1] is worker:
-                    self._free.rotate(1)
+                pool = worker.pool
+                if pool and not worker.running and pool[-1] is worker:
+                    pool.rotate(1)
             if waiting:
                 self.pump()
 
@@ -295,3 +378,24 @@ class Lane:
         alone, self._alone = self._alone, deque()
         for work in [*self._waiting.clear(), *alone]:
             work.refused(error)
+
+
+def _rules(endpoint: EndpointRecord) -> dict[int, Rule | None]:
+    """The generations whose predictions are counted, and what they are held against.
+
+    Of a canary both sides are counted; else the newest generation where it is on probation.
+    """
+    rule = Rule.of(endpoint.spec.extra) if endpoint.replaces_another else None
+    if (canary := endpoint.live_canary) is not None:
+        return {endpoint.generation: rule, canary.generation: Rule.of(canary.settings)}
+    return {endpoint.generation: rule} if rule is not None else {}
+
+
+def _first_free(pool: deque[WorkerLink]) -> WorkerLink | None:
+    while pool:
+        worker = pool[0]
+        if not worker.draining and len(worker.running) < worker.slots:
+            return worker
+        pool.popleft()
+        worker.listed = False
+    return None

@@ -4,11 +4,13 @@ import asyncio
 import json
 import logging
 import tempfile
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, cast
 
+from openlaunch.server.tally import Tally
 from openlaunch.server.work import Work
 from openlaunch_worker.frames import (
     BUNDLE_PIECE,
@@ -36,6 +38,7 @@ class Expected:
     bundle: Callable[[], AsyncIterator[bytes]] = field(repr=False)
     grace: float = 5.0
     """Seconds within which what is cancelled has to stop."""
+    generation: int = 0
 
 
 class LinkOwner(Protocol):
@@ -51,6 +54,10 @@ class LinkOwner(Protocol):
 
     def link_load_failed(self, worker_id: str, reason: str, traceback: str | None) -> None:
         """The worker could not load its bundle."""
+        ...
+
+    def link_leaving(self, worker_id: str) -> None:
+        """The worker has been told to end: it waits for a DRAIN."""
         ...
 
     def link_freed(self, link: "WorkerLink") -> None:
@@ -74,8 +81,13 @@ class WorkerLink(asyncio.Protocol):
         self.running: dict[int, Work] = {}
         self.draining = False
         self.slots = 0
+        self.generation = 0
+        self.pool: deque[WorkerLink] | None = None
+        """The lane's list of workers with a free slot that is for this one; None: it gets nothing."""
         self.listed = False
-        """Whether the lane's list of workers with a free slot holds this one."""
+        """Whether that list holds this one."""
+        self.tally: Tally | None = None
+        """Where its answers are counted, if they are."""
         self.excused = False
         """Whether its end tells nothing against its bundle: it has answered, or runs alone what has ended others."""
         self.stuck = False
@@ -97,6 +109,7 @@ class WorkerLink(asyncio.Protocol):
             Kind.HELLO: self._on_hello,
             Kind.READY: self._on_ready,
             Kind.LOAD_FAILED: self._on_load_failed,
+            Kind.LEAVING: self._on_leaving,
         }
 
     # What the dispatcher calls.
@@ -189,6 +202,7 @@ class WorkerLink(asyncio.Protocol):
             raise ValueError("HELLO with a token that is not expected")
         self._deadline.cancel()
         self.worker_id, self.slots, self._grace = expected.worker_id, expected.slots, expected.grace
+        self.generation = expected.generation
         self._sending = self._loop.create_task(self._send_bundle(expected))
 
     async def _send_bundle(self, expected: Expected) -> None:
@@ -211,12 +225,17 @@ class WorkerLink(asyncio.Protocol):
         failure = json.loads(payload)
         self._owner.link_load_failed(self.worker_id, str(failure["reason"]), failure.get("traceback"))
 
+    def _on_leaving(self, _: int, payload: bytes) -> None:
+        self._owner.link_leaving(self.worker_id)
+
     def _on_answer(self, request_id: int, payload: bytes) -> None:
         work = self.running.pop(request_id)
         if self._stopping and (timer := self._stopping.pop(request_id, None)) is not None:
             timer.cancel()
         self.excused = True
         work.finished(payload[0], payload[1:])
+        if self.tally is not None:
+            self.tally.ended(payload[0], payload[1:])
         self._owner.link_freed(self)
 
     def _on_chunk(self, request_id: int, payload: bytes) -> None:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+from openlaunch.controller.trial import Rule
 from openlaunch.errors import Unprocessable
 from openlaunch.server.inputs import is_http_url
 from openlaunch.store.records import BundleRecord, EndpointRecord, EndpointSpec
@@ -27,6 +28,8 @@ _EXTRA = (
     "public_inference",
     "queue_message_timeout_seconds",
     "task_expires_seconds",
+    "probation_requests",
+    "rollback_after_failures",
     "timeout_seconds",
 )
 _NO_STREAMS = ("runnable_image", "triton_enhanced_runnable_image")
@@ -74,7 +77,19 @@ def changed_spec(spec: EndpointSpec, settings: EndpointSettings) -> EndpointSpec
     if changed.max_workers < changed.min_workers:
         message = f"it would be {changed.max_workers}, less than min_workers, which is {changed.min_workers}"
         raise _wrong("max_workers", message)
+    check_rule(Rule.of(changed.extra))
     return changed
+
+
+def check_rule(rule: Rule | None) -> None:
+    """Refuse a rule that could never be broken.
+
+    Raises:
+        Unprocessable: it asks for more failures than the predictions that it looks at.
+    """
+    if rule is not None and rule.failures > rule.among:
+        message = f"it would be {rule.failures}, more than probation_requests, which is {rule.among}"
+        raise _wrong("rollback_after_failures", message)
 
 
 def needs_new_workers(before: EndpointRecord, spec: EndpointSpec, bundle_id: str) -> bool:

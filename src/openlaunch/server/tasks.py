@@ -400,8 +400,7 @@ class TaskService:
             self._finish(Finished(task_id, State.SUCCESS, 200, result_key=key))
             return
         if outcome == Outcome.SUCCESS and self._settings.check_responses:
-            endpoint = work.lane.endpoint
-            schemas = await self._schemas.get(endpoint.ready_bundle_id or endpoint.bundle_id)
+            schemas = await self._schemas.get(work.lane.endpoint.serving_bundle_id)
             checked = await hold_against_schema(payload, schemas)
             outcome = Outcome.SUCCESS if checked is payload else Outcome.FAILURE
             payload = checked

@@ -1,6 +1,6 @@
 """Model endpoints in the store."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from sqlalchemy import (
@@ -20,9 +20,9 @@ from sqlalchemy import (
 from sqlalchemy.exc import IntegrityError
 
 from openlaunch.errors import Conflict
-from openlaunch.store.records import EndpointRecord, EndpointSpec
+from openlaunch.store.records import CanaryRecord, EndpointRecord, EndpointSpec
 from openlaunch.store.tables import endpoints
-from openlaunch.wire.endpoints import EndpointOrderBy, EndpointStatus, EndpointType
+from openlaunch.wire.endpoints import CanaryStatus, EndpointOrderBy, EndpointStatus, EndpointType
 
 _FIELDS = [column for column in endpoints.c if column.name != "seq"]
 _ORDER = {
@@ -86,6 +86,7 @@ def set_status(
     now: float,
     ready_generation: int | None = None,
     ready_bundle_id: str | None = None,
+    rejected_generation: int | None = None,
 ) -> bool:
     """Record where a generation's roll-out stands.
 
@@ -94,6 +95,8 @@ def set_status(
     values: dict[str, Any] = {"status": status.value, "status_reason": reason, "updated_at": now}
     if ready_generation is not None:
         values |= {"ready_generation": ready_generation, "ready_bundle_id": ready_bundle_id}
+    if rejected_generation is not None:
+        values["rejected_generation"] = rejected_generation
     done = conn.execute(
         update_of(endpoints)
         .where(
@@ -104,6 +107,21 @@ def set_status(
         .values(values)
     )
     return done.rowcount == 1
+
+
+def set_canary(
+    conn: Connection, endpoint_id: str, generation: int, status: CanaryStatus, reason: str | None
+) -> bool:
+    """Record where a canary stands; `generation` says which.
+
+    False, and nothing is changed, when that canary has ended, or the endpoint is gone.
+    """
+    endpoint = get(conn, endpoint_id)
+    canary = endpoint.live_canary if endpoint is not None else None
+    if endpoint is None or canary is None or canary.generation != generation:
+        return False
+    update(conn, replace(endpoint, canary=replace(canary, status=status, reason=reason)))
+    return True
 
 
 def delete(conn: Connection, endpoint_id: str) -> None:
@@ -117,6 +135,7 @@ def _row(endpoint: EndpointRecord) -> dict[str, Any]:
         "endpoint_type": endpoint.endpoint_type.value,
         "status": endpoint.status.value,
         "spec": asdict(endpoint.spec),
+        "canary": endpoint.canary and asdict(endpoint.canary),
     }
 
 
@@ -127,8 +146,15 @@ def _record(row: Any) -> EndpointRecord:
             "endpoint_type": EndpointType(row["endpoint_type"]),
             "status": EndpointStatus(row["status"]),
             "spec": EndpointSpec(**row["spec"]),
+            "canary": _canary(row["canary"]),
         }
     )
+
+
+def _canary(document: dict[str, Any] | None) -> CanaryRecord | None:
+    if document is None:
+        return None
+    return CanaryRecord(**document | {"status": CanaryStatus(document["status"])})
 
 
 def _first(conn: Connection, query: Select[Any]) -> EndpointRecord | None:

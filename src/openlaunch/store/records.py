@@ -4,8 +4,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from openlaunch.wire.batch_jobs import BatchJobStatus, SerializationFormat
-from openlaunch.wire.endpoints import EndpointStatus, EndpointType
+from openlaunch.wire.endpoints import CanaryStatus, EndpointStatus, EndpointType
 from openlaunch.wire.keys import Role
+
+LIVE_CANARY = (CanaryStatus.STARTING, CanaryStatus.SERVING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +76,30 @@ class EndpointSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class CanaryRecord:
+    """A second bundle that gets `percent` of an endpoint's predictions, or how the last one ended.
+
+    Its workers are a generation of their own, whose number is above the endpoint's. `settings` are those of
+    its roll-back (`openlaunch.controller.trial.Rule.of`).
+    """
+
+    bundle_id: str
+    generation: int
+    percent: int
+    status: CanaryStatus
+    reason: str | None
+    started_at: float
+    settings: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class EndpointRecord:
     """A model endpoint.
 
     `generation` grows with every change that needs new workers (bundle, resources, `per_worker`, restart).
     `ready_*` name the last generation whose workers became ready, and its bundle: what goes on serving when a
-    newer one can't load.
+    newer one can't load. `rejected_generation` is a newest one that was rolled back because its first
+    predictions failed: no worker of it is started any more.
     """
 
     id: str
@@ -95,6 +115,36 @@ class EndpointRecord:
     updated_at: float
     ready_generation: int | None = None
     ready_bundle_id: str | None = None
+    rejected_generation: int | None = None
+    canary: CanaryRecord | None = None
+
+    @property
+    def serving_bundle_id(self) -> str:
+        """The bundle that gets the traffic: while a newer one is not ready, or when it failed, still the old one."""
+        if self.status is EndpointStatus.READY or self.ready_bundle_id is None:
+            return self.bundle_id
+        return self.ready_bundle_id
+
+    @property
+    def replaces_another(self) -> bool:
+        """Whether the newest generation has one before it that it could be rolled back to."""
+        return self.ready_generation not in (None, self.generation)
+
+    @property
+    def is_rejected(self) -> bool:
+        """Whether the newest generation was rolled back because its first predictions failed."""
+        return self.rejected_generation == self.generation
+
+    @property
+    def live_canary(self) -> CanaryRecord | None:
+        """The canary, if there is one that has not ended."""
+        live = self.canary is not None and self.canary.status in LIVE_CANARY
+        return self.canary if live else None
+
+    @property
+    def next_generation(self) -> int:
+        """A number that no generation of this endpoint has had."""
+        return max(self.generation, self.canary.generation if self.canary else 0) + 1
 
 
 @dataclass(frozen=True, slots=True)

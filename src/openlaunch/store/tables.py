@@ -85,6 +85,8 @@ endpoints = Table(
     Column("updated_at", Double, nullable=False),
     Column("ready_generation", Integer),
     Column("ready_bundle_id", Text, ForeignKey("bundles.id")),
+    Column("rejected_generation", Integer),
+    Column("canary", JSON(none_as_null=True)),
     Index("uq_endpoints_owner_name", "owner", "name", unique=True),
 )
 

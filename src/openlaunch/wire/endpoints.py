@@ -33,6 +33,15 @@ class EndpointStatus(StrEnum):
     DELETE_IN_PROGRESS = "DELETE_IN_PROGRESS"
 
 
+class CanaryStatus(StrEnum):
+    """Where a canary stands. The last two have no workers; one that was promoted is the endpoint's bundle."""
+
+    STARTING = "STARTING"
+    SERVING = "SERVING"
+    FAILED = "FAILED"
+    ROLLED_BACK = "ROLLED_BACK"
+
+
 class EndpointOrderBy(StrEnum):
     """How a list of endpoints is ordered."""
 
@@ -74,6 +83,17 @@ Quantity = str | int | float
 """A Kubernetes-style quantity: 2, 0.5, "500m", "8Gi"."""
 
 
+RollbackAfterFailures = Annotated[int, Field(ge=0, le=100)]
+ProbationRequests = Annotated[int, Field(ge=1, le=1_000_000)]
+
+
+def _check_rule(failures: int | None, among: int | None) -> None:
+    if failures is not None and among is not None and failures > among:
+        raise ValueError(
+            f"rollback_after_failures is {failures}, more than probation_requests, which is {among}"
+        )
+
+
 class EndpointSettings(BaseModel):
     """The settings that creating and updating share; None leaves a setting as it is, or at its default."""
 
@@ -102,12 +122,15 @@ class EndpointSettings(BaseModel):
         default=None, gt=0, le=MAX_TIMEOUT_SECONDS, description="how long one request may take"
     )
     task_expires_seconds: int | None = Field(default=None, ge=1, le=10**9)
+    rollback_after_failures: RollbackAfterFailures | None = None
+    probation_requests: ProbationRequests | None = None
 
     @model_validator(mode="after")
     def _min_within_max(self) -> Self:
         low, high = self.min_workers, self.max_workers
         if low is not None and high is not None and high < low:
             raise ValueError(f"max_workers is {high}, less than min_workers, which is {low}")
+        _check_rule(self.rollback_after_failures, self.probation_requests)
         return self
 
 
@@ -134,6 +157,55 @@ class UpdateModelEndpointRequest(EndpointSettings):
     """PUT /v1/model-endpoints/{id}: only what is given changes."""
 
     model_bundle_id: str | None = None
+
+
+Percent = Annotated[int, Field(ge=0, le=100)]
+
+
+class StartCanaryRequest(BaseModel):
+    """POST /v1/model-endpoints/{id}/canary. The roll-back's settings are the endpoint's where they are not given."""
+
+    model_bundle_id: str
+    percent: Percent = 10
+    rollback_after_failures: RollbackAfterFailures | None = None
+    probation_requests: ProbationRequests | None = None
+
+    @model_validator(mode="after")
+    def _rule_makes_sense(self) -> Self:
+        _check_rule(self.rollback_after_failures, self.probation_requests)
+        return self
+
+
+class UpdateCanaryRequest(BaseModel):
+    """PUT /v1/model-endpoints/{id}/canary."""
+
+    percent: Percent
+
+
+class TrafficSide(BaseModel):
+    """One side of a canary: its ready workers, and how its predictions have ended since the server runs."""
+
+    workers: int
+    requests: int
+    failures: int
+
+
+class CanaryResponse(BaseModel):
+    """An endpoint's canary, or how its last one ended.
+
+    `percent` of the predictions go to `canary`, the others to `endpoint`.
+    """
+
+    bundle_id: str
+    bundle_name: str
+    percent: int
+    status: CanaryStatus
+    reason: str | None = None
+    started_at: datetime
+    rollback_after_failures: int
+    probation_requests: int | None = None
+    canary: TrafficSide
+    endpoint: TrafficSide
 
 
 class EndpointCreationResponse(BaseModel):
@@ -196,7 +268,11 @@ class ResourceState(_State):
 
 
 class ModelEndpointResponse(BaseModel):
-    """One endpoint. `status_reason` and `bundle_id` are ours; the rest is the contract's."""
+    """One endpoint.
+
+    `status_reason`, `bundle_id`, `serving_*`, `rollback_after_failures`, `probation_requests` and `canary` are
+    ours; the rest is the contract's. `bundle_*` is what is wanted, `serving_*` what gets the traffic.
+    """
 
     id: str
     name: str
@@ -224,6 +300,11 @@ class ModelEndpointResponse(BaseModel):
     task_expires_seconds: int | None = None
     queue_message_timeout_seconds: int | None = None
     timeout_seconds: float | None = None
+    serving_bundle_id: str | None = None
+    serving_bundle_name: str | None = None
+    rollback_after_failures: int | None = None
+    probation_requests: int | None = None
+    canary: CanaryResponse | None = None
 
 
 class ListModelEndpointsResponse(BaseModel):

@@ -6,7 +6,7 @@ ARTIFACTS = "/v1/artifacts"  # + /{key}?expires=…&signature=…; PUT and GET, 
 
 BUNDLES = "/v2/model-bundles"  # + /{id}, /latest, /clone-with-changes
 BUNDLES_V1 = "/v1/model-bundles"  # the same
-ENDPOINTS = "/v1/model-endpoints"  # + /{id}, /{id}/restart, /{id}/logs
+ENDPOINTS = "/v1/model-endpoints"  # + /{id}, /{id}/restart, /{id}/logs, /{id}/canary, + /promote, /rollback
 ENDPOINTS_SCHEMA = "/v1/model-endpoints-schema.json"
 ENDPOINTS_API = "/v1/model-endpoints-api"
 BATCH_JOBS = "/v1/batch-jobs"  # + /{id}?wait=SECONDS

@@ -14,12 +14,15 @@ from openlaunch.client.predictions import callback_auth
 from openlaunch.errors import Conflict, EndpointFailed, NotFound, WaitTimeout
 from openlaunch.wire import routes
 from openlaunch.wire.endpoints import (
+    CanaryStatus,
     CreateModelEndpointRequest,
     DeleteModelEndpointResponse,
     EndpointStatus,
     LogsResponse,
     Quantity,
     RestartModelEndpointResponse,
+    StartCanaryRequest,
+    UpdateCanaryRequest,
     UpdateModelEndpointRequest,
 )
 
@@ -62,6 +65,8 @@ def create_model_endpoint(
     labels: dict[str, str] | None = None,
     task_expires_seconds: int | None = None,
     queue_message_timeout_seconds: int | None = None,
+    rollback_after_failures: int | None = None,
+    probation_requests: int | None = None,
 ) -> Flow[ModelEndpoint]:
     """Deploy a bundle. Returns at once: `wait_until_ready` of the endpoint waits for its workers.
 
@@ -92,6 +97,8 @@ def create_model_endpoint(
         labels: recorded.
         task_expires_seconds: a task that waits longer ends as FAILURE.
         queue_message_timeout_seconds: so does one that runs longer.
+        rollback_after_failures: a later bundle is rolled back after so many failures among its first predictions.
+        probation_requests: so many are its first predictions; 20 unless given.
 
     Raises:
         Unprocessable: a setting is not allowed.
@@ -124,6 +131,8 @@ def create_model_endpoint(
         "public_inference": public_inference,
         "task_expires_seconds": task_expires_seconds,
         "queue_message_timeout_seconds": queue_message_timeout_seconds,
+        "rollback_after_failures": rollback_after_failures,
+        "probation_requests": probation_requests,
     }
     document = {
         **settings,
@@ -188,6 +197,8 @@ def edit_model_endpoint(
     labels: dict[str, str] | None = None,
     task_expires_seconds: int | None = None,
     queue_message_timeout_seconds: int | None = None,
+    rollback_after_failures: int | None = None,
+    probation_requests: int | None = None,
 ) -> Flow[ModelEndpoint]:
     """Change an endpoint: only what is given changes; the settings are those of `create_model_endpoint`.
 
@@ -196,6 +207,7 @@ def edit_model_endpoint(
     Raises:
         NotFound: there is no such endpoint or bundle.
         Unprocessable: a setting is not allowed.
+        Conflict: it has a canary, and the change needs new workers.
 
     """
     auth = callback_auth(
@@ -226,6 +238,8 @@ def edit_model_endpoint(
             "labels": labels,
             "task_expires_seconds": task_expires_seconds,
             "queue_message_timeout_seconds": queue_message_timeout_seconds,
+            "rollback_after_failures": rollback_after_failures,
+            "probation_requests": probation_requests,
         },
     )
     endpoint = yield from _resolved(model_endpoint)
@@ -298,6 +312,118 @@ def restart_model_endpoint(model_endpoint: EndpointLike) -> Flow[bool]:
     path = path_to(routes.ENDPOINTS, endpoint.id, "restart")
     response = yield from call(Request("POST", path, b"{}"))
     return RestartModelEndpointResponse.model_validate_json(response.body).restarted
+
+
+def start_canary(
+    model_endpoint: EndpointLike,
+    model_bundle: BundleLike,
+    percent: int = 10,
+    rollback_after_failures: int | None = None,
+    probation_requests: int | None = None,
+) -> Flow[ModelEndpoint]:
+    """Give a second bundle a share of an endpoint's predictions. Returns at once; `wait_for_canary` waits.
+
+    Args:
+        model_endpoint: one that is READY.
+        model_bundle: a bundle, its name (the newest is taken) or its id.
+        percent: of the predictions, from 0 to 100.
+        rollback_after_failures: so many failures among its first predictions end it; 0: none do.
+        probation_requests: so many are its first predictions.
+
+    Raises:
+        NotFound: there is no such endpoint or bundle.
+        Conflict: the endpoint has a canary, is not READY, or serves this bundle.
+        Unprocessable: a setting is not allowed.
+
+    """
+    document = {
+        "model_bundle_id": "unknown yet",
+        "percent": percent,
+        "rollback_after_failures": rollback_after_failures,
+        "probation_requests": probation_requests,
+    }
+    body = checked(StartCanaryRequest, document)
+    endpoint = yield from _resolved(model_endpoint)
+    body["model_bundle_id"] = yield from bundle_id(model_bundle)
+    return (yield from _change_canary(Request("POST", _canary_path(endpoint), json_body(body))))
+
+
+def set_canary_percent(model_endpoint: EndpointLike, percent: int) -> Flow[ModelEndpoint]:
+    """Change the share of an endpoint's canary.
+
+    Raises:
+        Conflict: the endpoint has no canary.
+        Unprocessable: the percent are not from 0 to 100.
+
+    """
+    body = checked(UpdateCanaryRequest, {"percent": percent})
+    endpoint = yield from _resolved(model_endpoint)
+    request = Request("PUT", _canary_path(endpoint), json_body(body), idempotent=True)
+    return (yield from _change_canary(request))
+
+
+def promote_canary(model_endpoint: EndpointLike) -> Flow[ModelEndpoint]:
+    """Make the canary's bundle the endpoint's. Its workers stay; the old ones leave as new ones are ready.
+
+    Raises:
+        Conflict: the endpoint has no canary, or one that is not loaded yet.
+
+    """
+    endpoint = yield from _resolved(model_endpoint)
+    return (yield from _change_canary(Request("POST", _canary_path(endpoint, "promote"), b"{}")))
+
+
+def roll_back_canary(model_endpoint: EndpointLike) -> Flow[ModelEndpoint]:
+    """End an endpoint's canary: its workers finish what they run, and get nothing more.
+
+    Raises:
+        Conflict: the endpoint has no canary.
+
+    """
+    endpoint = yield from _resolved(model_endpoint)
+    return (yield from _change_canary(Request("POST", _canary_path(endpoint, "rollback"), b"{}")))
+
+
+def _canary_path(endpoint: ModelEndpoint, *segments: str) -> str:
+    return path_to(routes.ENDPOINTS, endpoint.id, "canary", *segments)
+
+
+def _change_canary(request: Request) -> Flow[ModelEndpoint]:
+    response = yield from call(request)
+    return ModelEndpoint.model_validate_json(response.body)
+
+
+def wait_for_canary(
+    model_endpoint: EndpointLike, timeout: float = 600.0, clock: Callable[[], float] = time.monotonic
+) -> Flow[ModelEndpoint]:
+    """Wait until an endpoint's canary is SERVING.
+
+    Raises:
+        EndpointFailed: it has ended; the message has the reason.
+        WaitTimeout: it is not SERVING after `timeout` seconds; it goes on.
+
+    """
+    endpoint = yield from _resolved(model_endpoint)
+    deadline, pause = clock() + timeout, FIRST_PAUSE_SECONDS
+    while True:
+        endpoint = yield from refreshed(endpoint)
+        canary = endpoint.canary
+        if canary is None:
+            raise EndpointFailed(f"endpoint {endpoint.name!r} has no canary")
+        if canary.status is CanaryStatus.SERVING:
+            return endpoint
+        because = f": {canary.reason}" if canary.reason else ""
+        if canary.status is not CanaryStatus.STARTING:
+            raise EndpointFailed(
+                f"the canary of endpoint {endpoint.name!r} is {canary.status.value}{because}"
+            )
+        left = deadline - clock()
+        if left <= 0:
+            raise WaitTimeout(
+                f"the canary of endpoint {endpoint.name!r} is STARTING after {timeout:g} seconds{because}"
+            )
+        yield Pause(min(pause, left))
+        pause = min(pause * 1.5, LONGEST_PAUSE_SECONDS)
 
 
 def read_endpoint_creation_logs(model_endpoint: EndpointLike) -> Flow[str]:

@@ -26,7 +26,7 @@ def router(context: Context) -> APIRouter:
 
         def load(conn: Connection) -> list[tuple[EndpointRecord, dict[str, Any]]]:
             found = endpoint_store.list_by_owner(conn, user.owner)
-            bundles = [(e, bundle_store.get(conn, e.ready_bundle_id or e.bundle_id)) for e in found]
+            bundles = [(e, bundle_store.get(conn, e.serving_bundle_id)) for e in found]
             return [(endpoint, bundle.schemas if bundle else {}) for endpoint, bundle in bundles]
 
         return endpoint_document(await context.store.read(load), version("openlaunch"))

@@ -8,6 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from sqlalchemy import Connection
 
+from openlaunch.controller.trial import Rule, Trial
 from openlaunch.errors import Conflict, NotFound
 from openlaunch.server.routes.bundles import find_bundle
 from openlaunch.server.routes.context import Context, User
@@ -28,6 +29,9 @@ from openlaunch.wire.endpoints import (
     RestartModelEndpointResponse,
     UpdateModelEndpointRequest,
 )
+
+BundleNames = dict[str, str]
+"""Names by id."""
 
 TailBytes = Annotated[int, Query(ge=1, le=4 * 1024 * 1024)]
 
@@ -77,11 +81,12 @@ def _add_changes(api: APIRouter, context: Context) -> None:
         context.controller.check_gpus(changed_spec(before.spec, body))
 
         def change(conn: Connection) -> EndpointRecord:
-            current = _current(conn, model_endpoint_id, user.owner)
+            current = current_endpoint(conn, model_endpoint_id, user.owner)
             spec = changed_spec(current.spec, body)
             changed = replace(current, spec=spec, bundle_id=bundle_id, updated_at=time.time())
-            if needs_new_workers(current, spec, bundle_id):
-                changed = _next_generation(changed)
+            tried_again = current.is_rejected and body.model_bundle_id is not None
+            if tried_again or needs_new_workers(current, spec, bundle_id):
+                changed = next_generation(changed)
             endpoint_store.update(conn, changed)
             return changed
 
@@ -94,7 +99,7 @@ def _add_changes(api: APIRouter, context: Context) -> None:
         """Replace every worker by a new one, without a gap."""
 
         def restart(conn: Connection) -> EndpointRecord:
-            changed = _next_generation(_current(conn, model_endpoint_id, user.owner))
+            changed = next_generation(current_endpoint(conn, model_endpoint_id, user.owner))
             endpoint_store.update(conn, changed)
             return changed
 
@@ -107,7 +112,7 @@ def _add_changes(api: APIRouter, context: Context) -> None:
 
         def mark(conn: Connection) -> EndpointRecord:
             changed = replace(
-                _current(conn, model_endpoint_id, user.owner),
+                current_endpoint(conn, model_endpoint_id, user.owner),
                 status=EndpointStatus.DELETE_IN_PROGRESS,
                 status_reason=None,
                 updated_at=time.time(),
@@ -128,10 +133,10 @@ def _add_reads(api: APIRouter, context: Context) -> None:
     ) -> ListModelEndpointsResponse:
         """List the caller's endpoints, newest first unless asked otherwise."""
 
-        def load(conn: Connection) -> list[tuple[EndpointRecord, str]]:
+        def load(conn: Connection) -> list[tuple[EndpointRecord, BundleNames]]:
             order = order_by or EndpointOrderBy.NEWEST
             found = endpoint_store.list_by_owner(conn, user.owner, name, order)
-            return [(endpoint, _bundle_name(conn, endpoint)) for endpoint in found]
+            return [(endpoint, _bundle_names(conn, endpoint)) for endpoint in found]
 
         rows = await context.store.read(load)
         return ListModelEndpointsResponse(model_endpoints=[_response(context, *row) for row in rows])
@@ -139,10 +144,7 @@ def _add_reads(api: APIRouter, context: Context) -> None:
     @api.get(routes.ENDPOINTS + "/{model_endpoint_id}")
     async def get_model_endpoint(model_endpoint_id: str, user: User) -> ModelEndpointResponse:
         """Get one endpoint, with its workers and its queue as they are now."""
-        endpoint = await find_endpoint(context, model_endpoint_id, user.owner)
-        return _response(
-            context, endpoint, await context.store.read(lambda conn: _bundle_name(conn, endpoint))
-        )
+        return await described(context, await find_endpoint(context, model_endpoint_id, user.owner))
 
     @api.get(routes.ENDPOINTS + "/{model_endpoint_id}/logs")
     async def get_model_endpoint_logs(
@@ -177,8 +179,13 @@ def _not_found(endpoint_id: str) -> NotFound:
     return NotFound(f"no endpoint has the id {endpoint_id!r}", code="endpoint_not_found")
 
 
-def _current(conn: Connection, endpoint_id: str, owner: str) -> EndpointRecord:
-    """The endpoint as it stands in this transaction, which a change starts from."""
+def current_endpoint(conn: Connection, endpoint_id: str, owner: str) -> EndpointRecord:
+    """The endpoint as it stands in this transaction, which a change starts from.
+
+    Raises:
+        NotFound: the owner has no endpoint of this id.
+        Conflict: it is being deleted.
+    """
     endpoint = endpoint_store.get(conn, endpoint_id, owner)
     if endpoint is None:
         raise _not_found(endpoint_id)
@@ -187,19 +194,63 @@ def _current(conn: Connection, endpoint_id: str, owner: str) -> EndpointRecord:
     return endpoint
 
 
-def _next_generation(endpoint: EndpointRecord) -> EndpointRecord:
+def next_generation(endpoint: EndpointRecord) -> EndpointRecord:
+    """The endpoint with new workers wanted.
+
+    Raises:
+        Conflict: it has a canary, which is held against the workers that are there.
+    """
+    if endpoint.live_canary is not None:
+        raise Conflict(
+            f"the endpoint {endpoint.name!r} has a canary: promote it or roll it back first; until then only "
+            "changes that need no new workers are taken",
+            code="canary_exists",
+        )
     return replace(
         endpoint,
-        generation=endpoint.generation + 1,
+        generation=endpoint.next_generation,
         status=EndpointStatus.UPDATE_PENDING,
         status_reason=None,
         updated_at=time.time(),
     )
 
 
-def _bundle_name(conn: Connection, endpoint: EndpointRecord) -> str:
-    bundle = bundle_store.get(conn, endpoint.bundle_id)
-    return bundle.name if bundle is not None else ""
+async def described(context: Context, endpoint: EndpointRecord) -> ModelEndpointResponse:
+    """The endpoint as it is shown, with its workers and its queue as they are now."""
+    names = await context.store.read(lambda conn: _bundle_names(conn, endpoint))
+    return _response(context, endpoint, names)
+
+
+def _bundle_names(conn: Connection, endpoint: EndpointRecord) -> BundleNames:
+    ids = {endpoint.bundle_id, endpoint.serving_bundle_id}
+    ids |= {endpoint.canary.bundle_id} if endpoint.canary else set()
+    found = [bundle_store.get(conn, bundle_id) for bundle_id in ids]
+    return {bundle.id: bundle.name for bundle in found if bundle is not None}
+
+
+def _canary(context: Context, endpoint: EndpointRecord, names: BundleNames) -> dict[str, object] | None:
+    canary = endpoint.canary
+    if canary is None:
+        return None
+    rule = Rule.of(canary.settings)
+    return {
+        "bundle_id": canary.bundle_id,
+        "bundle_name": names.get(canary.bundle_id, ""),
+        "percent": canary.percent,
+        "status": canary.status,
+        "reason": canary.reason,
+        "started_at": canary.started_at,
+        "rollback_after_failures": rule.failures if rule else 0,
+        "probation_requests": rule.among if rule else None,
+        "canary": _side(context, endpoint.id, canary.generation),
+        "endpoint": _side(context, endpoint.id, endpoint.generation),
+    }
+
+
+def _side(context: Context, endpoint_id: str, generation: int) -> dict[str, int]:
+    trial = context.dispatcher.trials(endpoint_id).get(generation, Trial())
+    workers = context.controller.workers_of(endpoint_id, generation)
+    return {"workers": workers, "requests": trial.requests, "failures": trial.failures}
 
 
 def without_secrets(auth: dict[str, str] | None) -> dict[str, str] | None:
@@ -208,7 +259,7 @@ def without_secrets(auth: dict[str, str] | None) -> dict[str, str] | None:
     return auth and {name: value if name in shown else "********" for name, value in auth.items()}
 
 
-def _response(context: Context, endpoint: EndpointRecord, bundle_name: str) -> ModelEndpointResponse:
+def _response(context: Context, endpoint: EndpointRecord, names: BundleNames) -> ModelEndpointResponse:
     spec, extra = endpoint.spec, endpoint.spec.extra
     available, unavailable = context.controller.workers(endpoint.id)
     return ModelEndpointResponse.model_validate(
@@ -220,8 +271,11 @@ def _response(context: Context, endpoint: EndpointRecord, bundle_name: str) -> M
             "endpoint_type": endpoint.endpoint_type,
             "destination": f"endpoint/{endpoint.id}",
             "deployment_name": endpoint.name,
-            "bundle_name": bundle_name,
+            "bundle_name": names.get(endpoint.bundle_id, ""),
             "bundle_id": endpoint.bundle_id,
+            "serving_bundle_name": names.get(endpoint.serving_bundle_id, ""),
+            "serving_bundle_id": endpoint.serving_bundle_id,
+            "canary": _canary(context, endpoint, names),
             "status": endpoint.status,
             "status_reason": endpoint.status_reason,
             "created_by": endpoint.owner,

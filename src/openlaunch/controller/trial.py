@@ -1,0 +1,63 @@
+"""Whether a bundle that is new to an endpoint has failed its first predictions: pure functions of their counts."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+MAX_KEPT_FAILURES = 100
+"""So many failures are kept with their place among the predictions, so no rule can ask for more."""
+
+PROBATION_SECONDS = 600.0
+"""The workers of before are kept for so long at most while the first predictions are counted."""
+
+DEFAULT_AMONG = 20
+DEFAULT_CANARY_FAILURES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Roll back after so many `failures` among the first `among` predictions."""
+
+    failures: int
+    among: int
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any], default_failures: int = 0) -> "Rule | None":
+        """The rule that `rollback_after_failures` and `probation_requests` ask for; None where it is off."""
+        failures = settings.get("rollback_after_failures")
+        if failures is None:
+            failures = default_failures
+        among = settings.get("probation_requests") or max(DEFAULT_AMONG, failures)
+        return cls(failures, among) if failures else None
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """How the predictions of one generation have ended.
+
+    `failed_at` has the places of the first failures, counted from 1; `error` is the last of those.
+    """
+
+    requests: int = 0
+    failures: int = 0
+    failed_at: tuple[int, ...] = ()
+    error: str | None = None
+
+    def verdict(self, rule: Rule | None) -> str | None:
+        """Why the generation is to be rolled back, as the head of a sentence; None while it is not."""
+        if rule is None or len(self.failed_at) < rule.failures:
+            return None
+        last = self.failed_at[rule.failures - 1]
+        if last > rule.among:
+            return None
+        return f"{rule.failures} of the first {last} predictions"
+
+    def is_over(self, rule: Rule) -> bool:
+        """Whether all predictions that the rule looks at have ended."""
+        return self.requests >= rule.among
+
+
+def failed_predictions(trial: Trial, rule: Rule | None, bundle: str) -> str | None:
+    """A sentence such as "4 of the first 5 predictions of the bundle b failed: ValueError: …", or None."""
+    head = trial.verdict(rule)
+    return head and f"{head} of the bundle {bundle} failed: {trial.error or 'no reason was given'}"

@@ -1,0 +1,183 @@
+"""What is changed under load fails no request: sync, async and streaming at the same time."""
+
+import os
+import signal
+import threading
+import time
+from collections import Counter
+from contextlib import contextmanager
+
+import pytest
+from server_driver import DEADLINE, SMALL, args, eventually, is_alive, running
+
+LONG_SECONDS = 300.0 if os.environ.get("OPENLAUNCH_CHAOS") == "long" else 0.0
+"""The long form goes through all changes again and again for so long, the short one once."""
+
+NAMES = {"sync": "ro-sync", "async": "ro-async", "streaming": "ro-stream"}
+ITEMS = 3
+TWO = {"min_workers": 2, "max_workers": 2}
+
+
+def model(version, kind):
+    """A predict function that says its version, what it was asked, and the process that it runs in."""
+
+    def items(number):
+        import os
+
+        for _ in range(3):
+            yield [version, number, os.getpid()]
+
+    def predict(number):
+        import os
+        import time
+
+        time.sleep(0.005)
+        return [version, number, os.getpid()]
+
+    return items if kind == "streaming" else predict
+
+
+class Load:
+    """Steady requests to endpoints from several threads each, as long as the `with` statement lasts.
+
+    Every answer is held against its request: what does not fit is an error, as much as what raises.
+    """
+
+    def __init__(self, endpoints, threads=2):
+        self.answered = Counter()
+        self.newest, self.pids, self.errors = {}, {}, []
+        self._over = threading.Event()
+        self._asks = {"sync": _ask_sync, "async": _ask_async, "streaming": _ask_streaming}
+        self._threads = [
+            threading.Thread(target=self._run, args=(kind, endpoint, thread))
+            for kind, endpoint in endpoints.items()
+            for thread in range(threads)
+        ]
+
+    def _run(self, kind, endpoint, thread):
+        number = 0
+        while not self._over.is_set():
+            number += 1
+            try:
+                for version, echo, pid in self._asks[kind](endpoint, number):
+                    assert echo == number, f"{echo} is not the answer to {number}"
+                    self.answered[kind, version] += 1
+                    self.newest[kind, thread], self.pids[kind] = version, pid
+            except Exception as error:
+                self.errors.append((kind, error))
+
+    def all_are(self, version):
+        """Whether the last answer of every thread was this version's."""
+        return len(self.newest) == len(self._threads) and set(self.newest.values()) == {version}
+
+    def requests(self):
+        return {kind: sum(n for (of, _), n in self.answered.items() if of == kind) for kind in NAMES}
+
+    def __enter__(self):
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._over.set()
+        for thread in self._threads:
+            thread.join(DEADLINE)
+
+
+def _ask_sync(endpoint, number):
+    return [endpoint.predict(args(number=number)).value]
+
+
+def _ask_async(endpoint, number):
+    futures = endpoint.predict_many([args(number=number)] * 5)
+    return [future.get(DEADLINE).value for future in futures]
+
+
+def _ask_streaming(endpoint, number):
+    """The last item of a stream that has all of them, and its end."""
+    with endpoint.predict(args(number=number)) as stream:
+        values = [item.value for item in stream]
+    assert len(values) == ITEMS, f"{len(values)} items of {ITEMS}"
+    return values[-1:]
+
+
+@contextmanager
+def under_load(client):
+    """The three endpoints with version 0, and their load."""
+    deploy(client, 0)
+    endpoints = {kind: client.get_model_endpoint(name) for kind, name in NAMES.items()}
+    for endpoint in endpoints.values():
+        endpoint.wait_until_ready(DEADLINE)
+    with Load(endpoints) as load:
+        eventually(lambda: load.all_are(0))
+        yield endpoints, load
+
+
+def deploy(client, version):
+    for kind, name in NAMES.items():
+        client.deploy(model(version, kind), name=name, endpoint_type=kind, wait=False, **SMALL | TWO)
+
+
+def restart(client, endpoints, load):
+    """Every worker is replaced: the processes that answered before are gone."""
+    before = dict(load.pids)
+    for name in NAMES.values():
+        client.restart_model_endpoint(name)
+    for kind, endpoint in endpoints.items():
+        endpoint.wait_until_ready(DEADLINE)
+        eventually(lambda k=kind: not is_alive(before[k]))
+
+
+def scale(client, endpoints, low, high):
+    for name in NAMES.values():
+        client.edit_model_endpoint(model_endpoint=name, min_workers=low, max_workers=high)
+    for endpoint in endpoints.values():
+        eventually(lambda e=endpoint: low <= e.worker_settings().available_workers <= high)
+
+
+def terminate_one_worker_each(endpoints, load):
+    """SIGTERM to a worker that serves: it ends, and another takes its place."""
+    for kind, endpoint in endpoints.items():
+        pid = load.pids[kind]
+        os.kill(pid, signal.SIGTERM)
+        eventually(lambda p=pid: not is_alive(p))
+        eventually(lambda e=endpoint: e.worker_settings().available_workers == 2)
+
+
+def promote_canaries(client, load, version):
+    for kind, name in NAMES.items():
+        function = model(version, kind)
+        bundle = client.create_model_bundle_from_callable_v2(
+            model_bundle_name=name,
+            load_model_fn=lambda: None,
+            load_predict_fn=lambda _, function=function: function,
+        )
+        client.start_canary(name, bundle, percent=20)
+    eventually(lambda: all(load.answered[kind, version] > 10 for kind in NAMES))
+    for name in NAMES.values():
+        client.promote_canary(name)
+    eventually(lambda: load.all_are(version))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(LONG_SECONDS + 240)
+def test_changes_under_load_fail_no_request(record_property):
+    rounds, until = 0, time.monotonic() + LONG_SECONDS
+    with running() as client, under_load(client) as (endpoints, load):
+        while rounds == 0 or time.monotonic() < until:
+            rounds += 1
+            deploy(client, 2 * rounds)
+            eventually(lambda r=rounds: load.all_are(2 * r))
+            restart(client, endpoints, load)
+            scale(client, endpoints, 3, 4)
+            scale(client, endpoints, 1, 1)
+            scale(client, endpoints, 2, 2)
+            terminate_one_worker_each(endpoints, load)
+            promote_canaries(client, load, 2 * rounds + 1)
+    requests = load.requests()
+    record_property(
+        "figure",
+        f"{sum(requests.values())} requests in {rounds} rounds of changes, {len(load.errors)} failed",
+    )
+    assert load.errors == []
+    assert min(requests.values()) > 50
