@@ -349,10 +349,10 @@ class Supervisor:
             return
         short_id, token = secrets.token_hex(4), secrets.token_urlsafe(32)
         worker_id = f"{self.record.id}.{short_id}"
+        log_path = parts.logs.worker_path(self.record.id, short_id)
         gpus = parts.gpus.take(worker_id, self.record.spec.gpus)
         if gpus is None:
             return
-        log_path = parts.logs.worker_path(self.record.id, short_id)
         process = _Process(worker_id, short_id, number, self._now(), log_path, since=self._now())
         self._processes[worker_id] = process
         flavor, container = generation.bundle.flavor, None

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 
+from openlaunch.server import clock
 from openlaunch.server.results import SignedURLs
 from openlaunch.server.settings import Settings
 from openlaunch.server.tasks import TaskService
@@ -110,7 +111,7 @@ class Callbacks:
         room = AT_ONCE - len(self._sending)
         if room <= 0:
             return
-        now, under_way = time.time(), list(self._sending)
+        now, under_way = clock.now(), list(self._sending)
         for delivery in await self._store.read(lambda conn: outbox.due(conn, now, room, under_way)):
             task = asyncio.create_task(self._deliver(delivery))
             self._sending[delivery.id] = task
@@ -135,7 +136,7 @@ class Callbacks:
 
     async def _attempt(self, delivery: Delivery) -> Attempt:
         record = await self._store.read(lambda conn: queue.get(conn, delivery.owner, delivery.task_id))
-        began, start = time.time(), time.monotonic()
+        began, start = clock.now(), time.monotonic()
         if record is None:
             return Attempt(began, 0.0, outbox.GONE_STATUS, "the task's result is not kept any more")
         body = await self._tasks.body_of(record, lambda key: self._urls.make(self._base_url, "GET", key))

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import secrets
-import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from sqlalchemy import Connection
 
 from openlaunch.artifacts.base import Artifacts
 from openlaunch.errors import APIError, NotFound, TooManyRequests, Unavailable
+from openlaunch.server import clock
 from openlaunch.server.dispatch import Dispatcher
 from openlaunch.server.lane import Lane
 from openlaunch.server.results import hold_against_schema, pickled_body
@@ -118,7 +118,7 @@ class TaskService:
     async def start(self) -> None:
         """Take over what an earlier server left, and begin to work. The lanes are there already."""
         self._loop = asyncio.get_running_loop()
-        now = time.time()
+        now = clock.now()
         left = await self._store.write(lambda conn: queue.recover(conn, now, self._lease_owner))
         if left:
             log.warning("%d tasks that ran when the last server ended are queued again", len(left))
@@ -141,7 +141,7 @@ class TaskService:
         left = list(self._running)
         self._running.clear()
         if left:
-            now = time.time()
+            now = clock.now()
             await self._store.write(
                 lambda conn: queue.give_back(conn, left, "the server stopped", now, died=False)
             )
@@ -209,7 +209,7 @@ class TaskService:
 
         No payload stays behind without its task.
         """
-        now = time.time()
+        now = clock.now()
         new: list[NewTask] = []
         stored: set[str] = set()
         try:
@@ -294,7 +294,7 @@ class TaskService:
 
     def _claim_in(self, conn: Connection, endpoint_id: str, limit: int) -> list[ClaimedTask]:
         return queue.claim(
-            conn, endpoint_id, limit, self._lease_owner, self._settings.lease_seconds, time.time()
+            conn, endpoint_id, limit, self._lease_owner, self._settings.lease_seconds, clock.now()
         )
 
     async def _run(self, lane: Lane, task: ClaimedTask) -> None:
@@ -373,7 +373,7 @@ class TaskService:
     async def _give_back(self, work: TaskWork, reason: str, *, died: bool) -> None:
         self._at_work.pop(work.task.id, None)
         outcome = await self._store.write(
-            lambda conn: queue.give_back(conn, [work.task.id], reason, time.time(), died=died)
+            lambda conn: queue.give_back(conn, [work.task.id], reason, clock.now(), died=died)
         )
         for task_id, state in outcome:
             if state is State.PENDING:
@@ -401,7 +401,7 @@ class TaskService:
         """Record results; while the store can't be written they are kept, and tried again."""
         while results:
             try:
-                recorded = await self._store.write(lambda conn: queue.complete(conn, results, time.time()))
+                recorded = await self._store.write(lambda conn: queue.complete(conn, results, clock.now()))
             except Unavailable as error:
                 if self._stopping:
                     raise
@@ -471,7 +471,7 @@ class TaskService:
         Raises:
             NotFound: the owner has no such task.
         """
-        before = await self._store.write(lambda conn: queue.cancel(conn, owner, task_id, time.time()))
+        before = await self._store.write(lambda conn: queue.cancel(conn, owner, task_id, clock.now()))
         if before is None:
             raise no_task(task_id)
         if before.done:
@@ -486,7 +486,7 @@ class TaskService:
     async def fail_endpoint(self, endpoint_id: str, reason: str) -> None:
         """The endpoint is deleted: end its tasks."""
         while ended := await self._store.write(
-            lambda conn: queue.fail_endpoint(conn, endpoint_id, reason, time.time())
+            lambda conn: queue.fail_endpoint(conn, endpoint_id, reason, clock.now())
         ):
             for task_id in ended:
                 self._at_work.pop(task_id, None)
@@ -518,7 +518,7 @@ class TaskService:
                 log.exception("housekeeping of the task queue failed; it is tried again")
 
     async def _tidy(self) -> None:
-        now = time.time()
+        now = clock.now()
         lease = self._settings.lease_seconds
         held = list(self._running)
         await self._store.write(lambda conn: queue.renew(conn, self._lease_owner, held, lease, now))

@@ -1,12 +1,12 @@
 """Lists of tasks, and cancelling one. Submitting and asking are in `server.task_routes`, the hot path."""
 
-import time
 from typing import Annotated
 
 from fastapi import APIRouter, Query
 from sqlalchemy import Connection
 
 from openlaunch.errors import Conflict, NotFound
+from openlaunch.server import clock
 from openlaunch.server.routes.context import Context, User
 from openlaunch.server.routes.endpoints import find_endpoint
 from openlaunch.server.tasks import no_task
@@ -68,7 +68,7 @@ def router(context: Context) -> APIRouter:
     @api.post("/{task_id}/deliveries/resend")
     async def resend_delivery(task_id: str, user: User) -> DeliveryResponse:
         """Send the task's callback once more, now; with the same id, so that receivers can tell."""
-        now = time.time()
+        now = clock.now()
         found = await context.store.write(lambda conn: outbox.send_again(conn, user.owner, task_id, now))
         if found is None:
             raise NotFound(f"no task with a callback has the id {task_id!r}", code="delivery_not_found")
