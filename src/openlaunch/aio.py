@@ -21,6 +21,7 @@ from openlaunch.client.config import find_address
 from openlaunch.client.drivers import AsyncDriver
 from openlaunch.client.effects import Flow
 from openlaunch.client.endpoints import EndpointFields
+from openlaunch.client.logs import AsyncLogStream
 from openlaunch.client.models import ModelEndpoint
 from openlaunch.client.operations import (
     batch_jobs,
@@ -414,9 +415,13 @@ class LaunchClient(RegistersUploads):
     restart_model_endpoint = awaitable(endpoints.restart_model_endpoint)
     read_endpoint_creation_logs = awaitable(endpoints.read_endpoint_creation_logs)
     read_endpoint_logs = awaitable(endpoints.read_endpoint_logs)
+    follow_endpoint_logs = awaitable(endpoints.follow_endpoint_logs, AsyncLogStream.of)
+    list_endpoint_events = awaitable(endpoints.list_endpoint_events)
+    explain_endpoint = awaitable(endpoints.explain_endpoint)
 
     list_tasks = awaitable(tasks.list_tasks)
     get_task = awaitable(tasks.get_task)
+    explain_task = awaitable(tasks.explain_task)
     cancel_task = awaitable(predictions.cancel_task)
     list_deliveries = awaitable(tasks.list_deliveries)
     resend_callback = awaitable(tasks.resend_callback)

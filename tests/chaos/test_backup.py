@@ -69,6 +69,7 @@ def test_every_task_that_was_accepted_before_the_backup_has_its_result_after_the
             response = EndpointResponseFuture(client, "echo", task).get(DEADLINE)
             assert response.value == [number, len(BIG) if number >= 200 else 0]
         assert client.get_model_endpoint("echo").predict(args(number=7)).get(DEADLINE).value == [7, 0]
+        assert "created" in [event.message for event in client.list_endpoint_events("echo").events]
         with LaunchClient(key, client.server.url) as other:
             assert other.list_model_endpoints() == []
 

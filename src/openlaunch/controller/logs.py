@@ -57,13 +57,14 @@ class EndpointLogs:
     def workers(self, endpoint_id: str, tail_bytes: int) -> str:
         """The last `tail_bytes` of its workers' logs, oldest worker first, each line after the worker's short id."""
         text = "".join(
-            f"{_short_id(path)} {line}\n"
-            for path in self._worker_logs(endpoint_id)
+            f"{short_id(path)} {line}\n"
+            for path in self.worker_logs(endpoint_id)
             for line in tail(path, tail_bytes).splitlines()
         )
         return _last_lines(text.encode(errors="replace"), tail_bytes)
 
-    def _worker_logs(self, endpoint_id: str) -> list[Path]:
+    def worker_logs(self, endpoint_id: str) -> list[Path]:
+        """The logs of its workers, the one that was written to last at the end."""
         found: list[tuple[float, Path]] = []
         for path in (self._root / endpoint_id).glob("worker-*.log"):
             with suppress(FileNotFoundError):
@@ -72,14 +73,18 @@ class EndpointLogs:
 
     def prune(self, endpoint_id: str, running: Collection[str]) -> None:
         """Shorten what has grown over its bound, and delete the logs of workers that ended long ago."""
-        logs = self._worker_logs(endpoint_id)
-        ended = [path for path in logs if _short_id(path) not in running]
+        logs = self.worker_logs(endpoint_id)
+        ended = [path for path in logs if short_id(path) not in running]
         with _optional(endpoint_id):
             for path in ended[:-MAX_WORKER_LOGS]:
                 path.unlink(missing_ok=True)
             for path in logs:
                 with suppress(FileNotFoundError):
                     _trim(path, MAX_WORKER_BYTES)
+
+    def exist(self, endpoint_id: str) -> bool:
+        """Whether there is anything of this endpoint."""
+        return (self._root / endpoint_id).is_dir()
 
     def remove(self, endpoint_id: str) -> None:
         """Delete all logs of the endpoint."""
@@ -94,7 +99,8 @@ def _optional(endpoint_id: str) -> Iterator[None]:
         log.error("the logs of endpoint %s can't be written: %s", endpoint_id, error)
 
 
-def _short_id(path: Path) -> str:
+def short_id(path: Path) -> str:
+    """The id of the worker that a log is of."""
     return path.stem.removeprefix("worker-")
 
 

@@ -13,6 +13,8 @@ from sqlalchemy import Connection
 
 from openlaunch.controller.backoff import History
 from openlaunch.controller.environments import EnvironmentFailed, Environments
+from openlaunch.controller.events import EventLog, Scale, scaling_event
+from openlaunch.controller.explain import explain
 from openlaunch.controller.fleet import Fleet, Load
 from openlaunch.controller.gpu_pool import GpuPool
 from openlaunch.controller.images import Images, is_image, load_seconds
@@ -48,6 +50,8 @@ from openlaunch.store import bundles, endpoints
 from openlaunch.store.base import Store
 from openlaunch.store.records import BundleRecord, EndpointRecord
 from openlaunch.wire.endpoints import EndpointStatus
+from openlaunch.wire.events import EventKind
+from openlaunch.wire.why import EndpointWhy
 
 log = logging.getLogger(__name__)
 
@@ -78,11 +82,16 @@ class Parts:
     clock: Callable[[], float]
     usage_beside: Callable[[str], Usage]
     environment_built: Callable[[], None]
+    events: EventLog
 
 
 @dataclass(slots=True)
 class _Process:
-    """A worker's process. `ready_at` is None until it was ready; `expected` once its end is no failure of its own."""
+    """A worker's process.
+
+    `ready_at` is None until it was ready; `expected` once its end is no failure of its own; `told` once it has
+    been told why it ends.
+    """
 
     id: str
     short_id: str
@@ -93,6 +102,7 @@ class _Process:
     since: float = 0.0
     ready_at: float | None = None
     expected: bool = False
+    told: bool = False
     end_reason: str | None = None
     gone: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -129,6 +139,7 @@ class Supervisor:
         self._window = DesireWindow(parts.settings.scale_down_after)
         self._tasks: set[asyncio.Task[None]] = set()
         self._pruned_at = 0.0
+        self._scale: Scale | None = None
 
     @staticmethod
     def endpoint_of(worker_id: str) -> str:
@@ -159,6 +170,7 @@ class Supervisor:
             generation = self._generation(process.generation)
             generation.history = generation.history.became_ready()
             self._note(f"worker {process.short_id} is ready")
+            self._tell(EventKind.WORKER_READY)
             self._wake.set()
 
     def worker_load_failed(self, worker_id: str, reason: str, traceback: str | None) -> None:
@@ -185,6 +197,15 @@ class Supervisor:
         """Workers that are ready, and workers that should be and are not yet."""
         phases = [process.phase for process in self._processes.values()]
         return phases.count(Phase.READY), phases.count(Phase.STARTING) + phases.count(Phase.LOST)
+
+    def explain(self) -> EndpointWhy:
+        """Why it serves or does not, now. Nothing of what the next look goes by is changed."""
+        demanded, window = self._demanded, self._window
+        try:
+            situation = self._observe()
+        finally:
+            self._demanded, self._window = demanded, window
+        return explain(situation, self._parts.fleet.load(self.record.id), self._parts.settings.policy)
 
     def usage(self) -> Usage:
         """What its workers hold."""
@@ -227,7 +248,9 @@ class Supervisor:
 
     async def _reconcile(self) -> None:
         self._prune_logs()
-        for action in plan(self._observe(), self._parts.settings.policy):
+        situation = self._observe()
+        self._tell_scale(situation)
+        for action in plan(situation, self._parts.settings.policy):
             await self._do(action)
 
     def _observe(self) -> Situation:
@@ -293,6 +316,27 @@ class Supervisor:
         if (record.status, record.status_reason) != (before.status, before.status_reason):
             log.info("endpoint %r: %s%s", record.name, record.status, _after_colon(record.status_reason))
             self._note(f"{record.status}{_after_colon(record.status_reason)}")
+        self._tell_outcome(before, record)
+
+    def _tell_outcome(self, before: EndpointRecord, now: EndpointRecord) -> None:
+        if now.ready_generation not in (None, before.ready_generation):
+            self._tell(
+                EventKind.ROLLED_OUT, f"generation {now.ready_generation}, bundle {now.ready_bundle_id}"
+            )
+        failed = EndpointStatus.UPDATE_FAILED
+        if now.status is failed and (before.status is not failed or before.generation != now.generation):
+            self._tell(EventKind.UPDATE_FAILED, now.status_reason or "")
+
+    def _tell_scale(self, s: Situation) -> None:
+        """Tell how many workers there should be from now on; during a roll-out, that says nothing of the load."""
+        if self._is_rolling_out():
+            return
+        load, spec = self._parts.fleet.load(self.record.id), self.record.spec
+        wanted = min(s.desired, s.limit)
+        scale = Scale(wanted, load.in_flight, load.queued, spec.min_workers, spec.max_workers)
+        if (event := scaling_event(self._scale, scale)) is not None:
+            self._tell(*event)
+        self._scale = scale
 
     # Environments.
 
@@ -311,6 +355,7 @@ class Supervisor:
 
         def started() -> None:
             generation.build = Build.BUILDING
+            self._tell(EventKind.ENVIRONMENT_BUILDING)
             self._wake.set()
 
         try:
@@ -328,6 +373,7 @@ class Supervisor:
                 requirements, version, self._note, started
             )
             generation.bundle, generation.build = bundle, Build.BUILT
+            self._tell(EventKind.ENVIRONMENT_BUILT)
             self._parts.environment_built()
         except Exception as error:
             self._build_failed(generation, began, error)
@@ -338,6 +384,7 @@ class Supervisor:
             log.error("the environment of endpoint %r failed", self.record.name, exc_info=error)
         reason = str(error)[:MAX_REASON] or type(error).__name__
         self._note(reason)
+        self._tell(EventKind.ENVIRONMENT_FAILED, reason)
         generation.build = Build.NONE
         generation.history = generation.history.load_failed(self._now(), began, reason)
 
@@ -375,6 +422,7 @@ class Supervisor:
                 )
             )
             await parts.engine.start(spec, self._on_exit)
+            self._tell(EventKind.WORKER_STARTED)
         except (OSError, ContainerError) as error:
             generation.build = Build.NONE  # the environment may be gone: it is looked for again
             self._gone(process, f"could not be started: {error}")
@@ -405,7 +453,8 @@ class Supervisor:
             self._now(), process.started_at, reason[:MAX_REASON]
         )
         process.enter(Phase.STOPPING, self._now())
-        process.expected = True
+        process.expected = process.told = True
+        self._tell(EventKind.WORKER_FAILED, reason)
         self._wake.set()
 
     async def _end(self, process: _Process, grace: float) -> None:
@@ -428,6 +477,9 @@ class Supervisor:
         self._parts.fleet.forget(process.id, reason)
         if not process.expected:
             self._failed(process, reason)
+        elif not process.told:
+            drained = process.phase is Phase.DRAINING
+            self._tell(EventKind.WORKER_DRAINED if drained else EventKind.WORKER_STOPPED)
         process.gone.set()
         self._wake.set()
 
@@ -436,6 +488,8 @@ class Supervisor:
         now, generation = self._now(), self._generation(process.generation)
         log.warning("worker %s of endpoint %r %s", process.short_id, self.record.name, end)
         self._note(f"worker {process.short_id} {end}")
+        early = "" if process.ready_at is not None else " before it was ready"
+        self._tell(EventKind.WORKER_CRASHED, end.removeprefix("was ") + early)
         if process.ready_at is not None:
             retry = self._parts.settings.policy.retry
             generation.history = generation.history.crashed(
@@ -475,6 +529,7 @@ class Supervisor:
         self._parts.fleet.remove_endpoint(endpoint_id)
         await self.retire(self._parts.settings.delete_grace)
         await self._parts.store.write(lambda conn: endpoints.delete(conn, endpoint_id))
+        await self._parts.events.forget(endpoint_id)
         await asyncio.to_thread(self._parts.logs.remove, endpoint_id)
 
     # Small things.
@@ -493,6 +548,9 @@ class Supervisor:
 
     def _note(self, text: str) -> None:
         self._parts.logs.add_creation(self.record.id, text)
+
+    def _tell(self, kind: EventKind, detail: str = "") -> None:
+        self._parts.events.add(self.record.id, kind, detail)
 
     def _prune_logs(self) -> None:
         if self._now() - self._pruned_at > PRUNE_LOGS_EVERY:

@@ -33,6 +33,7 @@ from openlaunch.server.front import Front
 from openlaunch.server.gateway import Gateway
 from openlaunch.server.health import Health
 from openlaunch.server.http import App
+from openlaunch.server.log_streams import LogStreams
 from openlaunch.server.protocol import HttpProtocol
 from openlaunch.server.results import SignedURLs
 from openlaunch.server.routes.context import Context
@@ -108,6 +109,8 @@ async def serve_on(
         log.info("stopping: what runs has %g s to end", settings.drain_seconds)
         front.stopping = context.health.stopping = True
         context.tasks.stop_claiming()
+        context.controller.events.close()
+        context.log_streams.close()
         context.dispatcher.refuse_all(Unavailable("the server is stopping", code="stopping", retry_after=2))
         await _drained(context.dispatcher, settings.drain_seconds)
         server.should_exit = True
@@ -192,6 +195,7 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
                 image_jobs,
                 triggers,
                 health,
+                LogStreams(),
             ),
             front,
         )

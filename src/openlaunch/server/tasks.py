@@ -421,6 +421,11 @@ class TaskService:
         """The event loop's clock."""
         return self._loop.time()
 
+    def is_in_worker(self, task_id: str) -> bool:
+        """Whether a worker of this server runs it, and not just a claim for the next free slot holds it."""
+        work = self._running.get(task_id)
+        return work is not None and work.started_at > 0
+
     async def get(self, owner: str, task_id: str, wait: float) -> Answerable:
         """The task, after waiting up to `wait` seconds for it to be done.
 

@@ -6,7 +6,7 @@ ARTIFACTS = "/v1/artifacts"  # + /{key}?expires=…&signature=…; PUT and GET, 
 
 BUNDLES = "/v2/model-bundles"  # + /{id}, /latest, /clone-with-changes
 BUNDLES_V1 = "/v1/model-bundles"  # the same
-ENDPOINTS = "/v1/model-endpoints"  # + /{id}, /{id}/restart, /{id}/logs
+ENDPOINTS = "/v1/model-endpoints"  # + /{id}, /{id}/restart, /{id}/logs, /{id}/events, /{id}/why
 ENDPOINTS_SCHEMA = "/v1/model-endpoints-schema.json"
 ENDPOINTS_API = "/v1/model-endpoints-api"
 BATCH_JOBS = "/v1/batch-jobs"  # + /{id}?wait=SECONDS
@@ -19,7 +19,7 @@ KEYS = "/v1/keys"  # + /{id}
 
 SYNC_TASKS = "/v1/sync-tasks"
 STREAMING_TASKS = "/v1/streaming-tasks"
-ASYNC_TASKS = "/v1/async-tasks"  # + /{id}?wait=SECONDS, /{id}/cancel, /{id}/deliveries, + /resend
+ASYNC_TASKS = "/v1/async-tasks"  # + /{id}?wait=SECONDS, /{id}/cancel, /{id}/why, /{id}/deliveries, + /resend
 CALLBACK_SIGNING = "/v1/callback-secret"
 ASYNC_TASKS_BULK = "/v1/async-tasks/bulk"
 ASYNC_TASKS_WAIT = "/v1/async-tasks/wait"

@@ -14,6 +14,7 @@ from openlaunch.server.callbacks import Callbacks
 from openlaunch.server.dispatch import Dispatcher
 from openlaunch.server.docker_image_batch_jobs import DockerImageBatchJobs
 from openlaunch.server.health import Health
+from openlaunch.server.log_streams import LogStreams
 from openlaunch.server.results import SignedURLs
 from openlaunch.server.settings import Settings
 from openlaunch.server.tasks import TaskService
@@ -39,6 +40,7 @@ class Context:
     image_jobs: DockerImageBatchJobs
     triggers: Triggers
     health: Health
+    log_streams: LogStreams
 
 
 def _principal(request: Request) -> Principal:
