@@ -112,9 +112,7 @@ def test_a_wait_without_events_ends_with_the_same_cursor(client, broken):
 
 
 def test_a_bundle_that_can_not_be_loaded_is_told_with_the_reason(client, broken):
-    eventually(
-        lambda: any("the weights are not there" in m for m in messages(client, "broken"))
-    )
+    eventually(lambda: any("the weights are not there" in m for m in messages(client, "broken")))
     eventually(lambda: any("the update failed" in message for message in messages(client, "broken")))
 
 
