@@ -27,7 +27,7 @@ READERS = 4
 DAMAGED = "store_damaged"
 """The code of the error that says that the file itself is damaged."""
 
-CHECKED_BYTES = 64 * 1024 * 1024
+CHECKED_BYTES = 32 * 1024 * 1024
 """A database up to this size is read whole before a server starts on it: some tenths of a second at most."""
 
 
