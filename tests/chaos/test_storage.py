@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from contextlib import closing, contextmanager
+from pathlib import Path
 
 import httpx2
 import pytest
@@ -142,6 +143,15 @@ def test_a_data_directory_that_can_not_be_written_is_refused_at_the_start(tmp_pa
     assert done.returncode == 2
     assert "Read-only file system" in done.stderr
     assert "--data-dir" in done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_what_a_model_prints_to_a_full_disk_is_dropped_and_nothing_fails():
+    prints = "print('a line', flush=True); print('x' * 100_000); sys.stderr.write('y')"
+    code = f"import sys; from openlaunch_worker.process import set_up_output; set_up_output(); {prints}"
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run([sys.executable, "-c", code], stdout=full, stderr=full, timeout=DEADLINE)
+    assert done.returncode == 0
 
 
 # The database file.
