@@ -79,6 +79,8 @@ def test_a_bundle_that_can_not_be_loaded_is_not_tried_while_nobody_asks() -> Non
 
 def test_a_crash_loop_says_how_they_crash_and_when_the_next_is_tried() -> None:
     simulation = simulated("crashes", seconds=30)
+    while simulation.workers:  # until the last one has crashed, and the next is not started yet
+        simulation.run(0.5)
     found = [reason for reason in why(simulation).reasons if reason.code is ReasonCode.CRASH_LOOP]
     assert found
     assert "crashed in the last minute" in found[0].message

@@ -67,9 +67,12 @@ def test_a_log_that_was_shortened_says_so_and_goes_on(logs, follower, monkeypatc
     assert follower.poll() == [("w1", CUT), ("w1", "new")]
 
 
-def test_it_ends_with_the_endpoint(logs, follower):
+def test_logs_that_are_gone_give_nothing_more(logs, follower):
     write(logs, "w1", "one\n")
-    assert not follower.ended
     logs.remove("end")
     assert follower.poll() == []
-    assert follower.ended
+
+
+def test_it_begins_with_a_whole_line(logs, follower):
+    write(logs, "w1", "first line\nsecond line\n")
+    assert follower.begin(15) == [("w1", "second line")]

@@ -123,6 +123,10 @@ class Controller:
         await watched.supervisor.delete()
         self._watched.pop(watched.supervisor.record.id, None)
 
+    def looks_after(self, endpoint_id: str) -> bool:
+        """Whether the endpoint is there, and not deleted."""
+        return endpoint_id in self._watched
+
     def workers(self, endpoint_id: str) -> tuple[int, int]:
         """How many of its workers take requests, and how many are on their way to that."""
         watched = self._watched.get(endpoint_id)

@@ -46,7 +46,7 @@ _OTHERS = {
 
 
 def message_of(kind: EventKind, detail: str, count: int) -> str:
-    """A sentence such as "3 workers crashed: was killed by signal 9, probably out of memory"."""
+    """A sentence such as "3 workers crashed: killed by signal 9, probably out of memory"."""
     if kind in _WORKERS:
         said = _WORKERS[kind] if count > 1 else _WORKERS[kind].replace("they", "it")
         text = f"{count} workers {said}" if count > 1 else f"1 worker {said}"
@@ -110,8 +110,11 @@ class EventLog:
             except Unavailable:
                 if self.closed:
                     return
-                self._pending.extendleft(reversed(batch[-(MAX_PENDING - len(self._pending)) :]))
+                room = MAX_PENDING - len(self._pending)
+                self._pending.extendleft(reversed(batch[max(0, len(batch) - room) :]))
                 await asyncio.sleep(AGAIN_SECONDS)
+            except Exception:
+                log.exception("%d events could not be stored, and are dropped", len(batch))
             else:
                 for endpoint_id in {event.endpoint_id for event in batch}:
                     if (changed := self._changed.pop(endpoint_id, None)) is not None:

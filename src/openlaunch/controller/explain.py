@@ -69,8 +69,8 @@ def _trouble(s: Situation, policy: Policy) -> Iterator[Reason]:
 
 
 def _try(s: Situation, wait: float) -> float | None:
-    """When the next try is: none is made while nobody asks."""
-    return round(wait, 1) if s.target > 0 else None
+    """When the next try is: none is made while nobody asks, nor while there are as many workers as asked for."""
+    return round(wait, 1) if s.count(Phase.READY, Phase.STARTING, newest=True) < s.target else None
 
 
 def _progress(s: Situation) -> Iterator[Reason]:

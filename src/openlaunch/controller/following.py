@@ -1,5 +1,6 @@
 """The logs of all of an endpoint's workers as they grow: lines, each with the id of the worker that wrote it."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,7 +35,7 @@ class LogFollower:
     def begin(self, tail_bytes: int) -> list[tuple[str, str]]:
         """The last lines that are there now, in `tail_bytes` at most; later calls give what comes after them."""
         for path in self.logs.worker_logs(self.endpoint_id):
-            self._places[path] = _Place(max(0, _size(path) - tail_bytes), b"")
+            self._places[path] = _Place(_line_start(path, tail_bytes))
         lines = self.poll()
         kept: list[tuple[str, str]] = []
         for line in reversed(lines):
@@ -52,15 +53,17 @@ class LogFollower:
             (short_id(path), line) for path, place in self._places.items() for line in _added(path, place)
         ]
 
-    @property
-    def ended(self) -> bool:
-        """Whether the endpoint's logs are gone, because it was deleted."""
-        return not self.logs.exist(self.endpoint_id)
 
-
-def _size(path: Path) -> int:
+def _line_start(path: Path, tail_bytes: int) -> int:
+    """Where the first whole line begins in the last `tail_bytes` of a file."""
     try:
-        return path.stat().st_size
+        with path.open("rb") as file:
+            start = max(0, file.seek(0, os.SEEK_END) - tail_bytes)
+            if start == 0:
+                return 0
+            file.seek(start - 1)
+            file.readline(MAX_LINE_BYTES)
+            return file.tell()
     except FileNotFoundError:
         return 0
 
@@ -68,9 +71,8 @@ def _size(path: Path) -> int:
 def _added(path: Path, place: _Place) -> Iterator[str]:
     try:
         with path.open("rb") as file:
-            if (
-                file.seek(0, 2) < place.offset
-            ):  # `EndpointLogs.prune` keeps the last half of a log that is full
+            if file.seek(0, os.SEEK_END) < place.offset:
+                # `EndpointLogs.prune` has kept the last half of a log that was full.
                 place.offset, place.rest = min(file.tell(), MAX_WORKER_BYTES // 2), b""
                 yield CUT
             file.seek(place.offset)

@@ -82,10 +82,6 @@ class EndpointLogs:
                 with suppress(FileNotFoundError):
                     _trim(path, MAX_WORKER_BYTES)
 
-    def exist(self, endpoint_id: str) -> bool:
-        """Whether there is anything of this endpoint."""
-        return (self._root / endpoint_id).is_dir()
-
     def remove(self, endpoint_id: str) -> None:
         """Delete all logs of the endpoint."""
         shutil.rmtree(self._root / endpoint_id, ignore_errors=True)

@@ -2,7 +2,7 @@
 
 A backup is one tar file (gzipped where its name says so): a description, the database as it was at one moment,
 the secrets, every artifact, and last the SHA-256 of each, which is also how it is known to be whole. Nothing is held
-in memory but a piece of a file.
+in memory but a piece of a file, and the sums.
 
 What is not in it is made anew: environments, logs, and the folders of running workers and jobs.
 """

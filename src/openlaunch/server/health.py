@@ -1,6 +1,7 @@
 """What `/readyz` looks at: whether the server can write, read and answer, and what is wrong if it can't."""
 
 import asyncio
+import logging
 import os
 from collections import deque
 from collections.abc import Coroutine
@@ -14,6 +15,8 @@ from openlaunch.errors import APIError
 from openlaunch.server import clock
 from openlaunch.store.sqlite import SqliteStore
 from openlaunch.wire.health import Check, CheckStatus, ReadinessResponse
+
+log = logging.getLogger(__name__)
 
 CACHED_SECONDS = 1.0
 CHECK_SECONDS = 2.0
@@ -125,8 +128,9 @@ async def _within(name: str, check: Coroutine[Any, Any, Check]) -> Check:
         return _failed(name, f"no answer within {CHECK_SECONDS:g} s")
     except APIError as error:
         return _failed(name, error.message)
-    except OSError as error:
-        return _failed(name, error.strerror or type(error).__name__)
+    except Exception as error:
+        log.exception("the check of %s failed", name)
+        return _failed(name, getattr(error, "strerror", None) or type(error).__name__)
 
 
 def disk_check(folder: Path) -> Check:

@@ -1,7 +1,7 @@
 """Workers' logs as server-sent events, for as long as a client reads them."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 
 import orjson
@@ -27,8 +27,12 @@ class LogStreams:
         """End every stream: the server stops."""
         self._closed.set()
 
-    def open(self, follower: LogFollower, tail_bytes: int) -> AsyncIterator[bytes]:
+    def open(
+        self, follower: LogFollower, tail_bytes: int, is_there: Callable[[], bool]
+    ) -> AsyncIterator[bytes]:
         """The events of a stream: `data: {"worker", "line"}` for each line, and an end event when there is no more.
+
+        `is_there` says whether there still is what the logs are of.
 
         Raises:
             TooManyRequests: as many streams as there may be are open.
@@ -38,15 +42,17 @@ class LogStreams:
             raise TooManyRequests(
                 f"{MAX_STREAMS} logs are being followed already, which is the limit", retry_after=5
             )
-        return self._events(follower, tail_bytes)
+        return self._events(follower, tail_bytes, is_there)
 
-    async def _events(self, follower: LogFollower, tail_bytes: int) -> AsyncIterator[bytes]:
+    async def _events(
+        self, follower: LogFollower, tail_bytes: int, is_there: Callable[[], bool]
+    ) -> AsyncIterator[bytes]:
         self._count += 1
         try:
             lines = await asyncio.to_thread(follower.begin, tail_bytes)
             yield _frames(lines) or _HEARTBEAT  # at once, so that the client sees that it is connected
             quiet = 0.0
-            while not self._closed.is_set() and not follower.ended:
+            while not self._closed.is_set() and is_there():
                 with suppress(TimeoutError):
                     async with asyncio.timeout(POLL_SECONDS):
                         await self._closed.wait()

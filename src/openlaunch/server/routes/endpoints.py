@@ -166,7 +166,11 @@ def _add_reads(api: APIRouter, context: Context) -> None:
         """
         endpoint = await find_endpoint(context, model_endpoint_id, user.owner)
         if follow:
-            events = context.log_streams.open(context.controller.follow_logs(endpoint.id), tail_bytes)
+            events = context.log_streams.open(
+                context.controller.follow_logs(endpoint.id),
+                tail_bytes,
+                lambda: context.controller.looks_after(endpoint.id),
+            )
             return StreamingResponse(events, media_type="text/event-stream")
         found = LogsResponse(content=context.controller.worker_logs(endpoint.id, tail_bytes))
         return JSONResponse(found.model_dump())
