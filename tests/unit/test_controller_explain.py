@@ -39,6 +39,11 @@ def test_a_worker_that_loads() -> None:
     assert why(simulation).starting_workers == 1
 
 
+def test_before_anything_is_under_way_there_is_a_reason_too() -> None:
+    simulation = Simulation(make_record(make_spec(), bundle_id="good"))
+    assert [r.message for r in why(simulation).reasons] == ["a worker is about to start"]
+
+
 def test_a_worker_that_serves() -> None:
     simulation = simulated(seconds=10)
     assert codes(simulation) == [ReasonCode.SERVING]

@@ -13,7 +13,8 @@ def explain(s: Situation, load: Load, policy: Policy) -> EndpointWhy:
     ready = s.count(Phase.READY)
     return EndpointWhy(
         pending=ready == 0,
-        reasons=list(_reasons(s, load, policy)),
+        reasons=list(_reasons(s, load, policy))
+        or [_reason(ReasonCode.STARTING, "a worker is about to start")],
         ready_workers=ready,
         starting_workers=s.count(Phase.STARTING),
         slots=ready * s.endpoint.spec.slots,
@@ -118,5 +119,5 @@ def task_message(ahead: int, exceeds: bool, endpoint: EndpointWhy) -> str:
     slots = f"{endpoint.slots} slots" if endpoint.slots != 1 else "1 slot"
     if not endpoint.pending:
         return f"it waits for a free slot: {before}, for {slots} in {_workers(endpoint.ready_workers)}"
-    why = "; ".join(reason.message for reason in endpoint.reasons) or "one is about to be started"
+    why = "; ".join(reason.message for reason in endpoint.reasons)
     return f"the endpoint has no worker yet: {why}; {before}"
