@@ -21,6 +21,7 @@ from openlaunch.client.config import find_address
 from openlaunch.client.drivers import AsyncDriver
 from openlaunch.client.effects import Flow
 from openlaunch.client.endpoints import EndpointFields
+from openlaunch.client.logs import AsyncLogStream
 from openlaunch.client.models import ModelEndpoint
 from openlaunch.client.operations import (
     batch_jobs,
@@ -427,12 +428,16 @@ class LaunchClient(RegistersUploads):
     wait_for_canary = awaitable(endpoints.wait_for_canary, _endpoint_of)
     read_endpoint_creation_logs = awaitable(endpoints.read_endpoint_creation_logs)
     read_endpoint_logs = awaitable(endpoints.read_endpoint_logs)
+    follow_endpoint_logs = awaitable(endpoints.follow_endpoint_logs, AsyncLogStream.of)
+    list_endpoint_events = awaitable(endpoints.list_endpoint_events)
+    explain_endpoint = awaitable(endpoints.explain_endpoint)
 
     list_tasks = awaitable(tasks.list_tasks)
     get_task = awaitable(tasks.get_task)
     get_task_details = awaitable(tasks.get_task_details)
     get_task_payload = awaitable(tasks.get_task_payload)
     rerun_task = awaitable(tasks.rerun_task, _future_of)
+    explain_task = awaitable(tasks.explain_task)
     cancel_task = awaitable(predictions.cancel_task)
     list_deliveries = awaitable(tasks.list_deliveries)
     resend_callback = awaitable(tasks.resend_callback)

@@ -10,9 +10,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from io import TextIOWrapper
+from io import BufferedWriter, FileIO, TextIOWrapper
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 EXIT_USAGE: Final = 2
 EXIT_LOAD_FAILED: Final = 3
@@ -30,11 +30,24 @@ _PR_SET_PDEATHSIG: Final = 1
 _GONE: Final = select.POLLHUP | getattr(select, "POLLRDHUP", 0)
 
 
+class _Lossy(FileIO):
+    """A log that drops what a full disk does not take: nothing that prints a line should fail for it."""
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data)
+        except OSError:
+            return memoryview(data).nbytes
+
+
 def set_up_output() -> None:
     """Make what user code prints appear in the log line by line, whatever characters it holds."""
-    for stream in (sys.stdout, sys.stderr):
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
         if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(line_buffering=True, errors="backslashreplace")
+            raw = BufferedWriter(_Lossy(stream.fileno(), "wb", closefd=False))
+            lines = TextIOWrapper(raw, stream.encoding, "backslashreplace", line_buffering=True)
+            setattr(sys, name, lines)
 
 
 def open_log(path: str) -> int:

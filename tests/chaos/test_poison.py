@@ -17,7 +17,7 @@ BOUND_SECONDS = 60.0
 ENDS = {
     "segfault": "was killed by signal 11 (SIGSEGV)",
     "exit": "exited with code 9",
-    "killed": "was killed by signal 9 (SIGKILL), out of memory perhaps",
+    "killed": "was killed by signal 9 (SIGKILL)",
 }
 
 

@@ -10,6 +10,7 @@ from store_drivers import OPENERS, Database, database
 
 from openlaunch.errors import Unprocessable
 from openlaunch.tasks import queue
+from openlaunch.tasks.position import position
 from openlaunch.tasks.queue import ClaimedTask, Finished, NewTask, Payload, TaskRecord
 from openlaunch.tasks.states import State
 
@@ -472,3 +473,32 @@ def test_no_record_shows_payload_or_result(db: Database) -> None:
             TaskRecord("a", "end", State.SUCCESS, 1, 1, 1, 200, None, b"secret", None),
         ]
     )
+
+
+def ahead(db: Database, task_id: str, most: int = 100, owner: str = "ada", now: float = 1) -> int | None:
+    found = db.read(lambda conn: position(conn, owner, task_id, now, most))
+    assert found is not None
+    return found.ahead
+
+
+def test_a_place_in_the_queue_goes_by_priority_and_then_by_arrival(db: Database) -> None:
+    submit(db, task("a"), task("b"), task("urgent", priority=1), task("c"), task("x", endpoint_id="other"))
+    assert [ahead(db, one) for one in ("urgent", "a", "b", "c", "x")] == [0, 1, 2, 3, 0]
+
+
+def test_what_runs_and_what_has_expired_is_before_nobody(db: Database) -> None:
+    submit(db, task("a"), task("brief", expires_at=2), task("b"))
+    assert claim(db, limit=1) == ["a"]
+    assert ahead(db, "b", now=3) == 0
+    assert ahead(db, "a") is None
+
+
+def test_a_place_is_counted_no_further_than_asked(db: Database) -> None:
+    submit(db, *(task(str(n)) for n in range(20)), *(task(f"u{n}", priority=1) for n in range(3)))
+    assert ahead(db, "19", most=10) == 11
+    assert ahead(db, "7", most=10) == 10
+
+
+def test_somebody_elses_task_has_no_place(db: Database) -> None:
+    submit(db, task("a"))
+    assert db.read(lambda conn: position(conn, "eve", "a", 1, 10)) is None

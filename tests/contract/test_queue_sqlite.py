@@ -9,6 +9,7 @@ from sqlalchemy import Connection, event
 from store_drivers import Database, database, open_sqlite
 
 from openlaunch.tasks import queue
+from openlaunch.tasks.position import position
 from openlaunch.tasks.queue import Finished, NewTask
 from openlaunch.tasks.states import State
 
@@ -59,6 +60,7 @@ def new(task_id: str, key: str | None = None) -> NewTask:
         (lambda conn: queue.list_page(conn, "ada", "end"), "ix_tasks_endpoint"),
         (lambda conn: queue.list_page(conn, "ada", None, State.FAILURE), "ix_tasks_unsuccessful"),
         (lambda conn: queue.queued_counts(conn), "COVERING INDEX ix_tasks_claim"),
+        (lambda conn: position(conn, "ada", "a", 1, 10), "COVERING INDEX ix_tasks_claim"),
         (lambda conn: queue.fail_endpoint(conn, "end", "deleted", 1), "ix_tasks_endpoint"),
     ],
 )

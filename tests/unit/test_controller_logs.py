@@ -114,3 +114,11 @@ class TestTail:
 
     def test_of_no_file_nothing(self, tmp_path):
         assert tail(tmp_path / "missing", 10) == ""
+
+
+def test_a_log_that_can_not_be_written_stops_nobody(tmp_path):
+    (tmp_path / "logs").write_text("a file where the folder should be")
+    logs = EndpointLogs(tmp_path / "logs")
+    logs.begin_creation("end_1", "generation 1")
+    logs.add_creation("end_1", "a line")
+    logs.prune("end_1", [])

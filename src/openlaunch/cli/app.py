@@ -6,7 +6,18 @@ from typing import Annotated
 
 import typer
 
-from openlaunch.cli import batch_jobs, bundles, deploy, endpoints, image_jobs, keys, serve, tasks, triggers
+from openlaunch.cli import (
+    backup,
+    batch_jobs,
+    bundles,
+    deploy,
+    endpoints,
+    image_jobs,
+    keys,
+    serve,
+    tasks,
+    triggers,
+)
 from openlaunch.cli.connection import Connection
 from openlaunch.cli.exits import HELP, Exit, code_of, show, show_usage
 from openlaunch.cli.output import Json, emit
@@ -45,6 +56,8 @@ def version(as_json: Json = False) -> None:
 
 app.command("serve")(serve.serve)
 app.command("deploy")(deploy.deploy)
+app.command("backup")(backup.backup)
+app.command("restore")(backup.restore)
 app.add_typer(bundles.app, name="bundles")
 app.add_typer(endpoints.app, name="endpoints")
 app.add_typer(tasks.app, name="tasks")

@@ -11,7 +11,7 @@ import typer
 
 from openlaunch.cli.connection import connect
 from openlaunch.cli.exits import Exit
-from openlaunch.cli.follow import Follower
+from openlaunch.cli.follow import new_lines
 from openlaunch.cli.output import Json, emit, fields, note, say_status, table, waiting, when
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ app = typer.Typer(help="Model endpoints: bundles that are served.", no_args_is_h
 
 MAX_TAIL_BYTES = 4 * 1024 * 1024
 FOLLOW_SECONDS = 0.5
+FOLLOW_WAIT_SECONDS = 30.0
 
 Name = Annotated[str, typer.Argument(help="The endpoint's name.")]
 Bundle = Annotated[str | None, typer.Option(help="A bundle's name (the newest is taken) or id.")]
@@ -348,14 +349,61 @@ def show_logs(
                 return client.read_endpoint_creation_logs(endpoint)
             return client.read_endpoint_logs(endpoint, tail_bytes)
 
+        if follow and not creation:
+            with client.follow_endpoint_logs(endpoint, tail_bytes) as lines:
+                for line in lines:
+                    _print_line(str(line), as_json)
+            return
         if follow:
-            _follow(read, Follower(by_worker=not creation), as_json)
+            _follow(read, as_json)
         text = read()
     emit({"content": text}, as_json, lambda: print(text, end="" if text.endswith("\n") or not text else "\n"))
 
 
-def _follow(read: Callable[[], str], follower: Follower, as_json: bool) -> NoReturn:
+def _follow(read: Callable[[], str], as_json: bool) -> NoReturn:
+    before: list[str] = []
     while True:
-        for line in follower.feed(read()):
-            print(json.dumps({"line": line}, ensure_ascii=False) if as_json else line, flush=True)
+        now = read().splitlines()
+        for line in new_lines(before, now):
+            _print_line(line, as_json)
+        before = now
         time.sleep(FOLLOW_SECONDS)
+
+
+def _print_line(line: str, as_json: bool) -> None:
+    print(json.dumps({"line": line}, ensure_ascii=False) if as_json else line, flush=True)
+
+
+@app.command("events")
+def show_events(
+    context: typer.Context,
+    name: Name,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes, to Ctrl-C.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show what has happened to an endpoint: builds, workers, scaling, roll-outs; what repeats is counted."""
+    with connect(context) as client:
+        endpoint = client.get_model_endpoint(name)
+        page = client.list_endpoint_events(endpoint)
+        if not follow:
+            emit(
+                [event.model_dump(mode="json") for event in page.events],
+                as_json,
+                lambda: table(("LAST", "EVENT"), [(when(e.last_at), e.message) for e in page.events]),
+            )
+            return
+        while True:
+            for event in page.events:
+                print(
+                    event.model_dump_json() if as_json else f"{when(event.last_at)}  {event.message}",
+                    flush=True,
+                )
+            page = client.list_endpoint_events(endpoint, page.cursor, wait=FOLLOW_WAIT_SECONDS)
+
+
+@app.command("why")
+def explain_endpoint(context: typer.Context, name: Name, as_json: Json = False) -> None:
+    """Show why an endpoint serves or does not: what it waits for, what fails, when that is tried again."""
+    with connect(context) as client:
+        why = client.explain_endpoint(name)
+    emit(why.model_dump(mode="json"), as_json, lambda: print("\n".join(r.message for r in why.reasons)))

@@ -36,17 +36,27 @@ def serve(
     Prints `ready URL` when it accepts requests. The log goes to stderr. OPENLAUNCH_* variables set what has no
     option; docs/concepts.md lists them.
     """
+    check_installed()
+    _log_to_stderr(verbose)
+    from openlaunch.server.serve import serve as run
+
+    given = {"host": host, "port": port, "data_dir": data_dir}
+    run(_settings({name: value for name, value in given.items() if value is not None}), _say_ready)
+
+
+def check_installed() -> None:
+    """Do nothing where all that the server needs is installed.
+
+    Raises:
+        ConfigurationError: something is not.
+
+    """
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         raise ConfigurationError(
             f"{', '.join(missing)} is not installed: the server needs more than the client: "
             "pip install 'openlaunch[server]'"
         )
-    _log_to_stderr(verbose)
-    from openlaunch.server.serve import serve as run
-
-    given = {"host": host, "port": port, "data_dir": data_dir}
-    run(_settings({name: value for name, value in given.items() if value is not None}), _say_ready)
 
 
 def _settings(given: dict[str, Any]) -> Any:

@@ -149,6 +149,18 @@ def _wait(client: "LaunchClient", task_id: str, seconds: float) -> None:
         client.future(task_id).get(seconds)
 
 
+@app.command("why")
+def explain_task(context: typer.Context, task_id: TaskId, as_json: Json = False) -> None:
+    """Show why a task is pending: its place in the queue, and what holds its endpoint up."""
+    with connect(context) as client:
+        why = client.explain_task(task_id)
+    emit(
+        why.model_dump(mode="json"),
+        as_json,
+        lambda: print(f"{why.status.value}: {why.message}"),
+    )
+
+
 @app.command("list")
 def list_tasks(
     context: typer.Context,

@@ -7,6 +7,7 @@ from openlaunch.client.config import find_address
 from openlaunch.client.drivers import Driver
 from openlaunch.client.effects import Flow
 from openlaunch.client.endpoints import endpoint_of, endpoints_of
+from openlaunch.client.logs import LogStream
 from openlaunch.client.operations import (
     batch_jobs,
     bundles,
@@ -140,12 +141,16 @@ class LaunchClient(RegistersUploads):
     wait_for_canary = blocking(endpoints.wait_for_canary, endpoint_of)
     read_endpoint_creation_logs = blocking(endpoints.read_endpoint_creation_logs)
     read_endpoint_logs = blocking(endpoints.read_endpoint_logs)
+    follow_endpoint_logs = blocking(endpoints.follow_endpoint_logs, LogStream.of)
+    list_endpoint_events = blocking(endpoints.list_endpoint_events)
+    explain_endpoint = blocking(endpoints.explain_endpoint)
 
     list_tasks = blocking(tasks.list_tasks)
     get_task = blocking(tasks.get_task)
     get_task_details = blocking(tasks.get_task_details)
     get_task_payload = blocking(tasks.get_task_payload)
     rerun_task = blocking(tasks.rerun_task, _future_of)
+    explain_task = blocking(tasks.explain_task)
     cancel_task = blocking(predictions.cancel_task)
     list_deliveries = blocking(tasks.list_deliveries)
     resend_callback = blocking(tasks.resend_callback)

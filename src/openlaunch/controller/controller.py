@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from openlaunch.controller.environments import Environments
+from openlaunch.controller.events import EventLog
 from openlaunch.controller.fleet import Fleet
+from openlaunch.controller.following import LogFollower
 from openlaunch.controller.gpu_pool import GpuPool
 from openlaunch.controller.images import Images
 from openlaunch.controller.logs import EndpointLogs
@@ -25,6 +27,7 @@ from openlaunch.store import endpoints
 from openlaunch.store.base import Store
 from openlaunch.store.records import EndpointRecord, EndpointSpec
 from openlaunch.wire.endpoints import EndpointStatus
+from openlaunch.wire.why import EndpointWhy
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +63,7 @@ class Controller:
         self._environments = environments
         self._settings = settings
         self._logs = EndpointLogs(settings.logs)
+        self.events = EventLog(store, clock)
         self._gpus = GpuPool(engine.capacity().gpus)
         self._parts = Parts(
             store,
@@ -73,6 +77,7 @@ class Controller:
             clock,
             self._usage_beside,
             self._environment_built,
+            self.events,
         )
         self._watched: dict[str, _Watched] = {}
         self._background: set[asyncio.Task[None]] = set()
@@ -92,6 +97,7 @@ class Controller:
         watched = list(self._watched.values())
         await asyncio.gather(*(w.end_loop() for w in watched))
         await asyncio.gather(*(w.supervisor.retire(grace) for w in watched))
+        await self.events.stop()
 
     # What the routes call.
 
@@ -117,6 +123,10 @@ class Controller:
         await watched.supervisor.delete()
         self._watched.pop(watched.supervisor.record.id, None)
 
+    def looks_after(self, endpoint_id: str) -> bool:
+        """Whether the endpoint is there, and not deleted."""
+        return endpoint_id in self._watched
+
     def workers(self, endpoint_id: str) -> tuple[int, int]:
         """How many of its workers take requests, and how many are on their way to that."""
         watched = self._watched.get(endpoint_id)
@@ -127,6 +137,11 @@ class Controller:
         watched = self._watched.get(endpoint_id)
         return 0 if watched is None else watched.supervisor.ready_of(generation)
 
+    def explain(self, endpoint_id: str) -> EndpointWhy | None:
+        """Why it serves or does not; None where it is not there any more."""
+        watched = self._watched.get(endpoint_id)
+        return None if watched is None else watched.supervisor.explain()
+
     def creation_log(self, endpoint_id: str) -> str:
         """The log of the endpoint's creation: environment, workers, what failed."""
         return self._logs.creation(endpoint_id)
@@ -134,6 +149,10 @@ class Controller:
     def worker_logs(self, endpoint_id: str, tail_bytes: int) -> str:
         """The last `tail_bytes` of what its workers have printed."""
         return self._logs.workers(endpoint_id, tail_bytes)
+
+    def follow_logs(self, endpoint_id: str) -> LogFollower:
+        """What reads its workers' logs as they grow."""
+        return LogFollower(self._logs, endpoint_id)
 
     def check_gpus(self, spec: EndpointSpec) -> None:
         """Refuse what no worker of this machine could ever have.

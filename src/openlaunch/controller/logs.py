@@ -1,10 +1,16 @@
-"""The logs of an endpoint: one of its creation, and one of each of its last workers. All are bounded."""
+"""The logs of an endpoint: one of its creation, and one of each of its last workers. All are bounded.
 
+A disk that is full or read-only costs lines of a log, and nothing else: no worker's life depends on them.
+"""
+
+import logging
 import os
 import shutil
-from collections.abc import Collection
-from contextlib import suppress
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+log = logging.getLogger(__name__)
 
 MAX_CREATION_BYTES = 1024 * 1024
 MAX_WORKER_BYTES = 10 * 1024 * 1024
@@ -31,16 +37,18 @@ class EndpointLogs:
 
     def begin_creation(self, endpoint_id: str, title: str) -> None:
         """Begin the log of a new generation's creation; the one before is gone."""
-        (self._folder(endpoint_id) / _CREATION).unlink(missing_ok=True)
+        with _optional(endpoint_id):
+            (self._folder(endpoint_id) / _CREATION).unlink(missing_ok=True)
         self.add_creation(endpoint_id, title)
 
     def add_creation(self, endpoint_id: str, text: str) -> None:
         """Add lines to the log of the endpoint's creation, whose oldest half goes when it is full."""
-        path = self._folder(endpoint_id) / _CREATION
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        with os.fdopen(descriptor, "a", errors="replace") as file:
-            file.write(text.rstrip("\n") + "\n")
-        _trim(path, MAX_CREATION_BYTES)
+        with _optional(endpoint_id):
+            path = self._folder(endpoint_id) / _CREATION
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            with os.fdopen(descriptor, "a", errors="replace") as file:
+                file.write(text.rstrip("\n") + "\n")
+            _trim(path, MAX_CREATION_BYTES)
 
     def creation(self, endpoint_id: str) -> str:
         """The log of the endpoint's creation; empty when there is none."""
@@ -49,13 +57,14 @@ class EndpointLogs:
     def workers(self, endpoint_id: str, tail_bytes: int) -> str:
         """The last `tail_bytes` of its workers' logs, oldest worker first, each line after the worker's short id."""
         text = "".join(
-            f"{_short_id(path)} {line}\n"
-            for path in self._worker_logs(endpoint_id)
+            f"{short_id(path)} {line}\n"
+            for path in self.worker_logs(endpoint_id)
             for line in tail(path, tail_bytes).splitlines()
         )
         return _last_lines(text.encode(errors="replace"), tail_bytes)
 
-    def _worker_logs(self, endpoint_id: str) -> list[Path]:
+    def worker_logs(self, endpoint_id: str) -> list[Path]:
+        """The logs of its workers, the one that was written to last at the end."""
         found: list[tuple[float, Path]] = []
         for path in (self._root / endpoint_id).glob("worker-*.log"):
             with suppress(FileNotFoundError):
@@ -64,20 +73,30 @@ class EndpointLogs:
 
     def prune(self, endpoint_id: str, running: Collection[str]) -> None:
         """Shorten what has grown over its bound, and delete the logs of workers that ended long ago."""
-        logs = self._worker_logs(endpoint_id)
-        ended = [path for path in logs if _short_id(path) not in running]
-        for path in ended[:-MAX_WORKER_LOGS]:
-            path.unlink(missing_ok=True)
-        for path in logs:
-            with suppress(FileNotFoundError):
-                _trim(path, MAX_WORKER_BYTES)
+        logs = self.worker_logs(endpoint_id)
+        ended = [path for path in logs if short_id(path) not in running]
+        with _optional(endpoint_id):
+            for path in ended[:-MAX_WORKER_LOGS]:
+                path.unlink(missing_ok=True)
+            for path in logs:
+                with suppress(FileNotFoundError):
+                    _trim(path, MAX_WORKER_BYTES)
 
     def remove(self, endpoint_id: str) -> None:
         """Delete all logs of the endpoint."""
         shutil.rmtree(self._root / endpoint_id, ignore_errors=True)
 
 
-def _short_id(path: Path) -> str:
+@contextmanager
+def _optional(endpoint_id: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        log.error("the logs of endpoint %s can't be written: %s", endpoint_id, error)
+
+
+def short_id(path: Path) -> str:
+    """The id of the worker that a log is of."""
     return path.stem.removeprefix("worker-")
 
 

@@ -13,6 +13,8 @@ from sqlalchemy import Connection
 
 from openlaunch.controller.backoff import History
 from openlaunch.controller.environments import EnvironmentFailed, Environments
+from openlaunch.controller.events import EventLog, Scale, scaling_event
+from openlaunch.controller.explain import explain
 from openlaunch.controller.fleet import Fleet, Load
 from openlaunch.controller.gpu_pool import GpuPool
 from openlaunch.controller.images import Images, is_image, load_seconds
@@ -50,6 +52,8 @@ from openlaunch.store import bundles, endpoints
 from openlaunch.store.base import Store
 from openlaunch.store.records import BundleRecord, EndpointRecord, EndpointSpec
 from openlaunch.wire.endpoints import EndpointStatus
+from openlaunch.wire.events import EventKind
+from openlaunch.wire.why import EndpointWhy
 
 log = logging.getLogger(__name__)
 
@@ -82,11 +86,16 @@ class Parts:
     clock: Callable[[], float]
     usage_beside: Callable[[str], Usage]
     environment_built: Callable[[], None]
+    events: EventLog
 
 
 @dataclass(slots=True)
 class _Process:
-    """A worker's process. `ready_at` is None until it was ready; `expected` once its end is no failure of its own."""
+    """A worker's process.
+
+    `ready_at` is None until it was ready; `expected` once its end is no failure of its own; `told` once it has
+    been told why it ends.
+    """
 
     id: str
     short_id: str
@@ -97,6 +106,7 @@ class _Process:
     since: float = 0.0
     ready_at: float | None = None
     expected: bool = False
+    told: bool = False
     end_reason: str | None = None
     gone: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -135,6 +145,7 @@ class Supervisor:
         self._window = DesireWindow(parts.settings.scale_down_after)
         self._tasks: set[asyncio.Task[None]] = set()
         self._pruned_at = 0.0
+        self._scale: Scale | None = None
 
     @staticmethod
     def endpoint_of(worker_id: str) -> str:
@@ -170,6 +181,7 @@ class Supervisor:
             generation.history = generation.history.became_ready()
             generation.ready_since = generation.ready_since or process.ready_at
             self._note(f"worker {process.short_id} is ready")
+            self._tell(EventKind.WORKER_READY)
             self._wake.set()
 
     def worker_load_failed(self, worker_id: str, reason: str, traceback: str | None) -> None:
@@ -189,6 +201,7 @@ class Supervisor:
             return
         log.warning("worker %s of endpoint %r is replaced: %s", process.short_id, self.record.name, reason)
         self._note(f"worker {process.short_id} is replaced: {reason}")
+        self._tell(EventKind.WORKER_REPLACED, reason)
         process.end_reason = f"was replaced, because {reason}"
         generation = self._generation(process.generation)
         generation.history = generation.history.was_stuck(self._now(), reason)
@@ -223,6 +236,15 @@ class Supervisor:
     def ready_of(self, generation: int) -> int:
         """The ready workers of a generation."""
         return sum(p.phase is Phase.READY for p in self._processes.values() if p.generation == generation)
+
+    def explain(self) -> EndpointWhy:
+        """Why it serves or does not, now. Nothing of what the next look goes by is changed."""
+        demanded, window = self._demanded, self._window
+        try:
+            situation = self._observe()
+        finally:
+            self._demanded, self._window = demanded, window
+        return explain(situation, self._parts.fleet.load(self.record.id), self._parts.settings.policy)
 
     def usage(self) -> Usage:
         """What its workers hold."""
@@ -266,7 +288,9 @@ class Supervisor:
 
     async def _reconcile(self) -> None:
         self._prune_logs()
-        for action in plan(self._observe(), self._parts.settings.policy):
+        situation = self._observe()
+        self._tell_scale(situation)
+        for action in plan(situation, self._parts.settings.policy):
             await self._do(action)
 
     def _observe(self) -> Situation:
@@ -337,6 +361,27 @@ class Supervisor:
             told = "its first predictions failed" if record.is_rejected else record.status_reason
             log.info("endpoint %r: %s%s", record.name, record.status, _after_colon(told))
             self._note(f"{record.status}{_after_colon(record.status_reason)}")
+        self._tell_outcome(before, record)
+
+    def _tell_outcome(self, before: EndpointRecord, now: EndpointRecord) -> None:
+        if now.ready_generation not in (None, before.ready_generation):
+            self._tell(
+                EventKind.ROLLED_OUT, f"generation {now.ready_generation}, bundle {now.ready_bundle_id}"
+            )
+        failed = EndpointStatus.UPDATE_FAILED
+        if now.status is failed and (before.status is not failed or before.generation != now.generation):
+            self._tell(EventKind.UPDATE_FAILED, now.status_reason or "")
+
+    def _tell_scale(self, s: Situation) -> None:
+        """Tell how many workers there should be from now on; during a roll-out, that says nothing of the load."""
+        if self._is_rolling_out():
+            return
+        load, spec = self._parts.fleet.load(self.record.id), self.record.spec
+        wanted = min(s.desired, s.limit)
+        scale = Scale(wanted, load.in_flight, load.queued, spec.min_workers, spec.max_workers)
+        if (event := scaling_event(self._scale, scale)) is not None:
+            self._tell(*event)
+        self._scale = scale
 
     async def _set_canary(self, action: SetCanary) -> None:
         endpoint_id, generation = self.record.id, action.generation
@@ -351,6 +396,7 @@ class Supervisor:
         self.adopt(record)
         log.info("endpoint %r: its canary is %s", record.name, action.status)
         self._note(f"canary {action.status}{_after_colon(action.reason)}")
+        self._tell(EventKind.CANARY, f"{action.status}{_after_colon(action.reason)}")
 
     # Environments.
 
@@ -369,6 +415,7 @@ class Supervisor:
 
         def started() -> None:
             generation.build = Build.BUILDING
+            self._tell(EventKind.ENVIRONMENT_BUILDING)
             self._wake.set()
 
         try:
@@ -386,6 +433,7 @@ class Supervisor:
                 requirements, version, self._note, started
             )
             generation.bundle, generation.build = bundle, Build.BUILT
+            self._tell(EventKind.ENVIRONMENT_BUILT)
             self._parts.environment_built()
         except Exception as error:
             self._build_failed(generation, began, error)
@@ -396,6 +444,7 @@ class Supervisor:
             log.error("the environment of endpoint %r failed", self.record.name, exc_info=error)
         reason = str(error)[:MAX_REASON] or type(error).__name__
         self._note(reason)
+        self._tell(EventKind.ENVIRONMENT_FAILED, reason)
         generation.build = Build.NONE
         generation.history = generation.history.load_failed(self._now(), began, reason)
 
@@ -407,10 +456,10 @@ class Supervisor:
             return
         short_id, token = secrets.token_hex(4), secrets.token_urlsafe(32)
         worker_id = f"{self.record.id}.{short_id}"
+        log_path = parts.logs.worker_path(self.record.id, short_id)
         gpus = parts.gpus.take(worker_id, self.record.spec.gpus)
         if gpus is None:
             return
-        log_path = parts.logs.worker_path(self.record.id, short_id)
         process = _Process(worker_id, short_id, number, self._now(), log_path, since=self._now())
         self._processes[worker_id] = process
         flavor, container = generation.bundle.flavor, None
@@ -435,6 +484,7 @@ class Supervisor:
                 memory=_memory(self.record.spec) if parts.settings.limit_memory else 0,
             )
             await parts.engine.start(spec, self._on_exit)
+            self._tell(EventKind.WORKER_STARTED)
         except (OSError, ContainerError) as error:
             generation.build = Build.NONE  # the environment may be gone: it is looked for again
             self._gone(process, f"could not be started: {error}")
@@ -465,7 +515,8 @@ class Supervisor:
             self._now(), process.started_at, reason[:MAX_REASON]
         )
         process.enter(Phase.STOPPING, self._now())
-        process.expected = True
+        process.expected = process.told = True
+        self._tell(EventKind.WORKER_FAILED, reason)
         self._wake.set()
 
     async def _end(self, process: _Process, grace: float) -> None:
@@ -497,6 +548,9 @@ class Supervisor:
         self._parts.fleet.forget(process.id, reason)
         if not process.expected:
             self._failed(process, reason, excused)
+        elif not process.told:
+            drained = process.phase is Phase.DRAINING
+            self._tell(EventKind.WORKER_DRAINED if drained else EventKind.WORKER_STOPPED)
         process.gone.set()
         self._wake.set()
 
@@ -505,6 +559,8 @@ class Supervisor:
         now, generation = self._now(), self._generation(process.generation)
         log.warning("worker %s of endpoint %r %s", process.short_id, self.record.name, end)
         self._note(f"worker {process.short_id} {end}")
+        early = "" if process.ready_at is not None else " before it was ready"
+        self._tell(EventKind.WORKER_CRASHED, end.removeprefix("was ") + early)
         if process.ready_at is not None:
             retry = self._parts.settings.policy.retry
             generation.history = generation.history.crashed(
@@ -544,6 +600,7 @@ class Supervisor:
         self._parts.fleet.remove_endpoint(endpoint_id)
         await self.retire(self._parts.settings.delete_grace)
         await self._parts.store.write(lambda conn: endpoints.delete(conn, endpoint_id))
+        await self._parts.events.forget(endpoint_id)
         await asyncio.to_thread(self._parts.logs.remove, endpoint_id)
 
     # Small things.
@@ -563,6 +620,9 @@ class Supervisor:
 
     def _note(self, text: str) -> None:
         self._parts.logs.add_creation(self.record.id, text)
+
+    def _tell(self, kind: EventKind, detail: str = "") -> None:
+        self._parts.events.add(self.record.id, kind, detail)
 
     def _prune_logs(self) -> None:
         if self._now() - self._pruned_at > PRUNE_LOGS_EVERY:

@@ -3,8 +3,11 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from signal import Signals
+from signal import SIGKILL, Signals
 from typing import Protocol
+
+KILLED_CODE = 128 + SIGKILL
+"""The exit code by which shells and containers pass a SIGKILL on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,17 +33,27 @@ class WorkerSpec:
 
 @dataclass(frozen=True, slots=True)
 class WorkerExit:
-    """How a worker's process ended: an exit code, or the number of the signal that ended it."""
+    """How a worker's process ended: an exit code, or the number of the signal that ended it.
+
+    `out_of_memory`: the kernel's counters say that it was killed for want of memory.
+    """
 
     code: int | None
     signal: int | None
+    out_of_memory: bool = False
 
     def __str__(self) -> str:
+        hint = ", probably out of memory" if self.out_of_memory else ""
         if self.signal is None:
-            return f"exited with code {self.code}"
+            killed = " (killed by signal 9)" if self.code == KILLED_CODE else ""
+            return f"exited with code {self.code}{killed}{hint}"
         name = f" ({Signals(self.signal).name})" if self.signal in set(Signals) else ""
-        hint = ", out of memory perhaps" if self.signal == Signals.SIGKILL else ""
         return f"was killed by signal {self.signal}{name}{hint}"
+
+    @property
+    def was_killed(self) -> bool:
+        """Whether it was SIGKILL that ended it, or what it was the shell of."""
+        return self.signal == SIGKILL or self.code == KILLED_CODE
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,16 +9,19 @@ import tempfile
 from asyncio.subprocess import DEVNULL, STDOUT
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from openlaunch.engines.base import Capacity, ExitCallback, WorkerExit, WorkerSpec
 from openlaunch.engines.environ import scrub
 from openlaunch.engines.groups import Child, end_process, kill_group
+from openlaunch.engines.memory import OomWatch
 from openlaunch.engines.nursery import Nursery
 from openlaunch_worker.process import open_log
 
 log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 1.0
 
 MAX_NURSERIES = 8
 """So many are kept; further ones replace those that have no workers and were not asked for the longest."""
@@ -81,6 +84,8 @@ class LocalEngine:
         self._forks = forks
         self._isolation = isolation
         self._nurseries: dict[Path, asyncio.Task[Nursery]] = {}
+        self._oom = OomWatch()
+        self._looking: asyncio.Task[None] | None = None
 
     def capacity(self) -> Capacity:
         """The cores this process may use, the machine's physical memory, and the GPUs."""
@@ -104,6 +109,8 @@ class LocalEngine:
             raise
         running = self._running[spec.worker_id] = _Running(process, folder)
         running.watcher = asyncio.create_task(self._watch(spec.worker_id, running, on_exit))
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(self._look_at_memory())
         if self._closed.is_set():
             kill_group(process.pid)
 
@@ -178,11 +185,19 @@ class LocalEngine:
         kill_group(running.process.pid)
         del self._running[worker_id]
         ended = WorkerExit(code, None) if code >= 0 else WorkerExit(None, -code)
+        if ended.was_killed and self._oom.explains_a_kill():
+            ended = replace(ended, out_of_memory=True)
         try:
             on_exit(worker_id, ended)
         except Exception:
             log.exception("what follows the end of worker %s failed", worker_id)
         await asyncio.to_thread(shutil.rmtree, running.folder, ignore_errors=True)
+
+    async def _look_at_memory(self) -> None:
+        """Keep the count of kills fresh while there are workers."""
+        while self._running:
+            self._oom.look()
+            await asyncio.sleep(LOOK_SECONDS)
 
     async def stop(self, worker_id: str, grace: float) -> None:
         """End a worker and all that it started: SIGTERM, after `grace` seconds SIGKILL. Unknown ids are ignored.
@@ -200,6 +215,9 @@ class LocalEngine:
         await asyncio.gather(*(self.stop(worker_id, grace=0) for worker_id in list(self._running)))
         started = await asyncio.gather(*self._nurseries.values(), return_exceptions=True)
         await asyncio.gather(*(nursery.close() for nursery in started if isinstance(nursery, Nursery)))
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.wait({self._looking})
 
 
 def _cores() -> int:

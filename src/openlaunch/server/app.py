@@ -38,7 +38,7 @@ def control_plane(context: Context) -> FastAPI:
     )
     api.state.context = context
     for router in (
-        health.router(),
+        health.router(context),
         bundles.router(context),
         bundles_v1.router(context),
         endpoints.router(context),

@@ -7,7 +7,6 @@ where the last one ended.
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -19,6 +18,7 @@ from sqlalchemy import Connection
 from openlaunch.artifacts.base import Artifacts
 from openlaunch.controller.controller import Controller
 from openlaunch.errors import APIError, NotFound, Unavailable
+from openlaunch.server import clock
 from openlaunch.server.dispatch import Dispatcher
 from openlaunch.server.inputs import check_document
 from openlaunch.server.lane import Lane
@@ -175,7 +175,7 @@ class BatchJobs:
 
     async def _to_the_end(self, run: _Run) -> None:
         job = run.job
-        left = job.created_at + job.timeout_seconds - time.time()
+        left = job.created_at + job.timeout_seconds - clock.now()
         run.work = work = asyncio.create_task(self._in_turn(run))
         try:
             await asyncio.wait({work}, timeout=max(0.0, left))
@@ -202,7 +202,7 @@ class BatchJobs:
         self, job_id: str, status: BatchJobStatus, reason: str | None = None, **values: Any
     ) -> bool:
         changed = await self._store.write(
-            lambda conn: job_store.end(conn, job_id, status, time.time(), reason=reason, **values)
+            lambda conn: job_store.end(conn, job_id, status, clock.now(), reason=reason, **values)
         )
         if changed:
             log.info("batch job %s: %s%s", job_id, status, f": {reason}" if reason else "")
@@ -232,7 +232,7 @@ class BatchJobs:
         """The lane of the job's endpoint, which is made where it is not there yet."""
         lane = self._dispatcher.lane(job.id)
         if lane is None:
-            now = time.time()
+            now = clock.now()
             endpoint = EndpointRecord(
                 id=job.id,
                 owner=job.id,
@@ -364,7 +364,7 @@ class BatchJobs:
             endpoint = endpoint_store.get(conn, job.id)
             if endpoint is None:
                 return None
-            endpoint = replace(endpoint, status=EndpointStatus.DELETE_IN_PROGRESS, updated_at=time.time())
+            endpoint = replace(endpoint, status=EndpointStatus.DELETE_IN_PROGRESS, updated_at=clock.now())
             endpoint_store.update(conn, endpoint)
             return endpoint
 
@@ -376,7 +376,7 @@ class BatchJobs:
     async def _housekeeping(self) -> None:
         while True:
             try:
-                before = time.time() - self._settings.batch_retention_seconds
+                before = clock.now() - self._settings.batch_retention_seconds
                 while keys := await self._store.write(lambda conn: job_store.purge(conn, before)):  # noqa: B023
                     await self._delete(keys)
             except Exception:

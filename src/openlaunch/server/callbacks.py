@@ -10,6 +10,7 @@ import time
 from functools import partial
 from urllib.parse import urlsplit
 
+from openlaunch.server import clock
 from openlaunch.server.posting import Poster
 from openlaunch.server.results import SignedURLs
 from openlaunch.server.settings import Settings
@@ -104,7 +105,7 @@ class Callbacks:
         room = AT_ONCE - len(self._sending)
         if room <= 0:
             return
-        now, under_way = time.time(), list(self._sending)
+        now, under_way = clock.now(), list(self._sending)
         for delivery in await self._store.read(lambda conn: outbox.due(conn, now, room, under_way)):
             task = asyncio.create_task(self._deliver(delivery))
             self._sending[delivery.id] = task
@@ -131,7 +132,7 @@ class Callbacks:
         import httpx2  # only now: most starts send no callback
 
         record = await self._store.read(lambda conn: queue.get(conn, delivery.owner, delivery.task_id))
-        began, start = time.time(), time.monotonic()
+        began, start = clock.now(), time.monotonic()
         if record is None:
             return Attempt(began, 0.0, outbox.GONE_STATUS, "the task's result is not kept any more")
         body = await self._tasks.body_of(record, lambda key: self._urls.make(self._base_url, "GET", key))

@@ -10,6 +10,8 @@ from openlaunch.server.batch_jobs import BatchJobs
 from openlaunch.server.callbacks import Callbacks
 from openlaunch.server.dispatch import Dispatcher
 from openlaunch.server.docker_image_batch_jobs import DockerImageBatchJobs
+from openlaunch.server.health import Health
+from openlaunch.server.log_streams import LogStreams
 from openlaunch.server.results import SignedURLs
 from openlaunch.server.settings import Settings
 from openlaunch.server.tasks import TaskService
@@ -34,3 +36,5 @@ class Context:
     batch_jobs: BatchJobs
     image_jobs: DockerImageBatchJobs
     triggers: Triggers
+    health: Health
+    log_streams: LogStreams

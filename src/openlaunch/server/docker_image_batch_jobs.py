@@ -8,7 +8,6 @@ import json
 import logging
 import secrets
 import shutil
-import time
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 from openlaunch.controller.controller import Controller
 from openlaunch.engines.containers import ContainerEngine, ContainerError, ContainerState
 from openlaunch.errors import NotFound, Unprocessable
+from openlaunch.server import clock
 from openlaunch.server.settings import Settings
 from openlaunch.server.specs import new_spec
 from openlaunch.store import docker_image_batch_jobs as job_store
@@ -73,7 +73,7 @@ def new_job(
         spec=job_spec(bundle.resources | (resources or {})),
         max_runtime=max_runtime or settings.image_job_timeout_seconds,
         override_max_runtime=max_runtime,
-        created_at=time.time(),
+        created_at=clock.now(),
         trigger_id=trigger_id,
         due_at=due_at,
     )
@@ -242,7 +242,7 @@ class DockerImageBatchJobs:
 
     async def _end(self, job_id: str, status: BatchJobStatus, reason: str | None) -> bool:
         changed = await self._store.write(
-            lambda conn: job_store.end(conn, job_id, status, reason, time.time())
+            lambda conn: job_store.end(conn, job_id, status, reason, clock.now())
         )
         if changed:
             log.info("job %s: %s", job_id, status)
@@ -255,7 +255,7 @@ class DockerImageBatchJobs:
         async with self._turns:
             try:
                 started_at = job.started_at or await self._started(job)
-                async with asyncio.timeout(started_at + job.max_runtime - time.time()):
+                async with asyncio.timeout(started_at + job.max_runtime - clock.now()):
                     state = await self._ended(_name(job.id))
                 # Before the end is told: who hears of it finds the log.
                 lines = await self._engine.logs(_name(job.id), LOG_LINES)
@@ -296,7 +296,7 @@ class DockerImageBatchJobs:
                     mounts=mounts,
                 )
             )
-        now = time.time()
+        now = clock.now()
         await self._store.write(lambda conn: job_store.set_running(conn, job.id, now, gpus))
         return now
 
@@ -371,7 +371,7 @@ class DockerImageBatchJobs:
     async def _housekeeping(self) -> None:
         while True:
             try:
-                before = time.time() - self._settings.batch_retention_seconds
+                before = clock.now() - self._settings.batch_retention_seconds
                 while old := await self._store.write(lambda conn: job_store.purge(conn, before)):  # noqa: B023
                     for job_id in old:
                         self._log_path(job_id).unlink(missing_ok=True)

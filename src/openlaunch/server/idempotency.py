@@ -3,11 +3,11 @@
 import asyncio
 import hashlib
 import secrets
-import time
 from dataclasses import dataclass, field
 
 from openlaunch.artifacts.base import Artifacts
 from openlaunch.errors import BadRequest, DeadlineExceeded
+from openlaunch.server import clock
 from openlaunch.server.http import Scope
 from openlaunch.server.inputs import OFF_LOOP_BYTES
 from openlaunch.server.settings import Settings
@@ -100,7 +100,7 @@ class Answers:
         self._running[owner, request.key] = _Running(request.digest)
         answer = None
         try:
-            now = time.time()
+            now = clock.now()
             answer = await self._store.read(lambda conn: answers.get(conn, owner, request.key, now))
             if answer is not None and answer.digest != request.digest:
                 raise key_reused(request.key)
@@ -125,7 +125,7 @@ class Answers:
             owner=owner,
             idempotency_key=request.key,
             digest=request.digest,
-            expires_at=time.time() + self._settings.result_retention_seconds,
+            expires_at=clock.now() + self._settings.result_retention_seconds,
             body_key=key,
             body=body if key is None else None,
         )

@@ -32,9 +32,11 @@ from openlaunch.server.dispatch import Dispatcher
 from openlaunch.server.docker_image_batch_jobs import DockerImageBatchJobs
 from openlaunch.server.front import Front
 from openlaunch.server.gateway import Gateway
+from openlaunch.server.health import Health
 from openlaunch.server.http import App
 from openlaunch.server.idempotency import Answers
 from openlaunch.server.later import Later
+from openlaunch.server.log_streams import LogStreams
 from openlaunch.server.protocol import HttpProtocol
 from openlaunch.server.results import SignedURLs
 from openlaunch.server.schemas import SchemaCache
@@ -112,8 +114,10 @@ async def serve_on(
         gc.freeze()
         await asyncio.wait((stopped, serving), return_when="FIRST_COMPLETED")
         log.info("stopping: what runs has %g s to end", settings.drain_seconds)
-        front.stopping = True
+        front.stopping = context.health.stopping = True
         context.tasks.stop_claiming()
+        context.controller.events.close()
+        context.log_streams.close()
         context.dispatcher.refuse_all(Unavailable("the server is stopping", code="stopping", retry_after=2))
         await _drained(context.dispatcher, settings.drain_seconds)
         server.should_exit = True
@@ -190,6 +194,9 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
         triggers = Triggers(settings, store, image_jobs)
         triggers.start()
         stack.push_async_callback(triggers.stop)
+        health = Health(store, artifacts, data.database)
+        health.start()
+        stack.push_async_callback(health.stop)
         front = Front(settings, keyring, dispatcher, schemas)
         yield (
             Context(
@@ -206,6 +213,8 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
                 batch_jobs,
                 image_jobs,
                 triggers,
+                health,
+                LogStreams(),
             ),
             front,
         )

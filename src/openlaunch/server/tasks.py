@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import secrets
-import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -13,6 +12,7 @@ from sqlalchemy import Connection
 
 from openlaunch.artifacts.base import Artifacts
 from openlaunch.errors import APIError, Conflict, NotFound, TooManyRequests, Unavailable
+from openlaunch.server import clock
 from openlaunch.server.admission import is_hopeless
 from openlaunch.server.deadlines import Deadlines
 from openlaunch.server.dispatch import Dispatcher
@@ -141,7 +141,7 @@ class TaskService:
         """Take over what an earlier server left, and begin to work. The lanes are there already."""
         self._loop = asyncio.get_running_loop()
         self.deadlines = Deadlines()
-        now = time.time()
+        now = clock.now()
         left = await self._store.write(lambda conn: queue.recover(conn, now, self._lease_owner))
         if left:
             log.warning("%d tasks that ran when the last server ended are queued again", len(left))
@@ -164,7 +164,7 @@ class TaskService:
         left = list(self._running)
         self._running.clear()
         if left:
-            now = time.time()
+            now = clock.now()
             await self._store.write(
                 lambda conn: queue.give_back(conn, left, "the server stopped", now, died=False)
             )
@@ -250,7 +250,7 @@ class TaskService:
 
         No payload stays behind without its task.
         """
-        now = time.time()
+        now = clock.now()
         new: list[NewTask] = []
         stored: set[str] = set()
         try:
@@ -337,7 +337,7 @@ class TaskService:
     def _claim_in(self, conn: Connection, lane: Lane, limit: int) -> list[ClaimedTask]:
         lease, after = self._settings.lease_seconds, lane.last_claimed
         claimed = queue.claim(
-            conn, lane.endpoint.id, limit, self._lease_owner, lease, time.time(), after=after
+            conn, lane.endpoint.id, limit, self._lease_owner, lease, clock.now(), after=after
         )
         if claimed:
             lane.last_claimed = claimed[-1].owner
@@ -434,7 +434,7 @@ class TaskService:
     async def _give_back(self, work: TaskWork, reason: str, *, died: bool) -> None:
         self._at_work.pop(work.task.id, None)
         outcome = await self._store.write(
-            lambda conn: queue.give_back(conn, [work.task.id], reason, time.time(), died=died)
+            lambda conn: queue.give_back(conn, [work.task.id], reason, clock.now(), died=died)
         )
         for task_id, state in outcome:
             if state is State.PENDING:
@@ -462,7 +462,7 @@ class TaskService:
         """Record results; while the store can't be written they are kept, and tried again."""
         while results:
             try:
-                recorded = await self._store.write(lambda conn: queue.complete(conn, results, time.time()))
+                recorded = await self._store.write(lambda conn: queue.complete(conn, results, clock.now()))
             except Unavailable as error:
                 if self._stopping:
                     raise
@@ -481,6 +481,11 @@ class TaskService:
     def now(self) -> float:
         """The event loop's clock."""
         return self._loop.time()
+
+    def is_in_worker(self, task_id: str) -> bool:
+        """Whether a worker of this server runs it, and not just a claim for the next free slot holds it."""
+        work = self._running.get(task_id)
+        return work is not None and work.started_at > 0
 
     async def get(self, owner: str, task_id: str, wait: float) -> Answerable:
         """The task, after waiting up to `wait` seconds for it to be done.
@@ -580,7 +585,7 @@ class TaskService:
         Raises:
             NotFound: the owner has no such task.
         """
-        before = await self._store.write(lambda conn: queue.cancel(conn, owner, task_id, time.time()))
+        before = await self._store.write(lambda conn: queue.cancel(conn, owner, task_id, clock.now()))
         if before is None:
             raise no_task(task_id)
         if before.done:
@@ -595,7 +600,7 @@ class TaskService:
     async def fail_endpoint(self, endpoint_id: str, reason: str) -> None:
         """The endpoint is deleted: end its tasks."""
         while ended := await self._store.write(
-            lambda conn: queue.fail_endpoint(conn, endpoint_id, reason, time.time())
+            lambda conn: queue.fail_endpoint(conn, endpoint_id, reason, clock.now())
         ):
             for task_id in ended:
                 self._at_work.pop(task_id, None)
@@ -627,7 +632,7 @@ class TaskService:
                 log.exception("housekeeping of the task queue failed; it is tried again")
 
     async def _tidy(self) -> None:
-        now = time.time()
+        now = clock.now()
         lease = self._settings.lease_seconds
         held = list(self._running)
         await self._store.write(lambda conn: queue.renew(conn, self._lease_owner, held, lease, now))

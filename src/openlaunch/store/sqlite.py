@@ -24,6 +24,11 @@ log = logging.getLogger(__name__)
 MAX_GROUP = 512
 """The most operations that one transaction takes."""
 READERS = 4
+DAMAGED = "store_damaged"
+"""The code of the error that says that the file itself is damaged."""
+
+CHECKED_BYTES = 32 * 1024 * 1024
+"""A database up to this size is read whole before a server starts on it: some tenths of a second at most."""
 
 
 class _Write:
@@ -60,6 +65,8 @@ class SqliteStore:
         self._loop = asyncio.get_running_loop()
         self.transactions = 0
         """Write transactions so far, each of a group of operations."""
+        self.damage: str | None = None
+        """What was found to be wrong with the file itself, once it was."""
         self._thread = threading.Thread(target=self._write_loop, name="store-write", daemon=True)
         self._thread.start()
 
@@ -72,7 +79,7 @@ class SqliteStore:
         Another process's lock on the file is waited for up to `busy_timeout_seconds`.
 
         Raises:
-            ConfigurationError: the file can't be opened, or a newer version of Openlaunch made it.
+            ConfigurationError: the file can't be opened or is damaged, or a newer version of Openlaunch made it.
         """
         writer, readers = await asyncio.to_thread(_open_engines, path, busy_timeout_seconds)
         return cls(writer, readers, max_pending)
@@ -105,7 +112,7 @@ class SqliteStore:
             with self._reader_engine.connect() as connection:
                 return op(connection)
         except DatabaseError as error:
-            raise _explained(error) from error.orig
+            raise self._explained(error) from error.orig
 
     async def close(self) -> None:
         if self._closed:
@@ -147,10 +154,18 @@ class SqliteStore:
             with self._writer_engine.connect() as connection:
                 outcomes = run_group(connection, [write.op for write in group])
         except Exception as error:
-            outcomes = [Outcome(error=_explained(error))] * len(group)
+            outcomes = [Outcome(error=error)] * len(group)
         self.transactions += 1
         for write, outcome in zip(group, outcomes, strict=True):
-            write.outcome = outcome if outcome.error is None else Outcome(error=_explained(outcome.error))
+            write.outcome = (
+                outcome if outcome.error is None else Outcome(error=self._explained(outcome.error))
+            )
+
+    def _explained(self, error: Exception) -> Exception:
+        explained = _explained(error)
+        if isinstance(explained, Unavailable) and explained.code == DAMAGED:
+            self.damage = explained.message
+        return explained
 
     def _resolve(self, group: Sequence[_Write]) -> None:
         self._pending -= len(group)
@@ -170,15 +185,31 @@ def _open_engines(path: Path, busy_timeout_seconds: float) -> tuple[Engine, Engi
     try:
         path.touch(mode=0o600)
         with writer.begin() as connection:
+            if path.stat().st_size <= CHECKED_BYTES:
+                _check_pages(connection)
             upgrade(connection)
     except (OSError, DBAPIError) as error:
         writer.dispose()
-        reason = error.orig if isinstance(error, DBAPIError) else error.strerror
+        reason = f"{error.orig}; {_what_to_do(error)}" if isinstance(error, DBAPIError) else error.strerror
         raise ConfigurationError(f"the database {path} can't be opened: {reason}") from error
     except ConfigurationError:
         writer.dispose()
         raise
     return writer, readers
+
+
+def _check_pages(connection: Connection) -> None:
+    """Read all of a database that was not so far touched.
+
+    Raises:
+        DatabaseError: it is damaged.
+
+    """
+    found = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one()
+    if found != "ok":
+        damage = sqlite3.DatabaseError(found)
+        damage.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+        raise DatabaseError(None, None, damage)
 
 
 def _set_up_writer(connection: sqlite3.Connection, _: object) -> None:
@@ -200,8 +231,32 @@ def _explained(error: Exception) -> Exception:
     if not isinstance(error, DatabaseError) or type(error) not in (OperationalError, DatabaseError):
         return error
     log.error("the database failed: %s", error.orig)
+    what, damaged = _what_to_do(error), _is_damaged(error)
     return Unavailable(
-        f"the database can't be used: {error.orig}; look at the disk of the server's data directory",
-        code="store_unavailable",
-        retry_after=5,
+        f"the database can't be used: {error.orig}; {what}",
+        code=DAMAGED if damaged else "store_unavailable",
+        retry_after=None if damaged else 5,
     )
+
+
+_ADVICE = {
+    sqlite3.SQLITE_BUSY: "another process holds a lock on it, and has to let go",
+    sqlite3.SQLITE_LOCKED: "another process holds a lock on it, and has to let go",
+    sqlite3.SQLITE_FULL: "make room on the disk of the server's data directory; the server then goes on by itself",
+    sqlite3.SQLITE_READONLY: "make the server's data directory writable; the server then goes on by itself",
+    sqlite3.SQLITE_CORRUPT: "its file is damaged: stop the server, and bring a backup back with openlaunch restore",
+    sqlite3.SQLITE_NOTADB: "its file is damaged: stop the server, and bring a backup back with openlaunch restore",
+}
+
+
+def _what_to_do(error: DBAPIError) -> str:
+    return _ADVICE.get(_code(error), "look at the disk of the server's data directory")
+
+
+def _is_damaged(error: DBAPIError) -> bool:
+    return _code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def _code(error: DBAPIError) -> int:
+    """SQLite's primary result code: the extended ones have more above its eight bits."""
+    return getattr(error.orig, "sqlite_errorcode", 0) & 0xFF

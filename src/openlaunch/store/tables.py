@@ -225,6 +225,20 @@ batch_jobs = Table(
     Index("ix_batch_jobs_owner", "owner", "seq"),
 )
 
+# What has happened to an endpoint, a few hundred at most; they go with it.
+endpoint_events = Table(
+    "endpoint_events",
+    metadata,
+    Column("seq", _SEQUENCE, primary_key=True),
+    Column("endpoint_id", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("count", Integer, nullable=False),
+    Column("first_at", Double, nullable=False),
+    Column("last_at", Double, nullable=False),
+    Index("ix_endpoint_events_endpoint", "endpoint_id", "seq"),
+)
+
 docker_image_bundles = Table(
     "docker_image_bundles",
     metadata,

@@ -229,11 +229,7 @@ def claim(
     lease, pending = (lease_owner, now + lease_seconds), (endpoint_id, now)
     if sole := _claimed(conn, _CLAIM_OF_SOLE_OWNER, (*lease, *pending * 4, limit)):
         return sole
-    owners = list(
-        conn.exec_driver_sql(
-            _OWNERS, (*pending, after, *pending, *pending, after, *pending, after, limit)
-        ).scalars()
-    )
+    owners = pending_owners(conn, endpoint_id, now, limit, after)
     claimed: list[tuple[int, int, ClaimedTask]] = []
     for turn, owner in enumerate(owners):
         # What one owner does not need of its share goes to those behind it.
@@ -242,6 +238,13 @@ def claim(
         claimed += [(round_, turn, task) for round_, task in enumerate(tasks_of_owner)]
     claimed.sort(key=lambda item: item[:2])
     return [task for _, _, task in claimed]
+
+
+def pending_owners(conn: Connection, endpoint_id: str, now: float, limit: int, after: str = "") -> list[str]:
+    """Up to `limit` owners that have tasks waiting, in the order of their names, beginning behind `after`."""
+    pending = (endpoint_id, now)
+    values = (*pending, after, *pending, *pending, after, *pending, after, limit)
+    return list(conn.exec_driver_sql(_OWNERS, values).scalars())
 
 
 def _claimed(conn: Connection, statement: str, values: tuple[Any, ...]) -> list[ClaimedTask]:

@@ -6,7 +6,8 @@ ARTIFACTS = "/v1/artifacts"  # + /{key}?expires=…&signature=…; PUT and GET, 
 
 BUNDLES = "/v2/model-bundles"  # + /{id}, /latest, /clone-with-changes
 BUNDLES_V1 = "/v1/model-bundles"  # the same
-ENDPOINTS = "/v1/model-endpoints"  # + /{id}, /{id}/restart, /{id}/logs, /{id}/canary, + /promote, /rollback
+# + /{id}, /{id}/restart, /{id}/logs, /{id}/events, /{id}/why, /{id}/canary, + /promote, /rollback
+ENDPOINTS = "/v1/model-endpoints"
 ENDPOINTS_SCHEMA = "/v1/model-endpoints-schema.json"
 ENDPOINTS_API = "/v1/model-endpoints-api"
 BATCH_JOBS = "/v1/batch-jobs"  # + /{id}?wait=SECONDS
@@ -19,7 +20,7 @@ KEYS = "/v1/keys"  # + /{id}
 
 SYNC_TASKS = "/v1/sync-tasks"
 STREAMING_TASKS = "/v1/streaming-tasks"
-# + /{id}?wait=SECONDS, /{id}/cancel, /{id}/details, /{id}/payload, /{id}/rerun, /{id}/deliveries, + /resend
+# + /{id}?wait=SECONDS, and /{id}/: cancel, details, payload, rerun, why, deliveries, deliveries/resend
 ASYNC_TASKS = "/v1/async-tasks"
 CALLBACK_SIGNING = "/v1/callback-secret"
 ASYNC_TASKS_BULK = "/v1/async-tasks/bulk"

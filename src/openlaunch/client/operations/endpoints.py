@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from openlaunch.client.effects import Flow, Pause, Request, call, json_body, path_to, url_with
+from openlaunch.client.effects import Flow, Pause, Request, Response, call, json_body, path_to, url_with
 from openlaunch.client.models import EndpointLike, HasModelEndpoint, ModelEndpoint, checked
 from openlaunch.client.operations.bundles import BundleLike, bundle_id
 from openlaunch.client.predictions import callback_auth
@@ -25,6 +25,11 @@ from openlaunch.wire.endpoints import (
     UpdateCanaryRequest,
     UpdateModelEndpointRequest,
 )
+from openlaunch.wire.events import ListEventsResponse
+from openlaunch.wire.why import EndpointWhy
+
+LOG_SILENCE_SECONDS = 60.0
+"""The server sends something more often than that, however quiet the workers are."""
 
 FIRST_PAUSE_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 1.0
@@ -439,6 +444,57 @@ def read_endpoint_logs(model_endpoint: EndpointLike, tail: int | None = None) ->
     url = url_with(path_to(routes.ENDPOINTS, endpoint.id, "logs"), {"tail_bytes": tail})
     response = yield from call(Request("GET", url, idempotent=True))
     return LogsResponse.model_validate_json(response.body).content
+
+
+def follow_endpoint_logs(model_endpoint: EndpointLike, tail: int | None = None) -> Flow[Response]:
+    """The lines of all the endpoint's workers, as they write them; those of workers that come later too.
+
+    Args:
+        model_endpoint: the endpoint, or its name.
+        tail: begin with the last lines that are there already, in so many bytes at most; None: some 64 KiB.
+
+    Raises:
+        NotFound: there is none of this name.
+        TooManyRequests: the server has as many followers as it takes.
+
+    """
+    endpoint = yield from _resolved(model_endpoint)
+    url = url_with(path_to(routes.ENDPOINTS, endpoint.id, "logs"), {"follow": "true", "tail_bytes": tail})
+    return (yield from call(Request("GET", url, idempotent=True, stream=True, timeout=LOG_SILENCE_SECONDS)))
+
+
+def list_endpoint_events(
+    model_endpoint: EndpointLike, after: str = "0", *, wait: float = 0, limit: int | None = None
+) -> Flow[ListEventsResponse]:
+    """What has happened to the endpoint, oldest first: builds, workers that came and went, scaling, roll-outs.
+
+    Args:
+        model_endpoint: the endpoint, or its name.
+        after: the `cursor` of an earlier answer: only what has come since, or has happened again.
+        wait: seconds for which the answer is held until there is something new, at most 60.
+        limit: so many at most, the latest.
+
+    Raises:
+        NotFound: there is none of this name.
+
+    """
+    endpoint = yield from _resolved(model_endpoint)
+    query = {"after": after, "wait": wait or None, "limit": limit}
+    url = url_with(path_to(routes.ENDPOINTS, endpoint.id, "events"), query)
+    response = yield from call(Request("GET", url, idempotent=True, timeout=wait + LOG_SILENCE_SECONDS))
+    return ListEventsResponse.model_validate_json(response.body)
+
+
+def explain_endpoint(model_endpoint: EndpointLike) -> Flow[EndpointWhy]:
+    """Why the endpoint serves or does not: what it waits for, what fails, and when that is tried again.
+
+    Raises:
+        NotFound: there is none of this name.
+
+    """
+    endpoint = yield from _resolved(model_endpoint)
+    response = yield from call(Request("GET", path_to(routes.ENDPOINTS, endpoint.id, "why"), idempotent=True))
+    return EndpointWhy.model_validate_json(response.body)
 
 
 def _resolved(endpoint: EndpointLike) -> Flow[ModelEndpoint]:

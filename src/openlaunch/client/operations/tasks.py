@@ -16,6 +16,7 @@ from openlaunch.wire.tasks import (
     TaskResponse,
     TaskSummary,
 )
+from openlaunch.wire.why import TaskWhy
 
 
 def list_tasks(
@@ -40,6 +41,17 @@ def get_task(task_id: str) -> Flow[TaskResponse]:
     """
     response = yield from call(Request("GET", path_to(routes.ASYNC_TASKS, task_id), idempotent=True))
     return TaskResponse.model_validate_json(response.body)
+
+
+def explain_task(task_id: str) -> Flow[TaskWhy]:
+    """Why a task is pending: its place in the queue, and what holds its endpoint up.
+
+    Raises:
+        NotFound: there is none with this id, or its result has been kept long enough.
+
+    """
+    response = yield from call(Request("GET", path_to(routes.ASYNC_TASKS, task_id, "why"), idempotent=True))
+    return TaskWhy.model_validate_json(response.body)
 
 
 def get_task_details(task_id: str) -> Flow[TaskSummary]:

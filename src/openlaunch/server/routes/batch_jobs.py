@@ -2,13 +2,13 @@
 
 import math
 import secrets
-import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 
+from openlaunch.server import clock
 from openlaunch.server.results import base_url
 from openlaunch.server.routes.artifacts import INPUTS_FOLDER, check_uploaded
 from openlaunch.server.routes.bundles import find_bundle
@@ -54,7 +54,7 @@ def router(context: Context) -> APIRouter:
             labels=body.labels,
             spec=spec,
             timeout_seconds=body.timeout_seconds,
-            created_at=time.time(),
+            created_at=clock.now(),
         )
         await context.batch_jobs.create(job)
         return CreateBatchJobResponse(job_id=job.id)
@@ -116,7 +116,7 @@ def _response(context: Context, request: Request, job: BatchJobRecord) -> BatchJ
         serialization_format=job.serialization_format,
         labels=job.labels,
         created_at=datetime.fromtimestamp(job.created_at, UTC),
-        duration=timedelta(seconds=round((job.finished_at or time.time()) - job.created_at)),
+        duration=timedelta(seconds=round((job.finished_at or clock.now()) - job.created_at)),
         num_tasks_pending=None if job.total is None else job.total - completed,
         num_tasks_completed=None if job.total is None else completed,
     )

@@ -3,11 +3,13 @@
 import secrets
 import time
 from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
+from fastapi.responses import JSONResponse, StreamingResponse
 from sqlalchemy import Connection
 
+from openlaunch.controller.events import message_of
 from openlaunch.controller.trial import Rule, Trial
 from openlaunch.errors import Conflict, NotFound
 from openlaunch.server.routes.bundles import find_bundle
@@ -15,6 +17,7 @@ from openlaunch.server.routes.context import Context, User
 from openlaunch.server.specs import changed_spec, check_streams, needs_new_workers, new_spec
 from openlaunch.store import bundles as bundle_store
 from openlaunch.store import endpoints as endpoint_store
+from openlaunch.store.events import MAX_EVENTS, EventRecord
 from openlaunch.store.records import EndpointRecord
 from openlaunch.wire import routes
 from openlaunch.wire.endpoints import (
@@ -29,10 +32,15 @@ from openlaunch.wire.endpoints import (
     RestartModelEndpointResponse,
     UpdateModelEndpointRequest,
 )
+from openlaunch.wire.events import MAX_EVENTS_WAIT_SECONDS, EndpointEvent, EventKind, ListEventsResponse
+from openlaunch.wire.why import EndpointWhy
 
 BundleNames = dict[str, str]
 """Names by id."""
 
+_FOLLOWED: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}
+}
 TailBytes = Annotated[int, Query(ge=1, le=4 * 1024 * 1024)]
 
 
@@ -68,6 +76,7 @@ def _add_changes(api: APIRouter, context: Context) -> None:
         )
         await context.store.write(lambda conn: endpoint_store.insert(conn, endpoint))
         context.controller.apply(endpoint)
+        context.controller.events.add(endpoint.id, EventKind.CREATED)
         return EndpointCreationResponse(endpoint_creation_task_id=endpoint.id)
 
     @api.put(routes.ENDPOINTS + "/{model_endpoint_id}")
@@ -92,6 +101,8 @@ def _add_changes(api: APIRouter, context: Context) -> None:
 
         changed = await context.store.write(change)
         context.controller.apply(changed)
+        detail = f"bundle {bundle_id}" if bundle_id != before.bundle_id else "its settings"
+        context.controller.events.add(changed.id, EventKind.UPDATED, detail)
         return EndpointCreationResponse(endpoint_creation_task_id=changed.id)
 
     @api.post(routes.ENDPOINTS + "/{model_endpoint_id}/restart")
@@ -104,6 +115,7 @@ def _add_changes(api: APIRouter, context: Context) -> None:
             return changed
 
         context.controller.apply(await context.store.write(restart))
+        context.controller.events.add(model_endpoint_id, EventKind.RESTARTED)
         return RestartModelEndpointResponse(restarted=True)
 
     @api.delete(routes.ENDPOINTS + "/{model_endpoint_id}")
@@ -146,13 +158,48 @@ def _add_reads(api: APIRouter, context: Context) -> None:
         """Get one endpoint, with its workers and its queue as they are now."""
         return await described(context, await find_endpoint(context, model_endpoint_id, user.owner))
 
-    @api.get(routes.ENDPOINTS + "/{model_endpoint_id}/logs")
+    @api.get(routes.ENDPOINTS + "/{model_endpoint_id}/logs", response_model=LogsResponse, responses=_FOLLOWED)
     async def get_model_endpoint_logs(
-        model_endpoint_id: str, user: User, tail_bytes: TailBytes = 65536
-    ) -> LogsResponse:
-        """Get the end of the logs of the endpoint's workers: what models print, and the worker's own lines."""
+        model_endpoint_id: str, user: User, tail_bytes: TailBytes = 65536, follow: bool = False
+    ) -> Response:
+        """Get the end of the logs of the endpoint's workers: what models print, and the worker's own lines.
+
+        With `follow`, they go on as server-sent events, each `{"worker", "line"}`, until the endpoint is deleted.
+        """
         endpoint = await find_endpoint(context, model_endpoint_id, user.owner)
-        return LogsResponse(content=context.controller.worker_logs(endpoint.id, tail_bytes))
+        if follow:
+            events = context.log_streams.open(
+                context.controller.follow_logs(endpoint.id),
+                tail_bytes,
+                lambda: context.controller.looks_after(endpoint.id),
+            )
+            return StreamingResponse(events, media_type="text/event-stream")
+        found = LogsResponse(content=context.controller.worker_logs(endpoint.id, tail_bytes))
+        return JSONResponse(found.model_dump())
+
+    @api.get(routes.ENDPOINTS + "/{model_endpoint_id}/events")
+    async def list_model_endpoint_events(
+        model_endpoint_id: str,
+        user: User,
+        after: Annotated[str, Query(pattern=r"^\d{1,18}$")] = "0",
+        wait: Annotated[float, Query(ge=0, le=MAX_EVENTS_WAIT_SECONDS)] = 0,
+        limit: Annotated[int, Query(ge=1, le=MAX_EVENTS)] = MAX_EVENTS,
+    ) -> ListEventsResponse:
+        """List what has happened to an endpoint; with `wait`, the answer is held until there is something new."""
+        endpoint = await find_endpoint(context, model_endpoint_id, user.owner)
+        found = await context.controller.events.read(endpoint.id, int(after), wait, limit)
+        return ListEventsResponse(
+            events=[_event(record) for record in found], cursor=str(found[-1].seq) if found else after
+        )
+
+    @api.get(routes.ENDPOINTS + "/{model_endpoint_id}/why")
+    async def explain_model_endpoint(model_endpoint_id: str, user: User) -> EndpointWhy:
+        """Say why an endpoint serves or does not: what it waits for, what fails, and when that is tried again."""
+        endpoint = await find_endpoint(context, model_endpoint_id, user.owner)
+        why = context.controller.explain(endpoint.id)
+        if why is None:
+            raise _not_found(model_endpoint_id)
+        return why
 
     @api.get(routes.CREATION_LOGS + "/{name}")
     async def get_creation_logs(name: str, user: User) -> LogsResponse:
@@ -161,6 +208,19 @@ def _add_reads(api: APIRouter, context: Context) -> None:
         if endpoint is None:
             raise NotFound(f"no endpoint has the name {name!r}", code="endpoint_not_found")
         return LogsResponse(content=context.controller.creation_log(endpoint.id))
+
+
+def _event(record: EventRecord) -> EndpointEvent:
+    kind = EventKind(record.kind)
+    return EndpointEvent.model_validate(
+        {
+            "kind": kind,
+            "message": message_of(kind, record.detail, record.count),
+            "count": record.count,
+            "first_at": record.first_at,
+            "last_at": record.last_at,
+        }
+    )
 
 
 async def find_endpoint(context: Context, endpoint_id: str, owner: str) -> EndpointRecord:

@@ -3,19 +3,21 @@
 Submitting and asking are in `server.task_routes`, the hot path.
 """
 
-import time
 from typing import Annotated
 
 import orjson
 from fastapi import APIRouter, Header, Query, Response
 from sqlalchemy import Connection
 
+from openlaunch.controller.explain import task_message
 from openlaunch.errors import Conflict, NotFound
+from openlaunch.server import clock
 from openlaunch.server.routes.context import Context, User
 from openlaunch.server.routes.endpoints import find_endpoint, without_secrets
 from openlaunch.server.tasks import no_task
 from openlaunch.tasks import outbox, queue
 from openlaunch.tasks.outbox import Delivery
+from openlaunch.tasks.position import Position, position
 from openlaunch.tasks.queue import TaskRecord
 from openlaunch.tasks.states import State
 from openlaunch.wire import routes
@@ -31,6 +33,7 @@ from openlaunch.wire.tasks import (
     TaskStatus,
     TaskSummary,
 )
+from openlaunch.wire.why import MAX_AHEAD, EndpointWhy, TaskWhy
 
 CALLBACK_AUTH_MARK = b'"callback_auth"'
 
@@ -73,7 +76,7 @@ def router(context: Context) -> APIRouter:
     async def get_task_payload(task_id: str, user: User) -> Response:
         """Get what was sent in with a task; that of a task that succeeded is not kept."""
         payload = await context.tasks.payload_of(user.owner, task_id)
-        return Response(_shown(payload), media_type="application/json")
+        return Response(_without_auth(payload), media_type="application/json")
 
     @api.post("/{task_id}/rerun")
     async def rerun_task(
@@ -83,6 +86,16 @@ def router(context: Context) -> APIRouter:
     ) -> CreateTaskResponse:
         """Run a task that failed or was cancelled once more: as a new task, whose id is answered."""
         return CreateTaskResponse(task_id=await context.tasks.rerun(user.owner, task_id, idempotency_key))
+
+    @api.get("/{task_id}/why")
+    async def explain_task(task_id: str, user: User) -> TaskWhy:
+        """Say why a task is pending: its place in the queue, the slots, and what holds its endpoint up."""
+        now = clock.now()
+        found = await context.store.read(lambda conn: position(conn, user.owner, task_id, now, MAX_AHEAD))
+        if found is None:
+            raise no_task(task_id)
+        endpoint = None if found.state.done else context.controller.explain(found.endpoint_id)
+        return task_why(task_id, found, endpoint, now, in_worker=context.tasks.is_in_worker(task_id))
 
     return api
 
@@ -106,7 +119,7 @@ def delivery_router(context: Context) -> APIRouter:
     @api.post("/{task_id}/deliveries/resend")
     async def resend_delivery(task_id: str, user: User) -> DeliveryResponse:
         """Send the task's callback once more, now; with the same id, so that receivers can tell."""
-        now = time.time()
+        now = clock.now()
         found = await context.store.write(lambda conn: outbox.send_again(conn, user.owner, task_id, now))
         if found is None:
             raise NotFound(f"no task with a callback has the id {task_id!r}", code="delivery_not_found")
@@ -130,11 +143,52 @@ def secret_router(context: Context) -> APIRouter:
     return api
 
 
+def task_why(
+    task_id: str, found: Position, endpoint: EndpointWhy | None, now: float, *, in_worker: bool
+) -> TaskWhy:
+    """How a task stands, in words."""
+    ahead = found.ahead
+    return TaskWhy.model_validate(
+        {
+            "task_id": task_id,
+            "status": _shown(found.state),
+            "message": _explanation(found, endpoint, now, in_worker=in_worker),
+            "ahead": None if ahead is None else min(ahead, MAX_AHEAD),
+            "ahead_exceeds": ahead is not None and ahead > MAX_AHEAD,
+            "attempts": found.attempts,
+            "expires_at": None if ahead is None else found.expires_at,
+            "endpoint": endpoint,
+        }
+    )
+
+
+def _explanation(found: Position, endpoint: EndpointWhy | None, now: float, *, in_worker: bool) -> str:
+    if found.state is State.STARTED and not in_worker:
+        return "it is claimed for a slot: it runs as soon as the worker has taken it"
+    if found.state is State.STARTED:
+        return f"it runs in a worker; this is attempt {found.attempts}"
+    if found.ahead is None:
+        ended = "it was done: its result is there" if found.state is State.SUCCESS else "it ended as FAILURE"
+        return f"{ended}: {found.reason}" if found.reason else ended
+    if found.expires_at is not None and found.expires_at <= now:
+        return "it has waited too long, and is about to end as FAILURE: its endpoint's task_expires_seconds"
+    if endpoint is None:
+        return "its endpoint is gone, and it is about to end as FAILURE"
+    text = task_message(min(found.ahead, MAX_AHEAD), found.ahead > MAX_AHEAD, endpoint)
+    return (
+        f"{text}; it was tried {found.attempts} times: its worker {found.reason}" if found.attempts else text
+    )
+
+
+def _shown(state: State) -> TaskStatus:
+    return TaskStatus.FAILURE if state is State.CANCELLED else TaskStatus(state)
+
+
 def _delivery(record: Delivery) -> DeliveryResponse:
     return DeliveryResponse.model_validate(record, from_attributes=True)
 
 
-def _shown(payload: bytes) -> bytes:
+def _without_auth(payload: bytes) -> bytes:
     """The payload without the secrets of its callback."""
     if CALLBACK_AUTH_MARK not in payload:
         return payload
@@ -145,12 +199,11 @@ def _shown(payload: bytes) -> bytes:
 
 
 def _summary(record: TaskRecord) -> TaskSummary:
-    status = TaskStatus.FAILURE if record.state is State.CANCELLED else TaskStatus(record.state)
     return TaskSummary.model_validate(
         {
             "task_id": record.id,
             "model_endpoint_id": record.endpoint_id,
-            "status": status,
+            "status": _shown(record.state),
             "status_code": record.status_code,
             "reason": record.reason,
             "attempts": record.attempts,

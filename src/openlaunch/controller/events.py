@@ -1,0 +1,162 @@
+"""What happens to endpoints, told: collected in memory, stored together, and read by those who wait for it."""
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from openlaunch.errors import Unavailable
+from openlaunch.store import events as event_store
+from openlaunch.store.base import Store
+from openlaunch.store.events import EventRecord
+from openlaunch.wire.events import EventKind
+
+log = logging.getLogger(__name__)
+
+MAX_DETAIL = 500
+MAX_PENDING = 1000
+"""Events that wait for the store; beyond, the oldest are dropped."""
+
+AGAIN_SECONDS = 1.0
+
+_WORKERS = {
+    EventKind.WORKER_STARTED: "started",
+    EventKind.WORKER_READY: "became ready",
+    EventKind.WORKER_DRAINED: "finished what they ran, and ended",
+    EventKind.WORKER_STOPPED: "stopped",
+    EventKind.WORKER_CRASHED: "crashed",
+    EventKind.WORKER_FAILED: "could not load the bundle",
+    EventKind.WORKER_REPLACED: "had to be replaced",
+}
+_OTHERS = {
+    EventKind.CREATED: "created",
+    EventKind.UPDATED: "updated",
+    EventKind.RESTARTED: "restarted: its workers are replaced",
+    EventKind.ENVIRONMENT_BUILDING: "the environment is being built",
+    EventKind.ENVIRONMENT_BUILT: "the environment is built",
+    EventKind.ENVIRONMENT_FAILED: "the environment could not be built",
+    EventKind.SCALED_UP: "scaled up",
+    EventKind.SCALED_DOWN: "scaled down",
+    EventKind.ROLLED_OUT: "rolled out",
+    EventKind.UPDATE_FAILED: "the update failed",
+    EventKind.CANARY: "the canary changed",
+}
+
+
+def message_of(kind: EventKind, detail: str, count: int) -> str:
+    """A sentence such as "3 workers crashed: killed by signal 9, probably out of memory"."""
+    if kind in _WORKERS:
+        said = _WORKERS[kind] if count > 1 else _WORKERS[kind].replace("they", "it")
+        text = f"{count} workers {said}" if count > 1 else f"1 worker {said}"
+    else:
+        text = _OTHERS[kind] if count == 1 else f"{_OTHERS[kind]}, {count} times"
+    return f"{text}: {detail}" if detail else text
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How many workers there should be, and what that was reckoned from."""
+
+    wanted: int
+    in_flight: int
+    queued: int
+    lowest: int
+    highest: int
+
+
+def scaling_event(before: Scale | None, now: Scale) -> tuple[EventKind, str] | None:
+    """What to tell of a change of scale: its kind, from what to what, and why. None where there is none."""
+    if before is None or before.wanted == now.wanted:
+        return None
+    kind = EventKind.SCALED_UP if now.wanted > before.wanted else EventKind.SCALED_DOWN
+    change = f"from {before.wanted} to {now.wanted} workers"
+    if (before.lowest, before.highest) != (now.lowest, now.highest):
+        return kind, f"{change}, because min_workers and max_workers are now {now.lowest} and {now.highest}"
+    if kind is EventKind.SCALED_UP:
+        return kind, f"{change}, with {now.in_flight} requests in workers and {now.queued} waiting"
+    return kind, f"{change}, because there was less to do for a while"
+
+
+class EventLog:
+    """All endpoints' events. Used in the event loop's thread.
+
+    `add` never waits and never fails: what can't be stored now is stored later, in its order.
+    """
+
+    def __init__(self, store: Store, clock: Callable[[], float] = time.time) -> None:
+        self._store = store
+        self._clock = clock
+        self._pending: deque[EventRecord] = deque(maxlen=MAX_PENDING)
+        self._storing: asyncio.Task[None] | None = None
+        self._changed: dict[str, asyncio.Event] = {}
+        self.closed = False
+
+    def add(self, endpoint_id: str, kind: EventKind, detail: str = "") -> None:
+        """Tell that this has happened now; equal details are counted together, so nothing unique belongs there."""
+        now = self._clock()
+        text = " ".join(detail.split())[:MAX_DETAIL]
+        self._pending.append(EventRecord(endpoint_id, kind.value, text, now, now))
+        if self._storing is None or self._storing.done():
+            self._storing = asyncio.create_task(self._store_all())
+
+    async def _store_all(self) -> None:
+        while self._pending:
+            batch = list(self._pending)
+            self._pending.clear()
+            try:
+                await self._store.write(lambda conn, batch=batch: event_store.add(conn, batch))  # type: ignore[misc]
+            except Unavailable:
+                if self.closed:
+                    return
+                room = MAX_PENDING - len(self._pending)
+                self._pending.extendleft(reversed(batch[max(0, len(batch) - room) :]))
+                await asyncio.sleep(AGAIN_SECONDS)
+            except Exception:
+                log.exception("%d events could not be stored, and are dropped", len(batch))
+            else:
+                for endpoint_id in {event.endpoint_id for event in batch}:
+                    if (changed := self._changed.pop(endpoint_id, None)) is not None:
+                        changed.set()
+
+    async def read(self, endpoint_id: str, after: int, wait: float, limit: int) -> list[EventRecord]:
+        """What changed after that event, once there is something, or `wait` seconds have passed."""
+        deadline = asyncio.get_running_loop().time() + wait
+
+        def load(conn: Connection) -> list[EventRecord]:
+            return event_store.list_after(conn, endpoint_id, after, limit)
+
+        while True:
+            changed = self._changed.setdefault(endpoint_id, asyncio.Event())
+            found = await self._store.read(load)
+            left = deadline - asyncio.get_running_loop().time()
+            if found or left <= 0 or self.closed:
+                return found
+            try:
+                async with asyncio.timeout(left):
+                    await changed.wait()
+            except TimeoutError:
+                return []
+
+    async def forget(self, endpoint_id: str) -> None:
+        """The endpoint is deleted."""
+        self._pending = deque((e for e in self._pending if e.endpoint_id != endpoint_id), maxlen=MAX_PENDING)
+        await self._store.write(lambda conn: event_store.delete_all(conn, endpoint_id))
+        if (changed := self._changed.pop(endpoint_id, None)) is not None:
+            changed.set()
+
+    def close(self) -> None:
+        """Let those who wait go: the server stops."""
+        self.closed = True
+        for changed in self._changed.values():
+            changed.set()
+        self._changed.clear()
+
+    async def stop(self) -> None:
+        """Store what is still to be stored."""
+        self.close()
+        if self._storing is not None:
+            await asyncio.gather(self._storing, return_exceptions=True)

@@ -1,0 +1,123 @@
+"""Why an endpoint serves or does not, in words: pure, from what a plan is made of."""
+
+from collections.abc import Iterator
+
+from openlaunch.controller.fleet import Load
+from openlaunch.controller.plan import Build, Generation, Phase, Policy, Situation
+from openlaunch.wire.endpoints import EndpointStatus
+from openlaunch.wire.why import EndpointWhy, Reason, ReasonCode
+
+
+def explain(s: Situation, load: Load, policy: Policy) -> EndpointWhy:
+    """How the endpoint stands."""
+    ready = s.count(Phase.READY)
+    return EndpointWhy(
+        pending=ready == 0,
+        reasons=list(_reasons(s, load, policy))
+        or [_reason(ReasonCode.STARTING, "a worker is about to start")],
+        ready_workers=ready,
+        starting_workers=s.count(Phase.STARTING),
+        slots=ready * s.endpoint.spec.slots,
+        in_flight=load.in_flight,
+        queued=load.queued,
+    )
+
+
+def _reasons(s: Situation, load: Load, policy: Policy) -> Iterator[Reason]:
+    spec, ready = s.endpoint.spec, s.count(Phase.READY)
+    if s.endpoint.status is EndpointStatus.DELETE_IN_PROGRESS:
+        yield _reason(ReasonCode.DELETING, "it is being deleted: its workers finish what they run")
+        return
+    if spec.max_workers == 0:
+        yield _reason(ReasonCode.MAX_WORKERS_ZERO, "max_workers is 0: raise it to let it serve")
+        return
+    if ready:
+        yield _serving(s, load)
+    yield from _trouble(s, policy)
+    if ready == 0 or s.count(Phase.STARTING):
+        yield from _progress(s)
+
+
+def _serving(s: Situation, load: Load) -> Reason:
+    ready, slots = s.count(Phase.READY), s.count(Phase.READY) * s.endpoint.spec.slots
+    if load.queued and load.in_flight >= slots:
+        return _reason(
+            ReasonCode.BUSY,
+            f"all {slots} slots of its {_workers(ready)} are taken, and {load.queued} requests wait; "
+            f"max_workers is {s.endpoint.spec.max_workers}",
+        )
+    return _reason(ReasonCode.SERVING, f"{_workers(ready)} with {slots} slots serve")
+
+
+def _trouble(s: Situation, policy: Policy) -> Iterator[Reason]:
+    """What goes wrong, whether or not an older worker serves meanwhile."""
+    history = s.newest.history
+    wait = max(0.0, history.next_start(policy.retry) - s.now)
+    if s.gpus.problem is not None:
+        yield _reason(ReasonCode.DOES_NOT_FIT, f"it {s.gpus.problem}")
+    elif history.failure is not None:
+        yield _reason(ReasonCode.CAN_NOT_LOAD, f"it can't be loaded: {history.failure}", _try(s, wait))
+    elif (note := history.crash_note(s.now) or history.early_end) is not None:
+        yield _reason(ReasonCode.CRASH_LOOP, f"its workers crash: {note}", _try(s, wait))
+    if s.desired > s.count(Phase.READY, Phase.STARTING):
+        if s.gpus.waits_for is not None and s.gpus.problem is None:
+            yield _reason(ReasonCode.WAITS_FOR_GPUS, s.gpus.waits_for)
+        if s.desired > s.target and s.count(Phase.READY) >= s.limit:
+            yield _reason(
+                ReasonCode.DOES_NOT_FIT,
+                f"{s.desired} workers are wanted, and {s.limit} fit this machine's cores and memory",
+            )
+
+
+def _try(s: Situation, wait: float) -> float | None:
+    """When the next try is: none is made while nobody asks, nor while there are as many workers as asked for."""
+    return round(wait, 1) if s.count(Phase.READY, Phase.STARTING, newest=True) < s.target else None
+
+
+def _progress(s: Situation) -> Iterator[Reason]:
+    """What is under way to the first worker, or to a further one."""
+    starting = s.select(Phase.STARTING)
+    if starting:
+        oldest = max(s.now - worker.since for worker in starting)
+        yield _reason(
+            ReasonCode.STARTING, f"{_workers(len(starting))} started {oldest:.0f} s ago, and load the bundle"
+        )
+    elif (build := _of_build(s.newest)) is not None:
+        yield build
+    elif s.target == 0:
+        yield _reason(
+            ReasonCode.IDLE, "nothing is asked and min_workers is 0: the first request starts a worker"
+        )
+
+
+def _of_build(generation: Generation) -> Reason | None:
+    if generation.build is Build.QUEUED:
+        return _reason(
+            ReasonCode.BUILD_QUEUED, "it waits for the environments of other endpoints to be built"
+        )
+    if generation.build is Build.BUILDING:
+        return _reason(ReasonCode.BUILDING_ENVIRONMENT, "its environment is being built")
+    return None
+
+
+def _workers(count: int) -> str:
+    return "1 worker" if count == 1 else f"{count} workers"
+
+
+def _reason(code: ReasonCode, message: str, wait: float | None = None) -> Reason:
+    if wait is not None:
+        message += "; the next try is now" if wait == 0 else f"; the next try is in {wait:g} s"
+    return Reason(code=code, message=message, next_try_in=wait)
+
+
+def task_message(ahead: int, exceeds: bool, endpoint: EndpointWhy) -> str:
+    """Why a task is pending: its place, the slots, and what holds the endpoint up."""
+    place = (
+        f"more than {ahead:,} tasks are" if exceeds else f"{ahead:,} task{' is' if ahead == 1 else 's are'}"
+    )
+    before = "it is the next" if ahead == 0 else f"{place} before it"
+    slots = f"{endpoint.slots} slots" if endpoint.slots != 1 else "1 slot"
+    if not endpoint.pending:
+        return f"it waits for a free slot: {before}, for {slots} in {_workers(endpoint.ready_workers)}"
+    why = "; ".join(reason.message for reason in endpoint.reasons)
+    return f"the endpoint has no worker yet: {why}; {before}"

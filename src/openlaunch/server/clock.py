@@ -1,0 +1,44 @@
+"""The clock that leases, deadlines and retention go by: the time of day, but never set.
+
+A machine's clock is set now and then: by hand, by NTP after a start without network, when a virtual machine wakes up.
+Were leases and limits to go by it, an hour forward would end every task that waits, and an hour back would hold up
+what is due. What this server writes for itself goes by `now`, which only ever passes; what others compare with their
+own clocks (signed URLs, signatures of callbacks, cron schedules) goes by the time of day.
+"""
+
+import time
+from collections.abc import Callable
+
+_STEADY = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC", None))
+
+
+def _passing() -> float:
+    """Seconds that have passed, those in which the machine was suspended among them."""
+    return time.monotonic() if _STEADY is None else time.clock_gettime(_STEADY)
+
+
+class SteadyClock:
+    """Seconds since the epoch, as the time of day was when it was made, plus what has passed since.
+
+    `wall` is the time of day, and `passing` a clock that nobody can set.
+    """
+
+    def __init__(
+        self, wall: Callable[[], float] = time.time, passing: Callable[[], float] = _passing
+    ) -> None:
+        self._wall = wall
+        self._passing = passing
+        self._offset = wall() - passing()
+
+    def now(self) -> float:
+        """The time by which this server goes."""
+        return self._passing() + self._offset
+
+    def was_set_by(self) -> float:
+        """How many seconds the machine's clock was set forward since, or back where it is below zero."""
+        return self._wall() - self.now()
+
+
+_clock = SteadyClock()
+now = _clock.now
+was_set_by = _clock.was_set_by

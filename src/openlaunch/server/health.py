@@ -1,0 +1,194 @@
+"""What `/readyz` looks at: whether the server can write, read and answer, and what is wrong if it can't."""
+
+import asyncio
+import logging
+import os
+from collections import deque
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection
+
+from openlaunch.artifacts.base import Artifacts
+from openlaunch.errors import APIError
+from openlaunch.server import clock
+from openlaunch.store.sqlite import SqliteStore
+from openlaunch.wire.health import Check, CheckStatus, ReadinessResponse
+
+log = logging.getLogger(__name__)
+
+CACHED_SECONDS = 1.0
+CHECK_SECONDS = 2.0
+"""A check that takes longer has failed."""
+
+TICK_SECONDS = 0.5
+TICKS_KEPT = 20
+LAG_WARNING = 0.25
+LAG_FAILED = 5.0
+CLOCK_WARNING = 5.0
+
+MIB = 1024 * 1024
+NEARLY_FULL = (1024 * MIB, 0.1)
+FULL = (32 * MIB, 0.02)
+"""So many bytes free, or so great a part of the disk where that is less."""
+
+_PROBE_KEY = "health/probe"
+_MAGIC = b"SQLite format 3\x00"
+_ORDER = list(CheckStatus)
+
+
+class Health:
+    """Looks at the parts of a running server, at most once a second. Used in the event loop's thread."""
+
+    def __init__(self, store: SqliteStore, artifacts: Artifacts, database: Path) -> None:
+        self.stopping = False
+        self._store = store
+        self._artifacts = artifacts
+        self._database = database
+        self._lags: deque[float] = deque(maxlen=TICKS_KEPT)
+        self._looking: asyncio.Task[ReadinessResponse] | None = None
+        self._looked_at = 0.0
+
+    def start(self) -> None:
+        """Measure from now on how late the event loop is."""
+        self._loop = asyncio.get_running_loop()
+        self._ticking = asyncio.create_task(self._tick())
+
+    async def stop(self) -> None:
+        """Measure no more."""
+        tasks = [task for task in (self._ticking, self._looking) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _tick(self) -> None:
+        while True:
+            due = self._loop.time() + TICK_SECONDS
+            await asyncio.sleep(TICK_SECONDS)
+            self._lags.append(self._loop.time() - due)
+
+    async def report(self) -> ReadinessResponse:
+        """How everything stands, as it was at most a second ago."""
+        stale = self._loop.time() - self._looked_at >= CACHED_SECONDS
+        if self._looking is None or (stale and self._looking.done()):
+            self._looked_at = self._loop.time()
+            self._looking = asyncio.create_task(self._look())
+        checks = [_stopping_check(self.stopping), *(await asyncio.shield(self._looking)).checks]
+        return ReadinessResponse(status=_worst(checks), checks=checks)
+
+    async def _look(self) -> ReadinessResponse:
+        checks = [
+            *await asyncio.gather(
+                _within("store", self._store_check()),
+                _within("artifacts", self._artifacts_check()),
+                _within("disk", asyncio.to_thread(disk_check, self._database.parent)),
+            ),
+            lag_check(max(self._lags, default=0.0)),
+            clock_check(clock.was_set_by()),
+        ]
+        return ReadinessResponse(status=_worst(checks), checks=checks)
+
+    async def _store_check(self) -> Check:
+        """Write, which a lock, a full disk and a read-only file forbid, and look at the file itself."""
+        problem = self._store.damage or await asyncio.to_thread(_file_problem, self._database)
+        if problem is not None:
+            return _failed("store", problem)
+        await self._store.write(_probe)
+        return Check(name="store")
+
+    async def _artifacts_check(self) -> Check:
+        await self._artifacts.put(_PROBE_KEY, b"ok")
+        await self._artifacts.delete(_PROBE_KEY)
+        return Check(name="artifacts")
+
+
+def _probe(conn: Connection) -> None:
+    # A row that is there in every database: to write it as it is changes nothing, but is a write.
+    conn.exec_driver_sql("UPDATE alembic_version SET version_num = version_num")
+
+
+def _file_problem(database: Path) -> str | None:
+    """What is wrong with the file that open connections, which have it in their caches, may not see yet."""
+    try:
+        with database.open("rb") as file:
+            magic = file.read(len(_MAGIC))
+    except OSError as error:
+        return f"the database file can't be read: {error.strerror}"
+    return (
+        None if magic == _MAGIC else "the database file is damaged: bring a backup back, openlaunch restore"
+    )
+
+
+async def _within(name: str, check: Coroutine[Any, Any, Check]) -> Check:
+    try:
+        async with asyncio.timeout(CHECK_SECONDS):
+            return await check
+    except TimeoutError:
+        return _failed(name, f"no answer within {CHECK_SECONDS:g} s")
+    except APIError as error:
+        return _failed(name, error.message)
+    except Exception as error:
+        log.exception("the check of %s failed", name)
+        return _failed(name, getattr(error, "strerror", None) or type(error).__name__)
+
+
+def disk_check(folder: Path) -> Check:
+    """How full the disk is that the data directory lies on."""
+    disk = os.statvfs(folder)
+    return disk_room(
+        free=disk.f_bavail * disk.f_frsize,
+        size=disk.f_blocks * disk.f_frsize,
+        no_files_left=disk.f_files > 0 and disk.f_favail == 0,
+        read_only=bool(disk.f_flag & os.ST_RDONLY),
+    )
+
+
+def disk_room(*, free: int, size: int, no_files_left: bool, read_only: bool) -> Check:
+    """The same from the numbers, in bytes."""
+    if read_only:
+        return _failed("disk", "it is mounted read-only")
+    if no_files_left:
+        return _failed("disk", "no more files can be made on it (no free inodes)")
+    text = f"{free // MIB} MiB of {size // MIB} MiB are free"
+    if free < _bound(FULL, size):
+        return _failed("disk", f"it is full: {text}")
+    if free < _bound(NEARLY_FULL, size):
+        return Check(name="disk", status=CheckStatus.WARNING, detail=f"it is nearly full: {text}")
+    return Check(name="disk")
+
+
+def _bound(limit: tuple[int, float], size: int) -> float:
+    return min(limit[0], limit[1] * size)
+
+
+def lag_check(seconds: float) -> Check:
+    """How late the event loop, which answers everything, was at worst of late."""
+    if seconds < LAG_WARNING:
+        return Check(name="event_loop")
+    status = CheckStatus.FAILED if seconds >= LAG_FAILED else CheckStatus.WARNING
+    return Check(name="event_loop", status=status, detail=f"it was held up for {seconds:.1f} s")
+
+
+def clock_check(set_by: float) -> Check:
+    """Whether the machine's clock was set while the server ran."""
+    if abs(set_by) < CLOCK_WARNING:
+        return Check(name="clock")
+    way = "forward" if set_by > 0 else "back"
+    detail = (
+        f"the machine's clock was set {way} by {abs(set_by):.0f} s while the server ran; tasks go on by the time "
+        "before, until the server is restarted"
+    )
+    return Check(name="clock", status=CheckStatus.WARNING, detail=detail)
+
+
+def _stopping_check(stopping: bool) -> Check:
+    return _failed("stopping", "the server is stopping") if stopping else Check(name="stopping")
+
+
+def _failed(name: str, detail: str) -> Check:
+    return Check(name=name, status=CheckStatus.FAILED, detail=detail)
+
+
+def _worst(checks: list[Check]) -> CheckStatus:
+    return max((check.status for check in checks), key=_ORDER.index)

@@ -1,0 +1,91 @@
+"""What has happened to endpoints: a bounded list for each, in which what repeats is one entry with a count."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from sqlalchemy import Connection, delete, insert, select
+
+from openlaunch.store.tables import endpoint_events as events
+
+MAX_EVENTS = 200
+"""So many are kept for each endpoint."""
+
+MERGE_SECONDS = 600.0
+MERGE_AMONG = 20
+"""An event is counted with an equal one that is not older, and is among the last so many."""
+
+
+@dataclass(frozen=True, slots=True)
+class EventRecord:
+    """An event as it is stored. `seq` rises with every change, also of an old event's count."""
+
+    endpoint_id: str
+    kind: str
+    detail: str
+    first_at: float
+    last_at: float
+    count: int = 1
+    seq: int | None = None
+
+
+_FIELDS = [events.c[name] for name in EventRecord.__dataclass_fields__]
+
+
+def add(conn: Connection, new: Sequence[EventRecord]) -> None:
+    """Add events in their order; the oldest go where there are too many."""
+    for event in new:
+        equal = _equal(conn, event)
+        if equal is not None:
+            event = replace(equal, count=equal.count + event.count, last_at=event.last_at)
+        values = {name: getattr(event, name) for name in EventRecord.__dataclass_fields__ if name != "seq"}
+        conn.execute(insert(events).values(values))
+        if equal is not None:  # after the insert, so that its number is not given again
+            conn.execute(delete(events).where(events.c.seq == equal.seq))
+    for endpoint_id in {event.endpoint_id for event in new}:
+        _prune(conn, endpoint_id)
+
+
+def _equal(conn: Connection, event: EventRecord) -> EventRecord | None:
+    latest = list_after(conn, event.endpoint_id, limit=MERGE_AMONG)
+    return next(
+        (
+            old
+            for old in reversed(latest)
+            if (old.kind, old.detail) == (event.kind, event.detail)
+            and old.last_at > event.last_at - MERGE_SECONDS
+        ),
+        None,
+    )
+
+
+def _prune(conn: Connection, endpoint_id: str) -> None:
+    surplus = (
+        select(events.c.seq)
+        .where(events.c.endpoint_id == endpoint_id)
+        .order_by(events.c.seq.desc())
+        .offset(MAX_EVENTS)
+        .limit(1)
+    )
+    newest_surplus = conn.scalar(surplus)
+    if newest_surplus is not None:
+        conn.execute(
+            delete(events).where(events.c.endpoint_id == endpoint_id, events.c.seq <= newest_surplus)
+        )
+
+
+def list_after(
+    conn: Connection, endpoint_id: str, after: int = 0, limit: int = MAX_EVENTS
+) -> list[EventRecord]:
+    """The endpoint's last `limit` events that changed after that one, in the order of their last change."""
+    query = (
+        select(*_FIELDS)
+        .where(events.c.endpoint_id == endpoint_id, events.c.seq > after)
+        .order_by(events.c.seq.desc())
+        .limit(limit)
+    )
+    return [EventRecord(*row) for row in reversed(conn.execute(query).fetchall())]
+
+
+def delete_all(conn: Connection, endpoint_id: str) -> None:
+    """Forget an endpoint that is deleted."""
+    conn.execute(delete(events).where(events.c.endpoint_id == endpoint_id))

@@ -1,0 +1,73 @@
+"""Where a task stands in its endpoint's queue."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, Connection, func, select
+
+from openlaunch.store.tables import tasks
+from openlaunch.tasks import queue
+from openlaunch.tasks.states import State
+
+MAX_OWNERS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A task as far as it waits: how many come before it, counted no further than asked for."""
+
+    state: State
+    endpoint_id: str
+    attempts: int
+    reason: str | None
+    created_at: float
+    expires_at: float | None
+    ahead: int | None
+
+
+def position(conn: Connection, owner: str, task_id: str, now: float, most: int) -> Position | None:
+    """Where the owner's task stands; `ahead` is at most `most + 1`, and None unless the task is pending.
+
+    Owners take turns, so of each other one's tasks come before it as many as of its own owner's, and one more.
+    However many wait, about `most` are looked at, and `MAX_OWNERS` owners.
+    """
+    query = select(
+        tasks.c.seq,
+        tasks.c.priority,
+        tasks.c.status,
+        tasks.c.endpoint_id,
+        tasks.c.attempts,
+        tasks.c.reason,
+        tasks.c.created_at,
+        tasks.c.expires_at,
+    ).where(tasks.c.id == task_id, tasks.c.owner == owner)
+    row = conn.execute(query).first()
+    if row is None:
+        return None
+    state, ahead = State(row.status), None
+    if state is State.PENDING:
+        before = tasks.c.priority > row.priority
+        same = (tasks.c.priority == row.priority) & (tasks.c.seq < row.seq)
+        mine, left = tasks.c.owner == owner, most + 1
+        ahead = _count(conn, row.endpoint_id, mine & before, now, left)
+        ahead += _count(conn, row.endpoint_id, mine & same, now, left - ahead)
+        share = ahead + 1
+        for other in queue.pending_owners(conn, row.endpoint_id, now, MAX_OWNERS):
+            if other != owner and ahead < left:
+                theirs = tasks.c.owner == other
+                ahead += _count(conn, row.endpoint_id, theirs, now, min(share, left - ahead))
+    return Position(state, row.endpoint_id, row.attempts, row.reason, row.created_at, row.expires_at, ahead)
+
+
+def _count(conn: Connection, endpoint_id: str, condition: ColumnElement[bool], now: float, most: int) -> int:
+    found = (
+        select(tasks.c.seq)
+        .where(
+            tasks.c.endpoint_id == endpoint_id,
+            tasks.c.status == State.PENDING.value,
+            tasks.c.expires_at > now,
+            condition,
+        )
+        .limit(most)
+        .subquery()
+    )
+    return conn.scalar(select(func.count()).select_from(found)) or 0

@@ -1,0 +1,49 @@
+"""What has happened to an endpoint (`/v1/model-endpoints/{id}/events`)."""
+
+from datetime import datetime
+from enum import StrEnum
+
+from pydantic import BaseModel
+
+MAX_EVENTS_WAIT_SECONDS = 60.0
+"""The longest that one long poll is held open."""
+
+
+class EventKind(StrEnum):
+    """What kind of thing has happened."""
+
+    CREATED = "created"
+    UPDATED = "updated"
+    RESTARTED = "restarted"
+    ENVIRONMENT_BUILDING = "environment_building"
+    ENVIRONMENT_BUILT = "environment_built"
+    ENVIRONMENT_FAILED = "environment_failed"
+    WORKER_STARTED = "worker_started"
+    WORKER_READY = "worker_ready"
+    WORKER_DRAINED = "worker_drained"
+    WORKER_STOPPED = "worker_stopped"
+    WORKER_CRASHED = "worker_crashed"
+    WORKER_FAILED = "worker_failed"
+    WORKER_REPLACED = "worker_replaced"
+    SCALED_UP = "scaled_up"
+    SCALED_DOWN = "scaled_down"
+    ROLLED_OUT = "rolled_out"
+    UPDATE_FAILED = "update_failed"
+    CANARY = "canary"
+
+
+class EndpointEvent(BaseModel):
+    """Something that has happened, `count` times from `first_at` to `last_at`; `message` is for people."""
+
+    kind: EventKind
+    message: str
+    count: int
+    first_at: datetime
+    last_at: datetime
+
+
+class ListEventsResponse(BaseModel):
+    """Oldest first. `cursor` goes into `after` for what comes later."""
+
+    events: list[EndpointEvent]
+    cursor: str

@@ -1,0 +1,28 @@
+"""Whether the server can serve (`/readyz`)."""
+
+from enum import StrEnum
+
+from pydantic import BaseModel
+
+
+class CheckStatus(StrEnum):
+    """WARNING: it serves, and somebody should look. FAILED: it can't serve."""
+
+    OK = "ok"
+    WARNING = "warning"
+    FAILED = "failed"
+
+
+class Check(BaseModel):
+    """One thing that was looked at; `detail` says what is wrong with it."""
+
+    name: str
+    status: CheckStatus = CheckStatus.OK
+    detail: str | None = None
+
+
+class ReadinessResponse(BaseModel):
+    """GET /readyz: 200, or 503 when a check has FAILED; `status` is the worst of the checks."""
+
+    status: CheckStatus
+    checks: list[Check]

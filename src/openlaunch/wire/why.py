@@ -1,0 +1,65 @@
+"""Why something is pending (`/v1/model-endpoints/{id}/why`, `/v1/async-tasks/{id}/why`)."""
+
+from datetime import datetime
+from enum import StrEnum
+
+from pydantic import BaseModel
+
+from openlaunch.wire.tasks import TaskStatus
+
+
+class ReasonCode(StrEnum):
+    """What holds an endpoint or a task up."""
+
+    SERVING = "serving"
+    BUSY = "busy"
+    IDLE = "idle"
+    MAX_WORKERS_ZERO = "max_workers_zero"
+    BUILD_QUEUED = "build_queued"
+    BUILDING_ENVIRONMENT = "building_environment"
+    STARTING = "starting"
+    WAITS_FOR_GPUS = "waits_for_gpus"
+    DOES_NOT_FIT = "does_not_fit"
+    CAN_NOT_LOAD = "can_not_load"
+    CRASH_LOOP = "crash_loop"
+    DELETING = "deleting"
+
+
+class Reason(BaseModel):
+    """One reason; `next_try_in` is in seconds, where something is tried again by itself."""
+
+    code: ReasonCode
+    message: str
+    next_try_in: float | None = None
+
+
+class EndpointWhy(BaseModel):
+    """How an endpoint stands now. `pending`: no worker takes requests. The first reason weighs most."""
+
+    pending: bool
+    reasons: list[Reason]
+    ready_workers: int
+    starting_workers: int
+    slots: int
+    in_flight: int
+    queued: int
+
+
+class TaskWhy(BaseModel):
+    """How a task stands now; `message` says it all, the rest is for programs.
+
+    `ahead` counts the tasks that come before it, up to `MAX_AHEAD`; `ahead_exceeds` where there are more.
+    `endpoint` is None once the task is done or its endpoint is gone.
+    """
+
+    task_id: str
+    status: TaskStatus
+    message: str
+    ahead: int | None = None
+    ahead_exceeds: bool = False
+    attempts: int
+    expires_at: datetime | None = None
+    endpoint: EndpointWhy | None = None
+
+
+MAX_AHEAD = 10_000
