@@ -9,10 +9,12 @@ from starlette.exceptions import HTTPException
 
 from openlaunch.errors import APIError, ServerError, Unprocessable, class_for_status
 from openlaunch.server.front import Front
+from openlaunch.server.guard import Guard
 from openlaunch.server.http import App, new_request_id, problem_headers
 from openlaunch.server.openapi import ControlPlane
 from openlaunch.server.routes import (
     artifacts,
+    audit,
     batch_jobs,
     bundles,
     bundles_v1,
@@ -32,7 +34,8 @@ from openlaunch.wire.problems import CONTENT_TYPE, to_problem
 
 def build_app(context: Context, front: Front) -> App:
     """Everything that answers HTTP but the gateway's own routes."""
-    return TaskRoutes(front, context.tasks, context.urls, control_plane(context))
+    guard = Guard(context.settings.max_body_bytes, context.audit, control_plane(context))
+    return TaskRoutes(front, context.tasks, context.urls, guard)
 
 
 def control_plane(context: Context) -> FastAPI:
@@ -57,6 +60,7 @@ def control_plane(context: Context) -> FastAPI:
         triggers.router(context),
         files.router(context),
         keys.router(context),
+        audit.router(context),
         artifacts.router(context),
     ):
         api.include_router(router)

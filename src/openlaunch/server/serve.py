@@ -6,6 +6,7 @@ import gc
 import logging
 import signal
 import socket
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 
@@ -23,6 +24,7 @@ from openlaunch.engines.gpus import visible_gpus
 from openlaunch.engines.local import LocalEngine
 from openlaunch.errors import ConfigurationError, Unavailable
 from openlaunch.server.app import build_app
+from openlaunch.server.audit import AuditLog
 from openlaunch.server.auth import Keyring
 from openlaunch.server.batch_jobs import BatchJobs
 from openlaunch.server.callbacks import Callbacks, CallbackSigner
@@ -38,7 +40,9 @@ from openlaunch.server.routes.context import Context
 from openlaunch.server.schemas import SchemaCache
 from openlaunch.server.settings import Settings
 from openlaunch.server.tasks import TaskService
+from openlaunch.server.tls import check_certificate
 from openlaunch.server.triggers import Triggers
+from openlaunch.store.records import AuditRecord
 from openlaunch.store.sqlite import SqliteStore
 from openlaunch.wire.keys import Role
 
@@ -53,8 +57,9 @@ def serve(settings: Settings, ready: Callable[[str], None]) -> None:
     """Serve until SIGTERM or SIGINT. `ready` is called with the URL once requests are accepted.
 
     Raises:
-        ConfigurationError: the data directory or the port can't be used.
+        ConfigurationError: the data directory, the port or the certificate can't be used.
     """
+    check_certificate(settings.tls_cert, settings.tls_key)
     data = DataDir(settings.data_dir)
     with data.locked(), bound_socket(settings.host, settings.port) as listener:
         uvloop.run(serve_on(settings, data, listener, ready))
@@ -88,7 +93,7 @@ async def serve_on(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    url = _url(listener)
+    url = _url(listener, secure=settings.tls_cert is not None)
     async with _platform(settings, data, url) as (context, front):
         data.write_credentials(url, await _first_key(context, data))
         gateway = Gateway(front, context.artifacts, context.urls)
@@ -113,11 +118,12 @@ async def serve_on(
         await serving
 
 
-def _url(listener: socket.socket) -> str:
+def _url(listener: socket.socket, *, secure: bool) -> str:
+    scheme = "https" if secure else "http"
     host, port = listener.getsockname()[:2]
     if host in ("0.0.0.0", "::"):  # noqa: S104 -- compared, not bound
         host = "127.0.0.1"
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 @contextlib.asynccontextmanager
@@ -187,6 +193,7 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
                 batch_jobs,
                 image_jobs,
                 triggers,
+                AuditLog(store, settings),
             ),
             front,
         )
@@ -198,12 +205,20 @@ async def _first_key(context: Context, data: DataDir) -> str:
     if asked is not None:
         key = asked.get_secret_value()
         if keyring.find(key) is None:
-            await keyring.create(FIRST_OWNER, Role.ADMIN, key)
+            await _make_first_key(context, key)
         return key
     key = data.read_api_key() or ""
     if keyring.find(key) is not None:
         return key
-    _, key = await keyring.create(FIRST_OWNER, Role.ADMIN)
+    return await _make_first_key(context)
+
+
+async def _make_first_key(context: Context, key: str | None = None) -> str:
+    """An admin's key, the given one or a new one; the audit log says that nobody but the server made it."""
+    record, key = await context.keyring.create(FIRST_OWNER, Role.ADMIN, key)
+    summary = {"owner": record.owner, "role": record.role.value}
+    entry = AuditRecord(time.time(), None, None, None, "create_key", "", "", record.id, summary, 200)
+    await context.audit.record(entry)
     return key
 
 
@@ -231,6 +246,8 @@ def _config(app: App, protocol: object, settings: Settings) -> uvicorn.Config:
         backlog=2048,
         limit_concurrency=settings.max_connections,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        ssl_certfile=settings.tls_cert,
+        ssl_keyfile=settings.tls_key,
         timeout_graceful_shutdown=5,
     )
 

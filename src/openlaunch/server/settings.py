@@ -15,6 +15,12 @@ class Settings(BaseSettings):
 
     host: str = Field(default="127.0.0.1", description="the address to listen on")
     port: int = Field(default=8000, ge=0, le=65535, description="0 picks a free port")
+    tls_cert: Path | None = Field(
+        default=None, description="certificate and those that signed it, as PEM: HTTPS instead of HTTP"
+    )
+    tls_key: Path | None = Field(
+        default=None, description="the certificate's key, as PEM; else it is in the same file"
+    )
     data_dir: Path = Field(
         default_factory=lambda: Path.home() / ".openlaunch", description="everything durable"
     )
@@ -79,5 +85,9 @@ class Settings(BaseSettings):
     drain_seconds: float = Field(
         default=30, ge=0, description="what runs at SIGTERM may take this long to end"
     )
+    audit_retention_seconds: float = Field(
+        default=90 * 24 * 3600, gt=0, description="entries of the audit log are kept"
+    )
+    max_audit_entries: int = Field(default=1_000_000, ge=1, description="of the audit log; the oldest go first")
     scale_down_seconds: float = Field(default=30, ge=0, description="quiet time before workers are stopped")
     check_responses: bool = Field(default=False, description="hold sync and async results against the schema")

@@ -55,14 +55,14 @@ class TaskRoutes:
             await self._rest(scope, receive, send)
 
     async def _create(self, scope: Scope, receive: Receive, send: Send) -> None:
-        lane, owner = self._front.lane(scope, EndpointType.ASYNC)
+        lane, principal = self._front.lane(scope, EndpointType.ASYNC)
         body = await self._front.body(scope, receive)
         await check_input(body, await self._front.schemas_of(lane))
-        ids = await self._tasks.submit(lane, owner, [body], _idempotency_key(scope))
+        ids = await self._tasks.submit(lane, principal.owner, [body], _idempotency_key(scope))
         await send_json(send, b'{"task_id": "%s"}' % ids[0].encode())
 
     async def _create_many(self, scope: Scope, receive: Receive, send: Send) -> None:
-        lane, owner = self._front.lane(scope, EndpointType.ASYNC)
+        lane, principal = self._front.lane(scope, EndpointType.ASYNC, requests=0)
         body = await self._front.body(scope, receive)
         schemas = await self._front.schemas_of(lane)
         documents = _requests_of(parse_json(body))
@@ -72,7 +72,8 @@ class TaskRoutes:
             except APIError as error:
                 raise at_index(error, index) from error
         bodies = [orjson.dumps(document) for document in documents]
-        ids = await self._tasks.submit(lane, owner, bodies, _idempotency_key(scope))
+        principal.spend(len(bodies))
+        ids = await self._tasks.submit(lane, principal.owner, bodies, _idempotency_key(scope))
         await send_json(send, orjson.dumps({"task_ids": ids}))
 
     async def _get(self, scope: Scope, receive: Receive, send: Send) -> None:

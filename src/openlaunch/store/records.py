@@ -10,7 +10,10 @@ from openlaunch.wire.keys import Role
 
 @dataclass(frozen=True, slots=True)
 class KeyRecord:
-    """An API key; `digest` is the SHA-256 of the key, which itself is stored nowhere."""
+    """An API key; `digest` is the SHA-256 of the key, which itself is stored nowhere.
+
+    `expires_at` is when it ends by itself. The last three are its limits on predictions; None: there is none.
+    """
 
     id: str
     owner: str
@@ -19,6 +22,30 @@ class KeyRecord:
     digest: bytes = field(repr=False)
     created_at: float
     revoked_at: float | None = None
+    expires_at: float | None = None
+    requests_per_second: float | None = None
+    burst: int | None = None
+    requests_per_day: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AuditRecord:
+    """A change that somebody made or tried to make: who, from where, what, and the status it was answered with.
+
+    `action` is the name of the operation, as in the OpenAPI document. `key_id` is None for what was done with a
+    signed URL, and both it and `address` for what the server did by itself.
+    """
+
+    at: float
+    key_id: str | None
+    owner: str | None
+    address: str | None
+    action: str
+    method: str
+    path: str
+    object_id: str | None
+    summary: dict[str, Any]
+    status: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +55,8 @@ class BundleRecord:
     id: str
     owner: str
     name: str
-    flavor: dict[str, Any]
-    metadata: dict[str, Any]
+    flavor: dict[str, Any] = field(repr=False)
+    metadata: dict[str, Any] = field(repr=False)
     schema_location: str | None
     schemas: dict[str, Any]
     created_at: float
@@ -59,7 +86,7 @@ class EndpointSpec:
     storage: int
     gpus: int = 0
     gpu_type: str | None = None
-    extra: dict[str, Any] = field(default_factory=dict)
+    extra: dict[str, Any] = field(default_factory=dict, repr=False)
     """The contract's other fields as they came: labels, metadata, hooks, callback, the quantities' spelling."""
 
     @property
