@@ -6,7 +6,18 @@ from typing import Annotated
 
 import typer
 
-from openlaunch.cli import batch_jobs, bundles, deploy, endpoints, image_jobs, keys, serve, tasks, triggers
+from openlaunch.cli import (
+    audit,
+    batch_jobs,
+    bundles,
+    deploy,
+    endpoints,
+    image_jobs,
+    keys,
+    serve,
+    tasks,
+    triggers,
+)
 from openlaunch.cli.connection import Connection
 from openlaunch.cli.exits import HELP, Exit, code_of, show, show_usage
 from openlaunch.cli.output import Json, emit
@@ -52,6 +63,7 @@ app.add_typer(batch_jobs.app, name="batch-jobs")
 app.add_typer(image_jobs.app, name="image-jobs")
 app.add_typer(triggers.app, name="triggers")
 app.add_typer(keys.app, name="keys")
+app.add_typer(audit.app, name="audit")
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

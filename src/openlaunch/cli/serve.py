@@ -52,8 +52,11 @@ def serve(
     from openlaunch.server.serve import serve as run
 
     given = {
-        **{"host": host, "port": port, "data_dir": data_dir},
-        **{"tls_cert": tls_cert, "tls_key": tls_key},
+        "host": host,
+        "port": port,
+        "data_dir": data_dir,
+        "tls_cert": tls_cert,
+        "tls_key": tls_key,
     }
     run(_settings({name: value for name, value in given.items() if value is not None}), _say_ready)
 

@@ -1,7 +1,7 @@
-"""In front of the control plane's routes: bodies are bounded and well-formed before a route sees them, changes recorded.
+"""In front of the control plane's routes: no route sees a body that is too large or no JSON; changes are recorded.
 
-FastAPI reads a body of any size, and takes what JSON does not have (NaN, halves of surrogate pairs) or what is nested so
-deep that it can't be written again.
+FastAPI by itself reads a body of any size, and takes what JSON does not have (NaN, halves of surrogate pairs) and
+what is nested so deep that it can't be written again.
 """
 
 import asyncio
@@ -9,7 +9,17 @@ from typing import Any
 
 from openlaunch.errors import APIError, BadRequest
 from openlaunch.server.audit import AuditLog
-from openlaunch.server.http import App, Disconnected, Message, Receive, Scope, Send, header, read_body, send_problem
+from openlaunch.server.http import (
+    App,
+    Disconnected,
+    Message,
+    Receive,
+    Scope,
+    Send,
+    header,
+    read_body,
+    send_problem,
+)
 from openlaunch.server.inputs import OFF_LOOP_BYTES, parse_json
 from openlaunch.wire import routes
 
@@ -55,9 +65,7 @@ class Guard:
                 start = message
                 return
             if start is not None:
-                await self._audit.record_request(
-                    scope, document, start["status"], message.get("body", b"")
-                )
+                await self._audit.record_request(scope, document, start["status"], message.get("body", b""))
                 held, start = start, None
                 await send(held)
             await send(message)

@@ -33,12 +33,12 @@ class Limits:
 
 
 class Usage(NamedTuple):
-    """What a key has used: `missing` tokens of its bucket as of `at`, and `count` requests of the UTC `day`."""
+    """What a key has used: `missing` tokens of its bucket as of `at`, and `today` requests of the UTC `day`."""
 
     missing: float = 0.0
     at: float = 0.0
     day: int = 0
-    count: int = 0
+    today: int = 0
 
 
 def spend(limits: Limits, usage: Usage, requests: int, now: float) -> Usage:
@@ -63,7 +63,7 @@ def spend(limits: Limits, usage: Usage, requests: int, now: float) -> Usage:
                 retry_after=(needed - room) / rate,
             )
     day = int(now // DAY_SECONDS)
-    used = usage.count if day == usage.day else 0
+    used = usage.today if day == usage.day else 0
     if limits.requests_per_day is not None and used + max(requests, 1) > limits.requests_per_day:
         raise TooManyRequests(
             f"this key may make {limits.requests_per_day} requests a day, and {used} were made since 0:00 UTC: "

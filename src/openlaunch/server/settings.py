@@ -88,6 +88,8 @@ class Settings(BaseSettings):
     audit_retention_seconds: float = Field(
         default=90 * 24 * 3600, gt=0, description="entries of the audit log are kept"
     )
-    max_audit_entries: int = Field(default=1_000_000, ge=1, description="of the audit log; the oldest go first")
+    max_audit_entries: int = Field(
+        default=1_000_000, ge=1, description="of the audit log; the oldest go first"
+    )
     scale_down_seconds: float = Field(default=30, ge=0, description="quiet time before workers are stopped")
     check_responses: bool = Field(default=False, description="hold sync and async results against the schema")

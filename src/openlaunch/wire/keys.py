@@ -13,8 +13,8 @@ MAX_LIMIT = 2**31 - 1
 class Role(StrEnum):
     """What a key may do.
 
-    `predict` sends predictions, looks at endpoints, and waits for and cancels tasks; `user` everything else too, on its
-    owner's own things; `admin` also manages keys and reads the audit log.
+    `predict` sends predictions, looks at endpoints, and waits for and cancels tasks; `user` does everything else too,
+    on its owner's own things; `admin` also manages keys and reads the audit log.
     """
 
     ADMIN = "admin"
@@ -27,10 +27,10 @@ Count = Annotated[int, Field(ge=0, le=MAX_LIMIT)]
 
 
 class KeyLimits(BaseModel):
-    """A key's limits on predictions, of which those of one bulk count one by one; None and 0: there is no limit.
+    """A key's limits on predictions; those of one bulk count one by one. None and 0: there is no limit.
 
-    `burst` is how many may come at once after a quiet time; without it, what comes in one second. A day begins at 0:00
-    UTC.
+    `burst` is how many may come at once after a quiet time; without it, what comes in one second. A day begins at
+    0:00 UTC.
     """
 
     requests_per_second: Rate | None = None
