@@ -74,7 +74,7 @@ def _entry(
     scope: Scope, action: str, principal: Principal | None, document: Any, status: int, answer: bytes
 ) -> AuditRecord:
     return AuditRecord(
-        at=time.time(),
+        at=round(time.time(), 3),  # what `since` can name exactly
         key_id=None if principal is None else principal.key_id,
         owner=None if principal is None else principal.owner,
         address=_address(scope),

@@ -10,6 +10,8 @@ from typing import NamedTuple
 from openlaunch.errors import TooManyRequests
 
 DAY_SECONDS = 24 * 3600
+CLOCK_SECONDS = 1e-6
+"""What a time since the epoch can be off by as a float; a caller who waited as told is not refused for that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,7 @@ def spend(limits: Limits, usage: Usage, requests: int, now: float) -> Usage:
         missing = max(0.0, usage.missing - rate * max(0.0, now - usage.at))
         room = limits.capacity - missing
         needed = min(max(requests, 1), limits.capacity)
-        if room < needed - 1e-9:
+        if room + rate * CLOCK_SECONDS < needed:
             raise TooManyRequests(
                 f"this key may make {rate:g} requests per second: wait, or have an admin raise its limit",
                 code="rate_limited",

@@ -24,16 +24,14 @@ class AuditFilter:
 
     def conditions(self) -> list[ColumnElement[bool]]:
         """The same as SQL."""
-        columns = audit_log.c
-        given = [
-            (self.owner, columns.owner == self.owner),
-            (self.key_id, columns.key_id == self.key_id),
-            (self.action, columns.action == self.action),
-            (self.object_id, columns.object_id == self.object_id),
-            (self.since, columns.at >= self.since),
-            (self.until, columns.at < self.until),
-        ]
-        return [condition for value, condition in given if value is not None]
+        names = ("owner", "key_id", "action", "object_id")
+        given = {name: value for name in names if (value := getattr(self, name)) is not None}
+        conditions = [audit_log.c[name] == value for name, value in given.items()]
+        if self.since is not None:
+            conditions.append(audit_log.c.at >= self.since)
+        if self.until is not None:
+            conditions.append(audit_log.c.at < self.until)
+        return conditions
 
 
 def insert(conn: Connection, entry: AuditRecord, *, oldest: float, max_entries: int) -> None:
