@@ -97,7 +97,9 @@ async def serve_on(
     async with _platform(settings, data, url) as (context, front):
         data.write_credentials(url, await _first_key(context, data))
         gateway = Gateway(front, context.artifacts, context.urls)
-        protocol = partial(HttpProtocol, gateway.handlers(), settings.max_body_bytes)
+        protocol = partial(
+            HttpProtocol, gateway.handlers(), settings.max_body_bytes, settings.read_timeout_seconds
+        )
         server = _HTTPServer(_config(build_app(context, front), protocol, settings))
         serving = asyncio.create_task(server.serve([listener]))
         stopped = asyncio.create_task(stop.wait())

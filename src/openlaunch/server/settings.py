@@ -41,6 +41,9 @@ class Settings(BaseSettings):
     )
     max_queued_tasks: int = Field(default=1_000_000, ge=1, description="async, per endpoint; then 429")
     max_connections: int = Field(default=10_000, ge=1, description="open HTTP connections; then 503")
+    read_timeout_seconds: float = Field(
+        default=30, gt=0, description="a client's time for a request's head, and for each KiB of its body"
+    )
 
     request_timeout_seconds: float = Field(default=300, gt=0, description="a sync request's deadline")
     stream_timeout_seconds: float = Field(default=3600, gt=0, description="a stream's deadline, to its end")

@@ -71,7 +71,7 @@ class TaskRoutes:
                 check_document(document, schemas)
             except APIError as error:
                 raise at_index(error, index) from error
-        bodies = [orjson.dumps(document) for document in documents]
+        bodies = [_written(document, index) for index, document in enumerate(documents)]
         principal.spend(len(bodies))
         ids = await self._tasks.submit(lane, principal.owner, bodies, _idempotency_key(scope))
         await send_json(send, orjson.dumps({"task_ids": ids}))
@@ -131,6 +131,13 @@ def _requests_of(document: Any) -> list[Any]:
             errors=[{"loc": ["body", "requests"], "msg": message, "type": "value_error"}],
         )
     return requests
+
+
+def _written(document: Any, index: int) -> bytes:
+    try:
+        return orjson.dumps(document)
+    except orjson.JSONEncodeError as error:  # it is read at any depth up to 1,024, and written up to 254
+        raise BadRequest(f"request {index}: it is nested too deep: {error}", code="too_deep") from None
 
 
 def _idempotency_key(scope: Scope) -> str | None:
