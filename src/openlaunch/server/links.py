@@ -13,16 +13,22 @@ from openlaunch.server.work import Work
 from openlaunch_worker.frames import (
     BUNDLE_PIECE,
     CREDIT_BODY,
+    MAX_PAYLOAD,
     REQUEST_HEAD,
     FrameError,
     FrameParser,
     Kind,
+    Outcome,
     encode,
 )
 
 log = logging.getLogger(__name__)
 HANDSHAKE_SECONDS = 30.0
+MAX_HELLO_BYTES = 64 * 1024
+"""So much may come from who has not said a good token yet."""
+
 DRAIN_FRAME = encode(Kind.DRAIN, 0)
+_LAST_OUTCOME = int(max(Outcome))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +77,8 @@ class WorkerLink(asyncio.Protocol):
         """Whether the lane's list of workers with a free slot holds this one."""
         self._owner = owner
         self._loop = asyncio.get_running_loop()
-        self._parser = FrameParser()
+        self._parser = FrameParser(MAX_HELLO_BYTES)
+        self._loaded = False
         self._last_id = 0
         self._frames: list[bytes] = []
         self._writable = asyncio.Event()
@@ -137,8 +144,10 @@ class WorkerLink(asyncio.Protocol):
         try:
             for kind, request_id, payload in self._parser.feed(data):
                 self._handlers[kind](request_id, payload)
-        except (FrameError, KeyError, ValueError, IndexError) as error:
-            log.error("worker %s broke the protocol: %s; its connection is closed", self.worker_id, error)
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+            # The error may say what was sent, which is a tenant's: its type is enough to go by.
+            what = error if isinstance(error, FrameError) else type(error).__name__
+            log.error("worker %s broke the protocol: %s; its connection is closed", self.worker_id, what)
             self._transport.abort()
 
     def pause_writing(self) -> None:
@@ -161,8 +170,9 @@ class WorkerLink(asyncio.Protocol):
         hello = json.loads(payload)
         expected = self._owner.expected(str(hello["token"]))
         if self.worker_id or expected is None:
-            raise ValueError("HELLO with a token that is not expected")
+            raise FrameError("HELLO with a token that is not expected")
         self._deadline.cancel()
+        self._parser.max_payload = MAX_PAYLOAD
         self.worker_id, self.slots = expected.worker_id, expected.slots
         self._sending = self._loop.create_task(self._send_bundle(expected))
 
@@ -180,15 +190,26 @@ class WorkerLink(asyncio.Protocol):
             self._transport.abort()
 
     def _on_ready(self, _: int, payload: bytes) -> None:
+        self._end_loading()
         self._owner.link_ready(self)
+
+    def _end_loading(self) -> None:
+        if not self.worker_id or self._loaded:
+            raise FrameError("a bundle was loaded twice, or before there was one")
+        self._loaded = True
 
     def _on_load_failed(self, _: int, payload: bytes) -> None:
         failure = json.loads(payload)
-        self._owner.link_load_failed(self.worker_id, str(failure["reason"]), failure.get("traceback"))
+        reason, traceback = str(failure["reason"]), failure.get("traceback")
+        self._end_loading()
+        self._owner.link_load_failed(self.worker_id, reason, None if traceback is None else str(traceback))
 
     def _on_answer(self, request_id: int, payload: bytes) -> None:
+        outcome = payload[0]
+        if outcome > _LAST_OUTCOME:
+            raise FrameError(f"an answer with the outcome {outcome}")
         work = self.running.pop(request_id)
-        work.finished(payload[0], payload[1:])
+        work.finished(outcome, payload[1:])
         self._owner.link_freed(self)
 
     def _on_chunk(self, request_id: int, payload: bytes) -> None:
