@@ -1,10 +1,13 @@
 """The HTTP application: the routes of tasks in front, FastAPI behind them."""
 
+import logging
+import traceback
 from importlib.metadata import version
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
 from openlaunch.errors import APIError, ServerError, Unprocessable, class_for_status
@@ -30,6 +33,8 @@ from openlaunch.server.routes import (
 from openlaunch.server.routes.context import Context
 from openlaunch.server.task_routes import TaskRoutes
 from openlaunch.wire.problems import CONTENT_TYPE, to_problem
+
+log = logging.getLogger(__name__)
 
 
 def build_app(context: Context, front: Front) -> App:
@@ -67,6 +72,7 @@ def control_plane(context: Context) -> FastAPI:
     api.add_exception_handler(APIError, _on_error)
     api.add_exception_handler(HTTPException, _on_error)
     api.add_exception_handler(RequestValidationError, _on_error)
+    api.add_exception_handler(ValidationError, _on_misfit)
     api.add_exception_handler(Exception, _on_error)
     return api
 
@@ -80,6 +86,15 @@ async def _on_error(request: Request, error: Exception) -> JSONResponse:
         problem_headers(problem, request_id),
         media_type=CONTENT_TYPE,
     )
+
+
+async def _on_misfit(request: Request, error: Exception) -> JSONResponse:
+    """Something of ours does not fit its model. Unlike other faults', its text has values in it, which may be secret."""
+    assert isinstance(error, ValidationError)
+    problems = error.errors(include_url=False, include_context=False, include_input=False)
+    frames = "".join(traceback.format_tb(error.__traceback__))
+    log.error("%s %s failed: %s\n%s", request.method, request.url.path, problems, frames)
+    return await _on_error(request, error)
 
 
 def _api_error(request: Request, error: Exception) -> APIError:

@@ -43,10 +43,13 @@ Framework = Annotated[
 ]
 
 
+Requirements = Annotated[list[Annotated[str, Field(min_length=1, max_length=1000)]], Field(max_length=1000)]
+
+
 class ArtifactFlavor(BaseModel):
     """What the two artifact flavours share."""
 
-    requirements: list[Annotated[str, Field(min_length=1, max_length=1000)]] = Field(max_length=1000)
+    requirements: Requirements
     framework: Framework
     app_config: dict[str, Any] | None = None
     location: str = Field(description="s3://BUCKET/KEY, as the upload route named it")
@@ -86,7 +89,7 @@ class CommandFlavor(BaseModel):
     flavor: Literal["command"]
     command: list[str] = Field(min_length=1, max_length=1000)
     env: dict[str, str] = Field(default_factory=dict, repr=False)
-    requirements: list[Annotated[str, Field(min_length=1, max_length=1000)]] = Field(max_length=1000)
+    requirements: Requirements
     location: str = Field(default="", description="of a zip, the command's folder; empty: there are no files")
     python_version: str | None = Field(default=None, pattern=r"^3\.\d{1,2}$")
     predict_route: Route = "/predict"

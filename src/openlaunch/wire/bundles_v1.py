@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from openlaunch.wire.bundles import BUNDLE_NAME_PATTERN
+from openlaunch.wire.bundles import BUNDLE_NAME_PATTERN, Requirements
 
 
 class FrameworkType(StrEnum):
@@ -40,7 +40,7 @@ class CreateModelBundleV1Request(BaseModel):
 
     name: str = Field(pattern=BUNDLE_NAME_PATTERN)
     location: str
-    requirements: list[str]
+    requirements: Requirements
     env_params: EnvParams
     packaging_type: PackagingType
     metadata: dict[str, Any] | None = None
