@@ -51,11 +51,15 @@ class Kind(IntEnum):
 
 
 class Flags(IntFlag):
-    """How a request wants its answer."""
+    """How a request wants its answer.
+
+    FOREIGN: who asks does not own the endpoint, and is not told where in the model an exception was raised.
+    """
 
     NONE = 0
     STREAM = 1
     PICKLED = 2
+    FOREIGN = 4
 
 
 class Outcome(IntEnum):

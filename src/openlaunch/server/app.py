@@ -89,7 +89,7 @@ async def _on_error(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _on_misfit(request: Request, error: Exception) -> JSONResponse:
-    """Something of ours does not fit its model. Unlike other faults', its text has values in it, which may be secret."""
+    """Something of ours does not fit its model. The error's own text has values in it, which may be secret."""
     assert isinstance(error, ValidationError)
     problems = error.errors(include_url=False, include_context=False, include_input=False)
     frames = "".join(traceback.format_tb(error.__traceback__))

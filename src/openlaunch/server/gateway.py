@@ -21,7 +21,7 @@ from openlaunch.server.schemas import BundleSchemas
 from openlaunch.server.work import Call, StreamCall
 from openlaunch.wire import routes
 from openlaunch.wire.endpoints import EndpointType
-from openlaunch_worker.frames import Outcome
+from openlaunch_worker.frames import Flags, Outcome
 
 STREAM_HEADERS = {
     "content-type": "text/event-stream; charset=utf-8",
@@ -50,22 +50,32 @@ class Gateway:
         }
 
     def _predict(self, kind: EndpointType, exchange: Exchange) -> None:
-        lane, _ = self.front.lane(exchange.scope, kind)
+        lane, principal = self.front.lane(exchange.scope, kind)
+        foreign = principal.owner != lane.endpoint.owner
         schemas = self.front.cached_schemas_of(lane)
         if schemas is None or len(exchange.body) > OFF_LOOP_BYTES:
-            self.spawn(self._check_aside(exchange, lane), exchange)
+            self.spawn(self._check_aside(exchange, lane, foreign), exchange)
         else:
-            self._begin(exchange, lane, check_body(exchange.body, schemas), schemas)
+            self._begin(exchange, lane, check_body(exchange.body, schemas), schemas, foreign)
 
-    async def _check_aside(self, exchange: Exchange, lane: Lane) -> None:
+    async def _check_aside(self, exchange: Exchange, lane: Lane, foreign: bool) -> None:
         """The same for a body that would hold the others up, and for schemas that are not in memory."""
         schemas = await self.front.schemas_of(lane)
         wanted = await asyncio.to_thread(check_body, exchange.body, schemas)
         if not exchange.disconnected:
-            self._begin(exchange, lane, wanted, schemas)
+            self._begin(exchange, lane, wanted, schemas, foreign)
 
-    def _begin(self, exchange: Exchange, lane: Lane, wanted: PredictInput, schemas: BundleSchemas) -> None:
+    def _begin(
+        self,
+        exchange: Exchange,
+        lane: Lane,
+        wanted: PredictInput,
+        schemas: BundleSchemas,
+        foreign: bool,
+    ) -> None:
         refuse_callback(wanted)
+        if foreign:
+            wanted = wanted._replace(flags=wanted.flags | Flags.FOREIGN)
         streams = lane.endpoint.endpoint_type is EndpointType.STREAMING
         limit = self.settings.stream_timeout_seconds if streams else self.settings.request_timeout_seconds
         seconds = limit if wanted.timeout is None else min(wanted.timeout, limit)
@@ -75,7 +85,10 @@ class Gateway:
             if streams
             else _Sync(self, exchange, wanted, deadline, schemas)
         )
-        lane.submit(call)
+        try:
+            lane.submit(call)
+        except Unavailable as error:
+            raise as_told(error, call.flags) from None
         if not call.cancelled:
             exchange.on_gone = call.gone
             self.deadlines.add(call)
@@ -102,6 +115,17 @@ class Gateway:
         else:
             payload = await hold_against_schema(payload, schemas)
         exchange.respond(payload)
+
+
+def as_told(error: APIError, flags: Flags) -> APIError:
+    """The error as the caller is told it: why an endpoint has no worker is for its owner, for it quotes the model."""
+    if flags & Flags.FOREIGN and error.code == "endpoint_failed":
+        return Unavailable(
+            "the endpoint has no worker; only its owner is told why",
+            code=error.code,
+            retry_after=error.retry_after,
+        )
+    return error
 
 
 class _Sync(Call):
@@ -136,7 +160,7 @@ class _Sync(Call):
 
     def failed(self, error: APIError) -> None:
         self._gateway.deadlines.discard(self)
-        self._exchange.fail(error)
+        self._exchange.fail(as_told(error, self.flags))
 
     def gone(self) -> None:
         """The client went away."""
@@ -195,7 +219,7 @@ class _Stream(StreamCall):
             event = b"data: " + failure_body(str(error), error.status) + b"\n\n"
             self._exchange.end(pieces + event, STREAM_HEADERS)
         else:
-            self._exchange.fail(error)
+            self._exchange.fail(as_told(error, self.flags))
 
     def gone(self) -> None:
         """The client went away."""
