@@ -10,7 +10,7 @@ MAX_MEMBERS: Final = 200_000
 MAX_UNPACKED: Final = 64 << 30
 FREE_UNPACKED: Final = 1 << 30
 MAX_RATIO: Final = 100
-"""What unpacks to more than `FREE_UNPACKED` bytes may be so many times as large as the zip; code and weights are less."""
+"""Over `FREE_UNPACKED` bytes, so many times the size of the zip are allowed; code and weights need less."""
 
 
 class ArchiveError(ValueError):

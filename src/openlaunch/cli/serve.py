@@ -92,3 +92,5 @@ def _log_to_stderr(verbose: bool) -> None:
     )
     for noisy in ("alembic", "uvicorn", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.INFO if verbose else logging.WARNING)
+    for telling in ("httpx2", "httpcore2"):  # whole URLs of callbacks, with what is secret in them
+        logging.getLogger(telling).setLevel(logging.WARNING)

@@ -154,7 +154,7 @@ class DockerImageJobRecord:
     status: BatchJobStatus
     status_reason: str | None
     job_config: dict[str, Any] | None = field(repr=False)
-    labels: dict[str, str]
+    labels: dict[str, str] = field(repr=False)
     spec: EndpointSpec
     max_runtime: float
     override_max_runtime: int | None
@@ -176,7 +176,7 @@ class TriggerRecord:
     cron_schedule: str
     bundle_id: str
     default_job_config: dict[str, Any] | None = field(repr=False)
-    default_job_metadata: dict[str, str] | None
+    default_job_metadata: dict[str, str] | None = field(repr=False)
     suspended: bool
     next_at: float
     created_at: float
@@ -196,7 +196,7 @@ class BatchJobRecord:
     status_reason: str | None
     input_key: str
     serialization_format: SerializationFormat
-    labels: dict[str, str]
+    labels: dict[str, str] = field(repr=False)
     spec: EndpointSpec
     timeout_seconds: float
     created_at: float
