@@ -10,7 +10,7 @@ import pytest
 from server_driver import SMALL, args, eventually, http, running
 
 from openlaunch import LaunchClient
-from openlaunch.errors import Forbidden, NotFound, TooManyRequests, Unauthorized, Unprocessable
+from openlaunch.errors import Forbidden, NotFound, TooManyRequests, Unauthorized, Unavailable, Unprocessable
 
 ANYONE, PREDICT, USER, ADMIN = "without a key", "predict", "user", "admin"
 ROLES = (PREDICT, USER, ADMIN)
@@ -158,6 +158,50 @@ def test_a_predict_key_predicts_waits_and_cancels(as_role):
         assert later.predict(args(x=3)).cancel() in (True, False)
         with pytest.raises(Forbidden, match="the role predict, which may predict"):
             caller.delete_model_endpoint("double")
+
+
+def fails(secret):
+    raise LookupError(secret)
+
+
+def fails_after_one(secret):
+    yield 1
+    raise LookupError(secret)
+
+
+def test_who_does_not_own_an_endpoint_is_not_told_what_its_code_says(client):
+    """With `public_inference`, every key may predict; the traceback is for the owner."""
+    guest = client.create_api_key("guest", "predict").api_key
+    for kind, function in (("sync", fails), ("async", fails), ("streaming", fails_after_one)):
+        settings = {"name": f"public-{kind}", "endpoint_type": kind, "public_inference": True}
+        mine = client.deploy(function, **settings, **SMALL)
+        with LaunchClient(guest, client.server.url, max_retries=0) as caller:
+            theirs = type(mine)(mine.model_endpoint, caller)
+            for endpoint, told in ((mine, True), (theirs, False)):
+                answer = endpoint.predict(args(secret="a-detail"))
+                if kind == "async":
+                    answer = answer.get(30)
+                elif kind == "streaming":
+                    *_, answer = answer
+                assert answer.status == "FAILURE"
+                assert ("a-detail" in answer.traceback, "line" in answer.traceback) == (told, told)
+                assert "LookupError" in answer.traceback
+
+
+def test_who_does_not_own_an_endpoint_is_not_told_why_it_has_no_worker(client):
+    def load():
+        raise RuntimeError("a-detail")
+
+    guest = client.create_api_key("guest", "predict").api_key
+    mine = client.deploy(
+        fails, load_model_fn=load, name="public-broken", public_inference=True, wait=False, **SMALL
+    )
+    eventually(lambda: mine.refresh().model_endpoint.status == "UPDATE_FAILED")
+    with LaunchClient(guest, client.server.url, max_retries=0) as caller:
+        for endpoint, told in ((mine, True), (type(mine)(mine.model_endpoint, caller), False)):
+            with pytest.raises(Unavailable) as caught:
+                endpoint.predict(args(secret="x"))
+            assert ("a-detail" in str(caught.value)) == told
 
 
 def test_a_key_that_makes_too_many_requests_has_to_wait(client):
