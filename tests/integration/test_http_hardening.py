@@ -245,6 +245,19 @@ def test_a_body_over_the_limit_is_refused(connect, head, route, chunked):
         assert status_of(sock.recv(65536)) == 413
 
 
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize("route", ["double-sync", "echo-async", "keys"])
+def test_a_stranger_is_refused_before_a_large_body_is_read(client, connect, head, route, chunked):
+    with connect() as sock:
+        wrong = head(route).replace(client.server.api_key.encode(), b"wrong")
+        if chunked:
+            sock.sendall(wrong + b"Transfer-Encoding: chunked\r\n\r\n")
+            sock.sendall((b"400\r\n" + KIB + b"\r\n") * 70)
+        else:
+            sock.sendall(wrong + b"Content-Length: 100000\r\n\r\n" + KIB)
+        assert status_of(sock.recv(65536)) == 401
+
+
 def test_a_compressed_body_is_not_inflated(connect, head):
     bomb = gzip.compress(b" " * 10_000_000)
     for route in ("double-sync", "keys"):

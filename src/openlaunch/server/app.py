@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 
 def build_app(context: Context, front: Front) -> App:
     """Everything that answers HTTP but the gateway's own routes."""
-    guard = Guard(context.settings.max_body_bytes, context.audit, control_plane(context))
+    guard = Guard(context.settings.max_body_bytes, context.keyring, context.audit, control_plane(context))
     return TaskRoutes(front, context.tasks, context.urls, guard)
 
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import orjson
 
-from openlaunch.errors import OpenlaunchError
 from openlaunch.server.auth import PRINCIPAL, Principal
 from openlaunch.server.http import Scope
 from openlaunch.server.settings import Settings
@@ -55,8 +54,8 @@ class AuditLog:
             await self._store.write(
                 lambda conn: audit_store.insert(conn, entry, oldest=oldest, max_entries=limit)
             )
-        except OpenlaunchError as error:
-            log.error("the audit log could not be written (%s): %r", error, entry)
+        except Exception:
+            log.exception("the audit log could not be written; this is the entry: %r", entry)
 
     async def record_request(self, scope: Scope, document: Any, status: int, answer: bytes) -> None:
         """Store a request that was answered; one without a good key, which changed nothing, goes to the log."""
@@ -80,7 +79,7 @@ def _entry(
         address=_address(scope),
         action=action,
         method=scope["method"],
-        path=scope["path"],
+        path=_cut(scope["path"]),
         object_id=_named(scope) or (made_id(answer) if status < 300 else None),
         summary=summary(document),
         status=status,
@@ -95,7 +94,7 @@ def _address(scope: Scope) -> str | None:
 def _named(scope: Scope) -> str | None:
     """The object that the path names."""
     names = scope.get("path_params") or {}
-    return next((str(value) for value in names.values()), None)
+    return next((str(_cut(value)) for value in names.values()), None)
 
 
 def made_id(answer: bytes) -> str | None:

@@ -7,9 +7,11 @@ what is nested so deep that it can't be written again.
 import asyncio
 from typing import Any
 
-from openlaunch.errors import APIError, BadRequest
+from openlaunch.errors import APIError, BadRequest, PayloadTooLarge, Unauthorized
 from openlaunch.server.audit import AuditLog
+from openlaunch.server.auth import Keyring
 from openlaunch.server.http import (
+    STRANGERS_BYTES,
     App,
     Disconnected,
     Message,
@@ -32,8 +34,9 @@ _READS = ("GET", "HEAD", "OPTIONS")
 class Guard:
     """Lets requests through to `rest`."""
 
-    def __init__(self, max_body_bytes: int, audit: AuditLog, rest: App) -> None:
+    def __init__(self, max_body_bytes: int, keyring: Keyring, audit: AuditLog, rest: App) -> None:
         self._max_body_bytes = max_body_bytes
+        self._keyring = keyring
         self._audit = audit
         self._rest = rest
 
@@ -45,7 +48,7 @@ class Guard:
         document = None
         if not _is_upload(scope["path"]):
             try:
-                body = await read_body(scope, receive, self._max_body_bytes)
+                body = await self._body(scope, receive)
                 document = await _document(scope, body)
             except APIError as error:
                 await send_problem(send, error)
@@ -54,6 +57,16 @@ class Guard:
                 return
             receive = _again(body, receive)
         await self._rest(scope, receive, self._recorded(scope, document, send))
+
+    async def _body(self, scope: Scope, receive: Receive) -> bytes:
+        try:
+            self._keyring.authenticate(header(scope, b"authorization"))
+        except Unauthorized as stranger:
+            try:
+                return await read_body(scope, receive, min(STRANGERS_BYTES, self._max_body_bytes))
+            except PayloadTooLarge:
+                raise stranger from None
+        return await read_body(scope, receive, self._max_body_bytes)
 
     def _recorded(self, scope: Scope, document: Any, send: Send) -> Send:
         """Send an answer once the audit log has the change."""

@@ -16,7 +16,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from openlaunch.errors import APIError, BadRequest, HeadTooLarge, PayloadTooLarge, RequestTimeout, ServerError
-from openlaunch.server.http import Scope, header, new_request_id, problem_headers
+from openlaunch.server.http import STRANGERS_BYTES, Scope, header, new_request_id, problem_headers
 from openlaunch.wire.problems import CONTENT_TYPE, to_problem
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ class Exchange:
     """
 
     __slots__ = (
-        *("_chunked", "_handler", "_in_turn", "_limit", "_protocol", "_size", "_pieces"),
+        *("_admitted", "_chunked", "_handler", "_in_turn", "_limit", "_protocol", "_size", "_pieces"),
         *("body", "disconnected", "keep_alive", "more_body", "on_gone", "on_writable"),
         *("response_complete", "scope", "started"),
     )
@@ -77,6 +77,7 @@ class Exchange:
         self._in_turn = in_turn
         self._pieces: list[bytes] = []
         self._size = 0
+        self._admitted = False
 
     # What the protocol calls.
 
@@ -87,7 +88,10 @@ class Exchange:
             self.fail(
                 PayloadTooLarge(f"the body has {int(announced)} bytes, the limit is {self._limit} bytes")
             )
-        elif expects_continue:
+            return
+        if announced is not None and int(announced) > STRANGERS_BYTES:
+            self._admit()
+        if expects_continue and not self.response_complete:
             self._protocol.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def take(self, data: bytes) -> None:
@@ -98,6 +102,17 @@ class Exchange:
             if self._size > self._limit:
                 self.fail(PayloadTooLarge(f"the body has over {self._limit} bytes, which is the limit"))
                 self._pieces.clear()
+            elif self._size > STRANGERS_BYTES and self._in_turn and not self._admitted:
+                self._admit()
+
+    def _admit(self) -> None:
+        """See to it that the body is of somebody's who may send one, before more of it is kept."""
+        self._admitted = True
+        try:
+            self._protocol.admit(self.scope)
+        except APIError as error:
+            self.fail(error)
+            self._pieces.clear()
 
     def complete(self) -> None:
         """The body is there."""
@@ -227,6 +242,7 @@ class HttpProtocol(HttpToolsProtocol):
     def __init__(
         self,
         routes: Mapping[tuple[bytes, bytes], HotHandler],
+        admit: Callable[[Scope], object],
         max_body_bytes: int,
         read_seconds: float,
         config: Config,
@@ -236,6 +252,8 @@ class HttpProtocol(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._routes = routes
+        self.admit = admit
+        """Raises where the request's key is not good; asked before a large body is read."""
         self._max_body_bytes = max_body_bytes
         self._read_seconds = read_seconds
         self._idle_since: float | None = None

@@ -98,7 +98,11 @@ async def serve_on(
         data.write_credentials(url, await _first_key(context, data))
         gateway = Gateway(front, context.artifacts, context.urls)
         protocol = partial(
-            HttpProtocol, gateway.handlers(), settings.max_body_bytes, settings.read_timeout_seconds
+            HttpProtocol,
+            gateway.handlers(),
+            front.principal,
+            settings.max_body_bytes,
+            settings.read_timeout_seconds,
         )
         server = _HTTPServer(_config(build_app(context, front), protocol, settings))
         serving = asyncio.create_task(server.serve([listener]))
