@@ -259,7 +259,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._idle_since: float | None = None
         self._unread = 0
         self._in_head = self._in_body = self._head_too_large = False
-        self._fed = self._rest_bytes = 0
+        self._fed = self._first_fed = self._rest_bytes = 0
         self._rest_until: float | None = None
         self._rest_timer: asyncio.TimerHandle | None = None
 
@@ -269,6 +269,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._idle_since = None
         self._in_head = True
         self._rest_bytes = 0
+        self._first_fed = self._fed  # of which an earlier request may be the most
         self.url = b""
         self.headers = []
         self.expect_100_continue = False
@@ -280,7 +281,7 @@ class HttpProtocol(HttpToolsProtocol):
             self._head_too_large = True
             raise ValueError  # the parser makes an error of its own of it, and stops
         self._in_head, self._in_body = False, True
-        self._rest_until = None
+        self._idle_since = self._rest_until = None
         self._rest_bytes = 0
         path, _, query = self.url.partition(b"?")
         handler = self._routes.get((self.parser.get_method(), path))
@@ -358,7 +359,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _wait_for_rest(self, size: int) -> None:
         self._rest_bytes += size
-        if self._in_head and self._rest_bytes > MAX_HEAD_BYTES:
+        if self._in_head and self._rest_bytes - self._first_fed > MAX_HEAD_BYTES:
             self._head_too_large = True
             self.send_400_response("")
             return
@@ -400,10 +401,12 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _refuse(self, error: APIError) -> None:
         """Answer what is no request, and close the connection; an answer that is under way is cut."""
-        if not self._is_answering():
-            headers, body = _problem(error)
-            head = _head(error.status, {**headers, "content-length": str(len(body))}, keep_alive=False)
-            self.transport.write(head + body)
+        if self._is_answering():
+            self.transport.abort()
+            return
+        headers, body = _problem(error)
+        head = _head(error.status, {**headers, "content-length": str(len(body))}, keep_alive=False)
+        self.transport.write(head + body)
         self.transport.close()
 
     # The connection. One timer watches it for being idle, and is not touched by every request.
