@@ -258,6 +258,8 @@ class HttpProtocol(HttpToolsProtocol):
         self._read_seconds = read_seconds
         self._idle_since: float | None = None
         self._unread = 0
+        # Of the request that is being received: what is incomplete, the size of the read that is being parsed and of
+        # the one in which it began, the bytes that came since it was looked at, and until when there have to be more.
         self._in_head = self._in_body = self._head_too_large = False
         self._fed = self._first_fed = self._rest_bytes = 0
         self._rest_until: float | None = None
