@@ -57,6 +57,10 @@ class AuditLog:
         except Exception:
             log.exception("the audit log could not be written; this is the entry: %r", entry)
 
+    async def record_own(self, action: str, object_id: str, summary: dict[str, Any]) -> None:
+        """Store what the server did by itself."""
+        await self.record(AuditRecord(_now(), None, None, None, action, "", "", object_id, summary, 200))
+
     async def record_request(self, scope: Scope, document: Any, status: int, answer: bytes) -> None:
         """Store a request that was answered; one without a good key, which changed nothing, goes to the log."""
         route, principal = scope.get("route"), scope.get(PRINCIPAL)
@@ -73,7 +77,7 @@ def _entry(
     scope: Scope, action: str, principal: Principal | None, document: Any, status: int, answer: bytes
 ) -> AuditRecord:
     return AuditRecord(
-        at=round(time.time(), 3),  # what `since` can name exactly
+        at=_now(),
         key_id=None if principal is None else principal.key_id,
         owner=None if principal is None else principal.owner,
         address=_address(scope),
@@ -84,6 +88,10 @@ def _entry(
         summary=summary(document),
         status=status,
     )
+
+
+def _now() -> float:
+    return round(time.time(), 3)  # in milliseconds, which `since` and `until` name exactly
 
 
 def _address(scope: Scope) -> str | None:

@@ -6,7 +6,6 @@ import gc
 import logging
 import signal
 import socket
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 
@@ -42,7 +41,6 @@ from openlaunch.server.settings import Settings
 from openlaunch.server.tasks import TaskService
 from openlaunch.server.tls import check_certificate
 from openlaunch.server.triggers import Triggers
-from openlaunch.store.records import AuditRecord
 from openlaunch.store.sqlite import SqliteStore
 from openlaunch.wire.keys import Role
 
@@ -223,8 +221,7 @@ async def _make_first_key(context: Context, key: str | None = None) -> str:
     """An admin's key, the given one or a new one; the audit log says that nobody but the server made it."""
     record, key = await context.keyring.create(FIRST_OWNER, Role.ADMIN, key)
     summary = {"owner": record.owner, "role": record.role.value}
-    entry = AuditRecord(time.time(), None, None, None, "create_key", "", "", record.id, summary, 200)
-    await context.audit.record(entry)
+    await context.audit.record_own("create_key", record.id, summary)
     return key
 
 
