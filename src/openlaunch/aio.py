@@ -14,16 +14,18 @@ import json
 import warnings
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from openlaunch.client.client import DEFAULT_MAX_RETRIES, DEFAULT_TIMEOUT_SECONDS, check_limits
-from openlaunch.client.config import find_address
+from openlaunch.client.config import find_address, find_ca_file
 from openlaunch.client.drivers import AsyncDriver
 from openlaunch.client.effects import Flow
 from openlaunch.client.endpoints import EndpointFields
 from openlaunch.client.logs import AsyncLogStream
 from openlaunch.client.models import ModelEndpoint
 from openlaunch.client.operations import (
+    audit,
     batch_jobs,
     bundles,
     bundles_images,
@@ -361,12 +363,14 @@ class LaunchClient(RegistersUploads):
         *,
         timeout: float = DEFAULT_TIMEOUT_SECONDS,
         max_retries: int = DEFAULT_MAX_RETRIES,
+        ca_file: str | Path | None = None,
     ) -> None:
         address = find_address(api_key, endpoint, keep_path=use_path_with_custom_endpoint)
         check_limits(timeout, max_retries)
         self.url = address.url
         self.self_hosted = self_hosted
-        self._driver = AsyncDriver(AsyncRouter(Target.of(address, timeout)), RetryPolicy(max_retries))
+        target = Target.of(address, timeout, find_ca_file(ca_file))
+        self._driver = AsyncDriver(AsyncRouter(target), RetryPolicy(max_retries))
         self.watcher = AsyncWatcher(self._driver.run)
 
     def __repr__(self) -> str:
@@ -467,4 +471,6 @@ class LaunchClient(RegistersUploads):
 
     create_api_key = awaitable(keys.create_api_key)
     list_api_keys = awaitable(keys.list_api_keys)
+    update_api_key = awaitable(keys.update_api_key)
     revoke_api_key = awaitable(keys.revoke_api_key)
+    list_audit_log = awaitable(audit.list_audit_log)

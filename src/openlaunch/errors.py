@@ -18,9 +18,12 @@
         ├── Forbidden               403  the key is right but may not do this
         ├── NotFound                404  there is no such thing, or it is somebody else's
         ├── Conflict                409  the name is taken, or the state does not allow it
+        ├── RequestTimeout          408  the request did not come whole in time
         ├── PayloadTooLarge         413  the body is over the limit
         ├── Unprocessable           422  a field does not fit: `errors` has each one's path
-        ├── TooManyRequests         429  a queue is full: `retry_after` says when to come back
+        ├── TooManyRequests         429  a queue is full, or the key's limit reached: `retry_after` says when to
+        │                                come back
+        ├── HeadTooLarge            431  the request's headers are over the limit
         ├── ServerError             500  a fault in the server: report it with `request_id`
         ├── WorkerDied              502  the worker that ran the request died
         ├── Unavailable             503  nothing can serve this now: `retry_after` may say when
@@ -152,6 +155,12 @@ class Conflict(APIError):
     status, title, default_code = 409, "Conflict", "conflict"
 
 
+class RequestTimeout(APIError):
+    """408: the request began, and its rest did not come in time."""
+
+    status, title, default_code = 408, "Request timeout", "request_timeout"
+
+
 class PayloadTooLarge(APIError):
     """413: the request's body is over the server's limit."""
 
@@ -165,10 +174,16 @@ class Unprocessable(APIError):
 
 
 class TooManyRequests(APIError):
-    """429: a queue is full."""
+    """429: a queue is full ("queue_full"), or the key's limit is reached ("rate_limited", "quota_exceeded")."""
 
     status, title, default_code = 429, "Too many requests", "queue_full"
     retryable = True
+
+
+class HeadTooLarge(APIError):
+    """431: the request's headers are too large or too many."""
+
+    status, title, default_code = 431, "Request header fields too large", "head_too_large"
 
 
 class ServerError(APIError):
@@ -202,9 +217,11 @@ _BY_STATUS: dict[int, type[APIError]] = {
         Forbidden,
         NotFound,
         Conflict,
+        RequestTimeout,
         PayloadTooLarge,
         Unprocessable,
         TooManyRequests,
+        HeadTooLarge,
         ServerError,
         WorkerDied,
         Unavailable,

@@ -5,7 +5,20 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+# Whose last four bytes are an IPv4 address: NAT64, IPv4-compatible, and IPv4-translated.
+_WITH_IPV4 = [ipaddress.IPv6Network(net) for net in ("64:ff9b::/96", "::/96", "::ffff:0:0:0/96")]
+_LOCAL_NAT64 = ipaddress.IPv6Network("64:ff9b:1::/48")
+"""Where the IPv4 address stands in these is the network's own choice, so that nobody can look at it."""
+
+_METADATA = frozenset(
+    ipaddress.ip_address(address)
+    for address in (
+        *("fd00:ec2::254", "fd00:ec2::23", "fd20:ce::254"),
+        *("100.100.100.200", "168.63.129.16", "192.0.0.192"),
+    )
+)
+"""Where clouds serve their machines' credentials beside the link-local addresses."""
+
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
@@ -16,7 +29,7 @@ def problem(address: str, *, allow_private: bool) -> str | None:
     (RFC 1918, loopback, unique local) by setting.
     """
     ip = _plain(ipaddress.ip_address(address.partition("%")[0]))
-    if ip.is_link_local or str(ip) == "fd00:ec2::254":
+    if ip.is_link_local or ip in _METADATA or ip in _LOCAL_NAT64:
         return f"{ip} is a link-local or metadata address, which is never allowed"
     if ip.is_multicast or ip.is_unspecified or (ip.version == 4 and ip.is_reserved):
         return f"{ip} is no address of a host"
@@ -26,12 +39,12 @@ def problem(address: str, *, allow_private: bool) -> str | None:
 
 
 def _plain(ip: Address) -> Address:
-    """The IPv4 address that an IPv6 one stands for, if it does: mapped, 6to4 or NAT64."""
-    if isinstance(ip, ipaddress.IPv4Address):
+    """The IPv4 address that an IPv6 one stands for, if it does: mapped, translated, 6to4 or Teredo."""
+    if isinstance(ip, ipaddress.IPv4Address) or ip.is_loopback or ip.is_unspecified:
         return ip
-    if ip in _NAT64:
+    if any(ip in net for net in _WITH_IPV4):
         return ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
-    return ip.ipv4_mapped or ip.sixtofour or ip
+    return ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else ip)
 
 
 def check(addresses: list[tuple[Any, ...]], *, allow_private: bool) -> None:

@@ -1,5 +1,6 @@
 """Unpacks a bundle that is a zip of directories."""
 
+import os
 import stat
 import zipfile
 from pathlib import Path, PurePosixPath
@@ -7,6 +8,9 @@ from typing import BinaryIO, Final
 
 MAX_MEMBERS: Final = 200_000
 MAX_UNPACKED: Final = 64 << 30
+FREE_UNPACKED: Final = 1 << 30
+MAX_RATIO: Final = 100
+"""Over `FREE_UNPACKED` bytes, so many times the size of the zip are allowed; code and weights need less."""
 
 
 class ArchiveError(ValueError):
@@ -26,7 +30,8 @@ def unpack(
     try:
         with zipfile.ZipFile(file) as archive:
             members = archive.infolist()
-            _check(members, max_members, max_bytes)
+            size = file.seek(0, os.SEEK_END)
+            _check(members, max_members, min(max_bytes, max(FREE_UNPACKED, MAX_RATIO * size)))
             # A member never gives more bytes than it says, so that the check holds for what is written.
             archive.extractall(folder, members)
     except (zipfile.BadZipFile, NotImplementedError, EOFError, RuntimeError) as error:

@@ -25,10 +25,13 @@ class Refusal(Exception):
         self.status_code = status_code
 
 
-def explain(error: BaseException) -> tuple[str, int]:
-    """The text and the status code of a failed request."""
+def explain(error: BaseException, *, foreign: bool = False) -> tuple[str, int]:
+    """The text and the status code of a failed request; a foreign caller is told the exception's type alone."""
     if isinstance(error, Refusal):
         return str(error), error.status_code
+    if foreign:
+        name = type(error).__qualname__[:MAX_LINE]
+        return f"the model raised {name}; only the owner of the endpoint is told more", 500
     return user_traceback(error), 500
 
 

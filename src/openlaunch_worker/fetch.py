@@ -125,7 +125,8 @@ def _http_handler(transfer: Transfer, allow_private: bool) -> urllib.request.Bas
 
 def _connect_for(request: urllib.request.Request, allow_private: bool) -> Connect:
     """How to connect for this request, a redirect's too. What a proxy may connect to is the proxy's own rule."""
-    proxied = request.host != urllib.parse.urlsplit(request.full_url).netloc
+    # Not by a look at the URL: its host may be spelled in ways (%31 for 1) that urllib makes the same again.
+    proxied = request.has_proxy() or getattr(request, "_tunnel_host", None) is not None
     return socket.create_connection if proxied else connector(allow_private=allow_private)
 
 

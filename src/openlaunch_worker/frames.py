@@ -56,11 +56,15 @@ class Kind(IntEnum):
 
 
 class Flags(IntFlag):
-    """How a request wants its answer."""
+    """How a request wants its answer.
+
+    FOREIGN: who asks does not own the endpoint, and is not told where in the model an exception was raised.
+    """
 
     NONE = 0
     STREAM = 1
     PICKLED = 2
+    FOREIGN = 4
 
 
 class Outcome(IntEnum):
@@ -109,7 +113,7 @@ class FrameParser:
     """Feeds on bytes as they come off the socket, and gives whole frames."""
 
     def __init__(self, max_payload: int = MAX_PAYLOAD) -> None:
-        self._max = max_payload
+        self.max_payload = max_payload
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> Iterator[tuple[int, int, bytes]]:
@@ -126,8 +130,10 @@ class FrameParser:
         try:
             while size - position >= header:
                 length, request_id, kind = HEADER.unpack_from(buffer, position)
-                if length > self._max:
-                    raise FrameError(f"a frame of {length} bytes is over the limit of {self._max} bytes")
+                if length > self.max_payload:
+                    raise FrameError(
+                        f"a frame of {length} bytes is over the limit of {self.max_payload} bytes"
+                    )
                 end = position + header + length
                 if end > size:
                     break

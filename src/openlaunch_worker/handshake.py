@@ -75,8 +75,11 @@ def shake_hands(sock: socket.socket, token: str) -> Start:
             allow_private=bool(start["allow_private"]),
         )
         return Start(dict(start["bundle"]), limits, bool(start["streaming"]), start["container"])
-    except (KeyError, TypeError) as error:
-        raise FrameError(f"START lacks something or has it wrong: {error!r}") from None
+    except FrameError:
+        raise
+    except (LookupError, TypeError, ValueError, OverflowError, RecursionError) as error:
+        # Its text may be what was sent, which has the bundle's secrets.
+        raise FrameError(f"START lacks something or has it wrong: {type(error).__name__}") from None
 
 
 def receive_bundle(sock: socket.socket, file: BinaryIO) -> None:

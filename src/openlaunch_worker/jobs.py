@@ -13,6 +13,7 @@ from openlaunch_worker.outbox import Outbox
 # Plain ints: an operation on the flags' own type costs more than all the rest of reading a request's head.
 _STREAM: Final = int(Flags.STREAM)
 _PICKLED: Final = int(Flags.PICKLED)
+_FOREIGN: Final = int(Flags.FOREIGN)
 
 
 HELD_SECONDS: Final = 0.001
@@ -140,7 +141,19 @@ class Job:
     """
 
     __slots__ = (
-        *("args", "deadline", "id", "limit", "route", "sent", "stop", "stream", "task", "transfer"),
+        *(
+            "args",
+            "deadline",
+            "foreign",
+            "id",
+            "limit",
+            "route",
+            "sent",
+            "stop",
+            "stream",
+            "task",
+            "transfer",
+        ),
         "wants_pickle",
     )
 
@@ -152,6 +165,7 @@ class Job:
         self.limit = limit
         self.deadline = now + limit if limit > 0 else float("inf")
         self.wants_pickle = bool(flags & _PICKLED)
+        self.foreign = bool(flags & _FOREIGN)
         self.stream = Stream(request_id, outbox) if flags & _STREAM else None
         self.task: asyncio.Task[Any] | None = None
         self.stop: Stop | None = None

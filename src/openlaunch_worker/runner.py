@@ -315,6 +315,6 @@ def _expired(job: Job) -> Refusal:
 
 
 def _failure(job: Job, error: BaseException) -> tuple[Outcome, bytes]:
-    text, status_code = explain(error)
+    text, status_code = explain(error, foreign=job.foreign)
     body = answers.failure if job.stream is None else answers.failure_event
     return Outcome.FAILURE, body(text, status_code)

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import uvloop
@@ -15,8 +16,16 @@ from sqlalchemy.exc import IntegrityError
 from store_drivers import OPENERS, Opener
 
 from openlaunch.errors import ConfigurationError, Conflict, Unavailable
-from openlaunch.store import bundles, endpoints, keys
-from openlaunch.store.records import BundleRecord, CanaryRecord, EndpointRecord, EndpointSpec, KeyRecord
+from openlaunch.store import audit, bundles, endpoints, keys
+from openlaunch.store.audit import AuditFilter
+from openlaunch.store.records import (
+    AuditRecord,
+    BundleRecord,
+    CanaryRecord,
+    EndpointRecord,
+    EndpointSpec,
+    KeyRecord,
+)
 from openlaunch.store.schema import migrate
 from openlaunch.store.tables import api_keys, metadata
 from openlaunch.wire.endpoints import CanaryStatus, EndpointOrderBy, EndpointStatus, EndpointType
@@ -24,7 +33,7 @@ from openlaunch.wire.keys import Role
 
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
-VERSIONS = ["0001", "0002", "0003", "0004", "0005", "0006", "0008", "0009", "0010"]
+VERSIONS = ["0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010"]
 
 
 @pytest.fixture(params=OPENERS)
@@ -335,6 +344,48 @@ def test_keys(opener: Opener, run_on_loop: Run, tmp_path: Path) -> None:
             assert await store.write(lambda conn: keys.revoke(conn, "k1", 6)) is False
             assert await store.read(keys.active) == [key("k2")]
             assert {k.id: k.revoked_at for k in await store.read(keys.list_all)} == {"k1": 5, "k2": None}
+            limited = await store.write(lambda conn: keys.change(conn, "k2", requests_per_day=7, burst=None))
+            assert limited == replace(key("k2"), requests_per_day=7)
+            assert await store.read(keys.active) == [limited]
+            assert await store.write(lambda conn: keys.change(conn, "k1", burst=1)) is None
+
+    run_on_loop(test())
+
+
+def change(at: float, action: str = "create_key", owner: str | None = "ada") -> AuditRecord:
+    return AuditRecord(
+        at, "k1", owner, "127.0.0.1", action, "POST", "/v1/keys", f"key_{at:g}", {"also": ["x"]}, 200
+    )
+
+
+def test_the_audit_log(opener: Opener, run_on_loop: Run, tmp_path: Path) -> None:
+    async def test() -> None:
+        async with opener(tmp_path) as store:
+
+            async def record(entry: AuditRecord, oldest: float = 0, max_entries: int = 10) -> None:
+                await store.write(
+                    lambda conn: audit.insert(conn, entry, oldest=oldest, max_entries=max_entries)
+                )
+
+            async def found(cursor: str | None = None, limit: int = 10, **wanted: Any) -> list[float]:
+                page, _ = await store.read(
+                    lambda conn: audit.list_page(conn, AuditFilter(**wanted), limit, cursor)
+                )
+                return [entry.at for entry in page]
+
+            await record(change(1))
+            await record(change(2, "revoke_key"))
+            await record(change(3, owner=None))
+            page, cursor = await store.read(lambda conn: audit.list_page(conn, AuditFilter(), 2))
+            assert page == [change(3, owner=None), change(2, "revoke_key")]
+            assert await found(cursor) == [1]
+            assert await found(action="create_key") == [3, 1]
+            assert await found(owner="ada", since=1, until=2) == [1]
+            assert await found(object_id="key_2", key_id="k1") == [2]
+            await record(change(4), max_entries=3)
+            assert await found() == [4, 3, 2]
+            await record(change(9), oldest=4)
+            assert await found() == [9, 4]
 
     run_on_loop(test())
 

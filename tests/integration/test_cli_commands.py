@@ -333,7 +333,21 @@ def test_a_key_is_made_used_and_revoked(cli):
     assert cli("--api-key", made["api_key"], "endpoints", "list", "--json")[:2] == (0, "[]\n")
     assert cli("--api-key", made["api_key"], "keys", "list")[0] == 4
     assert made["id"] in cli("keys", "list")[1]
+    options = ("--requests-per-second", "2.5", "--burst", "9", "--requests-per-day", "100")
+    assert cli("keys", "update", made["id"], *options)[1] == (
+        f"limits of key {made['id']}: 2.5/s (burst 9), 100/day\n"
+    )
+    assert "2.5/s (burst 9), 100/day" in cli("keys", "list")[1]
+    assert cli("keys", "update", made["id"], "--requests-per-day", "-1")[0] == 2
     assert cli("keys", "revoke", made["id"])[0] == 0
+    code, out, _ = cli("audit", "list", "--action", "update_key")
+    assert code == 0
+    assert f"{made['id']}  200" in out
+    assert "burst=9" in out
+    (entry,) = json.loads(cli("audit", "list", "--object-id", made["id"], "--limit", "1", "--json")[1])[
+        "entries"
+    ]
+    assert entry["action"] == "revoke_key"
     assert cli("--api-key", made["api_key"], "endpoints", "list")[0] == 4
 
 

@@ -11,7 +11,7 @@ import cloudpickle
 import pytest
 from worker_driver import Worker, returning, zip_of
 
-from openlaunch_worker.archives import ArchiveError, unpack
+from openlaunch_worker.archives import FREE_UNPACKED, ArchiveError, unpack
 
 ZIP = {
     "flavor": "zip_artifact",
@@ -253,6 +253,16 @@ def test_a_link_is_refused(tmp_path):
 def test_too_many_bytes_are_refused(tmp_path):
     with pytest.raises(ArchiveError, match="unpacks to 101 bytes, at most 100 are allowed"):
         unpack(io.BytesIO(zip_of({"a": "x" * 101})), tmp_path, max_bytes=100)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_small_zip_of_very_much_is_refused(tmp_path):
+    bomb = io.BytesIO(zip_of({"a": "x" * 100}))
+    data = bytearray(bomb.getvalue())
+    directory = data.index(b"PK\x01\x02")
+    data[directory + 24 : directory + 28] = (FREE_UNPACKED + 1).to_bytes(4, "little")
+    with pytest.raises(ArchiveError, match=f"unpacks to {FREE_UNPACKED + 1} bytes"):
+        unpack(io.BytesIO(bytes(data)), tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 

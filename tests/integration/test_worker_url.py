@@ -18,7 +18,7 @@ from openlaunch_worker.handshake import Limits
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         path, _, query = self.path.partition("?")
-        getattr(self, path[1:])(query)
+        getattr(self, path.rpartition("/")[2])(query)  # a proxy is asked with the whole URL
 
     def bytes(self, size):
         self.send_response(200)
@@ -183,6 +183,25 @@ def test_a_private_address_is_refused_where_the_server_does_not_allow_it(server)
     assert "private address" in refusal(f"{server}/bytes?7", allow_private=False)
     name = server.replace("127.0.0.1", "localhost")
     assert "private address" in refusal(f"{name}/bytes?7", allow_private=False)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("127.0.0.%31", "%3127.0.0.1", "2130706433", "0x7f000001", "0x7f.1", "0177.0.0.1", "127.1"),
+        *("[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "[::1]", "LOCALHOST", "\u2460\u2461\u2466.0.0.1"),
+    ],
+)
+def test_no_spelling_of_a_private_address_gets_around_the_rule(server, host):
+    port = server.rpartition(":")[2]
+    # macOS and some resolvers know fewer spellings; none may be connected to.
+    assert "larger" not in refusal(f"http://{host}:{port}/bytes?2000", allow_private=False)
+
+
+def test_a_proxy_of_the_environment_is_asked_and_no_other(server, monkeypatch):
+    monkeypatch.setenv("http_proxy", server)
+    monkeypatch.setenv("no_proxy", "")
+    assert Transfer("http://192.0.2.1/bytes?7").fetch(limits(allow_private=False)) == b"x" * 7
 
 
 @pytest.mark.parametrize("host", ["169.254.169.254", "[::ffff:169.254.169.254]", "[fe80::1]"])

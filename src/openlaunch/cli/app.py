@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from openlaunch.cli import (
+    audit,
     backup,
     batch_jobs,
     bundles,
@@ -65,6 +66,7 @@ app.add_typer(batch_jobs.app, name="batch-jobs")
 app.add_typer(image_jobs.app, name="image-jobs")
 app.add_typer(triggers.app, name="triggers")
 app.add_typer(keys.app, name="keys")
+app.add_typer(audit.app, name="audit")
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

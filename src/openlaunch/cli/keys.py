@@ -1,25 +1,52 @@
 """`openlaunch keys`."""
 
-from typing import Annotated
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from openlaunch.cli.connection import connect
 from openlaunch.cli.output import Json, emit, note, table, when
 
+if TYPE_CHECKING:
+    from openlaunch.wire.keys import KeySummary
+
 app = typer.Typer(help="API keys, for admins.", no_args_is_help=True)
+
+KeyId = Annotated[str, typer.Argument(help="The key's id, not the key.")]
+PerSecond = Annotated[
+    float | None, typer.Option(help="Predictions a second; more get 429. 0: no limit.", min=0)
+]
+Burst = Annotated[int | None, typer.Option(help="So many at once after a quiet time.", min=0)]
+PerDay = Annotated[
+    int | None, typer.Option(help="Predictions a day, from 0:00 UTC; more get 429. 0: no limit.", min=0)
+]
+Expires = Annotated[datetime | None, typer.Option(help="When it becomes useless by itself, in local time.")]
 
 
 @app.command("create")
 def create_key(
     context: typer.Context,
     owner: Annotated[str, typer.Option(help="The user whose things the key reads and writes.")],
-    role: Annotated[str, typer.Option(help="user or admin.")] = "user",
+    role: Annotated[
+        str, typer.Option(help="user, admin, or predict: for programs that only send predictions.")
+    ] = "user",
+    requests_per_second: PerSecond = None,
+    burst: Burst = None,
+    requests_per_day: PerDay = None,
+    expires_at: Expires = None,
     as_json: Json = False,
 ) -> None:
     """Make a key and print it, the one time that it is shown."""
     with connect(context) as client:
-        made = client.create_api_key(owner, role)
+        made = client.create_api_key(
+            owner,
+            role,
+            requests_per_second=requests_per_second,
+            burst=burst,
+            requests_per_day=requests_per_day,
+            expires_at=expires_at,
+        )
     emit(made.model_dump(mode="json"), as_json, lambda: print(made.api_key))
     if not as_json:
         note(f"key {made.id} of {made.owner}: keep it, it is not shown again")
@@ -31,20 +58,54 @@ def list_keys(context: typer.Context, as_json: Json = False) -> None:
     with connect(context) as client:
         found = client.list_api_keys()
     rows = [
-        (key.id, key.owner, key.role.value, f"{key.prefix}…", when(key.created_at), when(key.revoked_at))
+        (key.id, key.owner, key.role.value, f"{key.prefix}…", when(key.created_at), _end(key), _limits(key))
         for key in found
     ]
     emit(
         [key.model_dump(mode="json") for key in found],
         as_json,
-        lambda: table(("ID", "OWNER", "ROLE", "KEY", "CREATED", "REVOKED"), rows),
+        lambda: table(("ID", "OWNER", "ROLE", "KEY", "CREATED", "END", "LIMITS"), rows),
     )
 
 
-@app.command("revoke")
-def revoke_key(
-    context: typer.Context, key_id: Annotated[str, typer.Argument(help="The key's id, not the key.")]
+def _end(key: "KeySummary") -> str | None:
+    if key.revoked_at is not None:
+        return f"revoked {when(key.revoked_at)}"
+    return when(key.expires_at)
+
+
+def _limits(key: "KeySummary") -> str | None:
+    burst = f" (burst {key.burst})" if key.burst else ""
+    parts = [f"{key.requests_per_second:g}/s{burst}"] if key.requests_per_second else []
+    parts += [f"{key.requests_per_day}/day"] if key.requests_per_day else []
+    return ", ".join(parts) or None
+
+
+@app.command("update")
+def update_key(
+    context: typer.Context,
+    key_id: KeyId,
+    requests_per_second: PerSecond = None,
+    burst: Burst = None,
+    requests_per_day: PerDay = None,
+    expires_at: Expires = None,
+    as_json: Json = False,
 ) -> None:
+    """Change what is given of a key's limits, from now on."""
+    with connect(context) as client:
+        changed = client.update_api_key(
+            key_id,
+            requests_per_second=requests_per_second,
+            burst=burst,
+            requests_per_day=requests_per_day,
+            expires_at=expires_at,
+        )
+    limits = _limits(changed) or "none"
+    emit(changed.model_dump(mode="json"), as_json, lambda: print(f"limits of key {changed.id}: {limits}"))
+
+
+@app.command("revoke")
+def revoke_key(context: typer.Context, key_id: KeyId) -> None:
     """Make a key useless from now on."""
     with connect(context) as client:
         client.revoke_api_key(key_id)

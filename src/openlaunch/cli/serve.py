@@ -29,6 +29,12 @@ def serve(
     data_dir: Annotated[
         Path | None, typer.Option(help="Where everything durable lies.  [default: ~/.openlaunch]")
     ] = None,
+    tls_cert: Annotated[
+        Path | None, typer.Option(help="Serve HTTPS with this certificate: a PEM file, with its chain.")
+    ] = None,
+    tls_key: Annotated[
+        Path | None, typer.Option(help="The certificate's key, a PEM file; else it is in the same file.")
+    ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
 ) -> None:
     """Serve model endpoints from this machine until SIGTERM or Ctrl-C.
@@ -40,7 +46,13 @@ def serve(
     _log_to_stderr(verbose)
     from openlaunch.server.serve import serve as run
 
-    given = {"host": host, "port": port, "data_dir": data_dir}
+    given = {
+        "host": host,
+        "port": port,
+        "data_dir": data_dir,
+        "tls_cert": tls_cert,
+        "tls_key": tls_key,
+    }
     run(_settings({name: value for name, value in given.items() if value is not None}), _say_ready)
 
 
@@ -90,3 +102,5 @@ def _log_to_stderr(verbose: bool) -> None:
     )
     for noisy in ("alembic", "uvicorn", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.INFO if verbose else logging.WARNING)
+    for telling in ("httpx2", "httpcore2"):  # whole URLs of callbacks, with what is secret in them
+        logging.getLogger(telling).setLevel(logging.WARNING)

@@ -1,14 +1,16 @@
 """The blocking client."""
 
 import weakref
+from pathlib import Path
 from typing import Self, TypeVar
 
-from openlaunch.client.config import find_address
+from openlaunch.client.config import find_address, find_ca_file
 from openlaunch.client.drivers import Driver
 from openlaunch.client.effects import Flow
 from openlaunch.client.endpoints import endpoint_of, endpoints_of
 from openlaunch.client.logs import LogStream
 from openlaunch.client.operations import (
+    audit,
     batch_jobs,
     bundles,
     bundles_images,
@@ -58,6 +60,8 @@ class LaunchClient(RegistersUploads):
         use_path_with_custom_endpoint: whether `endpoint` may have a path, which is kept.
         timeout: seconds that a request other than a prediction may take.
         max_retries: how often a request that failed is sent again, where that is safe.
+        ca_file: PEM file of certificates to trust beside the system's, for a server that speaks HTTPS; else the one
+            that `OPENLAUNCH_CA_FILE` names.
 
     Raises:
         ConfigurationError: no server or no key was found, or a number is not allowed.
@@ -73,12 +77,14 @@ class LaunchClient(RegistersUploads):
         *,
         timeout: float = DEFAULT_TIMEOUT_SECONDS,
         max_retries: int = DEFAULT_MAX_RETRIES,
+        ca_file: str | Path | None = None,
     ) -> None:
         address = find_address(api_key, endpoint, keep_path=use_path_with_custom_endpoint)
         check_limits(timeout, max_retries)
         self.url = address.url
         self.self_hosted = self_hosted
-        self._driver = Driver(Router(Target.of(address, timeout)), RetryPolicy(max_retries))
+        target = Target.of(address, timeout, find_ca_file(ca_file))
+        self._driver = Driver(Router(target), RetryPolicy(max_retries))
         self.watcher = Watcher(self._driver.run)
         # Also closes when the client is forgotten and when the program ends.
         self._finalizer = weakref.finalize(self, _close, self.watcher, self._driver)
@@ -180,7 +186,9 @@ class LaunchClient(RegistersUploads):
 
     create_api_key = blocking(keys.create_api_key)
     list_api_keys = blocking(keys.list_api_keys)
+    update_api_key = blocking(keys.update_api_key)
     revoke_api_key = blocking(keys.revoke_api_key)
+    list_audit_log = blocking(audit.list_audit_log)
 
 
 def check_limits(timeout: float, max_retries: int) -> None:

@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -64,6 +65,24 @@ def find_address(
     if found is None:
         raise ConfigurationError(_HELP)
     return found
+
+
+def find_ca_file(given: str | Path | None, environ: Mapping[str, str] = os.environ) -> Path | None:
+    """The file of certificates to trust beside the system's: what is given, else `OPENLAUNCH_CA_FILE`, else None.
+
+    Raises:
+        ConfigurationError: it can't be read, or has no certificates.
+
+    """
+    path, source = given or environ.get("OPENLAUNCH_CA_FILE"), "ca_file" if given else "OPENLAUNCH_CA_FILE"
+    if not path:
+        return None
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(Path(path).expanduser())
+    except OSError as error:
+        reason = "it has no certificate as PEM" if isinstance(error, ssl.SSLError) else error.strerror
+        raise ConfigurationError(f"{str(path)!r} (from {source}) can't be used: {reason}") from error
+    return Path(path).expanduser()
 
 
 def data_dir(environ: Mapping[str, str] = os.environ) -> Path:

@@ -12,6 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from openlaunch.client.effects import Request, Response
@@ -33,6 +34,7 @@ from openlaunch.client.transport import (
     MAX_CONNECTIONS,
     MAX_IDLE,
     Target,
+    tls_context,
 )
 
 _PIECE = 64 * 1024
@@ -133,7 +135,8 @@ class Connection:
 class Pool:
     """Connections to one server: a bounded number at a time, some kept for the next request."""
 
-    def __init__(self, url: str, limit: int = MAX_CONNECTIONS) -> None:
+    def __init__(self, url: str, limit: int = MAX_CONNECTIONS, *, ca_file: Path | None = None) -> None:
+        self._ca_file = ca_file
         parts = urlsplit(url)
         assert parts.hostname is not None
         self._secure = parts.scheme == "https"
@@ -195,7 +198,7 @@ class Pool:
 
     def _wrapped(self, sock: socket.socket) -> ssl.SSLSocket:
         if self._tls is None:
-            self._tls = tls_context()
+            self._tls = tls_context(self._ca_file)
         return self._tls.wrap_socket(sock, server_hostname=self._address[0])
 
     def close(self) -> None:
@@ -203,13 +206,6 @@ class Pool:
         self._closed = True
         while self._idle:
             self._idle.pop().close()
-
-
-def tls_context() -> ssl.SSLContext:
-    """The same trust as the other transport has."""
-    import httpx2
-
-    return httpx2.create_ssl_context()
 
 
 class LeanTransport:
@@ -221,7 +217,7 @@ class LeanTransport:
         self._host = parts.netloc
         self._prefix = parts.path
         self._block = header_block(self._headers(Request("POST", "/", b"{}")))
-        self._pool = Pool(target.address.url)
+        self._pool = Pool(target.address.url, ca_file=target.ca_file)
 
     def send(self, request: Request) -> Response:
         """Send a request once and give the answer."""

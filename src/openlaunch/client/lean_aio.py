@@ -5,6 +5,7 @@ import ssl
 import time
 from collections import deque
 from collections.abc import AsyncIterator
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from openlaunch.client.effects import Request, Response
@@ -18,7 +19,7 @@ from openlaunch.client.http11 import (
     parse_head,
     request_head,
 )
-from openlaunch.client.lean import StaleConnection, tls_context
+from openlaunch.client.lean import StaleConnection
 from openlaunch.client.retry import TransportFailure
 from openlaunch.client.transport import (
     CONNECT_SECONDS,
@@ -26,6 +27,7 @@ from openlaunch.client.transport import (
     MAX_CONNECTIONS,
     MAX_IDLE,
     Target,
+    tls_context,
 )
 
 _PIECE = 64 * 1024
@@ -97,7 +99,8 @@ class AsyncConnection:
 class AsyncPool:
     """Connections to one server, of one event loop."""
 
-    def __init__(self, url: str, limit: int = MAX_CONNECTIONS) -> None:
+    def __init__(self, url: str, limit: int = MAX_CONNECTIONS, *, ca_file: Path | None = None) -> None:
+        self._ca_file = ca_file
         parts = urlsplit(url)
         assert parts.hostname is not None
         self._secure = parts.scheme == "https"
@@ -142,7 +145,7 @@ class AsyncPool:
 
     async def _new(self) -> AsyncConnection:
         if self._secure and self._tls is None:
-            self._tls = tls_context()
+            self._tls = tls_context(self._ca_file)
         async with asyncio.timeout(CONNECT_SECONDS):
             # TCP_NODELAY is asyncio's own default.
             reader, writer = await asyncio.open_connection(
@@ -166,7 +169,7 @@ class AsyncLeanTransport:
         self._host = parts.netloc
         self._prefix = parts.path
         self._block = header_block(self._headers(Request("POST", "/", b"{}")))
-        self._pool = AsyncPool(target.address.url)
+        self._pool = AsyncPool(target.address.url, ca_file=target.ca_file)
 
     async def send(self, request: Request) -> Response:
         """Send a request once and give the answer."""

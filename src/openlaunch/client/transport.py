@@ -4,10 +4,12 @@ A transport sends one request once. It adds the server's address and the API key
 signed, and raises `TransportFailure` where there is no answer. It may be used by many threads or tasks.
 """
 
+import ssl
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -80,21 +82,22 @@ class AsyncTransport(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The server as transports see it: where requests go and what goes with each."""
+    """The server as transports see it: where requests go, what goes with each, and whose certificates are good."""
 
     address: Address
     timeout: float
     headers: Mapping[str, str] = field(repr=False)
+    ca_file: Path | None = None
 
     @classmethod
-    def of(cls, address: Address, timeout: float) -> "Target":
+    def of(cls, address: Address, timeout: float, ca_file: Path | None = None) -> "Target":
         """The target of an address; `timeout` is for requests that name none, in seconds."""
         headers = {
             "authorization": address.authorization,
             "accept-encoding": "identity",
             "user-agent": USER_AGENT,
         }
-        return cls(address, timeout, headers)
+        return cls(address, timeout, headers, ca_file)
 
     def url(self, request: Request) -> str:
         """The whole URL of a request."""
@@ -118,8 +121,13 @@ class Target:
         if request.signed:
             return TransportFailure(f"{_origin(self.url(request))} can't be reached: {reason}", sent=False)
         url, source = self.address.url, self.address.source
+        hint = (
+            "name the certificate that signed the server's in OPENLAUNCH_CA_FILE"
+            if "CERTIFICATE_VERIFY_FAILED" in str(reason)
+            else "start one with: openlaunch serve"
+        )
         return TransportFailure(
-            f"no server can be reached at {url} (from {source}): {reason}; start one with: openlaunch serve",
+            f"no server can be reached at {url} (from {source}): {reason}; {hint}",
             sent=False,
         )
 
@@ -158,6 +166,14 @@ def _httpx_failure(error: httpx2.TransportError, request: Request, target: Targe
     return target.no_answer(request, error)
 
 
+def tls_context(ca_file: Path | None) -> ssl.SSLContext:
+    """What httpx2 trusts by itself, and the certificates of this file."""
+    context = httpx2.create_ssl_context()
+    if ca_file is not None:
+        context.load_verify_locations(ca_file)
+    return context
+
+
 _LIMITS = httpx2.Limits(
     max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_IDLE, keepalive_expiry=IDLE_SECONDS
 )
@@ -168,7 +184,8 @@ class HTTPXTransport:
 
     def __init__(self, target: Target) -> None:
         self._target = target
-        self._client = httpx2.Client(limits=_LIMITS, follow_redirects=False)
+        tls = tls_context(target.ca_file)
+        self._client = httpx2.Client(limits=_LIMITS, follow_redirects=False, verify=tls)
 
     def send(self, request: Request) -> Response:
         """Send a request once and give the answer."""
@@ -213,7 +230,8 @@ class AsyncHTTPXTransport:
 
     def __init__(self, target: Target) -> None:
         self._target = target
-        self._client = httpx2.AsyncClient(limits=_LIMITS, follow_redirects=False)
+        tls = tls_context(target.ca_file)
+        self._client = httpx2.AsyncClient(limits=_LIMITS, follow_redirects=False, verify=tls)
 
     async def send(self, request: Request) -> Response:
         """Send a request once and give the answer."""

@@ -1,17 +1,22 @@
 """The HTTP application behind the predict routes, with FastAPI."""
 
+import logging
+import traceback
 from importlib.metadata import version
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
 from openlaunch.errors import APIError, ServerError, Unprocessable, class_for_status
-from openlaunch.server.http import new_request_id, problem_headers
+from openlaunch.server.guard import Guard
+from openlaunch.server.http import App, new_request_id, problem_headers
 from openlaunch.server.openapi import ControlPlane
 from openlaunch.server.routes import (
     artifacts,
+    audit,
     batch_jobs,
     bundles,
     bundles_v1,
@@ -27,6 +32,13 @@ from openlaunch.server.routes import (
 )
 from openlaunch.server.routes.context import Context
 from openlaunch.wire.problems import CONTENT_TYPE, to_problem
+
+log = logging.getLogger(__name__)
+
+
+def guarded_control_plane(context: Context) -> App:
+    """The control plane behind what holds for all of it."""
+    return Guard(context.settings.max_body_bytes, context.keyring, context.audit, control_plane(context))
 
 
 def control_plane(context: Context) -> FastAPI:
@@ -53,12 +65,14 @@ def control_plane(context: Context) -> FastAPI:
         triggers.router(context),
         files.router(context),
         keys.router(context),
+        audit.router(context),
         artifacts.router(context),
     ):
         api.include_router(router)
     api.add_exception_handler(APIError, _on_error)
     api.add_exception_handler(HTTPException, _on_error)
     api.add_exception_handler(RequestValidationError, _on_error)
+    api.add_exception_handler(ValidationError, _on_misfit)
     api.add_exception_handler(Exception, _on_error)
     return api
 
@@ -72,6 +86,15 @@ async def _on_error(request: Request, error: Exception) -> JSONResponse:
         problem_headers(problem, request_id),
         media_type=CONTENT_TYPE,
     )
+
+
+async def _on_misfit(request: Request, error: Exception) -> JSONResponse:
+    """Something of ours does not fit its model. The error's own text has values in it, which may be secret."""
+    assert isinstance(error, ValidationError)
+    problems = error.errors(include_url=False, include_context=False, include_input=False)
+    frames = "".join(traceback.format_tb(error.__traceback__))
+    log.error("%s %s failed: %s\n%s", request.method, request.url.path, problems, frames)
+    return await _on_error(request, error)
 
 
 def _api_error(request: Request, error: Exception) -> APIError:

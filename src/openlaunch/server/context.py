@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from openlaunch.artifacts.base import Artifacts
 from openlaunch.artifacts.signing import UrlSigner
 from openlaunch.controller.controller import Controller
+from openlaunch.server.audit import AuditLog
 from openlaunch.server.auth import Keyring
 from openlaunch.server.batch_jobs import BatchJobs
 from openlaunch.server.callbacks import Callbacks
@@ -38,3 +39,4 @@ class Context:
     triggers: Triggers
     health: Health
     log_streams: LogStreams
+    audit: AuditLog

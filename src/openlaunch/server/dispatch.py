@@ -191,6 +191,7 @@ class Dispatcher:
     # LinkOwner: what the links call.
 
     def expected(self, token: str) -> Expected | None:
+        # A guess at a random token is good once in 2**256, and a wrong one ends the connection: timing tells nothing.
         return self._tokens.pop(token, None)
 
     def link_ready(self, link: WorkerLink) -> None:

@@ -48,25 +48,30 @@ class Front:
         """Whose request it is. Raises Unauthorized."""
         return self._keyring.authenticate(header(scope, b"authorization"))
 
-    def lane(self, scope: Scope, wanted: EndpointType) -> tuple[Lane, str]:
-        """The lane of the endpoint that the query names, and the owner of the key.
+    def lane(self, scope: Scope, wanted: EndpointType, requests: int = 1) -> tuple[Lane, Principal]:
+        """The lane of the endpoint that the query names, and whose request it is.
+
+        `requests` are counted against the key's limits; with 0 it is seen to that one more would be allowed.
 
         Raises:
             Unauthorized: no key, or a wrong one.
+            TooManyRequests: they are more than the key may make.
             NotFound: there is no such endpoint, or it is somebody else's and not public.
             BadRequest: it is of another type.
             Unavailable: the server is stopping.
         """
-        owner = self.principal(scope).owner
+        principal = self.principal(scope)
+        if principal.meter is not None:
+            principal.spend(requests)
         endpoint_id = query_value(scope, b"model_endpoint_id")
         lane = self._dispatcher.lane(endpoint_id)
-        if lane is None or not may_predict(lane.endpoint, owner):
+        if lane is None or not may_predict(lane.endpoint, principal.owner):
             raise NotFound(f"no endpoint has the id {endpoint_id!r}", code="endpoint_not_found")
         if lane.endpoint.endpoint_type is not wanted:
             raise _wrong_type(lane.endpoint, wanted)
         if self.stopping:
             raise Unavailable("the server is stopping", code="stopping", retry_after=2)
-        return lane, owner
+        return lane, principal
 
     async def body(self, scope: Scope, receive: Receive) -> bytes:
         """The body, up to the limit."""

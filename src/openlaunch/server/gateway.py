@@ -24,7 +24,7 @@ from openlaunch.server.schemas import BundleSchemas
 from openlaunch.server.work import Call, StreamCall
 from openlaunch.wire import routes
 from openlaunch.wire.endpoints import EndpointType
-from openlaunch_worker.frames import Outcome
+from openlaunch_worker.frames import Flags, Outcome
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,8 @@ class Gateway:
         }
 
     def _predict(self, kind: EndpointType, exchange: Exchange) -> None:
-        lane, owner = self.front.lane(exchange.scope, kind)
+        lane, principal = self.front.lane(exchange.scope, kind)
+        owner = principal.owner
         schemas = self.front.cached_schemas_of(lane)
         if (key := idempotency_key(exchange.scope)) is not None:
             _refuse_key_of_stream(kind)
@@ -113,7 +114,12 @@ class Gateway:
         self._submit(exchange, lane, owner, call)
 
     def _submit(self, exchange: Exchange, lane: Lane, owner: str, call: "_Stream | _Sync") -> None:
-        lane.submit(call, owner)
+        if owner != lane.endpoint.owner:
+            call.flags |= Flags.FOREIGN
+        try:
+            lane.submit(call, owner)
+        except Unavailable as error:
+            raise as_told(error, call.flags) from None
         if not call.cancelled:
             exchange.on_gone = call.gone
             self.deadlines.add(call)
@@ -176,6 +182,17 @@ class Gateway:
         exchange.respond(body)
 
 
+def as_told(error: APIError, flags: Flags) -> APIError:
+    """The error as the caller is told it: why an endpoint has no worker is for its owner, for it quotes the model."""
+    if flags & Flags.FOREIGN and error.code == "endpoint_failed":
+        return Unavailable(
+            "the endpoint has no worker; only its owner is told why",
+            code=error.code,
+            retry_after=error.retry_after,
+        )
+    return error
+
+
 class _Sync(Call):
     """A sync request of an exchange."""
 
@@ -208,7 +225,7 @@ class _Sync(Call):
 
     def failed(self, error: APIError) -> None:
         self._gateway.deadlines.discard(self)
-        self._exchange.fail(error)
+        self._exchange.fail(as_told(error, self.flags))
 
     def gone(self) -> None:
         """The client went away."""
@@ -309,7 +326,7 @@ class _Stream(StreamCall):
             event = b"data: " + failure_body(str(error), error.status) + b"\n\n"
             self._exchange.end(pieces + event, STREAM_HEADERS)
         else:
-            self._exchange.fail(error)
+            self._exchange.fail(as_told(error, self.flags))
 
     def gone(self) -> None:
         """The client went away."""

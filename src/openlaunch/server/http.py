@@ -17,6 +17,9 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+STRANGERS_BYTES = 64 * 1024
+"""A body of more is read only once the key is known to be good."""
+
 JSON_TYPE = (b"content-type", b"application/json")
 _ids = count(1)
 _instance = base64.b32encode(os.urandom(5)).decode().lower()

@@ -16,16 +16,22 @@ from openlaunch_worker.frames import (
     BUNDLE_PIECE,
     COPY_BYTES,
     CREDIT_BODY,
+    MAX_PAYLOAD,
     FrameError,
     FrameParser,
     Kind,
+    Outcome,
     encode,
     request_head,
 )
 
 log = logging.getLogger(__name__)
 HANDSHAKE_SECONDS = 30.0
+MAX_HELLO_BYTES = 64 * 1024
+"""So much may come from who has not said a good token yet."""
+
 DRAIN_FRAME = encode(Kind.DRAIN, 0)
+_LAST_OUTCOME = int(max(Outcome))
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +102,8 @@ class WorkerLink(asyncio.Protocol):
         self._stopping: dict[int, asyncio.TimerHandle] = {}
         self._owner = owner
         self._loop = asyncio.get_running_loop()
-        self._parser = FrameParser()
+        self._parser = FrameParser(MAX_HELLO_BYTES)
+        self._loaded = False
         self._last_id = 0
         self._frames: list[bytes] = []
         self._writable = asyncio.Event()
@@ -173,8 +180,10 @@ class WorkerLink(asyncio.Protocol):
         try:
             for kind, request_id, payload in self._parser.feed(data):
                 self._handlers[kind](request_id, payload)
-        except (FrameError, KeyError, ValueError, IndexError) as error:
-            log.error("worker %s broke the protocol: %s; its connection is closed", self.worker_id, error)
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+            # The error may say what was sent, which is a tenant's: its type is enough to go by.
+            what = error if isinstance(error, FrameError) else type(error).__name__
+            log.error("worker %s broke the protocol: %s; its connection is closed", self.worker_id, what)
             self._transport.abort()
 
     def pause_writing(self) -> None:
@@ -199,8 +208,9 @@ class WorkerLink(asyncio.Protocol):
         hello = json.loads(payload)
         expected = self._owner.expected(str(hello["token"]))
         if self.worker_id or expected is None:
-            raise ValueError("HELLO with a token that is not expected")
+            raise FrameError("HELLO with a token that is not expected")
         self._deadline.cancel()
+        self._parser.max_payload = MAX_PAYLOAD
         self.worker_id, self.slots, self._grace = expected.worker_id, expected.slots, expected.grace
         self.generation = expected.generation
         self._sending = self._loop.create_task(self._send_bundle(expected))
@@ -219,23 +229,34 @@ class WorkerLink(asyncio.Protocol):
             self._transport.abort()
 
     def _on_ready(self, _: int, payload: bytes) -> None:
+        self._end_loading()
         self._owner.link_ready(self)
+
+    def _end_loading(self) -> None:
+        if not self.worker_id or self._loaded:
+            raise FrameError("a bundle was loaded twice, or before there was one")
+        self._loaded = True
 
     def _on_load_failed(self, _: int, payload: bytes) -> None:
         failure = json.loads(payload)
-        self._owner.link_load_failed(self.worker_id, str(failure["reason"]), failure.get("traceback"))
+        reason, traceback = str(failure["reason"]), failure.get("traceback")
+        self._end_loading()
+        self._owner.link_load_failed(self.worker_id, reason, None if traceback is None else str(traceback))
 
     def _on_leaving(self, _: int, payload: bytes) -> None:
         self._owner.link_leaving(self.worker_id)
 
     def _on_answer(self, request_id: int, payload: bytes) -> None:
+        outcome = payload[0]
+        if outcome > _LAST_OUTCOME:
+            raise FrameError(f"an answer with the outcome {outcome}")
         work = self.running.pop(request_id)
         if self._stopping and (timer := self._stopping.pop(request_id, None)) is not None:
             timer.cancel()
         self.excused = True
-        work.finished(payload[0], payload[1:])
+        work.finished(outcome, payload[1:])
         if self.tally is not None:
-            self.tally.ended(payload[0], payload[1:])
+            self.tally.ended(outcome, payload[1:])
         self._owner.link_freed(self)
 
     def _on_chunk(self, request_id: int, payload: bytes) -> None:

@@ -15,14 +15,21 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from openlaunch.errors import APIError, PayloadTooLarge, ServerError
-from openlaunch.server.http import Scope, header, new_request_id, problem_headers
+from openlaunch.errors import APIError, BadRequest, HeadTooLarge, PayloadTooLarge, RequestTimeout, ServerError
+from openlaunch.server.http import STRANGERS_BYTES, Scope, header, new_request_id, problem_headers
 from openlaunch.wire.problems import CONTENT_TYPE, to_problem
 
 log = logging.getLogger(__name__)
 
 JOIN_BYTES = 64 * 1024
 """An answer up to this size goes out in one piece with its head; copying a larger one costs more than a write."""
+
+MAX_HEAD_BYTES = 64 * 1024
+MAX_HEADERS = 100
+"""A request whose head has more, or more bytes, is refused, and its connection closed."""
+
+MIN_BODY_BYTES = 1024
+"""So much of a body has to come within the time that a client has for the rest of its request."""
 
 _JSON_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
 
@@ -35,7 +42,7 @@ class Exchange:
     """
 
     __slots__ = (
-        *("_chunked", "_handler", "_in_turn", "_limit", "_protocol", "_size", "_pieces"),
+        *("_admitted", "_chunked", "_handler", "_in_turn", "_limit", "_protocol", "_size", "_pieces"),
         *("body", "disconnected", "keep_alive", "more_body", "on_gone", "on_writable"),
         *("response_complete", "scope", "started"),
     )
@@ -70,6 +77,7 @@ class Exchange:
         self._in_turn = in_turn
         self._pieces: list[bytes] = []
         self._size = 0
+        self._admitted = False
 
     # What the protocol calls.
 
@@ -80,7 +88,10 @@ class Exchange:
             self.fail(
                 PayloadTooLarge(f"the body has {int(announced)} bytes, the limit is {self._limit} bytes")
             )
-        elif expects_continue:
+            return
+        if announced is not None and int(announced) > STRANGERS_BYTES:
+            self._admit()
+        if expects_continue and not self.response_complete:
             self._protocol.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def take(self, data: bytes) -> None:
@@ -91,6 +102,17 @@ class Exchange:
             if self._size > self._limit:
                 self.fail(PayloadTooLarge(f"the body has over {self._limit} bytes, which is the limit"))
                 self._pieces.clear()
+            elif self._size > STRANGERS_BYTES and self._in_turn and not self._admitted:
+                self._admit()
+
+    def _admit(self) -> None:
+        """See to it that the body is of somebody's who may send one, before more of it is kept."""
+        self._admitted = True
+        try:
+            self._protocol.admit(self.scope)
+        except APIError as error:
+            self.fail(error)
+            self._pieces.clear()
 
     def complete(self) -> None:
         """The body is there."""
@@ -141,14 +163,12 @@ class Exchange:
     def fail(self, error: APIError) -> None:
         """Answer with a problem document; nothing happens where an answer has begun."""
         if not self.started:
-            request_id = new_request_id()
-            headers = {"content-type": CONTENT_TYPE, **problem_headers(error, request_id)}
-            self._respond(error.status, headers, json.dumps(to_problem(error, request_id)).encode())
+            self._respond(error.status, *_problem(error))
 
     def _respond(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
         if self.disconnected or self.response_complete:
             return
-        head = self._head(status, {**headers, "content-length": str(len(body))})
+        head = _head(status, {**headers, "content-length": str(len(body))}, keep_alive=self.keep_alive)
         self.response_complete = True
         if len(body) <= JOIN_BYTES:
             self._protocol.transport.write(head + body)
@@ -156,13 +176,6 @@ class Exchange:
             self._protocol.transport.write(head)
             self._protocol.transport.write(body)
         self._ended()
-
-    def _head(self, status: int, headers: Mapping[str, str]) -> bytes:
-        lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}"]
-        lines += [f"{name.lower()}: {value}" for name, value in headers.items()]
-        if not self.keep_alive:
-            lines.append("connection: close")
-        return "\r\n".join([*lines, "", ""]).encode("latin-1")
 
     def let_go(self) -> None:
         """Call nobody any more. Else each request would leave a cycle of references to the collector."""
@@ -193,10 +206,26 @@ class Exchange:
         if self.started:
             return b""
         self.started = True
-        return self._head(200, {**headers, "transfer-encoding": "chunked"} if self._chunked else headers)
+        given = {**headers, "transfer-encoding": "chunked"} if self._chunked else headers
+        return _head(200, given, keep_alive=self.keep_alive)
 
     def _framed(self, data: bytes) -> bytes:
         return b"%x\r\n%b\r\n" % (len(data), data) if data and self._chunked else data
+
+
+def _head(status: int, headers: Mapping[str, str], *, keep_alive: bool) -> bytes:
+    lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}"]
+    lines += [f"{name.lower()}: {value}" for name, value in headers.items()]
+    if not keep_alive:
+        lines.append("connection: close")
+    return "\r\n".join([*lines, "", ""]).encode("latin-1")
+
+
+def _problem(error: APIError) -> tuple[dict[str, str], bytes]:
+    """Headers and body of a problem document."""
+    request_id = new_request_id()
+    headers = {"content-type": CONTENT_TYPE, **problem_headers(error, request_id)}
+    return headers, json.dumps(to_problem(error, request_id)).encode()
 
 
 HotHandler = Callable[[Exchange], None]
@@ -204,12 +233,18 @@ HotHandler = Callable[[Exchange], None]
 
 
 class HttpProtocol(HttpToolsProtocol):
-    """uvicorn's protocol, with `routes` in front: handlers by method and path."""
+    """uvicorn's protocol, with `routes` in front, handlers by method and path; and with patience that ends.
+
+    A client has `read_seconds` for the head of a request, or to send none on a new connection, and for each piece of
+    `MIN_BODY_BYTES` of its body. None of this costs a request that comes in one piece more than a comparison.
+    """
 
     def __init__(
         self,
         routes: Mapping[tuple[bytes, bytes], HotHandler],
+        admit: Callable[[Scope], object],
         max_body_bytes: int,
+        read_seconds: float,
         config: Config,
         server_state: ServerState,
         app_state: dict[str, Any],
@@ -217,17 +252,39 @@ class HttpProtocol(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._routes = routes
+        self.admit = admit
+        """Raises where the request's key is not good; asked before a large body is read."""
         self._max_body_bytes = max_body_bytes
+        self._read_seconds = read_seconds
         self._idle_since: float | None = None
+        self._unread = 0
+        # Of the request that is being received: what is incomplete, the size of the read that is being parsed and of
+        # the one in which it began, the bytes that came since it was looked at, and until when there have to be more.
+        self._in_head = self._in_body = self._head_too_large = False
+        self._fed = self._first_fed = self._rest_bytes = 0
+        self._rest_until: float | None = None
+        self._rest_timer: asyncio.TimerHandle | None = None
 
     # Requests.
 
     def on_message_begin(self) -> None:
+        self._idle_since = None
+        self._in_head = True
+        self._rest_bytes = 0
+        self._first_fed = self._fed  # of which an earlier request may be the most
         self.url = b""
         self.headers = []
         self.expect_100_continue = False
 
     def on_headers_complete(self) -> None:
+        if len(self.headers) > MAX_HEADERS or (
+            self._fed + self._rest_bytes > MAX_HEAD_BYTES and self._head_bytes() > MAX_HEAD_BYTES
+        ):
+            self._head_too_large = True
+            raise ValueError  # the parser makes an error of its own of it, and stops
+        self._in_head, self._in_body = False, True
+        self._idle_since = self._rest_until = None
+        self._rest_bytes = 0
         path, _, query = self.url.partition(b"?")
         handler = self._routes.get((self.parser.get_method(), path))
         if handler is None or self._is_full():
@@ -257,6 +314,9 @@ class HttpProtocol(HttpToolsProtocol):
         else:
             exchange.announce(self.expect_100_continue)
 
+    def _head_bytes(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+
     def _is_full(self) -> bool:
         return self.limit_concurrency is not None and len(self.connections) >= self.limit_concurrency
 
@@ -276,6 +336,8 @@ class HttpProtocol(HttpToolsProtocol):
             super().on_body(body)
 
     def on_message_complete(self) -> None:
+        self._in_body = False
+        self._rest_until = None
         cycle: object = self.cycle
         if isinstance(cycle, Exchange):
             cycle.complete()
@@ -289,10 +351,75 @@ class HttpProtocol(HttpToolsProtocol):
         else:
             super()._start_asgi_task(cycle, app)
 
+    # What has not come whole.
+
+    def data_received(self, data: bytes) -> None:
+        self._fed = len(data)
+        super().data_received(data)
+        if (self._in_head or self._in_body) and not self.transport.is_closing():
+            self._wait_for_rest(len(data))
+
+    def _wait_for_rest(self, size: int) -> None:
+        self._rest_bytes += size
+        if self._in_head and self._rest_bytes - self._first_fed > MAX_HEAD_BYTES:
+            self._head_too_large = True
+            self.send_400_response("")
+            return
+        if self._rest_until is None or (self._in_body and self._rest_bytes >= MIN_BODY_BYTES):
+            self._rest_bytes = self._rest_bytes if self._in_head else 0
+            self._rest_until = self.loop.time() + self._read_seconds
+        if self._rest_timer is None:
+            self._watch_rest(self._read_seconds)
+
+    def _watch_rest(self, seconds: float) -> None:
+        self._rest_timer = self.loop.call_later(seconds, self._look_at_rest)
+
+    def _look_at_rest(self) -> None:
+        self._rest_timer = None
+        if self._rest_until is None or self.transport.is_closing():
+            return
+        now = self.loop.time()
+        if self.flow.read_paused or self._is_answering():
+            self._rest_until = now + self._read_seconds  # it is not the client that is slow
+        if self._rest_until > now:
+            self._watch_rest(self._rest_until - now)
+        elif not (self._in_head or self._in_body):
+            self.transport.close()  # nothing was asked for
+        else:
+            seconds = f"{self._read_seconds:g} seconds"
+            self._refuse(RequestTimeout(f"the rest of the request did not come within {seconds}"))
+
+    def _is_answering(self) -> bool:
+        """Whether a request is there whole whose answer is not."""
+        return self.cycle is not None and not (self.cycle.response_complete or self.cycle.more_body)
+
+    def send_400_response(self, msg: str) -> None:
+        """Called by uvicorn where the parser gives up."""
+        if self._head_too_large:
+            limits = f"{MAX_HEAD_BYTES} bytes and {MAX_HEADERS} headers"
+            self._refuse(HeadTooLarge(f"the head of the request is larger than allowed: {limits}"))
+        else:
+            self._refuse(BadRequest("this is no HTTP/1.1 that can be read", code="invalid_http"))
+
+    def _refuse(self, error: APIError) -> None:
+        """Answer what is no request, and close the connection; an answer that is under way is cut."""
+        if self._is_answering():
+            self.transport.abort()
+            return
+        headers, body = _problem(error)
+        head = _head(error.status, {**headers, "content-length": str(len(body))}, keep_alive=False)
+        self.transport.write(head + body)
+        self.transport.close()
+
     # The connection. One timer watches it for being idle, and is not touched by every request.
 
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._rest_until = self.loop.time() + self._read_seconds
+        self._watch_rest(self._read_seconds)
+
     def _unset_keepalive_if_required(self) -> None:
-        self._idle_since = None
+        """Called by uvicorn for any data; here a connection is idle until a request begins."""
 
     def on_response_complete(self) -> None:
         self.server_state.total_requests += 1
@@ -317,14 +444,24 @@ class HttpProtocol(HttpToolsProtocol):
         left = self._idle_since + self.timeout_keep_alive - self.loop.time()
         if left > 0:
             self._watch_for(left)
-        else:
+            return
+        unread = self.transport.get_write_buffer_size()
+        if not unread:
             self.transport.close()
+        elif unread != self._unread:
+            self._unread = unread
+            self._watch_for(self.timeout_keep_alive)  # the answer is still being read
+        else:
+            self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         if self.timeout_keep_alive_task is not None:
             self.timeout_keep_alive_task.cancel()
             self.timeout_keep_alive_task = None
+        if self._rest_timer is not None:
+            self._rest_timer.cancel()
+            self._rest_timer = None
         cycle: object = self.cycle
         if isinstance(cycle, Exchange) and not cycle.response_complete:
             cycle.on_gone()

@@ -23,6 +23,7 @@ from openlaunch.engines.containers import ContainerEngine
 from openlaunch.engines.gpus import visible_gpus
 from openlaunch.engines.local import Isolation, LocalEngine
 from openlaunch.errors import ConfigurationError, Unavailable
+from openlaunch.server.audit import AuditLog
 from openlaunch.server.auth import Keyring
 from openlaunch.server.batch_jobs import BatchJobs
 from openlaunch.server.callbacks import Callbacks, CallbackSigner
@@ -43,6 +44,7 @@ from openlaunch.server.schemas import SchemaCache
 from openlaunch.server.settings import Settings
 from openlaunch.server.task_routes import TaskRoutes
 from openlaunch.server.tasks import TaskService
+from openlaunch.server.tls import check_certificate
 from openlaunch.server.triggers import Triggers
 from openlaunch.store.sqlite import SqliteStore
 from openlaunch.wire.keys import Role
@@ -58,8 +60,9 @@ def serve(settings: Settings, ready: Callable[[str], None]) -> None:
     """Serve until SIGTERM or SIGINT. `ready` is called with the URL once requests are accepted.
 
     Raises:
-        ConfigurationError: the data directory or the port can't be used.
+        ConfigurationError: the data directory, the port or the certificate can't be used.
     """
+    check_certificate(settings.tls_cert, settings.tls_key)
     data = DataDir(settings.data_dir)
     with data.locked(), bound_socket(settings.host, settings.port) as listener:
         uvloop.run(serve_on(settings, data, listener, ready))
@@ -93,12 +96,18 @@ async def serve_on(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    url = _url(listener)
+    url = _url(listener, secure=settings.tls_cert is not None)
     async with _platform(settings, data, url) as (context, front):
         data.write_credentials(url, await _first_key(context, data))
         answers = Answers(settings, context.store, context.artifacts)
         gateway = Gateway(front, context.artifacts, context.urls, answers)
-        protocol = partial(HttpProtocol, gateway.handlers(), settings.max_body_bytes)
+        protocol = partial(
+            HttpProtocol,
+            gateway.handlers(),
+            front.principal,
+            settings.max_body_bytes,
+            settings.read_timeout_seconds,
+        )
         control_plane = Later(partial(_control_plane, context))
         app = TaskRoutes(front, context.tasks, context.urls, control_plane)
         server = _HTTPServer(_config(app, protocol, settings))
@@ -126,16 +135,17 @@ async def serve_on(
 
 def _control_plane(context: Context) -> App:
     # A third of all that a start imports, which no prediction needs: tasks that wait run before it is there.
-    from openlaunch.server.app import control_plane
+    from openlaunch.server.app import guarded_control_plane
 
-    return control_plane(context)
+    return guarded_control_plane(context)
 
 
-def _url(listener: socket.socket) -> str:
+def _url(listener: socket.socket, *, secure: bool) -> str:
+    scheme = "https" if secure else "http"
     host, port = listener.getsockname()[:2]
     if host in ("0.0.0.0", "::"):  # noqa: S104 -- compared, not bound
         host = "127.0.0.1"
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 @contextlib.asynccontextmanager
@@ -215,6 +225,7 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
                 triggers,
                 health,
                 LogStreams(),
+                AuditLog(store, settings),
             ),
             front,
         )
@@ -237,12 +248,19 @@ async def _first_key(context: Context, data: DataDir) -> str:
     if asked is not None:
         key = asked.get_secret_value()
         if keyring.find(key) is None:
-            await keyring.create(FIRST_OWNER, Role.ADMIN, key)
+            await _make_first_key(context, key)
         return key
     key = data.read_api_key() or ""
     if keyring.find(key) is not None:
         return key
-    _, key = await keyring.create(FIRST_OWNER, Role.ADMIN)
+    return await _make_first_key(context)
+
+
+async def _make_first_key(context: Context, key: str | None = None) -> str:
+    """An admin's key, the given one or a new one; the audit log says that nobody but the server made it."""
+    record, key = await context.keyring.create(FIRST_OWNER, Role.ADMIN, key)
+    summary = {"owner": record.owner, "role": record.role.value}
+    await context.audit.record_own("create_key", record.id, summary)
     return key
 
 
@@ -270,6 +288,8 @@ def _config(app: App, protocol: object, settings: Settings) -> uvicorn.Config:
         backlog=2048,
         limit_concurrency=settings.max_connections,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        ssl_certfile=settings.tls_cert,
+        ssl_keyfile=settings.tls_key,
         timeout_graceful_shutdown=5,
     )
 

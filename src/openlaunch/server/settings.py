@@ -16,6 +16,12 @@ class Settings(BaseSettings):
 
     host: str = Field(default="127.0.0.1", description="the address to listen on")
     port: int = Field(default=8000, ge=0, le=65535, description="0 picks a free port")
+    tls_cert: Path | None = Field(
+        default=None, description="certificate and those that signed it, as PEM: HTTPS instead of HTTP"
+    )
+    tls_key: Path | None = Field(
+        default=None, description="the certificate's key, as PEM; else it is in the same file"
+    )
     data_dir: Path = Field(
         default_factory=lambda: Path.home() / ".openlaunch", description="everything durable"
     )
@@ -36,6 +42,9 @@ class Settings(BaseSettings):
     )
     max_queued_tasks: int = Field(default=1_000_000, ge=1, description="async, per endpoint; then 429")
     max_connections: int = Field(default=10_000, ge=1, description="open HTTP connections; then 503")
+    read_timeout_seconds: float = Field(
+        default=30, gt=0, description="a client's time for a request's head, and for each KiB of its body"
+    )
 
     request_timeout_seconds: float = Field(default=300, gt=0, description="a sync request's deadline")
     stream_timeout_seconds: float = Field(default=3600, gt=0, description="a stream's deadline, to its end")
@@ -100,6 +109,12 @@ class Settings(BaseSettings):
         default=30,
         ge=0,
         description="what runs at SIGTERM, or in a worker to be replaced, may take this long to end",
+    )
+    audit_retention_seconds: float = Field(
+        default=90 * 24 * 3600, gt=0, description="entries of the audit log are kept"
+    )
+    max_audit_entries: int = Field(
+        default=1_000_000, ge=1, description="of the audit log; the oldest go first"
     )
     scale_down_seconds: float = Field(default=30, ge=0, description="quiet time before workers are stopped")
     check_responses: bool = Field(default=False, description="hold sync and async results against the schema")

@@ -48,16 +48,16 @@ class TaskRoutes:
             await self._rest(scope, receive, send)
 
     async def _create(self, scope: Scope, receive: Receive, send: Send) -> None:
-        lane, owner = self._front.lane(scope, EndpointType.ASYNC)
+        lane, principal = self._front.lane(scope, EndpointType.ASYNC)
         body = await self._front.body(scope, receive)
         await check_input(body, await self._front.schemas_of(lane))
         key = await _keyed(scope, lane, body)
         self._tasks.refuse_hopeless(lane)
-        ids = await self._tasks.submit(lane, owner, [body], key)
+        ids = await self._tasks.submit(lane, principal.owner, [body], key)
         await send_json(send, b'{"task_id": "%s"}' % ids[0].encode())
 
     async def _create_many(self, scope: Scope, receive: Receive, send: Send) -> None:
-        lane, owner = self._front.lane(scope, EndpointType.ASYNC)
+        lane, principal = self._front.lane(scope, EndpointType.ASYNC, requests=0)
         body = await self._front.body(scope, receive)
         schemas = await self._front.schemas_of(lane)
         documents = _requests_of(parse_json(body))
@@ -66,10 +66,11 @@ class TaskRoutes:
                 check_document(document, schemas)
             except APIError as error:
                 raise at_index(error, index) from error
-        bodies = [orjson.dumps(document) for document in documents]
+        bodies = [_written(document, index) for index, document in enumerate(documents)]
+        principal.spend(len(bodies))
         key = await _keyed(scope, lane, body)
         self._tasks.refuse_hopeless(lane)
-        ids = await self._tasks.submit(lane, owner, bodies, key)
+        ids = await self._tasks.submit(lane, principal.owner, bodies, key)
         await send_json(send, orjson.dumps({"task_ids": ids}))
 
     async def _get(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -132,6 +133,13 @@ def _requests_of(document: Any) -> list[Any]:
 async def _keyed(scope: Scope, lane: Lane, body: bytes) -> Keyed | None:
     key = idempotency_key(scope)
     return None if key is None else await keyed(key, lane.endpoint.id, body)
+
+
+def _written(document: Any, index: int) -> bytes:
+    try:
+        return orjson.dumps(document)
+    except orjson.JSONEncodeError as error:  # it is read at any depth up to 1,024, and written up to 254
+        raise BadRequest(f"request {index}: it is nested too deep: {error}", code="too_deep") from None
 
 
 def _wait_seconds(scope: Scope) -> float:

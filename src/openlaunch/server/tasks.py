@@ -76,6 +76,8 @@ class TaskWork:
         self.cancelled = False
         self.started_at = 0.0
         self.flags = _flags(body)
+        if task.owner != lane.endpoint.owner:
+            self.flags |= Flags.FOREIGN
 
     def abandon(self) -> None:
         """The task has ended: stop it in its worker, or drop it before it gets there."""

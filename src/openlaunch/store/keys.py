@@ -1,5 +1,7 @@
 """API keys in the store."""
 
+from typing import Any
+
 from sqlalchemy import Connection, select, update
 from sqlalchemy import insert as insert_into
 
@@ -10,17 +12,8 @@ from openlaunch.wire.keys import Role
 
 def insert(conn: Connection, key: KeyRecord) -> None:
     """Store a new key."""
-    conn.execute(
-        insert_into(api_keys).values(
-            id=key.id,
-            owner=key.owner,
-            role=key.role.value,
-            prefix=key.prefix,
-            digest=key.digest,
-            created_at=key.created_at,
-            revoked_at=key.revoked_at,
-        )
-    )
+    values: dict[str, Any] = {name: getattr(key, name) for name in KeyRecord.__dataclass_fields__}
+    conn.execute(insert_into(api_keys).values({**values, "role": key.role.value}))
 
 
 def list_all(conn: Connection) -> list[KeyRecord]:
@@ -32,6 +25,15 @@ def list_all(conn: Connection) -> list[KeyRecord]:
 def active(conn: Connection) -> list[KeyRecord]:
     """The keys that are not revoked."""
     return [key for key in list_all(conn) if key.revoked_at is None]
+
+
+def change(conn: Connection, key_id: str, **values: Any) -> KeyRecord | None:
+    """Change columns of a key, and return it as it is then; None when there is none that is not revoked."""
+    mine = (api_keys.c.id == key_id, api_keys.c.revoked_at.is_(None))
+    if values:
+        conn.execute(update(api_keys).where(*mine).values(values))
+    row = conn.execute(select(api_keys).where(*mine)).mappings().first()
+    return None if row is None else KeyRecord(**{**row, "role": Role(row["role"])})
 
 
 def revoke(conn: Connection, key_id: str, now: float) -> bool:

@@ -12,7 +12,10 @@ LIVE_CANARY = (CanaryStatus.STARTING, CanaryStatus.SERVING)
 
 @dataclass(frozen=True, slots=True)
 class KeyRecord:
-    """An API key; `digest` is the SHA-256 of the key, which itself is stored nowhere."""
+    """An API key; `digest` is the SHA-256 of the key, which itself is stored nowhere.
+
+    `expires_at` is when it ends by itself. The last three are its limits on predictions; None: there is none.
+    """
 
     id: str
     owner: str
@@ -21,6 +24,30 @@ class KeyRecord:
     digest: bytes = field(repr=False)
     created_at: float
     revoked_at: float | None = None
+    expires_at: float | None = None
+    requests_per_second: float | None = None
+    burst: int | None = None
+    requests_per_day: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AuditRecord:
+    """A change that somebody made or tried to make: who, from where, what, and the status it was answered with.
+
+    `action` is the name of the operation, as in the OpenAPI document. `key_id` is None for what was done with a
+    signed URL, and both it and `address` for what the server did by itself.
+    """
+
+    at: float
+    key_id: str | None
+    owner: str | None
+    address: str | None
+    action: str
+    method: str
+    path: str
+    object_id: str | None
+    summary: dict[str, Any]
+    status: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +57,8 @@ class BundleRecord:
     id: str
     owner: str
     name: str
-    flavor: dict[str, Any]
-    metadata: dict[str, Any]
+    flavor: dict[str, Any] = field(repr=False)
+    metadata: dict[str, Any] = field(repr=False)
     schema_location: str | None
     schemas: dict[str, Any]
     created_at: float
@@ -61,7 +88,7 @@ class EndpointSpec:
     storage: int
     gpus: int = 0
     gpu_type: str | None = None
-    extra: dict[str, Any] = field(default_factory=dict)
+    extra: dict[str, Any] = field(default_factory=dict, repr=False)
     """The contract's other fields as they came: labels, metadata, hooks, callback, the quantities' spelling."""
 
     @property
@@ -177,7 +204,7 @@ class DockerImageJobRecord:
     status: BatchJobStatus
     status_reason: str | None
     job_config: dict[str, Any] | None = field(repr=False)
-    labels: dict[str, str]
+    labels: dict[str, str] = field(repr=False)
     spec: EndpointSpec
     max_runtime: float
     override_max_runtime: int | None
@@ -199,7 +226,7 @@ class TriggerRecord:
     cron_schedule: str
     bundle_id: str
     default_job_config: dict[str, Any] | None = field(repr=False)
-    default_job_metadata: dict[str, str] | None
+    default_job_metadata: dict[str, str] | None = field(repr=False)
     suspended: bool
     next_at: float
     created_at: float
@@ -219,7 +246,7 @@ class BatchJobRecord:
     status_reason: str | None
     input_key: str
     serialization_format: SerializationFormat
-    labels: dict[str, str]
+    labels: dict[str, str] = field(repr=False)
     spec: EndpointSpec
     timeout_seconds: float
     created_at: float

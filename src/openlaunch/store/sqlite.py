@@ -177,10 +177,12 @@ def _open_engines(path: Path, busy_timeout_seconds: float) -> tuple[Engine, Engi
     """The writer's engine, of one connection that is used in one thread at a time, and the readers'."""
     url = URL.create("sqlite", database=str(path))
     arguments = {"check_same_thread": False, "timeout": busy_timeout_seconds}
-    writer = create_engine(url, poolclass=StaticPool, connect_args=arguments)
+    writer = create_engine(url, poolclass=StaticPool, connect_args=arguments, hide_parameters=True)
     event.listen(writer, "connect", _set_up_writer)
     event.listen(writer, "begin", lambda conn: conn.exec_driver_sql("BEGIN IMMEDIATE"))
-    readers = create_engine(url, poolclass=QueuePool, pool_size=READERS, connect_args=arguments)
+    readers = create_engine(
+        url, poolclass=QueuePool, pool_size=READERS, connect_args=arguments, hide_parameters=True
+    )
     event.listen(readers, "connect", _set_up_reader)
     try:
         path.touch(mode=0o600)

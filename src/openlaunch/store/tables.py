@@ -51,6 +51,28 @@ api_keys = Table(
     Column("digest", LargeBinary, nullable=False, unique=True),
     Column("created_at", Double, nullable=False),
     Column("revoked_at", Double),
+    Column("expires_at", Double),
+    Column("requests_per_second", Double),
+    Column("burst", Integer),
+    Column("requests_per_day", Integer),
+)
+
+# Who changed what. It outlives what it is about, so nothing in it is a foreign key.
+audit_log = Table(
+    "audit_log",
+    metadata,
+    Column("seq", _SEQUENCE, primary_key=True),
+    Column("at", Double, nullable=False),
+    Column("key_id", Text),
+    Column("owner", Text),
+    Column("address", Text),
+    Column("action", Text, nullable=False),
+    Column("method", Text, nullable=False),
+    Column("path", Text, nullable=False),
+    Column("object_id", Text),
+    Column("summary", JSON, nullable=False),
+    Column("status", SmallInteger, nullable=False),
+    Index("ix_audit_log_at", "at"),
 )
 
 bundles = Table(

@@ -2,27 +2,63 @@
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Annotated, Self
 
-from pydantic import BaseModel, Field
+from pydantic import AwareDatetime, BaseModel, Field, model_validator
 
 OWNER_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$"
+MAX_LIMIT = 2**31 - 1
 
 
 class Role(StrEnum):
-    """What a key may do: `admin` also manages keys; `user` everything else, on its owner's own things."""
+    """What a key may do.
+
+    `predict` sends predictions, looks at endpoints, and waits for and cancels tasks; `user` does everything else too,
+    on its owner's own things; `admin` also manages keys and reads the audit log.
+    """
 
     ADMIN = "admin"
     USER = "user"
+    PREDICT = "predict"
 
 
-class CreateKeyRequest(BaseModel):
+Rate = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=0, le=MAX_LIMIT)]
+
+
+class KeyLimits(BaseModel):
+    """A key's limits on predictions; those of one bulk count one by one. None and 0: there is no limit.
+
+    `burst` is how many may come at once after a quiet time; without it, what comes in one second. A day begins at
+    0:00 UTC.
+    """
+
+    requests_per_second: Rate | None = None
+    burst: Count | None = None
+    requests_per_day: Count | None = None
+
+
+class CreateKeyRequest(KeyLimits):
     """POST /v1/keys (admin). The owner is the user whose things the key reads and writes."""
 
     owner: str = Field(pattern=OWNER_PATTERN)
     role: Role = Role.USER
+    expires_at: AwareDatetime | None = None
 
 
-class KeySummary(BaseModel):
+class UpdateKeyRequest(KeyLimits):
+    """PUT /v1/keys/{id} (admin). What is not given stays as it is; 0 takes a limit away."""
+
+    expires_at: AwareDatetime | None = None
+
+    @model_validator(mode="after")
+    def _something_is_given(self) -> Self:
+        if not self.model_dump(exclude_none=True):
+            raise ValueError("nothing to change: give one of " + ", ".join(type(self).model_fields))
+        return self
+
+
+class KeySummary(KeyLimits):
     """A key without its secret; `prefix` is its first characters, to recognise it by."""
 
     id: str
@@ -31,6 +67,7 @@ class KeySummary(BaseModel):
     prefix: str
     created_at: datetime
     revoked_at: datetime | None = None
+    expires_at: datetime | None = None
 
 
 class CreateKeyResponse(KeySummary):

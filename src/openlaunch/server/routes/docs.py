@@ -9,7 +9,7 @@ from fastapi.responses import HTMLResponse
 from sqlalchemy import Connection
 
 from openlaunch.server.endpoint_docs import endpoint_document
-from openlaunch.server.routes.context import Context, User
+from openlaunch.server.routes.context import Caller, Context
 from openlaunch.store import bundles as bundle_store
 from openlaunch.store import endpoints as endpoint_store
 from openlaunch.store.records import EndpointRecord
@@ -21,7 +21,7 @@ def router(context: Context) -> APIRouter:
     api = APIRouter(tags=["endpoints"])
 
     @api.get(routes.ENDPOINTS_SCHEMA)
-    async def get_model_endpoints_schema(user: User) -> dict[str, Any]:
+    async def get_model_endpoints_schema(user: Caller) -> dict[str, Any]:
         """Get one OpenAPI document of all the caller's endpoints, with each one's own schemas."""
 
         def load(conn: Connection) -> list[tuple[EndpointRecord, dict[str, Any]]]:
@@ -32,7 +32,7 @@ def router(context: Context) -> APIRouter:
         return endpoint_document(await context.store.read(load), version("openlaunch"))
 
     @api.get(routes.ENDPOINTS_API, response_class=HTMLResponse)
-    async def get_model_endpoints_api(user: User) -> HTMLResponse:
+    async def get_model_endpoints_api(user: Caller) -> HTMLResponse:
         """Get a page that shows the document and lets the caller try the endpoints."""
         return get_swagger_ui_html(openapi_url=routes.ENDPOINTS_SCHEMA, title="Model endpoints")
 

@@ -13,7 +13,7 @@ from openlaunch.controller.events import message_of
 from openlaunch.controller.trial import Rule, Trial
 from openlaunch.errors import Conflict, NotFound
 from openlaunch.server.routes.bundles import find_bundle
-from openlaunch.server.routes.context import Context, User
+from openlaunch.server.routes.context import Caller, Context, User
 from openlaunch.server.specs import changed_spec, check_streams, needs_new_workers, new_spec
 from openlaunch.store import bundles as bundle_store
 from openlaunch.store import endpoints as endpoint_store
@@ -141,7 +141,7 @@ def _add_changes(api: APIRouter, context: Context) -> None:
 def _add_reads(api: APIRouter, context: Context) -> None:
     @api.get(routes.ENDPOINTS)
     async def list_model_endpoints(
-        user: User, name: str | None = None, order_by: EndpointOrderBy | None = None
+        user: Caller, name: str | None = None, order_by: EndpointOrderBy | None = None
     ) -> ListModelEndpointsResponse:
         """List the caller's endpoints, newest first unless asked otherwise."""
 
@@ -154,7 +154,7 @@ def _add_reads(api: APIRouter, context: Context) -> None:
         return ListModelEndpointsResponse(model_endpoints=[_response(context, *row) for row in rows])
 
     @api.get(routes.ENDPOINTS + "/{model_endpoint_id}")
-    async def get_model_endpoint(model_endpoint_id: str, user: User) -> ModelEndpointResponse:
+    async def get_model_endpoint(model_endpoint_id: str, user: Caller) -> ModelEndpointResponse:
         """Get one endpoint, with its workers and its queue as they are now."""
         return await described(context, await find_endpoint(context, model_endpoint_id, user.owner))
 

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from openlaunch.controller.explain import task_message
 from openlaunch.errors import Conflict, NotFound
 from openlaunch.server import clock
-from openlaunch.server.routes.context import Context, User
+from openlaunch.server.routes.context import Caller, Context, User
 from openlaunch.server.routes.endpoints import find_endpoint, without_secrets
 from openlaunch.server.tasks import no_task
 from openlaunch.tasks import outbox, queue
@@ -44,7 +44,7 @@ def router(context: Context) -> APIRouter:
 
     @api.get("")
     async def list_tasks(
-        user: User,
+        user: Caller,
         model_endpoint_id: str | None = None,
         status: TaskStatus | None = None,
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
@@ -60,7 +60,7 @@ def router(context: Context) -> APIRouter:
         return ListTasksResponse(tasks=[_summary(record) for record in page], next_cursor=next_cursor)
 
     @api.post("/{task_id}/cancel")
-    async def cancel_task(task_id: str, user: User) -> CancelTaskResponse:
+    async def cancel_task(task_id: str, user: Caller) -> CancelTaskResponse:
         """Cancel a task; what runs of it is stopped, and its result will be a FAILURE that says so."""
         return CancelTaskResponse(cancelled=await context.tasks.cancel(user.owner, task_id))
 

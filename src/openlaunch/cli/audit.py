@@ -1,0 +1,53 @@
+"""`openlaunch audit`."""
+
+from datetime import datetime
+from typing import Annotated, Any
+
+import typer
+
+from openlaunch.cli.connection import connect
+from openlaunch.cli.output import Json, emit, note, table, when
+
+app = typer.Typer(help="Who changed what, for admins.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_audit(
+    context: typer.Context,
+    owner: Annotated[str | None, typer.Option(help="Only what keys of this owner did.")] = None,
+    key_id: Annotated[str | None, typer.Option(help="Only what the key with this id did.")] = None,
+    action: Annotated[str | None, typer.Option(help="Only this, such as update_model_endpoint.")] = None,
+    object_id: Annotated[
+        str | None, typer.Option(help="Only what was done to the object of this id.")
+    ] = None,
+    since: Annotated[datetime | None, typer.Option(help="From this time on, in local time.")] = None,
+    until: Annotated[datetime | None, typer.Option(help="Before this time, in local time.")] = None,
+    limit: Annotated[int, typer.Option(help="At most so many.", min=1, max=1000)] = 100,
+    cursor: Annotated[str | None, typer.Option(help="Go on from there.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List changes, and what a key was not allowed, newest first."""
+    with connect(context) as client:
+        page = client.list_audit_log(
+            owner=owner,
+            key_id=key_id,
+            action=action,
+            object_id=object_id,
+            since=since,
+            until=until,
+            limit=limit,
+            cursor=cursor,
+        )
+    rows = [
+        (when(e.at), e.owner, e.key_id, e.address, e.action, e.object_id, e.status, _summary(e.summary))
+        for e in page.entries
+    ]
+    columns = ("TIME", "OWNER", "KEY", "FROM", "ACTION", "OBJECT", "STATUS", "SUMMARY")
+    emit(page.model_dump(mode="json"), as_json, lambda: table(columns, rows))
+    if page.next_cursor is not None and not as_json:
+        note(f"there is more: --cursor {page.next_cursor}")
+
+
+def _summary(summary: dict[str, Any]) -> str | None:
+    parts = [f"{name}={value}" for name, value in summary.items() if name != "also"]
+    return " ".join([*parts, *summary.get("also", ())]) or None

@@ -1,0 +1,90 @@
+"""Limits of keys on predictions: a rate with a burst, and a number a day. Pure; `now` is seconds since the epoch.
+
+What was used is kept in memory, for each key: a server that starts anew begins to count anew.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from openlaunch.errors import TooManyRequests
+
+DAY_SECONDS = 24 * 3600
+CLOCK_SECONDS = 1e-6
+"""What a time since the epoch can be off by as a float; a caller who waited as told is not refused for that."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a key may do; None: there is no such limit.
+
+    `burst` is how many requests may come at once after a quiet time; without it, what comes in one second.
+    """
+
+    requests_per_second: float | None = None
+    burst: int | None = None
+    requests_per_day: int | None = None
+
+    @property
+    def capacity(self) -> float:
+        """How many requests may come at once."""
+        return float(self.burst or max(1, math.ceil(self.requests_per_second or 0)))
+
+    def __bool__(self) -> bool:
+        return self.requests_per_second is not None or self.requests_per_day is not None
+
+
+class Usage(NamedTuple):
+    """What a key has used: `missing` tokens of its bucket as of `at`, and `today` requests of the UTC `day`."""
+
+    missing: float = 0.0
+    at: float = 0.0
+    day: int = 0
+    today: int = 0
+
+
+def spend(limits: Limits, usage: Usage, requests: int, now: float) -> Usage:
+    """The usage after so many further requests.
+
+    What is submitted in bulk counts as many requests. More at once than the burst are taken when the bucket is
+    full, and paid off afterwards. With 0 requests, it is looked whether one would be taken.
+
+    Raises:
+        TooManyRequests: they are too many; `retry_after` says when they are not.
+
+    """
+    rate, missing = limits.requests_per_second, 0.0
+    if rate is not None:
+        missing = max(0.0, usage.missing - rate * max(0.0, now - usage.at))
+        room = limits.capacity - missing
+        needed = min(max(requests, 1), limits.capacity)
+        if room + rate * CLOCK_SECONDS < needed:
+            raise TooManyRequests(
+                f"this key may make {rate:g} requests per second: wait, or have an admin raise its limit",
+                code="rate_limited",
+                retry_after=(needed - room) / rate,
+            )
+    day = int(now // DAY_SECONDS)
+    used = usage.today if day == usage.day else 0
+    if limits.requests_per_day is not None and used + max(requests, 1) > limits.requests_per_day:
+        raise TooManyRequests(
+            f"this key may make {limits.requests_per_day} requests a day, and {used} were made since 0:00 UTC: "
+            "wait for tomorrow, or have an admin raise its quota",
+            code="quota_exceeded",
+            retry_after=(day + 1) * DAY_SECONDS - now,
+        )
+    return Usage(missing + requests, now, day, used + requests)
+
+
+class Meter:
+    """The limits of one key, and what it has used."""
+
+    __slots__ = ("_usage", "limits")
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self._usage = Usage()
+
+    def spend(self, requests: int, now: float) -> None:
+        """Count so many requests; raises what the function does, and counts nothing then."""
+        self._usage = spend(self.limits, self._usage, requests, now)

@@ -1,0 +1,33 @@
+"""The audit log on the wire (`/v1/audit-log`); ours, not the contract's."""
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel
+
+
+class AuditEntry(BaseModel):
+    """A change that somebody made or tried to make.
+
+    `action` is the operation's name in the OpenAPI document, `status` what it was answered with. `summary` has the
+    request's fields that are no secrets, and under `also` the names of the others. `key_id` is None for what was done
+    with a signed URL, and both it and `address` for what the server did by itself.
+    """
+
+    at: datetime
+    key_id: str | None
+    owner: str | None
+    address: str | None
+    action: str
+    method: str
+    path: str
+    object_id: str | None
+    summary: dict[str, Any]
+    status: int
+
+
+class ListAuditResponse(BaseModel):
+    """GET /v1/audit-log (admin), newest first; `next_cursor` is the `cursor` of the next page."""
+
+    entries: list[AuditEntry]
+    next_cursor: str | None = None
