@@ -65,7 +65,7 @@ def router(context: Context) -> APIRouter:
         return CancelTaskResponse(cancelled=await context.tasks.cancel(user.owner, task_id))
 
     @api.get("/{task_id}/details")
-    async def get_task_details(task_id: str, user: User) -> TaskSummary:
+    async def get_task_details(task_id: str, user: Caller) -> TaskSummary:
         """Get what a list says of a task: its attempts, why it failed, its times."""
         record = await context.store.read(lambda conn: queue.get(conn, user.owner, task_id))
         if record is None:
@@ -73,7 +73,7 @@ def router(context: Context) -> APIRouter:
         return _summary(record)
 
     @api.get("/{task_id}/payload", response_model=PredictRequest)
-    async def get_task_payload(task_id: str, user: User) -> Response:
+    async def get_task_payload(task_id: str, user: Caller) -> Response:
         """Get what was sent in with a task; that of a task that succeeded is not kept."""
         payload = await context.tasks.payload_of(user.owner, task_id)
         return Response(_without_auth(payload), media_type="application/json")
@@ -81,14 +81,15 @@ def router(context: Context) -> APIRouter:
     @api.post("/{task_id}/rerun")
     async def rerun_task(
         task_id: str,
-        user: User,
+        user: Caller,
         idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
     ) -> CreateTaskResponse:
         """Run a task that failed or was cancelled once more: as a new task, whose id is answered."""
+        user.spend(1)
         return CreateTaskResponse(task_id=await context.tasks.rerun(user.owner, task_id, idempotency_key))
 
     @api.get("/{task_id}/why")
-    async def explain_task(task_id: str, user: User) -> TaskWhy:
+    async def explain_task(task_id: str, user: Caller) -> TaskWhy:
         """Say why a task is pending: its place in the queue, the slots, and what holds its endpoint up."""
         now = clock.now()
         found = await context.store.read(lambda conn: position(conn, user.owner, task_id, now, MAX_AHEAD))
