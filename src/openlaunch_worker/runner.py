@@ -74,11 +74,7 @@ class Runner:
             return
         if job.deadline < self._next_expiry:
             self._expect_expiry(job.deadline)
-        if job.transfer is None and self._shape.on_loop:
-            self._spawn(self._run_on_loop(job))
-        else:
-            self._queued[request_id] = job
-            self._submit(job, self._run_in_thread)
+        self._begin(job)
 
     def cancel(self, request_id: int) -> None:
         """Stop a request whose answer is not wanted any more; nothing happens where it has ended already."""
@@ -95,6 +91,13 @@ class Runner:
     def _check_slot(self) -> None:
         if len(self._running) > self._limits.per_worker:
             raise Refusal(f"all {self._limits.per_worker} slots of the worker are taken: retry", _UNAVAILABLE)
+
+    def _begin(self, job: Job) -> None:
+        if job.transfer is None and self._shape.on_loop:
+            self._spawn(self._run_on_loop(job))
+        else:
+            self._queued[job.id] = job
+            self._submit(job, self._run_in_thread)
 
     # How jobs run on the loop.
 

@@ -27,6 +27,12 @@ Bundle = Annotated[str | None, typer.Option(help="A bundle's name (the newest is
 MinWorkers = Annotated[int | None, typer.Option(help="Kept even when nothing is asked; 0 is allowed.")]
 MaxWorkers = Annotated[int | None, typer.Option(help="Started at most.")]
 PerWorker = Annotated[int | None, typer.Option(help="Requests that one worker serves at a time.")]
+MaxBatchSize = Annotated[
+    int | None, typer.Option(help="The function gets a list of up to so many inputs; 0: each by itself.")
+]
+MaxBatchWait = Annotated[
+    float | None, typer.Option(help="Seconds that the first of a list waits for others; else 0.005.")
+]
 Cpus = Annotated[str | None, typer.Option(help="Of one worker: 2, 0.5 or 500m.")]
 Memory = Annotated[str | None, typer.Option(help="Of one worker, such as 8Gi.")]
 Storage = Annotated[str | None, typer.Option(help="Of one worker, such as 16Gi.")]
@@ -94,6 +100,13 @@ def _workers(endpoint: "ModelEndpoint") -> str | None:
     return f"{state.available_workers} ready, {state.min_workers} to {state.max_workers} wanted"
 
 
+def _batches(endpoint: "ModelEndpoint") -> str | None:
+    state = endpoint.deployment_state
+    if state is None or state.max_batch_size is None or state.max_batch_wait is None:
+        return None
+    return f"of up to {state.max_batch_size} requests, waiting up to {state.max_batch_wait * 1000:g} ms"
+
+
 @app.command("get")
 def get_endpoint(context: typer.Context, name: Name, as_json: Json = False) -> None:
     """Show one endpoint, with its workers and its queue as they are now."""
@@ -118,6 +131,7 @@ def _describe(endpoint: "ModelEndpoint") -> None:
             ("bundle", f"{endpoint.bundle_name} ({endpoint.bundle_id})"),
             ("workers", _workers(endpoint)),
             ("per worker", deployment and f"{deployment.concurrent_requests_per_worker} requests"),
+            ("batches", _batches(endpoint)),
             ("resources", resources and f"{resources.cpus} cpus, {resources.memory}, {resources.gpus} gpus"),
             ("queued", endpoint.num_queued_items),
             ("labels", ", ".join(f"{k}={v}" for k, v in (endpoint.labels or {}).items()) or None),
@@ -136,6 +150,8 @@ def create_endpoint(
     min_workers: MinWorkers = None,
     max_workers: MaxWorkers = None,
     per_worker: PerWorker = None,
+    max_batch_size: MaxBatchSize = None,
+    max_batch_wait: MaxBatchWait = None,
     cpus: Cpus = None,
     memory: Memory = None,
     storage: Storage = None,
@@ -151,6 +167,8 @@ def create_endpoint(
         min_workers=min_workers,
         max_workers=max_workers,
         per_worker=per_worker,
+        max_batch_size=max_batch_size,
+        max_batch_wait=max_batch_wait,
         cpus=cpus,
         memory=memory,
         storage=storage,
@@ -175,6 +193,8 @@ def edit_endpoint(
     min_workers: MinWorkers = None,
     max_workers: MaxWorkers = None,
     per_worker: PerWorker = None,
+    max_batch_size: MaxBatchSize = None,
+    max_batch_wait: MaxBatchWait = None,
     cpus: Cpus = None,
     memory: Memory = None,
     storage: Storage = None,
@@ -191,6 +211,8 @@ def edit_endpoint(
         min_workers=min_workers,
         max_workers=max_workers,
         per_worker=per_worker,
+        max_batch_size=max_batch_size,
+        max_batch_wait=max_batch_wait,
         cpus=cpus,
         memory=memory,
         storage=storage,

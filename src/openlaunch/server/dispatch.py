@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from openlaunch.artifacts.base import Artifacts
@@ -92,6 +92,7 @@ class Dispatcher:
         bundle: BundleRecord,
         container: dict[str, Any] | None,
     ) -> None:
+        batching = endpoint.spec.batching
         start = {
             "bundle": bundle.flavor,
             "per_worker": endpoint.spec.slots,
@@ -99,6 +100,7 @@ class Dispatcher:
             "max_url_bytes": self._settings.max_body_bytes,
             "url_timeout": self._settings.url_timeout_seconds,
             "allow_private": self._settings.private_addresses,
+            "batch": None if batching is None else asdict(batching),
             "streaming": endpoint.endpoint_type is EndpointType.STREAMING,
             "container": container,
         }

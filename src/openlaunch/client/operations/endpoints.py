@@ -59,6 +59,8 @@ def create_model_endpoint(
     public_inference: bool | None = None,
     update_if_exists: bool = False,
     labels: dict[str, str] | None = None,
+    max_batch_size: int | None = None,
+    max_batch_wait: float | None = None,
 ) -> Flow[ModelEndpoint]:
     """Deploy a bundle. Returns at once: `wait_until_ready` of the endpoint waits for its workers.
 
@@ -86,6 +88,9 @@ def create_model_endpoint(
         public_inference: whether predictions need no key of the owner's.
         update_if_exists: change an endpoint of this name instead of failing.
         labels: recorded.
+        max_batch_size: the predict function is called with a list of up to so many inputs, and returns a list with
+            a result for each; it gets each input by itself unless given.
+        max_batch_wait: seconds that the first input of a list waits for others, 0 to 10; 0.005 unless given.
 
     Raises:
         Unprocessable: a setting is not allowed.
@@ -115,6 +120,8 @@ def create_model_endpoint(
         "default_callback_url": default_callback_url,
         "default_callback_auth": auth,
         "public_inference": public_inference,
+        "max_batch_size": max_batch_size,
+        "max_batch_wait": max_batch_wait,
     }
     document = {
         **settings,
@@ -142,6 +149,8 @@ def _replace(existing: ModelEndpoint, body: dict[str, Any], endpoint_type: str) 
         )
     changes = {name: value for name, value in body.items() if name in UpdateModelEndpointRequest.model_fields}
     del changes["metadata"]
+    # Whether it takes a list is a matter of the function, which may be another one now.
+    changes.setdefault("max_batch_size", 0)
     return (yield from _update(existing, changes))
 
 
@@ -174,10 +183,13 @@ def edit_model_endpoint(
     default_callback_auth_key: str | None = None,
     public_inference: bool | None = None,
     labels: dict[str, str] | None = None,
+    max_batch_size: int | None = None,
+    max_batch_wait: float | None = None,
 ) -> Flow[ModelEndpoint]:
     """Change an endpoint: only what is given changes; the settings are those of `create_model_endpoint`.
 
-    A new bundle's workers start beside the old ones, which go on serving until the new are ready.
+    A new bundle's workers start beside the old ones, which go on serving until the new are ready. With a
+    `max_batch_size` of 0 the predict function gets each input by itself again.
 
     Raises:
         NotFound: there is no such endpoint or bundle.
@@ -209,6 +221,8 @@ def edit_model_endpoint(
             "default_callback_auth": auth,
             "public_inference": public_inference,
             "labels": labels,
+            "max_batch_size": max_batch_size,
+            "max_batch_wait": max_batch_wait,
         },
     )
     endpoint = yield from _resolved(model_endpoint)

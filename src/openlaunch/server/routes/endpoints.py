@@ -11,7 +11,13 @@ from sqlalchemy import Connection
 from openlaunch.errors import Conflict, NotFound
 from openlaunch.server.routes.bundles import find_bundle
 from openlaunch.server.routes.context import Context, User
-from openlaunch.server.specs import changed_spec, check_streams, needs_new_workers, new_spec
+from openlaunch.server.specs import (
+    changed_spec,
+    check_batching,
+    check_streams,
+    needs_new_workers,
+    new_spec,
+)
 from openlaunch.store import bundles as bundle_store
 from openlaunch.store import endpoints as endpoint_store
 from openlaunch.store.records import EndpointRecord
@@ -47,6 +53,7 @@ def _add_changes(api: APIRouter, context: Context) -> None:
         bundle = await find_bundle(context, body.model_bundle_id, user.owner)
         check_streams(body.endpoint_type, bundle)
         spec = new_spec(body)
+        check_batching(spec, body.endpoint_type, bundle)
         context.controller.check_gpus(spec)
         now = time.time()
         endpoint = EndpointRecord(
@@ -73,8 +80,11 @@ def _add_changes(api: APIRouter, context: Context) -> None:
         """Change what is given; new workers replace the old ones only once they are ready."""
         before = await find_endpoint(context, model_endpoint_id, user.owner)
         bundle_id = body.model_bundle_id or before.bundle_id
-        check_streams(before.endpoint_type, await find_bundle(context, bundle_id, user.owner))
-        context.controller.check_gpus(changed_spec(before.spec, body))
+        bundle = await find_bundle(context, bundle_id, user.owner)
+        check_streams(before.endpoint_type, bundle)
+        wanted = changed_spec(before.spec, body)
+        check_batching(wanted, before.endpoint_type, bundle)
+        context.controller.check_gpus(wanted)
 
         def change(conn: Connection) -> EndpointRecord:
             current = _current(conn, model_endpoint_id, user.owner)
@@ -210,6 +220,7 @@ def _without_secrets(auth: dict[str, str] | None) -> dict[str, str] | None:
 
 def _response(context: Context, endpoint: EndpointRecord, bundle_name: str) -> ModelEndpointResponse:
     spec, extra = endpoint.spec, endpoint.spec.extra
+    batching = spec.batching
     available, unavailable = context.controller.workers(endpoint.id)
     return ModelEndpointResponse.model_validate(
         {
@@ -234,6 +245,8 @@ def _response(context: Context, endpoint: EndpointRecord, bundle_name: str) -> M
                 "concurrent_requests_per_worker": extra.get("concurrent_requests_per_worker")
                 or spec.per_worker,
                 "forwarder_max_concurrency": extra.get("forwarder_max_concurrency"),
+                "max_batch_size": batching and batching.max_size,
+                "max_batch_wait": batching and batching.max_wait,
                 "available_workers": available,
                 "unavailable_workers": unavailable,
             },

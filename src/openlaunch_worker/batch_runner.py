@@ -1,0 +1,165 @@
+"""Runs predict for several requests at a time."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
+
+from openlaunch_worker import answers
+from openlaunch_worker.batching import BatchRule, results_of, seconds_until_due
+from openlaunch_worker.failures import explain
+from openlaunch_worker.frames import Outcome
+from openlaunch_worker.handshake import Limits
+from openlaunch_worker.jobs import Job, Stop
+from openlaunch_worker.outbox import Outbox
+from openlaunch_worker.runner import Runner
+from openlaunch_worker.threads import ThreadPool
+
+End = tuple[Job, Outcome, bytes]
+
+
+class BatchRunner(Runner):
+    """Runs one batch at a time; while it runs, the next gathers.
+
+    Predict is called with a list of what the requests have for it. A job that is stopped while it gathers is not in
+    the batch; one that is stopped later is, and its result is dropped.
+    """
+
+    def __init__(
+        self,
+        predict: Callable[..., Any],
+        limits: Limits,
+        rule: BatchRule,
+        outbox: Outbox,
+        on_idle: Callable[[], None],
+    ) -> None:
+        super().__init__(predict, limits, outbox, on_idle)
+        self._rule = rule
+        self._gathered: dict[int, tuple[float, Job]] = {}
+        """Jobs that have all that predict needs, with when they had, in that order. Each is queued, too."""
+        self._batch: list[Job] = []
+        self._batch_task: asyncio.Task[Any] | None = None
+        self._batch_thread = ThreadPool(1)  # not the other pool's, where all may be busy with fetching
+        self._due_timer: asyncio.TimerHandle | None = None
+
+    # How batches gather.
+
+    def _begin(self, job: Job) -> None:
+        self._queued[job.id] = job
+        if job.transfer is None:
+            self._gather(job)
+        else:
+            self._submit(job, self._fetch_in_thread)
+
+    def _fetch_in_thread(self, job: Job) -> None:
+        if self._queued.pop(job.id, None) is None:
+            return
+        assert job.transfer is not None
+        try:
+            job.args = job.transfer.fetch(self._limits)
+        except BaseException as error:
+            self._outbox.post(self._finish, job, *_failure(error))
+        else:
+            self._outbox.post(self._fetched, job)
+
+    def _fetched(self, job: Job) -> None:
+        job.transfer = None
+        if job.stop is not None:
+            self._finish(job, Outcome.CANCELLED, b"")
+            return
+        self._queued[job.id] = job
+        self._gather(job)
+
+    def _gather(self, job: Job) -> None:
+        self._gathered[job.id] = (self._loop.time(), job)
+        if self._batch:
+            return
+        if len(self._gathered) >= self._rule.max_size:
+            self._look()
+        elif self._due_timer is None:
+            # Without a wait, too: what comes in the same read goes into the same batch.
+            self._due_timer = self._loop.call_later(self._rule.max_wait, self._look)
+
+    def _look(self) -> None:
+        """Run a batch if one is due, else look again when one will be."""
+        if self._due_timer is not None:
+            self._due_timer.cancel()
+            self._due_timer = None
+        if self._batch or not self._gathered:
+            return
+        since, _ = next(iter(self._gathered.values()))
+        wait = seconds_until_due(self._rule, len(self._gathered), since, self._loop.time())
+        if wait > 0:
+            self._due_timer = self._loop.call_later(wait, self._look)
+        else:
+            self._start_batch()
+
+    def _stop(self, job: Job, stop: Stop) -> None:
+        self._gathered.pop(job.id, None)
+        super()._stop(job, stop)
+        if self._batch_task is not None and all(member.stop is not None for member in self._batch):
+            self._batch_task.cancel()
+
+    # How a batch runs.
+
+    def _start_batch(self) -> None:
+        ids = list(self._gathered)[: self._rule.max_size]
+        self._batch = [self._gathered.pop(request_id)[1] for request_id in ids]
+        for request_id in ids:
+            del self._queued[request_id]
+        if self._shape.on_loop:
+            self._spawn(self._run_batch(partial(self._predict, self._inputs())))
+        else:
+            work = partial(self._context.copy().run, self._run_batch_in_thread, self._inputs())
+            self._batch_thread.submit(work, wanted=1)
+
+    def _inputs(self) -> list[Any]:
+        return [job.args for job in self._batch]
+
+    async def _run_batch(self, call: Callable[[], Any]) -> None:
+        self._batch_task = asyncio.current_task()
+        try:
+            returned = call()
+            ends = self._ends(await returned if isinstance(returned, Awaitable) else returned)
+        except BaseException as error:
+            ends = self._failures(error)
+        self._end_batch(ends)
+
+    def _run_batch_in_thread(self, inputs: list[Any]) -> None:
+        try:
+            returned = self._predict(inputs)
+            if isinstance(returned, Awaitable):
+                self._outbox.post(self._spawn, self._run_batch(lambda: returned))
+                return
+            ends = self._ends(returned)
+        except BaseException as error:
+            ends = self._failures(error)
+        self._outbox.post(self._end_batch, ends)
+
+    def _ends(self, returned: Any) -> list[End]:
+        results = results_of(returned, len(self._batch))
+        return [self._end(job, result) for job, result in zip(self._batch, results, strict=True)]
+
+    def _end(self, job: Job, result: Any) -> End:
+        try:
+            if isinstance(result, Exception):
+                return job, *_failure(result)
+            return job, *self._answer(job, result)
+        except BaseException as error:
+            return job, *_failure(error)
+
+    def _failures(self, error: BaseException) -> list[End]:
+        failure = _failure(error)
+        return [(job, *failure) for job in self._batch]
+
+    def _end_batch(self, ends: list[End]) -> None:
+        self._batch, self._batch_task = [], None
+        for end in ends:
+            self._finish(*end)
+        if self._gathered:
+            # After what was answered is on its way.
+            self._loop.call_soon(self._look)
+
+
+def _failure(error: BaseException) -> tuple[Outcome, bytes]:
+    return Outcome.FAILURE, answers.failure(*explain(error))
