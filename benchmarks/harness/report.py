@@ -117,8 +117,8 @@ def _model(rows: list[dict[str, Any]]) -> str:
     text = "\n## Sync predictions, a random forest over scikit-learn's digits, 32 connections\n\n"
     note = (
         "One image a request. The reference calls the model in its own process, one image at a time, so a share over "
-        "1 is what batching gains. Batches are of up to 32 and wait 5 ms for that, which on one connection is in vain; "
-        "BentoML's wait adapts itself.\n\n"
+        "1 is what batching gains. Batches are of up to 32 and wait 5 ms for that, which on one connection is in "
+        "vain; BentoML's wait adapts itself.\n\n"
     )
     return text + note + _table(header, cells) + "\n" + _versions(rows)
 
