@@ -148,7 +148,7 @@ def _our_digits(kind: str, label: str) -> System:
 
 MODEL_REFERENCE = _digits(
     REFERENCE,
-    "reference: uvicorn, raw ASGI, in process, one image at a time",
+    REFERENCE.label,
     *("{bin}/uvicorn", "digits_app:app", *UVICORN),
 )
 _BENTOML_DIGITS = ("{bin}/bentoml", "serve", "digits_service:Digits", *BENTOML.command[3:])

@@ -68,6 +68,12 @@ def test_the_batch_job_of_the_documentation_runs(tmp_path):
         assert run(shlex.split(block), data_dir) == "4\n"
 
 
+def test_the_batching_of_the_documentation_works(tmp_path):
+    with LocalServer(tmp_path / "data"):
+        output = run(script(tmp_path, "docs/batching.md"), tmp_path / "data")
+    assert output == "['SUCCESS', 'SUCCESS', 'FAILURE']\n"
+
+
 def test_every_setting_is_in_the_documentation_with_its_meaning():
     text = (ROOT / "docs/concepts.md").read_text()
     for name, field in Settings.model_fields.items():
