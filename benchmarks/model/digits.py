@@ -7,44 +7,17 @@ threads of its own disturbs the comparison.
 
 from typing import Any
 
-FOUR = [
-    *(0, 0, 0, 1, 11, 0, 0, 0, 0, 0, 0, 7, 8, 0, 0, 0, 0, 0, 1, 13, 6, 2, 2, 0, 0, 0, 7, 15, 0, 9, 8, 0),
-    *(
-        0,
-        5,
-        16,
-        10,
-        0,
-        16,
-        6,
-        0,
-        0,
-        4,
-        15,
-        16,
-        13,
-        16,
-        1,
-        0,
-        0,
-        0,
-        0,
-        3,
-        15,
-        10,
-        0,
-        0,
-        0,
-        0,
-        0,
-        2,
-        16,
-        4,
-        0,
-        0,
-    ),
-]
-IMAGE = [float(pixel) for pixel in FOUR]
+_FOUR = """
+ 0  0  0  1 11  0  0  0
+ 0  0  0  7  8  0  0  0
+ 0  0  1 13  6  2  2  0
+ 0  0  7 15  0  9  8  0
+ 0  5 16 10  0 16  6  0
+ 0  4 15 16 13 16  1  0
+ 0  0  0  3 15 10  0  0
+ 0  0  0  2 16  4  0  0
+"""
+IMAGE = [float(pixel) for pixel in _FOUR.split()]
 """A four of the data set; what each system is asked."""
 
 
