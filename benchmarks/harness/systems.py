@@ -34,6 +34,7 @@ def openlaunch(kind: str, label: str) -> System:
         ("--editable", ".[server]", "aiohttp", "psutil"),
         ("openlaunch",),
         ("{bin}/python", "serve.py", kind),
+        env={"PYTHONPATH": "{folder}/../model"},
         expect=expect,
     )
 
@@ -146,11 +147,7 @@ def _our_digits(kind: str, label: str) -> System:
     return replace(system, packages=("openlaunch",))  # scikit-learn is in the bundle's environment
 
 
-MODEL_REFERENCE = _digits(
-    REFERENCE,
-    REFERENCE.label,
-    *("{bin}/uvicorn", "digits_app:app", *UVICORN),
-)
+MODEL_REFERENCE = _digits(REFERENCE, REFERENCE.label, "{bin}/uvicorn", "digits_app:app", *UVICORN)
 _BENTOML_DIGITS = ("{bin}/bentoml", "serve", "digits_service:Digits", *BENTOML.command[3:])
 MODEL = (
     _our_digits("digits", "**Openlaunch**"),

@@ -100,6 +100,9 @@ class BatchRunner(Runner):
         if self._batch_task is not None and all(member.stop is not None for member in self._batch):
             self._batch_task.cancel()
 
+    def _stoppable(self, job: Job) -> bool:
+        return super()._stoppable(job) or (self._batch_task is not None and job in self._batch)
+
     # How a batch runs.
 
     def _start_batch(self) -> None:

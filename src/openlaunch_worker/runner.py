@@ -261,6 +261,10 @@ class Runner:
             self._outbox.flush()  # nothing else can come to go with it
             self._on_idle()
 
+    def _stoppable(self, job: Job) -> bool:
+        """False: a plain function runs, which goes on to its end, and so does its answer."""
+        return bool(job.id in self._queued or job.task or job.stream or job.transfer)
+
     # Deadlines: one timer for the next one, because hardly any request ever reaches its own.
 
     def _expect_expiry(self, deadline: float) -> None:
@@ -272,8 +276,7 @@ class Runner:
     def _expire(self) -> None:
         now = self._loop.time()
         for job in [job for job in self._running.values() if job.deadline <= now]:
-            # A plain function that runs goes on to its end, and so does its answer: it can't be stopped.
-            if job.id in self._queued or job.task or job.stream or job.transfer:
+            if self._stoppable(job):
                 self._stop(job, Stop.EXPIRED)
         self._next_expiry, self._expiry_timer = float("inf"), None
         left = [job.deadline for job in self._running.values() if now < job.deadline < float("inf")]

@@ -189,6 +189,20 @@ def test_an_async_batch_that_nobody_waits_for_any_more_is_cancelled():
         assert "stopped" in worker.log()
 
 
+def test_an_async_batch_ends_with_the_last_deadline_of_its_members():
+    async def predict(inputs):
+        await asyncio.sleep(60)
+
+    with batching(predict, 2) as worker:
+        worker.ready()
+        sent = [*send(worker, {}, deadline=0.1), *send(worker, {}, deadline=0.3)]
+        got = answers(worker, 2)
+        assert [got[one].partition(" seconds")[0] for one in sent] == [
+            "the deadline of 0.1",
+            "the deadline of 0.3",
+        ]
+
+
 @pytest.mark.parametrize("kind", ["plain", "async"])
 def test_an_exception_fails_every_member_with_the_users_frames_alone(kind):
     def predict(inputs):
