@@ -18,6 +18,6 @@ class Digits:
     def predict(self, image: list[float]) -> int:
         return digits.classify(self.model, [image])[0]
 
-    @bentoml.api(batchable=True, max_batch_size=32, max_latency_ms=1000)
+    @bentoml.api(batchable=True, max_batch_size=32)
     def predict_batch(self, images: list[list[float]]) -> list[int]:
         return digits.classify(self.model, images)
