@@ -13,7 +13,7 @@ from benchmarks.harness import measure, report
 from benchmarks.harness.environments import ROOT, WORK, environment
 from benchmarks.harness.processes import running
 from benchmarks.harness.queues import queues
-from benchmarks.harness.systems import REFERENCE, STREAMING, SYNC, openlaunch
+from benchmarks.harness.systems import MODEL, MODEL_REFERENCE, REFERENCE, STREAMING, SYNC, openlaunch
 
 
 def _ours(script: str, *arguments: str, env: dict[str, str] | None = None) -> dict[str, object]:
@@ -29,7 +29,11 @@ def _ours(script: str, *arguments: str, env: dict[str, str] | None = None) -> di
 
 
 def _sync(short: bool) -> object:
-    return measure.sync(SYNC, measure.Length(1, 1) if short else measure.Length(3, 3))
+    return measure.sync(REFERENCE, SYNC, measure.Length(1, 1) if short else measure.Length(3, 3))
+
+
+def _model(short: bool) -> object:
+    return measure.sync(MODEL_REFERENCE, MODEL, measure.Length(2, 1) if short else measure.Length(4, 3))
 
 
 def _streams(short: bool) -> object:
@@ -63,6 +67,7 @@ def _growth(short: bool) -> object:
 
 SECTIONS = {
     "sync": _sync,
+    "model": _model,
     "streams": _streams,
     "queues": _queues,
     "clients": _clients,

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from benchmarks.harness.environments import versions
 from benchmarks.harness.processes import System, running
 from benchmarks.harness.streams import stream_load
-from benchmarks.harness.systems import REFERENCE, REFERENCE_STREAM
+from benchmarks.harness.systems import REFERENCE_STREAM
 from benchmarks.harness.wrk import load
 
 REFERENCE_PORT, PORT = 8101, 8102
@@ -25,7 +25,10 @@ class Length:
 
 @dataclass(frozen=True)
 class SyncRow:
-    """Medians of one system: requests a second, its share of the reference's, and times in milliseconds."""
+    """Medians of one system: requests a second, its share of the reference's, and times in milliseconds.
+
+    `p50` and `p99` are of one connection, `p99_loaded` of all of them.
+    """
 
     label: str
     rate: float
@@ -37,16 +40,17 @@ class SyncRow:
     p50_ratio: float
     p99: float
     p99_ratio: float
+    p99_loaded: float
     memory_mib: float
     processes: int
     start_seconds: float
 
 
-def sync(systems: Iterable[System], length: Length) -> list[dict[str, object]]:
+def sync(against: System, systems: Iterable[System], length: Length) -> list[dict[str, object]]:
     """Requests as fast as they are answered over 32 connections, and one after the other over one."""
     rows = []
-    with running(REFERENCE, REFERENCE_PORT) as reference:
-        for system in (REFERENCE, *systems):
+    with running(against, REFERENCE_PORT) as reference:
+        for system in (against, *systems):
             with running(system, PORT) as found:
                 for one in (reference, found):
                     load(one, CONNECTIONS, 1)
@@ -74,6 +78,7 @@ def sync(systems: Iterable[System], length: Length) -> list[dict[str, object]]:
                     p50_ratio=statistics.median(seen.p50 / beside.p50 for beside, seen in singles),
                     p99=statistics.median(seen.p99 for _, seen in singles),
                     p99_ratio=statistics.median(seen.p99 / beside.p99 for beside, seen in singles),
+                    p99_loaded=statistics.median(seen.p99 for seen in loads),
                     memory_mib=sum(memory.values()),
                     processes=len(memory),
                     start_seconds=found.start_seconds,

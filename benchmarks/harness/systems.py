@@ -5,8 +5,10 @@ One worker each, access logs off. The port is a system's own, so that a system a
 
 import json
 from dataclasses import replace
+from typing import Any
 
 from benchmarks.harness.processes import NULL_BODY, System
+from benchmarks.model.digits import IMAGE
 
 UVICORN = (
     *("--host", "127.0.0.1", "--port", "{port}", "--loop", "uvloop", "--http", "httptools"),
@@ -16,7 +18,7 @@ UVICORN = (
 REFERENCE = System(
     "reference",
     "reference: uvicorn, raw ASGI, in process",
-    ("uvicorn", "uvloop", "httptools", "msgspec"),
+    ("uvicorn", "uvloop", "httptools", "msgspec", "scikit-learn"),
     ("uvicorn", "uvloop", "httptools", "msgspec"),
     ("{bin}/uvicorn", "app:app", *UVICORN),
 )
@@ -32,6 +34,7 @@ def openlaunch(kind: str, label: str) -> System:
         ("--editable", ".[server]", "aiohttp", "psutil"),
         ("openlaunch",),
         ("{bin}/python", "serve.py", kind),
+        env={"PYTHONPATH": "{folder}/../model"},
         expect=expect,
     )
 
@@ -39,14 +42,14 @@ def openlaunch(kind: str, label: str) -> System:
 FASTAPI = System(
     "fastapi",
     "FastAPI, `async def`, in process",
-    ("fastapi", "uvicorn", "uvloop", "httptools"),
+    ("fastapi", "uvicorn", "uvloop", "httptools", "scikit-learn"),
     ("fastapi", "pydantic", "uvicorn"),
     ("{bin}/uvicorn", "app:app", *UVICORN),
 )
 BENTOML = System(
     "bentoml",
     "BentoML, `async def`, without logs and metrics",
-    ("bentoml",),
+    ("bentoml", "scikit-learn"),
     ("bentoml",),
     ("{bin}/bentoml", "serve", "service:Null", "--host", "127.0.0.1", "--port", "{port}"),
     env={
@@ -55,7 +58,11 @@ BENTOML = System(
     },
 )
 LITSERVE = System(
-    "litserve", "LitServe", ("litserve",), ("litserve",), ("{bin}/python", "server.py", "predict")
+    "litserve",
+    "LitServe",
+    ("litserve", "scikit-learn"),
+    ("litserve",),
+    ("{bin}/python", "server.py", "predict"),
 )
 MLSERVER = System(
     "mlserver",
@@ -118,4 +125,42 @@ STREAMING = (
     replace(RAY, path="/stream", expect=b"data: "),
     replace(BENTOML, label="BentoML, async generator", path="/stream", expect=b"data: "),
     replace(LITSERVE, command=("{bin}/python", "server.py", "stream"), expect=b"data: "),
+)
+
+
+def _digits(system: System, label: str, *command: str, **changes: Any) -> System:
+    """The system with the real model in place of the null model."""
+    return replace(
+        system,
+        label=label,
+        command=command,
+        packages=(*system.packages, "scikit-learn"),
+        env={**system.env, "PYTHONPATH": "{folder}/../model"},
+        **{"body": json.dumps({"args": {"image": IMAGE}}).encode(), "expect": b"4", **changes},
+    )
+
+
+def _our_digits(kind: str, label: str) -> System:
+    system = _digits(
+        openlaunch(kind, label), label, "{bin}/python", "serve.py", kind, expect=b'"result": "4"'
+    )
+    return replace(system, packages=("openlaunch",))  # scikit-learn is in the bundle's environment
+
+
+MODEL_REFERENCE = _digits(REFERENCE, REFERENCE.label, "{bin}/uvicorn", "digits_app:app", *UVICORN)
+_BENTOML_DIGITS = ("{bin}/bentoml", "serve", "digits_service:Digits", *BENTOML.command[3:])
+MODEL = (
+    _our_digits("digits", "**Openlaunch**"),
+    _our_digits("digits-batched", "**Openlaunch**, batching"),
+    _digits(FASTAPI, "FastAPI, `def`, in process", "{bin}/uvicorn", "digits_app:app", *UVICORN),
+    _digits(LITSERVE, "LitServe", "{bin}/python", "digits_server.py", "single"),
+    _digits(LITSERVE, "LitServe, batching", "{bin}/python", "digits_server.py", "batched"),
+    _digits(BENTOML, "BentoML", *_BENTOML_DIGITS, body=json.dumps({"image": IMAGE}).encode()),
+    _digits(
+        BENTOML,
+        "BentoML, adaptive batching",
+        *_BENTOML_DIGITS,
+        path="/predict_batch",
+        body=json.dumps({"images": [IMAGE]}).encode(),
+    ),
 )

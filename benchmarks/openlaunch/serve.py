@@ -5,6 +5,8 @@ import signal
 import sys
 import threading
 
+import digits
+
 import openlaunch
 
 
@@ -26,6 +28,15 @@ async def chunks_async(x: int, y: str):
         yield {"i": i}
 
 
+def classify(model, image: list[float]):
+    return digits.classify(model, [image])[0]
+
+
+def classify_many(model, inputs: list[dict[str, list[float]]]):
+    return digits.classify(model, [one["image"] for one in inputs])
+
+
+DIGITS = {"load_model_fn": digits.load, "requirements": ["scikit-learn"]}
 MODELS = {
     "async-def": (predict_async, "sync", 8),
     "def": (predict, "sync", 8),
@@ -33,12 +44,15 @@ MODELS = {
     "queue-def": (predict, "async", 8),
     "stream": (chunks, "streaming", 16),
     "stream-async": (chunks_async, "streaming", 16),
+    # One at a time: two would but share the interpreter.
+    "digits": (classify, "sync", 1, DIGITS),
+    "digits-batched": (classify_many, "sync", 1, {**DIGITS, "max_batch_size": 32, "max_batch_wait": 0.005}),
 }
 ROUTES = {"sync": "sync-tasks", "async": "async-tasks", "streaming": "streaming-tasks"}
 
 
 def main() -> None:
-    function, kind, per_worker = MODELS[sys.argv[1]]
+    function, kind, per_worker, *settings = MODELS[sys.argv[1]]
     with openlaunch.local() as client:
         endpoint = client.deploy(
             function,
@@ -49,6 +63,7 @@ def main() -> None:
             max_workers=1,
             cpus=0.1,
             memory="64Mi",
+            **(settings[0] if settings else {}),
         )
         url = f"{client.server.url}/v1/{ROUTES[kind]}?model_endpoint_id={endpoint.model_endpoint.id}"
         with open(os.environ["BENCH_READY"] + ".new", "w") as file:

@@ -6,6 +6,7 @@ import socket
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Final
 
+from openlaunch_worker.batching import BatchRule
 from openlaunch_worker.frames import HEADER, MAX_PAYLOAD, FrameError, Kind, encode
 
 TIMEOUT: Final = 60.0
@@ -14,13 +15,14 @@ TIMEOUT: Final = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the server allows. Sizes are in bytes, times in seconds."""
+    """What the server allows. Sizes are in bytes, times in seconds. `batch`: None where each runs by itself."""
 
     per_worker: int
     max_result_bytes: int
     max_url_bytes: int
     url_timeout: float
     allow_private: bool
+    batch: BatchRule | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,7 @@ def shake_hands(sock: socket.socket, token: str) -> Start:
             max_url_bytes=int(start["max_url_bytes"]),
             url_timeout=float(start["url_timeout"]),
             allow_private=bool(start["allow_private"]),
+            batch=_batch_rule(start["batch"]),
         )
         return Start(dict(start["bundle"]), limits, bool(start["streaming"]), start["container"])
     except FrameError:
@@ -80,6 +83,10 @@ def shake_hands(sock: socket.socket, token: str) -> Start:
     except (LookupError, TypeError, ValueError, OverflowError, RecursionError) as error:
         # Its text may be what was sent, which has the bundle's secrets.
         raise FrameError(f"START lacks something or has it wrong: {type(error).__name__}") from None
+
+
+def _batch_rule(batch: dict[str, Any] | None) -> BatchRule | None:
+    return None if batch is None else BatchRule(int(batch["max_size"]), float(batch["max_wait"]))
 
 
 def receive_bundle(sock: socket.socket, file: BinaryIO) -> None:

@@ -2,8 +2,9 @@
 
 START is JSON: `bundle`, the flavour of the bundle as it is on the wire (`openlaunch.wire.bundles`);
 `per_worker`, how many requests at a time; `max_result_bytes`; `max_url_bytes` and `url_timeout` (seconds), the
-bounds for input that is fetched; `streaming`, whether the endpoint's type is that; `container`, how an image is run
-(`openlaunch_worker.image`), null for other flavours.
+bounds for input that is fetched; `batch`, null where each request runs by itself, else `max_size`, how many run
+together, and `max_wait`, how many seconds the first waits for others; `streaming`, whether the endpoint's type is
+that; `container`, how an image is run (`openlaunch_worker.image`), null for other flavours.
 """
 
 import atexit

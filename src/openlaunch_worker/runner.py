@@ -21,7 +21,7 @@ from openlaunch_worker.threads import ThreadPool
 
 # What most functions return, and what is surely neither a stream nor to be awaited.
 _VALUES: Final = frozenset((dict, list, str, int, float, bool, bytes, tuple, type(None)))
-_STOPPED: Final = (Outcome.CANCELLED, b"")
+STOPPED: Final = (Outcome.CANCELLED, b"")
 _END: Final = object()
 _BAD_INPUT: Final = 400
 _UNAVAILABLE: Final = 503
@@ -74,15 +74,11 @@ class Runner:
             if job.route is not None and not self._takes_route:
                 raise Refusal("destination_path is for bundles that are an image with routes", _BAD_INPUT)
         except Refusal as refusal:
-            self._finish(job, *_failure(job, refusal))
+            self._finish(job, *failure(job, refusal))
             return
         if job.deadline < self._next_expiry:
             self._expect_expiry(job.deadline)
-        if job.transfer is None and self._shape.on_loop:
-            self._spawn(self._run_on_loop(job))
-        else:
-            self._queued[request_id] = job
-            self._submit(job, self._run_in_thread)
+        self._begin(job)
 
     def cancel(self, request_id: int) -> None:
         """Stop a request whose answer is not wanted any more; nothing happens where it has ended already."""
@@ -100,6 +96,13 @@ class Runner:
         if len(self._running) > self._limits.per_worker:
             raise Refusal(f"all {self._limits.per_worker} slots of the worker are taken: retry", _UNAVAILABLE)
 
+    def _begin(self, job: Job) -> None:
+        if job.transfer is None and self._shape.on_loop:
+            self._spawn(self._run_on_loop(job))
+        else:
+            self._queued[job.id] = job
+            self._submit(job, self._run_in_thread)
+
     # How jobs run on the loop.
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
@@ -112,7 +115,7 @@ class Runner:
 
     async def _run_on_loop(self, job: Job) -> None:
         if not job.begin_task():
-            self._finish(job, *_STOPPED)
+            self._finish(job, *STOPPED)
             return
         try:
             value = self._call(job)
@@ -120,18 +123,18 @@ class Runner:
                 value = await value
             await self._settle_on_loop(job, value)
         except BaseException as error:
-            self._finish(job, *_failure(job, error))
+            self._finish(job, *failure(job, error))
 
     async def _run_awaitable(self, job: Job, value: Any) -> None:
         if not job.begin_task():
             if isinstance(value, Coroutine):
                 value.close()
-            self._finish(job, *_STOPPED)
+            self._finish(job, *STOPPED)
             return
         try:
             await self._settle_on_loop(job, await value if isinstance(value, Awaitable) else value)
         except BaseException as error:
-            self._finish(job, *_failure(job, error))
+            self._finish(job, *failure(job, error))
 
     async def _settle_on_loop(self, job: Job, value: Any) -> None:
         if type(value) not in _VALUES:
@@ -174,7 +177,7 @@ class Runner:
                     return
             self._settle_in_thread(job, self._interrupts.run(job, self._call, job))
         except BaseException as error:
-            self._outbox.post(self._finish, job, *_failure(job, error))
+            self._outbox.post(self._finish, job, *failure(job, error))
 
     def _settle_in_thread(self, job: Job, value: Any) -> None:
         if type(value) not in _VALUES:
@@ -190,7 +193,7 @@ class Runner:
         try:
             self._push_all(items, job)
         except BaseException as error:
-            self._outbox.post(self._finish, job, *_failure(job, error))
+            self._outbox.post(self._finish, job, *failure(job, error))
         else:
             self._outbox.post(self._finish, job, Outcome.SUCCESS, answers.END_EVENT)
 
@@ -237,7 +240,7 @@ class Runner:
             return
         job.stop = stop
         if self._queued.pop(job.id, None) is not None:
-            self._finish(job, *_STOPPED)
+            self._finish(job, *STOPPED)
             return
         if job.transfer is not None:
             job.transfer.abort()
@@ -253,7 +256,7 @@ class Runner:
         if job.stop is Stop.CANCELLED:
             outcome, body = Outcome.CANCELLED, b""
         elif job.stop is Stop.EXPIRED:
-            outcome, body = _failure(job, _expired(job))
+            outcome, body = failure(job, _expired(job))
         if job.stream is None:
             self._outbox.answer(Kind.RESULT, job.id, outcome, body)
         else:
@@ -314,7 +317,8 @@ def _expired(job: Job) -> Refusal:
     )
 
 
-def _failure(job: Job, error: BaseException) -> tuple[Outcome, bytes]:
+def failure(job: Job, error: BaseException) -> tuple[Outcome, bytes]:
+    """The end of a job that failed like this."""
     text, status_code = explain(error, foreign=job.foreign)
     body = answers.failure if job.stream is None else answers.failure_event
     return Outcome.FAILURE, body(text, status_code)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from struct import error as StructError  # noqa: N812 -- its own name says nothing
 from typing import Any, Final
 
+from openlaunch_worker.batch_runner import BatchRunner
 from openlaunch_worker.frames import CREDIT_BODY, REQUEST_HEAD, FrameError, FrameParser, Kind, encode
 from openlaunch_worker.handshake import Limits
 from openlaunch_worker.outbox import Outbox
@@ -49,7 +50,7 @@ class Connection(asyncio.Protocol):
         self._transport = transport
         loop = asyncio.get_running_loop()
         self._outbox = Outbox(loop, transport.write)
-        self._runner = Runner(self._predict, self._limits, self._outbox, self._end_if_drained)
+        self._runner = self._new_runner()
 
     def say_ready(self) -> None:
         """Say READY, unless a DRAIN has come already."""
@@ -59,6 +60,12 @@ class Connection(asyncio.Protocol):
         }
         if not self._transport.is_closing():
             self._transport.write(encode(Kind.READY, 0, json.dumps(ready).encode()))
+
+    def _new_runner(self) -> Runner:
+        limits, rule = self._limits, self._limits.batch
+        if rule is not None:
+            return BatchRunner(self._predict, limits, rule, self._outbox, self._end_if_drained)
+        return Runner(self._predict, limits, self._outbox, self._end_if_drained)
 
     def data_received(self, data: bytes) -> None:
         """Do what the frames say; what they lead to at once goes out in one write."""

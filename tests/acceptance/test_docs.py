@@ -78,6 +78,12 @@ def test_the_canary_of_the_documentation_gets_its_share(tmp_path):
         assert "50 %, ROLLED_BACK" in output
 
 
+def test_the_batching_of_the_documentation_works(tmp_path):
+    with LocalServer(tmp_path / "data"):
+        output = run(script(tmp_path, "docs/batching.md"), tmp_path / "data")
+    assert output == "['SUCCESS', 'SUCCESS', 'FAILURE']\n"
+
+
 def test_every_setting_is_in_the_documentation_with_its_meaning():
     text = (ROOT / "docs/concepts.md").read_text()
     for name, field in Settings.model_fields.items():

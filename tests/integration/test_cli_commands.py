@@ -63,6 +63,7 @@ def folder(tmp_path, monkeypatch):
         "def load():\n    return 10\n"
         "def times(model, x: int):\n    return model * x\n"
         "def shout(text: str, loud: bool = True):\n    return text.upper()\n"
+        "def shout_all(inputs):\n    return [one['text'].upper() for one in inputs]\n"
         "def broken():\n    raise RuntimeError('weights are gone')\n"
     )
     monkeypatch.chdir(tmp_path)
@@ -297,6 +298,21 @@ def test_a_function_is_deployed_with_its_loader_and_a_line_to_try_it(cli, folder
 def test_the_line_to_try_has_values_that_fit_the_parameters(cli, folder):
     err = cli("deploy", "cli_model:shout", "--no-wait", *RESOURCES)[2]
     assert """--args '{"text": "text"}'""" in err
+
+
+def test_a_function_that_takes_a_list_is_deployed_and_its_batches_are_shown_and_changed(cli, folder):
+    batches = ("--max-batch-size", "8", "--max-batch-wait", "0.01")
+    code, _, err = cli("deploy", "cli_model:shout_all", *batches, *RESOURCES)
+    assert code == 0
+    assert "tasks send shout-all --args '{}'" in err  # what an input is does not show in the signature
+    assert cli("tasks", "send", "shout-all", "--args", '{"text": "a"}')[1] == "A\n"
+    assert "of up to 8 requests, waiting up to 10 ms" in cli("endpoints", "get", "shout-all")[1]
+    out = cli("endpoints", "edit", "shout-all", "--max-batch-size", "4")[1]
+    assert "of up to 4 requests, waiting up to 10 ms" in out
+    inputs = folder / "inputs.jsonl"
+    inputs.write_text('{"text": "b"}\n{"text": "c"}\n')
+    run = ("batch-jobs", "run", "shout-all", "--inputs", str(inputs), *RESOURCES, *batches)
+    assert cli(*run)[:2] == (0, '"B"\n"C"\n')
 
 
 def test_a_deployment_that_can_not_load_exits_1_with_the_reason_and_where_to_look(cli, folder):

@@ -58,7 +58,7 @@ class Worker:
         per_worker: int = 4,
         python: str = sys.executable,
         env: Mapping[str, str] | None = None,
-        **limits: float,
+        **limits: Any,
     ) -> None:
         self._bundle = bundle if isinstance(bundle, bytes) else cloudpickle.dumps(bundle)
         self._start = {
@@ -68,6 +68,7 @@ class Worker:
             "max_url_bytes": 1 << 20,
             "url_timeout": 5.0,
             "allow_private": True,
+            "batch": None,
             "streaming": False,
             "container": None,
             **limits,

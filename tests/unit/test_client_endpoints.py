@@ -156,6 +156,14 @@ def test_an_endpoint_that_exists_is_changed_when_asked_to():
     assert not {"name", "endpoint_type", "metadata"} & set(body)
 
 
+@pytest.mark.parametrize(("given", "sent"), [({}, 0), ({"max_batch_size": 8}, 8)])
+def test_the_function_that_an_endpoint_gets_decides_whether_it_is_batched(given, sent):
+    world = World(bundle=[BUNDLE], PUT=[{}], GET=[{"model_endpoints": [endpoint()]}, endpoint()])
+    world.run(create(update_if_exists=True, **given))
+    (put,) = [r for r in world.requests if r.method == "PUT"]
+    assert json.loads(put.body)["max_batch_size"] == sent
+
+
 def test_an_endpoint_does_not_change_its_type():
     world = World(bundle=[BUNDLE], GET=[{"model_endpoints": [endpoint(kind="async")]}])
     with pytest.raises(Conflict, match="is of type 'async' and can't become 'sync'"):

@@ -222,6 +222,7 @@ def test_one_thread_serves_all_callbacks_even_when_one_raises(queue, client, cap
 
     for i in range(50):
         future(client, str(i)).add_done_callback(callback)
+    for i in range(50):
         queue.finish(str(i))
     for _ in range(50):
         assert done.acquire(timeout=10)

@@ -29,6 +29,12 @@ def test_as_many_as_the_load_fills_within_the_bounds(in_flight, queued, per_work
     assert desired_workers(Load(in_flight, queued), spec) == workers
 
 
+@pytest.mark.parametrize(("per_worker", "workers"), [(4, 2), (32, 1)])
+def test_a_worker_that_batches_is_busy_with_a_whole_batch(per_worker, workers):
+    spec = make_spec(min_workers=1, max_workers=5, per_worker=per_worker, extra={"max_batch_size": 16})
+    assert desired_workers(Load(in_flight=16, queued=1), spec) == workers
+
+
 def test_zero_workers_for_no_load():
     assert desired_workers(Load(0, 0), make_spec(min_workers=0)) == 0
 

@@ -7,6 +7,7 @@ from controller_simulation import make_record, make_spec
 
 from openlaunch.errors import Unprocessable
 from openlaunch.server.specs import changed_spec, needs_new_workers, new_spec
+from openlaunch.store.records import Batching
 from openlaunch.wire.endpoints import CreateModelEndpointRequest, UpdateModelEndpointRequest
 
 REQUEST: dict[str, Any] = {
@@ -137,3 +138,35 @@ def test_a_change_of_the_slots_needs_new_workers_and_one_of_the_scaling_alone_do
     assert not needs_new_workers(before, changed_spec(spec, update(per_worker=2)), before.bundle_id)
     other = changed_spec(spec, update(concurrent_requests_per_worker=8))
     assert needs_new_workers(before, other, before.bundle_id)
+
+
+def test_a_worker_that_batches_has_room_for_the_batch_that_runs_and_the_next():
+    assert new_spec(create(max_batch_size=8)).slots == 16
+    assert new_spec(create(max_batch_size=8, concurrent_requests_per_worker=40)).slots == 40
+    assert new_spec(create(max_batch_size=8, forwarder_max_concurrency=2)).slots == 16
+
+
+def test_a_batch_waits_for_as_long_as_was_asked_for():
+    assert new_spec(create(max_batch_size=8)).batching == Batching(8, 0.005)
+    assert new_spec(create(max_batch_size=8, max_batch_wait=0)).batching == Batching(8, 0.0)
+    assert new_spec(create()).batching is None
+
+
+def test_a_batch_size_of_0_ends_batching_and_its_wait():
+    before = new_spec(create(max_batch_size=8, max_batch_wait=1))
+    after = changed_spec(before, update(max_batch_size=0))
+    assert after == new_spec(create())
+
+
+def test_a_wait_without_a_batch_is_refused_and_one_for_the_batch_there_is_is_not():
+    with pytest.raises(Unprocessable, match="give max_batch_size, too"):
+        changed_spec(new_spec(create()), update(max_batch_wait=1))
+    batched = new_spec(create(max_batch_size=8))
+    assert changed_spec(batched, update(max_batch_wait=1)).batching == Batching(8, 1.0)
+
+
+@pytest.mark.parametrize("change", [{"max_batch_size": 9}, {"max_batch_size": 0}, {"max_batch_wait": 1}])
+def test_a_change_of_the_batches_needs_new_workers(change):
+    spec = new_spec(create(max_batch_size=8, concurrent_requests_per_worker=40))
+    before = make_record(spec)
+    assert needs_new_workers(before, changed_spec(spec, update(**change)), before.bundle_id)

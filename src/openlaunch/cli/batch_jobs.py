@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from openlaunch.cli.connection import connect
+from openlaunch.cli.endpoints import MaxBatchSize, MaxBatchWait
 from openlaunch.cli.inputs import json_object, read_text
 from openlaunch.cli.output import Json, emit, fields, note, table, waiting
 
@@ -30,6 +31,8 @@ def run_batch_job(
     gpus: Annotated[int | None, typer.Option(help="Of one worker.", min=0)] = None,
     max_workers: Annotated[int | None, typer.Option(help="Started at most.", min=1)] = None,
     per_worker: Annotated[int | None, typer.Option(help="Inputs that a worker has at a time.", min=1)] = None,
+    max_batch_size: MaxBatchSize = None,
+    max_batch_wait: MaxBatchWait = None,
     timeout: Annotated[
         float | None, typer.Option(help="The job ends after so many seconds; else 12 hours.", min=0)
     ] = None,
@@ -49,6 +52,8 @@ def run_batch_job(
         "gpus": gpus,
         "max_workers": max_workers,
         "per_worker": per_worker,
+        "max_batch_size": max_batch_size,
+        "max_batch_wait": max_batch_wait,
         "timeout_seconds": timeout,
     }
     with connect(context) as client:

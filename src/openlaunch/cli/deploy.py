@@ -18,6 +18,8 @@ from openlaunch.cli.endpoints import (
     Gpus,
     GpuType,
     Labels,
+    MaxBatchSize,
+    MaxBatchWait,
     MaxWorkers,
     Memory,
     MinWorkers,
@@ -52,6 +54,8 @@ def deploy(
     max_workers: MaxWorkers = None,
     per_worker: PerWorker = None,
     timeout_seconds: TimeoutSeconds = None,
+    max_batch_size: MaxBatchSize = None,
+    max_batch_wait: MaxBatchWait = None,
     cpus: Cpus = None,
     memory: Memory = None,
     storage: Storage = None,
@@ -75,6 +79,8 @@ def deploy(
         max_workers=max_workers,
         per_worker=per_worker,
         timeout_seconds=timeout_seconds,
+        max_batch_size=max_batch_size,
+        max_batch_wait=max_batch_wait,
         cpus=cpus,
         memory=memory,
         storage=storage,
@@ -98,7 +104,9 @@ def deploy(
     described = endpoint.model_endpoint
     summary = f"{described.name} is {described.status.value} ({described.endpoint_type.value})"
     emit(described.model_dump(mode="json"), as_json, lambda: print(summary))
-    args = shlex.quote(_sample_args(function, skip=0 if loader is None else 1))
+    # What an input is does not show in the signature of a function that takes a list of them.
+    sample = "{}" if max_batch_size else _sample_args(function, skip=0 if loader is None else 1)
+    args = shlex.quote(sample)
     note(f"try it: openlaunch tasks send {described.name} --args {args}")
 
 

@@ -29,6 +29,12 @@ MinWorkers = Annotated[int | None, typer.Option(help="Kept even when nothing is 
 MaxWorkers = Annotated[int | None, typer.Option(help="Started at most.")]
 PerWorker = Annotated[int | None, typer.Option(help="Requests that one worker serves at a time.")]
 TimeoutSeconds = Annotated[float | None, typer.Option(help="How long one request may take.")]
+MaxBatchSize = Annotated[
+    int | None, typer.Option(help="The function gets a list of up to so many inputs; 0: each by itself.")
+]
+MaxBatchWait = Annotated[
+    float | None, typer.Option(help="Seconds that the first of a list waits for others; else 0.005.")
+]
 Cpus = Annotated[str | None, typer.Option(help="Of one worker: 2, 0.5 or 500m.")]
 Memory = Annotated[str | None, typer.Option(help="Of one worker, such as 8Gi.")]
 Storage = Annotated[str | None, typer.Option(help="Of one worker, such as 16Gi.")]
@@ -101,6 +107,13 @@ def _workers(endpoint: "ModelEndpoint") -> str | None:
     return f"{state.available_workers} ready, {state.min_workers} to {state.max_workers} wanted"
 
 
+def _batches(endpoint: "ModelEndpoint") -> str | None:
+    state = endpoint.deployment_state
+    if state is None or state.max_batch_size is None or state.max_batch_wait is None:
+        return None
+    return f"of up to {state.max_batch_size} requests, waiting up to {state.max_batch_wait * 1000:g} ms"
+
+
 @app.command("get")
 def get_endpoint(context: typer.Context, name: Name, as_json: Json = False) -> None:
     """Show one endpoint, with its workers and its queue as they are now."""
@@ -128,6 +141,7 @@ def _describe(endpoint: "ModelEndpoint") -> None:
             ("workers", _workers(endpoint)),
             ("per worker", deployment and f"{deployment.concurrent_requests_per_worker} requests"),
             ("timeout", endpoint.timeout_seconds and f"{endpoint.timeout_seconds:g} s for a request"),
+            ("batches", _batches(endpoint)),
             ("resources", resources and f"{resources.cpus} cpus, {resources.memory}, {resources.gpus} gpus"),
             ("queued", endpoint.num_queued_items),
             ("labels", ", ".join(f"{k}={v}" for k, v in (endpoint.labels or {}).items()) or None),
@@ -167,6 +181,8 @@ def create_endpoint(
     max_workers: MaxWorkers = None,
     per_worker: PerWorker = None,
     timeout_seconds: TimeoutSeconds = None,
+    max_batch_size: MaxBatchSize = None,
+    max_batch_wait: MaxBatchWait = None,
     cpus: Cpus = None,
     memory: Memory = None,
     storage: Storage = None,
@@ -185,6 +201,8 @@ def create_endpoint(
         max_workers=max_workers,
         per_worker=per_worker,
         timeout_seconds=timeout_seconds,
+        max_batch_size=max_batch_size,
+        max_batch_wait=max_batch_wait,
         cpus=cpus,
         memory=memory,
         storage=storage,
@@ -212,6 +230,8 @@ def edit_endpoint(
     max_workers: MaxWorkers = None,
     per_worker: PerWorker = None,
     timeout_seconds: TimeoutSeconds = None,
+    max_batch_size: MaxBatchSize = None,
+    max_batch_wait: MaxBatchWait = None,
     cpus: Cpus = None,
     memory: Memory = None,
     storage: Storage = None,
@@ -231,6 +251,8 @@ def edit_endpoint(
         max_workers=max_workers,
         per_worker=per_worker,
         timeout_seconds=timeout_seconds,
+        max_batch_size=max_batch_size,
+        max_batch_wait=max_batch_wait,
         cpus=cpus,
         memory=memory,
         storage=storage,

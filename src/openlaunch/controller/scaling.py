@@ -10,7 +10,7 @@ from openlaunch.store.records import EndpointSpec
 
 def desired_workers(load: Load, spec: EndpointSpec) -> int:
     """As many workers as the load fills, within the endpoint's minimum and maximum."""
-    wanted = math.ceil((load.in_flight + load.queued) / spec.per_worker)
+    wanted = math.ceil((load.in_flight + load.queued) / spec.full)
     return clamp(wanted, spec)
 
 

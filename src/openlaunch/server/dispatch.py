@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from openlaunch.artifacts.base import Artifacts
@@ -95,6 +95,7 @@ class Dispatcher:
         container: dict[str, Any] | None,
         generation: int,
     ) -> None:
+        batching = endpoint.spec.batching
         start = {
             "bundle": bundle.flavor,
             "per_worker": endpoint.spec.slots,
@@ -102,6 +103,7 @@ class Dispatcher:
             "max_url_bytes": self._settings.max_body_bytes,
             "url_timeout": self._settings.url_timeout_seconds,
             "allow_private": self._settings.private_addresses,
+            "batch": None if batching is None else asdict(batching),
             "streaming": endpoint.endpoint_type is EndpointType.STREAMING,
             "container": container,
         }

@@ -13,6 +13,7 @@ from openlaunch.wire.quantities import parse_quantity
 MAX_QUANTITY = 2.0**60
 """Cores or bytes: so that sums over all workers stay finite."""
 
+_BATCHING = ("max_batch_size", "max_batch_wait")
 _EXTRA = (
     "metadata",
     "post_inference_hooks",
@@ -31,11 +32,13 @@ _EXTRA = (
     "probation_requests",
     "rollback_after_failures",
     "timeout_seconds",
+    *_BATCHING,
 )
 _NO_STREAMS = ("runnable_image", "triton_enhanced_runnable_image")
+_FUNCTIONS = ("cloudpickle_artifact", "zip_artifact")
 _PLAIN = ("min_workers", "max_workers", "per_worker", "gpus", "gpu_type")
 _QUANTITIES = ("cpus", "memory", "storage")
-_NEW_WORKERS = ("cpus", "memory", "storage", "gpus", "gpu_type", "slots")
+_NEW_WORKERS = ("cpus", "memory", "storage", "gpus", "gpu_type", "slots", "batching")
 """The settings that a running worker can't take over."""
 
 
@@ -73,11 +76,15 @@ def changed_spec(spec: EndpointSpec, settings: EndpointSettings) -> EndpointSpec
             number = _quantity(name, given[name])
             values[name] = number if name == "cpus" else int(number)
     extra = spec.extra | {name: given[name] for name in (*_EXTRA, *_QUANTITIES) if name in given}
+    if not extra.get("max_batch_size"):
+        extra = {name: value for name, value in extra.items() if name not in _BATCHING}
     changed = replace(spec, **values, extra=extra)
     if changed.max_workers < changed.min_workers:
         message = f"it would be {changed.max_workers}, less than min_workers, which is {changed.min_workers}"
         raise _wrong("max_workers", message)
     check_rule(Rule.of(changed.extra))
+    if "max_batch_wait" in given and changed.batching is None:
+        raise _wrong("max_batch_wait", "there is nothing to wait for: give max_batch_size, too")
     return changed
 
 
@@ -111,6 +118,25 @@ def check_streams(endpoint_type: EndpointType, bundle: BundleRecord) -> None:
             "model_bundle_id",
             f"the bundle {bundle.name!r} is a {kind}, which does not stream: make it a "
             "streaming_enhanced_runnable_image, or the endpoint sync or async",
+        )
+
+
+def check_batching(spec: EndpointSpec, endpoint_type: EndpointType, bundle: BundleRecord) -> None:
+    """Refuse to batch what is no function that returns: streams, commands and images.
+
+    Raises:
+        Unprocessable: it is to be batched all the same.
+    """
+    if spec.batching is None:
+        return
+    if endpoint_type is EndpointType.STREAMING:
+        raise _wrong("max_batch_size", "a stream is of one request: batches are for sync and async endpoints")
+    kind = bundle.flavor["flavor"]
+    if kind not in _FUNCTIONS:
+        raise _wrong(
+            "max_batch_size",
+            f"the bundle {bundle.name!r} is a {kind}, whose server gets each request by itself: leave "
+            "max_batch_size out, or make it 0, and let that server batch",
         )
 
 

@@ -5,7 +5,14 @@ from enum import StrEnum
 
 from pydantic import BaseModel, Field
 
-from openlaunch.wire.endpoints import MAX_PER_WORKER, MAX_WORKERS, GpuType, Quantity
+from openlaunch.wire.endpoints import (
+    MAX_PER_WORKER,
+    MAX_WORKERS,
+    BatchSize,
+    BatchWait,
+    GpuType,
+    Quantity,
+)
 
 DEFAULT_TIMEOUT_SECONDS = 43200.0
 DEFAULT_RESOURCES = {
@@ -57,6 +64,8 @@ class BatchJobResources(BaseModel):
     max_workers: int | None = Field(default=None, ge=1, le=MAX_WORKERS)
     per_worker: int | None = Field(default=None, gt=0, le=MAX_PER_WORKER)
     concurrent_requests_per_worker: int | None = Field(default=None, gt=0, le=MAX_PER_WORKER)
+    max_batch_size: BatchSize | None = None
+    max_batch_wait: BatchWait | None = None
 
 
 class CreateBatchJobRequest(BaseModel):

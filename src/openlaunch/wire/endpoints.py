@@ -13,6 +13,10 @@ ENDPOINT_NAME_PATTERN = r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$"
 MAX_WORKERS = 1000
 MAX_PER_WORKER = 10_000
 MAX_TIMEOUT_SECONDS = 7 * 24 * 3600
+MAX_BATCH_SIZE = MAX_PER_WORKER // 2
+"""A worker holds two batches: the one that runs, and the next."""
+MAX_BATCH_WAIT_SECONDS = 10.0
+DEFAULT_BATCH_WAIT_SECONDS = 0.005
 
 
 class EndpointType(StrEnum):
@@ -81,6 +85,10 @@ class CallbackMTLSAuth(BaseModel):
 CallbackAuth = Annotated[CallbackBasicAuth | CallbackMTLSAuth, Field(discriminator="kind")]
 Quantity = str | int | float
 """A Kubernetes-style quantity: 2, 0.5, "500m", "8Gi"."""
+BatchSize = Annotated[int, Field(ge=0, le=MAX_BATCH_SIZE)]
+"""Requests that the predict function gets at a time, as a list; 0: it gets each by itself."""
+BatchWait = Annotated[float, Field(ge=0, le=MAX_BATCH_WAIT_SECONDS)]
+"""Seconds that the first request of a batch waits for others."""
 
 
 RollbackAfterFailures = Annotated[int, Field(ge=0, le=100)]
@@ -124,6 +132,8 @@ class EndpointSettings(BaseModel):
     task_expires_seconds: int | None = Field(default=None, ge=1, le=10**9)
     rollback_after_failures: RollbackAfterFailures | None = None
     probation_requests: ProbationRequests | None = None
+    max_batch_size: BatchSize | None = None
+    max_batch_wait: BatchWait | None = None
 
     @model_validator(mode="after")
     def _min_within_max(self) -> Self:
@@ -244,13 +254,15 @@ class _State(BaseModel):
 
 
 class DeploymentState(_State):
-    """Workers wanted and there."""
+    """Workers wanted and there. `max_batch_*` are ours, and null where requests are not batched."""
 
     min_workers: int
     max_workers: int
     per_worker: int
     concurrent_requests_per_worker: int
     forwarder_max_concurrency: int | None = None
+    max_batch_size: int | None = None
+    max_batch_wait: float | None = None
     available_workers: int | None = None
     unavailable_workers: int | None = None
 

@@ -40,6 +40,8 @@ def batch_async_request(
     max_workers: int | None = None,
     per_worker: int | None = None,
     timeout_seconds: float | None = None,
+    max_batch_size: int | None = None,
+    max_batch_wait: float | None = None,
 ) -> Flow[dict[str, Any]]:
     """Run a bundle over many inputs. Returns at once, `{"job_id": …}`; `wait_for_batch_job` waits.
 
@@ -58,6 +60,8 @@ def batch_async_request(
         max_workers: started at most; 10 unless given, and never more than the machine has room for.
         per_worker: inputs that one worker has at a time; 1 unless given.
         timeout_seconds: the job ends after that, with the results that there are; 12 hours unless given.
+        max_batch_size: for a function that takes a list of inputs, as `create_model_endpoint` has it.
+        max_batch_wait: seconds, likewise.
 
     Raises:
         ValueError: not exactly one of `urls` and `inputs` is given, or a value is not allowed.
@@ -76,6 +80,8 @@ def batch_async_request(
         "storage": storage,
         "max_workers": max_workers,
         "per_worker": per_worker,
+        "max_batch_size": max_batch_size,
+        "max_batch_wait": max_batch_wait,
     }
     document: dict[str, Any] = {
         "model_bundle_id": (yield from bundle_id(model_bundle)),

@@ -33,7 +33,8 @@ def deploy(
     """Make a bundle of a predict function, create or update the endpoint of this name, and wait for it.
 
     Args:
-        fn: called with each request's args as keywords; with `load_model_fn`, the model comes first.
+        fn: called with each request's args as keywords; with `load_model_fn`, the model comes first. With a
+            `max_batch_size`, it is called with a list of several requests' args, and returns a list.
         name: of the endpoint and of the bundle.
         endpoint_type: "sync", "async" or "streaming"; by default streaming for a generator function, else
             sync.

@@ -72,6 +72,8 @@ def create_model_endpoint(
     queue_message_timeout_seconds: int | None = None,
     rollback_after_failures: int | None = None,
     probation_requests: int | None = None,
+    max_batch_size: int | None = None,
+    max_batch_wait: float | None = None,
 ) -> Flow[ModelEndpoint]:
     """Deploy a bundle. Returns at once: `wait_until_ready` of the endpoint waits for its workers.
 
@@ -104,6 +106,9 @@ def create_model_endpoint(
         queue_message_timeout_seconds: so does one that runs longer.
         rollback_after_failures: a later bundle is rolled back after so many failures among its first predictions.
         probation_requests: so many are its first predictions; 20 unless given.
+        max_batch_size: the predict function is called with a list of up to so many inputs, and returns a list with
+            a result for each; it gets each input by itself unless given.
+        max_batch_wait: seconds that the first input of a list waits for others, 0 to 10; 0.005 unless given.
 
     Raises:
         Unprocessable: a setting is not allowed.
@@ -138,6 +143,8 @@ def create_model_endpoint(
         "queue_message_timeout_seconds": queue_message_timeout_seconds,
         "rollback_after_failures": rollback_after_failures,
         "probation_requests": probation_requests,
+        "max_batch_size": max_batch_size,
+        "max_batch_wait": max_batch_wait,
     }
     document = {
         **settings,
@@ -167,6 +174,8 @@ def _replace(existing: ModelEndpoint, body: dict[str, Any], endpoint_type: str) 
         )
     changes = {name: value for name, value in body.items() if name in UpdateModelEndpointRequest.model_fields}
     del changes["metadata"]
+    # Whether it takes a list is a matter of the function, which may be another one now.
+    changes.setdefault("max_batch_size", 0)
     return (yield from _update(existing, changes))
 
 
@@ -204,10 +213,13 @@ def edit_model_endpoint(
     queue_message_timeout_seconds: int | None = None,
     rollback_after_failures: int | None = None,
     probation_requests: int | None = None,
+    max_batch_size: int | None = None,
+    max_batch_wait: float | None = None,
 ) -> Flow[ModelEndpoint]:
     """Change an endpoint: only what is given changes; the settings are those of `create_model_endpoint`.
 
-    A new bundle's workers start beside the old ones, which go on serving until the new are ready.
+    A new bundle's workers start beside the old ones, which go on serving until the new are ready. With a
+    `max_batch_size` of 0 the predict function gets each input by itself again.
 
     Raises:
         NotFound: there is no such endpoint or bundle.
@@ -245,6 +257,8 @@ def edit_model_endpoint(
             "queue_message_timeout_seconds": queue_message_timeout_seconds,
             "rollback_after_failures": rollback_after_failures,
             "probation_requests": probation_requests,
+            "max_batch_size": max_batch_size,
+            "max_batch_wait": max_batch_wait,
         },
     )
     endpoint = yield from _resolved(model_endpoint)

@@ -13,7 +13,7 @@ from openlaunch.server.results import base_url
 from openlaunch.server.routes.artifacts import INPUTS_FOLDER, check_uploaded
 from openlaunch.server.routes.bundles import find_bundle
 from openlaunch.server.routes.context import Context, User
-from openlaunch.server.specs import new_spec
+from openlaunch.server.specs import check_batching, new_spec
 from openlaunch.store import batch_jobs as job_store
 from openlaunch.store.records import BatchJobRecord, EndpointSpec
 from openlaunch.wire import routes
@@ -42,6 +42,7 @@ def router(context: Context) -> APIRouter:
         """Begin a batch job. Its inputs were uploaded to where the upload route said."""
         bundle = await find_bundle(context, body.model_bundle_id, user.owner)
         spec = _spec(body)
+        check_batching(spec, EndpointType.ASYNC, bundle)
         context.controller.check_gpus(spec)
         job = BatchJobRecord(
             id="job_" + secrets.token_hex(10),

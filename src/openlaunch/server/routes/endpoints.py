@@ -14,7 +14,13 @@ from openlaunch.controller.trial import Rule, Trial
 from openlaunch.errors import Conflict, NotFound
 from openlaunch.server.routes.bundles import find_bundle
 from openlaunch.server.routes.context import Caller, Context, User
-from openlaunch.server.specs import changed_spec, check_streams, needs_new_workers, new_spec
+from openlaunch.server.specs import (
+    changed_spec,
+    check_batching,
+    check_streams,
+    needs_new_workers,
+    new_spec,
+)
 from openlaunch.store import bundles as bundle_store
 from openlaunch.store import endpoints as endpoint_store
 from openlaunch.store.events import MAX_EVENTS, EventRecord
@@ -59,6 +65,7 @@ def _add_changes(api: APIRouter, context: Context) -> None:
         bundle = await find_bundle(context, body.model_bundle_id, user.owner)
         check_streams(body.endpoint_type, bundle)
         spec = new_spec(body)
+        check_batching(spec, body.endpoint_type, bundle)
         context.controller.check_gpus(spec)
         now = time.time()
         endpoint = EndpointRecord(
@@ -86,8 +93,11 @@ def _add_changes(api: APIRouter, context: Context) -> None:
         """Change what is given; new workers replace the old ones only once they are ready."""
         before = await find_endpoint(context, model_endpoint_id, user.owner)
         bundle_id = body.model_bundle_id or before.bundle_id
-        check_streams(before.endpoint_type, await find_bundle(context, bundle_id, user.owner))
-        context.controller.check_gpus(changed_spec(before.spec, body))
+        bundle = await find_bundle(context, bundle_id, user.owner)
+        check_streams(before.endpoint_type, bundle)
+        wanted = changed_spec(before.spec, body)
+        check_batching(wanted, before.endpoint_type, bundle)
+        context.controller.check_gpus(wanted)
 
         def change(conn: Connection) -> EndpointRecord:
             current = current_endpoint(conn, model_endpoint_id, user.owner)
@@ -321,6 +331,7 @@ def without_secrets(auth: dict[str, str] | None) -> dict[str, str] | None:
 
 def _response(context: Context, endpoint: EndpointRecord, names: BundleNames) -> ModelEndpointResponse:
     spec, extra = endpoint.spec, endpoint.spec.extra
+    batching = spec.batching
     available, unavailable = context.controller.workers(endpoint.id)
     return ModelEndpointResponse.model_validate(
         {
@@ -345,9 +356,10 @@ def _response(context: Context, endpoint: EndpointRecord, names: BundleNames) ->
                 "min_workers": spec.min_workers,
                 "max_workers": spec.max_workers,
                 "per_worker": spec.per_worker,
-                "concurrent_requests_per_worker": extra.get("concurrent_requests_per_worker")
-                or spec.per_worker,
+                "concurrent_requests_per_worker": spec.slots,
                 "forwarder_max_concurrency": extra.get("forwarder_max_concurrency"),
+                "max_batch_size": batching and batching.max_size,
+                "max_batch_wait": batching and batching.max_wait,
                 "available_workers": available,
                 "unavailable_workers": unavailable,
             },

@@ -1,0 +1,181 @@
+"""Runs predict for several requests at a time."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
+from typing import Any
+
+from openlaunch_worker.batching import BatchRule, results_of, seconds_until_due
+from openlaunch_worker.frames import Outcome
+from openlaunch_worker.handshake import Limits
+from openlaunch_worker.jobs import Job, Stop
+from openlaunch_worker.outbox import Outbox
+from openlaunch_worker.runner import STOPPED, Runner, failure
+from openlaunch_worker.threads import ThreadPool
+
+End = tuple[Job, Outcome, bytes]
+
+
+class BatchRunner(Runner):
+    """Runs one batch at a time; while it runs, the next gathers.
+
+    Predict is called with a list of what the requests have for it. A job that is stopped while it gathers is not in
+    the batch. One that is stopped later is answered at once while others wait for the same batch; the last of them
+    stops the batch, and is answered when that has ended.
+    """
+
+    def __init__(
+        self,
+        predict: Callable[..., Any],
+        limits: Limits,
+        rule: BatchRule,
+        outbox: Outbox,
+        on_idle: Callable[[], None],
+    ) -> None:
+        super().__init__(predict, limits, outbox, on_idle)
+        self._rule = rule
+        self._gathered: dict[int, tuple[float, Job]] = {}
+        """Jobs that have all that predict needs, with when they had, in that order. Each is queued, too."""
+        self._batch: list[Job] = []
+        self._batch_itself = self._new_batch_itself()
+        self._batch_task: asyncio.Task[Any] | None = None
+        self._batch_thread = ThreadPool(1)  # not the other pool's, where all may be busy with fetching
+        self._due_timer: asyncio.TimerHandle | None = None
+
+    def _new_batch_itself(self) -> Job:
+        """What stands for the whole batch where its thread is interrupted; no request has the id 0."""
+        return Job(0, 0, 0, self._loop.time(), self._outbox)
+
+    # How batches gather.
+
+    def _begin(self, job: Job) -> None:
+        self._queued[job.id] = job
+        if job.transfer is None:
+            self._gather(job)
+        else:
+            self._submit(job, self._fetch_in_thread)
+
+    def _fetch_in_thread(self, job: Job) -> None:
+        if self._queued.pop(job.id, None) is None:
+            return
+        assert job.transfer is not None
+        try:
+            job.args = job.transfer.fetch(self._limits)
+        except BaseException as error:
+            self._outbox.post(self._finish, job, *failure(job, error))
+        else:
+            self._outbox.post(self._fetched, job)
+
+    def _fetched(self, job: Job) -> None:
+        job.transfer = None
+        if job.stop is not None:
+            self._finish(job, *STOPPED)
+            return
+        self._queued[job.id] = job
+        self._gather(job)
+
+    def _gather(self, job: Job) -> None:
+        self._gathered[job.id] = (self._loop.time(), job)
+        if self._batch:
+            return
+        if len(self._gathered) >= self._rule.max_size:
+            self._look()
+        elif self._due_timer is None:
+            # Without a wait, too: what comes in the same read goes into the same batch.
+            self._due_timer = self._loop.call_later(self._rule.max_wait, self._look)
+
+    def _look(self) -> None:
+        """Run a batch if one is due, else look again when one will be."""
+        if self._due_timer is not None:
+            self._due_timer.cancel()
+            self._due_timer = None
+        if self._batch or not self._gathered:
+            return
+        since, _ = next(iter(self._gathered.values()))
+        wait = seconds_until_due(self._rule, len(self._gathered), since, self._loop.time())
+        if wait > 0:
+            self._due_timer = self._loop.call_later(wait, self._look)
+        else:
+            self._start_batch()
+
+    def _stop(self, job: Job, stop: Stop) -> None:
+        if job not in self._batch:
+            self._gathered.pop(job.id, None)
+            super()._stop(job, stop)
+        elif job.stop is None:
+            job.stop = stop
+            if not self._is_unwanted():
+                self._finish(job, *STOPPED)
+            elif self._batch_task is not None:
+                self._batch_task.cancel()
+            else:
+                self._batch_itself.stop = stop
+                self._interrupts.interrupt(self._batch_itself, self._cut)
+
+    def _is_unwanted(self) -> bool:
+        return all(member.stop is not None for member in self._batch)
+
+    # How a batch runs.
+
+    def _start_batch(self) -> None:
+        ids = list(self._gathered)[: self._rule.max_size]
+        self._batch = [self._gathered.pop(request_id)[1] for request_id in ids]
+        self._batch_itself = self._new_batch_itself()
+        for request_id in ids:
+            del self._queued[request_id]
+        if self._shape.on_loop:
+            self._spawn(self._run_batch(partial(self._predict, self._inputs())))
+        else:
+            work = partial(self._context.copy().run, self._run_batch_in_thread, self._inputs())
+            self._batch_thread.submit(work, wanted=1)
+
+    def _inputs(self) -> list[Any]:
+        return [job.args for job in self._batch]
+
+    async def _run_batch(self, call: Callable[[], Any]) -> None:
+        self._batch_task = asyncio.current_task()
+        try:
+            returned = call()
+            if self._is_unwanted():
+                if isinstance(returned, Coroutine):
+                    returned.close()
+                raise asyncio.CancelledError
+            ends = self._ends(await returned if isinstance(returned, Awaitable) else returned)
+        except BaseException as error:
+            ends = self._failures(error)
+        self._end_batch(ends)
+
+    def _run_batch_in_thread(self, inputs: list[Any]) -> None:
+        try:
+            returned = self._interrupts.run(self._batch_itself, self._predict, inputs)
+            if isinstance(returned, Awaitable):
+                self._outbox.post(self._spawn, self._run_batch(lambda: returned))
+                return
+            ends = self._ends(returned)
+        except BaseException as error:
+            ends = self._failures(error)
+        self._outbox.post(self._end_batch, ends)
+
+    def _ends(self, returned: Any) -> list[End]:
+        results = results_of(returned, len(self._batch))
+        return [self._end(job, result) for job, result in zip(self._batch, results, strict=True)]
+
+    def _end(self, job: Job, result: Any) -> End:
+        try:
+            if isinstance(result, Exception):
+                return job, *failure(job, result)
+            return job, *self._answer(job, result)
+        except BaseException as error:
+            return job, *failure(job, error)
+
+    def _failures(self, error: BaseException) -> list[End]:
+        return [(job, *failure(job, error)) for job in self._batch]
+
+    def _end_batch(self, ends: list[End]) -> None:
+        self._batch, self._batch_task = [], None
+        for job, outcome, body in ends:
+            if self._running.get(job.id) is job:
+                self._finish(job, outcome, body)
+        if self._gathered:
+            # After what was answered is on its way.
+            self._loop.call_soon(self._look)
