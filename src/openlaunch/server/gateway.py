@@ -11,23 +11,23 @@ from functools import partial
 from typing import Any
 
 from openlaunch.artifacts.base import Artifacts
-from openlaunch.errors import APIError, DeadlineExceeded, Unavailable
+from openlaunch.errors import APIError, BadRequest, DeadlineExceeded, Unavailable
 from openlaunch.server.front import Front
+from openlaunch.server.http import STREAM_HEADERS, Scope, header, query_value
 from openlaunch.server.inputs import OFF_LOOP_BYTES, PredictInput, check_body, refuse_callback
 from openlaunch.server.lane import Lane
 from openlaunch.server.protocol import Exchange, HotHandler
 from openlaunch.server.results import SignedURLs, base_url, failure_body, hold_against_schema, pickled_body
+from openlaunch.server.resume import Resumables, ResumableStream
 from openlaunch.server.schemas import BundleSchemas
 from openlaunch.server.work import Call, StreamCall
 from openlaunch.wire import routes
 from openlaunch.wire.endpoints import EndpointType
+from openlaunch.wire.sse import LAST_EVENT_ID, RESUME
 from openlaunch_worker.frames import Outcome
 
-STREAM_HEADERS = {
-    "content-type": "text/event-stream; charset=utf-8",
-    "cache-control": "no-cache",
-    "x-accel-buffering": "no",
-}
+_LAST_EVENT_ID = LAST_EVENT_ID.encode()
+_RESUME = RESUME.encode()
 
 
 class Gateway:
@@ -40,14 +40,37 @@ class Gateway:
         self._artifacts = artifacts
         self._urls = urls
         self.loop = asyncio.get_running_loop()
+        self.resumables = Resumables(self.settings, self.loop)
         self._background: set[asyncio.Task[None]] = set()
 
     def handlers(self) -> dict[tuple[bytes, bytes], HotHandler]:
         """By method and path."""
         return {
             (b"POST", routes.SYNC_TASKS.encode()): partial(self._predict, EndpointType.SYNC),
-            (b"POST", routes.STREAMING_TASKS.encode()): partial(self._predict, EndpointType.STREAMING),
+            (b"POST", routes.STREAMING_TASKS.encode()): self._stream,
+            (b"DELETE", routes.STREAMING_TASKS.encode()): self._stop_stream,
         }
+
+    def _stream(self, exchange: Exchange) -> None:
+        if last_event_id := header(exchange.scope, _LAST_EVENT_ID):
+            stream, number = self._stream_of(exchange.scope, last_event_id)
+            stream.resume(exchange, number)
+        else:
+            self._predict(EndpointType.STREAMING, exchange)
+
+    def _stop_stream(self, exchange: Exchange) -> None:
+        """A client that left a resumable stream will not come back to it."""
+        last_event_id = header(exchange.scope, _LAST_EVENT_ID)
+        if not last_event_id:
+            raise BadRequest(
+                "the header Last-Event-ID is missing: it names the stream", code="missing_parameter"
+            )
+        self._stream_of(exchange.scope, last_event_id)[0].give_up()
+        exchange.respond(b'{"cancelled": true}')
+
+    def _stream_of(self, scope: Scope, last_event_id: bytes) -> tuple[ResumableStream, int]:
+        owner = self.front.principal(scope).owner
+        return self.resumables.find(owner, query_value(scope, b"model_endpoint_id"), last_event_id)
 
     def _predict(self, kind: EndpointType, exchange: Exchange) -> None:
         lane, _ = self.front.lane(exchange.scope, kind)
@@ -71,7 +94,7 @@ class Gateway:
         seconds = limit if wanted.timeout is None else min(wanted.timeout, limit)
         deadline = self.loop.time() + seconds
         call = (
-            _Stream(self, exchange, wanted, deadline)
+            self._new_stream(exchange, lane, wanted, deadline)
             if streams
             else _Sync(self, exchange, wanted, deadline, schemas)
         )
@@ -79,6 +102,19 @@ class Gateway:
         if not call.cancelled:
             exchange.on_gone = call.gone
             self.deadlines.add(call)
+
+    def _new_stream(
+        self, exchange: Exchange, lane: Lane, wanted: PredictInput, deadline: float
+    ) -> "_Stream | ResumableStream":
+        asked = header(exchange.scope, _RESUME)
+        if asked is None or not self.resumables.seconds:
+            return _Stream(self, exchange, wanted, deadline)
+        if asked != b"true":
+            raise BadRequest(
+                f"{RESUME} is {asked[:80].decode('latin-1')!r}: 'true' is needed, or no such header"
+            )
+        owner = self.front.principal(exchange.scope).owner
+        return ResumableStream(self, exchange, wanted, deadline, owner, lane.endpoint.id)
 
     def spawn(self, coroutine: Coroutine[Any, Any, None], exchange: Exchange) -> None:
         """Go on with a request in a task of its own; what it raises is the answer."""
