@@ -221,13 +221,14 @@ def unpickled(data: bytes) -> Any:
 
 
 MAX_RESUMES = 5
-"""So often in a row a stream is gone on with that brings no further item."""
+"""So often a stream is gone on with that brings no further item."""
 
 
 class StreamReader:
     """Turns a stream's bytes into answers, and knows whether it has come to its end.
 
-    `last_event_id` is the event after which it can go on on another connection; None where it can't.
+    `last_event_id` is the event after which it can go on on another connection; None where it can't. `resumes` counts
+    how often it has done so since its last item.
     """
 
     def __init__(self, last_event_id: str | None = None) -> None:
@@ -235,7 +236,7 @@ class StreamReader:
         self.ended = False
         self._parser = SSEParser()
         self._items = 0
-        self._resumes = 0
+        self.resumes = 0
 
     def feed(self, piece: bytes) -> Iterator[Answer]:
         """The answers that are complete with this piece.
@@ -252,7 +253,7 @@ class StreamReader:
                 elif event.name == "message":
                     answer = parse_answer(json.loads(event.data), item=True)
                     self._items += 1
-                    self._resumes = 0
+                    self.resumes = 0
                     self.ended = self.ended or answer.status == "FAILURE"
                     yield answer
         except (ValueError, AttributeError) as error:
@@ -267,9 +268,9 @@ class StreamReader:
         """
         if self.ended:
             return None
-        if self.last_event_id is None or self._resumes >= MAX_RESUMES:
+        if self.last_event_id is None or self.resumes >= MAX_RESUMES:
             raise self.interrupted(reason)
-        self._resumes += 1
+        self.resumes += 1
         self._parser = SSEParser()
         return self.last_event_id
 

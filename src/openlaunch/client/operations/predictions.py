@@ -37,6 +37,9 @@ MARGIN_SECONDS = 15.0
 RESUME_SECONDS = 10.0
 """For so long a server that can't be reached is asked again to go on with a stream: it keeps one no longer."""
 
+RESUME_PAUSE_SECONDS = 0.05
+"""Twice as long before each further try that follows one which brought nothing."""
+
 STOP_SECONDS = 2.0
 OUTAGE_SECONDS = 60.0
 """For so long a wait for a task, which is safe on the server's disk, outlasts an unreachable server."""
@@ -93,6 +96,8 @@ class OpenStream:
         last_event_id = self.reader.finish(reason)
         if last_event_id is None:
             return None
+        if (again := self.reader.resumes - 1) > 0:
+            yield Pause(RESUME_PAUSE_SECONDS * 2**again)
         try:
             return (yield from call(self._after(last_event_id)))
         except (APIError, ConnectionFailed) as error:
