@@ -95,6 +95,8 @@ class WorkerLink(asyncio.Protocol):
         left = max(work.deadline - self._loop.time(), 0.001)
         head = REQUEST_HEAD.pack(work.flags, left)
         self._send(encode(Kind.REQUEST, request_id, head + work.body))
+        if len(self.running) == 1:
+            self.flush()  # an idle worker need not wait for what else comes in this turn of the loop
         work.started(self, request_id)
 
     def cancel(self, request_id: int) -> None:
