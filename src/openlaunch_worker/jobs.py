@@ -66,7 +66,7 @@ class Stream:
             sent.wait(MAX_SEND_SECONDS)
             if not self._last_sent:
                 # Where no core is free, a generator that computes would keep the first item from being passed on.
-                sleep(PAUSE_SECONDS)
+                sleep(PAUSE_SECONDS)  # noqa: ASYNC251 -- the loop has nothing else to do, and waits 1 ms at least
             self._last_sent = monotonic()
         if self._is_full():
             # Made known before the next look: credit that comes in between is seen by one or the other.
@@ -89,7 +89,7 @@ class Stream:
             self._last_sent = monotonic()
             self._outbox.flush()
             if alone:
-                sleep(PAUSE_SECONDS)
+                sleep(PAUSE_SECONDS)  # noqa: ASYNC251 -- the loop has nothing else to do, and waits 1 ms at least
         # A turn of the loop after every item: it may be long before the generator gives the next one, or awaits.
         await asyncio.sleep(0)
         if self._is_full():

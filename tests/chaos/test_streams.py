@@ -421,6 +421,21 @@ def test_events_that_were_never_made_are_not_waited_for(raw):
         assert raw.refused(f"{stream}-999999") == (404, "event_not_held")
 
 
+def test_a_client_says_that_it_will_not_come_back(server, raw, tmp_path):
+    made = tmp_path / "made"
+    with http(server) as plain:
+        with raw.open(n=1_000_000, pause=0.01, made=str(made)) as (_, lines):
+            last = {"last-event-id": ids(lines, 1)[0]}
+            assert plain.delete(raw.path, headers=last).json() == {"cancelled": True}
+            with pytest.raises(httpx2.TransportError):
+                list(lines)
+        eventually(Path(f"{made}.end").exists, GRACE / 4)
+        assert plain.delete(raw.path, headers=last).status_code == 404
+        with raw.open(n=1) as (_, lines):
+            last = {"last-event-id": ids(lines)[-1]}
+        assert plain.delete(raw.path, headers=last).json() == {"cancelled": False}
+
+
 def test_a_wrong_header_is_refused(server):
     with http(server) as raw:
         path = path_of(server)

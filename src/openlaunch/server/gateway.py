@@ -65,8 +65,10 @@ class Gateway:
             raise BadRequest(
                 "the header Last-Event-ID is missing: it names the stream", code="missing_parameter"
             )
-        self._stream_of(exchange.scope, last_event_id)[0].give_up()
-        exchange.respond(b'{"cancelled": true}')
+        stream, _ = self._stream_of(exchange.scope, last_event_id)
+        done = stream.cancelled
+        stream.give_up()
+        exchange.respond(b'{"cancelled": false}' if done else b'{"cancelled": true}')
 
     def _stream_of(self, scope: Scope, last_event_id: bytes) -> tuple[ResumableStream, int]:
         owner = self.front.principal(scope).owner
