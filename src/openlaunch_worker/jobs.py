@@ -66,7 +66,7 @@ class Stream:
             sent.wait(MAX_SEND_SECONDS)
             if not self._last_sent:
                 # Where no core is free, a generator that computes would keep the first item from being passed on.
-                sleep(PAUSE_SECONDS)  # noqa: ASYNC251 -- the loop has nothing else to do, and waits 1 ms at least
+                sleep(PAUSE_SECONDS)
             self._last_sent = monotonic()
         if self._is_full():
             # Made known before the next look: credit that comes in between is seen by one or the other.
