@@ -7,8 +7,10 @@ import pytest
 from server_links import in_loop
 
 from openlaunch.errors import NotFound
-from openlaunch.server.resume import Replay, Resumables
+from openlaunch.server.inputs import PredictInput
+from openlaunch.server.resume import Replay, Resumables, ResumableStream
 from openlaunch.server.settings import Settings
+from openlaunch_worker.frames import Flags
 
 
 def event(text):
@@ -100,6 +102,17 @@ async def test_past_the_bound_of_all_the_streams_that_ended_first_go_first():
     assert [streams.is_there(stream) for stream in (first, second, third)] == [False, False, True]
     assert third.replay.after(0) is None
     assert third.replay.size <= 80
+
+
+@in_loop
+async def test_a_stream_that_never_got_a_worker_leaves_nothing_behind():
+    streams = Streams()
+    gateway = SimpleNamespace(resumables=streams.resumables)
+    exchange = SimpleNamespace(body=b"{}")
+    stream = ResumableStream(gateway, exchange, PredictInput(Flags.NONE, None), 0.0, "me", "end")
+    assert not streams.is_there(stream)
+    stream.started(SimpleNamespace(), 1)
+    assert streams.is_there(stream)
 
 
 @in_loop

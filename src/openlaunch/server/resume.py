@@ -17,7 +17,7 @@ from openlaunch.server.inputs import PredictInput
 from openlaunch.server.protocol import Exchange
 from openlaunch.server.results import failure_body
 from openlaunch.server.settings import Settings
-from openlaunch.server.work import StreamCall
+from openlaunch.server.work import Sender, StreamCall
 from openlaunch.wire.sse import LAST_EVENT_ID
 from openlaunch_worker.frames import Outcome
 
@@ -163,12 +163,16 @@ class ResumableStream(StreamCall):
         self._over = False
         self._leaving: asyncio.TimerHandle | None = None
         exchange.on_writable = self._grant
-        gateway.resumables.add(self)
 
     @property
     def attached(self) -> bool:
         """Whether there is a connection to the client."""
         return self._exchange is not None
+
+    def started(self, link: Sender, request_id: int) -> None:
+        super().started(link, request_id)
+        # Not before: one that is refused, or waits still, has no event after which to go on.
+        self._gateway.resumables.add(self)
 
     def piece(self, data: bytes) -> None:
         self._uncredited += len(data)
