@@ -37,7 +37,7 @@ from openlaunch.client.operations import (
 )
 from openlaunch.client.operations import docker_image_batch_jobs as image_jobs
 from openlaunch.client.operations.deploy import DEPLOY_SECONDS, deploy
-from openlaunch.client.predictions import Answer, EndpointRequest, ResponseFields, StreamReader
+from openlaunch.client.predictions import Answer, EndpointRequest, ResponseFields
 from openlaunch.client.registering import RegistersUploads
 from openlaunch.client.retry import RetryPolicy, TransportFailure
 from openlaunch.client.routing import AsyncRouter
@@ -163,9 +163,13 @@ async def as_completed(
 class EndpointResponseStream:
     """The items of a streaming prediction as they come: `async for`, once; see the blocking one."""
 
-    def __init__(self, client: "LaunchClient", stream: AsyncByteStream) -> None:
+    def __init__(
+        self, client: "LaunchClient", source: predictions.OpenStream, stream: AsyncByteStream
+    ) -> None:
         self.client = client
+        self._source = source
         self._stream = stream
+        self._closed = False
         self._items = self._read()
 
     def __aiter__(self) -> AsyncIterator[EndpointResponse]:
@@ -175,26 +179,39 @@ class EndpointResponseStream:
         """The next item.
 
         Raises:
-            StreamInterrupted: the stream was cut before its end.
+            StreamInterrupted: the stream was cut before its end, and can't be gone on with.
 
         """
         return await anext(self._items)
 
     async def _read(self) -> AsyncIterator[EndpointResponse]:
-        reader = StreamReader()
         try:
-            async for piece in self._stream:
-                for answer in reader.feed(piece):
-                    yield EndpointResponse.of(self.client, answer)
-            reader.finish()
-        except TransportFailure as failure:
-            reader.finish(failure)
+            more = True
+            while more:
+                reason: object = "the connection was closed"
+                try:
+                    async for piece in self._stream:
+                        for answer in self._source.reader.feed(piece):
+                            yield EndpointResponse.of(self.client, answer)
+                except TransportFailure as failure:
+                    reason = failure
+                more = not self._closed and await self._go_on(reason)
         finally:
             await self._stream.close()
 
+    async def _go_on(self, reason: object) -> bool:
+        response = await self.client.run(self._source.go_on(reason))
+        if response is not None:
+            await self._stream.close()
+            self._stream = response.stream
+        return response is not None
+
     async def close(self) -> None:
-        """Free the connection; harmless when called twice."""
-        await self._stream.close()
+        """Stop the model's work and free the connection; harmless when called twice."""
+        if not self._closed:
+            self._closed = True
+            await self._stream.close()
+            await self.client.run(self._source.stop())
 
     async def __aenter__(self) -> Self:
         return self
@@ -302,11 +319,12 @@ class StreamingEndpoint(Endpoint):
         request: EndpointRequest,
         *,
         timeout: float | None = None,
+        resume: bool = True,
     ) -> EndpointResponseStream:
-        """Run a prediction and give its items as they come; raises what the blocking one does."""
+        """Run a prediction and give its items as they come; `resume` and errors are as the blocking one has them."""
         limit = self.model_endpoint.timeout_seconds
-        flow = predictions.open_stream(self.model_endpoint.id, request, timeout, limit)
-        return EndpointResponseStream(self.client, (await self.client.run(flow)).stream)
+        source = predictions.OpenStream(self.model_endpoint.id, request, timeout, limit, resume=resume)
+        return EndpointResponseStream(self.client, source, (await self.client.run(source.begin())).stream)
 
 
 class AsyncEndpoint(Endpoint):

@@ -77,11 +77,20 @@ class Stream:
                 room.clear()
         return not self.stopped
 
-    async def push(self, data: bytes) -> bool:
-        """On the loop: send, and wait for room. False: stopped, nothing more is wanted."""
+    async def push(self, data: bytes, alone: bool) -> bool:
+        """On the loop: send, and wait for room. False: stopped, nothing more is wanted.
+
+        The first item is on its way when this returns. `alone`: nothing else runs in this worker, so that there is
+        time to let it be passed on, as in `push_and_wait`.
+        """
         self._pending.append(data)
         self._produced += len(data)
         self.send()
+        if not self._last_sent:
+            self._last_sent = monotonic()
+            self._outbox.flush()
+            if alone:
+                sleep(PAUSE_SECONDS)  # noqa: ASYNC251 -- the loop has nothing else to do, and waits 1 ms at least
         # A turn of the loop after every item: it may be long before the generator gives the next one, or awaits.
         await asyncio.sleep(0)
         if self._is_full():

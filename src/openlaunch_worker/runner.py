@@ -152,7 +152,8 @@ class Runner:
             if stream is None:
                 raise _needs_streaming()
             async for item in items:
-                if not await stream.push(answers.event(item, self._limits.max_result_bytes)):
+                data = answers.event(item, self._limits.max_result_bytes)
+                if not await stream.push(data, alone=len(self._running) == 1):
                     break
         finally:
             close = getattr(items, "aclose", None)

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from openlaunch.client.predictions import Answer, EndpointRequest, StreamReader, parse_answer
+from openlaunch.client.predictions import MAX_RESUMES, Answer, EndpointRequest, StreamReader, parse_answer
 from openlaunch.errors import PredictionFailed, StreamInterrupted, TaskCancelled
 from openlaunch.wire.sse import END_EVENT
 from openlaunch.wire.tasks import CANCELLED_STATUS_CODE
@@ -138,3 +138,32 @@ def test_a_failure_is_an_end_too():
 def test_what_is_no_item_is_an_interruption():
     with pytest.raises(StreamInterrupted, match="has no item"):
         read(b"data: nonsense\n\n")
+
+
+def with_id(number, data):
+    return f"id: s-{number}\n".encode() + data
+
+
+def test_a_stream_goes_on_after_the_last_whole_event():
+    reader = StreamReader("s-0")
+    assert reader.finish() == "s-0"
+    found = list(reader.feed(with_id(1, item(1)) + with_id(2, item(2))[:20]))
+    assert reader.finish() == "s-1"
+    found += reader.feed(with_id(2, item(2)) + with_id(3, END_EVENT))
+    assert reader.finish() is None
+    assert [answer.result for answer in found] == ["1", "2"]
+
+
+def test_a_stream_goes_on_only_so_often_without_a_further_item():
+    reader = StreamReader("s-0")
+    for _ in range(MAX_RESUMES):
+        reader.finish()
+    with pytest.raises(StreamInterrupted):
+        reader.finish()
+
+
+def test_an_item_lets_a_stream_go_on_as_often_again():
+    reader = StreamReader("s-0")
+    for number in range(1, 3 * MAX_RESUMES):
+        list(reader.feed(with_id(number, item(number))))
+        assert reader.finish() == f"s-{number}"

@@ -103,11 +103,21 @@ class SyncEndpoint(Endpoint):
 class StreamingEndpoint(Endpoint):
     """An endpoint whose predictions are answered item by item."""
 
-    def predict(self, request: EndpointRequest, *, timeout: float | None = None) -> EndpointResponseStream:
-        """Run a prediction and give its items as they come; raises what a sync prediction does."""
+    def predict(
+        self, request: EndpointRequest, *, timeout: float | None = None, resume: bool = True
+    ) -> EndpointResponseStream:
+        """Run a prediction and give its items as they come; raises what a sync prediction does.
+
+        Args:
+            request: what to predict.
+            timeout: seconds after which the server gives up; None: its own limit.
+            resume: whether the stream goes on on another connection when its own breaks. The model then works on
+                for a bounded time (10 s by default) when this program is killed, in case it comes back.
+
+        """
         limit = self.model_endpoint.timeout_seconds
-        flow = predictions.open_stream(self.model_endpoint.id, request, timeout, limit)
-        return EndpointResponseStream(self.client, self.client.run(flow).stream)
+        source = predictions.OpenStream(self.model_endpoint.id, request, timeout, limit, resume=resume)
+        return EndpointResponseStream(self.client, source, self.client.run(source.begin()).stream)
 
 
 class AsyncEndpoint(Endpoint):

@@ -112,8 +112,14 @@ class Connection:
             yield data
 
     def _chunks(self) -> Iterator[bytes]:
-        while size := chunk_size(self._file.readline(MAX_CHUNK_LINE_BYTES)):
-            yield from self._exactly(size)
+        while left := chunk_size(self._file.readline(MAX_CHUNK_LINE_BYTES)):
+            # As it comes, so that what has come of a large chunk is not lost when the connection breaks.
+            while left:
+                data = self._file.read1(min(left, _PIECE))
+                if not data:
+                    raise ConnectionResetError(f"it was closed {left} bytes before the end of a chunk")
+                left -= len(data)
+                yield data
             self._file.readline(MAX_CHUNK_LINE_BYTES)
         while self._file.readline(MAX_HEAD_BYTES) not in (b"\r\n", b"\n", b""):
             pass  # trailers

@@ -74,8 +74,15 @@ class AsyncConnection:
                 if head.length:
                     yield await self._reader.readexactly(head.length)
             elif head.framing is Framing.CHUNKED:
-                while size := chunk_size(await self._reader.readline()):
-                    yield await self._reader.readexactly(size)
+                while left := chunk_size(await self._reader.readline()):
+                    while left:
+                        data = await self._reader.read(min(left, _PIECE))
+                        if not data:
+                            raise ConnectionResetError(
+                                f"it was closed {left} bytes before the end of a chunk"
+                            )
+                        left -= len(data)
+                        yield data
                     await self._reader.readline()
                 while await self._reader.readline() not in (b"\r\n", b"\n", b""):
                     pass  # trailers

@@ -235,13 +235,23 @@ def unpickled(data: bytes) -> Any:
     return pickle.loads(data)
 
 
-class StreamReader:
-    """Turns a stream's bytes into answers, and knows whether it has come to its end."""
+MAX_RESUMES = 5
+"""So often a stream is gone on with that brings no further item."""
 
-    def __init__(self) -> None:
+
+class StreamReader:
+    """Turns a stream's bytes into answers, and knows whether it has come to its end.
+
+    `last_event_id` is the event after which it can go on on another connection; None where it can't. `resumes` counts
+    how often it has done so since its last item.
+    """
+
+    def __init__(self, last_event_id: str | None = None) -> None:
+        self.last_event_id = last_event_id
+        self.ended = False
         self._parser = SSEParser()
         self._items = 0
-        self.ended = False
+        self.resumes = 0
 
     def feed(self, piece: bytes) -> Iterator[Answer]:
         """The answers that are complete with this piece.
@@ -252,22 +262,33 @@ class StreamReader:
         """
         try:
             for event in self._parser.feed(piece):
+                self.last_event_id = event.id or self.last_event_id
                 if event.name == "end":
                     self.ended = True
                 elif event.name == "message":
                     answer = parse_answer(json.loads(event.data), item=True)
                     self._items += 1
+                    self.resumes = 0
                     self.ended = self.ended or answer.status == "FAILURE"
                     yield answer
         except (ValueError, AttributeError) as error:
             raise StreamInterrupted(f"after {self._items} items the stream has no item: {error}") from error
 
-    def finish(self, reason: object = "the connection was closed") -> None:
-        """The bytes have come to an end.
+    def finish(self, reason: object = "the connection was closed") -> str | None:
+        """The bytes have come to an end; gives the event after which to go on, None at the stream's own end.
 
         Raises:
-            StreamInterrupted: before the stream's own end.
+            StreamInterrupted: before the stream's own end, and there is no going on.
 
         """
-        if not self.ended:
-            raise StreamInterrupted(f"the stream was cut after {self._items} items, before its end: {reason}")
+        if self.ended:
+            return None
+        if self.last_event_id is None or self.resumes >= MAX_RESUMES:
+            raise self.interrupted(reason)
+        self.resumes += 1
+        self._parser = SSEParser()
+        return self.last_event_id
+
+    def interrupted(self, reason: object) -> StreamInterrupted:
+        """The error that tells how far the stream came."""
+        return StreamInterrupted(f"the stream was cut after {self._items} items, before its end: {reason}")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 from openlaunch.client.operations import predictions as operations
-from openlaunch.client.predictions import Answer, ResponseFields, StreamReader
+from openlaunch.client.predictions import Answer, ResponseFields
 from openlaunch.client.retry import TransportFailure
 from openlaunch.client.transport import ByteStream
 from openlaunch.client.waiting import FutureFields, Gathering, Group
@@ -128,12 +128,15 @@ class EndpointResponseStream:
     """The items of a streaming prediction as they come: iterate over it, once.
 
     It ends with its last item; an item whose status is FAILURE is the last one. Leave it early with `close()`,
-    or use it in a `with` statement: that stops the model's work too.
+    or use it in a `with` statement: that stops the model's work too. When the connection breaks, it goes on on
+    another one, where the server still has what was missed.
     """
 
-    def __init__(self, client: "LaunchClient", stream: ByteStream) -> None:
+    def __init__(self, client: "LaunchClient", source: operations.OpenStream, stream: ByteStream) -> None:
         self.client = client
+        self._source = source
         self._stream = stream
+        self._closed = False
         self._items = self._read()
 
     def __iter__(self) -> Iterator[EndpointResponse]:
@@ -143,26 +146,39 @@ class EndpointResponseStream:
         """The next item.
 
         Raises:
-            StreamInterrupted: the stream was cut before its end.
+            StreamInterrupted: the stream was cut before its end, and can't be gone on with.
 
         """
         return next(self._items)
 
     def _read(self) -> Iterator[EndpointResponse]:
-        reader = StreamReader()
         try:
-            for piece in self._stream:
-                for answer in reader.feed(piece):
-                    yield EndpointResponse.of(self.client, answer)
-            reader.finish()
-        except TransportFailure as failure:
-            reader.finish(failure)
+            more = True
+            while more:
+                reason: object = "the connection was closed"
+                try:
+                    for piece in self._stream:
+                        for answer in self._source.reader.feed(piece):
+                            yield EndpointResponse.of(self.client, answer)
+                except TransportFailure as failure:
+                    reason = failure
+                more = not self._closed and self._go_on(reason)
         finally:
             self._stream.close()
 
+    def _go_on(self, reason: object) -> bool:
+        response = self.client.run(self._source.go_on(reason))
+        if response is not None:
+            self._stream.close()
+            self._stream = response.stream
+        return response is not None
+
     def close(self) -> None:
-        """Free the connection; harmless when called twice."""
-        self._stream.close()
+        """Stop the model's work and free the connection; harmless when called twice."""
+        if not self._closed:
+            self._closed = True
+            self._stream.close()
+            self.client.run(self._source.stop())
 
     def __enter__(self) -> Self:
         return self

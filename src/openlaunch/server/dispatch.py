@@ -14,7 +14,7 @@ from openlaunch.errors import NotFound, Unavailable, WorkerDied
 from openlaunch.server.lane import Lane
 from openlaunch.server.links import Expected, LinkServer, WorkerLink
 from openlaunch.server.settings import Settings
-from openlaunch.server.work import Work
+from openlaunch.server.work import Call, Work
 from openlaunch.store.records import BundleRecord, EndpointRecord
 from openlaunch.wire.endpoints import EndpointStatus, EndpointType
 
@@ -79,6 +79,13 @@ class Dispatcher:
         """Nothing that waits for a worker will get one."""
         for lane in self._lanes.values():
             lane.refuse_waiting(error)
+
+    def break_off(self, error: Unavailable) -> None:
+        """Requests and streams that still run end with this. Tasks do not: they run again."""
+        links = [member.link for member in self._members.values() if member.link is not None]
+        for work in [work for link in links for work in link.running.values()]:
+            if isinstance(work, Call):
+                work.abandon(error)
 
     # Fleet: what the controller calls.
 

@@ -22,6 +22,7 @@ from openlaunch.server.settings import Settings
 from openlaunch.store.records import EndpointRecord
 from openlaunch.wire import routes
 from openlaunch.wire.endpoints import EndpointType
+from openlaunch_worker.frames import Flags
 
 log = logging.getLogger(__name__)
 Handler = Callable[[Scope, Receive, Send], Awaitable[None]]
@@ -89,6 +90,17 @@ class Front:
 def may_predict(endpoint: EndpointRecord, owner: str) -> bool:
     """Whether this owner's keys open the endpoint to predictions; public ones are open to every key."""
     return endpoint.owner == owner or bool(endpoint.spec.extra.get("public_inference"))
+
+
+def as_told(error: APIError, flags: Flags) -> APIError:
+    """The error as the caller is told it: why an endpoint has no worker is for its owner, for it quotes the model."""
+    if flags & Flags.FOREIGN and error.code == "endpoint_failed":
+        return Unavailable(
+            "the endpoint has no worker; only its owner is told why",
+            code=error.code,
+            retry_after=error.retry_after,
+        )
+    return error
 
 
 async def guarded(handler: Handler, scope: Scope, receive: Receive, send: Send) -> None:

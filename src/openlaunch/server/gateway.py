@@ -14,25 +14,25 @@ from typing import Any
 from openlaunch.artifacts.base import Artifacts
 from openlaunch.errors import APIError, BadRequest, Unavailable
 from openlaunch.server.deadlines import Deadlines
-from openlaunch.server.front import Front
+from openlaunch.server.front import Front, as_told
+from openlaunch.server.http import STREAM_HEADERS, Scope, header, query_value
 from openlaunch.server.idempotency import Answers, Keyed, idempotency_key, keyed
 from openlaunch.server.inputs import OFF_LOOP_BYTES, PredictInput, check_body, check_input, refuse_async_only
 from openlaunch.server.lane import Lane
 from openlaunch.server.protocol import Exchange, HotHandler
 from openlaunch.server.results import SignedURLs, base_url, failure_body, hold_against_schema, pickled_body
+from openlaunch.server.resume import Resumables, ResumableStream
 from openlaunch.server.schemas import BundleSchemas
 from openlaunch.server.work import Call, StreamCall
 from openlaunch.wire import routes
 from openlaunch.wire.endpoints import EndpointType
+from openlaunch.wire.sse import LAST_EVENT_ID, RESUME
 from openlaunch_worker.frames import Flags, Outcome
 
 log = logging.getLogger(__name__)
 
-STREAM_HEADERS = {
-    "content-type": "text/event-stream; charset=utf-8",
-    "cache-control": "no-cache",
-    "x-accel-buffering": "no",
-}
+_LAST_EVENT_ID = LAST_EVENT_ID.encode()
+_RESUME = RESUME.encode()
 
 
 class Gateway:
@@ -46,14 +46,39 @@ class Gateway:
         self._artifacts = artifacts
         self._urls = urls
         self.loop = asyncio.get_running_loop()
+        self.resumables = Resumables(self.settings, self.loop)
         self._background: set[asyncio.Task[None]] = set()
 
     def handlers(self) -> dict[tuple[bytes, bytes], HotHandler]:
         """By method and path."""
         return {
             (b"POST", routes.SYNC_TASKS.encode()): partial(self._predict, EndpointType.SYNC),
-            (b"POST", routes.STREAMING_TASKS.encode()): partial(self._predict, EndpointType.STREAMING),
+            (b"POST", routes.STREAMING_TASKS.encode()): self._stream,
+            (b"DELETE", routes.STREAMING_TASKS.encode()): self._stop_stream,
         }
+
+    def _stream(self, exchange: Exchange) -> None:
+        if last_event_id := header(exchange.scope, _LAST_EVENT_ID):
+            stream, number = self._stream_of(exchange.scope, last_event_id)
+            stream.resume(exchange, number)
+        else:
+            self._predict(EndpointType.STREAMING, exchange)
+
+    def _stop_stream(self, exchange: Exchange) -> None:
+        """A client that left a resumable stream will not come back to it."""
+        last_event_id = header(exchange.scope, _LAST_EVENT_ID)
+        if not last_event_id:
+            raise BadRequest(
+                "the header Last-Event-ID is missing: it names the stream", code="missing_parameter"
+            )
+        stream, _ = self._stream_of(exchange.scope, last_event_id)
+        done = stream.cancelled
+        stream.give_up()
+        exchange.respond(b'{"cancelled": false}' if done else b'{"cancelled": true}')
+
+    def _stream_of(self, scope: Scope, last_event_id: bytes) -> tuple[ResumableStream, int]:
+        owner = self.front.principal(scope).owner
+        return self.resumables.find(owner, query_value(scope, b"model_endpoint_id"), last_event_id)
 
     def _predict(self, kind: EndpointType, exchange: Exchange) -> None:
         lane, principal = self.front.lane(exchange.scope, kind)
@@ -107,13 +132,15 @@ class Gateway:
         refuse_async_only(wanted)
         deadline = self._deadline(lane, wanted)
         call = (
-            _Stream(self, exchange, wanted, deadline)
+            self._new_stream(exchange, lane, owner, wanted, deadline)
             if lane.endpoint.endpoint_type is EndpointType.STREAMING
             else _Sync(self, exchange, wanted, deadline, schemas)
         )
         self._submit(exchange, lane, owner, call)
 
-    def _submit(self, exchange: Exchange, lane: Lane, owner: str, call: "_Stream | _Sync") -> None:
+    def _submit(
+        self, exchange: Exchange, lane: Lane, owner: str, call: "_Stream | ResumableStream | _Sync"
+    ) -> None:
         if owner != lane.endpoint.owner:
             call.flags |= Flags.FOREIGN
         try:
@@ -123,6 +150,18 @@ class Gateway:
         if not call.cancelled:
             exchange.on_gone = call.gone
             self.deadlines.add(call)
+
+    def _new_stream(
+        self, exchange: Exchange, lane: Lane, owner: str, wanted: PredictInput, deadline: float
+    ) -> "_Stream | ResumableStream":
+        asked = header(exchange.scope, _RESUME)
+        if asked is None or not self.resumables.seconds:
+            return _Stream(self, exchange, wanted, deadline)
+        if asked != b"true":
+            raise BadRequest(
+                f"{RESUME} is {asked[:80].decode('latin-1')!r}: 'true' is needed, or no such header"
+            )
+        return ResumableStream(self, exchange, wanted, deadline, owner, lane.endpoint.id)
 
     def spawn(self, coroutine: Coroutine[Any, Any, None], exchange: Exchange) -> asyncio.Task[None]:
         """Go on with a request in a task of its own; what it raises is the answer."""
@@ -180,17 +219,6 @@ class Gateway:
         finally:
             self.answers.release(owner, request)
         exchange.respond(body)
-
-
-def as_told(error: APIError, flags: Flags) -> APIError:
-    """The error as the caller is told it: why an endpoint has no worker is for its owner, for it quotes the model."""
-    if flags & Flags.FOREIGN and error.code == "endpoint_failed":
-        return Unavailable(
-            "the endpoint has no worker; only its owner is told why",
-            code=error.code,
-            retry_after=error.retry_after,
-        )
-    return error
 
 
 class _Sync(Call):

@@ -21,6 +21,11 @@ STRANGERS_BYTES = 64 * 1024
 """A body of more is read only once the key is known to be good."""
 
 JSON_TYPE = (b"content-type", b"application/json")
+STREAM_HEADERS = {
+    "content-type": "text/event-stream; charset=utf-8",
+    "cache-control": "no-cache",
+    "x-accel-buffering": "no",
+}
 _ids = count(1)
 _instance = base64.b32encode(os.urandom(5)).decode().lower()
 

@@ -128,6 +128,8 @@ class WorkerLink(asyncio.Protocol):
         left = max(work.deadline - self._loop.time(), 0.001)
         self._send(request_head(request_id, work.flags, left, len(work.body)))
         self._frames.append(work.body)
+        if len(self.running) == 1:
+            self.flush()  # an idle worker need not wait for what else comes in this turn of the loop
         work.started(self, request_id)
 
     def cancel(self, request_id: int) -> None:

@@ -3,7 +3,7 @@
 The functions below are never called. They say in FastAPI's words what `gateway` and `task_routes` answer.
 """
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, FastAPI, Header, Query
 from fastapi.openapi.utils import get_openapi
@@ -15,6 +15,7 @@ from openlaunch.wire.tasks import (
     BulkCreateResponse,
     BulkWaitRequest,
     BulkWaitResponse,
+    CancelTaskResponse,
     CreateTaskResponse,
     PredictRequest,
     PredictResponse,
@@ -23,6 +24,8 @@ from openlaunch.wire.tasks import (
 )
 
 _IdempotencyKey = Annotated[str | None, Header(min_length=1, max_length=255)]
+_LastEventID = Annotated[str | None, Header(description="go on with a stream after this event")]
+_Resume = Annotated[Literal["true"] | None, Header(description="number the events, so that they can be")]
 _STREAM = {
     200: {
         "description": "server-sent events, each a PredictResponse; the last one is `event: end` or a FAILURE",
@@ -45,8 +48,20 @@ def _predictions() -> APIRouter:
         raise AssertionError
 
     @api.post(routes.STREAMING_TASKS, responses=_STREAM)  # type: ignore[arg-type]
-    def create_streaming_inference_task(model_endpoint_id: str, body: SyncPredictRequest) -> PredictResponse:
+    def create_streaming_inference_task(
+        model_endpoint_id: str,
+        body: SyncPredictRequest,
+        openlaunch_resume: _Resume = None,
+        last_event_id: _LastEventID = None,
+    ) -> PredictResponse:
         """Run a prediction and answer with its items as they come."""
+        raise AssertionError
+
+    @api.delete(routes.STREAMING_TASKS)
+    def stop_streaming_inference_task(
+        model_endpoint_id: str, last_event_id: Annotated[str, Header()]
+    ) -> CancelTaskResponse:
+        """Stop a stream that can be resumed: its client will not come back."""
         raise AssertionError
 
     @api.post(routes.ASYNC_TASKS)

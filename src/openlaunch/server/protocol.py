@@ -202,6 +202,11 @@ class Exchange:
         self._protocol.transport.write(self._stream_head(headers) + self._framed(data) + last)
         self._ended()
 
+    def drop(self) -> None:
+        """Close the connection at once, and call nobody."""
+        self.let_go()
+        self._protocol.transport.abort()
+
     def _stream_head(self, headers: Mapping[str, str]) -> bytes:
         if self.started:
             return b""

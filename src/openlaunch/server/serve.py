@@ -129,6 +129,9 @@ async def serve_on(
         context.log_streams.close()
         context.dispatcher.refuse_all(Unavailable("the server is stopping", code="stopping", retry_after=2))
         await _drained(context.dispatcher, settings.drain_seconds)
+        context.dispatcher.break_off(
+            Unavailable("the server stopped before this had ended", code="stopping", retry_after=2)
+        )
         server.should_exit = True
         await serving
 

@@ -48,6 +48,13 @@ class Settings(BaseSettings):
 
     request_timeout_seconds: float = Field(default=300, gt=0, description="a sync request's deadline")
     stream_timeout_seconds: float = Field(default=3600, gt=0, description="a stream's deadline, to its end")
+    stream_resume_seconds: float = Field(
+        default=10, ge=0, description="a resumable stream waits so long for a client that lost its connection"
+    )
+    stream_replay_bytes: int = Field(
+        default=4 * MIB, ge=0, description="the last events of a resumable stream, held for its client"
+    )
+    max_replay_bytes: int = Field(default=128 * MIB, ge=0, description="the same for all streams together")
     task_timeout_seconds: float = Field(default=24 * 3600, gt=0, description="an async task's, once it runs")
     task_expires_seconds: float = Field(default=24 * 3600, gt=0, description="how long a task may wait")
     task_max_attempts: int = Field(default=3, ge=1, description="workers that a task may take down with it")

@@ -10,6 +10,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 END_EVENT = b"event: end\n\n"
+RESUME = "openlaunch-resume"
+"""The header that asks for a stream that can be resumed: `true`."""
+
+LAST_EVENT_ID = "last-event-id"
+"""Of a request: the event after which to go on. Of an answer: the event after which it begins."""
+
 MAX_EVENT_BYTES = 64 * 1024 * 1024
 
 

@@ -179,6 +179,6 @@ class CallbackSecretResponse(BaseModel):
 
 
 class CancelTaskResponse(BaseModel):
-    """`cancelled` is False when the task was already done."""
+    """`cancelled` is False when the task, or the stream, was already done."""
 
     cancelled: bool

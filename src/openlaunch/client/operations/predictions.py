@@ -1,21 +1,37 @@
 """Predictions and tasks."""
 
+import contextlib
 import json
 import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 
-from openlaunch.client.effects import Flow, Pause, Request, Response, call, json_body, path_to, url_with, work
+from openlaunch.client.effects import (
+    Attempt,
+    Flow,
+    Pause,
+    Request,
+    Response,
+    call,
+    json_body,
+    path_to,
+    url_with,
+    work,
+)
 from openlaunch.client.predictions import (
     IDEMPOTENCY_KEY,
     Answer,
     EndpointRequest,
+    StreamReader,
     parse_answer,
     unpickled,
 )
-from openlaunch.errors import OpenlaunchError, WaitTimeout
+from openlaunch.client.retry import TransportFailure
+from openlaunch.errors import APIError, ConnectionFailed, OpenlaunchError, WaitTimeout
 from openlaunch.wire import routes
+from openlaunch.wire.sse import LAST_EVENT_ID, RESUME
 from openlaunch.wire.tasks import MAX_BULK, MAX_WAIT_SECONDS
 
 PREDICT_SECONDS = 330.0
@@ -25,6 +41,13 @@ STREAM_SILENCE_SECONDS = 3630.0
 MARGIN_SECONDS = 15.0
 """What an answer may take beyond the time for which the server was asked to hold the request."""
 
+RESUME_SECONDS = 10.0
+"""For so long a server that can't be reached is asked again to go on with a stream: it keeps one no longer."""
+
+RESUME_PAUSE_SECONDS = 0.05
+"""Twice as long before each further try that follows one which brought nothing."""
+
+STOP_SECONDS = 2.0
 OUTAGE_SECONDS = 60.0
 """For so long a wait for a task, which is safe on the server's disk, outlasts an unreachable server."""
 
@@ -43,26 +66,8 @@ def predict_sync(
     return parse_answer(json.loads(response.body))
 
 
-def open_stream(
-    endpoint_id: str, request: EndpointRequest, timeout: float | None = None, limit: float | None = None
-) -> Flow[Response]:
-    """Run a prediction whose items come one by one; the answer's `stream` is open."""
-    silence = STREAM_SILENCE_SECONDS if limit is None else limit + MARGIN_SECONDS
-    return (
-        yield from call(
-            _prediction(routes.STREAMING_TASKS, endpoint_id, request, timeout, silence, stream=True)
-        )
-    )
-
-
 def _prediction(
-    path: str,
-    endpoint_id: str,
-    request: EndpointRequest,
-    timeout: float | None,
-    default: float,
-    *,
-    stream: bool = False,
+    path: str, endpoint_id: str, request: EndpointRequest, timeout: float | None, default: float
 ) -> Request:
     headers = request.headers()
     return Request(
@@ -73,8 +78,63 @@ def _prediction(
         timeout=default if timeout is None else timeout + MARGIN_SECONDS,
         idempotent=IDEMPOTENCY_KEY in headers,
         prediction=True,
-        stream=stream,
     )
+
+
+class OpenStream:
+    """A prediction whose items come one by one, over as many connections as it takes."""
+
+    def __init__(
+        self,
+        endpoint_id: str,
+        request: EndpointRequest,
+        timeout: float | None = None,
+        limit: float | None = None,
+        *,
+        resume: bool = True,
+    ) -> None:
+        self.reader = StreamReader()
+        silence = STREAM_SILENCE_SECONDS if limit is None else limit + MARGIN_SECONDS
+        first = _prediction(routes.STREAMING_TASKS, endpoint_id, request, timeout, silence)
+        headers = {RESUME: "true", **first.headers} if resume else first.headers
+        self._request = replace(first, headers=headers, stream=True)
+
+    def begin(self) -> Flow[Response]:
+        """Send the request; the answer's `stream` is open."""
+        response = yield from call(self._request)
+        self.reader = StreamReader(response.headers.get(LAST_EVENT_ID))
+        return response
+
+    def go_on(self, reason: object = "the connection was closed") -> Flow[Response | None]:
+        """The bytes have come to an end: go on where they were cut; None at the stream's own end.
+
+        Raises:
+            StreamInterrupted: there is no going on.
+
+        """
+        last_event_id = self.reader.finish(reason)
+        if last_event_id is None:
+            return None
+        if (again := self.reader.resumes - 1) > 0:
+            yield Pause(RESUME_PAUSE_SECONDS * 2**again)
+        try:
+            return (yield from call(self._after(last_event_id)))
+        except (APIError, ConnectionFailed) as error:
+            raise self.reader.interrupted(f"{reason}; it can't be gone on with: {error}") from error
+
+    def _after(self, last_event_id: str) -> Request:
+        headers = {**self._request.headers, LAST_EVENT_ID: last_event_id}
+        return replace(self._request, body=b"", headers=headers, idempotent=True, patience=RESUME_SECONDS)
+
+    def stop(self) -> Flow[None]:
+        """Tell the server that nobody will come back to what has not ended, if it would wait for that."""
+        last_event_id = self.reader.last_event_id
+        if last_event_id is None or self.reader.ended:
+            return
+        request = replace(self._after(last_event_id), method="DELETE", stream=False, timeout=STOP_SECONDS)
+        # A server that does not hear of it stops by itself a little later; a closed client sends nothing.
+        with contextlib.suppress(TransportFailure, RuntimeError):
+            yield Attempt(request)
 
 
 def submit(endpoint_id: str, request: EndpointRequest, timeout: float | None = None) -> Flow[str]:
