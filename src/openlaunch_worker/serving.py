@@ -45,21 +45,23 @@ class Connection(asyncio.Protocol):
             self._transport.write(encode(Kind.LEAVING, 0))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Be ready for frames."""
+        """Prepare for frames, which are read once READY has been said."""
         assert isinstance(transport, asyncio.Transport)
+        transport.pause_reading()
         self._transport = transport
         loop = asyncio.get_running_loop()
         self._outbox = Outbox(loop, transport.write)
         self._runner = self._new_runner()
 
     def say_ready(self) -> None:
-        """Say READY, unless a DRAIN has come already."""
+        """Say READY, and take what comes."""
         ready = {
             "python": "{}.{}.{}".format(*sys.version_info),
             "generator": shape_of(self._predict).yields,
         }
         if not self._transport.is_closing():
             self._transport.write(encode(Kind.READY, 0, json.dumps(ready).encode()))
+            self._transport.resume_reading()
 
     def _new_runner(self) -> Runner:
         limits, rule = self._limits, self._limits.batch

@@ -51,7 +51,7 @@ def _group_of(pid, *, first_version):
 
 @pytest.mark.alone  # the machine counts this kill for every server that has no control group
 def test_a_worker_that_runs_out_of_memory_is_told_so():
-    with running(task_max_attempts=1) as client, memory_group(client.server.pid):
+    with running(task_max_attempts=1, limit_memory=False) as client, memory_group(client.server.pid):
         endpoint = client.deploy(
             fill, name="fill", endpoint_type="async", max_workers=1, per_worker=1, **SMALL
         )

@@ -23,6 +23,7 @@ ACCESS = {
     "GET /healthcheck": ANYONE,
     "POST /v1/sync-tasks": PREDICT,
     "POST /v1/streaming-tasks": PREDICT,
+    "DELETE /v1/streaming-tasks": PREDICT,
     "POST /v1/async-tasks": PREDICT,
     "POST /v1/async-tasks/bulk": PREDICT,
     "POST /v1/async-tasks/wait": PREDICT,
@@ -97,7 +98,7 @@ ACCESS = {
     "GET /v1/audit-log": ADMIN,
 }
 PREDICTIONS = [f"POST /v1/{name}" for name in ("sync-tasks", "streaming-tasks", "async-tasks")]
-PREDICTIONS += ["POST /v1/async-tasks/bulk", "POST /v1/async-tasks/wait"]
+PREDICTIONS += ["POST /v1/async-tasks/bulk", "POST /v1/async-tasks/wait", "DELETE /v1/streaming-tasks"]
 
 
 @pytest.fixture(scope="module")

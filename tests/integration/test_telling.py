@@ -88,7 +88,7 @@ def test_a_life_is_told_from_its_beginning(client, endpoint):
 def test_equal_events_are_one_with_a_count(client, endpoint):
     for _ in range(3):
         endpoint.predict(args(die=signal.SIGSEGV)).get(DEADLINE)
-    expected = f"3 workers crashed: killed by signal {signal.SIGSEGV:d}"
+    expected = f"3 workers crashed: killed by signal {signal.SIGSEGV:d} (SIGSEGV)"
     eventually(lambda: expected in messages(client, "work"))
 
 

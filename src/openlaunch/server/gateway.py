@@ -66,6 +66,7 @@ class Gateway:
 
     def _stop_stream(self, exchange: Exchange) -> None:
         """A client that left a resumable stream will not come back to it."""
+        self.front.principal(exchange.scope)
         last_event_id = header(exchange.scope, _LAST_EVENT_ID)
         if not last_event_id:
             raise BadRequest(

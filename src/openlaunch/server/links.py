@@ -106,6 +106,8 @@ class WorkerLink(asyncio.Protocol):
         self._loaded = False
         self._last_id = 0
         self._frames: list[bytes] = []
+        self._large = False
+        """Whether one of them is so large that joining them would cost more than a write of each."""
         self._writable = asyncio.Event()
         self._writable.set()
         self._sending: asyncio.Task[None] | None = None
@@ -126,9 +128,16 @@ class WorkerLink(asyncio.Protocol):
         self._last_id = request_id = self._last_id % 0xFFFFFFFF + 1
         self.running[request_id] = work
         left = max(work.deadline - self._loop.time(), 0.001)
-        self._send(request_head(request_id, work.flags, left, len(work.body)))
-        self._frames.append(work.body)
-        if len(self.running) == 1:
+        body = work.body
+        size = len(body)
+        head = request_head(request_id, work.flags, left, size)
+        if size >= COPY_BYTES:
+            self._large = True
+        if self._frames or len(self.running) > 1:
+            self._send(head)
+            self._frames.append(body)
+        else:
+            self._frames += (head, body)
             self.flush()  # an idle worker need not wait for what else comes in this turn of the loop
         work.started(self, request_id)
 
@@ -158,10 +167,11 @@ class WorkerLink(asyncio.Protocol):
         frames, self._frames = self._frames, []
         if not frames or self._transport.is_closing():
             return
-        if max(map(len, frames)) < COPY_BYTES:
-            self._transport.write(b"".join(frames))
-        else:
+        if self._large:
+            self._large = False
             self._transport.writelines(frames)
+        else:
+            self._transport.write(b"".join(frames))
 
     def drain(self) -> None:
         """Ask the worker to finish what runs and then to exit."""

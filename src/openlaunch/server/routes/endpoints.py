@@ -356,7 +356,9 @@ def _response(context: Context, endpoint: EndpointRecord, names: BundleNames) ->
                 "min_workers": spec.min_workers,
                 "max_workers": spec.max_workers,
                 "per_worker": spec.per_worker,
-                "concurrent_requests_per_worker": spec.slots,
+                "concurrent_requests_per_worker": spec.slots
+                if batching is not None
+                else extra.get("concurrent_requests_per_worker") or spec.per_worker,
                 "forwarder_max_concurrency": extra.get("forwarder_max_concurrency"),
                 "max_batch_size": batching and batching.max_size,
                 "max_batch_wait": batching and batching.max_wait,
