@@ -150,6 +150,17 @@ def is_running(pid: int) -> bool:
     return stat.rpartition(")")[2].split()[0] not in ("Z", "X")
 
 
+def memory_mib(pid: int) -> float:
+    """What the process has in memory."""
+    lines = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    return int(lines["VmRSS"].split()[0]) / 1024
+
+
+def descriptors(pid: int) -> int:
+    """How many files and sockets the process has open."""
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+
 def middle(values: list[float]) -> float:
     """The median."""
     return sorted(values)[len(values) // 2]

@@ -4,10 +4,9 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
-from chaos_server import DEADLINE, ChaosServer, middle
+from chaos_server import DEADLINE, ChaosServer, memory_mib, middle
 from load import Answer, Running
 from server_driver import SMALL, args, eventually
 
@@ -68,11 +67,6 @@ def load(server, endpoint):
     yield begin
     for one in running:
         one.end()
-
-
-def memory_mib(pid: int) -> float:
-    lines = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
-    return int(lines["VmRSS"].split()[0]) / 1024
 
 
 def percentile(answers: list[Answer], share: float) -> float:
