@@ -90,6 +90,14 @@ def test_every_setting_is_in_the_documentation_with_its_meaning():
         assert re.search(rf"`OPENLAUNCH_{name.upper()}` \|.*\| {re.escape(field.description)} \|", text), name
 
 
+def test_every_test_that_shows_a_promise_is_there():
+    for row in (ROOT / "docs/reliability.md").read_text().splitlines():
+        file = None
+        for named, test in re.findall(r"`([\w/]*(?:\.py)?)::(\w+)`", row):
+            file = named or file
+            assert re.search(rf"def {test}\(", (ROOT / "tests" / file).read_text()), f"{file}::{test}"
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_between_documents_lead_somewhere(document):
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", document.read_text()):

@@ -151,6 +151,8 @@ class Load:
         self._over.set()
         for thread in self._threads:
             thread.join(DEADLINE)
+            if thread.is_alive():
+                self.errors.append("a request does not end")
 
 
 class Faults:
@@ -180,7 +182,9 @@ class Faults:
 
     def kill(self):
         """SIGKILL to a worker."""
-        kill(self._chance.choice(eventually(self._server.workers)))
+        victim = self._chance.choice(eventually(self._server.workers))
+        kill(victim)
+        eventually(lambda: victim not in self._server.workers())
 
     def leave(self):
         """A client is gone without a word, while its request or its stream goes on."""
