@@ -160,6 +160,9 @@ class Closing(Wire):
     def close(self):
         self.closed = True
 
+    def pause_reading(self):
+        """What is read is given by the test."""
+
 
 @FEW
 @given(streams)

@@ -375,6 +375,7 @@ class Supervisor:
     def _tell_scale(self, s: Situation) -> None:
         """Tell how many workers there should be from now on; during a roll-out, that says nothing of the load."""
         if self._is_rolling_out():
+            self._scale = _at_rest(self.record.spec)
             return
         load, spec = self._parts.fleet.load(self.record.id), self.record.spec
         wanted = min(s.desired, s.limit)
@@ -644,6 +645,11 @@ class Supervisor:
 def _memory(spec: EndpointSpec) -> int:
     """What a worker may use: what its endpoint says, and the stack of a thread for each slot."""
     return spec.memory + spec.slots * THREAD_STACK_BYTES
+
+
+def _at_rest(spec: EndpointSpec) -> Scale:
+    """The scale without any load, which the first one is told against."""
+    return Scale(spec.min_workers, 0, 0, spec.min_workers, spec.max_workers)
 
 
 def _after_colon(text: str | None) -> str:
