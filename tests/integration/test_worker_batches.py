@@ -158,7 +158,6 @@ def test_a_batch_that_was_interrupted_makes_room_for_the_next(holding):
     (other,) = send(worker, {"x": "other"})
     worker.send(Kind.CANCEL, first)
     assert worker.answer()[:2] == (first, Outcome.CANCELLED)
-    let_go(worker)
     assert answers(worker, 1) == {other: ["other", 1]}
 
 
