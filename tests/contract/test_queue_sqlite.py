@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection
 from store_drivers import Database, database, open_sqlite
 
 from openlaunch.tasks import queue
@@ -22,17 +22,14 @@ def db(tmp_path: Path) -> Iterator[Database]:
 
 def plans(conn: Connection, operation: Callable[[Connection], Any]) -> list[str]:
     """How SQLite gets at the rows, for each step of each statement of the operation."""
-    statements: list[tuple[str, Any]] = []
-
-    def note(_: Any, cursor: Any, statement: str, values: Any, context: Any, many: bool) -> None:
-        statements.append((statement, values[0] if many else values))
-
-    event.listen(conn.engine, "before_cursor_execute", note)
+    statements: list[str] = []
+    driver: Any = conn.connection.driver_connection
+    driver.set_trace_callback(statements.append)
     try:
         operation(conn)
     finally:
-        event.remove(conn.engine, "before_cursor_execute", note)
-    explained = [conn.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", values) for sql, values in statements]
+        driver.set_trace_callback(None)
+    explained = [conn.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}") for statement in statements]
     return [row.detail for rows in explained for row in rows]
 
 
@@ -43,7 +40,7 @@ def new(task_id: str, key: str | None = None) -> NewTask:
 @pytest.mark.parametrize(
     ("operation", "index"),
     [
-        (lambda conn: queue.submit(conn, [new("b", key="k")], 1), "uq_tasks_idempotency"),
+        (lambda conn: [queue.submit(conn, [new(i, key="k")], 1) for i in "bc"], "uq_tasks_idempotency"),
         (lambda conn: queue.claim(conn, "end", 1, "me", 30, 1), "ix_tasks_claim"),
         (lambda conn: queue.claim(conn, "end", 1, "me", 30, 1, "ada"), "COVERING INDEX ix_tasks_claim"),
         (lambda conn: queue.renew(conn, "me", ["a"], 30, 1), "(id=?)"),

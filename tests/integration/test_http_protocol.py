@@ -10,9 +10,14 @@ import pytest
 from server_driver import SMALL, eventually, running
 
 BIG = 3 * 2**20
+KINDS = {"queued": "async", "count": "streaming", "endless": "streaming", "wait-until-cancelled": "streaming"}
 
 
 def double(x):
+    return 2 * x
+
+
+def queued(x):
     return 2 * x
 
 
@@ -56,6 +61,7 @@ def client():
     with running(max_body_bytes=BIG + 1000) as client:
         for function, kind in (
             *((double, "sync"), (size_of, "sync"), (echo, "sync")),
+            (queued, "async"),
             *((count, "streaming"), (endless, "streaming"), (wait_until_cancelled, "streaming")),
         ):
             name = function.__name__.replace("_", "-")
@@ -73,19 +79,25 @@ class Wire:
         self.sock = sock
         self._file = file
 
-    def request(self, name, args, *, version="1.1", headers=(), body=None, key=None):
+    def request(self, name, args, *, version="1.1", headers=(), body=None, key=None, base=""):
         """The bytes of a prediction."""
-        kind = "streaming" if name in ("count", "endless", "wait-until-cancelled") else "sync"
+        kind = KINDS.get(name, "sync")
         endpoint = self._client.get_model_endpoint(name).model_endpoint
         body = json.dumps({"args": args}).encode() if body is None else body
         lines = [
-            f"POST /v1/{kind}-tasks?model_endpoint_id={endpoint.id} HTTP/{version}",
+            f"POST {base}/v1/{kind}-tasks?model_endpoint_id={endpoint.id} HTTP/{version}",
             "Host: x",
             f"Authorization: Bearer {key or self._client.server.api_key}",
             f"Content-Length: {len(body)}",
             *headers,
         ]
         return "\r\n".join([*lines, "", ""]).encode() + body
+
+    def result_of(self, task_id, *, base=""):
+        """The bytes of a request that waits for a task."""
+        path = f"{base}/v1/async-tasks/{task_id}?wait=30"
+        authorization = f"Authorization: Bearer {self._client.server.api_key}"
+        return f"GET {path} HTTP/1.1\r\nHost: x\r\n{authorization}\r\n\r\n".encode()
 
     def head(self):
         """The next status, and the headers."""
@@ -154,6 +166,41 @@ def test_other_routes_and_predictions_share_a_connection(connect):
         assert wire.value() == 6
         wire.sock.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
         assert wire.answer()[0] == 200
+
+
+def test_tasks_and_their_results_may_be_pipelined(connect):
+    with connect() as wire:
+        wire.sock.sendall(b"".join(wire.request("queued", {"x": x}) for x in range(5)))
+        ids = [wire.answer()[1]["task_id"] for _ in range(5)]
+        wire.sock.sendall(b"".join(wire.result_of(task_id) for task_id in reversed(ids)))
+        assert [wire.value() for _ in range(5)] == [8, 6, 4, 2, 0]
+
+
+def test_the_id_of_a_task_may_be_escaped(connect):
+    with connect() as wire:
+        wire.sock.sendall(wire.request("queued", {"x": 4}))
+        task_id = wire.answer()[1]["task_id"]
+        wire.sock.sendall(wire.result_of(f"%{ord(task_id[0]):02x}{task_id[1:]}"))
+        assert wire.value() == 8
+
+
+def test_what_is_below_a_task_is_another_route(connect):
+    with connect() as wire:
+        wire.sock.sendall(wire.request("queued", {"x": 4}))
+        task_id = wire.answer()[1]["task_id"]
+        wire.sock.sendall(wire.result_of(f"{task_id}/details") + wire.result_of(f"{task_id}/no-such"))
+        assert wire.answer()[1]["task_id"] == task_id
+        assert wire.answer()[0] == 404
+
+
+@pytest.mark.parametrize("base", ["http://x", "https://some.where:80"])
+def test_a_url_may_be_absolute(connect, base):
+    with connect() as wire:
+        wire.sock.sendall(wire.request("double", {"x": 1}, base=base))
+        assert wire.value() == 2
+        wire.sock.sendall(wire.request("queued", {"x": 2}, base=base))
+        wire.sock.sendall(wire.result_of(wire.answer()[1]["task_id"], base=base))
+        assert wire.value() == 4
 
 
 def test_a_body_may_come_in_pieces(connect):

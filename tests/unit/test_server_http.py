@@ -23,7 +23,6 @@ from openlaunch.server.http import (
     new_request_id,
     query_value,
     read_body,
-    send_json,
     send_problem,
 )
 from openlaunch.wire.problems import from_response
@@ -87,11 +86,6 @@ def sent(send_it: Any) -> tuple[int, dict[str, str], bytes]:
 
 
 class TestAnswers:
-    def test_json(self):
-        status, headers, body = sent(lambda send: send_json(send, b'{"a": 1}', 201, [(b"x-extra", b"1")]))
-        assert (status, body) == (201, b'{"a": 1}')
-        assert headers == {"content-type": "application/json", "content-length": "8", "x-extra": "1"}
-
     def test_a_problem_comes_back_as_its_error(self):
         error = TooManyRequests("full", retry_after=7)
         status, headers, body = sent(lambda send: send_problem(send, error))

@@ -1,22 +1,15 @@
 """What every predict route does first: whose request, for which endpoint, and is its body right."""
 
-import logging
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
 
-from openlaunch.errors import APIError, BadRequest, NotFound, ServerError, Unavailable
+from openlaunch.errors import APIError, BadRequest, NotFound, Unavailable
 from openlaunch.server.auth import Keyring, Principal
 from openlaunch.server.dispatch import Dispatcher
-from openlaunch.server.http import (
-    Disconnected,
-    Receive,
-    Scope,
-    Send,
-    header,
-    query_value,
-    read_body,
-    send_problem,
-)
+from openlaunch.server.http import Scope, header, query_value
 from openlaunch.server.lane import Lane
+from openlaunch.server.protocol import Exchange
 from openlaunch.server.schemas import BundleSchemas, SchemaCache
 from openlaunch.server.settings import Settings
 from openlaunch.store.records import EndpointRecord
@@ -24,8 +17,6 @@ from openlaunch.wire import routes
 from openlaunch.wire.endpoints import EndpointType
 from openlaunch_worker.frames import Flags
 
-log = logging.getLogger(__name__)
-Handler = Callable[[Scope, Receive, Send], Awaitable[None]]
 _ROUTE_OF_TYPE = {
     EndpointType.SYNC: routes.SYNC_TASKS,
     EndpointType.ASYNC: routes.ASYNC_TASKS,
@@ -44,6 +35,8 @@ class Front:
         self._keyring = keyring
         self._dispatcher = dispatcher
         self.stopping = False
+        self._loop = asyncio.get_running_loop()
+        self._background: set[asyncio.Task[None]] = set()
 
     def principal(self, scope: Scope) -> Principal:
         """Whose request it is. Raises Unauthorized."""
@@ -74,9 +67,17 @@ class Front:
             raise Unavailable("the server is stopping", code="stopping", retry_after=2)
         return lane, principal
 
-    async def body(self, scope: Scope, receive: Receive) -> bytes:
-        """The body, up to the limit."""
-        return await read_body(scope, receive, self.settings.max_body_bytes)
+    def spawn(self, coroutine: Coroutine[Any, Any, None], exchange: Exchange) -> asyncio.Task[None]:
+        """Go on with a request in a task of its own; what it raises is the answer."""
+        task = self._loop.create_task(coroutine)
+        self._background.add(task)
+        task.add_done_callback(lambda done: self._ended(done, exchange))
+        return task
+
+    def _ended(self, task: asyncio.Task[None], exchange: Exchange) -> None:
+        self._background.discard(task)
+        if not task.cancelled():
+            exchange.guarded(task.result)
 
     async def schemas_of(self, lane: Lane) -> BundleSchemas:
         """The schemas of the bundle that serves now: while a new one rolls out, still the old one's."""
@@ -101,19 +102,6 @@ def as_told(error: APIError, flags: Flags) -> APIError:
             retry_after=error.retry_after,
         )
     return error
-
-
-async def guarded(handler: Handler, scope: Scope, receive: Receive, send: Send) -> None:
-    """Run a handler; an error becomes a problem document."""
-    try:
-        await handler(scope, receive, send)
-    except APIError as error:
-        await send_problem(send, error)
-    except Disconnected:
-        pass
-    except Exception:
-        log.exception("a prediction failed in the gateway")
-        await send_problem(send, ServerError("the server failed on this request; its log has the traceback"))
 
 
 def _wrong_type(endpoint: EndpointRecord, wanted: EndpointType) -> BadRequest:

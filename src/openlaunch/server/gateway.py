@@ -7,9 +7,7 @@ but errors. No task is made for a request: what happens to it is called when it 
 import asyncio
 import logging
 import secrets
-from collections.abc import Coroutine
 from functools import partial
-from typing import Any
 
 from openlaunch.artifacts.base import Artifacts
 from openlaunch.errors import APIError, BadRequest, Unavailable
@@ -47,7 +45,6 @@ class Gateway:
         self._urls = urls
         self.loop = asyncio.get_running_loop()
         self.resumables = Resumables(self.settings, self.loop)
-        self._background: set[asyncio.Task[None]] = set()
 
     def handlers(self) -> dict[tuple[bytes, bytes], HotHandler]:
         """By method and path."""
@@ -87,9 +84,11 @@ class Gateway:
         schemas = self.front.cached_schemas_of(lane)
         if (key := idempotency_key(exchange.scope)) is not None:
             _refuse_key_of_stream(kind)
-            exchange.on_gone = self.spawn(self._predict_once(exchange, lane, owner, key), exchange).cancel
+            exchange.on_gone = self.front.spawn(
+                self._predict_once(exchange, lane, owner, key), exchange
+            ).cancel
         elif schemas is None or len(exchange.body) > OFF_LOOP_BYTES:
-            self.spawn(self._check_aside(exchange, lane, owner), exchange)
+            self.front.spawn(self._check_aside(exchange, lane, owner), exchange)
         else:
             self._begin(exchange, lane, owner, check_body(exchange.body, schemas), schemas)
 
@@ -164,18 +163,6 @@ class Gateway:
             )
         return ResumableStream(self, exchange, wanted, deadline, owner, lane.endpoint.id)
 
-    def spawn(self, coroutine: Coroutine[Any, Any, None], exchange: Exchange) -> asyncio.Task[None]:
-        """Go on with a request in a task of its own; what it raises is the answer."""
-        task = self.loop.create_task(coroutine)
-        self._background.add(task)
-        task.add_done_callback(lambda done: self._ended(done, exchange))
-        return task
-
-    def _ended(self, task: asyncio.Task[None], exchange: Exchange) -> None:
-        self._background.discard(task)
-        if not task.cancelled():
-            exchange.guarded(task.result)
-
     async def answer_with_care(
         self, exchange: Exchange, outcome: int, payload: bytes, schemas: BundleSchemas
     ) -> None:
@@ -248,7 +235,7 @@ class _Sync(Call):
                 Unavailable("the worker stopped before it answered", code="cancelled", retry_after=1)
             )
         elif gateway.needs_care(outcome):
-            gateway.spawn(gateway.answer_with_care(exchange, outcome, payload, self._schemas), exchange)
+            gateway.front.spawn(gateway.answer_with_care(exchange, outcome, payload, self._schemas), exchange)
         else:
             exchange.respond(payload)
 
@@ -289,7 +276,7 @@ class _SyncOnce(_Sync):
         gateway, exchange = self._gateway, self._exchange
         gateway.deadlines.discard(self)
         answer = gateway.answer_once(exchange, outcome, payload, self._schemas, self._owner, self._request)
-        gateway.spawn(answer, exchange)
+        gateway.front.spawn(answer, exchange)
 
     def failed(self, error: APIError) -> None:
         self._release()

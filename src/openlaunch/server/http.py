@@ -1,10 +1,10 @@
-"""Small ASGI helpers for the predict routes, which do without a framework."""
+"""Small helpers for what reads and answers requests without a framework."""
 
 import base64
 import json
 import math
 import os
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from itertools import count
 from typing import Any
 
@@ -20,7 +20,6 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 STRANGERS_BYTES = 64 * 1024
 """A body of more is read only once the key is known to be good."""
 
-JSON_TYPE = (b"content-type", b"application/json")
 STREAM_HEADERS = {
     "content-type": "text/event-stream; charset=utf-8",
     "cache-control": "no-cache",
@@ -68,20 +67,6 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
         if size > limit:
             raise PayloadTooLarge(f"the body has over {limit} bytes, which is the limit")
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
-
-async def send_json(
-    send: Send, body: bytes, status: int = 200, headers: Iterable[tuple[bytes, bytes]] = ()
-) -> None:
-    """Send a finished JSON body."""
-    await send(
-        {
-            "type": "http.response.start",
-            "status": status,
-            "headers": [JSON_TYPE, (b"content-length", b"%d" % len(body)), *headers],
-        }
-    )
-    await send({"type": "http.response.body", "body": body})
 
 
 async def send_problem(send: Send, error: APIError) -> None:

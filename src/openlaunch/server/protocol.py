@@ -240,6 +240,8 @@ HotHandler = Callable[[Exchange], None]
 class HttpProtocol(HttpToolsProtocol):
     """uvicorn's protocol, with `routes` in front, handlers by method and path; and with patience that ends.
 
+    The handler of a path that ends in a slash is that of every path one level below.
+
     A client has `read_seconds` for the head of a request, or to send none on a new connection, and for each piece of
     `MIN_BODY_BYTES` of its body. None of this costs a request that comes in one piece more than a comparison.
     """
@@ -291,7 +293,9 @@ class HttpProtocol(HttpToolsProtocol):
         self._idle_since = self._rest_until = None
         self._rest_bytes = 0
         path, _, query = self.url.partition(b"?")
-        handler = self._routes.get((self.parser.get_method(), path))
+        if path.startswith(b"http"):  # an absolute URL: proxies send those
+            path = b"/" + b"".join(path.split(b"/", 3)[3:])
+        handler = self._handler(path)
         if handler is None or self._is_full():
             self._leave_to_asgi()
             return
@@ -318,6 +322,11 @@ class HttpProtocol(HttpToolsProtocol):
             self.pipeline.appendleft((exchange, self.app))  # type: ignore[arg-type]
         else:
             exchange.announce(self.expect_100_continue)
+
+    def _handler(self, path: bytes) -> HotHandler | None:
+        method = self.parser.get_method()
+        handler = self._routes.get((method, path))
+        return handler or self._routes.get((method, path[: path.rfind(b"/") + 1]))
 
     def _head_bytes(self) -> int:
         return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)

@@ -103,14 +103,13 @@ async def serve_on(
         gateway = Gateway(front, context.artifacts, context.urls, answers)
         protocol = partial(
             HttpProtocol,
-            gateway.handlers(),
+            {**gateway.handlers(), **TaskRoutes(front, context.tasks, context.urls).handlers()},
             front.principal,
             settings.max_body_bytes,
             settings.read_timeout_seconds,
         )
         control_plane = Later(partial(_control_plane, context))
-        app = TaskRoutes(front, context.tasks, context.urls, control_plane)
-        server = _HTTPServer(_config(app, protocol, settings))
+        server = _HTTPServer(_config(control_plane, protocol, settings))
         serving = asyncio.create_task(server.serve([listener]))
         stopped = asyncio.create_task(stop.wait())
         await asyncio.wait(

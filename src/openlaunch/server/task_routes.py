@@ -1,66 +1,67 @@
-"""The async predict routes: submit, ask, and wait, one by one and in bulk. Plain ASGI, as the gateway."""
+"""The async predict routes: submit, ask, and wait, one by one and in bulk."""
 
-import asyncio
-from collections.abc import Coroutine
 from typing import Any, TypeVar
+from urllib.parse import unquote
 
 import orjson
 from pydantic import BaseModel, ValidationError
 
 from openlaunch.errors import APIError, BadRequest, Unprocessable
-from openlaunch.server.front import Front, guarded
-from openlaunch.server.http import App, Disconnected, Receive, Scope, Send, send_json
+from openlaunch.server.auth import Principal
+from openlaunch.server.front import Front
+from openlaunch.server.http import Scope
 from openlaunch.server.idempotency import Keyed, idempotency_key, keyed
 from openlaunch.server.inputs import at_index, check_document, check_input, parse_json
 from openlaunch.server.lane import Lane
+from openlaunch.server.protocol import Exchange, HotHandler
 from openlaunch.server.results import SignedURLs, base_url
-from openlaunch.server.tasks import TaskService
+from openlaunch.server.tasks import Answerable, TaskService
 from openlaunch.wire import routes
 from openlaunch.wire.endpoints import EndpointType
 from openlaunch.wire.tasks import MAX_BULK, MAX_WAIT_SECONDS, BulkWaitRequest
 
-T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
 _ONE_TASK = routes.ASYNC_TASKS + "/"
 
 
 class TaskRoutes:
-    """POST /v1/async-tasks, /bulk and /wait, and GET /v1/async-tasks/{id}; everything else goes on to `rest`."""
+    """The handlers of the async routes, for `HttpProtocol`.
 
-    def __init__(self, front: Front, tasks: TaskService, urls: SignedURLs, rest: App) -> None:
+    A client that goes away ends its wait; what it has submitted is stored all the same.
+    """
+
+    def __init__(self, front: Front, tasks: TaskService, urls: SignedURLs) -> None:
         self._front = front
         self._tasks = tasks
         self._urls = urls
-        self._rest = rest
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        path, method = scope.get("path", ""), scope.get("method", "")
-        if method == "POST" and path == routes.ASYNC_TASKS:
-            await guarded(self._create, scope, receive, send)
-        elif method == "POST" and path == routes.ASYNC_TASKS_BULK:
-            await guarded(self._create_many, scope, receive, send)
-        elif method == "POST" and path == routes.ASYNC_TASKS_WAIT:
-            await guarded(self._wait, scope, receive, send)
-        elif method == "GET" and path.startswith(_ONE_TASK) and path.count("/") == _ONE_TASK.count("/"):
-            await guarded(self._get, scope, receive, send)
-        else:
-            await self._rest(scope, receive, send)
+    def handlers(self) -> dict[tuple[bytes, bytes], HotHandler]:
+        """By method and path."""
+        return {
+            (b"POST", routes.ASYNC_TASKS.encode()): self._create,
+            (b"POST", routes.ASYNC_TASKS_BULK.encode()): self._create_many,
+            (b"POST", routes.ASYNC_TASKS_WAIT.encode()): self._wait,
+            (b"GET", _ONE_TASK.encode()): self._get,
+        }
 
-    async def _create(self, scope: Scope, receive: Receive, send: Send) -> None:
-        lane, principal = self._front.lane(scope, EndpointType.ASYNC)
-        body = await self._front.body(scope, receive)
-        await check_input(body, await self._front.schemas_of(lane))
-        key = await _keyed(scope, lane, body)
+    def _create(self, exchange: Exchange) -> None:
+        lane, principal = self._front.lane(exchange.scope, EndpointType.ASYNC)
+        self._front.spawn(self._store_one(exchange, lane, principal), exchange)
+
+    async def _store_one(self, exchange: Exchange, lane: Lane, principal: Principal) -> None:
+        await check_input(exchange.body, await self._front.schemas_of(lane))
+        key = await _keyed(exchange, lane)
         self._tasks.refuse_hopeless(lane)
-        ids = await self._tasks.submit(lane, principal.owner, [body], key)
-        await send_json(send, b'{"task_id": "%s"}' % ids[0].encode())
+        ids = await self._tasks.submit(lane, principal.owner, [exchange.body], key)
+        exchange.respond(b'{"task_id": "%s"}' % ids[0].encode())
 
-    async def _create_many(self, scope: Scope, receive: Receive, send: Send) -> None:
-        lane, principal = self._front.lane(scope, EndpointType.ASYNC, requests=0)
-        body = await self._front.body(scope, receive)
+    def _create_many(self, exchange: Exchange) -> None:
+        lane, principal = self._front.lane(exchange.scope, EndpointType.ASYNC, requests=0)
+        self._front.spawn(self._store_many(exchange, lane, principal), exchange)
+
+    async def _store_many(self, exchange: Exchange, lane: Lane, principal: Principal) -> None:
         schemas = await self._front.schemas_of(lane)
-        documents = _requests_of(parse_json(body))
+        documents = _requests_of(parse_json(exchange.body))
         for index, document in enumerate(documents):
             try:
                 check_document(document, schemas)
@@ -68,54 +69,34 @@ class TaskRoutes:
                 raise at_index(error, index) from error
         bodies = [_written(document, index) for index, document in enumerate(documents)]
         principal.spend(len(bodies))
-        key = await _keyed(scope, lane, body)
+        key = await _keyed(exchange, lane)
         self._tasks.refuse_hopeless(lane)
         ids = await self._tasks.submit(lane, principal.owner, bodies, key)
-        await send_json(send, orjson.dumps({"task_ids": ids}))
+        exchange.respond(orjson.dumps({"task_ids": ids}))
 
-    async def _get(self, scope: Scope, receive: Receive, send: Send) -> None:
-        owner = self._front.principal(scope).owner
-        task_id = scope["path"].removeprefix(_ONE_TASK)
-        wait = _wait_seconds(scope)
-        record = await unless_disconnected(self._tasks.get(owner, task_id, wait), receive)
-        base = base_url(scope)
-        body = await self._tasks.body_of(record, lambda key: self._urls.make(base, "GET", key))
-        await send_json(send, body)
+    def _get(self, exchange: Exchange) -> None:
+        owner = self._front.principal(exchange.scope).owner
+        task_id = unquote(exchange.scope["path"].removeprefix(_ONE_TASK))
+        wait = _wait_seconds(exchange.scope)
+        exchange.on_gone = self._front.spawn(self._answer(exchange, owner, task_id, wait), exchange).cancel
 
-    async def _wait(self, scope: Scope, receive: Receive, send: Send) -> None:
-        owner = self._front.principal(scope).owner
-        asked = _validated(BulkWaitRequest, await self._front.body(scope, receive))
+    async def _answer(self, exchange: Exchange, owner: str, task_id: str, wait: float) -> None:
+        exchange.respond(await self._body_of(exchange, await self._tasks.get(owner, task_id, wait)))
+
+    def _wait(self, exchange: Exchange) -> None:
+        owner = self._front.principal(exchange.scope).owner
+        exchange.on_gone = self._front.spawn(self._answer_any(exchange, owner), exchange).cancel
+
+    async def _answer_any(self, exchange: Exchange, owner: str) -> None:
+        asked = _validated(BulkWaitRequest, exchange.body)
         ids = list(dict.fromkeys(asked.task_ids))
-        done = await unless_disconnected(self._tasks.wait_for_any(owner, ids, asked.wait), receive)
-        base = base_url(scope)
-        bodies = [
-            await self._tasks.body_of(record, lambda key: self._urls.make(base, "GET", key))
-            for record in done
-        ]
-        await send_json(send, b'{"tasks": [%s], "pending": %d}' % (b", ".join(bodies), len(ids) - len(done)))
+        done = await self._tasks.wait_for_any(owner, ids, asked.wait)
+        bodies = [await self._body_of(exchange, record) for record in done]
+        exchange.respond(b'{"tasks": [%s], "pending": %d}' % (b", ".join(bodies), len(ids) - len(done)))
 
-
-async def unless_disconnected(work: Coroutine[Any, Any, T], receive: Receive) -> T:
-    """Wait for `work`, but no longer than the client does.
-
-    Raises:
-        Disconnected: the client went away; `work` was cancelled.
-    """
-    task = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_until_disconnected(receive))
-    try:
-        await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise Disconnected
-        return task.result()
-    finally:
-        task.cancel()
-        gone.cancel()
-
-
-async def _until_disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+    async def _body_of(self, exchange: Exchange, record: Answerable) -> bytes:
+        base = base_url(exchange.scope)
+        return await self._tasks.body_of(record, lambda key: self._urls.make(base, "GET", key))
 
 
 def _requests_of(document: Any) -> list[Any]:
@@ -130,9 +111,9 @@ def _requests_of(document: Any) -> list[Any]:
     return requests
 
 
-async def _keyed(scope: Scope, lane: Lane, body: bytes) -> Keyed | None:
-    key = idempotency_key(scope)
-    return None if key is None else await keyed(key, lane.endpoint.id, body)
+async def _keyed(exchange: Exchange, lane: Lane) -> Keyed | None:
+    key = idempotency_key(exchange.scope)
+    return None if key is None else await keyed(key, lane.endpoint.id, exchange.body)
 
 
 def _written(document: Any, index: int) -> bytes:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
-from sqlalchemy.exc import DatabaseError, DBAPIError, OperationalError
+from sqlalchemy.exc import DatabaseError, DBAPIError
 from sqlalchemy.pool import QueuePool, StaticPool
 
 from openlaunch.errors import ConfigurationError, Unavailable
@@ -111,8 +111,8 @@ class SqliteStore:
         try:
             with self._reader_engine.connect() as connection:
                 return op(connection)
-        except DatabaseError as error:
-            raise self._explained(error) from error.orig
+        except (DatabaseError, sqlite3.DatabaseError) as error:
+            raise self._explained(error) from _driver_error(error)
 
     async def close(self) -> None:
         if self._closed:
@@ -192,7 +192,9 @@ def _open_engines(path: Path, busy_timeout_seconds: float) -> tuple[Engine, Engi
             upgrade(connection)
     except (OSError, DBAPIError) as error:
         writer.dispose()
-        reason = f"{error.orig}; {_what_to_do(error)}" if isinstance(error, DBAPIError) else error.strerror
+        reason = (
+            f"{error.orig}; {_what_to_do(error.orig)}" if isinstance(error, DBAPIError) else error.strerror
+        )
         raise ConfigurationError(f"the database {path} can't be opened: {reason}") from error
     except ConfigurationError:
         writer.dispose()
@@ -230,12 +232,13 @@ def _set_pragmas(connection: sqlite3.Connection, *pragmas: str) -> None:
 
 def _explained(error: Exception) -> Exception:
     """What callers get: Unavailable where the database failed; a faulty statement's error stays as it is."""
-    if not isinstance(error, DatabaseError) or type(error) not in (OperationalError, DatabaseError):
+    cause = _driver_error(error)
+    if type(cause) not in (sqlite3.OperationalError, sqlite3.DatabaseError):
         return error
-    log.error("the database failed: %s", error.orig)
-    what, damaged = _what_to_do(error), _is_damaged(error)
+    log.error("the database failed: %s", cause)
+    what, damaged = _what_to_do(cause), _is_damaged(cause)
     return Unavailable(
-        f"the database can't be used: {error.orig}; {what}",
+        f"the database can't be used: {cause}; {what}",
         code=DAMAGED if damaged else "store_unavailable",
         retry_after=None if damaged else 5,
     )
@@ -251,14 +254,19 @@ _ADVICE = {
 }
 
 
-def _what_to_do(error: DBAPIError) -> str:
+def _driver_error(error: Exception) -> BaseException | None:
+    """SQLite's own error, where it is one or stands behind one of SQLAlchemy's."""
+    return error.orig if isinstance(error, DBAPIError) else error
+
+
+def _what_to_do(error: BaseException | None) -> str:
     return _ADVICE.get(_code(error), "look at the disk of the server's data directory")
 
 
-def _is_damaged(error: DBAPIError) -> bool:
+def _is_damaged(error: BaseException | None) -> bool:
     return _code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
-def _code(error: DBAPIError) -> int:
+def _code(error: BaseException | None) -> int:
     """SQLite's primary result code: the extended ones have more above its eight bits."""
-    return getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF

@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
+from openlaunch.store import prepared
 from openlaunch.store.tables import deliveries
 from openlaunch.wire.tasks import DeliveryStatus
 
@@ -18,6 +19,9 @@ RETRY_SECONDS = (5, 30, 120, 600, 1800, 3600, 3 * 3600, 6 * 3600)
 GONE_STATUS = 410
 KEPT_ATTEMPTS = 20
 _CHUNK = 500
+
+_RELEASE = """
+UPDATE deliveries SET status = 'PENDING', next_at = ? WHERE task_id = ? AND status = 'WAITING'"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,16 +89,7 @@ def add(conn: Connection, rows: Sequence[tuple[str, str, str, str, Callback]], n
 
 def release(conn: Connection, task_ids: Iterable[str], now: float) -> None:
     """These tasks have ended: their callbacks are to be sent now."""
-    ids = list(task_ids)
-    for start in range(0, len(ids), _CHUNK):
-        conn.execute(
-            update(deliveries)
-            .where(
-                deliveries.c.task_id.in_(ids[start : start + _CHUNK]),
-                deliveries.c.status == DeliveryStatus.WAITING.value,
-            )
-            .values(status=DeliveryStatus.PENDING.value, next_at=now)
-        )
+    prepared.run_many(conn, _RELEASE, [(now, task_id) for task_id in task_ids])
 
 
 def due(conn: Connection, now: float, limit: int, but: Iterable[str] = ()) -> list[Delivery]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, delete, func, or_, select, update
 
-from openlaunch.store import batch_jobs
+from openlaunch.store import batch_jobs, prepared
 from openlaunch.store.answers import key_reused
 from openlaunch.store.tables import tasks
 from openlaunch.tasks import outbox
@@ -109,7 +109,8 @@ _RECORD = [*_SUMMARY, tasks.c.result, tasks.c.result_key]
 _INSERT = """
 INSERT INTO tasks (id, endpoint_id, owner, status, priority, payload, payload_key, idempotency_key,
                    idempotency_digest, created_at, expires_at, attempts, max_attempts)
-VALUES (?, ?, ?, 'PENDING', ?, ?, ?, ?, ?, ?, ?, 0, ?)"""
+VALUES (?, ?, ?, 'PENDING', ?, ?, ?, ?, ?, ?, ?, 0, ?)
+ON CONFLICT (owner, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING"""
 
 # Steps from one owner with tasks to the next, without reading their tasks: those behind `after`, then those before.
 _OWNERS = """
@@ -136,7 +137,7 @@ UPDATE tasks SET status = 'STARTED', attempts = attempts + 1, lease_owner = ?, l
 WHERE seq IN (SELECT seq FROM tasks
               WHERE endpoint_id = ? AND owner = ? AND status = 'PENDING' AND expires_at > ?
               ORDER BY priority DESC, seq LIMIT ?)
-RETURNING seq, priority, id, owner, payload, payload_key, attempts, max_attempts"""
+RETURNING -priority, seq, id, owner, payload, payload_key, attempts, max_attempts"""
 
 # The same for the one owner that has tasks; nothing where there are several. It saves a statement for each claim.
 _CLAIM_OF_SOLE_OWNER = """
@@ -148,7 +149,7 @@ WHERE seq IN (SELECT seq FROM tasks
                 THEN (SELECT min(owner) FROM tasks WHERE endpoint_id = ? AND status = 'PENDING' AND expires_at > ?)
               END
               ORDER BY priority DESC, seq LIMIT ?)
-RETURNING seq, priority, id, owner, payload, payload_key, attempts, max_attempts"""
+RETURNING -priority, seq, id, owner, payload, payload_key, attempts, max_attempts"""
 
 _COMPLETE = """
 UPDATE tasks SET status = ?, status_code = ?, result = ?, result_key = ?, reason = ?, finished_at = ?,
@@ -165,51 +166,54 @@ def submit(conn: Connection, new: Sequence[NewTask], now: float) -> list[str]:
     Raises:
         Unprocessable: the key was used for something else.
     """
-    known = _known_keys(conn, new)
-    ids, rows, callbacks = [], [], []
-    for task in new:
-        if task.idempotency_key is not None:
-            first, digest = known.setdefault(
-                (task.owner, task.idempotency_key), (task.id, task.idempotency_digest)
-            )
-            if digest not in (None, task.idempotency_digest):
-                raise key_reused(task.idempotency_key.rpartition("#")[0] or task.idempotency_key)
-            if first != task.id:
-                ids.append(first)
-                continue
-        ids.append(task.id)
-        rows.append(
-            (
-                task.id,
-                task.endpoint_id,
-                task.owner,
-                task.priority,
-                task.payload,
-                task.payload_key,
-                task.idempotency_key,
-                task.idempotency_digest,
-                now,
-                task.expires_at,
-                task.max_attempts,
-            )
+    if not new:
+        return []
+    rows = [
+        (
+            task.id,
+            task.endpoint_id,
+            task.owner,
+            task.priority,
+            task.payload,
+            task.payload_key,
+            task.idempotency_key,
+            task.idempotency_digest,
+            now,
+            task.expires_at,
+            task.max_attempts,
         )
-        if task.callback is not None:
-            callbacks.append((f"msg_{task.id}", task.id, task.endpoint_id, task.owner, task.callback))
-    if rows:
-        conn.exec_driver_sql(_INSERT, rows)
+        for task in new
+    ]
+    stored = prepared.run_many(conn, _INSERT, rows)
+    ids = [task.id for task in new] if stored == len(new) else _first_ids(conn, new)
+    callbacks = [
+        (f"msg_{task.id}", task.id, task.endpoint_id, task.owner, task.callback)
+        for task, task_id in zip(new, ids, strict=True)
+        if task.callback is not None and task_id == task.id
+    ]
     if callbacks:
         outbox.add(conn, callbacks, now)
     return ids
 
 
-def _known_keys(conn: Connection, new: Sequence[NewTask]) -> dict[tuple[str, str], tuple[str, bytes | None]]:
-    keys = [task.idempotency_key for task in new if task.idempotency_key is not None]
-    if not keys:
-        return {}
+def _first_ids(conn: Connection, new: Sequence[NewTask]) -> list[str]:
+    """The ids of those that were stored first under the same keys: some of these were before.
+
+    Raises:
+        Unprocessable: a key was used for something else.
+    """
+    keys = [task.idempotency_key for task in new]
     query = select(tasks.c.owner, tasks.c.idempotency_key, tasks.c.id, tasks.c.idempotency_digest).where(
         tasks.c.idempotency_key.in_(keys), tasks.c.owner.in_({task.owner for task in new})
     )
-    return {(owner, key): (task_id, digest) for owner, key, task_id, digest in conn.execute(query)}
+    known = {(owner, key): (task_id, digest) for owner, key, task_id, digest in conn.execute(query)}
+    ids = []
+    for task in new:
+        first, digest = known.get((task.owner, task.idempotency_key), (task.id, None))
+        if task.idempotency_key is not None and digest not in (None, task.idempotency_digest):
+            raise key_reused(task.idempotency_key.rpartition("#")[0] or task.idempotency_key)
+        ids.append(first)
+    return ids
 
 
 def claim(
@@ -244,14 +248,14 @@ def pending_owners(conn: Connection, endpoint_id: str, now: float, limit: int, a
     """Up to `limit` owners that have tasks waiting, in the order of their names, beginning behind `after`."""
     pending = (endpoint_id, now)
     values = (*pending, after, *pending, *pending, after, *pending, after, limit)
-    return list(conn.exec_driver_sql(_OWNERS, values).scalars())
+    return [owner for (owner,) in prepared.fetch(conn, _OWNERS, values)]
 
 
 def _claimed(conn: Connection, statement: str, values: tuple[Any, ...]) -> list[ClaimedTask]:
     """What a claim of one owner's tasks has taken, in order."""
-    rows = conn.exec_driver_sql(statement, values).fetchall()
-    rows = sorted(rows, key=lambda row: (-row.priority, row.seq))
-    return [ClaimedTask(r.id, r.owner, r.payload, r.payload_key, r.attempts, r.max_attempts) for r in rows]
+    rows = prepared.fetch(conn, statement, values)
+    rows.sort()  # by what comes first of them: the priority, and then the place
+    return [ClaimedTask(*task) for _, _, *task in rows]
 
 
 def renew(conn: Connection, lease_owner: str, ids: Sequence[str], lease_seconds: float, now: float) -> int:
@@ -281,7 +285,7 @@ def complete(conn: Connection, results: Sequence[Finished], now: float) -> set[s
     for r in results:
         state = r.state.value
         row = (state, r.status_code, r.result, r.result_key, r.reason, now, state, r.id)
-        if conn.exec_driver_sql(_COMPLETE, row).rowcount == 1:
+        if prepared.run(conn, _COMPLETE, row) == 1:
             recorded.add(r.id)
     outbox.release(conn, recorded, now)
     return recorded
