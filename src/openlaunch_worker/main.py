@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from openlaunch_worker.event_loop import NewLoop, loop_maker
 from openlaunch_worker.frames import FrameError, Kind, encode
 from openlaunch_worker.handshake import Start, connect, receive_bundle, shake_hands
 from openlaunch_worker.loader import LoadError, Predict, load
@@ -45,14 +46,15 @@ TOKEN: Final = "OPENLAUNCH_WORKER_TOKEN"  # noqa: S105 -- the variable's name
 def main() -> int:
     """Run a worker as the environment says, and return the process's exit code."""
     address, token = os.environ.pop(ADDRESS, None), os.environ.pop(TOKEN, None)
+    new_loop = loop_maker()
     if not address or not token:
         log(f"{ADDRESS} and {TOKEN} have to be set: a worker is started by an engine, not by hand")
         return EXIT_USAGE
     set_up_output()
-    return run(address, token)
+    return run(address, token, new_loop)
 
 
-def run(address: str, token: str) -> int:
+def run(address: str, token: str, new_loop: NewLoop) -> int:
     """Run a worker in this process, which may be a fork, and return the exit code to end it with."""
     die_with_parent()
     scratch = Path(tempfile.mkdtemp(prefix="openlaunch-worker-", dir=Path.cwd()))
@@ -65,14 +67,16 @@ def run(address: str, token: str) -> int:
         return EXIT_SERVER_LOST
     let_go_in_forks(sock)
     watch = ServerWatch(sock, scratch)
-    code = _load_and_serve(sock, start, scratch, watch)
+    code = _load_and_serve(sock, start, scratch, watch, new_loop)
     watch.end()
     leave_within(EXIT_SECONDS, code, scratch)
     sock.close()
     return code
 
 
-def _load_and_serve(sock: socket.socket, start: Start, scratch: Path, watch: ServerWatch) -> int:
+def _load_and_serve(
+    sock: socket.socket, start: Start, scratch: Path, watch: ServerWatch, new_loop: NewLoop
+) -> int:
     try:
         predict = _load(sock, start, scratch, watch)
     except LoadError as error:
@@ -86,7 +90,7 @@ def _load_and_serve(sock: socket.socket, start: Start, scratch: Path, watch: Ser
         return EXIT_SERVER_LOST
     lost = partial(leave, EXIT_SERVER_LOST, scratch)
     overtime = partial(leave, EXIT_UNFINISHED, scratch)
-    serve(sock, predict, start.limits, on_lost=lost, on_overtime=overtime)
+    serve(sock, predict, start.limits, new_loop, on_lost=lost, on_overtime=overtime)
     return 0
 
 

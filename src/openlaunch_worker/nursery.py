@@ -23,6 +23,7 @@ from typing import Any, Final
 import cloudpickle
 
 from openlaunch_worker import main as worker
+from openlaunch_worker.event_loop import loop_maker
 from openlaunch_worker.isolation import NotIsolated, isolate
 from openlaunch_worker.process import EXIT_USAGE, die_with_parent, log, open_log
 
@@ -126,6 +127,7 @@ def _report(document: dict[str, Any]) -> None:
 def main() -> int:
     """Serve, and return the exit code of this process or of the worker that it has become."""
     die_with_parent()
+    loop_maker()  # workers find it imported
     # What is here stays for good, and stays shared: collections in the forks need not look at it.
     gc.collect()
     gc.freeze()

@@ -7,9 +7,10 @@ import socket
 import sys
 from collections.abc import Callable
 from struct import error as StructError  # noqa: N812 -- its own name says nothing
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from openlaunch_worker.batch_runner import BatchRunner
+from openlaunch_worker.event_loop import NewLoop
 from openlaunch_worker.frames import CREDIT_BODY, REQUEST_HEAD, FrameError, FrameParser, Kind, encode
 from openlaunch_worker.handshake import Limits
 from openlaunch_worker.outbox import Outbox
@@ -46,11 +47,10 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Prepare for frames, which are read once READY has been said."""
-        assert isinstance(transport, asyncio.Transport)
-        transport.pause_reading()
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's has another base class
+        self._transport.pause_reading()
         loop = asyncio.get_running_loop()
-        self._outbox = Outbox(loop, transport.write)
+        self._outbox = Outbox(loop, self._transport.write)
         self._runner = self._new_runner()
 
     def say_ready(self) -> None:
@@ -107,6 +107,7 @@ def serve(
     sock: socket.socket,
     predict: Callable[..., Any],
     limits: Limits,
+    new_loop: NewLoop,
     *,
     on_lost: Callable[[], None],
     on_overtime: Callable[[], None],
@@ -116,7 +117,7 @@ def serve(
     `on_lost` is called when the server is gone, `on_overtime` when `DRAIN_SECONDS` after a SIGTERM something
     still runs; neither is expected to return.
     """
-    loop = asyncio.new_event_loop()
+    loop = new_loop()
     asyncio.set_event_loop(loop)
     # A future, and not the loop's stop: a DRAIN that has come already ends it all before the loop runs for good.
     over = loop.create_future()
@@ -135,9 +136,14 @@ def serve(
 
     sock.setblocking(False)
     loop.run_until_complete(loop.create_connection(lambda: connection, sock=sock))
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, terminate)
-    connection.say_ready()  # once a SIGTERM can be answered, because requests may come from now on
+
+    def begin() -> None:
+        # While the loop runs, because uvloop hears no signal that comes while it does not.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, terminate)
+        connection.say_ready()  # once a SIGTERM can be answered, because requests may come from now on
+
+    loop.call_soon(begin)
     _run(loop, over)
     _close(loop)
 

@@ -14,6 +14,8 @@ from worker_driver import Worker, returning, wait_until
 
 from openlaunch_worker.frames import Flags, Kind, Outcome
 
+pytestmark = pytest.mark.usefixtures("each_loop")
+
 
 @pytest.fixture(autouse=True, scope="module")
 def functions_go_along():

@@ -12,6 +12,8 @@ from worker_driver import TOKEN, Worker, returning, wait_until, zip_of
 
 from openlaunch_worker.frames import Flags, Kind, Outcome
 
+pytestmark = pytest.mark.usefixtures("each_loop")
+
 
 def scratch_of(worker):
     return list(worker.folder.glob("openlaunch-worker-*"))

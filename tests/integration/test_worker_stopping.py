@@ -13,6 +13,8 @@ from worker_driver import Worker, returning, wait_until
 
 from openlaunch_worker.frames import REQUEST_HEAD, Flags, Kind, Outcome, encode
 
+pytestmark = pytest.mark.usefixtures("each_loop")
+
 
 def waiting_model(folder):
     """predict(name) says that it runs, and returns when a file of that name is there."""

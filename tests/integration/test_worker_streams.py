@@ -9,6 +9,8 @@ from worker_driver import Worker, events, items, returning
 
 from openlaunch_worker.frames import STREAM_WINDOW, Flags, Kind, Outcome
 
+pytestmark = pytest.mark.usefixtures("each_loop")
+
 END = b"event: end\n\n"
 KINDS = ["plain", "async"]
 

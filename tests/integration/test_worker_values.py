@@ -14,6 +14,8 @@ from worker_driver import Worker, returning
 
 from openlaunch_worker.frames import Flags, Kind, Outcome
 
+pytestmark = pytest.mark.usefixtures("each_loop")
+
 
 def failure_of(predict, document=None, flags=Flags.NONE, **options):
     with Worker(returning(predict), **options) as worker:

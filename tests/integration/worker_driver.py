@@ -32,6 +32,8 @@ from openlaunch_worker.frames import (
 TIMEOUT = 20.0
 TOKEN = "the-token-of-this-worker"
 Frame = tuple[int, int, bytes]
+LOOP_ENV: dict[str, str] = {}
+"""Says which event loop workers use; set by the fixture `each_loop`."""
 
 
 def returning(predict: Callable[..., Any]) -> dict[str, Any]:
@@ -91,6 +93,7 @@ class Worker:
                 "PATH": os.environ["PATH"],
                 "OPENLAUNCH_WORKER_ADDRESS": address,
                 "OPENLAUNCH_WORKER_TOKEN": TOKEN,
+                **LOOP_ENV,
                 **self._env,
             }
             self.process = subprocess.Popen(

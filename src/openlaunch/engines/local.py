@@ -12,11 +12,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import uvloop
+
 from openlaunch.engines.base import Capacity, ExitCallback, WorkerExit, WorkerSpec
 from openlaunch.engines.environ import scrub
 from openlaunch.engines.groups import Child, end_process, kill_group
 from openlaunch.engines.memory import OomWatch
 from openlaunch.engines.nursery import Nursery
+from openlaunch_worker.event_loop import UVLOOP
 from openlaunch_worker.process import open_log
 
 log = logging.getLogger(__name__)
@@ -65,6 +68,7 @@ class LocalEngine:
     A worker sees none of the server's environment variables but an allow-list. What it started ends with it,
     except processes that made themselves a new session. The folders lie below `root`, which must be there.
     `gpus` are the indices that may be handed out. With `isolation`, forks are isolated.
+    With `fast_loop`, workers use uvloop where they can.
     """
 
     def __init__(
@@ -75,6 +79,7 @@ class LocalEngine:
         *,
         forks: bool = sys.platform == "linux",
         isolation: Isolation | None = None,
+        fast_loop: bool = True,
     ) -> None:
         self._root = root
         self._gpus = gpus
@@ -83,6 +88,7 @@ class LocalEngine:
         self._closed = asyncio.Event()
         self._forks = forks
         self._isolation = isolation
+        self._loop = {UVLOOP: str(Path(uvloop.__file__).parent.parent)} if fast_loop else {}
         self._nurseries: dict[Path, asyncio.Task[Nursery]] = {}
         self._oom = OomWatch()
         self._looking: asyncio.Task[None] | None = None
@@ -141,7 +147,7 @@ class LocalEngine:
         if task is None or (task.done() and not (task.exception() is None and task.result().alive)):
             await self._make_room()
             os.close(open_log(str(spec.log_path)))  # made as the log of a worker, whoever writes to it first
-            environ = {**self._environ, "PYTHONUNBUFFERED": "1"}
+            environ = {**self._environ, "PYTHONUNBUFFERED": "1", **self._loop}
             task = asyncio.create_task(Nursery.start(spec.python, environ, self._root, spec.log_path))
         self._nurseries[spec.python] = task  # the last in the order is the one that was asked for last
         return await asyncio.shield(task)
@@ -163,6 +169,7 @@ class LocalEngine:
             "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
             "CUDA_VISIBLE_DEVICES": ",".join(map(str, spec.gpus)),
             **spec.env,
+            **self._loop,
             "OPENLAUNCH_WORKER_ADDRESS": spec.address,
             "OPENLAUNCH_WORKER_TOKEN": spec.token,
         }

@@ -163,7 +163,12 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
         await keyring.load()
         schemas = SchemaCache(store)
         dispatcher = Dispatcher(settings, artifacts)
-        engine = LocalEngine(data.workers, visible_gpus(), isolation=_isolation(settings, data))
+        engine = LocalEngine(
+            data.workers,
+            visible_gpus(),
+            isolation=_isolation(settings, data),
+            fast_loop=settings.worker_event_loop == "uvloop",
+        )
         stack.push_async_callback(engine.close)
         containers = ContainerEngine(
             settings.container_engine,

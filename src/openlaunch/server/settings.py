@@ -103,6 +103,9 @@ class Settings(BaseSettings):
     limit_memory: bool = Field(
         default=True, description="workers may use their endpoint's `memory`, and no more"
     )
+    worker_event_loop: Literal["uvloop", "asyncio"] = Field(
+        default="uvloop", description="of workers, where their Python is the server's; or asyncio's own"
+    )
     worker_processes: int = Field(
         default=1024, ge=0, description="and threads of one worker, unless the server is root's; 0: no bound"
     )
