@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from collections.abc import Callable
 from enum import Enum
 from time import monotonic, sleep
 from typing import Any, Final
@@ -17,7 +18,6 @@ _FOREIGN: Final = int(Flags.FOREIGN)
 
 
 HELD_SECONDS: Final = 0.001
-MAX_SEND_SECONDS: Final = 1.0
 PAUSE_SECONDS: Final = 50e-6
 
 
@@ -41,34 +41,30 @@ class Stream:
         self._outbox = outbox
         self._pending: list[bytes] = []
         self._posted = False
+        self._lock = threading.Lock()
         # Two counters with one writer each need no lock.
         self._produced = 0
         self._granted = 0
         self._room: threading.Event | asyncio.Event | None = None
-        self._sent: threading.Event | None = None
         self._last_sent = 0.0
 
     def push_and_wait(self, data: bytes) -> bool:
         """From a thread: send, and wait for room. False: stopped, nothing more is wanted.
 
-        The first item, and one that comes `HELD_SECONDS` after it was last seen to it, is on its way when this
-        returns: else a generator that computes would keep the loop from sending it for as long as Python's threads
-        hold the interpreter, which is longer.
+        The loop sends what has come since it was woken; but a generator that computes keeps it from that for as long
+        as Python's threads hold the interpreter. So where `HELD_SECONDS` have passed since it was last done here, all
+        that there is goes out from here: the first item, and any that comes after a while, is on its way when this
+        returns.
         """
-        sent = None
-        if monotonic() - self._last_sent > HELD_SECONDS:
-            sent = self._sent = threading.Event()  # before the item is there: see `send`
         self._pending.append(data)
         self._produced += len(data)
-        if not self._posted:
+        now = monotonic()
+        if now - self._last_sent > HELD_SECONDS:
+            self._last_sent = now
+            self._pass_on(self._outbox.chunk_now)
+        elif not self._posted:
             self._posted = True
             self._outbox.post(self.send)
-        if sent is not None:
-            sent.wait(MAX_SEND_SECONDS)
-            if not self._last_sent:
-                # Where no core is free, a generator that computes would keep the first item from being passed on.
-                sleep(PAUSE_SECONDS)
-            self._last_sent = monotonic()
         if self._is_full():
             # Made known before the next look: credit that comes in between is seen by one or the other.
             room = self._room = threading.Event()
@@ -81,7 +77,7 @@ class Stream:
         """On the loop: send, and wait for room. False: stopped, nothing more is wanted.
 
         The first item is on its way when this returns. `alone`: nothing else runs in this worker, so that there is
-        time to let it be passed on, as in `push_and_wait`.
+        time to let it be passed on.
         """
         self._pending.append(data)
         self._produced += len(data)
@@ -103,14 +99,15 @@ class Stream:
     def send(self) -> None:
         """On the loop: what has been pushed goes out as one chunk."""
         self._posted = False  # before the items are taken: one pushed after them posts again
-        count = len(self._pending)
-        if count:
-            data = b"".join(self._pending[:count])
-            del self._pending[:count]
-            self._outbox.chunk(self._request_id, data)
-        if (sent := self._sent) is not None:
-            self._sent = None
-            sent.set()
+        self._pass_on(self._outbox.chunk)
+
+    def _pass_on(self, write: Callable[[int, bytes], None]) -> None:
+        with self._lock:  # of what both threads take, the first taken is the first sent
+            count = len(self._pending)
+            if count:
+                data = b"".join(self._pending[:count])
+                del self._pending[:count]
+                write(self._request_id, data)
 
     def grant(self, size: int) -> None:
         """On the loop: so many bytes have been passed on."""

@@ -188,7 +188,14 @@ class Runner:
             if isinstance(value, Awaitable | AsyncIterator):
                 self._outbox.post(self._resume, job, partial(self._run_awaitable, value=value))
                 return
-        self._outbox.post(self._finish, job, *self._answer(job, value))
+        self._finish_from_thread(job, *self._answer(job, value))
+
+    def _finish_from_thread(self, job: Job, outcome: Outcome, body: bytes) -> None:
+        # Where nothing else runs: of several answers, the loop makes one write.
+        if len(self._running) == 1 and job.stop is None and job.stream is None:
+            self._outbox.answer_now(job.id, outcome, body, self._forget, job)
+        else:
+            self._outbox.post(self._finish, job, outcome, body)
 
     def _iterate_in_thread(self, items: Iterator[Any], job: Job) -> None:
         try:
@@ -253,7 +260,6 @@ class Runner:
 
     def _finish(self, job: Job, outcome: Outcome, body: bytes) -> None:
         """Send the answer, which frees the slot. A job that was stopped has no other answer than that."""
-        del self._running[job.id]
         if job.stop is Stop.CANCELLED:
             outcome, body = Outcome.CANCELLED, b""
         elif job.stop is Stop.EXPIRED:
@@ -263,6 +269,11 @@ class Runner:
         else:
             job.stream.send()
             self._outbox.answer(Kind.END, job.id, outcome, body)
+        self._forget(job)
+
+    def _forget(self, job: Job) -> None:
+        """The answer has been sent, and the job is no more."""
+        del self._running[job.id]
         if not self._running:
             self._outbox.flush()  # nothing else can come to go with it
             self._on_idle()

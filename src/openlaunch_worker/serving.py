@@ -28,7 +28,14 @@ DRAIN_SECONDS: Final = 30.0
 class Connection(asyncio.Protocol):
     """The worker's side of the connection: frames in, calls of the runner; and the end of it all."""
 
-    def __init__(self, predict: Callable[..., Any], limits: Limits, on_end: Callable[[bool], None]) -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        predict: Callable[..., Any],
+        limits: Limits,
+        on_end: Callable[[bool], None],
+    ) -> None:
+        self._socket = sock
         self._predict = predict
         self._limits = limits
         self._on_end = on_end
@@ -50,7 +57,7 @@ class Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)  # uvloop's has another base class
         self._transport.pause_reading()
         loop = asyncio.get_running_loop()
-        self._outbox = Outbox(loop, self._transport.write)
+        self._outbox = Outbox(loop, self._transport, self._socket)
         self._runner = self._new_runner()
 
     def say_ready(self) -> None:
@@ -71,6 +78,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Do what the frames say; what they lead to at once goes out in one write."""
+        self._outbox.make_calls()  # a request may be for a slot whose end waits among them
         try:
             for kind, request_id, payload in self._parser.feed(data):
                 if kind == Kind.REQUEST:
@@ -127,7 +135,7 @@ def serve(
             on_lost()
         over.set_result(None)
 
-    connection = Connection(predict, limits, on_end)
+    connection = Connection(sock, predict, limits, on_end)
 
     def terminate() -> None:
         loop.call_later(DRAIN_SECONDS, on_overtime)

@@ -145,12 +145,14 @@ def test_what_a_server_sends_ends_the_workers_connection_at_most(limits, data):
 
     async def main():
         wire = Closing()
-        connection = Connection(predict, limits, ended.append)
-        connection.connection_made(wire)
-        connection.data_received(data)
-        for _ in range(5):
-            await asyncio.sleep(0)
-        connection.connection_lost(None)
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            connection = Connection(ours, predict, limits, ended.append)
+            connection.connection_made(wire)
+            connection.data_received(data)
+            for _ in range(5):
+                await asyncio.sleep(0)
+            connection.connection_lost(None)
 
     asyncio.run(main())
     assert len(ended) == 1
