@@ -1,5 +1,6 @@
 """`openlaunch serve`."""
 
+import gc
 import importlib.util
 import logging
 import sys
@@ -44,8 +45,10 @@ def serve(
     """
     check_installed()
     _log_to_stderr(verbose)
+    gc.disable()  # what an import makes stays: looking through it again and again is a tenth of the start
     from openlaunch.server.serve import serve as run
 
+    gc.enable()
     given = {
         "host": host,
         "port": port,
