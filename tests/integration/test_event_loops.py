@@ -11,8 +11,14 @@ from worker_driver import Worker, returning
 
 from openlaunch import EndpointRequest
 
-cloudpickle.register_pickle_by_value(sys.modules[__name__])
 SITE = str(Path(uvloop.__file__).parent.parent)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def by_value():
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    yield
+    cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
 
 
 async def loop_and_path():
