@@ -1,6 +1,7 @@
 """Batching from the client to the worker and back."""
 
 import asyncio
+import os
 import threading
 
 import pytest
@@ -8,7 +9,7 @@ from pydantic import BaseModel
 from server_driver import SMALL, args, http, running
 
 from openlaunch import EndpointRequest, aio
-from openlaunch.errors import Unprocessable
+from openlaunch.errors import EndpointFailed, Unprocessable, WorkerDied
 
 BATCHED = {**SMALL, "max_batch_size": 4, "max_batch_wait": 2.0}
 
@@ -154,3 +155,21 @@ def test_the_awaitable_client_has_the_settings(client):
             assert [response.value for response in responses] == [[2 * i, 4] for i in range(4)]
 
     asyncio.run(main())
+
+
+def test_a_bundle_that_goes_on_because_a_new_one_fails_keeps_its_batching(client):
+    def broken():
+        raise RuntimeError("the weights are missing")
+
+    def double_or_end(inputs):
+        if inputs[0]["x"] == 0:
+            os._exit(1)
+        return double(inputs)
+
+    endpoint = client.deploy(double_or_end, name="keeps", **BATCHED)
+    with pytest.raises(EndpointFailed, match="the weights are missing"):
+        client.deploy(lambda model, x: x, name="keeps", load_model_fn=broken, **SMALL, max_batch_size=1)
+    with pytest.raises(WorkerDied):
+        endpoint.predict(args(x=0))
+    responses = at_once(endpoint, [args(x=i) for i in range(1, 5)])
+    assert [response.value for response in responses] == [[2 * i, 4] for i in range(1, 5)]

@@ -458,7 +458,8 @@ class Supervisor:
         short_id, token = secrets.token_hex(4), secrets.token_urlsafe(32)
         worker_id = f"{self.record.id}.{short_id}"
         log_path = parts.logs.worker_path(self.record.id, short_id)
-        gpus = parts.gpus.take(worker_id, self.record.spec.gpus)
+        asked = self.record.spec_of(number)
+        gpus = parts.gpus.take(worker_id, asked.gpus)
         if gpus is None:
             return
         process = _Process(worker_id, short_id, number, self._now(), log_path, since=self._now())
@@ -467,7 +468,7 @@ class Supervisor:
         env: Mapping[str, str] = {}
         try:
             if is_image(flavor):
-                container = parts.images.container(worker_id, flavor, self.record.spec, gpus)
+                container = parts.images.container(worker_id, flavor, asked, gpus)
                 env = parts.images.environ
             parts.fleet.expect(worker_id, token, self.record, generation.bundle, container, number)
             spec = WorkerSpec(
@@ -482,7 +483,7 @@ class Supervisor:
                     env,
                 ),
                 isolated=container is None,
-                memory=_memory(self.record.spec) if parts.settings.limit_memory else 0,
+                memory=_memory(asked) if parts.settings.limit_memory else 0,
             )
             await parts.engine.start(spec, self._on_exit)
             self._tell(EventKind.WORKER_STARTED)

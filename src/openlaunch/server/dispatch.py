@@ -102,22 +102,22 @@ class Dispatcher:
         container: dict[str, Any] | None,
         generation: int,
     ) -> None:
-        batching = endpoint.spec.batching
+        spec = endpoint.spec_of(generation)
         start = {
             "bundle": bundle.flavor,
-            "per_worker": endpoint.spec.slots,
+            "per_worker": spec.slots,
             "max_result_bytes": self._settings.max_result_bytes,
             "max_url_bytes": self._settings.max_body_bytes,
             "url_timeout": self._settings.url_timeout_seconds,
             "allow_private": self._settings.private_addresses,
-            "batch": None if batching is None else asdict(batching),
+            "batch": None if spec.batching is None else asdict(spec.batching),
             "streaming": endpoint.endpoint_type is EndpointType.STREAMING,
             "container": container,
         }
         self._members[worker_id] = _Member(endpoint.id, token)
         self._tokens[token] = Expected(
             worker_id,
-            endpoint.spec.slots,
+            spec.slots,
             start,
             lambda: self._bundle_bytes(bundle),
             self._settings.interrupt_grace_seconds,

@@ -202,7 +202,7 @@ class Lane:
     def _failed_reason(self) -> str | None:
         if self.refusal is not None:
             return self.refusal
-        if self.endpoint.status is EndpointStatus.UPDATE_FAILED:
+        if self.endpoint.status is EndpointStatus.UPDATE_FAILED and self.endpoint.ready_generation is None:
             return self.endpoint.status_reason or "its last update failed"
         return None
 

@@ -95,6 +95,8 @@ def set_status(
     values: dict[str, Any] = {"status": status.value, "status_reason": reason, "updated_at": now}
     if ready_generation is not None:
         values |= {"ready_generation": ready_generation, "ready_bundle_id": ready_bundle_id}
+    if ready_generation == generation:
+        values["ready_spec"] = endpoints.c.spec
     if rejected_generation is not None:
         values["rejected_generation"] = rejected_generation
     done = conn.execute(
@@ -136,6 +138,7 @@ def _row(endpoint: EndpointRecord) -> dict[str, Any]:
         "status": endpoint.status.value,
         "spec": asdict(endpoint.spec),
         "canary": endpoint.canary and asdict(endpoint.canary),
+        "ready_spec": endpoint.ready_spec and asdict(endpoint.ready_spec),
     }
 
 
@@ -147,6 +150,7 @@ def _record(row: Any) -> EndpointRecord:
             "status": EndpointStatus(row["status"]),
             "spec": EndpointSpec(**row["spec"]),
             "canary": _canary(row["canary"]),
+            "ready_spec": None if row["ready_spec"] is None else EndpointSpec(**row["ready_spec"]),
         }
     )
 

@@ -151,9 +151,9 @@ class EndpointRecord:
     """A model endpoint.
 
     `generation` grows with every change that needs new workers (bundle, resources, `per_worker`, restart).
-    `ready_*` name the last generation whose workers became ready, and its bundle: what goes on serving when a
-    newer one can't load. `rejected_generation` is a newest one that was rolled back because its first
-    predictions failed: no worker of it is started any more.
+    `ready_*` name the last generation whose workers became ready, its bundle, and what its workers were asked for:
+    what goes on serving when a newer one can't load. `rejected_generation` is a newest one that was rolled back
+    because its first predictions failed: no worker of it is started any more.
     """
 
     id: str
@@ -171,6 +171,12 @@ class EndpointRecord:
     ready_bundle_id: str | None = None
     rejected_generation: int | None = None
     canary: CanaryRecord | None = None
+    ready_spec: EndpointSpec | None = None
+
+    def spec_of(self, generation: int) -> EndpointSpec:
+        """What a generation's workers are started with: those of an old one as when it became ready."""
+        old = generation == self.ready_generation != self.generation
+        return self.ready_spec if old and self.ready_spec is not None else self.spec
 
     @property
     def serving_bundle_id(self) -> str:

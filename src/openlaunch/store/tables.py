@@ -110,6 +110,7 @@ endpoints = Table(
     Column("ready_bundle_id", Text, ForeignKey("bundles.id")),
     Column("rejected_generation", Integer),
     Column("canary", JSON(none_as_null=True)),
+    Column("ready_spec", JSON(none_as_null=True)),
     Index("uq_endpoints_owner_name", "owner", "name", unique=True),
 )
 
