@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from openlaunch.errors import Forbidden, NotFound, Unauthorized
+from openlaunch.errors import Forbidden, NotFound, TooManyRequests, Unauthorized
 from openlaunch.server import auth
 from openlaunch.server.auth import Keyring, Principal
 from openlaunch.store.keys import list_all
@@ -21,8 +21,9 @@ def with_keyring(tmp_path):
             store = await SqliteStore.open(tmp_path / "openlaunch.db")
             try:
                 keyring = Keyring(store)
-                await keyring.load()
+                await keyring.start()
                 await test(keyring, store)
+                await keyring.stop()
             finally:
                 await store.close()
 
@@ -132,9 +133,10 @@ def test_keys_outlive_the_keyring(with_keyring):
         _, key = await keyring.create("ada", Role.USER, key="ol_given")
         other = Keyring(store)
         assert other.find(key) is None
-        await other.load()
+        await other.start()
         assert key == "ol_given"
         assert other.find(key) is not None
+        await other.stop()
 
     with_keyring(test)
 
@@ -155,3 +157,44 @@ def test_only_an_admin_is_an_admin():
     Principal("key_1", "ada", Role.ADMIN).require_admin()
     with pytest.raises(Forbidden, match="yours has the role user"):
         Principal("key_1", "ada", Role.USER).require_admin()
+
+
+async def left_of_quota(store: SqliteStore, key: str, most: int) -> int:
+    """How many requests a keyring that is new to the store lets the key make."""
+    keyring = Keyring(store)
+    await keyring.start()
+    principal = keyring.find(key)
+    made = 0
+    try:
+        while made <= most:
+            principal.spend(1)
+            made += 1
+    except TooManyRequests:
+        return made
+    finally:
+        keyring._saving.cancel()  # as a kill does: nothing of this is stored
+    pytest.fail("there is no quota")
+
+
+def test_what_a_key_has_used_of_its_quota_outlives_the_keyring(with_keyring):
+    async def test(keyring: Keyring, store: SqliteStore) -> None:
+        _, key = await keyring.create("ada", Role.USER, requests_per_day=5)
+        keyring.find(key).spend(3)
+        await keyring.stop()
+        assert await left_of_quota(store, key, 5) == 2
+
+    with_keyring(test)
+
+
+def test_what_a_key_has_used_is_stored_while_it_is_used(with_keyring, monkeypatch):
+    monkeypatch.setattr(auth, "SAVE_SECONDS", 0.01)
+
+    async def test(keyring: Keyring, store: SqliteStore) -> None:
+        _, key = await keyring.create("ada", Role.USER, requests_per_day=5)
+        for left in (4, 3):
+            keyring.find(key).spend(1)
+            async with asyncio.timeout(10):
+                while await left_of_quota(store, key, 5) != left:
+                    await asyncio.sleep(0.01)
+
+    with_keyring(test)

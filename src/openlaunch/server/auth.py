@@ -1,21 +1,28 @@
 """API keys: made, hashed, and looked up in memory on every request; and what each role may do."""
 
+import asyncio
 import base64
 import binascii
 import hashlib
+import logging
 import secrets
 import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from openlaunch.errors import Forbidden, NotFound, Unauthorized
+from openlaunch.errors import Forbidden, NotFound, Unauthorized, Unavailable
 from openlaunch.server.limits import Limits, Meter
 from openlaunch.store import keys as key_store
 from openlaunch.store.base import Store
 from openlaunch.store.records import KeyRecord
 from openlaunch.wire.keys import Role
 
+log = logging.getLogger(__name__)
+
 PREFIX_LENGTH = 9
+SAVE_SECONDS = 5.0
+"""So often is stored what keys with a quota have used: a killed server forgets as much of it at most."""
+
 CACHE_SIZE = 10_000
 PRINCIPAL = "openlaunch.principal"
 """Where a request's scope has the caller, once the key was found good."""
@@ -76,9 +83,44 @@ class Keyring:
         self._by_digest: dict[bytes, Principal] = {}
         self._by_header: dict[bytes, Principal] = {}
         self._meters: dict[str, Meter] = {}
+        self._saved: dict[str, tuple[int, int]] = {}
+        self._saving: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Read the keys and what they have used, and store that from now on; to be called before anything else."""
+        self._saved = await self._store.read(key_store.usage)
+        await self.load()
+        self._saving = asyncio.create_task(self._save_again_and_again())
+
+    async def stop(self) -> None:
+        """Store what was used, for the last time."""
+        if self._saving is not None:
+            self._saving.cancel()
+            await asyncio.wait([self._saving])
+            await self._save_usage()
+
+    async def _save_again_and_again(self) -> None:
+        while True:
+            await asyncio.sleep(SAVE_SECONDS)
+            await self._save_usage()
+
+    async def _save_usage(self) -> None:
+        used = {
+            key_id: meter.today
+            for key_id, meter in self._meters.items()
+            if meter.limits.requests_per_day is not None and meter.today != self._saved.get(key_id, (0, 0))
+        }
+        if not used:
+            return
+        try:
+            await self._store.write(lambda conn: key_store.save_usage(conn, used))
+        except Unavailable as error:
+            log.warning("what keys have used can't be stored, which is tried again: %s", error)
+        else:
+            self._saved |= used
 
     async def load(self) -> None:
-        """Read the keys from the store; to be called before anything else, and after every change."""
+        """Read the keys from the store; to be called after every change."""
         records = await self._store.read(key_store.active)
         self._meters = {r.id: meter for r in records if (meter := self._meter(r)) is not None}
         self._by_digest = {
@@ -91,7 +133,7 @@ class Keyring:
         limits = Limits(record.requests_per_second, record.burst, record.requests_per_day)
         if not limits:
             return None
-        meter = self._meters.get(record.id) or Meter(limits)
+        meter = self._meters.get(record.id) or Meter(limits, self._saved.get(record.id, (0, 0)))
         meter.limits = limits
         return meter
 

@@ -1,7 +1,4 @@
-"""Limits of keys on predictions: a rate with a burst, and a number a day. Pure; `now` is seconds since the epoch.
-
-What was used is kept in memory, for each key: a server that starts anew begins to count anew.
-"""
+"""Limits of keys on predictions: a rate with a burst, and a number a day. Pure; `now` is seconds since the epoch."""
 
 import math
 from dataclasses import dataclass
@@ -81,9 +78,16 @@ class Meter:
 
     __slots__ = ("_usage", "limits")
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, today: tuple[int, int] = (0, 0)) -> None:
+        """`today` is a day, and how many requests were made on it."""
+        day, requests = today
         self.limits = limits
-        self._usage = Usage()
+        self._usage = Usage(day=day, today=requests)
+
+    @property
+    def today(self) -> tuple[int, int]:
+        """The last day of a request, and how many were made on it."""
+        return self._usage.day, self._usage.today
 
     def spend(self, requests: int, now: float) -> None:
         """Count so many requests; raises what the function does, and counts nothing then."""

@@ -160,7 +160,8 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
         secret = data.url_secret()
         signer = UrlSigner(secret)
         keyring = Keyring(store)
-        await keyring.load()
+        await keyring.start()
+        stack.push_async_callback(keyring.stop)
         schemas = SchemaCache(store)
         dispatcher = Dispatcher(settings, artifacts)
         engine = LocalEngine(

@@ -1,13 +1,19 @@
 """API keys in the store."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import Connection, select, update
 from sqlalchemy import insert as insert_into
 
+from openlaunch.store import prepared
 from openlaunch.store.records import KeyRecord
-from openlaunch.store.tables import api_keys
+from openlaunch.store.tables import api_keys, key_usage
 from openlaunch.wire.keys import Role
+
+_SAVE_USAGE = """
+INSERT INTO key_usage (key_id, day, requests) VALUES (?, ?, ?)
+ON CONFLICT (key_id) DO UPDATE SET day = excluded.day, requests = excluded.requests"""
 
 
 def insert(conn: Connection, key: KeyRecord) -> None:
@@ -44,3 +50,13 @@ def revoke(conn: Connection, key_id: str, now: float) -> bool:
         .values(revoked_at=now)
     )
     return done.rowcount == 1
+
+
+def usage(conn: Connection) -> dict[str, tuple[int, int]]:
+    """By the keys' ids: how many requests they made on the last day on which they made any, after the day."""
+    return {row.key_id: (row.day, row.requests) for row in conn.execute(select(key_usage))}
+
+
+def save_usage(conn: Connection, used: Mapping[str, tuple[int, int]]) -> None:
+    """Record the same; a key's replaces what it had."""
+    prepared.run_many(conn, _SAVE_USAGE, [(key_id, *count) for key_id, count in used.items()])

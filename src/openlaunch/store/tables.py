@@ -58,6 +58,15 @@ api_keys = Table(
     Column("requests_per_day", Integer),
 )
 
+# How many requests keys with a quota have made on the last UTC day, counted from the epoch, on which they made any.
+key_usage = Table(
+    "key_usage",
+    metadata,
+    Column("key_id", Text, ForeignKey("api_keys.id"), primary_key=True),
+    Column("day", Integer, nullable=False),
+    Column("requests", BigInteger, nullable=False),
+)
+
 # Who changed what. It outlives what it is about, so nothing in it is a foreign key.
 audit_log = Table(
     "audit_log",
