@@ -42,7 +42,7 @@ def echo(x):
 
 @pytest.fixture(scope="module")
 def client():
-    with running(read_timeout_seconds=PATIENCE, max_body_bytes=LIMIT) as client:
+    with running(read_timeout_seconds=PATIENCE, max_body_bytes=LIMIT, max_bodies_bytes=2 * LIMIT) as client:
         for function, kind in (
             *((double, "sync"), (slow, "sync"), (echo, "sync")),
             *((slow_stream, "streaming"), (echo, "async")),
@@ -256,6 +256,28 @@ def test_a_stranger_is_refused_before_a_large_body_is_read(client, connect, head
         else:
             sock.sendall(wrong + b"Content-Length: 100000\r\n\r\n" + KIB)
         assert status_of(sock.recv(65536)) == 401
+
+
+def test_large_bodies_of_many_requests_have_a_bound_together(connect, head):
+    body = json.dumps({"args": {"x": "x" * (LIMIT * 3 // 4)}}).encode()
+
+    def ask():
+        with connect() as sock:
+            sock.sendall(
+                head("echo-sync", f"Content-Length: {len(body)}", "Connection: close") + b"\r\n" + body
+            )
+            return rest(sock)
+
+    for _ in range(5):  # what was answered is held no more
+        assert status_of(ask()) == 200
+    with connect() as first, connect() as second:
+        for sock in (first, second):
+            sock.sendall(head("echo-sync", f"Content-Length: {LIMIT}") + b"\r\n" + b" " * (LIMIT - 1))
+        answer = eventually(lambda: answer if status_of(answer := ask()) != 200 else None)
+        assert status_of(answer) == 503
+        assert b"bodies_full" in answer
+        assert b"retry-after: 1" in answer
+    eventually(lambda: status_of(ask()) == 200)  # nor what its client has left
 
 
 def test_a_compressed_body_is_not_inflated(connect, head):

@@ -9,13 +9,21 @@ import json
 import logging
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from openlaunch.errors import APIError, BadRequest, HeadTooLarge, PayloadTooLarge, RequestTimeout, ServerError
+from openlaunch.errors import (
+    APIError,
+    BadRequest,
+    HeadTooLarge,
+    PayloadTooLarge,
+    RequestTimeout,
+    ServerError,
+    Unavailable,
+)
 from openlaunch.server.http import STRANGERS_BYTES, Scope, header, new_request_id, problem_headers
 from openlaunch.wire.problems import CONTENT_TYPE, to_problem
 
@@ -34,6 +42,32 @@ MIN_BODY_BYTES = 1024
 _JSON_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
 
 
+class Bodies:
+    """How much the bodies over `STRANGERS_BYTES` of all requests under way may hold together."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.held = 0
+
+    def take(self, size: int) -> None:
+        """Count so many bytes more.
+
+        Raises:
+            Unavailable: they are too many; nothing is counted.
+        """
+        if self.held + size > self.most:
+            raise Unavailable(
+                f"the bodies of the requests under way have {self.held} bytes already; the limit is {self.most}",
+                code="bodies_full",
+                retry_after=1,
+            )
+        self.held += size
+
+    def give_back(self, size: int) -> None:
+        """So many bytes are held no more."""
+        self.held -= size
+
+
 class Exchange:
     """One request of a hot route, and its answer. Used in the event loop's thread.
 
@@ -42,7 +76,17 @@ class Exchange:
     """
 
     __slots__ = (
-        *("_admitted", "_chunked", "_handler", "_in_turn", "_limit", "_protocol", "_size", "_pieces"),
+        *(
+            "_admitted",
+            "_chunked",
+            "_handler",
+            "_held",
+            "_in_turn",
+            "_limit",
+            "_protocol",
+            "_size",
+            "_pieces",
+        ),
         *("body", "disconnected", "keep_alive", "more_body", "on_gone", "on_writable"),
         *("response_complete", "scope", "started"),
     )
@@ -77,6 +121,7 @@ class Exchange:
         self._in_turn = in_turn
         self._pieces: list[bytes] = []
         self._size = 0
+        self._held = 0
         self._admitted = False
 
     # What the protocol calls.
@@ -102,8 +147,19 @@ class Exchange:
             if self._size > self._limit:
                 self.fail(PayloadTooLarge(f"the body has over {self._limit} bytes, which is the limit"))
                 self._pieces.clear()
-            elif self._size > STRANGERS_BYTES and self._in_turn and not self._admitted:
-                self._admit()
+            elif self._size > STRANGERS_BYTES and self._in_turn:
+                self._hold()
+
+    def _hold(self) -> None:
+        """Keep a large body, if there is room for it and it is of somebody who may send one."""
+        if not self._admitted:
+            self._admit()
+        if not self.response_complete:
+            try:
+                self._protocol.bodies.take(self._size - self._held)
+                self._held = self._size
+            except APIError as error:
+                self._refuse_body(error)
 
     def _admit(self) -> None:
         """See to it that the body is of somebody's who may send one, before more of it is kept."""
@@ -111,8 +167,11 @@ class Exchange:
         try:
             self._protocol.admit(self.scope)
         except APIError as error:
-            self.fail(error)
-            self._pieces.clear()
+            self._refuse_body(error)
+
+    def _refuse_body(self, error: APIError) -> None:
+        self.fail(error)
+        self._pieces.clear()
 
     def complete(self) -> None:
         """The body is there."""
@@ -180,6 +239,9 @@ class Exchange:
     def let_go(self) -> None:
         """Call nobody any more. Else each request would leave a cycle of references to the collector."""
         self.on_gone = self.on_writable = _nothing
+        if self._held:
+            self._protocol.bodies.give_back(self._held)
+            self._held = 0
 
     def _ended(self) -> None:
         self.let_go()
@@ -250,6 +312,7 @@ class HttpProtocol(HttpToolsProtocol):
         self,
         routes: Mapping[tuple[bytes, bytes], HotHandler],
         admit: Callable[[Scope], object],
+        bodies: Bodies,
         max_body_bytes: int,
         read_seconds: float,
         config: Config,
@@ -261,6 +324,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._routes = routes
         self.admit = admit
         """Raises where the request's key is not good; asked before a large body is read."""
+        self.bodies = bodies
         self._max_body_bytes = max_body_bytes
         self._read_seconds = read_seconds
         self._idle_since: float | None = None
@@ -480,6 +544,9 @@ class HttpProtocol(HttpToolsProtocol):
         if isinstance(cycle, Exchange) and not cycle.response_complete:
             cycle.on_gone()
             cycle.let_go()
+        for waiting, _ in self.pipeline:
+            if isinstance(exchange := cast("object", waiting), Exchange):
+                exchange.let_go()
 
     def resume_writing(self) -> None:
         super().resume_writing()

@@ -38,7 +38,7 @@ from openlaunch.server.http import App
 from openlaunch.server.idempotency import Answers
 from openlaunch.server.later import Later
 from openlaunch.server.log_streams import LogStreams
-from openlaunch.server.protocol import HttpProtocol
+from openlaunch.server.protocol import Bodies, HttpProtocol
 from openlaunch.server.results import SignedURLs
 from openlaunch.server.schemas import SchemaCache
 from openlaunch.server.settings import Settings
@@ -105,6 +105,7 @@ async def serve_on(
             HttpProtocol,
             {**gateway.handlers(), **TaskRoutes(front, context.tasks, context.urls).handlers()},
             front.principal,
+            Bodies(max(settings.max_bodies_bytes, settings.max_body_bytes)),
             settings.max_body_bytes,
             settings.read_timeout_seconds,
         )

@@ -32,6 +32,9 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(
         default=64 * MIB, ge=1024, description="a larger request body is refused: 413"
     )
+    max_bodies_bytes: int = Field(
+        default=1024 * MIB, ge=1024, description="of all predictions under way, those over 64 KiB; then 503"
+    )
     max_result_bytes: int = Field(default=64 * MIB, ge=1024, description="a larger result is a FAILURE")
     max_bundle_bytes: int = Field(default=20 * 1024 * MIB, ge=MIB, description="a larger upload is refused")
     inline_bytes: int = Field(
