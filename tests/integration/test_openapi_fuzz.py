@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from schemathesis import GenerationMode
 from server_driver import SMALL, args, http, running
 
+from openlaunch.wire.tasks import MAX_WAIT_SECONDS
+
 EXAMPLES = int(os.environ.get("OPENLAUNCH_FUZZ_EXAMPLES", "4"))
-DEADLINE = 30
+DEADLINE = MAX_WAIT_SECONDS + 30  # a wait may be asked for
 ASKED_FOR = ("scaled_to_zero", "endpoint_failed", "deadline_exceeded")
 """What requests may ask for that can only be answered with 503 or 504: no workers, a bundle that fails, no time."""
 
