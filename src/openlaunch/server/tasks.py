@@ -32,6 +32,7 @@ from openlaunch.tasks.hub import Hub
 from openlaunch.tasks.outbox import Callback
 from openlaunch.tasks.queue import ClaimedTask, Finished, NewTask, Payload, TaskRecord
 from openlaunch.tasks.states import State, failure
+from openlaunch.wire.ids import new_id
 from openlaunch_worker.frames import Flags, Outcome
 
 log = logging.getLogger(__name__)
@@ -283,7 +284,7 @@ class TaskService:
     async def _new_task(
         self, lane: Lane, owner: str, body: bytes, now: float, keyed: Keyed | None
     ) -> NewTask:
-        task_id = _new_id(now)
+        task_id = new_id(now)
         key = None
         if len(body) > self._settings.inline_bytes:
             key = f"payloads/{task_id}.json"
@@ -705,11 +706,6 @@ def no_task(task_id: str) -> NotFound:
     return NotFound(
         f"no task has the id {task_id!r}: results are kept for a limited time", code="task_not_found"
     )
-
-
-def _new_id(now: float) -> str:
-    """An id that begins with the time: those of new tasks stand together in the index, however many there are."""
-    return f"{int(now * 1000):012x}{secrets.token_hex(10)}"
 
 
 def _priority(body: bytes) -> int:

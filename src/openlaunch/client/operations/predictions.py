@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -31,6 +30,7 @@ from openlaunch.client.predictions import (
 from openlaunch.client.retry import TransportFailure
 from openlaunch.errors import APIError, ConnectionFailed, OpenlaunchError, WaitTimeout
 from openlaunch.wire import routes
+from openlaunch.wire.ids import new_id
 from openlaunch.wire.sse import LAST_EVENT_ID, RESUME
 from openlaunch.wire.tasks import MAX_BULK, MAX_WAIT_SECONDS
 
@@ -171,9 +171,8 @@ def submit_many(endpoint_id: str, requests: Sequence[EndpointRequest]) -> Flow[l
 
 
 def _submission(url: str, body: bytes, headers: dict[str, str]) -> Request:
-    # The key makes it safe to send again: the server returns the same task. It begins with the time, as ids do.
-    key = f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(10)}"
-    keyed = {IDEMPOTENCY_KEY: key, **headers}
+    # The key makes it safe to send again: the server returns the same task.
+    keyed = {IDEMPOTENCY_KEY: new_id(time.time()), **headers}
     return Request("POST", url, body, keyed, idempotent=True, prediction=True)
 
 
