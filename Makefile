@@ -4,6 +4,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
+# Set, it would have every server of a test or a benchmark compile anew, for half a second, all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test chaos bench lint types pytest clean
 
 demo: $(VENV)/.installed
