@@ -13,7 +13,6 @@ import json
 import os
 import shutil
 import socket
-import tempfile
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -42,6 +41,9 @@ from openlaunch_worker.serving import serve
 ADDRESS: Final = "OPENLAUNCH_WORKER_ADDRESS"
 TOKEN: Final = "OPENLAUNCH_WORKER_TOKEN"  # noqa: S105 -- the variable's name
 
+SCRATCH: Final = "openlaunch-worker"
+"""A worker's own files, in the folder that it was started in, which no two workers share."""
+
 
 def main() -> int:
     """Run a worker as the environment says, and return the process's exit code."""
@@ -55,9 +57,15 @@ def main() -> int:
 
 
 def run(address: str, token: str, new_loop: NewLoop) -> int:
-    """Run a worker in this process, which may be a fork, and return the exit code to end it with."""
+    """Run a worker in this process, which may be a fork, and return the exit code to end it with.
+
+    Raises:
+        FileExistsError: another worker runs in this folder.
+
+    """
     die_with_parent()
-    scratch = Path(tempfile.mkdtemp(prefix="openlaunch-worker-", dir=Path.cwd()))
+    scratch = Path.cwd() / SCRATCH
+    scratch.mkdir(mode=0o700)
     atexit.register(shutil.rmtree, scratch, ignore_errors=True)
     try:
         sock = connect(address)
@@ -95,7 +103,9 @@ def _load_and_serve(
 
 
 def _load(sock: socket.socket, start: Start, scratch: Path, watch: ServerWatch) -> Predict:
-    with tempfile.TemporaryFile(dir=scratch) as file:
+    path = scratch / "artifact"
+    with path.open("x+b") as file:
+        path.unlink()  # it takes no room once it has been loaded
         receive_bundle(sock, file)
         watch.start()
         folder = scratch / "bundle"

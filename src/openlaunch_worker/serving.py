@@ -127,7 +127,6 @@ def serve(
     """
     loop = new_loop()
     asyncio.set_event_loop(loop)
-    # A future, and not the loop's stop: a DRAIN that has come already ends it all before the loop runs for good.
     over = loop.create_future()
 
     def on_end(drained: bool) -> None:
@@ -142,25 +141,24 @@ def serve(
         loop.call_later(LEAVE_SECONDS, connection.drain)
         connection.leave()
 
-    sock.setblocking(False)
-    loop.run_until_complete(loop.create_connection(lambda: connection, sock=sock))
-
-    def begin() -> None:
+    async def work() -> None:
+        await loop.create_connection(lambda: connection, sock=sock)
         # While the loop runs, because uvloop hears no signal that comes while it does not.
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, terminate)
         connection.say_ready()  # once a SIGTERM can be answered, because requests may come from now on
+        await over
 
-    loop.call_soon(begin)
-    _run(loop, over)
+    sock.setblocking(False)
+    _run(loop, loop.create_task(work()))
     _close(loop)
 
 
-def _run(loop: asyncio.AbstractEventLoop, over: asyncio.Future[None]) -> None:
-    """Run the loop until all is over, and not till a task of user code's own raises SystemExit."""
+def _run(loop: asyncio.AbstractEventLoop, work: asyncio.Task[None]) -> None:
+    """Run the loop until the work is done, and not till a task of user code's own raises SystemExit."""
     while True:
         try:
-            loop.run_until_complete(over)
+            loop.run_until_complete(work)
         except (SystemExit, KeyboardInterrupt) as error:
             log(f"{type(error).__name__} was raised in the event loop, outside of any request; it is ignored")
         else:
