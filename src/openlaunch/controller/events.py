@@ -23,6 +23,9 @@ MAX_PENDING = 1000
 
 AGAIN_SECONDS = 1.0
 
+COLLECT_SECONDS = 0.05
+"""What happens within it is stored together, and while a worker starts nothing is: both want the interpreter."""
+
 _WORKERS = {
     EventKind.WORKER_STARTED: "started",
     EventKind.WORKER_READY: "became ready",
@@ -105,6 +108,7 @@ class EventLog:
 
     async def _store_all(self) -> None:
         while self._pending:
+            await asyncio.sleep(COLLECT_SECONDS)
             batch = list(self._pending)
             self._pending.clear()
             try:

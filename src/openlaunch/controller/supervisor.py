@@ -287,11 +287,11 @@ class Supervisor:
         return settled and not busy and self._parts.fleet.load(self.record.id) == Load(0, 0)
 
     async def _reconcile(self) -> None:
-        self._prune_logs()
         situation = self._observe()
         self._tell_scale(situation)
         for action in plan(situation, self._parts.settings.policy):
             await self._do(action)
+        self._prune_logs()
 
     def _observe(self) -> Situation:
         now, spec, parts = self._now(), self.record.spec, self._parts
