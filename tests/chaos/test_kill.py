@@ -236,15 +236,7 @@ def test_a_server_that_starts_again_has_a_result_within_two_seconds(tmp_path, lo
                 for future in futures:
                     assert client.future(future.async_task_id).get(DEADLINE).value == n * n
     figure(f"server killed and started again → first result: median {middle(seconds):.2f} s")
-    # A machine that does other things beside is not to fail this; the long form has it for itself.
-    assert min(seconds) < (2 if long_form else max(2, 3 * seconds_to_import()))
-
-
-def seconds_to_import() -> float:
-    """How fast this machine is now: what a start takes at least."""
-    began = time.monotonic()
-    subprocess.run([sys.executable, "-c", "import openlaunch.server.serve"], check=True)
-    return time.monotonic() - began
+    assert middle(seconds) < 2
 
 
 @pytest.mark.alone
