@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from openlaunch.client.operations import predictions
 from openlaunch.client.predictions import MAX_RESUMES, Answer, EndpointRequest, StreamReader, parse_answer
 from openlaunch.errors import PredictionFailed, StreamInterrupted, TaskCancelled
 from openlaunch.wire.sse import END_EVENT
@@ -21,6 +22,22 @@ def test_a_request_without_either_is_refused():
 def test_a_request_with_both_is_refused():
     with pytest.raises(ValueError, match="both of url and args"):
         EndpointRequest(url="http://h/f", args={})
+
+
+def test_values_in_the_place_of_the_url_are_told_where_they_belong():
+    with pytest.raises(TypeError, match=r"url is dict, a str is needed; values go by name: args=\{...\}"):
+        EndpointRequest({"x": 1})
+
+
+@pytest.mark.parametrize("run", [predictions.predict_sync, predictions.submit])
+def test_what_is_no_request_is_told_what_one_is(run):
+    with pytest.raises(TypeError, match="a request is dict, an EndpointRequest is needed"):
+        next(run("end_1", {"x": 1}))
+
+
+def test_what_is_no_request_among_many_is_told_what_one_is():
+    with pytest.raises(TypeError, match="a request is dict, an EndpointRequest is needed"):
+        next(predictions.submit_many("end_1", [EndpointRequest(args={}), {"x": 1}]))
 
 
 def test_ids_are_made_and_differ():

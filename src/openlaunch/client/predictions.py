@@ -38,6 +38,7 @@ class EndpointRequest:
 
     Raises:
         ValueError: both or neither of `url` and `args` are given, or the callback's auth is incomplete.
+        TypeError: `url` is no text.
 
     """
 
@@ -60,6 +61,8 @@ class EndpointRequest:
         if (url is None) == (args is None):
             given = "both" if url is not None else "neither"
             raise ValueError(f"{given} of url and args is given: give exactly one of them")
+        if url is not None and not isinstance(url, str):
+            raise TypeError(f"url is {type(url).__name__}, a str is needed; values go by name: args={{...}}")
         self.url = url
         self.args = args
         self.callback_url = callback_url

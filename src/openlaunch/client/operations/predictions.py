@@ -69,7 +69,7 @@ def predict_sync(
 def _prediction(
     path: str, endpoint_id: str, request: EndpointRequest, timeout: float | None, default: float
 ) -> Request:
-    headers = request.headers()
+    headers = _checked(request).headers()
     return Request(
         "POST",
         f"{path}?model_endpoint_id={endpoint_id}",
@@ -79,6 +79,13 @@ def _prediction(
         idempotent=IDEMPOTENCY_KEY in headers,
         prediction=True,
     )
+
+
+def _checked(request: EndpointRequest) -> EndpointRequest:
+    if not isinstance(request, EndpointRequest):
+        kind = type(request).__name__
+        raise TypeError(f"a request is {kind}, an EndpointRequest is needed: EndpointRequest(args={{...}})")
+    return request
 
 
 class OpenStream:
@@ -140,7 +147,7 @@ class OpenStream:
 def submit(endpoint_id: str, request: EndpointRequest, timeout: float | None = None) -> Flow[str]:
     """Put a task into the queue; gives its id once it is on the server's disk."""
     url = f"{routes.ASYNC_TASKS}?model_endpoint_id={endpoint_id}"
-    body = request.body(timeout_seconds=timeout)
+    body = _checked(request).body(timeout_seconds=timeout)
     response = yield from call(_submission(url, body, request.headers()))
     return str(json.loads(response.body)["task_id"])
 
@@ -154,7 +161,7 @@ def submit_many(endpoint_id: str, requests: Sequence[EndpointRequest]) -> Flow[l
 
     """
     for request in requests:
-        if request.extra_headers or request.idempotency_key is not None:
+        if _checked(request).extra_headers or request.idempotency_key is not None:
             what = "extra_headers" if request.extra_headers else "an idempotency_key"
             raise ValueError(f"request {request.request_id!r} has {what}: send it with predict()")
     url = f"{routes.ASYNC_TASKS_BULK}?model_endpoint_id={endpoint_id}"
