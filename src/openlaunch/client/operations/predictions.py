@@ -81,7 +81,7 @@ def _prediction(
     )
 
 
-def _checked(request: EndpointRequest) -> EndpointRequest:
+def _checked(request: object) -> EndpointRequest:
     if not isinstance(request, EndpointRequest):
         kind = type(request).__name__
         raise TypeError(f"a request is {kind}, an EndpointRequest is needed: EndpointRequest(args={{...}})")
