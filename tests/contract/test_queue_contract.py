@@ -192,7 +192,7 @@ def test_a_key_that_was_used_for_something_else_is_refused_and_nothing_is_stored
     with pytest.raises(Unprocessable, match="'k' was sent with another body") as caught:
         submit(db, task("c"), task("d", key="k#0", digest=b"2"))
     assert caught.value.code == "idempotency_key_reused"
-    assert db.read(queue.queued_counts) == {"end": 1}
+    assert db.read(queue.queued_counts) == {"end": {"ada": 1}}
 
 
 def test_submits_at_once_with_one_key_make_one_task(db: Database) -> None:
@@ -200,7 +200,7 @@ def test_submits_at_once_with_one_key_make_one_task(db: Database) -> None:
         [lambda conn, n=n: queue.submit(conn, [task(f"t{n}", key="k")], 0) for n in range(20)]
     )
     assert len({ids[0] for ids in first}) == 1
-    assert db.read(queue.queued_counts) == {"end": 1}
+    assert db.read(queue.queued_counts) == {"end": {"ada": 1}}
 
 
 # Results.
@@ -264,7 +264,7 @@ def test_many_tasks_go_back_at_once(db: Database) -> None:
     submit(db, *map(task, ids))
     assert len(claim(db, limit=2000)) == 2000
     assert sorted(task_id for task_id, _ in die(db, *ids)) == ids
-    assert db.read(queue.queued_counts) == {"end": 2000}
+    assert db.read(queue.queued_counts) == {"end": {"ada": 2000}}
 
 
 def test_tasks_are_recovered_when_their_lease_has_run_out(db: Database) -> None:
@@ -414,11 +414,12 @@ def test_pages_hold_every_task_once_newest_first(db: Database, limit: int) -> No
     assert pages(db, limit, None, State.SUCCESS) == ["t3"]
 
 
-def test_counts_are_of_pending_tasks_by_endpoint(db: Database) -> None:
+def test_counts_are_of_pending_tasks_by_endpoint_and_owner(db: Database) -> None:
     submit(db, task("a"), task("b"), task("c", endpoint_id="other"), task("d", endpoint_id="third"))
     claim(db, limit=1)
     cancel(db, "d")
-    assert db.read(queue.queued_counts) == {"end": 1, "other": 1}
+    submit(db, task("e", owner="bob"), task("f", owner="bob"))
+    assert db.read(queue.queued_counts) == {"end": {"ada": 1, "bob": 2}, "other": {"ada": 1}}
 
 
 def test_a_submit_that_fails_stores_none_of_its_tasks(db: Database) -> None:

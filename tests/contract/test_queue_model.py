@@ -1,5 +1,6 @@
 """The queue against a simple model of it, in long random runs with virtual time."""
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -222,9 +223,9 @@ class QueueMachine(RuleBasedStateMachine):
 
     @invariant()
     def counts_are_right(self) -> None:
-        pending = [task.endpoint for task in self.in_state(State.PENDING).values()]
+        pending = Counter((task.endpoint, task.owner) for task in self.in_state(State.PENDING).values())
         counts = self.db.read(queue.queued_counts)
-        assert counts == {endpoint: pending.count(endpoint) for endpoint in set(pending)}
+        assert {(e, owner): n for e, owners in counts.items() for owner, n in owners.items()} == pending
 
 
 @pytest.fixture(params=OPENERS)

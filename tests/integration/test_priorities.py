@@ -8,7 +8,7 @@ import pytest
 from server_driver import DEADLINE, SMALL, args, eventually, http, running
 
 from openlaunch import EndpointRequest
-from openlaunch.errors import Unprocessable
+from openlaunch.errors import TooManyRequests, Unprocessable
 
 
 def note(path, name, until=None):
@@ -17,6 +17,10 @@ def note(path, name, until=None):
         file.write(f"{name}\n")
     while until is not None and not Path(until).exists():
         time.sleep(0.01)
+
+
+def nap(seconds):
+    time.sleep(seconds)
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +105,62 @@ def test_sync_requests_of_several_owners_take_turns(client, order, tmp_path):
         for future in [first, *waiting]:
             assert future.result(DEADLINE).status == "SUCCESS"
     assert "c" in begun(order)[1:4]
+
+
+def test_nobody_can_fill_a_queue_alone(tmp_path):
+    go = tmp_path / "go"
+    with running(max_queued_tasks=20) as client:
+        endpoint = client.deploy(
+            note,
+            name="full",
+            endpoint_type="async",
+            public_inference=True,
+            max_workers=1,
+            per_worker=1,
+            **SMALL,
+        )
+        requests = [args(path=str(tmp_path / "order"), name=str(n), until=str(go)) for n in range(20)]
+        futures = [endpoint.predict(requests[0])]
+        eventually(lambda: begun(tmp_path / "order") == ["0"])
+        futures += endpoint.predict_many(requests[1:19])
+        with pytest.raises(TooManyRequests, match="the limit is 18, and 2 more of owners who have no more"):
+            endpoint.predict(requests[19])
+        with http(client, client.create_api_key("dot").api_key) as dot:
+            url = f"/v1/async-tasks?model_endpoint_id={endpoint.model_endpoint.id}"
+            answers = [dot.post(url, json=requests[19].document()) for _ in range(3)]
+        assert [answer.status_code for answer in answers] == [200, 200, 429]
+        go.touch()
+        for future in futures:
+            assert future.get(DEADLINE).status == "SUCCESS"
+
+
+def test_what_another_has_waiting_is_no_reason_to_refuse_a_task_that_will_have_its_turn(client):
+    endpoint = client.deploy(
+        nap,
+        name="backlog",
+        endpoint_type="async",
+        public_inference=True,
+        max_workers=1,
+        per_worker=1,
+        task_expires_seconds=3,
+        **SMALL,
+    )
+    endpoint.predict_many([EndpointRequest(args={"seconds": 0.05}) for _ in range(300)])
+
+    def refused():
+        try:
+            endpoint.predict(EndpointRequest(args={"seconds": 0.05}))
+        except TooManyRequests as error:
+            return error.code == "deadline_unreachable"
+        return False
+
+    eventually(refused)
+    with http(client, client.create_api_key("eve").api_key) as eve:
+        url = f"/v1/async-tasks?model_endpoint_id={endpoint.model_endpoint.id}"
+        answer = eve.post(url, json={"args": {"seconds": 0}})
+        assert answer.status_code == 200, answer.text
+        got = eve.get(f"/v1/async-tasks/{answer.json()['task_id']}", params={"wait": 10}).json()
+    assert got["status"] == "SUCCESS", got
 
 
 def test_a_priority_is_within_bounds(one_at_a_time):

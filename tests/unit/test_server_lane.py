@@ -203,7 +203,7 @@ class TestSlots:
     @in_loop
     async def test_the_load_counts_tasks_in_the_store(self):
         lane = make_lane()
-        lane.queued_tasks = 7
+        lane.backlog.add("anna", 7)
         submit(lane, "a")
         assert lane.load() == Load(in_flight=0, queued=8)
 

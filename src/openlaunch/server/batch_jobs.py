@@ -275,20 +275,21 @@ class BatchJobs:
         schemas = await self._schemas.get(job.bundle_id)
         pickled = job.serialization_format is SerializationFormat.PICKLE
         source = islice(self._rows(job), run.submitted, None)
-        while chunk := await asyncio.to_thread(_next_chunk, source, schemas, pickled):
-            await self._until_room(lane)
+        most = min(CHUNK_INPUTS, self._settings.max_queued_tasks_of_one)
+        while chunk := await asyncio.to_thread(_next_chunk, source, schemas, pickled, most):
+            await self._until_room(lane, len(chunk))
             bodies = [body for body, _ in chunk]
             refused = {index: result for index, (_, result) in enumerate(chunk) if result is not None}
             await self._tasks.submit(lane, job.id, bodies, refused=refused)
             run.submitted += len(chunk)
 
-    async def _until_room(self, lane: Lane) -> None:
-        window = min(WINDOW, self._settings.max_queued_tasks - CHUNK_INPUTS)
-        await self._until(lane, lambda: lane.queued_tasks <= window)
+    async def _until_room(self, lane: Lane, count: int) -> None:
+        window = min(WINDOW, self._settings.max_queued_tasks_of_one - count)
+        await self._until(lane, lambda: lane.backlog.size <= window)
 
     async def _until_done(self, job: BatchJobRecord, lane: Lane) -> None:
         while True:
-            await self._until(lane, lambda: lane.queued_tasks == 0 and lane.load().in_flight == 0)
+            await self._until(lane, lambda: lane.backlog.size == 0 and lane.load().in_flight == 0)
             if not await self._store.read(lambda conn: batch.unfinished(conn, job.id)):
                 return
             await asyncio.sleep(POLL_SECONDS)
@@ -411,9 +412,9 @@ def _length(source: Iterator[Row], limit: int) -> int:
 
 
 def _next_chunk(
-    source: Iterator[Row], schemas: BundleSchemas, pickled: bool
+    source: Iterator[Row], schemas: BundleSchemas, pickled: bool, most: int
 ) -> list[tuple[bytes, bytes | None]]:
-    """The bodies of some more inputs; beside each, the result of one that is refused."""
+    """The bodies of up to `most` more inputs; beside each, the result of one that is refused."""
     chunk: list[tuple[bytes, bytes | None]] = []
     size = 0
     for row in source:
@@ -432,6 +433,6 @@ def _next_chunk(
                 refusal = f"the input can't be sent: {error}"
         chunk.append((body, None if refusal is None else failure(refusal, REFUSED_STATUS_CODE)))
         size += len(body)
-        if len(chunk) == CHUNK_INPUTS or size > CHUNK_BYTES:
+        if len(chunk) == most or size > CHUNK_BYTES:
             break
     return chunk

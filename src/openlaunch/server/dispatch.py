@@ -226,7 +226,7 @@ class Dispatcher:
         lane = self._lanes.get(member.endpoint_id) if member is not None else None
         if lane is not None:
             lane.freed(link)
-            if lane.queued_tasks:
+            if lane.backlog.size:
                 self.on_free_slots(lane)
 
     def link_stuck(self, link: WorkerLink) -> None:

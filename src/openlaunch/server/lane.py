@@ -8,6 +8,7 @@ from openlaunch.controller.fleet import Load
 from openlaunch.controller.trial import Rule
 from openlaunch.errors import DeadlineExceeded, NotFound, TooManyRequests, Unavailable
 from openlaunch.server.admission import DrainRate, expected_wait, is_hopeless
+from openlaunch.server.backlog import Backlog
 from openlaunch.server.links import WorkerLink
 from openlaunch.server.split import Split
 from openlaunch.server.tally import Tally
@@ -39,9 +40,9 @@ class Lane:
         failed: Callable[[str], None] = lambda endpoint_id: None,
     ) -> None:
         self.endpoint = endpoint
-        self.queued_tasks = 0
+        self.backlog = Backlog()
         """Async tasks in the store that no gateway has claimed, as far as is known here."""
-        self.arriving_tasks = 0
+        self.arriving = Backlog()
         """Async tasks on their way to the store, which the queue has to have room for."""
         self.claiming_tasks = 0
         """Tasks that are being claimed for this lane, which will need slots."""
@@ -343,7 +344,7 @@ class Lane:
     def freed(self, worker: WorkerLink) -> None:
         """One of the worker's slots has become free."""
         waiting = self._waiting.size
-        if waiting or self.queued_tasks:
+        if waiting or self.backlog.size:
             self._rate.ended(self._loop.time())
         else:
             self._rate.pause()
@@ -364,7 +365,7 @@ class Lane:
         """Requests and tasks in workers, and those that wait."""
         self._drop_finished()
         running = sum(len(worker.running) for worker in self._workers.values())
-        queued = self._waiting.size + len(self._alone) + self.queued_tasks
+        queued = self._waiting.size + len(self._alone) + self.backlog.size
         return Load(in_flight=running, queued=queued)
 
     def _drop_finished(self) -> None:

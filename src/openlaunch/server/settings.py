@@ -131,3 +131,8 @@ class Settings(BaseSettings):
     )
     scale_down_seconds: float = Field(default=30, ge=0, description="quiet time before workers are stopped")
     check_responses: bool = Field(default=False, description="hold sync and async results against the schema")
+
+    @property
+    def max_queued_tasks_of_one(self) -> int:
+        """Up to so many, an owner of many fills an endpoint's queue: the last tenth is for owners with fewer."""
+        return self.max_queued_tasks - self.max_queued_tasks // 10

@@ -51,7 +51,7 @@ class TaskRoutes:
     async def _store_one(self, exchange: Exchange, lane: Lane, principal: Principal) -> None:
         await check_input(exchange.body, await self._front.schemas_of(lane))
         key = await _keyed(exchange, lane)
-        self._tasks.refuse_hopeless(lane)
+        self._tasks.refuse_hopeless(lane, principal.owner)
         ids = await self._tasks.submit(lane, principal.owner, [exchange.body], key)
         exchange.respond(b'{"task_id": "%s"}' % ids[0].encode())
 
@@ -70,7 +70,7 @@ class TaskRoutes:
         bodies = [_written(document, index) for index, document in enumerate(documents)]
         principal.spend(len(bodies))
         key = await _keyed(exchange, lane)
-        self._tasks.refuse_hopeless(lane)
+        self._tasks.refuse_hopeless(lane, principal.owner)
         ids = await self._tasks.submit(lane, principal.owner, bodies, key)
         exchange.respond(orjson.dumps({"task_ids": ids}))
 

@@ -194,46 +194,52 @@ class TaskService:
         """
         if self._stopping:
             raise Unavailable("the server is stopping", code="stopping", retry_after=2)
-        self._check_room(lane, len(bodies))
+        self._check_room(lane, owner, len(bodies))
         # What there are slots for is claimed as it is stored: one commit for both.
-        wanted = min(lane.tasks_wanted(), lane.queued_tasks + len(bodies), MAX_CLAIM)
-        lane.arriving_tasks += len(bodies)
+        wanted = min(lane.tasks_wanted(), lane.backlog.size + len(bodies), MAX_CLAIM)
+        lane.arriving.add(owner, len(bodies))
         lane.claiming_tasks += wanted
         try:
             stored, ids, claimed = await self._store_new(lane, owner, bodies, keyed, refused or {}, wanted)
         finally:
-            lane.arriving_tasks -= len(bodies)
+            lane.arriving.take(owner, len(bodies))
             lane.claiming_tasks -= wanted
-        lane.queued_tasks = max(0, lane.queued_tasks + stored - len(claimed))
+        lane.backlog.add(owner, stored)
+        for task in claimed:
+            lane.backlog.take(task.owner)
         for task in claimed:
             await self._run(lane, task)
         self._claim_for(lane)
-        if lane.queued_tasks:
+        if lane.backlog.size:
             lane.ask_for_workers()
         return ids
 
-    def _check_room(self, lane: Lane, count: int) -> None:
-        waiting = lane.queued_tasks + lane.arriving_tasks
-        if waiting + count > self._settings.max_queued_tasks:
+    def _check_room(self, lane: Lane, owner: str, count: int) -> None:
+        waiting = lane.backlog.size + lane.arriving.size
+        mine = lane.backlog.of(owner) + lane.arriving.of(owner)
+        few = self._settings.max_queued_tasks - self._settings.max_queued_tasks_of_one
+        limit = self._settings.max_queued_tasks_of_one + (few if mine + count <= few else 0)
+        if waiting + count > limit:
+            kept = f", and {few} more of owners who have no more than that" if mine + count > few > 0 else ""
             raise TooManyRequests(
-                f"{waiting} tasks wait for the endpoint {lane.endpoint.name!r} already; "
-                f"the limit is {self._settings.max_queued_tasks}",
+                f"{waiting} tasks wait for the endpoint {lane.endpoint.name!r} already, {mine} of them yours; "
+                f"the limit is {limit}{kept}",
                 retry_after=lane.retry_after(waiting),
             )
 
-    def refuse_hopeless(self, lane: Lane) -> None:
-        """Do nothing where a new task can be expected to run before it expires.
+    def refuse_hopeless(self, lane: Lane, owner: str) -> None:
+        """Do nothing where a new task of this owner's can be expected to run before it expires.
 
         Raises:
-            TooManyRequests: it can't: so many wait, and so long does each take.
+            TooManyRequests: it can't: so many come before it, and so long does each take.
         """
-        waiting, seconds = lane.queued_tasks, self._expires_seconds(lane)
-        if is_hopeless(wait := lane.expected_wait(waiting), seconds):
+        ahead, seconds = lane.backlog.ahead_of(owner), self._expires_seconds(lane)
+        if is_hopeless(wait := lane.expected_wait(ahead), seconds):
             raise TooManyRequests(
-                f"{waiting} tasks wait for the endpoint {lane.endpoint.name!r}, which takes about {wait:.0f} s, and "
-                f"a task expires after {seconds:g} s",
+                f"{ahead} tasks of the endpoint {lane.endpoint.name!r} come before this one, which takes about "
+                f"{wait:.0f} s, and a task expires after {seconds:g} s",
                 code="deadline_unreachable",
-                retry_after=lane.retry_after(waiting),
+                retry_after=lane.retry_after(ahead),
             )
 
     def _expires_seconds(self, lane: Lane) -> float:
@@ -313,14 +319,14 @@ class TaskService:
     def _claim_for(self, lane: Lane) -> None:
         """Claim tasks for the lane's free slots; one claim at a time for each lane."""
         idle = lane.endpoint.id not in self._claiming and not self._stopping
-        if idle and lane.queued_tasks > 0 and lane.tasks_wanted():
+        if idle and lane.backlog.size and lane.tasks_wanted():
             self._claiming.add(lane.endpoint.id)
             self._spawn(self._claim(lane))
 
     async def _claim(self, lane: Lane) -> None:
         endpoint_id = lane.endpoint.id
         try:
-            while lane.queued_tasks > 0 and not self._stopping:
+            while lane.backlog.size and not self._stopping:
                 wanted = min(lane.tasks_wanted(), MAX_CLAIM)
                 if not wanted:
                     break
@@ -331,7 +337,10 @@ class TaskService:
                     )
                 finally:
                     lane.claiming_tasks -= wanted
-                lane.queued_tasks = max(0, lane.queued_tasks - len(claimed)) if claimed else 0
+                if not claimed:
+                    lane.backlog.reset({})
+                for task in claimed:
+                    lane.backlog.take(task.owner)
                 for task in claimed:
                     await self._run(lane, task)
         finally:
@@ -441,7 +450,7 @@ class TaskService:
         )
         for task_id, state in outcome:
             if state is State.PENDING:
-                work.lane.queued_tasks += 1
+                work.lane.backlog.add(work.task.owner)
                 self._claim_for(work.lane)
                 work.lane.ask_for_workers()
             else:
@@ -657,9 +666,9 @@ class TaskService:
         counts = await self._store.read(queue.queued_counts)
         for lane in self._dispatcher.lanes():
             if lane.endpoint.id not in self._claiming:
-                lane.queued_tasks = counts.get(lane.endpoint.id, 0)
+                lane.backlog.reset(counts.get(lane.endpoint.id, {}))
                 self._claim_for(lane)
-                if lane.queued_tasks:
+                if lane.backlog.size:
                     lane.ask_for_workers()
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:

@@ -469,14 +469,17 @@ def cancel(conn: Connection, owner: str, task_id: str, now: float) -> State | No
     return None if record is None else record.state
 
 
-def queued_counts(conn: Connection) -> dict[str, int]:
-    """How many tasks are pending, by endpoint; endpoints without any are left out."""
+def queued_counts(conn: Connection) -> dict[str, dict[str, int]]:
+    """How many tasks are pending, by endpoint and owner; those without any are left out."""
     query = (
-        select(tasks.c.endpoint_id, func.count())
+        select(tasks.c.endpoint_id, tasks.c.owner, func.count())
         .where(tasks.c.status == State.PENDING.value)
-        .group_by(tasks.c.endpoint_id)
+        .group_by(tasks.c.endpoint_id, tasks.c.owner)
     )
-    return {row[0]: row[1] for row in conn.execute(query)}
+    counts: dict[str, dict[str, int]] = {}
+    for endpoint_id, owner, count in conn.execute(query):
+        counts.setdefault(endpoint_id, {})[owner] = count
+    return counts
 
 
 def fail_endpoint(
