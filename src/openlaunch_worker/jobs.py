@@ -65,36 +65,34 @@ class Stream:
         elif not self._posted:
             self._posted = True
             self._outbox.post(self.send)
-        if self._is_full():
+        if self.is_full():
             # Made known before the next look: credit that comes in between is seen by one or the other.
             room = self._room = threading.Event()
-            while self._is_full():
+            while self.is_full():
                 room.wait()
                 room.clear()
         return not self.stopped
 
-    async def push(self, data: bytes, alone: bool) -> bool:
-        """On the loop: send, and wait for room. False: stopped, nothing more is wanted.
+    def push(self, data: bytes, alone: bool) -> None:
+        """On the loop: send, whether there is room or not.
 
         The first item is on its way when this returns. `alone`: nothing else runs in this worker, so that there is
         time to let it be passed on.
         """
-        self._pending.append(data)
         self._produced += len(data)
-        self.send()
+        self._outbox.chunk(self._request_id, data)
         if not self._last_sent:
             self._last_sent = monotonic()
             self._outbox.flush()
             if alone:
-                sleep(PAUSE_SECONDS)  # noqa: ASYNC251 -- the loop has nothing else to do, and waits 1 ms at least
-        # A turn of the loop after every item: it may be long before the generator gives the next one, or awaits.
-        await asyncio.sleep(0)
-        if self._is_full():
-            room = self._room = asyncio.Event()
-            while self._is_full():
-                await room.wait()
-                room.clear()
-        return not self.stopped
+                sleep(PAUSE_SECONDS)  # the loop has nothing else to do, and waits 1 ms at least
+
+    async def wait(self) -> None:
+        """On the loop: wait for room."""
+        room = self._room = asyncio.Event()
+        while self.is_full():
+            await room.wait()
+            room.clear()
 
     def send(self) -> None:
         """On the loop: what has been pushed goes out as one chunk."""
@@ -119,7 +117,8 @@ class Stream:
         self.stopped = True
         self._wake()
 
-    def _is_full(self) -> bool:
+    def is_full(self) -> bool:
+        """Whether the producer has to wait for room."""
         return self._produced - self._granted >= STREAM_WINDOW and not self.stopped
 
     def _wake(self) -> None:

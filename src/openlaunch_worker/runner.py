@@ -4,7 +4,8 @@ import asyncio
 import contextvars
 import json
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+import types
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterator
 from functools import partial
 from typing import Any, Final
 
@@ -147,13 +148,17 @@ class Runner:
         self._finish(job, *self._answer(job, value))
 
     async def _iterate_on_loop(self, job: Job, items: AsyncIterator[Any]) -> None:
-        stream = job.stream
+        stream, running, most = job.stream, self._running, self._limits.max_result_bytes
         try:
             if stream is None:
                 raise _needs_streaming()
             async for item in items:
-                data = answers.event(item, self._limits.max_result_bytes)
-                if not await stream.push(data, alone=len(self._running) == 1):
+                stream.push(answers.event(item, most), len(running) == 1)
+                # After every item: it may be long before the generator gives the next one, or awaits.
+                await _turn()
+                if stream.is_full():
+                    await stream.wait()
+                if stream.stopped:
                     break
         finally:
             close = getattr(items, "aclose", None)
@@ -294,6 +299,12 @@ class Runner:
         left = [job.deadline for job in self._running.values() if now < job.deadline < float("inf")]
         if left:
             self._expect_expiry(min(left))
+
+
+@types.coroutine
+def _turn() -> Generator[None, None, None]:
+    """Let the loop turn once: as `asyncio.sleep(0)`, without the coroutine around it."""
+    yield
 
 
 def _read_input(job: Job, body: bytes | memoryview) -> None:
