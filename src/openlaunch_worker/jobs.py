@@ -48,20 +48,23 @@ class Stream:
         self._room: threading.Event | asyncio.Event | None = None
         self._last_sent = 0.0
 
-    def push_and_wait(self, data: bytes) -> bool:
+    def push_and_wait(self, data: bytes, alone: bool) -> bool:
         """From a thread: send, and wait for room. False: stopped, nothing more is wanted.
 
         The loop sends what has come since it was woken; but a generator that computes keeps it from that for as long
         as Python's threads hold the interpreter. So where `HELD_SECONDS` have passed since it was last done here, all
         that there is goes out from here: the first item, and any that comes after a while, is on its way when this
-        returns.
+        returns. `alone` is as `push` has it.
         """
         self._pending.append(data)
         self._produced += len(data)
         now = monotonic()
         if now - self._last_sent > HELD_SECONDS:
+            first = not self._last_sent
             self._last_sent = now
             self._pass_on(self._outbox.chunk_now)
+            if first and alone:
+                sleep(PAUSE_SECONDS)
         elif not self._posted:
             self._posted = True
             self._outbox.post(self.send)
@@ -77,7 +80,7 @@ class Stream:
         """On the loop: send, whether there is room or not.
 
         The first item is on its way when this returns. `alone`: nothing else runs in this worker, so that there is
-        time to let it be passed on.
+        time to let it be passed on. Where cores are few, the server and the client need this one for that.
         """
         self._produced += len(data)
         self._outbox.chunk(self._request_id, data)

@@ -217,7 +217,8 @@ class Runner:
                 raise _needs_streaming()
             # Between its items a generator is not interrupted, but told: what sends must not be left half-way.
             while (item := self._interrupts.run(job, next, items, _END)) is not _END:
-                if not stream.push_and_wait(answers.event(item, self._limits.max_result_bytes)):
+                data = answers.event(item, self._limits.max_result_bytes)
+                if not stream.push_and_wait(data, alone=len(self._running) == 1):
                     break
         finally:
             close = getattr(items, "close", None)
