@@ -16,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("each_loop")
 
 
 def scratch_of(worker):
-    return list(worker.folder.glob("openlaunch-worker-*"))
+    return list(worker.folder.glob("openlaunch-worker*"))
 
 
 def test_user_code_sees_neither_address_nor_token():
