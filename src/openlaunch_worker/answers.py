@@ -5,6 +5,7 @@ is server-sent events whose `data` is the same object, in which an item is itsel
 """
 
 import json
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from openlaunch_worker.failures import Refusal
@@ -16,9 +17,43 @@ _TAIL: Final = b'}, "traceback": null, "status_code": 200}'
 _EVENT_HEAD: Final = b"data: " + _HEAD
 _EVENT_TAIL: Final = _TAIL + b"\n\n"
 
-# Made once: `json.dumps` with an option makes an encoder for every call.
-_to_json: Final = json.JSONEncoder(allow_nan=False).encode
+_careful: Final = json.JSONEncoder(allow_nan=False)
 _to_string: Final = json.JSONEncoder().encode
+
+
+def _encoder() -> Callable[[Any, int], Iterable[str]] | None:
+    """The encoder in C that `JSONEncoder` makes anew for every value, which takes longer than most values do.
+
+    It does not look out for circles, which end as a RecursionError. None where this Python has another one.
+    """
+    try:
+        made: Callable[[Any, int], Iterable[str]] = json.encoder.c_make_encoder(  # type: ignore[attr-defined]
+            None,
+            _careful.default,
+            json.encoder.encode_basestring_ascii,
+            None,
+            ": ",
+            ", ",
+            False,
+            False,
+            False,
+        )
+        return made if "".join(made({"a": [1, "b", None]}, 0)) == '{"a": [1, "b", null]}' else None
+    except (AttributeError, TypeError):
+        return None
+
+
+_quick: Final = _encoder()
+
+
+def _to_json(value: Any) -> str:
+    if _quick is None:
+        return _careful.encode(value)
+    try:
+        return "".join(_quick(value, 0))
+    except Exception:
+        return _careful.encode(value)  # it says what is wrong
+
 
 _PICKLE_HINT: Final = "return JSON types, or ask for the result with return_pickled=True"
 _STREAM_HINT: Final = "yield JSON types"
