@@ -124,12 +124,15 @@ class FrameParser:
 
         """
         buffer = self._buffer
-        buffer += data
-        position, size = 0, len(buffer)
+        source: bytes | bytearray = data
+        if buffer:
+            buffer += data
+            source = buffer
+        position, size = 0, len(source)
         header = HEADER.size
         try:
             while size - position >= header:
-                length, request_id, kind = HEADER.unpack_from(buffer, position)
+                length, request_id, kind = HEADER.unpack_from(source, position)
                 if length > self.max_payload:
                     raise FrameError(
                         f"a frame of {length} bytes is over the limit of {self.max_payload} bytes"
@@ -138,11 +141,14 @@ class FrameParser:
                 if end > size:
                     break
                 if length < COPY_BYTES:
-                    payload = bytes(buffer[position + header : end])
+                    payload = bytes(source[position + header : end])  # of bytes no copy
                 else:
-                    with memoryview(buffer) as view:
+                    with memoryview(source) as view:
                         payload = bytes(view[position + header : end])
                 position = end
                 yield kind, request_id, payload
         finally:
-            del buffer[:position]
+            if source is buffer:
+                del buffer[:position]
+            else:
+                buffer += source[position:]

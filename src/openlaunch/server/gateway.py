@@ -7,6 +7,7 @@ but errors. No task is made for a request: what happens to it is called when it 
 import asyncio
 import logging
 import secrets
+from collections.abc import Callable
 from functools import partial
 
 from openlaunch.artifacts.base import Artifacts
@@ -45,6 +46,21 @@ class Gateway:
         self._urls = urls
         self.loop = asyncio.get_running_loop()
         self.resumables = Resumables(self.settings, self.loop)
+        self._flushes: list[Callable[[], None]] = []
+
+    def flush_soon(self, flush: Callable[[], None]) -> None:
+        """Have a stream's pieces written in the next turn of the loop, which is one call for all streams."""
+        self._flushes.append(flush)
+        if len(self._flushes) == 1:
+            self.loop.call_soon(self._flush_all)
+
+    def _flush_all(self) -> None:
+        flushes, self._flushes = self._flushes, []
+        for flush in flushes:
+            try:
+                flush()
+            except Exception:
+                log.exception("a stream could not be written")
 
     def handlers(self) -> dict[tuple[bytes, bytes], HotHandler]:
         """By method and path."""
@@ -310,7 +326,7 @@ class _Stream(StreamCall):
         if not self._exchange.started:
             self._flush()
         elif len(self._pieces) == 1:
-            self._gateway.loop.call_soon(self._flush)
+            self._gateway.flush_soon(self._flush)
 
     def _flush(self) -> None:
         data = self._taken_pieces()

@@ -183,7 +183,7 @@ class ResumableStream(StreamCall):
         if not self._exchange.started:
             self._flush()
         elif len(self._pieces) == 1:
-            self._gateway.loop.call_soon(self._flush)
+            self._gateway.flush_soon(self._flush)
 
     def _keep(self, data: bytes) -> None:
         events = self.replay.add(data)
