@@ -327,3 +327,11 @@ def test_old_jobs_and_their_files_are_deleted(tmp_path):
         assert files == []
         inputs = [path for path in (tmp_path / "artifacts" / "batch-inputs").rglob("*") if path.is_file()]
         assert inputs == []
+
+
+def test_a_small_queue_is_filled_as_often_as_it_takes():
+    with running(scale_down_seconds=1, max_queued_tasks=10) as client:
+        bundle(client)
+        assert [item["result"] for item in run(client, [{"x": n} for n in range(30)])] == [
+            2 * n for n in range(30)
+        ]

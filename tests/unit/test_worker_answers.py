@@ -124,3 +124,10 @@ def test_enums_of_json_types_are_json():
         RED = "red"
 
     assert json.loads(answers.success(Colour.RED, MANY))["result"] == {"result": '"red"'}
+
+
+def test_without_the_encoder_in_c_answers_are_the_same(monkeypatch):
+    value = {"a": [1, 2.5, None, True, "é\n"], "b": {"c": ()}}
+    quick = answers.event(value, MANY)
+    monkeypatch.setattr(answers, "_quick", None)
+    assert answers.event(value, MANY) == quick
