@@ -35,7 +35,7 @@ from openlaunch.client.operations import (
     predictions,
     tasks,
 )
-from openlaunch.client.operations import docker_image_batch_jobs as image_jobs
+from openlaunch.client.operations import image_jobs as image_jobs
 from openlaunch.client.operations.deploy import DEPLOY_SECONDS, deploy
 from openlaunch.client.predictions import Answer, EndpointRequest, ResponseFields
 from openlaunch.client.registering import RegistersUploads

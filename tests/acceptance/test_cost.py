@@ -15,7 +15,7 @@ import pytest
 import uvloop
 
 from openlaunch import LaunchClient
-from openlaunch.server.datadir import DataDir
+from openlaunch.server.operations.datadir import DataDir
 from openlaunch.server.serve import bound_socket, serve_on
 from openlaunch.server.settings import Settings
 

@@ -12,8 +12,8 @@ from server_driver import DEADLINE, SMALL, args, running
 
 from openlaunch import EndpointResponseFuture, LaunchClient
 from openlaunch.errors import ConfigurationError
-from openlaunch.server.backup import back_up, restore
-from openlaunch.server.datadir import DataDir
+from openlaunch.server.operations.backup import back_up, restore
+from openlaunch.server.operations.datadir import DataDir
 
 BIG = "x" * 400_000  # more than what is kept in the database
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from contract_schemas import Document, problems
 
-from openlaunch.server.app import control_plane
+from openlaunch.server.control.app import control_plane
 
 DATA = Path(__file__).parents[1] / "data" / "launch-openapi.json"
 OUR_FLAVORS = ("CommandFlavor",)

@@ -9,8 +9,8 @@ from openlaunch.cli.output import Json, emit, note, progress
 from openlaunch.cli.serve import check_installed
 
 if TYPE_CHECKING:
-    from openlaunch.server.backup import BackupReport
-    from openlaunch.server.datadir import DataDir
+    from openlaunch.server.operations.backup import BackupReport
+    from openlaunch.server.operations.datadir import DataDir
 
 DataDirectory = Annotated[
     Path | None,
@@ -30,7 +30,7 @@ def backup(
     To be run on the server's machine. The file has all keys, bundles, endpoints, tasks and secrets: keep it safe.
     """
     check_installed()
-    from openlaunch.server.backup import back_up
+    from openlaunch.server.operations.backup import back_up
 
     with progress(f"backing up into {target} …"):
         report = back_up(_data(data_dir), target)
@@ -44,7 +44,7 @@ def restore(
 ) -> None:
     """Make a new data directory of a backup, for `openlaunch serve`. One that is in use stays as it is."""
     check_installed()
-    from openlaunch.server.backup import restore as run
+    from openlaunch.server.operations.backup import restore as run
 
     data = _data(data_dir)
     with progress(f"restoring {source} …"):
@@ -56,7 +56,7 @@ def restore(
 
 def _data(data_dir: Path | None) -> "DataDir":
     from openlaunch.client.config import data_dir as default
-    from openlaunch.server.datadir import DataDir
+    from openlaunch.server.operations.datadir import DataDir
 
     return DataDir(data_dir or default())
 

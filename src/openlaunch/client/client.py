@@ -20,7 +20,7 @@ from openlaunch.client.operations import (
     predictions,
     tasks,
 )
-from openlaunch.client.operations import docker_image_batch_jobs as image_jobs
+from openlaunch.client.operations import image_jobs as image_jobs
 from openlaunch.client.operations.deploy import deploy
 from openlaunch.client.registering import RegistersUploads
 from openlaunch.client.responses import EndpointResponseFuture

@@ -23,29 +23,29 @@ from openlaunch.engines.containers import ContainerEngine
 from openlaunch.engines.gpus import visible_gpus
 from openlaunch.engines.local import Isolation, LocalEngine
 from openlaunch.errors import ConfigurationError, Unavailable
-from openlaunch.server.audit import AuditLog
-from openlaunch.server.auth import Keyring
-from openlaunch.server.batch_jobs import BatchJobs
-from openlaunch.server.callbacks import Callbacks, CallbackSigner
-from openlaunch.server.context import Context
-from openlaunch.server.datadir import DataDir
-from openlaunch.server.dispatch import Dispatcher
-from openlaunch.server.docker_image_batch_jobs import DockerImageBatchJobs
-from openlaunch.server.front import Front
-from openlaunch.server.gateway import Gateway
-from openlaunch.server.health import Health
-from openlaunch.server.http import App
-from openlaunch.server.idempotency import Answers
-from openlaunch.server.later import Later
-from openlaunch.server.log_streams import LogStreams
-from openlaunch.server.protocol import Bodies, HttpProtocol
-from openlaunch.server.results import SignedURLs
-from openlaunch.server.schemas import SchemaCache
+from openlaunch.server.access.audit import AuditLog
+from openlaunch.server.access.auth import Keyring
+from openlaunch.server.asgi import App
+from openlaunch.server.control.context import Context
+from openlaunch.server.control.lazy_app import LazyApp
+from openlaunch.server.control.log_streams import LogStreams
+from openlaunch.server.dispatch.dispatcher import Dispatcher
+from openlaunch.server.gateway.front import Front
+from openlaunch.server.gateway.protocol import Bodies, HttpProtocol
+from openlaunch.server.gateway.sync_routes import Gateway
+from openlaunch.server.gateway.task_routes import TaskRoutes
+from openlaunch.server.jobs.batch_jobs import BatchJobs
+from openlaunch.server.jobs.image_jobs import ImageJobs
+from openlaunch.server.jobs.triggers import Triggers
+from openlaunch.server.operations.datadir import DataDir
+from openlaunch.server.operations.health import Health
+from openlaunch.server.operations.tls import check_certificate
+from openlaunch.server.prediction.idempotency import Answers
+from openlaunch.server.prediction.results import SignedURLs
+from openlaunch.server.prediction.schemas import SchemaCache
+from openlaunch.server.queue.callbacks import Callbacks, CallbackSigner
+from openlaunch.server.queue.service import TaskService
 from openlaunch.server.settings import Settings
-from openlaunch.server.task_routes import TaskRoutes
-from openlaunch.server.tasks import TaskService
-from openlaunch.server.tls import check_certificate
-from openlaunch.server.triggers import Triggers
 from openlaunch.store.sqlite import SqliteStore
 from openlaunch.wire.keys import Role
 
@@ -109,7 +109,7 @@ async def serve_on(
             settings.max_body_bytes,
             settings.read_timeout_seconds,
         )
-        control_plane = Later(partial(_control_plane, context))
+        control_plane = LazyApp(partial(_control_plane, context))
         server = _HTTPServer(_config(control_plane, protocol, settings))
         serving = asyncio.create_task(server.serve([listener]))
         stopped = asyncio.create_task(stop.wait())
@@ -138,7 +138,7 @@ async def serve_on(
 
 def _control_plane(context: Context) -> App:
     # A third of all that a start imports, which no prediction needs: tasks that wait run before it is there.
-    from openlaunch.server.app import guarded_control_plane
+    from openlaunch.server.control.app import guarded_control_plane
 
     return guarded_control_plane(context)
 
@@ -193,7 +193,7 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
             ),
         )
         tasks = TaskService(settings, store, artifacts, dispatcher, schemas)
-        image_jobs = DockerImageBatchJobs(settings, store, containers, controller, data.jobs, data.logs)
+        image_jobs = ImageJobs(settings, store, containers, controller, data.jobs, data.logs)
         await image_jobs.hold_gpus()
         await dispatcher.start(controller)
         stack.push_async_callback(dispatcher.close)

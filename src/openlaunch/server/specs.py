@@ -5,7 +5,7 @@ from typing import Any
 
 from openlaunch.controller.trial import Rule
 from openlaunch.errors import Unprocessable
-from openlaunch.server.inputs import is_http_url
+from openlaunch.server.prediction.inputs import is_http_url
 from openlaunch.store.records import BundleRecord, EndpointRecord, EndpointSpec
 from openlaunch.wire.endpoints import CreateModelEndpointRequest, EndpointSettings, EndpointType
 from openlaunch.wire.quantities import parse_quantity
@@ -138,6 +138,11 @@ def check_batching(spec: EndpointSpec, endpoint_type: EndpointType, bundle: Bund
             f"the bundle {bundle.name!r} is a {kind}, whose server gets each request by itself: leave "
             "max_batch_size out, or make it 0, and let that server batch",
         )
+
+
+def may_predict(endpoint: EndpointRecord, owner: str) -> bool:
+    """Whether this owner's keys open the endpoint to predictions; public ones are open to every key."""
+    return endpoint.owner == owner or bool(endpoint.spec.extra.get("public_inference"))
 
 
 def _refuse_unserved(given: dict[str, Any]) -> None:

@@ -208,7 +208,7 @@ class EndpointRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class DockerImageBundleRecord:
+class ImageJobBundleRecord:
     """What docker-image batch jobs run. `resources` are those given, as JSON of the wire."""
 
     id: str
@@ -225,7 +225,7 @@ class DockerImageBundleRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class DockerImageJobRecord:
+class ImageJobRecord:
     """A docker-image batch job. Of a trigger's jobs, there is one for each `due_at`.
 
     `gpu_indices` are those that it holds while it runs. `max_runtime` is in seconds.

@@ -1,0 +1,293 @@
+"""Docker-image batch jobs, their bundles and triggers."""
+
+import json
+import time
+from typing import Any
+
+from openlaunch.client.effects import Flow, Request, call, json_body, path_to, url_with
+from openlaunch.client.models import checked
+from openlaunch.errors import BatchJobFailed, WaitTimeout
+from openlaunch.wire import routes
+from openlaunch.wire.endpoints import Quantity
+from openlaunch.wire.image_jobs import (
+    CreateDockerImageBatchJobBundleRequest,
+    CreateDockerImageBatchJobRequest,
+    DockerImageBatchJobResponse,
+)
+from openlaunch.wire.triggers import CreateTriggerRequest
+
+POLL_SECONDS = 10.0
+
+
+def create_docker_image_batch_job_bundle(
+    *,
+    name: str,
+    image_repository: str,
+    image_tag: str,
+    command: list[str],
+    env: dict[str, str] | None = None,
+    mount_location: str | None = None,
+    cpus: Quantity | None = None,
+    memory: Quantity | None = None,
+    gpus: int | None = None,
+    gpu_type: str | None = None,
+    storage: Quantity | None = None,
+) -> Flow[dict[str, Any]]:
+    """Say what docker-image batch jobs run. Gives `{"docker_image_batch_job_bundle_id": …}`.
+
+    Args:
+        name: letters, digits, `.`, `_` and `-`; a name that exists gets a new version.
+        image_repository: of the image; it is fetched if it is not on the server's machine.
+        image_tag: of the image, or its digest.
+        command: the program and its arguments, in place of the image's entry point; empty: its own.
+        env: environment variables of the container.
+        mount_location: the file, inside, that has a job's `job_config` as JSON.
+        cpus: of a job unless it asks for something else, in cores; 1 unless given.
+        memory: such as "4Gi"; "2Gi" unless given.
+        gpus: none unless given.
+        gpu_type: such as "nvidia-ampere-a100".
+        storage: recorded.
+
+    Raises:
+        Unprocessable: a value is not allowed.
+
+    """
+    document = {
+        "name": name,
+        "image_repository": image_repository,
+        "image_tag": image_tag,
+        "command": command,
+        "env": env or {},
+        "mount_location": mount_location,
+        "resource_requests": _given(cpus=cpus, memory=memory, gpus=gpus, gpu_type=gpu_type, storage=storage),
+    }
+    body = checked(CreateDockerImageBatchJobBundleRequest, document)
+    return (yield from _json(Request("POST", routes.DOCKER_IMAGE_BATCH_JOB_BUNDLES, json_body(body))))
+
+
+def get_docker_image_batch_job_bundle(docker_image_batch_job_bundle_id: str) -> Flow[dict[str, Any]]:
+    """One bundle.
+
+    Raises:
+        NotFound: there is none of this id.
+
+    """
+    url = path_to(routes.DOCKER_IMAGE_BATCH_JOB_BUNDLES, docker_image_batch_job_bundle_id)
+    return (yield from _json(Request("GET", url, idempotent=True)))
+
+
+def get_latest_docker_image_batch_job_bundle(bundle_name: str) -> Flow[dict[str, Any]]:
+    """The newest bundle of a name.
+
+    Raises:
+        NotFound: there is none of this name.
+
+    """
+    url = url_with(f"{routes.DOCKER_IMAGE_BATCH_JOB_BUNDLES}/latest", {"bundle_name": bundle_name})
+    return (yield from _json(Request("GET", url, idempotent=True)))
+
+
+def list_docker_image_batch_job_bundles(
+    bundle_name: str | None = None, order_by: str | None = None
+) -> Flow[dict[str, Any]]:
+    """Your bundles, of one name or all, as `docker_image_batch_job_bundles`; `order_by` is "newest" or "oldest"."""
+    query = {"bundle_name": bundle_name, "order_by": order_by}
+    url = url_with(routes.DOCKER_IMAGE_BATCH_JOB_BUNDLES, query)
+    return (yield from _json(Request("GET", url, idempotent=True)))
+
+
+def create_docker_image_batch_job(
+    *,
+    labels: dict[str, str] | None = None,
+    docker_image_batch_job_bundle: str | None = None,
+    docker_image_batch_job_bundle_name: str | None = None,
+    job_config: dict[str, Any] | None = None,
+    cpus: Quantity | None = None,
+    memory: Quantity | None = None,
+    gpus: int | None = None,
+    gpu_type: str | None = None,
+    storage: Quantity | None = None,
+    override_job_max_runtime_s: int | None = None,
+) -> Flow[dict[str, Any]]:
+    """Run a bundle's image to its end. Returns at once, `{"job_id": …}`; `wait_for_docker_image_batch_job` waits.
+
+    Args:
+        labels: any names and values of yours.
+        docker_image_batch_job_bundle: a bundle's id. Exactly one of this and the next is given.
+        docker_image_batch_job_bundle_name: a bundle's name; the newest is taken.
+        job_config: JSON, which the container finds at the bundle's `mount_location`.
+        cpus: in cores; what is not given is the bundle's.
+        memory: such as "4Gi".
+        gpus: of the job.
+        gpu_type: such as "nvidia-ampere-a100".
+        storage: recorded.
+        override_job_max_runtime_s: the job ends as TIMEOUT after so many seconds; else after the server's limit.
+
+    Raises:
+        NotFound: there is no such bundle.
+        Unprocessable: a value is not allowed.
+
+    """
+    document = {
+        "docker_image_batch_job_bundle_id": docker_image_batch_job_bundle,
+        "docker_image_batch_job_bundle_name": docker_image_batch_job_bundle_name,
+        "job_config": job_config,
+        "labels": labels or {},
+        "resource_requests": _given(cpus=cpus, memory=memory, gpus=gpus, gpu_type=gpu_type, storage=storage),
+        "override_job_max_runtime_s": override_job_max_runtime_s,
+    }
+    body = checked(CreateDockerImageBatchJobRequest, document)
+    return (yield from _json(Request("POST", routes.DOCKER_IMAGE_BATCH_JOBS, json_body(body))))
+
+
+def get_docker_image_batch_job(batch_job_id: str) -> Flow[dict[str, Any]]:
+    """How a job stands: `status` (as of batch jobs: PENDING, RUNNING, SUCCESS, …), `status_reason` and more.
+
+    Raises:
+        NotFound: there is no such job.
+
+    """
+    url = path_to(routes.DOCKER_IMAGE_BATCH_JOBS, batch_job_id)
+    return (yield from _json(Request("GET", url, idempotent=True)))
+
+
+def list_docker_image_batch_jobs(trigger_id: str | None = None) -> Flow[list[dict[str, Any]]]:
+    """Your last jobs, newest first: all, or those of a trigger."""
+    url = url_with(routes.DOCKER_IMAGE_BATCH_JOBS, {"trigger_id": trigger_id})
+    answer = yield from _json(Request("GET", url, idempotent=True))
+    jobs: list[dict[str, Any]] = answer["jobs"]
+    return jobs
+
+
+def read_docker_image_batch_job_logs(batch_job_id: str) -> Flow[str]:
+    """The last lines that a job's container has printed; while it runs, too.
+
+    Raises:
+        NotFound: there is no such job.
+
+    """
+    url = f"{path_to(routes.DOCKER_IMAGE_BATCH_JOBS, batch_job_id)}/logs"
+    response = yield from call(Request("GET", url, idempotent=True))
+    return response.body.decode(errors="replace")
+
+
+def update_docker_image_batch_job(batch_job_id: str, cancel: bool) -> Flow[dict[str, Any]]:
+    """Cancel a job: its container is stopped and removed. Gives `{"success": …}`, False when it had ended.
+
+    Raises:
+        NotFound: there is no such job.
+
+    """
+    url = path_to(routes.DOCKER_IMAGE_BATCH_JOBS, batch_job_id)
+    return (yield from _json(Request("PUT", url, json_body({"cancel": cancel}), idempotent=True)))
+
+
+def wait_for_docker_image_batch_job(batch_job_id: str, timeout: float | None = None) -> Flow[dict[str, Any]]:
+    """Wait until a job has succeeded, and give what `get_docker_image_batch_job` does.
+
+    Raises:
+        BatchJobFailed: it ended as FAILURE, CANCELLED or TIMEOUT.
+        WaitTimeout: it has not ended after `timeout` seconds; it goes on.
+        NotFound: there is no such job.
+
+    """
+    deadline = None if timeout is None else time.monotonic() + timeout
+    while True:
+        left = POLL_SECONDS if deadline is None else max(0.0, deadline - time.monotonic())
+        url = url_with(
+            path_to(routes.DOCKER_IMAGE_BATCH_JOBS, batch_job_id), {"wait": min(left, POLL_SECONDS)}
+        )
+        document = yield from _json(Request("GET", url, idempotent=True))
+        job = DockerImageBatchJobResponse.model_validate(document)
+        if job.status.done:
+            if job.status != "SUCCESS":
+                reason = f": {job.status_reason}" if job.status_reason else ""
+                raise BatchJobFailed(f"job {job.id!r} is {job.status}{reason}")
+            return document
+        if deadline is not None and time.monotonic() >= deadline:
+            raise WaitTimeout(f"job {batch_job_id!r} is {job.status} after {timeout:g} seconds; it goes on")
+
+
+def create_trigger(
+    *,
+    name: str,
+    cron_schedule: str,
+    bundle_id: str,
+    default_job_config: dict[str, Any] | None = None,
+    default_job_metadata: dict[str, str] | None = None,
+) -> Flow[dict[str, Any]]:
+    """Have a bundle's image run at the times of a cron schedule. Gives `{"trigger_id": …}`.
+
+    Args:
+        name: letters, digits, `.`, `_` and `-`.
+        cron_schedule: minute, hour, day, month and weekday, in UTC: "30 4 * * 1" is Mondays at 4:30.
+        bundle_id: of a docker-image batch job bundle.
+        default_job_config: the `job_config` of each job.
+        default_job_metadata: the labels of each job.
+
+    Raises:
+        Conflict: you have a trigger of this name.
+        NotFound: there is no such bundle.
+        Unprocessable: the schedule is none.
+
+    """
+    document = {
+        "name": name,
+        "cron_schedule": cron_schedule,
+        "bundle_id": bundle_id,
+        "default_job_config": default_job_config,
+        "default_job_metadata": default_job_metadata,
+    }
+    body = json_body(checked(CreateTriggerRequest, document))
+    return (yield from _json(Request("POST", routes.TRIGGERS, body)))
+
+
+def list_triggers() -> Flow[list[dict[str, Any]]]:
+    """Your triggers, newest first."""
+    answer = yield from _json(Request("GET", routes.TRIGGERS, idempotent=True))
+    triggers: list[dict[str, Any]] = answer["triggers"]
+    return triggers
+
+
+def get_trigger(trigger_id: str) -> Flow[dict[str, Any]]:
+    """One trigger; `next_at` is when it fires next.
+
+    Raises:
+        NotFound: there is no such trigger.
+
+    """
+    return (yield from _json(Request("GET", path_to(routes.TRIGGERS, trigger_id), idempotent=True)))
+
+
+def update_trigger(
+    trigger_id: str, *, cron_schedule: str | None = None, suspend: bool | None = None
+) -> Flow[dict[str, Any]]:
+    """Change a trigger's schedule, suspend it, or have it go on. Gives `{"success": True}`.
+
+    Raises:
+        NotFound: there is no such trigger.
+        Unprocessable: the schedule is none.
+
+    """
+    body = json_body(_given(cron_schedule=cron_schedule, suspend=suspend))
+    return (yield from _json(Request("PUT", path_to(routes.TRIGGERS, trigger_id), body, idempotent=True)))
+
+
+def delete_trigger(trigger_id: str) -> Flow[dict[str, Any]]:
+    """Delete a trigger; its jobs stay, and go on. Gives `{"success": True}`.
+
+    Raises:
+        NotFound: there is no such trigger.
+
+    """
+    return (yield from _json(Request("DELETE", path_to(routes.TRIGGERS, trigger_id), idempotent=True)))
+
+
+def _given(**values: Any) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _json(request: Request) -> Flow[dict[str, Any]]:
+    response = yield from call(request)
+    document: dict[str, Any] = json.loads(response.body)
+    return document

@@ -1,0 +1,227 @@
+"""API keys: made, hashed, and looked up in memory on every request; and what each role may do."""
+
+import asyncio
+import base64
+import binascii
+import hashlib
+import logging
+import secrets
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from openlaunch.errors import Forbidden, NotFound, Unauthorized, Unavailable
+from openlaunch.server.access.limits import Limits, Meter
+from openlaunch.store import keys as key_store
+from openlaunch.store.base import Store
+from openlaunch.store.records import KeyRecord
+from openlaunch.wire.keys import Role
+
+log = logging.getLogger(__name__)
+
+PREFIX_LENGTH = 9
+SAVE_SECONDS = 5.0
+"""So often is stored what keys with a quota have used: a killed server forgets as much of it at most."""
+
+CACHE_SIZE = 10_000
+PRINCIPAL = "openlaunch.principal"
+"""Where a request's scope has the caller, once the key was found good."""
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Whose request it is, and what the key may do. `meter` is None for a key without limits."""
+
+    key_id: str
+    owner: str
+    role: Role
+    expires_at: float | None = None
+    meter: Meter | None = field(default=None, compare=False)
+
+    def require_user(self) -> None:
+        """Do nothing for a key that may do more than predict.
+
+        Raises:
+            Forbidden: it may not.
+        """
+        if self.role is Role.PREDICT:
+            raise Forbidden(
+                "this needs a key with the role user or admin; yours has the role predict, which may predict, "
+                "look at endpoints, and wait for and cancel tasks"
+            )
+
+    def require_admin(self) -> None:
+        """Do nothing for an admin.
+
+        Raises:
+            Forbidden: the key is not an admin's.
+        """
+        if self.role is not Role.ADMIN:
+            raise Forbidden(f"this needs a key with the role admin; yours has the role {self.role.value}")
+
+    def spend(self, requests: int) -> None:
+        """Count so many predictions against the key's limits.
+
+        Raises:
+            TooManyRequests: they are too many.
+        """
+        if self.meter is not None:
+            self.meter.spend(requests, time.time())
+
+
+class Keyring:
+    """All keys that are not revoked.
+
+    Keys are 256 random bits, so one SHA-256 without salt is enough to store. No comparison here need be of constant
+    time: what is looked up by a digest tells by its timing something of digests, of which a guesser can't choose one
+    bit; and the headers that were found good are looked up by Python's hash, which is keyed anew in each process, and
+    compared whole only where all of its 64 bits are equal.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._by_digest: dict[bytes, Principal] = {}
+        self._by_header: dict[bytes, Principal] = {}
+        self._meters: dict[str, Meter] = {}
+        self._saved: dict[str, tuple[int, int]] = {}
+        self._saving: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Read the keys and what they have used, and store that from now on; to be called before anything else."""
+        self._saved = await self._store.read(key_store.usage)
+        await self.load()
+        self._saving = asyncio.create_task(self._save_again_and_again())
+
+    async def stop(self) -> None:
+        """Store what was used, for the last time."""
+        if self._saving is not None:
+            self._saving.cancel()
+            await asyncio.wait([self._saving])
+            await self._save_usage()
+
+    async def _save_again_and_again(self) -> None:
+        while True:
+            await asyncio.sleep(SAVE_SECONDS)
+            await self._save_usage()
+
+    async def _save_usage(self) -> None:
+        used = {
+            key_id: meter.today
+            for key_id, meter in self._meters.items()
+            if meter.limits.requests_per_day is not None and meter.today != self._saved.get(key_id, (0, 0))
+        }
+        if not used:
+            return
+        try:
+            await self._store.write(lambda conn: key_store.save_usage(conn, used))
+        except Unavailable as error:
+            log.warning("what keys have used can't be stored, which is tried again: %s", error)
+        else:
+            self._saved |= used
+
+    async def load(self) -> None:
+        """Read the keys from the store; to be called after every change."""
+        records = await self._store.read(key_store.active)
+        self._meters = {r.id: meter for r in records if (meter := self._meter(r)) is not None}
+        self._by_digest = {
+            r.digest: Principal(r.id, r.owner, r.role, r.expires_at, self._meters.get(r.id)) for r in records
+        }
+        self._by_header.clear()
+
+    def _meter(self, record: KeyRecord) -> Meter | None:
+        """A key's meter, which has counted what it had before the keys were read again."""
+        limits = Limits(record.requests_per_second, record.burst, record.requests_per_day)
+        if not limits:
+            return None
+        meter = self._meters.get(record.id) or Meter(limits, self._saved.get(record.id, (0, 0)))
+        meter.limits = limits
+        return meter
+
+    def authenticate(self, header: bytes | None) -> Principal:
+        """Whose key an Authorization header carries: Basic with the key as user name, or Bearer.
+
+        Raises:
+            Unauthorized: there is no header, or no key that is known, not revoked and not expired.
+        """
+        if header is None:
+            raise Unauthorized(
+                "no API key was sent: send it as the user name of HTTP Basic, or as a Bearer token"
+            )
+        principal = self._by_header.get(header)
+        if principal is None:
+            principal = self.find(_key_of(header))
+            if principal is None:
+                raise Unauthorized("the API key is unknown or has been revoked")
+            if len(self._by_header) >= CACHE_SIZE:
+                self._by_header.clear()
+            self._by_header[header] = principal
+        if principal.expires_at is not None and principal.expires_at <= time.time():
+            raise Unauthorized("the API key has expired: ask an admin for another one", code="key_expired")
+        return principal
+
+    def find(self, key: str) -> Principal | None:
+        """Whose key this is, None for an unknown one."""
+        return self._by_digest.get(_digest(key))
+
+    async def create(
+        self, owner: str, role: Role, key: str | None = None, **more: Any
+    ) -> tuple[KeyRecord, str]:
+        """Make a key (or take the given one) and store its digest; the second value is the key itself.
+
+        `more` are its limits and `expires_at`, as in its record.
+        """
+        key = key or "ol_" + secrets.token_urlsafe(32)
+        record = KeyRecord(
+            id="key_" + secrets.token_hex(10),
+            owner=owner,
+            role=role,
+            prefix=key[:PREFIX_LENGTH],
+            digest=_digest(key),
+            created_at=time.time(),
+            **more,
+        )
+        await self._store.write(lambda conn: key_store.insert(conn, record))
+        await self.load()
+        return record, key
+
+    async def change(self, key_id: str, **values: Any) -> KeyRecord:
+        """Change a key's limits or `expires_at`; what is not named stays. It holds from the moment this returns.
+
+        Raises:
+            NotFound: there is no such key, or it is revoked.
+        """
+        record = await self._store.write(lambda conn: key_store.change(conn, key_id, **values))
+        if record is None:
+            raise _no_key(key_id)
+        await self.load()
+        return record
+
+    async def revoke(self, key_id: str) -> None:
+        """Revoke a key; it is refused from the moment this returns.
+
+        Raises:
+            NotFound: there is no such key, or it is revoked already.
+        """
+        if not await self._store.write(lambda conn: key_store.revoke(conn, key_id, time.time())):
+            raise _no_key(key_id)
+        await self.load()
+
+
+def _no_key(key_id: str) -> NotFound:
+    return NotFound(f"no key {key_id!r} that is not revoked; list them with: openlaunch keys list")
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode()).digest()
+
+
+def _key_of(header: bytes) -> str:
+    scheme, _, value = header.partition(b" ")
+    if scheme.lower() == b"bearer":
+        return value.strip().decode("latin-1")
+    if scheme.lower() == b"basic":
+        try:
+            return base64.b64decode(value, validate=True).decode().partition(":")[0]
+        except (binascii.Error, UnicodeDecodeError):
+            raise Unauthorized("the Authorization header is not valid HTTP Basic") from None
+    raise Unauthorized("the Authorization header is neither Basic nor Bearer")

@@ -1,0 +1,1 @@
+"""The HTTP of the control plane: everything but predictions, on FastAPI."""

@@ -1,0 +1,109 @@
+"""The HTTP application behind the predict routes, with FastAPI."""
+
+import logging
+import traceback
+from importlib.metadata import version
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+
+from openlaunch.errors import APIError, ServerError, Unprocessable, class_for_status
+from openlaunch.server.asgi import App, new_request_id, problem_headers
+from openlaunch.server.control.guard import Guard
+from openlaunch.server.control.openapi import ControlPlane
+from openlaunch.server.control.routes import (
+    artifacts,
+    audit,
+    batch_jobs,
+    bundles,
+    bundles_v1,
+    canaries,
+    docs,
+    endpoints,
+    files,
+    health,
+    image_jobs,
+    keys,
+    tasks,
+    triggers,
+)
+from openlaunch.server.control.routes.context import Context
+from openlaunch.wire.problems import CONTENT_TYPE, to_problem
+
+log = logging.getLogger(__name__)
+
+
+def guarded_control_plane(context: Context) -> App:
+    """The control plane behind what holds for all of it."""
+    return Guard(context.settings.max_body_bytes, context.keyring, context.audit, control_plane(context))
+
+
+def control_plane(context: Context) -> FastAPI:
+    """Bundles, endpoints, keys, lists of tasks, artifacts and health; `/docs` shows them."""
+    api = ControlPlane(
+        title="Openlaunch",
+        version=version("openlaunch"),
+        description="Model endpoints from Python functions.",
+    )
+    api.state.context = context
+    for router in (
+        health.router(context),
+        bundles.router(context),
+        bundles_v1.router(context),
+        endpoints.router(context),
+        canaries.router(context),
+        tasks.router(context),
+        tasks.delivery_router(context),
+        tasks.secret_router(context),
+        docs.router(context),
+        batch_jobs.router(context),
+        image_jobs.router(context),
+        image_jobs.bundle_router(context),
+        triggers.router(context),
+        files.router(context),
+        keys.router(context),
+        audit.router(context),
+        artifacts.router(context),
+    ):
+        api.include_router(router)
+    api.add_exception_handler(APIError, _on_error)
+    api.add_exception_handler(HTTPException, _on_error)
+    api.add_exception_handler(RequestValidationError, _on_error)
+    api.add_exception_handler(ValidationError, _on_misfit)
+    api.add_exception_handler(Exception, _on_error)
+    return api
+
+
+async def _on_error(request: Request, error: Exception) -> JSONResponse:
+    problem = _api_error(request, error)
+    request_id = new_request_id()
+    return JSONResponse(
+        to_problem(problem, request_id),
+        problem.status,
+        problem_headers(problem, request_id),
+        media_type=CONTENT_TYPE,
+    )
+
+
+async def _on_misfit(request: Request, error: Exception) -> JSONResponse:
+    """Something of ours does not fit its model. The error's own text has values in it, which may be secret."""
+    assert isinstance(error, ValidationError)
+    problems = error.errors(include_url=False, include_context=False, include_input=False)
+    frames = "".join(traceback.format_tb(error.__traceback__))
+    log.error("%s %s failed: %s\n%s", request.method, request.url.path, problems, frames)
+    return await _on_error(request, error)
+
+
+def _api_error(request: Request, error: Exception) -> APIError:
+    if isinstance(error, APIError):
+        return error
+    if isinstance(error, RequestValidationError):
+        fields = [{key: e[key] for key in ("loc", "msg", "type")} for e in error.errors()]
+        return Unprocessable("a field of the request does not fit", errors=fields)
+    if isinstance(error, HTTPException):
+        path = f"{request.method} {request.url.path}"
+        return class_for_status(error.status_code)(f"{error.detail}: {path}", code="http_error")
+    return ServerError("the server failed on this request; its log has the traceback")

@@ -1,0 +1,42 @@
+"""The parts of a running server, for those who put it together and for the routes. Imports no framework."""
+
+from dataclasses import dataclass
+
+from openlaunch.artifacts.base import Artifacts
+from openlaunch.artifacts.signing import UrlSigner
+from openlaunch.controller.controller import Controller
+from openlaunch.server.access.audit import AuditLog
+from openlaunch.server.access.auth import Keyring
+from openlaunch.server.control.log_streams import LogStreams
+from openlaunch.server.dispatch.dispatcher import Dispatcher
+from openlaunch.server.jobs.batch_jobs import BatchJobs
+from openlaunch.server.jobs.image_jobs import ImageJobs
+from openlaunch.server.jobs.triggers import Triggers
+from openlaunch.server.operations.health import Health
+from openlaunch.server.prediction.results import SignedURLs
+from openlaunch.server.queue.callbacks import Callbacks
+from openlaunch.server.queue.service import TaskService
+from openlaunch.server.settings import Settings
+from openlaunch.store.base import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The parts of a running server."""
+
+    settings: Settings
+    store: Store
+    artifacts: Artifacts
+    signer: UrlSigner
+    urls: SignedURLs
+    keyring: Keyring
+    dispatcher: Dispatcher
+    controller: Controller
+    tasks: TaskService
+    callbacks: Callbacks
+    batch_jobs: BatchJobs
+    image_jobs: ImageJobs
+    triggers: Triggers
+    health: Health
+    log_streams: LogStreams
+    audit: AuditLog

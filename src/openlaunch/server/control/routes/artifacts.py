@@ -1,0 +1,92 @@
+"""Bytes behind signed URLs: uploads of bundles and of batch jobs' inputs, and results."""
+
+import secrets
+import time
+from collections.abc import AsyncGenerator, AsyncIterator
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import StreamingResponse
+
+from openlaunch.artifacts.locations import BUCKET, key_of
+from openlaunch.errors import NotFound, PayloadTooLarge, Unprocessable
+from openlaunch.server.control.routes.context import Context, User
+from openlaunch.server.prediction.results import base_url
+from openlaunch.wire import routes
+from openlaunch.wire.bundles import UploadResponse
+
+BUNDLES_FOLDER = "bundles"
+INPUTS_FOLDER = "batch-inputs"
+
+
+def router(context: Context) -> APIRouter:
+    """The upload route, and the signed URLs that this server hands out itself."""
+    api = APIRouter(tags=["artifacts"])
+
+    @api.post(routes.BUNDLE_UPLOAD)
+    async def bundle_upload(request: Request, user: User) -> UploadResponse:
+        """Say where a bundle's bytes are to be PUT, and how to name them afterwards."""
+        return _upload(context, request, _folder(BUNDLES_FOLDER, user.owner))
+
+    @api.post(routes.BATCH_UPLOAD)
+    async def batch_task_input_upload(request: Request, user: User) -> UploadResponse:
+        """Say where the inputs of a batch job are to be PUT, and how to name them afterwards."""
+        return _upload(context, request, _folder(INPUTS_FOLDER, user.owner))
+
+    @api.put(routes.ARTIFACTS + "/{key:path}", status_code=200)
+    async def put_artifact(key: str, request: Request, expires: str, signature: str) -> Response:
+        """Store the body under the key that the URL was signed for."""
+        context.signer.verify("PUT", key, expires, signature, time.time())
+        await context.artifacts.put(key, bounded(request.stream(), context.settings.max_bundle_bytes))
+        return Response()
+
+    @api.get(routes.ARTIFACTS + "/{key:path}")
+    async def get_artifact(key: str, expires: str, signature: str) -> StreamingResponse:
+        """Send the bytes under the key that the URL was signed for."""
+        context.signer.verify("GET", key, expires, signature, time.time())
+        size = await context.artifacts.size(key)
+        return StreamingResponse(
+            context.artifacts.stream(key),
+            media_type="application/octet-stream",
+            headers={"Content-Length": str(size)},
+        )
+
+    return api
+
+
+def _upload(context: Context, request: Request, folder: str) -> UploadResponse:
+    key = folder + secrets.token_hex(16)
+    url = context.urls.make(base_url(request.scope), "PUT", key)
+    return UploadResponse(signedUrl=url, bucket=BUCKET, key=key)
+
+
+def _folder(kind: str, owner: str) -> str:
+    return f"{kind}/{owner.encode().hex()}/"
+
+
+async def check_uploaded(context: Context, kind: str, location: str, owner: str) -> str:
+    """The key of bytes of this kind that this owner has uploaded.
+
+    Raises:
+        Unprocessable: they are nobody's, somebody else's, or not there.
+    """
+    key = key_of(location)
+    try:
+        if not key.startswith(_folder(kind, owner)):
+            raise NotFound("not this owner's")
+        await context.artifacts.size(key)
+    except NotFound:
+        raise Unprocessable(
+            f"nothing was uploaded to {location!r}: PUT the bytes to the URL of the upload route first",
+            code="not_uploaded",
+        ) from None
+    return key
+
+
+async def bounded(pieces: AsyncIterator[bytes], limit: int) -> AsyncGenerator[bytes]:
+    """The pieces, as long as they are not over the limit together; then PayloadTooLarge is raised."""
+    size = 0
+    async for piece in pieces:
+        size += len(piece)
+        if size > limit:
+            raise PayloadTooLarge(f"the upload has over {limit} bytes, which is the limit")
+        yield piece

@@ -1,0 +1,49 @@
+"""The audit log; for admins."""
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from pydantic import AwareDatetime
+
+from openlaunch.server.control.routes.context import Admin, Context
+from openlaunch.store import audit as audit_store
+from openlaunch.store.audit import AuditFilter
+from openlaunch.store.records import AuditRecord
+from openlaunch.wire import routes
+from openlaunch.wire.audit import AuditEntry, ListAuditResponse
+
+
+def router(context: Context) -> APIRouter:
+    """List who changed what."""
+    api = APIRouter(tags=["audit log"])
+
+    @api.get(routes.AUDIT_LOG)
+    async def list_audit_log(
+        admin: Admin,
+        owner: str | None = None,
+        key_id: str | None = None,
+        action: str | None = None,
+        object_id: str | None = None,
+        since: AwareDatetime | None = None,
+        until: AwareDatetime | None = None,
+        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+        cursor: Annotated[str | None, Query(pattern=r"^[0-9]{1,18}$")] = None,
+    ) -> ListAuditResponse:
+        """List every change that was made, and those that a key was not allowed, newest first."""
+        wanted = AuditFilter(owner, key_id, action, object_id, _seconds(since), _seconds(until))
+        page, next_cursor = await context.store.read(
+            lambda conn: audit_store.list_page(conn, wanted, limit, cursor)
+        )
+        return ListAuditResponse(entries=[_entry(record) for record in page], next_cursor=next_cursor)
+
+    return api
+
+
+def _seconds(moment: datetime | None) -> float | None:
+    return None if moment is None else moment.timestamp()
+
+
+def _entry(record: AuditRecord) -> AuditEntry:
+    fields = {name: getattr(record, name) for name in AuditEntry.model_fields}
+    return AuditEntry.model_validate(fields | {"at": datetime.fromtimestamp(record.at, UTC)})

@@ -1,0 +1,123 @@
+"""Batch jobs (`/v1/batch-jobs`): one bundle over a file of inputs."""
+
+import math
+import secrets
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+
+from openlaunch.server import clock
+from openlaunch.server.control.routes.artifacts import INPUTS_FOLDER, check_uploaded
+from openlaunch.server.control.routes.bundles import find_bundle
+from openlaunch.server.control.routes.context import Context, User
+from openlaunch.server.prediction.results import base_url
+from openlaunch.server.specs import check_batching, new_spec
+from openlaunch.store import batch_jobs as job_store
+from openlaunch.store.records import BatchJobRecord, EndpointSpec
+from openlaunch.wire import routes
+from openlaunch.wire.batch_jobs import (
+    DEFAULT_RESOURCES,
+    BatchJobResponse,
+    BatchJobStatus,
+    CreateBatchJobRequest,
+    CreateBatchJobResponse,
+    ListBatchJobsResponse,
+    UpdateBatchJobRequest,
+    UpdateBatchJobResponse,
+)
+from openlaunch.wire.endpoints import CreateModelEndpointRequest, EndpointType
+from openlaunch.wire.tasks import MAX_WAIT_SECONDS
+
+Wait = Annotated[float, Query(ge=0, le=MAX_WAIT_SECONDS)]
+
+
+def router(context: Context) -> APIRouter:
+    """Create, list, get and cancel batch jobs."""
+    api = APIRouter(prefix=routes.BATCH_JOBS, tags=["batch jobs"])
+
+    @api.post("")
+    async def create_batch_job(body: CreateBatchJobRequest, user: User) -> CreateBatchJobResponse:
+        """Begin a batch job. Its inputs were uploaded to where the upload route said."""
+        bundle = await find_bundle(context, body.model_bundle_id, user.owner)
+        spec = _spec(body)
+        check_batching(spec, EndpointType.ASYNC, bundle)
+        context.controller.check_gpus(spec)
+        job = BatchJobRecord(
+            id="job_" + secrets.token_hex(10),
+            owner=user.owner,
+            bundle_id=bundle.id,
+            status=BatchJobStatus.PENDING,
+            status_reason=None,
+            input_key=await check_uploaded(context, INPUTS_FOLDER, body.input_path, user.owner),
+            serialization_format=body.serialization_format,
+            labels=body.labels,
+            spec=spec,
+            timeout_seconds=body.timeout_seconds,
+            created_at=clock.now(),
+        )
+        await context.batch_jobs.create(job)
+        return CreateBatchJobResponse(job_id=job.id)
+
+    @api.get("")
+    async def list_batch_jobs(request: Request, user: User) -> ListBatchJobsResponse:
+        """List the caller's last batch jobs, newest first."""
+        found = await context.store.read(lambda conn: job_store.list_by_owner(conn, user.owner))
+        return ListBatchJobsResponse(batch_jobs=[_response(context, request, job) for job in found])
+
+    @api.get("/{batch_job_id}")
+    async def get_batch_job(
+        batch_job_id: str, request: Request, user: User, wait: Wait = 0.0
+    ) -> BatchJobResponse:
+        """Get a batch job's status and progress, and once it has ended a URL of its results.
+
+        With `wait`, after that many seconds, or as soon as the job has ended.
+        """
+        job = await context.batch_jobs.get(user.owner, batch_job_id, wait)
+        return _response(context, request, job)
+
+    @api.put("/{batch_job_id}")
+    async def update_batch_job(
+        batch_job_id: str, body: UpdateBatchJobRequest, user: User
+    ) -> UpdateBatchJobResponse:
+        """Cancel a batch job: what runs is stopped, and the results that there are are kept."""
+        cancelled = body.cancel and await context.batch_jobs.cancel(user.owner, batch_job_id)
+        return UpdateBatchJobResponse(success=cancelled)
+
+    return api
+
+
+def _spec(body: CreateBatchJobRequest) -> EndpointSpec:
+    """The specification of the endpoint that the job runs on."""
+    endpoint = {
+        **DEFAULT_RESOURCES,
+        **body.resource_requests.model_dump(exclude_none=True),
+        "name": "batch-job",
+        "model_bundle_id": body.model_bundle_id,
+        "endpoint_type": EndpointType.ASYNC,
+        "metadata": {},
+        "labels": body.labels,
+        "min_workers": 0,
+    }
+    spec = new_spec(CreateModelEndpointRequest.model_validate(endpoint))
+    # It is the job's own limit that ends inputs which wait too long.
+    longest = math.ceil(body.timeout_seconds) + 60
+    return replace(spec, extra=spec.extra | {"task_expires_seconds": longest})
+
+
+def _response(context: Context, request: Request, job: BatchJobRecord) -> BatchJobResponse:
+    completed = context.batch_jobs.completed(job)
+    key = job.result_key
+    return BatchJobResponse(
+        job_id=job.id,
+        status=job.status,
+        status_reason=job.status_reason,
+        result=None if key is None else context.urls.make(base_url(request.scope), "GET", key),
+        serialization_format=job.serialization_format,
+        labels=job.labels,
+        created_at=datetime.fromtimestamp(job.created_at, UTC),
+        duration=timedelta(seconds=round((job.finished_at or clock.now()) - job.created_at)),
+        num_tasks_pending=None if job.total is None else job.total - completed,
+        num_tasks_completed=None if job.total is None else completed,
+    )

@@ -1,0 +1,171 @@
+"""Model bundles (`/v2/model-bundles`)."""
+
+import json
+import secrets
+import time
+from dataclasses import replace
+
+from fastapi import APIRouter
+
+from openlaunch.errors import NotFound, Unprocessable
+from openlaunch.server.control.routes.artifacts import BUNDLES_FOLDER, check_uploaded
+from openlaunch.server.control.routes.context import Context, User
+from openlaunch.server.prediction.schemas import validate_schemas
+from openlaunch.store import bundles as bundle_store
+from openlaunch.store.records import BundleRecord
+from openlaunch.wire import routes
+from openlaunch.wire.bundles import (
+    ArtifactFlavor,
+    BundleOrderBy,
+    CloneModelBundleRequest,
+    CommandFlavor,
+    CreateModelBundleRequest,
+    CreateModelBundleResponse,
+    ListModelBundlesResponse,
+    ModelBundleResponse,
+)
+
+MAX_SCHEMA_BYTES = 4 * 1024 * 1024
+
+
+def router(context: Context) -> APIRouter:
+    """Create, clone, list and get bundles."""
+    api = APIRouter(prefix=routes.BUNDLES, tags=["bundles"])
+
+    @api.post("")
+    async def create_model_bundle(body: CreateModelBundleRequest, user: User) -> CreateModelBundleResponse:
+        """Make a bundle of bytes that were uploaded before."""
+        return CreateModelBundleResponse(model_bundle_id=await store_bundle(context, body, user.owner))
+
+    @api.post("/clone-with-changes")
+    async def clone_model_bundle(body: CloneModelBundleRequest, user: User) -> CreateModelBundleResponse:
+        """Make a bundle that differs from another one in its app_config; it is the name's latest then."""
+        return CreateModelBundleResponse(model_bundle_id=await clone_bundle(context, body, user.owner))
+
+    @api.get("")
+    async def list_model_bundles(
+        user: User,
+        model_name: str | None = None,
+        order_by: BundleOrderBy | None = None,
+        commands: bool = False,
+    ) -> ListModelBundlesResponse:
+        """List the caller's bundles, newest first unless asked otherwise.
+
+        Those of commands only with `commands`: Launch's client can't read them.
+        """
+        found = await list_bundles(context, user.owner, model_name, order_by)
+        records = [record for record in found if commands or record.flavor["flavor"] != "command"]
+        return ListModelBundlesResponse(model_bundles=[_response(record) for record in records])
+
+    @api.get("/latest")
+    async def get_latest_model_bundle(model_name: str, user: User) -> ModelBundleResponse:
+        """Get the newest bundle of a name."""
+        return _response(await latest_bundle(context, model_name, user.owner))
+
+    @api.get("/{model_bundle_id}")
+    async def get_model_bundle(model_bundle_id: str, user: User) -> ModelBundleResponse:
+        """Get one bundle."""
+        return _response(await find_bundle(context, model_bundle_id, user.owner))
+
+    return api
+
+
+async def store_bundle(context: Context, body: CreateModelBundleRequest, owner: str) -> str:
+    """Store a new bundle, and return its id.
+
+    Raises:
+        Unprocessable: the owner has not uploaded what its locations name, or the schemas are none.
+    """
+    if isinstance(body.flavor, ArtifactFlavor) or (
+        isinstance(body.flavor, CommandFlavor) and body.flavor.location
+    ):
+        await check_uploaded(context, BUNDLES_FOLDER, body.flavor.location, owner)
+    record = BundleRecord(
+        id=_new_id(),
+        owner=owner,
+        name=body.name,
+        flavor=body.flavor.model_dump(mode="json"),
+        metadata=body.metadata or {},
+        schema_location=body.schema_location or None,
+        schemas=await _read_schemas(context, body.schema_location, owner) if body.schema_location else {},
+        created_at=time.time(),
+    )
+    await context.store.write(lambda conn: bundle_store.insert(conn, record))
+    return record.id
+
+
+async def clone_bundle(context: Context, body: CloneModelBundleRequest, owner: str) -> str:
+    """Store a bundle like another one but with its own app_config, and return its id.
+
+    Raises:
+        NotFound: the owner has no such bundle.
+    """
+    original = await find_bundle(context, body.original_model_bundle_id, owner)
+    if "app_config" not in original.flavor:
+        kind = original.flavor["flavor"]
+        raise Unprocessable(f"the bundle {original.name!r} is a {kind}, which has no app_config to change")
+    flavor = original.flavor | {"app_config": body.new_app_config}
+    clone = replace(original, id=_new_id(), flavor=flavor, created_at=time.time())
+    await context.store.write(lambda conn: bundle_store.insert(conn, clone))
+    return clone.id
+
+
+def _new_id() -> str:
+    return "bun_" + secrets.token_hex(10)
+
+
+async def list_bundles(
+    context: Context, owner: str, name: str | None, order_by: BundleOrderBy | None
+) -> list[BundleRecord]:
+    """The owner's bundles, of this name only where one is given, newest first unless asked otherwise."""
+    newest_first = order_by is not BundleOrderBy.OLDEST
+    return await context.store.read(lambda conn: bundle_store.list_by_owner(conn, owner, name, newest_first))
+
+
+async def latest_bundle(context: Context, name: str, owner: str) -> BundleRecord:
+    """The owner's newest bundle of a name.
+
+    Raises:
+        NotFound: there is none.
+    """
+    record = await context.store.read(lambda conn: bundle_store.latest(conn, owner, name))
+    if record is None:
+        raise NotFound(f"no bundle has the name {name!r}", code="bundle_not_found")
+    return record
+
+
+async def find_bundle(context: Context, bundle_id: str, owner: str) -> BundleRecord:
+    """The owner's bundle.
+
+    Raises:
+        NotFound: the owner has no bundle of this id.
+    """
+    record = await context.store.read(lambda conn: bundle_store.get(conn, bundle_id, owner))
+    if record is None:
+        raise NotFound(f"no bundle has the id {bundle_id!r}", code="bundle_not_found")
+    return record
+
+
+async def _read_schemas(context: Context, location: str, owner: str) -> dict[str, object]:
+    key = await check_uploaded(context, BUNDLES_FOLDER, location, owner)
+    size = await context.artifacts.size(key)
+    if size > MAX_SCHEMA_BYTES:
+        raise Unprocessable(f"the schemas at {location!r} have {size} bytes, the limit is {MAX_SCHEMA_BYTES}")
+    try:
+        return validate_schemas(json.loads(await context.artifacts.get(key)))
+    except (ValueError, RecursionError) as error:
+        raise Unprocessable(f"the schemas at {location!r} are not valid JSON: {error}") from error
+
+
+def _response(record: BundleRecord) -> ModelBundleResponse:
+    return ModelBundleResponse.model_validate(
+        {
+            "id": record.id,
+            "name": record.name,
+            "metadata": record.metadata,
+            "created_at": record.created_at,
+            "model_artifact_ids": [],
+            "schema_location": record.schema_location,
+            "flavor": record.flavor,
+        }
+    )

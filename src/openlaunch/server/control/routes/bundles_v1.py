@@ -1,0 +1,158 @@
+"""Model bundles in their first form (`/v1/model-bundles`): the same bundles, told in older words."""
+
+from typing import Any
+
+from fastapi import APIRouter
+
+from openlaunch.errors import Unprocessable
+from openlaunch.server.control.routes.bundles import (
+    clone_bundle,
+    find_bundle,
+    latest_bundle,
+    list_bundles,
+    store_bundle,
+)
+from openlaunch.server.control.routes.context import Context, User
+from openlaunch.store.records import BundleRecord
+from openlaunch.wire import routes
+from openlaunch.wire.bundles import (
+    BundleOrderBy,
+    CloneModelBundleRequest,
+    CreateModelBundleRequest,
+    CreateModelBundleResponse,
+)
+from openlaunch.wire.bundles_v1 import (
+    CreateModelBundleV1Request,
+    EnvParams,
+    FrameworkType,
+    ListModelBundlesV1Response,
+    ModelBundleV1Response,
+    PackagingType,
+)
+
+_PACKAGING = {"cloudpickle_artifact": PackagingType.CLOUDPICKLE, "zip_artifact": PackagingType.ZIP}
+_ZIP_PATHS = ("load_predict_fn_module_path", "load_model_fn_module_path")
+_SOURCES = ("load_predict_fn", "load_model_fn")
+
+
+def router(context: Context) -> APIRouter:
+    """Create, clone, list and get bundles."""
+    api = APIRouter(prefix=routes.BUNDLES_V1, tags=["bundles"])
+
+    @api.post("")
+    async def create_model_bundle_v1(
+        body: CreateModelBundleV1Request, user: User
+    ) -> CreateModelBundleResponse:
+        """Make a bundle of bytes that were uploaded before."""
+        bundle_id = await store_bundle(context, _as_v2(body), user.owner)
+        return CreateModelBundleResponse(model_bundle_id=bundle_id)
+
+    @api.post("/clone-with-changes")
+    async def clone_model_bundle_v1(body: CloneModelBundleRequest, user: User) -> CreateModelBundleResponse:
+        """Make a bundle that differs from another one in its app_config; it is the name's latest then."""
+        return CreateModelBundleResponse(model_bundle_id=await clone_bundle(context, body, user.owner))
+
+    @api.get("")
+    async def list_model_bundles_v1(
+        user: User, model_name: str | None = None, order_by: BundleOrderBy | None = None
+    ) -> ListModelBundlesV1Response:
+        """List the caller's bundles, newest first unless asked otherwise."""
+        found = await list_bundles(context, user.owner, model_name, order_by)
+        return ListModelBundlesV1Response(model_bundles=[_response(record) for record in found])
+
+    @api.get("/latest")
+    async def get_latest_model_bundle_v1(model_name: str, user: User) -> ModelBundleV1Response:
+        """Get the newest bundle of a name."""
+        return _response(await latest_bundle(context, model_name, user.owner))
+
+    @api.get("/{model_bundle_id}")
+    async def get_model_bundle_v1(model_bundle_id: str, user: User) -> ModelBundleV1Response:
+        """Get one bundle."""
+        return _response(await find_bundle(context, model_bundle_id, user.owner))
+
+    return api
+
+
+def _as_v2(body: CreateModelBundleV1Request) -> CreateModelBundleRequest:
+    metadata = body.metadata or {}
+    return CreateModelBundleRequest.model_validate(
+        {
+            "name": body.name,
+            "metadata": metadata,
+            "schema_location": body.schema_location or "",
+            "flavor": {
+                **_functions(body.packaging_type, metadata),
+                "requirements": body.requirements,
+                "framework": _framework(body.env_params),
+                "app_config": body.app_config,
+                "location": body.location,
+            },
+        }
+    )
+
+
+def _functions(packaging: PackagingType, metadata: dict[str, Any]) -> dict[str, str]:
+    if packaging is PackagingType.CLOUDPICKLE:
+        return {"flavor": "cloudpickle_artifact", **{name: str(metadata.get(name, "")) for name in _SOURCES}}
+    if packaging is PackagingType.ZIP:
+        missing = [name for name in _ZIP_PATHS if not isinstance(metadata.get(name), str)]
+        if missing:
+            raise _wrong("metadata", f"a zip needs {' and '.join(missing)} here, as dotted module paths")
+        return {"flavor": "zip_artifact", **{name: metadata[name] for name in _ZIP_PATHS}}
+    raise _wrong("packaging_type", f"it is {packaging.value!r}, cloudpickle or zip is served")
+
+
+def _framework(env: EnvParams) -> dict[str, str]:
+    match env.framework_type:
+        case FrameworkType.PYTORCH:
+            return {"framework_type": "pytorch", "pytorch_image_tag": env.pytorch_image_tag or ""}
+        case FrameworkType.TENSORFLOW:
+            return {"framework_type": "tensorflow", "tensorflow_version": env.tensorflow_version or ""}
+        case FrameworkType.CUSTOM:
+            image = {"image_repository": env.ecr_repo or "", "image_tag": env.image_tag or ""}
+            return {"framework_type": "custom_base_image", **image}
+
+
+def _wrong(field: str, message: str) -> Unprocessable:
+    return Unprocessable(
+        f"{field}: {message}", errors=[{"loc": ["body", field], "msg": message, "type": "value_error"}]
+    )
+
+
+def _response(record: BundleRecord) -> ModelBundleV1Response:
+    """The bundle in this form, which has no words for images and commands.
+
+    They are told as far as it goes all the same: Launch's client looks here for the id of every bundle that it
+    is to make an endpoint of.
+    """
+    flavor = record.flavor
+    return ModelBundleV1Response(
+        id=record.id,
+        name=record.name,
+        location=flavor.get("location", ""),
+        requirements=flavor.get("requirements", []),
+        env_params=_env_params(flavor),
+        packaging_type=_PACKAGING.get(flavor["flavor"], PackagingType.CLOUDPICKLE),
+        metadata=record.metadata,
+        app_config=flavor.get("app_config"),
+        created_at=record.created_at,  # type: ignore[arg-type]  # pydantic reads seconds
+        model_artifact_ids=[],
+        schema_location=record.schema_location,
+    )
+
+
+def _env_params(flavor: dict[str, Any]) -> EnvParams:
+    framework = flavor.get("framework")
+    if framework is None:
+        return EnvParams(
+            framework_type=FrameworkType.CUSTOM,
+            ecr_repo=flavor.get("repository"),
+            image_tag=flavor.get("tag"),
+        )
+    return EnvParams(
+        framework_type=framework["framework_type"],
+        pytorch_image_tag=framework.get("pytorch_image_tag"),
+        tensorflow_version=framework.get("tensorflow_version"),
+        ecr_repo=framework.get("image_repository"),
+        image_tag=framework.get("image_tag"),
+    )

@@ -1,0 +1,37 @@
+"""What the routes work with, and whose request it is."""
+
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from openlaunch.server.access.auth import PRINCIPAL, Principal
+from openlaunch.server.control.context import Context as Context
+
+
+def _principal(request: Request) -> Principal:
+    context: Context = request.app.state.context
+    header = request.headers.get("authorization")
+    principal = context.keyring.authenticate(None if header is None else header.encode("latin-1"))
+    request.scope[PRINCIPAL] = principal
+    return principal
+
+
+Caller = Annotated[Principal, Depends(_principal)]
+"""A route's parameter of this type is the caller, whatever the role; without a right key the route answers 401."""
+
+
+def _user(caller: Caller) -> Principal:
+    caller.require_user()
+    return caller
+
+
+def _admin(caller: Caller) -> Principal:
+    caller.require_admin()
+    return caller
+
+
+User = Annotated[Principal, Depends(_user)]
+"""The same for keys that may do more than predict; others get 403."""
+
+Admin = Annotated[Principal, Depends(_admin)]
+"""The same for an admin; others get 403."""

@@ -1,0 +1,135 @@
+"""Uploaded files (`/v1/files`): bytes under a name, for those who made them."""
+
+import secrets
+import time
+from collections.abc import AsyncIterator
+
+from fastapi import APIRouter, Request
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+
+from openlaunch.errors import BadRequest, NotFound, PayloadTooLarge, Unprocessable
+from openlaunch.server.control.routes.artifacts import bounded
+from openlaunch.server.control.routes.context import Context, User
+from openlaunch.store import files as file_store
+from openlaunch.store.records import FileRecord
+from openlaunch.wire import routes
+from openlaunch.wire.files import (
+    DeleteFileResponse,
+    FileContentResponse,
+    FileResponse,
+    ListFilesResponse,
+    UploadFileResponse,
+)
+
+MAX_FILENAME = 255
+PIECE = 1 << 20
+_FORM = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "properties": {
+                        "file": {"type": "string", "contentMediaType": "application/octet-stream"}
+                    },
+                    "required": ["file"],
+                }
+            }
+        },
+    }
+}
+
+
+def router(context: Context) -> APIRouter:
+    """Upload, list, get, read and delete files."""
+    api = APIRouter(prefix=routes.FILES, tags=["files"])
+
+    @api.post("", openapi_extra=_FORM)
+    async def upload_file(request: Request, user: User) -> UploadFileResponse:
+        """Store the form's `file`."""
+        return UploadFileResponse(id=await _store(context, request, user.owner))
+
+    @api.get("")
+    async def list_files(user: User) -> ListFilesResponse:
+        """List the caller's files, newest first."""
+        found = await context.store.read(lambda conn: file_store.list_by_owner(conn, user.owner))
+        return ListFilesResponse(files=[_response(record) for record in found])
+
+    @api.get("/{file_id}")
+    async def get_file(file_id: str, user: User) -> FileResponse:
+        """Get one file's name and size."""
+        return _response(await _find(context, file_id, user.owner))
+
+    @api.get("/{file_id}/content")
+    async def get_file_content(file_id: str, user: User) -> FileContentResponse:
+        """Get a file's text."""
+        record = await _find(context, file_id, user.owner)
+        if record.size > context.settings.max_body_bytes:
+            raise PayloadTooLarge(
+                f"the file has {record.size} bytes, {context.settings.max_body_bytes} can be read at once"
+            )
+        try:
+            content = (await context.artifacts.get(record.key)).decode()
+        except UnicodeDecodeError as error:
+            raise Unprocessable(f"the file {record.filename!r} is no UTF-8 text: {error}") from None
+        return FileContentResponse(id=record.id, content=content)
+
+    @api.delete("/{file_id}")
+    async def delete_file(file_id: str, user: User) -> DeleteFileResponse:
+        """Delete a file and its bytes."""
+        record = await _find(context, file_id, user.owner)
+        deleted = await context.store.write(lambda conn: file_store.delete(conn, file_id, user.owner))
+        await context.artifacts.delete(record.key)
+        return DeleteFileResponse(deleted=deleted)
+
+    return api
+
+
+async def _store(context: Context, request: Request, owner: str) -> str:
+    if not request.headers.get("content-type", "").startswith("multipart/form-data"):
+        raise BadRequest("the body is no multipart/form-data with a field 'file'")
+    body = bounded(request.stream(), context.settings.max_bundle_bytes)
+    try:
+        form = await MultiPartParser(request.headers, body, max_files=1, max_fields=10).parse()
+    except (MultiPartException, KeyError) as error:
+        raise BadRequest(f"the form can't be read: {error}") from None
+    try:
+        record = await _put(context, form.get("file"), owner)
+    finally:
+        await form.close()
+    try:
+        await context.store.write(lambda conn: file_store.insert(conn, record))
+    except BaseException:
+        await context.artifacts.delete(record.key)
+        raise
+    return record.id
+
+
+async def _put(context: Context, upload: UploadFile | str | None, owner: str) -> FileRecord:
+    if not isinstance(upload, UploadFile):
+        raise Unprocessable(
+            "the form has no file in its field 'file'",
+            errors=[{"loc": ["body", "file"], "msg": "Field required", "type": "missing"}],
+        )
+    file_id = "file_" + secrets.token_hex(10)
+    key = f"files/{file_id}"
+    size = await context.artifacts.put(key, _pieces(upload))
+    return FileRecord(file_id, owner, (upload.filename or "file")[-MAX_FILENAME:], size, key, time.time())
+
+
+async def _pieces(upload: UploadFile) -> AsyncIterator[bytes]:
+    while piece := await upload.read(PIECE):
+        yield piece
+
+
+async def _find(context: Context, file_id: str, owner: str) -> FileRecord:
+    record = await context.store.read(lambda conn: file_store.get(conn, file_id, owner))
+    if record is None:
+        raise NotFound(f"no file has the id {file_id!r}", code="file_not_found")
+    return record
+
+
+def _response(record: FileRecord) -> FileResponse:
+    return FileResponse(id=record.id, filename=record.filename, size=record.size)

@@ -1,0 +1,27 @@
+"""Is the server alive, and can it serve."""
+
+from fastapi import APIRouter, Response
+
+from openlaunch.server.control.routes.context import Context
+from openlaunch.wire import routes
+from openlaunch.wire.health import CheckStatus, ReadinessResponse
+
+
+def router(context: Context) -> APIRouter:
+    """The health routes; they need no key, and tell nothing that is secret."""
+    api = APIRouter(tags=["health"])
+
+    @api.get(routes.HEALTHZ)
+    @api.get(routes.HEALTHCHECK)
+    async def healthy() -> dict[str, str]:
+        """Answer while the server lives, whatever it can do."""
+        return {"status": "ok"}
+
+    @api.get(routes.READYZ, responses={503: {"model": ReadinessResponse}})
+    async def ready(response: Response) -> ReadinessResponse:
+        """Say whether the server can serve, and what is wrong if not: 503 where a check has failed."""
+        report = await context.health.report()
+        response.status_code = 503 if report.status is CheckStatus.FAILED else 200
+        return report
+
+    return api

@@ -1,0 +1,214 @@
+"""Docker-image batch jobs (`/v1/docker-image-batch-jobs`) and their bundles."""
+
+import secrets
+import time
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from fastapi.responses import PlainTextResponse
+
+from openlaunch.errors import NotFound, Unprocessable
+from openlaunch.server.control.routes.context import Context, User
+from openlaunch.server.jobs.image_jobs import job_spec, new_job
+from openlaunch.store import image_jobs as job_store
+from openlaunch.store.records import ImageJobBundleRecord, ImageJobRecord
+from openlaunch.wire import routes
+from openlaunch.wire.bundles import BundleOrderBy
+from openlaunch.wire.image_jobs import (
+    CreateDockerImageBatchJobBundleRequest,
+    CreateDockerImageBatchJobBundleResponse,
+    CreateDockerImageBatchJobRequest,
+    CreateDockerImageBatchJobResponse,
+    DockerImageBatchJobBundleResponse,
+    DockerImageBatchJobResponse,
+    ListDockerImageBatchJobBundlesResponse,
+    ListDockerImageBatchJobsResponse,
+    UpdateDockerImageBatchJobRequest,
+    UpdateDockerImageBatchJobResponse,
+)
+from openlaunch.wire.tasks import MAX_WAIT_SECONDS
+
+Wait = Annotated[float, Query(ge=0, le=MAX_WAIT_SECONDS)]
+
+
+def router(context: Context) -> APIRouter:
+    """Create, list, get and cancel jobs, and read their logs."""
+    api = APIRouter(prefix=routes.DOCKER_IMAGE_BATCH_JOBS, tags=["docker-image batch jobs"])
+
+    @api.post("")
+    async def create_docker_image_batch_job(
+        body: CreateDockerImageBatchJobRequest, user: User
+    ) -> CreateDockerImageBatchJobResponse:
+        """Run a bundle's image to its end."""
+        bundle = await _named_bundle(context, body, user.owner)
+        job = new_job(
+            context.settings,
+            bundle,
+            job_config=body.job_config,
+            labels=body.labels,
+            resources=body.resource_requests.model_dump(mode="json", exclude_none=True),
+            max_runtime=body.override_job_max_runtime_s,
+        )
+        context.controller.check_gpus(job.spec)
+        await context.image_jobs.create(job)
+        return CreateDockerImageBatchJobResponse(job_id=job.id)
+
+    @api.get("")
+    async def list_docker_image_batch_jobs(
+        user: User, trigger_id: str | None = None
+    ) -> ListDockerImageBatchJobsResponse:
+        """List the caller's last jobs, newest first: all, or those of a trigger."""
+        found = await context.store.read(lambda conn: job_store.list_by_owner(conn, user.owner, trigger_id))
+        return ListDockerImageBatchJobsResponse(jobs=[_job(job) for job in found])
+
+    @api.get("/{batch_job_id}")
+    async def get_docker_image_batch_job(
+        batch_job_id: str, user: User, wait: Wait = 0.0
+    ) -> DockerImageBatchJobResponse:
+        """Get a job; with `wait`, after that many seconds, or as soon as it has ended."""
+        return _job(await context.image_jobs.get(user.owner, batch_job_id, wait))
+
+    @api.get("/{batch_job_id}/logs", response_class=PlainTextResponse)
+    async def get_docker_image_batch_job_logs(batch_job_id: str, user: User) -> str:
+        """Get the last lines that a job's container has printed."""
+        return await context.image_jobs.read_log(user.owner, batch_job_id)
+
+    @api.put("/{batch_job_id}")
+    async def update_docker_image_batch_job(
+        batch_job_id: str, body: UpdateDockerImageBatchJobRequest, user: User
+    ) -> UpdateDockerImageBatchJobResponse:
+        """Cancel a job: its container is stopped and removed."""
+        cancelled = body.cancel and await context.image_jobs.cancel(user.owner, batch_job_id)
+        return UpdateDockerImageBatchJobResponse(success=cancelled)
+
+    return api
+
+
+def bundle_router(context: Context) -> APIRouter:
+    """Create, list and get the bundles of docker-image batch jobs."""
+    api = APIRouter(prefix=routes.DOCKER_IMAGE_BATCH_JOB_BUNDLES, tags=["docker-image batch jobs"])
+
+    @api.post("")
+    async def create_docker_image_batch_job_bundle(
+        body: CreateDockerImageBatchJobBundleRequest, user: User
+    ) -> CreateDockerImageBatchJobBundleResponse:
+        """Say what jobs run: an image, its command and environment, and what a job has."""
+        resources = body.resource_requests.model_dump(mode="json", exclude_none=True)
+        context.controller.check_gpus(job_spec(resources))
+        record = ImageJobBundleRecord(
+            id="dib_" + secrets.token_hex(10),
+            owner=user.owner,
+            name=body.name,
+            image_repository=body.image_repository,
+            image_tag=body.image_tag,
+            command=body.command,
+            env=body.env,
+            mount_location=body.mount_location,
+            resources=resources,
+            public=bool(body.public),
+            created_at=time.time(),
+        )
+        await context.store.write(lambda conn: job_store.insert_bundle(conn, record))
+        return CreateDockerImageBatchJobBundleResponse(docker_image_batch_job_bundle_id=record.id)
+
+    @api.get("")
+    async def list_docker_image_batch_job_bundles(
+        user: User, bundle_name: str | None = None, order_by: BundleOrderBy | None = None
+    ) -> ListDockerImageBatchJobBundlesResponse:
+        """List the caller's bundles, newest first unless asked otherwise."""
+        newest_first = order_by is not BundleOrderBy.OLDEST
+        found = await context.store.read(
+            lambda conn: job_store.list_bundles(conn, user.owner, bundle_name, newest_first)
+        )
+        return ListDockerImageBatchJobBundlesResponse(
+            docker_image_batch_job_bundles=[_bundle(record) for record in found]
+        )
+
+    @api.get("/latest")
+    async def get_latest_docker_image_batch_job_bundle(
+        bundle_name: str, user: User
+    ) -> DockerImageBatchJobBundleResponse:
+        """Get the newest bundle of a name."""
+        return _bundle(await _latest(context, bundle_name, user.owner))
+
+    @api.get("/{docker_image_batch_job_bundle_id}")
+    async def get_docker_image_batch_job_bundle(
+        docker_image_batch_job_bundle_id: str, user: User
+    ) -> DockerImageBatchJobBundleResponse:
+        """Get one bundle."""
+        return _bundle(await find_image_bundle(context, docker_image_batch_job_bundle_id, user.owner))
+
+    return api
+
+
+async def find_image_bundle(context: Context, bundle_id: str, owner: str) -> ImageJobBundleRecord:
+    """The owner's bundle.
+
+    Raises:
+        NotFound: the owner has no bundle of this id.
+    """
+    record = await context.store.read(lambda conn: job_store.get_bundle(conn, bundle_id, owner))
+    if record is None:
+        raise NotFound(f"no docker-image batch job bundle has the id {bundle_id!r}", code="bundle_not_found")
+    return record
+
+
+async def _latest(context: Context, name: str, owner: str) -> ImageJobBundleRecord:
+    record = await context.store.read(lambda conn: job_store.latest_bundle(conn, owner, name))
+    if record is None:
+        raise NotFound(f"no docker-image batch job bundle has the name {name!r}", code="bundle_not_found")
+    return record
+
+
+async def _named_bundle(
+    context: Context, body: CreateDockerImageBatchJobRequest, owner: str
+) -> ImageJobBundleRecord:
+    bundle_id, name = body.docker_image_batch_job_bundle_id, body.docker_image_batch_job_bundle_name
+    if bundle_id is not None and name is None:
+        return await find_image_bundle(context, bundle_id, owner)
+    if name is not None and bundle_id is None:
+        return await _latest(context, name, owner)
+    raise Unprocessable(
+        "exactly one of docker_image_batch_job_bundle_id and docker_image_batch_job_bundle_name is needed"
+    )
+
+
+def _bundle(record: ImageJobBundleRecord) -> DockerImageBatchJobBundleResponse:
+    given: dict[str, Any] = record.resources
+    quantities = {name: str(given[name]) for name in ("cpus", "memory", "storage") if name in given}
+    return DockerImageBatchJobBundleResponse(
+        id=record.id,
+        name=record.name,
+        created_at=datetime.fromtimestamp(record.created_at, UTC),
+        image_repository=record.image_repository,
+        image_tag=record.image_tag,
+        command=record.command,
+        env=record.env,
+        mount_location=record.mount_location,
+        **quantities,
+        gpus=given.get("gpus"),
+        gpu_type=given.get("gpu_type"),
+        public=record.public,
+    )
+
+
+def _job(job: ImageJobRecord) -> DockerImageBatchJobResponse:
+    return DockerImageBatchJobResponse(
+        id=job.id,
+        created_by=job.owner,
+        owner=job.owner,
+        created_at=datetime.fromtimestamp(job.created_at, UTC),
+        completed_at=_moment(job.finished_at),
+        status=job.status,
+        annotations=job.labels,
+        override_job_max_runtime_s=job.override_max_runtime,
+        status_reason=job.status_reason,
+        started_at=_moment(job.started_at),
+        docker_image_batch_job_bundle_id=job.bundle_id,
+        trigger_id=job.trigger_id,
+    )
+
+
+def _moment(seconds: float | None) -> datetime | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)

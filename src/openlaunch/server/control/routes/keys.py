@@ -1,0 +1,58 @@
+"""API keys; for admins."""
+
+from typing import Any
+
+from fastapi import APIRouter
+
+from openlaunch.server.control.routes.context import Admin, Context
+from openlaunch.store import keys as key_store
+from openlaunch.store.records import KeyRecord
+from openlaunch.wire import routes
+from openlaunch.wire.keys import (
+    CreateKeyRequest,
+    CreateKeyResponse,
+    KeyLimits,
+    KeySummary,
+    ListKeysResponse,
+    UpdateKeyRequest,
+)
+
+
+def router(context: Context) -> APIRouter:
+    """Make, list, change and revoke keys."""
+    api = APIRouter(prefix=routes.KEYS, tags=["keys"])
+
+    @api.post("")
+    async def create_key(body: CreateKeyRequest, admin: Admin) -> CreateKeyResponse:
+        """Make a key; it is shown in this answer and never again."""
+        record, key = await context.keyring.create(body.owner, body.role, **_settings(body))
+        return CreateKeyResponse.model_validate(_fields(record) | {"api_key": key})
+
+    @api.get("")
+    async def list_keys(admin: Admin) -> ListKeysResponse:
+        """List every key, oldest first, also the revoked ones."""
+        records = await context.store.read(key_store.list_all)
+        return ListKeysResponse(keys=[KeySummary.model_validate(_fields(record)) for record in records])
+
+    @api.put("/{key_id}")
+    async def update_key(key_id: str, body: UpdateKeyRequest, admin: Admin) -> KeySummary:
+        """Change a key's limits or its end; what is not given stays as it is."""
+        return KeySummary.model_validate(_fields(await context.keyring.change(key_id, **_settings(body))))
+
+    @api.delete("/{key_id}", status_code=204)
+    async def revoke_key(key_id: str, admin: Admin) -> None:
+        """Revoke a key; it is refused from now on."""
+        await context.keyring.revoke(key_id)
+
+    return api
+
+
+def _settings(body: CreateKeyRequest | UpdateKeyRequest) -> dict[str, Any]:
+    """What is given of the limits and the end, as in a key's record."""
+    given = body.model_dump(include={*KeyLimits.model_fields}, exclude_none=True)
+    limits: dict[str, Any] = {name: value or None for name, value in given.items()}
+    return limits if body.expires_at is None else limits | {"expires_at": body.expires_at.timestamp()}
+
+
+def _fields(record: KeyRecord) -> dict[str, object]:
+    return {name: getattr(record, name) for name in KeySummary.model_fields}

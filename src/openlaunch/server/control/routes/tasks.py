@@ -1,0 +1,214 @@
+"""Lists of tasks, looking at one, cancelling it and running it again.
+
+Submitting and asking are in `server.task_routes`, the hot path.
+"""
+
+from typing import Annotated
+
+import orjson
+from fastapi import APIRouter, Header, Query, Response
+from sqlalchemy import Connection
+
+from openlaunch.controller.explain import task_message
+from openlaunch.errors import Conflict, NotFound
+from openlaunch.server import clock
+from openlaunch.server.control.routes.context import Caller, Context, User
+from openlaunch.server.control.routes.endpoints import find_endpoint, without_secrets
+from openlaunch.server.queue.service import no_task
+from openlaunch.tasks import outbox, queue
+from openlaunch.tasks.outbox import Delivery
+from openlaunch.tasks.position import Position, position
+from openlaunch.tasks.queue import TaskRecord
+from openlaunch.tasks.states import State
+from openlaunch.wire import routes
+from openlaunch.wire.tasks import (
+    CallbackSecretResponse,
+    CancelTaskResponse,
+    CreateTaskResponse,
+    DeliveryResponse,
+    DeliveryStatus,
+    ListDeliveriesResponse,
+    ListTasksResponse,
+    PredictRequest,
+    TaskStatus,
+    TaskSummary,
+)
+from openlaunch.wire.why import MAX_AHEAD, EndpointWhy, TaskWhy
+
+CALLBACK_AUTH_MARK = b'"callback_auth"'
+
+
+def router(context: Context) -> APIRouter:
+    """List tasks, look at one, cancel it, and run it again."""
+    api = APIRouter(prefix=routes.ASYNC_TASKS, tags=["tasks"])
+
+    @api.get("")
+    async def list_tasks(
+        user: Caller,
+        model_endpoint_id: str | None = None,
+        status: TaskStatus | None = None,
+        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+        cursor: Annotated[str | None, Query(pattern=r"^\d{1,18}$")] = None,
+    ) -> ListTasksResponse:
+        """List the caller's tasks, newest first, without payloads and results."""
+        if model_endpoint_id is not None:
+            await find_endpoint(context, model_endpoint_id, user.owner)
+        state = None if status in (None, TaskStatus.UNDEFINED) else State(status)
+        page, next_cursor = await context.store.read(
+            lambda conn: queue.list_page(conn, user.owner, model_endpoint_id, state, limit, cursor)
+        )
+        return ListTasksResponse(tasks=[_summary(record) for record in page], next_cursor=next_cursor)
+
+    @api.post("/{task_id}/cancel")
+    async def cancel_task(task_id: str, user: Caller) -> CancelTaskResponse:
+        """Cancel a task; what runs of it is stopped, and its result will be a FAILURE that says so."""
+        return CancelTaskResponse(cancelled=await context.tasks.cancel(user.owner, task_id))
+
+    @api.get("/{task_id}/details")
+    async def get_task_details(task_id: str, user: Caller) -> TaskSummary:
+        """Get what a list says of a task: its attempts, why it failed, its times."""
+        record = await context.store.read(lambda conn: queue.get(conn, user.owner, task_id))
+        if record is None:
+            raise no_task(task_id)
+        return _summary(record)
+
+    @api.get("/{task_id}/payload", response_model=PredictRequest)
+    async def get_task_payload(task_id: str, user: Caller) -> Response:
+        """Get what was sent in with a task; that of a task that succeeded is not kept."""
+        payload = await context.tasks.payload_of(user.owner, task_id)
+        return Response(_without_auth(payload), media_type="application/json")
+
+    @api.post("/{task_id}/rerun")
+    async def rerun_task(
+        task_id: str,
+        user: Caller,
+        idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
+    ) -> CreateTaskResponse:
+        """Run a task that failed or was cancelled once more: as a new task, whose id is answered."""
+        user.spend(1)
+        return CreateTaskResponse(task_id=await context.tasks.rerun(user.owner, task_id, idempotency_key))
+
+    @api.get("/{task_id}/why")
+    async def explain_task(task_id: str, user: Caller) -> TaskWhy:
+        """Say why a task is pending: its place in the queue, the slots, and what holds its endpoint up."""
+        now = clock.now()
+        found = await context.store.read(lambda conn: position(conn, user.owner, task_id, now, MAX_AHEAD))
+        if found is None:
+            raise no_task(task_id)
+        endpoint = None if found.state.done else context.controller.explain(found.endpoint_id)
+        return task_why(task_id, found, endpoint, now, in_worker=context.tasks.is_in_worker(task_id))
+
+    return api
+
+
+def delivery_router(context: Context) -> APIRouter:
+    """The callbacks of tasks."""
+    api = APIRouter(prefix=routes.ASYNC_TASKS, tags=["tasks"])
+
+    @api.get("/{task_id}/deliveries")
+    async def list_deliveries(task_id: str, user: User) -> ListDeliveriesResponse:
+        """Show whether the task's callback was taken, and every attempt to send it."""
+
+        def load(conn: Connection) -> Delivery | None:
+            if queue.get(conn, user.owner, task_id) is None:
+                raise no_task(task_id)
+            return outbox.of_task(conn, user.owner, task_id)
+
+        found = await context.store.read(load)
+        return ListDeliveriesResponse(deliveries=[] if found is None else [_delivery(found)])
+
+    @api.post("/{task_id}/deliveries/resend")
+    async def resend_delivery(task_id: str, user: User) -> DeliveryResponse:
+        """Send the task's callback once more, now; with the same id, so that receivers can tell."""
+        now = clock.now()
+        found = await context.store.write(lambda conn: outbox.send_again(conn, user.owner, task_id, now))
+        if found is None:
+            raise NotFound(f"no task with a callback has the id {task_id!r}", code="delivery_not_found")
+        if found.status is DeliveryStatus.WAITING:
+            raise Conflict(f"the task {task_id!r} has no result to send yet", code="task_not_done")
+        context.callbacks.wake()
+        return _delivery(found)
+
+    return api
+
+
+def secret_router(context: Context) -> APIRouter:
+    """The secret that callbacks are signed with."""
+    api = APIRouter(tags=["tasks"])
+
+    @api.get(routes.CALLBACK_SIGNING)
+    async def get_callback_secret(user: User) -> CallbackSecretResponse:
+        """Get what your receivers verify the signature of callbacks with, as Standard Webhooks libraries take it."""
+        return CallbackSecretResponse(secret=context.callbacks.signer.secret_of(user.owner))
+
+    return api
+
+
+def task_why(
+    task_id: str, found: Position, endpoint: EndpointWhy | None, now: float, *, in_worker: bool
+) -> TaskWhy:
+    """How a task stands, in words."""
+    ahead = found.ahead
+    return TaskWhy.model_validate(
+        {
+            "task_id": task_id,
+            "status": _shown(found.state),
+            "message": _explanation(found, endpoint, now, in_worker=in_worker),
+            "ahead": None if ahead is None else min(ahead, MAX_AHEAD),
+            "ahead_exceeds": ahead is not None and ahead > MAX_AHEAD,
+            "attempts": found.attempts,
+            "expires_at": None if ahead is None else found.expires_at,
+            "endpoint": endpoint,
+        }
+    )
+
+
+def _explanation(found: Position, endpoint: EndpointWhy | None, now: float, *, in_worker: bool) -> str:
+    if found.state is State.STARTED and not in_worker:
+        return "it is claimed for a slot: it runs as soon as the worker has taken it"
+    if found.state is State.STARTED:
+        return f"it runs in a worker; this is attempt {found.attempts}"
+    if found.ahead is None:
+        ended = "it was done: its result is there" if found.state is State.SUCCESS else "it ended as FAILURE"
+        return f"{ended}: {found.reason}" if found.reason else ended
+    if found.expires_at is not None and found.expires_at <= now:
+        return "it has waited too long, and is about to end as FAILURE: its endpoint's task_expires_seconds"
+    if endpoint is None:
+        return "its endpoint is gone, and it is about to end as FAILURE"
+    text = task_message(min(found.ahead, MAX_AHEAD), found.ahead > MAX_AHEAD, endpoint)
+    return (
+        f"{text}; it was tried {found.attempts} times: its worker {found.reason}" if found.attempts else text
+    )
+
+
+def _shown(state: State) -> TaskStatus:
+    return TaskStatus.FAILURE if state is State.CANCELLED else TaskStatus(state)
+
+
+def _delivery(record: Delivery) -> DeliveryResponse:
+    return DeliveryResponse.model_validate(record, from_attributes=True)
+
+
+def _without_auth(payload: bytes) -> bytes:
+    """The payload without the secrets of its callback."""
+    if CALLBACK_AUTH_MARK not in payload:
+        return payload
+    document = orjson.loads(payload)
+    if document.get("callback_auth") is not None:
+        document["callback_auth"] = without_secrets(document["callback_auth"])
+    return orjson.dumps(document)
+
+
+def _summary(record: TaskRecord) -> TaskSummary:
+    return TaskSummary.model_validate(
+        {
+            "task_id": record.id,
+            "model_endpoint_id": record.endpoint_id,
+            "status": _shown(record.state),
+            "status_code": record.status_code,
+            "reason": record.reason,
+            "attempts": record.attempts,
+            "created_at": record.created_at,
+            "finished_at": record.finished_at,
+        }
+    )

@@ -1,0 +1,124 @@
+"""Triggers (`/v1/triggers`): docker-image batch jobs at the times of a cron schedule."""
+
+import secrets
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+from fastapi import APIRouter
+
+from openlaunch.errors import NotFound, Unprocessable
+from openlaunch.server.control.routes.context import Context, User
+from openlaunch.server.control.routes.image_jobs import find_image_bundle
+from openlaunch.server.jobs.image_jobs import new_job
+from openlaunch.server.jobs.triggers import BadSchedule, next_time
+from openlaunch.store import triggers as trigger_store
+from openlaunch.store.records import TriggerRecord
+from openlaunch.wire import routes
+from openlaunch.wire.triggers import (
+    CreateTriggerRequest,
+    CreateTriggerResponse,
+    DeleteTriggerResponse,
+    ListTriggersResponse,
+    TriggerResponse,
+    UpdateTriggerRequest,
+    UpdateTriggerResponse,
+)
+
+
+def router(context: Context) -> APIRouter:
+    """Create, list, get, change and delete triggers."""
+    api = APIRouter(prefix=routes.TRIGGERS, tags=["triggers"])
+
+    @api.post("")
+    async def create_trigger(body: CreateTriggerRequest, user: User) -> CreateTriggerResponse:
+        """Have a bundle's image run at the times of a cron schedule."""
+        bundle = await find_image_bundle(context, body.bundle_id, user.owner)
+        labels = body.default_job_metadata or {}
+        # What each job would be refused for is refused now.
+        context.controller.check_gpus(
+            new_job(context.settings, bundle, job_config=body.default_job_config, labels=labels).spec
+        )
+        now = time.time()
+        record = TriggerRecord(
+            id="trg_" + secrets.token_hex(10),
+            owner=user.owner,
+            name=body.name,
+            cron_schedule=body.cron_schedule,
+            bundle_id=bundle.id,
+            default_job_config=body.default_job_config,
+            default_job_metadata=body.default_job_metadata,
+            suspended=False,
+            next_at=_next(body.cron_schedule, now),
+            created_at=now,
+        )
+        await context.store.write(lambda conn: trigger_store.insert(conn, record))
+        context.triggers.changed()
+        return CreateTriggerResponse(trigger_id=record.id)
+
+    @api.get("")
+    async def list_triggers(user: User) -> ListTriggersResponse:
+        """List the caller's triggers, newest first."""
+        found = await context.store.read(lambda conn: trigger_store.list_by_owner(conn, user.owner))
+        return ListTriggersResponse(triggers=[_response(record) for record in found])
+
+    @api.get("/{trigger_id}")
+    async def get_trigger(trigger_id: str, user: User) -> TriggerResponse:
+        """Get one trigger."""
+        return _response(await _find(context, trigger_id, user.owner))
+
+    @api.put("/{trigger_id}")
+    async def update_trigger(
+        trigger_id: str, body: UpdateTriggerRequest, user: User
+    ) -> UpdateTriggerResponse:
+        """Change a trigger's schedule, suspend it, or have it go on; times that pass while suspended are left out."""
+        record = await _find(context, trigger_id, user.owner)
+        schedule = record.cron_schedule if body.cron_schedule is None else body.cron_schedule
+        suspended = record.suspended if body.suspend is None else body.suspend
+        values: dict[str, Any] = {"cron_schedule": schedule, "suspended": suspended}
+        if schedule != record.cron_schedule or suspended != record.suspended:
+            values["next_at"] = _next(schedule, time.time())
+        await context.store.write(lambda conn: trigger_store.change(conn, record.id, **values))
+        context.triggers.changed()
+        return UpdateTriggerResponse(success=True)
+
+    @api.delete("/{trigger_id}")
+    async def delete_trigger(trigger_id: str, user: User) -> DeleteTriggerResponse:
+        """Delete a trigger; its jobs stay, and go on."""
+        await _find(context, trigger_id, user.owner)
+        deleted = await context.store.write(lambda conn: trigger_store.delete(conn, user.owner, trigger_id))
+        return DeleteTriggerResponse(success=deleted)
+
+    return api
+
+
+def _next(schedule: str, now: float) -> float:
+    try:
+        return next_time(schedule, now)
+    except BadSchedule as error:
+        path = ["body", "cron_schedule"]
+        errors = [{"loc": path, "msg": str(error), "type": "value_error"}]
+        raise Unprocessable(f"cron_schedule: {error}", errors=errors) from None
+
+
+async def _find(context: Context, trigger_id: str, owner: str) -> TriggerRecord:
+    record = await context.store.read(lambda conn: trigger_store.get(conn, owner, trigger_id))
+    if record is None:
+        raise NotFound(f"no trigger has the id {trigger_id!r}", code="trigger_not_found")
+    return record
+
+
+def _response(record: TriggerRecord) -> TriggerResponse:
+    return TriggerResponse(
+        id=record.id,
+        name=record.name,
+        owner=record.owner,
+        created_by=record.owner,
+        created_at=datetime.fromtimestamp(record.created_at, UTC),
+        cron_schedule=record.cron_schedule,
+        docker_image_batch_job_bundle_id=record.bundle_id,
+        default_job_config=record.default_job_config,
+        default_job_metadata=record.default_job_metadata,
+        suspended=record.suspended,
+        next_at=None if record.suspended else datetime.fromtimestamp(record.next_at, UTC),
+    )

@@ -1,0 +1,1 @@
+"""Hands requests and tasks to workers: lanes, links, admission."""

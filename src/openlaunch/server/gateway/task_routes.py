@@ -1,0 +1,148 @@
+"""The async predict routes: submit, ask, and wait, one by one and in bulk."""
+
+from typing import Any, TypeVar
+from urllib.parse import unquote
+
+import orjson
+from pydantic import BaseModel, ValidationError
+
+from openlaunch.errors import APIError, BadRequest, Unprocessable
+from openlaunch.server.access.auth import Principal
+from openlaunch.server.asgi import Scope
+from openlaunch.server.dispatch.lane import Lane
+from openlaunch.server.gateway.front import Front
+from openlaunch.server.gateway.protocol import Exchange, HotHandler
+from openlaunch.server.prediction.idempotency import Keyed, idempotency_key, keyed
+from openlaunch.server.prediction.inputs import at_index, check_document, check_input, parse_json
+from openlaunch.server.prediction.results import SignedURLs, base_url
+from openlaunch.server.queue.service import Answerable, TaskService
+from openlaunch.wire import routes
+from openlaunch.wire.endpoints import EndpointType
+from openlaunch.wire.tasks import MAX_BULK, MAX_WAIT_SECONDS, BulkWaitRequest
+
+M = TypeVar("M", bound=BaseModel)
+_ONE_TASK = routes.ASYNC_TASKS + "/"
+
+
+class TaskRoutes:
+    """The handlers of the async routes, for `HttpProtocol`.
+
+    A client that goes away ends its wait; what it has submitted is stored all the same.
+    """
+
+    def __init__(self, front: Front, tasks: TaskService, urls: SignedURLs) -> None:
+        self._front = front
+        self._tasks = tasks
+        self._urls = urls
+
+    def handlers(self) -> dict[tuple[bytes, bytes], HotHandler]:
+        """By method and path."""
+        return {
+            (b"POST", routes.ASYNC_TASKS.encode()): self._create,
+            (b"POST", routes.ASYNC_TASKS_BULK.encode()): self._create_many,
+            (b"POST", routes.ASYNC_TASKS_WAIT.encode()): self._wait,
+            (b"GET", _ONE_TASK.encode()): self._get,
+        }
+
+    def _create(self, exchange: Exchange) -> None:
+        lane, principal = self._front.lane(exchange.scope, EndpointType.ASYNC)
+        self._front.spawn(self._store_one(exchange, lane, principal), exchange)
+
+    async def _store_one(self, exchange: Exchange, lane: Lane, principal: Principal) -> None:
+        await check_input(exchange.body, await self._front.schemas_of(lane))
+        key = await _keyed(exchange, lane)
+        self._tasks.refuse_hopeless(lane, principal.owner)
+        ids = await self._tasks.submit(lane, principal.owner, [exchange.body], key)
+        exchange.respond(b'{"task_id": "%s"}' % ids[0].encode())
+
+    def _create_many(self, exchange: Exchange) -> None:
+        lane, principal = self._front.lane(exchange.scope, EndpointType.ASYNC, requests=0)
+        self._front.spawn(self._store_many(exchange, lane, principal), exchange)
+
+    async def _store_many(self, exchange: Exchange, lane: Lane, principal: Principal) -> None:
+        schemas = await self._front.schemas_of(lane)
+        documents = _requests_of(parse_json(exchange.body))
+        for index, document in enumerate(documents):
+            try:
+                check_document(document, schemas)
+            except APIError as error:
+                raise at_index(error, index) from error
+        bodies = [_written(document, index) for index, document in enumerate(documents)]
+        principal.spend(len(bodies))
+        key = await _keyed(exchange, lane)
+        self._tasks.refuse_hopeless(lane, principal.owner)
+        ids = await self._tasks.submit(lane, principal.owner, bodies, key)
+        exchange.respond(orjson.dumps({"task_ids": ids}))
+
+    def _get(self, exchange: Exchange) -> None:
+        owner = self._front.principal(exchange.scope).owner
+        task_id = unquote(exchange.scope["path"].removeprefix(_ONE_TASK))
+        wait = _wait_seconds(exchange.scope)
+        exchange.on_gone = self._front.spawn(self._answer(exchange, owner, task_id, wait), exchange).cancel
+
+    async def _answer(self, exchange: Exchange, owner: str, task_id: str, wait: float) -> None:
+        exchange.respond(await self._body_of(exchange, await self._tasks.get(owner, task_id, wait)))
+
+    def _wait(self, exchange: Exchange) -> None:
+        owner = self._front.principal(exchange.scope).owner
+        exchange.on_gone = self._front.spawn(self._answer_any(exchange, owner), exchange).cancel
+
+    async def _answer_any(self, exchange: Exchange, owner: str) -> None:
+        asked = _validated(BulkWaitRequest, exchange.body)
+        ids = list(dict.fromkeys(asked.task_ids))
+        done = await self._tasks.wait_for_any(owner, ids, asked.wait)
+        bodies = [await self._body_of(exchange, record) for record in done]
+        exchange.respond(b'{"tasks": [%s], "pending": %d}' % (b", ".join(bodies), len(ids) - len(done)))
+
+    async def _body_of(self, exchange: Exchange, record: Answerable) -> bytes:
+        base = base_url(exchange.scope)
+        return await self._tasks.body_of(record, lambda key: self._urls.make(base, "GET", key))
+
+
+def _requests_of(document: Any) -> list[Any]:
+    requests = document.get("requests") if isinstance(document, dict) else None
+    if not isinstance(requests, list) or not 1 <= len(requests) <= MAX_BULK:
+        size = f"a list of {len(requests)}" if isinstance(requests, list) else type(requests).__name__
+        message = f"it is {size}, a list of 1 to {MAX_BULK} requests is needed"
+        raise Unprocessable(
+            f"requests: {message}",
+            errors=[{"loc": ["body", "requests"], "msg": message, "type": "value_error"}],
+        )
+    return requests
+
+
+async def _keyed(exchange: Exchange, lane: Lane) -> Keyed | None:
+    key = idempotency_key(exchange.scope)
+    return None if key is None else await keyed(key, lane.endpoint.id, exchange.body)
+
+
+def _written(document: Any, index: int) -> bytes:
+    try:
+        return orjson.dumps(document)
+    except orjson.JSONEncodeError as error:  # it is read at any depth up to 1,024, and written up to 254
+        raise BadRequest(f"request {index}: it is nested too deep: {error}", code="too_deep") from None
+
+
+def _wait_seconds(scope: Scope) -> float:
+    for part in scope["query_string"].split(b"&"):
+        if part.startswith(b"wait="):
+            try:
+                wait = float(part[5:])
+            except ValueError:
+                wait = -1.0
+            if not 0 <= wait <= MAX_WAIT_SECONDS:
+                raise BadRequest(
+                    f"wait is {part[5:].decode('latin-1')!r}, seconds from 0 to {MAX_WAIT_SECONDS:g} are allowed"
+                )
+            return wait
+    return 0.0
+
+
+def _validated(model: type[M], body: bytes) -> M:
+    try:
+        return model.model_validate(parse_json(body))
+    except ValidationError as error:
+        raise Unprocessable(
+            "the body does not fit",
+            errors=[{"loc": ["body", *e["loc"]], "msg": e["msg"], "type": e["type"]} for e in error.errors()],
+        ) from None

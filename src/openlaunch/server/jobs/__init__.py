@@ -1,0 +1,1 @@
+"""Batch jobs, docker-image batch jobs, and the triggers that start those."""

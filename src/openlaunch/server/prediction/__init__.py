@@ -1,0 +1,1 @@
+"""What every prediction needs: inputs, schemas, results, idempotency, deadlines."""

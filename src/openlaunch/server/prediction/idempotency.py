@@ -1,0 +1,146 @@
+"""`Idempotency-Key`: the same request of an owner under the same key is run once, and answered the same again."""
+
+import asyncio
+import hashlib
+import secrets
+from dataclasses import dataclass, field
+
+from openlaunch.artifacts.base import Artifacts
+from openlaunch.errors import BadRequest, DeadlineExceeded
+from openlaunch.server import clock
+from openlaunch.server.asgi import Scope
+from openlaunch.server.prediction.inputs import OFF_LOOP_BYTES
+from openlaunch.server.settings import Settings
+from openlaunch.store import answers
+from openlaunch.store.answers import AnswerRecord, key_reused
+from openlaunch.store.base import Store
+
+MAX_KEY_LENGTH = 255
+
+
+@dataclass(frozen=True, slots=True)
+class Keyed:
+    """A key as it was sent, and the digest of what was sent with it: the endpoint and the body, byte for byte."""
+
+    key: str
+    digest: bytes = field(repr=False)
+
+
+def idempotency_key(scope: Scope) -> str | None:
+    """The request's key, if it has one.
+
+    Raises:
+        BadRequest: it is empty or too long.
+    """
+    for name, value in scope["headers"]:
+        if name == b"idempotency-key":
+            return _checked_key(value)
+    return None
+
+
+def _checked_key(value: bytes) -> str:
+    if not 1 <= len(value) <= MAX_KEY_LENGTH:
+        raise BadRequest(
+            f"the Idempotency-Key has {len(value)} characters, 1 to {MAX_KEY_LENGTH} are allowed"
+        )
+    return value.decode("latin-1")
+
+
+async def keyed(key: str, endpoint_id: str, body: bytes) -> Keyed:
+    """The key with the digest of its request."""
+    if len(body) > OFF_LOOP_BYTES:
+        return Keyed(key, await asyncio.to_thread(_digest, endpoint_id, body))
+    return Keyed(key, _digest(endpoint_id, body))
+
+
+def _digest(endpoint_id: str, body: bytes) -> bytes:
+    digest = hashlib.sha256(endpoint_id.encode() + b"\n")
+    digest.update(body)
+    return digest.digest()
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    """A request that is being answered, for those that come with the same key."""
+
+    digest: bytes
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Answers:
+    """The answers to sync requests with keys: on disk, until they expire. Used in the event loop's thread.
+
+    What `begin` has not given the answer of is to be run, and ended with `release`, and before with `keep` when
+    the model has answered.
+    """
+
+    def __init__(self, settings: Settings, store: Store, artifacts: Artifacts) -> None:
+        self._settings = settings
+        self._store = store
+        self._artifacts = artifacts
+        self._running: dict[tuple[str, str], _Running] = {}
+
+    async def begin(self, owner: str, request: Keyed, deadline: float) -> AnswerRecord | None:
+        """The answer that is stored, after waiting for one that is being made; None: the request is to be run.
+
+        Raises:
+            Unprocessable: the key was used for another request.
+            DeadlineExceeded: the first request with this key still runs at `deadline`, on the loop's clock.
+        """
+        while (running := self._running.get((owner, request.key))) is not None:
+            if running.digest != request.digest:
+                raise key_reused(request.key)
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await running.ended.wait()
+            except TimeoutError:
+                raise DeadlineExceeded(
+                    "the deadline passed while the first request with this Idempotency-Key ran"
+                ) from None
+        self._running[owner, request.key] = _Running(request.digest)
+        answer = None
+        try:
+            now = clock.now()
+            answer = await self._store.read(lambda conn: answers.get(conn, owner, request.key, now))
+            if answer is not None and answer.digest != request.digest:
+                raise key_reused(request.key)
+        except BaseException:
+            self.release(owner, request)
+            raise
+        if answer is not None:
+            self.release(owner, request)
+        return answer
+
+    async def keep(self, owner: str, request: Keyed, body: bytes, pickle_key: str | None) -> None:
+        """Store an answer: its body, or the artifact that the pickled result is. It is on disk when this returns.
+
+        Raises:
+            Unavailable: the store can't be written.
+        """
+        key = pickle_key
+        if key is None and len(body) > self._settings.inline_bytes:
+            key = f"answers/{secrets.token_hex(16)}.json"
+            await self._artifacts.put(key, body)
+        record = AnswerRecord(
+            owner=owner,
+            idempotency_key=request.key,
+            digest=request.digest,
+            expires_at=clock.now() + self._settings.result_retention_seconds,
+            body_key=key,
+            body=body if key is None else None,
+        )
+        await self._store.write(lambda conn: answers.put(conn, record))
+
+    def release(self, owner: str, request: Keyed) -> None:
+        """The request has ended: those that wait for it look again. Harmless when called twice."""
+        running = self._running.pop((owner, request.key), None)
+        if running is not None:
+            running.ended.set()
+
+    async def body_of(self, answer: AnswerRecord) -> bytes:
+        """The JSON body of a stored answer that is no pickle.
+
+        Raises:
+            NotFound: it is gone from the artifacts.
+        """
+        return answer.body if answer.body is not None else await self._artifacts.get(answer.body_key or "")

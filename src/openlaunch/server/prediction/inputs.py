@@ -1,0 +1,159 @@
+"""The body of a prediction: read once, held against the rules, and then passed on as the bytes it came as."""
+
+import asyncio
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+import orjson
+from pydantic import TypeAdapter, ValidationError
+
+from openlaunch.errors import APIError, BadRequest, Unprocessable
+from openlaunch.server.prediction.schemas import BundleSchemas
+from openlaunch.wire.endpoints import CallbackAuth
+from openlaunch.wire.tasks import MAX_PRIORITY
+from openlaunch_worker.frames import Flags
+
+CALLBACK_AUTH: TypeAdapter[CallbackAuth] = TypeAdapter(CallbackAuth)
+OFF_LOOP_BYTES = 256 * 1024
+"""Bodies over this are parsed and checked in a thread, so that they hold nobody up."""
+
+
+class PredictInput(NamedTuple):
+    """What the gateway needs to know of a body."""
+
+    flags: Flags
+    timeout: float | None
+    callback: bool = False
+    priority: int = 0
+
+
+async def check_input(body: bytes, schemas: BundleSchemas) -> PredictInput:
+    """Read a body and check it.
+
+    Raises:
+        BadRequest: it is no JSON.
+        Unprocessable: it is not an object with exactly one of `url` and `args`, a field has a wrong type, or
+            the args do not fit the request schema.
+    """
+    if len(body) > OFF_LOOP_BYTES:
+        return await asyncio.to_thread(check_body, body, schemas)
+    return check_body(body, schemas)
+
+
+def check_body(body: bytes, schemas: BundleSchemas) -> PredictInput:
+    """Read and check a body at once; raises what `check_input` does."""
+    return check_document(parse_json(body), schemas)
+
+
+def parse_json(body: bytes) -> Any:
+    """The document.
+
+    Raises:
+        BadRequest: it is no JSON.
+    """
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise BadRequest(f"the body is not valid JSON: {error}", code="invalid_json") from None
+
+
+def check_document(document: Any, schemas: BundleSchemas) -> PredictInput:
+    """Check a body that has been parsed; raises what `check_input` does."""
+    if not isinstance(document, dict):
+        raise _wrong([], f"it is {type(document).__name__}, an object with args or url is needed")
+    url, args = document.get("url"), document.get("args")
+    if (url is None) == (args is None):
+        given = "both" if url is not None else "neither"
+        raise _wrong([], f"{given} of url and args is given: give exactly one of them")
+    if document.get("cloudpickle") is not None:
+        raise _wrong(["cloudpickle"], "pickled input is not taken: give args, or a url to bytes")
+    check_callback(document)
+    if url is None:
+        schemas.check_request(args)
+    elif not is_http_url(url):
+        raise _wrong(["url"], "it is not an http:// or https:// URL")
+    callback = document.get("callback_url") is not None
+    priority = priority_of(document) if "priority" in document else 0
+    return PredictInput(_flags(document), _timeout(document), callback, priority)
+
+
+def check_callback(document: dict[str, Any]) -> None:
+    """Check the fields of a callback, if there are any; raises what `check_input` does."""
+    url, auth = document.get("callback_url"), document.get("callback_auth")
+    if url is not None and not is_http_url(url):
+        raise _wrong(["callback_url"], "it is not an http:// or https:// URL")
+    if auth is not None:
+        try:
+            CALLBACK_AUTH.validate_python(auth)
+        except ValidationError as error:
+            # The input is a secret, and stays out of the message.
+            first = error.errors(include_input=False)[0]
+            raise _wrong(["callback_auth", *map(str, first["loc"])], first["msg"]) from None
+
+
+def refuse_async_only(wanted: PredictInput) -> None:
+    """Do nothing for a request without what only async ones have: a callback, a priority.
+
+    Raises:
+        Unprocessable: it has one, and is answered at once.
+    """
+    if wanted.callback:
+        raise _wrong(["callback_url"], "callbacks are for async endpoints: this request is answered at once")
+    if wanted.priority:
+        raise _wrong(["priority"], "priorities are for async endpoints: this request is answered at once")
+
+
+def is_http_url(value: object) -> bool:
+    """Whether it is a URL that can be fetched from or POSTed to."""
+    if not isinstance(value, str) or any(character <= " " for character in value):
+        return False
+    try:
+        parts = urlsplit(value)
+        _ = parts.port  # this is where it raises for one that is no port
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname)
+
+
+def _flags(document: dict[str, Any]) -> Flags:
+    pickled = document.get("return_pickled")
+    if pickled is not None and not isinstance(pickled, bool):
+        raise _wrong(["return_pickled"], f"it is {type(pickled).__name__}, true or false is needed")
+    return Flags.PICKLED if pickled else Flags.NONE
+
+
+def priority_of(document: dict[str, Any]) -> int:
+    """The priority that a request asks for.
+
+    Raises:
+        Unprocessable: it is none.
+    """
+    priority = document.get("priority")
+    if priority is None:
+        return 0
+    if isinstance(priority, bool) or not isinstance(priority, int) or abs(priority) > MAX_PRIORITY:
+        allowed = f"a whole number from {-MAX_PRIORITY} to {MAX_PRIORITY} is needed"
+        raise _wrong(["priority"], f"it is {priority!r}, {allowed}")
+    return priority
+
+
+def _timeout(document: dict[str, Any]) -> float | None:
+    timeout = document.get("timeout_seconds")
+    if timeout is None:
+        return None
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or timeout <= 0:
+        raise _wrong(["timeout_seconds"], f"it is {timeout!r}, a number of seconds above 0 is needed")
+    return float(timeout)
+
+
+def _wrong(path: list[str], message: str) -> Unprocessable:
+    where = ".".join(path) or "body"
+    return Unprocessable(
+        f"{where}: {message}", errors=[{"loc": ["body", *path], "msg": message, "type": "value_error"}]
+    )
+
+
+def at_index(error: APIError, index: int) -> APIError:
+    """The same error, saying which of several requests it is about."""
+    errors = [{**e, "loc": ["body", "requests", index, *e["loc"][1:]]} for e in error.errors]
+    return type(error)(f"request {index}: {error.message}", code=error.code, errors=errors)

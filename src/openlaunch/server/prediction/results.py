@@ -1,0 +1,63 @@
+"""Answers that the gateway makes itself, and what it does with the worker's: pickles, and the response schema."""
+
+import asyncio
+import json
+import time
+from urllib.parse import quote
+
+import orjson
+
+from openlaunch.artifacts.signing import UrlSigner
+from openlaunch.server.asgi import Scope, header
+from openlaunch.server.prediction.inputs import OFF_LOOP_BYTES
+from openlaunch.server.prediction.schemas import BundleSchemas
+from openlaunch.wire import routes
+
+
+def failure_body(reason: str, status_code: int) -> bytes:
+    """The body of a FAILURE with a reason in place of a traceback."""
+    return json.dumps(
+        {"status": "FAILURE", "result": None, "traceback": reason, "status_code": status_code}
+    ).encode()
+
+
+def pickled_body(url: str) -> bytes:
+    """The body of a SUCCESS whose value is a pickle behind a URL."""
+    return json.dumps(
+        {"status": "SUCCESS", "result": {"result_url": url}, "traceback": None, "status_code": 200}
+    ).encode()
+
+
+def base_url(scope: Scope) -> str:
+    """Where the client found this server, from its Host header: right behind a port forward or a proxy too."""
+    host = header(scope, b"host")
+    where = host.decode("latin-1") if host else "{}:{}".format(*scope["server"])
+    return f"{scope['scheme']}://{where}"
+
+
+class SignedURLs:
+    """URLs to artifacts that are good for one method and one key, for a while."""
+
+    def __init__(self, signer: UrlSigner, lifetime: float) -> None:
+        self._signer = signer
+        self._lifetime = lifetime
+
+    def make(self, base: str, method: str, key: str) -> str:
+        """The absolute URL."""
+        query = self._signer.sign(method, key, time.time() + self._lifetime)
+        return f"{base}{routes.ARTIFACTS}/{quote(key)}?{query}"
+
+
+async def hold_against_schema(body: bytes, schemas: BundleSchemas) -> bytes:
+    """The body of a SUCCESS, or in its place a FAILURE when the value does not fit the response schema."""
+    if schemas.response is None:
+        return body
+    check = asyncio.to_thread(_response_error, body, schemas) if len(body) > OFF_LOOP_BYTES else None
+    error = await check if check is not None else _response_error(body, schemas)
+    if error is None:
+        return body
+    return failure_body(f"the return value does not fit the bundle's response schema: {error}", 500)
+
+
+def _response_error(body: bytes, schemas: BundleSchemas) -> str | None:
+    return schemas.response_error(orjson.loads(orjson.loads(body)["result"]["result"]))

@@ -1,0 +1,1 @@
+"""The durable queue at work, and the callbacks of its tasks."""

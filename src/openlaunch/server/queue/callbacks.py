@@ -1,0 +1,163 @@
+"""Sends callbacks: what the outbox holds is POSTed until it was taken, across restarts."""
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import logging
+import ssl
+import time
+from functools import partial
+from urllib.parse import urlsplit
+
+from openlaunch.server import clock
+from openlaunch.server.prediction.results import SignedURLs
+from openlaunch.server.queue.posting import Poster
+from openlaunch.server.queue.service import TaskService
+from openlaunch.server.settings import Settings
+from openlaunch.store.base import Store
+from openlaunch.tasks import outbox, queue
+from openlaunch.tasks.outbox import Attempt, Delivery
+
+log = logging.getLogger(__name__)
+
+AT_ONCE = 32
+LOOK_SECONDS = 1.0
+"""How long a callback that was released without a word to us may lie before it is seen."""
+MAX_ERROR = 500
+
+
+class CallbackSigner:
+    """Signs callbacks as Standard Webhooks has it, with a secret for each owner (standardwebhooks.com)."""
+
+    def __init__(self, secret: bytes) -> None:
+        self._secret = secret
+
+    def secret_of(self, owner: str) -> str:
+        """What the owner's receivers verify signatures with."""
+        return "whsec_" + base64.b64encode(self._key(owner)).decode()
+
+    def headers(self, owner: str, message_id: str, now: float, body: bytes) -> dict[str, str]:
+        """The three headers of a message."""
+        timestamp = str(int(now))
+        signed = f"{message_id}.{timestamp}.".encode() + body
+        digest = hmac.new(self._key(owner), signed, hashlib.sha256).digest()
+        return {
+            "webhook-id": message_id,
+            "webhook-timestamp": timestamp,
+            "webhook-signature": "v1," + base64.b64encode(digest).decode(),
+        }
+
+    def _key(self, owner: str) -> bytes:
+        return hmac.new(self._secret, b"callbacks\0" + owner.encode(), hashlib.sha256).digest()
+
+
+class Callbacks:
+    """The one loop that empties the outbox. Used in the event loop's thread."""
+
+    def __init__(
+        self, settings: Settings, store: Store, tasks: TaskService, signer: CallbackSigner, urls: SignedURLs
+    ) -> None:
+        self.signer = signer
+        self._settings = settings
+        self._store = store
+        self._tasks = tasks
+        self._urls = urls
+        self._wake = asyncio.Event()
+        self._sending: dict[str, asyncio.Task[None]] = {}
+        self._loop_task: asyncio.Task[None] | None = None
+        self._seconds = settings.callback_timeout_seconds
+        self._poster = Poster(allow_private=settings.private_addresses, ca_file=settings.callback_ca_file)
+
+    def start(self, own_url: str) -> None:
+        """Begin to send; `own_url` is where receivers find pickled results, unless a setting says otherwise."""
+        self._base_url = self._settings.public_url or own_url
+        self._tasks.on_callbacks = self.wake
+        self._loop_task = asyncio.create_task(self._run())
+
+    async def stop(self) -> None:
+        """Break off what is being sent; it is sent again after the next start."""
+        running = [*self._sending.values(), *([self._loop_task] if self._loop_task else [])]
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+    def wake(self) -> None:
+        """There may be something to send."""
+        self._wake.set()
+
+    async def _run(self) -> None:
+        while True:
+            self._wake.clear()
+            try:
+                await self._begin_due()
+                pause = LOOK_SECONDS
+            except Exception:
+                log.exception("the callbacks that are due could not be looked up; trying again")
+                pause = 5 * LOOK_SECONDS
+            try:
+                async with asyncio.timeout(pause):
+                    await self._wake.wait()
+            except TimeoutError:
+                continue
+
+    async def _begin_due(self) -> None:
+        room = AT_ONCE - len(self._sending)
+        if room <= 0:
+            return
+        now, under_way = clock.now(), list(self._sending)
+        for delivery in await self._store.read(lambda conn: outbox.due(conn, now, room, under_way)):
+            task = asyncio.create_task(self._deliver(delivery))
+            self._sending[delivery.id] = task
+            task.add_done_callback(partial(self._ended, delivery.id))
+
+    def _ended(self, delivery_id: str, _: asyncio.Task[None]) -> None:
+        del self._sending[delivery_id]
+        self.wake()
+
+    async def _deliver(self, delivery: Delivery) -> None:
+        try:
+            attempt = await self._attempt(delivery)
+            await self._store.write(lambda conn: outbox.record(conn, delivery.id, attempt))
+        except Exception:
+            log.exception("the callback %s could not be sent or recorded; it is tried again", delivery.id)
+            await asyncio.sleep(LOOK_SECONDS)
+            return
+        if attempt.taken:
+            log.info("callback %s was taken by %s", delivery.id, _host(delivery.url))
+        else:
+            log.warning("callback %s to %s failed: %s", delivery.id, _host(delivery.url), attempt.error)
+
+    async def _attempt(self, delivery: Delivery) -> Attempt:
+        import httpx2  # only now: most starts send no callback
+
+        record = await self._store.read(lambda conn: queue.get(conn, delivery.owner, delivery.task_id))
+        began, start = clock.now(), time.monotonic()
+        if record is None:
+            return Attempt(began, 0.0, outbox.GONE_STATUS, "the task's result is not kept any more")
+        body = await self._tasks.body_of(record, lambda key: self._urls.make(self._base_url, "GET", key))
+        status, error = None, None
+        try:
+            async with asyncio.timeout(self._seconds):
+                status = await self._post(delivery, body)
+            if not 200 <= status < 300:
+                error = f"the receiver answered {status}"
+        except TimeoutError:
+            error = f"there was no answer within {self._seconds:g} s"
+        except (OSError, httpx2.HTTPError, httpx2.InvalidURL, ssl.SSLError, ValueError) as problem:
+            error = f"{type(problem).__name__}: {problem}"[:MAX_ERROR]
+        return Attempt(began, round(time.monotonic() - start, 3), status, error)
+
+    async def _post(self, delivery: Delivery, body: bytes) -> int:
+        import httpx2
+
+        headers = {
+            "content-type": "application/json",
+            "user-agent": "openlaunch-callback",
+            **self.signer.headers(delivery.owner, delivery.id, time.time(), body),
+        }
+        return await self._poster.post(httpx2.URL(delivery.url), body, headers, delivery.auth or {})
+
+
+def _host(url: str) -> str:
+    return urlsplit(url).hostname or "?"

@@ -1,0 +1,128 @@
+"""Docker-image batch jobs and their bundles in the store."""
+
+from dataclasses import asdict
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, select
+from sqlalchemy import delete as delete_from
+from sqlalchemy import insert as insert_into
+from sqlalchemy import update as update_of
+
+from openlaunch.store.records import EndpointSpec, ImageJobBundleRecord, ImageJobRecord
+from openlaunch.store.tables import docker_image_bundles as bundles
+from openlaunch.store.tables import docker_image_jobs as jobs
+from openlaunch.wire.batch_jobs import BatchJobStatus
+
+_BUNDLE_FIELDS = [column for column in bundles.c if column.name != "seq"]
+_JOB_FIELDS = [column for column in jobs.c if column.name != "seq"]
+_UNFINISHED = [BatchJobStatus.PENDING.value, BatchJobStatus.RUNNING.value]
+_MAX_LISTED = 1000
+
+
+def insert_bundle(conn: Connection, bundle: ImageJobBundleRecord) -> None:
+    """Store a new bundle; the newest of its name is "latest"."""
+    values = {name: getattr(bundle, name) for name in ImageJobBundleRecord.__dataclass_fields__}
+    conn.execute(insert_into(bundles).values(values))
+
+
+def get_bundle(conn: Connection, bundle_id: str, owner: str | None = None) -> ImageJobBundleRecord | None:
+    """The bundle, if there is one and it belongs to `owner` (None: whoever's it is)."""
+    conditions = [bundles.c.id == bundle_id]
+    found = _bundles(conn, *conditions if owner is None else (*conditions, bundles.c.owner == owner))
+    return found[0] if found else None
+
+
+def latest_bundle(conn: Connection, owner: str, name: str) -> ImageJobBundleRecord | None:
+    """The owner's newest bundle of this name."""
+    found = _bundles(conn, bundles.c.owner == owner, bundles.c.name == name)
+    return found[0] if found else None
+
+
+def list_bundles(
+    conn: Connection, owner: str, name: str | None = None, newest_first: bool = True
+) -> list[ImageJobBundleRecord]:
+    """The owner's bundles, of this name only where one is given."""
+    conditions = [bundles.c.owner == owner]
+    if name is not None:
+        conditions.append(bundles.c.name == name)
+    found = _bundles(conn, *conditions)
+    return found if newest_first else found[::-1]
+
+
+def _bundles(conn: Connection, *conditions: ColumnElement[bool]) -> list[ImageJobBundleRecord]:
+    query = select(*_BUNDLE_FIELDS).where(*conditions).order_by(bundles.c.seq.desc()).limit(_MAX_LISTED)
+    return [ImageJobBundleRecord(**row) for row in conn.execute(query).mappings()]
+
+
+def insert(conn: Connection, job: ImageJobRecord) -> None:
+    """Store a new job."""
+    values = {name: getattr(job, name) for name in ImageJobRecord.__dataclass_fields__}
+    conn.execute(insert_into(jobs).values(values | {"status": job.status.value, "spec": asdict(job.spec)}))
+
+
+def get(conn: Connection, owner: str, job_id: str) -> ImageJobRecord | None:
+    """The owner's job of this id."""
+    found = _jobs(conn, jobs.c.id == job_id, jobs.c.owner == owner)
+    return found[0] if found else None
+
+
+def list_by_owner(conn: Connection, owner: str, trigger_id: str | None = None) -> list[ImageJobRecord]:
+    """The owner's last jobs, of this trigger only where one is given; newest first."""
+    conditions = [jobs.c.owner == owner]
+    if trigger_id is not None:
+        conditions.append(jobs.c.trigger_id == trigger_id)
+    return _jobs(conn, *conditions)
+
+
+def list_unfinished(conn: Connection) -> list[ImageJobRecord]:
+    """Every owner's jobs that run or are to run, oldest first."""
+    query = select(*_JOB_FIELDS).where(jobs.c.status.in_(_UNFINISHED)).order_by(jobs.c.seq)
+    return [_job(row) for row in conn.execute(query).mappings()]
+
+
+def has_any(conn: Connection) -> bool:
+    """Whether there is any job."""
+    return conn.scalar(select(jobs.c.id).limit(1)) is not None
+
+
+def has_due(conn: Connection, trigger_id: str, due_at: float) -> bool:
+    """Whether the trigger has had a job for this time."""
+    query = select(jobs.c.id).where(jobs.c.trigger_id == trigger_id, jobs.c.due_at == due_at)
+    return conn.scalar(query) is not None
+
+
+def set_running(conn: Connection, job_id: str, now: float, gpu_indices: tuple[int, ...]) -> bool:
+    """The job's container has been started; False where the job has ended meanwhile."""
+    values = {"status": BatchJobStatus.RUNNING.value, "started_at": now, "gpu_indices": list(gpu_indices)}
+    return _change(conn, job_id, values)
+
+
+def end(conn: Connection, job_id: str, status: BatchJobStatus, reason: str | None, now: float) -> bool:
+    """The job has ended; False, and nothing is changed, where it had already."""
+    return _change(
+        conn, job_id, {"status": status.value, "status_reason": reason, "finished_at": now, "gpu_indices": []}
+    )
+
+
+def _change(conn: Connection, job_id: str, values: dict[str, Any]) -> bool:
+    unfinished = (jobs.c.id == job_id) & jobs.c.status.in_(_UNFINISHED)
+    return conn.execute(update_of(jobs).where(unfinished).values(values)).rowcount == 1
+
+
+def purge(conn: Connection, before: float, limit: int = 100) -> list[str]:
+    """Delete jobs that ended before then; returns their ids."""
+    query = select(jobs.c.id).where(jobs.c.finished_at < before).order_by(jobs.c.seq).limit(limit)
+    old = list(conn.scalars(query))
+    conn.execute(delete_from(jobs).where(jobs.c.id.in_(old)))
+    return old
+
+
+def _jobs(conn: Connection, *conditions: ColumnElement[bool]) -> list[ImageJobRecord]:
+    query = select(*_JOB_FIELDS).where(*conditions).order_by(jobs.c.seq.desc()).limit(_MAX_LISTED)
+    return [_job(row) for row in conn.execute(query).mappings()]
+
+
+def _job(row: Any) -> ImageJobRecord:
+    return ImageJobRecord(
+        **{**row, "status": BatchJobStatus(row["status"]), "spec": EndpointSpec(**row["spec"])}
+    )

@@ -1,0 +1,87 @@
+"""What is POSTed goes to the very address that was looked at, whatever a name means a moment later."""
+
+import asyncio
+import http.server
+import socket
+import threading
+
+import httpx2
+import pytest
+
+from openlaunch.server.queue.posting import Poster
+
+NAME = "receiver.test"
+METADATA = "169.254.169.254"
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        self.server.hosts.append(self.headers["host"])
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def receiver():
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.hosts = []
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def name_means(monkeypatch):
+    """Lets `NAME` mean these addresses, those of one lookup after those of the other."""
+    real = socket.getaddrinfo
+
+    def means(*lookups):
+        left = list(lookups)
+
+        def look_up(host, port, *args, **options):
+            if host != NAME:
+                return real(host, port, *args, **options)
+            found = left.pop(0) if len(left) > 1 else left[0]
+            return [entry for address in found for entry in real(address, port, type=socket.SOCK_STREAM)]
+
+        monkeypatch.setattr(socket, "getaddrinfo", look_up)
+
+    return means
+
+
+def post(receiver):
+    url = httpx2.URL(f"http://{NAME}:{receiver.server_port}/done")
+    return asyncio.run(Poster(allow_private=True, ca_file=None).post(url, b"{}", {}, {}))
+
+
+def test_a_name_that_means_another_address_a_moment_later_leads_to_the_first(receiver, name_means):
+    name_means(["127.0.0.1"], [METADATA])
+    assert post(receiver) == 204
+    assert receiver.hosts == [f"{NAME}:{receiver.server_port}"]
+    with pytest.raises(PermissionError, match="never allowed"):
+        post(receiver)
+
+
+def test_where_nobody_listens_at_a_names_first_address_the_next_one_is_tried(receiver, name_means):
+    name_means(["::1", "127.0.0.1"])
+    assert post(receiver) == 204
+
+
+def test_one_address_that_is_never_allowed_spoils_the_name(receiver, name_means):
+    name_means(["127.0.0.1", METADATA])
+    with pytest.raises(PermissionError, match="never allowed"):
+        post(receiver)
+    assert receiver.hosts == []
+
+
+def test_what_is_no_client_certificate_is_said(receiver):
+    auth = {"kind": "mtls", "cert": "no certificate", "key": "no key"}
+    url = httpx2.URL(f"http://127.0.0.1:{receiver.server_port}/")
+    with pytest.raises(ValueError, match="the auth's cert and key are no certificate"):
+        asyncio.run(Poster(allow_private=True, ca_file=None).post(url, b"{}", {}, auth))
+    assert receiver.hosts == []

@@ -1,0 +1,200 @@
+"""API keys: whose they are, and what is no key."""
+
+import asyncio
+import base64
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from openlaunch.errors import Forbidden, NotFound, TooManyRequests, Unauthorized
+from openlaunch.server.access import auth
+from openlaunch.server.access.auth import Keyring, Principal
+from openlaunch.store.keys import list_all
+from openlaunch.store.sqlite import SqliteStore
+from openlaunch.wire.keys import Role
+
+
+@pytest.fixture
+def with_keyring(tmp_path):
+    def run(test: Callable[[Keyring, SqliteStore], Awaitable[None]]) -> None:
+        async def main() -> None:
+            store = await SqliteStore.open(tmp_path / "openlaunch.db")
+            try:
+                keyring = Keyring(store)
+                await keyring.start()
+                await test(keyring, store)
+                await keyring.stop()
+            finally:
+                await store.close()
+
+        asyncio.run(main())
+
+    return run
+
+
+def basic(text: str | bytes) -> bytes:
+    return b"Basic " + base64.b64encode(text.encode() if isinstance(text, str) else text)
+
+
+@pytest.mark.parametrize("scheme", ["Basic", "basic", "BASIC"])
+def test_a_key_as_the_user_name_of_http_basic(with_keyring, scheme):
+    async def test(keyring: Keyring, _: SqliteStore) -> None:
+        record, key = await keyring.create("ada", Role.USER)
+        for credentials in (f"{key}:", key, f"{key}:ignored", f"{key}::"):
+            header = basic(credentials).replace(b"Basic", scheme.encode())
+            assert keyring.authenticate(header) == Principal(record.id, "ada", Role.USER)
+
+    with_keyring(test)
+
+
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer"])
+def test_a_key_as_a_bearer_token(with_keyring, scheme):
+    async def test(keyring: Keyring, _: SqliteStore) -> None:
+        _, key = await keyring.create("ada", Role.ADMIN)
+        assert keyring.authenticate(f"{scheme} {key}".encode()).owner == "ada"
+
+    with_keyring(test)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        None,
+        b"",
+        b"Basic",
+        b"Basic ",
+        b"Basic !!!",
+        b"Basic \xff",
+        basic(b"\xff\xfe"),
+        basic(""),
+        basic(":"),
+        basic("ol_wrong:"),
+        b"Bearer",
+        b"Bearer ",
+        b"Bearer ol_wrong",
+        b"Bearer \xff\xfe",
+        b"Digest username=ada",
+        b"ol_wrong",
+        b" ",
+        b"\x00",
+    ],
+)
+def test_what_is_no_key(with_keyring, header):
+    async def test(keyring: Keyring, _: SqliteStore) -> None:
+        await keyring.create("ada", Role.USER)
+        with pytest.raises(Unauthorized) as caught:
+            keyring.authenticate(header)
+        assert "ol_wrong" not in str(caught.value)
+
+    with_keyring(test)
+
+
+def test_a_revoked_key_is_refused_at_once_also_when_it_was_used_before(with_keyring):
+    async def test(keyring: Keyring, _: SqliteStore) -> None:
+        record, key = await keyring.create("ada", Role.USER)
+        header = basic(f"{key}:")
+        keyring.authenticate(header)
+        await keyring.revoke(record.id)
+        with pytest.raises(Unauthorized, match="unknown or has been revoked"):
+            keyring.authenticate(header)
+        assert keyring.find(key) is None
+
+    with_keyring(test)
+
+
+def test_revoking_what_is_not_there_or_twice(with_keyring):
+    async def test(keyring: Keyring, _: SqliteStore) -> None:
+        record, _ = await keyring.create("ada", Role.USER)
+        await keyring.revoke(record.id)
+        for key_id in (record.id, "key_missing"):
+            with pytest.raises(NotFound, match=key_id):
+                await keyring.revoke(key_id)
+
+    with_keyring(test)
+
+
+def test_only_the_digest_is_stored(with_keyring, tmp_path):
+    async def test(keyring: Keyring, store: SqliteStore) -> None:
+        record, key = await keyring.create("ada", Role.USER)
+        (stored,) = await store.read(list_all)
+        assert stored == record
+        assert key not in repr(record)
+        assert key.startswith(record.prefix)
+        assert len(record.prefix) < len(key) / 4
+
+        secret = key.encode()
+        assert all(secret not in path.read_bytes() for path in tmp_path.iterdir())
+
+    with_keyring(test)
+
+
+def test_keys_outlive_the_keyring(with_keyring):
+    async def test(keyring: Keyring, store: SqliteStore) -> None:
+        _, key = await keyring.create("ada", Role.USER, key="ol_given")
+        other = Keyring(store)
+        assert other.find(key) is None
+        await other.start()
+        assert key == "ol_given"
+        assert other.find(key) is not None
+        await other.stop()
+
+    with_keyring(test)
+
+
+def test_the_memory_of_headers_is_bounded(with_keyring, monkeypatch):
+    monkeypatch.setattr(auth, "CACHE_SIZE", 10)
+
+    async def test(keyring: Keyring, _: SqliteStore) -> None:
+        _, key = await keyring.create("ada", Role.USER)
+        for n in range(100):
+            assert keyring.authenticate(basic(f"{key}:{n}")).owner == "ada"
+        assert len(keyring._by_header) <= 10
+
+    with_keyring(test)
+
+
+def test_only_an_admin_is_an_admin():
+    Principal("key_1", "ada", Role.ADMIN).require_admin()
+    with pytest.raises(Forbidden, match="yours has the role user"):
+        Principal("key_1", "ada", Role.USER).require_admin()
+
+
+async def left_of_quota(store: SqliteStore, key: str, most: int) -> int:
+    """How many requests a keyring that is new to the store lets the key make."""
+    keyring = Keyring(store)
+    await keyring.start()
+    principal = keyring.find(key)
+    made = 0
+    try:
+        while made <= most:
+            principal.spend(1)
+            made += 1
+    except TooManyRequests:
+        return made
+    finally:
+        keyring._saving.cancel()  # as a kill does: nothing of this is stored
+    pytest.fail("there is no quota")
+
+
+def test_what_a_key_has_used_of_its_quota_outlives_the_keyring(with_keyring):
+    async def test(keyring: Keyring, store: SqliteStore) -> None:
+        _, key = await keyring.create("ada", Role.USER, requests_per_day=5)
+        keyring.find(key).spend(3)
+        await keyring.stop()
+        assert await left_of_quota(store, key, 5) == 2
+
+    with_keyring(test)
+
+
+def test_what_a_key_has_used_is_stored_while_it_is_used(with_keyring, monkeypatch):
+    monkeypatch.setattr(auth, "SAVE_SECONDS", 0.01)
+
+    async def test(keyring: Keyring, store: SqliteStore) -> None:
+        _, key = await keyring.create("ada", Role.USER, requests_per_day=5)
+        for left in (4, 3):
+            keyring.find(key).spend(1)
+            async with asyncio.timeout(10):
+                while await left_of_quota(store, key, 5) != left:
+                    await asyncio.sleep(0.01)
+
+    with_keyring(test)

@@ -1,0 +1,67 @@
+"""An application that is made while others are served."""
+
+import asyncio
+import threading
+
+import pytest
+from server_links import in_loop
+
+from openlaunch.server.control.lazy_app import LazyApp
+
+
+async def nothing(*_: object) -> None:
+    """Stands for what an application receives and sends with."""
+
+
+def app_that_notes(paths: list[str]):
+    async def app(scope, receive, send):
+        paths.append(scope["path"])
+
+    return app
+
+
+@in_loop
+async def test_requests_that_come_early_wait_for_it():
+    go, paths = threading.Event(), []
+
+    def make():
+        assert go.wait(30)
+        return app_that_notes(paths)
+
+    later = LazyApp(make)
+    early = asyncio.create_task(later({"path": "/early"}, nothing, nothing))
+    await asyncio.sleep(0)
+    assert not early.done()
+    go.set()
+    await asyncio.wait_for(early, 30)
+    await later({"path": "/late"}, nothing, nothing)
+    assert paths == ["/early", "/late"]
+
+
+@in_loop
+async def test_who_stops_waiting_does_not_stop_it():
+    go, paths = threading.Event(), []
+
+    def make():
+        assert go.wait(30)
+        return app_that_notes(paths)
+
+    later = LazyApp(make)
+    early = asyncio.create_task(later({"path": "/early"}, nothing, nothing))
+    await asyncio.sleep(0)
+    early.cancel()
+    go.set()
+    await later({"path": "/late"}, nothing, nothing)
+    assert paths == ["/late"]
+
+
+@in_loop
+async def test_why_it_could_not_be_made_is_told():
+    def make():
+        raise ImportError("no framework")
+
+    later = LazyApp(make)
+    with pytest.raises(ImportError, match="no framework"):
+        await later({"path": "/"}, nothing, nothing)
+    with pytest.raises(ImportError):
+        await later.made

@@ -1,0 +1,162 @@
+"""Workers as a lane sees them: real links, whose bytes stay in memory."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Coroutine
+from functools import wraps
+from typing import Any
+
+from openlaunch.errors import APIError
+from openlaunch.server.dispatch.lane import Lane
+from openlaunch.server.dispatch.links import Expected, WorkerLink
+from openlaunch.server.dispatch.work import Call, StreamCall
+from openlaunch_worker.frames import REQUEST_HEAD, Flags, FrameParser, Kind, Outcome, encode
+
+GRACE_SECONDS = 0.05
+
+
+def in_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """Run a test in an event loop of its own."""
+
+    @wraps(test)
+    def run(*args: Any, **kwargs: Any) -> None:
+        asyncio.run(test(*args, **kwargs))
+
+    return run
+
+
+class WaitedCall(Call):
+    """A call whose end is awaited: `answer` is a future of (outcome, payload)."""
+
+    def __init__(self, body: bytes = b"{}", flags: Flags = Flags.NONE, seconds: float = 60.0) -> None:
+        loop = asyncio.get_running_loop()
+        super().__init__(body, flags, loop.time() + seconds)
+        self.answer: asyncio.Future[tuple[int, bytes]] = loop.create_future()
+
+    def answered(self, outcome: int, payload: bytes) -> None:
+        self.answer.set_result((outcome, payload))
+
+    def failed(self, error: APIError) -> None:
+        self.answer.set_exception(error)
+        self.answer.exception()
+
+
+class Pieces(StreamCall):
+    """Keeps its pieces."""
+
+    def __init__(self, flags: Flags = Flags.NONE) -> None:
+        super().__init__(b"{}", flags, 0.0)
+        self.seen: list[bytes | int | APIError] = []
+
+    def piece(self, data: bytes) -> None:
+        self.seen.append(data)
+
+    def answered(self, outcome: int, payload: bytes) -> None:
+        self.seen.append(payload)
+
+    def failed(self, error: APIError) -> None:
+        self.seen.append(error)
+
+
+class Wire(asyncio.Transport):
+    """Keeps what is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = bytearray()
+        self.closed = False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.written += data
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def abort(self) -> None:
+        self.closed = True
+
+
+async def no_bundle() -> AsyncIterator[bytes]:
+    """A bundle without a byte."""
+    for piece in ():
+        yield piece
+
+
+class Owner:
+    """Does what the dispatcher does with a link, for one lane."""
+
+    def __init__(self, slots: int, generation: int = 1) -> None:
+        self.lane: Lane | None = None
+        self.stuck: list[WorkerLink] = []
+        self._slots = slots
+        self._generation = generation
+
+    def expected(self, token: str) -> Expected | None:
+        return Expected(token, self._slots, {}, no_bundle, GRACE_SECONDS, self._generation)
+
+    def link_ready(self, link: WorkerLink) -> None:
+        if self.lane is not None:
+            self.lane.add_worker(link)
+
+    def link_load_failed(self, worker_id: str, reason: str, traceback: str | None) -> None:
+        raise AssertionError(reason)
+
+    def link_leaving(self, worker_id: str) -> None:
+        raise AssertionError("no worker is told to end here")
+
+    def link_freed(self, link: WorkerLink) -> None:
+        if self.lane is not None:
+            self.lane.freed(link)
+
+    def link_stuck(self, link: WorkerLink) -> None:
+        self.stuck.append(link)
+
+    def link_closed(self, link: WorkerLink) -> None:
+        if self.lane is not None:
+            self.lane.remove_worker(link)
+
+
+class FakeWorker:
+    """The worker at the other end of a link."""
+
+    def __init__(self, name: str, slots: int = 1, generation: int = 1) -> None:
+        self.wire, self.owner = Wire(), Owner(slots, generation)
+        self.link = WorkerLink(self.owner)
+        self.link.connection_made(self.wire)
+        self.link.data_received(encode(Kind.HELLO, 0, json.dumps({"token": name, "pid": 1}).encode()))
+        self._parser = FrameParser()
+        self.waiting: list[int] = []
+
+    def join(self, lane: Lane) -> "FakeWorker":
+        """Say READY."""
+        self.owner.lane = lane
+        self.link.data_received(encode(Kind.READY, 0, b"{}"))
+        return self
+
+    def frames(self) -> list[tuple[int, int, bytes]]:
+        """What came since the last call, without the handshake's frames."""
+        self.link.flush()
+        sent, self.wire.written = bytes(self.wire.written), bytearray()
+        return [f for f in self._parser.feed(sent) if f[0] not in (Kind.START, Kind.BUNDLE)]
+
+    def take(self) -> list[bytes]:
+        """The bodies of the requests that came since the last call."""
+        requests = [f for f in self.frames() if f[0] == Kind.REQUEST]
+        self.waiting += [request_id for _, request_id, _ in requests]
+        return [payload[REQUEST_HEAD.size :] for _, _, payload in requests]
+
+    def answer(self, body: bytes = b"{}", outcome: Outcome = Outcome.SUCCESS) -> None:
+        """Answer the oldest request that was taken."""
+        payload = bytes([outcome]) + body
+        self.link.data_received(encode(Kind.RESULT, self.waiting.pop(0), payload))
+
+    def chunk(self, data: bytes) -> None:
+        """Send a piece of the stream that was taken last."""
+        self.link.data_received(encode(Kind.CHUNK, self.waiting[-1], data))
+
+    def die(self) -> None:
+        """End the connection."""
+        self.link.connection_lost(None)

@@ -1,0 +1,646 @@
+"""One endpoint's traffic: order, fairness, slots, refusals."""
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from controller_simulation import make_record, make_spec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from server_links import FakeWorker, WaitedCall, in_loop
+
+from openlaunch.controller.fleet import Load
+from openlaunch.errors import APIError, DeadlineExceeded, NotFound, TooManyRequests, Unavailable
+from openlaunch.server.dispatch.admission import MAX_RETRY_AFTER, DrainRate
+from openlaunch.server.dispatch.lane import Lane
+from openlaunch.store.records import CanaryRecord
+from openlaunch.wire.endpoints import CanaryStatus, EndpointStatus
+from openlaunch_worker.answers import failure
+from openlaunch_worker.frames import Outcome
+
+ENDPOINT = replace(make_record(make_spec()), status=EndpointStatus.READY)
+
+
+def make_lane(
+    bound: int = 10,
+    endpoint: Any = ENDPOINT,
+    asked: list[str] | None = None,
+    failed: list[str] | None = None,
+) -> Lane:
+    demand, fail = ([] if heard is None else heard for heard in (asked, failed))
+    return Lane(endpoint, bound, demand.append, asyncio.get_running_loop(), fail.append)
+
+
+def call(name: str, seconds: float = 60.0) -> WaitedCall:
+    return WaitedCall(name.encode(), seconds=seconds)
+
+
+def submit(lane: Lane, *names: str) -> list[WaitedCall]:
+    calls = [call(name) for name in names]
+    for one in calls:
+        lane.submit(one)
+    return calls
+
+
+class TestOrder:
+    @in_loop
+    async def test_what_waits_is_served_in_order_of_arrival(self):
+        lane = make_lane()
+        submit(lane, "a", "b", "c")
+        worker = FakeWorker("w").join(lane)
+        served = []
+        for _ in range(3):
+            served += worker.take()
+            worker.answer()
+        assert served == [b"a", b"b", b"c"]
+
+    @in_loop
+    async def test_a_new_request_does_not_overtake_those_that_wait(self):
+        lane = make_lane()
+        worker = FakeWorker("w").join(lane)
+        submit(lane, "a", "b")
+        assert worker.take() == [b"a"]
+        submit(lane, "c")
+        worker.answer()
+        assert worker.take() == [b"b"]
+        worker.answer()
+        assert worker.take() == [b"c"]
+
+    @in_loop
+    async def test_requests_are_spread_evenly(self):
+        lane = make_lane()
+        workers = [FakeWorker(name, slots=4).join(lane) for name in "abc"]
+        submit(lane, *(str(n) for n in range(6)))
+        assert [len(worker.take()) for worker in workers] == [2, 2, 2]
+
+    @pytest.mark.parametrize("slots", [1, 4])
+    @in_loop
+    async def test_one_request_after_the_other_goes_to_the_worker_that_is_warm(self, slots):
+        lane = make_lane()
+        warm, cold = (FakeWorker(name, slots=slots).join(lane) for name in "ab")
+        for name in "abc":
+            submit(lane, name)
+            assert warm.take() == [name.encode()]
+            warm.answer()
+        assert cold.take() == []
+
+    @in_loop
+    async def test_nothing_waits_behind_a_busy_worker_while_another_is_free(self):
+        lane = make_lane()
+        busy, idle = (FakeWorker(name).join(lane) for name in "ab")
+        submit(lane, "a", "b")
+        busy.take(), idle.take()
+        idle.answer()
+        submit(lane, "c")
+        assert idle.take() == [b"c"]
+        assert busy.take() == []
+
+    @in_loop
+    async def test_no_worker_gets_more_than_its_slots(self):
+        lane = make_lane()
+        worker = FakeWorker("w", slots=3).join(lane)
+        submit(lane, *"abcde")
+        assert worker.take() == [b"a", b"b", b"c"]
+        assert lane.load() == Load(in_flight=3, queued=2)
+
+    @in_loop
+    async def test_the_answer_reaches_its_own_request(self):
+        lane = make_lane()
+        worker = FakeWorker("w", slots=2).join(lane)
+        first, second = submit(lane, "a", "b")
+        worker.take()
+        worker.waiting.reverse()
+        worker.answer(b'"of b"')
+        assert not first.answer.done()
+        assert (await second.answer)[1] == b'"of b"'
+
+
+class TestTurns:
+    @in_loop
+    async def test_owners_whose_requests_wait_take_turns(self):
+        lane = make_lane()
+        for owner, name in [("ada", "a"), ("ada", "b"), ("ada", "c"), ("bob", "d")]:
+            lane.submit(call(name), owner)
+        worker = FakeWorker("w").join(lane)
+        served = []
+        for _ in range(4):
+            served += worker.take()
+            worker.answer()
+        assert served == [b"a", b"d", b"b", b"c"]
+
+    @in_loop
+    async def test_who_fills_the_queue_makes_room_for_others(self):
+        lane = make_lane(bound=3)
+        calls = [call(name) for name in "abc"]
+        for one in calls:
+            lane.submit(one, "ada")
+        lane.submit(call("d"), "bob")
+        with pytest.raises(TooManyRequests, match="3 requests wait"):
+            await calls[2].answer
+        assert lane.load().queued == 3
+        with pytest.raises(TooManyRequests):
+            lane.submit(call("e"), "ada")
+
+
+class TestSlots:
+    @in_loop
+    async def test_tasks_are_wanted_for_slots_that_nothing_waits_for(self):
+        lane = make_lane()
+        assert lane.tasks_wanted() == 0
+        worker = FakeWorker("w", slots=3).join(lane)
+        assert lane.tasks_wanted() == 3
+        submit(lane, "a", "b")
+        assert lane.tasks_wanted() == 1
+        worker.take()
+        worker.answer()
+        assert lane.tasks_wanted() == 2
+
+    @in_loop
+    async def test_a_draining_worker_gets_nothing_more(self):
+        lane = make_lane()
+        worker = FakeWorker("w", slots=2).join(lane)
+        (running,) = submit(lane, "a")
+        worker.take()
+        worker.link.drain()
+        assert lane.tasks_wanted() == 0
+        submit(lane, "b")
+        worker.answer()
+        assert running.answer.done()
+        assert worker.take() == []
+        assert lane.load().queued == 1
+
+    @in_loop
+    async def test_a_worker_that_has_left_gets_nothing_more(self):
+        lane = make_lane()
+        FakeWorker("w").join(lane).die()
+        submit(lane, "a")
+        assert lane.load() == Load(in_flight=0, queued=1)
+        other = FakeWorker("v").join(lane)
+        assert other.take() == [b"a"]
+
+    @in_loop
+    async def test_a_request_that_was_given_up_does_not_free_its_slot_before_the_worker_says_so(self):
+        lane = make_lane()
+        worker = FakeWorker("w").join(lane)
+        running, _ = submit(lane, "a", "b")
+        worker.take()
+        running.abandon(TimeoutError())
+        assert lane.load() == Load(in_flight=1, queued=1)
+        worker.answer()
+        assert worker.take() == [b"b"]
+
+    @in_loop
+    async def test_demand_is_told_when_something_has_to_wait(self):
+        asked: list[str] = []
+        lane = make_lane(asked=asked)
+        FakeWorker("w").join(lane)
+        submit(lane, "a")
+        assert asked == []
+        submit(lane, "b")
+        assert asked == [ENDPOINT.id]
+
+    @in_loop
+    async def test_the_load_counts_tasks_in_the_store(self):
+        lane = make_lane()
+        lane.backlog.add("anna", 7)
+        submit(lane, "a")
+        assert lane.load() == Load(in_flight=0, queued=8)
+
+
+class TestClaimingAhead:
+    @in_loop
+    async def test_short_tasks_are_claimed_before_there_are_slots_and_long_ones_are_not(self):
+        lane = make_lane(bound=1000)
+        FakeWorker("w", slots=8).join(lane)
+        lane.task_took(0.001)
+        assert lane.tasks_wanted() == 8 + 160
+        for _ in range(100):
+            lane.task_took(10.0)
+        assert lane.tasks_wanted() == 8
+
+    @in_loop
+    async def test_what_is_on_its_way_is_counted_and_claims_are_few(self):
+        lane = make_lane(bound=1000)
+        FakeWorker("w", slots=8).join(lane)
+        lane.task_took(0.001)
+        lane.claiming_tasks = 88
+        assert lane.tasks_wanted() == 0
+        lane.claiming_tasks = 87
+        assert lane.tasks_wanted() == 81
+
+    @in_loop
+    async def test_no_more_is_claimed_than_may_wait(self):
+        lane = make_lane(bound=10)
+        FakeWorker("w", slots=8).join(lane)
+        lane.task_took(1e-6)
+        assert lane.tasks_wanted() == 18
+
+    @in_loop
+    async def test_what_waited_past_its_deadline_is_refused_and_not_lost(self):
+        lane = make_lane()
+        late = WaitedCall(seconds=-1)
+        lane.submit(late)
+        worker = FakeWorker("w").join(lane)
+        assert worker.take() == []
+        with pytest.raises(DeadlineExceeded):
+            await late.answer
+
+
+CANARY = CanaryRecord("bold", 2, 50, CanaryStatus.SERVING, None, 0.0, {"rollback_after_failures": 2})
+WITH_CANARY = replace(ENDPOINT, ready_generation=1, ready_bundle_id="good", canary=CANARY)
+
+
+class TestCanary:
+    @in_loop
+    async def test_gets_every_second_request_at_half(self):
+        lane = make_lane(endpoint=WITH_CANARY)
+        old, new = FakeWorker("old", 8).join(lane), FakeWorker("new", 8, generation=2).join(lane)
+        submit(lane, *"abcdef")
+        assert old.take() == [b"a", b"c", b"e"]
+        assert new.take() == [b"b", b"d", b"f"]
+
+    @in_loop
+    async def test_what_it_has_no_slot_for_goes_to_the_others(self):
+        lane = make_lane(endpoint=WITH_CANARY)
+        old, new = FakeWorker("old", 8).join(lane), FakeWorker("new", 1, generation=2).join(lane)
+        submit(lane, *"abcdef")
+        assert old.take() == [b"a", b"c", b"d", b"e", b"f"]
+        assert new.take() == [b"b"]
+
+    @in_loop
+    async def test_what_is_the_others_waits_for_them(self):
+        lane = make_lane(endpoint=WITH_CANARY)
+        old, new = FakeWorker("old", 1).join(lane), FakeWorker("new", 8, generation=2).join(lane)
+        submit(lane, *"abcd")
+        assert new.take() == [b"b"]
+        old.take()
+        old.answer()
+        assert old.take() == [b"c"]
+        assert new.take() == [b"d"]
+
+    @in_loop
+    async def test_serves_alone_when_there_are_no_others(self):
+        lane = make_lane(endpoint=WITH_CANARY)
+        new = FakeWorker("new", 8, generation=2).join(lane)
+        submit(lane, *"abc")
+        assert new.take() == [b"a", b"b", b"c"]
+
+    @in_loop
+    async def test_workers_of_one_that_has_ended_are_no_others(self):
+        lane = make_lane(endpoint=replace(WITH_CANARY, canary=replace(CANARY, generation=3)))
+        ended, new = FakeWorker("ended", generation=2), FakeWorker("new", 8, generation=3)
+        for worker in (ended, new):
+            worker.join(lane)
+        lane.update(replace(lane.endpoint, rejected_generation=2))
+        submit(lane, *"abc")
+        assert (new.take(), ended.take()) == ([b"a", b"b", b"c"], [])
+
+    @in_loop
+    async def test_gets_nothing_more_once_it_has_ended(self):
+        lane = make_lane(endpoint=WITH_CANARY)
+        old, new = FakeWorker("old", 8).join(lane), FakeWorker("new", 8, generation=2).join(lane)
+        lane.update(replace(WITH_CANARY, canary=replace(CANARY, status=CanaryStatus.ROLLED_BACK)))
+        submit(lane, *"abcd")
+        assert (len(old.take()), new.take()) == (4, [])
+
+    @in_loop
+    async def test_gets_nothing_more_as_soon_as_it_has_failed_too_often(self):
+        asked: list[str] = []
+        lane = make_lane(endpoint=WITH_CANARY, failed=asked)
+        old, new = FakeWorker("old", 8).join(lane), FakeWorker("new", 8, generation=2).join(lane)
+        submit(lane, *"abcd")
+        assert len(new.take()) == 2
+        new.answer(failure("ValueError: no", 500), Outcome.FAILURE)
+        assert asked == []
+        new.answer(failure("ValueError: no", 500), Outcome.FAILURE)
+        assert asked == [ENDPOINT.id]
+        old.take()
+        submit(lane, *"efgh")
+        assert (len(old.take()), new.take()) == (4, [])
+        assert lane.tallies[2].trial().failures == 2
+
+    @in_loop
+    async def test_promoted_its_workers_come_first_and_are_counted_no_more(self):
+        lane = make_lane(endpoint=WITH_CANARY)
+        old, new = FakeWorker("old", 1).join(lane), FakeWorker("new", 1, generation=2).join(lane)
+        lane.update(replace(WITH_CANARY, generation=2, canary=None))
+        submit(lane, *"ab")
+        assert (new.take(), old.take()) == ([b"a"], [b"b"])
+        assert new.link.tally is None
+
+
+class TestWhatIsNotWantedAnyMore:
+    @in_loop
+    async def test_what_was_given_up_while_it_waited_is_dropped(self):
+        lane = make_lane()
+        first, _ = submit(lane, "a", "b")
+        first.abandon(TimeoutError())
+        assert FakeWorker("w").join(lane).take() == [b"b"]
+
+    @in_loop
+    async def test_what_was_given_up_while_it_waited_is_no_load(self):
+        lane = make_lane()
+        first, _ = submit(lane, "a", "b")
+        first.abandon(TimeoutError())
+        assert lane.load().queued == 1
+
+    @in_loop
+    async def test_what_has_expired_while_it_waited_is_dropped(self):
+        lane = make_lane()
+        lane.submit(call("late", seconds=-1.0))
+        lane.submit(call("in time"))
+        assert FakeWorker("w").join(lane).take() == [b"in time"]
+
+    @in_loop
+    async def test_what_was_given_up_does_not_fill_the_queue(self):
+        lane = make_lane(bound=2)
+        for given_up in submit(lane, "a", "b"):
+            given_up.abandon(TimeoutError())
+        submit(lane, "c")
+        assert lane.load().queued == 1
+
+
+class TestRefusals:
+    def refusal(self, lane: Lane) -> APIError:
+        with pytest.raises(APIError) as caught:
+            submit(lane, "x")
+        return caught.value
+
+    @in_loop
+    async def test_a_full_queue(self):
+        lane = make_lane(bound=2)
+        submit(lane, "a", "b")
+        error = self.refusal(lane)
+        assert type(error) is TooManyRequests
+        assert str(error).startswith("2 requests wait for the endpoint 'digits' already")
+        assert error.retry_after == 5
+        assert lane.load().queued == 2
+
+    @in_loop
+    async def test_a_deadline_that_would_pass_before_its_turn(self):
+        spec = make_spec(max_workers=1)
+        lane = make_lane(bound=1000, endpoint=replace(ENDPOINT, spec=spec))
+        FakeWorker("w").join(lane)
+        submit(lane, *(str(n) for n in range(101)))
+        lane.submit(call("nothing is known yet", seconds=0.1))
+        now = asyncio.get_running_loop().time()
+        for n in range(21):
+            lane._rate.ended(now - 2 + n / 10)  # ten a second
+        with pytest.raises(TooManyRequests, match=r"101 requests .* about 10.1 s, .* in 5.0 s") as caught:
+            lane.submit(call("too late", seconds=5.0), "")
+        assert caught.value.code == "deadline_unreachable"
+        assert caught.value.retry_after == pytest.approx(11, abs=1)
+        lane.submit(call("in time", seconds=20.0))
+        lane.submit(call("has its turn soon", seconds=5.0), "bob")
+
+    @in_loop
+    async def test_an_endpoint_that_is_being_deleted(self):
+        deleted = replace(ENDPOINT, status=EndpointStatus.DELETE_IN_PROGRESS)
+        assert type(self.refusal(make_lane(endpoint=deleted))) is NotFound
+
+    @in_loop
+    async def test_an_endpoint_without_a_worker_that_has_failed(self):
+        asked: list[str] = []
+        failed = replace(ENDPOINT, status=EndpointStatus.UPDATE_FAILED, status_reason="ImportError: torch")
+        error = self.refusal(make_lane(endpoint=failed, asked=asked))
+        assert type(error) is Unavailable
+        assert "ImportError: torch" in str(error)
+        assert error.retry_after is not None
+        assert asked == [failed.id], "a further try is asked for"
+
+    @in_loop
+    async def test_a_failed_update_with_an_old_worker_serves(self):
+        lane = make_lane(endpoint=replace(ENDPOINT, status=EndpointStatus.UPDATE_FAILED))
+        worker = FakeWorker("w").join(lane)
+        submit(lane, "a", "b")
+        assert worker.take() == [b"a"]
+
+    @in_loop
+    async def test_an_endpoint_that_may_have_no_worker(self):
+        lane = make_lane(endpoint=replace(ENDPOINT, spec=make_spec(min_workers=0, max_workers=0)))
+        assert "max_workers=0" in str(self.refusal(lane))
+
+    @in_loop
+    async def test_a_refusal_ends_with_a_worker_that_is_ready(self):
+        lane = make_lane()
+        lane.refusal = "no GPU"
+        assert "no GPU" in str(self.refusal(lane))
+        FakeWorker("w").join(lane)
+        submit(lane, "a", "b")
+        assert lane.refusal is None
+
+    @in_loop
+    async def test_all_that_waits_is_refused_at_once(self):
+        lane = make_lane()
+        calls = submit(lane, "a", "b")
+        lane.refuse_waiting(Unavailable("the server stops"))
+        for one in calls:
+            with pytest.raises(Unavailable, match="the server stops"):
+                await one.answer
+        assert lane.load().queued == 0
+
+
+class TestDrainRate:
+    def test_without_knowledge_it_is_a_guess(self):
+        assert DrainRate().retry_after(100) == 5
+
+    def test_follows_from_what_has_ended_lately(self):
+        rate = DrainRate()
+        for n in range(101):
+            rate.ended(n / 10)  # ten a second
+        assert rate.retry_after(40) == pytest.approx(4, abs=1)
+
+    def test_adapts_to_a_change(self):
+        rate = DrainRate(window=10.0)
+        for n in range(100):
+            rate.ended(n / 10)
+        for n in range(60):
+            rate.ended(10.0 + n)  # one a second from now on
+        assert rate.retry_after(10) == pytest.approx(10, abs=2)
+
+    @given(
+        pauses=st.lists(st.floats(0, 1000), max_size=50),
+        waiting=st.integers(0, 10**9),
+    )
+    def test_is_within_its_bounds_whatever_happened(self, pauses, waiting):
+        rate, now = DrainRate(), 0.0
+        for pause in pauses:
+            now += pause
+            rate.ended(now)
+        assert 1 <= rate.retry_after(waiting) <= MAX_RETRY_AFTER
+
+
+STEPS = st.lists(
+    st.tuples(st.sampled_from(["submit", "answer", "join", "drain", "die", "give up"]), st.integers(0, 1000)),
+    max_size=60,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(steps=STEPS, slots=st.integers(1, 3))
+def test_whatever_happens_nothing_is_lost_and_no_slot_stays_empty_while_something_waits(steps, slots):
+    asyncio.run(run_steps(steps, slots))
+
+
+async def run_steps(steps: list[tuple[str, int]], slots: int) -> None:
+    lane = make_lane(bound=1000)
+    workers: list[FakeWorker] = []
+    calls: list[WaitedCall] = []
+    served: list[bytes] = []
+    for number, (step, pick) in enumerate(steps):
+        chosen = workers[pick % len(workers)] if workers else None
+        if step == "submit":
+            calls += submit(lane, f"{number}")
+        elif step == "give up" and calls:
+            calls[pick % len(calls)].abandon(TimeoutError())
+        elif step == "join":
+            workers.append(FakeWorker(f"w{number}", slots).join(lane))
+        elif step == "answer" and chosen is not None and chosen.waiting:
+            chosen.answer()
+        elif step == "drain" and chosen is not None:
+            chosen.link.drain()
+            lane.remove_worker(chosen.link)
+        elif step == "die" and chosen is not None:
+            workers.remove(chosen)
+            chosen.die()
+        for worker in workers:
+            served += worker.take()
+            assert len(worker.link.running) <= slots
+        taking = [worker for worker in workers if not worker.link.draining]
+        free = sum(slots - len(worker.link.running) for worker in taking)
+        assert lane.load().in_flight == sum(len(worker.link.running) for worker in taking)
+        assert lane.tasks_wanted() == free if not lane.load().queued else free == 0
+    waiting = [one.body for one in calls if not one.running and not one.cancelled]
+    assert len(waiting) == lane.load().queued
+    assert served == sorted(served, key=int), "in order of arrival"
+    assert len(set(served)) == len(served), "each once"
+
+
+class AloneCall(WaitedCall):
+    """A call that nothing else may run beside."""
+
+    alone = True
+
+
+class TestAlone:
+    @in_loop
+    async def test_it_waits_until_a_worker_runs_nothing_and_the_worker_waits_for_it(self):
+        lane = make_lane()
+        worker = FakeWorker("w", slots=3).join(lane)
+        submit(lane, "a", "b")
+        lane.submit(AloneCall(b"alone"))
+        submit(lane, "c")
+        assert worker.take() == [b"a", b"b"]
+        worker.answer()
+        assert worker.take() == []
+        worker.answer()
+        assert worker.take() == [b"alone"]
+        assert lane.load() == Load(in_flight=1, queued=1)
+        worker.answer()
+        assert worker.take() == [b"c"]
+
+    @in_loop
+    async def test_the_other_workers_go_on(self):
+        lane = make_lane()
+        first, second = (FakeWorker(name, slots=2).join(lane) for name in "ab")
+        submit(lane, "1", "2", "3")
+        lane.submit(AloneCall(b"alone"))
+        submit(lane, "4", "5")
+        assert (first.take(), second.take()) == ([b"1", b"3"], [b"2"])
+        first.answer()
+        assert first.take() == [b"4"]
+        second.answer()
+        assert second.take() == [b"alone"]
+
+    @in_loop
+    async def test_several_run_one_after_the_other(self):
+        lane = make_lane()
+        worker = FakeWorker("w", slots=2).join(lane)
+        for name in (b"1", b"2"):
+            lane.submit(AloneCall(name))
+        assert worker.take() == [b"1"]
+        worker.answer()
+        assert worker.take() == [b"2"]
+
+    @in_loop
+    async def test_a_worker_that_ends_meanwhile_hands_its_part_to_another(self):
+        lane = make_lane()
+        first = FakeWorker("a", slots=2).join(lane)
+        submit(lane, "1")
+        lane.submit(AloneCall(b"alone"))
+        first.die()
+        second = FakeWorker("b", slots=2).join(lane)
+        assert second.take() == [b"alone"]
+        assert second.link.excused
+
+    @in_loop
+    async def test_a_worker_is_given_back_when_nobody_wants_it_any_more(self):
+        lane = make_lane()
+        worker = FakeWorker("w", slots=3).join(lane)
+        submit(lane, "a", "b")
+        alone = AloneCall(b"alone")
+        lane.submit(alone)
+        alone.abandon(None)
+        assert lane.load().queued == 0
+        submit(lane, "c", "d")
+        worker.take()
+        worker.answer()
+        assert worker.take() == [b"c", b"d"]
+
+
+ALONE_STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["submit", "alone", "alone", "answer", "join", "drain", "die", "give up"]),
+        st.integers(0, 1000),
+    ),
+    max_size=60,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(steps=ALONE_STEPS, slots=st.integers(1, 3))
+def test_what_runs_alone_does_so_and_everything_gets_its_turn(steps, slots):
+    asyncio.run(run_alone_steps(steps, slots))
+
+
+async def run_alone_steps(steps: list[tuple[str, int]], slots: int) -> None:
+    lane = make_lane(bound=1000)
+    workers: list[FakeWorker] = []
+    calls: list[WaitedCall] = []
+    served: list[bytes] = []
+
+    def look() -> None:
+        for worker in workers:
+            served.extend(worker.take())
+            running = list(worker.link.running.values())
+            assert len(running) <= slots
+            assert len(running) == 1 or not any(work.alone for work in running)
+
+    for number, (step, pick) in enumerate(steps):
+        chosen = workers[pick % len(workers)] if workers else None
+        if step in ("submit", "alone"):
+            calls.append((AloneCall if step == "alone" else WaitedCall)(str(number).encode()))
+            lane.submit(calls[-1])
+        elif step == "give up" and calls:
+            calls[pick % len(calls)].abandon(TimeoutError())
+        elif step == "join":
+            workers.append(FakeWorker(f"w{number}", slots).join(lane))
+        elif step == "answer" and chosen is not None and chosen.waiting:
+            chosen.answer()
+        elif step == "drain" and chosen is not None:
+            chosen.link.drain()
+            lane.remove_worker(chosen.link)
+        elif step == "die" and chosen is not None:
+            workers.remove(chosen)
+            chosen.die()
+        look()
+    workers.append(FakeWorker("last", slots).join(lane))
+    look()
+    while busy := [worker for worker in workers if worker.waiting]:
+        busy[0].answer()
+        look()
+    assert all(one.running or one.cancelled for one in calls)
+    assert len(set(served)) == len(served), "each once"
+    taking = [worker for worker in workers if not worker.link.draining]
+    assert lane.tasks_wanted() == slots * len(taking), "every slot is free again"

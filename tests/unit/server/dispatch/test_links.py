@@ -1,0 +1,232 @@
+"""The gateway's side of a worker's connection: who may connect, and what breaks it."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+from server_links import GRACE_SECONDS, FakeWorker, Owner, Pieces, WaitedCall, Wire, in_loop
+
+from openlaunch.server.dispatch.links import Expected, WorkerLink
+from openlaunch_worker.frames import BUNDLE_PIECE, REQUEST_HEAD, Flags, FrameParser, Kind, Outcome, encode
+
+
+class OneWorker(Owner):
+    """Expects the token "right", once, and remembers what it is told."""
+
+    def __init__(self, *pieces: bytes, broken: bool = False) -> None:
+        super().__init__(slots=1)
+        self.told: list[tuple[str, str]] = []
+        self._pieces, self._broken, self._used = pieces, broken, False
+
+    def expected(self, token: str) -> Expected | None:
+        used, self._used = self._used, True
+        return Expected("w", 1, {"per_worker": 1}, self._bundle) if token == "right" and not used else None
+
+    async def _bundle(self) -> AsyncIterator[bytes]:
+        for piece in self._pieces:
+            yield piece
+        if self._broken:
+            raise OSError("the artifact is gone")
+
+    def link_load_failed(self, worker_id: str, reason: str, traceback: str | None) -> None:
+        self.told.append((worker_id, reason))
+
+    def link_closed(self, link: WorkerLink) -> None:
+        self.told.append((link.worker_id, "closed"))
+
+
+def connect(owner: Owner) -> tuple[WorkerLink, Wire]:
+    link, wire = WorkerLink(owner), Wire()
+    link.connection_made(wire)
+    return link, wire
+
+
+def hello(token: str) -> bytes:
+    return encode(Kind.HELLO, 0, json.dumps({"token": token, "pid": 1}).encode())
+
+
+async def sent(wire: Wire, kind: int, seconds: float = 10.0) -> list[tuple[int, int, bytes]]:
+    """All frames up to the last one of this kind, an empty one for BUNDLE."""
+    async with asyncio.timeout(seconds):
+        while True:
+            frames = list(FrameParser().feed(bytes(wire.written)))
+            if any(k == kind and (kind != Kind.BUNDLE or not payload) for k, _, payload in frames):
+                return frames
+            await asyncio.sleep(0)
+
+
+def call() -> WaitedCall:
+    return WaitedCall(b'{"args": {}}', Flags.PICKLED, 30)
+
+
+class TestHandshake:
+    @in_loop
+    async def test_an_expected_worker_gets_its_start_and_its_bundle_in_pieces(self):
+        bundle = b"x" * (BUNDLE_PIECE * 2 + 7)
+        link, wire = connect(OneWorker(bundle, b"yz"))
+        link.data_received(hello("right"))
+        frames = await sent(wire, Kind.BUNDLE)
+        assert [kind for kind, _, _ in frames] == [Kind.START] + [Kind.BUNDLE] * 5
+        assert json.loads(frames[0][2]) == {"per_worker": 1}
+        assert b"".join(payload for _, _, payload in frames[1:]) == bundle + b"yz"
+        assert (link.worker_id, link.slots) == ("w", 1)
+        link.connection_lost(None)
+
+    @in_loop
+    async def test_a_token_that_is_not_expected_ends_the_connection_and_gets_nothing(self):
+        link, wire = connect(OneWorker())
+        link.data_received(hello("wrong"))
+        assert wire.closed
+        assert wire.written == b""
+        link.connection_lost(None)
+
+    @in_loop
+    async def test_a_token_is_good_once(self):
+        owner = OneWorker()
+        (first, _), (second, wire) = connect(owner), connect(owner)
+        first.data_received(hello("right"))
+        second.data_received(hello("right"))
+        assert wire.closed
+        for link in (first, second):
+            link.connection_lost(None)
+        assert owner.told == [("w", "closed")]
+
+    @in_loop
+    async def test_a_bundle_that_can_not_be_read_is_a_failure_to_load(self):
+        owner = OneWorker(b"half", broken=True)
+        link, wire = connect(owner)
+        link.data_received(hello("right"))
+        async with asyncio.timeout(10):
+            while not wire.closed:
+                await asyncio.sleep(0)
+        assert owner.told == [("w", "the bundle could not be read: the artifact is gone")]
+        link.connection_lost(None)
+
+    @in_loop
+    async def test_a_slow_worker_holds_the_bundle_back(self):
+        link, wire = connect(OneWorker(b"x"))
+        link.pause_writing()
+        link.data_received(hello("right"))
+        await sent(wire, Kind.START)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert [k for k, _, _ in FrameParser().feed(bytes(wire.written))] == [Kind.START]
+        link.resume_writing()
+        assert await sent(wire, Kind.BUNDLE)
+        link.connection_lost(None)
+
+
+class TestProtocol:
+    @pytest.mark.parametrize(
+        "data",
+        [
+            b"\xff" * 9,
+            encode(99, 0),
+            encode(Kind.REQUEST, 0),
+            encode(Kind.HELLO, 0, b"no JSON"),
+            encode(Kind.HELLO, 0, b"{}"),
+            encode(Kind.RESULT, 7, bytes([Outcome.SUCCESS])),
+            encode(Kind.CHUNK, 7, b"x"),
+        ],
+        ids=[
+            "no frame",
+            "unknown kind",
+            "wrong way",
+            "no JSON",
+            "no token",
+            "unknown request",
+            "unknown stream",
+        ],
+    )
+    def test_what_breaks_it_ends_the_connection(self, data):
+        @in_loop
+        async def test() -> None:
+            link, wire = connect(OneWorker())
+            link.data_received(data)
+            assert wire.closed
+            link.connection_lost(None)
+
+        test()
+
+    @in_loop
+    async def test_a_request_carries_its_flags_and_the_seconds_that_are_left(self):
+        worker, one = FakeWorker("w"), call()
+        worker.link.send_work(one)
+        ((kind, _, payload),) = worker.frames()
+        flags, left = REQUEST_HEAD.unpack(payload[: REQUEST_HEAD.size])
+        assert (kind, flags) == (Kind.REQUEST, Flags.PICKLED)
+        assert left == pytest.approx(30, abs=5)
+        assert payload[REQUEST_HEAD.size :] == one.body
+        worker.die()
+
+    @in_loop
+    async def test_a_request_that_is_given_up_is_cancelled_in_its_worker_once(self):
+        worker, one = FakeWorker("w"), call()
+        worker.link.send_work(one)
+        worker.take()
+        one.abandon(None)
+        assert [kind for kind, _, _ in worker.frames()] == [Kind.CANCEL]
+        worker.answer()
+        one.abandon(None)
+        assert worker.frames() == []
+        worker.die()
+
+    @in_loop
+    async def test_chunks_reach_their_stream(self):
+        worker, stream = FakeWorker("w"), Pieces()
+        worker.link.send_work(stream)
+        worker.take()
+        worker.chunk(b"a")
+        worker.chunk(b"b")
+        assert stream.seen == [b"a", b"b"]
+        worker.die()
+
+    @in_loop
+    async def test_draining_is_told_only_while_the_connection_is_open(self):
+        worker = FakeWorker("w")
+        worker.link.drain()
+        assert [kind for kind, _, _ in worker.frames()] == [Kind.DRAIN]
+        worker.wire.closed = True
+        worker.link.drain()
+        assert worker.frames() == []
+        worker.die()
+
+
+@in_loop
+async def test_a_worker_in_which_something_does_not_stop_is_told_of_once():
+    worker = FakeWorker("w", slots=3)
+    calls = [call() for _ in range(3)]
+    for one in calls:
+        worker.link.send_work(one)
+    worker.take()
+    for one in calls[:2]:
+        one.abandon(None)
+    await asyncio.sleep(GRACE_SECONDS * 3)
+    assert worker.owner.stuck == [worker.link]
+    assert len(worker.link.running) == 3
+
+
+@in_loop
+async def test_what_stops_in_time_is_no_reason_to_replace_a_worker():
+    worker = FakeWorker("w", slots=2)
+    first, second = call(), call()
+    worker.link.send_work(first)
+    worker.link.send_work(second)
+    worker.take()
+    first.abandon(None)
+    worker.answer()
+    await asyncio.sleep(GRACE_SECONDS * 3)
+    assert worker.owner.stuck == []
+    assert list(worker.link.running.values()) == [second]
+
+
+@in_loop
+async def test_a_connection_that_has_ended_is_not_told_of_any_more():
+    worker = FakeWorker("w")
+    one = call()
+    worker.link.send_work(one)
+    one.abandon(None)
+    worker.die()
+    await asyncio.sleep(GRACE_SECONDS * 3)
+    assert worker.owner.stuck == []

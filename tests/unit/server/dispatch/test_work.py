@@ -1,0 +1,122 @@
+"""What a slot is used for: calls and streams end exactly once, and a slow reader slows the worker down."""
+
+import asyncio
+
+import pytest
+from server_links import Pieces, WaitedCall, in_loop
+
+from openlaunch.errors import DeadlineExceeded, Unavailable, WorkerDied
+from openlaunch.server.gateway.sync_routes import Deadlines
+from openlaunch_worker.frames import STREAM_WINDOW, Flags
+
+
+class Link:
+    """What work gets of a link."""
+
+    def __init__(self) -> None:
+        self.cancelled: list[int] = []
+        self.credits: list[tuple[int, int]] = []
+
+    def cancel(self, request_id: int) -> None:
+        self.cancelled.append(request_id)
+
+    def credit(self, request_id: int, size: int) -> None:
+        self.credits.append((request_id, size))
+
+
+class TestCall:
+    @in_loop
+    async def test_the_first_end_holds(self):
+        call = WaitedCall()
+        call.finished(0, b"first")
+        call.finished(1, b"second")
+        call.lost("was killed by signal 9")
+        call.refused(Unavailable("no"))
+        call.abandon(DeadlineExceeded("late"))
+        assert await call.answer == (0, b"first")
+
+    @in_loop
+    async def test_a_lost_worker_is_an_error_that_says_how(self):
+        call = WaitedCall()
+        call.lost("was killed by signal 9")
+        with pytest.raises(WorkerDied, match="was killed by signal 9"):
+            await call.answer
+
+    @in_loop
+    async def test_giving_up_tells_the_worker(self):
+        call, link = WaitedCall(), Link()
+        call.started(link, 7)
+        assert call.running
+        call.abandon(DeadlineExceeded("late"))
+        assert (call.cancelled, link.cancelled) == (True, [7])
+        with pytest.raises(DeadlineExceeded):
+            await call.answer
+
+    @in_loop
+    async def test_giving_up_what_only_waits_tells_nobody(self):
+        call = WaitedCall()
+        assert not call.running
+        call.abandon(None)
+        assert call.cancelled
+        assert not call.answer.done()
+
+
+class TestStream:
+    def test_wants_chunks(self):
+        assert Pieces(Flags.PICKLED).flags == Flags.STREAM | Flags.PICKLED
+
+    def test_pieces_before_an_end_come_and_none_after_it(self):
+        stream = Pieces()
+        stream.chunk(b"a")
+        stream.chunk(b"b")
+        stream.finished(0, b"end")
+        stream.chunk(b"c")
+        assert stream.seen == [b"a", b"b", b"end"]
+
+    def test_pieces_before_a_failure_come(self):
+        stream = Pieces()
+        stream.chunk(b"a")
+        stream.lost("exited with code 1")
+        first, error = stream.seen
+        assert first == b"a"
+        assert isinstance(error, WorkerDied)
+
+    def test_the_worker_gets_credit_for_all_that_was_passed_on_in_few_frames(self):
+        stream, link = Pieces(), Link()
+        stream.started(link, 7)
+        for _ in range(64):
+            stream.passed_on(STREAM_WINDOW // 16)
+        assert sum(size for _, size in link.credits) == 64 * (STREAM_WINDOW // 16)
+        assert {request_id for request_id, _ in link.credits} == {7}
+        assert len(link.credits) == 16
+
+    def test_a_stream_that_has_ended_gets_no_credit(self):
+        stream, link = Pieces(), Link()
+        stream.started(link, 7)
+        stream.finished(0, b"")
+        stream.passed_on(STREAM_WINDOW)
+        assert link.credits == []
+
+
+class TestDeadlines:
+    @in_loop
+    async def test_each_call_ends_at_its_own_and_the_others_go_on(self):
+        deadlines = Deadlines()
+        calls = {seconds: WaitedCall(seconds=seconds) for seconds in (60.0, 0.05, 0.01)}
+        for call in calls.values():
+            deadlines.add(call)
+        for seconds in (0.01, 0.05):
+            with pytest.raises(DeadlineExceeded, match="waited for a worker"):
+                await asyncio.wait_for(calls[seconds].answer, 10)
+        assert not calls[60.0].cancelled
+
+    @in_loop
+    async def test_a_call_that_has_ended_is_left_alone(self):
+        deadlines = Deadlines()
+        ended, late = WaitedCall(seconds=0.01), WaitedCall(seconds=0.02)
+        deadlines.add(ended)
+        deadlines.add(late)
+        deadlines.discard(ended)
+        with pytest.raises(DeadlineExceeded):
+            await asyncio.wait_for(late.answer, 10)
+        assert not ended.cancelled

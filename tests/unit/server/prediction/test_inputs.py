@@ -1,0 +1,170 @@
+"""The bodies of predictions: what is taken, and what is refused before anything is queued."""
+
+import asyncio
+from contextlib import suppress
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from openlaunch.errors import BadRequest, Unprocessable
+from openlaunch.server.prediction.inputs import (
+    OFF_LOOP_BYTES,
+    PredictInput,
+    at_index,
+    check_document,
+    check_input,
+    is_http_url,
+    parse_json,
+)
+from openlaunch.server.prediction.schemas import BundleSchemas
+from openlaunch_worker.frames import Flags
+
+NO_SCHEMAS = BundleSchemas({})
+NUMBER = BundleSchemas({"RequestSchema": {"properties": {"x": {"type": "number"}}, "required": ["x"]}})
+
+
+def refusal(document: Any) -> Unprocessable:
+    with pytest.raises(Unprocessable) as caught:
+        check_document(document, NO_SCHEMAS)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("document", "given"),
+    [
+        ({"args": {}}, PredictInput(Flags.NONE, None)),
+        ({"args": {"x": 1}, "url": None}, PredictInput(Flags.NONE, None)),
+        ({"args": [1, 2]}, PredictInput(Flags.NONE, None)),
+        ({"args": 0}, PredictInput(Flags.NONE, None)),
+        ({"url": "https://example.org/x"}, PredictInput(Flags.NONE, None)),
+        ({"args": {}, "return_pickled": True}, PredictInput(Flags.PICKLED, None)),
+        ({"args": {}, "return_pickled": False}, PredictInput(Flags.NONE, None)),
+        ({"args": {}, "timeout_seconds": 2}, PredictInput(Flags.NONE, 2.0)),
+        ({"args": {}, "timeout_seconds": 0.5, "unknown": 7}, PredictInput(Flags.NONE, 0.5)),
+    ],
+)
+def test_what_is_taken(document, given):
+    assert check_document(document, NO_SCHEMAS) == given
+
+
+def test_both_of_url_and_args():
+    error = refusal({"url": "https://example.org/x", "args": {}})
+    assert str(error) == "body: both of url and args is given: give exactly one of them"
+    assert error.errors[0]["loc"] == ["body"]
+
+
+@pytest.mark.parametrize("document", [{}, {"args": None}, {"url": None}, {"arguments": {}}])
+def test_neither_of_url_and_args(document):
+    assert str(refusal(document)).startswith("body: neither of url and args is given")
+
+
+@pytest.mark.parametrize("document", [None, [], "text", 7, True])
+def test_what_is_no_object(document):
+    assert type(document).__name__ in str(refusal(document))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("return_pickled", "yes"),
+        ("return_pickled", 1),
+        ("timeout_seconds", 0),
+        ("timeout_seconds", -1),
+        ("timeout_seconds", "3"),
+        ("timeout_seconds", True),
+        ("priority", 101),
+        ("priority", "high"),
+        ("priority", True),
+        ("cloudpickle", "gASV"),
+    ],
+)
+def test_a_field_of_a_wrong_type_is_named(field, value):
+    error = refusal({"args": {}, field: value})
+    assert str(error).startswith(f"{field}: ")
+    assert error.errors[0]["loc"] == ["body", field]
+
+
+@pytest.mark.parametrize(
+    "url", ["http://example.org", "HTTPS://u:p@example.org:8443/a?b=c", "http://[::1]:80/"]
+)
+def test_what_is_a_url(url):
+    assert is_http_url(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("", "example.org", "file:///etc/passwd", "ftp://example.org", 7, ["https://x"], "http:///path"),
+        *(
+            "http://[::1/",
+            "http://host:99999/",
+            "http://host:port/",
+            "http://two words/",
+            "http://host/\r\nX: y",
+        ),
+    ],
+)
+def test_what_is_no_url(url):
+    assert refusal({"url": url}).errors[0]["loc"] == ["body", "url"]
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"{'args': {}}", b'{"args": NaN}', b"\xff", b"[" * 5000 + b"]" * 5000]
+)
+def test_what_is_no_json(body):
+    with pytest.raises(BadRequest, match="not valid JSON") as caught:
+        parse_json(body)
+    assert caught.value.code == "invalid_json"
+
+
+def test_args_are_held_against_the_schema():
+    assert check_document({"args": {"x": 1}}, NUMBER) == PredictInput(Flags.NONE, None)
+    with pytest.raises(Unprocessable) as caught:
+        check_document({"args": {"x": "one"}}, NUMBER)
+    assert caught.value.errors[0]["loc"] == ["body", "args", "x"]
+
+
+def test_bytes_behind_a_url_are_held_against_no_schema():
+    assert check_document({"url": "https://example.org/x"}, NUMBER) == PredictInput(Flags.NONE, None)
+
+
+@pytest.mark.parametrize("size", [10, OFF_LOOP_BYTES * 2])
+def test_small_and_large_bodies_are_checked_alike(size):
+    good = orjson.dumps({"args": {"x": 1, "pad": "x" * size}})
+    bad = orjson.dumps({"args": {"x": "one", "pad": "x" * size}})
+    assert asyncio.run(check_input(good, NUMBER)) == PredictInput(Flags.NONE, None)
+    with pytest.raises(Unprocessable):
+        asyncio.run(check_input(bad, NUMBER))
+    with pytest.raises(BadRequest):
+        asyncio.run(check_input(good[:-1], NUMBER))
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(
+                st.sampled_from(
+                    ["args", "url", "return_pickled", "timeout_seconds", "cloudpickle", "priority"]
+                ),
+                inner,
+            )
+        ),
+        max_leaves=8,
+    )
+)
+def test_whatever_comes_is_taken_or_refused(document):
+    with suppress(Unprocessable):
+        check_document(document, NO_SCHEMAS)
+
+
+def test_an_error_of_one_of_several_requests_says_which():
+    error = at_index(refusal({"args": {}, "timeout_seconds": 0}), 3)
+    assert type(error) is Unprocessable
+    assert str(error).startswith("request 3: timeout_seconds: ")
+    assert error.errors[0]["loc"] == ["body", "requests", 3, "timeout_seconds"]
+    assert at_index(BadRequest("odd", code="invalid_json"), 0).code == "invalid_json"

@@ -1,0 +1,94 @@
+"""Answers that the gateway makes itself."""
+
+import asyncio
+import json
+import time
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from openlaunch.artifacts.signing import UrlSigner
+from openlaunch.errors import Forbidden
+from openlaunch.server.prediction.inputs import OFF_LOOP_BYTES
+from openlaunch.server.prediction.results import (
+    SignedURLs,
+    base_url,
+    failure_body,
+    hold_against_schema,
+    pickled_body,
+)
+from openlaunch.server.prediction.schemas import BundleSchemas
+from openlaunch.wire.tasks import PredictResponse, TaskStatus
+
+INTEGERS = BundleSchemas({"ResponseSchema": {"type": "array", "items": {"type": "integer"}}})
+
+
+def success(value: object) -> bytes:
+    """The body of a worker's answer."""
+    result = {"result": json.dumps(value)}
+    return json.dumps({"status": "SUCCESS", "result": result, "traceback": None, "status_code": 200}).encode()
+
+
+def held(body: bytes, schemas: BundleSchemas) -> bytes:
+    return asyncio.run(hold_against_schema(body, schemas))
+
+
+def test_bodies_have_the_contracts_shape():
+    failure = PredictResponse.model_validate_json(failure_body("the worker was killed", 502))
+    assert (failure.status, failure.traceback, failure.status_code) == (
+        TaskStatus.FAILURE,
+        "the worker was killed",
+        502,
+    )
+    pickled = PredictResponse.model_validate_json(pickled_body("http://x/y"))
+    assert (pickled.status, pickled.result) == (TaskStatus.SUCCESS, {"result_url": "http://x/y"})
+
+
+def test_a_reason_that_is_no_proper_text_does_no_harm():
+    assert json.loads(failure_body("odd \udcff", 500))["traceback"] == "odd \udcff"
+
+
+@pytest.mark.parametrize("size", [1, OFF_LOOP_BYTES])
+def test_a_value_that_fits_is_passed_on_as_it_came(size):
+    body = success([1] * size)
+    assert held(body, INTEGERS) is body
+
+
+@pytest.mark.parametrize("size", [1, OFF_LOOP_BYTES])
+def test_a_value_that_does_not_fit_is_a_failure_that_says_where(size):
+    answer = PredictResponse.model_validate_json(held(success([1] * size + ["x"]), INTEGERS))
+    assert (answer.status, answer.status_code) == (TaskStatus.FAILURE, 500)
+    assert (answer.traceback or "").endswith(f'response schema: {size}: "x" is not of type "integer"')
+
+
+def test_without_a_schema_nothing_is_read():
+    body = b"not even JSON"
+    assert held(body, BundleSchemas({})) is body
+
+
+@pytest.mark.parametrize(
+    ("headers", "url"),
+    [
+        ([(b"host", b"models.example.org")], "https://models.example.org"),
+        ([(b"host", b"localhost:9000")], "https://localhost:9000"),
+        ([], "https://127.0.0.1:80"),
+    ],
+)
+def test_the_clients_own_way_to_this_server(headers, url):
+    assert base_url({"headers": headers, "scheme": "https", "server": ("127.0.0.1", 80)}) == url
+
+
+def test_signed_urls_open_one_key_to_one_method_for_a_while():
+    signer = UrlSigner(b"secret")
+    url = urlsplit(SignedURLs(signer, lifetime=60).make("http://host:1", "GET", "results/a b"))
+    query = {name: values[0] for name, values in parse_qs(url.query).items()}
+    assert (url.netloc, url.path) == ("host:1", "/v1/artifacts/results/a%20b")
+    now = time.time()
+    signer.verify("GET", "results/a b", query["expires"], query["signature"], now)
+    for method, key, when in (
+        ("PUT", "results/a b", now),
+        ("GET", "results/other", now),
+        ("GET", "results/a b", now + 62),
+    ):
+        with pytest.raises(Forbidden):
+            signer.verify(method, key, query["expires"], query["signature"], when)

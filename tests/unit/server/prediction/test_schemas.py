@@ -1,0 +1,189 @@
+"""Request and response schemas of bundles."""
+
+import asyncio
+
+import orjson
+import pytest
+from pydantic import BaseModel
+from sqlalchemy import Connection
+
+from openlaunch.errors import Unprocessable
+from openlaunch.server.prediction import schemas as schemas_module
+from openlaunch.server.prediction.schemas import (
+    MAX_ERRORS,
+    MAX_MESSAGE,
+    BundleSchemas,
+    SchemaCache,
+    validate_schemas,
+)
+from openlaunch.store import bundles
+from openlaunch.store.records import BundleRecord
+from openlaunch.store.sqlite import SqliteStore
+
+ITEM = {"type": "object", "properties": {"price": {"type": "number"}}, "required": ["price"]}
+REQUEST = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string"},
+        "items": {"type": "array", "items": {"$ref": "#/components/schemas/Item"}},
+    },
+    "required": ["name"],
+}
+SCHEMAS = {"RequestSchema": REQUEST, "ResponseSchema": {"type": "integer"}, "Item": ITEM}
+
+
+def errors_of(args: object, schemas: dict[str, object] | None = None) -> list[dict[str, object]]:
+    with pytest.raises(Unprocessable) as caught:
+        BundleSchemas(SCHEMAS if schemas is None else schemas).check_request(args)
+    assert caught.value.code == "request_schema"
+    return caught.value.errors  # type: ignore[return-value]
+
+
+class TestRequests:
+    def test_args_that_fit_pass(self):
+        BundleSchemas(SCHEMAS).check_request({"name": "x", "items": [{"price": 1.5}]})
+
+    def test_a_wrong_type_is_named_by_its_path(self):
+        (error,) = errors_of({"name": "x", "items": [{"price": 1}, {"price": "much"}]})
+        assert error == {
+            "loc": ["body", "args", "items", 1, "price"],
+            "msg": '"much" is not of type "number"',
+            "type": error["type"],
+        }
+
+    def test_a_missing_property_is_named_by_its_path(self):
+        (error,) = errors_of({"name": "x", "items": [{}]})
+        assert error["loc"] == ["body", "args", "items", 0, "price"]
+
+    def test_args_that_are_no_object_at_all(self):
+        (error,) = errors_of([1, 2])
+        assert error["loc"] == ["body", "args"]
+
+    def test_every_error_is_named_up_to_a_bound(self):
+        assert len(errors_of({"items": [{"price": "much"}]})) == 2
+        assert len(errors_of({"name": "x", "items": [{}] * 1000})) == MAX_ERRORS
+
+    def test_messages_are_bounded(self):
+        (error,) = errors_of({"name": ["x" * 10_000]})
+        assert len(str(error["msg"])) <= MAX_MESSAGE + 1
+
+    def test_a_bundle_without_schemas_takes_anything(self):
+        for schemas in ({}, {"RequestSchema": None}, {"RequestSchema": {}}, {"RequestSchema": True}):
+            BundleSchemas(schemas).check_request({"any": "thing"})
+
+    def test_deep_input_is_refused_and_harms_nobody(self):
+        schema = {"$ref": "#/components/schemas/Deep"}
+        deep = {"type": "array", "items": {"$ref": "#/components/schemas/Deep"}}
+        args = orjson.loads(b"[" * 1000 + b"7" + b"]" * 1000)
+        (error,) = errors_of(args, {"RequestSchema": schema, "Deep": deep})
+        assert len(error["loc"]) == 1002  # type: ignore[arg-type]
+
+
+class TestReferences:
+    def test_pydantics_own_definitions_are_found(self):
+        class Item(BaseModel):
+            price: float
+
+        class Basket(BaseModel):
+            items: list[Item]
+
+        schemas = {"RequestSchema": Basket.model_json_schema()}
+        BundleSchemas(schemas).check_request({"items": [{"price": 1}]})
+        (error,) = errors_of({"items": [{"price": "much"}]}, schemas)
+        assert error["loc"] == ["body", "args", "items", 0, "price"]
+
+    def test_a_reference_to_itself(self):
+        tree = {"type": "object", "properties": {"left": {"$ref": "#/components/schemas/RequestSchema"}}}
+        (error,) = errors_of({"left": {"left": 7}}, {"RequestSchema": tree})
+        assert error["loc"] == ["body", "args", "left", "left"]
+
+    @pytest.mark.parametrize("where", ["RequestSchema", "ResponseSchema"])
+    def test_nothing_is_read_from_a_file(self, tmp_path, where):
+        (tmp_path / "secret.json").write_text('{"type": "string"}')
+        schemas = {where: {"$ref": (tmp_path / "secret.json").as_uri()}}
+        with pytest.raises(Unprocessable, match="Retrieval is disabled"):
+            validate_schemas(schemas)
+
+    @pytest.mark.parametrize(
+        "schema",
+        [
+            {"$ref": "http://127.0.0.1:9/schema"},
+            {"properties": {"a": {"$ref": "http://127.0.0.1:9/schema"}}},
+            {"$id": "http://127.0.0.1:9/", "$ref": "schema"},
+        ],
+    )
+    def test_nothing_is_fetched_from_the_network(self, schema):
+        with pytest.raises(Unprocessable, match="Retrieval is disabled"):
+            validate_schemas({"RequestSchema": schema})
+
+    def test_a_dialect_of_ones_own_is_not_fetched(self):
+        validate_schemas({"RequestSchema": {"$schema": "http://127.0.0.1:9/dialect", "type": "string"}})
+
+
+class TestResponses:
+    def test_a_value_that_fits(self):
+        assert BundleSchemas(SCHEMAS).response_error(7) is None
+        assert BundleSchemas({}).response_error("any") is None
+
+    def test_a_value_that_does_not_fit(self):
+        assert BundleSchemas(SCHEMAS).response_error("x") == '"x" is not of type "integer"'
+        schemas = BundleSchemas({"ResponseSchema": {"items": {"type": "integer"}}})
+        assert schemas.response_error([1, "x"]) == '1: "x" is not of type "integer"'
+
+
+class TestValidation:
+    def test_gives_back_what_is_right(self):
+        assert validate_schemas(SCHEMAS) is SCHEMAS
+        assert validate_schemas({}) == {}
+
+    @pytest.mark.parametrize("document", [None, [], "text", 7])
+    def test_what_is_no_object(self, document):
+        with pytest.raises(Unprocessable, match="does not hold a JSON object"):
+            validate_schemas(document)
+
+    @pytest.mark.parametrize(
+        ("schema", "message"),
+        [
+            ({"type": "strin"}, '"strin" is not valid'),
+            ({"properties": 7}, "7 is not of type"),
+            ({"type": "string", "pattern": "("}, "is not a"),
+            ({"$ref": "#/components/schemas/Missing"}, "does not exist"),
+            (7, "it is int, not an object"),
+            (False, "it is bool, not an object"),
+            ([], "it is list, not an object"),
+        ],
+    )
+    def test_what_is_no_schema_is_named(self, schema, message):
+        with pytest.raises(Unprocessable, match=message) as caught:
+            validate_schemas({"ResponseSchema": schema})
+        (error,) = caught.value.errors
+        assert error["loc"] == ["body", "schema_location", "ResponseSchema"]
+        assert len(str(caught.value)) < 2 * MAX_MESSAGE
+        assert "\n" not in str(caught.value)
+
+
+def test_compiled_schemas_are_kept_up_to_a_bound(tmp_path, monkeypatch):
+    monkeypatch.setattr(schemas_module, "CACHE_SIZE", 2)
+
+    def insert(conn: Connection) -> None:
+        for n in range(3):
+            bundles.insert(conn, BundleRecord(f"bun_{n}", "ada", "digits", {}, {}, None, SCHEMAS, 0.0))
+
+    async def main() -> None:
+        store = await SqliteStore.open(tmp_path / "openlaunch.db")
+        try:
+            await store.write(insert)
+            cache = SchemaCache(store)
+            assert cache.cached("bun_0") is None
+            first = await cache.get("bun_0")
+            assert first.request is not None
+            assert cache.cached("bun_0") is first
+            assert await cache.get("bun_0") is first
+            await cache.get("bun_1")
+            await cache.get("bun_2")
+            assert cache.cached("bun_0") is None
+            assert cache.cached("bun_2") is not None
+        finally:
+            await store.close()
+
+    asyncio.run(main())

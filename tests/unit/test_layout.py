@@ -1,0 +1,130 @@
+"""The layout of the code: imports run down only, without circles, and one file names the drivers."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+SRC = Path(__file__).parents[2] / "src"
+
+PACKAGES = ["cli", "server", "controller", "engines", "tasks", "store", "artifacts"]
+"""From the top down: each imports only those below it, and the client's side below all of them."""
+
+CLIENT_SIDE = ["testing", "aio", "hooks", "model_bundle", "model_endpoint", "", "client", "wire", "errors"]
+"""What a program of a user imports, from the top down; "" is the package itself."""
+
+ROOMS = [
+    *("serve", "control", "jobs", "gateway", "queue", "endpoints", "specs", "dispatch"),
+    *("prediction", "access", "operations", "settings", "clock", "asgi"),
+]
+"""The rooms of `server`, from the top down."""
+
+NAMED_DRIVERS = {
+    "openlaunch.artifacts.folder": {"openlaunch.server.serve"},
+    "openlaunch.engines.local": {"openlaunch.server.serve"},
+    "openlaunch.store.sqlite": {"openlaunch.server.serve", "openlaunch.server.operations.health"},
+}
+"""Who names each driver: the composition root, and nobody else once all is in order."""
+
+
+def modules():
+    """Every module of the source, by name."""
+    found = {}
+    for path in SRC.rglob("*.py"):
+        parts = path.relative_to(SRC).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+MODULES = modules()
+
+
+def imports(name):
+    """The modules of ours that a module imports, wherever in the file."""
+    for node in ast.walk(ast.parse(MODULES[name].read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in MODULES)
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            yield from (each if each in MODULES else node.module for each in names)
+
+
+IMPORTS = {name: {found for found in imports(name) if found in MODULES} - {name} for name in MODULES}
+
+
+def package_of(name):
+    top, *rest = name.split(".")
+    return "worker" if top == "openlaunch_worker" else rest[0] if rest else ""
+
+
+def upward(order, place_of, names):
+    """The imports that run against the order, as text."""
+    return sorted(
+        f"{name} imports {found}"
+        for name in names
+        for found in IMPORTS[name]
+        if place_of(found) in order and order.index(place_of(found)) < order.index(place_of(name))
+    )
+
+
+def test_packages_import_only_what_is_below_them():
+    order = [*PACKAGES, *CLIENT_SIDE]
+    names = [name for name in MODULES if package_of(name) in PACKAGES]
+    assert upward(order, package_of, names) == []
+
+
+def test_the_client_side_imports_nothing_of_the_server():
+    names = [name for name in MODULES if package_of(name) in CLIENT_SIDE]
+    assert upward([*PACKAGES, *CLIENT_SIDE], package_of, names) == []
+
+
+def test_every_package_has_its_place():
+    assert {package_of(name) for name in MODULES} == {*PACKAGES, *CLIENT_SIDE, "worker"}
+
+
+def test_rooms_of_the_server_import_only_what_is_below_them():
+    def room(name):
+        parts = name.split(".")
+        return parts[2] if parts[:2] == ["openlaunch", "server"] and len(parts) > 2 else None
+
+    names = [name for name in MODULES if room(name)]
+    assert {room(name) for name in names} <= set(ROOMS)
+    assert upward(ROOMS, room, names) == []
+
+
+def test_the_worker_runtime_imports_nothing_of_ours():
+    names = [name for name in MODULES if package_of(name) == "worker"]
+    assert [found for name in names for found in IMPORTS[name] if package_of(found) != "worker"] == []
+
+
+@pytest.mark.parametrize("driver", sorted(NAMED_DRIVERS))
+def test_only_the_composition_root_names_a_driver(driver):
+    assert driver in MODULES
+    family = driver.rpartition(".")[0]
+    named = {name for name in MODULES if driver in IMPORTS[name] and not name.startswith(f"{family}.")}
+    assert named == NAMED_DRIVERS[driver]
+
+
+def circle_from(start):
+    """A way along imports from a module back to itself, if there is one."""
+    ways, seen = [[start]], set()
+    while ways:
+        way = ways.pop()
+        for found in IMPORTS[way[-1]]:
+            if found == start:
+                return way
+            if found not in seen:
+                seen.add(found)
+                ways.append([*way, found])
+    return []
+
+
+KNOWN_CIRCLES: set[str] = {
+    *("openlaunch.client.client", "openlaunch.client.endpoints", "openlaunch.client.responses"),
+    *("openlaunch.server.gateway.resumable", "openlaunch.server.gateway.sync_routes"),
+}
+"""Circles that are still to be opened; nothing may be added."""
+
+
+def test_no_import_runs_in_a_circle():
+    assert {name for name in MODULES if circle_from(name)} == KNOWN_CIRCLES

@@ -1,0 +1,200 @@
+"""Any bytes at both ends of a worker's connection: they end that connection at most, and nothing else."""
+
+import asyncio
+import json
+import socket
+import threading
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from server_links import Pieces, WaitedCall, Wire, no_bundle
+
+from openlaunch.errors import WorkerDied
+from openlaunch.server.dispatch.links import MAX_HELLO_BYTES, Expected, WorkerLink
+from openlaunch_worker.frames import HEADER, REQUEST_HEAD, FrameError, Kind, encode
+from openlaunch_worker.handshake import Limits, receive_bundle, shake_hands
+from openlaunch_worker.serving import Connection
+
+FEW = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+deep = st.integers(1, 5000).map(lambda n: b"[" * n + b"]" * n)
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=8,
+)
+names = ("token", "pid", "reason", "traceback", "python", "bundle", "per_worker", "streaming", "container")
+objects = st.dictionaries(st.sampled_from(names), json_values, max_size=6)
+payloads = st.one_of(
+    st.binary(max_size=60),
+    objects.map(lambda value: json.dumps(value).encode()),
+    json_values.map(lambda value: json.dumps(value).encode()),
+    deep,
+    st.builds(REQUEST_HEAD.pack, st.integers(0, 255), st.floats()),
+    st.builds(
+        lambda flags, limit, body: REQUEST_HEAD.pack(flags, limit) + body,
+        st.integers(0, 255),
+        st.floats(),
+        st.binary(max_size=20) | json_values.map(lambda value: json.dumps({"args": value}).encode()),
+    ),
+)
+kinds = st.sampled_from([int(kind) for kind in Kind]) | st.integers(0, 255)
+frames = st.builds(encode, kinds, st.integers(0, 3), payloads)
+streams = st.lists(frames | st.binary(max_size=30), max_size=8).map(b"".join)
+
+
+class Told:
+    """Is told what happens, as the dispatcher is; the token "right" is good once."""
+
+    def __init__(self):
+        self.tokens = {"right"}
+        self.ready = self.freed = self.failed = self.closed = 0
+
+    def expected(self, token):
+        if token not in self.tokens:
+            return None
+        self.tokens.remove(token)
+        return Expected("w", 2, {}, no_bundle)
+
+    def link_ready(self, link):
+        assert link.worker_id
+        self.ready += 1
+
+    def link_freed(self, link):
+        self.freed += 1
+
+    def link_load_failed(self, worker_id, reason, traceback):
+        assert worker_id
+        assert isinstance(reason, str)
+        assert traceback is None or isinstance(traceback, str)
+        self.failed += 1
+
+    def link_closed(self, link):
+        self.closed += 1
+
+
+def hello(token="right"):
+    return encode(Kind.HELLO, 0, json.dumps({"token": token, "pid": 1}).encode())
+
+
+@FEW
+@given(streams, st.booleans())
+@example(encode(Kind.RESULT, 1), True)
+@example(encode(Kind.RESULT, 1, b"\xff"), True)
+@example(encode(Kind.READY, 0) * 2, True)
+@example(encode(Kind.LOAD_FAILED, 0, b"[]"), True)
+@example(encode(Kind.HELLO, 0, b"[]"), False)
+@example(encode(Kind.HELLO, 0, b"[" * 5000 + b"]" * 5000), False)
+def test_what_a_worker_sends_ends_its_link_at_most(data, greeted):
+    async def main():
+        owner, wire = Told(), Wire()
+        link = WorkerLink(owner)
+        link.connection_made(wire)
+        works = [WaitedCall(), Pieces()]
+        if greeted:
+            link.data_received(hello())
+            link.data_received(encode(Kind.READY, 0, b"{}"))
+            for work in works:
+                link.send_work(work)
+        link.data_received(data)
+        await asyncio.sleep(0)
+        assert owner.ready <= 1
+        # Each request has been answered, or is still known as running: none is lost.
+        if greeted:
+            ended = [works[0].answer.done(), works[1].cancelled]
+            assert ended == [1 not in link.running, 2 not in link.running]
+        for work in link.running.values():
+            work.lost("died")
+        if greeted and works[0].answer.done() and works[0].answer.exception() is not None:
+            assert isinstance(works[0].answer.exception(), WorkerDied)
+        link.connection_lost(None)
+        assert owner.closed == bool(link.worker_id)
+
+    asyncio.run(main())
+
+
+def test_a_stranger_can_not_make_the_server_hold_much():
+    async def main():
+        wire = Wire()
+        link = WorkerLink(Told())
+        link.connection_made(wire)
+        link.data_received(HEADER.pack(MAX_HELLO_BYTES + 1, 0, Kind.HELLO))
+        assert wire.closed
+        link.connection_lost(None)
+
+    asyncio.run(main())
+
+
+@pytest.fixture(scope="module")
+def limits():
+    return Limits(2, 10_000, 10_000, 1.0, False)
+
+
+@FEW
+@given(data=streams)
+@example(data=encode(Kind.REQUEST, 1, REQUEST_HEAD.pack(0, float("nan")) + b'{"args": {}}'))
+@example(data=encode(Kind.REQUEST, 1, REQUEST_HEAD.pack(0, float("inf")) + b'{"args": {}}'))
+@example(data=encode(Kind.REQUEST, 1, REQUEST_HEAD.pack(255, -1.0) + b'{"args": {}}') * 3)
+@example(data=encode(Kind.REQUEST, 1, REQUEST_HEAD.pack(0, 1.0) + b"[" * 5000 + b"]" * 5000))
+def test_what_a_server_sends_ends_the_workers_connection_at_most(limits, data):
+    async def predict(**values):
+        return 1
+
+    ended = []
+
+    async def main():
+        wire = Closing()
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            connection = Connection(ours, predict, limits, ended.append)
+            connection.connection_made(wire)
+            connection.data_received(data)
+            for _ in range(5):
+                await asyncio.sleep(0)
+            connection.connection_lost(None)
+
+    asyncio.run(main())
+    assert len(ended) == 1
+
+
+class Closing(Wire):
+    def close(self):
+        self.closed = True
+
+    def pause_reading(self):
+        """What is read is given by the test."""
+
+
+@FEW
+@given(streams)
+@example(encode(Kind.START, 0, b"[]"))
+@example(encode(Kind.START, 0, b"[" * 5000 + b"]" * 5000))
+@example(encode(Kind.START, 0, b'{"per_worker": 1e999}'))
+def test_a_handshake_that_is_none_is_an_error_that_the_worker_expects(data):
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        sending = threading.Thread(target=send_and_close, args=(theirs, data))
+        sending.start()
+        try:
+            shake_hands(ours, "token")
+            receive_bundle(ours, open_nothing())
+        except (OSError, FrameError):
+            pass
+        finally:
+            ours.close()
+            sending.join()
+
+
+def send_and_close(sock, data):
+    try:
+        sock.sendall(data)
+        sock.shutdown(socket.SHUT_WR)
+    except OSError:
+        pass  # the other side has heard enough
+
+
+def open_nothing():
+    import io
+
+    return io.BytesIO()
