@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # Set, it would have every server of a test or a benchmark compile anew, for half a second, all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test chaos bench lint types pytest clean
+.PHONY: demo test chaos bench lint types pytest constraints clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -W error::ResourceWarning examples/demo.py
@@ -21,7 +21,7 @@ chaos: $(VENV)/.installed
 # Beside its peers, which it installs: benchmarks/README.md.
 bench: $(VENV)/.installed
 	benchmarks/install.sh
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --group bench
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraints constraints.txt --group bench
 	$(BIN)/python -m benchmarks.run $(ARGS)
 
 lint: $(VENV)/.installed
@@ -37,12 +37,19 @@ pytest: $(VENV)/.installed
 	$(BIN)/pytest -m alone
 
 # The environment is made with pip from the standard library's venv, so that nothing has to be there before.
-$(VENV)/.installed: pyproject.toml
+$(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is %d.%d: make PYTHON=python3.12" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable '.[server]' --group dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraints constraints.txt --editable '.[server]' --group dev
 	@touch $@
 
+# The newest versions of everything that development uses, for all supported Pythons and systems. Names and versions
+# alone: where packages come from is a matter of each machine.
+constraints: $(VENV)/.installed
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --no-annotate --no-emit-index-url \
+		--no-emit-find-links --custom-compile-command 'make constraints' --extra server --group dev --group bench \
+		--output-file constraints.txt pyproject.toml
+
 clean:
-	rm -rf $(VENV) .bench .mypy_cache .ruff_cache .pytest_cache build dist
+	rm -rf $(VENV) .venv-* .bench .mypy_cache .ruff_cache .pytest_cache build dist

@@ -1,7 +1,10 @@
 """The distribution: what a wheel holds, and how little the client and the worker need."""
 
+import email
+import re
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -24,6 +27,25 @@ def test_the_wheel_has_all_packages_and_migrations(wheel):
     for source in (*(ROOT / "src").rglob("*.py"), *(ROOT / "src").rglob("py.typed")):
         assert str(source.relative_to(ROOT / "src")) in names
     assert not [name for name in names if name.startswith(("tests", "docs", "examples"))]
+
+
+def test_the_wheel_says_its_license_and_carries_the_text(wheel):
+    files = zipfile.ZipFile(wheel)
+    (folder,) = {name.partition("/")[0] for name in files.namelist() if ".dist-info/" in name}
+    metadata = email.message_from_bytes(files.read(f"{folder}/METADATA"))
+    assert metadata["License-Expression"] == "Apache-2.0"
+    assert metadata["License-File"] == "LICENSE"
+    assert files.read(f"{folder}/licenses/LICENSE") == (ROOT / "LICENSE").read_bytes()
+
+
+def test_the_constraints_hold_every_dependency_and_name_no_host():
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line[0] != "#"]
+    constrained = {re.match(r"([a-z0-9-]+)==[\w.]+( ; [\w.<>=!' ()]+)?$", line)[1] for line in lines}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    groups = (project["dependency-groups"][name] for name in ("demo", "bench", "dev"))
+    required = [*project["project"]["dependencies"], *project["project"]["optional-dependencies"]["server"]]
+    required += [item for group in groups for item in group if isinstance(item, str)]
+    assert {re.match(r"[\w-]+", item)[0] for item in required} <= constrained
 
 
 @pytest.mark.slow
