@@ -7,7 +7,7 @@ import pytest
 
 SRC = Path(__file__).parents[2] / "src"
 
-PACKAGES = ["cli", "server", "controller", "engines", "tasks", "store", "artifacts"]
+PACKAGES = ["cli", "server", "controller", "engines", "tasks", "store", "artifacts", "background"]
 """From the top down: each imports only those below it, and the client's side below all of them."""
 
 CLIENT_SIDE = ["testing", "aio", "hooks", "model_bundle", "model_endpoint", "", "client", "wire", "errors"]

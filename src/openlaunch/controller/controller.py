@@ -3,14 +3,14 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
 from pathlib import Path
-from typing import Any
 
+from openlaunch.background import BackgroundTasks
 from openlaunch.controller.environments import Environments
 from openlaunch.controller.events import EventLog
 from openlaunch.controller.fleet import Fleet
@@ -80,7 +80,7 @@ class Controller:
             self.events,
         )
         self._watched: dict[str, _Watched] = {}
-        self._background: set[asyncio.Task[None]] = set()
+        self._background = BackgroundTasks("a background task of the controller failed")
 
     async def start(self) -> None:
         """Look after all endpoints that the store has; those that were being deleted go on being so."""
@@ -91,9 +91,7 @@ class Controller:
 
     async def stop(self, grace: float) -> None:
         """End every worker: what runs has `grace` seconds to finish. The endpoints stay as they are recorded."""
-        for task in self._background:
-            task.cancel()
-        await asyncio.gather(*self._background, return_exceptions=True)
+        await self._background.stop()
         watched = list(self._watched.values())
         await asyncio.gather(*(w.end_loop() for w in watched))
         await asyncio.gather(*(w.supervisor.retire(grace) for w in watched))
@@ -116,7 +114,7 @@ class Controller:
         watched = self._watched.get(record.id)
         if watched is not None:
             watched.supervisor.adopt(record)
-            self._spawn(self._delete(watched))
+            self._background.spawn(self._delete(watched))
 
     async def _delete(self, watched: _Watched) -> None:
         await watched.end_loop()
@@ -220,7 +218,7 @@ class Controller:
         return reduce(add, others, Usage())
 
     def _environment_built(self) -> None:
-        self._spawn(self._prune_environments())
+        self._background.spawn(self._prune_environments())
 
     async def _prune_environments(self) -> None:
         used: set[Path] = set()
@@ -228,13 +226,3 @@ class Controller:
             used |= watched.supervisor.pythons()
         for name in await self._environments.prune(used):
             log.info("the environment %s was not used for long, and is removed", name)
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._background.add(task)
-        task.add_done_callback(self._background_done)
-
-    def _background_done(self, task: asyncio.Task[None]) -> None:
-        self._background.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("a background task of the controller failed", exc_info=error)

@@ -3,14 +3,15 @@
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, assert_never
+from typing import assert_never
 
 from sqlalchemy import Connection
 
+from openlaunch.background import BackgroundTasks
 from openlaunch.controller.backoff import History
 from openlaunch.controller.environments import EnvironmentFailed, Environments
 from openlaunch.controller.events import EventLog, Scale, scaling_event
@@ -143,7 +144,7 @@ class Supervisor:
         self._processes: dict[str, _Process] = {}
         self._generations: dict[int, _Generation] = {}
         self._window = DesireWindow(parts.settings.scale_down_after)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = BackgroundTasks(f"a background task of endpoint {record.name!r} failed")
         self._pruned_at = 0.0
         self._scale: Scale | None = None
 
@@ -192,7 +193,7 @@ class Supervisor:
         lines = reason.strip().splitlines() or ["the bundle could not be loaded"]
         self._note(f"worker {process.short_id} could not load the bundle: {reason}\n{traceback or ''}")
         self._load_failed(process, lines[0])
-        self._spawn(self._end(process, self._parts.settings.lost_grace))
+        self._tasks.spawn(self._end(process, self._parts.settings.lost_grace))
 
     def worker_stuck(self, worker_id: str, reason: str) -> None:
         """Something in the worker does not stop: it gets nothing more, and makes room for another one."""
@@ -207,7 +208,7 @@ class Supervisor:
         generation.history = generation.history.was_stuck(self._now(), reason)
         self._drain(worker_id)
         self._wake.set()
-        self._spawn(self._kill_when_unwanted(process))
+        self._tasks.spawn(self._kill_when_unwanted(process))
 
     def worker_leaving(self, worker_id: str) -> None:
         """The worker was told to end by somebody else: it finishes what it runs, and another takes its place."""
@@ -225,7 +226,7 @@ class Supervisor:
         if process.phase in (Phase.STARTING, Phase.READY):
             process.enter(Phase.LOST, self._now())
             self._wake.set()
-        self._spawn(self._end(process, self._parts.settings.lost_grace))
+        self._tasks.spawn(self._end(process, self._parts.settings.lost_grace))
 
     def counts(self) -> tuple[int, int]:
         """Workers that are ready, and workers that should be and are not yet; a canary's are left out."""
@@ -409,7 +410,7 @@ class Supervisor:
             self._parts.logs.begin_creation(self.record.id, title)
         else:
             self._note(title)
-        self._spawn(self._build(generation, bundle_id))
+        self._tasks.spawn(self._build(generation, bundle_id))
 
     async def _build(self, generation: _Generation, bundle_id: str) -> None:
         began = self._now()
@@ -509,7 +510,7 @@ class Supervisor:
             process.end_reason = "was stopped: what it ran was not done in time"
         process.enter(Phase.STOPPING, self._now())
         process.expected = True
-        self._spawn(self._parts.engine.stop(worker_id, self._parts.settings.stop_grace))
+        self._tasks.spawn(self._parts.engine.stop(worker_id, self._parts.settings.stop_grace))
 
     def _load_failed(self, process: _Process, reason: str) -> None:
         generation = self._generation(process.generation)
@@ -580,8 +581,7 @@ class Supervisor:
 
         The loop must have ended before.
         """
-        for task in self._tasks:
-            task.cancel()
+        self._tasks.cancel()
         processes = list(self._processes.values())
         for process in processes:
             self._drain(process.id)
@@ -631,16 +631,6 @@ class Supervisor:
             self._pruned_at = self._now()
             running = {process.short_id for process in self._processes.values()}
             self._parts.logs.prune(self.record.id, running)
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._task_done)
-
-    def _task_done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("a background task of endpoint %r failed", self.record.name, exc_info=error)
 
 
 def _memory(spec: EndpointSpec) -> int:
