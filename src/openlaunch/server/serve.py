@@ -100,7 +100,7 @@ async def serve_on(
     async with _platform(settings, data, url) as (context, front):
         data.write_credentials(url, await _first_key(context, data))
         answers = Answers(settings, context.store, context.artifacts)
-        gateway = Gateway(front, context.artifacts, context.urls, answers)
+        gateway = Gateway(settings, front, context.artifacts, context.urls, answers)
         protocol = partial(
             HttpProtocol,
             {**gateway.handlers(), **TaskRoutes(front, context.tasks, context.urls).handlers()},
@@ -216,25 +216,25 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
         health = Health(store, artifacts, data.database)
         health.start()
         stack.push_async_callback(health.stop)
-        front = Front(settings, keyring, dispatcher, schemas)
+        front = Front(keyring, dispatcher, schemas)
         yield (
             Context(
-                settings,
-                store,
-                artifacts,
-                signer,
-                urls,
-                keyring,
-                dispatcher,
-                controller,
-                tasks,
-                callbacks,
-                batch_jobs,
-                image_jobs,
-                triggers,
-                health,
-                LogStreams(),
-                AuditLog(store, settings),
+                settings=settings,
+                store=store,
+                artifacts=artifacts,
+                signer=signer,
+                urls=urls,
+                keyring=keyring,
+                dispatcher=dispatcher,
+                controller=controller,
+                tasks=tasks,
+                callbacks=callbacks,
+                batch_jobs=batch_jobs,
+                image_jobs=image_jobs,
+                triggers=triggers,
+                health=health,
+                log_streams=LogStreams(),
+                audit=AuditLog(store, settings),
             ),
             front,
         )

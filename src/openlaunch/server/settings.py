@@ -1,138 +1,263 @@
-"""The server's settings: command-line options, else `OPENLAUNCH_*` environment variables, else the defaults."""
+"""The server's settings: command-line options, else `OPENLAUNCH_*` environment variables, else the defaults.
+
+Each part of the server takes the class that holds what it needs. `Settings` is all of them together. Sizes are in
+bytes, times in seconds, and a name that ends in `_seconds` or `_bytes` says which.
+"""
 
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr
+from pydantic import BaseModel, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MIB = 1024 * 1024
+DAY = 24 * 3600
 
 
-class Settings(BaseSettings):
-    """Each field `x` is read from the environment variable `OPENLAUNCH_X`. Sizes are bytes, times are seconds."""
-
-    model_config = SettingsConfigDict(env_prefix="OPENLAUNCH_", extra="ignore")
-
-    host: str = Field(default="127.0.0.1", description="the address to listen on")
-    port: int = Field(default=8000, ge=0, le=65535, description="0 picks a free port")
-    tls_cert: Path | None = Field(
-        default=None, description="certificate and those that signed it, as PEM: HTTPS instead of HTTP"
-    )
-    tls_key: Path | None = Field(
-        default=None, description="the certificate's key, as PEM; else it is in the same file"
-    )
-    data_dir: Path = Field(
-        default_factory=lambda: Path.home() / ".openlaunch", description="everything durable"
-    )
-    api_key: SecretStr | None = Field(
-        default=None, min_length=16, description="the first admin key; else one is made"
-    )
+class BodySettings(BaseModel):
+    """The size of request bodies."""
 
     max_body_bytes: int = Field(
-        default=64 * MIB, ge=1024, description="a larger request body is refused: 413"
-    )
-    max_bodies_bytes: int = Field(
-        default=1024 * MIB, ge=1024, description="of all predictions under way, those over 64 KiB; then 503"
-    )
-    max_result_bytes: int = Field(default=64 * MIB, ge=1024, description="a larger result is a FAILURE")
-    max_bundle_bytes: int = Field(default=20 * 1024 * MIB, ge=MIB, description="a larger upload is refused")
-    inline_bytes: int = Field(
-        default=256 * 1024, ge=0, description="larger payloads of tasks go to artifacts"
-    )
-    max_queued_requests: int = Field(
-        default=1000, ge=1, description="sync and streaming, per endpoint; then 429"
-    )
-    max_queued_tasks: int = Field(default=1_000_000, ge=1, description="async, per endpoint; then 429")
-    max_connections: int = Field(default=10_000, ge=1, description="open HTTP connections; then 503")
-    read_timeout_seconds: float = Field(
-        default=30, gt=0, description="a client's time for a request's head, and for each KiB of its body"
+        default=64 * MIB, ge=1024, description="Largest request body; a larger one is refused with 413."
     )
 
-    request_timeout_seconds: float = Field(default=300, gt=0, description="a sync request's deadline")
-    stream_timeout_seconds: float = Field(default=3600, gt=0, description="a stream's deadline, to its end")
+
+class HttpSettings(BodySettings):
+    """The HTTP server."""
+
+    host: str = Field(default="127.0.0.1", description="Address to listen on.")
+    port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
+    tls_cert: Path | None = Field(
+        default=None,
+        description="PEM file with the certificate and its chain; with it the server speaks HTTPS.",
+    )
+    tls_key: Path | None = Field(
+        default=None, description="PEM file with the certificate's key; by default the key is in `tls_cert`."
+    )
+    max_connections: int = Field(
+        default=10_000, ge=1, description="Open HTTP connections; further ones are answered 503."
+    )
+    max_bodies_bytes: int = Field(
+        default=1024 * MIB,
+        ge=1024,
+        description="Memory for the bodies over 64 KiB of all predictions under way; past it they get 503.",
+    )
+    read_timeout_seconds: float = Field(
+        default=30, gt=0, description="Time a client has to send a request's head, and each KiB of its body."
+    )
+
+
+class StreamSettings(BaseModel):
+    """Streams that can be resumed."""
+
     stream_resume_seconds: float = Field(
-        default=10, ge=0, description="a resumable stream waits so long for a client that lost its connection"
+        default=10,
+        ge=0,
+        description="How long a resumable stream waits for a client that lost its connection; 0 turns resuming off.",
     )
     stream_replay_bytes: int = Field(
-        default=4 * MIB, ge=0, description="the last events of a resumable stream, held for its client"
+        default=4 * MIB,
+        ge=0,
+        description="Latest events of one resumable stream that are kept for its client.",
     )
-    max_replay_bytes: int = Field(default=128 * MIB, ge=0, description="the same for all streams together")
-    task_timeout_seconds: float = Field(default=24 * 3600, gt=0, description="an async task's, once it runs")
-    task_expires_seconds: float = Field(default=24 * 3600, gt=0, description="how long a task may wait")
-    task_max_attempts: int = Field(default=3, ge=1, description="workers that a task may take down with it")
+    max_replay_bytes: int = Field(
+        default=128 * MIB, ge=0, description="Latest events that are kept for all resumable streams together."
+    )
+
+
+class ResultSettings(BaseModel):
+    """What happens to results."""
+
+    check_responses: bool = Field(
+        default=False, description="Check sync and async results against the bundle's response schema."
+    )
+    inline_bytes: int = Field(
+        default=256 * 1024,
+        ge=0,
+        description="Payloads and results up to this size are stored in the database, larger ones as artifacts.",
+    )
     result_retention_seconds: float = Field(
-        default=24 * 3600,
+        default=DAY,
         gt=0,
-        description="a task's result, and an answer under an `Idempotency-Key`, is kept",
+        description="How long results of tasks and answers to an `Idempotency-Key` are kept.",
     )
-    max_running_batch_jobs: int = Field(default=8, ge=1, description="further batch jobs wait their turn")
-    max_batch_inputs: int = Field(default=10_000_000, ge=1, description="of one batch job; more is refused")
+
+
+class GatewaySettings(StreamSettings, ResultSettings):
+    """Sync and streaming predictions."""
+
+    request_timeout_seconds: float = Field(default=300, gt=0, description="Deadline of a sync request.")
+    stream_timeout_seconds: float = Field(
+        default=3600, gt=0, description="Deadline for the whole of a stream."
+    )
+
+
+class QueueSettings(ResultSettings):
+    """The durable queue of tasks."""
+
+    max_queued_tasks: int = Field(
+        default=1_000_000, ge=1, description="Tasks that may wait for one endpoint; further ones get 429."
+    )
+    task_timeout_seconds: float = Field(default=DAY, gt=0, description="How long a task may run.")
+    task_expires_seconds: float = Field(
+        default=DAY, gt=0, description="How long a task may wait for a worker."
+    )
+    task_max_attempts: int = Field(
+        default=3, ge=1, description="Attempts at a task whose worker dies; then the task fails."
+    )
+    lease_seconds: float = Field(
+        default=15, gt=1, description="How long a claimed task stays leased to this server without renewal."
+    )
+
+    @property
+    def max_queued_tasks_of_one(self) -> int:
+        """Limit of one owner's tasks at an endpoint; the last tenth is for owners with few tasks there."""
+        return self.max_queued_tasks - self.max_queued_tasks // 10
+
+
+class JobSettings(BaseModel):
+    """Batch jobs and docker-image batch jobs."""
+
+    max_running_batch_jobs: int = Field(
+        default=8, ge=1, description="Batch jobs that run at once; further ones wait."
+    )
+    max_batch_inputs: int = Field(
+        default=10_000_000, ge=1, description="Inputs of one batch job; a larger job fails."
+    )
     image_job_timeout_seconds: float = Field(
-        default=24 * 3600, gt=0, description="a docker-image batch job's, once it runs"
+        default=DAY, gt=0, description="How long a docker-image batch job may run."
     )
     batch_retention_seconds: float = Field(
-        default=7 * 24 * 3600, gt=0, description="a batch job's results are kept, once it has ended"
+        default=7 * DAY, gt=0, description="How long an ended batch job and its results are kept."
     )
-    container_engine: str = Field(
-        default="", description="podman or docker with its global options; else the one that is in PATH"
+
+
+class OutboundSettings(BaseModel):
+    """Connections that a user's input asks for."""
+
+    url_timeout_seconds: float = Field(
+        default=60, gt=0, description="Time for fetching an input that a request names by `url`."
     )
-    container_run_options: str = Field(default="", description="further options for each container's `run`")
-    triton_image: str = Field(
-        default="nvcr.io/nvidia/tritonserver", min_length=1, description="repository of Triton's image"
-    )
-    model_repositories: Path | None = Field(
-        default=None, description="the folder below which triton_model_repository may name others"
-    )
-    image_pull_seconds: float = Field(default=1800, gt=0, description="for fetching a container image")
-    lease_seconds: float = Field(default=15, gt=1, description="a task is this server's own, unless renewed")
-    url_lifetime_seconds: float = Field(default=3600, gt=0, description="of signed upload and result URLs")
-    url_timeout_seconds: float = Field(default=60, gt=0, description="for fetching the input named by `url`")
     private_addresses: bool = Field(
         default=True,
-        description="inputs by `url` and callbacks may use private addresses, this machine's too",
+        description="Allow inputs by `url`, and callbacks, to use private addresses, including this machine's own.",
+    )
+
+
+class CallbackSettings(OutboundSettings):
+    """Callbacks."""
+
+    callback_timeout_seconds: float = Field(
+        default=15, gt=0, description="Time for one attempt to send a callback."
+    )
+    callback_ca_file: Path | None = Field(
+        default=None,
+        description="PEM file with the certificates that callbacks trust; default: the system's.",
     )
     public_url: str | None = Field(
         default=None,
         pattern=r"^https?://",
-        description="where receivers of callbacks reach this server; its own",
+        description="URL under which receivers of callbacks reach this server; default: its own address.",
     )
-    callback_ca_file: Path | None = Field(
-        default=None, description="certificates that callbacks trust; else the system's"
+
+
+class WorkerSettings(BodySettings, OutboundSettings):
+    """Workers, and what waits for them."""
+
+    max_queued_requests: int = Field(
+        default=1000,
+        ge=1,
+        description="Sync and streaming requests that may wait for one endpoint; then 429.",
     )
-    isolation: Literal["auto", "required", "off"] = Field(
-        default="auto", description="of workers, as far as the kernel allows, or else no worker starts"
-    )
-    limit_memory: bool = Field(
-        default=True, description="workers may use their endpoint's `memory`, and no more"
-    )
-    worker_event_loop: Literal["uvloop", "asyncio"] = Field(
-        default="uvloop", description="of workers, where their Python is the server's; or asyncio's own"
-    )
-    worker_processes: int = Field(
-        default=1024, ge=0, description="and threads of one worker, unless the server is root's; 0: no bound"
-    )
-    callback_timeout_seconds: float = Field(
-        default=15, gt=0, description="one attempt to send a callback may take this long"
+    max_result_bytes: int = Field(
+        default=64 * MIB, ge=1024, description="Largest result; a larger one is a FAILURE."
     )
     interrupt_grace_seconds: float = Field(
-        default=5, gt=0, description="what is cancelled has to stop, else its worker is replaced"
+        default=5,
+        gt=0,
+        description="Time a cancelled prediction has to stop before its worker is replaced.",
+    )
+
+
+class ContainerSettings(BaseModel):
+    """Container images."""
+
+    container_engine: str = Field(
+        default="", description="podman or docker with its global options; default: the one found in PATH."
+    )
+    container_run_options: str = Field(default="", description="Further options for each container's `run`.")
+    triton_image: str = Field(
+        default="nvcr.io/nvidia/tritonserver", min_length=1, description="Repository of Triton's image."
+    )
+    model_repositories: Path | None = Field(
+        default=None,
+        description="Folder whose subfolders `triton_model_repository` may name; by default no folder may be named.",
+    )
+    image_pull_seconds: float = Field(default=1800, gt=0, description="Time for fetching a container image.")
+
+
+class AuditSettings(BaseModel):
+    """The audit log."""
+
+    audit_retention_seconds: float = Field(
+        default=90 * DAY, gt=0, description="How long entries of the audit log are kept."
+    )
+    max_audit_entries: int = Field(
+        default=1_000_000,
+        ge=1,
+        description="Entries of the audit log; past the limit the oldest are removed.",
+    )
+
+
+class Settings(
+    HttpSettings,
+    GatewaySettings,
+    QueueSettings,
+    JobSettings,
+    CallbackSettings,
+    WorkerSettings,
+    ContainerSettings,
+    AuditSettings,
+    BaseSettings,
+):
+    """All settings. Each field `x` is read from the environment variable `OPENLAUNCH_X`."""
+
+    model_config = SettingsConfigDict(env_prefix="OPENLAUNCH_", extra="ignore")
+
+    data_dir: Path = Field(
+        default_factory=lambda: Path.home() / ".openlaunch", description="Folder for everything durable."
+    )
+    api_key: SecretStr | None = Field(
+        default=None, min_length=16, description="The first admin key; default: a new one is generated."
+    )
+    max_bundle_bytes: int = Field(
+        default=20 * 1024 * MIB, ge=MIB, description="Largest upload; a larger one is refused."
+    )
+    url_lifetime_seconds: float = Field(
+        default=3600, gt=0, description="How long signed URLs of uploads and results are valid."
     )
     drain_seconds: float = Field(
         default=30,
         ge=0,
-        description="what runs at SIGTERM, or in a worker to be replaced, may take this long to end",
+        description="Time that running predictions have to finish at SIGTERM, or when their worker is replaced.",
     )
-    audit_retention_seconds: float = Field(
-        default=90 * 24 * 3600, gt=0, description="entries of the audit log are kept"
+    scale_down_seconds: float = Field(
+        default=30, ge=0, description="Quiet time before workers that are not needed are stopped."
     )
-    max_audit_entries: int = Field(
-        default=1_000_000, ge=1, description="of the audit log; the oldest go first"
+    isolation: Literal["auto", "required", "off"] = Field(
+        default="auto",
+        description="Isolation of workers: `auto` as far as the kernel allows, `required` starts no worker "
+        "without all of it, `off` none.",
     )
-    scale_down_seconds: float = Field(default=30, ge=0, description="quiet time before workers are stopped")
-    check_responses: bool = Field(default=False, description="hold sync and async results against the schema")
-
-    @property
-    def max_queued_tasks_of_one(self) -> int:
-        """Up to so many, an owner of many fills an endpoint's queue: the last tenth is for owners with fewer."""
-        return self.max_queued_tasks - self.max_queued_tasks // 10
+    limit_memory: bool = Field(
+        default=True, description="Enforce an endpoint's `memory` as the limit of each of its workers."
+    )
+    worker_event_loop: Literal["uvloop", "asyncio"] = Field(
+        default="uvloop",
+        description="Event loop of workers; uvloop is used where a worker's Python is the server's.",
+    )
+    worker_processes: int = Field(
+        default=1024,
+        ge=0,
+        description="Processes and threads of one worker; 0: no limit. Not enforced when the server runs as root.",
+    )

@@ -14,7 +14,7 @@ import orjson
 
 from openlaunch.server.access.auth import PRINCIPAL, Principal
 from openlaunch.server.asgi import Scope
-from openlaunch.server.settings import Settings
+from openlaunch.server.settings import AuditSettings
 from openlaunch.store import audit as audit_store
 from openlaunch.store.base import Store
 from openlaunch.store.records import AuditRecord
@@ -42,7 +42,7 @@ _OWN_ID = re.compile(r"[a-z]{2,8}_[0-9a-f]{8,64}")
 class AuditLog:
     """Stores entries, and forgets old ones."""
 
-    def __init__(self, store: Store, settings: Settings) -> None:
+    def __init__(self, store: Store, settings: AuditSettings) -> None:
         self._store = store
         self._settings = settings
 

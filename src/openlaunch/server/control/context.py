@@ -20,7 +20,7 @@ from openlaunch.server.settings import Settings
 from openlaunch.store.base import Store
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
     """The parts of a running server."""
 

@@ -14,7 +14,7 @@ from openlaunch.errors import NotFound, Unavailable, WorkerDied
 from openlaunch.server.dispatch.lane import Lane
 from openlaunch.server.dispatch.links import Expected, LinkServer, WorkerLink
 from openlaunch.server.dispatch.work import Call, Work
-from openlaunch.server.settings import Settings
+from openlaunch.server.settings import WorkerSettings
 from openlaunch.store.records import BundleRecord, EndpointRecord
 from openlaunch.wire.endpoints import EndpointStatus, EndpointType
 
@@ -40,7 +40,7 @@ class Dispatcher:
     durable queue then claims tasks.
     """
 
-    def __init__(self, settings: Settings, artifacts: Artifacts) -> None:
+    def __init__(self, settings: WorkerSettings, artifacts: Artifacts) -> None:
         self.on_free_slots: Callable[[Lane], None] = lambda lane: None
         self._settings = settings
         self._artifacts = artifacts

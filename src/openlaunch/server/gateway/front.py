@@ -11,7 +11,6 @@ from openlaunch.server.dispatch.dispatcher import Dispatcher
 from openlaunch.server.dispatch.lane import Lane
 from openlaunch.server.gateway.protocol import Exchange
 from openlaunch.server.prediction.schemas import BundleSchemas, SchemaCache
-from openlaunch.server.settings import Settings
 from openlaunch.server.specs import may_predict
 from openlaunch.store.records import EndpointRecord
 from openlaunch.wire import routes
@@ -28,10 +27,7 @@ _ROUTE_OF_TYPE = {
 class Front:
     """What every predict route does first: whose request, for which endpoint, and is its body right."""
 
-    def __init__(
-        self, settings: Settings, keyring: Keyring, dispatcher: Dispatcher, schemas: SchemaCache
-    ) -> None:
-        self.settings = settings
+    def __init__(self, keyring: Keyring, dispatcher: Dispatcher, schemas: SchemaCache) -> None:
         self.schemas = schemas
         self._keyring = keyring
         self._dispatcher = dispatcher

@@ -18,7 +18,7 @@ from openlaunch.server.gateway.front import as_told
 from openlaunch.server.gateway.protocol import Exchange
 from openlaunch.server.prediction.inputs import PredictInput
 from openlaunch.server.prediction.results import failure_body
-from openlaunch.server.settings import Settings
+from openlaunch.server.settings import StreamSettings
 from openlaunch.wire.sse import LAST_EVENT_ID
 from openlaunch_worker.frames import Outcome
 
@@ -79,7 +79,7 @@ class Resumables:
     first, and then a stream drops what is oldest of its own.
     """
 
-    def __init__(self, settings: Settings, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, settings: StreamSettings, loop: asyncio.AbstractEventLoop) -> None:
         self.seconds = settings.stream_resume_seconds
         self._stream_bytes = settings.stream_replay_bytes
         self._max_bytes = settings.max_replay_bytes

@@ -35,6 +35,7 @@ from openlaunch.server.prediction.results import (
     pickled_body,
 )
 from openlaunch.server.prediction.schemas import BundleSchemas
+from openlaunch.server.settings import GatewaySettings
 from openlaunch.wire import routes
 from openlaunch.wire.endpoints import EndpointType
 from openlaunch.wire.sse import LAST_EVENT_ID, RESUME
@@ -49,10 +50,17 @@ _RESUME = RESUME.encode()
 class Gateway:
     """The handlers of the sync and streaming routes, for `HttpProtocol`."""
 
-    def __init__(self, front: Front, artifacts: Artifacts, urls: SignedURLs, answers: Answers) -> None:
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        front: Front,
+        artifacts: Artifacts,
+        urls: SignedURLs,
+        answers: Answers,
+    ) -> None:
         self.front = front
         self.answers = answers
-        self.settings = front.settings
+        self.settings = settings
         self.deadlines = Deadlines()
         self._artifacts = artifacts
         self._urls = urls

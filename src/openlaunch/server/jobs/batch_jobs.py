@@ -24,7 +24,7 @@ from openlaunch.server.dispatch.lane import Lane
 from openlaunch.server.prediction.inputs import check_document
 from openlaunch.server.prediction.schemas import BundleSchemas, SchemaCache
 from openlaunch.server.queue.service import REFUSED_STATUS_CODE, TaskService
-from openlaunch.server.settings import Settings
+from openlaunch.server.settings import JobSettings
 from openlaunch.store import batch_jobs as job_store
 from openlaunch.store import endpoints as endpoint_store
 from openlaunch.store.base import Store
@@ -69,7 +69,7 @@ class BatchJobs:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: JobSettings,
         store: Store,
         artifacts: Artifacts,
         schemas: SchemaCache,
@@ -275,7 +275,7 @@ class BatchJobs:
         schemas = await self._schemas.get(job.bundle_id)
         pickled = job.serialization_format is SerializationFormat.PICKLE
         source = islice(self._rows(job), run.submitted, None)
-        most = min(CHUNK_INPUTS, self._settings.max_queued_tasks_of_one)
+        most = min(CHUNK_INPUTS, self._tasks.max_queued_of_one)
         while chunk := await asyncio.to_thread(_next_chunk, source, schemas, pickled, most):
             await self._until_room(lane, len(chunk))
             bodies = [body for body, _ in chunk]
@@ -284,7 +284,7 @@ class BatchJobs:
             run.submitted += len(chunk)
 
     async def _until_room(self, lane: Lane, count: int) -> None:
-        window = min(WINDOW, self._settings.max_queued_tasks_of_one - count)
+        window = min(WINDOW, self._tasks.max_queued_of_one - count)
         await self._until(lane, lambda: lane.backlog.size <= window)
 
     async def _until_done(self, job: BatchJobRecord, lane: Lane) -> None:

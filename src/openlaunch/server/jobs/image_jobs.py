@@ -17,7 +17,7 @@ from openlaunch.controller.controller import Controller
 from openlaunch.engines.containers import ContainerEngine, ContainerError, ContainerState
 from openlaunch.errors import NotFound, Unprocessable
 from openlaunch.server import clock
-from openlaunch.server.settings import Settings
+from openlaunch.server.settings import JobSettings
 from openlaunch.server.specs import new_spec
 from openlaunch.store import image_jobs as job_store
 from openlaunch.store.base import Store
@@ -42,7 +42,7 @@ KILLED = 137
 
 
 def new_job(
-    settings: Settings,
+    settings: JobSettings,
     bundle: ImageJobBundleRecord,
     *,
     job_config: dict[str, Any] | None,
@@ -117,7 +117,7 @@ class ImageJobs:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: JobSettings,
         store: Store,
         engine: ContainerEngine,
         controller: Controller,

@@ -15,7 +15,7 @@ from cronsim import CronSim, CronSimError
 from sqlalchemy import Connection
 
 from openlaunch.server.jobs.image_jobs import ImageJobs, new_job
-from openlaunch.server.settings import Settings
+from openlaunch.server.settings import JobSettings
 from openlaunch.store import image_jobs as job_store
 from openlaunch.store import triggers as trigger_store
 from openlaunch.store.base import Store
@@ -64,7 +64,7 @@ class Triggers:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: JobSettings,
         store: Store,
         jobs: ImageJobs,
         clock: Callable[[], float] = time.time,

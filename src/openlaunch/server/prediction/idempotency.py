@@ -10,7 +10,7 @@ from openlaunch.errors import BadRequest, DeadlineExceeded
 from openlaunch.server import clock
 from openlaunch.server.asgi import Scope
 from openlaunch.server.prediction.inputs import OFF_LOOP_BYTES
-from openlaunch.server.settings import Settings
+from openlaunch.server.settings import ResultSettings
 from openlaunch.store import answers
 from openlaunch.store.answers import AnswerRecord, key_reused
 from openlaunch.store.base import Store
@@ -74,7 +74,7 @@ class Answers:
     the model has answered.
     """
 
-    def __init__(self, settings: Settings, store: Store, artifacts: Artifacts) -> None:
+    def __init__(self, settings: ResultSettings, store: Store, artifacts: Artifacts) -> None:
         self._settings = settings
         self._store = store
         self._artifacts = artifacts

@@ -14,7 +14,7 @@ from openlaunch.server import clock
 from openlaunch.server.prediction.results import SignedURLs
 from openlaunch.server.queue.posting import Poster
 from openlaunch.server.queue.service import TaskService
-from openlaunch.server.settings import Settings
+from openlaunch.server.settings import CallbackSettings
 from openlaunch.store.base import Store
 from openlaunch.tasks import outbox, queue
 from openlaunch.tasks.outbox import Attempt, Delivery
@@ -56,7 +56,12 @@ class Callbacks:
     """The one loop that empties the outbox. Used in the event loop's thread."""
 
     def __init__(
-        self, settings: Settings, store: Store, tasks: TaskService, signer: CallbackSigner, urls: SignedURLs
+        self,
+        settings: CallbackSettings,
+        store: Store,
+        tasks: TaskService,
+        signer: CallbackSigner,
+        urls: SignedURLs,
     ) -> None:
         self.signer = signer
         self._settings = settings

@@ -22,7 +22,7 @@ from openlaunch.server.prediction.idempotency import Keyed, keyed
 from openlaunch.server.prediction.inputs import check_input, priority_of
 from openlaunch.server.prediction.results import hold_against_schema, pickled_body
 from openlaunch.server.prediction.schemas import SchemaCache
-from openlaunch.server.settings import Settings
+from openlaunch.server.settings import QueueSettings
 from openlaunch.server.specs import may_predict
 from openlaunch.store import answers
 from openlaunch.store.base import Store
@@ -117,7 +117,7 @@ class TaskService:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: QueueSettings,
         store: Store,
         artifacts: Artifacts,
         dispatcher: Dispatcher,
@@ -139,6 +139,11 @@ class TaskService:
         self._finished: list[Finished] = []
         self._background: set[asyncio.Task[Any]] = set()
         self._stopping = False
+
+    @property
+    def max_queued_of_one(self) -> int:
+        """Limit of one owner's waiting tasks at an endpoint."""
+        return self._settings.max_queued_tasks_of_one
 
     async def start(self) -> None:
         """Take over what an earlier server left, and begin to work. The lanes are there already."""
