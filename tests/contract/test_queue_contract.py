@@ -94,13 +94,15 @@ def test_a_submitted_task_is_pending(db: Database) -> None:
     assert stored(db, "a") == TaskRecord("a", "end", State.PENDING, 0, 5, None, None, None, None, None)
 
 
-def test_a_claim_takes_the_task_with_its_payload(db: Database) -> None:
-    large = NewTask("large", "end", "ada", 1000, 3, payload_key="tasks/large")
+def test_a_claim_takes_the_task_with_what_was_asked_for(db: Database) -> None:
+    large = NewTask(
+        "large", "end", "ada", 1000, 3, None, "tasks/large", return_pickled=True, timeout_seconds=2.5
+    )
     submit(db, task("small"), large)
     taken = db.write(lambda conn: queue.claim(conn, "end", 5, "me", 30, 1))
     assert taken == [
-        ClaimedTask("small", "ada", b"small", None, 1, 3),
-        ClaimedTask("large", "ada", None, "tasks/large", 1, 3),
+        ClaimedTask("small", "ada", b"small", None, 1, 3, return_pickled=False, timeout_seconds=None),
+        ClaimedTask("large", "ada", None, "tasks/large", 1, 3, return_pickled=True, timeout_seconds=2.5),
     ]
     assert stored(db, "small").state is State.STARTED
     assert claim(db) == []

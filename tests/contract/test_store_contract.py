@@ -9,9 +9,7 @@ from typing import Any
 
 import pytest
 import uvloop
-from alembic.autogenerate import compare_metadata
-from alembic.migration import MigrationContext
-from sqlalchemy import Connection, func, insert, inspect, select
+from sqlalchemy import Connection, func, insert, select
 from sqlalchemy.exc import IntegrityError
 from store_drivers import OPENERS, Opener
 
@@ -26,14 +24,11 @@ from openlaunch.store.records import (
     EndpointSpec,
     KeyRecord,
 )
-from openlaunch.store.schema import migrate
-from openlaunch.store.tables import api_keys, metadata
+from openlaunch.store.tables import api_keys
 from openlaunch.wire.endpoints import CanaryStatus, EndpointOrderBy, EndpointStatus, EndpointType
 from openlaunch.wire.keys import Role
 
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
-
-VERSIONS = ["0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010", "0011", "0012"]
 
 
 @pytest.fixture(params=OPENERS)
@@ -106,34 +101,6 @@ def test_what_was_written_is_there_after_reopening(opener: Opener, run_on_loop: 
             await store.write(add("k"))
         async with opener(tmp_path) as store:
             assert await store.read(names) == ["k"]
-
-    run_on_loop(test())
-
-
-@pytest.mark.parametrize("version", [None, *VERSIONS])
-def test_a_database_of_any_version_gets_the_tables_of_the_metadata(
-    opener: Opener, run_on_loop: Run, tmp_path: Path, version: str | None
-) -> None:
-    def comparable(obj: object, name: str | None, kind: str, *_: object) -> bool:
-        return name != "ix_tasks_claim"  # Alembic can't compare a descending column
-
-    def differences(conn: Connection) -> list[object]:
-        context = MigrationContext.configure(conn, opts={"include_object": comparable})
-        assert context.get_current_revision() == VERSIONS[-1]
-        assert "ix_tasks_claim" in {index["name"] for index in inspect(conn).get_indexes("tasks")}
-        return list(compare_metadata(context, metadata))
-
-    def turn_back(conn: Connection) -> None:
-        metadata.drop_all(conn)
-        conn.exec_driver_sql("DROP TABLE alembic_version")
-        if version is not None:
-            migrate(conn, version)
-
-    async def test() -> None:
-        async with opener(tmp_path) as store:
-            await store.write(turn_back)
-        async with opener(tmp_path) as store:
-            assert await store.read(differences) == []
 
     run_on_loop(test())
 

@@ -8,13 +8,12 @@ from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection, create_engine
+from sqlalchemy import Connection
 
 from openlaunch.errors import ConfigurationError, Unavailable
 from openlaunch.store import keys
 from openlaunch.store.records import KeyRecord
 from openlaunch.store.sqlite import MAX_GROUP, SqliteStore
-from openlaunch.store.tables import metadata
 from openlaunch.wire.keys import Role
 
 
@@ -148,22 +147,3 @@ def test_readers_leave_no_snapshot_behind(tmp_path: Path) -> None:
             assert busy == 0
 
     asyncio.run(test())
-
-
-def test_every_index_of_the_migrations_is_that_of_the_tables(tmp_path: Path) -> None:
-    engine = create_engine(f"sqlite:///{tmp_path / 'fresh.db'}")
-    metadata.create_all(engine)
-    engine.dispose()
-
-    async def test() -> None:
-        async with opened(tmp_path / "store.db"):
-            pass
-
-    asyncio.run(test())
-    assert _indexes(tmp_path / "store.db") == _indexes(tmp_path / "fresh.db")
-
-
-def _indexes(path: Path) -> set[str]:
-    with closing(sqlite3.connect(path)) as conn:
-        rows = conn.execute("SELECT sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL")
-        return {" ".join(sql.split()) for (sql,) in rows}

@@ -1,6 +1,6 @@
 """The tables, one definition for every database. Times are seconds since the epoch.
 
-A change here needs a migration beside it, in `migrations/versions/`; a test holds the two against each other.
+A change here needs a migration beside it, in `migrations/versions/`; `test_store_upgrades.py` holds the two together.
 """
 
 from sqlalchemy import (
@@ -140,6 +140,8 @@ tasks = Table(
     Column("finished_at", Double),
     Column("attempts", SmallInteger, nullable=False),
     Column("max_attempts", SmallInteger, nullable=False),
+    Column("return_pickled", Boolean, nullable=False),
+    Column("timeout_seconds", Double),
     Column("lease_owner", Text),
     Column("lease_until", Double),
     Column("status_code", SmallInteger),

@@ -34,6 +34,8 @@ class NewTask:
     payload: bytes | None = field(default=None, repr=False)
     payload_key: str | None = None
     priority: int = 0
+    return_pickled: bool = False
+    timeout_seconds: float | None = None
     idempotency_key: str | None = None
     idempotency_digest: bytes | None = field(default=None, repr=False)
     callback: Callback | None = None
@@ -49,6 +51,8 @@ class ClaimedTask:
     payload_key: str | None
     attempts: int
     max_attempts: int
+    return_pickled: bool = False
+    timeout_seconds: float | None = None
 
     @property
     def is_last_attempt(self) -> bool:
@@ -108,8 +112,9 @@ _RECORD = [*_SUMMARY, tasks.c.result, tasks.c.result_key]
 
 _INSERT = """
 INSERT INTO tasks (id, endpoint_id, owner, status, priority, payload, payload_key, idempotency_key,
-                   idempotency_digest, created_at, expires_at, attempts, max_attempts)
-VALUES (?, ?, ?, 'PENDING', ?, ?, ?, ?, ?, ?, ?, 0, ?)
+                   idempotency_digest, created_at, expires_at, attempts, max_attempts, return_pickled,
+                   timeout_seconds)
+VALUES (?, ?, ?, 'PENDING', ?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?)
 ON CONFLICT (owner, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING"""
 
 # Steps from one owner with tasks to the next, without reading their tasks: those behind `after`, then those before.
@@ -137,7 +142,8 @@ UPDATE tasks SET status = 'STARTED', attempts = attempts + 1, lease_owner = ?, l
 WHERE seq IN (SELECT seq FROM tasks
               WHERE endpoint_id = ? AND owner = ? AND status = 'PENDING' AND expires_at > ?
               ORDER BY priority DESC, seq LIMIT ?)
-RETURNING -priority, seq, id, owner, payload, payload_key, attempts, max_attempts"""
+RETURNING -priority, seq, id, owner, payload, payload_key, attempts, max_attempts,
+          return_pickled, timeout_seconds"""
 
 # The same for the one owner that has tasks; nothing where there are several. It saves a statement for each claim.
 _CLAIM_OF_SOLE_OWNER = """
@@ -149,7 +155,8 @@ WHERE seq IN (SELECT seq FROM tasks
                 THEN (SELECT min(owner) FROM tasks WHERE endpoint_id = ? AND status = 'PENDING' AND expires_at > ?)
               END
               ORDER BY priority DESC, seq LIMIT ?)
-RETURNING -priority, seq, id, owner, payload, payload_key, attempts, max_attempts"""
+RETURNING -priority, seq, id, owner, payload, payload_key, attempts, max_attempts,
+          return_pickled, timeout_seconds"""
 
 _COMPLETE = """
 UPDATE tasks SET status = ?, status_code = ?, result = ?, result_key = ?, reason = ?, finished_at = ?,
@@ -181,6 +188,8 @@ def submit(conn: Connection, new: Sequence[NewTask], now: float) -> list[str]:
             now,
             task.expires_at,
             task.max_attempts,
+            task.return_pickled,
+            task.timeout_seconds,
         )
         for task in new
     ]

@@ -205,8 +205,8 @@ def test_a_task_that_the_server_has_lost_sight_of_runs_after_its_lease():
         with closing(sqlite3.connect(client.server.data_dir / "openlaunch.db")) as db, db:
             db.execute(
                 "INSERT INTO tasks (id, endpoint_id, owner, status, priority, payload, created_at, expires_at,"
-                " lease_owner, lease_until, attempts, max_attempts) SELECT 'lost', endpoint_id, owner, 'STARTED',"
-                " 0, ?, created_at, expires_at, 'somebody', created_at, 1, 3 FROM tasks",
+                " lease_owner, lease_until, attempts, max_attempts, return_pickled) SELECT 'lost', endpoint_id,"
+                " owner, 'STARTED', 0, ?, created_at, expires_at, 'somebody', created_at, 1, 3, 0 FROM tasks",
                 (b'{"args": {}}',),
             )
         assert client.future("lost").get(DEADLINE).status == "SUCCESS"

@@ -76,7 +76,7 @@ class TaskWork:
         self.alone = task.is_last_attempt
         self.cancelled = False
         self.started_at = 0.0
-        self.flags = _flags(body)
+        self.flags = Flags.PICKLED if task.return_pickled else Flags.NONE
         if task.owner != lane.endpoint.owner:
             self.flags |= Flags.FOREIGN
 
@@ -309,6 +309,8 @@ class TaskService:
             payload=body if key is None else None,
             payload_key=key,
             priority=_priority(body),
+            return_pickled=_returns_pickled(body),
+            timeout_seconds=_timeout_seconds(body),
             idempotency_key=None if keyed is None else keyed.key,
             idempotency_digest=None if keyed is None else keyed.digest,
             callback=self._callback(lane, body),
@@ -369,7 +371,7 @@ class TaskService:
                 text = f"the task's payload is gone: {error}"
                 self._finish(Finished(task.id, State.FAILURE, 500, failure(text, 500), reason=text))
                 return
-        work = TaskWork(self, lane, task, body, self._seconds_for(lane, body))
+        work = TaskWork(self, lane, task, body, self._seconds_for(lane, task))
         self._running[task.id] = work
         self._at_work[task.id] = task.owner
         try:
@@ -377,7 +379,7 @@ class TaskService:
         except APIError as error:
             self.work_handed_back(work, str(error))
 
-    def _seconds_for(self, lane: Lane, body: bytes) -> float:
+    def _seconds_for(self, lane: Lane, task: ClaimedTask) -> float:
         """How long the task may run: the request's own bound, within the endpoint's."""
         extra = lane.endpoint.spec.extra
         limit: float = (
@@ -385,8 +387,7 @@ class TaskService:
             or extra.get("timeout_seconds")
             or self._settings.task_timeout_seconds
         )
-        asked = orjson.loads(body).get("timeout_seconds") if TIMEOUT_MARK in body else None
-        return limit if asked is None else min(asked, limit)
+        return limit if task.timeout_seconds is None else min(task.timeout_seconds, limit)
 
     # What becomes of running tasks.
 
@@ -726,8 +727,10 @@ def _priority(body: bytes) -> int:
     return priority_of(orjson.loads(body)) if PRIORITY_MARK in body else 0
 
 
-def _flags(body: bytes) -> Flags:
+def _returns_pickled(body: bytes) -> bool:
     # The body was checked when it came in; it is read again only where the word stands in it at all.
-    if PICKLED_MARK in body and orjson.loads(body).get("return_pickled"):
-        return Flags.PICKLED
-    return Flags.NONE
+    return PICKLED_MARK in body and bool(orjson.loads(body).get("return_pickled"))
+
+
+def _timeout_seconds(body: bytes) -> float | None:
+    return orjson.loads(body).get("timeout_seconds") if TIMEOUT_MARK in body else None

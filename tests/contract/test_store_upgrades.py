@@ -1,0 +1,152 @@
+"""Databases of every released version work with this one, and the migrations make the tables that `tables.py` says.
+
+Each release adds one file to `tests/data/`: a database that it made, with a row in every table. Such a file is never
+changed after its release. Until 0.1 is released, a change to `tables.py` is made in `v0001_first_tables.py` and in
+`schema_0_1.sql` as well.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Connection, func, select
+from store_drivers import OPENERS, Database, Opener, database, open_sqlite
+
+from openlaunch.store import (
+    answers,
+    audit,
+    batch_jobs,
+    bundles,
+    endpoints,
+    events,
+    files,
+    image_jobs,
+    keys,
+    triggers,
+)
+from openlaunch.store.schema import migrate
+from openlaunch.store.tables import metadata
+from openlaunch.tasks import outbox, queue
+from openlaunch.tasks.queue import ClaimedTask
+
+DUMPS = sorted((Path(__file__).parents[1] / "data").glob("schema_*.sql"))
+NOT_COMPARED = "ix_tasks_claim"
+"""Alembic can't compare an index with a descending column."""
+
+
+def differences(conn: Connection) -> list[object]:
+    """What Alembic would have to change to get from the database's tables to those of `tables.py`."""
+
+    def comparable(_: object, name: str | None, *__: object) -> bool:
+        return name != NOT_COMPARED
+
+    context = MigrationContext.configure(conn, opts={"include_object": comparable})
+    return list(compare_metadata(context, metadata))
+
+
+def indexes(conn: Connection) -> set[str]:
+    """The indexes of a SQLite database, as they were made: Alembic does not look at what rows they are for."""
+    rows = conn.exec_driver_sql("SELECT sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL")
+    return {" ".join(sql.split()) for (sql,) in rows}
+
+
+def empty(conn: Connection) -> None:
+    """Leave nothing in the database, as before its first use."""
+    metadata.drop_all(conn)
+    conn.exec_driver_sql("DROP TABLE alembic_version")
+
+
+@pytest.mark.parametrize("opener", OPENERS.values(), ids=OPENERS)
+def test_the_migrations_make_the_tables_that_new_databases_get(opener: Opener, tmp_path: Path) -> None:
+    def from_nothing(conn: Connection) -> None:
+        empty(conn)
+        migrate(conn, "head")
+
+    with database(opener, tmp_path) as db:
+        new = (
+            db.read(differences),
+            db.read(lambda conn: MigrationContext.configure(conn).get_current_revision()),
+        )
+        db.write(from_nothing)
+        migrated = (
+            db.read(differences),
+            db.read(lambda conn: MigrationContext.configure(conn).get_current_revision()),
+        )
+    assert new == migrated == ([], "0001")
+
+
+@pytest.fixture(params=DUMPS, ids=lambda path: path.stem)
+def upgraded(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    """A database of a released version, opened by this one."""
+    with closing(sqlite3.connect(tmp_path / "store.db")) as conn:
+        conn.executescript(request.param.read_text())
+    with database(open_sqlite, tmp_path) as db:
+        yield db
+
+
+def test_an_upgraded_database_has_the_tables_and_indexes_of_a_new_one(
+    upgraded: Database, tmp_path: Path
+) -> None:
+    (tmp_path / "new").mkdir()
+    with database(open_sqlite, tmp_path / "new") as new:
+        assert upgraded.read(indexes) == new.read(indexes)
+    assert upgraded.read(differences) == []
+
+
+def test_an_upgrade_loses_no_row(upgraded: Database) -> None:
+    counts = {
+        table.name: upgraded.read(lambda conn, t=table: conn.scalar(select(func.count()).select_from(t)))
+        for table in metadata.sorted_tables
+    }
+    assert counts == {name: 2 if name == "tasks" else 1 for name in counts}
+
+
+def test_records_of_an_upgraded_database_can_be_read(upgraded: Database) -> None:
+    def read(conn: Connection) -> list[str]:
+        kept = answers.get(conn, "ada", "k", 20)
+        sent = outbox.of_task(conn, "ada", "done")
+        task = queue.get(conn, "ada", "done")
+        assert kept is not None
+        assert sent is not None
+        assert task is not None
+        return [
+            *(key.id for key in keys.list_all(conn)),
+            *keys.usage(conn),
+            *(entry.action for entry in audit.list_page(conn, audit.AuditFilter(), 10)[0]),
+            *(bundle.name for bundle in bundles.list_by_owner(conn, "ada")),
+            *(endpoint.name for endpoint in endpoints.list_all(conn)),
+            *(event.kind for event in events.list_after(conn, "end-1")),
+            *(file.filename for file in files.list_by_owner(conn, "ada")),
+            *(job.id for job in batch_jobs.list_by_owner(conn, "ada")),
+            *(bundle.name for bundle in image_jobs.list_bundles(conn, "ada")),
+            *(job.id for job in image_jobs.list_unfinished(conn)),
+            *(trigger.name for trigger in triggers.list_by_owner(conn, "ada")),
+            *(task.id, sent.id, str(kept.body, "ascii")),
+        ]
+
+    assert upgraded.read(read) == [
+        *(
+            "key-1",
+            "key-1",
+            "create_endpoint",
+            "cat",
+            "cats",
+            "created",
+            "cats.csv",
+            "job-1",
+            "report",
+            "run-1",
+        ),
+        *("nightly", "done", "msg_done", "{}"),
+    ]
+
+
+def test_a_task_that_waited_during_an_upgrade_runs_as_it_was_asked_for(upgraded: Database) -> None:
+    claimed = upgraded.write(lambda conn: queue.claim(conn, "end-1", 10, "me", 30, 20))
+    assert claimed == [
+        ClaimedTask("waits", "ada", b"{}", None, 2, 3, return_pickled=True, timeout_seconds=2.5)
+    ]
