@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # Set, it would have every server of a test or a benchmark compile anew, for half a second, all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test chaos bench lint types pytest constraints clean
+.PHONY: demo test chaos bench lint types pytest coverage constraints clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -W error::ResourceWarning examples/demo.py
@@ -36,6 +36,24 @@ pytest: $(VENV)/.installed
 	$(BIN)/pytest -n 3 -m "not alone"
 	$(BIN)/pytest -m alone
 
+# Every check on each supported Python, or on one of them: `make test-3.12`. uv downloads a Python that is not installed.
+PYTHONS := 3.11 3.12 3.13
+.PHONY: test-all $(PYTHONS:%=test-%)
+.NOTPARALLEL: test-all
+test-all: $(PYTHONS:%=test-%)
+
+$(PYTHONS:%=test-%): test-%: $(VENV)/.installed
+	@$(BIN)/uv --quiet python find --system $* >/dev/null || $(BIN)/uv python install $* || \
+		{ echo "Python $* is not installed and could not be downloaded. Install it so that python$* is on the PATH." >&2; exit 1; }
+	$(MAKE) test VENV=.venv-$* PYTHON="$$($(BIN)/uv python find --system $*)"
+
+# Shows which lines the tests run. It measures and does not judge: a failed test does not stop it.
+coverage: $(VENV)/.installed
+	rm -rf .coverage
+	-$(BIN)/coverage run -m pytest -n 3 -m "not alone" $(ARGS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
 # The environment is made with pip from the standard library's venv, so that nothing has to be there before.
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is %d.%d: make PYTHON=python3.12" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
@@ -52,4 +70,4 @@ constraints: $(VENV)/.installed
 		--output-file constraints.txt pyproject.toml
 
 clean:
-	rm -rf $(VENV) .venv-* .bench .mypy_cache .ruff_cache .pytest_cache build dist
+	rm -rf $(VENV) .venv-* .bench .mypy_cache .ruff_cache .pytest_cache .coverage build dist
