@@ -7,14 +7,14 @@ BIN := $(VENV)/bin
 # Set, it would have every server of a test or a benchmark compile anew, for half a second, all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test chaos bench lint types pytest coverage constraints clean
+.PHONY: demo test chaos bench docs lint types pytest coverage constraints clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -W error::ResourceWarning examples/demo.py
 
 test: lint types pytest
 
-# The fault tests in their long form: docs/reliability.md.
+# The fault tests in their long form: docs/concepts/reliability.md.
 chaos: $(VENV)/.installed
 	OPENLAUNCH_CHAOS=long $(BIN)/pytest tests/chaos $(ARGS)
 
@@ -23,6 +23,11 @@ bench: $(VENV)/.installed
 	benchmarks/install.sh
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraints constraints.txt --group bench
 	$(BIN)/python -m benchmarks.run $(ARGS)
+
+# The site of docs/ in .site/, strictly: a warning, a link that leads nowhere and a file of another host are errors.
+docs: $(VENV)/.installed
+	$(BIN)/python -m zensical build --strict --clean
+	$(BIN)/python -m tools.site.check .site
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
@@ -70,4 +75,4 @@ constraints: $(VENV)/.installed
 		--output-file constraints.txt pyproject.toml
 
 clean:
-	rm -rf $(VENV) .venv-* .bench .mypy_cache .ruff_cache .pytest_cache .coverage build dist
+	rm -rf $(VENV) .venv-* .bench .mypy_cache .ruff_cache .pytest_cache .coverage .site .cache build dist

@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from tools.site.check import problems
 
+from openlaunch import errors
 from openlaunch.server.settings import Settings
 from openlaunch.testing import LocalServer
 
@@ -50,10 +52,12 @@ def test_the_readmes_example_has_about_twenty_lines():
 def test_the_quickstart_works_from_top_to_bottom(tmp_path):
     data_dir = tmp_path / "data"
     with LocalServer(data_dir):
-        output = run(script(tmp_path, "docs/quickstart.md"), data_dir)
+        output = run(script(tmp_path, "docs/tutorials/first-endpoint.md"), data_dir)
         for expected in ("HELLO! HELLO!", "{'number': 2}", "word", "READY"):
             assert expected in output
-        commands = [line for block in blocks("docs/quickstart.md", "sh") for line in block.splitlines()]
+        commands = [
+            line for block in blocks("docs/tutorials/first-endpoint.md", "sh") for line in block.splitlines()
+        ]
         for line in commands:
             if line.startswith("openlaunch") and line != "openlaunch serve":
                 run(shlex.split(line), data_dir)
@@ -62,17 +66,17 @@ def test_the_quickstart_works_from_top_to_bottom(tmp_path):
 def test_the_batch_job_of_the_documentation_runs(tmp_path):
     data_dir = tmp_path / "data"
     with LocalServer(data_dir):
-        assert run(script(tmp_path, "docs/batch-jobs.md"), data_dir) == "[3, 3, 5]\n"
+        assert run(script(tmp_path, "docs/how-to/run-batch-jobs.md"), data_dir) == "[3, 3, 5]\n"
         (data_dir / "words.jsonl").write_text('{"word": "four"}\n')
-        (block,) = blocks("docs/batch-jobs.md", "sh")
+        (block,) = blocks("docs/how-to/run-batch-jobs.md", "sh")
         assert run(shlex.split(block), data_dir) == "4\n"
 
 
 def test_the_canary_of_the_documentation_gets_its_share(tmp_path):
     data_dir = tmp_path / "data"
     with LocalServer(data_dir):
-        assert run(script(tmp_path, "docs/rollout.md"), data_dir) == "25 of 100\nSERVING 25 0\n"
-        (block,) = blocks("docs/rollout.md", "sh")
+        assert run(script(tmp_path, "docs/how-to/roll-out.md"), data_dir) == "25 of 100\nSERVING 25 0\n"
+        (block,) = blocks("docs/how-to/roll-out.md", "sh")
         for line in block.splitlines():
             output = run(shlex.split(line), data_dir)
         assert "50 %, ROLLED_BACK" in output
@@ -80,18 +84,37 @@ def test_the_canary_of_the_documentation_gets_its_share(tmp_path):
 
 def test_the_batching_of_the_documentation_works(tmp_path):
     with LocalServer(tmp_path / "data"):
-        output = run(script(tmp_path, "docs/batching.md"), tmp_path / "data")
+        output = run(script(tmp_path, "docs/how-to/batch-requests.md"), tmp_path / "data")
     assert output == "['SUCCESS', 'SUCCESS', 'FAILURE']\n"
 
 
-def test_every_setting_is_in_the_documentation_with_its_meaning():
-    text = (ROOT / "docs/concepts.md").read_text()
-    for name, field in Settings.model_fields.items():
-        assert re.search(rf"`OPENLAUNCH_{name.upper()}` \|.*\| {re.escape(field.description)} \|", text), name
+@pytest.fixture(scope="module")
+def site():
+    command = [sys.executable, "-m", "zensical", "build", "--strict", "--clean"]
+    built = subprocess.run(command, capture_output=True, text=True, timeout=110, cwd=ROOT)
+    assert built.returncode == 0, built.stdout + built.stderr
+    return ROOT / ".site"
+
+
+@pytest.mark.slow
+def test_every_link_of_the_site_leads_somewhere_and_nothing_is_loaded_from_other_hosts(site):
+    assert list(problems(site)) == []
+
+
+@pytest.mark.slow
+def test_the_site_has_every_setting_error_command_and_route(site):
+    references = {file.stem: file.read_text() for file in (site / "reference").glob("*.html")}
+    for name in Settings.model_fields:
+        assert f'id="openlaunch_{name}"' in references["settings"]
+    for error in [*errors.OpenlaunchError.__subclasses__(), *errors.APIError.__subclasses__()]:
+        assert f"<code>{error.__name__}</code>" in references["errors"]
+    for command in ("serve", "endpoints canary", "batch-jobs run"):
+        assert f"<code>openlaunch {command}</code>" in references["cli"]
+    assert "<code>POST /v1/sync-tasks</code>" in references["http"]
 
 
 def test_every_test_that_shows_a_promise_is_there():
-    for row in (ROOT / "docs/reliability.md").read_text().splitlines():
+    for row in (ROOT / "docs/concepts/reliability.md").read_text().splitlines():
         file = None
         for named, test in re.findall(r"`([\w/]*(?:\.py)?)::(\w+)`", row):
             file = named or file

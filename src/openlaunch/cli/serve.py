@@ -40,8 +40,8 @@ def serve(
 ) -> None:
     """Serve model endpoints from this machine until SIGTERM or Ctrl-C.
 
-    Prints `ready URL` when it accepts requests. The log goes to stderr. OPENLAUNCH_* variables set what has no
-    option; docs/concepts.md lists them.
+    Prints `ready URL` when it accepts requests. The log goes to stderr. Environment variables named OPENLAUNCH_*
+    set what has no option; docs/reference/settings.md lists them.
     """
     check_installed()
     _log_to_stderr(verbose)
