@@ -41,13 +41,7 @@ class Lane:
     ) -> None:
         self.endpoint = endpoint
         self.backlog = Backlog()
-        """Async tasks in the store that no gateway has claimed, as far as is known here."""
-        self.arriving = Backlog()
-        """Async tasks on their way to the store, which the queue has to have room for."""
-        self.claiming_tasks = 0
-        """Tasks that are being claimed for this lane, which will need slots."""
-        self.last_claimed = ""
-        """The owner of the task that was claimed last. The only thing here that the store's thread sets."""
+        """What waits in the durable queue; written by `server.queue` alone."""
         self.refusal: str | None = None
         self._task_seconds: float | None = None
         self._max_waiting = max_waiting
@@ -222,7 +216,7 @@ class Lane:
         ahead = self._ahead()
         pools = (self._free, self._older, self._canary)
         free = sum(w.slots - len(w.running) for pool in pools for w in pool if not w.draining)
-        wanted = free + ahead - self._waiting.size - self.claiming_tasks
+        wanted = free + ahead - self._waiting.size - self.backlog.claiming
         return wanted if wanted > ahead // 2 and len(self._alone) < MAX_AHEAD else 0
 
     def _ahead(self) -> int:

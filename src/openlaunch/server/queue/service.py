@@ -201,27 +201,25 @@ class TaskService:
             raise Unavailable("the server is stopping", code="stopping", retry_after=2)
         self._check_room(lane, owner, len(bodies))
         # What there are slots for is claimed as it is stored: one commit for both.
-        wanted = min(lane.tasks_wanted(), lane.backlog.size + len(bodies), MAX_CLAIM)
-        lane.arriving.add(owner, len(bodies))
-        lane.claiming_tasks += wanted
+        backlog = lane.backlog
+        wanted = min(lane.tasks_wanted(), backlog.size + len(bodies), MAX_CLAIM)
+        backlog.expect(owner, len(bodies), wanted)
         try:
             stored, ids, claimed = await self._store_new(lane, owner, bodies, keyed, refused or {}, wanted)
         finally:
-            lane.arriving.take(owner, len(bodies))
-            lane.claiming_tasks -= wanted
-        lane.backlog.add(owner, stored)
-        for task in claimed:
-            lane.backlog.take(task.owner)
+            backlog.arrived(owner, len(bodies), wanted)
+        backlog.add(owner, stored)
+        backlog.claimed(task.owner for task in claimed)
         for task in claimed:
             await self._run(lane, task)
         self._claim_for(lane)
-        if lane.backlog.size:
+        if backlog.size:
             lane.ask_for_workers()
         return ids
 
     def _check_room(self, lane: Lane, owner: str, count: int) -> None:
-        waiting = lane.backlog.size + lane.arriving.size
-        mine = lane.backlog.of(owner) + lane.arriving.of(owner)
+        waiting = lane.backlog.size + lane.backlog.arriving.size
+        mine = lane.backlog.of(owner) + lane.backlog.arriving.of(owner)
         few = self._settings.max_queued_tasks - self._settings.max_queued_tasks_of_one
         limit = self._settings.max_queued_tasks_of_one + (few if mine + count <= few else 0)
         if waiting + count > limit:
@@ -276,10 +274,12 @@ class TaskService:
                 for index, result in refused.items()
             ]
 
+            claim = self._claim_of(lane, wanted)
+
             def store(conn: Connection) -> tuple[list[str], list[ClaimedTask]]:
                 ids = queue.submit(conn, new, now)
                 queue.complete(conn, failed, now)
-                return ids, self._claim_in(conn, lane, wanted) if wanted else []
+                return ids, claim(conn) if wanted else []
 
             ids, claimed = await self._store.write(store)
             stored = {task.id for task in new}.intersection(ids)
@@ -337,30 +337,24 @@ class TaskService:
                 wanted = min(lane.tasks_wanted(), MAX_CLAIM)
                 if not wanted:
                     break
-                lane.claiming_tasks += wanted
+                lane.backlog.claiming += wanted
                 try:
-                    claimed = await self._store.write(
-                        lambda conn, n=wanted: self._claim_in(conn, lane, n)  # type: ignore[misc]
-                    )
+                    claimed = await self._store.write(self._claim_of(lane, wanted))
                 finally:
-                    lane.claiming_tasks -= wanted
+                    lane.backlog.claiming -= wanted
                 if not claimed:
                     lane.backlog.reset({})
-                for task in claimed:
-                    lane.backlog.take(task.owner)
+                lane.backlog.claimed(task.owner for task in claimed)
                 for task in claimed:
                     await self._run(lane, task)
         finally:
             self._claiming.discard(endpoint_id)
 
-    def _claim_in(self, conn: Connection, lane: Lane, limit: int) -> list[ClaimedTask]:
-        lease, after = self._settings.lease_seconds, lane.last_claimed
-        claimed = queue.claim(
-            conn, lane.endpoint.id, limit, self._lease_owner, lease, clock.now(), after=after
-        )
-        if claimed:
-            lane.last_claimed = claimed[-1].owner
-        return claimed
+    def _claim_of(self, lane: Lane, limit: int) -> Callable[[Connection], list[ClaimedTask]]:
+        """The operation that claims tasks; what it needs to know of the lane is looked up here, not in its thread."""
+        endpoint_id, after = lane.endpoint.id, lane.backlog.last_owner
+        me, lease = self._lease_owner, self._settings.lease_seconds
+        return lambda conn: queue.claim(conn, endpoint_id, limit, me, lease, clock.now(), after)
 
     async def _run(self, lane: Lane, task: ClaimedTask) -> None:
         body = task.payload

@@ -1,8 +1,8 @@
-from openlaunch.server.dispatch.backlog import Backlog
+from openlaunch.server.dispatch.backlog import Backlog, OwnerCounts
 
 
 def backlog_of(**counts):
-    backlog = Backlog()
+    backlog = OwnerCounts()
     for owner, count in counts.items():
         backlog.add(owner, count)
     return backlog
@@ -33,3 +33,18 @@ def test_before_ones_next_task_come_ones_own_and_as_many_turns_of_others():
     assert backlog.ahead_of("ada") == 102
     assert backlog.ahead_of("bob") == 5
     assert backlog.ahead_of("cyd") == 2
+
+
+def test_tasks_on_their_way_to_the_store_are_counted_apart_until_it_answers():
+    backlog = Backlog()
+    backlog.expect("ada", 3, claiming=2)
+    assert (backlog.size, backlog.arriving.size, backlog.claiming) == (0, 3, 2)
+    backlog.arrived("ada", 3, claiming=2)
+    assert (backlog.size, backlog.arriving.size, backlog.claiming) == (0, 0, 0)
+
+
+def test_the_turn_goes_to_whose_task_was_claimed_last():
+    backlog = Backlog()
+    backlog.reset({"ada": 2, "bob": 2})
+    backlog.claimed(["ada", "bob", "ada"])
+    assert (backlog.size, backlog.of("bob"), backlog.last_owner) == (1, 1, "ada")

@@ -224,9 +224,9 @@ class TestClaimingAhead:
         lane = make_lane(bound=1000)
         FakeWorker("w", slots=8).join(lane)
         lane.task_took(0.001)
-        lane.claiming_tasks = 88
+        lane.backlog.claiming = 88
         assert lane.tasks_wanted() == 0
-        lane.claiming_tasks = 87
+        lane.backlog.claiming = 87
         assert lane.tasks_wanted() == 81
 
     @in_loop
