@@ -3,7 +3,9 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final, Self
+
+from openlaunch_worker.documents import Document, Fields
 
 _ENGINES_OWN: Final = ("PATH", "HOME", "USER", "LANG", "TMPDIR", "PWD", "SHELL", "TERM")
 _ENGINES_OWN_PREFIXES: Final = (
@@ -35,20 +37,17 @@ class Container:
 
 
 @dataclass(frozen=True, slots=True)
-class EngineCommand:
+class EngineCommand(Document):
     """How the container engine is called: the program with its global options, and options of each `run`."""
 
     program: tuple[str, ...]
     run_options: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, document: Mapping[str, Any]) -> "EngineCommand":
-        """From the JSON of `document`."""
-        return cls(tuple(document["program"]), tuple(document["run_options"]))
-
-    def document(self) -> dict[str, Any]:
-        """As JSON."""
-        return {"program": list(self.program), "run_options": list(self.run_options)}
+    def from_json(cls, document: object) -> Self:
+        """Read `to_json`. Raise `DocumentError` where a field is missing or wrong."""
+        get = Fields(document, "engine").get
+        return cls(tuple(get("program", list)), tuple(get("run_options", list)))
 
     @property
     def is_docker(self) -> bool:
@@ -91,6 +90,55 @@ class EngineCommand:
         if self.is_docker:
             return ["--gpus", '"device={}"'.format(",".join(map(str, gpus)))]
         return [option for gpu in gpus for option in ("--device", f"nvidia.com/gpu={gpu}")]
+
+
+@dataclass(frozen=True, slots=True)
+class TritonOrder(Document):
+    """Triton's container beside a triton-enhanced image's. `memory` is in bytes, None for no bound.
+
+    `repository` is a folder of this machine, or a URL that Triton reads.
+    """
+
+    image: str
+    cpus: float
+    memory: int | None
+    repository: str
+
+    @classmethod
+    def from_json(cls, document: object) -> Self:
+        """Read `to_json`. Raise `DocumentError` where a field is missing or wrong."""
+        get = Fields(document, "triton").get
+        return cls(get("image", str), get("cpus", float), get("memory", int, None), get("repository", str))
+
+
+@dataclass(frozen=True, slots=True)
+class ImageOrder(Document):
+    """How a worker runs a bundle that is a container image. `memory` is in bytes, `gpus` are indices."""
+
+    engine: EngineCommand
+    name: str
+    image: str
+    labels: dict[str, str]
+    cpus: float
+    memory: int
+    gpus: tuple[int, ...] = ()
+    triton: TritonOrder | None = None
+
+    @classmethod
+    def from_json(cls, document: object) -> Self:
+        """Read `to_json`. Raise `DocumentError` where a field is missing or wrong."""
+        get = Fields(document, "the image's order").get
+        triton = get("triton", dict, None)
+        return cls(
+            EngineCommand.from_json(get("engine", dict)),
+            get("name", str),
+            get("image", str),
+            get("labels", dict),
+            get("cpus", float),
+            get("memory", int),
+            tuple(get("gpus", list)),
+            None if triton is None else TritonOrder.from_json(triton),
+        )
 
 
 def environ_for(container: Container, environ: Mapping[str, str] = os.environ) -> dict[str, str]:

@@ -12,8 +12,8 @@ from functools import partial
 from typing import Any, Final
 
 from openlaunch_worker.addresses import connector
+from openlaunch_worker.documents import Limits
 from openlaunch_worker.failures import Refusal
-from openlaunch_worker.handshake import Limits
 
 Connect = Callable[..., socket.socket]
 SCHEMES: Final = ("http", "https")

@@ -7,7 +7,7 @@ One stream socket carries frames both ways, many requests at a time::
 A worker connects, says HELLO with its token, gets START and its bundle, loads it, says READY, and serves::
 
     worker → server                                server → worker
-    HELLO        JSON {"token", "pid"}             START   JSON, see `openlaunch_worker.main`
+    HELLO        JSON {"token", "pid"}             START   JSON, `openlaunch_worker.documents.Start`
     READY        JSON {"python", "generator"}      BUNDLE  a piece of the bundle's bytes; an empty one ends it
     LOAD_FAILED  JSON {"reason", "traceback"}      REQUEST u8 flags, f64 seconds left (0: no bound), the JSON body
     RESULT       u8 outcome, finished bytes        CANCEL  the request's answer is not wanted any more

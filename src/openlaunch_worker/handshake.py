@@ -3,39 +3,13 @@
 import json
 import os
 import socket
-from dataclasses import dataclass
-from typing import Any, BinaryIO, Final
+from typing import BinaryIO, Final
 
-from openlaunch_worker.batching import BatchRule
+from openlaunch_worker.documents import DocumentError, Start
 from openlaunch_worker.frames import HEADER, MAX_PAYLOAD, FrameError, Kind, encode
 
 TIMEOUT: Final = 60.0
 """How long the server may take for its next bytes, in seconds."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What the server allows. Sizes are in bytes, times in seconds. `batch`: None where each runs by itself."""
-
-    per_worker: int
-    max_result_bytes: int
-    max_url_bytes: int
-    url_timeout: float
-    allow_private: bool
-    batch: BatchRule | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Start:
-    """What the server says first: the bundle's flavour as on the wire, the limits, whether the endpoint streams.
-
-    `container` says how an image is run; None for other flavours.
-    """
-
-    bundle: dict[str, Any]
-    limits: Limits
-    streaming: bool
-    container: dict[str, Any] | None
 
 
 def connect(address: str) -> socket.socket:
@@ -68,25 +42,14 @@ def shake_hands(sock: socket.socket, token: str) -> Start:
     """
     sock.sendall(encode(Kind.HELLO, 0, json.dumps({"token": token, "pid": os.getpid()}).encode()))
     try:
-        start = json.loads(_read_frame(sock, Kind.START))
-        limits = Limits(
-            per_worker=int(start["per_worker"]),
-            max_result_bytes=int(start["max_result_bytes"]),
-            max_url_bytes=int(start["max_url_bytes"]),
-            url_timeout=float(start["url_timeout"]),
-            allow_private=bool(start["allow_private"]),
-            batch=_batch_rule(start["batch"]),
-        )
-        return Start(dict(start["bundle"]), limits, bool(start["streaming"]), start["container"])
+        return Start.from_json(json.loads(_read_frame(sock, Kind.START)))
     except FrameError:
         raise
-    except (LookupError, TypeError, ValueError, OverflowError, RecursionError) as error:
-        # Its text may be what was sent, which has the bundle's secrets.
-        raise FrameError(f"START lacks something or has it wrong: {type(error).__name__}") from None
-
-
-def _batch_rule(batch: dict[str, Any] | None) -> BatchRule | None:
-    return None if batch is None else BatchRule(int(batch["max_size"]), float(batch["max_wait"]))
+    except DocumentError as error:
+        raise FrameError(str(error)) from None
+    except (ValueError, RecursionError) as error:
+        # The error's text may hold what was sent, which has the bundle's secrets.
+        raise FrameError(f"START is not JSON: {type(error).__name__}") from None
 
 
 def receive_bundle(sock: socket.socket, file: BinaryIO) -> None:

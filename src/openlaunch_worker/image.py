@@ -1,9 +1,4 @@
-"""Serves a bundle that is a container image: runs it, waits until it answers, and removes it with the worker.
-
-`container` in START is how: `engine` (`openlaunch_worker.containers.EngineCommand`), `name`, `image`, `labels`,
-`cpus`, `memory` and `gpus` (indices); for triton-enhanced images also `triton`, with the `image`, `cpus` and `memory`
-of Triton's container, and its `repository`: a folder of this machine, or a URL that Triton reads itself.
-"""
+"""Serves a bundle that is a container image: runs it, waits until it answers, and removes it with the worker."""
 
 import json
 import re
@@ -15,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-from openlaunch_worker.containers import Container, EngineCommand, environ_for
+from openlaunch_worker.containers import Container, EngineCommand, ImageOrder, environ_for
 from openlaunch_worker.forwarder import Forwarder, NotReady, ended, free_port, wait_until_ready
 from openlaunch_worker.process import leave, log, on_leave
 
@@ -30,7 +25,7 @@ _MODELS: Final = "/models"
 
 
 def start_image(
-    flavor: dict[str, Any], container: dict[str, Any], folder: Path, streaming: bool, max_bytes: int
+    flavor: dict[str, Any], order: ImageOrder, folder: Path, streaming: bool, max_bytes: int
 ) -> Callable[..., Any]:
     """Run the image, wait until its health route answers, and give the function that predicts.
 
@@ -42,39 +37,38 @@ def start_image(
     """
     env = dict(flavor.get("env") or {})
     port = (free_port(), int(env.setdefault("PORT", str(PORT))))
-    shared = {"env": env, "labels": container["labels"], "gpus": tuple(container["gpus"])}
-    name: str = container["name"]
+    shared: dict[str, Any] = {"env": env, "labels": order.labels, "gpus": order.gpus}
     network: str | None = None
     publish: tuple[tuple[int, int], ...] = (port,)
     servers = []
-    if (triton := container.get("triton")) is not None:
+    if (triton := order.triton) is not None:
         # Triton's comes first, so that the other one finds it ready on its own localhost.
-        network, publish = f"{name}.triton", ()
+        network, publish = f"{order.name}.triton", ()
         triton_port = (free_port(), TRITON_PORT)
         spec = Container(
             network,
-            triton["image"],
-            ("tritonserver", f"--model-repository={_place(triton['repository'])}"),
-            cpus=triton["cpus"],
-            memory=triton["memory"],
+            triton.image,
+            ("tritonserver", f"--model-repository={_place(triton.repository)}"),
+            cpus=triton.cpus,
+            memory=triton.memory,
             publish=(port, triton_port),
-            mounts=_mounts(triton["repository"], flavor.get("triton_model_replicas") or {}, folder),
+            mounts=_mounts(triton.repository, flavor.get("triton_model_replicas") or {}, folder),
             **shared,
         )
-        server = _Server("the tritonserver container", container["engine"], spec, folder.parent)
+        server = _Server("the tritonserver container", order.engine, spec, folder.parent)
         server.wait(triton_port[0], _TRITON_READY, flavor["triton_readiness_initial_delay_seconds"])
         servers.append(server)
     spec = Container(
-        name,
-        container["image"],
+        order.name,
+        order.image,
         tuple(flavor["streaming_command"] if streaming else flavor["command"]),
-        cpus=container["cpus"],
-        memory=container["memory"],
+        cpus=order.cpus,
+        memory=order.memory,
         publish=publish,
         network=network,
         **shared,
     )
-    server = _Server("the container", container["engine"], spec, folder.parent)
+    server = _Server("the container", order.engine, spec, folder.parent)
     server.wait(port[0], str(flavor["healthcheck_route"]), flavor["readiness_initial_delay_seconds"])
     for each in (*servers, server):
         each.watch()
@@ -84,14 +78,13 @@ def start_image(
 class _Server:
     """A container and its guard. It ends with the worker, and the worker with it."""
 
-    def __init__(self, what: str, engine: dict[str, Any], container: Container, scratch: Path) -> None:
+    def __init__(self, what: str, engine: EngineCommand, container: Container, scratch: Path) -> None:
         self._what = what
         self._scratch = scratch
         self._stopping = False
-        command = EngineCommand.of(engine)
         order = {
-            "program": command.program,
-            "run": command.run(container, "--rm", "--log-driver", "none"),
+            "program": engine.program,
+            "run": engine.run(container, "--rm", "--log-driver", "none"),
             "name": container.name,
             "grace": STOP_SECONDS,
         }

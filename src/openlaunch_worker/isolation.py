@@ -19,6 +19,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from openlaunch_worker.documents import IsolationOrder
+
 _CLONE_NEWNS: Final = 0x00020000
 _CLONE_NEWUSER: Final = 0x10000000
 _MS_RDONLY: Final = 1
@@ -68,23 +70,20 @@ class NotIsolated(Exception):
     """A step could not be done, and isolation is required."""
 
 
-def isolate(order: dict[str, Any], folder: str) -> list[str]:
-    """Isolate this process for good, and go into `folder`; returns what could not be done.
-
-    `order` has `hide`, the data directory; `keep`, the folders below it that stay; `memory`, the most bytes of memory
-    of its own, and `processes`, the most processes, where the server is not root's, each 0 for no bound; `required`.
+def isolate(order: IsolationOrder, folder: str) -> list[str]:
+    """Isolate this process for good, go into `folder`, and return what could not be done.
 
     Raises:
-        NotIsolated: a step could not be done, and `required` is true.
+        NotIsolated: a step could not be done, and the order requires all of them.
 
     """
     steps: list[tuple[str, Callable[[], object]]] = [
-        ("the server's data directory is not hidden", lambda: _hide(order["hide"], [*order["keep"], folder])),
-        ("the number of processes has no bound", lambda: _bound_processes(order["processes"])),
+        ("the server's data directory is not hidden", lambda: _hide(order.hide, [*order.keep, folder])),
+        ("the number of processes has no bound", lambda: _bound_processes(order.processes)),
         ("powers over the system stay", _drop_capabilities),
         ("new privileges are not ruled out", lambda: _call("prctl", _PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)),
         ("other processes are not out of reach", _enter_landlock),
-        ("its memory has no bound", lambda: _bound_memory(order["memory"])),
+        ("its memory has no bound", lambda: _bound_memory(order.memory)),
     ]
     missing = []
     for what, step in steps:
@@ -92,7 +91,7 @@ def isolate(order: dict[str, Any], folder: str) -> list[str]:
             step()
         except OSError as error:
             missing.append(f"{what} ({error.strerror or error})")
-    if missing and order["required"]:
+    if missing and order.required:
         raise NotIsolated("; ".join(missing))
     os.chdir(folder)  # only now: from a folder below the hidden one, there would be a way up
     return missing

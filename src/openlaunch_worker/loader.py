@@ -1,6 +1,7 @@
 """Loads a bundle: from its bytes to the function that predicts."""
 
 import importlib
+import json
 import os
 import pickle
 import resource
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from openlaunch_worker.archives import unpack
+from openlaunch_worker.documents import Start
 from openlaunch_worker.failures import one_line, user_traceback
 
 Predict = Callable[..., Any]
@@ -31,33 +33,25 @@ class LoadError(Exception):
         self.traceback = traceback
 
 
-def load(
-    flavor: dict[str, Any],
-    file: BinaryIO,
-    folder: Path,
-    *,
-    streaming: bool = False,
-    max_bytes: int = 0,
-    container: dict[str, Any] | None = None,
-) -> Predict:
+def load(start: Start, file: BinaryIO, folder: Path, image: str | None = None) -> Predict:
     """Load a bundle of any flavour; `folder` is empty, and a zip is unpacked into it.
 
-    `streaming` is the endpoint's type and `max_bytes` bounds an answer, which both matter to servers of the bundle's
-    own only: commands and images. `container` says how an image is run (`openlaunch_worker.image`).
+    `image` is the JSON of a `containers.ImageOrder` where the bundle is a container image.
 
     Raises:
         LoadError: a step failed.
 
     """
+    flavor = start.bundle
     kind = flavor.get("flavor")
     if kind == "cloudpickle_artifact":
         return _load_pickle(flavor, file)
     if kind == "zip_artifact":
         return _load_zip(flavor, file, folder)
     if kind == "command":
-        return _load_command(flavor, file, folder, streaming, max_bytes)
-    if container is not None:
-        return _load_image(flavor, container, folder, streaming, max_bytes)
+        return _load_command(start, file, folder)
+    if image is not None:
+        return _load_image(start, image, folder)
     raise LoadError(f"the bundle's flavor is {kind!r}, which this worker does not load")
 
 
@@ -96,30 +90,28 @@ def _load_zip(flavor: dict[str, Any], file: BinaryIO, folder: Path) -> Predict:
     return _build(load_model, load_predict, (flavor.get("app_config"),))
 
 
-def _load_command(
-    flavor: dict[str, Any], file: BinaryIO, folder: Path, streaming: bool, max_bytes: int
-) -> Predict:
+def _load_command(start: Start, file: BinaryIO, folder: Path) -> Predict:
     from openlaunch_worker.command import start_command  # other flavours have no use for it
     from openlaunch_worker.forwarder import NotReady
 
-    if flavor.get("location"):
+    if start.bundle.get("location"):
         with _step("unpacking the bundle"):
             unpack(file, folder)
     try:
-        return start_command(flavor, folder, streaming, max_bytes)
+        return start_command(start.bundle, folder, start.streaming, start.limits.max_result_bytes)
     except NotReady as error:
         raise LoadError(str(error)) from None
 
 
-def _load_image(
-    flavor: dict[str, Any], container: dict[str, Any], folder: Path, streaming: bool, max_bytes: int
-) -> Predict:
-    from openlaunch_worker.forwarder import NotReady  # other flavours have no use for it
+def _load_image(start: Start, image: str, folder: Path) -> Predict:
+    from openlaunch_worker.containers import ImageOrder  # other flavours have no use for them
+    from openlaunch_worker.forwarder import NotReady
     from openlaunch_worker.image import start_image
 
     try:
-        return start_image(flavor, container, folder, streaming, max_bytes)
-    except NotReady as error:
+        order = ImageOrder.from_json(json.loads(image))
+        return start_image(start.bundle, order, folder, start.streaming, start.limits.max_result_bytes)
+    except (NotReady, ValueError) as error:
         raise LoadError(str(error)) from None
 
 

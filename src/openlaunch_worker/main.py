@@ -1,11 +1,4 @@
-"""The life of a worker: connect, load the bundle, serve, end.
-
-START is JSON: `bundle`, the flavour of the bundle as it is on the wire (`openlaunch.wire.bundles`);
-`per_worker`, how many requests at a time; `max_result_bytes`; `max_url_bytes` and `url_timeout` (seconds), the
-bounds for input that is fetched; `batch`, null where each request runs by itself, else `max_size`, how many run
-together, and `max_wait`, how many seconds the first waits for others; `streaming`, whether the endpoint's type is
-that; `container`, how an image is run (`openlaunch_worker.image`), null for other flavours.
-"""
+"""The life of a worker: connect, load the bundle, serve, end."""
 
 import atexit
 import gc
@@ -18,9 +11,10 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from openlaunch_worker.documents import ADDRESS, IMAGE, TOKEN, Start
 from openlaunch_worker.event_loop import NewLoop, loop_maker
 from openlaunch_worker.frames import FrameError, Kind, encode
-from openlaunch_worker.handshake import Start, connect, receive_bundle, shake_hands
+from openlaunch_worker.handshake import connect, receive_bundle, shake_hands
 from openlaunch_worker.loader import LoadError, Predict, load
 from openlaunch_worker.process import (
     EXIT_LOAD_FAILED,
@@ -38,25 +32,22 @@ from openlaunch_worker.process import (
 )
 from openlaunch_worker.serving import serve
 
-ADDRESS: Final = "OPENLAUNCH_WORKER_ADDRESS"
-TOKEN: Final = "OPENLAUNCH_WORKER_TOKEN"  # noqa: S105 -- the variable's name
-
 SCRATCH: Final = "openlaunch-worker"
 """A worker's own files, in the folder that it was started in, which no two workers share."""
 
 
 def main() -> int:
     """Run a worker as the environment says, and return the process's exit code."""
-    address, token = os.environ.pop(ADDRESS, None), os.environ.pop(TOKEN, None)
+    address, token, image = (os.environ.pop(name, None) for name in (ADDRESS, TOKEN, IMAGE))
     new_loop = loop_maker()
     if not address or not token:
         log(f"{ADDRESS} and {TOKEN} have to be set: a worker is started by an engine, not by hand")
         return EXIT_USAGE
     set_up_output()
-    return run(address, token, new_loop)
+    return run(address, token, image, new_loop)
 
 
-def run(address: str, token: str, new_loop: NewLoop) -> int:
+def run(address: str, token: str, image: str | None, new_loop: NewLoop) -> int:
     """Run a worker in this process, which may be a fork, and return the exit code to end it with.
 
     Raises:
@@ -75,7 +66,7 @@ def run(address: str, token: str, new_loop: NewLoop) -> int:
         return EXIT_SERVER_LOST
     let_go_in_forks(sock)
     watch = ServerWatch(sock, scratch)
-    code = _load_and_serve(sock, start, scratch, watch, new_loop)
+    code = _load_and_serve(sock, start, image, scratch, watch, new_loop)
     watch.end()
     leave_within(EXIT_SECONDS, code, scratch)
     sock.close()
@@ -83,10 +74,10 @@ def run(address: str, token: str, new_loop: NewLoop) -> int:
 
 
 def _load_and_serve(
-    sock: socket.socket, start: Start, scratch: Path, watch: ServerWatch, new_loop: NewLoop
+    sock: socket.socket, start: Start, image: str | None, scratch: Path, watch: ServerWatch, new_loop: NewLoop
 ) -> int:
     try:
-        predict = _load(sock, start, scratch, watch)
+        predict = _load(sock, start, image, scratch, watch)
     except LoadError as error:
         log(f"{error.reason}\n{error.traceback or ''}".rstrip())
         failure = {"reason": error.reason, "traceback": error.traceback}
@@ -102,7 +93,7 @@ def _load_and_serve(
     return 0
 
 
-def _load(sock: socket.socket, start: Start, scratch: Path, watch: ServerWatch) -> Predict:
+def _load(sock: socket.socket, start: Start, image: str | None, scratch: Path, watch: ServerWatch) -> Predict:
     path = scratch / "artifact"
     with path.open("x+b") as file:
         path.unlink()  # it takes no room once it has been loaded
@@ -110,15 +101,7 @@ def _load(sock: socket.socket, start: Start, scratch: Path, watch: ServerWatch) 
         watch.start()
         folder = scratch / "bundle"
         folder.mkdir()
-        most = start.limits.max_result_bytes
-        predict = load(
-            start.bundle,
-            file,
-            folder,
-            streaming=start.streaming,
-            max_bytes=most,
-            container=start.container,
-        )
+        predict = load(start, file, folder, image)
     # The model stays for good: collections need not look at it again, which with large ones costs milliseconds.
     gc.collect()
     gc.freeze()

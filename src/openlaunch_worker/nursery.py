@@ -3,9 +3,9 @@
 A fork of it is a worker within a millisecond, and shares its memory. Orders come in on standard input, reports go
 out on standard output, a JSON document a line::
 
-    in   {"id", "env", "folder", "log", "isolation"}   fork a worker; `isolation` is as `isolate` has it, or null
-    out  {"id", "pid"} or {"id", "error"}              it is running, or why not
-    out  {"id", "code"}                                how it ended: an exit code, or minus the signal's number
+    in   `openlaunch_worker.documents.ForkOrder`   fork a worker
+    out  {"id", "pid"} or {"id", "error"}          the worker runs, or why it does not
+    out  {"id", "code"}                            how it ended: an exit code, or minus the signal's number
 
 The end of the input ends this process. It never has a thread, because a fork has only the thread that forked.
 """
@@ -23,6 +23,7 @@ from typing import Any, Final
 import cloudpickle
 
 from openlaunch_worker import main as worker
+from openlaunch_worker.documents import ForkOrder
 from openlaunch_worker.event_loop import loop_maker
 from openlaunch_worker.isolation import NotIsolated, isolate
 from openlaunch_worker.process import EXIT_USAGE, die_with_parent, log, open_log
@@ -59,26 +60,26 @@ class Nursery:
                     return 0
                 *lines, rest = (rest + data).split(b"\n")
                 for line in lines:
-                    order = json.loads(line)
+                    order = ForkOrder.from_json(json.loads(line))
                     if self._fork(order):
                         return self._be_a_worker(order)
 
-    def _fork(self, order: dict[str, Any]) -> bool:
+    def _fork(self, order: ForkOrder) -> bool:
         """Whether this is the fork."""
         try:
-            self._log = open_log(order["log"])
+            self._log = open_log(order.log)
             pid = os.fork()
         except OSError as error:
-            _report({"id": order["id"], "error": str(error)})
+            _report({"id": order.id, "error": str(error)})
             return False
         if pid == 0:
             return True
         os.close(self._log)
-        self._ids[pid] = order["id"]
-        _report({"id": order["id"], "pid": pid})
+        self._ids[pid] = order.id
+        _report({"id": order.id, "pid": pid})
         return False
 
-    def _be_a_worker(self, order: dict[str, Any]) -> int:
+    def _be_a_worker(self, order: ForkOrder) -> int:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         os.close(self._wake)
@@ -90,7 +91,7 @@ class Nursery:
         os.close(nothing)
         os.close(self._log)
         os.environ.clear()
-        os.environ.update(order["env"])
+        os.environ.update(order.env)
         if not _settle(order):
             return EXIT_USAGE
         return worker.main()
@@ -103,13 +104,13 @@ class Nursery:
             _report({"id": self._ids.pop(pid), "code": os.waitstatus_to_exitcode(status)})
 
 
-def _settle(order: dict[str, Any]) -> bool:
+def _settle(order: ForkOrder) -> bool:
     """Go into the worker's folder, isolated where that is asked for; False: that is required, and can't be done."""
-    if order["isolation"] is None:
-        os.chdir(order["folder"])
+    if order.isolation is None:
+        os.chdir(order.folder)
         return True
     try:
-        missing = isolate(order["isolation"], order["folder"])
+        missing = isolate(order.isolation, order.folder)
     except NotIsolated as error:
         log(
             f"isolation is required, and {error}: allow it, or start the server with OPENLAUNCH_ISOLATION=auto"

@@ -10,10 +10,10 @@ from functools import partial
 from typing import Any, Final
 
 from openlaunch_worker import answers
+from openlaunch_worker.documents import Limits
 from openlaunch_worker.failures import Refusal, explain
 from openlaunch_worker.fetch import Transfer
 from openlaunch_worker.frames import Kind, Outcome
-from openlaunch_worker.handshake import Limits
 from openlaunch_worker.interrupts import Interrupts
 from openlaunch_worker.jobs import Job, Routed, Stop
 from openlaunch_worker.outbox import Outbox

@@ -10,9 +10,9 @@ from struct import error as StructError  # noqa: N812 -- its own name says nothi
 from typing import Any, Final, cast
 
 from openlaunch_worker.batch_runner import BatchRunner
+from openlaunch_worker.documents import Limits
 from openlaunch_worker.event_loop import NewLoop
 from openlaunch_worker.frames import CREDIT_BODY, REQUEST_HEAD, FrameError, FrameParser, Kind, encode
-from openlaunch_worker.handshake import Limits
 from openlaunch_worker.outbox import Outbox
 from openlaunch_worker.process import EXIT_SECONDS, log
 from openlaunch_worker.runner import Runner

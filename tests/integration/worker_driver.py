@@ -18,6 +18,7 @@ from typing import Any, Self
 
 import cloudpickle
 
+from openlaunch_worker.documents import Limits, Start
 from openlaunch_worker.frames import (
     BUNDLE_PIECE,
     CREDIT_BODY,
@@ -32,6 +33,7 @@ from openlaunch_worker.frames import (
 TIMEOUT = 20.0
 TOKEN = "the-token-of-this-worker"
 Frame = tuple[int, int, bytes]
+LIMITS = {"max_result_bytes": 1 << 24, "max_url_bytes": 1 << 20, "url_timeout": 5.0, "allow_private": True}
 LOOP_ENV: dict[str, str] = {}
 """Says which event loop workers use; set by the fixture `each_loop`."""
 
@@ -60,21 +62,12 @@ class Worker:
         per_worker: int = 4,
         python: str = sys.executable,
         env: Mapping[str, str] | None = None,
+        streaming: bool = False,
         **limits: Any,
     ) -> None:
         self._bundle = bundle if isinstance(bundle, bytes) else cloudpickle.dumps(bundle)
-        self._start = {
-            "bundle": {"flavor": "cloudpickle_artifact", "app_config": None, **(flavor or {})},
-            "per_worker": per_worker,
-            "max_result_bytes": 1 << 24,
-            "max_url_bytes": 1 << 20,
-            "url_timeout": 5.0,
-            "allow_private": True,
-            "batch": None,
-            "streaming": False,
-            "container": None,
-            **limits,
-        }
+        flavor = {"flavor": "cloudpickle_artifact", "app_config": None, **(flavor or {})}
+        self._start = Start(flavor, Limits(per_worker, **{**LIMITS, **limits}), streaming)
         self._folder = tempfile.TemporaryDirectory(prefix="worker-test-")
         self.folder = Path(self._folder.name)
         self._python = python
@@ -125,7 +118,7 @@ class Worker:
         kind, _, payload = self.frame()
         assert kind == Kind.HELLO
         self.hello = json.loads(payload)
-        self.send(Kind.START, 0, json.dumps(self._start).encode())
+        self.send(Kind.START, 0, json.dumps(self._start.to_json()).encode())
         for start in range(0, len(self._bundle), BUNDLE_PIECE):
             self.send(Kind.BUNDLE, 0, self._bundle[start : start + BUNDLE_PIECE])
         self.send(Kind.BUNDLE, 0)

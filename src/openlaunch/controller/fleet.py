@@ -5,7 +5,7 @@ happens in the event loop's thread.
 """
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from openlaunch.controller.trial import Trial
 from openlaunch.store.records import BundleRecord, EndpointRecord
@@ -33,13 +33,11 @@ class Fleet(Protocol):
         token: str,
         endpoint: EndpointRecord,
         bundle: BundleRecord,
-        container: dict[str, Any] | None,
         generation: int,
     ) -> None:
         """A worker with this token may connect; it gets this bundle, and once ready this endpoint's requests.
 
-        The generation decides on its share of them. `container` says how it runs an image
-        (`openlaunch_worker.image`); None for other bundles.
+        The generation decides on its share of them.
         """
         ...
 

@@ -1,6 +1,7 @@
 """What a worker needs to run a bundle that is a container image: the image fetched, and how it is to be run."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from openlaunch.engines.containers import ContainerEngine, ContainerError
 from openlaunch.store.records import EndpointSpec
 from openlaunch.wire.bundles import full_image_name
 from openlaunch.wire.quantities import parse_quantity
+from openlaunch_worker.containers import ImageOrder, TritonOrder
 
 WORKER_KIND = "worker"
 TRITON = "triton_enhanced_runnable_image"
@@ -54,31 +56,31 @@ class Images:
             await self._engine.ensure_image(self._triton_name(flavor), log)
         await self._engine.ensure_image(_name(flavor), log)
 
-    def container(
+    def order(
         self, worker_id: str, flavor: Mapping[str, Any], spec: EndpointSpec, gpus: tuple[int, ...]
-    ) -> dict[str, Any]:
-        """How the worker runs the image, as `openlaunch_worker.image` has it.
+    ) -> ImageOrder:
+        """Say how the worker runs the image.
 
         Raises:
             ContainerError: there is no engine any more.
 
         """
-        document: dict[str, Any] = {
-            "engine": self._engine.command().document(),
-            "name": f"openlaunch-{worker_id}",
-            "image": _name(flavor),
-            "labels": self._engine.labels(WORKER_KIND),
-            "cpus": spec.cpus,
-            "memory": spec.memory,
-            "gpus": list(gpus),
-        }
-        if flavor["flavor"] == TRITON:
-            triton = self._triton(flavor, spec)
-            document |= {"triton": triton, "cpus": spec.cpus - triton["cpus"]}
-            document["memory"] = spec.memory - (triton["memory"] or 0)
-        return document
+        order = ImageOrder(
+            self._engine.command(),
+            f"openlaunch-{worker_id}",
+            _name(flavor),
+            self._engine.labels(WORKER_KIND),
+            spec.cpus,
+            spec.memory,
+            gpus,
+        )
+        if flavor["flavor"] != TRITON:
+            return order
+        triton = self._triton(flavor, spec)
+        cpus, memory = spec.cpus - triton.cpus, spec.memory - (triton.memory or 0)
+        return replace(order, cpus=cpus, memory=memory, triton=triton)
 
-    def _triton(self, flavor: Mapping[str, Any], spec: EndpointSpec) -> dict[str, Any]:
+    def _triton(self, flavor: Mapping[str, Any], spec: EndpointSpec) -> TritonOrder:
         cpus, memory = float(flavor["triton_num_cpu"]), flavor.get("triton_memory")
         size = None if memory is None else int(_bytes(memory))
         if cpus >= spec.cpus or (size or 0) >= spec.memory:
@@ -86,12 +88,8 @@ class Images:
                 f"Triton's part of a worker is {cpus:g} cpus and {memory or 'any'} memory, and the worker has "
                 f"{spec.cpus:g} cpus and {spec.memory} bytes for both containers: give the endpoint more"
             )
-        return {
-            "image": self._triton_name(flavor),
-            "cpus": cpus,
-            "memory": size,
-            "repository": self._repository(flavor["triton_model_repository"]),
-        }
+        repository = self._repository(flavor["triton_model_repository"])
+        return TritonOrder(self._triton_name(flavor), cpus, size, repository)
 
     def _triton_name(self, flavor: Mapping[str, Any]) -> str:
         return full_image_name(self._triton_image, flavor["triton_commit_tag"])

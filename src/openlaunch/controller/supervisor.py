@@ -1,6 +1,7 @@
 """One endpoint's workers: observes, asks the plan what to do, and does it."""
 
 import asyncio
+import json
 import logging
 import secrets
 from collections.abc import Callable, Mapping
@@ -55,6 +56,7 @@ from openlaunch.store.records import BundleRecord, EndpointRecord, EndpointSpec
 from openlaunch.wire.endpoints import EndpointStatus
 from openlaunch.wire.events import EventKind
 from openlaunch.wire.why import EndpointWhy
+from openlaunch_worker.documents import IMAGE
 
 log = logging.getLogger(__name__)
 
@@ -465,13 +467,13 @@ class Supervisor:
             return
         process = _Process(worker_id, short_id, number, self._now(), log_path, since=self._now())
         self._processes[worker_id] = process
-        flavor, container = generation.bundle.flavor, None
+        flavor = generation.bundle.flavor
         env: Mapping[str, str] = {}
         try:
             if is_image(flavor):
-                container = parts.images.container(worker_id, flavor, asked, gpus)
-                env = parts.images.environ
-            parts.fleet.expect(worker_id, token, self.record, generation.bundle, container, number)
+                order = parts.images.order(worker_id, flavor, asked, gpus)
+                env = {**parts.images.environ, IMAGE: json.dumps(order.to_json())}
+            parts.fleet.expect(worker_id, token, self.record, generation.bundle, number)
             spec = WorkerSpec(
                 *(
                     worker_id,
@@ -483,7 +485,7 @@ class Supervisor:
                     gpus,
                     env,
                 ),
-                isolated=container is None,
+                isolated=not is_image(flavor),
                 memory=_memory(asked) if parts.settings.limit_memory else 0,
             )
             await parts.engine.start(spec, self._on_exit)

@@ -19,6 +19,7 @@ from openlaunch.engines.environ import scrub
 from openlaunch.engines.groups import Child, end_process, kill_group
 from openlaunch.engines.memory import OomWatch
 from openlaunch.engines.nursery import Nursery
+from openlaunch_worker.documents import ADDRESS, TOKEN, IsolationOrder
 from openlaunch_worker.event_loop import UVLOOP
 from openlaunch_worker.process import open_log
 
@@ -170,22 +171,22 @@ class LocalEngine:
             "CUDA_VISIBLE_DEVICES": ",".join(map(str, spec.gpus)),
             **spec.env,
             **self._loop,
-            "OPENLAUNCH_WORKER_ADDRESS": spec.address,
-            "OPENLAUNCH_WORKER_TOKEN": spec.token,
+            ADDRESS: spec.address,
+            TOKEN: spec.token,
         }
 
-    def _isolation_of(self, spec: WorkerSpec) -> dict[str, object] | None:
+    def _isolation_of(self, spec: WorkerSpec) -> IsolationOrder | None:
         wanted = self._isolation
         if wanted is None or not spec.isolated:
             return None
         environment = spec.python.parent.parent
-        return {
-            "hide": str(wanted.hide),
-            "keep": [str(path) for path in (environment, *wanted.keep)],
-            "processes": wanted.processes,
-            "memory": spec.memory and spec.memory + MEMORY_ON_TOP,
-            "required": wanted.required,
-        }
+        return IsolationOrder(
+            str(wanted.hide),
+            tuple(str(path) for path in (environment, *wanted.keep)),
+            spec.memory and spec.memory + MEMORY_ON_TOP,
+            wanted.processes,
+            wanted.required,
+        )
 
     async def _watch(self, worker_id: str, running: _Running, on_exit: ExitCallback) -> None:
         code = await running.process.wait()

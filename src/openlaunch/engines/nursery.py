@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from openlaunch.engines.groups import kill_group
+from openlaunch_worker.documents import ForkOrder, IsolationOrder
 
 FORK_SECONDS = 30.0
 
@@ -92,7 +93,7 @@ class Nursery:
         env: Mapping[str, str],
         folder: Path,
         log: Path,
-        isolation: Mapping[str, object] | None,
+        isolation: IsolationOrder | None,
     ) -> ForkedWorker:
         """Fork a worker off, isolated as `openlaunch_worker.isolation` has it; it is running when this returns.
 
@@ -103,17 +104,11 @@ class Nursery:
         assert self._process.stdin is not None
         future: asyncio.Future[ForkedWorker] = asyncio.get_running_loop().create_future()
         self._forking[worker_id] = future
-        order = {
-            "id": worker_id,
-            "env": dict(env),
-            "folder": str(folder),
-            "log": str(log),
-            "isolation": isolation,
-        }
+        order = ForkOrder(worker_id, dict(env), str(folder), str(log), isolation)
         try:
             if not self.alive:
                 raise OSError("the parent process of the environment's workers has ended")
-            self._process.stdin.write(json.dumps(order).encode() + b"\n")
+            self._process.stdin.write(json.dumps(order.to_json()).encode() + b"\n")
             async with asyncio.timeout(FORK_SECONDS):
                 return await asyncio.shield(future)
         except TimeoutError:

@@ -9,9 +9,9 @@ import time
 
 import cloudpickle
 import pytest
-from test_worker_url import server  # noqa: F401 -- a fixture
 from worker_driver import Worker, returning, wait_until
 
+from openlaunch_worker.batching import BatchRule
 from openlaunch_worker.frames import Flags, Kind, Outcome
 
 pytestmark = pytest.mark.usefixtures("each_loop")
@@ -28,7 +28,7 @@ def functions_go_along():
 def batching(predict, max_size, max_wait=30.0, **options):
     """A worker whose batches run when they are full, unless told otherwise."""
     options.setdefault("per_worker", 2 * max_size)
-    return Worker(returning(predict), batch={"max_size": max_size, "max_wait": max_wait}, **options)
+    return Worker(returning(predict), batch=BatchRule(max_size, max_wait), **options)
 
 
 def send(worker, *inputs, deadline=0.0):
@@ -116,7 +116,7 @@ def held(model):
 @pytest.fixture
 def holding():
     bundle = {"load_model_fn": lambda: None, "load_predict_fn": held}
-    with Worker(bundle, per_worker=8, batch={"max_size": 4, "max_wait": 0.0}) as worker:
+    with Worker(bundle, per_worker=8, batch=BatchRule(4, 0.0)) as worker:
         worker.ready()
         first = worker.request({"args": {"x": "first"}})
         wait_until((worker.folder / "begun").exists)
@@ -308,7 +308,7 @@ def test_each_member_says_whether_its_result_is_pickled():
         assert pickle.loads(got[pickled][1]) == {1}
 
 
-def test_args_that_are_no_object_and_bytes_of_urls_are_members_too(server):  # noqa: F811
+def test_args_that_are_no_object_and_bytes_of_urls_are_members_too(server):
     def predict(inputs):
         return [len(one) if isinstance(one, bytes) else one for one in inputs]
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from server_driver import args, running
 
+from openlaunch_worker.documents import IsolationOrder
 from openlaunch_worker.isolation import NotIsolated, isolate
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="workers are isolated on Linux only")
@@ -142,7 +143,7 @@ def as_nobody(folder, function):
 
 
 def order(folder, **changed):
-    return {"hide": str(folder), "keep": [], "memory": 0, "processes": 0, "required": False, **changed}
+    return IsolationOrder(str(folder), **changed)
 
 
 def count_forks(most: int) -> int:

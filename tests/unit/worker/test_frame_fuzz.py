@@ -12,8 +12,9 @@ from server_links import Pieces, WaitedCall, Wire, no_bundle
 
 from openlaunch.errors import WorkerDied
 from openlaunch.server.dispatch.links import MAX_HELLO_BYTES, Expected, WorkerLink
+from openlaunch_worker.documents import Limits
 from openlaunch_worker.frames import HEADER, REQUEST_HEAD, FrameError, Kind, encode
-from openlaunch_worker.handshake import Limits, receive_bundle, shake_hands
+from openlaunch_worker.handshake import receive_bundle, shake_hands
 from openlaunch_worker.serving import Connection
 
 FEW = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -3,8 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from openlaunch.artifacts.base import Artifacts
 from openlaunch.artifacts.locations import key_of
@@ -17,6 +16,8 @@ from openlaunch.server.dispatch.work import Call, Work
 from openlaunch.server.settings import WorkerSettings
 from openlaunch.store.records import BundleRecord, EndpointRecord
 from openlaunch.wire.endpoints import EndpointStatus, EndpointType
+from openlaunch_worker.batching import BatchRule
+from openlaunch_worker.documents import Limits, Start
 
 log = logging.getLogger(__name__)
 
@@ -99,21 +100,18 @@ class Dispatcher:
         token: str,
         endpoint: EndpointRecord,
         bundle: BundleRecord,
-        container: dict[str, Any] | None,
         generation: int,
     ) -> None:
         spec = endpoint.spec_of(generation)
-        start = {
-            "bundle": bundle.flavor,
-            "per_worker": spec.slots,
-            "max_result_bytes": self._settings.max_result_bytes,
-            "max_url_bytes": self._settings.max_body_bytes,
-            "url_timeout": self._settings.url_timeout_seconds,
-            "allow_private": self._settings.private_addresses,
-            "batch": None if spec.batching is None else asdict(spec.batching),
-            "streaming": endpoint.endpoint_type is EndpointType.STREAMING,
-            "container": container,
-        }
+        limits = Limits(
+            spec.slots,
+            self._settings.max_result_bytes,
+            self._settings.max_body_bytes,
+            self._settings.url_timeout_seconds,
+            self._settings.private_addresses,
+            None if (batching := spec.batching) is None else BatchRule(batching.max_size, batching.max_wait),
+        )
+        start = Start(bundle.flavor, limits, endpoint.endpoint_type is EndpointType.STREAMING)
         self._members[worker_id] = _Member(endpoint.id, token)
         self._tokens[token] = Expected(
             worker_id,

@@ -8,10 +8,11 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Protocol, cast
 
 from openlaunch.server.dispatch.outcome_counts import OutcomeCounts
 from openlaunch.server.dispatch.work import Work
+from openlaunch_worker.documents import Start
 from openlaunch_worker.frames import (
     BUNDLE_PIECE,
     COPY_BYTES,
@@ -40,7 +41,7 @@ class Expected:
 
     worker_id: str
     slots: int
-    start: dict[str, Any]
+    start: Start
     bundle: Callable[[], AsyncIterator[bytes]] = field(repr=False)
     grace: float = 5.0
     """Seconds within which what is cancelled has to stop."""
@@ -229,7 +230,7 @@ class WorkerLink(asyncio.Protocol):
 
     async def _send_bundle(self, expected: Expected) -> None:
         try:
-            self._transport.write(encode(Kind.START, 0, json.dumps(expected.start).encode()))
+            self._transport.write(encode(Kind.START, 0, json.dumps(expected.start.to_json()).encode()))
             async for piece in expected.bundle():
                 for start in range(0, len(piece), BUNDLE_PIECE):
                     await self._writable.wait()

@@ -10,9 +10,11 @@ from openlaunch.errors import APIError
 from openlaunch.server.dispatch.lane import Lane
 from openlaunch.server.dispatch.links import Expected, WorkerLink
 from openlaunch.server.dispatch.work import Call, StreamCall
+from openlaunch_worker.documents import Limits, Start
 from openlaunch_worker.frames import REQUEST_HEAD, Flags, FrameParser, Kind, Outcome, encode
 
 GRACE_SECONDS = 0.05
+START = Start({}, Limits(1, 1 << 20, 1 << 20, 1.0, False))
 
 
 def in_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
@@ -95,7 +97,7 @@ class Owner:
         self._generation = generation
 
     def expected(self, token: str) -> Expected | None:
-        return Expected(token, self._slots, {}, no_bundle, GRACE_SECONDS, self._generation)
+        return Expected(token, self._slots, START, no_bundle, GRACE_SECONDS, self._generation)
 
     def link_ready(self, link: WorkerLink) -> None:
         if self.lane is not None:

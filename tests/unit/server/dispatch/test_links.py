@@ -5,9 +5,10 @@ import json
 from collections.abc import AsyncIterator
 
 import pytest
-from server_links import GRACE_SECONDS, FakeWorker, Owner, Pieces, WaitedCall, Wire, in_loop
+from server_links import GRACE_SECONDS, START, FakeWorker, Owner, Pieces, WaitedCall, Wire, in_loop
 
 from openlaunch.server.dispatch.links import Expected, WorkerLink
+from openlaunch_worker.documents import Start
 from openlaunch_worker.frames import BUNDLE_PIECE, REQUEST_HEAD, Flags, FrameParser, Kind, Outcome, encode
 
 
@@ -21,7 +22,7 @@ class OneWorker(Owner):
 
     def expected(self, token: str) -> Expected | None:
         used, self._used = self._used, True
-        return Expected("w", 1, {"per_worker": 1}, self._bundle) if token == "right" and not used else None
+        return Expected("w", 1, START, self._bundle) if token == "right" and not used else None
 
     async def _bundle(self) -> AsyncIterator[bytes]:
         for piece in self._pieces:
@@ -68,7 +69,7 @@ class TestHandshake:
         link.data_received(hello("right"))
         frames = await sent(wire, Kind.BUNDLE)
         assert [kind for kind, _, _ in frames] == [Kind.START] + [Kind.BUNDLE] * 5
-        assert json.loads(frames[0][2]) == {"per_worker": 1}
+        assert Start.from_json(json.loads(frames[0][2])) == START
         assert b"".join(payload for _, _, payload in frames[1:]) == bundle + b"yz"
         assert (link.worker_id, link.slots) == ("w", 1)
         link.connection_lost(None)

@@ -1,0 +1,70 @@
+"""An HTTP server that workers fetch their input from."""
+
+import contextlib
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        path, _, query = self.path.partition("?")
+        getattr(self, path.rpartition("/")[2])(query)  # a proxy is asked with the whole URL
+
+    def bytes(self, size):
+        self.send_response(200)
+        self.send_header("Content-Length", size)
+        self.end_headers()
+        self.wfile.write(b"x" * int(size))
+
+    def endless(self, _):
+        self.send_response(200)
+        self.end_headers()
+        while True:
+            self.wfile.write(b"x" * 1000)
+
+    def short(self, _):
+        self.send_response(200)
+        self.send_header("Content-Length", "100")
+        self.end_headers()
+        self.wfile.write(b"x" * 10)
+
+    def drip(self, _):
+        self.send_response(200)
+        self.send_header("Content-Length", "100000")
+        self.end_headers()
+        while not self.server.over.wait(0.02):
+            self.wfile.write(b"x")
+
+    def drip_headers(self, _):
+        self.wfile.write(b"HTTP/1.0 200 OK\r\nX: ")
+        while not self.server.over.wait(0.02):
+            self.wfile.write(b"x")
+
+    def missing(self, _):
+        self.send_error(404)
+
+    def redirect(self, location):
+        self.send_response(302)
+        self.send_header("Location", location)
+        self.end_headers()
+
+    def log_message(self, *args):
+        pass
+
+    def handle(self):
+        with contextlib.suppress(OSError):  # the other side may have had enough
+            super().handle()
+
+
+@pytest.fixture
+def server():
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
+        http.over = threading.Event()
+        thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"http://127.0.0.1:{http.server_port}"
+        http.over.set()
+        http.shutdown()
+        thread.join()
