@@ -8,7 +8,7 @@ from sqlalchemy import delete as delete_from
 from sqlalchemy import insert as insert_into
 from sqlalchemy import update as update_of
 
-from openlaunch.store.records import BatchJobRecord, EndpointSpec
+from openlaunch.store.records import BatchJobRecord, EndpointSpec, JobEnd
 from openlaunch.store.tables import batch_jobs
 from openlaunch.wire.batch_jobs import BatchJobStatus, SerializationFormat
 
@@ -50,22 +50,13 @@ def counted(conn: Connection, job_id: str, total: int) -> bool:
     return _change(conn, job_id, {"total": total, "status": BatchJobStatus.RUNNING.value})
 
 
-def end(
-    conn: Connection,
-    job_id: str,
-    status: BatchJobStatus,
-    now: float,
-    *,
-    reason: str | None = None,
-    completed: int | None = None,
-    result_key: str | None = None,
-) -> bool:
-    """The job has ended; False, and nothing is changed, where it had already."""
+def end(conn: Connection, job_id: str, end: JobEnd, now: float) -> bool:
+    """Record a job's end; return False, and change nothing, where it had ended already."""
     values = {
-        "status": status.value,
-        "status_reason": reason,
-        "completed": completed,
-        "result_key": result_key,
+        "status": end.status.value,
+        "status_reason": end.reason,
+        "completed": end.completed,
+        "result_key": end.result_key,
         "finished_at": now,
     }
     return _change(conn, job_id, values)

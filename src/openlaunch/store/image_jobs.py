@@ -8,7 +8,7 @@ from sqlalchemy import delete as delete_from
 from sqlalchemy import insert as insert_into
 from sqlalchemy import update as update_of
 
-from openlaunch.store.records import EndpointSpec, ImageJobBundleRecord, ImageJobRecord
+from openlaunch.store.records import EndpointSpec, ImageJobBundleRecord, ImageJobRecord, JobEnd
 from openlaunch.store.tables import docker_image_bundles as bundles
 from openlaunch.store.tables import docker_image_jobs as jobs
 from openlaunch.wire.batch_jobs import BatchJobStatus
@@ -97,11 +97,15 @@ def set_running(conn: Connection, job_id: str, now: float, gpu_indices: tuple[in
     return _change(conn, job_id, values)
 
 
-def end(conn: Connection, job_id: str, status: BatchJobStatus, reason: str | None, now: float) -> bool:
-    """The job has ended; False, and nothing is changed, where it had already."""
-    return _change(
-        conn, job_id, {"status": status.value, "status_reason": reason, "finished_at": now, "gpu_indices": []}
-    )
+def end(conn: Connection, job_id: str, end: JobEnd, now: float) -> bool:
+    """Record a job's end; return False, and change nothing, where it had ended already."""
+    values: dict[str, Any] = {
+        "status": end.status.value,
+        "status_reason": end.reason,
+        "finished_at": now,
+        "gpu_indices": [],
+    }
+    return _change(conn, job_id, values)
 
 
 def _change(conn: Connection, job_id: str, values: dict[str, Any]) -> bool:

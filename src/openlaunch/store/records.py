@@ -266,6 +266,16 @@ class TriggerRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class JobEnd:
+    """How a job of either kind ended; only a batch job has a number of inputs and a file of results."""
+
+    status: BatchJobStatus
+    reason: str | None = None
+    completed: int | None = None
+    result_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class BatchJobRecord:
     """A batch job. `total` is the number of inputs, once they were counted; `completed` is set when it ends.
 

@@ -8,20 +8,19 @@ import json
 import logging
 import secrets
 import shutil
-from collections.abc import Coroutine
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from openlaunch.controller.controller import Controller
 from openlaunch.engines.containers import ContainerEngine, ContainerError, ContainerState
-from openlaunch.errors import NotFound, Unprocessable
+from openlaunch.errors import Unprocessable
 from openlaunch.server import clock
+from openlaunch.server.jobs.runner import RETRY_SECONDS, JobRunner
 from openlaunch.server.settings import JobSettings
 from openlaunch.server.specs import new_spec
 from openlaunch.store import image_jobs as job_store
 from openlaunch.store.base import Store
-from openlaunch.store.records import EndpointSpec, ImageJobBundleRecord, ImageJobRecord
+from openlaunch.store.records import EndpointSpec, ImageJobBundleRecord, ImageJobRecord, JobEnd
 from openlaunch.wire.batch_jobs import BatchJobStatus
 from openlaunch.wire.bundles import full_image_name
 from openlaunch.wire.endpoints import CreateModelEndpointRequest, EndpointType
@@ -31,9 +30,8 @@ from openlaunch_worker.containers import Container
 log = logging.getLogger(__name__)
 
 KIND = "job"
-AGAIN_SECONDS = 1.0
+PREFIX = "openlaunch-"
 GPU_SECONDS = 0.5
-HOUSEKEEPING_SECONDS = 600.0
 STOP_SECONDS = 5
 LOG_LINES = 10_000
 REASON_LINES = 5
@@ -100,17 +98,8 @@ def job_spec(resources: dict[str, Any]) -> EndpointSpec:
     return new_spec(CreateModelEndpointRequest.model_validate(endpoint))
 
 
-@dataclass(slots=True)
-class _Run:
-    """A job in memory; `ended` is set once its end is recorded."""
-
-    job: ImageJobRecord
-    work: asyncio.Task[tuple[BatchJobStatus, str | None]] | None = None
-    ended: asyncio.Event = field(default_factory=asyncio.Event)
-
-
 class ImageJobs:
-    """Runs docker-image batch jobs. Used in the event loop's thread.
+    """Runs the containers of docker-image batch jobs; `runner` is what starts and ends the jobs.
 
     `folder` has the jobs' configurations while they live, `logs` what their containers printed.
     """
@@ -124,15 +113,21 @@ class ImageJobs:
         folder: Path,
         logs: Path,
     ) -> None:
-        self._settings = settings
         self._store = store
         self._engine = engine
         self._controller = controller
         self._folder = folder
         self._logs = logs
         self._turns = asyncio.Semaphore(settings.max_running_batch_jobs)
-        self._runs: dict[str, _Run] = {}
-        self._background: set[asyncio.Task[None]] = set()
+        self.runner = JobRunner(
+            store,
+            job_store,
+            "docker-image batch job",
+            work=self._work,
+            clear=self._clear,
+            discard=self._delete_logs,
+            retention_seconds=settings.batch_retention_seconds,
+        )
 
     async def hold_gpus(self) -> None:
         """Hold the GPUs of the jobs that run already. To be called before the controller starts workers."""
@@ -140,136 +135,44 @@ class ImageJobs:
             self._controller.hold_gpus(job.id, tuple(job.gpu_indices))
 
     async def start(self) -> None:
-        """Go on with what an earlier server left."""
+        """Resume what an earlier server left, and remove the containers of jobs that it did not clear."""
         unfinished = await self._store.read(job_store.list_unfinished)
-        for job in sorted(unfinished, key=lambda job: job.status is BatchJobStatus.PENDING):
-            self.begin(job)
+        self.runner.start(sorted(unfinished, key=lambda job: job.status is BatchJobStatus.PENDING))
         if await self._store.read(job_store.has_any):
-            self._spawn(self._sweep({_name(job.id) for job in unfinished}))
-        self._spawn(self._housekeeping())
-
-    async def stop(self) -> None:
-        """Leave all jobs as they are: their containers go on."""
-        for task in list(self._background):
-            task.cancel()
-        await asyncio.gather(*self._background, return_exceptions=True)
-
-    # What the routes and triggers call.
-
-    async def create(self, job: ImageJobRecord) -> None:
-        """Store a new job and begin with it."""
-        await self._store.write(lambda conn: job_store.insert(conn, job))
-        self.begin(job)
-
-    def begin(self, job: ImageJobRecord) -> None:
-        """Run a job that is stored."""
-        run = self._runs[job.id] = _Run(job)
-        self._spawn(self._live(run))
-
-    async def get(self, owner: str, job_id: str, wait: float = 0.0) -> ImageJobRecord:
-        """The job, after waiting up to `wait` seconds for it to end.
-
-        Raises:
-            NotFound: the owner has no such job.
-        """
-        job = await self._get(owner, job_id)
-        if wait > 0 and not job.status.done and (run := self._runs.get(job_id)) is not None:
-            try:
-                async with asyncio.timeout(wait):
-                    await run.ended.wait()
-            except TimeoutError:
-                return job
-            return await self._get(owner, job_id)
-        return job
-
-    async def _get(self, owner: str, job_id: str) -> ImageJobRecord:
-        job = await self._store.read(lambda conn: job_store.get(conn, owner, job_id))
-        if job is None:
-            raise NotFound(f"no docker-image batch job has the id {job_id!r}", code="batch_job_not_found")
-        return job
-
-    async def cancel(self, owner: str, job_id: str) -> bool:
-        """End a job; its container is stopped and removed. False when it had ended.
-
-        Raises:
-            NotFound: the owner has no such job.
-        """
-        await self._get(owner, job_id)
-        ended = await self._end(job_id, BatchJobStatus.CANCELLED, "the job was cancelled")
-        run = self._runs.get(job_id)
-        if ended and run is not None and run.work is not None:
-            run.work.cancel()
-        return ended
+            self.runner.background.spawn(self._sweep())
 
     async def read_log(self, owner: str, job_id: str) -> str:
-        """The last lines that the job's container has printed.
+        """Return the last lines that the job's container has printed.
 
         Raises:
-            NotFound: the owner has no such job.
+            NotFound: the owner has no job of this id.
         """
-        await self._get(owner, job_id)
+        await self.runner.get(owner, job_id)
         path = self._log_path(job_id)
-        if not path.exists() and job_id in self._runs:
+        if not path.exists() and self.runner.has(job_id):
             lines = await self._engine.logs(_name(job_id), LOG_LINES)
             if lines or not path.exists():  # else the container was removed meanwhile
                 return "".join(f"{line}\n" for line in lines)
         return await asyncio.to_thread(path.read_text, errors="replace") if path.exists() else ""
 
-    # A job's life.
-
-    async def _live(self, run: _Run) -> None:
-        while True:
-            try:
-                job = await self._get(run.job.owner, run.job.id)
-                if not job.status.done:
-                    await self._to_the_end(run)
-                await self._clear(run)
-                return
-            except Exception:
-                log.exception("the job %s could not be ended; trying again", run.job.id)
-            await asyncio.sleep(AGAIN_SECONDS)
-
-    async def _to_the_end(self, run: _Run) -> None:
-        run.work = work = asyncio.create_task(self._in_turn(run.job))
-        try:
-            await asyncio.wait({work})
-        finally:
-            work.cancel()
-            await asyncio.wait({work})
-        if not work.cancelled():
-            status, reason = work.result()
-            await self._end(run.job.id, status, reason)
-
-    async def _end(self, job_id: str, status: BatchJobStatus, reason: str | None) -> bool:
-        changed = await self._store.write(
-            lambda conn: job_store.end(conn, job_id, status, reason, clock.now())
-        )
-        if changed:
-            log.info("job %s: %s", job_id, status)
-        if (run := self._runs.get(job_id)) is not None:
-            run.ended.set()
-        return changed
-
-    async def _in_turn(self, job: ImageJobRecord) -> tuple[BatchJobStatus, str | None]:
-        """Run the job, and say how it has ended."""
+    async def _work(self, job: ImageJobRecord) -> JobEnd:
         async with self._turns:
             try:
                 started_at = job.started_at or await self._started(job)
                 async with asyncio.timeout(started_at + job.max_runtime - clock.now()):
-                    state = await self._ended(_name(job.id))
-                # Before the end is told: who hears of it finds the log.
-                lines = await self._engine.logs(_name(job.id), LOG_LINES)
-                await asyncio.to_thread(self._keep_log, job.id, lines)
+                    state = await self._exited(_name(job.id))
+                # Before the end is recorded: whoever hears of it finds the log.
+                lines = await self._keep_log(job.id)
             except TimeoutError:
-                return BatchJobStatus.TIMEOUT, f"the job ran for {job.max_runtime:g} s, its limit"
+                return JobEnd(BatchJobStatus.TIMEOUT, f"the job ran for {job.max_runtime:g} s, its limit")
             except ContainerError as error:
-                return BatchJobStatus.FAILURE, str(error)[:MAX_REASON]
+                return JobEnd(BatchJobStatus.FAILURE, str(error)[:MAX_REASON])
             if state.exit_code == 0:
-                return BatchJobStatus.SUCCESS, None
-            return BatchJobStatus.FAILURE, _reason(state, lines[-REASON_LINES:])
+                return JobEnd(BatchJobStatus.SUCCESS)
+            return JobEnd(BatchJobStatus.FAILURE, _reason(state, lines[-REASON_LINES:]))
 
     async def _started(self, job: ImageJobRecord) -> float:
-        """Start the job's container, unless an earlier server has and could not record it; returns when."""
+        """Start the job's container, unless an earlier server did and could not record it; return when."""
         name = _name(job.id)
         state = await self._engine.state(name)
         if state is not None and not state.started:
@@ -319,72 +222,71 @@ class ImageJobs:
         path.chmod(0o644)
         return ((str(path), bundle.mount_location),)
 
-    async def _ended(self, name: str) -> ContainerState:
+    async def _exited(self, name: str) -> ContainerState:
         while True:
             await self._engine.wait(name)
             state = await self._engine.state(name)
             if state is None:
-                raise ContainerError("the job's container is gone, and not by this server")
+                raise ContainerError(
+                    "the job's container is gone: something other than this server removed it"
+                )
             if not state.running:
                 return state
-            await asyncio.sleep(AGAIN_SECONDS)
+            await asyncio.sleep(RETRY_SECONDS)
 
-    # The end.
-
-    async def _clear(self, run: _Run) -> None:
+    async def _clear(self, job: ImageJobRecord) -> None:
         """Keep the log of a job that has ended, and remove everything else of it."""
-        name = _name(run.job.id)
+        name = _name(job.id)
         try:
             state = await self._engine.state(name)
             if state is not None:
                 if state.running:
                     await self._engine.stop(name, STOP_SECONDS)
-                if not self._log_path(run.job.id).exists():
-                    lines = await self._engine.logs(name, LOG_LINES)
-                    await asyncio.to_thread(self._keep_log, run.job.id, lines)
+                if not self._log_path(job.id).exists():
+                    await self._keep_log(job.id)
                 await self._engine.remove(name)
         except ContainerError as error:
-            log.warning("nothing could be tidied up after the job %s: %s", run.job.id, error)
-        await asyncio.to_thread(shutil.rmtree, self._folder / run.job.id, ignore_errors=True)
-        self._controller.give_back_gpus(run.job.id)
-        self._runs.pop(run.job.id, None)
+            log.warning("the container of the job %s could not be removed: %s", job.id, error)
+        await asyncio.to_thread(shutil.rmtree, self._folder / job.id, ignore_errors=True)
+        self._controller.give_back_gpus(job.id)
 
-    def _keep_log(self, job_id: str, lines: list[str]) -> None:
-        path = self._log_path(job_id)
-        path.write_text("".join(f"{line}\n" for line in lines))
-        path.chmod(0o600)
+    async def _keep_log(self, job_id: str) -> list[str]:
+        """Write the last lines of the container to the job's log, and return them."""
+        lines = await self._engine.logs(_name(job_id), LOG_LINES)
+        await asyncio.to_thread(
+            _write_private, self._log_path(job_id), "".join(f"{line}\n" for line in lines)
+        )
+        return lines
 
     def _log_path(self, job_id: str) -> Path:
         return self._logs / f"{job_id}.log"
 
-    async def _sweep(self, expected: set[str]) -> None:
+    async def _delete_logs(self, job_ids: list[str]) -> None:
+        for job_id in job_ids:
+            self._log_path(job_id).unlink(missing_ok=True)
+
+    async def _sweep(self) -> None:
         """Remove the containers of jobs that ended just before an earlier server did."""
         try:
-            left = set(await self._engine.names(KIND)) - expected - {_name(job_id) for job_id in self._runs}
+            names = await self._engine.names(KIND)
+            left = [name for name in names if not self.runner.has(_job_id(name))]
             if left:
                 await self._engine.remove(*left)
         except ContainerError as error:
             log.warning("containers of ended jobs could not be looked for: %s", error)
 
-    async def _housekeeping(self) -> None:
-        while True:
-            try:
-                before = clock.now() - self._settings.batch_retention_seconds
-                while old := await self._store.write(lambda conn: job_store.purge(conn, before)):  # noqa: B023
-                    for job_id in old:
-                        self._log_path(job_id).unlink(missing_ok=True)
-            except Exception:
-                log.exception("old jobs could not be deleted; it is tried again")
-            await asyncio.sleep(HOUSEKEEPING_SECONDS)
-
-    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(coroutine)
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
-
 
 def _name(job_id: str) -> str:
-    return f"openlaunch-{job_id}"
+    return PREFIX + job_id
+
+
+def _job_id(name: str) -> str:
+    return name.removeprefix(PREFIX)
+
+
+def _write_private(path: Path, text: str) -> None:
+    path.write_text(text)
+    path.chmod(0o600)
 
 
 def _reason(state: ContainerState, last_lines: list[str]) -> str:

@@ -110,7 +110,7 @@ class Triggers:
             return
         for job in await self._store.write(lambda conn: self._fire_due(conn, now)):
             log.info("trigger %s: job %s", job.trigger_id, job.id)
-            self._jobs.begin(job)
+            self._jobs.runner.begin(job)
 
     def _fire_due(self, conn: Connection, now: float) -> list[ImageJobRecord]:
         fired: list[ImageJobRecord] = []

@@ -57,7 +57,7 @@ def router(context: Context) -> APIRouter:
             timeout_seconds=body.timeout_seconds,
             created_at=clock.now(),
         )
-        await context.batch_jobs.create(job)
+        await context.batch_jobs.runner.create(job)
         return CreateBatchJobResponse(job_id=job.id)
 
     @api.get("")
@@ -74,7 +74,7 @@ def router(context: Context) -> APIRouter:
 
         With `wait`, after that many seconds, or as soon as the job has ended.
         """
-        job = await context.batch_jobs.get(user.owner, batch_job_id, wait)
+        job = await context.batch_jobs.runner.get(user.owner, batch_job_id, wait)
         return _response(context, request, job)
 
     @api.put("/{batch_job_id}")
@@ -82,7 +82,7 @@ def router(context: Context) -> APIRouter:
         batch_job_id: str, body: UpdateBatchJobRequest, user: User
     ) -> UpdateBatchJobResponse:
         """Cancel a batch job: what runs is stopped, and the results that there are are kept."""
-        cancelled = body.cancel and await context.batch_jobs.cancel(user.owner, batch_job_id)
+        cancelled = body.cancel and await context.batch_jobs.runner.cancel(user.owner, batch_job_id)
         return UpdateBatchJobResponse(success=cancelled)
 
     return api

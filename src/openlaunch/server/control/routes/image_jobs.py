@@ -51,7 +51,7 @@ def router(context: Context) -> APIRouter:
             max_runtime=body.override_job_max_runtime_s,
         )
         context.controller.check_gpus(job.spec)
-        await context.image_jobs.create(job)
+        await context.image_jobs.runner.create(job)
         return CreateDockerImageBatchJobResponse(job_id=job.id)
 
     @api.get("")
@@ -67,7 +67,7 @@ def router(context: Context) -> APIRouter:
         batch_job_id: str, user: User, wait: Wait = 0.0
     ) -> DockerImageBatchJobResponse:
         """Get a job; with `wait`, after that many seconds, or as soon as it has ended."""
-        return _job(await context.image_jobs.get(user.owner, batch_job_id, wait))
+        return _job(await context.image_jobs.runner.get(user.owner, batch_job_id, wait))
 
     @api.get("/{batch_job_id}/logs", response_class=PlainTextResponse)
     async def get_docker_image_batch_job_logs(batch_job_id: str, user: User) -> str:
@@ -79,7 +79,7 @@ def router(context: Context) -> APIRouter:
         batch_job_id: str, body: UpdateDockerImageBatchJobRequest, user: User
     ) -> UpdateDockerImageBatchJobResponse:
         """Cancel a job: its container is stopped and removed."""
-        cancelled = body.cancel and await context.image_jobs.cancel(user.owner, batch_job_id)
+        cancelled = body.cancel and await context.image_jobs.runner.cancel(user.owner, batch_job_id)
         return UpdateDockerImageBatchJobResponse(success=cancelled)
 
     return api
