@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # Set, it would have every server of a test or a benchmark compile anew, for half a second, all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test chaos bench docs lint types pytest coverage constraints clean
+.PHONY: demo test chaos bench docs lint format types pytest coverage constraints clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -W error::ResourceWarning examples/demo.py
@@ -32,6 +32,11 @@ docs: $(VENV)/.installed
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python -m tools.plain_words
+
+format: $(VENV)/.installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
 
 types: $(VENV)/.installed
 	$(BIN)/mypy

@@ -15,7 +15,7 @@ from openlaunch.server.settings import Settings
 from openlaunch.testing import LocalServer
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 BIN = Path(sys.executable).parent
 
 

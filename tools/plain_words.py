@@ -1,0 +1,72 @@
+"""Find phrases that make a reader stumble, and print the plain form: `python -m tools.plain_words [PATH ...]`.
+
+Without paths it checks `CLEAN`, which `make lint` does.
+"""
+
+import re
+import sys
+from bisect import bisect_right
+from collections.abc import Iterator
+from itertools import accumulate
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+CLEAN = ("CHANGELOG.md", "CODE_OF_CONDUCT.md", "CONTRIBUTING.md", "SECURITY.md")
+"""Files and folders that are free of these phrases. Extend it with each one that becomes so."""
+
+PHRASES = {
+    r"so (many|few)": "name the number: 'up to N', 'the number of ...'",
+    r"so often": "'N times'",
+    r"so long(?! (that|ago))": "'for N seconds', 'as long as'",
+    r"(?<!there )(is|are|was|were) no(?!-| (longer|more|less|fewer|later|earlier|sooner) )": "'is not a'",
+    r"(go|goes|going|gone|went) on": "'continue', 'resume'",
+    r"by (its|their|\w+'s) (\w+'s )?account": "'according to'",
+    r"told(?! apart)": "'notified', 'receives'; 'distinguished'",
+    r"any ?more(?! than)": "'no longer', or leave it out",
+    r"by (itself|themselves)": "'alone', 'automatically', or leave it out",
+    r"(is|are|was|were) there already": "'already exists'",
+    r"(is|are|was|were) (to be )?had": "'is available', 'exists'",
+    r"(hold|holds|held|holding) against": "'compare with', 'validate against'",
+    r"(let|lets|letting) go of": "'release'",
+    r"one too many": "'over the limit'",
+    r"in vain": "'without success'",
+    r"whoever": "name the person or the process",
+}
+"""Regular expressions, and what to write instead. A space also matches a line break."""
+
+
+def findings(text: str) -> Iterator[tuple[int, str, str]]:
+    """Yield the line number, the phrase and its plain form for each match in the text."""
+    # Comment marks and line breaks are dropped, because phrases are often broken between two lines.
+    words = [
+        (at, word) for at, line in enumerate(text.splitlines(), 1) for word in line.split() if word != "#"
+    ]
+    starts = list(accumulate((len(word) + 1 for _, word in words), initial=0))
+    joined = " ".join(word for _, word in words)
+    for pattern, plain in PHRASES.items():
+        for found in re.finditer(rf"\b(?:{pattern})\b", joined, re.IGNORECASE):
+            yield words[bisect_right(starts, found.start()) - 1][0], found[0], plain
+
+
+def files(paths: list[Path]) -> Iterator[Path]:
+    """Yield the Python and Markdown files among the paths and below them."""
+    for path in paths:
+        yield from (
+            sorted(f for f in path.rglob("*") if f.suffix in (".py", ".md")) if path.is_dir() else [path]
+        )
+
+
+def main() -> int:
+    """Print every finding, and return 1 if there is one."""
+    paths = [Path(name) for name in sys.argv[1:]] or [ROOT / name for name in CLEAN]
+    count = 0
+    for file in files(paths):
+        for line, phrase, plain in sorted(findings(file.read_text())):
+            print(f"{file}:{line}: {phrase!r}: write {plain}")
+            count += 1
+    return 1 if count else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
