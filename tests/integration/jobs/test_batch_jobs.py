@@ -236,6 +236,13 @@ def test_the_files_of_launchs_client_are_read(client, raw):
     assert [entry["result"] for entry in entries] == [{"result": "2"}, {"result": "10"}]
 
 
+def test_of_a_key_that_an_input_spells_in_two_ways_the_last_counts(client, raw):
+    inputs = b'{"args": {"x": 1}, "\\u0061rgs": {"x": 2}}\n{"\\u0061rgs": {"x": 1}, "args": {"x": 3}}'
+    job_id = raw.post("/v1/batch-jobs", json=body(client, upload(raw, inputs))).json()["job_id"]
+    client.wait_for_batch_job(job_id, timeout=60)
+    assert [entry["result"] for entry in client.read_batch_results(job_id)] == [4, 6]
+
+
 def test_a_file_that_can_not_be_read_ends_the_job_with_the_reason(client, raw):
     job_id = raw.post("/v1/batch-jobs", json=body(client, upload(raw, b"what is this?"))).json()["job_id"]
     job = raw.get(f"/v1/batch-jobs/{job_id}", params={"wait": 30}).json()

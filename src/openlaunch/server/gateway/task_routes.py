@@ -13,8 +13,15 @@ from openlaunch.server.dispatch.lane import Lane
 from openlaunch.server.gateway.front import Front
 from openlaunch.server.gateway.protocol import Exchange, HotHandler
 from openlaunch.server.prediction.idempotency import Keyed, idempotency_key, keyed
-from openlaunch.server.prediction.inputs import at_index, check_document, check_input, parse_json
+from openlaunch.server.prediction.inputs import (
+    PredictInput,
+    at_index,
+    check_document,
+    check_input,
+    parse_json,
+)
 from openlaunch.server.prediction.results import SignedURLs, base_url
+from openlaunch.server.prediction.schemas import BundleSchemas
 from openlaunch.server.queue.service import Answerable, TaskService
 from openlaunch.wire import routes
 from openlaunch.wire.endpoints import EndpointType
@@ -49,10 +56,10 @@ class TaskRoutes:
         self._front.spawn(self._store_one(exchange, lane, principal), exchange)
 
     async def _store_one(self, exchange: Exchange, lane: Lane, principal: Principal) -> None:
-        await check_input(exchange.body, await self._front.schemas_of(lane))
+        predict_input = await check_input(exchange.body, await self._front.schemas_of(lane))
         key = await _keyed(exchange, lane)
         self._tasks.refuse_hopeless(lane, principal.owner)
-        ids = await self._tasks.submit(lane, principal.owner, [exchange.body], key)
+        ids = await self._tasks.submit(lane, principal.owner, [predict_input], key)
         exchange.respond(b'{"task_id": "%s"}' % ids[0].encode())
 
     def _create_many(self, exchange: Exchange) -> None:
@@ -62,16 +69,11 @@ class TaskRoutes:
     async def _store_many(self, exchange: Exchange, lane: Lane, principal: Principal) -> None:
         schemas = await self._front.schemas_of(lane)
         documents = _requests_of(parse_json(exchange.body))
-        for index, document in enumerate(documents):
-            try:
-                check_document(document, schemas)
-            except APIError as error:
-                raise at_index(error, index) from error
-        bodies = [_written(document, index) for index, document in enumerate(documents)]
-        principal.spend(len(bodies))
+        inputs = [_checked(document, schemas, index) for index, document in enumerate(documents)]
+        principal.spend(len(inputs))
         key = await _keyed(exchange, lane)
         self._tasks.refuse_hopeless(lane, principal.owner)
-        ids = await self._tasks.submit(lane, principal.owner, bodies, key)
+        ids = await self._tasks.submit(lane, principal.owner, inputs, key)
         exchange.respond(orjson.dumps({"task_ids": ids}))
 
     def _get(self, exchange: Exchange) -> None:
@@ -116,11 +118,13 @@ async def _keyed(exchange: Exchange, lane: Lane) -> Keyed | None:
     return None if key is None else await keyed(key, lane.endpoint.id, exchange.body)
 
 
-def _written(document: Any, index: int) -> bytes:
+def _checked(document: Any, schemas: BundleSchemas, index: int) -> PredictInput:
     try:
-        return orjson.dumps(document)
-    except orjson.JSONEncodeError as error:  # it is read at any depth up to 1,024, and written up to 254
+        return check_document(document, orjson.dumps(document), schemas)
+    except orjson.JSONEncodeError as error:  # it is parsed at any depth up to 1,024, and written up to 254
         raise BadRequest(f"request {index}: it is nested too deep: {error}", code="too_deep") from None
+    except APIError as error:
+        raise at_index(error, index) from error
 
 
 def _wait_seconds(scope: Scope) -> float:

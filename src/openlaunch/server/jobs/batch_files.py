@@ -1,4 +1,4 @@
-"""The files of batch jobs: inputs are read in chunks of checked bodies, results are written in pages."""
+"""The files of batch jobs: inputs are read and checked in chunks, results are written in pages."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -8,7 +8,7 @@ import orjson
 
 from openlaunch.artifacts.base import Artifacts
 from openlaunch.errors import APIError, NotFound
-from openlaunch.server.prediction.inputs import check_document
+from openlaunch.server.prediction.inputs import PredictInput, check_document
 from openlaunch.server.prediction.schemas import BundleSchemas
 from openlaunch.server.queue.service import REFUSED_STATUS_CODE
 from openlaunch.store.base import Store
@@ -24,8 +24,11 @@ PAGE_RESULTS = 100
 PIECE_SECONDS = 60.0
 UNDONE_STATUS_CODE = 504
 
-Chunk = list[tuple[bytes, bytes | None]]
-"""The bodies of inputs; beside each, the result of one that is refused."""
+Chunk = list[tuple[PredictInput, bytes | None]]
+"""Inputs; beside each, the result of one that is refused."""
+
+_REFUSED = PredictInput(b"")
+"""Stands among the inputs for one that is refused."""
 
 
 class BatchFiles:
@@ -122,24 +125,23 @@ def _next_chunk(source: Iterator[Row], schemas: BundleSchemas, pickled: bool, mo
     chunk: Chunk = []
     size = 0
     for row in source:
-        body, refusal = _checked(row, schemas, pickled)
-        chunk.append((body, None if refusal is None else failure(refusal, REFUSED_STATUS_CODE)))
-        size += len(body)
+        predict_input, refusal = _checked(row, schemas, pickled)
+        chunk.append((predict_input, None if refusal is None else failure(refusal, REFUSED_STATUS_CODE)))
+        size += len(predict_input.body)
         if len(chunk) == most or size > CHUNK_BYTES:
             break
     return chunk
 
 
-def _checked(row: Row, schemas: BundleSchemas, pickled: bool) -> tuple[bytes, str | None]:
-    """Return an input's body, or the reason for which it is refused."""
+def _checked(row: Row, schemas: BundleSchemas, pickled: bool) -> tuple[PredictInput, str | None]:
+    """Return an input, or the reason for which it is refused."""
     if isinstance(row, BadRow):
-        return b"", row.reason
+        return _REFUSED, row.reason
     document = row | {"return_pickled": True} if pickled else row
     try:
-        check_document(document, schemas)
-        return orjson.dumps(document), None
+        return check_document(document, orjson.dumps(document), schemas), None
     except APIError as error:
         details = "; ".join(f"{'.'.join(map(str, e['loc'][1:]))}: {e['msg']}" for e in error.errors)
-        return b"", f"{error.message}: {details}" if details else error.message
+        return _REFUSED, f"{error.message}: {details}" if details else error.message
     except TypeError as error:
-        return b"", f"the input can't be sent: {error}"
+        return _REFUSED, f"the input can't be sent: {error}"

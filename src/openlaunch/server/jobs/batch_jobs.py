@@ -145,9 +145,9 @@ class BatchJobs:
         most = min(CHUNK_INPUTS, self._tasks.max_queued_of_one)
         async for chunk in self._files.chunks(job, schemas, skip=done, most=most):
             await self._until_room(lane, len(chunk))
-            bodies = [body for body, _ in chunk]
+            inputs = [predict_input for predict_input, _ in chunk]
             refused = {index: result for index, (_, result) in enumerate(chunk) if result is not None}
-            await self._tasks.submit(lane, job.id, bodies, refused=refused)
+            await self._tasks.submit(lane, job.id, inputs, refused=refused)
             self._submitted[job.id] += len(chunk)
 
     async def _until_room(self, lane: Lane, count: int) -> None:

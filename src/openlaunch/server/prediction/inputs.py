@@ -1,4 +1,4 @@
-"""The body of a prediction: read once, held against the rules, and then passed on as the bytes it came as."""
+"""The body of a prediction: it is parsed once, checked, and passed on as the bytes that came."""
 
 import asyncio
 from typing import Any, NamedTuple
@@ -9,7 +9,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from openlaunch.errors import APIError, BadRequest, Unprocessable
 from openlaunch.server.prediction.schemas import BundleSchemas
-from openlaunch.wire.endpoint_settings import CallbackAuth
+from openlaunch.tasks.outbox import Callback
+from openlaunch.wire.endpoints import CallbackAuth
 from openlaunch.wire.tasks import MAX_PRIORITY
 from openlaunch_worker.frames import Flags
 
@@ -19,19 +20,24 @@ OFF_LOOP_BYTES = 256 * 1024
 
 
 class PredictInput(NamedTuple):
-    """What the gateway needs to know of a body."""
+    """A body, and what the server needs to know of it."""
 
-    flags: Flags
-    timeout: float | None
-    callback: bool = False
+    body: bytes
+    flags: Flags = Flags.NONE
+    timeout: float | None = None
+    callback: Callback | None = None
     priority: int = 0
+
+    def __repr__(self) -> str:
+        """Leave out what is a user's: the body and the callback."""
+        return f"PredictInput({len(self.body)} bytes, {self.flags!r}, {self.timeout}, {self.priority})"
 
 
 async def check_input(body: bytes, schemas: BundleSchemas) -> PredictInput:
-    """Read a body and check it.
+    """Parse and check a body, in a thread if it is large.
 
     Raises:
-        BadRequest: it is no JSON.
+        BadRequest: it is not JSON.
         Unprocessable: it is not an object with exactly one of `url` and `args`, a field has a wrong type, or
             the args do not fit the request schema.
     """
@@ -41,15 +47,15 @@ async def check_input(body: bytes, schemas: BundleSchemas) -> PredictInput:
 
 
 def check_body(body: bytes, schemas: BundleSchemas) -> PredictInput:
-    """Read and check a body at once; raises what `check_input` does."""
-    return check_document(parse_json(body), schemas)
+    """Parse and check a body at once; raises what `check_input` does."""
+    return check_document(parse_json(body), body, schemas)
 
 
 def parse_json(body: bytes) -> Any:
-    """The document.
+    """Parse a body; of a key that stands twice in an object, the last one counts, as in the worker.
 
     Raises:
-        BadRequest: it is no JSON.
+        BadRequest: it is not JSON.
     """
     try:
         return orjson.loads(body)
@@ -57,8 +63,8 @@ def parse_json(body: bytes) -> Any:
         raise BadRequest(f"the body is not valid JSON: {error}", code="invalid_json") from None
 
 
-def check_document(document: Any, schemas: BundleSchemas) -> PredictInput:
-    """Check a body that has been parsed; raises what `check_input` does."""
+def check_document(document: Any, body: bytes, schemas: BundleSchemas) -> PredictInput:
+    """Check a body that has been parsed as `document`; raises what `check_input` does."""
     if not isinstance(document, dict):
         raise _wrong([], f"it is {type(document).__name__}, an object with args or url is needed")
     url, args = document.get("url"), document.get("args")
@@ -67,18 +73,15 @@ def check_document(document: Any, schemas: BundleSchemas) -> PredictInput:
         raise _wrong([], f"{given} of url and args is given: give exactly one of them")
     if document.get("cloudpickle") is not None:
         raise _wrong(["cloudpickle"], "pickled input is not taken: give args, or a url to bytes")
-    check_callback(document)
+    callback = _callback(document)
     if url is None:
         schemas.check_request(args)
     elif not is_http_url(url):
         raise _wrong(["url"], "it is not an http:// or https:// URL")
-    callback = document.get("callback_url") is not None
-    priority = priority_of(document) if "priority" in document else 0
-    return PredictInput(_flags(document), _timeout(document), callback, priority)
+    return PredictInput(body, _flags(document), _timeout(document), callback, _priority(document))
 
 
-def check_callback(document: dict[str, Any]) -> None:
-    """Check the fields of a callback, if there are any; raises what `check_input` does."""
+def _callback(document: dict[str, Any]) -> Callback | None:
     url, auth = document.get("callback_url"), document.get("callback_auth")
     if url is not None and not is_http_url(url):
         raise _wrong(["callback_url"], "it is not an http:// or https:// URL")
@@ -89,15 +92,16 @@ def check_callback(document: dict[str, Any]) -> None:
             # The input is a secret, and stays out of the message.
             first = error.errors(include_input=False)[0]
             raise _wrong(["callback_auth", *map(str, first["loc"])], first["msg"]) from None
+    return None if url is None else Callback(url, auth)
 
 
 def refuse_async_only(wanted: PredictInput) -> None:
-    """Do nothing for a request without what only async ones have: a callback, a priority.
+    """Refuse what only async requests may ask for.
 
     Raises:
-        Unprocessable: it has one, and is answered at once.
+        Unprocessable: the request asks for a callback or a priority.
     """
-    if wanted.callback:
+    if wanted.callback is not None:
         raise _wrong(["callback_url"], "callbacks are for async endpoints: this request is answered at once")
     if wanted.priority:
         raise _wrong(["priority"], "priorities are for async endpoints: this request is answered at once")
@@ -122,12 +126,7 @@ def _flags(document: dict[str, Any]) -> Flags:
     return Flags.PICKLED if pickled else Flags.NONE
 
 
-def priority_of(document: dict[str, Any]) -> int:
-    """The priority that a request asks for.
-
-    Raises:
-        Unprocessable: it is none.
-    """
+def _priority(document: dict[str, Any]) -> int:
     priority = document.get("priority")
     if priority is None:
         return 0

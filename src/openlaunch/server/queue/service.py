@@ -17,21 +17,21 @@ from openlaunch.server.dispatch.admission import is_hopeless
 from openlaunch.server.dispatch.dispatcher import Dispatcher
 from openlaunch.server.dispatch.lane import Lane
 from openlaunch.server.dispatch.work import Sender
-from openlaunch.server.endpoints.specs import may_predict
 from openlaunch.server.prediction.deadlines import Deadlines
 from openlaunch.server.prediction.idempotency import Keyed, keyed
-from openlaunch.server.prediction.inputs import check_input, priority_of
+from openlaunch.server.prediction.inputs import PredictInput, check_input
 from openlaunch.server.prediction.results import hold_against_schema, pickled_body
 from openlaunch.server.prediction.schemas import SchemaCache
 from openlaunch.server.settings import QueueSettings
+from openlaunch.server.specs import may_predict
 from openlaunch.store import answers
 from openlaunch.store.base import Store
+from openlaunch.store.records import EndpointSpec
 from openlaunch.tasks import queue
 from openlaunch.tasks.hub import Hub
 from openlaunch.tasks.outbox import Callback
 from openlaunch.tasks.queue import ClaimedTask, Finished, NewTask, Payload, TaskRecord
 from openlaunch.tasks.states import State, failure
-from openlaunch.wire.endpoint_settings import EndpointSpec
 from openlaunch.wire.ids import new_id
 from openlaunch_worker.frames import Flags, Outcome
 
@@ -41,12 +41,8 @@ MAX_CLAIM = 256
 HOUSEKEEPING_SECONDS = 5.0
 RECORD_AGAIN_SECONDS = 1.0
 REFUSED_STATUS_CODE = 422
-PICKLED_MARK = b'"return_pickled"'
-TIMEOUT_MARK = b'"timeout_seconds"'
 DEADLINE_STATUS_CODE = 504
 MAX_REASON = 500
-CALLBACK_MARK = b'"callback_url"'
-PRIORITY_MARK = b'"priority"'
 
 
 Answerable = TaskRecord | Finished
@@ -183,7 +179,7 @@ class TaskService:
         self,
         lane: Lane,
         owner: str,
-        bodies: Sequence[bytes],
+        inputs: Sequence[PredictInput],
         keyed: Keyed | None = None,
         refused: Mapping[int, bytes] | None = None,
     ) -> list[str]:
@@ -199,15 +195,15 @@ class TaskService:
         """
         if self._stopping:
             raise Unavailable("the server is stopping", code="stopping", retry_after=2)
-        self._check_room(lane, owner, len(bodies))
+        self._check_room(lane, owner, len(inputs))
         # What there are slots for is claimed as it is stored: one commit for both.
         backlog = lane.backlog
-        wanted = min(lane.tasks_wanted(), backlog.size + len(bodies), MAX_CLAIM)
-        backlog.expect(owner, len(bodies), wanted)
+        wanted = min(lane.tasks_wanted(), backlog.size + len(inputs), MAX_CLAIM)
+        backlog.expect(owner, len(inputs), wanted)
         try:
-            stored, ids, claimed = await self._store_new(lane, owner, bodies, keyed, refused or {}, wanted)
+            stored, ids, claimed = await self._store_new(lane, owner, inputs, keyed, refused or {}, wanted)
         finally:
-            backlog.arrived(owner, len(bodies), wanted)
+            backlog.arrived(owner, len(inputs), wanted)
         backlog.add(owner, stored)
         backlog.claimed(task.owner for task in claimed)
         for task in claimed:
@@ -246,13 +242,14 @@ class TaskService:
             )
 
     def _expires_seconds(self, lane: Lane) -> float:
-        return lane.endpoint.spec.task_expires_seconds or self._settings.task_expires_seconds
+        own: float | None = lane.endpoint.spec.extra.get("task_expires_seconds")
+        return own or self._settings.task_expires_seconds
 
     async def _store_new(
         self,
         lane: Lane,
         owner: str,
-        bodies: Sequence[bytes],
+        inputs: Sequence[PredictInput],
         keyed: Keyed | None,
         refused: Mapping[int, bytes],
         wanted: int,
@@ -265,9 +262,9 @@ class TaskService:
         new: list[NewTask] = []
         stored: set[str] = set()
         try:
-            for index, body in enumerate(bodies):
+            for index, predict_input in enumerate(inputs):
                 one = None if keyed is None else Keyed(f"{keyed.key}#{index}", keyed.digest)
-                new.append(await self._new_task(lane, owner, body, now, one))
+                new.append(await self._new_task(lane, owner, predict_input, now, one))
             failed = [
                 Finished(new[index].id, State.FAILURE, REFUSED_STATUS_CODE, result)
                 for index, result in refused.items()
@@ -292,10 +289,10 @@ class TaskService:
                 await self._artifacts.delete(task.payload_key)
 
     async def _new_task(
-        self, lane: Lane, owner: str, body: bytes, now: float, keyed: Keyed | None
+        self, lane: Lane, owner: str, predict_input: PredictInput, now: float, keyed: Keyed | None
     ) -> NewTask:
         task_id = new_id(now)
-        key = None
+        body, key = predict_input.body, None
         if len(body) > self._settings.inline_bytes:
             key = f"payloads/{task_id}.json"
             await self._artifacts.put(key, body)
@@ -307,16 +304,16 @@ class TaskService:
             max_attempts=self._settings.task_max_attempts,
             payload=body if key is None else None,
             payload_key=key,
-            priority=_priority(body),
-            return_pickled=_returns_pickled(body),
-            timeout_seconds=_timeout_seconds(body),
+            priority=predict_input.priority,
+            return_pickled=Flags.PICKLED in predict_input.flags,
+            timeout_seconds=predict_input.timeout,
             idempotency_key=None if keyed is None else keyed.key,
             idempotency_digest=None if keyed is None else keyed.digest,
-            callback=self._callback(lane, body),
+            callback=self._callback(lane, predict_input),
         )
 
-    def _callback(self, lane: Lane, body: bytes) -> Callback | None:
-        callback = callback_of(lane.endpoint.spec, body)
+    def _callback(self, lane: Lane, predict_input: PredictInput) -> Callback | None:
+        callback = predict_input.callback or _default_callback(lane.endpoint.spec)
         self._callbacks_asked = self._callbacks_asked or callback is not None
         return callback
 
@@ -374,9 +371,11 @@ class TaskService:
 
     def _seconds_for(self, lane: Lane, task: ClaimedTask) -> float:
         """How long the task may run: the request's own bound, within the endpoint's."""
-        spec = lane.endpoint.spec
+        extra = lane.endpoint.spec.extra
         limit: float = (
-            spec.queue_message_timeout_seconds or spec.timeout_seconds or self._settings.task_timeout_seconds
+            extra.get("queue_message_timeout_seconds")
+            or extra.get("timeout_seconds")
+            or self._settings.task_timeout_seconds
         )
         return limit if task.timeout_seconds is None else min(task.timeout_seconds, limit)
 
@@ -568,9 +567,10 @@ class TaskService:
             raise NotFound(f"the endpoint of the task {task_id!r} is gone", code="endpoint_not_found")
         body = await self._payload_bytes(stored, task_id)
         endpoint = lane.endpoint
-        await check_input(body, await self._schemas.get(endpoint.ready_bundle_id or endpoint.bundle_id))
+        schemas = await self._schemas.get(endpoint.ready_bundle_id or endpoint.bundle_id)
+        predict_input = await check_input(body, schemas)
         request = None if idempotency_key is None else await keyed(idempotency_key, lane.endpoint.id, body)
-        return (await self.submit(lane, owner, [body], request))[0]
+        return (await self.submit(lane, owner, [predict_input], request))[0]
 
     async def _payload(self, owner: str, task_id: str) -> Payload:
         stored = await self._store.read(lambda conn: queue.get_payload(conn, owner, task_id))
@@ -682,19 +682,12 @@ class TaskService:
             )
 
 
-def callback_of(spec: EndpointSpec, body: bytes) -> Callback | None:
-    """Where a task's result goes: the request's own callback, else the endpoint's.
-
-    The endpoint's credentials go to the endpoint's URL alone.
-    """
-    if CALLBACK_MARK in body:
-        document = orjson.loads(body)
-        if document.get("callback_url") is not None:
-            return Callback(document["callback_url"], document.get("callback_auth"))
-    url, auth = spec.default_callback_url, spec.default_callback_auth
-    if url is None or "callback" not in (spec.post_inference_hooks or ()):
+def _default_callback(spec: EndpointSpec) -> Callback | None:
+    # Its credentials go to its own URL alone: a request that names another URL brings its own.
+    url = spec.extra.get("default_callback_url")
+    if url is None or "callback" not in (spec.extra.get("post_inference_hooks") or ()):
         return None
-    return Callback(url, None if auth is None else auth.model_dump())
+    return Callback(url, spec.extra.get("default_callback_auth"))
 
 
 def _answered(task_id: str, outcome: int, payload: bytes) -> Finished:
@@ -712,16 +705,3 @@ def no_task(task_id: str) -> NotFound:
     return NotFound(
         f"no task has the id {task_id!r}: results are kept for a limited time", code="task_not_found"
     )
-
-
-def _priority(body: bytes) -> int:
-    return priority_of(orjson.loads(body)) if PRIORITY_MARK in body else 0
-
-
-def _returns_pickled(body: bytes) -> bool:
-    # The body was checked when it came in; it is read again only where the word stands in it at all.
-    return PICKLED_MARK in body and bool(orjson.loads(body).get("return_pickled"))
-
-
-def _timeout_seconds(body: bytes) -> float | None:
-    return orjson.loads(body).get("timeout_seconds") if TIMEOUT_MARK in body else None

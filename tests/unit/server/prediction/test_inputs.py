@@ -20,34 +20,39 @@ from openlaunch.server.prediction.inputs import (
     parse_json,
 )
 from openlaunch.server.prediction.schemas import BundleSchemas
+from openlaunch.tasks.outbox import Callback
 from openlaunch_worker.frames import Flags
+from openlaunch_worker.runner import _parse_json as parse_in_worker
 
+BODY = b"the bytes that came"
 NO_SCHEMAS = BundleSchemas({})
 NUMBER = BundleSchemas({"RequestSchema": {"properties": {"x": {"type": "number"}}, "required": ["x"]}})
 
 
 def refusal(document: Any) -> Unprocessable:
     with pytest.raises(Unprocessable) as caught:
-        check_document(document, NO_SCHEMAS)
+        check_document(document, BODY, NO_SCHEMAS)
     return caught.value
 
 
 @pytest.mark.parametrize(
     ("document", "given"),
     [
-        ({"args": {}}, PredictInput(Flags.NONE, None)),
-        ({"args": {"x": 1}, "url": None}, PredictInput(Flags.NONE, None)),
-        ({"args": [1, 2]}, PredictInput(Flags.NONE, None)),
-        ({"args": 0}, PredictInput(Flags.NONE, None)),
-        ({"url": "https://example.org/x"}, PredictInput(Flags.NONE, None)),
-        ({"args": {}, "return_pickled": True}, PredictInput(Flags.PICKLED, None)),
-        ({"args": {}, "return_pickled": False}, PredictInput(Flags.NONE, None)),
-        ({"args": {}, "timeout_seconds": 2}, PredictInput(Flags.NONE, 2.0)),
-        ({"args": {}, "timeout_seconds": 0.5, "unknown": 7}, PredictInput(Flags.NONE, 0.5)),
+        ({"args": {}}, PredictInput(BODY, Flags.NONE, None)),
+        ({"args": {"x": 1}, "url": None}, PredictInput(BODY, Flags.NONE, None)),
+        ({"args": [1, 2]}, PredictInput(BODY, Flags.NONE, None)),
+        ({"args": 0}, PredictInput(BODY, Flags.NONE, None)),
+        ({"url": "https://example.org/x"}, PredictInput(BODY, Flags.NONE, None)),
+        ({"args": {}, "return_pickled": True}, PredictInput(BODY, Flags.PICKLED, None)),
+        ({"args": {}, "return_pickled": False}, PredictInput(BODY, Flags.NONE, None)),
+        ({"args": {}, "callback_url": "http://h/"}, PredictInput(BODY, callback=Callback("http://h/"))),
+        ({"args": {}, "callback_url": None, "priority": -7}, PredictInput(BODY, priority=-7)),
+        ({"args": {}, "timeout_seconds": 2}, PredictInput(BODY, Flags.NONE, 2.0)),
+        ({"args": {}, "timeout_seconds": 0.5, "unknown": 7}, PredictInput(BODY, Flags.NONE, 0.5)),
     ],
 )
 def test_what_is_taken(document, given):
-    assert check_document(document, NO_SCHEMAS) == given
+    assert check_document(document, BODY, NO_SCHEMAS) == given
 
 
 def test_both_of_url_and_args():
@@ -120,22 +125,51 @@ def test_what_is_no_json(body):
     assert caught.value.code == "invalid_json"
 
 
+KEYS = st.sampled_from(["args", "url", "priority", "callback_url", "callback_auth"])
+
+
+@st.composite
+def spellings(draw):
+    """A JSON object whose keys are spelled in any way, and may stand there several times."""
+    fields = draw(st.lists(st.tuples(KEYS, st.integers(0, 9)), max_size=6))
+    text = ", ".join(f'"{draw(spelled(key))}": {value}' for key, value in fields)
+    return f"{{{text}}}".encode(), dict(fields)
+
+
+def spelled(text):
+    ways = [st.sampled_from([character, f"\\u{ord(character):04x}"]) for character in text]
+    return st.tuples(*ways).map("".join)
+
+
+@given(spellings())
+def test_gateway_and_worker_read_the_same_of_escaped_and_repeated_keys(spelling):
+    body, meant = spelling
+    assert parse_json(body) == parse_in_worker(str(body, "utf-8")) == meant
+
+
+def test_what_is_a_users_is_not_in_the_repr():
+    document = {"args": {}, "callback_url": "http://h/?token=secret"}
+    assert "secret" not in repr(check_document(document, b"secret", NO_SCHEMAS))
+
+
 def test_args_are_held_against_the_schema():
-    assert check_document({"args": {"x": 1}}, NUMBER) == PredictInput(Flags.NONE, None)
+    assert check_document({"args": {"x": 1}}, BODY, NUMBER) == PredictInput(BODY, Flags.NONE, None)
     with pytest.raises(Unprocessable) as caught:
-        check_document({"args": {"x": "one"}}, NUMBER)
+        check_document({"args": {"x": "one"}}, BODY, NUMBER)
     assert caught.value.errors[0]["loc"] == ["body", "args", "x"]
 
 
 def test_bytes_behind_a_url_are_held_against_no_schema():
-    assert check_document({"url": "https://example.org/x"}, NUMBER) == PredictInput(Flags.NONE, None)
+    assert check_document({"url": "https://example.org/x"}, BODY, NUMBER) == PredictInput(
+        BODY, Flags.NONE, None
+    )
 
 
 @pytest.mark.parametrize("size", [10, OFF_LOOP_BYTES * 2])
 def test_small_and_large_bodies_are_checked_alike(size):
     good = orjson.dumps({"args": {"x": 1, "pad": "x" * size}})
     bad = orjson.dumps({"args": {"x": "one", "pad": "x" * size}})
-    assert asyncio.run(check_input(good, NUMBER)) == PredictInput(Flags.NONE, None)
+    assert asyncio.run(check_input(good, NUMBER)) == PredictInput(good)
     with pytest.raises(Unprocessable):
         asyncio.run(check_input(bad, NUMBER))
     with pytest.raises(BadRequest):
@@ -159,7 +193,7 @@ def test_small_and_large_bodies_are_checked_alike(size):
 )
 def test_whatever_comes_is_taken_or_refused(document):
     with suppress(Unprocessable):
-        check_document(document, NO_SCHEMAS)
+        check_document(document, BODY, NO_SCHEMAS)
 
 
 def test_an_error_of_one_of_several_requests_says_which():

@@ -3,6 +3,7 @@
 Submitting and asking are in `server.task_routes`, the hot path.
 """
 
+import asyncio
 from typing import Annotated
 
 import orjson
@@ -34,8 +35,6 @@ from openlaunch.wire.tasks import (
     TaskSummary,
 )
 from openlaunch.wire.why import MAX_AHEAD, EndpointWhy, TaskWhy
-
-CALLBACK_AUTH_MARK = b'"callback_auth"'
 
 
 def router(context: Context) -> APIRouter:
@@ -76,7 +75,8 @@ def router(context: Context) -> APIRouter:
     async def get_task_payload(task_id: str, user: Caller) -> Response:
         """Get what was sent in with a task; that of a task that succeeded is not kept."""
         payload = await context.tasks.payload_of(user.owner, task_id)
-        return Response(_without_auth(payload), media_type="application/json")
+        shown = await asyncio.to_thread(_without_auth, payload)
+        return Response(shown, media_type="application/json")
 
     @api.post("/{task_id}/rerun")
     async def rerun_task(
@@ -190,12 +190,12 @@ def _delivery(record: Delivery) -> DeliveryResponse:
 
 
 def _without_auth(payload: bytes) -> bytes:
-    """The payload without the secrets of its callback."""
-    if CALLBACK_AUTH_MARK not in payload:
-        return payload
+    """Mask the secrets of the callback in a payload."""
     document = orjson.loads(payload)
-    if document.get("callback_auth") is not None:
-        document["callback_auth"] = without_secrets(document["callback_auth"])
+    if "callback_auth" not in document:
+        return payload
+    # Written anew also where it is null: the key may stand there twice, and the first one may have the password.
+    document["callback_auth"] = without_secrets(document["callback_auth"])
     return orjson.dumps(document)
 
 
