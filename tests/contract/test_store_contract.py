@@ -21,10 +21,10 @@ from openlaunch.store.records import (
     BundleRecord,
     CanaryRecord,
     EndpointRecord,
-    EndpointSpec,
     KeyRecord,
 )
 from openlaunch.store.tables import api_keys
+from openlaunch.wire.endpoint_settings import CallbackBasicAuth, EndpointSpec
 from openlaunch.wire.endpoints import CanaryStatus, EndpointOrderBy, EndpointStatus, EndpointType
 from openlaunch.wire.keys import Role
 
@@ -295,7 +295,16 @@ def bundle(number: int, owner: str = "ada", name: str = "cat") -> BundleRecord:
 
 
 def endpoint(number: int, name: str, owner: str = "ada") -> EndpointRecord:
-    spec = EndpointSpec(0, 1, 1, cpus=0.5, memory=1 << 40, storage=1, extra={"labels": {"team": "x"}})
+    spec = EndpointSpec(
+        min_workers=0,
+        max_workers=1,
+        per_worker=1,
+        cpus="500m",
+        memory=1 << 40,
+        storage=1,
+        labels={"team": "x"},
+        default_callback_auth=CallbackBasicAuth(kind="basic", username="ada", password="secret"),
+    )
     pending = EndpointStatus.UPDATE_PENDING
     return EndpointRecord(
         f"end{number}", owner, name, EndpointType.ASYNC, "bun1", 1, spec, pending, None, number, number
@@ -416,7 +425,7 @@ def test_the_status_of_an_old_generation_is_not_recorded(
 def test_a_canary_is_stored_and_set_only_while_it_is_the_endpoints(
     opener: Opener, run_on_loop: Run, tmp_path: Path
 ) -> None:
-    started = CanaryRecord("bun2", 2, 10, CanaryStatus.STARTING, None, 5.0, {"rollback_after_failures": 3})
+    started = CanaryRecord("bun2", 2, 10, CanaryStatus.STARTING, None, 5.0, rollback_after_failures=3)
 
     def set_to(generation: int, status: CanaryStatus) -> Callable[[Connection], bool]:
         return lambda conn: endpoints.set_canary(conn, "end1", generation, status, "because")

@@ -258,7 +258,7 @@ VALUES (1, 'bun-1', 'ada', 'cat', '{"flavor": "cloudpickle_artifact"}', '{}', '{
 INSERT INTO endpoints (seq, id, owner, name, endpoint_type, bundle_id, generation, spec, status, created_at,
                        updated_at, ready_generation, ready_bundle_id)
 VALUES (1, 'end-1', 'ada', 'cats', 'async', 'bun-1', 1,
-        '{"min_workers": 0, "max_workers": 1, "per_worker": 1, "cpus": 1.0, "memory": 536870912, "storage": 0, "gpus": 0, "gpu_type": null, "extra": {"labels": {"team": "vision"}}}',
+        '{"min_workers": 0, "max_workers": 1, "per_worker": 1, "cpus": 1.0, "memory": 536870912, "storage": 0, "gpus": 0, "labels": {"team": "vision"}, "nodes_per_worker": 1}',
         'READY', 4, 4, 1, 'bun-1');
 INSERT INTO endpoint_events (seq, endpoint_id, kind, detail, count, first_at, last_at)
 VALUES (1, 'end-1', 'created', 'with bundle bun-1', 1, 4, 4);
@@ -276,7 +276,7 @@ VALUES (1, 'file-1', 'ada', 'cats.csv', 9, 'files/file-1', 7);
 INSERT INTO batch_jobs (seq, id, owner, bundle_id, status, input_key, serialization_format, labels, spec,
                         timeout_seconds, created_at, cleared)
 VALUES (1, 'job-1', 'ada', 'bun-1', 'RUNNING', 'jobs/job-1', 'JSON', '{}',
-        '{"min_workers": 0, "max_workers": 1, "per_worker": 1, "cpus": 1.0, "memory": 536870912, "storage": 0, "gpus": 0, "gpu_type": null, "extra": {"labels": {"team": "vision"}}}',
+        '{"min_workers": 0, "max_workers": 1, "per_worker": 1, "cpus": 1.0, "memory": 536870912, "storage": 0, "gpus": 0, "labels": {"team": "vision"}, "nodes_per_worker": 1}',
         60, 8, 0);
 INSERT INTO docker_image_bundles (seq, id, owner, name, image_repository, image_tag, command, env, resources,
                                   public, created_at)
@@ -284,7 +284,7 @@ VALUES (1, 'img-1', 'ada', 'report', 'registry.example/report', '1', '["run"]', 
 INSERT INTO docker_image_jobs (seq, id, owner, bundle_id, status, labels, spec, max_runtime, created_at,
                                trigger_id, due_at, gpu_indices)
 VALUES (1, 'run-1', 'ada', 'img-1', 'PENDING', '{}',
-        '{"min_workers": 0, "max_workers": 1, "per_worker": 1, "cpus": 1.0, "memory": 536870912, "storage": 0, "gpus": 0, "gpu_type": null, "extra": {"labels": {"team": "vision"}}}', 60, 10, 'trg-1', 11, '[]');
+        '{"min_workers": 0, "max_workers": 1, "per_worker": 1, "cpus": 1.0, "memory": 536870912, "storage": 0, "gpus": 0, "labels": {"team": "vision"}, "nodes_per_worker": 1}', 60, 10, 'trg-1', 11, '[]');
 INSERT INTO triggers (seq, id, owner, name, cron_schedule, bundle_id, suspended, next_at, created_at)
 VALUES (1, 'trg-1', 'ada', 'nightly', '0 3 * * *', 'img-1', 0, 11, 10);
 INSERT INTO alembic_version (version_num) VALUES ('0001');

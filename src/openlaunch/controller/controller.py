@@ -25,7 +25,8 @@ from openlaunch.engines.base import Engine
 from openlaunch.errors import Unprocessable
 from openlaunch.store import endpoints
 from openlaunch.store.base import Store
-from openlaunch.store.records import EndpointRecord, EndpointSpec
+from openlaunch.store.records import EndpointRecord
+from openlaunch.wire.endpoint_settings import EndpointSpec
 from openlaunch.wire.endpoints import EndpointStatus
 from openlaunch.wire.why import EndpointWhy
 

@@ -1,6 +1,6 @@
 """The machine's GPUs, counted exactly: each is held by one worker at a time."""
 
-from openlaunch.store.records import EndpointSpec
+from openlaunch.wire.endpoint_settings import EndpointSpec
 
 
 class GpuPool:

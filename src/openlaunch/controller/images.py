@@ -7,8 +7,8 @@ from typing import Any
 
 from openlaunch.engines.commands import Log
 from openlaunch.engines.containers import ContainerEngine, ContainerError
-from openlaunch.store.records import EndpointSpec
 from openlaunch.wire.bundles import full_image_name
+from openlaunch.wire.endpoint_settings import EndpointSpec
 from openlaunch.wire.quantities import parse_quantity
 from openlaunch_worker.containers import ImageOrder, TritonOrder
 
@@ -70,23 +70,23 @@ class Images:
             f"openlaunch-{worker_id}",
             _name(flavor),
             self._engine.labels(WORKER_KIND),
-            spec.cpus,
-            spec.memory,
+            spec.cores,
+            spec.memory_bytes,
             gpus,
         )
         if flavor["flavor"] != TRITON:
             return order
         triton = self._triton(flavor, spec)
-        cpus, memory = spec.cpus - triton.cpus, spec.memory - (triton.memory or 0)
+        cpus, memory = spec.cores - triton.cpus, spec.memory_bytes - (triton.memory or 0)
         return replace(order, cpus=cpus, memory=memory, triton=triton)
 
     def _triton(self, flavor: Mapping[str, Any], spec: EndpointSpec) -> TritonOrder:
         cpus, memory = float(flavor["triton_num_cpu"]), flavor.get("triton_memory")
         size = None if memory is None else int(_bytes(memory))
-        if cpus >= spec.cpus or (size or 0) >= spec.memory:
+        if cpus >= spec.cores or (size or 0) >= spec.memory_bytes:
             raise ContainerError(
                 f"Triton's part of a worker is {cpus:g} cpus and {memory or 'any'} memory, and the worker has "
-                f"{spec.cpus:g} cpus and {spec.memory} bytes for both containers: give the endpoint more"
+                f"{spec.cores:g} cpus and {spec.memory_bytes} bytes for both containers: give the endpoint more"
             )
         repository = self._repository(flavor["triton_model_repository"])
         return TritonOrder(self._triton_name(flavor), cpus, size, repository)

@@ -117,7 +117,7 @@ class Situation:
     @property
     def rule(self) -> Rule | None:
         """The rule that the newest generation's first predictions are held against: another has to be there."""
-        return Rule.of(self.endpoint.spec.extra) if self.endpoint.replaces_another else None
+        return Rule.of(self.endpoint.spec) if self.endpoint.replaces_another else None
 
     @property
     def rejection(self) -> str | None:
@@ -515,7 +515,7 @@ def _canary_failure(s: Situation, canary: CanaryRecord) -> str | None:
     state = s.generations.get(canary.generation, UNKNOWN)
     if state.history.failure is not None and not _ready_canaries(s, canary):
         return state.history.failure
-    rule = Rule.of(canary.settings)
+    rule = Rule.of(canary)
     return failed_predictions(state.trial, rule, _bundle_label(state, canary.bundle_id))
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from openlaunch.controller.fleet import Load
 from openlaunch.engines.base import Capacity
-from openlaunch.store.records import EndpointSpec
+from openlaunch.wire.endpoint_settings import EndpointSpec
 
 
 def desired_workers(load: Load, spec: EndpointSpec) -> int:
@@ -21,7 +21,7 @@ def clamp(wanted: int, spec: EndpointSpec) -> int:
 
 def needed_workers(spec: EndpointSpec) -> int:
     """So many ready workers end a roll-out: the minimum, or one where the endpoint is to be warmed up."""
-    return clamp(1 if spec.extra.get("prewarm") else 0, spec)
+    return clamp(1 if spec.prewarm else 0, spec)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class Usage:
 
 def usage_of(spec: EndpointSpec, workers: int) -> Usage:
     """What so many workers of an endpoint hold by its own account."""
-    return Usage(spec.cpus * workers, spec.memory * workers)
+    return Usage(spec.cores * workers, spec.memory_bytes * workers)
 
 
 def capacity_limit(spec: EndpointSpec, capacity: Capacity, used_by_others: Usage) -> int:
@@ -70,8 +70,8 @@ def capacity_limit(spec: EndpointSpec, capacity: Capacity, used_by_others: Usage
     fits = [
         (whole - used) / each
         for whole, used, each in (
-            (capacity.cpus, used_by_others.cpus, spec.cpus),
-            (capacity.memory, used_by_others.memory, spec.memory),
+            (capacity.cpus, used_by_others.cpus, spec.cores),
+            (capacity.memory, used_by_others.memory, spec.memory_bytes),
         )
         if each > 0
     ]

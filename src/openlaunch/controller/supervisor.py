@@ -52,7 +52,8 @@ from openlaunch.engines.base import Engine, WorkerExit, WorkerSpec
 from openlaunch.engines.containers import ContainerError
 from openlaunch.store import bundles, endpoints
 from openlaunch.store.base import Store
-from openlaunch.store.records import BundleRecord, EndpointRecord, EndpointSpec
+from openlaunch.store.records import BundleRecord, EndpointRecord
+from openlaunch.wire.endpoint_settings import EndpointSpec
 from openlaunch.wire.endpoints import EndpointStatus
 from openlaunch.wire.events import EventKind
 from openlaunch.wire.why import EndpointWhy
@@ -637,7 +638,7 @@ class Supervisor:
 
 def _memory(spec: EndpointSpec) -> int:
     """What a worker may use: what its endpoint says, and the stack of a thread for each slot."""
-    return spec.memory + spec.slots * THREAD_STACK_BYTES
+    return spec.memory_bytes + spec.slots * THREAD_STACK_BYTES
 
 
 def _at_rest(spec: EndpointSpec) -> Scale:

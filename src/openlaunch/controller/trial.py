@@ -1,8 +1,7 @@
 """Whether a bundle that is new to an endpoint has failed its first predictions: pure functions of their counts."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Protocol
 
 MAX_KEPT_FAILURES = 100
 """So many failures are kept with their place among the predictions, so no rule can ask for more."""
@@ -14,6 +13,18 @@ DEFAULT_AMONG = 20
 DEFAULT_CANARY_FAILURES = 5
 
 
+class RollbackSettings(Protocol):
+    """What an endpoint's spec and a canary have in common."""
+
+    @property
+    def rollback_after_failures(self) -> int | None:
+        """Failures in the probation window that roll a bundle back; 0 and None disable it."""
+
+    @property
+    def probation_requests(self) -> int | None:
+        """Number of predictions in the probation window."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """Roll back after so many `failures` among the first `among` predictions."""
@@ -22,12 +33,10 @@ class Rule:
     among: int
 
     @classmethod
-    def of(cls, settings: Mapping[str, Any], default_failures: int = 0) -> "Rule | None":
-        """The rule that `rollback_after_failures` and `probation_requests` ask for; None where it is off."""
-        failures = settings.get("rollback_after_failures")
-        if failures is None:
-            failures = default_failures
-        among = settings.get("probation_requests") or max(DEFAULT_AMONG, failures)
+    def of(cls, settings: "RollbackSettings") -> "Rule | None":
+        """The rule that the settings ask for; None where it is off."""
+        failures = settings.rollback_after_failures or 0
+        among = settings.probation_requests or max(DEFAULT_AMONG, failures)
         return cls(failures, among) if failures else None
 
 

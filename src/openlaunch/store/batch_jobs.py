@@ -1,6 +1,5 @@
 """Batch jobs in the store."""
 
-from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, exists, select
@@ -8,9 +7,11 @@ from sqlalchemy import delete as delete_from
 from sqlalchemy import insert as insert_into
 from sqlalchemy import update as update_of
 
-from openlaunch.store.records import BatchJobRecord, EndpointSpec, JobEnd
+from openlaunch.store.endpoints import spec_document
+from openlaunch.store.records import BatchJobRecord, JobEnd
 from openlaunch.store.tables import batch_jobs
 from openlaunch.wire.batch_jobs import BatchJobStatus, SerializationFormat
+from openlaunch.wire.endpoint_settings import EndpointSpec
 
 _FIELDS = [column for column in batch_jobs.c if column.name != "seq"]
 _UNFINISHED = [BatchJobStatus.PENDING.value, BatchJobStatus.RUNNING.value]
@@ -23,7 +24,7 @@ def insert(conn: Connection, job: BatchJobRecord) -> None:
     values |= {
         "status": job.status.value,
         "serialization_format": job.serialization_format.value,
-        "spec": asdict(job.spec),
+        "spec": spec_document(job.spec),
     }
     conn.execute(insert_into(batch_jobs).values(values))
 
@@ -105,6 +106,6 @@ def _record(row: Any) -> BatchJobRecord:
             **row,
             "status": BatchJobStatus(row["status"]),
             "serialization_format": SerializationFormat(row["serialization_format"]),
-            "spec": EndpointSpec(**row["spec"]),
+            "spec": EndpointSpec.model_validate(row["spec"]),
         }
     )

@@ -20,8 +20,9 @@ from sqlalchemy import (
 from sqlalchemy.exc import IntegrityError
 
 from openlaunch.errors import Conflict
-from openlaunch.store.records import CanaryRecord, EndpointRecord, EndpointSpec
+from openlaunch.store.records import CanaryRecord, EndpointRecord
 from openlaunch.store.tables import endpoints
+from openlaunch.wire.endpoint_settings import EndpointSpec
 from openlaunch.wire.endpoints import CanaryStatus, EndpointOrderBy, EndpointStatus, EndpointType
 
 _FIELDS = [column for column in endpoints.c if column.name != "seq"]
@@ -131,14 +132,19 @@ def delete(conn: Connection, endpoint_id: str) -> None:
     conn.execute(delete_from(endpoints).where(endpoints.c.id == endpoint_id))
 
 
+def spec_document(spec: EndpointSpec) -> dict[str, Any]:
+    """The spec as JSON, without what is not set."""
+    return spec.model_dump(mode="json", exclude_none=True)
+
+
 def _row(endpoint: EndpointRecord) -> dict[str, Any]:
     values = {name: getattr(endpoint, name) for name in EndpointRecord.__dataclass_fields__}
     return values | {
         "endpoint_type": endpoint.endpoint_type.value,
         "status": endpoint.status.value,
-        "spec": asdict(endpoint.spec),
+        "spec": spec_document(endpoint.spec),
         "canary": endpoint.canary and asdict(endpoint.canary),
-        "ready_spec": endpoint.ready_spec and asdict(endpoint.ready_spec),
+        "ready_spec": endpoint.ready_spec and spec_document(endpoint.ready_spec),
     }
 
 
@@ -148,9 +154,9 @@ def _record(row: Any) -> EndpointRecord:
             **row,
             "endpoint_type": EndpointType(row["endpoint_type"]),
             "status": EndpointStatus(row["status"]),
-            "spec": EndpointSpec(**row["spec"]),
+            "spec": EndpointSpec.model_validate(row["spec"]),
             "canary": _canary(row["canary"]),
-            "ready_spec": None if row["ready_spec"] is None else EndpointSpec(**row["ready_spec"]),
+            "ready_spec": row["ready_spec"] and EndpointSpec.model_validate(row["ready_spec"]),
         }
     )
 

@@ -1,6 +1,5 @@
 """Docker-image batch jobs and their bundles in the store."""
 
-from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, select
@@ -8,10 +7,12 @@ from sqlalchemy import delete as delete_from
 from sqlalchemy import insert as insert_into
 from sqlalchemy import update as update_of
 
-from openlaunch.store.records import EndpointSpec, ImageJobBundleRecord, ImageJobRecord, JobEnd
+from openlaunch.store.endpoints import spec_document
+from openlaunch.store.records import ImageJobBundleRecord, ImageJobRecord, JobEnd
 from openlaunch.store.tables import docker_image_bundles as bundles
 from openlaunch.store.tables import docker_image_jobs as jobs
 from openlaunch.wire.batch_jobs import BatchJobStatus
+from openlaunch.wire.endpoint_settings import EndpointSpec
 
 _BUNDLE_FIELDS = [column for column in bundles.c if column.name != "seq"]
 _JOB_FIELDS = [column for column in jobs.c if column.name != "seq"]
@@ -57,7 +58,9 @@ def _bundles(conn: Connection, *conditions: ColumnElement[bool]) -> list[ImageJo
 def insert(conn: Connection, job: ImageJobRecord) -> None:
     """Store a new job."""
     values = {name: getattr(job, name) for name in ImageJobRecord.__dataclass_fields__}
-    conn.execute(insert_into(jobs).values(values | {"status": job.status.value, "spec": asdict(job.spec)}))
+    conn.execute(
+        insert_into(jobs).values(values | {"status": job.status.value, "spec": spec_document(job.spec)})
+    )
 
 
 def get(conn: Connection, owner: str, job_id: str) -> ImageJobRecord | None:
@@ -128,5 +131,5 @@ def _jobs(conn: Connection, *conditions: ColumnElement[bool]) -> list[ImageJobRe
 
 def _job(row: Any) -> ImageJobRecord:
     return ImageJobRecord(
-        **{**row, "status": BatchJobStatus(row["status"]), "spec": EndpointSpec(**row["spec"])}
+        **{**row, "status": BatchJobStatus(row["status"]), "spec": EndpointSpec.model_validate(row["spec"])}
     )

@@ -4,12 +4,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from openlaunch.wire.batch_jobs import BatchJobStatus, SerializationFormat
-from openlaunch.wire.endpoints import (
-    DEFAULT_BATCH_WAIT_SECONDS,
-    CanaryStatus,
-    EndpointStatus,
-    EndpointType,
-)
+from openlaunch.wire.endpoint_settings import EndpointSpec
+from openlaunch.wire.endpoints import CanaryStatus, EndpointStatus, EndpointType
 from openlaunch.wire.keys import Role
 
 LIVE_CANARY = (CanaryStatus.STARTING, CanaryStatus.SERVING)
@@ -82,59 +78,11 @@ class FileRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class Batching:
-    """How a worker gathers requests for one call: `max_size` of them, of which the first waits `max_wait` seconds."""
-
-    max_size: int
-    max_wait: float
-
-
-@dataclass(frozen=True, slots=True)
-class EndpointSpec:
-    """What a user asked for, all values normalised: `cpus` in cores, `memory` and `storage` in bytes."""
-
-    min_workers: int
-    max_workers: int
-    per_worker: int
-    cpus: float
-    memory: int
-    storage: int
-    gpus: int = 0
-    gpu_type: str | None = None
-    extra: dict[str, Any] = field(default_factory=dict, repr=False)
-    """The contract's other fields as they came: labels, metadata, hooks, callback, the quantities' spelling."""
-
-    @property
-    def slots(self) -> int:
-        """How many requests one worker has at a time: with batching the batch that runs and the next, at least.
-
-        `per_worker` is how many it should have before another worker is started: the same, unless it was asked
-        for otherwise.
-        """
-        slots: int = self.extra.get("concurrent_requests_per_worker") or self.per_worker
-        slots = min(slots, self.extra.get("forwarder_max_concurrency") or slots)
-        return slots if self.batching is None else max(slots, 2 * self.batching.max_size)
-
-    @property
-    def full(self) -> int:
-        """How many requests keep one worker busy, before another is started: `per_worker`, or a whole batch."""
-        return self.per_worker if self.batching is None else max(self.per_worker, self.batching.max_size)
-
-    @property
-    def batching(self) -> Batching | None:
-        """None where each request runs by itself."""
-        size = self.extra.get("max_batch_size")
-        if not size:
-            return None
-        return Batching(size, self.extra.get("max_batch_wait", DEFAULT_BATCH_WAIT_SECONDS))
-
-
-@dataclass(frozen=True, slots=True)
 class CanaryRecord:
     """A second bundle that gets `percent` of an endpoint's predictions, or how the last one ended.
 
-    Its workers are a generation of their own, whose number is above the endpoint's. `settings` are those of
-    its roll-back (`openlaunch.controller.trial.Rule.of`).
+    Its workers are a generation of their own, whose number is above the endpoint's. The last two are the rule of
+    its roll-back.
     """
 
     bundle_id: str
@@ -143,7 +91,8 @@ class CanaryRecord:
     status: CanaryStatus
     reason: str | None
     started_at: float
-    settings: dict[str, int] = field(default_factory=dict)
+    rollback_after_failures: int = 0
+    probation_requests: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

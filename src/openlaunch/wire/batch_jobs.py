@@ -5,14 +5,8 @@ from enum import StrEnum
 
 from pydantic import BaseModel, Field
 
-from openlaunch.wire.endpoints import (
-    MAX_PER_WORKER,
-    MAX_WORKERS,
-    BatchSize,
-    BatchWait,
-    GpuType,
-    Quantity,
-)
+from openlaunch.wire.endpoint_settings import MAX_PER_WORKER, MAX_WORKERS, BatchSize, BatchWait, GpuType
+from openlaunch.wire.keywords import Quantity
 
 DEFAULT_TIMEOUT_SECONDS = 43200.0
 DEFAULT_RESOURCES = {

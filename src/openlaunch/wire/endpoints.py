@@ -3,20 +3,24 @@
 from collections.abc import Iterable
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, Field, model_validator
 
+from openlaunch.wire.endpoint_settings import (
+    MAX_PER_WORKER,
+    MAX_WORKERS,
+    CallbackAuth,
+    EndpointSettings,
+    GpuType,
+    ProbationRequests,
+    RollbackAfterFailures,
+    check_rule,
+)
+from openlaunch.wire.keywords import Quantity
+
 ENDPOINT_NAME_PATTERN = r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$"
 """As Kubernetes has values of labels: letters, digits, `.`, `_` and `-`, at most 63, no sign first or last."""
-
-MAX_WORKERS = 1000
-MAX_PER_WORKER = 10_000
-MAX_TIMEOUT_SECONDS = 7 * 24 * 3600
-MAX_BATCH_SIZE = MAX_PER_WORKER // 2
-"""A worker holds two batches: the one that runs, and the next."""
-MAX_BATCH_WAIT_SECONDS = 10.0
-DEFAULT_BATCH_WAIT_SECONDS = 0.005
 
 
 class EndpointType(StrEnum):
@@ -52,96 +56,6 @@ class EndpointOrderBy(StrEnum):
     NEWEST = "newest"
     OLDEST = "oldest"
     ALPHABETICAL = "alphabetical"
-
-
-class GpuType(StrEnum):
-    """The contract's GPU types."""
-
-    NVIDIA_TESLA_T4 = "nvidia-tesla-t4"
-    NVIDIA_AMPERE_A10 = "nvidia-ampere-a10"
-    NVIDIA_AMPERE_A100 = "nvidia-ampere-a100"
-    NVIDIA_AMPERE_A100E = "nvidia-ampere-a100e"
-    NVIDIA_HOPPER_H100 = "nvidia-hopper-h100"
-    NVIDIA_HOPPER_H100_1G20GB = "nvidia-hopper-h100-1g20gb"
-    NVIDIA_HOPPER_H100_3G40GB = "nvidia-hopper-h100-3g40gb"
-
-
-class CallbackBasicAuth(BaseModel):
-    """User name and password for a callback."""
-
-    kind: Literal["basic"]
-    username: str
-    password: str = Field(repr=False)
-
-
-class CallbackMTLSAuth(BaseModel):
-    """Client certificate and key, as PEM text, for a callback."""
-
-    kind: Literal["mtls"]
-    cert: str
-    key: str = Field(repr=False)
-
-
-CallbackAuth = Annotated[CallbackBasicAuth | CallbackMTLSAuth, Field(discriminator="kind")]
-Quantity = str | int | float
-"""A Kubernetes-style quantity: 2, 0.5, "500m", "8Gi"."""
-BatchSize = Annotated[int, Field(ge=0, le=MAX_BATCH_SIZE)]
-"""Requests that the predict function gets at a time, as a list; 0: it gets each by itself."""
-BatchWait = Annotated[float, Field(ge=0, le=MAX_BATCH_WAIT_SECONDS)]
-"""Seconds that the first request of a batch waits for others."""
-
-
-RollbackAfterFailures = Annotated[int, Field(ge=0, le=100)]
-ProbationRequests = Annotated[int, Field(ge=1, le=1_000_000)]
-
-
-def _check_rule(failures: int | None, among: int | None) -> None:
-    if failures is not None and among is not None and failures > among:
-        raise ValueError(
-            f"rollback_after_failures is {failures}, more than probation_requests, which is {among}"
-        )
-
-
-class EndpointSettings(BaseModel):
-    """The settings that creating and updating share; None leaves a setting as it is, or at its default."""
-
-    metadata: dict[str, Any] | None = None
-    post_inference_hooks: list[str] | None = None
-    cpus: Quantity | None = None
-    gpus: int | None = Field(default=None, ge=0)
-    memory: Quantity | None = None
-    gpu_type: GpuType | None = None
-    storage: Quantity | None = None
-    optimize_costs: bool | None = None
-    min_workers: int | None = Field(default=None, ge=0, le=MAX_WORKERS)
-    max_workers: int | None = Field(default=None, ge=0, le=MAX_WORKERS)
-    per_worker: int | None = Field(default=None, gt=0, le=MAX_PER_WORKER)
-    concurrent_requests_per_worker: int | None = Field(default=None, gt=0, le=MAX_PER_WORKER)
-    forwarder_max_concurrency: int | None = Field(default=None, gt=0, le=20)
-    labels: dict[str, str] | None = None
-    prewarm: bool | None = None
-    high_priority: bool | None = None
-    billing_tags: dict[str, Any] | None = None
-    default_callback_url: str | None = None
-    default_callback_auth: CallbackAuth | None = None
-    public_inference: bool | None = None
-    queue_message_timeout_seconds: int | None = Field(default=None, ge=1, le=43200)
-    timeout_seconds: float | None = Field(
-        default=None, gt=0, le=MAX_TIMEOUT_SECONDS, description="how long one request may take"
-    )
-    task_expires_seconds: int | None = Field(default=None, ge=1, le=10**9)
-    rollback_after_failures: RollbackAfterFailures | None = None
-    probation_requests: ProbationRequests | None = None
-    max_batch_size: BatchSize | None = None
-    max_batch_wait: BatchWait | None = None
-
-    @model_validator(mode="after")
-    def _min_within_max(self) -> Self:
-        low, high = self.min_workers, self.max_workers
-        if low is not None and high is not None and high < low:
-            raise ValueError(f"max_workers is {high}, less than min_workers, which is {low}")
-        _check_rule(self.rollback_after_failures, self.probation_requests)
-        return self
 
 
 class CreateModelEndpointRequest(EndpointSettings):
@@ -182,7 +96,7 @@ class StartCanaryRequest(BaseModel):
 
     @model_validator(mode="after")
     def _rule_makes_sense(self) -> Self:
-        _check_rule(self.rollback_after_failures, self.probation_requests)
+        check_rule(self.rollback_after_failures, self.probation_requests)
         return self
 
 

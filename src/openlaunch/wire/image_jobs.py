@@ -7,7 +7,8 @@ from pydantic import BaseModel, Field
 
 from openlaunch.wire.batch_jobs import MAX_TIMEOUT_SECONDS, BatchJobStatus
 from openlaunch.wire.bundles import BUNDLE_NAME_PATTERN, ImageRepository, ImageTag
-from openlaunch.wire.endpoints import GpuType, Quantity
+from openlaunch.wire.endpoint_settings import GpuType
+from openlaunch.wire.keywords import Quantity
 
 DEFAULT_RESOURCES = {"cpus": 1, "memory": "2Gi", "storage": "4Gi", "gpus": 0}
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from openlaunch.wire.endpoints import CallbackAuth
+from openlaunch.wire.endpoint_settings import CallbackAuth
 
 MAX_BULK = 1000
 """The most tasks that one bulk submit or one bulk wait takes."""

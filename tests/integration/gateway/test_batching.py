@@ -135,15 +135,15 @@ def test_what_is_not_allowed_is_told(client, settings, told):
 def test_a_command_batches_by_itself(client):
     client.create_model_bundle_from_command(model_bundle_name="command", command=["python", "serve.py"])
     with pytest.raises(
-        Unprocessable, match="'command' is a command, whose server gets each request by itself"
+        Unprocessable, match="'command' is a command, whose server gets each request separately"
     ):
         client.create_model_endpoint(
             endpoint_name="command", model_bundle="command", max_batch_size=4, **SMALL
         )
-    with pytest.raises(Unprocessable, match="whose server gets each request by itself"):
+    with pytest.raises(Unprocessable, match="whose server gets each request separately"):
         client.batch_async_request(model_bundle="command", inputs=[{}], max_batch_size=4)
     client.deploy(double, name="to-command", min_workers=0, max_batch_size=4, **SMALL)
-    with pytest.raises(Unprocessable, match="whose server gets each request by itself"):
+    with pytest.raises(Unprocessable, match="whose server gets each request separately"):
         client.edit_model_endpoint(model_endpoint="to-command", model_bundle="command")
 
 

@@ -26,7 +26,8 @@ from openlaunch.controller.plan import (
 )
 from openlaunch.controller.scaling import DesireWindow, desired_workers, needed_workers
 from openlaunch.controller.trial import Trial
-from openlaunch.store.records import CanaryRecord, EndpointRecord, EndpointSpec
+from openlaunch.store.records import CanaryRecord, EndpointRecord
+from openlaunch.wire.endpoint_settings import EndpointSettings, EndpointSpec
 from openlaunch.wire.endpoints import CanaryStatus, EndpointStatus, EndpointType
 
 BUILD_SECONDS = 3.0
@@ -39,8 +40,8 @@ POLICY = Policy(load_timeout=60.0, drain_timeout=90.0)
 
 def make_spec(**changes: object) -> EndpointSpec:
     """One worker at least, three at most, a request each."""
-    spec = EndpointSpec(min_workers=1, max_workers=3, per_worker=1, cpus=1.0, memory=0, storage=0)
-    return replace(spec, **changes)  # type: ignore[arg-type]
+    values = {"min_workers": 1, "max_workers": 3, "per_worker": 1, "cpus": 1.0, "memory": 0, "storage": 0}
+    return EndpointSpec.model_validate(values | changes)
 
 
 def make_record(spec: EndpointSpec, **changes: object) -> EndpointRecord:
@@ -109,7 +110,7 @@ class Simulation:
             self.record,
             bundle_id=bundle,
             generation=self.record.next_generation,
-            spec=replace(self.record.spec, **changes),  # type: ignore[arg-type]
+            spec=self.record.spec.changed(EndpointSettings(**changes)),
             status=EndpointStatus.UPDATE_PENDING,
             status_reason=None,
         )
@@ -118,7 +119,7 @@ class Simulation:
         """Give a second bundle a share."""
         starting = CanaryStatus.STARTING
         canary = CanaryRecord(
-            bundle, self.record.next_generation, percent, starting, None, self.now, settings
+            bundle, self.record.next_generation, percent, starting, None, self.now, **settings
         )
         self.record = replace(self.record, canary=canary)
 
@@ -153,7 +154,9 @@ class Simulation:
 
     def scale(self, low: int, high: int) -> None:
         """Ask for another minimum and maximum: the workers stay."""
-        self.record = replace(self.record, spec=replace(self.record.spec, min_workers=low, max_workers=high))
+        self.record = replace(
+            self.record, spec=self.record.spec.changed(EndpointSettings(min_workers=low, max_workers=high))
+        )
 
     def kill(self, index: int) -> None:
         """End a worker's process at once, whatever it does."""

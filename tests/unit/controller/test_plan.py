@@ -292,7 +292,7 @@ class TestStatus:
         assert status_of(look(endpoint, desired=0)) == (EndpointStatus.READY, None)
 
     def test_an_endpoint_to_be_warmed_up_is_ready_with_its_first_worker(self):
-        endpoint = replace(PENDING, spec=make_spec(min_workers=0, extra={"prewarm": True}))
+        endpoint = replace(PENDING, spec=make_spec(min_workers=0, prewarm=True))
         assert status_of(look(endpoint))[0] is EndpointStatus.UPDATE_IN_PROGRESS
         assert status_of(look(endpoint, worker("a", 1, Phase.READY)))[0] is EndpointStatus.READY
 
@@ -403,7 +403,7 @@ class TestGpus:
 
 
 RULE = {"rollback_after_failures": 2, "probation_requests": 5}
-ON_PROBATION = replace(CHANGED, status=EndpointStatus.READY, spec=make_spec(extra=RULE))
+ON_PROBATION = replace(CHANGED, status=EndpointStatus.READY, spec=make_spec(**RULE))
 """Generation 2 has become ready, and its first predictions are counted."""
 
 
@@ -451,13 +451,13 @@ class TestProbation:
         assert plan(look(rejected, desired=2), POLICY) == [StartWorker(1, "good")] * 2
 
     def test_the_first_generation_has_nothing_to_go_back_to(self):
-        first = replace(PENDING, spec=make_spec(extra=RULE))
+        first = replace(PENDING, spec=make_spec(**RULE))
         generations = {1: replace(BUILT, trial=Trial(2, 2, (1, 2), "no"), ready_since=NOW)}
         (status,) = plan(look(first, worker("a", 1, Phase.READY), generations=generations), POLICY)
         assert status == SetStatus(EndpointStatus.READY, None, 1, "good")
 
 
-CANARY = CanaryRecord("bold", 2, 50, CanaryStatus.SERVING, None, NOW, RULE)
+CANARY = CanaryRecord("bold", 2, 50, CanaryStatus.SERVING, None, NOW, **RULE)
 WITH_CANARY = replace(ROLLED_OUT, canary=CANARY)
 """Generation 1 is ready, generation 2 is its canary."""
 
@@ -744,7 +744,7 @@ class TestSimulation:
         assert (sim.count(Phase.READY, bundle="good"), sim.count(Phase.READY, bundle="better")) == (1, 1)
 
     def test_a_new_bundle_that_fails_on_a_single_gpu_gives_it_back(self):
-        sim = new_simulation(gpus=1, max_workers=1, machine_gpus=1, extra=RULE)
+        sim = new_simulation(gpus=1, max_workers=1, machine_gpus=1, **RULE)
         sim.run(20)
         sim.deploy("better")
         sim.run(30)
@@ -837,7 +837,7 @@ def test_whatever_happens_the_invariants_hold_and_the_endpoint_converges(
 ):
     low, high = bounds
     machine_gpus = gpus * max(low, 1) + spare
-    sim = new_simulation(min_workers=low, max_workers=high, gpus=gpus, machine_gpus=machine_gpus, extra=rule)
+    sim = new_simulation(min_workers=low, max_workers=high, gpus=gpus, machine_gpus=machine_gpus, **rule)
     sim.load = Load(0, queued)
     sim.run(10)
     for step, pause in steps:

@@ -31,7 +31,7 @@ def test_as_many_as_the_load_fills_within_the_bounds(in_flight, queued, per_work
 
 @pytest.mark.parametrize(("per_worker", "workers"), [(4, 2), (32, 1)])
 def test_a_worker_that_batches_is_busy_with_a_whole_batch(per_worker, workers):
-    spec = make_spec(min_workers=1, max_workers=5, per_worker=per_worker, extra={"max_batch_size": 16})
+    spec = make_spec(min_workers=1, max_workers=5, per_worker=per_worker, max_batch_size=16)
     assert desired_workers(Load(in_flight=16, queued=1), spec) == workers
 
 
@@ -49,7 +49,7 @@ def test_the_bounds_hold(wanted, low, more):
     [(0, 1, False, 0), (0, 1, True, 1), (2, 3, False, 2), (2, 3, True, 2), (0, 0, True, 0)],
 )
 def test_how_many_ready_workers_end_a_roll_out(low, high, prewarm, needed):
-    spec = make_spec(min_workers=low, max_workers=high, extra={"prewarm": prewarm})
+    spec = make_spec(min_workers=low, max_workers=high, prewarm=prewarm)
     assert needed_workers(spec) == needed
 
 

@@ -1,6 +1,7 @@
 """Whether a new bundle has failed its first predictions."""
 
 import pytest
+from controller_simulation import make_spec
 
 from openlaunch.controller.trial import Rule, Trial, failed_predictions
 
@@ -9,17 +10,16 @@ RULE = Rule(failures=2, among=5)
 
 class TestRule:
     def test_is_off_unless_it_is_asked_for(self):
-        assert Rule.of({}) is None
-        assert Rule.of({"probation_requests": 5}) is None
-        assert Rule.of({"rollback_after_failures": 0}, default_failures=5) is None
+        assert Rule.of(make_spec()) is None
+        assert Rule.of(make_spec(probation_requests=5)) is None
+        assert Rule.of(make_spec(rollback_after_failures=0)) is None
 
     def test_has_its_defaults(self):
-        assert Rule.of({"rollback_after_failures": 3}) == Rule(3, 20)
-        assert Rule.of({"rollback_after_failures": 30}) == Rule(30, 30)
-        assert Rule.of({}, default_failures=5) == Rule(5, 20)
+        assert Rule.of(make_spec(rollback_after_failures=3)) == Rule(3, 20)
+        assert Rule.of(make_spec(rollback_after_failures=30)) == Rule(30, 30)
 
     def test_is_what_was_given(self):
-        assert Rule.of({"rollback_after_failures": 3, "probation_requests": 4}) == Rule(3, 4)
+        assert Rule.of(make_spec(rollback_after_failures=3, probation_requests=4)) == Rule(3, 4)
 
 
 class TestVerdict:

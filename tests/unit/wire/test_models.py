@@ -6,12 +6,8 @@ import pytest
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from openlaunch.wire.bundles import CloudpickleArtifactFlavor, CreateModelBundleRequest, ZipArtifactFlavor
-from openlaunch.wire.endpoints import (
-    CallbackAuth,
-    CallbackMTLSAuth,
-    CreateModelEndpointRequest,
-    UpdateModelEndpointRequest,
-)
+from openlaunch.wire.endpoint_settings import CallbackAuth, CallbackMTLSAuth
+from openlaunch.wire.endpoints import CreateModelEndpointRequest, UpdateModelEndpointRequest
 from openlaunch.wire.keys import CreateKeyRequest, CreateKeyResponse
 from openlaunch.wire.tasks import MAX_BULK, BulkCreateRequest, BulkWaitRequest, SyncPredictRequest
 

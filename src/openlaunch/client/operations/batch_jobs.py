@@ -19,7 +19,7 @@ from openlaunch.wire.batch_jobs import (
     SerializationFormat,
     UpdateBatchJobResponse,
 )
-from openlaunch.wire.endpoints import Quantity
+from openlaunch.wire.keywords import Quantity
 
 POLL_SECONDS = 1.0
 

@@ -19,13 +19,13 @@ from openlaunch.wire.endpoints import (
     DeleteModelEndpointResponse,
     EndpointStatus,
     LogsResponse,
-    Quantity,
     RestartModelEndpointResponse,
     StartCanaryRequest,
     UpdateCanaryRequest,
     UpdateModelEndpointRequest,
 )
 from openlaunch.wire.events import ListEventsResponse
+from openlaunch.wire.keywords import Quantity
 from openlaunch.wire.why import EndpointWhy
 
 LOG_SILENCE_SECONDS = 60.0

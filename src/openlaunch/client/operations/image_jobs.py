@@ -8,12 +8,12 @@ from openlaunch.client.effects import Flow, Request, call, json_body, path_to, u
 from openlaunch.client.models import checked
 from openlaunch.errors import BatchJobFailed, WaitTimeout
 from openlaunch.wire import routes
-from openlaunch.wire.endpoints import Quantity
 from openlaunch.wire.image_jobs import (
     CreateDockerImageBatchJobBundleRequest,
     CreateDockerImageBatchJobRequest,
     DockerImageBatchJobResponse,
 )
+from openlaunch.wire.keywords import Quantity
 from openlaunch.wire.triggers import CreateTriggerRequest
 
 POLL_SECONDS = 10.0

@@ -380,9 +380,9 @@ def _rules(endpoint: EndpointRecord) -> dict[int, Rule | None]:
 
     Of a canary both sides are counted; else the newest generation where it is on probation.
     """
-    rule = Rule.of(endpoint.spec.extra) if endpoint.replaces_another else None
+    rule = Rule.of(endpoint.spec) if endpoint.replaces_another else None
     if (canary := endpoint.live_canary) is not None:
-        return {endpoint.generation: rule, canary.generation: Rule.of(canary.settings)}
+        return {endpoint.generation: rule, canary.generation: Rule.of(canary)}
     return {endpoint.generation: rule} if rule is not None else {}
 
 

@@ -9,9 +9,9 @@ from openlaunch.server.access.auth import Keyring, Principal
 from openlaunch.server.asgi import Scope, header, query_value
 from openlaunch.server.dispatch.dispatcher import Dispatcher
 from openlaunch.server.dispatch.lane import Lane
+from openlaunch.server.endpoints.specs import may_predict
 from openlaunch.server.gateway.protocol import Exchange
 from openlaunch.server.prediction.schemas import BundleSchemas, SchemaCache
-from openlaunch.server.specs import may_predict
 from openlaunch.store.records import EndpointRecord
 from openlaunch.wire import routes
 from openlaunch.wire.endpoints import EndpointType

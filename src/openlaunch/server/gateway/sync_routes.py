@@ -157,7 +157,7 @@ class Gateway:
 
     def _deadline(self, lane: Lane, wanted: PredictInput) -> float:
         streams = lane.endpoint.endpoint_type is EndpointType.STREAMING
-        limit = lane.endpoint.spec.extra.get("timeout_seconds") or (
+        limit = lane.endpoint.spec.timeout_seconds or (
             self.settings.stream_timeout_seconds if streams else self.settings.request_timeout_seconds
         )
         return self.loop.time() + (limit if wanted.timeout is None else min(wanted.timeout, limit))

@@ -15,14 +15,15 @@ from openlaunch.controller.controller import Controller
 from openlaunch.engines.containers import ContainerEngine, ContainerError, ContainerState
 from openlaunch.errors import Unprocessable
 from openlaunch.server import clock
+from openlaunch.server.endpoints.specs import new_spec
 from openlaunch.server.jobs.runner import RETRY_SECONDS, JobRunner
 from openlaunch.server.settings import JobSettings
-from openlaunch.server.specs import new_spec
 from openlaunch.store import image_jobs as job_store
 from openlaunch.store.base import Store
-from openlaunch.store.records import EndpointSpec, ImageJobBundleRecord, ImageJobRecord, JobEnd
+from openlaunch.store.records import ImageJobBundleRecord, ImageJobRecord, JobEnd
 from openlaunch.wire.batch_jobs import BatchJobStatus
 from openlaunch.wire.bundles import full_image_name
+from openlaunch.wire.endpoint_settings import EndpointSpec
 from openlaunch.wire.endpoints import CreateModelEndpointRequest, EndpointType
 from openlaunch.wire.image_jobs import DEFAULT_RESOURCES
 from openlaunch_worker.containers import Container
@@ -192,8 +193,8 @@ class ImageJobs:
                     image,
                     tuple(bundle.command),
                     bundle.env,
-                    job.spec.cpus,
-                    job.spec.memory,
+                    job.spec.cores,
+                    job.spec.memory_bytes,
                     gpus,
                     self._engine.labels(KIND),
                     mounts=mounts,

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from openlaunch.errors import APIError, BadRequest, Unprocessable
 from openlaunch.server.prediction.schemas import BundleSchemas
 from openlaunch.tasks.outbox import Callback
-from openlaunch.wire.endpoints import CallbackAuth
+from openlaunch.wire.endpoint_settings import CallbackAuth
 from openlaunch.wire.tasks import MAX_PRIORITY
 from openlaunch_worker.frames import Flags
 

@@ -17,21 +17,21 @@ from openlaunch.server.dispatch.admission import is_hopeless
 from openlaunch.server.dispatch.dispatcher import Dispatcher
 from openlaunch.server.dispatch.lane import Lane
 from openlaunch.server.dispatch.work import Sender
+from openlaunch.server.endpoints.specs import may_predict
 from openlaunch.server.prediction.deadlines import Deadlines
 from openlaunch.server.prediction.idempotency import Keyed, keyed
 from openlaunch.server.prediction.inputs import PredictInput, check_input
 from openlaunch.server.prediction.results import hold_against_schema, pickled_body
 from openlaunch.server.prediction.schemas import SchemaCache
 from openlaunch.server.settings import QueueSettings
-from openlaunch.server.specs import may_predict
 from openlaunch.store import answers
 from openlaunch.store.base import Store
-from openlaunch.store.records import EndpointSpec
 from openlaunch.tasks import queue
 from openlaunch.tasks.hub import Hub
 from openlaunch.tasks.outbox import Callback
 from openlaunch.tasks.queue import ClaimedTask, Finished, NewTask, Payload, TaskRecord
 from openlaunch.tasks.states import State, failure
+from openlaunch.wire.endpoint_settings import EndpointSpec
 from openlaunch.wire.ids import new_id
 from openlaunch_worker.frames import Flags, Outcome
 
@@ -242,8 +242,7 @@ class TaskService:
             )
 
     def _expires_seconds(self, lane: Lane) -> float:
-        own: float | None = lane.endpoint.spec.extra.get("task_expires_seconds")
-        return own or self._settings.task_expires_seconds
+        return lane.endpoint.spec.task_expires_seconds or self._settings.task_expires_seconds
 
     async def _store_new(
         self,
@@ -371,11 +370,9 @@ class TaskService:
 
     def _seconds_for(self, lane: Lane, task: ClaimedTask) -> float:
         """How long the task may run: the request's own bound, within the endpoint's."""
-        extra = lane.endpoint.spec.extra
+        spec = lane.endpoint.spec
         limit: float = (
-            extra.get("queue_message_timeout_seconds")
-            or extra.get("timeout_seconds")
-            or self._settings.task_timeout_seconds
+            spec.queue_message_timeout_seconds or spec.timeout_seconds or self._settings.task_timeout_seconds
         )
         return limit if task.timeout_seconds is None else min(task.timeout_seconds, limit)
 
@@ -684,10 +681,10 @@ class TaskService:
 
 def _default_callback(spec: EndpointSpec) -> Callback | None:
     # Its credentials go to its own URL alone: a request that names another URL brings its own.
-    url = spec.extra.get("default_callback_url")
-    if url is None or "callback" not in (spec.extra.get("post_inference_hooks") or ()):
+    url, auth = spec.default_callback_url, spec.default_callback_auth
+    if url is None or "callback" not in (spec.post_inference_hooks or ()):
         return None
-    return Callback(url, spec.extra.get("default_callback_auth"))
+    return Callback(url, None if auth is None else auth.model_dump())
 
 
 def _answered(task_id: str, outcome: int, payload: bytes) -> Finished:

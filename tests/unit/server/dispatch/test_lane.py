@@ -247,7 +247,7 @@ class TestClaimingAhead:
             await late.answer
 
 
-CANARY = CanaryRecord("bold", 2, 50, CanaryStatus.SERVING, None, 0.0, {"rollback_after_failures": 2})
+CANARY = CanaryRecord("bold", 2, 50, CanaryStatus.SERVING, None, 0.0, rollback_after_failures=2)
 WITH_CANARY = replace(ENDPOINT, ready_generation=1, ready_bundle_id="good", canary=CANARY)
 
 

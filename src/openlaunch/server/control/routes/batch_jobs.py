@@ -2,7 +2,6 @@
 
 import math
 import secrets
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
@@ -12,10 +11,10 @@ from openlaunch.server import clock
 from openlaunch.server.control.routes.artifacts import INPUTS_FOLDER, check_uploaded
 from openlaunch.server.control.routes.bundles import find_bundle
 from openlaunch.server.control.routes.context import Context, User
+from openlaunch.server.endpoints.specs import check_batching, new_spec
 from openlaunch.server.prediction.results import base_url
-from openlaunch.server.specs import check_batching, new_spec
 from openlaunch.store import batch_jobs as job_store
-from openlaunch.store.records import BatchJobRecord, EndpointSpec
+from openlaunch.store.records import BatchJobRecord
 from openlaunch.wire import routes
 from openlaunch.wire.batch_jobs import (
     DEFAULT_RESOURCES,
@@ -27,6 +26,7 @@ from openlaunch.wire.batch_jobs import (
     UpdateBatchJobRequest,
     UpdateBatchJobResponse,
 )
+from openlaunch.wire.endpoint_settings import EndpointSettings, EndpointSpec
 from openlaunch.wire.endpoints import CreateModelEndpointRequest, EndpointType
 from openlaunch.wire.tasks import MAX_WAIT_SECONDS
 
@@ -103,7 +103,7 @@ def _spec(body: CreateBatchJobRequest) -> EndpointSpec:
     spec = new_spec(CreateModelEndpointRequest.model_validate(endpoint))
     # It is the job's own limit that ends inputs which wait too long.
     longest = math.ceil(body.timeout_seconds) + 60
-    return replace(spec, extra=spec.extra | {"task_expires_seconds": longest})
+    return spec.changed(EndpointSettings(task_expires_seconds=longest))
 
 
 def _response(context: Context, request: Request, job: BatchJobRecord) -> BatchJobResponse:

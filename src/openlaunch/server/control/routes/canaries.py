@@ -12,7 +12,7 @@ from openlaunch.errors import Conflict
 from openlaunch.server.control.routes.bundles import find_bundle
 from openlaunch.server.control.routes.context import Context, User
 from openlaunch.server.control.routes.endpoints import current_endpoint, described, find_endpoint
-from openlaunch.server.specs import check_rule, check_streams
+from openlaunch.server.endpoints.specs import check_rule, check_streams
 from openlaunch.store import endpoints as endpoint_store
 from openlaunch.store.records import CanaryRecord, EndpointRecord
 from openlaunch.wire import routes
@@ -92,9 +92,9 @@ async def _changed(context: Context, endpoint: EndpointRecord, change: Change) -
 
 def _with_canary(endpoint: EndpointRecord, body: StartCanaryRequest) -> EndpointRecord:
     _check_can_start(endpoint, body.model_bundle_id)
-    given = body.model_dump(include={"rollback_after_failures", "probation_requests"}, exclude_none=True)
-    rule = Rule.of(endpoint.spec.extra | given, DEFAULT_CANARY_FAILURES)
-    check_rule(rule)
+    spec = endpoint.spec
+    asked = (body.rollback_after_failures, spec.rollback_after_failures, DEFAULT_CANARY_FAILURES)
+    failures = next(each for each in asked if each is not None)
     canary = CanaryRecord(
         bundle_id=body.model_bundle_id,
         generation=endpoint.next_generation,
@@ -102,8 +102,10 @@ def _with_canary(endpoint: EndpointRecord, body: StartCanaryRequest) -> Endpoint
         status=CanaryStatus.STARTING,
         reason=None,
         started_at=time.time(),
-        settings={"rollback_after_failures": rule.failures, "probation_requests": rule.among} if rule else {},
+        rollback_after_failures=failures,
+        probation_requests=body.probation_requests or spec.probation_requests,
     )
+    check_rule(Rule.of(canary))
     return replace(endpoint, canary=canary)
 
 

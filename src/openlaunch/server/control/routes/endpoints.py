@@ -14,7 +14,7 @@ from openlaunch.controller.trial import Rule, Trial
 from openlaunch.errors import Conflict, NotFound
 from openlaunch.server.control.routes.bundles import find_bundle
 from openlaunch.server.control.routes.context import Caller, Context, User
-from openlaunch.server.specs import (
+from openlaunch.server.endpoints.specs import (
     changed_spec,
     check_batching,
     check_streams,
@@ -302,7 +302,7 @@ def _canary(context: Context, endpoint: EndpointRecord, names: BundleNames) -> d
     canary = endpoint.canary
     if canary is None:
         return None
-    rule = Rule.of(canary.settings)
+    rule = Rule.of(canary)
     return {
         "bundle_id": canary.bundle_id,
         "bundle_name": names.get(canary.bundle_id, ""),
@@ -330,13 +330,13 @@ def without_secrets(auth: dict[str, str] | None) -> dict[str, str] | None:
 
 
 def _response(context: Context, endpoint: EndpointRecord, names: BundleNames) -> ModelEndpointResponse:
-    spec, extra = endpoint.spec, endpoint.spec.extra
-    batching = spec.batching
+    spec, batching = endpoint.spec, endpoint.spec.batching
     available, unavailable = context.controller.workers(endpoint.id)
     return ModelEndpointResponse.model_validate(
         {
-            **{name: extra.get(name) for name in ModelEndpointResponse.model_fields if name in extra},
-            "default_callback_auth": without_secrets(extra.get("default_callback_auth")),
+            **spec.model_dump(include=set(ModelEndpointResponse.model_fields), exclude_none=True),
+            "default_callback_auth": spec.default_callback_auth
+            and without_secrets(spec.default_callback_auth.model_dump()),
             "id": endpoint.id,
             "name": endpoint.name,
             "endpoint_type": endpoint.endpoint_type,
@@ -358,21 +358,21 @@ def _response(context: Context, endpoint: EndpointRecord, names: BundleNames) ->
                 "per_worker": spec.per_worker,
                 "concurrent_requests_per_worker": spec.slots
                 if batching is not None
-                else extra.get("concurrent_requests_per_worker") or spec.per_worker,
-                "forwarder_max_concurrency": extra.get("forwarder_max_concurrency"),
+                else spec.concurrent_requests_per_worker or spec.per_worker,
+                "forwarder_max_concurrency": spec.forwarder_max_concurrency,
                 "max_batch_size": batching and batching.max_size,
                 "max_batch_wait": batching and batching.max_wait,
                 "available_workers": available,
                 "unavailable_workers": unavailable,
             },
             "resource_state": {
-                "cpus": extra["cpus"],
+                "cpus": spec.cpus,
                 "gpus": spec.gpus,
-                "memory": extra["memory"],
+                "memory": spec.memory,
                 "gpu_type": spec.gpu_type,
-                "storage": extra["storage"],
-                "nodes_per_worker": extra["nodes_per_worker"],
-                "optimize_costs": extra.get("optimize_costs"),
+                "storage": spec.storage,
+                "nodes_per_worker": spec.nodes_per_worker,
+                "optimize_costs": spec.optimize_costs,
             },
             "num_queued_items": context.dispatcher.load(endpoint.id).queued,
         }

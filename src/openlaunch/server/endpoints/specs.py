@@ -1,89 +1,49 @@
 """From the settings of a request to an endpoint's specification, and what a change of it means."""
 
-from dataclasses import replace
-from typing import Any
-
 from openlaunch.controller.trial import Rule
 from openlaunch.errors import Unprocessable
 from openlaunch.server.prediction.inputs import is_http_url
-from openlaunch.store.records import BundleRecord, EndpointRecord, EndpointSpec
-from openlaunch.wire.endpoints import CreateModelEndpointRequest, EndpointSettings, EndpointType
+from openlaunch.store.records import BundleRecord, EndpointRecord
+from openlaunch.wire.endpoint_settings import EndpointSettings, EndpointSpec
+from openlaunch.wire.endpoints import CreateModelEndpointRequest, EndpointType
 from openlaunch.wire.quantities import parse_quantity
 
 MAX_QUANTITY = 2.0**60
 """Cores or bytes: so that sums over all workers stay finite."""
 
-_BATCHING = ("max_batch_size", "max_batch_wait")
-_EXTRA = (
-    "metadata",
-    "post_inference_hooks",
-    "optimize_costs",
-    "concurrent_requests_per_worker",
-    "forwarder_max_concurrency",
-    "labels",
-    "prewarm",
-    "high_priority",
-    "billing_tags",
-    "default_callback_url",
-    "default_callback_auth",
-    "public_inference",
-    "queue_message_timeout_seconds",
-    "task_expires_seconds",
-    "probation_requests",
-    "rollback_after_failures",
-    "timeout_seconds",
-    *_BATCHING,
-)
 _NO_STREAMS = ("runnable_image", "triton_enhanced_runnable_image")
 _FUNCTIONS = ("cloudpickle_artifact", "zip_artifact")
-_PLAIN = ("min_workers", "max_workers", "per_worker", "gpus", "gpu_type")
 _QUANTITIES = ("cpus", "memory", "storage")
-_NEW_WORKERS = ("cpus", "memory", "storage", "gpus", "gpu_type", "slots", "batching")
+_NEW_WORKERS = ("cores", "memory_bytes", "gpus", "gpu_type", "slots", "batching")
 """The settings that a running worker can't take over."""
 
 
 def new_spec(request: CreateModelEndpointRequest) -> EndpointSpec:
-    """The specification of a new endpoint.
+    """Return the specification of a new endpoint.
 
     Raises:
-        Unprocessable: a quantity is not one, or a setting is not served.
+        Unprocessable: a quantity is malformed, or a setting is not supported.
     """
-    base = EndpointSpec(
-        min_workers=0,
-        max_workers=0,
-        per_worker=1,
-        cpus=0.0,
-        memory=0,
-        storage=0,
-        extra={"nodes_per_worker": 1},
-    )
-    changed = changed_spec(base, request)
-    return replace(changed, extra=changed.extra | {"nodes_per_worker": request.nodes_per_worker})
+    base = EndpointSpec(min_workers=0, max_workers=0, per_worker=1, cpus=0, memory=0, storage=0)
+    return changed_spec(base, request)
 
 
 def changed_spec(spec: EndpointSpec, settings: EndpointSettings) -> EndpointSpec:
-    """The specification with what `settings` gives.
+    """Return the specification with what `settings` gives.
 
     Raises:
-        Unprocessable: a quantity is not one, a setting is not served, or max_workers would be less than
-            min_workers.
+        Unprocessable: a quantity is malformed, a setting is not supported, or settings contradict each other.
     """
-    given = {name: value for name, value in settings.model_dump(mode="json").items() if value is not None}
-    _refuse_unserved(given)
-    values: dict[str, Any] = {name: given[name] for name in _PLAIN if name in given}
+    _refuse_unserved(settings)
     for name in _QUANTITIES:
-        if name in given:
-            number = _quantity(name, given[name])
-            values[name] = number if name == "cpus" else int(number)
-    extra = spec.extra | {name: given[name] for name in (*_EXTRA, *_QUANTITIES) if name in given}
-    if not extra.get("max_batch_size"):
-        extra = {name: value for name, value in extra.items() if name not in _BATCHING}
-    changed = replace(spec, **values, extra=extra)
+        if (value := getattr(settings, name)) is not None:
+            _check_quantity(name, value)
+    changed = spec.changed(settings)
     if changed.max_workers < changed.min_workers:
         message = f"it would be {changed.max_workers}, less than min_workers, which is {changed.min_workers}"
         raise _wrong("max_workers", message)
-    check_rule(Rule.of(changed.extra))
-    if "max_batch_wait" in given and changed.batching is None:
+    check_rule(Rule.of(changed))
+    if settings.max_batch_wait is not None and not changed.max_batch_size:
         raise _wrong("max_batch_wait", "there is nothing to wait for: give max_batch_size, too")
     return changed
 
@@ -100,7 +60,7 @@ def check_rule(rule: Rule | None) -> None:
 
 
 def needs_new_workers(before: EndpointRecord, spec: EndpointSpec, bundle_id: str) -> bool:
-    """Whether the running workers are of no use after the change."""
+    """Whether a change can't be taken over by the workers that run."""
     return before.bundle_id != bundle_id or any(
         getattr(before.spec, name) != getattr(spec, name) for name in _NEW_WORKERS
     )
@@ -110,7 +70,7 @@ def check_streams(endpoint_type: EndpointType, bundle: BundleRecord) -> None:
     """Refuse a streaming endpoint for an image that has no streaming route.
 
     Raises:
-        Unprocessable: it is one.
+        Unprocessable: the bundle can't stream.
     """
     kind = bundle.flavor["flavor"]
     if endpoint_type is EndpointType.STREAMING and kind in _NO_STREAMS:
@@ -122,12 +82,12 @@ def check_streams(endpoint_type: EndpointType, bundle: BundleRecord) -> None:
 
 
 def check_batching(spec: EndpointSpec, endpoint_type: EndpointType, bundle: BundleRecord) -> None:
-    """Refuse to batch what is no function that returns: streams, commands and images.
+    """Refuse to batch what is not a function that returns: streams, commands and images.
 
     Raises:
-        Unprocessable: it is to be batched all the same.
+        Unprocessable: max_batch_size is set all the same.
     """
-    if spec.batching is None:
+    if not spec.max_batch_size:
         return
     if endpoint_type is EndpointType.STREAMING:
         raise _wrong("max_batch_size", "a stream is of one request: batches are for sync and async endpoints")
@@ -135,35 +95,35 @@ def check_batching(spec: EndpointSpec, endpoint_type: EndpointType, bundle: Bund
     if kind not in _FUNCTIONS:
         raise _wrong(
             "max_batch_size",
-            f"the bundle {bundle.name!r} is a {kind}, whose server gets each request by itself: leave "
+            f"the bundle {bundle.name!r} is a {kind}, whose server gets each request separately: leave "
             "max_batch_size out, or make it 0, and let that server batch",
         )
 
 
 def may_predict(endpoint: EndpointRecord, owner: str) -> bool:
     """Whether this owner's keys open the endpoint to predictions; public ones are open to every key."""
-    return endpoint.owner == owner or bool(endpoint.spec.extra.get("public_inference"))
+    return endpoint.owner == owner or bool(endpoint.spec.public_inference)
 
 
-def _refuse_unserved(given: dict[str, Any]) -> None:
-    """What would be accepted and then not happen is refused instead."""
-    unknown = [hook for hook in given.get("post_inference_hooks", ()) if hook != "callback"]
+def _refuse_unserved(settings: EndpointSettings) -> None:
+    """Refuse what would be accepted and then not happen."""
+    unknown = [hook for hook in settings.post_inference_hooks or () if hook != "callback"]
     if unknown:
         raise _wrong("post_inference_hooks", f"{unknown[0]!r} is not served, 'callback' is")
-    if "default_callback_url" in given and not is_http_url(given["default_callback_url"]):
+    url = settings.default_callback_url
+    if url is not None and not is_http_url(url):
         raise _wrong("default_callback_url", "it is not an http:// or https:// URL")
-    if (nodes := given.get("nodes_per_worker", 1)) > 1:
+    if (nodes := getattr(settings, "nodes_per_worker", 1)) > 1:
         raise _wrong("nodes_per_worker", f"it is {nodes}, a worker is on 1 node here")
 
 
-def _quantity(name: str, value: str | float) -> float:
+def _check_quantity(name: str, value: str | float) -> None:
     try:
         number = parse_quantity(value)
     except ValueError as error:
         raise _wrong(name, str(error)) from None
     if number > MAX_QUANTITY:
         raise _wrong(name, f"it is {value}, which is more than any machine has")
-    return number
 
 
 def _wrong(field: str, message: str) -> Unprocessable:

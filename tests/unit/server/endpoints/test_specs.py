@@ -6,8 +6,8 @@ import pytest
 from controller_simulation import make_record, make_spec
 
 from openlaunch.errors import Unprocessable
-from openlaunch.server.specs import changed_spec, needs_new_workers, new_spec
-from openlaunch.store.records import Batching
+from openlaunch.server.endpoints.specs import changed_spec, needs_new_workers, new_spec
+from openlaunch.wire.endpoint_settings import Batching
 from openlaunch.wire.endpoints import CreateModelEndpointRequest, UpdateModelEndpointRequest
 
 REQUEST: dict[str, Any] = {
@@ -37,22 +37,15 @@ def update(**settings: Any) -> UpdateModelEndpointRequest:
 
 def test_values_are_normalised():
     spec = new_spec(create())
-    assert (spec.cpus, spec.memory, spec.storage) == (0.5, 2**30, 1000)
+    assert (spec.cores, spec.memory_bytes) == (0.5, 2**30)
     assert (spec.min_workers, spec.max_workers, spec.per_worker) == (1, 3, 4)
     assert (spec.gpus, spec.gpu_type) == (1, "nvidia-hopper-h100")
 
 
 def test_the_rest_is_kept_as_it_came():
-    spec = new_spec(create(labels={"a": "b"}))
-    assert spec.extra == {
-        "nodes_per_worker": 1,
-        "metadata": {"team": "vision"},
-        "labels": {"a": "b"},
-        "public_inference": False,
-        "cpus": "500m",
-        "memory": "1Gi",
-        "storage": 1000,
-    }
+    request = create(labels={"a": "b"})
+    given = request.model_dump(exclude={"name", "model_bundle_id", "endpoint_type"}, exclude_none=True)
+    assert new_spec(request).model_dump(exclude_none=True) == given
 
 
 @pytest.mark.parametrize("field", ["cpus", "memory", "storage"])
@@ -74,7 +67,7 @@ def test_an_update_changes_only_what_it_gives():
     before = new_spec(create())
     after = changed_spec(before, update(max_workers=5, labels={"c": "d"}))
     assert after.max_workers == 5
-    assert after.extra == before.extra | {"labels": {"c": "d"}}
+    assert after == before.model_copy(update={"max_workers": 5, "labels": {"c": "d"}})
     assert changed_spec(before, update()) == before
 
 
@@ -92,7 +85,6 @@ def test_bounds_that_would_cross_are_refused(settings, message):
     [
         {"cpus": 2.0},
         {"memory": 1},
-        {"storage": 1},
         {"gpus": 1},
         {"gpu_type": "nvidia-tesla-t4"},
         {"per_worker": 2},
@@ -102,7 +94,9 @@ def test_what_a_running_worker_can_not_take_over(change):
     assert needs_new_workers(make_record(make_spec()), make_spec(**change), "good")
 
 
-@pytest.mark.parametrize("change", [{}, {"min_workers": 2}, {"max_workers": 9}, {"extra": {"labels": {}}}])
+@pytest.mark.parametrize(
+    "change", [{}, {"min_workers": 2}, {"max_workers": 9}, {"labels": {}}, {"storage": 1}]
+)
 def test_what_running_workers_take_over(change):
     assert not needs_new_workers(make_record(make_spec()), make_spec(**change), "good")
 
