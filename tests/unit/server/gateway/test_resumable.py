@@ -10,7 +10,6 @@ from openlaunch.errors import NotFound
 from openlaunch.server.gateway.resumable import Replay, Resumables, ResumableStream
 from openlaunch.server.prediction.inputs import PredictInput
 from openlaunch.server.settings import Settings
-from openlaunch_worker.frames import Flags
 
 
 def event(text):
@@ -109,7 +108,7 @@ async def test_a_stream_that_never_got_a_worker_leaves_nothing_behind():
     streams = Streams()
     gateway = SimpleNamespace(resumables=streams.resumables)
     exchange = SimpleNamespace(body=b"{}")
-    stream = ResumableStream(gateway, exchange, PredictInput(Flags.NONE, None), 0.0, "me", "end")
+    stream = ResumableStream(gateway, exchange, PredictInput(b"{}"), 0.0, "me", "end")
     assert not streams.is_there(stream)
     stream.started(SimpleNamespace(), 1)
     assert streams.is_there(stream)
