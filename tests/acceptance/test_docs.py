@@ -48,19 +48,39 @@ def test_the_readmes_example_has_about_twenty_lines():
     assert len([line for line in example.splitlines() if line.strip()]) <= 20
 
 
+TUTORIALS = {
+    "first-endpoint": ["HELLO! HELLO!", "2", "word", "READY", "FROM THE SHELL!"],
+    "first-queue": ["5", "9", "FAILURE TypeError", "7", "FAILURE"],
+    "first-stream": ["{'number': 2}", "stopped at 2"],
+}
+
+
 @pytest.mark.slow
-def test_the_quickstart_works_from_top_to_bottom(tmp_path):
+@pytest.mark.parametrize("name", TUTORIALS)
+def test_a_tutorial_works_from_top_to_bottom(tmp_path, name):
+    data_dir, document = tmp_path / "data", f"docs/tutorials/{name}.md"
+    with LocalServer(data_dir):
+        output = run(script(tmp_path, document), data_dir)
+        for block in blocks(document, "sh"):
+            for line in block.splitlines():
+                if line.startswith("openlaunch") and line != "openlaunch serve":
+                    output += run(shlex.split(line), data_dir)
+    for expected in TUTORIALS[name]:
+        assert expected in output
+
+
+def test_the_first_example_of_the_documentation_works(tmp_path):
+    assert run(script(tmp_path, "docs/index.md"), tmp_path) == "1\n"
+
+
+def test_the_keys_of_the_documentation_are_made(tmp_path):
     data_dir = tmp_path / "data"
     with LocalServer(data_dir):
-        output = run(script(tmp_path, "docs/tutorials/first-endpoint.md"), data_dir)
-        for expected in ("HELLO! HELLO!", "{'number': 2}", "word", "READY"):
-            assert expected in output
-        commands = [
-            line for block in blocks("docs/tutorials/first-endpoint.md", "sh") for line in block.splitlines()
-        ]
-        for line in commands:
-            if line.startswith("openlaunch") and line != "openlaunch serve":
-                run(shlex.split(line), data_dir)
+        (block,) = blocks("docs/how-to/manage-keys.md", "sh")
+        for line in block.splitlines():
+            output = run(shlex.split(line), data_dir)
+    assert "owner=shop role=predict" in output
+    assert "owner=ada" in output
 
 
 def test_the_batch_job_of_the_documentation_runs(tmp_path):
