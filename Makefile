@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # Set, it would have every server of a test or a benchmark compile anew, for half a second, all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test chaos bench docs lint format types pytest coverage constraints clean
+.PHONY: demo test chaos bench docs lint format types pytest coverage release-check constraints clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -W error::ResourceWarning examples/demo.py
@@ -63,6 +63,10 @@ coverage: $(VENV)/.installed
 	-$(BIN)/coverage run -m pytest -n 3 -m "not alone" $(ARGS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
+
+# Builds what is uploaded, and uses it from empty environments.
+release-check: $(VENV)/.installed
+	$(BIN)/pytest tests/release/check_package.py
 
 # The environment is made with pip from the standard library's venv, so that nothing has to be there before.
 $(VENV)/.installed: pyproject.toml constraints.txt

@@ -1,0 +1,106 @@
+"""What is uploaded, used as somebody does who installs it: `make release-check`.
+
+It installs from a package index four times, which takes about a minute, so `make test` does not collect this file.
+"""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+UV = [sys.executable, "-m", "uv"]
+
+PREDICT = """
+import openlaunch
+from openlaunch import EndpointRequest
+
+client = openlaunch.LaunchClient()
+print(client.get_model_endpoint("shout").predict(EndpointRequest(args={"text": "light"})).value)
+future = client.get_model_endpoint("look-up-queue").predict(EndpointRequest(args={"word": "one"}))
+print(future.get(timeout=60).value)
+"""
+
+
+@pytest.fixture(scope="module")
+def dist(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("dist")
+    subprocess.run([*UV, "build", "--quiet", "--out-dir", folder, ROOT], check=True)
+    return folder
+
+
+def install(artifact, extra, folder):
+    """Install an artifact into an empty environment, and return the folder of its commands."""
+    subprocess.run([*UV, "venv", "--quiet", "--python", sys.executable, folder], check=True)
+    requirement = f"openlaunch{extra} @ {artifact.as_uri()}"
+    subprocess.run([*UV, "pip", "install", "--quiet", "--python", folder, requirement], check=True)
+    return folder / "bin"
+
+
+def run(command, data_dir):
+    """Run a command outside the source tree, without the variables and paths of this process."""
+    environ = {"PATH": f"{command[0].parent}:/usr/bin:/bin", "OPENLAUNCH_DATA_DIR": str(data_dir)}
+    environ |= {name: os.environ[name] for name in ("HOME", "SSL_CERT_FILE") if name in os.environ}
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=environ, cwd=data_dir.parent, timeout=300
+    )
+    assert done.returncode == 0, f"{command}: {done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("pattern", ["*.whl", "*.tar.gz"])
+def test_the_quickstart_works_from_an_installed_package(dist, pattern, tmp_path):
+    (artifact,) = dist.glob(pattern)
+    server, light = (install(artifact, extra, tmp_path / f"venv{extra}") for extra in ("[server]", ""))
+    data_dir = tmp_path / "data"
+    tutorial = (ROOT / "docs/tutorials/first-endpoint.md").read_text()
+    blocks = re.findall(r"^```python\n(.*?)^```$", tutorial, re.MULTILINE | re.DOTALL)
+    (tmp_path / "quickstart.py").write_text("\n".join(blocks))
+    (tmp_path / "predict.py").write_text(PREDICT)
+
+    serve = [server / "openlaunch", "serve", "--port", "0", "--data-dir", data_dir]
+    with subprocess.Popen(serve, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as serving:
+        try:
+            assert serving.stdout.readline().startswith("ready http://")
+            output = run(
+                [server / "python", "-W", "error", tmp_path / "quickstart.py"], data_dir
+            ).splitlines()
+            assert {"HELLO! HELLO! ", "{'number': 2}"} <= set(output)
+            assert run([light / "python", "-W", "error", tmp_path / "predict.py"], data_dir) == "LIGHT! \n1\n"
+            assert "shout" in run([light / "openlaunch", "endpoints", "list"], data_dir)
+        finally:
+            serving.send_signal(signal.SIGTERM)
+            assert serving.wait(60) == 0
+
+
+def test_the_metadata_is_accepted_and_the_description_renders(dist):
+    twine = [*UV, "tool", "run", "--quiet", "--from", "twine>=6", "twine", "check", "--strict"]
+    subprocess.run([*twine, *sorted(dist.glob("openlaunch-*"))], check=True)
+
+
+def test_the_source_distribution_holds_the_packages_and_what_describes_them(dist):
+    (path,) = dist.glob("*.tar.gz")
+    with tarfile.open(path) as archive:
+        names = {Path(*Path(name).parts[1:]) for name in archive.getnames()}
+    tops = {name.parts[0] for name in names}
+    assert tops == {
+        *("src", "LICENSE", "README.md", "CHANGELOG.md", "pyproject.toml", "PKG-INFO", ".gitignore")
+    }
+
+
+def test_the_wheel_holds_both_packages_and_nothing_else(dist):
+    (path,) = dist.glob("*.whl")
+    names = zipfile.ZipFile(path).namelist()
+    version = path.name.split("-")[1]
+    assert {name.partition("/")[0] for name in names} == {
+        *("openlaunch", "openlaunch_worker", f"openlaunch-{version}.dist-info")
+    }
+    for needed in ("openlaunch/py.typed", "openlaunch_worker/py.typed"):
+        assert needed in names
