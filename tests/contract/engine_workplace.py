@@ -3,10 +3,16 @@
 import asyncio
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from openlaunch.engines.base import WorkerExit, WorkerSpec
+from openlaunch.engines.base import Resources, WorkerExit, WorkerSpec
+from openlaunch.engines.containers import ContainerEngine
+from openlaunch.engines.environments import Environments
+from openlaunch.engines.images import Images
+from openlaunch.engines.local import LocalEngine
+from openlaunch.engines.processes import Isolation, Processes
+from openlaunch.engines.worker_logs import WorkerLogs
 
 DEADLINE = 20.0
 
@@ -30,30 +36,41 @@ class Workplace:
         self.root = root
         self.exits: list[tuple[str, WorkerExit]] = []
 
-    def spec(self, script: str, worker_id: str = "w1", gpus: tuple[int, ...] = (), **env: str) -> WorkerSpec:
+    def spec(self, script: str, worker_id: str = "w1", gpus: int = 0) -> WorkerSpec:
         source = self.root / f"{worker_id}.py"
         source.write_text(script)
         shim = self.root / f"{worker_id}-shim.py"
         shim.write_text(SHIM.format(source=str(source)))
-        python = self.root / f"{worker_id}-python"
+        python = self.python(worker_id)
+        python.parent.mkdir(parents=True, exist_ok=True)
         python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{shim}" "$@"\n')
         python.chmod(0o755)
         return WorkerSpec(
             worker_id=worker_id,
             endpoint_id="e1",
-            python=python,
+            environment=worker_id,
             address="/run/somewhere.sock",
             token="a-token",
-            log_path=self.root / f"{worker_id}.log",
-            gpus=gpus,
-            env=env,
+            resources=Resources(gpus=gpus),
         )
 
-    def on_exit(self, worker_id: str, ended: WorkerExit) -> None:
+    def python(self, environment: str) -> Path:
+        return self.root / "environments" / environment / "bin" / "python"
+
+    def worker_ended(self, worker_id: str, ended: WorkerExit) -> None:
         self.exits.append((worker_id, ended))
 
+    def build_started(self, build_id: str) -> None:
+        """No test builds anything."""
+
+    def build_said(self, build_id: str, line: str) -> None:
+        """No test builds anything."""
+
+    def log_path(self, worker_id: str = "w1") -> Path:
+        return WorkerLogs(self.root / "logs").path("e1", worker_id)
+
     def log(self, worker_id: str = "w1") -> str:
-        path = self.root / f"{worker_id}.log"
+        path = self.log_path(worker_id)
         return path.read_text() if path.exists() else ""
 
     async def exit(self) -> WorkerExit:
@@ -62,6 +79,28 @@ class Workplace:
 
     async def said(self, word: str, worker_id: str = "w1") -> None:
         await eventually(lambda: word in self.log(worker_id))
+
+
+def local_engine(
+    root: Path,
+    workplace: Workplace,
+    environ: Mapping[str, str] | None = None,
+    *,
+    forks: bool = True,
+    isolation: Isolation | None = None,
+) -> LocalEngine:
+    """A local engine with three GPUs, that starts the workplace's workers below `root` and reports to it."""
+    containers = ContainerEngine(server="test", folder=root)
+    engine = LocalEngine(
+        Processes(root, environ, forks=forks, isolation=isolation),
+        Environments(workplace.root / "environments"),
+        containers,
+        Images(containers, "", None),
+        (0, 1, 2),
+        WorkerLogs(workplace.root / "logs"),
+    )
+    engine.listen(workplace)
+    return engine
 
 
 async def eventually(condition: Callable[[], bool]) -> None:

@@ -10,27 +10,27 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from engine_workplace import DEADLINE, Workplace, alive, eventually
+from engine_workplace import DEADLINE, Workplace, alive, eventually, local_engine
 
-from openlaunch.engines.base import Engine, WorkerExit, WorkerSpec
-from openlaunch.engines.local import Isolation, LocalEngine
+from openlaunch.engines.base import Engine, NoRoom, WorkerExit, WorkerSpec
+from openlaunch.engines.processes import Isolation
 from openlaunch_worker.process import MAX_LOG_BYTES
 
 SECRETS = {"OPENLAUNCH_API_KEY": "do-not-tell", "AWS_SECRET_ACCESS_KEY": "neither", "PYTHONPATH": "/nowhere"}
 ENVIRON = {**os.environ, **SECRETS, "LC_ALL": "C.UTF-8"}
-ENGINES: dict[str, Callable[[Path], Engine]] = {
-    "forks": lambda root: LocalEngine(root, (0, 1, 2), ENVIRON, forks=True),
-    "isolated": lambda root: LocalEngine(
-        root, (0, 1, 2), ENVIRON, forks=True, isolation=Isolation(root, processes=500)
+ENGINES: dict[str, Callable[[Path, Workplace], Engine]] = {
+    "forks": lambda root, workplace: local_engine(root, workplace, ENVIRON),
+    "isolated": lambda root, workplace: local_engine(
+        root, workplace, ENVIRON, isolation=Isolation(root, processes=500)
     ),
-    "processes": lambda root: LocalEngine(root, (0, 1, 2), ENVIRON, forks=False),
+    "processes": lambda root, workplace: local_engine(root, workplace, ENVIRON, forks=False),
 }
 
 
 @asynccontextmanager
-async def open_engine(kind: str) -> AsyncIterator[Engine]:
+async def open_engine(kind: str, workplace: Workplace) -> AsyncIterator[Engine]:
     with tempfile.TemporaryDirectory() as root:
-        engine = ENGINES[kind](Path(root))
+        engine = ENGINES[kind](Path(root), workplace)
         try:
             yield engine
         finally:
@@ -48,8 +48,8 @@ def workplace(tmp_path: Path) -> Workplace:
 
 
 async def run_to_end(kind: str, workplace: Workplace, spec: WorkerSpec) -> WorkerExit:
-    async with open_engine(kind) as engine:
-        await engine.start(spec, workplace.on_exit)
+    async with open_engine(kind, workplace) as engine:
+        await engine.start(spec)
         return await workplace.exit()
 
 
@@ -72,12 +72,12 @@ def test_runs_the_worker_module_or_its_nursery(kind: str, workplace: Workplace) 
 
 def test_python_that_is_not_there_raises(kind: str, workplace: Workplace) -> None:
     spec = workplace.spec("")
-    spec.python.unlink()
+    workplace.python(spec.environment).unlink()
 
     async def main() -> None:
-        async with open_engine(kind) as engine:
+        async with open_engine(kind, workplace) as engine:
             with pytest.raises(FileNotFoundError):
-                await engine.start(spec, workplace.on_exit)
+                await engine.start(spec)
 
     asyncio.run(main())
     assert workplace.exits == []
@@ -91,8 +91,8 @@ def test_stop_lets_the_worker_finish(kind: str, workplace: Workplace) -> None:
     )
 
     async def main() -> None:
-        async with open_engine(kind) as engine:
-            await engine.start(workplace.spec(script), workplace.on_exit)
+        async with open_engine(kind, workplace) as engine:
+            await engine.start(workplace.spec(script))
             await workplace.said("up")
             await engine.stop("w1", grace=DEADLINE)
             assert workplace.exits == [("w1", WorkerExit(code=0, signal=None))]
@@ -110,8 +110,8 @@ IGNORES_SIGTERM = (
 
 def test_stop_kills_a_worker_that_ignores_sigterm(kind: str, workplace: Workplace) -> None:
     async def main() -> None:
-        async with open_engine(kind) as engine:
-            await engine.start(workplace.spec(IGNORES_SIGTERM), workplace.on_exit)
+        async with open_engine(kind, workplace) as engine:
+            await engine.start(workplace.spec(IGNORES_SIGTERM))
             await workplace.said("up")
             await engine.stop("w1", grace=0.1)
             assert workplace.exits == [("w1", WorkerExit(code=None, signal=9))]
@@ -119,9 +119,9 @@ def test_stop_kills_a_worker_that_ignores_sigterm(kind: str, workplace: Workplac
     asyncio.run(main())
 
 
-def test_stop_of_an_unknown_worker_is_ignored(kind: str) -> None:
+def test_stop_of_an_unknown_worker_is_ignored(kind: str, workplace: Workplace) -> None:
     async def main() -> None:
-        async with open_engine(kind) as engine:
+        async with open_engine(kind, workplace) as engine:
             await engine.stop("nobody", grace=1)
 
     asyncio.run(main())
@@ -139,8 +139,8 @@ def test_what_a_worker_started_ends_with_it(kind: str, workplace: Workplace, end
     script = GRANDCHILD + ("" if end == "exits" else "time.sleep(300)")
 
     async def main() -> None:
-        async with open_engine(kind) as engine:
-            await engine.start(workplace.spec(script), workplace.on_exit)
+        async with open_engine(kind, workplace) as engine:
+            await engine.start(workplace.spec(script))
             await workplace.said("\n")
             if end == "is stopped":
                 await engine.stop("w1", grace=DEADLINE)
@@ -156,26 +156,51 @@ SHOW = (
 
 
 def test_environment_holds_what_a_worker_needs_and_no_secrets(kind: str, workplace: Workplace) -> None:
-    asyncio.run(run_to_end(kind, workplace, workplace.spec(SHOW, EXTRA="yes")))
+    asyncio.run(run_to_end(kind, workplace, workplace.spec(SHOW)))
     env = json.loads(workplace.log())["env"]
     assert env["OPENLAUNCH_WORKER_ADDRESS"] == "/run/somewhere.sock"
     assert env["OPENLAUNCH_WORKER_TOKEN"] == "a-token"
-    assert (env["EXTRA"], env["LC_ALL"], env["PATH"]) == ("yes", "C.UTF-8", os.environ["PATH"])
+    assert (env["LC_ALL"], env["PATH"]) == ("C.UTF-8", os.environ["PATH"])
     assert not SECRETS.keys() & env.keys()
 
 
-@pytest.mark.parametrize(("gpus", "shown"), [((), ""), ((1,), "1"), ((0, 2), "0,2")])
-def test_a_worker_sees_its_own_gpus_only(
-    kind: str, workplace: Workplace, gpus: tuple[int, ...], shown: str
-) -> None:
+@pytest.mark.parametrize(("gpus", "shown"), [(0, ""), (1, "0"), (2, "0,1")])
+def test_a_worker_sees_its_own_gpus_only(kind: str, workplace: Workplace, gpus: int, shown: str) -> None:
     asyncio.run(run_to_end(kind, workplace, workplace.spec(SHOW, gpus=gpus)))
     assert json.loads(workplace.log())["env"]["CUDA_VISIBLE_DEVICES"] == shown
 
 
+def test_gpus_are_held_until_the_worker_ends(kind: str, workplace: Workplace) -> None:
+    async def main() -> None:
+        async with open_engine(kind, workplace) as engine:
+            await engine.start(workplace.spec(IGNORES_SIGTERM, "w1", gpus=2))
+            assert engine.capacity().free_gpus == 1
+            with pytest.raises(NoRoom):
+                await engine.start(workplace.spec("", "w2", gpus=2))
+            assert engine.take_gpus("job", 1) == (2,)
+            await engine.stop("w1", grace=0)
+            engine.give_back_gpus("job")
+            assert engine.capacity().free_gpus == 3
+
+    asyncio.run(main())
+
+
+def test_gpus_of_a_worker_that_can_not_be_started_are_free_again(kind: str, workplace: Workplace) -> None:
+    async def main() -> None:
+        async with open_engine(kind, workplace) as engine:
+            spec = workplace.spec("", gpus=2)
+            workplace.python(spec.environment).unlink()
+            with pytest.raises(FileNotFoundError):
+                await engine.start(spec)
+            assert engine.capacity().free_gpus == 3
+
+    asyncio.run(main())
+
+
 def test_working_folder_is_empty_and_removed_at_exit(kind: str, workplace: Workplace) -> None:
     async def main() -> None:
-        async with open_engine(kind) as engine:
-            await engine.start(workplace.spec(SHOW), workplace.on_exit)
+        async with open_engine(kind, workplace) as engine:
+            await engine.start(workplace.spec(SHOW))
             await workplace.exit()
             shown = json.loads(workplace.log())
             assert shown["here"] == []
@@ -185,22 +210,43 @@ def test_working_folder_is_empty_and_removed_at_exit(kind: str, workplace: Workp
 
 
 def test_log_keeps_both_streams_and_earlier_runs_and_is_private(kind: str, workplace: Workplace) -> None:
-    (workplace.root / "w1.log").write_text("earlier\n")
-    (workplace.root / "w1.log").chmod(0o600)
+    workplace.log_path().write_text("earlier\n")
+    workplace.log_path().chmod(0o600)
     script = "import sys; print('out', flush=True); print('err', file=sys.stderr)"
     asyncio.run(run_to_end(kind, workplace, workplace.spec(script)))
     assert workplace.log() == "earlier\nout\nerr\n"
     fresh = workplace.spec(script, "w2")
     workplace.exits.clear()
     asyncio.run(run_to_end(kind, workplace, fresh))
-    assert fresh.log_path.stat().st_mode & 0o777 == 0o600
+    assert workplace.log_path("w2").stat().st_mode & 0o777 == 0o600
 
 
 def test_log_that_has_grown_too_large_is_emptied_first(kind: str, workplace: Workplace) -> None:
-    with (workplace.root / "w1.log").open("wb") as file:
+    with workplace.log_path().open("wb") as file:
         file.truncate(MAX_LOG_BYTES + 1)
     asyncio.run(run_to_end(kind, workplace, workplace.spec("print('new')")))
     assert workplace.log() == "new\n"
+
+
+def test_the_end_of_a_worker_comes_with_its_last_lines(kind: str, workplace: Workplace) -> None:
+    script = "print('first'); print('second', flush=True); raise SystemExit(1)"
+    ended = asyncio.run(run_to_end(kind, workplace, workplace.spec(script)))
+    assert ended.last_lines == "first\nsecond"
+
+
+def test_logs_are_read_followed_and_removed(kind: str, workplace: Workplace) -> None:
+    async def main() -> None:
+        async with open_engine(kind, workplace) as engine:
+            follower = engine.follow_logs("e1")
+            assert await follower.begin(1000) == []
+            await engine.start(workplace.spec("print('hello', flush=True)"))
+            await workplace.exit()
+            assert await follower.poll() == [("w1", "hello")]
+            assert await engine.worker_logs("e1", 1000) == "w1 hello\n"
+            await engine.remove_logs("e1")
+            assert await engine.worker_logs("e1", 1000) == ""
+
+    asyncio.run(main())
 
 
 def test_standard_input_is_empty(kind: str, workplace: Workplace) -> None:
@@ -210,15 +256,15 @@ def test_standard_input_is_empty(kind: str, workplace: Workplace) -> None:
 
 def test_close_ends_every_worker_at_once(kind: str, workplace: Workplace) -> None:
     async def main() -> float:
-        async with open_engine(kind) as engine:
+        async with open_engine(kind, workplace) as engine:
             for name in ("w1", "w2", "w3"):
-                await engine.start(workplace.spec(IGNORES_SIGTERM, name), workplace.on_exit)
+                await engine.start(workplace.spec(IGNORES_SIGTERM, name))
                 await workplace.said("up", name)
             began = time.monotonic()
             await engine.close()
             assert sorted(name for name, _ in workplace.exits) == ["w1", "w2", "w3"]
             with pytest.raises(OSError, match="closed"):
-                await engine.start(workplace.spec(""), workplace.on_exit)
+                await engine.start(workplace.spec(""))
             return time.monotonic() - began
 
     assert asyncio.run(main()) < DEADLINE / 2
@@ -226,8 +272,8 @@ def test_close_ends_every_worker_at_once(kind: str, workplace: Workplace) -> Non
 
 def test_exit_is_told_once_when_stopped_by_several(kind: str, workplace: Workplace) -> None:
     async def main() -> None:
-        async with open_engine(kind) as engine:
-            await engine.start(workplace.spec(IGNORES_SIGTERM), workplace.on_exit)
+        async with open_engine(kind, workplace) as engine:
+            await engine.start(workplace.spec(IGNORES_SIGTERM))
             await workplace.said("up")
             await asyncio.gather(*(engine.stop("w1", grace=0.1) for _ in range(3)))
         assert len(workplace.exits) == 1
@@ -242,12 +288,12 @@ def test_works_on_uvloop(kind: str, workplace: Workplace) -> None:
     assert ended == WorkerExit(code=7, signal=None)
 
 
-def test_capacity_names_cores_memory_and_gpus(kind: str) -> None:
+def test_capacity_names_cores_memory_and_gpus(kind: str, workplace: Workplace) -> None:
     async def main() -> None:
-        async with open_engine(kind) as engine:
+        async with open_engine(kind, workplace) as engine:
             capacity = engine.capacity()
         assert capacity.cpus >= 1
         assert capacity.memory > 1 << 28
-        assert capacity.gpus == (0, 1, 2)
+        assert (capacity.gpus, capacity.free_gpus) == (3, 3)
 
     asyncio.run(main())

@@ -7,7 +7,17 @@ import pytest
 
 SRC = Path(__file__).parents[2] / "src"
 
-PACKAGES = ["cli", "server", "controller", "engines", "tasks", "store", "artifacts", "background"]
+PACKAGES = [
+    "cli",
+    "server",
+    "controller",
+    "engines",
+    "tasks",
+    "store",
+    "artifacts",
+    "log_files",
+    "background",
+]
 """From the top down: each imports only those below it, and the client's side below all of them."""
 
 CLIENT_SIDE = ["testing", "aio", "hooks", "model_bundle", "model_endpoint", "", "client", "wire", "errors"]
@@ -76,6 +86,14 @@ def test_packages_import_only_what_is_below_them():
 def test_the_client_side_imports_nothing_of_the_server():
     names = [name for name in MODULES if package_of(name) in CLIENT_SIDE]
     assert upward([*PACKAGES, *CLIENT_SIDE], package_of, names) == []
+
+
+def test_engines_are_known_by_their_protocol_alone():
+    outside = [
+        name for name in MODULES if package_of(name) != "engines" and name != "openlaunch.server.serve"
+    ]
+    known = {found for name in outside for found in IMPORTS[name] if package_of(found) == "engines"}
+    assert known == {"openlaunch.engines.base"}
 
 
 def test_every_package_has_its_place():

@@ -8,20 +8,17 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
-from pathlib import Path
 
 from openlaunch.background import BackgroundTasks
-from openlaunch.controller.environments import Environments
+from openlaunch.controller.creation_log import CreationLogs
+from openlaunch.controller.endpoint import Parts
 from openlaunch.controller.events import EventLog
 from openlaunch.controller.fleet import Fleet
-from openlaunch.controller.following import LogFollower
-from openlaunch.controller.gpu_pool import GpuPool
-from openlaunch.controller.images import Images
-from openlaunch.controller.logs import EndpointLogs
+from openlaunch.controller.gpus import gpu_problem
 from openlaunch.controller.scaling import Usage
 from openlaunch.controller.settings import ControllerSettings
-from openlaunch.controller.supervisor import Parts, Supervisor
-from openlaunch.engines.base import Engine
+from openlaunch.controller.supervisor import Supervisor
+from openlaunch.engines.base import Engine, LogFollower, WorkerExit
 from openlaunch.errors import Unprocessable
 from openlaunch.store import endpoints
 from openlaunch.store.base import Store
@@ -47,41 +44,35 @@ class _Watched:
 
 
 class Controller:
-    """Implements `FleetEvents`. Used in the event loop's thread only."""
+    """Implements `FleetEvents` and `EngineEvents`. Used in the event loop's thread only."""
 
     def __init__(
         self,
         store: Store,
         fleet: Fleet,
         engine: Engine,
-        environments: Environments,
-        images: Images,
         settings: ControllerSettings,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        self.events = EventLog(store, clock)
         self._store = store
         self._fleet = fleet
-        self._environments = environments
-        self._settings = settings
-        self._logs = EndpointLogs(settings.logs)
-        self.events = EventLog(store, clock)
-        self._gpus = GpuPool(engine.capacity().gpus)
+        self._engine = engine
+        self._logs = CreationLogs(settings.logs)
         self._parts = Parts(
-            store,
-            fleet,
-            engine,
-            environments,
-            images,
-            settings,
-            self._gpus,
-            self._logs,
-            clock,
-            self._usage_beside,
-            self._environment_built,
-            self.events,
+            store=store,
+            fleet=fleet,
+            engine=engine,
+            settings=settings,
+            logs=self._logs,
+            events=self.events,
+            usage_beside=self._usage_beside,
+            environment_built=self._environment_built,
+            clock=clock,
         )
         self._watched: dict[str, _Watched] = {}
         self._background = BackgroundTasks("a background task of the controller failed")
+        engine.listen(self)
 
     async def start(self) -> None:
         """Look after all endpoints that the store has; those that were being deleted go on being so."""
@@ -104,7 +95,7 @@ class Controller:
         """The endpoint is new, or asked to be different from now on."""
         watched = self._watched.get(record.id)
         if watched is not None:
-            watched.supervisor.adopt(record)
+            watched.supervisor.endpoint.adopt(record)
             return
         self._fleet.update_endpoint(record)
         supervisor = Supervisor(record, self._parts)
@@ -114,44 +105,47 @@ class Controller:
         """Delete the endpoint: its workers finish what they run, then its row and logs go."""
         watched = self._watched.get(record.id)
         if watched is not None:
-            watched.supervisor.adopt(record)
+            watched.supervisor.endpoint.adopt(record)
             self._background.spawn(self._delete(watched))
 
     async def _delete(self, watched: _Watched) -> None:
         await watched.end_loop()
         await watched.supervisor.delete()
-        self._watched.pop(watched.supervisor.record.id, None)
+        self._watched.pop(watched.supervisor.endpoint.id, None)
 
     def looks_after(self, endpoint_id: str) -> bool:
         """Whether the endpoint is there, and not deleted."""
         return endpoint_id in self._watched
 
     def workers(self, endpoint_id: str) -> tuple[int, int]:
-        """How many of its workers take requests, and how many are on their way to that."""
-        watched = self._watched.get(endpoint_id)
-        return (0, 0) if watched is None else watched.supervisor.counts()
+        """Count workers that take requests, and workers on their way to that; a canary's are left out."""
+        supervisor = self._of(endpoint_id)
+        if supervisor is None:
+            return 0, 0
+        canary = supervisor.endpoint.record.canary
+        return supervisor.roster.counts(canary.generation if canary else None)
 
     def workers_of(self, endpoint_id: str, generation: int) -> int:
-        """How many workers of this generation take requests."""
-        watched = self._watched.get(endpoint_id)
-        return 0 if watched is None else watched.supervisor.ready_of(generation)
+        """Count the workers of this generation that take requests."""
+        supervisor = self._of(endpoint_id)
+        return 0 if supervisor is None else supervisor.roster.ready_of(generation)
 
     def explain(self, endpoint_id: str) -> EndpointWhy | None:
-        """Why it serves or does not; None where it is not there any more."""
-        watched = self._watched.get(endpoint_id)
-        return None if watched is None else watched.supervisor.explain()
+        """Say why it serves or does not; None for an endpoint that was deleted."""
+        supervisor = self._of(endpoint_id)
+        return None if supervisor is None else supervisor.explain()
 
     def creation_log(self, endpoint_id: str) -> str:
-        """The log of the endpoint's creation: environment, workers, what failed."""
-        return self._logs.creation(endpoint_id)
+        """Return the log of the endpoint's creation: environment, workers, what failed."""
+        return self._logs.read(endpoint_id)
 
-    def worker_logs(self, endpoint_id: str, tail_bytes: int) -> str:
-        """The last `tail_bytes` of what its workers have printed."""
-        return self._logs.workers(endpoint_id, tail_bytes)
+    async def worker_logs(self, endpoint_id: str, tail_bytes: int) -> str:
+        """Return the last `tail_bytes` of what its workers have printed."""
+        return await self._engine.worker_logs(endpoint_id, tail_bytes)
 
     def follow_logs(self, endpoint_id: str) -> LogFollower:
-        """What reads its workers' logs as they grow."""
-        return LogFollower(self._logs, endpoint_id)
+        """Return what reads its workers' logs as they grow."""
+        return self._engine.follow_logs(endpoint_id)
 
     def check_gpus(self, spec: EndpointSpec) -> None:
         """Refuse what no worker of this machine could ever have.
@@ -160,57 +154,60 @@ class Controller:
             Unprocessable: the endpoint asks for more GPUs than there are.
 
         """
-        problem = self._gpus.problem(spec)
+        problem = gpu_problem(spec, self._engine.capacity().gpus)
         if problem is not None:
             raise Unprocessable(f"the endpoint {problem}", code="not_enough_gpus")
 
-    # What jobs call, which use GPUs beside the workers.
-
-    def take_gpus(self, job_id: str, count: int) -> tuple[int, ...] | None:
-        """So many GPUs for the job until it gives them back; None when fewer are free."""
-        return self._gpus.take(job_id, count)
-
-    def hold_gpus(self, job_id: str, indices: tuple[int, ...]) -> None:
-        """Have the job hold these, which it got from an earlier server."""
-        self._gpus.hold(job_id, indices)
-
-    def give_back_gpus(self, job_id: str) -> None:
-        """The job has ended. Unknown ids are ignored."""
-        self._gpus.give_back(job_id)
-
-    # FleetEvents: what the gateway tells.
+    # FleetEvents: what the gateway reports. A worker's id begins with its endpoint's, before the last dot.
 
     def worker_ready(self, worker_id: str) -> None:
-        if (supervisor := self._of_worker(worker_id)) is not None:
-            supervisor.worker_ready(worker_id)
+        if (supervisor := self._of_part(worker_id)) is not None:
+            supervisor.events.ready(worker_id)
 
     def worker_load_failed(self, worker_id: str, reason: str, traceback: str | None) -> None:
-        if (supervisor := self._of_worker(worker_id)) is not None:
-            supervisor.worker_load_failed(worker_id, reason, traceback)
+        if (supervisor := self._of_part(worker_id)) is not None:
+            supervisor.events.load_failed(worker_id, reason, traceback)
 
     def worker_stuck(self, worker_id: str, reason: str) -> None:
-        if (supervisor := self._of_worker(worker_id)) is not None:
-            supervisor.worker_stuck(worker_id, reason)
+        if (supervisor := self._of_part(worker_id)) is not None:
+            supervisor.events.stuck(worker_id, reason)
 
     def worker_leaving(self, worker_id: str) -> None:
-        if (supervisor := self._of_worker(worker_id)) is not None:
-            supervisor.worker_leaving(worker_id)
+        if (supervisor := self._of_part(worker_id)) is not None:
+            supervisor.events.leaving(worker_id)
 
     def worker_lost(self, worker_id: str) -> None:
-        if (supervisor := self._of_worker(worker_id)) is not None:
-            supervisor.worker_lost(worker_id)
+        if (supervisor := self._of_part(worker_id)) is not None:
+            supervisor.events.lost(worker_id)
 
     def prediction_failed(self, endpoint_id: str) -> None:
-        if (watched := self._watched.get(endpoint_id)) is not None:
-            watched.supervisor.look()
+        if (supervisor := self._of(endpoint_id)) is not None:
+            supervisor.endpoint.changed.set()
 
     def demand(self, endpoint_id: str) -> None:
-        if (watched := self._watched.get(endpoint_id)) is not None:
-            watched.supervisor.demand()
+        if (supervisor := self._of(endpoint_id)) is not None:
+            supervisor.demand()
 
-    def _of_worker(self, worker_id: str) -> Supervisor | None:
-        watched = self._watched.get(Supervisor.endpoint_of(worker_id))
+    # EngineEvents: what the engine reports. A build's id is the endpoint's, a dot and the generation.
+
+    def worker_ended(self, worker_id: str, ended: WorkerExit) -> None:
+        if (supervisor := self._of_part(worker_id)) is not None:
+            supervisor.events.ended(worker_id, ended)
+
+    def build_started(self, build_id: str) -> None:
+        if (supervisor := self._of_part(build_id)) is not None:
+            supervisor.generations.build_started(int(build_id.rpartition(".")[2]))
+
+    def build_said(self, build_id: str, line: str) -> None:
+        if (supervisor := self._of_part(build_id)) is not None:
+            supervisor.endpoint.note(line)
+
+    def _of(self, endpoint_id: str) -> Supervisor | None:
+        watched = self._watched.get(endpoint_id)
         return None if watched is None else watched.supervisor
+
+    def _of_part(self, part_id: str) -> Supervisor | None:
+        return self._of(part_id.rpartition(".")[0])
 
     # What supervisors share.
 
@@ -222,8 +219,8 @@ class Controller:
         self._background.spawn(self._prune_environments())
 
     async def _prune_environments(self) -> None:
-        used: set[Path] = set()
+        used: set[str] = set()
         for watched in self._watched.values():
-            used |= watched.supervisor.pythons()
-        for name in await self._environments.prune(used):
+            used |= watched.supervisor.generations.environments()
+        for name in await self._engine.prune(used):
             log.info("the environment %s was not used for long, and is removed", name)

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 
 from openlaunch.controller.fleet import Load
-from openlaunch.controller.plan import Build, Generation, Phase, Policy, Situation
+from openlaunch.controller.situation import Build, Phase, Policy, Situation
+from openlaunch.controller.words import BUILD_PROGRESS, count_of_workers, does_not_fit
 from openlaunch.wire.endpoints import EndpointStatus
 from openlaunch.wire.why import EndpointWhy, Reason, ReasonCode
 
@@ -43,10 +44,10 @@ def _serving(s: Situation, load: Load) -> Reason:
     if load.queued and load.in_flight >= slots:
         return _reason(
             ReasonCode.BUSY,
-            f"all {slots} slots of its {_workers(ready)} are taken, and {load.queued} requests wait; "
+            f"all {slots} slots of its {count_of_workers(ready)} are taken, and {load.queued} requests wait; "
             f"max_workers is {s.endpoint.spec.max_workers}",
         )
-    return _reason(ReasonCode.SERVING, f"{_workers(ready)} with {slots} slots serve")
+    return _reason(ReasonCode.SERVING, f"{count_of_workers(ready)} with {slots} slots serve")
 
 
 def _trouble(s: Situation, policy: Policy) -> Iterator[Reason]:
@@ -63,10 +64,7 @@ def _trouble(s: Situation, policy: Policy) -> Iterator[Reason]:
         if s.gpus.waits_for is not None and s.gpus.problem is None:
             yield _reason(ReasonCode.WAITS_FOR_GPUS, s.gpus.waits_for)
         if s.desired > s.target and s.count(Phase.READY) >= s.limit:
-            yield _reason(
-                ReasonCode.DOES_NOT_FIT,
-                f"{s.desired} workers are wanted, and {s.limit} fit this machine's cores and memory",
-            )
+            yield _reason(ReasonCode.DOES_NOT_FIT, does_not_fit(s))
 
 
 def _try(s: Situation, wait: float) -> float | None:
@@ -80,28 +78,18 @@ def _progress(s: Situation) -> Iterator[Reason]:
     if starting:
         oldest = max(s.now - worker.since for worker in starting)
         yield _reason(
-            ReasonCode.STARTING, f"{_workers(len(starting))} started {oldest:.0f} s ago, and load the bundle"
+            ReasonCode.STARTING,
+            f"{count_of_workers(len(starting))} started {oldest:.0f} s ago, and load the bundle",
         )
-    elif (build := _of_build(s.newest)) is not None:
-        yield build
+    elif (build := s.newest.build) in _BUILD_CODES:
+        yield _reason(_BUILD_CODES[build], BUILD_PROGRESS[build])
     elif s.target == 0:
         yield _reason(
             ReasonCode.IDLE, "nothing is asked and min_workers is 0: the first request starts a worker"
         )
 
 
-def _of_build(generation: Generation) -> Reason | None:
-    if generation.build is Build.QUEUED:
-        return _reason(
-            ReasonCode.BUILD_QUEUED, "it waits for the environments of other endpoints to be built"
-        )
-    if generation.build is Build.BUILDING:
-        return _reason(ReasonCode.BUILDING_ENVIRONMENT, "its environment is being built")
-    return None
-
-
-def _workers(count: int) -> str:
-    return "1 worker" if count == 1 else f"{count} workers"
+_BUILD_CODES = {Build.QUEUED: ReasonCode.BUILD_QUEUED, Build.BUILDING: ReasonCode.BUILDING_ENVIRONMENT}
 
 
 def _reason(code: ReasonCode, message: str, wait: float | None = None) -> Reason:
@@ -118,6 +106,8 @@ def task_message(ahead: int, exceeds: bool, endpoint: EndpointWhy) -> str:
     before = "it is the next" if ahead == 0 else f"{place} before it"
     slots = f"{endpoint.slots} slots" if endpoint.slots != 1 else "1 slot"
     if not endpoint.pending:
-        return f"it waits for a free slot: {before}, for {slots} in {_workers(endpoint.ready_workers)}"
+        return (
+            f"it waits for a free slot: {before}, for {slots} in {count_of_workers(endpoint.ready_workers)}"
+        )
     why = "; ".join(reason.message for reason in endpoint.reasons)
     return f"the endpoint has no worker yet: {why}; {before}"

@@ -10,251 +10,22 @@ were. Its number is above the endpoint's, which is what it becomes when the cana
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from enum import StrEnum
+from collections.abc import Iterable, Iterator
 
-from openlaunch.controller.backoff import History, RetryPolicy
-from openlaunch.controller.scaling import needed_workers
-from openlaunch.controller.trial import PROBATION_SECONDS, Rule, Trial, failed_predictions
-from openlaunch.store.records import CanaryRecord, EndpointRecord
+from openlaunch.controller.actions import (
+    Action,
+    BuildEnvironment,
+    DrainWorker,
+    SetCanary,
+    StartWorker,
+    StopWorker,
+)
+from openlaunch.controller.situation import UNKNOWN, Build, Phase, Policy, Situation, Worker, bundle_label
+from openlaunch.controller.status import record
+from openlaunch.controller.trial import Rule, failed_predictions
+from openlaunch.controller.words import BUILD_PROGRESS
+from openlaunch.store.records import CanaryRecord
 from openlaunch.wire.endpoints import CanaryStatus, EndpointStatus
-
-
-class Phase(StrEnum):
-    """Where a worker stands. LOST: its connection ended and its process has not yet."""
-
-    STARTING = "starting"
-    READY = "ready"
-    LOST = "lost"
-    DRAINING = "draining"
-    STOPPING = "stopping"
-
-
-class Build(StrEnum):
-    """Where a generation's environment stands."""
-
-    NONE = "none"
-    QUEUED = "queued"
-    BUILDING = "building"
-    BUILT = "built"
-
-
-@dataclass(frozen=True, slots=True)
-class Worker:
-    """One worker as it is seen now; `since` is when it came into this phase."""
-
-    id: str
-    generation: int
-    phase: Phase
-    since: float
-
-
-@dataclass(frozen=True, slots=True)
-class Generation:
-    """What is known of a generation: its environment, and how its workers and its predictions have failed.
-
-    `load_seconds` is how long its workers may take to be ready, where its bundle says so; `ready_since` is when
-    the first of them was, None before; `bundle_name` is known once it is built.
-    """
-
-    build: Build = Build.NONE
-    history: History = field(default_factory=History)
-    load_seconds: float | None = None
-    trial: Trial = field(default_factory=Trial)
-    ready_since: float | None = None
-    bundle_name: str | None = None
-
-
-UNKNOWN = Generation()
-"""A generation that nothing has been done for."""
-
-
-@dataclass(frozen=True, slots=True)
-class Gpus:
-    """The GPUs that can be handed out now; `problem` is why the endpoint can never have what it asks for."""
-
-    free: int = 0
-    waits_for: str | None = None
-    problem: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """Bounds in seconds, and the back-offs."""
-
-    load_timeout: float = 600.0
-    drain_timeout: float = 600.0
-    retry: RetryPolicy = field(default_factory=RetryPolicy)
-
-
-@dataclass(frozen=True, slots=True)
-class Situation:
-    """All that a plan depends on.
-
-    `desired` is the number of workers that the load asks for, `limit` the number that the machine's cores and
-    memory hold; the limit takes away no worker that is there.
-    """
-
-    endpoint: EndpointRecord
-    workers: tuple[Worker, ...]
-    generations: Mapping[int, Generation]
-    desired: int
-    limit: int
-    gpus: Gpus
-    now: float
-
-    @property
-    def newest(self) -> Generation:
-        """What is known of the generation that is wanted."""
-        return self.generations.get(self.endpoint.generation, UNKNOWN)
-
-    @property
-    def problem(self) -> str | None:
-        """Why the newest generation can't be served now."""
-        return self.rejection or self.gpus.problem or self.newest.history.failure
-
-    @property
-    def rule(self) -> Rule | None:
-        """The rule that the newest generation's first predictions are held against: another has to be there."""
-        return Rule.of(self.endpoint.spec) if self.endpoint.replaces_another else None
-
-    @property
-    def rejection(self) -> str | None:
-        """Why the newest generation is rolled back: its first predictions have failed."""
-        if self.endpoint.is_rejected:
-            return self.endpoint.status_reason or "its first predictions failed"
-        if (rule := self.rule) is None:
-            return None
-        bundle = _bundle_label(self.newest, self.endpoint.bundle_id)
-        return failed_predictions(self.newest.trial, rule, bundle)
-
-    @property
-    def on_probation(self) -> bool:
-        """Whether the newest generation serves, and the one before is kept for a roll-back."""
-        rule, since = self.rule, self.newest.ready_since
-        if rule is None or since is None or self.rejection is not None:
-            return False
-        return self.now - since < PROBATION_SECONDS and not self.newest.trial.is_over(rule)
-
-    @property
-    def ready_newest(self) -> int:
-        """The newest generation's workers that serve, and are to go on with it."""
-        return 0 if self.rejection is not None else self.count(Phase.READY, newest=True)
-
-    @property
-    def fallback(self) -> int | None:
-        """The older generation that serves until the newest is known to load."""
-        ready = self.endpoint.ready_generation
-        waits = self.endpoint.status is not EndpointStatus.READY or self.problem is not None
-        return ready if waits and ready != self.endpoint.generation else None
-
-    @property
-    def target(self) -> int:
-        """How many workers should serve, whatever their generation."""
-        newest, older = self.count(Phase.READY, newest=True), self.count(Phase.READY, newest=False)
-        there = max(newest, older) if self.on_probation else newest + older
-        return min(self.desired, max(self.limit, there))
-
-    def count(self, *phases: Phase, newest: bool | None = None) -> int:
-        """The workers in one of these phases, of the newest generation, the ones before, or both."""
-        return len(self.select(*phases, newest=newest))
-
-    def select(self, *phases: Phase, newest: bool | None = None) -> list[Worker]:
-        """The same as a list, the youngest first."""
-        chosen = [
-            w
-            for w in self.workers
-            if w.phase in phases
-            and not self.is_beside(w.generation)
-            and newest in (None, w.generation == self.endpoint.generation)
-        ]
-        return _youngest_first(chosen)
-
-    def beside(self, *phases: Phase) -> list[Worker]:
-        """Those of the canary, and of canaries that have ended, the youngest first."""
-        return _youngest_first(w for w in self.workers if w.phase in phases and self.is_beside(w.generation))
-
-    def is_beside(self, generation: int) -> bool:
-        """Whether it is a canary's, or that of one that has ended."""
-        canary = self.endpoint.canary
-        return generation > self.endpoint.generation or (
-            canary is not None and canary.generation == generation
-        )
-
-    def may_start(self, generation: int, policy: Policy) -> bool:
-        """Whether the generation's environment is there and its back-off has passed."""
-        state = self.generations.get(generation, UNKNOWN)
-        return state.build is Build.BUILT and state.history.next_start(policy.retry) <= self.now
-
-
-def _youngest_first(workers: Iterable[Worker]) -> list[Worker]:
-    return sorted(workers, key=lambda w: (-w.since, w.id))
-
-
-def _bundle_label(generation: Generation, bundle_id: str) -> str:
-    return bundle_id if generation.bundle_name is None else f"{generation.bundle_name} ({bundle_id})"
-
-
-@dataclass(frozen=True, slots=True)
-class BuildEnvironment:
-    """Build the environment of this generation's bundle."""
-
-    generation: int
-    bundle_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class StartWorker:
-    """Start a worker of this generation."""
-
-    generation: int
-    bundle_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class DrainWorker:
-    """Let the worker finish what it runs, and exit."""
-
-    worker_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class StopWorker:
-    """Stop the worker. `failure` says why that counts as a failure to load; None when it is just not needed."""
-
-    worker_id: str
-    failure: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class SetStatus:
-    """Record where the endpoint stands, which generation was ready last, and one that is rolled back."""
-
-    status: EndpointStatus
-    reason: str | None
-    ready_generation: int | None
-    ready_bundle_id: str | None
-    rejected_generation: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class SetCanary:
-    """Record where the canary of this generation stands."""
-
-    generation: int
-    status: CanaryStatus
-    reason: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Refuse:
-    """Refuse what waits and can't be queued for good: no worker can be started."""
-
-    reason: str
-
-
-Action = BuildEnvironment | StartWorker | DrainWorker | StopWorker | SetStatus | SetCanary | Refuse
 
 
 def plan(s: Situation, policy: Policy) -> list[Action]:
@@ -272,7 +43,7 @@ def plan(s: Situation, policy: Policy) -> list[Action]:
         *newest,
         *older,
         *_canary(s, policy, _starts(older) + _starts(newest)),
-        *_record(s),
+        *record(s),
     ]
 
 
@@ -305,13 +76,13 @@ def _build_one(s: Situation, generation: int, bundle_id: str, policy: Policy) ->
         yield BuildEnvironment(generation, bundle_id)
 
 
-_ALIVE = (Phase.STARTING, Phase.READY, Phase.LOST)
+ALIVE = (Phase.STARTING, Phase.READY, Phase.LOST)
 """LOST workers keep their place until it is known how they ended, which decides on the back-off."""
 
 
 def _newest_workers(s: Situation, policy: Policy, promised: int) -> Iterator[Action]:
     """Scale the newest generation; the GPUs of `promised` workers are for the fallback, which is known to load."""
-    alive = s.count(*_ALIVE, newest=True)
+    alive = s.count(*ALIVE, newest=True)
     if s.rejection is not None:
         yield from _scale_down(s, alive, newest=True)
         return
@@ -357,7 +128,7 @@ def _older_workers(s: Situation, policy: Policy) -> Iterator[Action]:
     yield from (StopWorker(w.id) for w in outdated)
     wanted = max(0, s.target - s.ready_newest)
     kept = s.target if s.on_probation else wanted
-    alive = s.count(*_ALIVE, newest=False) - len(outdated)
+    alive = s.count(*ALIVE, newest=False) - len(outdated)
     if alive > kept:
         lost = s.count(Phase.LOST, newest=False)
         yield from _scale_down(s, alive - lost - kept, newest=False, but=outdated)
@@ -390,98 +161,12 @@ def _leave(workers: Iterable[Worker], surplus: int) -> Iterator[Action]:
     yield from leaving[: max(0, surplus)]
 
 
-def _record(s: Situation) -> Iterator[Action]:
-    endpoint = s.endpoint
-    status, reason = _status(s)
-    proven = s.ready_newest > 0 and not s.on_probation
-    ready = (
-        (endpoint.generation, endpoint.bundle_id)
-        if proven
-        else (endpoint.ready_generation, endpoint.ready_bundle_id)
-    )
-    rejected = endpoint.generation if s.rejection is not None else endpoint.rejected_generation
-    new = SetStatus(status, reason, *ready, rejected)
-    old = SetStatus(
-        endpoint.status,
-        endpoint.status_reason,
-        endpoint.ready_generation,
-        endpoint.ready_bundle_id,
-        endpoint.rejected_generation,
-    )
-    if new != old:
-        yield new
-    if status is EndpointStatus.UPDATE_FAILED and reason is not None and not _can_serve(s):
-        yield Refuse(reason)
-
-
-def _can_serve(s: Situation) -> bool:
-    """Whether a worker is ready, or an older generation can give one."""
-    if s.count(Phase.READY):
-        return True
-    if s.fallback is None or s.gpus.problem is not None:
-        return False
-    return s.generations.get(s.fallback, UNKNOWN).history.failure is None
-
-
-def _status(s: Situation) -> tuple[EndpointStatus, str | None]:
-    status, ready = s.endpoint.status, s.ready_newest
-    needed = needed_workers(s.endpoint.spec)
-    if s.rejection is not None:
-        return EndpointStatus.UPDATE_FAILED, s.rejection
-    if ready and ready >= needed:
-        return EndpointStatus.READY, _ready_note(s)
-    if s.problem is not None and (not ready or status is not EndpointStatus.READY):
-        return EndpointStatus.UPDATE_FAILED, s.problem
-    if status is EndpointStatus.UPDATE_FAILED:  # a further try is no success yet
-        return status, s.endpoint.status_reason
-    if status is EndpointStatus.READY or (s.newest.build is Build.BUILT and not needed):
-        return EndpointStatus.READY, _ready_note(s)
-    return _progress(s, ready, needed)
-
-
-def _ready_note(s: Situation) -> str | None:
-    history = s.newest.history
-    if history.failure is not None:
-        return f"a worker could not be started: {history.failure}"
-    if (note := history.crash_note(s.now) or history.stuck_note(s.now)) is not None:
-        return note
-    if history.early_end is not None:
-        return history.early_end
-    if s.count(Phase.READY) < s.target and s.gpus.waits_for is not None:
-        return s.gpus.waits_for
-    if s.desired > s.target:
-        return f"not scaled beyond {s.target}: more workers do not fit this machine's cores and memory"
-    if s.on_probation and s.rule is not None:
-        return (
-            f"on probation: the workers of before are kept until {s.rule.among} predictions have ended, "
-            f"or {PROBATION_SECONDS:g} s have passed"
-        )
-    return None
-
-
-def _progress(s: Situation, ready: int, needed: int) -> tuple[EndpointStatus, str | None]:
-    match s.newest.build:
-        case Build.NONE:
-            return s.endpoint.status, s.endpoint.status_reason
-        case Build.QUEUED:
-            return s.endpoint.status, "waits for the environments of other endpoints to be built"
-        case Build.BUILDING:
-            return EndpointStatus.UPDATE_IN_PROGRESS, "the environment is being built"
-        case Build.BUILT:
-            count = f"{ready} of {needed} workers are ready"
-            note = s.newest.history.early_end or s.gpus.waits_for
-            return EndpointStatus.UPDATE_IN_PROGRESS, f"{count}; {note}" if note else count
-
-
-# The canary.
-
-
 def _canary(s: Situation, policy: Policy, promised: int) -> Iterator[Action]:
     """Keep the canary's workers at its share; those of one that has ended leave."""
     canary = s.endpoint.live_canary
     failure = None if canary is None else _canary_failure(s, canary)
     ended = canary is None or failure is not None
-    staying = [w for w in s.beside(*_ALIVE) if not ended and canary and w.generation == canary.generation]
+    staying = [w for w in s.beside(*ALIVE) if not ended and canary and w.generation == canary.generation]
     leaving = [w for w in s.beside(Phase.STARTING, Phase.READY) if w not in staying]
     yield from _leave(leaving, len(leaving))
     if canary is None:
@@ -516,7 +201,7 @@ def _canary_failure(s: Situation, canary: CanaryRecord) -> str | None:
     if state.history.failure is not None and not _ready_canaries(s, canary):
         return state.history.failure
     rule = Rule.of(canary)
-    return failed_predictions(state.trial, rule, _bundle_label(state, canary.bundle_id))
+    return failed_predictions(state.trial, rule, bundle_label(state, canary.bundle_id))
 
 
 def _ready_canaries(s: Situation, canary: CanaryRecord) -> int:
@@ -538,6 +223,6 @@ def _record_canary(s: Situation, canary: CanaryRecord, failure: str | None) -> I
 def _canary_progress(s: Situation, canary: CanaryRecord) -> str | None:
     state = s.generations.get(canary.generation, UNKNOWN)
     if state.build is Build.BUILDING:
-        return "the environment is being built"
+        return BUILD_PROGRESS[state.build]
     started = any(w.generation == canary.generation for w in s.beside(Phase.STARTING))
     return state.history.early_end or (None if started else s.gpus.waits_for)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from openlaunch.controller.plan import Policy
+from openlaunch.controller.situation import Policy
 
 
 @dataclass(frozen=True, slots=True)

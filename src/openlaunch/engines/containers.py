@@ -7,9 +7,9 @@ import shlex
 import shutil
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
+from openlaunch.engines.base import ContainerError, ContainerState
 from openlaunch.engines.commands import Finished, Log, quiet, run_command, run_starter
 from openlaunch.engines.environ import scrub
 from openlaunch_worker.containers import Container, EngineCommand, environ_for
@@ -22,20 +22,6 @@ SERVER_LABEL = "openlaunch.server"
 KIND_LABEL = "openlaunch.kind"
 
 _VARIABLES = ("XDG_", "DOCKER_", "CONTAINER", "REGISTRY_AUTH_FILE", "DBUS_SESSION_BUS_ADDRESS")
-
-
-class ContainerError(Exception):
-    """The engine is not there, or could not do what it was asked; the message is for the user."""
-
-
-@dataclass(frozen=True, slots=True)
-class ContainerState:
-    """A container's state: not started yet, running, or neither: then `exit_code` is how it ended."""
-
-    started: bool
-    running: bool
-    exit_code: int
-    out_of_memory: bool
 
 
 class ContainerEngine:

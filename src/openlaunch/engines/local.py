@@ -1,234 +1,168 @@
 """The local engine: workers are processes of this machine."""
 
 import asyncio
-import logging
-import os
-import shutil
-import sys
-import tempfile
-from asyncio.subprocess import DEVNULL, STDOUT
-from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+import json
+from collections.abc import Collection
+from dataclasses import replace
 
-import uvloop
+from openlaunch.engines.base import (
+    BuildOrder,
+    Capacity,
+    EngineEvents,
+    LogFollower,
+    NoRoom,
+    WorkerExit,
+    WorkerSpec,
+)
+from openlaunch.engines.containers import ContainerEngine
+from openlaunch.engines.environments import Environments
+from openlaunch.engines.gpu_pool import GpuPool
+from openlaunch.engines.images import Images, is_image
+from openlaunch.engines.log_follower import FileFollower
+from openlaunch.engines.processes import Processes, ProcessSpec, machine
+from openlaunch.engines.worker_logs import WorkerLogs, short_id_of
+from openlaunch.log_files import tail
+from openlaunch_worker.documents import IMAGE
 
-from openlaunch.engines.base import Capacity, ExitCallback, WorkerExit, WorkerSpec
-from openlaunch.engines.environ import scrub
-from openlaunch.engines.groups import Child, end_process, kill_group
-from openlaunch.engines.memory import OomWatch
-from openlaunch.engines.nursery import Nursery
-from openlaunch_worker.documents import ADDRESS, TOKEN, IsolationOrder
-from openlaunch_worker.event_loop import UVLOOP
-from openlaunch_worker.process import open_log
-
-log = logging.getLogger(__name__)
-
-LOOK_SECONDS = 1.0
-
-MAX_NURSERIES = 8
-"""So many are kept; further ones replace those that have no workers and were not asked for the longest."""
-
-
-MEMORY_ON_TOP = 256 * 1024 * 1024
-"""What the interpreter and its threads' stacks may take beside a model."""
-
-
-@dataclass(frozen=True, slots=True)
-class Isolation:
-    """How workers are kept apart, on Linux.
-
-    `hide` is the data directory, `keep` what workers need below it beside their environment. `processes` bounds how
-    many a worker may have, where the server is not root's; 0: no bound. With `required`, a worker that can't be
-    isolated does not start.
-    """
-
-    hide: Path
-    keep: tuple[Path, ...] = ()
-    processes: int = 0
-    required: bool = False
-
-
-@dataclass(slots=True)
-class _Running:
-    """A process and the task that waits for its end."""
-
-    process: Child
-    folder: Path
-    watcher: asyncio.Task[None] = field(init=False)
+LAST_LINES = 5
+LAST_LINES_BYTES = 2000
+PRUNE_LOGS_SECONDS = 10.0
 
 
 class LocalEngine:
-    """Starts each worker in a session and an empty folder of its own.
-
-    With `forks`, the default on Linux, the environment's first worker starts a nursery (`openlaunch_worker.nursery`),
-    of which it and all later ones are forks. Without, each is `python -m openlaunch_worker`: macOS's own libraries
-    do not bear a fork.
-
-    A worker sees none of the server's environment variables but an allow-list. What it started ends with it,
-    except processes that made themselves a new session. The folders lie below `root`, which must be there.
-    `gpus` are the indices that may be handed out. With `isolation`, forks are isolated.
-    With `fast_loop`, workers use uvloop where they can.
-    """
+    """Implements `Engine` with what each of its parts does on this machine. Used in the event loop's thread only."""
 
     def __init__(
         self,
-        root: Path,
-        gpus: tuple[int, ...] = (),
-        environ: Mapping[str, str] | None = None,
-        *,
-        forks: bool = sys.platform == "linux",
-        isolation: Isolation | None = None,
-        fast_loop: bool = True,
+        processes: Processes,
+        environments: Environments,
+        containers: ContainerEngine,
+        images: Images,
+        gpus: tuple[int, ...],
+        logs: WorkerLogs,
     ) -> None:
-        self._root = root
-        self._gpus = gpus
-        self._environ = scrub(os.environ if environ is None else environ)
-        self._running: dict[str, _Running] = {}
-        self._closed = asyncio.Event()
-        self._forks = forks
-        self._isolation = isolation
-        self._loop = {UVLOOP: str(Path(uvloop.__file__).parent.parent)} if fast_loop else {}
-        self._nurseries: dict[Path, asyncio.Task[Nursery]] = {}
-        self._oom = OomWatch()
-        self._looking: asyncio.Task[None] | None = None
+        self.containers = containers
+        self._processes = processes
+        self._environments = environments
+        self._images = images
+        self._gpus = GpuPool(gpus)
+        self._logs = logs
+        self._events: EngineEvents
+        self._pruning: asyncio.Task[None] | None = None
+        self._written: set[str] = set()
+        """Endpoints whose workers have written logs since these were pruned."""
+
+    def listen(self, events: EngineEvents) -> None:
+        self._events = events
 
     def capacity(self) -> Capacity:
-        """The cores this process may use, the machine's physical memory, and the GPUs."""
-        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        return Capacity(cpus=_cores(), memory=memory, gpus=self._gpus)
+        cpus, memory = machine()
+        return Capacity(cpus, memory, self._gpus.total, self._gpus.free)
 
-    async def start(self, spec: WorkerSpec, on_exit: ExitCallback) -> None:
-        """Start a worker; it is running when this returns, and not yet ready.
+    # Environments and images.
 
-        Raises:
-            OSError: the process could not be started, or the engine is closed.
+    async def prepare(self, build: BuildOrder) -> str:
+        def started() -> None:
+            self._events.build_started(build.id)
 
-        """
-        if self._closed.is_set():
-            raise OSError("the engine is closed")
-        folder = Path(tempfile.mkdtemp(prefix="worker-", dir=self._root))
+        def said(line: str) -> None:
+            self._events.build_said(build.id, line)
+
+        flavor = build.flavor
+        if is_image(flavor):
+            started()
+            await self._images.prepare(flavor, build.resources, said)
+        requirements, version = flavor.get("requirements") or [], flavor.get("python_version")
+        python = await self._environments.ensure(requirements, version, said, started)
+        return self._environments.id_of(python)
+
+    async def prune(self, used: Collection[str]) -> list[str]:
+        return await self._environments.prune({self._environments.python(each) for each in used})
+
+    # Workers.
+
+    async def start(self, spec: WorkerSpec) -> None:
+        gpus = self._gpus.take(spec.worker_id, spec.resources.gpus)
+        if gpus is None:
+            raise NoRoom(f"{spec.resources.gpus} GPUs are needed and {self._gpus.free} are free")
         try:
-            process = await self._spawn(spec, folder)
+            await self._processes.start(self._process_spec(spec, gpus), self._ended)
         except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
+            self._gpus.give_back(spec.worker_id)
             raise
-        running = self._running[spec.worker_id] = _Running(process, folder)
-        running.watcher = asyncio.create_task(self._watch(spec.worker_id, running, on_exit))
-        if self._looking is None or self._looking.done():
-            self._looking = asyncio.create_task(self._look_at_memory())
-        if self._closed.is_set():
-            kill_group(process.pid)
+        self._written.add(spec.endpoint_id)
+        if self._pruning is None or self._pruning.done():
+            self._pruning = asyncio.create_task(self._prune_logs())
 
-    async def _spawn(self, spec: WorkerSpec, folder: Path) -> Child:
-        if self._forks:
-            nursery = await self._nursery(spec)
-            environ, isolation = self._environ_of(spec), self._isolation_of(spec)
-            return await nursery.fork(spec.worker_id, environ, folder, spec.log_path, isolation)
-        descriptor = open_log(str(spec.log_path))
-        try:
-            return await asyncio.create_subprocess_exec(
-                *(str(spec.python), "-m", "openlaunch_worker"),
-                cwd=folder,
-                env=self._environ_of(spec),
-                stdin=DEVNULL,
-                stdout=descriptor,
-                stderr=STDOUT,
-                start_new_session=True,
-            )
-        finally:
-            os.close(descriptor)
-
-    async def _nursery(self, spec: WorkerSpec) -> Nursery:
-        """The nursery of the worker's environment, which is started if there is none."""
-        if not spec.python.exists():
-            raise FileNotFoundError(f"{spec.python} is not there")
-        task = self._nurseries.pop(spec.python, None)
-        if task is None or (task.done() and not (task.exception() is None and task.result().alive)):
-            await self._make_room()
-            os.close(open_log(str(spec.log_path)))  # made as the log of a worker, whoever writes to it first
-            environ = {**self._environ, "PYTHONUNBUFFERED": "1", **self._loop}
-            task = asyncio.create_task(Nursery.start(spec.python, environ, self._root, spec.log_path))
-        self._nurseries[spec.python] = task  # the last in the order is the one that was asked for last
-        return await asyncio.shield(task)
-
-    async def _make_room(self) -> None:
-        for python, task in list(self._nurseries.items()):
-            if len(self._nurseries) < MAX_NURSERIES:
-                return
-            if task.done() and (task.exception() is not None or task.result().is_idle):
-                del self._nurseries[python]
-                if task.exception() is None:
-                    await task.result().close()
-
-    def _environ_of(self, spec: WorkerSpec) -> dict[str, str]:
-        return {
-            **self._environ,
-            "PYTHONUNBUFFERED": "1",
-            # NVML counts GPUs in the order of their bus; CUDA has to do the same for the indices to agree.
-            "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
-            "CUDA_VISIBLE_DEVICES": ",".join(map(str, spec.gpus)),
-            **spec.env,
-            **self._loop,
-            ADDRESS: spec.address,
-            TOKEN: spec.token,
-        }
-
-    def _isolation_of(self, spec: WorkerSpec) -> IsolationOrder | None:
-        wanted = self._isolation
-        if wanted is None or not spec.isolated:
-            return None
-        environment = spec.python.parent.parent
-        return IsolationOrder(
-            str(wanted.hide),
-            tuple(str(path) for path in (environment, *wanted.keep)),
-            spec.memory and spec.memory + MEMORY_ON_TOP,
-            wanted.processes,
-            wanted.required,
+    def _process_spec(self, spec: WorkerSpec, gpus: tuple[int, ...]) -> ProcessSpec:
+        env: dict[str, str] = {}
+        if is_image(spec.flavor):
+            order = self._images.order(spec.worker_id, spec.flavor, spec.resources, gpus)
+            env = {**self.containers.environ, IMAGE: json.dumps(order.to_json())}
+        return ProcessSpec(
+            worker_id=spec.worker_id,
+            python=self._environments.python(spec.environment),
+            log_path=self._logs.path(spec.endpoint_id, spec.worker_id),
+            address=spec.address,
+            token=spec.token,
+            gpus=gpus,
+            env=env,
+            isolated=not env,
+            memory=spec.memory_limit,
         )
 
-    async def _watch(self, worker_id: str, running: _Running, on_exit: ExitCallback) -> None:
-        code = await running.process.wait()
-        kill_group(running.process.pid)
-        del self._running[worker_id]
-        ended = WorkerExit(code, None) if code >= 0 else WorkerExit(None, -code)
-        if ended.was_killed and self._oom.explains_a_kill():
-            ended = replace(ended, out_of_memory=True)
-        try:
-            on_exit(worker_id, ended)
-        except Exception:
-            log.exception("what follows the end of worker %s failed", worker_id)
-        await asyncio.to_thread(shutil.rmtree, running.folder, ignore_errors=True)
-
-    async def _look_at_memory(self) -> None:
-        """Keep the count of kills fresh while there are workers."""
-        while self._running:
-            self._oom.look()
-            await asyncio.sleep(LOOK_SECONDS)
+    def _ended(self, spec: ProcessSpec, ended: WorkerExit) -> None:
+        self._gpus.give_back(spec.worker_id)
+        last = "\n".join(tail(spec.log_path, LAST_LINES_BYTES).splitlines()[-LAST_LINES:])
+        self._events.worker_ended(spec.worker_id, replace(ended, last_lines=last))
 
     async def stop(self, worker_id: str, grace: float) -> None:
-        """End a worker and all that it started: SIGTERM, after `grace` seconds SIGKILL. Unknown ids are ignored.
+        await self._processes.stop(worker_id, grace)
 
-        Returns once its exit callback has been called.
-        """
-        running = self._running.get(worker_id)
-        if running is not None:
-            await end_process(running.process, grace)
-            await asyncio.shield(running.watcher)
+    # Logs.
+
+    async def worker_logs(self, endpoint_id: str, tail_bytes: int) -> str:
+        return await asyncio.to_thread(self._logs.read, endpoint_id, tail_bytes)
+
+    def follow_logs(self, endpoint_id: str) -> LogFollower:
+        return _Follower(FileFollower(self._logs, endpoint_id))
+
+    async def remove_logs(self, endpoint_id: str) -> None:
+        await asyncio.to_thread(self._logs.remove, endpoint_id)
+
+    async def _prune_logs(self) -> None:
+        while self._written:
+            await asyncio.sleep(PRUNE_LOGS_SECONDS)
+            running = self._processes.running()
+            for endpoint_id in self._written:
+                self._logs.prune(endpoint_id, {short_id_of(worker_id) for worker_id in running})
+            self._written &= {worker_id.rpartition(".")[0] for worker_id in running}
+
+    # GPUs of jobs.
+
+    def take_gpus(self, job_id: str, count: int) -> tuple[int, ...] | None:
+        return self._gpus.take(job_id, count)
+
+    def hold_gpus(self, job_id: str, indices: tuple[int, ...]) -> None:
+        self._gpus.hold(job_id, indices)
+
+    def give_back_gpus(self, job_id: str) -> None:
+        self._gpus.give_back(job_id)
 
     async def close(self) -> None:
-        """End every worker at once; none can be started any more."""
-        self._closed.set()
-        await asyncio.gather(*(self.stop(worker_id, grace=0) for worker_id in list(self._running)))
-        started = await asyncio.gather(*self._nurseries.values(), return_exceptions=True)
-        await asyncio.gather(*(nursery.close() for nursery in started if isinstance(nursery, Nursery)))
-        if self._looking is not None:
-            self._looking.cancel()
-            await asyncio.wait({self._looking})
+        await self._processes.close()
+        if self._pruning is not None:
+            self._pruning.cancel()
 
 
-def _cores() -> int:
-    with suppress(AttributeError):  # macOS has no affinity
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+class _Follower:
+    """Implements `LogFollower` with files, which are read in a thread."""
+
+    def __init__(self, files: FileFollower) -> None:
+        self._files = files
+
+    async def begin(self, tail_bytes: int) -> list[tuple[str, str]]:
+        return await asyncio.to_thread(self._files.begin, tail_bytes)
+
+    async def poll(self) -> list[tuple[str, str]]:
+        return await asyncio.to_thread(self._files.poll)

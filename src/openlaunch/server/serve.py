@@ -16,12 +16,14 @@ import uvloop
 from openlaunch.artifacts.folder import FolderArtifacts
 from openlaunch.artifacts.signing import UrlSigner
 from openlaunch.controller.controller import Controller
-from openlaunch.controller.environments import Environments
-from openlaunch.controller.images import Images
 from openlaunch.controller.settings import ControllerSettings
 from openlaunch.engines.containers import ContainerEngine
+from openlaunch.engines.environments import Environments
 from openlaunch.engines.gpus import visible_gpus
-from openlaunch.engines.local import Isolation, LocalEngine
+from openlaunch.engines.images import Images
+from openlaunch.engines.local import LocalEngine
+from openlaunch.engines.processes import Isolation, Processes
+from openlaunch.engines.worker_logs import WorkerLogs
 from openlaunch.errors import ConfigurationError, Unavailable
 from openlaunch.server.access.audit import AuditLog
 from openlaunch.server.access.auth import Keyring
@@ -165,26 +167,12 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
         stack.push_async_callback(keyring.stop)
         schemas = SchemaCache(store)
         dispatcher = Dispatcher(settings, artifacts)
-        engine = LocalEngine(
-            data.workers,
-            visible_gpus(),
-            isolation=_isolation(settings, data),
-            fast_loop=settings.worker_event_loop == "uvloop",
-        )
+        engine = _engine(settings, data)
         stack.push_async_callback(engine.close)
-        containers = ContainerEngine(
-            settings.container_engine,
-            settings.container_run_options,
-            server=data.digest,
-            folder=data.workers,
-            pull_seconds=settings.image_pull_seconds,
-        )
         controller = Controller(
             store,
             dispatcher,
             engine,
-            Environments(data.environments),
-            Images(containers, settings.triton_image, settings.model_repositories),
             ControllerSettings(
                 data.logs,
                 settings.limit_memory,
@@ -193,7 +181,7 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
             ),
         )
         tasks = TaskService(settings, store, artifacts, dispatcher, schemas)
-        image_jobs = ImageJobs(settings, store, containers, controller, data.jobs, data.logs)
+        image_jobs = ImageJobs(settings, store, engine, data.jobs, data.logs)
         await image_jobs.hold_gpus()
         await dispatcher.start(controller)
         stack.push_async_callback(dispatcher.close)
@@ -238,6 +226,25 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
             ),
             front,
         )
+
+
+def _engine(settings: Settings, data: DataDir) -> LocalEngine:
+    fast_loop = settings.worker_event_loop == "uvloop"
+    containers = ContainerEngine(
+        settings.container_engine,
+        settings.container_run_options,
+        server=data.digest,
+        folder=data.workers,
+        pull_seconds=settings.image_pull_seconds,
+    )
+    return LocalEngine(
+        Processes(data.workers, isolation=_isolation(settings, data), fast_loop=fast_loop),
+        Environments(data.environments),
+        containers,
+        Images(containers, settings.triton_image, settings.model_repositories),
+        visible_gpus(),
+        WorkerLogs(data.logs),
+    )
 
 
 def _isolation(settings: Settings, data: DataDir) -> Isolation | None:

@@ -1,41 +1,64 @@
-"""A fleet in virtual time: does what a plan says, as a supervisor does, and lets workers load, fail and die."""
+"""The real controller in virtual time, with an engine and a fleet that only look so.
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+A bundle's name says how its workers behave: see `FakeEngine`.
+"""
 
-from openlaunch.controller.backoff import History
+import asyncio
+import atexit
+import tempfile
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+from sqlalchemy import Connection, StaticPool, create_engine
+from virtual_time import VirtualLoop
+
+from openlaunch.background import BackgroundTasks
+from openlaunch.controller import supervisor as supervisor_module
+from openlaunch.controller.actions import Action, SetStatus
+from openlaunch.controller.controller import Controller
 from openlaunch.controller.fleet import Load
-from openlaunch.controller.gpu_pool import GpuPool
-from openlaunch.controller.plan import (
-    Action,
-    Build,
-    BuildEnvironment,
-    DrainWorker,
-    Generation,
-    Gpus,
-    Phase,
-    Policy,
-    Refuse,
-    SetCanary,
-    SetStatus,
-    Situation,
-    StartWorker,
-    StopWorker,
-    Worker,
-    plan,
-)
-from openlaunch.controller.scaling import DesireWindow, desired_workers, needed_workers
+from openlaunch.controller.plan import plan
+from openlaunch.controller.settings import ControllerSettings
+from openlaunch.controller.situation import Phase, Policy, Situation
+from openlaunch.controller.supervisor import Supervisor
 from openlaunch.controller.trial import Trial
-from openlaunch.store.records import CanaryRecord, EndpointRecord
+from openlaunch.engines.base import (
+    BuildOrder,
+    Capacity,
+    EngineError,
+    EngineEvents,
+    NoRoom,
+    WorkerExit,
+    WorkerSpec,
+)
+from openlaunch.store import bundles, endpoints
+from openlaunch.store.records import BundleRecord, CanaryRecord, EndpointRecord
+from openlaunch.store.tables import metadata
 from openlaunch.wire.endpoint_settings import EndpointSettings, EndpointSpec
 from openlaunch.wire.endpoints import CanaryStatus, EndpointStatus, EndpointType
+from openlaunch.wire.why import EndpointWhy
+
+T = TypeVar("T")
 
 BUILD_SECONDS = 3.0
 LOAD_SECONDS = 2.0
 DRAIN_SECONDS = 5.0
 STOP_SECONDS = 1.0
-QUIET_SECONDS = 30.0
 POLICY = Policy(load_timeout=60.0, drain_timeout=90.0)
+BUNDLES = ("good", "better", "best", "does-not-load", "no-environment", "dies-early", "hangs", "crashes")
+KILLED = WorkerExit(None, 9)
+
+_loop = VirtualLoop()
+_folder = tempfile.TemporaryDirectory()
+
+
+@atexit.register
+def _close() -> None:
+    _loop.cancel_all()
+    _loop.close()
+    _folder.cleanup()
 
 
 def make_spec(**changes: object) -> EndpointSpec:
@@ -62,52 +85,244 @@ def make_record(spec: EndpointSpec, **changes: object) -> EndpointRecord:
     return replace(record, **changes)  # type: ignore[arg-type]
 
 
-@dataclass(slots=True)
+class MemoryStore:
+    """Implements `Store` in this thread: operations run at once, on a database in memory."""
+
+    def __init__(self) -> None:
+        self._engine = create_engine("sqlite://", poolclass=StaticPool)
+        self.do(metadata.create_all)
+
+    def do(self, op: Callable[[Connection], T]) -> T:
+        with self._engine.begin() as conn:
+            return op(conn)
+
+    async def write(self, op: Callable[[Connection], T]) -> T:
+        return self.do(op)
+
+    async def read(self, op: Callable[[Connection], T]) -> T:
+        return self.do(op)
+
+    async def close(self) -> None:
+        self._engine.dispose()
+
+
+class FakeFleet:
+    """Implements `Fleet`: its load and its trials are what the test says."""
+
+    address = "/nowhere"
+
+    def __init__(self, drain: Callable[[str], None]) -> None:
+        self.waiting = Load(0, 0)
+        self.tried: dict[int, Trial] = {}
+        self.refused: list[str] = []
+        self.bundles: dict[str, str] = {}
+        self.drain = drain
+
+    def expect(
+        self, worker_id: str, token: str, endpoint: EndpointRecord, bundle: BundleRecord, generation: int
+    ) -> None:
+        self.bundles[worker_id] = bundle.id
+
+    def forget(self, worker_id: str, reason: str) -> None:
+        del self.bundles[worker_id]
+
+    def is_wanted(self, worker_id: str) -> bool:
+        return False
+
+    def is_excused(self, worker_id: str) -> bool:
+        return False
+
+    def load(self, endpoint_id: str) -> Load:
+        return self.waiting
+
+    def trials(self, endpoint_id: str) -> dict[int, Trial]:
+        return self.tried
+
+    def update_endpoint(self, endpoint: EndpointRecord) -> None:
+        pass
+
+    def remove_endpoint(self, endpoint_id: str) -> None:
+        pass
+
+    def fail_waiting(self, endpoint_id: str, reason: str) -> None:
+        self.refused.append(reason)
+
+
+class FakeEngine:
+    """Implements what the controller uses of `Engine`: after a while a worker loads, or does what its bundle says."""
+
+    def __init__(self, gpus: int) -> None:
+        self.drain_seconds = DRAIN_SECONDS
+        self.cpus = 1000
+        self.gpus = gpus
+        self.held_by_others = 0
+        self.started: list[tuple[float, str]] = []
+        self._running: dict[str, WorkerSpec] = {}
+        self._tasks = BackgroundTasks("the simulation failed")
+
+    def listen(self, events: EngineEvents) -> None:
+        assert isinstance(events, Controller)
+        self._events = events
+
+    def capacity(self) -> Capacity:
+        return Capacity(self.cpus, 1 << 40, self.gpus, self._free())
+
+    def _free(self) -> int:
+        held = sum(spec.resources.gpus for spec in self._running.values())
+        return max(0, self.gpus - self.held_by_others - held)
+
+    async def prepare(self, build: BuildOrder) -> str:
+        self._events.build_started(build.id)
+        await asyncio.sleep(BUILD_SECONDS)
+        if build.flavor["behaves"] == "no-environment":
+            raise EngineError("uv found no such package")
+        return str(build.flavor["behaves"])
+
+    async def prune(self, used: Collection[str]) -> list[str]:
+        return []
+
+    async def start(self, spec: WorkerSpec) -> None:
+        if spec.resources.gpus > self._free():
+            raise NoRoom("the GPUs are taken")
+        self.started.append((_loop.now, spec.worker_id))
+        self._running[spec.worker_id] = spec
+        self._tasks.spawn(self._load(spec))
+
+    async def _load(self, spec: WorkerSpec) -> None:
+        await asyncio.sleep(LOAD_SECONDS)
+        if spec.worker_id not in self._running:
+            return
+        match spec.environment:
+            case "hangs":
+                pass
+            case "does-not-load":
+                self._events.worker_load_failed(spec.worker_id, "ImportError: no module named torch", None)
+                await self._end(spec.worker_id, WorkerExit(3, None), STOP_SECONDS)
+            case "dies-early":
+                await self._end(spec.worker_id, WorkerExit(None, 11))
+            case "crashes":
+                self._events.worker_ready(spec.worker_id)
+                await self._end(spec.worker_id, KILLED, 1.0)
+            case _:
+                self._events.worker_ready(spec.worker_id)
+
+    async def stop(self, worker_id: str, grace: float) -> None:
+        await self._end(worker_id, WorkerExit(None, 15), STOP_SECONDS)
+
+    def drain(self, worker_id: str) -> None:
+        self.end_later(worker_id, WorkerExit(0, None), self.drain_seconds)
+
+    def end_later(self, worker_id: str, ended: WorkerExit, seconds: float = 0.0) -> None:
+        """End a worker's process."""
+        self._tasks.spawn(self._end(worker_id, ended, seconds))
+
+    async def _end(self, worker_id: str, ended: WorkerExit, seconds: float = 0.0) -> None:
+        await asyncio.sleep(seconds)
+        if self._running.pop(worker_id, None) is not None:
+            self._events.worker_ended(worker_id, ended)
+
+    def kill_all(self) -> None:
+        """End everything with the server."""
+        self._running.clear()
+
+
+@dataclass(frozen=True)
 class SimWorker:
-    """A worker's process in the simulation."""
+    """A worker as tests look at it."""
 
     id: str
-    generation: int
     bundle: str
-    started_at: float
-    since: float
-    phase: Phase = Phase.STARTING
-    ready_at: float | None = None
-    expected: bool = False
+    phase: Phase
 
 
-@dataclass
 class Simulation:
-    """One endpoint. A bundle's name says how it behaves: see `_loaded` and `_built`."""
+    """One endpoint, from the moment that a create route has stored it. `check` is called with every plan."""
 
-    record: EndpointRecord
-    gpus: int = 0
-    limit: int = 1000
-    now: float = 1000.0
-    load: Load = field(default_factory=lambda: Load(0, 0))
-    check: Callable[["Simulation", Situation, list[Action]], None] = lambda *_: None
-    workers: dict[str, SimWorker] = field(default_factory=dict)
-    builds: dict[int, Build] = field(default_factory=dict)
-    histories: dict[int, History] = field(default_factory=dict)
-    trials: dict[int, Trial] = field(default_factory=dict)
-    ready_since: dict[int, float] = field(default_factory=dict)
-    started: list[tuple[float, int]] = field(default_factory=list)
-    refused: list[str] = field(default_factory=list)
-    statuses: list[tuple[EndpointStatus, str | None]] = field(default_factory=list)
-    drain_seconds: float = DRAIN_SECONDS
+    def __init__(
+        self,
+        record: EndpointRecord,
+        gpus: int = 0,
+        check: Callable[[Situation, list[Action]], None] = lambda *_: None,
+    ) -> None:
+        _loop.cancel_all()
+        self._check = check
+        self._broken: Exception | None = None
+        self._record = record
+        self.statuses: list[tuple[EndpointStatus, str | None]] = []
+        self._store = MemoryStore()
+        self._store.do(lambda conn: endpoints.insert(conn, record))
+        for name in BUNDLES:
+            bundle = BundleRecord(name, "ada", name, {"behaves": name}, {}, None, {}, 0.0)
+            self._store.do(lambda conn, bundle=bundle: bundles.insert(conn, bundle))  # type: ignore[misc]
+        self.engine = FakeEngine(gpus)
+        self._serve()
 
-    def __post_init__(self) -> None:
-        self._events: list[tuple[float, int, Callable[[], None]]] = []
-        self._count = 0
-        self._pool = GpuPool(tuple(range(self.gpus)))
-        self._window = DesireWindow(QUIET_SECONDS)
+    def _serve(self) -> None:
+        supervisor_module.plan = self._plan
+        self.fleet = FakeFleet(self.engine.drain)
+        settings = ControllerSettings(Path(_folder.name), tick=5.0, policy=POLICY)
+        self._controller = Controller(self._store, self.fleet, self.engine, settings, lambda: _loop.now)  # type: ignore[arg-type]
+        _loop.run(self._controller.start())
+
+    def _plan(self, situation: Situation, policy: Policy) -> list[Action]:
+        actions = plan(situation, policy)
+        self.statuses += [(a.status, a.reason) for a in actions if isinstance(a, SetStatus)]
+        try:
+            self._check(situation, actions)
+        except AssertionError as error:
+            self._broken = self._broken or error
+        return actions
+
+    # What tests look at.
+
+    @property
+    def record(self) -> EndpointRecord:
+        return self._supervisor.endpoint.record
+
+    @property
+    def _supervisor(self) -> Supervisor:
+        found = self._controller._of(self._record.id)
+        assert found is not None
+        return found
+
+    @property
+    def workers(self) -> dict[str, SimWorker]:
+        return {w.id: SimWorker(w.id, self.fleet.bundles[w.id], w.phase) for w in self._supervisor.roster}
+
+    def count(self, *phases: Phase, bundle: str | None = None) -> int:
+        """The workers in one of these phases, of one bundle or of all."""
+        return sum(w.phase in phases and bundle in (None, w.bundle) for w in self.workers.values())
+
+    def has_been_ready(self, generation: int) -> bool:
+        state = self.situation().generations.get(generation)
+        return state is not None and state.ready_since is not None
+
+    def situation(self) -> Situation:
+        return self._supervisor.observe()
+
+    def why(self) -> EndpointWhy:
+        return self._supervisor.explain()
 
     # What the outside does.
 
+    @property
+    def load(self) -> Load:
+        return self.fleet.waiting
+
+    @load.setter
+    def load(self, load: Load) -> None:
+        self.fleet.waiting = load
+        if load.queued:
+            self._in_loop(lambda: self._controller.demand(self._record.id))
+
+    def _change(self, **changes: object) -> None:
+        record = replace(self.record, **changes)  # type: ignore[arg-type]
+        self._store.do(lambda conn: endpoints.update(conn, record))
+        self._in_loop(lambda: self._controller.apply(record))
+
     def deploy(self, bundle: str, **changes: object) -> None:
         """Ask for another bundle, or for other resources: a new generation."""
-        self.record = replace(
-            self.record,
+        self._change(
             bundle_id=bundle,
             generation=self.record.next_generation,
             spec=self.record.spec.changed(EndpointSettings(**changes)),
@@ -115,20 +330,20 @@ class Simulation:
             status_reason=None,
         )
 
+    def scale(self, low: int, high: int) -> None:
+        """Ask for another minimum and maximum: the workers stay."""
+        self._change(spec=self.record.spec.changed(EndpointSettings(min_workers=low, max_workers=high)))
+
     def start_canary(self, bundle: str, percent: int, **settings: int) -> None:
         """Give a second bundle a share."""
-        starting = CanaryStatus.STARTING
-        canary = CanaryRecord(
-            bundle, self.record.next_generation, percent, starting, None, self.now, **settings
-        )
-        self.record = replace(self.record, canary=canary)
+        starting, number = CanaryStatus.STARTING, self.record.next_generation
+        self._change(canary=CanaryRecord(bundle, number, percent, starting, None, _loop.now, **settings))
 
     def promote(self) -> None:
         """Make the canary's generation the endpoint's."""
         canary = self.record.live_canary
         assert canary is not None
-        self.record = replace(
-            self.record,
+        self._change(
             bundle_id=canary.bundle_id,
             generation=canary.generation,
             status=EndpointStatus.UPDATE_PENDING,
@@ -139,205 +354,49 @@ class Simulation:
         """End the canary."""
         canary = self.record.live_canary
         assert canary is not None
-        self.record = replace(self.record, canary=replace(canary, status=CanaryStatus.ROLLED_BACK))
+        self._change(canary=replace(canary, status=CanaryStatus.ROLLED_BACK))
 
     def predict(self, generation: int, count: int, error: str | None = None) -> None:
-        """Let so many predictions of a generation end, all well or all with this error."""
-        before = self.trials.get(generation, Trial())
+        """Let `count` predictions of a generation end, all well or all with this error."""
+        before = self.fleet.tried.get(generation, Trial())
         places = tuple(range(before.requests + 1, before.requests + count + 1)) if error else ()
-        self.trials[generation] = Trial(
+        self.fleet.tried[generation] = Trial(
             before.requests + count,
             before.failures + len(places),
             before.failed_at + places,
             error or before.error,
         )
 
-    def scale(self, low: int, high: int) -> None:
-        """Ask for another minimum and maximum: the workers stay."""
-        self.record = replace(
-            self.record, spec=self.record.spec.changed(EndpointSettings(min_workers=low, max_workers=high))
-        )
-
     def kill(self, index: int) -> None:
         """End a worker's process at once, whatever it does."""
-        if self.workers:
-            self._exit(sorted(self.workers)[index % len(self.workers)], "was killed by signal 9")
+        if workers := sorted(self.workers):
+            self._in_loop(lambda: self.engine.end_later(workers[index % len(workers)], KILLED))
 
     def lose(self, index: int) -> None:
         """End a worker's connection: its process follows a little later."""
-        if self.workers:
-            worker = self.workers[sorted(self.workers)[index % len(self.workers)]]
-            if worker.phase in (Phase.STARTING, Phase.READY):
-                worker.phase, worker.since = Phase.LOST, self.now
-            self._later(STOP_SECONDS, lambda: self._exit(worker.id, "lost its connection, and was stopped"))
+        if workers := sorted(self.workers):
+            self._in_loop(lambda: self._controller.worker_lost(workers[index % len(workers)]))
 
     def others_hold(self, gpus: int) -> None:
-        """Let the workers of other endpoints hold so many GPUs, or as many as are free."""
-        self._pool.give_back("others")
-        self._pool.take("others", min(gpus, self._pool.free))
+        """Let the workers of other endpoints hold this number of GPUs."""
+        self.engine.held_by_others = gpus
 
     def restart_server(self) -> None:
-        """End the server and start it again: only the record is left."""
-        self.workers.clear()
-        self.builds.clear()
-        self.histories.clear()
-        self.trials.clear()
-        self.ready_since.clear()
-        self.__post_init__()
+        """Kill the server and start it again: only the store is left."""
+        _loop.cancel_all()
+        self.engine.kill_all()
+        load = self.load
+        self._serve()
+        self.load = load
 
     def run(self, seconds: float) -> None:
-        """Let so much time pass: events in their order, a look at the endpoint after each and every 5 s."""
-        end = self.now + seconds
-        self.settle()
-        while self.now < end:
-            due = min((at for at, _, _ in self._events), default=end)
-            self.now = min(end, due, self.now + 5.0)
-            ready = sorted(e for e in self._events if e[0] <= self.now)
-            self._events = [e for e in self._events if e[0] > self.now]
-            for _, _, happen in ready:
-                happen()
-            self.settle()
+        """Let time pass, and at least as much as the controller takes to see what has happened."""
+        _loop.run(asyncio.sleep(max(seconds, 0.05)))
+        if self._broken is not None:
+            raise self._broken
 
-    def settle(self) -> None:
-        """Plan and do until there is nothing to do: that has to come to an end."""
-        for _ in range(50):
-            situation = self.situation()
-            actions = plan(situation, POLICY)
-            self.check(self, situation, actions)
-            for action in actions:
-                self._do(action)
-            if all(isinstance(action, Refuse) for action in actions):
-                return
-        raise AssertionError(f"the plan does not settle: {actions}")
+    def _in_loop(self, call: Callable[[], None]) -> None:
+        async def calling() -> None:
+            call()
 
-    def situation(self) -> Situation:
-        """What a supervisor would observe now."""
-        spec = self.record.spec
-        rolling = self.record.status in (EndpointStatus.UPDATE_PENDING, EndpointStatus.UPDATE_IN_PROGRESS)
-        wanted = max(desired_workers(self.load, spec), needed_workers(spec) if rolling else 0)
-        self._window = self._window.add(self.now, wanted)
-        return Situation(
-            endpoint=self.record,
-            workers=tuple(Worker(w.id, w.generation, w.phase, w.since) for w in self.workers.values()),
-            generations={n: self._generation(n) for n in self.builds},
-            desired=min(max(self._window.highest, spec.min_workers), spec.max_workers),
-            limit=self.limit,
-            gpus=Gpus(self._pool.free, self._pool.waits_for(spec), self._pool.problem(spec)),
-            now=self.now,
-        )
-
-    def _generation(self, number: int) -> Generation:
-        trial, ready_since = self.trials.get(number, Trial()), self.ready_since.get(number)
-        return Generation(self.builds[number], self._history(number), None, trial, ready_since)
-
-    def count(self, *phases: Phase, bundle: str | None = None) -> int:
-        """The workers in one of these phases, of one bundle or of all."""
-        return sum(w.phase in phases and bundle in (None, w.bundle) for w in self.workers.values())
-
-    # What a plan asks for.
-
-    def _do(self, action: Action) -> None:
-        match action:
-            case BuildEnvironment(generation, bundle):
-                self.builds[generation] = Build.BUILDING
-                self._later(BUILD_SECONDS, lambda: self._built(generation, bundle))
-            case StartWorker(generation, bundle):
-                self._start(generation, bundle)
-            case DrainWorker(worker_id):
-                self._drain(self.workers[worker_id])
-            case StopWorker(worker_id, failure):
-                self._stop(self.workers[worker_id], failure)
-            case SetStatus(status, reason, generation, bundle, rejected):
-                self.record = replace(
-                    self.record,
-                    status=status,
-                    status_reason=reason,
-                    ready_generation=generation,
-                    ready_bundle_id=bundle,
-                    rejected_generation=rejected,
-                )
-                self.statuses.append((status, reason))
-            case SetCanary(generation, status, reason):
-                canary = self.record.live_canary
-                assert canary is not None
-                assert canary.generation == generation
-                self.record = replace(self.record, canary=replace(canary, status=status, reason=reason))
-            case Refuse(reason):
-                self.refused.append(reason)
-
-    def _start(self, generation: int, bundle: str) -> None:
-        assert self.builds[generation] is Build.BUILT, "a worker needs an environment"
-        self._count += 1
-        worker = SimWorker(f"w{self._count:05}", generation, bundle, self.now, self.now)
-        if self._pool.take(worker.id, self.record.spec.gpus) is None:
-            return
-        self.started.append((self.now, generation))
-        self.workers[worker.id] = worker
-        self._later(LOAD_SECONDS, lambda: self._loaded(worker))
-
-    def _drain(self, worker: SimWorker) -> None:
-        if worker.phase is Phase.READY:
-            worker.phase, worker.since, worker.expected = Phase.DRAINING, self.now, True
-            self._later(self.drain_seconds, lambda: self._exit(worker.id, "exited with code 0"))
-
-    def _stop(self, worker: SimWorker, failure: str | None) -> None:
-        if worker.phase is Phase.STOPPING:
-            return
-        if failure is not None:
-            self._load_failed(worker, failure)
-        worker.phase, worker.since, worker.expected = Phase.STOPPING, self.now, True
-        self._later(STOP_SECONDS, lambda: self._exit(worker.id, "was killed by signal 15"))
-
-    # What happens by itself.
-
-    def _built(self, generation: int, bundle: str) -> None:
-        if bundle == "no-environment":
-            self.builds[generation] = Build.NONE
-            before = self._history(generation)
-            self.histories[generation] = before.load_failed(self.now, self.now, "uv found no such package")
-        else:
-            self.builds[generation] = Build.BUILT
-
-    def _loaded(self, worker: SimWorker) -> None:
-        if worker.id not in self.workers or worker.phase is not Phase.STARTING:
-            return
-        match worker.bundle:
-            case "hangs":
-                return
-            case "does-not-load":
-                self._load_failed(worker, "ImportError: no module named torch")
-                worker.phase, worker.since, worker.expected = Phase.STOPPING, self.now, True
-                self._later(STOP_SECONDS, lambda: self._exit(worker.id, "exited with code 3"))
-            case "dies-early":
-                self._exit(worker.id, "was killed by signal 11")
-            case bundle:
-                worker.phase, worker.since, worker.ready_at = Phase.READY, self.now, self.now
-                self.histories[worker.generation] = self._history(worker.generation).became_ready()
-                self.ready_since.setdefault(worker.generation, self.now)
-                if bundle == "crashes":
-                    self._later(1.0, lambda: self._exit(worker.id, "was killed by signal 9"))
-
-    def _load_failed(self, worker: SimWorker, reason: str) -> None:
-        before = self._history(worker.generation)
-        self.histories[worker.generation] = before.load_failed(self.now, worker.started_at, reason)
-
-    def _exit(self, worker_id: str, end: str) -> None:
-        worker = self.workers.pop(worker_id, None)
-        if worker is None:
-            return
-        self._pool.give_back(worker_id)
-        if worker.expected:
-            return
-        before = self._history(worker.generation)
-        if worker.ready_at is None:
-            after = before.exited_early(self.now, worker.started_at, f"a worker {end} before it was ready")
-        else:
-            after = before.crashed(self.now, worker.ready_at, worker.started_at, end, POLICY.retry)
-        self.histories[worker.generation] = after
-
-    def _history(self, generation: int) -> History:
-        return self.histories.get(generation, History())
-
-    def _later(self, seconds: float, happen: Callable[[], None]) -> None:
-        self._count += 1
-        self._events.append((self.now + seconds, self._count, happen))
+        _loop.run(calling())

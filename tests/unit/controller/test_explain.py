@@ -3,24 +3,31 @@
 from typing import Any
 
 import pytest
-from controller_simulation import POLICY, Simulation, make_record, make_spec
+from controller_simulation import Simulation, make_record, make_spec
 
 from openlaunch.controller.events import Scale, message_of, scaling_event
 from openlaunch.controller.explain import explain, task_message
 from openlaunch.controller.fleet import Load
+from openlaunch.controller.gpus import Gpus
+from openlaunch.controller.situation import Policy, Situation
 from openlaunch.wire.events import EventKind
 from openlaunch.wire.why import EndpointWhy, ReasonCode
 
 
 def simulated(bundle: str = "good", seconds: float = 0.0, **changes: Any) -> Simulation:
-    options = {name: changes.pop(name) for name in ("gpus", "limit", "load") if name in changes}
-    simulation = Simulation(make_record(make_spec(**changes), bundle_id=bundle), **options)
+    gpus, load, cpus = (
+        changes.pop("machine_gpus", 0),
+        changes.pop("load", Load(0, 0)),
+        changes.pop("cpus", 1000),
+    )
+    simulation = Simulation(make_record(make_spec(**changes), bundle_id=bundle), gpus)
+    simulation.load, simulation.engine.cpus = load, cpus
     simulation.run(seconds)
     return simulation
 
 
 def why(simulation: Simulation) -> EndpointWhy:
-    return explain(simulation.situation(), simulation.load, POLICY)
+    return simulation.why()
 
 
 def codes(simulation: Simulation) -> list[ReasonCode]:
@@ -40,8 +47,10 @@ def test_a_worker_that_loads() -> None:
 
 
 def test_before_anything_is_under_way_there_is_a_reason_too() -> None:
-    simulation = Simulation(make_record(make_spec(), bundle_id="good"))
-    assert [r.message for r in why(simulation).reasons] == ["a worker is about to start"]
+    situation = Situation(make_record(make_spec()), (), {}, desired=1, limit=1, gpus=Gpus(), now=0.0)
+    assert [r.message for r in explain(situation, Load(0, 0), Policy()).reasons] == [
+        "a worker is about to start"
+    ]
 
 
 def test_a_worker_that_serves() -> None:
@@ -93,7 +102,7 @@ def test_a_crash_loop_says_how_they_crash_and_when_the_next_is_tried() -> None:
 
 
 def test_gpus_that_others_hold() -> None:
-    simulation = simulated(gpus=2, seconds=0, min_workers=1)
+    simulation = simulated(machine_gpus=2)
     simulation.others_hold(2)
     simulation.deploy("good", gpus=1)
     simulation.run(10)
@@ -109,7 +118,7 @@ def test_gpus_that_this_machine_does_not_have() -> None:
 
 
 def test_workers_that_do_not_fit_the_machine() -> None:
-    simulation = simulated(seconds=30, limit=1, load=Load(in_flight=1, queued=5))
+    simulation = simulated(seconds=30, cpus=1, load=Load(in_flight=1, queued=5))
     found = {reason.code: reason.message for reason in why(simulation).reasons}
     assert found[ReasonCode.DOES_NOT_FIT] == "3 workers are wanted, and 1 fit this machine's cores and memory"
 
@@ -132,7 +141,7 @@ def test_a_tasks_place_in_words(ahead: int, exceeds: bool, text: str) -> None:
 
 def test_a_task_whose_endpoint_has_no_worker_says_why() -> None:
     assert task_message(0, False, why(simulated(seconds=1))) == (
-        "the endpoint has no worker yet: its environment is being built; it is the next"
+        "the endpoint has no worker yet: the environment is being built; it is the next"
     )
 
 

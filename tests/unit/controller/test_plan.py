@@ -8,26 +8,21 @@ from controller_simulation import POLICY, Simulation, make_record, make_spec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from openlaunch.controller.backoff import Backoff, History, RetryPolicy
-from openlaunch.controller.fleet import Load
-from openlaunch.controller.plan import (
+from openlaunch.controller.actions import (
     Action,
-    Build,
     BuildEnvironment,
     DrainWorker,
-    Generation,
-    Gpus,
-    Phase,
-    Policy,
     Refuse,
     SetCanary,
     SetStatus,
-    Situation,
     StartWorker,
     StopWorker,
-    Worker,
-    plan,
 )
+from openlaunch.controller.backoff import Backoff, History, RetryPolicy
+from openlaunch.controller.fleet import Load
+from openlaunch.controller.gpus import Gpus
+from openlaunch.controller.plan import plan
+from openlaunch.controller.situation import Build, Generation, Phase, Policy, Situation, Worker
 from openlaunch.controller.trial import PROBATION_SECONDS, Trial
 from openlaunch.store.records import CanaryRecord, EndpointRecord
 from openlaunch.wire.endpoints import CanaryStatus, EndpointStatus
@@ -154,7 +149,7 @@ class TestScaling:
         assert actions_of(situation, StartWorker) == []
         status, reason = status_of(situation)
         assert status is EndpointStatus.READY
-        assert "not scaled beyond 1" in (reason or "")
+        assert reason == "3 workers are wanted, and 1 fit this machine's cores and memory"
 
     def test_a_limit_that_falls_takes_no_ready_worker_away(self):
         ready = [worker(name, 1, Phase.READY) for name in "abc"]
@@ -272,7 +267,7 @@ class TestStatus:
             (
                 Build.QUEUED,
                 EndpointStatus.UPDATE_PENDING,
-                "waits for the environments of other endpoints to be built",
+                "the environment waits for those of other endpoints to be built",
             ),
             (Build.BUILDING, EndpointStatus.UPDATE_IN_PROGRESS, "the environment is being built"),
             (Build.BUILT, EndpointStatus.UPDATE_IN_PROGRESS, "0 of 1 workers are ready"),
@@ -526,7 +521,7 @@ def ready_of(workers: tuple[Worker, ...], actions: list[Action]) -> int:
     return sum(w.phase is Phase.READY and w.id not in leaving for w in workers)
 
 
-def check_invariants(sim: Simulation, s: Situation, actions: list[Action]) -> None:
+def check_invariants(s: Situation, actions: list[Action]) -> None:
     """What holds for every plan of every situation."""
     spec = s.endpoint.spec
     leaving = {a.worker_id for a in actions if isinstance(a, DrainWorker | StopWorker)}
@@ -630,7 +625,7 @@ class TestSimulation:
         sim.load = Load(0, 3)
         sim.run(20)
         assert sim.count(Phase.READY, bundle="good") == 3
-        assert sim.refused == []
+        assert sim.fleet.refused == []
 
     @pytest.mark.parametrize("bundle", ["does-not-load", "no-environment", "dies-early", "hangs"])
     def test_a_bundle_that_does_not_load_fails_with_its_reason_and_is_tried_ever_more_seldom(self, bundle):
@@ -638,8 +633,8 @@ class TestSimulation:
         sim.run(1000)
         assert sim.record.status is EndpointStatus.UPDATE_FAILED
         assert sim.record.status_reason
-        assert sim.refused
-        assert len(sim.started) < 1000 / POLICY.retry.load.cap + 10
+        assert sim.fleet.refused
+        assert len(sim.engine.started) < 1000 / POLICY.retry.load.cap + 10
 
     def test_a_fallback_that_was_at_zero_wakes_on_demand_after_a_failed_update(self):
         sim = new_simulation(min_workers=0)
@@ -658,7 +653,7 @@ class TestSimulation:
     def test_a_bundle_that_crashes_again_and_again_is_held_back(self):
         sim = new_simulation("crashes")
         sim.run(1000)
-        assert len(sim.started) < 1000 / POLICY.retry.crash.cap + 10
+        assert len(sim.engine.started) < 1000 / POLICY.retry.crash.cap + 10
         assert "crashed in the last minute" in (sim.record.status_reason or "")
 
     def test_a_single_gpu_passes_from_the_old_worker_to_the_new_one(self):
@@ -685,7 +680,7 @@ class TestSimulation:
 
     def test_a_worker_that_will_not_drain_is_stopped_and_the_roll_out_ends(self):
         sim = new_simulation(gpus=1, max_workers=1, machine_gpus=1)
-        sim.drain_seconds = 10_000.0
+        sim.engine.drain_seconds = 10_000.0
         sim.run(20)
         sim.deploy("better")
         sim.run(POLICY.drain_timeout + 60)
@@ -757,7 +752,6 @@ class TestSimulation:
         sim = new_simulation()
         sim.run(20)
         sim.lose(0)
-        sim.settle()
         assert len(sim.workers) == 1
         sim.run(20)
         assert_converged(sim)
@@ -797,7 +791,7 @@ def take_with_canary(sim: Simulation, step: tuple[str, object]) -> None:
                 sim.roll_back()
         case "predict", (bool(of_canary), bool(failed)):
             of = canary.generation if of_canary and canary else sim.record.generation
-            if sim.ready_since.get(of) is not None:
+            if sim.has_been_ready(of):
                 sim.predict(of, 3, "ValueError: no" if failed else None)
 
 
@@ -818,7 +812,7 @@ def take(sim: Simulation, step: tuple[str, object]) -> None:
         case "others hold", int(gpus):
             sim.others_hold(gpus)
         case "limit", int(workers):
-            sim.limit = max(workers, sim.record.spec.min_workers, 1)
+            sim.engine.cpus = workers
         case _:
             take_with_canary(sim, step)
 
@@ -843,7 +837,7 @@ def test_whatever_happens_the_invariants_hold_and_the_endpoint_converges(
     for step, pause in steps:
         take(sim, step)
         sim.run(pause)
-    sim.limit = 1000
+    sim.engine.cpus = 1000
     sim.others_hold(0)
     if sim.record.live_canary is not None:
         sim.roll_back()

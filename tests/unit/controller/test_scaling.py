@@ -81,7 +81,7 @@ class TestDesireWindow:
 
 
 class TestCapacity:
-    WHOLE = Capacity(cpus=8.0, memory=16 * GIB, gpus=())
+    WHOLE = Capacity(cpus=8.0, memory=16 * GIB, gpus=0, free_gpus=0)
 
     @pytest.mark.parametrize(
         ("cpus", "memory", "used", "limit"),

@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import orjson
 
-from openlaunch.controller.following import LogFollower
+from openlaunch.engines.base import LogFollower
 from openlaunch.errors import TooManyRequests
 from openlaunch.wire.sse import END_EVENT
 
@@ -49,7 +49,7 @@ class LogStreams:
     ) -> AsyncIterator[bytes]:
         self._count += 1
         try:
-            lines = await asyncio.to_thread(follower.begin, tail_bytes)
+            lines = await follower.begin(tail_bytes)
             yield _frames(lines) or _HEARTBEAT  # at once, so that the client sees that it is connected
             quiet = 0.0
             while not self._closed.is_set() and is_there():
@@ -57,7 +57,7 @@ class LogStreams:
                     async with asyncio.timeout(POLL_SECONDS):
                         await self._closed.wait()
                 quiet += POLL_SECONDS
-                if lines := await asyncio.to_thread(follower.poll):
+                if lines := await follower.poll():
                     yield _frames(lines)
                     quiet = 0.0
                 elif quiet >= HEARTBEAT_SECONDS:

@@ -11,8 +11,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from openlaunch.controller.controller import Controller
-from openlaunch.engines.containers import ContainerEngine, ContainerError, ContainerState
+from openlaunch.engines.base import ContainerError, ContainerState, Engine
 from openlaunch.errors import Unprocessable
 from openlaunch.server import clock
 from openlaunch.server.endpoints.specs import new_spec
@@ -109,14 +108,13 @@ class ImageJobs:
         self,
         settings: JobSettings,
         store: Store,
-        engine: ContainerEngine,
-        controller: Controller,
+        engine: Engine,
         folder: Path,
         logs: Path,
     ) -> None:
         self._store = store
         self._engine = engine
-        self._controller = controller
+        self._containers = engine.containers
         self._folder = folder
         self._logs = logs
         self._turns = asyncio.Semaphore(settings.max_running_batch_jobs)
@@ -133,7 +131,7 @@ class ImageJobs:
     async def hold_gpus(self) -> None:
         """Hold the GPUs of the jobs that run already. To be called before the controller starts workers."""
         for job in await self._store.read(job_store.list_unfinished):
-            self._controller.hold_gpus(job.id, tuple(job.gpu_indices))
+            self._engine.hold_gpus(job.id, tuple(job.gpu_indices))
 
     async def start(self) -> None:
         """Resume what an earlier server left, and remove the containers of jobs that it did not clear."""
@@ -151,7 +149,7 @@ class ImageJobs:
         await self.runner.get(owner, job_id)
         path = self._log_path(job_id)
         if not path.exists() and self.runner.has(job_id):
-            lines = await self._engine.logs(_name(job_id), LOG_LINES)
+            lines = await self._containers.logs(_name(job_id), LOG_LINES)
             if lines or not path.exists():  # else the container was removed meanwhile
                 return "".join(f"{line}\n" for line in lines)
         return await asyncio.to_thread(path.read_text, errors="replace") if path.exists() else ""
@@ -175,19 +173,19 @@ class ImageJobs:
     async def _started(self, job: ImageJobRecord) -> float:
         """Start the job's container, unless an earlier server did and could not record it; return when."""
         name = _name(job.id)
-        state = await self._engine.state(name)
+        state = await self._containers.state(name)
         if state is not None and not state.started:
-            await self._engine.remove(name)
+            await self._containers.remove(name)
             state = None
         gpus: tuple[int, ...] = ()
         if state is None:
             bundle = await self._store.read(lambda conn: job_store.get_bundle(conn, job.bundle_id))
             assert bundle is not None
             image = full_image_name(bundle.image_repository, bundle.image_tag)
-            await self._engine.ensure_image(image)
+            await self._containers.ensure_image(image)
             gpus = await self._gpus(job)
             mounts = await asyncio.to_thread(self._config, job, bundle)
-            await self._engine.start(
+            await self._containers.start(
                 Container(
                     name,
                     image,
@@ -196,7 +194,7 @@ class ImageJobs:
                     job.spec.cores,
                     job.spec.memory_bytes,
                     gpus,
-                    self._engine.labels(KIND),
+                    self._containers.labels(KIND),
                     mounts=mounts,
                 )
             )
@@ -206,7 +204,7 @@ class ImageJobs:
 
     async def _gpus(self, job: ImageJobRecord) -> tuple[int, ...]:
         while True:
-            gpus = self._controller.take_gpus(job.id, job.spec.gpus)
+            gpus = self._engine.take_gpus(job.id, job.spec.gpus)
             if gpus is not None:
                 return gpus
             await asyncio.sleep(GPU_SECONDS)
@@ -225,8 +223,8 @@ class ImageJobs:
 
     async def _exited(self, name: str) -> ContainerState:
         while True:
-            await self._engine.wait(name)
-            state = await self._engine.state(name)
+            await self._containers.wait(name)
+            state = await self._containers.state(name)
             if state is None:
                 raise ContainerError(
                     "the job's container is gone: something other than this server removed it"
@@ -239,21 +237,21 @@ class ImageJobs:
         """Keep the log of a job that has ended, and remove everything else of it."""
         name = _name(job.id)
         try:
-            state = await self._engine.state(name)
+            state = await self._containers.state(name)
             if state is not None:
                 if state.running:
-                    await self._engine.stop(name, STOP_SECONDS)
+                    await self._containers.stop(name, STOP_SECONDS)
                 if not self._log_path(job.id).exists():
                     await self._keep_log(job.id)
-                await self._engine.remove(name)
+                await self._containers.remove(name)
         except ContainerError as error:
             log.warning("the container of the job %s could not be removed: %s", job.id, error)
         await asyncio.to_thread(shutil.rmtree, self._folder / job.id, ignore_errors=True)
-        self._controller.give_back_gpus(job.id)
+        self._engine.give_back_gpus(job.id)
 
     async def _keep_log(self, job_id: str) -> list[str]:
         """Write the last lines of the container to the job's log, and return them."""
-        lines = await self._engine.logs(_name(job_id), LOG_LINES)
+        lines = await self._containers.logs(_name(job_id), LOG_LINES)
         await asyncio.to_thread(
             _write_private, self._log_path(job_id), "".join(f"{line}\n" for line in lines)
         )
@@ -269,10 +267,10 @@ class ImageJobs:
     async def _sweep(self) -> None:
         """Remove the containers of jobs that ended just before an earlier server did."""
         try:
-            names = await self._engine.names(KIND)
+            names = await self._containers.names(KIND)
             left = [name for name in names if not self.runner.has(_job_id(name))]
             if left:
-                await self._engine.remove(*left)
+                await self._containers.remove(*left)
         except ContainerError as error:
             log.warning("containers of ended jobs could not be looked for: %s", error)
 

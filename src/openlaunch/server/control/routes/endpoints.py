@@ -184,7 +184,7 @@ def _add_reads(api: APIRouter, context: Context) -> None:
                 lambda: context.controller.looks_after(endpoint.id),
             )
             return StreamingResponse(events, media_type="text/event-stream")
-        found = LogsResponse(content=context.controller.worker_logs(endpoint.id, tail_bytes))
+        found = LogsResponse(content=await context.controller.worker_logs(endpoint.id, tail_bytes))
         return JSONResponse(found.model_dump())
 
     @api.get(routes.ENDPOINTS + "/{model_endpoint_id}/events")

@@ -5,10 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from openlaunch.engines.base import ContainerError, Resources
 from openlaunch.engines.commands import Log
-from openlaunch.engines.containers import ContainerEngine, ContainerError
+from openlaunch.engines.containers import ContainerEngine
 from openlaunch.wire.bundles import full_image_name
-from openlaunch.wire.endpoint_settings import EndpointSpec
 from openlaunch.wire.quantities import parse_quantity
 from openlaunch_worker.containers import ImageOrder, TritonOrder
 
@@ -34,12 +34,7 @@ class Images:
         self._models = models
         self._swept = False
 
-    @property
-    def environ(self) -> Mapping[str, str]:
-        """The variables with which a worker calls the engine."""
-        return self._engine.environ
-
-    async def prepare(self, flavor: Mapping[str, Any], spec: EndpointSpec, log: Log) -> None:
+    async def prepare(self, flavor: Mapping[str, Any], resources: Resources, log: Log) -> None:
         """See to it that the bundle's images are on this machine.
 
         Raises:
@@ -52,12 +47,12 @@ class Images:
                 await self._engine.remove(*left)
             self._swept = True
         if flavor["flavor"] == TRITON:
-            self._triton(flavor, spec)
+            self._triton(flavor, resources)
             await self._engine.ensure_image(self._triton_name(flavor), log)
         await self._engine.ensure_image(_name(flavor), log)
 
     def order(
-        self, worker_id: str, flavor: Mapping[str, Any], spec: EndpointSpec, gpus: tuple[int, ...]
+        self, worker_id: str, flavor: Mapping[str, Any], resources: Resources, gpus: tuple[int, ...]
     ) -> ImageOrder:
         """Say how the worker runs the image.
 
@@ -70,23 +65,23 @@ class Images:
             f"openlaunch-{worker_id}",
             _name(flavor),
             self._engine.labels(WORKER_KIND),
-            spec.cores,
-            spec.memory_bytes,
+            resources.cpus,
+            resources.memory,
             gpus,
         )
         if flavor["flavor"] != TRITON:
             return order
-        triton = self._triton(flavor, spec)
-        cpus, memory = spec.cores - triton.cpus, spec.memory_bytes - (triton.memory or 0)
+        triton = self._triton(flavor, resources)
+        cpus, memory = resources.cpus - triton.cpus, resources.memory - (triton.memory or 0)
         return replace(order, cpus=cpus, memory=memory, triton=triton)
 
-    def _triton(self, flavor: Mapping[str, Any], spec: EndpointSpec) -> TritonOrder:
+    def _triton(self, flavor: Mapping[str, Any], resources: Resources) -> TritonOrder:
         cpus, memory = float(flavor["triton_num_cpu"]), flavor.get("triton_memory")
         size = None if memory is None else int(_bytes(memory))
-        if cpus >= spec.cores or (size or 0) >= spec.memory_bytes:
+        if cpus >= resources.cpus or (size or 0) >= resources.memory:
             raise ContainerError(
                 f"Triton's part of a worker is {cpus:g} cpus and {memory or 'any'} memory, and the worker has "
-                f"{spec.cores:g} cpus and {spec.memory_bytes} bytes for both containers: give the endpoint more"
+                f"{resources.cpus:g} cpus and {resources.memory} bytes for both containers: give the endpoint more"
             )
         repository = self._repository(flavor["triton_model_repository"])
         return TritonOrder(self._triton_name(flavor), cpus, size, repository)
@@ -109,16 +104,6 @@ class Images:
                 f"triton_model_repository is {given!r}, which is no folder below the server's model repositories"
             )
         return str(folder)
-
-
-MARGIN = 60.0
-"""Seconds for all else than waiting for the server inside, which the worker bounds itself."""
-
-
-def load_seconds(flavor: Mapping[str, Any]) -> float | None:
-    """How long a worker may take to become ready, where the bundle says so."""
-    own = flavor.get("readiness_initial_delay_seconds")
-    return None if own is None else own + flavor.get("triton_readiness_initial_delay_seconds", 0) + MARGIN
 
 
 def _name(flavor: Mapping[str, Any]) -> str:

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from openlaunch.controller.runtime import PTH_NAME, install_runtime, link_runtime
+from openlaunch.engines.runtime import PTH_NAME, install_runtime, link_runtime
 
 
 def test_holds_the_runtime_and_cloudpickle_and_nothing_else(tmp_path):

@@ -1,10 +1,9 @@
 """The machine's GPUs: each is held by one worker at a time."""
 
-from controller_simulation import make_spec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openlaunch.controller.gpu_pool import GpuPool
+from openlaunch.engines.gpu_pool import GpuPool
 
 
 def test_hands_out_the_lowest_first_and_takes_them_back():
@@ -52,22 +51,3 @@ def test_no_gpu_is_held_twice_and_none_is_lost(steps):
         in_use = [index for taken in held.values() for index in taken]
         assert len(set(in_use)) == len(in_use)
         assert pool.free == 4 - len(in_use)
-
-
-def test_what_the_machine_can_never_give_is_a_problem():
-    pool = GpuPool((0, 1))
-    assert pool.problem(make_spec(gpus=2)) is None
-    assert pool.problem(make_spec(gpus=3)) == "asks for 3 GPUs per worker, this machine has 2"
-    assert pool.problem(make_spec(gpus=1, min_workers=3)) == (
-        "asks for 1 GPUs per worker and at least 3 workers, this machine has 2 GPUs"
-    )
-    assert pool.problem(make_spec(gpus=0, min_workers=3)) is None
-
-
-def test_what_a_worker_waits_for():
-    pool = GpuPool((0, 1))
-    pool.take("a", 1)
-    assert pool.waits_for(make_spec(gpus=1)) is None
-    assert pool.waits_for(make_spec(gpus=2)) == "a worker waits for 2 GPUs: 1 of 2 free"
-    pool.take("b", 1)
-    assert pool.waits_for(make_spec(gpus=1)) == "a worker waits for 1 GPU: 0 of 2 free"

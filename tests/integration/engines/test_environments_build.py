@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from openlaunch.controller.environments import (
+from openlaunch.engines.environments import (
     SERVER_PYTHON,
     EnvironmentFailed,
     Environments,

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from openlaunch.controller.logs import MAX_WORKER_BYTES, EndpointLogs, short_id
+from openlaunch.engines.worker_logs import MAX_WORKER_BYTES, WorkerLogs, short_id
 
 MAX_POLL_BYTES = 256 * 1024
-"""So much of one log is read at once; the rest is there for the next time."""
+"""Bytes of one log that are read at once; the rest is read the next time."""
 
 MAX_LINE_BYTES = 64 * 1024
 """A longer line is given in pieces."""
@@ -25,16 +25,16 @@ class _Place:
 
 
 @dataclass(slots=True)
-class LogFollower:
-    """Reads what has been added since the last time. Not for the event loop: it reads files."""
+class FileFollower:
+    """Reads what has been added since the last time. Not for the event loop's thread, because it reads files."""
 
-    logs: EndpointLogs
+    logs: WorkerLogs
     endpoint_id: str
     _places: dict[Path, _Place] = field(default_factory=dict)
 
     def begin(self, tail_bytes: int) -> list[tuple[str, str]]:
-        """The last lines that are there now, in `tail_bytes` at most; later calls give what comes after them."""
-        for path in self.logs.worker_logs(self.endpoint_id):
+        """Return the last lines that are there now, in `tail_bytes` at most; `poll` continues after them."""
+        for path in self.logs.files(self.endpoint_id):
             self._places[path] = _Place(_line_start(path, tail_bytes))
         lines = self.poll()
         kept: list[tuple[str, str]] = []
@@ -46,8 +46,8 @@ class LogFollower:
         return kept[::-1]
 
     def poll(self) -> list[tuple[str, str]]:
-        """What has been added, as pairs of a worker's short id and a line; new workers' logs from their beginning."""
-        there = self.logs.worker_logs(self.endpoint_id)
+        """Return what has been added, as pairs of a worker's short id and a line; of new workers all lines."""
+        there = self.logs.files(self.endpoint_id)
         self._places = {path: self._places.get(path, _Place(0)) for path in there}
         return [
             (short_id(path), line) for path, place in self._places.items() for line in _added(path, place)
@@ -55,7 +55,7 @@ class LogFollower:
 
 
 def _line_start(path: Path, tail_bytes: int) -> int:
-    """Where the first whole line begins in the last `tail_bytes` of a file."""
+    """Return where the first whole line begins in the last `tail_bytes` of a file."""
     try:
         with path.open("rb") as file:
             start = max(0, file.seek(0, os.SEEK_END) - tail_bytes)
@@ -72,7 +72,7 @@ def _added(path: Path, place: _Place) -> Iterator[str]:
     try:
         with path.open("rb") as file:
             if file.seek(0, os.SEEK_END) < place.offset:
-                # `EndpointLogs.prune` has kept the last half of a log that was full.
+                # `WorkerLogs.prune` has kept the last half of a log that was full.
                 place.offset, place.rest = min(file.tell(), MAX_WORKER_BYTES // 2), b""
                 yield CUT
             file.seek(place.offset)

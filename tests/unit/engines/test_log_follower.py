@@ -2,23 +2,23 @@
 
 import pytest
 
-from openlaunch.controller import following
-from openlaunch.controller.following import CUT, LogFollower
-from openlaunch.controller.logs import EndpointLogs
+from openlaunch.engines import log_follower
+from openlaunch.engines.log_follower import CUT, FileFollower
+from openlaunch.engines.worker_logs import WorkerLogs
 
 
 @pytest.fixture
 def logs(tmp_path):
-    return EndpointLogs(tmp_path)
+    return WorkerLogs(tmp_path)
 
 
 @pytest.fixture
 def follower(logs):
-    return LogFollower(logs, "end")
+    return FileFollower(logs, "end")
 
 
 def write(logs, worker, text):
-    with logs.worker_path("end", worker).open("a") as file:
+    with logs.path("end", worker).open("a") as file:
         file.write(text)
 
 
@@ -45,14 +45,14 @@ def test_a_line_is_given_once_it_is_whole(logs, follower):
 
 
 def test_a_line_without_an_end_is_given_in_pieces(logs, follower, monkeypatch):
-    monkeypatch.setattr(following, "MAX_LINE_BYTES", 10)
+    monkeypatch.setattr(log_follower, "MAX_LINE_BYTES", 10)
     follower.begin(1)
     write(logs, "w1", "x" * 25)
     assert follower.poll() == [("w1", "x" * 25)]
 
 
 def test_one_poll_is_bounded_and_the_rest_is_not_lost(logs, follower, monkeypatch):
-    monkeypatch.setattr(following, "MAX_POLL_BYTES", 8)
+    monkeypatch.setattr(log_follower, "MAX_POLL_BYTES", 8)
     follower.begin(1)
     write(logs, "w1", "one\ntwo\nthree\n")
     assert follower.poll() == [("w1", "one"), ("w1", "two")]
@@ -60,10 +60,10 @@ def test_one_poll_is_bounded_and_the_rest_is_not_lost(logs, follower, monkeypatc
 
 
 def test_a_log_that_was_shortened_says_so_and_goes_on(logs, follower, monkeypatch):
-    monkeypatch.setattr(following, "MAX_WORKER_BYTES", 8)
+    monkeypatch.setattr(log_follower, "MAX_WORKER_BYTES", 8)
     write(logs, "w1", "0123456789\n")
     follower.begin(1)
-    logs.worker_path("end", "w1").write_text("789\nnew\n")
+    logs.path("end", "w1").write_text("789\nnew\n")
     assert follower.poll() == [("w1", CUT), ("w1", "new")]
 
 

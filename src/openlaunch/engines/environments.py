@@ -11,9 +11,10 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from openlaunch.controller.runtime import install_runtime, link_runtime
-from openlaunch.controller.uv import Uv, UvError
+from openlaunch.engines.base import EngineError
 from openlaunch.engines.commands import KEPT_LINES, Log, quiet
+from openlaunch.engines.runtime import install_runtime, link_runtime
+from openlaunch.engines.uv import Uv, UvError
 
 FORMAT = 1
 """Part of the hash: to be raised when environments are built in another way."""
@@ -26,7 +27,7 @@ _MARKER = "openlaunch.json"
 _BUILD_LOG = "build.log"
 
 
-class EnvironmentFailed(Exception):
+class EnvironmentFailed(EngineError):
     """The environment can't be built; the message is for the endpoint's owner."""
 
 
@@ -91,6 +92,14 @@ class Environments:
         self._builds: dict[str, _Build] = {}
         self._runtime: Path | None = None
 
+    def python(self, environment: str) -> Path:
+        """Return the interpreter of the environment with this id."""
+        return self._root / environment / "bin" / "python"
+
+    def id_of(self, python: Path) -> str:
+        """Return the id of the environment with this interpreter."""
+        return python.parent.parent.name
+
     async def ensure(
         self,
         requirements: list[str],
@@ -131,7 +140,7 @@ class Environments:
                 build.start()
                 build.replay(await asyncio.to_thread((folder / _BUILD_LOG).read_text))
             await asyncio.to_thread(_use, folder, runtime)
-            return folder / "bin" / "python"
+            return self.python(folder.name)
         except OSError as error:
             raise EnvironmentFailed(f"the environment could not be written: {error}") from error
         finally:

@@ -1,0 +1,73 @@
+"""One endpoint, as the parts that look after it share it."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from openlaunch.background import BackgroundTasks
+from openlaunch.controller.creation_log import CreationLogs
+from openlaunch.controller.events import EventLog
+from openlaunch.controller.fleet import Fleet
+from openlaunch.controller.scaling import Usage
+from openlaunch.controller.settings import ControllerSettings
+from openlaunch.engines.base import Engine
+from openlaunch.store.base import Store
+from openlaunch.store.records import EndpointRecord
+from openlaunch.wire.endpoints import EndpointStatus
+from openlaunch.wire.events import EventKind
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What all endpoints share.
+
+    `usage_beside` returns what the workers of all other endpoints hold, and `environment_built` is called after
+    each build. `clock` is for durable times.
+    """
+
+    store: Store
+    fleet: Fleet
+    engine: Engine
+    settings: ControllerSettings
+    logs: CreationLogs
+    events: EventLog
+    usage_beside: Callable[[str], Usage]
+    environment_built: Callable[[], None]
+    clock: Callable[[], float] = field(default=time.time)
+
+
+class WatchedEndpoint:
+    """An endpoint's record, and where to say what happens to it."""
+
+    def __init__(self, record: EndpointRecord, parts: Parts) -> None:
+        self.record = record
+        self.parts = parts
+        self.tasks = BackgroundTasks(f"a background task of endpoint {record.name!r} failed")
+        self.changed = asyncio.Event()
+        """Set when something has happened that the plan may depend on."""
+        self.now = asyncio.get_running_loop().time
+
+    @property
+    def id(self) -> str:
+        return self.record.id
+
+    def adopt(self, record: EndpointRecord) -> None:
+        """Go by this record from now on; an older generation's is ignored."""
+        if record.generation >= self.record.generation:
+            self.record = record
+            self.parts.fleet.update_endpoint(record)
+            self.changed.set()
+
+    @property
+    def is_rolling_out(self) -> bool:
+        """Whether the newest generation is on its way to being ready."""
+        return self.record.status in (EndpointStatus.UPDATE_PENDING, EndpointStatus.UPDATE_IN_PROGRESS)
+
+    def note(self, text: str) -> None:
+        """Add lines to the log of the endpoint's creation."""
+        self.parts.logs.add(self.id, text)
+
+    def tell(self, kind: EventKind, detail: str = "") -> None:
+        """Add an event, which users can list."""
+        self.parts.events.add(self.id, kind, detail)

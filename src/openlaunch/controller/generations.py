@@ -1,0 +1,129 @@
+"""The generations of one endpoint: their bundles, environments and failures."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from openlaunch.controller.backoff import History
+from openlaunch.controller.endpoint import WatchedEndpoint
+from openlaunch.controller.roster import Roster
+from openlaunch.controller.situation import Build, Generation
+from openlaunch.controller.trial import Trial
+from openlaunch.engines.base import BuildOrder, EngineError, Resources
+from openlaunch.store import bundles
+from openlaunch.store.records import BundleRecord
+from openlaunch.wire.endpoint_settings import EndpointSpec
+from openlaunch.wire.events import EventKind
+
+log = logging.getLogger(__name__)
+
+MAX_REASON = 2000
+LOAD_MARGIN = 60.0
+"""Seconds for all else than waiting for a bundle's own server, which the worker bounds."""
+
+
+@dataclass(slots=True)
+class GenerationState:
+    """A generation's bundle, environment and history. `ready_since` is when its first worker became ready."""
+
+    build: Build = Build.NONE
+    history: History = field(default_factory=History)
+    bundle: BundleRecord | None = None
+    environment: str | None = None
+    ready_since: float | None = None
+
+    def became_ready(self, now: float) -> None:
+        """Count a worker that has loaded the bundle."""
+        self.history = self.history.became_ready()
+        self.ready_since = self.ready_since or now
+
+    def seen(self, trial: Trial) -> Generation:
+        """Return what a plan sees of it."""
+        seconds = None if self.bundle is None else load_seconds(self.bundle.flavor)
+        name = None if self.bundle is None else self.bundle.name
+        return Generation(self.build, self.history, seconds, trial, self.ready_since, name)
+
+
+class Generations:
+    """Builds the environments of an endpoint's generations, and remembers how each has failed."""
+
+    def __init__(self, endpoint: WatchedEndpoint, roster: Roster) -> None:
+        self._endpoint = endpoint
+        self._roster = roster
+        self._states: dict[int, GenerationState] = {}
+
+    def get(self, number: int) -> GenerationState:
+        """Return a generation's state. When a new one comes, those that nothing refers to are dropped."""
+        if number not in self._states:
+            record = self._endpoint.record
+            kept = {*self._roster.generations(), record.generation, record.ready_generation or 0}
+            kept |= {record.canary.generation} if record.canary else set()
+            self._states = {n: state for n, state in self._states.items() if n in kept}
+            self._states[number] = GenerationState()
+        return self._states[number]
+
+    def seen(self, trials: Mapping[int, Trial]) -> dict[int, Generation]:
+        """Return what a plan sees of all generations."""
+        return {number: state.seen(trials.get(number, Trial())) for number, state in self._states.items()}
+
+    def environments(self) -> set[str]:
+        """Return the ids of the environments in use."""
+        return {state.environment for state in self._states.values() if state.environment is not None}
+
+    def begin_build(self, number: int, bundle_id: str) -> None:
+        """Build a generation's environment in the background."""
+        endpoint, state = self._endpoint, self.get(number)
+        state.build = Build.QUEUED
+        title = f"generation {number}: bundle {bundle_id}"
+        if number == endpoint.record.generation and state.history.failure is None:
+            endpoint.parts.logs.begin(endpoint.id, title)
+        else:
+            endpoint.note(title)
+        endpoint.tasks.spawn(self._build(number, state, bundle_id))
+
+    async def _build(self, number: int, state: GenerationState, bundle_id: str) -> None:
+        endpoint, parts = self._endpoint, self._endpoint.parts
+        began = endpoint.now()
+        try:
+            bundle = await parts.store.read(lambda conn: bundles.get(conn, bundle_id))
+            if bundle is None:
+                raise EngineError(f"the bundle {bundle_id} was deleted")
+            resources = resources_of(endpoint.record.spec)
+            state.environment = await parts.engine.prepare(
+                BuildOrder(f"{endpoint.id}.{number}", bundle.flavor, resources)
+            )
+            state.bundle, state.build = bundle, Build.BUILT
+            endpoint.tell(EventKind.ENVIRONMENT_BUILT)
+            parts.environment_built()
+        except Exception as error:
+            self._failed(state, began, error)
+        endpoint.changed.set()
+
+    def build_started(self, number: int) -> None:
+        """Note that a build has its turn."""
+        self.get(number).build = Build.BUILDING
+        self._endpoint.tell(EventKind.ENVIRONMENT_BUILDING)
+        self._endpoint.changed.set()
+
+    def _failed(self, state: GenerationState, began: float, error: Exception) -> None:
+        endpoint = self._endpoint
+        if not isinstance(error, EngineError):
+            log.error("the environment of endpoint %r failed", endpoint.record.name, exc_info=error)
+        reason = str(error)[:MAX_REASON] or type(error).__name__
+        endpoint.note(reason)
+        endpoint.tell(EventKind.ENVIRONMENT_FAILED, reason)
+        state.build = Build.NONE
+        state.history = state.history.load_failed(endpoint.now(), began, reason)
+
+
+def resources_of(spec: EndpointSpec) -> Resources:
+    """Return what one worker of an endpoint is given."""
+    return Resources(spec.cores, spec.memory_bytes, spec.gpus)
+
+
+def load_seconds(flavor: Mapping[str, Any]) -> float | None:
+    """Return how long a worker may take to become ready; None where its bundle does not say so."""
+    own = flavor.get("readiness_initial_delay_seconds")
+    triton: float = flavor.get("triton_readiness_initial_delay_seconds", 0)
+    return None if own is None else own + triton + LOAD_MARGIN

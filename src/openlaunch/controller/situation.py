@@ -1,0 +1,179 @@
+"""What a plan is made of: an endpoint, its workers and generations as they are seen now."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from openlaunch.controller.backoff import History, RetryPolicy
+from openlaunch.controller.gpus import Gpus
+from openlaunch.controller.trial import PROBATION_SECONDS, Rule, Trial, failed_predictions
+from openlaunch.store.records import EndpointRecord
+from openlaunch.wire.endpoints import EndpointStatus
+
+
+class Phase(StrEnum):
+    """Where a worker stands. LOST: its connection ended and its process has not yet."""
+
+    STARTING = "starting"
+    READY = "ready"
+    LOST = "lost"
+    DRAINING = "draining"
+    STOPPING = "stopping"
+
+
+class Build(StrEnum):
+    """Where a generation's environment stands."""
+
+    NONE = "none"
+    QUEUED = "queued"
+    BUILDING = "building"
+    BUILT = "built"
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """One worker as it is seen now; `since` is when it came into this phase."""
+
+    id: str
+    generation: int
+    phase: Phase
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """What is known of a generation: its environment, and how its workers and its predictions have failed.
+
+    `load_seconds` is how long its workers may take to be ready, where its bundle says so; `ready_since` is when
+    the first of them was, None before; `bundle_name` is known once it is built.
+    """
+
+    build: Build = Build.NONE
+    history: History = field(default_factory=History)
+    load_seconds: float | None = None
+    trial: Trial = field(default_factory=Trial)
+    ready_since: float | None = None
+    bundle_name: str | None = None
+
+
+UNKNOWN = Generation()
+"""A generation that nothing has been done for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Bounds in seconds, and the back-offs."""
+
+    load_timeout: float = 600.0
+    drain_timeout: float = 600.0
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """All that a plan depends on.
+
+    `desired` is the number of workers that the load asks for, `limit` the number that the machine's cores and
+    memory hold; the limit takes away no worker that is there.
+    """
+
+    endpoint: EndpointRecord
+    workers: tuple[Worker, ...]
+    generations: Mapping[int, Generation]
+    desired: int
+    limit: int
+    gpus: Gpus
+    now: float
+
+    @property
+    def newest(self) -> Generation:
+        """What is known of the generation that is wanted."""
+        return self.generations.get(self.endpoint.generation, UNKNOWN)
+
+    @property
+    def problem(self) -> str | None:
+        """Why the newest generation can't be served now."""
+        return self.rejection or self.gpus.problem or self.newest.history.failure
+
+    @property
+    def rule(self) -> Rule | None:
+        """The rule that the newest generation's first predictions are held against: another has to be there."""
+        return Rule.of(self.endpoint.spec) if self.endpoint.replaces_another else None
+
+    @property
+    def rejection(self) -> str | None:
+        """Why the newest generation is rolled back: its first predictions have failed."""
+        if self.endpoint.is_rejected:
+            return self.endpoint.status_reason or "its first predictions failed"
+        if (rule := self.rule) is None:
+            return None
+        bundle = bundle_label(self.newest, self.endpoint.bundle_id)
+        return failed_predictions(self.newest.trial, rule, bundle)
+
+    @property
+    def on_probation(self) -> bool:
+        """Whether the newest generation serves, and the one before is kept for a roll-back."""
+        rule, since = self.rule, self.newest.ready_since
+        if rule is None or since is None or self.rejection is not None:
+            return False
+        return self.now - since < PROBATION_SECONDS and not self.newest.trial.is_over(rule)
+
+    @property
+    def ready_newest(self) -> int:
+        """The newest generation's workers that serve, and are to go on with it."""
+        return 0 if self.rejection is not None else self.count(Phase.READY, newest=True)
+
+    @property
+    def fallback(self) -> int | None:
+        """The older generation that serves until the newest is known to load."""
+        ready = self.endpoint.ready_generation
+        waits = self.endpoint.status is not EndpointStatus.READY or self.problem is not None
+        return ready if waits and ready != self.endpoint.generation else None
+
+    @property
+    def target(self) -> int:
+        """How many workers should serve, whatever their generation."""
+        newest, older = self.count(Phase.READY, newest=True), self.count(Phase.READY, newest=False)
+        there = max(newest, older) if self.on_probation else newest + older
+        return min(self.desired, max(self.limit, there))
+
+    def count(self, *phases: Phase, newest: bool | None = None) -> int:
+        """The workers in one of these phases, of the newest generation, the ones before, or both."""
+        return len(self.select(*phases, newest=newest))
+
+    def select(self, *phases: Phase, newest: bool | None = None) -> list[Worker]:
+        """The same as a list, the youngest first."""
+        chosen = [
+            w
+            for w in self.workers
+            if w.phase in phases
+            and not self.is_beside(w.generation)
+            and newest in (None, w.generation == self.endpoint.generation)
+        ]
+        return youngest_first(chosen)
+
+    def beside(self, *phases: Phase) -> list[Worker]:
+        """Those of the canary, and of canaries that have ended, the youngest first."""
+        return youngest_first(w for w in self.workers if w.phase in phases and self.is_beside(w.generation))
+
+    def is_beside(self, generation: int) -> bool:
+        """Whether it is a canary's, or that of one that has ended."""
+        canary = self.endpoint.canary
+        return generation > self.endpoint.generation or (
+            canary is not None and canary.generation == generation
+        )
+
+    def may_start(self, generation: int, policy: Policy) -> bool:
+        """Whether the generation's environment is there and its back-off has passed."""
+        state = self.generations.get(generation, UNKNOWN)
+        return state.build is Build.BUILT and state.history.next_start(policy.retry) <= self.now
+
+
+def youngest_first(workers: Iterable[Worker]) -> list[Worker]:
+    """Sort workers by when they came into their phase, the last one first."""
+    return sorted(workers, key=lambda w: (-w.since, w.id))
+
+
+def bundle_label(generation: Generation, bundle_id: str) -> str:
+    """Return how a reason names a bundle: by its name, where that is known, and its id."""
+    return bundle_id if generation.bundle_name is None else f"{generation.bundle_name} ({bundle_id})"

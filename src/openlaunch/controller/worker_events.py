@@ -1,0 +1,115 @@
+"""What happens to workers without a plan's doing: they become ready, can't load, get stuck, are lost, end."""
+
+import asyncio
+import logging
+from contextlib import suppress
+
+from openlaunch.controller.endings import Endings
+from openlaunch.controller.endpoint import WatchedEndpoint
+from openlaunch.controller.generations import Generations
+from openlaunch.controller.roster import Roster, WorkerState
+from openlaunch.controller.situation import Phase
+from openlaunch.controller.worker_control import WorkerControl
+from openlaunch.engines.base import WorkerExit
+from openlaunch.wire.events import EventKind
+
+log = logging.getLogger(__name__)
+
+POLL_SECONDS = 0.05
+
+
+class WorkerEvents:
+    """Records what the gateway and the engine report of an endpoint's workers. Unknown ids are ignored."""
+
+    def __init__(
+        self,
+        endpoint: WatchedEndpoint,
+        roster: Roster,
+        generations: Generations,
+        endings: Endings,
+        control: WorkerControl,
+    ) -> None:
+        self._endpoint = endpoint
+        self._roster = roster
+        self._generations = generations
+        self._endings = endings
+        self._control = control
+
+    def ready(self, worker_id: str) -> None:
+        """Record that a worker takes requests."""
+        worker = self._roster.get(worker_id, Phase.STARTING)
+        if worker is None:
+            return
+        worker.ready_at = self._endpoint.now()
+        worker.enter(Phase.READY, worker.ready_at)
+        self._generations.get(worker.generation).became_ready(worker.ready_at)
+        self._endpoint.note(f"worker {worker.short_id} is ready")
+        self._endpoint.tell(EventKind.WORKER_READY)
+        self._endpoint.changed.set()
+
+    def load_failed(self, worker_id: str, reason: str, traceback: str | None) -> None:
+        """Record that a worker could not load the bundle, and see to it that it ends."""
+        worker = self._roster.get(worker_id, Phase.STARTING)
+        if worker is None:
+            return
+        lines = reason.strip().splitlines() or ["the bundle could not be loaded"]
+        self._endpoint.note(
+            f"worker {worker.short_id} could not load the bundle: {reason}\n{traceback or ''}"
+        )
+        self._endings.load_failed(worker, lines[0])
+        self._endpoint.tasks.spawn(self._see_to_its_end(worker))
+
+    def stuck(self, worker_id: str, reason: str) -> None:
+        """Replace a worker in which something does not stop: it gets no further requests."""
+        worker = self._roster.get(worker_id, Phase.READY, Phase.DRAINING)
+        if worker is None:
+            return
+        endpoint, generation = self._endpoint, self._generations.get(worker.generation)
+        log.warning("worker %s of endpoint %r is replaced: %s", worker.short_id, endpoint.record.name, reason)
+        endpoint.note(f"worker {worker.short_id} is replaced: {reason}")
+        endpoint.tell(EventKind.WORKER_REPLACED, reason)
+        worker.end_reason = f"was replaced, because {reason}"
+        generation.history = generation.history.was_stuck(endpoint.now(), reason)
+        self._control.drain(worker_id)
+        endpoint.changed.set()
+        endpoint.tasks.spawn(self._kill_when_unwanted(worker))
+
+    def leaving(self, worker_id: str) -> None:
+        """Drain a worker that somebody else has sent a SIGTERM; another takes its place."""
+        worker = self._roster.get(worker_id, Phase.READY)
+        if worker is not None:
+            self._endpoint.note(f"worker {worker.short_id} got a SIGTERM, and finishes what it runs")
+            self._control.drain(worker_id)
+            self._endpoint.changed.set()
+
+    def lost(self, worker_id: str) -> None:
+        """Record that a worker's connection has ended, and see to it that its process follows."""
+        worker = self._roster.get(worker_id)
+        if worker is None:
+            return
+        if worker.phase in (Phase.STARTING, Phase.READY):
+            worker.enter(Phase.LOST, self._endpoint.now())
+            self._endpoint.changed.set()
+        self._endpoint.tasks.spawn(self._see_to_its_end(worker))
+
+    def ended(self, worker_id: str, ended: WorkerExit) -> None:
+        """Record that a worker's process has ended."""
+        worker = self._roster.get(worker_id)
+        if worker is not None:
+            self._endings.gone(worker, worker.end_reason or str(ended), ended.last_lines)
+
+    async def _see_to_its_end(self, worker: WorkerState) -> None:
+        """Stop a worker that should be ending, when it has not ended within the grace time."""
+        grace = self._endpoint.parts.settings.lost_grace
+        if not await worker.wait_gone(grace):
+            worker.end_reason = worker.end_reason or "lost its connection, and was stopped"
+            await self._endpoint.parts.engine.stop(worker.id, grace)
+
+    async def _kill_when_unwanted(self, worker: WorkerState) -> None:
+        """Let what else runs in a worker finish, within the grace time, and then kill it."""
+        parts = self._endpoint.parts
+        with suppress(TimeoutError):
+            async with asyncio.timeout(parts.settings.stuck_grace):
+                while parts.fleet.is_wanted(worker.id):  # noqa: ASYNC110 -- it has no event for this alone
+                    await asyncio.sleep(POLL_SECONDS)
+        await parts.engine.stop(worker.id, grace=0)

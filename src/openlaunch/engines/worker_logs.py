@@ -1,0 +1,68 @@
+"""The logs of workers: a bounded file for each of an endpoint's last workers."""
+
+import shutil
+from collections.abc import Collection
+from contextlib import suppress
+from pathlib import Path
+
+from openlaunch.log_files import last_lines, optional, private_folder, tail, trim
+
+MAX_WORKER_BYTES = 10 * 1024 * 1024
+MAX_WORKER_LOGS = 20
+"""Logs that are kept of each endpoint's workers that have ended."""
+
+
+class WorkerLogs:
+    """Files below `root`, a folder for each endpoint, readable by this user alone."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def path(self, endpoint_id: str, worker_id: str) -> Path:
+        """Return where the log of a worker goes, after making its folder."""
+        return private_folder(self._root / endpoint_id) / f"worker-{short_id_of(worker_id)}.log"
+
+    def read(self, endpoint_id: str, tail_bytes: int) -> str:
+        """Return the last `tail_bytes` of all logs, oldest worker first, each line after the worker's short id."""
+        text = "".join(
+            f"{short_id(path)} {line}\n"
+            for path in self.files(endpoint_id)
+            for line in tail(path, tail_bytes).splitlines()
+        )
+        return last_lines(text.encode(errors="replace"), tail_bytes)
+
+    def files(self, endpoint_id: str) -> list[Path]:
+        """Return the logs of an endpoint's workers, the one that was written to last at the end."""
+        found: list[tuple[float, Path]] = []
+        for path in (self._root / endpoint_id).glob("worker-*.log"):
+            with suppress(FileNotFoundError):
+                found.append((path.stat().st_mtime, path))
+        return [path for _, path in sorted(found)]
+
+    def prune(self, endpoint_id: str, running: Collection[str]) -> None:
+        """Shorten what has grown over its bound, and delete the logs of workers that ended long ago.
+
+        `running` has the short ids of workers that run, whose logs stay.
+        """
+        logs = self.files(endpoint_id)
+        ended = [path for path in logs if short_id(path) not in running]
+        with optional(endpoint_id):
+            for path in ended[:-MAX_WORKER_LOGS]:
+                path.unlink(missing_ok=True)
+            for path in logs:
+                with suppress(FileNotFoundError):
+                    trim(path, MAX_WORKER_BYTES)
+
+    def remove(self, endpoint_id: str) -> None:
+        """Delete all logs of an endpoint."""
+        shutil.rmtree(self._root / endpoint_id, ignore_errors=True)
+
+
+def short_id(path: Path) -> str:
+    """Return the short id of the worker that wrote a log."""
+    return path.stem.removeprefix("worker-")
+
+
+def short_id_of(worker_id: str) -> str:
+    """Return the part of a worker's id after the endpoint's."""
+    return worker_id.rpartition(".")[2]
