@@ -1,6 +1,13 @@
-"""Whether a request that has to wait is taken, and when a refused one should come back: pure policies."""
+"""Whether a request that has to wait is admitted, and when the client of a refused one should retry."""
 
 import math
+from collections.abc import Callable
+
+from openlaunch.errors import TooManyRequests
+from openlaunch.server.dispatch.fair_queue import FairQueue
+from openlaunch.server.dispatch.pools import WorkerPools
+from openlaunch.server.dispatch.work import Work
+from openlaunch.store.records import EndpointRecord
 
 MAX_RETRY_AFTER = 60
 UNKNOWN_RETRY_AFTER = 5
@@ -64,3 +71,69 @@ def expected_wait(ahead: int, rate: float | None, workers: int, max_workers: int
 def is_hopeless(wait: float | None, left: float) -> bool:
     """Whether a request that has `left` seconds would only wait for its deadline to pass."""
     return wait is not None and wait > left * OVERRUN
+
+
+class Admission:
+    """Admits work to a lane's bounded queue, or refuses it with the time after which to retry."""
+
+    def __init__(
+        self,
+        endpoint: EndpointRecord,
+        waiting: FairQueue[Work],
+        pools: WorkerPools,
+        max_waiting: int,
+        now: Callable[[], float],
+    ) -> None:
+        self.endpoint = endpoint
+        self.max_waiting = max_waiting
+        self.rate = DrainRate()
+        self._waiting = waiting
+        self._pools = pools
+        self._now = now
+
+    def admit(self, work: Work, owner: str) -> None:
+        """Make room in the queue for work of this owner.
+
+        Raises:
+            TooManyRequests: the queue is full, or the work's deadline would pass before its turn.
+        """
+        if self._waiting.size >= self.max_waiting:
+            self.drop_cancelled()
+        self._refuse_hopeless(work.deadline - self._now(), owner)
+        if self._waiting.size >= self.max_waiting:
+            self._make_room_for(owner)
+
+    def _refuse_hopeless(self, left: float, owner: str) -> None:
+        if not is_hopeless(self.expected_wait(self._waiting.size), left):
+            return
+        self.drop_cancelled()
+        ahead = self._waiting.ahead_of(owner)
+        if is_hopeless(wait := self.expected_wait(ahead), left):
+            raise TooManyRequests(
+                f"{ahead} requests of the endpoint {self.endpoint.name!r} come before this one, which takes about "
+                f"{wait:.1f} s, and its deadline is in {left:.1f} s",
+                code="deadline_unreachable",
+                retry_after=self.rate.retry_after(ahead),
+            )
+
+    def _make_room_for(self, owner: str) -> None:
+        """Refuse the newest work of the owner who has most waiting: another owner's, or this work."""
+        waiting = self._waiting.size
+        full = TooManyRequests(
+            f"{waiting} requests wait for the endpoint {self.endpoint.name!r} already, which is the limit",
+            retry_after=self.rate.retry_after(waiting),
+        )
+        newest = self._waiting.make_room_for(owner)
+        if newest is None:
+            raise full
+        newest.refused(full)
+
+    def expected_wait(self, ahead: int) -> float | None:
+        """Return the seconds until `ahead` requests have been done, at best; None when that is not known."""
+        rate = self.rate.per_second(self._now())
+        return expected_wait(ahead, rate, len(self._pools.by_id), self.endpoint.spec.max_workers)
+
+    def drop_cancelled(self) -> None:
+        """Forget what nobody waits for."""
+        if any(work.cancelled for work in self._waiting):
+            self._waiting.keep(lambda work: not work.cancelled)

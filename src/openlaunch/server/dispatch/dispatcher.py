@@ -159,7 +159,9 @@ class Dispatcher:
 
     def trials(self, endpoint_id: str) -> dict[int, Trial]:
         lane = self._lanes.get(endpoint_id)
-        return {} if lane is None else {number: tally.trial() for number, tally in lane.tallies.items()}
+        return (
+            {} if lane is None else {number: counts.trial() for number, counts in lane.trials.counts.items()}
+        )
 
     def update_endpoint(self, endpoint: EndpointRecord) -> None:
         lane = self._lanes.get(endpoint.id)
@@ -257,7 +259,7 @@ async def _nothing() -> AsyncIterator[bytes]:
 
 def _lose(link: WorkerLink, reason: str) -> None:
     running, link.running = link.running, {}
-    if link.tally is not None:
+    if link.counts is not None:
         _count_death(link, running.values(), reason)
     for work in running.values():
         if link.stuck:
@@ -269,8 +271,8 @@ def _lose(link: WorkerLink, reason: str) -> None:
 
 def _count_death(link: WorkerLink, running: Iterable[Work], reason: str) -> None:
     """A worker's death is a failure of each prediction that it ran, and one where it ran none."""
-    tally, link.tally = link.tally, None
+    counts, link.counts = link.counts, None
     lost = sum(not work.cancelled for work in running)
-    if tally is not None and not link.draining:
+    if counts is not None and not link.draining:
         for _ in range(max(1, lost)):
-            tally.failed(lambda: f"the worker {reason}")
+            counts.failed(lambda: f"the worker {reason}")

@@ -93,7 +93,7 @@ class WorkerLink(asyncio.Protocol):
         """The lane's list of workers with a free slot that is for this one; None: it gets nothing."""
         self.listed = False
         """Whether that list holds this one."""
-        self.tally: OutcomeCounts | None = None
+        self.counts: OutcomeCounts | None = None
         """Where its answers are counted, if they are."""
         self.excused = False
         """Whether its end tells nothing against its bundle: it has answered, or runs alone what has ended others."""
@@ -268,8 +268,8 @@ class WorkerLink(asyncio.Protocol):
             timer.cancel()
         self.excused = True
         work.finished(outcome, payload[1:])
-        if self.tally is not None:
-            self.tally.ended(outcome, payload[1:])
+        if self.counts is not None:
+            self.counts.ended(outcome, payload[1:])
         self._owner.link_freed(self)
 
     def _on_chunk(self, request_id: int, payload: bytes) -> None:

@@ -223,7 +223,7 @@ class TaskService:
             raise TooManyRequests(
                 f"{waiting} tasks wait for the endpoint {lane.endpoint.name!r} already, {mine} of them yours; "
                 f"the limit is {limit}{kept}",
-                retry_after=lane.retry_after(waiting),
+                retry_after=lane.admission.rate.retry_after(waiting),
             )
 
     def refuse_hopeless(self, lane: Lane, owner: str) -> None:
@@ -233,12 +233,12 @@ class TaskService:
             TooManyRequests: it can't: so many come before it, and so long does each take.
         """
         ahead, seconds = lane.backlog.ahead_of(owner), self._expires_seconds(lane)
-        if is_hopeless(wait := lane.expected_wait(ahead), seconds):
+        if is_hopeless(wait := lane.admission.expected_wait(ahead), seconds):
             raise TooManyRequests(
                 f"{ahead} tasks of the endpoint {lane.endpoint.name!r} come before this one, which takes about "
                 f"{wait:.0f} s, and a task expires after {seconds:g} s",
                 code="deadline_unreachable",
-                retry_after=lane.retry_after(ahead),
+                retry_after=lane.admission.rate.retry_after(ahead),
             )
 
     def _expires_seconds(self, lane: Lane) -> float:

@@ -55,19 +55,19 @@ class TestSplit:
 class TestTally:
     def test_counts_answers_and_asks_for_a_look_at_each_failure(self):
         looks: list[int] = []
-        tally = OutcomeCounts(lambda: looks.append(1))
-        tally.ended(Outcome.SUCCESS, b"{}")
-        tally.ended(Outcome.FAILURE, failure("Traceback\nValueError: no\n", 500))
-        tally.ended(Outcome.PICKLED, b"")
-        tally.ended(Outcome.CANCELLED, b"")
-        assert tally.trial() == Trial(3, 1, (2,), "ValueError: no")
+        counts = OutcomeCounts(lambda: looks.append(1))
+        counts.ended(Outcome.SUCCESS, b"{}")
+        counts.ended(Outcome.FAILURE, failure("Traceback\nValueError: no\n", 500))
+        counts.ended(Outcome.PICKLED, b"")
+        counts.ended(Outcome.CANCELLED, b"")
+        assert counts.trial() == Trial(3, 1, (2,), "ValueError: no")
         assert looks == [1]
 
     def test_keeps_the_places_of_the_first_failures_alone(self):
-        tally = OutcomeCounts(lambda: None)
+        counts = OutcomeCounts(lambda: None)
         for _ in range(MAX_KEPT_FAILURES + 50):
-            tally.failed(lambda: "no")
-        trial = tally.trial()
+            counts.failed(lambda: "no")
+        trial = counts.trial()
         assert trial.failures == MAX_KEPT_FAILURES + 50
         assert len(trial.failed_at) == MAX_KEPT_FAILURES
 

@@ -318,7 +318,7 @@ class TestCanary:
         old.take()
         submit(lane, *"efgh")
         assert (len(old.take()), new.take()) == (4, [])
-        assert lane.tallies[2].trial().failures == 2
+        assert lane.trials.counts[2].trial().failures == 2
 
     @in_loop
     async def test_promoted_its_workers_come_first_and_are_counted_no_more(self):
@@ -327,7 +327,7 @@ class TestCanary:
         lane.update(replace(WITH_CANARY, generation=2, canary=None))
         submit(lane, *"ab")
         assert (new.take(), old.take()) == ([b"a"], [b"b"])
-        assert new.link.tally is None
+        assert new.link.counts is None
 
 
 class TestWhatIsNotWantedAnyMore:
