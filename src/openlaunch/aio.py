@@ -13,14 +13,14 @@ to the event loop that it is first used in.
 import json
 import warnings
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from openlaunch.client.client import DEFAULT_MAX_RETRIES, DEFAULT_TIMEOUT_SECONDS, check_limits
 from openlaunch.client.config import find_address, find_ca_file
-from openlaunch.client.drivers import AsyncDriver
-from openlaunch.client.effects import Flow
+from openlaunch.client.drivers import Driver
+from openlaunch.client.effects import Flow, Response
 from openlaunch.client.endpoints import EndpointFields
 from openlaunch.client.logs import AsyncLogStream
 from openlaunch.client.models import ModelEndpoint
@@ -39,10 +39,10 @@ from openlaunch.client.operations import image_jobs as image_jobs
 from openlaunch.client.operations.deploy import DEPLOY_SECONDS, deploy
 from openlaunch.client.predictions import Answer, EndpointRequest, ResponseFields
 from openlaunch.client.registering import RegistersUploads
-from openlaunch.client.retry import RetryPolicy, TransportFailure
-from openlaunch.client.routing import AsyncRouter
-from openlaunch.client.surface import awaitable
-from openlaunch.client.transport import AsyncByteStream, Target
+from openlaunch.client.retry import RetryPolicy
+from openlaunch.client.streams import AwaitableStream, Reading
+from openlaunch.client.surface import AwaitableClient, awaitable
+from openlaunch.client.transport import Target
 from openlaunch.client.waiting import FutureFields, Gathering, Group, distinct_ids
 from openlaunch.client.watcher import AsyncWatcher
 from openlaunch.wire.endpoints import DeploymentState, EndpointType, ResourceState
@@ -67,11 +67,11 @@ T = TypeVar("T")
 class EndpointResponse(ResponseFields):
     """How a prediction ended; see `openlaunch.EndpointResponse`."""
 
-    client: "LaunchClient"
+    client: AwaitableClient
     _downloaded: tuple[Any] | None = None
 
     @classmethod
-    def of(cls, client: "LaunchClient", answer: Answer) -> Self:
+    def of(cls, client: AwaitableClient, answer: Answer) -> Self:
         """The response of an answer."""
         return cls(
             client, answer.status, answer.result_url, answer.result, answer.traceback, answer.status_code
@@ -110,7 +110,7 @@ class EndpointResponse(ResponseFields):
 class EndpointResponseFuture(FutureFields):
     """The response of an async task, which may be still to come: `await future` waits for it."""
 
-    client: "LaunchClient"
+    client: AwaitableClient
 
     def __await__(self) -> Generator[Any, Any, EndpointResponse]:
         return self.get().__await__()
@@ -160,70 +160,29 @@ async def as_completed(
         gathering.check_time()
 
 
-class EndpointResponseStream:
+class EndpointResponseStream(AwaitableStream[EndpointResponse]):
     """The items of a streaming prediction as they come: `async for`, once; see the blocking one."""
 
-    def __init__(
-        self, client: "LaunchClient", source: predictions.OpenStream, stream: AsyncByteStream
-    ) -> None:
+    def __init__(self, client: AwaitableClient, source: predictions.OpenStream, response: Response) -> None:
         self.client = client
-        self._source = source
-        self._stream = stream
-        self._closed = False
-        self._items = self._read()
 
-    def __aiter__(self) -> AsyncIterator[EndpointResponse]:
-        return self
+        def feed(piece: bytes) -> Iterator[EndpointResponse]:
+            return (EndpointResponse.of(client, answer) for answer in source.reader.feed(piece))
 
-    async def __anext__(self) -> EndpointResponse:
-        """The next item.
-
-        Raises:
-            StreamInterrupted: the stream was cut before its end, and can't be gone on with.
-
-        """
-        return await anext(self._items)
-
-    async def _read(self) -> AsyncIterator[EndpointResponse]:
-        try:
-            more = True
-            while more:
-                reason: object = "the connection was closed"
-                try:
-                    async for piece in self._stream:
-                        for answer in self._source.reader.feed(piece):
-                            yield EndpointResponse.of(self.client, answer)
-                except TransportFailure as failure:
-                    reason = failure
-                more = not self._closed and await self._go_on(reason)
-        finally:
-            await self._stream.close()
-
-    async def _go_on(self, reason: object) -> bool:
-        response = await self.client.run(self._source.go_on(reason))
-        if response is not None:
-            await self._stream.close()
-            self._stream = response.stream
-        return response is not None
-
-    async def close(self) -> None:
-        """Stop the model's work and free the connection; harmless when called twice."""
-        if not self._closed:
-            self._closed = True
-            await self._stream.close()
-            await self.client.run(self._source.stop())
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
+        super().__init__(
+            Reading(
+                response,
+                feed,
+                resume=lambda reason: client.run(source.go_on(reason)),
+                on_stop=lambda: client.run(source.stop()),
+            )
+        )
 
 
 class AsyncEndpointBatchResponse:
     """The responses of a batch. Deprecated: use `predict_many` and `as_completed`."""
 
-    def __init__(self, client: "LaunchClient", endpoint_name: str, request_ids: Mapping[str, str]) -> None:
+    def __init__(self, client: AwaitableClient, endpoint_name: str, request_ids: Mapping[str, str]) -> None:
         self.client = client
         self.endpoint_name = endpoint_name
         self.request_ids = dict(request_ids)
@@ -263,7 +222,7 @@ class AsyncEndpointBatchResponse:
 class Endpoint(EndpointFields):
     """A model endpoint of any type; see the blocking one."""
 
-    client: "LaunchClient"
+    client: AwaitableClient
 
     async def refresh(self) -> Self:
         """Ask the server how the endpoint is now."""
@@ -324,7 +283,7 @@ class StreamingEndpoint(Endpoint):
         """Run a prediction and give its items as they come; `resume` and errors are as the blocking one has them."""
         limit = self.model_endpoint.timeout_seconds
         source = predictions.OpenStream(self.model_endpoint.id, request, timeout, limit, resume=resume)
-        return EndpointResponseStream(self.client, source, (await self.client.run(source.begin())).stream)
+        return EndpointResponseStream(self.client, source, await self.client.run(source.begin()))
 
 
 class AsyncEndpoint(Endpoint):
@@ -353,7 +312,7 @@ class AsyncEndpoint(Endpoint):
 AnyEndpoint = AsyncEndpoint | StreamingEndpoint | SyncEndpoint
 
 
-def _endpoint_of(client: "LaunchClient", model_endpoint: ModelEndpoint) -> AnyEndpoint:
+def _endpoint_of(client: AwaitableClient, model_endpoint: ModelEndpoint) -> AnyEndpoint:
     if model_endpoint.endpoint_type is EndpointType.ASYNC:
         return AsyncEndpoint(model_endpoint, client)
     if model_endpoint.endpoint_type is EndpointType.STREAMING:
@@ -361,12 +320,12 @@ def _endpoint_of(client: "LaunchClient", model_endpoint: ModelEndpoint) -> AnyEn
     return SyncEndpoint(model_endpoint, client)
 
 
-def _endpoints_of(client: "LaunchClient", model_endpoints: list[ModelEndpoint]) -> list[AnyEndpoint]:
+def _endpoints_of(client: AwaitableClient, model_endpoints: list[ModelEndpoint]) -> list[AnyEndpoint]:
     return [_endpoint_of(client, model_endpoint) for model_endpoint in model_endpoints]
 
 
-def _future_of(client: "LaunchClient", task_id: str) -> EndpointResponseFuture:
-    return client.future(task_id)
+def _future_of(client: AwaitableClient, task_id: str) -> EndpointResponseFuture:
+    return EndpointResponseFuture(client, "", task_id)
 
 
 class LaunchClient(RegistersUploads):
@@ -388,7 +347,7 @@ class LaunchClient(RegistersUploads):
         self.url = address.url
         self.self_hosted = self_hosted
         target = Target.of(address, timeout, find_ca_file(ca_file))
-        self._driver = AsyncDriver(AsyncRouter(target), RetryPolicy(max_retries))
+        self._driver = Driver.awaitable(target, RetryPolicy(max_retries))
         self.watcher = AsyncWatcher(self._driver.run)
 
     def __repr__(self) -> str:

@@ -8,6 +8,7 @@ from openlaunch.client.config import find_address, find_ca_file
 from openlaunch.client.drivers import Driver
 from openlaunch.client.effects import Flow
 from openlaunch.client.endpoints import endpoint_of, endpoints_of
+from openlaunch.client.immediate import finished
 from openlaunch.client.logs import LogStream
 from openlaunch.client.operations import (
     audit,
@@ -25,8 +26,7 @@ from openlaunch.client.operations.deploy import deploy
 from openlaunch.client.registering import RegistersUploads
 from openlaunch.client.responses import EndpointResponseFuture
 from openlaunch.client.retry import RetryPolicy
-from openlaunch.client.routing import Router
-from openlaunch.client.surface import blocking
+from openlaunch.client.surface import BlockingClient, blocking
 from openlaunch.client.transport import Target
 from openlaunch.client.watcher import Watcher
 from openlaunch.errors import ConfigurationError
@@ -36,8 +36,8 @@ DEFAULT_TIMEOUT_SECONDS = 60.0
 DEFAULT_MAX_RETRIES = 3
 
 
-def _future_of(client: "LaunchClient", task_id: str) -> EndpointResponseFuture:
-    return client.future(task_id)
+def _future_of(client: BlockingClient, task_id: str) -> EndpointResponseFuture:
+    return EndpointResponseFuture(client, "", task_id)
 
 
 class LaunchClient(RegistersUploads):
@@ -58,7 +58,8 @@ class LaunchClient(RegistersUploads):
         endpoint: the server's URL, such as `http://127.0.0.1:8000`.
         self_hosted: for programs written for Launch; every server is self-hosted here, so nothing depends on it.
         use_path_with_custom_endpoint: whether `endpoint` may have a path, which is kept.
-        timeout: seconds that a request other than a prediction may take.
+        timeout: seconds that may pass without any byte sent or received before a request other than a prediction is
+            given up. An answer that keeps coming, however slowly, is waited for to its end.
         max_retries: how often a request that failed is sent again, where that is safe.
         ca_file: PEM file of certificates to trust beside the system's, for a server that speaks HTTPS; else the one
             that `OPENLAUNCH_CA_FILE` names.
@@ -84,7 +85,7 @@ class LaunchClient(RegistersUploads):
         self.url = address.url
         self.self_hosted = self_hosted
         target = Target.of(address, timeout, find_ca_file(ca_file))
-        self._driver = Driver(Router(target), RetryPolicy(max_retries))
+        self._driver = Driver.blocking(target, RetryPolicy(max_retries))
         self.watcher = Watcher(self._driver.run)
         # Also closes when the client is forgotten and when the program ends.
         self._finalizer = weakref.finalize(self, _close, self.watcher, self._driver)
@@ -104,7 +105,7 @@ class LaunchClient(RegistersUploads):
 
     def run(self, flow: Flow[T]) -> T:
         """Run an operation; the other methods do this for you."""
-        return self._driver.run(flow)
+        return finished(self._driver.run(flow))
 
     def future(self, task_id: str, endpoint_name: str = "") -> EndpointResponseFuture:
         """The future of a task that was submitted before, here or elsewhere."""
@@ -206,4 +207,4 @@ def check_limits(timeout: float, max_retries: int) -> None:
 
 def _close(watcher: Watcher, driver: Driver) -> None:
     watcher.close()
-    driver.close()
+    finished(driver.close())

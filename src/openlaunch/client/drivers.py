@@ -2,59 +2,50 @@
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-from openlaunch.client.effects import Attempt, Effect, Flow, Pause, Request, Work
+from openlaunch.client.effects import Attempt, Effect, Flow, Pause, Request
+from openlaunch.client.immediate import as_coroutine
 from openlaunch.client.retry import RetryPolicy, exchange
-from openlaunch.client.transport import AsyncTransport, Transport
+from openlaunch.client.routing import Router
+from openlaunch.client.transport import Target, Transport
 
 T = TypeVar("T")
 
 
 class Driver:
-    """Runs flows in the calling thread; any number of threads may use it."""
+    """Runs flows. Of the blocking client: in the calling thread, and any number of threads may use it.
 
-    def __init__(self, transport: Transport, retry: RetryPolicy) -> None:
+    Args:
+        transport: sends requests.
+        retry: when they are sent again.
+        sleep: waits for some seconds.
+        in_background: calls a function that may take a while.
+
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        retry: RetryPolicy,
+        sleep: Callable[[float], Awaitable[None]],
+        in_background: Callable[[Callable[[], Any]], Awaitable[Any]],
+    ) -> None:
         self._transport = transport
         self._retry = retry
+        self._sleep = sleep
+        self._in_background = in_background
 
-    def run(self, flow: Flow[T]) -> T:
-        """Run a flow to its end, and give what it returns."""
-        try:
-            effect = next(flow)
-            while True:
-                try:
-                    answer = self._perform(effect)
-                except Exception as error:
-                    effect = flow.throw(error)
-                else:
-                    effect = flow.send(answer)
-        except StopIteration as stop:
-            result: T = stop.value
-            return result
-        finally:
-            flow.close()
+    @classmethod
+    def blocking(cls, target: Target, retry: RetryPolicy) -> "Driver":
+        """A driver whose coroutines never wait."""
+        return cls(Router.blocking(target), retry, as_coroutine(time.sleep), as_coroutine(_call))
 
-    def _perform(self, effect: Effect) -> Any:
-        if isinstance(effect, Attempt):
-            return self._transport.send(effect.request)
-        if isinstance(effect, Request):
-            return self.run(exchange(effect, self._retry))
-        if isinstance(effect, Pause):
-            return time.sleep(effect.seconds)
-        return effect.function()
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._transport.close()
-
-
-class AsyncDriver:
-    """Runs flows in the event loop's thread."""
-
-    def __init__(self, transport: AsyncTransport, retry: RetryPolicy) -> None:
-        self._transport = transport
-        self._retry = retry
+    @classmethod
+    def awaitable(cls, target: Target, retry: RetryPolicy) -> "Driver":
+        """A driver for an event loop."""
+        return cls(Router.awaitable(target), retry, asyncio.sleep, asyncio.to_thread)
 
     async def run(self, flow: Flow[T]) -> T:
         """Run a flow to its end, and give what it returns."""
@@ -73,16 +64,19 @@ class AsyncDriver:
         finally:
             flow.close()
 
-    async def _perform(self, effect: Effect) -> Any:
+    def _perform(self, effect: Effect) -> Awaitable[Any]:
         if isinstance(effect, Attempt):
-            return await self._transport.send(effect.request)
+            return self._transport.send(effect.request)
         if isinstance(effect, Request):
-            return await self.run(exchange(effect, self._retry))
+            return self.run(exchange(effect, self._retry))
         if isinstance(effect, Pause):
-            return await asyncio.sleep(effect.seconds)
-        assert isinstance(effect, Work)
-        return await asyncio.to_thread(effect.function)
+            return self._sleep(effect.seconds)
+        return self._in_background(effect.function)
 
     async def close(self) -> None:
         """Close the connections."""
         await self._transport.close()
+
+
+def _call(function: Callable[[], T]) -> T:
+    return function()

@@ -7,7 +7,7 @@ rules serves the blocking and the awaitable client. `openlaunch.client.drivers` 
 import json
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 from urllib.parse import quote, urlencode
 
 T = TypeVar("T")
@@ -22,7 +22,7 @@ class Request:
     Attributes:
         url: a path of the server; or, of a signed request, a path or a whole URL.
         signed: whether the URL itself is the permission, so that the API key stays here.
-        timeout: seconds that may pass without any progress; None leaves it to the client's setting.
+        timeout: seconds that may pass without any byte sent or received; None leaves it to the client's setting.
         idempotent: whether it does no harm that the server gets it twice.
         prediction: whether it goes over the lean transport.
         stream: whether the answer is read piece by piece.
@@ -42,18 +42,34 @@ class Request:
     patience: float = 0.0
 
 
+class Body(Protocol):
+    """The body of an answer as it comes."""
+
+    async def read(self) -> bytes:
+        """Give the next piece; nothing at the end.
+
+        Raises:
+            TransportFailure: the connection broke, or there was no progress in time.
+
+        """
+        ...
+
+    async def close(self) -> None:
+        """Free the connection, by closing it where the body has not been read to its end."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Response:
     """The answer to a request; header names are in lower case.
 
-    `stream` is set where the request asked for it and the status is below 400: a `ByteStream` of the blocking
-    client or an `AsyncByteStream` of the awaitable one, to be read and closed by the caller.
+    `stream` is set where the request asked for it and the status is below 400; the caller reads and closes it.
     """
 
     status: int
     headers: Mapping[str, str] = field(repr=False)
     body: bytes = field(default=b"", repr=False)
-    stream: Any = None
+    stream: Body | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from openlaunch.client.models import ModelEndpoint
 from openlaunch.client.operations import endpoints as operations
@@ -15,11 +15,9 @@ from openlaunch.client.responses import (
     EndpointResponseFuture,
     EndpointResponseStream,
 )
+from openlaunch.client.surface import BlockingClient
 from openlaunch.client.waiting import distinct_ids
 from openlaunch.wire.endpoints import DeploymentState, EndpointType, ResourceState
-
-if TYPE_CHECKING:
-    from openlaunch.client.client import LaunchClient
 
 
 class EndpointFields:
@@ -41,7 +39,7 @@ class EndpointFields:
 class Endpoint(EndpointFields):
     """A model endpoint of any type; `model_endpoint` is what the server last said of it."""
 
-    client: "LaunchClient"
+    client: BlockingClient
 
     def refresh(self) -> Self:
         """Ask the server how the endpoint is now."""
@@ -117,7 +115,7 @@ class StreamingEndpoint(Endpoint):
         """
         limit = self.model_endpoint.timeout_seconds
         source = predictions.OpenStream(self.model_endpoint.id, request, timeout, limit, resume=resume)
-        return EndpointResponseStream(self.client, source, self.client.run(source.begin()).stream)
+        return EndpointResponseStream(self.client, source, self.client.run(source.begin()))
 
 
 class AsyncEndpoint(Endpoint):
@@ -166,7 +164,7 @@ class AsyncEndpoint(Endpoint):
 AnyEndpoint = AsyncEndpoint | StreamingEndpoint | SyncEndpoint
 
 
-def endpoint_of(client: "LaunchClient", model_endpoint: ModelEndpoint) -> AnyEndpoint:
+def endpoint_of(client: BlockingClient, model_endpoint: ModelEndpoint) -> AnyEndpoint:
     """The endpoint object that goes with the endpoint's type."""
     if model_endpoint.endpoint_type is EndpointType.ASYNC:
         return AsyncEndpoint(model_endpoint, client)
@@ -175,6 +173,6 @@ def endpoint_of(client: "LaunchClient", model_endpoint: ModelEndpoint) -> AnyEnd
     return SyncEndpoint(model_endpoint, client)
 
 
-def endpoints_of(client: "LaunchClient", model_endpoints: list[ModelEndpoint]) -> list[AnyEndpoint]:
+def endpoints_of(client: BlockingClient, model_endpoints: list[ModelEndpoint]) -> list[AnyEndpoint]:
     """The same for several."""
     return [endpoint_of(client, model_endpoint) for model_endpoint in model_endpoints]

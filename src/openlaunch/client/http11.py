@@ -1,6 +1,6 @@
 """HTTP/1.1 without I/O: as much as a client of one server needs to send a request and to read its answer."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
@@ -10,7 +10,7 @@ _FORBIDDEN = ("\r", "\n", "\0")
 
 
 class HTTPError(ValueError):
-    """The peer sent bytes that are no HTTP/1.1; the connection can't be used any more."""
+    """The peer sent bytes that are not HTTP/1.1; close the connection."""
 
 
 class Framing(Enum):
@@ -98,3 +98,110 @@ def chunk_size(line: bytes) -> int:
     if not line.endswith(b"\n") or not digits or digits.strip(b"0123456789abcdefABCDEF"):
         raise HTTPError(f"the answer has a chunk size of {line[:80]!r}")
     return int(digits, 16)
+
+
+class Incoming:
+    """One answer as it comes: `feed` it what was received.
+
+    Attributes:
+        head: None until all of it has come.
+        ended: whether the whole body has come.
+        reusable: whether the connection can take another request; known at the end.
+
+    """
+
+    __slots__ = ("_held", "_left", "_trailers", "ended", "head", "reusable")
+
+    def __init__(self) -> None:
+        self.head: Head | None = None
+        self.ended = False
+        self.reusable = False
+        self._held = b""
+        self._left = 0
+        self._trailers = False
+
+    def feed(self, data: bytes) -> bytes:
+        """Take what was received, or nothing where the connection was closed; give the bytes of the body in it.
+
+        Raises:
+            HTTPError: it is not HTTP/1.1.
+            ConnectionResetError: the connection was closed before the end of the answer.
+
+        """
+        if not data:
+            return self._closed()
+        if self._held:
+            data, self._held = self._held + data, b""
+        if self.head is None:
+            data = self._after_head(data)
+        if self.head is None:
+            return b""
+        if self.head.framing is Framing.LENGTH:
+            return self._counted(data, self.head)
+        return b"".join(self._chunks(data, self.head)) if self.head.framing is Framing.CHUNKED else data
+
+    def _after_head(self, data: bytes) -> bytes:
+        while self.head is None:
+            end = data.find(b"\r\n\r\n")
+            if end < 0:
+                self._hold(data, MAX_HEAD_BYTES, "headers are")
+                return b""
+            head = parse_head(data[:end])
+            data = data[end + 4 :]
+            if head.status >= 200:  # those below announce that the answer is still to come
+                self.head = head
+                self._left = head.length
+        return data
+
+    def _counted(self, data: bytes, head: Head) -> bytes:
+        piece = data[: self._left]
+        self._left -= len(piece)
+        if not self._left:
+            self._end(head, extra=len(data) > len(piece))
+        return piece
+
+    def _chunks(self, data: bytes, head: Head) -> Iterator[bytes]:
+        at = 0
+        while at < len(data) and not self.ended:
+            if self._left:  # of a chunk and the line end after it
+                end = at + self._left
+                yield data[at : max(at, end - 2)]
+                self._left = max(end - len(data), 0)
+                at = min(end, len(data))
+            elif end := data.find(b"\n", at) + 1:
+                self._chunk_line(data[at:end], head, extra=end < len(data))
+                at = end
+            else:
+                self._hold(data[at:], MAX_CHUNK_LINE_BYTES, "chunk line is")
+                return
+
+    def _chunk_line(self, line: bytes, head: Head, *, extra: bool) -> None:
+        if self._trailers:
+            if line in (b"\r\n", b"\n"):
+                self._end(head, extra=extra)
+        elif size := chunk_size(line):
+            self._left = size + 2
+        else:
+            self._trailers = True
+
+    def _hold(self, data: bytes, limit: int, what: str) -> None:
+        if len(data) > limit:
+            raise HTTPError(f"the answer's {what} larger than {limit} bytes")
+        self._held = data
+
+    def _end(self, head: Head, *, extra: bool) -> None:
+        self.ended = True
+        # Bytes that nobody asked for would be taken for the next answer.
+        self.reusable = head.keep_alive and not extra
+
+    def _closed(self) -> bytes:
+        if self.head is None:
+            raise ConnectionResetError(
+                "it was closed within an answer's headers"
+                if self._held
+                else "it was closed without an answer"
+            )
+        if self.head.framing is not Framing.CLOSE and not self._trailers:
+            raise ConnectionResetError("it was closed before the end of the answer's body")
+        self.ended = True
+        return b""

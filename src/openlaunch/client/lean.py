@@ -1,43 +1,19 @@
-"""The blocking client's lean transport: HTTP/1.1 over keep-alive sockets, for predictions.
+"""The lean transport: HTTP/1.1 over keep-alive connections, for predictions.
 
 A prediction's own time is often well under a millisecond, so what the client adds is seen. This way costs a
 fraction of a general HTTP client's time. It knows no proxies and no redirects: `routing` sends what needs
-those another way.
+those another way. Both clients run this text; `sockets` has the part in which they differ.
 """
 
-import select
-import socket
-import ssl
-import threading
 import time
 from collections import deque
-from collections.abc import Iterator
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from openlaunch.client.effects import Request, Response
-from openlaunch.client.http11 import (
-    MAX_CHUNK_LINE_BYTES,
-    MAX_HEAD_BYTES,
-    Framing,
-    Head,
-    HTTPError,
-    chunk_size,
-    header_block,
-    parse_head,
-    request_head,
-)
+from openlaunch.client.http11 import Head, HTTPError, Incoming, header_block, request_head
 from openlaunch.client.retry import TransportFailure
-from openlaunch.client.transport import (
-    CONNECT_SECONDS,
-    IDLE_SECONDS,
-    MAX_CONNECTIONS,
-    MAX_IDLE,
-    Target,
-    tls_context,
-)
-
-_PIECE = 64 * 1024
+from openlaunch.client.sockets import Network, Socket
+from openlaunch.client.transport import IDLE_SECONDS, MAX_IDLE, Target
 
 
 class StaleConnection(Exception):
@@ -45,143 +21,123 @@ class StaleConnection(Exception):
 
 
 class Connection:
-    """One connection; used by one request at a time."""
+    """One connection and the answer that comes over it."""
 
-    def __init__(self, sock: socket.socket) -> None:
-        self._sock = sock
-        self._file = sock.makefile("rb")
-        self.used = False
+    def __init__(self, socket: Socket) -> None:
+        self._socket = socket
+        self._seconds = 0.0
+        self._used = False
+        self._incoming = Incoming()
         self.idle_since = 0.0
 
-    def exchange(self, head: bytes, body: bytes, timeout: float) -> Head:
-        """Send a request and read the head of its answer.
+    async def exchange(self, data: bytes, seconds: float) -> tuple[Head, bytes]:
+        """Send a request; give the head of its answer, and what has come of the body.
+
+        `seconds` may pass without any byte sent or received, here and in `read`.
 
         Raises:
             StaleConnection: the connection had been kept, and is found to be closed.
-            OSError: it broke, or took too long.
-            HTTPError: the answer is no HTTP/1.1.
+            OSError: it broke, or there was no progress in time.
+            HTTPError: the answer is not HTTP/1.1.
 
         """
-        kept, self.used = self.used, True
-        self._sock.settimeout(timeout)
+        kept, self._used = self._used, True
+        self._seconds = seconds
+        incoming = self._incoming = Incoming()
         try:
-            self._sock.sendall(head + body)
-            first = self._file.peek(1)
+            await self._socket.send(data, seconds)
+            received = await self._socket.receive(seconds)
         except (BrokenPipeError, ConnectionResetError) as error:
             if kept:
                 raise StaleConnection from error
             raise
-        if not first:
-            raise StaleConnection if kept else ConnectionResetError("it was closed without an answer")
-        answer = self._head()
-        while answer.status < 200:
-            answer = self._head()
-        return answer
+        if kept and not received:
+            raise StaleConnection
+        piece = incoming.feed(received)
+        while incoming.head is None:
+            piece = incoming.feed(await self._socket.receive(seconds))
+        return incoming.head, piece
 
-    def _head(self) -> Head:
-        lines = bytearray()
-        while (line := self._file.readline(MAX_HEAD_BYTES)) not in (b"\r\n", b"\n"):
-            if not line:
-                raise ConnectionResetError("it was closed within an answer's headers")
-            lines += line
-            if len(lines) > MAX_HEAD_BYTES:
-                raise HTTPError(f"the answer's headers are larger than {MAX_HEAD_BYTES} bytes")
-        return parse_head(bytes(lines))
-
-    def body(self, head: Head) -> Iterator[bytes]:
-        """The pieces of the body that follows this head.
+    async def read(self) -> bytes:
+        """Give the next piece of the body; nothing at its end.
 
         Raises:
-            OSError: the connection broke, or took too long.
-            HTTPError: the body is not framed as HTTP/1.1 has it.
+            OSError: the connection broke, or there was no progress in time.
+            HTTPError: the body is not framed as in HTTP/1.1.
 
         """
-        if head.framing is Framing.LENGTH:
-            yield from self._exactly(head.length)
-        elif head.framing is Framing.CHUNKED:
-            yield from self._chunks()
-        else:
-            while piece := self._file.read1(_PIECE):
-                yield piece
+        while not self._incoming.ended:
+            piece = self._incoming.feed(await self._socket.receive(self._seconds))
+            if piece:
+                return piece
+        return b""
 
-    def _exactly(self, size: int) -> Iterator[bytes]:
-        if size:
-            data = self._file.read(size)
-            if len(data) < size:
-                raise ConnectionResetError(f"it was closed after {len(data)} of {size} bytes")
-            yield data
+    async def rest(self) -> bytes:
+        """Give what is still to come of the body; raises what `read` does."""
+        pieces = []
+        while piece := await self.read():
+            pieces.append(piece)
+        return b"".join(pieces)
 
-    def _chunks(self) -> Iterator[bytes]:
-        while left := chunk_size(self._file.readline(MAX_CHUNK_LINE_BYTES)):
-            # As it comes, so that what has come of a large chunk is not lost when the connection breaks.
-            while left:
-                data = self._file.read1(min(left, _PIECE))
-                if not data:
-                    raise ConnectionResetError(f"it was closed {left} bytes before the end of a chunk")
-                left -= len(data)
-                yield data
-            self._file.readline(MAX_CHUNK_LINE_BYTES)
-        while self._file.readline(MAX_HEAD_BYTES) not in (b"\r\n", b"\n", b""):
-            pass  # trailers
+    @property
+    def ended(self) -> bool:
+        """Whether the whole body has come."""
+        return self._incoming.ended
+
+    @property
+    def reusable(self) -> bool:
+        """Whether another request can be sent, now that the answer has been read to its end."""
+        return self._incoming.reusable
 
     def usable(self, now: float) -> bool:
-        """Whether a kept connection is still open and quiet: a readable one was closed, or has gone wrong."""
-        if now - self.idle_since > IDLE_SECONDS:
-            return False
-        poll = select.poll()
-        poll.register(self._sock, select.POLLIN)
-        return not poll.poll(0)
+        """Whether a kept connection is still open and quiet: one with unread bytes has gone wrong."""
+        return now - self.idle_since <= IDLE_SECONDS and self._socket.quiet()
 
     def close(self) -> None:
         """Close it; harmless when called twice."""
-        self._file.close()
-        self._sock.close()
+        self._socket.close()
 
 
 class Pool:
     """Connections to one server: a bounded number at a time, some kept for the next request."""
 
-    def __init__(self, url: str, limit: int = MAX_CONNECTIONS, *, ca_file: Path | None = None) -> None:
-        self._ca_file = ca_file
-        parts = urlsplit(url)
-        assert parts.hostname is not None
-        self._secure = parts.scheme == "https"
-        self._address = (parts.hostname, parts.port or (443 if self._secure else 80))
-        self._slots = threading.BoundedSemaphore(limit)
+    def __init__(self, network: Network) -> None:
+        self._network = network
         self._idle: deque[Connection] = deque()
-        self._tls: ssl.SSLContext | None = None
         self._closed = False
 
-    def take(self) -> Connection:
-        """A kept connection or a new one; the caller gives it back or discards it.
+    async def take(self) -> Connection:
+        """Give a kept connection or a new one; the caller gives it back or discards it.
 
         Raises:
-            OSError: there is none to be had: refused, too slow, or all are in use.
+            OSError: the server refuses, is too slow, or all connections are in use.
             RuntimeError: the client is closed.
 
         """
         if self._closed:
             raise RuntimeError("the client is closed")
-        if not self._slots.acquire(timeout=CONNECT_SECONDS):
-            raise TimeoutError("all connections of this client are in use")
+        await self._network.take_slot()
         try:
-            return self._kept() or self._new()
+            return self._kept() or Connection(await self._network.connect())
         except BaseException:
-            self._slots.release()
+            self._network.free_slot()
             raise
 
     def give_back(self, connection: Connection) -> None:
-        """Keep a connection whose answer has been read to its end."""
+        """Take a connection whose answer has been read to its end; keep it where it can be used again."""
+        if not connection.reusable:
+            self.discard(connection)
+            return
         connection.idle_since = time.monotonic()
         self._idle.append(connection)
         if self._closed or len(self._idle) > MAX_IDLE:
             self._idle.popleft().close()
-        self._slots.release()
+        self._network.free_slot()
 
     def discard(self, connection: Connection) -> None:
-        """Close a connection that can't be used any more."""
+        """Close a connection that can't take another request."""
         connection.close()
-        self._slots.release()
+        self._network.free_slot()
 
     def _kept(self) -> Connection | None:
         while True:
@@ -193,20 +149,6 @@ class Pool:
                 return connection
             connection.close()
 
-    def _new(self) -> Connection:
-        sock = socket.create_connection(self._address, CONNECT_SECONDS)
-        try:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            return Connection(self._wrapped(sock) if self._secure else sock)
-        except BaseException:
-            sock.close()
-            raise
-
-    def _wrapped(self, sock: socket.socket) -> ssl.SSLSocket:
-        if self._tls is None:
-            self._tls = tls_context(self._ca_file)
-        return self._tls.wrap_socket(sock, server_hostname=self._address[0])
-
     def close(self) -> None:
         """Close what is kept; what is in use closes when it is given back."""
         self._closed = True
@@ -217,24 +159,33 @@ class Pool:
 class LeanTransport:
     """Sends requests to the server's own address; signed ones, which may go elsewhere, are not for it."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, network: Network) -> None:
         parts = urlsplit(target.address.url)
         self._target = target
         self._host = parts.netloc
         self._prefix = parts.path
         self._block = header_block(self._headers(Request("POST", "/", b"{}")))
-        self._pool = Pool(target.address.url, ca_file=target.ca_file)
+        self._pool = Pool(network)
 
-    def send(self, request: Request) -> Response:
+    async def send(self, request: Request) -> Response:
         """Send a request once and give the answer."""
         body = request.body or b""
         block = header_block(self._headers(request)) if request.headers else self._block
-        head = request_head(request.method, self._prefix + request.url, block, len(body))
+        data = request_head(request.method, self._prefix + request.url, block, len(body)) + body
         while True:
-            connection = self._take(request)
             try:
-                answer = connection.exchange(head, body, self._target.seconds(request))
-                return self._response(request, connection, answer)
+                connection = await self._pool.take()
+            except OSError as error:
+                raise self._target.no_connection(request, error or "no connection in time") from error
+            try:
+                head, piece = await connection.exchange(data, self._target.seconds(request))
+                if request.stream and head.status < 400:
+                    stream = LeanBody(self, request, connection, piece)
+                    return Response(head.status, head.headers, stream=stream)
+                if not connection.ended:
+                    piece += await connection.rest()
+                self._pool.give_back(connection)
+                return Response(head.status, head.headers, piece)
             except StaleConnection:
                 self._pool.discard(connection)
             except (OSError, HTTPError) as error:
@@ -247,66 +198,53 @@ class LeanTransport:
     def _headers(self, request: Request) -> dict[str, str]:
         return {"host": self._host, **self._target.headers_of(request)}
 
-    def _take(self, request: Request) -> Connection:
-        try:
-            return self._pool.take()
-        except OSError as error:
-            raise self._target.no_connection(request, error) from error
-
-    def _response(self, request: Request, connection: Connection, head: Head) -> Response:
-        if request.stream and head.status < 400:
-            return Response(head.status, head.headers, stream=LeanStream(self, request, connection, head))
-        body = b"".join(connection.body(head))
-        self.finish(connection, head)
-        return Response(head.status, head.headers, body)
-
-    def finish(self, connection: Connection, head: Head) -> None:
+    def finish(self, connection: Connection) -> None:
         """Keep or close the connection of an answer that has been read to its end."""
-        if head.keep_alive:
-            self._pool.give_back(connection)
-        else:
-            self._pool.discard(connection)
+        self._pool.give_back(connection)
 
     def discard(self, connection: Connection) -> None:
         """Close the connection of an answer that has not been read to its end."""
         self._pool.discard(connection)
 
     def failure(self, request: Request, error: Exception) -> TransportFailure:
-        """What an error on the connection means for the request."""
+        """Say what an error on the connection means for the request."""
         if isinstance(error, TimeoutError):
             return self._target.too_slow(request)
         return self._target.no_answer(request, error)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Close the connections that are not in use."""
         self._pool.close()
 
 
-class LeanStream:
+class LeanBody:
     """The body of an answer as it comes."""
 
     def __init__(
-        self, transport: LeanTransport, request: Request, connection: Connection, head: Head
+        self, transport: LeanTransport, request: Request, connection: Connection, piece: bytes
     ) -> None:
         self._transport = transport
         self._request = request
         self._connection: Connection | None = connection
-        self._head = head
+        self._piece = piece
 
-    def __iter__(self) -> Iterator[bytes]:
+    async def read(self) -> bytes:
+        """Give the next piece; nothing at the end."""
         connection = self._connection
         if connection is None:
-            return
+            return b""
+        piece, self._piece = self._piece, b""
         try:
-            yield from connection.body(self._head)
+            piece = piece or await connection.read()
         except (OSError, HTTPError) as error:
-            self.close()
+            await self.close()
             raise self._transport.failure(self._request, error) from error
-        if self._connection is not None:
+        if not piece and self._connection is not None:
             self._connection = None
-            self._transport.finish(connection, self._head)
+            self._transport.finish(connection)
+        return piece
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Free the connection, by closing it where the body has not been read to its end."""
         connection, self._connection = self._connection, None
         if connection is not None:

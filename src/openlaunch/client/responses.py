@@ -3,16 +3,14 @@
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
+from openlaunch.client.effects import Response
 from openlaunch.client.operations import predictions as operations
 from openlaunch.client.predictions import Answer, ResponseFields
-from openlaunch.client.retry import TransportFailure
-from openlaunch.client.transport import ByteStream
+from openlaunch.client.streams import Reading, Stream
+from openlaunch.client.surface import BlockingClient
 from openlaunch.client.waiting import FutureFields, Gathering, Group
-
-if TYPE_CHECKING:
-    from openlaunch.client.client import LaunchClient
 
 _UNSET = object()
 
@@ -29,11 +27,11 @@ class EndpointResponse(ResponseFields):
 
     """
 
-    client: "LaunchClient"
+    client: BlockingClient
     _value: Any = _UNSET
 
     @classmethod
-    def of(cls, client: "LaunchClient", answer: Answer) -> Self:
+    def of(cls, client: BlockingClient, answer: Answer) -> Self:
         """The response of an answer."""
         return cls(
             client, answer.status, answer.result_url, answer.result, answer.traceback, answer.status_code
@@ -62,7 +60,7 @@ class EndpointResponse(ResponseFields):
 class EndpointResponseFuture(FutureFields):
     """The response of an async task, which may be still to come."""
 
-    client: "LaunchClient"
+    client: BlockingClient
 
     def get(self, timeout: float | None = None) -> EndpointResponse:
         """Wait for the response; one request, which the server answers once the task is done.
@@ -124,73 +122,33 @@ def as_completed(
         gathering.check_time()
 
 
-class EndpointResponseStream:
+class EndpointResponseStream(Stream[EndpointResponse]):
     """The items of a streaming prediction as they come: iterate over it, once.
 
     It ends with its last item; an item whose status is FAILURE is the last one. Leave it early with `close()`,
-    or use it in a `with` statement: that stops the model's work too. When the connection breaks, it goes on on
-    another one, where the server still has what was missed.
+    or use it in a `with` statement: that stops the model's work too. When the connection breaks, the client resumes
+    the stream on another one, where the server still has what was missed.
     """
 
-    def __init__(self, client: "LaunchClient", source: operations.OpenStream, stream: ByteStream) -> None:
+    def __init__(self, client: BlockingClient, source: operations.OpenStream, response: Response) -> None:
         self.client = client
-        self._source = source
-        self._stream = stream
-        self._closed = False
-        self._items = self._read()
 
-    def __iter__(self) -> Iterator[EndpointResponse]:
-        return self
+        def feed(piece: bytes) -> Iterator[EndpointResponse]:
+            return (EndpointResponse.of(client, answer) for answer in source.reader.feed(piece))
 
-    def __next__(self) -> EndpointResponse:
-        """The next item.
+        async def resume(reason: object) -> Response | None:
+            return client.run(source.go_on(reason))
 
-        Raises:
-            StreamInterrupted: the stream was cut before its end, and can't be gone on with.
+        async def stop() -> None:
+            client.run(source.stop())
 
-        """
-        return next(self._items)
-
-    def _read(self) -> Iterator[EndpointResponse]:
-        try:
-            more = True
-            while more:
-                reason: object = "the connection was closed"
-                try:
-                    for piece in self._stream:
-                        for answer in self._source.reader.feed(piece):
-                            yield EndpointResponse.of(self.client, answer)
-                except TransportFailure as failure:
-                    reason = failure
-                more = not self._closed and self._go_on(reason)
-        finally:
-            self._stream.close()
-
-    def _go_on(self, reason: object) -> bool:
-        response = self.client.run(self._source.go_on(reason))
-        if response is not None:
-            self._stream.close()
-            self._stream = response.stream
-        return response is not None
-
-    def close(self) -> None:
-        """Stop the model's work and free the connection; harmless when called twice."""
-        if not self._closed:
-            self._closed = True
-            self._stream.close()
-            self.client.run(self._source.stop())
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+        super().__init__(Reading(response, feed, resume, stop))
 
 
 class AsyncEndpointBatchResponse:
     """The responses of a batch, by the ids of its requests. Deprecated: use `predict_many` and `as_completed`."""
 
-    def __init__(self, client: "LaunchClient", endpoint_name: str, request_ids: Mapping[str, str]) -> None:
+    def __init__(self, client: BlockingClient, endpoint_name: str, request_ids: Mapping[str, str]) -> None:
         self.client = client
         self.endpoint_name = endpoint_name
         self.request_ids = dict(request_ids)

@@ -1,18 +1,14 @@
 """Which transport a request takes: the lean one for predictions, the general one for all else."""
 
+from collections.abc import Coroutine
+from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from openlaunch.client.effects import Request, Response
 from openlaunch.client.lean import LeanTransport
-from openlaunch.client.lean_aio import AsyncLeanTransport
-from openlaunch.client.transport import (
-    AsyncHTTPXTransport,
-    AsyncTransport,
-    HTTPXTransport,
-    Target,
-    Transport,
-)
+from openlaunch.client.sockets import AwaitableNetwork, BlockingNetwork
+from openlaunch.client.transport import AwaitableHTTPXTransport, HTTPXTransport, Target, Transport
 
 
 def proxied(url: str) -> bool:
@@ -26,32 +22,29 @@ def proxied(url: str) -> bool:
 class Router:
     """Sends each request the way that suits it."""
 
-    def __init__(self, target: Target) -> None:
-        self._general: Transport = HTTPXTransport(target)
-        lean = not proxied(target.address.url)
-        self._predictions: Transport = LeanTransport(target) if lean else self._general
+    def __init__(self, general: Transport, predictions: Transport | None) -> None:
+        self._general = general
+        self._predictions = predictions or general
 
-    def send(self, request: Request) -> Response:
+    @classmethod
+    def blocking(cls, target: Target) -> "Router":
+        """The router of the blocking client."""
+        lean = None
+        if not proxied(target.address.url):
+            lean = LeanTransport(target, BlockingNetwork(target.address.url, target.ca_file))
+        return cls(HTTPXTransport(target), lean)
+
+    @classmethod
+    def awaitable(cls, target: Target) -> "Router":
+        """The router of the awaitable client."""
+        lean = None
+        if not proxied(target.address.url):
+            lean = LeanTransport(target, AwaitableNetwork(target.address.url, target.ca_file))
+        return cls(AwaitableHTTPXTransport(target), lean)
+
+    def send(self, request: Request) -> Coroutine[Any, Any, Response]:
         """Send a request once and give the answer."""
         return (self._predictions if request.prediction else self._general).send(request)
-
-    def close(self) -> None:
-        """Close all connections."""
-        self._predictions.close()
-        self._general.close()
-
-
-class AsyncRouter:
-    """The same, awaitable."""
-
-    def __init__(self, target: Target) -> None:
-        self._general: AsyncTransport = AsyncHTTPXTransport(target)
-        lean = not proxied(target.address.url)
-        self._predictions: AsyncTransport = AsyncLeanTransport(target) if lean else self._general
-
-    async def send(self, request: Request) -> Response:
-        """Send a request once and give the answer."""
-        return await (self._predictions if request.prediction else self._general).send(request)
 
     async def close(self) -> None:
         """Close all connections."""

@@ -6,34 +6,45 @@ the method gives, such as an endpoint that knows its client.
 """
 
 import inspect
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
 from openlaunch.client.effects import Flow
+from openlaunch.client.watcher import AsyncWatcher, Watcher
 
 P = ParamSpec("P")
 T = TypeVar("T")
 R = TypeVar("R")
 
 
-class Runs(Protocol):
-    """A blocking client."""
+class BlockingClient(Protocol):
+    """What endpoints, futures and streams need of their client."""
+
+    @property
+    def watcher(self) -> Watcher:
+        """Calls callbacks."""
+        ...
 
     def run(self, flow: Flow[T]) -> T:
         """Run a flow."""
         ...
 
 
-class RunsAsync(Protocol):
-    """An awaitable client."""
+class AwaitableClient(Protocol):
+    """The same of the awaitable client."""
 
-    def run(self, flow: Flow[T]) -> Awaitable[T]:
+    @property
+    def watcher(self) -> AsyncWatcher:
+        """Calls callbacks."""
+        ...
+
+    def run(self, flow: Flow[T]) -> Coroutine[Any, Any, T]:
         """Run a flow."""
         ...
 
 
-C = TypeVar("C", bound=Runs)
-A = TypeVar("A", bound=RunsAsync)
+C = TypeVar("C", bound=BlockingClient)
+A = TypeVar("A", bound=AwaitableClient)
 
 
 @overload
@@ -47,7 +58,7 @@ def blocking(
 ) -> Callable[..., Any]:
     """A method of a blocking client."""
 
-    def method(self: Runs, *args: P.args, **kwargs: P.kwargs) -> Any:
+    def method(self: BlockingClient, *args: P.args, **kwargs: P.kwargs) -> Any:
         result = self.run(operation(*args, **kwargs))
         return result if then is None else then(self, result)
 
@@ -65,7 +76,7 @@ def awaitable(
 ) -> Callable[..., Any]:
     """A method of an awaitable client."""
 
-    async def method(self: RunsAsync, *args: P.args, **kwargs: P.kwargs) -> Any:
+    async def method(self: AwaitableClient, *args: P.args, **kwargs: P.kwargs) -> Any:
         result = await self.run(operation(*args, **kwargs))
         return result if then is None else then(self, result)
 

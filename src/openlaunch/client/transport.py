@@ -5,9 +5,10 @@ signed, and raises `TransportFailure` where there is no answer. It may be used b
 """
 
 import ssl
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,6 +18,7 @@ import httpx2
 
 from openlaunch.client.config import Address
 from openlaunch.client.effects import Request, Response
+from openlaunch.client.immediate import as_coroutine
 from openlaunch.client.retry import TransportFailure
 
 USER_AGENT = f"openlaunch/{version('openlaunch')}"
@@ -26,47 +28,10 @@ MAX_IDLE = 32
 IDLE_SECONDS = 60.0
 
 
-class ByteStream(Protocol):
-    """The pieces of an answer as they come. Closing it early gives up the connection."""
-
-    def __iter__(self) -> Iterator[bytes]: ...
-
-    def close(self) -> None:
-        """Free the connection; harmless when called twice."""
-        ...
-
-
-class AsyncByteStream(Protocol):
-    """The same, awaitable."""
-
-    def __aiter__(self) -> AsyncIterator[bytes]: ...
-
-    async def close(self) -> None:
-        """Free the connection; harmless when called twice."""
-        ...
-
-
 class Transport(Protocol):
-    """Sends requests, blocking."""
+    """Sends requests. That of the blocking client blocks: its coroutines never wait."""
 
-    def send(self, request: Request) -> Response:
-        """Send a request once and give the answer, whatever its status.
-
-        Raises:
-            TransportFailure: there was no answer, or not all of it.
-
-        """
-        ...
-
-    def close(self) -> None:
-        """Close the connections."""
-        ...
-
-
-class AsyncTransport(Protocol):
-    """Sends requests, awaitable."""
-
-    async def send(self, request: Request) -> Response:
+    def send(self, request: Request) -> Coroutine[Any, Any, Response]:
         """Send a request once and give the answer, whatever its status.
 
         Raises:
@@ -179,93 +144,108 @@ _LIMITS = httpx2.Limits(
 )
 
 
-class HTTPXTransport:
+class _HTTPXTransport:
     """Everything but predictions, and those too where a proxy is in the way."""
 
     def __init__(self, target: Target) -> None:
         self._target = target
-        tls = tls_context(target.ca_file)
-        self._client = httpx2.Client(limits=_LIMITS, follow_redirects=False, verify=tls)
 
-    def send(self, request: Request) -> Response:
+    async def send(self, request: Request) -> Response:
         """Send a request once and give the answer."""
-        with self._failures(request):
-            message = self._client.build_request(**_httpx_options(request, self._target))
-            answer = self._client.send(message, stream=request.stream)
-            if request.stream and answer.status_code < 400:
-                return Response(
-                    answer.status_code, answer.headers, stream=_HTTPXStream(self, request, answer)
-                )
-            body = answer.read()
-        return Response(answer.status_code, answer.headers, body)
+        with self.failures(request):
+            answer = await self._send(request.stream, **_httpx_options(request, self._target))
+            status = answer.status_code
+            if request.stream and status < 400:
+                return Response(status, answer.headers, stream=_HTTPXBody(self, request, answer))
+            return Response(status, answer.headers, await self._rest(answer))
 
     @contextmanager
-    def _failures(self, request: Request) -> Iterator[None]:
+    def failures(self, request: Request) -> Iterator[None]:
+        """Turn httpx2's errors into ours."""
         try:
             yield
         except httpx2.TransportError as error:
             raise _httpx_failure(error, request, self._target) from error
 
-    def close(self) -> None:
+    async def _send(self, stream: bool, **options: Any) -> httpx2.Response:
+        raise NotImplementedError
+
+    async def _rest(self, answer: httpx2.Response) -> bytes:
+        raise NotImplementedError
+
+    def pieces(self, answer: httpx2.Response) -> Callable[[], Coroutine[Any, Any, bytes]]:
+        """Give a function for the next piece of a body, which gives nothing at the end."""
+        raise NotImplementedError
+
+    async def close_answer(self, answer: httpx2.Response) -> None:
+        """Free an answer's connection."""
+        raise NotImplementedError
+
+
+class HTTPXTransport(_HTTPXTransport):
+    """Blocks."""
+
+    def __init__(self, target: Target) -> None:
+        super().__init__(target)
+        tls = tls_context(target.ca_file)
+        self._client = httpx2.Client(limits=_LIMITS, follow_redirects=False, verify=tls)
+
+    async def _send(self, stream: bool, **options: Any) -> httpx2.Response:
+        return self._client.send(self._client.build_request(**options), stream=stream)
+
+    async def _rest(self, answer: httpx2.Response) -> bytes:
+        return answer.read()
+
+    def pieces(self, answer: httpx2.Response) -> Callable[[], Coroutine[Any, Any, bytes]]:
+        return as_coroutine(partial(next, answer.iter_raw(), b""))
+
+    async def close_answer(self, answer: httpx2.Response) -> None:
+        answer.close()
+
+    async def close(self) -> None:
         """Close the connections."""
         self._client.close()
 
 
-class _HTTPXStream:
-    def __init__(self, transport: HTTPXTransport, request: Request, answer: httpx2.Response) -> None:
-        self._failures = transport._failures
-        self._request = request
-        self._answer = answer
-
-    def __iter__(self) -> Iterator[bytes]:
-        with self._failures(self._request):
-            yield from self._answer.iter_raw()
-
-    def close(self) -> None:
-        self._answer.close()
-
-
-class AsyncHTTPXTransport:
-    """The same, awaitable."""
+class AwaitableHTTPXTransport(_HTTPXTransport):
+    """Waits in an event loop."""
 
     def __init__(self, target: Target) -> None:
-        self._target = target
+        super().__init__(target)
         tls = tls_context(target.ca_file)
         self._client = httpx2.AsyncClient(limits=_LIMITS, follow_redirects=False, verify=tls)
 
-    async def send(self, request: Request) -> Response:
-        """Send a request once and give the answer."""
-        async with self._failures(request):
-            message = self._client.build_request(**_httpx_options(request, self._target))
-            answer = await self._client.send(message, stream=request.stream)
-            if request.stream and answer.status_code < 400:
-                stream = _AsyncHTTPXStream(self, request, answer)
-                return Response(answer.status_code, answer.headers, stream=stream)
-            body = await answer.aread()
-        return Response(answer.status_code, answer.headers, body)
+    async def _send(self, stream: bool, **options: Any) -> httpx2.Response:
+        return await self._client.send(self._client.build_request(**options), stream=stream)
 
-    @asynccontextmanager
-    async def _failures(self, request: Request) -> AsyncIterator[None]:
-        try:
-            yield
-        except httpx2.TransportError as error:
-            raise _httpx_failure(error, request, self._target) from error
+    async def _rest(self, answer: httpx2.Response) -> bytes:
+        return await answer.aread()
+
+    def pieces(self, answer: httpx2.Response) -> Callable[[], Coroutine[Any, Any, bytes]]:
+        return partial(_anext, answer.aiter_raw())
+
+    async def close_answer(self, answer: httpx2.Response) -> None:
+        await answer.aclose()
 
     async def close(self) -> None:
         """Close the connections."""
         await self._client.aclose()
 
 
-class _AsyncHTTPXStream:
-    def __init__(self, transport: AsyncHTTPXTransport, request: Request, answer: httpx2.Response) -> None:
-        self._failures = transport._failures
+class _HTTPXBody:
+    def __init__(self, transport: _HTTPXTransport, request: Request, answer: httpx2.Response) -> None:
+        self._transport = transport
         self._request = request
         self._answer = answer
+        self._next = transport.pieces(answer)
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        async with self._failures(self._request):
-            async for piece in self._answer.aiter_raw():
-                yield piece
+    async def read(self) -> bytes:
+        with self._transport.failures(self._request):
+            return await self._next()
 
     async def close(self) -> None:
-        await self._answer.aclose()
+        await self._transport.close_answer(self._answer)
+
+
+async def _anext(pieces: AsyncIterator[bytes]) -> bytes:
+    return await anext(pieces, b"")

@@ -4,14 +4,14 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable, Coroutine
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 from openlaunch.client.effects import Flow
+from openlaunch.client.immediate import finished
 from openlaunch.client.waiting import Future, Group
 from openlaunch.errors import OpenlaunchError
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
 
 POLL_SECONDS = 0.5
 """How long one bulk wait is held: so late may a future that is added meanwhile be noticed."""
@@ -19,20 +19,8 @@ POLL_SECONDS = 0.5
 MAX_WATCHED = 100_000
 
 
-class Run(Protocol):
-    """Runs flows."""
-
-    def __call__(self, flow: Flow[T]) -> T:
-        """Run a flow."""
-        ...
-
-
-class RunAsync(Protocol):
-    """Runs flows, awaitable."""
-
-    def __call__(self, flow: Flow[T]) -> Coroutine[Any, Any, T]:
-        """Run a flow."""
-        ...
+Run = Callable[[Flow[list["Watched"]]], Coroutine[Any, Any, list["Watched"]]]
+"""Runs a flow."""
 
 
 class Watched:
@@ -54,19 +42,8 @@ class Watched:
             log.exception("a done-callback of task %s raised", self.async_task_id)
 
 
-def _check_room(closed: bool, count: int) -> None:
-    if closed or count >= MAX_WATCHED:
-        reason = "the client is closed" if closed else f"{MAX_WATCHED} callbacks wait already"
-        raise RuntimeError(f"no callback can be added: {reason}")
-
-
-def _given_up(group: "Group[Watched]", error: OpenlaunchError) -> list[Watched]:
-    log.error("tasks can't be waited for: %s; their callbacks are called now, get() says the same", error)
-    return group.members()
-
-
-class Watcher:
-    """One daemon thread, which is there only while there is something to watch."""
+class _Watcher:
+    """Polls while there is something to watch."""
 
     def __init__(self, run: Run) -> None:
         self._run = run
@@ -74,7 +51,7 @@ class Watcher:
         self._new: list[Watched] = []
         self._count = 0
         self._closed = False
-        self._thread: threading.Thread | None = None
+        self._running = False
 
     def add(self, future: Future, callback: Callable[[Any], object]) -> None:
         """Call `callback(future)` once the task is done.
@@ -84,29 +61,29 @@ class Watcher:
 
         """
         with self._lock:
-            _check_room(self._closed, self._count)
+            self._check_room()
             self._new.append(Watched(future, callback))
             self._count += 1
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._loop, name="openlaunch-callbacks", daemon=True)
-                self._thread.start()
+            if not self._running:
+                self._running = True
+                self._start()
 
-    def close(self) -> None:
-        """Call nobody back any more; waits a moment for a poll that is under way."""
-        with self._lock:
-            self._closed = True
-            thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(2 * POLL_SECONDS)
+    def _check_room(self) -> None:
+        if self._closed or self._count >= MAX_WATCHED:
+            reason = "the client is closed" if self._closed else f"{MAX_WATCHED} callbacks wait already"
+            raise RuntimeError(f"no callback can be added: {reason}")
 
-    def _loop(self) -> None:
+    def _start(self) -> None:
+        raise NotImplementedError
+
+    async def _watch(self) -> None:
         group: Group[Watched] = Group(None)
         while self._take_new(group):
             try:
-                done = self._run(group.poll(POLL_SECONDS))
+                done = await self._run(group.poll(POLL_SECONDS))
             except OpenlaunchError as error:
                 log.error(
-                    "callbacks can't be waited for: %s; they are called now, get() says the same", error
+                    "can't wait for tasks: %s; calling their callbacks now, get() raises this too", error
                 )
                 done, group = group.members(), Group(None)
             for watched in done:
@@ -119,52 +96,44 @@ class Watcher:
             for watched in self._new:
                 group.add(watched)
             self._new.clear()
-            if self._closed or not group:
-                self._thread = None
-                return False
-            return True
+            self._running = bool(group) and not self._closed
+            return self._running
 
 
-class AsyncWatcher:
-    """The same in an event loop: one task, which is there only while there is something to watch."""
+class Watcher(_Watcher):
+    """Watches from one daemon thread, which is there only while there is something to watch."""
 
-    def __init__(self, run: RunAsync) -> None:
-        self._run = run
-        self._new: list[Watched] = []
-        self._count = 0
-        self._closed = False
+    def __init__(self, run: Run) -> None:
+        super().__init__(run)
+        self._thread: threading.Thread | None = None
+
+    def _start(self) -> None:
+        name = "openlaunch-callbacks"
+        self._thread = threading.Thread(target=finished, args=(self._watch(),), name=name, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Call nobody back from now on; waits a moment for a poll that is under way."""
+        with self._lock:
+            self._closed = True
+            thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(2 * POLL_SECONDS)
+
+
+class AsyncWatcher(_Watcher):
+    """Watches from one task of an event loop, which is there only while there is something to watch."""
+
+    def __init__(self, run: Run) -> None:
+        super().__init__(run)
         self._task: asyncio.Task[None] | None = None
 
-    def add(self, future: Future, callback: Callable[[Any], object]) -> None:
-        """Call `callback(future)` once the task is done; raises what `Watcher.add` does."""
-        _check_room(self._closed, self._count)
-        self._new.append(Watched(future, callback))
-        self._count += 1
-        if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._loop())
+    def _start(self) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._watch())
 
     async def close(self) -> None:
-        """Call nobody back any more."""
+        """Call nobody back from now on."""
         self._closed = True
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
-
-    async def _loop(self) -> None:
-        group: Group[Watched] = Group(None)
-        while self._take_new(group):
-            try:
-                done = await self._run(group.poll(POLL_SECONDS))
-            except OpenlaunchError as error:
-                done, group = _given_up(group, error), Group(None)
-            for watched in done:
-                watched.call()
-            self._count -= len(done)
-
-    def _take_new(self, group: Group[Watched]) -> bool:
-        for watched in self._new:
-            group.add(watched)
-        self._new.clear()
-        if not group:
-            self._task = None
-        return bool(group)

@@ -14,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import NamedTuple
 
 import pytest
+from both_clients import FLAVOURS, Both
 
 import openlaunch
 from openlaunch import aio
@@ -138,29 +139,12 @@ def server():
     server.close()
 
 
-@pytest.fixture(params=["blocking", "awaitable"])
+@pytest.fixture(params=FLAVOURS)
 def flavour(request):
     return request.param
 
 
-class Both:
-    """The same calls to either client, so that each test runs over both."""
-
-    def __init__(self, flavour, url, **options):
-        self.loop = asyncio.Runner() if flavour == "awaitable" else None
-        module = aio if self.loop else openlaunch
-        self.client = self.call(lambda: module.LaunchClient("key", url, **options))
-
-    def call(self, function, *args, **kwargs):
-        if self.loop is None:
-            return function(*args, **kwargs)
-
-        async def awaited():
-            result = function(*args, **kwargs)
-            return await result if asyncio.iscoroutine(result) else result
-
-        return self.loop.run(awaited())
-
+class Predicting(Both):
     def endpoint(self, server, kind):
         server.routes["GET /v1/model-endpoints"] = reply({"model_endpoints": [endpoint_document(kind)]})
         return self.call(self.client.get_model_endpoint, "double")
@@ -168,24 +152,10 @@ class Both:
     def predict(self, endpoint, **options):
         return self.call(endpoint.predict, openlaunch.EndpointRequest(args={"x": 1}), **options)
 
-    def items(self, stream):
-        if self.loop is None:
-            return list(stream)
-
-        async def collect():
-            return [item async for item in stream]
-
-        return self.loop.run(collect())
-
-    def close(self):
-        self.call(self.client.close)
-        if self.loop is not None:
-            self.loop.close()
-
 
 @pytest.fixture
 def both(flavour, server):
-    both = Both(flavour, server.url)
+    both = Predicting(flavour, server.url)
     yield both
     both.close()
 
@@ -320,7 +290,7 @@ def test_answers_may_come_in_chunks_and_be_large(both, server):
 def test_without_a_server_the_error_says_where_it_was_looked_for(flavour):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    both = Both(flavour, url, max_retries=0)
+    both = Predicting(flavour, url, max_retries=0)
     with pytest.raises(ConnectionFailed) as caught:
         both.call(both.client.get_model_endpoint, "x")
     both.close()
@@ -332,7 +302,7 @@ def test_without_a_server_the_error_says_where_it_was_looked_for(flavour):
 def test_a_path_prefix_is_kept(flavour, server):
     server.routes["GET /api/v1/model-endpoints"] = reply({"model_endpoints": [endpoint_document("sync")]})
     server.routes["POST /api/v1/sync-tasks"] = reply(success(1))
-    both = Both(flavour, server.url + "/api", use_path_with_custom_endpoint=True)
+    both = Predicting(flavour, server.url + "/api", use_path_with_custom_endpoint=True)
     endpoint = both.call(both.client.get_model_endpoint, "double")
     assert both.predict(endpoint).value == 1
     both.close()
@@ -344,7 +314,7 @@ def test_a_proxy_is_used_for_predictions_too(flavour, server, monkeypatch):
     base = "http://model-server.example"
     server.routes[f"GET {base}/v1/model-endpoints"] = reply({"model_endpoints": [endpoint_document("sync")]})
     server.routes[f"POST {base}/v1/sync-tasks"] = reply(success("by proxy"))
-    both = Both(flavour, base)
+    both = Predicting(flavour, base)
     endpoint = both.call(both.client.get_model_endpoint, "double")
     assert both.predict(endpoint).value == "by proxy"
     both.close()
@@ -436,7 +406,7 @@ def test_a_pickled_result_is_downloaded_without_the_key(both, server):
 
 
 def test_an_awaitable_pickled_result_says_how_to_load_it(server):
-    both = Both("awaitable", server.url)
+    both = Predicting("awaitable", server.url)
     server.routes["POST /v1/sync-tasks"] = reply({"status": "SUCCESS", "result": {"result_url": "http://h/"}})
     response = both.predict(both.endpoint(server, "sync"))
     with pytest.raises(RuntimeError, match=r"await response\.load"):

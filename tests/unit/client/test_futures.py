@@ -9,6 +9,7 @@ import pytest
 import openlaunch
 from openlaunch import aio
 from openlaunch.client.effects import Response
+from openlaunch.client.immediate import as_coroutine
 from openlaunch.client.watcher import AsyncWatcher, Watcher
 from openlaunch.errors import ConnectionFailed, PredictionFailed, WaitTimeout
 from openlaunch.wire.tasks import CANCELLED_STATUS_CODE
@@ -61,7 +62,7 @@ class Client:
 
     def __init__(self, queue):
         self.queue = queue
-        self.watcher = Watcher(self.run)
+        self.watcher = Watcher(as_coroutine(self.run))
 
     def run(self, flow):
         try:

@@ -1,0 +1,276 @@
+"""Bytes to and from one server: the only part of the lean transport that differs between the two clients."""
+
+import asyncio
+import select
+import socket
+import ssl
+import threading
+from collections import deque
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from openlaunch.client.transport import CONNECT_SECONDS, MAX_CONNECTIONS, tls_context
+
+RECEIVE_BYTES = 16 * 1024
+MAX_RECEIVE_BYTES = 1024 * 1024
+MAX_UNREAD_BYTES = 256 * 1024
+
+
+class Socket(Protocol):
+    """One connection; used by one request at a time."""
+
+    async def send(self, data: bytes, seconds: float) -> None:
+        """Send all of it. A connection that breaks meanwhile shows in `receive`, after what came before.
+
+        Raises:
+            TimeoutError: nothing of it could be sent for that long.
+
+        """
+        ...
+
+    async def receive(self, seconds: float) -> bytes:
+        """Give what has come, at least one byte; nothing when the peer has closed the connection.
+
+        Raises:
+            TimeoutError: nothing came for that long.
+            OSError: the connection broke.
+
+        """
+        ...
+
+    def quiet(self) -> bool:
+        """Whether the connection is open and nothing has come that was not asked for."""
+        ...
+
+    def close(self) -> None:
+        """Close it; harmless when called twice."""
+        ...
+
+
+class Network(Protocol):
+    """Opens connections to one server, a bounded number at a time."""
+
+    async def take_slot(self) -> None:
+        """Wait for a free slot: each connection in use has one.
+
+        Raises:
+            TimeoutError: all stay in use for too long.
+
+        """
+        ...
+
+    def free_slot(self) -> None:
+        """Give a slot back."""
+        ...
+
+    async def connect(self) -> Socket:
+        """Open a connection.
+
+        Raises:
+            OSError: the server can't be reached, or not in time.
+
+        """
+        ...
+
+
+class Remote:
+    """The server's host and port, and how it proves who it is."""
+
+    def __init__(self, url: str, ca_file: Path | None) -> None:
+        parts = urlsplit(url)
+        assert parts.hostname is not None
+        secure = parts.scheme == "https"
+        self.host, self.port = parts.hostname, parts.port or (443 if secure else 80)
+        self._tls: ssl.SSLContext | None = None
+        self._ca_file = ca_file
+        self._secure = secure
+
+    def tls(self) -> ssl.SSLContext | None:
+        """Give the context for HTTPS, made when it is first needed; None for HTTP."""
+        if self._secure and self._tls is None:
+            self._tls = tls_context(self._ca_file)
+        return self._tls
+
+
+class BlockingSocket:
+    """A socket of the standard library."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._size = RECEIVE_BYTES
+
+    async def send(self, data: bytes, seconds: float) -> None:
+        if self._sock.gettimeout() != seconds:
+            self._sock.settimeout(seconds)
+        try:
+            sent = self._sock.send(data)
+            # Not sendall: its timeout is for all of the data, however steadily they flow.
+            while sent < len(data):
+                sent += self._sock.send(memoryview(data)[sent:])
+        except (BrokenPipeError, ConnectionResetError):
+            return  # a server may refuse a request before it has read all of it
+
+    async def receive(self, seconds: float) -> bytes:
+        if self._sock.gettimeout() != seconds:
+            self._sock.settimeout(seconds)
+        data = self._sock.recv(self._size)
+        # A large answer is read in larger pieces, for which memory would be made in vain for a small one.
+        self._size = MAX_RECEIVE_BYTES if len(data) == self._size else RECEIVE_BYTES
+        return data
+
+    def quiet(self) -> bool:
+        poll = select.poll()
+        poll.register(self._sock, select.POLLIN)
+        return not poll.poll(0)
+
+    def close(self) -> None:
+        self._sock.close()
+
+
+class BlockingNetwork:
+    """Connections whose methods block; any number of threads may share it."""
+
+    def __init__(self, url: str, ca_file: Path | None = None, limit: int = MAX_CONNECTIONS) -> None:
+        self._remote = Remote(url, ca_file)
+        self._slots = threading.BoundedSemaphore(limit)
+
+    async def take_slot(self) -> None:
+        if not self._slots.acquire(timeout=CONNECT_SECONDS):
+            raise TimeoutError("all connections of this client are in use")
+
+    def free_slot(self) -> None:
+        self._slots.release()
+
+    async def connect(self) -> BlockingSocket:
+        sock = socket.create_connection((self._remote.host, self._remote.port), CONNECT_SECONDS)
+        try:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            tls = self._remote.tls()
+            return BlockingSocket(tls.wrap_socket(sock, server_hostname=self._remote.host) if tls else sock)
+        except BaseException:
+            sock.close()
+            raise
+
+
+class AwaitableSocket(asyncio.Protocol):
+    """A connection of an event loop. asyncio's own streams can't tell whether unread bytes are there."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._received: deque[bytes] = deque()
+        self._unread = 0
+        self._full = False
+        self._closed = False
+        self._error: Exception | None = None
+        self._waiter: asyncio.Future[None] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._received.append(data)
+        self._unread += len(data)
+        if self._unread > MAX_UNREAD_BYTES:
+            self._transport.pause_reading()
+        self._wake()
+
+    def eof_received(self) -> None:
+        self._closed = True
+        self._wake()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._closed, self._error = True, exc
+        self._wake()
+
+    def pause_writing(self) -> None:
+        self._full = True
+
+    def resume_writing(self) -> None:
+        self._full = False
+        self._wake()
+
+    async def send(self, data: bytes, seconds: float) -> None:
+        if not self._closed:
+            self._transport.write(data)
+        while self._full and not self._closed:
+            await self._some_sent(seconds)
+
+    async def _some_sent(self, seconds: float) -> None:
+        unsent = self._transport.get_write_buffer_size()
+        try:
+            await self._woken(seconds)
+        except TimeoutError:
+            if self._transport.get_write_buffer_size() >= unsent:
+                raise
+
+    async def receive(self, seconds: float) -> bytes:
+        while not self._received and not self._closed:
+            await self._woken(seconds)
+        if self._received:
+            return self._next()
+        if self._error is not None:
+            raise self._error
+        return b""
+
+    def _next(self) -> bytes:
+        data = self._received.popleft()
+        if self._unread > MAX_UNREAD_BYTES >= self._unread - len(data):
+            self._transport.resume_reading()
+        self._unread -= len(data)
+        return data
+
+    async def _woken(self, seconds: float) -> None:
+        waiter = self._waiter = self._loop.create_future()
+        timer = self._loop.call_later(seconds, _time_out, waiter)
+        try:
+            await waiter
+        finally:
+            timer.cancel()
+            self._waiter = None
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def quiet(self) -> bool:
+        return not self._received and not self._closed
+
+    def close(self) -> None:
+        self._transport.abort()
+
+
+def _time_out(waiter: "asyncio.Future[None]") -> None:
+    if not waiter.done():
+        waiter.set_exception(TimeoutError())
+
+
+class AwaitableNetwork:
+    """Connections of one event loop."""
+
+    def __init__(self, url: str, ca_file: Path | None = None, limit: int = MAX_CONNECTIONS) -> None:
+        self._remote = Remote(url, ca_file)
+        self._slots = asyncio.Semaphore(limit)
+
+    async def take_slot(self) -> None:
+        if not self._slots.locked():
+            await self._slots.acquire()
+            return
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                await self._slots.acquire()
+        except TimeoutError:
+            raise TimeoutError("all connections of this client are in use") from None
+
+    def free_slot(self) -> None:
+        self._slots.release()
+
+    async def connect(self) -> AwaitableSocket:
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(CONNECT_SECONDS):
+            # TCP_NODELAY is asyncio's own default.
+            _, connected = await loop.create_connection(
+                AwaitableSocket, self._remote.host, self._remote.port, ssl=self._remote.tls()
+            )
+        return connected
