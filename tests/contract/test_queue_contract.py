@@ -282,12 +282,14 @@ def test_tasks_are_recovered_when_their_lease_has_run_out(db: Database) -> None:
     assert claim(db) == ["a"]
 
 
-def test_a_server_that_starts_takes_over_all_leases_but_its_own(db: Database) -> None:
+def test_leases_of_dead_servers_end_at_once_and_those_of_living_ones_do_not(db: Database) -> None:
     submit(db, *(task(f"t{n:04}") for n in range(1200)))
-    claim(db, limit=1199, lease_owner="before")
-    claim(db, lease_owner="now")
-    assert len(db.write(lambda conn: queue.recover(conn, 2, "now"))) == 1199
-    assert stored(db, "t1199").state is State.STARTED
+    claim(db, limit=1198, lease_owner="dead")
+    claim(db, limit=1, lease_owner="other")
+    claim(db, lease_owner="me")
+    assert db.write(lambda conn: queue.recover(conn, 2)) == []
+    assert len(db.write(lambda conn: queue.recover(conn, 2, ["me", "other"]))) == 1198
+    assert [stored(db, f"t119{n}").state for n in (7, 8, 9)] == [State.PENDING, State.STARTED, State.STARTED]
 
 
 # Expiry, cancel, the end of an endpoint, purge.

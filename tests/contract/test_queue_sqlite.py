@@ -45,7 +45,7 @@ def new(task_id: str, key: str | None = None) -> NewTask:
         (lambda conn: queue.claim(conn, "end", 1, "me", 30, 1, "ada"), "COVERING INDEX ix_tasks_claim"),
         (lambda conn: queue.renew(conn, "me", ["a"], 30, 1), "(id=?)"),
         (lambda conn: queue.recover(conn, 1), "ix_tasks_leases"),
-        (lambda conn: queue.recover(conn, 1, "me"), "ix_tasks_leases"),
+        (lambda conn: queue.recover(conn, 1, ["me"]), "ix_tasks_leases"),
         (lambda conn: queue.expire(conn, 1), "ix_tasks_expiry"),
         (lambda conn: queue.purge(conn, 9, 1), "ix_tasks_finished"),
         (lambda conn: queue.complete(conn, [Finished("a", State.SUCCESS, 200)], 1), "(id=?)"),

@@ -187,7 +187,7 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
         stack.push_async_callback(dispatcher.close)
         await controller.start()
         stack.push_async_callback(controller.stop, 1.0)
-        await tasks.start()
+        await tasks.start(only_server=True)  # the lock on the data directory proves it
         stack.push_async_callback(tasks.stop)
         urls = SignedURLs(signer, settings.url_lifetime_seconds)
         callbacks = Callbacks(settings, store, tasks, CallbackSigner(secret), urls)

@@ -46,6 +46,7 @@ class Hub:
         self._max = max_waiters
         self._waiters: set[Waiter] = set()
         self._by_id: dict[str, set[Waiter]] = {}
+        self._expected: dict[str, str] = {}
         self._closed = False
 
     def waiter(self, ids: Iterable[str]) -> Waiter:
@@ -56,9 +57,22 @@ class Hub:
         """
         return Waiter(self, ids)
 
+    def expect(self, task_id: str, owner: str) -> None:
+        """Note that this server runs the owner's task, so that its result will be announced here."""
+        self._expected[task_id] = owner
+
+    def forget(self, task_id: str) -> None:
+        """Note that this server runs the task no longer."""
+        self._expected.pop(task_id, None)
+
+    def expects(self, task_id: str, owner: str) -> bool:
+        """Whether the owner's task is not done, and its result will be announced here."""
+        return self._expected.get(task_id) == owner
+
     def announce(self, ids: Iterable[str], results: Mapping[str, Finished] | None = None) -> None:
-        """These tasks are done, some with these results: wake whoever waits for one of them."""
+        """Wake whoever waits for one of these tasks, which are done, some with these results."""
         for task_id in ids:
+            self._expected.pop(task_id, None)
             for waiter in self._by_id.get(task_id, ()):
                 if results is not None and task_id in results:
                     waiter.results[task_id] = results[task_id]

@@ -4,7 +4,7 @@ The statements that every task passes through (submit, claim, complete) are prep
 at once; all of them are plain SQL that SQLite and PostgreSQL share.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -333,16 +333,15 @@ def _to_pending(conn: Connection, task_id: str, attempts: int, reason: str) -> N
     )
 
 
-def recover(conn: Connection, now: float, lease_owner: str | None = None) -> list[str]:
-    """Return tasks whose lease has run out to the queue, and their ids.
+def recover(conn: Connection, now: float, alive: Collection[str] | None = None) -> list[str]:
+    """Return tasks whose lease has ended to the queue, and return their ids.
 
-    With `lease_owner`: every task that is leased to anybody else, which is what the one server of a data
-    directory does when it starts. The try does not count: it is the server that died or lost the task, not
-    the worker.
+    `alive`: the lease owners that live, where that is known: the leases of all others end at once. The attempt does
+    not count: the server died or lost the task, not the worker.
     """
     ended = tasks.c.lease_until < now
-    if lease_owner is not None:
-        ended = or_(ended, tasks.c.lease_owner != lease_owner)
+    if alive is not None:
+        ended = or_(ended, tasks.c.lease_owner.not_in(alive))
     query = select(tasks.c.id).where(tasks.c.status == State.STARTED.value, ended)
     ids = [row.id for row in conn.execute(query)]
     for start in range(0, len(ids), 500):

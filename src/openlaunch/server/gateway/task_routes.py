@@ -22,7 +22,8 @@ from openlaunch.server.prediction.inputs import (
 )
 from openlaunch.server.prediction.results import SignedURLs, base_url
 from openlaunch.server.prediction.schemas import BundleSchemas
-from openlaunch.server.queue.service import Answerable, TaskService
+from openlaunch.server.queue.answering import Answerable
+from openlaunch.server.queue.service import TaskService
 from openlaunch.wire import routes
 from openlaunch.wire.endpoints import EndpointType
 from openlaunch.wire.tasks import MAX_BULK, MAX_WAIT_SECONDS, BulkWaitRequest
@@ -58,8 +59,8 @@ class TaskRoutes:
     async def _store_one(self, exchange: Exchange, lane: Lane, principal: Principal) -> None:
         predict_input = await check_input(exchange.body, await self._front.schemas_of(lane))
         key = await _keyed(exchange, lane)
-        self._tasks.refuse_hopeless(lane, principal.owner)
-        ids = await self._tasks.submit(lane, principal.owner, [predict_input], key)
+        self._tasks.submitter.refuse_hopeless(lane, principal.owner)
+        ids = await self._tasks.submitter.submit(lane, principal.owner, [predict_input], key)
         exchange.respond(b'{"task_id": "%s"}' % ids[0].encode())
 
     def _create_many(self, exchange: Exchange) -> None:
@@ -72,8 +73,8 @@ class TaskRoutes:
         inputs = [_checked(document, schemas, index) for index, document in enumerate(documents)]
         principal.spend(len(inputs))
         key = await _keyed(exchange, lane)
-        self._tasks.refuse_hopeless(lane, principal.owner)
-        ids = await self._tasks.submit(lane, principal.owner, inputs, key)
+        self._tasks.submitter.refuse_hopeless(lane, principal.owner)
+        ids = await self._tasks.submitter.submit(lane, principal.owner, inputs, key)
         exchange.respond(orjson.dumps({"task_ids": ids}))
 
     def _get(self, exchange: Exchange) -> None:
@@ -83,7 +84,7 @@ class TaskRoutes:
         exchange.on_gone = self._front.spawn(self._answer(exchange, owner, task_id, wait), exchange).cancel
 
     async def _answer(self, exchange: Exchange, owner: str, task_id: str, wait: float) -> None:
-        exchange.respond(await self._body_of(exchange, await self._tasks.get(owner, task_id, wait)))
+        exchange.respond(await self._body_of(exchange, await self._tasks.answerer.get(owner, task_id, wait)))
 
     def _wait(self, exchange: Exchange) -> None:
         owner = self._front.principal(exchange.scope).owner
@@ -92,13 +93,13 @@ class TaskRoutes:
     async def _answer_any(self, exchange: Exchange, owner: str) -> None:
         asked = _validated(BulkWaitRequest, exchange.body)
         ids = list(dict.fromkeys(asked.task_ids))
-        done = await self._tasks.wait_for_any(owner, ids, asked.wait)
+        done = await self._tasks.answerer.wait_for_any(owner, ids, asked.wait)
         bodies = [await self._body_of(exchange, record) for record in done]
         exchange.respond(b'{"tasks": [%s], "pending": %d}' % (b", ".join(bodies), len(ids) - len(done)))
 
     async def _body_of(self, exchange: Exchange, record: Answerable) -> bytes:
         base = base_url(exchange.scope)
-        return await self._tasks.body_of(record, lambda key: self._urls.make(base, "GET", key))
+        return await self._tasks.answerer.body_of(record, lambda key: self._urls.make(base, "GET", key))
 
 
 def _requests_of(document: Any) -> list[Any]:

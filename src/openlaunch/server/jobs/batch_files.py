@@ -10,7 +10,7 @@ from openlaunch.artifacts.base import Artifacts
 from openlaunch.errors import APIError, NotFound
 from openlaunch.server.prediction.inputs import PredictInput, check_document
 from openlaunch.server.prediction.schemas import BundleSchemas
-from openlaunch.server.queue.service import REFUSED_STATUS_CODE
+from openlaunch.server.queue.submitting import REFUSED_STATUS_CODE
 from openlaunch.store.base import Store
 from openlaunch.store.records import BatchJobRecord
 from openlaunch.tasks import batch

@@ -142,16 +142,16 @@ class BatchJobs:
         if done == job.total:
             return
         schemas = await self._schemas.get(job.bundle_id)
-        most = min(CHUNK_INPUTS, self._tasks.max_queued_of_one)
+        most = min(CHUNK_INPUTS, self._tasks.submitter.max_queued_of_one)
         async for chunk in self._files.chunks(job, schemas, skip=done, most=most):
             await self._until_room(lane, len(chunk))
             inputs = [predict_input for predict_input, _ in chunk]
             refused = {index: result for index, (_, result) in enumerate(chunk) if result is not None}
-            await self._tasks.submit(lane, job.id, inputs, refused=refused)
+            await self._tasks.submitter.submit(lane, job.id, inputs, refused=refused)
             self._submitted[job.id] += len(chunk)
 
     async def _until_room(self, lane: Lane, count: int) -> None:
-        window = min(WINDOW, self._tasks.max_queued_of_one - count)
+        window = min(WINDOW, self._tasks.submitter.max_queued_of_one - count)
         await self._until(lane, lambda: lane.backlog.size <= window)
 
     async def _until_done(self, job: BatchJobRecord, lane: Lane) -> None:
@@ -186,7 +186,7 @@ class BatchJobs:
             return batch.submitted(conn, job.id) - batch.unfinished(conn, job.id)
 
         completed = await self._store.read(done)
-        await self._tasks.fail_endpoint(job.id, job.status_reason or "the job has ended")
+        await self._tasks.canceller.fail_endpoint(job.id, job.status_reason or "the job has ended")
         if completed:
             key = await self._files.write_results(job)
             await self._store.write(lambda conn: job_store.set_result(conn, job.id, key, completed))
@@ -203,4 +203,4 @@ class BatchJobs:
         endpoint = await self._store.write(mark)
         if endpoint is not None:
             self._controller.remove(endpoint)
-        await self._tasks.fail_endpoint(job.id, "the job has ended")
+        await self._tasks.canceller.fail_endpoint(job.id, "the job has ended")

@@ -77,7 +77,7 @@ class Callbacks:
     def start(self, own_url: str) -> None:
         """Begin to send; `own_url` is where receivers find pickled results, unless a setting says otherwise."""
         self._base_url = self._settings.public_url or own_url
-        self._tasks.on_callbacks = self.wake
+        self._tasks.recorder.on_callbacks = self.wake
         self._loop_task = asyncio.create_task(self._run())
 
     async def stop(self) -> None:
@@ -140,7 +140,9 @@ class Callbacks:
         began, start = clock.now(), time.monotonic()
         if record is None:
             return Attempt(began, 0.0, outbox.GONE_STATUS, "the task's result is not kept any more")
-        body = await self._tasks.body_of(record, lambda key: self._urls.make(self._base_url, "GET", key))
+        body = await self._tasks.answerer.body_of(
+            record, lambda key: self._urls.make(self._base_url, "GET", key)
+        )
         status, error = None, None
         try:
             async with asyncio.timeout(self._seconds):

@@ -144,7 +144,9 @@ def _add_changes(api: APIRouter, context: Context) -> None:
 
         endpoint = await context.store.write(mark)
         context.controller.remove(endpoint)
-        await context.tasks.fail_endpoint(endpoint.id, f"the endpoint {endpoint.name!r} was deleted")
+        await context.tasks.canceller.fail_endpoint(
+            endpoint.id, f"the endpoint {endpoint.name!r} was deleted"
+        )
         return DeleteModelEndpointResponse(deleted=True)
 
 

@@ -15,7 +15,7 @@ from openlaunch.errors import Conflict, NotFound
 from openlaunch.server import clock
 from openlaunch.server.control.routes.context import Caller, Context, User
 from openlaunch.server.control.routes.endpoints import find_endpoint, without_secrets
-from openlaunch.server.queue.service import no_task
+from openlaunch.server.queue.answering import no_task
 from openlaunch.tasks import outbox, queue
 from openlaunch.tasks.outbox import Delivery
 from openlaunch.tasks.position import Position, position
@@ -61,7 +61,7 @@ def router(context: Context) -> APIRouter:
     @api.post("/{task_id}/cancel")
     async def cancel_task(task_id: str, user: Caller) -> CancelTaskResponse:
         """Cancel a task; what runs of it is stopped, and its result will be a FAILURE that says so."""
-        return CancelTaskResponse(cancelled=await context.tasks.cancel(user.owner, task_id))
+        return CancelTaskResponse(cancelled=await context.tasks.canceller.cancel(user.owner, task_id))
 
     @api.get("/{task_id}/details")
     async def get_task_details(task_id: str, user: Caller) -> TaskSummary:
@@ -74,7 +74,7 @@ def router(context: Context) -> APIRouter:
     @api.get("/{task_id}/payload", response_model=PredictRequest)
     async def get_task_payload(task_id: str, user: Caller) -> Response:
         """Get what was sent in with a task; that of a task that succeeded is not kept."""
-        payload = await context.tasks.payload_of(user.owner, task_id)
+        payload = await context.tasks.rerunner.payload_of(user.owner, task_id)
         shown = await asyncio.to_thread(_without_auth, payload)
         return Response(shown, media_type="application/json")
 
@@ -86,7 +86,9 @@ def router(context: Context) -> APIRouter:
     ) -> CreateTaskResponse:
         """Run a task that failed or was cancelled once more: as a new task, whose id is answered."""
         user.spend(1)
-        return CreateTaskResponse(task_id=await context.tasks.rerun(user.owner, task_id, idempotency_key))
+        return CreateTaskResponse(
+            task_id=await context.tasks.rerunner.rerun(user.owner, task_id, idempotency_key)
+        )
 
     @api.get("/{task_id}/why")
     async def explain_task(task_id: str, user: Caller) -> TaskWhy:
@@ -96,7 +98,7 @@ def router(context: Context) -> APIRouter:
         if found is None:
             raise no_task(task_id)
         endpoint = None if found.state.done else context.controller.explain(found.endpoint_id)
-        return task_why(task_id, found, endpoint, now, in_worker=context.tasks.is_in_worker(task_id))
+        return task_why(task_id, found, endpoint, now, in_worker=context.tasks.runner.is_in_worker(task_id))
 
     return api
 

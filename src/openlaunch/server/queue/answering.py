@@ -1,0 +1,88 @@
+"""Answers for tasks, and waits until they are done."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from openlaunch.artifacts.base import Artifacts
+from openlaunch.errors import NotFound
+from openlaunch.server.prediction.results import pickled_body
+from openlaunch.store.base import Store
+from openlaunch.tasks import queue
+from openlaunch.tasks.hub import Hub
+from openlaunch.tasks.queue import Finished, TaskRecord
+
+Answerable = TaskRecord | Finished
+"""What a task's answer is made of: as it stands in the store, or as it has just been recorded."""
+
+
+class Answerer:
+    """Looks tasks up, and waits for their results."""
+
+    def __init__(self, store: Store, artifacts: Artifacts, hub: Hub) -> None:
+        self._store = store
+        self._artifacts = artifacts
+        self._hub = hub
+        self._now = asyncio.get_running_loop().time
+
+    async def get(self, owner: str, task_id: str, wait: float) -> Answerable:
+        """Return the task, after waiting up to `wait` seconds for it to be done.
+
+        Raises:
+            NotFound: the owner has no such task.
+        """
+        with self._hub.waiter([task_id]) as waiter:
+            deadline = self._now() + wait
+            if wait > 0 and self._hub.expects(task_id, owner) and not self._hub.closed:
+                # The task runs here: its result comes to the waiter, without a look into the store.
+                await waiter.wait(wait)
+                if (finished := waiter.results.get(task_id)) is not None:
+                    return finished
+            while True:
+                record = await self._store.read(lambda conn: queue.get(conn, owner, task_id))
+                if record is None:
+                    raise no_task(task_id)
+                left = deadline - self._now()
+                if record.state.done or left <= 0 or self._hub.closed:
+                    return record
+                await waiter.wait(left)
+                if (finished := waiter.results.get(task_id)) is not None:
+                    return finished
+
+    async def wait_for_any(self, owner: str, ids: Sequence[str], wait: float) -> Sequence[Answerable]:
+        """Return those of the tasks that are done, after waiting up to `wait` seconds for the first.
+
+        Raises:
+            NotFound: the owner has no task of one of these ids.
+        """
+        with self._hub.waiter(ids) as waiter:
+            deadline = self._now() + wait
+            known = await self._store.read(lambda conn: queue.known_ids(conn, owner, ids))
+            if missing := [task_id for task_id in ids if task_id not in known]:
+                raise no_task(missing[0])
+            while True:
+                done = await self._store.read(lambda conn: queue.get_many(conn, owner, ids, only_done=True))
+                left = deadline - self._now()
+                if done or left <= 0 or self._hub.closed:
+                    return done
+                await waiter.wait(left)
+                if waiter.results:
+                    return list(waiter.results.values())
+
+    async def body_of(self, record: Answerable, make_url: Callable[[str], str]) -> bytes:
+        """Make the JSON body that answers for a task; `make_url` signs the URL of a pickled result's key."""
+        head = b'{"task_id": "%s", ' % record.id.encode()
+        if not record.state.done:
+            rest = b'"status": "%s", "result": null, "traceback": null, "status_code": null}'
+            return head + rest % record.state.value.encode()
+        body = record.result
+        if body is None:
+            key = record.result_key or ""
+            body = pickled_body(make_url(key)) if key.endswith(".pkl") else await self._artifacts.get(key)
+        return head + body[1:]
+
+
+def no_task(task_id: str) -> NotFound:
+    """The error for an unknown task."""
+    return NotFound(
+        f"no task has the id {task_id!r}: results are kept for a limited time", code="task_not_found"
+    )

@@ -1,0 +1,128 @@
+"""Records the results of tasks, many in one transaction, and wakes those who wait for them."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+
+import orjson
+
+from openlaunch.artifacts.base import Artifacts
+from openlaunch.background import BackgroundTasks
+from openlaunch.errors import Unavailable
+from openlaunch.server import clock
+from openlaunch.server.prediction.results import hold_against_schema
+from openlaunch.server.prediction.schemas import SchemaCache
+from openlaunch.server.settings import QueueSettings
+from openlaunch.store.base import Store
+from openlaunch.store.records import EndpointRecord
+from openlaunch.tasks import queue
+from openlaunch.tasks.hub import Hub
+from openlaunch.tasks.queue import Finished
+from openlaunch.tasks.states import State
+from openlaunch_worker.frames import Outcome
+
+log = logging.getLogger(__name__)
+
+RETRY_SECONDS = 1.0
+MAX_REASON = 500
+
+
+class Recorder:
+    """Stores results: whatever came since the last transaction goes into the next one."""
+
+    def __init__(
+        self,
+        settings: QueueSettings,
+        store: Store,
+        artifacts: Artifacts,
+        schemas: SchemaCache,
+        hub: Hub,
+        background: BackgroundTasks,
+    ) -> None:
+        self.on_callbacks: Callable[[], None] = lambda: None
+        """Called when callbacks may have become due."""
+        self.has_callbacks = False
+        """Whether any task of this server has a callback; without one `on_callbacks` is never called."""
+        self._settings = settings
+        self._store = store
+        self._artifacts = artifacts
+        self._schemas = schemas
+        self._hub = hub
+        self._background = background
+        self._loop = asyncio.get_running_loop()
+        self._finished: list[Finished] = []
+
+    def answered(self, task_id: str, endpoint: EndpointRecord, outcome: int, payload: bytes) -> None:
+        """Record a worker's answer."""
+        if self._needs_care(outcome, payload):
+            self._background.spawn(self._record_with_care(task_id, endpoint, outcome, payload))
+        else:
+            self.record(_finished(task_id, outcome, payload))
+
+    def _needs_care(self, outcome: int, payload: bytes) -> bool:
+        if outcome == Outcome.PICKLED or len(payload) > self._settings.inline_bytes:
+            return True
+        return self._settings.check_responses and outcome == Outcome.SUCCESS
+
+    async def _record_with_care(
+        self, task_id: str, endpoint: EndpointRecord, outcome: int, payload: bytes
+    ) -> None:
+        """Check the answer against the response schema, and store it as an artifact, where that is asked for."""
+        if outcome == Outcome.PICKLED:
+            key = f"results/{task_id}.pkl"
+            await self._artifacts.put(key, payload)
+            self.record(Finished(task_id, State.SUCCESS, 200, result_key=key))
+            return
+        if outcome == Outcome.SUCCESS and self._settings.check_responses:
+            checked = await hold_against_schema(payload, await self._schemas.get(endpoint.serving_bundle_id))
+            outcome = Outcome.SUCCESS if checked is payload else Outcome.FAILURE
+            payload = checked
+        finished = _finished(task_id, outcome, payload)
+        if len(payload) > self._settings.inline_bytes:
+            key = f"results/{task_id}.json"
+            await self._artifacts.put(key, payload)
+            finished = replace(finished, result=None, result_key=key)
+        self.record(finished)
+
+    def record(self, finished: Finished) -> None:
+        """Store a result soon, together with the others of this turn of the loop."""
+        self._finished.append(finished)
+        if len(self._finished) == 1:
+            self._loop.call_soon(self._spawn_write)
+
+    def _spawn_write(self) -> None:
+        if self._finished:
+            self._background.spawn(self.flush())
+
+    async def flush(self) -> None:
+        """Store all results that have come; while the store can't be written they are kept, and tried again."""
+        results, self._finished = self._finished, []
+        while results:
+            try:
+                recorded = await self._store.write(lambda conn: queue.complete(conn, results, clock.now()))
+            except Unavailable as error:
+                if self._hub.closed:
+                    raise
+                log.error(
+                    "%d results could not be recorded; trying again in %g s: %s",
+                    len(results),
+                    RETRY_SECONDS,
+                    error,
+                )
+                await asyncio.sleep(RETRY_SECONDS)
+            else:
+                self._hub.announce([r.id for r in results], {r.id: r for r in results if r.id in recorded})
+                if self.has_callbacks:
+                    self.on_callbacks()
+                return
+
+
+def _finished(task_id: str, outcome: int, payload: bytes) -> Finished:
+    """The result that a worker's answer makes. The reason of a failure is the last line of its traceback."""
+    if outcome == Outcome.SUCCESS:
+        return Finished(task_id, State.SUCCESS, 200, result=payload)
+    document = orjson.loads(payload)
+    lines = (document["traceback"] or "").strip().splitlines()
+    reason = lines[-1][:MAX_REASON] if lines else None
+    return Finished(task_id, State.FAILURE, document["status_code"], result=payload, reason=reason)

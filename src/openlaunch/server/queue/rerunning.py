@@ -1,0 +1,82 @@
+"""Runs tasks again that did not succeed."""
+
+from openlaunch.artifacts.base import Artifacts
+from openlaunch.errors import Conflict, NotFound
+from openlaunch.server.dispatch.dispatcher import Dispatcher
+from openlaunch.server.endpoints.specs import may_predict
+from openlaunch.server.prediction.idempotency import keyed
+from openlaunch.server.prediction.inputs import check_input
+from openlaunch.server.prediction.schemas import SchemaCache
+from openlaunch.server.queue.answering import no_task
+from openlaunch.server.queue.submitting import Submitter
+from openlaunch.store.base import Store
+from openlaunch.tasks import queue
+from openlaunch.tasks.queue import Payload
+from openlaunch.tasks.states import State
+
+
+class Rerunner:
+    """Looks up what was sent in with a task that did not succeed, and submits it again."""
+
+    def __init__(
+        self,
+        store: Store,
+        artifacts: Artifacts,
+        dispatcher: Dispatcher,
+        schemas: SchemaCache,
+        submitter: Submitter,
+    ) -> None:
+        self._store = store
+        self._artifacts = artifacts
+        self._dispatcher = dispatcher
+        self._schemas = schemas
+        self._submitter = submitter
+
+    async def payload_of(self, owner: str, task_id: str) -> bytes:
+        """Return what was sent in with a task that has not succeeded.
+
+        Raises:
+            NotFound: the owner has no such task, or its payload is no longer kept.
+        """
+        return await self._payload_bytes(await self._payload(owner, task_id), task_id)
+
+    async def rerun(self, owner: str, task_id: str, idempotency_key: str | None = None) -> str:
+        """Submit a task that failed or was cancelled again, as a new task, and return its id.
+
+        Raises:
+            NotFound: the owner has no such task, or its endpoint or its payload is gone.
+            Conflict: it has not ended, or it has succeeded.
+            Unprocessable: its input does not fit the request schema of the bundle that serves now.
+            TooManyRequests: the endpoint's queue is full.
+        """
+        stored = await self._payload(owner, task_id)
+        if not stored.state.done or stored.state is State.SUCCESS:
+            raise Conflict(
+                f"the task {task_id!r} is {stored.state.value}: those that failed or were cancelled can be run again",
+                code="task_not_failed",
+            )
+        lane = self._dispatcher.lane(stored.endpoint_id)
+        if lane is None or not may_predict(lane.endpoint, owner):
+            raise NotFound(f"the endpoint of the task {task_id!r} is gone", code="endpoint_not_found")
+        body = await self._payload_bytes(stored, task_id)
+        endpoint = lane.endpoint
+        schemas = await self._schemas.get(endpoint.ready_bundle_id or endpoint.bundle_id)
+        predict_input = await check_input(body, schemas)
+        request = None if idempotency_key is None else await keyed(idempotency_key, lane.endpoint.id, body)
+        return (await self._submitter.submit(lane, owner, [predict_input], request))[0]
+
+    async def _payload(self, owner: str, task_id: str) -> Payload:
+        stored = await self._store.read(lambda conn: queue.get_payload(conn, owner, task_id))
+        if stored is None:
+            raise no_task(task_id)
+        return stored
+
+    async def _payload_bytes(self, stored: Payload, task_id: str) -> bytes:
+        if stored.payload is not None:
+            return stored.payload
+        if stored.payload_key is not None:
+            return await self._artifacts.get(stored.payload_key)
+        raise NotFound(
+            f"the payload of the task {task_id!r} is not kept: it succeeded, or its endpoint was deleted",
+            code="payload_not_found",
+        )

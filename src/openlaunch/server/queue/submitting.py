@@ -1,0 +1,197 @@
+"""Stores new tasks."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from sqlalchemy import Connection
+
+from openlaunch.artifacts.base import Artifacts
+from openlaunch.errors import TooManyRequests, Unavailable
+from openlaunch.server import clock
+from openlaunch.server.dispatch.admission import is_hopeless
+from openlaunch.server.dispatch.lane import Lane
+from openlaunch.server.prediction.idempotency import Keyed
+from openlaunch.server.prediction.inputs import PredictInput
+from openlaunch.server.queue.claiming import MAX_CLAIM, Claimer
+from openlaunch.server.queue.recording import Recorder
+from openlaunch.server.settings import QueueSettings
+from openlaunch.store.base import Store
+from openlaunch.tasks import queue
+from openlaunch.tasks.hub import Hub
+from openlaunch.tasks.outbox import Callback
+from openlaunch.tasks.queue import ClaimedTask, Finished, NewTask
+from openlaunch.tasks.states import State
+from openlaunch.wire.endpoint_settings import EndpointSpec
+from openlaunch.wire.ids import new_id
+from openlaunch_worker.frames import Flags
+
+REFUSED_STATUS_CODE = 422
+
+
+class Submitter:
+    """Stores new tasks, and claims those that there are slots for in the same transaction."""
+
+    def __init__(
+        self,
+        settings: QueueSettings,
+        store: Store,
+        artifacts: Artifacts,
+        claimer: Claimer,
+        recorder: Recorder,
+        hub: Hub,
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._artifacts = artifacts
+        self._claimer = claimer
+        self._recorder = recorder
+        self._hub = hub
+
+    @property
+    def max_queued_of_one(self) -> int:
+        """Limit of one owner's waiting tasks at an endpoint."""
+        return self._settings.max_queued_tasks_of_one
+
+    async def submit(
+        self,
+        lane: Lane,
+        owner: str,
+        inputs: Sequence[PredictInput],
+        keyed: Keyed | None = None,
+        refused: Mapping[int, bytes] | None = None,
+    ) -> list[str]:
+        """Store tasks, all or none, and return their ids once they are on disk.
+
+        `refused` holds the results, by index, of tasks whose input was refused: these are stored as failed, so that
+        they have their place among the others.
+
+        Raises:
+            TooManyRequests: the endpoint's queue is full.
+            Unprocessable: the idempotency key was used for something else.
+            Unavailable: the server is stopping, or can't write.
+        """
+        if self._hub.closed:
+            raise Unavailable("the server is stopping", code="stopping", retry_after=2)
+        self._check_room(lane, owner, len(inputs))
+        backlog = lane.backlog
+        wanted = min(lane.tasks_wanted(), backlog.size + len(inputs), MAX_CLAIM)
+        backlog.expect(owner, len(inputs), wanted)
+        try:
+            stored, ids, claimed = await self._store_new(lane, owner, inputs, keyed, refused or {}, wanted)
+        finally:
+            backlog.arrived(owner, len(inputs), wanted)
+        backlog.add(owner, stored)
+        await self._claimer.run(lane, claimed)
+        self._claimer.claim_for(lane)
+        if backlog.size:
+            lane.ask_for_workers()
+        return ids
+
+    def _check_room(self, lane: Lane, owner: str, count: int) -> None:
+        waiting = lane.backlog.size + lane.backlog.arriving.size
+        mine = lane.backlog.of(owner) + lane.backlog.arriving.of(owner)
+        few = self._settings.max_queued_tasks - self._settings.max_queued_tasks_of_one
+        limit = self._settings.max_queued_tasks_of_one + (few if mine + count <= few else 0)
+        if waiting + count > limit:
+            kept = f", and {few} more of owners who have no more than that" if mine + count > few > 0 else ""
+            raise TooManyRequests(
+                f"{waiting} tasks wait for the endpoint {lane.endpoint.name!r} already, {mine} of them yours; "
+                f"the limit is {limit}{kept}",
+                retry_after=lane.admission.rate.retry_after(waiting),
+            )
+
+    def refuse_hopeless(self, lane: Lane, owner: str) -> None:
+        """Refuse a new task of this owner's that would expire before its turn.
+
+        Raises:
+            TooManyRequests: at the present pace the tasks before it take longer than a task may wait.
+        """
+        ahead, seconds = lane.backlog.ahead_of(owner), self._expires_seconds(lane)
+        if is_hopeless(wait := lane.admission.expected_wait(ahead), seconds):
+            raise TooManyRequests(
+                f"{ahead} tasks of the endpoint {lane.endpoint.name!r} come before this one, which takes about "
+                f"{wait:.0f} s, and a task expires after {seconds:g} s",
+                code="deadline_unreachable",
+                retry_after=lane.admission.rate.retry_after(ahead),
+            )
+
+    def _expires_seconds(self, lane: Lane) -> float:
+        return lane.endpoint.spec.task_expires_seconds or self._settings.task_expires_seconds
+
+    async def _store_new(
+        self,
+        lane: Lane,
+        owner: str,
+        inputs: Sequence[PredictInput],
+        keyed: Keyed | None,
+        refused: Mapping[int, bytes],
+        wanted: int,
+    ) -> tuple[int, list[str], list[ClaimedTask]]:
+        """Store tasks and claim up to `wanted`: how many are new and to be run, all ids, and the claimed tasks.
+
+        A payload whose task was not stored is deleted.
+        """
+        now = clock.now()
+        new: list[NewTask] = []
+        stored: set[str] = set()
+        try:
+            for index, predict_input in enumerate(inputs):
+                one = None if keyed is None else Keyed(f"{keyed.key}#{index}", keyed.digest)
+                new.append(await self._new_task(lane, owner, predict_input, now, one))
+            failed = [
+                Finished(new[index].id, State.FAILURE, REFUSED_STATUS_CODE, result)
+                for index, result in refused.items()
+            ]
+            claim = self._claimer.claim_of(lane, wanted)
+
+            def store(conn: Connection) -> tuple[list[str], list[ClaimedTask]]:
+                ids = queue.submit(conn, new, now)
+                queue.complete(conn, failed, now)
+                return ids, claim(conn) if wanted else []
+
+            ids, claimed = await self._store.write(store)
+            stored = {task.id for task in new}.intersection(ids)
+        finally:
+            await self._delete_payloads(task for task in new if task.id not in stored)
+        return len(stored) - len(failed), ids, claimed
+
+    async def _delete_payloads(self, unstored: Iterable[NewTask]) -> None:
+        for task in unstored:
+            if task.payload_key is not None:
+                await self._artifacts.delete(task.payload_key)
+
+    async def _new_task(
+        self, lane: Lane, owner: str, predict_input: PredictInput, now: float, keyed: Keyed | None
+    ) -> NewTask:
+        task_id = new_id(now)
+        body, key = predict_input.body, None
+        if len(body) > self._settings.inline_bytes:
+            key = f"payloads/{task_id}.json"
+            await self._artifacts.put(key, body)
+        return NewTask(
+            id=task_id,
+            endpoint_id=lane.endpoint.id,
+            owner=owner,
+            expires_at=now + self._expires_seconds(lane),
+            max_attempts=self._settings.task_max_attempts,
+            payload=body if key is None else None,
+            payload_key=key,
+            priority=predict_input.priority,
+            return_pickled=Flags.PICKLED in predict_input.flags,
+            timeout_seconds=predict_input.timeout,
+            idempotency_key=None if keyed is None else keyed.key,
+            idempotency_digest=None if keyed is None else keyed.digest,
+            callback=self._callback(lane, predict_input),
+        )
+
+    def _callback(self, lane: Lane, predict_input: PredictInput) -> Callback | None:
+        callback = predict_input.callback or _default_callback(lane.endpoint.spec)
+        self._recorder.has_callbacks = self._recorder.has_callbacks or callback is not None
+        return callback
+
+
+def _default_callback(spec: EndpointSpec) -> Callback | None:
+    # Its credentials go to its own URL alone: a request that names another URL brings its own.
+    url, auth = spec.default_callback_url, spec.default_callback_auth
+    if url is None or "callback" not in (spec.post_inference_hooks or ()):
+        return None
+    return Callback(url, None if auth is None else auth.model_dump())
