@@ -6,8 +6,8 @@ the method gives, such as an endpoint that knows its client.
 """
 
 import inspect
-from collections.abc import Callable, Coroutine
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, get_args, get_type_hints, overload
 
 from openlaunch.client.effects import Flow
 from openlaunch.client.watcher import AsyncWatcher, Watcher
@@ -89,6 +89,16 @@ def _described(method: Callable[..., Any], operation: Callable[..., Any]) -> Cal
     method.__doc__ = operation.__doc__
     signature = inspect.signature(operation)
     itself = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    parameters = [itself, *signature.parameters.values()]
+    parameters = [itself, *_named(signature)]
     method.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     return method
+
+
+def _named(signature: inspect.Signature) -> Iterator[inspect.Parameter]:
+    """Give the parameters with the keywords of an unpacked TypedDict by their names, as `help` is to show them."""
+    for parameter in signature.parameters.values():
+        if parameter.kind is not inspect.Parameter.VAR_KEYWORD:
+            yield parameter
+            continue
+        for name, kind in get_type_hints(get_args(parameter.annotation)[0]).items():
+            yield inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)

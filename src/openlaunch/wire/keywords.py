@@ -12,50 +12,52 @@ Quantity = str | int | float
 
 
 class EndpointKeywords(TypedDict, total=False):
-    """The settings that a caller may name. An omitted one keeps its value, or gets its default."""
+    """The settings that a caller may name. One that is omitted, or None, keeps its value, or gets its default."""
 
-    min_workers: Annotated[int, "Workers to keep without any load; 0 scales to zero. Default: 1."]
-    max_workers: Annotated[int, "Most workers to start. Default: 1."]
-    per_worker: Annotated[int, "Requests that one worker runs at the same time. Default: 10."]
+    min_workers: Annotated[int | None, "Workers to keep without any load; 0 scales to zero. Default: 1."]
+    max_workers: Annotated[int | None, "Most workers to start. Default: 1."]
+    per_worker: Annotated[int | None, "Requests that one worker runs at the same time. Default: 10."]
     concurrent_requests_per_worker: Annotated[
-        int, "The same; if both are given, per_worker only decides when to scale up. Default: per_worker."
+        int | None,
+        "The same; if both are given, per_worker only decides when to scale up. Default: per_worker.",
     ]
     timeout_seconds: Annotated[
-        float,
+        float | None,
         "Longest time for one request, in seconds; for a task, once it runs. Default: the server's limit.",
     ]
     task_expires_seconds: Annotated[
-        int, "Longest time a task may wait in the queue, in seconds. Default: the server's limit."
+        int | None, "Longest time a task may wait in the queue, in seconds. Default: the server's limit."
     ]
     queue_message_timeout_seconds: Annotated[
-        int, "Longest time a task may run, in seconds. Default: timeout_seconds."
+        int | None, "Longest time a task may run, in seconds. Default: timeout_seconds."
     ]
     max_batch_size: Annotated[
-        int, "Maximum inputs per batched call; 0 disables batching, 1 passes lists of one. Default: 0."
+        int | None, "Maximum inputs per batched call; 0 disables batching, 1 passes lists of one. Default: 0."
     ]
     max_batch_wait: Annotated[
-        float, "Longest time the first input of a batch waits for others, in seconds. Default: 0.005."
+        float | None, "Longest time the first input of a batch waits for others, in seconds. Default: 0.005."
     ]
-    cpus: Annotated[Quantity, "Cores of one worker: 2, 0.5 or 500m. Default: 3."]
-    memory: Annotated[Quantity, "Memory of one worker in bytes, such as 8Gi. Default: 8Gi."]
+    cpus: Annotated[Quantity | None, "Cores of one worker: 2, 0.5 or 500m. Default: 3."]
+    memory: Annotated[Quantity | None, "Memory of one worker in bytes, such as 8Gi. Default: 8Gi."]
     storage: Annotated[
-        Quantity, "Disk of one worker in bytes, such as 16Gi: a label, not enforced. Default: 16Gi."
+        Quantity | None, "Disk of one worker in bytes, such as 16Gi: a label, not enforced. Default: 16Gi."
     ]
-    gpus: Annotated[int, "GPUs of one worker. Default: 0."]
+    gpus: Annotated[int | None, "GPUs of one worker. Default: 0."]
     gpu_type: Annotated[
-        str, "Type of the GPUs, such as nvidia-hopper-h100. Default: the type that the server has."
+        str | None, "Type of the GPUs, such as nvidia-hopper-h100. Default: the type that the server has."
     ]
-    high_priority: Annotated[bool, "Not supported: true is refused. Default: false."]
-    labels: Annotated[dict[str, str], "Labels of the endpoint, shown with it. Default: none."]
+    high_priority: Annotated[bool | None, "Not supported: true is refused. Default: false."]
+    labels: Annotated[dict[str, str] | None, "Labels of the endpoint, shown with it. Default: none."]
     post_inference_hooks: Annotated[
-        list[str], "What follows a task: callback POSTs its result to the callback URL. Default: nothing."
+        list[str] | None,
+        "What follows a task: callback POSTs its result to the callback URL. Default: nothing.",
     ]
-    default_callback_url: Annotated[str, "Callback URL of tasks that name none. Default: none."]
-    public_inference: Annotated[bool, "Accept predictions with any user's key. Default: false."]
+    default_callback_url: Annotated[str | None, "Callback URL of tasks that name none. Default: none."]
+    public_inference: Annotated[bool | None, "Accept predictions with any user's key. Default: false."]
     rollback_after_failures: Annotated[
-        int, "Failures in the probation window that roll a new bundle back; 0 disables it. Default: 0."
+        int | None, "Failures in the probation window that roll a new bundle back; 0 disables it. Default: 0."
     ]
-    probation_requests: Annotated[int, "Number of predictions in the probation window. Default: 20."]
+    probation_requests: Annotated[int | None, "Number of predictions in the probation window. Default: 20."]
 
 
 KEYWORD_TYPES = get_type_hints(EndpointKeywords)

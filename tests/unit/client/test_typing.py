@@ -18,6 +18,7 @@ def blocking(client: openlaunch.LaunchClient, endpoint: openlaunch.AsyncEndpoint
     request = openlaunch.EndpointRequest(args={"x": 1})
     assert_type(client.get_model_endpoint("double"), AnyEndpoint)
     assert_type(client.deploy(len, name="length", min_workers=0), AnyEndpoint)
+    assert_type(client.edit_model_endpoint(model_endpoint="double", max_workers=3, cpus=None), AnyEndpoint)
     assert_type(client.list_model_bundles(), list[openlaunch.ModelBundle])
     assert_type(client.create_api_key("me", role="admin").api_key, str)
     futures = endpoint.predict_many([request])
@@ -46,6 +47,9 @@ def blocking(client: openlaunch.LaunchClient, endpoint: openlaunch.SyncEndpoint)
     client.get_model_endpoint()  # call-arg
     client.create_model_endpoint("double")  # call-arg
     client.deploy(len)  # call-arg
+    client.deploy(len, name="length", workers=2)  # call-arg
+    client.deploy(len, name="length", min_workers="two")  # arg-type
+    client.edit_model_endpoint(model_endpoint="double", cpu=2)  # call-arg
     client.predict  # attr-defined
     endpoint.predict({"x": 1})  # arg-type
     openlaunch.EndpointRequest(arg={"x": 1})  # call-arg

@@ -3,14 +3,13 @@
 import inspect
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Unpack
 
 from pydantic import BaseModel
 
 from openlaunch.client.effects import Flow
-from openlaunch.client.models import ModelEndpoint, checked
+from openlaunch.client.models import ModelEndpoint
 from openlaunch.client.operations import bundles, endpoints
-from openlaunch.wire.endpoints import CreateModelEndpointRequest
 
 DEPLOY_SECONDS = 600.0
 
@@ -28,7 +27,7 @@ def deploy(
     request_schema: type[BaseModel] | None = None,
     response_schema: type[BaseModel] | None = None,
     app_config: dict[str, Any] | None = None,
-    **settings: Any,
+    **settings: Unpack[endpoints.Settings],
 ) -> Flow[ModelEndpoint]:
     """Make a bundle of a predict function, create or update the endpoint of this name, and wait for it.
 
@@ -46,9 +45,11 @@ def deploy(
         request_schema: a pydantic model; predictions whose args do not fit are refused.
         response_schema: a pydantic model of what `fn` returns.
         app_config: given to `load_model_fn`.
-        **settings: of the endpoint, as `create_model_endpoint` has them: `cpus`, `min_workers`, …
+        **settings: of the endpoint, such as `cpus` and `min_workers`;
+            `openlaunch.wire.keywords.EndpointKeywords` describes them.
 
     Raises:
+        TypeError: a setting is unknown.
         BundleError: the function can't be pickled.
         Unprocessable: a setting is not allowed.
         EndpointFailed: the endpoint did not become READY; the message has the reason.
@@ -56,7 +57,7 @@ def deploy(
 
     """
     kind = endpoint_type or ("streaming" if _is_generator(fn) else "sync")
-    _check_before_packing(name, kind, settings)
+    endpoints.creation(name, kind, settings)  # finds a bad setting before a bundle is made for nothing
     load_model, load_predict = loaders(fn, load_model_fn)
     bundle = yield from bundles.create_model_bundle_from_callable_v2(
         model_bundle_name=name,
@@ -77,18 +78,6 @@ def deploy(
 
 def _is_generator(fn: Callable[..., Any]) -> bool:
     return inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn)
-
-
-def _check_before_packing(name: str, kind: str, settings: dict[str, Any]) -> None:
-    # A setting that is not allowed is found before a bundle has been made for nothing.
-    known = inspect.signature(endpoints.create_model_endpoint).parameters
-    unknown = sorted(set(settings) - set(known))
-    if unknown:
-        raise TypeError(f"deploy() has no setting {', '.join(unknown)}; there are: {', '.join(known)}")
-    defaults = {n: p.default for n, p in known.items() if p.default is not inspect.Parameter.empty}
-    fixed = {"name": name, "endpoint_type": kind, "model_bundle_id": "", "metadata": {}}
-    labels = settings.get("labels") or {}
-    checked(CreateModelEndpointRequest, {**defaults, **settings, **fixed, "labels": labels})
 
 
 def loaders(

@@ -3,7 +3,7 @@
 import difflib
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any, Unpack
 
 from pydantic import BaseModel
 
@@ -25,7 +25,7 @@ from openlaunch.wire.endpoints import (
     UpdateModelEndpointRequest,
 )
 from openlaunch.wire.events import ListEventsResponse
-from openlaunch.wire.keywords import Quantity
+from openlaunch.wire.keywords import EndpointKeywords
 from openlaunch.wire.why import EndpointWhy
 
 LOG_SILENCE_SECONDS = 60.0
@@ -42,128 +42,90 @@ class ModelEndpointList(BaseModel):
     model_endpoints: list[ModelEndpoint]
 
 
+class Settings(EndpointKeywords, total=False):
+    """The settings of an endpoint, and how its default callback is authenticated."""
+
+    default_callback_auth_kind: Annotated[str | None, 'Authentication of callbacks: "basic" or "mtls".']
+    default_callback_auth_username: Annotated[str | None, 'User name, for "basic".']
+    default_callback_auth_password: Annotated[str | None, 'Password, for "basic".']
+    default_callback_auth_cert: Annotated[str | None, 'Client certificate as PEM text, for "mtls".']
+    default_callback_auth_key: Annotated[str | None, 'Key of the certificate as PEM text, for "mtls".']
+
+
+_DEFAULTS = {
+    "cpus": 3,
+    "memory": "8Gi",
+    "storage": "16Gi",
+    "gpus": 0,
+    "min_workers": 1,
+    "max_workers": 1,
+    "per_worker": 10,
+    "labels": {},
+}
+
+
 def create_model_endpoint(
     *,
     endpoint_name: str,
     model_bundle: BundleLike,
-    cpus: Quantity = 3,
-    memory: Quantity = "8Gi",
-    storage: Quantity = "16Gi",
-    gpus: int = 0,
-    min_workers: int = 1,
-    max_workers: int = 1,
-    per_worker: int = 10,
-    concurrent_requests_per_worker: int | None = None,
-    timeout_seconds: float | None = None,
-    gpu_type: str | None = None,
     endpoint_type: str = "sync",
-    high_priority: bool | None = False,
-    post_inference_hooks: list[str] | None = None,
-    default_callback_url: str | None = None,
-    default_callback_auth_kind: str | None = None,
-    default_callback_auth_username: str | None = None,
-    default_callback_auth_password: str | None = None,
-    default_callback_auth_cert: str | None = None,
-    default_callback_auth_key: str | None = None,
-    public_inference: bool | None = None,
     update_if_exists: bool = False,
-    labels: dict[str, str] | None = None,
-    task_expires_seconds: int | None = None,
-    queue_message_timeout_seconds: int | None = None,
-    rollback_after_failures: int | None = None,
-    probation_requests: int | None = None,
-    max_batch_size: int | None = None,
-    max_batch_wait: float | None = None,
+    **settings: Unpack[Settings],
 ) -> Flow[ModelEndpoint]:
     """Deploy a bundle. Returns at once: `wait_until_ready` of the endpoint waits for its workers.
 
     Args:
         endpoint_name: letters, digits, `.`, `_` and `-`, at most 63, a letter or digit first and last.
         model_bundle: a bundle, its name (the newest is taken) or its id.
-        cpus: of one worker, in cores: 2, 0.5 or "500m".
-        memory: of one worker, such as "8Gi".
-        storage: of one worker, such as "16Gi".
-        gpus: of one worker.
-        min_workers: kept even when nothing is asked; 0 is allowed.
-        max_workers: started at most.
-        per_worker: requests that one worker serves at a time.
-        concurrent_requests_per_worker: the same by another name; goes before `per_worker`.
-        timeout_seconds: how long one request may take; a task: once it runs. Else the server's own limit.
-        gpu_type: such as "nvidia-ampere-a100".
         endpoint_type: "sync", "async" or "streaming".
-        high_priority: recorded. An endpoint has workers of its own, so its tasks compete with no other's.
-        post_inference_hooks: `["callback"]` POSTs results to the callback URL.
-        default_callback_url: for requests that name none.
-        default_callback_auth_kind: "basic" or "mtls".
-        default_callback_auth_username: for "basic".
-        default_callback_auth_password: for "basic".
-        default_callback_auth_cert: for "mtls", as PEM text.
-        default_callback_auth_key: for "mtls", as PEM text.
-        public_inference: whether predictions need no key of the owner's.
         update_if_exists: change an endpoint of this name instead of failing.
-        labels: recorded.
-        task_expires_seconds: a task that waits longer ends as FAILURE.
-        queue_message_timeout_seconds: so does one that runs longer.
-        rollback_after_failures: a later bundle is rolled back after so many failures among its first predictions.
-        probation_requests: so many are its first predictions; 20 unless given.
-        max_batch_size: the predict function is called with a list of up to so many inputs, and returns a list with
-            a result for each; it gets each input by itself unless given.
-        max_batch_wait: seconds that the first input of a list waits for others, 0 to 10; 0.005 unless given.
+        **settings: of the endpoint; `openlaunch.wire.keywords.EndpointKeywords` describes them.
 
     Raises:
+        TypeError: a setting is unknown.
         Unprocessable: a setting is not allowed.
         Conflict: there is an endpoint of this name.
         NotFound: there is no such bundle.
 
     """
-    auth = callback_auth(
-        default_callback_auth_kind,
-        default_callback_auth_username,
-        default_callback_auth_password,
-        default_callback_auth_cert,
-        default_callback_auth_key,
-    )
-    settings = {
-        "cpus": cpus,
-        "memory": memory,
-        "storage": storage,
-        "gpus": gpus,
-        "min_workers": min_workers,
-        "max_workers": max_workers,
-        "per_worker": per_worker,
-        "concurrent_requests_per_worker": concurrent_requests_per_worker,
-        "timeout_seconds": timeout_seconds,
-        "gpu_type": gpu_type,
-        "high_priority": high_priority,
-        "post_inference_hooks": post_inference_hooks,
-        "default_callback_url": default_callback_url,
-        "default_callback_auth": auth,
-        "public_inference": public_inference,
-        "task_expires_seconds": task_expires_seconds,
-        "queue_message_timeout_seconds": queue_message_timeout_seconds,
-        "rollback_after_failures": rollback_after_failures,
-        "probation_requests": probation_requests,
-        "max_batch_size": max_batch_size,
-        "max_batch_wait": max_batch_wait,
-    }
-    document = {
-        **settings,
-        "name": endpoint_name,
-        "endpoint_type": endpoint_type,
-        "model_bundle_id": "unknown yet",
-        "metadata": {},
-        "labels": labels or {},
-    }
-    body = checked(CreateModelEndpointRequest, document)
+    body = creation(endpoint_name, endpoint_type, settings)
     body["model_bundle_id"] = yield from bundle_id(model_bundle)
     if update_if_exists:
         existing = yield from _find(endpoint_name)
         if existing is not None:
-            if labels is None:
+            if settings.get("labels") is None:
                 del body["labels"]
             return (yield from _replace(existing, body, endpoint_type))
     yield from call(Request("POST", routes.ENDPOINTS, json_body(body)))
     return (yield from get_model_endpoint(endpoint_name))
+
+
+def creation(name: str, endpoint_type: str, settings: Settings) -> dict[str, Any]:
+    """Give the body of a request to create an endpoint, of a bundle that is still to be named.
+
+    Raises:
+        TypeError: a setting is unknown.
+        Unprocessable: a setting is not allowed.
+
+    """
+    fixed = {"name": name, "endpoint_type": endpoint_type, "model_bundle_id": "unknown yet", "metadata": {}}
+    return checked(CreateModelEndpointRequest, {**_DEFAULTS, **_given(settings), **fixed})
+
+
+def _given(settings: Settings) -> dict[str, Any]:
+    unknown = sorted(settings.keys() - Settings.__annotations__.keys())
+    if unknown:
+        known = ", ".join(Settings.__annotations__)
+        raise TypeError(f"an endpoint has no setting {', '.join(unknown)}; the settings are: {known}")
+    auth = callback_auth(
+        settings.get("default_callback_auth_kind"),
+        settings.get("default_callback_auth_username"),
+        settings.get("default_callback_auth_password"),
+        settings.get("default_callback_auth_cert"),
+        settings.get("default_callback_auth_key"),
+    )
+    given = {name: value for name, value in settings.items() if value is not None}
+    return given if auth is None else {**given, "default_callback_auth": auth}
 
 
 def _replace(existing: ModelEndpoint, body: dict[str, Any], endpoint_type: str) -> Flow[ModelEndpoint]:
@@ -189,78 +151,20 @@ def edit_model_endpoint(
     *,
     model_endpoint: EndpointLike,
     model_bundle: BundleLike | None = None,
-    cpus: Quantity | None = None,
-    memory: Quantity | None = None,
-    storage: Quantity | None = None,
-    gpus: int | None = None,
-    min_workers: int | None = None,
-    max_workers: int | None = None,
-    per_worker: int | None = None,
-    concurrent_requests_per_worker: int | None = None,
-    timeout_seconds: float | None = None,
-    gpu_type: str | None = None,
-    high_priority: bool | None = None,
-    post_inference_hooks: list[str] | None = None,
-    default_callback_url: str | None = None,
-    default_callback_auth_kind: str | None = None,
-    default_callback_auth_username: str | None = None,
-    default_callback_auth_password: str | None = None,
-    default_callback_auth_cert: str | None = None,
-    default_callback_auth_key: str | None = None,
-    public_inference: bool | None = None,
-    labels: dict[str, str] | None = None,
-    task_expires_seconds: int | None = None,
-    queue_message_timeout_seconds: int | None = None,
-    rollback_after_failures: int | None = None,
-    probation_requests: int | None = None,
-    max_batch_size: int | None = None,
-    max_batch_wait: float | None = None,
+    **settings: Unpack[Settings],
 ) -> Flow[ModelEndpoint]:
     """Change an endpoint: only what is given changes; the settings are those of `create_model_endpoint`.
 
-    A new bundle's workers start beside the old ones, which go on serving until the new are ready. With a
-    `max_batch_size` of 0 the predict function gets each input by itself again.
+    The workers of a new bundle start beside the old ones, which keep serving until the new ones are ready.
 
     Raises:
+        TypeError: a setting is unknown.
         NotFound: there is no such endpoint or bundle.
         Unprocessable: a setting is not allowed.
         Conflict: it has a canary, and the change needs new workers.
 
     """
-    auth = callback_auth(
-        default_callback_auth_kind,
-        default_callback_auth_username,
-        default_callback_auth_password,
-        default_callback_auth_cert,
-        default_callback_auth_key,
-    )
-    changes = checked(
-        UpdateModelEndpointRequest,
-        {
-            "cpus": cpus,
-            "memory": memory,
-            "storage": storage,
-            "gpus": gpus,
-            "min_workers": min_workers,
-            "max_workers": max_workers,
-            "per_worker": per_worker,
-            "concurrent_requests_per_worker": concurrent_requests_per_worker,
-            "timeout_seconds": timeout_seconds,
-            "gpu_type": gpu_type,
-            "high_priority": high_priority,
-            "post_inference_hooks": post_inference_hooks,
-            "default_callback_url": default_callback_url,
-            "default_callback_auth": auth,
-            "public_inference": public_inference,
-            "labels": labels,
-            "task_expires_seconds": task_expires_seconds,
-            "queue_message_timeout_seconds": queue_message_timeout_seconds,
-            "rollback_after_failures": rollback_after_failures,
-            "probation_requests": probation_requests,
-            "max_batch_size": max_batch_size,
-            "max_batch_wait": max_batch_wait,
-        },
-    )
+    changes = checked(UpdateModelEndpointRequest, _given(settings))
     endpoint = yield from _resolved(model_endpoint)
     if model_bundle is not None:
         changes["model_bundle_id"] = yield from bundle_id(model_bundle)
