@@ -24,7 +24,7 @@ CLIENT_SIDE = ["testing", "aio", "hooks", "model_bundle", "model_endpoint", "", 
 """What a program of a user imports, from the top down; "" is the package itself."""
 
 ROOMS = [
-    *("serve", "control", "jobs", "gateway", "queue", "endpoints", "specs", "dispatch"),
+    *("serve", "control", "jobs", "gateway", "queue", "endpoints", "dispatch"),
     *("prediction", "access", "operations", "settings", "clock", "asgi"),
 ]
 """The rooms of `server`, from the top down."""

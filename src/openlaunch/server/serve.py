@@ -32,6 +32,7 @@ from openlaunch.server.control.context import Context
 from openlaunch.server.control.lazy_app import LazyApp
 from openlaunch.server.control.log_streams import LogStreams
 from openlaunch.server.dispatch.dispatcher import Dispatcher
+from openlaunch.server.endpoints.service import Endpoints
 from openlaunch.server.gateway.front import Front
 from openlaunch.server.gateway.protocol import Bodies, HttpProtocol
 from openlaunch.server.gateway.sync_routes import Gateway
@@ -193,7 +194,8 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
         callbacks = Callbacks(settings, store, tasks, CallbackSigner(secret), urls)
         callbacks.start(url)
         stack.push_async_callback(callbacks.stop)
-        batch_jobs = BatchJobs(settings, store, artifacts, schemas, dispatcher, controller, tasks)
+        endpoints = Endpoints(store, controller, tasks.canceller)
+        batch_jobs = BatchJobs(settings, store, artifacts, schemas, dispatcher, endpoints, tasks)
         await batch_jobs.start()
         stack.push_async_callback(batch_jobs.runner.stop)
         await image_jobs.start()
@@ -214,6 +216,7 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
                 urls=urls,
                 keyring=keyring,
                 dispatcher=dispatcher,
+                endpoints=endpoints,
                 controller=controller,
                 tasks=tasks,
                 callbacks=callbacks,

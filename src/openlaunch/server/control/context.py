@@ -9,6 +9,7 @@ from openlaunch.server.access.audit import AuditLog
 from openlaunch.server.access.auth import Keyring
 from openlaunch.server.control.log_streams import LogStreams
 from openlaunch.server.dispatch.dispatcher import Dispatcher
+from openlaunch.server.endpoints.service import Endpoints
 from openlaunch.server.jobs.batch_jobs import BatchJobs
 from openlaunch.server.jobs.image_jobs import ImageJobs
 from openlaunch.server.jobs.triggers import Triggers
@@ -31,6 +32,7 @@ class Context:
     urls: SignedURLs
     keyring: Keyring
     dispatcher: Dispatcher
+    endpoints: Endpoints
     controller: Controller
     tasks: TaskService
     callbacks: Callbacks

@@ -11,19 +11,19 @@ from dataclasses import replace
 from sqlalchemy import Connection
 
 from openlaunch.artifacts.base import Artifacts
-from openlaunch.controller.controller import Controller
 from openlaunch.server import clock
 from openlaunch.server.dispatch.dispatcher import Dispatcher
 from openlaunch.server.dispatch.lane import Lane
+from openlaunch.server.endpoints.changes import new_endpoint
+from openlaunch.server.endpoints.service import Endpoints
 from openlaunch.server.jobs.batch_files import BatchFiles
 from openlaunch.server.jobs.runner import JobRunner
 from openlaunch.server.prediction.schemas import SchemaCache
 from openlaunch.server.queue.service import TaskService
 from openlaunch.server.settings import JobSettings
 from openlaunch.store import batch_jobs as job_store
-from openlaunch.store import endpoints as endpoint_store
 from openlaunch.store.base import Store
-from openlaunch.store.records import BatchJobRecord, EndpointRecord, JobEnd
+from openlaunch.store.records import BatchJobRecord, JobEnd
 from openlaunch.tasks import batch
 from openlaunch.tasks.batch_input import InputError
 from openlaunch.wire.batch_jobs import BatchJobStatus
@@ -49,14 +49,14 @@ class BatchJobs:
         artifacts: Artifacts,
         schemas: SchemaCache,
         dispatcher: Dispatcher,
-        controller: Controller,
+        endpoints: Endpoints,
         tasks: TaskService,
     ) -> None:
         self._settings = settings
         self._store = store
         self._schemas = schemas
         self._dispatcher = dispatcher
-        self._controller = controller
+        self._endpoints = endpoints
         self._tasks = tasks
         self._files = BatchFiles(store, artifacts)
         self._turns = asyncio.Semaphore(settings.max_running_batch_jobs)
@@ -115,22 +115,10 @@ class BatchJobs:
         """Return the lane of the job's endpoint, which is created where there is none yet."""
         lane = self._dispatcher.lane(job.id)
         if lane is None:
-            now = clock.now()
-            endpoint = EndpointRecord(
-                id=job.id,
-                owner=job.id,
-                name=f"batch job {job.id}",
-                endpoint_type=EndpointType.ASYNC,
-                bundle_id=job.bundle_id,
-                generation=1,
-                spec=job.spec,
-                status=EndpointStatus.UPDATE_PENDING,
-                status_reason=None,
-                created_at=now,
-                updated_at=now,
+            name = f"batch job {job.id}"
+            await self._endpoints.add(
+                new_endpoint(job.id, name, EndpointType.ASYNC, job.bundle_id, job.spec, job.id)
             )
-            await self._store.write(lambda conn: endpoint_store.insert(conn, endpoint))
-            self._controller.apply(endpoint)
             lane = self._dispatcher.lane(job.id)
         assert lane is not None
         return lane
@@ -172,7 +160,7 @@ class BatchJobs:
         """Remove the endpoint and the tasks of a job that has ended; what was done before is kept."""
         if job.result_key is None and job.total:
             await self._keep_what_was_done(job)
-        await self._remove_endpoint(job)
+        await self._endpoints.discard(job.id, "the job has ended")
         while True:
             count, keys = await self._store.write(lambda conn: batch.delete_some(conn, job.id))
             await self._files.delete(keys)
@@ -190,17 +178,3 @@ class BatchJobs:
         if completed:
             key = await self._files.write_results(job)
             await self._store.write(lambda conn: job_store.set_result(conn, job.id, key, completed))
-
-    async def _remove_endpoint(self, job: BatchJobRecord) -> None:
-        def mark(conn: Connection) -> EndpointRecord | None:
-            endpoint = endpoint_store.get(conn, job.id)
-            if endpoint is None:
-                return None
-            endpoint = replace(endpoint, status=EndpointStatus.DELETE_IN_PROGRESS, updated_at=clock.now())
-            endpoint_store.update(conn, endpoint)
-            return endpoint
-
-        endpoint = await self._store.write(mark)
-        if endpoint is not None:
-            self._controller.remove(endpoint)
-        await self._tasks.canceller.fail_endpoint(job.id, "the job has ended")

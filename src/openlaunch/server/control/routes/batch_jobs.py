@@ -9,8 +9,8 @@ from fastapi import APIRouter, Query, Request
 
 from openlaunch.server import clock
 from openlaunch.server.control.routes.artifacts import INPUTS_FOLDER, check_uploaded
-from openlaunch.server.control.routes.bundles import find_bundle
 from openlaunch.server.control.routes.context import Context, User
+from openlaunch.server.endpoints.lookups import find_bundle
 from openlaunch.server.endpoints.specs import check_batching, new_spec
 from openlaunch.server.prediction.results import base_url
 from openlaunch.store import batch_jobs as job_store
@@ -40,7 +40,7 @@ def router(context: Context) -> APIRouter:
     @api.post("")
     async def create_batch_job(body: CreateBatchJobRequest, user: User) -> CreateBatchJobResponse:
         """Begin a batch job. Its inputs were uploaded to where the upload route said."""
-        bundle = await find_bundle(context, body.model_bundle_id, user.owner)
+        bundle = await find_bundle(context.store, body.model_bundle_id, user.owner)
         spec = _spec(body)
         check_batching(spec, EndpointType.ASYNC, bundle)
         context.controller.check_gpus(spec)

@@ -10,6 +10,7 @@ from fastapi import APIRouter
 from openlaunch.errors import NotFound, Unprocessable
 from openlaunch.server.control.routes.artifacts import BUNDLES_FOLDER, check_uploaded
 from openlaunch.server.control.routes.context import Context, User
+from openlaunch.server.endpoints.lookups import find_bundle
 from openlaunch.server.prediction.schemas import validate_schemas
 from openlaunch.store import bundles as bundle_store
 from openlaunch.store.records import BundleRecord
@@ -65,7 +66,7 @@ def router(context: Context) -> APIRouter:
     @api.get("/{model_bundle_id}")
     async def get_model_bundle(model_bundle_id: str, user: User) -> ModelBundleResponse:
         """Get one bundle."""
-        return _response(await find_bundle(context, model_bundle_id, user.owner))
+        return _response(await find_bundle(context.store, model_bundle_id, user.owner))
 
     return api
 
@@ -100,7 +101,7 @@ async def clone_bundle(context: Context, body: CloneModelBundleRequest, owner: s
     Raises:
         NotFound: the owner has no such bundle.
     """
-    original = await find_bundle(context, body.original_model_bundle_id, owner)
+    original = await find_bundle(context.store, body.original_model_bundle_id, owner)
     if "app_config" not in original.flavor:
         kind = original.flavor["flavor"]
         raise Unprocessable(f"the bundle {original.name!r} is a {kind}, which has no app_config to change")
@@ -131,18 +132,6 @@ async def latest_bundle(context: Context, name: str, owner: str) -> BundleRecord
     record = await context.store.read(lambda conn: bundle_store.latest(conn, owner, name))
     if record is None:
         raise NotFound(f"no bundle has the name {name!r}", code="bundle_not_found")
-    return record
-
-
-async def find_bundle(context: Context, bundle_id: str, owner: str) -> BundleRecord:
-    """The owner's bundle.
-
-    Raises:
-        NotFound: the owner has no bundle of this id.
-    """
-    record = await context.store.read(lambda conn: bundle_store.get(conn, bundle_id, owner))
-    if record is None:
-        raise NotFound(f"no bundle has the id {bundle_id!r}", code="bundle_not_found")
     return record
 
 

@@ -7,12 +7,12 @@ from fastapi import APIRouter
 from openlaunch.errors import Unprocessable
 from openlaunch.server.control.routes.bundles import (
     clone_bundle,
-    find_bundle,
     latest_bundle,
     list_bundles,
     store_bundle,
 )
 from openlaunch.server.control.routes.context import Context, User
+from openlaunch.server.endpoints.lookups import find_bundle
 from openlaunch.store.records import BundleRecord
 from openlaunch.wire import routes
 from openlaunch.wire.bundles import (
@@ -68,7 +68,7 @@ def router(context: Context) -> APIRouter:
     @api.get("/{model_bundle_id}")
     async def get_model_bundle_v1(model_bundle_id: str, user: User) -> ModelBundleV1Response:
         """Get one bundle."""
-        return _response(await find_bundle(context, model_bundle_id, user.owner))
+        return _response(await find_bundle(context.store, model_bundle_id, user.owner))
 
     return api
 

@@ -13,8 +13,9 @@ from sqlalchemy import Connection
 from openlaunch.controller.explain import task_message
 from openlaunch.errors import Conflict, NotFound
 from openlaunch.server import clock
+from openlaunch.server.control.endpoint_view import without_secrets
 from openlaunch.server.control.routes.context import Caller, Context, User
-from openlaunch.server.control.routes.endpoints import find_endpoint, without_secrets
+from openlaunch.server.endpoints.lookups import find_endpoint
 from openlaunch.server.queue.answering import no_task
 from openlaunch.tasks import outbox, queue
 from openlaunch.tasks.outbox import Delivery
@@ -51,7 +52,7 @@ def router(context: Context) -> APIRouter:
     ) -> ListTasksResponse:
         """List the caller's tasks, newest first, without payloads and results."""
         if model_endpoint_id is not None:
-            await find_endpoint(context, model_endpoint_id, user.owner)
+            await find_endpoint(context.store, model_endpoint_id, user.owner)
         state = None if status in (None, TaskStatus.UNDEFINED) else State(status)
         page, next_cursor = await context.store.read(
             lambda conn: queue.list_page(conn, user.owner, model_endpoint_id, state, limit, cursor)

@@ -1,0 +1,54 @@
+"""Bundles and endpoints by their owner, or an error that says what was not found."""
+
+from sqlalchemy import Connection
+
+from openlaunch.errors import Conflict, NotFound
+from openlaunch.store import bundles as bundle_store
+from openlaunch.store import endpoints as endpoint_store
+from openlaunch.store.base import Store
+from openlaunch.store.records import BundleRecord, EndpointRecord
+from openlaunch.wire.endpoints import EndpointStatus
+
+
+async def find_bundle(store: Store, bundle_id: str, owner: str) -> BundleRecord:
+    """Return the owner's bundle.
+
+    Raises:
+        NotFound: the owner has no bundle of this id.
+    """
+    record = await store.read(lambda conn: bundle_store.get(conn, bundle_id, owner))
+    if record is None:
+        raise NotFound(f"no bundle has the id {bundle_id!r}", code="bundle_not_found")
+    return record
+
+
+async def find_endpoint(store: Store, endpoint_id: str, owner: str) -> EndpointRecord:
+    """Return the owner's endpoint.
+
+    Raises:
+        NotFound: the owner has no endpoint of this id.
+    """
+    endpoint = await store.read(lambda conn: endpoint_store.get(conn, endpoint_id, owner))
+    if endpoint is None:
+        raise no_endpoint(endpoint_id)
+    return endpoint
+
+
+def no_endpoint(endpoint_id: str) -> NotFound:
+    """Return the error for an unknown endpoint."""
+    return NotFound(f"no endpoint has the id {endpoint_id!r}", code="endpoint_not_found")
+
+
+def current_endpoint(conn: Connection, endpoint_id: str, owner: str) -> EndpointRecord:
+    """Return the endpoint as it stands in this transaction, which a change starts from.
+
+    Raises:
+        NotFound: the owner has no endpoint of this id.
+        Conflict: it is being deleted.
+    """
+    endpoint = endpoint_store.get(conn, endpoint_id, owner)
+    if endpoint is None:
+        raise no_endpoint(endpoint_id)
+    if endpoint.status is EndpointStatus.DELETE_IN_PROGRESS:
+        raise Conflict(f"the endpoint {endpoint.name!r} is being deleted", code="endpoint_deleted")
+    return endpoint

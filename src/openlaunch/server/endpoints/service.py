@@ -1,0 +1,202 @@
+"""What can be done with an endpoint: each change is checked, recorded in one transaction, then brought about."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Protocol
+
+from sqlalchemy import Connection
+
+from openlaunch.server import clock
+from openlaunch.server.endpoints import canaries, changes
+from openlaunch.server.endpoints.lookups import current_endpoint, find_bundle, find_endpoint
+from openlaunch.server.endpoints.specs import changed_spec, check_batching, check_streams, new_spec
+from openlaunch.store import endpoints as endpoint_store
+from openlaunch.store.base import Store
+from openlaunch.store.records import EndpointRecord
+from openlaunch.wire.endpoint_settings import EndpointSpec
+from openlaunch.wire.endpoints import (
+    CreateModelEndpointRequest,
+    EndpointType,
+    StartCanaryRequest,
+    UpdateModelEndpointRequest,
+)
+from openlaunch.wire.events import EventKind
+
+Change = Callable[[EndpointRecord], EndpointRecord]
+
+
+class Events(Protocol):
+    """Collects what happens to endpoints."""
+
+    def add(self, endpoint_id: str, kind: EventKind, detail: str = "") -> None:
+        """Record that this has happened now."""
+
+
+class Workers(Protocol):
+    """Makes an endpoint's workers what its record says: the controller."""
+
+    @property
+    def events(self) -> Events:
+        """Where changes are recorded as events."""
+
+    def apply(self, record: EndpointRecord) -> None:
+        """Take over a new or changed record."""
+
+    def remove(self, record: EndpointRecord) -> None:
+        """Stop the workers, then delete the record."""
+
+    def check_gpus(self, spec: EndpointSpec) -> None:
+        """Refuse what no worker of this machine could ever have."""
+
+
+class Tasks(Protocol):
+    """The queue, as far as deleting an endpoint needs it."""
+
+    async def fail_endpoint(self, endpoint_id: str, reason: str) -> None:
+        """End all tasks of an endpoint."""
+
+
+class Endpoints:
+    """Creates, changes and deletes endpoints and their canaries. Used in the event loop's thread."""
+
+    def __init__(self, store: Store, workers: Workers, tasks: Tasks) -> None:
+        self._store = store
+        self._workers = workers
+        self._tasks = tasks
+
+    async def create(self, owner: str, request: CreateModelEndpointRequest) -> EndpointRecord:
+        """Create an endpoint; its workers start afterwards.
+
+        Raises:
+            NotFound: the owner has no such bundle.
+            Unprocessable: a setting is not allowed, or does not suit the bundle.
+            Conflict: the owner has an endpoint of this name.
+        """
+        spec, kind, bundle_id = new_spec(request), request.endpoint_type, request.model_bundle_id
+        await self._check(owner, kind, bundle_id, spec)
+        endpoint = changes.new_endpoint(owner, request.name, kind, bundle_id, spec)
+        await self.add(endpoint)
+        self._workers.events.add(endpoint.id, EventKind.CREATED)
+        return endpoint
+
+    async def add(self, endpoint: EndpointRecord) -> None:
+        """Store a new endpoint whose settings were checked, and start its workers.
+
+        Raises:
+            Conflict: the owner has an endpoint of this name.
+        """
+        await self._store.write(lambda conn: endpoint_store.insert(conn, endpoint))
+        self._workers.apply(endpoint)
+
+    async def update(
+        self, owner: str, endpoint_id: str, request: UpdateModelEndpointRequest
+    ) -> EndpointRecord:
+        """Change what the request gives; new workers replace the old ones once they are ready.
+
+        Raises:
+            NotFound: the owner has no such endpoint or bundle.
+            Unprocessable: a setting is not allowed, or does not suit the bundle.
+            Conflict: the endpoint is being deleted, or has a canary and the change needs new workers.
+        """
+        before = await find_endpoint(self._store, endpoint_id, owner)
+        spec, bundle_id = changed_spec(before.spec, request), request.model_bundle_id or before.bundle_id
+        await self._check(owner, before.endpoint_type, bundle_id, spec)
+        changed = await self._change(owner, endpoint_id, lambda current: changes.updated(current, request))
+        detail = f"bundle {bundle_id}" if bundle_id != before.bundle_id else "its settings"
+        self._workers.events.add(endpoint_id, EventKind.UPDATED, detail)
+        return changed
+
+    async def restart(self, owner: str, endpoint_id: str) -> None:
+        """Replace every worker by a new one, without a gap.
+
+        Raises:
+            NotFound: the owner has no such endpoint.
+            Conflict: the endpoint is being deleted, or has a canary.
+        """
+        await self._change(owner, endpoint_id, changes.restarted)
+        self._workers.events.add(endpoint_id, EventKind.RESTARTED)
+
+    async def delete(self, owner: str, endpoint_id: str) -> None:
+        """Delete an endpoint: what runs may end, what waits is refused, tasks end as FAILURE.
+
+        Raises:
+            NotFound: the owner has no such endpoint.
+            Conflict: the endpoint is being deleted already.
+        """
+        endpoint = await self._record(owner, endpoint_id, changes.deleted)
+        self._workers.remove(endpoint)
+        await self._tasks.fail_endpoint(endpoint.id, f"the endpoint {endpoint.name!r} was deleted")
+
+    async def discard(self, endpoint_id: str, reason: str) -> None:
+        """Delete an endpoint that may be gone or going already, and end all its tasks for this reason."""
+
+        def mark(conn: Connection) -> EndpointRecord | None:
+            endpoint = endpoint_store.get(conn, endpoint_id)
+            return endpoint and _stored(conn, changes.deleted(endpoint))
+
+        if (endpoint := await self._store.write(mark)) is not None:
+            self._workers.remove(endpoint)
+        await self._tasks.fail_endpoint(endpoint_id, reason)
+
+    async def start_canary(self, owner: str, endpoint_id: str, request: StartCanaryRequest) -> EndpointRecord:
+        """Give a second bundle a share of the endpoint's predictions, once it is loaded.
+
+        Raises:
+            NotFound: the owner has no such endpoint or bundle.
+            Conflict: the endpoint has a canary, is not READY, or serves this bundle.
+            Unprocessable: the bundle does not suit the endpoint, or the canary could never be rolled back.
+        """
+        endpoint = await find_endpoint(self._store, endpoint_id, owner)
+        bundle = await find_bundle(self._store, request.model_bundle_id, owner)
+        check_streams(endpoint.endpoint_type, bundle)
+        check_batching(endpoint.spec, endpoint.endpoint_type, bundle)
+        return await self._change(owner, endpoint_id, lambda current: canaries.with_canary(current, request))
+
+    async def set_canary_percent(self, owner: str, endpoint_id: str, percent: int) -> EndpointRecord:
+        """Change the canary's share.
+
+        Raises:
+            NotFound: the owner has no such endpoint.
+            Conflict: the endpoint has no canary.
+        """
+        return await self._change(owner, endpoint_id, lambda current: canaries.with_percent(current, percent))
+
+    async def promote_canary(self, owner: str, endpoint_id: str) -> EndpointRecord:
+        """Make the canary's bundle the endpoint's; its workers stay, the others leave as new ones are ready.
+
+        Raises:
+            NotFound: the owner has no such endpoint.
+            Conflict: the endpoint has no canary, or one that is not SERVING.
+        """
+        return await self._change(owner, endpoint_id, canaries.promoted)
+
+    async def roll_back_canary(self, owner: str, endpoint_id: str) -> EndpointRecord:
+        """End the canary: its workers finish what they run, and get nothing more.
+
+        Raises:
+            NotFound: the owner has no such endpoint.
+            Conflict: the endpoint has no canary.
+        """
+        return await self._change(owner, endpoint_id, canaries.rolled_back)
+
+    async def _check(self, owner: str, kind: EndpointType, bundle_id: str, spec: EndpointSpec) -> None:
+        bundle = await find_bundle(self._store, bundle_id, owner)
+        check_streams(kind, bundle)
+        check_batching(spec, kind, bundle)
+        self._workers.check_gpus(spec)
+
+    async def _change(self, owner: str, endpoint_id: str, change: Change) -> EndpointRecord:
+        changed = await self._record(owner, endpoint_id, change)
+        self._workers.apply(changed)
+        return changed
+
+    async def _record(self, owner: str, endpoint_id: str, change: Change) -> EndpointRecord:
+        return await self._store.write(
+            lambda conn: _stored(conn, change(current_endpoint(conn, endpoint_id, owner)))
+        )
+
+
+def _stored(conn: Connection, endpoint: EndpointRecord) -> EndpointRecord:
+    changed = replace(endpoint, updated_at=clock.now())
+    endpoint_store.update(conn, changed)
+    return changed
