@@ -20,8 +20,8 @@ BOUNDS = {
 
 
 def content() -> str:
-    """Write a table for each group of settings."""
-    return "\n".join(line for group in groups() for line in table(group))
+    """Write a list for each group of settings."""
+    return "\n".join(line for group in groups() for line in section(group))
 
 
 def groups() -> list[type[BaseModel]]:
@@ -29,19 +29,19 @@ def groups() -> list[type[BaseModel]]:
     return [each for each in Settings.__mro__ if each.__module__ == Settings.__module__]
 
 
-def table(group: type[BaseModel]) -> list[str]:
+def section(group: type[BaseModel]) -> list[str]:
     """Write the settings that one class declares."""
     heading = "General" if group is Settings else (group.__doc__ or "").splitlines()[0].rstrip(".")
-    rows = [row(name, field) for name, field in group.model_fields.items() if name in group.__annotations__]
-    return [f"## {heading}", "", "| variable | default | meaning |", "|---|---|---|", *rows, ""]
+    items = [item(name, field) for name, field in group.model_fields.items() if name in group.__annotations__]
+    return [f"## {heading}", "", *items, ""]
 
 
-def row(name: str, field: FieldInfo) -> str:
-    """Write the row of a setting, which links can name by its variable."""
+def item(name: str, field: FieldInfo) -> str:
+    """Write one setting, which links can name by its variable."""
     variable = f"OPENLAUNCH_{name.upper()}"
     bounds = allowed(name, field)
     meaning = f"{field.description} Allowed: {', '.join(bounds)}." if bounds else field.description
-    return f'| <span id="{variable.lower()}">`{variable}`</span> | {default(name, field)} | {meaning} |'
+    return f'- <span id="{variable.lower()}">`{variable}`</span> (default: {default(name, field)}): {meaning}'
 
 
 def default(name: str, field: FieldInfo) -> str:
