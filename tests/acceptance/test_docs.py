@@ -131,6 +131,7 @@ def test_the_site_has_every_setting_error_command_and_route(site):
     for command in ("serve", "endpoints canary", "batch-jobs run"):
         assert f"<code>openlaunch {command}</code>" in references["cli"]
     assert "<code>POST /v1/sync-tasks</code>" in references["http"]
+    assert 'id="openlaunch.client.client.LaunchClient.create_model_endpoint"' in references["python"]
 
 
 def test_every_test_that_shows_a_promise_is_there():
@@ -139,6 +140,17 @@ def test_every_test_that_shows_a_promise_is_there():
         for named, test in re.findall(r"`([\w/]*(?:\.py)?)::(\w+)`", row):
             file = named or file
             assert re.search(rf"def {test}\(", (ROOT / "tests" / file).read_text()), f"{file}::{test}"
+
+
+def test_every_file_that_architecture_and_decisions_name_is_there():
+    files = [
+        path.relative_to(ROOT).as_posix()
+        for place in ("src", "tests", "tools")
+        for path in (ROOT / place).rglob("*.py")
+    ]
+    for document in [*(ROOT / "docs/architecture").glob("*.md"), *(ROOT / "docs/adr").glob("*.md")]:
+        for named in re.findall(r"`([\w/]+\.py)`", document.read_text()):
+            assert [file for file in files if f"/{file}".endswith(f"/{named}")], f"{document.name}: {named}"
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
