@@ -12,7 +12,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 
-CLEAN = ("CHANGELOG.md", "CODE_OF_CONDUCT.md", "CONTRIBUTING.md", "README.md", "SECURITY.md", "docs")
+CLEAN = (
+    *("CHANGELOG.md", "CODE_OF_CONDUCT.md", "CONTRIBUTING.md", "README.md", "SECURITY.md", "docs"),
+    *("src/openlaunch/client", "src/openlaunch/aio.py"),
+)
 """Files and folders that are free of these phrases. Extend it with each one that becomes so."""
 
 PHRASES = {

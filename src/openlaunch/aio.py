@@ -72,7 +72,7 @@ class EndpointResponse(ResponseFields):
 
     @classmethod
     def of(cls, client: AwaitableClient, answer: Answer) -> Self:
-        """The response of an answer."""
+        """Make the response of an answer."""
         return cls(
             client, answer.status, answer.result_url, answer.result, answer.traceback, answer.status_code
         )
@@ -119,7 +119,7 @@ class EndpointResponseFuture(FutureFields):
         """Wait for the response; one request, which the server answers once the task is done.
 
         Raises:
-            WaitTimeout: it is not done after `timeout` seconds; it goes on.
+            WaitTimeout: it is not done after `timeout` seconds; it keeps running.
 
         """
         if self._answer is None:
@@ -128,7 +128,7 @@ class EndpointResponseFuture(FutureFields):
         return EndpointResponse.of(self.client, self._answer)
 
     async def done(self) -> bool:
-        """Whether the response is there; asks the server where that is not known yet."""
+        """Say whether the response is there; asks the server where that is not known yet."""
         if self._answer is None:
             self.keep(await self.client.run(predictions.look(self.async_task_id)))
         return self._answer is not None
@@ -149,7 +149,7 @@ async def as_completed(
     futures: Iterable[EndpointResponseFuture],
     timeout: float | None = None,
 ) -> AsyncIterator[EndpointResponseFuture]:
-    """The futures, each as soon as it is done; see `openlaunch.as_completed`."""
+    """Give the futures, each as soon as it is done; see `openlaunch.as_completed`."""
     gathering = Gathering(futures, timeout)
     for future in gathering.ready:
         yield future
@@ -200,20 +200,20 @@ class AsyncEndpointBatchResponse:
         await self.client.run(group.poll_all())
 
     async def is_done(self, poll: bool = True) -> bool:
-        """Whether all tasks are done; without `poll`, whether they were when last asked for."""
+        """Say whether all tasks are done; without `poll`, whether they were when last asked for."""
         if poll:
             await self.poll_endpoints()
         return all(future.answer is not None for future in self._futures.values())
 
     def get_responses(self) -> dict[str, EndpointResponse | None]:
-        """The responses by request id; None where a task was not done when last asked for."""
+        """Give the responses by request id; None where a task was not done when last asked for."""
         return {
             request_id: None if future.answer is None else EndpointResponse.of(self.client, future.answer)
             for request_id, future in self._futures.items()
         }
 
     async def batch_status(self) -> dict[str, int]:
-        """How many tasks have which status, now."""
+        """Ask the server how many tasks have which status."""
         await self.poll_endpoints()
         answers = (future.answer for future in self._futures.values())
         return dict(Counter("PENDING" if answer is None else answer.status for answer in answers))
@@ -230,15 +230,15 @@ class Endpoint(EndpointFields):
         return self
 
     async def status(self) -> str:
-        """The endpoint's status as it is now, such as READY, UPDATE_IN_PROGRESS or UPDATE_FAILED."""
+        """Ask the server for the status, such as READY, UPDATE_IN_PROGRESS or UPDATE_FAILED."""
         return (await self.refresh()).model_endpoint.status.value
 
     async def resource_settings(self) -> ResourceState | None:
-        """What each worker has, now."""
+        """Ask the server for the resources of each worker."""
         return (await self.refresh()).model_endpoint.resource_state
 
     async def worker_settings(self) -> DeploymentState | None:
-        """How many workers there may be and are, now."""
+        """Ask the server how many workers there may be and are."""
         return (await self.refresh()).model_endpoint.deployment_state
 
     resource_state = resource_settings
@@ -360,7 +360,7 @@ class LaunchClient(RegistersUploads):
         await self.close()
 
     async def close(self) -> None:
-        """Close the connections and call nobody back any more; harmless when called twice."""
+        """Close the connections and call nobody back from now on; harmless when called twice."""
         await self.watcher.close()
         await self._driver.close()
 
@@ -369,7 +369,7 @@ class LaunchClient(RegistersUploads):
         return await self._driver.run(flow)
 
     def future(self, task_id: str, endpoint_name: str = "") -> EndpointResponseFuture:
-        """The future of a task that was submitted before, here or elsewhere."""
+        """Give the future of a task that was submitted before, here or elsewhere."""
         return EndpointResponseFuture(self, endpoint_name, task_id)
 
     deploy = awaitable(deploy, _endpoint_of)

@@ -58,7 +58,7 @@ class StreamInterrupted(ConnectionFailed):
 
 
 class WaitTimeout(OpenlaunchError, TimeoutError):
-    """The timeout given to a wait on the client's side has passed. What was waited for goes on."""
+    """The timeout given to a wait on the client's side has passed. What was waited for keeps running."""
 
 
 class PredictionFailed(OpenlaunchError):

@@ -108,7 +108,7 @@ class LaunchClient(RegistersUploads):
         return finished(self._driver.run(flow))
 
     def future(self, task_id: str, endpoint_name: str = "") -> EndpointResponseFuture:
-        """The future of a task that was submitted before, here or elsewhere."""
+        """Give the future of a task that was submitted before, here or elsewhere."""
         return EndpointResponseFuture(self, endpoint_name, task_id)
 
     deploy = blocking(deploy, endpoint_of)
@@ -193,7 +193,7 @@ class LaunchClient(RegistersUploads):
 
 
 def check_limits(timeout: float, max_retries: int) -> None:
-    """Do nothing for values that are allowed.
+    """Refuse values that are not allowed.
 
     Raises:
         ConfigurationError: one is not.

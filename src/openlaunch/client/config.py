@@ -49,7 +49,7 @@ def find_address(
     keep_path: bool = False,
     environ: Mapping[str, str] = os.environ,
 ) -> Address:
-    """The server's address: what is given goes before the environment, that before a credentials file.
+    """Find the server's address: what is given goes before the environment, that before a credentials file.
 
     The key of a credentials file is used with the URL of that same file only, and a key from
     `LAUNCH_API_KEY` is not sent to a URL from `OPENLAUNCH_URL`, nor the other way round.
@@ -68,7 +68,7 @@ def find_address(
 
 
 def find_ca_file(given: str | Path | None, environ: Mapping[str, str] = os.environ) -> Path | None:
-    """The file of certificates to trust beside the system's: what is given, else `OPENLAUNCH_CA_FILE`, else None.
+    """Find the file of certificates to trust beside the system's: the argument, else `OPENLAUNCH_CA_FILE`.
 
     Raises:
         ConfigurationError: it can't be read, or has no certificates.
@@ -86,7 +86,7 @@ def find_ca_file(given: str | Path | None, environ: Mapping[str, str] = os.envir
 
 
 def data_dir(environ: Mapping[str, str] = os.environ) -> Path:
-    """The data directory of this user's local server."""
+    """Find the data directory of this user's local server."""
     named = environ.get("OPENLAUNCH_DATA_DIR")
     return Path(named).expanduser() if named else Path.home() / ".openlaunch"
 
@@ -145,7 +145,7 @@ def _read_credentials(environ: Mapping[str, str]) -> _Credentials | None:
 def _normal(url: str, source: str, *, keep_path: bool) -> str:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigurationError(f"{url!r} (from {source}) is no URL such as http://127.0.0.1:8000")
+        raise ConfigurationError(f"{url!r} (from {source}) is not a URL such as http://127.0.0.1:8000")
     if parts.username or parts.query or parts.fragment:
         raise ConfigurationError(f"the URL from {source} has a user name, query or fragment: leave them out")
     path = parts.path.rstrip("/")

@@ -81,7 +81,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Wait so many seconds."""
+    """Wait for some seconds."""
 
     seconds: float
 
@@ -119,7 +119,7 @@ def json_body(document: Any) -> bytes:
     """A JSON body.
 
     Raises:
-        TypeError: something in it is no JSON value.
+        TypeError: something in it is not a JSON value.
         ValueError: a number in it is not finite.
 
     """

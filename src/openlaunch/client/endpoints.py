@@ -47,15 +47,15 @@ class Endpoint(EndpointFields):
         return self
 
     def status(self) -> str:
-        """The endpoint's status as it is now, such as READY, UPDATE_IN_PROGRESS or UPDATE_FAILED."""
+        """Ask the server for the status, such as READY, UPDATE_IN_PROGRESS or UPDATE_FAILED."""
         return self.refresh().model_endpoint.status.value
 
     def resource_settings(self) -> ResourceState | None:
-        """What each worker has, now."""
+        """Ask the server for the resources of each worker."""
         return self.refresh().model_endpoint.resource_state
 
     def worker_settings(self) -> DeploymentState | None:
-        """How many workers there may be and are, now."""
+        """Ask the server how many workers there may be and are."""
         return self.refresh().model_endpoint.deployment_state
 
     resource_state = resource_settings
@@ -64,11 +64,11 @@ class Endpoint(EndpointFields):
     def wait_until_ready(
         self, timeout: float = DEPLOY_SECONDS, on_status: operations.StatusCallback | None = None
     ) -> Self:
-        """Wait until the endpoint is READY; `on_status` is told of each change of its status or reason.
+        """Wait until the endpoint is READY; `on_status` is called at each change of its status or reason.
 
         Raises:
             EndpointFailed: it became UPDATE_FAILED; the message has the reason.
-            WaitTimeout: it is not READY after `timeout` seconds; it goes on.
+            WaitTimeout: it is not READY after `timeout` seconds; it keeps running.
 
         """
         flow = operations.wait_until_ready(self.model_endpoint, timeout, on_status)
@@ -109,7 +109,7 @@ class StreamingEndpoint(Endpoint):
         Args:
             request: what to predict.
             timeout: seconds after which the server gives up; None: its own limit.
-            resume: whether the stream goes on on another connection when its own breaks. The model then works on
+            resume: whether to resume the stream on another connection when its own breaks. The model then works on
                 for a bounded time (10 s by default) when this program is killed, in case it comes back.
 
         """

@@ -54,14 +54,14 @@ def parse_head(data: bytes) -> Head:
     """Read the head of an answer, with or without the empty line that ends it.
 
     Raises:
-        HTTPError: it is no head of an HTTP/1.1 or 1.0 answer.
+        HTTPError: it is not the head of an HTTP/1.1 or 1.0 answer.
 
     """
     first, *lines = data.decode("latin-1").rstrip("\r\n").split("\r\n")
     version, _, rest = first.partition(" ")
     code = rest[:3]
     if not version.startswith("HTTP/1.") or len(code) != 3 or not code.isdigit():
-        raise HTTPError(f"the answer begins with {first[:80]!r}, which is no HTTP/1.1")
+        raise HTTPError(f"the answer begins with {first[:80]!r}, which is not HTTP/1.1")
     headers: dict[str, str] = {}
     for line in lines:
         name, colon, value = line.partition(":")
@@ -91,7 +91,7 @@ def chunk_size(line: bytes) -> int:
     """The size that the line before a chunk announces; 0 is the last chunk.
 
     Raises:
-        HTTPError: it is no size, or the connection ended in it.
+        HTTPError: it is not a size, or the connection ended in it.
 
     """
     digits = line.split(b";", 1)[0].strip()

@@ -34,7 +34,7 @@ class LogReader:
         """The lines that are complete with this piece.
 
         Raises:
-            StreamInterrupted: what came is no stream of log lines.
+            StreamInterrupted: what came is not a stream of log lines.
 
         """
         try:
@@ -66,7 +66,7 @@ class LogStream(Stream[LogLine]):
 
     @classmethod
     def of(cls, _: Any, response: Response) -> Self:
-        """The lines of an answer."""
+        """Make the stream of an answer."""
         return cls(_reading(response))
 
 
@@ -75,7 +75,7 @@ class AsyncLogStream(AwaitableStream[LogLine]):
 
     @classmethod
     def of(cls, _: Any, response: Response) -> Self:
-        """The lines of an answer."""
+        """Make the stream of an answer."""
         return cls(_reading(response))
 
 

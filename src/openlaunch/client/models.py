@@ -83,7 +83,7 @@ EndpointLike = ModelEndpoint | HasModelEndpoint | str
 
 
 def checked(model: type[M], document: Mapping[str, Any]) -> dict[str, Any]:
-    """A request's body, held against its model; what is None is left out.
+    """A request's body, checked with its model; what is None is left out.
 
     Raises:
         Unprocessable: a field does not fit: the same error as the server's own, before anything is sent.

@@ -49,7 +49,7 @@ def pack_callables(load_model_fn: Callable[..., Any], load_predict_fn: Callable[
     that the user's own files need not be there where the bundle runs.
 
     Raises:
-        BundleError: one of them is no function, or something that they use can't be pickled.
+        BundleError: one of them is not a function, or something that they use can't be pickled.
 
     """
     functions = {"load_model_fn": load_model_fn, "load_predict_fn": load_predict_fn}
@@ -120,7 +120,7 @@ def pack_directories(base_paths: Sequence[str | Path]) -> bytes:
     """A zip of directories, each under its own name; the same bytes for the same files.
 
     Raises:
-        BundleError: a path is no directory, two have the same name, or all is too large.
+        BundleError: a path is not a directory, two have the same name, or all is too large.
 
     """
     if not base_paths:
@@ -139,7 +139,7 @@ def pack_directories(base_paths: Sequence[str | Path]) -> bytes:
 
 def _files_in(base: Path) -> Iterator[tuple[str, Path]]:
     if not base.is_dir():
-        raise BundleError(f"the base path {str(base)!r} is no directory (seen from {Path.cwd()})")
+        raise BundleError(f"the base path {str(base)!r} is not a directory (seen from {Path.cwd()})")
     root = base.resolve()
     folders = [root]
     while folders:

@@ -28,7 +28,7 @@ class EndpointRequest:
         callback_auth_password: for "basic".
         callback_auth_cert: for "mtls".
         callback_auth_key: for "mtls".
-        return_pickled: whether the result comes as a pickle, for return values that are no JSON.
+        return_pickled: whether the result comes as a pickle, for return values that are not JSON.
         request_id: names the request in a batch; made where it is not given.
         extra_headers: HTTP headers that go with the request.
         idempotency_key: of a sync or async request. The server runs requests of yours with the same key once, and
@@ -38,7 +38,7 @@ class EndpointRequest:
 
     Raises:
         ValueError: both or neither of `url` and `args` are given, or the callback's auth is incomplete.
-        TypeError: `url` is no text.
+        TypeError: `url` is not text.
 
     """
 
@@ -105,7 +105,7 @@ class EndpointRequest:
         """The body as bytes.
 
         Raises:
-            TypeError: the args have something in them that is no JSON.
+            TypeError: the args have something in them that is not JSON.
             ValueError: the args have a number in them that is not finite.
 
         """
@@ -161,7 +161,7 @@ class Answer:
         return self.status in DONE
 
     def raise_for_status(self) -> None:
-        """Do nothing for a success.
+        """Raise the error of a prediction that did not succeed.
 
         Raises:
             TaskCancelled: the task was cancelled.
@@ -223,7 +223,7 @@ class ResponseFields:
         )
 
     def raise_for_status(self) -> None:
-        """Do nothing for a success.
+        """Raise the error of a prediction that did not succeed.
 
         Raises:
             TaskCancelled: the task was cancelled.
@@ -239,14 +239,14 @@ def unpickled(data: bytes) -> Any:
 
 
 MAX_RESUMES = 5
-"""So often a stream is gone on with that brings no further item."""
+"""Give up after this many consecutive resumes without a new item."""
 
 
 class StreamReader:
     """Turns a stream's bytes into answers, and knows whether it has come to its end.
 
-    `last_event_id` is the event after which it can go on on another connection; None where it can't. `resumes` counts
-    how often it has done so since its last item.
+    `last_event_id` is the event after which it can be resumed on another connection; None where it can't. `resumes`
+    counts the resumes since its last item.
     """
 
     def __init__(self, last_event_id: str | None = None) -> None:
@@ -260,7 +260,7 @@ class StreamReader:
         """The answers that are complete with this piece.
 
         Raises:
-            StreamInterrupted: what came is no stream of answers.
+            StreamInterrupted: what came is not a stream of answers.
 
         """
         try:
@@ -278,10 +278,10 @@ class StreamReader:
             raise StreamInterrupted(f"after {self._items} items the stream has no item: {error}") from error
 
     def finish(self, reason: object = "the connection was closed") -> str | None:
-        """The bytes have come to an end; gives the event after which to go on, None at the stream's own end.
+        """Note that the bytes have ended; give the event after which to resume, None at the stream's own end.
 
         Raises:
-            StreamInterrupted: before the stream's own end, and there is no going on.
+            StreamInterrupted: before the stream's own end, and it can't be resumed.
 
         """
         if self.ended:

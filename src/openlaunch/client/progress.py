@@ -35,6 +35,6 @@ class InputsProgress:
             self._bar.stop()
 
     def show(self, completed: int | None, pending: int | None) -> None:
-        """So many are done, and so many are not; None is not known yet."""
+        """Show how many inputs are done and how many are not; None is not known yet."""
         if self._bar is not None and completed is not None and pending is not None:
             self._bar.update(self._task, completed=completed, total=completed + pending)

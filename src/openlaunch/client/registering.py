@@ -11,21 +11,21 @@ class RegistersUploads:
     """Methods for programs written for Launch. Uploads go to the server, which keeps them where it is set to."""
 
     def register_upload_bundle_fn(self, upload_bundle_fn: Callable[[str, str], None]) -> None:
-        """Do nothing but warn: the server takes bundles itself."""
+        """Warn: the server takes bundles itself, and the function is not called."""
         warnings.warn(_WHY, DeprecationWarning, stacklevel=2)
 
     def register_upload_batch_csv_fn(self, upload_batch_csv_fn: Callable[[str, str], None]) -> None:
-        """Do nothing but warn: the server takes inputs of batch jobs itself."""
+        """Warn: the server takes inputs of batch jobs itself, and the function is not called."""
         warnings.warn(_WHY, DeprecationWarning, stacklevel=2)
 
     def register_bundle_location_fn(self, bundle_location_fn: Callable[[], str]) -> None:
-        """Do nothing but warn: the server says where bundles go."""
+        """Warn: the server decides where bundles go, and the function is not called."""
         warnings.warn(_WHY, DeprecationWarning, stacklevel=2)
 
     def register_batch_csv_location_fn(self, batch_csv_location_fn: Callable[[], str]) -> None:
-        """Do nothing but warn: the server says where inputs of batch jobs go."""
+        """Warn: the server decides where inputs of batch jobs go, and the function is not called."""
         warnings.warn(_WHY, DeprecationWarning, stacklevel=2)
 
     def register_endpoint_auth_decorator(self, endpoint_auth_decorator_fn: Callable[[Any], Any]) -> None:
-        """Do nothing but warn: the key is all that a request carries."""
+        """Warn: a request carries the API key only, and the decorator is not called."""
         warnings.warn(_WHY, DeprecationWarning, stacklevel=2)

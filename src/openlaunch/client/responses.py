@@ -32,7 +32,7 @@ class EndpointResponse(ResponseFields):
 
     @classmethod
     def of(cls, client: BlockingClient, answer: Answer) -> Self:
-        """The response of an answer."""
+        """Make the response of an answer."""
         return cls(
             client, answer.status, answer.result_url, answer.result, answer.traceback, answer.status_code
         )
@@ -69,7 +69,7 @@ class EndpointResponseFuture(FutureFields):
             timeout: seconds; None waits until it is done.
 
         Raises:
-            WaitTimeout: it is not done after `timeout` seconds; it goes on.
+            WaitTimeout: it is not done after `timeout` seconds; it keeps running.
 
         """
         if self._answer is None:
@@ -78,7 +78,7 @@ class EndpointResponseFuture(FutureFields):
         return EndpointResponse.of(self.client, self._answer)
 
     def done(self) -> bool:
-        """Whether the response is there; asks the server where that is not known yet."""
+        """Say whether the response is there; asks the server where that is not known yet."""
         if self._answer is None:
             self.keep(self.client.run(operations.look(self.async_task_id)))
         return self._answer is not None
@@ -102,7 +102,7 @@ class EndpointResponseFuture(FutureFields):
 def as_completed(
     futures: Iterable[EndpointResponseFuture], timeout: float | None = None
 ) -> Iterator[EndpointResponseFuture]:
-    """The futures, each as soon as it is done; its `get()` then makes no further request.
+    """Give the futures, each as soon as it is done; its `get()` then makes no further request.
 
     One request waits for up to 1,000 tasks at a time.
 
@@ -111,7 +111,7 @@ def as_completed(
         timeout: seconds for all together; None waits until all are done.
 
     Raises:
-        WaitTimeout: some are not done after `timeout` seconds; they go on.
+        WaitTimeout: some are not done after `timeout` seconds; they keep running.
 
     """
     gathering = Gathering(futures, timeout)
@@ -166,20 +166,20 @@ class AsyncEndpointBatchResponse:
         self.client.run(group.poll_all())
 
     def is_done(self, poll: bool = True) -> bool:
-        """Whether all tasks are done; without `poll`, whether they were when last asked for."""
+        """Say whether all tasks are done; without `poll`, whether they were when last asked for."""
         if poll:
             self.poll_endpoints()
         return all(future.answer is not None for future in self._futures.values())
 
     def get_responses(self) -> dict[str, EndpointResponse | None]:
-        """The responses by request id; None where a task was not done when last asked for."""
+        """Give the responses by request id; None where a task was not done when last asked for."""
         return {
             request_id: None if future.answer is None else EndpointResponse.of(self.client, future.answer)
             for request_id, future in self._futures.items()
         }
 
     def batch_status(self) -> dict[str, int]:
-        """How many tasks have which status, now."""
+        """Ask the server how many tasks have which status."""
         self.poll_endpoints()
         answers = (future.answer for future in self._futures.values())
         return dict(Counter("PENDING" if answer is None else answer.status for answer in answers))

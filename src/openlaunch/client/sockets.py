@@ -115,7 +115,7 @@ class BlockingSocket:
         if self._sock.gettimeout() != seconds:
             self._sock.settimeout(seconds)
         data = self._sock.recv(self._size)
-        # A large answer is read in larger pieces, for which memory would be made in vain for a small one.
+        # A small answer is not worth the memory of the larger pieces in which a large one is read.
         self._size = MAX_RECEIVE_BYTES if len(data) == self._size else RECEIVE_BYTES
         return data
 

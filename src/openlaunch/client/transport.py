@@ -132,7 +132,7 @@ def _httpx_failure(error: httpx2.TransportError, request: Request, target: Targe
 
 
 def tls_context(ca_file: Path | None) -> ssl.SSLContext:
-    """What httpx2 trusts by itself, and the certificates of this file."""
+    """Give a context that trusts what httpx2 does, and the certificates of this file."""
     context = httpx2.create_ssl_context()
     if ca_file is not None:
         context.load_verify_locations(ca_file)

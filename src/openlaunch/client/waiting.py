@@ -81,7 +81,7 @@ class Group(Generic[F]):
         return [future for same in self._futures.values() for future in same]
 
     def poll(self, seconds: float) -> Flow[list[F]]:
-        """Those that are done, after at most so many seconds; their answers are kept."""
+        """Give those that are done, after at most `seconds`; their answers are kept."""
         finished = []
         for task_id, answer in (yield from self._wait.poll(seconds)).items():
             for future in self._futures.pop(task_id, ()):
@@ -126,7 +126,7 @@ class Gathering(Generic[F]):
         return min(max(self._deadline - self._clock(), 0.0), longest)
 
     def check_time(self) -> None:
-        """Do nothing in time.
+        """Raise `WaitTimeout` if the deadline has passed.
 
         Raises:
             WaitTimeout: time is over and there are unfinished futures.
@@ -134,7 +134,7 @@ class Gathering(Generic[F]):
         """
         left = sum(len(group) for group in self.groups())
         if left and self._deadline is not None and self._clock() >= self._deadline:
-            raise WaitTimeout(f"{left} tasks are not done after {self._timeout:g} seconds; they go on")
+            raise WaitTimeout(f"{left} tasks are not done after {self._timeout:g} seconds; they keep running")
 
 
 def distinct_ids(requests: Sequence[EndpointRequest]) -> list[str]:

@@ -274,7 +274,7 @@ def test_what_is_no_http_is_an_error(both, server):
         request.close_connection = True
 
     server.routes["POST /v1/sync-tasks"] = nonsense
-    with pytest.raises(ConnectionFailed, match=r"no HTTP/1\.1"):
+    with pytest.raises(ConnectionFailed, match=r"not HTTP/1\.1"):
         both.predict(both.endpoint(server, "sync"))
 
 

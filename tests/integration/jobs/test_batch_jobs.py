@@ -180,7 +180,7 @@ def test_a_bundle_that_can_not_load_ends_its_job_with_the_reason(client):
 
 def test_waiting_gives_up_after_the_timeout_and_the_job_goes_on(client):
     job_id = begin(client, [{"x": 1, "seconds": 2}])
-    with pytest.raises(WaitTimeout, match="it goes on"):
+    with pytest.raises(WaitTimeout, match="it keeps running"):
         client.wait_for_batch_job(job_id, timeout=0.2)
     assert client.wait_for_batch_job(job_id, timeout=30)["status"] == "SUCCESS"
 

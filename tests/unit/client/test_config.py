@@ -79,7 +79,7 @@ def test_without_anything_all_three_ways_are_named(nothing):
 
 @pytest.mark.parametrize("url", ["host:8000", "ftp://host", "http://", ""])
 def test_what_is_no_url_is_refused(url, nothing):
-    with pytest.raises(ConfigurationError, match="is no URL"):
+    with pytest.raises(ConfigurationError, match="is not a URL"):
         find_address("key", url, environ=nothing)
 
 

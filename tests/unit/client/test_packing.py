@@ -129,7 +129,7 @@ def test_the_same_files_give_the_same_bytes(project):
 
 
 def test_a_base_path_that_is_no_directory_is_named(tmp_path):
-    with pytest.raises(BundleError, match="'/nowhere' is no directory"):
+    with pytest.raises(BundleError, match="'/nowhere' is not a directory"):
         packing.pack_directories(["/nowhere"])
 
 

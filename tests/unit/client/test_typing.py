@@ -1,4 +1,4 @@
-"""The client's types, held against good and bad calls."""
+"""The client's types, checked with good and bad calls."""
 
 import re
 from pathlib import Path

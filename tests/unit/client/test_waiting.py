@@ -154,8 +154,8 @@ def test_a_server_that_does_not_hold_polls_is_not_flooded():
     assert queue.now == pytest.approx(2.0)
 
 
-def test_a_wait_that_is_over_says_that_the_task_goes_on(queue):
-    with pytest.raises(WaitTimeout, match="task t is PENDING after 5 seconds; it goes on"):
+def test_a_wait_that_is_over_says_that_the_task_keeps_running(queue):
+    with pytest.raises(WaitTimeout, match="task t is PENDING after 5 seconds; it keeps running"):
         queue.run(wait_for("t", 5, clock=lambda: queue.now))
     assert queue.now == pytest.approx(5)
 

@@ -50,13 +50,13 @@ def batch_async_request(
         urls: each input is the bytes that a URL names. Exactly one of `urls` and `inputs` is given.
         inputs: each input is the keywords of the predict function.
         batch_url_file_location: for programs written for Launch; the server says where inputs go.
-        serialization_format: of the results: "JSON", or "PICKLE" for return values that are no JSON.
+        serialization_format: of the results: "JSON", or "PICKLE" for return values that are not JSON.
         labels: any names and values of yours.
         cpus: of one worker, in cores; 1 unless given.
         memory: of one worker, such as "4Gi"; "2Gi" unless given.
         gpus: of one worker.
-        gpu_type: such as "nvidia-ampere-a100".
-        storage: of one worker.
+        gpu_type: the type of the GPUs, such as "nvidia-ampere-a100".
+        storage: of one worker: a label, not enforced.
         max_workers: started at most; 10 unless given, and never more than the machine has room for.
         per_worker: inputs that one worker has at a time; 1 unless given.
         timeout_seconds: the job ends after that, with the results that there are; 12 hours unless given.
@@ -65,7 +65,7 @@ def batch_async_request(
 
     Raises:
         ValueError: not exactly one of `urls` and `inputs` is given, or a value is not allowed.
-        TypeError: an input is no JSON.
+        TypeError: an input is not JSON.
         NotFound: there is no such bundle.
 
     """
@@ -112,7 +112,7 @@ def _json_lines(urls: Sequence[str] | None, inputs: Sequence[dict[str, Any]] | N
 
 
 def get_batch_async_response(batch_job_id: str) -> Flow[dict[str, Any]]:
-    """How a batch job stands.
+    """Get the state of a batch job.
 
     Returns:
         `status` (PENDING, RUNNING, SUCCESS, FAILURE, CANCELLED or TIMEOUT), `status_reason`, `result` (a URL of
@@ -142,11 +142,11 @@ def wait_for_batch_job(
         batch_job_id: the `job_id` that `batch_async_request` gave.
         timeout: seconds; None waits until it has ended.
         show_progress: a progress bar on stderr; None shows it on a terminal only.
-        on_progress: told how the job stands, about once a second.
+        on_progress: called with the state of the job, about once a second.
 
     Raises:
         BatchJobFailed: it ended as FAILURE, CANCELLED or TIMEOUT.
-        WaitTimeout: it has not ended after `timeout` seconds; it goes on.
+        WaitTimeout: it has not ended after `timeout` seconds; it keeps running.
         NotFound: there is no such job.
 
     """
@@ -165,12 +165,12 @@ def wait_for_batch_job(
                 return _document(response.body)
             if deadline is not None and time.monotonic() >= deadline:
                 raise WaitTimeout(
-                    f"batch job {batch_job_id!r} is {job.status} after {timeout:g} seconds; it goes on"
+                    f"batch job {batch_job_id!r} is {job.status} after {timeout:g} seconds; it keeps running"
                 )
 
 
 def read_batch_results(batch_job_id: str) -> Flow[list[dict[str, Any]]]:
-    """The results of a batch job that has ended, in the order of its inputs.
+    """Read the results of a batch job that has ended, in the order of its inputs.
 
     Pickled results are unpickled, which runs what the pickles say: use it with bundles that you trust.
 
@@ -205,7 +205,7 @@ def _with_value(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def list_batch_jobs() -> Flow[list[dict[str, Any]]]:
-    """Your last batch jobs, newest first, each as `get_batch_async_response` gives it."""
+    """List your last batch jobs, newest first, each as `get_batch_async_response` gives it."""
     response = yield from call(Request("GET", routes.BATCH_JOBS, idempotent=True))
     jobs: list[dict[str, Any]] = json.loads(response.body)["batch_jobs"]
     return jobs

@@ -40,7 +40,7 @@ def create_model_bundle(
         model: the model itself, which is pickled.
         load_model_fn: loads the model.
         app_config: a dict, or the path of a JSON file.
-        globals_copy: for programs written for Launch; what the functions use goes along by itself.
+        globals_copy: for programs written for Launch; what the functions use is packed without it.
         request_schema: a pydantic model; predictions whose args do not fit are refused.
         response_schema: a pydantic model of what the predict function returns.
 

@@ -41,7 +41,7 @@ def deploy(
         requirements: as for pip, such as `numpy>=2`.
         wait: whether to wait until the endpoint is READY.
         timeout: seconds to wait.
-        on_status: told of each change of the endpoint's status.
+        on_status: called with the endpoint at each change of its status or reason.
         request_schema: a pydantic model; predictions whose args do not fit are refused.
         response_schema: a pydantic model of what `fn` returns.
         app_config: given to `load_model_fn`.
@@ -53,7 +53,7 @@ def deploy(
         BundleError: the function can't be pickled.
         Unprocessable: a setting is not allowed.
         EndpointFailed: the endpoint did not become READY; the message has the reason.
-        WaitTimeout: it is not READY after `timeout` seconds; it goes on.
+        WaitTimeout: it is not READY after `timeout` seconds; it keeps running.
 
     """
     kind = endpoint_type or ("streaming" if _is_generator(fn) else "sync")

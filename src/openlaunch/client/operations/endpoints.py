@@ -172,7 +172,7 @@ def edit_model_endpoint(
 
 
 def get_model_endpoint(endpoint_name: str) -> Flow[ModelEndpoint]:
-    """The endpoint of this name.
+    """Get an endpoint by its name.
 
     Raises:
         NotFound: there is none; similar names are listed.
@@ -195,13 +195,13 @@ def _find(name: str) -> Flow[ModelEndpoint | None]:
 
 
 def list_model_endpoints() -> Flow[list[ModelEndpoint]]:
-    """All your endpoints."""
+    """List your endpoints."""
     response = yield from call(Request("GET", routes.ENDPOINTS, idempotent=True))
     return ModelEndpointList.model_validate_json(response.body).model_endpoints
 
 
 def refreshed(endpoint: ModelEndpoint) -> Flow[ModelEndpoint]:
-    """The endpoint as it is now.
+    """Ask the server for an endpoint again.
 
     Raises:
         NotFound: it has been deleted.
@@ -250,8 +250,8 @@ def start_canary(
         model_endpoint: one that is READY.
         model_bundle: a bundle, its name (the newest is taken) or its id.
         percent: of the predictions, from 0 to 100.
-        rollback_after_failures: so many failures among its first predictions end it; 0: none do.
-        probation_requests: so many are its first predictions.
+        rollback_after_failures: failures in the probation window that end it; 0 disables this.
+        probation_requests: number of predictions in the probation window.
 
     Raises:
         NotFound: there is no such endpoint or bundle.
@@ -323,7 +323,7 @@ def wait_for_canary(
 
     Raises:
         EndpointFailed: it has ended; the message has the reason.
-        WaitTimeout: it is not SERVING after `timeout` seconds; it goes on.
+        WaitTimeout: it is not SERVING after `timeout` seconds; it keeps running.
 
     """
     endpoint = yield from _resolved(model_endpoint)
@@ -350,14 +350,14 @@ def wait_for_canary(
 
 
 def read_endpoint_creation_logs(model_endpoint: EndpointLike) -> Flow[str]:
-    """What happened while the endpoint's environment was built and its workers started."""
+    """Read what happened while the endpoint's environment was built and its workers started."""
     name = model_endpoint if isinstance(model_endpoint, str) else _described(model_endpoint).name
     response = yield from call(Request("GET", path_to(routes.CREATION_LOGS, name), idempotent=True))
     return LogsResponse.model_validate_json(response.body).content
 
 
 def read_endpoint_logs(model_endpoint: EndpointLike, tail: int | None = None) -> Flow[str]:
-    """What the endpoint's workers wrote, newest lines last; `tail` is how many bytes of it at most."""
+    """Read what the endpoint's workers wrote, newest lines last; `tail` is how many bytes of it at most."""
     endpoint = yield from _resolved(model_endpoint)
     url = url_with(path_to(routes.ENDPOINTS, endpoint.id, "logs"), {"tail_bytes": tail})
     response = yield from call(Request("GET", url, idempotent=True))
@@ -365,11 +365,11 @@ def read_endpoint_logs(model_endpoint: EndpointLike, tail: int | None = None) ->
 
 
 def follow_endpoint_logs(model_endpoint: EndpointLike, tail: int | None = None) -> Flow[Response]:
-    """The lines of all the endpoint's workers, as they write them; those of workers that come later too.
+    """Follow the lines of all the endpoint's workers, those that start later too.
 
     Args:
         model_endpoint: the endpoint, or its name.
-        tail: begin with the last lines that are there already, in so many bytes at most; None: some 64 KiB.
+        tail: begin with the last lines written before, at most this many bytes of them; None: about 64 KiB.
 
     Raises:
         NotFound: there is none of this name.
@@ -384,13 +384,13 @@ def follow_endpoint_logs(model_endpoint: EndpointLike, tail: int | None = None) 
 def list_endpoint_events(
     model_endpoint: EndpointLike, after: str = "0", *, wait: float = 0, limit: int | None = None
 ) -> Flow[ListEventsResponse]:
-    """What has happened to the endpoint, oldest first: builds, workers that came and went, scaling, roll-outs.
+    """List what has happened to the endpoint, oldest first: builds, workers that came and went, scaling, roll-outs.
 
     Args:
         model_endpoint: the endpoint, or its name.
         after: the `cursor` of an earlier answer: only what has come since, or has happened again.
         wait: seconds for which the answer is held until there is something new, at most 60.
-        limit: so many at most, the latest.
+        limit: the most events to give, the latest; None: as many as the server gives at a time.
 
     Raises:
         NotFound: there is none of this name.
@@ -404,7 +404,7 @@ def list_endpoint_events(
 
 
 def explain_endpoint(model_endpoint: EndpointLike) -> Flow[EndpointWhy]:
-    """Why the endpoint serves or does not: what it waits for, what fails, and when that is tried again.
+    """Explain why the endpoint serves or does not: what it waits for, what fails, and when that is tried again.
 
     Raises:
         NotFound: there is none of this name.
@@ -431,21 +431,21 @@ def wait_until_ready(
     on_status: StatusCallback | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Flow[ModelEndpoint]:
-    """Wait until the endpoint is READY; `on_status` is told of each change of its status or reason.
+    """Wait until the endpoint is READY; `on_status` is called at each change of its status or reason.
 
     Raises:
         EndpointFailed: it became UPDATE_FAILED, or is being deleted.
-        WaitTimeout: it is not READY after `timeout` seconds; it goes on.
+        WaitTimeout: it is not READY after `timeout` seconds; it keeps running.
 
     """
     deadline, pause = clock() + timeout, FIRST_PAUSE_SECONDS
-    told: tuple[EndpointStatus, str | None] | None = None
+    reported: tuple[EndpointStatus, str | None] | None = None
     while True:
         endpoint = yield from refreshed(endpoint)
         state = (endpoint.status, endpoint.status_reason)
-        if on_status is not None and state != told:
+        if on_status is not None and state != reported:
             on_status(endpoint)
-        told = state
+        reported = state
         if _is_ready(endpoint):
             return endpoint
         left = deadline - clock()

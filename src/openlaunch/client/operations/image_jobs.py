@@ -45,8 +45,8 @@ def create_docker_image_batch_job_bundle(
         cpus: of a job unless it asks for something else, in cores; 1 unless given.
         memory: such as "4Gi"; "2Gi" unless given.
         gpus: none unless given.
-        gpu_type: such as "nvidia-ampere-a100".
-        storage: recorded.
+        gpu_type: the type of the GPUs, such as "nvidia-ampere-a100".
+        storage: a label, not enforced.
 
     Raises:
         Unprocessable: a value is not allowed.
@@ -119,9 +119,9 @@ def create_docker_image_batch_job(
         cpus: in cores; what is not given is the bundle's.
         memory: such as "4Gi".
         gpus: of the job.
-        gpu_type: such as "nvidia-ampere-a100".
-        storage: recorded.
-        override_job_max_runtime_s: the job ends as TIMEOUT after so many seconds; else after the server's limit.
+        gpu_type: the type of the GPUs, such as "nvidia-ampere-a100".
+        storage: a label, not enforced.
+        override_job_max_runtime_s: seconds after which the job ends as TIMEOUT; else the server's limit.
 
     Raises:
         NotFound: there is no such bundle.
@@ -187,7 +187,7 @@ def wait_for_docker_image_batch_job(batch_job_id: str, timeout: float | None = N
 
     Raises:
         BatchJobFailed: it ended as FAILURE, CANCELLED or TIMEOUT.
-        WaitTimeout: it has not ended after `timeout` seconds; it goes on.
+        WaitTimeout: it has not ended after `timeout` seconds; it keeps running.
         NotFound: there is no such job.
 
     """
@@ -205,7 +205,9 @@ def wait_for_docker_image_batch_job(batch_job_id: str, timeout: float | None = N
                 raise BatchJobFailed(f"job {job.id!r} is {job.status}{reason}")
             return document
         if deadline is not None and time.monotonic() >= deadline:
-            raise WaitTimeout(f"job {batch_job_id!r} is {job.status} after {timeout:g} seconds; it goes on")
+            raise WaitTimeout(
+                f"job {batch_job_id!r} is {job.status} after {timeout:g} seconds; it keeps running"
+            )
 
 
 def create_trigger(
@@ -262,7 +264,7 @@ def get_trigger(trigger_id: str) -> Flow[dict[str, Any]]:
 def update_trigger(
     trigger_id: str, *, cron_schedule: str | None = None, suspend: bool | None = None
 ) -> Flow[dict[str, Any]]:
-    """Change a trigger's schedule, suspend it, or have it go on. Gives `{"success": True}`.
+    """Change a trigger's schedule, suspend it, or resume it. Gives `{"success": True}`.
 
     Raises:
         NotFound: there is no such trigger.
@@ -274,7 +276,7 @@ def update_trigger(
 
 
 def delete_trigger(trigger_id: str) -> Flow[dict[str, Any]]:
-    """Delete a trigger; its jobs stay, and go on. Gives `{"success": True}`.
+    """Delete a trigger; its jobs stay, and keep running. Gives `{"success": True}`.
 
     Raises:
         NotFound: there is no such trigger.

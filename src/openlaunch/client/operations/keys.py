@@ -32,7 +32,7 @@ def create_api_key(
         requests_per_second: more predictions are refused, those of a bulk counted one by one.
         burst: how many may come at once after a quiet time; else what comes in one second.
         requests_per_day: more are refused until 0:00 UTC.
-        expires_at: when it becomes useless by itself; without a time zone, in this machine's.
+        expires_at: when it expires; without a time zone, in this machine's.
     """
     limits = _limits(requests_per_second, burst, requests_per_day, expires_at)
     body = checked(CreateKeyRequest, {"owner": owner, "role": role, **limits})
@@ -41,7 +41,7 @@ def create_api_key(
 
 
 def list_api_keys() -> Flow[list[KeySummary]]:
-    """All keys, without their secrets."""
+    """List all keys, without their secrets."""
     response = yield from call(Request("GET", routes.KEYS, idempotent=True))
     return ListKeysResponse.model_validate_json(response.body).keys
 

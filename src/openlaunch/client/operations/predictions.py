@@ -42,14 +42,14 @@ MARGIN_SECONDS = 15.0
 """What an answer may take beyond the time for which the server was asked to hold the request."""
 
 RESUME_SECONDS = 10.0
-"""For so long a server that can't be reached is asked again to go on with a stream: it keeps one no longer."""
+"""Seconds for which the client tries to resume a stream while the server is unreachable: it keeps one no longer."""
 
 RESUME_PAUSE_SECONDS = 0.05
 """Twice as long before each further try that follows one which brought nothing."""
 
 STOP_SECONDS = 2.0
 OUTAGE_SECONDS = 60.0
-"""For so long a wait for a task, which is safe on the server's disk, outlasts an unreachable server."""
+"""Seconds for which a wait for a task, which is safe on the server's disk, outlasts an unreachable server."""
 
 BULK_BYTES = 8 * 1024 * 1024
 ROTATION_SECONDS = 0.2
@@ -113,10 +113,10 @@ class OpenStream:
         return response
 
     def go_on(self, reason: object = "the connection was closed") -> Flow[Response | None]:
-        """The bytes have come to an end: go on where they were cut; None at the stream's own end.
+        """Resume where the bytes were cut; None at the stream's own end.
 
         Raises:
-            StreamInterrupted: there is no going on.
+            StreamInterrupted: it can't be resumed.
 
         """
         last_event_id = self.reader.finish(reason)
@@ -127,7 +127,7 @@ class OpenStream:
         try:
             return (yield from call(self._after(last_event_id)))
         except (APIError, ConnectionFailed) as error:
-            raise self.reader.interrupted(f"{reason}; it can't be gone on with: {error}") from error
+            raise self.reader.interrupted(f"{reason}; it can't be resumed: {error}") from error
 
     def _after(self, last_event_id: str) -> Request:
         headers = {**self._request.headers, LAST_EVENT_ID: last_event_id}
@@ -139,7 +139,7 @@ class OpenStream:
         if last_event_id is None or self.reader.ended:
             return
         request = replace(self._after(last_event_id), method="DELETE", stream=False, timeout=STOP_SECONDS)
-        # A server that does not hear of it stops by itself a little later; a closed client sends nothing.
+        # A server that does not hear of it stops a little later; a closed client sends nothing.
         with contextlib.suppress(TransportFailure, RuntimeError):
             yield Attempt(request)
 
@@ -197,7 +197,7 @@ def _batches(bodies: Iterable[bytes]) -> Iterator[list[bytes]]:
 
 
 def look(task_id: str, seconds: float = 0.0) -> Flow[Answer]:
-    """A task's state, after at most so many seconds, and at once when it is done."""
+    """Give a task's state: at once when it is done, else after at most `seconds`."""
     path = path_to(routes.ASYNC_TASKS, task_id)
     request = Request(
         "GET",
@@ -217,7 +217,7 @@ def wait_for(
     """Wait until a task is done.
 
     Raises:
-        WaitTimeout: it is not, after `timeout` seconds; it goes on.
+        WaitTimeout: it is not, after `timeout` seconds; it keeps running.
 
     """
     deadline = None if timeout is None else clock() + timeout
@@ -229,7 +229,9 @@ def wait_for(
         if answer.done:
             return answer
         if deadline is not None and clock() >= deadline:
-            raise WaitTimeout(f"task {task_id} is {answer.status} after {timeout:g} seconds; it goes on")
+            raise WaitTimeout(
+                f"task {task_id} is {answer.status} after {timeout:g} seconds; it keeps running"
+            )
         yield from _pause_if_early(began + seconds - clock())
 
 

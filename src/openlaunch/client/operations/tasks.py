@@ -22,7 +22,7 @@ from openlaunch.wire.why import TaskWhy
 def list_tasks(
     endpoint_name: str | None = None, status: str | None = None, limit: int = 100, cursor: str | None = None
 ) -> Flow[ListTasksResponse]:
-    """Your tasks, newest first, of one endpoint or all, with one status or any.
+    """List your tasks, newest first, of one endpoint or all, with one status or any.
 
     `next_cursor` of the answer is the `cursor` of the next page.
     """
@@ -33,7 +33,7 @@ def list_tasks(
 
 
 def get_task(task_id: str) -> Flow[TaskResponse]:
-    """One task, with its result when it is done.
+    """Get a task, with its result when it is done.
 
     Raises:
         NotFound: there is none with this id, or its result has been kept long enough.
@@ -44,7 +44,7 @@ def get_task(task_id: str) -> Flow[TaskResponse]:
 
 
 def explain_task(task_id: str) -> Flow[TaskWhy]:
-    """Why a task is pending: its place in the queue, and what holds its endpoint up.
+    """Explain why a task is pending: its place in the queue, and what holds its endpoint up.
 
     Raises:
         NotFound: there is none with this id, or its result has been kept long enough.
@@ -55,7 +55,7 @@ def explain_task(task_id: str) -> Flow[TaskWhy]:
 
 
 def get_task_details(task_id: str) -> Flow[TaskSummary]:
-    """What a list says of one task: its attempts, why it failed, its times.
+    """Get what `list_tasks` has of one task: its attempts, why it failed, its times.
 
     Raises:
         NotFound: there is none with this id, or its result has been kept long enough.
@@ -68,7 +68,7 @@ def get_task_details(task_id: str) -> Flow[TaskSummary]:
 
 
 def get_task_payload(task_id: str) -> Flow[dict[str, Any]]:
-    """What was sent in with a task, such as `{"args": {…}}`.
+    """Get what was sent with a task, such as `{"args": {…}}`.
 
     Raises:
         NotFound: there is none with this id, or it succeeded: then its payload is not kept.
