@@ -32,7 +32,7 @@ def problem(address: str, *, allow_private: bool) -> str | None:
     if ip.is_link_local or ip in _METADATA or ip in _LOCAL_NAT64:
         return f"{ip} is a link-local or metadata address, which is never allowed"
     if ip.is_multicast or ip.is_unspecified or (ip.version == 4 and ip.is_reserved):
-        return f"{ip} is no address of a host"
+        return f"{ip} is not the address of a host"
     if not allow_private and not ip.is_global:
         return f"{ip} is a private address, which this server does not allow"
     return None

@@ -96,7 +96,7 @@ def pickled(value: Any, max_bytes: int) -> bytes:
 
 
 def failure(text: str, status_code: int) -> bytes:
-    """The answer that says why there is no return value."""
+    """Return the answer that says why there is not a return value."""
     return json.dumps(
         {"status": "FAILURE", "result": None, "traceback": text, "status_code": status_code}
     ).encode()

@@ -10,7 +10,7 @@ MAX_MEMBERS: Final = 200_000
 MAX_UNPACKED: Final = 64 << 30
 FREE_UNPACKED: Final = 1 << 30
 MAX_RATIO: Final = 100
-"""Over `FREE_UNPACKED` bytes, so many times the size of the zip are allowed; code and weights need less."""
+"""Over `FREE_UNPACKED` bytes, this multiple of the zip's size is allowed; code and weights need less."""
 
 
 class ArchiveError(ValueError):
@@ -23,7 +23,7 @@ def unpack(
     """Unpack a zip into a folder.
 
     Raises:
-        ArchiveError: it is no zip, is too large, or has a link or a member outside of the folder.
+        ArchiveError: it is not a zip, is too large, or has a link or a member outside of the folder.
         OSError: the files could not be written.
 
     """

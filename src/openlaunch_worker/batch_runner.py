@@ -8,9 +8,10 @@ from typing import Any
 from openlaunch_worker.batching import BatchRule, results_of, seconds_until_due
 from openlaunch_worker.documents import Limits
 from openlaunch_worker.frames import Outcome
+from openlaunch_worker.in_flight import STOPPED, failure
 from openlaunch_worker.jobs import Job, Stop
 from openlaunch_worker.outbox import Outbox
-from openlaunch_worker.runner import STOPPED, Runner, failure
+from openlaunch_worker.runner import Runner
 from openlaunch_worker.threads import ThreadPool
 
 End = tuple[Job, Outcome, bytes]

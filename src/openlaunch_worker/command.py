@@ -66,7 +66,7 @@ class _Stopper:
         self._stopping = False
 
     def watch(self) -> None:
-        """End the worker when the command ends by itself: it can't serve any more."""
+        """End the worker when the command ends first, because it can't serve without it."""
         threading.Thread(target=self._watch, name="command-watch", daemon=True).start()
 
     def _watch(self) -> None:

@@ -1,4 +1,4 @@
-"""How what went wrong is told to a user: their own frames, and one plain line."""
+"""What a user sees of an error: the frames of their own code, and one plain line."""
 
 import importlib
 import traceback
@@ -26,7 +26,7 @@ class Refusal(Exception):
 
 
 def explain(error: BaseException, *, foreign: bool = False) -> tuple[str, int]:
-    """The text and the status code of a failed request; a foreign caller is told the exception's type alone."""
+    """The text and the status code of a failed request; a foreign caller sees the exception's type alone."""
     if isinstance(error, Refusal):
         return str(error), error.status_code
     if foreign:

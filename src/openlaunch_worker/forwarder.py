@@ -47,7 +47,7 @@ def wait_until_ready(port: int, route: str, seconds: float, check: Callable[[], 
     """Ask the route until it answers 2xx. `check` is called between, and raises when there is nothing to wait for.
 
     Raises:
-        NotReady: it did not within so many seconds.
+        NotReady: it did not within that time.
 
     """
     deadline, last = time.monotonic() + seconds, "nothing listens on its port"
@@ -89,7 +89,7 @@ class Forwarder:
         self._sockets: dict[int, socket.socket] = {}
 
     def cut(self, thread: int) -> None:
-        """Break off what the thread waits for, so that the server sees that nobody wants it any more."""
+        """Break off what the thread waits for, so that the server sees that nobody wants the answer."""
         if (sock := self._sockets.get(thread)) is not None:
             with suppress(OSError):  # it is closed already
                 sock.shutdown(socket.SHUT_RDWR)
@@ -198,7 +198,7 @@ def _value(data: bytes) -> Any:
 
 
 def _items(response: http.client.HTTPResponse) -> Iterator[Any]:
-    """The data of server-sent events, as JSON where it is. `[DONE]`, a language model server's end, is no item."""
+    """The data of server-sent events, as JSON where it is; a language model server's `[DONE]` is left out."""
     lines: list[str] = []
     while line := response.readline(MAX_LINE):
         text = line.decode("utf-8", "replace").rstrip("\r\n")

@@ -10,8 +10,8 @@ A worker connects, says HELLO with its token, gets START and its bundle, loads i
     HELLO        JSON {"token", "pid"}             START   JSON, `openlaunch_worker.documents.Start`
     READY        JSON {"python", "generator"}      BUNDLE  a piece of the bundle's bytes; an empty one ends it
     LOAD_FAILED  JSON {"reason", "traceback"}      REQUEST u8 flags, f64 seconds left (0: no bound), the JSON body
-    RESULT       u8 outcome, finished bytes        CANCEL  the request's answer is not wanted any more
-    CHUNK        finished bytes of a stream        CREDIT  u32: so many bytes of CHUNKs have been passed on
+    RESULT       u8 outcome, finished bytes        CANCEL  nobody wants the request's answer
+    CHUNK        finished bytes of a stream        CREDIT  u32: a number of bytes of CHUNKs that were passed on
     END          u8 outcome, last bytes            DRAIN   nothing more comes: finish what runs, exit 0
     LEAVING      send a DRAIN: a SIGTERM has come
 
@@ -58,7 +58,7 @@ class Kind(IntEnum):
 class Flags(IntFlag):
     """How a request wants its answer.
 
-    FOREIGN: who asks does not own the endpoint, and is not told where in the model an exception was raised.
+    FOREIGN: the caller does not own the endpoint, and must not see where in the model an exception was raised.
     """
 
     NONE = 0
@@ -81,7 +81,7 @@ class Outcome(IntEnum):
 
 
 class FrameError(ValueError):
-    """The peer sent bytes that are no frame; the connection can't be used any more."""
+    """The peer sent bytes that are not a frame, which makes the connection useless."""
 
 
 def encode(kind: int, request_id: int, payload: bytes = b"") -> bytes:

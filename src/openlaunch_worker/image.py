@@ -108,7 +108,7 @@ class _Server:
             raise NotReady(f"{self._what} {ended(code)} before it was ready; the log has what it printed")
 
     def watch(self) -> None:
-        """End the worker when the container ends by itself: it can't serve any more."""
+        """End the worker when the container ends first, because it can't serve without it."""
         threading.Thread(target=self._watch, name="container-watch", daemon=True).start()
 
     def _watch(self) -> None:
@@ -128,7 +128,7 @@ class _Server:
 
 
 def _place(repository: str) -> str:
-    """What Triton is told: a folder of this machine is mounted."""
+    """Return where Triton finds the repository: a folder of this machine is mounted."""
     return repository if "://" in repository else _MODELS
 
 

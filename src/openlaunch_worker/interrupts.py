@@ -19,7 +19,7 @@ Cut = Callable[[int], None]
 class Interrupted(BaseException):
     """The request was cancelled, its client has gone, or its deadline has passed: its code is to end.
 
-    Not an `Exception`, so that code which goes on after any error does not go on after this one.
+    Not an `Exception`, so that code which catches any error does not catch this one.
     """
 
 
@@ -35,7 +35,7 @@ class Interrupts:
         self._threads: dict[int, int] = {}
 
     def run(self, job: Job, function: Callable[..., T], *args: Any) -> T:
-        """Call user code from a thread. Once this returns or raises, no exception is on its way any more.
+        """Call user code from a thread. Once this returns or raises, no exception is on its way.
 
         Raises:
             Interrupted: the job was stopped, before or while it ran.
@@ -77,7 +77,7 @@ class Interrupts:
 def _set_async_exc(thread: int, kind: type[BaseException] | None) -> None:
     """Have the thread raise this, or not raise what it has not raised yet.
 
-    Where this Python was built without ctypes nothing happens, and what does not end by itself is for the server.
+    Where this Python was built without ctypes nothing happens, and the server ends the worker.
     """
     try:
         import ctypes  # nothing else needs it, and hardly any worker ever gets here

@@ -1,4 +1,4 @@
-"""Keeps a worker away from what is not its own: the server's data directory, and other processes. Linux only.
+"""Keeps a worker away from the server's data directory and from other processes. Linux only.
 
 What the kernel allows is done, step by step, in a fork that has no threads yet:
 
@@ -160,7 +160,7 @@ def _mount(source: str, target: str, kind: str | None, flags: int, data: bytes |
 
 
 def _enter_landlock() -> None:
-    """A domain by itself keeps others' memory out of reach. What it handles and no rule allows is refused.
+    """Enter a domain, which alone keeps others' memory out of reach. It refuses what it handles and no rule allows.
 
     That are device files, which no worker makes, and with any such right mounts, so that nothing can be uncovered.
     """

@@ -111,12 +111,12 @@ class Stream:
                 write(self._request_id, data)
 
     def grant(self, size: int) -> None:
-        """On the loop: so many bytes have been passed on."""
+        """On the loop: count `size` bytes as passed on, which makes room."""
         self._granted += size
         self._wake()
 
     def stop(self) -> None:
-        """On the loop: nothing more is wanted."""
+        """On the loop: end the stream, because its client wants nothing more."""
         self.stopped = True
         self._wake()
 

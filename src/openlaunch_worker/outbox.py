@@ -71,7 +71,7 @@ class Outbox:
         """Write to the socket, while nothing else is on its way there; returns what it has not taken."""
         try:
             written = self._socket.send(data)
-        except OSError:  # it is full; or broken, which the transport sees by itself
+        except OSError:  # it is full; or broken, which the transport sees, too
             written = 0
         return memoryview(data)[written:]
 

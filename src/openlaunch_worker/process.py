@@ -114,7 +114,7 @@ class ServerWatch:
         threading.Thread(target=self._watch, name="server-watch", daemon=True).start()
 
     def end(self) -> None:
-        """The worker ends by itself: the connection may go."""
+        """Ignore the end of the connection from now on, because the worker ends."""
         self._over = True
 
     def _watch(self) -> None:

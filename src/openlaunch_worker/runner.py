@@ -11,10 +11,10 @@ from typing import Any, Final
 
 from openlaunch_worker import answers
 from openlaunch_worker.documents import Limits
-from openlaunch_worker.failures import Refusal, explain
+from openlaunch_worker.failures import Refusal
 from openlaunch_worker.fetch import Transfer
-from openlaunch_worker.frames import Kind, Outcome
-from openlaunch_worker.interrupts import Interrupts
+from openlaunch_worker.frames import Outcome
+from openlaunch_worker.in_flight import STOPPED, JobsInFlight, failure
 from openlaunch_worker.jobs import Job, Routed, Stop
 from openlaunch_worker.outbox import Outbox
 from openlaunch_worker.shapes import Shape, shape_of
@@ -22,16 +22,14 @@ from openlaunch_worker.threads import ThreadPool
 
 # What most functions return, and what is surely neither a stream nor to be awaited.
 _VALUES: Final = frozenset((dict, list, str, int, float, bool, bytes, tuple, type(None)))
-STOPPED: Final = (Outcome.CANCELLED, b"")
 _END: Final = object()
 _BAD_INPUT: Final = 400
 _UNAVAILABLE: Final = 503
-_EXPIRED: Final = 504
 
 _parse_json: Final = json.JSONDecoder().decode
 
 
-class Runner:
+class Runner(JobsInFlight):
     """Runs jobs: coroutines as tasks of the event loop, everything else in threads.
 
     The loop's thread owns all state. Threads get a job, and post what comes of it to the loop.
@@ -40,30 +38,12 @@ class Runner:
     def __init__(
         self, predict: Callable[..., Any], limits: Limits, outbox: Outbox, on_idle: Callable[[], None]
     ) -> None:
+        super().__init__(limits, outbox, on_idle, getattr(predict, "cut", None))
         self._predict = predict
-        self._limits = limits
-        self._outbox = outbox
-        self._on_idle = on_idle
-        self._loop = asyncio.get_running_loop()
         self._shape = shape_of(predict)
         self._takes_route = getattr(predict, "takes_route", False)
-        self._cut = getattr(predict, "cut", None)
-        self._interrupts = Interrupts()
         self._pool = ThreadPool(limits.per_worker)
         self._context = contextvars.copy_context()
-        self._running: dict[int, Job] = {}
-        # Jobs that no thread has begun. Whoever takes a job out decides what becomes of it: a thread runs it,
-        # or the loop drops it. Taking a key out of a dict happens once, whoever does it.
-        self._queued: dict[int, Job] = {}
-        self._next_expiry = float("inf")
-        self._expiry_timer: asyncio.TimerHandle | None = None
-
-    # What the connection calls, on the loop.
-
-    @property
-    def idle(self) -> bool:
-        """Whether no request is under way."""
-        return not self._running
 
     def start(self, request_id: int, flags: int, limit: float, body: bytes | memoryview) -> None:
         """Begin a request: `limit` is how many seconds it may take, 0 for no bound, `body` its JSON."""
@@ -80,18 +60,6 @@ class Runner:
         if job.deadline < self._next_expiry:
             self._expect_expiry(job.deadline)
         self._begin(job)
-
-    def cancel(self, request_id: int) -> None:
-        """Stop a request whose answer is not wanted any more; nothing happens where it has ended already."""
-        job = self._running.get(request_id)
-        if job is not None:
-            self._stop(job, Stop.CANCELLED)
-
-    def credit(self, request_id: int, size: int) -> None:
-        """So many bytes of a stream have been passed on; nothing happens where it has ended already."""
-        job = self._running.get(request_id)
-        if job is not None and job.stream is not None:
-            job.stream.grant(size)
 
     def _check_slot(self) -> None:
         if len(self._running) > self._limits.per_worker:
@@ -215,7 +183,7 @@ class Runner:
         try:
             if stream is None:
                 raise _needs_streaming()
-            # Between its items a generator is not interrupted, but told: what sends must not be left half-way.
+            # Interrupted within an item only: what sends must not stop half-way, and sees a flag instead.
             while (item := self._interrupts.run(job, next, items, _END)) is not _END:
                 data = answers.event(item, self._limits.max_result_bytes)
                 if not stream.push_and_wait(data, alone=len(self._running) == 1):
@@ -238,68 +206,6 @@ class Runner:
         if job.route is not None:
             return self._predict(Routed(job.route, args))
         return self._predict(**args) if type(args) is dict else self._predict(args)
-
-    def _answer(self, job: Job, value: Any) -> tuple[Outcome, bytes]:
-        most = self._limits.max_result_bytes
-        if job.stream is not None:
-            return Outcome.SUCCESS, answers.event(value, most) + answers.END_EVENT
-        if job.wants_pickle:
-            return Outcome.PICKLED, answers.pickled(value, most)
-        return Outcome.SUCCESS, answers.success(value, most)
-
-    # How jobs end, on the loop.
-
-    def _stop(self, job: Job, stop: Stop) -> None:
-        if job.stop is not None:
-            return
-        job.stop = stop
-        if self._queued.pop(job.id, None) is not None:
-            self._finish(job, *STOPPED)
-            return
-        if job.transfer is not None:
-            job.transfer.abort()
-        if job.task is not None:
-            job.task.cancel()
-        if job.stream is not None:
-            job.stream.stop()
-        self._interrupts.interrupt(job, self._cut)
-
-    def _finish(self, job: Job, outcome: Outcome, body: bytes) -> None:
-        """Send the answer, which frees the slot. A job that was stopped has no other answer than that."""
-        if job.stop is Stop.CANCELLED:
-            outcome, body = Outcome.CANCELLED, b""
-        elif job.stop is Stop.EXPIRED:
-            outcome, body = failure(job, _expired(job))
-        if job.stream is None:
-            self._outbox.answer(Kind.RESULT, job.id, outcome, body)
-        else:
-            job.stream.send()
-            self._outbox.answer(Kind.END, job.id, outcome, body)
-        self._forget(job)
-
-    def _forget(self, job: Job) -> None:
-        """The answer has been sent, and the job is no more."""
-        del self._running[job.id]
-        if not self._running:
-            self._outbox.flush()  # nothing else can come to go with it
-            self._on_idle()
-
-    # Deadlines: one timer for the next one, because hardly any request ever reaches its own.
-
-    def _expect_expiry(self, deadline: float) -> None:
-        if self._expiry_timer is not None:
-            self._expiry_timer.cancel()
-        self._next_expiry = deadline
-        self._expiry_timer = self._loop.call_at(deadline, self._expire)
-
-    def _expire(self) -> None:
-        now = self._loop.time()
-        for job in [job for job in self._running.values() if job.deadline <= now]:
-            self._stop(job, Stop.EXPIRED)
-        self._next_expiry, self._expiry_timer = float("inf"), None
-        left = [job.deadline for job in self._running.values() if now < job.deadline < float("inf")]
-        if left:
-            self._expect_expiry(min(left))
 
 
 @types.coroutine
@@ -332,17 +238,3 @@ def _needs_streaming() -> Refusal:
     return Refusal(
         "predict_fn yields its result in pieces: call it through a streaming endpoint, or return one value"
     )
-
-
-def _expired(job: Job) -> Refusal:
-    return Refusal(
-        f"the deadline of {job.limit:.3g} seconds passed before the request was done: allow more, or retry later",
-        _EXPIRED,
-    )
-
-
-def failure(job: Job, error: BaseException) -> tuple[Outcome, bytes]:
-    """The end of a job that failed like this."""
-    text, status_code = explain(error, foreign=job.foreign)
-    body = answers.failure if job.stream is None else answers.failure_event
-    return Outcome.FAILURE, body(text, status_code)

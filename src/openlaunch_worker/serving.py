@@ -22,7 +22,7 @@ LEAVE_SECONDS: Final = 2.0
 """How long the server has to answer a LEAVING, which keeps requests from being on their way to a worker that ends."""
 
 DRAIN_SECONDS: Final = 30.0
-"""How long requests may go on running after a SIGTERM. After a DRAIN the server sees to the bound."""
+"""How long requests may run after a SIGTERM. After a DRAIN the server limits the time."""
 
 
 class Connection(asyncio.Protocol):

@@ -1,13 +1,15 @@
-"""When to try again after failures, and what there is to tell about them: pure, `now` is given."""
+"""When to retry after failures, and sentences about them. Pure: `now` is an argument."""
 
 from dataclasses import dataclass, field, replace
 
 EARLY_EXITS = 3
-"""So many exits in a row before a worker was ready mean that the bundle can't be loaded."""
+"""Exits in a row, before any worker was ready, that count as a failure to load the bundle."""
 
 NOTE_SECONDS = 60.0
+"""How long a crash is reported."""
+
 NOTE_CRASHES = 100
-"""Crashes of the last so many seconds are reported, and at most so many are counted."""
+"""The largest number of crashes that is counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,14 +25,14 @@ class Backoff:
     stable: float = 60.0
 
     def delay(self, failures: int) -> float:
-        """How long to wait after so many failures in a row."""
+        """Return how long to wait after this number of failures in a row."""
         steps = failures - self.free - 1
         return 0.0 if steps < 0 else min(self.cap, self.first * 2.0 ** min(steps, 32))
 
 
 @dataclass(frozen=True, slots=True)
 class Streak:
-    """Failures in a row. Workers that fail together count once: only a later try tells something new.
+    """Failures in a row. Workers that fail together count once: only a later start shows something new.
 
     `since` is when the count was last raised: what was started before that belongs together.
     """
@@ -40,13 +42,13 @@ class Streak:
     last_at: float = 0.0
 
     def failed(self, now: float, started_at: float) -> "Streak":
-        """One more failure, of a worker that was started at that time."""
+        """Count a failure of a worker that was started at that time."""
         if self.count and started_at < self.since:
             return Streak(self.count, self.since, now)
         return Streak(self.count + 1, now, now)
 
     def next_try(self, backoff: Backoff) -> float:
-        """The time before which nothing should be tried again."""
+        """Return the time before which nothing should be retried."""
         return self.last_at + backoff.delay(self.count) if self.count else 0.0
 
 
@@ -76,19 +78,19 @@ class History:
     stuck_reason: str | None = None
 
     def load_failed(self, now: float, started_at: float, reason: str) -> "History":
-        """The environment could not be built, or a worker could not load the bundle, or was not ready in time."""
+        """Count an environment that could not be built, or a worker that could not load or was not ready in time."""
         failures = self.load_failures.failed(now, started_at)
         return replace(self, load_failures=failures, failure=reason, early_exits=Streak())
 
     def exited_early(self, now: float, started_at: float, reason: str) -> "History":
-        """A worker ended before it was ready, without a word; the third in a row is a load failure."""
+        """Count a worker that ended before it was ready and gave no reason; the third in a row is a load failure."""
         exits = self.early_exits.failed(now, started_at)
         if exits.count >= EARLY_EXITS or self.failure is not None:
             return self.load_failed(now, started_at, reason)
         return replace(self, early_exits=exits, early_end=reason)
 
     def became_ready(self) -> "History":
-        """A worker has loaded the bundle: it can be loaded."""
+        """Forget failures to load: a worker has loaded the bundle."""
         return replace(self, load_failures=Streak(), early_exits=Streak(), failure=None, early_end=None)
 
     def crashed(
@@ -101,7 +103,7 @@ class History:
         *,
         excused: bool = False,
     ) -> "History":
-        """A worker ended that had been ready since `ready_at`; `end` says how.
+        """Count a worker that ended without being asked to, after it was ready; `end` says how.
 
         `excused`: it has shown that the bundle serves, so what ended it is likely to be a request. That begins a new
         row: requests that end workers must not keep the others waiting.
@@ -116,16 +118,16 @@ class History:
         )
 
     def was_stuck(self, now: float, reason: str) -> "History":
-        """A worker has to be replaced, because something in it does not stop."""
+        """Count a worker that has to be replaced, because something in it does not stop."""
         return replace(self, stuck_times=_lately(self.stuck_times, now), stuck_reason=reason)
 
     def next_start(self, policy: RetryPolicy) -> float:
-        """The time before which no worker of this generation should be started."""
+        """Return the time before which no worker of this generation should be started."""
         loads = max(self.load_failures.next_try(policy.load), self.early_exits.next_try(policy.load))
         return max(loads, self.crashes.next_try(policy.crash))
 
     def stuck_note(self, now: float) -> str | None:
-        """A sentence such as "1 worker was replaced in the last minute: …"; None when none was."""
+        """Return a sentence such as "1 worker was replaced in the last minute: …"; None when none was."""
         count = sum(1 for t in self.stuck_times if t > now - NOTE_SECONDS)
         if not count:
             return None
@@ -133,7 +135,7 @@ class History:
         return f"{workers} replaced in the last minute: {self.stuck_reason}"
 
     def crash_note(self, now: float) -> str | None:
-        """A sentence such as "2 workers crashed in the last minute: …"; None when none did."""
+        """Return a sentence such as "2 workers crashed in the last minute: …"; None when none did."""
         count = sum(1 for t in self.crash_times if t > now - NOTE_SECONDS)
         if not count:
             return None
@@ -144,5 +146,5 @@ class History:
 
 
 def _lately(times: tuple[float, ...], now: float) -> tuple[float, ...]:
-    """The times that are to be told, with this one."""
+    """Return the times that are still reported, with this one."""
     return (*(t for t in times if t > now - NOTE_SECONDS), now)[-NOTE_CRASHES:]

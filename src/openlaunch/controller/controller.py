@@ -1,4 +1,4 @@
-"""The controller: keeps every endpoint at what is asked for. Each endpoint has a supervisor of its own."""
+"""The controller: keeps every endpoint at what is asked for, with a supervisor for each."""
 
 import asyncio
 import logging
@@ -15,10 +15,11 @@ from openlaunch.controller.endpoint import Parts
 from openlaunch.controller.events import EventLog
 from openlaunch.controller.fleet import Fleet
 from openlaunch.controller.gpus import gpu_problem
+from openlaunch.controller.reports import Reports
 from openlaunch.controller.scaling import Usage
 from openlaunch.controller.settings import ControllerSettings
 from openlaunch.controller.supervisor import Supervisor
-from openlaunch.engines.base import Engine, LogFollower, WorkerExit
+from openlaunch.engines.base import Engine, LogFollower
 from openlaunch.errors import Unprocessable
 from openlaunch.store import endpoints
 from openlaunch.store.base import Store
@@ -44,7 +45,10 @@ class _Watched:
 
 
 class Controller:
-    """Implements `FleetEvents` and `EngineEvents`. Used in the event loop's thread only."""
+    """Starts and ends the supervisors of endpoints, and answers for them. Used in the event loop's thread only.
+
+    `reports` is what the gateway and the engine report to.
+    """
 
     def __init__(
         self,
@@ -72,10 +76,11 @@ class Controller:
         )
         self._watched: dict[str, _Watched] = {}
         self._background = BackgroundTasks("a background task of the controller failed")
-        engine.listen(self)
+        self.reports = Reports(self._of)
+        engine.listen(self.reports)
 
     async def start(self) -> None:
-        """Look after all endpoints that the store has; those that were being deleted go on being so."""
+        """Look after all endpoints that the store has, and resume deleting those that were being deleted."""
         for record in await self._store.read(endpoints.list_all):
             self.apply(record)
             if record.status is EndpointStatus.DELETE_IN_PROGRESS:
@@ -88,8 +93,6 @@ class Controller:
         await asyncio.gather(*(w.end_loop() for w in watched))
         await asyncio.gather(*(w.supervisor.retire(grace) for w in watched))
         await self.events.stop()
-
-    # What the routes call.
 
     def apply(self, record: EndpointRecord) -> None:
         """The endpoint is new, or asked to be different from now on."""
@@ -158,58 +161,9 @@ class Controller:
         if problem is not None:
             raise Unprocessable(f"the endpoint {problem}", code="not_enough_gpus")
 
-    # FleetEvents: what the gateway reports. A worker's id begins with its endpoint's, before the last dot.
-
-    def worker_ready(self, worker_id: str) -> None:
-        if (supervisor := self._of_part(worker_id)) is not None:
-            supervisor.events.ready(worker_id)
-
-    def worker_load_failed(self, worker_id: str, reason: str, traceback: str | None) -> None:
-        if (supervisor := self._of_part(worker_id)) is not None:
-            supervisor.events.load_failed(worker_id, reason, traceback)
-
-    def worker_stuck(self, worker_id: str, reason: str) -> None:
-        if (supervisor := self._of_part(worker_id)) is not None:
-            supervisor.events.stuck(worker_id, reason)
-
-    def worker_leaving(self, worker_id: str) -> None:
-        if (supervisor := self._of_part(worker_id)) is not None:
-            supervisor.events.leaving(worker_id)
-
-    def worker_lost(self, worker_id: str) -> None:
-        if (supervisor := self._of_part(worker_id)) is not None:
-            supervisor.events.lost(worker_id)
-
-    def prediction_failed(self, endpoint_id: str) -> None:
-        if (supervisor := self._of(endpoint_id)) is not None:
-            supervisor.endpoint.changed.set()
-
-    def demand(self, endpoint_id: str) -> None:
-        if (supervisor := self._of(endpoint_id)) is not None:
-            supervisor.demand()
-
-    # EngineEvents: what the engine reports. A build's id is the endpoint's, a dot and the generation.
-
-    def worker_ended(self, worker_id: str, ended: WorkerExit) -> None:
-        if (supervisor := self._of_part(worker_id)) is not None:
-            supervisor.events.ended(worker_id, ended)
-
-    def build_started(self, build_id: str) -> None:
-        if (supervisor := self._of_part(build_id)) is not None:
-            supervisor.generations.build_started(int(build_id.rpartition(".")[2]))
-
-    def build_said(self, build_id: str, line: str) -> None:
-        if (supervisor := self._of_part(build_id)) is not None:
-            supervisor.endpoint.note(line)
-
     def _of(self, endpoint_id: str) -> Supervisor | None:
         watched = self._watched.get(endpoint_id)
         return None if watched is None else watched.supervisor
-
-    def _of_part(self, part_id: str) -> Supervisor | None:
-        return self._of(part_id.rpartition(".")[0])
-
-    # What supervisors share.
 
     def _usage_beside(self, endpoint_id: str) -> Usage:
         others = (w.supervisor.usage() for key, w in self._watched.items() if key != endpoint_id)

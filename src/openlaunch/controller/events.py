@@ -1,4 +1,4 @@
-"""What happens to endpoints, told: collected in memory, stored together, and read by those who wait for it."""
+"""Events of endpoints: collected in memory, stored together, and read by those who wait for them."""
 
 import asyncio
 import logging
@@ -24,7 +24,7 @@ MAX_PENDING = 1000
 AGAIN_SECONDS = 1.0
 
 COLLECT_SECONDS = 0.05
-"""What happens within it is stored together, and while a worker starts nothing is: both want the interpreter."""
+"""Events within this time are stored together, later than a worker's start, which needs the interpreter."""
 
 _WORKERS = {
     EventKind.WORKER_STARTED: "started",
@@ -51,7 +51,7 @@ _OTHERS = {
 
 
 def message_of(kind: EventKind, detail: str, count: int) -> str:
-    """A sentence such as "3 workers crashed: killed by signal 9, probably out of memory"."""
+    """Return a sentence such as "3 workers crashed: killed by signal 9, probably out of memory"."""
     if kind in _WORKERS:
         said = _WORKERS[kind] if count > 1 else _WORKERS[kind].replace("they", "it")
         text = f"{count} workers {said}" if count > 1 else f"1 worker {said}"
@@ -62,7 +62,7 @@ def message_of(kind: EventKind, detail: str, count: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """How many workers there should be, and what that was reckoned from."""
+    """How many workers there should be, and what that was computed from."""
 
     wanted: int
     in_flight: int
@@ -72,7 +72,7 @@ class Scale:
 
 
 def scaling_event(before: Scale | None, now: Scale) -> tuple[EventKind, str] | None:
-    """What to tell of a change of scale: its kind, from what to what, and why. None where there is none."""
+    """Return the event of a change of scale, its kind and its detail; None where nothing changed."""
     if before is None or before.wanted == now.wanted:
         return None
     kind = EventKind.SCALED_UP if now.wanted > before.wanted else EventKind.SCALED_DOWN
@@ -99,7 +99,7 @@ class EventLog:
         self.closed = False
 
     def add(self, endpoint_id: str, kind: EventKind, detail: str = "") -> None:
-        """Tell that this has happened now; equal details are counted together, so nothing unique belongs there."""
+        """Add an event that happens now. Equal details are counted together, so nothing unique belongs there."""
         now = self._clock()
         text = " ".join(detail.split())[:MAX_DETAIL]
         self._pending.append(EventRecord(endpoint_id, kind.value, text, now, now))
@@ -127,7 +127,7 @@ class EventLog:
                         changed.set()
 
     async def read(self, endpoint_id: str, after: int, wait: float, limit: int) -> list[EventRecord]:
-        """What changed after that event, once there is something, or `wait` seconds have passed."""
+        """Return the events after that one, once there are some or `wait` seconds have passed."""
         deadline = asyncio.get_running_loop().time() + wait
 
         def load(conn: Connection) -> list[EventRecord]:
@@ -146,21 +146,21 @@ class EventLog:
                 return []
 
     async def forget(self, endpoint_id: str) -> None:
-        """The endpoint is deleted."""
+        """Delete an endpoint's events."""
         self._pending = deque((e for e in self._pending if e.endpoint_id != endpoint_id), maxlen=MAX_PENDING)
         await self._store.write(lambda conn: event_store.delete_all(conn, endpoint_id))
         if (changed := self._changed.pop(endpoint_id, None)) is not None:
             changed.set()
 
     def close(self) -> None:
-        """Let those who wait go: the server stops."""
+        """Release those who wait, because the server stops."""
         self.closed = True
         for changed in self._changed.values():
             changed.set()
         self._changed.clear()
 
     async def stop(self) -> None:
-        """Store what is still to be stored."""
+        """Store the events that are still in memory."""
         self.close()
         if self._storing is not None:
             await asyncio.gather(self._storing, return_exceptions=True)

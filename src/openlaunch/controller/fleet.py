@@ -35,18 +35,18 @@ class Fleet(Protocol):
         bundle: BundleRecord,
         generation: int,
     ) -> None:
-        """A worker with this token may connect; it gets this bundle, and once ready this endpoint's requests.
+        """Let a worker with this token connect: it gets this bundle, and once ready this endpoint's requests.
 
         The generation decides on its share of them.
         """
         ...
 
     def drain(self, worker_id: str) -> None:
-        """Give the worker nothing more; it exits by itself when it has finished what runs."""
+        """Send the worker no further requests; it exits when it has finished what runs."""
         ...
 
     def forget(self, worker_id: str, reason: str) -> None:
-        """The worker is gone, and `reason` says how ("was killed by signal 9").
+        """Forget a worker that has ended; `reason` says how ("was killed by signal 9").
 
         Its connection is closed; what it ran is failed or retried with that reason. Unknown ids are ignored.
         """
@@ -57,30 +57,30 @@ class Fleet(Protocol):
         ...
 
     def is_excused(self, worker_id: str) -> bool:
-        """Whether the worker's end would tell nothing against its bundle.
+        """Whether the worker's end would say nothing about its bundle.
 
         It has answered requests, or it runs alone a task that has taken other workers with it.
         """
         ...
 
     def load(self, endpoint_id: str) -> Load:
-        """The endpoint's load now."""
+        """Return the endpoint's load now."""
         ...
 
     def trials(self, endpoint_id: str) -> dict[int, Trial]:
-        """How predictions have ended, by generation, where a canary or a probation makes them count."""
+        """Return how predictions have ended, by generation, where a canary or a probation makes them count."""
         ...
 
     def update_endpoint(self, endpoint: EndpointRecord) -> None:
-        """The endpoint is new or has changed; predictions are routed by the newest record given here."""
+        """Route predictions by this record, which is new or has changed."""
         ...
 
     def remove_endpoint(self, endpoint_id: str) -> None:
-        """The endpoint is deleted: whatever waits for it is refused."""
+        """Refuse whatever waits for the endpoint, which is deleted."""
         ...
 
     def fail_waiting(self, endpoint_id: str, reason: str) -> None:
-        """No worker of this endpoint can be started: refuse sync and streaming requests that wait (503).
+        """Refuse sync and streaming requests that wait (503), because no worker can be started.
 
         Async tasks stay queued. A later `update_endpoint` or a worker that becomes ready ends this state.
         """
@@ -88,14 +88,14 @@ class Fleet(Protocol):
 
 
 class FleetEvents(Protocol):
-    """What the gateway tells the controller."""
+    """What the gateway reports to the controller."""
 
     def worker_ready(self, worker_id: str) -> None:
         """The worker has loaded its bundle and takes requests."""
         ...
 
     def worker_load_failed(self, worker_id: str, reason: str, traceback: str | None) -> None:
-        """The bundle could not be loaded; the worker exits by itself."""
+        """The bundle could not be loaded; the worker is about to exit."""
         ...
 
     def worker_stuck(self, worker_id: str, reason: str) -> None:
@@ -103,7 +103,7 @@ class FleetEvents(Protocol):
         ...
 
     def worker_leaving(self, worker_id: str) -> None:
-        """Somebody has sent the worker a SIGTERM: it asks to be drained."""
+        """The worker got a SIGTERM from somebody else, and asks to be drained."""
         ...
 
     def worker_lost(self, worker_id: str) -> None:

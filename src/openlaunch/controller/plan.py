@@ -1,12 +1,12 @@
-"""The heart of the controller: from what is wanted and what is there to what to do. Pure, `now` is given.
+"""Decides what to do, from what is wanted and what is there. Pure: the time is part of the situation.
 
 The newest generation of an endpoint replaces the older ones worker by worker: as many old workers stay as the
 newest lacks ready ones. While the newest is not known to load, the `ready` generation is the fallback: it is
-kept at its full size, and goes on serving when the newest fails. Where a rule asks for it, its workers are kept
-until the newest has passed its probation: it is rejected when its first predictions fail.
+kept at its full size, and still serves when the newest fails. Where a rule asks for it, the fallback's workers are
+kept until the newest has passed its probation; the newest is rejected when its first predictions fail.
 
-A canary is a generation beside these, with workers on top of theirs: whatever becomes of it, they are as they
-were. Its number is above the endpoint's, which is what it becomes when the canary is promoted.
+A canary is a generation beside these, with workers on top of theirs, so its fate does not change them. Its number is
+above the endpoint's, and becomes the endpoint's when the canary is promoted.
 """
 
 import math
@@ -29,7 +29,7 @@ from openlaunch.wire.endpoints import CanaryStatus, EndpointStatus
 
 
 def plan(s: Situation, policy: Policy) -> list[Action]:
-    """What to do now. Doing it, and asking again when something has happened, leads to what is wanted.
+    """Return what to do now. Doing it, and planning again after each event, leads to what is wanted.
 
     Nothing is planned for an endpoint that is being deleted: its workers are retired, and its status stays.
     """
@@ -87,7 +87,7 @@ def _newest_workers(s: Situation, policy: Policy, promised: int) -> Iterator[Act
         yield from _scale_down(s, alive, newest=True)
         return
     if alive > s.target:
-        lost = s.count(Phase.LOST, newest=True)  # they serve nobody, and leave by themselves
+        lost = s.count(Phase.LOST, newest=True)  # they serve nobody, and are ending
         yield from _scale_down(s, alive - lost - s.target, newest=True)
         return
     missing = s.target - alive
@@ -109,7 +109,7 @@ def _startable(s: Situation, missing: int, promised: int = 0) -> int:
 def _make_room(s: Situation, short: int, coming: int) -> Iterator[Action]:
     """Old workers give up their GPUs where the newest generation can't have any otherwise.
 
-    One goes on serving until a new one is ready, unless no new one can come without its GPUs.
+    One old worker serves until a new one is ready, unless no new one can come without its GPUs.
     """
     leaving = s.count(Phase.DRAINING, Phase.STOPPING, newest=False)
     there, serving = s.count(Phase.STARTING, Phase.READY, newest=False), s.count(Phase.READY, newest=False)
@@ -147,14 +147,14 @@ def _start_fallback(s: Situation, missing: int, policy: Policy) -> Iterator[Acti
 
 
 def _scale_down(s: Situation, surplus: int, *, newest: bool, but: Iterable[Worker] = ()) -> Iterator[Action]:
-    """So many leave, of the ready ones the youngest: the oldest have the warmest caches."""
+    """Let `surplus` workers leave, of the ready ones the youngest: the oldest have the warmest caches."""
     spared = {worker.id for worker in but}
     there = s.select(Phase.STARTING, Phase.READY, newest=newest)
     yield from _leave([w for w in there if w.id not in spared], surplus)
 
 
 def _leave(workers: Iterable[Worker], surplus: int) -> Iterator[Action]:
-    """So many of the workers leave, those that are not ready first; the youngest are given first."""
+    """Let `surplus` of the workers leave, first those that are not ready, in the given order."""
     workers = list(workers)
     leaving: list[Action] = [StopWorker(w.id) for w in workers if w.phase is Phase.STARTING]
     leaving += [DrainWorker(w.id) for w in workers if w.phase is Phase.READY]
@@ -190,13 +190,13 @@ def _canary_workers(
 
 
 def _canary_target(s: Situation, canary: CanaryRecord) -> int:
-    """The workers that its share of the load fills, as far as the machine has room beside the others; one always."""
+    """Return how many workers its share of the load fills, within what fits beside the others; at least 1."""
     share = math.ceil(s.target * canary.percent / 100)
     return max(1, min(share, s.limit - s.target))
 
 
 def _canary_failure(s: Situation, canary: CanaryRecord) -> str | None:
-    """Why the canary is over: none of its workers can load its bundle, or its first predictions have failed."""
+    """Say why the canary is over: none of its workers can load its bundle, or its first predictions failed."""
     state = s.generations.get(canary.generation, UNKNOWN)
     if state.history.failure is not None and not _ready_canaries(s, canary):
         return state.history.failure

@@ -9,18 +9,18 @@ from openlaunch.wire.endpoint_settings import EndpointSpec
 
 
 def desired_workers(load: Load, spec: EndpointSpec) -> int:
-    """As many workers as the load fills, within the endpoint's minimum and maximum."""
+    """Return as many workers as the load fills, within the endpoint's minimum and maximum."""
     wanted = math.ceil((load.in_flight + load.queued) / spec.full)
     return clamp(wanted, spec)
 
 
 def clamp(wanted: int, spec: EndpointSpec) -> int:
-    """The nearest number of workers that the endpoint's minimum and maximum allow; the maximum wins."""
+    """Return the nearest number of workers that the endpoint's minimum and maximum allow; the maximum wins."""
     return min(max(wanted, spec.min_workers), spec.max_workers)
 
 
 def needed_workers(spec: EndpointSpec) -> int:
-    """So many ready workers end a roll-out: the minimum, or one where the endpoint is to be warmed up."""
+    """Return how many ready workers end a roll-out: the minimum, or 1 where the endpoint is to be warmed up."""
     return clamp(1 if spec.prewarm else 0, spec)
 
 
@@ -36,7 +36,7 @@ class DesireWindow:
     """(time, desire): times rise, desires fall."""
 
     def add(self, now: float, desire: int) -> "DesireWindow":
-        """The window with the desire of now in it, and without what is older than the period."""
+        """Return the window with the desire of now, and without what is older than the period."""
         kept = tuple(s for s in self.samples if s[0] > now - self.period and s[1] > desire)
         return DesireWindow(self.period, (*kept, (now, desire)))
 
@@ -58,14 +58,14 @@ class Usage:
 
 
 def usage_of(spec: EndpointSpec, workers: int) -> Usage:
-    """What so many workers of an endpoint hold by its own account."""
+    """Return the resources that an endpoint declares for this number of workers."""
     return Usage(spec.cores * workers, spec.memory_bytes * workers)
 
 
 def capacity_limit(spec: EndpointSpec, capacity: Capacity, used_by_others: Usage) -> int:
-    """How many of the endpoint's workers fit beside the other endpoints' workers.
+    """Return how many of the endpoint's workers fit beside the other endpoints' workers.
 
-    Never less than its minimum, nor than one: resources cap scaling up, and are no reason to refuse to serve.
+    At least its minimum and at least 1: resources cap scaling up, and never keep an endpoint from serving.
     """
     fits = [
         (whole - used) / each

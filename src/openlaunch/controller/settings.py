@@ -10,10 +10,11 @@ from openlaunch.controller.situation import Policy
 class ControllerSettings:
     """`logs` is the folder for the logs of endpoints.
 
-    A worker that is stopped gets `stop_grace` to end by itself; one that lost its connection, or could not
-    load, `lost_grace`; the workers of an endpoint that is deleted get `delete_grace` to finish what they run, and one
-    in which something does not stop gets `stuck_grace` for what else runs there. With `limit_memory`, an endpoint's
-    `memory` is a bound for what each of its workers uses.
+    `stop_grace` is the time between SIGTERM and SIGKILL of a worker that is stopped, `lost_grace` that of a worker
+    that has lost its connection or could not load. The workers of an endpoint that is deleted have `delete_grace` to
+    finish what they run; a worker in which something does not stop has `stuck_grace` for what else it runs. With
+    `limit_memory`, an endpoint's `memory` bounds what each of its workers uses. An endpoint is looked at after each
+    event, and every `tick`.
     """
 
     logs: Path

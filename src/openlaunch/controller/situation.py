@@ -120,7 +120,7 @@ class Situation:
 
     @property
     def ready_newest(self) -> int:
-        """The newest generation's workers that serve, and are to go on with it."""
+        """The newest generation's workers that serve and are to stay."""
         return 0 if self.rejection is not None else self.count(Phase.READY, newest=True)
 
     @property

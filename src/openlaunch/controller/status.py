@@ -36,7 +36,7 @@ def record(s: Situation) -> Iterator[Action]:
 
 
 def _can_serve(s: Situation) -> bool:
-    """Whether a worker is ready, or an older generation can give one."""
+    """Whether a worker is ready, or an older generation can provide one."""
     if s.count(Phase.READY):
         return True
     if s.fallback is None or s.gpus.problem is not None:
@@ -53,7 +53,7 @@ def _status(s: Situation) -> tuple[EndpointStatus, str | None]:
         return EndpointStatus.READY, _ready_note(s)
     if s.problem is not None and (not ready or status is not EndpointStatus.READY):
         return EndpointStatus.UPDATE_FAILED, s.problem
-    if status is EndpointStatus.UPDATE_FAILED:  # a further try is no success yet
+    if status is EndpointStatus.UPDATE_FAILED:  # another try is under way, and has not succeeded yet
         return status, s.endpoint.status_reason
     if status is EndpointStatus.READY or (s.newest.build is Build.BUILT and not needed):
         return EndpointStatus.READY, _ready_note(s)

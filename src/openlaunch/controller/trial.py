@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 MAX_KEPT_FAILURES = 100
-"""So many failures are kept with their place among the predictions, so no rule can ask for more."""
+"""Failures that are kept with their place among the predictions: the most that a rule can ask for."""
 
 PROBATION_SECONDS = 600.0
-"""The workers of before are kept for so long at most while the first predictions are counted."""
+"""How long the older workers are kept at most while the first predictions are counted."""
 
 DEFAULT_AMONG = 20
 DEFAULT_CANARY_FAILURES = 5
@@ -27,7 +27,7 @@ class RollbackSettings(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Roll back after so many `failures` among the first `among` predictions."""
+    """Roll back after `failures` failures among the first `among` predictions."""
 
     failures: int
     among: int

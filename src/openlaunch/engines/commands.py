@@ -41,7 +41,7 @@ async def run_command(
 
     Raises:
         OSError: it could not be started.
-        TimeoutError: it was not done within `timeout` seconds, and was killed. None: there is no bound.
+        TimeoutError: it was not done within `timeout` seconds, and was killed; None sets no limit.
 
     """
     process = await asyncio.create_subprocess_exec(
@@ -66,7 +66,7 @@ async def run_command(
 async def run_starter(
     command: Sequence[str], *, env: Mapping[str, str], timeout: float, cwd: Path | None = None
 ) -> Finished:
-    """Run a program that starts others and ends, while those go on.
+    """Run a program that starts others and ends before them.
 
     Its output goes through a file: a pipe would not end before all who have inherited it do, and uvloop lets
     children inherit more than is meant for them.

@@ -79,7 +79,7 @@ class ContainerEngine:
         """Fetch an image from its registry, unless it is there already. `log` gets what the engine says.
 
         Raises:
-            ContainerError: there is no engine, or no such image.
+            ContainerError: the engine is missing, or the image does not exist.
 
         """
         lock = self._fetching.setdefault(image, asyncio.Lock())
@@ -136,7 +136,7 @@ class ContainerEngine:
         return ContainerState(started, running, int(state["ExitCode"]), bool(state["OOMKilled"]))
 
     async def wait(self, name: str) -> None:
-        """Wait until a container is not running any more, or is gone: without a bound, so cancel it."""
+        """Wait until a container has ended or is gone. There is no time limit: cancel the wait."""
         await self._run("wait", name, seconds=None)
 
     async def logs(self, name: str, lines: int) -> list[str]:

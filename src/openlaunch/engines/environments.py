@@ -52,7 +52,7 @@ class _Build:
     started: bool = False
     waiting: int = 0
     given_up: bool = False
-    """Nobody waits for it any more, and it is being cancelled."""
+    """Whether it is being cancelled, because nobody waits for it."""
 
     def log(self, line: str) -> None:
         if len(self.lines) < KEPT_LINES:
@@ -305,6 +305,6 @@ def _prune(root: Path, spared: set[Path], limit: int) -> list[str]:
     unused = [marker.parent for marker in by_age if marker.parent not in spared]
     removed = unused[: max(0, surplus)]
     for folder in removed:
-        (folder / _MARKER).unlink(missing_ok=True)  # first: what is left half removed is no environment
+        (folder / _MARKER).unlink(missing_ok=True)  # first: half a folder without it is not used
         shutil.rmtree(folder, ignore_errors=True)
     return [folder.name for folder in removed]

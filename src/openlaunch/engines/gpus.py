@@ -9,7 +9,7 @@ log = logging.getLogger(__name__)
 
 
 def visible_gpus(environ: Mapping[str, str] | None = None) -> tuple[int, ...]:
-    """The indices of the GPUs that this process may use, in NVML's order; none where there is no driver.
+    """Return the indices of the GPUs that this process may use, in NVML's order; none without a driver.
 
     The server's own CUDA_VISIBLE_DEVICES (indices, or UUIDs and their beginnings) narrows them down.
     """

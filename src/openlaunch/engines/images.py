@@ -38,7 +38,7 @@ class Images:
         """See to it that the bundle's images are on this machine.
 
         Raises:
-            ContainerError: there is no engine or no such image, or what Triton is to have is not there.
+            ContainerError: the engine, the image, or the model repository is missing.
 
         """
         if not self._swept:
@@ -57,7 +57,7 @@ class Images:
         """Say how the worker runs the image.
 
         Raises:
-            ContainerError: there is no engine any more.
+            ContainerError: the engine is missing.
 
         """
         order = ImageOrder(
@@ -101,7 +101,7 @@ class Images:
         folder = (root / given).resolve()
         if not folder.is_relative_to(root) or not folder.is_dir():
             raise ContainerError(
-                f"triton_model_repository is {given!r}, which is no folder below the server's model repositories"
+                f"triton_model_repository is {given!r}, which is not a folder below the server's model repositories"
             )
         return str(folder)
 

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 LOOK_SECONDS = 1.0
 
 MAX_NURSERIES = 8
-"""So many are kept; further ones replace those that have no workers and were not asked for the longest."""
+"""Nurseries that are kept; a further one replaces an idle one, the one that was not used for the longest time."""
 
 
 MEMORY_ON_TOP = 256 * 1024 * 1024

@@ -184,7 +184,7 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
         tasks = TaskService(settings, store, artifacts, dispatcher, schemas)
         image_jobs = ImageJobs(settings, store, engine, data.jobs, data.logs)
         await image_jobs.hold_gpus()
-        await dispatcher.start(controller)
+        await dispatcher.start(controller.reports)
         stack.push_async_callback(dispatcher.close)
         await controller.start()
         stack.push_async_callback(controller.stop, 1.0)

@@ -341,7 +341,7 @@ def test_an_image_reaches_triton_beside_it_with_the_models_and_their_replicas(tr
     ("options", "reason"),
     [
         ({"replicas": {"other": "2"}}, "names 'other', which has no config.pbtxt"),
-        ({"repository": "../.."}, "is no folder below the server's model repositories"),
+        ({"repository": "../.."}, "is not a folder below the server's model repositories"),
         ({"cpus": 0.1}, "Triton's part of a worker is 0.1 cpus"),
     ],
 )

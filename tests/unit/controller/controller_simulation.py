@@ -20,6 +20,7 @@ from openlaunch.controller.actions import Action, SetStatus
 from openlaunch.controller.controller import Controller
 from openlaunch.controller.fleet import Load
 from openlaunch.controller.plan import plan
+from openlaunch.controller.reports import Reports
 from openlaunch.controller.settings import ControllerSettings
 from openlaunch.controller.situation import Phase, Policy, Situation
 from openlaunch.controller.supervisor import Supervisor
@@ -161,7 +162,7 @@ class FakeEngine:
         self._tasks = BackgroundTasks("the simulation failed")
 
     def listen(self, events: EngineEvents) -> None:
-        assert isinstance(events, Controller)
+        assert isinstance(events, Reports)
         self._events = events
 
     def capacity(self) -> Capacity:
@@ -313,7 +314,7 @@ class Simulation:
     def load(self, load: Load) -> None:
         self.fleet.waiting = load
         if load.queued:
-            self._in_loop(lambda: self._controller.demand(self._record.id))
+            self._in_loop(lambda: self._controller.reports.demand(self._record.id))
 
     def _change(self, **changes: object) -> None:
         record = replace(self.record, **changes)  # type: ignore[arg-type]
@@ -375,7 +376,7 @@ class Simulation:
     def lose(self, index: int) -> None:
         """End a worker's connection: its process follows a little later."""
         if workers := sorted(self.workers):
-            self._in_loop(lambda: self._controller.worker_lost(workers[index % len(workers)]))
+            self._in_loop(lambda: self._controller.reports.worker_lost(workers[index % len(workers)]))
 
     def others_hold(self, gpus: int) -> None:
         """Let the workers of other endpoints hold this number of GPUs."""

@@ -1,0 +1,129 @@
+"""The requests under way: each gets exactly one answer, on time."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Final
+
+from openlaunch_worker import answers
+from openlaunch_worker.documents import Limits
+from openlaunch_worker.failures import Refusal, explain
+from openlaunch_worker.frames import Kind, Outcome
+from openlaunch_worker.interrupts import Interrupts
+from openlaunch_worker.jobs import Job, Stop
+from openlaunch_worker.outbox import Outbox
+
+STOPPED: Final = (Outcome.CANCELLED, b"")
+_EXPIRED: Final = 504
+
+
+class JobsInFlight:
+    """Keeps the jobs under way, stops them, and answers each once. A runner begins them.
+
+    Every method but `_answer` is for the loop's thread. `cut` makes what predict waits for return, where it has one.
+    """
+
+    def __init__(
+        self, limits: Limits, outbox: Outbox, on_idle: Callable[[], None], cut: Callable[..., Any] | None
+    ) -> None:
+        self._limits = limits
+        self._outbox = outbox
+        self._on_idle = on_idle
+        self._cut = cut
+        self._loop = asyncio.get_running_loop()
+        self._interrupts = Interrupts()
+        self._running: dict[int, Job] = {}
+        # Jobs that no thread has begun. Whoever takes a job out decides what becomes of it: a thread runs it,
+        # or the loop drops it. Taking a key out of a dict happens once, whoever does it.
+        self._queued: dict[int, Job] = {}
+        self._next_expiry = float("inf")
+        self._expiry_timer: asyncio.TimerHandle | None = None
+
+    @property
+    def idle(self) -> bool:
+        """Whether no request is under way."""
+        return not self._running
+
+    def cancel(self, request_id: int) -> None:
+        """Stop a request whose answer nobody wants. Requests that have ended are ignored."""
+        job = self._running.get(request_id)
+        if job is not None:
+            self._stop(job, Stop.CANCELLED)
+
+    def credit(self, request_id: int, size: int) -> None:
+        """Count `size` bytes of a stream as passed on. Requests that have ended are ignored."""
+        job = self._running.get(request_id)
+        if job is not None and job.stream is not None:
+            job.stream.grant(size)
+
+    def _answer(self, job: Job, value: Any) -> tuple[Outcome, bytes]:
+        most = self._limits.max_result_bytes
+        if job.stream is not None:
+            return Outcome.SUCCESS, answers.event(value, most) + answers.END_EVENT
+        if job.wants_pickle:
+            return Outcome.PICKLED, answers.pickled(value, most)
+        return Outcome.SUCCESS, answers.success(value, most)
+
+    def _stop(self, job: Job, stop: Stop) -> None:
+        if job.stop is not None:
+            return
+        job.stop = stop
+        if self._queued.pop(job.id, None) is not None:
+            self._finish(job, *STOPPED)
+            return
+        if job.transfer is not None:
+            job.transfer.abort()
+        if job.task is not None:
+            job.task.cancel()
+        if job.stream is not None:
+            job.stream.stop()
+        self._interrupts.interrupt(job, self._cut)
+
+    def _finish(self, job: Job, outcome: Outcome, body: bytes) -> None:
+        """Send the answer, which frees the slot. A job that was stopped has no other answer than that."""
+        if job.stop is Stop.CANCELLED:
+            outcome, body = Outcome.CANCELLED, b""
+        elif job.stop is Stop.EXPIRED:
+            outcome, body = failure(job, _expired(job))
+        if job.stream is None:
+            self._outbox.answer(Kind.RESULT, job.id, outcome, body)
+        else:
+            job.stream.send()
+            self._outbox.answer(Kind.END, job.id, outcome, body)
+        self._forget(job)
+
+    def _forget(self, job: Job) -> None:
+        """The answer has been sent, and the job is no more."""
+        del self._running[job.id]
+        if not self._running:
+            self._outbox.flush()  # nothing else can come to go with it
+            self._on_idle()
+
+    def _expect_expiry(self, deadline: float) -> None:
+        # One timer, for the next deadline, because hardly any request reaches its own.
+        if self._expiry_timer is not None:
+            self._expiry_timer.cancel()
+        self._next_expiry = deadline
+        self._expiry_timer = self._loop.call_at(deadline, self._expire)
+
+    def _expire(self) -> None:
+        now = self._loop.time()
+        for job in [job for job in self._running.values() if job.deadline <= now]:
+            self._stop(job, Stop.EXPIRED)
+        self._next_expiry, self._expiry_timer = float("inf"), None
+        left = [job.deadline for job in self._running.values() if now < job.deadline < float("inf")]
+        if left:
+            self._expect_expiry(min(left))
+
+
+def _expired(job: Job) -> Refusal:
+    return Refusal(
+        f"the deadline of {job.limit:.3g} seconds passed before the request was done: allow more, or retry later",
+        _EXPIRED,
+    )
+
+
+def failure(job: Job, error: BaseException) -> tuple[Outcome, bytes]:
+    """The end of a job that failed like this."""
+    text, status_code = explain(error, foreign=job.foreign)
+    body = answers.failure if job.stream is None else answers.failure_event
+    return Outcome.FAILURE, body(text, status_code)
