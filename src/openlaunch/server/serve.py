@@ -33,9 +33,10 @@ from openlaunch.server.control.lazy_app import LazyApp
 from openlaunch.server.control.log_streams import LogStreams
 from openlaunch.server.dispatch.dispatcher import Dispatcher
 from openlaunch.server.endpoints.service import Endpoints
-from openlaunch.server.gateway.front import Front
-from openlaunch.server.gateway.protocol import Bodies, HttpProtocol
-from openlaunch.server.gateway.sync_routes import Gateway
+from openlaunch.server.gateway.bodies import BodyBudget
+from openlaunch.server.gateway.protocol import HttpProtocol
+from openlaunch.server.gateway.resolver import EndpointResolver
+from openlaunch.server.gateway.sync_routes import SyncRoutes
 from openlaunch.server.gateway.task_routes import TaskRoutes
 from openlaunch.server.jobs.batch_jobs import BatchJobs
 from openlaunch.server.jobs.image_jobs import ImageJobs
@@ -100,15 +101,17 @@ async def serve_on(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     url = _url(listener, secure=settings.tls_cert is not None)
-    async with _platform(settings, data, url) as (context, front):
+    async with _platform(settings, data, url) as (context, schemas):
         data.write_credentials(url, await _first_key(context, data))
         answers = Answers(settings, context.store, context.artifacts)
-        gateway = Gateway(settings, front, context.artifacts, context.urls, answers)
+        resolver = EndpointResolver(context.keyring, context.dispatcher)
+        sync = SyncRoutes(settings, resolver, schemas, answers, context.artifacts, context.urls)
+        tasks = TaskRoutes(resolver, schemas, context.tasks, context.urls)
         protocol = partial(
             HttpProtocol,
-            {**gateway.handlers(), **TaskRoutes(front, context.tasks, context.urls).handlers()},
-            front.principal,
-            Bodies(max(settings.max_bodies_bytes, settings.max_body_bytes)),
+            {**sync.handlers(), **tasks.handlers()},
+            resolver.authenticate,
+            BodyBudget(max(settings.max_bodies_bytes, settings.max_body_bytes)),
             settings.max_body_bytes,
             settings.read_timeout_seconds,
         )
@@ -126,7 +129,7 @@ async def serve_on(
         gc.freeze()
         await asyncio.wait((stopped, serving), return_when="FIRST_COMPLETED")
         log.info("stopping: what runs has %g s to end", settings.drain_seconds)
-        front.stopping = context.health.stopping = True
+        resolver.stopping = context.health.stopping = True
         context.tasks.stop_claiming()
         context.controller.events.close()
         context.log_streams.close()
@@ -155,7 +158,9 @@ def _url(listener: socket.socket, *, secure: bool) -> str:
 
 
 @contextlib.asynccontextmanager
-async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterator[tuple[Context, Front]]:
+async def _platform(
+    settings: Settings, data: DataDir, url: str
+) -> AsyncIterator[tuple[Context, SchemaCache]]:
     """All parts but the HTTP server, started in the order in which they need each other."""
     async with contextlib.AsyncExitStack() as stack:
         store = await SqliteStore.open(data.database)
@@ -206,7 +211,6 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
         health = Health(store, artifacts, data.database)
         health.start()
         stack.push_async_callback(health.stop)
-        front = Front(keyring, dispatcher, schemas)
         yield (
             Context(
                 settings=settings,
@@ -227,7 +231,7 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
                 log_streams=LogStreams(),
                 audit=AuditLog(store, settings),
             ),
-            front,
+            schemas,
         )
 
 

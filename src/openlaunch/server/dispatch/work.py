@@ -2,7 +2,8 @@
 
 from typing import Protocol
 
-from openlaunch.errors import APIError, DeadlineExceeded, WorkerDied
+from openlaunch.errors import APIError, DeadlineExceeded, Unavailable, WorkerDied
+from openlaunch.server.prediction.deadlines import Deadlines
 from openlaunch_worker.frames import STREAM_WINDOW, Flags
 
 
@@ -55,17 +56,23 @@ class Work(Protocol):
 
 
 class Call:
-    """A request whose client waits. A subclass says what its end leads to: `answered` or `failed`, once."""
+    """A request whose client waits. It ends exactly once, and its deadline is watched until then.
 
-    __slots__ = ("_link", "_request_id", "body", "cancelled", "deadline", "flags")
+    A subclass says what its end leads to: `answered` or `failed`.
+    """
+
+    __slots__ = ("_deadlines", "_link", "_request_id", "body", "cancelled", "deadline", "flags")
     alone = False
 
-    def __init__(self, body: bytes, flags: Flags, deadline: float) -> None:
+    def __init__(
+        self, body: bytes, flags: Flags, deadline: float, deadlines: Deadlines | None = None
+    ) -> None:
         self.body = body
         self.flags = flags
         self.deadline = deadline
         self.cancelled = False
         """Whether it has ended, and so needs no slot any more."""
+        self._deadlines = deadlines
         self._link: Sender | None = None
         self._request_id = 0
 
@@ -74,7 +81,7 @@ class Call:
         raise NotImplementedError
 
     def failed(self, error: APIError) -> None:
-        """There will be none."""
+        """There will be no answer."""
         raise NotImplementedError
 
     @property
@@ -82,21 +89,19 @@ class Call:
         """Whether it has been given to a worker."""
         return self._link is not None
 
-    def abandon(self, error: APIError | None) -> None:
-        """Nobody wants the answer any more: a running request is cancelled in its worker.
+    def abandon(self, error: APIError | None = None) -> None:
+        """End because nobody wants the answer: a running request is cancelled in its worker.
 
         `error` is for the client; None: there is no client any more.
         """
-        if self.cancelled:
-            return
-        self.cancelled = True
-        if self._link is not None:
-            self._link.cancel(self._request_id)
-        if error is not None:
-            self.failed(error)
+        if self._end():
+            if self._link is not None:
+                self._link.cancel(self._request_id)
+            if error is not None:
+                self.failed(error)
 
     def expired(self) -> None:
-        """Its deadline has passed."""
+        """End because the deadline has passed."""
         where = "ran in its worker" if self.running else "waited for a worker"
         self.abandon(DeadlineExceeded(f"the deadline passed while the request {where}"))
 
@@ -105,11 +110,10 @@ class Call:
         self._request_id = request_id
 
     def chunk(self, data: bytes) -> None:
-        """A sync request gets no chunks; a worker that sends one is wrong, and is ignored."""
+        """Ignore a piece of a stream, which only a worker that is wrong sends here."""
 
     def finished(self, outcome: int, payload: bytes) -> None:
-        if not self.cancelled:
-            self.cancelled = True
+        if self._end():
             self.answered(outcome, payload)
 
     def lost(self, reason: str) -> None:
@@ -118,9 +122,17 @@ class Call:
         )
 
     def refused(self, error: APIError) -> None:
-        if not self.cancelled:
-            self.cancelled = True
-            self.failed(error)
+        if self._end():
+            self.failed(_for_caller(error, self.flags))
+
+    def _end(self) -> bool:
+        """Whether this is the first end, which is the one that counts."""
+        if self.cancelled:
+            return False
+        self.cancelled = True
+        if self._deadlines is not None:
+            self._deadlines.discard(self)
+        return True
 
 
 class StreamCall(Call):
@@ -132,8 +144,10 @@ class StreamCall(Call):
 
     __slots__ = ("_taken",)
 
-    def __init__(self, body: bytes, flags: Flags, deadline: float) -> None:
-        super().__init__(body, flags | Flags.STREAM, deadline)
+    def __init__(
+        self, body: bytes, flags: Flags, deadline: float, deadlines: Deadlines | None = None
+    ) -> None:
+        super().__init__(body, flags | Flags.STREAM, deadline, deadlines)
         self._taken = 0
 
     def piece(self, data: bytes) -> None:
@@ -150,3 +164,14 @@ class StreamCall(Call):
         if self._taken >= STREAM_WINDOW // 4 and self._link is not None and not self.cancelled:
             self._link.credit(self._request_id, self._taken)
             self._taken = 0
+
+
+def _for_caller(error: APIError, flags: Flags) -> APIError:
+    """Hide why an endpoint has no worker from callers who do not own it: the reason quotes the model."""
+    if flags & Flags.FOREIGN and error.code == "endpoint_failed":
+        return Unavailable(
+            "the endpoint has no worker; only its owner is told why",
+            code=error.code,
+            retry_after=error.retry_after,
+        )
+    return error

@@ -5,32 +5,18 @@ class, whose place for the request under way, `cycle`, an `Exchange` takes.
 """
 
 import asyncio
-import json
-import logging
 from collections.abc import Callable, Mapping
-from http import HTTPStatus
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from openlaunch.errors import (
-    APIError,
-    BadRequest,
-    HeadTooLarge,
-    PayloadTooLarge,
-    RequestTimeout,
-    ServerError,
-    Unavailable,
-)
-from openlaunch.server.asgi import STRANGERS_BYTES, Scope, header, new_request_id, problem_headers
-from openlaunch.wire.problems import CONTENT_TYPE, to_problem
-
-log = logging.getLogger(__name__)
-
-JOIN_BYTES = 64 * 1024
-"""An answer up to this size goes out in one piece with its head; copying a larger one costs more than a write."""
+from openlaunch.errors import APIError, BadRequest, HeadTooLarge, RequestTimeout
+from openlaunch.server.asgi import Scope
+from openlaunch.server.gateway.bodies import BodyBudget
+from openlaunch.server.gateway.exchange import Exchange, HotHandler
+from openlaunch.server.gateway.response import problem, response_head
 
 MAX_HEAD_BYTES = 64 * 1024
 MAX_HEADERS = 100
@@ -38,265 +24,6 @@ MAX_HEADERS = 100
 
 MIN_BODY_BYTES = 1024
 """So much of a body has to come within the time that a client has for the rest of its request."""
-
-_JSON_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
-
-
-class Bodies:
-    """How much the bodies over `STRANGERS_BYTES` of all requests under way may hold together."""
-
-    def __init__(self, most: int) -> None:
-        self.most = most
-        self.held = 0
-
-    def take(self, size: int) -> None:
-        """Count so many bytes more.
-
-        Raises:
-            Unavailable: they are too many; nothing is counted.
-        """
-        if self.held + size > self.most:
-            raise Unavailable(
-                f"the bodies of the requests under way have {self.held} bytes already; the limit is {self.most}",
-                code="bodies_full",
-                retry_after=1,
-            )
-        self.held += size
-
-    def give_back(self, size: int) -> None:
-        """So many bytes are held no more."""
-        self.held -= size
-
-
-class Exchange:
-    """One request of a hot route, and its answer. Used in the event loop's thread.
-
-    `on_gone` is called when the client goes away before the answer is complete, `on_writable` when the connection
-    takes bytes again after `write_paused`.
-    """
-
-    __slots__ = (
-        *(
-            "_admitted",
-            "_chunked",
-            "_handler",
-            "_held",
-            "_in_turn",
-            "_limit",
-            "_protocol",
-            "_size",
-            "_pieces",
-        ),
-        *("body", "disconnected", "keep_alive", "more_body", "on_gone", "on_writable"),
-        *("response_complete", "scope", "started"),
-    )
-
-    message_event: ClassVar = asyncio.Event()
-    """Set by uvicorn for its own cycles; nobody waits for this one."""
-
-    def __init__(
-        self,
-        protocol: "HttpProtocol",
-        handler: "HotHandler",
-        scope: Scope,
-        *,
-        limit: int,
-        chunked: bool,
-        keep_alive: bool,
-        in_turn: bool,
-    ) -> None:
-        self.scope = scope
-        self.body = b""
-        self.keep_alive = keep_alive
-        self.more_body = True
-        self.started = False
-        self.response_complete = False
-        self.disconnected = False
-        self.on_gone: Callable[[], object] = _nothing
-        self.on_writable: Callable[[], None] = _nothing
-        self._protocol = protocol
-        self._handler = handler
-        self._chunked = chunked
-        self._limit = limit
-        self._in_turn = in_turn
-        self._pieces: list[bytes] = []
-        self._size = 0
-        self._held = 0
-        self._admitted = False
-
-    # What the protocol calls.
-
-    def announce(self, expects_continue: bool) -> None:
-        """The head of the request is there: refuse a body that is announced as too large, or ask for it."""
-        announced = header(self.scope, b"content-length")
-        if announced is not None and int(announced) > self._limit:
-            self.fail(
-                PayloadTooLarge(f"the body has {int(announced)} bytes, the limit is {self._limit} bytes")
-            )
-            return
-        if announced is not None and int(announced) > STRANGERS_BYTES:
-            self._admit()
-        if expects_continue and not self.response_complete:
-            self._protocol.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-
-    def take(self, data: bytes) -> None:
-        """A piece of the body."""
-        if not self.response_complete:
-            self._pieces.append(data)
-            self._size += len(data)
-            if self._size > self._limit:
-                self.fail(PayloadTooLarge(f"the body has over {self._limit} bytes, which is the limit"))
-                self._pieces.clear()
-            elif self._size > STRANGERS_BYTES and self._in_turn:
-                self._hold()
-
-    def _hold(self) -> None:
-        """Keep a large body, if there is room for it and it is of somebody who may send one."""
-        if not self._admitted:
-            self._admit()
-        if not self.response_complete:
-            try:
-                self._protocol.bodies.take(self._size - self._held)
-                self._held = self._size
-            except APIError as error:
-                self._refuse_body(error)
-
-    def _admit(self) -> None:
-        """See to it that the body is of somebody's who may send one, before more of it is kept."""
-        self._admitted = True
-        try:
-            self._protocol.admit(self.scope)
-        except APIError as error:
-            self._refuse_body(error)
-
-    def _refuse_body(self, error: APIError) -> None:
-        self.fail(error)
-        self._pieces.clear()
-
-    def complete(self) -> None:
-        """The body is there."""
-        self.more_body = False
-        self.body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
-        self._pieces.clear()
-        if self._in_turn:
-            self._run()
-
-    def begin(self) -> None:
-        """The answers to the requests before this one, which was pipelined, are complete."""
-        self._in_turn = True
-        if not self.more_body:
-            self._run()
-
-    def _run(self) -> None:
-        if not self.response_complete and not self.disconnected:
-            self.guarded(self._handler, self)
-
-    # What handlers call.
-
-    def guarded(self, call: Callable[..., None], *args: Any) -> None:
-        """Make a call; what it raises is the answer."""
-        try:
-            call(*args)
-        except APIError as error:
-            self.fail(error)
-        except Exception:
-            log.exception("a prediction failed in the gateway")
-            self.fail(ServerError("the server failed on this request; its log has the traceback"))
-
-    @property
-    def write_paused(self) -> bool:
-        """Whether the connection holds as many bytes as it should: the client is slow."""
-        return self._protocol.flow.write_paused
-
-    def respond(self, body: bytes) -> None:
-        """Answer with finished JSON."""
-        if self.keep_alive and len(body) <= JOIN_BYTES:
-            if not self.disconnected and not self.response_complete:
-                self.response_complete = True
-                self._protocol.transport.write(_JSON_HEAD % len(body) + body)
-                self.let_go()
-                self._protocol.on_response_complete()
-        else:
-            self._respond(200, {"content-type": "application/json"}, body)
-
-    def fail(self, error: APIError) -> None:
-        """Answer with a problem document; nothing happens where an answer has begun."""
-        if not self.started:
-            self._respond(error.status, *_problem(error))
-
-    def _respond(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
-        if self.disconnected or self.response_complete:
-            return
-        head = _head(status, {**headers, "content-length": str(len(body))}, keep_alive=self.keep_alive)
-        self.response_complete = True
-        if len(body) <= JOIN_BYTES:
-            self._protocol.transport.write(head + body)
-        else:
-            self._protocol.transport.write(head)
-            self._protocol.transport.write(body)
-        self._ended()
-
-    def let_go(self) -> None:
-        """Call nobody any more. Else each request would leave a cycle of references to the collector."""
-        self.on_gone = self.on_writable = _nothing
-        if self._held:
-            self._protocol.bodies.give_back(self._held)
-            self._held = 0
-
-    def _ended(self) -> None:
-        self.let_go()
-        if not self.keep_alive:
-            self._protocol.transport.close()
-        self._protocol.on_response_complete()
-
-    def write(self, data: bytes, headers: Mapping[str, str]) -> None:
-        """A piece of an answer whose length is not known; before the first, its head with these headers."""
-        if self.disconnected or not data:
-            return
-        self._protocol.transport.write(self._stream_head(headers) + self._framed(data))
-
-    def end(self, data: bytes, headers: Mapping[str, str]) -> None:
-        """The last piece of such an answer, which may be empty."""
-        if self.disconnected or self.response_complete:
-            return
-        self.response_complete = True
-        last = b"0\r\n\r\n" if self._chunked else b""
-        self._protocol.transport.write(self._stream_head(headers) + self._framed(data) + last)
-        self._ended()
-
-    def drop(self) -> None:
-        """Close the connection at once, and call nobody."""
-        self.let_go()
-        self._protocol.transport.abort()
-
-    def _stream_head(self, headers: Mapping[str, str]) -> bytes:
-        if self.started:
-            return b""
-        self.started = True
-        given = {**headers, "transfer-encoding": "chunked"} if self._chunked else headers
-        return _head(200, given, keep_alive=self.keep_alive)
-
-    def _framed(self, data: bytes) -> bytes:
-        return b"%x\r\n%b\r\n" % (len(data), data) if data and self._chunked else data
-
-
-def _head(status: int, headers: Mapping[str, str], *, keep_alive: bool) -> bytes:
-    lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}"]
-    lines += [f"{name.lower()}: {value}" for name, value in headers.items()]
-    if not keep_alive:
-        lines.append("connection: close")
-    return "\r\n".join([*lines, "", ""]).encode("latin-1")
-
-
-def _problem(error: APIError) -> tuple[dict[str, str], bytes]:
-    """Headers and body of a problem document."""
-    request_id = new_request_id()
-    headers = {"content-type": CONTENT_TYPE, **problem_headers(error, request_id)}
-    return headers, json.dumps(to_problem(error, request_id)).encode()
-
-
-HotHandler = Callable[[Exchange], None]
-"""Begins with a request whose body is there; what it raises is the answer."""
 
 
 class HttpProtocol(HttpToolsProtocol):
@@ -312,7 +39,7 @@ class HttpProtocol(HttpToolsProtocol):
         self,
         routes: Mapping[tuple[bytes, bytes], HotHandler],
         admit: Callable[[Scope], object],
-        bodies: Bodies,
+        bodies: BodyBudget,
         max_body_bytes: int,
         read_seconds: float,
         config: Config,
@@ -484,8 +211,8 @@ class HttpProtocol(HttpToolsProtocol):
         if self._is_answering():
             self.transport.abort()
             return
-        headers, body = _problem(error)
-        head = _head(error.status, {**headers, "content-length": str(len(body))}, keep_alive=False)
+        headers, body = problem(error)
+        head = response_head(error.status, {**headers, "content-length": str(len(body))}, keep_alive=False)
         self.transport.write(head + body)
         self.transport.close()
 
@@ -553,7 +280,3 @@ class HttpProtocol(HttpToolsProtocol):
         cycle: object = self.cycle
         if isinstance(cycle, Exchange):
             cycle.on_writable()
-
-
-def _nothing() -> None:
-    pass

@@ -10,8 +10,9 @@ from openlaunch.errors import APIError, BadRequest, Unprocessable
 from openlaunch.server.access.auth import Principal
 from openlaunch.server.asgi import Scope
 from openlaunch.server.dispatch.lane import Lane
-from openlaunch.server.gateway.front import Front
-from openlaunch.server.gateway.protocol import Exchange, HotHandler
+from openlaunch.server.gateway.exchange import Exchange, HotHandler
+from openlaunch.server.gateway.request_tasks import RequestTasks
+from openlaunch.server.gateway.resolver import EndpointResolver
 from openlaunch.server.prediction.idempotency import Keyed, idempotency_key, keyed
 from openlaunch.server.prediction.inputs import (
     PredictInput,
@@ -21,7 +22,7 @@ from openlaunch.server.prediction.inputs import (
     parse_json,
 )
 from openlaunch.server.prediction.results import SignedURLs, base_url
-from openlaunch.server.prediction.schemas import BundleSchemas
+from openlaunch.server.prediction.schemas import BundleSchemas, SchemaCache
 from openlaunch.server.queue.answering import Answerable
 from openlaunch.server.queue.service import TaskService
 from openlaunch.wire import routes
@@ -38,10 +39,14 @@ class TaskRoutes:
     A client that goes away ends its wait; what it has submitted is stored all the same.
     """
 
-    def __init__(self, front: Front, tasks: TaskService, urls: SignedURLs) -> None:
-        self._front = front
-        self._tasks = tasks
+    def __init__(
+        self, resolver: EndpointResolver, schemas: SchemaCache, queue: TaskService, urls: SignedURLs
+    ) -> None:
+        self._resolver = resolver
+        self._schemas = schemas
+        self._queue = queue
         self._urls = urls
+        self._tasks = RequestTasks()
 
     def handlers(self) -> dict[tuple[bytes, bytes], HotHandler]:
         """By method and path."""
@@ -53,53 +58,55 @@ class TaskRoutes:
         }
 
     def _create(self, exchange: Exchange) -> None:
-        lane, principal = self._front.lane(exchange.scope, EndpointType.ASYNC)
-        self._front.spawn(self._store_one(exchange, lane, principal), exchange)
+        lane, principal = self._resolver.resolve(exchange.scope, EndpointType.ASYNC)
+        self._tasks.spawn(self._store_one(exchange, lane, principal), exchange)
 
     async def _store_one(self, exchange: Exchange, lane: Lane, principal: Principal) -> None:
-        predict_input = await check_input(exchange.body, await self._front.schemas_of(lane))
+        predict_input = await check_input(
+            exchange.body, await self._schemas.get(lane.endpoint.serving_bundle_id)
+        )
         key = await _keyed(exchange, lane)
-        self._tasks.submitter.refuse_hopeless(lane, principal.owner)
-        ids = await self._tasks.submitter.submit(lane, principal.owner, [predict_input], key)
+        self._queue.submitter.refuse_hopeless(lane, principal.owner)
+        ids = await self._queue.submitter.submit(lane, principal.owner, [predict_input], key)
         exchange.respond(b'{"task_id": "%s"}' % ids[0].encode())
 
     def _create_many(self, exchange: Exchange) -> None:
-        lane, principal = self._front.lane(exchange.scope, EndpointType.ASYNC, requests=0)
-        self._front.spawn(self._store_many(exchange, lane, principal), exchange)
+        lane, principal = self._resolver.resolve(exchange.scope, EndpointType.ASYNC, requests=0)
+        self._tasks.spawn(self._store_many(exchange, lane, principal), exchange)
 
     async def _store_many(self, exchange: Exchange, lane: Lane, principal: Principal) -> None:
-        schemas = await self._front.schemas_of(lane)
+        schemas = await self._schemas.get(lane.endpoint.serving_bundle_id)
         documents = _requests_of(parse_json(exchange.body))
         inputs = [_checked(document, schemas, index) for index, document in enumerate(documents)]
         principal.spend(len(inputs))
         key = await _keyed(exchange, lane)
-        self._tasks.submitter.refuse_hopeless(lane, principal.owner)
-        ids = await self._tasks.submitter.submit(lane, principal.owner, inputs, key)
+        self._queue.submitter.refuse_hopeless(lane, principal.owner)
+        ids = await self._queue.submitter.submit(lane, principal.owner, inputs, key)
         exchange.respond(orjson.dumps({"task_ids": ids}))
 
     def _get(self, exchange: Exchange) -> None:
-        owner = self._front.principal(exchange.scope).owner
+        owner = self._resolver.authenticate(exchange.scope).owner
         task_id = unquote(exchange.scope["path"].removeprefix(_ONE_TASK))
         wait = _wait_seconds(exchange.scope)
-        exchange.on_gone = self._front.spawn(self._answer(exchange, owner, task_id, wait), exchange).cancel
+        exchange.on_gone = self._tasks.spawn(self._answer(exchange, owner, task_id, wait), exchange).cancel
 
     async def _answer(self, exchange: Exchange, owner: str, task_id: str, wait: float) -> None:
-        exchange.respond(await self._body_of(exchange, await self._tasks.answerer.get(owner, task_id, wait)))
+        exchange.respond(await self._body_of(exchange, await self._queue.answerer.get(owner, task_id, wait)))
 
     def _wait(self, exchange: Exchange) -> None:
-        owner = self._front.principal(exchange.scope).owner
-        exchange.on_gone = self._front.spawn(self._answer_any(exchange, owner), exchange).cancel
+        owner = self._resolver.authenticate(exchange.scope).owner
+        exchange.on_gone = self._tasks.spawn(self._answer_any(exchange, owner), exchange).cancel
 
     async def _answer_any(self, exchange: Exchange, owner: str) -> None:
         asked = _validated(BulkWaitRequest, exchange.body)
         ids = list(dict.fromkeys(asked.task_ids))
-        done = await self._tasks.answerer.wait_for_any(owner, ids, asked.wait)
+        done = await self._queue.answerer.wait_for_any(owner, ids, asked.wait)
         bodies = [await self._body_of(exchange, record) for record in done]
         exchange.respond(b'{"tasks": [%s], "pending": %d}' % (b", ".join(bodies), len(ids) - len(done)))
 
     async def _body_of(self, exchange: Exchange, record: Answerable) -> bytes:
         base = base_url(exchange.scope)
-        return await self._tasks.answerer.body_of(record, lambda key: self._urls.make(base, "GET", key))
+        return await self._queue.answerer.body_of(record, lambda key: self._urls.make(base, "GET", key))
 
 
 def _requests_of(document: Any) -> list[Any]:

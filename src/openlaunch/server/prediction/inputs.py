@@ -1,6 +1,7 @@
 """The body of a prediction: it is parsed once, checked, and passed on as the bytes that came."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -33,22 +34,34 @@ class PredictInput(NamedTuple):
         return f"PredictInput({len(self.body)} bytes, {self.flags!r}, {self.timeout}, {self.priority})"
 
 
-async def check_input(body: bytes, schemas: BundleSchemas) -> PredictInput:
-    """Parse and check a body, in a thread if it is large.
+def check_body(body: bytes, schemas: BundleSchemas) -> PredictInput:
+    """Parse and check a body.
 
     Raises:
         BadRequest: it is not JSON.
         Unprocessable: it is not an object with exactly one of `url` and `args`, a field has a wrong type, or
             the args do not fit the request schema.
     """
-    if len(body) > OFF_LOOP_BYTES:
-        return await asyncio.to_thread(check_body, body, schemas)
-    return check_body(body, schemas)
-
-
-def check_body(body: bytes, schemas: BundleSchemas) -> PredictInput:
-    """Parse and check a body at once; raises what `check_input` does."""
     return check_document(parse_json(body), body, schemas)
+
+
+def check_sync_body(body: bytes, schemas: BundleSchemas) -> PredictInput:
+    """Check the body of a sync request, which asks for no callback and no priority; raises what `check_body` does."""
+    predict_input = check_body(body, schemas)
+    if predict_input.callback is not None:
+        raise _wrong(["callback_url"], "callbacks are for async endpoints: this request is answered at once")
+    if predict_input.priority:
+        raise _wrong(["priority"], "priorities are for async endpoints: this request is answered at once")
+    return predict_input
+
+
+async def check_input(
+    body: bytes, schemas: BundleSchemas, check: Callable[[bytes, BundleSchemas], PredictInput] = check_body
+) -> PredictInput:
+    """Check a body, in a thread if it is large; raises what `check` does."""
+    if len(body) > OFF_LOOP_BYTES:
+        return await asyncio.to_thread(check, body, schemas)
+    return check(body, schemas)
 
 
 def parse_json(body: bytes) -> Any:
@@ -64,7 +77,7 @@ def parse_json(body: bytes) -> Any:
 
 
 def check_document(document: Any, body: bytes, schemas: BundleSchemas) -> PredictInput:
-    """Check a body that has been parsed as `document`; raises what `check_input` does."""
+    """Check a body that has been parsed as `document`; raises what `check_body` does."""
     if not isinstance(document, dict):
         raise _wrong([], f"it is {type(document).__name__}, an object with args or url is needed")
     url, args = document.get("url"), document.get("args")
@@ -93,18 +106,6 @@ def _callback(document: dict[str, Any]) -> Callback | None:
             first = error.errors(include_input=False)[0]
             raise _wrong(["callback_auth", *map(str, first["loc"])], first["msg"]) from None
     return None if url is None else Callback(url, auth)
-
-
-def refuse_async_only(wanted: PredictInput) -> None:
-    """Refuse what only async requests may ask for.
-
-    Raises:
-        Unprocessable: the request asks for a callback or a priority.
-    """
-    if wanted.callback is not None:
-        raise _wrong(["callback_url"], "callbacks are for async endpoints: this request is answered at once")
-    if wanted.priority:
-        raise _wrong(["priority"], "priorities are for async endpoints: this request is answered at once")
 
 
 def is_http_url(value: object) -> bool:

@@ -11,14 +11,8 @@ from openlaunch.artifacts.signing import UrlSigner
 from openlaunch.server.asgi import Scope, header
 from openlaunch.server.prediction.inputs import OFF_LOOP_BYTES
 from openlaunch.server.prediction.schemas import BundleSchemas
+from openlaunch.tasks.states import failure
 from openlaunch.wire import routes
-
-
-def failure_body(reason: str, status_code: int) -> bytes:
-    """The body of a FAILURE with a reason in place of a traceback."""
-    return json.dumps(
-        {"status": "FAILURE", "result": None, "traceback": reason, "status_code": status_code}
-    ).encode()
 
 
 def pickled_body(url: str) -> bytes:
@@ -56,7 +50,7 @@ async def hold_against_schema(body: bytes, schemas: BundleSchemas) -> bytes:
     error = await check if check is not None else _response_error(body, schemas)
     if error is None:
         return body
-    return failure_body(f"the return value does not fit the bundle's response schema: {error}", 500)
+    return failure(f"the return value does not fit the bundle's response schema: {error}", 500)
 
 
 def _response_error(body: bytes, schemas: BundleSchemas) -> str | None:

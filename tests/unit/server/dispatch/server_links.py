@@ -10,6 +10,7 @@ from openlaunch.errors import APIError
 from openlaunch.server.dispatch.lane import Lane
 from openlaunch.server.dispatch.links import Expected, WorkerLink
 from openlaunch.server.dispatch.work import Call, StreamCall
+from openlaunch.server.prediction.deadlines import Deadlines
 from openlaunch_worker.documents import Limits, Start
 from openlaunch_worker.frames import REQUEST_HEAD, Flags, FrameParser, Kind, Outcome, encode
 
@@ -30,9 +31,15 @@ def in_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., Non
 class WaitedCall(Call):
     """A call whose end is awaited: `answer` is a future of (outcome, payload)."""
 
-    def __init__(self, body: bytes = b"{}", flags: Flags = Flags.NONE, seconds: float = 60.0) -> None:
+    def __init__(
+        self,
+        body: bytes = b"{}",
+        flags: Flags = Flags.NONE,
+        seconds: float = 60.0,
+        deadlines: Deadlines | None = None,
+    ) -> None:
         loop = asyncio.get_running_loop()
-        super().__init__(body, flags, loop.time() + seconds)
+        super().__init__(body, flags, loop.time() + seconds, deadlines)
         self.answer: asyncio.Future[tuple[int, bytes]] = loop.create_future()
 
     def answered(self, outcome: int, payload: bytes) -> None:

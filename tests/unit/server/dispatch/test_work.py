@@ -1,12 +1,14 @@
 """What a slot is used for: calls and streams end exactly once, and a slow reader slows the worker down."""
 
 import asyncio
+import gc
+import weakref
 
 import pytest
 from server_links import Pieces, WaitedCall, in_loop
 
 from openlaunch.errors import DeadlineExceeded, Unavailable, WorkerDied
-from openlaunch.server.gateway.sync_routes import Deadlines
+from openlaunch.server.prediction.deadlines import Deadlines
 from openlaunch_worker.frames import STREAM_WINDOW, Flags
 
 
@@ -113,10 +115,27 @@ class TestDeadlines:
     @in_loop
     async def test_a_call_that_has_ended_is_left_alone(self):
         deadlines = Deadlines()
-        ended, late = WaitedCall(seconds=0.01), WaitedCall(seconds=0.02)
+        ended, late = (WaitedCall(seconds=seconds, deadlines=deadlines) for seconds in (0.01, 0.02))
         deadlines.add(ended)
         deadlines.add(late)
-        deadlines.discard(ended)
+        ended.finished(0, b"in time")
         with pytest.raises(DeadlineExceeded):
             await asyncio.wait_for(late.answer, 10)
-        assert not ended.cancelled
+        assert await ended.answer == (0, b"in time")
+
+    @in_loop
+    async def test_a_call_that_ends_in_whatever_way_is_not_held(self):
+        deadlines = Deadlines()
+        for end in (
+            lambda call: call.finished(0, b""),
+            lambda call: call.refused(Unavailable("no")),
+            lambda call: call.lost("was killed by signal 9"),
+            lambda call: call.abandon(),
+        ):
+            call = WaitedCall(deadlines=deadlines)
+            held = weakref.ref(call)
+            deadlines.add(call)
+            end(call)
+            del call
+            gc.collect()
+            assert held() is None

@@ -1,14 +1,12 @@
 """What is held of streams that can be resumed, and its bounds."""
 
 import asyncio
-from types import SimpleNamespace
 
 import pytest
 from server_links import in_loop
 
 from openlaunch.errors import NotFound
-from openlaunch.server.gateway.resumable import Replay, Resumables, ResumableStream
-from openlaunch.server.prediction.inputs import PredictInput
+from openlaunch.server.gateway.resumable import Replay, Resumables
 from openlaunch.server.settings import Settings
 
 
@@ -20,28 +18,34 @@ def numbered(number, text):
     return f"id: s-{number}\ndata: {text}\n\n".encode()
 
 
+def replay_of(name="s"):
+    return Replay(name, "me", "end")
+
+
 def test_each_event_of_a_piece_has_a_number():
-    replay = Replay("s")
+    replay = replay_of()
     assert replay.add(event("a") + event("b")) == numbered(1, "a") + numbered(2, "b")
     assert replay.add(b"event: end\n\n") == b"id: s-3\nevent: end\n\n"
     assert replay.last == 3
 
 
 def test_what_came_after_an_event_is_given_again():
-    replay = Replay("s")
+    replay = replay_of()
     replay.add(event("a") + event("b"))
-    assert replay.after(0) == numbered(1, "a") + numbered(2, "b")
-    assert replay.after(1) == numbered(2, "b")
-    assert replay.after(2) == b""
-    assert replay.after(3) is None
+    assert replay.resume(0) == numbered(1, "a") + numbered(2, "b")
+    assert replay.resume(1) == numbered(2, "b")
+    assert replay.resume(2) == b""
+    with pytest.raises(NotFound, match="the stream is at event 2"):
+        replay.resume(3)
 
 
 def test_what_was_dropped_is_not_skipped_in_silence():
-    replay = Replay("s")
+    replay = replay_of()
     size = len(replay.add(event("a") + event("b")))
     assert replay.drop_oldest() + replay.size == size
-    assert replay.after(0) is None
-    assert replay.after(1) == numbered(2, "b")
+    with pytest.raises(NotFound, match="what came after event 0 is no longer held"):
+        replay.resume(0)
+    assert replay.resume(1) == numbered(2, "b")
 
 
 class Streams:
@@ -50,19 +54,18 @@ class Streams:
     def __init__(self, **settings):
         self.resumables = Resumables(Settings(**settings), asyncio.get_running_loop())
 
-    def stream(self, name, attached=True):
-        stream = SimpleNamespace(
-            id=name, owner="me", endpoint_id="end", replay=Replay(name), attached=attached
-        )
-        self.resumables.add(stream)
-        return stream
+    def stream(self, name="s"):
+        replay = replay_of(name)
+        self.resumables.add(replay, name)
+        return replay
 
-    def add(self, stream, text):
-        self.resumables.grown(stream, len(stream.replay.add(event(text))))
+    def add(self, replay, *texts):
+        for text in texts:
+            self.resumables.keep(replay, event(text))
 
-    def is_there(self, stream, *, owner="me", endpoint="end"):
+    def is_there(self, replay, *, owner="me", endpoint="end"):
         try:
-            return self.resumables.find(owner, endpoint, f"{stream.id}-1".encode())[0] is stream
+            return self.resumables.find(owner, endpoint, f"{replay.id}-1".encode()) == (replay.id, 1)
         except NotFound:
             return False
 
@@ -70,60 +73,64 @@ class Streams:
 @in_loop
 async def test_a_stream_drops_its_oldest_events_past_its_bound():
     streams = Streams(stream_replay_bytes=50)
-    stream = streams.stream("s")
-    for text in "abc":
-        streams.add(stream, text)
-    assert stream.replay.after(0) is None
-    assert stream.replay.after(1) == numbered(2, "b") + numbered(3, "c")
+    replay = streams.stream()
+    streams.add(replay, *"abc")
+    assert replay.resume(1) == numbered(2, "b") + numbered(3, "c")
+    with pytest.raises(NotFound):
+        replay.resume(0)
 
 
 @in_loop
 async def test_a_stream_without_its_client_keeps_all():
     streams = Streams(stream_replay_bytes=50)
-    stream = streams.stream("s", attached=False)
-    for text in "abc":
-        streams.add(stream, text)
-    assert stream.replay.after(0) is not None
+    replay = streams.stream()
+    streams.resumables.await_client(replay, lambda: None)
+    streams.add(replay, *"abc")
+    assert replay.resume(0) == numbered(1, "a") + numbered(2, "b") + numbered(3, "c")
+
+
+@in_loop
+async def test_a_client_that_is_not_back_in_time_is_given_up():
+    streams, given_up = Streams(stream_resume_seconds=0.01), asyncio.Event()
+    streams.resumables.await_client(streams.stream(), given_up.set)
+    await asyncio.wait_for(given_up.wait(), 10)
+
+
+@in_loop
+async def test_a_client_that_is_back_is_not_given_up():
+    streams, given_up = Streams(stream_resume_seconds=0.01), asyncio.Event()
+    replay, away = streams.stream("back"), streams.stream("away")
+    streams.resumables.await_client(replay, lambda: pytest.fail("the client was there"))
+    replay.resume(0)
+    streams.resumables.await_client(away, given_up.set)
+    await asyncio.wait_for(given_up.wait(), 10)
 
 
 @in_loop
 async def test_past_the_bound_of_all_the_streams_that_ended_first_go_first():
     streams = Streams(max_replay_bytes=80)
-    first, second, third = (streams.stream(name) for name in "123")
-    for stream in (first, second):
-        streams.add(stream, "a")
-        streams.resumables.ended(stream)
-    for text in "abc":
-        streams.add(third, text)
-    assert [streams.is_there(stream) for stream in (first, second, third)] == [False, True, True]
-    streams.add(third, "d")
-    streams.add(third, "e")
-    assert [streams.is_there(stream) for stream in (first, second, third)] == [False, False, True]
-    assert third.replay.after(0) is None
-    assert third.replay.size <= 80
-
-
-@in_loop
-async def test_a_stream_that_never_got_a_worker_leaves_nothing_behind():
-    streams = Streams()
-    gateway = SimpleNamespace(resumables=streams.resumables)
-    exchange = SimpleNamespace(body=b"{}")
-    stream = ResumableStream(gateway, exchange, PredictInput(b"{}"), 0.0, "me", "end")
-    assert not streams.is_there(stream)
-    stream.started(SimpleNamespace(), 1)
-    assert streams.is_there(stream)
+    first, second, third = all_three = [streams.stream(name) for name in "123"]
+    for ended in (first, second):
+        streams.resumables.end(ended, event("a"))
+    streams.add(third, *"abc")
+    assert [streams.is_there(replay) for replay in all_three] == [False, True, True]
+    streams.add(third, *"de")
+    assert [streams.is_there(replay) for replay in all_three] == [False, False, True]
+    assert third.size <= 80
+    with pytest.raises(NotFound):
+        third.resume(0)
 
 
 @in_loop
 async def test_a_stream_is_its_owners_and_its_endpoints():
     streams = Streams()
-    stream = streams.stream("s")
-    assert streams.is_there(stream)
-    assert not streams.is_there(stream, owner="other")
-    assert not streams.is_there(stream, endpoint="other")
-    streams.resumables.forget(stream)
-    streams.resumables.forget(stream)
-    assert not streams.is_there(stream)
+    replay = streams.stream()
+    assert streams.is_there(replay)
+    assert not streams.is_there(replay, owner="other")
+    assert not streams.is_there(replay, endpoint="other")
+    streams.resumables.forget(replay)
+    streams.resumables.forget(replay)
+    assert not streams.is_there(replay)
 
 
 @in_loop

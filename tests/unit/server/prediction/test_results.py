@@ -13,11 +13,11 @@ from openlaunch.server.prediction.inputs import OFF_LOOP_BYTES
 from openlaunch.server.prediction.results import (
     SignedURLs,
     base_url,
-    failure_body,
     hold_against_schema,
     pickled_body,
 )
 from openlaunch.server.prediction.schemas import BundleSchemas
+from openlaunch.tasks.states import failure
 from openlaunch.wire.tasks import PredictResponse, TaskStatus
 
 INTEGERS = BundleSchemas({"ResponseSchema": {"type": "array", "items": {"type": "integer"}}})
@@ -34,8 +34,8 @@ def held(body: bytes, schemas: BundleSchemas) -> bytes:
 
 
 def test_bodies_have_the_contracts_shape():
-    failure = PredictResponse.model_validate_json(failure_body("the worker was killed", 502))
-    assert (failure.status, failure.traceback, failure.status_code) == (
+    failed = PredictResponse.model_validate_json(failure("the worker was killed", 502))
+    assert (failed.status, failed.traceback, failed.status_code) == (
         TaskStatus.FAILURE,
         "the worker was killed",
         502,
@@ -45,7 +45,7 @@ def test_bodies_have_the_contracts_shape():
 
 
 def test_a_reason_that_is_no_proper_text_does_no_harm():
-    assert json.loads(failure_body("odd \udcff", 500))["traceback"] == "odd \udcff"
+    assert json.loads(failure("odd \udcff", 500))["traceback"] == "odd \udcff"
 
 
 @pytest.mark.parametrize("size", [1, OFF_LOOP_BYTES])

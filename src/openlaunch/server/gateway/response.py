@@ -1,0 +1,159 @@
+"""Answers to the requests of hot routes: finished JSON, problem documents, and bodies of unknown length."""
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from typing import Protocol
+
+from uvicorn.protocols.http.flow_control import FlowControl
+
+from openlaunch.errors import APIError
+from openlaunch.server.asgi import Scope, new_request_id, problem_headers
+from openlaunch.server.gateway.bodies import BodyBudget
+from openlaunch.wire.problems import CONTENT_TYPE, to_problem
+
+JOIN_BYTES = 64 * 1024
+"""An answer up to this size goes out in one piece with its head; copying a larger one costs more than a write."""
+
+_JSON_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+
+
+class Connection(Protocol):
+    """What a request and its answer need of their HTTP connection."""
+
+    transport: asyncio.Transport
+    flow: FlowControl
+    bodies: BodyBudget
+
+    def admit(self, scope: Scope) -> object:
+        """Raise where the request's key is not good; called before a large body is read."""
+        ...
+
+    def on_response_complete(self) -> None:
+        """Read the next request."""
+        ...
+
+
+class Response:
+    """The answer to one request of a hot route. Used in the event loop's thread.
+
+    `on_gone` is called when the client goes away before the answer is complete, `on_writable` when the connection
+    takes bytes again after `write_paused`.
+    """
+
+    __slots__ = (
+        *("_chunked", "_connection", "_held", "disconnected", "keep_alive"),
+        *("on_gone", "on_writable", "response_complete", "started"),
+    )
+
+    def __init__(self, connection: Connection, *, chunked: bool, keep_alive: bool) -> None:
+        self.keep_alive = keep_alive
+        self.started = False
+        self.response_complete = False
+        self.disconnected = False
+        self.on_gone: Callable[[], object] = _nothing
+        self.on_writable: Callable[[], None] = _nothing
+        self._connection = connection
+        self._chunked = chunked
+        self._held = 0
+        """The request's part of the budget for bodies."""
+
+    @property
+    def write_paused(self) -> bool:
+        """Whether the connection holds as many bytes as it should: the client is slow."""
+        return self._connection.flow.write_paused
+
+    def respond(self, body: bytes) -> None:
+        """Answer with finished JSON."""
+        if self.keep_alive and len(body) <= JOIN_BYTES:
+            if not self.disconnected and not self.response_complete:
+                self.response_complete = True
+                self._connection.transport.write(_JSON_HEAD % len(body) + body)
+                self.let_go()
+                self._connection.on_response_complete()
+        else:
+            self._respond(200, {"content-type": "application/json"}, body)
+
+    def fail(self, error: APIError) -> None:
+        """Answer with a problem document, unless an answer has begun."""
+        if not self.started:
+            self._respond(error.status, *problem(error))
+
+    def _respond(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+        if self.disconnected or self.response_complete:
+            return
+        head = response_head(
+            status, {**headers, "content-length": str(len(body))}, keep_alive=self.keep_alive
+        )
+        self.response_complete = True
+        if len(body) <= JOIN_BYTES:
+            self._connection.transport.write(head + body)
+        else:
+            self._connection.transport.write(head)
+            self._connection.transport.write(body)
+        self._ended()
+
+    def let_go(self) -> None:
+        """Release what is held for the request."""
+        # With the callbacks, each request would leave a cycle of references to the collector.
+        self.on_gone = self.on_writable = _nothing
+        if self._held:
+            self._connection.bodies.give_back(self._held)
+            self._held = 0
+
+    def _ended(self) -> None:
+        self.let_go()
+        if not self.keep_alive:
+            self._connection.transport.close()
+        self._connection.on_response_complete()
+
+    def write(self, data: bytes, headers: Mapping[str, str]) -> None:
+        """Send a piece of an answer of unknown length; before the first, its head with these headers."""
+        if self.disconnected or not data:
+            return
+        self._connection.transport.write(self._stream_head(headers) + self._framed(data))
+
+    def end(self, data: bytes, headers: Mapping[str, str]) -> None:
+        """Send the last piece of such an answer, which may be empty."""
+        if self.disconnected or self.response_complete:
+            return
+        self.response_complete = True
+        last = b"0\r\n\r\n" if self._chunked else b""
+        self._connection.transport.write(self._stream_head(headers) + self._framed(data) + last)
+        self._ended()
+
+    def drop(self) -> None:
+        """Close the connection at once, without a callback."""
+        self.let_go()
+        self._connection.transport.abort()
+
+    def _stream_head(self, headers: Mapping[str, str]) -> bytes:
+        if self.started:
+            return b""
+        self.started = True
+        given = {**headers, "transfer-encoding": "chunked"} if self._chunked else headers
+        return response_head(200, given, keep_alive=self.keep_alive)
+
+    def _framed(self, data: bytes) -> bytes:
+        return b"%x\r\n%b\r\n" % (len(data), data) if data and self._chunked else data
+
+
+def response_head(status: int, headers: Mapping[str, str], *, keep_alive: bool) -> bytes:
+    """The status line and the headers of an answer, as bytes."""
+    lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}"]
+    lines += [f"{name.lower()}: {value}" for name, value in headers.items()]
+    if not keep_alive:
+        lines.append("connection: close")
+    return "\r\n".join([*lines, "", ""]).encode("latin-1")
+
+
+def problem(error: APIError) -> tuple[dict[str, str], bytes]:
+    """The headers and the body of a problem document."""
+    request_id = new_request_id()
+    headers = {"content-type": CONTENT_TYPE, **problem_headers(error, request_id)}
+    return headers, json.dumps(to_problem(error, request_id)).encode()
+
+
+def _nothing() -> None:
+    pass

@@ -1,0 +1,197 @@
+"""Streaming predictions: a worker's chunks become the events of one answer, as fast as the client takes them.
+
+Streams whose clients asked for it keep their last events, so that a client that lost its connection can resume.
+Others pay nothing for that.
+"""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable
+
+from openlaunch.errors import APIError, BadRequest, Unavailable
+from openlaunch.server.asgi import STREAM_HEADERS, header
+from openlaunch.server.dispatch.lane import Lane
+from openlaunch.server.dispatch.work import Sender, StreamCall
+from openlaunch.server.gateway.exchange import Exchange
+from openlaunch.server.gateway.resumable import Replay, Resumables
+from openlaunch.server.prediction.deadlines import Deadlines
+from openlaunch.server.prediction.inputs import PredictInput
+from openlaunch.server.settings import StreamSettings
+from openlaunch.tasks.states import failure
+from openlaunch.wire.sse import RESUME
+from openlaunch_worker.frames import Outcome
+
+log = logging.getLogger(__name__)
+
+RESUMED = b": resumed\n\n"
+"""A comment: it makes the head of the answer go out before there is a further event."""
+
+_RESUME = RESUME.encode()
+
+
+class Streams:
+    """What all streams share: their deadlines, one write for each turn of the loop, and those that can be resumed."""
+
+    def __init__(self, settings: StreamSettings, deadlines: Deadlines) -> None:
+        self.deadlines = deadlines
+        self.resumables: Resumables[Stream] = Resumables(settings, asyncio.get_running_loop())
+        self._loop = asyncio.get_running_loop()
+        self._flushes: list[Callable[[], None]] = []
+
+    def new(
+        self, exchange: Exchange, lane: Lane, owner: str, predict_input: PredictInput, deadline: float
+    ) -> "Stream":
+        """Make the stream of a request, resumable if the request asks for that and the server allows it.
+
+        Raises:
+            BadRequest: the header that asks for it has an unknown value.
+        """
+        asked = header(exchange.scope, _RESUME)
+        if asked is None or not self.resumables.seconds:
+            return Stream(self, exchange, predict_input, deadline)
+        if asked != b"true":
+            raise BadRequest(
+                f"{RESUME} is {asked[:80].decode('latin-1')!r}: send 'true', or leave the header out"
+            )
+        return Stream(
+            self, exchange, predict_input, deadline, Replay(secrets.token_hex(8), owner, lane.endpoint.id)
+        )
+
+    def flush_soon(self, flush: Callable[[], None]) -> None:
+        """Have a stream's pieces written in the next turn of the loop, which is one call for all streams."""
+        self._flushes.append(flush)
+        if len(self._flushes) == 1:
+            self._loop.call_soon(self._flush_all)
+
+    def _flush_all(self) -> None:
+        flushes, self._flushes = self._flushes, []
+        for flush in flushes:
+            try:
+                flush()
+            except Exception:
+                log.exception("a stream could not be written")
+
+
+class Stream(StreamCall):
+    """A streaming request and its client's connection, which one with a replay may lose and get another.
+
+    Until the first piece there can still be an error status.
+    """
+
+    __slots__ = ("_exchange", "_headers", "_pieces", "_streams", "_uncredited", "replay")
+
+    def __init__(
+        self,
+        streams: Streams,
+        exchange: Exchange,
+        predict_input: PredictInput,
+        deadline: float,
+        replay: Replay | None = None,
+    ) -> None:
+        super().__init__(predict_input.body, predict_input.flags, deadline, streams.deadlines)
+        self.replay = replay
+        self._headers = STREAM_HEADERS if replay is None else replay.headers
+        self._streams = streams
+        self._exchange: Exchange | None = exchange
+        self._pieces: list[bytes] = []
+        self._uncredited = 0
+        exchange.on_writable = self._grant
+
+    def started(self, link: Sender, request_id: int) -> None:
+        super().started(link, request_id)
+        if self.replay is not None:
+            # Not before: a request that is refused, or still waits, has no event after which to resume.
+            self._streams.resumables.add(self.replay, self)
+
+    def piece(self, data: bytes) -> None:
+        self._uncredited += len(data)
+        if self.replay is not None:
+            data = self._streams.resumables.keep(self.replay, data)
+        exchange = self._exchange
+        if exchange is None:
+            return
+        # What comes in one turn of the loop goes out in one write.
+        self._pieces.append(data)
+        if not exchange.started:
+            self._flush()
+        elif len(self._pieces) == 1:
+            self._streams.flush_soon(self._flush)
+
+    def _flush(self) -> None:
+        if self._exchange is not None:
+            self._exchange.write(self._take_pieces(), self._headers)
+            self._grant()
+
+    def _take_pieces(self) -> bytes:
+        pieces, self._pieces = self._pieces, []
+        return b"".join(pieces)
+
+    def _grant(self) -> None:
+        """Let the worker send as much more as the client's connection has taken."""
+        if self._exchange is not None and not self._exchange.write_paused:
+            size, self._uncredited = self._uncredited, 0
+            self.passed_on(size)
+
+    def answered(self, outcome: int, payload: bytes) -> None:
+        if outcome == Outcome.CANCELLED:
+            self.failed(Unavailable("the worker stopped before the end of the stream", code="cancelled"))
+        else:
+            self._send_last(payload)
+
+    def failed(self, error: APIError) -> None:
+        exchange = self._exchange
+        if exchange is not None and not exchange.started:
+            self._forget()
+            exchange.fail(error)
+        else:
+            self._send_last(b"data: " + failure(str(error), error.status) + b"\n\n")
+
+    def _send_last(self, last: bytes) -> None:
+        if self.replay is not None:
+            last = self._streams.resumables.end(self.replay, last)
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.end(self._take_pieces() + last, self._headers)
+
+    def gone(self) -> None:
+        """The connection to the client is lost: wait for the client's next one, or stop the work."""
+        exchange, self._exchange = self._exchange, None
+        self._pieces.clear()
+        if self.replay is not None and exchange is not None and exchange.started:
+            self._streams.resumables.await_client(self.replay, self.give_up)
+        else:
+            self.give_up()  # before the first event, a client does not know what it could resume
+
+    def give_up(self) -> None:
+        """Stop the work: no client will come back for it."""
+        self._forget()
+        self.abandon()
+        if self._exchange is not None:
+            self._exchange.drop()
+            self._exchange = None
+
+    def _forget(self) -> None:
+        if self.replay is not None:
+            self._streams.resumables.forget(self.replay)
+
+    def resume(self, exchange: Exchange, number: int) -> None:
+        """Send what comes after this event on another connection, and close the one there was.
+
+        Raises:
+            NotFound: the events after it are not held.
+        """
+        assert self.replay is not None
+        missed = self.replay.resume(number)
+        self._headers = self.replay.headers
+        if self._exchange is not None:
+            self._exchange.drop()
+        self._pieces.clear()
+        if self.replay.ended:
+            exchange.end(RESUMED + missed, self._headers)
+            return
+        self._exchange = exchange
+        exchange.on_gone = self.gone
+        exchange.on_writable = self._grant
+        exchange.write(RESUMED + missed, self._headers)
+        self._grant()
