@@ -164,7 +164,7 @@ def test_a_backup_of_another_format_is_refused(saved, tmp_path, document):
         return [(name, json.dumps(document).encode() if name.endswith(".json") else data, tarfile.REGTYPE)]
 
     remade(saved[0], tmp_path / "other.tar", change)
-    with pytest.raises(ConfigurationError, match=r"format|no backup"):
+    with pytest.raises(ConfigurationError, match=r"format|not made by openlaunch"):
         restore(tmp_path / "other.tar", DataDir(tmp_path / "new"))
 
 

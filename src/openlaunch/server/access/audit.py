@@ -58,7 +58,7 @@ class AuditLog:
             log.exception("the audit log could not be written; this is the entry: %r", entry)
 
     async def record_own(self, action: str, object_id: str, summary: dict[str, Any]) -> None:
-        """Store what the server did by itself."""
+        """Store a change that the server made without a request."""
         await self.record(AuditRecord(_now(), None, None, None, action, "", "", object_id, summary, 200))
 
     async def record_request(self, scope: Scope, document: Any, status: int, answer: bytes) -> None:

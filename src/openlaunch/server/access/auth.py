@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 PREFIX_LENGTH = 9
 SAVE_SECONDS = 5.0
-"""So often is stored what keys with a quota have used: a killed server forgets as much of it at most."""
+"""Interval at which the use of keys with a quota is stored; a killed server loses at most this much of it."""
 
 CACHE_SIZE = 10_000
 PRINCIPAL = "openlaunch.principal"
@@ -39,10 +39,10 @@ class Principal:
     meter: Meter | None = field(default=None, compare=False)
 
     def require_user(self) -> None:
-        """Do nothing for a key that may do more than predict.
+        """Raise Forbidden for a key that may only predict.
 
         Raises:
-            Forbidden: it may not.
+            Forbidden: the key has the role predict.
         """
         if self.role is Role.PREDICT:
             raise Forbidden(
@@ -51,7 +51,7 @@ class Principal:
             )
 
     def require_admin(self) -> None:
-        """Do nothing for an admin.
+        """Raise Forbidden for a key that is not an admin's.
 
         Raises:
             Forbidden: the key is not an admin's.
@@ -60,10 +60,10 @@ class Principal:
             raise Forbidden(f"this needs a key with the role admin; yours has the role {self.role.value}")
 
     def spend(self, requests: int) -> None:
-        """Count so many predictions against the key's limits.
+        """Count predictions against the key's limits.
 
         Raises:
-            TooManyRequests: they are too many.
+            TooManyRequests: a limit is exceeded.
         """
         if self.meter is not None:
             self.meter.spend(requests, time.time())
@@ -115,7 +115,7 @@ class Keyring:
         try:
             await self._store.write(lambda conn: key_store.save_usage(conn, used))
         except Unavailable as error:
-            log.warning("what keys have used can't be stored, which is tried again: %s", error)
+            log.warning("the use of keys could not be stored; retrying: %s", error)
         else:
             self._saved |= used
 

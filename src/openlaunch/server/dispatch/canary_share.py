@@ -1,7 +1,7 @@
 """Whose turn it is where a canary gets a share of the predictions: pure counting."""
 
 MAX_OWED = 1600
-"""Percent that a canary without a free slot may be owed: it catches up with so many, and no more, later."""
+"""Limit on the percent owed to a canary without a free slot, which it catches up with later."""
 
 
 class CanaryShare:

@@ -22,7 +22,7 @@ from openlaunch_worker.documents import Limits, Start
 log = logging.getLogger(__name__)
 
 LOST_GRACE_SECONDS = 0.5
-"""How long what ran on a broken connection waits to hear how the process ended, for the better reason."""
+"""How long work of a broken connection waits for the exit status of its worker, which is the better reason."""
 
 
 @dataclass(slots=True)
@@ -51,7 +51,7 @@ class Dispatcher:
         self._members: dict[str, _Member] = {}
 
     async def start(self, events: FleetEvents) -> None:
-        """Let workers connect; the controller hears what they do."""
+        """Let workers connect, and report to the controller what they do."""
         self._events = events
         self._loop = asyncio.get_running_loop()
         await self._links.start(self)
@@ -64,25 +64,25 @@ class Dispatcher:
         await self._links.close()
 
     def lane(self, endpoint_id: str) -> Lane | None:
-        """The lane of an endpoint."""
+        """Return the lane of an endpoint."""
         return self._lanes.get(endpoint_id)
 
     def lanes(self) -> list[Lane]:
-        """Every endpoint's lane."""
+        """Return every endpoint's lane."""
         return list(self._lanes.values())
 
     def running(self) -> int:
-        """Requests and tasks that are in workers now, those left out that nobody waits for any more."""
+        """Count the requests and tasks in workers that somebody still waits for."""
         links = [member.link for member in self._members.values() if member.link is not None]
         return sum(not work.cancelled for link in links for work in link.running.values())
 
     def refuse_all(self, error: Unavailable) -> None:
-        """Nothing that waits for a worker will get one."""
+        """End with this error everything that waits for a worker."""
         for lane in self._lanes.values():
             lane.refuse_waiting(error)
 
     def break_off(self, error: Unavailable) -> None:
-        """Requests and streams that still run end with this. Tasks do not: they run again."""
+        """End with this error the requests and streams that still run. Tasks are left: they run again."""
         links = [member.link for member in self._members.values() if member.link is not None]
         for work in [work for link in links for work in link.running.values()]:
             if isinstance(work, Call):

@@ -29,7 +29,7 @@ from openlaunch_worker.frames import (
 log = logging.getLogger(__name__)
 HANDSHAKE_SECONDS = 30.0
 MAX_HELLO_BYTES = 64 * 1024
-"""So much may come from who has not said a good token yet."""
+"""Limit on a frame of a connection that has not sent a valid token yet."""
 
 DRAIN_FRAME = encode(Kind.DRAIN, 0)
 _LAST_OUTCOME = int(max(Outcome))
@@ -143,7 +143,7 @@ class WorkerLink(asyncio.Protocol):
         work.started(self, request_id)
 
     def cancel(self, request_id: int) -> None:
-        """Tell the worker that the answer is not wanted any more. The slot is free when it has stopped."""
+        """Tell the worker that nobody wants the answer. The slot is free once the worker has stopped the request."""
         if request_id in self.running and request_id not in self._stopping:
             self._send(encode(Kind.CANCEL, request_id))
             self._stopping[request_id] = self._loop.call_later(self._grace, self._not_stopped)
@@ -154,11 +154,11 @@ class WorkerLink(asyncio.Protocol):
             self._owner.link_stuck(self)
 
     def credit(self, request_id: int, size: int) -> None:
-        """Tell the worker that so many bytes of a stream have been passed on."""
+        """Grant the worker `size` more bytes of a stream, which have been passed on."""
         self._send(encode(Kind.CREDIT, request_id, CREDIT_BODY.pack(size)))
 
     def _send(self, frame: bytes) -> None:
-        """All frames of one turn of the loop go out in one write."""
+        """Queue a frame: all frames of one turn of the loop go out in one write."""
         self._frames.append(frame)
         if len(self._frames) == 1:
             self._loop.call_soon(self.flush)

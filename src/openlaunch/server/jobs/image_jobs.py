@@ -1,6 +1,6 @@
 """Docker-image batch jobs at work: each is a container in the background, which outlives the server.
 
-A server that starts finds the containers of its jobs again. Every step can be taken again.
+A server that starts finds the containers of its jobs again. Every step can be repeated.
 """
 
 import asyncio
@@ -53,7 +53,7 @@ def new_job(
     """A job of the bundle's owner. `resources` go before the bundle's.
 
     Raises:
-        Unprocessable: a resource is not served, or there is a configuration and the bundle has no place for it.
+        Unprocessable: a resource is not offered, or a configuration is given and the bundle has no mount_location.
     """
     if job_config is not None and bundle.mount_location is None:
         raise Unprocessable(

@@ -30,20 +30,20 @@ FIELDS = 5
 
 
 class BadSchedule(ValueError):
-    """A text is no cron schedule; the message says why."""
+    """A text that is not a cron schedule; the message says why."""
 
 
 def next_time(schedule: str, after: float) -> float:
-    """The schedule's first time after then.
+    """Return the schedule's first time after then.
 
     Raises:
-        BadSchedule: it is none, or names no time at all.
+        BadSchedule: the text is not a schedule, or names no time at all.
     """
     return _times(schedule, after, reverse=False)
 
 
 def last_time(schedule: str, until: float) -> float:
-    """The schedule's last time up to then."""
+    """Return the schedule's last time up to then."""
     return _times(schedule, until + 1, reverse=True)
 
 
@@ -54,7 +54,7 @@ def _times(schedule: str, moment: float, *, reverse: bool) -> float:
         return next(CronSim(schedule, datetime.fromtimestamp(int(moment), UTC), reverse=reverse)).timestamp()
     except (CronSimError, StopIteration) as error:
         raise BadSchedule(
-            f"{schedule!r} is no cron schedule ({str(error).lower() or 'it names no time'}): minute, hour, day, "
+            f"{schedule!r} is not a cron schedule ({str(error).lower() or 'it names no time'}): minute, hour, day, "
             "month and weekday are needed, such as '30 4 * * 1' for Mondays at 4:30 UTC"
         ) from None
 
@@ -81,7 +81,7 @@ class Triggers:
         self._loop = asyncio.create_task(self._run())
 
     async def stop(self) -> None:
-        """Fire no more."""
+        """Stop firing."""
         if self._loop is not None:
             self._loop.cancel()
             await asyncio.gather(self._loop, return_exceptions=True)
@@ -98,7 +98,7 @@ class Triggers:
                 due = await self._store.read(trigger_store.next_due)
                 pause = MAX_SLEEP_SECONDS if due is None else due - self._clock()
             except Exception:
-                log.exception("triggers could not be fired; it is tried again")
+                log.exception("triggers could not be fired; retrying")
                 pause = AGAIN_SECONDS
             with suppress(TimeoutError):
                 async with asyncio.timeout(min(max(pause, 0.0), MAX_SLEEP_SECONDS)):

@@ -1,4 +1,6 @@
-"""Backups of a data directory, of a server that may be running, and what is made of them again.
+"""Backs up the data directory of the embedded form, beside a running server, and restores it.
+
+It knows the folders of `DataDir` and a database of SQLite in it; a database server has backups of its own.
 
 A backup is one tar file (gzipped where its name says so): a description, the database as it was at one moment,
 the secrets, every artifact, and last the SHA-256 of each, which is also how it is known to be whole. Nothing is held
@@ -28,7 +30,7 @@ from openlaunch.errors import ConfigurationError
 from openlaunch.server.operations.datadir import DataDir
 
 FORMAT = 1
-"""To be raised when what a backup holds is arranged in another way."""
+"""Version of the layout of a backup; raise it when the layout changes."""
 
 _DESCRIPTION = "openlaunch-backup.json"
 _DATABASE = "openlaunch.db"
@@ -169,7 +171,7 @@ def restore(source: Path, data: DataDir) -> BackupReport:
     """Make the data directory, which must be new or empty, of a backup. It is complete, or not there.
 
     Raises:
-        ConfigurationError: the directory is in use, the file is no whole backup, or it can't be written.
+        ConfigurationError: the directory is in use, the file is not a whole backup, or it can't be written.
 
     """
     try:
@@ -194,7 +196,7 @@ def restore(source: Path, data: DataDir) -> BackupReport:
 
 
 def _check_empty(data: DataDir) -> None:
-    """Let pass what a restore that failed has left: empty folders and the lock."""
+    """Refuse a directory that is in use; what a failed restore has left (empty folders, the lock) may be there."""
     if not data.root.exists():
         return
     try:
@@ -220,7 +222,7 @@ def _unpack(file: IO[bytes], folder: Path) -> BackupReport:
     """Write every member below `folder`, and hold each against its sum.
 
     Raises:
-        ValueError: it is no backup, not whole, or was changed.
+        ValueError: it is not a backup, not whole, or was changed.
 
     """
     found: dict[str, str] = {}
@@ -257,7 +259,7 @@ def _check_description(name: str, data: bytes) -> None:
     except (ValueError, KeyError, TypeError):
         found = None
     if found is None:
-        raise ValueError("it is no backup that openlaunch has made")
+        raise ValueError("it was not made by openlaunch")
     if found != FORMAT:
         raise ValueError(
             f"it has the format {found!r}, this version reads {FORMAT}: use the one that made it"

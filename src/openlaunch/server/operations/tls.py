@@ -7,10 +7,10 @@ from openlaunch.errors import ConfigurationError
 
 
 def check_certificate(cert: Path | None, key: Path | None) -> None:
-    """Do nothing for a certificate that can be served with, and for none.
+    """Check that the server can use the certificate; None is allowed.
 
     Raises:
-        ConfigurationError: a file can't be read, is no PEM, or the key is another certificate's or encrypted.
+        ConfigurationError: a file can't be read, is not PEM, or the key is another certificate's or encrypted.
     """
     if cert is None:
         if key is not None:
@@ -37,4 +37,6 @@ def _check_readable(name: str, path: Path) -> None:
 
 
 def _no_password() -> str:
-    raise ValueError("the key is encrypted, and a server has nobody to ask for its password")
+    raise ValueError(
+        "the key is encrypted, and a server has nobody to ask for its password: use a key without one"
+    )

@@ -38,6 +38,6 @@ def test_the_last_time_may_be_now(until, expected):
 
 def test_what_is_no_schedule_says_why_and_gives_an_example():
     with pytest.raises(
-        BadSchedule, match=r"'61 \* \* \* \*' is no cron schedule \(bad minute\): .* such as '30 4"
+        BadSchedule, match=r"'61 \* \* \* \*' is not a cron schedule \(bad minute\): .* such as '30 4"
     ):
         next_time("61 * * * *", 0)
