@@ -3,9 +3,9 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final, Self
+from typing import Final
 
-from openlaunch_worker.documents import Document, Fields
+from openlaunch_worker.documents import Document
 
 _ENGINES_OWN: Final = ("PATH", "HOME", "USER", "LANG", "TMPDIR", "PWD", "SHELL", "TERM")
 _ENGINES_OWN_PREFIXES: Final = (
@@ -42,12 +42,6 @@ class EngineCommand(Document):
 
     program: tuple[str, ...]
     run_options: tuple[str, ...] = ()
-
-    @classmethod
-    def from_json(cls, document: object) -> Self:
-        """Read `to_json`. Raise `DocumentError` where a field is missing or wrong."""
-        get = Fields(document, "engine").get
-        return cls(tuple(get("program", list)), tuple(get("run_options", list)))
 
     @property
     def is_docker(self) -> bool:
@@ -104,12 +98,6 @@ class TritonOrder(Document):
     memory: int | None
     repository: str
 
-    @classmethod
-    def from_json(cls, document: object) -> Self:
-        """Read `to_json`. Raise `DocumentError` where a field is missing or wrong."""
-        get = Fields(document, "triton").get
-        return cls(get("image", str), get("cpus", float), get("memory", int, None), get("repository", str))
-
 
 @dataclass(frozen=True, slots=True)
 class ImageOrder(Document):
@@ -123,22 +111,6 @@ class ImageOrder(Document):
     memory: int
     gpus: tuple[int, ...] = ()
     triton: TritonOrder | None = None
-
-    @classmethod
-    def from_json(cls, document: object) -> Self:
-        """Read `to_json`. Raise `DocumentError` where a field is missing or wrong."""
-        get = Fields(document, "the image's order").get
-        triton = get("triton", dict, None)
-        return cls(
-            EngineCommand.from_json(get("engine", dict)),
-            get("name", str),
-            get("image", str),
-            get("labels", dict),
-            get("cpus", float),
-            get("memory", int),
-            tuple(get("gpus", list)),
-            None if triton is None else TritonOrder.from_json(triton),
-        )
 
 
 def environ_for(container: Container, environ: Mapping[str, str] = os.environ) -> dict[str, str]:

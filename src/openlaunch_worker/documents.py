@@ -1,7 +1,8 @@
 """The JSON documents that the server sends to workers and their nurseries: a class each, which both sides use."""
 
-from dataclasses import asdict, dataclass, field
-from typing import Any, Final, Self
+from dataclasses import Field, asdict, dataclass, field, fields, is_dataclass
+from types import UnionType
+from typing import Any, Final, Self, TypeVar, get_args, get_origin
 
 from openlaunch_worker.batching import BatchRule
 
@@ -11,45 +12,46 @@ IMAGE: Final = "OPENLAUNCH_WORKER_IMAGE"
 """Environment variables that a worker is started with. IMAGE has a `containers.ImageOrder` where it runs an image."""
 
 _MISSING: Final = object()
+T = TypeVar("T")
 
 
 class DocumentError(ValueError):
     """A document lacks a field or has a wrong value in it. The message names the field and never shows a value."""
 
 
-class Fields:
-    """Reads the fields of a document of JSON."""
-
-    def __init__(self, document: object, name: str) -> None:
-        if not isinstance(document, dict):
-            raise DocumentError(f"{name} is of type {type(document).__name__}: an object is needed")
-        self._document: dict[str, Any] = document
-        self._name = name
-
-    def get(self, field: str, *kinds: type | None) -> Any:
-        """Return a field's value.
-
-        Raises:
-            DocumentError: the field is missing, or its value is of none of these types (None: null).
-
-        """
-        value = self._document.get(field, _MISSING)
-        kind = None if value is None else type(value)
-        if kind in kinds or (kind is int and float in kinds):
-            return value
-        found = "missing" if value is _MISSING else "null" if kind is None else f"of type {kind.__name__}"
-        needed = " or ".join("null" if each is None else each.__name__ for each in kinds)
-        raise DocumentError(f"the field {field!r} of {self._name} is {found}: {needed} is needed")
-
-
 class Document:
-    """A dataclass whose `to_json` its `from_json` reads."""
+    """A dataclass that is sent as JSON: `from_json` reads what `to_json` returned."""
 
     __slots__ = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the document as an object of JSON."""
         return asdict(self)  # type: ignore[call-overload, no-any-return]  # every subclass is a dataclass
+
+    @classmethod
+    def from_json(cls, document: object) -> Self:
+        """Read an object of JSON. Raise `DocumentError` where a field is missing or has a value of another type."""
+        return _read(cls, document)
+
+
+def _read(cls: type[T], document: object) -> T:
+    if not isinstance(document, dict):
+        raise DocumentError(f"{cls.__name__} is of type {type(document).__name__}: an object is needed")
+    return cls(**{f.name: _value(cls, f, document.get(f.name, _MISSING)) for f in fields(cls)})  # type: ignore[arg-type]
+
+
+def _value(cls: type, field: Field[Any], value: Any) -> Any:
+    kinds = get_args(field.type) if isinstance(field.type, UnionType) else (field.type,)
+    for kind in (get_origin(each) or each for each in kinds):
+        if is_dataclass(kind) and type(value) is dict:
+            return _read(kind, value)  # type: ignore[arg-type]
+        if kind is tuple and type(value) is list:
+            return tuple(value)
+        if type(value) is kind or (kind is float and type(value) is int):
+            return value
+    found = "missing" if value is _MISSING else f"of type {type(value).__name__}"
+    needed = getattr(field.type, "__name__", field.type)
+    raise DocumentError(f"the field {field.name!r} of {cls.__name__} is {found}: {needed} is needed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,25 +69,6 @@ class Limits(Document):
     allow_private: bool
     batch: BatchRule | None = None
 
-    @classmethod
-    def from_json(cls, document: object) -> Self:
-        """Read `to_json`. Raise `DocumentError` where a field is missing or wrong."""
-        get = Fields(document, "limits").get
-        batch = get("batch", dict, None)
-        return cls(
-            get("per_worker", int),
-            get("max_result_bytes", int),
-            get("max_url_bytes", int),
-            float(get("url_timeout", float)),
-            get("allow_private", bool),
-            None if batch is None else _batch_rule(batch),
-        )
-
-
-def _batch_rule(document: object) -> BatchRule:
-    get = Fields(document, "batch").get
-    return BatchRule(get("max_size", int), float(get("max_wait", float)))
-
 
 @dataclass(frozen=True, slots=True)
 class Start(Document):
@@ -98,12 +81,6 @@ class Start(Document):
     bundle: dict[str, Any] = field(repr=False)
     limits: Limits
     streaming: bool = False
-
-    @classmethod
-    def from_json(cls, document: object) -> Self:
-        """Read `to_json`. Raise `DocumentError` where a field is missing or wrong."""
-        get = Fields(document, "START").get
-        return cls(get("bundle", dict), Limits.from_json(get("limits", dict)), get("streaming", bool))
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,18 +98,6 @@ class IsolationOrder(Document):
     processes: int = 0
     required: bool = False
 
-    @classmethod
-    def from_json(cls, document: object) -> Self:
-        """Read `to_json`. Raise `DocumentError` where a field is missing or wrong."""
-        get = Fields(document, "isolation").get
-        return cls(
-            get("hide", str),
-            tuple(get("keep", list)),
-            get("memory", int),
-            get("processes", int),
-            get("required", bool),
-        )
-
 
 @dataclass(frozen=True, slots=True)
 class ForkOrder(Document):
@@ -146,16 +111,3 @@ class ForkOrder(Document):
     folder: str
     log: str
     isolation: IsolationOrder | None = None
-
-    @classmethod
-    def from_json(cls, document: object) -> Self:
-        """Read `to_json`. Raise `DocumentError` where a field is missing or wrong."""
-        get = Fields(document, "the order").get
-        isolation = get("isolation", dict, None)
-        return cls(
-            get("id", str),
-            get("env", dict),
-            get("folder", str),
-            get("log", str),
-            None if isolation is None else IsolationOrder.from_json(isolation),
-        )

@@ -49,16 +49,16 @@ def test_an_error_does_not_show_what_was_sent() -> None:
     with pytest.raises(DocumentError) as caught:
         Start.from_json({"bundle": "the secret", "limits": {}, "streaming": False})
     assert "the secret" not in str(caught.value)
-    assert str(caught.value) == "the field 'bundle' of START is of type str: dict is needed"
+    assert str(caught.value) == "the field 'bundle' of Start is of type str: dict is needed"
 
 
 def test_a_truth_is_not_a_number_and_a_whole_number_is_a_float() -> None:
     limits = LIMITS.to_json()
     assert Limits.from_json({**limits, "url_timeout": 5}).url_timeout == 5.0
-    with pytest.raises(DocumentError, match="'per_worker' of limits is of type bool: int is needed"):
+    with pytest.raises(DocumentError, match="'per_worker' of Limits is of type bool: int is needed"):
         Limits.from_json({**limits, "per_worker": True})
 
 
 def test_a_document_that_is_not_an_object_is_refused() -> None:
-    with pytest.raises(DocumentError, match="START is of type list: an object is needed"):
+    with pytest.raises(DocumentError, match="Start is of type list: an object is needed"):
         Start.from_json([])
