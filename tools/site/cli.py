@@ -22,4 +22,6 @@ def content() -> str:
     text = re.sub(r"\*\*(Usage|Arguments|Options|Commands)\*\*:", r"\1:", text)
     text = re.sub(r"^\* (`[^`]+`): ", r"- \1: ", text, flags=re.MULTILINE)
     text = re.sub(r"^\$ (openlaunch .*)$", r"\1", text, flags=re.MULTILINE)
-    return EXIT_CODE.sub(r"- \1: \2", text.replace("Exit codes:\n", "Exit codes:\n\n"))
+    text = re.sub(r"Commands:\n\n(- .*\n)+\n", "", text)  # each has a heading, and typer cuts these texts
+    text = text.replace("\b", "").replace("Exit codes:\n", "Exit codes:\n\n")
+    return EXIT_CODE.sub(r"- \1: \2", text)

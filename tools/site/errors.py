@@ -25,7 +25,7 @@ def first_line(error: type[Exception]) -> str:
     """Read the first line of an error's docstring, without its status."""
     line = (error.__doc__ or "").strip().splitlines()[0]
     head, _, rest = line.partition(": ")
-    return rest if head.isdigit() else line
+    return rest[0].upper() + rest[1:] if head.isdigit() else line
 
 
 def answers() -> Iterator[str]:
