@@ -6,19 +6,26 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from openlaunch.cli.connection import connect
-from openlaunch.cli.endpoints import MaxBatchSize, MaxBatchWait
 from openlaunch.cli.inputs import json_object, read_text
 from openlaunch.cli.output import Json, emit, fields, note, table, waiting
+from openlaunch.cli.settings import given as given_settings
+from openlaunch.cli.settings import with_settings
 
 if TYPE_CHECKING:
     from openlaunch import LaunchClient
 
 app = typer.Typer(help="Batch jobs: one bundle over many inputs.", no_args_is_help=True)
 
+_DEFAULTS = {"cpus": "1", "memory": "2Gi", "max_workers": "10", "per_worker": "1"}
+
 JobId = Annotated[str, typer.Argument(help="The job's id.")]
 
 
 @app.command("run")
+@with_settings(
+    *("cpus", "memory", "gpus", "max_workers", "per_worker", "max_batch_size", "max_batch_wait"),
+    defaults=_DEFAULTS,
+)
 def run_batch_job(
     context: typer.Context,
     bundle: Annotated[str, typer.Argument(help="The bundle's name, the newest is taken, or its id.")],
@@ -26,18 +33,12 @@ def run_batch_job(
         str | None, typer.Option(help="A file with a JSON object, the keywords, on each line; - is stdin.")
     ] = None,
     urls: Annotated[str | None, typer.Option(help="A file with a URL on each line; - is stdin.")] = None,
-    cpus: Annotated[str | None, typer.Option(help="Of one worker, such as 2 or 500m.")] = None,
-    memory: Annotated[str | None, typer.Option(help="Of one worker, such as 4Gi.")] = None,
-    gpus: Annotated[int | None, typer.Option(help="Of one worker.", min=0)] = None,
-    max_workers: Annotated[int | None, typer.Option(help="Started at most.", min=1)] = None,
-    per_worker: Annotated[int | None, typer.Option(help="Inputs that a worker has at a time.", min=1)] = None,
-    max_batch_size: MaxBatchSize = None,
-    max_batch_wait: MaxBatchWait = None,
     timeout: Annotated[
         float | None, typer.Option(help="The job ends after so many seconds; else 12 hours.", min=0)
     ] = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait, and print the results.")] = True,
     as_json: Json = False,
+    **settings: Any,
 ) -> None:
     """Run a bundle over a file of inputs, and print a result on each line, in the order of the inputs.
 
@@ -46,18 +47,10 @@ def run_batch_job(
     given: dict[str, Any] = {"inputs": _inputs(inputs), "urls": _urls(urls)}
     if (inputs is None) == (urls is None) or not any(given.values()):
         raise typer.BadParameter("give exactly one of --inputs and --urls, with something in it")
-    options: dict[str, Any] = {
-        "cpus": cpus,
-        "memory": memory,
-        "gpus": gpus,
-        "max_workers": max_workers,
-        "per_worker": per_worker,
-        "max_batch_size": max_batch_size,
-        "max_batch_wait": max_batch_wait,
-        "timeout_seconds": timeout,
-    }
     with connect(context) as client:
-        job_id = client.batch_async_request(model_bundle=bundle, **given, **options)["job_id"]
+        job_id = client.batch_async_request(
+            model_bundle=bundle, **given, timeout_seconds=timeout, **given_settings(settings)
+        )["job_id"]
         if not wait:
             emit({"job_id": job_id}, as_json, lambda: print(job_id))
             return

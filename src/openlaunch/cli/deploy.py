@@ -13,29 +13,15 @@ from typing import Annotated, Any
 import typer
 
 from openlaunch.cli.connection import connect
-from openlaunch.cli.endpoints import (
-    Cpus,
-    Gpus,
-    GpuType,
-    Labels,
-    MaxBatchSize,
-    MaxBatchWait,
-    MaxWorkers,
-    Memory,
-    MinWorkers,
-    PerWorker,
-    Storage,
-    Timeout,
-    TimeoutSeconds,
-    Wait,
-    settings,
-)
+from openlaunch.cli.endpoints import Timeout, Wait
 from openlaunch.cli.output import Json, emit, note, say_status, waiting
+from openlaunch.cli.settings import given, with_settings
 
 _SAMPLES: dict[str, object] = {"str": "text", "bool": True, "float": 1.5, "list": [1], "dict": {}}
 """Values for a first try by the parameter's annotation; 1 for any other."""
 
 
+@with_settings()
 def deploy(
     context: typer.Context,
     target: Annotated[str, typer.Argument(metavar="MODULE:FUNCTION", help="The predict function.")],
@@ -50,21 +36,10 @@ def deploy(
         list[str] | None, typer.Option(help="Such as numpy>=2; may be given several times.")
     ] = None,
     requirements: Annotated[Path | None, typer.Option(help="A file with one requirement a line.")] = None,
-    min_workers: MinWorkers = None,
-    max_workers: MaxWorkers = None,
-    per_worker: PerWorker = None,
-    timeout_seconds: TimeoutSeconds = None,
-    max_batch_size: MaxBatchSize = None,
-    max_batch_wait: MaxBatchWait = None,
-    cpus: Cpus = None,
-    memory: Memory = None,
-    storage: Storage = None,
-    gpus: Gpus = None,
-    gpu_type: GpuType = None,
-    label: Labels = None,
     wait: Wait = True,
     timeout: Timeout = 600,
     as_json: Json = False,
+    **settings: Any,
 ) -> None:
     """Make an endpoint of a function, or change the one of that name.
 
@@ -74,20 +49,6 @@ def deploy(
     function = _function(target)
     loader = None if load is None else _function(load)
     endpoint_name = name or _name_of(function)
-    given = settings(
-        min_workers=min_workers,
-        max_workers=max_workers,
-        per_worker=per_worker,
-        timeout_seconds=timeout_seconds,
-        max_batch_size=max_batch_size,
-        max_batch_wait=max_batch_wait,
-        cpus=cpus,
-        memory=memory,
-        storage=storage,
-        gpus=gpus,
-        gpu_type=gpu_type,
-        labels=label,
-    )
     look = f"openlaunch endpoints get {endpoint_name}"
     with connect(context) as client, waiting(f"deploying {endpoint_name} …", look) as update:
         endpoint = client.deploy(
@@ -99,13 +60,13 @@ def deploy(
             wait=wait,
             timeout=timeout,
             on_status=say_status(update),
-            **given,
+            **given(settings),
         )
     described = endpoint.model_endpoint
     summary = f"{described.name} is {described.status.value} ({described.endpoint_type.value})"
     emit(described.model_dump(mode="json"), as_json, lambda: print(summary))
     # What an input is does not show in the signature of a function that takes a list of them.
-    sample = "{}" if max_batch_size else _sample_args(function, skip=0 if loader is None else 1)
+    sample = "{}" if settings["max_batch_size"] else _sample_args(function, skip=0 if loader is None else 1)
     args = shlex.quote(sample)
     note(f"try it: openlaunch tasks send {described.name} --args {args}")
 

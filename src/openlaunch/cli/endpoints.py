@@ -13,6 +13,8 @@ from openlaunch.cli.connection import connect
 from openlaunch.cli.exits import Exit
 from openlaunch.cli.follow import new_lines
 from openlaunch.cli.output import Json, emit, fields, note, say_status, table, waiting, when
+from openlaunch.cli.settings import given as given_settings
+from openlaunch.cli.settings import with_settings
 
 if TYPE_CHECKING:
     from openlaunch.client.models import ModelEndpoint
@@ -25,49 +27,8 @@ FOLLOW_WAIT_SECONDS = 30.0
 
 Name = Annotated[str, typer.Argument(help="The endpoint's name.")]
 Bundle = Annotated[str | None, typer.Option(help="A bundle's name (the newest is taken) or id.")]
-MinWorkers = Annotated[int | None, typer.Option(help="Kept even when nothing is asked; 0 is allowed.")]
-MaxWorkers = Annotated[int | None, typer.Option(help="Started at most.")]
-PerWorker = Annotated[int | None, typer.Option(help="Requests that one worker serves at a time.")]
-TimeoutSeconds = Annotated[float | None, typer.Option(help="How long one request may take.")]
-MaxBatchSize = Annotated[
-    int | None, typer.Option(help="The function gets a list of up to so many inputs; 0: each by itself.")
-]
-MaxBatchWait = Annotated[
-    float | None, typer.Option(help="Seconds that the first of a list waits for others; else 0.005.")
-]
-Cpus = Annotated[str | None, typer.Option(help="Of one worker: 2, 0.5 or 500m.")]
-Memory = Annotated[str | None, typer.Option(help="Of one worker, such as 8Gi.")]
-Storage = Annotated[str | None, typer.Option(help="Of one worker, such as 16Gi.")]
-Gpus = Annotated[int | None, typer.Option(help="Of one worker.")]
-GpuType = Annotated[str | None, typer.Option(help="Such as nvidia-ampere-a100.")]
-RollbackAfter = Annotated[
-    int | None,
-    typer.Option("--rollback-after", help="Failures among the first predictions that roll it back."),
-]
-Probation = Annotated[int | None, typer.Option("--probation", help="So many are the first predictions: 20.")]
-Labels = Annotated[list[str] | None, typer.Option("--label", help="KEY=VALUE; may be given several times.")]
 Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the endpoint is READY.")]
 Timeout = Annotated[float, typer.Option(help="Seconds to wait.", min=0)]
-
-
-def settings(**given: Any) -> dict[str, Any]:
-    """The settings that were given, as the client has them.
-
-    Raises:
-        BadParameter: a label is not KEY=VALUE.
-
-    """
-    labels = given.pop("labels", None)
-    if labels:
-        given["labels"] = dict(_label(text) for text in labels)
-    return {name: value for name, value in given.items() if value is not None}
-
-
-def _label(text: str) -> tuple[str, str]:
-    key, separator, value = text.partition("=")
-    if not separator or not key:
-        raise typer.BadParameter(f"{text!r} is not KEY=VALUE", param_hint="--label")
-    return key, value
 
 
 def _deploying(text: str, name: str) -> AbstractContextManager[Callable[[str], None]]:
@@ -172,49 +133,21 @@ def _canary(endpoint: "ModelEndpoint") -> str | None:
 
 
 @app.command("create")
+@with_settings()
 def create_endpoint(
     context: typer.Context,
     name: Name,
     bundle: Annotated[str, typer.Option(help="A bundle's name (the newest is taken) or id.")],
     kind: Annotated[str, typer.Option("--type", help="sync, async or streaming.")] = "sync",
-    min_workers: MinWorkers = None,
-    max_workers: MaxWorkers = None,
-    per_worker: PerWorker = None,
-    timeout_seconds: TimeoutSeconds = None,
-    max_batch_size: MaxBatchSize = None,
-    max_batch_wait: MaxBatchWait = None,
-    cpus: Cpus = None,
-    memory: Memory = None,
-    storage: Storage = None,
-    gpus: Gpus = None,
-    gpu_type: GpuType = None,
-    label: Labels = None,
-    rollback_after: RollbackAfter = None,
-    probation: Probation = None,
     wait: Wait = True,
     timeout: Timeout = 600,
     as_json: Json = False,
+    **settings: Any,
 ) -> None:
     """Serve a bundle under a name."""
-    given = settings(
-        min_workers=min_workers,
-        max_workers=max_workers,
-        per_worker=per_worker,
-        timeout_seconds=timeout_seconds,
-        max_batch_size=max_batch_size,
-        max_batch_wait=max_batch_wait,
-        cpus=cpus,
-        memory=memory,
-        storage=storage,
-        gpus=gpus,
-        gpu_type=gpu_type,
-        labels=label,
-        rollback_after_failures=rollback_after,
-        probation_requests=probation,
-    )
     with connect(context) as client, _deploying(f"creating {name} …", name) as update:
         endpoint = client.create_model_endpoint(
-            endpoint_name=name, model_bundle=bundle, endpoint_type=kind, **given
+            endpoint_name=name, model_bundle=bundle, endpoint_type=kind, **given_settings(settings)
         )
         if wait:
             endpoint.wait_until_ready(timeout, say_status(update))
@@ -222,50 +155,22 @@ def create_endpoint(
 
 
 @app.command("edit")
+@with_settings(changing=True)
 def edit_endpoint(
     context: typer.Context,
     name: Name,
     bundle: Bundle = None,
-    min_workers: MinWorkers = None,
-    max_workers: MaxWorkers = None,
-    per_worker: PerWorker = None,
-    timeout_seconds: TimeoutSeconds = None,
-    max_batch_size: MaxBatchSize = None,
-    max_batch_wait: MaxBatchWait = None,
-    cpus: Cpus = None,
-    memory: Memory = None,
-    storage: Storage = None,
-    gpus: Gpus = None,
-    gpu_type: GpuType = None,
-    label: Labels = None,
-    rollback_after: RollbackAfter = None,
-    probation: Probation = None,
     wait: Wait = True,
     timeout: Timeout = 600,
     as_json: Json = False,
+    **settings: Any,
 ) -> None:
     """Change what is given; new workers replace the old ones only once they are ready."""
-    given = settings(
-        model_bundle=bundle,
-        min_workers=min_workers,
-        max_workers=max_workers,
-        per_worker=per_worker,
-        timeout_seconds=timeout_seconds,
-        max_batch_size=max_batch_size,
-        max_batch_wait=max_batch_wait,
-        cpus=cpus,
-        memory=memory,
-        storage=storage,
-        gpus=gpus,
-        gpu_type=gpu_type,
-        labels=label,
-        rollback_after_failures=rollback_after,
-        probation_requests=probation,
-    )
-    if not given:
+    changes = given_settings(settings) | ({} if bundle is None else {"model_bundle": bundle})
+    if not changes:
         raise typer.BadParameter("nothing to change is given; --help lists what can be")
     with connect(context) as client, _deploying(f"changing {name} …", name) as update:
-        endpoint = client.edit_model_endpoint(model_endpoint=name, **given)
+        endpoint = client.edit_model_endpoint(model_endpoint=name, **changes)
         if wait:
             endpoint.wait_until_ready(timeout, say_status(update))
     _emit_endpoint(endpoint.model_endpoint, as_json)
@@ -295,6 +200,14 @@ def restart_endpoint(context: typer.Context, name: Name) -> None:
 
 
 @app.command("canary")
+@with_settings(
+    "rollback_after_failures",
+    "probation_requests",
+    defaults={
+        "rollback_after_failures": "the endpoint's, else 5",
+        "probation_requests": "the endpoint's, else 20",
+    },
+)
 def canary_of_endpoint(
     context: typer.Context,
     name: Name,
@@ -302,14 +215,14 @@ def canary_of_endpoint(
     percent: Annotated[
         int | None, typer.Option(help="Its share of the predictions; 10 for a new one.", min=0, max=100)
     ] = None,
-    rollback_after: RollbackAfter = None,
-    probation: Probation = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it is SERVING.")] = True,
     timeout: Timeout = 600,
     as_json: Json = False,
+    **settings: Any,
 ) -> None:
     """Give a second bundle a share of an endpoint's predictions; with --percent alone, change the share."""
-    if bundle is None and (percent is None or rollback_after is not None or probation is not None):
+    rule = given_settings(settings)
+    if bundle is None and (percent is None or rule):
         raise typer.BadParameter("give --bundle to start a canary, or --percent alone to change its share")
     with connect(context) as client, _deploying(f"starting the canary of {name} …", name):
         if bundle is None:
@@ -317,7 +230,7 @@ def canary_of_endpoint(
             endpoint = client.set_canary_percent(name, percent)
         else:
             share = 10 if percent is None else percent
-            endpoint = client.start_canary(name, bundle, share, rollback_after, probation)
+            endpoint = client.start_canary(name, bundle, share, **rule)
             if wait:
                 endpoint = client.wait_for_canary(endpoint, timeout)
     _emit_endpoint(endpoint.model_endpoint, as_json)

@@ -105,7 +105,9 @@ class EndpointSettings(BaseModel):
         default=None, description="Start one worker for a new bundle even where min_workers is 0."
     )
     high_priority: bool | None = None
-    billing_tags: dict[str, Any] | None = Field(default=None, description="A label, not shown.")
+    billing_tags: dict[str, Any] | None = Field(
+        default=None, description="Labels for accounting; recorded, and not shown."
+    )
     default_callback_url: str | None = None
     default_callback_auth: CallbackAuth | None = None
     public_inference: bool | None = None

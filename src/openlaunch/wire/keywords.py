@@ -19,7 +19,8 @@ class EndpointKeywords(TypedDict, total=False):
     per_worker: Annotated[int | None, "Requests that one worker runs at the same time. Default: 10."]
     concurrent_requests_per_worker: Annotated[
         int | None,
-        "The same; if both are given, per_worker only decides when to scale up. Default: per_worker.",
+        "Requests that one worker runs at the same time; per_worker then only decides when to scale up. "
+        "Default: per_worker.",
     ]
     timeout_seconds: Annotated[
         float | None,
@@ -44,7 +45,7 @@ class EndpointKeywords(TypedDict, total=False):
     ]
     gpus: Annotated[int | None, "GPUs of one worker. Default: 0."]
     gpu_type: Annotated[
-        str | None, "Type of the GPUs, such as nvidia-hopper-h100. Default: the type that the server has."
+        str | None, "Type of the GPUs, such as nvidia-hopper-h100: a label, not checked. Default: none."
     ]
     high_priority: Annotated[bool | None, "Not supported: true is refused. Default: false."]
     labels: Annotated[dict[str, str] | None, "Labels of the endpoint, shown with it. Default: none."]

@@ -27,8 +27,8 @@ DEPLOYMENT = {
     "concurrent_requests_per_worker": 6,
     "forwarder_max_concurrency": 5,
 }
-RESOURCES = {"cpus": "100m", "gpus": 0, "memory": "64Mi", "storage": "1Gi", "optimize_costs": True}
-IGNORED = {"high_priority": True, "prewarm": False, "billing_tags": {"a": "b"}}
+RESOURCES = {"cpus": "100m", "gpus": 0, "memory": "64Mi", "storage": "1Gi", "optimize_costs": False}
+IGNORED = {"high_priority": False, "prewarm": False, "billing_tags": {"a": "b"}}
 
 
 def napping(seconds=0.0):

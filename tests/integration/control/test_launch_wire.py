@@ -163,7 +163,7 @@ def test_the_first_clients_pickles_are_served(wire, functions):
 
 def test_an_endpoint_is_edited_and_its_creation_log_is_read(wire):
     found = wire.endpoint("wire-sync")
-    wire.call("PUT", f"/v1/model-endpoints/{found['id']}", {"max_workers": 3, "high_priority": True})
+    wire.call("PUT", f"/v1/model-endpoints/{found['id']}", {"max_workers": 3, "high_priority": False})
     changed = wire.endpoint("wire-sync")
     assert changed["deployment_state"]["max_workers"] == 3
     assert changed["resource_state"]["memory"] == "64Mi"

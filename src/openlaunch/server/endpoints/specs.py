@@ -14,6 +14,11 @@ MAX_QUANTITY = 2.0**60
 _NO_STREAMS = ("runnable_image", "triton_enhanced_runnable_image")
 _FUNCTIONS = ("cloudpickle_artifact", "zip_artifact")
 _QUANTITIES = ("cpus", "memory", "storage")
+_NEVER = {
+    "optimize_costs": "the resources of workers are never changed but by an edit",
+    "high_priority": "every endpoint has its own workers, so none comes before another",
+}
+"""Demands that nothing meets, and why."""
 _NEW_WORKERS = ("cores", "memory_bytes", "gpus", "gpu_type", "slots", "batching")
 """The settings that a running worker can't take over."""
 
@@ -113,6 +118,9 @@ def _refuse_unserved(settings: EndpointSettings) -> None:
     url = settings.default_callback_url
     if url is not None and not is_http_url(url):
         raise _wrong("default_callback_url", "it is not an http:// or https:// URL")
+    for name, reason in _NEVER.items():
+        if getattr(settings, name):
+            raise _wrong(name, f"it is true, and {reason}: leave it out, or give false")
     if (nodes := getattr(settings, "nodes_per_worker", 1)) > 1:
         raise _wrong("nodes_per_worker", f"it is {nodes}, a worker is on 1 node here")
 

@@ -111,6 +111,8 @@ def test_another_bundle_needs_new_workers():
         {"post_inference_hooks": ["callback", "insights"]},
         {"default_callback_url": "ftp://example.org/done"},
         {"nodes_per_worker": 2},
+        {"optimize_costs": True},
+        {"high_priority": True},
     ],
 )
 def test_what_is_not_served_is_refused(settings):
@@ -118,6 +120,12 @@ def test_what_is_not_served_is_refused(settings):
     with pytest.raises(Unprocessable) as caught:
         new_spec(create(**settings))
     assert caught.value.errors[0]["loc"] == ["body", field]
+
+
+@pytest.mark.parametrize("value", [False, None])
+@pytest.mark.parametrize("field", ["optimize_costs", "high_priority"])
+def test_a_demand_that_is_not_made_is_taken(field, value):
+    assert getattr(new_spec(create(**{field: value})), field) is value
 
 
 def test_a_worker_has_as_many_slots_as_were_asked_for():
