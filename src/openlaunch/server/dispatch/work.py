@@ -19,50 +19,15 @@ class Sender(Protocol):
         ...
 
 
-class Work(Protocol):
-    """Something that waits for a slot, runs in it, and ends exactly once, in one of the three last ways."""
-
-    flags: Flags
-    body: bytes
-    deadline: float
-    """When the answer is not wanted any more, on the event loop's clock."""
-    alone: bool
-    """Whether nothing else may run in the worker meanwhile."""
-
-    @property
-    def cancelled(self) -> bool:
-        """Whether it needs no slot any more."""
-        ...
-
-    def started(self, link: Sender, request_id: int) -> None:
-        """It has been sent to a worker."""
-        ...
-
-    def chunk(self, data: bytes) -> None:
-        """The worker sent a piece of a stream."""
-        ...
-
-    def finished(self, outcome: int, payload: bytes) -> None:
-        """The worker answered."""
-        ...
-
-    def lost(self, reason: str) -> None:
-        """The worker died while it ran this."""
-        ...
-
-    def refused(self, error: APIError) -> None:
-        """It was waiting for a slot and will not get one."""
-        ...
-
-
-class Call:
-    """A request whose client waits. It ends exactly once, and its deadline is watched until then.
+class Work:
+    """Something that waits for a slot and runs in it. It ends exactly once, and its deadline is watched until then.
 
     A subclass says what its end leads to: `answered` or `failed`.
     """
 
     __slots__ = ("_deadlines", "_link", "_request_id", "body", "cancelled", "deadline", "flags")
-    alone = False
+    alone: bool = False
+    """Whether nothing else may run in the worker meanwhile."""
 
     def __init__(
         self, body: bytes, flags: Flags, deadline: float, deadlines: Deadlines | None = None
@@ -70,6 +35,7 @@ class Call:
         self.body = body
         self.flags = flags
         self.deadline = deadline
+        """When the answer is not wanted any more, on the event loop's clock."""
         self.cancelled = False
         """Whether it has ended, and so needs no slot any more."""
         self._deadlines = deadlines
@@ -84,28 +50,17 @@ class Call:
         """There will be no answer."""
         raise NotImplementedError
 
+    def expired(self) -> None:
+        """Its deadline has passed."""
+        raise NotImplementedError
+
     @property
     def running(self) -> bool:
         """Whether it has been given to a worker."""
         return self._link is not None
 
-    def abandon(self, error: APIError | None = None) -> None:
-        """End because nobody wants the answer: a running request is cancelled in its worker.
-
-        `error` is for the client; None: there is no client any more.
-        """
-        if self._end():
-            if self._link is not None:
-                self._link.cancel(self._request_id)
-            if error is not None:
-                self.failed(error)
-
-    def expired(self) -> None:
-        """End because the deadline has passed."""
-        where = "ran in its worker" if self.running else "waited for a worker"
-        self.abandon(DeadlineExceeded(f"the deadline passed while the request {where}"))
-
     def started(self, link: Sender, request_id: int) -> None:
+        """Run on this link from now on."""
         self._link = link
         self._request_id = request_id
 
@@ -113,26 +68,53 @@ class Call:
         """Ignore a piece of a stream, which only a worker that is wrong sends here."""
 
     def finished(self, outcome: int, payload: bytes) -> None:
-        if self._end():
+        """End with the worker's answer."""
+        if self.end():
             self.answered(outcome, payload)
 
     def lost(self, reason: str) -> None:
+        """End because the worker died while it ran this."""
         self.refused(
             WorkerDied(f"the worker that ran this request {reason}; whether the model ran is not known")
         )
 
     def refused(self, error: APIError) -> None:
-        if self._end():
-            self.failed(_for_caller(error, self.flags))
+        """End without an answer."""
+        if self.end():
+            self.failed(error)
 
-    def _end(self) -> bool:
-        """Whether this is the first end, which is the one that counts."""
+    def abandon(self, error: APIError | None = None) -> None:
+        """End because nobody wants the answer: a running request is cancelled in its worker.
+
+        `error` is for the client; None: there is no client any more.
+        """
+        if self.end():
+            if self._link is not None:
+                self._link.cancel(self._request_id)
+            if error is not None:
+                self.failed(error)
+
+    def end(self) -> bool:
+        """End, unless it has ended: only the first end counts, and is answered with True."""
         if self.cancelled:
             return False
         self.cancelled = True
         if self._deadlines is not None:
             self._deadlines.discard(self)
         return True
+
+
+class Call(Work):
+    """A request whose client waits."""
+
+    __slots__ = ()
+
+    def expired(self) -> None:
+        where = "ran in its worker" if self.running else "waited for a worker"
+        self.abandon(DeadlineExceeded(f"the deadline passed while the request {where}"))
+
+    def refused(self, error: APIError) -> None:
+        super().refused(_for_caller(error, self.flags))
 
 
 class StreamCall(Call):

@@ -9,7 +9,7 @@ from openlaunch.errors import APIError, NotFound
 from openlaunch.server import clock
 from openlaunch.server.dispatch.dispatcher import Dispatcher
 from openlaunch.server.dispatch.lane import Lane
-from openlaunch.server.dispatch.work import Sender
+from openlaunch.server.dispatch.work import Sender, Work
 from openlaunch.server.prediction.deadlines import Deadlines
 from openlaunch.server.queue.recording import Recorder
 from openlaunch.server.settings import QueueSettings
@@ -23,61 +23,45 @@ from openlaunch_worker.frames import Flags, Outcome
 DEADLINE_STATUS_CODE = 504
 
 
-class TaskWork:
-    """One claimed task in a worker's slot: `server.dispatch.work.Work` for the queue."""
+class TaskWork(Work):
+    """One claimed task in a worker's slot."""
 
-    __slots__ = (
-        *("_link", "_request_id", "_runner", "alone", "body", "cancelled", "deadline", "flags", "lane"),
-        *("seconds", "started_at", "task"),
-    )
+    __slots__ = ("_runner", "alone", "lane", "seconds", "started_at", "task")
 
     def __init__(self, runner: "Runner", lane: Lane, task: ClaimedTask, body: bytes, seconds: float) -> None:
+        flags = Flags.PICKLED if task.return_pickled else Flags.NONE
+        if task.owner != lane.endpoint.owner:
+            flags |= Flags.FOREIGN
+        super().__init__(body, flags, runner.now() + seconds, runner.deadlines)
         self._runner = runner
-        self._link: Sender | None = None
-        self._request_id = 0
         self.lane = lane
         self.task = task
-        self.body = body
         self.seconds = seconds
-        self.deadline = runner.now() + seconds
         # A task that ends workers must not end other tasks that happen to be in the same worker each time.
         self.alone = task.is_last_attempt
-        self.cancelled = False
         self.started_at = 0.0
-        self.flags = Flags.PICKLED if task.return_pickled else Flags.NONE
-        if task.owner != lane.endpoint.owner:
-            self.flags |= Flags.FOREIGN
-
-    def abandon(self) -> None:
-        """Stop the task in its worker, or drop it before it gets there."""
-        self.cancelled = True
-        if self._link is not None:
-            self._link.cancel(self._request_id)
 
     def started(self, link: Sender, request_id: int) -> None:
-        self._link = link
-        self._request_id = request_id
+        super().started(link, request_id)
         self.started_at = self._runner.now()
         self._runner.deadlines.add(self)
 
     def expired(self) -> None:
-        """End the task, which has run for as long as it may."""
         self._runner.expired(self)
 
-    def chunk(self, data: bytes) -> None:
-        """Ignore a piece of a stream: tasks have none."""
-
     def finished(self, outcome: int, payload: bytes) -> None:
-        self._runner.deadlines.discard(self)
-        self._runner.finished(self, outcome, payload)
+        self.lane.task_took(self._runner.now() - self.started_at)
+        super().finished(outcome, payload)
+
+    def answered(self, outcome: int, payload: bytes) -> None:
+        self._runner.answered(self, outcome, payload)
 
     def lost(self, reason: str) -> None:
-        self._runner.deadlines.discard(self)
-        self._runner.lost(self, reason)
+        if self.end():
+            self._runner.give_back(self, reason, died=True)
 
-    def refused(self, error: APIError) -> None:
-        self._runner.deadlines.discard(self)
-        self._runner.handed_back(self, str(error))
+    def failed(self, error: APIError) -> None:
+        self._runner.give_back(self, str(error), died=False)
 
 
 class Runner:
@@ -120,7 +104,7 @@ class Runner:
         try:
             lane.submit(work, task.owner)
         except APIError as error:
-            self.handed_back(work, str(error))
+            work.refused(error)
 
     def _seconds_for(self, lane: Lane, task: ClaimedTask) -> float:
         """How long the task may run: the request's own bound, within the endpoint's."""
@@ -148,6 +132,8 @@ class Runner:
     async def release_all(self) -> None:
         """Hand every task back to the queue: the server stops."""
         left = self.held()
+        for work in self._running.values():
+            work.end()
         self._running.clear()
         if left:
             now = clock.now()
@@ -155,35 +141,28 @@ class Runner:
                 lambda conn: queue.give_back(conn, left, "the server stopped", now, died=False)
             )
 
-    def finished(self, work: TaskWork, outcome: int, payload: bytes) -> None:
+    def answered(self, work: TaskWork, outcome: int, payload: bytes) -> None:
         """Record the worker's answer."""
-        work.lane.task_took(self.now() - work.started_at)
-        if self._running.pop(work.task.id, None) is None:
-            return
-        if outcome != Outcome.CANCELLED:
+        if outcome == Outcome.CANCELLED:
+            self.give_back(work, "was stopped before the task ended", died=False)
+        else:
+            self._running.pop(work.task.id, None)
             self._recorder.answered(work.task.id, work.lane.endpoint, outcome, payload)
-        elif not work.cancelled:
-            self._background.spawn(self._give_back(work, "was stopped before the task ended", died=False))
-
-    def lost(self, work: TaskWork, reason: str) -> None:
-        """Try the task again, whose worker died; or fail it when it has ended enough workers."""
-        if self._running.pop(work.task.id, None) is not None:
-            self._background.spawn(self._give_back(work, reason, died=True))
 
     def expired(self, work: TaskWork) -> None:
         """Fail the task, which has run for as long as it may, and stop what runs of it."""
-        if self._running.pop(work.task.id, None) is not None:
-            work.abandon()
-            text = f"the deadline passed: the task ran for {work.seconds:g} s, which is how long it may take"
-            result = failure(text, DEADLINE_STATUS_CODE)
-            self._recorder.record(
-                Finished(work.task.id, State.FAILURE, DEADLINE_STATUS_CODE, result=result, reason=text)
-            )
+        self._running.pop(work.task.id, None)
+        work.abandon()
+        text = f"the deadline passed: the task ran for {work.seconds:g} s, which is how long it may take"
+        result = failure(text, DEADLINE_STATUS_CODE)
+        self._recorder.record(
+            Finished(work.task.id, State.FAILURE, DEADLINE_STATUS_CODE, result=result, reason=text)
+        )
 
-    def handed_back(self, work: TaskWork, reason: str) -> None:
-        """Return the task to the queue: there is no slot for it after all."""
-        if self._running.pop(work.task.id, None) is not None:
-            self._background.spawn(self._give_back(work, reason, died=False))
+    def give_back(self, work: TaskWork, reason: str, *, died: bool) -> None:
+        """Return the task to the queue: its worker died, or there is no slot for it after all."""
+        self._running.pop(work.task.id, None)
+        self._background.spawn(self._give_back(work, reason, died=died))
 
     async def _give_back(self, work: TaskWork, reason: str, *, died: bool) -> None:
         self._hub.forget(work.task.id)

@@ -1,7 +1,6 @@
 """What a slot is used for: calls and streams end exactly once, and a slow reader slows the worker down."""
 
 import asyncio
-import gc
 import weakref
 
 import pytest
@@ -137,5 +136,4 @@ class TestDeadlines:
             deadlines.add(call)
             end(call)
             del call
-            gc.collect()
             assert held() is None
