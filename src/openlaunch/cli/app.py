@@ -38,10 +38,14 @@ app = typer.Typer(
 def root(
     context: typer.Context,
     url: Annotated[
-        str | None, typer.Option(help="The server's URL; else OPENLAUNCH_URL, else this machine's server.")
+        str | None,
+        typer.Option(help="The server's URL.  [default: OPENLAUNCH_URL, else this machine's server]"),
     ] = None,
     api_key: Annotated[
-        str | None, typer.Option(help="The key; else OPENLAUNCH_API_KEY, else this machine's server's.")
+        str | None,
+        typer.Option(
+            help="The API key.  [default: OPENLAUNCH_API_KEY, else the key of this machine's server]"
+        ),
     ] = None,
 ) -> None:
     """Turn Python functions into model endpoints."""

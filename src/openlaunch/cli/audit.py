@@ -22,7 +22,7 @@ def list_audit(
     ] = None,
     since: Annotated[datetime | None, typer.Option(help="From this time on, in local time.")] = None,
     until: Annotated[datetime | None, typer.Option(help="Before this time, in local time.")] = None,
-    limit: Annotated[int, typer.Option(help="At most so many.", min=1, max=1000)] = 100,
+    limit: Annotated[int, typer.Option(help="Most entries to show.", min=1, max=1000)] = 100,
     cursor: Annotated[str | None, typer.Option(help="Go on from there.")] = None,
     as_json: Json = False,
 ) -> None:

@@ -28,13 +28,14 @@ JobId = Annotated[str, typer.Argument(help="The job's id.")]
 )
 def run_batch_job(
     context: typer.Context,
-    bundle: Annotated[str, typer.Argument(help="The bundle's name, the newest is taken, or its id.")],
+    bundle: Annotated[str, typer.Argument(help="The bundle's id, or its name for the newest one.")],
     inputs: Annotated[
-        str | None, typer.Option(help="A file with a JSON object, the keywords, on each line; - is stdin.")
+        str | None, typer.Option(help="A file with one JSON object of keywords per line; - is stdin.")
     ] = None,
-    urls: Annotated[str | None, typer.Option(help="A file with a URL on each line; - is stdin.")] = None,
+    urls: Annotated[str | None, typer.Option(help="A file with one URL per line; - is stdin.")] = None,
     timeout: Annotated[
-        float | None, typer.Option(help="The job ends after so many seconds; else 12 hours.", min=0)
+        float | None,
+        typer.Option(help="Longest time for the whole job, in seconds.  [default: 43200]", min=0),
     ] = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait, and print the results.")] = True,
     as_json: Json = False,

@@ -25,17 +25,24 @@ _SAMPLES: dict[str, object] = {"str": "text", "bool": True, "float": 1.5, "list"
 def deploy(
     context: typer.Context,
     target: Annotated[str, typer.Argument(metavar="MODULE:FUNCTION", help="The predict function.")],
-    name: Annotated[str | None, typer.Option(help="The endpoint's; else the function's.")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="The endpoint's name.  [default: the function's name]")
+    ] = None,
     kind: Annotated[
-        str | None, typer.Option("--type", help="sync, async or streaming; else as the function is.")
+        str | None,
+        typer.Option(
+            "--type",
+            help="sync, async or streaming.  [default: streaming for a generator function, else sync]",
+        ),
     ] = None,
     load: Annotated[
-        str | None, typer.Option(metavar="MODULE:FUNCTION", help="Loads the model, once in every worker.")
+        str | None,
+        typer.Option(metavar="MODULE:FUNCTION", help="Function that loads the model, once in every worker."),
     ] = None,
     requirement: Annotated[
-        list[str] | None, typer.Option(help="Such as numpy>=2; may be given several times.")
+        list[str] | None, typer.Option(help="A requirement such as numpy>=2; may be given several times.")
     ] = None,
-    requirements: Annotated[Path | None, typer.Option(help="A file with one requirement a line.")] = None,
+    requirements: Annotated[Path | None, typer.Option(help="A file with one requirement per line.")] = None,
     wait: Wait = True,
     timeout: Timeout = 600,
     as_json: Json = False,

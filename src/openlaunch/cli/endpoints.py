@@ -26,9 +26,9 @@ FOLLOW_SECONDS = 0.5
 FOLLOW_WAIT_SECONDS = 30.0
 
 Name = Annotated[str, typer.Argument(help="The endpoint's name.")]
-Bundle = Annotated[str | None, typer.Option(help="A bundle's name (the newest is taken) or id.")]
+Bundle = Annotated[str | None, typer.Option(help="A bundle's id, or its name for the newest one.")]
 Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the endpoint is READY.")]
-Timeout = Annotated[float, typer.Option(help="Seconds to wait.", min=0)]
+Timeout = Annotated[float, typer.Option(help="Longest time to wait, in seconds.", min=0)]
 
 
 def _deploying(text: str, name: str) -> AbstractContextManager[Callable[[str], None]]:
@@ -137,7 +137,7 @@ def _canary(endpoint: "ModelEndpoint") -> str | None:
 def create_endpoint(
     context: typer.Context,
     name: Name,
-    bundle: Annotated[str, typer.Option(help="A bundle's name (the newest is taken) or id.")],
+    bundle: Annotated[str, typer.Option(help="A bundle's id, or its name for the newest one.")],
     kind: Annotated[str, typer.Option("--type", help="sync, async or streaming.")] = "sync",
     wait: Wait = True,
     timeout: Timeout = 600,
@@ -213,7 +213,12 @@ def canary_of_endpoint(
     name: Name,
     bundle: Bundle = None,
     percent: Annotated[
-        int | None, typer.Option(help="Its share of the predictions; 10 for a new one.", min=0, max=100)
+        int | None,
+        typer.Option(
+            help="The canary's share of the predictions, in percent.  [default: 10 for a new canary]",
+            min=0,
+            max=100,
+        ),
     ] = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it is SERVING.")] = True,
     timeout: Timeout = 600,
@@ -267,12 +272,14 @@ def show_logs(
     context: typer.Context,
     name: Name,
     creation: Annotated[
-        bool, typer.Option(help="How the environment was built and workers started.")
+        bool, typer.Option(help="Show how the environment was built and the workers started.")
     ] = False,
     tail_bytes: Annotated[
-        int, typer.Option(help="So much of the workers' logs, at most.", min=1, max=MAX_TAIL_BYTES)
+        int, typer.Option(help="Most bytes of the workers' logs to show.", min=1, max=MAX_TAIL_BYTES)
     ] = 65536,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes, to Ctrl-C.")] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Keep printing new lines until Ctrl-C.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Show what an endpoint's workers have printed, newest lines last, each after the worker's id."""
@@ -313,7 +320,9 @@ def _print_line(line: str, as_json: bool) -> None:
 def show_events(
     context: typer.Context,
     name: Name,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes, to Ctrl-C.")] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Keep printing new lines until Ctrl-C.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Show what has happened to an endpoint: builds, workers, scaling, roll-outs; what repeats is counted."""

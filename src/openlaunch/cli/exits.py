@@ -29,7 +29,7 @@ Exit codes:
   3    not found
   4    no key, a wrong one, or one that may not do this
   5    the server can't be reached, or can't serve now
-  6    time is over
+  6    timed out
   130  interrupted with Ctrl-C
 """
 
@@ -50,13 +50,16 @@ _CODES: list[tuple[type[Exception], Exit]] = [  # the first that fits
 ]
 
 _HINTS: list[tuple[type[Exception], str]] = [
-    (errors.StreamInterrupted, "what came before is not all there is; send the request again"),
+    (errors.StreamInterrupted, "the result is incomplete; send the request again"),
     (errors.Unauthorized, "give the key with --api-key or OPENLAUNCH_API_KEY"),
     (errors.Forbidden, "an admin's key is needed"),
-    (errors.EndpointFailed, "`openlaunch endpoints logs NAME --creation` shows the whole story"),
+    (
+        errors.EndpointFailed,
+        "`openlaunch endpoints logs NAME --creation` shows how its environment was built and its workers started",
+    ),
     (
         errors.WaitTimeout,
-        "the work goes on; look at it with `openlaunch endpoints get` or `openlaunch tasks get`",
+        "the work continues; look at it with `openlaunch endpoints get` or `openlaunch tasks get`",
     ),
     (errors.BatchJobFailed, "`openlaunch batch-jobs get JOB`, or `image-jobs get JOB`, shows how it stands"),
 ]

@@ -23,15 +23,18 @@ def create_bundle(
     name: Annotated[str, typer.Argument(help="The bundle's name; one that exists gets a new version.")],
     image: Annotated[str, typer.Argument(help="REPOSITORY:TAG.")],
     command: Annotated[
-        list[str] | None, typer.Argument(help="In place of the image's entry point; after a --.")
+        list[str] | None,
+        typer.Argument(help="Command to run instead of the image's entry point; write it after --."),
     ] = None,
     env: Pairs = None,
     mount_location: Annotated[
-        str | None, typer.Option(help="The file, inside, that has a job's configuration.")
+        str | None, typer.Option(help="File inside the container that holds a job's configuration.")
     ] = None,
-    cpus: Annotated[str | None, typer.Option(help="Of a job, such as 2 or 500m.")] = None,
-    memory: Annotated[str | None, typer.Option(help="Of a job, such as 4Gi.")] = None,
-    gpus: Annotated[int | None, typer.Option(help="Of a job.", min=0)] = None,
+    cpus: Annotated[str | None, typer.Option(help="Cores of a job, such as 2 or 500m.  [default: 1]")] = None,
+    memory: Annotated[
+        str | None, typer.Option(help="Memory of a job in bytes, such as 4Gi.  [default: 2Gi]")
+    ] = None,
+    gpus: Annotated[int | None, typer.Option(help="GPUs of a job.  [default: 0]", min=0)] = None,
     as_json: Json = False,
 ) -> None:
     """Say what jobs run: an image, its command and environment. Prints the bundle's id."""
@@ -56,11 +59,12 @@ def create_bundle(
 @app.command("run")
 def run_job(
     context: typer.Context,
-    bundle: Annotated[str, typer.Argument(help="The bundle's name, the newest is taken, or its id.")],
+    bundle: Annotated[str, typer.Argument(help="The bundle's id, or its name for the newest one.")],
     config: Annotated[str | None, typer.Option(help="The job's configuration, a JSON object.")] = None,
     label: Pairs = None,
     timeout: Annotated[
-        int | None, typer.Option(help="The job ends after so many seconds; else as the server says.", min=1)
+        int | None,
+        typer.Option(help="Longest run time of the job, in seconds.  [default: the server's limit]", min=1),
     ] = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait, and print its log.")] = True,
     as_json: Json = False,

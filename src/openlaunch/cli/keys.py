@@ -17,11 +17,11 @@ KeyId = Annotated[str, typer.Argument(help="The key's id, not the key.")]
 PerSecond = Annotated[
     float | None, typer.Option(help="Predictions a second; more get 429. 0: no limit.", min=0)
 ]
-Burst = Annotated[int | None, typer.Option(help="So many at once after a quiet time.", min=0)]
+Burst = Annotated[int | None, typer.Option(help="Requests that may come at once after a quiet time.", min=0)]
 PerDay = Annotated[
     int | None, typer.Option(help="Predictions a day, from 0:00 UTC; more get 429. 0: no limit.", min=0)
 ]
-Expires = Annotated[datetime | None, typer.Option(help="When it becomes useless by itself, in local time.")]
+Expires = Annotated[datetime | None, typer.Option(help="When the key expires, in local time.")]
 
 
 @app.command("create")

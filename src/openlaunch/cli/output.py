@@ -86,12 +86,12 @@ def progress(text: str) -> Iterator[Callable[[str], None]]:
 
 @contextmanager
 def waiting(text: str, look: str) -> Iterator[Callable[[str], None]]:
-    """The same for work that goes on without this command: Ctrl-C says so, and how to `look` at it."""
+    """Show progress of work that continues without this command: Ctrl-C says so, and how to `look` at it."""
     try:
         with progress(text) as update:
             yield update
     except KeyboardInterrupt:
-        note(f"interrupted; the work goes on, and this shows it: {look}")
+        note(f"interrupted; the work continues, and this shows it: {look}")
         raise typer.Exit(Exit.INTERRUPTED) from None
 
 

@@ -26,15 +26,18 @@ NEEDED = (
 
 def serve(
     host: Annotated[str | None, typer.Option(help="The address to listen on.  [default: 127.0.0.1]")] = None,
-    port: Annotated[int | None, typer.Option(help="0 picks a free one.  [default: 8000]")] = None,
+    port: Annotated[
+        int | None, typer.Option(help="The port to listen on; 0 picks a free one.  [default: 8000]")
+    ] = None,
     data_dir: Annotated[
-        Path | None, typer.Option(help="Where everything durable lies.  [default: ~/.openlaunch]")
+        Path | None, typer.Option(help="The folder for all durable data.  [default: ~/.openlaunch]")
     ] = None,
     tls_cert: Annotated[
         Path | None, typer.Option(help="Serve HTTPS with this certificate: a PEM file, with its chain.")
     ] = None,
     tls_key: Annotated[
-        Path | None, typer.Option(help="The certificate's key, a PEM file; else it is in the same file.")
+        Path | None,
+        typer.Option(help="The certificate's key, a PEM file.  [default: the file of the certificate]"),
     ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
 ) -> None:

@@ -167,7 +167,7 @@ def list_tasks(
     endpoint: Annotated[str | None, typer.Option(help="Only this endpoint's.")] = None,
     status: Annotated[str | None, typer.Option(help="PENDING, STARTED, SUCCESS or FAILURE.")] = None,
     failed: Annotated[bool, typer.Option("--failed", help="The same as --status FAILURE.")] = False,
-    limit: Annotated[int, typer.Option(help="So many at most.", min=1, max=1000)] = 100,
+    limit: Annotated[int, typer.Option(help="Most tasks to show.", min=1, max=1000)] = 100,
     cursor: Annotated[str | None, typer.Option(help="From where the page before ended.")] = None,
     as_json: Json = False,
 ) -> None:

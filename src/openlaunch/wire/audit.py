@@ -11,7 +11,7 @@ class AuditEntry(BaseModel):
 
     `action` is the operation's name in the OpenAPI document, `status` what it was answered with. `summary` has the
     request's fields that are no secrets, and under `also` the names of the others. `key_id` is None for what was done
-    with a signed URL, and both it and `address` for what the server did by itself.
+    with a signed URL, and both it and `address` for what the server did without a request.
     """
 
     at: datetime

@@ -80,7 +80,7 @@ class CreateBatchJobResponse(BaseModel):
 
 
 class BatchJobResponse(BaseModel):
-    """GET /v1/batch-jobs/{id}. `result` is a URL of the results; `duration` goes on until the job has ended."""
+    """GET /v1/batch-jobs/{id}. `result` is a URL of the results; `duration` grows until the job has ended."""
 
     job_id: str
     status: BatchJobStatus

@@ -13,7 +13,7 @@ from openlaunch.errors import APIError, class_for_status
 
 CONTENT_TYPE = "application/problem+json"
 MAX_TEXT = 500
-"""So many bytes of an answer that is no JSON go into the error's message."""
+"""Bytes of an answer other than JSON that go into the error's message."""
 
 
 def to_problem(error: APIError, request_id: str | None) -> dict[str, Any]:

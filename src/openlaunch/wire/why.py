@@ -26,7 +26,7 @@ class ReasonCode(StrEnum):
 
 
 class Reason(BaseModel):
-    """One reason; `next_try_in` is in seconds, where something is tried again by itself."""
+    """One reason; `next_try_in` is in seconds, where something is retried automatically."""
 
     code: ReasonCode
     message: str

@@ -133,7 +133,7 @@ def test_without_waiting_the_id_is_printed_and_the_task_can_be_looked_at_and_can
     code, out, err = cli("tasks", "get", task_id, "--wait", "0.05")
     assert code == 6
     assert out in ("PENDING\n", "STARTED\n")
-    assert "goes on" in err
+    assert "continues" in err
     code, out, _ = cli("tasks", "cancel", task_id, task_id, "--json")
     assert (code, json.loads(out)) == (0, [{"task_id": task_id, "cancelled": True}])
     code, out, err = cli("tasks", "get", task_id)

@@ -13,7 +13,7 @@ BundleNames = dict[str, str]
 
 
 async def described(context: Context, endpoint: EndpointRecord) -> ModelEndpointResponse:
-    """The endpoint as it is shown, with its workers and its queue as they are now."""
+    """Return the endpoint as it is shown, with its workers and its queue as they are now."""
     names = await context.store.read(lambda conn: bundle_names(conn, endpoint))
     return described_with(context, endpoint, names)
 
@@ -52,7 +52,7 @@ def _side(context: Context, endpoint_id: str, generation: int) -> dict[str, int]
 
 
 def without_secrets(auth: dict[str, str] | None) -> dict[str, str] | None:
-    """How callbacks are authenticated, as it is shown: what was once given is not told again."""
+    """Return how callbacks are authenticated, with secrets masked."""
     shown = ("kind", "username", "cert")
     return auth and {name: value if name in shown else "********" for name, value in auth.items()}
 

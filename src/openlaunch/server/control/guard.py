@@ -1,6 +1,6 @@
 """In front of the control plane's routes: no route sees a body that is too large or no JSON; changes are recorded.
 
-FastAPI by itself reads a body of any size, and takes what JSON does not have (NaN, halves of surrogate pairs) and
+FastAPI alone reads a body of any size, and takes what JSON does not have (NaN, halves of surrogate pairs) and
 what is nested so deep that it can't be written again.
 """
 

@@ -87,7 +87,7 @@ def _predictions() -> APIRouter:
     def get_async_inference_task(
         task_id: str, wait: Annotated[float, Query(ge=0, le=MAX_WAIT_SECONDS)] = 0
     ) -> TaskResponse:
-        """Get a task; with `wait` the answer is held until it is done, at most so many seconds."""
+        """Get a task; with `wait` the answer is held until the task is done, for at most that many seconds."""
         raise AssertionError
 
     return api
