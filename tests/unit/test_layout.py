@@ -32,9 +32,10 @@ ROOMS = [
 NAMED_DRIVERS = {
     "openlaunch.artifacts.folder": {"openlaunch.server.serve"},
     "openlaunch.engines.local": {"openlaunch.server.serve"},
-    "openlaunch.store.sqlite": {"openlaunch.server.serve", "openlaunch.server.operations.health"},
+    "openlaunch.store.sqlite": {"openlaunch.server.serve"},
+    "openlaunch.store.sqlite_queue": set(),
 }
-"""Who names each driver: the composition root, and nobody else once all is in order."""
+"""Who names each driver outside its family: the composition root alone."""
 
 
 def modules():

@@ -208,7 +208,7 @@ async def _platform(
         triggers = Triggers(settings, store, image_jobs)
         triggers.start()
         stack.push_async_callback(triggers.stop)
-        health = Health(store, artifacts, data.database)
+        health = Health(store, artifacts, data.root)
         health.start()
         stack.push_async_callback(health.stop)
         yield (

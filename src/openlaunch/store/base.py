@@ -1,4 +1,4 @@
-"""What a store is, whatever database is behind it."""
+"""What a store is, for every database."""
 
 from collections.abc import Callable
 from typing import Protocol, TypeVar
@@ -29,6 +29,10 @@ class Store(Protocol):
 
     async def read(self, op: Callable[[Connection], T]) -> T:
         """Run `op` on a connection that sees all that was committed before this call."""
+        ...
+
+    async def problem(self) -> str | None:
+        """Say what is wrong with the place that the records lie in, which reads and writes may not notice yet."""
         ...
 
     async def close(self) -> None:

@@ -3,17 +3,16 @@
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, select, text, update
 from sqlalchemy import insert as insert_into
 
-from openlaunch.store import prepared
 from openlaunch.store.records import KeyRecord
 from openlaunch.store.tables import api_keys, key_usage
 from openlaunch.wire.keys import Role
 
-_SAVE_USAGE = """
-INSERT INTO key_usage (key_id, day, requests) VALUES (?, ?, ?)
-ON CONFLICT (key_id) DO UPDATE SET day = excluded.day, requests = excluded.requests"""
+_SAVE_USAGE = text("""
+INSERT INTO key_usage (key_id, day, requests) VALUES (:key_id, :day, :requests)
+ON CONFLICT (key_id) DO UPDATE SET day = excluded.day, requests = excluded.requests""")
 
 
 def insert(conn: Connection, key: KeyRecord) -> None:
@@ -58,5 +57,7 @@ def usage(conn: Connection) -> dict[str, tuple[int, int]]:
 
 
 def save_usage(conn: Connection, used: Mapping[str, tuple[int, int]]) -> None:
-    """Record the same; a key's replaces what it had."""
-    prepared.run_many(conn, _SAVE_USAGE, [(key_id, *count) for key_id, count in used.items()])
+    """Store what `usage` returns, in place of what was stored for these keys."""
+    if used:
+        rows = [{"key_id": key, "day": day, "requests": count} for key, (day, count) in used.items()]
+        conn.execute(_SAVE_USAGE, rows)

@@ -16,7 +16,9 @@ from sqlalchemy.pool import QueuePool, StaticPool
 
 from openlaunch.errors import ConfigurationError, Unavailable
 from openlaunch.store.group_commit import Outcome, run_group
+from openlaunch.store.queue_sql import options
 from openlaunch.store.schema import upgrade
+from openlaunch.store.sqlite_queue import SqliteQueueSql
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -29,6 +31,8 @@ DAMAGED = "store_damaged"
 
 CHECKED_BYTES = 32 * 1024 * 1024
 """A database up to this size is read whole before a server starts on it: some tenths of a second at most."""
+
+_MAGIC = b"SQLite format 3\x00"
 
 
 class _Write:
@@ -53,7 +57,8 @@ class _Write:
 class SqliteStore:
     """`store.base.Store` on one SQLite file: WAL, synchronous=FULL. Used from one event loop."""
 
-    def __init__(self, engine: Engine, readers: Engine, max_pending: int) -> None:
+    def __init__(self, path: Path, engine: Engine, readers: Engine, max_pending: int) -> None:
+        self._path = path
         self._writer_engine = engine
         self._reader_engine = readers
         self._max_pending = max_pending
@@ -65,7 +70,7 @@ class SqliteStore:
         self._loop = asyncio.get_running_loop()
         self.transactions = 0
         """Write transactions so far, each of a group of operations."""
-        self.damage: str | None = None
+        self._damage: str | None = None
         """What was found to be wrong with the file itself, once it was."""
         self._thread = threading.Thread(target=self._write_loop, name="store-write", daemon=True)
         self._thread.start()
@@ -82,7 +87,7 @@ class SqliteStore:
             ConfigurationError: the file can't be opened or is damaged, or a newer version of Openlaunch made it.
         """
         writer, readers = await asyncio.to_thread(_open_engines, path, busy_timeout_seconds)
-        return cls(writer, readers, max_pending)
+        return cls(path, writer, readers, max_pending)
 
     async def write(self, op: Callable[[Connection], T]) -> T:
         self._admit(self._pending, "writes wait for the disk")
@@ -113,6 +118,9 @@ class SqliteStore:
                 return op(connection)
         except (DatabaseError, sqlite3.DatabaseError) as error:
             raise self._explained(error) from _driver_error(error)
+
+    async def problem(self) -> str | None:
+        return self._damage or await asyncio.to_thread(_file_problem, self._path)
 
     async def close(self) -> None:
         if self._closed:
@@ -164,7 +172,7 @@ class SqliteStore:
     def _explained(self, error: Exception) -> Exception:
         explained = _explained(error)
         if isinstance(explained, Unavailable) and explained.code == DAMAGED:
-            self.damage = explained.message
+            self._damage = explained.message
         return explained
 
     def _resolve(self, group: Sequence[_Write]) -> None:
@@ -173,15 +181,39 @@ class SqliteStore:
             write.resolve()
 
 
+def _file_problem(path: Path) -> str | None:
+    """What is wrong with the file that open connections, which have it in their caches, may not see yet."""
+    try:
+        with path.open("rb") as file:
+            magic = file.read(len(_MAGIC))
+    except OSError as error:
+        return f"the database file can't be read: {error.strerror}"
+    return (
+        None if magic == _MAGIC else "the database file is damaged: bring a backup back, openlaunch restore"
+    )
+
+
 def _open_engines(path: Path, busy_timeout_seconds: float) -> tuple[Engine, Engine]:
     """The writer's engine, of one connection that is used in one thread at a time, and the readers'."""
     url = URL.create("sqlite", database=str(path))
     arguments = {"check_same_thread": False, "timeout": busy_timeout_seconds}
-    writer = create_engine(url, poolclass=StaticPool, connect_args=arguments, hide_parameters=True)
+    statements = options(SqliteQueueSql())
+    writer = create_engine(
+        url,
+        poolclass=StaticPool,
+        connect_args=arguments,
+        hide_parameters=True,
+        execution_options=statements,
+    )
     event.listen(writer, "connect", _set_up_writer)
     event.listen(writer, "begin", lambda conn: conn.exec_driver_sql("BEGIN IMMEDIATE"))
     readers = create_engine(
-        url, poolclass=QueuePool, pool_size=READERS, connect_args=arguments, hide_parameters=True
+        url,
+        poolclass=QueuePool,
+        pool_size=READERS,
+        connect_args=arguments,
+        hide_parameters=True,
+        execution_options=statements,
     )
     event.listen(readers, "connect", _set_up_reader)
     try:

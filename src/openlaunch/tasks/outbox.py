@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
-from openlaunch.store import prepared
+from openlaunch.store.queue_sql import queue_sql
 from openlaunch.store.tables import deliveries
 from openlaunch.wire.tasks import DeliveryStatus
 
@@ -19,9 +19,6 @@ RETRY_SECONDS = (5, 30, 120, 600, 1800, 3600, 3 * 3600, 6 * 3600)
 GONE_STATUS = 410
 KEPT_ATTEMPTS = 20
 _CHUNK = 500
-
-_RELEASE = """
-UPDATE deliveries SET status = 'PENDING', next_at = ? WHERE task_id = ? AND status = 'WAITING'"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +85,8 @@ def add(conn: Connection, rows: Sequence[tuple[str, str, str, str, Callback]], n
 
 
 def release(conn: Connection, task_ids: Iterable[str], now: float) -> None:
-    """These tasks have ended: their callbacks are to be sent now."""
-    prepared.run_many(conn, _RELEASE, [(now, task_id) for task_id in task_ids])
+    """Make the callbacks of these tasks, which have ended, due."""
+    queue_sql(conn).release_callbacks(conn, task_ids, now)
 
 
 def due(conn: Connection, now: float, limit: int, but: Iterable[str] = ()) -> list[Delivery]:

@@ -1,7 +1,6 @@
 """The durable queue: functions of a connection and `now`. See docs/architecture for the life of a task.
 
-The statements that every task passes through (submit, claim, complete) are prepared texts, run for many rows
-at once; all of them are plain SQL that SQLite and PostgreSQL share.
+The statements that every task passes through (submit, claim, complete) are the driver's (`store/queue_sql.py`).
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -10,8 +9,9 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, delete, func, or_, select, update
 
-from openlaunch.store import batch_jobs, prepared
+from openlaunch.store import batch_jobs
 from openlaunch.store.answers import key_reused
+from openlaunch.store.queue_sql import Row, queue_sql
 from openlaunch.store.tables import tasks
 from openlaunch.tasks import outbox
 from openlaunch.tasks.outbox import Callback
@@ -110,60 +110,6 @@ _SUMMARY = [
 ]
 _RECORD = [*_SUMMARY, tasks.c.result, tasks.c.result_key]
 
-_INSERT = """
-INSERT INTO tasks (id, endpoint_id, owner, status, priority, payload, payload_key, idempotency_key,
-                   idempotency_digest, created_at, expires_at, attempts, max_attempts, return_pickled,
-                   timeout_seconds)
-VALUES (?, ?, ?, 'PENDING', ?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?)
-ON CONFLICT (owner, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING"""
-
-# Steps from one owner with tasks to the next, without reading their tasks: those behind `after`, then those before.
-_OWNERS = """
-WITH RECURSIVE
-  behind(owner) AS (
-    SELECT min(owner) FROM tasks WHERE endpoint_id = ? AND status = 'PENDING' AND expires_at > ? AND owner > ?
-    UNION ALL
-    SELECT (SELECT min(owner) FROM tasks
-            WHERE endpoint_id = ? AND status = 'PENDING' AND expires_at > ? AND owner > behind.owner)
-    FROM behind WHERE behind.owner IS NOT NULL),
-  before(owner) AS (
-    SELECT min(owner) FROM tasks WHERE endpoint_id = ? AND status = 'PENDING' AND expires_at > ? AND owner <= ?
-    UNION ALL
-    SELECT (SELECT min(owner) FROM tasks
-            WHERE endpoint_id = ? AND status = 'PENDING' AND expires_at > ? AND owner > before.owner
-              AND owner <= ?)
-    FROM before WHERE before.owner IS NOT NULL)
-SELECT owner FROM behind WHERE owner IS NOT NULL
-UNION ALL SELECT owner FROM before WHERE owner IS NOT NULL
-LIMIT ?"""
-
-_CLAIM = """
-UPDATE tasks SET status = 'STARTED', attempts = attempts + 1, lease_owner = ?, lease_until = ?
-WHERE seq IN (SELECT seq FROM tasks
-              WHERE endpoint_id = ? AND owner = ? AND status = 'PENDING' AND expires_at > ?
-              ORDER BY priority DESC, seq LIMIT ?)
-RETURNING -priority, seq, id, owner, payload, payload_key, attempts, max_attempts,
-          return_pickled, timeout_seconds"""
-
-# The same for the one owner that has tasks; nothing where there are several. It saves a statement for each claim.
-_CLAIM_OF_SOLE_OWNER = """
-UPDATE tasks SET status = 'STARTED', attempts = attempts + 1, lease_owner = ?, lease_until = ?
-WHERE seq IN (SELECT seq FROM tasks
-              WHERE endpoint_id = ? AND status = 'PENDING' AND expires_at > ? AND owner = CASE
-                WHEN (SELECT min(owner) FROM tasks WHERE endpoint_id = ? AND status = 'PENDING' AND expires_at > ?)
-                   = (SELECT max(owner) FROM tasks WHERE endpoint_id = ? AND status = 'PENDING' AND expires_at > ?)
-                THEN (SELECT min(owner) FROM tasks WHERE endpoint_id = ? AND status = 'PENDING' AND expires_at > ?)
-              END
-              ORDER BY priority DESC, seq LIMIT ?)
-RETURNING -priority, seq, id, owner, payload, payload_key, attempts, max_attempts,
-          return_pickled, timeout_seconds"""
-
-_COMPLETE = """
-UPDATE tasks SET status = ?, status_code = ?, result = ?, result_key = ?, reason = ?, finished_at = ?,
-                 lease_owner = NULL, lease_until = NULL,
-                 payload = CASE WHEN ? = 'SUCCESS' THEN NULL ELSE payload END
-WHERE id = ? AND status IN ('PENDING', 'STARTED')"""
-
 
 def submit(conn: Connection, new: Sequence[NewTask], now: float) -> list[str]:
     """Store tasks as PENDING, all or none, and return their ids in order.
@@ -193,7 +139,7 @@ def submit(conn: Connection, new: Sequence[NewTask], now: float) -> list[str]:
         )
         for task in new
     ]
-    stored = prepared.run_many(conn, _INSERT, rows)
+    stored = queue_sql(conn).insert(conn, rows)
     ids = [task.id for task in new] if stored == len(new) else _first_ids(conn, new)
     callbacks = [
         (f"msg_{task.id}", task.id, task.endpoint_id, task.owner, task.callback)
@@ -239,15 +185,15 @@ def claim(
     Of one owner's tasks those with the highest priority come first, and then those that came first. `after` is the
     owner whose turn was last. Fewer than `limit` may be taken although more wait, but never none.
     """
-    lease, pending = (lease_owner, now + lease_seconds), (endpoint_id, now)
-    if sole := _claimed(conn, _CLAIM_OF_SOLE_OWNER, (*lease, *pending * 4, limit)):
+    sql, lease = queue_sql(conn), (lease_owner, now + lease_seconds)
+    if sole := _claimed(sql.claim_of_sole_owner(conn, endpoint_id, limit, lease, now)):
         return sole
-    owners = pending_owners(conn, endpoint_id, now, limit, after)
+    owners = sql.pending_owners(conn, endpoint_id, now, limit, after)
     claimed: list[tuple[int, int, ClaimedTask]] = []
     for turn, owner in enumerate(owners):
         # What one owner does not need of its share goes to those behind it.
         share = -(-(limit - len(claimed)) // (len(owners) - turn))
-        tasks_of_owner = _claimed(conn, _CLAIM, (*lease, endpoint_id, owner, now, share))
+        tasks_of_owner = _claimed(sql.claim(conn, endpoint_id, owner, share, lease, now))
         claimed += [(round_, turn, task) for round_, task in enumerate(tasks_of_owner)]
     claimed.sort(key=lambda item: item[:2])
     return [task for _, _, task in claimed]
@@ -255,14 +201,11 @@ def claim(
 
 def pending_owners(conn: Connection, endpoint_id: str, now: float, limit: int, after: str = "") -> list[str]:
     """Up to `limit` owners that have tasks waiting, in the order of their names, beginning behind `after`."""
-    pending = (endpoint_id, now)
-    values = (*pending, after, *pending, *pending, after, *pending, after, limit)
-    return [owner for (owner,) in prepared.fetch(conn, _OWNERS, values)]
+    return queue_sql(conn).pending_owners(conn, endpoint_id, now, limit, after)
 
 
-def _claimed(conn: Connection, statement: str, values: tuple[Any, ...]) -> list[ClaimedTask]:
+def _claimed(rows: list[Row]) -> list[ClaimedTask]:
     """What a claim of one owner's tasks has taken, in order."""
-    rows = prepared.fetch(conn, statement, values)
     rows.sort()  # by what comes first of them: the priority, and then the place
     return [ClaimedTask(*task) for _, _, *task in rows]
 
@@ -290,12 +233,8 @@ def complete(conn: Connection, results: Sequence[Finished], now: float) -> set[s
     The callbacks of these tasks are to be sent from now on. The payload of one that did not succeed is kept as long
     as its result, so that it can be looked at and run again.
     """
-    recorded = set()
-    for r in results:
-        state = r.state.value
-        row = (state, r.status_code, r.result, r.result_key, r.reason, now, state, r.id)
-        if prepared.run(conn, _COMPLETE, row) == 1:
-            recorded.add(r.id)
+    rows = [(r.id, r.state.value, r.status_code, r.result, r.result_key, r.reason) for r in results]
+    recorded = queue_sql(conn).complete(conn, rows, now)
     outbox.release(conn, recorded, now)
     return recorded
 

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from openlaunch.artifacts.base import Artifacts
 from openlaunch.errors import APIError
 from openlaunch.server import clock
-from openlaunch.store.sqlite import SqliteStore
+from openlaunch.store.base import Store
 from openlaunch.wire.health import Check, CheckStatus, ReadinessResponse
 
 log = logging.getLogger(__name__)
@@ -34,18 +34,17 @@ FULL = (32 * MIB, 0.02)
 """So many bytes free, or so great a part of the disk where that is less."""
 
 _PROBE_KEY = "health/probe"
-_MAGIC = b"SQLite format 3\x00"
 _ORDER = list(CheckStatus)
 
 
 class Health:
     """Looks at the parts of a running server, at most once a second. Used in the event loop's thread."""
 
-    def __init__(self, store: SqliteStore, artifacts: Artifacts, database: Path) -> None:
+    def __init__(self, store: Store, artifacts: Artifacts, folder: Path) -> None:
         self.stopping = False
         self._store = store
         self._artifacts = artifacts
-        self._database = database
+        self._folder = folder
         self._lags: deque[float] = deque(maxlen=TICKS_KEPT)
         self._looking: asyncio.Task[ReadinessResponse] | None = None
         self._looked_at = 0.0
@@ -82,7 +81,7 @@ class Health:
             *await asyncio.gather(
                 _within("store", self._store_check()),
                 _within("artifacts", self._artifacts_check()),
-                _within("disk", asyncio.to_thread(disk_check, self._database.parent)),
+                _within("disk", asyncio.to_thread(disk_check, self._folder)),
             ),
             lag_check(max(self._lags, default=0.0)),
             clock_check(clock.was_set_by()),
@@ -90,8 +89,8 @@ class Health:
         return ReadinessResponse(status=_worst(checks), checks=checks)
 
     async def _store_check(self) -> Check:
-        """Write, which a lock, a full disk and a read-only file forbid, and look at the file itself."""
-        problem = self._store.damage or await asyncio.to_thread(_file_problem, self._database)
+        """Write, which a lock, a full disk and a read-only file forbid, after the store's look at itself."""
+        problem = await self._store.problem()
         if problem is not None:
             return _failed("store", problem)
         await self._store.write(_probe)
@@ -106,18 +105,6 @@ class Health:
 def _probe(conn: Connection) -> None:
     # A row that is there in every database: to write it as it is changes nothing, but is a write.
     conn.exec_driver_sql("UPDATE alembic_version SET version_num = version_num")
-
-
-def _file_problem(database: Path) -> str | None:
-    """What is wrong with the file that open connections, which have it in their caches, may not see yet."""
-    try:
-        with database.open("rb") as file:
-            magic = file.read(len(_MAGIC))
-    except OSError as error:
-        return f"the database file can't be read: {error.strerror}"
-    return (
-        None if magic == _MAGIC else "the database file is damaged: bring a backup back, openlaunch restore"
-    )
 
 
 async def _within(name: str, check: Coroutine[Any, Any, Check]) -> Check:

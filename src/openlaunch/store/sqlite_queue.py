@@ -1,0 +1,111 @@
+"""The statements that every task passes through, for SQLite: prepared texts, run by the driver itself.
+
+That saves a few microseconds a statement over SQLAlchemy. What they raise is the error of `sqlite3`.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from sqlalchemy import Connection
+
+from openlaunch.store.queue_sql import Row
+
+_INSERT = """
+INSERT INTO tasks (id, endpoint_id, owner, status, priority, payload, payload_key, idempotency_key,
+                   idempotency_digest, created_at, expires_at, attempts, max_attempts, return_pickled,
+                   timeout_seconds)
+VALUES (?, ?, ?, 'PENDING', ?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?)
+ON CONFLICT (owner, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING"""
+
+# Steps from one owner with tasks to the next, without reading their tasks: those behind `after`, then those before.
+_OWNERS = """
+WITH RECURSIVE
+  behind(owner) AS (
+    SELECT min(owner) FROM tasks WHERE endpoint_id = ? AND status = 'PENDING' AND expires_at > ? AND owner > ?
+    UNION ALL
+    SELECT (SELECT min(owner) FROM tasks
+            WHERE endpoint_id = ? AND status = 'PENDING' AND expires_at > ? AND owner > behind.owner)
+    FROM behind WHERE behind.owner IS NOT NULL),
+  before(owner) AS (
+    SELECT min(owner) FROM tasks WHERE endpoint_id = ? AND status = 'PENDING' AND expires_at > ? AND owner <= ?
+    UNION ALL
+    SELECT (SELECT min(owner) FROM tasks
+            WHERE endpoint_id = ? AND status = 'PENDING' AND expires_at > ? AND owner > before.owner
+              AND owner <= ?)
+    FROM before WHERE before.owner IS NOT NULL)
+SELECT owner FROM behind WHERE owner IS NOT NULL
+UNION ALL SELECT owner FROM before WHERE owner IS NOT NULL
+LIMIT ?"""
+
+_CLAIM = """
+UPDATE tasks SET status = 'STARTED', attempts = attempts + 1, lease_owner = ?, lease_until = ?
+WHERE seq IN (SELECT seq FROM tasks
+              WHERE endpoint_id = ? AND owner = ? AND status = 'PENDING' AND expires_at > ?
+              ORDER BY priority DESC, seq LIMIT ?)
+RETURNING -priority, seq, id, owner, payload, payload_key, attempts, max_attempts,
+          return_pickled, timeout_seconds"""
+
+# Claims for the one owner that has tasks, and nothing where there are several: one statement instead of two.
+_CLAIM_OF_SOLE_OWNER = """
+UPDATE tasks SET status = 'STARTED', attempts = attempts + 1, lease_owner = ?, lease_until = ?
+WHERE seq IN (SELECT seq FROM tasks
+              WHERE endpoint_id = ? AND status = 'PENDING' AND expires_at > ? AND owner = CASE
+                WHEN (SELECT min(owner) FROM tasks WHERE endpoint_id = ? AND status = 'PENDING' AND expires_at > ?)
+                   = (SELECT max(owner) FROM tasks WHERE endpoint_id = ? AND status = 'PENDING' AND expires_at > ?)
+                THEN (SELECT min(owner) FROM tasks WHERE endpoint_id = ? AND status = 'PENDING' AND expires_at > ?)
+              END
+              ORDER BY priority DESC, seq LIMIT ?)
+RETURNING -priority, seq, id, owner, payload, payload_key, attempts, max_attempts,
+          return_pickled, timeout_seconds"""
+
+_COMPLETE = """
+UPDATE tasks SET status = ?, status_code = ?, result = ?, result_key = ?, reason = ?, finished_at = ?,
+                 lease_owner = NULL, lease_until = NULL,
+                 payload = CASE WHEN ? = 'SUCCESS' THEN NULL ELSE payload END
+WHERE id = ? AND status IN ('PENDING', 'STARTED')"""
+
+_RELEASE = """
+UPDATE deliveries SET status = 'PENDING', next_at = ? WHERE task_id = ? AND status = 'WAITING'"""
+
+
+class SqliteQueueSql:
+    """`store.queue_sql.QueueSql` for SQLite. The one writer has the database to itself: no row need be locked."""
+
+    def insert(self, conn: Connection, rows: Sequence[Row]) -> int:
+        cursor = conn.connection.cursor()
+        cursor.executemany(_INSERT, rows)
+        return cursor.rowcount
+
+    def pending_owners(
+        self, conn: Connection, endpoint_id: str, now: float, limit: int, after: str
+    ) -> list[str]:
+        pending = (endpoint_id, now)
+        values = (*pending, after, *pending, *pending, after, *pending, after, limit)
+        return [owner for (owner,) in _fetch(conn, _OWNERS, values)]
+
+    def claim(
+        self, conn: Connection, endpoint_id: str, owner: str, limit: int, lease: tuple[str, float], now: float
+    ) -> list[Row]:
+        return _fetch(conn, _CLAIM, (*lease, endpoint_id, owner, now, limit))
+
+    def claim_of_sole_owner(
+        self, conn: Connection, endpoint_id: str, limit: int, lease: tuple[str, float], now: float
+    ) -> list[Row]:
+        return _fetch(conn, _CLAIM_OF_SOLE_OWNER, (*lease, *(endpoint_id, now) * 4, limit))
+
+    def complete(self, conn: Connection, results: Sequence[Row], now: float) -> set[str]:
+        cursor = conn.connection.cursor()
+        recorded = set()
+        for task_id, state, status_code, result, result_key, reason in results:
+            cursor.execute(_COMPLETE, (state, status_code, result, result_key, reason, now, state, task_id))
+            if cursor.rowcount == 1:
+                recorded.add(task_id)
+        return recorded
+
+    def release_callbacks(self, conn: Connection, task_ids: Iterable[str], now: float) -> None:
+        conn.connection.cursor().executemany(_RELEASE, [(now, task_id) for task_id in task_ids])
+
+
+def _fetch(conn: Connection, statement: str, values: Row) -> list[Row]:
+    cursor = conn.connection.cursor()
+    cursor.execute(statement, values)
+    return list(cursor.fetchall())
