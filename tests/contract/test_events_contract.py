@@ -1,6 +1,7 @@
 """The list of an endpoint's events, whatever database is behind it, and what collects them for it."""
 
 import asyncio
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -103,7 +104,7 @@ def test_a_store_that_can_not_be_written_delays_events_and_loses_none(
                 return await write(op)  # type: ignore[arg-type]
 
             store.write = failing  # type: ignore[method-assign, assignment]
-            log = EventLog(store)
+            log = EventLog(store, time.time)
             for detail in "abc":
                 log.add("end", EventKind.UPDATED, detail)
                 await asyncio.sleep(0.005)
@@ -118,7 +119,7 @@ def test_a_store_that_can_not_be_written_delays_events_and_loses_none(
 def test_a_reader_that_waits_is_let_go_when_the_server_stops(opener: Opener, tmp_path: Path) -> None:
     async def test() -> None:
         async with opener(tmp_path) as store:
-            log = EventLog(store)
+            log = EventLog(store, time.time)
             waiting = asyncio.create_task(log.read("end", 0, wait=60, limit=10))
             await asyncio.sleep(0.05)
             log.close()

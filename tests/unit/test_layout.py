@@ -140,3 +140,26 @@ def circle_from(start):
 
 def test_no_import_runs_in_a_circle():
     assert {name for name in MODULES if circle_from(name)} == set()
+
+
+TIME_OF_DAY = {
+    *(
+        "server.clock",
+        "server.access.auth",
+        "server.control.routes.artifacts",
+        "server.control.routes.triggers",
+    ),
+    *(
+        "server.jobs.triggers",
+        "server.operations.backup",
+        "server.prediction.results",
+        "server.queue.callbacks",
+    ),
+}
+"""Who goes by the time of day, for what `server/clock.py` names; what else is stored goes by its clock."""
+
+
+def test_durable_times_go_by_one_clock():
+    server_side = [name for name in MODULES if package_of(name) in set(PACKAGES) - {"cli"}]
+    using = {name for name in server_side if "time.time" in MODULES[name].read_text()}
+    assert using == {f"openlaunch.{name}" for name in TIME_OF_DAY}

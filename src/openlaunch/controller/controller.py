@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -56,7 +55,7 @@ class Controller:
         fleet: Fleet,
         engine: Engine,
         settings: ControllerSettings,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float],
     ) -> None:
         self.events = EventLog(store, clock)
         self._store = store

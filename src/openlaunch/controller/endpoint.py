@@ -1,9 +1,8 @@
 """One endpoint, as the parts that look after it share it."""
 
 import asyncio
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from openlaunch.background import BackgroundTasks
 from openlaunch.controller.creation_log import CreationLogs
@@ -34,7 +33,7 @@ class Parts:
     events: EventLog
     usage_beside: Callable[[str], Usage]
     environment_built: Callable[[], None]
-    clock: Callable[[], float] = field(default=time.time)
+    clock: Callable[[], float]
 
 
 class WatchedEndpoint:

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -90,7 +89,7 @@ class EventLog:
     `add` never waits and never fails: what can't be stored now is stored later, in its order.
     """
 
-    def __init__(self, store: Store, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, store: Store, clock: Callable[[], float]) -> None:
         self._store = store
         self._clock = clock
         self._pending: deque[EventRecord] = deque(maxlen=MAX_PENDING)

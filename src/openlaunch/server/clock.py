@@ -1,9 +1,11 @@
-"""The clock that leases, deadlines and retention go by: the time of day, but never set.
+"""The clock of everything durable: the time of day, but never set.
 
 A machine's clock is set now and then: by hand, by NTP after a start without network, when a virtual machine wakes up.
-Were leases and limits to go by it, an hour forward would end every task that waits, and an hour back would hold up
-what is due. What this server writes for itself goes by `now`, which only ever passes; what others compare with their
-own clocks (signed URLs, signatures of callbacks, cron schedules) goes by the time of day.
+Were leases and limits to follow it, an hour forward would end every task that waits, and an hour back would hold up
+what is due. So every time that is stored comes from `now`, which only passes.
+
+The time of day itself (`time.time`) is for what other clocks are compared with: signed URLs, signatures of callbacks,
+cron schedules, the dates at which keys expire, and the UTC days of their quotas.
 """
 
 import time

@@ -25,6 +25,7 @@ from openlaunch.engines.local import LocalEngine
 from openlaunch.engines.processes import Isolation, Processes
 from openlaunch.engines.worker_logs import WorkerLogs
 from openlaunch.errors import ConfigurationError, Unavailable
+from openlaunch.server import clock
 from openlaunch.server.access.audit import AuditLog
 from openlaunch.server.access.auth import Keyring
 from openlaunch.server.asgi import App
@@ -185,6 +186,7 @@ async def _platform(
                 scale_down_after=settings.scale_down_seconds,
                 stuck_grace=settings.drain_seconds,
             ),
+            clock.now,
         )
         tasks = TaskService(settings, store, artifacts, dispatcher, schemas)
         image_jobs = ImageJobs(settings, store, engine, data.jobs, data.logs)

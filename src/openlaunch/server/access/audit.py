@@ -6,12 +6,12 @@ before the change is answered. Predictions are no changes; cancelling a task is 
 
 import logging
 import re
-import time
 from collections.abc import Mapping
 from typing import Any
 
 import orjson
 
+from openlaunch.server import clock
 from openlaunch.server.access.auth import PRINCIPAL, Principal
 from openlaunch.server.asgi import Scope
 from openlaunch.server.settings import AuditSettings
@@ -91,7 +91,7 @@ def _entry(
 
 
 def _now() -> float:
-    return round(time.time(), 3)  # in milliseconds, which `since` and `until` name exactly
+    return round(clock.now(), 3)  # in milliseconds, which `since` and `until` name exactly
 
 
 def _address(scope: Scope) -> str | None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from openlaunch.errors import Forbidden, NotFound, Unauthorized, Unavailable
+from openlaunch.server import clock
 from openlaunch.server.access.limits import Limits, Meter
 from openlaunch.store import keys as key_store
 from openlaunch.store.base import Store
@@ -177,7 +178,7 @@ class Keyring:
             role=role,
             prefix=key[:PREFIX_LENGTH],
             digest=_digest(key),
-            created_at=time.time(),
+            created_at=clock.now(),
             **more,
         )
         await self._store.write(lambda conn: key_store.insert(conn, record))
@@ -202,7 +203,7 @@ class Keyring:
         Raises:
             NotFound: there is no such key, or it is revoked already.
         """
-        if not await self._store.write(lambda conn: key_store.revoke(conn, key_id, time.time())):
+        if not await self._store.write(lambda conn: key_store.revoke(conn, key_id, clock.now())):
             raise _no_key(key_id)
         await self.load()
 

@@ -2,12 +2,12 @@
 
 import json
 import secrets
-import time
 from dataclasses import replace
 
 from fastapi import APIRouter
 
 from openlaunch.errors import NotFound, Unprocessable
+from openlaunch.server import clock
 from openlaunch.server.control.routes.artifacts import BUNDLES_FOLDER, check_uploaded
 from openlaunch.server.control.routes.context import Context, User
 from openlaunch.server.endpoints.lookups import find_bundle
@@ -89,7 +89,7 @@ async def store_bundle(context: Context, body: CreateModelBundleRequest, owner: 
         metadata=body.metadata or {},
         schema_location=body.schema_location or None,
         schemas=await _read_schemas(context, body.schema_location, owner) if body.schema_location else {},
-        created_at=time.time(),
+        created_at=clock.now(),
     )
     await context.store.write(lambda conn: bundle_store.insert(conn, record))
     return record.id
@@ -106,7 +106,7 @@ async def clone_bundle(context: Context, body: CloneModelBundleRequest, owner: s
         kind = original.flavor["flavor"]
         raise Unprocessable(f"the bundle {original.name!r} is a {kind}, which has no app_config to change")
     flavor = original.flavor | {"app_config": body.new_app_config}
-    clone = replace(original, id=_new_id(), flavor=flavor, created_at=time.time())
+    clone = replace(original, id=_new_id(), flavor=flavor, created_at=clock.now())
     await context.store.write(lambda conn: bundle_store.insert(conn, clone))
     return clone.id
 

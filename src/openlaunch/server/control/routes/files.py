@@ -1,7 +1,6 @@
 """Uploaded files (`/v1/files`): bytes under a name, for those who made them."""
 
 import secrets
-import time
 from collections.abc import AsyncIterator
 
 from fastapi import APIRouter, Request
@@ -9,6 +8,7 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from openlaunch.errors import BadRequest, NotFound, PayloadTooLarge, Unprocessable
+from openlaunch.server import clock
 from openlaunch.server.control.routes.artifacts import bounded
 from openlaunch.server.control.routes.context import Context, User
 from openlaunch.store import files as file_store
@@ -116,7 +116,7 @@ async def _put(context: Context, upload: UploadFile | str | None, owner: str) ->
     file_id = "file_" + secrets.token_hex(10)
     key = f"files/{file_id}"
     size = await context.artifacts.put(key, _pieces(upload))
-    return FileRecord(file_id, owner, (upload.filename or "file")[-MAX_FILENAME:], size, key, time.time())
+    return FileRecord(file_id, owner, (upload.filename or "file")[-MAX_FILENAME:], size, key, clock.now())
 
 
 async def _pieces(upload: UploadFile) -> AsyncIterator[bytes]:

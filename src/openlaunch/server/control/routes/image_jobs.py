@@ -1,7 +1,6 @@
 """Docker-image batch jobs (`/v1/docker-image-batch-jobs`) and their bundles."""
 
 import secrets
-import time
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -9,6 +8,7 @@ from fastapi import APIRouter, Query
 from fastapi.responses import PlainTextResponse
 
 from openlaunch.errors import NotFound, Unprocessable
+from openlaunch.server import clock
 from openlaunch.server.control.routes.context import Context, User
 from openlaunch.server.jobs.image_jobs import job_spec, new_job
 from openlaunch.store import image_jobs as job_store
@@ -107,7 +107,7 @@ def bundle_router(context: Context) -> APIRouter:
             mount_location=body.mount_location,
             resources=resources,
             public=bool(body.public),
-            created_at=time.time(),
+            created_at=clock.now(),
         )
         await context.store.write(lambda conn: job_store.insert_bundle(conn, record))
         return CreateDockerImageBatchJobBundleResponse(docker_image_batch_job_bundle_id=record.id)

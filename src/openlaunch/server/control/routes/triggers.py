@@ -8,6 +8,7 @@ from typing import Any
 from fastapi import APIRouter
 
 from openlaunch.errors import NotFound, Unprocessable
+from openlaunch.server import clock
 from openlaunch.server.control.routes.context import Context, User
 from openlaunch.server.control.routes.image_jobs import find_image_bundle
 from openlaunch.server.jobs.image_jobs import new_job
@@ -39,7 +40,6 @@ def router(context: Context) -> APIRouter:
         context.controller.check_gpus(
             new_job(context.settings, bundle, job_config=body.default_job_config, labels=labels).spec
         )
-        now = time.time()
         record = TriggerRecord(
             id="trg_" + secrets.token_hex(10),
             owner=user.owner,
@@ -49,8 +49,8 @@ def router(context: Context) -> APIRouter:
             default_job_config=body.default_job_config,
             default_job_metadata=body.default_job_metadata,
             suspended=False,
-            next_at=_next(body.cron_schedule, now),
-            created_at=now,
+            next_at=_next(body.cron_schedule, time.time()),
+            created_at=clock.now(),
         )
         await context.store.write(lambda conn: trigger_store.insert(conn, record))
         context.triggers.changed()
