@@ -17,6 +17,7 @@ from openlaunch.wire.tasks import MAX_WAIT_SECONDS
 
 EXAMPLES = int(os.environ.get("OPENLAUNCH_FUZZ_EXAMPLES", "4"))
 DEADLINE = MAX_WAIT_SECONDS + 30  # a wait may be asked for
+FOLLOWING_SECONDS = 10  # a log that is followed has no end
 ASKED_FOR = ("scaled_to_zero", "endpoint_failed", "deadline_exceeded")
 """What requests may ask for that can only be answered with 503 or 504: no workers, a bundle that fails, no time."""
 
@@ -91,7 +92,8 @@ def fuzz(client, operation, existing, faults):
         if case.method != "DELETE":
             with_existing(data, case, existing)
         headers = {"Authorization": f"Bearer {client.server.api_key}"}
-        answer = case.call(base_url=client.url, headers=headers, timeout=DEADLINE)
+        timeout = FOLLOWING_SECONDS if "follow" in case.query else DEADLINE
+        answer = case.call(base_url=client.url, headers=headers, timeout=timeout)
         if answer.status_code >= 500 and answer.json()["code"] not in ASKED_FOR:
             faults.setdefault((operation.label, answer.status_code), case.as_curl_command())
 
