@@ -52,7 +52,6 @@ def check(addresses: list[tuple[Any, ...]], *, allow_private: bool) -> None:
 
     Raises:
         OSError: one may not be used; the message says which and why.
-
     """
     for *_, where in addresses:
         found = problem(str(where[0]), allow_private=allow_private)

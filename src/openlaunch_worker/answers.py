@@ -64,7 +64,6 @@ def success(value: Any, max_bytes: int) -> bytes:
 
     Raises:
         Refusal: the value is not JSON, or larger than `max_bytes`.
-
     """
     text = _encode(value, "return value", _PICKLE_HINT, max_bytes)
     return _HEAD + _to_string(text).encode() + _TAIL
@@ -75,7 +74,6 @@ def event(item: Any, max_bytes: int) -> bytes:
 
     Raises:
         Refusal: the item is not JSON, or larger than `max_bytes`.
-
     """
     return _EVENT_HEAD + _encode(item, "item", _STREAM_HINT, max_bytes).encode() + _EVENT_TAIL
 
@@ -86,7 +84,6 @@ def pickled(value: Any, max_bytes: int) -> bytes:
     Raises:
         Refusal: they are more than `max_bytes`.
         Exception: whatever pickling the value raises.
-
     """
     import cloudpickle  # most workers never need it here
 

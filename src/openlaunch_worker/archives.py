@@ -25,7 +25,6 @@ def unpack(
     Raises:
         ArchiveError: it is not a zip, is too large, or has a link or a member outside of the folder.
         OSError: the files could not be written.
-
     """
     try:
         with zipfile.ZipFile(file) as archive:

@@ -29,7 +29,6 @@ def results_of(returned: Any, count: int) -> list[Any]:
 
     Raises:
         Refusal: what predict returned is not a list with one result for each.
-
     """
     if not isinstance(returned, list):
         what = f"an object of type {type(returned).__qualname__}"

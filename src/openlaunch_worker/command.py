@@ -28,7 +28,6 @@ def start_command(
 
     Raises:
         NotReady: it is not there, has ended, or did not answer in time.
-
     """
     port = free_port()
     command = [str(part).replace("$PORT", str(port)) for part in flavor["command"]]

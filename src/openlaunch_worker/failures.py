@@ -17,7 +17,6 @@ class Refusal(Exception):
 
     Attributes:
         status_code: the HTTP status that the failure stands for.
-
     """
 
     def __init__(self, message: str, status_code: int = 500) -> None:

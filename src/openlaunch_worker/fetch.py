@@ -50,7 +50,6 @@ class Transfer:
         Raises:
             Refusal: the URL has another scheme, leads to an address that is not allowed, can't be fetched, takes
                 too long or gives more than `limits.max_url_bytes`.
-
         """
         timeout = limits.url_timeout
         place = _without_secrets(self._url)

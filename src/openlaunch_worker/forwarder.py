@@ -48,7 +48,6 @@ def wait_until_ready(port: int, route: str, seconds: float, check: Callable[[], 
 
     Raises:
         NotReady: it did not within that time.
-
     """
     deadline, last = time.monotonic() + seconds, "nothing listens on its port"
     pause = 0.02

@@ -89,7 +89,6 @@ def encode(kind: int, request_id: int, payload: bytes = b"") -> bytes:
 
     Raises:
         FrameError: the payload is larger than `MAX_PAYLOAD`.
-
     """
     if len(payload) > MAX_PAYLOAD:
         raise FrameError(f"a payload of {len(payload)} bytes is over the limit of {MAX_PAYLOAD} bytes")
@@ -101,7 +100,6 @@ def request_head(request_id: int, flags: int, seconds: float, size: int) -> byte
 
     Raises:
         FrameError: the body is too large.
-
     """
     length = REQUEST_HEAD.size + size
     if length > MAX_PAYLOAD:
@@ -121,7 +119,6 @@ class FrameParser:
 
         Raises:
             FrameError: a header announces more than the largest payload allowed.
-
         """
         buffer = self._buffer
         source: bytes | bytearray = data

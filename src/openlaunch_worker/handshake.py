@@ -17,7 +17,6 @@ def connect(address: str) -> socket.socket:
 
     Raises:
         OSError: there is none to be had.
-
     """
     if "/" in address or ":" not in address:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -38,7 +37,6 @@ def shake_hands(sock: socket.socket, token: str) -> Start:
     Raises:
         OSError: the connection broke.
         FrameError: the server does not follow the protocol.
-
     """
     sock.sendall(encode(Kind.HELLO, 0, json.dumps({"token": token, "pid": os.getpid()}).encode()))
     try:
@@ -58,7 +56,6 @@ def receive_bundle(sock: socket.socket, file: BinaryIO) -> None:
     Raises:
         OSError: the connection broke, or the disk is full.
         FrameError: the server does not follow the protocol.
-
     """
     while piece := _read_frame(sock, Kind.BUNDLE):
         file.write(piece)

@@ -33,7 +33,6 @@ def start_image(
 
     Raises:
         NotReady: a container could not be started, has ended, or did not answer in time.
-
     """
     env = dict(flavor.get("env") or {})
     port = (free_port(), int(env.setdefault("PORT", str(PORT))))
@@ -137,7 +136,6 @@ def _mounts(repository: str, replicas: dict[str, str], folder: Path) -> tuple[tu
 
     Raises:
         NotReady: the replicas can't be set.
-
     """
     mounts = [] if "://" in repository else [(repository, _MODELS)]
     for model, count in replicas.items():

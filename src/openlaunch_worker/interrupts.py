@@ -40,7 +40,6 @@ class Interrupts:
         Raises:
             Interrupted: the job was stopped, before or while it ran.
             BaseException: what the function raises.
-
         """
         threads, job_id = self._threads, job.id
         try:

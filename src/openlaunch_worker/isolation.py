@@ -75,7 +75,6 @@ def isolate(order: IsolationOrder, folder: str) -> list[str]:
 
     Raises:
         NotIsolated: a step could not be done, and the order requires all of them.
-
     """
     steps: list[tuple[str, Callable[[], object]]] = [
         ("the server's data directory is not hidden", lambda: _hide(order.hide, [*order.keep, folder])),

@@ -24,7 +24,6 @@ class LoadError(Exception):
     Attributes:
         reason: one line: the step that failed, and why.
         traceback: the user's frames, or None where no code of theirs ran.
-
     """
 
     def __init__(self, reason: str, traceback: str | None = None) -> None:
@@ -40,7 +39,6 @@ def load(start: Start, file: BinaryIO, folder: Path, image: str | None = None) -
 
     Raises:
         LoadError: a step failed.
-
     """
     flavor = start.bundle
     kind = flavor.get("flavor")

@@ -52,7 +52,6 @@ def run(address: str, token: str, image: str | None, new_loop: NewLoop) -> int:
 
     Raises:
         FileExistsError: another worker runs in this folder.
-
     """
     die_with_parent()
     scratch = Path.cwd() / SCRATCH

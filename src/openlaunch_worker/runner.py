@@ -219,7 +219,6 @@ def _read_input(job: Job, body: bytes | memoryview) -> None:
 
     Raises:
         Refusal: there are none.
-
     """
     try:
         document = _parse_json(str(body, "utf-8"))

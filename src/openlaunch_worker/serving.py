@@ -29,11 +29,7 @@ class Connection(asyncio.Protocol):
     """The worker's side of the connection: frames in, calls of the runner; and the end of it all."""
 
     def __init__(
-        self,
-        sock: socket.socket,
-        predict: Callable[..., Any],
-        limits: Limits,
-        on_end: Callable[[bool], None],
+        self, sock: socket.socket, predict: Callable[..., Any], limits: Limits, on_end: Callable[[bool], None]
     ) -> None:
         self._socket = sock
         self._predict = predict
@@ -62,10 +58,7 @@ class Connection(asyncio.Protocol):
 
     def say_ready(self) -> None:
         """Say READY, and take what comes."""
-        ready = {
-            "python": "{}.{}.{}".format(*sys.version_info),
-            "generator": shape_of(self._predict).yields,
-        }
+        ready = {"python": "{}.{}.{}".format(*sys.version_info), "generator": shape_of(self._predict).yields}
         if not self._transport.is_closing():
             self._transport.write(encode(Kind.READY, 0, json.dumps(ready).encode()))
             self._transport.resume_reading()

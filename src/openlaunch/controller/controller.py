@@ -154,7 +154,6 @@ class Controller:
 
         Raises:
             Unprocessable: the endpoint asks for more GPUs than there are.
-
         """
         problem = gpu_problem(spec, self._engine.capacity().gpus)
         if problem is not None:

@@ -25,66 +25,50 @@ class Fleet(Protocol):
     @property
     def address(self) -> str:
         """Where workers connect to, for `WorkerSpec.address`."""
-        ...
 
     def expect(
-        self,
-        worker_id: str,
-        token: str,
-        endpoint: EndpointRecord,
-        bundle: BundleRecord,
-        generation: int,
+        self, worker_id: str, token: str, endpoint: EndpointRecord, bundle: BundleRecord, generation: int
     ) -> None:
         """Let a worker with this token connect: it gets this bundle, and once ready this endpoint's requests.
 
         The generation decides on its share of them.
         """
-        ...
 
     def drain(self, worker_id: str) -> None:
         """Send the worker no further requests; it exits when it has finished what runs."""
-        ...
 
     def forget(self, worker_id: str, reason: str) -> None:
         """Forget a worker that has ended; `reason` says how ("was killed by signal 9").
 
         Its connection is closed; what it ran is failed or retried with that reason. Unknown ids are ignored.
         """
-        ...
 
     def is_wanted(self, worker_id: str) -> bool:
         """Whether the worker runs anything that has not been cancelled."""
-        ...
 
     def is_excused(self, worker_id: str) -> bool:
         """Whether the worker's end would say nothing about its bundle.
 
         It has answered requests, or it runs alone a task that has taken other workers with it.
         """
-        ...
 
     def load(self, endpoint_id: str) -> Load:
         """Return the endpoint's load now."""
-        ...
 
     def trials(self, endpoint_id: str) -> dict[int, Trial]:
         """Return how predictions have ended, by generation, where a canary or a probation makes them count."""
-        ...
 
     def update_endpoint(self, endpoint: EndpointRecord) -> None:
         """Route predictions by this record, which is new or has changed."""
-        ...
 
     def remove_endpoint(self, endpoint_id: str) -> None:
         """Refuse whatever waits for the endpoint, which is deleted."""
-        ...
 
     def fail_waiting(self, endpoint_id: str, reason: str) -> None:
         """Refuse sync and streaming requests that wait (503), because no worker can be started.
 
         Async tasks stay queued. A later `update_endpoint` or a worker that becomes ready ends this state.
         """
-        ...
 
 
 class FleetEvents(Protocol):
@@ -92,28 +76,21 @@ class FleetEvents(Protocol):
 
     def worker_ready(self, worker_id: str) -> None:
         """The worker has loaded its bundle and takes requests."""
-        ...
 
     def worker_load_failed(self, worker_id: str, reason: str, traceback: str | None) -> None:
         """The bundle could not be loaded; the worker is about to exit."""
-        ...
 
     def worker_stuck(self, worker_id: str, reason: str) -> None:
         """Something in the worker does not stop, and keeps its slot: the worker has to be replaced."""
-        ...
 
     def worker_leaving(self, worker_id: str) -> None:
         """The worker got a SIGTERM from somebody else, and asks to be drained."""
-        ...
 
     def worker_lost(self, worker_id: str) -> None:
         """The worker's connection has ended without a DRAIN: the worker is dead or dying."""
-        ...
 
     def prediction_failed(self, endpoint_id: str) -> None:
         """A prediction that counts in a trial has failed: look whether that is one too many."""
-        ...
 
     def demand(self, endpoint_id: str) -> None:
         """A request or task arrived and no worker had a free slot for it: look at the endpoint's scale now."""
-        ...

@@ -116,15 +116,12 @@ class EngineEvents(Protocol):
 
     def worker_ended(self, worker_id: str, ended: WorkerExit) -> None:
         """A worker's process has ended. Reported exactly once for every worker that was started."""
-        ...
 
     def build_started(self, build_id: str) -> None:
         """A build has its turn: only some run at a time."""
-        ...
 
     def build_said(self, build_id: str, line: str) -> None:
         """A build has a line for the log."""
-        ...
 
 
 class LogFollower(Protocol):
@@ -132,11 +129,9 @@ class LogFollower(Protocol):
 
     async def begin(self, tail_bytes: int) -> list[tuple[str, str]]:
         """Return the last lines that are there now, in `tail_bytes` at most."""
-        ...
 
     async def poll(self) -> list[tuple[str, str]]:
         """Return the lines that were added since the last call."""
-        ...
 
 
 class Containers(Protocol):
@@ -144,39 +139,30 @@ class Containers(Protocol):
 
     def labels(self, kind: str) -> dict[str, str]:
         """Return what marks this server's containers of one kind."""
-        ...
 
     async def ensure_image(self, image: str) -> None:
         """Fetch an image from its registry, unless it is there already."""
-        ...
 
     async def start(self, container: Container) -> None:
         """Run a container in the background. It stays, ended, until it is removed."""
-        ...
 
     async def state(self, name: str) -> ContainerState | None:
         """Return how a container is; None where none has this name."""
-        ...
 
     async def wait(self, name: str) -> None:
         """Wait until a container has ended or is gone."""
-        ...
 
     async def logs(self, name: str, lines: int) -> list[str]:
         """Return the last lines that a container printed; none when it is gone."""
-        ...
 
     async def stop(self, name: str, grace: int) -> None:
         """Send SIGTERM to a container, and SIGKILL after `grace` seconds. Unknown names are ignored."""
-        ...
 
     async def remove(self, *names: str) -> None:
         """Remove containers, running or not. Unknown names are ignored."""
-        ...
 
     async def names(self, kind: str) -> list[str]:
         """Return the names of this server's containers of one kind, running or not."""
-        ...
 
 
 class Engine(Protocol):
@@ -185,15 +171,12 @@ class Engine(Protocol):
     @property
     def containers(self) -> Containers:
         """Containers beside workers."""
-        ...
 
     def listen(self, events: EngineEvents) -> None:
         """Report to these from now on. Call it before anything else."""
-        ...
 
     def capacity(self) -> Capacity:
         """Return what there is, and what of it is free."""
-        ...
 
     async def prepare(self, build: BuildOrder) -> str:
         """Build a bundle's environment, fetch its images, and return the environment's id.
@@ -202,13 +185,10 @@ class Engine(Protocol):
 
         Raises:
             EngineError: it can't be built.
-
         """
-        ...
 
     async def prune(self, used: Collection[str]) -> list[str]:
         """Remove environments that were not used for long, never these or one in use, and return their ids."""
-        ...
 
     async def start(self, spec: WorkerSpec) -> None:
         """Start a worker; its process runs when this returns, and is not ready yet.
@@ -217,41 +197,31 @@ class Engine(Protocol):
             OSError: the process could not be started.
             NoRoom: its GPUs are not free.
             EngineError: it can't be started.
-
         """
-        ...
 
     async def stop(self, worker_id: str, grace: float) -> None:
         """End a worker and all that it started: SIGTERM, after `grace` seconds SIGKILL. Unknown ids are ignored.
 
         Returns after the worker's end was reported.
         """
-        ...
 
     async def worker_logs(self, endpoint_id: str, tail_bytes: int) -> str:
         """Return the last `tail_bytes` of what an endpoint's workers wrote, each line after its worker's short id."""
-        ...
 
     def follow_logs(self, endpoint_id: str) -> LogFollower:
         """Return what reads the logs of an endpoint's workers as they grow."""
-        ...
 
     async def remove_logs(self, endpoint_id: str) -> None:
         """Delete the logs of an endpoint's workers."""
-        ...
 
     def take_gpus(self, job_id: str, count: int) -> tuple[int, ...] | None:
         """Give GPUs to a job until `give_back_gpus`; None when fewer are free."""
-        ...
 
     def hold_gpus(self, job_id: str, indices: tuple[int, ...]) -> None:
         """Have a job hold the GPUs that it got from an earlier server."""
-        ...
 
     def give_back_gpus(self, job_id: str) -> None:
         """Free the GPUs of a job that has ended. Unknown ids are ignored."""
-        ...
 
     async def close(self) -> None:
         """End every worker at once; none can be started after that."""
-        ...

@@ -42,7 +42,6 @@ async def run_command(
     Raises:
         OSError: it could not be started.
         TimeoutError: it was not done within `timeout` seconds, and was killed; None sets no limit.
-
     """
     process = await asyncio.create_subprocess_exec(
         *command, cwd=cwd, env=env, stdin=DEVNULL, stdout=PIPE, stderr=STDOUT, start_new_session=True
@@ -74,7 +73,6 @@ async def run_starter(
     Raises:
         OSError: it could not be started.
         TimeoutError: it was not done within `timeout` seconds, and was killed.
-
     """
     with tempfile.TemporaryFile() as output:
         process = await asyncio.create_subprocess_exec(

@@ -55,7 +55,6 @@ class ContainerEngine:
 
         Raises:
             ContainerError: there is none on this machine.
-
         """
         path = self.environ.get("PATH")
         wanted = self._command or [name for name in ENGINES if shutil.which(name, path=path)][:1]
@@ -80,7 +79,6 @@ class ContainerEngine:
 
         Raises:
             ContainerError: the engine is missing, or the image does not exist.
-
         """
         lock = self._fetching.setdefault(image, asyncio.Lock())
         try:
@@ -100,7 +98,6 @@ class ContainerEngine:
 
         Raises:
             ContainerError: it could not be started. Nothing of it is left.
-
         """
         engine = self.command()
         driver = "json-file" if engine.is_docker else "k8s-file"
@@ -123,7 +120,6 @@ class ContainerEngine:
 
         Raises:
             ContainerError: the engine does not answer.
-
         """
         ended = await self._run("container", "inspect", "--format", "{{json .State}}", name)
         if ended.code != 0:

@@ -116,7 +116,6 @@ class Environments:
 
         Raises:
             EnvironmentFailed: it can't be built; the message says why.
-
         """
         version = python_version or SERVER_PYTHON
         wanted = sorted({_checked(requirement) for requirement in requirements})

@@ -13,24 +13,19 @@ class Child(Protocol):
     @property
     def pid(self) -> int:
         """Of the process and of its group."""
-        ...
 
     @property
     def returncode(self) -> int | None:
         """How it ended; None while it runs."""
-        ...
 
     def terminate(self) -> None:
         """SIGTERM."""
-        ...
 
     def kill(self) -> None:
         """SIGKILL."""
-        ...
 
     async def wait(self) -> int:
         """Wait for its end."""
-        ...
 
 
 def kill_group(leader: int) -> None:

@@ -39,7 +39,6 @@ class Images:
 
         Raises:
             ContainerError: the engine, the image, or the model repository is missing.
-
         """
         if not self._swept:
             # Those of a server that was killed together with all that guards its containers.
@@ -58,7 +57,6 @@ class Images:
 
         Raises:
             ContainerError: the engine is missing.
-
         """
         order = ImageOrder(
             self._engine.command(),

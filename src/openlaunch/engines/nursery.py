@@ -63,7 +63,6 @@ class Nursery:
 
         Raises:
             OSError: it could not be started.
-
         """
         with log.open("ab") as errors:
             process = await asyncio.create_subprocess_exec(
@@ -99,7 +98,6 @@ class Nursery:
 
         Raises:
             OSError: it could not be.
-
         """
         assert self._process.stdin is not None
         future: asyncio.Future[ForkedWorker] = asyncio.get_running_loop().create_future()

@@ -125,7 +125,6 @@ class Processes:
 
         Raises:
             OSError: the process could not be started, or the engine is closed.
-
         """
         if self._closed.is_set():
             raise OSError("the engine is closed")

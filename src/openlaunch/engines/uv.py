@@ -35,7 +35,6 @@ class Uv:
 
         Raises:
             UvError: it failed, or took longer than the timeout.
-
         """
         try:
             command = (uv.find_uv_bin(), *map(str, args))
