@@ -50,8 +50,7 @@ def _plain(ip: Address) -> Address:
 def check(addresses: list[tuple[Any, ...]], *, allow_private: bool) -> None:
     """Look at what `getaddrinfo` gave; one address that may not be used spoils all.
 
-    Raises:
-        OSError: one may not be used; the message says which and why.
+    Raise `OSError` if one may not be used; the message says which and why.
     """
     for *_, where in addresses:
         found = problem(str(where[0]), allow_private=allow_private)

@@ -60,30 +60,20 @@ _STREAM_HINT: Final = "yield JSON types"
 
 
 def success(value: Any, max_bytes: int) -> bytes:
-    """The answer with a return value.
-
-    Raises:
-        Refusal: the value is not JSON, or larger than `max_bytes`.
-    """
+    """The answer with a return value. Raise `Refusal` if the value is not JSON, or larger than `max_bytes`."""
     text = _encode(value, "return value", _PICKLE_HINT, max_bytes)
     return _HEAD + _to_string(text).encode() + _TAIL
 
 
 def event(item: Any, max_bytes: int) -> bytes:
-    """The event with an item of a stream.
-
-    Raises:
-        Refusal: the item is not JSON, or larger than `max_bytes`.
-    """
+    """The event with an item of a stream. Raise `Refusal` if the item is not JSON, or larger than `max_bytes`."""
     return _EVENT_HEAD + _encode(item, "item", _STREAM_HINT, max_bytes).encode() + _EVENT_TAIL
 
 
 def pickled(value: Any, max_bytes: int) -> bytes:
     """The return value as cloudpickle bytes.
 
-    Raises:
-        Refusal: they are more than `max_bytes`.
-        Exception: whatever pickling the value raises.
+    Raise `Refusal` if they are more than `max_bytes`, and `Exception` if whatever pickling the value raises.
     """
     import cloudpickle  # most workers never need it here
 

@@ -22,9 +22,8 @@ def unpack(
 ) -> None:
     """Unpack a zip into a folder.
 
-    Raises:
-        ArchiveError: it is not a zip, is too large, or has a link or a member outside of the folder.
-        OSError: the files could not be written.
+    Raise `ArchiveError` if it is not a zip, is too large, or has a link or a member outside of the folder, and
+    `OSError` if the files could not be written.
     """
     try:
         with zipfile.ZipFile(file) as archive:

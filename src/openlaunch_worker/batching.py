@@ -27,8 +27,7 @@ def seconds_until_due(rule: BatchRule, count: int, since: float, now: float) -> 
 def results_of(returned: Any, count: int) -> list[Any]:
     """The result of each of the batch's `count` requests.
 
-    Raises:
-        Refusal: what predict returned is not a list with one result for each.
+    Raise `Refusal` if what predict returned is not a list with one result for each.
     """
     if not isinstance(returned, list):
         what = f"an object of type {type(returned).__qualname__}"

@@ -24,10 +24,8 @@ def start_command(
 ) -> Callable[..., Any]:
     """Start the command, wait until its health route answers, and give the function that predicts.
 
-    `folder` lies in the worker's scratch folder, which goes when the command's end ends the worker.
-
-    Raises:
-        NotReady: it is not there, has ended, or did not answer in time.
+    `folder` lies in the worker's scratch folder, which goes when the command's end ends the worker. Raise
+    `NotReady` if it is not there, has ended, or did not answer in time.
     """
     port = free_port()
     command = [str(part).replace("$PORT", str(port)) for part in flavor["command"]]

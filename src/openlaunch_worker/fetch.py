@@ -47,9 +47,8 @@ class Transfer:
     def fetch(self, limits: Limits) -> bytes:
         """The bytes at the http or https URL, all of them within `limits.url_timeout` seconds.
 
-        Raises:
-            Refusal: the URL has another scheme, leads to an address that is not allowed, can't be fetched, takes
-                too long or gives more than `limits.max_url_bytes`.
+        Raise `Refusal` if the URL has another scheme, leads to an address that is not allowed, can't be fetched,
+        takes too long or gives more than `limits.max_url_bytes`.
         """
         timeout = limits.url_timeout
         place = _without_secrets(self._url)

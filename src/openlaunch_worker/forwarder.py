@@ -46,8 +46,7 @@ def ended(code: int) -> str:
 def wait_until_ready(port: int, route: str, seconds: float, check: Callable[[], None]) -> None:
     """Ask the route until it answers 2xx. `check` is called between, and raises when there is nothing to wait for.
 
-    Raises:
-        NotReady: it did not within that time.
+    Raise `NotReady` if it did not within that time.
     """
     deadline, last = time.monotonic() + seconds, "nothing listens on its port"
     pause = 0.02

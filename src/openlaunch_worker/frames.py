@@ -85,11 +85,7 @@ class FrameError(ValueError):
 
 
 def encode(kind: int, request_id: int, payload: bytes = b"") -> bytes:
-    """One frame as bytes.
-
-    Raises:
-        FrameError: the payload is larger than `MAX_PAYLOAD`.
-    """
+    """One frame as bytes. Raise `FrameError` if the payload is larger than `MAX_PAYLOAD`."""
     if len(payload) > MAX_PAYLOAD:
         raise FrameError(f"a payload of {len(payload)} bytes is over the limit of {MAX_PAYLOAD} bytes")
     return HEADER.pack(len(payload), request_id, kind) + payload
@@ -98,8 +94,7 @@ def encode(kind: int, request_id: int, payload: bytes = b"") -> bytes:
 def request_head(request_id: int, flags: int, seconds: float, size: int) -> bytes:
     """What goes before the `size` bytes of a request's body, which need not be copied into one piece with it.
 
-    Raises:
-        FrameError: the body is too large.
+    Raise `FrameError` if the body is too large.
     """
     length = REQUEST_HEAD.size + size
     if length > MAX_PAYLOAD:
@@ -117,8 +112,7 @@ class FrameParser:
     def feed(self, data: bytes) -> Iterator[tuple[int, int, bytes]]:
         """Every frame that is complete with this data, as (kind, request id, payload).
 
-        Raises:
-            FrameError: a header announces more than the largest payload allowed.
+        Raise `FrameError` if a header announces more than the largest payload allowed.
         """
         buffer = self._buffer
         source: bytes | bytearray = data

@@ -13,11 +13,7 @@ TIMEOUT: Final = 60.0
 
 
 def connect(address: str) -> socket.socket:
-    """A connection to a unix socket's path, or to HOST:PORT.
-
-    Raises:
-        OSError: there is none to be had.
-    """
+    """A connection to a unix socket's path, or to HOST:PORT. Raise `OSError` if there is none to be had."""
     if "/" in address or ":" not in address:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
@@ -34,9 +30,7 @@ def connect(address: str) -> socket.socket:
 def shake_hands(sock: socket.socket, token: str) -> Start:
     """Say HELLO and read START.
 
-    Raises:
-        OSError: the connection broke.
-        FrameError: the server does not follow the protocol.
+    Raise `OSError` if the connection broke, and `FrameError` if the server does not follow the protocol.
     """
     sock.sendall(encode(Kind.HELLO, 0, json.dumps({"token": token, "pid": os.getpid()}).encode()))
     try:
@@ -53,9 +47,8 @@ def shake_hands(sock: socket.socket, token: str) -> Start:
 def receive_bundle(sock: socket.socket, file: BinaryIO) -> None:
     """Write the bundle's bytes into a file, and go back to its beginning.
 
-    Raises:
-        OSError: the connection broke, or the disk is full.
-        FrameError: the server does not follow the protocol.
+    Raise `OSError` if the connection broke, or the disk is full, and `FrameError` if the server does not follow the
+    protocol.
     """
     while piece := _read_frame(sock, Kind.BUNDLE):
         file.write(piece)

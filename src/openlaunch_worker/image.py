@@ -29,10 +29,8 @@ def start_image(
 ) -> Callable[..., Any]:
     """Run the image, wait until its health route answers, and give the function that predicts.
 
-    `folder` is empty, and lies in the worker's scratch folder.
-
-    Raises:
-        NotReady: a container could not be started, has ended, or did not answer in time.
+    `folder` is empty, and lies in the worker's scratch folder. Raise `NotReady` if a container could not be
+    started, has ended, or did not answer in time.
     """
     env = dict(flavor.get("env") or {})
     port = (free_port(), int(env.setdefault("PORT", str(PORT))))
@@ -134,8 +132,7 @@ def _place(repository: str) -> str:
 def _mounts(repository: str, replicas: dict[str, str], folder: Path) -> tuple[tuple[str, str], ...]:
     """The model repository, and over it the configurations of models that have a number of replicas.
 
-    Raises:
-        NotReady: the replicas can't be set.
+    Raise `NotReady` if the replicas can't be set.
     """
     mounts = [] if "://" in repository else [(repository, _MODELS)]
     for model, count in replicas.items():

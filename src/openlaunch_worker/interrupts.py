@@ -37,9 +37,8 @@ class Interrupts:
     def run(self, job: Job, function: Callable[..., T], *args: Any) -> T:
         """Call user code from a thread. Once this returns or raises, no exception is on its way.
 
-        Raises:
-            Interrupted: the job was stopped, before or while it ran.
-            BaseException: what the function raises.
+        Raise `Interrupted` if the job was stopped, before or while it ran, and `BaseException` if what the function
+        raises.
         """
         threads, job_id = self._threads, job.id
         try:

@@ -73,8 +73,7 @@ class NotIsolated(Exception):
 def isolate(order: IsolationOrder, folder: str) -> list[str]:
     """Isolate this process for good, go into `folder`, and return what could not be done.
 
-    Raises:
-        NotIsolated: a step could not be done, and the order requires all of them.
+    Raise `NotIsolated` if a step could not be done, and the order requires all of them.
     """
     steps: list[tuple[str, Callable[[], object]]] = [
         ("the server's data directory is not hidden", lambda: _hide(order.hide, [*order.keep, folder])),

@@ -35,10 +35,8 @@ class LoadError(Exception):
 def load(start: Start, file: BinaryIO, folder: Path, image: str | None = None) -> Predict:
     """Load a bundle of any flavour; `folder` is empty, and a zip is unpacked into it.
 
-    `image` is the JSON of a `containers.ImageOrder` where the bundle is a container image.
-
-    Raises:
-        LoadError: a step failed.
+    `image` is the JSON of a `containers.ImageOrder` where the bundle is a container image. Raise `LoadError` if a
+    step failed.
     """
     flavor = start.bundle
     kind = flavor.get("flavor")

@@ -50,8 +50,7 @@ def main() -> int:
 def run(address: str, token: str, image: str | None, new_loop: NewLoop) -> int:
     """Run a worker in this process, which may be a fork, and return the exit code to end it with.
 
-    Raises:
-        FileExistsError: another worker runs in this folder.
+    Raise `FileExistsError` if another worker runs in this folder.
     """
     die_with_parent()
     scratch = Path.cwd() / SCRATCH

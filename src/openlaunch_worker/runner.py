@@ -215,11 +215,7 @@ def _turn() -> Generator[None, None, None]:
 
 
 def _read_input(job: Job, body: bytes | memoryview) -> None:
-    """Set the job's `args`, or the transfer that fetches it.
-
-    Raises:
-        Refusal: there are none.
-    """
+    """Set the job's `args`, or the transfer that fetches it. Raise `Refusal` if there are none."""
     try:
         document = _parse_json(str(body, "utf-8"))
         url = document.get("url")

@@ -152,8 +152,7 @@ class Controller:
     def check_gpus(self, spec: EndpointSpec) -> None:
         """Refuse what no worker of this machine could ever have.
 
-        Raises:
-            Unprocessable: the endpoint asks for more GPUs than there are.
+        Raise `Unprocessable` if the endpoint asks for more GPUs than there are.
         """
         problem = gpu_problem(spec, self._engine.capacity().gpus)
         if problem is not None:

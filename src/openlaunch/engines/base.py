@@ -181,10 +181,8 @@ class Engine(Protocol):
     async def prepare(self, build: BuildOrder) -> str:
         """Build a bundle's environment, fetch its images, and return the environment's id.
 
-        What is there already is used again. A build ends when the last call that waits for it is cancelled.
-
-        Raises:
-            EngineError: it can't be built.
+        What is there already is used again. A build ends when the last call that waits for it is cancelled. Raise
+        `EngineError` if it can't be built.
         """
 
     async def prune(self, used: Collection[str]) -> list[str]:
@@ -193,10 +191,8 @@ class Engine(Protocol):
     async def start(self, spec: WorkerSpec) -> None:
         """Start a worker; its process runs when this returns, and is not ready yet.
 
-        Raises:
-            OSError: the process could not be started.
-            NoRoom: its GPUs are not free.
-            EngineError: it can't be started.
+        Raise `OSError` if the process could not be started, `NoRoom` if its GPUs are not free, and `EngineError` if
+        it can't be started.
         """
 
     async def stop(self, worker_id: str, grace: float) -> None:

@@ -39,9 +39,8 @@ async def run_command(
 ) -> Finished:
     """Run a program to its end. When this is cancelled, it is killed with all that it started.
 
-    Raises:
-        OSError: it could not be started.
-        TimeoutError: it was not done within `timeout` seconds, and was killed; None sets no limit.
+    Raise `OSError` if it could not be started, and `TimeoutError` if it was not done within `timeout` seconds, and
+    was killed; None sets no limit.
     """
     process = await asyncio.create_subprocess_exec(
         *command, cwd=cwd, env=env, stdin=DEVNULL, stdout=PIPE, stderr=STDOUT, start_new_session=True
@@ -68,11 +67,8 @@ async def run_starter(
     """Run a program that starts others and ends before them.
 
     Its output goes through a file: a pipe would not end before all who have inherited it do, and uvloop lets
-    children inherit more than is meant for them.
-
-    Raises:
-        OSError: it could not be started.
-        TimeoutError: it was not done within `timeout` seconds, and was killed.
+    children inherit more than is meant for them. Raise `OSError` if it could not be started, and `TimeoutError` if
+    it was not done within `timeout` seconds, and was killed.
     """
     with tempfile.TemporaryFile() as output:
         process = await asyncio.create_subprocess_exec(

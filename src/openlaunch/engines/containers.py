@@ -51,11 +51,7 @@ class ContainerEngine:
         self._fetching: dict[str, asyncio.Lock] = {}
 
     def command(self) -> EngineCommand:
-        """How it is called.
-
-        Raises:
-            ContainerError: there is none on this machine.
-        """
+        """How it is called. Raise `ContainerError` if there is none on this machine."""
         path = self.environ.get("PATH")
         wanted = self._command or [name for name in ENGINES if shutil.which(name, path=path)][:1]
         if not wanted:
@@ -77,8 +73,7 @@ class ContainerEngine:
     async def ensure_image(self, image: str, log: Log = quiet) -> None:
         """Fetch an image from its registry, unless it is there already. `log` gets what the engine says.
 
-        Raises:
-            ContainerError: the engine is missing, or the image does not exist.
+        Raise `ContainerError` if the engine is missing, or the image does not exist.
         """
         lock = self._fetching.setdefault(image, asyncio.Lock())
         try:
@@ -96,8 +91,7 @@ class ContainerEngine:
     async def start(self, container: Container) -> None:
         """Run a container in the background. It stays, ended, until it is removed.
 
-        Raises:
-            ContainerError: it could not be started. Nothing of it is left.
+        Raise `ContainerError` if it could not be started. Nothing of it is left.
         """
         engine = self.command()
         driver = "json-file" if engine.is_docker else "k8s-file"
@@ -118,8 +112,7 @@ class ContainerEngine:
     async def state(self, name: str) -> ContainerState | None:
         """How a container is; None when there is none of this name.
 
-        Raises:
-            ContainerError: the engine does not answer.
+        Raise `ContainerError` if the engine does not answer.
         """
         ended = await self._run("container", "inspect", "--format", "{{json .State}}", name)
         if ended.code != 0:

@@ -110,12 +110,9 @@ class Environments:
         """The interpreter of an environment with these requirements, built if it is not there.
 
         `python_version` is a minor version such as "3.12", None for the server's own. `log` gets the lines of the
-        build's output, of the build that made it where it is there already. `started` is called when the build
-        has its turn: only some run at a time. Calls for the same environment share one build, which ends when
-        the last of them is cancelled.
-
-        Raises:
-            EnvironmentFailed: it can't be built; the message says why.
+        build's output, of the build that made it where it is there already. `started` is called when the build has
+        its turn: only some run at a time. Calls for the same environment share one build, which ends when the last
+        of them is cancelled. Raise `EnvironmentFailed` if it can't be built; the message says why.
         """
         version = python_version or SERVER_PYTHON
         wanted = sorted({_checked(requirement) for requirement in requirements})

@@ -37,8 +37,7 @@ class Images:
     async def prepare(self, flavor: Mapping[str, Any], resources: Resources, log: Log) -> None:
         """See to it that the bundle's images are on this machine.
 
-        Raises:
-            ContainerError: the engine, the image, or the model repository is missing.
+        Raise `ContainerError` if the engine, the image, or the model repository is missing.
         """
         if not self._swept:
             # Those of a server that was killed together with all that guards its containers.
@@ -53,11 +52,7 @@ class Images:
     def order(
         self, worker_id: str, flavor: Mapping[str, Any], resources: Resources, gpus: tuple[int, ...]
     ) -> ImageOrder:
-        """Say how the worker runs the image.
-
-        Raises:
-            ContainerError: the engine is missing.
-        """
+        """Say how the worker runs the image. Raise `ContainerError` if the engine is missing."""
         order = ImageOrder(
             self._engine.command(),
             f"openlaunch-{worker_id}",

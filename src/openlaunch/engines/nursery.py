@@ -61,8 +61,7 @@ class Nursery:
     async def start(cls, python: Path, env: Mapping[str, str], folder: Path, log: Path) -> "Nursery":
         """Start the process in `folder`; `log` gets what goes wrong in it.
 
-        Raises:
-            OSError: it could not be started.
+        Raise `OSError` if it could not be started.
         """
         with log.open("ab") as errors:
             process = await asyncio.create_subprocess_exec(
@@ -96,8 +95,7 @@ class Nursery:
     ) -> ForkedWorker:
         """Fork a worker off, isolated as `openlaunch_worker.isolation` has it; it is running when this returns.
 
-        Raises:
-            OSError: it could not be.
+        Raise `OSError` if it could not be.
         """
         assert self._process.stdin is not None
         future: asyncio.Future[ForkedWorker] = asyncio.get_running_loop().create_future()

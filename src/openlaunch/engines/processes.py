@@ -123,8 +123,7 @@ class Processes:
     async def start(self, spec: ProcessSpec, on_exit: ExitCallback) -> None:
         """Start a worker; it is running when this returns, and not yet ready.
 
-        Raises:
-            OSError: the process could not be started, or the engine is closed.
+        Raise `OSError` if the process could not be started, or the engine is closed.
         """
         if self._closed.is_set():
             raise OSError("the engine is closed")

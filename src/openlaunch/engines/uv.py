@@ -31,10 +31,8 @@ class Uv:
     async def run(self, *args: str | Path, cwd: Path, log: Log) -> list[str]:
         """Run uv to its end and return the last lines of its output.
 
-        When this is cancelled, uv is killed with all that it started.
-
-        Raises:
-            UvError: it failed, or took longer than the timeout.
+        When this is cancelled, uv is killed with all that it started. Raise `UvError` if it failed, or took longer
+        than the timeout.
         """
         try:
             command = (uv.find_uv_bin(), *map(str, args))
