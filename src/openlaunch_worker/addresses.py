@@ -23,7 +23,7 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def problem(address: str, *, allow_private: bool) -> str | None:
-    """Why no connection may be made to the IP address; None when one may.
+    """Say why no connection may be made to the IP address; None when one may.
 
     Link-local addresses, where clouds serve their machines' credentials, are refused always; private ones
     (RFC 1918, loopback, unique local) by setting.
@@ -39,7 +39,7 @@ def problem(address: str, *, allow_private: bool) -> str | None:
 
 
 def _plain(ip: Address) -> Address:
-    """The IPv4 address that an IPv6 one stands for, if it does: mapped, translated, 6to4 or Teredo."""
+    """Return the IPv4 address that an IPv6 one stands for, if it does: mapped, translated, 6to4 or Teredo."""
     if isinstance(ip, ipaddress.IPv4Address) or ip.is_loopback or ip.is_unspecified:
         return ip
     if any(ip in net for net in _WITH_IPV4):
@@ -48,10 +48,7 @@ def _plain(ip: Address) -> Address:
 
 
 def check(addresses: list[tuple[Any, ...]], *, allow_private: bool) -> None:
-    """Look at what `getaddrinfo` gave; one address that may not be used spoils all.
-
-    Raise `OSError` if one may not be used; the message says which and why.
-    """
+    """Raise `OSError` if one of the addresses that `getaddrinfo` gave may not be used; it says which and why."""
     for *_, where in addresses:
         found = problem(str(where[0]), allow_private=allow_private)
         if found is not None:
@@ -59,7 +56,7 @@ def check(addresses: list[tuple[Any, ...]], *, allow_private: bool) -> None:
 
 
 def connector(*, allow_private: bool) -> Callable[..., socket.socket]:
-    """A `socket.create_connection` that connects to what it has looked at, whatever the name means a moment later."""
+    """Return a `socket.create_connection` that connects to what it has checked, even if the name changes."""
 
     def connect(
         address: tuple[str, int], timeout: float | None = None, source_address: tuple[str, int] | None = None

@@ -22,7 +22,7 @@ _to_string: Final = json.JSONEncoder().encode
 
 
 def _encoder() -> Callable[[Any, int], Iterable[str]] | None:
-    """The encoder in C that `JSONEncoder` makes anew for every value, which takes longer than most values do.
+    """Return the encoder in C that `JSONEncoder` makes anew for each value, which takes longer than most values do.
 
     It does not look out for circles, which end as a RecursionError. None where this Python has another one.
     """
@@ -60,21 +60,18 @@ _STREAM_HINT: Final = "yield JSON types"
 
 
 def success(value: Any, max_bytes: int) -> bytes:
-    """The answer with a return value. Raise `Refusal` if the value is not JSON, or larger than `max_bytes`."""
+    """Return the answer with a value. Raise `Refusal` if it is not JSON, or larger than `max_bytes`."""
     text = _encode(value, "return value", _PICKLE_HINT, max_bytes)
     return _HEAD + _to_string(text).encode() + _TAIL
 
 
 def event(item: Any, max_bytes: int) -> bytes:
-    """The event with an item of a stream. Raise `Refusal` if the item is not JSON, or larger than `max_bytes`."""
+    """Return the event with an item. Raise `Refusal` if it is not JSON, or larger than `max_bytes`."""
     return _EVENT_HEAD + _encode(item, "item", _STREAM_HINT, max_bytes).encode() + _EVENT_TAIL
 
 
 def pickled(value: Any, max_bytes: int) -> bytes:
-    """The return value as cloudpickle bytes.
-
-    Raise `Refusal` if they are more than `max_bytes`, and `Exception` if whatever pickling the value raises.
-    """
+    """Return the value as cloudpickle bytes. Raise `Refusal` if they are more than `max_bytes`."""
     import cloudpickle  # most workers never need it here
 
     data: bytes = cloudpickle.dumps(value)
@@ -90,7 +87,7 @@ def failure(text: str, status_code: int) -> bytes:
 
 
 def failure_event(text: str, status_code: int) -> bytes:
-    """The last event of a stream that failed."""
+    """Return the last event of a stream that failed."""
     return b"data: " + failure(text, status_code) + b"\n\n"
 
 

@@ -44,7 +44,7 @@ class BatchRunner(Runner):
         self._due_timer: asyncio.TimerHandle | None = None
 
     def _new_batch_itself(self) -> Job:
-        """What stands for the whole batch where its thread is interrupted; no request has the id 0."""
+        """Return what stands for the whole batch where its thread is interrupted; requests never have the id 0."""
         return Job(0, 0, 0, self._loop.time(), self._outbox)
 
     # How batches gather.

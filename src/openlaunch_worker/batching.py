@@ -15,20 +15,14 @@ class BatchRule:
 
 
 def seconds_until_due(rule: BatchRule, count: int, since: float, now: float) -> float:
-    """How long the batch has to wait, 0 when it is due.
-
-    `count` requests have gathered, at least one, of which the first came at `since`.
-    """
+    """Return how long a batch of `count` requests, the first of which came at `since`, has to wait."""
     if count >= rule.max_size:
         return 0.0
     return max(0.0, since + rule.max_wait - now)
 
 
 def results_of(returned: Any, count: int) -> list[Any]:
-    """The result of each of the batch's `count` requests.
-
-    Raise `Refusal` if what predict returned is not a list with one result for each.
-    """
+    """Return the result of each request. Raise `Refusal` if predict did not return a list of `count` results."""
     if not isinstance(returned, list):
         what = f"an object of type {type(returned).__qualname__}"
         if hasattr(returned, "tolist"):

@@ -73,7 +73,6 @@ class _Stopper:
             leave(code if code > 0 else 128 - code if code < 0 else 1, self._scratch)
 
     def at_once(self) -> None:
-        """End the command: SIGTERM, and SIGKILL after `STOP_SECONDS`."""
         self._stopping = True
         with suppress(OSError):
             self._process.terminate()

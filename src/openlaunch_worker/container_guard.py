@@ -17,7 +17,7 @@ from typing import Any, Final
 
 CALL_SECONDS: Final = 60.0
 START_SECONDS: Final = 5.0
-"""How long the engine may take to let go of a container that was stopped, or was just being started."""
+"""How long the engine may take to release a container that was stopped, or was just being started."""
 
 
 def main() -> int:

@@ -45,11 +45,11 @@ class EngineCommand(Document):
 
     @property
     def is_docker(self) -> bool:
-        """Whether it is docker, whose words differ here and there from podman's."""
+        """Whether it is docker, whose options differ from podman's."""
         return os.path.basename(self.program[0]) == "docker"  # noqa: PTH119 -- perhaps without a folder
 
     def run(self, container: Container, *flags: str) -> list[str]:
-        """The command line that runs the container; `flags` such as `--rm` and `--detach` say how.
+        """Return the command line that runs the container; `flags` such as `--rm` and `--detach` say how.
 
         The image must be there already. `environ_for` gives the environment that the command line needs.
         """
@@ -114,7 +114,7 @@ class ImageOrder(Document):
 
 
 def environ_for(container: Container, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """The environment for the command line of `EngineCommand.run`: `environ`, and what the container is given."""
+    """Return the environment for `EngineCommand.run`'s command line: `environ`, and what the container is given."""
     given = {name: value for name, value in container.env.items() if not _is_the_engines(name)}
     return {**environ, **given}
 

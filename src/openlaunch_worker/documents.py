@@ -25,7 +25,6 @@ class Document:
     __slots__ = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Return the document as an object of JSON."""
         return asdict(self)  # type: ignore[call-overload, no-any-return]  # every subclass is a dataclass
 
     @classmethod

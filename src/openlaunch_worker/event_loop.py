@@ -1,4 +1,4 @@
-"""A worker's event loop: uvloop's where that is to be had, on which a request takes half the time."""
+"""A worker's event loop: uvloop's where that is available, on which a request takes half the time."""
 
 import asyncio
 import importlib.util
@@ -17,7 +17,7 @@ NewLoop = Callable[[], asyncio.AbstractEventLoop]
 
 
 def loop_maker() -> NewLoop:
-    """What makes this process's loop. With uvloop, that is imported when this returns."""
+    """Return what makes this process's loop. With uvloop, that is imported when this returns."""
     folder = os.environ.pop(UVLOOP, None)
     if folder is None or any(importlib.util.find_spec(name) is not None for name in _INCOMPATIBLE):
         return asyncio.new_event_loop
@@ -26,7 +26,7 @@ def loop_maker() -> NewLoop:
 
 
 def _import_uvloop(folder: str) -> Any:
-    """The environment's own uvloop, else the server's where it was built for this Python, else None."""
+    """Import the environment's own uvloop, else the server's; return None where neither is for this Python."""
     # At the end of the path, and for this import alone: nothing else of the server's is to be found there.
     sys.path.append(folder)
     try:

@@ -25,17 +25,17 @@ class Refusal(Exception):
 
 
 def explain(error: BaseException, *, foreign: bool = False) -> tuple[str, int]:
-    """The text and the status code of a failed request; a foreign caller sees the exception's type alone."""
+    """Return a failed request's text and status code; a foreign caller sees the exception's type alone."""
     if isinstance(error, Refusal):
         return str(error), error.status_code
     if foreign:
         name = type(error).__qualname__[:MAX_LINE]
-        return f"the model raised {name}; only the owner of the endpoint is told more", 500
+        return f"the model raised {name}; only the owner of the endpoint sees more", 500
     return user_traceback(error), 500
 
 
 def user_traceback(error: BaseException) -> str:
-    """The traceback as text, without the runtime's own frames, cut in its middle at `MAX_TEXT` characters."""
+    """Return the traceback as text, without the runtime's own frames, cut in its middle at `MAX_TEXT` characters."""
     summary = traceback.TracebackException.from_exception(error)
     _drop_own_frames(summary)
     text = "".join(summary.format())
@@ -59,7 +59,7 @@ def _drop_own_frames(summary: traceback.TracebackException) -> None:
 
 
 def one_line(error: BaseException) -> str:
-    """The exception's type and message on one line of at most `MAX_LINE` characters."""
+    """Return the exception's type and message on one line of at most `MAX_LINE` characters."""
     text = " ".join(
         "".join(traceback.TracebackException(type(error), error, None).format_exception_only()).split()
     )

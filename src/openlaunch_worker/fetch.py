@@ -39,13 +39,12 @@ class Transfer:
             _cut(sock)
 
     def opened(self, sock: socket.socket) -> None:
-        """A connection has been made."""
         self._sockets.append(sock)
         if self._aborted:
             _cut(sock)
 
     def fetch(self, limits: Limits) -> bytes:
-        """The bytes at the http or https URL, all of them within `limits.url_timeout` seconds.
+        """Return the bytes at the http or https URL, all of them within `limits.url_timeout` seconds.
 
         Raise `Refusal` if the URL has another scheme, leads to an address that is not allowed, can't be fetched,
         takes too long or gives more than `limits.max_url_bytes`.
@@ -68,7 +67,7 @@ class Transfer:
 
 
 def _opener(transfer: Transfer, allow_private: bool) -> urllib.request.OpenerDirector:
-    """An opener for http and https alone, so that no redirect leads to a file or to ftp."""
+    """Return an opener for http and https alone, so that a redirect never leads to a file or to ftp."""
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler(),
@@ -122,7 +121,7 @@ def _http_handler(transfer: Transfer, allow_private: bool) -> urllib.request.Bas
 
 
 def _connect_for(request: urllib.request.Request, allow_private: bool) -> Connect:
-    """How to connect for this request, a redirect's too. What a proxy may connect to is the proxy's own rule."""
+    """Return how to connect for this request or redirect. What a proxy may connect to is the proxy's own rule."""
     # Not by a look at the URL: its host may be spelled in ways (%31 for 1) that urllib makes the same again.
     proxied = request.has_proxy() or getattr(request, "_tunnel_host", None) is not None
     return socket.create_connection if proxied else connector(allow_private=allow_private)
@@ -152,7 +151,7 @@ def _reason(error: Exception) -> str:
 
 
 def _without_secrets(url: str) -> str:
-    """The URL without user, password, query and fragment, which often hold a signature or a key."""
+    """Return the URL without user, password, query and fragment, which often hold a signature or a key."""
     try:
         parts = urllib.parse.urlsplit(url)
         host = parts.netloc.rpartition("@")[2]

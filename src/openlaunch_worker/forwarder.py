@@ -31,7 +31,7 @@ class NotReady(Exception):
 
 
 def free_port() -> int:
-    """A port of this machine's own that nothing listens on."""
+    """Return a port of this machine that nothing listens on."""
     with socket.socket() as probe:
         probe.bind((_HOST, 0))
         port: int = probe.getsockname()[1]
@@ -39,15 +39,12 @@ def free_port() -> int:
 
 
 def ended(code: int) -> str:
-    """How a process ended, as words after its name."""
+    """Say how a process ended, as words after its name."""
     return f"was ended by signal {-code}" if code < 0 else f"exited with code {code}"
 
 
 def wait_until_ready(port: int, route: str, seconds: float, check: Callable[[], None]) -> None:
-    """Ask the route until it answers 2xx. `check` is called between, and raises when there is nothing to wait for.
-
-    Raise `NotReady` if it did not within that time.
-    """
+    """Ask the route until it answers 2xx. Raise `NotReady` after `seconds`; `check` raises where none can come."""
     deadline, last = time.monotonic() + seconds, "nothing listens on its port"
     pause = 0.02
     while True:
@@ -93,7 +90,7 @@ class Forwarder:
                 sock.shutdown(socket.SHUT_RDWR)
 
     def predict(self, flavor: dict[str, Any], streaming: bool) -> Callable[..., Any]:
-        """The function that predicts, with the routes of the flavour."""
+        """Return the function that predicts, with the routes of the flavour."""
         extra = frozenset([*flavor.get("extra_routes", ()), *flavor.get("routes", ())])
         predict = (
             self._streaming(str(flavor["streaming_predict_route"]), extra)
@@ -135,7 +132,6 @@ class Forwarder:
     def _content(
         self, usual: str, extra: frozenset[str], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[str, bytes, str]:
-        """The route, the body and its type."""
         content = args[0] if args else kwargs
         route = usual
         if isinstance(content, Routed):
@@ -196,7 +192,7 @@ def _value(data: bytes) -> Any:
 
 
 def _items(response: http.client.HTTPResponse) -> Iterator[Any]:
-    """The data of server-sent events, as JSON where it is; a language model server's `[DONE]` is left out."""
+    """Yield the data of server-sent events, as JSON where it is; a language model server's `[DONE]` is left out."""
     lines: list[str] = []
     while line := response.readline(MAX_LINE):
         text = line.decode("utf-8", "replace").rstrip("\r\n")

@@ -85,14 +85,14 @@ class FrameError(ValueError):
 
 
 def encode(kind: int, request_id: int, payload: bytes = b"") -> bytes:
-    """One frame as bytes. Raise `FrameError` if the payload is larger than `MAX_PAYLOAD`."""
+    """Return one frame as bytes. Raise `FrameError` if the payload is larger than `MAX_PAYLOAD`."""
     if len(payload) > MAX_PAYLOAD:
         raise FrameError(f"a payload of {len(payload)} bytes is over the limit of {MAX_PAYLOAD} bytes")
     return HEADER.pack(len(payload), request_id, kind) + payload
 
 
 def request_head(request_id: int, flags: int, seconds: float, size: int) -> bytes:
-    """What goes before the `size` bytes of a request's body, which need not be copied into one piece with it.
+    """Return what goes before the `size` bytes of a request's body, so that the two need not be copied together.
 
     Raise `FrameError` if the body is too large.
     """
@@ -110,7 +110,7 @@ class FrameParser:
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> Iterator[tuple[int, int, bytes]]:
-        """Every frame that is complete with this data, as (kind, request id, payload).
+        """Yield every frame that is complete with this data, as (kind, request id, payload).
 
         Raise `FrameError` if a header announces more than the largest payload allowed.
         """

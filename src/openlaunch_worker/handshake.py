@@ -13,7 +13,7 @@ TIMEOUT: Final = 60.0
 
 
 def connect(address: str) -> socket.socket:
-    """A connection to a unix socket's path, or to HOST:PORT. Raise `OSError` if there is none to be had."""
+    """Connect to a unix socket's path, or to HOST:PORT."""
     if "/" in address or ":" not in address:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:

@@ -97,7 +97,6 @@ class _Server:
         self._guard.stdin.flush()
 
     def wait(self, port: int, route: str, seconds: float) -> None:
-        """Wait until the route answers."""
         wait_until_ready(port, route, seconds, self._check)
 
     def _check(self) -> None:
@@ -115,7 +114,6 @@ class _Server:
             leave(code or 1, self._scratch)
 
     def at_once(self) -> None:
-        """Have the guard end the container."""
         self._stopping = True
         assert self._guard.stdin is not None
         with suppress(OSError):
@@ -130,10 +128,7 @@ def _place(repository: str) -> str:
 
 
 def _mounts(repository: str, replicas: dict[str, str], folder: Path) -> tuple[tuple[str, str], ...]:
-    """The model repository, and over it the configurations of models that have a number of replicas.
-
-    Raise `NotReady` if the replicas can't be set.
-    """
+    """Return the model repository's mount, and over it the configurations of models with a number of replicas."""
     mounts = [] if "://" in repository else [(repository, _MODELS)]
     for model, count in replicas.items():
         own = Path(repository) / model / "config.pbtxt"

@@ -32,15 +32,14 @@ class JobsInFlight:
         self._loop = asyncio.get_running_loop()
         self._interrupts = Interrupts()
         self._running: dict[int, Job] = {}
-        # Jobs that no thread has begun. Whoever takes a job out decides what becomes of it: a thread runs it,
-        # or the loop drops it. Taking a key out of a dict happens once, whoever does it.
+        # Jobs that no thread has begun. What takes a job out decides what becomes of it: a thread runs it,
+        # or the loop drops it. Taking a key out of a dict happens once, in whichever thread.
         self._queued: dict[int, Job] = {}
         self._next_expiry = float("inf")
         self._expiry_timer: asyncio.TimerHandle | None = None
 
     @property
     def idle(self) -> bool:
-        """Whether no request is under way."""
         return not self._running
 
     def cancel(self, request_id: int) -> None:
@@ -92,7 +91,6 @@ class JobsInFlight:
         self._forget(job)
 
     def _forget(self, job: Job) -> None:
-        """The answer has been sent, and the job is no more."""
         del self._running[job.id]
         if not self._running:
             self._outbox.flush()  # nothing else can come to go with it
@@ -123,7 +121,7 @@ def _expired(job: Job) -> Refusal:
 
 
 def failure(job: Job, error: BaseException) -> tuple[Outcome, bytes]:
-    """The end of a job that failed like this."""
+    """Return the end of a job that failed like this."""
     text, status_code = explain(error, foreign=job.foreign)
     body = answers.failure if job.stream is None else answers.failure_event
     return Outcome.FAILURE, body(text, status_code)

@@ -37,8 +37,7 @@ class Interrupts:
     def run(self, job: Job, function: Callable[..., T], *args: Any) -> T:
         """Call user code from a thread. Once this returns or raises, no exception is on its way.
 
-        Raise `Interrupted` if the job was stopped, before or while it ran, and `BaseException` if what the function
-        raises.
+        Raise `Interrupted` if the job was stopped, before or while it ran.
         """
         threads, job_id = self._threads, job.id
         try:

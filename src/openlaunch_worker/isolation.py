@@ -119,7 +119,7 @@ def _hide(directory: str, kept: list[str]) -> None:
 
 @contextmanager
 def _opened(paths: Iterator[str]) -> Iterator[list[tuple[str, int]]]:
-    """The folders as they are before something lies over them."""
+    """Open the folders as they are before something lies over them."""
     with ExitStack() as stack:
         folders: list[tuple[str, int]] = []
         for path in paths:
@@ -176,7 +176,7 @@ def _enter_landlock() -> None:
 
 
 def _drop_capabilities() -> None:
-    """Of root those that reach beyond files; of others all, which they have only within their user namespace."""
+    """Drop root's that reach beyond files; of others all, which they have only within their user namespace."""
     dropped = _DROPPED.values() if os.geteuid() == 0 else range(_LAST_CAPABILITY + 1)
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
     sets = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable; the low 32, then the high
@@ -194,7 +194,7 @@ def _drop_capabilities() -> None:
 
 
 def _bound_processes(most: int) -> None:
-    """Count this worker's alone: the kernel counts a user's in each user namespace. It counts none of root's."""
+    """Bound this worker's alone: the kernel counts a user's in each user namespace. It counts none of root's."""
     if most and os.geteuid() != 0:
         _lower(resource.RLIMIT_NPROC, most)
 

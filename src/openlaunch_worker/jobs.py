@@ -91,14 +91,13 @@ class Stream:
                 sleep(PAUSE_SECONDS)  # the loop has nothing else to do, and waits 1 ms at least
 
     async def wait(self) -> None:
-        """On the loop: wait for room."""
         room = self._room = asyncio.Event()
         while self.is_full():
             await room.wait()
             room.clear()
 
     def send(self) -> None:
-        """On the loop: what has been pushed goes out as one chunk."""
+        """On the loop: send what has been pushed as one chunk."""
         self._posted = False  # before the items are taken: one pushed after them posts again
         self._pass_on(self._outbox.chunk)
 
@@ -121,7 +120,6 @@ class Stream:
         self._wake()
 
     def is_full(self) -> bool:
-        """Whether the producer has to wait for room."""
         return self._produced - self._granted >= STREAM_WINDOW and not self.stopped
 
     def _wake(self) -> None:

@@ -61,7 +61,7 @@ def _load_pickle(flavor: dict[str, Any], file: BinaryIO) -> Predict:
 
 
 def _functions(bundle: Any) -> tuple[Any, Any]:
-    """The two functions of a bundle. Launch's first `create_model_bundle` packed three shapes, one of them these two.
+    """Return a bundle's two functions. Launch's first `create_model_bundle` packed three shapes, this among them.
 
     The others: the model itself beside `load_predict_fn`, and the predict function or a class of it alone.
     """

@@ -42,7 +42,7 @@ class Nursery:
             os.set_blocking(fd, False)
 
     def serve(self) -> int:
-        """Returns the exit code: this process's own, or in a fork its worker's."""
+        """Serve, and return the exit code: this process's own, or in a fork its worker's."""
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(self._woken)
         poll = select.poll()
@@ -65,7 +65,7 @@ class Nursery:
                         return self._be_a_worker(order)
 
     def _fork(self, order: ForkOrder) -> bool:
-        """Whether this is the fork."""
+        """Fork, and return whether this is the fork."""
         try:
             self._log = open_log(order.log)
             pid = os.fork()

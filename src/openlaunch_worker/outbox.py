@@ -38,11 +38,9 @@ class Outbox:
     # On the loop.
 
     def answer(self, kind: Kind, request_id: int, outcome: int, body: bytes) -> None:
-        """Send a RESULT or an END."""
         self._send(_ANSWER_HEADER.pack(len(body) + 1, request_id, kind, outcome), body)
 
     def chunk(self, request_id: int, body: bytes) -> None:
-        """Send a CHUNK."""
         self._send(HEADER.pack(len(body), request_id, Kind.CHUNK), body)
 
     def _send(self, header: bytes, body: bytes) -> None:
@@ -56,7 +54,6 @@ class Outbox:
         self.flush()
 
     def flush(self) -> None:
-        """Write what was sent so far."""
         if not self._pieces:
             return
         with self._lock:
@@ -68,7 +65,7 @@ class Outbox:
                 self._transport.write(data)
 
     def _write(self, data: bytes | memoryview) -> memoryview:
-        """Write to the socket, while nothing else is on its way there; returns what it has not taken."""
+        """Write to the socket, while nothing else is on its way there; return what it has not taken."""
         try:
             written = self._socket.send(data)
         except OSError:  # it is full; or broken, which the transport sees, too
@@ -110,14 +107,13 @@ class Outbox:
         self._wake()
 
     def chunk_now(self, request_id: int, body: bytes) -> None:
-        """Send a CHUNK."""
         with self._lock:
             written = self._write_now(HEADER.pack(len(body), request_id, Kind.CHUNK) + body)
         if not written:
             self._wake()
 
     def _write_now(self, frame: bytes) -> bool:
-        """Whether it has been written whole; else the loop writes the rest when it is woken."""
+        """Write the frame, and return whether all of it went; else the loop writes the rest when it is woken."""
         rest = memoryview(frame)
         if not self._pieces and not self._transport.get_write_buffer_size():
             rest = self._write(frame)

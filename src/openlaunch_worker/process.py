@@ -51,7 +51,7 @@ def set_up_output() -> None:
 
 
 def open_log(path: str) -> int:
-    """A descriptor that appends to a worker's log, which is emptied first where it has grown too large."""
+    """Open a worker's log to append to; one that has grown too large is emptied first."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     if os.fstat(descriptor).st_size > MAX_LOG_BYTES:
         os.ftruncate(descriptor, 0)
@@ -59,7 +59,7 @@ def open_log(path: str) -> int:
 
 
 def log(message: str) -> None:
-    """A line of the worker's own in its log."""
+    """Write a line of the worker's own to its log."""
     sys.stderr.write(f"openlaunch worker: {message}\n")
 
 
@@ -67,7 +67,7 @@ _before_leaving: list[Callable[[], None]] = []
 
 
 def on_leave(function: Callable[[], None]) -> None:
-    """Have this called before the process ends, be it by `leave` or at its normal end."""
+    """Have this called before the process ends, by `leave` or at its normal end."""
     _before_leaving.append(function)
     atexit.register(function)
 
@@ -110,7 +110,6 @@ class ServerWatch:
         self._over = False
 
     def start(self) -> None:
-        """Watch from now on."""
         threading.Thread(target=self._watch, name="server-watch", daemon=True).start()
 
     def end(self) -> None:
@@ -136,7 +135,7 @@ def let_go_in_forks(sock: socket.socket) -> None:
     signals = (signal.SIGTERM, signal.SIGINT)
 
     def block() -> None:
-        # A signal to the child may come before it has let go of the handlers.
+        # A signal to the child may come before it has released the handlers.
         signal.pthread_sigmask(signal.SIG_BLOCK, signals)
 
     def unblock() -> None:

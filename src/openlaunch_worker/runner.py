@@ -194,7 +194,6 @@ class Runner(JobsInFlight):
                 close()
 
     def _resume(self, job: Job, work: Callable[[Job], Coroutine[Any, Any, None]]) -> None:
-        """Go on on the loop with what began in a thread."""
         if job.stop is None and job.deadline <= self._loop.time():
             job.stop = Stop.EXPIRED
         self._spawn(work(job))

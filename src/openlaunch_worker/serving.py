@@ -39,7 +39,6 @@ class Connection(asyncio.Protocol):
         self._draining = False
 
     def drain(self) -> None:
-        """Finish what runs, then end."""
         self._draining = True
         self._end_if_drained()
 
@@ -49,7 +48,6 @@ class Connection(asyncio.Protocol):
             self._transport.write(encode(Kind.LEAVING, 0))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Prepare for frames, which are read once READY has been said."""
         self._transport = cast("asyncio.Transport", transport)  # uvloop's has another base class
         self._transport.pause_reading()
         loop = asyncio.get_running_loop()
@@ -57,7 +55,6 @@ class Connection(asyncio.Protocol):
         self._runner = self._new_runner()
 
     def say_ready(self) -> None:
-        """Say READY, and take what comes."""
         ready = {"python": "{}.{}.{}".format(*sys.version_info), "generator": shape_of(self._predict).yields}
         if not self._transport.is_closing():
             self._transport.write(encode(Kind.READY, 0, json.dumps(ready).encode()))
@@ -159,7 +156,6 @@ def _run(loop: asyncio.AbstractEventLoop, work: asyncio.Task[None]) -> None:
 
 
 def _close(loop: asyncio.AbstractEventLoop) -> None:
-    """End what user code has left running on the loop."""
     left = asyncio.all_tasks(loop)
     for task in left:
         task.cancel()

@@ -20,7 +20,6 @@ class Shape(Enum):
 
     @property
     def on_loop(self) -> bool:
-        """Whether predict is called on the event loop."""
         return self in (Shape.COROUTINE, Shape.ASYNC_GENERATOR)
 
     @property
@@ -30,7 +29,7 @@ class Shape(Enum):
 
 
 def shape_of(predict: Callable[..., Any]) -> Shape:
-    """The shape of a function, a method, a partial, or an object with `__call__`."""
+    """Return the shape of a function, a method, a partial, or an object with `__call__`."""
     target: Any = predict
     while isinstance(target, functools.partial):
         target = target.func

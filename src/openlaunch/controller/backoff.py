@@ -25,7 +25,6 @@ class Backoff:
     stable: float = 60.0
 
     def delay(self, failures: int) -> float:
-        """Return how long to wait after this number of failures in a row."""
         steps = failures - self.free - 1
         return 0.0 if steps < 0 else min(self.cap, self.first * 2.0 ** min(steps, 32))
 
@@ -48,7 +47,6 @@ class Streak:
         return Streak(self.count + 1, now, now)
 
     def next_try(self, backoff: Backoff) -> float:
-        """Return the time before which nothing should be retried."""
         return self.last_at + backoff.delay(self.count) if self.count else 0.0
 
 
@@ -90,7 +88,6 @@ class History:
         return replace(self, early_exits=exits, early_end=reason)
 
     def became_ready(self) -> "History":
-        """Forget failures to load: a worker has loaded the bundle."""
         return replace(self, load_failures=Streak(), early_exits=Streak(), failure=None, early_end=None)
 
     def crashed(

@@ -94,7 +94,7 @@ class Controller:
         await self.events.stop()
 
     def apply(self, record: EndpointRecord) -> None:
-        """The endpoint is new, or asked to be different from now on."""
+        """Look after an endpoint that is new, or that is to be different from now on."""
         watched = self._watched.get(record.id)
         if watched is not None:
             watched.supervisor.endpoint.adopt(record)
@@ -116,7 +116,6 @@ class Controller:
         self._watched.pop(watched.supervisor.endpoint.id, None)
 
     def looks_after(self, endpoint_id: str) -> bool:
-        """Whether the endpoint is there, and not deleted."""
         return endpoint_id in self._watched
 
     def workers(self, endpoint_id: str) -> tuple[int, int]:
@@ -138,7 +137,6 @@ class Controller:
         return None if supervisor is None else supervisor.explain()
 
     def creation_log(self, endpoint_id: str) -> str:
-        """Return the log of the endpoint's creation: environment, workers, what failed."""
         return self._logs.read(endpoint_id)
 
     async def worker_logs(self, endpoint_id: str, tail_bytes: int) -> str:
@@ -146,7 +144,6 @@ class Controller:
         return await self._engine.worker_logs(endpoint_id, tail_bytes)
 
     def follow_logs(self, endpoint_id: str) -> LogFollower:
-        """Return what reads its workers' logs as they grow."""
         return self._engine.follow_logs(endpoint_id)
 
     def check_gpus(self, spec: EndpointSpec) -> None:

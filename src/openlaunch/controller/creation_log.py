@@ -32,9 +32,7 @@ class CreationLogs:
             trim(path, MAX_BYTES)
 
     def read(self, endpoint_id: str) -> str:
-        """Return the log; an empty text where there is none."""
         return tail(self._root / endpoint_id / _NAME, MAX_BYTES)
 
     def remove(self, endpoint_id: str) -> None:
-        """Delete the endpoint's log."""
         shutil.rmtree(self._root / endpoint_id, ignore_errors=True)

@@ -68,5 +68,4 @@ class WatchedEndpoint:
         self.parts.logs.add(self.id, text)
 
     def tell(self, kind: EventKind, detail: str = "") -> None:
-        """Add an event, which users can list."""
         self.parts.events.add(self.id, kind, detail)

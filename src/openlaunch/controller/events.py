@@ -145,7 +145,6 @@ class EventLog:
                 return []
 
     async def forget(self, endpoint_id: str) -> None:
-        """Delete an endpoint's events."""
         self._pending = deque((e for e in self._pending if e.endpoint_id != endpoint_id), maxlen=MAX_PENDING)
         await self._store.write(lambda conn: event_store.delete_all(conn, endpoint_id))
         if (changed := self._changed.pop(endpoint_id, None)) is not None:

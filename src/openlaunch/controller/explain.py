@@ -10,7 +10,7 @@ from openlaunch.wire.why import EndpointWhy, Reason, ReasonCode
 
 
 def explain(s: Situation, load: Load, policy: Policy) -> EndpointWhy:
-    """How the endpoint stands."""
+    """Say how the endpoint stands."""
     ready = s.count(Phase.READY)
     return EndpointWhy(
         pending=ready == 0,
@@ -51,7 +51,7 @@ def _serving(s: Situation, load: Load) -> Reason:
 
 
 def _trouble(s: Situation, policy: Policy) -> Iterator[Reason]:
-    """What goes wrong, whether or not an older worker serves meanwhile."""
+    """Say what fails, whether or not an older worker serves meanwhile."""
     history = s.newest.history
     wait = max(0.0, history.next_start(policy.retry) - s.now)
     if s.gpus.problem is not None:
@@ -68,12 +68,12 @@ def _trouble(s: Situation, policy: Policy) -> Iterator[Reason]:
 
 
 def _try(s: Situation, wait: float) -> float | None:
-    """When the next try is: none is made while nobody asks, nor while there are as many workers as asked for."""
+    """Return when the next try is; None while nobody asks, and while there are as many workers as asked for."""
     return round(wait, 1) if s.count(Phase.READY, Phase.STARTING, newest=True) < s.target else None
 
 
 def _progress(s: Situation) -> Iterator[Reason]:
-    """What is under way to the first worker, or to a further one."""
+    """Say what is under way to the first worker, or to a further one."""
     starting = s.select(Phase.STARTING)
     if starting:
         oldest = max(s.now - worker.since for worker in starting)
@@ -99,7 +99,7 @@ def _reason(code: ReasonCode, message: str, wait: float | None = None) -> Reason
 
 
 def task_message(ahead: int, exceeds: bool, endpoint: EndpointWhy) -> str:
-    """Why a task is pending: its place, the slots, and what holds the endpoint up."""
+    """Say why a task is pending: its place, the slots, and what holds the endpoint up."""
     place = (
         f"more than {ahead:,} tasks are" if exceeds else f"{ahead:,} task{' is' if ahead == 1 else 's are'}"
     )

@@ -90,7 +90,7 @@ class FleetEvents(Protocol):
         """The worker's connection has ended without a DRAIN: the worker is dead or dying."""
 
     def prediction_failed(self, endpoint_id: str) -> None:
-        """A prediction that counts in a trial has failed: look whether that is one too many."""
+        """A prediction that counts in a trial has failed: check whether that is over the limit."""
 
     def demand(self, endpoint_id: str) -> None:
         """A request or task arrived and no worker had a free slot for it: look at the endpoint's scale now."""

@@ -34,12 +34,10 @@ class GenerationState:
     ready_since: float | None = None
 
     def became_ready(self, now: float) -> None:
-        """Count a worker that has loaded the bundle."""
         self.history = self.history.became_ready()
         self.ready_since = self.ready_since or now
 
     def seen(self, trial: Trial) -> Generation:
-        """Return what a plan sees of it."""
         seconds = None if self.bundle is None else load_seconds(self.bundle.flavor)
         name = None if self.bundle is None else self.bundle.name
         return Generation(self.build, self.history, seconds, trial, self.ready_since, name)
@@ -64,11 +62,9 @@ class Generations:
         return self._states[number]
 
     def seen(self, trials: Mapping[int, Trial]) -> dict[int, Generation]:
-        """Return what a plan sees of all generations."""
         return {number: state.seen(trials.get(number, Trial())) for number, state in self._states.items()}
 
     def environments(self) -> set[str]:
-        """Return the ids of the environments in use."""
         return {state.environment for state in self._states.values() if state.environment is not None}
 
     def begin_build(self, number: int, bundle_id: str) -> None:
@@ -101,7 +97,6 @@ class Generations:
         endpoint.changed.set()
 
     def build_started(self, number: int) -> None:
-        """Note that a build has its turn."""
         self.get(number).build = Build.BUILDING
         self._endpoint.tell(EventKind.ENVIRONMENT_BUILDING)
         self._endpoint.changed.set()

@@ -61,7 +61,6 @@ class Recorder:
             self._endpoint.tell(EventKind.UPDATE_FAILED, now.status_reason or "")
 
     async def set_canary(self, action: SetCanary) -> None:
-        """Store where the canary stands."""
         endpoint, before = self._endpoint, self._endpoint.record
 
         def write(conn: Connection) -> EndpointRecord | None:

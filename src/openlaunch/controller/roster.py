@@ -67,11 +67,9 @@ class Roster:
         del self._workers[worker.id]
 
     def generations(self) -> set[int]:
-        """Return the generations that have workers."""
         return {worker.generation for worker in self}
 
     def seen(self) -> tuple[Worker, ...]:
-        """Return what a plan sees of the workers."""
         return tuple(Worker(w.id, w.generation, w.phase, w.since) for w in self)
 
     def counts(self, canary: int | None) -> tuple[int, int]:
@@ -80,5 +78,4 @@ class Roster:
         return phases.count(Phase.READY), phases.count(Phase.STARTING) + phases.count(Phase.LOST)
 
     def ready_of(self, generation: int) -> int:
-        """Count the ready workers of a generation."""
         return sum(w.phase is Phase.READY for w in self if w.generation == generation)

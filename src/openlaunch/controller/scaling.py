@@ -36,7 +36,6 @@ class DesireWindow:
     """(time, desire): times rise, desires fall."""
 
     def add(self, now: float, desire: int) -> "DesireWindow":
-        """Return the window with the desire of now, and without what is older than the period."""
         kept = tuple(s for s in self.samples if s[0] > now - self.period and s[1] > desire)
         return DesireWindow(self.period, (*kept, (now, desire)))
 

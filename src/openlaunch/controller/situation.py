@@ -87,7 +87,6 @@ class Situation:
 
     @property
     def newest(self) -> Generation:
-        """What is known of the generation that is wanted."""
         return self.generations.get(self.endpoint.generation, UNKNOWN)
 
     @property
@@ -97,7 +96,7 @@ class Situation:
 
     @property
     def rule(self) -> Rule | None:
-        """The rule that the newest generation's first predictions are held against: another has to be there."""
+        """The rule for the newest generation's first predictions, where it replaces another generation."""
         return Rule.of(self.endpoint.spec) if self.endpoint.replaces_another else None
 
     @property
@@ -138,11 +137,11 @@ class Situation:
         return min(self.desired, max(self.limit, there))
 
     def count(self, *phases: Phase, newest: bool | None = None) -> int:
-        """The workers in one of these phases, of the newest generation, the ones before, or both."""
+        """Count the workers in one of these phases, of the newest generation, the ones before, or both."""
         return len(self.select(*phases, newest=newest))
 
     def select(self, *phases: Phase, newest: bool | None = None) -> list[Worker]:
-        """The same as a list, the youngest first."""
+        """Return the workers that `count` counts, the youngest first."""
         chosen = [
             w
             for w in self.workers
@@ -153,18 +152,17 @@ class Situation:
         return youngest_first(chosen)
 
     def beside(self, *phases: Phase) -> list[Worker]:
-        """Those of the canary, and of canaries that have ended, the youngest first."""
+        """Return the workers of the canary, and of canaries that have ended, the youngest first."""
         return youngest_first(w for w in self.workers if w.phase in phases and self.is_beside(w.generation))
 
     def is_beside(self, generation: int) -> bool:
-        """Whether it is a canary's, or that of one that has ended."""
+        """Whether the generation is a canary, or was one."""
         canary = self.endpoint.canary
         return generation > self.endpoint.generation or (
             canary is not None and canary.generation == generation
         )
 
     def may_start(self, generation: int, policy: Policy) -> bool:
-        """Whether the generation's environment is there and its back-off has passed."""
         state = self.generations.get(generation, UNKNOWN)
         return state.build is Build.BUILT and state.history.next_start(policy.retry) <= self.now
 

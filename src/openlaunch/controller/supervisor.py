@@ -79,7 +79,6 @@ class Supervisor:
         return explain(situation, self._parts.fleet.load(self.endpoint.id), self._parts.settings.policy)
 
     def usage(self) -> Usage:
-        """Return what its workers hold."""
         return usage_of(self.endpoint.record.spec, len(self.roster))
 
     async def run(self) -> None:
@@ -168,7 +167,6 @@ class Supervisor:
         await self._control.retire(grace)
 
     async def delete(self) -> None:
-        """Retire the workers, then delete the endpoint's row and its logs."""
         endpoint_id, parts = self.endpoint.id, self._parts
         parts.fleet.remove_endpoint(endpoint_id)
         await self.retire(parts.settings.delete_grace)

@@ -34,7 +34,7 @@ class Rule:
 
     @classmethod
     def of(cls, settings: "RollbackSettings") -> "Rule | None":
-        """The rule that the settings ask for; None where it is off."""
+        """Return the rule that the settings ask for; None where it is off."""
         failures = settings.rollback_after_failures or 0
         among = settings.probation_requests or max(DEFAULT_AMONG, failures)
         return cls(failures, among) if failures else None
@@ -53,7 +53,7 @@ class Trial:
     error: str | None = None
 
     def verdict(self, rule: Rule | None) -> str | None:
-        """Why the generation is to be rolled back, as the head of a sentence; None while it is not."""
+        """Say why the generation is to be rolled back, as the head of a sentence; None while it is not."""
         if rule is None or len(self.failed_at) < rule.failures:
             return None
         last = self.failed_at[rule.failures - 1]
@@ -62,11 +62,10 @@ class Trial:
         return f"{rule.failures} of the first {last} predictions"
 
     def is_over(self, rule: Rule) -> bool:
-        """Whether all predictions that the rule looks at have ended."""
         return self.requests >= rule.among
 
 
 def failed_predictions(trial: Trial, rule: Rule | None, bundle: str) -> str | None:
-    """A sentence such as "4 of the first 5 predictions of the bundle b failed: ValueError: …", or None."""
+    """Return a sentence such as "4 of the first 5 predictions of the bundle b failed: ValueError: …", or None."""
     head = trial.verdict(rule)
     return head and f"{head} of the bundle {bundle} failed: {trial.error or 'no reason was given'}"

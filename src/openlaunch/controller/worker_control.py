@@ -27,7 +27,6 @@ class WorkerControl:
         self._endings = endings
 
     async def start(self, number: int) -> None:
-        """Start a worker of a generation, if its environment is there."""
         endpoint, parts, generation = self._endpoint, self._endpoint.parts, self._generations.get(number)
         if generation.bundle is None or generation.environment is None:
             return
@@ -57,7 +56,6 @@ class WorkerControl:
             self._endings.gone(worker, f"could not be started: {error}")
 
     def drain(self, worker_id: str) -> None:
-        """Let a worker finish what it runs, and exit."""
         worker = self._roster.get(worker_id, Phase.READY)
         if worker is not None:
             worker.enter(Phase.DRAINING, self._endpoint.now())

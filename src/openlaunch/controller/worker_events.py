@@ -36,7 +36,6 @@ class WorkerEvents:
         self._control = control
 
     def ready(self, worker_id: str) -> None:
-        """Record that a worker takes requests."""
         worker = self._roster.get(worker_id, Phase.STARTING)
         if worker is None:
             return
@@ -93,7 +92,6 @@ class WorkerEvents:
         self._endpoint.tasks.spawn(self._see_to_its_end(worker))
 
     def ended(self, worker_id: str, ended: WorkerExit) -> None:
-        """Record that a worker's process has ended."""
         worker = self._roster.get(worker_id)
         if worker is not None:
             self._endings.gone(worker, worker.end_reason or str(ended), ended.last_lines)

@@ -141,7 +141,7 @@ class Containers(Protocol):
         """Return what marks this server's containers of one kind."""
 
     async def ensure_image(self, image: str) -> None:
-        """Fetch an image from its registry, unless it is there already."""
+        """Fetch an image from its registry, unless this machine has it."""
 
     async def start(self, container: Container) -> None:
         """Run a container in the background. It stays, ended, until it is removed."""
@@ -181,8 +181,8 @@ class Engine(Protocol):
     async def prepare(self, build: BuildOrder) -> str:
         """Build a bundle's environment, fetch its images, and return the environment's id.
 
-        What is there already is used again. A build ends when the last call that waits for it is cancelled. Raise
-        `EngineError` if it can't be built.
+        An environment that exists is used again. A build ends when the last call that waits for it is cancelled.
+        Raise `EngineError` if it can't be built.
         """
 
     async def prune(self, used: Collection[str]) -> list[str]:

@@ -51,7 +51,7 @@ class ContainerEngine:
         self._fetching: dict[str, asyncio.Lock] = {}
 
     def command(self) -> EngineCommand:
-        """How it is called. Raise `ContainerError` if there is none on this machine."""
+        """Return how the engine is called. Raise `ContainerError` if there is none on this machine."""
         path = self.environ.get("PATH")
         wanted = self._command or [name for name in ENGINES if shutil.which(name, path=path)][:1]
         if not wanted:
@@ -67,14 +67,9 @@ class ContainerEngine:
         return EngineCommand(tuple(wanted), self._run_options)
 
     def labels(self, kind: str) -> dict[str, str]:
-        """What marks this server's containers of one kind."""
         return {SERVER_LABEL: self._server, KIND_LABEL: kind}
 
     async def ensure_image(self, image: str, log: Log = quiet) -> None:
-        """Fetch an image from its registry, unless it is there already. `log` gets what the engine says.
-
-        Raise `ContainerError` if the engine is missing, or the image does not exist.
-        """
         lock = self._fetching.setdefault(image, asyncio.Lock())
         try:
             async with lock:
@@ -89,10 +84,7 @@ class ContainerEngine:
                 self._fetching.pop(image, None)
 
     async def start(self, container: Container) -> None:
-        """Run a container in the background. It stays, ended, until it is removed.
-
-        Raise `ContainerError` if it could not be started. Nothing of it is left.
-        """
+        """Run a container in the background. Nothing of one that could not be started is left."""
         engine = self.command()
         driver = "json-file" if engine.is_docker else "k8s-file"
         log = ("--log-driver", driver, "--log-opt", f"max-size={MAX_LOG}")
@@ -110,10 +102,6 @@ class ContainerEngine:
             raise ContainerError(f"the container could not be started: {last_line(started)}")
 
     async def state(self, name: str) -> ContainerState | None:
-        """How a container is; None when there is none of this name.
-
-        Raise `ContainerError` if the engine does not answer.
-        """
         ended = await self._run("container", "inspect", "--format", "{{json .State}}", name)
         if ended.code != 0:
             if "no such" in " ".join(ended.lines).lower():
@@ -125,26 +113,21 @@ class ContainerEngine:
         return ContainerState(started, running, int(state["ExitCode"]), bool(state["OOMKilled"]))
 
     async def wait(self, name: str) -> None:
-        """Wait until a container has ended or is gone. There is no time limit: cancel the wait."""
         await self._run("wait", name, seconds=None)
 
     async def logs(self, name: str, lines: int) -> list[str]:
-        """The last lines that a container printed; none when it is gone."""
         kept: deque[str] = deque(maxlen=lines)
         ended = await self._run("logs", "--tail", str(lines), name, log=kept.append)
         return list(kept) if ended.code == 0 else []
 
     async def stop(self, name: str, grace: int) -> None:
-        """SIGTERM to a container, SIGKILL after `grace` seconds. Unknown names are ignored."""
         await self._run("stop", "--time", str(grace), name, seconds=COMMAND_SECONDS + grace)
 
     async def remove(self, *names: str) -> None:
-        """Remove containers, running or not. Unknown names are ignored."""
         await self._run("kill", *names)  # podman's rm would wait for 10 s after a SIGTERM
         await self._run("rm", "--force", "--volumes", *names)
 
     async def names(self, kind: str) -> list[str]:
-        """The names of this server's containers of one kind, running or not."""
         filters = [f"--filter=label={key}={value}" for key, value in self.labels(kind).items()]
         listed = await self._run("ps", "--all", "--format", "{{.Names}}", *filters)
         return [line.strip() for line in listed.lines if line.strip()] if listed.code == 0 else []
@@ -162,6 +145,6 @@ class ContainerEngine:
 
 
 def last_line(ended: Finished) -> str:
-    """The last thing that an engine said, which is its error."""
+    """Return the last thing that an engine said, which is its error."""
     said = [line.strip() for line in ended.lines if line.strip()]
     return said[-1][:MAX_REASON] if said else f"it ended with code {ended.code} and said nothing"

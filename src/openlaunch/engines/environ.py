@@ -23,7 +23,7 @@ _PREFIXES = ("LC_", "SSL_CERT_", "NVIDIA_")
 
 
 def scrub(environ: Mapping[str, str], prefixes: Iterable[str] = ()) -> dict[str, str]:
-    """The variables that carry no secrets of the server: an allow-list, and those with one of `prefixes`."""
+    """Return the variables that carry no secrets of the server: an allow-list, and those with one of `prefixes`."""
     allowed = (*_PREFIXES, *prefixes)
     return {
         name: value

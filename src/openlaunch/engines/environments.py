@@ -93,11 +93,9 @@ class Environments:
         self._runtime: Path | None = None
 
     def python(self, environment: str) -> Path:
-        """Return the interpreter of the environment with this id."""
         return self._root / environment / "bin" / "python"
 
     def id_of(self, python: Path) -> str:
-        """Return the id of the environment with this interpreter."""
         return python.parent.parent.name
 
     async def ensure(
@@ -110,7 +108,7 @@ class Environments:
         """The interpreter of an environment with these requirements, built if it is not there.
 
         `python_version` is a minor version such as "3.12", None for the server's own. `log` gets the lines of the
-        build's output, of the build that made it where it is there already. `started` is called when the build has
+        build's output, of the build that made it where it exists. `started` is called when the build has
         its turn: only some run at a time. Calls for the same environment share one build, which ends when the last
         of them is cancelled. Raise `EnvironmentFailed` if it can't be built; the message says why.
         """
@@ -181,7 +179,7 @@ class Environments:
             raise EnvironmentFailed(f"the environment could not be built: {error}") from error
 
     async def _find_python(self, version: str) -> str:
-        """What `uv venv --python` is given: a path, unless uv may download."""
+        """Return what `uv venv --python` is given: a path, unless uv may download."""
         if version == SERVER_PYTHON:
             return sys.executable
         if self._limits.python_downloads:
@@ -254,7 +252,7 @@ def _digest(requirements: list[str], version: str) -> str:
 
 
 def _minor_versions(listed: list[str]) -> set[str]:
-    """The minor versions in lines such as "cpython-3.12.1-linux-x86_64-gnu    /usr/bin/python3.12"."""
+    """Return the minor versions in lines such as "cpython-3.12.1-linux-x86_64-gnu    /usr/bin/python3.12"."""
     full = [line.split("-")[1] for line in listed if line.startswith("cpython-") and line.count("-") > 1]
     return {".".join(version.split(".")[:2]) for version in full}
 
@@ -264,7 +262,7 @@ def _as_numbers(version: str) -> list[int]:
 
 
 def _pyenv_pythons() -> dict[str, Path]:
-    """The newest interpreter of each minor version that pyenv has installed."""
+    """Return the newest interpreter of each minor version that pyenv has installed."""
     root = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
     installed = [
         p for p in root.glob("versions/3.*/bin/python3") if re.fullmatch(r"3\.\d+\.\d+", p.parts[-3])

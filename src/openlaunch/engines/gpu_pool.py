@@ -11,7 +11,6 @@ class GpuPool:
 
     @property
     def free(self) -> int:
-        """The number of GPUs that nobody holds."""
         return len(self._free)
 
     def take(self, worker_id: str, count: int) -> tuple[int, ...] | None:
@@ -28,5 +27,4 @@ class GpuPool:
         self._held[worker_id] = indices
 
     def give_back(self, worker_id: str) -> None:
-        """Free the GPUs of a worker that has ended. Unknown ids are ignored."""
         self._free = sorted((*self._free, *self._held.pop(worker_id, ())))

@@ -19,7 +19,7 @@ def visible_gpus(environ: Mapping[str, str] | None = None) -> tuple[int, ...]:
 
 
 def select_gpus(limit: str, uuids: Sequence[str]) -> tuple[int, ...]:
-    """The indices that a value of CUDA_VISIBLE_DEVICES names; as in CUDA, the first wrong entry ends the list."""
+    """Return the indices that a CUDA_VISIBLE_DEVICES names; as in CUDA, the first wrong entry ends the list."""
     chosen: list[int] = []
     for entry in limit.split(","):
         index = _index_of(entry.strip(), uuids)

@@ -33,7 +33,6 @@ class FileFollower:
     _places: dict[Path, _Place] = field(default_factory=dict)
 
     def begin(self, tail_bytes: int) -> list[tuple[str, str]]:
-        """Return the last lines that are there now, in `tail_bytes` at most; `poll` continues after them."""
         for path in self.logs.files(self.endpoint_id):
             self._places[path] = _Place(_line_start(path, tail_bytes))
         lines = self.poll()

@@ -11,7 +11,7 @@ FRESH_SECONDS = 5.0
 
 
 def oom_kills(proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")) -> int | None:
-    """How many processes the kernel has killed for want of memory so far; None where it does not tell.
+    """Count the processes that the kernel has killed for want of memory; None where it does not say.
 
     Those of this process's own control group where it has one, and those of the machine otherwise.
     """
@@ -26,7 +26,7 @@ def oom_kills(proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")
 
 
 def _counters(proc: Path, cgroups: Path) -> list[tuple[Path, str]]:
-    """The files of the control group's counters, of version 2 and 1."""
+    """Return the files of the control group's counters, of version 2 and 1."""
     try:
         lines = (proc / "self" / "cgroup").read_text().splitlines()
     except OSError:

@@ -24,11 +24,9 @@ class ForkedWorker:
         self._ended = asyncio.Event()
 
     def terminate(self) -> None:
-        """SIGTERM."""
         self._signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        """SIGKILL."""
         self._signal(signal.SIGKILL)
 
     def _signal(self, number: int) -> None:
@@ -37,13 +35,11 @@ class ForkedWorker:
                 os.kill(self.pid, number)
 
     async def wait(self) -> int:
-        """Wait for its end: an exit code, or minus the signal's number."""
         await self._ended.wait()
         assert self.returncode is not None
         return self.returncode
 
     def end(self, code: int) -> None:
-        """It has ended."""
         self.returncode = code
         self._ended.set()
 
@@ -77,12 +73,10 @@ class Nursery:
 
     @property
     def alive(self) -> bool:
-        """Whether it takes orders."""
         return not self._reader.done()
 
     @property
     def is_idle(self) -> bool:
-        """Whether it has no workers and none under way."""
         return not self._children and not self._forking
 
     async def fork(
@@ -111,7 +105,7 @@ class Nursery:
             raise OSError(f"the environment's Python did not start within {FORK_SECONDS:g} s") from None
         finally:
             if not future.done():
-                # Whoever asked is gone: a worker that comes all the same is ended.
+                # The caller is gone: a worker that comes all the same is ended.
                 future.add_done_callback(_kill_late)
 
     async def _read(self) -> None:

@@ -117,7 +117,6 @@ class Processes:
         self._looking: asyncio.Task[None] | None = None
 
     def running(self) -> list[str]:
-        """Return the ids of the workers that run."""
         return list(self._running)
 
     async def start(self, spec: ProcessSpec, on_exit: ExitCallback) -> None:
@@ -160,13 +159,15 @@ class Processes:
             os.close(descriptor)
 
     async def _nursery(self, spec: ProcessSpec) -> Nursery:
-        """The nursery of the worker's environment, which is started if there is none."""
+        """Return the nursery of the worker's environment, which is started if there is none."""
         if not spec.python.exists():
             raise FileNotFoundError(f"{spec.python} is not there")
         task = self._nurseries.pop(spec.python, None)
         if task is None or (task.done() and not (task.exception() is None and task.result().alive)):
             await self._make_room()
-            os.close(open_log(str(spec.log_path)))  # made as the log of a worker, whoever writes to it first
+            os.close(
+                open_log(str(spec.log_path))
+            )  # made as a worker's log, even if the nursery writes to it first
             environ = {**self._environ, "PYTHONUNBUFFERED": "1", **self._loop}
             task = asyncio.create_task(Nursery.start(spec.python, environ, self._root, spec.log_path))
         self._nurseries[spec.python] = task  # the last in the order is the one that was asked for last
@@ -227,17 +228,12 @@ class Processes:
             await asyncio.sleep(LOOK_SECONDS)
 
     async def stop(self, worker_id: str, grace: float) -> None:
-        """End a worker and all that it started: SIGTERM, after `grace` seconds SIGKILL. Unknown ids are ignored.
-
-        Returns once its exit callback has been called.
-        """
         running = self._running.get(worker_id)
         if running is not None:
             await end_process(running.process, grace)
             await asyncio.shield(running.watcher)
 
     async def close(self) -> None:
-        """End every worker at once; none can be started after that."""
         self._closed.set()
         await asyncio.gather(*(self.stop(worker_id, grace=0) for worker_id in list(self._running)))
         started = await asyncio.gather(*self._nurseries.values(), return_exceptions=True)

@@ -18,7 +18,7 @@ PTH_NAME = "openlaunch_runtime.pth"
 
 
 def _sources() -> list[tuple[Path, Path]]:
-    """Each source file, and where it lies in the runtime."""
+    """Return each source file, and where it lies in the runtime."""
     found: list[tuple[Path, Path]] = []
     for name, init in _PACKAGES.items():
         package = Path(init).parent

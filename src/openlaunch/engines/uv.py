@@ -47,7 +47,7 @@ class Uv:
 
 
 def meaningful(lines: list[str]) -> str:
-    """The part of uv's output that says what went wrong: from the last line that begins an error on."""
+    """Return the part of uv's output that says what failed: from the last line that begins an error."""
     starts = [i for i, line in enumerate(lines) if line.lstrip().startswith(("error", "\u00d7"))]
     chosen = [line.strip() for line in lines[starts[-1] if starts else 0 :] if line.strip()]
     if not starts:

@@ -54,7 +54,6 @@ class WorkerLogs:
                     trim(path, MAX_WORKER_BYTES)
 
     def remove(self, endpoint_id: str) -> None:
-        """Delete all logs of an endpoint."""
         shutil.rmtree(self._root / endpoint_id, ignore_errors=True)
 
 
