@@ -34,9 +34,8 @@ from openlaunch.engines.base import (
     WorkerExit,
     WorkerSpec,
 )
-from openlaunch.store import bundles, endpoints
+from openlaunch.store import bundles, endpoints, tables
 from openlaunch.store.records import BundleRecord, CanaryRecord, EndpointRecord
-from openlaunch.store.tables import metadata
 from openlaunch.wire.endpoint_settings import EndpointSettings, EndpointSpec
 from openlaunch.wire.endpoints import CanaryStatus, EndpointStatus, EndpointType
 from openlaunch.wire.why import EndpointWhy
@@ -58,6 +57,7 @@ _folder = tempfile.TemporaryDirectory()
 @atexit.register
 def _close() -> None:
     _loop.cancel_all()
+    _loop.run(_store.close())
     _loop.close()
     _folder.cleanup()
 
@@ -87,11 +87,23 @@ def make_record(spec: EndpointSpec, **changes: object) -> EndpointRecord:
 
 
 class MemoryStore:
-    """Implements `Store` in this thread: operations run at once, on a database in memory."""
+    """Implements `Store` in this thread: operations run at once, on a database in memory.
+
+    All simulations share one, because its tables take longer to create than most simulations run.
+    """
 
     def __init__(self) -> None:
         self._engine = create_engine("sqlite://", poolclass=StaticPool)
-        self.do(metadata.create_all)
+        self.do(tables.metadata.create_all)
+        for name in BUNDLES:
+            bundle = BundleRecord(name, "ada", name, {"behaves": name}, {}, None, {}, 0.0)
+            self.do(lambda conn, bundle=bundle: bundles.insert(conn, bundle))  # type: ignore[misc]
+
+    def begin(self, record: EndpointRecord) -> None:
+        """Forget the endpoint of the simulation before, and store this one."""
+        for table in (tables.endpoints, tables.endpoint_events):
+            self.do(lambda conn, table=table: conn.execute(table.delete()))  # type: ignore[misc]
+        self.do(lambda conn: endpoints.insert(conn, record))
 
     def do(self, op: Callable[[Connection], T]) -> T:
         with self._engine.begin() as conn:
@@ -105,6 +117,9 @@ class MemoryStore:
 
     async def close(self) -> None:
         self._engine.dispose()
+
+
+_store = MemoryStore()
 
 
 class FakeFleet:
@@ -250,11 +265,8 @@ class Simulation:
         self._broken: Exception | None = None
         self._record = record
         self.statuses: list[tuple[EndpointStatus, str | None]] = []
-        self._store = MemoryStore()
-        self._store.do(lambda conn: endpoints.insert(conn, record))
-        for name in BUNDLES:
-            bundle = BundleRecord(name, "ada", name, {"behaves": name}, {}, None, {}, 0.0)
-            self._store.do(lambda conn, bundle=bundle: bundles.insert(conn, bundle))  # type: ignore[misc]
+        self._store = _store
+        self._store.begin(record)
         self.engine = FakeEngine(gpus)
         self._serve()
 

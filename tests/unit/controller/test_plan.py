@@ -1,5 +1,9 @@
-"""The controller's plan: what it does in each situation, and where it leads in virtual time."""
+"""The controller's plan: what it does in each situation, and where it leads in virtual time.
 
+To look for longer: `OPENLAUNCH_PLAN_EXAMPLES=1000 pytest tests/unit/controller/test_plan.py`.
+"""
+
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -26,6 +30,9 @@ from openlaunch.controller.situation import Build, Generation, Phase, Policy, Si
 from openlaunch.controller.trial import PROBATION_SECONDS, Trial
 from openlaunch.store.records import CanaryRecord, EndpointRecord
 from openlaunch.wire.endpoints import CanaryStatus, EndpointStatus
+
+EXAMPLES = int(os.environ.get("OPENLAUNCH_PLAN_EXAMPLES", "60"))
+"""Examples of what can happen to an endpoint; each run tries others."""
 
 NOW = 1000.0
 FAILED = History().load_failed(NOW - 100, NOW - 110, "ImportError: no module named torch")
@@ -817,7 +824,8 @@ def take(sim: Simulation, step: tuple[str, object]) -> None:
             take_with_canary(sim, step)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@pytest.mark.timeout(60 + 5 * EXAMPLES)  # an example takes 0.1 s, and several times that on a busy machine
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     bounds=BOUNDS,
     gpus=st.integers(0, 2),
@@ -851,7 +859,8 @@ def test_whatever_happens_the_invariants_hold_and_the_endpoint_converges(
     assert_converged(sim)
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@pytest.mark.timeout(60 + 5 * EXAMPLES)
+@settings(max_examples=max(1, EXAMPLES // 2), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     bad=BAD,
     gpus=st.integers(0, 1),
