@@ -82,7 +82,8 @@ class EndpointSettings(BaseModel):
 
     model_config = ConfigDict(json_schema_extra=_describe)
 
-    metadata: dict[str, Any] | None = None
+    # Users put what they like into free-form settings and into the URL's query: no log and no traceback shows them.
+    metadata: dict[str, Any] | None = Field(default=None, repr=False)
     post_inference_hooks: list[str] | None = None
     cpus: Quantity | None = None
     gpus: int | None = Field(default=None, ge=0)
@@ -100,15 +101,15 @@ class EndpointSettings(BaseModel):
         le=20,
         description="Upper bound of the requests that one worker runs at the same time.",
     )
-    labels: dict[str, str] | None = None
+    labels: dict[str, str] | None = Field(default=None, repr=False)
     prewarm: bool | None = Field(
         default=None, description="Start one worker for a new bundle even where min_workers is 0."
     )
     high_priority: bool | None = None
     billing_tags: dict[str, Any] | None = Field(
-        default=None, description="Labels for accounting; recorded, and not shown."
+        default=None, repr=False, description="Labels for accounting; recorded, and not shown."
     )
-    default_callback_url: str | None = None
+    default_callback_url: str | None = Field(default=None, repr=False)
     default_callback_auth: CallbackAuth | None = None
     public_inference: bool | None = None
     queue_message_timeout_seconds: int | None = Field(default=None, ge=1, le=43200)

@@ -64,7 +64,7 @@ class CreateModelEndpointRequest(EndpointSettings):
     name: str = Field(max_length=63, pattern=ENDPOINT_NAME_PATTERN)
     model_bundle_id: str
     endpoint_type: EndpointType
-    metadata: dict[str, Any]
+    metadata: dict[str, Any] = Field(repr=False)
     cpus: Quantity
     gpus: int = Field(ge=0)
     memory: Quantity
@@ -73,7 +73,7 @@ class CreateModelEndpointRequest(EndpointSettings):
     min_workers: int = Field(ge=0, le=MAX_WORKERS)
     max_workers: int = Field(ge=0, le=MAX_WORKERS)
     per_worker: int = Field(gt=0, le=MAX_PER_WORKER)
-    labels: dict[str, str]
+    labels: dict[str, str] = Field(repr=False)
     public_inference: bool | None = False
 
 
