@@ -32,6 +32,8 @@ REQUESTS = 500
 CHUNKS = 2
 CALLS_OF_A_FURTHER_CHUNK = 30
 WRITES_OF_A_FURTHER_CHUNK = 1.5
+# Python 3.13 reports more calls of built-in functions.
+STREAM_CALLS = 195 if sys.version_info >= (3, 13) else 190
 
 REQUEST_ARRIVES = HttpProtocol.data_received.__code__
 CHUNK_ARRIVES = WorkerLink.data_received.__code__
@@ -155,7 +157,7 @@ async def measure(root: Path, function: object, kind: str, args: dict[str, objec
     [
         (double, "sync", {"x": 2}, b"200}", 130, 2.5),
         (double_async, "sync", {"x": 2}, b"200}", 130, 2.5),
-        (count, "streaming", {"n": 100}, b"0\r\n\r\n", 190, 3.5),
+        (count, "streaming", {"n": 100}, b"0\r\n\r\n", STREAM_CALLS, 3.5),
     ],
 )
 def test_a_prediction_costs_at_most_this_many_calls_and_writes(
