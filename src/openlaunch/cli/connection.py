@@ -18,12 +18,7 @@ class Connection:
 
 
 def connect(context: typer.Context) -> "LaunchClient":
-    """The client for a command; to be used in a `with` statement.
-
-    Raises:
-        ConfigurationError: no server or no key was found.
-
-    """
+    """Return the client for a command, for a `with` statement; raise ConfigurationError where no key is found."""
     from openlaunch import LaunchClient  # takes time, which `--help` and `version` need not
     from openlaunch.errors import ConfigurationError
 

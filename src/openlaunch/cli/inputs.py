@@ -9,12 +9,7 @@ import typer
 
 
 def read_text(name: str, option: str) -> str:
-    """The text of a file; `-` is stdin.
-
-    Raises:
-        BadParameter: of `option`: it can't be read.
-
-    """
+    """Return the text of a file, or of stdin for `-`; raise BadParameter of `option` where it can't be read."""
     try:
         return sys.stdin.read() if name == "-" else Path(name).read_text()
     except (OSError, UnicodeDecodeError) as error:
@@ -22,12 +17,7 @@ def read_text(name: str, option: str) -> str:
 
 
 def json_object(text: str, what: str) -> dict[str, Any]:
-    """The JSON object; `what` begins the message when it is none.
-
-    Raises:
-        BadParameter: it is no JSON, or another JSON value.
-
-    """
+    """Return the JSON object, or raise BadParameter with a message that `what` begins."""
     try:
         value = json.loads(text, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:

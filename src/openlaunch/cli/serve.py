@@ -52,13 +52,7 @@ def serve(
     from openlaunch.server.serve import serve as run
 
     gc.enable()
-    given = {
-        "host": host,
-        "port": port,
-        "data_dir": data_dir,
-        "tls_cert": tls_cert,
-        "tls_key": tls_key,
-    }
+    given = {"host": host, "port": port, "data_dir": data_dir, "tls_cert": tls_cert, "tls_key": tls_key}
     run(_settings({name: value for name, value in given.items() if value is not None}), _say_ready)
 
 
@@ -67,7 +61,6 @@ def check_installed() -> None:
 
     Raises:
         ConfigurationError: something is not.
-
     """
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:

@@ -66,12 +66,7 @@ def _type(annotation: Any) -> Any:
 
 
 def given(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings that were given, as the client takes them.
-
-    Raises:
-        BadParameter: a label is not KEY=VALUE.
-
-    """
+    """Return the settings that were given, as the client takes them."""
     found = {name: value for name, value in settings.items() if value not in (None, [])}
     if "labels" in found:
         found["labels"] = dict(_label(text) for text in found["labels"])

@@ -154,11 +154,7 @@ def explain_task(context: typer.Context, task_id: TaskId, as_json: Json = False)
     """Show why a task is pending: its place in the queue, and what holds its endpoint up."""
     with connect(context) as client:
         why = client.explain_task(task_id)
-    emit(
-        why.model_dump(mode="json"),
-        as_json,
-        lambda: print(f"{why.status.value}: {why.message}"),
-    )
+    emit(why.model_dump(mode="json"), as_json, lambda: print(f"{why.status.value}: {why.message}"))
 
 
 @app.command("list")

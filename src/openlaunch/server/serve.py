@@ -75,11 +75,7 @@ def serve(settings: Settings, ready: Callable[[str], None]) -> None:
 
 @contextlib.contextmanager
 def bound_socket(host: str, port: int) -> Iterator[socket.socket]:
-    """A socket bound to the address.
-
-    Raises:
-        ConfigurationError: the address is taken, or is not this machine's.
-    """
+    """Give a socket bound to the address, or raise ConfigurationError."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

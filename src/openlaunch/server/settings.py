@@ -173,9 +173,7 @@ class WorkerSettings(BodySettings, OutboundSettings):
         default=64 * MIB, ge=1024, description="Largest result; a larger one is a FAILURE."
     )
     interrupt_grace_seconds: float = Field(
-        default=5,
-        gt=0,
-        description="Time a cancelled prediction has to stop before its worker is replaced.",
+        default=5, gt=0, description="Time a cancelled prediction has to stop before its worker is replaced."
     )
 
 

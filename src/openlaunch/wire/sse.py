@@ -45,7 +45,6 @@ class SSEParser:
 
         Raises:
             ValueError: an event is larger than the bound.
-
         """
         self._buffer += chunk
         while (end := self._buffer.find(b"\n", self._scanned)) >= 0:

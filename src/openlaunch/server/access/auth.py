@@ -40,11 +40,7 @@ class Principal:
     meter: Meter | None = field(default=None, compare=False)
 
     def require_user(self) -> None:
-        """Raise Forbidden for a key that may only predict.
-
-        Raises:
-            Forbidden: the key has the role predict.
-        """
+        """Raise Forbidden for a key that may only predict."""
         if self.role is Role.PREDICT:
             raise Forbidden(
                 "this needs a key with the role user or admin; yours has the role predict, which may predict, "
@@ -52,20 +48,12 @@ class Principal:
             )
 
     def require_admin(self) -> None:
-        """Raise Forbidden for a key that is not an admin's.
-
-        Raises:
-            Forbidden: the key is not an admin's.
-        """
+        """Raise Forbidden for a key that is not an admin's."""
         if self.role is not Role.ADMIN:
             raise Forbidden(f"this needs a key with the role admin; yours has the role {self.role.value}")
 
     def spend(self, requests: int) -> None:
-        """Count predictions against the key's limits.
-
-        Raises:
-            TooManyRequests: a limit is exceeded.
-        """
+        """Count predictions against the key's limits; raise TooManyRequests where one is exceeded."""
         if self.meter is not None:
             self.meter.spend(requests, time.time())
 
@@ -139,7 +127,7 @@ class Keyring:
         return meter
 
     def authenticate(self, header: bytes | None) -> Principal:
-        """Whose key an Authorization header carries: Basic with the key as user name, or Bearer.
+        """Return whose key an Authorization header carries: Basic with the key as user name, or Bearer.
 
         Raises:
             Unauthorized: there is no header, or no key that is known, not revoked and not expired.
@@ -161,7 +149,7 @@ class Keyring:
         return principal
 
     def find(self, key: str) -> Principal | None:
-        """Whose key this is, None for an unknown one."""
+        """Return whose key this is; None for an unknown one."""
         return self._by_digest.get(_digest(key))
 
     async def create(
@@ -186,11 +174,7 @@ class Keyring:
         return record, key
 
     async def change(self, key_id: str, **values: Any) -> KeyRecord:
-        """Change a key's limits or `expires_at`; what is not named stays. It holds from the moment this returns.
-
-        Raises:
-            NotFound: there is no such key, or it is revoked.
-        """
+        """Change the named limits or `expires_at` of a key that is not revoked, from the moment this returns."""
         record = await self._store.write(lambda conn: key_store.change(conn, key_id, **values))
         if record is None:
             raise _no_key(key_id)
@@ -198,11 +182,7 @@ class Keyring:
         return record
 
     async def revoke(self, key_id: str) -> None:
-        """Revoke a key; it is refused from the moment this returns.
-
-        Raises:
-            NotFound: there is no such key, or it is revoked already.
-        """
+        """Revoke a key that is not revoked yet; it is refused from the moment this returns."""
         if not await self._store.write(lambda conn: key_store.revoke(conn, key_id, clock.now())):
             raise _no_key(key_id)
         await self.load()

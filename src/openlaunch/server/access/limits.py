@@ -48,7 +48,6 @@ def spend(limits: Limits, usage: Usage, requests: int, now: float) -> Usage:
 
     Raises:
         TooManyRequests: they are too many; `retry_after` says when they are not.
-
     """
     rate, missing = limits.requests_per_second, 0.0
     if rate is not None:

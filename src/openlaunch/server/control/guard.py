@@ -92,11 +92,7 @@ def _is_upload(path: str) -> bool:
 
 
 async def _document(scope: Scope, body: bytes) -> Any:
-    """The body's JSON; None for another type of content, which the route refuses if it needs a body.
-
-    Raises:
-        BadRequest: it is no JSON, or nested too deep.
-    """
+    """Return the body's JSON; None for another type of content, which the route refuses if it needs a body."""
     content_type = header(scope, b"content-type")
     if not body or (content_type is not None and b"json" not in content_type.lower()):
         return None

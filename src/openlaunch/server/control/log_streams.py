@@ -36,7 +36,6 @@ class LogStreams:
 
         Raises:
             TooManyRequests: as many streams as there may be are open.
-
         """
         if self._count >= MAX_STREAMS:
             raise TooManyRequests(

@@ -92,11 +92,7 @@ class Admission:
         self._now = now
 
     def admit(self, work: Work, owner: str) -> None:
-        """Make room in the queue for work of this owner.
-
-        Raises:
-            TooManyRequests: the queue is full, or the work's deadline would pass before its turn.
-        """
+        """Make room in the queue for work of this owner; raise TooManyRequests where there can be none in time."""
         if self._waiting.size >= self.max_waiting:
             self.drop_cancelled()
         self._refuse_hopeless(work.deadline - self._now(), owner)

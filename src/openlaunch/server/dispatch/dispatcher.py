@@ -95,12 +95,7 @@ class Dispatcher:
         return self._links.address
 
     def expect(
-        self,
-        worker_id: str,
-        token: str,
-        endpoint: EndpointRecord,
-        bundle: BundleRecord,
-        generation: int,
+        self, worker_id: str, token: str, endpoint: EndpointRecord, bundle: BundleRecord, generation: int
     ) -> None:
         spec = endpoint.spec_of(generation)
         limits = Limits(

@@ -1,4 +1,4 @@
-"""Changes of an endpoint's canary as pure functions."""
+"""Changes of an endpoint's canary as pure functions, which raise Conflict where its state forbids them."""
 
 from dataclasses import replace
 
@@ -11,12 +11,7 @@ from openlaunch.wire.endpoints import CanaryStatus, EndpointStatus, StartCanaryR
 
 
 def with_canary(endpoint: EndpointRecord, request: StartCanaryRequest) -> EndpointRecord:
-    """Return the endpoint with a new canary. The roll-back's settings default to the endpoint's.
-
-    Raises:
-        Conflict: the endpoint has a canary, is not READY, or serves this bundle.
-        Unprocessable: the canary could never be rolled back.
-    """
+    """Return the endpoint with a new canary. The roll-back's settings default to the endpoint's."""
     _check_can_start(endpoint, request.model_bundle_id)
     asked = (request.rollback_after_failures, endpoint.spec.rollback_after_failures, DEFAULT_CANARY_FAILURES)
     canary = CanaryRecord(
@@ -34,20 +29,12 @@ def with_canary(endpoint: EndpointRecord, request: StartCanaryRequest) -> Endpoi
 
 
 def with_percent(endpoint: EndpointRecord, percent: int) -> EndpointRecord:
-    """Return the endpoint with another share for its canary.
-
-    Raises:
-        Conflict: the endpoint has no canary.
-    """
+    """Return the endpoint with another share for its canary."""
     return replace(endpoint, canary=replace(_live(endpoint), percent=percent))
 
 
 def promoted(endpoint: EndpointRecord) -> EndpointRecord:
-    """Return the endpoint with the canary's bundle as its own: the canary's workers stay.
-
-    Raises:
-        Conflict: the endpoint has no canary, or one that is not SERVING.
-    """
+    """Return the endpoint with the canary's bundle as its own: the canary's workers stay."""
     canary = _live(endpoint)
     if canary.status is not CanaryStatus.SERVING:
         because = f": {canary.reason}" if canary.reason else ""
@@ -66,11 +53,7 @@ def promoted(endpoint: EndpointRecord) -> EndpointRecord:
 
 
 def rolled_back(endpoint: EndpointRecord) -> EndpointRecord:
-    """Return the endpoint with its canary ended.
-
-    Raises:
-        Conflict: the endpoint has no canary.
-    """
+    """Return the endpoint with its canary ended."""
     ended = replace(_live(endpoint), status=CanaryStatus.ROLLED_BACK, reason="it was rolled back by hand")
     return replace(endpoint, canary=ended)
 

@@ -1,4 +1,4 @@
-"""Changes of an endpoint's record as pure functions: what may change when, and which changes need new workers."""
+"""Changes of an endpoint's record as pure functions, which raise Conflict where its state forbids them."""
 
 import secrets
 from dataclasses import replace
@@ -37,12 +37,7 @@ def new_endpoint(
 
 
 def updated(endpoint: EndpointRecord, request: UpdateModelEndpointRequest) -> EndpointRecord:
-    """Return the endpoint with what the request gives; naming a rejected bundle again retries it.
-
-    Raises:
-        Conflict: the change needs new workers, and the endpoint has a canary.
-        Unprocessable: a setting is not allowed.
-    """
+    """Return the endpoint with what the request gives; naming a rejected bundle again retries it."""
     spec = changed_spec(endpoint.spec, request)
     bundle_id = request.model_bundle_id or endpoint.bundle_id
     changed = replace(endpoint, spec=spec, bundle_id=bundle_id)
@@ -51,11 +46,7 @@ def updated(endpoint: EndpointRecord, request: UpdateModelEndpointRequest) -> En
 
 
 def restarted(endpoint: EndpointRecord) -> EndpointRecord:
-    """Return the endpoint with a generation of new workers wanted.
-
-    Raises:
-        Conflict: it has a canary, which is compared with the workers that run.
-    """
+    """Return the endpoint with a generation of new workers wanted."""
     if endpoint.live_canary is not None:
         raise Conflict(
             f"the endpoint {endpoint.name!r} has a canary: promote it or roll it back first; until then only "

@@ -11,11 +11,7 @@ from openlaunch.wire.endpoints import EndpointStatus
 
 
 async def find_bundle(store: Store, bundle_id: str, owner: str) -> BundleRecord:
-    """Return the owner's bundle.
-
-    Raises:
-        NotFound: the owner has no bundle of this id.
-    """
+    """Return the owner's bundle, or raise NotFound."""
     record = await store.read(lambda conn: bundle_store.get(conn, bundle_id, owner))
     if record is None:
         raise NotFound(f"no bundle has the id {bundle_id!r}", code="bundle_not_found")
@@ -23,11 +19,7 @@ async def find_bundle(store: Store, bundle_id: str, owner: str) -> BundleRecord:
 
 
 async def find_endpoint(store: Store, endpoint_id: str, owner: str) -> EndpointRecord:
-    """Return the owner's endpoint.
-
-    Raises:
-        NotFound: the owner has no endpoint of this id.
-    """
+    """Return the owner's endpoint, or raise NotFound."""
     endpoint = await store.read(lambda conn: endpoint_store.get(conn, endpoint_id, owner))
     if endpoint is None:
         raise no_endpoint(endpoint_id)
@@ -40,12 +32,7 @@ def no_endpoint(endpoint_id: str) -> NotFound:
 
 
 def current_endpoint(conn: Connection, endpoint_id: str, owner: str) -> EndpointRecord:
-    """Return the endpoint as it stands in this transaction, which a change starts from.
-
-    Raises:
-        NotFound: the owner has no endpoint of this id.
-        Conflict: it is being deleted.
-    """
+    """Return the endpoint as it stands in this transaction; raise Conflict where it is being deleted."""
     endpoint = endpoint_store.get(conn, endpoint_id, owner)
     if endpoint is None:
         raise no_endpoint(endpoint_id)

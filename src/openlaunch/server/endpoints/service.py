@@ -57,7 +57,11 @@ class Tasks(Protocol):
 
 
 class Endpoints:
-    """Creates, changes and deletes endpoints and their canaries. Used in the event loop's thread."""
+    """Creates, changes and deletes endpoints and their canaries. Used in the event loop's thread.
+
+    A method raises NotFound where the owner has no such endpoint or bundle, Conflict where the endpoint's name or
+    state forbids the change, and Unprocessable where a setting is not allowed or does not suit the bundle.
+    """
 
     def __init__(self, store: Store, workers: Workers, tasks: Tasks) -> None:
         self._store = store
@@ -65,13 +69,7 @@ class Endpoints:
         self._tasks = tasks
 
     async def create(self, owner: str, request: CreateModelEndpointRequest) -> EndpointRecord:
-        """Create an endpoint; its workers start afterwards.
-
-        Raises:
-            NotFound: the owner has no such bundle.
-            Unprocessable: a setting is not allowed, or does not suit the bundle.
-            Conflict: the owner has an endpoint of this name.
-        """
+        """Create an endpoint; its workers start after this."""
         spec, kind, bundle_id = new_spec(request), request.endpoint_type, request.model_bundle_id
         await self._check(owner, kind, bundle_id, spec)
         endpoint = changes.new_endpoint(owner, request.name, kind, bundle_id, spec)
@@ -80,24 +78,14 @@ class Endpoints:
         return endpoint
 
     async def add(self, endpoint: EndpointRecord) -> None:
-        """Store a new endpoint whose settings were checked, and start its workers.
-
-        Raises:
-            Conflict: the owner has an endpoint of this name.
-        """
+        """Store a new endpoint whose settings were checked, and start its workers."""
         await self._store.write(lambda conn: endpoint_store.insert(conn, endpoint))
         self._workers.apply(endpoint)
 
     async def update(
         self, owner: str, endpoint_id: str, request: UpdateModelEndpointRequest
     ) -> EndpointRecord:
-        """Change what the request gives; new workers replace the old ones once they are ready.
-
-        Raises:
-            NotFound: the owner has no such endpoint or bundle.
-            Unprocessable: a setting is not allowed, or does not suit the bundle.
-            Conflict: the endpoint is being deleted, or has a canary and the change needs new workers.
-        """
+        """Change what the request gives; new workers replace the old ones once they are ready."""
         before = await find_endpoint(self._store, endpoint_id, owner)
         spec, bundle_id = changed_spec(before.spec, request), request.model_bundle_id or before.bundle_id
         await self._check(owner, before.endpoint_type, bundle_id, spec)
@@ -107,28 +95,18 @@ class Endpoints:
         return changed
 
     async def restart(self, owner: str, endpoint_id: str) -> None:
-        """Replace every worker by a new one, without a gap.
-
-        Raises:
-            NotFound: the owner has no such endpoint.
-            Conflict: the endpoint is being deleted, or has a canary.
-        """
+        """Replace every worker by a new one, without a gap."""
         await self._change(owner, endpoint_id, changes.restarted)
         self._workers.events.add(endpoint_id, EventKind.RESTARTED)
 
     async def delete(self, owner: str, endpoint_id: str) -> None:
-        """Delete an endpoint: what runs may end, what waits is refused, tasks end as FAILURE.
-
-        Raises:
-            NotFound: the owner has no such endpoint.
-            Conflict: the endpoint is being deleted already.
-        """
+        """Delete an endpoint: what runs may end, what waits is refused, tasks end as FAILURE."""
         endpoint = await self._record(owner, endpoint_id, changes.deleted)
         self._workers.remove(endpoint)
         await self._tasks.fail_endpoint(endpoint.id, f"the endpoint {endpoint.name!r} was deleted")
 
     async def discard(self, endpoint_id: str, reason: str) -> None:
-        """Delete an endpoint that may be gone or going already, and end all its tasks for this reason."""
+        """Delete an endpoint unless it is gone or being deleted already, and end all its tasks for this reason."""
 
         def mark(conn: Connection) -> EndpointRecord | None:
             endpoint = endpoint_store.get(conn, endpoint_id)
@@ -139,13 +117,7 @@ class Endpoints:
         await self._tasks.fail_endpoint(endpoint_id, reason)
 
     async def start_canary(self, owner: str, endpoint_id: str, request: StartCanaryRequest) -> EndpointRecord:
-        """Give a second bundle a share of the endpoint's predictions, once it is loaded.
-
-        Raises:
-            NotFound: the owner has no such endpoint or bundle.
-            Conflict: the endpoint has a canary, is not READY, or serves this bundle.
-            Unprocessable: the bundle does not suit the endpoint, or the canary could never be rolled back.
-        """
+        """Give a second bundle a share of the endpoint's predictions, once it is loaded."""
         endpoint = await find_endpoint(self._store, endpoint_id, owner)
         bundle = await find_bundle(self._store, request.model_bundle_id, owner)
         check_streams(endpoint.endpoint_type, bundle)
@@ -153,30 +125,15 @@ class Endpoints:
         return await self._change(owner, endpoint_id, lambda current: canaries.with_canary(current, request))
 
     async def set_canary_percent(self, owner: str, endpoint_id: str, percent: int) -> EndpointRecord:
-        """Change the canary's share.
-
-        Raises:
-            NotFound: the owner has no such endpoint.
-            Conflict: the endpoint has no canary.
-        """
+        """Change the canary's share."""
         return await self._change(owner, endpoint_id, lambda current: canaries.with_percent(current, percent))
 
     async def promote_canary(self, owner: str, endpoint_id: str) -> EndpointRecord:
-        """Make the canary's bundle the endpoint's; its workers stay, the others leave as new ones are ready.
-
-        Raises:
-            NotFound: the owner has no such endpoint.
-            Conflict: the endpoint has no canary, or one that is not SERVING.
-        """
+        """Make the canary's bundle the endpoint's; its workers stay, the others leave as new ones are ready."""
         return await self._change(owner, endpoint_id, canaries.promoted)
 
     async def roll_back_canary(self, owner: str, endpoint_id: str) -> EndpointRecord:
-        """End the canary: its workers finish what they run, and get nothing more.
-
-        Raises:
-            NotFound: the owner has no such endpoint.
-            Conflict: the endpoint has no canary.
-        """
+        """End the canary: its workers finish what they run, and get nothing more."""
         return await self._change(owner, endpoint_id, canaries.rolled_back)
 
     async def _check(self, owner: str, kind: EndpointType, bundle_id: str, spec: EndpointSpec) -> None:

@@ -1,4 +1,4 @@
-"""From the settings of a request to an endpoint's specification, and what a change of it means."""
+"""From the settings of a request to an endpoint's specification; Unprocessable is raised for what is not allowed."""
 
 from openlaunch.controller.trial import Rule
 from openlaunch.errors import Unprocessable
@@ -24,21 +24,13 @@ _NEW_WORKERS = ("cores", "memory_bytes", "gpus", "gpu_type", "slots", "batching"
 
 
 def new_spec(request: CreateModelEndpointRequest) -> EndpointSpec:
-    """Return the specification of a new endpoint.
-
-    Raises:
-        Unprocessable: a quantity is malformed, or a setting is not supported.
-    """
+    """Return the specification of a new endpoint."""
     base = EndpointSpec(min_workers=0, max_workers=0, per_worker=1, cpus=0, memory=0, storage=0)
     return changed_spec(base, request)
 
 
 def changed_spec(spec: EndpointSpec, settings: EndpointSettings) -> EndpointSpec:
-    """Return the specification with what `settings` gives.
-
-    Raises:
-        Unprocessable: a quantity is malformed, a setting is not supported, or settings contradict each other.
-    """
+    """Return the specification with what `settings` gives."""
     _refuse_unserved(settings)
     for name in _QUANTITIES:
         if (value := getattr(settings, name)) is not None:
@@ -54,29 +46,21 @@ def changed_spec(spec: EndpointSpec, settings: EndpointSettings) -> EndpointSpec
 
 
 def check_rule(rule: Rule | None) -> None:
-    """Refuse a rule that could never be broken.
-
-    Raises:
-        Unprocessable: it asks for more failures than the predictions that it looks at.
-    """
+    """Refuse a rule that could never be broken."""
     if rule is not None and rule.failures > rule.among:
         message = f"it would be {rule.failures}, more than probation_requests, which is {rule.among}"
         raise _wrong("rollback_after_failures", message)
 
 
 def needs_new_workers(before: EndpointRecord, spec: EndpointSpec, bundle_id: str) -> bool:
-    """Whether a change can't be taken over by the workers that run."""
+    """Tell whether the running workers can't take the change over."""
     return before.bundle_id != bundle_id or any(
         getattr(before.spec, name) != getattr(spec, name) for name in _NEW_WORKERS
     )
 
 
 def check_streams(endpoint_type: EndpointType, bundle: BundleRecord) -> None:
-    """Refuse a streaming endpoint for an image that has no streaming route.
-
-    Raises:
-        Unprocessable: the bundle can't stream.
-    """
+    """Refuse a streaming endpoint for an image that has no streaming route."""
     kind = bundle.flavor["flavor"]
     if endpoint_type is EndpointType.STREAMING and kind in _NO_STREAMS:
         raise _wrong(
@@ -87,11 +71,7 @@ def check_streams(endpoint_type: EndpointType, bundle: BundleRecord) -> None:
 
 
 def check_batching(spec: EndpointSpec, endpoint_type: EndpointType, bundle: BundleRecord) -> None:
-    """Refuse to batch what is not a function that returns: streams, commands and images.
-
-    Raises:
-        Unprocessable: max_batch_size is set all the same.
-    """
+    """Refuse to batch what is not a function that returns: streams, commands and images."""
     if not spec.max_batch_size:
         return
     if endpoint_type is EndpointType.STREAMING:
@@ -106,7 +86,7 @@ def check_batching(spec: EndpointSpec, endpoint_type: EndpointType, bundle: Bund
 
 
 def may_predict(endpoint: EndpointRecord, owner: str) -> bool:
-    """Whether this owner's keys open the endpoint to predictions; public ones are open to every key."""
+    """Tell whether this owner's keys open the endpoint to predictions; public ones are open to every key."""
     return endpoint.owner == owner or bool(endpoint.spec.public_inference)
 
 

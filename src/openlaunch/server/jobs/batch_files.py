@@ -39,11 +39,7 @@ class BatchFiles:
         self._artifacts = artifacts
 
     async def count(self, job: BatchJobRecord, limit: int) -> int:
-        """Return the number of the job's inputs.
-
-        Raises:
-            InputError: the file can't be read, is gone, or has more than `limit` inputs.
-        """
+        """Return the number of the job's inputs; raise InputError over `limit`, or where the file can't be read."""
         try:
             total = await asyncio.to_thread(_length, self._rows(job), limit + 1)
         except NotFound as error:

@@ -50,11 +50,7 @@ def new_job(
     trigger_id: str | None = None,
     due_at: float | None = None,
 ) -> ImageJobRecord:
-    """A job of the bundle's owner. `resources` go before the bundle's.
-
-    Raises:
-        Unprocessable: a resource is not offered, or a configuration is given and the bundle has no mount_location.
-    """
+    """Return a job of the bundle's owner; `resources` go before the bundle's."""
     if job_config is not None and bundle.mount_location is None:
         raise Unprocessable(
             f"job_config is given, and the bundle {bundle.name!r} has no mount_location, the file that would "
@@ -78,11 +74,7 @@ def new_job(
 
 
 def job_spec(resources: dict[str, Any]) -> EndpointSpec:
-    """What a job has, as an endpoint's one worker would.
-
-    Raises:
-        Unprocessable: a quantity is none, or is not served.
-    """
+    """Return what a job has, as an endpoint's one worker would."""
     endpoint = {
         "name": "job",
         "model_bundle_id": "",
@@ -104,14 +96,7 @@ class ImageJobs:
     `folder` has the jobs' configurations while they live, `logs` what their containers printed.
     """
 
-    def __init__(
-        self,
-        settings: JobSettings,
-        store: Store,
-        engine: Engine,
-        folder: Path,
-        logs: Path,
-    ) -> None:
+    def __init__(self, settings: JobSettings, store: Store, engine: Engine, folder: Path, logs: Path) -> None:
         self._store = store
         self._engine = engine
         self._containers = engine.containers
@@ -141,11 +126,7 @@ class ImageJobs:
             self.runner.background.spawn(self._sweep())
 
     async def read_log(self, owner: str, job_id: str) -> str:
-        """Return the last lines that the job's container has printed.
-
-        Raises:
-            NotFound: the owner has no job of this id.
-        """
+        """Return the last lines that the job's container has printed."""
         await self.runner.get(owner, job_id)
         path = self._log_path(job_id)
         if not path.exists() and self.runner.has(job_id):

@@ -111,11 +111,7 @@ class JobRunner(Generic[Record]):
         return job_id in self._runs
 
     async def get(self, owner: str, job_id: str, wait: float = 0.0) -> Record:
-        """Return the job, after waiting up to `wait` seconds for its end.
-
-        Raises:
-            NotFound: the owner has no job of this id.
-        """
+        """Return the owner's job, after waiting up to `wait` seconds for its end, or raise NotFound."""
         job = await self._get(owner, job_id)
         if wait > 0 and not job.status.done and (run := self._runs.get(job_id)) is not None:
             try:
@@ -133,11 +129,7 @@ class JobRunner(Generic[Record]):
         return job
 
     async def cancel(self, owner: str, job_id: str) -> bool:
-        """End a job now and stop its work; return False where it had ended.
-
-        Raises:
-            NotFound: the owner has no job of this id.
-        """
+        """End the owner's job now and stop its work; return False where it had ended."""
         await self._get(owner, job_id)
         ended = await self._end(job_id, JobEnd(BatchJobStatus.CANCELLED, "the job was cancelled"))
         run = self._runs.get(job_id)

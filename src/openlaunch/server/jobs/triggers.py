@@ -63,11 +63,7 @@ class Triggers:
     """Fires what is due. Used in the event loop's thread."""
 
     def __init__(
-        self,
-        settings: JobSettings,
-        store: Store,
-        jobs: ImageJobs,
-        clock: Callable[[], float] = time.time,
+        self, settings: JobSettings, store: Store, jobs: ImageJobs, clock: Callable[[], float] = time.time
     ) -> None:
         self._settings = settings
         self._store = store

@@ -52,9 +52,6 @@ class BackupReport:
     bytes: int
 
 
-# Making one.
-
-
 def back_up(data: DataDir, target: Path) -> BackupReport:
     """Write a backup of the data directory, whether a server runs on it or not. `target` must not be there.
 
@@ -63,7 +60,6 @@ def back_up(data: DataDir, target: Path) -> BackupReport:
 
     Raises:
         ConfigurationError: there is no database, the target can't be written, or something can't be read.
-
     """
     if not data.database.is_file():
         raise ConfigurationError(
@@ -164,15 +160,11 @@ def _add_bytes(tar: tarfile.TarFile, name: str, data: bytes) -> None:
     tar.addfile(_header(name, len(data)), io.BytesIO(data))
 
 
-# Making a data directory of one.
-
-
 def restore(source: Path, data: DataDir) -> BackupReport:
     """Make the data directory, which must be new or empty, of a backup. It is complete, or not there.
 
     Raises:
         ConfigurationError: the directory is in use, the file is not a whole backup, or it can't be written.
-
     """
     try:
         file = source.open("rb")
@@ -219,12 +211,7 @@ def _is_nothing(entry: Path) -> bool:
 
 
 def _unpack(file: IO[bytes], folder: Path) -> BackupReport:
-    """Write every member below `folder`, and hold each against its sum.
-
-    Raises:
-        ValueError: it is not a backup, not whole, or was changed.
-
-    """
+    """Write every member below `folder`; raise ValueError unless it is whole, and each has its sum."""
     found: dict[str, str] = {}
     expected: dict[str, str] | None = None
     total = 0
@@ -298,9 +285,6 @@ def _move_in(folder: Path, root: Path) -> None:
     names = sorted((entry.name for entry in folder.iterdir()), key=lambda name: name == _DATABASE)
     for name in names:
         (folder / name).replace(root / name)
-
-
-# What both use.
 
 
 @contextmanager

@@ -47,11 +47,7 @@ class DataDir:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Make the directory and hold it; released by the kernel too when the process is killed.
-
-        Raises:
-            ConfigurationError: it can't be made or written, or another server holds it.
-        """
+        """Make the directory and hold its lock, which the kernel releases too when the process is killed."""
         try:
             for folder in (self.root, self.artifacts, self.environments, self.logs, self.workers):
                 folder.mkdir(parents=True, exist_ok=True, mode=0o700)

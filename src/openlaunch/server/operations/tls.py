@@ -7,11 +7,7 @@ from openlaunch.errors import ConfigurationError
 
 
 def check_certificate(cert: Path | None, key: Path | None) -> None:
-    """Check that the server can use the certificate; None is allowed.
-
-    Raises:
-        ConfigurationError: a file can't be read, is not PEM, or the key is another certificate's or encrypted.
-    """
+    """Raise ConfigurationError unless the server can use the certificate; None is allowed."""
     if cert is None:
         if key is not None:
             raise ConfigurationError(f"--tls-key is {str(key)!r}, and its certificate is missing: --tls-cert")

@@ -64,11 +64,7 @@ def _folder(kind: str, owner: str) -> str:
 
 
 async def check_uploaded(context: Context, kind: str, location: str, owner: str) -> str:
-    """The key of bytes of this kind that this owner has uploaded.
-
-    Raises:
-        Unprocessable: they are nobody's, somebody else's, or not there.
-    """
+    """Return the key of bytes of this kind; raise Unprocessable where this owner has not uploaded them."""
     key = key_of(location)
     try:
         if not key.startswith(_folder(kind, owner)):

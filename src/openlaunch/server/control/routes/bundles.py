@@ -72,11 +72,7 @@ def router(context: Context) -> APIRouter:
 
 
 async def store_bundle(context: Context, body: CreateModelBundleRequest, owner: str) -> str:
-    """Store a new bundle, and return its id.
-
-    Raises:
-        Unprocessable: the owner has not uploaded what its locations name, or the schemas are none.
-    """
+    """Store a new bundle, and return its id; the owner has to have uploaded what it names."""
     if isinstance(body.flavor, ArtifactFlavor) or (
         isinstance(body.flavor, CommandFlavor) and body.flavor.location
     ):
@@ -96,11 +92,7 @@ async def store_bundle(context: Context, body: CreateModelBundleRequest, owner: 
 
 
 async def clone_bundle(context: Context, body: CloneModelBundleRequest, owner: str) -> str:
-    """Store a bundle like another one but with its own app_config, and return its id.
-
-    Raises:
-        NotFound: the owner has no such bundle.
-    """
+    """Store a bundle like another one but with its own app_config, and return its id."""
     original = await find_bundle(context.store, body.original_model_bundle_id, owner)
     if "app_config" not in original.flavor:
         kind = original.flavor["flavor"]
@@ -118,17 +110,13 @@ def _new_id() -> str:
 async def list_bundles(
     context: Context, owner: str, name: str | None, order_by: BundleOrderBy | None
 ) -> list[BundleRecord]:
-    """The owner's bundles, of this name only where one is given, newest first unless asked otherwise."""
+    """Return the owner's bundles, of this name only where one is given, newest first unless asked otherwise."""
     newest_first = order_by is not BundleOrderBy.OLDEST
     return await context.store.read(lambda conn: bundle_store.list_by_owner(conn, owner, name, newest_first))
 
 
 async def latest_bundle(context: Context, name: str, owner: str) -> BundleRecord:
-    """The owner's newest bundle of a name.
-
-    Raises:
-        NotFound: there is none.
-    """
+    """Return the owner's newest bundle of a name, or raise NotFound."""
     record = await context.store.read(lambda conn: bundle_store.latest(conn, owner, name))
     if record is None:
         raise NotFound(f"no bundle has the name {name!r}", code="bundle_not_found")

@@ -5,12 +5,7 @@ from typing import Any
 from fastapi import APIRouter
 
 from openlaunch.errors import Unprocessable
-from openlaunch.server.control.routes.bundles import (
-    clone_bundle,
-    latest_bundle,
-    list_bundles,
-    store_bundle,
-)
+from openlaunch.server.control.routes.bundles import clone_bundle, latest_bundle, list_bundles, store_bundle
 from openlaunch.server.control.routes.context import Context, User
 from openlaunch.server.endpoints.lookups import find_bundle
 from openlaunch.store.records import BundleRecord

@@ -143,11 +143,7 @@ def bundle_router(context: Context) -> APIRouter:
 
 
 async def find_image_bundle(context: Context, bundle_id: str, owner: str) -> ImageJobBundleRecord:
-    """The owner's bundle.
-
-    Raises:
-        NotFound: the owner has no bundle of this id.
-    """
+    """Return the owner's bundle, or raise NotFound."""
     record = await context.store.read(lambda conn: job_store.get_bundle(conn, bundle_id, owner))
     if record is None:
         raise NotFound(f"no docker-image batch job bundle has the id {bundle_id!r}", code="bundle_not_found")
