@@ -1,12 +1,12 @@
 """One request of a hot route: its body is collected within limits, and then its handler is called."""
 
-import asyncio
 import logging
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 from openlaunch.errors import APIError, PayloadTooLarge, ServerError
-from openlaunch.server.asgi import STRANGERS_BYTES, Scope, header
+from openlaunch.server.asgi import STRANGERS_BYTES, Scope
+from openlaunch.server.gateway.request_reader import Head
 from openlaunch.server.gateway.response import Connection, Response
 
 log = logging.getLogger(__name__)
@@ -15,80 +15,55 @@ log = logging.getLogger(__name__)
 class Exchange(Response):
     """One request of a hot route, and its answer."""
 
-    __slots__ = (
-        "_admitted",
-        "_handler",
-        "_in_turn",
-        "_limit",
-        "_pieces",
-        "_size",
-        "body",
-        "more_body",
-        "scope",
-    )
-
-    message_event: ClassVar = asyncio.Event()
-    """Set by uvicorn for its own cycles; nobody waits for this one."""
+    __slots__ = ("_admitted", "_handler", "_limit", "_received", "body", "more_body", "scope")
 
     def __init__(
-        self,
-        connection: Connection,
-        handler: "HotHandler",
-        scope: Scope,
-        *,
-        limit: int,
-        chunked: bool,
-        keep_alive: bool,
-        in_turn: bool,
+        self, connection: Connection, handler: "HotHandler", scope: Scope, head: Head, limit: int
     ) -> None:
-        super().__init__(connection, chunked=chunked, keep_alive=keep_alive)
+        super().__init__(connection, chunked=head.is_1_1, keep_alive=head.keep_alive)
         self.scope = scope
         self.body = b""
         self.more_body = True
         self._handler = handler
         self._limit = limit
-        self._in_turn = in_turn
-        self._pieces: list[bytes] = []
-        self._size = 0
+        self._received: bytearray | None = None
         self._admitted = False
 
-    def announce(self, expects_continue: bool) -> None:
-        """The head of the request is there: refuse a body that is announced as too large, or ask for it."""
-        announced = header(self.scope, b"content-length")
-        if announced is not None and int(announced) > self._limit:
-            self.fail(
-                PayloadTooLarge(f"the body has {int(announced)} bytes, the limit is {self._limit} bytes")
-            )
-            return
-        if announced is not None and int(announced) > STRANGERS_BYTES:
+    def announce(self, head: Head) -> None:
+        """Refuse a body that is announced as too large, or of a stranger's; ask for one that waits for that."""
+        if head.length > self._limit:
+            self.fail(PayloadTooLarge(f"the body has {head.length} bytes, the limit is {self._limit} bytes"))
+        elif head.length > STRANGERS_BYTES:
             self._admit()
-        if expects_continue and not self.response_complete:
-            self._connection.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        if head.expects_continue and not self.response_complete:
+            self._connection.send(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def take(self, data: bytes) -> None:
-        """A piece of the body."""
-        if not self.response_complete:
-            self._pieces.append(data)
-            self._size += len(data)
-            if self._size > self._limit:
-                self.fail(PayloadTooLarge(f"the body has over {self._limit} bytes, which is the limit"))
-                self._pieces.clear()
-            elif self._size > STRANGERS_BYTES and self._in_turn:
-                self._hold()
+        """Keep a piece of the body."""
+        if self.response_complete:
+            return
+        if self._received is None:
+            self._received = bytearray(data)
+        else:
+            self._received += data
+        size = len(self._received)
+        if size > self._limit:
+            self._refuse_body(PayloadTooLarge(f"the body has over {self._limit} bytes, which is the limit"))
+        elif size > STRANGERS_BYTES:
+            self._hold(size)
 
-    def _hold(self) -> None:
+    def _hold(self, size: int) -> None:
         """Keep a large body, if there is room for it and it is of somebody who may send one."""
         if not self._admitted:
             self._admit()
         if not self.response_complete:
             try:
-                self._connection.bodies.take(self._size - self._held)
-                self._held = self._size
+                self._connection.bodies.take(size - self._held)
+                self._held = size
             except APIError as error:
                 self._refuse_body(error)
 
     def _admit(self) -> None:
-        """See to it that the body is of somebody's who may send one, before more of it is kept."""
         self._admitted = True
         try:
             self._connection.admit(self.scope)
@@ -96,29 +71,32 @@ class Exchange(Response):
             self._refuse_body(error)
 
     def _refuse_body(self, error: APIError) -> None:
+        self._received = None
         self.fail(error)
-        self._pieces.clear()
 
-    def complete(self) -> None:
-        """The body is there."""
+    def complete(self, body: bytes | None = None) -> None:
+        """Run the handler: the body is there, in this piece or in those before it."""
         self.more_body = False
-        self.body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
-        self._pieces.clear()
-        if self._in_turn:
-            self._run()
+        if self.response_complete or self.disconnected:
+            return
+        if body is None:
+            received, self._received = self._received, None
+            body = b"" if received is None else bytes(received)
+        self.body = body
+        self.guarded(self._handler, self)
 
-    def begin(self) -> None:
-        """The answers to the requests before this one, which was pipelined, are complete."""
-        self._in_turn = True
-        if not self.more_body:
-            self._run()
+    def gone(self) -> None:
+        """Tell whoever works for the client that it went away."""
+        if not self.response_complete:
+            self.on_gone()
+        self.let_go()
 
-    def _run(self) -> None:
-        if not self.response_complete and not self.disconnected:
-            self.guarded(self._handler, self)
+    def writable(self) -> None:
+        """Tell whoever waits for it that the connection takes bytes again."""
+        self.on_writable()
 
     def guarded(self, call: Callable[..., None], *args: Any) -> None:
-        """Make a call, and answer with what it raises."""
+        """Make a call; what it raises is the answer."""
         try:
             call(*args)
         except APIError as error:

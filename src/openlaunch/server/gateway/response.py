@@ -17,6 +17,8 @@ JOIN_BYTES = 64 * 1024
 """An answer up to this size goes out in one piece with its head; copying a larger one costs more than a write."""
 
 _JSON_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+_PROCESSING = b"HTTP/1.1 102 Processing\r\n\r\n"
+_COMMENT = b":\n\n"
 
 
 class Connection(Protocol):
@@ -26,12 +28,16 @@ class Connection(Protocol):
     flow: FlowControl
     bodies: BodyBudget
 
+    def send(self, data: bytes) -> None:
+        """Write to the client, unless the connection is closing."""
+        ...
+
     def admit(self, scope: Scope) -> object:
         """Raise where the request's key is not good; called before a large body is read."""
         ...
 
     def on_response_complete(self) -> None:
-        """Read the next request."""
+        """Close the connection, or begin with the next request."""
         ...
 
 
@@ -43,8 +49,15 @@ class Response:
     """
 
     __slots__ = (
-        *("_chunked", "_connection", "_held", "disconnected", "keep_alive"),
-        *("on_gone", "on_writable", "response_complete", "started"),
+        "_chunked",
+        "_connection",
+        "_held",
+        "disconnected",
+        "keep_alive",
+        "on_gone",
+        "on_writable",
+        "response_complete",
+        "started",
     )
 
     def __init__(self, connection: Connection, *, chunked: bool, keep_alive: bool) -> None:
@@ -69,7 +82,7 @@ class Response:
         if self.keep_alive and len(body) <= JOIN_BYTES:
             if not self.disconnected and not self.response_complete:
                 self.response_complete = True
-                self._connection.transport.write(_JSON_HEAD % len(body) + body)
+                self._connection.send(_JSON_HEAD % len(body) + body)
                 self.let_go()
                 self._connection.on_response_complete()
         else:
@@ -88,10 +101,10 @@ class Response:
         )
         self.response_complete = True
         if len(body) <= JOIN_BYTES:
-            self._connection.transport.write(head + body)
+            self._connection.send(head + body)
         else:
-            self._connection.transport.write(head)
-            self._connection.transport.write(body)
+            self._connection.send(head)
+            self._connection.send(body)
         self._ended()
 
     def let_go(self) -> None:
@@ -104,15 +117,13 @@ class Response:
 
     def _ended(self) -> None:
         self.let_go()
-        if not self.keep_alive:
-            self._connection.transport.close()
         self._connection.on_response_complete()
 
     def write(self, data: bytes, headers: Mapping[str, str]) -> None:
         """Send a piece of an answer of unknown length; before the first, its head with these headers."""
-        if self.disconnected or not data:
+        if self.disconnected or self.response_complete or not data:
             return
-        self._connection.transport.write(self._stream_head(headers) + self._framed(data))
+        self._connection.send(self._stream_head(headers) + self._framed(data))
 
     def end(self, data: bytes, headers: Mapping[str, str]) -> None:
         """Send the last piece of such an answer, which may be empty."""
@@ -120,13 +131,23 @@ class Response:
             return
         self.response_complete = True
         last = b"0\r\n\r\n" if self._chunked else b""
-        self._connection.transport.write(self._stream_head(headers) + self._framed(data) + last)
+        self._connection.send(self._stream_head(headers) + self._framed(data) + last)
         self._ended()
 
     def drop(self) -> None:
         """Close the connection at once, without a callback."""
         self.let_go()
         self._connection.transport.abort()
+
+    def probe(self) -> bool:
+        """Write something harmless to a client that has closed its side, whose kernel answers if it is gone.
+
+        Gives whether there is anything that may be written: an interim answer, or a comment in a stream of events.
+        """
+        if self.response_complete or not self._chunked:
+            return False
+        self._connection.send(self._framed(_COMMENT) if self.started else _PROCESSING)
+        return True
 
     def _stream_head(self, headers: Mapping[str, str]) -> bytes:
         if self.started:
