@@ -1,10 +1,12 @@
 """The predict routes as HTTP/1.1 on a bare connection: what clients other than ours may send."""
 
 import json
+import shutil
 import socket
+import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 from server_driver import SMALL, eventually, running
@@ -131,7 +133,8 @@ def connect(client):
         host, port = client.server.url.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port)), timeout=30) as sock, sock.makefile("rb") as file:
             yield Wire(client, sock, file)
-            sock.shutdown(socket.SHUT_RDWR)
+            with suppress(OSError):  # closed already
+                sock.shutdown(socket.SHUT_RDWR)
 
     return connect
 
@@ -322,3 +325,143 @@ def test_what_is_no_http_is_refused(connect):
     with connect() as wire:
         wire.sock.sendall(b"\x16\x03\x01 nonsense\r\n\r\n")
         assert wire.head()[0] == 400
+
+
+def test_a_trailer_never_becomes_a_header(connect):
+    with connect() as wire:
+        request = wire.request("double", {}, body=b"", headers=["Transfer-Encoding: chunked"])
+        request = request.replace(b"Content-Length: 0\r\n", b"")
+        key = next(line for line in request.split(b"\r\n") if line.startswith(b"Authorization"))
+        request = request.replace(key + b"\r\n", b"")
+        wire.sock.sendall(request + b'12\r\n{"args": {"x": 4}}\r\n0\r\n' + key + b"\r\n\r\n")
+        assert wire.answer()[0] == 401
+
+
+def test_endless_trailers_end_the_connection(connect):
+    with connect() as wire:
+        request = wire.request("double", {}, body=b"", headers=["Transfer-Encoding: chunked"])
+        wire.sock.sendall(request.replace(b"Content-Length: 0\r\n", b"") + b"0\r\n")
+        with pytest.raises(ConnectionError):
+            wire.sock.sendall((b"X: " + b"y" * 1000 + b"\r\n") * 10_000)
+
+
+@pytest.mark.parametrize("protocol", ["h2c", "websocket", "anything"])
+@pytest.mark.parametrize("cut", [0, 1, 5])
+def test_the_body_behind_an_upgrade_stays_a_body(connect, protocol, cut):
+    with connect() as wire:
+        inside = wire.result_of("x")  # a request, had it a chance to be read as one
+        headers = ["Connection: Upgrade", f"Upgrade: {protocol}"]
+        request = wire.request("double", {}, body=inside, headers=headers)
+        at = len(request) - len(inside) + cut
+        wire.sock.sendall(request[:at])
+        wire.sock.sendall(request[at:] + wire.request("double", {"x": 1}, headers=headers))
+        assert wire.answer()[0] == 400
+        assert wire.value() == 2
+
+
+@pytest.mark.parametrize("behind", ["garbage", "half a request", "a request"])
+def test_what_is_sent_behind_a_stream_harms_no_stream(connect, tmp_path, behind):
+    """An error in what one client pipelines was raised in the link of the worker, which ended all that ran there."""
+    path = tmp_path / "ended"
+    with connect() as other, connect() as wire:
+        other.sock.sendall(other.request("wait-until-cancelled", {"path": str(tmp_path / "other")}))
+        other.head()
+        chunked = wire.request("double", {}, body=b"", headers=["Transfer-Encoding: chunked"])
+        sent = {
+            "garbage": chunked.replace(b"Content-Length: 0\r\n", b"") + b"zz\r\n",
+            "half a request": wire.request("double", {"x": 1})[:-5],
+            "a request": wire.request("double", {"x": 1}),
+        }[behind]
+        wire.sock.sendall(wire.request("wait-until-cancelled", {"path": str(path)}))
+        wire.head()
+        wire.sock.sendall(sent)
+        for stream in (wire, other):
+            for _ in range(50):
+                assert b"HTTP/1.1" not in stream._file.readline()
+        wire.sock.shutdown(socket.SHUT_RDWR)
+        wire.sock.close()
+        eventually(path.exists, 10)  # that its client has gone is seen, whatever it had pipelined
+        for _ in range(50):
+            assert b"FAILURE" not in other._file.readline()
+
+
+def test_a_slow_reader_of_a_stream_may_pipeline(connect, tmp_path):
+    with connect() as wire:
+        wire.sock.sendall(wire.request("count", {"n": 100_000}) + wire.request("double", {"x": 8}))
+        wire.head()
+        time.sleep(0.5)  # the server's buffers fill, and the stream pauses
+        while wire._file.readline() != b"0\r\n":
+            pass
+        wire._file.readline()
+        assert wire.value() == 16
+
+
+@pytest.mark.parametrize("name", ["double", "count"])
+def test_a_client_may_close_its_side_before_the_answer(connect, name):
+    with connect() as wire:
+        wire.sock.sendall(wire.request(name, {"x": 3} if name == "double" else {"n": 3}))
+        wire.sock.shutdown(socket.SHUT_WR)
+        answer = wire.rest()
+        assert b'"6"' in answer if name == "double" else answer.count(b"SUCCESS") == 3
+
+
+def test_pipelined_requests_that_wait_for_their_body_are_asked_for_it(connect):
+    with connect() as wire:
+        head, _, body = wire.request("double", {"x": 5}, headers=["Expect: 100-continue"]).partition(
+            b"\r\n\r\n"
+        )
+        wire.sock.sendall(wire.request("double", {"x": 4}) + head + b"\r\n\r\n")
+        assert wire.value() == 8
+        assert wire.head()[0] == 100
+        wire.sock.sendall(body)
+        assert wire.value() == 10
+
+
+def test_requests_without_one_host_are_refused(connect):
+    for hosts in (b"", b"Host: x\r\nHost: y\r\n"):
+        with connect() as wire:
+            wire.sock.sendall(b"GET /healthz HTTP/1.1\r\n" + hosts + b"\r\n")
+            assert wire.answer()[0] == 400
+
+
+JAVA = """
+import java.net.URI;
+import java.net.http.*;
+
+public class Post {
+    public static void main(String[] given) throws Exception {
+        var request = HttpRequest.newBuilder(URI.create(given[0])).header("Authorization", "Bearer " + given[1])
+            .POST(HttpRequest.BodyPublishers.ofString("{\\"args\\": {\\"x\\": 21}}")).build();
+        var answer = HttpClient.newHttpClient().send(request, HttpResponse.BodyHandlers.ofString());
+        System.out.println(answer.statusCode() + " " + answer.body());
+    }
+}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("java") is None, reason="java is not installed")
+def test_javas_client_which_offers_an_upgrade_with_its_first_request(client, tmp_path):
+    (tmp_path / "Post.java").write_text(JAVA)
+    endpoint = client.get_model_endpoint("double").model_endpoint
+    url = f"{client.server.url}/v1/sync-tasks?model_endpoint_id={endpoint.id}"
+    command = ["java", str(tmp_path / "Post.java"), url, client.server.api_key]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert done.stdout.startswith("200 "), done
+    assert '"42"' in done.stdout
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_curl_with_h2c(client):
+    endpoint = client.get_model_endpoint("double").model_endpoint
+    url = f"{client.server.url}/v1/sync-tasks?model_endpoint_id={endpoint.id}"
+    given = [
+        "--http2",
+        "-s",
+        "-H",
+        f"Authorization: Bearer {client.server.api_key}",
+        "-d",
+        '{"args": {"x": 21}}',
+    ]
+    done = subprocess.run(["curl", *given, url], capture_output=True, text=True, timeout=30)
+    assert '"42"' in done.stdout, done

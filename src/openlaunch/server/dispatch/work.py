@@ -1,10 +1,14 @@
 """What a worker's slot is used for: one request of a client, or one durable task."""
 
+import logging
+from collections.abc import Callable
 from typing import Protocol
 
-from openlaunch.errors import APIError, DeadlineExceeded, Unavailable, WorkerDied
+from openlaunch.errors import APIError, DeadlineExceeded, ServerError, Unavailable, WorkerDied
 from openlaunch.server.prediction.deadlines import Deadlines
 from openlaunch_worker.frames import STREAM_WINDOW, Flags
+
+log = logging.getLogger(__name__)
 
 
 class Sender(Protocol):
@@ -22,7 +26,8 @@ class Sender(Protocol):
 class Work:
     """Something that waits for a slot and runs in it. It ends exactly once, and its deadline is watched until then.
 
-    A subclass says what its end leads to: `answered` or `failed`.
+    A subclass says what its end leads to: `answered` or `failed`. Whoever ends it works for others too, such as the
+    link of a worker, so what a subclass raises is logged here and goes no further.
     """
 
     __slots__ = ("_deadlines", "_link", "_request_id", "body", "cancelled", "deadline", "flags")
@@ -50,6 +55,12 @@ class Work:
         """There will be no answer."""
         raise NotImplementedError
 
+    def died(self, reason: str) -> None:
+        """Its worker died while it ran this."""
+        self.failed(
+            WorkerDied(f"the worker that ran this request {reason}; whether the model ran is not known")
+        )
+
     def expired(self) -> None:
         """Its deadline has passed."""
         raise NotImplementedError
@@ -70,18 +81,23 @@ class Work:
     def finished(self, outcome: int, payload: bytes) -> None:
         """End with the worker's answer."""
         if self.end():
-            self.answered(outcome, payload)
+            self._guarded(self.answered, outcome, payload)
 
     def lost(self, reason: str) -> None:
         """End because the worker died while it ran this."""
-        self.refused(
-            WorkerDied(f"the worker that ran this request {reason}; whether the model ran is not known")
-        )
+        if self.end():
+            self._guarded(self.died, reason)
 
     def refused(self, error: APIError) -> None:
         """End without an answer."""
         if self.end():
-            self.failed(error)
+            self._guarded(self.failed, error)
+
+    def _guarded(self, call: Callable[..., None], *args: object) -> None:
+        try:
+            call(*args)
+        except Exception:
+            log.exception("the end of a request or task could not be passed on")
 
     def abandon(self, error: APIError | None = None) -> None:
         """End because nobody wants the answer: a running request is cancelled in its worker.
@@ -92,7 +108,7 @@ class Work:
             if self._link is not None:
                 self._link.cancel(self._request_id)
             if error is not None:
-                self.failed(error)
+                self._guarded(self.failed, error)
 
     def end(self) -> bool:
         """End, unless it has ended: only the first end counts, and is answered with True."""
@@ -138,7 +154,11 @@ class StreamCall(Call):
 
     def chunk(self, data: bytes) -> None:
         if not self.cancelled:
-            self.piece(data)
+            try:
+                self.piece(data)
+            except Exception:
+                log.exception("a piece of a stream could not be passed on")
+                self.abandon(ServerError("the server failed on this stream; its log has the traceback"))
 
     def passed_on(self, size: int) -> None:
         """The client has taken so many bytes; tell the worker, in steps that cost few frames."""

@@ -56,9 +56,8 @@ class TaskWork(Work):
     def answered(self, outcome: int, payload: bytes) -> None:
         self._runner.answered(self, outcome, payload)
 
-    def lost(self, reason: str) -> None:
-        if self.end():
-            self._runner.give_back(self, reason, died=True)
+    def died(self, reason: str) -> None:
+        self._runner.give_back(self, reason, died=True)
 
     def failed(self, error: APIError) -> None:
         self._runner.give_back(self, str(error), died=False)

@@ -25,6 +25,38 @@ class Link:
         self.credits.append((request_id, size))
 
 
+class TestFaultsOfOneClient:
+    """What passes an answer on may raise; whoever brought the answer works for others too."""
+
+    @in_loop
+    async def test_an_answer_that_can_not_be_passed_on_is_logged(self, caplog):
+        call = WaitedCall()
+        call.answer.cancel()  # so that setting its result raises
+        call.finished(0, b"answer")
+        assert "could not be passed on" in caplog.text
+
+    @in_loop
+    async def test_an_error_that_can_not_be_passed_on_is_logged(self, caplog):
+        for end in ("lost", "refused", "abandon"):
+            caplog.clear()
+            call = WaitedCall()
+            call.answer.cancel()
+            getattr(call, end)("died" if end == "lost" else Unavailable("no"))
+            assert "could not be passed on" in caplog.text
+
+    @in_loop
+    async def test_a_piece_that_can_not_be_passed_on_ends_its_stream_alone(self, caplog):
+        class Broken(Pieces):
+            def piece(self, data: bytes) -> None:
+                raise RuntimeError("closed")
+
+        stream, link = Broken(), Link()
+        stream.started(link, 3)
+        stream.chunk(b"data: 1\n\n")
+        assert (stream.cancelled, link.cancelled) == (True, [3])
+        assert "could not be passed on" in caplog.text
+
+
 class TestCall:
     @in_loop
     async def test_the_first_end_holds(self):
