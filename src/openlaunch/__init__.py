@@ -16,23 +16,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from openlaunch import errors as errors
-    from openlaunch.client.client import LaunchClient as LaunchClient
-    from openlaunch.client.endpoints import AsyncEndpoint as AsyncEndpoint
-    from openlaunch.client.endpoints import Endpoint as Endpoint
-    from openlaunch.client.endpoints import StreamingEndpoint as StreamingEndpoint
-    from openlaunch.client.endpoints import SyncEndpoint as SyncEndpoint
-    from openlaunch.client.local import local as local
-    from openlaunch.client.models import ModelBundle as ModelBundle
-    from openlaunch.client.models import ModelEndpoint as ModelEndpoint
-    from openlaunch.client.models import PostInferenceHooks as PostInferenceHooks
-    from openlaunch.client.predictions import EndpointRequest as EndpointRequest
-    from openlaunch.client.responses import AsyncEndpointBatchResponse as AsyncEndpointBatchResponse
-    from openlaunch.client.responses import EndpointResponse as EndpointResponse
-    from openlaunch.client.responses import EndpointResponseFuture as EndpointResponseFuture
-    from openlaunch.client.responses import EndpointResponseStream as EndpointResponseStream
-    from openlaunch.client.responses import as_completed as as_completed
-    from openlaunch.errors import OpenlaunchError as OpenlaunchError
+    from openlaunch import errors
+    from openlaunch.client.client import LaunchClient
+    from openlaunch.client.endpoints import AsyncEndpoint, Endpoint, StreamingEndpoint, SyncEndpoint
+    from openlaunch.client.local import local
+    from openlaunch.client.models import ModelBundle, ModelEndpoint, PostInferenceHooks
+    from openlaunch.client.predictions import EndpointRequest
+    from openlaunch.client.responses import (
+        AsyncEndpointBatchResponse,
+        EndpointResponse,
+        EndpointResponseFuture,
+        EndpointResponseStream,
+        as_completed,
+    )
+    from openlaunch.errors import OpenlaunchError
 
 __all__ = [
     "AsyncEndpoint",

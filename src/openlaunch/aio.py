@@ -84,7 +84,6 @@ class EndpointResponse(ResponseFields):
         Raises:
             PredictionFailed: there is no value; `.traceback` says why.
             RuntimeError: it is pickled and has not been downloaded: `await response.load()` first.
-
         """
         self.raise_for_status()
         if self._downloaded is not None:
@@ -100,7 +99,6 @@ class EndpointResponse(ResponseFields):
 
         Raises:
             PredictionFailed: there is no value; `.traceback` says why.
-
         """
         if self.result_url is not None and self._downloaded is None:
             self._downloaded = (await self.client.run(predictions.download(self.result_url)),)
@@ -120,7 +118,6 @@ class EndpointResponseFuture(FutureFields):
 
         Raises:
             WaitTimeout: it is not done after `timeout` seconds; it keeps running.
-
         """
         if self._answer is None:
             self.keep(await self.client.run(predictions.wait_for(self.async_task_id, timeout)))
@@ -146,8 +143,7 @@ class EndpointResponseFuture(FutureFields):
 
 
 async def as_completed(
-    futures: Iterable[EndpointResponseFuture],
-    timeout: float | None = None,
+    futures: Iterable[EndpointResponseFuture], timeout: float | None = None
 ) -> AsyncIterator[EndpointResponseFuture]:
     """Give the futures, each as soon as it is done; see `openlaunch.as_completed`."""
     gathering = Gathering(futures, timeout)
@@ -245,9 +241,7 @@ class Endpoint(EndpointFields):
     deployment_state = worker_settings
 
     async def wait_until_ready(
-        self,
-        timeout: float = DEPLOY_SECONDS,
-        on_status: endpoints.StatusCallback | None = None,
+        self, timeout: float = DEPLOY_SECONDS, on_status: endpoints.StatusCallback | None = None
     ) -> Self:
         """Wait until the endpoint is READY; raises what the blocking one does."""
         flow = endpoints.wait_until_ready(self.model_endpoint, timeout, on_status)
@@ -258,12 +252,7 @@ class Endpoint(EndpointFields):
 class SyncEndpoint(Endpoint):
     """An endpoint whose predictions are answered at once."""
 
-    async def predict(
-        self,
-        request: EndpointRequest,
-        *,
-        timeout: float | None = None,
-    ) -> EndpointResponse:
+    async def predict(self, request: EndpointRequest, *, timeout: float | None = None) -> EndpointResponse:
         """Run a prediction and wait for its response; raises what the blocking one does."""
         limit = self.model_endpoint.timeout_seconds
         flow = predictions.predict_sync(self.model_endpoint.id, request, timeout, limit)
@@ -274,11 +263,7 @@ class StreamingEndpoint(Endpoint):
     """An endpoint whose predictions are answered item by item."""
 
     async def predict(
-        self,
-        request: EndpointRequest,
-        *,
-        timeout: float | None = None,
-        resume: bool = True,
+        self, request: EndpointRequest, *, timeout: float | None = None, resume: bool = True
     ) -> EndpointResponseStream:
         """Run a prediction and give its items as they come; `resume` and errors are as the blocking one has them."""
         limit = self.model_endpoint.timeout_seconds

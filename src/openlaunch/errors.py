@@ -67,7 +67,6 @@ class PredictionFailed(OpenlaunchError):
     Attributes:
         traceback: the model's traceback as text, or the reason why there is none; may be None.
         status_code: the status that the failure stands for, 500 for an exception in the model.
-
     """
 
     def __init__(self, message: str, *, traceback: str | None = None, status_code: int | None = None) -> None:
@@ -97,7 +96,6 @@ class APIError(OpenlaunchError):
         retry_after: seconds after which a further try makes sense; None where the server named none.
         request_id: the server's id of the request, to be named in reports; None on the server's side.
         errors: for 422, one mapping a field: `loc` (the path), `msg` and `type`.
-
     """
 
     status: ClassVar[int] = 500
@@ -209,27 +207,9 @@ class DeadlineExceeded(APIError):
     status, title, default_code = 504, "Deadline exceeded", "deadline_exceeded"
 
 
-_BY_STATUS: dict[int, type[APIError]] = {
-    cls.status: cls
-    for cls in (
-        BadRequest,
-        Unauthorized,
-        Forbidden,
-        NotFound,
-        Conflict,
-        RequestTimeout,
-        PayloadTooLarge,
-        Unprocessable,
-        TooManyRequests,
-        HeadTooLarge,
-        ServerError,
-        WorkerDied,
-        Unavailable,
-        DeadlineExceeded,
-    )
-}
+_BY_STATUS = {cls.status: cls for cls in APIError.__subclasses__()}
 
 
 def class_for_status(status: int) -> type[APIError]:
-    """The error class of an HTTP status: the exact one, else BadRequest for 4xx and ServerError for 5xx."""
+    """Return the error class of an HTTP status: the exact one, else BadRequest for 4xx and ServerError for 5xx."""
     return _BY_STATUS.get(status) or (BadRequest if 400 <= status < 500 else ServerError)

@@ -20,7 +20,6 @@ class Artifacts(Protocol):
 
         Raises:
             NotFound: there are none under this key.
-
         """
         ...
 
@@ -29,7 +28,6 @@ class Artifacts(Protocol):
 
         Raises:
             NotFound: there are none under this key.
-
         """
         ...
 
@@ -38,7 +36,6 @@ class Artifacts(Protocol):
 
         Raises:
             NotFound: there are none under this key.
-
         """
         ...
 

@@ -66,7 +66,6 @@ class LaunchClient(RegistersUploads):
 
     Raises:
         ConfigurationError: no server or no key was found, or a number is not allowed.
-
     """
 
     def __init__(
@@ -197,7 +196,6 @@ def check_limits(timeout: float, max_retries: int) -> None:
 
     Raises:
         ConfigurationError: one is not.
-
     """
     if not timeout > 0:
         raise ConfigurationError(f"timeout is {timeout!r}: a number of seconds above 0 is needed")

@@ -22,7 +22,6 @@ class Address:
         url: scheme, host, port and path prefix, without a slash at the end.
         api_key: sent as the user name of HTTP Basic.
         source: where the URL came from, for error messages.
-
     """
 
     url: str
@@ -56,7 +55,6 @@ def find_address(
 
     Raises:
         ConfigurationError: no URL or no key was found, or the URL is none.
-
     """
     if endpoint is not None:
         url = _normal(endpoint, "the endpoint argument", keep_path=keep_path)
@@ -72,7 +70,6 @@ def find_ca_file(given: str | Path | None, environ: Mapping[str, str] = os.envir
 
     Raises:
         ConfigurationError: it can't be read, or has no certificates.
-
     """
     path, source = given or environ.get("OPENLAUNCH_CA_FILE"), "ca_file" if given else "OPENLAUNCH_CA_FILE"
     if not path:

@@ -22,7 +22,6 @@ class Driver:
         retry: when they are sent again.
         sleep: waits for some seconds.
         in_background: calls a function that may take a while.
-
     """
 
     def __init__(

@@ -27,7 +27,6 @@ class Request:
         prediction: whether it goes over the lean transport.
         stream: whether the answer is read piece by piece.
         patience: seconds for which an unreachable server is asked again, beyond the usual number of retries.
-
     """
 
     method: str
@@ -50,7 +49,6 @@ class Body(Protocol):
 
         Raises:
             TransportFailure: the connection broke, or there was no progress in time.
-
         """
         ...
 
@@ -102,7 +100,6 @@ def call(request: Request) -> Flow[Response]:
     Raises:
         APIError: the server answered with a status of 400 or more.
         ConnectionFailed: it could not be reached.
-
     """
     response = yield request
     assert isinstance(response, Response)
@@ -121,7 +118,6 @@ def json_body(document: Any) -> bytes:
     Raises:
         TypeError: something in it is not a JSON value.
         ValueError: a number in it is not finite.
-
     """
     return json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
 

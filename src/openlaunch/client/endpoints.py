@@ -69,7 +69,6 @@ class Endpoint(EndpointFields):
         Raises:
             EndpointFailed: it became UPDATE_FAILED; the message has the reason.
             WaitTimeout: it is not READY after `timeout` seconds; it keeps running.
-
         """
         flow = operations.wait_until_ready(self.model_endpoint, timeout, on_status)
         self.model_endpoint = self.client.run(flow)
@@ -91,7 +90,6 @@ class SyncEndpoint(Endpoint):
             TooManyRequests: the endpoint's queue is full, also after some retries.
             DeadlineExceeded: time is over.
             WorkerDied: the worker that ran it died.
-
         """
         limit = self.model_endpoint.timeout_seconds
         flow = predictions.predict_sync(self.model_endpoint.id, request, timeout, limit)
@@ -111,7 +109,6 @@ class StreamingEndpoint(Endpoint):
             timeout: seconds after which the server gives up; None: its own limit.
             resume: whether to resume the stream on another connection when its own breaks. The model then works on
                 for a bounded time (10 s by default) when this program is killed, in case it comes back.
-
         """
         limit = self.model_endpoint.timeout_seconds
         source = predictions.OpenStream(self.model_endpoint.id, request, timeout, limit, resume=resume)
@@ -131,7 +128,6 @@ class AsyncEndpoint(Endpoint):
         Raises:
             Unprocessable: the args do not fit the bundle's request schema.
             TooManyRequests: the endpoint's queue is full, also after some retries.
-
         """
         task_id = self.client.run(predictions.submit(self.model_endpoint.id, request, timeout))
         return EndpointResponseFuture(self.client, self.name, task_id)
@@ -143,7 +139,6 @@ class AsyncEndpoint(Endpoint):
             ValueError: a request has `extra_headers` or an `idempotency_key`.
             Unprocessable: the args of one do not fit; none of its thousand is taken.
             TooManyRequests: the endpoint's queue is full; a note tells how many tasks were taken before.
-
         """
         task_ids = self.client.run(predictions.submit_many(self.model_endpoint.id, requests))
         return [EndpointResponseFuture(self.client, self.name, task_id) for task_id in task_ids]
@@ -153,7 +148,6 @@ class AsyncEndpoint(Endpoint):
 
         Raises:
             ValueError: two requests have the same `request_id`.
-
         """
         warnings.warn("predict_batch is deprecated: use predict_many", DeprecationWarning, stacklevel=2)
         ids = distinct_ids(requests)

@@ -37,7 +37,6 @@ def header_block(headers: Mapping[str, str]) -> bytes:
 
     Raises:
         ValueError: a header has a line break in it.
-
     """
     for name, value in headers.items():
         if any(c in name or c in value for c in _FORBIDDEN):
@@ -55,7 +54,6 @@ def parse_head(data: bytes) -> Head:
 
     Raises:
         HTTPError: it is not the head of an HTTP/1.1 or 1.0 answer.
-
     """
     first, *lines = data.decode("latin-1").rstrip("\r\n").split("\r\n")
     version, _, rest = first.partition(" ")
@@ -92,7 +90,6 @@ def chunk_size(line: bytes) -> int:
 
     Raises:
         HTTPError: it is not a size, or the connection ended in it.
-
     """
     digits = line.split(b";", 1)[0].strip()
     if not line.endswith(b"\n") or not digits or digits.strip(b"0123456789abcdefABCDEF"):
@@ -107,7 +104,6 @@ class Incoming:
         head: None until all of it has come.
         ended: whether the whole body has come.
         reusable: whether the connection can take another request; known at the end.
-
     """
 
     __slots__ = ("_held", "_left", "_trailers", "ended", "head", "reusable")
@@ -126,7 +122,6 @@ class Incoming:
         Raises:
             HTTPError: it is not HTTP/1.1.
             ConnectionResetError: the connection was closed before the end of the answer.
-
         """
         if not data:
             return self._closed()

@@ -39,7 +39,6 @@ class Connection:
             StaleConnection: the connection had been kept, and is found to be closed.
             OSError: it broke, or there was no progress in time.
             HTTPError: the answer is not HTTP/1.1.
-
         """
         kept, self._used = self._used, True
         self._seconds = seconds
@@ -64,7 +63,6 @@ class Connection:
         Raises:
             OSError: the connection broke, or there was no progress in time.
             HTTPError: the body is not framed as in HTTP/1.1.
-
         """
         while not self._incoming.ended:
             piece = self._incoming.feed(await self._socket.receive(self._seconds))
@@ -112,7 +110,6 @@ class Pool:
         Raises:
             OSError: the server refuses, is too slow, or all connections are in use.
             RuntimeError: the client is closed.
-
         """
         if self._closed:
             raise RuntimeError("the client is closed")

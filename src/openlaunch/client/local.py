@@ -32,7 +32,6 @@ class LocalServer:
         api_key: of its admin.
         data_dir: with its records, bundles and `server.log`.
         pid: of its process.
-
     """
 
     def __init__(self, data_dir: str | Path | None = None, *, timeout: float = START_SECONDS) -> None:
@@ -41,7 +40,6 @@ class LocalServer:
         Raises:
             ConfigurationError: the server's own dependencies are not installed, or it did not start in
                 `timeout` seconds; the message has the end of its log.
-
         """
         if importlib.util.find_spec("uvicorn") is None or importlib.util.find_spec("fastapi") is None:
             raise ConfigurationError(
@@ -157,7 +155,6 @@ def local(data_dir: str | Path | None = None, **options: Any) -> LocalClient:
 
     Raises:
         ConfigurationError: the server's own dependencies are not installed, or it did not start.
-
     """
     server = LocalServer(data_dir)
     try:

@@ -35,7 +35,6 @@ class LogReader:
 
         Raises:
             StreamInterrupted: what came is not a stream of log lines.
-
         """
         try:
             for event in self._parser.feed(piece):
@@ -52,7 +51,6 @@ class LogReader:
 
         Raises:
             StreamInterrupted: before the stream's own end.
-
         """
         if not self._ended:
             raise StreamInterrupted(f"the stream of log lines was cut: {reason}")

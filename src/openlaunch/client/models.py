@@ -87,7 +87,6 @@ def checked(model: type[M], document: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises:
         Unprocessable: a field does not fit: the same error as the server's own, before anything is sent.
-
     """
     try:
         return model.model_validate(document).model_dump(mode="json", exclude_none=True)

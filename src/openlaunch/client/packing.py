@@ -50,7 +50,6 @@ def pack_callables(load_model_fn: Callable[..., Any], load_predict_fn: Callable[
 
     Raises:
         BundleError: one of them is not a function, or something that they use can't be pickled.
-
     """
     functions = {"load_model_fn": load_model_fn, "load_predict_fn": load_predict_fn}
     for name, function in functions.items():
@@ -121,7 +120,6 @@ def pack_directories(base_paths: Sequence[str | Path]) -> bytes:
 
     Raises:
         BundleError: a path is not a directory, two have the same name, or all is too large.
-
     """
     if not base_paths:
         raise BundleError("base_paths is empty: name at least one directory")
@@ -172,7 +170,6 @@ def find_in_zip(module_path: str, names: Iterable[str], what: str) -> str:
 
     Raises:
         BundleError: there is no such module.
-
     """
     module, dot, function = module_path.rpartition(".")
     if not dot or not module or not function.isidentifier():
@@ -208,7 +205,6 @@ def read_requirements(path: str | Path) -> list[str]:
 
     Raises:
         BundleError: it can't be read, or has an option or a local path in it, which can't go along.
-
     """
     try:
         text = Path(path).read_text("utf-8")
@@ -234,7 +230,6 @@ def read_app_config(app_config: dict[str, Any] | str | Path | None) -> dict[str,
 
     Raises:
         BundleError: the file can't be read, or holds no object.
-
     """
     if app_config is None or isinstance(app_config, dict):
         return app_config

@@ -39,7 +39,6 @@ class EndpointRequest:
     Raises:
         ValueError: both or neither of `url` and `args` are given, or the callback's auth is incomplete.
         TypeError: `url` is not text.
-
     """
 
     def __init__(
@@ -107,7 +106,6 @@ class EndpointRequest:
         Raises:
             TypeError: the args have something in them that is not JSON.
             ValueError: the args have a number in them that is not finite.
-
         """
         return encode(self.document(**more))
 
@@ -128,7 +126,6 @@ def callback_auth(
 
     Raises:
         ValueError: the kind is unknown, or does not go with the others.
-
     """
     given = {"username": username, "password": password, "cert": cert, "key": key}
     present = {name: value for name, value in given.items() if value is not None}
@@ -166,7 +163,6 @@ class Answer:
         Raises:
             TaskCancelled: the task was cancelled.
             PredictionFailed: it failed, or has not ended yet.
-
         """
         if self.status == "SUCCESS":
             return
@@ -228,7 +224,6 @@ class ResponseFields:
         Raises:
             TaskCancelled: the task was cancelled.
             PredictionFailed: the model, or its worker, failed; `.traceback` has the model's traceback.
-
         """
         Answer(self.status, None, None, self.traceback, self.status_code).raise_for_status()
 
@@ -261,7 +256,6 @@ class StreamReader:
 
         Raises:
             StreamInterrupted: what came is not a stream of answers.
-
         """
         try:
             for event in self._parser.feed(piece):
@@ -282,7 +276,6 @@ class StreamReader:
 
         Raises:
             StreamInterrupted: before the stream's own end, and it can't be resumed.
-
         """
         if self.ended:
             return None

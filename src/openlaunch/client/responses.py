@@ -24,7 +24,6 @@ class EndpointResponse(ResponseFields):
         result_url: of the pickled return value, where the request asked for that.
         traceback: of the exception in the model, or the reason of the failure.
         status_code: 200, or what the failure stands for: 500 for an exception in the model.
-
     """
 
     client: BlockingClient
@@ -46,7 +45,6 @@ class EndpointResponse(ResponseFields):
 
         Raises:
             PredictionFailed: there is no value; `.traceback` says why.
-
         """
         if self._value is _UNSET:
             self.raise_for_status()
@@ -70,7 +68,6 @@ class EndpointResponseFuture(FutureFields):
 
         Raises:
             WaitTimeout: it is not done after `timeout` seconds; it keeps running.
-
         """
         if self._answer is None:
             self.keep(self.client.run(operations.wait_for(self.async_task_id, timeout)))
@@ -112,7 +109,6 @@ def as_completed(
 
     Raises:
         WaitTimeout: some are not done after `timeout` seconds; they keep running.
-
     """
     gathering = Gathering(futures, timeout)
     yield from gathering.ready

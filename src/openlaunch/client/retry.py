@@ -17,7 +17,6 @@ class TransportFailure(Exception):
 
     Attributes:
         sent: whether the server may have got the request.
-
     """
 
     def __init__(self, message: str, *, sent: bool) -> None:
@@ -34,7 +33,6 @@ class RetryPolicy:
         max_seconds: no try begins later than this after the first.
         base: seconds before the first retry; each further one waits twice as long.
         ceiling: the longest wait in seconds that is not the server's own `Retry-After`.
-
     """
 
     max_retries: int = 3
@@ -79,7 +77,6 @@ def exchange(
     Raises:
         APIError: the last answer had a status of 400 or more.
         ConnectionFailed: the last try got no answer.
-
     """
     began = clock()
     attempt = 0

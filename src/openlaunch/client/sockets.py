@@ -25,7 +25,6 @@ class Socket(Protocol):
 
         Raises:
             TimeoutError: nothing of it could be sent for that long.
-
         """
         ...
 
@@ -35,7 +34,6 @@ class Socket(Protocol):
         Raises:
             TimeoutError: nothing came for that long.
             OSError: the connection broke.
-
         """
         ...
 
@@ -56,7 +54,6 @@ class Network(Protocol):
 
         Raises:
             TimeoutError: all stay in use for too long.
-
         """
         ...
 
@@ -69,7 +66,6 @@ class Network(Protocol):
 
         Raises:
             OSError: the server can't be reached, or not in time.
-
         """
         ...
 

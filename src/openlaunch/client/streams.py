@@ -19,7 +19,6 @@ class Reading(Generic[T]):
         resume: called with the reason when the bytes end; gives the answer that continues them, gives None at the
             stream's own end, or raises.
         on_stop: called when the stream is left before its end.
-
     """
 
     def __init__(
@@ -80,7 +79,6 @@ class Stream(Generic[T]):
 
         Raises:
             StreamInterrupted: the stream was cut before its end, and can't be resumed.
-
         """
         return next(self._items)
 
@@ -117,7 +115,6 @@ class AwaitableStream(Generic[T]):
 
         Raises:
             StreamInterrupted: the stream was cut before its end, and can't be resumed.
-
         """
         return await anext(self._items)
 

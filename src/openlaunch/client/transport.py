@@ -36,7 +36,6 @@ class Transport(Protocol):
 
         Raises:
             TransportFailure: there was no answer, or not all of it.
-
         """
         ...
 
@@ -92,8 +91,7 @@ class Target:
             else "start one with: openlaunch serve"
         )
         return TransportFailure(
-            f"no server can be reached at {url} (from {source}): {reason}; {hint}",
-            sent=False,
+            f"no server can be reached at {url} (from {source}): {reason}; {hint}", sent=False
         )
 
     def no_answer(self, request: Request, reason: object) -> TransportFailure:

@@ -130,7 +130,6 @@ class Gathering(Generic[F]):
 
         Raises:
             WaitTimeout: time is over and there are unfinished futures.
-
         """
         left = sum(len(group) for group in self.groups())
         if left and self._deadline is not None and self._clock() >= self._deadline:
@@ -142,7 +141,6 @@ def distinct_ids(requests: Sequence[EndpointRequest]) -> list[str]:
 
     Raises:
         ValueError: two have the same.
-
     """
     ids = [request.request_id for request in requests]
     repeated = [request_id for request_id, count in Counter(ids).items() if count > 1]

@@ -58,7 +58,6 @@ class _Watcher:
 
         Raises:
             RuntimeError: the client is closed, or watches too many futures already.
-
         """
         with self._lock:
             self._check_room()

@@ -67,7 +67,6 @@ def batch_async_request(
         ValueError: not exactly one of `urls` and `inputs` is given, or a value is not allowed.
         TypeError: an input is not JSON.
         NotFound: there is no such bundle.
-
     """
     if bool(urls) == bool(inputs):
         raise ValueError("exactly one of urls and inputs is needed, and not empty")
@@ -121,7 +120,6 @@ def get_batch_async_response(batch_job_id: str) -> Flow[dict[str, Any]]:
 
     Raises:
         NotFound: there is no such job.
-
     """
     response = yield from call(Request("GET", path_to(routes.BATCH_JOBS, batch_job_id), idempotent=True))
     return _document(response.body)
@@ -148,7 +146,6 @@ def wait_for_batch_job(
         BatchJobFailed: it ended as FAILURE, CANCELLED or TIMEOUT.
         WaitTimeout: it has not ended after `timeout` seconds; it keeps running.
         NotFound: there is no such job.
-
     """
     deadline = None if timeout is None else time.monotonic() + timeout
     with InputsProgress(f"batch job {batch_job_id}", show_progress) as progress:
@@ -181,7 +178,6 @@ def read_batch_results(batch_job_id: str) -> Flow[list[dict[str, Any]]]:
     Raises:
         BatchJobFailed: it has not ended, or has no results.
         NotFound: there is no such job.
-
     """
     response = yield from call(Request("GET", path_to(routes.BATCH_JOBS, batch_job_id), idempotent=True))
     job = BatchJobResponse.model_validate_json(response.body)
@@ -216,7 +212,6 @@ def cancel_batch_job(batch_job_id: str) -> Flow[bool]:
 
     Raises:
         NotFound: there is no such job.
-
     """
     body = json_body({"cancel": True})
     url = path_to(routes.BATCH_JOBS, batch_job_id)

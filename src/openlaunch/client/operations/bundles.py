@@ -63,7 +63,6 @@ def create_model_bundle_from_callable_v2(
     Raises:
         BundleError: the functions can't be pickled.
         Unprocessable: the name or a requirement is not allowed.
-
     """
     names = {
         "flavor": "cloudpickle_artifact",
@@ -122,7 +121,6 @@ def create_model_bundle_from_dirs_v2(
     Raises:
         BundleError: a directory, module or requirement is not there or can't go along.
         Unprocessable: the name or a requirement is not allowed.
-
     """
     flavor = {
         "flavor": "zip_artifact",
@@ -183,7 +181,6 @@ def create_model_bundle_from_command(
     Raises:
         BundleError: a directory is not there or can't go along.
         Unprocessable: the name, a route or a requirement is not allowed.
-
     """
     flavor = {
         "flavor": "command",
@@ -208,7 +205,6 @@ def framework(
 
     Raises:
         ValueError: more than one is given, or only half of the custom image.
-
     """
     if (repository is None) != (tag is None):
         raise ValueError(
@@ -272,7 +268,6 @@ def get_model_bundle_v2(model_bundle_id: str) -> Flow[ModelBundleResponse]:
 
     Raises:
         NotFound: there is none.
-
     """
     response = yield from call(Request("GET", path_to(routes.BUNDLES, model_bundle_id), idempotent=True))
     return ModelBundleResponse.model_validate_json(response.body)
@@ -283,7 +278,6 @@ def get_latest_model_bundle_v2(model_bundle_name: str) -> Flow[ModelBundleRespon
 
     Raises:
         NotFound: there is none.
-
     """
     url = url_with(f"{routes.BUNDLES}/latest", {"model_name": model_bundle_name})
     response = yield from call(Request("GET", url, idempotent=True))
@@ -295,7 +289,6 @@ def get_model_bundle(model_bundle: ModelBundle | str) -> Flow[ModelBundle]:
 
     Raises:
         NotFound: there is none.
-
     """
     name = model_bundle.name if isinstance(model_bundle, ModelBundle) else model_bundle
     return ModelBundle.of((yield from get_latest_model_bundle_v2(name)))
@@ -342,7 +335,6 @@ def bundle_id(bundle: BundleLike) -> Flow[str]:
 
     Raises:
         NotFound: there is none of this name or id.
-
     """
     if isinstance(bundle, CreateModelBundleResponse):
         return bundle.model_bundle_id

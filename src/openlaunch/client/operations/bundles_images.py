@@ -49,7 +49,6 @@ def create_model_bundle_from_runnable_image_v2(
 
     Raises:
         Unprocessable: the name, the image or a route is not allowed.
-
     """
     flavor = {
         "flavor": "runnable_image",
@@ -101,7 +100,6 @@ def create_model_bundle_from_streaming_enhanced_runnable_image_v2(
 
     Raises:
         Unprocessable: the name, the image or a route is not allowed.
-
     """
     flavor = {
         "flavor": "streaming_enhanced_runnable_image",
@@ -166,7 +164,6 @@ def create_model_bundle_from_triton_enhanced_runnable_image_v2(
 
     Raises:
         Unprocessable: the name, the image or a route is not allowed.
-
     """
     flavor = {
         "flavor": "triton_enhanced_runnable_image",

@@ -47,7 +47,6 @@ def create_model_bundle(
     Raises:
         ValueError: it is not clear which functions make the bundle.
         BundleError: the functions can't be pickled.
-
     """
     load_model, load_predict = _pair(load_predict_fn, predict_fn_or_cls, model, load_model_fn)
     created = yield from create_model_bundle_from_callable_v2(
@@ -110,7 +109,6 @@ def create_model_bundle_from_dirs(
 
     Raises:
         BundleError: a directory, module or requirement is not there or can't go along.
-
     """
     created = yield from create_model_bundle_from_dirs_v2(
         model_bundle_name=model_bundle_name,

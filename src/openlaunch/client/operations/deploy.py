@@ -54,7 +54,6 @@ def deploy(
         Unprocessable: a setting is not allowed.
         EndpointFailed: the endpoint did not become READY; the message has the reason.
         WaitTimeout: it is not READY after `timeout` seconds; it keeps running.
-
     """
     kind = endpoint_type or ("streaming" if _is_generator(fn) else "sync")
     endpoints.creation(name, kind, settings)  # finds a bad setting before a bundle is made for nothing

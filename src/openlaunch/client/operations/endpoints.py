@@ -86,7 +86,6 @@ def create_model_endpoint(
         Unprocessable: a setting is not allowed.
         Conflict: there is an endpoint of this name.
         NotFound: there is no such bundle.
-
     """
     body = creation(endpoint_name, endpoint_type, settings)
     body["model_bundle_id"] = yield from bundle_id(model_bundle)
@@ -106,7 +105,6 @@ def creation(name: str, endpoint_type: str, settings: Settings) -> dict[str, Any
     Raises:
         TypeError: a setting is unknown.
         Unprocessable: a setting is not allowed.
-
     """
     fixed = {"name": name, "endpoint_type": endpoint_type, "model_bundle_id": "unknown yet", "metadata": {}}
     return checked(CreateModelEndpointRequest, {**_DEFAULTS, **_given(settings), **fixed})
@@ -148,10 +146,7 @@ def _update(endpoint: ModelEndpoint, changes: dict[str, Any]) -> Flow[ModelEndpo
 
 
 def edit_model_endpoint(
-    *,
-    model_endpoint: EndpointLike,
-    model_bundle: BundleLike | None = None,
-    **settings: Unpack[Settings],
+    *, model_endpoint: EndpointLike, model_bundle: BundleLike | None = None, **settings: Unpack[Settings]
 ) -> Flow[ModelEndpoint]:
     """Change an endpoint: only what is given changes; the settings are those of `create_model_endpoint`.
 
@@ -162,7 +157,6 @@ def edit_model_endpoint(
         NotFound: there is no such endpoint or bundle.
         Unprocessable: a setting is not allowed.
         Conflict: it has a canary, and the change needs new workers.
-
     """
     changes = checked(UpdateModelEndpointRequest, _given(settings))
     endpoint = yield from _resolved(model_endpoint)
@@ -176,7 +170,6 @@ def get_model_endpoint(endpoint_name: str) -> Flow[ModelEndpoint]:
 
     Raises:
         NotFound: there is none; similar names are listed.
-
     """
     found = yield from _find(endpoint_name)
     if found is not None:
@@ -205,7 +198,6 @@ def refreshed(endpoint: ModelEndpoint) -> Flow[ModelEndpoint]:
 
     Raises:
         NotFound: it has been deleted.
-
     """
     path = path_to(routes.ENDPOINTS, endpoint.id)
     response = yield from call(Request("GET", path, idempotent=True))
@@ -217,7 +209,6 @@ def delete_model_endpoint(model_endpoint: EndpointLike) -> Flow[bool]:
 
     Raises:
         NotFound: there is none of this name.
-
     """
     endpoint = yield from _resolved(model_endpoint)
     response = yield from call(Request("DELETE", path_to(routes.ENDPOINTS, endpoint.id), idempotent=True))
@@ -229,7 +220,6 @@ def restart_model_endpoint(model_endpoint: EndpointLike) -> Flow[bool]:
 
     Raises:
         NotFound: there is none of this name.
-
     """
     endpoint = yield from _resolved(model_endpoint)
     path = path_to(routes.ENDPOINTS, endpoint.id, "restart")
@@ -257,7 +247,6 @@ def start_canary(
         NotFound: there is no such endpoint or bundle.
         Conflict: the endpoint has a canary, is not READY, or serves this bundle.
         Unprocessable: a setting is not allowed.
-
     """
     document = {
         "model_bundle_id": "unknown yet",
@@ -277,7 +266,6 @@ def set_canary_percent(model_endpoint: EndpointLike, percent: int) -> Flow[Model
     Raises:
         Conflict: the endpoint has no canary.
         Unprocessable: the percent are not from 0 to 100.
-
     """
     body = checked(UpdateCanaryRequest, {"percent": percent})
     endpoint = yield from _resolved(model_endpoint)
@@ -290,7 +278,6 @@ def promote_canary(model_endpoint: EndpointLike) -> Flow[ModelEndpoint]:
 
     Raises:
         Conflict: the endpoint has no canary, or one that is not loaded yet.
-
     """
     endpoint = yield from _resolved(model_endpoint)
     return (yield from _change_canary(Request("POST", _canary_path(endpoint, "promote"), b"{}")))
@@ -301,7 +288,6 @@ def roll_back_canary(model_endpoint: EndpointLike) -> Flow[ModelEndpoint]:
 
     Raises:
         Conflict: the endpoint has no canary.
-
     """
     endpoint = yield from _resolved(model_endpoint)
     return (yield from _change_canary(Request("POST", _canary_path(endpoint, "rollback"), b"{}")))
@@ -324,7 +310,6 @@ def wait_for_canary(
     Raises:
         EndpointFailed: it has ended; the message has the reason.
         WaitTimeout: it is not SERVING after `timeout` seconds; it keeps running.
-
     """
     endpoint = yield from _resolved(model_endpoint)
     deadline, pause = clock() + timeout, FIRST_PAUSE_SECONDS
@@ -374,7 +359,6 @@ def follow_endpoint_logs(model_endpoint: EndpointLike, tail: int | None = None) 
     Raises:
         NotFound: there is none of this name.
         TooManyRequests: the server has as many followers as it takes.
-
     """
     endpoint = yield from _resolved(model_endpoint)
     url = url_with(path_to(routes.ENDPOINTS, endpoint.id, "logs"), {"follow": "true", "tail_bytes": tail})
@@ -394,7 +378,6 @@ def list_endpoint_events(
 
     Raises:
         NotFound: there is none of this name.
-
     """
     endpoint = yield from _resolved(model_endpoint)
     query = {"after": after, "wait": wait or None, "limit": limit}
@@ -408,7 +391,6 @@ def explain_endpoint(model_endpoint: EndpointLike) -> Flow[EndpointWhy]:
 
     Raises:
         NotFound: there is none of this name.
-
     """
     endpoint = yield from _resolved(model_endpoint)
     response = yield from call(Request("GET", path_to(routes.ENDPOINTS, endpoint.id, "why"), idempotent=True))
@@ -436,7 +418,6 @@ def wait_until_ready(
     Raises:
         EndpointFailed: it became UPDATE_FAILED, or is being deleted.
         WaitTimeout: it is not READY after `timeout` seconds; it keeps running.
-
     """
     deadline, pause = clock() + timeout, FIRST_PAUSE_SECONDS
     reported: tuple[EndpointStatus, str | None] | None = None

@@ -50,7 +50,6 @@ def create_docker_image_batch_job_bundle(
 
     Raises:
         Unprocessable: a value is not allowed.
-
     """
     document = {
         "name": name,
@@ -70,7 +69,6 @@ def get_docker_image_batch_job_bundle(docker_image_batch_job_bundle_id: str) -> 
 
     Raises:
         NotFound: there is none of this id.
-
     """
     url = path_to(routes.DOCKER_IMAGE_BATCH_JOB_BUNDLES, docker_image_batch_job_bundle_id)
     return (yield from _json(Request("GET", url, idempotent=True)))
@@ -81,7 +79,6 @@ def get_latest_docker_image_batch_job_bundle(bundle_name: str) -> Flow[dict[str,
 
     Raises:
         NotFound: there is none of this name.
-
     """
     url = url_with(f"{routes.DOCKER_IMAGE_BATCH_JOB_BUNDLES}/latest", {"bundle_name": bundle_name})
     return (yield from _json(Request("GET", url, idempotent=True)))
@@ -126,7 +123,6 @@ def create_docker_image_batch_job(
     Raises:
         NotFound: there is no such bundle.
         Unprocessable: a value is not allowed.
-
     """
     document = {
         "docker_image_batch_job_bundle_id": docker_image_batch_job_bundle,
@@ -145,7 +141,6 @@ def get_docker_image_batch_job(batch_job_id: str) -> Flow[dict[str, Any]]:
 
     Raises:
         NotFound: there is no such job.
-
     """
     url = path_to(routes.DOCKER_IMAGE_BATCH_JOBS, batch_job_id)
     return (yield from _json(Request("GET", url, idempotent=True)))
@@ -164,7 +159,6 @@ def read_docker_image_batch_job_logs(batch_job_id: str) -> Flow[str]:
 
     Raises:
         NotFound: there is no such job.
-
     """
     url = f"{path_to(routes.DOCKER_IMAGE_BATCH_JOBS, batch_job_id)}/logs"
     response = yield from call(Request("GET", url, idempotent=True))
@@ -176,7 +170,6 @@ def update_docker_image_batch_job(batch_job_id: str, cancel: bool) -> Flow[dict[
 
     Raises:
         NotFound: there is no such job.
-
     """
     url = path_to(routes.DOCKER_IMAGE_BATCH_JOBS, batch_job_id)
     return (yield from _json(Request("PUT", url, json_body({"cancel": cancel}), idempotent=True)))
@@ -189,7 +182,6 @@ def wait_for_docker_image_batch_job(batch_job_id: str, timeout: float | None = N
         BatchJobFailed: it ended as FAILURE, CANCELLED or TIMEOUT.
         WaitTimeout: it has not ended after `timeout` seconds; it keeps running.
         NotFound: there is no such job.
-
     """
     deadline = None if timeout is None else time.monotonic() + timeout
     while True:
@@ -231,7 +223,6 @@ def create_trigger(
         Conflict: you have a trigger of this name.
         NotFound: there is no such bundle.
         Unprocessable: the schedule is none.
-
     """
     document = {
         "name": name,
@@ -256,7 +247,6 @@ def get_trigger(trigger_id: str) -> Flow[dict[str, Any]]:
 
     Raises:
         NotFound: there is no such trigger.
-
     """
     return (yield from _json(Request("GET", path_to(routes.TRIGGERS, trigger_id), idempotent=True)))
 
@@ -269,7 +259,6 @@ def update_trigger(
     Raises:
         NotFound: there is no such trigger.
         Unprocessable: the schedule is none.
-
     """
     body = json_body(_given(cron_schedule=cron_schedule, suspend=suspend))
     return (yield from _json(Request("PUT", path_to(routes.TRIGGERS, trigger_id), body, idempotent=True)))
@@ -280,7 +269,6 @@ def delete_trigger(trigger_id: str) -> Flow[dict[str, Any]]:
 
     Raises:
         NotFound: there is no such trigger.
-
     """
     return (yield from _json(Request("DELETE", path_to(routes.TRIGGERS, trigger_id), idempotent=True)))
 

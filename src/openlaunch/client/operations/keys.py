@@ -58,7 +58,6 @@ def update_api_key(
 
     Raises:
         NotFound: there is no key with this id.
-
     """
     body = checked(UpdateKeyRequest, _limits(requests_per_second, burst, requests_per_day, expires_at))
     response = yield from call(Request("PUT", path_to(routes.KEYS, key_id), json_body(body), idempotent=True))
@@ -70,7 +69,6 @@ def revoke_api_key(key_id: str) -> Flow[None]:
 
     Raises:
         NotFound: there is no key with this id.
-
     """
     yield from call(Request("DELETE", path_to(routes.KEYS, key_id), idempotent=True))
 

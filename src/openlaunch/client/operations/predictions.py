@@ -117,7 +117,6 @@ class OpenStream:
 
         Raises:
             StreamInterrupted: it can't be resumed.
-
         """
         last_event_id = self.reader.finish(reason)
         if last_event_id is None:
@@ -158,7 +157,6 @@ def submit_many(endpoint_id: str, requests: Sequence[EndpointRequest]) -> Flow[l
     Raises:
         ValueError: a request has headers or a key of its own, which tasks that travel together can't have.
         APIError: the server refused some; a note tells how many it had taken before.
-
     """
     for request in requests:
         if _checked(request).extra_headers or request.idempotency_key is not None:
@@ -218,7 +216,6 @@ def wait_for(
 
     Raises:
         WaitTimeout: it is not, after `timeout` seconds; it keeps running.
-
     """
     deadline = None if timeout is None else clock() + timeout
     while True:

@@ -37,7 +37,6 @@ def get_task(task_id: str) -> Flow[TaskResponse]:
 
     Raises:
         NotFound: there is none with this id, or its result has been kept long enough.
-
     """
     response = yield from call(Request("GET", path_to(routes.ASYNC_TASKS, task_id), idempotent=True))
     return TaskResponse.model_validate_json(response.body)
@@ -48,7 +47,6 @@ def explain_task(task_id: str) -> Flow[TaskWhy]:
 
     Raises:
         NotFound: there is none with this id, or its result has been kept long enough.
-
     """
     response = yield from call(Request("GET", path_to(routes.ASYNC_TASKS, task_id, "why"), idempotent=True))
     return TaskWhy.model_validate_json(response.body)
@@ -59,7 +57,6 @@ def get_task_details(task_id: str) -> Flow[TaskSummary]:
 
     Raises:
         NotFound: there is none with this id, or its result has been kept long enough.
-
     """
     response = yield from call(
         Request("GET", path_to(routes.ASYNC_TASKS, task_id, "details"), idempotent=True)
@@ -72,7 +69,6 @@ def get_task_payload(task_id: str) -> Flow[dict[str, Any]]:
 
     Raises:
         NotFound: there is none with this id, or it succeeded: then its payload is not kept.
-
     """
     response = yield from call(
         Request("GET", path_to(routes.ASYNC_TASKS, task_id, "payload"), idempotent=True)
@@ -88,7 +84,6 @@ def rerun_task(task_id: str) -> Flow[str]:
         NotFound: there is none with this id, or its endpoint is gone.
         Conflict: it has not ended, or it has succeeded.
         Unprocessable: its args do not fit the request schema of the bundle that serves now.
-
     """
     path = path_to(routes.ASYNC_TASKS, task_id, "rerun")
     keyed = {"idempotency-key": str(uuid.uuid4())}  # the client's own retries make no second task
@@ -101,7 +96,6 @@ def list_deliveries(task_id: str) -> Flow[list[DeliveryResponse]]:
 
     Raises:
         NotFound: there is no task with this id, or its result has been kept long enough.
-
     """
     path = path_to(routes.ASYNC_TASKS, task_id, "deliveries")
     response = yield from call(Request("GET", path, idempotent=True))
@@ -114,7 +108,6 @@ def resend_callback(task_id: str) -> Flow[DeliveryResponse]:
     Raises:
         NotFound: there is no task with this id and a callback.
         Conflict: the task has not ended yet.
-
     """
     path = path_to(routes.ASYNC_TASKS, task_id, "deliveries", "resend")
     response = yield from call(Request("POST", path, b"{}"))
