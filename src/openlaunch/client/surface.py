@@ -100,5 +100,7 @@ def _named(signature: inspect.Signature) -> Iterator[inspect.Parameter]:
         if parameter.kind is not inspect.Parameter.VAR_KEYWORD:
             yield parameter
             continue
-        for name, kind in get_type_hints(get_args(parameter.annotation)[0]).items():
-            yield inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
+        keywords = get_args(parameter.annotation)[0]
+        for name, kind in get_type_hints(keywords).items():
+            default = inspect.Parameter.empty if name in keywords.__required_keys__ else None
+            yield inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)

@@ -224,12 +224,17 @@ def test_without_schemas_there_are_none():
 
 
 def test_frameworks_are_recorded_one_at_a_time():
-    assert framework("2.1", None, None, None)["pytorch_image_tag"] == "2.1"
-    assert framework(None, None, "repo", "tag")["image_repository"] == "repo"
+    assert framework({"pytorch_image_tag": "2.1"})["pytorch_image_tag"] == "2.1"
+    assert (
+        framework({"custom_base_image_repository": "repo", "custom_base_image_tag": "tag"})[
+            "image_repository"
+        ]
+        == "repo"
+    )
     with pytest.raises(ValueError, match="pytorch_image_tag and tensorflow_version are given"):
-        framework("1", "2", None, None)
+        framework({"pytorch_image_tag": "1", "tensorflow_version": "2"})
     with pytest.raises(ValueError, match="give both or neither"):
-        framework(None, None, "repo", None)
+        framework({"custom_base_image_repository": "repo"})
 
 
 def test_the_pickle_is_readable_by_the_standard_pickle():

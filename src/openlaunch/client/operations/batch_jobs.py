@@ -3,11 +3,12 @@
 import json
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Unpack
 
 from openlaunch.client.effects import Flow, Request, call, json_body, path_to, url_with, work
 from openlaunch.client.models import checked
 from openlaunch.client.operations.bundles import BundleLike, bundle_id, upload
+from openlaunch.client.operations.keywords import BatchKeywords, given
 from openlaunch.client.predictions import unpickled
 from openlaunch.client.progress import InputsProgress
 from openlaunch.errors import BatchJobFailed, WaitTimeout
@@ -19,7 +20,6 @@ from openlaunch.wire.batch_jobs import (
     SerializationFormat,
     UpdateBatchJobResponse,
 )
-from openlaunch.wire.keywords import Quantity
 
 POLL_SECONDS = 1.0
 
@@ -32,16 +32,8 @@ def batch_async_request(
     batch_url_file_location: str | None = None,
     serialization_format: str = "JSON",
     labels: dict[str, str] | None = None,
-    cpus: Quantity | None = None,
-    memory: Quantity | None = None,
-    gpus: int | None = None,
-    gpu_type: str | None = None,
-    storage: Quantity | None = None,
-    max_workers: int | None = None,
-    per_worker: int | None = None,
     timeout_seconds: float | None = None,
-    max_batch_size: int | None = None,
-    max_batch_wait: float | None = None,
+    **resources: Unpack[BatchKeywords],
 ) -> Flow[dict[str, Any]]:
     """Run a bundle over many inputs. Returns at once, `{"job_id": …}`; `wait_for_batch_job` waits.
 
@@ -52,42 +44,23 @@ def batch_async_request(
         batch_url_file_location: for programs written for Launch; the server says where inputs go.
         serialization_format: of the results: "JSON", or "PICKLE" for return values that are not JSON.
         labels: any names and values of yours.
-        cpus: of one worker, in cores; 1 unless given.
-        memory: of one worker, such as "4Gi"; "2Gi" unless given.
-        gpus: of one worker.
-        gpu_type: the type of the GPUs, such as "nvidia-ampere-a100".
-        storage: of one worker: a label, not enforced.
-        max_workers: started at most; 10 unless given, and never more than the machine has room for.
-        per_worker: inputs that one worker has at a time; 1 unless given.
         timeout_seconds: the job ends after that, with the results that there are; 12 hours unless given.
-        max_batch_size: for a function that takes a list of inputs, as `create_model_endpoint` has it.
-        max_batch_wait: seconds, likewise.
+        **resources: of the workers; `openlaunch.client.operations.keywords.BatchKeywords` describes them.
 
     Raises:
         ValueError: not exactly one of `urls` and `inputs` is given, or a value is not allowed.
-        TypeError: an input is not JSON.
+        TypeError: an input is not JSON, or a keyword is unknown.
         NotFound: there is no such bundle.
     """
     if bool(urls) == bool(inputs):
         raise ValueError("exactly one of urls and inputs is needed, and not empty")
     format_of_results = _format(serialization_format)
-    resources = {
-        "cpus": cpus,
-        "memory": memory,
-        "gpus": gpus,
-        "gpu_type": gpu_type,
-        "storage": storage,
-        "max_workers": max_workers,
-        "per_worker": per_worker,
-        "max_batch_size": max_batch_size,
-        "max_batch_wait": max_batch_wait,
-    }
     document: dict[str, Any] = {
         "model_bundle_id": (yield from bundle_id(model_bundle)),
         "input_path": "",
         "serialization_format": format_of_results,
         "labels": labels or {},
-        "resource_requests": {name: value for name, value in resources.items() if value is not None},
+        "resource_requests": given(BatchKeywords, resources),
     }
     if timeout_seconds is not None:
         document["timeout_seconds"] = timeout_seconds

@@ -1,14 +1,12 @@
 """Model bundles."""
 
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
-
-from pydantic import BaseModel
+from collections.abc import Callable, Mapping
+from typing import Any, Unpack
 
 from openlaunch.client import packing
 from openlaunch.client.effects import Flow, Request, call, json_body, path_to, url_with, work
 from openlaunch.client.models import ModelBundle, checked
+from openlaunch.client.operations.keywords import CodeKeywords, ServerKeywords, given
 from openlaunch.errors import NotFound
 from openlaunch.wire import routes
 from openlaunch.wire.bundles import (
@@ -29,15 +27,8 @@ def create_model_bundle_from_callable_v2(
     model_bundle_name: str,
     load_predict_fn: Callable[..., Any],
     load_model_fn: Callable[..., Any],
-    request_schema: type[BaseModel] | None = None,
-    response_schema: type[BaseModel] | None = None,
     requirements: list[str] | None = None,
-    pytorch_image_tag: str | None = None,
-    tensorflow_version: str | None = None,
-    custom_base_image_repository: str | None = None,
-    custom_base_image_tag: str | None = None,
-    app_config: dict[str, Any] | str | Path | None = None,
-    metadata: dict[str, Any] | None = None,
+    **keywords: Unpack[CodeKeywords],
 ) -> Flow[CreateModelBundleResponse]:
     """Make a bundle of two functions.
 
@@ -50,34 +41,24 @@ def create_model_bundle_from_callable_v2(
         model_bundle_name: letters, digits, `.`, `_` and `-`; a name that exists gets a new version.
         load_predict_fn: gets the model, returns the predict function.
         load_model_fn: loads the model.
-        request_schema: a pydantic model; predictions whose args do not fit are refused.
-        response_schema: a pydantic model of what the predict function returns.
         requirements: as for pip, such as `numpy>=2`.
-        pytorch_image_tag: recorded. At most one of this and the next three is given.
-        tensorflow_version: recorded.
-        custom_base_image_repository: recorded, together with its tag.
-        custom_base_image_tag: see above.
-        app_config: a dict, or the path of a JSON file.
-        metadata: recorded.
+        **keywords: of the bundle; `openlaunch.client.operations.keywords.CodeKeywords` describes them.
 
     Raises:
         BundleError: the functions can't be pickled.
         Unprocessable: the name or a requirement is not allowed.
     """
-    names = {
+    values = given(CodeKeywords, keywords)
+    flavor = {
         "flavor": "cloudpickle_artifact",
         "load_predict_fn": _name_of(load_predict_fn),
         "load_model_fn": _name_of(load_model_fn),
         "requirements": requirements or [],
-        "framework": framework(
-            pytorch_image_tag, tensorflow_version, custom_base_image_repository, custom_base_image_tag
-        ),
-        "app_config": packing.read_app_config(app_config),
+        **_framework_and_config(values),
     }
-    checked_name_and_flavor(model_bundle_name, names, metadata)
+    checked_name_and_flavor(model_bundle_name, flavor, values)
     data = yield from work(lambda: packing.pack_callables(load_model_fn, load_predict_fn))
-    schemas = packing.pack_schemas(request_schema, response_schema)
-    return (yield from register(model_bundle_name, names, metadata, data, schemas))
+    return (yield from register(model_bundle_name, flavor, values, data))
 
 
 def create_model_bundle_from_dirs_v2(
@@ -86,15 +67,8 @@ def create_model_bundle_from_dirs_v2(
     base_paths: list[str],
     load_predict_fn_module_path: str,
     load_model_fn_module_path: str,
-    request_schema: type[BaseModel] | None = None,
-    response_schema: type[BaseModel] | None = None,
     requirements_path: str | None = None,
-    pytorch_image_tag: str | None = None,
-    tensorflow_version: str | None = None,
-    custom_base_image_repository: str | None = None,
-    custom_base_image_tag: str | None = None,
-    app_config: dict[str, Any] | str | Path | None = None,
-    metadata: dict[str, Any] | None = None,
+    **keywords: Unpack[CodeKeywords],
 ) -> Flow[CreateModelBundleResponse]:
     """Make a bundle of directories, with two functions in them named by module path.
 
@@ -108,37 +82,27 @@ def create_model_bundle_from_dirs_v2(
         load_predict_fn_module_path: of the function that gets the config and the model and returns the predict
             function.
         load_model_fn_module_path: of the function that gets the config and loads the model.
-        request_schema: a pydantic model; predictions whose args do not fit are refused.
-        response_schema: a pydantic model of what the predict function returns.
         requirements_path: of a requirements.txt.
-        pytorch_image_tag: recorded. At most one of this and the next three is given.
-        tensorflow_version: recorded.
-        custom_base_image_repository: recorded, together with its tag.
-        custom_base_image_tag: see above.
-        app_config: a dict, or the path of a JSON file.
-        metadata: recorded.
+        **keywords: of the bundle; `openlaunch.client.operations.keywords.CodeKeywords` describes them.
 
     Raises:
         BundleError: a directory, module or requirement is not there or can't go along.
         Unprocessable: the name or a requirement is not allowed.
     """
+    values = given(CodeKeywords, keywords)
     flavor = {
         "flavor": "zip_artifact",
         "load_predict_fn_module_path": load_predict_fn_module_path,
         "load_model_fn_module_path": load_model_fn_module_path,
         "requirements": packing.read_requirements(requirements_path) if requirements_path else [],
-        "framework": framework(
-            pytorch_image_tag, tensorflow_version, custom_base_image_repository, custom_base_image_tag
-        ),
-        "app_config": packing.read_app_config(app_config),
+        **_framework_and_config(values),
     }
-    checked_name_and_flavor(model_bundle_name, flavor, metadata)
+    checked_name_and_flavor(model_bundle_name, flavor, values)
     data = yield from work(lambda: packing.pack_directories(base_paths))
     names = packing.names_in_zip(data)
     for key in ("load_predict_fn_module_path", "load_model_fn_module_path"):
         flavor[key] = packing.find_in_zip(str(flavor[key]), names, key)
-    schemas = packing.pack_schemas(request_schema, response_schema)
-    return (yield from register(model_bundle_name, flavor, metadata, data, schemas))
+    return (yield from register(model_bundle_name, flavor, values, data))
 
 
 def create_model_bundle_from_command(
@@ -147,14 +111,8 @@ def create_model_bundle_from_command(
     command: list[str],
     requirements: list[str] | None = None,
     base_paths: list[str] | None = None,
-    env: dict[str, str] | None = None,
-    predict_route: str = "/predict",
     streaming_predict_route: str = "/stream",
-    healthcheck_route: str = "/readyz",
-    readiness_initial_delay_seconds: int = 120,
-    request_schema: type[BaseModel] | None = None,
-    response_schema: type[BaseModel] | None = None,
-    metadata: dict[str, Any] | None = None,
+    **keywords: Unpack[ServerKeywords],
 ) -> Flow[CreateModelBundleResponse]:
     """Make a bundle of a command that serves HTTP on `$PORT` of 127.0.0.1, such as a model server that pip installs.
 
@@ -169,57 +127,48 @@ def create_model_bundle_from_command(
         command: the program and its arguments, in which `$PORT` is replaced; no shell is between.
         requirements: as for pip, such as `vllm`.
         base_paths: directories that are in the command's folder, each under its own name.
-        env: environment variables of the command.
-        predict_route: for sync and async endpoints.
         streaming_predict_route: for streaming endpoints.
-        healthcheck_route: what is asked until the command is ready.
-        readiness_initial_delay_seconds: how long that may take, at most 21,600.
-        request_schema: a pydantic model; predictions whose args do not fit are refused.
-        response_schema: a pydantic model of what is answered.
-        metadata: recorded.
+        **keywords: of the server; `openlaunch.client.operations.keywords.ServerKeywords` describes them.
 
     Raises:
         BundleError: a directory is not there or can't go along.
         Unprocessable: the name, a route or a requirement is not allowed.
     """
+    values = given(ServerKeywords, keywords)
     flavor = {
         "flavor": "command",
         "command": command,
         "requirements": requirements or [],
-        "env": env or {},
-        "predict_route": predict_route,
         "streaming_predict_route": streaming_predict_route,
-        "healthcheck_route": healthcheck_route,
-        "readiness_initial_delay_seconds": readiness_initial_delay_seconds,
+        **values,
     }
-    checked_name_and_flavor(model_bundle_name, flavor, metadata)
+    checked_name_and_flavor(model_bundle_name, flavor, values)
     data = (yield from work(lambda: packing.pack_directories(base_paths))) if base_paths else b""
-    schemas = packing.pack_schemas(request_schema, response_schema)
-    return (yield from register(model_bundle_name, flavor, metadata, data, schemas))
+    return (yield from register(model_bundle_name, flavor, values, data))
 
 
-def framework(
-    pytorch: str | None, tensorflow: str | None, repository: str | None, tag: str | None
-) -> dict[str, str]:
-    """The framework of a bundle, as it is recorded.
+def _framework_and_config(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {"framework": framework(values), "app_config": packing.read_app_config(values.get("app_config"))}
+
+
+def framework(values: Mapping[str, Any]) -> dict[str, str]:
+    """Return the framework of a bundle, as it is recorded.
 
     Raises:
         ValueError: more than one is given, or only half of the custom image.
     """
+    repository, tag = (values.get(f"custom_base_image_{part}") for part in ("repository", "tag"))
     if (repository is None) != (tag is None):
         raise ValueError(
             f"custom_base_image_repository is {repository!r} and custom_base_image_tag is {tag!r}: "
             "give both or neither"
         )
-    choices = {"pytorch_image_tag": pytorch, "tensorflow_version": tensorflow}
-    given = [name for name, value in choices.items() if value is not None]
-    given += ["custom_base_image_repository"] if repository is not None else []
-    if len(given) > 1:
-        raise ValueError(f"{' and '.join(given)} are given: give at most one")
-    if pytorch is not None:
-        return {"framework_type": "pytorch", "pytorch_image_tag": pytorch}
-    if tensorflow is not None:
-        return {"framework_type": "tensorflow", "tensorflow_version": tensorflow}
+    choices = ("pytorch_image_tag", "tensorflow_version", "custom_base_image_repository")
+    named = [name for name in choices if name in values]
+    if len(named) > 1:
+        raise ValueError(f"{' and '.join(named)} are given: give at most one")
+    if named and repository is None:
+        return {"framework_type": named[0].partition("_")[0], named[0]: values[named[0]]}
     return {
         "framework_type": "custom_base_image",
         "image_repository": repository or "python",
@@ -228,11 +177,11 @@ def framework(
 
 
 def checked_name_and_flavor(
-    name: str, flavor: dict[str, Any], metadata: dict[str, Any] | None, location: str = "", schemas: str = ""
+    name: str, flavor: dict[str, Any], values: Mapping[str, Any], location: str = "", schemas: str = ""
 ) -> dict[str, Any]:
-    """The body that registers a bundle; a call without locations checks all else before anything is sent."""
+    """Return the body that registers a bundle; without locations, check all else before anything is sent."""
     full = {**flavor, "location": location, "python_version": packing.python_version()}
-    document = {"name": name, "metadata": metadata, "schema_location": schemas, "flavor": full}
+    document = {"name": name, "metadata": values.get("metadata"), "schema_location": schemas, "flavor": full}
     return checked(CreateModelBundleRequest, document)
 
 
@@ -243,12 +192,13 @@ def _name_of(function: object) -> str:
 
 
 def register(
-    name: str, flavor: dict[str, Any], metadata: dict[str, Any] | None, data: bytes, schemas: bytes
+    name: str, flavor: dict[str, Any], values: Mapping[str, Any], data: bytes
 ) -> Flow[CreateModelBundleResponse]:
     """Upload what a bundle is made of, and make it."""
+    schemas = packing.pack_schemas(values.get("request_schema"), values.get("response_schema"))
     location = (yield from upload(data)) if data else ""
     schema_location = yield from upload(schemas)
-    body = checked_name_and_flavor(name, flavor, metadata, location, schema_location)
+    body = checked_name_and_flavor(name, flavor, values, location, schema_location)
     response = yield from call(Request("POST", routes.BUNDLES, json_body(body)))
     return CreateModelBundleResponse.model_validate_json(response.body)
 
@@ -264,7 +214,7 @@ def upload(data: bytes, route: str = routes.BUNDLE_UPLOAD) -> Flow[str]:
 
 
 def get_model_bundle_v2(model_bundle_id: str) -> Flow[ModelBundleResponse]:
-    """The bundle with this id.
+    """Get the bundle with this id.
 
     Raises:
         NotFound: there is none.
@@ -274,7 +224,7 @@ def get_model_bundle_v2(model_bundle_id: str) -> Flow[ModelBundleResponse]:
 
 
 def get_latest_model_bundle_v2(model_bundle_name: str) -> Flow[ModelBundleResponse]:
-    """The newest bundle of this name.
+    """Get the newest bundle of this name.
 
     Raises:
         NotFound: there is none.
@@ -285,7 +235,7 @@ def get_latest_model_bundle_v2(model_bundle_name: str) -> Flow[ModelBundleRespon
 
 
 def get_model_bundle(model_bundle: ModelBundle | str) -> Flow[ModelBundle]:
-    """The newest bundle of this name, or of the given bundle's name.
+    """Get the newest bundle of this name, or of the given bundle's name.
 
     Raises:
         NotFound: there is none.
@@ -297,14 +247,14 @@ def get_model_bundle(model_bundle: ModelBundle | str) -> Flow[ModelBundle]:
 def list_model_bundles_v2(
     model_bundle_name: str | None = None, order_by: str | None = None
 ) -> Flow[ListModelBundlesResponse]:
-    """Your bundles, of one name or all; `order_by` is "newest" or "oldest"."""
+    """List your bundles, of one name or all; `order_by` is "newest" or "oldest"."""
     query = {"model_name": model_bundle_name, "order_by": order_by, "commands": "true"}
     response = yield from call(Request("GET", url_with(routes.BUNDLES, query), idempotent=True))
     return ListModelBundlesResponse.model_validate_json(response.body)
 
 
 def list_model_bundles() -> Flow[list[ModelBundle]]:
-    """All your bundles."""
+    """List all your bundles."""
     listed = yield from list_model_bundles_v2()
     return [ModelBundle.of(bundle) for bundle in listed.model_bundles]
 
@@ -331,7 +281,7 @@ def clone_model_bundle_with_changes(
 
 
 def bundle_id(bundle: BundleLike) -> Flow[str]:
-    """The id of a bundle that is given as an object, by name (the newest) or by id.
+    """Find the id of a bundle that is given as an object, by name (the newest) or by id.
 
     Raises:
         NotFound: there is none of this name or id.

@@ -1,10 +1,7 @@
 """Model bundles as Launch's first client made them. Deprecated there, and here only for programs that use them."""
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any
-
-from pydantic import BaseModel
+from typing import Any, Unpack
 
 from openlaunch.client.effects import Flow
 from openlaunch.client.models import ModelBundle
@@ -13,6 +10,7 @@ from openlaunch.client.operations.bundles import (
     create_model_bundle_from_dirs_v2,
     get_model_bundle_v2,
 )
+from openlaunch.client.operations.keywords import AppKeywords
 
 
 def create_model_bundle(
@@ -24,10 +22,8 @@ def create_model_bundle(
     requirements: list[str] | None = None,
     model: Any = None,
     load_model_fn: Callable[..., Any] | None = None,
-    app_config: dict[str, Any] | str | Path | None = None,
     globals_copy: dict[str, Any] | None = None,
-    request_schema: type[BaseModel] | None = None,
-    response_schema: type[BaseModel] | None = None,
+    **keywords: Unpack[AppKeywords],
 ) -> Flow[ModelBundle]:
     """Make a bundle. Deprecated: use `create_model_bundle_from_callable_v2`.
 
@@ -39,10 +35,8 @@ def create_model_bundle(
         requirements: as for pip; nothing is guessed from what is imported.
         model: the model itself, which is pickled.
         load_model_fn: loads the model.
-        app_config: a dict, or the path of a JSON file.
         globals_copy: for programs written for Launch; what the functions use is packed without it.
-        request_schema: a pydantic model; predictions whose args do not fit are refused.
-        response_schema: a pydantic model of what the predict function returns.
+        **keywords: of the bundle; `openlaunch.client.operations.keywords.AppKeywords` describes them.
 
     Raises:
         ValueError: it is not clear which functions make the bundle.
@@ -53,11 +47,9 @@ def create_model_bundle(
         model_bundle_name=model_bundle_name,
         load_predict_fn=load_predict,
         load_model_fn=load_model,
-        request_schema=request_schema,
-        response_schema=response_schema,
         requirements=requirements,
-        app_config=app_config,
         **_framework(env_params),
+        **keywords,
     )
     return ModelBundle.of((yield from get_model_bundle_v2(created.model_bundle_id)))
 
@@ -90,9 +82,7 @@ def create_model_bundle_from_dirs(
     env_params: Mapping[str, str],
     load_predict_fn_module_path: str,
     load_model_fn_module_path: str,
-    app_config: dict[str, Any] | str | Path | None = None,
-    request_schema: type[BaseModel] | None = None,
-    response_schema: type[BaseModel] | None = None,
+    **keywords: Unpack[AppKeywords],
 ) -> Flow[ModelBundle]:
     """Make a bundle of directories. Deprecated: use `create_model_bundle_from_dirs_v2`, which explains all.
 
@@ -103,9 +93,7 @@ def create_model_bundle_from_dirs(
         env_params: `framework_type` and its image tag or version; recorded.
         load_predict_fn_module_path: of the function that gets the config and the model.
         load_model_fn_module_path: of the function that gets the config and loads the model.
-        app_config: a dict, or the path of a JSON file.
-        request_schema: a pydantic model; predictions whose args do not fit are refused.
-        response_schema: a pydantic model of what the predict function returns.
+        **keywords: of the bundle; `openlaunch.client.operations.keywords.AppKeywords` describes them.
 
     Raises:
         BundleError: a directory, module or requirement is not there or can't go along.
@@ -115,11 +103,9 @@ def create_model_bundle_from_dirs(
         base_paths=base_paths,
         load_predict_fn_module_path=load_predict_fn_module_path,
         load_model_fn_module_path=load_model_fn_module_path,
-        request_schema=request_schema,
-        response_schema=response_schema,
         requirements_path=requirements_path,
-        app_config=app_config,
         **_framework(env_params),
+        **keywords,
     )
     return ModelBundle.of((yield from get_model_bundle_v2(created.model_bundle_id)))
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from openlaunch.client.effects import Flow, Pause, Request, Response, call, json_body, path_to, url_with
 from openlaunch.client.models import EndpointLike, HasModelEndpoint, ModelEndpoint, checked
 from openlaunch.client.operations.bundles import BundleLike, bundle_id
+from openlaunch.client.operations.keywords import given
 from openlaunch.client.predictions import callback_auth
 from openlaunch.errors import Conflict, EndpointFailed, NotFound, WaitTimeout
 from openlaunch.wire import routes
@@ -111,19 +112,14 @@ def creation(name: str, endpoint_type: str, settings: Settings) -> dict[str, Any
 
 
 def _given(settings: Settings) -> dict[str, Any]:
-    unknown = sorted(settings.keys() - Settings.__annotations__.keys())
-    if unknown:
-        known = ", ".join(Settings.__annotations__)
-        raise TypeError(f"an endpoint has no setting {', '.join(unknown)}; the settings are: {known}")
+    values = given(Settings, settings)
     auth = callback_auth(
-        settings.get("default_callback_auth_kind"),
-        settings.get("default_callback_auth_username"),
-        settings.get("default_callback_auth_password"),
-        settings.get("default_callback_auth_cert"),
-        settings.get("default_callback_auth_key"),
+        *(
+            values.get(f"default_callback_auth_{part}")
+            for part in ("kind", "username", "password", "cert", "key")
+        )
     )
-    given = {name: value for name, value in settings.items() if value is not None}
-    return given if auth is None else {**given, "default_callback_auth": auth}
+    return values if auth is None else {**values, "default_callback_auth": auth}
 
 
 def _replace(existing: ModelEndpoint, body: dict[str, Any], endpoint_type: str) -> Flow[ModelEndpoint]:

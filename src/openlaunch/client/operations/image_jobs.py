@@ -2,10 +2,11 @@
 
 import json
 import time
-from typing import Any
+from typing import Any, Unpack
 
 from openlaunch.client.effects import Flow, Request, call, json_body, path_to, url_with
 from openlaunch.client.models import checked
+from openlaunch.client.operations.keywords import ResourceKeywords, given
 from openlaunch.errors import BatchJobFailed, WaitTimeout
 from openlaunch.wire import routes
 from openlaunch.wire.image_jobs import (
@@ -13,7 +14,6 @@ from openlaunch.wire.image_jobs import (
     CreateDockerImageBatchJobRequest,
     DockerImageBatchJobResponse,
 )
-from openlaunch.wire.keywords import Quantity
 from openlaunch.wire.triggers import CreateTriggerRequest
 
 POLL_SECONDS = 10.0
@@ -27,13 +27,9 @@ def create_docker_image_batch_job_bundle(
     command: list[str],
     env: dict[str, str] | None = None,
     mount_location: str | None = None,
-    cpus: Quantity | None = None,
-    memory: Quantity | None = None,
-    gpus: int | None = None,
-    gpu_type: str | None = None,
-    storage: Quantity | None = None,
+    **resources: Unpack[ResourceKeywords],
 ) -> Flow[dict[str, Any]]:
-    """Say what docker-image batch jobs run. Gives `{"docker_image_batch_job_bundle_id": …}`.
+    """Define what docker-image batch jobs run. Gives `{"docker_image_batch_job_bundle_id": …}`.
 
     Args:
         name: letters, digits, `.`, `_` and `-`; a name that exists gets a new version.
@@ -42,13 +38,10 @@ def create_docker_image_batch_job_bundle(
         command: the program and its arguments, in place of the image's entry point; empty: its own.
         env: environment variables of the container.
         mount_location: the file, inside, that has a job's `job_config` as JSON.
-        cpus: of a job unless it asks for something else, in cores; 1 unless given.
-        memory: such as "4Gi"; "2Gi" unless given.
-        gpus: none unless given.
-        gpu_type: the type of the GPUs, such as "nvidia-ampere-a100".
-        storage: a label, not enforced.
+        **resources: of its jobs; `openlaunch.client.operations.keywords.ResourceKeywords` describes them.
 
     Raises:
+        TypeError: a keyword is unknown.
         Unprocessable: a value is not allowed.
     """
     document = {
@@ -58,14 +51,14 @@ def create_docker_image_batch_job_bundle(
         "command": command,
         "env": env or {},
         "mount_location": mount_location,
-        "resource_requests": _given(cpus=cpus, memory=memory, gpus=gpus, gpu_type=gpu_type, storage=storage),
+        "resource_requests": given(ResourceKeywords, resources),
     }
     body = checked(CreateDockerImageBatchJobBundleRequest, document)
     return (yield from _json(Request("POST", routes.DOCKER_IMAGE_BATCH_JOB_BUNDLES, json_body(body))))
 
 
 def get_docker_image_batch_job_bundle(docker_image_batch_job_bundle_id: str) -> Flow[dict[str, Any]]:
-    """One bundle.
+    """Get a bundle by its id.
 
     Raises:
         NotFound: there is none of this id.
@@ -75,7 +68,7 @@ def get_docker_image_batch_job_bundle(docker_image_batch_job_bundle_id: str) -> 
 
 
 def get_latest_docker_image_batch_job_bundle(bundle_name: str) -> Flow[dict[str, Any]]:
-    """The newest bundle of a name.
+    """Get the newest bundle of a name.
 
     Raises:
         NotFound: there is none of this name.
@@ -87,7 +80,10 @@ def get_latest_docker_image_batch_job_bundle(bundle_name: str) -> Flow[dict[str,
 def list_docker_image_batch_job_bundles(
     bundle_name: str | None = None, order_by: str | None = None
 ) -> Flow[dict[str, Any]]:
-    """Your bundles, of one name or all, as `docker_image_batch_job_bundles`; `order_by` is "newest" or "oldest"."""
+    """List your bundles, of one name or all, in `docker_image_batch_job_bundles`.
+
+    `order_by` is "newest" or "oldest".
+    """
     query = {"bundle_name": bundle_name, "order_by": order_by}
     url = url_with(routes.DOCKER_IMAGE_BATCH_JOB_BUNDLES, query)
     return (yield from _json(Request("GET", url, idempotent=True)))
@@ -99,12 +95,8 @@ def create_docker_image_batch_job(
     docker_image_batch_job_bundle: str | None = None,
     docker_image_batch_job_bundle_name: str | None = None,
     job_config: dict[str, Any] | None = None,
-    cpus: Quantity | None = None,
-    memory: Quantity | None = None,
-    gpus: int | None = None,
-    gpu_type: str | None = None,
-    storage: Quantity | None = None,
     override_job_max_runtime_s: int | None = None,
+    **resources: Unpack[ResourceKeywords],
 ) -> Flow[dict[str, Any]]:
     """Run a bundle's image to its end. Returns at once, `{"job_id": …}`; `wait_for_docker_image_batch_job` waits.
 
@@ -113,15 +105,12 @@ def create_docker_image_batch_job(
         docker_image_batch_job_bundle: a bundle's id. Exactly one of this and the next is given.
         docker_image_batch_job_bundle_name: a bundle's name; the newest is taken.
         job_config: JSON, which the container finds at the bundle's `mount_location`.
-        cpus: in cores; what is not given is the bundle's.
-        memory: such as "4Gi".
-        gpus: of the job.
-        gpu_type: the type of the GPUs, such as "nvidia-ampere-a100".
-        storage: a label, not enforced.
         override_job_max_runtime_s: seconds after which the job ends as TIMEOUT; else the server's limit.
+        **resources: of the job; `openlaunch.client.operations.keywords.ResourceKeywords` describes them.
 
     Raises:
         NotFound: there is no such bundle.
+        TypeError: a keyword is unknown.
         Unprocessable: a value is not allowed.
     """
     document = {
@@ -129,7 +118,7 @@ def create_docker_image_batch_job(
         "docker_image_batch_job_bundle_name": docker_image_batch_job_bundle_name,
         "job_config": job_config,
         "labels": labels or {},
-        "resource_requests": _given(cpus=cpus, memory=memory, gpus=gpus, gpu_type=gpu_type, storage=storage),
+        "resource_requests": given(ResourceKeywords, resources),
         "override_job_max_runtime_s": override_job_max_runtime_s,
     }
     body = checked(CreateDockerImageBatchJobRequest, document)
@@ -137,7 +126,7 @@ def create_docker_image_batch_job(
 
 
 def get_docker_image_batch_job(batch_job_id: str) -> Flow[dict[str, Any]]:
-    """How a job stands: `status` (as of batch jobs: PENDING, RUNNING, SUCCESS, …), `status_reason` and more.
+    """Get the state of a job: `status` (as of batch jobs: PENDING, RUNNING, SUCCESS, …), `status_reason` and more.
 
     Raises:
         NotFound: there is no such job.
@@ -147,7 +136,7 @@ def get_docker_image_batch_job(batch_job_id: str) -> Flow[dict[str, Any]]:
 
 
 def list_docker_image_batch_jobs(trigger_id: str | None = None) -> Flow[list[dict[str, Any]]]:
-    """Your last jobs, newest first: all, or those of a trigger."""
+    """List your last jobs, newest first: all, or those of a trigger."""
     url = url_with(routes.DOCKER_IMAGE_BATCH_JOBS, {"trigger_id": trigger_id})
     answer = yield from _json(Request("GET", url, idempotent=True))
     jobs: list[dict[str, Any]] = answer["jobs"]
@@ -155,7 +144,7 @@ def list_docker_image_batch_jobs(trigger_id: str | None = None) -> Flow[list[dic
 
 
 def read_docker_image_batch_job_logs(batch_job_id: str) -> Flow[str]:
-    """The last lines that a job's container has printed; while it runs, too.
+    """Read the last lines that a job's container has printed, also while it runs.
 
     Raises:
         NotFound: there is no such job.
@@ -222,7 +211,7 @@ def create_trigger(
     Raises:
         Conflict: you have a trigger of this name.
         NotFound: there is no such bundle.
-        Unprocessable: the schedule is none.
+        Unprocessable: the schedule is not one of cron.
     """
     document = {
         "name": name,
@@ -236,14 +225,14 @@ def create_trigger(
 
 
 def list_triggers() -> Flow[list[dict[str, Any]]]:
-    """Your triggers, newest first."""
+    """List your triggers, newest first."""
     answer = yield from _json(Request("GET", routes.TRIGGERS, idempotent=True))
     triggers: list[dict[str, Any]] = answer["triggers"]
     return triggers
 
 
 def get_trigger(trigger_id: str) -> Flow[dict[str, Any]]:
-    """One trigger; `next_at` is when it fires next.
+    """Get a trigger; `next_at` is when it fires next.
 
     Raises:
         NotFound: there is no such trigger.
@@ -258,9 +247,10 @@ def update_trigger(
 
     Raises:
         NotFound: there is no such trigger.
-        Unprocessable: the schedule is none.
+        Unprocessable: the schedule is not one of cron.
     """
-    body = json_body(_given(cron_schedule=cron_schedule, suspend=suspend))
+    changes = {"cron_schedule": cron_schedule, "suspend": suspend}
+    body = json_body({name: value for name, value in changes.items() if value is not None})
     return (yield from _json(Request("PUT", path_to(routes.TRIGGERS, trigger_id), body, idempotent=True)))
 
 
@@ -271,10 +261,6 @@ def delete_trigger(trigger_id: str) -> Flow[dict[str, Any]]:
         NotFound: there is no such trigger.
     """
     return (yield from _json(Request("DELETE", path_to(routes.TRIGGERS, trigger_id), idempotent=True)))
-
-
-def _given(**values: Any) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if value is not None}
 
 
 def _json(request: Request) -> Flow[dict[str, Any]]:

@@ -1,0 +1,124 @@
+"""Keywords that several operations take, each described once: what it is, its unit, its default."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, Required, TypedDict
+
+from pydantic import BaseModel
+
+from openlaunch.wire.keywords import Quantity
+
+
+class SchemaKeywords(TypedDict, total=False):
+    """The schemas of a bundle's input and output."""
+
+    request_schema: Annotated[type[BaseModel] | None, "Pydantic model; args that do not fit are refused."]
+    response_schema: Annotated[type[BaseModel] | None, "Pydantic model of a prediction's value."]
+
+
+class AppKeywords(SchemaKeywords, total=False):
+    """The schemas of a bundle of functions, and what the functions are given."""
+
+    app_config: Annotated[dict[str, Any] | str | Path | None, "A dict, or the path of a JSON file."]
+
+
+class BundleKeywords(SchemaKeywords, total=False):
+    """The keywords of every bundle."""
+
+    metadata: Annotated[dict[str, Any] | None, "Recorded with the bundle."]
+
+
+class CodeKeywords(BundleKeywords, AppKeywords, total=False):
+    """The keywords of a bundle of functions. It names at most one framework."""
+
+    pytorch_image_tag: Annotated[str | None, "Tag of PyTorch's image: recorded."]
+    tensorflow_version: Annotated[str | None, "Version of TensorFlow: recorded."]
+    custom_base_image_repository: Annotated[str | None, "Name of an image: recorded, together with its tag."]
+    custom_base_image_tag: Annotated[str | None, "Tag of the image."]
+
+
+class ServerKeywords(BundleKeywords, total=False):
+    """The keywords of a bundle that is an HTTP server."""
+
+    env: Annotated[dict[str, str] | None, "Environment variables of the server. Default: none."]
+    predict_route: Annotated[str | None, "Route on sync and async endpoints. Default: /predict."]
+    healthcheck_route: Annotated[str | None, "Route to ask until the server is ready. Default: /readyz."]
+    readiness_initial_delay_seconds: Annotated[
+        int | None, "Longest time until the server is ready, in seconds, up to 21,600. Default: 120."
+    ]
+
+
+class ImageKeywords(ServerKeywords, total=False):
+    """The keywords of a bundle that is a container image."""
+
+    repository: Required[Annotated[str, "Image, such as ghcr.io/me/model; fetched where it is missing."]]
+    tag: Required[Annotated[str, "Tag of the image, or its digest (sha256:…)."]]
+    extra_routes: Annotated[list[str] | None, "Routes that a prediction's destination_path may name."]
+
+
+class TritonKeywords(ImageKeywords, total=False):
+    """The keywords of an image beside Triton, which has `env` and the endpoint's GPUs too."""
+
+    triton_model_repository: Required[
+        Annotated[
+            str,
+            "URL that Triton reads (s3://…, gs://…), or a folder below the one that OPENLAUNCH_MODEL_REPOSITORIES "
+            "names on the server.",
+        ]
+    ]
+    triton_model_replicas: Annotated[
+        dict[str, str] | None, "Number of instances for models of a folder, by name."
+    ]
+    triton_num_cpu: Required[Annotated[float, "Cores of Triton."]]
+    triton_commit_tag: Required[Annotated[str, "Tag of Triton's image, or its digest."]]
+    triton_storage: Annotated[str | None, "Disk of Triton: recorded."]
+    triton_memory: Annotated[str | None, "Memory of Triton, such as 2Gi."]
+    triton_readiness_initial_delay_seconds: Annotated[
+        int | None, "Longest time until Triton is ready, in seconds. Default: 300."
+    ]
+
+
+class ResourceKeywords(TypedDict, total=False):
+    """The resources of a docker-image batch job; what it omits is its bundle's."""
+
+    cpus: Annotated[Quantity | None, "Cores: 2, 0.5 or 500m. Default: 1."]
+    memory: Annotated[Quantity | None, "Memory in bytes, such as 4Gi. Default: 2Gi."]
+    gpus: Annotated[int | None, "Number of GPUs. Default: 0."]
+    gpu_type: Annotated[str | None, "Type of the GPUs, such as nvidia-ampere-a100: a label, not checked."]
+    storage: Annotated[Quantity | None, "Disk in bytes: a label, not enforced."]
+
+
+class BatchKeywords(ResourceKeywords, total=False):
+    """The resources of one worker of a batch job, and how its workers share the inputs."""
+
+    max_workers: Annotated[int | None, "Most workers to start, where the machine has room. Default: 10."]
+    per_worker: Annotated[int | None, "Inputs that one worker runs at the same time. Default: 1."]
+    max_batch_size: Annotated[int | None, "As of `create_model_endpoint`, for a function that takes a list."]
+    max_batch_wait: Annotated[float | None, "As of `create_model_endpoint`, in seconds."]
+
+
+class LimitKeywords(TypedDict, total=False):
+    """The limits of an API key."""
+
+    requests_per_second: Annotated[
+        float | None, "Predictions beyond this rate are refused, those of a bulk counted one by one."
+    ]
+    burst: Annotated[int | None, "Predictions at once after a quiet time. Default: those of one second."]
+    requests_per_day: Annotated[int | None, "Predictions beyond this are refused until 0:00 UTC."]
+    expires_at: Annotated[datetime | None, "When the key expires; without a time zone, in this machine's."]
+
+
+def given(kind: Any, keywords: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keywords that have a value.
+
+    Raises:
+        TypeError: one is unknown, or a needed one is missing.
+    """
+    if unknown := keywords.keys() - kind.__annotations__.keys():
+        known = ", ".join(kind.__annotations__)
+        raise TypeError(f"the keyword {', '.join(sorted(unknown))} is unknown; the keywords are: {known}")
+    values = {name: value for name, value in keywords.items() if value is not None}
+    if missing := kind.__required_keys__ - values.keys():
+        raise TypeError(f"the keyword {', '.join(sorted(missing))} is missing: give it a value")
+    return values
