@@ -2,12 +2,27 @@
 
 A class of the client has `create = blocking(operations.create)`. A program that reads the source without running it,
 as griffe does for mkdocstrings, takes that for an attribute. This extension of griffe makes it a method, with the
-operation's parameters and docstring.
+operation's parameters and docstring; the keywords of an unpacked TypedDict are parameters like the others.
 """
 
+import ast
+import re
+from collections.abc import Iterator
 from typing import Any
 
-from griffe import Attribute, Class, Expr, ExprCall, Extension, Function, Module, Parameter, Parameters
+from griffe import (
+    Attribute,
+    Class,
+    Docstring,
+    Expr,
+    ExprCall,
+    Extension,
+    Function,
+    Module,
+    Parameter,
+    ParameterKind,
+    Parameters,
+)
 
 MAKERS = {"blocking", "awaitable"}
 
@@ -43,15 +58,66 @@ def replace(pkg: Module, owner: Class, attribute: Any) -> None:
     then = found(pkg, owner, value.arguments[1]) if len(value.arguments) > 1 else None
     method = Function(
         attribute.name,
-        parameters=Parameters(Parameter("self"), *operation.parameters),
+        parameters=Parameters(Parameter("self"), *unpacked(pkg, operation.parameters)),
         returns=then.returns if then is not None else within(operation.returns),
-        docstring=operation.docstring,
+        docstring=described(pkg, operation),
         lineno=attribute.lineno,
         endlineno=attribute.endlineno,
     )
     if str(value.function) == "awaitable":
         method.labels.add("async")
     owner.set_member(attribute.name, method)
+
+
+def unpacked(pkg: Module, parameters: Parameters) -> Iterator[Parameter]:
+    """Yield the parameters, and each keyword of an unpacked TypedDict as one of them."""
+    for parameter in parameters:
+        if parameter.kind is not ParameterKind.var_keyword:
+            yield parameter
+            continue
+        for name, annotation in keywords(pkg, parameter.annotation.slice.canonical_path):
+            kind, _ = typed(annotation)
+            needed = str(annotation).startswith("Required")
+            yield Parameter(
+                name,
+                annotation=kind,
+                kind=ParameterKind.keyword_only,
+                default=None if needed else "None",
+            )
+
+
+def described(pkg: Module, operation: Any) -> Docstring | None:
+    """Give the docstring of an operation, with a line for each keyword of an unpacked TypedDict."""
+    doc: Docstring | None = operation.docstring
+    last = list(operation.parameters)[-1:]
+    if doc is None or not last or last[0].kind is not ParameterKind.var_keyword:
+        return doc
+    found = keywords(pkg, last[0].annotation.slice.canonical_path)
+    lines = "".join(f"    {name}: {typed(annotation)[1]}\n" for name, annotation in found)
+    text = re.sub(r"^    \*\*\w+: .*\n(?: {8}.*\n)*", lambda _: lines, doc.value, flags=re.MULTILINE)
+    return Docstring(text, lineno=doc.lineno, endlineno=doc.endlineno, parent=doc.parent)
+
+
+def keywords(pkg: Module, path: str) -> Iterator[tuple[str, Any]]:
+    """Yield the names and annotations of a TypedDict of the package, those of its bases first."""
+    if not path.startswith(f"{pkg.name}."):
+        return
+    kind = pkg[path.removeprefix(f"{pkg.name}.")]
+    for base in kind.bases:
+        yield from keywords(pkg, base.canonical_path)
+    for name, attribute in kind.attributes.items():
+        yield name, attribute.annotation
+
+
+def typed(annotation: Any) -> tuple[str, str]:
+    """Give the type and the text of `Annotated[type, text]`."""
+    tree = ast.parse(str(annotation), mode="eval").body
+    assert isinstance(tree, ast.Subscript)
+    if ast.unparse(tree.value) == "Required":
+        return typed(ast.unparse(tree.slice))
+    assert isinstance(tree.slice, ast.Tuple)
+    kind, text = tree.slice.elts
+    return ast.unparse(kind), ast.literal_eval(text)
 
 
 def found(pkg: Module, owner: Class, name: Any) -> Any:
