@@ -38,10 +38,10 @@ def changed_spec(spec: EndpointSpec, settings: EndpointSettings) -> EndpointSpec
     changed = spec.changed(settings)
     if changed.max_workers < changed.min_workers:
         message = f"it would be {changed.max_workers}, less than min_workers, which is {changed.min_workers}"
-        raise _wrong("max_workers", message)
+        raise wrong_field("max_workers", message)
     check_rule(Rule.of(changed))
     if settings.max_batch_wait is not None and not changed.max_batch_size:
-        raise _wrong("max_batch_wait", "there is nothing to wait for: give max_batch_size, too")
+        raise wrong_field("max_batch_wait", "there is nothing to wait for: give max_batch_size, too")
     return changed
 
 
@@ -49,7 +49,7 @@ def check_rule(rule: Rule | None) -> None:
     """Refuse a rule that could never be broken."""
     if rule is not None and rule.failures > rule.among:
         message = f"it would be {rule.failures}, more than probation_requests, which is {rule.among}"
-        raise _wrong("rollback_after_failures", message)
+        raise wrong_field("rollback_after_failures", message)
 
 
 def needs_new_workers(before: EndpointRecord, spec: EndpointSpec, bundle_id: str) -> bool:
@@ -63,7 +63,7 @@ def check_streams(endpoint_type: EndpointType, bundle: BundleRecord) -> None:
     """Refuse a streaming endpoint for an image that has no streaming route."""
     kind = bundle.flavor["flavor"]
     if endpoint_type is EndpointType.STREAMING and kind in _NO_STREAMS:
-        raise _wrong(
+        raise wrong_field(
             "model_bundle_id",
             f"the bundle {bundle.name!r} is a {kind}, which does not stream: make it a "
             "streaming_enhanced_runnable_image, or the endpoint sync or async",
@@ -75,10 +75,12 @@ def check_batching(spec: EndpointSpec, endpoint_type: EndpointType, bundle: Bund
     if not spec.max_batch_size:
         return
     if endpoint_type is EndpointType.STREAMING:
-        raise _wrong("max_batch_size", "a stream is of one request: batches are for sync and async endpoints")
+        raise wrong_field(
+            "max_batch_size", "a stream is of one request: batches are for sync and async endpoints"
+        )
     kind = bundle.flavor["flavor"]
     if kind not in _FUNCTIONS:
-        raise _wrong(
+        raise wrong_field(
             "max_batch_size",
             f"the bundle {bundle.name!r} is a {kind}, whose server gets each request separately: leave "
             "max_batch_size out, or make it 0, and let that server batch",
@@ -94,27 +96,28 @@ def _refuse_unserved(settings: EndpointSettings) -> None:
     """Refuse what would be accepted and then not happen."""
     unknown = [hook for hook in settings.post_inference_hooks or () if hook != "callback"]
     if unknown:
-        raise _wrong("post_inference_hooks", f"{unknown[0]!r} is not served, 'callback' is")
+        raise wrong_field("post_inference_hooks", f"{unknown[0]!r} is not served, 'callback' is")
     url = settings.default_callback_url
     if url is not None and not is_http_url(url):
-        raise _wrong("default_callback_url", "it is not an http:// or https:// URL")
+        raise wrong_field("default_callback_url", "it is not an http:// or https:// URL")
     for name, reason in _NEVER.items():
         if getattr(settings, name):
-            raise _wrong(name, f"it is true, and {reason}: leave it out, or give false")
+            raise wrong_field(name, f"it is true, and {reason}: leave it out, or give false")
     if (nodes := getattr(settings, "nodes_per_worker", 1)) > 1:
-        raise _wrong("nodes_per_worker", f"it is {nodes}, a worker is on 1 node here")
+        raise wrong_field("nodes_per_worker", f"it is {nodes}, a worker is on 1 node here")
 
 
 def _check_quantity(name: str, value: str | float) -> None:
     try:
         number = parse_quantity(value)
     except ValueError as error:
-        raise _wrong(name, str(error)) from None
+        raise wrong_field(name, str(error)) from None
     if number > MAX_QUANTITY:
-        raise _wrong(name, f"it is {value}, which is more than any machine has")
+        raise wrong_field(name, f"it is {value}, which is more than any machine has")
 
 
-def _wrong(field: str, message: str) -> Unprocessable:
+def wrong_field(field: str, message: str) -> Unprocessable:
+    """Return the error for a field of the request."""
     return Unprocessable(
         f"{field}: {message}", errors=[{"loc": ["body", field], "msg": message, "type": "value_error"}]
     )

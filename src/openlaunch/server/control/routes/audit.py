@@ -6,6 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import AwareDatetime
 
+from openlaunch.server.control.answers import shown
 from openlaunch.server.control.routes.context import Admin, Context
 from openlaunch.store import audit as audit_store
 from openlaunch.store.audit import AuditFilter
@@ -45,5 +46,4 @@ def _seconds(moment: datetime | None) -> float | None:
 
 
 def _entry(record: AuditRecord) -> AuditEntry:
-    fields = {name: getattr(record, name) for name in AuditEntry.model_fields}
-    return AuditEntry.model_validate(fields | {"at": datetime.fromtimestamp(record.at, UTC)})
+    return shown(AuditEntry, record, at=datetime.fromtimestamp(record.at, UTC))

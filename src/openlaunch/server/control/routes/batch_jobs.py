@@ -2,14 +2,14 @@
 
 import math
 import secrets
-from datetime import UTC, datetime, timedelta
-from typing import Annotated
+from datetime import timedelta
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Request
 
 from openlaunch.server import clock
+from openlaunch.server.control.answers import shown
 from openlaunch.server.control.routes.artifacts import INPUTS_FOLDER, check_uploaded
-from openlaunch.server.control.routes.context import Context, User
+from openlaunch.server.control.routes.context import Context, User, Wait
 from openlaunch.server.endpoints.lookups import find_bundle
 from openlaunch.server.endpoints.specs import check_batching, new_spec
 from openlaunch.server.prediction.results import base_url
@@ -28,9 +28,6 @@ from openlaunch.wire.batch_jobs import (
 )
 from openlaunch.wire.endpoint_settings import EndpointSettings, EndpointSpec
 from openlaunch.wire.endpoints import CreateModelEndpointRequest, EndpointType
-from openlaunch.wire.tasks import MAX_WAIT_SECONDS
-
-Wait = Annotated[float, Query(ge=0, le=MAX_WAIT_SECONDS)]
 
 
 def router(context: Context) -> APIRouter:
@@ -109,14 +106,11 @@ def _spec(body: CreateBatchJobRequest) -> EndpointSpec:
 def _response(context: Context, request: Request, job: BatchJobRecord) -> BatchJobResponse:
     completed = context.batch_jobs.completed(job)
     key = job.result_key
-    return BatchJobResponse(
+    return shown(
+        BatchJobResponse,
+        job,
         job_id=job.id,
-        status=job.status,
-        status_reason=job.status_reason,
         result=None if key is None else context.urls.make(base_url(request.scope), "GET", key),
-        serialization_format=job.serialization_format,
-        labels=job.labels,
-        created_at=datetime.fromtimestamp(job.created_at, UTC),
         duration=timedelta(seconds=round((job.finished_at or clock.now()) - job.created_at)),
         num_tasks_pending=None if job.total is None else job.total - completed,
         num_tasks_completed=None if job.total is None else completed,

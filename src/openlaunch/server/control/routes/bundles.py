@@ -8,6 +8,7 @@ from fastapi import APIRouter
 
 from openlaunch.errors import NotFound, Unprocessable
 from openlaunch.server import clock
+from openlaunch.server.control.answers import shown
 from openlaunch.server.control.routes.artifacts import BUNDLES_FOLDER, check_uploaded
 from openlaunch.server.control.routes.context import Context, User
 from openlaunch.server.endpoints.lookups import find_bundle
@@ -135,14 +136,4 @@ async def _read_schemas(context: Context, location: str, owner: str) -> dict[str
 
 
 def _response(record: BundleRecord) -> ModelBundleResponse:
-    return ModelBundleResponse.model_validate(
-        {
-            "id": record.id,
-            "name": record.name,
-            "metadata": record.metadata,
-            "created_at": record.created_at,
-            "model_artifact_ids": [],
-            "schema_location": record.schema_location,
-            "flavor": record.flavor,
-        }
-    )
+    return shown(ModelBundleResponse, record, model_artifact_ids=[])

@@ -4,10 +4,10 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from openlaunch.errors import Unprocessable
 from openlaunch.server.control.routes.bundles import clone_bundle, latest_bundle, list_bundles, store_bundle
 from openlaunch.server.control.routes.context import Context, User
 from openlaunch.server.endpoints.lookups import find_bundle
+from openlaunch.server.endpoints.specs import wrong_field
 from openlaunch.store.records import BundleRecord
 from openlaunch.wire import routes
 from openlaunch.wire.bundles import (
@@ -92,9 +92,9 @@ def _functions(packaging: PackagingType, metadata: dict[str, Any]) -> dict[str, 
     if packaging is PackagingType.ZIP:
         missing = [name for name in _ZIP_PATHS if not isinstance(metadata.get(name), str)]
         if missing:
-            raise _wrong("metadata", f"a zip needs {' and '.join(missing)} here, as dotted module paths")
+            raise wrong_field("metadata", f"a zip needs {' and '.join(missing)} here, as dotted module paths")
         return {"flavor": "zip_artifact", **{name: metadata[name] for name in _ZIP_PATHS}}
-    raise _wrong("packaging_type", f"it is {packaging.value!r}, cloudpickle or zip is served")
+    raise wrong_field("packaging_type", f"it is {packaging.value!r}, cloudpickle or zip is served")
 
 
 def _framework(env: EnvParams) -> dict[str, str]:
@@ -106,12 +106,6 @@ def _framework(env: EnvParams) -> dict[str, str]:
         case FrameworkType.CUSTOM:
             image = {"image_repository": env.ecr_repo or "", "image_tag": env.image_tag or ""}
             return {"framework_type": "custom_base_image", **image}
-
-
-def _wrong(field: str, message: str) -> Unprocessable:
-    return Unprocessable(
-        f"{field}: {message}", errors=[{"loc": ["body", field], "msg": message, "type": "value_error"}]
-    )
 
 
 def _response(record: BundleRecord) -> ModelBundleV1Response:

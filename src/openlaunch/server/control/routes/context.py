@@ -2,10 +2,13 @@
 
 from typing import Annotated
 
-from fastapi import Depends, Request
+from fastapi import Depends, Query, Request
 
 from openlaunch.server.access.auth import PRINCIPAL, Principal
 from openlaunch.server.control.context import Context as Context
+from openlaunch.wire.tasks import MAX_WAIT_SECONDS
+
+Wait = Annotated[float, Query(ge=0, le=MAX_WAIT_SECONDS)]
 
 
 def _principal(request: Request) -> Principal:

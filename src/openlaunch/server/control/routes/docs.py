@@ -1,5 +1,6 @@
 """The caller's endpoints as an OpenAPI document, and as a page to try them on."""
 
+from collections.abc import Iterable
 from importlib.metadata import version
 from typing import Any
 
@@ -8,12 +9,20 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse
 from sqlalchemy import Connection
 
-from openlaunch.server.control.endpoint_docs import endpoint_document
 from openlaunch.server.control.routes.context import Caller, Context
 from openlaunch.store import bundles as bundle_store
 from openlaunch.store import endpoints as endpoint_store
 from openlaunch.store.records import EndpointRecord
 from openlaunch.wire import routes
+from openlaunch.wire.endpoints import EndpointType
+
+_ROUTES = {
+    EndpointType.SYNC: routes.SYNC_TASKS,
+    EndpointType.ASYNC: routes.ASYNC_TASKS,
+    EndpointType.STREAMING: routes.STREAMING_TASKS,
+}
+_COMPONENTS = "#/components/schemas/"
+_DEFS = "#/$defs/"
 
 
 def router(context: Context) -> APIRouter:
@@ -29,7 +38,7 @@ def router(context: Context) -> APIRouter:
             bundles = [(e, bundle_store.get(conn, e.serving_bundle_id)) for e in found]
             return [(endpoint, bundle.schemas if bundle else {}) for endpoint, bundle in bundles]
 
-        return endpoint_document(await context.store.read(load), version("openlaunch"))
+        return _document(await context.store.read(load))
 
     @api.get(routes.ENDPOINTS_API, response_class=HTMLResponse)
     async def get_model_endpoints_api(user: Caller) -> HTMLResponse:
@@ -37,3 +46,92 @@ def router(context: Context) -> APIRouter:
         return get_swagger_ui_html(openapi_url=routes.ENDPOINTS_SCHEMA, title="Model endpoints")
 
     return api
+
+
+def _document(endpoints: Iterable[tuple[EndpointRecord, dict[str, Any]]]) -> dict[str, Any]:
+    """Return the document; each endpoint comes with the schemas that its bundle was made with."""
+    paths: dict[str, Any] = {}
+    components: dict[str, Any] = {}
+    for endpoint, schemas in endpoints:
+        components |= _renamed(endpoint.name, schemas)
+        path = f"{_ROUTES[endpoint.endpoint_type]}?model_endpoint_id={endpoint.id}"
+        paths[path] = {"post": _operation(endpoint, schemas)}
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Model endpoints", "version": version("openlaunch")},
+        "paths": paths,
+        "components": {
+            "schemas": components,
+            "securitySchemes": {"HTTPBasic": {"type": "http", "scheme": "basic"}},
+        },
+        "security": [{"HTTPBasic": []}],
+    }
+
+
+def _operation(endpoint: EndpointRecord, schemas: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "operationId": endpoint.name,
+        "summary": f"{endpoint.name} ({endpoint.endpoint_type.value})",
+        "requestBody": {"required": True, "content": _json(_request(endpoint.name, schemas))},
+        "responses": {"200": {"description": "the answer", "content": _answer(endpoint, schemas)}},
+    }
+
+
+def _request(name: str, schemas: dict[str, Any]) -> dict[str, Any]:
+    args = {"$ref": f"{_COMPONENTS}{name}-RequestSchema"} if schemas.get("RequestSchema") else {}
+    return {"type": "object", "properties": {"args": args, "url": {"type": "string", "format": "uri"}}}
+
+
+def _answer(endpoint: EndpointRecord, schemas: dict[str, Any]) -> dict[str, Any]:
+    if endpoint.endpoint_type is EndpointType.ASYNC:
+        return _json(
+            {"type": "object", "properties": {"task_id": {"type": "string"}}, "required": ["task_id"]}
+        )
+    known = bool(schemas.get("ResponseSchema"))
+    value = {"$ref": f"{_COMPONENTS}{endpoint.name}-ResponseSchema"} if known else {}
+    if endpoint.endpoint_type is EndpointType.STREAMING:
+        return {"text/event-stream": {"schema": _response(value)}}
+    text = {"type": "string", "contentMediaType": "application/json", "contentSchema": value}
+    return _json(_response(text))
+
+
+def _response(value: dict[str, Any]) -> dict[str, Any]:
+    properties = {
+        "status": {"enum": ["SUCCESS", "FAILURE"]},
+        "result": {"type": ["object", "null"], "properties": {"result": value}},
+        "traceback": {"type": ["string", "null"]},
+        "status_code": {"type": ["integer", "null"]},
+    }
+    return {"type": "object", "properties": properties, "required": ["status"]}
+
+
+def _json(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"application/json": {"schema": schema}}
+
+
+def _renamed(endpoint: str, schemas: dict[str, Any]) -> dict[str, Any]:
+    """Return the schemas under names of the endpoint's own; those in `$defs` stand beside the others."""
+    found: dict[str, Any] = {}
+    for name, schema in schemas.items():
+        if not isinstance(schema, dict):
+            continue
+        here = f"{endpoint}-{name}-"
+        rest = {key: value for key, value in schema.items() if key != "$defs"}
+        found[f"{endpoint}-{name}"] = _with_refs(rest, f"{endpoint}-", here)
+        for inner, part in schema.get("$defs", {}).items():
+            found[here + inner] = _with_refs(part, f"{endpoint}-", here)
+    return found
+
+
+def _with_refs(value: Any, beside: str, inside: str) -> Any:
+    if isinstance(value, list):
+        return [_with_refs(part, beside, inside) for part in value]
+    if not isinstance(value, dict):
+        return value
+    changed = {key: _with_refs(part, beside, inside) for key, part in value.items()}
+    ref = value.get("$ref")
+    if isinstance(ref, str) and ref.startswith(_COMPONENTS):
+        changed["$ref"] = _COMPONENTS + beside + ref.removeprefix(_COMPONENTS)
+    elif isinstance(ref, str) and ref.startswith(_DEFS):
+        changed["$ref"] = _COMPONENTS + inside + ref.removeprefix(_DEFS)
+    return changed

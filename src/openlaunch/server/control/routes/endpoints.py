@@ -8,6 +8,7 @@ from sqlalchemy import Connection
 
 from openlaunch.controller.events import message_of
 from openlaunch.errors import NotFound
+from openlaunch.server.control.answers import shown
 from openlaunch.server.control.endpoint_view import BundleNames, bundle_names, described, described_with
 from openlaunch.server.control.routes.context import Caller, Context, User
 from openlaunch.server.endpoints.lookups import find_endpoint, no_endpoint
@@ -24,6 +25,8 @@ from openlaunch.wire.endpoints import (
     LogsResponse,
     ModelEndpointResponse,
     RestartModelEndpointResponse,
+    StartCanaryRequest,
+    UpdateCanaryRequest,
     UpdateModelEndpointRequest,
 )
 from openlaunch.wire.events import MAX_EVENTS_WAIT_SECONDS, EndpointEvent, EventKind, ListEventsResponse
@@ -32,14 +35,16 @@ from openlaunch.wire.why import EndpointWhy
 _FOLLOWED: dict[int | str, dict[str, Any]] = {
     200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}
 }
+CANARY = routes.ENDPOINTS + "/{model_endpoint_id}/canary"
 TailBytes = Annotated[int, Query(ge=1, le=4 * 1024 * 1024)]
 
 
 def router(context: Context) -> APIRouter:
-    """Create, change, restart, delete, list and get endpoints, and read their logs."""
+    """Create, change, restart, delete, list and get endpoints and their canaries, and read their logs."""
     api = APIRouter(tags=["endpoints"])
     _add_reads(api, context)
     _add_changes(api, context)
+    _add_canaries(api, context)
     return api
 
 
@@ -143,14 +148,36 @@ def _add_reads(api: APIRouter, context: Context) -> None:
         return LogsResponse(content=context.controller.creation_log(endpoint.id))
 
 
+def _add_canaries(api: APIRouter, context: Context) -> None:
+    @api.post(CANARY)
+    async def start_canary(
+        model_endpoint_id: str, body: StartCanaryRequest, user: User
+    ) -> ModelEndpointResponse:
+        """Give a second bundle a share of the endpoint's predictions, once it is loaded."""
+        endpoint = await context.endpoints.start_canary(user.owner, model_endpoint_id, body)
+        return await described(context, endpoint)
+
+    @api.put(CANARY)
+    async def update_canary(
+        model_endpoint_id: str, body: UpdateCanaryRequest, user: User
+    ) -> ModelEndpointResponse:
+        """Change the canary's share."""
+        endpoint = await context.endpoints.set_canary_percent(user.owner, model_endpoint_id, body.percent)
+        return await described(context, endpoint)
+
+    @api.post(CANARY + "/promote")
+    async def promote_canary(model_endpoint_id: str, user: User) -> ModelEndpointResponse:
+        """Make the canary's bundle the endpoint's; its workers stay, the others leave as new ones are ready."""
+        endpoint = await context.endpoints.promote_canary(user.owner, model_endpoint_id)
+        return await described(context, endpoint)
+
+    @api.post(CANARY + "/rollback")
+    async def roll_back_canary(model_endpoint_id: str, user: User) -> ModelEndpointResponse:
+        """End the canary: its workers finish what they run, and get nothing more."""
+        endpoint = await context.endpoints.roll_back_canary(user.owner, model_endpoint_id)
+        return await described(context, endpoint)
+
+
 def _event(record: EventRecord) -> EndpointEvent:
-    kind = EventKind(record.kind)
-    return EndpointEvent.model_validate(
-        {
-            "kind": kind,
-            "message": message_of(kind, record.detail, record.count),
-            "count": record.count,
-            "first_at": record.first_at,
-            "last_at": record.last_at,
-        }
-    )
+    message = message_of(EventKind(record.kind), record.detail, record.count)
+    return shown(EndpointEvent, record, message=message)

@@ -9,6 +9,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 
 from openlaunch.errors import BadRequest, NotFound, PayloadTooLarge, Unprocessable
 from openlaunch.server import clock
+from openlaunch.server.control.answers import shown
 from openlaunch.server.control.routes.artifacts import bounded
 from openlaunch.server.control.routes.context import Context, User
 from openlaunch.store import files as file_store
@@ -132,4 +133,4 @@ async def _find(context: Context, file_id: str, owner: str) -> FileRecord:
 
 
 def _response(record: FileRecord) -> FileResponse:
-    return FileResponse(id=record.id, filename=record.filename, size=record.size)
+    return shown(FileResponse, record)

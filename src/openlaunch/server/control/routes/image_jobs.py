@@ -1,15 +1,14 @@
 """Docker-image batch jobs (`/v1/docker-image-batch-jobs`) and their bundles."""
 
 import secrets
-from datetime import UTC, datetime
-from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter
 from fastapi.responses import PlainTextResponse
 
 from openlaunch.errors import NotFound, Unprocessable
 from openlaunch.server import clock
-from openlaunch.server.control.routes.context import Context, User
+from openlaunch.server.control.answers import shown
+from openlaunch.server.control.routes.context import Context, User, Wait
 from openlaunch.server.jobs.image_jobs import job_spec, new_job
 from openlaunch.store import image_jobs as job_store
 from openlaunch.store.records import ImageJobBundleRecord, ImageJobRecord
@@ -27,9 +26,6 @@ from openlaunch.wire.image_jobs import (
     UpdateDockerImageBatchJobRequest,
     UpdateDockerImageBatchJobResponse,
 )
-from openlaunch.wire.tasks import MAX_WAIT_SECONDS
-
-Wait = Annotated[float, Query(ge=0, le=MAX_WAIT_SECONDS)]
 
 
 def router(context: Context) -> APIRouter:
@@ -171,40 +167,19 @@ async def _named_bundle(
 
 
 def _bundle(record: ImageJobBundleRecord) -> DockerImageBatchJobBundleResponse:
-    given: dict[str, Any] = record.resources
+    given = record.resources
     quantities = {name: str(given[name]) for name in ("cpus", "memory", "storage") if name in given}
-    return DockerImageBatchJobBundleResponse(
-        id=record.id,
-        name=record.name,
-        created_at=datetime.fromtimestamp(record.created_at, UTC),
-        image_repository=record.image_repository,
-        image_tag=record.image_tag,
-        command=record.command,
-        env=record.env,
-        mount_location=record.mount_location,
-        **quantities,
-        gpus=given.get("gpus"),
-        gpu_type=given.get("gpu_type"),
-        public=record.public,
-    )
+    gpus = {name: given.get(name) for name in ("gpus", "gpu_type")}
+    return shown(DockerImageBatchJobBundleResponse, record, **quantities, **gpus)
 
 
 def _job(job: ImageJobRecord) -> DockerImageBatchJobResponse:
-    return DockerImageBatchJobResponse(
-        id=job.id,
+    return shown(
+        DockerImageBatchJobResponse,
+        job,
         created_by=job.owner,
-        owner=job.owner,
-        created_at=datetime.fromtimestamp(job.created_at, UTC),
-        completed_at=_moment(job.finished_at),
-        status=job.status,
+        completed_at=job.finished_at,
         annotations=job.labels,
         override_job_max_runtime_s=job.override_max_runtime,
-        status_reason=job.status_reason,
-        started_at=_moment(job.started_at),
         docker_image_batch_job_bundle_id=job.bundle_id,
-        trigger_id=job.trigger_id,
     )
-
-
-def _moment(seconds: float | None) -> datetime | None:
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)

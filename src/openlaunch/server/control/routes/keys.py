@@ -4,9 +4,9 @@ from typing import Any
 
 from fastapi import APIRouter
 
+from openlaunch.server.control.answers import shown
 from openlaunch.server.control.routes.context import Admin, Context
 from openlaunch.store import keys as key_store
-from openlaunch.store.records import KeyRecord
 from openlaunch.wire import routes
 from openlaunch.wire.keys import (
     CreateKeyRequest,
@@ -26,18 +26,18 @@ def router(context: Context) -> APIRouter:
     async def create_key(body: CreateKeyRequest, admin: Admin) -> CreateKeyResponse:
         """Make a key; it is shown in this answer and never again."""
         record, key = await context.keyring.create(body.owner, body.role, **_settings(body))
-        return CreateKeyResponse.model_validate(_fields(record) | {"api_key": key})
+        return shown(CreateKeyResponse, record, api_key=key)
 
     @api.get("")
     async def list_keys(admin: Admin) -> ListKeysResponse:
         """List every key, oldest first, also the revoked ones."""
         records = await context.store.read(key_store.list_all)
-        return ListKeysResponse(keys=[KeySummary.model_validate(_fields(record)) for record in records])
+        return ListKeysResponse(keys=[shown(KeySummary, record) for record in records])
 
     @api.put("/{key_id}")
     async def update_key(key_id: str, body: UpdateKeyRequest, admin: Admin) -> KeySummary:
         """Change a key's limits or its end; what is not given stays as it is."""
-        return KeySummary.model_validate(_fields(await context.keyring.change(key_id, **_settings(body))))
+        return shown(KeySummary, await context.keyring.change(key_id, **_settings(body)))
 
     @api.delete("/{key_id}", status_code=204)
     async def revoke_key(key_id: str, admin: Admin) -> None:
@@ -52,7 +52,3 @@ def _settings(body: CreateKeyRequest | UpdateKeyRequest) -> dict[str, Any]:
     given = body.model_dump(include={*KeyLimits.model_fields}, exclude_none=True)
     limits: dict[str, Any] = {name: value or None for name, value in given.items()}
     return limits if body.expires_at is None else limits | {"expires_at": body.expires_at.timestamp()}
-
-
-def _fields(record: KeyRecord) -> dict[str, object]:
-    return {name: getattr(record, name) for name in KeySummary.model_fields}

@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 from openlaunch.controller.explain import task_message
 from openlaunch.errors import Conflict, NotFound
 from openlaunch.server import clock
+from openlaunch.server.control.answers import shown
 from openlaunch.server.control.endpoint_view import without_secrets
 from openlaunch.server.control.routes.context import Caller, Context, User
 from openlaunch.server.endpoints.lookups import find_endpoint
@@ -203,15 +204,10 @@ def _without_auth(payload: bytes) -> bytes:
 
 
 def _summary(record: TaskRecord) -> TaskSummary:
-    return TaskSummary.model_validate(
-        {
-            "task_id": record.id,
-            "model_endpoint_id": record.endpoint_id,
-            "status": _shown(record.state),
-            "status_code": record.status_code,
-            "reason": record.reason,
-            "attempts": record.attempts,
-            "created_at": record.created_at,
-            "finished_at": record.finished_at,
-        }
+    return shown(
+        TaskSummary,
+        record,
+        task_id=record.id,
+        model_endpoint_id=record.endpoint_id,
+        status=_shown(record.state),
     )

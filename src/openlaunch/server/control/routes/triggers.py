@@ -2,15 +2,16 @@
 
 import secrets
 import time
-from datetime import UTC, datetime
 from typing import Any
 
 from fastapi import APIRouter
 
-from openlaunch.errors import NotFound, Unprocessable
+from openlaunch.errors import NotFound
 from openlaunch.server import clock
+from openlaunch.server.control.answers import shown
 from openlaunch.server.control.routes.context import Context, User
 from openlaunch.server.control.routes.image_jobs import find_image_bundle
+from openlaunch.server.endpoints.specs import wrong_field
 from openlaunch.server.jobs.image_jobs import new_job
 from openlaunch.server.jobs.triggers import BadSchedule, next_time
 from openlaunch.store import triggers as trigger_store
@@ -96,9 +97,7 @@ def _next(schedule: str, now: float) -> float:
     try:
         return next_time(schedule, now)
     except BadSchedule as error:
-        path = ["body", "cron_schedule"]
-        errors = [{"loc": path, "msg": str(error), "type": "value_error"}]
-        raise Unprocessable(f"cron_schedule: {error}", errors=errors) from None
+        raise wrong_field("cron_schedule", str(error)) from None
 
 
 async def _find(context: Context, trigger_id: str, owner: str) -> TriggerRecord:
@@ -109,16 +108,10 @@ async def _find(context: Context, trigger_id: str, owner: str) -> TriggerRecord:
 
 
 def _response(record: TriggerRecord) -> TriggerResponse:
-    return TriggerResponse(
-        id=record.id,
-        name=record.name,
-        owner=record.owner,
+    return shown(
+        TriggerResponse,
+        record,
         created_by=record.owner,
-        created_at=datetime.fromtimestamp(record.created_at, UTC),
-        cron_schedule=record.cron_schedule,
         docker_image_batch_job_bundle_id=record.bundle_id,
-        default_job_config=record.default_job_config,
-        default_job_metadata=record.default_job_metadata,
-        suspended=record.suspended,
-        next_at=None if record.suspended else datetime.fromtimestamp(record.next_at, UTC),
+        next_at=None if record.suspended else record.next_at,
     )
