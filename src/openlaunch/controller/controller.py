@@ -3,8 +3,6 @@
 import asyncio
 import logging
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass
 from functools import reduce
 from operator import add
 
@@ -28,19 +26,6 @@ from openlaunch.wire.endpoints import EndpointStatus
 from openlaunch.wire.why import EndpointWhy
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class _Watched:
-    """A supervisor, and the task that it runs in."""
-
-    supervisor: Supervisor
-    running: asyncio.Task[None]
-
-    async def end_loop(self) -> None:
-        self.running.cancel()
-        with suppress(asyncio.CancelledError):
-            await self.running
 
 
 class Controller:
@@ -73,9 +58,9 @@ class Controller:
             environment_built=self._environment_built,
             clock=clock,
         )
-        self._watched: dict[str, _Watched] = {}
+        self._supervisors: dict[str, Supervisor] = {}
         self._background = BackgroundTasks("a background task of the controller failed")
-        self.reports = Reports(self._of)
+        self.reports = Reports(self._supervisors.get)
         engine.listen(self.reports)
 
     async def start(self) -> None:
@@ -88,39 +73,36 @@ class Controller:
     async def stop(self, grace: float) -> None:
         """End every worker: what runs has `grace` seconds to finish. The endpoints stay as they are recorded."""
         await self._background.stop()
-        watched = list(self._watched.values())
-        await asyncio.gather(*(w.end_loop() for w in watched))
-        await asyncio.gather(*(w.supervisor.retire(grace) for w in watched))
+        supervisors = list(self._supervisors.values())
+        await asyncio.gather(*(each.end_loop() for each in supervisors))
+        await asyncio.gather(*(each.retire(grace) for each in supervisors))
         await self.events.stop()
 
     def apply(self, record: EndpointRecord) -> None:
         """Look after an endpoint that is new, or that is to be different from now on."""
-        watched = self._watched.get(record.id)
-        if watched is not None:
-            watched.supervisor.endpoint.adopt(record)
+        if (supervisor := self._supervisors.get(record.id)) is not None:
+            supervisor.endpoint.adopt(record)
             return
         self._fleet.update_endpoint(record)
-        supervisor = Supervisor(record, self._parts)
-        self._watched[record.id] = _Watched(supervisor, asyncio.create_task(supervisor.run()))
+        self._supervisors[record.id] = Supervisor(record, self._parts)
 
     def remove(self, record: EndpointRecord) -> None:
         """Delete the endpoint: its workers finish what they run, then its row and logs go."""
-        watched = self._watched.get(record.id)
-        if watched is not None:
-            watched.supervisor.endpoint.adopt(record)
-            self._background.spawn(self._delete(watched))
+        if (supervisor := self._supervisors.get(record.id)) is not None:
+            supervisor.endpoint.adopt(record)
+            self._background.spawn(self._delete(supervisor))
 
-    async def _delete(self, watched: _Watched) -> None:
-        await watched.end_loop()
-        await watched.supervisor.delete()
-        self._watched.pop(watched.supervisor.endpoint.id, None)
+    async def _delete(self, supervisor: Supervisor) -> None:
+        await supervisor.end_loop()
+        await supervisor.delete()
+        self._supervisors.pop(supervisor.endpoint.id, None)
 
     def looks_after(self, endpoint_id: str) -> bool:
-        return endpoint_id in self._watched
+        return endpoint_id in self._supervisors
 
     def workers(self, endpoint_id: str) -> tuple[int, int]:
         """Count workers that take requests, and workers on their way to that; a canary's are left out."""
-        supervisor = self._of(endpoint_id)
+        supervisor = self._supervisors.get(endpoint_id)
         if supervisor is None:
             return 0, 0
         canary = supervisor.endpoint.record.canary
@@ -128,12 +110,12 @@ class Controller:
 
     def workers_of(self, endpoint_id: str, generation: int) -> int:
         """Count the workers of this generation that take requests."""
-        supervisor = self._of(endpoint_id)
+        supervisor = self._supervisors.get(endpoint_id)
         return 0 if supervisor is None else supervisor.roster.ready_of(generation)
 
     def explain(self, endpoint_id: str) -> EndpointWhy | None:
         """Say why it serves or does not; None for an endpoint that was deleted."""
-        supervisor = self._of(endpoint_id)
+        supervisor = self._supervisors.get(endpoint_id)
         return None if supervisor is None else supervisor.explain()
 
     def creation_log(self, endpoint_id: str) -> str:
@@ -155,20 +137,14 @@ class Controller:
         if problem is not None:
             raise Unprocessable(f"the endpoint {problem}", code="not_enough_gpus")
 
-    def _of(self, endpoint_id: str) -> Supervisor | None:
-        watched = self._watched.get(endpoint_id)
-        return None if watched is None else watched.supervisor
-
     def _usage_beside(self, endpoint_id: str) -> Usage:
-        others = (w.supervisor.usage() for key, w in self._watched.items() if key != endpoint_id)
+        others = (each.usage() for key, each in self._supervisors.items() if key != endpoint_id)
         return reduce(add, others, Usage())
 
     def _environment_built(self) -> None:
         self._background.spawn(self._prune_environments())
 
     async def _prune_environments(self) -> None:
-        used: set[str] = set()
-        for watched in self._watched.values():
-            used |= watched.supervisor.generations.environments()
+        used = {name for each in self._supervisors.values() for name in each.generations.environments()}
         for name in await self._engine.prune(used):
             log.info("the environment %s was not used for long, and is removed", name)

@@ -5,33 +5,14 @@ import logging
 from contextlib import suppress
 from typing import assert_never
 
-from openlaunch.controller.actions import (
-    Action,
-    BuildEnvironment,
-    DrainWorker,
-    Refuse,
-    SetCanary,
-    SetStatus,
-    StartWorker,
-    StopWorker,
-)
-from openlaunch.controller.endings import Endings
+from openlaunch.controller import actions, scaling
 from openlaunch.controller.endpoint import Parts, WatchedEndpoint
 from openlaunch.controller.explain import explain
 from openlaunch.controller.fleet import Load
-from openlaunch.controller.generations import Generations
 from openlaunch.controller.gpus import Gpus
 from openlaunch.controller.plan import plan
 from openlaunch.controller.recorder import Recorder
-from openlaunch.controller.roster import Roster
-from openlaunch.controller.scaling import (
-    DesireWindow,
-    Usage,
-    capacity_limit,
-    desired_workers,
-    needed_workers,
-    usage_of,
-)
+from openlaunch.controller.scaling import DesireWindow, Usage, usage_of
 from openlaunch.controller.situation import Situation
 from openlaunch.controller.worker_control import WorkerControl
 from openlaunch.controller.worker_events import WorkerEvents
@@ -54,15 +35,15 @@ class Supervisor:
 
     def __init__(self, record: EndpointRecord, parts: Parts) -> None:
         self.endpoint = WatchedEndpoint(record, parts)
-        self.roster = Roster()
-        self.generations = Generations(self.endpoint, self.roster)
-        endings = Endings(self.endpoint, self.roster, self.generations)
-        self._control = WorkerControl(self.endpoint, self.roster, self.generations, endings)
-        self.events = WorkerEvents(self.endpoint, self.roster, self.generations, endings, self._control)
+        self._control = WorkerControl(self.endpoint)
+        self.roster = self._control.roster
+        self.generations = self._control.generations
+        self.events = WorkerEvents(self._control)
         self._recorder = Recorder(self.endpoint)
         self._parts = parts
         self._demanded = False
         self._window = DesireWindow(parts.settings.scale_down_after)
+        self._loop = asyncio.create_task(self._run())
 
     def demand(self) -> None:
         """Look at the endpoint now, because something waits for a worker."""
@@ -81,7 +62,7 @@ class Supervisor:
     def usage(self) -> Usage:
         return usage_of(self.endpoint.record.spec, len(self.roster))
 
-    async def run(self) -> None:
+    async def _run(self) -> None:
         """Look at the endpoint when something happened and every tick, for ever. Errors are logged."""
         errors = 0
         while True:
@@ -125,44 +106,46 @@ class Supervisor:
         record, parts, now = self.endpoint.record, self._parts, self.endpoint.now()
         spec, capacity = record.spec, parts.engine.capacity()
         load = parts.fleet.load(record.id)
-        floor = needed_workers(spec) if self.endpoint.is_rolling_out else 0
+        floor = scaling.needed_workers(spec) if self.endpoint.is_rolling_out else 0
         demanded, self._demanded = int(self._demanded), False
-        wanted = max(desired_workers(Load(load.in_flight, max(load.queued, demanded)), spec), floor)
+        wanted = max(scaling.desired_workers(Load(load.in_flight, max(load.queued, demanded)), spec), floor)
         self._window = self._window.add(now, wanted)
         return Situation(
             endpoint=record,
             workers=self.roster.seen(),
             generations=self.generations.seen(parts.fleet.trials(record.id)),
             desired=min(max(self._window.highest, spec.min_workers), spec.max_workers),
-            limit=capacity_limit(spec, capacity, parts.usage_beside(record.id)),
+            limit=scaling.capacity_limit(spec, capacity, parts.usage_beside(record.id)),
             gpus=Gpus.of(spec, capacity),
             now=now,
         )
 
-    async def _do(self, action: Action) -> None:
+    async def _do(self, action: actions.Action) -> None:
         match action:
-            case BuildEnvironment(generation, bundle_id):
+            case actions.BuildEnvironment(generation, bundle_id):
                 self.generations.begin_build(generation, bundle_id)
-            case StartWorker(generation):
+            case actions.StartWorker(generation):
                 await self._control.start(generation)
-            case DrainWorker(worker_id):
+            case actions.DrainWorker(worker_id):
                 self._control.drain(worker_id)
-            case StopWorker(worker_id, failure):
+            case actions.StopWorker(worker_id, failure):
                 self._control.stop(worker_id, failure)
-            case SetStatus():
+            case actions.SetStatus():
                 await self._recorder.set_status(action)
-            case SetCanary():
+            case actions.SetCanary():
                 await self._recorder.set_canary(action)
-            case Refuse(reason):
+            case actions.Refuse(reason):
                 self._parts.fleet.fail_waiting(self.endpoint.id, reason)
             case _:
                 assert_never(action)
 
-    async def retire(self, grace: float) -> None:
-        """Let every worker finish what it runs, and stop those that have not after `grace` seconds.
+    async def end_loop(self) -> None:
+        """Change nothing more."""
+        self._loop.cancel()
+        await asyncio.wait({self._loop})
 
-        The loop must have ended before.
-        """
+    async def retire(self, grace: float) -> None:
+        """Let workers finish what they run, and stop them after `grace` seconds. The loop must have ended before."""
         self.endpoint.tasks.cancel()
         await self._control.retire(grace)
 

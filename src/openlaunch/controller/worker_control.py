@@ -1,39 +1,39 @@
-"""What a plan does with workers: start, drain and stop them."""
+"""The workers of one endpoint: they are started and ended, and failures count in the history of their generation."""
 
 import asyncio
+import logging
 import secrets
 
-from openlaunch.controller.endings import Endings
 from openlaunch.controller.endpoint import WatchedEndpoint
-from openlaunch.controller.generations import Generations, resources_of
+from openlaunch.controller.generations import MAX_REASON, Generations, resources_of
 from openlaunch.controller.roster import Roster, WorkerState
 from openlaunch.controller.situation import Build, Phase
 from openlaunch.engines.base import EngineError, NoRoom, WorkerSpec
-from openlaunch.wire.endpoint_settings import EndpointSpec
 from openlaunch.wire.events import EventKind
 
+log = logging.getLogger(__name__)
+
 THREAD_STACK_BYTES = 8 * 1024 * 1024
+"""For a thread for each slot, on top of what the endpoint asks for."""
 
 
 class WorkerControl:
-    """Starts and ends an endpoint's workers."""
+    """Starts and ends an endpoint's workers, and counts those that fail."""
 
-    def __init__(
-        self, endpoint: WatchedEndpoint, roster: Roster, generations: Generations, endings: Endings
-    ) -> None:
-        self._endpoint = endpoint
-        self._roster = roster
-        self._generations = generations
-        self._endings = endings
+    def __init__(self, endpoint: WatchedEndpoint) -> None:
+        self.endpoint = endpoint
+        self.roster = Roster()
+        self.generations = Generations(endpoint, self.roster)
 
     async def start(self, number: int) -> None:
-        endpoint, parts, generation = self._endpoint, self._endpoint.parts, self._generations.get(number)
+        endpoint, parts, generation = self.endpoint, self.endpoint.parts, self.generations.get(number)
         if generation.bundle is None or generation.environment is None:
             return
         token, asked, now = secrets.token_urlsafe(32), endpoint.record.spec_of(number), endpoint.now()
         worker = WorkerState(f"{endpoint.id}.{secrets.token_hex(4)}", number, now, now)
-        self._roster.add(worker)
+        self.roster.add(worker)
         parts.fleet.expect(worker.id, token, endpoint.record, generation.bundle, number)
+        memory = asked.memory_bytes + asked.slots * THREAD_STACK_BYTES
         spec = WorkerSpec(
             worker_id=worker.id,
             endpoint_id=endpoint.id,
@@ -42,7 +42,7 @@ class WorkerControl:
             token=token,
             flavor=generation.bundle.flavor,
             resources=resources_of(asked),
-            memory_limit=_memory(asked) if parts.settings.limit_memory else 0,
+            memory_limit=memory if parts.settings.limit_memory else 0,
         )
         try:
             await parts.engine.start(spec)
@@ -50,26 +50,26 @@ class WorkerControl:
         except NoRoom as error:
             # Another endpoint was faster, which does not tell against this one: the next look starts it.
             worker.expected = worker.reported = True
-            self._endings.gone(worker, str(error))
+            self.gone(worker, str(error))
         except (OSError, EngineError) as error:
             generation.build = Build.NONE  # the environment may be gone: the next look builds it
-            self._endings.gone(worker, f"could not be started: {error}")
+            self.gone(worker, f"could not be started: {error}")
 
     def drain(self, worker_id: str) -> None:
-        worker = self._roster.get(worker_id, Phase.READY)
+        worker = self.roster.get(worker_id, Phase.READY)
         if worker is not None:
-            worker.enter(Phase.DRAINING, self._endpoint.now())
+            worker.enter(Phase.DRAINING, self.endpoint.now())
             worker.expected = True
-            self._endpoint.parts.fleet.drain(worker_id)
+            self.endpoint.parts.fleet.drain(worker_id)
 
     def stop(self, worker_id: str, failure: str | None) -> None:
         """Stop a worker. `failure` says why that counts as a failure to load; None when the worker is not needed."""
-        endpoint, worker = self._endpoint, self._roster.get(worker_id)
+        endpoint, worker = self.endpoint, self.roster.get(worker_id)
         if worker is None or worker.phase is Phase.STOPPING:
             return
         if failure is not None:
             endpoint.note(f"worker {worker.short_id} is stopped: {failure}")
-            self._endings.load_failed(worker, failure)
+            self.load_failed(worker, failure)
         elif worker.phase is Phase.DRAINING:
             worker.end_reason = "was stopped: what it ran was not done in time"
         worker.enter(Phase.STOPPING, endpoint.now())
@@ -78,18 +78,59 @@ class WorkerControl:
 
     async def retire(self, grace: float) -> None:
         """Let every worker finish what it runs, and stop those that have not after `grace` seconds."""
-        for worker in self._roster:
+        for worker in self.roster:
             self.drain(worker.id)
-        await asyncio.gather(*(self._finish(worker, grace) for worker in self._roster))
+        await asyncio.gather(*(self._finish(worker, grace) for worker in self.roster))
 
     async def _finish(self, worker: WorkerState, grace: float) -> None:
         if worker.phase is Phase.DRAINING:
             await worker.wait_gone(grace)
         if not worker.gone.is_set():
             worker.expected = True
-            await self._endpoint.parts.engine.stop(worker.id, grace=0)
+            await self.endpoint.parts.engine.stop(worker.id, grace=0)
 
+    def load_failed(self, worker: WorkerState, reason: str) -> None:
+        """Count a worker that can't load its bundle; its process still has to end."""
+        endpoint, generation = self.endpoint, self.generations.get(worker.generation)
+        generation.history = generation.history.load_failed(
+            endpoint.now(), worker.started_at, reason[:MAX_REASON]
+        )
+        worker.enter(Phase.STOPPING, endpoint.now())
+        worker.expected = worker.reported = True
+        endpoint.tell(EventKind.WORKER_FAILED, reason)
+        endpoint.changed.set()
 
-def _memory(spec: EndpointSpec) -> int:
-    """Return what a worker may use: what its endpoint says, and the stack of a thread for each slot."""
-    return spec.memory_bytes + spec.slots * THREAD_STACK_BYTES
+    def gone(self, worker: WorkerState, reason: str, last_lines: str = "") -> None:
+        """Take a worker out whose process has ended; `reason` says how, and `last_lines` are its log's."""
+        endpoint, fleet = self.endpoint, self.endpoint.parts.fleet
+        self.roster.remove(worker)
+        excused = fleet.is_excused(worker.id)
+        fleet.forget(worker.id, reason)
+        if not worker.expected:
+            self._failed(worker, reason, last_lines, excused)
+        elif not worker.reported:
+            drained = worker.phase is Phase.DRAINING
+            endpoint.tell(EventKind.WORKER_DRAINED if drained else EventKind.WORKER_STOPPED)
+        worker.gone.set()
+        endpoint.changed.set()
+
+    def _failed(self, worker: WorkerState, end: str, last_lines: str, excused: bool) -> None:
+        """Count a worker that ended without being asked to, while it served or before it was ready."""
+        endpoint, generation = self.endpoint, self.generations.get(worker.generation)
+        log.warning("worker %s of endpoint %r %s", worker.short_id, endpoint.record.name, end)
+        endpoint.note(f"worker {worker.short_id} {end}")
+        early = "" if worker.ready_at is not None else " before it was ready"
+        endpoint.tell(EventKind.WORKER_CRASHED, end.removeprefix("was ") + early)
+        if worker.ready_at is not None:
+            generation.history = generation.history.crashed(
+                endpoint.now(),
+                worker.ready_at,
+                worker.started_at,
+                end,
+                endpoint.parts.settings.policy.retry,
+                excused=excused,
+            )
+            return
+        log_end = f"; its log ends with:\n{last_lines}" if last_lines else ""
+        reason = f"a worker {end} before it was ready{log_end}"[:MAX_REASON]
+        generation.history = generation.history.exited_early(endpoint.now(), worker.started_at, reason)

@@ -4,10 +4,7 @@ import asyncio
 import logging
 from contextlib import suppress
 
-from openlaunch.controller.endings import Endings
-from openlaunch.controller.endpoint import WatchedEndpoint
-from openlaunch.controller.generations import Generations
-from openlaunch.controller.roster import Roster, WorkerState
+from openlaunch.controller.roster import WorkerState
 from openlaunch.controller.situation import Phase
 from openlaunch.controller.worker_control import WorkerControl
 from openlaunch.engines.base import WorkerExit
@@ -21,19 +18,10 @@ POLL_SECONDS = 0.05
 class WorkerEvents:
     """Records what the gateway and the engine report of an endpoint's workers. Unknown ids are ignored."""
 
-    def __init__(
-        self,
-        endpoint: WatchedEndpoint,
-        roster: Roster,
-        generations: Generations,
-        endings: Endings,
-        control: WorkerControl,
-    ) -> None:
-        self._endpoint = endpoint
-        self._roster = roster
-        self._generations = generations
-        self._endings = endings
+    def __init__(self, control: WorkerControl) -> None:
         self._control = control
+        self._endpoint = control.endpoint
+        self._roster = control.roster
 
     def ready(self, worker_id: str) -> None:
         worker = self._roster.get(worker_id, Phase.STARTING)
@@ -41,7 +29,7 @@ class WorkerEvents:
             return
         worker.ready_at = self._endpoint.now()
         worker.enter(Phase.READY, worker.ready_at)
-        self._generations.get(worker.generation).became_ready(worker.ready_at)
+        self._control.generations.get(worker.generation).became_ready(worker.ready_at)
         self._endpoint.note(f"worker {worker.short_id} is ready")
         self._endpoint.tell(EventKind.WORKER_READY)
         self._endpoint.changed.set()
@@ -55,7 +43,7 @@ class WorkerEvents:
         self._endpoint.note(
             f"worker {worker.short_id} could not load the bundle: {reason}\n{traceback or ''}"
         )
-        self._endings.load_failed(worker, lines[0])
+        self._control.load_failed(worker, lines[0])
         self._endpoint.tasks.spawn(self._see_to_its_end(worker))
 
     def stuck(self, worker_id: str, reason: str) -> None:
@@ -63,7 +51,7 @@ class WorkerEvents:
         worker = self._roster.get(worker_id, Phase.READY, Phase.DRAINING)
         if worker is None:
             return
-        endpoint, generation = self._endpoint, self._generations.get(worker.generation)
+        endpoint, generation = self._endpoint, self._control.generations.get(worker.generation)
         log.warning("worker %s of endpoint %r is replaced: %s", worker.short_id, endpoint.record.name, reason)
         endpoint.note(f"worker {worker.short_id} is replaced: {reason}")
         endpoint.tell(EventKind.WORKER_REPLACED, reason)
@@ -94,7 +82,7 @@ class WorkerEvents:
     def ended(self, worker_id: str, ended: WorkerExit) -> None:
         worker = self._roster.get(worker_id)
         if worker is not None:
-            self._endings.gone(worker, worker.end_reason or str(ended), ended.last_lines)
+            self._control.gone(worker, worker.end_reason or str(ended), ended.last_lines)
 
     async def _see_to_its_end(self, worker: WorkerState) -> None:
         """Stop a worker that should be ending, when it has not ended within the grace time."""

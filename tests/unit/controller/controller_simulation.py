@@ -294,7 +294,7 @@ class Simulation:
 
     @property
     def _supervisor(self) -> Supervisor:
-        found = self._controller._of(self._record.id)
+        found = self._controller._supervisors.get(self._record.id)
         assert found is not None
         return found
 
