@@ -47,8 +47,6 @@ class BatchRunner(Runner):
         """Return what stands for the whole batch where its thread is interrupted; requests never have the id 0."""
         return Job(0, 0, 0, self._loop.time(), self._outbox)
 
-    # How batches gather.
-
     def _begin(self, job: Job) -> None:
         self._queued[job.id] = job
         if job.transfer is None:
@@ -116,22 +114,18 @@ class BatchRunner(Runner):
     def _is_unwanted(self) -> bool:
         return all(member.stop is not None for member in self._batch)
 
-    # How a batch runs.
-
     def _start_batch(self) -> None:
         ids = list(self._gathered)[: self._rule.max_size]
         self._batch = [self._gathered.pop(request_id)[1] for request_id in ids]
         self._batch_itself = self._new_batch_itself()
+        inputs = [job.args for job in self._batch]
         for request_id in ids:
             del self._queued[request_id]
         if self._shape.on_loop:
-            self._spawn(self._run_batch(partial(self._predict, self._inputs())))
+            self._spawn(self._run_batch(partial(self._predict, inputs)))
         else:
-            work = partial(self._context.copy().run, self._run_batch_in_thread, self._inputs())
+            work = partial(self._context.copy().run, self._run_batch_in_thread, inputs)
             self._batch_thread.submit(work, wanted=1)
-
-    def _inputs(self) -> list[Any]:
-        return [job.args for job in self._batch]
 
     async def _run_batch(self, call: Callable[[], Any]) -> None:
         self._batch_task = asyncio.current_task()

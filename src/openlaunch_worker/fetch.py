@@ -98,14 +98,8 @@ def _http_handler(transfer: Transfer, allow_private: bool) -> urllib.request.Bas
             super().connect()
             transfer.opened(self.sock)
 
-    class SecureConnection(http.client.HTTPSConnection):
-        def __init__(self, host: str, *, connect: Connect, **options: Any) -> None:
-            super().__init__(host, **options)
-            self._create_connection = connect
-
-        def connect(self) -> None:
-            super().connect()
-            transfer.opened(self.sock)
+    class SecureConnection(Connection, http.client.HTTPSConnection):
+        pass
 
     class Handler(urllib.request.AbstractHTTPHandler):
         http_request = https_request = urllib.request.AbstractHTTPHandler.do_request_

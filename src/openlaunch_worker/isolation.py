@@ -103,9 +103,6 @@ def _call(name: str, *args: Any) -> int:
     return result
 
 
-# The data directory.
-
-
 def _hide(directory: str, kept: list[str]) -> None:
     _enter_mount_namespace()
     _mount("none", "/", None, _MS_REC | _MS_PRIVATE)
@@ -154,9 +151,6 @@ def _mount(source: str, target: str, kind: str | None, flags: int, data: bytes |
     )
 
 
-# Other processes.
-
-
 def _enter_landlock() -> None:
     """Enter a domain, which alone keeps others' memory out of reach. It refuses what it handles and no rule allows.
 
@@ -188,9 +182,6 @@ def _drop_capabilities() -> None:
         for offset in range(3):
             sets[3 * half + offset] &= ~(1 << bit) & 0xFFFFFFFF
     _call("capset", ctypes.byref(header), ctypes.byref(sets))
-
-
-# Bounds.
 
 
 def _bound_processes(most: int) -> None:

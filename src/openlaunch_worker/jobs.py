@@ -147,20 +147,8 @@ class Job:
     """
 
     __slots__ = (
-        *(
-            "args",
-            "deadline",
-            "foreign",
-            "id",
-            "limit",
-            "route",
-            "sent",
-            "stop",
-            "stream",
-            "task",
-            "transfer",
-        ),
-        "wants_pickle",
+        *("args", "deadline", "foreign", "id", "limit", "route"),
+        *("sent", "stop", "stream", "task", "transfer", "wants_pickle"),
     )
 
     def __init__(self, request_id: int, flags: int, limit: float, now: float, outbox: Outbox) -> None:

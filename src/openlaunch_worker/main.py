@@ -11,25 +11,13 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from openlaunch_worker import process
 from openlaunch_worker.documents import ADDRESS, IMAGE, TOKEN, Start
 from openlaunch_worker.event_loop import NewLoop, loop_maker
 from openlaunch_worker.frames import FrameError, Kind, encode
 from openlaunch_worker.handshake import connect, receive_bundle, shake_hands
 from openlaunch_worker.loader import LoadError, Predict, load
-from openlaunch_worker.process import (
-    EXIT_LOAD_FAILED,
-    EXIT_SECONDS,
-    EXIT_SERVER_LOST,
-    EXIT_UNFINISHED,
-    EXIT_USAGE,
-    ServerWatch,
-    die_with_parent,
-    leave,
-    leave_within,
-    let_go_in_forks,
-    log,
-    set_up_output,
-)
+from openlaunch_worker.process import ServerWatch
 from openlaunch_worker.serving import serve
 
 SCRATCH: Final = "openlaunch-worker"
@@ -41,9 +29,9 @@ def main() -> int:
     address, token, image = (os.environ.pop(name, None) for name in (ADDRESS, TOKEN, IMAGE))
     new_loop = loop_maker()
     if not address or not token:
-        log(f"{ADDRESS} and {TOKEN} have to be set: a worker is started by an engine, not by hand")
-        return EXIT_USAGE
-    set_up_output()
+        process.log(f"{ADDRESS} and {TOKEN} have to be set: a worker is started by an engine, not by hand")
+        return process.EXIT_USAGE
+    process.set_up_output()
     return run(address, token, image, new_loop)
 
 
@@ -52,7 +40,7 @@ def run(address: str, token: str, image: str | None, new_loop: NewLoop) -> int:
 
     Raise `FileExistsError` if another worker runs in this folder.
     """
-    die_with_parent()
+    process.die_with_parent()
     scratch = Path.cwd() / SCRATCH
     scratch.mkdir(mode=0o700)
     atexit.register(shutil.rmtree, scratch, ignore_errors=True)
@@ -60,13 +48,13 @@ def run(address: str, token: str, image: str | None, new_loop: NewLoop) -> int:
         sock = connect(address)
         start = shake_hands(sock, token)
     except (OSError, ValueError) as error:
-        log(f"no connection to the server at {address}: {error}")
-        return EXIT_SERVER_LOST
-    let_go_in_forks(sock)
+        process.log(f"no connection to the server at {address}: {error}")
+        return process.EXIT_SERVER_LOST
+    process.let_go_in_forks(sock)
     watch = ServerWatch(sock, scratch)
     code = _load_and_serve(sock, start, image, scratch, watch, new_loop)
     watch.end()
-    leave_within(EXIT_SECONDS, code, scratch)
+    process.leave_within(process.EXIT_SECONDS, code, scratch)
     sock.close()
     return code
 
@@ -77,16 +65,16 @@ def _load_and_serve(
     try:
         predict = _load(sock, start, image, scratch, watch)
     except LoadError as error:
-        log(f"{error.reason}\n{error.traceback or ''}".rstrip())
+        process.log(f"{error.reason}\n{error.traceback or ''}".rstrip())
         failure = {"reason": error.reason, "traceback": error.traceback}
         with suppress(OSError):  # the log has it, too
             sock.sendall(encode(Kind.LOAD_FAILED, 0, json.dumps(failure).encode()))
-        return EXIT_LOAD_FAILED
+        return process.EXIT_LOAD_FAILED
     except (OSError, FrameError) as error:
-        log(f"the bundle did not arrive: {error}")
-        return EXIT_SERVER_LOST
-    lost = partial(leave, EXIT_SERVER_LOST, scratch)
-    overtime = partial(leave, EXIT_UNFINISHED, scratch)
+        process.log(f"the bundle did not arrive: {error}")
+        return process.EXIT_SERVER_LOST
+    lost = partial(process.leave, process.EXIT_SERVER_LOST, scratch)
+    overtime = partial(process.leave, process.EXIT_UNFINISHED, scratch)
     serve(sock, predict, start.limits, new_loop, on_lost=lost, on_overtime=overtime)
     return 0
 

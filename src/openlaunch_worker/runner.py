@@ -50,7 +50,8 @@ class Runner(JobsInFlight):
         job = Job(request_id, flags, limit, self._loop.time(), self._outbox)
         self._running[request_id] = job
         try:
-            self._check_slot()
+            if len(self._running) > (slots := self._limits.per_worker):
+                raise Refusal(f"all {slots} slots of the worker are taken: retry", _UNAVAILABLE)
             _read_input(job, body)
             if job.route is not None and not self._takes_route:
                 raise Refusal("destination_path is for bundles that are an image with routes", _BAD_INPUT)
@@ -61,18 +62,12 @@ class Runner(JobsInFlight):
             self._expect_expiry(job.deadline)
         self._begin(job)
 
-    def _check_slot(self) -> None:
-        if len(self._running) > self._limits.per_worker:
-            raise Refusal(f"all {self._limits.per_worker} slots of the worker are taken: retry", _UNAVAILABLE)
-
     def _begin(self, job: Job) -> None:
         if job.transfer is None and self._shape.on_loop:
             self._spawn(self._run_on_loop(job))
         else:
             self._queued[job.id] = job
             self._submit(job, self._run_in_thread)
-
-    # How jobs run on the loop.
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         # A name spares the task the making of one.
@@ -133,8 +128,6 @@ class Runner(JobsInFlight):
             if close is not None:
                 await close()
         self._finish(job, Outcome.SUCCESS, answers.END_EVENT)
-
-    # How jobs run in threads.
 
     def _submit(self, job: Job, work: Callable[[Job], None]) -> None:
         self._pool.submit(partial(self._context.copy().run, work, job), wanted=len(self._running))
@@ -197,8 +190,6 @@ class Runner(JobsInFlight):
         if job.stop is None and job.deadline <= self._loop.time():
             job.stop = Stop.EXPIRED
         self._spawn(work(job))
-
-    # What both share.
 
     def _call(self, job: Job) -> Any:
         args = job.args

@@ -52,19 +52,18 @@ class Connection(asyncio.Protocol):
         self._transport.pause_reading()
         loop = asyncio.get_running_loop()
         self._outbox = Outbox(loop, self._transport, self._socket)
-        self._runner = self._new_runner()
+        rule, end = self._limits.batch, self._end_if_drained
+        self._runner = (
+            Runner(self._predict, self._limits, self._outbox, end)
+            if rule is None
+            else BatchRunner(self._predict, self._limits, rule, self._outbox, end)
+        )
 
     def say_ready(self) -> None:
         ready = {"python": "{}.{}.{}".format(*sys.version_info), "generator": shape_of(self._predict).yields}
         if not self._transport.is_closing():
             self._transport.write(encode(Kind.READY, 0, json.dumps(ready).encode()))
             self._transport.resume_reading()
-
-    def _new_runner(self) -> Runner:
-        limits, rule = self._limits, self._limits.batch
-        if rule is not None:
-            return BatchRunner(self._predict, limits, rule, self._outbox, self._end_if_drained)
-        return Runner(self._predict, limits, self._outbox, self._end_if_drained)
 
     def data_received(self, data: bytes) -> None:
         """Do what the frames say; what they lead to at once goes out in one write."""

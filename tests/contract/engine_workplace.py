@@ -11,8 +11,9 @@ from openlaunch.engines.containers import ContainerEngine
 from openlaunch.engines.environments import Environments
 from openlaunch.engines.images import Images
 from openlaunch.engines.local import LocalEngine
-from openlaunch.engines.processes import Isolation, Processes
+from openlaunch.engines.processes import Processes
 from openlaunch.engines.worker_logs import WorkerLogs
+from openlaunch_worker.documents import IsolationOrder
 
 DEADLINE = 20.0
 
@@ -87,7 +88,7 @@ def local_engine(
     environ: Mapping[str, str] | None = None,
     *,
     forks: bool = True,
-    isolation: Isolation | None = None,
+    isolation: IsolationOrder | None = None,
 ) -> LocalEngine:
     """A local engine with three GPUs, that starts the workplace's workers below `root` and reports to it."""
     containers = ContainerEngine(server="test", folder=root)

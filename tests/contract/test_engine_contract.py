@@ -13,7 +13,7 @@ import pytest
 from engine_workplace import DEADLINE, Workplace, alive, eventually, local_engine
 
 from openlaunch.engines.base import Engine, NoRoom, WorkerExit, WorkerSpec
-from openlaunch.engines.processes import Isolation
+from openlaunch_worker.documents import IsolationOrder
 from openlaunch_worker.process import MAX_LOG_BYTES
 
 SECRETS = {"OPENLAUNCH_API_KEY": "do-not-tell", "AWS_SECRET_ACCESS_KEY": "neither", "PYTHONPATH": "/nowhere"}
@@ -21,7 +21,7 @@ ENVIRON = {**os.environ, **SECRETS, "LC_ALL": "C.UTF-8"}
 ENGINES: dict[str, Callable[[Path, Workplace], Engine]] = {
     "forks": lambda root, workplace: local_engine(root, workplace, ENVIRON),
     "isolated": lambda root, workplace: local_engine(
-        root, workplace, ENVIRON, isolation=Isolation(root, processes=500)
+        root, workplace, ENVIRON, isolation=IsolationOrder(str(root), processes=500)
     ),
     "processes": lambda root, workplace: local_engine(root, workplace, ENVIRON, forks=False),
 }

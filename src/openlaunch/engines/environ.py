@@ -2,23 +2,20 @@
 
 from collections.abc import Iterable, Mapping
 
-_NAMES = frozenset(
-    {
+_NAMES = {
+    *(
         "PATH",
         "HOME",
         "USER",
         "LANG",
         "TZ",
         "TMPDIR",
+        "LD_LIBRARY_PATH",
         "REQUESTS_CA_BUNDLE",
         "CURL_CA_BUNDLE",
-        "LD_LIBRARY_PATH",
-        "HTTP_PROXY",
-        "HTTPS_PROXY",
-        "ALL_PROXY",
-        "NO_PROXY",
-    }
-)
+    ),
+    *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"),
+}
 _PREFIXES = ("LC_", "SSL_CERT_", "NVIDIA_")
 
 

@@ -18,14 +18,11 @@ class Child(Protocol):
     def returncode(self) -> int | None:
         """How it ended; None while it runs."""
 
-    def terminate(self) -> None:
-        """SIGTERM."""
+    def terminate(self) -> None: ...
 
-    def kill(self) -> None:
-        """SIGKILL."""
+    def kill(self) -> None: ...
 
-    async def wait(self) -> int:
-        """Wait for its end."""
+    async def wait(self) -> int: ...
 
 
 def kill_group(leader: int) -> None:

@@ -59,8 +59,6 @@ class LocalEngine:
         cpus, memory = machine()
         return Capacity(cpus, memory, self._gpus.total, self._gpus.free)
 
-    # Environments and images.
-
     async def prepare(self, build: BuildOrder) -> str:
         def started() -> None:
             self._events.build_started(build.id)
@@ -78,8 +76,6 @@ class LocalEngine:
 
     async def prune(self, used: Collection[str]) -> list[str]:
         return await self._environments.prune({self._environments.python(each) for each in used})
-
-    # Workers.
 
     async def start(self, spec: WorkerSpec) -> None:
         gpus = self._gpus.take(spec.worker_id, spec.resources.gpus)
@@ -119,8 +115,6 @@ class LocalEngine:
     async def stop(self, worker_id: str, grace: float) -> None:
         await self._processes.stop(worker_id, grace)
 
-    # Logs.
-
     async def worker_logs(self, endpoint_id: str, tail_bytes: int) -> str:
         return await asyncio.to_thread(self._logs.read, endpoint_id, tail_bytes)
 
@@ -137,8 +131,6 @@ class LocalEngine:
             for endpoint_id in self._written:
                 self._logs.prune(endpoint_id, {short_id_of(worker_id) for worker_id in running})
             self._written &= {worker_id.rpartition(".")[0] for worker_id in running}
-
-    # GPUs of jobs.
 
     def take_gpus(self, job_id: str, count: int) -> tuple[int, ...] | None:
         return self._gpus.take(job_id, count)

@@ -36,21 +36,6 @@ MEMORY_ON_TOP = 256 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Isolation:
-    """How workers are kept apart, on Linux.
-
-    `hide` is the data directory, `keep` what workers need below it beside their environment. `processes` bounds how
-    many a worker may have, where the server is not root's; 0: no bound. With `required`, a worker that can't be
-    isolated does not start.
-    """
-
-    hide: Path
-    keep: tuple[Path, ...] = ()
-    processes: int = 0
-    required: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class ProcessSpec:
     """One worker's process.
 
@@ -92,7 +77,7 @@ class Processes:
 
     A worker sees none of the server's environment variables but an allow-list. What it started ends with it,
     except processes that made themselves a new session. The folders lie below `root`, which must be there.
-    With `isolation`, forks are isolated.
+    With `isolation`, forks are isolated; each keeps its environment, and has its own bound of memory.
     With `fast_loop`, workers use uvloop where they can.
     """
 
@@ -102,7 +87,7 @@ class Processes:
         environ: Mapping[str, str] | None = None,
         *,
         forks: bool = sys.platform == "linux",
-        isolation: Isolation | None = None,
+        isolation: IsolationOrder | None = None,
         fast_loop: bool = True,
     ) -> None:
         self._root = root
@@ -199,14 +184,8 @@ class Processes:
         wanted = self._isolation
         if wanted is None or not spec.isolated:
             return None
-        environment = spec.python.parent.parent
-        return IsolationOrder(
-            str(wanted.hide),
-            tuple(str(path) for path in (environment, *wanted.keep)),
-            spec.memory and spec.memory + MEMORY_ON_TOP,
-            wanted.processes,
-            wanted.required,
-        )
+        keep = (str(spec.python.parent.parent), *wanted.keep)
+        return replace(wanted, keep=keep, memory=spec.memory and spec.memory + MEMORY_ON_TOP)
 
     async def _watch(self, running: _Running, on_exit: ExitCallback) -> None:
         code = await running.process.wait()

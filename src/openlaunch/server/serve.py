@@ -22,7 +22,7 @@ from openlaunch.engines.environments import Environments
 from openlaunch.engines.gpus import visible_gpus
 from openlaunch.engines.images import Images
 from openlaunch.engines.local import LocalEngine
-from openlaunch.engines.processes import Isolation, Processes
+from openlaunch.engines.processes import Processes
 from openlaunch.engines.worker_logs import WorkerLogs
 from openlaunch.errors import ConfigurationError, Unavailable
 from openlaunch.server import clock
@@ -53,6 +53,7 @@ from openlaunch.server.queue.service import TaskService
 from openlaunch.server.settings import Settings
 from openlaunch.store.sqlite import SqliteStore
 from openlaunch.wire.keys import Role
+from openlaunch_worker.documents import IsolationOrder
 
 log = logging.getLogger(__name__)
 
@@ -252,7 +253,7 @@ def _engine(settings: Settings, data: DataDir) -> LocalEngine:
     )
 
 
-def _isolation(settings: Settings, data: DataDir) -> Isolation | None:
+def _isolation(settings: Settings, data: DataDir) -> IsolationOrder | None:
     if settings.isolation == "off":
         return None
     required = settings.isolation == "required"
@@ -260,7 +261,9 @@ def _isolation(settings: Settings, data: DataDir) -> Isolation | None:
         raise ConfigurationError(
             "OPENLAUNCH_ISOLATION is 'required': only Linux isolates workers; use 'auto'"
         )
-    return Isolation(data.root, (data.runtime,), settings.worker_processes, required)
+    return IsolationOrder(
+        str(data.root), (str(data.runtime),), processes=settings.worker_processes, required=required
+    )
 
 
 async def _first_key(context: Context, data: DataDir) -> str:
