@@ -7,14 +7,18 @@ endpoint to the streaming route, which answers with server-sent events.
 import http.client
 import json
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from openlaunch_worker.failures import Refusal
 from openlaunch_worker.jobs import Routed
+from openlaunch_worker.process import leave, log, on_leave
 
 REQUEST_SECONDS: Final = 24 * 3600.0
 """How long the server may take for its next bytes."""
@@ -43,30 +47,67 @@ def ended(code: int) -> str:
     return f"was ended by signal {-code}" if code < 0 else f"exited with code {code}"
 
 
-def wait_until_ready(port: int, route: str, seconds: float, check: Callable[[], None]) -> None:
-    """Ask the route until it answers 2xx. Raise `NotReady` after `seconds`; `check` raises where none can come."""
-    deadline, last = time.monotonic() + seconds, "nothing listens on its port"
-    pause = 0.02
-    while True:
-        check()
-        left = deadline - time.monotonic()
-        if left <= 0:
-            raise NotReady(f"GET {route} had no good answer within {seconds:g} s of the start: {last}")
-        connection = http.client.HTTPConnection(_HOST, port, timeout=min(left, PROBE_SECONDS))
-        try:
-            connection.request("GET", route)
-            status = connection.getresponse().status
-            if 200 <= status < 300:
-                return
-            last = f"it answered {status}"
-        except ConnectionRefusedError:
-            pass
-        except (OSError, http.client.HTTPException) as error:
-            last = f"{type(error).__name__}: {error}"
-        finally:
-            connection.close()
-        time.sleep(min(pause, left))
-        pause = min(pause * 1.5, 0.5)
+@dataclass(eq=False, slots=True)
+class ServerProcess:
+    """A process that serves the bundle. It ends with the worker, by `end`, and the worker with it, which needs it.
+
+    The exit code `not_found` says that a program was not found.
+    """
+
+    name: str
+    process: "subprocess.Popen[bytes]"
+    scratch: Path
+    end: Callable[[], object]
+    not_found: int | None = None
+    _stopping: bool = False
+
+    def __post_init__(self) -> None:
+        on_leave(self._stop)
+
+    def wait(self, port: int, route: str, seconds: float) -> None:
+        """Wait until the route answers 2xx. Raise `NotReady` if it does not in time, or the process has ended."""
+        deadline, last = time.monotonic() + seconds, "nothing listens on its port"
+        pause = 0.02
+        while True:
+            self._check()
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise NotReady(f"GET {route} had no good answer within {seconds:g} s of the start: {last}")
+            connection = http.client.HTTPConnection(_HOST, port, timeout=min(left, PROBE_SECONDS))
+            try:
+                connection.request("GET", route)
+                status = connection.getresponse().status
+                if 200 <= status < 300:
+                    return
+                last = f"it answered {status}"
+            except ConnectionRefusedError:
+                pass
+            except (OSError, http.client.HTTPException) as error:
+                last = f"{type(error).__name__}: {error}"
+            finally:
+                connection.close()
+            time.sleep(min(pause, left))
+            pause = min(pause * 1.5, 0.5)
+
+    def _check(self) -> None:
+        if (code := self.process.poll()) is not None:
+            why = ": a program was not found" if code == self.not_found else ""
+            raise NotReady(f"{self.name} {ended(code)} before it was ready{why}; the log has what it printed")
+
+    def watch(self) -> None:
+        """End the worker from now on when the process ends."""
+        threading.Thread(target=self._watch, name="server-process", daemon=True).start()
+
+    def _watch(self) -> None:
+        code = self.process.wait()
+        if not self._stopping:
+            log(f"{self.name} {ended(code)}")
+            leave(code if code > 0 else 128 - code if code < 0 else 1, self.scratch)
+
+    def _stop(self) -> None:
+        self._stopping = True
+        with suppress(OSError, subprocess.TimeoutExpired):
+            self.end()
 
 
 class Forwarder:

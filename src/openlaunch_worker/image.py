@@ -4,15 +4,13 @@ import json
 import re
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
 from openlaunch_worker.containers import Container, EngineCommand, ImageOrder, environ_for
-from openlaunch_worker.forwarder import Forwarder, NotReady, ended, free_port, wait_until_ready
-from openlaunch_worker.process import leave, log, on_leave
+from openlaunch_worker.forwarder import Forwarder, NotReady, ServerProcess, free_port
 
 PORT: Final = 5005
 """Where the image's server listens, unless its `env` has another PORT."""
@@ -52,7 +50,7 @@ def start_image(
             mounts=_mounts(triton.repository, flavor.get("triton_model_replicas") or {}, folder),
             **shared,
         )
-        server = _Server("the tritonserver container", order.engine, spec, folder.parent)
+        server = _run("the tritonserver container", order.engine, spec, folder.parent)
         server.wait(triton_port[0], _TRITON_READY, flavor["triton_readiness_initial_delay_seconds"])
         servers.append(server)
     spec = Container(
@@ -65,61 +63,39 @@ def start_image(
         network=network,
         **shared,
     )
-    server = _Server("the container", order.engine, spec, folder.parent)
+    server = _run("the container", order.engine, spec, folder.parent)
     server.wait(port[0], str(flavor["healthcheck_route"]), flavor["readiness_initial_delay_seconds"])
     for each in (*servers, server):
         each.watch()
     return Forwarder("the container", port[0], max_bytes).predict(flavor, streaming)
 
 
-class _Server:
-    """A container and its guard. It ends with the worker, and the worker with it."""
+def _run(name: str, engine: EngineCommand, container: Container, scratch: Path) -> ServerProcess:
+    """Run a container, with a guard that removes it when the worker is gone."""
+    guard = subprocess.Popen(
+        [sys.executable, "-I", "-m", "openlaunch_worker.container_guard"],
+        env=environ_for(container),
+        stdin=subprocess.PIPE,
+        start_new_session=True,
+    )
+    orders = guard.stdin
+    assert orders is not None
 
-    def __init__(self, what: str, engine: EngineCommand, container: Container, scratch: Path) -> None:
-        self._what = what
-        self._scratch = scratch
-        self._stopping = False
-        order = {
-            "program": engine.program,
-            "run": engine.run(container, "--rm", "--log-driver", "none"),
-            "name": container.name,
-            "grace": STOP_SECONDS,
-        }
-        self._guard = subprocess.Popen(
-            [sys.executable, "-I", "-m", "openlaunch_worker.container_guard"],
-            env=environ_for(container),
-            stdin=subprocess.PIPE,
-            start_new_session=True,
-        )
-        on_leave(self.at_once)
-        assert self._guard.stdin is not None
-        self._guard.stdin.write(json.dumps(order).encode() + b"\n")
-        self._guard.stdin.flush()
-
-    def wait(self, port: int, route: str, seconds: float) -> None:
-        wait_until_ready(port, route, seconds, self._check)
-
-    def _check(self) -> None:
-        if (code := self._guard.poll()) is not None:
-            raise NotReady(f"{self._what} {ended(code)} before it was ready; the log has what it printed")
-
-    def watch(self) -> None:
-        """End the worker when the container ends first, because it can't serve without it."""
-        threading.Thread(target=self._watch, name="container-watch", daemon=True).start()
-
-    def _watch(self) -> None:
-        code = self._guard.wait()
-        if not self._stopping:
-            log(f"{self._what} {ended(code)}")
-            leave(code or 1, self._scratch)
-
-    def at_once(self) -> None:
-        self._stopping = True
-        assert self._guard.stdin is not None
+    def end() -> None:
         with suppress(OSError):
-            self._guard.stdin.close()
-        with suppress(subprocess.TimeoutExpired):
-            self._guard.wait(LEAVE_SECONDS)
+            orders.close()
+        guard.wait(LEAVE_SECONDS)
+
+    server = ServerProcess(name, guard, scratch, end)
+    order = {
+        "program": engine.program,
+        "run": engine.run(container, "--rm", "--log-driver", "none"),
+        "name": container.name,
+        "grace": STOP_SECONDS,
+    }
+    orders.write(json.dumps(order).encode() + b"\n")
+    orders.flush()
+    return server
 
 
 def _place(repository: str) -> str:
