@@ -20,11 +20,7 @@ class ArchiveError(ValueError):
 def unpack(
     file: BinaryIO, folder: Path, max_members: int = MAX_MEMBERS, max_bytes: int = MAX_UNPACKED
 ) -> None:
-    """Unpack a zip into a folder.
-
-    Raise `ArchiveError` if it is not a zip, is too large, or has a link or a member outside of the folder, and
-    `OSError` if the files could not be written.
-    """
+    """Unpack a zip. Raise `ArchiveError` if it can't be read, is too large, or has a link or a member outside."""
     try:
         with zipfile.ZipFile(file) as archive:
             members = archive.infolist()

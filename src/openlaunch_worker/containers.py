@@ -49,10 +49,7 @@ class EngineCommand(Document):
         return os.path.basename(self.program[0]) == "docker"  # noqa: PTH119 -- perhaps without a folder
 
     def run(self, container: Container, *flags: str) -> list[str]:
-        """Return the command line that runs the container; `flags` such as `--rm` and `--detach` say how.
-
-        The image must be there already. `environ_for` gives the environment that the command line needs.
-        """
+        """Return the command line that runs a container whose image is here; `environ_for` gives its environment."""
         arguments = [*self.program, "run", "--pull", "never", "--name", container.name, *flags]
         arguments += self.run_options
         for name, value in container.labels.items():
@@ -88,10 +85,7 @@ class EngineCommand(Document):
 
 @dataclass(frozen=True, slots=True)
 class TritonOrder(Document):
-    """Triton's container beside a triton-enhanced image's. `memory` is in bytes, None for no bound.
-
-    `repository` is a folder of this machine, or a URL that Triton reads.
-    """
+    """Triton's container: `memory` in bytes, None for no bound; `repository` is a folder here, or a URL."""
 
     image: str
     cpus: float

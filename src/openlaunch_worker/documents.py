@@ -71,11 +71,7 @@ class Limits(Document):
 
 @dataclass(frozen=True, slots=True)
 class Start(Document):
-    """START: the first that the server says to a worker.
-
-    `bundle` is the bundle's flavour as on the wire (`openlaunch.wire.bundles`), `streaming` whether the endpoint's
-    type is that.
-    """
+    """START, the server's first frame: the bundle's flavour as on the wire, and whether the endpoint streams."""
 
     bundle: dict[str, Any] = field(repr=False)
     limits: Limits

@@ -13,11 +13,7 @@ MAX_LINE: Final = 1000
 
 
 class Refusal(Exception):
-    """A request, or what predict returned for it, can't be served; the message says why and what to do.
-
-    Attributes:
-        status_code: the HTTP status that the failure stands for.
-    """
+    """A request or its result can't be served: the message says why and what to do, `status_code` is for HTTP."""
 
     def __init__(self, message: str, status_code: int = 500) -> None:
         super().__init__(message)

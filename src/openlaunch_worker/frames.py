@@ -92,10 +92,7 @@ def encode(kind: int, request_id: int, payload: bytes = b"") -> bytes:
 
 
 def request_head(request_id: int, flags: int, seconds: float, size: int) -> bytes:
-    """Return what goes before the `size` bytes of a request's body, so that the two need not be copied together.
-
-    Raise `FrameError` if the body is too large.
-    """
+    """Return what precedes a body of `size` bytes, which spares a copy. Raise `FrameError` if it is too large."""
     length = REQUEST_HEAD.size + size
     if length > MAX_PAYLOAD:
         raise FrameError(f"a payload of {length} bytes is over the limit of {MAX_PAYLOAD} bytes")
@@ -110,10 +107,7 @@ class FrameParser:
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> Iterator[tuple[int, int, bytes]]:
-        """Yield every frame that is complete with this data, as (kind, request id, payload).
-
-        Raise `FrameError` if a header announces more than the largest payload allowed.
-        """
+        """Yield each complete frame: kind, request id, payload. Raise `FrameError` if a header announces too much."""
         buffer = self._buffer
         source: bytes | bytearray = data
         if buffer:

@@ -28,10 +28,7 @@ def connect(address: str) -> socket.socket:
 
 
 def shake_hands(sock: socket.socket, token: str) -> Start:
-    """Say HELLO and read START.
-
-    Raise `OSError` if the connection broke, and `FrameError` if the server does not follow the protocol.
-    """
+    """Say HELLO and read START. Raise `OSError` if the connection broke, `FrameError` if the protocol was broken."""
     sock.sendall(encode(Kind.HELLO, 0, json.dumps({"token": token, "pid": os.getpid()}).encode()))
     try:
         return Start.from_json(json.loads(_read_frame(sock, Kind.START)))
@@ -45,11 +42,7 @@ def shake_hands(sock: socket.socket, token: str) -> Start:
 
 
 def receive_bundle(sock: socket.socket, file: BinaryIO) -> None:
-    """Write the bundle's bytes into a file, and go back to its beginning.
-
-    Raise `OSError` if the connection broke, or the disk is full, and `FrameError` if the server does not follow the
-    protocol.
-    """
+    """Write the bundle to a file, and rewind that. Raise `OSError` if that failed, `FrameError` for a wrong frame."""
     while piece := _read_frame(sock, Kind.BUNDLE):
         file.write(piece)
     file.seek(0)

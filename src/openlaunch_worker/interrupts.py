@@ -35,10 +35,7 @@ class Interrupts:
         self._threads: dict[int, int] = {}
 
     def run(self, job: Job, function: Callable[..., T], *args: Any) -> T:
-        """Call user code from a thread. Once this returns or raises, no exception is on its way.
-
-        Raise `Interrupted` if the job was stopped, before or while it ran.
-        """
+        """Call user code; afterwards no exception is on its way. Raise `Interrupted` if the job was or is stopped."""
         threads, job_id = self._threads, job.id
         try:
             threads[job_id] = get_ident()

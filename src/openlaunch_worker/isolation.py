@@ -71,10 +71,7 @@ class NotIsolated(Exception):
 
 
 def isolate(order: IsolationOrder, folder: str) -> list[str]:
-    """Isolate this process for good, go into `folder`, and return what could not be done.
-
-    Raise `NotIsolated` if a step could not be done, and the order requires all of them.
-    """
+    """Isolate this process for good, go into `folder`, and return what failed, or raise it where all is required."""
     steps: list[tuple[str, Callable[[], object]]] = [
         ("the server's data directory is not hidden", lambda: _hide(order.hide, [*order.keep, folder])),
         ("the number of processes has no bound", lambda: _bound_processes(order.processes)),

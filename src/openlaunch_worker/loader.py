@@ -19,12 +19,7 @@ Predict = Callable[..., Any]
 
 
 class LoadError(Exception):
-    """The bundle can't be loaded.
-
-    Attributes:
-        reason: one line: the step that failed, and why.
-        traceback: the user's frames, or None where no code of theirs ran.
-    """
+    """The bundle can't be loaded: `reason` is one line, `traceback` the user's frames, None if none ran."""
 
     def __init__(self, reason: str, traceback: str | None = None) -> None:
         super().__init__(reason)
@@ -33,11 +28,7 @@ class LoadError(Exception):
 
 
 def load(start: Start, file: BinaryIO, folder: Path, image: str | None = None) -> Predict:
-    """Load a bundle of any flavour; `folder` is empty, and a zip is unpacked into it.
-
-    `image` is the JSON of a `containers.ImageOrder` where the bundle is a container image. Raise `LoadError` if a
-    step failed.
-    """
+    """Load a bundle, in the empty `folder`; `image` is an `ImageOrder` in JSON. Raise `LoadError` if a step fails."""
     flavor = start.bundle
     kind = flavor.get("flavor")
     if kind == "cloudpickle_artifact":

@@ -36,10 +36,7 @@ def main() -> int:
 
 
 def run(address: str, token: str, image: str | None, new_loop: NewLoop) -> int:
-    """Run a worker in this process, which may be a fork, and return the exit code to end it with.
-
-    Raise `FileExistsError` if another worker runs in this folder.
-    """
+    """Run a worker in this process or fork, and return its exit code. Raise `FileExistsError` if one runs here."""
     process.die_with_parent()
     scratch = Path.cwd() / SCRATCH
     scratch.mkdir(mode=0o700)

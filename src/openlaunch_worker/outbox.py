@@ -84,10 +84,7 @@ class Outbox:
     # From other threads.
 
     def post(self, call: Callable[..., None], *args: Any) -> None:
-        """Have the event loop make a call.
-
-        The loop is woken once for all calls that are posted until it gets to them.
-        """
+        """Have the event loop make a call. It is woken once for all calls that are posted until it gets to them."""
         self._calls.append((call, args))
         self._wake()
 

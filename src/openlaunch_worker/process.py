@@ -99,10 +99,7 @@ def die_with_parent() -> None:
 
 
 class ServerWatch:
-    """Ends the process when the connection to the server ends.
-
-    A thread of its own watches it, because user code may keep the main thread busy, while it loads and later.
-    """
+    """Ends the process with its connection; a thread, because user code may keep the main one busy at any time."""
 
     def __init__(self, sock: socket.socket, scratch: Path) -> None:
         self._fd = sock.fileno()

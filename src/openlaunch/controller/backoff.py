@@ -31,10 +31,7 @@ class Backoff:
 
 @dataclass(frozen=True, slots=True)
 class Streak:
-    """Failures in a row. Workers that fail together count once: only a later start shows something new.
-
-    `since` is when the count was last raised: what was started before that belongs together.
-    """
+    """Failures in a row, last counted at `since`. Workers that were started before fail together, and count once."""
 
     count: int = 0
     since: float = 0.0
@@ -60,10 +57,7 @@ class RetryPolicy:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """How the workers of one generation have failed of late. Every change gives a new value.
-
-    `failure` says why the generation can't be loaded; None when it may be, or once a worker became ready.
-    """
+    """How a generation's workers have failed of late. `failure` says why it can't be loaded, until one is ready."""
 
     load_failures: Streak = field(default_factory=Streak)
     early_exits: Streak = field(default_factory=Streak)

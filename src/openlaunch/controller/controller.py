@@ -8,13 +8,12 @@ from operator import add
 
 from openlaunch.background import BackgroundTasks
 from openlaunch.controller.creation_log import CreationLogs
-from openlaunch.controller.endpoint import Parts
+from openlaunch.controller.endpoint import ControllerSettings, Parts
 from openlaunch.controller.events import EventLog
 from openlaunch.controller.fleet import Fleet
 from openlaunch.controller.gpus import gpu_problem
 from openlaunch.controller.reports import Reports
 from openlaunch.controller.scaling import Usage
-from openlaunch.controller.settings import ControllerSettings
 from openlaunch.controller.supervisor import Supervisor
 from openlaunch.engines.base import Engine, LogFollower
 from openlaunch.errors import Unprocessable
@@ -29,10 +28,7 @@ log = logging.getLogger(__name__)
 
 
 class Controller:
-    """Starts and ends the supervisors of endpoints, and answers for them. Used in the event loop's thread only.
-
-    `reports` is what the gateway and the engine report to.
-    """
+    """Starts and ends endpoints' supervisors, in the event loop's thread. Gateway and engine call its `reports`."""
 
     def __init__(
         self,
@@ -129,10 +125,7 @@ class Controller:
         return self._engine.follow_logs(endpoint_id)
 
     def check_gpus(self, spec: EndpointSpec) -> None:
-        """Refuse what no worker of this machine could ever have.
-
-        Raise `Unprocessable` if the endpoint asks for more GPUs than there are.
-        """
+        """Raise `Unprocessable` if the endpoint asks for more GPUs than this machine has."""
         problem = gpu_problem(spec, self._engine.capacity().gpus)
         if problem is not None:
             raise Unprocessable(f"the endpoint {problem}", code="not_enough_gpus")

@@ -2,19 +2,42 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from openlaunch.background import BackgroundTasks
 from openlaunch.controller.creation_log import CreationLogs
 from openlaunch.controller.events import EventLog
 from openlaunch.controller.fleet import Fleet
 from openlaunch.controller.scaling import Usage
-from openlaunch.controller.settings import ControllerSettings
+from openlaunch.controller.situation import Policy
 from openlaunch.engines.base import Engine
 from openlaunch.store.base import Store
 from openlaunch.store.records import EndpointRecord
 from openlaunch.wire.endpoints import EndpointStatus
 from openlaunch.wire.events import EventKind
+
+
+@dataclass(frozen=True, slots=True)
+class ControllerSettings:
+    """The controller's settings. Times are seconds. `logs` is the folder for the logs of endpoints.
+
+    `stop_grace` is the time between SIGTERM and SIGKILL of a worker that is stopped, `lost_grace` that of a worker
+    that has lost its connection or could not load. The workers of an endpoint that is deleted have `delete_grace` to
+    finish what they run; a worker in which something does not stop has `stuck_grace` for what else it runs. With
+    `limit_memory`, an endpoint's `memory` bounds what each of its workers uses. An endpoint is looked at after each
+    event, and every `tick`.
+    """
+
+    logs: Path
+    limit_memory: bool = True
+    scale_down_after: float = 30.0
+    tick: float = 0.5
+    stop_grace: float = 5.0
+    lost_grace: float = 1.0
+    delete_grace: float = 30.0
+    stuck_grace: float = 30.0
+    policy: Policy = field(default_factory=Policy)
 
 
 @dataclass(frozen=True, slots=True)

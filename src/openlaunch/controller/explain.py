@@ -3,8 +3,15 @@
 from collections.abc import Iterator
 
 from openlaunch.controller.fleet import Load
-from openlaunch.controller.situation import Build, Phase, Policy, Situation
-from openlaunch.controller.words import BUILD_PROGRESS, count_of_workers, does_not_fit
+from openlaunch.controller.situation import (
+    BUILD_PROGRESS,
+    Build,
+    Phase,
+    Policy,
+    Situation,
+    count_of_workers,
+    does_not_fit,
+)
 from openlaunch.wire.endpoints import EndpointStatus
 from openlaunch.wire.why import EndpointWhy, Reason, ReasonCode
 

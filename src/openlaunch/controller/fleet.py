@@ -29,10 +29,7 @@ class Fleet(Protocol):
     def expect(
         self, worker_id: str, token: str, endpoint: EndpointRecord, bundle: BundleRecord, generation: int
     ) -> None:
-        """Let a worker with this token connect: it gets this bundle, and once ready this endpoint's requests.
-
-        The generation decides on its share of them.
-        """
+        """Let a worker with this token get this bundle, and once ready its generation's share of requests."""
 
     def drain(self, worker_id: str) -> None:
         """Send the worker no further requests; it exits when it has finished what runs."""
@@ -47,10 +44,7 @@ class Fleet(Protocol):
         """Whether the worker runs anything that has not been cancelled."""
 
     def is_excused(self, worker_id: str) -> bool:
-        """Whether the worker's end would say nothing about its bundle.
-
-        It has answered requests, or it runs alone a task that has taken other workers with it.
-        """
+        """Whether it has answered requests, or runs alone a task that has ended others: no fault of its bundle's."""
 
     def load(self, endpoint_id: str) -> Load:
         """Return the endpoint's load now."""

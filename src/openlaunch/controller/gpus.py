@@ -9,10 +9,7 @@ from openlaunch.wire.endpoint_settings import EndpointSpec
 
 @dataclass(frozen=True, slots=True)
 class Gpus:
-    """The GPUs that are free now.
-
-    `waits_for` is what a further worker waits for, and `problem` why the endpoint can never have what it asks for.
-    """
+    """The GPUs: `waits_for` is what a further worker waits for, `problem` why there can never be enough."""
 
     free: int = 0
     waits_for: str | None = None

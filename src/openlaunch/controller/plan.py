@@ -20,10 +20,18 @@ from openlaunch.controller.actions import (
     StartWorker,
     StopWorker,
 )
-from openlaunch.controller.situation import UNKNOWN, Build, Phase, Policy, Situation, Worker, bundle_label
+from openlaunch.controller.situation import (
+    BUILD_PROGRESS,
+    UNKNOWN,
+    Build,
+    Phase,
+    Policy,
+    Situation,
+    Worker,
+    bundle_label,
+)
 from openlaunch.controller.status import record
 from openlaunch.controller.trial import Rule, failed_predictions
-from openlaunch.controller.words import BUILD_PROGRESS
 from openlaunch.store.records import CanaryRecord
 from openlaunch.wire.endpoints import CanaryStatus, EndpointStatus
 
@@ -107,10 +115,7 @@ def _startable(s: Situation, missing: int, promised: int = 0) -> int:
 
 
 def _make_room(s: Situation, short: int, coming: int) -> Iterator[Action]:
-    """Old workers give up their GPUs where the newest generation can't have any otherwise.
-
-    One old worker serves until a new one is ready, unless no new one can come without its GPUs.
-    """
+    """Let old workers give up GPUs; one serves until a new one is ready, unless that can't come without its GPUs."""
     leaving = s.count(Phase.DRAINING, Phase.STOPPING, newest=False)
     there, serving = s.count(Phase.STARTING, Phase.READY, newest=False), s.count(Phase.READY, newest=False)
     keeps_one = not s.count(Phase.READY, newest=True) and (serving > 1 or leaving + coming > 0)
@@ -118,10 +123,7 @@ def _make_room(s: Situation, short: int, coming: int) -> Iterator[Action]:
 
 
 def _older_workers(s: Situation, policy: Policy) -> Iterator[Action]:
-    """Keep as many as the newest generation lacks ready workers; replace them only while they are the fallback.
-
-    While the newest is on probation all that are there are kept.
-    """
+    """Keep as many as the newest lacks ready workers, on probation all; replace them only as the fallback."""
     outdated = [
         w for w in s.select(Phase.STARTING, newest=False) if w.generation != s.endpoint.ready_generation
     ]

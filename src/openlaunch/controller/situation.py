@@ -30,6 +30,12 @@ class Build(StrEnum):
     BUILT = "built"
 
 
+BUILD_PROGRESS = {
+    Build.QUEUED: "the environment waits for those of other endpoints to be built",
+    Build.BUILDING: "the environment is being built",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Worker:
     """One worker as it is seen now; `since` is when it came into this phase."""
@@ -175,3 +181,13 @@ def youngest_first(workers: Iterable[Worker]) -> list[Worker]:
 def bundle_label(generation: Generation, bundle_id: str) -> str:
     """Return how a reason names a bundle: by its name, where that is known, and its id."""
     return bundle_id if generation.bundle_name is None else f"{generation.bundle_name} ({bundle_id})"
+
+
+def does_not_fit(s: Situation) -> str:
+    """Say that the machine is too small for the workers that the load asks for."""
+    return f"{s.desired} workers are wanted, and {s.limit} fit this machine's cores and memory"
+
+
+def count_of_workers(count: int) -> str:
+    """Return "1 worker", or "3 workers"."""
+    return "1 worker" if count == 1 else f"{count} workers"

@@ -4,9 +4,8 @@ from collections.abc import Iterator
 
 from openlaunch.controller.actions import Action, Refuse, SetStatus
 from openlaunch.controller.scaling import needed_workers
-from openlaunch.controller.situation import UNKNOWN, Build, Phase, Situation
+from openlaunch.controller.situation import BUILD_PROGRESS, UNKNOWN, Build, Phase, Situation, does_not_fit
 from openlaunch.controller.trial import PROBATION_SECONDS
-from openlaunch.controller.words import BUILD_PROGRESS, does_not_fit
 from openlaunch.wire.endpoints import EndpointStatus
 
 

@@ -42,10 +42,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """How the predictions of one generation have ended.
-
-    `failed_at` has the places of the first failures, counted from 1; `error` is the last of those.
-    """
+    """How a generation's predictions have ended: places of the first failures, from 1, and the last one's error."""
 
     requests: int = 0
     failures: int = 0

@@ -189,11 +189,7 @@ class Engine(Protocol):
         """Remove environments that were not used for long, never these or one in use, and return their ids."""
 
     async def start(self, spec: WorkerSpec) -> None:
-        """Start a worker; its process runs when this returns, and is not ready yet.
-
-        Raise `OSError` if the process could not be started, `NoRoom` if its GPUs are not free, and `EngineError` if
-        it can't be started.
-        """
+        """Start a worker, not ready yet. Raise `OSError`, `NoRoom` if its GPUs are taken, or `EngineError`."""
 
     async def stop(self, worker_id: str, grace: float) -> None:
         """End a worker and all that it started: SIGTERM, after `grace` seconds SIGKILL. Unknown ids are ignored.

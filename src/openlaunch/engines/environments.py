@@ -60,10 +60,6 @@ class _Build:
         for log in self.logs:
             log(line)
 
-    def replay(self, text: str) -> None:
-        for line in text.splitlines():
-            self.log(line)
-
     def start(self) -> None:
         self.started = True
         for start in self.starts:
@@ -79,10 +75,7 @@ class _Build:
 
 
 class Environments:
-    """Environments below `root`, one folder each, named by a hash of what is in it.
-
-    The worker runtime lies beside `root`, in `runtime`, and is on every environment's path.
-    """
+    """Environments below `root`, in folders named by a hash of what is in them; `../runtime` is on their path."""
 
     def __init__(self, root: Path, limits: Limits | None = None) -> None:
         self._root = root
@@ -132,7 +125,8 @@ class Environments:
                     await self._build(folder, wanted, version, build.log)
             else:
                 build.start()
-                build.replay(await asyncio.to_thread((folder / _BUILD_LOG).read_text))
+                for line in (await asyncio.to_thread((folder / _BUILD_LOG).read_text)).splitlines():
+                    build.log(line)
             await asyncio.to_thread(_use, folder, runtime)
             return self.python(folder.name)
         except OSError as error:
@@ -206,10 +200,7 @@ class Environments:
         )
 
     async def prune(self, keep: Collection[Path]) -> list[str]:
-        """Remove the environments that were used least recently, down to the limit, and return their hashes.
-
-        `keep` are interpreters, as `ensure` gave them, that are in use: their environments stay in any case.
-        """
+        """Remove those used least recently, down to the limit, and return them; these interpreters' stay."""
         spared = {python.parent.parent for python in keep} | {self._root / name for name in self._builds}
         return await asyncio.to_thread(_prune, self._root, spared, self._limits.environments)
 

@@ -35,10 +35,7 @@ class Images:
         self._swept = False
 
     async def prepare(self, flavor: Mapping[str, Any], resources: Resources, log: Log) -> None:
-        """See to it that the bundle's images are on this machine.
-
-        Raise `ContainerError` if the engine, the image, or the model repository is missing.
-        """
+        """Fetch the bundle's images. Raise `ContainerError` if the engine, an image or a repository is missing."""
         if not self._swept:
             # Those of a server that was killed together with all that guards its containers.
             if left := await self._engine.names(WORKER_KIND):

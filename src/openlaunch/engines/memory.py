@@ -42,10 +42,7 @@ def _counters(proc: Path, cgroups: Path) -> list[tuple[Path, str]]:
 
 
 class OomWatch:
-    """Tells whether a process that was just killed was probably killed for want of memory.
-
-    `look` is to be called every second or so while there are processes that may be.
-    """
+    """Says whether a process was probably killed for want of memory. Call `look` every second while any run."""
 
     def __init__(
         self, count: Callable[[], int | None] = oom_kills, clock: Callable[[], float] = time.monotonic

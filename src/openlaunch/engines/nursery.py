@@ -55,10 +55,7 @@ class Nursery:
 
     @classmethod
     async def start(cls, python: Path, env: Mapping[str, str], folder: Path, log: Path) -> "Nursery":
-        """Start the process in `folder`; `log` gets what goes wrong in it.
-
-        Raise `OSError` if it could not be started.
-        """
+        """Start the process in `folder`; `log` gets its errors. Raise `OSError` if it could not be started."""
         with log.open("ab") as errors:
             process = await asyncio.create_subprocess_exec(
                 *(str(python), "-m", "openlaunch_worker.nursery"),
@@ -87,10 +84,7 @@ class Nursery:
         log: Path,
         isolation: IsolationOrder | None,
     ) -> ForkedWorker:
-        """Fork a worker off, isolated as `openlaunch_worker.isolation` has it; it is running when this returns.
-
-        Raise `OSError` if it could not be.
-        """
+        """Fork a worker off, isolated if asked; it runs when this returns. Raise `OSError` if it does not."""
         assert self._process.stdin is not None
         future: asyncio.Future[ForkedWorker] = asyncio.get_running_loop().create_future()
         self._forking[worker_id] = future

@@ -105,10 +105,7 @@ class Processes:
         return list(self._running)
 
     async def start(self, spec: ProcessSpec, on_exit: ExitCallback) -> None:
-        """Start a worker; it is running when this returns, and not yet ready.
-
-        Raise `OSError` if the process could not be started, or the engine is closed.
-        """
+        """Start a worker, which is not ready yet. Raise `OSError` if it can't start, or the engine is closed."""
         if self._closed.is_set():
             raise OSError("the engine is closed")
         folder = Path(tempfile.mkdtemp(prefix="worker-", dir=self._root))

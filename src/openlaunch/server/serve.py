@@ -16,7 +16,7 @@ import uvloop
 from openlaunch.artifacts.folder import FolderArtifacts
 from openlaunch.artifacts.signing import UrlSigner
 from openlaunch.controller.controller import Controller
-from openlaunch.controller.settings import ControllerSettings
+from openlaunch.controller.endpoint import ControllerSettings
 from openlaunch.engines.containers import ContainerEngine
 from openlaunch.engines.environments import Environments
 from openlaunch.engines.gpus import visible_gpus

@@ -18,10 +18,10 @@ from openlaunch.background import BackgroundTasks
 from openlaunch.controller import supervisor as supervisor_module
 from openlaunch.controller.actions import Action, SetStatus
 from openlaunch.controller.controller import Controller
+from openlaunch.controller.endpoint import ControllerSettings
 from openlaunch.controller.fleet import Load
 from openlaunch.controller.plan import plan
 from openlaunch.controller.reports import Reports
-from openlaunch.controller.settings import ControllerSettings
 from openlaunch.controller.situation import Phase, Policy, Situation
 from openlaunch.controller.supervisor import Supervisor
 from openlaunch.controller.trial import Trial
