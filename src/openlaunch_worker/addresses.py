@@ -50,8 +50,7 @@ def _plain(ip: Address) -> Address:
 def check(addresses: list[tuple[Any, ...]], *, allow_private: bool) -> None:
     """Raise `OSError` if one of the addresses that `getaddrinfo` gave may not be used; it says which and why."""
     for *_, where in addresses:
-        found = problem(str(where[0]), allow_private=allow_private)
-        if found is not None:
+        if (found := problem(str(where[0]), allow_private=allow_private)) is not None:
             raise PermissionError(found)
 
 

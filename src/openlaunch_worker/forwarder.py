@@ -215,8 +215,7 @@ class Forwarder:
         return response
 
     def _drop(self) -> None:
-        connection = getattr(self._local, "connection", None)
-        if connection is not None:
+        if (connection := getattr(self._local, "connection", None)) is not None:
             connection.close()
             self._local.connection = None
 

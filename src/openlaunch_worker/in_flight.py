@@ -44,8 +44,7 @@ class JobsInFlight:
 
     def cancel(self, request_id: int) -> None:
         """Stop a request whose answer nobody wants. Requests that have ended are ignored."""
-        job = self._running.get(request_id)
-        if job is not None:
+        if (job := self._running.get(request_id)) is not None:
             self._stop(job, Stop.CANCELLED)
 
     def credit(self, request_id: int, size: int) -> None:

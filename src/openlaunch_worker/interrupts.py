@@ -60,8 +60,7 @@ class Interrupts:
         """
         job.sent = threading.Lock()  # a bare lock, because an exception can't leave it in a half-way state
         job.sent.acquire()
-        thread = self._threads.pop(job.id, None)
-        if thread is not None:
+        if (thread := self._threads.pop(job.id, None)) is not None:
             _set_async_exc(thread, Interrupted)
             if cut is not None:
                 cut(thread)

@@ -123,8 +123,7 @@ class Stream:
         return self._produced - self._granted >= STREAM_WINDOW and not self.stopped
 
     def _wake(self) -> None:
-        room = self._room
-        if room is not None:
+        if (room := self._room) is not None:
             room.set()
 
 

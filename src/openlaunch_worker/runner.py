@@ -124,8 +124,7 @@ class Runner(JobsInFlight):
                 if stream.stopped:
                     break
         finally:
-            close = getattr(items, "aclose", None)
-            if close is not None:
+            if (close := getattr(items, "aclose", None)) is not None:
                 await close()
         self._finish(job, Outcome.SUCCESS, answers.END_EVENT)
 
@@ -182,8 +181,7 @@ class Runner(JobsInFlight):
                 if not stream.push_and_wait(data, alone=len(self._running) == 1):
                     break
         finally:
-            close = getattr(items, "close", None)
-            if close is not None:
+            if (close := getattr(items, "close", None)) is not None:
                 close()
 
     def _resume(self, job: Job, work: Callable[[Job], Coroutine[Any, Any, None]]) -> None:

@@ -98,8 +98,7 @@ class Controller:
 
     def workers(self, endpoint_id: str) -> tuple[int, int]:
         """Count workers that take requests, and workers on their way to that; a canary's are left out."""
-        supervisor = self._supervisors.get(endpoint_id)
-        if supervisor is None:
+        if (supervisor := self._supervisors.get(endpoint_id)) is None:
             return 0, 0
         canary = supervisor.endpoint.record.canary
         return supervisor.roster.counts(canary.generation if canary else None)
@@ -126,8 +125,7 @@ class Controller:
 
     def check_gpus(self, spec: EndpointSpec) -> None:
         """Raise `Unprocessable` if the endpoint asks for more GPUs than this machine has."""
-        problem = gpu_problem(spec, self._engine.capacity().gpus)
-        if problem is not None:
+        if (problem := gpu_problem(spec, self._engine.capacity().gpus)) is not None:
             raise Unprocessable(f"the endpoint {problem}", code="not_enough_gpus")
 
     def _usage_beside(self, endpoint_id: str) -> Usage:

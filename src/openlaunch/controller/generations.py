@@ -82,8 +82,7 @@ class Generations:
         endpoint, parts = self._endpoint, self._endpoint.parts
         began = endpoint.now()
         try:
-            bundle = await parts.store.read(lambda conn: bundles.get(conn, bundle_id))
-            if bundle is None:
+            if (bundle := await parts.store.read(lambda conn: bundles.get(conn, bundle_id))) is None:
                 raise EngineError(f"the bundle {bundle_id} was deleted")
             resources = resources_of(endpoint.record.spec)
             state.environment = await parts.engine.prepare(

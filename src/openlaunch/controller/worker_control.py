@@ -56,8 +56,7 @@ class WorkerControl:
             self.gone(worker, f"could not be started: {error}")
 
     def drain(self, worker_id: str) -> None:
-        worker = self.roster.get(worker_id, Phase.READY)
-        if worker is not None:
+        if (worker := self.roster.get(worker_id, Phase.READY)) is not None:
             worker.enter(Phase.DRAINING, self.endpoint.now())
             worker.expected = True
             self.endpoint.parts.fleet.drain(worker_id)

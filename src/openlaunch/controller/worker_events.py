@@ -24,8 +24,7 @@ class WorkerEvents:
         self._roster = control.roster
 
     def ready(self, worker_id: str) -> None:
-        worker = self._roster.get(worker_id, Phase.STARTING)
-        if worker is None:
+        if (worker := self._roster.get(worker_id, Phase.STARTING)) is None:
             return
         worker.ready_at = self._endpoint.now()
         worker.enter(Phase.READY, worker.ready_at)
@@ -36,8 +35,7 @@ class WorkerEvents:
 
     def load_failed(self, worker_id: str, reason: str, traceback: str | None) -> None:
         """Record that a worker could not load the bundle, and see to it that it ends."""
-        worker = self._roster.get(worker_id, Phase.STARTING)
-        if worker is None:
+        if (worker := self._roster.get(worker_id, Phase.STARTING)) is None:
             return
         lines = reason.strip().splitlines() or ["the bundle could not be loaded"]
         self._endpoint.note(
@@ -48,8 +46,7 @@ class WorkerEvents:
 
     def stuck(self, worker_id: str, reason: str) -> None:
         """Replace a worker in which something does not stop: it gets no further requests."""
-        worker = self._roster.get(worker_id, Phase.READY, Phase.DRAINING)
-        if worker is None:
+        if (worker := self._roster.get(worker_id, Phase.READY, Phase.DRAINING)) is None:
             return
         endpoint, generation = self._endpoint, self._control.generations.get(worker.generation)
         log.warning("worker %s of endpoint %r is replaced: %s", worker.short_id, endpoint.record.name, reason)
@@ -63,16 +60,14 @@ class WorkerEvents:
 
     def leaving(self, worker_id: str) -> None:
         """Drain a worker that somebody else has sent a SIGTERM; another takes its place."""
-        worker = self._roster.get(worker_id, Phase.READY)
-        if worker is not None:
+        if (worker := self._roster.get(worker_id, Phase.READY)) is not None:
             self._endpoint.note(f"worker {worker.short_id} got a SIGTERM, and finishes what it runs")
             self._control.drain(worker_id)
             self._endpoint.changed.set()
 
     def lost(self, worker_id: str) -> None:
         """Record that a worker's connection has ended, and see to it that its process follows."""
-        worker = self._roster.get(worker_id)
-        if worker is None:
+        if (worker := self._roster.get(worker_id)) is None:
             return
         if worker.phase in (Phase.STARTING, Phase.READY):
             worker.enter(Phase.LOST, self._endpoint.now())
@@ -80,8 +75,7 @@ class WorkerEvents:
         self._endpoint.tasks.spawn(self._see_to_its_end(worker))
 
     def ended(self, worker_id: str, ended: WorkerExit) -> None:
-        worker = self._roster.get(worker_id)
-        if worker is not None:
+        if (worker := self._roster.get(worker_id)) is not None:
             self._control.gone(worker, worker.end_reason or str(ended), ended.last_lines)
 
     async def _see_to_its_end(self, worker: WorkerState) -> None:

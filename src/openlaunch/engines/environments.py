@@ -98,7 +98,7 @@ class Environments:
         log: Log,
         started: Callable[[], None] = lambda: None,
     ) -> Path:
-        """The interpreter of an environment with these requirements, built if it is not there.
+        """Return the interpreter of an environment with these requirements, built if it is not there.
 
         `python_version` is a minor version such as "3.12", None for the server's own. `log` gets the lines of the
         build's output, of the build that made it where it exists. `started` is called when the build has
@@ -218,7 +218,7 @@ async def _wait(build: _Build) -> Path:
 
 
 def _checked(requirement: str) -> str:
-    """The requirement, which must be one alone: options, further lines and variables are for files of one's own.
+    """Return the requirement if it is one alone: options, lines and variables are for files of one's own.
 
     uv replaces `${NAME}` in requirement files by what may be a secret of the server's, such as an index's key.
     """

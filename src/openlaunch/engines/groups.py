@@ -26,13 +26,13 @@ class Child(Protocol):
 
 
 def kill_group(leader: int) -> None:
-    """SIGKILL the leader's whole group. Nothing happens when no process of it is left."""
+    """Send SIGKILL to the leader's group, unless all of its processes have ended."""
     with suppress(ProcessLookupError, PermissionError):  # macOS says EPERM of a group that has only zombies
         os.killpg(leader, signal.SIGKILL)
 
 
 async def end_process(process: Child, grace: float) -> None:
-    """SIGTERM to the process, SIGKILL to its group after `grace` seconds, and wait until it is gone.
+    """Send SIGTERM to the process, SIGKILL to its group after `grace` seconds, and wait until it is gone.
 
     Only the leader gets the SIGTERM, so that it can still use the processes it started while it finishes.
     """

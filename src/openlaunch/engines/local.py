@@ -78,8 +78,7 @@ class LocalEngine:
         return await self._environments.prune({self._environments.python(each) for each in used})
 
     async def start(self, spec: WorkerSpec) -> None:
-        gpus = self._gpus.take(spec.worker_id, spec.resources.gpus)
-        if gpus is None:
+        if (gpus := self._gpus.take(spec.worker_id, spec.resources.gpus)) is None:
             raise NoRoom(f"{spec.resources.gpus} GPUs are needed and {self._gpus.free} are free")
         try:
             await self._processes.start(self._process_spec(spec, gpus), self._ended)

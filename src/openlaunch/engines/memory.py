@@ -54,8 +54,7 @@ class OomWatch:
 
     def look(self) -> None:
         """Remember how many there were until now."""
-        count = self._count()
-        if count is not None:
+        if (count := self._count()) is not None:
             self._looks.append((self._clock(), count))
         self._drop_old()
 

@@ -204,8 +204,7 @@ class Processes:
             await asyncio.sleep(LOOK_SECONDS)
 
     async def stop(self, worker_id: str, grace: float) -> None:
-        running = self._running.get(worker_id)
-        if running is not None:
+        if (running := self._running.get(worker_id)) is not None:
             await end_process(running.process, grace)
             await asyncio.shield(running.watcher)
 
