@@ -15,6 +15,8 @@ ROOT = Path(__file__).parents[1]
 CLEAN = (
     *("CHANGELOG.md", "CODE_OF_CONDUCT.md", "CONTRIBUTING.md", "README.md", "SECURITY.md", "docs"),
     *("src/openlaunch/client", "src/openlaunch/aio.py"),
+    *("src/openlaunch/controller", "src/openlaunch/engines", "src/openlaunch_worker"),
+    *("src/openlaunch/background.py", "src/openlaunch/log_files.py"),
 )
 """Files and folders that are free of these phrases. Extend it with each one that becomes so."""
 

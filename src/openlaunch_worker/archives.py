@@ -39,12 +39,8 @@ def _check(members: list[zipfile.ZipInfo], max_members: int, max_bytes: int) -> 
     if size > max_bytes:
         raise ArchiveError(f"the zip unpacks to {size} bytes, at most {max_bytes} are allowed")
     for member in members:
-        _check_member(member)
-
-
-def _check_member(member: zipfile.ZipInfo) -> None:
-    path = PurePosixPath(member.filename)
-    if path.is_absolute() or ".." in path.parts:
-        raise ArchiveError(f"the zip's member {member.filename!r} lies outside of the bundle")
-    if stat.S_ISLNK(member.external_attr >> 16):
-        raise ArchiveError(f"the zip's member {member.filename!r} is a link: pack the file itself")
+        path = PurePosixPath(member.filename)
+        if path.is_absolute() or ".." in path.parts:
+            raise ArchiveError(f"the zip's member {member.filename!r} lies outside of the bundle")
+        if stat.S_ISLNK(member.external_attr >> 16):
+            raise ArchiveError(f"the zip's member {member.filename!r} is a link: pack the file itself")

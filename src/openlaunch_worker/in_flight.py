@@ -81,7 +81,8 @@ class JobsInFlight:
         if job.stop is Stop.CANCELLED:
             outcome, body = Outcome.CANCELLED, b""
         elif job.stop is Stop.EXPIRED:
-            outcome, body = failure(job, _expired(job))
+            passed = f"the deadline of {job.limit:.3g} seconds passed before the request was done"
+            outcome, body = failure(job, Refusal(f"{passed}: allow more, or retry later", _EXPIRED))
         if job.stream is None:
             self._outbox.answer(Kind.RESULT, job.id, outcome, body)
         else:
@@ -110,13 +111,6 @@ class JobsInFlight:
         left = [job.deadline for job in self._running.values() if now < job.deadline < float("inf")]
         if left:
             self._expect_expiry(min(left))
-
-
-def _expired(job: Job) -> Refusal:
-    return Refusal(
-        f"the deadline of {job.limit:.3g} seconds passed before the request was done: allow more, or retry later",
-        _EXPIRED,
-    )
 
 
 def failure(job: Job, error: BaseException) -> tuple[Outcome, bytes]:

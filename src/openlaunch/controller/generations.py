@@ -33,10 +33,6 @@ class GenerationState:
     environment: str | None = None
     ready_since: float | None = None
 
-    def became_ready(self, now: float) -> None:
-        self.history = self.history.became_ready()
-        self.ready_since = self.ready_since or now
-
     def seen(self, trial: Trial) -> Generation:
         seconds = None if self.bundle is None else load_seconds(self.bundle.flavor)
         name = None if self.bundle is None else self.bundle.name

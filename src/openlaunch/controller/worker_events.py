@@ -28,7 +28,9 @@ class WorkerEvents:
             return
         worker.ready_at = self._endpoint.now()
         worker.enter(Phase.READY, worker.ready_at)
-        self._control.generations.get(worker.generation).became_ready(worker.ready_at)
+        generation = self._control.generations.get(worker.generation)
+        generation.history = generation.history.became_ready()
+        generation.ready_since = generation.ready_since or worker.ready_at
         self._endpoint.note(f"worker {worker.short_id} is ready")
         self._endpoint.tell(EventKind.WORKER_READY)
         self._endpoint.changed.set()

@@ -155,7 +155,9 @@ class Environments:
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
             raise
         (folder / _BUILD_LOG).write_text("".join(f"{line}\n" for line in lines))
-        _write_marker(folder, {"requirements": wanted, "python_version": version})
+        half = folder / f"{_MARKER}.new"
+        half.write_text(json.dumps({"requirements": wanted, "python_version": version}))
+        half.replace(folder / _MARKER)
 
     async def _make(self, folder: Path, wanted: list[str], version: str, log: Log) -> None:
         base = await self._find_python(version)
@@ -276,12 +278,6 @@ def _clear(folder: Path) -> None:
 def _use(folder: Path, runtime: Path) -> None:
     link_runtime(folder, runtime)
     os.utime(folder / _MARKER)
-
-
-def _write_marker(folder: Path, content: dict[str, object]) -> None:
-    half = folder / f"{_MARKER}.new"
-    half.write_text(json.dumps(content))
-    half.replace(folder / _MARKER)
 
 
 def _prune(root: Path, spared: set[Path], limit: int) -> list[str]:

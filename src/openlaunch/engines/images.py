@@ -67,7 +67,10 @@ class Images:
 
     def _triton(self, flavor: Mapping[str, Any], resources: Resources) -> TritonOrder:
         cpus, memory = float(flavor["triton_num_cpu"]), flavor.get("triton_memory")
-        size = None if memory is None else int(_bytes(memory))
+        try:
+            size = None if memory is None else int(parse_quantity(memory))
+        except ValueError as error:
+            raise ContainerError(f"triton_memory: {error}") from None
         if cpus >= resources.cpus or (size or 0) >= resources.memory:
             raise ContainerError(
                 f"Triton's part of a worker is {cpus:g} cpus and {memory or 'any'} memory, and the worker has "
@@ -98,10 +101,3 @@ class Images:
 
 def _name(flavor: Mapping[str, Any]) -> str:
     return full_image_name(flavor["repository"], flavor["tag"])
-
-
-def _bytes(quantity: str) -> float:
-    try:
-        return parse_quantity(quantity)
-    except ValueError as error:
-        raise ContainerError(f"triton_memory: {error}") from None

@@ -16,7 +16,7 @@ from openlaunch.engines.base import (
 )
 from openlaunch.engines.containers import ContainerEngine
 from openlaunch.engines.environments import Environments
-from openlaunch.engines.gpu_pool import GpuPool
+from openlaunch.engines.gpus import GpuPool
 from openlaunch.engines.images import Images, is_image
 from openlaunch.engines.log_follower import FileFollower
 from openlaunch.engines.processes import Processes, ProcessSpec, machine

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openlaunch.engines.gpu_pool import GpuPool
+from openlaunch.engines.gpus import GpuPool
 
 
 def test_hands_out_the_lowest_first_and_takes_them_back():
