@@ -3,20 +3,10 @@
 from dataclasses import asdict, replace
 from typing import Any
 
-from sqlalchemy import (
-    Connection,
-    Select,
-    select,
-)
-from sqlalchemy import (
-    delete as delete_from,
-)
-from sqlalchemy import (
-    insert as insert_into,
-)
-from sqlalchemy import (
-    update as update_of,
-)
+from sqlalchemy import Connection, Select, select
+from sqlalchemy import delete as delete_from
+from sqlalchemy import insert as insert_into
+from sqlalchemy import update as update_of
 from sqlalchemy.exc import IntegrityError
 
 from openlaunch.errors import Conflict

@@ -199,11 +199,7 @@ def _open_engines(path: Path, busy_timeout_seconds: float) -> tuple[Engine, Engi
     arguments = {"check_same_thread": False, "timeout": busy_timeout_seconds}
     statements = options(SqliteQueueSql())
     writer = create_engine(
-        url,
-        poolclass=StaticPool,
-        connect_args=arguments,
-        hide_parameters=True,
-        execution_options=statements,
+        url, poolclass=StaticPool, connect_args=arguments, hide_parameters=True, execution_options=statements
     )
     event.listen(writer, "connect", _set_up_writer)
     event.listen(writer, "begin", lambda conn: conn.exec_driver_sql("BEGIN IMMEDIATE"))

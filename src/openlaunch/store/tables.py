@@ -1,7 +1,9 @@
 """The tables, one definition for every database. Times are seconds since the epoch.
 
-A change here needs a migration beside it, in `migrations/versions/`; `test_store_upgrades.py` holds the two together.
+A change here needs a migration beside it, in `migrations/versions/`; `test_store_upgrades.py` compares the two.
 """
+
+from typing import Any
 
 from sqlalchemy import (
     JSON,
@@ -22,6 +24,7 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.sql.elements import TextClause
+from sqlalchemy.types import TypeEngine
 
 metadata = MetaData(
     naming_convention={
@@ -32,8 +35,23 @@ metadata = MetaData(
     }
 )
 
-# SQLite numbers rows by itself only in a column whose type is spelled INTEGER.
+
+# SQLite numbers rows automatically only in a column whose type is spelled INTEGER.
 _SEQUENCE = BigInteger().with_variant(Integer, "sqlite")
+
+
+def _numbered(*unique: str) -> list[Column[Any]]:
+    """Make the primary key `seq`, which the database counts up, and text columns whose values are unique."""
+    keys: list[Column[Any]] = [Column(name, Text, nullable=False, unique=True) for name in unique]
+    return [Column("seq", _SEQUENCE, primary_key=True), *keys]
+
+
+def _required(kind: type[TypeEngine[Any]], *names: str) -> list[Column[Any]]:
+    return [Column(name, kind, nullable=False) for name in names]
+
+
+def _optional(kind: type[TypeEngine[Any]], *names: str) -> list[Column[Any]]:
+    return [Column(name, kind) for name in names]
 
 
 def _partial(name: str, *columns: Column[object] | TextClause, where: str, unique: bool = False) -> Index:
@@ -46,16 +64,11 @@ api_keys = Table(
     "api_keys",
     metadata,
     Column("id", Text, primary_key=True),
-    Column("owner", Text, nullable=False),
-    Column("role", Text, nullable=False),
-    Column("prefix", Text, nullable=False),
+    *_required(Text, "owner", "role", "prefix"),
     Column("digest", LargeBinary, nullable=False, unique=True),
-    Column("created_at", Double, nullable=False),
-    Column("revoked_at", Double),
-    Column("expires_at", Double),
-    Column("requests_per_second", Double),
-    Column("burst", Integer),
-    Column("requests_per_day", Integer),
+    *_required(Double, "created_at"),
+    *_optional(Double, "revoked_at", "expires_at", "requests_per_second"),
+    *_optional(Integer, "burst", "requests_per_day"),
 )
 
 # How many requests keys with a quota have made on the last UTC day, counted from the epoch, on which they made any.
@@ -63,95 +76,75 @@ key_usage = Table(
     "key_usage",
     metadata,
     Column("key_id", Text, ForeignKey("api_keys.id"), primary_key=True),
-    Column("day", Integer, nullable=False),
-    Column("requests", BigInteger, nullable=False),
+    *_required(Integer, "day"),
+    *_required(BigInteger, "requests"),
 )
 
-# Who changed what. It outlives what it is about, so nothing in it is a foreign key.
+# Who changed what. It outlives what it is about, so it has no foreign key.
 audit_log = Table(
     "audit_log",
     metadata,
-    Column("seq", _SEQUENCE, primary_key=True),
-    Column("at", Double, nullable=False),
-    Column("key_id", Text),
-    Column("owner", Text),
-    Column("address", Text),
-    Column("action", Text, nullable=False),
-    Column("method", Text, nullable=False),
-    Column("path", Text, nullable=False),
-    Column("object_id", Text),
-    Column("summary", JSON, nullable=False),
-    Column("status", SmallInteger, nullable=False),
+    *_numbered(),
+    *_required(Double, "at"),
+    *_optional(Text, "key_id", "owner", "address"),
+    *_required(Text, "action", "method", "path"),
+    *_optional(Text, "object_id"),
+    *_required(JSON, "summary"),
+    *_required(SmallInteger, "status"),
     Index("ix_audit_log_at", "at"),
 )
 
 bundles = Table(
     "bundles",
     metadata,
-    Column("seq", _SEQUENCE, primary_key=True),
-    Column("id", Text, nullable=False, unique=True),
-    Column("owner", Text, nullable=False),
-    Column("name", Text, nullable=False),
-    Column("flavor", JSON, nullable=False),
-    Column("metadata", JSON, nullable=False),
-    Column("schema_location", Text),
-    Column("schemas", JSON, nullable=False),
-    Column("created_at", Double, nullable=False),
+    *_numbered("id"),
+    *_required(Text, "owner", "name"),
+    *_required(JSON, "flavor", "metadata"),
+    *_optional(Text, "schema_location"),
+    *_required(JSON, "schemas"),
+    *_required(Double, "created_at"),
     Index("ix_bundles_owner_name_seq", "owner", "name", "seq"),
 )
 
 endpoints = Table(
     "endpoints",
     metadata,
-    Column("seq", _SEQUENCE, primary_key=True),
-    Column("id", Text, nullable=False, unique=True),
-    Column("owner", Text, nullable=False),
-    Column("name", Text, nullable=False),
-    Column("endpoint_type", Text, nullable=False),
+    *_numbered("id"),
+    *_required(Text, "owner", "name", "endpoint_type"),
     Column("bundle_id", Text, ForeignKey("bundles.id"), nullable=False),
-    Column("generation", Integer, nullable=False),
-    Column("spec", JSON, nullable=False),
-    Column("status", Text, nullable=False),
-    Column("status_reason", Text),
-    Column("created_at", Double, nullable=False),
-    Column("updated_at", Double, nullable=False),
-    Column("ready_generation", Integer),
+    *_required(Integer, "generation"),
+    *_required(JSON, "spec"),
+    *_required(Text, "status"),
+    *_optional(Text, "status_reason"),
+    *_required(Double, "created_at", "updated_at"),
+    *_optional(Integer, "ready_generation"),
     Column("ready_bundle_id", Text, ForeignKey("bundles.id")),
-    Column("rejected_generation", Integer),
+    *_optional(Integer, "rejected_generation"),
     Column("canary", JSON(none_as_null=True)),
     Column("ready_spec", JSON(none_as_null=True)),
     Index("uq_endpoints_owner_name", "owner", "name", unique=True),
 )
 
-# Tasks outlive their endpoint, so `endpoint_id` is no foreign key. The two columns of bytes come last: what
+# Tasks outlive their endpoint, so `endpoint_id` is not a foreign key. The two columns of bytes come last: what
 # SQLite reads of a row to find, claim and list tasks lies before them.
 tasks = Table(
     "tasks",
     metadata,
-    Column("seq", _SEQUENCE, primary_key=True),
-    Column("id", Text, nullable=False, unique=True),
-    Column("endpoint_id", Text, nullable=False),
-    Column("owner", Text, nullable=False),
-    Column("status", Text, nullable=False),
-    Column("priority", Integer, nullable=False),
-    Column("created_at", Double, nullable=False),
-    Column("expires_at", Double),
-    Column("started_at", Double),
-    Column("finished_at", Double),
-    Column("attempts", SmallInteger, nullable=False),
-    Column("max_attempts", SmallInteger, nullable=False),
-    Column("return_pickled", Boolean, nullable=False),
-    Column("timeout_seconds", Double),
-    Column("lease_owner", Text),
-    Column("lease_until", Double),
-    Column("status_code", SmallInteger),
-    Column("reason", Text),
-    Column("idempotency_key", Text),
-    Column("idempotency_digest", LargeBinary),
-    Column("payload_key", Text),
-    Column("result_key", Text),
-    Column("payload", LargeBinary),
-    Column("result", LargeBinary),
+    *_numbered("id"),
+    *_required(Text, "endpoint_id", "owner", "status"),
+    *_required(Integer, "priority"),
+    *_required(Double, "created_at"),
+    *_optional(Double, "expires_at", "started_at", "finished_at"),
+    *_required(SmallInteger, "attempts", "max_attempts"),
+    *_required(Boolean, "return_pickled"),
+    *_optional(Double, "timeout_seconds"),
+    *_optional(Text, "lease_owner"),
+    *_optional(Double, "lease_until"),
+    *_optional(SmallInteger, "status_code"),
+    *_optional(Text, "reason", "idempotency_key"),
+    *_optional(LargeBinary, "idempotency_digest"),
+    *_optional(Text, "payload_key", "result_key"),
+    *_optional(LargeBinary, "payload", "result"),
 )
 
 # One index for each question that the queue asks, each no larger than the tasks it is about. The first is by
@@ -187,12 +180,11 @@ _partial(
 answers = Table(
     "answers",
     metadata,
-    Column("owner", Text, nullable=False),
-    Column("idempotency_key", Text, nullable=False),
-    Column("digest", LargeBinary, nullable=False),
-    Column("expires_at", Double, nullable=False),
-    Column("body_key", Text),
-    Column("body", LargeBinary),
+    *_required(Text, "owner", "idempotency_key"),
+    *_required(LargeBinary, "digest"),
+    *_required(Double, "expires_at"),
+    *_optional(Text, "body_key"),
+    *_optional(LargeBinary, "body"),
     PrimaryKeyConstraint("owner", "idempotency_key"),
     Index("ix_answers_expires_at", "expires_at"),
 )
@@ -201,36 +193,25 @@ answers = Table(
 deliveries = Table(
     "deliveries",
     metadata,
-    Column("seq", _SEQUENCE, primary_key=True),
-    Column("id", Text, nullable=False, unique=True),
-    Column("task_id", Text, nullable=False, unique=True),
-    Column("endpoint_id", Text, nullable=False),
-    Column("owner", Text, nullable=False),
-    Column("url", Text, nullable=False),
-    Column("auth", JSON),
-    Column("status", Text, nullable=False),
-    Column("created_at", Double, nullable=False),
-    Column("next_at", Double),
-    Column("finished_at", Double),
-    Column("failures", SmallInteger, nullable=False),
-    Column("attempts", JSON, nullable=False),
-    Index(
-        "ix_deliveries_due",
-        "next_at",
-        sqlite_where=text("status = 'PENDING'"),
-    ),
+    *_numbered("id", "task_id"),
+    *_required(Text, "endpoint_id", "owner", "url"),
+    *_optional(JSON, "auth"),
+    *_required(Text, "status"),
+    *_required(Double, "created_at"),
+    *_optional(Double, "next_at", "finished_at"),
+    *_required(SmallInteger, "failures"),
+    *_required(JSON, "attempts"),
+    Index("ix_deliveries_due", "next_at", sqlite_where=text("status = 'PENDING'")),
 )
 
 files = Table(
     "files",
     metadata,
-    Column("seq", _SEQUENCE, primary_key=True),
-    Column("id", Text, nullable=False, unique=True),
-    Column("owner", Text, nullable=False),
-    Column("filename", Text, nullable=False),
-    Column("size", BigInteger, nullable=False),
-    Column("key", Text, nullable=False),
-    Column("created_at", Double, nullable=False),
+    *_numbered("id"),
+    *_required(Text, "owner", "filename"),
+    *_required(BigInteger, "size"),
+    *_required(Text, "key"),
+    *_required(Double, "created_at"),
     Index("ix_files_owner", "owner", "seq"),
 )
 
@@ -239,23 +220,18 @@ files = Table(
 batch_jobs = Table(
     "batch_jobs",
     metadata,
-    Column("seq", _SEQUENCE, primary_key=True),
-    Column("id", Text, nullable=False, unique=True),
-    Column("owner", Text, nullable=False),
+    *_numbered("id"),
+    *_required(Text, "owner"),
     Column("bundle_id", Text, ForeignKey("bundles.id"), nullable=False),
-    Column("status", Text, nullable=False),
-    Column("status_reason", Text),
-    Column("input_key", Text, nullable=False),
-    Column("serialization_format", Text, nullable=False),
-    Column("labels", JSON, nullable=False),
-    Column("spec", JSON, nullable=False),
-    Column("timeout_seconds", Double, nullable=False),
-    Column("created_at", Double, nullable=False),
-    Column("finished_at", Double),
-    Column("total", Integer),
-    Column("completed", Integer),
-    Column("result_key", Text),
-    Column("cleared", Boolean, nullable=False),
+    *_required(Text, "status"),
+    *_optional(Text, "status_reason"),
+    *_required(Text, "input_key", "serialization_format"),
+    *_required(JSON, "labels", "spec"),
+    *_required(Double, "timeout_seconds", "created_at"),
+    *_optional(Double, "finished_at"),
+    *_optional(Integer, "total", "completed"),
+    *_optional(Text, "result_key"),
+    *_required(Boolean, "cleared"),
     Index("ix_batch_jobs_owner", "owner", "seq"),
 )
 
@@ -263,55 +239,44 @@ batch_jobs = Table(
 endpoint_events = Table(
     "endpoint_events",
     metadata,
-    Column("seq", _SEQUENCE, primary_key=True),
-    Column("endpoint_id", Text, nullable=False),
-    Column("kind", Text, nullable=False),
-    Column("detail", Text, nullable=False),
-    Column("count", Integer, nullable=False),
-    Column("first_at", Double, nullable=False),
-    Column("last_at", Double, nullable=False),
+    *_numbered(),
+    *_required(Text, "endpoint_id", "kind", "detail"),
+    *_required(Integer, "count"),
+    *_required(Double, "first_at", "last_at"),
     Index("ix_endpoint_events_endpoint", "endpoint_id", "seq"),
 )
 
 docker_image_bundles = Table(
     "docker_image_bundles",
     metadata,
-    Column("seq", _SEQUENCE, primary_key=True),
-    Column("id", Text, nullable=False, unique=True),
-    Column("owner", Text, nullable=False),
-    Column("name", Text, nullable=False),
-    Column("image_repository", Text, nullable=False),
-    Column("image_tag", Text, nullable=False),
-    Column("command", JSON, nullable=False),
-    Column("env", JSON, nullable=False),
-    Column("mount_location", Text),
-    Column("resources", JSON, nullable=False),
-    Column("public", Boolean, nullable=False),
-    Column("created_at", Double, nullable=False),
+    *_numbered("id"),
+    *_required(Text, "owner", "name", "image_repository", "image_tag"),
+    *_required(JSON, "command", "env"),
+    *_optional(Text, "mount_location"),
+    *_required(JSON, "resources"),
+    *_required(Boolean, "public"),
+    *_required(Double, "created_at"),
     Index("ix_docker_image_bundles_name", "owner", "name", "seq"),
 )
 
-# A job outlives the trigger that it is of, as history: so the trigger's id is no foreign key.
+# A job outlives the trigger that it is of, as history: so the trigger's id is not a foreign key.
 docker_image_jobs = Table(
     "docker_image_jobs",
     metadata,
-    Column("seq", _SEQUENCE, primary_key=True),
-    Column("id", Text, nullable=False, unique=True),
-    Column("owner", Text, nullable=False),
+    *_numbered("id"),
+    *_required(Text, "owner"),
     Column("bundle_id", Text, ForeignKey("docker_image_bundles.id"), nullable=False),
-    Column("status", Text, nullable=False),
-    Column("status_reason", Text),
-    Column("job_config", JSON),
-    Column("labels", JSON, nullable=False),
-    Column("spec", JSON, nullable=False),
-    Column("max_runtime", Double, nullable=False),
-    Column("override_max_runtime", Integer),
-    Column("created_at", Double, nullable=False),
-    Column("trigger_id", Text),
-    Column("due_at", Double),
-    Column("gpu_indices", JSON, nullable=False),
-    Column("started_at", Double),
-    Column("finished_at", Double),
+    *_required(Text, "status"),
+    *_optional(Text, "status_reason"),
+    *_optional(JSON, "job_config"),
+    *_required(JSON, "labels", "spec"),
+    *_required(Double, "max_runtime"),
+    *_optional(Integer, "override_max_runtime"),
+    *_required(Double, "created_at"),
+    *_optional(Text, "trigger_id"),
+    *_optional(Double, "due_at"),
+    *_required(JSON, "gpu_indices"),
+    *_optional(Double, "started_at", "finished_at"),
     UniqueConstraint("trigger_id", "due_at", name="uq_docker_image_jobs_due"),
     Index("ix_docker_image_jobs_owner", "owner", "seq"),
 )
@@ -319,16 +284,11 @@ docker_image_jobs = Table(
 triggers = Table(
     "triggers",
     metadata,
-    Column("seq", _SEQUENCE, primary_key=True),
-    Column("id", Text, nullable=False, unique=True),
-    Column("owner", Text, nullable=False),
-    Column("name", Text, nullable=False),
-    Column("cron_schedule", Text, nullable=False),
+    *_numbered("id"),
+    *_required(Text, "owner", "name", "cron_schedule"),
     Column("bundle_id", Text, ForeignKey("docker_image_bundles.id"), nullable=False),
-    Column("default_job_config", JSON),
-    Column("default_job_metadata", JSON),
-    Column("suspended", Boolean, nullable=False),
-    Column("next_at", Double, nullable=False),
-    Column("created_at", Double, nullable=False),
+    *_optional(JSON, "default_job_config", "default_job_metadata"),
+    *_required(Boolean, "suspended"),
+    *_required(Double, "next_at", "created_at"),
     UniqueConstraint("owner", "name", name="uq_triggers_name"),
 )

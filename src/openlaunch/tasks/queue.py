@@ -300,11 +300,7 @@ def expire(conn: Connection, now: float, limit: int = 1000) -> list[str]:
         text = f"the task expired: it waited {expires_at - created_at:.0f} s, its limit, for a worker"
         ended.append(
             Finished(
-                task_id,
-                State.FAILURE,
-                EXPIRED_STATUS_CODE,
-                failure(text, EXPIRED_STATUS_CODE),
-                reason=text,
+                task_id, State.FAILURE, EXPIRED_STATUS_CODE, failure(text, EXPIRED_STATUS_CODE), reason=text
             )
         )
     return sorted(complete(conn, ended, now))
@@ -437,8 +433,7 @@ def fail_endpoint(
     To be called until there are none left: with more in one transaction, all other writes would wait for seconds.
     """
     unfinished = select(tasks.c.seq).where(
-        tasks.c.endpoint_id == endpoint_id,
-        tasks.c.status.in_([State.PENDING.value, State.STARTED.value]),
+        tasks.c.endpoint_id == endpoint_id, tasks.c.status.in_([State.PENDING.value, State.STARTED.value])
     )
     done = conn.execute(
         update(tasks)
