@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from sqlalchemy import Connection, delete, insert, select, tuple_
 
 from openlaunch.errors import Unprocessable
+from openlaunch.store.rows import values_of
 from openlaunch.store.tables import answers
 
 
@@ -34,11 +35,8 @@ def key_reused(key: str) -> Unprocessable:
 
 def get(conn: Connection, owner: str, key: str, now: float) -> AnswerRecord | None:
     """The answer under the owner's key, unless it has expired."""
-    row = conn.execute(
-        select(answers).where(
-            answers.c.owner == owner, answers.c.idempotency_key == key, answers.c.expires_at > now
-        )
-    ).first()
+    same = (answers.c.owner == owner, answers.c.idempotency_key == key)
+    row = conn.execute(select(answers).where(*same, answers.c.expires_at > now)).first()
     return None if row is None else AnswerRecord(**row._mapping)
 
 
@@ -46,16 +44,7 @@ def put(conn: Connection, answer: AnswerRecord) -> None:
     """Store an answer, in the place of one that has expired."""
     same = (answers.c.owner == answer.owner, answers.c.idempotency_key == answer.idempotency_key)
     conn.execute(delete(answers).where(*same))
-    conn.execute(
-        insert(answers).values(
-            owner=answer.owner,
-            idempotency_key=answer.idempotency_key,
-            digest=answer.digest,
-            expires_at=answer.expires_at,
-            body_key=answer.body_key,
-            body=answer.body,
-        )
-    )
+    conn.execute(insert(answers).values(values_of(answer)))
 
 
 def purge(conn: Connection, now: float, limit: int = 1000) -> list[str]:

@@ -1,14 +1,15 @@
 """The audit log in the store. Times are seconds since the epoch."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Connection, delete, select
 from sqlalchemy import insert as insert_into
 
 from openlaunch.store.records import AuditRecord
+from openlaunch.store.rows import fields_of, values_of
 from openlaunch.store.tables import audit_log
 
-_FIELDS = [column for column in audit_log.c if column.name != "seq"]
+_FIELDS = fields_of(audit_log)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ class AuditFilter:
 
 def insert(conn: Connection, entry: AuditRecord, *, oldest: float, max_entries: int) -> None:
     """Store an entry, and forget those from before `oldest` and those that are over `max_entries`."""
-    seq = conn.execute(insert_into(audit_log).values(asdict(entry))).inserted_primary_key
+    seq = conn.execute(insert_into(audit_log).values(values_of(entry))).inserted_primary_key
     assert seq is not None
     conn.execute(delete(audit_log).where(audit_log.c.seq <= seq[0] - max_entries))
     conn.execute(delete(audit_log).where(audit_log.c.at < oldest))

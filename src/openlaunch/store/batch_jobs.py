@@ -9,24 +9,24 @@ from sqlalchemy import update as update_of
 
 from openlaunch.store.endpoints import spec_document
 from openlaunch.store.records import BatchJobRecord, JobEnd
+from openlaunch.store.rows import fields_of, values_of
 from openlaunch.store.tables import batch_jobs
 from openlaunch.wire.batch_jobs import BatchJobStatus, SerializationFormat
 from openlaunch.wire.endpoint_settings import EndpointSpec
 
-_FIELDS = [column for column in batch_jobs.c if column.name != "seq"]
+_FIELDS = fields_of(batch_jobs)
 _UNFINISHED = [BatchJobStatus.PENDING.value, BatchJobStatus.RUNNING.value]
 _MAX_LISTED = 1000
 
 
 def insert(conn: Connection, job: BatchJobRecord) -> None:
     """Store a new job."""
-    values = {name: getattr(job, name) for name in BatchJobRecord.__dataclass_fields__}
-    values |= {
+    changed = {
         "status": job.status.value,
         "serialization_format": job.serialization_format.value,
         "spec": spec_document(job.spec),
     }
-    conn.execute(insert_into(batch_jobs).values(values))
+    conn.execute(insert_into(batch_jobs).values(values_of(job) | changed))
 
 
 def get(conn: Connection, owner: str, job_id: str) -> BatchJobRecord | None:

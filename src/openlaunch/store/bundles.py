@@ -6,15 +6,15 @@ from sqlalchemy import Connection, Select, select
 from sqlalchemy import insert as insert_into
 
 from openlaunch.store.records import BundleRecord
+from openlaunch.store.rows import fields_of, values_of
 from openlaunch.store.tables import bundles
 
-_FIELDS = [column for column in bundles.c if column.name != "seq"]
+_FIELDS = fields_of(bundles)
 
 
 def insert(conn: Connection, bundle: BundleRecord) -> None:
     """Store a new bundle; the newest of its name is "latest"."""
-    values = {name: getattr(bundle, name) for name in BundleRecord.__dataclass_fields__}
-    conn.execute(insert_into(bundles).values(values))
+    conn.execute(insert_into(bundles).values(values_of(bundle)))
 
 
 def get(conn: Connection, bundle_id: str, owner: str | None = None) -> BundleRecord | None:

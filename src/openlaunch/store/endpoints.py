@@ -11,11 +11,12 @@ from sqlalchemy.exc import IntegrityError
 
 from openlaunch.errors import Conflict
 from openlaunch.store.records import CanaryRecord, EndpointRecord
+from openlaunch.store.rows import fields_of, values_of
 from openlaunch.store.tables import endpoints
 from openlaunch.wire.endpoint_settings import EndpointSpec
 from openlaunch.wire.endpoints import CanaryStatus, EndpointOrderBy, EndpointStatus, EndpointType
 
-_FIELDS = [column for column in endpoints.c if column.name != "seq"]
+_FIELDS = fields_of(endpoints)
 _ORDER = {
     EndpointOrderBy.NEWEST: endpoints.c.seq.desc(),
     EndpointOrderBy.OLDEST: endpoints.c.seq,
@@ -90,16 +91,9 @@ def set_status(
         values["ready_spec"] = endpoints.c.spec
     if rejected_generation is not None:
         values["rejected_generation"] = rejected_generation
-    done = conn.execute(
-        update_of(endpoints)
-        .where(
-            endpoints.c.id == endpoint_id,
-            endpoints.c.generation <= generation,
-            endpoints.c.status != EndpointStatus.DELETE_IN_PROGRESS.value,
-        )
-        .values(values)
-    )
-    return done.rowcount == 1
+    current = (endpoints.c.id == endpoint_id) & (endpoints.c.generation <= generation)
+    kept = endpoints.c.status != EndpointStatus.DELETE_IN_PROGRESS.value
+    return conn.execute(update_of(endpoints).where(current, kept).values(values)).rowcount == 1
 
 
 def set_canary(
@@ -128,8 +122,7 @@ def spec_document(spec: EndpointSpec) -> dict[str, Any]:
 
 
 def _row(endpoint: EndpointRecord) -> dict[str, Any]:
-    values = {name: getattr(endpoint, name) for name in EndpointRecord.__dataclass_fields__}
-    return values | {
+    return values_of(endpoint) | {
         "endpoint_type": endpoint.endpoint_type.value,
         "status": endpoint.status.value,
         "spec": spec_document(endpoint.spec),

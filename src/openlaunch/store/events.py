@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection, delete, insert, select
 
+from openlaunch.store.rows import values_of
 from openlaunch.store.tables import endpoint_events as events
 
 MAX_EVENTS = 200
@@ -37,7 +38,8 @@ def add(conn: Connection, new: Sequence[EventRecord]) -> None:
         equal = _equal(conn, event)
         if equal is not None:
             event = replace(equal, count=equal.count + event.count, last_at=event.last_at)
-        values = {name: getattr(event, name) for name in EventRecord.__dataclass_fields__ if name != "seq"}
+        values = values_of(event)
+        del values["seq"]
         conn.execute(insert(events).values(values))
         if equal is not None:  # after the insert, so that its number is not given again
             conn.execute(delete(events).where(events.c.seq == equal.seq))
@@ -46,43 +48,27 @@ def add(conn: Connection, new: Sequence[EventRecord]) -> None:
 
 
 def _equal(conn: Connection, event: EventRecord) -> EventRecord | None:
-    latest = list_after(conn, event.endpoint_id, limit=MERGE_AMONG)
-    return next(
-        (
-            old
-            for old in reversed(latest)
-            if (old.kind, old.detail) == (event.kind, event.detail)
-            and old.last_at > event.last_at - MERGE_SECONDS
-        ),
-        None,
-    )
+    for old in reversed(list_after(conn, event.endpoint_id, limit=MERGE_AMONG)):
+        recent = old.last_at > event.last_at - MERGE_SECONDS
+        if recent and (old.kind, old.detail) == (event.kind, event.detail):
+            return old
+    return None
 
 
 def _prune(conn: Connection, endpoint_id: str) -> None:
-    surplus = (
-        select(events.c.seq)
-        .where(events.c.endpoint_id == endpoint_id)
-        .order_by(events.c.seq.desc())
-        .offset(MAX_EVENTS)
-        .limit(1)
-    )
-    newest_surplus = conn.scalar(surplus)
+    mine = events.c.endpoint_id == endpoint_id
+    newest_first = select(events.c.seq).where(mine).order_by(events.c.seq.desc())
+    newest_surplus = conn.scalar(newest_first.offset(MAX_EVENTS).limit(1))
     if newest_surplus is not None:
-        conn.execute(
-            delete(events).where(events.c.endpoint_id == endpoint_id, events.c.seq <= newest_surplus)
-        )
+        conn.execute(delete(events).where(mine, events.c.seq <= newest_surplus))
 
 
 def list_after(
     conn: Connection, endpoint_id: str, after: int = 0, limit: int = MAX_EVENTS
 ) -> list[EventRecord]:
     """The endpoint's last `limit` events that changed after that one, in the order of their last change."""
-    query = (
-        select(*_FIELDS)
-        .where(events.c.endpoint_id == endpoint_id, events.c.seq > after)
-        .order_by(events.c.seq.desc())
-        .limit(limit)
-    )
+    query = select(*_FIELDS).where(events.c.endpoint_id == endpoint_id, events.c.seq > after)
+    query = query.order_by(events.c.seq.desc()).limit(limit)
     return [EventRecord(*row) for row in reversed(conn.execute(query).fetchall())]
 
 

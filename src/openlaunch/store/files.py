@@ -1,21 +1,19 @@
 """Uploaded files in the store."""
 
-from typing import Any
-
 from sqlalchemy import Connection, select
 from sqlalchemy import delete as delete_from
 from sqlalchemy import insert as insert_into
 
 from openlaunch.store.records import FileRecord
+from openlaunch.store.rows import fields_of, values_of
 from openlaunch.store.tables import files
 
-_FIELDS = [column for column in files.c if column.name != "seq"]
+_FIELDS = fields_of(files)
 
 
 def insert(conn: Connection, file: FileRecord) -> None:
     """Store a new file."""
-    values: dict[str, Any] = {name: getattr(file, name) for name in FileRecord.__dataclass_fields__}
-    conn.execute(insert_into(files).values(values))
+    conn.execute(insert_into(files).values(values_of(file)))
 
 
 def get(conn: Connection, file_id: str, owner: str) -> FileRecord | None:

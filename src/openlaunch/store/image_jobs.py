@@ -9,21 +9,21 @@ from sqlalchemy import update as update_of
 
 from openlaunch.store.endpoints import spec_document
 from openlaunch.store.records import ImageJobBundleRecord, ImageJobRecord, JobEnd
+from openlaunch.store.rows import fields_of, values_of
 from openlaunch.store.tables import docker_image_bundles as bundles
 from openlaunch.store.tables import docker_image_jobs as jobs
 from openlaunch.wire.batch_jobs import BatchJobStatus
 from openlaunch.wire.endpoint_settings import EndpointSpec
 
-_BUNDLE_FIELDS = [column for column in bundles.c if column.name != "seq"]
-_JOB_FIELDS = [column for column in jobs.c if column.name != "seq"]
+_BUNDLE_FIELDS = fields_of(bundles)
+_JOB_FIELDS = fields_of(jobs)
 _UNFINISHED = [BatchJobStatus.PENDING.value, BatchJobStatus.RUNNING.value]
 _MAX_LISTED = 1000
 
 
 def insert_bundle(conn: Connection, bundle: ImageJobBundleRecord) -> None:
     """Store a new bundle; the newest of its name is "latest"."""
-    values = {name: getattr(bundle, name) for name in ImageJobBundleRecord.__dataclass_fields__}
-    conn.execute(insert_into(bundles).values(values))
+    conn.execute(insert_into(bundles).values(values_of(bundle)))
 
 
 def get_bundle(conn: Connection, bundle_id: str, owner: str | None = None) -> ImageJobBundleRecord | None:
@@ -57,10 +57,8 @@ def _bundles(conn: Connection, *conditions: ColumnElement[bool]) -> list[ImageJo
 
 def insert(conn: Connection, job: ImageJobRecord) -> None:
     """Store a new job."""
-    values = {name: getattr(job, name) for name in ImageJobRecord.__dataclass_fields__}
-    conn.execute(
-        insert_into(jobs).values(values | {"status": job.status.value, "spec": spec_document(job.spec)})
-    )
+    changed = {"status": job.status.value, "spec": spec_document(job.spec)}
+    conn.execute(insert_into(jobs).values(values_of(job) | changed))
 
 
 def get(conn: Connection, owner: str, job_id: str) -> ImageJobRecord | None:
@@ -102,13 +100,8 @@ def set_running(conn: Connection, job_id: str, now: float, gpu_indices: tuple[in
 
 def end(conn: Connection, job_id: str, end: JobEnd, now: float) -> bool:
     """Record a job's end; return False, and change nothing, where it had ended already."""
-    values: dict[str, Any] = {
-        "status": end.status.value,
-        "status_reason": end.reason,
-        "finished_at": now,
-        "gpu_indices": [],
-    }
-    return _change(conn, job_id, values)
+    ended = {"status": end.status.value, "status_reason": end.reason, "finished_at": now}
+    return _change(conn, job_id, ended | {"gpu_indices": []})
 
 
 def _change(conn: Connection, job_id: str, values: dict[str, Any]) -> bool:

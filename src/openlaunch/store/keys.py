@@ -7,6 +7,7 @@ from sqlalchemy import Connection, select, text, update
 from sqlalchemy import insert as insert_into
 
 from openlaunch.store.records import KeyRecord
+from openlaunch.store.rows import values_of
 from openlaunch.store.tables import api_keys, key_usage
 from openlaunch.wire.keys import Role
 
@@ -17,8 +18,7 @@ ON CONFLICT (key_id) DO UPDATE SET day = excluded.day, requests = excluded.reque
 
 def insert(conn: Connection, key: KeyRecord) -> None:
     """Store a new key."""
-    values: dict[str, Any] = {name: getattr(key, name) for name in KeyRecord.__dataclass_fields__}
-    conn.execute(insert_into(api_keys).values({**values, "role": key.role.value}))
+    conn.execute(insert_into(api_keys).values(values_of(key) | {"role": key.role.value}))
 
 
 def list_all(conn: Connection) -> list[KeyRecord]:
@@ -43,12 +43,8 @@ def change(conn: Connection, key_id: str, **values: Any) -> KeyRecord | None:
 
 def revoke(conn: Connection, key_id: str, now: float) -> bool:
     """Revoke a key; False when there is none that is not revoked."""
-    done = conn.execute(
-        update(api_keys)
-        .where(api_keys.c.id == key_id, api_keys.c.revoked_at.is_(None))
-        .values(revoked_at=now)
-    )
-    return done.rowcount == 1
+    mine = (api_keys.c.id == key_id, api_keys.c.revoked_at.is_(None))
+    return conn.execute(update(api_keys).where(*mine).values(revoked_at=now)).rowcount == 1
 
 
 def usage(conn: Connection) -> dict[str, tuple[int, int]]:

@@ -196,21 +196,15 @@ def _file_problem(path: Path) -> str | None:
 def _open_engines(path: Path, busy_timeout_seconds: float) -> tuple[Engine, Engine]:
     """The writer's engine, of one connection that is used in one thread at a time, and the readers'."""
     url = URL.create("sqlite", database=str(path))
-    arguments = {"check_same_thread": False, "timeout": busy_timeout_seconds}
-    statements = options(SqliteQueueSql())
-    writer = create_engine(
-        url, poolclass=StaticPool, connect_args=arguments, hide_parameters=True, execution_options=statements
-    )
+    common: dict[str, Any] = {
+        "connect_args": {"check_same_thread": False, "timeout": busy_timeout_seconds},
+        "hide_parameters": True,
+        "execution_options": options(SqliteQueueSql()),
+    }
+    writer = create_engine(url, poolclass=StaticPool, **common)
     event.listen(writer, "connect", _set_up_writer)
     event.listen(writer, "begin", lambda conn: conn.exec_driver_sql("BEGIN IMMEDIATE"))
-    readers = create_engine(
-        url,
-        poolclass=QueuePool,
-        pool_size=READERS,
-        connect_args=arguments,
-        hide_parameters=True,
-        execution_options=statements,
-    )
+    readers = create_engine(url, poolclass=QueuePool, pool_size=READERS, **common)
     event.listen(readers, "connect", _set_up_reader)
     try:
         path.touch(mode=0o600)

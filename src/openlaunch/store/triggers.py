@@ -10,9 +10,10 @@ from sqlalchemy.exc import IntegrityError
 
 from openlaunch.errors import Conflict
 from openlaunch.store.records import TriggerRecord
+from openlaunch.store.rows import fields_of, values_of
 from openlaunch.store.tables import triggers
 
-_FIELDS = [column for column in triggers.c if column.name != "seq"]
+_FIELDS = fields_of(triggers)
 
 
 def insert(conn: Connection, trigger: TriggerRecord) -> None:
@@ -21,7 +22,7 @@ def insert(conn: Connection, trigger: TriggerRecord) -> None:
     Raises:
         Conflict: the owner has one of this name.
     """
-    values = {name: getattr(trigger, name) for name in TriggerRecord.__dataclass_fields__}
+    values = values_of(trigger)
     try:
         conn.execute(insert_into(triggers).values(values))
     except IntegrityError as error:

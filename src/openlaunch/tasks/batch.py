@@ -48,11 +48,7 @@ def results(conn: Connection, job_id: str, after: int, limit: int) -> list[Batch
 
 def delete_some(conn: Connection, job_id: str, limit: int = 1000) -> tuple[int, list[str]]:
     """Delete up to `limit` of the job's tasks: how many they were, and the artifacts that go with them."""
-    query = (
-        select(tasks.c.seq, tasks.c.payload_key, tasks.c.result_key)
-        .where(tasks.c.owner == job_id)
-        .limit(limit)
-    )
-    rows = conn.execute(query).fetchall()
+    query = select(tasks.c.seq, tasks.c.payload_key, tasks.c.result_key).where(tasks.c.owner == job_id)
+    rows = conn.execute(query.limit(limit)).fetchall()
     conn.execute(delete(tasks).where(tasks.c.seq.in_([row.seq for row in rows])))
     return len(rows), [key for row in rows for key in (row.payload_key, row.result_key) if key is not None]

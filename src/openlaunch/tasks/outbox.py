@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from openlaunch.store.queue_sql import queue_sql
+from openlaunch.store.rows import values_of
 from openlaunch.store.tables import deliveries
 from openlaunch.wire.tasks import DeliveryStatus
 
@@ -64,24 +65,13 @@ class Delivery:
 
 def add(conn: Connection, rows: Sequence[tuple[str, str, str, str, Callback]], now: float) -> None:
     """Store callbacks as WAITING: (id, task id, endpoint id, owner, callback) each."""
-    conn.execute(
-        insert(deliveries),
-        [
-            {
-                "id": delivery_id,
-                "task_id": task_id,
-                "endpoint_id": endpoint_id,
-                "owner": owner,
-                "url": callback.url,
-                "auth": callback.auth,
-                "status": DeliveryStatus.WAITING.value,
-                "created_at": now,
-                "failures": 0,
-                "attempts": [],
-            }
-            for delivery_id, task_id, endpoint_id, owner, callback in rows
-        ],
-    )
+    new = {"status": DeliveryStatus.WAITING.value, "created_at": now, "failures": 0, "attempts": []}
+    names = ("id", "task_id", "endpoint_id", "owner")
+    values = [
+        {**dict(zip(names, ids, strict=True)), "url": callback.url, "auth": callback.auth, **new}
+        for *ids, callback in rows
+    ]
+    conn.execute(insert(deliveries), values)
 
 
 def release(conn: Connection, task_ids: Iterable[str], now: float) -> None:
@@ -91,16 +81,9 @@ def release(conn: Connection, task_ids: Iterable[str], now: float) -> None:
 
 def due(conn: Connection, now: float, limit: int, but: Iterable[str] = ()) -> list[Delivery]:
     """Callbacks that are to be sent now, the most overdue first; `but` are ids that are under way."""
-    query = (
-        select(deliveries)
-        .where(
-            deliveries.c.status == DeliveryStatus.PENDING.value,
-            deliveries.c.next_at <= now,
-            deliveries.c.id.not_in(list(but)),
-        )
-        .order_by(deliveries.c.next_at)
-        .limit(limit)
-    )
+    ready = (deliveries.c.status == DeliveryStatus.PENDING.value) & (deliveries.c.next_at <= now)
+    query = select(deliveries).where(ready, deliveries.c.id.not_in(list(but)))
+    query = query.order_by(deliveries.c.next_at).limit(limit)
     return [_delivery(row) for row in conn.execute(query)]
 
 
@@ -119,7 +102,7 @@ def record(conn: Connection, delivery_id: str, attempt: Attempt) -> None:
             next_at=next_at,
             finished_at=attempt.at if ended else None,
             failures=0 if attempt.taken else delivery.failures + 1,
-            attempts=[_document(a) for a in (*delivery.attempts, attempt)[-KEPT_ATTEMPTS:]],
+            attempts=[values_of(a) for a in (*delivery.attempts, attempt)[-KEPT_ATTEMPTS:]],
         )
     )
 
@@ -160,10 +143,6 @@ def purge(conn: Connection, task_ids: Sequence[str]) -> None:
 def _one(conn: Connection, where: Any) -> Delivery | None:
     row = conn.execute(select(deliveries).where(where)).first()
     return None if row is None else _delivery(row)
-
-
-def _document(attempt: Attempt) -> dict[str, Any]:
-    return {name: getattr(attempt, name) for name in Attempt.__dataclass_fields__}
 
 
 def _delivery(row: Row[Any]) -> Delivery:

@@ -59,15 +59,7 @@ def position(conn: Connection, owner: str, task_id: str, now: float, most: int) 
 
 
 def _count(conn: Connection, endpoint_id: str, condition: ColumnElement[bool], now: float, most: int) -> int:
-    found = (
-        select(tasks.c.seq)
-        .where(
-            tasks.c.endpoint_id == endpoint_id,
-            tasks.c.status == State.PENDING.value,
-            tasks.c.expires_at > now,
-            condition,
-        )
-        .limit(most)
-        .subquery()
-    )
+    waits = (tasks.c.status == State.PENDING.value) & (tasks.c.expires_at > now)
+    query = select(tasks.c.seq).where(tasks.c.endpoint_id == endpoint_id, waits, condition)
+    found = query.limit(most).subquery()
     return conn.scalar(select(func.count()).select_from(found)) or 0

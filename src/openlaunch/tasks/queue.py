@@ -19,6 +19,7 @@ from openlaunch.tasks.states import State, after_death, failure
 
 EXPIRED_STATUS_CODE = 504
 CANCELLED_STATUS_CODE = 499
+_NO_LEASE = {"lease_owner": None, "lease_until": None}
 _DONE = [State.SUCCESS.value, State.FAILURE.value, State.CANCELLED.value]
 
 
@@ -80,6 +81,11 @@ class Finished:
     result: bytes | None = field(default=None, repr=False)
     result_key: str | None = None
     reason: str | None = None
+
+
+def failed(task_id: str, reason: str, status_code: int, state: State = State.FAILURE) -> Finished:
+    """Make the end of a task that its model did not answer."""
+    return Finished(task_id, state, status_code, failure(reason, status_code), reason=reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,16 +220,9 @@ def renew(conn: Connection, lease_owner: str, ids: Sequence[str], lease_seconds:
     """Extend this owner's leases on these tasks; returns on how many it has one."""
     renewed = 0
     for start in range(0, len(ids), 500):
-        done = conn.execute(
-            update(tasks)
-            .where(
-                tasks.c.id.in_(ids[start : start + 500]),
-                tasks.c.status == State.STARTED.value,
-                tasks.c.lease_owner == lease_owner,
-            )
-            .values(lease_until=now + lease_seconds)
-        )
-        renewed += done.rowcount
+        mine = (tasks.c.status == State.STARTED.value) & (tasks.c.lease_owner == lease_owner)
+        leased = update(tasks).where(tasks.c.id.in_(ids[start : start + 500]), mine)
+        renewed += conn.execute(leased.values(lease_until=now + lease_seconds)).rowcount
     return renewed
 
 
@@ -255,21 +254,12 @@ def give_back(
         state = after_death(attempts, max_attempts) if died else State.PENDING
         if state is State.FAILURE:
             text = f"the task's worker {reason}; that was attempt {attempts} of {max_attempts}"
-            complete(conn, [Finished(task_id, state, 500, failure(text, 500), reason=text)], now)
+            complete(conn, [failed(task_id, text, 500)], now)
         else:
-            _to_pending(conn, task_id, attempts if died else attempts - 1, reason)
+            values = {"status": state.value, "attempts": attempts if died else attempts - 1, "reason": reason}
+            conn.execute(update(tasks).where(tasks.c.id == task_id).values(**values, **_NO_LEASE))
         outcome.append((task_id, state))
     return outcome
-
-
-def _to_pending(conn: Connection, task_id: str, attempts: int, reason: str) -> None:
-    conn.execute(
-        update(tasks)
-        .where(tasks.c.id == task_id)
-        .values(
-            status=State.PENDING.value, attempts=attempts, reason=reason, lease_owner=None, lease_until=None
-        )
-    )
 
 
 def recover(conn: Connection, now: float, alive: Collection[str] | None = None) -> list[str]:
@@ -298,11 +288,7 @@ def expire(conn: Connection, now: float, limit: int = 1000) -> list[str]:
     ended = []
     for task_id, created_at, expires_at in conn.execute(query):
         text = f"the task expired: it waited {expires_at - created_at:.0f} s, its limit, for a worker"
-        ended.append(
-            Finished(
-                task_id, State.FAILURE, EXPIRED_STATUS_CODE, failure(text, EXPIRED_STATUS_CODE), reason=text
-            )
-        )
+        ended.append(failed(task_id, text, EXPIRED_STATUS_CODE))
     return sorted(complete(conn, ended, now))
 
 
@@ -311,16 +297,9 @@ def purge(conn: Connection, now: float, retention_seconds: float, limit: int = 1
 
     Those of a batch job stay until the job has made its file of results of them.
     """
-    old = (
-        select(tasks.c.seq, tasks.c.id, tasks.c.payload_key, tasks.c.result_key)
-        .where(
-            tasks.c.finished_at.is_not(None),
-            tasks.c.finished_at <= now - retention_seconds,
-            ~batch_jobs.runs(tasks.c.owner),
-        )
-        .limit(limit)
-    )
-    rows = conn.execute(old).fetchall()
+    old = tasks.c.finished_at.is_not(None) & (tasks.c.finished_at <= now - retention_seconds)
+    query = select(tasks.c.seq, tasks.c.id, tasks.c.payload_key, tasks.c.result_key)
+    rows = conn.execute(query.where(old, ~batch_jobs.runs(tasks.c.owner)).limit(limit)).fetchall()
     if rows:
         conn.execute(delete(tasks).where(tasks.c.seq.in_([row.seq for row in rows])))
         outbox.purge(conn, [row.id for row in rows])
@@ -406,9 +385,8 @@ def cancel(conn: Connection, owner: str, task_id: str, now: float) -> State | No
     """
     record = get(conn, owner, task_id)
     if record is not None and not record.state.done:
-        text = "the task was cancelled"
-        result = failure(text, CANCELLED_STATUS_CODE)
-        complete(conn, [Finished(task_id, State.CANCELLED, CANCELLED_STATUS_CODE, result, reason=text)], now)
+        ended = failed(task_id, "the task was cancelled", CANCELLED_STATUS_CODE, State.CANCELLED)
+        complete(conn, [ended], now)
     return None if record is None else record.state
 
 
@@ -432,24 +410,11 @@ def fail_endpoint(
 
     To be called until there are none left: with more in one transaction, all other writes would wait for seconds.
     """
-    unfinished = select(tasks.c.seq).where(
-        tasks.c.endpoint_id == endpoint_id, tasks.c.status.in_([State.PENDING.value, State.STARTED.value])
-    )
-    done = conn.execute(
-        update(tasks)
-        .where(tasks.c.seq.in_(unfinished.limit(limit)))
-        .values(
-            status=State.FAILURE.value,
-            status_code=404,
-            result=failure(reason, 404),
-            reason=reason,
-            finished_at=now,
-            lease_owner=None,
-            lease_until=None,
-            payload=None,
-        )
-        .returning(tasks.c.id)
-    )
+    unfinished = tasks.c.status.in_([State.PENDING.value, State.STARTED.value])
+    some = select(tasks.c.seq).where(tasks.c.endpoint_id == endpoint_id, unfinished).limit(limit)
+    result = {"status": State.FAILURE.value, "status_code": 404, "result": failure(reason, 404)}
+    values = {**result, "reason": reason, "finished_at": now, "payload": None, **_NO_LEASE}
+    done = conn.execute(update(tasks).where(tasks.c.seq.in_(some)).values(values).returning(tasks.c.id))
     ended = sorted(done.scalars())
     outbox.release(conn, ended, now)
     return ended

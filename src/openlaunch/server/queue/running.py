@@ -16,8 +16,8 @@ from openlaunch.server.settings import QueueSettings
 from openlaunch.store.base import Store
 from openlaunch.tasks import queue
 from openlaunch.tasks.hub import Hub
-from openlaunch.tasks.queue import ClaimedTask, Finished
-from openlaunch.tasks.states import State, failure
+from openlaunch.tasks.queue import ClaimedTask, failed
+from openlaunch.tasks.states import State
 from openlaunch_worker.frames import Flags, Outcome
 
 DEADLINE_STATUS_CODE = 504
@@ -94,8 +94,7 @@ class Runner:
             try:
                 body = await self._artifacts.get(task.payload_key or "")
             except NotFound as error:
-                text = f"the task's payload is gone: {error}"
-                self._recorder.record(Finished(task.id, State.FAILURE, 500, failure(text, 500), reason=text))
+                self._recorder.record(failed(task.id, f"the task's payload is gone: {error}", 500))
                 return
         work = TaskWork(self, lane, task, body, self._seconds_for(lane, task))
         self._running[task.id] = work
@@ -153,10 +152,7 @@ class Runner:
         self._running.pop(work.task.id, None)
         work.abandon()
         text = f"the deadline passed: the task ran for {work.seconds:g} s, which is how long it may take"
-        result = failure(text, DEADLINE_STATUS_CODE)
-        self._recorder.record(
-            Finished(work.task.id, State.FAILURE, DEADLINE_STATUS_CODE, result=result, reason=text)
-        )
+        self._recorder.record(failed(work.task.id, text, DEADLINE_STATUS_CODE))
 
     def give_back(self, work: TaskWork, reason: str, *, died: bool) -> None:
         """Return the task to the queue: its worker died, or there is no slot for it after all."""

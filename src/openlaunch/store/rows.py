@@ -1,0 +1,15 @@
+"""Records as rows of their tables."""
+
+from typing import Any
+
+from sqlalchemy import Column, Table
+
+
+def fields_of(table: Table) -> list[Column[Any]]:
+    """Every column but `seq`, which is the order of the rows and not part of a record."""
+    return [column for column in table.c if column.name != "seq"]
+
+
+def values_of(record: Any) -> dict[str, Any]:
+    """The fields of a dataclass by name, as they are: `dataclasses.asdict` would copy what is in them."""
+    return {name: getattr(record, name) for name in record.__dataclass_fields__}
