@@ -163,7 +163,7 @@ class QueueMachine(RuleBasedStateMachine):
     def recover(self, server: str | None) -> None:
         started = self.in_state(State.STARTED).items()
         lost = [(n, t) for n, t in started if t.lease_until < self.now or (server and t.server != server)]
-        recovered = self.db.write(lambda conn: queue.recover(conn, self.now, server))
+        recovered = self.db.write(lambda conn: queue.recover(conn, self.now, [server] if server else None))
         assert sorted(recovered) == sorted(name for name, _ in lost)
         for _, task in lost:
             task.back(task.attempts - 1)

@@ -198,7 +198,7 @@ async def _platform(
         callbacks = Callbacks(settings, store, tasks, CallbackSigner(secret), urls)
         callbacks.start(url)
         stack.push_async_callback(callbacks.stop)
-        endpoints = Endpoints(store, controller, tasks.canceller)
+        endpoints = Endpoints(store, controller, tasks.control)
         batch_jobs = BatchJobs(settings, store, artifacts, schemas, dispatcher, endpoints, tasks)
         await batch_jobs.start()
         stack.push_async_callback(batch_jobs.runner.stop)

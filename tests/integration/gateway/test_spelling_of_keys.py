@@ -158,6 +158,29 @@ def test_the_password_of_a_callback_is_not_shown(raw, endpoint, submit):
     assert shown.json()["args"] == {"nonsense": 1}
 
 
+def nested(depth):
+    """A body with a secret and an argument that is nested this deep."""
+    head = fields(("callback_url", NOWHERE), ("callback_auth", SECRET))[:-1]
+    return f'{head}, "args": {{"nonsense": {"[" * depth}{"]" * depth}}}}}'
+
+
+def test_the_password_of_a_callback_is_not_shown_of_a_deep_body(raw, endpoint):
+    body = nested(300)
+    (task_id,) = one(raw, endpoint, body)
+    result(raw, task_id)
+    shown = payload(raw, task_id)
+    assert "pssst" not in shown.text
+    assert shown.json()["args"] == json.loads(body)["args"]
+
+
+def test_a_payload_that_is_too_deep_to_mask_its_password_is_refused(raw, endpoint):
+    (task_id,) = one(raw, endpoint, nested(1010))
+    result(raw, task_id)
+    answer = raw.get(f"/v1/async-tasks/{task_id}/payload")
+    assert (answer.status_code, answer.json()["code"]) == (422, "too_deep")
+    assert "pssst" not in answer.text
+
+
 @pytest.mark.parametrize("last", [None, {"kind": "basic", "username": "bob", "password": "last"}])
 def test_of_a_key_that_stands_twice_neither_password_is_shown(raw, endpoint, last):
     pairs = {"args": {"nonsense": 1}, "callback_url": NOWHERE, "callback_auth": SECRET}.items()

@@ -174,7 +174,7 @@ class BatchJobs:
             return batch.submitted(conn, job.id) - batch.unfinished(conn, job.id)
 
         completed = await self._store.read(done)
-        await self._tasks.canceller.fail_endpoint(job.id, job.status_reason or "the job has ended")
+        await self._tasks.control.fail_endpoint(job.id, job.status_reason or "the job has ended")
         if completed:
             key = await self._files.write_results(job)
             await self._store.write(lambda conn: job_store.set_result(conn, job.id, key, completed))

@@ -3,12 +3,10 @@
 import asyncio
 from collections.abc import Callable, Sequence
 
-from openlaunch.artifacts.base import Artifacts
 from openlaunch.errors import NotFound
 from openlaunch.server.prediction.results import pickled_body
-from openlaunch.store.base import Store
+from openlaunch.server.queue.shared import Shared
 from openlaunch.tasks import queue
-from openlaunch.tasks.hub import Hub
 from openlaunch.tasks.queue import Finished, TaskRecord
 
 Answerable = TaskRecord | Finished
@@ -18,10 +16,8 @@ Answerable = TaskRecord | Finished
 class Answerer:
     """Looks tasks up, and waits for their results."""
 
-    def __init__(self, store: Store, artifacts: Artifacts, hub: Hub) -> None:
-        self._store = store
-        self._artifacts = artifacts
-        self._hub = hub
+    def __init__(self, shared: Shared) -> None:
+        self._store, self._artifacts, self._hub = shared.store, shared.artifacts, shared.hub
         self._now = asyncio.get_running_loop().time
 
     async def get(self, owner: str, task_id: str, wait: float) -> Answerable:
@@ -35,9 +31,7 @@ class Answerer:
             if wait > 0 and self._hub.expects(task_id, owner) and not self._hub.closed:
                 # The task runs here: its result comes to the waiter, without a look into the store.
                 await waiter.wait(wait)
-                if (finished := waiter.results.get(task_id)) is not None:
-                    return finished
-            while True:
+            while (finished := waiter.results.get(task_id)) is None:
                 record = await self._store.read(lambda conn: queue.get(conn, owner, task_id))
                 if record is None:
                     raise no_task(task_id)
@@ -45,8 +39,7 @@ class Answerer:
                 if record.state.done or left <= 0 or self._hub.closed:
                     return record
                 await waiter.wait(left)
-                if (finished := waiter.results.get(task_id)) is not None:
-                    return finished
+            return finished
 
     async def wait_for_any(self, owner: str, ids: Sequence[str], wait: float) -> Sequence[Answerable]:
         """Return those of the tasks that are done, after waiting up to `wait` seconds for the first.

@@ -4,15 +4,11 @@ from collections.abc import Callable
 
 from sqlalchemy import Connection
 
-from openlaunch.background import BackgroundTasks
 from openlaunch.server import clock
-from openlaunch.server.dispatch.dispatcher import Dispatcher
 from openlaunch.server.dispatch.lane import Lane
 from openlaunch.server.queue.running import Runner
-from openlaunch.server.settings import QueueSettings
-from openlaunch.store.base import Store
+from openlaunch.server.queue.shared import Shared
 from openlaunch.tasks import queue
-from openlaunch.tasks.hub import Hub
 from openlaunch.tasks.queue import ClaimedTask
 
 MAX_CLAIM = 256
@@ -21,23 +17,11 @@ MAX_CLAIM = 256
 class Claimer:
     """Takes waiting tasks out of the queue, as many as a lane has slots for, and has them run."""
 
-    def __init__(
-        self,
-        settings: QueueSettings,
-        store: Store,
-        dispatcher: Dispatcher,
-        runner: Runner,
-        hub: Hub,
-        background: BackgroundTasks,
-        lease_owner: str,
-    ) -> None:
-        self._lease_seconds = settings.lease_seconds
-        self._lease_owner = lease_owner
-        self._store = store
-        self._dispatcher = dispatcher
+    def __init__(self, shared: Shared, runner: Runner) -> None:
+        self._lease = shared.lease_owner, shared.settings.lease_seconds
+        self._store, self._dispatcher = shared.store, shared.dispatcher
+        self._hub, self._background = shared.hub, shared.background
         self._runner = runner
-        self._hub = hub
-        self._background = background
         self._claiming: set[str] = set()
 
     def claim_for(self, lane: Lane) -> None:
@@ -68,8 +52,7 @@ class Claimer:
     def claim_of(self, lane: Lane, limit: int) -> Callable[[Connection], list[ClaimedTask]]:
         """The operation that claims tasks. It runs in the store's thread, so the lane is looked at beforehand."""
         endpoint_id, after = lane.endpoint.id, lane.backlog.last_owner
-        me, lease = self._lease_owner, self._lease_seconds
-        return lambda conn: queue.claim(conn, endpoint_id, limit, me, lease, clock.now(), after)
+        return lambda conn: queue.claim(conn, endpoint_id, limit, *self._lease, clock.now(), after)
 
     async def run(self, lane: Lane, claimed: list[ClaimedTask]) -> None:
         """Have claimed tasks run."""

@@ -3,15 +3,12 @@
 import asyncio
 import logging
 
-from openlaunch.artifacts.base import Artifacts
 from openlaunch.server import clock
 from openlaunch.server.queue.claiming import Claimer
 from openlaunch.server.queue.running import Runner
-from openlaunch.server.settings import QueueSettings
+from openlaunch.server.queue.shared import Shared
 from openlaunch.store import answers
-from openlaunch.store.base import Store
 from openlaunch.tasks import queue
-from openlaunch.tasks.hub import Hub
 
 log = logging.getLogger(__name__)
 
@@ -21,23 +18,11 @@ INTERVAL_SECONDS = 5.0
 class Housekeeper:
     """Renews leases, recovers lost tasks, expires those that waited too long, and deletes old results."""
 
-    def __init__(
-        self,
-        settings: QueueSettings,
-        store: Store,
-        artifacts: Artifacts,
-        runner: Runner,
-        claimer: Claimer,
-        hub: Hub,
-        lease_owner: str,
-    ) -> None:
-        self._settings = settings
-        self._store = store
-        self._artifacts = artifacts
+    def __init__(self, shared: Shared, runner: Runner, claimer: Claimer) -> None:
+        self._settings, self._lease_owner = shared.settings, shared.lease_owner
+        self._store, self._artifacts, self._hub = shared.store, shared.artifacts, shared.hub
         self._runner = runner
         self._claimer = claimer
-        self._hub = hub
-        self._lease_owner = lease_owner
 
     async def recover(self, *, only_server: bool) -> None:
         """Queue tasks again whose lease has ended, or whose server is known to be dead.
@@ -67,9 +52,8 @@ class Housekeeper:
         # Also what this server claimed and then lost by an error of its own: it does not renew those leases.
         await self.recover(only_server=False)
         self._hub.announce(await self._store.write(lambda conn: queue.expire(conn, now)))
-        keys = await self._store.write(
-            lambda conn: queue.purge(conn, now, self._settings.result_retention_seconds)
-        )
+        retention = self._settings.result_retention_seconds
+        keys = await self._store.write(lambda conn: queue.purge(conn, now, retention))
         keys += await self._store.write(lambda conn: answers.purge(conn, now))
         for key in keys:
             await self._artifacts.delete(key)

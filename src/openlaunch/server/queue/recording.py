@@ -7,17 +7,12 @@ from dataclasses import replace
 
 import orjson
 
-from openlaunch.artifacts.base import Artifacts
-from openlaunch.background import BackgroundTasks
 from openlaunch.errors import Unavailable
 from openlaunch.server import clock
 from openlaunch.server.prediction.results import hold_against_schema
-from openlaunch.server.prediction.schemas import SchemaCache
-from openlaunch.server.settings import QueueSettings
-from openlaunch.store.base import Store
+from openlaunch.server.queue.shared import Shared
 from openlaunch.store.records import EndpointRecord
 from openlaunch.tasks import queue
-from openlaunch.tasks.hub import Hub
 from openlaunch.tasks.queue import Finished
 from openlaunch.tasks.states import State
 from openlaunch_worker.frames import Outcome
@@ -31,25 +26,13 @@ MAX_REASON = 500
 class Recorder:
     """Stores results: whatever came since the last transaction goes into the next one."""
 
-    def __init__(
-        self,
-        settings: QueueSettings,
-        store: Store,
-        artifacts: Artifacts,
-        schemas: SchemaCache,
-        hub: Hub,
-        background: BackgroundTasks,
-    ) -> None:
+    def __init__(self, shared: Shared) -> None:
         self.on_callbacks: Callable[[], None] = lambda: None
         """Called when callbacks may have become due."""
         self.has_callbacks = False
         """Whether any task of this server has a callback; without one `on_callbacks` is never called."""
-        self._settings = settings
-        self._store = store
-        self._artifacts = artifacts
-        self._schemas = schemas
-        self._hub = hub
-        self._background = background
+        self._settings, self._schemas, self._background = shared.settings, shared.schemas, shared.background
+        self._store, self._artifacts, self._hub = shared.store, shared.artifacts, shared.hub
         self._loop = asyncio.get_running_loop()
         self._finished: list[Finished] = []
 
@@ -104,12 +87,8 @@ class Recorder:
             except Unavailable as error:
                 if self._hub.closed:
                     raise
-                log.error(
-                    "%d results could not be recorded; trying again in %g s: %s",
-                    len(results),
-                    RETRY_SECONDS,
-                    error,
-                )
+                text = "%d results could not be recorded; trying again in %g s: %s"
+                log.error(text, len(results), RETRY_SECONDS, error)
                 await asyncio.sleep(RETRY_SECONDS)
             else:
                 self._hub.announce([r.id for r in results], {r.id: r for r in results if r.id in recorded})

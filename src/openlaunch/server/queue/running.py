@@ -3,19 +3,14 @@
 import asyncio
 from collections.abc import Iterable
 
-from openlaunch.artifacts.base import Artifacts
-from openlaunch.background import BackgroundTasks
 from openlaunch.errors import APIError, NotFound
 from openlaunch.server import clock
-from openlaunch.server.dispatch.dispatcher import Dispatcher
 from openlaunch.server.dispatch.lane import Lane
 from openlaunch.server.dispatch.work import Sender, Work
 from openlaunch.server.prediction.deadlines import Deadlines
 from openlaunch.server.queue.recording import Recorder
-from openlaunch.server.settings import QueueSettings
-from openlaunch.store.base import Store
+from openlaunch.server.queue.shared import Shared
 from openlaunch.tasks import queue
-from openlaunch.tasks.hub import Hub
 from openlaunch.tasks.queue import ClaimedTask, failed
 from openlaunch.tasks.states import State
 from openlaunch_worker.frames import Flags, Outcome
@@ -66,25 +61,13 @@ class TaskWork(Work):
 class Runner:
     """Gives claimed tasks to their lanes, and settles how each ends: a result, another attempt, or its place back."""
 
-    def __init__(
-        self,
-        settings: QueueSettings,
-        store: Store,
-        artifacts: Artifacts,
-        dispatcher: Dispatcher,
-        recorder: Recorder,
-        hub: Hub,
-        background: BackgroundTasks,
-    ) -> None:
+    def __init__(self, shared: Shared, recorder: Recorder) -> None:
         self.now = asyncio.get_running_loop().time
         self.deadlines = Deadlines()
-        self._settings = settings
-        self._store = store
-        self._artifacts = artifacts
-        self._dispatcher = dispatcher
+        self._settings, self._dispatcher = shared.settings, shared.dispatcher
+        self._store, self._artifacts = shared.store, shared.artifacts
+        self._hub, self._background = shared.hub, shared.background
         self._recorder = recorder
-        self._hub = hub
-        self._background = background
         self._running: dict[str, TaskWork] = {}
 
     async def run(self, lane: Lane, task: ClaimedTask) -> None:
@@ -107,9 +90,8 @@ class Runner:
     def _seconds_for(self, lane: Lane, task: ClaimedTask) -> float:
         """How long the task may run: the request's own bound, within the endpoint's."""
         spec = lane.endpoint.spec
-        limit: float = (
-            spec.queue_message_timeout_seconds or spec.timeout_seconds or self._settings.task_timeout_seconds
-        )
+        of_endpoint = spec.queue_message_timeout_seconds or spec.timeout_seconds
+        limit: float = of_endpoint or self._settings.task_timeout_seconds
         return limit if task.timeout_seconds is None else min(task.timeout_seconds, limit)
 
     def held(self) -> list[str]:
@@ -134,10 +116,8 @@ class Runner:
             work.end()
         self._running.clear()
         if left:
-            now = clock.now()
-            await self._store.write(
-                lambda conn: queue.give_back(conn, left, "the server stopped", now, died=False)
-            )
+            reason, now = "the server stopped", clock.now()
+            await self._store.write(lambda conn: queue.give_back(conn, left, reason, now, died=False))
 
     def answered(self, work: TaskWork, outcome: int, payload: bytes) -> None:
         """Record the worker's answer."""
@@ -161,9 +141,8 @@ class Runner:
 
     async def _give_back(self, work: TaskWork, reason: str, *, died: bool) -> None:
         self._hub.forget(work.task.id)
-        outcome = await self._store.write(
-            lambda conn: queue.give_back(conn, [work.task.id], reason, clock.now(), died=died)
-        )
+        ids, now = [work.task.id], clock.now()
+        outcome = await self._store.write(lambda conn: queue.give_back(conn, ids, reason, now, died=died))
         for task_id, state in outcome:
             if state is State.PENDING:
                 work.lane.backlog.add(work.task.owner)

@@ -7,12 +7,12 @@ from openlaunch.background import BackgroundTasks
 from openlaunch.server.dispatch.dispatcher import Dispatcher
 from openlaunch.server.prediction.schemas import SchemaCache
 from openlaunch.server.queue.answering import Answerer
-from openlaunch.server.queue.cancelling import Canceller
 from openlaunch.server.queue.claiming import Claimer
+from openlaunch.server.queue.control import TaskControl
 from openlaunch.server.queue.housekeeping import Housekeeper
 from openlaunch.server.queue.recording import Recorder
-from openlaunch.server.queue.rerunning import Rerunner
 from openlaunch.server.queue.running import Runner
+from openlaunch.server.queue.shared import Shared
 from openlaunch.server.queue.submitting import Submitter
 from openlaunch.server.settings import QueueSettings
 from openlaunch.store.base import Store
@@ -30,24 +30,19 @@ class TaskService:
         dispatcher: Dispatcher,
         schemas: SchemaCache,
     ) -> None:
-        me, hub = secrets.token_hex(8), Hub()
-        background = BackgroundTasks(
+        self._hub, self._dispatcher = Hub(), dispatcher
+        self._background = BackgroundTasks(
             "work on the task queue failed; the tasks that it held run again when their leases end"
         )
-        recorder = Recorder(settings, store, artifacts, schemas, hub, background)
-        runner = Runner(settings, store, artifacts, dispatcher, recorder, hub, background)
-        claimer = Claimer(settings, store, dispatcher, runner, hub, background, me)
-        self.recorder = recorder
-        self.runner = runner
-        self.submitter = Submitter(settings, store, artifacts, claimer, recorder, hub)
-        self.answerer = Answerer(store, artifacts, hub)
-        self.canceller = Canceller(store, runner, hub)
-        self.rerunner = Rerunner(store, artifacts, dispatcher, schemas, self.submitter)
-        self._housekeeper = Housekeeper(settings, store, artifacts, runner, claimer, hub, me)
-        self._claimer = claimer
-        self._dispatcher = dispatcher
-        self._hub = hub
-        self._background = background
+        services = (settings, store, artifacts, dispatcher, schemas, self._hub, self._background)
+        shared = Shared(*services, lease_owner=secrets.token_hex(8))
+        self.recorder = Recorder(shared)
+        self.runner = Runner(shared, self.recorder)
+        self._claimer = Claimer(shared, self.runner)
+        self.submitter = Submitter(shared, self._claimer, self.recorder)
+        self.answerer = Answerer(shared)
+        self.control = TaskControl(shared, self.runner, self.submitter)
+        self._housekeeper = Housekeeper(shared, self.runner, self._claimer)
 
     async def start(self, *, only_server: bool) -> None:
         """Recover tasks of servers that died, and begin to claim. The lanes have to be there.

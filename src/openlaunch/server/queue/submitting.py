@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from sqlalchemy import Connection
 
-from openlaunch.artifacts.base import Artifacts
 from openlaunch.errors import TooManyRequests, Unavailable
 from openlaunch.server import clock
 from openlaunch.server.dispatch.admission import is_hopeless
@@ -13,10 +12,8 @@ from openlaunch.server.prediction.idempotency import Keyed
 from openlaunch.server.prediction.inputs import PredictInput
 from openlaunch.server.queue.claiming import MAX_CLAIM, Claimer
 from openlaunch.server.queue.recording import Recorder
-from openlaunch.server.settings import QueueSettings
-from openlaunch.store.base import Store
+from openlaunch.server.queue.shared import Shared
 from openlaunch.tasks import queue
-from openlaunch.tasks.hub import Hub
 from openlaunch.tasks.outbox import Callback
 from openlaunch.tasks.queue import ClaimedTask, Finished, NewTask
 from openlaunch.tasks.states import State
@@ -30,21 +27,11 @@ REFUSED_STATUS_CODE = 422
 class Submitter:
     """Stores new tasks, and claims those that there are slots for in the same transaction."""
 
-    def __init__(
-        self,
-        settings: QueueSettings,
-        store: Store,
-        artifacts: Artifacts,
-        claimer: Claimer,
-        recorder: Recorder,
-        hub: Hub,
-    ) -> None:
-        self._settings = settings
-        self._store = store
-        self._artifacts = artifacts
+    def __init__(self, shared: Shared, claimer: Claimer, recorder: Recorder) -> None:
+        self._settings, self._hub = shared.settings, shared.hub
+        self._store, self._artifacts = shared.store, shared.artifacts
         self._claimer = claimer
         self._recorder = recorder
-        self._hub = hub
 
     @property
     def max_queued_of_one(self) -> int:
@@ -137,10 +124,8 @@ class Submitter:
             for index, predict_input in enumerate(inputs):
                 one = None if keyed is None else Keyed(f"{keyed.key}#{index}", keyed.digest)
                 new.append(await self._new_task(lane, owner, predict_input, now, one))
-            failed = [
-                Finished(new[index].id, State.FAILURE, REFUSED_STATUS_CODE, result)
-                for index, result in refused.items()
-            ]
+            status = State.FAILURE, REFUSED_STATUS_CODE
+            failed = [Finished(new[index].id, *status, result) for index, result in refused.items()]
             claim = self._claimer.claim_of(lane, wanted)
 
             def store(conn: Connection) -> tuple[list[str], list[ClaimedTask]]:

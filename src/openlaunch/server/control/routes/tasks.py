@@ -4,6 +4,7 @@ Submitting and asking are in `server.task_routes`, the hot path.
 """
 
 import asyncio
+import json
 from typing import Annotated
 
 import orjson
@@ -11,7 +12,7 @@ from fastapi import APIRouter, Header, Query, Response
 from sqlalchemy import Connection
 
 from openlaunch.controller.explain import task_message
-from openlaunch.errors import Conflict, NotFound
+from openlaunch.errors import Conflict, NotFound, Unprocessable
 from openlaunch.server import clock
 from openlaunch.server.control.answers import shown
 from openlaunch.server.control.endpoint_view import without_secrets
@@ -63,7 +64,7 @@ def router(context: Context) -> APIRouter:
     @api.post("/{task_id}/cancel")
     async def cancel_task(task_id: str, user: Caller) -> CancelTaskResponse:
         """Cancel a task; what runs of it is stopped, and its result will be a FAILURE that says so."""
-        return CancelTaskResponse(cancelled=await context.tasks.canceller.cancel(user.owner, task_id))
+        return CancelTaskResponse(cancelled=await context.tasks.control.cancel(user.owner, task_id))
 
     @api.get("/{task_id}/details")
     async def get_task_details(task_id: str, user: Caller) -> TaskSummary:
@@ -76,7 +77,7 @@ def router(context: Context) -> APIRouter:
     @api.get("/{task_id}/payload", response_model=PredictRequest)
     async def get_task_payload(task_id: str, user: Caller) -> Response:
         """Get what was sent in with a task; that of a task that succeeded is not kept."""
-        payload = await context.tasks.rerunner.payload_of(user.owner, task_id)
+        payload = await context.tasks.control.payload_of(user.owner, task_id)
         shown = await asyncio.to_thread(_without_auth, payload)
         return Response(shown, media_type="application/json")
 
@@ -89,7 +90,7 @@ def router(context: Context) -> APIRouter:
         """Run a task that failed or was cancelled once more: as a new task, whose id is answered."""
         user.spend(1)
         return CreateTaskResponse(
-            task_id=await context.tasks.rerunner.rerun(user.owner, task_id, idempotency_key)
+            task_id=await context.tasks.control.rerun(user.owner, task_id, idempotency_key)
         )
 
     @api.get("/{task_id}/why")
@@ -194,13 +195,21 @@ def _delivery(record: Delivery) -> DeliveryResponse:
 
 
 def _without_auth(payload: bytes) -> bytes:
-    """Mask the secrets of the callback in a payload."""
+    """Mask the secrets of the callback in a payload.
+
+    Raises:
+        Unprocessable: it has some, and is nested too deep to be written without them.
+    """
     document = orjson.loads(payload)
     if "callback_auth" not in document:
         return payload
     # Written anew also where it is null: the key may stand there twice, and the first one may have the password.
     document["callback_auth"] = without_secrets(document["callback_auth"])
-    return orjson.dumps(document)
+    try:
+        return json.dumps(document, ensure_ascii=False).encode()  # orjson reads 1,024 levels and writes 254
+    except RecursionError:
+        message = "the payload is nested too deep to be shown without the secrets of its callback"
+        raise Unprocessable(message, code="too_deep") from None
 
 
 def _summary(record: TaskRecord) -> TaskSummary:

@@ -1,36 +1,51 @@
-"""Runs tasks again that did not succeed."""
+"""Cancels tasks, and runs those again that did not succeed."""
 
-from openlaunch.artifacts.base import Artifacts
 from openlaunch.errors import Conflict, NotFound
-from openlaunch.server.dispatch.dispatcher import Dispatcher
+from openlaunch.server import clock
 from openlaunch.server.endpoints.specs import may_predict
 from openlaunch.server.prediction.idempotency import keyed
 from openlaunch.server.prediction.inputs import check_input
-from openlaunch.server.prediction.schemas import SchemaCache
 from openlaunch.server.queue.answering import no_task
+from openlaunch.server.queue.running import Runner
+from openlaunch.server.queue.shared import Shared
 from openlaunch.server.queue.submitting import Submitter
-from openlaunch.store.base import Store
 from openlaunch.tasks import queue
 from openlaunch.tasks.queue import Payload
 from openlaunch.tasks.states import State
 
 
-class Rerunner:
-    """Looks up what was sent in with a task that did not succeed, and submits it again."""
+class TaskControl:
+    """Ends tasks early, in the queue and in their workers, and submits ended ones again."""
 
-    def __init__(
-        self,
-        store: Store,
-        artifacts: Artifacts,
-        dispatcher: Dispatcher,
-        schemas: SchemaCache,
-        submitter: Submitter,
-    ) -> None:
-        self._store = store
-        self._artifacts = artifacts
-        self._dispatcher = dispatcher
-        self._schemas = schemas
+    def __init__(self, shared: Shared, runner: Runner, submitter: Submitter) -> None:
+        self._shared = shared
+        self._store = shared.store
+        self._runner = runner
         self._submitter = submitter
+
+    async def cancel(self, owner: str, task_id: str) -> bool:
+        """Cancel a task, and return False if it was done already.
+
+        Raises:
+            NotFound: the owner has no such task.
+        """
+        before = await self._store.write(lambda conn: queue.cancel(conn, owner, task_id, clock.now()))
+        if before is None:
+            raise no_task(task_id)
+        if not before.done:
+            self._ended([task_id])
+        return not before.done
+
+    async def fail_endpoint(self, endpoint_id: str, reason: str) -> None:
+        """Fail all tasks of an endpoint that is deleted."""
+        while ended := await self._store.write(
+            lambda conn: queue.fail_endpoint(conn, endpoint_id, reason, clock.now())
+        ):
+            self._ended(ended)
+
+    def _ended(self, ids: list[str]) -> None:
+        self._runner.stop(ids)
+        self._shared.hub.announce(ids)
 
     async def payload_of(self, owner: str, task_id: str) -> bytes:
         """Return what was sent in with a task that has not succeeded.
@@ -55,14 +70,13 @@ class Rerunner:
                 f"the task {task_id!r} is {stored.state.value}: those that failed or were cancelled can be run again",
                 code="task_not_failed",
             )
-        lane = self._dispatcher.lane(stored.endpoint_id)
+        lane = self._shared.dispatcher.lane(stored.endpoint_id)
         if lane is None or not may_predict(lane.endpoint, owner):
             raise NotFound(f"the endpoint of the task {task_id!r} is gone", code="endpoint_not_found")
-        body = await self._payload_bytes(stored, task_id)
-        endpoint = lane.endpoint
-        schemas = await self._schemas.get(endpoint.ready_bundle_id or endpoint.bundle_id)
+        body, endpoint = await self._payload_bytes(stored, task_id), lane.endpoint
+        schemas = await self._shared.schemas.get(endpoint.ready_bundle_id or endpoint.bundle_id)
         predict_input = await check_input(body, schemas)
-        request = None if idempotency_key is None else await keyed(idempotency_key, lane.endpoint.id, body)
+        request = None if idempotency_key is None else await keyed(idempotency_key, endpoint.id, body)
         return (await self._submitter.submit(lane, owner, [predict_input], request))[0]
 
     async def _payload(self, owner: str, task_id: str) -> Payload:
@@ -75,7 +89,7 @@ class Rerunner:
         if stored.payload is not None:
             return stored.payload
         if stored.payload_key is not None:
-            return await self._artifacts.get(stored.payload_key)
+            return await self._shared.artifacts.get(stored.payload_key)
         raise NotFound(
             f"the payload of the task {task_id!r} is not kept: it succeeded, or its endpoint was deleted",
             code="payload_not_found",

@@ -1,0 +1,25 @@
+"""What the parts of the queue share."""
+
+from dataclasses import dataclass
+
+from openlaunch.artifacts.base import Artifacts
+from openlaunch.background import BackgroundTasks
+from openlaunch.server.dispatch.dispatcher import Dispatcher
+from openlaunch.server.prediction.schemas import SchemaCache
+from openlaunch.server.settings import QueueSettings
+from openlaunch.store.base import Store
+from openlaunch.tasks.hub import Hub
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """The services that the parts of one server's queue work with, and its name as the owner of leases."""
+
+    settings: QueueSettings
+    store: Store
+    artifacts: Artifacts
+    dispatcher: Dispatcher
+    schemas: SchemaCache
+    hub: Hub
+    background: BackgroundTasks
+    lease_owner: str
