@@ -23,7 +23,7 @@ def list_audit(
     since: Annotated[datetime | None, typer.Option(help="From this time on, in local time.")] = None,
     until: Annotated[datetime | None, typer.Option(help="Before this time, in local time.")] = None,
     limit: Annotated[int, typer.Option(help="Most entries to show.", min=1, max=1000)] = 100,
-    cursor: Annotated[str | None, typer.Option(help="Go on from there.")] = None,
+    cursor: Annotated[str | None, typer.Option(help="From where the page before ended.")] = None,
     as_json: Json = False,
 ) -> None:
     """List changes, and what a key was not allowed, newest first."""
@@ -43,7 +43,7 @@ def list_audit(
         for e in page.entries
     ]
     columns = ("TIME", "OWNER", "KEY", "FROM", "ACTION", "OBJECT", "STATUS", "SUMMARY")
-    emit(page.model_dump(mode="json"), as_json, lambda: table(columns, rows))
+    emit(page, as_json, lambda: table(columns, rows))
     if page.next_cursor is not None and not as_json:
         note(f"there is more: --cursor {page.next_cursor}")
 

@@ -1,13 +1,14 @@
 """`openlaunch batch-jobs`."""
 
 import json
+from operator import itemgetter
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from openlaunch.cli.connection import connect
 from openlaunch.cli.inputs import json_object, read_text
-from openlaunch.cli.output import Json, emit, fields, note, table, waiting
+from openlaunch.cli.output import Json, emit, emit_rows, fields, note, waiting
 from openlaunch.cli.settings import given as given_settings
 from openlaunch.cli.settings import with_settings
 
@@ -45,7 +46,7 @@ def run_batch_job(
 
     `--no-wait` prints the job's id. The file of results stays on the server for a week.
     """
-    given: dict[str, Any] = {"inputs": _inputs(inputs), "urls": _urls(urls)}
+    given: dict[str, Any] = {"inputs": _inputs(inputs), "urls": _lines(urls, "--urls")}
     if (inputs is None) == (urls is None) or not any(given.values()):
         raise typer.BadParameter("give exactly one of --inputs and --urls, with something in it")
     with connect(context) as client:
@@ -62,10 +63,6 @@ def run_batch_job(
 def _inputs(name: str | None) -> list[dict[str, Any]]:
     lines = enumerate(_lines(name, "--inputs"), start=1)
     return [json_object(line, f"line {number} of the inputs is") for number, line in lines]
-
-
-def _urls(name: str | None) -> list[str]:
-    return _lines(name, "--urls")
 
 
 def _lines(name: str | None, option: str) -> list[str]:
@@ -88,7 +85,7 @@ def _wait(client: "LaunchClient", job_id: str) -> None:
 def _print_results(client: "LaunchClient", job_id: str, as_json: bool) -> None:
     job = client.get_batch_async_response(job_id)
     if job["serialization_format"] != "JSON" and job["result"] is not None:
-        print(job["result"])  # whoever unpickles it should know that they do
+        print(job["result"])  # unpickling is for the caller to decide
         return
     entries = client.read_batch_results(job_id)
     failed = [number for number, entry in enumerate(entries, start=1) if entry["status"] != "SUCCESS"]
@@ -106,24 +103,9 @@ def list_batch_jobs(context: typer.Context, as_json: Json = False) -> None:
     """List your last batch jobs, newest first."""
     with connect(context) as client:
         jobs = client.list_batch_jobs()
-    emit(
-        jobs,
-        as_json,
-        lambda: table(
-            ("JOB", "STATUS", "DONE", "LEFT", "CREATED", "REASON"),
-            [
-                (
-                    job["job_id"],
-                    job["status"],
-                    job["num_tasks_completed"],
-                    job["num_tasks_pending"],
-                    job["created_at"],
-                    job["status_reason"],
-                )
-                for job in jobs
-            ],
-        ),
-    )
+    columns = ("JOB", "STATUS", "DONE", "LEFT", "CREATED", "REASON")
+    keys = ("job_id", "status", "num_tasks_completed", "num_tasks_pending", "created_at", "status_reason")
+    emit_rows(jobs, as_json, columns, itemgetter(*keys))
 
 
 @app.command("get")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from openlaunch.cli.connection import connect
-from openlaunch.cli.output import Json, emit, fields, table, when
+from openlaunch.cli.output import Json, emit, emit_rows, fields, when
 from openlaunch.errors import NotFound
 
 if TYPE_CHECKING:
@@ -24,11 +24,7 @@ def list_bundles(
     """List your bundles, newest first."""
     with connect(context) as client:
         found = client.list_model_bundles_v2(name).model_bundles
-    emit(
-        [bundle.model_dump(mode="json") for bundle in found],
-        as_json,
-        lambda: table(("NAME", "ID", "FLAVOR", "CREATED"), [_row(bundle) for bundle in found]),
-    )
+    emit_rows(found, as_json, ("NAME", "ID", "FLAVOR", "CREATED"), _row)
 
 
 def _row(bundle: "ModelBundleResponse") -> tuple[object, ...]:
@@ -44,7 +40,7 @@ def get_bundle(
     """Show one bundle."""
     with connect(context) as client:
         found = _find(client, bundle)
-    emit(found.model_dump(mode="json"), as_json, lambda: _describe(found))
+    emit(found, as_json, lambda: _describe(found))
 
 
 def _find(client: "LaunchClient", bundle: str) -> "ModelBundleResponse":

@@ -71,7 +71,7 @@ def deploy(
         )
     described = endpoint.model_endpoint
     summary = f"{described.name} is {described.status.value} ({described.endpoint_type.value})"
-    emit(described.model_dump(mode="json"), as_json, lambda: print(summary))
+    emit(described, as_json, lambda: print(summary))
     # What an input is does not show in the signature of a function that takes a list of them.
     sample = "{}" if settings["max_batch_size"] else _sample_args(function, skip=0 if loader is None else 1)
     args = shlex.quote(sample)

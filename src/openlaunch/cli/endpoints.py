@@ -11,8 +11,7 @@ import typer
 
 from openlaunch.cli.connection import connect
 from openlaunch.cli.exits import Exit
-from openlaunch.cli.follow import new_lines
-from openlaunch.cli.output import Json, emit, fields, note, say_status, table, waiting, when
+from openlaunch.cli.output import Json, emit, emit_rows, fields, note, say_status, waiting, when
 from openlaunch.cli.settings import given as given_settings
 from openlaunch.cli.settings import with_settings
 
@@ -28,6 +27,7 @@ FOLLOW_WAIT_SECONDS = 30.0
 Name = Annotated[str, typer.Argument(help="The endpoint's name.")]
 Bundle = Annotated[str | None, typer.Option(help="A bundle's id, or its name for the newest one.")]
 Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the endpoint is READY.")]
+Follow = Annotated[bool, typer.Option("--follow", "-f", help="Keep printing new lines until Ctrl-C.")]
 Timeout = Annotated[float, typer.Option(help="Longest time to wait, in seconds.", min=0)]
 
 
@@ -40,25 +40,14 @@ def list_endpoints(context: typer.Context, as_json: Json = False) -> None:
     """List your endpoints, newest first."""
     with connect(context) as client:
         found = [endpoint.model_endpoint for endpoint in client.list_model_endpoints()]
-    emit(
-        [endpoint.model_dump(mode="json") for endpoint in found],
-        as_json,
-        lambda: table(
-            ("NAME", "TYPE", "STATUS", "WORKERS", "QUEUED", "BUNDLE", "REASON"), [_row(e) for e in found]
-        ),
-    )
+    columns = ("NAME", "TYPE", "STATUS", "WORKERS", "QUEUED", "BUNDLE", "REASON")
+    emit_rows(found, as_json, columns, _row)
 
 
 def _row(endpoint: "ModelEndpoint") -> tuple[object, ...]:
-    return (
-        endpoint.name,
-        endpoint.endpoint_type.value,
-        endpoint.status.value,
-        _workers(endpoint),
-        endpoint.num_queued_items,
-        endpoint.bundle_name,
-        endpoint.status_reason,
-    )
+    e = endpoint
+    kind, status, workers = e.endpoint_type.value, e.status.value, _workers(e)
+    return e.name, kind, status, workers, e.num_queued_items, e.bundle_name, e.status_reason
 
 
 def _workers(endpoint: "ModelEndpoint") -> str | None:
@@ -84,7 +73,7 @@ def get_endpoint(context: typer.Context, name: Name, as_json: Json = False) -> N
 
 
 def _emit_endpoint(endpoint: "ModelEndpoint", as_json: bool) -> None:
-    emit(endpoint.model_dump(mode="json"), as_json, lambda: _describe(endpoint))
+    emit(endpoint, as_json, lambda: _describe(endpoint))
 
 
 def _describe(endpoint: "ModelEndpoint") -> None:
@@ -113,7 +102,7 @@ def _describe(endpoint: "ModelEndpoint") -> None:
 
 
 def _serving(endpoint: "ModelEndpoint") -> str | None:
-    """The bundle that gets the traffic, where it is not the one that is wanted."""
+    """Return the bundle that gets the traffic, where it is not the one that is wanted."""
     if endpoint.serving_bundle_id in (None, endpoint.bundle_id):
         return None
     return f"{endpoint.serving_bundle_name} ({endpoint.serving_bundle_id})"
@@ -277,9 +266,7 @@ def show_logs(
     tail_bytes: Annotated[
         int, typer.Option(help="Most bytes of the workers' logs to show.", min=1, max=MAX_TAIL_BYTES)
     ] = 65536,
-    follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Keep printing new lines until Ctrl-C.")
-    ] = False,
+    follow: Follow = False,
     as_json: Json = False,
 ) -> None:
     """Show what an endpoint's workers have printed, newest lines last, each after the worker's id."""
@@ -312,6 +299,22 @@ def _follow(read: Callable[[], str], as_json: bool) -> NoReturn:
         time.sleep(FOLLOW_SECONDS)
 
 
+def new_lines(before: list[str], now: list[str]) -> list[str]:
+    """Return what `now` has beyond the end of `before`; a last line that has grown since is given again.
+
+    The server gives the end of its log, so lines fall off at its head.
+    """
+    for start in range(len(before)):
+        shared = len(before) - start
+        if shared > len(now) or before[start:-1] != now[: shared - 1]:
+            continue
+        if before[-1] == now[shared - 1]:
+            return now[shared:]
+        if now[shared - 1].startswith(before[-1]):
+            return now[shared - 1 :]
+    return now
+
+
 def _print_line(line: str, as_json: bool) -> None:
     print(json.dumps({"line": line}, ensure_ascii=False) if as_json else line, flush=True)
 
@@ -320,9 +323,7 @@ def _print_line(line: str, as_json: bool) -> None:
 def show_events(
     context: typer.Context,
     name: Name,
-    follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Keep printing new lines until Ctrl-C.")
-    ] = False,
+    follow: Follow = False,
     as_json: Json = False,
 ) -> None:
     """Show what has happened to an endpoint: builds, workers, scaling, roll-outs; what repeats is counted."""
@@ -330,18 +331,12 @@ def show_events(
         endpoint = client.get_model_endpoint(name)
         page = client.list_endpoint_events(endpoint)
         if not follow:
-            emit(
-                [event.model_dump(mode="json") for event in page.events],
-                as_json,
-                lambda: table(("LAST", "EVENT"), [(when(e.last_at), e.message) for e in page.events]),
-            )
+            emit_rows(page.events, as_json, ("LAST", "EVENT"), lambda e: (when(e.last_at), e.message))
             return
         while True:
             for event in page.events:
-                print(
-                    event.model_dump_json() if as_json else f"{when(event.last_at)}  {event.message}",
-                    flush=True,
-                )
+                text = event.model_dump_json() if as_json else f"{when(event.last_at)}  {event.message}"
+                print(text, flush=True)
             page = client.list_endpoint_events(endpoint, page.cursor, wait=FOLLOW_WAIT_SECONDS)
 
 
@@ -350,4 +345,4 @@ def explain_endpoint(context: typer.Context, name: Name, as_json: Json = False) 
     """Show why an endpoint serves or does not: what it waits for, what fails, when that is tried again."""
     with connect(context) as client:
         why = client.explain_endpoint(name)
-    emit(why.model_dump(mode="json"), as_json, lambda: print("\n".join(r.message for r in why.reasons)))
+    emit(why, as_json, lambda: print("\n".join(r.message for r in why.reasons)))

@@ -6,7 +6,7 @@ import typer
 
 from openlaunch.cli.connection import connect
 from openlaunch.cli.inputs import json_object
-from openlaunch.cli.output import Json, emit, fields, table, waiting
+from openlaunch.cli.output import Json, emit, emit_rows, fields, waiting
 
 if TYPE_CHECKING:
     from openlaunch import LaunchClient
@@ -70,16 +70,16 @@ def run_job(
     as_json: Json = False,
 ) -> None:
     """Run a bundle's image to its end, and print what it printed. `--no-wait` prints the job's id."""
-    options: dict[str, Any] = {
-        "job_config": None if config is None else json_object(config, "--config is"),
-        "labels": _pairs(label, "--label"),
-        "override_job_max_runtime_s": timeout,
-    }
+    job_config = None if config is None else json_object(config, "--config is")
+    labels = _pairs(label, "--label")
     with connect(context) as client:
-        bundle_id = find_bundle(client, bundle)
-        job_id = client.create_docker_image_batch_job(docker_image_batch_job_bundle=bundle_id, **options)[
-            "job_id"
-        ]
+        made = client.create_docker_image_batch_job(
+            labels=labels,
+            docker_image_batch_job_bundle=find_bundle(client, bundle),
+            job_config=job_config,
+            override_job_max_runtime_s=timeout,
+        )
+        job_id = made["job_id"]
         if not wait:
             emit({"job_id": job_id}, as_json, lambda: print(job_id))
             return
@@ -90,7 +90,7 @@ def run_job(
 
 
 def find_bundle(client: "LaunchClient", bundle: str) -> str:
-    """The id of a bundle that is given by id or by name; of a name's the newest."""
+    """Return the id of a bundle that is given by id or by name; of a name's the newest."""
     if bundle.startswith("dib_"):
         return bundle
     found: str = client.get_latest_docker_image_batch_job_bundle(bundle)["id"]
@@ -114,23 +114,13 @@ def list_jobs(
     """List your last jobs, newest first."""
     with connect(context) as client:
         jobs = client.list_docker_image_batch_jobs(trigger)
-    emit(
-        jobs,
-        as_json,
-        lambda: table(
-            ("JOB", "STATUS", "CREATED", "COMPLETED", "REASON"),
-            [
-                (
-                    job["id"],
-                    job["status"],
-                    job["created_at"],
-                    job["completed_at"],
-                    (job["status_reason"] or "").partition("\n")[0],
-                )
-                for job in jobs
-            ],
-        ),
-    )
+    columns = ("JOB", "STATUS", "CREATED", "COMPLETED", "REASON")
+    emit_rows(jobs, as_json, columns, _row)
+
+
+def _row(job: dict[str, Any]) -> tuple[object, ...]:
+    reason = (job["status_reason"] or "").partition("\n")[0]
+    return job["id"], job["status"], job["created_at"], job["completed_at"], reason
 
 
 @app.command("get")

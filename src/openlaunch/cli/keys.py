@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from openlaunch.cli.connection import connect
-from openlaunch.cli.output import Json, emit, note, table, when
+from openlaunch.cli.output import Json, emit, emit_rows, note, when
 
 if TYPE_CHECKING:
     from openlaunch.wire.keys import KeySummary
@@ -15,13 +15,19 @@ app = typer.Typer(help="API keys, for admins.", no_args_is_help=True)
 
 KeyId = Annotated[str, typer.Argument(help="The key's id, not the key.")]
 PerSecond = Annotated[
-    float | None, typer.Option(help="Predictions a second; more get 429. 0: no limit.", min=0)
+    float | None,
+    typer.Option("--requests-per-second", help="Predictions a second; more get 429. 0: no limit.", min=0),
 ]
 Burst = Annotated[int | None, typer.Option(help="Requests that may come at once after a quiet time.", min=0)]
 PerDay = Annotated[
-    int | None, typer.Option(help="Predictions a day, from 0:00 UTC; more get 429. 0: no limit.", min=0)
+    int | None,
+    typer.Option(
+        "--requests-per-day", help="Predictions a day, from 0:00 UTC; more get 429. 0: no limit.", min=0
+    ),
 ]
-Expires = Annotated[datetime | None, typer.Option(help="When the key expires, in local time.")]
+Expires = Annotated[
+    datetime | None, typer.Option("--expires-at", help="When the key expires, in local time.")
+]
 
 
 @app.command("create")
@@ -31,23 +37,18 @@ def create_key(
     role: Annotated[
         str, typer.Option(help="user, admin, or predict: for programs that only send predictions.")
     ] = "user",
-    requests_per_second: PerSecond = None,
+    rate: PerSecond = None,
     burst: Burst = None,
-    requests_per_day: PerDay = None,
-    expires_at: Expires = None,
+    daily: PerDay = None,
+    end: Expires = None,
     as_json: Json = False,
 ) -> None:
     """Make a key and print it, the one time that it is shown."""
     with connect(context) as client:
         made = client.create_api_key(
-            owner,
-            role,
-            requests_per_second=requests_per_second,
-            burst=burst,
-            requests_per_day=requests_per_day,
-            expires_at=expires_at,
+            owner, role, requests_per_second=rate, burst=burst, requests_per_day=daily, expires_at=end
         )
-    emit(made.model_dump(mode="json"), as_json, lambda: print(made.api_key))
+    emit(made, as_json, lambda: print(made.api_key))
     if not as_json:
         note(f"key {made.id} of {made.owner}: keep it, it is not shown again")
 
@@ -57,15 +58,12 @@ def list_keys(context: typer.Context, as_json: Json = False) -> None:
     """List all keys, without their secrets."""
     with connect(context) as client:
         found = client.list_api_keys()
-    rows = [
-        (key.id, key.owner, key.role.value, f"{key.prefix}…", when(key.created_at), _end(key), _limits(key))
-        for key in found
-    ]
-    emit(
-        [key.model_dump(mode="json") for key in found],
-        as_json,
-        lambda: table(("ID", "OWNER", "ROLE", "KEY", "CREATED", "END", "LIMITS"), rows),
-    )
+    emit_rows(found, as_json, ("ID", "OWNER", "ROLE", "KEY", "CREATED", "END", "LIMITS"), _row)
+
+
+def _row(key: "KeySummary") -> tuple[object, ...]:
+    secret = f"{key.prefix}…"
+    return key.id, key.owner, key.role.value, secret, when(key.created_at), _end(key), _limits(key)
 
 
 def _end(key: "KeySummary") -> str | None:
@@ -85,23 +83,19 @@ def _limits(key: "KeySummary") -> str | None:
 def update_key(
     context: typer.Context,
     key_id: KeyId,
-    requests_per_second: PerSecond = None,
+    rate: PerSecond = None,
     burst: Burst = None,
-    requests_per_day: PerDay = None,
-    expires_at: Expires = None,
+    daily: PerDay = None,
+    end: Expires = None,
     as_json: Json = False,
 ) -> None:
     """Change what is given of a key's limits, from now on."""
     with connect(context) as client:
         changed = client.update_api_key(
-            key_id,
-            requests_per_second=requests_per_second,
-            burst=burst,
-            requests_per_day=requests_per_day,
-            expires_at=expires_at,
+            key_id, requests_per_second=rate, burst=burst, requests_per_day=daily, expires_at=end
         )
     limits = _limits(changed) or "none"
-    emit(changed.model_dump(mode="json"), as_json, lambda: print(f"limits of key {changed.id}: {limits}"))
+    emit(changed, as_json, lambda: print(f"limits of key {changed.id}: {limits}"))
 
 
 @app.command("revoke")

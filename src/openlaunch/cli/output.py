@@ -11,8 +11,6 @@ import typer
 from openlaunch.cli.exits import Exit
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from openlaunch.client.models import ModelEndpoint
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -20,17 +18,30 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 NOT_A_TERMINAL_WIDTH = 10_000
 """Columns of a table that goes into a file or a pipe: nothing is wrapped there."""
 
-
 LAST_COLUMN_WIDTH = 20
 """Left to the last column on a terminal that is too narrow for the others."""
 
 
 def emit(document: Any, as_json: bool, for_people: Callable[[], None]) -> None:
-    """Print a document as JSON, or what is made of it for people."""
+    """Print a document, which may have models in it, as JSON, or what `for_people` prints."""
     if as_json:
-        print(json.dumps(document, indent=2, ensure_ascii=False, default=str))
+        print(json.dumps(document, indent=2, ensure_ascii=False, default=_plain_json))
     else:
         for_people()
+
+
+def _plain_json(value: Any) -> Any:
+    return value.model_dump(mode="json") if hasattr(value, "model_dump") else str(value)
+
+
+def emit_rows(
+    found: Sequence[Any],
+    as_json: bool,
+    columns: Sequence[str],
+    row: Callable[[Any], Sequence[object]],
+) -> None:
+    """Print what was found as JSON, or a row of each under the columns."""
+    emit(found, as_json, lambda: table(columns, map(row, found)))
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -56,7 +67,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
 
 
 def _cell(value: object) -> str:
-    """A value on one line; a reason may have several."""
+    # A reason may have several lines.
     return "-" if value is None else " ".join(str(value).split())
 
 
@@ -69,14 +80,16 @@ def fields(pairs: Iterable[tuple[str, object]]) -> None:
 
 
 def note(text: str) -> None:
-    """Say something that is no data."""
+    """Print on stderr what is not data."""
     print(text, file=sys.stderr)
 
 
 @contextmanager
 def progress(text: str) -> Iterator[Callable[[str], None]]:
-    """Show on a terminal that something takes its time; the function that it gives changes the text."""
-    console = _stderr()
+    """Show a text on a terminal while something runs; the function that it gives changes the text."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
     if not console.is_terminal:
         yield lambda _: None
         return
@@ -95,12 +108,6 @@ def waiting(text: str, look: str) -> Iterator[Callable[[str], None]]:
         raise typer.Exit(Exit.INTERRUPTED) from None
 
 
-def _stderr() -> "Console":
-    from rich.console import Console
-
-    return Console(stderr=True)
-
-
 def _plain(text: str) -> Any:
     from rich.text import Text
 
@@ -108,7 +115,7 @@ def _plain(text: str) -> Any:
 
 
 def say_status(update: Callable[[str], None]) -> "Callable[[ModelEndpoint], None]":
-    """What to do with each change of an endpoint's status: show it, and leave a line where it is no terminal."""
+    """Return what shows each change of an endpoint's status, and leaves a line where stderr is not a terminal."""
 
     def tell(endpoint: "ModelEndpoint") -> None:
         reason = f": {endpoint.status_reason}" if endpoint.status_reason else ""
@@ -121,5 +128,5 @@ def say_status(update: Callable[[str], None]) -> "Callable[[ModelEndpoint], None
 
 
 def when(moment: Any) -> str | None:
-    """A point in time for people, in this machine's time zone."""
+    """Return a point in time for people, in this machine's time zone."""
     return None if moment is None else moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")

@@ -53,15 +53,12 @@ def serve(
 
     gc.enable()
     given = {"host": host, "port": port, "data_dir": data_dir, "tls_cert": tls_cert, "tls_key": tls_key}
-    run(_settings({name: value for name, value in given.items() if value is not None}), _say_ready)
+    settings = _settings({name: value for name, value in given.items() if value is not None})
+    run(settings, lambda url: print(f"ready {url}", flush=True))
 
 
 def check_installed() -> None:
-    """Do nothing where all that the server needs is installed.
-
-    Raises:
-        ConfigurationError: something is not.
-    """
+    """Raise ConfigurationError where something that the server needs is not installed."""
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         raise ConfigurationError(
@@ -87,10 +84,6 @@ def _sentence(problem: Any, given: dict[str, Any]) -> str:
     name = f"--{field.replace('_', '-')}" if field in given else f"OPENLAUNCH_{field.upper()}"
     value = "" if field == "api_key" else f" is {problem['input']!r}"
     return f"{name}{value}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
-
-
-def _say_ready(url: str) -> None:
-    print(f"ready {url}", flush=True)
 
 
 def _log_to_stderr(verbose: bool) -> None:

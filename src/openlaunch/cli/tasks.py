@@ -1,6 +1,7 @@
 """`openlaunch tasks`."""
 
 import json
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -8,7 +9,8 @@ import typer
 from openlaunch.cli.connection import connect
 from openlaunch.cli.exits import Exit
 from openlaunch.cli.inputs import json_object, read_text
-from openlaunch.cli.output import Json, emit, fields, note, progress, table, waiting, when
+from openlaunch.cli.output import Json, emit, emit_rows, fields, note, progress, table, waiting, when
+from openlaunch.errors import NotFound, WaitTimeout
 
 if TYPE_CHECKING:
     from openlaunch import EndpointRequest, EndpointResponse, LaunchClient
@@ -25,11 +27,14 @@ def send_task(
     endpoint: Annotated[str, typer.Argument(help="The endpoint's name.")],
     args: Annotated[str | None, typer.Option(help="A JSON object: the function's keywords.")] = None,
     args_file: Annotated[str | None, typer.Option(help="A file with that object; - is stdin.")] = None,
-    url: Annotated[str | None, typer.Option(help="Of a file, whose bytes the function gets.")] = None,
+    url: Annotated[str | None, typer.Option(help="URL of a file whose bytes the function gets.")] = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Async: wait for the result.")] = True,
-    timeout: Annotated[float | None, typer.Option(help="Seconds for the result.", min=0)] = None,
+    timeout: Annotated[
+        float | None,
+        typer.Option(help="Longest wait, in seconds.  [default: none]", min=0),
+    ] = None,
     pickled: Annotated[
-        bool, typer.Option("--pickled", help="For results that are no JSON: print the URL of a pickle.")
+        bool, typer.Option("--pickled", help="For results that JSON can not hold: print the URL of a pickle.")
     ] = False,
     priority: Annotated[int, typer.Option(help="Async: higher ones of yours run first, -100 to 100.")] = 0,
     idempotency_key: Annotated[
@@ -125,8 +130,6 @@ def get_task(
     as_json: Json = False,
 ) -> None:
     """Print a task's result; while there is none, its status, with exit code 6 if it was waited for."""
-    from openlaunch.errors import WaitTimeout
-
     with connect(context) as client:
         if wait > 0:
             with progress(f"waiting for task {task_id} …"):
@@ -141,10 +144,6 @@ def get_task(
 
 
 def _wait(client: "LaunchClient", task_id: str, seconds: float) -> None:
-    from contextlib import suppress
-
-    from openlaunch.errors import WaitTimeout
-
     with suppress(WaitTimeout):
         client.future(task_id).get(seconds)
 
@@ -154,7 +153,7 @@ def explain_task(context: typer.Context, task_id: TaskId, as_json: Json = False)
     """Show why a task is pending: its place in the queue, and what holds its endpoint up."""
     with connect(context) as client:
         why = client.explain_task(task_id)
-    emit(why.model_dump(mode="json"), as_json, lambda: print(f"{why.status.value}: {why.message}"))
+    emit(why, as_json, lambda: print(f"{why.status.value}: {why.message}"))
 
 
 @app.command("list")
@@ -173,35 +172,20 @@ def list_tasks(
     status = "FAILURE" if failed else status
     with connect(context) as client:
         page = client.list_tasks(endpoint, status, limit, cursor)
-    emit(
-        page.model_dump(mode="json"),
-        as_json,
-        lambda: table(
-            ("TASK", "STATUS", "CODE", "ATTEMPTS", "CREATED", "FINISHED", "REASON"),
-            [_row(task) for task in page.tasks],
-        ),
-    )
+    columns = ("TASK", "STATUS", "CODE", "ATTEMPTS", "CREATED", "FINISHED", "REASON")
+    emit(page, as_json, lambda: table(columns, map(_row, page.tasks)))
     if page.next_cursor is not None and not as_json:
         note(f"there are more: --cursor {page.next_cursor}")
 
 
 def _row(task: "TaskSummary") -> tuple[object, ...]:
-    return (
-        task.task_id,
-        task.status.value,
-        task.status_code,
-        task.attempts,
-        when(task.created_at),
-        when(task.finished_at),
-        task.reason,
-    )
+    created, finished = when(task.created_at), when(task.finished_at)
+    return task.task_id, task.status.value, task.status_code, task.attempts, created, finished, task.reason
 
 
 @app.command("show")
 def show_task(context: typer.Context, task_id: TaskId, as_json: Json = False) -> None:
     """Show all about a task: what was sent in, its attempts, why it failed."""
-    from openlaunch.errors import NotFound
-
     with connect(context) as client:
         details, task = client.get_task_details(task_id), client.get_task(task_id)
         try:
@@ -209,23 +193,18 @@ def show_task(context: typer.Context, task_id: TaskId, as_json: Json = False) ->
         except NotFound:  # it is not kept
             payload = None
     document = {**details.model_dump(mode="json"), "traceback": task.traceback, "payload": payload}
-    emit(
-        document,
-        as_json,
-        lambda: fields(
-            (
-                ("task", details.task_id),
-                ("status", details.status.value),
-                ("status code", details.status_code),
-                ("attempts", details.attempts),
-                ("created", when(details.created_at)),
-                ("finished", when(details.finished_at)),
-                ("reason", details.reason),
-                ("payload", None if payload is None else json.dumps(payload, ensure_ascii=False)),
-                ("traceback", task.traceback),
-            )
-        ),
+    shown = (
+        ("task", details.task_id),
+        ("status", details.status.value),
+        ("status code", details.status_code),
+        ("attempts", details.attempts),
+        ("created", when(details.created_at)),
+        ("finished", when(details.finished_at)),
+        ("reason", details.reason),
+        ("payload", None if payload is None else json.dumps(payload, ensure_ascii=False)),
+        ("traceback", task.traceback),
     )
+    emit(document, as_json, lambda: fields(shown))
 
 
 @app.command("rerun")
@@ -243,11 +222,8 @@ def rerun_tasks(
                     again[task_id] = client.rerun_task(task_id).async_task_id
         finally:  # those before one that can't be run again do run
             if again:
-                emit(
-                    [{"task_id": task_id, "new_task_id": new} for task_id, new in again.items()],
-                    as_json,
-                    lambda: table(("TASK", "RUNS AGAIN AS"), list(again.items())),
-                )
+                made = [{"task_id": task_id, "new_task_id": new} for task_id, new in again.items()]
+                emit_rows(made, as_json, ("TASK", "RUNS AGAIN AS"), lambda each: tuple(each.values()))
 
 
 @app.command("cancel")
@@ -258,14 +234,10 @@ def cancel_tasks(
 ) -> None:
     """Cancel tasks: what waits is dropped, what runs is stopped."""
     with connect(context) as client:
-        cancelled = {task_id: client.cancel_task(task_id) for task_id in dict.fromkeys(task_ids)}
-    emit(
-        [{"task_id": task_id, "cancelled": done} for task_id, done in cancelled.items()],
-        as_json,
-        lambda: table(
-            ("TASK", "OUTCOME"), [(i, "cancelled" if c else "was done") for i, c in cancelled.items()]
-        ),
-    )
+        cancelled_by_id = {task_id: client.cancel_task(task_id) for task_id in dict.fromkeys(task_ids)}
+    done = [{"task_id": task_id, "cancelled": cancelled} for task_id, cancelled in cancelled_by_id.items()]
+    outcomes = {True: "cancelled", False: "was done"}
+    emit_rows(done, as_json, ("TASK", "OUTCOME"), lambda e: (e["task_id"], outcomes[e["cancelled"]]))
 
 
 @app.command("deliveries")
@@ -277,11 +249,7 @@ def list_deliveries(context: typer.Context, task_id: TaskId, as_json: Json = Fal
         (d.url, d.status.value, when(a.at), a.status_code, a.error) for d in found for a in d.attempts
     ]
     rows += [(d.url, d.status.value, None, None, None) for d in found if not d.attempts]
-    emit(
-        [delivery.model_dump(mode="json") for delivery in found],
-        as_json,
-        lambda: table(("URL", "STATUS", "ATTEMPT", "CODE", "ERROR"), rows),
-    )
+    emit(found, as_json, lambda: table(("URL", "STATUS", "ATTEMPT", "CODE", "ERROR"), rows))
 
 
 @app.command("resend")
@@ -289,8 +257,4 @@ def resend_callback(context: typer.Context, task_id: TaskId, as_json: Json = Fal
     """Send a task's callback once more, now."""
     with connect(context) as client:
         delivery = client.resend_callback(task_id)
-    emit(
-        delivery.model_dump(mode="json"),
-        as_json,
-        lambda: note(f"the callback to {delivery.url} is sent again"),
-    )
+    emit(delivery, as_json, lambda: note(f"the callback to {delivery.url} is sent again"))

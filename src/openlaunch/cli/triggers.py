@@ -7,7 +7,7 @@ import typer
 from openlaunch.cli.connection import connect
 from openlaunch.cli.image_jobs import find_bundle
 from openlaunch.cli.inputs import json_object
-from openlaunch.cli.output import Json, emit, fields, table
+from openlaunch.cli.output import Json, emit, emit_rows, fields
 
 app = typer.Typer(help="Image jobs at the times of a cron schedule.", no_args_is_help=True)
 
@@ -41,13 +41,11 @@ def list_triggers(context: typer.Context, as_json: Json = False) -> None:
     """List your triggers, newest first."""
     with connect(context) as client:
         found = client.list_triggers()
-    emit(
+    emit_rows(
         found,
         as_json,
-        lambda: table(
-            ("NAME", "ID", "SCHEDULE", "NEXT"),
-            [(t["name"], t["id"], t["cron_schedule"], t["next_at"] or "suspended") for t in found],
-        ),
+        ("NAME", "ID", "SCHEDULE", "NEXT"),
+        lambda t: (t["name"], t["id"], t["cron_schedule"], t["next_at"] or "suspended"),
     )
 
 
@@ -64,12 +62,10 @@ def update_trigger(
     context: typer.Context,
     trigger_id: TriggerId,
     schedule: Annotated[str | None, typer.Option(help="A new schedule.")] = None,
-    suspend: Annotated[
-        bool | None, typer.Option("--suspend/--resume", help="Fire no more, or again.")
-    ] = None,
+    suspend: Annotated[bool | None, typer.Option("--suspend/--resume", help="Pause it, or resume.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Change a trigger's schedule, suspend it, or have it go on."""
+    """Change a trigger's schedule, suspend it, or resume it."""
     with connect(context) as client:
         done = client.update_trigger(trigger_id, cron_schedule=schedule, suspend=suspend)
     emit(done, as_json, lambda: print("changed"))
@@ -77,7 +73,7 @@ def update_trigger(
 
 @app.command("delete")
 def delete_trigger(context: typer.Context, trigger_id: TriggerId, as_json: Json = False) -> None:
-    """Delete a trigger; its jobs stay, and go on."""
+    """Delete a trigger; its jobs stay, and those that run continue."""
     with connect(context) as client:
         done = client.delete_trigger(trigger_id)
     emit(done, as_json, lambda: print("deleted"))

@@ -93,7 +93,7 @@ def bound_socket(host: str, port: int) -> Iterator[socket.socket]:
 async def serve_on(
     settings: Settings, data: DataDir, listener: socket.socket, ready: Callable[[str], None]
 ) -> None:
-    """The same on a socket that is bound, with a data directory that is locked, in this thread's event loop."""
+    """Serve on a bound socket, with a locked data directory, in this thread's event loop."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -159,7 +159,7 @@ def _url(listener: socket.socket, *, secure: bool) -> str:
 async def _platform(
     settings: Settings, data: DataDir, url: str
 ) -> AsyncIterator[tuple[Context, SchemaCache]]:
-    """All parts but the HTTP server, started in the order in which they need each other."""
+    """Start all parts but the HTTP server, in the order in which they need each other."""
     async with contextlib.AsyncExitStack() as stack:
         store = await SqliteStore.open(data.database)
         stack.push_async_callback(store.close)
@@ -267,7 +267,7 @@ def _isolation(settings: Settings, data: DataDir) -> IsolationOrder | None:
 
 
 async def _first_key(context: Context, data: DataDir) -> str:
-    """The key for the credentials file: the one that was asked for, the one that stands there, or a new one."""
+    """Return the key for the credentials file: the one that was asked for, the one in the file, or a new one."""
     keyring, asked = context.keyring, context.settings.api_key
     if asked is not None:
         key = asked.get_secret_value()
@@ -281,7 +281,7 @@ async def _first_key(context: Context, data: DataDir) -> str:
 
 
 async def _make_first_key(context: Context, key: str | None = None) -> str:
-    """An admin's key, the given one or a new one; the audit log says that nobody but the server made it."""
+    """Make an admin's key, the given one or a new one; the audit log says that the server made it."""
     record, key = await context.keyring.create(FIRST_OWNER, Role.ADMIN, key)
     summary = {"owner": record.owner, "role": record.role.value}
     await context.audit.record_own("create_key", record.id, summary)
@@ -289,7 +289,7 @@ async def _make_first_key(context: Context, key: str | None = None) -> str:
 
 
 async def _drained(dispatcher: Dispatcher, seconds: float) -> None:
-    """Wait until nothing runs in workers and nothing waits for one, at most so long."""
+    """Wait until nothing runs in workers and nothing waits for one, for at most `seconds`."""
     deadline = asyncio.get_running_loop().time() + seconds
     while asyncio.get_running_loop().time() < deadline:
         if not dispatcher.running():

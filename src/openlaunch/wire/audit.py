@@ -10,7 +10,7 @@ class AuditEntry(BaseModel):
     """A change that somebody made or tried to make.
 
     `action` is the operation's name in the OpenAPI document, `status` what it was answered with. `summary` has the
-    request's fields that are no secrets, and under `also` the names of the others. `key_id` is None for what was done
+    request's fields that are not secret, and under `also` the names of the others. `key_id` is None for what was done
     with a signed URL, and both it and `address` for what the server did without a request.
     """
 

@@ -165,7 +165,7 @@ class TritonEnhancedRunnableImageFlavor(ImageFlavor):
 
 
 def full_image_name(repository: str, tag: str) -> str:
-    """An image's name: a tag may be a digest."""
+    """Return an image's name; a tag may be a digest."""
     return f"{repository}@{tag}" if tag.startswith("sha256:") else f"{repository}:{tag}"
 
 

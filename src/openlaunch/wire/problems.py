@@ -17,7 +17,7 @@ MAX_TEXT = 500
 
 
 def to_problem(error: APIError, request_id: str | None) -> dict[str, Any]:
-    """The problem document of an error."""
+    """Return the problem document of an error."""
     return {
         "type": "about:blank",
         "title": error.message if error.errors else error.title,
@@ -29,7 +29,7 @@ def to_problem(error: APIError, request_id: str | None) -> dict[str, Any]:
 
 
 def from_response(status: int, headers: Mapping[str, str], body: bytes) -> APIError:
-    """The error of an answer with status 400 or more, from whoever wrote it: us, a proxy, an old server."""
+    """Return the error of an answer with status 400 or more, of this server, a proxy or an old server."""
     document = _document(body)
     detail = document.get("detail")
     errors = [e for e in detail if isinstance(e, dict)] if isinstance(detail, list) else []
@@ -58,7 +58,7 @@ def _text(value: object) -> str | None:
 
 
 def _seconds(value: str | None) -> float | None:
-    """A Retry-After in seconds; None for a date, which we never send, and for anything else."""
+    """Return a Retry-After in seconds; None for a date, which we never send, and for anything else."""
     try:
         seconds = float(value or "")
     except ValueError:

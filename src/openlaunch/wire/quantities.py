@@ -21,7 +21,7 @@ _FACTORS = {
 
 
 def parse_quantity(value: str | float) -> float:
-    """The number that a quantity stands for.
+    """Return the number that a quantity stands for.
 
     Raises:
         ValueError: it is not a quantity, or is negative.

@@ -14,7 +14,7 @@ RESUME = "openlaunch-resume"
 """The header that asks for a stream that can be resumed: `true`."""
 
 LAST_EVENT_ID = "last-event-id"
-"""Of a request: the event after which to go on. Of an answer: the event after which it begins."""
+"""Of a request: the event after which to resume. Of an answer: the event after which it begins."""
 
 MAX_EVENT_BYTES = 64 * 1024 * 1024
 
@@ -41,7 +41,7 @@ class SSEParser:
         self._id: str | None = None
 
     def feed(self, chunk: bytes) -> Iterator[Event]:
-        """Every event that is complete with this chunk.
+        """Yield every event that is complete with this chunk.
 
         Raises:
             ValueError: an event is larger than the bound.

@@ -18,7 +18,7 @@ MAX_WAIT_SECONDS = 60.0
 """The longest that one long poll is held open."""
 
 CANCELLED_STATUS_CODE = 499
-"""The `status_code` of a cancelled task, by which it is told from one that failed."""
+"""The `status_code` of a cancelled task, which distinguishes it from one that failed."""
 
 
 class TaskStatus(StrEnum):

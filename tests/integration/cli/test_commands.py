@@ -197,7 +197,7 @@ def test_tasks_are_listed_a_page_at_a_time(cli):
     ("arguments", "said"),
     [
         (("--args", "{"), "no JSON"),
-        (("--args", '{"x": NaN}'), "NaN is no JSON number"),
+        (("--args", '{"x": NaN}'), "NaN is not a JSON number"),
         (("--args", "[1]"), "a JSON list, an object is needed"),
         ((), "exactly one of --args, --args-file and --url"),
         (("--args", "{}", "--url", "http://x"), "exactly one of"),
@@ -395,7 +395,7 @@ def test_a_batch_job_is_begun_looked_at_and_read_later(cli, tmp_path):
     [
         ("", "give exactly one of --inputs and --urls"),
         ('{"name": "a"}\nnope\n', "line 2 of the inputs is no JSON"),
-        ('{"name": NaN}\n', "NaN is no JSON number"),
+        ('{"name": NaN}\n', "NaN is not a JSON number"),
         ("[1]\n", "line 1 of the inputs is a JSON list, an object is needed"),
     ],
 )

@@ -55,7 +55,7 @@ def test_a_file_that_is_no_text_can_not_be_read_as_text(raw):
     made = upload(raw, b"\xff\xfe\x00").json()["id"]
     answer = raw.get(f"/v1/files/{made}/content")
     assert answer.status_code == 422
-    assert "no UTF-8 text" in answer.text
+    assert "not UTF-8 text" in answer.text
 
 
 def test_a_file_over_the_limit_is_refused_and_leaves_nothing(client, raw):

@@ -1,7 +1,7 @@
 """The audit log: every change that was made through the API, and those that a key was not allowed.
 
 One place in front of the control plane's routes records them, so that no route can be forgotten. An entry is on disk
-before the change is answered. Predictions are no changes; cancelling a task is one.
+before the change is answered. Predictions are not changes; cancelling a task is one.
 """
 
 import logging
@@ -30,7 +30,7 @@ SHOWN = frozenset(
         *("image_repository", "image_tag", "cron_schedule", "suspend", "cancel", "serialization_format"),
     }
 )
-"""Fields of requests that are no secrets, and of use to whoever reads the log."""
+"""Fields of requests that are not secret, and of use to a reader of the log."""
 
 MAX_VALUE = 200
 MAX_FIELDS = 50
@@ -100,13 +100,13 @@ def _address(scope: Scope) -> str | None:
 
 
 def _named(scope: Scope) -> str | None:
-    """The object that the path names."""
+    """Return the object that the path names."""
     names = scope.get("path_params") or {}
     return next((str(_cut(value)) for value in names.values()), None)
 
 
 def made_id(answer: bytes) -> str | None:
-    """The id of the object that was made, from the answer."""
+    """Return the id of the object that was made, from the answer."""
     if len(answer) > MAX_ID_BYTES:
         return None
     try:
@@ -118,7 +118,7 @@ def made_id(answer: bytes) -> str | None:
 
 
 def summary(document: Any) -> dict[str, Any]:
-    """What a request asked for, without its secrets: the fields of `SHOWN`, and the names of the others."""
+    """Return what a request asked for, without its secrets: the fields of `SHOWN`, and the names of the others."""
     if not isinstance(document, Mapping):
         return {}
     given = {name: value for name, value in document.items() if value is not None}

@@ -8,7 +8,7 @@ from openlaunch.errors import TooManyRequests
 
 DAY_SECONDS = 24 * 3600
 CLOCK_SECONDS = 1e-6
-"""What a time since the epoch can be off by as a float; a caller who waited as told is not refused for that."""
+"""Error of a time since the epoch as a float, for which no caller is refused who waited for `retry_after`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +41,13 @@ class Usage(NamedTuple):
 
 
 def spend(limits: Limits, usage: Usage, requests: int, now: float) -> Usage:
-    """The usage after so many further requests.
+    """Return the usage after `requests` further requests.
 
     What is submitted in bulk counts as many requests. More at once than the burst are taken when the bucket is
-    full, and paid off afterwards. With 0 requests, it is looked whether one would be taken.
+    full, and paid off afterwards. With 0 requests, the function only checks whether one would be taken.
 
     Raises:
-        TooManyRequests: they are too many; `retry_after` says when they are not.
+        TooManyRequests: a limit is exceeded; `retry_after` is when it is not.
     """
     rate, missing = limits.requests_per_second, 0.0
     if rate is not None:
@@ -89,5 +89,5 @@ class Meter:
         return self._usage.day, self._usage.today
 
     def spend(self, requests: int, now: float) -> None:
-        """Count so many requests; raises what the function does, and counts nothing then."""
+        """Count requests; raise what the function `spend` raises, and count nothing then."""
         self._usage = spend(self.limits, self._usage, requests, now)

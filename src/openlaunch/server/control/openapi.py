@@ -24,8 +24,10 @@ from openlaunch.wire.tasks import (
 )
 
 _IdempotencyKey = Annotated[str | None, Header(min_length=1, max_length=255)]
-_LastEventID = Annotated[str | None, Header(description="go on with a stream after this event")]
-_Resume = Annotated[Literal["true"] | None, Header(description="number the events, so that they can be")]
+_LastEventID = Annotated[str | None, Header(description="resume a stream after this event")]
+_Resume = Annotated[
+    Literal["true"] | None, Header(description="number the events, to make the stream resumable")
+]
 _STREAM = {
     200: {
         "description": "server-sent events, each a PredictResponse; the last one is `event: end` or a FAILURE",

@@ -15,7 +15,7 @@ class Trials:
 
     def __init__(self, on_barred: Callable[[], None]) -> None:
         self.counts: dict[int, OutcomeCounts] = {}
-        """By generation. Those of the last trial are kept after its end, for whoever asks how it went."""
+        """By generation. Those of the last trial are kept after its end, to show how it went."""
         self._rules: dict[int, Rule | None] = {}
         self._barred: set[int] = set()
         self._on_barred = on_barred

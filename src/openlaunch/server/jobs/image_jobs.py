@@ -141,7 +141,7 @@ class ImageJobs:
                 started_at = job.started_at or await self._started(job)
                 async with asyncio.timeout(started_at + job.max_runtime - clock.now()):
                     state = await self._exited(_name(job.id))
-                # Before the end is recorded: whoever hears of it finds the log.
+                # Before the end is recorded: a client that sees the end finds the log.
                 lines = await self._keep_log(job.id)
             except TimeoutError:
                 return JobEnd(BatchJobStatus.TIMEOUT, f"the job ran for {job.max_runtime:g} s, its limit")

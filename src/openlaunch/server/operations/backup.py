@@ -66,7 +66,7 @@ def back_up(data: DataDir, target: Path) -> BackupReport:
             f"there is no database in {data.root}: name the server's data directory with --data-dir"
         )
     if target.exists():
-        raise ConfigurationError(f"{target} is there already: name another file, or remove it first")
+        raise ConfigurationError(f"{target} already exists: name another file, or remove it first")
     half = target.with_name(target.name + ".half")
     snapshot = target.with_name(target.name + ".db")
     try:
@@ -85,7 +85,7 @@ def back_up(data: DataDir, target: Path) -> BackupReport:
 
 
 def _snapshot(database: Path, target: Path) -> None:
-    """Copy the database as it is at one moment. Writers go on meanwhile: a reader does not hold up a WAL."""
+    """Copy the database as it is at one moment. Writers continue meanwhile: a reader does not block a WAL."""
     with _private(target):
         pass
     with (
@@ -106,7 +106,7 @@ def _write(data: DataDir, snapshot: Path, file: IO[bytes], *, compressed: bool) 
             try:
                 content = path.open("rb")
             except FileNotFoundError:
-                continue  # the server has deleted it since: nothing in the database needed it any more
+                continue  # the server has deleted it since: nothing in the database needs it
             with content:
                 size = os.fstat(content.fileno()).st_size
                 summed = _Summed(content)
@@ -281,7 +281,7 @@ def _check_database(path: Path) -> None:
 
 
 def _move_in(folder: Path, root: Path) -> None:
-    """Put everything in its place, the database last: without it, it is no server's data directory."""
+    """Put everything in its place, the database last: without it, no server takes the folder for its own."""
     names = sorted((entry.name for entry in folder.iterdir()), key=lambda name: name == _DATABASE)
     for name in names:
         (folder / name).replace(root / name)

@@ -31,7 +31,7 @@ CLOCK_WARNING = 5.0
 MIB = 1024 * 1024
 NEARLY_FULL = (1024 * MIB, 0.1)
 FULL = (32 * MIB, 0.02)
-"""So many bytes free, or so great a part of the disk where that is less."""
+"""Free bytes, and free part of the disk; the smaller of the two is the limit."""
 
 _PROBE_KEY = "health/probe"
 _ORDER = list(CheckStatus)
@@ -55,7 +55,7 @@ class Health:
         self._ticking = asyncio.create_task(self._tick())
 
     async def stop(self) -> None:
-        """Measure no more."""
+        """Stop measuring."""
         tasks = [task for task in (self._ticking, self._looking) if task is not None]
         for task in tasks:
             task.cancel()
@@ -68,7 +68,7 @@ class Health:
             self._lags.append(self._loop.time() - due)
 
     async def report(self) -> ReadinessResponse:
-        """How everything stands, as it was at most a second ago."""
+        """Return how everything stands, as of at most a second ago."""
         stale = self._loop.time() - self._looked_at >= CACHED_SECONDS
         if self._looking is None or (stale and self._looking.done()):
             self._looked_at = self._loop.time()
@@ -121,7 +121,7 @@ async def _within(name: str, check: Coroutine[Any, Any, Check]) -> Check:
 
 
 def disk_check(folder: Path) -> Check:
-    """How full the disk is that the data directory lies on."""
+    """Check how full the disk is that the data directory lies on."""
     disk = os.statvfs(folder)
     return disk_room(
         free=disk.f_bavail * disk.f_frsize,
@@ -132,7 +132,7 @@ def disk_check(folder: Path) -> Check:
 
 
 def disk_room(*, free: int, size: int, no_files_left: bool, read_only: bool) -> Check:
-    """The same from the numbers, in bytes."""
+    """Check the room on a disk from its numbers, in bytes."""
     if read_only:
         return _failed("disk", "it is mounted read-only")
     if no_files_left:
@@ -150,7 +150,7 @@ def _bound(limit: tuple[int, float], size: int) -> float:
 
 
 def lag_check(seconds: float) -> Check:
-    """How late the event loop, which answers everything, was at worst of late."""
+    """Check how late the event loop, which answers everything, has been at worst."""
     if seconds < LAG_WARNING:
         return Check(name="event_loop")
     status = CheckStatus.FAILED if seconds >= LAG_FAILED else CheckStatus.WARNING
@@ -158,13 +158,13 @@ def lag_check(seconds: float) -> Check:
 
 
 def clock_check(set_by: float) -> Check:
-    """Whether the machine's clock was set while the server ran."""
+    """Check whether the machine's clock was set while the server ran."""
     if abs(set_by) < CLOCK_WARNING:
         return Check(name="clock")
     way = "forward" if set_by > 0 else "back"
     detail = (
-        f"the machine's clock was set {way} by {abs(set_by):.0f} s while the server ran; tasks go on by the time "
-        "before, until the server is restarted"
+        f"the machine's clock was set {way} by {abs(set_by):.0f} s while the server ran; times of tasks follow "
+        "the clock as it was before, until the server is restarted"
     )
     return Check(name="clock", status=CheckStatus.WARNING, detail=detail)
 

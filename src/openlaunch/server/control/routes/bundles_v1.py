@@ -1,4 +1,4 @@
-"""Model bundles in their first form (`/v1/model-bundles`): the same bundles, told in older words."""
+"""Model bundles in their first form (`/v1/model-bundles`): the same bundles in older words."""
 
 from typing import Any
 
@@ -109,10 +109,9 @@ def _framework(env: EnvParams) -> dict[str, str]:
 
 
 def _response(record: BundleRecord) -> ModelBundleV1Response:
-    """The bundle in this form, which has no words for images and commands.
+    """Return the bundle in this form, as far as it has words for it: it has none for images and commands.
 
-    They are told as far as it goes all the same: Launch's client looks here for the id of every bundle that it
-    is to make an endpoint of.
+    Launch's client looks here for the id of every bundle that it makes an endpoint of.
     """
     flavor = record.flavor
     return ModelBundleV1Response(

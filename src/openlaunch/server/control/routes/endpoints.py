@@ -102,7 +102,7 @@ def _add_reads(api: APIRouter, context: Context) -> None:
     ) -> Response:
         """Get the end of the logs of the endpoint's workers: what models print, and the worker's own lines.
 
-        With `follow`, they go on as server-sent events, each `{"worker", "line"}`, until the endpoint is deleted.
+        With `follow`, new lines come as server-sent events, each `{"worker", "line"}`, until the endpoint is deleted.
         """
         endpoint = await find_endpoint(context.store, model_endpoint_id, user.owner)
         if follow:

@@ -74,7 +74,7 @@ def router(context: Context) -> APIRouter:
         try:
             content = (await context.artifacts.get(record.key)).decode()
         except UnicodeDecodeError as error:
-            raise Unprocessable(f"the file {record.filename!r} is no UTF-8 text: {error}") from None
+            raise Unprocessable(f"the file {record.filename!r} is not UTF-8 text: {error}") from None
         return FileContentResponse(id=record.id, content=content)
 
     @api.delete("/{file_id}")
@@ -90,7 +90,7 @@ def router(context: Context) -> APIRouter:
 
 async def _store(context: Context, request: Request, owner: str) -> str:
     if not request.headers.get("content-type", "").startswith("multipart/form-data"):
-        raise BadRequest("the body is no multipart/form-data with a field 'file'")
+        raise BadRequest("the body is not multipart/form-data with a field 'file'")
     body = bounded(request.stream(), context.settings.max_bundle_bytes)
     try:
         form = await MultiPartParser(request.headers, body, max_files=1, max_fields=10).parse()

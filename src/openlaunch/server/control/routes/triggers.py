@@ -72,7 +72,7 @@ def router(context: Context) -> APIRouter:
     async def update_trigger(
         trigger_id: str, body: UpdateTriggerRequest, user: User
     ) -> UpdateTriggerResponse:
-        """Change a trigger's schedule, suspend it, or have it go on; times that pass while suspended are left out."""
+        """Change a trigger's schedule, suspend it, or resume it; times that pass meanwhile are skipped."""
         record = await _find(context, trigger_id, user.owner)
         schedule = record.cron_schedule if body.cron_schedule is None else body.cron_schedule
         suspended = record.suspended if body.suspend is None else body.suspend
@@ -85,7 +85,7 @@ def router(context: Context) -> APIRouter:
 
     @api.delete("/{trigger_id}")
     async def delete_trigger(trigger_id: str, user: User) -> DeleteTriggerResponse:
-        """Delete a trigger; its jobs stay, and go on."""
+        """Delete a trigger; its jobs stay, and those that run continue."""
         await _find(context, trigger_id, user.owner)
         deleted = await context.store.write(lambda conn: trigger_store.delete(conn, user.owner, trigger_id))
         return DeleteTriggerResponse(success=deleted)
