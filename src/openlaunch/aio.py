@@ -169,7 +169,7 @@ class EndpointResponseStream(AwaitableStream[EndpointResponse]):
             Reading(
                 response,
                 feed,
-                resume=lambda reason: client.run(source.go_on(reason)),
+                resume=lambda reason: client.run(source.resume(reason)),
                 on_stop=lambda: client.run(source.stop()),
             )
         )

@@ -12,33 +12,28 @@ class Artifacts(Protocol):
     """
 
     async def put(self, key: str, data: bytes | AsyncIterator[bytes]) -> int:
-        """Store the bytes, whole or not at all, and return how many they are."""
-        ...
+        """Store the bytes, whole or not at all, and return their number."""
 
     async def get(self, key: str) -> bytes:
-        """All the bytes.
+        """Return all the bytes.
 
         Raises:
             NotFound: there are none under this key.
         """
-        ...
 
     async def size(self, key: str) -> int:
-        """How many bytes there are.
+        """Return the number of bytes.
 
         Raises:
             NotFound: there are none under this key.
         """
-        ...
 
     def stream(self, key: str, piece: int = 1 << 20) -> AsyncIterator[bytes]:
-        """The bytes in pieces of about `piece` bytes.
+        """Yield the bytes in pieces of about `piece` bytes.
 
         Raises:
             NotFound: there are none under this key.
         """
-        ...
 
     async def delete(self, key: str) -> None:
-        """Delete the bytes. Nothing happens where there are none."""
-        ...
+        """Delete the bytes; harmless where there are none."""

@@ -52,7 +52,7 @@ class FolderArtifacts:
 
     async def delete(self, key: str) -> None:
         try:
-            await self.size(key)  # a folder that other keys begin with can't be deleted, and is no key
+            await self.size(key)  # a folder that other keys begin with can't be deleted, and is not a key
             with _explained(key):
                 await self._store.delete_async(_checked(key))
         except NotFound:
@@ -87,7 +87,7 @@ def _checked(key: str) -> str:
 
 @contextmanager
 def _explained(key: str) -> Iterator[None]:
-    """Turns the errors of the object store into ours."""
+    """Turn the errors of the object store into ours."""
     try:
         yield
     except (NotFoundError, FileNotFoundError):

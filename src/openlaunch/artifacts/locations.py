@@ -6,12 +6,12 @@ BUCKET = "openlaunch"
 
 
 def location_of(key: str) -> str:
-    """The location that names an artifact."""
+    """Return the location that names an artifact."""
     return f"s3://{BUCKET}/{key}"
 
 
 def key_of(location: str) -> str:
-    """The key of an artifact.
+    """Return the key of an artifact.
 
     Raises:
         Unprocessable: the location does not name one of this server's artifacts.

@@ -16,7 +16,7 @@ class UrlSigner:
         self._secret = secret
 
     def sign(self, method: str, key: str, expires_at: float) -> str:
-        """The query string that opens `key` to `method` until `expires_at`, in seconds since the epoch."""
+        """Return the query string that opens `key` to `method` until `expires_at`, in seconds since the epoch."""
         expires = str(int(expires_at))
         return f"expires={expires}&signature={self._signature(method, key, expires)}"
 

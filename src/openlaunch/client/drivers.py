@@ -38,12 +38,10 @@ class Driver:
 
     @classmethod
     def blocking(cls, target: Target, retry: RetryPolicy) -> "Driver":
-        """A driver whose coroutines never wait."""
         return cls(Router.blocking(target), retry, as_coroutine(time.sleep), as_coroutine(_call))
 
     @classmethod
     def awaitable(cls, target: Target, retry: RetryPolicy) -> "Driver":
-        """A driver for an event loop."""
         return cls(Router.awaitable(target), retry, asyncio.sleep, asyncio.to_thread)
 
     async def run(self, flow: Flow[T]) -> T:
@@ -73,7 +71,6 @@ class Driver:
         return self._in_background(effect.function)
 
     async def close(self) -> None:
-        """Close the connections."""
         await self._transport.close()
 
 

@@ -50,11 +50,9 @@ class Body(Protocol):
         Raises:
             TransportFailure: the connection broke, or there was no progress in time.
         """
-        ...
 
     async def close(self) -> None:
         """Free the connection, by closing it where the body has not been read to its end."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +111,7 @@ def work(function: Callable[[], T]) -> Flow[T]:
 
 
 def json_body(document: Any) -> bytes:
-    """A JSON body.
+    """Encode a JSON body.
 
     Raises:
         TypeError: something in it is not a JSON value.
@@ -123,11 +121,11 @@ def json_body(document: Any) -> bytes:
 
 
 def path_to(route: str, *segments: str) -> str:
-    """The path of one thing below a route; an id or name is quoted, whatever is in it."""
+    """Return the path of one thing below a route; an id or name is quoted, whatever is in it."""
     return "/".join([route, *(quote(segment, safe="") for segment in segments)])
 
 
 def url_with(path: str, query: Mapping[str, Any]) -> str:
-    """A path with a query; values of None are left out."""
+    """Return a path with a query; values of None are left out."""
     given = {name: value for name, value in query.items() if value is not None}
     return f"{path}?{urlencode(given)}" if given else path

@@ -159,7 +159,7 @@ AnyEndpoint = AsyncEndpoint | StreamingEndpoint | SyncEndpoint
 
 
 def endpoint_of(client: BlockingClient, model_endpoint: ModelEndpoint) -> AnyEndpoint:
-    """The endpoint object that goes with the endpoint's type."""
+    """Make the endpoint object that goes with the endpoint's type."""
     if model_endpoint.endpoint_type is EndpointType.ASYNC:
         return AsyncEndpoint(model_endpoint, client)
     if model_endpoint.endpoint_type is EndpointType.STREAMING:
@@ -168,5 +168,5 @@ def endpoint_of(client: BlockingClient, model_endpoint: ModelEndpoint) -> AnyEnd
 
 
 def endpoints_of(client: BlockingClient, model_endpoints: list[ModelEndpoint]) -> list[AnyEndpoint]:
-    """The same for several."""
+    """Make the endpoint objects of a list."""
     return [endpoint_of(client, model_endpoint) for model_endpoint in model_endpoints]

@@ -33,7 +33,7 @@ class Head:
 
 
 def header_block(headers: Mapping[str, str]) -> bytes:
-    """Headers as bytes; what is the same for every request is made once.
+    """Encode headers; those that are the same for every request are encoded once.
 
     Raises:
         ValueError: a header has a line break in it.
@@ -45,7 +45,7 @@ def header_block(headers: Mapping[str, str]) -> bytes:
 
 
 def request_head(method: str, path: str, block: bytes, length: int) -> bytes:
-    """Request line and headers, ready to be followed by a body of `length` bytes."""
+    """Encode request line and headers, to be followed by a body of `length` bytes."""
     return b"%s %s HTTP/1.1\r\n%scontent-length: %d\r\n\r\n" % (method.encode(), path.encode(), block, length)
 
 
@@ -86,7 +86,7 @@ def _framed(status: int, headers: dict[str, str], version: str) -> Head:
 
 
 def chunk_size(line: bytes) -> int:
-    """The size that the line before a chunk announces; 0 is the last chunk.
+    """Read the size from the line before a chunk; 0 is the last chunk.
 
     Raises:
         HTTPError: it is not a size, or the connection ended in it.
@@ -191,11 +191,8 @@ class Incoming:
 
     def _closed(self) -> bytes:
         if self.head is None:
-            raise ConnectionResetError(
-                "it was closed within an answer's headers"
-                if self._held
-                else "it was closed without an answer"
-            )
+            where = "within an answer's headers" if self._held else "without an answer"
+            raise ConnectionResetError(f"it was closed {where}")
         if self.head.framing is not Framing.CLOSE and not self._trailers:
             raise ConnectionResetError("it was closed before the end of the answer's body")
         self.ended = True

@@ -79,7 +79,6 @@ class Connection:
 
     @property
     def ended(self) -> bool:
-        """Whether the whole body has come."""
         return self._incoming.ended
 
     @property
@@ -92,7 +91,6 @@ class Connection:
         return now - self.idle_since <= IDLE_SECONDS and self._socket.quiet()
 
     def close(self) -> None:
-        """Close it; harmless when called twice."""
         self._socket.close()
 
 
@@ -132,7 +130,6 @@ class Pool:
         self._network.free_slot()
 
     def discard(self, connection: Connection) -> None:
-        """Close a connection that can't take another request."""
         connection.close()
         self._network.free_slot()
 
@@ -165,7 +162,6 @@ class LeanTransport:
         self._pool = Pool(network)
 
     async def send(self, request: Request) -> Response:
-        """Send a request once and give the answer."""
         body = request.body or b""
         block = header_block(self._headers(request)) if request.headers else self._block
         data = request_head(request.method, self._prefix + request.url, block, len(body)) + body
@@ -196,11 +192,9 @@ class LeanTransport:
         return {"host": self._host, **self._target.headers_of(request)}
 
     def finish(self, connection: Connection) -> None:
-        """Keep or close the connection of an answer that has been read to its end."""
         self._pool.give_back(connection)
 
     def discard(self, connection: Connection) -> None:
-        """Close the connection of an answer that has not been read to its end."""
         self._pool.discard(connection)
 
     def failure(self, request: Request, error: Exception) -> TransportFailure:
@@ -210,7 +204,6 @@ class LeanTransport:
         return self._target.no_answer(request, error)
 
     async def close(self) -> None:
-        """Close the connections that are not in use."""
         self._pool.close()
 
 
@@ -226,7 +219,6 @@ class LeanBody:
         self._piece = piece
 
     async def read(self) -> bytes:
-        """Give the next piece; nothing at the end."""
         connection = self._connection
         if connection is None:
             return b""
@@ -242,7 +234,6 @@ class LeanBody:
         return piece
 
     async def close(self) -> None:
-        """Free the connection, by closing it where the body has not been read to its end."""
         connection, self._connection = self._connection, None
         if connection is not None:
             self._transport.discard(connection)

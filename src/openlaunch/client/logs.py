@@ -31,7 +31,7 @@ class LogReader:
         self._ended = False
 
     def feed(self, piece: bytes) -> Iterator[LogLine]:
-        """The lines that are complete with this piece.
+        """Yield the lines that are complete with this piece.
 
         Raises:
             StreamInterrupted: what came is not a stream of log lines.
@@ -47,7 +47,7 @@ class LogReader:
             raise StreamInterrupted(f"the stream of log lines has something else: {error!r}") from error
 
     def finish(self, reason: object = "the connection was closed") -> None:
-        """The bytes have come to an end.
+        """Note that the bytes have ended.
 
         Raises:
             StreamInterrupted: before the stream's own end.
@@ -64,7 +64,6 @@ class LogStream(Stream[LogLine]):
 
     @classmethod
     def of(cls, _: Any, response: Response) -> Self:
-        """Make the stream of an answer."""
         return cls(_reading(response))
 
 
@@ -73,7 +72,6 @@ class AsyncLogStream(AwaitableStream[LogLine]):
 
     @classmethod
     def of(cls, _: Any, response: Response) -> Self:
-        """Make the stream of an answer."""
         return cls(_reading(response))
 
 

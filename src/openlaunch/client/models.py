@@ -41,7 +41,6 @@ class ModelBundle:
 
     @classmethod
     def of(cls, wire: ModelBundleResponse) -> "ModelBundle":
-        """The bundle of an answer."""
         flavor = wire.flavor
         framework = getattr(flavor, "framework", None)
         return cls(
@@ -75,7 +74,6 @@ class HasModelEndpoint(Protocol):
     @property
     def model_endpoint(self) -> ModelEndpoint:
         """The endpoint as the server last described it."""
-        ...
 
 
 EndpointLike = ModelEndpoint | HasModelEndpoint | str
@@ -83,7 +81,7 @@ EndpointLike = ModelEndpoint | HasModelEndpoint | str
 
 
 def checked(model: type[M], document: Mapping[str, Any]) -> dict[str, Any]:
-    """A request's body, checked with its model; what is None is left out.
+    """Check a request's body with its model, and leave out what is None.
 
     Raises:
         Unprocessable: a field does not fit: the same error as the server's own, before anything is sent.

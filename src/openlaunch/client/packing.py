@@ -21,29 +21,19 @@ from openlaunch.errors import BundleError
 
 MAX_BUNDLE_BYTES = 1024**3
 SKIPPED = frozenset(
-    {
-        "__pycache__",
-        ".git",
-        ".hg",
-        ".svn",
-        ".venv",
-        ".mypy_cache",
-        ".pytest_cache",
-        ".ruff_cache",
-        ".DS_Store",
-    }
+    "__pycache__ .git .hg .svn .venv .mypy_cache .pytest_cache .ruff_cache .DS_Store".split()  # noqa: SIM905
 )
 _OURS = frozenset({"openlaunch", "openlaunch_worker", "cloudpickle"})
 _pickling = threading.Lock()
 
 
 def python_version() -> str:
-    """The minor version of Python that packs, such as 3.11: a pickle of code needs the same to be read."""
+    """Return the minor version of Python, such as 3.11: a pickle of code needs the same to be read."""
     return f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
 def pack_callables(load_model_fn: Callable[..., Any], load_predict_fn: Callable[..., Any]) -> bytes:
-    """A cloudpickle of the two functions.
+    """Cloudpickle the two functions.
 
     What they use from modules that are neither of the standard library nor installed goes along by value, so
     that the user's own files need not be there where the bundle runs.
@@ -80,7 +70,7 @@ def _by_value(modules: Iterable[ModuleType]) -> Iterator[None]:
 
 
 def local_modules() -> list[ModuleType]:
-    """The loaded modules whose files lie neither in the standard library nor among installed packages."""
+    """List the loaded modules whose files lie neither in the standard library nor among installed packages."""
     found = []
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
@@ -116,7 +106,7 @@ def _bounded(data: bytes) -> bytes:
 
 
 def pack_directories(base_paths: Sequence[str | Path]) -> bytes:
-    """A zip of directories, each under its own name; the same bytes for the same files.
+    """Zip directories, each under its own name; the same files give the same bytes.
 
     Raises:
         BundleError: a path is not a directory, two have the same name, or all is too large.
@@ -163,7 +153,7 @@ def _zipped(files: dict[str, Path]) -> bytes:
 
 
 def find_in_zip(module_path: str, names: Iterable[str], what: str) -> str:
-    """The dotted path of a function as it is inside the zip.
+    """Find the dotted path of a function inside the zip.
 
     A path that is given from within a base directory is completed with that directory's name, where only one
     of them has such a module.
@@ -195,13 +185,13 @@ def _has_module(module: str, names: set[str]) -> bool:
 
 
 def names_in_zip(data: bytes) -> list[str]:
-    """The names of a zip's files."""
+    """List the names of a zip's files."""
     with zipfile.ZipFile(BytesIO(data)) as archive:
         return archive.namelist()
 
 
 def read_requirements(path: str | Path) -> list[str]:
-    """The requirements of a requirements.txt.
+    """Read the requirements of a requirements.txt.
 
     Raises:
         BundleError: it can't be read, or has an option or a local path in it, which can't go along.
@@ -226,10 +216,10 @@ def read_requirements(path: str | Path) -> list[str]:
 
 
 def read_app_config(app_config: dict[str, Any] | str | Path | None) -> dict[str, Any] | None:
-    """The app_config itself, or what the JSON file that it names has in it.
+    """Return the app_config itself, or the content of the JSON file that it names.
 
     Raises:
-        BundleError: the file can't be read, or holds no object.
+        BundleError: the file can't be read, or does not hold an object.
     """
     if app_config is None or isinstance(app_config, dict):
         return app_config
@@ -243,7 +233,7 @@ def read_app_config(app_config: dict[str, Any] | str | Path | None) -> dict[str,
 
 
 def pack_schemas(request_schema: type[BaseModel] | None, response_schema: type[BaseModel] | None) -> bytes:
-    """JSON Schemas of a bundle's input and output, with the models that they use beside them."""
+    """Make JSON Schemas of a bundle's input and output, with the models that they use beside them."""
     given = {"RequestSchema": request_schema, "ResponseSchema": response_schema}
     models = {name: model for name, model in given.items() if model is not None}
     if not models:

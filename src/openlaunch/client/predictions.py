@@ -83,12 +83,12 @@ class EndpointRequest:
         return f"EndpointRequest({kind}=…, request_id={self.request_id!r})"
 
     def headers(self) -> dict[str, str]:
-        """The HTTP headers that go with the request, by their names in lower case."""
+        """Return the HTTP headers that go with the request, by their names in lower case."""
         headers = {name.lower(): value for name, value in self.extra_headers.items()}
         return headers if self.idempotency_key is None else {**headers, IDEMPOTENCY_KEY: self.idempotency_key}
 
     def document(self, **more: Any) -> dict[str, Any]:
-        """The body as the wire has it; what is at its default is left out."""
+        """Return the body as the wire has it; what is at its default is left out."""
         fields = {
             "url": self.url,
             "args": self.args,
@@ -101,7 +101,7 @@ class EndpointRequest:
         return {name: value for name, value in fields.items() if value is not None}
 
     def body(self, **more: Any) -> bytes:
-        """The body as bytes.
+        """Return the body as bytes.
 
         Raises:
             TypeError: the args have something in them that is not JSON.
@@ -111,7 +111,7 @@ class EndpointRequest:
 
 
 def encode(document: Any) -> bytes:
-    """A prediction's body, with errors that say what to do; raises what `EndpointRequest.body` does."""
+    """Encode a prediction's body, with errors that say what to do; raises what `EndpointRequest.body` does."""
     try:
         return json_body(document)
     except (TypeError, ValueError) as error:
@@ -122,7 +122,7 @@ def encode(document: Any) -> bytes:
 def callback_auth(
     kind: str | None, username: str | None, password: str | None, cert: str | None, key: str | None
 ) -> dict[str, str] | None:
-    """How a callback is authenticated, as the wire has it.
+    """Return how a callback is authenticated, as the wire has it.
 
     Raises:
         ValueError: the kind is unknown, or does not go with the others.
@@ -229,7 +229,7 @@ class ResponseFields:
 
 
 def unpickled(data: bytes) -> Any:
-    """The object in a pickle. It runs what the pickle says: only for results of endpoints that are trusted."""
+    """Unpickle, which runs what the pickle says: only for results of endpoints that are trusted."""
     return pickle.loads(data)
 
 
@@ -252,7 +252,7 @@ class StreamReader:
         self.resumes = 0
 
     def feed(self, piece: bytes) -> Iterator[Answer]:
-        """The answers that are complete with this piece.
+        """Yield the answers that are complete with this piece.
 
         Raises:
             StreamInterrupted: what came is not a stream of answers.
@@ -286,5 +286,5 @@ class StreamReader:
         return self.last_event_id
 
     def interrupted(self, reason: object) -> StreamInterrupted:
-        """The error that tells how far the stream came."""
+        """Make the error that says how far the stream came."""
         return StreamInterrupted(f"the stream was cut after {self._items} items, before its end: {reason}")

@@ -133,7 +133,7 @@ class EndpointResponseStream(Stream[EndpointResponse]):
             return (EndpointResponse.of(client, answer) for answer in source.reader.feed(piece))
 
         async def resume(reason: object) -> Response | None:
-            return client.run(source.go_on(reason))
+            return client.run(source.resume(reason))
 
         async def stop() -> None:
             client.run(source.stop())

@@ -43,7 +43,7 @@ class RetryPolicy:
     def delay(
         self, error: Exception, request: Request, attempt: int, elapsed: float, jitter: float
     ) -> float | None:
-        """Seconds to wait before the request is sent again, or None to give up.
+        """Return the seconds to wait before the request is sent again, or None to give up.
 
         `attempt` counts the tries made, `elapsed` is the seconds since the first began, and `jitter` a random
         number from 0 to 1: a wait is between half and the whole of its step, so that clients spread out.

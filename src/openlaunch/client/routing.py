@@ -12,11 +12,16 @@ from openlaunch.client.transport import AwaitableHTTPXTransport, HTTPXTransport,
 
 
 def proxied(url: str) -> bool:
-    """Whether the environment names a proxy for this URL."""
+    """Say whether the environment names a proxy for this URL."""
     parts = urlsplit(url)
     proxies = getproxies()
     named = parts.scheme in proxies or "all" in proxies
     return named and not proxy_bypass(parts.netloc)
+
+
+def _lean(target: Target, network: type[BlockingNetwork | AwaitableNetwork]) -> LeanTransport | None:
+    url = target.address.url
+    return None if proxied(url) else LeanTransport(target, network(url, target.ca_file))
 
 
 class Router:
@@ -28,25 +33,15 @@ class Router:
 
     @classmethod
     def blocking(cls, target: Target) -> "Router":
-        """The router of the blocking client."""
-        lean = None
-        if not proxied(target.address.url):
-            lean = LeanTransport(target, BlockingNetwork(target.address.url, target.ca_file))
-        return cls(HTTPXTransport(target), lean)
+        return cls(HTTPXTransport(target), _lean(target, BlockingNetwork))
 
     @classmethod
     def awaitable(cls, target: Target) -> "Router":
-        """The router of the awaitable client."""
-        lean = None
-        if not proxied(target.address.url):
-            lean = LeanTransport(target, AwaitableNetwork(target.address.url, target.ca_file))
-        return cls(AwaitableHTTPXTransport(target), lean)
+        return cls(AwaitableHTTPXTransport(target), _lean(target, AwaitableNetwork))
 
     def send(self, request: Request) -> Coroutine[Any, Any, Response]:
-        """Send a request once and give the answer."""
         return (self._predictions if request.prediction else self._general).send(request)
 
     async def close(self) -> None:
-        """Close all connections."""
         await self._predictions.close()
         await self._general.close()

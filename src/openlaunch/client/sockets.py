@@ -26,7 +26,6 @@ class Socket(Protocol):
         Raises:
             TimeoutError: nothing of it could be sent for that long.
         """
-        ...
 
     async def receive(self, seconds: float) -> bytes:
         """Give what has come, at least one byte; nothing when the peer has closed the connection.
@@ -35,15 +34,12 @@ class Socket(Protocol):
             TimeoutError: nothing came for that long.
             OSError: the connection broke.
         """
-        ...
 
     def quiet(self) -> bool:
         """Whether the connection is open and nothing has come that was not asked for."""
-        ...
 
     def close(self) -> None:
         """Close it; harmless when called twice."""
-        ...
 
 
 class Network(Protocol):
@@ -55,11 +51,9 @@ class Network(Protocol):
         Raises:
             TimeoutError: all stay in use for too long.
         """
-        ...
 
     def free_slot(self) -> None:
         """Give a slot back."""
-        ...
 
     async def connect(self) -> Socket:
         """Open a connection.
@@ -67,7 +61,6 @@ class Network(Protocol):
         Raises:
             OSError: the server can't be reached, or not in time.
         """
-        ...
 
 
 class Remote:

@@ -52,7 +52,6 @@ class Reading(Generic[T]):
             self._body = again.stream
 
     async def release(self) -> None:
-        """Free the connection."""
         await self._body.close()
 
     async def stop(self) -> None:

@@ -23,11 +23,9 @@ class BlockingClient(Protocol):
     @property
     def watcher(self) -> Watcher:
         """Calls callbacks."""
-        ...
 
     def run(self, flow: Flow[T]) -> T:
         """Run a flow."""
-        ...
 
 
 class AwaitableClient(Protocol):
@@ -36,11 +34,9 @@ class AwaitableClient(Protocol):
     @property
     def watcher(self) -> AsyncWatcher:
         """Calls callbacks."""
-        ...
 
     def run(self, flow: Flow[T]) -> Coroutine[Any, Any, T]:
         """Run a flow."""
-        ...
 
 
 C = TypeVar("C", bound=BlockingClient)
@@ -56,7 +52,7 @@ def blocking(
 def blocking(
     operation: Callable[P, Flow[Any]], then: Callable[[Any, Any], Any] | None = None
 ) -> Callable[..., Any]:
-    """A method of a blocking client."""
+    """Make a method of a blocking client."""
 
     def method(self: BlockingClient, *args: P.args, **kwargs: P.kwargs) -> Any:
         result = self.run(operation(*args, **kwargs))
@@ -74,7 +70,7 @@ def awaitable(
 def awaitable(
     operation: Callable[P, Flow[Any]], then: Callable[[Any, Any], Any] | None = None
 ) -> Callable[..., Any]:
-    """A method of an awaitable client."""
+    """Make a method of an awaitable client."""
 
     async def method(self: AwaitableClient, *args: P.args, **kwargs: P.kwargs) -> Any:
         result = await self.run(operation(*args, **kwargs))

@@ -37,11 +37,9 @@ class Transport(Protocol):
         Raises:
             TransportFailure: there was no answer, or not all of it.
         """
-        ...
 
     async def close(self) -> None:
         """Close the connections."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +53,7 @@ class Target:
 
     @classmethod
     def of(cls, address: Address, timeout: float, ca_file: Path | None = None) -> "Target":
-        """The target of an address; `timeout` is for requests that name none, in seconds."""
+        """Make the target of an address; `timeout`, in seconds, is for requests that name none."""
         headers = {
             "authorization": address.authorization,
             "accept-encoding": "identity",
@@ -64,11 +62,10 @@ class Target:
         return cls(address, timeout, headers, ca_file)
 
     def url(self, request: Request) -> str:
-        """The whole URL of a request."""
         return request.url if "://" in request.url else self.address.url + request.url
 
     def headers_of(self, request: Request) -> dict[str, str]:
-        """All its headers but those that frame the body."""
+        """Return all headers but those that frame the body."""
         if request.signed:
             return {"user-agent": USER_AGENT, **request.headers}
         headers = {**self.headers, **request.headers}
@@ -77,11 +74,10 @@ class Target:
         return headers
 
     def seconds(self, request: Request) -> float:
-        """Its timeout."""
         return self.timeout if request.timeout is None else request.timeout
 
     def no_connection(self, request: Request, reason: object) -> TransportFailure:
-        """The failure of a request of which nothing was sent."""
+        """Make the failure of a request of which nothing was sent."""
         if request.signed:
             return TransportFailure(f"{_origin(self.url(request))} can't be reached: {reason}", sent=False)
         url, source = self.address.url, self.address.source
@@ -95,12 +91,12 @@ class Target:
         )
 
     def no_answer(self, request: Request, reason: object) -> TransportFailure:
-        """The failure of a request that the server may have got."""
+        """Make the failure of a request that the server may have got."""
         origin = _origin(self.url(request))
         return TransportFailure(f"the connection to {origin} broke before its answer: {reason}", sent=True)
 
     def too_slow(self, request: Request) -> TransportFailure:
-        """The failure of a request that was not answered in time."""
+        """Make the failure of a request that was not answered in time."""
         origin, seconds = _origin(self.url(request)), self.seconds(request)
         return TransportFailure(f"{origin} did not answer within {seconds:g} seconds", sent=True)
 
@@ -149,7 +145,6 @@ class _HTTPXTransport:
         self._target = target
 
     async def send(self, request: Request) -> Response:
-        """Send a request once and give the answer."""
         with self.failures(request):
             answer = await self._send(request.stream, **_httpx_options(request, self._target))
             status = answer.status_code
@@ -176,7 +171,6 @@ class _HTTPXTransport:
         raise NotImplementedError
 
     async def close_answer(self, answer: httpx2.Response) -> None:
-        """Free an answer's connection."""
         raise NotImplementedError
 
 
@@ -201,7 +195,6 @@ class HTTPXTransport(_HTTPXTransport):
         answer.close()
 
     async def close(self) -> None:
-        """Close the connections."""
         self._client.close()
 
 
@@ -226,7 +219,6 @@ class AwaitableHTTPXTransport(_HTTPXTransport):
         await answer.aclose()
 
     async def close(self) -> None:
-        """Close the connections."""
         await self._client.aclose()
 
 

@@ -24,11 +24,9 @@ class Future(Protocol):
     @property
     def answer(self) -> Answer | None:
         """How the task ended, where that is known already."""
-        ...
 
     def keep(self, answer: Answer) -> None:
         """Remember how the task ended."""
-        ...
 
 
 F = TypeVar("F", bound=Future)
@@ -70,14 +68,12 @@ class Group(Generic[F]):
         return len(self._futures)
 
     def add(self, future: F) -> None:
-        """Wait for this one too."""
         if future.async_task_id not in self._futures:
             self._futures[future.async_task_id] = []
             self._wait.add(future.async_task_id)
         self._futures[future.async_task_id].append(future)
 
     def members(self) -> list[F]:
-        """All of them."""
         return [future for same in self._futures.values() for future in same]
 
     def poll(self, seconds: float) -> Flow[list[F]]:
@@ -114,12 +110,11 @@ class Gathering(Generic[F]):
         self._deadline = None if timeout is None else clock() + timeout
 
     def groups(self) -> Sequence[Group[F]]:
-        """The groups that have unfinished futures."""
         self._groups = [group for group in self._groups if group]
         return self._groups
 
     def seconds(self) -> float:
-        """How long the next poll may be held."""
+        """Return how long the next poll may be held."""
         longest = MAX_WAIT_SECONDS if len(self._groups) == 1 else SHARED_POLL_SECONDS
         if self._deadline is None:
             return longest
@@ -137,7 +132,7 @@ class Gathering(Generic[F]):
 
 
 def distinct_ids(requests: Sequence[EndpointRequest]) -> list[str]:
-    """The ids of the requests of a batch.
+    """Return the ids of the requests of a batch.
 
     Raises:
         ValueError: two have the same.

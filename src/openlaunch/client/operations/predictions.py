@@ -112,7 +112,7 @@ class OpenStream:
         self.reader = StreamReader(response.headers.get(LAST_EVENT_ID))
         return response
 
-    def go_on(self, reason: object = "the connection was closed") -> Flow[Response | None]:
+    def resume(self, reason: object = "the connection was closed") -> Flow[Response | None]:
         """Resume where the bytes were cut; None at the stream's own end.
 
         Raises:
@@ -133,7 +133,7 @@ class OpenStream:
         return replace(self._request, body=b"", headers=headers, idempotent=True, patience=RESUME_SECONDS)
 
     def stop(self) -> Flow[None]:
-        """Tell the server that nobody will come back to what has not ended, if it would wait for that."""
+        """Stop the server from waiting for a resume of a stream that has not ended."""
         last_event_id = self.reader.last_event_id
         if last_event_id is None or self.reader.ended:
             return
@@ -259,11 +259,10 @@ class BulkWait:
         return len(self._pending)
 
     def add(self, task_id: str) -> None:
-        """Wait for a further task too."""
         self._pending.append(task_id)
 
     def poll(self, seconds: float) -> Flow[dict[str, Answer]]:
-        """The tasks of the next window that are done, after at most `seconds`; at once where there is one."""
+        """Give the tasks of the next window that are done, after at most `seconds`; at once where there is one."""
         count = min(len(self._pending), MAX_BULK)
         if count < len(self._pending):
             seconds = min(seconds, 0.0 if self._fresh else ROTATION_SECONDS)
@@ -295,6 +294,6 @@ def _wait_for_some(task_ids: list[str], seconds: float) -> Flow[dict[str, Answer
 
 
 def download(url: str) -> Flow[object]:
-    """The object of a pickled result. It runs what the pickle says: only for endpoints that are trusted."""
+    """Unpickle a result, which runs what the pickle says: only for endpoints that are trusted."""
     response = yield from call(Request("GET", url, signed=True, idempotent=True))
     return (yield from work(lambda: unpickled(response.body)))

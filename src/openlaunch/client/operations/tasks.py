@@ -78,7 +78,7 @@ def get_task_payload(task_id: str) -> Flow[dict[str, Any]]:
 
 
 def rerun_task(task_id: str) -> Flow[str]:
-    """Run a task that failed or was cancelled once more, as a new task; the future of that.
+    """Run a task that failed or was cancelled once more, as a new task, and give its future.
 
     Raises:
         NotFound: there is none with this id, or its endpoint is gone.
@@ -92,7 +92,7 @@ def rerun_task(task_id: str) -> Flow[str]:
 
 
 def list_deliveries(task_id: str) -> Flow[list[DeliveryResponse]]:
-    """A task's callback, with every attempt to send it; empty for a task without one.
+    """List a task's callback, with every attempt to send it; empty for a task without one.
 
     Raises:
         NotFound: there is no task with this id, or its result has been kept long enough.
@@ -115,6 +115,6 @@ def resend_callback(task_id: str) -> Flow[DeliveryResponse]:
 
 
 def get_callback_secret() -> Flow[str]:
-    """The secret that the signatures of your callbacks are verified with, as Standard Webhooks libraries take it."""
+    """Get the secret that verifies the signatures of your callbacks, as Standard Webhooks libraries take it."""
     response = yield from call(Request("GET", routes.CALLBACK_SIGNING, idempotent=True))
     return CallbackSecretResponse.model_validate_json(response.body).secret
