@@ -14,34 +14,20 @@ import json
 import warnings
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from openlaunch.client.client import DEFAULT_MAX_RETRIES, DEFAULT_TIMEOUT_SECONDS, check_limits
-from openlaunch.client.config import find_address, find_ca_file
 from openlaunch.client.drivers import Driver
 from openlaunch.client.effects import Flow, Response
 from openlaunch.client.endpoints import EndpointFields
 from openlaunch.client.logs import AsyncLogStream
 from openlaunch.client.models import ModelEndpoint
-from openlaunch.client.operations import (
-    audit,
-    batch_jobs,
-    bundles,
-    bundles_images,
-    bundles_v1,
-    endpoints,
-    keys,
-    predictions,
-    tasks,
-)
-from openlaunch.client.operations import image_jobs as image_jobs
+from openlaunch.client.operations import endpoints, predictions, tasks
 from openlaunch.client.operations.deploy import DEPLOY_SECONDS, deploy
 from openlaunch.client.predictions import Answer, EndpointRequest, ResponseFields
-from openlaunch.client.registering import RegistersUploads
 from openlaunch.client.retry import RetryPolicy
 from openlaunch.client.streams import AwaitableStream, Reading
 from openlaunch.client.surface import AwaitableClient, awaitable
+from openlaunch.client.table import Operations
 from openlaunch.client.transport import Target
 from openlaunch.client.waiting import FutureFields, Gathering, Group, distinct_ids
 from openlaunch.client.watcher import AsyncWatcher
@@ -313,30 +299,12 @@ def _future_of(client: AwaitableClient, task_id: str) -> EndpointResponseFuture:
     return EndpointResponseFuture(client, "", task_id)
 
 
-class LaunchClient(RegistersUploads):
+class LaunchClient(Operations, make=awaitable):
     """A connection to an Openlaunch server; see `openlaunch.LaunchClient`."""
 
-    def __init__(
-        self,
-        api_key: str | None = None,
-        endpoint: str | None = None,
-        self_hosted: bool = False,
-        use_path_with_custom_endpoint: bool = False,
-        *,
-        timeout: float = DEFAULT_TIMEOUT_SECONDS,
-        max_retries: int = DEFAULT_MAX_RETRIES,
-        ca_file: str | Path | None = None,
-    ) -> None:
-        address = find_address(api_key, endpoint, keep_path=use_path_with_custom_endpoint)
-        check_limits(timeout, max_retries)
-        self.url = address.url
-        self.self_hosted = self_hosted
-        target = Target.of(address, timeout, find_ca_file(ca_file))
-        self._driver = Driver.awaitable(target, RetryPolicy(max_retries))
+    def _connect(self, target: Target, retry: RetryPolicy) -> None:
+        self._driver = Driver.awaitable(target, retry)
         self.watcher = AsyncWatcher(self._driver.run)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}(url={self.url!r})"
 
     async def __aenter__(self) -> Self:
         return self
@@ -358,81 +326,14 @@ class LaunchClient(RegistersUploads):
         return EndpointResponseFuture(self, endpoint_name, task_id)
 
     deploy = awaitable(deploy, _endpoint_of)
-
-    create_model_bundle_from_callable_v2 = awaitable(bundles.create_model_bundle_from_callable_v2)
-    create_model_bundle_from_dirs_v2 = awaitable(bundles.create_model_bundle_from_dirs_v2)
-    create_model_bundle_from_command = awaitable(bundles.create_model_bundle_from_command)
-    create_model_bundle_from_runnable_image_v2 = awaitable(
-        bundles_images.create_model_bundle_from_runnable_image_v2
-    )
-    create_model_bundle_from_streaming_enhanced_runnable_image_v2 = awaitable(
-        bundles_images.create_model_bundle_from_streaming_enhanced_runnable_image_v2
-    )
-    create_model_bundle_from_triton_enhanced_runnable_image_v2 = awaitable(
-        bundles_images.create_model_bundle_from_triton_enhanced_runnable_image_v2
-    )
-    create_model_bundle = awaitable(bundles_v1.create_model_bundle)
-    create_model_bundle_from_dirs = awaitable(bundles_v1.create_model_bundle_from_dirs)
-    clone_model_bundle_with_changes = awaitable(bundles.clone_model_bundle_with_changes)
-    clone_model_bundle_with_changes_v2 = awaitable(bundles.clone_model_bundle_with_changes_v2)
-    get_model_bundle = awaitable(bundles.get_model_bundle)
-    get_model_bundle_v2 = awaitable(bundles.get_model_bundle_v2)
-    get_latest_model_bundle_v2 = awaitable(bundles.get_latest_model_bundle_v2)
-    list_model_bundles = awaitable(bundles.list_model_bundles)
-    list_model_bundles_v2 = awaitable(bundles.list_model_bundles_v2)
-
     create_model_endpoint = awaitable(endpoints.create_model_endpoint, _endpoint_of)
     edit_model_endpoint = awaitable(endpoints.edit_model_endpoint, _endpoint_of)
     get_model_endpoint = awaitable(endpoints.get_model_endpoint, _endpoint_of)
     list_model_endpoints = awaitable(endpoints.list_model_endpoints, _endpoints_of)
-    delete_model_endpoint = awaitable(endpoints.delete_model_endpoint)
-    restart_model_endpoint = awaitable(endpoints.restart_model_endpoint)
     start_canary = awaitable(endpoints.start_canary, _endpoint_of)
     set_canary_percent = awaitable(endpoints.set_canary_percent, _endpoint_of)
     promote_canary = awaitable(endpoints.promote_canary, _endpoint_of)
     roll_back_canary = awaitable(endpoints.roll_back_canary, _endpoint_of)
     wait_for_canary = awaitable(endpoints.wait_for_canary, _endpoint_of)
-    read_endpoint_creation_logs = awaitable(endpoints.read_endpoint_creation_logs)
-    read_endpoint_logs = awaitable(endpoints.read_endpoint_logs)
     follow_endpoint_logs = awaitable(endpoints.follow_endpoint_logs, AsyncLogStream.of)
-    list_endpoint_events = awaitable(endpoints.list_endpoint_events)
-    explain_endpoint = awaitable(endpoints.explain_endpoint)
-
-    list_tasks = awaitable(tasks.list_tasks)
-    get_task = awaitable(tasks.get_task)
-    get_task_details = awaitable(tasks.get_task_details)
-    get_task_payload = awaitable(tasks.get_task_payload)
     rerun_task = awaitable(tasks.rerun_task, _future_of)
-    explain_task = awaitable(tasks.explain_task)
-    cancel_task = awaitable(predictions.cancel_task)
-    list_deliveries = awaitable(tasks.list_deliveries)
-    resend_callback = awaitable(tasks.resend_callback)
-    get_callback_secret = awaitable(tasks.get_callback_secret)
-
-    batch_async_request = awaitable(batch_jobs.batch_async_request)
-    get_batch_async_response = awaitable(batch_jobs.get_batch_async_response)
-    wait_for_batch_job = awaitable(batch_jobs.wait_for_batch_job)
-    read_batch_results = awaitable(batch_jobs.read_batch_results)
-    list_batch_jobs = awaitable(batch_jobs.list_batch_jobs)
-    cancel_batch_job = awaitable(batch_jobs.cancel_batch_job)
-    create_docker_image_batch_job_bundle = awaitable(image_jobs.create_docker_image_batch_job_bundle)
-    get_docker_image_batch_job_bundle = awaitable(image_jobs.get_docker_image_batch_job_bundle)
-    get_latest_docker_image_batch_job_bundle = awaitable(image_jobs.get_latest_docker_image_batch_job_bundle)
-    list_docker_image_batch_job_bundles = awaitable(image_jobs.list_docker_image_batch_job_bundles)
-    create_docker_image_batch_job = awaitable(image_jobs.create_docker_image_batch_job)
-    get_docker_image_batch_job = awaitable(image_jobs.get_docker_image_batch_job)
-    list_docker_image_batch_jobs = awaitable(image_jobs.list_docker_image_batch_jobs)
-    read_docker_image_batch_job_logs = awaitable(image_jobs.read_docker_image_batch_job_logs)
-    update_docker_image_batch_job = awaitable(image_jobs.update_docker_image_batch_job)
-    wait_for_docker_image_batch_job = awaitable(image_jobs.wait_for_docker_image_batch_job)
-    create_trigger = awaitable(image_jobs.create_trigger)
-    list_triggers = awaitable(image_jobs.list_triggers)
-    get_trigger = awaitable(image_jobs.get_trigger)
-    update_trigger = awaitable(image_jobs.update_trigger)
-    delete_trigger = awaitable(image_jobs.delete_trigger)
-
-    create_api_key = awaitable(keys.create_api_key)
-    list_api_keys = awaitable(keys.list_api_keys)
-    update_api_key = awaitable(keys.update_api_key)
-    revoke_api_key = awaitable(keys.revoke_api_key)
-    list_audit_log = awaitable(audit.list_audit_log)

@@ -1,6 +1,7 @@
 """Shows the client's operations as methods in the reference of the Python API.
 
-A class of the client has `create = blocking(operations.create)`. A program that reads the source without running it,
+A class of the client has `create = blocking(operations.create)`, or gets it from a table of the client's operations,
+whose rows are `create = Operation(operations.create)`. A program that reads the source without running it,
 as griffe does for mkdocstrings, takes that for an attribute. This extension of griffe makes it a method, with the
 operation's parameters and docstring; the keywords of an unpacked TypedDict are parameters like the others.
 """
@@ -24,19 +25,27 @@ from griffe import (
     Parameters,
 )
 
-MAKERS = {"blocking", "awaitable"}
+MAKERS = {"blocking", "awaitable", "Operation"}
+TABLE = "client.table.Operations"
 
 
 class Methods(Extension):
-    """Replaces attributes that are made of operations by functions."""
+    """Replaces attributes that are made of operations by functions, those of the table in the clients."""
 
     def on_package(self, *, pkg: Module, **_: Any) -> None:
         """Replace them in all classes of a package."""
+        table = pkg[TABLE]
+        for attribute in list(table.attributes.values()):
+            replace(pkg, table, attribute)
         for module in modules(pkg):
             for member in module.classes.values():
                 if isinstance(member, Class):
                     for attribute in list(member.attributes.values()):
                         replace(pkg, member, attribute)
+                    if table.path in [getattr(base, "canonical_path", base) for base in member.bases]:
+                        for name, method in table.functions.items():
+                            if name not in member.members and not name.startswith("_"):
+                                member.set_member(name, method)
                     if member.docstring is not None:  # Markdown needs no mark before indented code
                         member.docstring.value = member.docstring.value.replace("\n::\n", "\n")
 

@@ -21,7 +21,17 @@ from openlaunch.errors import BundleError
 
 MAX_BUNDLE_BYTES = 1024**3
 SKIPPED = frozenset(
-    "__pycache__ .git .hg .svn .venv .mypy_cache .pytest_cache .ruff_cache .DS_Store".split()  # noqa: SIM905
+    {
+        "__pycache__",
+        ".git",
+        ".hg",
+        ".svn",
+        ".venv",
+        ".mypy_cache",
+        ".pytest_cache",
+        ".ruff_cache",
+        ".DS_Store",
+    }
 )
 _OURS = frozenset({"openlaunch", "openlaunch_worker", "cloudpickle"})
 _pickling = threading.Lock()
