@@ -71,7 +71,7 @@ class NotIsolated(Exception):
 
 
 def isolate(order: IsolationOrder, folder: str) -> list[str]:
-    """Isolate this process for good, go into `folder`, and return what failed, or raise it where all is required."""
+    """Isolate this process for good, go into `folder`, and return what failed, or raise `NotIsolated`."""
     steps: list[tuple[str, Callable[[], object]]] = [
         ("the server's data directory is not hidden", lambda: _hide(order.hide, [*order.keep, folder])),
         ("the number of processes has no bound", lambda: _bound_processes(order.processes)),

@@ -150,7 +150,7 @@ class Containers(Protocol):
         """Return how a container is; None where none has this name."""
 
     async def wait(self, name: str) -> None:
-        """Wait until a container has ended or is gone."""
+        """Wait until a container has ended or is gone, without a time limit: cancel the wait."""
 
     async def logs(self, name: str, lines: int) -> list[str]:
         """Return the last lines that a container printed; none when it is gone."""

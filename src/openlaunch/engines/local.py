@@ -118,7 +118,7 @@ class LocalEngine:
         return await asyncio.to_thread(self._logs.read, endpoint_id, tail_bytes)
 
     def follow_logs(self, endpoint_id: str) -> LogFollower:
-        return _Follower(FileFollower(self._logs, endpoint_id))
+        return FileFollower(self._logs, endpoint_id)
 
     async def remove_logs(self, endpoint_id: str) -> None:
         await asyncio.to_thread(self._logs.remove, endpoint_id)
@@ -144,16 +144,3 @@ class LocalEngine:
         await self._processes.close()
         if self._pruning is not None:
             self._pruning.cancel()
-
-
-class _Follower:
-    """Implements `LogFollower` with files, which are read in a thread."""
-
-    def __init__(self, files: FileFollower) -> None:
-        self._files = files
-
-    async def begin(self, tail_bytes: int) -> list[tuple[str, str]]:
-        return await asyncio.to_thread(self._files.begin, tail_bytes)
-
-    async def poll(self) -> list[tuple[str, str]]:
-        return await asyncio.to_thread(self._files.poll)

@@ -1,5 +1,6 @@
 """The logs of all of an endpoint's workers as they grow: lines, each with the id of the worker that wrote it."""
 
+import asyncio
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -26,16 +27,22 @@ class _Place:
 
 @dataclass(slots=True)
 class FileFollower:
-    """Reads what has been added since the last time. Not for the event loop's thread, because it reads files."""
+    """Implements `LogFollower` with files, which are read in a thread."""
 
     logs: WorkerLogs
     endpoint_id: str
     _places: dict[Path, _Place] = field(default_factory=dict)
 
-    def begin(self, tail_bytes: int) -> list[tuple[str, str]]:
+    async def begin(self, tail_bytes: int) -> list[tuple[str, str]]:
+        return await asyncio.to_thread(self.read_end, tail_bytes)
+
+    async def poll(self) -> list[tuple[str, str]]:
+        return await asyncio.to_thread(self.read_new)
+
+    def read_end(self, tail_bytes: int) -> list[tuple[str, str]]:
         for path in self.logs.files(self.endpoint_id):
             self._places[path] = _Place(_line_start(path, tail_bytes))
-        lines = self.poll()
+        lines = self.read_new()
         kept: list[tuple[str, str]] = []
         for line in reversed(lines):
             tail_bytes -= len(line[1].encode()) + 1
@@ -44,7 +51,7 @@ class FileFollower:
             kept.append(line)
         return kept[::-1]
 
-    def poll(self) -> list[tuple[str, str]]:
+    def read_new(self) -> list[tuple[str, str]]:
         """Return what has been added, as pairs of a worker's short id and a line; of new workers all lines."""
         there = self.logs.files(self.endpoint_id)
         self._places = {path: self._places.get(path, _Place(0)) for path in there}

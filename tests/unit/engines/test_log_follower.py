@@ -24,55 +24,55 @@ def write(logs, worker, text):
 
 def test_it_begins_with_the_last_lines(logs, follower):
     write(logs, "w1", "".join(f"line {n}\n" for n in range(100)))
-    assert follower.begin(16) == [("w1", "line 98"), ("w1", "line 99")]
-    assert follower.poll() == []
+    assert follower.read_end(16) == [("w1", "line 98"), ("w1", "line 99")]
+    assert follower.read_new() == []
 
 
 def test_it_goes_on_with_what_comes_from_old_and_new_workers(logs, follower):
     write(logs, "w1", "old\n")
-    follower.begin(1)
+    follower.read_end(1)
     write(logs, "w1", "one\n")
     write(logs, "w2", "two\n")
-    assert sorted(follower.poll()) == [("w1", "one"), ("w2", "two")]
+    assert sorted(follower.read_new()) == [("w1", "one"), ("w2", "two")]
 
 
 def test_a_line_is_given_once_it_is_whole(logs, follower):
-    follower.begin(1)
+    follower.read_end(1)
     write(logs, "w1", "hal")
-    assert follower.poll() == []
+    assert follower.read_new() == []
     write(logs, "w1", "f a line\n")
-    assert follower.poll() == [("w1", "half a line")]
+    assert follower.read_new() == [("w1", "half a line")]
 
 
 def test_a_line_without_an_end_is_given_in_pieces(logs, follower, monkeypatch):
     monkeypatch.setattr(log_follower, "MAX_LINE_BYTES", 10)
-    follower.begin(1)
+    follower.read_end(1)
     write(logs, "w1", "x" * 25)
-    assert follower.poll() == [("w1", "x" * 25)]
+    assert follower.read_new() == [("w1", "x" * 25)]
 
 
 def test_one_poll_is_bounded_and_the_rest_is_not_lost(logs, follower, monkeypatch):
     monkeypatch.setattr(log_follower, "MAX_POLL_BYTES", 8)
-    follower.begin(1)
+    follower.read_end(1)
     write(logs, "w1", "one\ntwo\nthree\n")
-    assert follower.poll() == [("w1", "one"), ("w1", "two")]
-    assert follower.poll() == [("w1", "three")]
+    assert follower.read_new() == [("w1", "one"), ("w1", "two")]
+    assert follower.read_new() == [("w1", "three")]
 
 
 def test_a_log_that_was_shortened_says_so_and_goes_on(logs, follower, monkeypatch):
     monkeypatch.setattr(log_follower, "MAX_WORKER_BYTES", 8)
     write(logs, "w1", "0123456789\n")
-    follower.begin(1)
+    follower.read_end(1)
     logs.path("end", "w1").write_text("789\nnew\n")
-    assert follower.poll() == [("w1", CUT), ("w1", "new")]
+    assert follower.read_new() == [("w1", CUT), ("w1", "new")]
 
 
 def test_logs_that_are_gone_give_nothing_more(logs, follower):
     write(logs, "w1", "one\n")
     logs.remove("end")
-    assert follower.poll() == []
+    assert follower.read_new() == []
 
 
 def test_it_begins_with_a_whole_line(logs, follower):
     write(logs, "w1", "first line\nsecond line\n")
-    assert follower.begin(15) == [("w1", "second line")]
+    assert follower.read_end(15) == [("w1", "second line")]
