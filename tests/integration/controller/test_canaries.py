@@ -301,4 +301,4 @@ def test_a_worker_that_gets_a_sigterm_is_replaced_and_is_no_crash(client):
     eventually(lambda: not is_alive(pid))
     eventually(lambda: endpoint.worker_settings().available_workers == 1)
     assert endpoint.refresh().model_endpoint.status_reason is None
-    assert "was told to end" in client.read_endpoint_creation_logs("ca-term")
+    assert "got a SIGTERM" in client.read_endpoint_creation_logs("ca-term")
