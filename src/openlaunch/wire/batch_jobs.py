@@ -33,7 +33,7 @@ class BatchJobStatus(StrEnum):
 
     @property
     def done(self) -> bool:
-        """Whether it stays so."""
+        """Tell whether the status is final."""
         return self not in (BatchJobStatus.PENDING, BatchJobStatus.RUNNING)
 
 

@@ -130,7 +130,6 @@ class ImageFlavor(BaseModel):
 
     @property
     def image(self) -> str:
-        """The image's full name."""
         return full_image_name(self.repository, self.tag)
 
 

@@ -161,12 +161,10 @@ class EndpointSpec(EndpointSettings):
 
     @cached_property
     def cores(self) -> float:
-        """`cpus` as a number."""
         return parse_quantity(self.cpus)
 
     @cached_property
     def memory_bytes(self) -> int:
-        """`memory` as a number."""
         return int(parse_quantity(self.memory))
 
     @property
@@ -187,7 +185,6 @@ class EndpointSpec(EndpointSettings):
 
     @property
     def batching(self) -> Batching | None:
-        """None where each request runs alone."""
         if not self.max_batch_size:
             return None
         wait = DEFAULT_BATCH_WAIT_SECONDS if self.max_batch_wait is None else self.max_batch_wait

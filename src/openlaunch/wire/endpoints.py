@@ -159,7 +159,6 @@ class _State(BaseModel):
         return getattr(self, name)
 
     def get(self, name: str, default: Any = None) -> Any:
-        """The field's value, or the default when there is no such field."""
         return self[name] if name in type(self).model_fields else default
 
     def keys(self) -> Iterable[str]:

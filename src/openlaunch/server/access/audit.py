@@ -100,7 +100,6 @@ def _address(scope: Scope) -> str | None:
 
 
 def _named(scope: Scope) -> str | None:
-    """Return the object that the path names."""
     names = scope.get("path_params") or {}
     return next((str(_cut(value)) for value in names.values()), None)
 

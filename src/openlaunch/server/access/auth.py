@@ -40,7 +40,6 @@ class Principal:
     meter: Meter | None = field(default=None, compare=False)
 
     def require_user(self) -> None:
-        """Raise Forbidden for a key that may only predict."""
         if self.role is Role.PREDICT:
             raise Forbidden(
                 "this needs a key with the role user or admin; yours has the role predict, which may predict, "
@@ -48,7 +47,6 @@ class Principal:
             )
 
     def require_admin(self) -> None:
-        """Raise Forbidden for a key that is not an admin's."""
         if self.role is not Role.ADMIN:
             raise Forbidden(f"this needs a key with the role admin; yours has the role {self.role.value}")
 
@@ -149,7 +147,6 @@ class Keyring:
         return principal
 
     def find(self, key: str) -> Principal | None:
-        """Return whose key this is; None for an unknown one."""
         return self._by_digest.get(_digest(key))
 
     async def create(

@@ -24,7 +24,6 @@ class Limits:
 
     @property
     def capacity(self) -> float:
-        """How many requests may come at once."""
         return float(self.burst or max(1, math.ceil(self.requests_per_second or 0)))
 
     def __bool__(self) -> bool:

@@ -36,42 +36,25 @@ log = logging.getLogger(__name__)
 
 
 def guarded_control_plane(context: Context) -> App:
-    """The control plane behind what holds for all of it."""
+    """Make the control plane, behind what holds for all of it."""
     return Guard(context.settings.max_body_bytes, context.keyring, context.audit, control_plane(context))
 
 
 def control_plane(context: Context) -> FastAPI:
-    """Bundles, endpoints, keys, lists of tasks, artifacts and health; `/docs` shows them."""
+    """Make the routes for all but predictions; `/docs` shows them."""
     api = ControlPlane(
         title="Openlaunch",
         version=version("openlaunch"),
         description="Model endpoints from Python functions.",
     )
     api.state.context = context
-    for router in (
-        health.router(context),
-        bundles.router(context),
-        bundles_v1.router(context),
-        endpoints.router(context),
-        tasks.router(context),
-        tasks.delivery_router(context),
-        tasks.secret_router(context),
-        docs.router(context),
-        batch_jobs.router(context),
-        image_jobs.router(context),
-        image_jobs.bundle_router(context),
-        triggers.router(context),
-        files.router(context),
-        keys.router(context),
-        audit.router(context),
-        artifacts.router(context),
-    ):
-        api.include_router(router)
-    api.add_exception_handler(APIError, _on_error)
-    api.add_exception_handler(HTTPException, _on_error)
-    api.add_exception_handler(RequestValidationError, _on_error)
+    models = (health, bundles, bundles_v1, endpoints, tasks, docs)
+    others = (batch_jobs, image_jobs, triggers, files, keys, audit, artifacts)
+    for part in (*models, *others):
+        api.include_router(part.router(context))
+    for kind in (APIError, HTTPException, RequestValidationError, Exception):
+        api.add_exception_handler(kind, _on_error)
     api.add_exception_handler(ValidationError, _on_misfit)
-    api.add_exception_handler(Exception, _on_error)
     return api
 
 

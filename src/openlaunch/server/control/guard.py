@@ -41,7 +41,6 @@ class Guard:
         self._rest = rest
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
         if scope["method"] in _READS:
             await self._rest(scope, receive, send)
             return

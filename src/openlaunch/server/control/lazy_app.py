@@ -14,6 +14,5 @@ class LazyApp:
         """The application, or why it could not be made."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
         app = self.made.result() if self.made.done() else await asyncio.shield(self.made)
         await app(scope, receive, send)

@@ -1,4 +1,4 @@
-"""Whether a request that has to wait is admitted, and when the client of a refused one should retry."""
+"""Tell whether a request that has to wait is admitted, and when the client of a refused one should retry."""
 
 import math
 from collections.abc import Callable
@@ -30,7 +30,7 @@ class DrainRate:
         self._count = 0
 
     def ended(self, now: float) -> None:
-        """One more request has ended, and others wait."""
+        """Count a request that has ended while others wait."""
         if self._since is None:
             self._since = now
             return
@@ -42,24 +42,24 @@ class DrainRate:
             self._since, self._count, self._known_at = now, 0, now
 
     def pause(self) -> None:
-        """Nothing waits: what ends from now on says how many come, not how many could be done."""
+        """Stop counting while nothing waits: what ends then says how many come, not how many could be done."""
         self._since, self._count = None, 0
 
     def per_second(self, now: float) -> float | None:
-        """The rate; None when it is not known, or was long ago."""
+        """Return the rate; None when it is not known, or is old."""
         if self._rate <= 0 or now - self._known_at > max(FRESH_SECONDS, 3 / self._rate):
             return None
         return self._rate
 
     def retry_after(self, waiting: int) -> int:
-        """Whole seconds until `waiting` requests will have ended, between 1 and `MAX_RETRY_AFTER`."""
+        """Return the whole seconds until `waiting` requests will have ended, between 1 and `MAX_RETRY_AFTER`."""
         if self._rate <= 0:
             return UNKNOWN_RETRY_AFTER
         return max(1, min(MAX_RETRY_AFTER, math.ceil(waiting / self._rate)))
 
 
 def expected_wait(ahead: int, rate: float | None, workers: int, max_workers: int) -> float | None:
-    """Seconds until `ahead` requests have been done, if all workers that there may be worked at this rate.
+    """Return the seconds until `ahead` requests have been done, if all workers that there may be worked at this rate.
 
     None when that can't be known: nothing was measured, or there is no worker.
     """
@@ -69,7 +69,7 @@ def expected_wait(ahead: int, rate: float | None, workers: int, max_workers: int
 
 
 def is_hopeless(wait: float | None, left: float) -> bool:
-    """Whether a request that has `left` seconds would only wait for its deadline to pass."""
+    """Tell whether a request that has `left` seconds would only wait for its deadline to pass."""
     return wait is not None and wait > left * OVERRUN
 
 
@@ -130,6 +130,6 @@ class Admission:
         return expected_wait(ahead, rate, len(self._pools.by_id), self.endpoint.spec.max_workers)
 
     def drop_cancelled(self) -> None:
-        """Forget what nobody waits for."""
+        """Drop cancelled work."""
         if any(work.cancelled for work in self._waiting):
             self._waiting.keep(lambda work: not work.cancelled)

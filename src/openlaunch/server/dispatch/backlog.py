@@ -13,13 +13,11 @@ class OwnerCounts:
         """The tasks of all owners."""
 
     def add(self, owner: str, count: int = 1) -> None:
-        """Count more tasks of this owner."""
         if count:
             self._by_owner[owner] += count
             self.size += count
 
     def take(self, owner: str, count: int = 1) -> None:
-        """Count fewer tasks of this owner."""
         left = self._by_owner.pop(owner, 0)
         taken = min(count, left)
         self.size -= taken
@@ -27,16 +25,14 @@ class OwnerCounts:
             self._by_owner[owner] = left - taken
 
     def reset(self, counts: Mapping[str, int]) -> None:
-        """Replace all counts."""
         self._by_owner = Counter(counts)
         self.size = self._by_owner.total()
 
     def of(self, owner: str) -> int:
-        """The tasks of this owner."""
         return self._by_owner[owner]
 
     def ahead_of(self, owner: str) -> int:
-        """How many tasks run before one that this owner adds now: owners take turns."""
+        """Return how many tasks run before one that this owner adds now: owners take turns."""
         mine = self._by_owner[owner]
         return mine + sum(min(n, mine + 1) for other, n in self._by_owner.items() if other != owner)
 

@@ -57,18 +57,15 @@ class Dispatcher:
         await self._links.start(self)
 
     async def close(self) -> None:
-        """Close every worker's connection, and stop listening."""
         for member in self._members.values():
             if member.link is not None:
                 member.link.close()
         await self._links.close()
 
     def lane(self, endpoint_id: str) -> Lane | None:
-        """Return the lane of an endpoint."""
         return self._lanes.get(endpoint_id)
 
     def lanes(self) -> list[Lane]:
-        """Return every endpoint's lane."""
         return list(self._lanes.values())
 
     def running(self) -> int:

@@ -33,7 +33,7 @@ class FairQueue(Generic[T]):
         self.size += 1
 
     def popleft(self) -> T:
-        """The next item. Raises IndexError when there is none."""
+        """Take the next item, or raise IndexError."""
         owner = self._order.popleft()
         items = self._by_owner[owner]
         item = items.popleft()
@@ -45,7 +45,7 @@ class FairQueue(Generic[T]):
         return item
 
     def ahead_of(self, owner: str) -> int:
-        """How many items would be taken before one that this owner adds now."""
+        """Return how many items would be taken before one that this owner adds now."""
         mine = len(self._by_owner.get(owner, ()))
         return mine + sum(
             min(len(items), mine + 1) for other, items in self._by_owner.items() if other != owner
@@ -60,7 +60,6 @@ class FairQueue(Generic[T]):
         return self._by_owner[most].pop()
 
     def keep(self, wanted: Callable[[T], bool]) -> None:
-        """Drop all items but the wanted ones."""
         for owner, items in list(self._by_owner.items()):
             kept = deque(item for item in items if wanted(item))
             self.size -= len(items) - len(kept)
@@ -70,7 +69,6 @@ class FairQueue(Generic[T]):
                 self._order.remove(owner)
 
     def clear(self) -> list[T]:
-        """Take everything out."""
         items = list(self)
         self._by_owner.clear()
         self._order.clear()

@@ -48,7 +48,6 @@ class Lane:
         self.update(endpoint)
 
     def update(self, endpoint: EndpointRecord) -> None:
-        """Serve by the endpoint's changed record from now on."""
         self.endpoint = self.admission.endpoint = endpoint
         self.trials.update(endpoint)
         self._pools.update(endpoint)
@@ -105,7 +104,6 @@ class Lane:
         return None
 
     def ask_for_workers(self) -> None:
-        """Tell the controller that something waits."""
         self._demand(self.endpoint.id)
 
     def pump(self) -> None:
@@ -138,7 +136,6 @@ class Lane:
                 self.pump()
 
     def add_worker(self, worker: WorkerLink) -> None:
-        """Give work to a worker that is ready."""
         self.refusal = None
         self._pools.add(worker)
         if self._lone.waiting and self._pools.apart is None:
@@ -171,7 +168,6 @@ class Lane:
         self._task_seconds = seconds if known is None else known + (seconds - known) / 8
 
     def load(self) -> Load:
-        """Count the requests and tasks in workers, and those that wait."""
         self.admission.drop_cancelled()
         self._lone.drop_cancelled()
         running = sum(len(worker.running) for worker in self._pools.by_id.values())

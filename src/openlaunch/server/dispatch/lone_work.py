@@ -62,7 +62,7 @@ class LoneWork:
             self.run_next()
 
     def drop_cancelled(self) -> None:
-        """Forget what nobody waits for."""
+        """Drop cancelled work."""
         if any(work.cancelled for work in self.waiting):
             self.waiting = deque(work for work in self.waiting if not work.cancelled)
 

@@ -21,7 +21,7 @@ class OutcomeCounts:
         self._error: str | None = None
 
     def ended(self, outcome: int, payload: bytes) -> None:
-        """A worker has answered. A prediction that was cancelled says nothing about the bundle."""
+        """Count an answer of a worker; a cancelled prediction says nothing about the bundle."""
         if outcome == Outcome.CANCELLED:
             return
         if outcome == Outcome.FAILURE:
@@ -30,7 +30,7 @@ class OutcomeCounts:
             self._requests += 1
 
     def failed(self, error: Callable[[], str]) -> None:
-        """A prediction has failed; `error` is asked only where it is kept."""
+        """Count a failed prediction; `error` is called only where its text is kept."""
         self._requests += 1
         self._failures += 1
         if len(self._failed_at) < MAX_KEPT_FAILURES:
@@ -39,12 +39,11 @@ class OutcomeCounts:
             self._on_failure()
 
     def trial(self) -> Trial:
-        """The counts as they are now."""
         return Trial(self._requests, self._failures, tuple(self._failed_at), self._error)
 
 
 def error_of(payload: bytes) -> str:
-    """The last line of the traceback in a failure's bytes: a result's, or those of a stream's last event."""
+    """Return the last line of the traceback in a failure's bytes: a result's, or those of a stream's last event."""
     try:
         document: dict[str, Any] = json.loads(payload.removeprefix(b"data: "))
         lines = str(document["traceback"]).strip().splitlines()

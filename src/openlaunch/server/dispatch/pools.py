@@ -2,11 +2,33 @@
 
 from collections import deque
 
-from openlaunch.server.dispatch.canary_share import CanaryShare
 from openlaunch.server.dispatch.links import WorkerLink
 from openlaunch.server.dispatch.trials import Trials
 from openlaunch.server.dispatch.work import Work
 from openlaunch.store.records import EndpointRecord
+
+MAX_OWED = 1600
+"""Limit on the percent owed to a canary without a free slot, which it catches up with later."""
+
+
+class CanaryShare:
+    """Gives a canary `percent` of the predictions, evenly: at 25, every fourth one.
+
+    What the canary could not take is owed to it, and what it took beyond its share is taken off.
+    """
+
+    __slots__ = ("_owed", "percent")
+
+    def __init__(self, percent: int) -> None:
+        self.percent = percent
+        self._owed = 0
+
+    def is_canarys_turn(self) -> bool:
+        return self._owed + self.percent >= 100
+
+    def given(self, *, to_canary: bool) -> None:
+        owed = self._owed + self.percent - (100 if to_canary else 0)
+        self._owed = max(-100, min(owed, MAX_OWED))
 
 
 class WorkerPools:
@@ -40,12 +62,10 @@ class WorkerPools:
         self.place_all()
 
     def place_all(self) -> None:
-        """Put every worker into the pool that is now its generation's."""
         for worker in self.by_id.values():
             self._place(worker)
 
     def add(self, worker: WorkerLink) -> None:
-        """Take in a worker that is ready."""
         self.by_id[worker.worker_id] = worker
         self._place(worker)
 
@@ -106,7 +126,6 @@ class WorkerPools:
         self._unlist(worker)
 
     def rejoin(self) -> None:
-        """Put the worker that is apart back into its pool."""
         worker, self.apart = self.apart, None
         if worker is not None:
             self._list(worker)

@@ -34,7 +34,6 @@ class Trials:
         return self.counts[generation] if generation in self._rules else None
 
     def is_barred(self, generation: int) -> bool:
-        """Tell whether the generation has failed its trial."""
         return generation in self._barred
 
     def _new_counts(self, generation: int) -> OutcomeCounts:

@@ -1,14 +1,21 @@
-"""Changes of an endpoint's record as pure functions, which raise Conflict where its state forbids them."""
+"""Changes of an endpoint's record and canary as pure functions; Conflict where its state forbids them."""
 
 import secrets
 from dataclasses import replace
 
+from openlaunch.controller.trial import DEFAULT_CANARY_FAILURES, Rule
 from openlaunch.errors import Conflict
 from openlaunch.server import clock
-from openlaunch.server.endpoints.specs import changed_spec, needs_new_workers
-from openlaunch.store.records import EndpointRecord
+from openlaunch.server.endpoints.specs import changed_spec, check_rule, needs_new_workers
+from openlaunch.store.records import CanaryRecord, EndpointRecord
 from openlaunch.wire.endpoint_settings import EndpointSpec
-from openlaunch.wire.endpoints import EndpointStatus, EndpointType, UpdateModelEndpointRequest
+from openlaunch.wire.endpoints import (
+    CanaryStatus,
+    EndpointStatus,
+    EndpointType,
+    StartCanaryRequest,
+    UpdateModelEndpointRequest,
+)
 
 
 def new_endpoint(
@@ -64,3 +71,79 @@ def restarted(endpoint: EndpointRecord) -> EndpointRecord:
 def deleted(endpoint: EndpointRecord) -> EndpointRecord:
     """Return the endpoint marked for deletion."""
     return replace(endpoint, status=EndpointStatus.DELETE_IN_PROGRESS, status_reason=None)
+
+
+def with_canary(endpoint: EndpointRecord, request: StartCanaryRequest) -> EndpointRecord:
+    """Return the endpoint with a new canary. The roll-back's settings default to the endpoint's."""
+    _check_can_start(endpoint, request.model_bundle_id)
+    asked = (request.rollback_after_failures, endpoint.spec.rollback_after_failures, DEFAULT_CANARY_FAILURES)
+    canary = CanaryRecord(
+        bundle_id=request.model_bundle_id,
+        generation=endpoint.next_generation,
+        percent=request.percent,
+        status=CanaryStatus.STARTING,
+        reason=None,
+        started_at=clock.now(),
+        rollback_after_failures=next(each for each in asked if each is not None),
+        probation_requests=request.probation_requests or endpoint.spec.probation_requests,
+    )
+    check_rule(Rule.of(canary))
+    return replace(endpoint, canary=canary)
+
+
+def with_percent(endpoint: EndpointRecord, percent: int) -> EndpointRecord:
+    """Return the endpoint with another share for its canary."""
+    return replace(endpoint, canary=replace(_live(endpoint), percent=percent))
+
+
+def promoted(endpoint: EndpointRecord) -> EndpointRecord:
+    """Return the endpoint with the canary's bundle as its own: the canary's workers stay."""
+    canary = _live(endpoint)
+    if canary.status is not CanaryStatus.SERVING:
+        because = f": {canary.reason}" if canary.reason else ""
+        raise Conflict(
+            f"the canary of {endpoint.name!r} is not loaded yet{because}; promote it when it is SERVING",
+            code="canary_not_ready",
+        )
+    return replace(
+        endpoint,
+        bundle_id=canary.bundle_id,
+        generation=canary.generation,
+        status=EndpointStatus.UPDATE_PENDING,
+        status_reason=None,
+        canary=None,
+    )
+
+
+def rolled_back(endpoint: EndpointRecord) -> EndpointRecord:
+    """Return the endpoint with its canary ended."""
+    ended = replace(_live(endpoint), status=CanaryStatus.ROLLED_BACK, reason="it was rolled back by hand")
+    return replace(endpoint, canary=ended)
+
+
+def _check_can_start(endpoint: EndpointRecord, bundle_id: str) -> None:
+    name = endpoint.name
+    if endpoint.live_canary is not None:
+        raise Conflict(
+            f"the endpoint {name!r} has a canary already: promote it or roll it back first",
+            code="canary_exists",
+        )
+    if endpoint.status is not EndpointStatus.READY:
+        raise Conflict(
+            f"the endpoint {name!r} is {endpoint.status.value}: a canary needs one that is READY to stand beside",
+            code="endpoint_not_ready",
+        )
+    if bundle_id == endpoint.bundle_id:
+        raise Conflict(
+            f"the bundle {bundle_id} is what the endpoint {name!r} serves: give another one",
+            code="same_bundle",
+        )
+
+
+def _live(endpoint: EndpointRecord) -> CanaryRecord:
+    canary = endpoint.live_canary
+    if canary is not None:
+        return canary
+    last = endpoint.canary
+    ended = f": the last one is {last.status.value} ({last.reason})" if last is not None else ""
+    raise Conflict(f"the endpoint {endpoint.name!r} has no canary{ended}", code="no_canary")

@@ -7,7 +7,7 @@ from typing import Protocol
 from sqlalchemy import Connection
 
 from openlaunch.server import clock
-from openlaunch.server.endpoints import canaries, changes
+from openlaunch.server.endpoints import changes
 from openlaunch.server.endpoints.lookups import current_endpoint, find_bundle, find_endpoint
 from openlaunch.server.endpoints.specs import changed_spec, check_batching, check_streams, new_spec
 from openlaunch.store import endpoints as endpoint_store
@@ -57,7 +57,7 @@ class Tasks(Protocol):
 
 
 class Endpoints:
-    """Creates, changes and deletes endpoints and their canaries. Used in the event loop's thread.
+    """Creates, changes and deletes endpoints and their changes. Used in the event loop's thread.
 
     A method raises NotFound where the owner has no such endpoint or bundle, Conflict where the endpoint's name or
     state forbids the change, and Unprocessable where a setting is not allowed or does not suit the bundle.
@@ -122,19 +122,19 @@ class Endpoints:
         bundle = await find_bundle(self._store, request.model_bundle_id, owner)
         check_streams(endpoint.endpoint_type, bundle)
         check_batching(endpoint.spec, endpoint.endpoint_type, bundle)
-        return await self._change(owner, endpoint_id, lambda current: canaries.with_canary(current, request))
+        return await self._change(owner, endpoint_id, lambda current: changes.with_canary(current, request))
 
     async def set_canary_percent(self, owner: str, endpoint_id: str, percent: int) -> EndpointRecord:
         """Change the canary's share."""
-        return await self._change(owner, endpoint_id, lambda current: canaries.with_percent(current, percent))
+        return await self._change(owner, endpoint_id, lambda current: changes.with_percent(current, percent))
 
     async def promote_canary(self, owner: str, endpoint_id: str) -> EndpointRecord:
         """Make the canary's bundle the endpoint's; its workers stay, the others leave as new ones are ready."""
-        return await self._change(owner, endpoint_id, canaries.promoted)
+        return await self._change(owner, endpoint_id, changes.promoted)
 
     async def roll_back_canary(self, owner: str, endpoint_id: str) -> EndpointRecord:
         """End the canary: its workers finish what they run, and get nothing more."""
-        return await self._change(owner, endpoint_id, canaries.rolled_back)
+        return await self._change(owner, endpoint_id, changes.rolled_back)
 
     async def _check(self, owner: str, kind: EndpointType, bundle_id: str, spec: EndpointSpec) -> None:
         bundle = await find_bundle(self._store, bundle_id, owner)

@@ -95,7 +95,6 @@ class BatchFiles:
         return writer.value(data) if key.endswith(".pkl") else writer.body(data)
 
     async def delete(self, keys: list[str]) -> None:
-        """Delete artifacts."""
         for key in keys:
             await self._artifacts.delete(key)
 

@@ -76,7 +76,6 @@ class BatchJobs:
         self.runner.start(await self._store.read(job_store.list_uncleared))
 
     def completed(self, job: BatchJobRecord) -> int:
-        """Return how many of the inputs are done now."""
         if job.completed is not None:
             return job.completed
         submitted, lane = self._submitted.get(job.id), self._dispatcher.lane(job.id)

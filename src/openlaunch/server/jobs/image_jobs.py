@@ -249,7 +249,7 @@ class ImageJobs:
         """Remove the containers of jobs that ended just before an earlier server did."""
         try:
             names = await self._containers.names(KIND)
-            left = [name for name in names if not self.runner.has(_job_id(name))]
+            left = [name for name in names if not self.runner.has(name.removeprefix(PREFIX))]
             if left:
                 await self._containers.remove(*left)
         except ContainerError as error:
@@ -258,10 +258,6 @@ class ImageJobs:
 
 def _name(job_id: str) -> str:
     return PREFIX + job_id
-
-
-def _job_id(name: str) -> str:
-    return name.removeprefix(PREFIX)
 
 
 def _write_private(path: Path, text: str) -> None:

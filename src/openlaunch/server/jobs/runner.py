@@ -95,7 +95,6 @@ class JobRunner(Generic[Record]):
         await self.background.stop()
 
     async def create(self, job: Record) -> None:
-        """Store a new job and run it."""
         await self._store.write(lambda conn: self._table.insert(conn, job))
         self.begin(job)
 

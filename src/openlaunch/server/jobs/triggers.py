@@ -73,17 +73,15 @@ class Triggers:
         self._loop: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Fire from now on."""
         self._loop = asyncio.create_task(self._run())
 
     async def stop(self) -> None:
-        """Stop firing."""
         if self._loop is not None:
             self._loop.cancel()
             await asyncio.gather(self._loop, return_exceptions=True)
 
     def changed(self) -> None:
-        """Triggers were made, changed or deleted: look again when the next one is due."""
+        """Look again when the next trigger is due, because some were made, changed or deleted."""
         self._changed.set()
 
     async def _run(self) -> None:

@@ -50,12 +50,10 @@ class Health:
         self._looked_at = 0.0
 
     def start(self) -> None:
-        """Measure from now on how late the event loop is."""
         self._loop = asyncio.get_running_loop()
         self._ticking = asyncio.create_task(self._tick())
 
     async def stop(self) -> None:
-        """Stop measuring."""
         tasks = [task for task in (self._ticking, self._looking) if task is not None]
         for task in tasks:
             task.cancel()

@@ -27,12 +27,19 @@ from openlaunch.wire.image_jobs import (
     UpdateDockerImageBatchJobResponse,
 )
 
+JOBS, BUNDLES = routes.DOCKER_IMAGE_BATCH_JOBS, routes.DOCKER_IMAGE_BATCH_JOB_BUNDLES
+
 
 def router(context: Context) -> APIRouter:
-    """Create, list, get and cancel jobs, and read their logs."""
-    api = APIRouter(prefix=routes.DOCKER_IMAGE_BATCH_JOBS, tags=["docker-image batch jobs"])
+    """Create, list, get and cancel jobs, and read their logs; create, list and get their bundles."""
+    api = APIRouter(tags=["docker-image batch jobs"])
+    _add_jobs(api, context)
+    _add_bundles(api, context)
+    return api
 
-    @api.post("")
+
+def _add_jobs(api: APIRouter, context: Context) -> None:
+    @api.post(JOBS)
     async def create_docker_image_batch_job(
         body: CreateDockerImageBatchJobRequest, user: User
     ) -> CreateDockerImageBatchJobResponse:
@@ -50,7 +57,7 @@ def router(context: Context) -> APIRouter:
         await context.image_jobs.runner.create(job)
         return CreateDockerImageBatchJobResponse(job_id=job.id)
 
-    @api.get("")
+    @api.get(JOBS)
     async def list_docker_image_batch_jobs(
         user: User, trigger_id: str | None = None
     ) -> ListDockerImageBatchJobsResponse:
@@ -58,19 +65,19 @@ def router(context: Context) -> APIRouter:
         found = await context.store.read(lambda conn: job_store.list_by_owner(conn, user.owner, trigger_id))
         return ListDockerImageBatchJobsResponse(jobs=[_job(job) for job in found])
 
-    @api.get("/{batch_job_id}")
+    @api.get(JOBS + "/{batch_job_id}")
     async def get_docker_image_batch_job(
         batch_job_id: str, user: User, wait: Wait = 0.0
     ) -> DockerImageBatchJobResponse:
         """Get a job; with `wait`, after that many seconds, or as soon as it has ended."""
         return _job(await context.image_jobs.runner.get(user.owner, batch_job_id, wait))
 
-    @api.get("/{batch_job_id}/logs", response_class=PlainTextResponse)
+    @api.get(JOBS + "/{batch_job_id}/logs", response_class=PlainTextResponse)
     async def get_docker_image_batch_job_logs(batch_job_id: str, user: User) -> str:
         """Get the last lines that a job's container has printed."""
         return await context.image_jobs.read_log(user.owner, batch_job_id)
 
-    @api.put("/{batch_job_id}")
+    @api.put(JOBS + "/{batch_job_id}")
     async def update_docker_image_batch_job(
         batch_job_id: str, body: UpdateDockerImageBatchJobRequest, user: User
     ) -> UpdateDockerImageBatchJobResponse:
@@ -78,14 +85,9 @@ def router(context: Context) -> APIRouter:
         cancelled = body.cancel and await context.image_jobs.runner.cancel(user.owner, batch_job_id)
         return UpdateDockerImageBatchJobResponse(success=cancelled)
 
-    return api
 
-
-def bundle_router(context: Context) -> APIRouter:
-    """Create, list and get the bundles of docker-image batch jobs."""
-    api = APIRouter(prefix=routes.DOCKER_IMAGE_BATCH_JOB_BUNDLES, tags=["docker-image batch jobs"])
-
-    @api.post("")
+def _add_bundles(api: APIRouter, context: Context) -> None:
+    @api.post(BUNDLES)
     async def create_docker_image_batch_job_bundle(
         body: CreateDockerImageBatchJobBundleRequest, user: User
     ) -> CreateDockerImageBatchJobBundleResponse:
@@ -108,7 +110,7 @@ def bundle_router(context: Context) -> APIRouter:
         await context.store.write(lambda conn: job_store.insert_bundle(conn, record))
         return CreateDockerImageBatchJobBundleResponse(docker_image_batch_job_bundle_id=record.id)
 
-    @api.get("")
+    @api.get(BUNDLES)
     async def list_docker_image_batch_job_bundles(
         user: User, bundle_name: str | None = None, order_by: BundleOrderBy | None = None
     ) -> ListDockerImageBatchJobBundlesResponse:
@@ -121,21 +123,19 @@ def bundle_router(context: Context) -> APIRouter:
             docker_image_batch_job_bundles=[_bundle(record) for record in found]
         )
 
-    @api.get("/latest")
+    @api.get(BUNDLES + "/latest")
     async def get_latest_docker_image_batch_job_bundle(
         bundle_name: str, user: User
     ) -> DockerImageBatchJobBundleResponse:
         """Get the newest bundle of a name."""
         return _bundle(await _latest(context, bundle_name, user.owner))
 
-    @api.get("/{docker_image_batch_job_bundle_id}")
+    @api.get(BUNDLES + "/{docker_image_batch_job_bundle_id}")
     async def get_docker_image_batch_job_bundle(
         docker_image_batch_job_bundle_id: str, user: User
     ) -> DockerImageBatchJobBundleResponse:
         """Get one bundle."""
         return _bundle(await find_image_bundle(context, docker_image_batch_job_bundle_id, user.owner))
-
-    return api
 
 
 async def find_image_bundle(context: Context, bundle_id: str, owner: str) -> ImageJobBundleRecord:

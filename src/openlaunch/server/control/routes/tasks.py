@@ -39,12 +39,19 @@ from openlaunch.wire.tasks import (
 )
 from openlaunch.wire.why import MAX_AHEAD, EndpointWhy, TaskWhy
 
+TASK = routes.ASYNC_TASKS + "/{task_id}"
+
 
 def router(context: Context) -> APIRouter:
-    """List tasks, look at one, cancel it, and run it again."""
-    api = APIRouter(prefix=routes.ASYNC_TASKS, tags=["tasks"])
+    """List tasks, look at one, cancel it, run it again, and send its callback again."""
+    api = APIRouter(tags=["tasks"])
+    _add_tasks(api, context)
+    _add_callbacks(api, context)
+    return api
 
-    @api.get("")
+
+def _add_tasks(api: APIRouter, context: Context) -> None:
+    @api.get(routes.ASYNC_TASKS)
     async def list_tasks(
         user: Caller,
         model_endpoint_id: str | None = None,
@@ -61,12 +68,12 @@ def router(context: Context) -> APIRouter:
         )
         return ListTasksResponse(tasks=[_summary(record) for record in page], next_cursor=next_cursor)
 
-    @api.post("/{task_id}/cancel")
+    @api.post(TASK + "/cancel")
     async def cancel_task(task_id: str, user: Caller) -> CancelTaskResponse:
         """Cancel a task; what runs of it is stopped, and its result will be a FAILURE that says so."""
         return CancelTaskResponse(cancelled=await context.tasks.control.cancel(user.owner, task_id))
 
-    @api.get("/{task_id}/details")
+    @api.get(TASK + "/details")
     async def get_task_details(task_id: str, user: Caller) -> TaskSummary:
         """Get what a list says of a task: its attempts, why it failed, its times."""
         record = await context.store.read(lambda conn: queue.get(conn, user.owner, task_id))
@@ -74,14 +81,14 @@ def router(context: Context) -> APIRouter:
             raise no_task(task_id)
         return _summary(record)
 
-    @api.get("/{task_id}/payload", response_model=PredictRequest)
+    @api.get(TASK + "/payload", response_model=PredictRequest)
     async def get_task_payload(task_id: str, user: Caller) -> Response:
         """Get what was sent in with a task; that of a task that succeeded is not kept."""
         payload = await context.tasks.control.payload_of(user.owner, task_id)
         shown = await asyncio.to_thread(_without_auth, payload)
         return Response(shown, media_type="application/json")
 
-    @api.post("/{task_id}/rerun")
+    @api.post(TASK + "/rerun")
     async def rerun_task(
         task_id: str,
         user: Caller,
@@ -93,7 +100,7 @@ def router(context: Context) -> APIRouter:
             task_id=await context.tasks.control.rerun(user.owner, task_id, idempotency_key)
         )
 
-    @api.get("/{task_id}/why")
+    @api.get(TASK + "/why")
     async def explain_task(task_id: str, user: Caller) -> TaskWhy:
         """Say why a task is pending: its place in the queue, the slots, and what holds its endpoint up."""
         now = clock.now()
@@ -103,14 +110,9 @@ def router(context: Context) -> APIRouter:
         endpoint = None if found.state.done else context.controller.explain(found.endpoint_id)
         return task_why(task_id, found, endpoint, now, in_worker=context.tasks.runner.is_in_worker(task_id))
 
-    return api
 
-
-def delivery_router(context: Context) -> APIRouter:
-    """The callbacks of tasks."""
-    api = APIRouter(prefix=routes.ASYNC_TASKS, tags=["tasks"])
-
-    @api.get("/{task_id}/deliveries")
+def _add_callbacks(api: APIRouter, context: Context) -> None:
+    @api.get(TASK + "/deliveries")
     async def list_deliveries(task_id: str, user: User) -> ListDeliveriesResponse:
         """Show whether the task's callback was taken, and every attempt to send it."""
 
@@ -122,7 +124,7 @@ def delivery_router(context: Context) -> APIRouter:
         found = await context.store.read(load)
         return ListDeliveriesResponse(deliveries=[] if found is None else [_delivery(found)])
 
-    @api.post("/{task_id}/deliveries/resend")
+    @api.post(TASK + "/deliveries/resend")
     async def resend_delivery(task_id: str, user: User) -> DeliveryResponse:
         """Send the task's callback once more, now; with the same id, so that receivers can tell."""
         now = clock.now()
@@ -134,19 +136,10 @@ def delivery_router(context: Context) -> APIRouter:
         context.callbacks.wake()
         return _delivery(found)
 
-    return api
-
-
-def secret_router(context: Context) -> APIRouter:
-    """The secret that callbacks are signed with."""
-    api = APIRouter(tags=["tasks"])
-
     @api.get(routes.CALLBACK_SIGNING)
     async def get_callback_secret(user: User) -> CallbackSecretResponse:
         """Get what your receivers verify the signature of callbacks with, as Standard Webhooks libraries take it."""
         return CallbackSecretResponse(secret=context.callbacks.signer.secret_of(user.owner))
-
-    return api
 
 
 def task_why(
