@@ -13,7 +13,7 @@ from openlaunch.store.tables import answers
 class AnswerRecord:
     """The answer under one key of an owner. Exactly one of `body` and `body_key` (an artifact) is given.
 
-    `digest` is of the request, so that another one under the same key is told from a repetition.
+    `digest` is of the request: it distinguishes a repetition from another request under the same key.
     """
 
     owner: str
@@ -25,7 +25,7 @@ class AnswerRecord:
 
 
 def key_reused(key: str) -> Unprocessable:
-    """The error for a key that was sent with another request before."""
+    """Make the error for a key that was sent with another request before."""
     return Unprocessable(
         f"the Idempotency-Key {key!r} was sent with another body, or to another endpoint, before: "
         "make a new key for each new request",
@@ -34,7 +34,7 @@ def key_reused(key: str) -> Unprocessable:
 
 
 def get(conn: Connection, owner: str, key: str, now: float) -> AnswerRecord | None:
-    """The answer under the owner's key, unless it has expired."""
+    """Find the answer under the owner's key, unless it has expired."""
     same = (answers.c.owner == owner, answers.c.idempotency_key == key)
     row = conn.execute(select(answers).where(*same, answers.c.expires_at > now)).first()
     return None if row is None else AnswerRecord(**row._mapping)
@@ -48,7 +48,7 @@ def put(conn: Connection, answer: AnswerRecord) -> None:
 
 
 def purge(conn: Connection, now: float, limit: int = 1000) -> list[str]:
-    """Delete answers that have expired; returns the keys of the artifacts that went with them."""
+    """Delete expired answers, and return the keys of their artifacts."""
     old = select(answers.c.owner, answers.c.idempotency_key, answers.c.body_key)
     rows = conn.execute(old.where(answers.c.expires_at <= now).limit(limit)).fetchall()
     if rows:

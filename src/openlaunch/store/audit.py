@@ -14,7 +14,7 @@ _FIELDS = fields_of(audit_log)
 
 @dataclass(frozen=True, slots=True)
 class AuditFilter:
-    """Which entries are wanted: those that have all that is given, from `since` until just before `until`."""
+    """Which entries are wanted: those that match every given field, from `since` until just before `until`."""
 
     owner: str | None = None
     key_id: str | None = None
@@ -24,7 +24,7 @@ class AuditFilter:
     until: float | None = None
 
     def conditions(self) -> list[ColumnElement[bool]]:
-        """The same as SQL."""
+        """Return the filter as SQL."""
         names = ("owner", "key_id", "action", "object_id")
         given = {name: value for name in names if (value := getattr(self, name)) is not None}
         conditions = [audit_log.c[name] == value for name, value in given.items()]
@@ -36,7 +36,7 @@ class AuditFilter:
 
 
 def insert(conn: Connection, entry: AuditRecord, *, oldest: float, max_entries: int) -> None:
-    """Store an entry, and forget those from before `oldest` and those that are over `max_entries`."""
+    """Store an entry, and delete those from before `oldest` and those above `max_entries`."""
     seq = conn.execute(insert_into(audit_log).values(values_of(entry))).inserted_primary_key
     assert seq is not None
     conn.execute(delete(audit_log).where(audit_log.c.seq <= seq[0] - max_entries))
@@ -46,7 +46,7 @@ def insert(conn: Connection, entry: AuditRecord, *, oldest: float, max_entries: 
 def list_page(
     conn: Connection, wanted: AuditFilter, limit: int, cursor: str | None = None
 ) -> tuple[list[AuditRecord], str | None]:
-    """The entries that are wanted, newest first; the second value is the next page's cursor."""
+    """Return a page of the wanted entries, newest first, and the next page's cursor."""
     query = select(audit_log.c.seq, *_FIELDS).where(*wanted.conditions())
     if cursor is not None:
         query = query.where(audit_log.c.seq < int(cursor))

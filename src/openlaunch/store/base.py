@@ -23,7 +23,6 @@ class Store(Protocol):
 
         Raises:
             Unavailable: too many operations wait already, or the database can't be written (disk full, …).
-
         """
         ...
 

@@ -30,24 +30,24 @@ def insert(conn: Connection, job: BatchJobRecord) -> None:
 
 
 def get(conn: Connection, owner: str, job_id: str) -> BatchJobRecord | None:
-    """The owner's job of this id."""
+    """Find the owner's job of this id."""
     found = _find(conn, batch_jobs.c.id == job_id, batch_jobs.c.owner == owner)
     return found[0] if found else None
 
 
 def list_by_owner(conn: Connection, owner: str) -> list[BatchJobRecord]:
-    """The owner's last jobs, newest first."""
+    """List the owner's last jobs, newest first."""
     return _find(conn, batch_jobs.c.owner == owner)
 
 
 def list_uncleared(conn: Connection) -> list[BatchJobRecord]:
-    """Every owner's jobs that run, are to run, or have left something behind; oldest first."""
+    """List every owner's jobs that run, are to run, or have left something behind; oldest first."""
     query = select(*_FIELDS).where(~batch_jobs.c.cleared).order_by(batch_jobs.c.seq)
     return [_record(row) for row in conn.execute(query).mappings()]
 
 
 def counted(conn: Connection, job_id: str, total: int) -> bool:
-    """The job's inputs are known to be so many, and it is RUNNING; False where it has ended meanwhile."""
+    """Record the number of the job's inputs and that it is RUNNING; return False if it has ended meanwhile."""
     return _change(conn, job_id, {"total": total, "status": BatchJobStatus.RUNNING.value})
 
 
@@ -69,18 +69,18 @@ def _change(conn: Connection, job_id: str, values: dict[str, Any]) -> bool:
 
 
 def set_result(conn: Connection, job_id: str, result_key: str, completed: int) -> None:
-    """Where the results of a job are that ended before all was done."""
+    """Record where the results of a job are that ended before all was done."""
     values = {"result_key": result_key, "completed": completed}
     conn.execute(update_of(batch_jobs).where(batch_jobs.c.id == job_id).values(values))
 
 
 def set_cleared(conn: Connection, job_id: str) -> None:
-    """Nothing is left of the job but its results."""
+    """Record that nothing is left of the job but its results."""
     conn.execute(update_of(batch_jobs).where(batch_jobs.c.id == job_id).values(cleared=True))
 
 
 def purge(conn: Connection, before: float, limit: int = 100) -> list[str]:
-    """Delete jobs that ended before then; returns the keys of the artifacts that nothing names any more."""
+    """Delete jobs that ended before then, and return the keys of the artifacts that no job names now."""
     old = _find(conn, batch_jobs.c.cleared, batch_jobs.c.finished_at < before, limit=limit)
     conn.execute(delete_from(batch_jobs).where(batch_jobs.c.id.in_([job.id for job in old])))
     inputs = {job.input_key for job in old}
@@ -89,7 +89,7 @@ def purge(conn: Connection, before: float, limit: int = 100) -> list[str]:
 
 
 def runs(job_id: ColumnElement[str]) -> ColumnElement[bool]:
-    """A condition: what has this id is a job that is not cleared, so that its tasks are still needed."""
+    """Make the condition that this id is of a job that is not cleared, so that its tasks are still needed."""
     return exists().where(batch_jobs.c.id == job_id, ~batch_jobs.c.cleared)
 
 

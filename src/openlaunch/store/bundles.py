@@ -18,13 +18,13 @@ def insert(conn: Connection, bundle: BundleRecord) -> None:
 
 
 def get(conn: Connection, bundle_id: str, owner: str | None = None) -> BundleRecord | None:
-    """The bundle, if there is one and it belongs to `owner` (None: whoever's it is)."""
+    """Find the bundle; with an `owner`, only if it is theirs."""
     query = select(*_FIELDS).where(bundles.c.id == bundle_id)
     return _first(conn, query if owner is None else query.where(bundles.c.owner == owner))
 
 
 def latest(conn: Connection, owner: str, name: str) -> BundleRecord | None:
-    """The owner's newest bundle of this name."""
+    """Find the owner's newest bundle of this name."""
     query = select(*_FIELDS).where(bundles.c.owner == owner, bundles.c.name == name)
     return _first(conn, query.order_by(bundles.c.seq.desc()).limit(1))
 
@@ -32,7 +32,7 @@ def latest(conn: Connection, owner: str, name: str) -> BundleRecord | None:
 def list_by_owner(
     conn: Connection, owner: str, name: str | None = None, newest_first: bool = True
 ) -> list[BundleRecord]:
-    """The owner's bundles, of this name only where one is given."""
+    """List the owner's bundles, or those of one name."""
     query = select(*_FIELDS).where(bundles.c.owner == owner)
     if name is not None:
         query = query.where(bundles.c.name == name)

@@ -25,11 +25,7 @@ _ORDER = {
 
 
 def insert(conn: Connection, endpoint: EndpointRecord) -> None:
-    """Store a new endpoint.
-
-    Raises:
-        Conflict: the owner has one of this name.
-    """
+    """Store a new endpoint; raise Conflict if the owner has one of this name."""
     try:
         conn.execute(insert_into(endpoints).values(_row(endpoint)))
     except IntegrityError as error:
@@ -39,25 +35,25 @@ def insert(conn: Connection, endpoint: EndpointRecord) -> None:
 
 
 def update(conn: Connection, endpoint: EndpointRecord) -> None:
-    """Store all of a changed endpoint."""
+    """Store every field of a changed endpoint."""
     conn.execute(update_of(endpoints).where(endpoints.c.id == endpoint.id).values(_row(endpoint)))
 
 
 def get(conn: Connection, endpoint_id: str, owner: str | None = None) -> EndpointRecord | None:
-    """The endpoint, if there is one and it belongs to `owner` (None: whoever's it is)."""
+    """Find the endpoint; with an `owner`, only if it is theirs."""
     query = select(*_FIELDS).where(endpoints.c.id == endpoint_id)
     return _first(conn, query if owner is None else query.where(endpoints.c.owner == owner))
 
 
 def get_by_name(conn: Connection, owner: str, name: str) -> EndpointRecord | None:
-    """The owner's endpoint of this name."""
+    """Find the owner's endpoint of this name."""
     return _first(conn, select(*_FIELDS).where(endpoints.c.owner == owner, endpoints.c.name == name))
 
 
 def list_by_owner(
     conn: Connection, owner: str, name: str | None = None, order_by: EndpointOrderBy = EndpointOrderBy.NEWEST
 ) -> list[EndpointRecord]:
-    """The owner's endpoints, of this name only where one is given."""
+    """List the owner's endpoints, or the one of this name."""
     query = select(*_FIELDS).where(endpoints.c.owner == owner).order_by(_ORDER[order_by])
     if name is not None:
         query = query.where(endpoints.c.name == name)
@@ -65,7 +61,7 @@ def list_by_owner(
 
 
 def list_all(conn: Connection) -> list[EndpointRecord]:
-    """Every endpoint of every owner, oldest first."""
+    """List every owner's endpoints, oldest first."""
     return [_record(row) for row in conn.execute(select(*_FIELDS).order_by(endpoints.c.seq)).mappings()]
 
 
@@ -82,7 +78,7 @@ def set_status(
 ) -> bool:
     """Record where a generation's roll-out stands.
 
-    False, and nothing is changed, when the row is of a newer generation, being deleted, or gone.
+    Return False, and change nothing, if the row is of a newer generation, being deleted, or gone.
     """
     values: dict[str, Any] = {"status": status.value, "status_reason": reason, "updated_at": now}
     if ready_generation is not None:
@@ -99,10 +95,7 @@ def set_status(
 def set_canary(
     conn: Connection, endpoint_id: str, generation: int, status: CanaryStatus, reason: str | None
 ) -> bool:
-    """Record where a canary stands; `generation` says which.
-
-    False, and nothing is changed, when that canary has ended, or the endpoint is gone.
-    """
+    """Record the state of the canary of this `generation`; return False if it has ended, or the endpoint is gone."""
     endpoint = get(conn, endpoint_id)
     canary = endpoint.live_canary if endpoint is not None else None
     if endpoint is None or canary is None or canary.generation != generation:
@@ -112,12 +105,12 @@ def set_canary(
 
 
 def delete(conn: Connection, endpoint_id: str) -> None:
-    """Delete the row; nothing happens where there is none."""
+    """Delete the endpoint, if it is there."""
     conn.execute(delete_from(endpoints).where(endpoints.c.id == endpoint_id))
 
 
 def spec_document(spec: EndpointSpec) -> dict[str, Any]:
-    """The spec as JSON, without what is not set."""
+    """Return the spec as JSON, without what is not set."""
     return spec.model_dump(mode="json", exclude_none=True)
 
 

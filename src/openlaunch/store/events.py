@@ -1,4 +1,4 @@
-"""What has happened to endpoints: a bounded list for each, in which what repeats is one entry with a count."""
+"""Events of endpoints: a bounded list for each, in which a repeated event is one entry with a count."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -9,11 +9,11 @@ from openlaunch.store.rows import values_of
 from openlaunch.store.tables import endpoint_events as events
 
 MAX_EVENTS = 200
-"""So many are kept for each endpoint."""
+"""The number of events kept for each endpoint."""
 
 MERGE_SECONDS = 600.0
 MERGE_AMONG = 20
-"""An event is counted with an equal one that is not older, and is among the last so many."""
+"""An event is counted with an equal one up to this old, if that is among the last of this number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ _FIELDS = [events.c[name] for name in EventRecord.__dataclass_fields__]
 
 
 def add(conn: Connection, new: Sequence[EventRecord]) -> None:
-    """Add events in their order; the oldest go where there are too many."""
+    """Add events in their order, and delete the oldest above `MAX_EVENTS`."""
     for event in new:
         equal = _equal(conn, event)
         if equal is not None:
@@ -66,12 +66,12 @@ def _prune(conn: Connection, endpoint_id: str) -> None:
 def list_after(
     conn: Connection, endpoint_id: str, after: int = 0, limit: int = MAX_EVENTS
 ) -> list[EventRecord]:
-    """The endpoint's last `limit` events that changed after that one, in the order of their last change."""
+    """List the endpoint's last `limit` events that changed after that one, in the order of their last change."""
     query = select(*_FIELDS).where(events.c.endpoint_id == endpoint_id, events.c.seq > after)
     query = query.order_by(events.c.seq.desc()).limit(limit)
     return [EventRecord(*row) for row in reversed(conn.execute(query).fetchall())]
 
 
 def delete_all(conn: Connection, endpoint_id: str) -> None:
-    """Forget an endpoint that is deleted."""
+    """Delete the events of an endpoint that is deleted."""
     conn.execute(delete(events).where(events.c.endpoint_id == endpoint_id))

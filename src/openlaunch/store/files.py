@@ -17,18 +17,18 @@ def insert(conn: Connection, file: FileRecord) -> None:
 
 
 def get(conn: Connection, file_id: str, owner: str) -> FileRecord | None:
-    """The owner's file of this id."""
+    """Find the owner's file of this id."""
     row = conn.execute(select(*_FIELDS).where(files.c.id == file_id, files.c.owner == owner)).first()
     return None if row is None else FileRecord(**row._mapping)
 
 
 def list_by_owner(conn: Connection, owner: str) -> list[FileRecord]:
-    """The owner's files, newest first."""
+    """List the owner's files, newest first."""
     query = select(*_FIELDS).where(files.c.owner == owner).order_by(files.c.seq.desc())
     return [FileRecord(**row._mapping) for row in conn.execute(query)]
 
 
 def delete(conn: Connection, file_id: str, owner: str) -> bool:
-    """Delete the owner's file; whether there was one."""
+    """Delete the owner's file, and return whether there was one."""
     done = conn.execute(delete_from(files).where(files.c.id == file_id, files.c.owner == owner))
     return done.rowcount == 1

@@ -1,4 +1,4 @@
-"""Group commit: many operations in one transaction, each of which succeeds or fails by itself."""
+"""Group commit: many operations in one transaction, each of which succeeds or fails alone."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,7 +25,6 @@ def run_group(conn: Connection, operations: Sequence[Operation]) -> list[Outcome
 
     Raises:
         sqlalchemy.exc.DBAPIError: the transaction could not be begun or committed: no operation has had any effect.
-
     """
     outcomes = _run_plain(conn, operations)
     return outcomes if outcomes is not None else _run_guarded(conn, operations)
@@ -58,5 +57,5 @@ def _run_in_savepoint(conn: Connection, operation: Operation) -> Outcome:
 
 
 def _deliverable(error: Exception) -> Exception:
-    """The error as one that a future takes: a StopIteration would be lost in it."""
+    """Return the error as one that a future takes: a StopIteration would be lost in it."""
     return RuntimeError("the operation raised StopIteration") if isinstance(error, StopIteration) else error

@@ -27,14 +27,14 @@ def insert_bundle(conn: Connection, bundle: ImageJobBundleRecord) -> None:
 
 
 def get_bundle(conn: Connection, bundle_id: str, owner: str | None = None) -> ImageJobBundleRecord | None:
-    """The bundle, if there is one and it belongs to `owner` (None: whoever's it is)."""
+    """Find the bundle; with an `owner`, only if it is theirs."""
     conditions = [bundles.c.id == bundle_id]
     found = _bundles(conn, *conditions if owner is None else (*conditions, bundles.c.owner == owner))
     return found[0] if found else None
 
 
 def latest_bundle(conn: Connection, owner: str, name: str) -> ImageJobBundleRecord | None:
-    """The owner's newest bundle of this name."""
+    """Find the owner's newest bundle of this name."""
     found = _bundles(conn, bundles.c.owner == owner, bundles.c.name == name)
     return found[0] if found else None
 
@@ -42,7 +42,7 @@ def latest_bundle(conn: Connection, owner: str, name: str) -> ImageJobBundleReco
 def list_bundles(
     conn: Connection, owner: str, name: str | None = None, newest_first: bool = True
 ) -> list[ImageJobBundleRecord]:
-    """The owner's bundles, of this name only where one is given."""
+    """List the owner's bundles, or those of one name."""
     conditions = [bundles.c.owner == owner]
     if name is not None:
         conditions.append(bundles.c.name == name)
@@ -62,13 +62,13 @@ def insert(conn: Connection, job: ImageJobRecord) -> None:
 
 
 def get(conn: Connection, owner: str, job_id: str) -> ImageJobRecord | None:
-    """The owner's job of this id."""
+    """Find the owner's job of this id."""
     found = _jobs(conn, jobs.c.id == job_id, jobs.c.owner == owner)
     return found[0] if found else None
 
 
 def list_by_owner(conn: Connection, owner: str, trigger_id: str | None = None) -> list[ImageJobRecord]:
-    """The owner's last jobs, of this trigger only where one is given; newest first."""
+    """List the owner's last jobs, or those of one trigger, newest first."""
     conditions = [jobs.c.owner == owner]
     if trigger_id is not None:
         conditions.append(jobs.c.trigger_id == trigger_id)
@@ -76,24 +76,24 @@ def list_by_owner(conn: Connection, owner: str, trigger_id: str | None = None) -
 
 
 def list_unfinished(conn: Connection) -> list[ImageJobRecord]:
-    """Every owner's jobs that run or are to run, oldest first."""
+    """List every owner's jobs that run or are to run, oldest first."""
     query = select(*_JOB_FIELDS).where(jobs.c.status.in_(_UNFINISHED)).order_by(jobs.c.seq)
     return [_job(row) for row in conn.execute(query).mappings()]
 
 
 def has_any(conn: Connection) -> bool:
-    """Whether there is any job."""
+    """Return whether there is any job."""
     return conn.scalar(select(jobs.c.id).limit(1)) is not None
 
 
 def has_due(conn: Connection, trigger_id: str, due_at: float) -> bool:
-    """Whether the trigger has had a job for this time."""
+    """Return whether the trigger has had a job for this time."""
     query = select(jobs.c.id).where(jobs.c.trigger_id == trigger_id, jobs.c.due_at == due_at)
     return conn.scalar(query) is not None
 
 
 def set_running(conn: Connection, job_id: str, now: float, gpu_indices: tuple[int, ...]) -> bool:
-    """The job's container has been started; False where the job has ended meanwhile."""
+    """Record that the job's container was started; return False if the job has ended meanwhile."""
     values = {"status": BatchJobStatus.RUNNING.value, "started_at": now, "gpu_indices": list(gpu_indices)}
     return _change(conn, job_id, values)
 
@@ -110,7 +110,7 @@ def _change(conn: Connection, job_id: str, values: dict[str, Any]) -> bool:
 
 
 def purge(conn: Connection, before: float, limit: int = 100) -> list[str]:
-    """Delete jobs that ended before then; returns their ids."""
+    """Delete jobs that ended before then, and return their ids."""
     query = select(jobs.c.id).where(jobs.c.finished_at < before).order_by(jobs.c.seq).limit(limit)
     old = list(conn.scalars(query))
     conn.execute(delete_from(jobs).where(jobs.c.id.in_(old)))

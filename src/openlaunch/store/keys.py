@@ -22,18 +22,18 @@ def insert(conn: Connection, key: KeyRecord) -> None:
 
 
 def list_all(conn: Connection) -> list[KeyRecord]:
-    """Every key, oldest first, also the revoked ones."""
+    """List every key, oldest first, also the revoked ones."""
     rows = conn.execute(select(api_keys).order_by(api_keys.c.created_at)).mappings()
     return [KeyRecord(**{**row, "role": Role(row["role"])}) for row in rows]
 
 
 def active(conn: Connection) -> list[KeyRecord]:
-    """The keys that are not revoked."""
+    """List the keys that are not revoked."""
     return [key for key in list_all(conn) if key.revoked_at is None]
 
 
 def change(conn: Connection, key_id: str, **values: Any) -> KeyRecord | None:
-    """Change columns of a key, and return it as it is then; None when there is none that is not revoked."""
+    """Change columns of a key that is not revoked, and return it; None if there is none."""
     mine = (api_keys.c.id == key_id, api_keys.c.revoked_at.is_(None))
     if values:
         conn.execute(update(api_keys).where(*mine).values(values))
@@ -42,13 +42,13 @@ def change(conn: Connection, key_id: str, **values: Any) -> KeyRecord | None:
 
 
 def revoke(conn: Connection, key_id: str, now: float) -> bool:
-    """Revoke a key; False when there is none that is not revoked."""
+    """Revoke a key; return False if it is unknown or already revoked."""
     mine = (api_keys.c.id == key_id, api_keys.c.revoked_at.is_(None))
     return conn.execute(update(api_keys).where(*mine).values(revoked_at=now)).rowcount == 1
 
 
 def usage(conn: Connection) -> dict[str, tuple[int, int]]:
-    """By the keys' ids: how many requests they made on the last day on which they made any, after the day."""
+    """Return, by key, the last day on which it made requests, and their number."""
     return {row.key_id: (row.day, row.requests) for row in conn.execute(select(key_usage))}
 
 

@@ -59,11 +59,11 @@ class QueueSql(Protocol):
 
 
 def options(sql: QueueSql) -> dict[str, object]:
-    """The execution options of a driver's engine by which `queue_sql` finds its statements."""
+    """Make the execution options of a driver's engine by which `queue_sql` finds its statements."""
     return {_OPTION: sql}
 
 
 def queue_sql(conn: Connection) -> QueueSql:
-    """The statements for the connection's database."""
+    """Return the statements for the connection's database."""
     sql: QueueSql = conn.get_execution_options()[_OPTION]
     return sql

@@ -15,7 +15,7 @@ LIVE_CANARY = (CanaryStatus.STARTING, CanaryStatus.SERVING)
 class KeyRecord:
     """An API key; `digest` is the SHA-256 of the key, which itself is stored nowhere.
 
-    `expires_at` is when it ends by itself. The last three are its limits on predictions; None: there is none.
+    From `expires_at` on it is refused. The last three are its limits on predictions; None: unlimited.
     """
 
     id: str
@@ -36,7 +36,7 @@ class AuditRecord:
     """A change that somebody made or tried to make: who, from where, what, and the status it was answered with.
 
     `action` is the name of the operation, as in the OpenAPI document. `key_id` is None for what was done with a
-    signed URL, and both it and `address` for what the server did by itself.
+    signed URL, and both it and `address` for what the server did without a request.
     """
 
     at: float
@@ -100,9 +100,9 @@ class EndpointRecord:
     """A model endpoint.
 
     `generation` grows with every change that needs new workers (bundle, resources, `per_worker`, restart).
-    `ready_*` name the last generation whose workers became ready, its bundle, and what its workers were asked for:
-    what goes on serving when a newer one can't load. `rejected_generation` is a newest one that was rolled back
-    because its first predictions failed: no worker of it is started any more.
+    `ready_*` name the last generation whose workers became ready, its bundle and its spec: it keeps serving when a
+    newer one can't load. `rejected_generation` is a newest one that was rolled back because its first predictions
+    failed: no further worker of it is started.
     """
 
     id: str
@@ -123,13 +123,13 @@ class EndpointRecord:
     ready_spec: EndpointSpec | None = None
 
     def spec_of(self, generation: int) -> EndpointSpec:
-        """What a generation's workers are started with: those of an old one as when it became ready."""
+        """Return the spec of a generation's workers: for an old one, the spec with which it became ready."""
         old = generation == self.ready_generation != self.generation
         return self.ready_spec if old and self.ready_spec is not None else self.spec
 
     @property
     def serving_bundle_id(self) -> str:
-        """The bundle that gets the traffic: while a newer one is not ready, or when it failed, still the old one."""
+        """Name the bundle that gets the traffic: the old one until a newer one is ready."""
         if self.status is EndpointStatus.READY or self.ready_bundle_id is None:
             return self.bundle_id
         return self.ready_bundle_id
@@ -146,13 +146,13 @@ class EndpointRecord:
 
     @property
     def live_canary(self) -> CanaryRecord | None:
-        """The canary, if there is one that has not ended."""
+        """Return the canary, if there is one that has not ended."""
         live = self.canary is not None and self.canary.status in LIVE_CANARY
         return self.canary if live else None
 
     @property
     def next_generation(self) -> int:
-        """A number that no generation of this endpoint has had."""
+        """Return a number that no generation of this endpoint has had."""
         return max(self.generation, self.canary.generation if self.canary else 0) + 1
 
 

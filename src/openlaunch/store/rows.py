@@ -6,10 +6,10 @@ from sqlalchemy import Column, Table
 
 
 def fields_of(table: Table) -> list[Column[Any]]:
-    """Every column but `seq`, which is the order of the rows and not part of a record."""
+    """Return every column but `seq`, which is the order of the rows and not part of a record."""
     return [column for column in table.c if column.name != "seq"]
 
 
 def values_of(record: Any) -> dict[str, Any]:
-    """The fields of a dataclass by name, as they are: `dataclasses.asdict` would copy what is in them."""
+    """Return the fields of a dataclass by name, as they are: `dataclasses.asdict` would copy their values."""
     return {name: getattr(record, name) for name in record.__dataclass_fields__}

@@ -1,4 +1,4 @@
-"""Brings a database to the tables that this version of the server works with."""
+"""Upgrades of a database to the tables of this version of the server."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +25,6 @@ def upgrade(conn: Connection) -> None:
 
     Raises:
         ConfigurationError: a newer version of the server has changed the database.
-
     """
     known = [path.name[1:5] for path in sorted((_MIGRATIONS / "versions").glob("v*.py"))]
     current = _current(conn)

@@ -182,7 +182,7 @@ class SqliteStore:
 
 
 def _file_problem(path: Path) -> str | None:
-    """What is wrong with the file that open connections, which have it in their caches, may not see yet."""
+    """Say what is wrong with the file that open connections, which have it in their caches, may not see yet."""
     try:
         with path.open("rb") as file:
             magic = file.read(len(_MAGIC))
@@ -194,7 +194,7 @@ def _file_problem(path: Path) -> str | None:
 
 
 def _open_engines(path: Path, busy_timeout_seconds: float) -> tuple[Engine, Engine]:
-    """The writer's engine, of one connection that is used in one thread at a time, and the readers'."""
+    """Open the writer's engine, of one connection that is used in one thread at a time, and the readers'."""
     url = URL.create("sqlite", database=str(path))
     common: dict[str, Any] = {
         "connect_args": {"check_same_thread": False, "timeout": busy_timeout_seconds},
@@ -225,12 +225,7 @@ def _open_engines(path: Path, busy_timeout_seconds: float) -> tuple[Engine, Engi
 
 
 def _check_pages(connection: Connection) -> None:
-    """Read all of a database that was not so far touched.
-
-    Raises:
-        DatabaseError: it is damaged.
-
-    """
+    """Read all of the database, and raise DatabaseError if it is damaged."""
     found = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one()
     if found != "ok":
         damage = sqlite3.DatabaseError(found)
@@ -253,7 +248,7 @@ def _set_pragmas(connection: sqlite3.Connection, *pragmas: str) -> None:
 
 
 def _explained(error: Exception) -> Exception:
-    """What callers get: Unavailable where the database failed; a faulty statement's error stays as it is."""
+    """Make the error for callers: Unavailable if the database failed; a faulty statement's error stays as it is."""
     cause = _driver_error(error)
     if type(cause) not in (sqlite3.OperationalError, sqlite3.DatabaseError):
         return error
@@ -269,15 +264,15 @@ def _explained(error: Exception) -> Exception:
 _ADVICE = {
     sqlite3.SQLITE_BUSY: "another process holds a lock on it, and has to let go",
     sqlite3.SQLITE_LOCKED: "another process holds a lock on it, and has to let go",
-    sqlite3.SQLITE_FULL: "make room on the disk of the server's data directory; the server then goes on by itself",
-    sqlite3.SQLITE_READONLY: "make the server's data directory writable; the server then goes on by itself",
+    sqlite3.SQLITE_FULL: "make room on the disk of the server's data directory; the server then continues",
+    sqlite3.SQLITE_READONLY: "make the server's data directory writable; the server then continues",
     sqlite3.SQLITE_CORRUPT: "its file is damaged: stop the server, and bring a backup back with openlaunch restore",
     sqlite3.SQLITE_NOTADB: "its file is damaged: stop the server, and bring a backup back with openlaunch restore",
 }
 
 
 def _driver_error(error: Exception) -> BaseException | None:
-    """SQLite's own error, where it is one or stands behind one of SQLAlchemy's."""
+    """Return SQLite's own error, if it is one or stands behind one of SQLAlchemy's."""
     return error.orig if isinstance(error, DBAPIError) else error
 
 
@@ -290,5 +285,5 @@ def _is_damaged(error: BaseException | None) -> bool:
 
 
 def _code(error: BaseException | None) -> int:
-    """SQLite's primary result code: the extended ones have more above its eight bits."""
+    """Return SQLite's primary result code: the extended ones have more above its eight bits."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF

@@ -55,7 +55,7 @@ def _optional(kind: type[TypeEngine[Any]], *names: str) -> list[Column[Any]]:
 
 
 def _partial(name: str, *columns: Column[object] | TextClause, where: str, unique: bool = False) -> Index:
-    """An index of the rows that match `where` only, so that it stays as small as they are few."""
+    """Make an index of only the rows that match `where`, so that it stays small."""
     # No `postgresql_where` beside it: to look at that, each server would import PostgreSQL's dialect at its start.
     return Index(name, *columns, unique=unique, sqlite_where=text(where))
 

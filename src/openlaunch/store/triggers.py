@@ -17,11 +17,7 @@ _FIELDS = fields_of(triggers)
 
 
 def insert(conn: Connection, trigger: TriggerRecord) -> None:
-    """Store a new trigger.
-
-    Raises:
-        Conflict: the owner has one of this name.
-    """
+    """Store a new trigger; raise Conflict if the owner has one of this name."""
     values = values_of(trigger)
     try:
         conn.execute(insert_into(triggers).values(values))
@@ -32,23 +28,23 @@ def insert(conn: Connection, trigger: TriggerRecord) -> None:
 
 
 def get(conn: Connection, owner: str, trigger_id: str) -> TriggerRecord | None:
-    """The owner's trigger of this id."""
+    """Find the owner's trigger of this id."""
     found = _find(conn, triggers.c.owner == owner, triggers.c.id == trigger_id)
     return found[0] if found else None
 
 
 def list_by_owner(conn: Connection, owner: str) -> list[TriggerRecord]:
-    """The owner's triggers, newest first."""
+    """List the owner's triggers, newest first."""
     return _find(conn, triggers.c.owner == owner)
 
 
 def list_due(conn: Connection, now: float) -> list[TriggerRecord]:
-    """Every owner's triggers that are to fire."""
+    """List every owner's triggers that are to fire."""
     return _find(conn, ~triggers.c.suspended, triggers.c.next_at <= now)
 
 
 def next_due(conn: Connection) -> float | None:
-    """When the next trigger fires, None where none does."""
+    """Return when the next trigger fires; None if none does."""
     due: float | None = conn.scalar(select(func.min(triggers.c.next_at)).where(~triggers.c.suspended))
     return due
 
@@ -59,7 +55,7 @@ def change(conn: Connection, trigger_id: str, **values: Any) -> None:
 
 
 def delete(conn: Connection, owner: str, trigger_id: str) -> bool:
-    """Delete the owner's trigger; whether there was one."""
+    """Delete the owner's trigger, and return whether there was one."""
     done = conn.execute(delete_from(triggers).where(triggers.c.owner == owner, triggers.c.id == trigger_id))
     return done.rowcount == 1
 

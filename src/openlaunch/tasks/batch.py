@@ -22,12 +22,12 @@ class BatchResult:
 
 
 def submitted(conn: Connection, job_id: str) -> int:
-    """How many of the job's inputs have become tasks."""
+    """Count the job's inputs that have become tasks."""
     return conn.scalar(select(func.count()).where(tasks.c.owner == job_id)) or 0
 
 
 def unfinished(conn: Connection, job_id: str) -> int:
-    """How many of the job's tasks wait or run. Two questions, as each has an index of its own."""
+    """Count the job's tasks that wait or run. Two questions, as each has an index of its own."""
     return sum(
         conn.scalar(select(func.count()).where(tasks.c.endpoint_id == job_id, tasks.c.status == state.value))
         or 0
@@ -36,7 +36,7 @@ def unfinished(conn: Connection, job_id: str) -> int:
 
 
 def results(conn: Connection, job_id: str, after: int, limit: int) -> list[BatchResult]:
-    """The job's tasks behind the one that is numbered `after` (0: from the first), in order."""
+    """List the job's tasks behind the one that is numbered `after` (0: from the first), in order."""
     query = (
         select(tasks.c.seq, tasks.c.status, tasks.c.result, tasks.c.result_key)
         .where(tasks.c.owner == job_id, tasks.c.seq > after)
@@ -47,7 +47,7 @@ def results(conn: Connection, job_id: str, after: int, limit: int) -> list[Batch
 
 
 def delete_some(conn: Connection, job_id: str, limit: int = 1000) -> tuple[int, list[str]]:
-    """Delete up to `limit` of the job's tasks: how many they were, and the artifacts that go with them."""
+    """Delete up to `limit` of the job's tasks; return their number and the keys of their artifacts."""
     query = select(tasks.c.seq, tasks.c.payload_key, tasks.c.result_key).where(tasks.c.owner == job_id)
     rows = conn.execute(query.limit(limit)).fetchall()
     conn.execute(delete(tasks).where(tasks.c.seq.in_([row.seq for row in rows])))

@@ -32,11 +32,10 @@ Row = dict[str, Any] | BadRow
 
 
 def rows(pieces: Iterator[bytes]) -> Iterator[Row]:
-    """The inputs of a file as bodies of predictions: `{"args": …}` or `{"url": …}` each.
+    """Yield the inputs of a file as bodies of predictions: `{"args": …}` or `{"url": …}` each.
 
     Raises:
-        InputError: the bytes are no text in UTF-8, or not in one of the formats.
-
+        InputError: the bytes are not UTF-8 text, or not in one of the formats.
     """
     buffered = io.BufferedReader(_Pieces(pieces), 1 << 20)
     first = buffered.peek()[:4096].removeprefix(codecs.BOM_UTF8).lstrip()[:1]
@@ -49,7 +48,7 @@ def rows(pieces: Iterator[bytes]) -> Iterator[Row]:
         else:
             yield from _table(text)
     except UnicodeDecodeError as error:
-        raise InputError(f"the input is no UTF-8 text: {error}") from None
+        raise InputError(f"the input is not UTF-8 text: {error}") from None
 
 
 class _Pieces(io.RawIOBase):
@@ -106,7 +105,7 @@ def _table_row(row: dict[str, str], columns: Sequence[str], found: int, expected
         try:
             return {**given, "args": json.loads(given["args"])}
         except (ValueError, RecursionError) as error:
-            return BadRow(f"args is no JSON: {error}")
+            return BadRow(f"args is not JSON: {error}")
     return dict(given)
 
 
@@ -128,11 +127,11 @@ def _lines(text: io.TextIOWrapper) -> Iterator[Row]:
             try:
                 yield _body(json.loads(line))
             except (ValueError, RecursionError) as error:
-                yield BadRow(f"the line is no JSON: {error}")
+                yield BadRow(f"the line is not JSON: {error}")
 
 
 def _array(text: io.TextIOWrapper) -> Iterator[Row]:
-    """The elements of one array, with no more of it in memory than the longest element and a piece."""
+    """Yield the elements of one array; at most the longest element and a piece are in memory."""
     decoder = json.JSONDecoder()
     buffer = text.read(_PIECE_CHARS).lstrip(_BLANK)[1:]
     number = 0
@@ -152,7 +151,7 @@ def _array(text: io.TextIOWrapper) -> Iterator[Row]:
 def _next_element(
     decoder: json.JSONDecoder, buffer: str, text: io.TextIOWrapper, number: int
 ) -> tuple[Any, str]:
-    """The element that the buffer begins with, and what follows: a comma or the end of the array."""
+    """Return the element that the buffer begins with, and what follows: a comma or the end of the array."""
     while True:
         problem = "it ends in the middle"
         try:

@@ -21,13 +21,13 @@ class JsonResults:
         self._any = False
 
     def body(self, body: bytes) -> bytes:
-        """The bytes for a result that is a finished JSON body."""
+        """Return the bytes for a result that is a finished JSON body."""
         head = b",\n" if self._any else b"[\n"
         self._any = True
         return head + body
 
     def value(self, pickled: bytes) -> bytes:
-        """A pickle has no place in JSON; no task of such a job has one."""
+        """Refuse a pickle, which JSON cannot hold; the tasks of such a job have none."""
         raise ValueError("a pickle among results in JSON")
 
     def end(self) -> bytes:
@@ -44,27 +44,16 @@ class PickledResults:
         self._any = False
 
     def body(self, body: bytes) -> bytes:
-        """The bytes for a result that is a finished JSON body: a failure."""
+        """Return the bytes for a result that is a finished JSON body: a failure."""
         return self._head() + _loading(pickle.dumps(json.loads(body), protocol=4)) + pickle.APPEND
 
     def value(self, pickled: bytes) -> bytes:
-        """The bytes for a result that is a pickle."""
-        entry = [
-            self._head(),
-            pickle.EMPTY_DICT,
-            pickle.MARK,
-            _text("status"),
-            _text("SUCCESS"),
-            _text("result"),
-            _loading(pickled),
-            _text("traceback"),
-            pickle.NONE,
-            _text("status_code"),
-            pickle.BININT2 + (200).to_bytes(2, "little"),
-            pickle.SETITEMS,
-            pickle.APPEND,
-        ]
-        return b"".join(entry)
+        """Return the bytes for a result that is a pickle."""
+        start = self._head() + pickle.EMPTY_DICT + pickle.MARK
+        result = _text("status") + _text("SUCCESS") + _text("result") + _loading(pickled)
+        error = _text("traceback") + pickle.NONE
+        code = _text("status_code") + pickle.BININT2 + (200).to_bytes(2, "little")
+        return b"".join((start, result, error, code, pickle.SETITEMS, pickle.APPEND))
 
     def end(self) -> bytes:
         """The bytes that come last."""
@@ -83,6 +72,6 @@ def _text(text: str) -> bytes:
 
 
 def _loading(pickled: bytes) -> bytes:
-    """`pickle.loads(pickled)`, to be called when the list is loaded."""
+    """Write `pickle.loads(pickled)`, to be called when the list is loaded."""
     data = pickle.BINBYTES8 + len(pickled).to_bytes(8, "little") + pickled
     return _LOADS + data + pickle.TUPLE1 + pickle.REDUCE

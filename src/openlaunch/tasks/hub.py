@@ -1,4 +1,4 @@
-"""Wakes those who wait for tasks to be done."""
+"""Wakes requests that wait for tasks to be done."""
 
 import asyncio
 from collections.abc import Iterable, Mapping
@@ -25,7 +25,7 @@ class Waiter:
         self._hub._remove(self)
 
     async def wait(self, timeout: float) -> bool:
-        """Wait for an announcement, at most `timeout` seconds; whether there was one."""
+        """Wait for an announcement up to `timeout` seconds, and return whether there was one."""
         try:
             async with asyncio.timeout(timeout):
                 await self.event.wait()
@@ -47,14 +47,11 @@ class Hub:
         self._waiters: set[Waiter] = set()
         self._by_id: dict[str, set[Waiter]] = {}
         self._expected: dict[str, str] = {}
-        self._closed = False
+        self.closed = False
+        """Whether waits return at once, because the server stops."""
 
     def waiter(self, ids: Iterable[str]) -> Waiter:
-        """A waiter for any of these tasks.
-
-        Raises:
-            TooManyRequests: when entered, if too many wait already.
-        """
+        """Make a waiter for any of these tasks; entering it raises TooManyRequests if too many wait already."""
         return Waiter(self, ids)
 
     def expect(self, task_id: str, owner: str) -> None:
@@ -70,7 +67,7 @@ class Hub:
         return self._expected.get(task_id) == owner
 
     def announce(self, ids: Iterable[str], results: Mapping[str, Finished] | None = None) -> None:
-        """Wake whoever waits for one of these tasks, which are done, some with these results."""
+        """Wake the waiters of these tasks, which are done, some with these results."""
         for task_id in ids:
             self._expected.pop(task_id, None)
             for waiter in self._by_id.get(task_id, ()):
@@ -79,15 +76,10 @@ class Hub:
                 waiter.event.set()
 
     def close(self) -> None:
-        """Wake everyone, now and from now on: the server stops."""
-        self._closed = True
+        """Wake every waiter, present and future: the server stops."""
+        self.closed = True
         for waiter in self._waiters:
             waiter.event.set()
-
-    @property
-    def closed(self) -> bool:
-        """Whether nobody is to wait any more."""
-        return self._closed
 
     def _add(self, waiter: Waiter) -> None:
         if len(self._waiters) >= self._max:
@@ -97,7 +89,7 @@ class Hub:
         self._waiters.add(waiter)
         for task_id in waiter.ids:
             self._by_id.setdefault(task_id, set()).add(waiter)
-        if self._closed:
+        if self.closed:
             waiter.event.set()
 
     def _remove(self, waiter: Waiter) -> None:

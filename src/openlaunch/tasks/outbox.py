@@ -1,4 +1,4 @@
-"""Callbacks, durable: functions of a connection and `now`, as the queue's.
+"""Durable callbacks: functions of a connection and `now`, as the queue's.
 
 A delivery is stored with its task, released with the task's result, and sent until it was taken or given up.
 """
@@ -15,7 +15,7 @@ from openlaunch.store.tables import deliveries
 from openlaunch.wire.tasks import DeliveryStatus
 
 RETRY_SECONDS = (5, 30, 120, 600, 1800, 3600, 3 * 3600, 6 * 3600)
-"""How long after each failed attempt the next one is made; after the last there is none."""
+"""Seconds between each failed attempt and the next one; after the last there is none."""
 
 GONE_STATUS = 410
 KEPT_ATTEMPTS = 20
@@ -80,7 +80,7 @@ def release(conn: Connection, task_ids: Iterable[str], now: float) -> None:
 
 
 def due(conn: Connection, now: float, limit: int, but: Iterable[str] = ()) -> list[Delivery]:
-    """Callbacks that are to be sent now, the most overdue first; `but` are ids that are under way."""
+    """List callbacks that are to be sent now, the most overdue first; `but` are ids that are under way."""
     ready = (deliveries.c.status == DeliveryStatus.PENDING.value) & (deliveries.c.next_at <= now)
     query = select(deliveries).where(ready, deliveries.c.id.not_in(list(but)))
     query = query.order_by(deliveries.c.next_at).limit(limit)
@@ -88,7 +88,7 @@ def due(conn: Connection, now: float, limit: int, but: Iterable[str] = ()) -> li
 
 
 def record(conn: Connection, delivery_id: str, attempt: Attempt) -> None:
-    """An attempt was made: the callback is done, given up, or to be tried again later."""
+    """Record an attempt: the callback is done, given up, or due again later."""
     delivery = _one(conn, deliveries.c.id == delivery_id)
     if delivery is None:
         return
@@ -108,7 +108,7 @@ def record(conn: Connection, delivery_id: str, attempt: Attempt) -> None:
 
 
 def after_attempt(delivery: Delivery, attempt: Attempt) -> tuple[DeliveryStatus, float | None]:
-    """What a callback becomes by an attempt, and when it is tried again."""
+    """Return what a callback becomes by an attempt, and when it is tried again."""
     if attempt.taken:
         return DeliveryStatus.DELIVERED, None
     if attempt.status_code == GONE_STATUS or delivery.failures >= len(RETRY_SECONDS):
@@ -117,12 +117,12 @@ def after_attempt(delivery: Delivery, attempt: Attempt) -> tuple[DeliveryStatus,
 
 
 def of_task(conn: Connection, owner: str, task_id: str) -> Delivery | None:
-    """The callback of the owner's task, if it has one."""
+    """Find the callback of the owner's task."""
     return _one(conn, (deliveries.c.task_id == task_id) & (deliveries.c.owner == owner))
 
 
 def send_again(conn: Connection, owner: str, task_id: str, now: float) -> Delivery | None:
-    """Send the callback of a task that has ended once more, now; None when the owner's task has none."""
+    """Make the callback of a task that has ended due again; return None if the owner's task has none."""
     delivery = of_task(conn, owner, task_id)
     if delivery is None or delivery.status is DeliveryStatus.WAITING:
         return delivery

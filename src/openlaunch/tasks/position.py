@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Connection, func, select
 
+from openlaunch.store.queue_sql import queue_sql
 from openlaunch.store.tables import tasks
-from openlaunch.tasks import queue
 from openlaunch.tasks.states import State
 
 MAX_OWNERS = 100
@@ -13,7 +13,7 @@ MAX_OWNERS = 100
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """A task as far as it waits: how many come before it, counted no further than asked for."""
+    """A task's place in the queue: `ahead` is the number of tasks before it, up to a limit."""
 
     state: State
     endpoint_id: str
@@ -25,22 +25,14 @@ class Position:
 
 
 def position(conn: Connection, owner: str, task_id: str, now: float, most: int) -> Position | None:
-    """Where the owner's task stands; `ahead` is at most `most + 1`, and None unless the task is pending.
+    """Find the place of the owner's task; `ahead` is at most `most + 1`, and None unless the task is pending.
 
     Owners take turns, so of each other one's tasks come before it as many as of its own owner's, and one more.
     However many wait, about `most` are looked at, and `MAX_OWNERS` owners.
     """
-    query = select(
-        tasks.c.seq,
-        tasks.c.priority,
-        tasks.c.status,
-        tasks.c.endpoint_id,
-        tasks.c.attempts,
-        tasks.c.reason,
-        tasks.c.created_at,
-        tasks.c.expires_at,
-    ).where(tasks.c.id == task_id, tasks.c.owner == owner)
-    row = conn.execute(query).first()
+    shown = tasks.c["endpoint_id", "attempts", "reason", "created_at", "expires_at"]
+    query = select(tasks.c.seq, tasks.c.priority, tasks.c.status, *shown)
+    row = conn.execute(query.where(tasks.c.id == task_id, tasks.c.owner == owner)).first()
     if row is None:
         return None
     state, ahead = State(row.status), None
@@ -51,7 +43,7 @@ def position(conn: Connection, owner: str, task_id: str, now: float, most: int) 
         ahead = _count(conn, row.endpoint_id, mine & before, now, left)
         ahead += _count(conn, row.endpoint_id, mine & same, now, left - ahead)
         share = ahead + 1
-        for other in queue.pending_owners(conn, row.endpoint_id, now, MAX_OWNERS):
+        for other in queue_sql(conn).pending_owners(conn, row.endpoint_id, now, MAX_OWNERS, after=""):
             if other != owner and ahead < left:
                 theirs = tasks.c.owner == other
                 ahead += _count(conn, row.endpoint_id, theirs, now, min(share, left - ahead))

@@ -57,7 +57,7 @@ class ClaimedTask:
 
     @property
     def is_last_attempt(self) -> bool:
-        """Whether it has taken so many workers with it, or was beside what did, that one more ends it."""
+        """Whether one more crash of its worker ends it."""
         return 1 < self.max_attempts <= self.attempts
 
 
@@ -105,14 +105,8 @@ class TaskRecord:
 
 
 _SUMMARY = [
-    tasks.c.id,
-    tasks.c.endpoint_id,
-    tasks.c.status.label("state"),
-    tasks.c.attempts,
-    tasks.c.created_at,
-    tasks.c.finished_at,
-    tasks.c.status_code,
-    tasks.c.reason,
+    *(tasks.c.id, tasks.c.endpoint_id, tasks.c.status.label("state"), tasks.c.attempts, tasks.c.created_at),
+    *(tasks.c.finished_at, tasks.c.status_code, tasks.c.reason),
 ]
 _RECORD = [*_SUMMARY, tasks.c.result, tasks.c.result_key]
 
@@ -158,11 +152,7 @@ def submit(conn: Connection, new: Sequence[NewTask], now: float) -> list[str]:
 
 
 def _first_ids(conn: Connection, new: Sequence[NewTask]) -> list[str]:
-    """The ids of those that were stored first under the same keys: some of these were before.
-
-    Raises:
-        Unprocessable: a key was used for something else.
-    """
+    """Return the ids of the tasks that were stored first under the same keys."""
     keys = [task.idempotency_key for task in new]
     query = select(tasks.c.owner, tasks.c.idempotency_key, tasks.c.id, tasks.c.idempotency_digest).where(
         tasks.c.idempotency_key.in_(keys), tasks.c.owner.in_({task.owner for task in new})
@@ -205,19 +195,14 @@ def claim(
     return [task for _, _, task in claimed]
 
 
-def pending_owners(conn: Connection, endpoint_id: str, now: float, limit: int, after: str = "") -> list[str]:
-    """Up to `limit` owners that have tasks waiting, in the order of their names, beginning behind `after`."""
-    return queue_sql(conn).pending_owners(conn, endpoint_id, now, limit, after)
-
-
 def _claimed(rows: list[Row]) -> list[ClaimedTask]:
-    """What a claim of one owner's tasks has taken, in order."""
+    """Put what a claim of one owner's tasks has taken in order."""
     rows.sort()  # by what comes first of them: the priority, and then the place
     return [ClaimedTask(*task) for _, _, *task in rows]
 
 
 def renew(conn: Connection, lease_owner: str, ids: Sequence[str], lease_seconds: float, now: float) -> int:
-    """Extend this owner's leases on these tasks; returns on how many it has one."""
+    """Extend this owner's leases on these tasks, and return their number."""
     renewed = 0
     for start in range(0, len(ids), 500):
         mine = (tasks.c.status == State.STARTED.value) & (tasks.c.lease_owner == lease_owner)
@@ -243,8 +228,8 @@ def give_back(
 ) -> list[tuple[str, State]]:
     """Return running tasks to the queue, and say what each became.
 
-    `died`: their worker died, which counts against them (`after_death`). Otherwise the try does not count:
-    they were handed back by somebody who stops.
+    `died`: their worker died, which counts against them (`after_death`). Otherwise the attempt does not count:
+    a server or worker that stops handed them back.
     """
     query = select(tasks.c.id, tasks.c.attempts, tasks.c.max_attempts).where(
         tasks.c.id.in_(list(ids)), tasks.c.status == State.STARTED.value
@@ -274,17 +259,14 @@ def recover(conn: Connection, now: float, alive: Collection[str] | None = None) 
     query = select(tasks.c.id).where(tasks.c.status == State.STARTED.value, ended)
     ids = [row.id for row in conn.execute(query)]
     for start in range(0, len(ids), 500):
-        give_back(conn, ids[start : start + 500], "the server that ran it let go of it", now, died=False)
+        give_back(conn, ids[start : start + 500], "the server that ran it released it", now, died=False)
     return ids
 
 
 def expire(conn: Connection, now: float, limit: int = 1000) -> list[str]:
     """End pending tasks that have waited too long as FAILURE, and return their ids."""
-    query = (
-        select(tasks.c.id, tasks.c.created_at, tasks.c.expires_at)
-        .where(tasks.c.status == State.PENDING.value, tasks.c.expires_at <= now)
-        .limit(limit)
-    )
+    late = (tasks.c.status == State.PENDING.value) & (tasks.c.expires_at <= now)
+    query = select(tasks.c.id, tasks.c.created_at, tasks.c.expires_at).where(late).limit(limit)
     ended = []
     for task_id, created_at, expires_at in conn.execute(query):
         text = f"the task expired: it waited {expires_at - created_at:.0f} s, its limit, for a worker"
@@ -293,7 +275,7 @@ def expire(conn: Connection, now: float, limit: int = 1000) -> list[str]:
 
 
 def purge(conn: Connection, now: float, retention_seconds: float, limit: int = 1000) -> list[str]:
-    """Delete tasks that ended long ago; returns the keys of the artifacts that went with them.
+    """Delete tasks that ended long ago, and return the keys of their artifacts.
 
     Those of a batch job stay until the job has made its file of results of them.
     """
@@ -307,13 +289,13 @@ def purge(conn: Connection, now: float, retention_seconds: float, limit: int = 1
 
 
 def get(conn: Connection, owner: str, task_id: str) -> TaskRecord | None:
-    """The owner's task of this id."""
+    """Find the owner's task of this id."""
     found = get_many(conn, owner, [task_id])
     return found[0] if found else None
 
 
 def get_payload(conn: Connection, owner: str, task_id: str) -> Payload | None:
-    """What was sent in with the owner's task of this id; that of a task that succeeded is not given any more."""
+    """Find what was sent in with the owner's task; nothing is left of it once the task has succeeded."""
     query = select(
         tasks.c.endpoint_id, tasks.c.status.label("state"), tasks.c.payload, tasks.c.payload_key
     ).where(tasks.c.id == task_id, tasks.c.owner == owner)
@@ -329,7 +311,7 @@ def get_payload(conn: Connection, owner: str, task_id: str) -> Payload | None:
 def get_many(
     conn: Connection, owner: str, ids: Sequence[str], *, only_done: bool = False
 ) -> list[TaskRecord]:
-    """Those of the ids that are the owner's tasks, in no order."""
+    """List those of the ids that are the owner's tasks, in any order."""
     query = select(*_RECORD).where(tasks.c.id.in_(list(ids)), tasks.c.owner == owner)
     if only_done:
         query = query.where(tasks.c.status.in_(_DONE))
@@ -337,7 +319,7 @@ def get_many(
 
 
 def known_ids(conn: Connection, owner: str, ids: Sequence[str]) -> set[str]:
-    """Those of the ids that are the owner's tasks."""
+    """Return those of the ids that are the owner's tasks."""
     return set(conn.scalars(select(tasks.c.id).where(tasks.c.id.in_(list(ids)), tasks.c.owner == owner)))
 
 
@@ -354,7 +336,7 @@ def list_page(
     limit: int = 100,
     cursor: str | None = None,
 ) -> tuple[list[TaskRecord], str | None]:
-    """The owner's tasks, newest first, without results; the second value is the next page's cursor."""
+    """Return a page of the owner's tasks, newest first, without results, and the next page's cursor."""
     query = select(tasks.c.seq, *_SUMMARY).where(tasks.c.owner == owner)
     if endpoint_id is not None:
         query = query.where(tasks.c.endpoint_id == endpoint_id)
@@ -378,7 +360,7 @@ def _shown_as(state: State) -> ColumnElement[bool]:
 
 
 def cancel(conn: Connection, owner: str, task_id: str, now: float) -> State | None:
-    """Cancel a task and return the state it was in; None when the owner has no such task.
+    """Cancel a task and return the state it was in; None if the owner has no such task.
 
     A task that was done stays as it is. One that was STARTED is CANCELLED from now on, whatever its worker
     says later; it is for the caller to stop the worker.
@@ -391,12 +373,9 @@ def cancel(conn: Connection, owner: str, task_id: str, now: float) -> State | No
 
 
 def queued_counts(conn: Connection) -> dict[str, dict[str, int]]:
-    """How many tasks are pending, by endpoint and owner; those without any are left out."""
-    query = (
-        select(tasks.c.endpoint_id, tasks.c.owner, func.count())
-        .where(tasks.c.status == State.PENDING.value)
-        .group_by(tasks.c.endpoint_id, tasks.c.owner)
-    )
+    """Count the pending tasks by endpoint and owner; those without any are left out."""
+    by = tasks.c.endpoint_id, tasks.c.owner
+    query = select(*by, func.count()).where(tasks.c.status == State.PENDING.value).group_by(*by)
     counts: dict[str, dict[str, int]] = {}
     for endpoint_id, owner, count in conn.execute(query):
         counts.setdefault(endpoint_id, {})[owner] = count

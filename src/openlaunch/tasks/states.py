@@ -20,12 +20,11 @@ class State(StrEnum):
 
 
 def after_death(attempts: int, max_attempts: int) -> State:
-    """What a task becomes whose worker died: another try at once, until it has taken enough workers with it."""
+    """Return what a task becomes whose worker crashed: PENDING, until its attempts are used up."""
     return State.PENDING if attempts < max_attempts else State.FAILURE
 
 
 def failure(reason: str, status_code: int) -> bytes:
-    """The result of a task that ended without one from its model."""
-    return json.dumps(
-        {"status": "FAILURE", "result": None, "traceback": reason, "status_code": status_code}
-    ).encode()
+    """Make the result of a task that ended without one from its model."""
+    document = {"status": "FAILURE", "result": None, "traceback": reason, "status_code": status_code}
+    return json.dumps(document).encode()

@@ -62,12 +62,12 @@ def test_a_file_may_have_no_inputs(data):
 @pytest.mark.parametrize(
     ("data", "place", "reason"),
     [
-        (b'{"args": 1}\nnope\n{"args": 2}', 1, "the line is no JSON"),
+        (b'{"args": 1}\nnope\n{"args": 2}', 1, "the line is not JSON"),
         (b'{"args": 1}\n[1]\n', 1, "it is list, an object with args or url is needed"),
         (b'[{"args": 1}, null, {"args": 2}]', 1, "it is NoneType"),
-        (b"id,args\n0,{}\n1,nope\n", 1, "args is no JSON"),
+        (b"id,args\n0,{}\n1,nope\n", 1, "args is not JSON"),
         (b'id,args\n0,{"x": 1, "y": 2}\n', 0, "the row has 3 values, the header names 2 columns"),
-        (b'{"args": ' + b"[" * 100_000 + b"\n", 0, "the line is no JSON"),
+        (b'{"args": ' + b"[" * 100_000 + b"\n", 0, "the line is not JSON"),
     ],
 )
 def test_one_bad_input_leaves_the_others(data, place, reason):
@@ -81,7 +81,7 @@ def test_one_bad_input_leaves_the_others(data, place, reason):
     [
         (b"", "neither JSON nor a CSV with a column 'url' or 'args'"),
         (b"name,value\n1,2\n", "it begins with 'name,value"),
-        (b'{"args": "\xff"}\n', "no UTF-8 text"),
+        (b'{"args": "\xff"}\n', "not UTF-8 text"),
         (b'[{"args": 1}', "element 0 of the JSON array can't be read"),
         (b'[{"args": 1},]', "element 1 of the JSON array can't be read"),
         (b"[1 2]", "element 0 of the JSON array can't be read: '2]' follows it"),
