@@ -15,6 +15,9 @@ ROOT = Path(__file__).parents[1]
 CLEAN = (
     *("CHANGELOG.md", "CODE_OF_CONDUCT.md", "CONTRIBUTING.md", "README.md", "SECURITY.md", "docs"),
     *("src/openlaunch/client", "src/openlaunch/aio.py"),
+    *("src/openlaunch/cli", "src/openlaunch/wire"),
+    *(f"src/openlaunch/server/{room}" for room in ("control", "endpoints", "jobs", "access", "operations")),
+    *("src/openlaunch/server/serve.py", "src/openlaunch/server/settings.py"),
     *("src/openlaunch/controller", "src/openlaunch/engines", "src/openlaunch_worker"),
     *("src/openlaunch/background.py", "src/openlaunch/log_files.py"),
 )

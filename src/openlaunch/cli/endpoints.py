@@ -320,12 +320,7 @@ def _print_line(line: str, as_json: bool) -> None:
 
 
 @app.command("events")
-def show_events(
-    context: typer.Context,
-    name: Name,
-    follow: Follow = False,
-    as_json: Json = False,
-) -> None:
+def show_events(context: typer.Context, name: Name, follow: Follow = False, as_json: Json = False) -> None:
     """Show what has happened to an endpoint: builds, workers, scaling, roll-outs; what repeats is counted."""
     with connect(context) as client:
         endpoint = client.get_model_endpoint(name)

@@ -33,20 +33,14 @@ Exit codes:
   130  interrupted with Ctrl-C
 """
 
-_CODES: list[tuple[type[Exception], Exit]] = [  # the first that fits
-    (errors.ConfigurationError, Exit.USAGE),
-    (errors.BundleError, Exit.USAGE),
-    (errors.ConnectionFailed, Exit.UNAVAILABLE),
-    (errors.WaitTimeout, Exit.TIMEOUT),
-    (errors.DeadlineExceeded, Exit.TIMEOUT),
-    (errors.NotFound, Exit.NOT_FOUND),
-    (errors.Unauthorized, Exit.FORBIDDEN),
-    (errors.Forbidden, Exit.FORBIDDEN),
-    (errors.Unavailable, Exit.UNAVAILABLE),
-    (errors.TooManyRequests, Exit.UNAVAILABLE),
-    (errors.BadRequest, Exit.USAGE),
-    (errors.Unprocessable, Exit.USAGE),
-    (errors.PayloadTooLarge, Exit.USAGE),
+_CODES: list[tuple[tuple[type[Exception], ...], Exit]] = [  # the first that fits
+    ((errors.ConfigurationError, errors.BundleError), Exit.USAGE),
+    ((errors.ConnectionFailed,), Exit.UNAVAILABLE),
+    ((errors.WaitTimeout, errors.DeadlineExceeded), Exit.TIMEOUT),
+    ((errors.NotFound,), Exit.NOT_FOUND),
+    ((errors.Unauthorized, errors.Forbidden), Exit.FORBIDDEN),
+    ((errors.Unavailable, errors.TooManyRequests), Exit.UNAVAILABLE),
+    ((errors.BadRequest, errors.Unprocessable, errors.PayloadTooLarge), Exit.USAGE),
 ]
 
 _HINTS: list[tuple[type[Exception], str]] = [
@@ -66,8 +60,8 @@ _HINTS: list[tuple[type[Exception], str]] = [
 
 
 def code_of(error: Exception) -> Exit:
-    """The exit code that goes with an error."""
-    return next((code for kind, code in _CODES if isinstance(error, kind)), Exit.FAILED)
+    """Return the exit code that goes with an error."""
+    return next((code for kinds, code in _CODES if isinstance(error, kinds)), Exit.FAILED)
 
 
 def show(error: Exception) -> None:

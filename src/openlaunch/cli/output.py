@@ -35,10 +35,7 @@ def _plain_json(value: Any) -> Any:
 
 
 def emit_rows(
-    found: Sequence[Any],
-    as_json: bool,
-    columns: Sequence[str],
-    row: Callable[[Any], Sequence[object]],
+    found: Sequence[Any], as_json: bool, columns: Sequence[str], row: Callable[[Any], Sequence[object]]
 ) -> None:
     """Print what was found as JSON, or a row of each under the columns."""
     emit(found, as_json, lambda: table(columns, map(row, found)))

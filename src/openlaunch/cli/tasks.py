@@ -13,7 +13,7 @@ from openlaunch.cli.output import Json, emit, emit_rows, fields, note, progress,
 from openlaunch.errors import NotFound, WaitTimeout
 
 if TYPE_CHECKING:
-    from openlaunch import EndpointRequest, EndpointResponse, LaunchClient
+    from openlaunch import EndpointRequest, EndpointResponse
     from openlaunch.wire.tasks import TaskSummary
 
 app = typer.Typer(help="Predictions: send them, and look at queued ones.", no_args_is_help=True)
@@ -30,8 +30,7 @@ def send_task(
     url: Annotated[str | None, typer.Option(help="URL of a file whose bytes the function gets.")] = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Async: wait for the result.")] = True,
     timeout: Annotated[
-        float | None,
-        typer.Option(help="Longest wait, in seconds.  [default: none]", min=0),
+        float | None, typer.Option(help="Longest wait, in seconds.  [default: none]", min=0)
     ] = None,
     pickled: Annotated[
         bool, typer.Option("--pickled", help="For results that JSON can not hold: print the URL of a pickle.")
@@ -132,8 +131,8 @@ def get_task(
     """Print a task's result; while there is none, its status, with exit code 6 if it was waited for."""
     with connect(context) as client:
         if wait > 0:
-            with progress(f"waiting for task {task_id} …"):
-                _wait(client, task_id, wait)
+            with progress(f"waiting for task {task_id} …"), suppress(WaitTimeout):
+                client.future(task_id).get(wait)
         status = client.get_task(task_id).status.value
         if status in ("SUCCESS", "FAILURE"):
             _print_response(client.future(task_id).get(), as_json)
@@ -141,11 +140,6 @@ def get_task(
     emit({"status": status}, as_json, lambda: print(status))
     if wait > 0:
         raise WaitTimeout(f"the task {task_id} is {status} after {wait:g} seconds")
-
-
-def _wait(client: "LaunchClient", task_id: str, seconds: float) -> None:
-    with suppress(WaitTimeout):
-        client.future(task_id).get(seconds)
 
 
 @app.command("why")

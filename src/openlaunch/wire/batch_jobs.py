@@ -74,7 +74,7 @@ class CreateBatchJobRequest(BaseModel):
 
 
 class CreateBatchJobResponse(BaseModel):
-    """The answer to it."""
+    """The id of the new job."""
 
     job_id: str
 
@@ -107,6 +107,6 @@ class UpdateBatchJobRequest(BaseModel):
 
 
 class UpdateBatchJobResponse(BaseModel):
-    """The answer to it."""
+    """Whether the job was cancelled."""
 
     success: bool

@@ -44,7 +44,7 @@ class CreateDockerImageBatchJobBundleRequest(BaseModel):
 
 
 class CreateDockerImageBatchJobBundleResponse(BaseModel):
-    """The answer to it."""
+    """The id of the new bundle."""
 
     docker_image_batch_job_bundle_id: str
 
@@ -86,7 +86,7 @@ class CreateDockerImageBatchJobRequest(BaseModel):
 
 
 class CreateDockerImageBatchJobResponse(BaseModel):
-    """The answer to it."""
+    """The id of the new job."""
 
     job_id: str
 
@@ -122,6 +122,6 @@ class UpdateDockerImageBatchJobRequest(BaseModel):
 
 
 class UpdateDockerImageBatchJobResponse(BaseModel):
-    """The answer to it."""
+    """Whether the job was cancelled."""
 
     success: bool

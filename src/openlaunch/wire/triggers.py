@@ -19,7 +19,7 @@ class CreateTriggerRequest(BaseModel):
 
 
 class CreateTriggerResponse(BaseModel):
-    """The answer to it."""
+    """The id of the new trigger."""
 
     trigger_id: str
 
@@ -54,7 +54,7 @@ class UpdateTriggerRequest(BaseModel):
 
 
 class UpdateTriggerResponse(BaseModel):
-    """The answer to it."""
+    """Whether the trigger was changed."""
 
     success: bool
 

@@ -44,8 +44,9 @@ class Guard:
         if scope["method"] in _READS:
             await self._rest(scope, receive, send)
             return
-        document = None
-        if not _is_upload(scope["path"]):
+        document, path = None, scope["path"]
+        # An upload's route limits its body itself, which may be larger than memory.
+        if path != routes.FILES and not path.startswith(routes.ARTIFACTS + "/"):
             try:
                 body = await self._body(scope, receive)
                 document = await _document(scope, body)
@@ -85,11 +86,6 @@ class Guard:
         return send_later
 
 
-def _is_upload(path: str) -> bool:
-    """Whether the body is bytes that the route itself bounds, and may be larger than memory."""
-    return path == routes.FILES or path.startswith(routes.ARTIFACTS + "/")
-
-
 async def _document(scope: Scope, body: bytes) -> Any:
     """Return the body's JSON; None for another type of content, which the route refuses if it needs a body."""
     content_type = header(scope, b"content-type")
@@ -117,7 +113,7 @@ def _children(item: Any) -> Any:
 
 
 def _again(body: bytes, receive: Receive) -> Receive:
-    """Gives a body that has been read, and then what comes after it."""
+    """Return a `receive` that gives a body which has been read, and then what comes after it."""
     given = False
 
     async def receive_body() -> Message:

@@ -30,12 +30,9 @@ class LogStreams:
     def open(
         self, follower: LogFollower, tail_bytes: int, is_there: Callable[[], bool]
     ) -> AsyncIterator[bytes]:
-        """The events of a stream: `data: {"worker", "line"}` for each line, and an end event when there is no more.
+        """Return a stream's events: `data: {"worker", "line"}` for each line, and an end event when there is no more.
 
-        `is_there` says whether there still is what the logs are of.
-
-        Raises:
-            TooManyRequests: as many streams as there may be are open.
+        `is_there` tells whether there still is what the logs are of. Over `MAX_STREAMS`, TooManyRequests is raised.
         """
         if self._count >= MAX_STREAMS:
             raise TooManyRequests(

@@ -105,7 +105,6 @@ class ControlPlane(FastAPI):
     """FastAPI, whose document has the predict routes and the ways to authenticate too."""
 
     def openapi(self) -> dict[str, Any]:
-        """The OpenAPI document, made once."""
         if self.openapi_schema is None:
             document = get_openapi(
                 title=self.title,

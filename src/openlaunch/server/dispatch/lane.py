@@ -10,8 +10,8 @@ from openlaunch.server.dispatch.backlog import Backlog
 from openlaunch.server.dispatch.fair_queue import FairQueue
 from openlaunch.server.dispatch.links import WorkerLink
 from openlaunch.server.dispatch.lone_work import LoneWork
+from openlaunch.server.dispatch.outcome_counts import Trials
 from openlaunch.server.dispatch.pools import WorkerPools
-from openlaunch.server.dispatch.trials import Trials
 from openlaunch.server.dispatch.work import Work
 from openlaunch.store.records import EndpointRecord
 from openlaunch.wire.endpoints import EndpointStatus

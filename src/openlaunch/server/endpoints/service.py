@@ -125,7 +125,6 @@ class Endpoints:
         return await self._change(owner, endpoint_id, lambda current: changes.with_canary(current, request))
 
     async def set_canary_percent(self, owner: str, endpoint_id: str, percent: int) -> EndpointRecord:
-        """Change the canary's share."""
         return await self._change(owner, endpoint_id, lambda current: changes.with_percent(current, percent))
 
     async def promote_canary(self, owner: str, endpoint_id: str) -> EndpointRecord:

@@ -1,5 +1,7 @@
 """From the settings of a request to an endpoint's specification; Unprocessable is raised for what is not allowed."""
 
+from typing import Any
+
 from openlaunch.controller.trial import Rule
 from openlaunch.errors import Unprocessable
 from openlaunch.server.prediction.inputs import is_http_url
@@ -27,6 +29,12 @@ def new_spec(request: CreateModelEndpointRequest) -> EndpointSpec:
     """Return the specification of a new endpoint."""
     base = EndpointSpec(min_workers=0, max_workers=0, per_worker=1, cpus=0, memory=0, storage=0)
     return changed_spec(base, request)
+
+
+def spec_of_job(resources: dict[str, Any]) -> EndpointSpec:
+    """Return the specification of a job's workers, which is that of an endpoint with these settings."""
+    others = {"name": "job", "model_bundle_id": "", "endpoint_type": "async", "metadata": {}, "labels": {}}
+    return new_spec(CreateModelEndpointRequest.model_validate(others | resources))
 
 
 def changed_spec(spec: EndpointSpec, settings: EndpointSettings) -> EndpointSpec:

@@ -14,7 +14,7 @@ from typing import Any
 from openlaunch.engines.base import ContainerError, ContainerState, Engine
 from openlaunch.errors import Unprocessable
 from openlaunch.server import clock
-from openlaunch.server.endpoints.specs import new_spec
+from openlaunch.server.endpoints.specs import spec_of_job
 from openlaunch.server.jobs.runner import RETRY_SECONDS, JobRunner
 from openlaunch.server.settings import JobSettings
 from openlaunch.store import image_jobs as job_store
@@ -23,7 +23,6 @@ from openlaunch.store.records import ImageJobBundleRecord, ImageJobRecord, JobEn
 from openlaunch.wire.batch_jobs import BatchJobStatus
 from openlaunch.wire.bundles import full_image_name
 from openlaunch.wire.endpoint_settings import EndpointSpec
-from openlaunch.wire.endpoints import CreateModelEndpointRequest, EndpointType
 from openlaunch.wire.image_jobs import DEFAULT_RESOURCES
 from openlaunch_worker.containers import Container
 
@@ -75,19 +74,8 @@ def new_job(
 
 def job_spec(resources: dict[str, Any]) -> EndpointSpec:
     """Return what a job has, as an endpoint's one worker would."""
-    endpoint = {
-        "name": "job",
-        "model_bundle_id": "",
-        "endpoint_type": EndpointType.ASYNC,
-        "metadata": {},
-        "labels": {},
-        "min_workers": 1,
-        "max_workers": 1,
-        "per_worker": 1,
-        **DEFAULT_RESOURCES,
-        **resources,
-    }
-    return new_spec(CreateModelEndpointRequest.model_validate(endpoint))
+    workers = {"min_workers": 1, "max_workers": 1, "per_worker": 1}
+    return spec_of_job(workers | DEFAULT_RESOURCES | resources)
 
 
 class ImageJobs:

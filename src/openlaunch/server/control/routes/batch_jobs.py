@@ -11,7 +11,7 @@ from openlaunch.server.control.answers import shown
 from openlaunch.server.control.routes.artifacts import INPUTS_FOLDER, check_uploaded
 from openlaunch.server.control.routes.context import Context, User, Wait
 from openlaunch.server.endpoints.lookups import find_bundle
-from openlaunch.server.endpoints.specs import check_batching, new_spec
+from openlaunch.server.endpoints.specs import check_batching, spec_of_job
 from openlaunch.server.prediction.results import base_url
 from openlaunch.store import batch_jobs as job_store
 from openlaunch.store.records import BatchJobRecord
@@ -27,7 +27,7 @@ from openlaunch.wire.batch_jobs import (
     UpdateBatchJobResponse,
 )
 from openlaunch.wire.endpoint_settings import EndpointSettings, EndpointSpec
-from openlaunch.wire.endpoints import CreateModelEndpointRequest, EndpointType
+from openlaunch.wire.endpoints import EndpointType
 
 
 def router(context: Context) -> APIRouter:
@@ -86,18 +86,9 @@ def router(context: Context) -> APIRouter:
 
 
 def _spec(body: CreateBatchJobRequest) -> EndpointSpec:
-    """The specification of the endpoint that the job runs on."""
-    endpoint = {
-        **DEFAULT_RESOURCES,
-        **body.resource_requests.model_dump(exclude_none=True),
-        "name": "batch-job",
-        "model_bundle_id": body.model_bundle_id,
-        "endpoint_type": EndpointType.ASYNC,
-        "metadata": {},
-        "labels": body.labels,
-        "min_workers": 0,
-    }
-    spec = new_spec(CreateModelEndpointRequest.model_validate(endpoint))
+    """Return the specification of the endpoint that the job runs on."""
+    given = body.resource_requests.model_dump(exclude_none=True)
+    spec = spec_of_job({**DEFAULT_RESOURCES, **given, "labels": body.labels, "min_workers": 0})
     # It is the job's own limit that ends inputs which wait too long.
     longest = math.ceil(body.timeout_seconds) + 60
     return spec.changed(EndpointSettings(task_expires_seconds=longest))

@@ -4,6 +4,7 @@ from typing import Any
 
 from fastapi import APIRouter
 
+from openlaunch.server.control.answers import shown
 from openlaunch.server.control.routes.bundles import clone_bundle, latest_bundle, list_bundles, store_bundle
 from openlaunch.server.control.routes.context import Context, User
 from openlaunch.server.endpoints.lookups import find_bundle
@@ -114,33 +115,21 @@ def _response(record: BundleRecord) -> ModelBundleV1Response:
     Launch's client looks here for the id of every bundle that it makes an endpoint of.
     """
     flavor = record.flavor
-    return ModelBundleV1Response(
-        id=record.id,
-        name=record.name,
+    return shown(
+        ModelBundleV1Response,
+        record,
         location=flavor.get("location", ""),
         requirements=flavor.get("requirements", []),
         env_params=_env_params(flavor),
         packaging_type=_PACKAGING.get(flavor["flavor"], PackagingType.CLOUDPICKLE),
-        metadata=record.metadata,
         app_config=flavor.get("app_config"),
-        created_at=record.created_at,  # type: ignore[arg-type]  # pydantic reads seconds
         model_artifact_ids=[],
-        schema_location=record.schema_location,
     )
 
 
 def _env_params(flavor: dict[str, Any]) -> EnvParams:
     framework = flavor.get("framework")
     if framework is None:
-        return EnvParams(
-            framework_type=FrameworkType.CUSTOM,
-            ecr_repo=flavor.get("repository"),
-            image_tag=flavor.get("tag"),
-        )
-    return EnvParams(
-        framework_type=framework["framework_type"],
-        pytorch_image_tag=framework.get("pytorch_image_tag"),
-        tensorflow_version=framework.get("tensorflow_version"),
-        ecr_repo=framework.get("image_repository"),
-        image_tag=framework.get("image_tag"),
-    )
+        image = {"ecr_repo": flavor.get("repository"), "image_tag": flavor.get("tag")}
+        return EnvParams(framework_type=FrameworkType.CUSTOM, **image)
+    return EnvParams.model_validate(framework | {"ecr_repo": framework.get("image_repository")})

@@ -25,22 +25,9 @@ from openlaunch.wire.files import (
 
 MAX_FILENAME = 255
 PIECE = 1 << 20
-_FORM = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "properties": {
-                        "file": {"type": "string", "contentMediaType": "application/octet-stream"}
-                    },
-                    "required": ["file"],
-                }
-            }
-        },
-    }
-}
+_FILE = {"type": "string", "contentMediaType": "application/octet-stream"}
+_SCHEMA = {"type": "object", "properties": {"file": _FILE}, "required": ["file"]}
+_FORM = {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _SCHEMA}}}}
 
 
 def router(context: Context) -> APIRouter:
