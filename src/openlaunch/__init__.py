@@ -53,24 +53,19 @@ __all__ = [
 ]
 
 # Loaded when they are first used, so that `import openlaunch` costs next to nothing.
-_HOMES = {
-    "AsyncEndpoint": "openlaunch.client.endpoints",
-    "AsyncEndpointBatchResponse": "openlaunch.client.responses",
-    "Endpoint": "openlaunch.client.endpoints",
-    "EndpointRequest": "openlaunch.client.predictions",
-    "EndpointResponse": "openlaunch.client.responses",
-    "EndpointResponseFuture": "openlaunch.client.responses",
-    "EndpointResponseStream": "openlaunch.client.responses",
-    "LaunchClient": "openlaunch.client.client",
-    "ModelBundle": "openlaunch.client.models",
-    "ModelEndpoint": "openlaunch.client.models",
-    "OpenlaunchError": "openlaunch.errors",
-    "PostInferenceHooks": "openlaunch.client.models",
-    "StreamingEndpoint": "openlaunch.client.endpoints",
-    "SyncEndpoint": "openlaunch.client.endpoints",
-    "as_completed": "openlaunch.client.responses",
-    "local": "openlaunch.client.local",
+_NAMES = {
+    "client.client": ["LaunchClient"],
+    "client.endpoints": ["AsyncEndpoint", "Endpoint", "StreamingEndpoint", "SyncEndpoint"],
+    "client.local": ["local"],
+    "client.models": ["ModelBundle", "ModelEndpoint", "PostInferenceHooks"],
+    "client.predictions": ["EndpointRequest"],
+    "client.responses": [
+        *("AsyncEndpointBatchResponse", "EndpointResponse", "EndpointResponseFuture"),
+        *("EndpointResponseStream", "as_completed"),
+    ],
+    "errors": ["OpenlaunchError"],
 }
+_HOMES = {name: f"openlaunch.{module}" for module, names in _NAMES.items() for name in names}
 _MODULES = {"aio", "errors"}
 
 

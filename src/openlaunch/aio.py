@@ -12,8 +12,7 @@ to the event loop that it is first used in.
 
 import json
 import warnings
-from collections import Counter
-from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any, Self, TypeVar
 
 from openlaunch.client.drivers import Driver
@@ -29,7 +28,7 @@ from openlaunch.client.streams import AwaitableStream, Reading
 from openlaunch.client.surface import AwaitableClient, awaitable
 from openlaunch.client.table import Operations
 from openlaunch.client.transport import Target
-from openlaunch.client.waiting import FutureFields, Gathering, Group, distinct_ids
+from openlaunch.client.waiting import BatchFields, FutureFields, Gathering, distinct_ids
 from openlaunch.client.watcher import AsyncWatcher
 from openlaunch.wire.endpoints import DeploymentState, EndpointType, ResourceState
 
@@ -161,31 +160,21 @@ class EndpointResponseStream(AwaitableStream[EndpointResponse]):
         )
 
 
-class AsyncEndpointBatchResponse:
+class AsyncEndpointBatchResponse(BatchFields[EndpointResponseFuture]):
     """The responses of a batch. Deprecated: use `predict_many` and `as_completed`."""
 
-    def __init__(self, client: AwaitableClient, endpoint_name: str, request_ids: Mapping[str, str]) -> None:
-        self.client = client
-        self.endpoint_name = endpoint_name
-        self.request_ids = dict(request_ids)
-        self._futures = {
-            request_id: EndpointResponseFuture(client, endpoint_name, task_id)
-            for request_id, task_id in request_ids.items()
-        }
+    def _future(self, task_id: str) -> EndpointResponseFuture:
+        return EndpointResponseFuture(self.client, self.endpoint_name, task_id)
 
     async def poll_endpoints(self) -> None:
         """Ask once for all tasks that are not known to be done."""
-        group: Group[EndpointResponseFuture] = Group(self.client)
-        for future in self._futures.values():
-            if future.answer is None:
-                group.add(future)
-        await self.client.run(group.poll_all())
+        await self.client.run(self._poll())
 
     async def is_done(self, poll: bool = True) -> bool:
         """Say whether all tasks are done; without `poll`, whether they were when last asked for."""
         if poll:
             await self.poll_endpoints()
-        return all(future.answer is not None for future in self._futures.values())
+        return self._all_done()
 
     def get_responses(self) -> dict[str, EndpointResponse | None]:
         """Give the responses by request id; None where a task was not done when last asked for."""
@@ -197,8 +186,7 @@ class AsyncEndpointBatchResponse:
     async def batch_status(self) -> dict[str, int]:
         """Ask the server how many tasks have which status."""
         await self.poll_endpoints()
-        answers = (future.answer for future in self._futures.values())
-        return dict(Counter("PENDING" if answer is None else answer.status for answer in answers))
+        return self._counts()
 
 
 class Endpoint(EndpointFields):

@@ -15,25 +15,13 @@ class Artifacts(Protocol):
         """Store the bytes, whole or not at all, and return their number."""
 
     async def get(self, key: str) -> bytes:
-        """Return all the bytes.
-
-        Raises:
-            NotFound: there are none under this key.
-        """
+        """Return all the bytes. Raises NotFound when there are none under this key."""
 
     async def size(self, key: str) -> int:
-        """Return the number of bytes.
-
-        Raises:
-            NotFound: there are none under this key.
-        """
+        """Return the number of bytes. Raises NotFound when there are none under this key."""
 
     def stream(self, key: str, piece: int = 1 << 20) -> AsyncIterator[bytes]:
-        """Yield the bytes in pieces of about `piece` bytes.
-
-        Raises:
-            NotFound: there are none under this key.
-        """
+        """Yield the bytes in pieces of about `piece` bytes. Raises NotFound when there are none under this key."""
 
     async def delete(self, key: str) -> None:
         """Delete the bytes; harmless where there are none."""

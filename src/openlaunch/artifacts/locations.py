@@ -13,8 +13,7 @@ def location_of(key: str) -> str:
 def key_of(location: str) -> str:
     """Return the key of an artifact.
 
-    Raises:
-        Unprocessable: the location does not name one of this server's artifacts.
+    Raises Unprocessable when the location does not name one of this server's artifacts.
     """
     prefix = location_of("")
     if not location.startswith(prefix) or location == prefix:

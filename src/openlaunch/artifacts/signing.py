@@ -23,8 +23,7 @@ class UrlSigner:
     def verify(self, method: str, key: str, expires: str, signature: str, now: float) -> None:
         """Check the two values of a signed URL's query.
 
-        Raises:
-            Forbidden: the signature is of something else, or the URL has expired.
+        Raises Forbidden when the signature is of something else, or the URL has expired.
         """
         expected = self._signature(method, key, expires).encode()
         fits = hmac.compare_digest(expected, signature.encode(errors="replace"))

@@ -68,8 +68,7 @@ def find_address(
 def find_ca_file(given: str | Path | None, environ: Mapping[str, str] = os.environ) -> Path | None:
     """Find the file of certificates to trust beside the system's: the argument, else `OPENLAUNCH_CA_FILE`.
 
-    Raises:
-        ConfigurationError: it can't be read, or has no certificates.
+    Raises ConfigurationError when it can't be read, or has no certificates.
     """
     path, source = given or environ.get("OPENLAUNCH_CA_FILE"), "ca_file" if given else "OPENLAUNCH_CA_FILE"
     if not path:

@@ -47,8 +47,7 @@ class Body(Protocol):
     async def read(self) -> bytes:
         """Give the next piece; nothing at the end.
 
-        Raises:
-            TransportFailure: the connection broke, or there was no progress in time.
+        Raises TransportFailure when the connection broke, or there was no progress in time.
         """
 
     async def close(self) -> None:

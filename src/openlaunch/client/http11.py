@@ -35,8 +35,7 @@ class Head:
 def header_block(headers: Mapping[str, str]) -> bytes:
     """Encode headers; those that are the same for every request are encoded once.
 
-    Raises:
-        ValueError: a header has a line break in it.
+    Raises ValueError when a header has a line break in it.
     """
     for name, value in headers.items():
         if any(c in name or c in value for c in _FORBIDDEN):
@@ -52,8 +51,7 @@ def request_head(method: str, path: str, block: bytes, length: int) -> bytes:
 def parse_head(data: bytes) -> Head:
     """Read the head of an answer, with or without the empty line that ends it.
 
-    Raises:
-        HTTPError: it is not the head of an HTTP/1.1 or 1.0 answer.
+    Raises HTTPError when it is not the head of an HTTP/1.1 or 1.0 answer.
     """
     first, *lines = data.decode("latin-1").rstrip("\r\n").split("\r\n")
     version, _, rest = first.partition(" ")
@@ -88,8 +86,7 @@ def _framed(status: int, headers: dict[str, str], version: str) -> Head:
 def chunk_size(line: bytes) -> int:
     """Read the size from the line before a chunk; 0 is the last chunk.
 
-    Raises:
-        HTTPError: it is not a size, or the connection ended in it.
+    Raises HTTPError when it is not a size, or the connection ended in it.
     """
     digits = line.split(b";", 1)[0].strip()
     if not line.endswith(b"\n") or not digits or digits.strip(b"0123456789abcdefABCDEF"):

@@ -159,7 +159,7 @@ class LeanTransport:
         self._host = parts.netloc
         self._prefix = parts.path
         self._block = header_block(self._headers(Request("POST", "/", b"{}")))
-        self._pool = Pool(network)
+        self.pool = Pool(network)
 
     async def send(self, request: Request) -> Response:
         body = request.body or b""
@@ -167,7 +167,7 @@ class LeanTransport:
         data = request_head(request.method, self._prefix + request.url, block, len(body)) + body
         while True:
             try:
-                connection = await self._pool.take()
+                connection = await self.pool.take()
             except OSError as error:
                 raise self._target.no_connection(request, error or "no connection in time") from error
             try:
@@ -177,25 +177,19 @@ class LeanTransport:
                     return Response(head.status, head.headers, stream=stream)
                 if not connection.ended:
                     piece += await connection.rest()
-                self._pool.give_back(connection)
+                self.pool.give_back(connection)
                 return Response(head.status, head.headers, piece)
             except StaleConnection:
-                self._pool.discard(connection)
+                self.pool.discard(connection)
             except (OSError, HTTPError) as error:
-                self._pool.discard(connection)
+                self.pool.discard(connection)
                 raise self.failure(request, error) from error
             except BaseException:
-                self._pool.discard(connection)
+                self.pool.discard(connection)
                 raise
 
     def _headers(self, request: Request) -> dict[str, str]:
         return {"host": self._host, **self._target.headers_of(request)}
-
-    def finish(self, connection: Connection) -> None:
-        self._pool.give_back(connection)
-
-    def discard(self, connection: Connection) -> None:
-        self._pool.discard(connection)
 
     def failure(self, request: Request, error: Exception) -> TransportFailure:
         """Say what an error on the connection means for the request."""
@@ -204,7 +198,7 @@ class LeanTransport:
         return self._target.no_answer(request, error)
 
     async def close(self) -> None:
-        self._pool.close()
+        self.pool.close()
 
 
 class LeanBody:
@@ -230,10 +224,10 @@ class LeanBody:
             raise self._transport.failure(self._request, error) from error
         if not piece and self._connection is not None:
             self._connection = None
-            self._transport.finish(connection)
+            self._transport.pool.give_back(connection)
         return piece
 
     async def close(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            self._transport.discard(connection)
+            self._transport.pool.discard(connection)

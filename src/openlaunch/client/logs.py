@@ -33,8 +33,7 @@ class LogReader:
     def feed(self, piece: bytes) -> Iterator[LogLine]:
         """Yield the lines that are complete with this piece.
 
-        Raises:
-            StreamInterrupted: what came is not a stream of log lines.
+        Raises StreamInterrupted when what came is not a stream of log lines.
         """
         try:
             for event in self._parser.feed(piece):
@@ -47,11 +46,7 @@ class LogReader:
             raise StreamInterrupted(f"the stream of log lines has something else: {error!r}") from error
 
     def finish(self, reason: object = "the connection was closed") -> None:
-        """Note that the bytes have ended.
-
-        Raises:
-            StreamInterrupted: before the stream's own end.
-        """
+        """Note that the bytes have ended. Raises StreamInterrupted when the stream has not."""
         if not self._ended:
             raise StreamInterrupted(f"the stream of log lines was cut: {reason}")
 

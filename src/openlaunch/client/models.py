@@ -8,12 +8,12 @@ from typing import Any, Protocol, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from openlaunch.client.effects import Flow, Request, call
 from openlaunch.errors import Unprocessable
 from openlaunch.wire.bundles import Flavor, ModelBundleResponse
 from openlaunch.wire.endpoints import ModelEndpointResponse
 
 M = TypeVar("M", bound=BaseModel)
-
 
 _PACKAGING = {"cloudpickle_artifact": "cloudpickle", "zip_artifact": "zip"}
 
@@ -83,8 +83,7 @@ EndpointLike = ModelEndpoint | HasModelEndpoint | str
 def checked(model: type[M], document: Mapping[str, Any]) -> dict[str, Any]:
     """Check a request's body with its model, and leave out what is None.
 
-    Raises:
-        Unprocessable: a field does not fit: the same error as the server's own, before anything is sent.
+    Raises Unprocessable when a field does not fit: the same error as the server's own, before anything is sent.
     """
     try:
         return model.model_validate(document).model_dump(mode="json", exclude_none=True)
@@ -92,6 +91,16 @@ def checked(model: type[M], document: Mapping[str, Any]) -> dict[str, Any]:
         errors = [{"loc": e["loc"], "msg": e["msg"], "type": e["type"]} for e in error.errors()]
         parts = [_sentence(e["loc"], e["msg"], e.get("input")) for e in error.errors()]
         raise Unprocessable("; ".join(parts), errors=errors) from None
+
+
+def answer(model: type[M], request: Request) -> Flow[M]:
+    """Send a request, with retries, and read its answer with a model; raises what `call` does."""
+    return model.model_validate_json((yield from call(request)).body)
+
+
+def got(model: type[M], url: str) -> Flow[M]:
+    """Send a GET request as `answer` does."""
+    return answer(model, Request("GET", url, idempotent=True))
 
 
 def _sentence(path: tuple[int | str, ...], message: str, value: object) -> str:

@@ -118,8 +118,7 @@ def _bounded(data: bytes) -> bytes:
 def pack_directories(base_paths: Sequence[str | Path]) -> bytes:
     """Zip directories, each under its own name; the same files give the same bytes.
 
-    Raises:
-        BundleError: a path is not a directory, two have the same name, or all is too large.
+    Raises BundleError when a path is not a directory, two have the same name, or all is too large.
     """
     if not base_paths:
         raise BundleError("base_paths is empty: name at least one directory")
@@ -203,8 +202,7 @@ def names_in_zip(data: bytes) -> list[str]:
 def read_requirements(path: str | Path) -> list[str]:
     """Read the requirements of a requirements.txt.
 
-    Raises:
-        BundleError: it can't be read, or has an option or a local path in it, which can't go along.
+    Raises BundleError when it can't be read, or has an option or a local path in it, which can't go along.
     """
     try:
         text = Path(path).read_text("utf-8")
@@ -228,8 +226,7 @@ def read_requirements(path: str | Path) -> list[str]:
 def read_app_config(app_config: dict[str, Any] | str | Path | None) -> dict[str, Any] | None:
     """Return the app_config itself, or the content of the JSON file that it names.
 
-    Raises:
-        BundleError: the file can't be read, or does not hold an object.
+    Raises BundleError when the file can't be read, or does not hold an object.
     """
     if app_config is None or isinstance(app_config, dict):
         return app_config

@@ -124,8 +124,7 @@ def callback_auth(
 ) -> dict[str, str] | None:
     """Return how a callback is authenticated, as the wire has it.
 
-    Raises:
-        ValueError: the kind is unknown, or does not go with the others.
+    Raises ValueError when the kind is unknown, or does not go with the others.
     """
     given = {"username": username, "password": password, "cert": cert, "key": key}
     present = {name: value for name, value in given.items() if value is not None}
@@ -254,8 +253,7 @@ class StreamReader:
     def feed(self, piece: bytes) -> Iterator[Answer]:
         """Yield the answers that are complete with this piece.
 
-        Raises:
-            StreamInterrupted: what came is not a stream of answers.
+        Raises StreamInterrupted when what came is not a stream of answers.
         """
         try:
             for event in self._parser.feed(piece):
@@ -274,8 +272,7 @@ class StreamReader:
     def finish(self, reason: object = "the connection was closed") -> str | None:
         """Note that the bytes have ended; give the event after which to resume, None at the stream's own end.
 
-        Raises:
-            StreamInterrupted: before the stream's own end, and it can't be resumed.
+        Raises StreamInterrupted when they end before the stream does, and it can't be resumed.
         """
         if self.ended:
             return None

@@ -1,8 +1,7 @@
 """What predictions of the blocking client give: a response, a future, a stream, a batch."""
 
 import json
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Self
 
 from openlaunch.client.effects import Response
@@ -10,7 +9,7 @@ from openlaunch.client.operations import predictions as operations
 from openlaunch.client.predictions import Answer, ResponseFields
 from openlaunch.client.streams import Reading, Stream
 from openlaunch.client.surface import BlockingClient
-from openlaunch.client.waiting import FutureFields, Gathering, Group
+from openlaunch.client.waiting import BatchFields, FutureFields, Gathering
 
 _UNSET = object()
 
@@ -141,31 +140,21 @@ class EndpointResponseStream(Stream[EndpointResponse]):
         super().__init__(Reading(response, feed, resume, stop))
 
 
-class AsyncEndpointBatchResponse:
+class AsyncEndpointBatchResponse(BatchFields[EndpointResponseFuture]):
     """The responses of a batch, by the ids of its requests. Deprecated: use `predict_many` and `as_completed`."""
 
-    def __init__(self, client: BlockingClient, endpoint_name: str, request_ids: Mapping[str, str]) -> None:
-        self.client = client
-        self.endpoint_name = endpoint_name
-        self.request_ids = dict(request_ids)
-        self._futures = {
-            request_id: EndpointResponseFuture(client, endpoint_name, task_id)
-            for request_id, task_id in request_ids.items()
-        }
+    def _future(self, task_id: str) -> EndpointResponseFuture:
+        return EndpointResponseFuture(self.client, self.endpoint_name, task_id)
 
     def poll_endpoints(self) -> None:
         """Ask once for all tasks that are not known to be done."""
-        group: Group[EndpointResponseFuture] = Group(self.client)
-        for future in self._futures.values():
-            if future.answer is None:
-                group.add(future)
-        self.client.run(group.poll_all())
+        self.client.run(self._poll())
 
     def is_done(self, poll: bool = True) -> bool:
         """Say whether all tasks are done; without `poll`, whether they were when last asked for."""
         if poll:
             self.poll_endpoints()
-        return all(future.answer is not None for future in self._futures.values())
+        return self._all_done()
 
     def get_responses(self) -> dict[str, EndpointResponse | None]:
         """Give the responses by request id; None where a task was not done when last asked for."""
@@ -177,5 +166,4 @@ class AsyncEndpointBatchResponse:
     def batch_status(self) -> dict[str, int]:
         """Ask the server how many tasks have which status."""
         self.poll_endpoints()
-        answers = (future.answer for future in self._futures.values())
-        return dict(Counter("PENDING" if answer is None else answer.status for answer in answers))
+        return self._counts()

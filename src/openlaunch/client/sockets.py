@@ -23,8 +23,7 @@ class Socket(Protocol):
     async def send(self, data: bytes, seconds: float) -> None:
         """Send all of it. A connection that breaks meanwhile shows in `receive`, after what came before.
 
-        Raises:
-            TimeoutError: nothing of it could be sent for that long.
+        Raises TimeoutError when nothing of it could be sent for that long.
         """
 
     async def receive(self, seconds: float) -> bytes:
@@ -48,19 +47,14 @@ class Network(Protocol):
     async def take_slot(self) -> None:
         """Wait for a free slot: each connection in use has one.
 
-        Raises:
-            TimeoutError: all stay in use for too long.
+        Raises TimeoutError when all stay in use for too long.
         """
 
     def free_slot(self) -> None:
         """Give a slot back."""
 
     async def connect(self) -> Socket:
-        """Open a connection.
-
-        Raises:
-            OSError: the server can't be reached, or not in time.
-        """
+        """Open a connection. Raises OSError when the server can't be reached, or not in time."""
 
 
 class Remote:

@@ -76,8 +76,7 @@ class Stream(Generic[T]):
     def __next__(self) -> T:
         """Wait for the next item.
 
-        Raises:
-            StreamInterrupted: the stream was cut before its end, and can't be resumed.
+        Raises StreamInterrupted when the stream was cut before its end, and can't be resumed.
         """
         return next(self._items)
 
@@ -112,8 +111,7 @@ class AwaitableStream(Generic[T]):
     async def __anext__(self) -> T:
         """Wait for the next item.
 
-        Raises:
-            StreamInterrupted: the stream was cut before its end, and can't be resumed.
+        Raises StreamInterrupted when the stream was cut before its end, and can't be resumed.
         """
         return await anext(self._items)
 

@@ -34,8 +34,7 @@ class Transport(Protocol):
     def send(self, request: Request) -> Coroutine[Any, Any, Response]:
         """Send a request once and give the answer, whatever its status.
 
-        Raises:
-            TransportFailure: there was no answer, or not all of it.
+        Raises TransportFailure when there was no answer, or not all of it.
         """
 
     async def close(self) -> None:
@@ -106,17 +105,6 @@ def _origin(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
-def _httpx_options(request: Request, target: Target) -> dict[str, Any]:
-    timeout = httpx2.Timeout(target.seconds(request), connect=CONNECT_SECONDS)
-    return {
-        "method": request.method,
-        "url": target.url(request),
-        "content": request.body,
-        "headers": target.headers_of(request),
-        "timeout": timeout,
-    }
-
-
 def _httpx_failure(error: httpx2.TransportError, request: Request, target: Target) -> TransportFailure:
     if isinstance(error, (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError)):
         return target.no_connection(request, error or "no connection in time")
@@ -146,7 +134,15 @@ class _HTTPXTransport:
 
     async def send(self, request: Request) -> Response:
         with self.failures(request):
-            answer = await self._send(request.stream, **_httpx_options(request, self._target))
+            target = self._target
+            answer = await self._send(
+                request.stream,
+                method=request.method,
+                url=target.url(request),
+                content=request.body,
+                headers=target.headers_of(request),
+                timeout=httpx2.Timeout(target.seconds(request), connect=CONNECT_SECONDS),
+            )
             status = answer.status_code
             if request.stream and status < 400:
                 return Response(status, answer.headers, stream=_HTTPXBody(self, request, answer))

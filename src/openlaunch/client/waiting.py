@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 from openlaunch.client.effects import Flow
@@ -91,6 +91,33 @@ class Group(Generic[F]):
             yield from self.poll(0.0)
 
 
+class BatchFields(Generic[F]):
+    """What the responses of a batch of both clients share."""
+
+    def __init__(self, client: Any, endpoint_name: str, request_ids: Mapping[str, str]) -> None:
+        self.client = client
+        self.endpoint_name = endpoint_name
+        self.request_ids = dict(request_ids)
+        self._futures = {name: self._future(task_id) for name, task_id in request_ids.items()}
+
+    def _future(self, task_id: str) -> F:
+        raise NotImplementedError
+
+    def _poll(self) -> Flow[None]:
+        group: Group[F] = Group(self.client)
+        for future in self._futures.values():
+            if future.answer is None:
+                group.add(future)
+        return group.poll_all()
+
+    def _all_done(self) -> bool:
+        return all(future.answer is not None for future in self._futures.values())
+
+    def _counts(self) -> dict[str, int]:
+        answers = (future.answer for future in self._futures.values())
+        return dict(Counter("PENDING" if answer is None else answer.status for answer in answers))
+
+
 class Gathering(Generic[F]):
     """Futures that are waited for together: `ready` are done at the start, `groups` are not."""
 
@@ -123,8 +150,7 @@ class Gathering(Generic[F]):
     def check_time(self) -> None:
         """Raise `WaitTimeout` if the deadline has passed.
 
-        Raises:
-            WaitTimeout: time is over and there are unfinished futures.
+        Raises WaitTimeout when time is over and there are unfinished futures.
         """
         left = sum(len(group) for group in self.groups())
         if left and self._deadline is not None and self._clock() >= self._deadline:
@@ -132,11 +158,7 @@ class Gathering(Generic[F]):
 
 
 def distinct_ids(requests: Sequence[EndpointRequest]) -> list[str]:
-    """Return the ids of the requests of a batch.
-
-    Raises:
-        ValueError: two have the same.
-    """
+    """Return the ids of the requests of a batch. Raises ValueError when two have the same."""
     ids = [request.request_id for request in requests]
     repeated = [request_id for request_id, count in Counter(ids).items() if count > 1]
     if repeated:

@@ -18,7 +18,6 @@ POLL_SECONDS = 0.5
 
 MAX_WATCHED = 100_000
 
-
 Run = Callable[[Flow[list["Watched"]]], Coroutine[Any, Any, list["Watched"]]]
 """Runs a flow."""
 
@@ -56,8 +55,7 @@ class _Watcher:
     def add(self, future: Future, callback: Callable[[Any], object]) -> None:
         """Call `callback(future)` once the task is done.
 
-        Raises:
-            RuntimeError: the client is closed, or watches too many futures already.
+        Raises RuntimeError when the client is closed, or watches too many futures already.
         """
         with self._lock:
             self._check_room()

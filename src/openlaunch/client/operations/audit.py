@@ -2,7 +2,8 @@
 
 from datetime import datetime
 
-from openlaunch.client.effects import Flow, Request, call, url_with
+from openlaunch.client.effects import Flow, url_with
+from openlaunch.client.models import got
 from openlaunch.wire import routes
 from openlaunch.wire.audit import ListAuditResponse
 
@@ -33,5 +34,4 @@ def list_audit_log(
         "limit": limit,
         "cursor": cursor,
     }
-    response = yield from call(Request("GET", url_with(routes.AUDIT_LOG, query), idempotent=True))
-    return ListAuditResponse.model_validate_json(response.body)
+    return (yield from got(ListAuditResponse, url_with(routes.AUDIT_LOG, query)))

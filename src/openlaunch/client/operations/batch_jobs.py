@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Unpack
 
 from openlaunch.client.effects import Flow, Request, call, json_body, path_to, url_with, work
-from openlaunch.client.models import checked
+from openlaunch.client.models import answer, checked, got
 from openlaunch.client.operations.bundles import BundleLike, bundle_id, upload
 from openlaunch.client.operations.keywords import BatchKeywords, given
 from openlaunch.client.predictions import unpickled
@@ -152,8 +152,7 @@ def read_batch_results(batch_job_id: str) -> Flow[list[dict[str, Any]]]:
         BatchJobFailed: it has not ended, or has no results.
         NotFound: there is no such job.
     """
-    response = yield from call(Request("GET", path_to(routes.BATCH_JOBS, batch_job_id), idempotent=True))
-    job = BatchJobResponse.model_validate_json(response.body)
+    job = yield from got(BatchJobResponse, path_to(routes.BATCH_JOBS, batch_job_id))
     if job.result is None:
         raise BatchJobFailed(_told(job) + ": it has no results")
     file = yield from call(Request("GET", job.result, signed=True, idempotent=True))
@@ -162,10 +161,8 @@ def read_batch_results(batch_job_id: str) -> Flow[list[dict[str, Any]]]:
 
 
 def _entries(data: bytes, pickled: bool) -> list[dict[str, Any]]:
-    if pickled:
-        entries: list[dict[str, Any]] = unpickled(data)
-        return entries
-    return [_with_value(entry) for entry in json.loads(data)]
+    entries: list[dict[str, Any]] = unpickled(data) if pickled else json.loads(data)
+    return entries if pickled else [_with_value(entry) for entry in entries]
 
 
 def _with_value(entry: dict[str, Any]) -> dict[str, Any]:
@@ -188,8 +185,7 @@ def cancel_batch_job(batch_job_id: str) -> Flow[bool]:
     """
     body = json_body({"cancel": True})
     url = path_to(routes.BATCH_JOBS, batch_job_id)
-    response = yield from call(Request("PUT", url, body, idempotent=True))
-    return UpdateBatchJobResponse.model_validate_json(response.body).success
+    return (yield from answer(UpdateBatchJobResponse, Request("PUT", url, body, idempotent=True))).success
 
 
 def _document(body: bytes) -> dict[str, Any]:

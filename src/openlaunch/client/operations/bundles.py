@@ -5,7 +5,7 @@ from typing import Any, Unpack
 
 from openlaunch.client import packing
 from openlaunch.client.effects import Flow, Request, call, json_body, path_to, url_with, work
-from openlaunch.client.models import ModelBundle, checked
+from openlaunch.client.models import ModelBundle, answer, checked, got
 from openlaunch.client.operations.keywords import CodeKeywords, ServerKeywords, given
 from openlaunch.errors import NotFound
 from openlaunch.wire import routes
@@ -154,8 +154,7 @@ def _framework_and_config(values: Mapping[str, Any]) -> dict[str, Any]:
 def framework(values: Mapping[str, Any]) -> dict[str, str]:
     """Return the framework of a bundle, as it is recorded.
 
-    Raises:
-        ValueError: more than one is given, or only half of the custom image.
+    Raises ValueError when more than one is given, or only half of the custom image.
     """
     repository, tag = (values.get(f"custom_base_image_{part}") for part in ("repository", "tag"))
     if (repository is None) != (tag is None):
@@ -199,8 +198,7 @@ def register(
     location = (yield from upload(data)) if data else ""
     schema_location = yield from upload(schemas)
     body = checked_name_and_flavor(name, flavor, values, location, schema_location)
-    response = yield from call(Request("POST", routes.BUNDLES, json_body(body)))
-    return CreateModelBundleResponse.model_validate_json(response.body)
+    return (yield from answer(CreateModelBundleResponse, Request("POST", routes.BUNDLES, json_body(body))))
 
 
 def upload(data: bytes, route: str = routes.BUNDLE_UPLOAD) -> Flow[str]:
@@ -219,8 +217,7 @@ def get_model_bundle_v2(model_bundle_id: str) -> Flow[ModelBundleResponse]:
     Raises:
         NotFound: there is none.
     """
-    response = yield from call(Request("GET", path_to(routes.BUNDLES, model_bundle_id), idempotent=True))
-    return ModelBundleResponse.model_validate_json(response.body)
+    return (yield from got(ModelBundleResponse, path_to(routes.BUNDLES, model_bundle_id)))
 
 
 def get_latest_model_bundle_v2(model_bundle_name: str) -> Flow[ModelBundleResponse]:
@@ -230,8 +227,7 @@ def get_latest_model_bundle_v2(model_bundle_name: str) -> Flow[ModelBundleRespon
         NotFound: there is none.
     """
     url = url_with(f"{routes.BUNDLES}/latest", {"model_name": model_bundle_name})
-    response = yield from call(Request("GET", url, idempotent=True))
-    return ModelBundleResponse.model_validate_json(response.body)
+    return (yield from got(ModelBundleResponse, url))
 
 
 def get_model_bundle(model_bundle: ModelBundle | str) -> Flow[ModelBundle]:
@@ -249,8 +245,7 @@ def list_model_bundles_v2(
 ) -> Flow[ListModelBundlesResponse]:
     """List your bundles, of one name or all; `order_by` is "newest" or "oldest"."""
     query = {"model_name": model_bundle_name, "order_by": order_by, "commands": "true"}
-    response = yield from call(Request("GET", url_with(routes.BUNDLES, query), idempotent=True))
-    return ListModelBundlesResponse.model_validate_json(response.body)
+    return (yield from got(ListModelBundlesResponse, url_with(routes.BUNDLES, query)))
 
 
 def list_model_bundles() -> Flow[list[ModelBundle]]:
@@ -267,8 +262,8 @@ def clone_model_bundle_with_changes_v2(
         CloneModelBundleRequest,
         {"original_model_bundle_id": original_model_bundle_id, "new_app_config": new_app_config},
     )
-    response = yield from call(Request("POST", f"{routes.BUNDLES}/clone-with-changes", json_body(body)))
-    return CreateModelBundleResponse.model_validate_json(response.body)
+    request = Request("POST", f"{routes.BUNDLES}/clone-with-changes", json_body(body))
+    return (yield from answer(CreateModelBundleResponse, request))
 
 
 def clone_model_bundle_with_changes(
@@ -283,8 +278,7 @@ def clone_model_bundle_with_changes(
 def bundle_id(bundle: BundleLike) -> Flow[str]:
     """Find the id of a bundle that is given as an object, by name (the newest) or by id.
 
-    Raises:
-        NotFound: there is none of this name or id.
+    Raises NotFound when there is none of this name or id.
     """
     if isinstance(bundle, CreateModelBundleResponse):
         return bundle.model_bundle_id

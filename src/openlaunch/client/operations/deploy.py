@@ -55,7 +55,8 @@ def deploy(
         EndpointFailed: the endpoint did not become READY; the message has the reason.
         WaitTimeout: it is not READY after `timeout` seconds; it keeps running.
     """
-    kind = endpoint_type or ("streaming" if _is_generator(fn) else "sync")
+    streams = inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn)
+    kind = endpoint_type or ("streaming" if streams else "sync")
     endpoints.creation(name, kind, settings)  # finds a bad setting before a bundle is made for nothing
     load_model, load_predict = loaders(fn, load_model_fn)
     bundle = yield from bundles.create_model_bundle_from_callable_v2(
@@ -73,10 +74,6 @@ def deploy(
     if wait:
         endpoint = yield from endpoints.wait_until_ready(endpoint, timeout, on_status)
     return endpoint
-
-
-def _is_generator(fn: Callable[..., Any]) -> bool:
-    return inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn)
 
 
 def loaders(

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Unpack
 from pydantic import BaseModel
 
 from openlaunch.client.effects import Flow, Pause, Request, Response, call, json_body, path_to, url_with
-from openlaunch.client.models import EndpointLike, HasModelEndpoint, ModelEndpoint, checked
+from openlaunch.client.models import EndpointLike, HasModelEndpoint, ModelEndpoint, answer, checked, got
 from openlaunch.client.operations.bundles import BundleLike, bundle_id
 from openlaunch.client.operations.keywords import given
 from openlaunch.client.predictions import callback_auth
@@ -178,26 +178,19 @@ def get_model_endpoint(endpoint_name: str) -> Flow[ModelEndpoint]:
 
 def _find(name: str) -> Flow[ModelEndpoint | None]:
     url = url_with(routes.ENDPOINTS, {"name": name})
-    response = yield from call(Request("GET", url, idempotent=True))
-    listed = ModelEndpointList.model_validate_json(response.body).model_endpoints
+    listed = (yield from got(ModelEndpointList, url)).model_endpoints
     return next((endpoint for endpoint in listed if endpoint.name == name), None)
 
 
 def list_model_endpoints() -> Flow[list[ModelEndpoint]]:
     """List your endpoints."""
-    response = yield from call(Request("GET", routes.ENDPOINTS, idempotent=True))
-    return ModelEndpointList.model_validate_json(response.body).model_endpoints
+    return (yield from got(ModelEndpointList, routes.ENDPOINTS)).model_endpoints
 
 
 def refreshed(endpoint: ModelEndpoint) -> Flow[ModelEndpoint]:
-    """Ask the server for an endpoint again.
-
-    Raises:
-        NotFound: it has been deleted.
-    """
+    """Ask the server for an endpoint again. Raises NotFound when it has been deleted."""
     path = path_to(routes.ENDPOINTS, endpoint.id)
-    response = yield from call(Request("GET", path, idempotent=True))
-    return ModelEndpoint.model_validate_json(response.body)
+    return (yield from got(ModelEndpoint, path))
 
 
 def delete_model_endpoint(model_endpoint: EndpointLike) -> Flow[bool]:
@@ -207,8 +200,8 @@ def delete_model_endpoint(model_endpoint: EndpointLike) -> Flow[bool]:
         NotFound: there is none of this name.
     """
     endpoint = yield from _resolved(model_endpoint)
-    response = yield from call(Request("DELETE", path_to(routes.ENDPOINTS, endpoint.id), idempotent=True))
-    return DeleteModelEndpointResponse.model_validate_json(response.body).deleted
+    request = Request("DELETE", path_to(routes.ENDPOINTS, endpoint.id), idempotent=True)
+    return (yield from answer(DeleteModelEndpointResponse, request)).deleted
 
 
 def restart_model_endpoint(model_endpoint: EndpointLike) -> Flow[bool]:
@@ -219,8 +212,7 @@ def restart_model_endpoint(model_endpoint: EndpointLike) -> Flow[bool]:
     """
     endpoint = yield from _resolved(model_endpoint)
     path = path_to(routes.ENDPOINTS, endpoint.id, "restart")
-    response = yield from call(Request("POST", path, b"{}"))
-    return RestartModelEndpointResponse.model_validate_json(response.body).restarted
+    return (yield from answer(RestartModelEndpointResponse, Request("POST", path, b"{}"))).restarted
 
 
 def start_canary(
@@ -253,7 +245,7 @@ def start_canary(
     body = checked(StartCanaryRequest, document)
     endpoint = yield from _resolved(model_endpoint)
     body["model_bundle_id"] = yield from bundle_id(model_bundle)
-    return (yield from _change_canary(Request("POST", _canary_path(endpoint), json_body(body))))
+    return (yield from answer(ModelEndpoint, Request("POST", _canary_path(endpoint), json_body(body))))
 
 
 def set_canary_percent(model_endpoint: EndpointLike, percent: int) -> Flow[ModelEndpoint]:
@@ -266,7 +258,7 @@ def set_canary_percent(model_endpoint: EndpointLike, percent: int) -> Flow[Model
     body = checked(UpdateCanaryRequest, {"percent": percent})
     endpoint = yield from _resolved(model_endpoint)
     request = Request("PUT", _canary_path(endpoint), json_body(body), idempotent=True)
-    return (yield from _change_canary(request))
+    return (yield from answer(ModelEndpoint, request))
 
 
 def promote_canary(model_endpoint: EndpointLike) -> Flow[ModelEndpoint]:
@@ -276,7 +268,7 @@ def promote_canary(model_endpoint: EndpointLike) -> Flow[ModelEndpoint]:
         Conflict: the endpoint has no canary, or one that is not loaded yet.
     """
     endpoint = yield from _resolved(model_endpoint)
-    return (yield from _change_canary(Request("POST", _canary_path(endpoint, "promote"), b"{}")))
+    return (yield from answer(ModelEndpoint, Request("POST", _canary_path(endpoint, "promote"), b"{}")))
 
 
 def roll_back_canary(model_endpoint: EndpointLike) -> Flow[ModelEndpoint]:
@@ -286,16 +278,11 @@ def roll_back_canary(model_endpoint: EndpointLike) -> Flow[ModelEndpoint]:
         Conflict: the endpoint has no canary.
     """
     endpoint = yield from _resolved(model_endpoint)
-    return (yield from _change_canary(Request("POST", _canary_path(endpoint, "rollback"), b"{}")))
+    return (yield from answer(ModelEndpoint, Request("POST", _canary_path(endpoint, "rollback"), b"{}")))
 
 
 def _canary_path(endpoint: ModelEndpoint, *segments: str) -> str:
     return path_to(routes.ENDPOINTS, endpoint.id, "canary", *segments)
-
-
-def _change_canary(request: Request) -> Flow[ModelEndpoint]:
-    response = yield from call(request)
-    return ModelEndpoint.model_validate_json(response.body)
 
 
 def wait_for_canary(
@@ -333,16 +320,14 @@ def wait_for_canary(
 def read_endpoint_creation_logs(model_endpoint: EndpointLike) -> Flow[str]:
     """Read what happened while the endpoint's environment was built and its workers started."""
     name = model_endpoint if isinstance(model_endpoint, str) else _described(model_endpoint).name
-    response = yield from call(Request("GET", path_to(routes.CREATION_LOGS, name), idempotent=True))
-    return LogsResponse.model_validate_json(response.body).content
+    return (yield from got(LogsResponse, path_to(routes.CREATION_LOGS, name))).content
 
 
 def read_endpoint_logs(model_endpoint: EndpointLike, tail: int | None = None) -> Flow[str]:
     """Read what the endpoint's workers wrote, newest lines last; `tail` is how many bytes of it at most."""
     endpoint = yield from _resolved(model_endpoint)
     url = url_with(path_to(routes.ENDPOINTS, endpoint.id, "logs"), {"tail_bytes": tail})
-    response = yield from call(Request("GET", url, idempotent=True))
-    return LogsResponse.model_validate_json(response.body).content
+    return (yield from got(LogsResponse, url)).content
 
 
 def follow_endpoint_logs(model_endpoint: EndpointLike, tail: int | None = None) -> Flow[Response]:
@@ -378,8 +363,8 @@ def list_endpoint_events(
     endpoint = yield from _resolved(model_endpoint)
     query = {"after": after, "wait": wait or None, "limit": limit}
     url = url_with(path_to(routes.ENDPOINTS, endpoint.id, "events"), query)
-    response = yield from call(Request("GET", url, idempotent=True, timeout=wait + LOG_SILENCE_SECONDS))
-    return ListEventsResponse.model_validate_json(response.body)
+    request = Request("GET", url, idempotent=True, timeout=wait + LOG_SILENCE_SECONDS)
+    return (yield from answer(ListEventsResponse, request))
 
 
 def explain_endpoint(model_endpoint: EndpointLike) -> Flow[EndpointWhy]:
@@ -389,8 +374,7 @@ def explain_endpoint(model_endpoint: EndpointLike) -> Flow[EndpointWhy]:
         NotFound: there is none of this name.
     """
     endpoint = yield from _resolved(model_endpoint)
-    response = yield from call(Request("GET", path_to(routes.ENDPOINTS, endpoint.id, "why"), idempotent=True))
-    return EndpointWhy.model_validate_json(response.body)
+    return (yield from got(EndpointWhy, path_to(routes.ENDPOINTS, endpoint.id, "why")))
 
 
 def _resolved(endpoint: EndpointLike) -> Flow[ModelEndpoint]:

@@ -64,7 +64,7 @@ def get_docker_image_batch_job_bundle(docker_image_batch_job_bundle_id: str) -> 
         NotFound: there is none of this id.
     """
     url = path_to(routes.DOCKER_IMAGE_BATCH_JOB_BUNDLES, docker_image_batch_job_bundle_id)
-    return (yield from _json(Request("GET", url, idempotent=True)))
+    return (yield from _get(url))
 
 
 def get_latest_docker_image_batch_job_bundle(bundle_name: str) -> Flow[dict[str, Any]]:
@@ -74,7 +74,7 @@ def get_latest_docker_image_batch_job_bundle(bundle_name: str) -> Flow[dict[str,
         NotFound: there is none of this name.
     """
     url = url_with(f"{routes.DOCKER_IMAGE_BATCH_JOB_BUNDLES}/latest", {"bundle_name": bundle_name})
-    return (yield from _json(Request("GET", url, idempotent=True)))
+    return (yield from _get(url))
 
 
 def list_docker_image_batch_job_bundles(
@@ -86,7 +86,7 @@ def list_docker_image_batch_job_bundles(
     """
     query = {"bundle_name": bundle_name, "order_by": order_by}
     url = url_with(routes.DOCKER_IMAGE_BATCH_JOB_BUNDLES, query)
-    return (yield from _json(Request("GET", url, idempotent=True)))
+    return (yield from _get(url))
 
 
 def create_docker_image_batch_job(
@@ -131,14 +131,13 @@ def get_docker_image_batch_job(batch_job_id: str) -> Flow[dict[str, Any]]:
     Raises:
         NotFound: there is no such job.
     """
-    url = path_to(routes.DOCKER_IMAGE_BATCH_JOBS, batch_job_id)
-    return (yield from _json(Request("GET", url, idempotent=True)))
+    return (yield from _get(path_to(routes.DOCKER_IMAGE_BATCH_JOBS, batch_job_id)))
 
 
 def list_docker_image_batch_jobs(trigger_id: str | None = None) -> Flow[list[dict[str, Any]]]:
     """List your last jobs, newest first: all, or those of a trigger."""
     url = url_with(routes.DOCKER_IMAGE_BATCH_JOBS, {"trigger_id": trigger_id})
-    answer = yield from _json(Request("GET", url, idempotent=True))
+    answer = yield from _get(url)
     jobs: list[dict[str, Any]] = answer["jobs"]
     return jobs
 
@@ -172,13 +171,11 @@ def wait_for_docker_image_batch_job(batch_job_id: str, timeout: float | None = N
         WaitTimeout: it has not ended after `timeout` seconds; it keeps running.
         NotFound: there is no such job.
     """
+    path = path_to(routes.DOCKER_IMAGE_BATCH_JOBS, batch_job_id)
     deadline = None if timeout is None else time.monotonic() + timeout
     while True:
         left = POLL_SECONDS if deadline is None else max(0.0, deadline - time.monotonic())
-        url = url_with(
-            path_to(routes.DOCKER_IMAGE_BATCH_JOBS, batch_job_id), {"wait": min(left, POLL_SECONDS)}
-        )
-        document = yield from _json(Request("GET", url, idempotent=True))
+        document = yield from _get(url_with(path, {"wait": min(left, POLL_SECONDS)}))
         job = DockerImageBatchJobResponse.model_validate(document)
         if job.status.done:
             if job.status != "SUCCESS":
@@ -226,7 +223,7 @@ def create_trigger(
 
 def list_triggers() -> Flow[list[dict[str, Any]]]:
     """List your triggers, newest first."""
-    answer = yield from _json(Request("GET", routes.TRIGGERS, idempotent=True))
+    answer = yield from _get(routes.TRIGGERS)
     triggers: list[dict[str, Any]] = answer["triggers"]
     return triggers
 
@@ -237,7 +234,7 @@ def get_trigger(trigger_id: str) -> Flow[dict[str, Any]]:
     Raises:
         NotFound: there is no such trigger.
     """
-    return (yield from _json(Request("GET", path_to(routes.TRIGGERS, trigger_id), idempotent=True)))
+    return (yield from _get(path_to(routes.TRIGGERS, trigger_id)))
 
 
 def update_trigger(
@@ -267,3 +264,7 @@ def _json(request: Request) -> Flow[dict[str, Any]]:
     response = yield from call(request)
     document: dict[str, Any] = json.loads(response.body)
     return document
+
+
+def _get(url: str) -> Flow[dict[str, Any]]:
+    return _json(Request("GET", url, idempotent=True))

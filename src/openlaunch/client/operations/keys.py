@@ -3,7 +3,7 @@
 from typing import Any, Unpack
 
 from openlaunch.client.effects import Flow, Request, call, json_body, path_to
-from openlaunch.client.models import checked
+from openlaunch.client.models import answer, checked, got
 from openlaunch.client.operations.keywords import LimitKeywords, given
 from openlaunch.wire import routes
 from openlaunch.wire.keys import (
@@ -29,14 +29,12 @@ def create_api_key(
         TypeError: a limit is unknown.
     """
     body = checked(CreateKeyRequest, {"owner": owner, "role": role, **_limits(limits)})
-    response = yield from call(Request("POST", routes.KEYS, json_body(body)))
-    return CreateKeyResponse.model_validate_json(response.body)
+    return (yield from answer(CreateKeyResponse, Request("POST", routes.KEYS, json_body(body))))
 
 
 def list_api_keys() -> Flow[list[KeySummary]]:
     """List all keys, without their secrets."""
-    response = yield from call(Request("GET", routes.KEYS, idempotent=True))
-    return ListKeysResponse.model_validate_json(response.body).keys
+    return (yield from got(ListKeysResponse, routes.KEYS)).keys
 
 
 def update_api_key(key_id: str, **limits: Unpack[LimitKeywords]) -> Flow[KeySummary]:
@@ -46,8 +44,8 @@ def update_api_key(key_id: str, **limits: Unpack[LimitKeywords]) -> Flow[KeySumm
         NotFound: there is no key with this id.
     """
     body = checked(UpdateKeyRequest, _limits(limits))
-    response = yield from call(Request("PUT", path_to(routes.KEYS, key_id), json_body(body), idempotent=True))
-    return KeySummary.model_validate_json(response.body)
+    request = Request("PUT", path_to(routes.KEYS, key_id), json_body(body), idempotent=True)
+    return (yield from answer(KeySummary, request))
 
 
 def revoke_api_key(key_id: str) -> Flow[None]:

@@ -110,11 +110,7 @@ class LimitKeywords(TypedDict, total=False):
 
 
 def given(kind: Any, keywords: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the keywords that have a value.
-
-    Raises:
-        TypeError: one is unknown, or a needed one is missing.
-    """
+    """Return the keywords that have a value. Raises TypeError when one is unknown, or a needed one is missing."""
     if unknown := keywords.keys() - kind.__annotations__.keys():
         known = ", ".join(kind.__annotations__)
         raise TypeError(f"the keyword {', '.join(sorted(unknown))} is unknown; the keywords are: {known}")

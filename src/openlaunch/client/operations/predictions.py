@@ -115,8 +115,7 @@ class OpenStream:
     def resume(self, reason: object = "the connection was closed") -> Flow[Response | None]:
         """Resume where the bytes were cut; None at the stream's own end.
 
-        Raises:
-            StreamInterrupted: it can't be resumed.
+        Raises StreamInterrupted when it can't be resumed.
         """
         last_event_id = self.reader.finish(reason)
         if last_event_id is None:
@@ -212,11 +211,7 @@ def look(task_id: str, seconds: float = 0.0) -> Flow[Answer]:
 def wait_for(
     task_id: str, timeout: float | None = None, clock: Callable[[], float] = time.monotonic
 ) -> Flow[Answer]:
-    """Wait until a task is done.
-
-    Raises:
-        WaitTimeout: it is not, after `timeout` seconds; it keeps running.
-    """
+    """Wait until a task is done. Raises WaitTimeout when it is not, after `timeout` seconds; it keeps running."""
     deadline = None if timeout is None else clock() + timeout
     while True:
         began = clock()

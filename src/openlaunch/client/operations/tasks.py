@@ -5,6 +5,7 @@ import uuid
 from typing import Any
 
 from openlaunch.client.effects import Flow, Request, call, path_to, url_with
+from openlaunch.client.models import answer, got
 from openlaunch.client.operations.endpoints import get_model_endpoint
 from openlaunch.wire import routes
 from openlaunch.wire.tasks import (
@@ -28,8 +29,7 @@ def list_tasks(
     """
     endpoint_id = (yield from get_model_endpoint(endpoint_name)).id if endpoint_name is not None else None
     query = {"model_endpoint_id": endpoint_id, "status": status, "limit": limit, "cursor": cursor}
-    response = yield from call(Request("GET", url_with(routes.ASYNC_TASKS, query), idempotent=True))
-    return ListTasksResponse.model_validate_json(response.body)
+    return (yield from got(ListTasksResponse, url_with(routes.ASYNC_TASKS, query)))
 
 
 def get_task(task_id: str) -> Flow[TaskResponse]:
@@ -38,8 +38,7 @@ def get_task(task_id: str) -> Flow[TaskResponse]:
     Raises:
         NotFound: there is none with this id, or its result has been kept long enough.
     """
-    response = yield from call(Request("GET", path_to(routes.ASYNC_TASKS, task_id), idempotent=True))
-    return TaskResponse.model_validate_json(response.body)
+    return (yield from got(TaskResponse, path_to(routes.ASYNC_TASKS, task_id)))
 
 
 def explain_task(task_id: str) -> Flow[TaskWhy]:
@@ -48,8 +47,7 @@ def explain_task(task_id: str) -> Flow[TaskWhy]:
     Raises:
         NotFound: there is none with this id, or its result has been kept long enough.
     """
-    response = yield from call(Request("GET", path_to(routes.ASYNC_TASKS, task_id, "why"), idempotent=True))
-    return TaskWhy.model_validate_json(response.body)
+    return (yield from got(TaskWhy, path_to(routes.ASYNC_TASKS, task_id, "why")))
 
 
 def get_task_details(task_id: str) -> Flow[TaskSummary]:
@@ -58,10 +56,7 @@ def get_task_details(task_id: str) -> Flow[TaskSummary]:
     Raises:
         NotFound: there is none with this id, or its result has been kept long enough.
     """
-    response = yield from call(
-        Request("GET", path_to(routes.ASYNC_TASKS, task_id, "details"), idempotent=True)
-    )
-    return TaskSummary.model_validate_json(response.body)
+    return (yield from got(TaskSummary, path_to(routes.ASYNC_TASKS, task_id, "details")))
 
 
 def get_task_payload(task_id: str) -> Flow[dict[str, Any]]:
@@ -87,8 +82,8 @@ def rerun_task(task_id: str) -> Flow[str]:
     """
     path = path_to(routes.ASYNC_TASKS, task_id, "rerun")
     keyed = {"idempotency-key": str(uuid.uuid4())}  # the client's own retries make no second task
-    response = yield from call(Request("POST", path, b"{}", keyed, idempotent=True))
-    return CreateTaskResponse.model_validate_json(response.body).task_id
+    request = Request("POST", path, b"{}", keyed, idempotent=True)
+    return (yield from answer(CreateTaskResponse, request)).task_id
 
 
 def list_deliveries(task_id: str) -> Flow[list[DeliveryResponse]]:
@@ -98,8 +93,7 @@ def list_deliveries(task_id: str) -> Flow[list[DeliveryResponse]]:
         NotFound: there is no task with this id, or its result has been kept long enough.
     """
     path = path_to(routes.ASYNC_TASKS, task_id, "deliveries")
-    response = yield from call(Request("GET", path, idempotent=True))
-    return ListDeliveriesResponse.model_validate_json(response.body).deliveries
+    return (yield from got(ListDeliveriesResponse, path)).deliveries
 
 
 def resend_callback(task_id: str) -> Flow[DeliveryResponse]:
@@ -110,11 +104,9 @@ def resend_callback(task_id: str) -> Flow[DeliveryResponse]:
         Conflict: the task has not ended yet.
     """
     path = path_to(routes.ASYNC_TASKS, task_id, "deliveries", "resend")
-    response = yield from call(Request("POST", path, b"{}"))
-    return DeliveryResponse.model_validate_json(response.body)
+    return (yield from answer(DeliveryResponse, Request("POST", path, b"{}")))
 
 
 def get_callback_secret() -> Flow[str]:
     """Get the secret that verifies the signatures of your callbacks, as Standard Webhooks libraries take it."""
-    response = yield from call(Request("GET", routes.CALLBACK_SIGNING, idempotent=True))
-    return CallbackSecretResponse.model_validate_json(response.body).secret
+    return (yield from got(CallbackSecretResponse, routes.CALLBACK_SIGNING)).secret
