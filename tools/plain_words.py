@@ -20,6 +20,8 @@ CLEAN = (
     *("src/openlaunch/server/serve.py", "src/openlaunch/server/settings.py"),
     *("src/openlaunch/controller", "src/openlaunch/engines", "src/openlaunch_worker"),
     *("src/openlaunch/background.py", "src/openlaunch/log_files.py"),
+    *("src/openlaunch/store", "src/openlaunch/tasks", "src/openlaunch/server/asgi.py"),
+    *("src/openlaunch/server/clock.py", "src/openlaunch/server/prediction", "src/openlaunch/server/queue"),
 )
 """Files and folders that are free of these phrases. Extend it with each one that becomes so."""
 

@@ -1,4 +1,4 @@
-"""Small helpers for what reads and answers requests without a framework."""
+"""Small helpers that read and answer requests without a framework."""
 
 import base64
 import json
@@ -34,12 +34,12 @@ class Disconnected(Exception):
 
 
 def new_request_id() -> str:
-    """An id for one request, for error reports; unique over restarts."""
+    """Make an id for one request, for error reports; unique over restarts."""
     return f"req_{_instance}{next(_ids):06x}"
 
 
 def header(scope: Scope, name: bytes) -> bytes | None:
-    """The first header of this (lower-case) name."""
+    """Return the first header of this (lower-case) name."""
     for key, value in scope["headers"]:
         if key == name:
             return bytes(value)
@@ -47,7 +47,7 @@ def header(scope: Scope, name: bytes) -> bytes | None:
 
 
 async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
-    """The whole body.
+    """Read the whole body.
 
     Raises:
         PayloadTooLarge: it is over `limit` bytes; known from its announced length before it is read.
@@ -73,22 +73,17 @@ async def send_problem(send: Send, error: APIError) -> None:
     """Send an error as problem+json, with its `Retry-After` and the request's id."""
     request_id = new_request_id()
     body = json.dumps(to_problem(error, request_id)).encode()
-    await send(
-        {
-            "type": "http.response.start",
-            "status": error.status,
-            "headers": [
-                (b"content-type", CONTENT_TYPE.encode()),
-                (b"content-length", b"%d" % len(body)),
-                *((k.lower().encode(), v.encode()) for k, v in problem_headers(error, request_id).items()),
-            ],
-        }
-    )
+    headers = [
+        (b"content-type", CONTENT_TYPE.encode()),
+        (b"content-length", b"%d" % len(body)),
+        *((k.lower().encode(), v.encode()) for k, v in problem_headers(error, request_id).items()),
+    ]
+    await send({"type": "http.response.start", "status": error.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
 
 def problem_headers(error: APIError, request_id: str) -> dict[str, str]:
-    """The headers that go with a problem document."""
+    """Make the headers of a problem document."""
     headers = {"X-Request-ID": request_id}
     if error.retry_after is not None:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
@@ -98,11 +93,7 @@ def problem_headers(error: APIError, request_id: str) -> dict[str, str]:
 
 
 def query_value(scope: Scope, name: bytes) -> str:
-    """A query parameter that has to be there.
-
-    Raises:
-        BadRequest: it is missing.
-    """
+    """Return a query parameter; raise BadRequest if it is missing."""
     prefix = name + b"="
     for part in scope["query_string"].split(b"&"):
         if part.startswith(prefix):

@@ -15,7 +15,7 @@ _STEADY = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC", None)
 
 
 def _passing() -> float:
-    """Seconds that have passed, those in which the machine was suspended among them."""
+    """Count the seconds that pass, including those in which the machine is suspended."""
     return time.monotonic() if _STEADY is None else time.clock_gettime(_STEADY)
 
 
@@ -33,11 +33,11 @@ class SteadyClock:
         self._offset = wall() - passing()
 
     def now(self) -> float:
-        """The time by which this server goes."""
+        """Return the time that this server stores and compares."""
         return self._passing() + self._offset
 
     def was_set_by(self) -> float:
-        """How many seconds the machine's clock was set forward since, or back where it is below zero."""
+        """Return by how many seconds the machine's clock was set forward since; below zero: back."""
         return self._wall() - self.now()
 
 

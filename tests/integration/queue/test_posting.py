@@ -82,6 +82,6 @@ def test_one_address_that_is_never_allowed_spoils_the_name(receiver, name_means)
 def test_what_is_no_client_certificate_is_said(receiver):
     auth = {"kind": "mtls", "cert": "no certificate", "key": "no key"}
     url = httpx2.URL(f"http://127.0.0.1:{receiver.server_port}/")
-    with pytest.raises(ValueError, match="the auth's cert and key are no certificate"):
+    with pytest.raises(ValueError, match="the auth's cert and key are not a certificate"):
         asyncio.run(Poster(allow_private=True, ca_file=None).post(url, b"{}", {}, auth))
     assert receiver.hosts == []

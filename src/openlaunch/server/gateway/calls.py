@@ -1,7 +1,8 @@
-"""Sync predictions: what happens when the worker has answered, or will not."""
+"""Sync predictions: what happens when the worker has answered, or cannot."""
 
 import logging
 import secrets
+from dataclasses import dataclass
 
 from openlaunch.artifacts.base import Artifacts
 from openlaunch.errors import APIError, Unavailable
@@ -13,48 +14,39 @@ from openlaunch.server.prediction.idempotency import Answers, Keyed
 from openlaunch.server.prediction.inputs import PredictInput
 from openlaunch.server.prediction.results import SignedURLs, base_url, hold_against_schema, pickled_body
 from openlaunch.server.prediction.schemas import BundleSchemas
-from openlaunch.server.settings import ResultSettings
 from openlaunch.store.answers import AnswerRecord
 from openlaunch_worker.frames import Outcome
 
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
 class CallServices:
     """What sync requests need to be answered."""
 
-    def __init__(
-        self,
-        settings: ResultSettings,
-        deadlines: Deadlines,
-        tasks: RequestTasks,
-        answers: Answers,
-        artifacts: Artifacts,
-        urls: SignedURLs,
-    ) -> None:
-        self.deadlines = deadlines
-        self.tasks = tasks
-        self.answers = answers
-        self._check_responses = settings.check_responses
-        self._artifacts = artifacts
-        self._urls = urls
+    check_responses: bool
+    deadlines: Deadlines
+    tasks: RequestTasks
+    answers: Answers
+    artifacts: Artifacts
+    urls: SignedURLs
 
     def needs_finishing(self, outcome: int) -> bool:
-        """Whether an answer goes to artifacts, or is held against the response schema first."""
-        return outcome == Outcome.PICKLED or (outcome == Outcome.SUCCESS and self._check_responses)
+        """Return whether an answer goes to artifacts, or is validated against the response schema first."""
+        return outcome == Outcome.PICKLED or (outcome == Outcome.SUCCESS and self.check_responses)
 
     async def finish(
         self, exchange: Exchange, outcome: int, payload: bytes, schemas: BundleSchemas
     ) -> tuple[bytes, str | None]:
-        """Make the body of such an answer. Of a pickled one the key of the artifact is returned too."""
+        """Make the body of such an answer, and for a pickled one return the key of the artifact too."""
         if outcome == Outcome.PICKLED:
             key = f"results/{secrets.token_hex(16)}.pkl"
-            await self._artifacts.put(key, payload)
+            await self.artifacts.put(key, payload)
             return self._pickled(exchange, key), key
         return await hold_against_schema(payload, schemas), None
 
     def _pickled(self, exchange: Exchange, key: str) -> bytes:
-        return pickled_body(self._urls.make(base_url(exchange.scope), "GET", key))
+        return pickled_body(self.urls.make(base_url(exchange.scope), "GET", key))
 
     async def stored_body(self, exchange: Exchange, answer: AnswerRecord) -> bytes:
         """Make the body of an answer that was stored under an Idempotency-Key."""
@@ -84,9 +76,8 @@ class SyncCall(Call):
     def answered(self, outcome: int, payload: bytes) -> None:
         services, exchange = self._services, self._exchange
         if outcome == Outcome.CANCELLED:
-            exchange.fail(
-                Unavailable("the worker stopped before it answered", code="cancelled", retry_after=1)
-            )
+            text = "the worker stopped before it answered"
+            exchange.fail(Unavailable(text, code="cancelled", retry_after=1))
         elif services.needs_finishing(outcome):
             services.tasks.spawn(self._finish(outcome, payload), exchange)
         else:

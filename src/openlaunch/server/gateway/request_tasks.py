@@ -1,4 +1,4 @@
-"""Tasks that answer requests which have to wait for something else than a worker."""
+"""Tasks that answer requests which must wait for something other than a worker."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -15,7 +15,7 @@ class RequestTasks:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def spawn(self, answer: Coroutine[Any, Any, None], exchange: Exchange) -> asyncio.Task[None]:
-        """Answer the request in a task."""
+        """Answer the request in a task, which is returned."""
         task = self._loop.create_task(answer)
         self._tasks.add(task)
         task.add_done_callback(lambda done: self._ended(done, exchange))

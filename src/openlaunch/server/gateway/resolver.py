@@ -1,4 +1,4 @@
-"""Who asks for a prediction, and of which endpoint: what every predict route looks up first, all of it in memory."""
+"""Looks up the caller and the endpoint of a prediction, first in every predict route; all of it is in memory."""
 
 from openlaunch.errors import BadRequest, NotFound, Unavailable
 from openlaunch.server.access.auth import Keyring, Principal
@@ -26,7 +26,7 @@ class EndpointResolver:
         self.stopping = False
 
     def authenticate(self, scope: Scope) -> Principal:
-        """Find the caller. Raises Unauthorized."""
+        """Find the caller; raise Unauthorized if there is none."""
         return self._keyring.authenticate(header(scope, b"authorization"))
 
     def resolve(self, scope: Scope, wanted: EndpointType, requests: int = 1) -> tuple[Lane, Principal]:

@@ -1,4 +1,4 @@
-"""What is kept of streams whose clients may resume them, because they asked for that with `Openlaunch-Resume: true`.
+"""Events of streams that clients may resume, because they asked for that with `Openlaunch-Resume: true`.
 
 Each event has an id, `<stream>-<number>`, and the last ones are kept. When the connection is lost, the generator runs
 until it is a window ahead, and waits there for a bounded time. A request with `Last-Event-ID` gets what comes after
@@ -50,7 +50,7 @@ class Replay:
         self.headers = {**STREAM_HEADERS, LAST_EVENT_ID: f"{self.id}-{number}"}
 
     def add(self, data: bytes) -> bytes:
-        """Number and hold the events of a piece, which are whole, and return them as they go out."""
+        """Number and hold the events of a piece, which are whole, and return them as they are sent."""
         # The data of an event is JSON, which has no line break in it.
         bodies = data.split(_EVENT_END)[:-1]
         events = [
@@ -64,11 +64,7 @@ class Replay:
         return numbered
 
     def resume(self, number: int) -> bytes:
-        """Attach the client again, and return the events after this one.
-
-        Raises:
-            NotFound: the first of them is not held, or there was no event of this number.
-        """
+        """Attach the client again, and return the events after this one; raise NotFound if they are not held."""
         skipped = number - (self.last - len(self._events))
         if not 0 <= skipped <= len(self._events):
             raise NotFound(
@@ -97,7 +93,7 @@ class Replay:
 class Resumables(Generic[Stream]):
     """The streams that can be resumed, by id. Used in the event loop's thread only.
 
-    What is held is bounded, for each stream and for all together. Past the second bound, streams that have ended are
+    What is held is limited, for each stream and for all together. Past the second limit, streams that have ended are
     dropped, the first to end first; after them, each stream drops its own oldest events.
     """
 
@@ -111,15 +107,11 @@ class Resumables(Generic[Stream]):
         self._held = 0
 
     def add(self, replay: Replay, stream: Stream) -> None:
-        """Let the stream be found."""
+        """Make the stream findable."""
         self._streams[replay.id] = replay, stream
 
     def find(self, owner: str, endpoint_id: str, last_event_id: bytes) -> tuple[Stream, int]:
-        """Find the stream of an event, and the event's number.
-
-        Raises:
-            NotFound: it is not held, or is somebody else's, or another endpoint's.
-        """
+        """Find the stream of an event of this owner and endpoint, and the event's number; or raise NotFound."""
         stream_id, _, number = last_event_id.decode("latin-1").rpartition("-")
         replay, stream = self._streams.get(stream_id, (None, None))
         wrong = replay is None or (replay.owner, replay.endpoint_id) != (owner, endpoint_id)
@@ -133,18 +125,17 @@ class Resumables(Generic[Stream]):
         return stream, int(number[:20])
 
     def keep(self, replay: Replay, data: bytes) -> bytes:
-        """Number and hold the events of a piece, within the bounds, and return them as they go out."""
+        """Number and hold the events of a piece, within the limits, and return them as they are sent."""
         events = replay.add(data)
         self._held += len(events)
         while self._held > self._max_bytes and self._ended:
             self.forget(next(iter(self._ended.values())))
         # A stream whose client is lost keeps all: it is held up before it is a window ahead.
-        while replay.attached and replay.size and self._is_over(replay):
+        while replay.attached and replay.size:
+            if replay.size <= self._stream_bytes and self._held <= self._max_bytes:
+                break
             self._held -= replay.drop_oldest()
         return events
-
-    def _is_over(self, replay: Replay) -> bool:
-        return replay.size > self._stream_bytes or self._held > self._max_bytes
 
     def await_client(self, replay: Replay, give_up: Callable[[], None]) -> None:
         """Keep a stream whose connection was lost for a while; then call `give_up`."""

@@ -25,7 +25,7 @@ from openlaunch_worker.frames import Outcome
 log = logging.getLogger(__name__)
 
 RESUMED = b": resumed\n\n"
-"""A comment: it makes the head of the answer go out before there is a further event."""
+"""A comment, with which the head of the answer is sent before there is a further event."""
 
 _RESUME = RESUME.encode()
 
@@ -42,21 +42,15 @@ class Streams:
     def new(
         self, exchange: Exchange, lane: Lane, owner: str, predict_input: PredictInput, deadline: float
     ) -> "Stream":
-        """Make the stream of a request, resumable if the request asks for that and the server allows it.
-
-        Raises:
-            BadRequest: the header that asks for it has an unknown value.
-        """
+        """Make the stream of a request, resumable if the request asks for that and the server allows it."""
         asked = header(exchange.scope, _RESUME)
         if asked is None or not self.resumables.seconds:
             return Stream(self, exchange, predict_input, deadline)
         if asked != b"true":
-            raise BadRequest(
-                f"{RESUME} is {asked[:80].decode('latin-1')!r}: send 'true', or leave the header out"
-            )
-        return Stream(
-            self, exchange, predict_input, deadline, Replay(secrets.token_hex(8), owner, lane.endpoint.id)
-        )
+            given = repr(asked[:80].decode("latin-1"))
+            raise BadRequest(f"{RESUME} is {given}: send 'true', or leave the header out")
+        replay = Replay(secrets.token_hex(8), owner, lane.endpoint.id)
+        return Stream(self, exchange, predict_input, deadline, replay)
 
     def flush_soon(self, flush: Callable[[], None]) -> None:
         """Have a stream's pieces written in the next turn of the loop, which is one call for all streams."""
@@ -176,11 +170,7 @@ class Stream(StreamCall):
             self._streams.resumables.forget(self.replay)
 
     def resume(self, exchange: Exchange, number: int) -> None:
-        """Send what comes after this event on another connection, and close the one there was.
-
-        Raises:
-            NotFound: the events after it are not held.
-        """
+        """Send what comes after this event on another connection, and close the one there was."""
         assert self.replay is not None
         missed = self.replay.resume(number)
         self._headers = self.replay.headers

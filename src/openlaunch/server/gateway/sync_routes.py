@@ -50,10 +50,12 @@ class SyncRoutes:
         self._deadlines = Deadlines()
         self._tasks = RequestTasks()
         self._streams = Streams(settings, self._deadlines)
-        self._services = CallServices(settings, self._deadlines, self._tasks, answers, artifacts, urls)
+        self._services = CallServices(
+            settings.check_responses, self._deadlines, self._tasks, answers, artifacts, urls
+        )
 
     def handlers(self) -> dict[tuple[bytes, bytes], HotHandler]:
-        """By method and path."""
+        """Return the handlers by method and path."""
         return {
             (b"POST", routes.SYNC_TASKS.encode()): partial(self._predict, EndpointType.SYNC),
             (b"POST", routes.STREAMING_TASKS.encode()): self._stream,
@@ -72,9 +74,8 @@ class SyncRoutes:
         self._resolver.authenticate(exchange.scope)
         last_event_id = header(exchange.scope, _LAST_EVENT_ID)
         if not last_event_id:
-            raise BadRequest(
-                "the header Last-Event-ID is missing: it names the stream", code="missing_parameter"
-            )
+            text = "the header Last-Event-ID is missing: it names the stream"
+            raise BadRequest(text, code="missing_parameter")
         stream, _ = self._find_stream(exchange.scope, last_event_id)
         done = stream.cancelled
         stream.give_up()
@@ -97,8 +98,9 @@ class SyncRoutes:
 
     async def _prepare(self, exchange: Exchange, lane: Lane, owner: str, key: str | None) -> None:
         """Start a prediction after what takes time: loading schemas, checking a large body, a stored answer."""
-        if key is not None:
-            _refuse_key_of_stream(lane.endpoint.endpoint_type)
+        if key is not None and lane.endpoint.endpoint_type is EndpointType.STREAMING:
+            text = "a stream's items are not stored, so it can't have an Idempotency-Key: send the request without"
+            raise BadRequest(text, code="idempotency_of_stream")
         schemas = await self._schemas.get(lane.endpoint.serving_bundle_id)
         predict_input = await check_input(exchange.body, schemas, check_sync_body)
         if key is None:
@@ -125,10 +127,10 @@ class SyncRoutes:
         self._submit(exchange, lane, owner, call)
 
     def _deadline(self, lane: Lane, predict_input: PredictInput) -> float:
-        streams = lane.endpoint.endpoint_type is EndpointType.STREAMING
-        limit = lane.endpoint.spec.timeout_seconds or (
-            self._settings.stream_timeout_seconds if streams else self._settings.request_timeout_seconds
-        )
+        limit, settings = lane.endpoint.spec.timeout_seconds, self._settings
+        if not limit:
+            streams = lane.endpoint.endpoint_type is EndpointType.STREAMING
+            limit = settings.stream_timeout_seconds if streams else settings.request_timeout_seconds
         timeout = predict_input.timeout
         return self._loop.time() + (limit if timeout is None else min(timeout, limit))
 
@@ -145,11 +147,3 @@ class SyncRoutes:
         if not call.cancelled:
             exchange.on_gone = call.gone
             self._deadlines.add(call)
-
-
-def _refuse_key_of_stream(kind: EndpointType) -> None:
-    if kind is EndpointType.STREAMING:
-        raise BadRequest(
-            "a stream's items are not stored, so it can't have an Idempotency-Key: send the request without",
-            code="idempotency_of_stream",
-        )

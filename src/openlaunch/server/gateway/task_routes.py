@@ -49,7 +49,7 @@ class TaskRoutes:
         self._tasks = RequestTasks()
 
     def handlers(self) -> dict[tuple[bytes, bytes], HotHandler]:
-        """By method and path."""
+        """Return the handlers by method and path."""
         return {
             (b"POST", routes.ASYNC_TASKS.encode()): self._create,
             (b"POST", routes.ASYNC_TASKS_BULK.encode()): self._create_many,
@@ -62,9 +62,8 @@ class TaskRoutes:
         self._tasks.spawn(self._store_one(exchange, lane, principal), exchange)
 
     async def _store_one(self, exchange: Exchange, lane: Lane, principal: Principal) -> None:
-        predict_input = await check_input(
-            exchange.body, await self._schemas.get(lane.endpoint.serving_bundle_id)
-        )
+        schemas = await self._schemas.get(lane.endpoint.serving_bundle_id)
+        predict_input = await check_input(exchange.body, schemas)
         key = await _keyed(exchange, lane)
         self._queue.submitter.refuse_hopeless(lane, principal.owner)
         ids = await self._queue.submitter.submit(lane, principal.owner, [predict_input], key)
@@ -114,10 +113,8 @@ def _requests_of(document: Any) -> list[Any]:
     if not isinstance(requests, list) or not 1 <= len(requests) <= MAX_BULK:
         size = f"a list of {len(requests)}" if isinstance(requests, list) else type(requests).__name__
         message = f"it is {size}, a list of 1 to {MAX_BULK} requests is needed"
-        raise Unprocessable(
-            f"requests: {message}",
-            errors=[{"loc": ["body", "requests"], "msg": message, "type": "value_error"}],
-        )
+        error = {"loc": ["body", "requests"], "msg": message, "type": "value_error"}
+        raise Unprocessable(f"requests: {message}", errors=[error])
     return requests
 
 
@@ -154,7 +151,5 @@ def _validated(model: type[M], body: bytes) -> M:
     try:
         return model.model_validate(parse_json(body))
     except ValidationError as error:
-        raise Unprocessable(
-            "the body does not fit",
-            errors=[{"loc": ["body", *e["loc"]], "msg": e["msg"], "type": e["type"]} for e in error.errors()],
-        ) from None
+        errors = [{"loc": ["body", *e["loc"]], "msg": e["msg"], "type": e["type"]} for e in error.errors()]
+        raise Unprocessable("the body does not fit", errors=errors) from None

@@ -1,4 +1,4 @@
-"""Ends what runs for too long."""
+"""Ends calls that run for too long."""
 
 import asyncio
 from typing import Protocol
@@ -13,7 +13,7 @@ class Expiring(Protocol):
         ...
 
     def expired(self) -> None:
-        """The deadline has passed."""
+        """End the call, whose deadline has passed."""
         ...
 
 
@@ -33,7 +33,7 @@ class Deadlines:
             self._expect(call.deadline)
 
     def discard(self, call: Expiring) -> None:
-        """The call has ended."""
+        """Forget a call that has ended."""
         self._calls.discard(call)
 
     def _expect(self, deadline: float) -> None:

@@ -27,27 +27,18 @@ class Keyed:
 
 
 def idempotency_key(scope: Scope) -> str | None:
-    """The request's key, if it has one.
-
-    Raises:
-        BadRequest: it is empty or too long.
-    """
+    """Return the request's key, if it has one; raise BadRequest if it is empty or too long."""
     for name, value in scope["headers"]:
         if name == b"idempotency-key":
-            return _checked_key(value)
+            if 1 <= len(value) <= MAX_KEY_LENGTH:
+                return str(value, "latin-1")
+            text = f"the Idempotency-Key has {len(value)} characters; 1 to {MAX_KEY_LENGTH} are allowed"
+            raise BadRequest(text)
     return None
 
 
-def _checked_key(value: bytes) -> str:
-    if not 1 <= len(value) <= MAX_KEY_LENGTH:
-        raise BadRequest(
-            f"the Idempotency-Key has {len(value)} characters, 1 to {MAX_KEY_LENGTH} are allowed"
-        )
-    return value.decode("latin-1")
-
-
 async def keyed(key: str, endpoint_id: str, body: bytes) -> Keyed:
-    """The key with the digest of its request."""
+    """Digest the request of a key, in a thread if it is large."""
     if len(body) > OFF_LOOP_BYTES:
         return Keyed(key, await asyncio.to_thread(_digest, endpoint_id, body))
     return Keyed(key, _digest(endpoint_id, body))
@@ -70,8 +61,8 @@ class _Running:
 class Answers:
     """The answers to sync requests with keys: on disk, until they expire. Used in the event loop's thread.
 
-    What `begin` has not given the answer of is to be run, and ended with `release`, and before with `keep` when
-    the model has answered.
+    A request for which `begin` returns no answer must be run and then ended with `release`; if the model answered,
+    `keep` comes before.
     """
 
     def __init__(self, settings: ResultSettings, store: Store, artifacts: Artifacts) -> None:
@@ -81,7 +72,7 @@ class Answers:
         self._running: dict[tuple[str, str], _Running] = {}
 
     async def begin(self, owner: str, request: Keyed, deadline: float) -> AnswerRecord | None:
-        """The answer that is stored, after waiting for one that is being made; None: the request is to be run.
+        """Return the stored answer, after waiting for one that is being made; None: the request is to be run.
 
         Raises:
             Unprocessable: the key was used for another request.
@@ -94,9 +85,8 @@ class Answers:
                 async with asyncio.timeout_at(deadline):
                     await running.ended.wait()
             except TimeoutError:
-                raise DeadlineExceeded(
-                    "the deadline passed while the first request with this Idempotency-Key ran"
-                ) from None
+                text = "the deadline passed while the first request with this Idempotency-Key ran"
+                raise DeadlineExceeded(text) from None
         self._running[owner, request.key] = _Running(request.digest)
         answer = None
         try:
@@ -112,11 +102,7 @@ class Answers:
         return answer
 
     async def keep(self, owner: str, request: Keyed, body: bytes, pickle_key: str | None) -> None:
-        """Store an answer: its body, or the artifact that the pickled result is. It is on disk when this returns.
-
-        Raises:
-            Unavailable: the store can't be written.
-        """
+        """Store an answer: its body, or the artifact that the pickled result is. It is on disk when this returns."""
         key = pickle_key
         if key is None and len(body) > self._settings.inline_bytes:
             key = f"answers/{secrets.token_hex(16)}.json"
@@ -132,15 +118,11 @@ class Answers:
         await self._store.write(lambda conn: answers.put(conn, record))
 
     def release(self, owner: str, request: Keyed) -> None:
-        """The request has ended: those that wait for it look again. Harmless when called twice."""
+        """End the request, so that those that wait for it look again. Harmless when called twice."""
         running = self._running.pop((owner, request.key), None)
         if running is not None:
             running.ended.set()
 
     async def body_of(self, answer: AnswerRecord) -> bytes:
-        """The JSON body of a stored answer that is no pickle.
-
-        Raises:
-            NotFound: it is gone from the artifacts.
-        """
+        """Return the JSON body of a stored answer that is not a pickle."""
         return answer.body if answer.body is not None else await self._artifacts.get(answer.body_key or "")

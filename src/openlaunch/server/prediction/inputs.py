@@ -1,4 +1,4 @@
-"""The body of a prediction: it is parsed once, checked, and passed on as the bytes that came."""
+"""Bodies of predictions: parsed once, checked, and passed on as the bytes that came."""
 
 import asyncio
 from collections.abc import Callable
@@ -16,12 +16,13 @@ from openlaunch.wire.tasks import MAX_PRIORITY
 from openlaunch_worker.frames import Flags
 
 CALLBACK_AUTH: TypeAdapter[CallbackAuth] = TypeAdapter(CallbackAuth)
+_PRIORITIES = f"a whole number from {-MAX_PRIORITY} to {MAX_PRIORITY}"
 OFF_LOOP_BYTES = 256 * 1024
-"""Bodies over this are parsed and checked in a thread, so that they hold nobody up."""
+"""Larger bodies are parsed and checked in a thread, so that they do not block the event loop."""
 
 
 class PredictInput(NamedTuple):
-    """A body, and what the server needs to know of it."""
+    """A body, and the fields that the server reads."""
 
     body: bytes
     flags: Flags = Flags.NONE
@@ -30,7 +31,7 @@ class PredictInput(NamedTuple):
     priority: int = 0
 
     def __repr__(self) -> str:
-        """Leave out what is a user's: the body and the callback."""
+        """Leave out the user's data: the body and the callback."""
         return f"PredictInput({len(self.body)} bytes, {self.flags!r}, {self.timeout}, {self.priority})"
 
 
@@ -65,11 +66,7 @@ async def check_input(
 
 
 def parse_json(body: bytes) -> Any:
-    """Parse a body; of a key that stands twice in an object, the last one counts, as in the worker.
-
-    Raises:
-        BadRequest: it is not JSON.
-    """
+    """Parse a body; of a key that stands twice in an object, the last one counts, as in the worker."""
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -109,12 +106,12 @@ def _callback(document: dict[str, Any]) -> Callback | None:
 
 
 def is_http_url(value: object) -> bool:
-    """Whether it is a URL that can be fetched from or POSTed to."""
+    """Return whether it is an http or https URL with a host."""
     if not isinstance(value, str) or any(character <= " " for character in value):
         return False
     try:
         parts = urlsplit(value)
-        _ = parts.port  # this is where it raises for one that is no port
+        _ = parts.port  # this raises ValueError if the port is not a number
     except ValueError:
         return False
     return parts.scheme in ("http", "https") and bool(parts.hostname)
@@ -132,8 +129,7 @@ def _priority(document: dict[str, Any]) -> int:
     if priority is None:
         return 0
     if isinstance(priority, bool) or not isinstance(priority, int) or abs(priority) > MAX_PRIORITY:
-        allowed = f"a whole number from {-MAX_PRIORITY} to {MAX_PRIORITY} is needed"
-        raise _wrong(["priority"], f"it is {priority!r}, {allowed}")
+        raise _wrong(["priority"], f"it is {priority!r}, {_PRIORITIES} is needed")
     return priority
 
 
@@ -154,6 +150,6 @@ def _wrong(path: list[str], message: str) -> Unprocessable:
 
 
 def at_index(error: APIError, index: int) -> APIError:
-    """The same error, saying which of several requests it is about."""
+    """Make the same error, which names the request of several that it is about."""
     errors = [{**e, "loc": ["body", "requests", index, *e["loc"][1:]]} for e in error.errors]
     return type(error)(f"request {index}: {error.message}", code=error.code, errors=errors)

@@ -1,4 +1,4 @@
-"""Answers that the gateway makes itself, and what it does with the worker's: pickles, and the response schema."""
+"""Answers that the gateway makes, and its checks of the worker's: pickles, and the response schema."""
 
 import asyncio
 import json
@@ -16,14 +16,13 @@ from openlaunch.wire import routes
 
 
 def pickled_body(url: str) -> bytes:
-    """The body of a SUCCESS whose value is a pickle behind a URL."""
-    return json.dumps(
-        {"status": "SUCCESS", "result": {"result_url": url}, "traceback": None, "status_code": 200}
-    ).encode()
+    """Make the body of a SUCCESS whose value is a pickle behind a URL."""
+    document = {"status": "SUCCESS", "result": {"result_url": url}, "traceback": None, "status_code": 200}
+    return json.dumps(document).encode()
 
 
 def base_url(scope: Scope) -> str:
-    """Where the client found this server, from its Host header: right behind a port forward or a proxy too."""
+    """Return where the client found this server, from its Host header: right behind a port forward or a proxy too."""
     host = header(scope, b"host")
     where = host.decode("latin-1") if host else "{}:{}".format(*scope["server"])
     return f"{scope['scheme']}://{where}"
@@ -37,13 +36,13 @@ class SignedURLs:
         self._lifetime = lifetime
 
     def make(self, base: str, method: str, key: str) -> str:
-        """The absolute URL."""
+        """Sign an absolute URL."""
         query = self._signer.sign(method, key, time.time() + self._lifetime)
         return f"{base}{routes.ARTIFACTS}/{quote(key)}?{query}"
 
 
 async def hold_against_schema(body: bytes, schemas: BundleSchemas) -> bytes:
-    """The body of a SUCCESS, or in its place a FAILURE when the value does not fit the response schema."""
+    """Return the body of a SUCCESS, or a FAILURE if the value does not fit the response schema."""
     if schemas.response is None:
         return body
     check = asyncio.to_thread(_response_error, body, schemas) if len(body) > OFF_LOOP_BYTES else None

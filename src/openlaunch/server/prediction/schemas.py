@@ -1,4 +1,4 @@
-"""Request and response schemas of bundles: compiled once, held against what comes and goes."""
+"""Request and response schemas of bundles: compiled once, and used to validate every input and result."""
 
 from collections import OrderedDict
 from typing import Any
@@ -17,18 +17,14 @@ _KIND = jsonschema_rs.ValidationErrorKind
 
 
 class BundleSchemas:
-    """One bundle's compiled schemas; each is None where the bundle has none."""
+    """One bundle's compiled schemas; each is None if the bundle has none."""
 
     def __init__(self, schemas: dict[str, Any]) -> None:
         self.request = _compile(schemas, "RequestSchema")
         self.response = _compile(schemas, "ResponseSchema")
 
     def check_request(self, args: Any) -> None:
-        """Hold a prediction's `args` against the request schema.
-
-        Raises:
-            Unprocessable: they do not fit; `errors` has the path of each field.
-        """
+        """Raise Unprocessable, with the path of each field, if the `args` do not fit the request schema."""
         if self.request is None or self.request.is_valid(args):
             return
         errors = []
@@ -43,12 +39,11 @@ class BundleSchemas:
             )
             if len(errors) == MAX_ERRORS:
                 break
-        raise Unprocessable(
-            "the args do not fit the bundle's request schema", code="request_schema", errors=errors
-        )
+        text = "the args do not fit the bundle's request schema"
+        raise Unprocessable(text, code="request_schema", errors=errors)
 
     def response_error(self, value: Any) -> str | None:
-        """Why a return value does not fit the response schema, or None when it fits."""
+        """Say why a return value does not fit the response schema; None if it fits."""
         if self.response is None:
             return None
         for error in self.response.iter_errors(value):
@@ -65,11 +60,11 @@ class SchemaCache:
         self._entries: OrderedDict[str, BundleSchemas] = OrderedDict()
 
     def cached(self, bundle_id: str) -> BundleSchemas | None:
-        """The schemas if they are in memory: the hot path's look, without waiting."""
+        """Return the schemas if they are in memory: the hot path's look, without waiting."""
         return self._entries.get(bundle_id)
 
     async def get(self, bundle_id: str) -> BundleSchemas:
-        """The schemas, read from the store where they are not in memory."""
+        """Return the schemas, read from the store if they are not in memory."""
         entry = self._entries.get(bundle_id)
         if entry is None:
             record = await self._store.read(lambda conn: bundle_store.get(conn, bundle_id))
@@ -80,11 +75,7 @@ class SchemaCache:
 
 
 def validate_schemas(schemas: Any) -> dict[str, Any]:
-    """Check what a `schema_location` held.
-
-    Raises:
-        Unprocessable: it is no JSON object, or one of its two schemas is no JSON schema.
-    """
+    """Check the document at a `schema_location`, and raise Unprocessable if it is not one of two JSON schemas."""
     if not isinstance(schemas, dict):
         raise Unprocessable(
             "schema_location does not hold a JSON object with RequestSchema and ResponseSchema"
@@ -93,9 +84,8 @@ def validate_schemas(schemas: Any) -> dict[str, Any]:
         try:
             _compile(schemas, name)
         except ValueError as error:
-            message = _bounded(
-                error.message if isinstance(error, jsonschema_rs.ValidationError) else str(error)
-            )
+            text = error.message if isinstance(error, jsonschema_rs.ValidationError) else str(error)
+            message = _bounded(text)
             raise Unprocessable(
                 f"{name} is not a JSON schema: {message}",
                 errors=[{"loc": ["body", "schema_location", name], "msg": message, "type": "json_schema"}],

@@ -10,22 +10,18 @@ from openlaunch.tasks import queue
 from openlaunch.tasks.queue import Finished, TaskRecord
 
 Answerable = TaskRecord | Finished
-"""What a task's answer is made of: as it stands in the store, or as it has just been recorded."""
+"""A task as it is in the store, or its end as it has just been recorded."""
 
 
 class Answerer:
-    """Looks tasks up, and waits for their results."""
+    """Looks tasks up, and waits for their results. NotFound is raised for ids that are not the owner's tasks."""
 
     def __init__(self, shared: Shared) -> None:
         self._store, self._artifacts, self._hub = shared.store, shared.artifacts, shared.hub
         self._now = asyncio.get_running_loop().time
 
     async def get(self, owner: str, task_id: str, wait: float) -> Answerable:
-        """Return the task, after waiting up to `wait` seconds for it to be done.
-
-        Raises:
-            NotFound: the owner has no such task.
-        """
+        """Return the task, after waiting up to `wait` seconds for it to be done."""
         with self._hub.waiter([task_id]) as waiter:
             deadline = self._now() + wait
             if wait > 0 and self._hub.expects(task_id, owner) and not self._hub.closed:
@@ -42,11 +38,7 @@ class Answerer:
             return finished
 
     async def wait_for_any(self, owner: str, ids: Sequence[str], wait: float) -> Sequence[Answerable]:
-        """Return those of the tasks that are done, after waiting up to `wait` seconds for the first.
-
-        Raises:
-            NotFound: the owner has no task of one of these ids.
-        """
+        """Return those of the tasks that are done, after waiting up to `wait` seconds for the first."""
         with self._hub.waiter(ids) as waiter:
             deadline = self._now() + wait
             known = await self._store.read(lambda conn: queue.known_ids(conn, owner, ids))
@@ -75,7 +67,6 @@ class Answerer:
 
 
 def no_task(task_id: str) -> NotFound:
-    """The error for an unknown task."""
-    return NotFound(
-        f"no task has the id {task_id!r}: results are kept for a limited time", code="task_not_found"
-    )
+    """Make the error for an unknown task."""
+    text = f"no task has the id {task_id!r}: results are kept for a limited time"
+    return NotFound(text, code="task_not_found")

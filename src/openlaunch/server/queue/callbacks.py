@@ -1,4 +1,4 @@
-"""Sends callbacks: what the outbox holds is POSTed until it was taken, across restarts."""
+"""Sends callbacks: POSTs what the outbox holds until it was taken, across restarts."""
 
 import asyncio
 import base64
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 AT_ONCE = 32
 LOOK_SECONDS = 1.0
-"""How long a callback that was released without a word to us may lie before it is seen."""
+"""How long a callback that was released without a call of `wake` may wait before it is seen."""
 MAX_ERROR = 500
 
 
@@ -34,11 +34,11 @@ class CallbackSigner:
         self._secret = secret
 
     def secret_of(self, owner: str) -> str:
-        """What the owner's receivers verify signatures with."""
+        """Return the secret with which the owner's receivers verify signatures."""
         return "whsec_" + base64.b64encode(self._key(owner)).decode()
 
     def headers(self, owner: str, message_id: str, now: float, body: bytes) -> dict[str, str]:
-        """The three headers of a message."""
+        """Make the three headers of a message."""
         timestamp = str(int(now))
         signed = f"{message_id}.{timestamp}.".encode() + body
         digest = hmac.new(self._key(owner), signed, hashlib.sha256).digest()
@@ -81,14 +81,14 @@ class Callbacks:
         self._loop_task = asyncio.create_task(self._run())
 
     async def stop(self) -> None:
-        """Break off what is being sent; it is sent again after the next start."""
+        """Cancel what is being sent; it is sent again after the next start."""
         running = [*self._sending.values(), *([self._loop_task] if self._loop_task else [])]
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
 
     def wake(self) -> None:
-        """There may be something to send."""
+        """Look for callbacks to send now."""
         self._wake.set()
 
     async def _run(self) -> None:
@@ -139,10 +139,9 @@ class Callbacks:
         record = await self._store.read(lambda conn: queue.get(conn, delivery.owner, delivery.task_id))
         began, start = clock.now(), time.monotonic()
         if record is None:
-            return Attempt(began, 0.0, outbox.GONE_STATUS, "the task's result is not kept any more")
-        body = await self._tasks.answerer.body_of(
-            record, lambda key: self._urls.make(self._base_url, "GET", key)
-        )
+            return Attempt(began, 0.0, outbox.GONE_STATUS, "the task's result is no longer kept")
+        make_url = partial(self._urls.make, self._base_url, "GET")
+        body = await self._tasks.answerer.body_of(record, make_url)
         status, error = None, None
         try:
             async with asyncio.timeout(self._seconds):

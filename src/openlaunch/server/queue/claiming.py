@@ -15,7 +15,7 @@ MAX_CLAIM = 256
 
 
 class Claimer:
-    """Takes waiting tasks out of the queue, as many as a lane has slots for, and has them run."""
+    """Claims as many waiting tasks as a lane has slots for, and has them run."""
 
     def __init__(self, shared: Shared, runner: Runner) -> None:
         self._lease = shared.lease_owner, shared.settings.lease_seconds
@@ -50,7 +50,7 @@ class Claimer:
             self._claiming.discard(endpoint_id)
 
     def claim_of(self, lane: Lane, limit: int) -> Callable[[Connection], list[ClaimedTask]]:
-        """The operation that claims tasks. It runs in the store's thread, so the lane is looked at beforehand."""
+        """Make the operation that claims tasks. It runs in the store's thread, so the lane is read beforehand."""
         endpoint_id, after = lane.endpoint.id, lane.backlog.last_owner
         return lambda conn: queue.claim(conn, endpoint_id, limit, *self._lease, clock.now(), after)
 

@@ -15,7 +15,7 @@ from openlaunch.tasks.states import State
 
 
 class TaskControl:
-    """Ends tasks early, in the queue and in their workers, and submits ended ones again."""
+    """Cancels tasks, and submits ended ones again. NotFound is raised for an id that is not the owner's task."""
 
     def __init__(self, shared: Shared, runner: Runner, submitter: Submitter) -> None:
         self._shared = shared
@@ -24,11 +24,7 @@ class TaskControl:
         self._submitter = submitter
 
     async def cancel(self, owner: str, task_id: str) -> bool:
-        """Cancel a task, and return False if it was done already.
-
-        Raises:
-            NotFound: the owner has no such task.
-        """
+        """Cancel a task in the queue and in its worker, and return False if it was done already."""
         before = await self._store.write(lambda conn: queue.cancel(conn, owner, task_id, clock.now()))
         if before is None:
             raise no_task(task_id)
@@ -48,18 +44,14 @@ class TaskControl:
         self._shared.hub.announce(ids)
 
     async def payload_of(self, owner: str, task_id: str) -> bytes:
-        """Return what was sent in with a task that has not succeeded.
-
-        Raises:
-            NotFound: the owner has no such task, or its payload is no longer kept.
-        """
+        """Return what was sent in with a task; raise NotFound if that is no longer kept."""
         return await self._payload_bytes(await self._payload(owner, task_id), task_id)
 
     async def rerun(self, owner: str, task_id: str, idempotency_key: str | None = None) -> str:
         """Submit a task that failed or was cancelled again, as a new task, and return its id.
 
         Raises:
-            NotFound: the owner has no such task, or its endpoint or its payload is gone.
+            NotFound: its endpoint or its payload is gone.
             Conflict: it has not ended, or it has succeeded.
             Unprocessable: its input does not fit the request schema of the bundle that serves now.
             TooManyRequests: the endpoint's queue is full.

@@ -25,10 +25,9 @@ class Housekeeper:
         self._claimer = claimer
 
     async def recover(self, *, only_server: bool) -> None:
-        """Queue tasks again whose lease has ended, or whose server is known to be dead.
+        """Queue tasks again whose lease has ended, or whose server is known to have crashed.
 
-        `only_server`: the caller knows that no other server uses this store, so that every other lease is a dead
-        server's.
+        `only_server`: the caller knows that no other server uses this store, so every other lease ends at once.
         """
         now = clock.now()
         alive = [self._lease_owner] if only_server else None
@@ -49,7 +48,7 @@ class Housekeeper:
         now = clock.now()
         lease, held = self._settings.lease_seconds, self._runner.held()
         await self._store.write(lambda conn: queue.renew(conn, self._lease_owner, held, lease, now))
-        # Also what this server claimed and then lost by an error of its own: it does not renew those leases.
+        # This server does not renew leases of tasks that it claimed and then lost by an error of its own.
         await self.recover(only_server=False)
         self._hub.announce(await self._store.write(lambda conn: queue.expire(conn, now)))
         retention = self._settings.result_retention_seconds

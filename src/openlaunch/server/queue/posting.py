@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import httpx2
 
 CONNECT_SECONDS = 5.0
-"""For one of a name's addresses, so that there is time for the next one."""
+"""Limit for one of a name's addresses, so that there is time for the next one."""
 
 
 class Poster:
@@ -35,7 +35,7 @@ class Poster:
         Raises:
             OSError: the name has no address, or one that may not be called.
             httpx2.HTTPError: there was no answer.
-            ValueError: what `auth` has is no client certificate.
+            ValueError: the client certificate in `auth` is not valid.
         """
         import httpx2  # only now: most starts send no callback
 
@@ -82,5 +82,7 @@ class Poster:
             try:
                 context.load_cert_chain(file.name)
             except ssl.SSLError as error:
-                raise ValueError(f"the auth's cert and key are no certificate and its key: {error}") from None
+                raise ValueError(
+                    f"the auth's cert and key are not a certificate and its key: {error}"
+                ) from None
         return context

@@ -1,4 +1,4 @@
-"""Runs claimed tasks in workers, and settles what becomes of each."""
+"""Runs claimed tasks in workers, and settles how each ends."""
 
 import asyncio
 from collections.abc import Iterable
@@ -88,23 +88,23 @@ class Runner:
             work.refused(error)
 
     def _seconds_for(self, lane: Lane, task: ClaimedTask) -> float:
-        """How long the task may run: the request's own bound, within the endpoint's."""
+        """Return how long the task may run: the request's own limit, within the endpoint's."""
         spec = lane.endpoint.spec
         of_endpoint = spec.queue_message_timeout_seconds or spec.timeout_seconds
         limit: float = of_endpoint or self._settings.task_timeout_seconds
         return limit if task.timeout_seconds is None else min(task.timeout_seconds, limit)
 
     def held(self) -> list[str]:
-        """The ids of the tasks that this server has claimed, and whose leases it renews."""
+        """List the ids of the tasks that this server has claimed, and whose leases it renews."""
         return list(self._running)
 
     def is_in_worker(self, task_id: str) -> bool:
-        """Whether a worker of this server runs the task; a claimed one may still wait for a slot here."""
+        """Return whether a worker of this server runs the task; a claimed one may still wait for a slot here."""
         work = self._running.get(task_id)
         return work is not None and work.started_at > 0
 
     def stop(self, ids: Iterable[str]) -> None:
-        """Stop what runs of these tasks, which have ended."""
+        """Stop the work on these tasks, which have ended."""
         for task_id in ids:
             if (work := self._running.pop(task_id, None)) is not None:
                 work.abandon()
@@ -128,7 +128,7 @@ class Runner:
             self._recorder.answered(work.task.id, work.lane.endpoint, outcome, payload)
 
     def expired(self, work: TaskWork) -> None:
-        """Fail the task, which has run for as long as it may, and stop what runs of it."""
+        """Fail the task, whose deadline has passed, and stop the work on it."""
         self._running.pop(work.task.id, None)
         work.abandon()
         text = f"the deadline passed: the task ran for {work.seconds:g} s, which is how long it may take"

@@ -1,4 +1,4 @@
-"""The durable queue at work: its parts, put together."""
+"""The durable queue of a running server: its parts, put together."""
 
 import secrets
 
@@ -45,9 +45,9 @@ class TaskService:
         self._housekeeper = Housekeeper(shared, self.runner, self._claimer)
 
     async def start(self, *, only_server: bool) -> None:
-        """Recover tasks of servers that died, and begin to claim. The lanes have to be there.
+        """Recover tasks of servers that crashed, and begin to claim. The lanes must exist before.
 
-        `only_server`: no other server uses this store, so that every lease in it is a dead server's.
+        `only_server`: no other server uses this store, so every lease in it is of a server that crashed.
         """
         await self._housekeeper.recover(only_server=only_server)
         self._dispatcher.on_free_slots = self._claimer.claim_for
@@ -55,7 +55,7 @@ class TaskService:
         self._background.spawn(self._housekeeper.run())
 
     def stop_claiming(self) -> None:
-        """Claim nothing more, and let long polls return: the server stops."""
+        """Stop claiming, and let long polls return: the server stops."""
         self._hub.close()
 
     async def stop(self) -> None:

@@ -1,6 +1,6 @@
 """Stores new tasks."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy import Connection
 
@@ -48,8 +48,8 @@ class Submitter:
     ) -> list[str]:
         """Store tasks, all or none, and return their ids once they are on disk.
 
-        `refused` holds the results, by index, of tasks whose input was refused: these are stored as failed, so that
-        they have their place among the others.
+        `refused` holds the results, by index, of tasks whose input was refused: these are stored as failed, to keep
+        their place among the others.
 
         Raises:
             TooManyRequests: the endpoint's queue is full.
@@ -87,11 +87,7 @@ class Submitter:
             )
 
     def refuse_hopeless(self, lane: Lane, owner: str) -> None:
-        """Refuse a new task of this owner's that would expire before its turn.
-
-        Raises:
-            TooManyRequests: at the present pace the tasks before it take longer than a task may wait.
-        """
+        """Raise TooManyRequests if a new task of this owner's would expire, at the present pace, before its turn."""
         ahead, seconds = lane.backlog.ahead_of(owner), self._expires_seconds(lane)
         if is_hopeless(wait := lane.admission.expected_wait(ahead), seconds):
             raise TooManyRequests(
@@ -113,7 +109,7 @@ class Submitter:
         refused: Mapping[int, bytes],
         wanted: int,
     ) -> tuple[int, list[str], list[ClaimedTask]]:
-        """Store tasks and claim up to `wanted`: how many are new and to be run, all ids, and the claimed tasks.
+        """Store tasks and claim up to `wanted`; return how many are to run, all ids, and the claimed tasks.
 
         A payload whose task was not stored is deleted.
         """
@@ -136,13 +132,10 @@ class Submitter:
             ids, claimed = await self._store.write(store)
             stored = {task.id for task in new}.intersection(ids)
         finally:
-            await self._delete_payloads(task for task in new if task.id not in stored)
+            unstored = [task.payload_key for task in new if task.id not in stored]
+            for key in filter(None, unstored):
+                await self._artifacts.delete(key)
         return len(stored) - len(failed), ids, claimed
-
-    async def _delete_payloads(self, unstored: Iterable[NewTask]) -> None:
-        for task in unstored:
-            if task.payload_key is not None:
-                await self._artifacts.delete(task.payload_key)
 
     async def _new_task(
         self, lane: Lane, owner: str, predict_input: PredictInput, now: float, keyed: Keyed | None
