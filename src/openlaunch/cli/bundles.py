@@ -9,7 +9,6 @@ from openlaunch.cli.output import Json, emit, emit_rows, fields, when
 from openlaunch.errors import NotFound
 
 if TYPE_CHECKING:
-    from openlaunch import LaunchClient
     from openlaunch.wire.bundles import ModelBundleResponse
 
 app = typer.Typer(help="Model bundles: code and model, which never change.", no_args_is_help=True)
@@ -39,15 +38,11 @@ def get_bundle(
 ) -> None:
     """Show one bundle."""
     with connect(context) as client:
-        found = _find(client, bundle)
+        try:
+            found = client.get_model_bundle_v2(bundle)
+        except NotFound:
+            found = client.get_latest_model_bundle_v2(bundle)
     emit(found, as_json, lambda: _describe(found))
-
-
-def _find(client: "LaunchClient", bundle: str) -> "ModelBundleResponse":
-    try:
-        return client.get_model_bundle_v2(bundle)
-    except NotFound:
-        return client.get_latest_model_bundle_v2(bundle)
 
 
 def _describe(bundle: "ModelBundleResponse") -> None:

@@ -79,7 +79,7 @@ def deploy(
 
 
 def _sample_args(function: Callable[..., Any], skip: int) -> str:
-    """Args for a first try: a value for each parameter that has no default, after the first `skip`."""
+    """Return args for a first try: a value for each parameter that has no default, after the first `skip`."""
     try:
         parameters = list(inspect.signature(function).parameters.values())[skip:]
     except (TypeError, ValueError):

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from openlaunch.cli.connection import connect
-from openlaunch.cli.inputs import json_object
+from openlaunch.cli.inputs import json_object, pairs
 from openlaunch.cli.output import Json, emit, emit_rows, fields, waiting
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Container images that are run to their end.", no_args_is_help=True)
 
 JobId = Annotated[str, typer.Argument(help="The job's id.")]
-Pairs = Annotated[list[str] | None, typer.Option(help="NAME=VALUE; may be given more than once.")]
+Pairs = Annotated[list[str] | None, typer.Option(help="KEY=VALUE; may be given more than once.")]
 
 
 @app.command("bundle")
@@ -47,7 +47,7 @@ def create_bundle(
             image_repository=repository,
             image_tag=tag,
             command=command or [],
-            env=_pairs(env, "--env"),
+            env=pairs(env, "--env"),
             mount_location=mount_location,
             cpus=cpus,
             memory=memory,
@@ -71,7 +71,7 @@ def run_job(
 ) -> None:
     """Run a bundle's image to its end, and print what it printed. `--no-wait` prints the job's id."""
     job_config = None if config is None else json_object(config, "--config is")
-    labels = _pairs(label, "--label")
+    labels = pairs(label, "--label")
     with connect(context) as client:
         made = client.create_docker_image_batch_job(
             labels=labels,
@@ -95,14 +95,6 @@ def find_bundle(client: "LaunchClient", bundle: str) -> str:
         return bundle
     found: str = client.get_latest_docker_image_batch_job_bundle(bundle)["id"]
     return found
-
-
-def _pairs(given: list[str] | None, option: str) -> dict[str, str]:
-    pairs = [pair.partition("=") for pair in given or ()]
-    for name, equals, _ in pairs:
-        if not name or not equals:
-            raise typer.BadParameter(f"{option} is {name!r}: NAME=VALUE is needed")
-    return {name: value for name, _, value in pairs}
 
 
 @app.command("list")

@@ -29,3 +29,14 @@ def json_object(text: str, what: str) -> dict[str, Any]:
 
 def _no_constant(text: str) -> NoReturn:
     raise ValueError(f"{text} is not a JSON number")
+
+
+def pairs(texts: list[str] | None, option: str) -> dict[str, str]:
+    """Return what KEY=VALUE texts say; raise BadParameter of `option` for another text."""
+    found: dict[str, str] = {}
+    for text in texts or ():
+        key, equals, value = text.partition("=")
+        if not key or not equals:
+            raise typer.BadParameter(f"{text!r} is not KEY=VALUE", param_hint=option)
+        found[key] = value
+    return found

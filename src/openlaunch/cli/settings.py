@@ -6,6 +6,7 @@ from typing import Annotated, Any, TypeVar, get_args
 
 import typer
 
+from openlaunch.cli.inputs import pairs
 from openlaunch.wire.keywords import KEYWORD_HELP, KEYWORD_TYPES
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -69,12 +70,5 @@ def given(settings: dict[str, Any]) -> dict[str, Any]:
     """Return the settings that were given, as the client takes them."""
     found = {name: value for name, value in settings.items() if value not in (None, [])}
     if "labels" in found:
-        found["labels"] = dict(_label(text) for text in found["labels"])
+        found["labels"] = pairs(found["labels"], "--label")
     return found
-
-
-def _label(text: str) -> tuple[str, str]:
-    key, separator, value = text.partition("=")
-    if not separator or not key:
-        raise typer.BadParameter(f"{text!r} is not KEY=VALUE", param_hint="--label")
-    return key, value

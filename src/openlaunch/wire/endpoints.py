@@ -162,7 +162,7 @@ class _State(BaseModel):
         return self[name] if name in type(self).model_fields else default
 
     def keys(self) -> Iterable[str]:
-        """The names of the fields, so that `dict(state)` and `{**state}` are those of a dictionary."""
+        """Return the names of the fields, so that `dict(state)` and `{**state}` are those of a dictionary."""
         return type(self).model_fields.keys()
 
 

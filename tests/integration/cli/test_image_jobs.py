@@ -69,17 +69,16 @@ def test_a_job_is_cancelled(cli):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "code", "said"),
     [
-        (("bundle", "x", "busybox"), "REPOSITORY:TAG is needed"),
-        (("bundle", "x", "busybox:1", "--env", "A"), "--env is 'A': NAME=VALUE is needed"),
-        (("run", "hello", "--config", "no"), "--config is no JSON"),
-        (("run", "nobody"), "no docker-image batch job bundle has the name 'nobody'"),
-        (("get", "imj_nobody"), "no docker-image batch job has the id 'imj_nobody'"),
+        (("bundle", "x", "busybox"), 2, "REPOSITORY:TAG is needed"),
+        (("bundle", "x", "busybox:1", "--env", "A"), 2, "'A' is not KEY=VALUE"),
+        (("run", "hello", "--config", "no"), 2, "--config is no JSON"),
+        (("run", "nobody"), 3, "no docker-image batch job bundle has the name 'nobody'"),
+        (("get", "imj_nobody"), 3, "no docker-image batch job has the id 'imj_nobody'"),
     ],
 )
-def test_what_is_wrong_is_said(cli, arguments, said):
-    code = 2 if "needed" in said or "JSON" in said else 3
+def test_what_is_wrong_is_said(cli, arguments, code, said):
     assert said in cli("image-jobs", *arguments, code=code)
 
 

@@ -76,6 +76,7 @@ class AuditLog:
 def _entry(
     scope: Scope, action: str, principal: Principal | None, document: Any, status: int, answer: bytes
 ) -> AuditRecord:
+    named = next((str(_cut(value)) for value in (scope.get("path_params") or {}).values()), None)
     return AuditRecord(
         at=_now(),
         key_id=None if principal is None else principal.key_id,
@@ -84,7 +85,7 @@ def _entry(
         action=action,
         method=scope["method"],
         path=_cut(scope["path"]),
-        object_id=_named(scope) or (made_id(answer) if status < 300 else None),
+        object_id=named or (made_id(answer) if status < 300 else None),
         summary=summary(document),
         status=status,
     )
@@ -97,11 +98,6 @@ def _now() -> float:
 def _address(scope: Scope) -> str | None:
     client = scope.get("client")
     return None if client is None else str(client[0])
-
-
-def _named(scope: Scope) -> str | None:
-    names = scope.get("path_params") or {}
-    return next((str(_cut(value)) for value in names.values()), None)
 
 
 def made_id(answer: bytes) -> str | None:

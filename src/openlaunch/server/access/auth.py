@@ -116,7 +116,7 @@ class Keyring:
         self._by_header.clear()
 
     def _meter(self, record: KeyRecord) -> Meter | None:
-        """A key's meter, which has counted what it had before the keys were read again."""
+        """Return a key's meter, which keeps its counts when the keys are read again."""
         limits = Limits(record.requests_per_second, record.burst, record.requests_per_day)
         if not limits:
             return None
@@ -152,7 +152,7 @@ class Keyring:
     async def create(
         self, owner: str, role: Role, key: str | None = None, **more: Any
     ) -> tuple[KeyRecord, str]:
-        """Make a key (or take the given one) and store its digest; the second value is the key itself.
+        """Make a key (or take the given one) and store its digest; return its record and the key itself.
 
         `more` are its limits and `expires_at`, as in its record.
         """

@@ -245,7 +245,7 @@ class Dispatcher:
 
 
 async def _nothing() -> AsyncIterator[bytes]:
-    """The bytes of a command that has no files of its own."""
+    """Yield the bytes of a command without files."""
     yield b""
 
 
@@ -262,7 +262,7 @@ def _lose(link: WorkerLink, reason: str) -> None:
 
 
 def _count_death(link: WorkerLink, running: Iterable[Work], reason: str) -> None:
-    """A worker's death is a failure of each prediction that it ran, and one where it ran none."""
+    """Count a worker's death as a failure of each prediction that it ran, or as one where it ran none."""
     counts, link.counts = link.counts, None
     lost = sum(not work.cancelled for work in running)
     if counts is not None and not link.draining:

@@ -223,7 +223,8 @@ def _unpack(file: IO[bytes], folder: Path) -> BackupReport:
             if index == 0:
                 _check_description(member.name, content.read(_MAX_DESCRIPTION_BYTES))
             elif member.name == _SUMS:
-                expected = _parse_sums(content.read(_MAX_SUMS_BYTES))
+                lines = content.read(_MAX_SUMS_BYTES).decode().splitlines()
+                expected = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
             elif member.name in found or not _is_allowed(member.name):
                 raise ValueError(f"{member.name[:200]!r} does not belong into a backup")
             else:
@@ -251,11 +252,6 @@ def _check_description(name: str, data: bytes) -> None:
         raise ValueError(
             f"it has the format {found!r}, this version reads {FORMAT}: use the one that made it"
         )
-
-
-def _parse_sums(data: bytes) -> dict[str, str]:
-    pairs = (line.partition("  ") for line in data.decode().splitlines())
-    return {name: digest for digest, _, name in pairs}
 
 
 def _write_out(content: IO[bytes], path: Path) -> str:
@@ -289,7 +285,7 @@ def _move_in(folder: Path, root: Path) -> None:
 
 @contextmanager
 def _private(path: Path) -> Iterator[IO[bytes]]:
-    """A new file for this user alone."""
+    """Open a new file for this user alone."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         yield file

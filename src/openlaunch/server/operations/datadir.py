@@ -42,7 +42,7 @@ class DataDir:
 
     @property
     def digest(self) -> str:
-        """Names this directory on what lies outside of it, such as containers."""
+        """A name of this directory on what lies outside of it, such as containers."""
         return hashlib.sha256(str(self.root.resolve()).encode()).hexdigest()[:16]
 
     @contextmanager
@@ -77,14 +77,14 @@ class DataDir:
         self.workers.mkdir(mode=0o700, exist_ok=True)
 
     def url_secret(self) -> bytes:
-        """The key that URLs are signed with; made at the first call, so that URLs outlive a restart."""
+        """Return the key that signs URLs; it is made at the first call and kept, so that URLs outlive a restart."""
         path = self.root / "url-secret"
         if not path.exists():
             _write_private(path, secrets.token_hex(SECRET_BYTES))
         return bytes.fromhex(path.read_text().strip())
 
     def read_api_key(self) -> str | None:
-        """The key in the credentials file, if there is a readable one."""
+        """Return the key in the credentials file, if there is a readable one."""
         try:
             key = json.loads(self.credentials.read_text())["api_key"]
         except (OSError, ValueError, KeyError, TypeError):

@@ -71,7 +71,8 @@ class Health:
         if self._looking is None or (stale and self._looking.done()):
             self._looked_at = self._loop.time()
             self._looking = asyncio.create_task(self._look())
-        checks = [_stopping_check(self.stopping), *(await asyncio.shield(self._looking)).checks]
+        stop = _failed("stopping", "the server is stopping") if self.stopping else Check(name="stopping")
+        checks = [stop, *(await asyncio.shield(self._looking)).checks]
         return ReadinessResponse(status=_worst(checks), checks=checks)
 
     async def _look(self) -> ReadinessResponse:
@@ -165,10 +166,6 @@ def clock_check(set_by: float) -> Check:
         "the clock as it was before, until the server is restarted"
     )
     return Check(name="clock", status=CheckStatus.WARNING, detail=detail)
-
-
-def _stopping_check(stopping: bool) -> Check:
-    return _failed("stopping", "the server is stopping") if stopping else Check(name="stopping")
 
 
 def _failed(name: str, detail: str) -> Check:

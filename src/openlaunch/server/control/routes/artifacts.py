@@ -19,7 +19,7 @@ INPUTS_FOLDER = "batch-inputs"
 
 
 def router(context: Context) -> APIRouter:
-    """The upload route, and the signed URLs that this server hands out itself."""
+    """Serve the upload routes, and the signed URLs that this server hands out itself."""
     api = APIRouter(tags=["artifacts"])
 
     @api.post(routes.BUNDLE_UPLOAD)
@@ -79,7 +79,7 @@ async def check_uploaded(context: Context, kind: str, location: str, owner: str)
 
 
 async def bounded(pieces: AsyncIterator[bytes], limit: int) -> AsyncGenerator[bytes]:
-    """The pieces, as long as they are not over the limit together; then PayloadTooLarge is raised."""
+    """Yield the pieces; raise PayloadTooLarge once they are over the limit together."""
     size = 0
     async for piece in pieces:
         size += len(piece)

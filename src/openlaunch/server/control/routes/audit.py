@@ -10,7 +10,6 @@ from openlaunch.server.control.answers import shown
 from openlaunch.server.control.routes.context import Admin, Context
 from openlaunch.store import audit as audit_store
 from openlaunch.store.audit import AuditFilter
-from openlaunch.store.records import AuditRecord
 from openlaunch.wire import routes
 from openlaunch.wire.audit import AuditEntry, ListAuditResponse
 
@@ -36,14 +35,11 @@ def router(context: Context) -> APIRouter:
         page, next_cursor = await context.store.read(
             lambda conn: audit_store.list_page(conn, wanted, limit, cursor)
         )
-        return ListAuditResponse(entries=[_entry(record) for record in page], next_cursor=next_cursor)
+        entries = [shown(AuditEntry, r, at=datetime.fromtimestamp(r.at, UTC)) for r in page]
+        return ListAuditResponse(entries=entries, next_cursor=next_cursor)
 
     return api
 
 
 def _seconds(moment: datetime | None) -> float | None:
     return None if moment is None else moment.timestamp()
-
-
-def _entry(record: AuditRecord) -> AuditEntry:
-    return shown(AuditEntry, record, at=datetime.fromtimestamp(record.at, UTC))

@@ -26,7 +26,7 @@ _DEFS = "#/$defs/"
 
 
 def router(context: Context) -> APIRouter:
-    """The document and the page."""
+    """Serve the document and the page."""
     api = APIRouter(tags=["endpoints"])
 
     @api.get(routes.ENDPOINTS_SCHEMA)

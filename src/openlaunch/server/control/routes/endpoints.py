@@ -13,7 +13,7 @@ from openlaunch.server.control.endpoint_view import BundleNames, bundle_names, d
 from openlaunch.server.control.routes.context import Caller, Context, User
 from openlaunch.server.endpoints.lookups import find_endpoint, no_endpoint
 from openlaunch.store import endpoints as endpoint_store
-from openlaunch.store.events import MAX_EVENTS, EventRecord
+from openlaunch.store.events import MAX_EVENTS
 from openlaunch.store.records import EndpointRecord
 from openlaunch.wire import routes
 from openlaunch.wire.endpoints import (
@@ -126,9 +126,9 @@ def _add_reads(api: APIRouter, context: Context) -> None:
         """List what has happened to an endpoint; with `wait`, the answer is held until there is something new."""
         endpoint = await find_endpoint(context.store, model_endpoint_id, user.owner)
         found = await context.controller.events.read(endpoint.id, int(after), wait, limit)
-        return ListEventsResponse(
-            events=[_event(record) for record in found], cursor=str(found[-1].seq) if found else after
-        )
+        messages = [message_of(EventKind(e.kind), e.detail, e.count) for e in found]
+        events = [shown(EndpointEvent, e, message=text) for e, text in zip(found, messages, strict=True)]
+        return ListEventsResponse(events=events, cursor=str(found[-1].seq) if found else after)
 
     @api.get(routes.ENDPOINTS + "/{model_endpoint_id}/why")
     async def explain_model_endpoint(model_endpoint_id: str, user: User) -> EndpointWhy:
@@ -176,8 +176,3 @@ def _add_canaries(api: APIRouter, context: Context) -> None:
         """End the canary: its workers finish what they run, and get nothing more."""
         endpoint = await context.endpoints.roll_back_canary(user.owner, model_endpoint_id)
         return await described(context, endpoint)
-
-
-def _event(record: EventRecord) -> EndpointEvent:
-    message = message_of(EventKind(record.kind), record.detail, record.count)
-    return shown(EndpointEvent, record, message=message)

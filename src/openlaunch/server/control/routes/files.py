@@ -43,12 +43,12 @@ def router(context: Context) -> APIRouter:
     async def list_files(user: User) -> ListFilesResponse:
         """List the caller's files, newest first."""
         found = await context.store.read(lambda conn: file_store.list_by_owner(conn, user.owner))
-        return ListFilesResponse(files=[_response(record) for record in found])
+        return ListFilesResponse(files=[shown(FileResponse, record) for record in found])
 
     @api.get("/{file_id}")
     async def get_file(file_id: str, user: User) -> FileResponse:
         """Get one file's name and size."""
-        return _response(await _find(context, file_id, user.owner))
+        return shown(FileResponse, await _find(context, file_id, user.owner))
 
     @api.get("/{file_id}/content")
     async def get_file_content(file_id: str, user: User) -> FileContentResponse:
@@ -117,7 +117,3 @@ async def _find(context: Context, file_id: str, owner: str) -> FileRecord:
     if record is None:
         raise NotFound(f"no file has the id {file_id!r}", code="file_not_found")
     return record
-
-
-def _response(record: FileRecord) -> FileResponse:
-    return shown(FileResponse, record)

@@ -8,7 +8,7 @@ from openlaunch.wire.health import CheckStatus, ReadinessResponse
 
 
 def router(context: Context) -> APIRouter:
-    """The health routes; they need no key, and tell nothing that is secret."""
+    """Tell how the server stands, without a key and without anything secret."""
     api = APIRouter(tags=["health"])
 
     @api.get(routes.HEALTHZ)

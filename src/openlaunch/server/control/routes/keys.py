@@ -48,7 +48,7 @@ def router(context: Context) -> APIRouter:
 
 
 def _settings(body: CreateKeyRequest | UpdateKeyRequest) -> dict[str, Any]:
-    """What is given of the limits and the end, as in a key's record."""
+    """Return what is given of the limits and the end, as in a key's record."""
     given = body.model_dump(include={*KeyLimits.model_fields}, exclude_none=True)
     limits: dict[str, Any] = {name: value or None for name, value in given.items()}
     return limits if body.expires_at is None else limits | {"expires_at": body.expires_at.timestamp()}

@@ -122,7 +122,9 @@ def _add_callbacks(api: APIRouter, context: Context) -> None:
             return outbox.of_task(conn, user.owner, task_id)
 
         found = await context.store.read(load)
-        return ListDeliveriesResponse(deliveries=[] if found is None else [_delivery(found)])
+        return ListDeliveriesResponse(
+            deliveries=[] if found is None else [DeliveryResponse.model_validate(found, from_attributes=True)]
+        )
 
     @api.post(TASK + "/deliveries/resend")
     async def resend_delivery(task_id: str, user: User) -> DeliveryResponse:
@@ -134,7 +136,7 @@ def _add_callbacks(api: APIRouter, context: Context) -> None:
         if found.status is DeliveryStatus.WAITING:
             raise Conflict(f"the task {task_id!r} has no result to send yet", code="task_not_done")
         context.callbacks.wake()
-        return _delivery(found)
+        return DeliveryResponse.model_validate(found, from_attributes=True)
 
     @api.get(routes.CALLBACK_SIGNING)
     async def get_callback_secret(user: User) -> CallbackSecretResponse:
@@ -145,7 +147,7 @@ def _add_callbacks(api: APIRouter, context: Context) -> None:
 def task_why(
     task_id: str, found: Position, endpoint: EndpointWhy | None, now: float, *, in_worker: bool
 ) -> TaskWhy:
-    """How a task stands, in words."""
+    """Tell how a task stands, in words."""
     ahead = found.ahead
     return TaskWhy.model_validate(
         {
@@ -181,10 +183,6 @@ def _explanation(found: Position, endpoint: EndpointWhy | None, now: float, *, i
 
 def _shown(state: State) -> TaskStatus:
     return TaskStatus.FAILURE if state is State.CANCELLED else TaskStatus(state)
-
-
-def _delivery(record: Delivery) -> DeliveryResponse:
-    return DeliveryResponse.model_validate(record, from_attributes=True)
 
 
 def _without_auth(payload: bytes) -> bytes:
