@@ -7,14 +7,18 @@ bytes, times in seconds, and a name that ends in `_seconds` or `_bytes` says whi
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MIB = 1024 * 1024
 DAY = 24 * 3600
 
 
-class BodySettings(BaseModel):
+class _Part(BaseModel):
+    model_config = ConfigDict(defer_build=True)  # a start of the server needs the schema of the whole alone
+
+
+class BodySettings(_Part):
     """The size of request bodies."""
 
     max_body_bytes: int = Field(
@@ -47,7 +51,7 @@ class HttpSettings(BodySettings):
     )
 
 
-class StreamSettings(BaseModel):
+class StreamSettings(_Part):
     """Streams that can be resumed."""
 
     stream_resume_seconds: float = Field(
@@ -65,7 +69,7 @@ class StreamSettings(BaseModel):
     )
 
 
-class ResultSettings(BaseModel):
+class ResultSettings(_Part):
     """What happens to results."""
 
     check_responses: bool = Field(
@@ -115,7 +119,7 @@ class QueueSettings(ResultSettings):
         return self.max_queued_tasks - self.max_queued_tasks // 10
 
 
-class JobSettings(BaseModel):
+class JobSettings(_Part):
     """Batch jobs and docker-image batch jobs."""
 
     max_running_batch_jobs: int = Field(
@@ -132,7 +136,7 @@ class JobSettings(BaseModel):
     )
 
 
-class OutboundSettings(BaseModel):
+class OutboundSettings(_Part):
     """Connections that a user's input asks for."""
 
     url_timeout_seconds: float = Field(
@@ -177,7 +181,7 @@ class WorkerSettings(BodySettings, OutboundSettings):
     )
 
 
-class ContainerSettings(BaseModel):
+class ContainerSettings(_Part):
     """Container images."""
 
     container_engine: str = Field(
@@ -194,7 +198,7 @@ class ContainerSettings(BaseModel):
     image_pull_seconds: float = Field(default=1800, gt=0, description="Time for fetching a container image.")
 
 
-class AuditSettings(BaseModel):
+class AuditSettings(_Part):
     """The audit log."""
 
     audit_retention_seconds: float = Field(
@@ -220,7 +224,7 @@ class Settings(
 ):
     """All settings. Each field `x` is read from the environment variable `OPENLAUNCH_X`."""
 
-    model_config = SettingsConfigDict(env_prefix="OPENLAUNCH_", extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="OPENLAUNCH_", extra="ignore", defer_build=False)
 
     data_dir: Path = Field(
         default_factory=lambda: Path.home() / ".openlaunch", description="Folder for everything durable."
