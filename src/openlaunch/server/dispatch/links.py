@@ -49,7 +49,7 @@ class Expected:
 
 
 class LinkOwner(Protocol):
-    """Who is told what happens on a link: the dispatcher."""
+    """The receiver of what happens on a link: the dispatcher."""
 
     def expected(self, token: str) -> Expected | None:
         """The worker that may connect with this token, once: a token is used up by asking."""
@@ -64,7 +64,7 @@ class LinkOwner(Protocol):
         ...
 
     def link_leaving(self, worker_id: str) -> None:
-        """The worker has been told to end: it waits for a DRAIN."""
+        """The worker wants to end: it waits for a DRAIN."""
         ...
 
     def link_freed(self, link: "WorkerLink") -> None:

@@ -15,19 +15,19 @@ class Sender(Protocol):
     """The link that work runs on."""
 
     def cancel(self, request_id: int) -> None:
-        """Tell the worker that the answer is not wanted any more."""
+        """Tell the worker that the answer is no longer wanted."""
         ...
 
     def credit(self, request_id: int, size: int) -> None:
-        """Tell the worker that so many bytes of a stream have been passed on."""
+        """Tell the worker that `size` bytes of a stream have been passed on."""
         ...
 
 
 class Work:
     """Something that waits for a slot and runs in it. It ends exactly once, and its deadline is watched until then.
 
-    A subclass says what its end leads to: `answered` or `failed`. Whoever ends it works for others too, such as the
-    link of a worker, so what a subclass raises is logged here and goes no further.
+    A subclass says what its end leads to: `answered` or `failed`. What ends it works for others too, such as the
+    link of a worker, so an error that a subclass raises is logged here and stops here.
     """
 
     __slots__ = ("_deadlines", "_link", "_request_id", "body", "cancelled", "deadline", "flags")
@@ -40,9 +40,9 @@ class Work:
         self.body = body
         self.flags = flags
         self.deadline = deadline
-        """When the answer is not wanted any more, on the event loop's clock."""
+        """When the answer is no longer wanted, on the event loop's clock."""
         self.cancelled = False
-        """Whether it has ended, and so needs no slot any more."""
+        """Whether it has ended, and so no longer needs a slot."""
         self._deadlines = deadlines
         self._link: Sender | None = None
         self._request_id = 0
@@ -102,7 +102,7 @@ class Work:
     def abandon(self, error: APIError | None = None) -> None:
         """End because nobody wants the answer: a running request is cancelled in its worker.
 
-        `error` is for the client; None: there is no client any more.
+        `error` is for the client; None: the client has gone.
         """
         if self.end():
             if self._link is not None:
@@ -161,7 +161,7 @@ class StreamCall(Call):
                 self.abandon(ServerError("the server failed on this stream; its log has the traceback"))
 
     def passed_on(self, size: int) -> None:
-        """The client has taken so many bytes; tell the worker, in steps that cost few frames."""
+        """Tell the worker that the client has taken `size` bytes, in steps that cost few frames."""
         self._taken += size
         if self._taken >= STREAM_WINDOW // 4 and self._link is not None and not self.cancelled:
             self._link.credit(self._request_id, self._taken)
@@ -172,7 +172,7 @@ def _for_caller(error: APIError, flags: Flags) -> APIError:
     """Hide why an endpoint has no worker from callers who do not own it: the reason quotes the model."""
     if flags & Flags.FOREIGN and error.code == "endpoint_failed":
         return Unavailable(
-            "the endpoint has no worker; only its owner is told why",
+            "the endpoint has no worker; only its owner can see why",
             code=error.code,
             retry_after=error.retry_after,
         )

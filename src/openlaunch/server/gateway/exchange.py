@@ -86,13 +86,13 @@ class Exchange(Response):
         self.guarded(self._handler, self)
 
     def gone(self) -> None:
-        """Tell whoever works for the client that it went away."""
+        """Cancel the work for a client that went away."""
         if not self.response_complete:
             self.on_gone()
         self.let_go()
 
     def writable(self) -> None:
-        """Tell whoever waits for it that the connection takes bytes again."""
+        """Continue an answer that waited for the connection to take bytes."""
         self.on_writable()
 
     def guarded(self, call: Callable[..., None], *args: Any) -> None:

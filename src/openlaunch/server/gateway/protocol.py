@@ -136,7 +136,7 @@ class HttpProtocol(asyncio.Protocol):
         self.flow.pause_writing()
 
     def resume_writing(self) -> None:
-        """Go on with the answer under way."""
+        """Let the answer under way continue."""
         self.flow.resume_writing()
         if self._exchange is not None:
             self._exchange.writable()
@@ -149,7 +149,7 @@ class HttpProtocol(asyncio.Protocol):
             self._exchange.keep_alive = False
 
     def send(self, data: bytes) -> None:
-        """Write to the client, unless the connection is closing: whoever answers need not know that it went away."""
+        """Write to the client, unless the connection is closing; an answer need not look for that."""
         if not self.transport.is_closing():
             self.transport.write(data)
 
@@ -170,7 +170,7 @@ class HttpProtocol(asyncio.Protocol):
                 self.flow.pause_reading()
 
     def _begin_next(self) -> None:
-        """Begin with what came behind the last request, or go on with a head that had not come whole."""
+        """Begin with what came behind the last request, or with a head that has got more bytes."""
         self._next_is_due = False
         if self.transport.is_closing():
             return
@@ -295,7 +295,7 @@ class HttpProtocol(asyncio.Protocol):
             self._expect_rest(exchange, len(piece))
 
     def _expect_rest(self, exchange: Exchange | AsgiExchange, size: int) -> None:
-        """Give the client time for the next part of its body; give up one that is answered and goes on."""
+        """Give the client time for the next part of its body; close on one that is answered and sends ever more."""
         if exchange.response_complete:
             self._discarded += size
             if self._discarded > MAX_DISCARDED_BYTES:
@@ -318,7 +318,7 @@ class HttpProtocol(asyncio.Protocol):
     # After an answer.
 
     def on_response_complete(self) -> None:
-        """Close the connection, or go on with it."""
+        """Close the connection, or begin with its next request."""
         self._state.total_requests += 1
         exchange = self._exchange
         if exchange is not None:
@@ -327,7 +327,7 @@ class HttpProtocol(asyncio.Protocol):
             self._go_on_after(exchange)
 
     def _go_on_after(self, exchange: Exchange | AsgiExchange) -> None:
-        """Go on with the connection, if the request has come whole and its answer is written."""
+        """Begin with the next request, if this one has come whole and its answer is written."""
         if exchange.more_body or not exchange.response_complete or exchange is not self._exchange:
             return
         self._exchange = None

@@ -199,7 +199,7 @@ class ChunkDecoder:
         if not line:
             self.ended = True
         elif self._trailer > MAX_TRAILER_BYTES or not _TRAILER_LINE.match(line):
-            raise _invalid(f"the trailers are no headers, or over {MAX_TRAILER_BYTES} bytes")
+            raise _invalid(f"the trailers are malformed, or larger than {MAX_TRAILER_BYTES} bytes")
 
 
 def check_part_of_head(data: bytes | bytearray) -> None:
