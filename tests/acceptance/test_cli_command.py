@@ -164,7 +164,7 @@ def test_ctrl_c_while_waiting_says_how_to_go_on_and_the_task_goes_on(where, depl
         out, err = process.communicate(timeout=20)
     assert (process.returncode, out) == (130, "")
     assert (
-        err == f"interrupted; the work goes on, and this shows it: openlaunch tasks get {task_id} --wait 60\n"
+        err == f"interrupted; the work continues, and this shows it: openlaunch tasks get {task_id} --wait 60\n"
     )
     assert run(where, "tasks", "get", task_id, "--wait", "30").stdout == "4\n"
 
@@ -232,7 +232,7 @@ def test_version_and_help_load_neither_the_client_nor_the_server():
 import sys
 from openlaunch.cli.app import run
 code = run([%r])
-heavy = ("openlaunch.client", "openlaunch.wire", "openlaunch.server", "httpx2", "fastapi", "rich.table")
+heavy = ("openlaunch.client", "openlaunch.server", "pydantic", "httpx2", "fastapi", "rich.table")
 loaded = [name for name in sys.modules if name.startswith(heavy)]
 sys.exit(f"{code} {loaded}" if code or loaded else 0)
 """
