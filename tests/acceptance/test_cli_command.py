@@ -164,7 +164,8 @@ def test_ctrl_c_while_waiting_says_how_to_go_on_and_the_task_goes_on(where, depl
         out, err = process.communicate(timeout=20)
     assert (process.returncode, out) == (130, "")
     assert (
-        err == f"interrupted; the work continues, and this shows it: openlaunch tasks get {task_id} --wait 60\n"
+        err
+        == f"interrupted; the work continues, and this shows it: openlaunch tasks get {task_id} --wait 60\n"
     )
     assert run(where, "tasks", "get", task_id, "--wait", "30").stdout == "4\n"
 

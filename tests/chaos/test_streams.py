@@ -244,12 +244,17 @@ def test_a_reader_that_stops_holds_the_generator_and_costs_bounded_memory(server
         for _ in range(300):
             next(stream)
         held = stands_still(made)
-        # What was read, what the two sockets' buffers hold, and the window.
-        assert 300 <= held < 300 + 16 * MIB / size
+        # What was read, what the kernel's buffers of the two sockets may hold, and the window.
+        assert 300 <= held < 300 + (socket_buffers() + 4 * MIB) / size
         grown = memory(server.server.pid) - before[0], memory(worker) - before[1]
         # The server holds 4 MiB of a stream that can be resumed.
         assert grown[0] < (12 if resume else 8)
         assert grown[1] < 4
+
+
+def socket_buffers():
+    """Bytes that the kernel may hold between two sockets: it lets their buffers grow with the rate of their reader."""
+    return sum(int(Path(f"/proc/sys/net/ipv4/tcp_{way}mem").read_text().split()[2]) for way in "rw")
 
 
 def stands_still(file, seconds=0.3):
