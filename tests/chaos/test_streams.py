@@ -253,7 +253,7 @@ def test_a_reader_that_stops_holds_the_generator_and_costs_bounded_memory(server
 
 
 def socket_buffers():
-    """Bytes that the kernel may hold between two sockets: it lets their buffers grow with the rate of their reader."""
+    """Bytes that the kernel may hold between two sockets, whose buffers grow with the rate of the reader."""
     return sum(int(Path(f"/proc/sys/net/ipv4/tcp_{way}mem").read_text().split()[2]) for way in "rw")
 
 
