@@ -26,7 +26,7 @@ def content() -> str:
 
 def groups() -> list[type[BaseModel]]:
     """List the classes that declare settings, the general ones first."""
-    own = [each for each in Settings.__mro__ if each.__module__ == Settings.__module__]
+    own: list[type[BaseModel]] = [each for each in Settings.__mro__ if each.__module__ == Settings.__module__]
     return [each for each in own if any(name in each.__annotations__ for name in each.model_fields)]
 
 
