@@ -233,7 +233,7 @@ def test_version_and_help_load_neither_the_client_nor_the_server():
 import sys
 from openlaunch.cli.app import run
 code = run([%r])
-heavy = ("openlaunch.client", "openlaunch.server", "pydantic", "httpx2", "fastapi", "rich.table")
+heavy = ("openlaunch.client", "openlaunch.wire.endpoints", "openlaunch.server", "httpx2", "fastapi", "rich.table")
 loaded = [name for name in sys.modules if name.startswith(heavy)]
 sys.exit(f"{code} {loaded}" if code or loaded else 0)
 """

@@ -103,9 +103,7 @@ class BlockingSocket:
         return data
 
     def quiet(self) -> bool:
-        poll = select.poll()
-        poll.register(self._sock, select.POLLIN)
-        return not poll.poll(0)
+        return not _readable(self._sock.fileno())
 
     def close(self) -> None:
         self._sock.close()
@@ -218,10 +216,18 @@ class AwaitableSocket(asyncio.Protocol):
             self._waiter.set_result(None)
 
     def quiet(self) -> bool:
-        return not self._received and not self._closed
+        # What has come while the loop did not run is not known to it yet, so the socket is asked too.
+        fd = self._transport.get_extra_info("socket").fileno()
+        return not (self._received or self._closed or self._transport.is_closing() or _readable(fd))
 
     def close(self) -> None:
         self._transport.abort()
+
+
+def _readable(fd: int) -> bool:
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _time_out(waiter: "asyncio.Future[None]") -> None:
