@@ -1,5 +1,6 @@
 """The one table of operations, of which both clients have their methods."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, Generic, ParamSpec, TypeVar, overload
@@ -45,7 +46,7 @@ class Operation(Generic[P, T]):
         return self
 
 
-class Operations(RegistersUploads):
+class Operations(ABC, RegistersUploads):
     """The operations that give the same on both clients; `make` makes a method of one."""
 
     def __init_subclass__(cls, make: Callable[[Any], Any] | None = None) -> None:
@@ -70,8 +71,8 @@ class Operations(RegistersUploads):
         self.self_hosted = self_hosted
         self._connect(Target.of(address, timeout, find_ca_file(ca_file)), RetryPolicy(max_retries))
 
-    def _connect(self, target: Target, retry: RetryPolicy) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _connect(self, target: Target, retry: RetryPolicy) -> None: ...
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(url={self.url!r})"

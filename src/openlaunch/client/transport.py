@@ -5,6 +5,7 @@ signed, and raises `TransportFailure` where there is no answer. It may be used b
 """
 
 import ssl
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -126,7 +127,7 @@ _LIMITS = httpx2.Limits(
 )
 
 
-class _HTTPXTransport:
+class _HTTPXTransport(ABC):
     """Everything but predictions, and those too where a proxy is in the way."""
 
     def __init__(self, target: Target) -> None:
@@ -156,18 +157,18 @@ class _HTTPXTransport:
         except httpx2.TransportError as error:
             raise _httpx_failure(error, request, self._target) from error
 
-    async def _send(self, stream: bool, **options: Any) -> httpx2.Response:
-        raise NotImplementedError
+    @abstractmethod
+    async def _send(self, stream: bool, **options: Any) -> httpx2.Response: ...
 
-    async def _rest(self, answer: httpx2.Response) -> bytes:
-        raise NotImplementedError
+    @abstractmethod
+    async def _rest(self, answer: httpx2.Response) -> bytes: ...
 
+    @abstractmethod
     def pieces(self, answer: httpx2.Response) -> Callable[[], Coroutine[Any, Any, bytes]]:
         """Give a function for the next piece of a body, which gives nothing at the end."""
-        raise NotImplementedError
 
-    async def close_answer(self, answer: httpx2.Response) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    async def close_answer(self, answer: httpx2.Response) -> None: ...
 
 
 class HTTPXTransport(_HTTPXTransport):

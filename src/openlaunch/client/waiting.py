@@ -1,6 +1,7 @@
 """What both clients share of waiting for many tasks, without I/O."""
 
 import time
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Generic, Protocol, TypeVar
@@ -91,7 +92,7 @@ class Group(Generic[F]):
             yield from self.poll(0.0)
 
 
-class BatchFields(Generic[F]):
+class BatchFields(ABC, Generic[F]):
     """What the responses of a batch of both clients share."""
 
     def __init__(self, client: Any, endpoint_name: str, request_ids: Mapping[str, str]) -> None:
@@ -100,8 +101,8 @@ class BatchFields(Generic[F]):
         self.request_ids = dict(request_ids)
         self._futures = {name: self._future(task_id) for name, task_id in request_ids.items()}
 
-    def _future(self, task_id: str) -> F:
-        raise NotImplementedError
+    @abstractmethod
+    def _future(self, task_id: str) -> F: ...
 
     def _poll(self) -> Flow[None]:
         group: Group[F] = Group(self.client)

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -41,7 +42,7 @@ class Watched:
             log.exception("a done-callback of task %s raised", self.async_task_id)
 
 
-class _Watcher:
+class _Watcher(ABC):
     """Polls while there is something to watch."""
 
     def __init__(self, run: Run) -> None:
@@ -70,8 +71,8 @@ class _Watcher:
             reason = "the client is closed" if self._closed else f"{MAX_WATCHED} callbacks wait already"
             raise RuntimeError(f"no callback can be added: {reason}")
 
-    def _start(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _start(self) -> None: ...
 
     async def _watch(self) -> None:
         group: Group[Watched] = Group(None)

@@ -1,6 +1,7 @@
 """What a worker's slot is used for: one request of a client, or one durable task."""
 
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Protocol
 
@@ -23,7 +24,7 @@ class Sender(Protocol):
         ...
 
 
-class Work:
+class Work(ABC):
     """Something that waits for a slot and runs in it. It ends exactly once, and its deadline is watched until then.
 
     A subclass says what its end leads to: `answered` or `failed`. What ends it works for others too, such as the
@@ -47,13 +48,13 @@ class Work:
         self._link: Sender | None = None
         self._request_id = 0
 
+    @abstractmethod
     def answered(self, outcome: int, payload: bytes) -> None:
         """The worker's answer has come."""
-        raise NotImplementedError
 
+    @abstractmethod
     def failed(self, error: APIError) -> None:
         """There will be no answer."""
-        raise NotImplementedError
 
     def died(self, reason: str) -> None:
         """Its worker died while it ran this."""
@@ -61,9 +62,9 @@ class Work:
             WorkerDied(f"the worker that ran this request {reason}; whether the model ran is not known")
         )
 
+    @abstractmethod
     def expired(self) -> None:
         """Its deadline has passed."""
-        raise NotImplementedError
 
     @property
     def running(self) -> bool:
@@ -75,7 +76,7 @@ class Work:
         self._link = link
         self._request_id = request_id
 
-    def chunk(self, data: bytes) -> None:
+    def chunk(self, data: bytes) -> None:  # noqa: B027 -- most work gets no pieces
         """Ignore a piece of a stream, which only a worker that is wrong sends here."""
 
     def finished(self, outcome: int, payload: bytes) -> None:
@@ -148,9 +149,9 @@ class StreamCall(Call):
         super().__init__(body, flags | Flags.STREAM, deadline, deadlines)
         self._taken = 0
 
+    @abstractmethod
     def piece(self, data: bytes) -> None:
         """A piece has come."""
-        raise NotImplementedError
 
     def chunk(self, data: bytes) -> None:
         if not self.cancelled:
