@@ -46,6 +46,7 @@ BUILD_SECONDS = 3.0
 LOAD_SECONDS = 2.0
 DRAIN_SECONDS = 5.0
 STOP_SECONDS = 1.0
+RULE = {"rollback_after_failures": 2, "probation_requests": 5}
 POLICY = Policy(load_timeout=60.0, drain_timeout=90.0)
 BUNDLES = ("good", "better", "best", "does-not-load", "no-environment", "dies-early", "hangs", "crashes")
 KILLED = WorkerExit(None, 9)
