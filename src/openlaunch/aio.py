@@ -10,7 +10,6 @@ The rules are the same too: both clients run the operations of `openlaunch.clien
 to the event loop that it is first used in.
 """
 
-import json
 import warnings
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any, Self, TypeVar
@@ -22,7 +21,7 @@ from openlaunch.client.logs import AsyncLogStream
 from openlaunch.client.models import ModelEndpoint
 from openlaunch.client.operations import endpoints, predictions, tasks
 from openlaunch.client.operations.deploy import DEPLOY_SECONDS, deploy
-from openlaunch.client.predictions import Answer, EndpointRequest, ResponseFields
+from openlaunch.client.predictions import EndpointRequest, ResponseFields
 from openlaunch.client.retry import RetryPolicy
 from openlaunch.client.streams import AwaitableStream, Reading
 from openlaunch.client.surface import AwaitableClient, awaitable
@@ -55,38 +54,36 @@ class EndpointResponse(ResponseFields):
     client: AwaitableClient
     _downloaded: tuple[Any] | None = None
 
-    @classmethod
-    def of(cls, client: AwaitableClient, answer: Answer) -> Self:
-        """Make the response of an answer."""
-        return cls(
-            client, answer.status, answer.result_url, answer.result, answer.traceback, answer.status_code
-        )
-
     @property
     def value(self) -> Any:
         """What the predict function returned, as a Python object.
 
         Raises:
             PredictionFailed: there is no value; `.traceback` says why.
+            ForeignURL: the answer names a pickle that the request did not ask for.
             RuntimeError: it is pickled and has not been downloaded: `await response.load()` first.
         """
         self.raise_for_status()
         if self._downloaded is not None:
             return self._downloaded[0]
-        if self.result_url is not None:
+        if self._pickle_url() is not None:
             raise RuntimeError(
                 "the result is pickled: `await response.load()` downloads it and gives the value"
             )
-        return None if self.result is None else json.loads(self.result)
+        return self._json_value()
 
     async def load(self) -> Any:
-        """The value; a pickled one is downloaded and unpickled, which runs what the pickle says.
+        """Return the value; a pickled one is downloaded and unpickled, which runs what the pickle says.
+
+        This happens only if the request had `return_pickled`, and only from the client's own server.
 
         Raises:
             PredictionFailed: there is no value; `.traceback` says why.
+            ForeignURL: the answer names a pickle that the request did not ask for, or that is not the server's.
         """
-        if self.result_url is not None and self._downloaded is None:
-            self._downloaded = (await self.client.run(predictions.download(self.result_url)),)
+        url = self._pickle_url()
+        if url is not None and self._downloaded is None:
+            self._downloaded = (await self.client.run(predictions.download(url)),)
         return self.value
 
 
@@ -107,7 +104,7 @@ class EndpointResponseFuture(FutureFields):
         if self._answer is None:
             self.keep(await self.client.run(predictions.wait_for(self.async_task_id, timeout)))
         assert self._answer is not None
-        return EndpointResponse.of(self.client, self._answer)
+        return EndpointResponse.of(self.client, self._answer, self.return_pickled)
 
     async def done(self) -> bool:
         """Say whether the response is there; asks the server where that is not known yet."""
@@ -148,7 +145,9 @@ class EndpointResponseStream(AwaitableStream[EndpointResponse]):
         self.client = client
 
         def feed(piece: bytes) -> Iterator[EndpointResponse]:
-            return (EndpointResponse.of(client, answer) for answer in source.reader.feed(piece))
+            return (
+                EndpointResponse.of(client, answer, source.pickled) for answer in source.reader.feed(piece)
+            )
 
         super().__init__(
             Reading(
@@ -163,8 +162,8 @@ class EndpointResponseStream(AwaitableStream[EndpointResponse]):
 class AsyncEndpointBatchResponse(BatchFields[EndpointResponseFuture]):
     """The responses of a batch. Deprecated: use `predict_many` and `as_completed`."""
 
-    def _future(self, task_id: str) -> EndpointResponseFuture:
-        return EndpointResponseFuture(self.client, self.endpoint_name, task_id)
+    def _future(self, task_id: str, return_pickled: bool) -> EndpointResponseFuture:
+        return EndpointResponseFuture(self.client, self.endpoint_name, task_id, return_pickled)
 
     async def poll_endpoints(self) -> None:
         """Ask once for all tasks that are not known to be done."""
@@ -179,7 +178,9 @@ class AsyncEndpointBatchResponse(BatchFields[EndpointResponseFuture]):
     def get_responses(self) -> dict[str, EndpointResponse | None]:
         """Give the responses by request id; None where a task was not done when last asked for."""
         return {
-            request_id: None if future.answer is None else EndpointResponse.of(self.client, future.answer)
+            request_id: None
+            if future.answer is None
+            else EndpointResponse.of(self.client, future.answer, future.return_pickled)
             for request_id, future in self._futures.items()
         }
 
@@ -230,7 +231,7 @@ class SyncEndpoint(Endpoint):
         """Run a prediction and wait for its response; raises what the blocking one does."""
         limit = self.model_endpoint.timeout_seconds
         flow = predictions.predict_sync(self.model_endpoint.id, request, timeout, limit)
-        return EndpointResponse.of(self.client, await self.client.run(flow))
+        return EndpointResponse.of(self.client, await self.client.run(flow), request.return_pickled)
 
 
 class StreamingEndpoint(Endpoint):
@@ -253,19 +254,25 @@ class AsyncEndpoint(Endpoint):
     ) -> EndpointResponseFuture:
         """Put a task into the queue; raises what the blocking one does."""
         task_id = await self.client.run(predictions.submit(self.model_endpoint.id, request, timeout))
-        return EndpointResponseFuture(self.client, self.name, task_id)
+        return EndpointResponseFuture(self.client, self.name, task_id, request.return_pickled)
 
     async def predict_many(self, requests: Sequence[EndpointRequest]) -> list[EndpointResponseFuture]:
         """Put many tasks into the queue, up to 1,000 with one HTTP request; raises what the blocking one does."""
         task_ids = await self.client.run(predictions.submit_many(self.model_endpoint.id, requests))
-        return [EndpointResponseFuture(self.client, self.name, task_id) for task_id in task_ids]
+        return [
+            EndpointResponseFuture(self.client, self.name, task_id, request.return_pickled)
+            for request, task_id in zip(requests, task_ids, strict=True)
+        ]
 
     async def predict_batch(self, requests: Sequence[EndpointRequest]) -> AsyncEndpointBatchResponse:
         """Put many tasks into the queue. Deprecated: use `predict_many` and `as_completed`."""
         warnings.warn("predict_batch is deprecated: use predict_many", DeprecationWarning, stacklevel=2)
         ids = distinct_ids(requests)
+        pickled = {request.request_id for request in requests if request.return_pickled}
         task_ids = await self.client.run(predictions.submit_many(self.model_endpoint.id, requests))
-        return AsyncEndpointBatchResponse(self.client, self.name, dict(zip(ids, task_ids, strict=True)))
+        return AsyncEndpointBatchResponse(
+            self.client, self.name, dict(zip(ids, task_ids, strict=True)), pickled
+        )
 
 
 AnyEndpoint = AsyncEndpoint | StreamingEndpoint | SyncEndpoint
@@ -309,9 +316,18 @@ class LaunchClient(Operations, make=awaitable):
         """Run an operation; the other methods do this for you."""
         return await self._driver.run(flow)
 
-    def future(self, task_id: str, endpoint_name: str = "") -> EndpointResponseFuture:
-        """Give the future of a task that was submitted before, here or elsewhere."""
-        return EndpointResponseFuture(self, endpoint_name, task_id)
+    def future(
+        self, task_id: str, endpoint_name: str = "", return_pickled: bool = False
+    ) -> EndpointResponseFuture:
+        """Give the future of a task that was submitted before, here or elsewhere.
+
+        Args:
+            task_id: the id that the server gave to the task.
+            endpoint_name: the endpoint's name, for messages.
+            return_pickled: whether to download and unpickle a pickled result, which runs code that the endpoint's
+                owner chose: set it only if you trust them.
+        """
+        return EndpointResponseFuture(self, endpoint_name, task_id, return_pickled)
 
     deploy = awaitable(deploy, _endpoint_of)
     create_model_endpoint = awaitable(endpoints.create_model_endpoint, _endpoint_of)

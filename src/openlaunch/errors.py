@@ -7,6 +7,7 @@
     ├── BundleError                 a bundle can't be packed: what is given can't be pickled or zipped
     ├── ConnectionFailed            the server could not be reached, or the connection broke
     │   └── StreamInterrupted       a stream was cut before its end event: what came is not all
+    ├── ForeignURL                  an answer names a URL that the client does not open
     ├── WaitTimeout                 the time given to a wait on this side has passed (also a TimeoutError)
     ├── PredictionFailed            the model, or its worker, failed: `EndpointResponse.raise_for_status`
     ├── TaskCancelled               the task was cancelled before it had a result
@@ -55,6 +56,10 @@ class ConnectionFailed(OpenlaunchError):
 
 class StreamInterrupted(ConnectionFailed):
     """A stream ended without its end event: the items that came before are not all there are."""
+
+
+class ForeignURL(OpenlaunchError):
+    """An answer names a URL that is not one of the server's artifacts, or that the request did not ask for."""
 
 
 class WaitTimeout(OpenlaunchError, TimeoutError):

@@ -72,9 +72,18 @@ class LaunchClient(Operations, make=blocking):
         """Run an operation; the other methods do this for you."""
         return finished(self._driver.run(flow))
 
-    def future(self, task_id: str, endpoint_name: str = "") -> EndpointResponseFuture:
-        """Give the future of a task that was submitted before, here or elsewhere."""
-        return EndpointResponseFuture(self, endpoint_name, task_id)
+    def future(
+        self, task_id: str, endpoint_name: str = "", return_pickled: bool = False
+    ) -> EndpointResponseFuture:
+        """Give the future of a task that was submitted before, here or elsewhere.
+
+        Args:
+            task_id: the id that the server gave to the task.
+            endpoint_name: the endpoint's name, for messages.
+            return_pickled: whether to download and unpickle a pickled result, which runs code that the endpoint's
+                owner chose: set it only if you trust them.
+        """
+        return EndpointResponseFuture(self, endpoint_name, task_id, return_pickled)
 
     deploy = blocking(deploy, endpoint_of)
     create_model_endpoint = blocking(endpoints.create_model_endpoint, endpoint_of)

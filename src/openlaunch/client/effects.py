@@ -5,10 +5,21 @@ rules serves the blocking and the awaitable client. `openlaunch.client.drivers` 
 """
 
 import json
+import re
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 from urllib.parse import quote, urlencode
+
+from openlaunch.errors import ForeignURL
+from openlaunch.wire import routes
+
+MAX_DOWNLOAD_BYTES = 4 * 1024**3
+"""Largest file that a signed URL may give: the client holds it in memory."""
+
+_SIGNED_URL = re.compile(
+    rf"(?:https?://[^/?#]*)?({routes.ARTIFACTS}(?:/[A-Za-z0-9_-][A-Za-z0-9._-]*)+\?[A-Za-z0-9&=._-]*)"
+)
 
 T = TypeVar("T")
 Flow = Generator["Effect", Any, T]
@@ -20,13 +31,14 @@ class Request:
     """One HTTP request.
 
     Attributes:
-        url: a path of the server; or, of a signed request, a path or a whole URL.
+        url: a path of the server, which begins with `/`. No request goes anywhere else.
         signed: whether the URL itself is the permission, so that the API key stays here.
         timeout: seconds that may pass without any byte sent or received; None leaves it to the client's setting.
         idempotent: whether it does no harm that the server gets it twice.
         prediction: whether it goes over the lean transport.
         stream: whether the answer is read piece by piece.
         patience: seconds for which an unreachable server is asked again, beyond the usual number of retries.
+        max_bytes: largest body of an answer that is taken; None takes any.
     """
 
     method: str
@@ -39,6 +51,7 @@ class Request:
     stream: bool = False
     signed: bool = False
     patience: float = 0.0
+    max_bytes: int | None = None
 
 
 class Body(Protocol):
@@ -58,7 +71,7 @@ class Body(Protocol):
 class Response:
     """The answer to a request; header names are in lower case.
 
-    `stream` is set where the request asked for it and the status is below 400; the caller reads and closes it.
+    `stream` is set where the request asked for it and the status is below 300; the caller reads and closes it.
     """
 
     status: int
@@ -95,7 +108,7 @@ def call(request: Request) -> Flow[Response]:
     """Send a request, with retries, and give its answer.
 
     Raises:
-        APIError: the server answered with a status of 400 or more.
+        APIError: the server answered with an error, or with a redirect, which is not followed.
         ConnectionFailed: it could not be reached.
     """
     response = yield request
@@ -128,3 +141,23 @@ def url_with(path: str, query: Mapping[str, Any]) -> str:
     """Return a path with a query; values of None are left out."""
     given = {name: value for name, value in query.items() if value is not None}
     return f"{path}?{urlencode(given)}" if given else path
+
+
+def signed(method: str, url: str, body: bytes | None = None, timeout: float | None = None) -> Request:
+    """Make the request of a signed URL that an answer named.
+
+    Only the path and the query are taken from the URL, and the request goes to the client's own server: whoever can
+    put a URL into an answer can't choose whom the client talks to. This also reaches a server that knows itself
+    under another name than the client does, because a proxy is between them.
+
+    Raises ForeignURL when it is not the URL of an artifact.
+    """
+    match = _SIGNED_URL.fullmatch(url)
+    if match is None:
+        raise ForeignURL(
+            f"the answer names the URL {url[:200]!r}, whose path is not below {routes.ARTIFACTS}/: it is not opened, "
+            "since an Openlaunch server hands out no others"
+        )
+    return Request(
+        method, match[1], body, timeout=timeout, idempotent=True, signed=True, max_bytes=MAX_DOWNLOAD_BYTES
+    )

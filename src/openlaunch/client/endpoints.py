@@ -93,7 +93,7 @@ class SyncEndpoint(Endpoint):
         """
         limit = self.model_endpoint.timeout_seconds
         flow = predictions.predict_sync(self.model_endpoint.id, request, timeout, limit)
-        return EndpointResponse.of(self.client, self.client.run(flow))
+        return EndpointResponse.of(self.client, self.client.run(flow), request.return_pickled)
 
 
 class StreamingEndpoint(Endpoint):
@@ -130,7 +130,7 @@ class AsyncEndpoint(Endpoint):
             TooManyRequests: the endpoint's queue is full, also after some retries.
         """
         task_id = self.client.run(predictions.submit(self.model_endpoint.id, request, timeout))
-        return EndpointResponseFuture(self.client, self.name, task_id)
+        return EndpointResponseFuture(self.client, self.name, task_id, request.return_pickled)
 
     def predict_many(self, requests: Sequence[EndpointRequest]) -> list[EndpointResponseFuture]:
         """Put many tasks into the queue, up to 1,000 with one HTTP request; futures in the same order.
@@ -141,7 +141,10 @@ class AsyncEndpoint(Endpoint):
             TooManyRequests: the endpoint's queue is full; a note tells how many tasks were taken before.
         """
         task_ids = self.client.run(predictions.submit_many(self.model_endpoint.id, requests))
-        return [EndpointResponseFuture(self.client, self.name, task_id) for task_id in task_ids]
+        return [
+            EndpointResponseFuture(self.client, self.name, task_id, request.return_pickled)
+            for request, task_id in zip(requests, task_ids, strict=True)
+        ]
 
     def predict_batch(self, requests: Sequence[EndpointRequest]) -> AsyncEndpointBatchResponse:
         """Put many tasks into the queue. Deprecated: use `predict_many` and `openlaunch.as_completed`.
@@ -151,8 +154,11 @@ class AsyncEndpoint(Endpoint):
         """
         warnings.warn("predict_batch is deprecated: use predict_many", DeprecationWarning, stacklevel=2)
         ids = distinct_ids(requests)
+        pickled = {request.request_id for request in requests if request.return_pickled}
         task_ids = self.client.run(predictions.submit_many(self.model_endpoint.id, requests))
-        return AsyncEndpointBatchResponse(self.client, self.name, dict(zip(ids, task_ids, strict=True)))
+        return AsyncEndpointBatchResponse(
+            self.client, self.name, dict(zip(ids, task_ids, strict=True)), pickled
+        )
 
 
 AnyEndpoint = AsyncEndpoint | StreamingEndpoint | SyncEndpoint

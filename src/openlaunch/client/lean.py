@@ -151,7 +151,7 @@ class Pool:
 
 
 class LeanTransport:
-    """Sends requests to the server's own address; signed ones, which may go elsewhere, are not for it."""
+    """Sends requests to the server over connections that it keeps; signed ones are not for it."""
 
     def __init__(self, target: Target, network: Network) -> None:
         parts = urlsplit(target.address.url)
@@ -169,10 +169,10 @@ class LeanTransport:
             try:
                 connection = await self.pool.take()
             except OSError as error:
-                raise self._target.no_connection(request, error or "no connection in time") from error
+                raise self._target.no_connection(error or "no connection in time") from error
             try:
                 head, piece = await connection.exchange(data, self._target.seconds(request))
-                if request.stream and head.status < 400:
+                if request.stream and head.status < 300:
                     stream = LeanBody(self, request, connection, piece)
                     return Response(head.status, head.headers, stream=stream)
                 if not connection.ended:
@@ -195,7 +195,7 @@ class LeanTransport:
         """Say what an error on the connection means for the request."""
         if isinstance(error, TimeoutError):
             return self._target.too_slow(request)
-        return self._target.no_answer(request, error)
+        return self._target.no_answer(error)
 
     async def close(self) -> None:
         self.pool.close()

@@ -5,10 +5,10 @@ import pickle
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 from openlaunch.client.effects import json_body
-from openlaunch.errors import PredictionFailed, StreamInterrupted, TaskCancelled
+from openlaunch.errors import ForeignURL, PredictionFailed, StreamInterrupted, TaskCancelled
 from openlaunch.wire.sse import SSEParser
 from openlaunch.wire.tasks import CANCELLED_STATUS_CODE
 
@@ -180,17 +180,31 @@ def parse_answer(document: Mapping[str, Any], *, item: bool = False) -> Answer:
     result = document.get("result")
     url = text = None
     if isinstance(result, dict):
-        url = result.get("result_url")
+        url = _text(result.get("result_url"))
         if "result" in result:
             value = result["result"]
             text = value if isinstance(value, str) and not item else json.dumps(value)
-    return Answer(
-        str(document.get("status")), url, text, document.get("traceback"), document.get("status_code")
-    )
+    traceback = _text(document.get("traceback"))
+    return Answer(str(document.get("status")), url, text, traceback, document.get("status_code"))
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
 
 
 class ResponseFields:
     """What the blocking and the awaitable `EndpointResponse` share."""
+
+    _pickle_asked = False
+
+    @classmethod
+    def of(cls, client: Any, answer: Answer, return_pickled: bool = False) -> Self:
+        """Make the response of an answer; `return_pickled` says whether the request asked for a pickle."""
+        response = cls(
+            client, answer.status, answer.result_url, answer.result, answer.traceback, answer.status_code
+        )
+        response._pickle_asked = return_pickled
+        return response
 
     def __init__(
         self,
@@ -225,6 +239,22 @@ class ResponseFields:
             PredictionFailed: the model, or its worker, failed; `.traceback` has the model's traceback.
         """
         Answer(self.status, None, None, self.traceback, self.status_code).raise_for_status()
+
+    def _json_value(self) -> Any:
+        return None if self.result is None else json.loads(self.result)
+
+    def _pickle_url(self) -> str | None:
+        """Return the URL of the pickled value, or None where there is no pickle.
+
+        Raises ForeignURL if the request did not ask for one: unpickling runs code, which the endpoint's owner chose.
+        """
+        if self.result_url is not None and not self._pickle_asked:
+            raise ForeignURL(
+                f"the answer names a pickled result, {self.result_url[:200]!r}, that the request did not ask for, so "
+                "it is not downloaded: give return_pickled=True to the EndpointRequest or to client.future() if you "
+                "trust the endpoint's owner"
+            )
+        return self.result_url
 
 
 def unpickled(data: bytes) -> Any:

@@ -1,12 +1,11 @@
 """What predictions of the blocking client give: a response, a future, a stream, a batch."""
 
-import json
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Self
+from typing import Any
 
 from openlaunch.client.effects import Response
 from openlaunch.client.operations import predictions as operations
-from openlaunch.client.predictions import Answer, ResponseFields
+from openlaunch.client.predictions import ResponseFields
 from openlaunch.client.streams import Reading, Stream
 from openlaunch.client.surface import BlockingClient
 from openlaunch.client.waiting import BatchFields, FutureFields, Gathering
@@ -20,7 +19,7 @@ class EndpointResponse(ResponseFields):
     Attributes:
         status: "SUCCESS" or "FAILURE".
         result: what the predict function returned, as JSON text.
-        result_url: of the pickled return value, where the request asked for that.
+        result_url: of the pickled return value, where the request had `return_pickled`.
         traceback: of the exception in the model, or the reason of the failure.
         status_code: 200, or what the failure stands for: 500 for an exception in the model.
     """
@@ -28,29 +27,21 @@ class EndpointResponse(ResponseFields):
     client: BlockingClient
     _value: Any = _UNSET
 
-    @classmethod
-    def of(cls, client: BlockingClient, answer: Answer) -> Self:
-        """Make the response of an answer."""
-        return cls(
-            client, answer.status, answer.result_url, answer.result, answer.traceback, answer.status_code
-        )
-
     @property
     def value(self) -> Any:
         """What the predict function returned, as a Python object.
 
         A pickled result is downloaded and unpickled, which runs what the pickle says: use it with endpoints
-        that you trust.
+        that you trust. This happens only if the request had `return_pickled`, and only from the client's own server.
 
         Raises:
             PredictionFailed: there is no value; `.traceback` says why.
+            ForeignURL: the answer names a pickle that the request did not ask for, or that is not the server's.
         """
         if self._value is _UNSET:
             self.raise_for_status()
-            if self.result_url is not None:
-                self._value = self.client.run(operations.download(self.result_url))
-            else:
-                self._value = None if self.result is None else json.loads(self.result)
+            url = self._pickle_url()
+            self._value = self._json_value() if url is None else self.client.run(operations.download(url))
         return self._value
 
 
@@ -71,7 +62,7 @@ class EndpointResponseFuture(FutureFields):
         if self._answer is None:
             self.keep(self.client.run(operations.wait_for(self.async_task_id, timeout)))
         assert self._answer is not None
-        return EndpointResponse.of(self.client, self._answer)
+        return EndpointResponse.of(self.client, self._answer, self.return_pickled)
 
     def done(self) -> bool:
         """Say whether the response is there; asks the server where that is not known yet."""
@@ -129,7 +120,9 @@ class EndpointResponseStream(Stream[EndpointResponse]):
         self.client = client
 
         def feed(piece: bytes) -> Iterator[EndpointResponse]:
-            return (EndpointResponse.of(client, answer) for answer in source.reader.feed(piece))
+            return (
+                EndpointResponse.of(client, answer, source.pickled) for answer in source.reader.feed(piece)
+            )
 
         async def resume(reason: object) -> Response | None:
             return client.run(source.resume(reason))
@@ -143,8 +136,8 @@ class EndpointResponseStream(Stream[EndpointResponse]):
 class AsyncEndpointBatchResponse(BatchFields[EndpointResponseFuture]):
     """The responses of a batch, by the ids of its requests. Deprecated: use `predict_many` and `as_completed`."""
 
-    def _future(self, task_id: str) -> EndpointResponseFuture:
-        return EndpointResponseFuture(self.client, self.endpoint_name, task_id)
+    def _future(self, task_id: str, return_pickled: bool) -> EndpointResponseFuture:
+        return EndpointResponseFuture(self.client, self.endpoint_name, task_id, return_pickled)
 
     def poll_endpoints(self) -> None:
         """Ask once for all tasks that are not known to be done."""
@@ -159,7 +152,9 @@ class AsyncEndpointBatchResponse(BatchFields[EndpointResponseFuture]):
     def get_responses(self) -> dict[str, EndpointResponse | None]:
         """Give the responses by request id; None where a task was not done when last asked for."""
         return {
-            request_id: None if future.answer is None else EndpointResponse.of(self.client, future.answer)
+            request_id: None
+            if future.answer is None
+            else EndpointResponse.of(self.client, future.answer, future.return_pickled)
             for request_id, future in self._futures.items()
         }
 

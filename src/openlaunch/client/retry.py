@@ -75,7 +75,7 @@ def exchange(
     """Send a request, again where that is safe and promising, and give its first good answer.
 
     Raises:
-        APIError: the last answer had a status of 400 or more.
+        APIError: the last answer was an error, or a redirect, which is not followed.
         ConnectionFailed: the last try got no answer.
     """
     began = clock()
@@ -85,7 +85,7 @@ def exchange(
         error: Exception
         try:
             response: Response = yield Attempt(request)
-            if response.status < 400:
+            if response.status < 300:
                 return response
             error = problems.from_response(response.status, response.headers, response.body)
         except TransportFailure as failure:

@@ -13,7 +13,6 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import urlsplit
 
 import httpx2
 
@@ -21,6 +20,7 @@ from openlaunch.client.config import Address
 from openlaunch.client.effects import Request, Response
 from openlaunch.client.immediate import as_coroutine
 from openlaunch.client.retry import TransportFailure
+from openlaunch.errors import PayloadTooLarge
 
 USER_AGENT = f"openlaunch/{version('openlaunch')}"
 CONNECT_SECONDS = 10.0
@@ -62,12 +62,12 @@ class Target:
         return cls(address, timeout, headers, ca_file)
 
     def url(self, request: Request) -> str:
-        return request.url if "://" in request.url else self.address.url + request.url
+        return self.address.url + request.url
 
     def headers_of(self, request: Request) -> dict[str, str]:
         """Return all headers but those that frame the body."""
         if request.signed:
-            return {"user-agent": USER_AGENT, **request.headers}
+            return {"accept-encoding": "identity", "user-agent": USER_AGENT, **request.headers}
         headers = {**self.headers, **request.headers}
         if request.body is not None:
             headers.setdefault("content-type", "application/json")
@@ -76,10 +76,8 @@ class Target:
     def seconds(self, request: Request) -> float:
         return self.timeout if request.timeout is None else request.timeout
 
-    def no_connection(self, request: Request, reason: object) -> TransportFailure:
+    def no_connection(self, reason: object) -> TransportFailure:
         """Make the failure of a request of which nothing was sent."""
-        if request.signed:
-            return TransportFailure(f"{_origin(self.url(request))} can't be reached: {reason}", sent=False)
         url, source = self.address.url, self.address.source
         hint = (
             "name the certificate that signed the server's in OPENLAUNCH_CA_FILE"
@@ -90,28 +88,24 @@ class Target:
             f"no server can be reached at {url} (from {source}): {reason}; {hint}", sent=False
         )
 
-    def no_answer(self, request: Request, reason: object) -> TransportFailure:
+    def no_answer(self, reason: object) -> TransportFailure:
         """Make the failure of a request that the server may have got."""
-        origin = _origin(self.url(request))
-        return TransportFailure(f"the connection to {origin} broke before its answer: {reason}", sent=True)
+        return TransportFailure(
+            f"the connection to {self.address.url} broke before its answer: {reason}", sent=True
+        )
 
     def too_slow(self, request: Request) -> TransportFailure:
         """Make the failure of a request that was not answered in time."""
-        origin, seconds = _origin(self.url(request)), self.seconds(request)
-        return TransportFailure(f"{origin} did not answer within {seconds:g} seconds", sent=True)
-
-
-def _origin(url: str) -> str:
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}"
+        seconds = self.seconds(request)
+        return TransportFailure(f"{self.address.url} did not answer within {seconds:g} seconds", sent=True)
 
 
 def _httpx_failure(error: httpx2.TransportError, request: Request, target: Target) -> TransportFailure:
     if isinstance(error, (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError)):
-        return target.no_connection(request, error or "no connection in time")
+        return target.no_connection(error or "no connection in time")
     if isinstance(error, httpx2.TimeoutException):
         return target.too_slow(request)
-    return target.no_answer(request, error)
+    return target.no_answer(error)
 
 
 def tls_context(ca_file: Path | None) -> ssl.SSLContext:
@@ -137,17 +131,16 @@ class _HTTPXTransport(ABC):
         with self.failures(request):
             target = self._target
             answer = await self._send(
-                request.stream,
                 method=request.method,
                 url=target.url(request),
                 content=request.body,
                 headers=target.headers_of(request),
                 timeout=httpx2.Timeout(target.seconds(request), connect=CONNECT_SECONDS),
             )
-            status = answer.status_code
-            if request.stream and status < 400:
-                return Response(status, answer.headers, stream=_HTTPXBody(self, request, answer))
-            return Response(status, answer.headers, await self._rest(answer))
+            body = _HTTPXBody(self, request, answer)
+            if request.stream and answer.status_code < 300:
+                return Response(answer.status_code, answer.headers, stream=body)
+            return Response(answer.status_code, answer.headers, await _whole(body, request.max_bytes))
 
     @contextmanager
     def failures(self, request: Request) -> Iterator[None]:
@@ -158,10 +151,7 @@ class _HTTPXTransport(ABC):
             raise _httpx_failure(error, request, self._target) from error
 
     @abstractmethod
-    async def _send(self, stream: bool, **options: Any) -> httpx2.Response: ...
-
-    @abstractmethod
-    async def _rest(self, answer: httpx2.Response) -> bytes: ...
+    async def _send(self, **options: Any) -> httpx2.Response: ...
 
     @abstractmethod
     def pieces(self, answer: httpx2.Response) -> Callable[[], Coroutine[Any, Any, bytes]]:
@@ -179,11 +169,8 @@ class HTTPXTransport(_HTTPXTransport):
         tls = tls_context(target.ca_file)
         self._client = httpx2.Client(limits=_LIMITS, follow_redirects=False, verify=tls)
 
-    async def _send(self, stream: bool, **options: Any) -> httpx2.Response:
-        return self._client.send(self._client.build_request(**options), stream=stream)
-
-    async def _rest(self, answer: httpx2.Response) -> bytes:
-        return answer.read()
+    async def _send(self, **options: Any) -> httpx2.Response:
+        return self._client.send(self._client.build_request(**options), stream=True)
 
     def pieces(self, answer: httpx2.Response) -> Callable[[], Coroutine[Any, Any, bytes]]:
         return as_coroutine(partial(next, answer.iter_raw(), b""))
@@ -203,11 +190,8 @@ class AwaitableHTTPXTransport(_HTTPXTransport):
         tls = tls_context(target.ca_file)
         self._client = httpx2.AsyncClient(limits=_LIMITS, follow_redirects=False, verify=tls)
 
-    async def _send(self, stream: bool, **options: Any) -> httpx2.Response:
-        return await self._client.send(self._client.build_request(**options), stream=stream)
-
-    async def _rest(self, answer: httpx2.Response) -> bytes:
-        return await answer.aread()
+    async def _send(self, **options: Any) -> httpx2.Response:
+        return await self._client.send(self._client.build_request(**options), stream=True)
 
     def pieces(self, answer: httpx2.Response) -> Callable[[], Coroutine[Any, Any, bytes]]:
         return partial(_anext, answer.aiter_raw())
@@ -232,6 +216,19 @@ class _HTTPXBody:
 
     async def close(self) -> None:
         await self._transport.close_answer(self._answer)
+
+
+async def _whole(body: _HTTPXBody, most: int | None) -> bytes:
+    pieces, size = [], 0
+    try:
+        while piece := await body.read():
+            size += len(piece)
+            if most is not None and size > most:
+                raise PayloadTooLarge(f"the answer has over {most} bytes, which is the client's limit")
+            pieces.append(piece)
+    finally:
+        await body.close()
+    return b"".join(pieces)
 
 
 async def _anext(pieces: AsyncIterator[bytes]) -> bytes:

@@ -3,7 +3,7 @@
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 from openlaunch.client.effects import Flow
@@ -36,10 +36,13 @@ F = TypeVar("F", bound=Future)
 class FutureFields:
     """What the blocking and the awaitable `EndpointResponseFuture` share."""
 
-    def __init__(self, client: Any, endpoint_name: str, async_task_id: str) -> None:
+    def __init__(
+        self, client: Any, endpoint_name: str, async_task_id: str, return_pickled: bool = False
+    ) -> None:
         self.client = client
         self.endpoint_name = endpoint_name
         self.async_task_id = async_task_id
+        self.return_pickled = return_pickled
         self._answer: Answer | None = None
 
     def __repr__(self) -> str:
@@ -95,14 +98,22 @@ class Group(Generic[F]):
 class BatchFields(ABC, Generic[F]):
     """What the responses of a batch of both clients share."""
 
-    def __init__(self, client: Any, endpoint_name: str, request_ids: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        client: Any,
+        endpoint_name: str,
+        request_ids: Mapping[str, str],
+        pickled: Collection[str] = (),
+    ) -> None:
         self.client = client
         self.endpoint_name = endpoint_name
         self.request_ids = dict(request_ids)
-        self._futures = {name: self._future(task_id) for name, task_id in request_ids.items()}
+        self._futures = {
+            name: self._future(task_id, name in pickled) for name, task_id in request_ids.items()
+        }
 
     @abstractmethod
-    def _future(self, task_id: str) -> F: ...
+    def _future(self, task_id: str, return_pickled: bool) -> F: ...
 
     def _poll(self) -> Flow[None]:
         group: Group[F] = Group(self.client)

@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from openlaunch.errors import APIError, class_for_status
+from openlaunch.errors import APIError, BadRequest, class_for_status
 
 CONTENT_TYPE = "application/problem+json"
 MAX_TEXT = 500
@@ -29,7 +29,9 @@ def to_problem(error: APIError, request_id: str | None) -> dict[str, Any]:
 
 
 def from_response(status: int, headers: Mapping[str, str], body: bytes) -> APIError:
-    """Return the error of an answer with status 400 or more, of this server, a proxy or an old server."""
+    """Return the error of an answer with status 300 or more, of this server, a proxy or an old server."""
+    if status < 400:
+        return _redirected(status, headers)
     document = _document(body)
     detail = document.get("detail")
     errors = [e for e in detail if isinstance(e, dict)] if isinstance(detail, list) else []
@@ -40,6 +42,15 @@ def from_response(status: int, headers: Mapping[str, str], body: bytes) -> APIEr
         retry_after=_seconds(headers.get("retry-after")),
         request_id=_text(document.get("request_id")) or headers.get("x-request-id"),
         errors=errors,
+    )
+
+
+def _redirected(status: int, headers: Mapping[str, str]) -> APIError:
+    where = headers.get("location", "")[:MAX_TEXT]
+    return BadRequest(
+        f"the answer is a redirect ({status}) to {where!r}, which is not followed: give the client the URL of the "
+        "server itself",
+        code="redirected",
     )
 
 

@@ -1,135 +1,21 @@
 """Both clients against small real HTTP servers."""
 
 import asyncio
-import contextlib
 import gc
 import json
 import pickle
 import socket
 import threading
 import time
-from collections.abc import Callable
-from email.message import Message
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import NamedTuple
 
 import pytest
-from both_clients import FLAVOURS, Both
+from both_clients import FLAVOURS
+from canned_server import Predicting, Server, endpoint_document, reply, success
 
 import openlaunch
 from openlaunch import aio
 from openlaunch.errors import ConnectionFailed, NotFound, StreamInterrupted, TooManyRequests, Unauthorized
 from openlaunch.wire.sse import END_EVENT
-
-
-class Recorded(NamedTuple):
-    command: str
-    path: str
-    headers: Message
-    body: bytes
-    client_address: tuple[str, int]
-
-
-class Server:
-    """An HTTP server whose answers a test sets: `routes["POST /v1/sync-tasks"] = function(request)`.
-
-    The function gives (status, headers, body); an iterable body is sent in chunks, None closes the connection.
-    """
-
-    def __init__(self):
-        self.routes: dict[str, Callable] = {}
-        self.requests = []
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-            disable_nagle_algorithm = True
-
-            def handle_one_request(self):
-                with contextlib.suppress(ConnectionError):
-                    super().handle_one_request()
-
-            def answer(self):
-                outer.serve(self)
-
-            do_GET = do_POST = do_PUT = do_DELETE = answer  # noqa: N815
-
-            def log_message(self, *_):
-                pass
-
-        class Listener(ThreadingHTTPServer):
-            daemon_threads = True
-            block_on_close = False
-
-        self.listener = Listener(("127.0.0.1", 0), Handler)
-        self.thread = threading.Thread(target=self.listener.serve_forever, args=(0.01,))
-        self.thread.start()
-        self.url = f"http://127.0.0.1:{self.listener.server_address[1]}"
-
-    def serve(self, handler):
-        length = int(handler.headers.get("content-length", 0))
-        handler.body = handler.rfile.read(length)
-        self.requests.append(
-            Recorded(handler.command, handler.path, handler.headers, handler.body, handler.client_address)
-        )
-        route = f"{handler.command} {handler.path.split('?')[0]}"
-        answer = self.routes[route](handler)
-        if answer is None:
-            handler.close_connection = True
-            return
-        status, headers, body = answer
-        handler.send_response(status)
-        for name, value in headers.items():
-            handler.send_header(name, value)
-        if isinstance(body, bytes):
-            handler.send_header("content-length", str(len(body)))
-            handler.end_headers()
-            handler.wfile.write(body)
-        else:
-            self.chunks(handler, body)
-
-    def chunks(self, handler, pieces):
-        handler.send_header("transfer-encoding", "chunked")
-        handler.end_headers()
-        for piece in pieces:
-            if piece is None:
-                handler.close_connection = True
-                return
-            handler.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
-            handler.wfile.flush()
-        handler.wfile.write(b"0\r\n\r\n")
-
-    def close(self):
-        self.listener.shutdown()
-        self.listener.server_close()
-        self.thread.join()
-
-
-def reply(document, status=200, **headers):
-    return lambda request: (status, headers, json.dumps(document).encode())
-
-
-def endpoint_document(kind):
-    return {
-        "id": "end_1",
-        "name": "double",
-        "endpoint_type": kind,
-        "destination": "d",
-        "bundle_name": "double",
-        "status": "READY",
-        "created_by": "me",
-        "created_at": "2026-01-01T00:00:00Z",
-        "last_updated_at": "2026-01-01T00:00:00Z",
-    }
-
-
-def success(value):
-    return {
-        "status": "SUCCESS",
-        "result": {"result": json.dumps(value)},
-        "traceback": None,
-        "status_code": 200,
-    }
 
 
 @pytest.fixture
@@ -142,15 +28,6 @@ def server():
 @pytest.fixture(params=FLAVOURS)
 def flavour(request):
     return request.param
-
-
-class Predicting(Both):
-    def endpoint(self, server, kind):
-        server.routes["GET /v1/model-endpoints"] = reply({"model_endpoints": [endpoint_document(kind)]})
-        return self.call(self.client.get_model_endpoint, "double")
-
-    def predict(self, endpoint, **options):
-        return self.call(endpoint.predict, openlaunch.EndpointRequest(args={"x": 1}), **options)
 
 
 @pytest.fixture
@@ -397,10 +274,9 @@ def test_a_pickled_result_is_downloaded_without_the_key(both, server):
     url = f"{server.url}/v1/artifacts/r?signature=s"
     server.routes["POST /v1/sync-tasks"] = reply({"status": "SUCCESS", "result": {"result_url": url}})
     server.routes["GET /v1/artifacts/r"] = lambda request: (200, {}, pickle.dumps({1, 2}))
-    response = both.predict(both.endpoint(server, "sync"))
+    response = both.predict(both.endpoint(server, "sync"), return_pickled=True)
     before = len(server.requests)
-    value = response.value if both.loop is None else both.call(response.load)
-    assert value == response.value == {1, 2}
+    assert both.value(response) == response.value == {1, 2}
     (request,) = server.requests[before:]
     assert "authorization" not in request.headers
 
@@ -408,7 +284,7 @@ def test_a_pickled_result_is_downloaded_without_the_key(both, server):
 def test_an_awaitable_pickled_result_says_how_to_load_it(server):
     both = Predicting("awaitable", server.url)
     server.routes["POST /v1/sync-tasks"] = reply({"status": "SUCCESS", "result": {"result_url": "http://h/"}})
-    response = both.predict(both.endpoint(server, "sync"))
+    response = both.predict(both.endpoint(server, "sync"), return_pickled=True)
     with pytest.raises(RuntimeError, match=r"await response\.load"):
         _ = response.value
     both.close()

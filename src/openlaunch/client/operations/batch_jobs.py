@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Unpack
 
-from openlaunch.client.effects import Flow, Request, call, json_body, path_to, url_with, work
+from openlaunch.client.effects import Flow, Request, call, json_body, path_to, signed, url_with, work
 from openlaunch.client.models import answer, checked, got
 from openlaunch.client.operations.bundles import BundleLike, bundle_id, upload
 from openlaunch.client.operations.keywords import BatchKeywords, given
@@ -155,7 +155,7 @@ def read_batch_results(batch_job_id: str) -> Flow[list[dict[str, Any]]]:
     job = yield from got(BatchJobResponse, path_to(routes.BATCH_JOBS, batch_job_id))
     if job.result is None:
         raise BatchJobFailed(_told(job) + ": it has no results")
-    file = yield from call(Request("GET", job.result, signed=True, idempotent=True))
+    file = yield from call(signed("GET", job.result))
     pickled = job.serialization_format is SerializationFormat.PICKLE
     return (yield from work(lambda: _entries(file.body, pickled)))
 

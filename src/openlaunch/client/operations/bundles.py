@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Unpack
 
 from openlaunch.client import packing
-from openlaunch.client.effects import Flow, Request, call, json_body, path_to, url_with, work
+from openlaunch.client.effects import Flow, Request, call, json_body, path_to, signed, url_with, work
 from openlaunch.client.models import ModelBundle, answer, checked, got
 from openlaunch.client.operations.keywords import CodeKeywords, ServerKeywords, given
 from openlaunch.errors import NotFound
@@ -205,9 +205,7 @@ def upload(data: bytes, route: str = routes.BUNDLE_UPLOAD) -> Flow[str]:
     """Upload bytes to where the route says, and give the location that names them."""
     response = yield from call(Request("POST", route, b"{}", idempotent=True))
     where = UploadResponse.model_validate_json(response.body)
-    yield from call(
-        Request("PUT", where.signedUrl, data, signed=True, idempotent=True, timeout=UPLOAD_SECONDS)
-    )
+    yield from call(signed("PUT", where.signedUrl, data, UPLOAD_SECONDS))
     return f"s3://{where.bucket}/{where.key}"
 
 

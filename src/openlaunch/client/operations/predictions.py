@@ -16,6 +16,7 @@ from openlaunch.client.effects import (
     call,
     json_body,
     path_to,
+    signed,
     url_with,
     work,
 )
@@ -105,6 +106,7 @@ class OpenStream:
         first = _prediction(routes.STREAMING_TASKS, endpoint_id, request, timeout, silence)
         headers = {RESUME: "true", **first.headers} if resume else first.headers
         self._request = replace(first, headers=headers, stream=True)
+        self.pickled = request.return_pickled
 
     def begin(self) -> Flow[Response]:
         """Send the request; the answer's `stream` is open."""
@@ -290,5 +292,5 @@ def _wait_for_some(task_ids: list[str], seconds: float) -> Flow[dict[str, Answer
 
 def download(url: str) -> Flow[object]:
     """Unpickle a result, which runs what the pickle says: only for endpoints that are trusted."""
-    response = yield from call(Request("GET", url, signed=True, idempotent=True))
+    response = yield from call(signed("GET", url))
     return (yield from work(lambda: unpickled(response.body)))
