@@ -146,9 +146,9 @@ def url_with(path: str, query: Mapping[str, Any]) -> str:
 def signed(method: str, url: str, body: bytes | None = None, timeout: float | None = None) -> Request:
     """Make the request of a signed URL that an answer named.
 
-    Only the path and the query are taken from the URL, and the request goes to the client's own server: whoever can
-    put a URL into an answer can't choose whom the client talks to. This also reaches a server that knows itself
-    under another name than the client does, because a proxy is between them.
+    Only the path and the query are taken from the URL, and the request goes to the client's own server: an endpoint's
+    owner, who can put a URL into an answer, can't choose whom the client talks to. This also reaches a server that
+    knows itself under another name than the client does, because a proxy is between them.
 
     Raises ForeignURL when it is not the URL of an artifact.
     """
