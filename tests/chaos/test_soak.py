@@ -1,39 +1,23 @@
 """All that a server is for, with faults all along, for a quarter of an hour: what it holds does not grow."""
 
-import asyncio
 import random
 import socket
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import NamedTuple
 
 import pytest
-from chaos_server import (
-    DEADLINE,
-    ChaosServer,
-    children,
-    command_line,
-    descriptors,
-    is_running,
-    kill,
-    memory_mib,
-    middle,
-)
+from chaos_server import DEADLINE, ChaosServer, descriptors, kill
 from server_driver import SMALL, args, eventually
+from soak import CLIENTS, MODELS, Load, Watch, ask, check, deploy, double, is_quiet
 
-from openlaunch import LaunchClient, StreamingEndpoint, SyncEndpoint
-from openlaunch.errors import WorkerDied
+from openlaunch import LaunchClient, SyncEndpoint
 from openlaunch.wire import routes
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads processes in Linux's /proc")
 
 SHORT_SECONDS, LONG_SECONDS = 8.0, 900.0
-CLIENTS = 2
-"""Of each endpoint: so many requests at most are with a worker that is killed."""
-
 MEMORY_MIB = 16.0
 """The server's memory may grow by so much once it is warm: in the long form some 60 bytes a request."""
 
@@ -41,118 +25,6 @@ DESCRIPTORS = 8
 """So many more may be open under load: another number of workers. With nothing running there are none more."""
 
 Figure = Callable[[str], None]
-
-
-def doubled(n):
-    return ValueError(f"{n} is one that fails") if n % 10 == 0 else 2 * n
-
-
-def double(n, seconds=0.02):
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        time.sleep(0.01)  # so that it can be interrupted
-    if isinstance(result := doubled(n), Exception):
-        raise result
-    return result
-
-
-async def double_async(n, seconds=0.02):
-    await asyncio.sleep(seconds)
-    return double(n, 0)
-
-
-def double_many(inputs):
-    time.sleep(0.02)
-    return [doubled(one["n"]) for one in inputs]
-
-
-def items(n, seconds=0.02):
-    yield n
-    yield double(n, seconds)
-
-
-async def items_async(n, seconds=0.02):
-    yield n
-    yield await double_async(n, seconds)
-
-
-MODELS = {
-    "soak-sync": (double, {"endpoint_type": "sync"}),
-    "soak-async": (double_async, {"endpoint_type": "async"}),
-    "soak-batch": (double_many, {"endpoint_type": "sync", "max_batch_size": 8}),
-    "soak-items": (items, {"endpoint_type": "streaming"}),
-    "soak-items-async": (items_async, {"endpoint_type": "streaming"}),
-}
-
-
-def deploy(client, name, min_workers=1):
-    function, settings = MODELS[name]
-    return client.deploy(function, name=name, min_workers=min_workers, max_workers=2, **settings, **SMALL)
-
-
-def ask(endpoint, n):
-    """How a prediction ends; raises WorkerDied where that is the reason."""
-    if isinstance(endpoint, StreamingEndpoint):
-        return last_item(endpoint, n)
-    answer = endpoint.predict(args(n=n))
-    return answer if isinstance(endpoint, SyncEndpoint) else answer.get(DEADLINE)
-
-
-def last_item(endpoint, n):
-    with endpoint.predict(args(n=n)) as stream:
-        *before, last = stream
-    if last.status_code == WorkerDied.status:
-        raise WorkerDied(last.traceback)
-    assert [item.value for item in before] == [n]
-    return last
-
-
-def check(n, response):
-    """It is what the model makes of this number."""
-    expected = doubled(n)
-    if isinstance(expected, Exception):
-        assert response.status == "FAILURE", response.status
-        assert str(expected) in response.traceback
-    else:
-        assert response.value == expected
-
-
-class Load:
-    """Clients that ask one thing after the other, as long as the `with` statement lasts, and check each answer."""
-
-    def __init__(self, endpoints):
-        self.right, self.died, self.errors = Counter(), [], []
-        self._over = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._run, args=(name, endpoint, client))
-            for name, endpoint in endpoints.items()
-            for client in range(CLIENTS)
-        ]
-
-    def _run(self, name, endpoint, client):
-        n = 0
-        while not self._over.is_set():
-            n += 1
-            try:
-                check(n, ask(endpoint, n))
-                self.right[name, client] += 1
-            except WorkerDied as error:
-                self.died.append(error)
-            except Exception as error:
-                self.errors.append(f"{name}, {n}: {error!r}")
-                return
-
-    def __enter__(self):
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._over.set()
-        for thread in self._threads:
-            thread.join(DEADLINE)
-            if thread.is_alive():
-                self.errors.append("a request does not end")
 
 
 class Faults:
@@ -226,46 +98,6 @@ class Faults:
         guest = self._client.deploy(double, name=name, max_workers=1, **SMALL)
         check(1, ask(guest, 1))
         self._client.delete_model_endpoint(name)
-
-
-class Sample(NamedTuple):
-    memory: float
-    descriptors: int
-
-
-class Watch:
-    """What the server holds, as time goes on, and all processes that it ever had."""
-
-    def __init__(self, server: ChaosServer) -> None:
-        self._server = server
-        self._samples: list[Sample] = []
-        self._processes: set[int] = set()
-
-    def look(self):
-        self._processes.update(self._server.everything())
-        self._samples.append(Sample(memory_mib(self._server.pid), descriptors(self._server.pid)))
-
-    def early_and_late(self) -> tuple[Sample, Sample]:
-        """The medians of the second fifth of the time, when all has been warm for a while, and of the last."""
-        fifth = len(self._samples) // 5
-        parts = (self._samples[fifth : 2 * fifth], self._samples[-fifth:])
-        early, late = (
-            Sample(*(middle(list(values)) for values in zip(*part, strict=True))) for part in parts
-        )
-        return early, late
-
-    def left(self) -> list[int]:
-        """The processes that are still there, but for the server and its nurseries."""
-        known = {self._server.pid, *self._server.nurseries()}
-        return [
-            pid for pid in self._processes - known if is_running(pid) and b"openlaunch" in command_line(pid)
-        ]
-
-
-def is_quiet(server: ChaosServer) -> bool:
-    """Whether nothing is left of endpoints that were deleted: no worker, no folder of one."""
-    nothing = not server.workers() and not list((server.data_dir / "workers").iterdir())
-    return nothing and set(children(server.pid)) == set(server.nurseries())
 
 
 @pytest.mark.slow
