@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Connection
 from store_drivers import OPENERS, Database, database
 
 from openlaunch.tasks import outbox, queue
@@ -22,10 +23,10 @@ def db(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
         yield opened
 
 
-def submit(db: Database, *ids: str, key: str | None = None) -> None:
+def submit(db: Database, *ids: str, key: str | None = None, owner: str = "ada", url: str = URL) -> None:
     auth = {"kind": "basic", "username": "ada", "password": "secret"}
     new = [
-        NewTask(i, "end", "ada", 1000, 3, payload=b"{}", idempotency_key=key, callback=Callback(URL, auth))
+        NewTask(i, "end", owner, 1000, 3, payload=b"{}", idempotency_key=key, callback=Callback(url, auth))
         for i in ids
     ]
     db.write(lambda conn: queue.submit(conn, new, 0))
@@ -35,8 +36,11 @@ def end(db: Database, task_id: str, now: float = 5) -> None:
     db.write(lambda conn: queue.complete(conn, [Finished(task_id, State.SUCCESS, 200, b"{}")], now))
 
 
-def due(db: Database, now: float, but: tuple[str, ...] = ()) -> list[str]:
-    return [one.task_id for one in db.read(lambda conn: outbox.due(conn, now, 10, but))]
+def due(
+    db: Database, now: float, room: int = 10, after: str = "", under_way: dict[str, list[str]] | None = None
+) -> list[str]:
+    found = db.read(lambda conn: outbox.due(conn, "ada", now, room, after, under_way or {}))
+    return [one.task_id for one in found]
 
 
 def record(db: Database, attempt: Attempt, task_id: str = "a") -> None:
@@ -91,7 +95,40 @@ def test_what_is_under_way_is_not_due(db: Database) -> None:
     end(db, "a")
     end(db, "b", now=6)
     assert due(db, 10) == ["a", "b"]
-    assert due(db, 10, but=("msg_a",)) == ["b"]
+    assert due(db, 10, under_way={"example.org": ["msg_a"]}) == ["b"]
+
+
+def test_a_receiver_leaves_half_of_the_places_to_others(db: Database) -> None:
+    submit(db, *(f"slow{i}" for i in range(9)), url="https://slow.example")
+    submit(db, "quick", url="https://zest.example")
+    for task_id in (*(f"slow{i}" for i in range(9)), "quick"):
+        end(db, task_id)
+    assert due(db, 10, room=4) == ["slow0", "slow1", "quick"]
+    assert due(db, 10, room=2, under_way={"slow.example": ["msg_slow0", "msg_slow1"]}) == ["quick"]
+
+
+def test_receivers_take_turns(db: Database) -> None:
+    for name in ("a", "b", "c"):
+        submit(db, name, url=f"https://{name}.example")
+        end(db, name)
+    assert due(db, 10, room=2, after="a.example") == ["b", "c"]
+    assert due(db, 10, room=2, after="c.example") == ["a", "b"]
+
+
+def test_owners_are_those_who_have_callbacks_to_be_sent(db: Database) -> None:
+    for owner, task_id in (("bob", "a"), ("eve", "b"), ("ada", "c")):
+        submit(db, task_id, owner=owner)
+    end(db, "a")
+    end(db, "c")
+    assert db.read(outbox.owners) == ["ada", "bob"]
+
+
+def test_steps_from_owner_to_owner_search_the_index(db: Database) -> None:
+    def plan(conn: Connection) -> str:
+        query = "SELECT min(owner) FROM deliveries WHERE status = 'PENDING' AND owner > 'a'"
+        return str(conn.exec_driver_sql(f"EXPLAIN QUERY PLAN {query}").fetchall())
+
+    assert "SEARCH deliveries USING INDEX ix_deliveries_due (owner>?)" in db.read(plan)
 
 
 def test_what_was_taken_is_done(db: Database) -> None:

@@ -59,6 +59,7 @@ CREATE TABLE deliveries (
   task_id TEXT NOT NULL,
   endpoint_id TEXT NOT NULL,
   owner TEXT NOT NULL,
+  receiver TEXT NOT NULL,
   url TEXT NOT NULL,
   auth JSON,
   status TEXT NOT NULL,
@@ -71,7 +72,7 @@ CREATE TABLE deliveries (
   CONSTRAINT uq_deliveries_id UNIQUE (id),
   CONSTRAINT uq_deliveries_task_id UNIQUE (task_id)
 );
-CREATE INDEX ix_deliveries_due ON deliveries (next_at) WHERE status = 'PENDING';
+CREATE INDEX ix_deliveries_due ON deliveries (owner, receiver, next_at) WHERE status = 'PENDING';
 CREATE TABLE docker_image_bundles (
   seq INTEGER NOT NULL,
   id TEXT NOT NULL,
@@ -268,8 +269,9 @@ VALUES (1, 'waits', 'end-1', 'ada', 'PENDING', 5, 5, 1000, 1, 3, 1, 2.5, x'7b7d'
 INSERT INTO tasks (seq, id, endpoint_id, owner, status, priority, created_at, finished_at, attempts, max_attempts,
                    return_pickled, status_code, result)
 VALUES (2, 'done', 'end-1', 'ada', 'SUCCESS', 0, 5, 6, 1, 3, 0, 200, x'7b7d');
-INSERT INTO deliveries (seq, id, task_id, endpoint_id, owner, url, status, created_at, next_at, failures, attempts)
-VALUES (1, 'msg_done', 'done', 'end-1', 'ada', 'https://receiver.example/', 'PENDING', 5, 6, 0, '[]');
+INSERT INTO deliveries (seq, id, task_id, endpoint_id, owner, receiver, url, status, created_at, next_at, failures,
+                        attempts)
+VALUES (1, 'msg_done', 'done', 'end-1', 'ada', 'receiver.example', 'https://receiver.example/', 'PENDING', 5, 6, 0, '[]');
 INSERT INTO answers (owner, idempotency_key, digest, expires_at, body) VALUES ('ada', 'k', x'02', 1000, x'7b7d');
 INSERT INTO files (seq, id, owner, filename, size, key, created_at)
 VALUES (1, 'file-1', 'ada', 'cats.csv', 9, 'files/file-1', 7);

@@ -17,6 +17,7 @@ PACKAGES = [
     "artifacts",
     "log_files",
     "background",
+    "turns",
 ]
 """From the top down: each imports only those below it, and the client's side below all of them."""
 

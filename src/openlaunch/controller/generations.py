@@ -82,7 +82,7 @@ class Generations:
                 raise EngineError(f"the bundle {bundle_id} was deleted")
             resources = resources_of(endpoint.record.spec)
             state.environment = await parts.engine.prepare(
-                BuildOrder(f"{endpoint.id}.{number}", bundle.flavor, resources)
+                BuildOrder(f"{endpoint.id}.{number}", bundle.flavor, resources, bundle.owner)
             )
             state.bundle, state.build = bundle, Build.BUILT
             endpoint.tell(EventKind.ENVIRONMENT_BUILT)

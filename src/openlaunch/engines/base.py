@@ -38,11 +38,15 @@ class Resources:
 
 @dataclass(frozen=True, slots=True)
 class BuildOrder:
-    """What has to be there before workers of a bundle can start. `id` names the build in events."""
+    """What has to be there before workers of a bundle can start. `id` names the build in events.
+
+    `owner` is whose turn it takes.
+    """
 
     id: str
     flavor: Mapping[str, Any] = field(repr=False)
     resources: Resources
+    owner: str
 
 
 @dataclass(frozen=True, slots=True)

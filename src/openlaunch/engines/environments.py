@@ -15,6 +15,7 @@ from openlaunch.engines.base import EngineError
 from openlaunch.engines.commands import KEPT_LINES, Log, quiet
 from openlaunch.engines.runtime import install_runtime, link_runtime
 from openlaunch.engines.uv import Uv, UvError
+from openlaunch.turns import Turns
 
 FORMAT = 1
 """Part of the hash: to be raised when environments are built in another way."""
@@ -33,9 +34,12 @@ class EnvironmentFailed(EngineError):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """`timeout` is in seconds, for each run of uv. `python_downloads` lets uv fetch a Python that is not there."""
+    """`timeout` is in seconds, for each run of uv. `python_downloads` lets uv fetch a Python that is not there.
 
-    builds: int = 2
+    `builds` run at once, up to half of them of one owner.
+    """
+
+    builds: int = 6
     timeout: float = 1800.0
     environments: int = 50
     python_downloads: bool = False
@@ -48,8 +52,6 @@ class _Build:
     task: asyncio.Task[Path] = field(init=False)
     lines: list[str] = field(default_factory=list)
     logs: list[Log] = field(default_factory=list)
-    starts: list[Callable[[], None]] = field(default_factory=list)
-    started: bool = False
     waiting: int = 0
     given_up: bool = False
     """Whether it is being cancelled, because nobody waits for it."""
@@ -60,18 +62,10 @@ class _Build:
         for log in self.logs:
             log(line)
 
-    def start(self) -> None:
-        self.started = True
-        for start in self.starts:
-            start()
-
-    def join(self, log: Log, start: Callable[[], None]) -> None:
+    def join(self, log: Log) -> None:
         for line in self.lines:
             log(line)
-        if self.started:
-            start()
         self.logs.append(log)
-        self.starts.append(start)
 
 
 class Environments:
@@ -81,7 +75,7 @@ class Environments:
         self._root = root
         self._limits = limits or Limits()
         self._uv = Uv(self._limits.timeout)
-        self._slots = asyncio.Semaphore(self._limits.builds)
+        self._turns = Turns(self._limits.builds)
         self._builds: dict[str, _Build] = {}
         self._runtime: Path | None = None
 
@@ -97,34 +91,42 @@ class Environments:
         python_version: str | None,
         log: Log,
         started: Callable[[], None] = lambda: None,
+        owner: str = "",
     ) -> Path:
         """Return the interpreter of an environment with these requirements, built if it is not there.
 
         `python_version` is a minor version such as "3.12", None for the server's own. `log` gets the lines of the
-        build's output, of the build that made it where it exists. `started` is called when the build has
-        its turn: only some run at a time. Calls for the same environment share one build, which ends when the last
-        of them is cancelled. Raise `EnvironmentFailed` if it can't be built; the message says why.
+        build's output, of the build that made it where it exists. `started` is called when the `owner` has a turn:
+        only some builds run at a time. An environment without requirements waits for no turn. Calls for the same
+        environment share one build, which ends when the last of them is cancelled. Raise `EnvironmentFailed` if it
+        can't be built; the message says why.
         """
         version = python_version or SERVER_PYTHON
         wanted = sorted({_checked(requirement) for requirement in requirements})
         folder = self._root / _digest(wanted, version)
+        if not wanted or await asyncio.to_thread(_is_complete, folder):
+            started()
+            return await self._join(folder, wanted, version, log)
+        async with self._turns.of(owner):
+            started()
+            return await self._join(folder, wanted, version, log)
+
+    async def _join(self, folder: Path, wanted: list[str], version: str, log: Log) -> Path:
+        """Wait for the build of the environment, which is begun where none is under way."""
         while (build := self._builds.get(folder.name)) is not None and build.given_up:
             await asyncio.wait([build.task])
         if build is None:
             build = self._builds[folder.name] = _Build()
             build.task = asyncio.create_task(self._run(build, folder, wanted, version))
-        build.join(log, started)
+        build.join(log)
         return await _wait(build)
 
     async def _run(self, build: _Build, folder: Path, wanted: list[str], version: str) -> Path:
         try:
             runtime = self._install_runtime()
             if not await asyncio.to_thread(_is_complete, folder):
-                async with self._slots:
-                    build.start()
-                    await self._build(folder, wanted, version, build.log)
+                await self._build(folder, wanted, version, build.log)
             else:
-                build.start()
                 for line in (await asyncio.to_thread((folder / _BUILD_LOG).read_text)).splitlines():
                     build.log(line)
             await asyncio.to_thread(_use, folder, runtime)

@@ -71,7 +71,7 @@ class LocalEngine:
             started()
             await self._images.prepare(flavor, build.resources, said)
         requirements, version = flavor.get("requirements") or [], flavor.get("python_version")
-        python = await self._environments.ensure(requirements, version, said, started)
+        python = await self._environments.ensure(requirements, version, said, started, build.owner)
         return self._environments.id_of(python)
 
     async def prune(self, used: Collection[str]) -> list[str]:

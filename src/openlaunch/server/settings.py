@@ -123,7 +123,9 @@ class JobSettings(_Part):
     """Batch jobs and docker-image batch jobs."""
 
     max_running_batch_jobs: int = Field(
-        default=8, ge=1, description="Batch jobs that run at once; further ones wait."
+        default=16,
+        ge=1,
+        description="Batch jobs that run at once, up to half of them of one owner; further ones wait.",
     )
     max_batch_inputs: int = Field(
         default=10_000_000, ge=1, description="Inputs of one batch job; a larger job fails."

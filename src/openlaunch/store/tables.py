@@ -194,14 +194,14 @@ deliveries = Table(
     "deliveries",
     metadata,
     *_numbered("id", "task_id"),
-    *_required(Text, "endpoint_id", "owner", "url"),
+    *_required(Text, "endpoint_id", "owner", "receiver", "url"),
     *_optional(JSON, "auth"),
     *_required(Text, "status"),
     *_required(Double, "created_at"),
     *_optional(Double, "next_at", "finished_at"),
     *_required(SmallInteger, "failures"),
     *_required(JSON, "attempts"),
-    Index("ix_deliveries_due", "next_at", sqlite_where=text("status = 'PENDING'")),
+    Index("ix_deliveries_due", "owner", "receiver", "next_at", sqlite_where=text("status = 'PENDING'")),
 )
 
 files = Table(

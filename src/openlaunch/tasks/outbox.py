@@ -3,11 +3,13 @@
 A delivery is stored with its task, released with the task's result, and sent until it was taken or given up.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
+from urllib.parse import urlsplit
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, literal_column, select, update
 
 from openlaunch.store.queue_sql import queue_sql
 from openlaunch.store.rows import values_of
@@ -19,7 +21,11 @@ RETRY_SECONDS = (5, 30, 120, 600, 1800, 3600, 3 * 3600, 6 * 3600)
 
 GONE_STATUS = 410
 KEPT_ATTEMPTS = 20
+MAX_RECEIVERS = 100
+"""The most of an owner's receivers that are looked at in one call of `due`; the others have their turn later."""
 _CHUNK = 500
+_PENDING = deliveries.c.status == literal_column("'PENDING'")  # as the index is spelled
+_NONE: Mapping[str, Collection[str]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +53,13 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A callback as it stands: `failures` in a row, and the last attempts."""
+    """A callback as it stands: `failures` in a row, and the last attempts. `receiver` is the host in `url`."""
 
     id: str
     task_id: str
     endpoint_id: str
     owner: str
+    receiver: str
     url: str
     auth: dict[str, Any] | None = field(repr=False)
     status: DeliveryStatus
@@ -68,10 +75,23 @@ def add(conn: Connection, rows: Sequence[tuple[str, str, str, str, Callback]], n
     new = {"status": DeliveryStatus.WAITING.value, "created_at": now, "failures": 0, "attempts": []}
     names = ("id", "task_id", "endpoint_id", "owner")
     values = [
-        {**dict(zip(names, ids, strict=True)), "url": callback.url, "auth": callback.auth, **new}
+        {
+            **dict(zip(names, ids, strict=True)),
+            "receiver": _receiver(callback.url),
+            "url": callback.url,
+            "auth": callback.auth,
+            **new,
+        }
         for *ids, callback in rows
     ]
     conn.execute(insert(deliveries), values)
+
+
+def _receiver(url: str) -> str:
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
 
 
 def release(conn: Connection, task_ids: Iterable[str], now: float) -> None:
@@ -79,12 +99,56 @@ def release(conn: Connection, task_ids: Iterable[str], now: float) -> None:
     queue_sql(conn).release_callbacks(conn, task_ids, now)
 
 
-def due(conn: Connection, now: float, limit: int, but: Iterable[str] = ()) -> list[Delivery]:
-    """List callbacks that are to be sent now, the most overdue first; `but` are ids that are under way."""
-    ready = (deliveries.c.status == DeliveryStatus.PENDING.value) & (deliveries.c.next_at <= now)
-    query = select(deliveries).where(ready, deliveries.c.id.not_in(list(but)))
-    query = query.order_by(deliveries.c.next_at).limit(limit)
-    return [_delivery(row) for row in conn.execute(query)]
+def owners(conn: Connection) -> list[str]:
+    """List those who have callbacks that are to be sent, now or later."""
+    return list(_steps(conn, deliveries.c.owner))
+
+
+def due(
+    conn: Connection,
+    owner: str,
+    now: float,
+    room: int,
+    after: str = "",
+    under_way: Mapping[str, Collection[str]] = _NONE,
+) -> list[Delivery]:
+    """List up to `room` of the owner's callbacks that are to be sent now, and are not under way.
+
+    Receivers take turns, beginning with the one behind `after`; of each, the most overdue come first. A receiver has
+    as many under way as it leaves room for: the first half of the places, the next half of what is left. `under_way`
+    are ids by receiver.
+    """
+    found: list[Delivery] = []
+    for receiver in islice(_receivers(conn, owner, after), MAX_RECEIVERS):
+        ids = under_way.get(receiver, ())
+        places = (room - len(found) - len(ids) + 1) // 2
+        if places > 0:
+            ready = (_PENDING, *_of(owner, receiver), deliveries.c.next_at <= now)
+            query = select(deliveries).where(*ready, deliveries.c.id.not_in(list(ids)))
+            rows = conn.execute(query.order_by(deliveries.c.next_at).limit(places))
+            found += [_delivery(row) for row in rows]
+    return found
+
+
+def _receivers(conn: Connection, owner: str, after: str) -> Iterator[str]:
+    mine = deliveries.c.owner == owner
+    yield from _steps(conn, deliveries.c.receiver, mine, after=after)
+    if after:
+        yield from _steps(conn, deliveries.c.receiver, mine, deliveries.c.receiver <= after)
+
+
+def _of(owner: str, receiver: str) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    return deliveries.c.owner == owner, deliveries.c.receiver == receiver
+
+
+def _steps(
+    conn: Connection, column: ColumnElement[str], *where: ColumnElement[bool], after: str | None = None
+) -> Iterator[str]:
+    """Yield the distinct values in pending rows: the index is stepped through, not read."""
+    query = select(func.min(column)).where(_PENDING, *where)
+    while (value := conn.scalar(query if after is None else query.where(column > after))) is not None:
+        yield value
+        after = value
 
 
 def record(conn: Connection, delivery_id: str, attempt: Attempt) -> None:

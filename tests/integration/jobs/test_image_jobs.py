@@ -27,7 +27,7 @@ def engine():
 
 @pytest.fixture(scope="module")
 def client(engine):
-    with running(max_running_batch_jobs=2, **engine.settings()) as client:
+    with running(max_running_batch_jobs=4, **engine.settings()) as client:
         yield client
 
 
@@ -126,7 +126,7 @@ def test_a_job_that_is_cancelled_leaves_no_container(client, engine, endless):
     assert client.update_docker_image_batch_job(job_id, cancel=True) == {"success": False}
 
 
-def test_more_jobs_than_may_run_wait_their_turn(client, engine, endless, hello):
+def test_more_jobs_than_an_owner_may_run_wait_their_turn(client, engine, endless, hello):
     first, second, third = run(client, endless), run(client, endless), run(client, hello)
     until(client, first, "RUNNING")
     until(client, second, "RUNNING")

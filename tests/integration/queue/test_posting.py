@@ -56,7 +56,7 @@ def name_means(monkeypatch):
 
 def post(receiver):
     url = httpx2.URL(f"http://{NAME}:{receiver.server_port}/done")
-    return asyncio.run(Poster(allow_private=True, ca_file=None).post(url, b"{}", {}, {}))
+    return asyncio.run(Poster(allow_private=True, ca_file=None).post("ada", url, b"{}", {}, {}))
 
 
 def test_a_name_that_means_another_address_a_moment_later_leads_to_the_first(receiver, name_means):
@@ -83,5 +83,5 @@ def test_what_is_no_client_certificate_is_said(receiver):
     auth = {"kind": "mtls", "cert": "no certificate", "key": "no key"}
     url = httpx2.URL(f"http://127.0.0.1:{receiver.server_port}/")
     with pytest.raises(ValueError, match="the auth's cert and key are not a certificate"):
-        asyncio.run(Poster(allow_private=True, ca_file=None).post(url, b"{}", {}, auth))
+        asyncio.run(Poster(allow_private=True, ca_file=None).post("ada", url, b"{}", {}, auth))
     assert receiver.hosts == []

@@ -8,6 +8,7 @@ import orjson
 
 from openlaunch.engines.base import LogFollower
 from openlaunch.errors import TooManyRequests
+from openlaunch.turns import Turns
 from openlaunch.wire.sse import END_EVENT
 
 MAX_STREAMS = 100
@@ -20,31 +21,34 @@ class LogStreams:
     """All log streams of a server: a bounded number. Used in the event loop's thread."""
 
     def __init__(self) -> None:
-        self._count = 0
+        self._turns = Turns(MAX_STREAMS)
         self._closed = asyncio.Event()
 
     def close(self) -> None:
         """End every stream: the server stops."""
         self._closed.set()
 
-    def open(
-        self, follower: LogFollower, tail_bytes: int, is_there: Callable[[], bool]
+    async def open(
+        self, owner: str, follower: LogFollower, tail_bytes: int, is_there: Callable[[], bool]
     ) -> AsyncIterator[bytes]:
         """Return a stream's events: `data: {"worker", "line"}` for each line, and an end event when there is no more.
 
-        `is_there` tells whether there still is what the logs are of. Over `MAX_STREAMS`, TooManyRequests is raised.
+        `is_there` tells whether there still is what the logs are of. TooManyRequests is raised over `MAX_STREAMS`,
+        and when the owner has its part of them.
         """
-        if self._count >= MAX_STREAMS:
+        if not self._turns.room(owner):
             raise TooManyRequests(
-                f"{MAX_STREAMS} logs are being followed already, which is the limit", retry_after=5
+                f"no more logs can be followed now: up to {MAX_STREAMS} at once, half of them of one owner",
+                retry_after=5,
             )
-        return self._events(follower, tail_bytes, is_there)
+        events = self._events(owner, follower, tail_bytes, is_there)
+        # Begun here, so that it holds its place before another request is looked at.
+        return _beginning(await anext(events), events)
 
     async def _events(
-        self, follower: LogFollower, tail_bytes: int, is_there: Callable[[], bool]
+        self, owner: str, follower: LogFollower, tail_bytes: int, is_there: Callable[[], bool]
     ) -> AsyncIterator[bytes]:
-        self._count += 1
-        try:
+        async with self._turns.of(owner):
             lines = await follower.begin(tail_bytes)
             yield _frames(lines) or _HEARTBEAT  # at once, so that the client sees that it is connected
             quiet = 0.0
@@ -60,8 +64,12 @@ class LogStreams:
                     yield _HEARTBEAT
                     quiet = 0.0
             yield END_EVENT
-        finally:
-            self._count -= 1
+
+
+async def _beginning(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for frames in rest:
+        yield frames
 
 
 def _frames(lines: list[tuple[str, str]]) -> bytes:

@@ -4,10 +4,10 @@ import math
 from collections.abc import Callable
 
 from openlaunch.errors import TooManyRequests
-from openlaunch.server.dispatch.fair_queue import FairQueue
 from openlaunch.server.dispatch.pools import WorkerPools
 from openlaunch.server.dispatch.work import Work
 from openlaunch.store.records import EndpointRecord
+from openlaunch.turns import FairQueue
 
 MAX_RETRY_AFTER = 60
 UNKNOWN_RETRY_AFTER = 5

@@ -7,13 +7,13 @@ from openlaunch.controller.fleet import Load
 from openlaunch.errors import DeadlineExceeded, NotFound, Unavailable
 from openlaunch.server.dispatch.admission import Admission
 from openlaunch.server.dispatch.backlog import Backlog
-from openlaunch.server.dispatch.fair_queue import FairQueue
 from openlaunch.server.dispatch.links import WorkerLink
 from openlaunch.server.dispatch.lone_work import LoneWork
 from openlaunch.server.dispatch.outcome_counts import Trials
 from openlaunch.server.dispatch.pools import WorkerPools
 from openlaunch.server.dispatch.work import Work
 from openlaunch.store.records import EndpointRecord
+from openlaunch.turns import FairQueue
 from openlaunch.wire.endpoints import EndpointStatus
 
 AHEAD_SECONDS = 0.02

@@ -26,6 +26,7 @@ from openlaunch.store.base import Store
 from openlaunch.store.records import BatchJobRecord, JobEnd
 from openlaunch.tasks import batch
 from openlaunch.tasks.batch_input import InputError
+from openlaunch.turns import Turns
 from openlaunch.wire.batch_jobs import BatchJobStatus
 from openlaunch.wire.endpoints import EndpointStatus, EndpointType
 
@@ -59,7 +60,7 @@ class BatchJobs:
         self._endpoints = endpoints
         self._tasks = tasks
         self._files = BatchFiles(store, artifacts)
-        self._turns = asyncio.Semaphore(settings.max_running_batch_jobs)
+        self._turns = Turns(settings.max_running_batch_jobs)
         self._submitted: dict[str, int] = {}
         self.runner = JobRunner(
             store,
@@ -88,7 +89,7 @@ class BatchJobs:
         left = job.created_at + job.timeout_seconds - clock.now()
         try:
             # The job's limit covers the wait for its turn, too.
-            async with asyncio.timeout(left) as limit, self._turns:
+            async with asyncio.timeout(left) as limit, self._turns.of(job.owner):
                 return await self._process(job)
         except TimeoutError:
             if not limit.expired():

@@ -20,6 +20,7 @@ from openlaunch.server.settings import JobSettings
 from openlaunch.store import image_jobs as job_store
 from openlaunch.store.base import Store
 from openlaunch.store.records import ImageJobBundleRecord, ImageJobRecord, JobEnd
+from openlaunch.turns import Turns
 from openlaunch.wire.batch_jobs import BatchJobStatus
 from openlaunch.wire.bundles import full_image_name
 from openlaunch.wire.endpoint_settings import EndpointSpec
@@ -90,7 +91,7 @@ class ImageJobs:
         self._containers = engine.containers
         self._folder = folder
         self._logs = logs
-        self._turns = asyncio.Semaphore(settings.max_running_batch_jobs)
+        self._turns = Turns(settings.max_running_batch_jobs)
         self.runner = JobRunner(
             store,
             job_store,
@@ -124,7 +125,7 @@ class ImageJobs:
         return await asyncio.to_thread(path.read_text, errors="replace") if path.exists() else ""
 
     async def _work(self, job: ImageJobRecord) -> JobEnd:
-        async with self._turns:
+        async with self._turns.of(job.owner):
             try:
                 started_at = job.started_at or await self._started(job)
                 async with asyncio.timeout(started_at + job.max_runtime - clock.now()):

@@ -8,7 +8,6 @@ import logging
 import ssl
 import time
 from functools import partial
-from urllib.parse import urlsplit
 
 from openlaunch.server import clock
 from openlaunch.server.prediction.results import SignedURLs
@@ -18,10 +17,11 @@ from openlaunch.server.settings import CallbackSettings
 from openlaunch.store.base import Store
 from openlaunch.tasks import outbox, queue
 from openlaunch.tasks.outbox import Attempt, Delivery
+from openlaunch.turns import Turns
 
 log = logging.getLogger(__name__)
 
-AT_ONCE = 32
+AT_ONCE = 64
 LOOK_SECONDS = 1.0
 """How long a callback that was released without a call of `wake` may wait before it is seen."""
 MAX_ERROR = 500
@@ -69,7 +69,10 @@ class Callbacks:
         self._tasks = tasks
         self._urls = urls
         self._wake = asyncio.Event()
-        self._sending: dict[str, asyncio.Task[None]] = {}
+        self._turns = Turns(AT_ONCE)
+        self._sending: dict[str, tuple[Delivery, asyncio.Task[None]]] = {}
+        self._last: dict[str, str] = {}
+        """The receiver that each owner's last callback was sent to."""
         self._loop_task: asyncio.Task[None] | None = None
         self._seconds = settings.callback_timeout_seconds
         self._poster = Poster(allow_private=settings.private_addresses, ca_file=settings.callback_ca_file)
@@ -82,7 +85,8 @@ class Callbacks:
 
     async def stop(self) -> None:
         """Cancel what is being sent; it is sent again after the next start."""
-        running = [*self._sending.values(), *([self._loop_task] if self._loop_task else [])]
+        sending = [task for _, task in self._sending.values()]
+        running = [*sending, *([self._loop_task] if self._loop_task else [])]
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
@@ -107,17 +111,31 @@ class Callbacks:
                 continue
 
     async def _begin_due(self) -> None:
-        room = AT_ONCE - len(self._sending)
-        if room <= 0:
-            return
-        now, under_way = clock.now(), list(self._sending)
-        for delivery in await self._store.read(lambda conn: outbox.due(conn, now, room, under_way)):
-            task = asyncio.create_task(self._deliver(delivery))
-            self._sending[delivery.id] = task
-            task.add_done_callback(partial(self._ended, delivery.id))
+        for owner in await self._store.read(outbox.owners):
+            if room := self._turns.room(owner):
+                await self._begin_due_of(owner, room)
 
-    def _ended(self, delivery_id: str, _: asyncio.Task[None]) -> None:
-        del self._sending[delivery_id]
+    async def _begin_due_of(self, owner: str, room: int) -> None:
+        now, last, under_way = clock.now(), self._last.get(owner, ""), self._under_way(owner)
+        found = await self._store.read(lambda conn: outbox.due(conn, owner, now, room, last, under_way))
+        for delivery in found:
+            self._turns.take(owner)
+            self._last[owner] = delivery.receiver
+            task = asyncio.create_task(self._deliver(delivery))
+            self._sending[delivery.id] = delivery, task
+            task.add_done_callback(partial(self._ended, delivery))
+
+    def _under_way(self, owner: str) -> dict[str, list[str]]:
+        """Return the ids of the owner's callbacks that are being sent, by receiver."""
+        ids: dict[str, list[str]] = {}
+        for delivery, _ in self._sending.values():
+            if delivery.owner == owner:
+                ids.setdefault(delivery.receiver, []).append(delivery.id)
+        return ids
+
+    def _ended(self, delivery: Delivery, _: asyncio.Task[None]) -> None:
+        del self._sending[delivery.id]
+        self._turns.give_back(delivery.owner)
         self.wake()
 
     async def _deliver(self, delivery: Delivery) -> None:
@@ -129,9 +147,9 @@ class Callbacks:
             await asyncio.sleep(LOOK_SECONDS)
             return
         if attempt.taken:
-            log.info("callback %s was taken by %s", delivery.id, _host(delivery.url))
+            log.info("callback %s was taken by %s", delivery.id, delivery.receiver)
         else:
-            log.warning("callback %s to %s failed: %s", delivery.id, _host(delivery.url), attempt.error)
+            log.warning("callback %s to %s failed: %s", delivery.id, delivery.receiver, attempt.error)
 
     async def _attempt(self, delivery: Delivery) -> Attempt:
         import httpx2  # only now: most starts send no callback
@@ -162,8 +180,6 @@ class Callbacks:
             "user-agent": "openlaunch-callback",
             **self.signer.headers(delivery.owner, delivery.id, time.time(), body),
         }
-        return await self._poster.post(httpx2.URL(delivery.url), body, headers, delivery.auth or {})
-
-
-def _host(url: str) -> str:
-    return urlsplit(url).hostname or "?"
+        return await self._poster.post(
+            delivery.owner, httpx2.URL(delivery.url), body, headers, delivery.auth or {}
+        )

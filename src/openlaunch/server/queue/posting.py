@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from openlaunch.turns import Turns
 from openlaunch_worker.addresses import check
 
 if TYPE_CHECKING:
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
 
 CONNECT_SECONDS = 5.0
 """Limit for one of a name's addresses, so that there is time for the next one."""
+
+LOOKUPS = 4
+"""Names that are looked up at once. It is the number of threads that uvloop has for that."""
 
 
 class Poster:
@@ -25,12 +29,15 @@ class Poster:
     def __init__(self, *, allow_private: bool, ca_file: Path | None) -> None:
         self._allow_private = allow_private
         self._ca_file = ca_file
+        self._lookups = Turns(LOOKUPS)
         self._plain_context: ssl.SSLContext | None = None
 
     async def post(
-        self, url: "httpx2.URL", body: bytes, headers: dict[str, str], auth: dict[str, Any]
+        self, owner: str, url: "httpx2.URL", body: bytes, headers: dict[str, str], auth: dict[str, Any]
     ) -> int:
         """POST once, and return the receiver's status. The caller bounds the time.
+
+        Names are looked up in the turn of `owner`.
 
         Raises:
             OSError: the name has no address, or one that may not be called.
@@ -44,7 +51,7 @@ class Poster:
         headers = {"host": url.netloc.decode("ascii"), **headers}
         timeout = httpx2.Timeout(None, connect=CONNECT_SECONDS)
         async with httpx2.AsyncClient(verify=context, trust_env=False, timeout=timeout, auth=basic) as client:
-            addresses = await self._looked_up(url)
+            addresses = await self._looked_up(owner, url)
             for address in addresses:
                 request = client.build_request(
                     "POST",
@@ -63,9 +70,10 @@ class Poster:
                     return response.status_code
         raise OSError(f"{url.host} has no address")
 
-    async def _looked_up(self, url: "httpx2.URL") -> list[str]:
+    async def _looked_up(self, owner: str, url: "httpx2.URL") -> list[str]:
         port = url.port or (443 if url.scheme == "https" else 80)
-        found = await asyncio.get_running_loop().getaddrinfo(url.host, port, type=socket.SOCK_STREAM)
+        look_up = asyncio.get_running_loop().getaddrinfo
+        found = await self._lookups.run(owner, lambda: look_up(url.host, port, type=socket.SOCK_STREAM))
         check(list(found), allow_private=self._allow_private)
         return list(dict.fromkeys(str(where[0]) for *_, where in found))
 

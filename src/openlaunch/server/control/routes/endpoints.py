@@ -106,7 +106,8 @@ def _add_reads(api: APIRouter, context: Context) -> None:
         """
         endpoint = await find_endpoint(context.store, model_endpoint_id, user.owner)
         if follow:
-            events = context.log_streams.open(
+            events = await context.log_streams.open(
+                user.owner,
                 context.controller.follow_logs(endpoint.id),
                 tail_bytes,
                 lambda: context.controller.looks_after(endpoint.id),

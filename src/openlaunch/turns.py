@@ -1,0 +1,154 @@
+"""Owners take turns at whatever they share, so that nobody waits for all that another has sent or runs."""
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class FairQueue(Generic[T]):
+    """First in, first out for each owner; the owners take turns. With one owner a plain queue.
+
+    Taking and adding are in constant time.
+    """
+
+    def __init__(self) -> None:
+        self._by_owner: dict[str, deque[T]] = {}
+        self._order: deque[str] = deque()
+        self.size = 0
+        """How many items there are; read on every request, where a call would cost more."""
+
+    def __iter__(self) -> Iterator[T]:
+        for items in self._by_owner.values():
+            yield from items
+
+    def append(self, owner: str, item: T) -> None:
+        """Add an item behind its owner's others; a new owner's turn is after that of all who wait."""
+        items = self._by_owner.get(owner)
+        if items is None:
+            items = self._by_owner[owner] = deque()
+            self._order.append(owner)
+        items.append(item)
+        self.size += 1
+
+    def popleft(self) -> T:
+        """Take the next item, or raise IndexError."""
+        owner = self._order.popleft()
+        items = self._by_owner[owner]
+        item = items.popleft()
+        self.size -= 1
+        if items:
+            self._order.append(owner)
+        else:
+            del self._by_owner[owner]
+        return item
+
+    def take(self, allowed: Callable[[str], bool]) -> T | None:
+        """Take the next item of an owner who is allowed one; None: there is none."""
+        for _ in range(len(self._order)):
+            if allowed(self._order[0]):
+                return self.popleft()
+            self._order.rotate(-1)
+        return None
+
+    def ahead_of(self, owner: str) -> int:
+        """Return how many items would be taken before one that this owner adds now."""
+        mine = len(self._by_owner.get(owner, ()))
+        return mine + sum(
+            min(len(items), mine + 1) for other, items in self._by_owner.items() if other != owner
+        )
+
+    def make_room_for(self, owner: str) -> T | None:
+        """Take out the newest item of the owner who has most, for one with less; None: it is this owner."""
+        most = max(self._by_owner, key=lambda name: len(self._by_owner[name]), default=owner)
+        if len(self._by_owner.get(most, ())) <= len(self._by_owner.get(owner, ())) + 1:
+            return None
+        self.size -= 1
+        return self._by_owner[most].pop()
+
+    def keep(self, wanted: Callable[[T], bool]) -> None:
+        for owner, items in list(self._by_owner.items()):
+            kept = deque(item for item in items if wanted(item))
+            self.size -= len(items) - len(kept)
+            self._by_owner[owner] = kept
+            if not kept:
+                del self._by_owner[owner]
+                self._order.remove(owner)
+
+    def clear(self) -> list[T]:
+        items = list(self)
+        self._by_owner.clear()
+        self._order.clear()
+        self.size = 0
+        return items
+
+
+class Turns:
+    """A number of places, for which owners who wait take turns. Used in the event loop's thread.
+
+    An owner may hold as many places as are free: of eight, the first owner gets four, the next two, and the third
+    one. So an owner whose work never ends leaves places for others, and so do two of them.
+    """
+
+    def __init__(self, places: int) -> None:
+        self._free = places
+        self._held: Counter[str] = Counter()
+        self._waiting: FairQueue[asyncio.Future[None]] = FairQueue()
+
+    def room(self, owner: str) -> int:
+        """Return how many places the owner may take now."""
+        return max(0, (self._free - self._held[owner] + 1) // 2)
+
+    def take(self, owner: str) -> bool:
+        """Take a place for the owner until `give_back`; return False where there is none for this owner."""
+        if self._free <= self._held[owner]:
+            return False
+        self._free -= 1
+        self._held[owner] += 1
+        return True
+
+    def give_back(self, owner: str) -> None:
+        """Free a place of the owner's, and give it to the next owner who waits."""
+        self._free += 1
+        self._held[owner] -= 1
+        if not self._held[owner]:
+            del self._held[owner]
+        while self._waiting.size and (waiter := self._waiting.take(self.take)) is not None:
+            waiter.set_result(None)
+
+    @asynccontextmanager
+    async def of(self, owner: str) -> AsyncIterator[None]:
+        """Hold a place for the owner, after waiting for it."""
+        await self._wait(owner)
+        try:
+            yield
+        finally:
+            self.give_back(owner)
+
+    async def run(self, owner: str, start: Callable[[], Awaitable[T]]) -> T:
+        """Hold a place until the work has ended, which may be after this was cancelled: a thread runs on."""
+        await self._wait(owner)
+        try:
+            work = asyncio.ensure_future(start())
+        except BaseException:
+            self.give_back(owner)
+            raise
+        work.add_done_callback(lambda _: self.give_back(owner))
+        return await asyncio.shield(work)
+
+    async def _wait(self, owner: str) -> None:
+        if self.take(owner):
+            return
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiting.append(owner, waiter)
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            if waiter.done() and not waiter.cancelled():
+                self.give_back(owner)  # it came in the moment of the cancellation
+            else:
+                self._waiting.keep(lambda other: other is not waiter)
+            raise
