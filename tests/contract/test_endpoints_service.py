@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from example_bundles import make_bundle, make_flavor
 from store_drivers import OPENERS, Database, database
 
 from openlaunch.errors import Conflict, NotFound, Unprocessable
 from openlaunch.server.endpoints.changes import new_endpoint
 from openlaunch.server.endpoints.service import Endpoints
 from openlaunch.store import bundles, endpoints
-from openlaunch.store.records import BundleRecord, EndpointRecord
+from openlaunch.store.records import EndpointRecord
 from openlaunch.wire.endpoint_settings import EndpointSpec
 from openlaunch.wire.endpoints import (
     CanaryStatus,
@@ -79,7 +80,7 @@ class World:
         self.machine = Machine()
         self._service = Endpoints(database._store, self.machine, self.machine)
         for name, flavor in FLAVORS.items():
-            record = BundleRecord(name, "ada", name, {"flavor": flavor}, {}, None, {}, created_at=1.0)
+            record = make_bundle(name, make_flavor(flavor))
             database.write(lambda conn, record=record: bundles.insert(conn, record))
 
     def do(self, name: str, *args: Any) -> Any:

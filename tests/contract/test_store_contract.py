@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import uvloop
+from example_bundles import make_flavor
 from sqlalchemy import Connection, func, insert, select
 from sqlalchemy.exc import IntegrityError
 from store_drivers import OPENERS, Opener
@@ -291,7 +292,8 @@ def test_a_database_of_a_newer_version_is_refused(opener: Opener, run_on_loop: R
 
 
 def bundle(number: int, owner: str = "ada", name: str = "cat") -> BundleRecord:
-    return BundleRecord(f"bun{number}", owner, name, {"flavor": "x"}, {"m": [1]}, None, {}, created_at=number)
+    flavor = make_flavor()
+    return BundleRecord(f"bun{number}", owner, name, flavor, {"m": [1]}, None, {}, created_at=number)
 
 
 def endpoint(number: int, name: str, owner: str = "ada") -> EndpointRecord:

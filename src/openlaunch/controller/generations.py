@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from openlaunch.controller.backoff import History
 from openlaunch.controller.endpoint import WatchedEndpoint
@@ -13,6 +12,7 @@ from openlaunch.controller.trial import Trial
 from openlaunch.engines.base import BuildOrder, EngineError, Resources
 from openlaunch.store import bundles
 from openlaunch.store.records import BundleRecord
+from openlaunch.wire.bundles import ArtifactFlavor, Flavor, TritonEnhancedRunnableImageFlavor
 from openlaunch.wire.endpoint_settings import EndpointSpec
 from openlaunch.wire.events import EventKind
 
@@ -112,8 +112,11 @@ def resources_of(spec: EndpointSpec) -> Resources:
     return Resources(spec.cores, spec.memory_bytes, spec.gpus)
 
 
-def load_seconds(flavor: Mapping[str, Any]) -> float | None:
+def load_seconds(flavor: Flavor) -> float | None:
     """Return how long a worker may take to become ready; None where its bundle does not say so."""
-    own = flavor.get("readiness_initial_delay_seconds")
-    triton: float = flavor.get("triton_readiness_initial_delay_seconds", 0)
-    return None if own is None else own + triton + LOAD_MARGIN
+    if isinstance(flavor, ArtifactFlavor):
+        return None
+    own, triton = flavor.readiness_initial_delay_seconds, 0
+    if isinstance(flavor, TritonEnhancedRunnableImageFlavor):
+        triton = flavor.triton_readiness_initial_delay_seconds
+    return own + triton + LOAD_MARGIN

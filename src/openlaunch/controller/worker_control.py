@@ -9,6 +9,7 @@ from openlaunch.controller.generations import MAX_REASON, Generations, resources
 from openlaunch.controller.roster import Roster, WorkerState
 from openlaunch.controller.situation import Build, Phase
 from openlaunch.engines.base import EngineError, NoRoom, WorkerSpec
+from openlaunch.wire.bundles import ImageFlavor
 from openlaunch.wire.events import EventKind
 
 log = logging.getLogger(__name__)
@@ -29,6 +30,7 @@ class WorkerControl:
         endpoint, parts, generation = self.endpoint, self.endpoint.parts, self.generations.get(number)
         if generation.bundle is None or generation.environment is None:
             return
+        flavor = generation.bundle.flavor
         token, asked, now = secrets.token_urlsafe(32), endpoint.record.spec_of(number), endpoint.now()
         worker = WorkerState(f"{endpoint.id}.{secrets.token_hex(4)}", number, now, now)
         self.roster.add(worker)
@@ -40,7 +42,7 @@ class WorkerControl:
             environment=generation.environment,
             address=parts.fleet.address,
             token=token,
-            flavor=generation.bundle.flavor,
+            image=flavor if isinstance(flavor, ImageFlavor) else None,
             resources=resources_of(asked),
             memory_limit=memory if parts.settings.limit_memory else 0,
         )

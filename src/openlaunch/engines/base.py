@@ -4,11 +4,12 @@ Nothing of the machine crosses this seam, so that an engine can be elsewhere: ar
 data. Paths, processes and the indices of GPUs stay behind it.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from signal import SIGKILL, Signals
-from typing import Any, Protocol
+from typing import Protocol
 
+from openlaunch.wire.bundles import Flavor, ImageFlavor
 from openlaunch_worker.containers import Container
 
 KILLED_CODE = 128 + SIGKILL
@@ -44,7 +45,7 @@ class BuildOrder:
     """
 
     id: str
-    flavor: Mapping[str, Any] = field(repr=False)
+    flavor: Flavor = field(repr=False)
     resources: Resources
     owner: str
 
@@ -55,7 +56,8 @@ class WorkerSpec:
 
     `worker_id` begins with the endpoint's id and a dot. `environment` is what `Engine.prepare` returned. `token` is
     good for this worker's HELLO and its bundle alone. `address` is where it connects to: the path of a unix socket,
-    or "HOST:PORT". `memory_limit` bounds the bytes that the worker's own code uses; 0 sets no bound.
+    or "HOST:PORT". `image` is set where the bundle is a container image. `memory_limit` bounds the bytes that the
+    worker's own code uses; 0 sets no bound.
     """
 
     worker_id: str
@@ -63,7 +65,7 @@ class WorkerSpec:
     environment: str
     address: str
     token: str = field(repr=False)
-    flavor: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    image: ImageFlavor | None = field(default=None, repr=False)
     resources: Resources = Resources()
     memory_limit: int = 0
 

@@ -17,11 +17,12 @@ from openlaunch.engines.base import (
 from openlaunch.engines.containers import ContainerEngine
 from openlaunch.engines.environments import Environments
 from openlaunch.engines.gpus import GpuPool
-from openlaunch.engines.images import Images, is_image
+from openlaunch.engines.images import Images
 from openlaunch.engines.log_follower import FileFollower
 from openlaunch.engines.processes import Processes, ProcessSpec, machine
 from openlaunch.engines.worker_logs import WorkerLogs, short_id_of
 from openlaunch.log_files import tail
+from openlaunch.wire.bundles import ImageFlavor
 from openlaunch_worker.documents import IMAGE
 
 LAST_LINES = 5
@@ -67,11 +68,14 @@ class LocalEngine:
             self._events.build_said(build.id, line)
 
         flavor = build.flavor
-        if is_image(flavor):
+        if isinstance(flavor, ImageFlavor):
             started()
             await self._images.prepare(flavor, build.resources, said)
-        requirements, version = flavor.get("requirements") or [], flavor.get("python_version")
-        python = await self._environments.ensure(requirements, version, said, started, build.owner)
+            python = await self._environments.ensure([], None, said, started, build.owner)
+        else:
+            python = await self._environments.ensure(
+                flavor.requirements, flavor.python_version, said, started, build.owner
+            )
         return self._environments.id_of(python)
 
     async def prune(self, used: Collection[str]) -> list[str]:
@@ -91,8 +95,8 @@ class LocalEngine:
 
     def _process_spec(self, spec: WorkerSpec, gpus: tuple[int, ...]) -> ProcessSpec:
         env: dict[str, str] = {}
-        if is_image(spec.flavor):
-            order = self._images.order(spec.worker_id, spec.flavor, spec.resources, gpus)
+        if spec.image is not None:
+            order = self._images.order(spec.worker_id, spec.image, spec.resources, gpus)
             env = {**self.containers.environ, IMAGE: json.dumps(order.to_json())}
         return ProcessSpec(
             worker_id=spec.worker_id,

@@ -8,13 +8,14 @@ from sqlalchemy import insert as insert_into
 from openlaunch.store.records import BundleRecord
 from openlaunch.store.rows import fields_of, values_of
 from openlaunch.store.tables import bundles
+from openlaunch.wire.bundles import FLAVOR
 
 _FIELDS = fields_of(bundles)
 
 
 def insert(conn: Connection, bundle: BundleRecord) -> None:
     """Store a new bundle; the newest of its name is "latest"."""
-    conn.execute(insert_into(bundles).values(values_of(bundle)))
+    conn.execute(insert_into(bundles).values(_row(bundle)))
 
 
 def get(conn: Connection, bundle_id: str, owner: str | None = None) -> BundleRecord | None:
@@ -37,9 +38,17 @@ def list_by_owner(
     if name is not None:
         query = query.where(bundles.c.name == name)
     query = query.order_by(bundles.c.seq.desc() if newest_first else bundles.c.seq)
-    return [BundleRecord(**row) for row in conn.execute(query).mappings()]
+    return [_record(row) for row in conn.execute(query).mappings()]
 
 
 def _first(conn: Connection, query: Select[Any]) -> BundleRecord | None:
     row = conn.execute(query).mappings().first()
-    return None if row is None else BundleRecord(**row)
+    return None if row is None else _record(row)
+
+
+def _row(bundle: BundleRecord) -> dict[str, Any]:
+    return values_of(bundle) | {"flavor": bundle.flavor.model_dump(mode="json")}
+
+
+def _record(row: Any) -> BundleRecord:
+    return BundleRecord(**{**row, "flavor": FLAVOR.validate_python(row["flavor"])})

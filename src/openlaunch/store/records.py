@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from openlaunch.wire.batch_jobs import BatchJobStatus, SerializationFormat
+from openlaunch.wire.bundles import Flavor
 from openlaunch.wire.endpoint_settings import EndpointSpec
 from openlaunch.wire.endpoints import CanaryStatus, EndpointStatus, EndpointType
 from openlaunch.wire.keys import Role
@@ -53,12 +54,12 @@ class AuditRecord:
 
 @dataclass(frozen=True, slots=True)
 class BundleRecord:
-    """A model bundle. `flavor` is the wire's flavour as JSON; `schemas` the JSON that `schema_location` held."""
+    """A model bundle. `schemas` is the JSON that `schema_location` held."""
 
     id: str
     owner: str
     name: str
-    flavor: dict[str, Any] = field(repr=False)
+    flavor: Flavor = field(repr=False)
     metadata: dict[str, Any] = field(repr=False)
     schema_location: str | None
     schemas: dict[str, Any]

@@ -4,7 +4,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, field_validator
+from pydantic import BaseModel, Field, TypeAdapter, field_validator
 
 BUNDLE_NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 
@@ -177,6 +177,8 @@ Flavor = Annotated[
     | TritonEnhancedRunnableImageFlavor,
     Field(discriminator="flavor"),
 ]
+FLAVOR: TypeAdapter[Flavor] = TypeAdapter(Flavor)
+"""Reads a flavour from JSON."""
 
 
 class CreateModelBundleRequest(BaseModel):

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
+from example_bundles import make_bundle, make_flavor
 from sqlalchemy import Connection, StaticPool, create_engine
 from virtual_time import VirtualLoop
 
@@ -36,6 +37,7 @@ from openlaunch.engines.base import (
 )
 from openlaunch.store import bundles, endpoints, tables
 from openlaunch.store.records import BundleRecord, CanaryRecord, EndpointRecord
+from openlaunch.wire.bundles import CloudpickleArtifactFlavor
 from openlaunch.wire.endpoint_settings import EndpointSettings, EndpointSpec
 from openlaunch.wire.endpoints import CanaryStatus, EndpointStatus, EndpointType
 from openlaunch.wire.why import EndpointWhy
@@ -97,7 +99,7 @@ class MemoryStore:
         self._engine = create_engine("sqlite://", poolclass=StaticPool)
         self.do(tables.metadata.create_all)
         for name in BUNDLES:
-            bundle = BundleRecord(name, "ada", name, {"behaves": name}, {}, None, {}, 0.0)
+            bundle = make_bundle(name, make_flavor(load_predict_fn=name))
             self.do(lambda conn, bundle=bundle: bundles.insert(conn, bundle))  # type: ignore[misc]
 
     def begin(self, record: EndpointRecord) -> None:
@@ -191,9 +193,10 @@ class FakeEngine:
     async def prepare(self, build: BuildOrder) -> str:
         self._events.build_started(build.id)
         await asyncio.sleep(BUILD_SECONDS)
-        if build.flavor["behaves"] == "no-environment":
+        assert isinstance(build.flavor, CloudpickleArtifactFlavor)
+        if build.flavor.load_predict_fn == "no-environment":
             raise EngineError("uv found no such package")
-        return str(build.flavor["behaves"])
+        return build.flavor.load_predict_fn
 
     async def prune(self, used: Collection[str]) -> list[str]:
         return []

@@ -15,6 +15,7 @@ from openlaunch.server.dispatch.links import Expected, LinkServer, WorkerLink
 from openlaunch.server.dispatch.work import Call, Work
 from openlaunch.server.settings import WorkerSettings
 from openlaunch.store.records import BundleRecord, EndpointRecord
+from openlaunch.wire.bundles import ImageFlavor
 from openlaunch.wire.endpoints import EndpointStatus, EndpointType
 from openlaunch_worker.batching import BatchRule
 from openlaunch_worker.documents import Limits, Start
@@ -103,7 +104,9 @@ class Dispatcher:
             self._settings.private_addresses,
             None if (batching := spec.batching) is None else BatchRule(batching.max_size, batching.max_wait),
         )
-        start = Start(bundle.flavor, limits, endpoint.endpoint_type is EndpointType.STREAMING)
+        start = Start(
+            bundle.flavor.model_dump(mode="json"), limits, endpoint.endpoint_type is EndpointType.STREAMING
+        )
         self._members[worker_id] = _Member(endpoint.id, token)
         self._tokens[token] = Expected(
             worker_id,
@@ -115,7 +118,7 @@ class Dispatcher:
         )
 
     def _bundle_bytes(self, bundle: BundleRecord) -> AsyncIterator[bytes]:
-        location = bundle.flavor.get("location")
+        location = "" if isinstance(bundle.flavor, ImageFlavor) else bundle.flavor.location
         return self._artifacts.stream(key_of(location)) if location else _nothing()
 
     def drain(self, worker_id: str) -> None:

@@ -69,7 +69,7 @@ def needs_new_workers(before: EndpointRecord, spec: EndpointSpec, bundle_id: str
 
 def check_streams(endpoint_type: EndpointType, bundle: BundleRecord) -> None:
     """Refuse a streaming endpoint for an image that has no streaming route."""
-    kind = bundle.flavor["flavor"]
+    kind = bundle.flavor.flavor
     if endpoint_type is EndpointType.STREAMING and kind in _NO_STREAMS:
         raise wrong_field(
             "model_bundle_id",
@@ -86,7 +86,7 @@ def check_batching(spec: EndpointSpec, endpoint_type: EndpointType, bundle: Bund
         raise wrong_field(
             "max_batch_size", "a stream is of one request: batches are for sync and async endpoints"
         )
-    kind = bundle.flavor["flavor"]
+    kind = bundle.flavor.flavor
     if kind not in _FUNCTIONS:
         raise wrong_field(
             "max_batch_size",

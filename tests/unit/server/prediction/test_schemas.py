@@ -4,6 +4,7 @@ import asyncio
 
 import orjson
 import pytest
+from example_bundles import make_bundle
 from pydantic import BaseModel
 from sqlalchemy import Connection
 
@@ -17,7 +18,6 @@ from openlaunch.server.prediction.schemas import (
     validate_schemas,
 )
 from openlaunch.store import bundles
-from openlaunch.store.records import BundleRecord
 from openlaunch.store.sqlite import SqliteStore
 
 ITEM = {"type": "object", "properties": {"price": {"type": "number"}}, "required": ["price"]}
@@ -167,7 +167,7 @@ def test_compiled_schemas_are_kept_up_to_a_bound(tmp_path, monkeypatch):
 
     def insert(conn: Connection) -> None:
         for n in range(3):
-            bundles.insert(conn, BundleRecord(f"bun_{n}", "ada", "digits", {}, {}, None, SCHEMAS, 0.0))
+            bundles.insert(conn, make_bundle(f"bun_{n}", schemas=SCHEMAS))
 
     async def main() -> None:
         store = await SqliteStore.open(tmp_path / "openlaunch.db")

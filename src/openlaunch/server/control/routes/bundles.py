@@ -56,7 +56,7 @@ def router(context: Context) -> APIRouter:
         Those of commands only with `commands`: Launch's client can't read them.
         """
         found = await list_bundles(context, user.owner, model_name, order_by)
-        records = [record for record in found if commands or record.flavor["flavor"] != "command"]
+        records = [record for record in found if commands or not isinstance(record.flavor, CommandFlavor)]
         return ListModelBundlesResponse(model_bundles=[_response(record) for record in records])
 
     @api.get("/latest")
@@ -82,7 +82,7 @@ async def store_bundle(context: Context, body: CreateModelBundleRequest, owner: 
         id=_new_id(),
         owner=owner,
         name=body.name,
-        flavor=body.flavor.model_dump(mode="json"),
+        flavor=body.flavor,
         metadata=body.metadata or {},
         schema_location=body.schema_location or None,
         schemas=await _read_schemas(context, body.schema_location, owner) if body.schema_location else {},
@@ -95,10 +95,10 @@ async def store_bundle(context: Context, body: CreateModelBundleRequest, owner: 
 async def clone_bundle(context: Context, body: CloneModelBundleRequest, owner: str) -> str:
     """Store a bundle like another one but with its own app_config, and return its id."""
     original = await find_bundle(context.store, body.original_model_bundle_id, owner)
-    if "app_config" not in original.flavor:
-        kind = original.flavor["flavor"]
+    if not isinstance(original.flavor, ArtifactFlavor):
+        kind = original.flavor.flavor
         raise Unprocessable(f"the bundle {original.name!r} is a {kind}, which has no app_config to change")
-    flavor = original.flavor | {"app_config": body.new_app_config}
+    flavor = original.flavor.model_copy(update={"app_config": body.new_app_config})
     clone = replace(original, id=_new_id(), flavor=flavor, created_at=clock.now())
     await context.store.write(lambda conn: bundle_store.insert(conn, clone))
     return clone.id

@@ -12,10 +12,14 @@ from openlaunch.server.endpoints.specs import wrong_field
 from openlaunch.store.records import BundleRecord
 from openlaunch.wire import routes
 from openlaunch.wire.bundles import (
+    ArtifactFlavor,
     BundleOrderBy,
     CloneModelBundleRequest,
+    CommandFlavor,
     CreateModelBundleRequest,
     CreateModelBundleResponse,
+    Flavor,
+    ImageFlavor,
 )
 from openlaunch.wire.bundles_v1 import (
     CreateModelBundleV1Request,
@@ -115,21 +119,25 @@ def _response(record: BundleRecord) -> ModelBundleV1Response:
     Launch's client looks here for the id of every bundle that it makes an endpoint of.
     """
     flavor = record.flavor
+    packed = None if isinstance(flavor, ImageFlavor) else flavor
     return shown(
         ModelBundleV1Response,
         record,
-        location=flavor.get("location", ""),
-        requirements=flavor.get("requirements", []),
+        location="" if packed is None else packed.location,
+        requirements=[] if packed is None else packed.requirements,
         env_params=_env_params(flavor),
-        packaging_type=_PACKAGING.get(flavor["flavor"], PackagingType.CLOUDPICKLE),
-        app_config=flavor.get("app_config"),
+        packaging_type=_PACKAGING.get(flavor.flavor, PackagingType.CLOUDPICKLE),
+        app_config=flavor.app_config if isinstance(flavor, ArtifactFlavor) else None,
         model_artifact_ids=[],
     )
 
 
-def _env_params(flavor: dict[str, Any]) -> EnvParams:
-    framework = flavor.get("framework")
-    if framework is None:
-        image = {"ecr_repo": flavor.get("repository"), "image_tag": flavor.get("tag")}
-        return EnvParams(framework_type=FrameworkType.CUSTOM, **image)
+def _env_params(flavor: Flavor) -> EnvParams:
+    if isinstance(flavor, ImageFlavor):
+        return EnvParams(
+            framework_type=FrameworkType.CUSTOM, ecr_repo=flavor.repository, image_tag=flavor.tag
+        )
+    if isinstance(flavor, CommandFlavor):
+        return EnvParams(framework_type=FrameworkType.CUSTOM)
+    framework = flavor.framework.model_dump()
     return EnvParams.model_validate(framework | {"ecr_repo": framework.get("image_repository")})
