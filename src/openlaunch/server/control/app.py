@@ -34,10 +34,13 @@ from openlaunch.wire.problems import CONTENT_TYPE, to_problem
 
 log = logging.getLogger(__name__)
 
+MAX_ERRORS = 20
+"""Of one request that are answered."""
+
 
 def guarded_control_plane(context: Context) -> App:
     """Make the control plane, behind what holds for all of it."""
-    return Guard(context.settings.max_body_bytes, context.keyring, context.audit, control_plane(context))
+    return Guard(context.audit, control_plane(context))
 
 
 def control_plane(context: Context) -> FastAPI:
@@ -82,7 +85,8 @@ def _api_error(request: Request, error: Exception) -> APIError:
     if isinstance(error, APIError):
         return error
     if isinstance(error, RequestValidationError):
-        fields = [{key: e[key] for key in ("loc", "msg", "type")} for e in error.errors()]
+        found = error.errors()[:MAX_ERRORS]
+        fields = [{key: e[key] for key in ("loc", "msg", "type")} for e in found]
         return Unprocessable("a field of the request does not fit", errors=fields)
     if isinstance(error, HTTPException):
         path = f"{request.method} {request.url.path}"

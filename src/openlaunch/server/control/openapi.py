@@ -3,11 +3,14 @@
 The functions below are never called. They say in FastAPI's words what `gateway` and `task_routes` answer.
 """
 
+import asyncio
+import sys
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, FastAPI, Header, Query
+from fastapi import APIRouter, FastAPI, Header, Query, Request, Response
 from fastapi.openapi.utils import get_openapi
 
+from openlaunch.errors import ServerError
 from openlaunch.wire import routes
 from openlaunch.wire.tasks import (
     MAX_WAIT_SECONDS,
@@ -102,7 +105,22 @@ _SECURITY = {
 
 
 class ControlPlane(FastAPI):
-    """FastAPI, whose document has the predict routes and the ways to authenticate too."""
+    """FastAPI, whose document has the predict routes and the ways to authenticate too.
+
+    Making it takes about a second, so a process of its own does that when the document is first asked for.
+    """
+
+    _written: asyncio.Future[bytes] | None = None
+
+    def setup(self) -> None:
+        """Add the route of the document in front of FastAPI's own, which would make it in the event loop."""
+        self.add_route(self.openapi_url or "", self._answer, include_in_schema=False)
+        super().setup()
+
+    async def _answer(self, _: Request) -> Response:
+        if self._written is None or (self._written.done() and self._written.exception() is not None):
+            self._written = asyncio.ensure_future(_write())
+        return Response(await asyncio.shield(self._written), media_type="application/json")
 
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
@@ -116,3 +134,12 @@ class ControlPlane(FastAPI):
             document["security"] = [{name: []} for name in _SECURITY]
             self.openapi_schema = document
         return self.openapi_schema
+
+
+async def _write() -> bytes:
+    command = (sys.executable, "-m", "openlaunch.server.control.write_openapi")
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    document, _ = await process.communicate()
+    if process.returncode:
+        raise ServerError("the OpenAPI document could not be made; the server's log has the traceback")
+    return document

@@ -4,12 +4,13 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
 
 from openlaunch.artifacts.locations import BUCKET, key_of
 from openlaunch.errors import NotFound, PayloadTooLarge, Unprocessable
 from openlaunch.server.control.routes.context import Context, User
+from openlaunch.server.control.routing import ControlRouter
 from openlaunch.server.prediction.results import base_url
 from openlaunch.wire import routes
 from openlaunch.wire.bundles import UploadResponse
@@ -18,9 +19,9 @@ BUNDLES_FOLDER = "bundles"
 INPUTS_FOLDER = "batch-inputs"
 
 
-def router(context: Context) -> APIRouter:
+def router(context: Context) -> ControlRouter:
     """Serve the upload routes, and the signed URLs that this server hands out itself."""
-    api = APIRouter(tags=["artifacts"])
+    api = ControlRouter(tags=["artifacts"])
 
     @api.post(routes.BUNDLE_UPLOAD)
     async def bundle_upload(request: Request, user: User) -> UploadResponse:

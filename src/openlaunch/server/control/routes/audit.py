@@ -3,20 +3,21 @@
 from datetime import UTC, datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from pydantic import AwareDatetime
 
 from openlaunch.server.control.answers import shown
 from openlaunch.server.control.routes.context import Admin, Context
+from openlaunch.server.control.routing import ControlRouter
 from openlaunch.store import audit as audit_store
 from openlaunch.store.audit import AuditFilter
 from openlaunch.wire import routes
 from openlaunch.wire.audit import AuditEntry, ListAuditResponse
 
 
-def router(context: Context) -> APIRouter:
+def router(context: Context) -> ControlRouter:
     """List who changed what."""
-    api = APIRouter(tags=["audit log"])
+    api = ControlRouter(tags=["audit log"])
 
     @api.get(routes.AUDIT_LOG)
     async def list_audit_log(

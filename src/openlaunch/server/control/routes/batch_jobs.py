@@ -4,12 +4,13 @@ import math
 import secrets
 from datetime import timedelta
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 
 from openlaunch.server import clock
 from openlaunch.server.control.answers import shown
 from openlaunch.server.control.routes.artifacts import INPUTS_FOLDER, check_uploaded
 from openlaunch.server.control.routes.context import Context, User, Wait
+from openlaunch.server.control.routing import ControlRouter
 from openlaunch.server.endpoints.lookups import find_bundle
 from openlaunch.server.endpoints.specs import check_batching, spec_of_job
 from openlaunch.server.prediction.results import base_url
@@ -30,9 +31,9 @@ from openlaunch.wire.endpoint_settings import EndpointSettings, EndpointSpec
 from openlaunch.wire.endpoints import EndpointType
 
 
-def router(context: Context) -> APIRouter:
+def router(context: Context) -> ControlRouter:
     """Create, list, get and cancel batch jobs."""
-    api = APIRouter(prefix=routes.BATCH_JOBS, tags=["batch jobs"])
+    api = ControlRouter(prefix=routes.BATCH_JOBS, tags=["batch jobs"])
 
     @api.post("")
     async def create_batch_job(body: CreateBatchJobRequest, user: User) -> CreateBatchJobResponse:

@@ -4,13 +4,12 @@ import json
 import secrets
 from dataclasses import replace
 
-from fastapi import APIRouter
-
 from openlaunch.errors import NotFound, Unprocessable
 from openlaunch.server import clock
 from openlaunch.server.control.answers import shown
 from openlaunch.server.control.routes.artifacts import BUNDLES_FOLDER, check_uploaded
 from openlaunch.server.control.routes.context import Context, User
+from openlaunch.server.control.routing import BundleRoute, ControlRouter
 from openlaunch.server.endpoints.lookups import find_bundle
 from openlaunch.server.prediction.schemas import validate_schemas
 from openlaunch.store import bundles as bundle_store
@@ -30,9 +29,9 @@ from openlaunch.wire.bundles import (
 MAX_SCHEMA_BYTES = 4 * 1024 * 1024
 
 
-def router(context: Context) -> APIRouter:
+def router(context: Context) -> ControlRouter:
     """Create, clone, list and get bundles."""
-    api = APIRouter(prefix=routes.BUNDLES, tags=["bundles"])
+    api = ControlRouter(route_class=BundleRoute, prefix=routes.BUNDLES, tags=["bundles"])
 
     @api.post("")
     async def create_model_bundle(body: CreateModelBundleRequest, user: User) -> CreateModelBundleResponse:

@@ -2,11 +2,10 @@
 
 from typing import Any
 
-from fastapi import APIRouter
-
 from openlaunch.server.control.answers import shown
 from openlaunch.server.control.routes.bundles import clone_bundle, latest_bundle, list_bundles, store_bundle
 from openlaunch.server.control.routes.context import Context, User
+from openlaunch.server.control.routing import BundleRoute, ControlRouter
 from openlaunch.server.endpoints.lookups import find_bundle
 from openlaunch.server.endpoints.specs import wrong_field
 from openlaunch.store.records import BundleRecord
@@ -35,9 +34,9 @@ _ZIP_PATHS = ("load_predict_fn_module_path", "load_model_fn_module_path")
 _SOURCES = ("load_predict_fn", "load_model_fn")
 
 
-def router(context: Context) -> APIRouter:
+def router(context: Context) -> ControlRouter:
     """Create, clone, list and get bundles."""
-    api = APIRouter(prefix=routes.BUNDLES_V1, tags=["bundles"])
+    api = ControlRouter(route_class=BundleRoute, prefix=routes.BUNDLES_V1, tags=["bundles"])
 
     @api.post("")
     async def create_model_bundle_v1(

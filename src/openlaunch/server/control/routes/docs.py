@@ -4,12 +4,12 @@ from collections.abc import Iterable
 from importlib.metadata import version
 from typing import Any
 
-from fastapi import APIRouter
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse
 from sqlalchemy import Connection
 
 from openlaunch.server.control.routes.context import Caller, Context
+from openlaunch.server.control.routing import ControlRouter
 from openlaunch.store import bundles as bundle_store
 from openlaunch.store import endpoints as endpoint_store
 from openlaunch.store.records import EndpointRecord
@@ -25,9 +25,9 @@ _COMPONENTS = "#/components/schemas/"
 _DEFS = "#/$defs/"
 
 
-def router(context: Context) -> APIRouter:
+def router(context: Context) -> ControlRouter:
     """Serve the document and the page."""
-    api = APIRouter(tags=["endpoints"])
+    api = ControlRouter(tags=["endpoints"])
 
     @api.get(routes.ENDPOINTS_SCHEMA)
     async def get_model_endpoints_schema(user: Caller) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Response
+from fastapi import Query, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from sqlalchemy import Connection
 
@@ -11,6 +11,7 @@ from openlaunch.errors import NotFound
 from openlaunch.server.control.answers import shown
 from openlaunch.server.control.endpoint_view import BundleNames, bundle_names, described, described_with
 from openlaunch.server.control.routes.context import Caller, Context, User
+from openlaunch.server.control.routing import ControlRouter
 from openlaunch.server.endpoints.lookups import find_endpoint, no_endpoint
 from openlaunch.store import endpoints as endpoint_store
 from openlaunch.store.events import MAX_EVENTS
@@ -39,16 +40,16 @@ CANARY = routes.ENDPOINTS + "/{model_endpoint_id}/canary"
 TailBytes = Annotated[int, Query(ge=1, le=4 * 1024 * 1024)]
 
 
-def router(context: Context) -> APIRouter:
+def router(context: Context) -> ControlRouter:
     """Create, change, restart, delete, list and get endpoints and their canaries, and read their logs."""
-    api = APIRouter(tags=["endpoints"])
+    api = ControlRouter(tags=["endpoints"])
     _add_reads(api, context)
     _add_changes(api, context)
     _add_canaries(api, context)
     return api
 
 
-def _add_changes(api: APIRouter, context: Context) -> None:
+def _add_changes(api: ControlRouter, context: Context) -> None:
     @api.post(routes.ENDPOINTS)
     async def create_model_endpoint(body: CreateModelEndpointRequest, user: User) -> EndpointCreationResponse:
         """Create an endpoint; its workers are started afterwards: its status tells how that goes."""
@@ -76,7 +77,7 @@ def _add_changes(api: APIRouter, context: Context) -> None:
         return DeleteModelEndpointResponse(deleted=True)
 
 
-def _add_reads(api: APIRouter, context: Context) -> None:
+def _add_reads(api: ControlRouter, context: Context) -> None:
     @api.get(routes.ENDPOINTS)
     async def list_model_endpoints(
         user: Caller, name: str | None = None, order_by: EndpointOrderBy | None = None
@@ -149,7 +150,7 @@ def _add_reads(api: APIRouter, context: Context) -> None:
         return LogsResponse(content=context.controller.creation_log(endpoint.id))
 
 
-def _add_canaries(api: APIRouter, context: Context) -> None:
+def _add_canaries(api: ControlRouter, context: Context) -> None:
     @api.post(CANARY)
     async def start_canary(
         model_endpoint_id: str, body: StartCanaryRequest, user: User

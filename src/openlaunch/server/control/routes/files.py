@@ -3,7 +3,7 @@
 import secrets
 from collections.abc import AsyncIterator
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
@@ -12,6 +12,7 @@ from openlaunch.server import clock
 from openlaunch.server.control.answers import shown
 from openlaunch.server.control.routes.artifacts import bounded
 from openlaunch.server.control.routes.context import Context, User
+from openlaunch.server.control.routing import ControlRouter
 from openlaunch.store import files as file_store
 from openlaunch.store.records import FileRecord
 from openlaunch.wire import routes
@@ -30,9 +31,9 @@ _SCHEMA = {"type": "object", "properties": {"file": _FILE}, "required": ["file"]
 _FORM = {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _SCHEMA}}}}
 
 
-def router(context: Context) -> APIRouter:
+def router(context: Context) -> ControlRouter:
     """Upload, list, get, read and delete files."""
-    api = APIRouter(prefix=routes.FILES, tags=["files"])
+    api = ControlRouter(prefix=routes.FILES, tags=["files"])
 
     @api.post("", openapi_extra=_FORM)
     async def upload_file(request: Request, user: User) -> UploadFileResponse:

@@ -1,15 +1,16 @@
 """Is the server alive, and can it serve."""
 
-from fastapi import APIRouter, Response
+from fastapi import Response
 
 from openlaunch.server.control.routes.context import Context
+from openlaunch.server.control.routing import ControlRouter
 from openlaunch.wire import routes
 from openlaunch.wire.health import CheckStatus, ReadinessResponse
 
 
-def router(context: Context) -> APIRouter:
+def router(context: Context) -> ControlRouter:
     """Tell how the server stands, without a key and without anything secret."""
-    api = APIRouter(tags=["health"])
+    api = ControlRouter(tags=["health"])
 
     @api.get(routes.HEALTHZ)
     @api.get(routes.HEALTHCHECK)

@@ -2,13 +2,13 @@
 
 import secrets
 
-from fastapi import APIRouter
 from fastapi.responses import PlainTextResponse
 
 from openlaunch.errors import NotFound, Unprocessable
 from openlaunch.server import clock
 from openlaunch.server.control.answers import shown
 from openlaunch.server.control.routes.context import Context, User, Wait
+from openlaunch.server.control.routing import ControlRouter
 from openlaunch.server.jobs.image_jobs import job_spec, new_job
 from openlaunch.store import image_jobs as job_store
 from openlaunch.store.records import ImageJobBundleRecord, ImageJobRecord
@@ -30,15 +30,15 @@ from openlaunch.wire.image_jobs import (
 JOBS, BUNDLES = routes.DOCKER_IMAGE_BATCH_JOBS, routes.DOCKER_IMAGE_BATCH_JOB_BUNDLES
 
 
-def router(context: Context) -> APIRouter:
+def router(context: Context) -> ControlRouter:
     """Create, list, get and cancel jobs, and read their logs; create, list and get their bundles."""
-    api = APIRouter(tags=["docker-image batch jobs"])
+    api = ControlRouter(tags=["docker-image batch jobs"])
     _add_jobs(api, context)
     _add_bundles(api, context)
     return api
 
 
-def _add_jobs(api: APIRouter, context: Context) -> None:
+def _add_jobs(api: ControlRouter, context: Context) -> None:
     @api.post(JOBS)
     async def create_docker_image_batch_job(
         body: CreateDockerImageBatchJobRequest, user: User
@@ -86,7 +86,7 @@ def _add_jobs(api: APIRouter, context: Context) -> None:
         return UpdateDockerImageBatchJobResponse(success=cancelled)
 
 
-def _add_bundles(api: APIRouter, context: Context) -> None:
+def _add_bundles(api: ControlRouter, context: Context) -> None:
     @api.post(BUNDLES)
     async def create_docker_image_batch_job_bundle(
         body: CreateDockerImageBatchJobBundleRequest, user: User

@@ -2,10 +2,9 @@
 
 from typing import Any
 
-from fastapi import APIRouter
-
 from openlaunch.server.control.answers import shown
 from openlaunch.server.control.routes.context import Admin, Context
+from openlaunch.server.control.routing import ControlRouter
 from openlaunch.store import keys as key_store
 from openlaunch.wire import routes
 from openlaunch.wire.keys import (
@@ -18,9 +17,9 @@ from openlaunch.wire.keys import (
 )
 
 
-def router(context: Context) -> APIRouter:
+def router(context: Context) -> ControlRouter:
     """Make, list, change and revoke keys."""
-    api = APIRouter(prefix=routes.KEYS, tags=["keys"])
+    api = ControlRouter(prefix=routes.KEYS, tags=["keys"])
 
     @api.post("")
     async def create_key(body: CreateKeyRequest, admin: Admin) -> CreateKeyResponse:

@@ -8,7 +8,7 @@ import json
 from typing import Annotated
 
 import orjson
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import Header, Query, Response
 from sqlalchemy import Connection
 
 from openlaunch.controller.explain import task_message
@@ -17,6 +17,7 @@ from openlaunch.server import clock
 from openlaunch.server.control.answers import shown
 from openlaunch.server.control.endpoint_view import without_secrets
 from openlaunch.server.control.routes.context import Caller, Context, User
+from openlaunch.server.control.routing import ControlRouter
 from openlaunch.server.endpoints.lookups import find_endpoint
 from openlaunch.server.queue.answering import no_task
 from openlaunch.tasks import outbox, queue
@@ -42,15 +43,15 @@ from openlaunch.wire.why import MAX_AHEAD, EndpointWhy, TaskWhy
 TASK = routes.ASYNC_TASKS + "/{task_id}"
 
 
-def router(context: Context) -> APIRouter:
+def router(context: Context) -> ControlRouter:
     """List tasks, look at one, cancel it, run it again, and send its callback again."""
-    api = APIRouter(tags=["tasks"])
+    api = ControlRouter(tags=["tasks"])
     _add_tasks(api, context)
     _add_callbacks(api, context)
     return api
 
 
-def _add_tasks(api: APIRouter, context: Context) -> None:
+def _add_tasks(api: ControlRouter, context: Context) -> None:
     @api.get(routes.ASYNC_TASKS)
     async def list_tasks(
         user: Caller,
@@ -111,7 +112,7 @@ def _add_tasks(api: APIRouter, context: Context) -> None:
         return task_why(task_id, found, endpoint, now, in_worker=context.tasks.runner.is_in_worker(task_id))
 
 
-def _add_callbacks(api: APIRouter, context: Context) -> None:
+def _add_callbacks(api: ControlRouter, context: Context) -> None:
     @api.get(TASK + "/deliveries")
     async def list_deliveries(task_id: str, user: User) -> ListDeliveriesResponse:
         """Show whether the task's callback was taken, and every attempt to send it."""

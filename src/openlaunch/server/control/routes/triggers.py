@@ -4,13 +4,12 @@ import secrets
 import time
 from typing import Any
 
-from fastapi import APIRouter
-
 from openlaunch.errors import NotFound
 from openlaunch.server import clock
 from openlaunch.server.control.answers import shown
 from openlaunch.server.control.routes.context import Context, User
 from openlaunch.server.control.routes.image_jobs import find_image_bundle
+from openlaunch.server.control.routing import ControlRouter
 from openlaunch.server.endpoints.specs import wrong_field
 from openlaunch.server.jobs.image_jobs import new_job
 from openlaunch.server.jobs.triggers import BadSchedule, next_time
@@ -28,9 +27,9 @@ from openlaunch.wire.triggers import (
 )
 
 
-def router(context: Context) -> APIRouter:
+def router(context: Context) -> ControlRouter:
     """Create, list, get, change and delete triggers."""
-    api = APIRouter(prefix=routes.TRIGGERS, tags=["triggers"])
+    api = ControlRouter(prefix=routes.TRIGGERS, tags=["triggers"])
 
     @api.post("")
     async def create_trigger(body: CreateTriggerRequest, user: User) -> CreateTriggerResponse:

@@ -1,0 +1,113 @@
+"""The control plane's routes: who asks is known before a body is read, and no route sees a body out of bounds.
+
+FastAPI alone reads and parses a body of any size before it looks at the caller, and takes what JSON does not have
+(NaN, halves of surrogate pairs) and what is nested so deep that it can't be written again.
+"""
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import APIRoute
+
+from openlaunch.errors import BadRequest, PayloadTooLarge
+from openlaunch.server.asgi import Disconnected, Message, Receive, Scope, header, read_body
+from openlaunch.server.control.routes.context import find_admin, find_caller, find_user
+from openlaunch.server.prediction.inputs import parse_json
+
+MAX_BODY_BYTES = 128 * 1024
+"""Of a route whose body is stored in a row that is read and written often."""
+
+MAX_BUNDLE_BYTES = 2 * 1024 * 1024
+"""Of the routes that make bundles, which can hold the text of their functions."""
+
+MAX_VALUES = 20_000
+"""Values in the JSON of one body: what they cost to check is a hundred times what their bytes cost."""
+
+MAX_DEPTH = 100
+"""How deep the control plane's JSON may be nested."""
+
+DOCUMENT = "openlaunch.document"
+"""Where a request's scope has the JSON of its body."""
+
+Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+
+
+class ControlRoute(APIRoute):
+    """A route that checks the caller, then the size of the body, and then what FastAPI checks."""
+
+    max_body_bytes = MAX_BODY_BYTES
+
+    def get_route_handler(self) -> Handler:
+        handle, check_caller = super().get_route_handler(), _check_of_caller(self.dependant)
+        reads_body, limit = self.body_field is not None, self.max_body_bytes
+
+        async def checked(request: Request) -> Response:
+            if check_caller is not None:
+                check_caller(request)
+            if reads_body:
+                try:
+                    body = await read_body(request.scope, request.receive, limit)
+                except Disconnected:
+                    return Response(status_code=400)  # nobody reads it
+                request.scope[DOCUMENT] = _document(request.scope, body)
+                request = Request(request.scope, _again(body, request.receive))
+            return await handle(request)
+
+        return checked
+
+
+class BundleRoute(ControlRoute):
+    """A route of bundles, whose bodies may be larger."""
+
+    max_body_bytes = MAX_BUNDLE_BYTES
+
+
+class ControlRouter(APIRouter):
+    """A router of such routes."""
+
+    def __init__(self, *, route_class: type[ControlRoute] = ControlRoute, **options: Any) -> None:
+        super().__init__(route_class=route_class, **options)
+
+
+def _check_of_caller(dependant: Dependant) -> Callable[[Request], object] | None:
+    """Return which of the checks of the caller a route depends on."""
+    found = {part.call for part in dependant.dependencies}
+    return next((check for check in (find_admin, find_user, find_caller) if check in found), None)
+
+
+def _document(scope: Scope, body: bytes) -> Any:
+    """Return the body's JSON; None for another type of content, which the route refuses if it needs a body."""
+    content_type = header(scope, b"content-type")
+    if not body or (content_type is not None and b"json" not in content_type.lower()):
+        return None
+    if sum(map(body.count, (b",", b"[", b"{"))) > MAX_VALUES:
+        raise PayloadTooLarge(f"the JSON of the body has over {MAX_VALUES} values, which is the limit")
+    document = parse_json(body)
+    level, depth = [document], 0
+    while level := [child for item in level for child in _children(item)]:
+        depth += 1
+        if depth > MAX_DEPTH:
+            raise BadRequest(f"the body is nested deeper than {MAX_DEPTH} levels", code="too_deep")
+    return document
+
+
+def _children(item: Any) -> Any:
+    if isinstance(item, dict):
+        return item.values()
+    return item if isinstance(item, list) else ()
+
+
+def _again(body: bytes, receive: Receive) -> Receive:
+    """Return a `receive` that gives a body which has been read, and then what comes after it."""
+    given = False
+
+    async def receive_body() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return receive_body
