@@ -106,3 +106,29 @@ class ForkOrder(Document):
     folder: str
     log: str
     isolation: IsolationOrder | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxOrder(Document):
+    """A command to start in a sandbox (`openlaunch_worker.sandbox`), in the working directory `cwd`.
+
+    `folder` is the sandbox's own, with `tmp` and `home` in it, which lie over the shared temporary folders, over
+    those that `temporary` names, and over `homes`. `hidden` paths are empty. Of what lies below these, `readable` and
+    `writable` paths are seen. Nothing else can be written to. `user` is who root becomes, 0 where this is not root.
+    `processes` bounds their number; 0 sets no bound. With `channel`, what is standard input moves to descriptor 3.
+    `final`: the command makes no namespaces of its own. With `required`, a step that fails is refused.
+    """
+
+    command: tuple[str, ...]
+    cwd: str
+    folder: str
+    homes: tuple[str, ...]
+    readable: tuple[str, ...] = ()
+    writable: tuple[str, ...] = ()
+    hidden: tuple[str, ...] = ()
+    temporary: tuple[str, ...] = ()
+    user: int = 0
+    processes: int = 0
+    channel: bool = False
+    final: bool = True
+    required: bool = False

@@ -1,0 +1,110 @@
+"""Starting programs in a sandbox: the command line, and the folder that each sandbox has for itself."""
+
+import json
+import os
+import pwd
+import sys
+import tempfile
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import openlaunch_worker
+from openlaunch_worker.documents import SandboxOrder
+
+USER = 64321
+"""Whom a server that runs as root has its sandboxes run as: a user and a group that own nothing else."""
+
+_CODE = """\
+import sys
+sys.path.append({path!r})
+from openlaunch_worker.sandbox import main
+sys.exit(main())"""
+
+
+@dataclass(frozen=True, slots=True)
+class Sandboxes:
+    """What all sandboxes of a server have in common.
+
+    `hidden` are the server's own folders and files, and `shared` those that everybody's code may write to. With
+    `required`, a sandbox that can't be made completely is refused; else what the kernel allows is done. `processes`
+    bounds the processes of each; 0 sets no bound.
+    """
+
+    hidden: tuple[str, ...] = ()
+    shared: tuple[str, ...] = ()
+    required: bool = False
+    processes: int = 0
+
+    def command(
+        self,
+        command: Sequence[str],
+        folder: Path,
+        *,
+        cwd: Path | None = None,
+        readable: Collection[Path] = (),
+        writable: Collection[Path] = (),
+        channel: bool = False,
+        final: bool = True,
+    ) -> list[str]:
+        """Return a command line that runs a command in a sandbox whose folder `make_folder` made.
+
+        The command sees what everybody can read, except for the server's own, homes and temporary folders; of
+        those only what is `readable` or `writable`. `cwd` is the sandbox's folder unless another is named.
+        `documents.SandboxOrder` describes the rest.
+        """
+        order = SandboxOrder(
+            command=tuple(command),
+            cwd=str(cwd or folder),
+            folder=str(folder),
+            homes=tuple(_homes()),
+            readable=(*_own_python(), *map(str, readable)),
+            writable=(*map(str, writable), *self.shared),
+            hidden=self.hidden,
+            temporary=(tempfile.gettempdir(),),
+            user=user(),
+            processes=self.processes,
+            channel=channel,
+            final=final,
+            required=self.required,
+        )
+        code = _CODE.format(path=str(Path(openlaunch_worker.__file__).parent.parent))
+        return [sys.executable, "-I", "-S", "-c", code, json.dumps(order.to_json())]
+
+
+@cache
+def user() -> int:
+    """Return whom sandboxes run as; 0: as the server's own user, because it is not root, or root of no other user."""
+    if os.geteuid() != 0:
+        return 0
+    ranges = [line.split() for line in Path("/proc/self/uid_map").read_text().splitlines()]
+    return USER if any(0 <= USER - int(first) < int(count) for first, _, count in ranges) else 0
+
+
+def _homes() -> list[str]:
+    """Return the home that programs use, and the one in the list of users where that is another."""
+    homes = [os.environ.get("HOME", "")]
+    with suppress(KeyError):
+        homes.append(pwd.getpwuid(os.geteuid()).pw_dir)
+    return [home for home in homes if home.startswith("/") and home != "/"]
+
+
+def make_folder(path: Path) -> Path:
+    """Make a sandbox's folder, which must not be there yet, for the user whom it runs as."""
+    for folder in (path, path / "tmp", path / "home"):
+        folder.mkdir(mode=0o700)
+        give(folder)
+    return path
+
+
+def give(path: Path) -> None:
+    """Make a folder or file that the server has just made the sandboxes' user's."""
+    if uid := user():
+        os.chown(path, uid, uid, follow_symlinks=False)
+
+
+def _own_python() -> tuple[str, ...]:
+    """Return the folders of the server's Python, which may lie in its home."""
+    return (sys.prefix, sys.base_prefix)

@@ -1,0 +1,230 @@
+"""A sandbox for code that is not trusted: a launcher, which the server starts, and which starts a command in it.
+
+Its argument is a `documents.SandboxOrder` as JSON; `engines/sandbox.py` makes the command line. There are three
+processes: this one, which the server knows and ends; the init of a PID namespace; and the command. If one ends, those
+below it do. The namespaces are two-fold:
+
+    outer   mounts and IPC, in a user namespace unless this is root: the view of the file system is made here. Then
+            root becomes a user without any rights.
+    inner   users, mounts and PIDs: nothing of the outer ones can be undone here.
+
+It imports little, because each build and each first worker waits for it.
+"""
+
+import contextlib
+import json
+import os
+import resource
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any, Final, NoReturn
+
+from openlaunch_worker import kernel
+from openlaunch_worker.view import cover, devices, groups_of
+
+CHANNEL: Final = 3
+"""The descriptor that the command finds its channel at: what was its standard input."""
+
+EXIT_REFUSED: Final = 125
+"""A step could not be done, and all are required."""
+EXIT_NOT_STARTED: Final = 127
+
+ADVICE: Final = (
+    "allow this user to make user namespaces (sysctl user.max_user_namespaces, and with AppArmor "
+    "kernel.apparmor_restrict_unprivileged_userns=0), on Linux 6.12 or newer, or start the server with "
+    "OPENLAUNCH_ISOLATION=auto"
+)
+
+_SHARED_FOLDERS: Final = ("/tmp", "/var/tmp")  # noqa: S108 -- to be covered
+_KEPT_OF_RUN: Final = ("/run/systemd/resolve", "/run/current-system")
+
+
+class Refused(Exception):
+    """A step could not be done, and all are required."""
+
+
+class Steps:
+    """Does the steps of an isolation: collects what fails, or refuses it where all are required."""
+
+    def __init__(self, required: bool) -> None:
+        self._required = required
+        self.missing: list[str] = []
+
+    def do(self, lacking: str, step: Callable[[], object]) -> bool:
+        """Do a step, and return whether it succeeded; `lacking` says what is not so without it."""
+        try:
+            step()
+        except OSError as error:
+            self.missing.append(f"{lacking} ({error.strerror or error})")
+            if self._required:
+                raise Refused(f"isolation is required, and {self.missing[-1]}: {ADVICE}") from error
+            return False
+        return True
+
+
+def main() -> int:
+    """Start the command in its sandbox, and return how it ended, as shells say it."""
+    order = json.loads(sys.argv[1])
+    _take_descriptors(order["channel"])
+    steps = Steps(order["required"])
+    try:
+        has_view = steps.do("no part of the file system is hidden", lambda: _make_view(order))
+        if (
+            order["user"] and has_view
+        ):  # without the view, what root alone can pass through would be in the way
+            steps.do("it runs as root", lambda: _become(order["user"]))
+        has_pids = steps.do("its processes have no namespace", _enter_inner)
+        kernel.die_with_parent()  # again: the change of the user has undone it
+        return _start(order, steps, has_pids)
+    except Refused as error:
+        log(str(error))
+        return EXIT_REFUSED
+
+
+def log(message: str) -> None:
+    """Write a line to the command's own log."""
+    sys.stderr.write(f"openlaunch sandbox: {message}\n")
+    sys.stderr.flush()
+
+
+def _take_descriptors(channel: bool) -> None:
+    """Leave the command its output, and nothing else that the server may have left open."""
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    kernel.close_descriptors(max(CHANNEL, nothing + 1))
+    if channel:
+        os.dup2(0, CHANNEL)
+    os.dup2(nothing, 0)
+    kernel.close_descriptors(CHANNEL + channel)
+
+
+def _make_view(order: dict[str, Any]) -> None:
+    uid, gid = os.geteuid(), os.getegid()
+    kernel.unshare(kernel.NEW_MOUNTS | kernel.NEW_IPC | (0 if order["user"] else kernel.NEW_USERS))
+    if not order["user"]:
+        kernel.map_user(uid, gid)
+    folder, user = order["folder"], order["user"] or uid
+    kept = dict.fromkeys((*order["readable"], *_KEPT_OF_RUN), False)
+    kept |= dict.fromkeys((folder, *order["writable"], *devices()), True)
+    covers: dict[str, str | None] = dict.fromkeys((*order["hidden"], "/run", "/dev"), None)
+    if order["user"]:
+        covers |= dict.fromkeys(_closed_to_others(kept), None)
+    covers |= dict.fromkeys((*_SHARED_FOLDERS, *order["temporary"]), f"{folder}/tmp")  # noqa: S108 -- its own
+    covers |= dict.fromkeys(order["homes"], f"{folder}/home")
+    cover(covers, kept, (user, order["user"] or gid), read_only=True)
+
+
+def _closed_to_others(kept: dict[str, bool]) -> set[str]:
+    """Return folders above what is kept that another user can't pass through."""
+    closed = set()
+    for path in kept:
+        while (path := os.path.dirname(path)) != "/":
+            with contextlib.suppress(FileNotFoundError):
+                if not os.stat(path).st_mode & 0o001:
+                    closed.add(path)
+    return closed
+
+
+def _become(user: int) -> None:
+    kernel.become(user, user, groups_of(devices()))
+    os.environ |= {"USER": "openlaunch", "LOGNAME": "openlaunch"}
+
+
+def _enter_inner() -> None:
+    uid, gid = os.geteuid(), os.getegid()
+    kernel.unshare(kernel.NEW_USERS | kernel.NEW_MOUNTS | kernel.NEW_PIDS)
+    kernel.map_user(uid, gid)
+
+
+def _start(order: dict[str, Any], steps: Steps, has_pids: bool) -> int:
+    launcher = os.getpid()
+    if (pid := os.fork()) == 0:
+        _be_init(order, steps, has_pids, launcher)
+    signal.signal(signal.SIGTERM, lambda *_: os.kill(pid, signal.SIGTERM))
+    _let_go()
+    return _exit_code(os.waitpid(pid, 0)[1])
+
+
+def _be_init(order: dict[str, Any], steps: Steps, has_pids: bool, launcher: int) -> NoReturn:
+    try:
+        kernel.die_with_parent()
+        if os.getppid() not in (0, launcher):
+            os._exit(0)  # the launcher has ended in between
+        kernel.adopt_orphans()
+        if has_pids:
+            steps.do("it sees processes outside of its own", lambda: kernel.mount_new("proc", "/proc"))
+        if (pid := os.fork()) == 0:
+            _become_command(order, steps)
+        signal.signal(signal.SIGTERM, lambda *_: leave(128 + signal.SIGTERM, has_pids))
+        _let_go()
+        leave(_exit_code(wait_as_init(pid)), has_pids)
+    except Refused as error:
+        log(str(error))
+        os._exit(EXIT_REFUSED)
+    finally:
+        os._exit(EXIT_NOT_STARTED)
+
+
+def _become_command(order: dict[str, Any], steps: Steps) -> NoReturn:
+    try:
+        kernel.die_with_parent()
+        os.setsid()
+        kernel.lower_limit(resource.RLIMIT_CORE, 0)
+        if order["processes"]:
+            kernel.lower_limit(resource.RLIMIT_NPROC, order["processes"])
+        if order["final"]:
+            steps.do("powers over the system stay", kernel.drop_capabilities)
+            steps.do("new privileges are not ruled out", kernel.rule_out_privileges)
+        steps.do(
+            "other processes are not out of reach", lambda: kernel.enter_landlock(mounts=not order["final"])
+        )
+        if steps.missing:
+            log(f"not isolated as it could be: {'; '.join(steps.missing)}")
+        os.chdir(order["cwd"])
+        os.execvp(order["command"][0], order["command"])  # noqa: S606 -- what the server asked for
+    except Refused as error:
+        log(str(error))
+        os._exit(EXIT_REFUSED)
+    except OSError as error:
+        log(f"{order['command'][0]!r} can't be started: {error.strerror or error}")
+    finally:
+        os._exit(EXIT_NOT_STARTED)
+
+
+def _let_go() -> None:
+    """Close what belongs to the command, whose end its readers wait for."""
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(nothing, descriptor)
+    kernel.close_descriptors(3)
+
+
+def wait_as_init(pid: int) -> int:
+    """Wait for the end of orphans, and of this child, whose status is returned."""
+    while True:
+        ended, status = os.waitpid(-1, 0)
+        if ended == pid:
+            return status
+
+
+def leave(code: int, has_pids: bool) -> NoReturn:
+    """End this process with all below it: the kernel does it with a PID namespace of its own."""
+    if not has_pids:
+        _end_children()
+    os._exit(code)
+
+
+def _end_children() -> None:
+    """End all processes below this one, which adopts them one generation after the other."""
+    me = os.getpid()
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            with contextlib.suppress(OSError), open(f"/proc/{me}/task/{me}/children") as file:
+                for child in file.read().split():
+                    os.kill(int(child), signal.SIGKILL)
+            os.waitpid(-1, 0)
+
+
+def _exit_code(status: int) -> int:
+    code = os.waitstatus_to_exitcode(status)
+    return code if code >= 0 else 128 - code
