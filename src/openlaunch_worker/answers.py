@@ -12,10 +12,11 @@ from openlaunch_worker.failures import Refusal
 
 END_EVENT: Final = b"event: end\n\n"
 
-_HEAD: Final = b'{"status": "SUCCESS", "result": {"result": '
-_TAIL: Final = b'}, "traceback": null, "status_code": 200}'
-_EVENT_HEAD: Final = b"data: " + _HEAD
-_EVENT_TAIL: Final = _TAIL + b"\n\n"
+HEAD: Final = b'{"status": "SUCCESS", "result": {"result": '
+TAIL: Final = b'}, "traceback": null, "status_code": 200}'
+"""What stands before and behind the value of an answer that succeeded."""
+_EVENT_HEAD: Final = b"data: " + HEAD
+_EVENT_TAIL: Final = TAIL + b"\n\n"
 
 _careful: Final = json.JSONEncoder(allow_nan=False)
 _to_string: Final = json.JSONEncoder().encode
@@ -62,7 +63,7 @@ _STREAM_HINT: Final = "yield JSON types"
 def success(value: Any, max_bytes: int) -> bytes:
     """Return the answer with a value. Raise `Refusal` if it is not JSON, or larger than `max_bytes`."""
     text = _encode(value, "return value", _PICKLE_HINT, max_bytes)
-    return _HEAD + _to_string(text).encode() + _TAIL
+    return HEAD + _to_string(text).encode() + TAIL
 
 
 def event(item: Any, max_bytes: int) -> bytes:

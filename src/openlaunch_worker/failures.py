@@ -23,22 +23,27 @@ class Refusal(Exception):
 def explain(error: BaseException, *, foreign: bool = False) -> tuple[str, int]:
     """Return a failed request's text and status code; a foreign caller sees the exception's type alone."""
     if isinstance(error, Refusal):
-        return str(error), error.status_code
+        return clean(str(error)), error.status_code
     if foreign:
-        name = type(error).__qualname__[:MAX_LINE]
+        name = clean(type(error).__qualname__)[:MAX_LINE]
         return f"the model raised {name}; only the owner of the endpoint sees more", 500
     return user_traceback(error), 500
+
+
+def clean(text: str) -> str:
+    """Return the text with what is not Unicode escaped, and cut in its middle at `MAX_TEXT` characters."""
+    text = text.encode("utf-8", "backslashreplace").decode()
+    if len(text) <= MAX_TEXT:
+        return text
+    half = MAX_TEXT // 2
+    return f"{text[:half]}\n… {len(text) - 2 * half} characters left out …\n{text[-half:]}"
 
 
 def user_traceback(error: BaseException) -> str:
     """Return the traceback as text, without the runtime's own frames, cut in its middle at `MAX_TEXT` characters."""
     summary = traceback.TracebackException.from_exception(error)
     _drop_own_frames(summary)
-    text = "".join(summary.format())
-    if len(text) <= MAX_TEXT:
-        return text
-    half = MAX_TEXT // 2
-    return f"{text[:half]}\n… {len(text) - 2 * half} characters left out …\n{text[-half:]}"
+    return clean("".join(summary.format()))
 
 
 def _drop_own_frames(summary: traceback.TracebackException) -> None:
@@ -57,6 +62,6 @@ def _drop_own_frames(summary: traceback.TracebackException) -> None:
 def one_line(error: BaseException) -> str:
     """Return the exception's type and message on one line of at most `MAX_LINE` characters."""
     text = " ".join(
-        "".join(traceback.TracebackException(type(error), error, None).format_exception_only()).split()
+        clean("".join(traceback.TracebackException(type(error), error, None).format_exception_only())).split()
     )
     return text if len(text) <= MAX_LINE else text[: MAX_LINE - 1] + "…"

@@ -13,15 +13,17 @@ A worker connects, says HELLO with its token, gets START and its bundle, loads i
     RESULT       u8 outcome, finished bytes        CANCEL  nobody wants the request's answer
     CHUNK        finished bytes of a stream        CREDIT  u32: a number of bytes of CHUNKs that were passed on
     END          u8 outcome, last bytes            DRAIN   nothing more comes: finish what runs, exit 0
+    HEARD        the request's CANCEL has come
     LEAVING      send a DRAIN: a SIGTERM has come
 
 Each REQUEST is answered by exactly one RESULT (without `STREAM` in its flags) or one END (with it), also after
-a CANCEL: the answer is what frees the slot. Request id 0 is for frames that belong to no request.
+a CANCEL: the answer is what frees the slot. Each CANCEL is answered by a HEARD at once, even if the request has
+ended. Request id 0 is for frames that belong to no request.
 A stream may have `STREAM_WINDOW` bytes of CHUNKs under way; past it the worker waits for CREDIT, which is how
 a slow reader slows the generator down.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import IntEnum, IntFlag
 from struct import Struct
 from typing import Final
@@ -46,6 +48,7 @@ class Kind(IntEnum):
     RESULT = 4
     CHUNK = 5
     END = 6
+    HEARD = 8
     LEAVING = 9
     START = 16
     BUNDLE = 17
@@ -99,15 +102,25 @@ def request_head(request_id: int, flags: int, seconds: float, size: int) -> byte
     return _WHOLE_HEAD.pack(length, request_id, Kind.REQUEST, flags, seconds)
 
 
-class FrameParser:
-    """Feeds on bytes as they come off the socket, and gives whole frames."""
+def check_size(kind: int, request_id: int, length: int) -> None:
+    """Raise `FrameError` if the header announces more than `MAX_PAYLOAD`."""
+    if length > MAX_PAYLOAD:
+        raise FrameError(f"a frame of {length} bytes is over the limit of {MAX_PAYLOAD} bytes")
 
-    def __init__(self, max_payload: int = MAX_PAYLOAD) -> None:
-        self.max_payload = max_payload
+
+class FrameParser:
+    """Feeds on bytes as they come off the socket, and gives whole frames.
+
+    `check_head` is called with a header's kind, request id and length before more of the frame is kept, and raises
+    `FrameError` to refuse it. Frames that have come whole and are smaller than `COPY_BYTES` pass without it.
+    """
+
+    def __init__(self, check_head: Callable[[int, int, int], None] = check_size) -> None:
+        self._check_head = check_head
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> Iterator[tuple[int, int, bytes]]:
-        """Yield each complete frame: kind, request id, payload. Raise `FrameError` if a header announces too much."""
+        """Yield each complete frame: kind, request id, payload. Raise `FrameError` if a header is refused."""
         buffer = self._buffer
         source: bytes | bytearray = data
         if buffer:
@@ -118,11 +131,9 @@ class FrameParser:
         try:
             while size - position >= header:
                 length, request_id, kind = HEADER.unpack_from(source, position)
-                if length > self.max_payload:
-                    raise FrameError(
-                        f"a frame of {length} bytes is over the limit of {self.max_payload} bytes"
-                    )
                 end = position + header + length
+                if end > size or length >= COPY_BYTES:
+                    self._check_head(kind, request_id, length)
                 if end > size:
                     break
                 if length < COPY_BYTES:

@@ -14,6 +14,7 @@ from typing import Final
 from openlaunch_worker import process
 from openlaunch_worker.documents import ADDRESS, IMAGE, TOKEN, Start
 from openlaunch_worker.event_loop import NewLoop, loop_maker
+from openlaunch_worker.failures import clean
 from openlaunch_worker.frames import FrameError, Kind, encode
 from openlaunch_worker.handshake import connect, receive_bundle, shake_hands
 from openlaunch_worker.loader import LoadError, Predict, load
@@ -63,7 +64,7 @@ def _load_and_serve(
         predict = _load(sock, start, image, scratch, watch)
     except LoadError as error:
         process.log(f"{error.reason}\n{error.traceback or ''}".rstrip())
-        failure = {"reason": error.reason, "traceback": error.traceback}
+        failure = {"reason": clean(error.reason), "traceback": error.traceback}
         with suppress(OSError):  # the log has it, too
             sock.sendall(encode(Kind.LOAD_FAILED, 0, json.dumps(failure).encode()))
         return process.EXIT_LOAD_FAILED

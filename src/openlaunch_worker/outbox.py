@@ -43,6 +43,10 @@ class Outbox:
     def chunk(self, request_id: int, body: bytes) -> None:
         self._send(HEADER.pack(len(body), request_id, Kind.CHUNK), body)
 
+    def control(self, kind: Kind, request_id: int) -> None:
+        """Send a frame without a payload."""
+        self._send(HEADER.pack(0, request_id, kind), b"")
+
     def _send(self, header: bytes, body: bytes) -> None:
         self._pieces += (header, body)
         if not self._flush_is_due:

@@ -45,7 +45,7 @@ class Connection(asyncio.Protocol):
     def leave(self) -> None:
         """Ask the server to send nothing more; its DRAIN is the answer."""
         if not self._draining and not self._transport.is_closing():
-            self._transport.write(encode(Kind.LEAVING, 0))
+            self._outbox.control(Kind.LEAVING, 0)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's has another base class
@@ -84,6 +84,7 @@ class Connection(asyncio.Protocol):
         if kind == Kind.CREDIT:
             self._runner.credit(request_id, *CREDIT_BODY.unpack(payload))
         elif kind == Kind.CANCEL:
+            self._outbox.control(Kind.HEARD, request_id)
             self._runner.cancel(request_id)
         elif kind == Kind.DRAIN:
             self.drain()

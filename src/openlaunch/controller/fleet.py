@@ -80,8 +80,11 @@ class FleetEvents(Protocol):
     def worker_leaving(self, worker_id: str) -> None:
         """The worker got a SIGTERM from somebody else, and asks to be drained."""
 
-    def worker_lost(self, worker_id: str) -> None:
-        """The worker's connection has ended without a DRAIN: the worker is dead or dying."""
+    def worker_lost(self, worker_id: str, reason: str = "") -> None:
+        """The worker's connection has ended without a DRAIN: the worker is dead or dying.
+
+        `reason` says how it broke the protocol, where that is why.
+        """
 
     def prediction_failed(self, endpoint_id: str) -> None:
         """A prediction that counts in a trial has failed: check whether that is over the limit."""

@@ -32,9 +32,9 @@ class Reports:
         if (supervisor := self._of_part(worker_id)) is not None:
             supervisor.events.leaving(worker_id)
 
-    def worker_lost(self, worker_id: str) -> None:
+    def worker_lost(self, worker_id: str, reason: str = "") -> None:
         if (supervisor := self._of_part(worker_id)) is not None:
-            supervisor.events.lost(worker_id)
+            supervisor.events.lost(worker_id, reason)
 
     def prediction_failed(self, endpoint_id: str) -> None:
         if (supervisor := self._of(endpoint_id)) is not None:

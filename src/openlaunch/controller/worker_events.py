@@ -67,10 +67,11 @@ class WorkerEvents:
             self._control.drain(worker_id)
             self._endpoint.changed.set()
 
-    def lost(self, worker_id: str) -> None:
+    def lost(self, worker_id: str, reason: str = "") -> None:
         """Record that a worker's connection has ended, and see to it that its process follows."""
         if (worker := self._roster.get(worker_id)) is None:
             return
+        worker.end_reason = worker.end_reason or reason or None
         if worker.phase in (Phase.STARTING, Phase.READY):
             worker.enter(Phase.LOST, self._endpoint.now())
             self._endpoint.changed.set()

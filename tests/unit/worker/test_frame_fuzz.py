@@ -8,10 +8,11 @@ import threading
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from server_links import Pieces, WaitedCall, Wire, no_bundle
+from server_links import START, Pieces, WaitedCall, Wire, no_bundle
 
 from openlaunch.errors import WorkerDied
-from openlaunch.server.dispatch.links import MAX_HELLO_BYTES, Expected, WorkerLink
+from openlaunch.server.dispatch.answer_rules import SMALL_BYTES
+from openlaunch.server.dispatch.links import Expected, WorkerLink
 from openlaunch_worker.documents import Limits
 from openlaunch_worker.frames import HEADER, REQUEST_HEAD, FrameError, Kind, encode
 from openlaunch_worker.handshake import receive_bundle, shake_hands
@@ -56,7 +57,7 @@ class Told:
         if token not in self.tokens:
             return None
         self.tokens.remove(token)
-        return Expected("w", 2, {}, no_bundle)
+        return Expected("w", 2, START, no_bundle)
 
     def link_ready(self, link):
         assert link.worker_id
@@ -64,6 +65,12 @@ class Told:
 
     def link_freed(self, link):
         self.freed += 1
+
+    def link_heard(self, link):
+        raise AssertionError("nothing was cancelled")
+
+    def link_leaving(self, worker_id):
+        assert worker_id
 
     def link_load_failed(self, worker_id, reason, traceback):
         assert worker_id
@@ -120,7 +127,7 @@ def test_a_stranger_can_not_make_the_server_hold_much():
         wire = Wire()
         link = WorkerLink(Told())
         link.connection_made(wire)
-        link.data_received(HEADER.pack(MAX_HELLO_BYTES + 1, 0, Kind.HELLO))
+        link.data_received(HEADER.pack(SMALL_BYTES + 1, 0, Kind.HELLO))
         assert wire.closed
         link.connection_lost(None)
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openlaunch_worker.frames import HEADER, FrameError, FrameParser, encode
+from openlaunch_worker.frames import COPY_BYTES, HEADER, FrameError, FrameParser, encode
 
 frames = st.lists(
     st.tuples(st.integers(0, 255), st.integers(0, 0xFFFFFFFF), st.binary(max_size=300)), max_size=12
@@ -39,14 +39,28 @@ def test_a_consumer_that_stops_half_way_loses_no_frame():
     assert list(parser.feed(b"")) == [(2, 2, b"b")]
 
 
-def test_a_frame_over_the_limit_is_refused_before_its_bytes_come():
-    parser = FrameParser(max_payload=10)
-    with pytest.raises(FrameError, match="a frame of 11 bytes is over the limit of 10 bytes"):
-        list(parser.feed(HEADER.pack(11, 1, 1)))
+def refuse_large(kind: int, request_id: int, length: int) -> None:
+    if length > 10:
+        raise FrameError(f"{(kind, request_id, length)} is refused")
 
 
-def test_a_frame_at_the_limit_is_taken():
-    assert list(FrameParser(max_payload=10).feed(encode(1, 1, b"x" * 10))) == [(1, 1, b"x" * 10)]
+@pytest.mark.parametrize("more", [b"", b"x"])
+def test_a_frame_is_refused_by_its_head_before_its_bytes_come(more):
+    parser = FrameParser(refuse_large)
+    with pytest.raises(FrameError, match=r"\(3, 2, 11\) is refused"):
+        list(parser.feed(HEADER.pack(11, 2, 3) + more))
+
+
+def test_a_large_frame_is_refused_that_comes_whole():
+    with pytest.raises(FrameError, match="is refused"):
+        list(FrameParser(refuse_large).feed(encode(3, 2, b"x" * COPY_BYTES)))
+
+
+def test_a_frame_that_passes_is_taken_in_pieces():
+    data = encode(1, 1, b"x" * 10)
+    parser = FrameParser(refuse_large)
+    assert list(parser.feed(data[:12])) == []
+    assert list(parser.feed(data[12:])) == [(1, 1, b"x" * 10)]
 
 
 def test_an_empty_payload_is_a_frame():

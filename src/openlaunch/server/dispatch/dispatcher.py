@@ -224,6 +224,12 @@ class Dispatcher:
             if lane.backlog.size:
                 self.on_free_slots(lane)
 
+    def link_heard(self, link: WorkerLink) -> None:
+        member = self._members.get(link.worker_id)
+        if member is not None and (lane := self._lanes.get(member.endpoint_id)) is not None:
+            lane.heard(link)
+            self.on_free_slots(lane)
+
     def link_stuck(self, link: WorkerLink) -> None:
         seconds = self._settings.interrupt_grace_seconds
         self._events.worker_stuck(
@@ -237,9 +243,9 @@ class Dispatcher:
             return
         self._leave_lane(link, member.endpoint_id)
         if not link.draining or link.running:
-            self._events.worker_lost(link.worker_id)
+            self._events.worker_lost(link.worker_id, link.broke)
         if link.running:
-            self._loop.call_later(LOST_GRACE_SECONDS, _lose, link, "closed its connection")
+            self._loop.call_later(LOST_GRACE_SECONDS, _lose, link, link.broke or "closed its connection")
 
     def _leave_lane(self, link: WorkerLink, endpoint_id: str) -> None:
         lane = self._lanes.get(endpoint_id)

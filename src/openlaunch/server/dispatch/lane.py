@@ -135,6 +135,11 @@ class Lane:
             if waiting:
                 self.pump()
 
+    def heard(self, worker: WorkerLink) -> None:
+        """Use the slots of a worker that has heard of all that was cancelled in it."""
+        self._pools.heard(worker)
+        self.pump()
+
     def add_worker(self, worker: WorkerLink) -> None:
         self.refusal = None
         self._pools.add(worker)

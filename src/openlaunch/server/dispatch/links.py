@@ -5,11 +5,12 @@ import json
 import logging
 import tempfile
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, cast
 
+from openlaunch.server.dispatch.answer_rules import SMALL_BYTES, check_answer, read_object, size_limits
 from openlaunch.server.dispatch.outcome_counts import OutcomeCounts
 from openlaunch.server.dispatch.work import Work
 from openlaunch_worker.documents import Start
@@ -17,22 +18,19 @@ from openlaunch_worker.frames import (
     BUNDLE_PIECE,
     COPY_BYTES,
     CREDIT_BODY,
-    MAX_PAYLOAD,
     FrameError,
     FrameParser,
     Kind,
-    Outcome,
     encode,
     request_head,
 )
 
 log = logging.getLogger(__name__)
 HANDSHAKE_SECONDS = 30.0
-MAX_HELLO_BYTES = 64 * 1024
-"""Limit on a frame of a connection that has not sent a valid token yet."""
+MAX_UNREAD_BYTES = 1024 * 1024
+"""Limit on what a worker has not read yet, beside the requests that it runs."""
 
 DRAIN_FRAME = encode(Kind.DRAIN, 0)
-_LAST_OUTCOME = int(max(Outcome))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +69,10 @@ class LinkOwner(Protocol):
         """A slot of the worker has become free."""
         ...
 
+    def link_heard(self, link: "WorkerLink") -> None:
+        """The worker takes requests again: it has heard of all that was cancelled."""
+        ...
+
     def link_stuck(self, link: "WorkerLink") -> None:
         """Something in the worker has not stopped within the grace time after it was cancelled; said once."""
         ...
@@ -87,6 +89,12 @@ class WorkerLink(asyncio.Protocol):
         self.worker_id = ""
         self.running: dict[int, Work] = {}
         self.draining = False
+        self.takes_work = True
+        """Whether it may be sent requests: it is not draining, and has heard of each CANCEL.
+
+        A worker that is stopped or whose interpreter is held up by a request hears of none, and would only hold up
+        what it is sent, until it is replaced.
+        """
         self.slots = 0
         self.generation = 0
         self.pool: deque[WorkerLink] | None = None
@@ -99,28 +107,25 @@ class WorkerLink(asyncio.Protocol):
         """Whether its end tells nothing against its bundle: it has answered, or runs alone what has ended others."""
         self.stuck = False
         """Whether something in it does not stop."""
+        self.broke = ""
+        """How it broke the protocol."""
         self._grace = 0.0
         self._stopping: dict[int, asyncio.TimerHandle] = {}
         self._owner = owner
         self._loop = asyncio.get_running_loop()
-        self._parser = FrameParser(MAX_HELLO_BYTES)
-        self._loaded = False
+        self._parser = FrameParser(self._check_head)
+        self._handlers = _GREETING
+        self._size_limits: dict[int, int] = {}
+        self._max_result_bytes = 0
         self._last_id = 0
+        self._unheard = 0
+        """CANCELs that the worker has not answered yet."""
         self._frames: list[bytes] = []
         self._large = False
         """Whether one of them is so large that joining them would cost more than a write of each."""
         self._writable = asyncio.Event()
         self._writable.set()
         self._sending: asyncio.Task[None] | None = None
-        self._handlers: dict[int, Callable[[int, bytes], None]] = {
-            Kind.RESULT: self._on_answer,
-            Kind.END: self._on_answer,
-            Kind.CHUNK: self._on_chunk,
-            Kind.HELLO: self._on_hello,
-            Kind.READY: self._on_ready,
-            Kind.LOAD_FAILED: self._on_load_failed,
-            Kind.LEAVING: self._on_leaving,
-        }
 
     # What the dispatcher calls.
 
@@ -146,6 +151,8 @@ class WorkerLink(asyncio.Protocol):
         """Tell the worker that nobody wants the answer. The slot is free once the worker has stopped the request."""
         if request_id in self.running and request_id not in self._stopping:
             self._send(encode(Kind.CANCEL, request_id))
+            self._unheard += 1
+            self.takes_work = False
             self._stopping[request_id] = self._loop.call_later(self._grace, self._not_stopped)
 
     def _not_stopped(self) -> None:
@@ -173,10 +180,21 @@ class WorkerLink(asyncio.Protocol):
             self._transport.writelines(frames)
         else:
             self._transport.write(b"".join(frames))
+        if not self._writable.is_set():
+            self._check_unread()
+
+    def _check_unread(self) -> None:
+        """End the link of a worker that answers what it has not read, for which more and more would be kept."""
+        unread = self._transport.get_write_buffer_size() - sum(
+            len(each.body) for each in self.running.values()
+        )
+        if self._handlers is _SERVING and unread > MAX_UNREAD_BYTES:
+            self._break_off("it answers requests and does not read them")
 
     def drain(self) -> None:
         """Ask the worker to finish what runs and then to exit."""
         self.draining = True
+        self.takes_work = False
         self._send(DRAIN_FRAME)
 
     def close(self) -> None:
@@ -192,12 +210,33 @@ class WorkerLink(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         try:
             for kind, request_id, payload in self._parser.feed(data):
-                self._handlers[kind](request_id, payload)
-        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-            # The error may say what was sent, which is a tenant's: its type is enough to go by.
-            what = error if isinstance(error, FrameError) else type(error).__name__
-            log.error("worker %s broke the protocol: %s; its connection is closed", self.worker_id, what)
+                self._handlers[kind](self, kind, request_id, payload)
+        except FrameError as error:
+            self._break_off(str(error))
+        except Exception:
+            log.exception(
+                "a frame of worker %s could not be handled; its connection is closed", self.worker_id
+            )
             self._transport.abort()
+
+    def _break_off(self, reason: str) -> None:
+        self.broke = f"broke the protocol: {reason}"
+        if self.worker_id:  # a stranger must not be able to fill the log
+            log.error("worker %s %s; its connection is closed", self.worker_id, self.broke)
+        self._transport.abort()
+
+    def _check_head(self, kind: int, request_id: int, length: int) -> None:
+        """Refuse a frame by its head, before the rest of it is kept."""
+        if self._handlers[kind] is _misplaced:
+            _misplaced(self, kind, request_id, b"")
+        if kind in (Kind.RESULT, Kind.END, Kind.CHUNK):
+            work = self.running.get(request_id)
+            if work is None:
+                raise _not_running(kind)
+            if kind == Kind.CHUNK:
+                work.check_chunk()
+        if length > (limit := self._size_limits.get(kind, SMALL_BYTES)):
+            raise FrameError(f"a frame {Kind(kind).name} of {length} bytes, over the limit of {limit} bytes")
 
     def pause_writing(self) -> None:
         self._writable.clear()
@@ -217,13 +256,14 @@ class WorkerLink(asyncio.Protocol):
 
     # What the worker sends.
 
-    def _on_hello(self, _: int, payload: bytes) -> None:
-        hello = json.loads(payload)
-        expected = self._owner.expected(str(hello["token"]))
-        if self.worker_id or expected is None:
-            raise FrameError("HELLO with a token that is not expected")
+    def _on_hello(self, kind: int, request_id: int, payload: bytes) -> None:
+        expected = self._owner.expected(str(read_object(payload, "a HELLO").get("token")))
+        if expected is None:
+            raise FrameError("a HELLO with a token that is not expected")
         self._deadline.cancel()
-        self._parser.max_payload = MAX_PAYLOAD
+        self._handlers = _LOADING
+        self._max_result_bytes = expected.start.limits.max_result_bytes
+        self._size_limits = size_limits(self._max_result_bytes)
         self.worker_id, self.slots, self._grace = expected.worker_id, expected.slots, expected.grace
         self.generation = expected.generation
         self._sending = self._loop.create_task(self._send_bundle(expected))
@@ -241,39 +281,84 @@ class WorkerLink(asyncio.Protocol):
             self._owner.link_load_failed(self.worker_id, f"the bundle could not be read: {error}", None)
             self._transport.abort()
 
-    def _on_ready(self, _: int, payload: bytes) -> None:
-        self._end_loading()
+    def _on_ready(self, kind: int, request_id: int, payload: bytes) -> None:
+        self._handlers = _SERVING
         self._owner.link_ready(self)
 
-    def _end_loading(self) -> None:
-        if not self.worker_id or self._loaded:
-            raise FrameError("a bundle was loaded twice, or before there was one")
-        self._loaded = True
+    def _on_load_failed(self, kind: int, request_id: int, payload: bytes) -> None:
+        failure = read_object(payload, "a LOAD_FAILED")
+        reason, traceback = failure.get("reason"), failure.get("traceback")
+        if type(reason) is not str or not (traceback is None or type(traceback) is str):
+            raise FrameError("a LOAD_FAILED without a reason, or with a traceback that is not text")
+        self._handlers = _FAILED
+        self._owner.link_load_failed(self.worker_id, reason, traceback)
 
-    def _on_load_failed(self, _: int, payload: bytes) -> None:
-        failure = json.loads(payload)
-        reason, traceback = str(failure["reason"]), failure.get("traceback")
-        self._end_loading()
-        self._owner.link_load_failed(self.worker_id, reason, None if traceback is None else str(traceback))
-
-    def _on_leaving(self, _: int, payload: bytes) -> None:
+    def _on_leaving(self, kind: int, request_id: int, payload: bytes) -> None:
         self._owner.link_leaving(self.worker_id)
 
-    def _on_answer(self, request_id: int, payload: bytes) -> None:
-        outcome = payload[0]
-        if outcome > _LAST_OUTCOME:
-            raise FrameError(f"an answer with the outcome {outcome}")
-        work = self.running.pop(request_id)
+    def _on_answer(self, kind: int, request_id: int, payload: bytes) -> None:
+        work = self.running.get(request_id)
+        if work is None or kind != work.answer_kind or not payload:
+            raise _not_running(kind)
+        outcome, body = payload[0], payload[1:]
+        if outcome or len(body) > self._max_result_bytes:
+            check_answer(work, outcome, body, self._max_result_bytes)
+        del self.running[request_id]
         if self._stopping and (timer := self._stopping.pop(request_id, None)) is not None:
             timer.cancel()
         self.excused = True
-        work.finished(outcome, payload[1:])
+        work.finished(outcome, body)
         if self.counts is not None:
-            self.counts.ended(outcome, payload[1:])
+            self.counts.ended(outcome, body)
         self._owner.link_freed(self)
 
-    def _on_chunk(self, request_id: int, payload: bytes) -> None:
-        self.running[request_id].chunk(payload)
+    def _on_chunk(self, kind: int, request_id: int, payload: bytes) -> None:
+        if (work := self.running.get(request_id)) is None:
+            raise _not_running(kind)
+        work.chunk(payload)
+
+    def _on_heard(self, kind: int, request_id: int, payload: bytes) -> None:
+        if not self._unheard:
+            raise FrameError("a HEARD without a CANCEL before it")
+        self._unheard -= 1
+        self.takes_work = not self._unheard and not self.draining
+        if self.takes_work:
+            self._owner.link_heard(self)
+
+
+def _not_running(kind: int) -> FrameError:
+    return FrameError(f"a frame {Kind(kind).name} for a request that does not run, or is answered otherwise")
+
+
+Handler = Callable[[WorkerLink, int, int, bytes], None]
+
+
+def _misplaced(link: WorkerLink, kind: int, request_id: int, payload: bytes) -> None:
+    raise FrameError(f"a frame of the kind {kind}, which does not belong there")
+
+
+def _table(*known: tuple[Kind, Handler]) -> Sequence[Handler]:
+    """Return what handles each kind of frame in one state of a link."""
+    table: list[Handler] = [_misplaced] * 256
+    for kind, handler in known:
+        table[kind] = handler
+    return table
+
+
+_GREETING = _table((Kind.HELLO, WorkerLink._on_hello))
+_FAILED = _table((Kind.LEAVING, WorkerLink._on_leaving))
+_LOADING = _table(
+    (Kind.READY, WorkerLink._on_ready),
+    (Kind.LOAD_FAILED, WorkerLink._on_load_failed),
+    (Kind.LEAVING, WorkerLink._on_leaving),
+)
+_SERVING = _table(
+    (Kind.RESULT, WorkerLink._on_answer),
+    (Kind.END, WorkerLink._on_answer),
+    (Kind.CHUNK, WorkerLink._on_chunk),
+    (Kind.HEARD, WorkerLink._on_heard),
+    (Kind.LEAVING, WorkerLink._on_leaving),
+)
 
 
 class LinkServer:

@@ -77,7 +77,7 @@ class WorkerPools:
     def free_slots(self) -> int:
         """Count the slots that a request can have now."""
         pools = (self._newest, self._older, self._canary)
-        return sum(w.slots - len(w.running) for pool in pools for w in pool if not w.draining)
+        return sum(w.slots - len(w.running) for pool in pools for w in pool if w.takes_work)
 
     def next_free(self) -> WorkerLink | None:
         """Return the worker for the next request; None: it has to wait.
@@ -112,13 +112,18 @@ class WorkerPools:
         """List a worker that has a free slot again; one that has become idle comes first."""
         # Not by `_list`: this is called once for each request, and a call costs as much as all of it.
         pool = worker.pool
-        if pool is None or worker.draining:
+        if pool is None or not worker.takes_work:
             return
         if not worker.listed:
             worker.listed = True
             pool.append(worker)
         if not worker.running and pool[-1] is worker:
             pool.rotate(1)
+
+    def heard(self, worker: WorkerLink) -> None:
+        """List a worker again that takes work again."""
+        if worker.worker_id in self.by_id:
+            self._list(worker)
 
     def set_apart(self, worker: WorkerLink) -> None:
         """Give the worker no more requests until `rejoin`."""
@@ -150,7 +155,7 @@ class WorkerPools:
 
     def _list(self, worker: WorkerLink) -> None:
         pool = worker.pool
-        if pool is None or worker.listed or worker.draining or worker is self.apart:
+        if pool is None or worker.listed or not worker.takes_work or worker is self.apart:
             return
         if len(worker.running) < worker.slots:
             worker.listed = True
@@ -165,7 +170,7 @@ class WorkerPools:
 def _first_free(pool: deque[WorkerLink]) -> WorkerLink | None:
     while pool:
         worker = pool[0]
-        if not worker.draining and len(worker.running) < worker.slots:
+        if worker.takes_work and len(worker.running) < worker.slots:
             return worker
         pool.popleft()
         worker.listed = False

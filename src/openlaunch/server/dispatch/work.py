@@ -7,7 +7,7 @@ from typing import Protocol
 
 from openlaunch.errors import APIError, DeadlineExceeded, ServerError, Unavailable, WorkerDied
 from openlaunch.server.prediction.deadlines import Deadlines
-from openlaunch_worker.frames import STREAM_WINDOW, Flags
+from openlaunch_worker.frames import STREAM_WINDOW, Flags, FrameError, Kind
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +34,8 @@ class Work(ABC):
     __slots__ = ("_deadlines", "_link", "_request_id", "body", "cancelled", "deadline", "flags")
     alone: bool = False
     """Whether nothing else may run in the worker meanwhile."""
+    answer_kind = int(Kind.RESULT)
+    """The kind of the frame that answers it."""
 
     def __init__(
         self, body: bytes, flags: Flags, deadline: float, deadlines: Deadlines | None = None
@@ -76,8 +78,13 @@ class Work(ABC):
         self._link = link
         self._request_id = request_id
 
-    def chunk(self, data: bytes) -> None:  # noqa: B027 -- most work gets no pieces
-        """Ignore a piece of a stream, which only a worker that is wrong sends here."""
+    def check_chunk(self) -> None:
+        """Raise `FrameError` if the worker may not send a piece of a stream now."""
+        raise FrameError("a CHUNK for a request that is not a stream")
+
+    def chunk(self, data: bytes) -> None:
+        """Take a piece of a stream. Raise `FrameError` if the worker may not send it."""
+        self.check_chunk()
 
     def finished(self, outcome: int, payload: bytes) -> None:
         """End with the worker's answer."""
@@ -141,19 +148,28 @@ class StreamCall(Call):
     slow client slows the generator down and nothing grows in between.
     """
 
-    __slots__ = ("_taken",)
+    __slots__ = ("_ahead", "_taken")
+    answer_kind = int(Kind.END)
 
     def __init__(
         self, body: bytes, flags: Flags, deadline: float, deadlines: Deadlines | None = None
     ) -> None:
         super().__init__(body, flags | Flags.STREAM, deadline, deadlines)
         self._taken = 0
+        self._ahead = 0
+        """Bytes that have come and for which the worker was not granted others."""
 
     @abstractmethod
     def piece(self, data: bytes) -> None:
         """A piece has come."""
 
+    def check_chunk(self) -> None:
+        if self._ahead >= STREAM_WINDOW:
+            raise FrameError("a CHUNK beyond the credit of its stream")
+
     def chunk(self, data: bytes) -> None:
+        self.check_chunk()
+        self._ahead += len(data)
         if not self.cancelled:
             try:
                 self.piece(data)
@@ -166,6 +182,7 @@ class StreamCall(Call):
         self._taken += size
         if self._taken >= STREAM_WINDOW // 4 and self._link is not None and not self.cancelled:
             self._link.credit(self._request_id, self._taken)
+            self._ahead -= self._taken
             self._taken = 0
 
 

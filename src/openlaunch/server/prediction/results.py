@@ -13,6 +13,10 @@ from openlaunch.server.prediction.inputs import OFF_LOOP_BYTES
 from openlaunch.server.prediction.schemas import BundleSchemas
 from openlaunch.tasks.states import failure
 from openlaunch.wire import routes
+from openlaunch_worker.answers import HEAD, TAIL
+
+_QUOTE = ord('"')
+_PIECE = 1024 * 1024
 
 
 def pickled_body(url: str) -> bytes:
@@ -41,6 +45,32 @@ class SignedURLs:
         return f"{base}{routes.ARTIFACTS}/{quote(key)}?{query}"
 
 
+def is_success(body: bytes) -> bool:
+    """Return whether the bytes are the answer with a value as workers make it: they are put among other answers."""
+    if not (body.startswith(HEAD) and body.endswith(TAIL)):
+        return False
+    text = memoryview(body)[len(HEAD) : -len(TAIL)]
+    if len(text) < 2 or text[0] != _QUOTE or text[-1] != _QUOTE:
+        return False
+    start, end = 1, len(text) - 1
+    while start < end:
+        # By pieces, because the parser lets no other thread run; none ends within an escape.
+        stop = min(start + _PIECE, end)
+        if stop < end and not _is_json_string(text[start:stop]):
+            stop += 1
+        if not _is_json_string(text[start:stop]):
+            return False
+        start = stop
+    return True
+
+
+def _is_json_string(text: memoryview) -> bool:
+    try:
+        return type(orjson.loads(b'"' + text + b'"')) is str
+    except orjson.JSONDecodeError:
+        return False
+
+
 async def hold_against_schema(body: bytes, schemas: BundleSchemas) -> bytes:
     """Return the body of a SUCCESS, or a FAILURE if the value does not fit the response schema."""
     if schemas.response is None:
@@ -53,4 +83,8 @@ async def hold_against_schema(body: bytes, schemas: BundleSchemas) -> bytes:
 
 
 def _response_error(body: bytes, schemas: BundleSchemas) -> str | None:
-    return schemas.response_error(orjson.loads(orjson.loads(body)["result"]["result"]))
+    try:
+        value = orjson.loads(orjson.loads(body)["result"]["result"])
+    except (ValueError, LookupError, TypeError):
+        return "it is not JSON"
+    return schemas.response_error(value)

@@ -9,11 +9,11 @@ import orjson
 
 from openlaunch.errors import Unavailable
 from openlaunch.server import clock
-from openlaunch.server.prediction.results import hold_against_schema
+from openlaunch.server.prediction.results import hold_against_schema, is_success
 from openlaunch.server.queue.shared import Shared
 from openlaunch.store.records import EndpointRecord
 from openlaunch.tasks import queue
-from openlaunch.tasks.queue import Finished
+from openlaunch.tasks.queue import Finished, failed
 from openlaunch.tasks.states import State
 from openlaunch_worker.frames import Outcome
 
@@ -21,6 +21,9 @@ log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 1.0
 MAX_REASON = 500
+NOT_AN_ANSWER = (
+    "the worker's answer does not have the form of answers: its bundle has changed how the worker works"
+)
 
 
 class Recorder:
@@ -40,6 +43,8 @@ class Recorder:
         """Record a worker's answer."""
         if self._needs_care(outcome, payload):
             self._background.spawn(self._record_with_care(task_id, endpoint, outcome, payload))
+        elif outcome == Outcome.SUCCESS and not is_success(payload):
+            self.record(failed(task_id, NOT_AN_ANSWER, 500))
         else:
             self.record(_finished(task_id, outcome, payload))
 
@@ -56,6 +61,9 @@ class Recorder:
             key = f"results/{task_id}.pkl"
             await self._artifacts.put(key, payload)
             self.record(Finished(task_id, State.SUCCESS, 200, result_key=key))
+            return
+        if outcome == Outcome.SUCCESS and not await asyncio.to_thread(is_success, payload):
+            self.record(failed(task_id, NOT_AN_ANSWER, 500))
             return
         if outcome == Outcome.SUCCESS and self._settings.check_responses:
             checked = await hold_against_schema(payload, await self._schemas.get(endpoint.serving_bundle_id))
@@ -81,6 +89,9 @@ class Recorder:
     async def flush(self) -> None:
         """Store all results that have come; while the store can't be written they are kept, and tried again."""
         results, self._finished = self._finished, []
+        await self._write(results)
+
+    async def _write(self, results: list[Finished]) -> None:
         while results:
             try:
                 recorded = await self._store.write(lambda conn: queue.complete(conn, results, clock.now()))
@@ -90,6 +101,15 @@ class Recorder:
                 text = "%d results could not be recorded; trying again in %g s: %s"
                 log.error(text, len(results), RETRY_SECONDS, error)
                 await asyncio.sleep(RETRY_SECONDS)
+            except Exception:
+                if len(results) == 1:
+                    raise
+                log.exception(
+                    "%d results could not be recorded together, each is recorded alone", len(results)
+                )
+                for result in results:
+                    self._background.spawn(self._write([result]))
+                return
             else:
                 self._hub.announce([r.id for r in results], {r.id: r for r in results if r.id in recorded})
                 if self.has_callbacks:

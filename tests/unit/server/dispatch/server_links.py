@@ -120,6 +120,10 @@ class Owner:
         if self.lane is not None:
             self.lane.freed(link)
 
+    def link_heard(self, link: WorkerLink) -> None:
+        if self.lane is not None:
+            self.lane.heard(link)
+
     def link_stuck(self, link: WorkerLink) -> None:
         self.stuck.append(link)
 
@@ -137,9 +141,12 @@ class FakeWorker:
         self.link.connection_made(self.wire)
         self.link.data_received(encode(Kind.HELLO, 0, json.dumps({"token": name, "pid": 1}).encode()))
         self._parser = FrameParser()
+        self._frames: list[tuple[int, int, bytes]] = []
         self.waiting: list[int] = []
+        self.hears = True
+        """Whether it answers a CANCEL; a worker that is stopped does not."""
 
-    def join(self, lane: Lane) -> "FakeWorker":
+    def join(self, lane: Lane | None = None) -> "FakeWorker":
         """Say READY."""
         self.owner.lane = lane
         self.link.data_received(encode(Kind.READY, 0, b"{}"))
@@ -147,9 +154,18 @@ class FakeWorker:
 
     def frames(self) -> list[tuple[int, int, bytes]]:
         """What came since the last call, without the handshake's frames."""
+        self._read()
+        frames, self._frames = self._frames, []
+        return frames
+
+    def _read(self) -> None:
         self.link.flush()
         sent, self.wire.written = bytes(self.wire.written), bytearray()
-        return [f for f in self._parser.feed(sent) if f[0] not in (Kind.START, Kind.BUNDLE)]
+        frames = [f for f in self._parser.feed(sent) if f[0] not in (Kind.START, Kind.BUNDLE)]
+        self._frames += frames
+        for kind, request_id, _ in frames:
+            if kind == Kind.CANCEL and self.hears:
+                self.link.data_received(encode(Kind.HEARD, request_id))
 
     def take(self) -> list[bytes]:
         """The bodies of the requests that came since the last call."""
@@ -159,6 +175,7 @@ class FakeWorker:
 
     def answer(self, body: bytes = b"{}", outcome: Outcome = Outcome.SUCCESS) -> None:
         """Answer the oldest request that was taken."""
+        self._read()
         payload = bytes([outcome]) + body
         self.link.data_received(encode(Kind.RESULT, self.waiting.pop(0), payload))
 

@@ -152,7 +152,7 @@ class TestProtocol:
 
     @in_loop
     async def test_a_request_carries_its_flags_and_the_seconds_that_are_left(self):
-        worker, one = FakeWorker("w"), call()
+        worker, one = FakeWorker("w").join(), call()
         worker.link.send_work(one)
         ((kind, _, payload),) = worker.frames()
         flags, left = REQUEST_HEAD.unpack(payload[: REQUEST_HEAD.size])
@@ -163,7 +163,7 @@ class TestProtocol:
 
     @in_loop
     async def test_a_request_that_is_given_up_is_cancelled_in_its_worker_once(self):
-        worker, one = FakeWorker("w"), call()
+        worker, one = FakeWorker("w").join(), call()
         worker.link.send_work(one)
         worker.take()
         one.abandon(None)
@@ -175,7 +175,7 @@ class TestProtocol:
 
     @in_loop
     async def test_chunks_reach_their_stream(self):
-        worker, stream = FakeWorker("w"), Pieces()
+        worker, stream = FakeWorker("w").join(), Pieces()
         worker.link.send_work(stream)
         worker.take()
         worker.chunk(b"a")
@@ -185,7 +185,7 @@ class TestProtocol:
 
     @in_loop
     async def test_draining_is_told_only_while_the_connection_is_open(self):
-        worker = FakeWorker("w")
+        worker = FakeWorker("w").join()
         worker.link.drain()
         assert [kind for kind, _, _ in worker.frames()] == [Kind.DRAIN]
         worker.wire.closed = True
@@ -196,7 +196,7 @@ class TestProtocol:
 
 @in_loop
 async def test_a_worker_in_which_something_does_not_stop_is_told_of_once():
-    worker = FakeWorker("w", slots=3)
+    worker = FakeWorker("w", slots=3).join()
     calls = [call() for _ in range(3)]
     for one in calls:
         worker.link.send_work(one)
@@ -210,7 +210,7 @@ async def test_a_worker_in_which_something_does_not_stop_is_told_of_once():
 
 @in_loop
 async def test_what_stops_in_time_is_no_reason_to_replace_a_worker():
-    worker = FakeWorker("w", slots=2)
+    worker = FakeWorker("w", slots=2).join()
     first, second = call(), call()
     worker.link.send_work(first)
     worker.link.send_work(second)
@@ -224,7 +224,7 @@ async def test_what_stops_in_time_is_no_reason_to_replace_a_worker():
 
 @in_loop
 async def test_a_connection_that_has_ended_is_not_told_of_any_more():
-    worker = FakeWorker("w")
+    worker = FakeWorker("w").join()
     one = call()
     worker.link.send_work(one)
     one.abandon(None)

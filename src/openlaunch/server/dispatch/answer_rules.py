@@ -1,0 +1,73 @@
+"""What the frames of a worker may be: what breaks these rules ends its link, because a worker runs anybody's code.
+
+A worker that keeps to its own limits (`openlaunch_worker.answers`, `openlaunch_worker.failures`) never breaks them.
+"""
+
+from typing import Any
+
+import orjson
+
+from openlaunch.server.dispatch.work import Work
+from openlaunch_worker.frames import STREAM_WINDOW, Flags, FrameError, Kind, Outcome
+
+MAX_FAILURE_BYTES = 1024 * 1024
+"""Limit on a document that says why something failed: its text has 64 Ki characters, each up to 12 bytes of JSON."""
+
+SMALL_BYTES = 64 * 1024
+"""Limit on the frames that have no value in them."""
+
+FRAME_BYTES = 1024
+"""What stands around a value."""
+
+
+def size_limits(max_result_bytes: int) -> dict[int, int]:
+    """Return the largest payload of each kind of frame; of the kinds that are left out it is `SMALL_BYTES`."""
+    item = max(max_result_bytes + FRAME_BYTES, MAX_FAILURE_BYTES)
+    # The value is JSON text inside a JSON string, in which a quotation mark or a backslash takes two bytes.
+    value = max(2 * max_result_bytes + FRAME_BYTES, MAX_FAILURE_BYTES)
+    return {
+        Kind.RESULT: value,
+        Kind.END: item,
+        Kind.CHUNK: item + STREAM_WINDOW,
+        Kind.LOAD_FAILED: MAX_FAILURE_BYTES,
+    }
+
+
+def check_answer(work: Work, outcome: int, body: bytes, max_result_bytes: int) -> None:
+    """Raise `FrameError` if this can't be the answer to the work."""
+    match outcome:
+        case Outcome.SUCCESS:
+            # No value has more escapes in it than there are backslashes.
+            size = len(body) if len(body) <= max_result_bytes else len(body) - body.count(b"\\")
+        case Outcome.FAILURE:
+            check_failure(body.removeprefix(b"data: "))
+            size = 0
+        case Outcome.PICKLED if Flags.PICKLED in work.flags:
+            size = len(body)
+        case Outcome.CANCELLED if not body:
+            size = 0
+        case _:
+            raise FrameError(f"an answer with the outcome {outcome}, which does not fit its request")
+    if size > max_result_bytes + FRAME_BYTES:
+        raise FrameError(f"an answer with a value of over {max_result_bytes} bytes, which is the limit")
+
+
+def check_failure(body: bytes) -> None:
+    """Raise `FrameError` unless these bytes say in the known form why there is not a return value."""
+    if len(body) > MAX_FAILURE_BYTES:
+        raise FrameError(f"a failure of {len(body)} bytes, over the limit of {MAX_FAILURE_BYTES} bytes")
+    failure = read_object(body, "a failure")
+    code = failure.get("status_code")
+    if type(code) is not int or not 400 <= code <= 599 or type(failure.get("traceback")) is not str:
+        raise FrameError("a failure without a status code from 400 to 599, or without a traceback")
+
+
+def read_object(payload: bytes, name: str) -> dict[str, Any]:
+    """Read an object of JSON. Raise `FrameError`, which shows nothing of it, if it is not one."""
+    try:
+        document = orjson.loads(payload)
+    except orjson.JSONDecodeError:
+        raise FrameError(f"{name} that is not JSON") from None
+    if type(document) is not dict:
+        raise FrameError(f"{name} that is not an object of JSON")
+    return document
