@@ -1,9 +1,8 @@
 """`python -m openlaunch_worker.container_guard`: runs a container, and removes it when its worker is gone.
 
 A process in a session of its own, because a container does not end with the process that started it. The first
-line of its input is JSON: `program`, the engine with its global options; `run`, the whole command line that runs
-the container; `name`; `grace`, seconds between SIGTERM and SIGKILL. The input's end is the worker's: then the
-container is stopped. This process ends when the container has, with its exit code, and has then removed it.
+line of its input is a `GuardOrder` as JSON. The input's end is the worker's: then the container is stopped. This
+process ends when the container has, with its exit code, and has then removed it.
 """
 
 import json
@@ -13,7 +12,9 @@ import subprocess
 import sys
 import threading
 from contextlib import suppress
-from typing import Any, Final
+from typing import Final
+
+from openlaunch_worker.containers import GuardOrder
 
 CALL_SECONDS: Final = 60.0
 START_SECONDS: Final = 5.0
@@ -22,35 +23,35 @@ START_SECONDS: Final = 5.0
 
 def main() -> int:
     """Run the container to its end, or to the worker's."""
-    order = json.loads(sys.stdin.buffer.readline())
-    process = subprocess.Popen(order["run"], stdin=subprocess.DEVNULL)
+    order = GuardOrder.from_json(json.loads(sys.stdin.buffer.readline()))
+    process = subprocess.Popen(order.run, stdin=subprocess.DEVNULL)
     os.chdir("/")  # the worker's folder goes with it
     stop = threading.Thread(target=_stop_at_end, args=(order, process), daemon=True)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: os.close(sys.stdin.fileno()))
     stop.start()
     code = process.wait()
-    _call(order, "kill", order["name"])
-    _call(order, "rm", "--force", "--volumes", order["name"])
+    _call(order, "kill", order.name)
+    _call(order, "rm", "--force", "--volumes", order.name)
     return code if code >= 0 else 128 - code
 
 
-def _stop_at_end(order: dict[str, Any], process: "subprocess.Popen[bytes]") -> None:
+def _stop_at_end(order: GuardOrder, process: "subprocess.Popen[bytes]") -> None:
     with suppress(OSError):
         while os.read(sys.stdin.fileno(), 4096):
             pass
-    _call(order, "stop", "--time", str(order["grace"]), order["name"])
+    _call(order, "stop", "--time", str(order.grace), order.name)
     try:
         process.wait(START_SECONDS)
     except subprocess.TimeoutExpired:
         process.kill()
 
 
-def _call(order: dict[str, Any], *arguments: str) -> None:
+def _call(order: GuardOrder, *arguments: str) -> None:
     """Have the engine do this. It may have nothing to do, which it says, and nobody wants to know."""
     with suppress(OSError, subprocess.TimeoutExpired):
         subprocess.run(
-            [*order["program"], *arguments],
+            [*order.program, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

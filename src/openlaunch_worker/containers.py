@@ -107,6 +107,19 @@ class ImageOrder(Document):
     triton: TritonOrder | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class GuardOrder(Document):
+    """What a `container_guard` does: run the container `name` by the whole command line `run`.
+
+    `program` is the engine with its global options. `grace` is the number of seconds between SIGTERM and SIGKILL.
+    """
+
+    program: tuple[str, ...]
+    run: tuple[str, ...] = field(repr=False)
+    name: str
+    grace: int
+
+
 def environ_for(container: Container, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Return the environment for `EngineCommand.run`'s command line: `environ`, and what the container is given."""
     given = {name: value for name, value in container.env.items() if not _is_the_engines(name)}

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-from openlaunch_worker.containers import Container, EngineCommand, ImageOrder, environ_for
+from openlaunch_worker.containers import Container, EngineCommand, GuardOrder, ImageOrder, environ_for
 from openlaunch_worker.forwarder import Forwarder, NotReady, ServerProcess, free_port
 
 PORT: Final = 5005
@@ -87,13 +87,9 @@ def _run(name: str, engine: EngineCommand, container: Container, scratch: Path) 
         guard.wait(LEAVE_SECONDS)
 
     server = ServerProcess(name, guard, scratch, end)
-    order = {
-        "program": engine.program,
-        "run": engine.run(container, "--rm", "--log-driver", "none"),
-        "name": container.name,
-        "grace": STOP_SECONDS,
-    }
-    orders.write(json.dumps(order).encode() + b"\n")
+    run = engine.run(container, "--rm", "--log-driver", "none")
+    order = GuardOrder(engine.program, tuple(run), container.name, STOP_SECONDS)
+    orders.write(json.dumps(order.to_json()).encode() + b"\n")
     orders.flush()
     return server
 

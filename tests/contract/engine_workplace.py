@@ -99,6 +99,7 @@ def local_engine(
         Images(containers, "", None),
         (0, 1, 2),
         WorkerLogs(workplace.root / "logs"),
+        workplace.root / "jobs",
     )
     engine.listen(workplace)
     return engine

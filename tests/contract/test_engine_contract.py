@@ -177,9 +177,7 @@ def test_gpus_are_held_until_the_worker_ends(kind: str, workplace: Workplace) ->
             assert engine.capacity().free_gpus == 1
             with pytest.raises(NoRoom):
                 await engine.start(workplace.spec("", "w2", gpus=2))
-            assert engine.take_gpus("job", 1) == (2,)
             await engine.stop("w1", grace=0)
-            engine.give_back_gpus("job")
             assert engine.capacity().free_gpus == 3
 
     asyncio.run(main())

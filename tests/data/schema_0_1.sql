@@ -187,7 +187,7 @@ CREATE TABLE docker_image_jobs (
   created_at DOUBLE NOT NULL,
   trigger_id TEXT,
   due_at DOUBLE,
-  gpu_indices JSON NOT NULL,
+  held TEXT NOT NULL,
   started_at DOUBLE,
   finished_at DOUBLE,
   CONSTRAINT pk_docker_image_jobs PRIMARY KEY (seq),
@@ -286,9 +286,9 @@ INSERT INTO docker_image_bundles (seq, id, owner, name, image_repository, image_
                                   public, created_at)
 VALUES (1, 'img-1', 'ada', 'report', 'registry.example/report', '1', '["run"]', '{}', '{}', 0, 9);
 INSERT INTO docker_image_jobs (seq, id, owner, bundle_id, status, labels, spec, max_runtime, created_at,
-                               trigger_id, due_at, gpu_indices)
+                               trigger_id, due_at, held)
 VALUES (1, 'run-1', 'ada', 'img-1', 'PENDING', '{}',
-        '{"min_workers": 0, "max_workers": 1, "per_worker": 1, "cpus": 1.0, "memory": 536870912, "storage": 0, "gpus": 0, "labels": {"team": "vision"}, "nodes_per_worker": 1}', 60, 10, 'trg-1', 11, '[]');
+        '{"min_workers": 0, "max_workers": 1, "per_worker": 1, "cpus": 1.0, "memory": 536870912, "storage": 0, "gpus": 0, "labels": {"team": "vision"}, "nodes_per_worker": 1}', 60, 10, 'trg-1', 11, '');
 INSERT INTO triggers (seq, id, owner, name, cron_schedule, bundle_id, suspended, next_at, created_at)
 VALUES (1, 'trg-1', 'ada', 'nightly', '0 3 * * *', 'img-1', 0, 11, 10);
 INSERT INTO alembic_version (version_num) VALUES ('0001');

@@ -4,13 +4,12 @@ Nothing of the machine crosses this seam, so that an engine can be elsewhere: ar
 data. Paths, processes and the indices of GPUs stay behind it.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from signal import SIGKILL, Signals
 from typing import Protocol
 
 from openlaunch.wire.bundles import Flavor, ImageFlavor
-from openlaunch_worker.containers import Container
 
 KILLED_CODE = 128 + SIGKILL
 """The exit code by which shells and containers pass a SIGKILL on."""
@@ -108,6 +107,21 @@ class Capacity:
 
 
 @dataclass(frozen=True, slots=True)
+class JobSpec:
+    """A container to run to its end. An empty `command` means the image's own.
+
+    `files` are texts by the place where the container finds each of them.
+    """
+
+    id: str
+    image: str
+    command: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    resources: Resources = Resources()
+    files: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class ContainerState:
     """A container's state. One that was started and does not run has ended with `exit_code`."""
 
@@ -140,43 +154,49 @@ class LogFollower(Protocol):
         """Return the lines that were added since the last call."""
 
 
-class Containers(Protocol):
-    """Runs containers beside workers: the jobs' own. Every method but `labels` may raise `ContainerError`."""
+class Jobs(Protocol):
+    """Runs containers to their end, beside workers. They outlive the server. Methods may raise `ContainerError`."""
 
-    def labels(self, kind: str) -> dict[str, str]:
-        """Return what marks this server's containers of one kind."""
+    async def fetch(self, image: str) -> None:
+        """Fetch an image from its registry, unless it is there."""
 
-    async def ensure_image(self, image: str) -> None:
-        """Fetch an image from its registry, unless this machine has it."""
+    async def start(self, job: JobSpec) -> str:
+        """Start a job's container in the background, and return what it holds of the machine, for `resume`.
 
-    async def start(self, container: Container) -> None:
-        """Run a container in the background. It stays, ended, until it is removed."""
+        Raise `NoRoom` if its GPUs are taken. The container stays, ended, until it is removed.
+        """
 
-    async def state(self, name: str) -> ContainerState | None:
-        """Return how a container is; None where none has this name."""
+    def resume(self, job_id: str, held: str) -> None:
+        """Have a job hold what an earlier server gave it: what `start` returned."""
 
-    async def wait(self, name: str) -> None:
-        """Wait until a container has ended or is gone, without a time limit: cancel the wait."""
+    async def state(self, job_id: str) -> ContainerState | None:
+        """Return how a job's container is; None where there is none."""
 
-    async def logs(self, name: str, lines: int) -> list[str]:
-        """Return the last lines that a container printed; none when it is gone."""
+    async def wait(self, job_id: str) -> None:
+        """Wait until a job's container has ended or is gone, without a time limit: cancel the wait."""
 
-    async def stop(self, name: str, grace: int) -> None:
-        """Send SIGTERM to a container, and SIGKILL after `grace` seconds. Unknown names are ignored."""
+    async def logs(self, job_id: str, lines: int) -> list[str]:
+        """Return the last lines that a job's container printed; none when it is gone."""
 
-    async def remove(self, *names: str) -> None:
-        """Remove containers, running or not. Unknown names are ignored."""
+    async def stop(self, job_id: str) -> None:
+        """Send SIGTERM to a job's container, and SIGKILL soon after. Unknown ids are ignored."""
 
-    async def names(self, kind: str) -> list[str]:
-        """Return the names of this server's containers of one kind, running or not."""
+    async def remove(self, *job_ids: str) -> None:
+        """Remove containers, running or not. Unknown ids are ignored."""
+
+    async def release(self, job_id: str) -> None:
+        """Free what a job holds, and delete its files. Unknown ids are ignored."""
+
+    async def ids(self) -> list[str]:
+        """Return the jobs of this server that have a container, running or not."""
 
 
 class Engine(Protocol):
     """Owns the machine that workers run on: processes, environments, images, GPUs and logs."""
 
     @property
-    def containers(self) -> Containers:
-        """Containers beside workers."""
+    def jobs(self) -> Jobs:
+        """Containers that run to their end, beside workers."""
 
     def listen(self, events: EngineEvents) -> None:
         """Report to these from now on. Call it before anything else."""
@@ -211,15 +231,6 @@ class Engine(Protocol):
 
     async def remove_logs(self, endpoint_id: str) -> None:
         """Delete the logs of an endpoint's workers."""
-
-    def take_gpus(self, job_id: str, count: int) -> tuple[int, ...] | None:
-        """Give GPUs to a job until `give_back_gpus`; None when fewer are free."""
-
-    def hold_gpus(self, job_id: str, indices: tuple[int, ...]) -> None:
-        """Have a job hold the GPUs that it got from an earlier server."""
-
-    def give_back_gpus(self, job_id: str) -> None:
-        """Free the GPUs of a job that has ended. Unknown ids are ignored."""
 
     async def close(self) -> None:
         """End every worker at once; none can be started after that."""

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Collection
 from dataclasses import replace
+from pathlib import Path
 
 from openlaunch.engines.base import (
     BuildOrder,
@@ -18,6 +19,7 @@ from openlaunch.engines.containers import ContainerEngine
 from openlaunch.engines.environments import Environments
 from openlaunch.engines.gpus import GpuPool
 from openlaunch.engines.images import Images
+from openlaunch.engines.jobs import ContainerJobs
 from openlaunch.engines.log_follower import FileFollower
 from openlaunch.engines.processes import Processes, ProcessSpec, machine
 from openlaunch.engines.worker_logs import WorkerLogs, short_id_of
@@ -41,12 +43,14 @@ class LocalEngine:
         images: Images,
         gpus: tuple[int, ...],
         logs: WorkerLogs,
+        jobs: Path,
     ) -> None:
-        self.containers = containers
+        self._containers = containers
         self._processes = processes
         self._environments = environments
         self._images = images
         self._gpus = GpuPool(gpus)
+        self.jobs = ContainerJobs(containers, self._gpus, jobs)
         self._logs = logs
         self._events: EngineEvents
         self._pruning: asyncio.Task[None] | None = None
@@ -97,7 +101,7 @@ class LocalEngine:
         env: dict[str, str] = {}
         if spec.image is not None:
             order = self._images.order(spec.worker_id, spec.image, spec.resources, gpus)
-            env = {**self.containers.environ, IMAGE: json.dumps(order.to_json())}
+            env = {**self._containers.environ, IMAGE: json.dumps(order.to_json())}
         return ProcessSpec(
             worker_id=spec.worker_id,
             python=self._environments.python(spec.environment),
@@ -134,15 +138,6 @@ class LocalEngine:
             for endpoint_id in self._written:
                 self._logs.prune(endpoint_id, {short_id_of(worker_id) for worker_id in running})
             self._written &= {worker_id.rpartition(".")[0] for worker_id in running}
-
-    def take_gpus(self, job_id: str, count: int) -> tuple[int, ...] | None:
-        return self._gpus.take(job_id, count)
-
-    def hold_gpus(self, job_id: str, indices: tuple[int, ...]) -> None:
-        self._gpus.hold(job_id, indices)
-
-    def give_back_gpus(self, job_id: str) -> None:
-        self._gpus.give_back(job_id)
 
     async def close(self) -> None:
         await self._processes.close()

@@ -186,8 +186,8 @@ async def _platform(
             clock.now,
         )
         tasks = TaskService(settings, store, artifacts, dispatcher, schemas)
-        image_jobs = ImageJobs(settings, store, engine, data.jobs, data.logs)
-        await image_jobs.hold_gpus()
+        image_jobs = ImageJobs(settings, store, engine, data.logs)
+        await image_jobs.resume()
         await dispatcher.start(controller.reports)
         stack.push_async_callback(dispatcher.close)
         await controller.start()
@@ -250,6 +250,7 @@ def _engine(settings: Settings, data: DataDir) -> LocalEngine:
         Images(containers, settings.triton_image, settings.model_repositories),
         visible_gpus(),
         WorkerLogs(data.logs),
+        data.jobs,
     )
 
 

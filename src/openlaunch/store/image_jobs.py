@@ -92,16 +92,16 @@ def has_due(conn: Connection, trigger_id: str, due_at: float) -> bool:
     return conn.scalar(query) is not None
 
 
-def set_running(conn: Connection, job_id: str, now: float, gpu_indices: tuple[int, ...]) -> bool:
+def set_running(conn: Connection, job_id: str, now: float, held: str) -> bool:
     """Record that the job's container was started; return False if the job has ended meanwhile."""
-    values = {"status": BatchJobStatus.RUNNING.value, "started_at": now, "gpu_indices": list(gpu_indices)}
+    values = {"status": BatchJobStatus.RUNNING.value, "started_at": now, "held": held}
     return _change(conn, job_id, values)
 
 
 def end(conn: Connection, job_id: str, end: JobEnd, now: float) -> bool:
     """Record a job's end; return False, and change nothing, where it had ended already."""
     ended = {"status": end.status.value, "status_reason": end.reason, "finished_at": now}
-    return _change(conn, job_id, ended | {"gpu_indices": []})
+    return _change(conn, job_id, ended | {"held": ""})
 
 
 def _change(conn: Connection, job_id: str, values: dict[str, Any]) -> bool:

@@ -178,7 +178,8 @@ class ImageJobBundleRecord:
 class ImageJobRecord:
     """A docker-image batch job. Of a trigger's jobs, there is one for each `due_at`.
 
-    `gpu_indices` are those that it holds while it runs. `max_runtime` is in seconds.
+    `held` is what it holds of the engine's machine while it runs, in the engine's own words. `max_runtime` is in
+    seconds.
     """
 
     id: str
@@ -194,7 +195,7 @@ class ImageJobRecord:
     created_at: float
     trigger_id: str | None = None
     due_at: float | None = None
-    gpu_indices: list[int] = field(default_factory=list)
+    held: str = ""
     started_at: float | None = None
     finished_at: float | None = None
 

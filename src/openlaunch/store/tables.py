@@ -275,7 +275,7 @@ docker_image_jobs = Table(
     *_required(Double, "created_at"),
     *_optional(Text, "trigger_id"),
     *_optional(Double, "due_at"),
-    *_required(JSON, "gpu_indices"),
+    *_required(Text, "held"),
     *_optional(Double, "started_at", "finished_at"),
     UniqueConstraint("trigger_id", "due_at", name="uq_docker_image_jobs_due"),
     Index("ix_docker_image_jobs_owner", "owner", "seq"),

@@ -6,7 +6,10 @@ import pytest
 import uvloop
 from container_driver import IMAGE, PYTHON, container_engine
 
+from openlaunch.engines.base import JobSpec, NoRoom, Resources
 from openlaunch.engines.containers import ContainerEngine, ContainerError
+from openlaunch.engines.gpus import GpuPool
+from openlaunch.engines.jobs import ContainerJobs
 from openlaunch_worker.containers import Container
 
 HERE = ":".join(IMAGE)
@@ -122,3 +125,39 @@ def test_an_engine_that_is_not_there_is_named(tmp_path):
     )
     with pytest.raises(ContainerError, match="'no-such-engine' was not found"):
         uvloop.run(engine.ensure_image(HERE))
+
+
+def test_the_files_of_a_job_are_there_until_it_is_released(engine, tmp_path):
+    folder = tmp_path / "jobs"
+    jobs = ContainerJobs(engine, GpuPool(()), folder)
+    files = {"/tmp/a.txt": "first", "/tmp/b.txt": "second"}
+    job = JobSpec("j1", HERE, (PYTHON, "-c", "print(1)"), files=files, resources=Resources(1, 1 << 28))
+
+    async def calls():
+        try:
+            held = await jobs.start(job)
+            await jobs.wait("j1")
+            written = [path.read_text() for path in sorted(folder.glob("j1/*"))]
+            return held, await jobs.ids(), await jobs.logs("j1", 10), written
+        finally:
+            await jobs.remove("j1")
+            await jobs.release("j1")
+
+    assert uvloop.run(calls()) == ("", ["j1"], ["1"], ["first", "second"])
+    assert list(folder.iterdir()) == []
+
+
+def test_a_job_holds_its_gpus_over_a_restart_until_it_is_released(engine, tmp_path):
+    gpus = GpuPool((0, 1, 2))
+    jobs = ContainerJobs(engine, gpus, tmp_path / "jobs")
+    jobs.resume("from before", "0,2")
+    jobs.resume("without any", "")
+    assert gpus.free == 1
+
+    async def calls():
+        with pytest.raises(NoRoom, match="2 GPUs are needed and 1 are free"):
+            await jobs.start(JobSpec("j2", HERE, resources=Resources(1, 1 << 28, 2)))
+        await jobs.release("from before")
+
+    uvloop.run(calls())
+    assert gpus.free == 3

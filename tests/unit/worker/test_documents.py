@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from openlaunch_worker.batching import BatchRule
-from openlaunch_worker.containers import EngineCommand, ImageOrder, TritonOrder
+from openlaunch_worker.containers import EngineCommand, GuardOrder, ImageOrder, TritonOrder
 from openlaunch_worker.documents import DocumentError, ForkOrder, IsolationOrder, Limits, Start
 
 LIMITS = Limits(4, 1 << 20, 1 << 20, 5.0, True, BatchRule(8, 0.5))
@@ -19,6 +19,7 @@ DOCUMENTS: list[Any] = [
     ForkOrder("w1", {"PATH": "/bin"}, "/data/workers/w1", "/data/logs/w1", ISOLATION),
     ForkOrder("w1", {}, "/folder", "/log"),
     IMAGE,
+    GuardOrder(("podman", "--log"), ("podman", "run", "image:1"), "one", 2),
     ImageOrder(
         *(IMAGE.engine, "one", "image:1", {}, 3, 1, (0, 2)), TritonOrder("triton:1", 2.0, None, "s3://m")
     ),

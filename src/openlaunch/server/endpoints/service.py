@@ -71,11 +71,18 @@ class Endpoints:
     async def create(self, owner: str, request: CreateModelEndpointRequest) -> EndpointRecord:
         """Create an endpoint; its workers start after this."""
         spec, kind, bundle_id = new_spec(request), request.endpoint_type, request.model_bundle_id
-        await self._check(owner, kind, bundle_id, spec)
+        await self.check(owner, kind, bundle_id, spec)
         endpoint = changes.new_endpoint(owner, request.name, kind, bundle_id, spec)
         await self.add(endpoint)
         self._workers.events.add(endpoint.id, EventKind.CREATED)
         return endpoint
+
+    async def check(self, owner: str, kind: EndpointType, bundle_id: str, spec: EndpointSpec) -> None:
+        """Refuse settings that do not suit the bundle or the machine."""
+        bundle = await find_bundle(self._store, bundle_id, owner)
+        check_streams(kind, bundle)
+        check_batching(spec, kind, bundle)
+        self._workers.check_gpus(spec)
 
     async def add(self, endpoint: EndpointRecord) -> None:
         """Store a new endpoint whose settings were checked, and start its workers."""
@@ -88,7 +95,7 @@ class Endpoints:
         """Change what the request gives; new workers replace the old ones once they are ready."""
         before = await find_endpoint(self._store, endpoint_id, owner)
         spec, bundle_id = changed_spec(before.spec, request), request.model_bundle_id or before.bundle_id
-        await self._check(owner, before.endpoint_type, bundle_id, spec)
+        await self.check(owner, before.endpoint_type, bundle_id, spec)
         changed = await self._change(owner, endpoint_id, lambda current: changes.updated(current, request))
         detail = f"bundle {bundle_id}" if bundle_id != before.bundle_id else "its settings"
         self._workers.events.add(endpoint_id, EventKind.UPDATED, detail)
@@ -134,12 +141,6 @@ class Endpoints:
     async def roll_back_canary(self, owner: str, endpoint_id: str) -> EndpointRecord:
         """End the canary: its workers finish what they run, and get nothing more."""
         return await self._change(owner, endpoint_id, changes.rolled_back)
-
-    async def _check(self, owner: str, kind: EndpointType, bundle_id: str, spec: EndpointSpec) -> None:
-        bundle = await find_bundle(self._store, bundle_id, owner)
-        check_streams(kind, bundle)
-        check_batching(spec, kind, bundle)
-        self._workers.check_gpus(spec)
 
     async def _change(self, owner: str, endpoint_id: str, change: Change) -> EndpointRecord:
         changed = await self._record(owner, endpoint_id, change)

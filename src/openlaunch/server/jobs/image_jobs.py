@@ -7,11 +7,11 @@ import asyncio
 import json
 import logging
 import secrets
-import shutil
 from pathlib import Path
 from typing import Any
 
-from openlaunch.engines.base import ContainerError, ContainerState, Engine
+from openlaunch.controller.gpus import gpu_problem
+from openlaunch.engines.base import ContainerError, ContainerState, Engine, JobSpec, NoRoom, Resources
 from openlaunch.errors import Unprocessable
 from openlaunch.server import clock
 from openlaunch.server.endpoints.specs import spec_of_job
@@ -25,14 +25,10 @@ from openlaunch.wire.batch_jobs import BatchJobStatus
 from openlaunch.wire.bundles import full_image_name
 from openlaunch.wire.endpoint_settings import EndpointSpec
 from openlaunch.wire.image_jobs import DEFAULT_RESOURCES
-from openlaunch_worker.containers import Container
 
 log = logging.getLogger(__name__)
 
-KIND = "job"
-PREFIX = "openlaunch-"
 GPU_SECONDS = 0.5
-STOP_SECONDS = 5
 LOG_LINES = 10_000
 REASON_LINES = 5
 MAX_REASON = 2000
@@ -82,14 +78,14 @@ def job_spec(resources: dict[str, Any]) -> EndpointSpec:
 class ImageJobs:
     """Runs the containers of docker-image batch jobs; `runner` is what starts and ends the jobs.
 
-    `folder` has the jobs' configurations while they live, `logs` what their containers printed.
+    `logs` has what their containers printed.
     """
 
-    def __init__(self, settings: JobSettings, store: Store, engine: Engine, folder: Path, logs: Path) -> None:
+    def __init__(self, settings: JobSettings, store: Store, engine: Engine, logs: Path) -> None:
         self._store = store
         self._engine = engine
-        self._containers = engine.containers
-        self._folder = folder
+        self._jobs = engine.jobs
+        self._settings = settings
         self._logs = logs
         self._turns = Turns(settings.max_running_batch_jobs)
         self.runner = JobRunner(
@@ -102,10 +98,35 @@ class ImageJobs:
             retention_seconds=settings.batch_retention_seconds,
         )
 
-    async def hold_gpus(self) -> None:
-        """Hold the GPUs of the jobs that run already. To be called before the controller starts workers."""
+    def new_job(
+        self,
+        bundle: ImageJobBundleRecord,
+        job_config: dict[str, Any] | None,
+        labels: dict[str, str],
+        resources: dict[str, Any] | None = None,
+        max_runtime: int | None = None,
+    ) -> ImageJobRecord:
+        """Make a job of the bundle; raise Unprocessable where no job here could ever have what it asks for."""
+        job = new_job(
+            self._settings,
+            bundle,
+            job_config=job_config,
+            labels=labels,
+            resources=resources,
+            max_runtime=max_runtime,
+        )
+        self.check_gpus(job.spec)
+        return job
+
+    def check_gpus(self, spec: EndpointSpec) -> None:
+        """Raise Unprocessable if a job asks for more GPUs than the machine has."""
+        if (problem := gpu_problem(spec, self._engine.capacity().gpus)) is not None:
+            raise Unprocessable(f"the job {problem}", code="not_enough_gpus")
+
+    async def resume(self) -> None:
+        """Have the jobs that run hold what they have. To be called before the controller starts workers."""
         for job in await self._store.read(job_store.list_unfinished):
-            self._engine.hold_gpus(job.id, tuple(job.gpu_indices))
+            self._jobs.resume(job.id, job.held)
 
     async def start(self) -> None:
         """Resume what an earlier server left, and remove the containers of jobs that it did not clear."""
@@ -119,7 +140,7 @@ class ImageJobs:
         await self.runner.get(owner, job_id)
         path = self._log_path(job_id)
         if not path.exists() and self.runner.has(job_id):
-            lines = await self._containers.logs(_name(job_id), LOG_LINES)
+            lines = await self._jobs.logs(job_id, LOG_LINES)
             if lines or not path.exists():  # else the container was removed meanwhile
                 return "".join(f"{line}\n" for line in lines)
         return await asyncio.to_thread(path.read_text, errors="replace") if path.exists() else ""
@@ -129,7 +150,7 @@ class ImageJobs:
             try:
                 started_at = job.started_at or await self._started(job)
                 async with asyncio.timeout(started_at + job.max_runtime - clock.now()):
-                    state = await self._exited(_name(job.id))
+                    state = await self._exited(job.id)
                 # Before the end is recorded: a client that sees the end finds the log.
                 lines = await self._keep_log(job.id)
             except TimeoutError:
@@ -142,59 +163,31 @@ class ImageJobs:
 
     async def _started(self, job: ImageJobRecord) -> float:
         """Start the job's container, unless an earlier server did and could not record it; return when."""
-        name = _name(job.id)
-        state = await self._containers.state(name)
+        state = await self._jobs.state(job.id)
         if state is not None and not state.started:
-            await self._containers.remove(name)
+            await self._jobs.remove(job.id)
             state = None
-        gpus: tuple[int, ...] = ()
-        if state is None:
-            bundle = await self._store.read(lambda conn: job_store.get_bundle(conn, job.bundle_id))
-            assert bundle is not None
-            image = full_image_name(bundle.image_repository, bundle.image_tag)
-            await self._containers.ensure_image(image)
-            gpus = await self._gpus(job)
-            mounts = await asyncio.to_thread(self._config, job, bundle)
-            await self._containers.start(
-                Container(
-                    name,
-                    image,
-                    tuple(bundle.command),
-                    bundle.env,
-                    job.spec.cores,
-                    job.spec.memory_bytes,
-                    gpus,
-                    self._containers.labels(KIND),
-                    mounts=mounts,
-                )
-            )
+        held = "" if state is not None else await self._start(job)
         now = clock.now()
-        await self._store.write(lambda conn: job_store.set_running(conn, job.id, now, gpus))
+        await self._store.write(lambda conn: job_store.set_running(conn, job.id, now, held))
         return now
 
-    async def _gpus(self, job: ImageJobRecord) -> tuple[int, ...]:
+    async def _start(self, job: ImageJobRecord) -> str:
+        """Start the job's container once its GPUs are free; return what it holds."""
+        bundle = await self._store.read(lambda conn: job_store.get_bundle(conn, job.bundle_id))
+        assert bundle is not None
+        spec = _order(job, bundle)
+        await self._jobs.fetch(spec.image)
         while True:
-            gpus = self._engine.take_gpus(job.id, job.spec.gpus)
-            if gpus is not None:
-                return gpus
-            await asyncio.sleep(GPU_SECONDS)
+            try:
+                return await self._jobs.start(spec)
+            except NoRoom:
+                await asyncio.sleep(GPU_SECONDS)
 
-    def _config(self, job: ImageJobRecord, bundle: ImageJobBundleRecord) -> tuple[tuple[str, str], ...]:
-        """Write the job's configuration, and say where it goes."""
-        if bundle.mount_location is None:
-            return ()
-        folder = self._folder / job.id
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / "config.json"
-        path.write_text(json.dumps(job.job_config or {}))
-        # For whatever user the container has; from outside, the data directory keeps others away.
-        path.chmod(0o644)
-        return ((str(path), bundle.mount_location),)
-
-    async def _exited(self, name: str) -> ContainerState:
+    async def _exited(self, job_id: str) -> ContainerState:
         while True:
-            await self._containers.wait(name)
-            state = await self._containers.state(name)
+            await self._jobs.wait(job_id)
+            state = await self._jobs.state(job_id)
             if state is None:
                 raise ContainerError(
                     "the job's container is gone: something other than this server removed it"
@@ -205,23 +198,21 @@ class ImageJobs:
 
     async def _clear(self, job: ImageJobRecord) -> None:
         """Keep the log of a job that has ended, and remove everything else of it."""
-        name = _name(job.id)
         try:
-            state = await self._containers.state(name)
+            state = await self._jobs.state(job.id)
             if state is not None:
                 if state.running:
-                    await self._containers.stop(name, STOP_SECONDS)
+                    await self._jobs.stop(job.id)
                 if not self._log_path(job.id).exists():
                     await self._keep_log(job.id)
-                await self._containers.remove(name)
+                await self._jobs.remove(job.id)
         except ContainerError as error:
             log.warning("the container of the job %s could not be removed: %s", job.id, error)
-        await asyncio.to_thread(shutil.rmtree, self._folder / job.id, ignore_errors=True)
-        self._engine.give_back_gpus(job.id)
+        await self._jobs.release(job.id)
 
     async def _keep_log(self, job_id: str) -> list[str]:
         """Write the last lines of the container to the job's log, and return them."""
-        lines = await self._containers.logs(_name(job_id), LOG_LINES)
+        lines = await self._jobs.logs(job_id, LOG_LINES)
         await asyncio.to_thread(
             _write_private, self._log_path(job_id), "".join(f"{line}\n" for line in lines)
         )
@@ -237,16 +228,23 @@ class ImageJobs:
     async def _sweep(self) -> None:
         """Remove the containers of jobs that ended just before an earlier server did."""
         try:
-            names = await self._containers.names(KIND)
-            left = [name for name in names if not self.runner.has(name.removeprefix(PREFIX))]
+            left = [job_id for job_id in await self._jobs.ids() if not self.runner.has(job_id)]
             if left:
-                await self._containers.remove(*left)
+                await self._jobs.remove(*left)
         except ContainerError as error:
             log.warning("containers of ended jobs could not be looked for: %s", error)
 
 
-def _name(job_id: str) -> str:
-    return PREFIX + job_id
+def _order(job: ImageJobRecord, bundle: ImageJobBundleRecord) -> JobSpec:
+    config = bundle.mount_location and {bundle.mount_location: json.dumps(job.job_config or {})}
+    return JobSpec(
+        job.id,
+        full_image_name(bundle.image_repository, bundle.image_tag),
+        tuple(bundle.command),
+        bundle.env,
+        Resources(job.spec.cores, job.spec.memory_bytes, job.spec.gpus),
+        config or {},
+    )
 
 
 def _write_private(path: Path, text: str) -> None:

@@ -11,8 +11,7 @@ from openlaunch.server.control.answers import shown
 from openlaunch.server.control.routes.artifacts import INPUTS_FOLDER, check_uploaded
 from openlaunch.server.control.routes.context import Context, User, Wait
 from openlaunch.server.control.routing import ControlRouter
-from openlaunch.server.endpoints.lookups import find_bundle
-from openlaunch.server.endpoints.specs import check_batching, spec_of_job
+from openlaunch.server.endpoints.specs import spec_of_job
 from openlaunch.server.prediction.results import base_url
 from openlaunch.store import batch_jobs as job_store
 from openlaunch.store.records import BatchJobRecord
@@ -38,14 +37,12 @@ def router(context: Context) -> ControlRouter:
     @api.post("")
     async def create_batch_job(body: CreateBatchJobRequest, user: User) -> CreateBatchJobResponse:
         """Begin a batch job. Its inputs were uploaded to where the upload route said."""
-        bundle = await find_bundle(context.store, body.model_bundle_id, user.owner)
         spec = _spec(body)
-        check_batching(spec, EndpointType.ASYNC, bundle)
-        context.controller.check_gpus(spec)
+        await context.endpoints.check(user.owner, EndpointType.ASYNC, body.model_bundle_id, spec)
         job = BatchJobRecord(
             id="job_" + secrets.token_hex(10),
             owner=user.owner,
-            bundle_id=bundle.id,
+            bundle_id=body.model_bundle_id,
             status=BatchJobStatus.PENDING,
             status_reason=None,
             input_key=await check_uploaded(context, INPUTS_FOLDER, body.input_path, user.owner),

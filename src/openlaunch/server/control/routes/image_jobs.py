@@ -9,7 +9,7 @@ from openlaunch.server import clock
 from openlaunch.server.control.answers import shown
 from openlaunch.server.control.routes.context import Context, User, Wait
 from openlaunch.server.control.routing import ControlRouter
-from openlaunch.server.jobs.image_jobs import job_spec, new_job
+from openlaunch.server.jobs.image_jobs import job_spec
 from openlaunch.store import image_jobs as job_store
 from openlaunch.store.records import ImageJobBundleRecord, ImageJobRecord
 from openlaunch.wire import routes
@@ -45,15 +45,13 @@ def _add_jobs(api: ControlRouter, context: Context) -> None:
     ) -> CreateDockerImageBatchJobResponse:
         """Run a bundle's image to its end."""
         bundle = await _named_bundle(context, body, user.owner)
-        job = new_job(
-            context.settings,
+        job = context.image_jobs.new_job(
             bundle,
-            job_config=body.job_config,
-            labels=body.labels,
-            resources=body.resource_requests.model_dump(mode="json", exclude_none=True),
-            max_runtime=body.override_job_max_runtime_s,
+            body.job_config,
+            body.labels,
+            body.resource_requests.model_dump(mode="json", exclude_none=True),
+            body.override_job_max_runtime_s,
         )
-        context.controller.check_gpus(job.spec)
         await context.image_jobs.runner.create(job)
         return CreateDockerImageBatchJobResponse(job_id=job.id)
 
@@ -93,7 +91,7 @@ def _add_bundles(api: ControlRouter, context: Context) -> None:
     ) -> CreateDockerImageBatchJobBundleResponse:
         """Say what jobs run: an image, its command and environment, and what a job has."""
         resources = body.resource_requests.model_dump(mode="json", exclude_none=True)
-        context.controller.check_gpus(job_spec(resources))
+        context.image_jobs.check_gpus(job_spec(resources))
         record = ImageJobBundleRecord(
             id="dib_" + secrets.token_hex(10),
             owner=user.owner,

@@ -11,7 +11,6 @@ from openlaunch.server.control.routes.context import Context, User
 from openlaunch.server.control.routes.image_jobs import find_image_bundle
 from openlaunch.server.control.routing import ControlRouter
 from openlaunch.server.endpoints.specs import wrong_field
-from openlaunch.server.jobs.image_jobs import new_job
 from openlaunch.server.jobs.triggers import BadSchedule, next_time
 from openlaunch.store import triggers as trigger_store
 from openlaunch.store.records import TriggerRecord
@@ -37,9 +36,7 @@ def router(context: Context) -> ControlRouter:
         bundle = await find_image_bundle(context, body.bundle_id, user.owner)
         labels = body.default_job_metadata or {}
         # What each job would be refused for is refused now.
-        context.controller.check_gpus(
-            new_job(context.settings, bundle, job_config=body.default_job_config, labels=labels).spec
-        )
+        context.image_jobs.new_job(bundle, body.default_job_config, labels)
         record = TriggerRecord(
             id="trg_" + secrets.token_hex(10),
             owner=user.owner,
