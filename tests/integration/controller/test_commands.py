@@ -246,6 +246,8 @@ def test_a_command_that_does_not_become_ready_says_why(client, command, options,
     [
         {"command": []},
         {"predict_route": "predict"},
+        {"predict_route": ""},
+        {"healthcheck_route": ""},
         {"readiness_initial_delay_seconds": 0},
     ],
 )

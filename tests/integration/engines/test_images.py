@@ -254,6 +254,8 @@ def test_an_image_that_is_not_there_says_so(client):
     [
         {"command": []},
         {"predict_route": "predict"},
+        {"predict_route": ""},
+        {"healthcheck_route": ""},
         {"readiness_initial_delay_seconds": 0},
         {"tag": "--privileged"},
         {"repository": "-v=/:/host"},
