@@ -53,7 +53,7 @@ ORDER = 7
 
 
 def train_text() -> dict[str, str]:
-    """For every few characters of Python's own documentation, all the characters that followed them."""
+    """Return all the characters that follow each few characters in Python's own documentation."""
     from pydoc_data.topics import topics
 
     text = " ".join(" ".join(topics.values()).split())
@@ -80,7 +80,7 @@ def divide(a: float, b: float) -> float:
 
 
 def hang_once(marker: str) -> int:
-    """The first attempt leaves its process id in the file and hangs; the next one answers with its own."""
+    """Hang in the first attempt, which leaves its process id in the file; answer with it in the next one."""
     first = not Path(marker).exists()
     if first:
         Path(marker).write_text(f"{os.getpid()}\n")
@@ -249,7 +249,7 @@ def check(happened: bool, what: str) -> None:
 
 
 def processes_below(parent: int) -> list[int]:
-    """The children of a process, where /proc shows them; empty elsewhere."""
+    """Return the children of a process, where /proc shows them; empty elsewhere."""
     found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:

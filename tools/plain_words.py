@@ -1,6 +1,6 @@
 """Find phrases that make a reader stumble, and print the plain form: `python -m tools.plain_words [PATH ...]`.
 
-Without paths it checks `CHECKED`, which `make lint` does.
+Without paths it checks `CHECKED`, which `make lint` does. In Python files it also checks how docstrings begin.
 """
 
 import re
@@ -9,6 +9,8 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from itertools import accumulate
 from pathlib import Path
+
+from tools import docstrings
 
 ROOT = Path(__file__).parents[1]
 
@@ -60,12 +62,18 @@ def files(paths: list[Path]) -> Iterator[Path]:
         )
 
 
+def _docstrings(source: str) -> Iterator[tuple[int, str, str]]:
+    return ((line, word, docstrings.PLAIN) for line, word in docstrings.findings(source))
+
+
 def main() -> int:
     """Print every finding, and return 1 if there is one."""
     paths = [Path(name) for name in sys.argv[1:]] or [ROOT / name for name in CHECKED]
     count = 0
     for file in files(paths):
-        for line, phrase, plain in sorted(findings(file.read_text())):
+        text = file.read_text()
+        found = [*findings(text), *(_docstrings(text) if file.suffix == ".py" else ())]
+        for line, phrase, plain in sorted(found):
             print(f"{file}:{line}: {phrase!r}: write {plain}")
             count += 1
     return 1 if count else 0

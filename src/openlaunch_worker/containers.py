@@ -127,6 +127,6 @@ def environ_for(container: Container, environ: Mapping[str, str] = os.environ) -
 
 
 def _is_the_engines(name: str) -> bool:
-    """Whether a variable of this name would change the engine itself."""
+    """Return whether a variable of this name would change the engine itself."""
     upper = name.upper()
     return upper in _ENGINES_OWN or upper.startswith(_ENGINES_OWN_PREFIXES)

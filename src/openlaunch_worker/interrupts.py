@@ -54,7 +54,9 @@ class Interrupts:
         _set_async_exc(get_ident(), None)
 
     def interrupt(self, job: Job, cut: Cut | None = None) -> None:
-        """From the loop, once for a job that has `stop` set: stop what runs of it in a thread, if anything does.
+        """Stop what runs of a job in a thread, if anything does.
+
+        It is called from the loop, once for a job that has `stop` set.
 
         `cut` is called with the thread's id, and ends what the thread may be waiting for outside of Python.
         """

@@ -49,7 +49,7 @@ class Stream:
         self._last_sent = 0.0
 
     def push_and_wait(self, data: bytes, alone: bool) -> bool:
-        """From a thread: send, and wait for room. False: stopped, nothing more is wanted.
+        """Send, and wait for room; called from a thread. Return False once it is stopped and nothing more is wanted.
 
         The loop sends what has come since it was woken; but a generator that computes keeps it from that for as long
         as Python's threads hold the interpreter. So where `HELD_SECONDS` have passed since it was last done here, all
@@ -77,7 +77,7 @@ class Stream:
         return not self.stopped
 
     def push(self, data: bytes, alone: bool) -> None:
-        """On the loop: send, whether there is room or not.
+        """Send, whether there is room or not; called on the loop.
 
         The first item is on its way when this returns. `alone`: nothing else runs in this worker, so that there is
         time to let it be passed on. Where cores are few, the server and the client need this one for that.
@@ -97,7 +97,7 @@ class Stream:
             room.clear()
 
     def send(self) -> None:
-        """On the loop: send what has been pushed as one chunk."""
+        """Send what has been pushed as one chunk; called on the loop."""
         self._posted = False  # before the items are taken: one pushed after them posts again
         self._pass_on(self._outbox.chunk)
 
@@ -110,12 +110,12 @@ class Stream:
                 write(self._request_id, data)
 
     def grant(self, size: int) -> None:
-        """On the loop: count `size` bytes as passed on, which makes room."""
+        """Count `size` bytes as passed on, which makes room; called on the loop."""
         self._granted += size
         self._wake()
 
     def stop(self) -> None:
-        """On the loop: end the stream, because its client wants nothing more."""
+        """End the stream, because its client wants nothing more; called on the loop."""
         self.stopped = True
         self._wake()
 

@@ -87,7 +87,7 @@ class Connection:
         return self._incoming.reusable
 
     def usable(self, now: float) -> bool:
-        """Whether a kept connection is still open and quiet: one with unread bytes has gone wrong."""
+        """Return whether a kept connection is still open and quiet: one with unread bytes has gone wrong."""
         return now - self.idle_since <= IDLE_SECONDS and self._socket.quiet()
 
     def close(self) -> None:

@@ -43,7 +43,7 @@ def python_version() -> str:
 
 
 def pack_callables(load_model_fn: Callable[..., Any], load_predict_fn: Callable[..., Any]) -> bytes:
-    """Cloudpickle the two functions.
+    """Pack the two functions with cloudpickle.
 
     What they use from modules that are neither of the standard library nor installed goes along by value, so
     that the user's own files need not be there where the bundle runs.

@@ -35,7 +35,7 @@ class Socket(Protocol):
         """
 
     def quiet(self) -> bool:
-        """Whether the connection is open and nothing has come that was not asked for."""
+        """Return whether the connection is open and nothing has come that was not asked for."""
 
     def close(self) -> None:
         """Close it; harmless when called twice."""

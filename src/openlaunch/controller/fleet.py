@@ -41,10 +41,10 @@ class Fleet(Protocol):
         """
 
     def is_wanted(self, worker_id: str) -> bool:
-        """Whether the worker runs anything that has not been cancelled."""
+        """Return whether the worker runs anything that has not been cancelled."""
 
     def is_excused(self, worker_id: str) -> bool:
-        """Whether it has answered requests, or runs alone a task that has ended others: no fault of its bundle's."""
+        """Return whether its bundle is not to blame: it has answered, or runs alone a task that ended others."""
 
     def load(self, endpoint_id: str) -> Load:
         """Return the endpoint's load now."""
@@ -69,25 +69,25 @@ class FleetEvents(Protocol):
     """What the gateway reports to the controller."""
 
     def worker_ready(self, worker_id: str) -> None:
-        """The worker has loaded its bundle and takes requests."""
+        """Note that the worker has loaded its bundle and takes requests."""
 
     def worker_load_failed(self, worker_id: str, reason: str, traceback: str | None) -> None:
-        """The bundle could not be loaded; the worker is about to exit."""
+        """Note that the bundle could not be loaded, and that the worker is about to exit."""
 
     def worker_stuck(self, worker_id: str, reason: str) -> None:
-        """Something in the worker does not stop, and keeps its slot: the worker has to be replaced."""
+        """Replace a worker in which something does not stop, and keeps its slot."""
 
     def worker_leaving(self, worker_id: str) -> None:
-        """The worker got a SIGTERM from somebody else, and asks to be drained."""
+        """Drain a worker that got a SIGTERM from somebody else, and asks for it."""
 
     def worker_lost(self, worker_id: str, reason: str = "") -> None:
-        """The worker's connection has ended without a DRAIN: the worker is dead or dying.
+        """Note that the worker's connection has ended without a DRAIN: the worker is dead or dying.
 
         `reason` says how it broke the protocol, where that is why.
         """
 
     def prediction_failed(self, endpoint_id: str) -> None:
-        """A prediction that counts in a trial has failed: check whether that is over the limit."""
+        """Check whether failures are over the limit, because a prediction that counts in a trial has failed."""
 
     def demand(self, endpoint_id: str) -> None:
-        """A request or task arrived and no worker had a free slot for it: look at the endpoint's scale now."""
+        """Look at the endpoint's scale now, because a request or task found no free slot."""

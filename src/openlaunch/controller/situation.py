@@ -162,7 +162,7 @@ class Situation:
         return youngest_first(w for w in self.workers if w.phase in phases and self.is_beside(w.generation))
 
     def is_beside(self, generation: int) -> bool:
-        """Whether the generation is a canary, or was one."""
+        """Return whether the generation is a canary, or was one."""
         canary = self.endpoint.canary
         return generation > self.endpoint.generation or (
             canary is not None and canary.generation == generation

@@ -35,7 +35,7 @@ def record(s: Situation) -> Iterator[Action]:
 
 
 def _can_serve(s: Situation) -> bool:
-    """Whether a worker is ready, or an older generation can provide one."""
+    """Return whether a worker is ready, or an older generation can provide one."""
     if s.count(Phase.READY):
         return True
     if s.fallback is None or s.gpus.problem is not None:

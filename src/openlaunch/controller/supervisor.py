@@ -88,7 +88,7 @@ class Supervisor:
                 return
 
     def _is_idle(self) -> bool:
-        """Whether nothing can have changed without an event: saves the work of planning for idle endpoints."""
+        """Return whether nothing can have changed without an event: saves the work of planning for idle endpoints."""
         record = self.endpoint.record
         settled = record.status in (EndpointStatus.READY, EndpointStatus.UPDATE_FAILED)
         settled = settled and record.live_canary is None

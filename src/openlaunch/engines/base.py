@@ -135,13 +135,13 @@ class EngineEvents(Protocol):
     """What an engine reports, in the event loop's thread."""
 
     def worker_ended(self, worker_id: str, ended: WorkerExit) -> None:
-        """A worker's process has ended. Reported exactly once for every worker that was started."""
+        """Note that a worker's process has ended. Called exactly once for every worker that was started."""
 
     def build_started(self, build_id: str) -> None:
-        """A build has its turn: only some run at a time."""
+        """Note that a build has its turn: only some run at a time."""
 
     def build_said(self, build_id: str, line: str) -> None:
-        """A build has a line for the log."""
+        """Write a build's line to the log."""
 
 
 class LogFollower(Protocol):

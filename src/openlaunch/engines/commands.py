@@ -26,7 +26,7 @@ class Finished:
 
 
 def quiet(_: str) -> None:
-    """A log that keeps nothing."""
+    """Drop the line: a log that keeps nothing."""
 
 
 async def run_command(

@@ -267,7 +267,7 @@ def _pyenv_pythons() -> dict[str, Path]:
 
 
 def _is_complete(folder: Path) -> bool:
-    """Whether it was finished, and its base interpreter is still there."""
+    """Return whether it was finished, and its base interpreter is still there."""
     return (folder / _MARKER).exists() and os.access(folder / "bin" / "python", os.X_OK)
 
 

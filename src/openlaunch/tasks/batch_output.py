@@ -31,7 +31,7 @@ class JsonResults:
         raise ValueError("a pickle among results in JSON")
 
     def end(self) -> bytes:
-        """The bytes that come last."""
+        """Return the bytes that come last."""
         return b"\n]\n" if self._any else b"[]\n"
 
 
@@ -56,7 +56,7 @@ class PickledResults:
         return b"".join((start, result, error, code, pickle.SETITEMS, pickle.APPEND))
 
     def end(self) -> bytes:
-        """The bytes that come last."""
+        """Return the bytes that come last."""
         return self._head() + pickle.STOP
 
     def _head(self) -> bytes:

@@ -63,7 +63,7 @@ class Hub:
         self._expected.pop(task_id, None)
 
     def expects(self, task_id: str, owner: str) -> bool:
-        """Whether the owner's task is not done, and its result will be announced here."""
+        """Return whether the owner's task is not done, and its result will be announced here."""
         return self._expected.get(task_id) == owner
 
     def announce(self, ids: Iterable[str], results: Mapping[str, Finished] | None = None) -> None:

@@ -4,7 +4,7 @@ import secrets
 
 
 def new_id(now: float) -> str:
-    """32 hexadecimal digits, of which the first twelve are the time: `now`, in seconds since the epoch.
+    """Make an id of 32 hexadecimal digits, of which the first twelve are the time `now`, in seconds since the epoch.
 
     New ones so stand together in an index, however many there are in it.
     """

@@ -79,7 +79,7 @@ def deploy(
 def loaders(
     fn: Callable[..., Any], load_model_fn: Callable[..., Any] | None
 ) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """The pair of functions that a bundle is made of.
+    """Return the pair of functions that a bundle is made of.
 
     They are made here, inside a function, so that they go along by value: workers do not have this module.
     """

@@ -77,7 +77,7 @@ class Meter:
     __slots__ = ("_usage", "limits")
 
     def __init__(self, limits: Limits, today: tuple[int, int] = (0, 0)) -> None:
-        """`today` is a day, and how many requests were made on it."""
+        """Begin with a day, and how many requests were made on it."""
         day, requests = today
         self.limits = limits
         self._usage = Usage(day=day, today=requests)

@@ -73,7 +73,7 @@ async def _on_error(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _on_misfit(request: Request, error: Exception) -> JSONResponse:
-    """Something of ours does not fit its model. The error's own text has values in it, which may be secret."""
+    """Answer 500 without the error's own text, which has values of the answer in it that may be secret."""
     assert isinstance(error, ValidationError)
     problems = error.errors(include_url=False, include_context=False, include_input=False)
     frames = "".join(traceback.format_tb(error.__traceback__))

@@ -50,35 +50,35 @@ class LinkOwner(Protocol):
     """The receiver of what happens on a link: the dispatcher."""
 
     def expected(self, token: str) -> Expected | None:
-        """The worker that may connect with this token, once: a token is used up by asking."""
+        """Return the worker that may connect with this token, once: a token is used up by asking."""
         ...
 
     def link_ready(self, link: "WorkerLink") -> None:
-        """The worker takes requests."""
+        """Note that the worker takes requests."""
         ...
 
     def link_load_failed(self, worker_id: str, reason: str, traceback: str | None) -> None:
-        """The worker could not load its bundle."""
+        """Note that the worker could not load its bundle."""
         ...
 
     def link_leaving(self, worker_id: str) -> None:
-        """The worker wants to end: it waits for a DRAIN."""
+        """Note that the worker wants to end: it waits for a DRAIN."""
         ...
 
     def link_freed(self, link: "WorkerLink") -> None:
-        """A slot of the worker has become free."""
+        """Use a slot of the worker that has become free."""
         ...
 
     def link_heard(self, link: "WorkerLink") -> None:
-        """The worker takes requests again: it has heard of all that was cancelled."""
+        """Use the worker again: it has heard of all that was cancelled."""
         ...
 
     def link_stuck(self, link: "WorkerLink") -> None:
-        """Something in the worker has not stopped within the grace time after it was cancelled; said once."""
+        """Note once that something in the worker has not stopped within the grace time after it was cancelled."""
         ...
 
     def link_closed(self, link: "WorkerLink") -> None:
-        """The connection of a worker that had said HELLO is gone."""
+        """Note that the connection of a worker that had said HELLO is gone."""
         ...
 
 
@@ -373,7 +373,7 @@ class LinkServer:
         self._server: asyncio.Server | None = None
 
     async def start(self, owner: LinkOwner) -> None:
-        """Listen; the folder is readable by this user alone."""
+        """Listen for workers in a folder that this user alone can read."""
         loop = asyncio.get_running_loop()
         self._server = await loop.create_unix_server(lambda: WorkerLink(owner), self.address, backlog=1024)
 

@@ -52,21 +52,21 @@ class Work(ABC):
 
     @abstractmethod
     def answered(self, outcome: int, payload: bytes) -> None:
-        """The worker's answer has come."""
+        """Take the worker's answer, which has come."""
 
     @abstractmethod
     def failed(self, error: APIError) -> None:
-        """There will be no answer."""
+        """Note that there will be no answer."""
 
     def died(self, reason: str) -> None:
-        """Its worker died while it ran this."""
+        """Note that the worker died while it ran this."""
         self.failed(
             WorkerDied(f"the worker that ran this request {reason}; whether the model ran is not known")
         )
 
     @abstractmethod
     def expired(self) -> None:
-        """Its deadline has passed."""
+        """Note that the deadline has passed."""
 
     @property
     def running(self) -> bool:
@@ -161,7 +161,7 @@ class StreamCall(Call):
 
     @abstractmethod
     def piece(self, data: bytes) -> None:
-        """A piece has come."""
+        """Take a piece that has come."""
 
     def check_chunk(self) -> None:
         if self._ahead >= STREAM_WINDOW:

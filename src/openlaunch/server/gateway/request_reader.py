@@ -153,7 +153,7 @@ class ChunkDecoder:
         return b"".join(pieces)
 
     def _take_data(self, buffer: bytearray, pieces: list[bytes]) -> bool:
-        """Whether the chunk has come whole, with the line break after it."""
+        """Return whether the chunk has come whole, with the line break after it."""
         data = min(self._left - 2, len(buffer))
         if data > 0:
             pieces.append(bytes(buffer[:data]))
@@ -169,7 +169,7 @@ class ChunkDecoder:
         return True
 
     def _take_line(self, buffer: bytearray) -> bool:
-        """Whether a line was there: the size of a chunk, or a trailer."""
+        """Return whether a line was there: the size of a chunk, or a trailer."""
         end = buffer.find(b"\r\n", 0, MAX_CHUNK_LINE_BYTES)
         if end < 0:
             if len(buffer) >= MAX_CHUNK_LINE_BYTES or (buffer.find(b"\n") >= 0):

@@ -161,7 +161,7 @@ class Response:
 
 
 def response_head(status: int, headers: Mapping[str, str], *, keep_alive: bool) -> bytes:
-    """The status line and the headers of an answer, as bytes."""
+    """Return the status line and the headers of an answer as bytes."""
     lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}"]
     lines += [f"{name.lower()}: {value}" for name, value in headers.items()]
     if not keep_alive:
@@ -170,7 +170,7 @@ def response_head(status: int, headers: Mapping[str, str], *, keep_alive: bool) 
 
 
 def problem(error: APIError) -> tuple[dict[str, str], bytes]:
-    """The headers and the body of a problem document."""
+    """Return the headers and the body of a problem document."""
     request_id = new_request_id()
     headers = {"content-type": CONTENT_TYPE, **problem_headers(error, request_id)}
     return headers, json.dumps(to_problem(error, request_id)).encode()

@@ -149,7 +149,7 @@ class Stream(StreamCall):
             exchange.end(self._take_pieces() + last, self._headers)
 
     def gone(self) -> None:
-        """The connection to the client is lost: wait for the client's next one, or stop the work."""
+        """Wait for the client's next connection after one was lost, or stop the work."""
         exchange, self._exchange = self._exchange, None
         self._pieces.clear()
         if self.replay is not None and exchange is not None and exchange.started:

@@ -118,7 +118,7 @@ class Recorder:
 
 
 def _finished(task_id: str, outcome: int, payload: bytes) -> Finished:
-    """The result that a worker's answer makes. The reason of a failure is the last line of its traceback."""
+    """Make the result of a worker's answer. The reason of a failure is the last line of its traceback."""
     if outcome == Outcome.SUCCESS:
         return Finished(task_id, State.SUCCESS, 200, result=payload)
     document = orjson.loads(payload)
