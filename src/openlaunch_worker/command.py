@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from openlaunch_worker.forwarder import Forwarder, ServerProcess, free_port
 from openlaunch_worker.leash import EXIT_NOT_FOUND
+from openlaunch_worker.module_command import own_command
 
 STOP_SECONDS: Final = 2.0
 
@@ -28,7 +29,7 @@ def start_command(
     port = free_port()
     command = [str(part).replace("$PORT", str(port)) for part in flavor["command"]]
     process = subprocess.Popen(
-        [sys.executable, "-I", "-m", "openlaunch_worker.leash", *command],
+        [*own_command("openlaunch_worker.leash"), *command],
         cwd=folder,
         env=_environ(flavor.get("env") or {}, port),
         stdin=subprocess.DEVNULL,

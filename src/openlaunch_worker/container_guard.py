@@ -1,4 +1,4 @@
-"""`python -m openlaunch_worker.container_guard`: runs a container, and removes it when its worker is gone.
+"""A process that runs a container, and removes it when its worker is gone.
 
 A process in a session of its own, because a container does not end with the process that started it. The first
 line of its input is a `GuardOrder` as JSON. The input's end is the worker's: then the container is stopped. This
@@ -58,7 +58,3 @@ def _call(order: GuardOrder, *arguments: str) -> None:
             timeout=CALL_SECONDS,
             check=False,
         )
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -3,7 +3,6 @@
 import json
 import re
 import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, Final
 
 from openlaunch_worker.containers import Container, EngineCommand, GuardOrder, ImageOrder, environ_for
 from openlaunch_worker.forwarder import Forwarder, NotReady, ServerProcess, free_port
+from openlaunch_worker.module_command import own_command
 
 PORT: Final = 5005
 """Where the image's server listens, unless its `env` has another PORT."""
@@ -73,7 +73,7 @@ def start_image(
 def _run(name: str, engine: EngineCommand, container: Container, scratch: Path) -> ServerProcess:
     """Run a container, with a guard that removes it when the worker is gone."""
     guard = subprocess.Popen(
-        [sys.executable, "-I", "-m", "openlaunch_worker.container_guard"],
+        own_command("openlaunch_worker.container_guard"),
         env=environ_for(container),
         stdin=subprocess.PIPE,
         start_new_session=True,

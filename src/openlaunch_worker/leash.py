@@ -1,4 +1,4 @@
-"""`python -m openlaunch_worker.leash COMMAND …`: becomes the command, which the kernel then ends with its worker.
+"""Started with a command as its arguments: becomes the command, which the kernel then ends with its worker.
 
 A process of its own, because a function between fork and exec may not be used where there are threads.
 """
@@ -21,7 +21,3 @@ def main() -> int:
     except OSError as error:
         log(f"{command[0]!r} can't be started: {error.strerror or error}")
     return EXIT_NOT_FOUND
-
-
-if __name__ == "__main__":
-    sys.exit(main())

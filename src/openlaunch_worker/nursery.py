@@ -1,4 +1,4 @@
-"""`python -m openlaunch_worker.nursery`: the parent of an environment's workers, which has imported what they need.
+"""The parent of an environment's workers, which has imported what they need.
 
 A fork of it is a worker within a millisecond, and shares its memory. Orders come in on standard input, reports go
 out on standard output, a JSON document a line::
@@ -17,7 +17,6 @@ import json
 import os
 import select
 import signal
-import sys
 from typing import Any, Final
 
 import cloudpickle
@@ -133,7 +132,3 @@ def main() -> int:
     gc.collect()
     gc.freeze()
     return Nursery().serve()
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -22,7 +22,7 @@ SHIM = """
 import runpy, sys
 def run():
     runpy.run_path({source!r}, run_name="__main__")
-if sys.argv[1:] == ["-m", "openlaunch_worker.nursery"]:
+if "openlaunch_worker.nursery" in sys.argv[-1]:
     from openlaunch_worker import nursery
     nursery.worker.main = run
     sys.exit(nursery.main())
@@ -56,7 +56,7 @@ class Workplace:
         )
 
     def python(self, environment: str) -> Path:
-        return self.root / "environments" / environment / "bin" / "python"
+        return self.root / "environments" / environment / "venv" / "bin" / "python"
 
     def worker_ended(self, worker_id: str, ended: WorkerExit) -> None:
         self.exits.append((worker_id, ended))

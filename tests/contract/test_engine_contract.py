@@ -66,8 +66,8 @@ def test_signal_is_told(kind: str, workplace: Workplace) -> None:
 
 def test_runs_the_worker_module_or_its_nursery(kind: str, workplace: Workplace) -> None:
     asyncio.run(run_to_end(kind, workplace, workplace.spec("import sys; print(sys.argv[1:])")))
-    module = "openlaunch_worker" if kind == "processes" else "openlaunch_worker.nursery"
-    assert f"['-m', '{module}']" in workplace.log()
+    module = "openlaunch_worker.main" if kind == "processes" else "openlaunch_worker.nursery"
+    assert f"from {module} import main" in workplace.log()
 
 
 def test_python_that_is_not_there_raises(kind: str, workplace: Workplace) -> None:

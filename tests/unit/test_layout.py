@@ -16,6 +16,7 @@ PACKAGES = [
     "store",
     "artifacts",
     "log_files",
+    "trash",
     "background",
     "turns",
 ]

@@ -1,10 +1,12 @@
 """Running a program to its end: bounded in time, its output passed on line by line."""
 
 import asyncio
+import os
 import tempfile
-from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
+from asyncio.subprocess import DEVNULL, STDOUT
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +14,10 @@ from openlaunch.engines.groups import end_process
 
 KEPT_LINES = 200
 MAX_LINE = 4000
+READ_BYTES = 8192
+"""Bytes of output that are handled at once: a program that prints without end delays nobody else."""
+REST_SECONDS = 1.0
+"""How long output is read on after a program's end. What it has left running may hold the pipe open for ever."""
 
 Log = Callable[[str], None]
 """Takes one line of a program's output."""
@@ -42,21 +48,21 @@ async def run_command(
     Raise `OSError` if it could not be started, and `TimeoutError` if it was not done within `timeout` seconds, and
     was killed; None sets no limit.
     """
-    process = await asyncio.create_subprocess_exec(
-        *command, cwd=cwd, env=env, stdin=DEVNULL, stdout=PIPE, stderr=STDOUT, start_new_session=True
-    )
     kept: deque[str] = deque(maxlen=KEPT_LINES)
 
     def take(line: str) -> None:
         kept.append(line)
         log(line)
 
-    try:
-        async with asyncio.timeout(timeout):
-            await _read_lines(process, take)
-            await process.wait()
-    finally:
-        await end_process(process, grace=0)
+    async with _lines_to(take) as output:
+        process = await asyncio.create_subprocess_exec(
+            *command, cwd=cwd, env=env, stdin=DEVNULL, stdout=output, stderr=STDOUT, start_new_session=True
+        )
+        try:
+            async with asyncio.timeout(timeout):
+                await process.wait()
+        finally:
+            await end_process(process, grace=0)
     assert process.returncode is not None
     return Finished(process.returncode, list(kept))
 
@@ -86,10 +92,31 @@ async def run_starter(
     return Finished(process.returncode, lines[-KEPT_LINES:])
 
 
-async def _read_lines(process: Process, take: Log) -> None:
-    assert process.stdout is not None
+@asynccontextmanager
+async def _lines_to(take: Log) -> AsyncIterator[int]:
+    """Give the descriptor that a program writes to; `take` has had its lines when this ends."""
+    reader = asyncio.StreamReader(limit=READ_BYTES)
+    receiving, sending = os.pipe()
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(receiving, "rb")
+    )
+    reading = asyncio.create_task(_read_lines(reader, take))
+    try:
+        try:
+            yield sending
+        finally:
+            os.close(sending)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(REST_SECONDS):
+                await reading
+    finally:
+        reading.cancel()
+        transport.close()
+
+
+async def _read_lines(output: asyncio.StreamReader, take: Log) -> None:
     rest = b""
-    while data := await process.stdout.read(65536):
+    while data := await output.read(READ_BYTES):
         *lines, rest = (rest + data).split(b"\n")
         rest = rest[-MAX_LINE:]
         for line in lines:

@@ -1,31 +1,27 @@
-"""The virtual environments of bundles: built with uv, shared by hash, and kept."""
+"""The virtual environments of bundles: one for each owner and set of requirements, built once, and kept."""
 
 import asyncio
 import hashlib
 import json
 import os
-import re
-import shutil
-import sys
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from openlaunch.engines.base import EngineError
-from openlaunch.engines.commands import KEPT_LINES, Log, quiet
-from openlaunch.engines.runtime import install_runtime, link_runtime
-from openlaunch.engines.uv import Uv, UvError
+from openlaunch.engines.commands import KEPT_LINES, Log
+from openlaunch.engines.environment_build import Builder, BuildFailed, Wanted
+from openlaunch.engines.environment_folder import EnvironmentFolder, prune
+from openlaunch.engines.pythons import SERVER_PYTHON
+from openlaunch.engines.runtime import has_bytecode, install_runtime
+from openlaunch.engines.sandbox import Sandboxes
 from openlaunch.turns import Turns
 
-FORMAT = 1
+FORMAT = 2
 """Part of the hash: to be raised when environments are built in another way."""
 
-SERVER_PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
-
-_MARKER = "openlaunch.json"
-"""Written last: an environment without it was not finished."""
-
-_BUILD_LOG = "build.log"
+MAX_LOG_LINES = 1000
+"""Lines of a build's output that are kept and passed on."""
 
 
 class EnvironmentFailed(EngineError):
@@ -34,15 +30,11 @@ class EnvironmentFailed(EngineError):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """`timeout` is in seconds, for each run of uv. `python_downloads` lets uv fetch a Python that is not there.
-
-    `builds` run at once, up to half of them of one owner.
-    """
+    """`timeout` is in seconds, for each run of uv. `builds` run at once, up to half of them of one owner."""
 
     builds: int = 6
     timeout: float = 1800.0
     environments: int = 50
-    python_downloads: bool = False
 
 
 @dataclass(eq=False)
@@ -69,21 +61,34 @@ class _Build:
 
 
 class Environments:
-    """Environments below `root`, in folders named by a hash of what is in them; `../runtime` is on their path."""
+    """Environments below `root`, in folders named by a hash of what is in them and whose they are.
 
-    def __init__(self, root: Path, limits: Limits | None = None) -> None:
+    One without requirements, in which is nobody's code, is everybody's. The runtime is in `../runtime`.
+    """
+
+    def __init__(self, root: Path, limits: Limits | None = None, sandboxes: Sandboxes | None = None) -> None:
         self._root = root
         self._limits = limits or Limits()
-        self._uv = Uv(self._limits.timeout)
+        self._builder = Builder(root, self._limits.timeout, sandboxes)
         self._turns = Turns(self._limits.builds)
         self._builds: dict[str, _Build] = {}
         self._runtime: Path | None = None
 
     def python(self, environment: str) -> Path:
-        return self._root / environment / "bin" / "python"
+        return self._folder(environment).python
 
     def id_of(self, python: Path) -> str:
-        return python.parent.parent.name
+        return python.parents[2].name
+
+    @property
+    def runtime(self) -> Path:
+        """The folder of the worker runtime, which is installed at the first use."""
+        if self._runtime is None:
+            self._runtime = install_runtime(self._root.parent / "runtime")
+        return self._runtime
+
+    def _folder(self, environment: str) -> EnvironmentFolder:
+        return EnvironmentFolder(self._root / environment)
 
     async def ensure(
         self,
@@ -101,112 +106,66 @@ class Environments:
         environment share one build, which ends when the last of them is cancelled. Raise `EnvironmentFailed` if it
         can't be built; the message says why.
         """
-        version = python_version or SERVER_PYTHON
-        wanted = sorted({_checked(requirement) for requirement in requirements})
-        folder = self._root / _digest(wanted, version)
-        if not wanted or await asyncio.to_thread(_is_complete, folder):
+        checked = sorted({_checked(requirement) for requirement in requirements})
+        wanted = Wanted(owner if checked else "", tuple(checked), python_version or SERVER_PYTHON)
+        folder = self._folder(_digest(wanted))
+        if not checked or await asyncio.to_thread(folder.is_complete):
             started()
-            return await self._join(folder, wanted, version, log)
+            return await self._join(folder, wanted, log)
         async with self._turns.of(owner):
             started()
-            return await self._join(folder, wanted, version, log)
+            return await self._join(folder, wanted, log)
 
-    async def _join(self, folder: Path, wanted: list[str], version: str, log: Log) -> Path:
+    async def _join(self, folder: EnvironmentFolder, wanted: Wanted, log: Log) -> Path:
         """Wait for the build of the environment, which is begun where none is under way."""
-        while (build := self._builds.get(folder.name)) is not None and build.given_up:
+        name = folder.path.name
+        while (build := self._builds.get(name)) is not None and build.given_up:
             await asyncio.wait([build.task])
         if build is None:
-            build = self._builds[folder.name] = _Build()
-            build.task = asyncio.create_task(self._run(build, folder, wanted, version))
+            build = self._builds[name] = _Build()
+            build.task = asyncio.create_task(self._run(build, folder, wanted))
         build.join(log)
         return await _wait(build)
 
-    async def _run(self, build: _Build, folder: Path, wanted: list[str], version: str) -> Path:
+    async def _run(self, build: _Build, folder: EnvironmentFolder, wanted: Wanted) -> Path:
         try:
-            runtime = self._install_runtime()
-            if not await asyncio.to_thread(_is_complete, folder):
-                await self._build(folder, wanted, version, build.log)
+            await asyncio.to_thread(lambda: self.runtime)
+            if not await asyncio.to_thread(folder.is_complete):
+                await self._build(build, folder, wanted)
             else:
-                for line in (await asyncio.to_thread((folder / _BUILD_LOG).read_text)).splitlines():
+                for line in (await asyncio.to_thread(folder.build_log.read_text)).splitlines():
                     build.log(line)
-            await asyncio.to_thread(_use, folder, runtime)
-            return self.python(folder.name)
+            if not has_bytecode(self.runtime, wanted.version):
+                await self._builder.compile_runtime(self.runtime, Path(folder.about()["base"]))
+            os.utime(folder.marker)
+            return folder.python
+        except BuildFailed as error:
+            raise EnvironmentFailed(str(error)) from error
         except OSError as error:
             raise EnvironmentFailed(f"the environment could not be written: {error}") from error
         finally:
-            del self._builds[folder.name]
+            del self._builds[folder.path.name]
 
-    def _install_runtime(self) -> Path:
-        if self._runtime is None:
-            parent = self._root.parent / "runtime"
-            parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._runtime = install_runtime(parent)
-        return self._runtime
-
-    async def _build(self, folder: Path, wanted: list[str], version: str, log: Log) -> None:
-        await asyncio.to_thread(_clear, folder)
+    async def _build(self, build: _Build, folder: EnvironmentFolder, wanted: Wanted) -> None:
         lines: list[str] = []
 
         def keep(line: str) -> None:
-            lines.append(line)
-            log(line)
+            if len(lines) <= MAX_LOG_LINES:
+                line = line if len(lines) < MAX_LOG_LINES else "(the rest of the output is left out)"
+                lines.append(line)
+                build.log(line)
 
         try:
-            await self._make(folder, wanted, version, keep)
+            about = await self._builder.build(folder, wanted, keep)
         except BaseException:
-            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+            folder.discard()
             raise
-        (folder / _BUILD_LOG).write_text("".join(f"{line}\n" for line in lines))
-        half = folder / f"{_MARKER}.new"
-        half.write_text(json.dumps({"requirements": wanted, "python_version": version}))
-        half.replace(folder / _MARKER)
-
-    async def _make(self, folder: Path, wanted: list[str], version: str, log: Log) -> None:
-        base = await self._find_python(version)
-        log(f"environment for Python {version} with {len(wanted)} requirements")
-        try:
-            await self._uv.run(
-                "venv", "--no-project", "--allow-existing", "--python", base, ".", cwd=folder, log=log
-            )
-            if wanted:
-                (folder / "requirements.txt").write_text("".join(f"{line}\n" for line in wanted))
-                python = folder / "bin" / "python"
-                install = ("pip", "install", "--python", python, "--requirements", "requirements.txt")
-                await self._uv.run(*install, cwd=folder, log=log)
-        except UvError as error:
-            raise EnvironmentFailed(f"the environment could not be built: {error}") from error
-
-    async def _find_python(self, version: str) -> str:
-        """Return what `uv venv --python` is given: a path, unless uv may download."""
-        if version == SERVER_PYTHON:
-            return sys.executable
-        if self._limits.python_downloads:
-            return version
-        try:
-            found = await self._uv.run("python", "find", "--no-project", version, cwd=self._root, log=quiet)
-        except UvError as error:
-            # uv gives up at the shims of a pyenv that has this version, but not switched on.
-            if (python := _pyenv_pythons().get(version)) is not None:
-                return str(python)
-            raise EnvironmentFailed(await self._no_python(version)) from error
-        return next(line for line in reversed(found) if line.startswith("/"))
-
-    async def _no_python(self, version: str) -> str:
-        try:
-            listed = await self._uv.run("python", "list", "--only-installed", cwd=self._root, log=quiet)
-        except UvError:
-            listed = []
-        found = {SERVER_PYTHON, *_minor_versions(listed), *_pyenv_pythons()}
-        return (
-            f"the bundle was packed with Python {version}, which is not on this machine "
-            f"(found: {', '.join(sorted(found, key=_as_numbers))}); "
-            f"install it, or pack the bundle with {SERVER_PYTHON}"
-        )
+        await asyncio.to_thread(folder.finish, about, lines)
 
     async def prune(self, keep: Collection[Path]) -> list[str]:
         """Remove those used least recently, down to the limit, and return them; these interpreters' stay."""
-        spared = {python.parent.parent for python in keep} | {self._root / name for name in self._builds}
-        return await asyncio.to_thread(_prune, self._root, spared, self._limits.environments)
+        spared = {python.parents[2] for python in keep} | {self._root / name for name in self._builds}
+        return await asyncio.to_thread(prune, self._root, spared, self._limits.environments)
 
 
 async def _wait(build: _Build) -> Path:
@@ -241,53 +200,6 @@ def _checked(requirement: str) -> str:
     return text
 
 
-def _digest(requirements: list[str], version: str) -> str:
-    text = json.dumps([FORMAT, version, requirements])
+def _digest(wanted: Wanted) -> str:
+    text = json.dumps([FORMAT, wanted.owner, wanted.version, wanted.requirements])
     return hashlib.sha256(text.encode()).hexdigest()[:20]
-
-
-def _minor_versions(listed: list[str]) -> set[str]:
-    """Return the minor versions in lines such as "cpython-3.12.1-linux-x86_64-gnu    /usr/bin/python3.12"."""
-    full = [line.split("-")[1] for line in listed if line.startswith("cpython-") and line.count("-") > 1]
-    return {".".join(version.split(".")[:2]) for version in full}
-
-
-def _as_numbers(version: str) -> list[int]:
-    return [int(part) for part in re.findall(r"\d+", version)]
-
-
-def _pyenv_pythons() -> dict[str, Path]:
-    """Return the newest interpreter of each minor version that pyenv has installed."""
-    root = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
-    installed = [
-        p for p in root.glob("versions/3.*/bin/python3") if re.fullmatch(r"3\.\d+\.\d+", p.parts[-3])
-    ]
-    in_order = sorted(installed, key=lambda p: _as_numbers(p.parts[-3]))
-    return {p.parts[-3].rpartition(".")[0]: p for p in in_order}
-
-
-def _is_complete(folder: Path) -> bool:
-    """Return whether it was finished, and its base interpreter is still there."""
-    return (folder / _MARKER).exists() and os.access(folder / "bin" / "python", os.X_OK)
-
-
-def _clear(folder: Path) -> None:
-    if folder.exists():
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True, mode=0o700)
-
-
-def _use(folder: Path, runtime: Path) -> None:
-    link_runtime(folder, runtime)
-    os.utime(folder / _MARKER)
-
-
-def _prune(root: Path, spared: set[Path], limit: int) -> list[str]:
-    by_age = sorted(root.glob(f"*/{_MARKER}"), key=lambda marker: marker.stat().st_mtime)
-    surplus = len(by_age) - limit
-    unused = [marker.parent for marker in by_age if marker.parent not in spared]
-    removed = unused[: max(0, surplus)]
-    for folder in removed:
-        (folder / _MARKER).unlink(missing_ok=True)  # first: half a folder without it is not used
-        shutil.rmtree(folder, ignore_errors=True)
-    return [folder.name for folder in removed]

@@ -105,6 +105,7 @@ class LocalEngine:
         return ProcessSpec(
             worker_id=spec.worker_id,
             python=self._environments.python(spec.environment),
+            runtime=self._environments.runtime,
             log_path=self._logs.path(spec.endpoint_id, spec.worker_id),
             address=spec.address,
             token=spec.token,

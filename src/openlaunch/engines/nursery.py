@@ -5,7 +5,7 @@ import json
 import os
 import signal
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -54,11 +54,13 @@ class Nursery:
         self._reader = asyncio.create_task(self._read())
 
     @classmethod
-    async def start(cls, python: Path, env: Mapping[str, str], folder: Path, log: Path) -> "Nursery":
+    async def start(
+        cls, command: Sequence[str], env: Mapping[str, str], folder: Path, log: Path
+    ) -> "Nursery":
         """Start the process in `folder`; `log` gets its errors. Raise `OSError` if it could not be started."""
         with log.open("ab") as errors:
             process = await asyncio.create_subprocess_exec(
-                *(str(python), "-m", "openlaunch_worker.nursery"),
+                *command,
                 cwd=folder,
                 env=dict(env),
                 stdin=PIPE,

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import os
-import shutil
 import sys
 import tempfile
 from asyncio.subprocess import DEVNULL, STDOUT
@@ -19,8 +18,10 @@ from openlaunch.engines.environ import scrub
 from openlaunch.engines.groups import Child, end_process, kill_group
 from openlaunch.engines.memory import OomWatch
 from openlaunch.engines.nursery import Nursery
+from openlaunch.trash import discard
 from openlaunch_worker.documents import ADDRESS, TOKEN, IsolationOrder
 from openlaunch_worker.event_loop import UVLOOP
+from openlaunch_worker.module_command import module_command
 from openlaunch_worker.process import open_log
 
 log = logging.getLogger(__name__)
@@ -39,12 +40,14 @@ MEMORY_ON_TOP = 256 * 1024 * 1024
 class ProcessSpec:
     """One worker's process.
 
-    `gpus` are the indices of the GPUs that it may see. `isolated` is False for a worker that starts containers, which
-    isolate what runs in them. `memory` bounds the bytes that the worker's own code uses; 0 sets no bound.
+    `runtime` is the folder of the worker runtime. `gpus` are the indices of the GPUs that it may see. `isolated` is
+    False for a worker that starts containers, which isolate what runs in them. `memory` bounds the bytes that the
+    worker's own code uses; 0 sets no bound.
     """
 
     worker_id: str
     python: Path
+    runtime: Path
     log_path: Path
     address: str
     token: str = field(repr=False)
@@ -72,7 +75,7 @@ class Processes:
     """Starts each worker in a session and an empty folder of its own.
 
     With `forks`, the default on Linux, the environment's first worker starts a nursery (`openlaunch_worker.nursery`),
-    of which it and all later ones are forks. Without, each is `python -m openlaunch_worker`: macOS's own libraries
+    of which it and all later ones are forks. Without, each is a Python of its own: macOS's own libraries
     do not bear a fork.
 
     A worker sees none of the server's environment variables but an allow-list. What it started ends with it,
@@ -112,7 +115,7 @@ class Processes:
         try:
             process = await self._spawn(spec, folder)
         except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
+            discard(folder)
             raise
         running = self._running[spec.worker_id] = _Running(spec, process, folder)
         running.watcher = asyncio.create_task(self._watch(running, on_exit))
@@ -129,7 +132,7 @@ class Processes:
         descriptor = open_log(str(spec.log_path))
         try:
             return await asyncio.create_subprocess_exec(
-                *(str(spec.python), "-m", "openlaunch_worker"),
+                *module_command(spec.python, "openlaunch_worker.main", spec.runtime),
                 cwd=folder,
                 env=self._environ_of(spec),
                 stdin=DEVNULL,
@@ -151,7 +154,8 @@ class Processes:
                 open_log(str(spec.log_path))
             )  # made as a worker's log, even if the nursery writes to it first
             environ = {**self._environ, "PYTHONUNBUFFERED": "1", **self._loop}
-            task = asyncio.create_task(Nursery.start(spec.python, environ, self._root, spec.log_path))
+            command = module_command(spec.python, "openlaunch_worker.nursery", spec.runtime)
+            task = asyncio.create_task(Nursery.start(command, environ, self._root, spec.log_path))
         self._nurseries[spec.python] = task  # the last in the order is the one that was asked for last
         return await asyncio.shield(task)
 
@@ -181,7 +185,7 @@ class Processes:
         wanted = self._isolation
         if wanted is None or not spec.isolated:
             return None
-        keep = (str(spec.python.parent.parent), *wanted.keep)
+        keep = (str(spec.python.parent.parent), str(spec.runtime), *wanted.keep)
         return replace(wanted, keep=keep, memory=spec.memory and spec.memory + MEMORY_ON_TOP)
 
     async def _watch(self, running: _Running, on_exit: ExitCallback) -> None:
@@ -195,7 +199,7 @@ class Processes:
             on_exit(running.spec, ended)
         except Exception:
             log.exception("what follows the end of worker %s failed", running.spec.worker_id)
-        await asyncio.to_thread(shutil.rmtree, running.folder, ignore_errors=True)
+        discard(running.folder)
 
     async def _look_at_memory(self) -> None:
         """Keep the count of kills fresh while there are workers."""

@@ -1,9 +1,10 @@
-"""What every environment needs beside the bundle's own requirements: the worker runtime and cloudpickle.
+"""What every worker needs beside its bundle's own requirements: the worker runtime and cloudpickle.
 
-They are copied out of the server's installation into a folder of their own, which a `.pth` file puts at the
-end of the environment's path: what the bundle pins wins, and nothing else of the server's is seen.
+They are copied out of the server's installation into a folder of their own, which the command line of a worker or of
+a nursery puts at the end of its path: what the bundle pins wins, and nothing else of the server's is seen.
 """
 
+import compileall
 import hashlib
 import shutil
 import uuid
@@ -14,7 +15,6 @@ import cloudpickle
 import openlaunch_worker
 
 _PACKAGES = {"openlaunch_worker": openlaunch_worker.__file__, "cloudpickle": cloudpickle.__file__}
-PTH_NAME = "openlaunch_runtime.pth"
 
 
 def _sources() -> list[tuple[Path, Path]]:
@@ -33,6 +33,7 @@ def install_runtime(root: Path) -> Path:
     for target, data in sources:
         digest.update(f"{target}\0{len(data)}\0".encode() + data)
     folder = root / digest.hexdigest()[:16]
+    root.mkdir(parents=True, exist_ok=True, mode=0o700)
     if not folder.exists():
         _write(folder, sources)
     for other in root.iterdir():
@@ -42,18 +43,19 @@ def install_runtime(root: Path) -> Path:
 
 
 def _write(folder: Path, sources: list[tuple[Path, bytes]]) -> None:
+    """Write the files with their bytecode: workers, who see the folder read-only, can't add it."""
     half = folder.with_name(f"new-{uuid.uuid4().hex}")
     for target, data in sources:
         path = half / target
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
+    compileall.compile_dir(half, quiet=2, stripdir=str(half), prependdir=str(folder))
+    for path in (half, *half.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)  # readable by the user that workers become
     half.rename(folder)
 
 
-def link_runtime(environment: Path, runtime: Path) -> None:
-    """Put the runtime on the environment's path, if it is not there already."""
-    for packages in environment.glob("lib/python3.*/site-packages"):
-        pth = packages / PTH_NAME
-        line = f"{runtime}\n"
-        if not pth.exists() or pth.read_text() != line:
-            pth.write_text(line)
+def has_bytecode(runtime: Path, version: str) -> bool:
+    """Return whether the runtime has the bytecode of a minor version of Python, such as "3.12"."""
+    name = f"__init__.cpython-{version.replace('.', '')}.pyc"
+    return (runtime / "openlaunch_worker" / "__pycache__" / name).exists()

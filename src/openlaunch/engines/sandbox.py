@@ -11,17 +11,11 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-import openlaunch_worker
 from openlaunch_worker.documents import SandboxOrder
+from openlaunch_worker.module_command import RUNTIME, module_command
 
 USER = 64321
 """Whom a server that runs as root has its sandboxes run as: a user and a group that own nothing else."""
-
-_CODE = """\
-import sys
-sys.path.append({path!r})
-from openlaunch_worker.sandbox import main
-sys.exit(main())"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +64,8 @@ class Sandboxes:
             final=final,
             required=self.required,
         )
-        code = _CODE.format(path=str(Path(openlaunch_worker.__file__).parent.parent))
-        return [sys.executable, "-I", "-S", "-c", code, json.dumps(order.to_json())]
+        python, *code = module_command(sys.executable, "openlaunch_worker.sandbox", RUNTIME)
+        return [python, "-I", "-S", *code, json.dumps(order.to_json())]
 
 
 @cache

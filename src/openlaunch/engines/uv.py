@@ -1,16 +1,18 @@
-"""Running uv: bounded, with a scrubbed environment, its output passed on line by line."""
+"""Running uv, and the Python of environments: bounded in time, without the server's variables, output by lines."""
 
-import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import uv
 
-from openlaunch.engines.commands import Log, run_command
+from openlaunch.engines.commands import Finished, Log, quiet, run_command
 from openlaunch.engines.environ import scrub
 
 MAX_REASON_LINES = 8
 MAX_REASON = 1000
+
+Wrap = Callable[[Sequence[str]], list[str]]
+"""Returns the command line that runs a command somewhere else, such as in a sandbox."""
 
 
 class UvError(Exception):
@@ -20,13 +22,13 @@ class UvError(Exception):
 class Uv:
     """The `uv` command that is installed with the server.
 
-    Its own variables (`UV_INDEX_URL`, `UV_CACHE_DIR`, …) are passed on to it, the server's are not.
+    Its own variables (`UV_INDEX_URL`, …) are passed on to it, the server's are not. `timeout` is for each run.
     """
 
-    def __init__(self, timeout: float, environ: Mapping[str, str] | None = None) -> None:
+    def __init__(self, timeout: float, environ: Mapping[str, str], wrap: Wrap = list) -> None:
         self._timeout = timeout
-        self._environ = scrub(os.environ if environ is None else environ, ("UV_", "XDG_"))
-        self._environ |= {"NO_COLOR": "1", "UV_NO_PROGRESS": "1"}
+        self._environ = scrub(environ, ("UV_", "XDG_")) | {"NO_COLOR": "1", "UV_NO_PROGRESS": "1"}
+        self._wrap = wrap
 
     async def run(self, *args: str | Path, cwd: Path, log: Log) -> list[str]:
         """Run uv to its end and return the last lines of its output.
@@ -34,16 +36,24 @@ class Uv:
         When this is cancelled, uv is killed with all that it started. Raise `UvError` if it failed, or took longer
         than the timeout.
         """
+        ended = await self._run((uv.find_uv_bin(), *map(str, args)), cwd, log)
+        if ended.code != 0:
+            raise UvError(meaningful(ended.lines) or f"uv ended with code {ended.code} and no message")
+        return ended.lines
+
+    async def run_python(self, python: Path, *args: str, cwd: Path) -> None:
+        """Run a Python to its end, however that is. Raise `UvError` if it took longer than the timeout."""
+        await self._run((str(python), *args), cwd, quiet)
+
+    async def _run(self, command: Sequence[str], cwd: Path, log: Log) -> Finished:
         try:
-            command = (uv.find_uv_bin(), *map(str, args))
-            ended = await run_command(command, env=self._environ, timeout=self._timeout, log=log, cwd=cwd)
+            return await run_command(
+                self._wrap(command), env=self._environ, timeout=self._timeout, log=log, cwd=cwd
+            )
         except TimeoutError:
             raise UvError(f"was not done within {self._timeout:g} s") from None
         except OSError as error:
             raise UvError(f"uv could not be started: {error}; install it with the server again") from error
-        if ended.code != 0:
-            raise UvError(meaningful(ended.lines) or f"uv ended with code {ended.code} and no message")
-        return ended.lines
 
 
 def meaningful(lines: list[str]) -> str:

@@ -262,9 +262,7 @@ def _isolation(settings: Settings, data: DataDir) -> IsolationOrder | None:
         raise ConfigurationError(
             "OPENLAUNCH_ISOLATION is 'required': only Linux isolates workers; use 'auto'"
         )
-    return IsolationOrder(
-        str(data.root), (str(data.runtime),), processes=settings.worker_processes, required=required
-    )
+    return IsolationOrder(str(data.root), processes=settings.worker_processes, required=required)
 
 
 async def _first_key(context: Context, data: DataDir) -> str:

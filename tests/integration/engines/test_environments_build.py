@@ -1,6 +1,7 @@
 """Environments of bundles, built by the real uv."""
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
@@ -9,13 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from openlaunch.engines.environments import (
-    SERVER_PYTHON,
-    EnvironmentFailed,
-    Environments,
-    Limits,
-    _pyenv_pythons,
-)
+from openlaunch.engines.environments import EnvironmentFailed, Environments, Limits
+from openlaunch.engines.pythons import SERVER_PYTHON, _pyenv_pythons
+from openlaunch_worker.module_command import module_command
 
 
 @pytest.fixture
@@ -33,10 +30,12 @@ def say(python: Path, code: str) -> str:
     return done.stdout.strip()
 
 
-def build(root: Path, *requirements: str, version: str | None = None, log: list[str] | None = None) -> Path:
+def build(
+    root: Path, *requirements: str, version: str | None = None, log: list[str] | None = None, owner: str = ""
+) -> Path:
     async def main() -> Path:
         lines: list[str] = [] if log is None else log
-        return await Environments(root).ensure(list(requirements), version, lines.append)
+        return await Environments(root).ensure(list(requirements), version, lines.append, owner=owner)
 
     return asyncio.run(main())
 
@@ -57,21 +56,19 @@ def test_no_requirements_need_no_network(root: Path) -> None:
 
 
 @pytest.mark.usefixtures("offline")
-def test_runtime_is_there_and_nothing_else_of_the_server(root: Path) -> None:
-    python = build(root)
-    found = say(python, "import openlaunch_worker, cloudpickle; print(openlaunch_worker.__file__)")
-    assert Path(found).is_relative_to(root.parent / "runtime")
-    assert say(
-        python, "import importlib.util as u; print(u.find_spec('openlaunch'), u.find_spec('pydantic'))"
-    ) == ("None None")
+def test_nothing_of_the_server_is_there(root: Path) -> None:
+    looked = "import importlib.util as u; print(*map(u.find_spec, ('openlaunch', 'openlaunch_worker', 'pydantic')))"
+    assert say(build(root), looked) == "None None None"
 
 
 @pytest.mark.usefixtures("offline")
 def test_what_the_bundle_pins_wins_over_the_runtime(root: Path) -> None:
-    python = build(root)
-    packages = say(python, "import sysconfig; print(sysconfig.get_path('purelib'))")
-    (Path(packages) / "cloudpickle.py").write_text("__version__ = 'pinned'")
-    assert say(python, "import cloudpickle; print(cloudpickle.__version__)") == "pinned"
+    environments = Environments(root)
+    packages = Path(say(build(root), "import sysconfig; print(sysconfig.get_path('purelib'))"))
+    (packages / "cloudpickle.py").write_text("import sys; sys.exit('pinned')")
+    command = module_command(build(root), "openlaunch_worker.nursery", environments.runtime)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd="/")
+    assert done.stderr == "pinned\n"
 
 
 def test_requirements_are_installed(root: Path) -> None:
@@ -81,13 +78,32 @@ def test_requirements_are_installed(root: Path) -> None:
     assert any("six" in line for line in log)
 
 
+def test_owners_share_no_file_of_what_they_require(root: Path) -> None:
+    ours, theirs = (build(root, "six==1.17.0", owner=owner) for owner in ("ours", "theirs"))
+    inodes = [
+        {
+            path.stat().st_ino
+            for path in python.parents[1].rglob("*")
+            if path.is_file() and not path.is_symlink()
+        }
+        for python in (ours, theirs)
+    ]
+    assert len(inodes[0]) == len(inodes[1]) > 0
+    assert inodes[0].isdisjoint(inodes[1])
+
+
+@pytest.mark.usefixtures("offline")
+def test_owners_without_requirements_share_one_environment(root: Path) -> None:
+    assert build(root, owner="ours") == build(root, owner="theirs")
+
+
 @pytest.mark.usefixtures("offline")
 def test_environment_is_built_once_and_its_log_told_again(root: Path) -> None:
     first, second = [], []
     python = build(root, log=first)
-    before = (python.parent.parent / "pyvenv.cfg").stat().st_mtime_ns
+    before = (python.parents[1] / "pyvenv.cfg").stat().st_mtime_ns
     assert build(root, log=second) == python
-    assert (python.parent.parent / "pyvenv.cfg").stat().st_mtime_ns == before
+    assert (python.parents[1] / "pyvenv.cfg").stat().st_mtime_ns == before
     assert second == first != []
 
 
@@ -112,7 +128,7 @@ def test_calls_at_the_same_time_share_one_build(root: Path) -> None:
 
 @pytest.mark.usefixtures("offline")
 def test_an_interrupted_build_is_begun_again(root: Path) -> None:
-    folder = build(root).parent.parent
+    folder = build(root).parents[2]
     (folder / "openlaunch.json").unlink()
     (folder / "left-over").write_text("half")
     assert say(build(root), "print('up')") == "up"
@@ -123,7 +139,8 @@ def test_an_interrupted_build_is_begun_again(root: Path) -> None:
 def test_an_environment_whose_python_has_gone_is_built_again(root: Path) -> None:
     python = build(root)
     python.unlink()
-    python.symlink_to("/nowhere/python")
+    marker = python.parents[2] / "openlaunch.json"
+    marker.write_text(json.dumps({**json.loads(marker.read_text()), "base": "/nowhere/python"}))
     assert say(build(root), "print('up')") == "up"
 
 
@@ -132,10 +149,7 @@ def test_a_new_runtime_replaces_the_old_without_a_new_build(root: Path) -> None:
     python = build(root)
     stale = root.parent / "runtime" / "stale"
     stale.mkdir()
-    pth = next(python.parent.parent.glob("lib/*/site-packages/openlaunch_runtime.pth"))
-    pth.write_text(f"{stale}\n")
-    build(root)
-    assert say(python, "import openlaunch_worker") == ""
+    assert build(root) == python
     assert not stale.exists()
 
 
@@ -180,7 +194,8 @@ def test_another_minor_version_is_found(root: Path) -> None:
     if not others:
         pytest.skip(f"no Python beside {SERVER_PYTHON} on this machine, neither on the PATH nor in a pyenv")
     python = build(root, version=others[0])
-    assert say(python, "import sys, openlaunch_worker; print('%d.%d' % sys.version_info[:2])") == others[0]
+    assert say(python, "import sys; print('%d.%d' % sys.version_info[:2])") == others[0]
+    assert list(root.parent.glob(f"runtime/*/*/__pycache__/main.cpython-{others[0].replace('.', '')}.pyc"))
 
 
 def test_uv_that_takes_too_long_is_ended(root: Path) -> None:
@@ -227,7 +242,7 @@ def test_a_build_that_nobody_waits_for_any_more_is_killed(
     deadline = time.monotonic() + 20
     while any(is_running(int(pid)) for pid in pids.read_text().split()):
         assert time.monotonic() < deadline
-    assert list(root.iterdir()) == []
+    assert list(root.glob("[!.]*")) == []
 
 
 def test_only_so_many_builds_run_at_a_time(
@@ -281,17 +296,18 @@ def test_prune_removes_what_was_used_least_recently_and_is_not_in_use(root: Path
         folder.mkdir(parents=True)
         (folder / "openlaunch.json").write_text("{}")
         os.utime(folder / "openlaunch.json", (used, used))
-        return folder / "bin" / "python"
+        return folder / "venv" / "bin" / "python"
 
     oldest = fake("a", 1.0)
     for name, used in (("b", 2.0), ("c", 3.0), ("d", 4.0)):
         fake(name, used)
+    (root / "half").mkdir()
 
     async def main() -> list[str]:
         return await Environments(root, Limits(environments=2)).prune({oldest})
 
-    assert asyncio.run(main()) == ["b", "c"]
-    assert sorted(path.name for path in root.iterdir()) == ["a", "d"]
+    assert asyncio.run(main()) == ["half", "b", "c"]
+    assert sorted(path.name for path in root.glob("[!.]*")) == ["a", "d"]
 
 
 @pytest.mark.usefixtures("offline")

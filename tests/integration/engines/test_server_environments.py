@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from server_driver import SMALL, args, http, running
 
+from openlaunch import LaunchClient
 from openlaunch.errors import EndpointFailed
 
 ROOT = Path(__file__).parents[3]
@@ -35,13 +36,22 @@ def test_a_bundles_requirements_are_there_and_the_servers_are_not(client):
     assert "iniconfig" in client.read_endpoint_creation_logs("en-needs")
 
 
-def test_bundles_with_the_same_requirements_share_one_environment(client):
-    def where():
-        return sys.prefix
+def where():
+    return sys.prefix
 
+
+def test_an_owners_bundles_with_the_same_requirements_share_one_environment(client):
     first = client.deploy(where, name="en-one", requirements=["iniconfig"], **SMALL)
     second = client.deploy(where, name="en-two", requirements=["iniconfig"], **SMALL)
     assert first.predict(args()).value == second.predict(args()).value
+
+
+def test_bundles_of_two_owners_share_no_environment(client):
+    mine = client.deploy(where, name="en-mine", requirements=["iniconfig"], **SMALL)
+    key = client.create_api_key("grace").api_key
+    with LaunchClient(api_key=key, endpoint=client.server.url) as other:
+        theirs = other.deploy(where, name="en-theirs", requirements=["iniconfig"], **SMALL)
+        assert mine.predict(args()).value != theirs.predict(args()).value
 
 
 def test_a_bundle_of_a_python_that_is_not_here_fails_and_says_so(client):

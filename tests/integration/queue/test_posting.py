@@ -3,10 +3,13 @@
 import asyncio
 import http.server
 import socket
+import sys
+import tempfile
 import threading
 
 import httpx2
 import pytest
+import trustme
 
 from openlaunch.server.queue.posting import Poster
 
@@ -77,6 +80,16 @@ def test_one_address_that_is_never_allowed_spoils_the_name(receiver, name_means)
     with pytest.raises(PermissionError, match="never allowed"):
         post(receiver)
     assert receiver.hosts == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has files that are in no folder")
+def test_a_private_key_is_written_into_no_folder(receiver, monkeypatch):
+    mine = trustme.CA().issue_cert("ada@example.org")
+    cert, key = mine.cert_chain_pems[0].bytes().decode(), mine.private_key_pem.bytes().decode()
+    monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
+    url = httpx2.URL(f"http://127.0.0.1:{receiver.server_port}/")
+    auth = {"kind": "mtls", "cert": cert, "key": key}
+    assert asyncio.run(Poster(allow_private=True, ca_file=None).post("ada", url, b"{}", {}, auth)) == 204
 
 
 def test_what_is_no_client_certificate_is_said(receiver):

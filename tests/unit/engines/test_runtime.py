@@ -2,8 +2,11 @@
 
 import subprocess
 import sys
+from importlib.util import cache_from_source
+from pathlib import Path
 
-from openlaunch.engines.runtime import PTH_NAME, install_runtime, link_runtime
+from openlaunch.engines.runtime import install_runtime
+from openlaunch_worker.module_command import module_command
 
 
 def test_holds_the_runtime_and_cloudpickle_and_nothing_else(tmp_path):
@@ -37,9 +40,17 @@ def test_runs_without_anything_of_ours_beside_it(tmp_path):
     assert done.stdout.startswith(str(folder))
 
 
-def test_is_put_on_an_environments_path_and_kept_up_to_date(tmp_path):
-    packages = tmp_path / "env" / "lib" / "python3.11" / "site-packages"
-    packages.mkdir(parents=True)
-    for name in ("old", "new"):
-        link_runtime(tmp_path / "env", tmp_path / name)
-        assert (packages / PTH_NAME).read_text() == f"{tmp_path / name}\n"
+def test_has_its_bytecode(tmp_path):
+    source = install_runtime(tmp_path) / "openlaunch_worker" / "frames.py"
+    assert Path(cache_from_source(str(source))).is_file()
+
+
+def test_a_module_of_it_is_run_behind_all_that_an_environment_has(tmp_path):
+    runtime, working = tmp_path / "runtime", tmp_path / "working"
+    for folder in (runtime, working):
+        folder.mkdir()
+        (folder / "json.py").write_text("raise SystemExit('the wrong module')")
+        (folder / "module.py").write_text("def main(): import json, sys; print(__file__, *sys.argv[1:])")
+    command = module_command(sys.executable, "module", runtime)
+    done = subprocess.run([*command, "argument"], capture_output=True, text=True, check=True, cwd=working)
+    assert done.stdout == f"{runtime}/module.py argument\n"

@@ -5,12 +5,12 @@ import hashlib
 import json
 import os
 import secrets
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from openlaunch.errors import ConfigurationError
+from openlaunch.trash import discard, discard_leftovers
 
 SECRET_BYTES = 32
 
@@ -26,6 +26,7 @@ class DataDir:
                         environments    D/lock              held while a server runs
     D/workers/          each worker's folder while it runs; emptied at start
     D/runtime/          the worker runtime, which every environment uses
+    D/uv-cache/         what each owner's builds have downloaded, unless UV_CACHE_DIR names another folder
     D/jobs/             configurations of docker-image batch jobs while they live
     """
 
@@ -34,7 +35,6 @@ class DataDir:
         self.database = self.root / "openlaunch.db"
         self.artifacts = self.root / "artifacts"
         self.environments = self.root / "environments"
-        self.runtime = self.root / "runtime"
         self.logs = self.root / "logs"
         self.workers = self.root / "workers"
         self.jobs = self.root / "jobs"
@@ -72,9 +72,11 @@ class DataDir:
             yield
 
     def _empty_workers(self) -> None:
-        """Remove what the workers of a server that was killed have left behind."""
-        shutil.rmtree(self.workers, ignore_errors=True)
-        self.workers.mkdir(mode=0o700, exist_ok=True)
+        """Remove what a server that was killed, and its workers, have left behind."""
+        for folder in (self.root, self.environments):
+            discard_leftovers(folder)
+        discard(self.workers)
+        self.workers.mkdir(mode=0o700)
 
     def url_secret(self) -> bytes:
         """Return the key that signs URLs; it is made at the first call and kept, so that URLs outlive a restart."""

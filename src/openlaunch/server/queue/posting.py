@@ -1,9 +1,12 @@
 """POSTs to receivers that callers name, at addresses that may be called."""
 
 import asyncio
+import os
 import socket
 import ssl
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,14 +86,29 @@ class Poster:
                 self._plain_context = ssl.create_default_context(cafile=self._ca_file)
             return self._plain_context
         context = ssl.create_default_context(cafile=self._ca_file)
-        # OpenSSL reads certificates from files alone; a temporary file is readable by this user only.
-        with tempfile.NamedTemporaryFile("w", prefix="openlaunch-mtls-") as file:
-            file.write(f"{auth['cert'].strip()}\n{auth['key'].strip()}\n")
-            file.flush()
+        with _file_with(f"{auth['cert'].strip()}\n{auth['key'].strip()}\n") as name:
             try:
-                context.load_cert_chain(file.name)
+                context.load_cert_chain(name)
             except ssl.SSLError as error:
                 raise ValueError(
                     f"the auth's cert and key are not a certificate and its key: {error}"
                 ) from None
         return context
+
+
+@contextmanager
+def _file_with(secret: str) -> Iterator[str]:
+    """Give the path of a file with the secret, because OpenSSL reads certificates from files alone.
+
+    Where the system can, the file is in memory and in no folder, so that no other process finds it.
+    """
+    if hasattr(os, "memfd_create"):
+        with os.fdopen(os.memfd_create("certificate"), "w") as file:
+            file.write(secret)
+            file.flush()
+            yield f"/proc/self/fd/{file.fileno()}"
+    else:
+        with tempfile.NamedTemporaryFile("w", prefix="openlaunch-mtls-") as named:
+            named.write(secret)
+            named.flush()
+            yield named.name

@@ -1,0 +1,103 @@
+"""Building one environment with uv, which runs code of its owner's: the build systems of requirements."""
+
+import hashlib
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from openlaunch.engines.commands import Log
+from openlaunch.engines.environment_folder import EnvironmentFolder
+from openlaunch.engines.pythons import find_python, no_python
+from openlaunch.engines.sandbox import Sandboxes, give, make_folder
+from openlaunch.engines.uv import Uv, UvError, Wrap
+from openlaunch.log_files import private_folder
+
+_COMPILE = ("-I", "-S", "-m", "compileall", "-qq", "-j", "0")
+"""Without the environment's `.pth` files, and whatever the code of others looks like."""
+
+
+class BuildFailed(Exception):
+    """The environment can't be built; the message is for the endpoint's owner."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What an environment is to have in it, and whose it is; nobody's where it has no requirements."""
+
+    owner: str
+    requirements: tuple[str, ...]
+    version: str
+
+
+class Builder:
+    """Builds environments below `root`, in a sandbox that sees the environment and a cache of its owner's alone.
+
+    The caches lie in the folder that `UV_CACHE_DIR` names, else beside `root`.
+    """
+
+    def __init__(self, root: Path, timeout: float, sandboxes: Sandboxes | None) -> None:
+        self._root = root
+        self._timeout = timeout
+        self._sandboxes = sandboxes
+        self._uv = Uv(timeout, {**os.environ, "UV_NO_CACHE": "1"})
+        self._caches = Path(os.environ.get("UV_CACHE_DIR") or root.parent / "uv-cache")
+
+    async def build(self, folder: EnvironmentFolder, wanted: Wanted, log: Log) -> dict[str, Any]:
+        """Make the environment in its folder, which is emptied first, and return what there is to know about it.
+
+        Raise `BuildFailed` or `OSError`.
+        """
+        if (python := await find_python(wanted.version, self._uv, self._root)) is None:
+            raise BuildFailed(await no_python(wanted.version, self._uv, self._root))
+        folder.begin(wanted.requirements)
+        log(f"environment for Python {wanted.version} with {len(wanted.requirements)} requirements")
+        try:
+            await self._make(folder, wanted, python, log)
+        except UvError as error:
+            raise BuildFailed(f"the environment could not be built: {error}") from error
+        return {**asdict(wanted), "base": str(python.resolve())}
+
+    async def compile_runtime(self, runtime: Path, base: Path) -> None:
+        """Add the bytecode of an interpreter to the runtime. Raise `BuildFailed`."""
+        try:
+            await self._uv.run_python(base, *_COMPILE, str(runtime), cwd=runtime)
+        except UvError as error:
+            raise BuildFailed(f"the worker runtime could not be compiled: {error}") from error
+
+    async def _make(self, folder: EnvironmentFolder, wanted: Wanted, python: Path, log: Log) -> None:
+        cache = self._cache_of(wanted.owner)
+        environ = {"UV_LINK_MODE": "copy", **os.environ, "UV_CACHE_DIR": str(cache)}
+        uv = Uv(self._timeout, environ, self._wrap(folder, cache, python))
+        await uv.run(
+            *("venv", "--no-project", "--allow-existing", "--python", python, folder.venv),
+            cwd=folder.scratch,
+            log=log,
+        )
+        if wanted.requirements:
+            await uv.run(
+                *("pip", "install", "--python", folder.python, "--requirements", folder.requirements),
+                cwd=folder.scratch,
+                log=log,
+            )
+        await uv.run_python(folder.python, *_COMPILE, str(folder.venv / "lib"), cwd=folder.scratch)
+
+    def _cache_of(self, owner: str) -> Path:
+        cache = private_folder(self._caches) / hashlib.sha256(owner.encode()).hexdigest()[:20]
+        if not cache.exists():
+            cache.mkdir(mode=0o700)
+            give(cache)
+        return cache
+
+    def _wrap(self, folder: EnvironmentFolder, cache: Path, python: Path) -> Wrap:
+        if (sandboxes := self._sandboxes) is None:
+            folder.scratch.mkdir()
+            return list
+        for path in (folder.venv, folder.requirements):
+            give(path)
+        own = make_folder(folder.scratch)
+        readable = (folder.requirements, python.parent.parent, python.resolve().parent.parent)
+        writable = (folder.venv, cache)
+        return lambda command: sandboxes.command(
+            ("nice", *command), own, readable=readable, writable=writable
+        )

@@ -1,0 +1,97 @@
+"""The folder of one virtual environment: what the server keeps there, and what a build writes.
+
+A build runs code of the environment's owner, and so do the environment's workers. They see nothing but `venv`, and
+the server reads and follows nothing in it.
+"""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from openlaunch.trash import PREFIX, discard
+
+MARKER = "openlaunch.json"
+"""Written last: an environment without it was not finished."""
+
+
+@dataclass(frozen=True, slots=True)
+class EnvironmentFolder:
+    """The paths of one environment, by its folder."""
+
+    path: Path
+
+    @property
+    def venv(self) -> Path:
+        return self.path / "venv"
+
+    @property
+    def python(self) -> Path:
+        return self.venv / "bin" / "python"
+
+    @property
+    def requirements(self) -> Path:
+        return self.path / "requirements.txt"
+
+    @property
+    def scratch(self) -> Path:
+        """Where a build has its home and its temporary files."""
+        return self.path / "scratch"
+
+    @property
+    def marker(self) -> Path:
+        return self.path / MARKER
+
+    @property
+    def build_log(self) -> Path:
+        return self.path / "build.log"
+
+    def begin(self, requirements: Sequence[str]) -> None:
+        """Make the folder anew, for a build."""
+        discard(self.path)
+        self.venv.mkdir(parents=True, mode=0o700)
+        self.requirements.write_text("".join(f"{line}\n" for line in requirements))
+
+    def finish(self, about: dict[str, Any], log: Sequence[str]) -> None:
+        """Keep the log of the build, and say that the environment can be used."""
+        discard(self.scratch)
+        self.build_log.write_text("".join(f"{line}\n" for line in log))
+        half = self.path / f"{MARKER}.new"
+        half.write_text(json.dumps(about))
+        half.replace(self.marker)
+
+    def is_complete(self) -> bool:
+        """Return whether it was finished, and its base interpreter is still there."""
+        try:
+            return os.access(self.about()["base"], os.X_OK)
+        except (FileNotFoundError, KeyError):
+            return False
+
+    def about(self) -> dict[str, Any]:
+        """Return what `finish` was given."""
+        about: dict[str, Any] = json.loads(self.marker.read_text())
+        return about
+
+    def discard(self) -> None:
+        self.marker.unlink(missing_ok=True)  # first: half a folder without it is not used
+        discard(self.path)
+
+
+def prune(root: Path, spared: set[Path], limit: int) -> list[str]:
+    """Remove the environments that were used least recently, down to the limit, and halves of them; return all."""
+    used: list[tuple[float, Path]] = []
+    removed: list[Path] = []
+    for path in root.iterdir():
+        if path.name.startswith(PREFIX) or path in spared:
+            continue
+        try:
+            used.append(((path / MARKER).stat().st_mtime, path))
+        except FileNotFoundError:
+            removed.append(path)
+    surplus = len(used) + len(spared) - limit
+    removed += [path for _, path in sorted(used)[: max(0, surplus)]]
+    for path in removed:
+        EnvironmentFolder(path).discard()
+    return [path.name for path in removed]
