@@ -41,8 +41,6 @@ _PR_SET_CHILD_SUBREAPER: Final = 36
 _PR_SET_NO_NEW_PRIVS: Final = 38
 
 _LANDLOCK_VERSION: Final = 1
-_LANDLOCK_MAKE_CHAR: Final = 1 << 6
-_LANDLOCK_MAKE_BLOCK: Final = 1 << 11
 _LANDLOCK_SCOPES: Final = 1 << 0 | 1 << 1  # abstract unix sockets, and signals
 _ABI_OF_SCOPES: Final = 6
 
@@ -160,25 +158,17 @@ def drop_capabilities() -> None:
     _call("capset", ctypes.byref(header), ctypes.byref(sets))
 
 
-def enter_landlock(*, mounts: bool) -> None:
-    """Enter a Landlock domain, which alone keeps the memory of processes outside of it out of reach.
+def enter_landlock() -> None:
+    """Enter a Landlock domain: memory, signals and abstract unix sockets of processes outside of it are out of reach.
 
-    Signals and abstract unix sockets of those are so, too. A domain refuses what it handles and no rule allows:
-    without `mounts`, that are device files, which no worker makes, and with any such right every mount.
+    It handles no rights to files, because any of these would also forbid to move a file from folder to folder.
     """
     version = _call("syscall", _LANDLOCK_CREATE_RULESET, None, 0, _LANDLOCK_VERSION)
-    handled = 0 if mounts else _LANDLOCK_MAKE_CHAR | _LANDLOCK_MAKE_BLOCK
-    scopes = _LANDLOCK_SCOPES if version >= _ABI_OF_SCOPES else 0
-    if handled or scopes:
-        _enter_domain(handled, scopes)
-    if not scopes:
-        raise OSError(f"the kernel's Landlock is version {version}, signals need {_ABI_OF_SCOPES}")
-
-
-def _enter_domain(handled: int, scopes: int) -> None:
-    attributes = (ctypes.c_uint64 * 3)(handled, 0, scopes)
-    size = ctypes.sizeof(attributes) if scopes else ctypes.sizeof(ctypes.c_uint64)
-    rules = _call("syscall", _LANDLOCK_CREATE_RULESET, ctypes.byref(attributes), ctypes.c_size_t(size), 0)
+    if version < _ABI_OF_SCOPES:
+        raise OSError(f"the kernel's Landlock is version {version}, {_ABI_OF_SCOPES} is needed")
+    attributes = (ctypes.c_uint64 * 3)(0, 0, _LANDLOCK_SCOPES)  # rights to files, to the network, scopes
+    size = ctypes.c_size_t(ctypes.sizeof(attributes))
+    rules = _call("syscall", _LANDLOCK_CREATE_RULESET, ctypes.byref(attributes), size, 0)
     try:
         _call("syscall", _LANDLOCK_RESTRICT_SELF, rules, 0)
     finally:

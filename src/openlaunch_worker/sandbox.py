@@ -32,7 +32,7 @@ EXIT_NOT_STARTED: Final = 127
 
 ADVICE: Final = (
     "allow this user to make user namespaces (sysctl user.max_user_namespaces, and with AppArmor "
-    "kernel.apparmor_restrict_unprivileged_userns=0), on Linux 6.12 or newer, or start the server with "
+    "kernel.apparmor_restrict_unprivileged_userns=0), or start the server with "
     "OPENLAUNCH_ISOLATION=auto"
 )
 
@@ -70,9 +70,7 @@ def main() -> int:
     steps = Steps(order["required"])
     try:
         has_view = steps.do("no part of the file system is hidden", lambda: _make_view(order))
-        if (
-            order["user"] and has_view
-        ):  # without the view, what root alone can pass through would be in the way
+        if order["user"] and has_view:  # another user needs the ways that the view opens
             steps.do("it runs as root", lambda: _become(order["user"]))
         has_pids = steps.do("its processes have no namespace", _enter_inner)
         kernel.die_with_parent()  # again: the change of the user has undone it
@@ -154,7 +152,7 @@ def _be_init(order: dict[str, Any], steps: Steps, has_pids: bool, launcher: int)
         if has_pids:
             steps.do("it sees processes outside of its own", lambda: kernel.mount_new("proc", "/proc"))
         if (pid := os.fork()) == 0:
-            _become_command(order, steps)
+            _become_command(order, steps, has_pids)
         signal.signal(signal.SIGTERM, lambda *_: leave(128 + signal.SIGTERM, has_pids))
         _let_go()
         leave(_exit_code(wait_as_init(pid)), has_pids)
@@ -165,7 +163,7 @@ def _be_init(order: dict[str, Any], steps: Steps, has_pids: bool, launcher: int)
         os._exit(EXIT_NOT_STARTED)
 
 
-def _become_command(order: dict[str, Any], steps: Steps) -> NoReturn:
+def _become_command(order: dict[str, Any], steps: Steps, has_pids: bool) -> NoReturn:
     try:
         kernel.die_with_parent()
         os.setsid()
@@ -175,9 +173,11 @@ def _become_command(order: dict[str, Any], steps: Steps) -> NoReturn:
         if order["final"]:
             steps.do("powers over the system stay", kernel.drop_capabilities)
             steps.do("new privileges are not ruled out", kernel.rule_out_privileges)
-        steps.do(
-            "other processes are not out of reach", lambda: kernel.enter_landlock(mounts=not order["final"])
-        )
+        if has_pids:
+            with contextlib.suppress(OSError):  # it sees none of them, whatever the kernel is
+                kernel.enter_landlock()
+        else:
+            steps.do("other processes are not out of reach", kernel.enter_landlock)
         if steps.missing:
             log(f"not isolated as it could be: {'; '.join(steps.missing)}")
         os.chdir(order["cwd"])

@@ -116,6 +116,10 @@ def test_a_folder_that_is_named_can_be_written_to(place):
     assert (place.root / "shared" / "mine").read_text() == "mine\n"
 
 
+def test_files_can_be_moved_from_folder_to_folder(place):
+    assert place.run("mkdir a b && echo moved > a/file && ln a/file b/file && cat b/file") == "moved\n"
+
+
 def test_no_socket_of_the_system_is_seen(place):
     assert place.run("ls /run") == ""
 
