@@ -14,19 +14,25 @@ app = typer.Typer(help="Who changed what, for admins.", no_args_is_help=True)
 @app.command("list")
 def list_audit(
     context: typer.Context,
-    owner: Annotated[str | None, typer.Option(help="Only what keys of this owner did.")] = None,
-    key_id: Annotated[str | None, typer.Option(help="Only what the key with this id did.")] = None,
-    action: Annotated[str | None, typer.Option(help="Only this, such as update_model_endpoint.")] = None,
-    object_id: Annotated[
-        str | None, typer.Option(help="Only what was done to the object of this id.")
+    owner: Annotated[str | None, typer.Option(help="Only actions of this owner's keys.")] = None,
+    key_id: Annotated[str | None, typer.Option(help="Only actions of the key with this id.")] = None,
+    action: Annotated[
+        str | None, typer.Option(help="Only this action, such as update_model_endpoint.")
     ] = None,
-    since: Annotated[datetime | None, typer.Option(help="From this time on, in local time.")] = None,
-    until: Annotated[datetime | None, typer.Option(help="Before this time, in local time.")] = None,
+    object_id: Annotated[str | None, typer.Option(help="Only actions on the object with this id.")] = None,
+    since: Annotated[
+        datetime | None, typer.Option(help="Only entries from this time on, in local time.")
+    ] = None,
+    until: Annotated[
+        datetime | None, typer.Option(help="Only entries before this time, in local time.")
+    ] = None,
     limit: Annotated[int, typer.Option(help="Most entries to show.", min=1, max=1000)] = 100,
-    cursor: Annotated[str | None, typer.Option(help="From where the page before ended.")] = None,
+    cursor: Annotated[
+        str | None, typer.Option(help="Continue after the previous page, with the cursor that it printed.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """List changes, and what a key was not allowed, newest first."""
+    """List changes and refused attempts at changes, newest first."""
     with connect(context) as client:
         page = client.list_audit_log(
             owner=owner,

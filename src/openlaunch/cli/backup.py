@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 DataDirectory = Annotated[
     Path | None,
-    typer.Option("--data-dir", help="The server's.  [default: OPENLAUNCH_DATA_DIR, else ~/.openlaunch]"),
+    typer.Option(
+        "--data-dir", help="The server's data directory.  [default: OPENLAUNCH_DATA_DIR, else ~/.openlaunch]"
+    ),
 ]
 
 
@@ -25,9 +27,9 @@ def backup(
     data_dir: DataDirectory = None,
     as_json: Json = False,
 ) -> None:
-    """Back up a server's data directory, while it runs, into one file.
+    """Back up the data directory of a server, which may be running, into one file.
 
-    To be run on the server's machine. The file has all keys, bundles, endpoints, tasks and secrets: keep it safe.
+    Run it on the server's machine. The file contains all keys, bundles, endpoints, tasks and secrets: keep it safe.
     """
     check_installed()
     from openlaunch.server.operations.backup import back_up
@@ -38,11 +40,11 @@ def backup(
 
 
 def restore(
-    source: Annotated[Path, typer.Argument(metavar="FILE", help="What `openlaunch backup` has written.")],
+    source: Annotated[Path, typer.Argument(metavar="FILE", help="The file that `openlaunch backup` wrote.")],
     data_dir: DataDirectory = None,
     as_json: Json = False,
 ) -> None:
-    """Make a new data directory of a backup, for `openlaunch serve`. One that is in use stays as it is."""
+    """Restore a backup into a new data directory, for `openlaunch serve`. One that is in use is left unchanged."""
     check_installed()
     from openlaunch.server.operations.backup import restore as run
 

@@ -42,7 +42,7 @@ def run_batch_job(
     as_json: Json = False,
     **settings: Any,
 ) -> None:
-    """Run a bundle over a file of inputs, and print a result on each line, in the order of the inputs.
+    """Run a bundle over a file of inputs, and print one result per line, in the order of the inputs.
 
     `--no-wait` prints the job's id. The file of results stays on the server for a week.
     """
@@ -112,10 +112,10 @@ def list_batch_jobs(context: typer.Context, as_json: Json = False) -> None:
 def get_batch_job(
     context: typer.Context,
     job_id: JobId,
-    wait: Annotated[bool, typer.Option("--wait", help="Wait until it has ended.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until the job has ended.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Show how a batch job stands, and once it has ended the URL of its results."""
+    """Show a batch job's status and progress, and once it has ended the URL of its results."""
     with connect(context) as client:
         if wait:
             _wait(client, job_id)
@@ -125,9 +125,9 @@ def get_batch_job(
 
 @app.command("results")
 def print_results(context: typer.Context, job_id: JobId, as_json: Json = False) -> None:
-    """Print the results of a job that has ended, one a line; `--json` with each one's status and traceback.
+    """Print the results of a job that has ended, one per line; with `--json`, also each one's status and traceback.
 
-    Of a job with pickled results, the URL of their file.
+    For a job with pickled results, print the URL of their file.
     """
     with connect(context) as client:
         _print_results(client, job_id, as_json)
@@ -135,7 +135,7 @@ def print_results(context: typer.Context, job_id: JobId, as_json: Json = False) 
 
 @app.command("cancel")
 def cancel_batch_job(context: typer.Context, job_id: JobId, as_json: Json = False) -> None:
-    """Cancel a batch job: what runs is stopped, the results that there are are kept."""
+    """Cancel a batch job: running inputs are stopped, and existing results are kept."""
     with connect(context) as client:
         cancelled = client.cancel_batch_job(job_id)
     emit({"cancelled": cancelled}, as_json, lambda: print("cancelled" if cancelled else "it had ended"))

@@ -33,7 +33,7 @@ def _row(bundle: "ModelBundleResponse") -> tuple[object, ...]:
 @app.command("get")
 def get_bundle(
     context: typer.Context,
-    bundle: Annotated[str, typer.Argument(help="An id, or a name: the newest of that name.")],
+    bundle: Annotated[str, typer.Argument(help="The bundle's id, or its name for the newest one.")],
     as_json: Json = False,
 ) -> None:
     """Show one bundle."""

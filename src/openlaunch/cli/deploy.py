@@ -48,7 +48,7 @@ def deploy(
     as_json: Json = False,
     **settings: Any,
 ) -> None:
-    """Make an endpoint of a function, or change the one of that name.
+    """Serve a function as an endpoint, or update the endpoint of that name.
 
     The module is looked for in the current folder first.
     """

@@ -154,7 +154,7 @@ def edit_endpoint(
     as_json: Json = False,
     **settings: Any,
 ) -> None:
-    """Change what is given; new workers replace the old ones only once they are ready."""
+    """Change the given settings; new workers replace the old ones only once they are ready."""
     changes = given_settings(settings) | ({} if bundle is None else {"model_bundle": bundle})
     if not changes:
         raise typer.BadParameter("nothing to change is given; --help lists what can be")
@@ -171,7 +171,7 @@ def delete_endpoint(
     name: Name,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
-    """Delete an endpoint: what runs may end, what waits is refused."""
+    """Delete an endpoint: running requests may finish, waiting ones are refused."""
     with connect(context) as client:
         endpoint = client.get_model_endpoint(name)
         if not yes and not _confirmed(name):
@@ -182,7 +182,7 @@ def delete_endpoint(
 
 @app.command("restart")
 def restart_endpoint(context: typer.Context, name: Name) -> None:
-    """Replace all workers of an endpoint by new ones, without a gap."""
+    """Replace all workers of an endpoint by new ones, without an interruption."""
     with connect(context) as client:
         client.restart_model_endpoint(name)
     note(f"the workers of endpoint {name} are being replaced")
@@ -209,7 +209,7 @@ def canary_of_endpoint(
             max=100,
         ),
     ] = None,
-    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it is SERVING.")] = True,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the canary is SERVING.")] = True,
     timeout: Timeout = 600,
     as_json: Json = False,
     **settings: Any,
@@ -234,7 +234,7 @@ def canary_of_endpoint(
 def promote_canary(
     context: typer.Context, name: Name, wait: Wait = True, timeout: Timeout = 600, as_json: Json = False
 ) -> None:
-    """Make the canary's bundle the endpoint's, without a gap."""
+    """Make the canary's bundle the endpoint's, without an interruption."""
     with connect(context) as client, _deploying(f"promoting the canary of {name} …", name) as update:
         endpoint = client.promote_canary(name)
         if wait:
@@ -244,7 +244,7 @@ def promote_canary(
 
 @app.command("rollback")
 def roll_back_canary(context: typer.Context, name: Name, as_json: Json = False) -> None:
-    """End the canary: what it runs may end, and it gets nothing more."""
+    """End the canary: its running requests may finish, and it gets no new ones."""
     with connect(context) as client:
         endpoint = client.roll_back_canary(name)
     _emit_endpoint(endpoint.model_endpoint, as_json)
@@ -269,7 +269,7 @@ def show_logs(
     follow: Follow = False,
     as_json: Json = False,
 ) -> None:
-    """Show what an endpoint's workers have printed, newest lines last, each after the worker's id."""
+    """Show what an endpoint's workers have printed, newest lines last, each after its worker's id."""
     with connect(context) as client:
         endpoint = client.get_model_endpoint(name)
 
@@ -321,7 +321,7 @@ def _print_line(line: str, as_json: bool) -> None:
 
 @app.command("events")
 def show_events(context: typer.Context, name: Name, follow: Follow = False, as_json: Json = False) -> None:
-    """Show what has happened to an endpoint: builds, workers, scaling, roll-outs; what repeats is counted."""
+    """Show what has happened to an endpoint: builds, workers, scaling, roll-outs. Repeated events are counted."""
     with connect(context) as client:
         endpoint = client.get_model_endpoint(name)
         page = client.list_endpoint_events(endpoint)
@@ -337,7 +337,7 @@ def show_events(context: typer.Context, name: Name, follow: Follow = False, as_j
 
 @app.command("why")
 def explain_endpoint(context: typer.Context, name: Name, as_json: Json = False) -> None:
-    """Show why an endpoint serves or does not: what it waits for, what fails, when that is tried again."""
+    """Show why an endpoint serves or does not: what it waits for, what fails, and when the next attempt is."""
     with connect(context) as client:
         why = client.explain_endpoint(name)
     emit(why, as_json, lambda: print("\n".join(r.message for r in why.reasons)))

@@ -24,7 +24,7 @@ HELP = """\
 \b
 Exit codes:
   0    done
-  1    what was asked for failed: a prediction, an endpoint
+  1    the operation failed: a prediction, an endpoint, a job
   2    wrong usage, input or configuration
   3    not found
   4    no key, a wrong one, or one that may not do this

@@ -11,7 +11,7 @@ from openlaunch.cli.output import Json, emit, emit_rows, fields, waiting
 if TYPE_CHECKING:
     from openlaunch import LaunchClient
 
-app = typer.Typer(help="Container images that are run to their end.", no_args_is_help=True)
+app = typer.Typer(help="Container images that run to their end.", no_args_is_help=True)
 
 JobId = Annotated[str, typer.Argument(help="The job's id.")]
 Pairs = Annotated[list[str] | None, typer.Option(help="KEY=VALUE; may be given more than once.")]
@@ -37,7 +37,7 @@ def create_bundle(
     gpus: Annotated[int | None, typer.Option(help="GPUs of a job.  [default: 0]", min=0)] = None,
     as_json: Json = False,
 ) -> None:
-    """Say what jobs run: an image, its command and environment. Prints the bundle's id."""
+    """Define what jobs run: an image, its command and environment. Prints the bundle's id."""
     repository, _, tag = image.rpartition(":")
     if not repository or "/" in tag:
         raise typer.BadParameter(f"the image is {image!r}: REPOSITORY:TAG is needed, such as busybox:1.36")
@@ -100,7 +100,7 @@ def find_bundle(client: "LaunchClient", bundle: str) -> str:
 @app.command("list")
 def list_jobs(
     context: typer.Context,
-    trigger: Annotated[str | None, typer.Option(help="Only those of the trigger with this id.")] = None,
+    trigger: Annotated[str | None, typer.Option(help="Only jobs of the trigger with this id.")] = None,
     as_json: Json = False,
 ) -> None:
     """List your last jobs, newest first."""
@@ -117,7 +117,7 @@ def _row(job: dict[str, Any]) -> tuple[object, ...]:
 
 @app.command("get")
 def get_job(context: typer.Context, job_id: JobId, as_json: Json = False) -> None:
-    """Show how a job stands."""
+    """Show a job's status."""
     with connect(context) as client:
         job = client.get_docker_image_batch_job(job_id)
     emit(
@@ -127,7 +127,7 @@ def get_job(context: typer.Context, job_id: JobId, as_json: Json = False) -> Non
 
 @app.command("logs")
 def print_logs(context: typer.Context, job_id: JobId) -> None:
-    """Print the last lines that a job's container has printed; while it runs, too."""
+    """Print the last lines that a job's container has printed, also while it runs."""
     with connect(context) as client:
         print(client.read_docker_image_batch_job_logs(job_id), end="")
 

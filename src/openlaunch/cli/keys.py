@@ -33,7 +33,7 @@ Expires = Annotated[
 @app.command("create")
 def create_key(
     context: typer.Context,
-    owner: Annotated[str, typer.Option(help="The user whose things the key reads and writes.")],
+    owner: Annotated[str, typer.Option(help="The user whose objects the key reads and writes.")],
     role: Annotated[
         str, typer.Option(help="user, admin, or predict: for programs that only send predictions.")
     ] = "user",
@@ -43,7 +43,7 @@ def create_key(
     end: Expires = None,
     as_json: Json = False,
 ) -> None:
-    """Make a key and print it, the one time that it is shown."""
+    """Create a key and print it. It is never shown again."""
     with connect(context) as client:
         made = client.create_api_key(
             owner, role, requests_per_second=rate, burst=burst, requests_per_day=daily, expires_at=end
@@ -89,7 +89,7 @@ def update_key(
     end: Expires = None,
     as_json: Json = False,
 ) -> None:
-    """Change what is given of a key's limits, from now on."""
+    """Change the given limits of a key, from now on."""
     with connect(context) as client:
         changed = client.update_api_key(
             key_id, requests_per_second=rate, burst=burst, requests_per_day=daily, expires_at=end
@@ -100,7 +100,7 @@ def update_key(
 
 @app.command("revoke")
 def revoke_key(context: typer.Context, key_id: KeyId) -> None:
-    """Make a key useless from now on."""
+    """Revoke a key: it is refused from now on."""
     with connect(context) as client:
         client.revoke_api_key(key_id)
     note(f"key {key_id} is revoked")

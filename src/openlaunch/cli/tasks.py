@@ -28,22 +28,31 @@ def send_task(
     args: Annotated[str | None, typer.Option(help="A JSON object: the function's keywords.")] = None,
     args_file: Annotated[str | None, typer.Option(help="A file with that object; - is stdin.")] = None,
     url: Annotated[str | None, typer.Option(help="URL of a file whose bytes the function gets.")] = None,
-    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Async: wait for the result.")] = True,
+    wait: Annotated[
+        bool, typer.Option("--wait/--no-wait", help="Wait for the result of an async task.")
+    ] = True,
     timeout: Annotated[
         float | None, typer.Option(help="Longest wait, in seconds.  [default: none]", min=0)
     ] = None,
     pickled: Annotated[
-        bool, typer.Option("--pickled", help="For results that JSON can not hold: print the URL of a pickle.")
+        bool,
+        typer.Option(
+            "--pickled", help="Pickle the result, for values that are not JSON, and print the pickle's URL."
+        ),
     ] = False,
-    priority: Annotated[int, typer.Option(help="Async: higher ones of yours run first, -100 to 100.")] = 0,
+    priority: Annotated[
+        int,
+        typer.Option(help="Priority of an async task, -100 to 100: your tasks with a higher one run first."),
+    ] = 0,
     idempotency_key: Annotated[
-        str | None, typer.Option(help="The same key again gives the first one's answer.")
+        str | None,
+        typer.Option(help="Run the requests with the same key once; the others get the first one's answer."),
     ] = None,
     as_json: Json = False,
 ) -> None:
     """Send one prediction to an endpoint of any type, and print its result.
 
-    A streaming endpoint's items are printed as they come, one a line. `--no-wait` prints an async task's id.
+    A streaming endpoint's items are printed as they come, one per line. `--no-wait` prints an async task's id.
     """
     from openlaunch import AsyncEndpoint, StreamingEndpoint
 
@@ -128,7 +137,7 @@ def get_task(
     wait: Annotated[float, typer.Option(help="Seconds to wait for the result.", min=0)] = 0,
     as_json: Json = False,
 ) -> None:
-    """Print a task's result; while there is none, its status, with exit code 6 if it was waited for."""
+    """Print a task's result, or its status while it has none. The exit code is 6 if `--wait` ran out."""
     with connect(context) as client:
         if wait > 0:
             with progress(f"waiting for task {task_id} …"), suppress(WaitTimeout):
@@ -153,14 +162,16 @@ def explain_task(context: typer.Context, task_id: TaskId, as_json: Json = False)
 @app.command("list")
 def list_tasks(
     context: typer.Context,
-    endpoint: Annotated[str | None, typer.Option(help="Only this endpoint's.")] = None,
+    endpoint: Annotated[str | None, typer.Option(help="Only tasks of this endpoint.")] = None,
     status: Annotated[str | None, typer.Option(help="PENDING, STARTED, SUCCESS or FAILURE.")] = None,
     failed: Annotated[bool, typer.Option("--failed", help="The same as --status FAILURE.")] = False,
     limit: Annotated[int, typer.Option(help="Most tasks to show.", min=1, max=1000)] = 100,
-    cursor: Annotated[str | None, typer.Option(help="From where the page before ended.")] = None,
+    cursor: Annotated[
+        str | None, typer.Option(help="Continue after the previous page, with the cursor that it printed.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """List your tasks, newest first. Those that failed can be looked at (`show`) and run again (`rerun`)."""
+    """List your tasks, newest first. Failed ones can be inspected (`show`) and run again (`rerun`)."""
     if failed and status not in (None, "FAILURE"):
         raise typer.BadParameter(f"--failed and --status {status} are both given: give one of them")
     status = "FAILURE" if failed else status
@@ -179,7 +190,7 @@ def _row(task: "TaskSummary") -> tuple[object, ...]:
 
 @app.command("show")
 def show_task(context: typer.Context, task_id: TaskId, as_json: Json = False) -> None:
-    """Show all about a task: what was sent in, its attempts, why it failed."""
+    """Show everything about a task: its input, its attempts, and why it failed."""
     with connect(context) as client:
         details, task = client.get_task_details(task_id), client.get_task(task_id)
         try:
@@ -226,7 +237,7 @@ def cancel_tasks(
     task_ids: Annotated[list[str], typer.Argument(help="The tasks' ids.")],
     as_json: Json = False,
 ) -> None:
-    """Cancel tasks: what waits is dropped, what runs is stopped."""
+    """Cancel tasks: waiting ones are dropped, running ones are stopped."""
     with connect(context) as client:
         cancelled_by_id = {task_id: client.cancel_task(task_id) for task_id in dict.fromkeys(task_ids)}
     done = [{"task_id": task_id, "cancelled": cancelled} for task_id, cancelled in cancelled_by_id.items()]
@@ -236,7 +247,7 @@ def cancel_tasks(
 
 @app.command("deliveries")
 def list_deliveries(context: typer.Context, task_id: TaskId, as_json: Json = False) -> None:
-    """Show whether a task's callback was taken, and every attempt to send it."""
+    """Show whether a task's callback was accepted, and every attempt to send it."""
     with connect(context) as client:
         found = client.list_deliveries(task_id)
     rows: list[tuple[object, ...]] = [

@@ -21,7 +21,9 @@ def create_trigger(
     schedule: Annotated[
         str, typer.Argument(help="Minute, hour, day, month and weekday, in UTC, such as '30 4 * * 1'.")
     ],
-    bundle: Annotated[str, typer.Argument(help="The id of an image jobs' bundle, or its name: the newest.")],
+    bundle: Annotated[
+        str, typer.Argument(help="The id of a bundle of image jobs, or its name for the newest one.")
+    ],
     config: Annotated[str | None, typer.Option(help="The jobs' configuration, a JSON object.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -62,7 +64,9 @@ def update_trigger(
     context: typer.Context,
     trigger_id: TriggerId,
     schedule: Annotated[str | None, typer.Option(help="A new schedule.")] = None,
-    suspend: Annotated[bool | None, typer.Option("--suspend/--resume", help="Pause it, or resume.")] = None,
+    suspend: Annotated[
+        bool | None, typer.Option("--suspend/--resume", help="Suspend the trigger, or resume it.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Change a trigger's schedule, suspend it, or resume it."""
