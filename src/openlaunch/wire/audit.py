@@ -7,7 +7,7 @@ from pydantic import BaseModel
 
 
 class AuditEntry(BaseModel):
-    """A change that somebody made or tried to make.
+    """A change that was made or attempted.
 
     `action` is the operation's name in the OpenAPI document, `status` what it was answered with. `summary` has the
     request's fields that are not secret, and under `also` the names of the others. `key_id` is None for what was done

@@ -21,7 +21,7 @@ MAX_TIMEOUT_SECONDS = 30 * 24 * 3600.0
 
 
 class BatchJobStatus(StrEnum):
-    """Where a job stands. PENDING: its turn has not come, or its inputs are being counted."""
+    """Status of a job. PENDING: it waits for its turn, or its inputs are being counted."""
 
     PENDING = "PENDING"
     RUNNING = "RUNNING"
@@ -38,16 +38,16 @@ class BatchJobStatus(StrEnum):
 
 
 class SerializationFormat(StrEnum):
-    """What the file of results is."""
+    """Format of the file of results."""
 
     JSON = "JSON"
     PICKLE = "PICKLE"
 
 
 class BatchJobResources(BaseModel):
-    """What each of the job's workers has, how many there may be, and what each does at a time.
+    """The resources of each of the job's workers, and how its workers share the inputs.
 
-    What is not given, or null, is as `DEFAULT_RESOURCES` has it.
+    An omitted or null field has its default.
     """
 
     cpus: Quantity | None = None

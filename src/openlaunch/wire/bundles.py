@@ -52,11 +52,11 @@ class ArtifactFlavor(BaseModel):
     requirements: Requirements
     framework: Framework
     app_config: dict[str, Any] | None = None
-    location: str = Field(description="s3://BUCKET/KEY, as the upload route named it")
+    location: str = Field(description="Location of the bytes, s3://BUCKET/KEY, as the upload route named it.")
     python_version: str | None = Field(
         default=None,
         pattern=r"^3\.\d{1,2}$",
-        description="the minor version that packed the bundle, such as 3.11; None: the server's own",
+        description="Minor version of the Python that packed the bundle, such as 3.11. Default: the server's.",
     )
 
 
@@ -64,8 +64,8 @@ class CloudpickleArtifactFlavor(ArtifactFlavor):
     """A cloudpickle of `{"load_model_fn": f, "load_predict_fn": g}`."""
 
     flavor: Literal["cloudpickle_artifact"]
-    load_predict_fn: str = Field(description="a name or source text for people; never run")
-    load_model_fn: str = Field(description="a name or source text for people; never run")
+    load_predict_fn: str = Field(description="A name or source text for people; never run.")
+    load_model_fn: str = Field(description="A name or source text for people; never run.")
 
 
 class ZipArtifactFlavor(ArtifactFlavor):
@@ -90,7 +90,9 @@ class CommandFlavor(BaseModel):
     command: list[str] = Field(min_length=1, max_length=1000)
     env: dict[str, str] = Field(default_factory=dict, repr=False)
     requirements: Requirements
-    location: str = Field(default="", description="of a zip, the command's folder; empty: there are no files")
+    location: str = Field(
+        default="", description="Location of a zip of the command's folder. Default: no files."
+    )
     python_version: str | None = Field(default=None, pattern=r"^3\.\d{1,2}$")
     predict_route: Route = "/predict"
     streaming_predict_route: Route = "/stream"
@@ -103,22 +105,22 @@ class ImageFlavor(BaseModel):
 
     repository: ImageRepository
     tag: ImageTag
-    command: list[str] = Field(max_length=1000, description="in place of the image's entry point")
+    command: list[str] = Field(max_length=1000, description="Replaces the image's entry point.")
     predict_route: Route = "/predict"
     healthcheck_route: Route = "/readyz"
     env: dict[str, str] | None = Field(default=None, repr=False)
     protocol: Literal["http"]
     readiness_initial_delay_seconds: ReadySeconds = 120
     extra_routes: list[Route] = Field(
-        default=[], max_length=100, description="that a prediction's destination_path may name"
+        default=[], max_length=100, description="Routes that a prediction's destination_path may name."
     )
-    routes: list[Route] = Field(default=[], max_length=100, description="the same as extra_routes")
-    forwarder_type: str | None = Field(default="default", description="no other than default is served")
+    routes: list[Route] = Field(default=[], max_length=100, description="The same as extra_routes.")
+    forwarder_type: str | None = Field(default="default", description="Only default is supported.")
     worker_command: list[str] | None = Field(
-        default=None, description="recorded: for further nodes of a worker, which is on one node here"
+        default=None, description="Recorded, without effect: a worker is on one node here."
     )
     worker_env: dict[str, str] | None = Field(
-        default=None, repr=False, description="recorded, as worker_command"
+        default=None, repr=False, description="Recorded, without effect, as worker_command."
     )
 
     @field_validator("forwarder_type")
@@ -144,7 +146,7 @@ class StreamingEnhancedRunnableImageFlavor(ImageFlavor):
     """A container image that streams as well: `streaming_command` is run for streaming endpoints."""
 
     flavor: Literal["streaming_enhanced_runnable_image"]
-    command: list[str] = Field(default=[], max_length=1000, description="empty: the image's own")
+    command: list[str] = Field(default=[], max_length=1000, description="Empty: the image's own.")
     streaming_command: list[str] = Field(min_length=1, max_length=1000)
     streaming_predict_route: Route = "/stream"
 
@@ -158,7 +160,7 @@ class TritonEnhancedRunnableImageFlavor(ImageFlavor):
     triton_model_replicas: dict[str, str] | None = None
     triton_num_cpu: float = Field(gt=0)
     triton_commit_tag: ImageTag
-    triton_storage: str | None = Field(default=None, description="recorded")
+    triton_storage: str | None = Field(default=None, description="Recorded, without effect.")
     triton_memory: str | None = None
     triton_readiness_initial_delay_seconds: ReadySeconds = 300
 

@@ -32,7 +32,7 @@ class EndpointType(StrEnum):
 
 
 class EndpointStatus(StrEnum):
-    """Where an endpoint's roll-out stands."""
+    """Status of an endpoint's roll-out."""
 
     READY = "READY"
     UPDATE_PENDING = "UPDATE_PENDING"
@@ -42,7 +42,7 @@ class EndpointStatus(StrEnum):
 
 
 class CanaryStatus(StrEnum):
-    """Where a canary stands. The last two have no workers; one that was promoted is the endpoint's bundle."""
+    """Status of a canary. The last two have no workers; a promoted one is the endpoint's bundle."""
 
     STARTING = "STARTING"
     SERVING = "SERVING"
@@ -78,7 +78,7 @@ class CreateModelEndpointRequest(EndpointSettings):
 
 
 class UpdateModelEndpointRequest(EndpointSettings):
-    """PUT /v1/model-endpoints/{id}: only what is given changes."""
+    """PUT /v1/model-endpoints/{id}. Omitted fields stay unchanged."""
 
     model_bundle_id: str | None = None
 
@@ -167,7 +167,7 @@ class _State(BaseModel):
 
 
 class DeploymentState(_State):
-    """Workers wanted and there. `max_batch_*` are ours, and null where requests are not batched."""
+    """Workers that are wanted and that run. `max_batch_*` are ours, and null where requests are not batched."""
 
     min_workers: int
     max_workers: int
@@ -196,7 +196,7 @@ class ModelEndpointResponse(BaseModel):
     """One endpoint.
 
     `status_reason`, `bundle_id`, `serving_*`, `rollback_after_failures`, `probation_requests` and `canary` are
-    ours; the rest is the contract's. `bundle_*` is what is wanted, `serving_*` what gets the traffic.
+    ours; the rest is the contract's. `bundle_*` is the newest bundle, `serving_*` the one that gets the traffic.
     """
 
     id: str

@@ -10,7 +10,7 @@ MAX_EVENTS_WAIT_SECONDS = 60.0
 
 
 class EventKind(StrEnum):
-    """What kind of thing has happened."""
+    """Kind of an event."""
 
     CREATED = "created"
     UPDATED = "updated"
@@ -33,7 +33,7 @@ class EventKind(StrEnum):
 
 
 class EndpointEvent(BaseModel):
-    """Something that has happened, `count` times from `first_at` to `last_at`; `message` is for people."""
+    """An event, which happened `count` times from `first_at` to `last_at`; `message` is for people."""
 
     kind: EventKind
     message: str

@@ -6,7 +6,7 @@ from pydantic import BaseModel
 
 
 class CheckStatus(StrEnum):
-    """WARNING: it serves, and somebody should look. FAILED: it can't serve."""
+    """WARNING: the server serves, and needs attention. FAILED: it can't serve."""
 
     OK = "ok"
     WARNING = "warning"
@@ -14,7 +14,7 @@ class CheckStatus(StrEnum):
 
 
 class Check(BaseModel):
-    """One thing that was looked at; `detail` says what is wrong with it."""
+    """One check; `detail` says what is wrong."""
 
     name: str
     status: CheckStatus = CheckStatus.OK

@@ -16,7 +16,7 @@ MountLocation = Annotated[str, Field(pattern=r"^/[^:\x00]{1,500}$")]
 
 
 class DockerImageBatchJobResources(BaseModel):
-    """What a job has. What is not given, or null, is the bundle's, else as `DEFAULT_RESOURCES` has it."""
+    """The resources of a job. An omitted or null field is the bundle's, else its default."""
 
     cpus: Quantity | None = None
     memory: Quantity | None = None
@@ -33,14 +33,14 @@ class CreateDockerImageBatchJobBundleRequest(BaseModel):
     image_repository: ImageRepository
     image_tag: ImageTag
     command: list[str] = Field(
-        max_length=1000, description="in place of the image's entry point; empty: its own"
+        max_length=1000, description="Replaces the image's entry point. Empty: the image's own."
     )
     env: dict[str, str] = Field(default={}, repr=False)
     mount_location: MountLocation | None = Field(
-        default=None, description="the file, inside, that has the job's config as JSON"
+        default=None, description="File inside the container that has the job's config as JSON."
     )
     resource_requests: DockerImageBatchJobResources = DockerImageBatchJobResources()
-    public: bool | None = Field(default=False, description="recorded")
+    public: bool | None = Field(default=False, description="Recorded, without effect.")
 
 
 class CreateDockerImageBatchJobBundleResponse(BaseModel):

@@ -39,7 +39,7 @@ class KeyLimits(BaseModel):
 
 
 class CreateKeyRequest(KeyLimits):
-    """POST /v1/keys (admin). The owner is the user whose things the key reads and writes."""
+    """POST /v1/keys (admin). The owner is the user whose objects the key reads and writes."""
 
     owner: str = Field(pattern=OWNER_PATTERN)
     role: Role = Role.USER
@@ -47,7 +47,7 @@ class CreateKeyRequest(KeyLimits):
 
 
 class UpdateKeyRequest(KeyLimits):
-    """PUT /v1/keys/{id} (admin). What is not given stays as it is; 0 takes a limit away."""
+    """PUT /v1/keys/{id} (admin). Omitted fields stay unchanged; 0 removes a limit."""
 
     expires_at: AwareDatetime | None = None
 
@@ -71,7 +71,7 @@ class KeySummary(KeyLimits):
 
 
 class CreateKeyResponse(KeySummary):
-    """The one time that the key itself is shown."""
+    """The answer to creating a key: the only one that shows the key."""
 
     api_key: str = Field(repr=False)
 

@@ -22,7 +22,7 @@ CANCELLED_STATUS_CODE = 499
 
 
 class TaskStatus(StrEnum):
-    """The contract's task states. A cancelled task is FAILURE with the reason."""
+    """The contract's task states. A cancelled task is a FAILURE with the reason."""
 
     PENDING = "PENDING"
     STARTED = "STARTED"
@@ -44,13 +44,13 @@ class PredictRequest(BaseModel):
     timeout_seconds: float | None = Field(
         default=None,
         gt=0,
-        description="how long it may take, within the endpoint's bound; a task: once it runs",
+        description="Longest time of the prediction, in seconds, up to the endpoint's; for a task, once it runs.",
     )
     priority: int | None = Field(
         default=None,
         ge=-MAX_PRIORITY,
         le=MAX_PRIORITY,
-        description="of async tasks: those of the same owner with a higher one run first",
+        description="Priority of an async task: those of the same owner with a higher one run first.",
     )
 
 
@@ -58,7 +58,7 @@ class SyncPredictRequest(PredictRequest):
     """The body of a sync or streaming task."""
 
     num_retries: int | None = Field(
-        default=None, ge=0, description="not used: whether to send a request again is for its sender to say"
+        default=None, ge=0, description="Not used: the sender decides whether to send a request again."
     )
 
 
@@ -121,7 +121,7 @@ class TaskSummary(BaseModel):
     status: TaskStatus
     status_code: int | None = None
     reason: str | None = Field(
-        default=None, description="why a task is pending again, failed or was cancelled"
+        default=None, description="Why a task is pending again, failed or was cancelled."
     )
     attempts: int
     created_at: datetime
@@ -136,7 +136,7 @@ class ListTasksResponse(BaseModel):
 
 
 class DeliveryStatus(StrEnum):
-    """Where a callback stands. WAITING: for the task's result. PENDING: to be sent. FAILED: given up."""
+    """Status of a callback. WAITING: for the task's result. PENDING: to be sent. FAILED: given up."""
 
     WAITING = "WAITING"
     PENDING = "PENDING"

@@ -12,10 +12,10 @@ class CreateTriggerRequest(BaseModel):
     """POST /v1/triggers."""
 
     name: str = Field(pattern=BUNDLE_NAME_PATTERN)
-    cron_schedule: str = Field(max_length=200, description="minute hour day month weekday, in UTC")
-    bundle_id: str = Field(description="a docker-image batch job bundle's")
+    cron_schedule: str = Field(max_length=200, description="Minute, hour, day, month and weekday, in UTC.")
+    bundle_id: str = Field(description="Id of a bundle of docker-image batch jobs.")
     default_job_config: dict[str, Any] | None = Field(default=None, repr=False)
-    default_job_metadata: dict[str, str] | None = Field(default=None, description="the labels of its jobs")
+    default_job_metadata: dict[str, str] | None = Field(default=None, description="Labels of its jobs.")
 
 
 class CreateTriggerResponse(BaseModel):
@@ -37,7 +37,7 @@ class TriggerResponse(BaseModel):
     default_job_config: dict[str, Any] | None = Field(default=None, repr=False)
     default_job_metadata: dict[str, str] | None = None
     suspended: bool
-    next_at: datetime | None = Field(description="when it fires next; null while it is suspended")
+    next_at: datetime | None = Field(description="Next time that it fires; null while it is suspended.")
 
 
 class ListTriggersResponse(BaseModel):
@@ -47,7 +47,7 @@ class ListTriggersResponse(BaseModel):
 
 
 class UpdateTriggerRequest(BaseModel):
-    """PUT /v1/triggers/{id}: what is given changes."""
+    """PUT /v1/triggers/{id}. Omitted fields stay unchanged."""
 
     cron_schedule: str | None = Field(default=None, max_length=200)
     suspend: bool | None = None

@@ -9,7 +9,7 @@ from openlaunch.wire.tasks import TaskStatus
 
 
 class ReasonCode(StrEnum):
-    """What holds an endpoint or a task up."""
+    """Code of what holds an endpoint or a task up."""
 
     SERVING = "serving"
     BUSY = "busy"
@@ -34,7 +34,7 @@ class Reason(BaseModel):
 
 
 class EndpointWhy(BaseModel):
-    """How an endpoint stands now. `pending`: no worker takes requests. The first reason weighs most."""
+    """Why an endpoint serves or does not. `pending`: no worker takes requests. The first reason matters most."""
 
     pending: bool
     reasons: list[Reason]
@@ -46,7 +46,7 @@ class EndpointWhy(BaseModel):
 
 
 class TaskWhy(BaseModel):
-    """How a task stands now; `message` says it all, the rest is for programs.
+    """Why a task is pending; `message` is for people, the other fields are for programs.
 
     `ahead` counts the tasks that come before it, up to `MAX_AHEAD`; `ahead_exceeds` where there are more.
     `endpoint` is None once the task is done or its endpoint is gone.

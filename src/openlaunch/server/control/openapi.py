@@ -27,9 +27,9 @@ from openlaunch.wire.tasks import (
 )
 
 _IdempotencyKey = Annotated[str | None, Header(min_length=1, max_length=255)]
-_LastEventID = Annotated[str | None, Header(description="resume a stream after this event")]
+_LastEventID = Annotated[str | None, Header(description="Resumes a stream after this event.")]
 _Resume = Annotated[
-    Literal["true"] | None, Header(description="number the events, to make the stream resumable")
+    Literal["true"] | None, Header(description="Numbers the events, so that the stream can be resumed.")
 ]
 _STREAM = {
     200: {
@@ -46,7 +46,7 @@ def _predictions() -> APIRouter:
     def create_sync_inference_task(
         model_endpoint_id: str, body: SyncPredictRequest, idempotency_key: _IdempotencyKey = None
     ) -> PredictResponse:
-        """Run a prediction and answer with its result; an exception in the model is 200 with status FAILURE.
+        """Run a prediction and return its result. An exception in the model is a 200 with status FAILURE.
 
         A repeated Idempotency-Key gives the first answer again.
         """
@@ -59,14 +59,14 @@ def _predictions() -> APIRouter:
         openlaunch_resume: _Resume = None,
         last_event_id: _LastEventID = None,
     ) -> PredictResponse:
-        """Run a prediction and answer with its items as they come."""
+        """Run a prediction and stream its items as they come."""
         raise AssertionError
 
     @api.delete(routes.STREAMING_TASKS)
     def stop_streaming_inference_task(
         model_endpoint_id: str, last_event_id: Annotated[str, Header()]
     ) -> CancelTaskResponse:
-        """Stop a stream that can be resumed: its client will not come back."""
+        """Stop a resumable stream, because its client will not come back."""
         raise AssertionError
 
     @api.post(routes.ASYNC_TASKS)
@@ -85,14 +85,14 @@ def _predictions() -> APIRouter:
 
     @api.post(routes.ASYNC_TASKS_WAIT)
     def wait_for_async_inference_tasks(body: BulkWaitRequest) -> BulkWaitResponse:
-        """Wait for the first of up to 1,000 tasks, and answer with all of them that are done."""
+        """Wait until one of up to 1,000 tasks is done, and return all that are done."""
         raise AssertionError
 
     @api.get(routes.ASYNC_TASKS + "/{task_id}")
     def get_async_inference_task(
         task_id: str, wait: Annotated[float, Query(ge=0, le=MAX_WAIT_SECONDS)] = 0
     ) -> TaskResponse:
-        """Get a task; with `wait` the answer is held until the task is done, for at most that many seconds."""
+        """Get a task. With `wait`, the answer is held until it is done, for at most that many seconds."""
         raise AssertionError
 
     return api

@@ -25,12 +25,12 @@ def router(context: Context) -> ControlRouter:
 
     @api.post(routes.BUNDLE_UPLOAD)
     async def bundle_upload(request: Request, user: User) -> UploadResponse:
-        """Say where a bundle's bytes are to be PUT, and how to name them afterwards."""
+        """Return where to PUT a bundle's bytes, and the location that names them afterwards."""
         return _upload(context, request, _folder(BUNDLES_FOLDER, user.owner))
 
     @api.post(routes.BATCH_UPLOAD)
     async def batch_task_input_upload(request: Request, user: User) -> UploadResponse:
-        """Say where the inputs of a batch job are to be PUT, and how to name them afterwards."""
+        """Return where to PUT the inputs of a batch job, and the location that names them afterwards."""
         return _upload(context, request, _folder(INPUTS_FOLDER, user.owner))
 
     @api.put(routes.ARTIFACTS + "/{key:path}", status_code=200)

@@ -31,7 +31,7 @@ def router(context: Context) -> ControlRouter:
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
         cursor: Annotated[str | None, Query(pattern=r"^[0-9]{1,18}$")] = None,
     ) -> ListAuditResponse:
-        """List every change that was made, and those that a key was not allowed, newest first."""
+        """List changes and refused attempts at changes, newest first."""
         wanted = AuditFilter(owner, key_id, action, object_id, _seconds(since), _seconds(until))
         page, next_cursor = await context.store.read(
             lambda conn: audit_store.list_page(conn, wanted, limit, cursor)

@@ -36,7 +36,7 @@ def router(context: Context) -> ControlRouter:
 
     @api.post("")
     async def create_batch_job(body: CreateBatchJobRequest, user: User) -> CreateBatchJobResponse:
-        """Begin a batch job. Its inputs were uploaded to where the upload route said."""
+        """Start a batch job over inputs that were uploaded before."""
         spec = _spec(body)
         await context.endpoints.check(user.owner, EndpointType.ASYNC, body.model_bundle_id, spec)
         job = BatchJobRecord(
@@ -67,7 +67,7 @@ def router(context: Context) -> ControlRouter:
     ) -> BatchJobResponse:
         """Get a batch job's status and progress, and once it has ended a URL of its results.
 
-        With `wait`, after that many seconds, or as soon as the job has ended.
+        With `wait`, the answer is held until the job has ended, for at most that many seconds.
         """
         job = await context.batch_jobs.runner.get(user.owner, batch_job_id, wait)
         return _response(context, request, job)
@@ -76,7 +76,7 @@ def router(context: Context) -> ControlRouter:
     async def update_batch_job(
         batch_job_id: str, body: UpdateBatchJobRequest, user: User
     ) -> UpdateBatchJobResponse:
-        """Cancel a batch job: what runs is stopped, and the results that there are are kept."""
+        """Cancel a batch job: running inputs are stopped, and existing results are kept."""
         cancelled = body.cancel and await context.batch_jobs.runner.cancel(user.owner, batch_job_id)
         return UpdateBatchJobResponse(success=cancelled)
 

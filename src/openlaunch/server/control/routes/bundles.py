@@ -35,12 +35,12 @@ def router(context: Context) -> ControlRouter:
 
     @api.post("")
     async def create_model_bundle(body: CreateModelBundleRequest, user: User) -> CreateModelBundleResponse:
-        """Make a bundle of bytes that were uploaded before."""
+        """Create a bundle from bytes that were uploaded before."""
         return CreateModelBundleResponse(model_bundle_id=await store_bundle(context, body, user.owner))
 
     @api.post("/clone-with-changes")
     async def clone_model_bundle(body: CloneModelBundleRequest, user: User) -> CreateModelBundleResponse:
-        """Make a bundle that differs from another one in its app_config; it is the name's latest then."""
+        """Create a copy of a bundle with another `app_config`; it becomes the newest of its name."""
         return CreateModelBundleResponse(model_bundle_id=await clone_bundle(context, body, user.owner))
 
     @api.get("")
@@ -52,7 +52,7 @@ def router(context: Context) -> ControlRouter:
     ) -> ListModelBundlesResponse:
         """List the caller's bundles, newest first unless asked otherwise.
 
-        Those of commands only with `commands`: Launch's client can't read them.
+        Bundles of commands are listed only with `commands`, because Launch's client can't read them.
         """
         found = await list_bundles(context, user.owner, model_name, order_by)
         records = [record for record in found if commands or not isinstance(record.flavor, CommandFlavor)]

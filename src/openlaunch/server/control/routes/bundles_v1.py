@@ -42,13 +42,13 @@ def router(context: Context) -> ControlRouter:
     async def create_model_bundle_v1(
         body: CreateModelBundleV1Request, user: User
     ) -> CreateModelBundleResponse:
-        """Make a bundle of bytes that were uploaded before."""
+        """Create a bundle from bytes that were uploaded before."""
         bundle_id = await store_bundle(context, _as_v2(body), user.owner)
         return CreateModelBundleResponse(model_bundle_id=bundle_id)
 
     @api.post("/clone-with-changes")
     async def clone_model_bundle_v1(body: CloneModelBundleRequest, user: User) -> CreateModelBundleResponse:
-        """Make a bundle that differs from another one in its app_config; it is the name's latest then."""
+        """Create a copy of a bundle with another `app_config`; it becomes the newest of its name."""
         return CreateModelBundleResponse(model_bundle_id=await clone_bundle(context, body, user.owner))
 
     @api.get("")

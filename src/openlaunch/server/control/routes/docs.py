@@ -31,7 +31,7 @@ def router(context: Context) -> ControlRouter:
 
     @api.get(routes.ENDPOINTS_SCHEMA)
     async def get_model_endpoints_schema(user: Caller) -> dict[str, Any]:
-        """Get one OpenAPI document of all the caller's endpoints, with each one's own schemas."""
+        """Get one OpenAPI document of all the caller's endpoints, with the schemas of each."""
 
         def load(conn: Connection) -> list[tuple[EndpointRecord, dict[str, Any]]]:
             found = endpoint_store.list_by_owner(conn, user.owner)

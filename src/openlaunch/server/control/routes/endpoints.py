@@ -52,7 +52,7 @@ def router(context: Context) -> ControlRouter:
 def _add_changes(api: ControlRouter, context: Context) -> None:
     @api.post(routes.ENDPOINTS)
     async def create_model_endpoint(body: CreateModelEndpointRequest, user: User) -> EndpointCreationResponse:
-        """Create an endpoint; its workers are started afterwards: its status tells how that goes."""
+        """Create an endpoint. Its workers start afterwards; its status shows their progress."""
         endpoint = await context.endpoints.create(user.owner, body)
         return EndpointCreationResponse(endpoint_creation_task_id=endpoint.id)
 
@@ -60,19 +60,19 @@ def _add_changes(api: ControlRouter, context: Context) -> None:
     async def update_model_endpoint(
         model_endpoint_id: str, body: UpdateModelEndpointRequest, user: User
     ) -> EndpointCreationResponse:
-        """Change what is given; new workers replace the old ones only once they are ready."""
+        """Change the given settings; new workers replace the old ones only once they are ready."""
         await context.endpoints.update(user.owner, model_endpoint_id, body)
         return EndpointCreationResponse(endpoint_creation_task_id=model_endpoint_id)
 
     @api.post(routes.ENDPOINTS + "/{model_endpoint_id}/restart")
     async def restart_model_endpoint(model_endpoint_id: str, user: User) -> RestartModelEndpointResponse:
-        """Replace every worker by a new one, without a gap."""
+        """Replace every worker by a new one, without an interruption."""
         await context.endpoints.restart(user.owner, model_endpoint_id)
         return RestartModelEndpointResponse(restarted=True)
 
     @api.delete(routes.ENDPOINTS + "/{model_endpoint_id}")
     async def delete_model_endpoint(model_endpoint_id: str, user: User) -> DeleteModelEndpointResponse:
-        """Delete an endpoint: what runs may end, what waits is refused, tasks end as FAILURE."""
+        """Delete an endpoint: running requests may finish, waiting ones are refused, and tasks end as FAILURE."""
         await context.endpoints.delete(user.owner, model_endpoint_id)
         return DeleteModelEndpointResponse(deleted=True)
 
@@ -125,7 +125,7 @@ def _add_reads(api: ControlRouter, context: Context) -> None:
         wait: Annotated[float, Query(ge=0, le=MAX_EVENTS_WAIT_SECONDS)] = 0,
         limit: Annotated[int, Query(ge=1, le=MAX_EVENTS)] = MAX_EVENTS,
     ) -> ListEventsResponse:
-        """List what has happened to an endpoint; with `wait`, the answer is held until there is something new."""
+        """List what has happened to an endpoint. With `wait`, the answer is held until there is a new event."""
         endpoint = await find_endpoint(context.store, model_endpoint_id, user.owner)
         found = await context.controller.events.read(endpoint.id, int(after), wait, limit)
         messages = [message_of(EventKind(e.kind), e.detail, e.count) for e in found]
@@ -134,7 +134,7 @@ def _add_reads(api: ControlRouter, context: Context) -> None:
 
     @api.get(routes.ENDPOINTS + "/{model_endpoint_id}/why")
     async def explain_model_endpoint(model_endpoint_id: str, user: User) -> EndpointWhy:
-        """Say why an endpoint serves or does not: what it waits for, what fails, and when that is tried again."""
+        """Explain why an endpoint serves or does not: what it waits for, what fails, and when the next attempt is."""
         endpoint = await find_endpoint(context.store, model_endpoint_id, user.owner)
         why = context.controller.explain(endpoint.id)
         if why is None:
@@ -175,6 +175,6 @@ def _add_canaries(api: ControlRouter, context: Context) -> None:
 
     @api.post(CANARY + "/rollback")
     async def roll_back_canary(model_endpoint_id: str, user: User) -> ModelEndpointResponse:
-        """End the canary: its workers finish what they run, and get nothing more."""
+        """End the canary: its workers finish their running requests, and get no new ones."""
         endpoint = await context.endpoints.roll_back_canary(user.owner, model_endpoint_id)
         return await described(context, endpoint)

@@ -15,12 +15,12 @@ def router(context: Context) -> ControlRouter:
     @api.get(routes.HEALTHZ)
     @api.get(routes.HEALTHCHECK)
     async def healthy() -> dict[str, str]:
-        """Answer while the server lives, whatever it can do."""
+        """Answer 200 while the server runs, whether or not it can serve."""
         return {"status": "ok"}
 
     @api.get(routes.READYZ, responses={503: {"model": ReadinessResponse}})
     async def ready(response: Response) -> ReadinessResponse:
-        """Say whether the server can serve, and what is wrong if not: 503 where a check has failed."""
+        """Report whether the server can serve, and what is wrong if not: 503 where a check has failed."""
         report = await context.health.report()
         response.status_code = 503 if report.status is CheckStatus.FAILED else 200
         return report

@@ -67,7 +67,7 @@ def _add_jobs(api: ControlRouter, context: Context) -> None:
     async def get_docker_image_batch_job(
         batch_job_id: str, user: User, wait: Wait = 0.0
     ) -> DockerImageBatchJobResponse:
-        """Get a job; with `wait`, after that many seconds, or as soon as it has ended."""
+        """Get a job. With `wait`, the answer is held until it has ended, for at most that many seconds."""
         return _job(await context.image_jobs.runner.get(user.owner, batch_job_id, wait))
 
     @api.get(JOBS + "/{batch_job_id}/logs", response_class=PlainTextResponse)
@@ -89,7 +89,7 @@ def _add_bundles(api: ControlRouter, context: Context) -> None:
     async def create_docker_image_batch_job_bundle(
         body: CreateDockerImageBatchJobBundleRequest, user: User
     ) -> CreateDockerImageBatchJobBundleResponse:
-        """Say what jobs run: an image, its command and environment, and what a job has."""
+        """Define what jobs run: an image, its command and environment, and the resources of each job."""
         resources = body.resource_requests.model_dump(mode="json", exclude_none=True)
         context.image_jobs.check_gpus(job_spec(resources))
         record = ImageJobBundleRecord(

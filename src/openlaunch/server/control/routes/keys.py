@@ -23,19 +23,19 @@ def router(context: Context) -> ControlRouter:
 
     @api.post("")
     async def create_key(body: CreateKeyRequest, admin: Admin) -> CreateKeyResponse:
-        """Make a key; it is shown in this answer and never again."""
+        """Create a key. Only this answer shows it."""
         record, key = await context.keyring.create(body.owner, body.role, **_settings(body))
         return shown(CreateKeyResponse, record, api_key=key)
 
     @api.get("")
     async def list_keys(admin: Admin) -> ListKeysResponse:
-        """List every key, oldest first, also the revoked ones."""
+        """List every key, including revoked ones, oldest first."""
         records = await context.store.read(key_store.list_all)
         return ListKeysResponse(keys=[shown(KeySummary, record) for record in records])
 
     @api.put("/{key_id}")
     async def update_key(key_id: str, body: UpdateKeyRequest, admin: Admin) -> KeySummary:
-        """Change a key's limits or its end; what is not given stays as it is."""
+        """Change a key's limits or its expiry. Omitted fields stay unchanged."""
         return shown(KeySummary, await context.keyring.change(key_id, **_settings(body)))
 
     @api.delete("/{key_id}", status_code=204)

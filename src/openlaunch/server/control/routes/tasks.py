@@ -71,12 +71,12 @@ def _add_tasks(api: ControlRouter, context: Context) -> None:
 
     @api.post(TASK + "/cancel")
     async def cancel_task(task_id: str, user: Caller) -> CancelTaskResponse:
-        """Cancel a task; what runs of it is stopped, and its result will be a FAILURE that says so."""
+        """Cancel a task: it is stopped if it runs, and ends as a FAILURE that says so."""
         return CancelTaskResponse(cancelled=await context.tasks.control.cancel(user.owner, task_id))
 
     @api.get(TASK + "/details")
     async def get_task_details(task_id: str, user: Caller) -> TaskSummary:
-        """Get what a list says of a task: its attempts, why it failed, its times."""
+        """Get a task's summary, as the list has it: its attempts, why it failed, its times."""
         record = await context.store.read(lambda conn: queue.get(conn, user.owner, task_id))
         if record is None:
             raise no_task(task_id)
@@ -84,7 +84,7 @@ def _add_tasks(api: ControlRouter, context: Context) -> None:
 
     @api.get(TASK + "/payload", response_model=PredictRequest)
     async def get_task_payload(task_id: str, user: Caller) -> Response:
-        """Get what was sent in with a task; that of a task that succeeded is not kept."""
+        """Get a task's input, which is not kept once the task has succeeded."""
         payload = await context.tasks.control.payload_of(user.owner, task_id)
         shown = await asyncio.to_thread(_without_auth, payload)
         return Response(shown, media_type="application/json")
@@ -95,7 +95,7 @@ def _add_tasks(api: ControlRouter, context: Context) -> None:
         user: Caller,
         idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
     ) -> CreateTaskResponse:
-        """Run a task that failed or was cancelled once more: as a new task, whose id is answered."""
+        """Run a task that failed or was cancelled once more, as a new task, and return its id."""
         user.spend(1)
         return CreateTaskResponse(
             task_id=await context.tasks.control.rerun(user.owner, task_id, idempotency_key)
@@ -103,7 +103,7 @@ def _add_tasks(api: ControlRouter, context: Context) -> None:
 
     @api.get(TASK + "/why")
     async def explain_task(task_id: str, user: Caller) -> TaskWhy:
-        """Say why a task is pending: its place in the queue, the slots, and what holds its endpoint up."""
+        """Explain why a task is pending: its place in the queue, the slots, and what holds its endpoint up."""
         now = clock.now()
         found = await context.store.read(lambda conn: position(conn, user.owner, task_id, now, MAX_AHEAD))
         if found is None:
@@ -115,7 +115,7 @@ def _add_tasks(api: ControlRouter, context: Context) -> None:
 def _add_callbacks(api: ControlRouter, context: Context) -> None:
     @api.get(TASK + "/deliveries")
     async def list_deliveries(task_id: str, user: User) -> ListDeliveriesResponse:
-        """Show whether the task's callback was taken, and every attempt to send it."""
+        """Show whether the task's callback was accepted, and every attempt to send it."""
 
         def load(conn: Connection) -> Delivery | None:
             if queue.get(conn, user.owner, task_id) is None:
@@ -129,7 +129,7 @@ def _add_callbacks(api: ControlRouter, context: Context) -> None:
 
     @api.post(TASK + "/deliveries/resend")
     async def resend_delivery(task_id: str, user: User) -> DeliveryResponse:
-        """Send the task's callback once more, now; with the same id, so that receivers can tell."""
+        """Send the task's callback once more now, with the same id, so that receivers recognise it."""
         now = clock.now()
         found = await context.store.write(lambda conn: outbox.send_again(conn, user.owner, task_id, now))
         if found is None:
@@ -141,7 +141,7 @@ def _add_callbacks(api: ControlRouter, context: Context) -> None:
 
     @api.get(routes.CALLBACK_SIGNING)
     async def get_callback_secret(user: User) -> CallbackSecretResponse:
-        """Get what your receivers verify the signature of callbacks with, as Standard Webhooks libraries take it."""
+        """Get the secret that verifies the signatures of your callbacks, in the form of Standard Webhooks."""
         return CallbackSecretResponse(secret=context.callbacks.signer.secret_of(user.owner))
 
 

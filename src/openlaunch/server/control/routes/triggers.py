@@ -32,7 +32,7 @@ def router(context: Context) -> ControlRouter:
 
     @api.post("")
     async def create_trigger(body: CreateTriggerRequest, user: User) -> CreateTriggerResponse:
-        """Have a bundle's image run at the times of a cron schedule."""
+        """Run a bundle's image at the times of a cron schedule."""
         bundle = await find_image_bundle(context, body.bundle_id, user.owner)
         labels = body.default_job_metadata or {}
         # What each job would be refused for is refused now.
@@ -68,7 +68,7 @@ def router(context: Context) -> ControlRouter:
     async def update_trigger(
         trigger_id: str, body: UpdateTriggerRequest, user: User
     ) -> UpdateTriggerResponse:
-        """Change a trigger's schedule, suspend it, or resume it; times that pass meanwhile are skipped."""
+        """Change a trigger's schedule, suspend it, or resume it. Times while it is suspended are skipped."""
         record = await _find(context, trigger_id, user.owner)
         schedule = record.cron_schedule if body.cron_schedule is None else body.cron_schedule
         suspended = record.suspended if body.suspend is None else body.suspend
