@@ -1,7 +1,7 @@
 """Owners take turns at whatever they share, so that nobody waits for all that another has sent or runs."""
 
 import asyncio
-from collections import Counter, deque
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Generic, TypeVar
@@ -95,26 +95,29 @@ class Turns:
 
     def __init__(self, places: int) -> None:
         self._free = places
-        self._held: Counter[str] = Counter()
+        self._held: dict[str, int] = {}
         self._waiting: FairQueue[asyncio.Future[None]] = FairQueue()
 
     def room(self, owner: str) -> int:
         """Return how many places the owner may take now."""
-        return max(0, (self._free - self._held[owner] + 1) // 2)
+        return max(0, (self._free - self._held.get(owner, 0) + 1) // 2)
 
     def take(self, owner: str) -> bool:
         """Take a place for the owner until `give_back`; return False where there is none for this owner."""
-        if self._free <= self._held[owner]:
+        held = self._held.get(owner, 0)
+        if self._free <= held:
             return False
         self._free -= 1
-        self._held[owner] += 1
+        self._held[owner] = held + 1
         return True
 
     def give_back(self, owner: str) -> None:
         """Free a place of the owner's, and give it to the next owner who waits."""
         self._free += 1
-        self._held[owner] -= 1
-        if not self._held[owner]:
+        held = self._held[owner]
+        if held > 1:
+            self._held[owner] = held - 1
+        else:
             del self._held[owner]
         while self._waiting.size and (waiter := self._waiting.take(self.take)) is not None:
             waiter.set_result(None)

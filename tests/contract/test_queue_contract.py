@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -404,6 +405,23 @@ def pages(db: Database, limit: int, endpoint_id: str | None, state: State | None
         ids += [record.id for record in page]
         if cursor is None:
             return ids
+
+
+def test_a_page_of_a_status_looks_at_a_bounded_number_of_tasks(db: Database) -> None:
+    submit(db, *(task(f"t{n}") for n in range(10)))
+    complete(db, success("t0"), success("t8"))
+
+    def found(state: State, cursor: str | None, most: int = 4) -> tuple[list[str], str | None]:
+        list_some = partial(queue.list_page, owner="ada", state=state, cursor=cursor, most=most)
+        page, after = db.read(list_some)
+        return [record.id for record in page], after
+
+    first, cursor = found(State.SUCCESS, None)
+    assert (first, cursor) == (["t8"], "7")
+    assert found(State.SUCCESS, cursor) == ([], "3")
+    assert found(State.SUCCESS, "3") == (["t0"], None)
+    claim(db, limit=1)
+    assert found(State.STARTED, None) == (["t1"], None)
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 100])

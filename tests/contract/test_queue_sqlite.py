@@ -56,6 +56,12 @@ def new(task_id: str, key: str | None = None) -> NewTask:
         (lambda conn: queue.list_page(conn, "ada"), "ix_tasks_owner"),
         (lambda conn: queue.list_page(conn, "ada", "end"), "ix_tasks_endpoint"),
         (lambda conn: queue.list_page(conn, "ada", None, State.FAILURE), "ix_tasks_unsuccessful"),
+        (lambda conn: queue.list_page(conn, "ada", "end", State.FAILURE), "ix_tasks_unsuccessful"),
+        (lambda conn: queue.list_page(conn, "ada", "end", State.STARTED), "ix_tasks_leases"),
+        (
+            lambda conn: queue.list_page(conn, "ada", None, State.SUCCESS),
+            "ix_tasks_owner (owner=?)",
+        ),
         (lambda conn: queue.queued_counts(conn), "COVERING INDEX ix_tasks_claim"),
         (lambda conn: position(conn, "ada", "a", 1, 10), "COVERING INDEX ix_tasks_claim"),
         (lambda conn: queue.fail_endpoint(conn, "end", "deleted", 1), "ix_tasks_endpoint"),
@@ -67,3 +73,9 @@ def test_an_index_answers(db: Database, operation: Callable[[Connection], Any], 
     steps = db.write(lambda conn: plans(conn, operation))
     assert any(index in step for step in steps), steps
     assert all("USING" in step for step in steps if " tasks" in step), steps
+
+
+@pytest.mark.parametrize("state", [State.FAILURE, State.STARTED])
+def test_a_rare_status_is_not_looked_for_among_all_of_an_endpoints_tasks(db: Database, state: State) -> None:
+    steps = db.write(lambda conn: plans(conn, lambda conn: queue.list_page(conn, "ada", "end", state)))
+    assert not any("ix_tasks_endpoint" in step or "ix_tasks_owner" in step for step in steps), steps

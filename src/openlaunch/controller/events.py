@@ -125,7 +125,9 @@ class EventLog:
                     if (changed := self._changed.pop(endpoint_id, None)) is not None:
                         changed.set()
 
-    async def read(self, endpoint_id: str, after: int, wait: float, limit: int) -> list[EventRecord]:
+    async def read(
+        self, endpoint_id: str, after: int, wait: float, limit: int, owner: str = ""
+    ) -> list[EventRecord]:
         """Return the events after that one, once there are some or `wait` seconds have passed."""
         deadline = asyncio.get_running_loop().time() + wait
 
@@ -134,7 +136,7 @@ class EventLog:
 
         while True:
             changed = self._changed.setdefault(endpoint_id, asyncio.Event())
-            found = await self._store.read(load)
+            found = await self._store.read(load, owner)
             left = deadline - asyncio.get_running_loop().time()
             if found or left <= 0 or self.closed:
                 return found

@@ -41,7 +41,7 @@ class Recorder:
             )
             return endpoints.get(conn, before.id)
 
-        record = await endpoint.parts.store.write(write)
+        record = await endpoint.parts.store.write(write, before.owner)
         if record is None or record == before:
             return
         endpoint.adopt(record)
@@ -67,7 +67,7 @@ class Recorder:
             endpoints.set_canary(conn, before.id, action.generation, action.status, action.reason)
             return endpoints.get(conn, before.id)
 
-        record = await endpoint.parts.store.write(write)
+        record = await endpoint.parts.store.write(write, before.owner)
         if record is None or record == before:
             return
         endpoint.adopt(record)

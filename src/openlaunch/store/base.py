@@ -15,8 +15,10 @@ class Store(Protocol):
     neither commits nor rolls back, and it may be run a second time when another one of its transaction fails.
     """
 
-    async def write(self, op: Callable[[Connection], T]) -> T:
+    async def write(self, op: Callable[[Connection], T], owner: str = "") -> T:
         """Run `op` in a transaction and return its result once that is on disk.
+
+        Owners take turns at writing and at reading; "" is the server itself, and takes turns as an owner does.
 
         What arrives while a transaction is on its way to disk goes together into the next one (group commit).
         An operation that raises undoes only its own changes.
@@ -26,7 +28,7 @@ class Store(Protocol):
         """
         ...
 
-    async def read(self, op: Callable[[Connection], T]) -> T:
+    async def read(self, op: Callable[[Connection], T], owner: str = "") -> T:
         """Run `op` on a connection that sees all that was committed before this call."""
         ...
 

@@ -1,7 +1,8 @@
 """Group commit: many operations in one transaction, each of which succeeds or fails alone."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import Any
 
 from sqlalchemy import Connection
@@ -17,8 +18,10 @@ class Outcome:
     error: Exception | None = None
 
 
-def run_group(conn: Connection, operations: Sequence[Operation]) -> list[Outcome]:
+def run_group(conn: Connection, operations: Iterable[Operation]) -> list[Outcome]:
     """Run the operations in one transaction and commit it; the outcomes are in their order.
+
+    Each is asked for when those before it have run, so that whoever gives them can end a group that takes long.
 
     When one raises, all are run again, each inside a savepoint, so that only the changes of those that raise
     are undone. That costs one more run and no more commit; nothing is paid for it as long as none raises.
@@ -26,21 +29,29 @@ def run_group(conn: Connection, operations: Sequence[Operation]) -> list[Outcome
     Raises:
         sqlalchemy.exc.DBAPIError: the transaction could not be begun or committed: no operation has had any effect.
     """
-    outcomes = _run_plain(conn, operations)
-    return outcomes if outcomes is not None else _run_guarded(conn, operations)
+    begun: list[Operation] = []
+    rest = iter(operations)
+    outcomes = _run_plain(conn, rest, begun)
+    return outcomes if outcomes is not None else _run_guarded(conn, chain(begun, rest))
 
 
-def _run_plain(conn: Connection, operations: Sequence[Operation]) -> list[Outcome] | None:
+def _run_plain(
+    conn: Connection, operations: Iterator[Operation], begun: list[Operation]
+) -> list[Outcome] | None:
+    outcomes = []
     with conn.begin() as transaction:
         try:
-            outcomes = [Outcome(operation(conn)) for operation in operations]
+            for operation in operations:
+                begun.append(operation)
+                outcomes.append(Outcome(operation(conn)))
         except Exception as error:
             transaction.rollback()
-            return [Outcome(error=_deliverable(error))] if len(operations) == 1 else None
+            begun += islice(operations, 1)
+            return [Outcome(error=_deliverable(error))] if len(begun) == 1 else None
     return outcomes
 
 
-def _run_guarded(conn: Connection, operations: Sequence[Operation]) -> list[Outcome]:
+def _run_guarded(conn: Connection, operations: Iterable[Operation]) -> list[Outcome]:
     with conn.begin():
         return [_run_in_savepoint(conn, operation) for operation in operations]
 

@@ -5,7 +5,8 @@ import logging
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,16 +16,19 @@ from sqlalchemy.exc import DatabaseError, DBAPIError
 from sqlalchemy.pool import QueuePool, StaticPool
 
 from openlaunch.errors import ConfigurationError, Unavailable
-from openlaunch.store.group_commit import Outcome, run_group
+from openlaunch.store.group_commit import Operation, Outcome, run_group
 from openlaunch.store.queue_sql import options
 from openlaunch.store.schema import upgrade
 from openlaunch.store.sqlite_queue import SqliteQueueSql
+from openlaunch.turns import FairQueue, Turns
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 MAX_GROUP = 512
 """The most operations that one transaction takes."""
+GROUP_SECONDS = 0.05
+"""The time after which a transaction takes no further operation: the next one begins with other owners' turns."""
 READERS = 4
 DAMAGED = "store_damaged"
 """The code of the error that says that the file itself is damaged."""
@@ -38,10 +42,11 @@ _MAGIC = b"SQLite format 3\x00"
 class _Write:
     """An operation on its way to disk, and the future of its result."""
 
-    __slots__ = ("future", "op", "outcome")
+    __slots__ = ("future", "op", "outcome", "owner")
 
-    def __init__(self, op: Callable[[Connection], Any], future: "asyncio.Future[Any]") -> None:
+    def __init__(self, op: Callable[[Connection], Any], owner: str, future: "asyncio.Future[Any]") -> None:
         self.op = op
+        self.owner = owner
         self.future = future
         self.outcome = Outcome()
 
@@ -61,11 +66,14 @@ class SqliteStore:
         self._path = path
         self._writer_engine = engine
         self._reader_engine = readers
-        self._max_pending = max_pending
-        self._queue: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
+        self._waiting: FairQueue[_Write] = FairQueue()
+        self._lock = threading.Lock()
+        self._arrived: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        """True for each operation that waits, then False when no more come."""
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="store-read")
-        self._pending = 0
-        self._reading = 0
+        self._reader_turns = Turns(READERS)
+        self._writes, self._reads = Turns(max_pending), Turns(max_pending)
+        """The operations that have been accepted and have not ended."""
         self._closed = False
         self._loop = asyncio.get_running_loop()
         self.transactions = 0
@@ -77,7 +85,7 @@ class SqliteStore:
 
     @classmethod
     async def open(
-        cls, path: Path, *, max_pending: int = 10_000, busy_timeout_seconds: float = 5
+        cls, path: Path, *, max_pending: int = 20_000, busy_timeout_seconds: float = 5
     ) -> "SqliteStore":
         """Open the database, made and brought up to date where needed; mode 0600.
 
@@ -89,27 +97,30 @@ class SqliteStore:
         writer, readers = await asyncio.to_thread(_open_engines, path, busy_timeout_seconds)
         return cls(path, writer, readers, max_pending)
 
-    async def write(self, op: Callable[[Connection], T]) -> T:
-        self._admit(self._pending, "writes wait for the disk")
+    async def write(self, op: Callable[[Connection], T], owner: str = "") -> T:
+        self._admit(self._writes, owner, "writes wait for the disk")
         future: asyncio.Future[T] = self._loop.create_future()
-        self._pending += 1
-        self._queue.put(_Write(op, future))
+        with self._lock:
+            self._waiting.append(owner, _Write(op, owner, future))
+        self._arrived.put(True)
         return await future
 
-    async def read(self, op: Callable[[Connection], T]) -> T:
-        self._admit(self._reading, "reads wait for a connection")
-        self._reading += 1
+    async def read(self, op: Callable[[Connection], T], owner: str = "") -> T:
+        self._admit(self._reads, owner, "reads wait for a connection")
         try:
-            return await self._loop.run_in_executor(self._readers, self._read, op)
+            run_in_thread = self._loop.run_in_executor
+            return await self._reader_turns.run(owner, lambda: run_in_thread(self._readers, self._read, op))
         finally:
-            self._reading -= 1
+            self._reads.give_back(owner)
 
-    def _admit(self, waiting: int, what: str) -> None:
+    def _admit(self, waiting: Turns, owner: str, what: str) -> None:
         if self._closed:
             raise Unavailable("the server is stopping", code="stopping")
-        if waiting >= self._max_pending:
+        if not waiting.take(owner):
             raise Unavailable(
-                f"{waiting} {what} already, which is the limit", code="store_overloaded", retry_after=1
+                f"too many {what} already, of all owners together or of this one; retry in a second",
+                code="store_overloaded",
+                retry_after=1,
             )
 
     def _read(self, op: Callable[[Connection], T]) -> T:
@@ -126,7 +137,7 @@ class SqliteStore:
         if self._closed:
             return
         self._closed = True
-        self._queue.put(None)
+        self._arrived.put(False)
         await asyncio.to_thread(self._thread.join)
         self._readers.shutdown()
         self._reader_engine.dispose()
@@ -135,39 +146,49 @@ class SqliteStore:
     # The writer thread.
 
     def _write_loop(self) -> None:
-        while True:
-            group, last = self._next_group()
-            if group:
-                self._commit(group)
-                self._loop.call_soon_threadsafe(self._resolve, group)
-            if last:
-                return
+        while self._arrived.get():
+            self._loop.call_soon_threadsafe(self._resolve, self._commit())
 
-    def _next_group(self) -> tuple[list[_Write], bool]:
-        """Wait for one operation, and take with it whatever else has arrived."""
-        group: list[_Write] = []
-        item = self._queue.get()
-        while item is not None:
-            group.append(item)
-            if len(group) == MAX_GROUP:
-                return group, False
-            try:
-                item = self._queue.get_nowait()
-            except queue.Empty:
-                return group, False
-        return group, True
-
-    def _commit(self, group: Sequence[_Write]) -> None:
+    def _commit(self) -> Sequence[_Write]:
+        """Run what waits in one transaction, and return it with its outcomes."""
+        group = [self._next()]
         try:
             with self._writer_engine.connect() as connection:
-                outcomes = run_group(connection, [write.op for write in group])
+                outcomes = run_group(connection, self._operations(group))
         except Exception as error:
+            group += self._others(MAX_GROUP)  # would only wait as long, one after the other, for the same
             outcomes = [Outcome(error=error)] * len(group)
         self.transactions += 1
         for write, outcome in zip(group, outcomes, strict=True):
             write.outcome = (
                 outcome if outcome.error is None else Outcome(error=self._explained(outcome.error))
             )
+        return group
+
+    def _operations(self, group: list[_Write]) -> Iterator[Operation]:
+        """Yield what waits and add it to the group, until the transaction is long enough."""
+        ends = time.monotonic() + GROUP_SECONDS
+        yield group[0].op
+        for write in self._others(min(self._waiting.size, MAX_GROUP - 1)):
+            group.append(write)
+            yield write.op
+            if time.monotonic() > ends:
+                return
+
+    def _others(self, most: int) -> Iterator[_Write]:
+        for _ in range(most):
+            try:
+                more = self._arrived.get_nowait()
+            except queue.Empty:
+                return
+            if not more:
+                self._arrived.put(False)
+                return
+            yield self._next()
+
+    def _next(self) -> _Write:
+        with self._lock:
+            return self._waiting.popleft()
 
     def _explained(self, error: Exception) -> Exception:
         explained = _explained(error)
@@ -176,8 +197,8 @@ class SqliteStore:
         return explained
 
     def _resolve(self, group: Sequence[_Write]) -> None:
-        self._pending -= len(group)
         for write in group:
+            self._writes.give_back(write.owner)
             write.resolve()
 
 

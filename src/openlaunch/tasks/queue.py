@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Select, delete, func, literal_column, or_, select, update
 
 from openlaunch.store import batch_jobs
 from openlaunch.store.answers import key_reused
@@ -19,7 +19,10 @@ from openlaunch.tasks.states import State, after_death, failure
 
 EXPIRED_STATUS_CODE = 504
 CANCELLED_STATUS_CODE = 499
+MAX_EXAMINED = 5000
+"""The most tasks that are looked at for one page of a list."""
 _NO_LEASE = {"lease_owner": None, "lease_until": None}
+_STARTED = tasks.c.status == literal_column("'STARTED'")  # as the index is spelled
 _DONE = [State.SUCCESS.value, State.FAILURE.value, State.CANCELLED.value]
 
 
@@ -335,21 +338,39 @@ def list_page(
     state: State | None = None,
     limit: int = 100,
     cursor: str | None = None,
+    most: int = MAX_EXAMINED,
 ) -> tuple[list[TaskRecord], str | None]:
-    """Return a page of the owner's tasks, newest first, without results, and the next page's cursor."""
-    query = select(tasks.c.seq, *_SUMMARY).where(tasks.c.owner == owner)
-    if endpoint_id is not None:
-        query = query.where(tasks.c.endpoint_id == endpoint_id)
-    if state is not None:
-        query = query.where(_shown_as(state))
-    if state is State.FAILURE:
-        # The few that failed lie in an index of their own; SQLite does not know that they are few.
-        query = query.with_hint(tasks, "INDEXED BY ix_tasks_unsuccessful", "sqlite")
+    """Return a page of the owner's tasks, newest first, without results, and the next page's cursor.
+
+    No more than `most` tasks are looked at for a state, so a page that is not full may have a next one.
+    """
+    query, floor = _newest_first(owner, endpoint_id, state), None
     if cursor is not None:
         query = query.where(tasks.c.seq < int(cursor))
-    rows = conn.execute(query.order_by(tasks.c.seq.desc()).limit(limit + 1)).fetchall()
+    if state not in (None, State.STARTED):
+        floor = conn.scalar(query.offset(most - 1).limit(1))
+        query = query.where(_shown_as(state), *([tasks.c.seq >= floor] if floor else []))
+    if endpoint_id is not None:
+        query = query.where(
+            tasks.c.endpoint_id.concat("") == endpoint_id
+        )  # to stay with the index of the state
+    rows = conn.execute(query.with_only_columns(tasks.c.seq, *_SUMMARY).limit(limit + 1)).fetchall()
     page = [_record((*row[1:], None, None)) for row in rows[:limit]]
-    return page, str(rows[limit - 1].seq) if len(rows) > limit else None
+    last = rows[limit - 1].seq if len(rows) > limit else floor
+    return page, None if last is None else str(last)
+
+
+def _newest_first(owner: str, endpoint_id: str | None, state: State | None) -> Select[tuple[int]]:
+    """Select what one index has of the wanted tasks: all of them, and others too."""
+    if state is State.STARTED:
+        # Few of all tasks run, and an index has those alone. SQLite would prefer the owner's tasks, or the order,
+        # were these not expressions.
+        running = (_STARTED, tasks.c.lease_owner > "", tasks.c.owner.concat("") == owner)
+        return select(tasks.c.seq).where(*running).order_by((tasks.c.seq + 0).desc())
+    query = select(tasks.c.seq).where(tasks.c.owner == owner).order_by(tasks.c.seq.desc())
+    if state is State.FAILURE:
+        return query.where(_shown_as(state))
+    return query if endpoint_id is None else query.where(tasks.c.endpoint_id == endpoint_id)
 
 
 def _shown_as(state: State) -> ColumnElement[bool]:
@@ -383,7 +404,7 @@ def queued_counts(conn: Connection) -> dict[str, dict[str, int]]:
 
 
 def fail_endpoint(
-    conn: Connection, endpoint_id: str, reason: str, now: float, limit: int = 10_000
+    conn: Connection, endpoint_id: str, reason: str, now: float, limit: int = 1000
 ) -> list[str]:
     """End up to `limit` tasks of an endpoint that is deleted as FAILURE, and return their ids.
 

@@ -112,10 +112,10 @@ class MemoryStore:
         with self._engine.begin() as conn:
             return op(conn)
 
-    async def write(self, op: Callable[[Connection], T]) -> T:
+    async def write(self, op: Callable[[Connection], T], owner: str = "") -> T:
         return self.do(op)
 
-    async def read(self, op: Callable[[Connection], T]) -> T:
+    async def read(self, op: Callable[[Connection], T], owner: str = "") -> T:
         return self.do(op)
 
     async def close(self) -> None:

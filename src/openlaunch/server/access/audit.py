@@ -52,7 +52,8 @@ class AuditLog:
         limit = self._settings.max_audit_entries
         try:
             await self._store.write(
-                lambda conn: audit_store.insert(conn, entry, oldest=oldest, max_entries=limit)
+                lambda conn: audit_store.insert(conn, entry, oldest=oldest, max_entries=limit),
+                entry.owner or "",
             )
         except Exception:
             log.exception("the audit log could not be written; this is the entry: %r", entry)

@@ -21,7 +21,7 @@ BundleNames = dict[str, str]
 
 async def described(context: Context, endpoint: EndpointRecord) -> ModelEndpointResponse:
     """Return the endpoint as it is shown, with its workers and its queue as they are now."""
-    names = await context.store.read(lambda conn: bundle_names(conn, endpoint))
+    names = await context.store.read(lambda conn: bundle_names(conn, endpoint), endpoint.owner)
     return described_with(context, endpoint, names)
 
 

@@ -12,7 +12,7 @@ from openlaunch.wire.endpoints import EndpointStatus
 
 async def find_bundle(store: Store, bundle_id: str, owner: str) -> BundleRecord:
     """Return the owner's bundle, or raise NotFound."""
-    record = await store.read(lambda conn: bundle_store.get(conn, bundle_id, owner))
+    record = await store.read(lambda conn: bundle_store.get(conn, bundle_id, owner), owner)
     if record is None:
         raise NotFound(f"no bundle has the id {bundle_id!r}", code="bundle_not_found")
     return record
@@ -20,7 +20,7 @@ async def find_bundle(store: Store, bundle_id: str, owner: str) -> BundleRecord:
 
 async def find_endpoint(store: Store, endpoint_id: str, owner: str) -> EndpointRecord:
     """Return the owner's endpoint, or raise NotFound."""
-    endpoint = await store.read(lambda conn: endpoint_store.get(conn, endpoint_id, owner))
+    endpoint = await store.read(lambda conn: endpoint_store.get(conn, endpoint_id, owner), owner)
     if endpoint is None:
         raise no_endpoint(endpoint_id)
     return endpoint

@@ -86,7 +86,7 @@ class Endpoints:
 
     async def add(self, endpoint: EndpointRecord) -> None:
         """Store a new endpoint whose settings were checked, and start its workers."""
-        await self._store.write(lambda conn: endpoint_store.insert(conn, endpoint))
+        await self._store.write(lambda conn: endpoint_store.insert(conn, endpoint), endpoint.owner)
         self._workers.apply(endpoint)
 
     async def update(
@@ -149,7 +149,7 @@ class Endpoints:
 
     async def _record(self, owner: str, endpoint_id: str, change: Change) -> EndpointRecord:
         return await self._store.write(
-            lambda conn: _stored(conn, change(current_endpoint(conn, endpoint_id, owner)))
+            lambda conn: _stored(conn, change(current_endpoint(conn, endpoint_id, owner))), owner
         )
 
 

@@ -74,7 +74,8 @@ class BatchFiles:
     ) -> AsyncIterator[bytes]:
         count = after = 0
         while page := await self._store.read(
-            lambda conn, after=after: batch.results(conn, job.id, after, PAGE_RESULTS)  # type: ignore[misc]
+            lambda conn, after=after: batch.results(conn, job.id, after, PAGE_RESULTS),  # type: ignore[misc]
+            job.owner,
         ):
             yield b"".join([await self._entry(result, writer) for result in page])
             count += len(page)

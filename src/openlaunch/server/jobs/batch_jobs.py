@@ -125,7 +125,7 @@ class BatchJobs:
 
     async def _feed(self, job: BatchJobRecord, lane: Lane) -> None:
         """Put the inputs that are not tasks yet into the queue, as fast as it has room for them."""
-        done = await self._store.read(lambda conn: batch.submitted(conn, job.id))
+        done = await self._store.read(lambda conn: batch.submitted(conn, job.id), job.owner)
         self._submitted[job.id] = done
         if done == job.total:
             return
@@ -146,7 +146,7 @@ class BatchJobs:
         while True:
             await self._until(lane, lambda: lane.backlog.size == 0 and lane.load().in_flight == 0)
             # A result reaches the store some time after the worker has answered, and a lost task is there alone.
-            if not await self._store.read(lambda conn: batch.unfinished(conn, job.id)):
+            if not await self._store.read(lambda conn: batch.unfinished(conn, job.id), job.owner):
                 return
             await asyncio.sleep(POLL_SECONDS)
 
@@ -162,7 +162,7 @@ class BatchJobs:
             await self._keep_what_was_done(job)
         await self._endpoints.discard(job.id, "the job has ended")
         while True:
-            count, keys = await self._store.write(lambda conn: batch.delete_some(conn, job.id))
+            count, keys = await self._store.write(lambda conn: batch.delete_some(conn, job.id), job.owner)
             await self._files.delete(keys)
             if not count:
                 break
@@ -173,7 +173,7 @@ class BatchJobs:
         def done(conn: Connection) -> int:
             return batch.submitted(conn, job.id) - batch.unfinished(conn, job.id)
 
-        completed = await self._store.read(done)
+        completed = await self._store.read(done, job.owner)
         await self._tasks.control.fail_endpoint(job.id, job.status_reason or "the job has ended")
         if completed:
             key = await self._files.write_results(job)

@@ -95,7 +95,7 @@ class JobRunner(Generic[Record]):
         await self.background.stop()
 
     async def create(self, job: Record) -> None:
-        await self._store.write(lambda conn: self._table.insert(conn, job))
+        await self._store.write(lambda conn: self._table.insert(conn, job), job.owner)
         self.begin(job)
 
     def begin(self, job: Record) -> None:
@@ -122,7 +122,7 @@ class JobRunner(Generic[Record]):
         return job
 
     async def _get(self, owner: str, job_id: str) -> Record:
-        job = await self._store.read(lambda conn: self._table.get(conn, owner, job_id))
+        job = await self._store.read(lambda conn: self._table.get(conn, owner, job_id), owner)
         if job is None:
             raise NotFound(f"no {self._noun} has the id {job_id!r}", code="batch_job_not_found")
         return job

@@ -91,7 +91,7 @@ class Answers:
         answer = None
         try:
             now = clock.now()
-            answer = await self._store.read(lambda conn: answers.get(conn, owner, request.key, now))
+            answer = await self._store.read(lambda conn: answers.get(conn, owner, request.key, now), owner)
             if answer is not None and answer.digest != request.digest:
                 raise key_reused(request.key)
         except BaseException:
@@ -115,7 +115,7 @@ class Answers:
             body_key=key,
             body=body if key is None else None,
         )
-        await self._store.write(lambda conn: answers.put(conn, record))
+        await self._store.write(lambda conn: answers.put(conn, record), record.owner)
 
     def release(self, owner: str, request: Keyed) -> None:
         """End the request, so that those that wait for it look again. Harmless when called twice."""

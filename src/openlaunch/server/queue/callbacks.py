@@ -117,7 +117,9 @@ class Callbacks:
 
     async def _begin_due_of(self, owner: str, room: int) -> None:
         now, last, under_way = clock.now(), self._last.get(owner, ""), self._under_way(owner)
-        found = await self._store.read(lambda conn: outbox.due(conn, owner, now, room, last, under_way))
+        found = await self._store.read(
+            lambda conn: outbox.due(conn, owner, now, room, last, under_way), owner
+        )
         for delivery in found:
             self._turns.take(owner)
             self._last[owner] = delivery.receiver
@@ -141,7 +143,7 @@ class Callbacks:
     async def _deliver(self, delivery: Delivery) -> None:
         try:
             attempt = await self._attempt(delivery)
-            await self._store.write(lambda conn: outbox.record(conn, delivery.id, attempt))
+            await self._store.write(lambda conn: outbox.record(conn, delivery.id, attempt), delivery.owner)
         except Exception:
             log.exception("the callback %s could not be sent or recorded; it is tried again", delivery.id)
             await asyncio.sleep(LOOK_SECONDS)
@@ -154,7 +156,9 @@ class Callbacks:
     async def _attempt(self, delivery: Delivery) -> Attempt:
         import httpx2  # only now: most starts send no callback
 
-        record = await self._store.read(lambda conn: queue.get(conn, delivery.owner, delivery.task_id))
+        record = await self._store.read(
+            lambda conn: queue.get(conn, delivery.owner, delivery.task_id), delivery.owner
+        )
         began, start = clock.now(), time.monotonic()
         if record is None:
             return Attempt(began, 0.0, outbox.GONE_STATUS, "the task's result is no longer kept")

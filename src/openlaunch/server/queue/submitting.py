@@ -129,7 +129,7 @@ class Submitter:
                 queue.complete(conn, failed, now)
                 return ids, claim(conn) if wanted else []
 
-            ids, claimed = await self._store.write(store)
+            ids, claimed = await self._store.write(store, owner)
             stored = {task.id for task in new}.intersection(ids)
         finally:
             unstored = [task.payload_key for task in new if task.id not in stored]

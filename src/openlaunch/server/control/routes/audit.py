@@ -34,7 +34,7 @@ def router(context: Context) -> ControlRouter:
         """List changes and refused attempts at changes, newest first."""
         wanted = AuditFilter(owner, key_id, action, object_id, _seconds(since), _seconds(until))
         page, next_cursor = await context.store.read(
-            lambda conn: audit_store.list_page(conn, wanted, limit, cursor)
+            lambda conn: audit_store.list_page(conn, wanted, limit, cursor), admin.owner
         )
         entries = [shown(AuditEntry, r, at=datetime.fromtimestamp(r.at, UTC)) for r in page]
         return ListAuditResponse(entries=entries, next_cursor=next_cursor)

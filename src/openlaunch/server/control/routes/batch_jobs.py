@@ -58,7 +58,7 @@ def router(context: Context) -> ControlRouter:
     @api.get("")
     async def list_batch_jobs(request: Request, user: User) -> ListBatchJobsResponse:
         """List the caller's last batch jobs, newest first."""
-        found = await context.store.read(lambda conn: job_store.list_by_owner(conn, user.owner))
+        found = await context.store.read(lambda conn: job_store.list_by_owner(conn, user.owner), user.owner)
         return ListBatchJobsResponse(batch_jobs=[_response(context, request, job) for job in found])
 
     @api.get("/{batch_job_id}")

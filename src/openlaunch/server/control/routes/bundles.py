@@ -87,7 +87,7 @@ async def store_bundle(context: Context, body: CreateModelBundleRequest, owner: 
         schemas=await _read_schemas(context, body.schema_location, owner) if body.schema_location else {},
         created_at=clock.now(),
     )
-    await context.store.write(lambda conn: bundle_store.insert(conn, record))
+    await context.store.write(lambda conn: bundle_store.insert(conn, record), owner)
     return record.id
 
 
@@ -99,7 +99,7 @@ async def clone_bundle(context: Context, body: CloneModelBundleRequest, owner: s
         raise Unprocessable(f"the bundle {original.name!r} is a {kind}, which has no app_config to change")
     flavor = original.flavor.model_copy(update={"app_config": body.new_app_config})
     clone = replace(original, id=_new_id(), flavor=flavor, created_at=clock.now())
-    await context.store.write(lambda conn: bundle_store.insert(conn, clone))
+    await context.store.write(lambda conn: bundle_store.insert(conn, clone), owner)
     return clone.id
 
 
@@ -112,12 +112,14 @@ async def list_bundles(
 ) -> list[BundleRecord]:
     """Return the owner's bundles, of this name only where one is given, newest first unless asked otherwise."""
     newest_first = order_by is not BundleOrderBy.OLDEST
-    return await context.store.read(lambda conn: bundle_store.list_by_owner(conn, owner, name, newest_first))
+    return await context.store.read(
+        lambda conn: bundle_store.list_by_owner(conn, owner, name, newest_first), owner
+    )
 
 
 async def latest_bundle(context: Context, name: str, owner: str) -> BundleRecord:
     """Return the owner's newest bundle of a name, or raise NotFound."""
-    record = await context.store.read(lambda conn: bundle_store.latest(conn, owner, name))
+    record = await context.store.read(lambda conn: bundle_store.latest(conn, owner, name), owner)
     if record is None:
         raise NotFound(f"no bundle has the name {name!r}", code="bundle_not_found")
     return record

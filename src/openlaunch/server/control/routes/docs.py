@@ -38,7 +38,7 @@ def router(context: Context) -> ControlRouter:
             bundles = [(e, bundle_store.get(conn, e.serving_bundle_id)) for e in found]
             return [(endpoint, bundle.schemas if bundle else {}) for endpoint, bundle in bundles]
 
-        return _document(await context.store.read(load))
+        return _document(await context.store.read(load, user.owner))
 
     @api.get(routes.ENDPOINTS_API, response_class=HTMLResponse)
     async def get_model_endpoints_api(user: Caller) -> HTMLResponse:

@@ -89,7 +89,7 @@ def _add_reads(api: ControlRouter, context: Context) -> None:
             found = endpoint_store.list_by_owner(conn, user.owner, name, order)
             return [(endpoint, bundle_names(conn, endpoint)) for endpoint in found]
 
-        rows = await context.store.read(load)
+        rows = await context.store.read(load, user.owner)
         return ListModelEndpointsResponse(model_endpoints=[described_with(context, *row) for row in rows])
 
     @api.get(routes.ENDPOINTS + "/{model_endpoint_id}")
@@ -127,7 +127,7 @@ def _add_reads(api: ControlRouter, context: Context) -> None:
     ) -> ListEventsResponse:
         """List what has happened to an endpoint. With `wait`, the answer is held until there is a new event."""
         endpoint = await find_endpoint(context.store, model_endpoint_id, user.owner)
-        found = await context.controller.events.read(endpoint.id, int(after), wait, limit)
+        found = await context.controller.events.read(endpoint.id, int(after), wait, limit, user.owner)
         messages = [message_of(EventKind(e.kind), e.detail, e.count) for e in found]
         events = [shown(EndpointEvent, e, message=text) for e, text in zip(found, messages, strict=True)]
         return ListEventsResponse(events=events, cursor=str(found[-1].seq) if found else after)
@@ -144,7 +144,9 @@ def _add_reads(api: ControlRouter, context: Context) -> None:
     @api.get(routes.CREATION_LOGS + "/{name}")
     async def get_creation_logs(name: str, user: User) -> LogsResponse:
         """Get the log of the builds of an endpoint's environments."""
-        endpoint = await context.store.read(lambda conn: endpoint_store.get_by_name(conn, user.owner, name))
+        endpoint = await context.store.read(
+            lambda conn: endpoint_store.get_by_name(conn, user.owner, name), user.owner
+        )
         if endpoint is None:
             raise NotFound(f"no endpoint has the name {name!r}", code="endpoint_not_found")
         return LogsResponse(content=context.controller.creation_log(endpoint.id))

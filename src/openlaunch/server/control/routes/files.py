@@ -43,7 +43,7 @@ def router(context: Context) -> ControlRouter:
     @api.get("")
     async def list_files(user: User) -> ListFilesResponse:
         """List the caller's files, newest first."""
-        found = await context.store.read(lambda conn: file_store.list_by_owner(conn, user.owner))
+        found = await context.store.read(lambda conn: file_store.list_by_owner(conn, user.owner), user.owner)
         return ListFilesResponse(files=[shown(FileResponse, record) for record in found])
 
     @api.get("/{file_id}")
@@ -69,7 +69,9 @@ def router(context: Context) -> ControlRouter:
     async def delete_file(file_id: str, user: User) -> DeleteFileResponse:
         """Delete a file and its bytes."""
         record = await _find(context, file_id, user.owner)
-        deleted = await context.store.write(lambda conn: file_store.delete(conn, file_id, user.owner))
+        deleted = await context.store.write(
+            lambda conn: file_store.delete(conn, file_id, user.owner), user.owner
+        )
         await context.artifacts.delete(record.key)
         return DeleteFileResponse(deleted=deleted)
 
@@ -89,7 +91,7 @@ async def _store(context: Context, request: Request, owner: str) -> str:
     finally:
         await form.close()
     try:
-        await context.store.write(lambda conn: file_store.insert(conn, record))
+        await context.store.write(lambda conn: file_store.insert(conn, record), owner)
     except BaseException:
         await context.artifacts.delete(record.key)
         raise
@@ -114,7 +116,7 @@ async def _pieces(upload: UploadFile) -> AsyncIterator[bytes]:
 
 
 async def _find(context: Context, file_id: str, owner: str) -> FileRecord:
-    record = await context.store.read(lambda conn: file_store.get(conn, file_id, owner))
+    record = await context.store.read(lambda conn: file_store.get(conn, file_id, owner), owner)
     if record is None:
         raise NotFound(f"no file has the id {file_id!r}", code="file_not_found")
     return record

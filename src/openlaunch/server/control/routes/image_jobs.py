@@ -60,7 +60,9 @@ def _add_jobs(api: ControlRouter, context: Context) -> None:
         user: User, trigger_id: str | None = None
     ) -> ListDockerImageBatchJobsResponse:
         """List the caller's last jobs, newest first: all, or those of a trigger."""
-        found = await context.store.read(lambda conn: job_store.list_by_owner(conn, user.owner, trigger_id))
+        found = await context.store.read(
+            lambda conn: job_store.list_by_owner(conn, user.owner, trigger_id), user.owner
+        )
         return ListDockerImageBatchJobsResponse(jobs=[_job(job) for job in found])
 
     @api.get(JOBS + "/{batch_job_id}")
@@ -105,7 +107,7 @@ def _add_bundles(api: ControlRouter, context: Context) -> None:
             public=bool(body.public),
             created_at=clock.now(),
         )
-        await context.store.write(lambda conn: job_store.insert_bundle(conn, record))
+        await context.store.write(lambda conn: job_store.insert_bundle(conn, record), user.owner)
         return CreateDockerImageBatchJobBundleResponse(docker_image_batch_job_bundle_id=record.id)
 
     @api.get(BUNDLES)
@@ -115,7 +117,7 @@ def _add_bundles(api: ControlRouter, context: Context) -> None:
         """List the caller's bundles, newest first unless asked otherwise."""
         newest_first = order_by is not BundleOrderBy.OLDEST
         found = await context.store.read(
-            lambda conn: job_store.list_bundles(conn, user.owner, bundle_name, newest_first)
+            lambda conn: job_store.list_bundles(conn, user.owner, bundle_name, newest_first), user.owner
         )
         return ListDockerImageBatchJobBundlesResponse(
             docker_image_batch_job_bundles=[_bundle(record) for record in found]
@@ -138,14 +140,14 @@ def _add_bundles(api: ControlRouter, context: Context) -> None:
 
 async def find_image_bundle(context: Context, bundle_id: str, owner: str) -> ImageJobBundleRecord:
     """Return the owner's bundle, or raise NotFound."""
-    record = await context.store.read(lambda conn: job_store.get_bundle(conn, bundle_id, owner))
+    record = await context.store.read(lambda conn: job_store.get_bundle(conn, bundle_id, owner), owner)
     if record is None:
         raise NotFound(f"no docker-image batch job bundle has the id {bundle_id!r}", code="bundle_not_found")
     return record
 
 
 async def _latest(context: Context, name: str, owner: str) -> ImageJobBundleRecord:
-    record = await context.store.read(lambda conn: job_store.latest_bundle(conn, owner, name))
+    record = await context.store.read(lambda conn: job_store.latest_bundle(conn, owner, name), owner)
     if record is None:
         raise NotFound(f"no docker-image batch job bundle has the name {name!r}", code="bundle_not_found")
     return record

@@ -49,14 +49,16 @@ def router(context: Context) -> ControlRouter:
             next_at=_next(body.cron_schedule, time.time()),
             created_at=clock.now(),
         )
-        await context.store.write(lambda conn: trigger_store.insert(conn, record))
+        await context.store.write(lambda conn: trigger_store.insert(conn, record), user.owner)
         context.triggers.changed()
         return CreateTriggerResponse(trigger_id=record.id)
 
     @api.get("")
     async def list_triggers(user: User) -> ListTriggersResponse:
         """List the caller's triggers, newest first."""
-        found = await context.store.read(lambda conn: trigger_store.list_by_owner(conn, user.owner))
+        found = await context.store.read(
+            lambda conn: trigger_store.list_by_owner(conn, user.owner), user.owner
+        )
         return ListTriggersResponse(triggers=[_response(record) for record in found])
 
     @api.get("/{trigger_id}")
@@ -75,7 +77,7 @@ def router(context: Context) -> ControlRouter:
         values: dict[str, Any] = {"cron_schedule": schedule, "suspended": suspended}
         if schedule != record.cron_schedule or suspended != record.suspended:
             values["next_at"] = _next(schedule, time.time())
-        await context.store.write(lambda conn: trigger_store.change(conn, record.id, **values))
+        await context.store.write(lambda conn: trigger_store.change(conn, record.id, **values), user.owner)
         context.triggers.changed()
         return UpdateTriggerResponse(success=True)
 
@@ -83,7 +85,9 @@ def router(context: Context) -> ControlRouter:
     async def delete_trigger(trigger_id: str, user: User) -> DeleteTriggerResponse:
         """Delete a trigger; its jobs stay, and those that run continue."""
         await _find(context, trigger_id, user.owner)
-        deleted = await context.store.write(lambda conn: trigger_store.delete(conn, user.owner, trigger_id))
+        deleted = await context.store.write(
+            lambda conn: trigger_store.delete(conn, user.owner, trigger_id), user.owner
+        )
         return DeleteTriggerResponse(success=deleted)
 
     return api
@@ -97,7 +101,7 @@ def _next(schedule: str, now: float) -> float:
 
 
 async def _find(context: Context, trigger_id: str, owner: str) -> TriggerRecord:
-    record = await context.store.read(lambda conn: trigger_store.get(conn, owner, trigger_id))
+    record = await context.store.read(lambda conn: trigger_store.get(conn, owner, trigger_id), owner)
     if record is None:
         raise NotFound(f"no trigger has the id {trigger_id!r}", code="trigger_not_found")
     return record
