@@ -21,7 +21,7 @@ class Outcome:
 def run_group(conn: Connection, operations: Iterable[Operation]) -> list[Outcome]:
     """Run the operations in one transaction and commit it; the outcomes are in their order.
 
-    Each is asked for when those before it have run, so that whoever gives them can end a group that takes long.
+    Each is asked for when those before it have run, so that the caller can end a group that takes long.
 
     When one raises, all are run again, each inside a savepoint, so that only the changes of those that raise
     are undone. That costs one more run and no more commit; nothing is paid for it as long as none raises.
