@@ -8,7 +8,8 @@ from sqlalchemy import Connection
 from store_drivers import OPENERS, Database, database
 
 from openlaunch.tasks import outbox, queue
-from openlaunch.tasks.outbox import RETRY_SECONDS, Attempt, Callback, Delivery
+from openlaunch.tasks.callback import Callback
+from openlaunch.tasks.outbox import RETRY_SECONDS, Attempt, Delivery
 from openlaunch.tasks.queue import Finished, NewTask
 from openlaunch.tasks.states import State
 from openlaunch.wire.tasks import DeliveryStatus

@@ -56,3 +56,38 @@ def is_alive(pid: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def problem(response, status):
+    """The problem document of an answer that has to be one."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    document = response.json()
+    assert document["status"] == status
+    assert document["request_id"] == response.headers["x-request-id"]
+    return document
+
+
+def upload(raw, data):
+    """Upload a bundle's bytes; gives their location."""
+    where = raw.post("/v1/hosted_inference/model_bundle_upload", json={}).json()
+    assert raw.put(where["signedUrl"], content=data, auth=None).status_code == 200
+    return f"s3://{where['bucket']}/{where['key']}"
+
+
+def uploaded_bundle(raw, data, flavor="cloudpickle_artifact", schemas=None):
+    """The answer to a request that makes a bundle of these bytes."""
+    path = "" if flavor == "cloudpickle_artifact" else "_module_path"
+    body = {
+        "name": "in-uploaded",
+        "schema_location": "" if schemas is None else upload(raw, schemas),
+        "flavor": {
+            "flavor": flavor,
+            "location": upload(raw, data),
+            "requirements": [],
+            "framework": {"framework_type": "pytorch", "pytorch_image_tag": "2"},
+            f"load_predict_fn{path}": "code.load_predict",
+            f"load_model_fn{path}": "code.load_model",
+        },
+    }
+    return raw.post("/v2/model-bundles", json=body)

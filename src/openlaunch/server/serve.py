@@ -47,7 +47,7 @@ from openlaunch.server.operations.health import Health
 from openlaunch.server.operations.tls import check_certificate
 from openlaunch.server.prediction.idempotency import Answers
 from openlaunch.server.prediction.results import SignedURLs
-from openlaunch.server.prediction.schemas import SchemaCache
+from openlaunch.server.prediction.schema_cache import SchemaCache
 from openlaunch.server.queue.callbacks import Callbacks, CallbackSigner
 from openlaunch.server.queue.service import TaskService
 from openlaunch.server.settings import Settings
@@ -99,12 +99,12 @@ async def serve_on(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     url = _url(listener, secure=settings.tls_cert is not None)
-    async with _platform(settings, data, url) as (context, schemas):
+    async with _platform(settings, data, url) as context:
         data.write_credentials(url, await _first_key(context, data))
         answers = Answers(settings, context.store, context.artifacts)
         resolver = EndpointResolver(context.keyring, context.dispatcher)
-        sync = SyncRoutes(settings, resolver, schemas, answers, context.artifacts, context.urls)
-        tasks = TaskRoutes(resolver, schemas, context.tasks, context.urls)
+        sync = SyncRoutes(settings, resolver, context.schemas, answers, context.artifacts, context.urls)
+        tasks = TaskRoutes(resolver, context.schemas, context.tasks, context.urls)
         protocol = partial(
             HttpProtocol,
             {**sync.handlers(), **tasks.handlers()},
@@ -156,9 +156,7 @@ def _url(listener: socket.socket, *, secure: bool) -> str:
 
 
 @contextlib.asynccontextmanager
-async def _platform(
-    settings: Settings, data: DataDir, url: str
-) -> AsyncIterator[tuple[Context, SchemaCache]]:
+async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterator[Context]:
     """Start all parts but the HTTP server, in the order in which they need each other."""
     async with contextlib.AsyncExitStack() as stack:
         store = await SqliteStore.open(data.database)
@@ -170,6 +168,7 @@ async def _platform(
         await keyring.start()
         stack.push_async_callback(keyring.stop)
         schemas = SchemaCache(store)
+        stack.push_async_callback(schemas.checks.stop)
         dispatcher = Dispatcher(settings, artifacts)
         engine = _engine(settings, data)
         stack.push_async_callback(engine.close)
@@ -210,27 +209,25 @@ async def _platform(
         health = Health(store, artifacts, data.root)
         health.start()
         stack.push_async_callback(health.stop)
-        yield (
-            Context(
-                settings=settings,
-                store=store,
-                artifacts=artifacts,
-                signer=signer,
-                urls=urls,
-                keyring=keyring,
-                dispatcher=dispatcher,
-                endpoints=endpoints,
-                controller=controller,
-                tasks=tasks,
-                callbacks=callbacks,
-                batch_jobs=batch_jobs,
-                image_jobs=image_jobs,
-                triggers=triggers,
-                health=health,
-                log_streams=LogStreams(),
-                audit=AuditLog(store, settings),
-            ),
-            schemas,
+        yield Context(
+            settings=settings,
+            store=store,
+            artifacts=artifacts,
+            signer=signer,
+            urls=urls,
+            schemas=schemas,
+            keyring=keyring,
+            dispatcher=dispatcher,
+            endpoints=endpoints,
+            controller=controller,
+            tasks=tasks,
+            callbacks=callbacks,
+            batch_jobs=batch_jobs,
+            image_jobs=image_jobs,
+            triggers=triggers,
+            health=health,
+            log_streams=LogStreams(),
+            audit=AuditLog(store, settings),
         )
 
 

@@ -9,12 +9,14 @@ import codecs
 import csv
 import io
 import json
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 MAX_INPUT_CHARS = 64 * 1024 * 1024
 _PIECE_CHARS = 1 << 20
 _BLANK = " \t\r\n"
+_BLANKS = re.compile(r"[ \t\r\n]*")
 
 
 class InputError(ValueError):
@@ -133,39 +135,47 @@ def _lines(text: io.TextIOWrapper) -> Iterator[Row]:
 def _array(text: io.TextIOWrapper) -> Iterator[Row]:
     """Yield the elements of one array; at most the longest element and a piece are in memory."""
     decoder = json.JSONDecoder()
-    buffer = text.read(_PIECE_CHARS).lstrip(_BLANK)[1:]
+    buffer, at = text.read(_PIECE_CHARS).lstrip(_BLANK), 1
     number = 0
     while True:
-        buffer = buffer.lstrip(_BLANK) or text.read(_PIECE_CHARS).lstrip(_BLANK)
-        if buffer.startswith("]") and number == 0:
+        at = _after_blank(buffer, at)
+        if at == len(buffer):
+            buffer, at = text.read(_PIECE_CHARS).lstrip(_BLANK), 0
+        if number == 0 and buffer.startswith("]", at):
             return
-        value, buffer = _next_element(decoder, buffer, text, number)
+        value, buffer, at = _next_element(decoder, buffer, at, text, number)
         yield _body(value)
         number += 1
-        buffer = buffer.lstrip(_BLANK)
-        if buffer.startswith("]"):
+        if buffer[at] == "]":
             return
-        buffer = buffer[1:]  # the comma: `_next_element` has seen that it is one
+        at += 1  # the comma: `_next_element` has seen that it is one
 
 
 def _next_element(
-    decoder: json.JSONDecoder, buffer: str, text: io.TextIOWrapper, number: int
-) -> tuple[Any, str]:
-    """Return the element that the buffer begins with, and what follows: a comma or the end of the array."""
+    decoder: json.JSONDecoder, buffer: str, at: int, text: io.TextIOWrapper, number: int
+) -> tuple[Any, str, int]:
+    """Return the element at this place, the buffer, and where in it follows a comma or the end of the array."""
     while True:
         problem = "it ends in the middle"
         try:
-            value, end = decoder.raw_decode(buffer)
-            if follows := buffer[end:].lstrip(_BLANK):
-                if follows[0] in ",]":
-                    return value, follows
-                problem = f"{follows[:20]!r} follows it"
+            value, end = decoder.raw_decode(buffer, at)
+            end = _after_blank(buffer, end)
+            if end < len(buffer):
+                if buffer[end] in ",]":
+                    return value, buffer, end
+                problem = f"{buffer[end : end + 20]!r} follows it"
         except (ValueError, RecursionError) as error:
             problem = str(error)
-        more = text.read(max(_PIECE_CHARS, len(buffer)))
-        if not more or len(buffer) > MAX_INPUT_CHARS:
+        more = text.read(max(_PIECE_CHARS, len(buffer) - at))
+        if not more or len(buffer) - at > MAX_INPUT_CHARS:
             raise InputError(f"element {number} of the JSON array can't be read: {problem}")
-        buffer += more
+        buffer, at = buffer[at:] + more, 0
+
+
+def _after_blank(text: str, at: int) -> int:
+    found = _BLANKS.match(text, at)
+    assert found is not None
+    return found.end()
 
 
 def _body(value: Any) -> Row:

@@ -14,6 +14,7 @@ from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, lit
 from openlaunch.store.queue_sql import queue_sql
 from openlaunch.store.rows import values_of
 from openlaunch.store.tables import deliveries
+from openlaunch.tasks.callback import Callback
 from openlaunch.wire.tasks import DeliveryStatus
 
 RETRY_SECONDS = (5, 30, 120, 600, 1800, 3600, 3 * 3600, 6 * 3600)
@@ -26,14 +27,6 @@ MAX_RECEIVERS = 100
 _CHUNK = 500
 _PENDING = deliveries.c.status == literal_column("'PENDING'")  # as the index is spelled
 _NONE: Mapping[str, Collection[str]] = {}
-
-
-@dataclass(frozen=True, slots=True)
-class Callback:
-    """Where a task's result is POSTed; `auth` as the wire has it."""
-
-    url: str
-    auth: dict[str, Any] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from openlaunch.store.answers import key_reused
 from openlaunch.store.queue_sql import Row, queue_sql
 from openlaunch.store.tables import tasks
 from openlaunch.tasks import outbox
-from openlaunch.tasks.outbox import Callback
+from openlaunch.tasks.callback import Callback
 from openlaunch.tasks.states import State, after_death, failure
 
 EXPIRED_STATUS_CODE = 504

@@ -7,7 +7,7 @@ import zipfile
 
 import pytest
 from pydantic import BaseModel
-from server_driver import SMALL, args, eventually, http, running
+from server_driver import SMALL, args, eventually, http, problem, running, uploaded_bundle
 
 from openlaunch import EndpointRequest
 from openlaunch.errors import EndpointFailed
@@ -56,15 +56,6 @@ def predict(raw, endpoint_id, body, route="sync", **headers):
     return raw.post(
         f"/v1/{route}-tasks", params={"model_endpoint_id": endpoint_id}, content=content, headers=headers
     )
-
-
-def problem(response, status):
-    assert response.status_code == status, response.text
-    assert response.headers["content-type"] == "application/problem+json"
-    document = response.json()
-    assert document["status"] == status
-    assert document["request_id"] == response.headers["x-request-id"]
-    return document
 
 
 @pytest.mark.parametrize("route", ["sync", "async", "streaming"])
@@ -235,29 +226,6 @@ def test_a_bundle_of_bytes_that_were_never_uploaded_is_refused(raw):
     response = raw.post("/v2/model-bundles", json={"name": "empty", "schema_location": "", "flavor": flavor})
     assert 400 <= response.status_code < 500
     assert "s3://openlaunch/bundles/nothing" in json.dumps(response.json())
-
-
-def upload(raw, data):
-    where = raw.post("/v1/hosted_inference/model_bundle_upload", json={}).json()
-    assert raw.put(where["signedUrl"], content=data, auth=None).status_code == 200
-    return f"s3://{where['bucket']}/{where['key']}"
-
-
-def uploaded_bundle(raw, data, flavor="cloudpickle_artifact", schemas=None):
-    path = "" if flavor == "cloudpickle_artifact" else "_module_path"
-    body = {
-        "name": "in-uploaded",
-        "schema_location": "" if schemas is None else upload(raw, schemas),
-        "flavor": {
-            "flavor": flavor,
-            "location": upload(raw, data),
-            "requirements": [],
-            "framework": {"framework_type": "pytorch", "pytorch_image_tag": "2"},
-            f"load_predict_fn{path}": "code.load_predict",
-            f"load_model_fn{path}": "code.load_model",
-        },
-    }
-    return raw.post("/v2/model-bundles", json=body)
 
 
 def climbing_zip():

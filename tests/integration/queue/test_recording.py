@@ -5,7 +5,7 @@ import asyncio
 from openlaunch.artifacts.folder import FolderArtifacts
 from openlaunch.server import clock
 from openlaunch.server.dispatch.dispatcher import Dispatcher
-from openlaunch.server.prediction.schemas import SchemaCache
+from openlaunch.server.prediction.schema_cache import SchemaCache
 from openlaunch.server.queue.service import TaskService
 from openlaunch.server.settings import Settings
 from openlaunch.store.sqlite import SqliteStore

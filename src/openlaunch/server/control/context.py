@@ -15,6 +15,7 @@ from openlaunch.server.jobs.image_jobs import ImageJobs
 from openlaunch.server.jobs.triggers import Triggers
 from openlaunch.server.operations.health import Health
 from openlaunch.server.prediction.results import SignedURLs
+from openlaunch.server.prediction.schema_cache import SchemaCache
 from openlaunch.server.queue.callbacks import Callbacks
 from openlaunch.server.queue.service import TaskService
 from openlaunch.server.settings import Settings
@@ -30,6 +31,7 @@ class Context:
     artifacts: Artifacts
     signer: UrlSigner
     urls: SignedURLs
+    schemas: SchemaCache
     keyring: Keyring
     dispatcher: Dispatcher
     endpoints: Endpoints

@@ -9,10 +9,11 @@ from openlaunch.errors import APIError, Unavailable
 from openlaunch.server.dispatch.work import Call
 from openlaunch.server.gateway.exchange import Exchange
 from openlaunch.server.gateway.request_tasks import RequestTasks
+from openlaunch.server.prediction.checks import Checks
 from openlaunch.server.prediction.deadlines import Deadlines
 from openlaunch.server.prediction.idempotency import Answers, Keyed
 from openlaunch.server.prediction.inputs import PredictInput
-from openlaunch.server.prediction.results import SignedURLs, base_url, hold_against_schema, pickled_body
+from openlaunch.server.prediction.results import SignedURLs, base_url, pickled_body
 from openlaunch.server.prediction.schemas import BundleSchemas
 from openlaunch.store.answers import AnswerRecord
 from openlaunch_worker.frames import Outcome
@@ -30,20 +31,21 @@ class CallServices:
     answers: Answers
     artifacts: Artifacts
     urls: SignedURLs
+    checks: Checks
 
     def needs_finishing(self, outcome: int) -> bool:
         """Return whether an answer goes to artifacts, or is validated against the response schema first."""
         return outcome == Outcome.PICKLED or (outcome == Outcome.SUCCESS and self.check_responses)
 
     async def finish(
-        self, exchange: Exchange, outcome: int, payload: bytes, schemas: BundleSchemas
+        self, exchange: Exchange, owner: str, outcome: int, payload: bytes, schemas: BundleSchemas
     ) -> tuple[bytes, str | None]:
         """Make the body of such an answer, and for a pickled one return the key of the artifact too."""
         if outcome == Outcome.PICKLED:
             key = f"results/{secrets.token_hex(16)}.pkl"
             await self.artifacts.put(key, payload)
             return self._pickled(exchange, key), key
-        return await hold_against_schema(payload, schemas), None
+        return await self.checks.response(owner, payload, schemas), None
 
     def _pickled(self, exchange: Exchange, key: str) -> bytes:
         return pickled_body(self.urls.make(base_url(exchange.scope), "GET", key))
@@ -58,7 +60,7 @@ class CallServices:
 class SyncCall(Call):
     """A sync request whose client waits for the answer."""
 
-    __slots__ = ("_exchange", "_schemas", "_services")
+    __slots__ = ("_exchange", "_owner", "_schemas", "_services")
 
     def __init__(
         self,
@@ -67,10 +69,12 @@ class SyncCall(Call):
         predict_input: PredictInput,
         deadline: float,
         schemas: BundleSchemas,
+        owner: str,
     ) -> None:
         super().__init__(predict_input.body, predict_input.flags, deadline, services.deadlines)
         self._services = services
         self._exchange = exchange
+        self._owner = owner
         self._schemas = schemas
 
     def answered(self, outcome: int, payload: bytes) -> None:
@@ -84,7 +88,7 @@ class SyncCall(Call):
             exchange.respond(payload)
 
     async def _finish(self, outcome: int, payload: bytes) -> None:
-        body, _ = await self._services.finish(self._exchange, outcome, payload, self._schemas)
+        body, _ = await self._services.finish(self._exchange, self._owner, outcome, payload, self._schemas)
         self._exchange.respond(body)
 
     def failed(self, error: APIError) -> None:
@@ -98,7 +102,7 @@ class SyncCall(Call):
 class KeyedCall(SyncCall):
     """A sync request with an Idempotency-Key. Only what the model answered is stored: errors are tried again."""
 
-    __slots__ = ("_keyed", "_owner")
+    __slots__ = ("_keyed",)
 
     def __init__(
         self,
@@ -110,8 +114,7 @@ class KeyedCall(SyncCall):
         owner: str,
         keyed: Keyed,
     ) -> None:
-        super().__init__(services, exchange, predict_input, deadline, schemas)
-        self._owner = owner
+        super().__init__(services, exchange, predict_input, deadline, schemas, owner)
         self._keyed = keyed
 
     def answered(self, outcome: int, payload: bytes) -> None:
@@ -125,7 +128,9 @@ class KeyedCall(SyncCall):
         services, body, key = self._services, payload, None
         try:
             if services.needs_finishing(outcome):
-                body, key = await services.finish(self._exchange, outcome, payload, self._schemas)
+                body, key = await services.finish(
+                    self._exchange, self._owner, outcome, payload, self._schemas
+                )
             await services.answers.keep(self._owner, self._keyed, body, key)
         except Unavailable as error:
             log.error("an answer is given without being stored under its Idempotency-Key: %s", error)

@@ -18,9 +18,10 @@ from openlaunch.server.gateway.resolver import EndpointResolver
 from openlaunch.server.gateway.streams import Stream, Streams
 from openlaunch.server.prediction.deadlines import Deadlines
 from openlaunch.server.prediction.idempotency import Answers, idempotency_key, keyed
-from openlaunch.server.prediction.inputs import OFF_LOOP_BYTES, PredictInput, check_input, check_sync_body
+from openlaunch.server.prediction.inputs import PredictInput, check_sync_body
 from openlaunch.server.prediction.results import SignedURLs
-from openlaunch.server.prediction.schemas import BundleSchemas, SchemaCache
+from openlaunch.server.prediction.schema_cache import SchemaCache
+from openlaunch.server.prediction.schemas import BundleSchemas, TakesLong
 from openlaunch.server.settings import GatewaySettings
 from openlaunch.wire import routes
 from openlaunch.wire.endpoints import EndpointType
@@ -51,7 +52,7 @@ class SyncRoutes:
         self._tasks = RequestTasks()
         self._streams = Streams(settings, self._deadlines)
         self._services = CallServices(
-            settings.check_responses, self._deadlines, self._tasks, answers, artifacts, urls
+            settings.check_responses, self._deadlines, self._tasks, answers, artifacts, urls, schemas.checks
         )
 
     def handlers(self) -> dict[tuple[bytes, bytes], HotHandler]:
@@ -89,12 +90,16 @@ class SyncRoutes:
         lane, principal = self._resolver.resolve(exchange.scope, kind)
         key = idempotency_key(exchange.scope)
         schemas = self._schemas.cached(lane.endpoint.serving_bundle_id)
-        if key is None and schemas is not None and len(exchange.body) <= OFF_LOOP_BYTES:
-            predict_input = check_sync_body(exchange.body, schemas)
-            self._start(exchange, lane, principal.owner, predict_input, schemas)
-        else:
-            task = self._tasks.spawn(self._prepare(exchange, lane, principal.owner, key), exchange)
-            exchange.on_gone = task.cancel
+        if key is None and schemas is not None and len(exchange.body) <= schemas.quick_bytes:
+            try:
+                predict_input = check_sync_body(exchange.body, schemas)
+            except TakesLong:
+                pass
+            else:
+                self._start(exchange, lane, principal.owner, predict_input, schemas)
+                return
+        task = self._tasks.spawn(self._prepare(exchange, lane, principal.owner, key), exchange)
+        exchange.on_gone = task.cancel
 
     async def _prepare(self, exchange: Exchange, lane: Lane, owner: str, key: str | None) -> None:
         """Start a prediction after what takes time: loading schemas, checking a large body, a stored answer."""
@@ -102,7 +107,7 @@ class SyncRoutes:
             text = "a stream's items are not stored, so it can't have an Idempotency-Key: send the request without"
             raise BadRequest(text, code="idempotency_of_stream")
         schemas = await self._schemas.get(lane.endpoint.serving_bundle_id)
-        predict_input = await check_input(exchange.body, schemas, check_sync_body)
+        predict_input = await self._schemas.checks.one_sync(owner, exchange.body, schemas)
         if key is None:
             self._start(exchange, lane, owner, predict_input, schemas)
             return
@@ -122,7 +127,7 @@ class SyncRoutes:
         call = (
             self._streams.new(exchange, lane, owner, predict_input, deadline)
             if lane.endpoint.endpoint_type is EndpointType.STREAMING
-            else SyncCall(self._services, exchange, predict_input, deadline, schemas)
+            else SyncCall(self._services, exchange, predict_input, deadline, schemas, owner)
         )
         self._submit(exchange, lane, owner, call)
 

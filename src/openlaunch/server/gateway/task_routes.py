@@ -1,12 +1,12 @@
 """The async predict routes: submit, ask, and wait, one by one and in bulk."""
 
-from typing import Any, TypeVar
+from typing import TypeVar
 from urllib.parse import unquote
 
 import orjson
 from pydantic import BaseModel, ValidationError
 
-from openlaunch.errors import APIError, BadRequest, Unprocessable
+from openlaunch.errors import BadRequest, PayloadTooLarge, Unprocessable
 from openlaunch.server.access.auth import Principal
 from openlaunch.server.asgi import Scope
 from openlaunch.server.dispatch.lane import Lane
@@ -14,20 +14,15 @@ from openlaunch.server.gateway.exchange import Exchange, HotHandler
 from openlaunch.server.gateway.request_tasks import RequestTasks
 from openlaunch.server.gateway.resolver import EndpointResolver
 from openlaunch.server.prediction.idempotency import Keyed, idempotency_key, keyed
-from openlaunch.server.prediction.inputs import (
-    PredictInput,
-    at_index,
-    check_document,
-    check_input,
-    parse_json,
-)
+from openlaunch.server.prediction.inputs import parse_json
 from openlaunch.server.prediction.results import SignedURLs, base_url
-from openlaunch.server.prediction.schemas import BundleSchemas, SchemaCache
+from openlaunch.server.prediction.schema_cache import SchemaCache
+from openlaunch.server.prediction.schemas import QUICK_BYTES
 from openlaunch.server.queue.answering import Answerable
 from openlaunch.server.queue.service import TaskService
 from openlaunch.wire import routes
 from openlaunch.wire.endpoints import EndpointType
-from openlaunch.wire.tasks import MAX_BULK, MAX_WAIT_SECONDS, BulkWaitRequest
+from openlaunch.wire.tasks import MAX_WAIT_SECONDS, BulkWaitRequest
 
 M = TypeVar("M", bound=BaseModel)
 _ONE_TASK = routes.ASYNC_TASKS + "/"
@@ -63,7 +58,7 @@ class TaskRoutes:
 
     async def _store_one(self, exchange: Exchange, lane: Lane, principal: Principal) -> None:
         schemas = await self._schemas.get(lane.endpoint.serving_bundle_id)
-        predict_input = await check_input(exchange.body, schemas)
+        predict_input = await self._schemas.checks.one(principal.owner, exchange.body, schemas)
         key = await _keyed(exchange, lane)
         self._queue.submitter.refuse_hopeless(lane, principal.owner)
         ids = await self._queue.submitter.submit(lane, principal.owner, [predict_input], key)
@@ -75,8 +70,7 @@ class TaskRoutes:
 
     async def _store_many(self, exchange: Exchange, lane: Lane, principal: Principal) -> None:
         schemas = await self._schemas.get(lane.endpoint.serving_bundle_id)
-        documents = _requests_of(parse_json(exchange.body))
-        inputs = [_checked(document, schemas, index) for index, document in enumerate(documents)]
+        inputs = await self._schemas.checks.many(principal.owner, exchange.body, schemas)
         principal.spend(len(inputs))
         key = await _keyed(exchange, lane)
         self._queue.submitter.refuse_hopeless(lane, principal.owner)
@@ -108,28 +102,9 @@ class TaskRoutes:
         return await self._queue.answerer.body_of(record, lambda key: self._urls.make(base, "GET", key))
 
 
-def _requests_of(document: Any) -> list[Any]:
-    requests = document.get("requests") if isinstance(document, dict) else None
-    if not isinstance(requests, list) or not 1 <= len(requests) <= MAX_BULK:
-        size = f"a list of {len(requests)}" if isinstance(requests, list) else type(requests).__name__
-        message = f"it is {size}, a list of 1 to {MAX_BULK} requests is needed"
-        error = {"loc": ["body", "requests"], "msg": message, "type": "value_error"}
-        raise Unprocessable(f"requests: {message}", errors=[error])
-    return requests
-
-
 async def _keyed(exchange: Exchange, lane: Lane) -> Keyed | None:
     key = idempotency_key(exchange.scope)
     return None if key is None else await keyed(key, lane.endpoint.id, exchange.body)
-
-
-def _checked(document: Any, schemas: BundleSchemas, index: int) -> PredictInput:
-    try:
-        return check_document(document, orjson.dumps(document), schemas)
-    except orjson.JSONEncodeError as error:  # it is parsed at any depth up to 1,024, and written up to 254
-        raise BadRequest(f"request {index}: it is nested too deep: {error}", code="too_deep") from None
-    except APIError as error:
-        raise at_index(error, index) from error
 
 
 def _wait_seconds(scope: Scope) -> float:
@@ -148,6 +123,8 @@ def _wait_seconds(scope: Scope) -> float:
 
 
 def _validated(model: type[M], body: bytes) -> M:
+    if len(body) > QUICK_BYTES:
+        raise PayloadTooLarge(f"the body has {len(body)} bytes, the limit of this route is {QUICK_BYTES}")
     try:
         return model.model_validate(parse_json(body))
     except ValidationError as error:

@@ -1,34 +1,28 @@
 """The files of batch jobs: inputs are read and checked in chunks, results are written in pages."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from itertools import islice
-
-import orjson
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 from openlaunch.artifacts.base import Artifacts
-from openlaunch.errors import APIError, NotFound
-from openlaunch.server.prediction.inputs import PredictInput, check_document
+from openlaunch.errors import NotFound
+from openlaunch.server.jobs.batch_process import Chunk, Order
+from openlaunch.server.prediction.apart import ProcessApart
 from openlaunch.server.prediction.schemas import BundleSchemas
-from openlaunch.server.queue.submitting import REFUSED_STATUS_CODE
 from openlaunch.store.base import Store
 from openlaunch.store.records import BatchJobRecord
 from openlaunch.tasks import batch
-from openlaunch.tasks.batch_input import BadRow, InputError, Row, rows
+from openlaunch.tasks.batch_input import InputError
 from openlaunch.tasks.batch_output import JsonResults, PickledResults
 from openlaunch.tasks.states import failure
 from openlaunch.wire.batch_jobs import SerializationFormat
 
-CHUNK_BYTES = 4 * 1024 * 1024
 PAGE_RESULTS = 100
+PIECE_BYTES = 1024 * 1024
 PIECE_SECONDS = 60.0
 UNDONE_STATUS_CODE = 504
-
-Chunk = list[tuple[PredictInput, bytes | None]]
-"""Inputs; beside each, the result of one that is refused."""
-
-_REFUSED = PredictInput(b"")
-"""Stands among the inputs for one that is refused."""
+_MODULE = "openlaunch.server.jobs.batch_process"
 
 
 class BatchFiles:
@@ -40,26 +34,38 @@ class BatchFiles:
 
     async def count(self, job: BatchJobRecord, limit: int) -> int:
         """Return the number of the job's inputs; raise InputError over `limit`, or where the file can't be read."""
+        order = Order(count=limit + 1)
         try:
-            total = await asyncio.to_thread(_length, self._rows(job), limit + 1)
+            async with self._reader(job, order) as answers:
+                total = await asyncio.to_thread(next, answers)
         except NotFound as error:
             raise InputError(f"the input is gone: {error.message}") from None
         if total > limit:
             raise InputError(f"the input has over {limit} entries, which is the limit")
-        return total
+        return int(total)
 
     async def chunks(
         self, job: BatchJobRecord, schemas: BundleSchemas, *, skip: int, most: int
-    ) -> AsyncIterator[Chunk]:
+    ) -> AsyncGenerator[Chunk]:
         """Read the inputs after the first `skip`, up to `most` at a time."""
         pickled = job.serialization_format is SerializationFormat.PICKLE
-        source = islice(self._rows(job), skip, None)
-        while chunk := await asyncio.to_thread(_next_chunk, source, schemas, pickled, most):
-            yield chunk
+        order = Order(source=schemas.source, pickled=pickled, skip=skip, most=most)
+        async with self._reader(job, order) as answers:
+            while chunk := await asyncio.to_thread(next, answers):
+                yield chunk
 
-    def _rows(self, job: BatchJobRecord) -> Iterator[Row]:
-        loop = asyncio.get_running_loop()
-        return rows(_pulled(self._artifacts.stream(job.input_key), loop))
+    @asynccontextmanager
+    async def _reader(self, job: BatchJobRecord, order: Order) -> AsyncIterator[Iterator[Any]]:
+        """Give the answers of a process that reads the job's file."""
+        process = ProcessApart(_MODULE)
+        pieces = _pulled(self._artifacts.stream(job.input_key), asyncio.get_running_loop())
+        answers = _answers(process, pieces, order)
+        try:
+            yield answers
+        finally:
+            process.kill()
+            with suppress(ValueError):  # a thread that still waits for an answer ends with the process
+                await asyncio.to_thread(answers.close)
 
     async def write_results(self, job: BatchJobRecord) -> str:
         """Write the job's results in the order of its inputs, and return the key of their file."""
@@ -77,13 +83,26 @@ class BatchFiles:
             lambda conn, after=after: batch.results(conn, job.id, after, PAGE_RESULTS),  # type: ignore[misc]
             job.owner,
         ):
-            yield b"".join([await self._entry(result, writer) for result in page])
+            async for piece in self._entries(page, writer):
+                yield piece
             count += len(page)
             after = page[-1].seq
         undone = failure("the job ended before it was this input's turn", UNDONE_STATUS_CODE)
         for _ in range((job.total or 0) - count):
             yield writer.body(undone)
         yield writer.end()
+
+    async def _entries(
+        self, page: Sequence[batch.BatchResult], writer: JsonResults | PickledResults
+    ) -> AsyncIterator[bytes]:
+        """Make the bytes of a page of results; large ones are not held together."""
+        pieces: list[bytes] = []
+        for result in page:
+            pieces.append(await self._entry(result, writer))
+            if sum(map(len, pieces)) > PIECE_BYTES:
+                yield b"".join(pieces)
+                pieces.clear()
+        yield b"".join(pieces)
 
     async def _entry(self, result: batch.BatchResult, writer: JsonResults | PickledResults) -> bytes:
         if result.result is not None:
@@ -113,31 +132,19 @@ def _pulled(pieces: AsyncIterator[bytes], loop: asyncio.AbstractEventLoop) -> It
         yield piece
 
 
-def _length(source: Iterator[Row], limit: int) -> int:
-    return sum(1 for _ in islice(source, limit))
-
-
-def _next_chunk(source: Iterator[Row], schemas: BundleSchemas, pickled: bool, most: int) -> Chunk:
-    chunk: Chunk = []
-    size = 0
-    for row in source:
-        predict_input, refusal = _checked(row, schemas, pickled)
-        chunk.append((predict_input, None if refusal is None else failure(refusal, REFUSED_STATUS_CODE)))
-        size += len(predict_input.body)
-        if len(chunk) == most or size > CHUNK_BYTES:
-            break
-    return chunk
-
-
-def _checked(row: Row, schemas: BundleSchemas, pickled: bool) -> tuple[PredictInput, str | None]:
-    """Return an input, or the reason for which it is refused."""
-    if isinstance(row, BadRow):
-        return _REFUSED, row.reason
-    document = row | {"return_pickled": True} if pickled else row
+def _answers(process: ProcessApart, pieces: Iterator[bytes], order: Order) -> Generator[Any]:
+    """Give the process the pieces of the file as it asks for them, and yield the parts of its answer."""
     try:
-        return check_document(document, orjson.dumps(document), schemas), None
-    except APIError as error:
-        details = "; ".join(f"{'.'.join(map(str, e['loc'][1:]))}: {e['msg']}" for e in error.errors)
-        return _REFUSED, f"{error.message}: {details}" if details else error.message
-    except TypeError as error:
-        return _REFUSED, f"the input can't be sent: {error}"
+        channel = process.channel()
+        channel.send(order)
+        while True:
+            while (answer := channel.receive()) is None:
+                channel.send(next(pieces, b""))
+            if isinstance(answer, InputError):
+                raise answer
+            yield answer
+            channel.send(None)
+    except (OSError, EOFError):
+        raise InputError("a part of the input takes too much time or memory to be read") from None
+    finally:
+        process.stop()

@@ -6,6 +6,7 @@ inputs and results are in memory at a time.
 
 import asyncio
 from collections.abc import Callable
+from contextlib import aclosing
 from dataclasses import replace
 
 from sqlalchemy import Connection
@@ -18,7 +19,7 @@ from openlaunch.server.endpoints.changes import new_endpoint
 from openlaunch.server.endpoints.service import Endpoints
 from openlaunch.server.jobs.batch_files import BatchFiles
 from openlaunch.server.jobs.runner import JobRunner
-from openlaunch.server.prediction.schemas import SchemaCache
+from openlaunch.server.prediction.schema_cache import SchemaCache
 from openlaunch.server.queue.service import TaskService
 from openlaunch.server.settings import JobSettings
 from openlaunch.store import batch_jobs as job_store
@@ -131,12 +132,13 @@ class BatchJobs:
             return
         schemas = await self._schemas.get(job.bundle_id)
         most = min(CHUNK_INPUTS, self._tasks.submitter.max_queued_of_one)
-        async for chunk in self._files.chunks(job, schemas, skip=done, most=most):
-            await self._until_room(lane, len(chunk))
-            inputs = [predict_input for predict_input, _ in chunk]
-            refused = {index: result for index, (_, result) in enumerate(chunk) if result is not None}
-            await self._tasks.submitter.submit(lane, job.id, inputs, refused=refused)
-            self._submitted[job.id] += len(chunk)
+        async with aclosing(self._files.chunks(job, schemas, skip=done, most=most)) as chunks:
+            async for chunk in chunks:
+                await self._until_room(lane, len(chunk))
+                inputs = [predict_input for predict_input, _ in chunk]
+                refused = {index: result for index, (_, result) in enumerate(chunk) if result is not None}
+                await self._tasks.submitter.submit(lane, job.id, inputs, refused=refused)
+                self._submitted[job.id] += len(chunk)
 
     async def _until_room(self, lane: Lane, count: int) -> None:
         window = min(WINDOW, self._tasks.submitter.max_queued_of_one - count)

@@ -9,7 +9,7 @@ from openlaunch.artifacts.base import Artifacts
 from openlaunch.errors import BadRequest, DeadlineExceeded
 from openlaunch.server import clock
 from openlaunch.server.asgi import Scope
-from openlaunch.server.prediction.inputs import OFF_LOOP_BYTES
+from openlaunch.server.prediction.schemas import QUICK_BYTES
 from openlaunch.server.settings import ResultSettings
 from openlaunch.store import answers
 from openlaunch.store.answers import AnswerRecord, key_reused
@@ -39,7 +39,7 @@ def idempotency_key(scope: Scope) -> str | None:
 
 async def keyed(key: str, endpoint_id: str, body: bytes) -> Keyed:
     """Digest the request of a key, in a thread if it is large."""
-    if len(body) > OFF_LOOP_BYTES:
+    if len(body) > QUICK_BYTES:
         return Keyed(key, await asyncio.to_thread(_digest, endpoint_id, body))
     return Keyed(key, _digest(endpoint_id, body))
 

@@ -1,7 +1,5 @@
 """Bodies of predictions: parsed once, checked, and passed on as the bytes that came."""
 
-import asyncio
-from collections.abc import Callable
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -9,16 +7,17 @@ import orjson
 from pydantic import TypeAdapter, ValidationError
 
 from openlaunch.errors import APIError, BadRequest, Unprocessable
-from openlaunch.server.prediction.schemas import BundleSchemas
-from openlaunch.tasks.outbox import Callback
+from openlaunch.server.prediction.schemas import QUICK_BYTES, BundleSchemas
+from openlaunch.tasks.callback import Callback
 from openlaunch.wire.endpoint_settings import CallbackAuth
-from openlaunch.wire.tasks import MAX_PRIORITY
+from openlaunch.wire.tasks import MAX_BULK, MAX_PRIORITY
 from openlaunch_worker.frames import Flags
 
 CALLBACK_AUTH: TypeAdapter[CallbackAuth] = TypeAdapter(CallbackAuth)
 _PRIORITIES = f"a whole number from {-MAX_PRIORITY} to {MAX_PRIORITY}"
-OFF_LOOP_BYTES = 256 * 1024
-"""Larger bodies are parsed and checked in a thread, so that they do not block the event loop."""
+LIGHT_BYTES = 8 * 1024 * 1024
+LIGHT_VALUES = 50_000
+"""A body that no schema is for is quick to parse, too, up to this size and as many values: mostly long strings."""
 
 
 class PredictInput(NamedTuple):
@@ -42,6 +41,7 @@ def check_body(body: bytes, schemas: BundleSchemas) -> PredictInput:
         BadRequest: it is not JSON.
         Unprocessable: it is not an object with exactly one of `url` and `args`, a field has a wrong type, or
             the args do not fit the request schema.
+        TakesLong: they do not, and the reasons are to be found in a process of its own.
     """
     return check_document(parse_json(body), body, schemas)
 
@@ -56,13 +56,39 @@ def check_sync_body(body: bytes, schemas: BundleSchemas) -> PredictInput:
     return predict_input
 
 
-async def check_input(
-    body: bytes, schemas: BundleSchemas, check: Callable[[bytes, BundleSchemas], PredictInput] = check_body
-) -> PredictInput:
-    """Check a body, in a thread if it is large; raises what `check` does."""
-    if len(body) > OFF_LOOP_BYTES:
-        return await asyncio.to_thread(check, body, schemas)
-    return check(body, schemas)
+def check_bodies(body: bytes, schemas: BundleSchemas) -> list[PredictInput]:
+    """Parse and check the body of a bulk submit; an error names the request that it is about."""
+    requests = _requests_of(parse_json(body))
+    return [_check_one_of(document, schemas, index) for index, document in enumerate(requests)]
+
+
+def _requests_of(document: Any) -> list[Any]:
+    requests = document.get("requests") if isinstance(document, dict) else None
+    if not isinstance(requests, list) or not 1 <= len(requests) <= MAX_BULK:
+        size = f"a list of {len(requests)}" if isinstance(requests, list) else type(requests).__name__
+        message = f"it is {size}, a list of 1 to {MAX_BULK} requests is needed"
+        error = {"loc": ["body", "requests"], "msg": message, "type": "value_error"}
+        raise Unprocessable(f"requests: {message}", errors=[error])
+    return requests
+
+
+def _check_one_of(document: Any, schemas: BundleSchemas, index: int) -> PredictInput:
+    try:
+        return check_document(document, orjson.dumps(document), schemas)
+    except orjson.JSONEncodeError as error:  # it is parsed at any depth up to 1,024, and written up to 254
+        raise BadRequest(f"request {index}: it is nested too deep: {error}", code="too_deep") from None
+    except APIError as error:
+        raise at_index(error, index) from error
+
+
+def is_quick(body: bytes, schemas: BundleSchemas) -> bool:
+    """Return whether a body is parsed and checked so quickly that the event loop may do it."""
+    size = len(body)
+    if size <= schemas.quick_bytes:
+        return True
+    if size > LIGHT_BYTES or schemas.quick_bytes < QUICK_BYTES or schemas.has_request:
+        return False
+    return sum(map(body.count, (b",", b"[", b"{"))) <= LIGHT_VALUES
 
 
 def parse_json(body: bytes) -> Any:
@@ -85,7 +111,7 @@ def check_document(document: Any, body: bytes, schemas: BundleSchemas) -> Predic
         raise _wrong(["cloudpickle"], "pickled input is not taken: give args, or a url to bytes")
     callback = _callback(document)
     if url is None:
-        schemas.check_request(args)
+        schemas.check_request(args, len(body))
     elif not is_http_url(url):
         raise _wrong(["url"], "it is not an http:// or https:// URL")
     return PredictInput(body, _flags(document), _timeout(document), callback, _priority(document))
@@ -129,7 +155,7 @@ def _priority(document: dict[str, Any]) -> int:
     if priority is None:
         return 0
     if isinstance(priority, bool) or not isinstance(priority, int) or abs(priority) > MAX_PRIORITY:
-        raise _wrong(["priority"], f"it is {priority!r}, {_PRIORITIES} is needed")
+        raise _wrong(["priority"], f"it is {repr(priority)[:80]}, {_PRIORITIES} is needed")
     return priority
 
 
@@ -138,7 +164,9 @@ def _timeout(document: dict[str, Any]) -> float | None:
     if timeout is None:
         return None
     if isinstance(timeout, bool) or not isinstance(timeout, int | float) or timeout <= 0:
-        raise _wrong(["timeout_seconds"], f"it is {timeout!r}, a number of seconds above 0 is needed")
+        raise _wrong(
+            ["timeout_seconds"], f"it is {repr(timeout)[:80]}, a number of seconds above 0 is needed"
+        )
     return float(timeout)
 
 

@@ -1,6 +1,5 @@
 """Answers that the gateway makes, and its checks of the worker's: pickles, and the response schema."""
 
-import asyncio
 import json
 import time
 from urllib.parse import quote
@@ -9,7 +8,6 @@ import orjson
 
 from openlaunch.artifacts.signing import UrlSigner
 from openlaunch.server.asgi import Scope, header
-from openlaunch.server.prediction.inputs import OFF_LOOP_BYTES
 from openlaunch.server.prediction.schemas import BundleSchemas
 from openlaunch.tasks.states import failure
 from openlaunch.wire import routes
@@ -71,20 +69,15 @@ def _is_json_string(text: memoryview) -> bool:
         return False
 
 
-async def hold_against_schema(body: bytes, schemas: BundleSchemas) -> bytes:
-    """Return the body of a SUCCESS, or a FAILURE if the value does not fit the response schema."""
-    if schemas.response is None:
-        return body
-    check = asyncio.to_thread(_response_error, body, schemas) if len(body) > OFF_LOOP_BYTES else None
-    error = await check if check is not None else _response_error(body, schemas)
-    if error is None:
-        return body
-    return failure(f"the return value does not fit the bundle's response schema: {error}", 500)
-
-
-def _response_error(body: bytes, schemas: BundleSchemas) -> str | None:
+def response_error(body: bytes, schemas: BundleSchemas) -> str | None:
+    """Say why the value in the body of a SUCCESS does not fit the response schema; None if it fits."""
     try:
         value = orjson.loads(orjson.loads(body)["result"]["result"])
     except (ValueError, LookupError, TypeError):
         return "it is not JSON"
-    return schemas.response_error(value)
+    return schemas.response_error(value, len(body))
+
+
+def failed_response(error: str) -> bytes:
+    """Make the body of a FAILURE of a value that does not fit."""
+    return failure(f"the return value does not fit the bundle's response schema: {error}", 500)

@@ -1,34 +1,91 @@
 """Request and response schemas of bundles: compiled once, and used to validate every input and result."""
 
-from collections import OrderedDict
+import json
+from collections.abc import Iterator
 from typing import Any
 
 import jsonschema_rs
+import orjson
 
 from openlaunch.errors import Unprocessable
-from openlaunch.store import bundles as bundle_store
-from openlaunch.store.base import Store
+from openlaunch.server.prediction.schema_cost import MAX_PARTS, UNBOUNDED, parts_of
 
 MAX_ERRORS = 20
 MAX_MESSAGE = 300
-CACHE_SIZE = 1000
+QUICK_BYTES = 256 * 1024
+"""Larger inputs and results are never parsed in the event loop's thread."""
+
+MAX_QUICK_PARTS = 10_000
+"""A schema with more parts takes too long to compile in the event loop's thread."""
+
+MAX_QUICK_WORK = 50_000_000
+"""Parts of a schema times bytes of an input: about 10 ms at worst, for an answer of yes or no."""
+
+MAX_QUICK_REASONS = 10_000
+"""The same where the reasons are to be found: about 50 ms at worst."""
+
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _KIND = jsonschema_rs.ValidationErrorKind
 
 
+class TakesLong(Exception):
+    """The check is for a process of its own."""
+
+
+class Schema:
+    """One of a bundle's two schemas, compiled where that is quick.
+
+    `apart` says that this is a process of its own, where everything is compiled and nothing has to be quick.
+    """
+
+    def __init__(self, schemas: dict[str, Any], name: str, *, apart: bool = False) -> None:
+        document = _document(schemas, name)
+        self._exists = document is not None
+        self._apart = apart
+        self._parts: float = 0 if document is None else parts_of(document)
+        quick = apart or self._parts <= MAX_QUICK_PARTS
+        self._validator = None if document is None or not quick else _compiled(document)
+        self.quick_bytes = 0 if not quick else int(min(QUICK_BYTES, MAX_QUICK_WORK // max(1, self._parts)))
+        """Size of an input up to which it may be validated in the event loop's thread."""
+
+    def misfits(self, value: Any, size: int) -> Iterator[jsonschema_rs.ValidationError] | None:
+        """Return in which places the value does not fit, of which there is at least one; None if it fits.
+
+        Raises:
+            TakesLong: to check it takes long, or it does not fit and to find the places takes long.
+        """
+        if not self._exists:
+            return None
+        if self._validator is None:
+            raise TakesLong
+        if self._validator.is_valid(value):
+            return None
+        if not self._apart and self._parts * size > MAX_QUICK_REASONS:
+            raise TakesLong
+        return self._validator.iter_errors(value)
+
+
 class BundleSchemas:
-    """One bundle's compiled schemas; each is None if the bundle has none."""
+    """One bundle's schemas; `source` is what they are made of, for a process of its own."""
 
-    def __init__(self, schemas: dict[str, Any]) -> None:
-        self.request = _compile(schemas, "RequestSchema")
-        self.response = _compile(schemas, "ResponseSchema")
+    def __init__(self, schemas: dict[str, Any], *, apart: bool = False) -> None:
+        self.source = orjson.dumps(schemas)
+        self.request = Schema(schemas, "RequestSchema", apart=apart)
+        self.response = Schema(schemas, "ResponseSchema", apart=apart)
+        self.has_request = _document(schemas, "RequestSchema") is not None
+        self.has_response = _document(schemas, "ResponseSchema") is not None
+        self.quick_bytes = self.request.quick_bytes
 
-    def check_request(self, args: Any) -> None:
-        """Raise Unprocessable, with the path of each field, if the `args` do not fit the request schema."""
-        if self.request is None or self.request.is_valid(args):
+    def check_request(self, args: Any, size: int) -> None:
+        """Raise Unprocessable, with the path of each field, if the `args` do not fit the request schema.
+
+        `size` is that of their JSON in bytes. Raises what `Schema.misfits` does.
+        """
+        misfits = self.request.misfits(args, size)
+        if misfits is None:
             return
         errors = []
-        for error in self.request.iter_errors(args):
+        for error in misfits:
             missing = [error.kind.property] if isinstance(error.kind, _KIND.Required) else []
             errors.append(
                 {
@@ -42,36 +99,23 @@ class BundleSchemas:
         text = "the args do not fit the bundle's request schema"
         raise Unprocessable(text, code="request_schema", errors=errors)
 
-    def response_error(self, value: Any) -> str | None:
-        """Say why a return value does not fit the response schema; None if it fits."""
-        if self.response is None:
-            return None
-        for error in self.response.iter_errors(value):
+    def response_error(self, value: Any, size: int) -> str | None:
+        """Say why a return value does not fit the response schema; None if it fits.
+
+        `size` is that of its JSON in bytes. Raises what `Schema.misfits` does.
+        """
+        for error in self.response.misfits(value, size) or ():
             path = ".".join(str(part) for part in error.instance_path)
             return f"{path}: {_bounded(error.message)}" if path else _bounded(error.message)
         return None
 
 
-class SchemaCache:
-    """Compiled schemas by bundle id; bundles never change, so an entry never goes stale."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._entries: OrderedDict[str, BundleSchemas] = OrderedDict()
-
-    def cached(self, bundle_id: str) -> BundleSchemas | None:
-        """Return the schemas if they are in memory: the hot path's look, without waiting."""
-        return self._entries.get(bundle_id)
-
-    async def get(self, bundle_id: str) -> BundleSchemas:
-        """Return the schemas, read from the store if they are not in memory."""
-        entry = self._entries.get(bundle_id)
-        if entry is None:
-            record = await self._store.read(lambda conn: bundle_store.get(conn, bundle_id))
-            entry = self._entries[bundle_id] = BundleSchemas(record.schemas if record else {})
-            if len(self._entries) > CACHE_SIZE:
-                self._entries.popitem(last=False)
-        return entry
+def read_schemas(data: bytes) -> dict[str, Any]:
+    """Parse and check the document at a `schema_location`; raises Unprocessable as `validate_schemas` does."""
+    try:
+        return validate_schemas(json.loads(data))
+    except (ValueError, RecursionError) as error:
+        raise Unprocessable(f"it is not valid JSON: {error}") from error
 
 
 def validate_schemas(schemas: Any) -> dict[str, Any]:
@@ -82,7 +126,9 @@ def validate_schemas(schemas: Any) -> dict[str, Any]:
         )
     for name in ("RequestSchema", "ResponseSchema"):
         try:
-            _compile(schemas, name)
+            if (document := _document(schemas, name)) is not None:
+                _check_size(document)
+                _compiled(document)
         except ValueError as error:
             text = error.message if isinstance(error, jsonschema_rs.ValidationError) else str(error)
             message = _bounded(text)
@@ -93,20 +139,32 @@ def validate_schemas(schemas: Any) -> dict[str, Any]:
     return schemas
 
 
-def _compile(schemas: dict[str, Any], name: str) -> jsonschema_rs.Validator | None:
+def _check_size(document: dict[str, Any]) -> None:
+    parts = parts_of(document)
+    if MAX_PARTS < parts < UNBOUNDED:
+        raise ValueError(
+            f"it has {parts:,.0f} parts once its references are followed, the limit is {MAX_PARTS:,}"
+        )
+
+
+def _document(schemas: dict[str, Any], name: str) -> dict[str, Any] | None:
     schema = schemas.get(name)
     if schema in (None, {}, True):
         return None
     if not isinstance(schema, dict):
         raise ValueError(f"it is {type(schema).__name__}, not an object")
     # References are "#/components/schemas/NAME", as the existing client writes them, or pydantic's "#/$defs/NAME".
-    document = {
+    return {
         "components": {"schemas": schemas},
         "$defs": schema.get("$defs", {}),
         "$ref": f"#/components/schemas/{name}",
     }
+
+
+def _compiled(document: dict[str, Any]) -> jsonschema_rs.Validator:
+    schemas, name = document["components"]["schemas"], document["$ref"].rpartition("/")[2]
     # A schema is a user's: nothing that it names by URL may be fetched, neither "$schema" nor a reference.
-    jsonschema_rs.meta.validate(schema | {"$schema": _DIALECT})
+    jsonschema_rs.meta.validate(schemas[name] | {"$schema": _DIALECT})
     return jsonschema_rs.Draft202012Validator(document, offline=True)
 
 

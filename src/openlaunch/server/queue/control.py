@@ -4,7 +4,6 @@ from openlaunch.errors import Conflict, NotFound
 from openlaunch.server import clock
 from openlaunch.server.endpoints.specs import may_predict
 from openlaunch.server.prediction.idempotency import keyed
-from openlaunch.server.prediction.inputs import check_input
 from openlaunch.server.queue.answering import no_task
 from openlaunch.server.queue.running import Runner
 from openlaunch.server.queue.shared import Shared
@@ -68,7 +67,7 @@ class TaskControl:
             raise NotFound(f"the endpoint of the task {task_id!r} is gone", code="endpoint_not_found")
         body, endpoint = await self._payload_bytes(stored, task_id), lane.endpoint
         schemas = await self._shared.schemas.get(endpoint.ready_bundle_id or endpoint.bundle_id)
-        predict_input = await check_input(body, schemas)
+        predict_input = await self._shared.schemas.checks.one(owner, body, schemas)
         request = None if idempotency_key is None else await keyed(idempotency_key, endpoint.id, body)
         return (await self._submitter.submit(lane, owner, [predict_input], request))[0]
 

@@ -9,12 +9,13 @@ import orjson
 
 from openlaunch.errors import Unavailable
 from openlaunch.server import clock
-from openlaunch.server.prediction.results import hold_against_schema, is_success
+from openlaunch.server.prediction.results import is_success
+from openlaunch.server.prediction.schemas import QUICK_BYTES
 from openlaunch.server.queue.shared import Shared
 from openlaunch.store.records import EndpointRecord
 from openlaunch.tasks import queue
 from openlaunch.tasks.queue import Finished, failed
-from openlaunch.tasks.states import State
+from openlaunch.tasks.states import State, failure
 from openlaunch_worker.frames import Outcome
 
 log = logging.getLogger(__name__)
@@ -66,7 +67,8 @@ class Recorder:
             self.record(failed(task_id, NOT_AN_ANSWER, 500))
             return
         if outcome == Outcome.SUCCESS and self._settings.check_responses:
-            checked = await hold_against_schema(payload, await self._schemas.get(endpoint.serving_bundle_id))
+            schemas = await self._schemas.get(endpoint.serving_bundle_id)
+            checked = await self._schemas.checks.response(endpoint.owner, payload, schemas)
             outcome = Outcome.SUCCESS if checked is payload else Outcome.FAILURE
             payload = checked
         finished = _finished(task_id, outcome, payload)
@@ -121,6 +123,8 @@ def _finished(task_id: str, outcome: int, payload: bytes) -> Finished:
     """Make the result of a worker's answer. The reason of a failure is the last line of its traceback."""
     if outcome == Outcome.SUCCESS:
         return Finished(task_id, State.SUCCESS, 200, result=payload)
+    if len(payload) > QUICK_BYTES:
+        payload = failure(f"the text of the failure has {len(payload)} bytes, too many to be kept", 500)
     document = orjson.loads(payload)
     lines = (document["traceback"] or "").strip().splitlines()
     reason = lines[-1][:MAX_REASON] if lines else None

@@ -5,7 +5,7 @@ import secrets
 from openlaunch.artifacts.base import Artifacts
 from openlaunch.background import BackgroundTasks
 from openlaunch.server.dispatch.dispatcher import Dispatcher
-from openlaunch.server.prediction.schemas import SchemaCache
+from openlaunch.server.prediction.schema_cache import SchemaCache
 from openlaunch.server.queue.answering import Answerer
 from openlaunch.server.queue.claiming import Claimer
 from openlaunch.server.queue.control import TaskControl

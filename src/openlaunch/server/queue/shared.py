@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from openlaunch.artifacts.base import Artifacts
 from openlaunch.background import BackgroundTasks
 from openlaunch.server.dispatch.dispatcher import Dispatcher
-from openlaunch.server.prediction.schemas import SchemaCache
+from openlaunch.server.prediction.schema_cache import SchemaCache
 from openlaunch.server.settings import QueueSettings
 from openlaunch.store.base import Store
 from openlaunch.tasks.hub import Hub

@@ -12,16 +12,15 @@ from openlaunch.server.prediction.idempotency import Keyed
 from openlaunch.server.prediction.inputs import PredictInput
 from openlaunch.server.queue.claiming import MAX_CLAIM, Claimer
 from openlaunch.server.queue.recording import Recorder
+from openlaunch.server.queue.refusals import REFUSED_STATUS_CODE
 from openlaunch.server.queue.shared import Shared
 from openlaunch.tasks import queue
-from openlaunch.tasks.outbox import Callback
+from openlaunch.tasks.callback import Callback
 from openlaunch.tasks.queue import ClaimedTask, Finished, NewTask
 from openlaunch.tasks.states import State
 from openlaunch.wire.endpoint_settings import EndpointSpec
 from openlaunch.wire.ids import new_id
 from openlaunch_worker.frames import Flags
-
-REFUSED_STATUS_CODE = 422
 
 
 class Submitter:

@@ -10,17 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openlaunch.errors import BadRequest, Unprocessable
+from openlaunch.server.prediction.checks import Checks
 from openlaunch.server.prediction.inputs import (
-    OFF_LOOP_BYTES,
     PredictInput,
     at_index,
     check_document,
-    check_input,
     is_http_url,
     parse_json,
 )
-from openlaunch.server.prediction.schemas import BundleSchemas
-from openlaunch.tasks.outbox import Callback
+from openlaunch.server.prediction.schemas import QUICK_BYTES, BundleSchemas
+from openlaunch.tasks.callback import Callback
 from openlaunch_worker.frames import Flags
 from openlaunch_worker.runner import _parse_json as parse_in_worker
 
@@ -165,15 +164,28 @@ def test_bytes_behind_a_url_are_held_against_no_schema():
     )
 
 
-@pytest.mark.parametrize("size", [10, OFF_LOOP_BYTES * 2])
+def in_checks(check):
+    """What a check gives, of those that may take a process of their own."""
+
+    async def run():
+        checks = Checks()
+        try:
+            return await check(checks)
+        finally:
+            await checks.stop()
+
+    return asyncio.run(run())
+
+
+@pytest.mark.parametrize("size", [10, QUICK_BYTES * 2])
 def test_small_and_large_bodies_are_checked_alike(size):
     good = orjson.dumps({"args": {"x": 1, "pad": "x" * size}})
     bad = orjson.dumps({"args": {"x": "one", "pad": "x" * size}})
-    assert asyncio.run(check_input(good, NUMBER)) == PredictInput(good)
-    with pytest.raises(Unprocessable):
-        asyncio.run(check_input(bad, NUMBER))
+    assert in_checks(lambda checks: checks.one("me", good, NUMBER)) == PredictInput(good)
+    with pytest.raises(Unprocessable, match="do not fit"):
+        in_checks(lambda checks: checks.one("me", bad, NUMBER))
     with pytest.raises(BadRequest):
-        asyncio.run(check_input(good[:-1], NUMBER))
+        in_checks(lambda checks: checks.one("me", good[:-1], NUMBER))
 
 
 @given(

@@ -9,14 +9,13 @@ import pytest
 
 from openlaunch.artifacts.signing import UrlSigner
 from openlaunch.errors import Forbidden
-from openlaunch.server.prediction.inputs import OFF_LOOP_BYTES
+from openlaunch.server.prediction.checks import Checks
 from openlaunch.server.prediction.results import (
     SignedURLs,
     base_url,
-    hold_against_schema,
     pickled_body,
 )
-from openlaunch.server.prediction.schemas import BundleSchemas
+from openlaunch.server.prediction.schemas import QUICK_BYTES, BundleSchemas
 from openlaunch.tasks.states import failure
 from openlaunch.wire.tasks import PredictResponse, TaskStatus
 
@@ -30,7 +29,14 @@ def success(value: object) -> bytes:
 
 
 def held(body: bytes, schemas: BundleSchemas) -> bytes:
-    return asyncio.run(hold_against_schema(body, schemas))
+    async def run() -> bytes:
+        checks = Checks()
+        try:
+            return await checks.response("me", body, schemas)
+        finally:
+            await checks.stop()
+
+    return asyncio.run(run())
 
 
 def test_bodies_have_the_contracts_shape():
@@ -48,13 +54,13 @@ def test_a_reason_that_is_no_proper_text_does_no_harm():
     assert json.loads(failure("odd \udcff", 500))["traceback"] == "odd \udcff"
 
 
-@pytest.mark.parametrize("size", [1, OFF_LOOP_BYTES])
+@pytest.mark.parametrize("size", [1, QUICK_BYTES])
 def test_a_value_that_fits_is_passed_on_as_it_came(size):
     body = success([1] * size)
     assert held(body, INTEGERS) is body
 
 
-@pytest.mark.parametrize("size", [1, OFF_LOOP_BYTES])
+@pytest.mark.parametrize("size", [1, QUICK_BYTES])
 def test_a_value_that_does_not_fit_is_a_failure_that_says_where(size):
     answer = PredictResponse.model_validate_json(held(success([1] * size + ["x"]), INTEGERS))
     assert (answer.status, answer.status_code) == (TaskStatus.FAILURE, 500)

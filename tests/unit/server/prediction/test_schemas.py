@@ -9,12 +9,14 @@ from pydantic import BaseModel
 from sqlalchemy import Connection
 
 from openlaunch.errors import Unprocessable
-from openlaunch.server.prediction import schemas as schemas_module
+from openlaunch.server.prediction import schema_cache
+from openlaunch.server.prediction.schema_cache import SchemaCache
 from openlaunch.server.prediction.schemas import (
     MAX_ERRORS,
     MAX_MESSAGE,
+    QUICK_BYTES,
     BundleSchemas,
-    SchemaCache,
+    TakesLong,
     validate_schemas,
 )
 from openlaunch.store import bundles
@@ -34,14 +36,14 @@ SCHEMAS = {"RequestSchema": REQUEST, "ResponseSchema": {"type": "integer"}, "Ite
 
 def errors_of(args: object, schemas: dict[str, object] | None = None) -> list[dict[str, object]]:
     with pytest.raises(Unprocessable) as caught:
-        BundleSchemas(SCHEMAS if schemas is None else schemas).check_request(args)
+        BundleSchemas(SCHEMAS if schemas is None else schemas, apart=True).check_request(args, 10)
     assert caught.value.code == "request_schema"
     return caught.value.errors  # type: ignore[return-value]
 
 
 class TestRequests:
     def test_args_that_fit_pass(self):
-        BundleSchemas(SCHEMAS).check_request({"name": "x", "items": [{"price": 1.5}]})
+        BundleSchemas(SCHEMAS).check_request({"name": "x", "items": [{"price": 1.5}]}, 10)
 
     def test_a_wrong_type_is_named_by_its_path(self):
         (error,) = errors_of({"name": "x", "items": [{"price": 1}, {"price": "much"}]})
@@ -69,7 +71,7 @@ class TestRequests:
 
     def test_a_bundle_without_schemas_takes_anything(self):
         for schemas in ({}, {"RequestSchema": None}, {"RequestSchema": {}}, {"RequestSchema": True}):
-            BundleSchemas(schemas).check_request({"any": "thing"})
+            BundleSchemas(schemas).check_request({"any": "thing"}, 10)
 
     def test_deep_input_is_refused_and_harms_nobody(self):
         schema = {"$ref": "#/components/schemas/Deep"}
@@ -88,7 +90,7 @@ class TestReferences:
             items: list[Item]
 
         schemas = {"RequestSchema": Basket.model_json_schema()}
-        BundleSchemas(schemas).check_request({"items": [{"price": 1}]})
+        BundleSchemas(schemas).check_request({"items": [{"price": 1}]}, 10)
         (error,) = errors_of({"items": [{"price": "much"}]}, schemas)
         assert error["loc"] == ["body", "args", "items", 0, "price"]
 
@@ -122,13 +124,13 @@ class TestReferences:
 
 class TestResponses:
     def test_a_value_that_fits(self):
-        assert BundleSchemas(SCHEMAS).response_error(7) is None
-        assert BundleSchemas({}).response_error("any") is None
+        assert BundleSchemas(SCHEMAS).response_error(7, 10) is None
+        assert BundleSchemas({}).response_error("any", 10) is None
 
     def test_a_value_that_does_not_fit(self):
-        assert BundleSchemas(SCHEMAS).response_error("x") == '"x" is not of type "integer"'
+        assert BundleSchemas(SCHEMAS).response_error("x", 10) == '"x" is not of type "integer"'
         schemas = BundleSchemas({"ResponseSchema": {"items": {"type": "integer"}}})
-        assert schemas.response_error([1, "x"]) == '1: "x" is not of type "integer"'
+        assert schemas.response_error([1, "x"], 10) == '1: "x" is not of type "integer"'
 
 
 class TestValidation:
@@ -163,7 +165,7 @@ class TestValidation:
 
 
 def test_compiled_schemas_are_kept_up_to_a_bound(tmp_path, monkeypatch):
-    monkeypatch.setattr(schemas_module, "CACHE_SIZE", 2)
+    monkeypatch.setattr(schema_cache, "CACHE_SIZE", 2)
 
     def insert(conn: Connection) -> None:
         for n in range(3):
@@ -187,3 +189,54 @@ def test_compiled_schemas_are_kept_up_to_a_bound(tmp_path, monkeypatch):
             await store.close()
 
     asyncio.run(main())
+
+
+def doubling(levels):
+    """A short schema of 2**levels parts: two references at each level."""
+    twice = {f"a{i}": {"allOf": [{"$ref": f"#/$defs/a{i + 1}"}] * 2} for i in range(levels)}
+    return {"$ref": "#/$defs/a0", "$defs": {**twice, f"a{levels}": {"type": "object"}}}
+
+
+TREE = {"anyOf": [{"properties": {"c": {"$ref": "#/components/schemas/RequestSchema"}}}] * 2}
+
+
+class TestCost:
+    @pytest.mark.parametrize("levels", [20, 40, 400])
+    def test_a_schema_that_explodes_is_refused(self, levels):
+        with pytest.raises(Unprocessable, match="parts once its references are followed"):
+            validate_schemas({"RequestSchema": doubling(levels)})
+
+    def test_models_are_checked_in_the_servers_own_process(self):
+        class Item(BaseModel):
+            price: float
+            tags: list[str] = []
+
+        class Basket(BaseModel):
+            items: list[Item]
+            by_name: dict[str, Item] | None = None
+
+        assert BundleSchemas({"RequestSchema": Basket.model_json_schema()}).quick_bytes == QUICK_BYTES
+
+    @pytest.mark.parametrize(
+        "schema",
+        [
+            TREE,
+            doubling(15),
+            {"pattern": "(?=a)(a+)+$"},
+            {"pattern": r"\p{L}{500}"},
+            {"pattern": "([^a]{500}){500}"},
+            {"patternProperties": {"(?=a)": {}}},
+            {"unevaluatedProperties": False},
+            {"$id": "http://a/", "type": "object"},
+            {"$dynamicRef": "#/$defs/a"},
+            {"enum": list(range(20_000))},
+        ],
+    )
+    def test_what_can_take_long_is_checked_in_another_process(self, schema):
+        assert BundleSchemas({"RequestSchema": schema}).quick_bytes == 0
+
+    def test_reasons_that_take_long_to_find_are_found_in_another_process(self):
+        schemas = BundleSchemas({"RequestSchema": {"items": {"anyOf": [{"const": i} for i in range(2000)]}}})
+        schemas.check_request([1] * 100, 300)
+        with pytest.raises(TakesLong):
+            schemas.check_request([-1] * 100, 300)

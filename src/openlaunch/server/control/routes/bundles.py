@@ -1,6 +1,5 @@
 """Model bundles (`/v2/model-bundles`)."""
 
-import json
 import secrets
 from dataclasses import replace
 
@@ -11,7 +10,6 @@ from openlaunch.server.control.routes.artifacts import BUNDLES_FOLDER, check_upl
 from openlaunch.server.control.routes.context import Context, User
 from openlaunch.server.control.routing import BundleRoute, ControlRouter
 from openlaunch.server.endpoints.lookups import find_bundle
-from openlaunch.server.prediction.schemas import validate_schemas
 from openlaunch.store import bundles as bundle_store
 from openlaunch.store.records import BundleRecord
 from openlaunch.wire import routes
@@ -26,7 +24,7 @@ from openlaunch.wire.bundles import (
     ModelBundleResponse,
 )
 
-MAX_SCHEMA_BYTES = 4 * 1024 * 1024
+MAX_SCHEMA_BYTES = 256 * 1024
 
 
 def router(context: Context) -> ControlRouter:
@@ -130,10 +128,7 @@ async def _read_schemas(context: Context, location: str, owner: str) -> dict[str
     size = await context.artifacts.size(key)
     if size > MAX_SCHEMA_BYTES:
         raise Unprocessable(f"the schemas at {location!r} have {size} bytes, the limit is {MAX_SCHEMA_BYTES}")
-    try:
-        return validate_schemas(json.loads(await context.artifacts.get(key)))
-    except (ValueError, RecursionError) as error:
-        raise Unprocessable(f"the schemas at {location!r} are not valid JSON: {error}") from error
+    return await context.schemas.checks.schemas(owner, await context.artifacts.get(key))
 
 
 def _response(record: BundleRecord) -> ModelBundleResponse:

@@ -1,0 +1,48 @@
+"""The process that checks inputs and results for the server where that takes long."""
+
+from functools import lru_cache
+
+import orjson
+
+from openlaunch.server.prediction.apart import serve
+from openlaunch.server.prediction.inputs import (
+    PredictInput,
+    check_bodies,
+    check_body,
+    check_sync_body,
+)
+from openlaunch.server.prediction.results import response_error
+from openlaunch.server.prediction.schemas import BundleSchemas, read_schemas
+
+
+@lru_cache(maxsize=32)
+def _compiled(source: bytes) -> BundleSchemas:
+    return BundleSchemas(orjson.loads(source), apart=True)
+
+
+def _one(body: bytes, source: bytes) -> PredictInput:
+    return check_body(body, _compiled(source))._replace(body=b"")
+
+
+def _one_sync(body: bytes, source: bytes) -> PredictInput:
+    return check_sync_body(body, _compiled(source))._replace(body=b"")
+
+
+def _many(body: bytes, source: bytes) -> list[PredictInput]:
+    return check_bodies(body, _compiled(source))
+
+
+def _response(body: bytes, source: bytes) -> str | None:
+    return response_error(body, _compiled(source))
+
+
+if __name__ == "__main__":
+    serve(
+        {
+            "one": _one,
+            "one_sync": _one_sync,
+            "many": _many,
+            "response": _response,
+            "schemas": read_schemas,
+        }
+    )

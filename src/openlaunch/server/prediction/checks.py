@@ -1,0 +1,103 @@
+"""Checks of inputs and results: in the event loop's thread where they are quick, else in a process of their own."""
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from openlaunch.server.prediction.apart import ProcessApart
+from openlaunch.server.prediction.inputs import (
+    PredictInput,
+    check_bodies,
+    check_body,
+    check_sync_body,
+    is_quick,
+)
+from openlaunch.server.prediction.results import failed_response, response_error
+from openlaunch.server.prediction.schemas import BundleSchemas, TakesLong
+from openlaunch.turns import Turns
+
+PROCESSES = 2
+_MODULE = "openlaunch.server.prediction.check_process"
+
+
+class Checks:
+    """Checks of inputs and results. Owners take turns at the processes for those that take long."""
+
+    def __init__(self) -> None:
+        self._turns = Turns(PROCESSES)
+        self._idle = [ProcessApart(_MODULE) for _ in range(PROCESSES)]
+        self._all = list(self._idle)
+        self._threads = ThreadPoolExecutor(PROCESSES, thread_name_prefix="checks")
+
+    async def one(self, owner: str, body: bytes, schemas: BundleSchemas) -> PredictInput:
+        """Check the body of a task; raises what `check_body` does."""
+        if is_quick(body, schemas):
+            try:
+                return check_body(body, schemas)
+            except TakesLong:
+                pass
+        found: PredictInput = await self._apart(owner, "one", body, schemas.source)
+        return found._replace(body=body)
+
+    async def one_sync(self, owner: str, body: bytes, schemas: BundleSchemas) -> PredictInput:
+        """Check the body of a sync request; raises what `check_sync_body` does."""
+        if is_quick(body, schemas):
+            try:
+                return check_sync_body(body, schemas)
+            except TakesLong:
+                pass
+        found: PredictInput = await self._apart(owner, "one_sync", body, schemas.source)
+        return found._replace(body=body)
+
+    async def many(self, owner: str, body: bytes, schemas: BundleSchemas) -> list[PredictInput]:
+        """Check the body of a bulk submit; raises what `check_bodies` does."""
+        if len(body) <= schemas.quick_bytes:
+            try:
+                return check_bodies(body, schemas)
+            except TakesLong:
+                pass
+        found: list[PredictInput] = await self._apart(owner, "many", body, schemas.source)
+        return found
+
+    async def response(self, owner: str, body: bytes, schemas: BundleSchemas) -> bytes:
+        """Return the body of a SUCCESS, or a FAILURE if the value does not fit the response schema."""
+        if not schemas.has_response:
+            return body
+        try:
+            quick = len(body) <= schemas.response.quick_bytes
+            error = (
+                response_error(body, schemas) if quick else await self._response_apart(owner, body, schemas)
+            )
+        except TakesLong:
+            error = await self._response_apart(owner, body, schemas)
+        return body if error is None else failed_response(error)
+
+    async def _response_apart(self, owner: str, body: bytes, schemas: BundleSchemas) -> str | None:
+        found: str | None = await self._apart(owner, "response", body, schemas.source)
+        return found
+
+    async def schemas(self, owner: str, data: bytes) -> dict[str, Any]:
+        """Read the document at a `schema_location`; raises what `read_schemas` does."""
+        found: dict[str, Any] = await self._apart(owner, "schemas", data)
+        return found
+
+    async def _apart(self, owner: str, name: str, *args: object) -> Any:
+        async with self._turns.of(owner):
+            process = self._idle.pop()
+            call = asyncio.get_running_loop().run_in_executor(self._threads, process.call, name, *args)
+            try:
+                return await asyncio.shield(call)
+            except asyncio.CancelledError:
+                process.kill()  # nobody waits for it, and others do for the process
+                await asyncio.wait([call])
+                raise
+            finally:
+                self._idle.append(process)
+
+    async def stop(self) -> None:
+        """End the processes."""
+        for process in self._all:
+            process.kill()
+        await asyncio.to_thread(self._threads.shutdown)
+        for process in self._all:
+            process.stop()
