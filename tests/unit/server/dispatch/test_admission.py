@@ -1,8 +1,17 @@
 """Who is taken into a queue, and who is told to come back."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from openlaunch.server.dispatch.admission import FRESH_SECONDS, OVERRUN, DrainRate, expected_wait, is_hopeless
+from openlaunch.server.dispatch.admission import (
+    FRESH_SECONDS,
+    MAX_RETRY_AFTER,
+    OVERRUN,
+    DrainRate,
+    expected_wait,
+    is_hopeless,
+)
 
 
 def measured(per_second: float, seconds: float = 20) -> DrainRate:
@@ -60,3 +69,33 @@ def test_only_what_is_clearly_too_late_is_hopeless():
     assert not is_hopeless(None, 0.1)
     assert not is_hopeless(OVERRUN * 2, 2)
     assert is_hopeless(OVERRUN * 2 + 0.1, 2)
+
+
+class TestDrainRate:
+    def test_without_knowledge_it_is_a_guess(self):
+        assert DrainRate().retry_after(100) == 5
+
+    def test_follows_from_what_has_ended_lately(self):
+        rate = DrainRate()
+        for n in range(101):
+            rate.ended(n / 10)  # ten a second
+        assert rate.retry_after(40) == pytest.approx(4, abs=1)
+
+    def test_adapts_to_a_change(self):
+        rate = DrainRate(window=10.0)
+        for n in range(100):
+            rate.ended(n / 10)
+        for n in range(60):
+            rate.ended(10.0 + n)  # one a second from now on
+        assert rate.retry_after(10) == pytest.approx(10, abs=2)
+
+    @given(
+        pauses=st.lists(st.floats(0, 1000), max_size=50),
+        waiting=st.integers(0, 10**9),
+    )
+    def test_is_within_its_bounds_whatever_happened(self, pauses, waiting):
+        rate, now = DrainRate(), 0.0
+        for pause in pauses:
+            now += pause
+            rate.ended(now)
+        assert 1 <= rate.retry_after(waiting) <= MAX_RETRY_AFTER

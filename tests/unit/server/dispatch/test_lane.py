@@ -2,45 +2,19 @@
 
 import asyncio
 from dataclasses import replace
-from typing import Any
 
 import pytest
-from controller_simulation import make_record, make_spec
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from controller_simulation import make_spec
+from lanes import ENDPOINT, AloneCall, call, make_lane, submit
 from server_links import FakeWorker, WaitedCall, in_loop
 
 from openlaunch.controller.fleet import Load
 from openlaunch.errors import APIError, DeadlineExceeded, NotFound, TooManyRequests, Unavailable
-from openlaunch.server.dispatch.admission import MAX_RETRY_AFTER, DrainRate
 from openlaunch.server.dispatch.lane import Lane
 from openlaunch.store.records import CanaryRecord
 from openlaunch.wire.endpoints import CanaryStatus, EndpointStatus
 from openlaunch_worker.answers import failure
 from openlaunch_worker.frames import Outcome
-
-ENDPOINT = replace(make_record(make_spec()), status=EndpointStatus.READY)
-
-
-def make_lane(
-    bound: int = 10,
-    endpoint: Any = ENDPOINT,
-    asked: list[str] | None = None,
-    failed: list[str] | None = None,
-) -> Lane:
-    demand, fail = ([] if heard is None else heard for heard in (asked, failed))
-    return Lane(endpoint, bound, demand.append, asyncio.get_running_loop(), fail.append)
-
-
-def call(name: str, seconds: float = 60.0) -> WaitedCall:
-    return WaitedCall(name.encode(), seconds=seconds)
-
-
-def submit(lane: Lane, *names: str) -> list[WaitedCall]:
-    calls = [call(name) for name in names]
-    for one in calls:
-        lane.submit(one)
-    return calls
 
 
 class TestOrder:
@@ -441,88 +415,6 @@ class TestRefusals:
         assert lane.load().queued == 0
 
 
-class TestDrainRate:
-    def test_without_knowledge_it_is_a_guess(self):
-        assert DrainRate().retry_after(100) == 5
-
-    def test_follows_from_what_has_ended_lately(self):
-        rate = DrainRate()
-        for n in range(101):
-            rate.ended(n / 10)  # ten a second
-        assert rate.retry_after(40) == pytest.approx(4, abs=1)
-
-    def test_adapts_to_a_change(self):
-        rate = DrainRate(window=10.0)
-        for n in range(100):
-            rate.ended(n / 10)
-        for n in range(60):
-            rate.ended(10.0 + n)  # one a second from now on
-        assert rate.retry_after(10) == pytest.approx(10, abs=2)
-
-    @given(
-        pauses=st.lists(st.floats(0, 1000), max_size=50),
-        waiting=st.integers(0, 10**9),
-    )
-    def test_is_within_its_bounds_whatever_happened(self, pauses, waiting):
-        rate, now = DrainRate(), 0.0
-        for pause in pauses:
-            now += pause
-            rate.ended(now)
-        assert 1 <= rate.retry_after(waiting) <= MAX_RETRY_AFTER
-
-
-STEPS = st.lists(
-    st.tuples(st.sampled_from(["submit", "answer", "join", "drain", "die", "give up"]), st.integers(0, 1000)),
-    max_size=60,
-)
-
-
-@settings(max_examples=150, deadline=None)
-@given(steps=STEPS, slots=st.integers(1, 3))
-def test_whatever_happens_nothing_is_lost_and_no_slot_stays_empty_while_something_waits(steps, slots):
-    asyncio.run(run_steps(steps, slots))
-
-
-async def run_steps(steps: list[tuple[str, int]], slots: int) -> None:
-    lane = make_lane(bound=1000)
-    workers: list[FakeWorker] = []
-    calls: list[WaitedCall] = []
-    served: list[bytes] = []
-    for number, (step, pick) in enumerate(steps):
-        chosen = workers[pick % len(workers)] if workers else None
-        if step == "submit":
-            calls += submit(lane, f"{number}")
-        elif step == "give up" and calls:
-            calls[pick % len(calls)].abandon(TimeoutError())
-        elif step == "join":
-            workers.append(FakeWorker(f"w{number}", slots).join(lane))
-        elif step == "answer" and chosen is not None and chosen.waiting:
-            chosen.answer()
-        elif step == "drain" and chosen is not None:
-            chosen.link.drain()
-            lane.remove_worker(chosen.link)
-        elif step == "die" and chosen is not None:
-            workers.remove(chosen)
-            chosen.die()
-        for worker in workers:
-            served += worker.take()
-            assert len(worker.link.running) <= slots
-        taking = [worker for worker in workers if not worker.link.draining]
-        free = sum(slots - len(worker.link.running) for worker in taking)
-        assert lane.load().in_flight == sum(len(worker.link.running) for worker in taking)
-        assert lane.tasks_wanted() == free if not lane.load().queued else free == 0
-    waiting = [one.body for one in calls if not one.running and not one.cancelled]
-    assert len(waiting) == lane.load().queued
-    assert served == sorted(served, key=int), "in order of arrival"
-    assert len(set(served)) == len(served), "each once"
-
-
-class AloneCall(WaitedCall):
-    """A call that nothing else may run beside."""
-
-    alone = True
-
-
 class TestAlone:
     @in_loop
     async def test_it_waits_until_a_worker_runs_nothing_and_the_worker_waits_for_it(self):
@@ -587,60 +479,3 @@ class TestAlone:
         worker.take()
         worker.answer()
         assert worker.take() == [b"c", b"d"]
-
-
-ALONE_STEPS = st.lists(
-    st.tuples(
-        st.sampled_from(["submit", "alone", "alone", "answer", "join", "drain", "die", "give up"]),
-        st.integers(0, 1000),
-    ),
-    max_size=60,
-)
-
-
-@settings(max_examples=150, deadline=None)
-@given(steps=ALONE_STEPS, slots=st.integers(1, 3))
-def test_what_runs_alone_does_so_and_everything_gets_its_turn(steps, slots):
-    asyncio.run(run_alone_steps(steps, slots))
-
-
-async def run_alone_steps(steps: list[tuple[str, int]], slots: int) -> None:
-    lane = make_lane(bound=1000)
-    workers: list[FakeWorker] = []
-    calls: list[WaitedCall] = []
-    served: list[bytes] = []
-
-    def look() -> None:
-        for worker in workers:
-            served.extend(worker.take())
-            running = list(worker.link.running.values())
-            assert len(running) <= slots
-            assert len(running) == 1 or not any(work.alone for work in running)
-
-    for number, (step, pick) in enumerate(steps):
-        chosen = workers[pick % len(workers)] if workers else None
-        if step in ("submit", "alone"):
-            calls.append((AloneCall if step == "alone" else WaitedCall)(str(number).encode()))
-            lane.submit(calls[-1])
-        elif step == "give up" and calls:
-            calls[pick % len(calls)].abandon(TimeoutError())
-        elif step == "join":
-            workers.append(FakeWorker(f"w{number}", slots).join(lane))
-        elif step == "answer" and chosen is not None and chosen.waiting:
-            chosen.answer()
-        elif step == "drain" and chosen is not None:
-            chosen.link.drain()
-            lane.remove_worker(chosen.link)
-        elif step == "die" and chosen is not None:
-            workers.remove(chosen)
-            chosen.die()
-        look()
-    workers.append(FakeWorker("last", slots).join(lane))
-    look()
-    while busy := [worker for worker in workers if worker.waiting]:
-        busy[0].answer()
-        look()
-    assert all(one.running or one.cancelled for one in calls)
-    assert len(set(served)) == len(served), "each once"
-    taking = [worker for worker in workers if not worker.link.draining]
-    assert lane.tasks_wanted() == slots * len(taking), "every slot is free again"
