@@ -1,18 +1,12 @@
 """Methods that the client has because Launch's has them."""
 
 import pytest
-from server_driver import SMALL, args, running
+from server_driver import SMALL, args
 
 import openlaunch
 from openlaunch import PostInferenceHooks
 
 TORCH = {"framework_type": "pytorch", "pytorch_image_tag": "2.0.0"}
-
-
-@pytest.fixture(scope="module")
-def client():
-    with running() as client:
-        yield client
 
 
 def times(model):

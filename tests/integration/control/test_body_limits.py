@@ -6,7 +6,7 @@ import threading
 import time
 
 import pytest
-from server_driver import http, running
+from server_driver import http
 
 from openlaunch.server.control.routing import MAX_BODY_BYTES, MAX_VALUES
 
@@ -20,12 +20,6 @@ CHANGES = (
     ("POST", "/v1/triggers"),
     ("POST", "/v1/keys"),
 )
-
-
-@pytest.fixture(scope="module")
-def client():
-    with running() as client:
-        yield client
 
 
 @pytest.fixture(scope="module")

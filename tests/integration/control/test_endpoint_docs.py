@@ -3,7 +3,7 @@
 import jsonschema_rs
 import pytest
 from pydantic import BaseModel
-from server_driver import SMALL, http, running
+from server_driver import SMALL, http
 
 
 class Corner(BaseModel):
@@ -16,12 +16,6 @@ class Shape(BaseModel):
 
 class Area(BaseModel):
     area: float
-
-
-@pytest.fixture(scope="module")
-def client():
-    with running() as client:
-        yield client
 
 
 @pytest.fixture(scope="module")

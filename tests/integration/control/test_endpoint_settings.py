@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from server_driver import DEADLINE, SMALL, args, eventually, http, running
+from server_driver import DEADLINE, SMALL, args, eventually, running
 
 from openlaunch.errors import NotFound
 
@@ -41,12 +41,6 @@ def client():
     with running() as client:
         client.deploy(napping, name="se-bundle", min_workers=0, **SMALL)
         yield client
-
-
-@pytest.fixture(scope="module")
-def raw(client):
-    with http(client) as raw:
-        yield raw
 
 
 async def napping_softly(seconds=0.0):

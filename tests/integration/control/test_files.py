@@ -12,12 +12,6 @@ def client():
         yield client
 
 
-@pytest.fixture(scope="module")
-def raw(client):
-    with http(client) as raw:
-        yield raw
-
-
 def upload(raw, content, name="notes.txt"):
     return raw.post("/v1/files", files={"file": (name, content)})
 

@@ -14,12 +14,6 @@ from openlaunch.errors import Conflict, EndpointFailed, Unprocessable
 RULE = {"rollback_after_failures": 3, "probation_requests": 10}
 
 
-@pytest.fixture(scope="module")
-def client():
-    with running() as client:
-        yield client
-
-
 def failing():
     raise ValueError("no such weather")
 

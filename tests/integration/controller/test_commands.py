@@ -8,29 +8,13 @@ from http.server import SimpleHTTPRequestHandler
 
 import httpx2
 import pytest
+from model_server import model_server
 from server_driver import SMALL, args, eventually, http, is_alive, running
 
 from openlaunch import EndpointRequest
 from openlaunch.errors import EndpointFailed, Unprocessable
 
-SERVER = """
-import http.server, json, os, select, sys, time
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    connections = 0
-    left = 0
-
-    def setup(self):
-        super().setup()
-        Handler.connections += 1
-
-    def log_message(self, *args):
-        pass
-
-    def do_GET(self):
-        self.answer(200 if self.path == "/readyz" else 404, b"")
-
+DO_POST = """
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         if self.headers["Content-Type"] != "application/json":
@@ -54,27 +38,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.close_connection = True
         seen = {"given": given, "pid": os.getpid(), "ppid": os.getppid(), "env": os.environ.get("GREETING")}
         self.answer(200, json.dumps({**seen, "connections": Handler.connections, "python": sys.prefix}).encode())
-
-    def answer(self, status, body):
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def stream(self, n):
-        self.send_response(200)
-        self.send_header("Connection", "close")
-        self.end_headers()
-        for i in range(n):
-            self.wfile.write(b"data: %s\\n\\n" % json.dumps({"i": i}).encode())
-            self.wfile.flush()
-        self.wfile.write(b"data: [DONE]\\n\\n")
-        self.close_connection = True
-
-time.sleep(float(os.environ.get("START_SECONDS", 0)))
-print("serving on", os.environ["PORT"], flush=True)
-http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
 """
+SERVER = model_server(DO_POST)
 
 
 @pytest.fixture(scope="module")

@@ -6,23 +6,13 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from container_driver import IMAGE, PYTHON, container_engine
+from container_driver import IMAGE, PYTHON
+from model_server import model_server
 from server_driver import SMALL, args, eventually, http, is_alive, running
 
 from openlaunch.errors import EndpointFailed, Unprocessable
 
-SERVER = """
-import http.server, json, os, socket, time
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, *args):
-        pass
-
-    def do_GET(self):
-        self.answer(200 if self.path == "/readyz" else 404, b"")
-
+DO_POST = """
     def do_POST(self):
         given = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         if given.get("exit"):
@@ -33,33 +23,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         limit = [open(path).read().strip() for path in limits if os.path.exists(path)]
         seen = {"given": given, "route": self.path, "env": os.environ.get("GREETING"), "limit": limit}
         self.answer(200, json.dumps({**seen, "host": socket.gethostname(), "pid": os.getpid()}).encode())
-
-    def answer(self, status, body):
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def stream(self, n):
-        self.send_response(200)
-        self.send_header("Connection", "close")
-        self.end_headers()
-        for i in range(n):
-            self.wfile.write(b"data: %s\\n\\n" % json.dumps({"i": i}).encode())
-            self.wfile.flush()
-        self.close_connection = True
-
-time.sleep(float(os.environ.get("START_SECONDS", 0)))
-print("serving on", os.environ["PORT"], flush=True)
-http.server.ThreadingHTTPServer(("0.0.0.0", int(os.environ["PORT"])), Handler).serve_forever()
 """
+SERVER = model_server(DO_POST, "0.0.0.0")
 COMMAND = [PYTHON, "-c", SERVER]
-
-
-@pytest.fixture(scope="module")
-def engine():
-    with container_engine() as engine:
-        yield engine
 
 
 @pytest.fixture(scope="module")

@@ -6,19 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from server_driver import SMALL, args, http, running
+from server_driver import SMALL, args, http
 
 from openlaunch import LaunchClient
 from openlaunch.errors import EndpointFailed
 
 ROOT = Path(__file__).parents[3]
 OTHERS = [f"3.{minor}" for minor in range(11, 15) if minor != sys.version_info.minor]
-
-
-@pytest.fixture(scope="module")
-def client():
-    with running() as client:
-        yield client
 
 
 def test_a_bundles_requirements_are_there_and_the_servers_are_not(client):

@@ -27,12 +27,6 @@ def client():
 
 
 @pytest.fixture(scope="module")
-def raw(client):
-    with http(client) as raw:
-        yield raw
-
-
-@pytest.fixture(scope="module")
 def sync(client):
     return client.deploy(lambda x=0, y=0: x, name="in-sync", **SMALL).model_endpoint.id
 

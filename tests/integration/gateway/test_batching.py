@@ -6,18 +6,12 @@ import threading
 
 import pytest
 from pydantic import BaseModel
-from server_driver import SMALL, args, http, running
+from server_driver import SMALL, args, http
 
 from openlaunch import EndpointRequest, aio
 from openlaunch.errors import EndpointFailed, Unprocessable, WorkerDied
 
 BATCHED = {**SMALL, "max_batch_size": 4, "max_batch_wait": 2.0}
-
-
-@pytest.fixture(scope="module")
-def client():
-    with running() as client:
-        yield client
 
 
 class Input(BaseModel):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import jsonschema_rs
 import pytest
-from server_driver import DEADLINE, SMALL, args, http, running
+from server_driver import DEADLINE, SMALL, args, http
 
 DATA = json.loads((Path(__file__).parents[2] / "data" / "launch-openapi.json").read_text())
 
@@ -30,18 +30,6 @@ def check(response, name):
     schema = {"$ref": f"#/components/schemas/{name}", "components": {"schemas": COMPONENTS}}
     jsonschema_rs.Draft202012Validator(schema, validate_formats=True).validate(response.json())
     return response.json()
-
-
-@pytest.fixture(scope="module")
-def client():
-    with running() as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
-def raw(client):
-    with http(client) as raw:
-        yield raw
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
-from server_driver import SMALL, eventually, http, running
+from server_driver import SMALL, eventually
 
 NOWHERE = "http://127.0.0.1:9/callback"
 
@@ -19,18 +19,6 @@ def note(path=None, name="", seconds=0, until=None):
     while time.monotonic() < end and not (until and Path(until).exists()):
         time.sleep(0.01)
     return name
-
-
-@pytest.fixture(scope="module")
-def client():
-    with running() as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
-def raw(client):
-    with http(client) as raw:
-        yield raw
 
 
 def deployed(client, name):

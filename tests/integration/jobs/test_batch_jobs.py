@@ -50,12 +50,6 @@ def client():
         yield client
 
 
-@pytest.fixture(scope="module")
-def raw(client):
-    with http(client) as raw:
-        yield raw
-
-
 def bundle(client, name="doubler", load_model=load):
     client.create_model_bundle_from_callable_v2(
         model_bundle_name=name,

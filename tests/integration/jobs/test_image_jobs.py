@@ -5,7 +5,7 @@ import os
 import signal
 
 import pytest
-from container_driver import IMAGE, PYTHON, container_engine
+from container_driver import IMAGE, PYTHON
 from server_driver import SMALL, eventually, http, running
 
 from openlaunch.errors import BatchJobFailed, EndpointFailed, NotFound, Unprocessable, WaitTimeout
@@ -17,12 +17,6 @@ signal.signal(signal.SIGTERM, lambda *_: sys.exit(9))
 print("up", flush=True)
 time.sleep(600)
 """
-
-
-@pytest.fixture(scope="module")
-def engine():
-    with container_engine() as engine:
-        yield engine
 
 
 @pytest.fixture(scope="module")

@@ -23,12 +23,6 @@ def nap(seconds):
     time.sleep(seconds)
 
 
-@pytest.fixture(scope="module")
-def client():
-    with running() as client:
-        yield client
-
-
 @pytest.fixture
 def order(tmp_path):
     """The file in which runs are noted."""
