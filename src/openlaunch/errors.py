@@ -18,6 +18,7 @@
         ├── Unauthorized            401  no API key, or a wrong one
         ├── Forbidden               403  the key is right but may not do this
         ├── NotFound                404  there is no such thing, or it is somebody else's
+        ├── MethodNotAllowed        405  the path is right, and does not take this method
         ├── Conflict                409  the name is taken, or the state does not allow it
         ├── RequestTimeout          408  the request did not come whole in time
         ├── PayloadTooLarge         413  the body is over the limit
@@ -26,6 +27,7 @@
         │                                come back
         ├── HeadTooLarge            431  the request's headers are over the limit
         ├── ServerError             500  a fault in the server: report it with `request_id`
+        ├── UnknownMethod           501  no path takes this method
         ├── WorkerDied              502  the worker that ran the request died
         ├── Unavailable             503  nothing can serve this now: `retry_after` may say when
         └── DeadlineExceeded        504  the request's own deadline passed
@@ -152,6 +154,17 @@ class NotFound(APIError):
     status, title, default_code = 404, "Not found", "not_found"
 
 
+class MethodNotAllowed(APIError):
+    """405: the path is right, and does not take this method.
+
+    Attributes:
+        allowed: on the server's side, the methods that it takes.
+    """
+
+    status, title, default_code = 405, "Method not allowed", "method_not_allowed"
+    allowed: Sequence[str] = ()
+
+
 class Conflict(APIError):
     """409: the name is taken, or the thing's state does not allow this."""
 
@@ -191,6 +204,12 @@ class HeadTooLarge(APIError):
 
 class ServerError(APIError):
     """500: a fault in the server itself."""
+
+
+class UnknownMethod(APIError):
+    """501: no path of the server takes this method."""
+
+    status, title, default_code = 501, "Unknown method", "unknown_method"
 
 
 class WorkerDied(APIError):

@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from itertools import count
 from typing import Any
 
-from openlaunch.errors import APIError, BadRequest, PayloadTooLarge
+from openlaunch.errors import APIError, BadRequest, MethodNotAllowed, PayloadTooLarge
+from openlaunch.wire import routes
 from openlaunch.wire.problems import CONTENT_TYPE, to_problem
 
 Scope = MutableMapping[str, Any]
@@ -17,8 +18,11 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-STRANGERS_BYTES = 64 * 1024
+STRANGERS_BYTES = 4096
 """A body of more is read only once the key is known to be good."""
+
+HOT_METHODS = "openlaunch.hot_methods"
+"""Where a request's scope has the methods that the gateway serves on its path."""
 
 STREAM_HEADERS = {
     "content-type": "text/event-stream; charset=utf-8",
@@ -36,6 +40,11 @@ class Disconnected(Exception):
 def new_request_id() -> str:
     """Make an id for one request, for error reports; unique over restarts."""
     return f"req_{_instance}{next(_ids):06x}"
+
+
+def is_upload(path: str) -> bool:
+    """Return whether a request to this path may have a body that is larger than memory."""
+    return path == routes.FILES or path.startswith(routes.ARTIFACTS + "/")
 
 
 def header(scope: Scope, name: bytes) -> bytes | None:
@@ -87,6 +96,8 @@ def problem_headers(error: APIError, request_id: str) -> dict[str, str]:
     headers = {"X-Request-ID": request_id}
     if error.retry_after is not None:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
+    if isinstance(error, MethodNotAllowed):
+        headers["Allow"] = ", ".join(error.allowed)
     if error.status == 401:
         headers["WWW-Authenticate"] = 'Basic realm="openlaunch"'
     return headers

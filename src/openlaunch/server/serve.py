@@ -35,14 +35,18 @@ from openlaunch.server.control.log_streams import LogStreams
 from openlaunch.server.dispatch.dispatcher import Dispatcher
 from openlaunch.server.endpoints.service import Endpoints
 from openlaunch.server.gateway.bodies import BodyBudget
-from openlaunch.server.gateway.protocol import HttpProtocol
+from openlaunch.server.gateway.connections import Connections
+from openlaunch.server.gateway.http_server import HttpServer
+from openlaunch.server.gateway.protocol import HttpServices
 from openlaunch.server.gateway.resolver import EndpointResolver
+from openlaunch.server.gateway.route_table import RouteTable
 from openlaunch.server.gateway.sync_routes import SyncRoutes
 from openlaunch.server.gateway.task_routes import TaskRoutes
 from openlaunch.server.jobs.batch_jobs import BatchJobs
 from openlaunch.server.jobs.image_jobs import ImageJobs
 from openlaunch.server.jobs.triggers import Triggers
 from openlaunch.server.operations.datadir import DataDir
+from openlaunch.server.operations.descriptors import allowed_connections
 from openlaunch.server.operations.health import Health
 from openlaunch.server.operations.tls import check_certificate
 from openlaunch.server.prediction.idempotency import Answers
@@ -58,7 +62,9 @@ from openlaunch_worker.documents import IsolationOrder
 log = logging.getLogger(__name__)
 
 FIRST_OWNER = "admin"
-KEEP_ALIVE_SECONDS = 75
+UNREAD_BYTES = 64 * 1024 * 1024
+"""Memory for what has come of requests whose head is not there yet, and for what is sent behind a request."""
+
 POLL_SECONDS = 0.05
 
 
@@ -105,27 +111,26 @@ async def serve_on(
         resolver = EndpointResolver(context.keyring, context.dispatcher)
         sync = SyncRoutes(settings, resolver, context.schemas, answers, context.artifacts, context.urls)
         tasks = TaskRoutes(resolver, context.schemas, context.tasks, context.urls)
-        protocol = partial(
-            HttpProtocol,
-            {**sync.handlers(), **tasks.handlers()},
-            resolver.authenticate,
-            BodyBudget(max(settings.max_bodies_bytes, settings.max_body_bytes)),
-            settings.max_body_bytes,
-            settings.read_timeout_seconds,
-        )
         control_plane = LazyApp(partial(_control_plane, context))
-        server = _HTTPServer(_config(control_plane, protocol, settings))
-        serving = asyncio.create_task(server.serve([listener]))
-        stopped = asyncio.create_task(stop.wait())
-        await asyncio.wait(
-            (asyncio.create_task(server.listening.wait()), serving), return_when="FIRST_COMPLETED"
+        config = _config(control_plane, settings)
+        services = HttpServices(
+            routes=RouteTable({**sync.handlers(), **tasks.handlers()}),
+            app=config.loaded_app,
+            admit=resolver.authenticate,
+            connections=Connections(allowed_connections(settings.max_connections)),
+            bodies=BodyBudget(max(settings.max_bodies_bytes, settings.max_body_bytes)),
+            unread=BodyBudget(UNREAD_BYTES),
+            max_body_bytes=settings.max_body_bytes,
+            read_seconds=settings.read_timeout_seconds,
         )
+        server = HttpServer(services, listener, config.ssl)
+        server.start()
         ready(url)
         await control_plane.made
         # What is there now stays: collections, which stop every request, need not look at it.
         gc.collect()
         gc.freeze()
-        await asyncio.wait((stopped, serving), return_when="FIRST_COMPLETED")
+        await stop.wait()
         log.info("stopping: what runs has %g s to end", settings.drain_seconds)
         resolver.stopping = context.health.stopping = True
         context.tasks.stop_claiming()
@@ -136,8 +141,7 @@ async def serve_on(
         context.dispatcher.break_off(
             Unavailable("the server stopped before this had ended", code="stopping", retry_after=2)
         )
-        server.should_exit = True
-        await serving
+        await server.stop()
 
 
 def _control_plane(context: Context) -> App:
@@ -294,37 +298,16 @@ async def _drained(dispatcher: Dispatcher, seconds: float) -> None:
     log.warning("%d requests had not ended after %g s; they are broken off", dispatcher.running(), seconds)
 
 
-def _config(app: App, protocol: object, settings: Settings) -> uvicorn.Config:
-    return uvicorn.Config(
+def _config(app: App, settings: Settings) -> uvicorn.Config:
+    """Make uvicorn's configuration, of which the certificate and what a proxy says of its client are used."""
+    config = uvicorn.Config(
         app,
         loop="none",
-        http=protocol,  # type: ignore[arg-type]
         ws="none",
         lifespan="off",
         log_config=None,
-        access_log=False,
-        server_header=False,
-        date_header=False,
-        backlog=2048,
-        limit_concurrency=settings.max_connections,
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         ssl_certfile=settings.tls_cert,
         ssl_keyfile=settings.tls_key,
-        timeout_graceful_shutdown=5,
     )
-
-
-class _HTTPServer(uvicorn.Server):
-    """uvicorn, with the signals left to `serve_on`, and an event for when it listens."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.listening = asyncio.Event()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.listening.set()
+    config.load()
+    return config

@@ -39,12 +39,14 @@ class HttpSettings(BodySettings):
         default=None, description="PEM file with the certificate's key; by default the key is in `tls_cert`."
     )
     max_connections: int = Field(
-        default=10_000, ge=1, description="Open HTTP connections; further ones are answered 503."
+        default=10_000,
+        ge=1,
+        description="Open HTTP connections; past the limit, idle ones are closed, or further ones get 503.",
     )
     max_bodies_bytes: int = Field(
         default=1024 * MIB,
         ge=1024,
-        description="Memory for the bodies over 64 KiB of all predictions under way; past it they get 503.",
+        description="Memory for the bodies over 4 KiB of all requests under way; past it they get 503.",
     )
     read_timeout_seconds: float = Field(
         default=30, gt=0, description="Time a client has to send a request's head, and each KiB of its body."

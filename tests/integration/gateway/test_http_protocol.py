@@ -424,6 +424,42 @@ def test_requests_without_one_host_are_refused(connect):
             assert wire.answer()[0] == 400
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("GET", "/v1/sync-tasks", "POST"),
+        ("HEAD", "/v1/sync-tasks?model_endpoint_id=x", "POST"),
+        ("PUT", "/v1/streaming-tasks", "DELETE, POST"),
+        ("PATCH", "/v1/async-tasks", "GET, HEAD, POST"),
+        ("POST", "/v1/async-tasks/x", "GET"),
+        ("OPTIONS", "/v1/keys", "GET, HEAD, POST"),
+        ("DELETE", "/healthz", "GET, HEAD"),
+    ],
+)
+def test_a_method_that_a_path_does_not_take_is_405_with_those_it_takes(connect, method, path, allowed):
+    with connect() as wire:
+        wire.sock.sendall(f"{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        status, headers = wire.head()
+        assert (status, headers["allow"]) == (405, allowed)
+        assert (wire.rest() == b"") == (method == "HEAD")
+
+
+def test_a_method_that_no_path_takes_is_501(connect):
+    with connect() as wire:
+        wire.sock.sendall(b"BREW /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert wire.head()[0] == 501
+        assert b"GET" in wire.rest()
+
+
+def test_head_is_answered_like_get_without_a_body(connect):
+    with connect() as wire:
+        wire.sock.sendall(b"HEAD /healthz HTTP/1.1\r\nHost: x\r\n\r\n" * 2)
+        for _ in range(2):
+            status, headers = wire.head()
+            assert (status, headers["content-type"]) == (200, "application/json")
+            assert int(headers["content-length"]) > 0
+
+
 JAVA = """
 import java.net.URI;
 import java.net.http.*;

@@ -9,9 +9,10 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
-from openlaunch.errors import APIError, ServerError, Unprocessable, class_for_status
-from openlaunch.server.asgi import App, new_request_id, problem_headers
+from openlaunch.errors import APIError, MethodNotAllowed, ServerError, Unprocessable, class_for_status
+from openlaunch.server.asgi import HOT_METHODS, App, new_request_id, problem_headers
 from openlaunch.server.control.guard import Guard
 from openlaunch.server.control.openapi import ControlPlane
 from openlaunch.server.control.routes import (
@@ -90,5 +91,27 @@ def _api_error(request: Request, error: Exception) -> APIError:
         return Unprocessable("a field of the request does not fit", errors=fields)
     if isinstance(error, HTTPException):
         path = f"{request.method} {request.url.path}"
+        allowed = _allowed_methods(request) if error.status_code in (404, 405) else []
+        if allowed and request.method not in allowed:
+            wrong = MethodNotAllowed(f"{path}: this path takes {' and '.join(allowed)}")
+            wrong.allowed = allowed
+            return wrong
         return class_for_status(error.status_code)(f"{error.detail}: {path}", code="http_error")
     return ServerError("the server failed on this request; its log has the traceback")
+
+
+def _allowed_methods(request: Request) -> list[str]:
+    """Return the methods that the path takes, here and in the gateway."""
+    found = set(request.scope.get(HOT_METHODS, ()))
+    path = {
+        "type": "http",
+        "path": request.scope["path"],
+        "root_path": "",
+        "headers": [],
+        "query_string": b"",
+    }
+    routes = [r for r in request.app.routes if r.matches({**path, "method": ""})[0] is not Match.NONE]
+    for method in ("GET", "POST", "PUT", "PATCH", "DELETE") if routes else ():
+        if any(route.matches({**path, "method": method})[0] is Match.FULL for route in routes):
+            found |= {method, "HEAD"} if method == "GET" else {method}
+    return sorted(found)

@@ -3,16 +3,18 @@
 import asyncio
 import json
 import logging
+import socket
 import tempfile
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 from openlaunch.server.dispatch.answer_rules import SMALL_BYTES, check_answer, read_object, size_limits
 from openlaunch.server.dispatch.outcome_counts import OutcomeCounts
 from openlaunch.server.dispatch.work import Work
+from openlaunch.server.operations.listener import Listener
 from openlaunch_worker.documents import Start
 from openlaunch_worker.frames import (
     BUNDLE_PIECE,
@@ -29,6 +31,9 @@ log = logging.getLogger(__name__)
 HANDSHAKE_SECONDS = 30.0
 MAX_UNREAD_BYTES = 1024 * 1024
 """Limit on what a worker has not read yet, beside the requests that it runs."""
+
+MAX_STRANGERS = 128
+"""Connections that have not sent a valid token yet; past the limit, the oldest of them is closed."""
 
 DRAIN_FRAME = encode(Kind.DRAIN, 0)
 
@@ -85,8 +90,10 @@ class LinkOwner(Protocol):
 class WorkerLink(asyncio.Protocol):
     """One worker's connection: requests go out with an id, answers come back in any order."""
 
-    def __init__(self, owner: LinkOwner) -> None:
+    def __init__(self, owner: LinkOwner, strangers: "dict[WorkerLink, None] | None" = None) -> None:
+        """Wait for a HELLO; `strangers` are the links that have not sent a valid token, the oldest first."""
         self.worker_id = ""
+        self._strangers = {} if strangers is None else strangers
         self.running: dict[int, Work] = {}
         self.draining = False
         self.takes_work = True
@@ -206,6 +213,11 @@ class WorkerLink(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's has another base class
         self._deadline = self._loop.call_later(HANDSHAKE_SECONDS, self._transport.abort)
+        self._strangers[self] = None
+        if len(self._strangers) > MAX_STRANGERS:
+            oldest = next(iter(self._strangers))
+            del self._strangers[oldest]
+            oldest.close()
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -246,6 +258,7 @@ class WorkerLink(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._deadline.cancel()
+        self._strangers.pop(self, None)
         for timer in self._stopping.values():
             timer.cancel()
         self._writable.set()
@@ -261,6 +274,7 @@ class WorkerLink(asyncio.Protocol):
         if expected is None:
             raise FrameError("a HELLO with a token that is not expected")
         self._deadline.cancel()
+        self._strangers.pop(self, None)
         self._handlers = _LOADING
         self._max_result_bytes = expected.start.limits.max_result_bytes
         self._size_limits = size_limits(self._max_result_bytes)
@@ -370,15 +384,26 @@ class LinkServer:
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="openlaunch-")
         self.address = str(Path(self._folder.name) / "workers.sock")
-        self._server: asyncio.Server | None = None
+        self._listener: Listener | None = None
+        self._strangers: dict[WorkerLink, None] = {}
+        self._opening: set[asyncio.Task[Any]] = set()
 
     async def start(self, owner: LinkOwner) -> None:
         """Listen for workers in a folder that this user alone can read."""
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        listener.bind(self.address)
+        self._listener = Listener(listener, lambda sock: self._open(owner, sock))
+        self._listener.start()
+
+    def _open(self, owner: LinkOwner, sock: socket.socket) -> None:
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_unix_server(lambda: WorkerLink(owner), self.address, backlog=1024)
+        opened = loop.connect_accepted_socket(lambda: WorkerLink(owner, self._strangers), sock)
+        task = loop.create_task(opened)
+        self._opening.add(task)
+        task.add_done_callback(self._opening.discard)
 
     async def close(self) -> None:
         """Stop listening and remove the socket."""
-        if self._server is not None:
-            self._server.close()
+        if self._listener is not None:
+            self._listener.close()
         self._folder.cleanup()

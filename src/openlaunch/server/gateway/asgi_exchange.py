@@ -2,11 +2,12 @@
 
 import asyncio
 import logging
-from typing import Any
+from urllib.parse import unquote
 
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
+from openlaunch.server.asgi import HOT_METHODS, App, Scope, is_upload
 from openlaunch.server.gateway.request_reader import Head
 from openlaunch.server.gateway.response import Connection
 
@@ -16,12 +17,17 @@ log = logging.getLogger(__name__)
 class AsgiExchange:
     """One request of the control plane: uvicorn's cycle, which runs the application and writes its answer."""
 
-    __slots__ = ("_connection", "_cycle")
+    __slots__ = ("_connection", "_counted", "_cycle", "_size", "_streams", "scope")
 
-    def __init__(self, connection: Connection, scope: Any, head: Head) -> None:
+    def __init__(self, connection: Connection, head: Head, hot_methods: list[str]) -> None:
+        self.scope = _scope(connection, head, hot_methods)
         self._connection = connection
+        self._size = self._counted = 0
+        """Bytes of the body that have come, and for how many of them the budget counts it."""
+        self._streams = is_upload(self.scope["path"])
+        """Whether the application passes the body on as it comes, and does not hold it."""
         self._cycle = RequestResponseCycle(
-            scope=scope,
+            scope=self.scope,  # type: ignore[arg-type]
             transport=connection.transport,
             flow=connection.flow,
             logger=log,
@@ -31,12 +37,20 @@ class AsgiExchange:
             message_event=asyncio.Event(),
             expect_100_continue=head.expects_continue,
             keep_alive=head.keep_alive,
-            on_response=connection.on_response_complete,
+            on_response=self._on_response,
         )
 
-    async def run(self, app: Any) -> None:
+    def _on_response(self) -> None:
+        self._let_go()
+        self._connection.on_response_complete()
+
+    def _let_go(self) -> None:
+        self._connection.bodies.give_back(self._counted)
+        self._counted = 0
+
+    async def run(self, app: App) -> None:
         """Run the application."""
-        await self._cycle.run_asgi(app)
+        await self._cycle.run_asgi(app)  # type: ignore[arg-type]
 
     @property
     def keep_alive(self) -> bool:
@@ -66,10 +80,17 @@ class AsgiExchange:
         """Do nothing: the application asks for the body, and has limits of its own."""
 
     def take(self, data: bytes) -> None:
-        """Pass a piece of the body on, and have the client wait where the application is slower."""
+        """Pass a piece of the body on, and have the client wait where the application is slower.
+
+        Raises:
+            Unavailable: there is no room for it.
+        """
         cycle = self._cycle
         if not cycle.response_complete:
             cycle.body += data
+            self._size += len(data)
+            held = len(cycle.body) if self._streams else self._size
+            self._counted = self._connection.bodies.hold(self._counted, held)
             if len(cycle.body) > HIGH_WATER_LIMIT:
                 self._connection.flow.pause_reading()
             cycle.message_event.set()
@@ -83,6 +104,7 @@ class AsgiExchange:
 
     def gone(self) -> None:
         """Tell the application that its client went away."""
+        self._let_go()
         self._cycle.disconnected = not self._cycle.response_complete
         self._cycle.message_event.set()
 
@@ -92,3 +114,22 @@ class AsgiExchange:
     def probe(self) -> bool:
         """Give False: the application's answer is not to be written into."""
         return False
+
+
+def _scope(connection: Connection, head: Head, hot_methods: list[str]) -> Scope:
+    path = head.path.decode("ascii")
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": "1.1" if head.is_1_1 else "1.0",
+        "method": head.method.decode("ascii"),
+        "server": connection.server,
+        "client": connection.client,
+        "scheme": connection.scheme,
+        "root_path": "",
+        "path": unquote(path) if "%" in path else path,
+        "raw_path": head.path,
+        "query_string": head.query,
+        "headers": head.headers,
+        HOT_METHODS: hot_methods,
+    }

@@ -6,6 +6,7 @@ from typing import Any
 
 from openlaunch.errors import APIError, PayloadTooLarge, ServerError
 from openlaunch.server.asgi import STRANGERS_BYTES, Scope
+from openlaunch.server.gateway.bodies import FREE_BYTES
 from openlaunch.server.gateway.request_reader import Head
 from openlaunch.server.gateway.response import Connection, Response
 
@@ -17,11 +18,15 @@ class Exchange(Response):
 
     __slots__ = ("_admitted", "_handler", "_limit", "_received", "body", "more_body", "scope")
 
-    def __init__(
-        self, connection: Connection, handler: "HotHandler", scope: Scope, head: Head, limit: int
-    ) -> None:
+    def __init__(self, connection: Connection, handler: "HotHandler", head: Head, limit: int) -> None:
         super().__init__(connection, chunked=head.is_1_1, keep_alive=head.keep_alive)
-        self.scope = scope
+        self.scope: Scope = {
+            "headers": head.headers,
+            "query_string": head.query,
+            "raw_path": head.path,
+            "scheme": connection.scheme,
+            "server": connection.server,
+        }
         self.body = b""
         self.more_body = True
         self._handler = handler
@@ -53,15 +58,20 @@ class Exchange(Response):
             self._hold(size)
 
     def _hold(self, size: int) -> None:
-        """Keep a large body, if there is room for it and it is of somebody who may send one."""
+        """Keep a large body, if it is of somebody who may send one and there is room for it."""
         if not self._admitted:
             self._admit()
         if not self.response_complete:
-            try:
-                self._connection.bodies.take(size - self._held)
-                self._held = size
-            except APIError as error:
-                self._refuse_body(error)
+            self._count(size)
+
+    def _count(self, size: int) -> bool:
+        """Return whether there is room for a body; refuse the request if not."""
+        try:
+            self._held = self._connection.bodies.hold(self._held, size)
+        except APIError as error:
+            self._refuse_body(error)
+            return False
+        return True
 
     def _admit(self) -> None:
         self._admitted = True
@@ -82,12 +92,15 @@ class Exchange(Response):
         if body is None:
             received, self._received = self._received, None
             body = b"" if received is None else bytes(received)
+        elif len(body) > FREE_BYTES and not self._count(len(body)):
+            return
         self.body = body
         self.guarded(self._handler, self)
 
     def gone(self) -> None:
         """Cancel the work for a client that went away."""
         if not self.response_complete:
+            self.disconnected = True
             self.on_gone()
         self.let_go()
 

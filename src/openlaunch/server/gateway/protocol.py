@@ -3,35 +3,36 @@
 A connection has one request at a time. What a client sends behind it stays as bytes until its answer is complete, so
 there is no difference between the request that is being received and the one that is being answered, and an error in
 what comes later can't reach what came before. A hot request costs no task and no scope of ASGI, and its answer one
-write. Of uvicorn, the server and its ASGI cycle are used, and not its protocol class.
+write. Of uvicorn, the ASGI cycle is used, and not its server nor its protocol class.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import unquote
 
-from uvicorn.config import Config
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
-from uvicorn.server import ServerState
 
-from openlaunch.errors import APIError, RequestTimeout, Unavailable
-from openlaunch.server.asgi import Scope
+from openlaunch.errors import APIError, RequestTimeout
+from openlaunch.server.access.auth import PRINCIPAL, Principal
+from openlaunch.server.asgi import App, Scope
 from openlaunch.server.gateway.asgi_exchange import AsgiExchange
-from openlaunch.server.gateway.bodies import BodyBudget
-from openlaunch.server.gateway.exchange import Exchange, HotHandler
+from openlaunch.server.gateway.bodies import BodyBudget, UnreadBytes
+from openlaunch.server.gateway.connections import Connections, Rank
+from openlaunch.server.gateway.exchange import Exchange
+from openlaunch.server.gateway.read_timer import NEVER, ReadTimer
 from openlaunch.server.gateway.request_reader import (
     END_OF_HEAD,
     MAX_HEAD_BYTES,
     ChunkDecoder,
     Head,
+    LengthDecoder,
     check_part_of_head,
 )
-from openlaunch.server.gateway.response import problem, response_head
-
-MIN_BODY_BYTES = 1024
-"""How much of a body has to come within the time that a client has for the rest of its request."""
+from openlaunch.server.gateway.response import refusal
+from openlaunch.server.gateway.route_table import RouteTable
+from openlaunch.wire.keys import Role
 
 MAX_AHEAD_BYTES = 64 * 1024
 """Bytes behind a request that is being answered; with more of them, nothing further is read."""
@@ -42,72 +43,87 @@ MAX_DISCARDED_BYTES = 256 * 1024 * 1024
 PROBE_SECONDS = 0.1
 """Between the two writes that show whether a client that closed its side has gone."""
 
-NEVER = float("inf")
+FLIGHT_SECONDS = 0.01
+"""A part of a request that stays alone for longer is not the first half of two packets that come together."""
+
+KEEP_ALIVE_SECONDS = 75
+"""How long a connection without a request stays open."""
+
+
+@dataclass(frozen=True, slots=True)
+class HttpServices:
+    """What connections need to serve requests."""
+
+    routes: RouteTable
+    app: App
+    admit: Callable[[Scope], Principal]
+    """Finds the caller of a request; raises where its key is not good."""
+    connections: Connections
+    bodies: BodyBudget
+    unread: BodyBudget
+    """For what belongs to no request yet, so to nobody who is known."""
+    max_body_bytes: int
+    read_seconds: float
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    """The requests of the ASGI application that are under way."""
+
+    def is_admin(self, head: Head) -> bool:
+        """Return whether a request has an admin's key."""
+        try:
+            return self.admit({"headers": head.headers}).role is Role.ADMIN
+        except APIError:
+            return False
 
 
 class HttpProtocol(asyncio.Protocol):
-    """One connection, with `routes` in front of the ASGI application: handlers by method and path.
-
-    The handler of a path that ends in a slash is that of every path one level below.
+    """One connection.
 
     A client has `read_seconds` for the head of a request, or to send none on a new connection, and for each piece of
-    `MIN_BODY_BYTES` of its body. None of this costs a request that comes in one piece more than a comparison.
+    its body. None of this costs a request that comes in one piece more than a comparison.
     """
 
-    def __init__(
-        self,
-        routes: Mapping[tuple[bytes, bytes], HotHandler],
-        admit: Callable[[Scope], object],
-        bodies: BodyBudget,
-        max_body_bytes: int,
-        read_seconds: float,
-        config: Config,
-        server_state: ServerState,
-        app_state: dict[str, Any],
-        _loop: asyncio.AbstractEventLoop | None = None,
-    ) -> None:
-        self.admit = admit
-        """Raises where the request's key is not good; asked before a large body is read."""
-        self.bodies = bodies
-        self._routes = routes
-        self._max_body_bytes = max_body_bytes
-        self._read_seconds = read_seconds
-        self._config = config
-        self._state = server_state
-        self._app_state = app_state
-        self._loop = _loop or asyncio.get_running_loop()
+    def __init__(self, services: HttpServices) -> None:
+        self.services = services
+        self.bodies = services.bodies
+        self.admit = services.admit
+        self.opening: asyncio.Task[Any] | None = None
+        """Makes the connection, until there is one."""
+        self.extra = False
+        """Whether the connection is past the limit: it is for admins, until there is room for it."""
+        self._loop = asyncio.get_running_loop()
+        self._known = False
+        """Whether a request with a good key has come."""
+        self._since = self._loop.time()
+        """When what its client has still to send or to read began."""
         self._exchange: Exchange | AsgiExchange | None = None
-        self._buffer = bytearray()
-        self._next_is_due = False
-        self._half_closed = False
-        # Of the body that is being received: its framing, and what is known of its progress.
-        self._in_head = False
-        self._chunks: ChunkDecoder | None = None
-        self._body_left = self._discarded = self._progress = 0
-        self._deadline = self._look_at = NEVER
-        self._timer: asyncio.TimerHandle | None = None
-        self._unread = 0
+        self._body: LengthDecoder | ChunkDecoder | None = None
+        self._unread = UnreadBytes(services.unread)
+        self._timer = ReadTimer(self._loop, services.read_seconds, self._late)
+        self._in_head = self._next_is_due = self._half_closed = False
+        self._discarded = self._unsent = 0
 
     # The connection.
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for the first request."""
-        self._state.connections.add(self)  # type: ignore[arg-type]
         self.transport = transport
+        self.opening = None
         self.flow = FlowControl(transport)
-        self._server = get_local_addr(transport)
-        self._client = get_remote_addr(transport)
-        self._scheme = "https" if is_ssl(transport) else "http"
-        self._expect_by(self._loop.time() + self._read_seconds)
+        self.server = get_local_addr(transport)
+        self.client = get_remote_addr(transport)
+        self.scheme = "https" if is_ssl(transport) else "http"
+        self._timer.expect_by(self._loop.time() + self.services.read_seconds)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the request under way that its client is gone."""
-        self._state.connections.discard(self)
-        if self._timer is not None:
-            self._timer.cancel()
-        self._buffer.clear()
+        self.services.connections.discard(self)
+        self._timer.cancel()
+        self._unread.take()
         self.flow.resume_writing()
-        exchange, self._exchange = self._exchange, None
+        self._lose_exchange()
+
+    def _lose_exchange(self) -> None:
+        exchange, self._exchange, self._body = self._exchange, None, None
         if exchange is not None:
             exchange.gone()
 
@@ -118,7 +134,7 @@ class HttpProtocol(asyncio.Protocol):
         is there, and the write after it fails.
         """
         exchange = self._exchange
-        if exchange is None or exchange.more_body or exchange.response_complete or self._scheme == "https":
+        if exchange is None or exchange.more_body or exchange.response_complete or self.scheme == "https":
             return False
         if isinstance(exchange, AsgiExchange):
             self._half_closed = not exchange.started
@@ -136,17 +152,35 @@ class HttpProtocol(asyncio.Protocol):
         self.flow.pause_writing()
 
     def resume_writing(self) -> None:
-        """Let the answer under way continue."""
+        """Let the answer under way continue, or begin with the next request."""
         self.flow.resume_writing()
         if self._exchange is not None:
             self._exchange.writable()
+        elif self._unread.data and not self._in_head:
+            self._begin_soon()
 
     def shutdown(self) -> None:
-        """Close the connection once the request under way is answered; called by uvicorn."""
-        if self._exchange is None or self._exchange.response_complete:
+        """Close the connection once the request under way is answered."""
+        if self.opening is not None:
+            self.opening.cancel()
+        elif self._exchange is None or self._exchange.response_complete:
             self.transport.close()
         else:
             self._exchange.keep_alive = False
+
+    def rank(self, now: float) -> Rank | None:
+        exchange = self._exchange
+        if exchange is not None and (not exchange.more_body or PRINCIPAL in exchange.scope):
+            return None
+        stalled = (self._in_head or exchange is not None) and now - self._since > FLIGHT_SECONDS
+        return (self._known, not stalled, self._since)
+
+    def close_now(self) -> None:
+        if self.opening is not None:
+            self.opening.cancel()
+        else:
+            self.transport.abort()
+            self._lose_exchange()
 
     def send(self, data: bytes) -> None:
         """Write to the client, unless the connection is closing; an answer need not look for that."""
@@ -158,27 +192,42 @@ class HttpProtocol(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Take what has come to the request that it belongs to."""
         exchange = self._exchange
-        if exchange is None and not self._buffer:
+        if exchange is None and not self._unread.data:
             self._begin(data)
-        elif exchange is not None and exchange.more_body:
-            self._receive_body(exchange, data)
+        elif self._body is not None and exchange is not None:
+            self._receive_body(exchange, self._body, data)
         else:
-            self._buffer += data
-            if exchange is None and not self._next_is_due:
-                self._begin_next()
-            elif len(self._buffer) > MAX_AHEAD_BYTES:
-                self.flow.pause_reading()
+            self._keep(data)
+
+    def _keep(self, data: bytes) -> None:
+        """Keep what can't be read yet: it is behind a request, or continues a part of a head."""
+        try:
+            self._unread.add(data)
+        except APIError as error:
+            self._refuse(error)
+            return
+        if self._in_head:
+            self._begin_next()
+        elif len(self._unread.data) > MAX_AHEAD_BYTES:
+            self.flow.pause_reading()
+
+    def _begin_soon(self) -> None:
+        # Not at once: many pipelined requests that are refused would be as many calls deep, and hold others up.
+        if not self._next_is_due:
+            self._next_is_due = True
+            self._loop.call_soon(self._begin_next)
 
     def _begin_next(self) -> None:
         """Begin with what came behind the last request, or with a head that has got more bytes."""
         self._next_is_due = False
-        if self.transport.is_closing():
+        if self.transport.is_closing() or self._exchange is not None or not self._unread.data:
             return
-        data, self._buffer = self._buffer, bytearray()
-        self._begin(data)
+        if self.flow.write_paused and not self._in_head:
+            return  # the client has to read first; one that never does is closed like one without a request
+        self._begin(self._unread.take())
         if self._half_closed and self._exchange is None:
             self.transport.close()
-        elif len(self._buffer) <= MAX_AHEAD_BYTES:
+        elif len(self._unread.data) <= MAX_AHEAD_BYTES:
             self.flow.resume_reading()
 
     def _begin(self, data: bytes | bytearray) -> None:
@@ -189,197 +238,155 @@ class HttpProtocol(asyncio.Protocol):
         try:
             if end < 0:
                 check_part_of_head(data)
+                self._wait_for_head(data)
             else:
-                head = Head(bytes(data[: end + 4]))
+                self._open(Head(data[: end + 4]), data, end + 4)
         except APIError as error:
             self._refuse(error)
-            return
-        if end < 0:
-            self._keep_head(data)
-        else:
-            self._open(head, data, end + 4)
 
-    def _keep_head(self, data: bytes | bytearray) -> None:
-        self._buffer = data if isinstance(data, bytearray) else bytearray(data)
-        if data and not self._in_head:
-            self._in_head = True
-            self._expect_by(min(self._deadline, self._loop.time() + self._read_seconds))
+    def _wait_for_head(self, data: bytes | bytearray) -> None:
+        if data:
+            self._unread.put_back(data)
+            if not self._in_head:
+                self._in_head = True
+                self._since = self._loop.time()
+                self._timer.expect_by(min(self._timer.deadline, self._since + self.services.read_seconds))
 
     def _open(self, head: Head, data: bytes | bytearray, start: int) -> None:
         """Begin with the request of a head; its body begins at `start`."""
         self._in_head = False
-        self._deadline = NEVER
+        self._timer.deadline = NEVER
         exchange = self._new_exchange(head)
-        if exchange is None:
-            return
         self._exchange = exchange
         end = start + head.length
         if head.chunked or end > len(data):
-            self._chunks = ChunkDecoder() if head.chunked else None
-            self._body_left = head.length
-            self._discarded = self._progress = 0
+            self._body = ChunkDecoder() if head.chunked else LengthDecoder(head.length)
+            self._discarded = 0
+            self._since = self._loop.time()
             exchange.announce(head)
-            self._expect_by(self._loop.time() + self._read_seconds)
+            self._timer.expect_body()
             if start < len(data):
-                self._receive_body(exchange, bytes(data[start:]))
+                self._receive_body(exchange, self._body, bytes(data[start:]))
             return
+        body = bytes(data[start:end])
         if end < len(data):
-            self._buffer = bytearray(data[end:])
+            rest = data if isinstance(data, bytearray) else bytearray(data)
+            del rest[:end]
+            self._unread.put_back(rest)
         exchange.announce(head)
-        exchange.complete(bytes(data[start:end]))
-        self._go_on_after(exchange)
+        exchange.complete(body)
+        self._next(exchange)
 
-    def _new_exchange(self, head: Head) -> Exchange | AsgiExchange | None:
-        limit = self._config.limit_concurrency
-        if limit is not None and len(self._state.connections) > limit:
-            self._refuse(Unavailable(f"{limit} connections are open; try again", code="busy", retry_after=1))
-            return None
-        method, path = head.method, head.path
-        handler = self._routes.get((method, path)) or self._routes.get((method, path[: path.rfind(b"/") + 1]))
-        if handler is None:
-            return self._new_asgi_exchange(head)
-        scope = {
-            "headers": head.headers,
-            "query_string": head.query,
-            "path": path.decode("ascii"),
-            "scheme": self._scheme,
-            "server": self._server,
-        }
-        return Exchange(self, handler, scope, head, self._max_body_bytes)
-
-    def _new_asgi_exchange(self, head: Head) -> AsgiExchange:
-        root, path = self._config.root_path, head.path.decode("ascii")
-        scope = {
-            "type": "http",
-            "asgi": {"version": self._config.asgi_version, "spec_version": "2.3"},
-            "http_version": "1.1" if head.is_1_1 else "1.0",
-            "method": head.method.decode("ascii"),
-            "server": self._server,
-            "client": self._client,
-            "scheme": self._scheme,
-            "root_path": root,
-            "path": root + (unquote(path) if "%" in path else path),
-            "raw_path": (root + path).encode("ascii"),
-            "query_string": head.query,
-            "headers": head.headers,
-            "state": self._app_state.copy(),
-        }
-        exchange = AsgiExchange(self, scope, head)
-        task = self._loop.create_task(exchange.run(self._config.loaded_app))
-        self._state.tasks.add(task)
-        task.add_done_callback(self._state.tasks.discard)
+    def _new_exchange(self, head: Head) -> Exchange | AsgiExchange:
+        services = self.services
+        if self.extra:
+            self._ask_to_stay(head)
+        routes = services.routes
+        handler = routes.exact.get((head.method, head.path)) or routes.below(head.method, head.path)
+        if handler is not None:
+            return Exchange(self, handler, head, services.max_body_bytes)
+        exchange = AsgiExchange(self, head, routes.methods(head.path))
+        task = self._loop.create_task(exchange.run(services.app))
+        services.tasks.add(task)
+        task.add_done_callback(services.tasks.discard)
         return exchange
 
-    def _receive_body(self, exchange: Exchange | AsgiExchange, data: bytes) -> None:
-        """Take what has come of a body; what is behind it is kept."""
-        if self._chunks is None:
-            piece = data[: self._body_left]
-            self._body_left -= len(piece)
-            ended = not self._body_left
-            self._buffer += data[len(piece) :]
-        else:
-            self._buffer += data
-            try:
-                piece = self._chunks.decode(self._buffer)
-            except APIError as error:
-                self._refuse(error)
-                return
-            ended = self._chunks.ended
-        if piece:
-            exchange.take(piece)
-        if ended:
-            self._deadline = NEVER
-            exchange.complete()
-            self._go_on_after(exchange)
-        else:
-            self._expect_rest(exchange, len(piece))
+    def _ask_to_stay(self, head: Head) -> None:
+        """Let a connection past the limit serve a request, if there is room by now, or if it is an admin's."""
+        services = self.services
+        self.extra = not services.connections.make_room_for(self, self._loop.time())
+        if self.extra and not services.is_admin(head):
+            raise services.connections.too_many()
 
-    def _expect_rest(self, exchange: Exchange | AsgiExchange, size: int) -> None:
-        """Give the client time for the next part of its body; close on one that is answered and sends ever more."""
+    def _receive_body(
+        self, exchange: Exchange | AsgiExchange, body: LengthDecoder | ChunkDecoder, data: bytes
+    ) -> None:
+        """Take what has come of a body; what is behind it is kept."""
+        try:
+            piece = body.decode(data)
+            if piece:
+                exchange.take(piece)
+            if body.ended and body.rest:
+                self._unread.put_back(body.rest)
+        except APIError as error:
+            self._refuse(error)
+            return
+        if body.ended:
+            self._body = None
+            self._timer.deadline = NEVER
+            exchange.complete()
+            self._next(exchange)
+            return
         if exchange.response_complete:
-            self._discarded += size
+            self._discarded += len(piece)
             if self._discarded > MAX_DISCARDED_BYTES:
                 self.transport.close()
-        self._progress += size
-        if self._progress >= MIN_BODY_BYTES:
-            self._progress = 0
-            self._deadline = self._loop.time() + self._read_seconds
+        self._timer.advance(len(piece))
 
     def _refuse(self, error: APIError) -> None:
         """Answer what can't be read, and close the connection; an answer that is under way is cut."""
-        if self._exchange is not None and (self._exchange.started or self._exchange.response_complete):
+        exchange = self._exchange
+        if exchange is not None and (exchange.started or exchange.response_complete):
             self.transport.abort()
-            return
-        headers, body = problem(error)
-        headers["content-length"] = str(len(body))
-        self.send(response_head(error.status, headers, keep_alive=False) + body)
-        self.transport.close()
+        else:
+            self.send(refusal(error))
+            self.transport.close()
+        self._lose_exchange()
 
     # After an answer.
 
     def on_response_complete(self) -> None:
         """Close the connection, or begin with its next request."""
-        self._state.total_requests += 1
         exchange = self._exchange
         if exchange is not None:
             if not exchange.keep_alive:
                 self.transport.close()
-            self._go_on_after(exchange)
+            self._next(exchange)
 
-    def _go_on_after(self, exchange: Exchange | AsgiExchange) -> None:
+    def _next(self, exchange: Exchange | AsgiExchange) -> None:
         """Begin with the next request, if this one has come whole and its answer is written."""
         if exchange.more_body or not exchange.response_complete or exchange is not self._exchange:
             return
         self._exchange = None
+        self._known = self._known or PRINCIPAL in exchange.scope
         if self.transport.is_closing():
             return
-        self._deadline = self._loop.time() + self._config.timeout_keep_alive
-        if self._deadline < self._look_at:
-            self._expect_by(self._deadline)
-        if self._buffer:
-            # Not at once: many pipelined requests that are refused would be as many calls deep, and hold others up.
-            self._next_is_due = True
-            self._loop.call_soon(self._begin_next)
+        self._known = False
+        """Whether a request with a good key has come."""
+        self._since = self._loop.time()
+        """When what its client has still to send or to read began."""
+        timer = self._timer
+        timer.deadline = self._since + KEEP_ALIVE_SECONDS
+        if timer.deadline < timer.look_at:
+            timer.expect_by(timer.deadline)
+        if self._unread.data:
+            self._begin_soon()
         elif self._half_closed:
             self.transport.close()
         else:
             self.flow.resume_reading()
 
-    # What does not come. One timer watches the connection, and is not touched by every request.
+    # What does not come.
 
-    def _expect_by(self, deadline: float) -> None:
-        self._deadline = deadline
-        if deadline < self._look_at:
-            if self._timer is not None:
-                self._timer.cancel()
-            self._look_at = deadline
-            self._timer = self._loop.call_at(deadline, self._look)
-
-    def _look(self) -> None:
-        """Close the connection if its time is over."""
-        self._timer, self._look_at = None, NEVER
+    def _late(self, now: float) -> None:
+        """Close the connection: its time is over."""
         if self.transport.is_closing():
             return
-        now, exchange = self._loop.time(), self._exchange
-        if self._deadline > now:
-            if self._deadline != NEVER:
-                self._expect_by(self._deadline)
-        elif exchange is not None and self.flow.read_paused:
-            self._expect_by(now + self._read_seconds)  # it is not the client that is slow
+        exchange, seconds = self._exchange, self.services.read_seconds
+        if exchange is not None and self.flow.read_paused:
+            self._timer.expect_by(now + seconds)  # it is not the client that is slow
         elif exchange is not None or self._in_head:
-            self._refuse(
-                RequestTimeout(f"the rest of the request did not come within {self._read_seconds:g} seconds")
-            )
+            self._refuse(RequestTimeout(f"the rest of the request did not come within {seconds:g} seconds"))
         else:
             self._close_idle(now)
 
     def _close_idle(self, now: float) -> None:
         """Close a connection without a request, unless its client still reads the last answer."""
-        unread = self.transport.get_write_buffer_size()
-        if not unread:
+        unsent = self.transport.get_write_buffer_size()
+        if not unsent:
             self.transport.close()
-        elif unread != self._unread:
-            self._unread = unread
-            self._expect_by(now + self._config.timeout_keep_alive)
+        elif unsent != self._unsent:
+            self._unsent = unsent
+            self._timer.expect_by(now + KEEP_ALIVE_SECONDS)
         else:
             self.transport.abort()

@@ -7,9 +7,9 @@ differently is refused.
 
 import re
 
-from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
+from httptools import HttpParserError, HttpParserInvalidMethodError, HttpParserUpgrade, HttpRequestParser
 
-from openlaunch.errors import BadRequest, HeadTooLarge
+from openlaunch.errors import BadRequest, HeadTooLarge, UnknownMethod
 
 MAX_HEAD_BYTES = 64 * 1024
 MAX_HEADERS = 100
@@ -19,10 +19,14 @@ MAX_CHUNK_LINE_BYTES = 4096
 MAX_TRAILER_BYTES = 8192
 """Limits of the line before a chunk, and of all that follows the last chunk."""
 
-FREE_FRAMING_BYTES = 64 * 1024
+FREE_FRAMING_BYTES = 16 * 1024
 """Framing that a chunked body may have beyond as much as it has data: tiny chunks cost far more than they bring."""
 
 END_OF_HEAD = b"\r\n\r\n"
+METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"))
+"""The methods that some path takes, or may take; a request with another one is refused with 501."""
+
+_METHOD = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32} ")
 _VERSIONS = ("1.1", "1.0")
 _CHUNK_LINE = re.compile(rb"([0-9a-fA-F]{1,16})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?\Z")
 _TRAILER_LINE = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*\Z")
@@ -35,6 +39,7 @@ class Head:
     Raises:
         BadRequest: it is not HTTP/1.1 (or 1.0), or can be read in two ways.
         HeadTooLarge: it has more than `MAX_HEADERS` headers.
+        UnknownMethod: no path takes its method.
     """
 
     __slots__ = (
@@ -50,7 +55,7 @@ class Head:
         "url",
     )
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes | bytearray) -> None:
         self.url = b""
         self.headers: list[tuple[bytes, bytes]] = []
         self.chunked = False
@@ -62,6 +67,10 @@ class Head:
             parser.feed_data(data)
         except HttpParserUpgrade:
             pass  # an upgrade may be ignored, and is: the request is answered as HTTP/1.1
+        except HttpParserInvalidMethodError as error:
+            if _METHOD.match(data):
+                raise _unknown_method(data) from None
+            raise _invalid(str(error)) from None
         except HttpParserError as error:
             raise _invalid(str(error)) from None
         if (version := parser.get_http_version()) not in _VERSIONS:
@@ -71,6 +80,8 @@ class Head:
         self.keep_alive = self.is_1_1
         self._read_headers()
         self._split_url()
+        if self.method not in METHODS:
+            raise _unknown_method(data)
 
     def on_url(self, url: bytes) -> None:
         """Keep the target; called by the parser."""
@@ -124,25 +135,52 @@ class Head:
         self.path, _, self.query = target.partition(b"?")
 
 
+class LengthDecoder:
+    """Takes a body of a known length off what comes."""
+
+    __slots__ = ("_left", "rest")
+
+    def __init__(self, length: int) -> None:
+        self._left = length
+        self.rest = b""
+        """What came behind the body."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether the body has come whole."""
+        return not self._left
+
+    def decode(self, data: bytes) -> bytes:
+        """Return what belongs to the body."""
+        piece = data[: self._left]
+        self._left -= len(piece)
+        self.rest = data[len(piece) :]
+        return piece
+
+
 class ChunkDecoder:
     """Takes the framing off a chunked body. Trailers are checked, counted and dropped: they never become headers."""
 
-    __slots__ = ("_framing", "_in_trailer", "_left", "_size", "_trailer", "ended")
+    __slots__ = ("_framing", "_in_trailer", "_left", "_size", "_trailer", "ended", "rest")
 
     def __init__(self) -> None:
         self.ended = False
+        self.rest = bytearray()
+        """What came behind the body; until it has ended, a part of its framing."""
         self._left = 0  # of the chunk that has begun, with the line break after it
         self._size = 0
         self._framing = 0
         self._in_trailer = False
         self._trailer = 0
 
-    def decode(self, buffer: bytearray) -> bytes:
-        """Take what belongs to the body from the front of the buffer; gives its data.
+    def decode(self, data: bytes) -> bytes:
+        """Return the data of the body in what has come.
 
         Raises:
             BadRequest: the framing is wrong, or larger than it may be.
         """
+        buffer = self.rest
+        buffer += data
         pieces: list[bytes] = []
         while not self.ended:
             if self._left:
@@ -221,6 +259,11 @@ def _too_large() -> HeadTooLarge:
     return HeadTooLarge(
         f"the head of the request is larger than allowed: {MAX_HEAD_BYTES} bytes and {MAX_HEADERS} headers"
     )
+
+
+def _unknown_method(data: bytes | bytearray) -> UnknownMethod:
+    given = data.partition(b" ")[0].decode("ascii")
+    return UnknownMethod(f"the method {given!r} is not served: {b', '.join(sorted(METHODS)).decode()} are")
 
 
 def _invalid(reason: str) -> BadRequest:

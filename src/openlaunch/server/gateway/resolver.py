@@ -1,7 +1,7 @@
 """Looks up the caller and the endpoint of a prediction, first in every predict route; all of it is in memory."""
 
 from openlaunch.errors import BadRequest, NotFound, Unavailable
-from openlaunch.server.access.auth import Keyring, Principal
+from openlaunch.server.access.auth import PRINCIPAL, Keyring, Principal
 from openlaunch.server.asgi import Scope, header, query_value
 from openlaunch.server.dispatch.dispatcher import Dispatcher
 from openlaunch.server.dispatch.lane import Lane
@@ -26,8 +26,9 @@ class EndpointResolver:
         self.stopping = False
 
     def authenticate(self, scope: Scope) -> Principal:
-        """Find the caller; raise Unauthorized if there is none."""
-        return self._keyring.authenticate(header(scope, b"authorization"))
+        """Find the caller, and note it in the scope; raise Unauthorized if there is none."""
+        principal = scope[PRINCIPAL] = self._keyring.authenticate(header(scope, b"authorization"))
+        return principal
 
     def resolve(self, scope: Scope, wanted: EndpointType, requests: int = 1) -> tuple[Lane, Principal]:
         """Find the endpoint's lane and the caller, and count `requests` against the limits of the caller's key.

@@ -27,6 +27,9 @@ class Connection(Protocol):
     transport: asyncio.Transport
     flow: FlowControl
     bodies: BodyBudget
+    scheme: str
+    server: tuple[str, int | None] | None
+    client: tuple[str, int] | None
 
     def send(self, data: bytes) -> None:
         """Write to the client, unless the connection is closing."""
@@ -167,6 +170,12 @@ def response_head(status: int, headers: Mapping[str, str], *, keep_alive: bool) 
     if not keep_alive:
         lines.append("connection: close")
     return "\r\n".join([*lines, "", ""]).encode("latin-1")
+
+
+def refusal(error: APIError) -> bytes:
+    """Make the whole answer to a request that can't be read, after which the connection is closed."""
+    headers, body = problem(error)
+    return response_head(error.status, {**headers, "content-length": str(len(body))}, keep_alive=False) + body
 
 
 def problem(error: APIError) -> tuple[dict[str, str], bytes]:

@@ -25,7 +25,7 @@ from openlaunch.wire.endpoints import EndpointType
 from openlaunch.wire.tasks import MAX_WAIT_SECONDS, BulkWaitRequest
 
 M = TypeVar("M", bound=BaseModel)
-_ONE_TASK = routes.ASYNC_TASKS + "/"
+_ONE_TASK = routes.ASYNC_TASKS.encode() + b"/"
 
 
 class TaskRoutes:
@@ -49,7 +49,7 @@ class TaskRoutes:
             (b"POST", routes.ASYNC_TASKS.encode()): self._create,
             (b"POST", routes.ASYNC_TASKS_BULK.encode()): self._create_many,
             (b"POST", routes.ASYNC_TASKS_WAIT.encode()): self._wait,
-            (b"GET", _ONE_TASK.encode()): self._get,
+            (b"GET", _ONE_TASK): self._get,
         }
 
     def _create(self, exchange: Exchange) -> None:
@@ -79,7 +79,7 @@ class TaskRoutes:
 
     def _get(self, exchange: Exchange) -> None:
         owner = self._resolver.authenticate(exchange.scope).owner
-        task_id = unquote(exchange.scope["path"].removeprefix(_ONE_TASK))
+        task_id = unquote(exchange.scope["raw_path"].removeprefix(_ONE_TASK))
         wait = _wait_seconds(exchange.scope)
         exchange.on_gone = self._tasks.spawn(self._answer(exchange, owner, task_id, wait), exchange).cancel
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openlaunch.errors import APIError, BadRequest, HeadTooLarge
+from openlaunch.errors import APIError, BadRequest, HeadTooLarge, UnknownMethod
 from openlaunch.server.gateway.request_reader import (
     FREE_FRAMING_BYTES,
     MAX_CHUNK_LINE_BYTES,
@@ -101,6 +101,11 @@ class TestHead:
         with pytest.raises(BadRequest):
             head(request=request_)
 
+    @pytest.mark.parametrize("method", [b"BREW", b"PROPFIND", b"get", b"TRACE", b"A-B_C"])
+    def test_methods_that_no_path_takes_are_refused_as_such(self, method):
+        with pytest.raises(UnknownMethod, match=method.decode()):
+            head(request=method + b" / HTTP/1.1")
+
     def test_a_host_is_needed(self):
         with pytest.raises(BadRequest):
             head(host=None)
@@ -130,14 +135,12 @@ class TestHead:
 
 def decoded(data, sizes=()):
     """The body, what is left behind it, and whether it has ended; the data comes in pieces of these sizes."""
-    decoder, buffer, body = ChunkDecoder(), bytearray(), b""
+    decoder, body = ChunkDecoder(), b""
     for size in sizes:
-        buffer += data[:size]
+        body += decoder.decode(data[:size])
         data = data[size:]
-        body += decoder.decode(buffer)
-    buffer += data
-    body += decoder.decode(buffer)
-    return body, bytes(buffer), decoder.ended
+    body += decoder.decode(data)
+    return body, bytes(decoder.rest), decoder.ended
 
 
 class TestChunks:

@@ -1,0 +1,65 @@
+"""Accepts connections: a few in each turn of the event loop, and none while the process can't open more files.
+
+The event loop's own listener takes all that come in one turn, which a flood makes a long one, and ends for good when
+no file can be opened.
+"""
+
+import asyncio
+import logging
+import socket
+import time
+from collections.abc import Callable
+
+log = logging.getLogger(__name__)
+
+ACCEPTED_AT_ONCE = 64
+PAUSE_SECONDS = 0.1
+LOG_SECONDS = 60.0
+BACKLOG = 2048
+
+
+class Listener:
+    """Gives each accepted socket to `take`."""
+
+    def __init__(self, listener: socket.socket, take: Callable[[socket.socket], None]) -> None:
+        self._listener = listener
+        self._take = take
+        self._loop = asyncio.get_running_loop()
+        self._resuming: asyncio.TimerHandle | None = None
+        self._logged_at = -LOG_SECONDS
+
+    def start(self) -> None:
+        """Listen."""
+        self._listener.setblocking(False)
+        self._listener.listen(BACKLOG)
+        self._loop.add_reader(self._listener, self._accept)
+
+    def close(self) -> None:
+        """Stop listening."""
+        if self._resuming is not None:
+            self._resuming.cancel()
+        self._loop.remove_reader(self._listener)
+        self._listener.close()
+
+    def _accept(self) -> None:
+        for _ in range(ACCEPTED_AT_ONCE):
+            try:
+                sock, _ = self._listener.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                self._pause(error)
+                return
+            sock.setblocking(False)
+            self._take(sock)
+
+    def _pause(self, error: OSError) -> None:
+        """Accept nothing for a moment: what has come waits in the kernel, and the loop does not spin."""
+        self._loop.remove_reader(self._listener)
+        self._resuming = self._loop.call_later(
+            PAUSE_SECONDS, self._loop.add_reader, self._listener, self._accept
+        )
+        now = time.monotonic()
+        if now - self._logged_at >= LOG_SECONDS:
+            self._logged_at = now
+            log.error("connections can't be accepted: %s; this is logged once in %g s", error, LOG_SECONDS)
