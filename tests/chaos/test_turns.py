@@ -1,13 +1,14 @@
 """Two owners on one server: what one of them has under way, without end, takes no place that the other needs."""
 
 import http.server
+import os
 import socket
 import threading
 import time
 from contextlib import contextmanager
 
 import pytest
-from server_driver import DEADLINE, SMALL, eventually, running
+from server_driver import DEADLINE, SMALL, args, eventually, running
 
 from openlaunch import EndpointRequest, LaunchClient
 from openlaunch.errors import TooManyRequests
@@ -85,6 +86,12 @@ def identity(_):
     return same
 
 
+def end_worker(x):
+    if x == "end":
+        os._exit(9)
+    return x
+
+
 def building(client, name):
     return "being built" in (client.get_model_endpoint(name).model_endpoint.status_reason or "")
 
@@ -153,3 +160,15 @@ def test_followers_of_logs_leave_places_to_others(heavy, light):
     finally:
         for stream in streams:
             stream.close()
+
+
+def test_tasks_that_end_their_workers_do_not_hold_up_another_owners(client, heavy, light):
+    options = {"endpoint_type": "async", "max_workers": 1, "public_inference": True, **SMALL}
+    made = client.deploy(end_worker, name="tu-poison", **options)
+    own, theirs = (type(made)(made.model_endpoint, each) for each in (light, heavy))
+    own.predict(args(x=1)).get(DEADLINE)
+    theirs.predict_many([args(x="end")] * 60)
+    for _ in range(20):
+        began = time.monotonic()
+        assert own.predict(args(x=1)).get(DEADLINE).status == "SUCCESS"
+        assert time.monotonic() - began < 3  # back-off, were each end counted against the bundle, is longer

@@ -146,7 +146,10 @@ class Dispatcher:
 
     def is_excused(self, worker_id: str) -> bool:
         member = self._members.get(worker_id)
-        return member is not None and member.link is not None and member.link.excused
+        if member is None or member.link is None:
+            return False
+        lane = self._lanes.get(member.endpoint_id)
+        return member.link.excused or member.link.answered or (lane is not None and lane.serves(member.link))
 
     def load(self, endpoint_id: str) -> Load:
         lane = self._lanes.get(endpoint_id)

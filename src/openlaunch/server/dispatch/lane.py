@@ -1,6 +1,7 @@
 """One endpoint's traffic: its workers' slots, and what waits for one."""
 
 import asyncio
+import math
 from collections.abc import Callable
 
 from openlaunch.controller.fleet import Load
@@ -18,6 +19,8 @@ from openlaunch.wire.endpoints import EndpointStatus
 
 AHEAD_SECONDS = 0.02
 MAX_AHEAD = 256
+SERVED_SECONDS = 10.0
+"""How long the answers of a worker that has left show that its bundle serves."""
 
 
 class Lane:
@@ -40,6 +43,8 @@ class Lane:
         self._failed = failed
         self._now = loop.time
         self._task_seconds: float | None = None
+        self._answered: dict[int, float] = {}
+        """When the last worker left that had answered, by its generation."""
         self._pools = WorkerPools(endpoint, self.trials)
         self._waiting: FairQueue[Work] = FairQueue()
         self.admission = Admission(endpoint, self._waiting, self._pools, max_waiting, loop.time)
@@ -68,7 +73,7 @@ class Lane:
         """
         if work.alone:
             self._admit(work, owner)
-            self._lone.append(work)
+            self._lone.append(owner, work)
             return
         worker = self._pools.next_free()
         if worker is not None:
@@ -143,12 +148,20 @@ class Lane:
     def add_worker(self, worker: WorkerLink) -> None:
         self.refusal = None
         self._pools.add(worker)
-        if self._lone.waiting and self._pools.apart is None:
+        self.pump()  # first: a worker that came in the place of one that lone work ended is not for that alone
+        if self._lone.waiting.size and self._pools.apart is None:
             self._lone.run_next()
-        self.pump()
+
+    def serves(self, worker: WorkerLink) -> bool:
+        """Tell whether another worker of the same bundle has answered a moment ago."""
+        generation = worker.generation
+        there = any(other.answered and other.generation == generation for other in self._pools.by_id.values())
+        return there or self._answered.get(generation, -math.inf) > self._now() - SERVED_SECONDS
 
     def remove_worker(self, worker: WorkerLink) -> None:
         """Give the worker nothing more."""
+        if worker.answered:
+            self._answered = {worker.generation: self._now()}
         self._pools.remove(worker)
         self._lone.worker_removed(worker)
 
@@ -165,7 +178,7 @@ class Lane:
                 int(slots * AHEAD_SECONDS / self._task_seconds), MAX_AHEAD, self.admission.max_waiting
             )
         wanted = self._pools.free_slots() + ahead - self._waiting.size - self.backlog.claiming
-        return wanted if wanted > ahead // 2 and len(self._lone.waiting) < MAX_AHEAD else 0
+        return wanted if wanted > ahead // 2 and self._lone.waiting.size < MAX_AHEAD else 0
 
     def task_took(self, seconds: float) -> None:
         """Take into the average how long a task ran in its worker."""
@@ -176,7 +189,7 @@ class Lane:
         self.admission.drop_cancelled()
         self._lone.drop_cancelled()
         running = sum(len(worker.running) for worker in self._pools.by_id.values())
-        queued = self._waiting.size + len(self._lone.waiting) + self.backlog.size
+        queued = self._waiting.size + self._lone.waiting.size + self.backlog.size
         return Load(in_flight=running, queued=queued)
 
     def refuse_waiting(self, error: NotFound | Unavailable) -> None:

@@ -110,8 +110,10 @@ class WorkerLink(asyncio.Protocol):
         """Whether that list holds this one."""
         self.counts: OutcomeCounts | None = None
         """Where its answers are counted, if they are."""
+        self.answered = False
+        """Whether it has answered a request: its bundle serves."""
         self.excused = False
-        """Whether its end tells nothing against its bundle: it has answered, or runs alone what has ended others."""
+        """Whether its end tells nothing against its bundle, because it runs alone what has ended others."""
         self.stuck = False
         """Whether something in it does not stop."""
         self.broke = ""
@@ -320,7 +322,7 @@ class WorkerLink(asyncio.Protocol):
         del self.running[request_id]
         if self._stopping and (timer := self._stopping.pop(request_id, None)) is not None:
             timer.cancel()
-        self.excused = True
+        self.answered = True
         work.finished(outcome, body)
         if self.counts is not None:
             self.counts.ended(outcome, body)

@@ -1,12 +1,12 @@
 """Work that must run alone: what may have ended the workers that ran it, and so must not take others along."""
 
-from collections import deque
 from collections.abc import Callable
 
 from openlaunch.errors import DeadlineExceeded
 from openlaunch.server.dispatch.links import WorkerLink
 from openlaunch.server.dispatch.pools import WorkerPools
 from openlaunch.server.dispatch.work import Work
+from openlaunch.turns import FairQueue
 
 
 class LoneWork:
@@ -15,21 +15,21 @@ class LoneWork:
     def __init__(
         self, pools: WorkerPools, now: Callable[[], float], ask_for_workers: Callable[[], None]
     ) -> None:
-        self.waiting: deque[Work] = deque()
+        self.waiting: FairQueue[Work] = FairQueue()
         self._pools = pools
         self._now = now
         self._ask_for_workers = ask_for_workers
 
-    def append(self, work: Work) -> None:
-        """Run the work once a worker is empty, after what waits already."""
-        self.waiting.append(work)
+    def append(self, owner: str, work: Work) -> None:
+        """Run the work in its owner's turn, once a worker is empty."""
+        self.waiting.append(owner, work)
         self.run_next()
 
     def run_next(self) -> None:
         """Send the next work to the worker that is apart, where that one is empty."""
         self._drop_unwanted()
         worker = self._pools.apart
-        if not self.waiting:
+        if not self.waiting.size:
             if worker is not None and not any(work.alone for work in worker.running.values()):
                 self._pools.rejoin()
             return
@@ -41,10 +41,9 @@ class LoneWork:
 
     def _drop_unwanted(self) -> None:
         now = self._now()
-        while self.waiting and (self.waiting[0].cancelled or self.waiting[0].deadline <= now):
-            work = self.waiting.popleft()
-            if not work.cancelled:
-                work.refused(DeadlineExceeded("the deadline passed while it waited for a worker of its own"))
+        for work in [work for work in self.waiting if work.deadline <= now]:
+            work.refused(DeadlineExceeded("the deadline passed while it waited for a worker of its own"))
+        self.drop_cancelled()
 
     def _set_apart(self) -> WorkerLink | None:
         workers = [w for w in self._pools.by_id.values() if w.pool is not None and not w.draining]
@@ -63,10 +62,8 @@ class LoneWork:
 
     def drop_cancelled(self) -> None:
         """Drop cancelled work."""
-        if any(work.cancelled for work in self.waiting):
-            self.waiting = deque(work for work in self.waiting if not work.cancelled)
+        self.waiting.keep(lambda work: not work.cancelled)
 
-    def clear(self) -> deque[Work]:
+    def clear(self) -> list[Work]:
         """Take out everything that waits."""
-        waiting, self.waiting = self.waiting, deque()
-        return waiting
+        return self.waiting.clear()

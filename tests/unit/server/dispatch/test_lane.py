@@ -415,6 +415,20 @@ class TestRefusals:
         assert lane.load().queued == 0
 
 
+@in_loop
+async def test_the_bundle_serves_while_a_worker_has_answered_a_moment_ago():
+    lane = make_lane()
+    first = FakeWorker("a").join(lane)
+    second = FakeWorker("b").join(lane)
+    assert not lane.serves(second.link)
+    submit(lane, "1", "2")
+    first.take()
+    first.answer()
+    assert lane.serves(second.link)
+    first.die()
+    assert lane.serves(second.link)
+
+
 class TestAlone:
     @in_loop
     async def test_it_waits_until_a_worker_runs_nothing_and_the_worker_waits_for_it(self):
@@ -454,6 +468,28 @@ class TestAlone:
         assert worker.take() == [b"1"]
         worker.answer()
         assert worker.take() == [b"2"]
+
+    @in_loop
+    async def test_owners_take_turns(self):
+        lane = make_lane()
+        worker = FakeWorker("w").join(lane)
+        for owner, name in (("a", b"a0"), ("a", b"a1"), ("a", b"a2"), ("b", b"b0")):
+            lane.submit(AloneCall(name), owner)
+        ran = []
+        while running := worker.take():
+            ran += running
+            worker.answer()
+        assert ran == [b"a0", b"a1", b"b0", b"a2"]
+
+    @in_loop
+    async def test_a_new_worker_takes_other_work_first(self):
+        lane = make_lane()
+        lane.submit(AloneCall(b"alone"))
+        submit(lane, "a")
+        worker = FakeWorker("w").join(lane)
+        assert worker.take() == [b"a"]
+        worker.answer()
+        assert worker.take() == [b"alone"]
 
     @in_loop
     async def test_a_worker_that_ends_meanwhile_hands_its_part_to_another(self):
