@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import Connection
 from store_drivers import OPENERS, Database, database
 
-from openlaunch.tasks import outbox, queue
+from openlaunch.tasks import control, housekeeping, outbox, queue
 from openlaunch.tasks.callback import Callback
 from openlaunch.tasks.outbox import RETRY_SECONDS, Attempt, Delivery
 from openlaunch.tasks.queue import Finished, NewTask
@@ -71,11 +71,11 @@ def test_a_callback_waits_for_its_tasks_result(db: Database) -> None:
 def test_every_end_of_a_task_releases_its_callback(db: Database, way: str) -> None:
     submit(db, "a")
     if way == "cancel":
-        db.write(lambda conn: queue.cancel(conn, "ada", "a", 5))
+        db.write(lambda conn: control.cancel(conn, "ada", "a", 5))
     elif way == "expire":
-        db.write(lambda conn: queue.expire(conn, 1001))
+        db.write(lambda conn: housekeeping.expire(conn, 1001))
     elif way == "delete":
-        db.write(lambda conn: queue.fail_endpoint(conn, "end", "the endpoint was deleted", 5))
+        db.write(lambda conn: control.fail_endpoint(conn, "end", "the endpoint was deleted", 5))
     else:
         for now in (1, 2, 3):
             db.write(lambda conn, at=now: queue.claim(conn, "end", 1, "me", 30, at))
@@ -203,7 +203,7 @@ def test_somebody_elses_callback_is_not_found(db: Database) -> None:
 def test_a_callback_goes_with_its_task(db: Database) -> None:
     submit(db, "a", "b")
     end(db, "a")
-    db.write(lambda conn: queue.purge(conn, 1000, 100))
+    db.write(lambda conn: housekeeping.purge(conn, 1000, 100))
     assert db.read(lambda conn: outbox.of_task(conn, "ada", "a")) is None
     assert stored(db, "b").status is DeliveryStatus.WAITING
 

@@ -10,9 +10,10 @@ from sqlalchemy import Connection
 from store_drivers import OPENERS, Database, database
 
 from openlaunch.errors import Unprocessable
-from openlaunch.tasks import queue
+from openlaunch.tasks import control, housekeeping, lookups, queue
+from openlaunch.tasks.lookups import Payload, TaskRecord
 from openlaunch.tasks.position import position
-from openlaunch.tasks.queue import ClaimedTask, Finished, NewTask, Payload, TaskRecord
+from openlaunch.tasks.queue import ClaimedTask, Finished, NewTask
 from openlaunch.tasks.states import State
 
 
@@ -74,11 +75,11 @@ def die(db: Database, *ids: str, died: bool = True) -> list[tuple[str, State]]:
 
 
 def cancel(db: Database, task_id: str, owner: str = "ada") -> State | None:
-    return db.write(lambda conn: queue.cancel(conn, owner, task_id, 3))
+    return db.write(lambda conn: control.cancel(conn, owner, task_id, 3))
 
 
 def get(db: Database, task_id: str, owner: str = "ada") -> TaskRecord | None:
-    return db.read(lambda conn: queue.get(conn, owner, task_id))
+    return db.read(lambda conn: lookups.get(conn, owner, task_id))
 
 
 def stored(db: Database, task_id: str) -> TaskRecord:
@@ -195,7 +196,7 @@ def test_a_key_that_was_used_for_something_else_is_refused_and_nothing_is_stored
     with pytest.raises(Unprocessable, match="'k' was sent with another body") as caught:
         submit(db, task("c"), task("d", key="k#0", digest=b"2"))
     assert caught.value.code == "idempotency_key_reused"
-    assert db.read(queue.queued_counts) == {"end": {"ada": 1}}
+    assert db.read(lookups.queued_counts) == {"end": {"ada": 1}}
 
 
 def test_submits_at_once_with_one_key_make_one_task(db: Database) -> None:
@@ -203,7 +204,7 @@ def test_submits_at_once_with_one_key_make_one_task(db: Database) -> None:
         [lambda conn, n=n: queue.submit(conn, [task(f"t{n}", key="k")], 0) for n in range(20)]
     )
     assert len({ids[0] for ids in first}) == 1
-    assert db.read(queue.queued_counts) == {"end": {"ada": 1}}
+    assert db.read(lookups.queued_counts) == {"end": {"ada": 1}}
 
 
 # Results.
@@ -267,18 +268,18 @@ def test_many_tasks_go_back_at_once(db: Database) -> None:
     submit(db, *map(task, ids))
     assert len(claim(db, limit=2000)) == 2000
     assert sorted(task_id for task_id, _ in die(db, *ids)) == ids
-    assert db.read(queue.queued_counts) == {"end": {"ada": 2000}}
+    assert db.read(lookups.queued_counts) == {"end": {"ada": 2000}}
 
 
 def test_tasks_are_recovered_when_their_lease_has_run_out(db: Database) -> None:
     submit(db, task("a"))
     claim(db, now=1)
-    assert db.write(lambda conn: queue.recover(conn, 31)) == []
+    assert db.write(lambda conn: housekeeping.recover(conn, 31)) == []
     assert db.write(lambda conn: queue.renew(conn, "me", ["a", "b"], 30, 20)) == 1
     assert db.write(lambda conn: queue.renew(conn, "me", [], 30, 30)) == 0
     assert db.write(lambda conn: queue.renew(conn, "you", ["a"], 30, 30)) == 0
-    assert db.write(lambda conn: queue.recover(conn, 32)) == []
-    assert db.write(lambda conn: queue.recover(conn, 50.5)) == ["a"]
+    assert db.write(lambda conn: housekeeping.recover(conn, 32)) == []
+    assert db.write(lambda conn: housekeeping.recover(conn, 50.5)) == ["a"]
     assert (stored(db, "a").state, stored(db, "a").attempts) == (State.PENDING, 0)
     assert claim(db) == ["a"]
 
@@ -288,8 +289,8 @@ def test_leases_of_dead_servers_end_at_once_and_those_of_living_ones_do_not(db: 
     claim(db, limit=1198, lease_owner="dead")
     claim(db, limit=1, lease_owner="other")
     claim(db, lease_owner="me")
-    assert db.write(lambda conn: queue.recover(conn, 2)) == []
-    assert len(db.write(lambda conn: queue.recover(conn, 2, ["me", "other"]))) == 1198
+    assert db.write(lambda conn: housekeeping.recover(conn, 2)) == []
+    assert len(db.write(lambda conn: housekeeping.recover(conn, 2, ["me", "other"]))) == 1198
     assert [stored(db, f"t119{n}").state for n in (7, 8, 9)] == [State.PENDING, State.STARTED, State.STARTED]
 
 
@@ -300,8 +301,8 @@ def test_a_task_that_waited_too_long_fails(db: Database) -> None:
     submit(db, task("late", expires_at=5), task("runs", expires_at=5), task("waits", expires_at=6))
     claim(db, limit=2, now=1)
     die(db, "late")
-    assert db.write(lambda conn: queue.expire(conn, 4.9)) == []
-    assert db.write(lambda conn: queue.expire(conn, 5)) == ["late"]
+    assert db.write(lambda conn: housekeeping.expire(conn, 4.9)) == []
+    assert db.write(lambda conn: housekeeping.expire(conn, 5)) == ["late"]
     record = stored(db, "late")
     assert (record.state, record.status_code) == (State.FAILURE, 504)
     assert "it waited 5 s" in (record.reason or "")
@@ -310,8 +311,8 @@ def test_a_task_that_waited_too_long_fails(db: Database) -> None:
 
 def test_one_call_expires_no_more_than_its_limit(db: Database) -> None:
     submit(db, *(task(f"t{n}", expires_at=5) for n in range(5)))
-    assert len(db.write(lambda conn: queue.expire(conn, 9, limit=3))) == 3
-    assert len(db.write(lambda conn: queue.expire(conn, 9, limit=3))) == 2
+    assert len(db.write(lambda conn: housekeeping.expire(conn, 9, limit=3))) == 3
+    assert len(db.write(lambda conn: housekeeping.expire(conn, 9, limit=3))) == 2
 
 
 def test_cancel(db: Database) -> None:
@@ -338,7 +339,7 @@ def test_an_endpoints_end_fails_its_tasks(db: Database) -> None:
     submit(db, task("a"), task("b"), task("done"), task("other", endpoint_id="other"))
     claim(db, limit=1)
     complete(db, success("done"))
-    ended = db.write(lambda conn: queue.fail_endpoint(conn, "end", "the endpoint was deleted", 4))
+    ended = db.write(lambda conn: control.fail_endpoint(conn, "end", "the endpoint was deleted", 4))
     assert ended == ["a", "b"]
     record = stored(db, "a")
     assert (record.state, record.status_code, record.finished_at) == (State.FAILURE, 404, 4)
@@ -351,7 +352,8 @@ def test_one_call_ends_no_more_of_an_endpoints_tasks_than_its_limit(db: Database
     submit(db, *(task(f"t{n}") for n in range(5)))
     claim(db, limit=1)
     counts = [
-        len(db.write(lambda conn: queue.fail_endpoint(conn, "end", "deleted", 4, limit=3))) for _ in range(3)
+        len(db.write(lambda conn: control.fail_endpoint(conn, "end", "deleted", 4, limit=3)))
+        for _ in range(3)
     ]
     assert counts == [3, 2, 0]
 
@@ -360,17 +362,17 @@ def test_purge_deletes_old_tasks_and_names_all_their_artifacts(db: Database) -> 
     submit(db, NewTask("old", "end", "ada", 1000, 3, payload_key="in/old"), task("new"), task("waits"))
     complete(db, Finished("old", State.SUCCESS, 200, result_key="out/old"), now=2)
     complete(db, success("new"), now=3)
-    assert db.write(lambda conn: queue.purge(conn, 12, retention_seconds=10)) == ["in/old", "out/old"]
+    assert db.write(lambda conn: housekeeping.purge(conn, 12, retention_seconds=10)) == ["in/old", "out/old"]
     assert get(db, "old") is None
-    assert db.write(lambda conn: queue.purge(conn, 12, retention_seconds=10)) == []
-    assert db.read(lambda conn: queue.known_ids(conn, "ada", ["old", "new", "waits"])) == {"new", "waits"}
+    assert db.write(lambda conn: housekeeping.purge(conn, 12, retention_seconds=10)) == []
+    assert db.read(lambda conn: lookups.known_ids(conn, "ada", ["old", "new", "waits"])) == {"new", "waits"}
 
 
 def test_one_call_purges_no_more_than_its_limit(db: Database) -> None:
     submit(db, *(task(f"t{n}") for n in range(5)))
     complete(db, *(success(f"t{n}") for n in range(5)))
-    db.write(lambda conn: queue.purge(conn, 99, 1, limit=3))
-    assert len(db.read(lambda conn: queue.list_page(conn, "ada"))[0]) == 2
+    db.write(lambda conn: housekeeping.purge(conn, 99, 1, limit=3))
+    assert len(db.read(lambda conn: lookups.list_page(conn, "ada"))[0]) == 2
 
 
 # Looking.
@@ -379,18 +381,18 @@ def test_one_call_purges_no_more_than_its_limit(db: Database) -> None:
 def test_nobody_sees_another_owners_task(db: Database) -> None:
     submit(db, task("a"))
     assert get(db, "a", owner="bob") is None
-    assert db.read(lambda conn: queue.get_many(conn, "bob", ["a"])) == []
-    assert db.read(lambda conn: queue.known_ids(conn, "bob", ["a"])) == set()
-    assert db.read(lambda conn: queue.list_page(conn, "bob")) == ([], None)
+    assert db.read(lambda conn: lookups.get_many(conn, "bob", ["a"])) == []
+    assert db.read(lambda conn: lookups.known_ids(conn, "bob", ["a"])) == set()
+    assert db.read(lambda conn: lookups.list_page(conn, "bob")) == ([], None)
 
 
 def test_a_thousand_ids_can_be_asked_for_at_once(db: Database) -> None:
     ids = [f"t{n:04}" for n in range(1000)]
     submit(db, *map(task, ids))
     complete(db, *map(success, ids[:10]))
-    assert db.read(lambda conn: queue.known_ids(conn, "ada", ids)) == set(ids)
-    assert len(db.read(lambda conn: queue.get_many(conn, "ada", ids))) == 1000
-    done = db.read(lambda conn: queue.get_many(conn, "ada", ids, only_done=True))
+    assert db.read(lambda conn: lookups.known_ids(conn, "ada", ids)) == set(ids)
+    assert len(db.read(lambda conn: lookups.get_many(conn, "ada", ids))) == 1000
+    done = db.read(lambda conn: lookups.get_many(conn, "ada", ids, only_done=True))
     assert sorted(record.id for record in done) == ids[:10]
 
 
@@ -399,7 +401,7 @@ def pages(db: Database, limit: int, endpoint_id: str | None, state: State | None
     cursor = None
     while True:
         page, cursor = db.read(
-            lambda conn, at=cursor: queue.list_page(conn, "ada", endpoint_id, state, limit, at)
+            lambda conn, at=cursor: lookups.list_page(conn, "ada", endpoint_id, state, limit, at)
         )
         assert len(page) <= limit
         ids += [record.id for record in page]
@@ -412,7 +414,7 @@ def test_a_page_of_a_status_looks_at_a_bounded_number_of_tasks(db: Database) -> 
     complete(db, success("t0"), success("t8"))
 
     def found(state: State, cursor: str | None, most: int = 4) -> tuple[list[str], str | None]:
-        list_some = partial(queue.list_page, owner="ada", state=state, cursor=cursor, most=most)
+        list_some = partial(lookups.list_page, owner="ada", state=state, cursor=cursor, most=most)
         page, after = db.read(list_some)
         return [record.id for record in page], after
 
@@ -441,7 +443,7 @@ def test_counts_are_of_pending_tasks_by_endpoint_and_owner(db: Database) -> None
     claim(db, limit=1)
     cancel(db, "d")
     submit(db, task("e", owner="bob"), task("f", owner="bob"))
-    assert db.read(queue.queued_counts) == {"end": {"ada": 1, "bob": 2}, "other": {"ada": 1}}
+    assert db.read(lookups.queued_counts) == {"end": {"ada": 1, "bob": 2}, "other": {"ada": 1}}
 
 
 def test_a_submit_that_fails_stores_none_of_its_tasks(db: Database) -> None:
@@ -460,16 +462,16 @@ def test_what_was_sent_in_is_kept_with_a_task_that_did_not_succeed(db: Database,
     submit(db, task("a"), NewTask("b", "end", "ada", 1000, 3, payload_key="in/b"))
     done = [Finished(task_id, state, 500, b"{}") for task_id in "ab"]
     db.write(lambda conn: queue.complete(conn, done, 1))
-    found = [db.read(lambda conn, i=i: queue.get_payload(conn, "ada", i)) for i in "ab"]
+    found = [db.read(lambda conn, i=i: lookups.get_payload(conn, "ada", i)) for i in "ab"]
     assert found == [Payload("end", state, b"a", None), Payload("end", state, None, "in/b")]
-    assert db.read(lambda conn: queue.get_payload(conn, "eve", "a")) is None
+    assert db.read(lambda conn: lookups.get_payload(conn, "eve", "a")) is None
 
 
 def test_what_was_sent_in_is_not_kept_with_a_task_that_succeeded(db: Database) -> None:
     submit(db, task("a"), NewTask("b", "end", "ada", 1000, 3, payload_key="in/b"))
     db.write(lambda conn: queue.complete(conn, [success("a"), success("b")], 1))
     for task_id in "ab":
-        found = db.read(lambda conn, i=task_id: queue.get_payload(conn, "ada", i))
+        found = db.read(lambda conn, i=task_id: lookups.get_payload(conn, "ada", i))
         assert found == Payload("end", State.SUCCESS, None, None)
 
 

@@ -15,7 +15,7 @@ from sqlalchemy import delete
 from store_drivers import OPENERS, Database, database
 
 from openlaunch.store.tables import tasks
-from openlaunch.tasks import queue
+from openlaunch.tasks import control, housekeeping, lookups, queue
 from openlaunch.tasks.queue import Finished, NewTask
 from openlaunch.tasks.states import State
 
@@ -163,7 +163,9 @@ class QueueMachine(RuleBasedStateMachine):
     def recover(self, server: str | None) -> None:
         started = self.in_state(State.STARTED).items()
         lost = [(n, t) for n, t in started if t.lease_until < self.now or (server and t.server != server)]
-        recovered = self.db.write(lambda conn: queue.recover(conn, self.now, [server] if server else None))
+        recovered = self.db.write(
+            lambda conn: housekeeping.recover(conn, self.now, [server] if server else None)
+        )
         assert sorted(recovered) == sorted(name for name, _ in lost)
         for _, task in lost:
             task.back(task.attempts - 1)
@@ -171,7 +173,7 @@ class QueueMachine(RuleBasedStateMachine):
     @rule()
     def expire(self) -> None:
         late = {n: t for n, t in self.in_state(State.PENDING).items() if t.expires_at <= self.now}
-        assert self.db.write(lambda conn: queue.expire(conn, self.now)) == sorted(late)
+        assert self.db.write(lambda conn: housekeeping.expire(conn, self.now)) == sorted(late)
         for task in late.values():
             task.end(State.FAILURE, self.now)
 
@@ -179,7 +181,7 @@ class QueueMachine(RuleBasedStateMachine):
     def cancel(self, task_id: str, owner: str) -> None:
         task = self.model.get(task_id)
         mine = task if task and task.owner == owner else None
-        before = self.db.write(lambda conn: queue.cancel(conn, owner, task_id, self.now))
+        before = self.db.write(lambda conn: control.cancel(conn, owner, task_id, self.now))
         assert before == (mine.state if mine else None)
         if mine and not mine.state.done:
             mine.end(State.CANCELLED, self.now)
@@ -188,14 +190,14 @@ class QueueMachine(RuleBasedStateMachine):
     def fail_endpoint(self, endpoint: str) -> None:
         open_ones = self.in_state(State.PENDING, State.STARTED).items()
         ended = {name: task for name, task in open_ones if task.endpoint == endpoint}
-        failed = self.db.write(lambda conn: queue.fail_endpoint(conn, endpoint, "deleted", self.now))
+        failed = self.db.write(lambda conn: control.fail_endpoint(conn, endpoint, "deleted", self.now))
         assert failed == sorted(ended)
         for task in ended.values():
             task.end(State.FAILURE, self.now)
 
     @rule()
     def purge(self) -> None:
-        assert self.db.write(lambda conn: queue.purge(conn, self.now, RETENTION)) == []
+        assert self.db.write(lambda conn: housekeeping.purge(conn, self.now, RETENTION)) == []
         for name, task in list(self.model.items()):
             if task.finished_at is not None and task.finished_at <= self.now - RETENTION:
                 del self.model[name]
@@ -203,7 +205,7 @@ class QueueMachine(RuleBasedStateMachine):
     @invariant()
     def both_look_the_same(self) -> None:
         for owner in ("ada", "bob"):
-            page, _ = self.db.read(lambda conn, owner=owner: queue.list_page(conn, owner, limit=1000))
+            page, _ = self.db.read(lambda conn, owner=owner: lookups.list_page(conn, owner, limit=1000))
             mine = {name: task for name, task in self.model.items() if task.owner == owner}
             assert [record.id for record in page] == list(reversed(mine))
             for record in page:
@@ -217,14 +219,14 @@ class QueueMachine(RuleBasedStateMachine):
         records = [
             record
             for owner in ("ada", "bob")
-            for record in self.db.read(lambda conn, owner=owner: queue.get_many(conn, owner, list(known)))
+            for record in self.db.read(lambda conn, owner=owner: lookups.get_many(conn, owner, list(known)))
         ]
         assert {record.id: record.result for record in records} == {n: t.result for n, t in known.items()}
 
     @invariant()
     def counts_are_right(self) -> None:
         pending = Counter((task.endpoint, task.owner) for task in self.in_state(State.PENDING).values())
-        counts = self.db.read(queue.queued_counts)
+        counts = self.db.read(lookups.queued_counts)
         assert {(e, owner): n for e, owners in counts.items() for owner, n in owners.items()} == pending
 
 

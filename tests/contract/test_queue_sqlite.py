@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import Connection
 from store_drivers import Database, database, open_sqlite
 
-from openlaunch.tasks import queue
+from openlaunch.tasks import control, housekeeping, lookups, queue
 from openlaunch.tasks.position import position
 from openlaunch.tasks.queue import Finished, NewTask
 from openlaunch.tasks.states import State
@@ -44,27 +44,27 @@ def new(task_id: str, key: str | None = None) -> NewTask:
         (lambda conn: queue.claim(conn, "end", 1, "me", 30, 1), "ix_tasks_claim"),
         (lambda conn: queue.claim(conn, "end", 1, "me", 30, 1, "ada"), "COVERING INDEX ix_tasks_claim"),
         (lambda conn: queue.renew(conn, "me", ["a"], 30, 1), "(id=?)"),
-        (lambda conn: queue.recover(conn, 1), "ix_tasks_leases"),
-        (lambda conn: queue.recover(conn, 1, ["me"]), "ix_tasks_leases"),
-        (lambda conn: queue.expire(conn, 1), "ix_tasks_expiry"),
-        (lambda conn: queue.purge(conn, 9, 1), "ix_tasks_finished"),
+        (lambda conn: housekeeping.recover(conn, 1), "ix_tasks_leases"),
+        (lambda conn: housekeeping.recover(conn, 1, ["me"]), "ix_tasks_leases"),
+        (lambda conn: housekeeping.expire(conn, 1), "ix_tasks_expiry"),
+        (lambda conn: housekeeping.purge(conn, 9, 1), "ix_tasks_finished"),
         (lambda conn: queue.complete(conn, [Finished("a", State.SUCCESS, 200)], 1), "(id=?)"),
-        (lambda conn: queue.get_many(conn, "ada", ["a", "b"]), "(id=?)"),
-        (lambda conn: queue.known_ids(conn, "ada", ["a", "b"]), "(id=?)"),
-        (lambda conn: queue.cancel(conn, "ada", "a", 1), "(id=?)"),
+        (lambda conn: lookups.get_many(conn, "ada", ["a", "b"]), "(id=?)"),
+        (lambda conn: lookups.known_ids(conn, "ada", ["a", "b"]), "(id=?)"),
+        (lambda conn: control.cancel(conn, "ada", "a", 1), "(id=?)"),
         (lambda conn: queue.give_back(conn, ["a"], "died", 1, died=True), "(id=?)"),
-        (lambda conn: queue.list_page(conn, "ada"), "ix_tasks_owner"),
-        (lambda conn: queue.list_page(conn, "ada", "end"), "ix_tasks_endpoint"),
-        (lambda conn: queue.list_page(conn, "ada", None, State.FAILURE), "ix_tasks_unsuccessful"),
-        (lambda conn: queue.list_page(conn, "ada", "end", State.FAILURE), "ix_tasks_unsuccessful"),
-        (lambda conn: queue.list_page(conn, "ada", "end", State.STARTED), "ix_tasks_leases"),
+        (lambda conn: lookups.list_page(conn, "ada"), "ix_tasks_owner"),
+        (lambda conn: lookups.list_page(conn, "ada", "end"), "ix_tasks_endpoint"),
+        (lambda conn: lookups.list_page(conn, "ada", None, State.FAILURE), "ix_tasks_unsuccessful"),
+        (lambda conn: lookups.list_page(conn, "ada", "end", State.FAILURE), "ix_tasks_unsuccessful"),
+        (lambda conn: lookups.list_page(conn, "ada", "end", State.STARTED), "ix_tasks_leases"),
         (
-            lambda conn: queue.list_page(conn, "ada", None, State.SUCCESS),
+            lambda conn: lookups.list_page(conn, "ada", None, State.SUCCESS),
             "ix_tasks_owner (owner=?)",
         ),
-        (lambda conn: queue.queued_counts(conn), "COVERING INDEX ix_tasks_claim"),
+        (lambda conn: lookups.queued_counts(conn), "COVERING INDEX ix_tasks_claim"),
         (lambda conn: position(conn, "ada", "a", 1, 10), "COVERING INDEX ix_tasks_claim"),
-        (lambda conn: queue.fail_endpoint(conn, "end", "deleted", 1), "ix_tasks_endpoint"),
+        (lambda conn: control.fail_endpoint(conn, "end", "deleted", 1), "ix_tasks_endpoint"),
     ],
 )
 def test_an_index_answers(db: Database, operation: Callable[[Connection], Any], index: str) -> None:
@@ -77,5 +77,5 @@ def test_an_index_answers(db: Database, operation: Callable[[Connection], Any], 
 
 @pytest.mark.parametrize("state", [State.FAILURE, State.STARTED])
 def test_a_rare_status_is_not_looked_for_among_all_of_an_endpoints_tasks(db: Database, state: State) -> None:
-    steps = db.write(lambda conn: plans(conn, lambda conn: queue.list_page(conn, "ada", "end", state)))
+    steps = db.write(lambda conn: plans(conn, lambda conn: lookups.list_page(conn, "ada", "end", state)))
     assert not any("ix_tasks_endpoint" in step or "ix_tasks_owner" in step for step in steps), steps

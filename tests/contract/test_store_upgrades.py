@@ -29,7 +29,7 @@ from openlaunch.store import (
 )
 from openlaunch.store.schema import migrate
 from openlaunch.store.tables import metadata
-from openlaunch.tasks import outbox, queue
+from openlaunch.tasks import lookups, outbox, queue
 from openlaunch.tasks.queue import ClaimedTask
 
 DUMPS = sorted((Path(__file__).parents[1] / "data").glob("schema_*.sql"))
@@ -102,7 +102,7 @@ def test_records_of_an_upgraded_database_can_be_read(upgraded: Database) -> None
     def read(conn: Connection) -> list[str]:
         kept = answers.get(conn, "ada", "k", 20)
         sent = outbox.of_task(conn, "ada", "done")
-        task = queue.get(conn, "ada", "done")
+        task = lookups.get(conn, "ada", "done")
         assert kept is not None
         assert sent is not None
         assert task is not None

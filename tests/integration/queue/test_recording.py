@@ -9,7 +9,7 @@ from openlaunch.server.prediction.schema_cache import SchemaCache
 from openlaunch.server.queue.service import TaskService
 from openlaunch.server.settings import Settings
 from openlaunch.store.sqlite import SqliteStore
-from openlaunch.tasks import queue
+from openlaunch.tasks import lookups, queue
 from openlaunch.tasks.queue import Finished, NewTask
 from openlaunch.tasks.states import State
 
@@ -29,7 +29,9 @@ async def states_after(folder, results):
             tasks.recorder.record(result)
         async with asyncio.timeout(30):
             while True:
-                records = await store.read(lambda conn: queue.get_many(conn, "ada", [r.id for r in results]))
+                records = await store.read(
+                    lambda conn: lookups.get_many(conn, "ada", [r.id for r in results])
+                )
                 states = {record.id: record.state for record in records}
                 if all(states[task_id] is State.SUCCESS for task_id in good):
                     return states

@@ -11,7 +11,7 @@ from openlaunch.server.prediction.schema_cache import SchemaCache
 from openlaunch.server.queue.service import TaskService
 from openlaunch.server.settings import Settings
 from openlaunch.store.sqlite import SqliteStore
-from openlaunch.tasks import queue
+from openlaunch.tasks import lookups, queue
 from openlaunch.tasks.queue import NewTask
 from openlaunch.tasks.states import State
 
@@ -27,7 +27,7 @@ async def state_after_start(folder, only_server):
     tasks = TaskService(settings, store, artifacts, dispatcher, SchemaCache(store))
     await tasks.start(only_server=only_server)
     try:
-        return (await store.read(lambda conn: queue.get(conn, "ada", "t"))).state
+        return (await store.read(lambda conn: lookups.get(conn, "ada", "t"))).state
     finally:
         await tasks.stop()
         await dispatcher.close()

@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from openlaunch.errors import NotFound
 from openlaunch.server.prediction.results import pickled_body
 from openlaunch.server.queue.shared import Shared
-from openlaunch.tasks import queue
-from openlaunch.tasks.queue import Finished, TaskRecord
+from openlaunch.tasks import lookups
+from openlaunch.tasks.lookups import TaskRecord
+from openlaunch.tasks.queue import Finished
 
 Answerable = TaskRecord | Finished
 """A task as it is in the store, or its end as it has just been recorded."""
@@ -28,7 +29,7 @@ class Answerer:
                 # The task runs here: its result comes to the waiter, without a look into the store.
                 await waiter.wait(wait)
             while (finished := waiter.results.get(task_id)) is None:
-                record = await self._store.read(lambda conn: queue.get(conn, owner, task_id), owner)
+                record = await self._store.read(lambda conn: lookups.get(conn, owner, task_id), owner)
                 if record is None:
                     raise no_task(task_id)
                 left = deadline - self._now()
@@ -41,12 +42,12 @@ class Answerer:
         """Return those of the tasks that are done, after waiting up to `wait` seconds for the first."""
         with self._hub.waiter(ids) as waiter:
             deadline = self._now() + wait
-            known = await self._store.read(lambda conn: queue.known_ids(conn, owner, ids), owner)
+            known = await self._store.read(lambda conn: lookups.known_ids(conn, owner, ids), owner)
             if missing := [task_id for task_id in ids if task_id not in known]:
                 raise no_task(missing[0])
             while True:
                 done = await self._store.read(
-                    lambda conn: queue.get_many(conn, owner, ids, only_done=True), owner
+                    lambda conn: lookups.get_many(conn, owner, ids, only_done=True), owner
                 )
                 left = deadline - self._now()
                 if done or left <= 0 or self._hub.closed:

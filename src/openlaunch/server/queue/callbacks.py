@@ -15,7 +15,7 @@ from openlaunch.server.queue.posting import Poster
 from openlaunch.server.queue.service import TaskService
 from openlaunch.server.settings import CallbackSettings
 from openlaunch.store.base import Store
-from openlaunch.tasks import outbox, queue
+from openlaunch.tasks import lookups, outbox
 from openlaunch.tasks.outbox import Attempt, Delivery
 from openlaunch.turns import Turns
 
@@ -157,7 +157,7 @@ class Callbacks:
         import httpx2  # only now: most starts send no callback
 
         record = await self._store.read(
-            lambda conn: queue.get(conn, delivery.owner, delivery.task_id), delivery.owner
+            lambda conn: lookups.get(conn, delivery.owner, delivery.task_id), delivery.owner
         )
         began, start = clock.now(), time.monotonic()
         if record is None:

@@ -8,7 +8,7 @@ from openlaunch.server import clock
 from openlaunch.server.dispatch.lane import Lane
 from openlaunch.server.queue.running import Runner
 from openlaunch.server.queue.shared import Shared
-from openlaunch.tasks import queue
+from openlaunch.tasks import lookups, queue
 from openlaunch.tasks.queue import ClaimedTask
 
 MAX_CLAIM = 256
@@ -62,7 +62,7 @@ class Claimer:
 
     async def recount(self) -> None:
         """Take the lanes' counts from the store: those in memory drift when a write is tried again."""
-        counts = await self._store.read(queue.queued_counts)
+        counts = await self._store.read(lookups.queued_counts)
         for lane in self._dispatcher.lanes():
             if lane.endpoint.id not in self._claiming:
                 lane.backlog.reset(counts.get(lane.endpoint.id, {}))

@@ -8,8 +8,8 @@ from openlaunch.server.queue.answering import no_task
 from openlaunch.server.queue.running import Runner
 from openlaunch.server.queue.shared import Shared
 from openlaunch.server.queue.submitting import Submitter
-from openlaunch.tasks import queue
-from openlaunch.tasks.queue import Payload
+from openlaunch.tasks import control, lookups
+from openlaunch.tasks.lookups import Payload
 from openlaunch.tasks.states import State
 
 
@@ -24,7 +24,9 @@ class TaskControl:
 
     async def cancel(self, owner: str, task_id: str) -> bool:
         """Cancel a task in the queue and in its worker, and return False if it was done already."""
-        before = await self._store.write(lambda conn: queue.cancel(conn, owner, task_id, clock.now()), owner)
+        before = await self._store.write(
+            lambda conn: control.cancel(conn, owner, task_id, clock.now()), owner
+        )
         if before is None:
             raise no_task(task_id)
         if not before.done:
@@ -34,7 +36,7 @@ class TaskControl:
     async def fail_endpoint(self, endpoint_id: str, reason: str) -> None:
         """Fail all tasks of an endpoint that is deleted."""
         while ended := await self._store.write(
-            lambda conn: queue.fail_endpoint(conn, endpoint_id, reason, clock.now()),
+            lambda conn: control.fail_endpoint(conn, endpoint_id, reason, clock.now()),
             endpoint_id,  # takes turns with the owners: a million tasks are a thousand transactions
         ):
             self._ended(ended)
@@ -72,7 +74,7 @@ class TaskControl:
         return (await self._submitter.submit(lane, owner, [predict_input], request))[0]
 
     async def _payload(self, owner: str, task_id: str) -> Payload:
-        stored = await self._store.read(lambda conn: queue.get_payload(conn, owner, task_id), owner)
+        stored = await self._store.read(lambda conn: lookups.get_payload(conn, owner, task_id), owner)
         if stored is None:
             raise no_task(task_id)
         return stored

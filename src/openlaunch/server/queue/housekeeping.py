@@ -8,7 +8,7 @@ from openlaunch.server.queue.claiming import Claimer
 from openlaunch.server.queue.running import Runner
 from openlaunch.server.queue.shared import Shared
 from openlaunch.store import answers
-from openlaunch.tasks import queue
+from openlaunch.tasks import housekeeping, queue
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ class Housekeeper:
         """
         now = clock.now()
         alive = [self._lease_owner] if only_server else None
-        left = await self._store.write(lambda conn: queue.recover(conn, now, alive))
+        left = await self._store.write(lambda conn: housekeeping.recover(conn, now, alive))
         if left:
             log.warning("%d tasks whose server died, or whose lease ended, are queued again", len(left))
 
@@ -50,9 +50,9 @@ class Housekeeper:
         await self._store.write(lambda conn: queue.renew(conn, self._lease_owner, held, lease, now))
         # This server does not renew leases of tasks that it claimed and then lost by an error of its own.
         await self.recover(only_server=False)
-        self._hub.announce(await self._store.write(lambda conn: queue.expire(conn, now)))
+        self._hub.announce(await self._store.write(lambda conn: housekeeping.expire(conn, now)))
         retention = self._settings.result_retention_seconds
-        keys = await self._store.write(lambda conn: queue.purge(conn, now, retention))
+        keys = await self._store.write(lambda conn: housekeeping.purge(conn, now, retention))
         keys += await self._store.write(lambda conn: answers.purge(conn, now))
         for key in keys:
             await self._artifacts.delete(key)

@@ -22,10 +22,10 @@ from openlaunch.server.control.routing import ControlRouter
 from openlaunch.server.endpoints.lookups import find_endpoint
 from openlaunch.server.queue.answering import no_task
 from openlaunch.store.base import Store
-from openlaunch.tasks import outbox, queue
+from openlaunch.tasks import lookups, outbox
+from openlaunch.tasks.lookups import TaskRecord
 from openlaunch.tasks.outbox import Delivery
 from openlaunch.tasks.position import Position, position
-from openlaunch.tasks.queue import TaskRecord
 from openlaunch.tasks.states import State
 from openlaunch.wire import routes
 from openlaunch.wire.tasks import (
@@ -82,7 +82,7 @@ def _add_tasks(api: ControlRouter, context: Context) -> None:
     @api.get(TASK + "/details")
     async def get_task_details(task_id: str, user: Caller) -> TaskSummary:
         """Get a task's summary, as the list has it: its attempts, why it failed, its times."""
-        record = await context.store.read(lambda conn: queue.get(conn, user.owner, task_id), user.owner)
+        record = await context.store.read(lambda conn: lookups.get(conn, user.owner, task_id), user.owner)
         if record is None:
             raise no_task(task_id)
         return _summary(record)
@@ -126,7 +126,7 @@ async def _page(
     found: list[TaskRecord] = []
     for _ in range(MAX_PARTS):
         list_part = partial(
-            queue.list_page,
+            lookups.list_page,
             owner=owner,
             endpoint_id=endpoint_id,
             state=state,
@@ -146,7 +146,7 @@ def _add_callbacks(api: ControlRouter, context: Context) -> None:
         """Show whether the task's callback was accepted, and every attempt to send it."""
 
         def load(conn: Connection) -> Delivery | None:
-            if queue.get(conn, user.owner, task_id) is None:
+            if lookups.get(conn, user.owner, task_id) is None:
                 raise no_task(task_id)
             return outbox.of_task(conn, user.owner, task_id)
 

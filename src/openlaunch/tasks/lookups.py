@@ -1,0 +1,147 @@
+"""Reads tasks and counts them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Select, func, literal_column, or_, select
+
+from openlaunch.store.tables import tasks
+from openlaunch.tasks.states import State
+
+MAX_EXAMINED = 5000
+"""The most tasks that are looked at for one page of a list."""
+_STARTED = tasks.c.status == literal_column("'STARTED'")  # as the index is spelled
+_DONE = [State.SUCCESS.value, State.FAILURE.value, State.CANCELLED.value]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRecord:
+    """A task as it stands, without its payload."""
+
+    id: str
+    endpoint_id: str
+    state: State
+    attempts: int
+    created_at: float
+    finished_at: float | None
+    status_code: int | None
+    reason: str | None
+    result: bytes | None = field(repr=False)
+    result_key: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """What was sent in with a task: the bytes, or the artifact that holds them; neither once it is not kept."""
+
+    endpoint_id: str
+    state: State
+    payload: bytes | None = field(repr=False)
+    payload_key: str | None
+
+
+_SUMMARY = [
+    *(tasks.c.id, tasks.c.endpoint_id, tasks.c.status.label("state"), tasks.c.attempts, tasks.c.created_at),
+    *(tasks.c.finished_at, tasks.c.status_code, tasks.c.reason),
+]
+_RECORD = [*_SUMMARY, tasks.c.result, tasks.c.result_key]
+
+
+def get(conn: Connection, owner: str, task_id: str) -> TaskRecord | None:
+    """Find the owner's task of this id."""
+    found = get_many(conn, owner, [task_id])
+    return found[0] if found else None
+
+
+def get_payload(conn: Connection, owner: str, task_id: str) -> Payload | None:
+    """Find what was sent in with the owner's task; nothing is left of it once the task has succeeded."""
+    query = select(
+        tasks.c.endpoint_id, tasks.c.status.label("state"), tasks.c.payload, tasks.c.payload_key
+    ).where(tasks.c.id == task_id, tasks.c.owner == owner)
+    row = conn.execute(query).one_or_none()
+    if row is None:
+        return None
+    state = State(row.state)
+    if state is State.SUCCESS:
+        return Payload(row.endpoint_id, state, None, None)
+    return Payload(row.endpoint_id, state, row.payload, row.payload_key)
+
+
+def get_many(
+    conn: Connection, owner: str, ids: Sequence[str], *, only_done: bool = False
+) -> list[TaskRecord]:
+    """List those of the ids that are the owner's tasks, in any order."""
+    query = select(*_RECORD).where(tasks.c.id.in_(list(ids)), tasks.c.owner == owner)
+    if only_done:
+        query = query.where(tasks.c.status.in_(_DONE))
+    return [_record(tuple(row)) for row in conn.execute(query)]
+
+
+def known_ids(conn: Connection, owner: str, ids: Sequence[str]) -> set[str]:
+    """Return those of the ids that are the owner's tasks."""
+    return set(conn.scalars(select(tasks.c.id).where(tasks.c.id.in_(list(ids)), tasks.c.owner == owner)))
+
+
+def _record(row: tuple[Any, ...]) -> TaskRecord:
+    task_id, endpoint_id, state, *rest = row
+    return TaskRecord(task_id, endpoint_id, State(state), *rest)
+
+
+def list_page(
+    conn: Connection,
+    owner: str,
+    endpoint_id: str | None = None,
+    state: State | None = None,
+    limit: int = 100,
+    cursor: str | None = None,
+    most: int = MAX_EXAMINED,
+) -> tuple[list[TaskRecord], str | None]:
+    """Return a page of the owner's tasks, newest first, without results, and the next page's cursor.
+
+    No more than `most` tasks are looked at for a state, so a page that is not full may have a next one.
+    """
+    query, floor = _newest_first(owner, endpoint_id, state), None
+    if cursor is not None:
+        query = query.where(tasks.c.seq < int(cursor))
+    if state not in (None, State.STARTED):
+        floor = conn.scalar(query.offset(most - 1).limit(1))
+        query = query.where(_shown_as(state), *([tasks.c.seq >= floor] if floor else []))
+    if endpoint_id is not None:
+        query = query.where(
+            tasks.c.endpoint_id.concat("") == endpoint_id
+        )  # to stay with the index of the state
+    rows = conn.execute(query.with_only_columns(tasks.c.seq, *_SUMMARY).limit(limit + 1)).fetchall()
+    page = [_record((*row[1:], None, None)) for row in rows[:limit]]
+    last = rows[limit - 1].seq if len(rows) > limit else floor
+    return page, None if last is None else str(last)
+
+
+def _newest_first(owner: str, endpoint_id: str | None, state: State | None) -> Select[tuple[int]]:
+    """Select what one index has of the wanted tasks: all of them, and others too."""
+    if state is State.STARTED:
+        # Few of all tasks run, and an index has those alone. SQLite would prefer the owner's tasks, or the order,
+        # were these not expressions.
+        running = (_STARTED, tasks.c.lease_owner > "", tasks.c.owner.concat("") == owner)
+        return select(tasks.c.seq).where(*running).order_by((tasks.c.seq + 0).desc())
+    query = select(tasks.c.seq).where(tasks.c.owner == owner).order_by(tasks.c.seq.desc())
+    if state is State.FAILURE:
+        return query.where(_shown_as(state))
+    return query if endpoint_id is None else query.where(tasks.c.endpoint_id == endpoint_id)
+
+
+def _shown_as(state: State) -> ColumnElement[bool]:
+    if state is not State.FAILURE:
+        return tasks.c.status == state.value
+    # Spelled as in the index of the unsuccessful: SQLite does not see that IN means the same.
+    return or_(tasks.c.status == State.FAILURE.value, tasks.c.status == State.CANCELLED.value)
+
+
+def queued_counts(conn: Connection) -> dict[str, dict[str, int]]:
+    """Count the pending tasks by endpoint and owner; those without any are left out."""
+    by = tasks.c.endpoint_id, tasks.c.owner
+    query = select(*by, func.count()).where(tasks.c.status == State.PENDING.value).group_by(*by)
+    counts: dict[str, dict[str, int]] = {}
+    for endpoint_id, owner, count in conn.execute(query):
+        counts.setdefault(endpoint_id, {})[owner] = count
+    return counts
