@@ -319,14 +319,7 @@ class LaunchClient(Operations, make=awaitable):
     def future(
         self, task_id: str, endpoint_name: str = "", return_pickled: bool = False
     ) -> EndpointResponseFuture:
-        """Give the future of a task that was submitted before, here or elsewhere.
-
-        Args:
-            task_id: the id that the server gave to the task.
-            endpoint_name: the endpoint's name, for messages.
-            return_pickled: whether to download and unpickle a pickled result, which runs code that the endpoint's
-                owner chose: set it only if you trust them.
-        """
+        """Give the future of a task that was submitted before; see `openlaunch.LaunchClient.future`."""
         return EndpointResponseFuture(self, endpoint_name, task_id, return_pickled)
 
     deploy = awaitable(deploy, _endpoint_of)

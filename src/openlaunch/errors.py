@@ -3,12 +3,12 @@
 ::
 
     OpenlaunchError
-    ├── ConfigurationError          no server address or key could be found, or a setting is wrong
+    ├── ConfigurationError          no server address or API key was found, or a setting is wrong
     ├── BundleError                 a bundle can't be packed: what is given can't be pickled or zipped
     ├── ConnectionFailed            the server could not be reached, or the connection broke
-    │   └── StreamInterrupted       a stream was cut before its end event: what came is not all
+    │   └── StreamInterrupted       a stream was cut before its end event: items are missing
     ├── ForeignURL                  an answer names a URL that the client does not open
-    ├── WaitTimeout                 the time given to a wait on this side has passed (also a TimeoutError)
+    ├── WaitTimeout                 a wait of the client reached its timeout (also a TimeoutError)
     ├── PredictionFailed            the model, or its worker, failed: `EndpointResponse.raise_for_status`
     ├── TaskCancelled               the task was cancelled before it had a result
     ├── EndpointFailed              an endpoint that was waited for ended as UPDATE_FAILED
@@ -16,20 +16,20 @@
     └── APIError                    the server answered with an error
         ├── BadRequest              400  the request can't be understood
         ├── Unauthorized            401  no API key, or a wrong one
-        ├── Forbidden               403  the key is right but may not do this
-        ├── NotFound                404  there is no such thing, or it is somebody else's
-        ├── MethodNotAllowed        405  the path is right, and does not take this method
-        ├── Conflict                409  the name is taken, or the state does not allow it
-        ├── RequestTimeout          408  the request did not come whole in time
-        ├── PayloadTooLarge         413  the body is over the limit
-        ├── Unprocessable           422  a field does not fit: `errors` has each one's path
-        ├── TooManyRequests         429  a queue is full, or the key's limit reached: `retry_after` says when to
-        │                                come back
-        ├── HeadTooLarge            431  the request's headers are over the limit
-        ├── ServerError             500  a fault in the server: report it with `request_id`
-        ├── UnknownMethod           501  no path takes this method
+        ├── Forbidden               403  the key is valid, and its role does not allow this
+        ├── NotFound                404  the object does not exist, or belongs to another owner
+        ├── MethodNotAllowed        405  the path exists, and does not accept this method
+        ├── Conflict                409  the name is taken, or the object's state does not allow this
+        ├── RequestTimeout          408  the request did not arrive completely in time
+        ├── PayloadTooLarge         413  the body is larger than the limit
+        ├── Unprocessable           422  a field has a value that is not allowed: `errors` has its path
+        ├── TooManyRequests         429  a queue is full, or a limit of the key is reached: `retry_after`
+        │                                says when to try again
+        ├── HeadTooLarge            431  the request's headers are too large or too many
+        ├── ServerError             500  the server has a fault: report it with `request_id`
+        ├── UnknownMethod           501  no path accepts this method
         ├── WorkerDied              502  the worker that ran the request died
-        ├── Unavailable             503  nothing can serve this now: `retry_after` may say when
+        ├── Unavailable             503  the server can't serve this now: `retry_after` may say when it can
         └── DeadlineExceeded        504  the request's own deadline passed
 
 The server raises the `APIError` classes and renders them as problem+json (RFC 9457); the client reads that
@@ -41,11 +41,11 @@ from typing import Any, ClassVar
 
 
 class OpenlaunchError(Exception):
-    """The root of the tree: `except OpenlaunchError` catches all that this package raises."""
+    """The base class: `except OpenlaunchError` catches every error of this package."""
 
 
 class ConfigurationError(OpenlaunchError):
-    """No server address or API key could be found, or a setting has a value that is not allowed."""
+    """No server address or API key was found, or a setting has a value that is not allowed."""
 
 
 class BundleError(OpenlaunchError):
@@ -57,7 +57,7 @@ class ConnectionFailed(OpenlaunchError):
 
 
 class StreamInterrupted(ConnectionFailed):
-    """A stream ended without its end event: the items that came before are not all there are."""
+    """A stream ended without its end event, so items are missing."""
 
 
 class ForeignURL(OpenlaunchError):
@@ -65,7 +65,7 @@ class ForeignURL(OpenlaunchError):
 
 
 class WaitTimeout(OpenlaunchError, TimeoutError):
-    """The timeout given to a wait on the client's side has passed. What was waited for keeps running."""
+    """A wait of the client reached its timeout. What it waited for keeps running."""
 
 
 class PredictionFailed(OpenlaunchError):
@@ -143,19 +143,19 @@ class Unauthorized(APIError):
 
 
 class Forbidden(APIError):
-    """403: the key is right but its role may not do this."""
+    """403: the key is valid, and its role does not allow this."""
 
     status, title, default_code = 403, "Forbidden", "forbidden"
 
 
 class NotFound(APIError):
-    """404: there is no such thing, or it belongs to somebody else."""
+    """404: the object does not exist, or it belongs to another owner."""
 
     status, title, default_code = 404, "Not found", "not_found"
 
 
 class MethodNotAllowed(APIError):
-    """405: the path is right, and does not take this method.
+    """405: the path exists, and does not accept this method.
 
     Attributes:
         allowed: on the server's side, the methods that it takes.
@@ -166,25 +166,25 @@ class MethodNotAllowed(APIError):
 
 
 class Conflict(APIError):
-    """409: the name is taken, or the thing's state does not allow this."""
+    """409: the name is taken, or the object's state does not allow this."""
 
     status, title, default_code = 409, "Conflict", "conflict"
 
 
 class RequestTimeout(APIError):
-    """408: the request began, and its rest did not come in time."""
+    """408: the request began, and its rest did not arrive in time."""
 
     status, title, default_code = 408, "Request timeout", "request_timeout"
 
 
 class PayloadTooLarge(APIError):
-    """413: the request's body is over the server's limit."""
+    """413: the request's body is larger than the server's limit."""
 
     status, title, default_code = 413, "Payload too large", "payload_too_large"
 
 
 class Unprocessable(APIError):
-    """422: the request is well-formed, but a field does not fit; `errors` names each one."""
+    """422: the request is well-formed, and a field has a value that is not allowed; `errors` names each one."""
 
     status, title, default_code = 422, "Unprocessable", "unprocessable"
 
@@ -203,7 +203,7 @@ class HeadTooLarge(APIError):
 
 
 class ServerError(APIError):
-    """500: a fault in the server itself."""
+    """500: the server has a fault."""
 
 
 class UnknownMethod(APIError):
@@ -219,7 +219,7 @@ class WorkerDied(APIError):
 
 
 class Unavailable(APIError):
-    """503: nothing can serve this now."""
+    """503: the server can't serve this now."""
 
     status, title, default_code = 503, "Unavailable", "unavailable"
     retryable = True
