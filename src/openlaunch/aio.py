@@ -107,13 +107,13 @@ class EndpointResponseFuture(FutureFields):
         return EndpointResponse.of(self.client, self._answer, self.return_pickled)
 
     async def done(self) -> bool:
-        """Say whether the response is there; asks the server where that is not known yet."""
+        """Return whether the task is done; asks the server unless that is known."""
         if self._answer is None:
             self.keep(await self.client.run(predictions.look(self.async_task_id)))
         return self._answer is not None
 
     async def cancel(self) -> bool:
-        """Cancel the task: what waits is dropped, what runs is stopped. False when it was already done."""
+        """Cancel the task: a waiting one is dropped, a running one is stopped. Return False if it was done."""
         return await self.client.run(predictions.cancel_task(self.async_task_id))
 
     def add_done_callback(self, callback: "Callable[[EndpointResponseFuture], object]") -> None:
@@ -127,7 +127,7 @@ class EndpointResponseFuture(FutureFields):
 async def as_completed(
     futures: Iterable[EndpointResponseFuture], timeout: float | None = None
 ) -> AsyncIterator[EndpointResponseFuture]:
-    """Give the futures, each as soon as it is done; see `openlaunch.as_completed`."""
+    """Yield the futures, each as soon as it is done; see `openlaunch.as_completed`."""
     gathering = Gathering(futures, timeout)
     for future in gathering.ready:
         yield future
@@ -170,13 +170,13 @@ class AsyncEndpointBatchResponse(BatchFields[EndpointResponseFuture]):
         await self.client.run(self._poll())
 
     async def is_done(self, poll: bool = True) -> bool:
-        """Say whether all tasks are done; without `poll`, whether they were when last asked for."""
+        """Return whether all tasks are done; without `poll`, whether they were done at the last poll."""
         if poll:
             await self.poll_endpoints()
         return self._all_done()
 
     def get_responses(self) -> dict[str, EndpointResponse | None]:
-        """Give the responses by request id; None where a task was not done when last asked for."""
+        """Return the responses by request id; None for a task that was not done at the last poll."""
         return {
             request_id: None
             if future.answer is None
@@ -185,7 +185,7 @@ class AsyncEndpointBatchResponse(BatchFields[EndpointResponseFuture]):
         }
 
     async def batch_status(self) -> dict[str, int]:
-        """Ask the server how many tasks have which status."""
+        """Fetch the number of tasks by status."""
         await self.poll_endpoints()
         return self._counts()
 
@@ -196,20 +196,20 @@ class Endpoint(EndpointFields):
     client: AwaitableClient
 
     async def refresh(self) -> Self:
-        """Ask the server how the endpoint is now."""
+        """Fetch the endpoint's state from the server."""
         self.model_endpoint = await self.client.run(endpoints.refreshed(self.model_endpoint))
         return self
 
     async def status(self) -> str:
-        """Ask the server for the status, such as READY, UPDATE_IN_PROGRESS or UPDATE_FAILED."""
+        """Fetch the endpoint's status, such as READY, UPDATE_IN_PROGRESS or UPDATE_FAILED."""
         return (await self.refresh()).model_endpoint.status.value
 
     async def resource_settings(self) -> ResourceState | None:
-        """Ask the server for the resources of each worker."""
+        """Fetch the resources of each worker."""
         return (await self.refresh()).model_endpoint.resource_state
 
     async def worker_settings(self) -> DeploymentState | None:
-        """Ask the server how many workers there may be and are."""
+        """Fetch the limits and the current number of workers."""
         return (await self.refresh()).model_endpoint.deployment_state
 
     resource_state = resource_settings
@@ -240,7 +240,7 @@ class StreamingEndpoint(Endpoint):
     async def predict(
         self, request: EndpointRequest, *, timeout: float | None = None, resume: bool = True
     ) -> EndpointResponseStream:
-        """Run a prediction and give its items as they come; `resume` and errors are as the blocking one has them."""
+        """Run a prediction and return its items as a stream; `resume` and errors are those of the blocking one."""
         limit = self.model_endpoint.timeout_seconds
         source = predictions.OpenStream(self.model_endpoint.id, request, timeout, limit, resume=resume)
         return EndpointResponseStream(self.client, source, await self.client.run(source.begin()))
@@ -308,7 +308,7 @@ class LaunchClient(Operations, make=awaitable):
         await self.close()
 
     async def close(self) -> None:
-        """Close the connections and call nobody back from now on; harmless when called twice."""
+        """Close the connections and run no further callbacks; harmless when called twice."""
         await self.watcher.close()
         await self._driver.close()
 
@@ -319,7 +319,7 @@ class LaunchClient(Operations, make=awaitable):
     def future(
         self, task_id: str, endpoint_name: str = "", return_pickled: bool = False
     ) -> EndpointResponseFuture:
-        """Give the future of a task that was submitted before; see `openlaunch.LaunchClient.future`."""
+        """Return the future of a task that was submitted before; see `openlaunch.LaunchClient.future`."""
         return EndpointResponseFuture(self, endpoint_name, task_id, return_pickled)
 
     deploy = awaitable(deploy, _endpoint_of)

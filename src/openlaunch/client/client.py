@@ -75,7 +75,7 @@ class LaunchClient(Operations, make=blocking):
     def future(
         self, task_id: str, endpoint_name: str = "", return_pickled: bool = False
     ) -> EndpointResponseFuture:
-        """Give the future of a task that was submitted before, here or elsewhere.
+        """Return the future of a task that was submitted before, by this program or another one.
 
         Args:
             task_id: the id that the server gave to the task.

@@ -42,20 +42,20 @@ class Endpoint(EndpointFields):
     client: BlockingClient
 
     def refresh(self) -> Self:
-        """Ask the server how the endpoint is now."""
+        """Fetch the endpoint's state from the server."""
         self.model_endpoint = self.client.run(operations.refreshed(self.model_endpoint))
         return self
 
     def status(self) -> str:
-        """Ask the server for the status, such as READY, UPDATE_IN_PROGRESS or UPDATE_FAILED."""
+        """Fetch the endpoint's status, such as READY, UPDATE_IN_PROGRESS or UPDATE_FAILED."""
         return self.refresh().model_endpoint.status.value
 
     def resource_settings(self) -> ResourceState | None:
-        """Ask the server for the resources of each worker."""
+        """Fetch the resources of each worker."""
         return self.refresh().model_endpoint.resource_state
 
     def worker_settings(self) -> DeploymentState | None:
-        """Ask the server how many workers there may be and are."""
+        """Fetch the limits and the current number of workers."""
         return self.refresh().model_endpoint.deployment_state
 
     resource_state = resource_settings
@@ -102,7 +102,7 @@ class StreamingEndpoint(Endpoint):
     def predict(
         self, request: EndpointRequest, *, timeout: float | None = None, resume: bool = True
     ) -> EndpointResponseStream:
-        """Run a prediction and give its items as they come; raises what a sync prediction does.
+        """Run a prediction and return its items as a stream; raises what a sync prediction does.
 
         Args:
             request: what to predict.

@@ -65,20 +65,20 @@ class EndpointResponseFuture(FutureFields):
         return EndpointResponse.of(self.client, self._answer, self.return_pickled)
 
     def done(self) -> bool:
-        """Say whether the response is there; asks the server where that is not known yet."""
+        """Return whether the task is done; asks the server unless that is known."""
         if self._answer is None:
             self.keep(self.client.run(operations.look(self.async_task_id)))
         return self._answer is not None
 
     def cancel(self) -> bool:
-        """Cancel the task: what waits is dropped, what runs is stopped. False when it was already done."""
+        """Cancel the task: a waiting one is dropped, a running one is stopped. Return False if it was done."""
         return self.client.run(operations.cancel_task(self.async_task_id))
 
     def add_done_callback(self, callback: "Callable[[EndpointResponseFuture], object]") -> None:
         """Call `callback(future)` once the task is done, from a background thread of the client.
 
-        It is called at once where the task is known to be done, and also when the server can no longer be
-        reached: `get()` tells. One thread serves all callbacks of a client, so they should be short.
+        It is called immediately if the task is known to be done, and also when the server can no longer be
+        reached: `get()` then raises. One thread serves all callbacks of a client, so they should be short.
         """
         if self._answer is not None:
             callback(self)
@@ -89,7 +89,7 @@ class EndpointResponseFuture(FutureFields):
 def as_completed(
     futures: Iterable[EndpointResponseFuture], timeout: float | None = None
 ) -> Iterator[EndpointResponseFuture]:
-    """Give the futures, each as soon as it is done; its `get()` then makes no further request.
+    """Yield the futures, each as soon as it is done; its `get()` then makes no further request.
 
     One request waits for up to 1,000 tasks at a time.
 
@@ -144,13 +144,13 @@ class AsyncEndpointBatchResponse(BatchFields[EndpointResponseFuture]):
         self.client.run(self._poll())
 
     def is_done(self, poll: bool = True) -> bool:
-        """Say whether all tasks are done; without `poll`, whether they were when last asked for."""
+        """Return whether all tasks are done; without `poll`, whether they were done at the last poll."""
         if poll:
             self.poll_endpoints()
         return self._all_done()
 
     def get_responses(self) -> dict[str, EndpointResponse | None]:
-        """Give the responses by request id; None where a task was not done when last asked for."""
+        """Return the responses by request id; None for a task that was not done at the last poll."""
         return {
             request_id: None
             if future.answer is None
@@ -159,6 +159,6 @@ class AsyncEndpointBatchResponse(BatchFields[EndpointResponseFuture]):
         }
 
     def batch_status(self) -> dict[str, int]:
-        """Ask the server how many tasks have which status."""
+        """Fetch the number of tasks by status."""
         self.poll_endpoints()
         return self._counts()

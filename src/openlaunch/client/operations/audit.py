@@ -19,7 +19,7 @@ def list_audit_log(
     limit: int = 100,
     cursor: str | None = None,
 ) -> Flow[ListAuditResponse]:
-    """List who changed what, newest first: the entries that have all that is given.
+    """List the entries of the audit log that match all given filters, newest first.
 
     `action` is an operation's name, such as "update_model_endpoint"; `since` and `until` need a time zone, or are
     taken as this machine's. `next_cursor` of the answer is the `cursor` of the next page.

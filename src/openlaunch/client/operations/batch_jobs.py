@@ -43,8 +43,8 @@ def batch_async_request(
         inputs: each input is the keywords of the predict function.
         batch_url_file_location: for programs written for Launch; the server says where inputs go.
         serialization_format: of the results: "JSON", or "PICKLE" for return values that are not JSON.
-        labels: any names and values of yours.
-        timeout_seconds: the job ends after that, with the results that there are; 12 hours unless given.
+        labels: your own names and values.
+        timeout_seconds: seconds after which the job ends with its results so far. Default: 12 hours.
         **resources: of the workers; `openlaunch.client.operations.keywords.BatchKeywords` describes them.
 
     Raises:
@@ -105,7 +105,7 @@ def wait_for_batch_job(
     show_progress: bool | None = None,
     on_progress: Callable[[dict[str, Any]], object] | None = None,
 ) -> Flow[dict[str, Any]]:
-    """Wait until a batch job has succeeded, and give what `get_batch_async_response` does.
+    """Wait until a batch job has succeeded, and return what `get_batch_async_response` does.
 
     A success means that every input was tried: those that failed say so in the results.
 
@@ -178,7 +178,7 @@ def list_batch_jobs() -> Flow[list[dict[str, Any]]]:
 
 
 def cancel_batch_job(batch_job_id: str) -> Flow[bool]:
-    """Cancel a batch job: what runs is stopped, the results that there are are kept. False when it had ended.
+    """Cancel a batch job: running inputs are stopped, existing results are kept. Return False if it had ended.
 
     Raises:
         NotFound: there is no such job.

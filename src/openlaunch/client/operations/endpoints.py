@@ -144,7 +144,7 @@ def _update(endpoint: ModelEndpoint, changes: dict[str, Any]) -> Flow[ModelEndpo
 def edit_model_endpoint(
     *, model_endpoint: EndpointLike, model_bundle: BundleLike | None = None, **settings: Unpack[Settings]
 ) -> Flow[ModelEndpoint]:
-    """Change an endpoint: only what is given changes; the settings are those of `create_model_endpoint`.
+    """Change the given settings of an endpoint, which are those of `create_model_endpoint`.
 
     The workers of a new bundle start beside the old ones, which keep serving until the new ones are ready.
 
@@ -272,7 +272,7 @@ def promote_canary(model_endpoint: EndpointLike) -> Flow[ModelEndpoint]:
 
 
 def roll_back_canary(model_endpoint: EndpointLike) -> Flow[ModelEndpoint]:
-    """End an endpoint's canary: its workers finish what they run, and get nothing more.
+    """End an endpoint's canary: its workers finish their running requests, and get no new ones.
 
     Raises:
         Conflict: the endpoint has no canary.
@@ -318,20 +318,20 @@ def wait_for_canary(
 
 
 def read_endpoint_creation_logs(model_endpoint: EndpointLike) -> Flow[str]:
-    """Read what happened while the endpoint's environment was built and its workers started."""
+    """Read the log of the builds of the endpoint's environment and of its workers' starts."""
     name = model_endpoint if isinstance(model_endpoint, str) else _described(model_endpoint).name
     return (yield from got(LogsResponse, path_to(routes.CREATION_LOGS, name))).content
 
 
 def read_endpoint_logs(model_endpoint: EndpointLike, tail: int | None = None) -> Flow[str]:
-    """Read what the endpoint's workers wrote, newest lines last; `tail` is how many bytes of it at most."""
+    """Read the logs of the endpoint's workers, newest lines last, at most `tail` bytes."""
     endpoint = yield from _resolved(model_endpoint)
     url = url_with(path_to(routes.ENDPOINTS, endpoint.id, "logs"), {"tail_bytes": tail})
     return (yield from got(LogsResponse, url)).content
 
 
 def follow_endpoint_logs(model_endpoint: EndpointLike, tail: int | None = None) -> Flow[Response]:
-    """Follow the lines of all the endpoint's workers, those that start later too.
+    """Follow the log lines of all the endpoint's workers, including later ones.
 
     Args:
         model_endpoint: the endpoint, or its name.
@@ -349,12 +349,12 @@ def follow_endpoint_logs(model_endpoint: EndpointLike, tail: int | None = None) 
 def list_endpoint_events(
     model_endpoint: EndpointLike, after: str = "0", *, wait: float = 0, limit: int | None = None
 ) -> Flow[ListEventsResponse]:
-    """List what has happened to the endpoint, oldest first: builds, workers that came and went, scaling, roll-outs.
+    """List what has happened to the endpoint, oldest first: builds, starts and ends of workers, scaling, roll-outs.
 
     Args:
         model_endpoint: the endpoint, or its name.
-        after: the `cursor` of an earlier answer: only what has come since, or has happened again.
-        wait: seconds for which the answer is held until there is something new, at most 60.
+        after: the `cursor` of an earlier answer: only events since then, or that have happened again.
+        wait: seconds, at most 60, for which the answer is held until there is a new event.
         limit: the most events to give, the latest; None: as many as the server gives at a time.
 
     Raises:
@@ -368,7 +368,7 @@ def list_endpoint_events(
 
 
 def explain_endpoint(model_endpoint: EndpointLike) -> Flow[EndpointWhy]:
-    """Explain why the endpoint serves or does not: what it waits for, what fails, and when that is tried again.
+    """Explain why the endpoint serves or does not: what it waits for, what fails, and when the next attempt is.
 
     Raises:
         NotFound: there is none of this name.

@@ -101,7 +101,7 @@ def create_docker_image_batch_job(
     """Run a bundle's image to its end. Returns at once, `{"job_id": …}`; `wait_for_docker_image_batch_job` waits.
 
     Args:
-        labels: any names and values of yours.
+        labels: your own names and values.
         docker_image_batch_job_bundle: a bundle's id. Exactly one of this and the next is given.
         docker_image_batch_job_bundle_name: a bundle's name; the newest is taken.
         job_config: JSON, which the container finds at the bundle's `mount_location`.
@@ -154,7 +154,7 @@ def read_docker_image_batch_job_logs(batch_job_id: str) -> Flow[str]:
 
 
 def update_docker_image_batch_job(batch_job_id: str, cancel: bool) -> Flow[dict[str, Any]]:
-    """Cancel a job: its container is stopped and removed. Gives `{"success": …}`, False when it had ended.
+    """Cancel a job: its container is stopped and removed. Returns `{"success": …}`, False if it had ended.
 
     Raises:
         NotFound: there is no such job.
@@ -164,7 +164,7 @@ def update_docker_image_batch_job(batch_job_id: str, cancel: bool) -> Flow[dict[
 
 
 def wait_for_docker_image_batch_job(batch_job_id: str, timeout: float | None = None) -> Flow[dict[str, Any]]:
-    """Wait until a job has succeeded, and give what `get_docker_image_batch_job` does.
+    """Wait until a job has succeeded, and return what `get_docker_image_batch_job` does.
 
     Raises:
         BatchJobFailed: it ended as FAILURE, CANCELLED or TIMEOUT.
@@ -196,7 +196,7 @@ def create_trigger(
     default_job_config: dict[str, Any] | None = None,
     default_job_metadata: dict[str, str] | None = None,
 ) -> Flow[dict[str, Any]]:
-    """Have a bundle's image run at the times of a cron schedule. Gives `{"trigger_id": …}`.
+    """Run a bundle's image at the times of a cron schedule. Returns `{"trigger_id": …}`.
 
     Args:
         name: letters, digits, `.`, `_` and `-`.
@@ -240,7 +240,7 @@ def get_trigger(trigger_id: str) -> Flow[dict[str, Any]]:
 def update_trigger(
     trigger_id: str, *, cron_schedule: str | None = None, suspend: bool | None = None
 ) -> Flow[dict[str, Any]]:
-    """Change a trigger's schedule, suspend it, or resume it. Gives `{"success": True}`.
+    """Change a trigger's schedule, suspend it, or resume it. Returns `{"success": True}`.
 
     Raises:
         NotFound: there is no such trigger.
@@ -252,7 +252,7 @@ def update_trigger(
 
 
 def delete_trigger(trigger_id: str) -> Flow[dict[str, Any]]:
-    """Delete a trigger; its jobs stay, and keep running. Gives `{"success": True}`.
+    """Delete a trigger; its jobs stay, and keep running. Returns `{"success": True}`.
 
     Raises:
         NotFound: there is no such trigger.

@@ -18,10 +18,10 @@ from openlaunch.wire.keys import (
 def create_api_key(
     owner: str, role: str = "user", **limits: Unpack[LimitKeywords]
 ) -> Flow[CreateKeyResponse]:
-    """Make a key for an owner; `role` is "user", "admin" or "predict". The answer is the one time that it is shown.
+    """Create a key for an owner; `role` is "user", "admin" or "predict". Only this answer shows the key.
 
     Args:
-        owner: whose things it reads and writes.
+        owner: whose objects the key reads and writes.
         role: a key with the role "predict" can change nothing.
         **limits: of the key; `openlaunch.client.operations.keywords.LimitKeywords` describes them.
 
@@ -38,7 +38,7 @@ def list_api_keys() -> Flow[list[KeySummary]]:
 
 
 def update_api_key(key_id: str, **limits: Unpack[LimitKeywords]) -> Flow[KeySummary]:
-    """Change what is given of a key's limits; 0 removes a limit. `key_id` is its id, not the key.
+    """Change the given limits of a key; 0 removes a limit. `key_id` is its id, not the key.
 
     Raises:
         NotFound: there is no key with this id.
@@ -49,7 +49,7 @@ def update_api_key(key_id: str, **limits: Unpack[LimitKeywords]) -> Flow[KeySumm
 
 
 def revoke_api_key(key_id: str) -> Flow[None]:
-    """Make a key useless from now on; `key_id` is its id, not the key.
+    """Revoke a key: it is refused from now on. `key_id` is its id, not the key.
 
     Raises:
         NotFound: there is no key with this id.

@@ -36,7 +36,7 @@ def get_task(task_id: str) -> Flow[TaskResponse]:
     """Get a task, with its result when it is done.
 
     Raises:
-        NotFound: there is none with this id, or its result has been kept long enough.
+        NotFound: no task has this id, or its result was deleted after the retention time.
     """
     return (yield from got(TaskResponse, path_to(routes.ASYNC_TASKS, task_id)))
 
@@ -45,16 +45,16 @@ def explain_task(task_id: str) -> Flow[TaskWhy]:
     """Explain why a task is pending: its place in the queue, and what holds its endpoint up.
 
     Raises:
-        NotFound: there is none with this id, or its result has been kept long enough.
+        NotFound: no task has this id, or its result was deleted after the retention time.
     """
     return (yield from got(TaskWhy, path_to(routes.ASYNC_TASKS, task_id, "why")))
 
 
 def get_task_details(task_id: str) -> Flow[TaskSummary]:
-    """Get what `list_tasks` has of one task: its attempts, why it failed, its times.
+    """Get a task's summary, as `list_tasks` has it: its attempts, why it failed, its times.
 
     Raises:
-        NotFound: there is none with this id, or its result has been kept long enough.
+        NotFound: no task has this id, or its result was deleted after the retention time.
     """
     return (yield from got(TaskSummary, path_to(routes.ASYNC_TASKS, task_id, "details")))
 
@@ -63,7 +63,7 @@ def get_task_payload(task_id: str) -> Flow[dict[str, Any]]:
     """Get what was sent with a task, such as `{"args": {…}}`.
 
     Raises:
-        NotFound: there is none with this id, or it succeeded: then its payload is not kept.
+        NotFound: no task has this id, or the task succeeded: then its payload is not kept.
     """
     response = yield from call(
         Request("GET", path_to(routes.ASYNC_TASKS, task_id, "payload"), idempotent=True)
@@ -73,10 +73,10 @@ def get_task_payload(task_id: str) -> Flow[dict[str, Any]]:
 
 
 def rerun_task(task_id: str) -> Flow[str]:
-    """Run a task that failed or was cancelled once more, as a new task, and give its future.
+    """Run a task that failed or was cancelled once more, as a new task, and return its future.
 
     Raises:
-        NotFound: there is none with this id, or its endpoint is gone.
+        NotFound: no task has this id, or its endpoint was deleted.
         Conflict: it has not ended, or it has succeeded.
         Unprocessable: its args do not fit the request schema of the bundle that serves now.
     """
@@ -90,7 +90,7 @@ def list_deliveries(task_id: str) -> Flow[list[DeliveryResponse]]:
     """List a task's callback, with every attempt to send it; empty for a task without one.
 
     Raises:
-        NotFound: there is no task with this id, or its result has been kept long enough.
+        NotFound: no task has this id, or its result was deleted after the retention time.
     """
     path = path_to(routes.ASYNC_TASKS, task_id, "deliveries")
     return (yield from got(ListDeliveriesResponse, path)).deliveries
@@ -108,5 +108,5 @@ def resend_callback(task_id: str) -> Flow[DeliveryResponse]:
 
 
 def get_callback_secret() -> Flow[str]:
-    """Get the secret that verifies the signatures of your callbacks, as Standard Webhooks libraries take it."""
+    """Get the secret that verifies the signatures of your callbacks, in the form of Standard Webhooks."""
     return (yield from got(CallbackSecretResponse, routes.CALLBACK_SIGNING)).secret
