@@ -94,7 +94,7 @@ def local_engine(
     containers = ContainerEngine(server="test", folder=root)
     engine = LocalEngine(
         Processes(root, environ, forks=forks, isolation=isolation),
-        Environments(workplace.root / "environments"),
+        Environments(workplace.root / "environments", workplace.root / "uv-cache"),
         containers,
         Images(containers, "", None),
         (0, 1, 2),

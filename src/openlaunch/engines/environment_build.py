@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from uv import find_uv_bin
+
 from openlaunch.engines.commands import Log
 from openlaunch.engines.environment_folder import EnvironmentFolder
 from openlaunch.engines.pythons import find_python, no_python
@@ -15,6 +17,15 @@ from openlaunch.log_files import private_folder
 
 _COMPILE = ("-I", "-S", "-m", "compileall", "-qq", "-j", "0")
 """Without the environment's `.pth` files, and whatever the code of others looks like."""
+
+_CONFIGURATION = (
+    "UV_CONFIG_FILE",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "REQUESTS_CA_BUNDLE",
+    "CURL_CA_BUNDLE",
+    "NETRC",
+)
 
 
 class BuildFailed(Exception):
@@ -31,17 +42,17 @@ class Wanted:
 
 
 class Builder:
-    """Builds environments below `root`, in a sandbox that sees the environment and a cache of its owner's alone.
+    """Builds environments below `root`, in a sandbox that sees the environment and its owner's cache of uv alone.
 
-    The caches lie in the folder that `UV_CACHE_DIR` names, else beside `root`.
+    The caches lie below `caches`. `timeout` is for each program of a build.
     """
 
-    def __init__(self, root: Path, timeout: float, sandboxes: Sandboxes | None) -> None:
+    def __init__(self, root: Path, caches: Path, timeout: float, sandboxes: Sandboxes | None) -> None:
         self._root = root
+        self._caches = caches
         self._timeout = timeout
         self._sandboxes = sandboxes
         self._uv = Uv(timeout, {**os.environ, "UV_NO_CACHE": "1"})
-        self._caches = Path(os.environ.get("UV_CACHE_DIR") or root.parent / "uv-cache")
 
     async def build(self, folder: EnvironmentFolder, wanted: Wanted, log: Log) -> dict[str, Any]:
         """Make the environment in its folder, which is emptied first, and return what there is to know about it.
@@ -56,7 +67,11 @@ class Builder:
             await self._make(folder, wanted, python, log)
         except UvError as error:
             raise BuildFailed(f"the environment could not be built: {error}") from error
-        return {**asdict(wanted), "base": str(python.resolve())}
+        return {
+            **asdict(wanted),
+            "base": str(python.resolve()),
+            "needs": [str(path) for path in _needs(python)],
+        }
 
     async def compile_runtime(self, runtime: Path, base: Path) -> None:
         """Add the bytecode of an interpreter to the runtime. Raise `BuildFailed`."""
@@ -96,8 +111,18 @@ class Builder:
         for path in (folder.venv, folder.requirements):
             give(path)
         own = make_folder(folder.scratch)
-        readable = (folder.requirements, python.parent.parent, python.resolve().parent.parent)
+        readable = (folder.requirements, *_needs(python), Path(find_uv_bin()), *_configured())
         writable = (folder.venv, cache)
         return lambda command: sandboxes.command(
             ("nice", *command), own, readable=readable, writable=writable
         )
+
+
+def _needs(python: Path) -> tuple[Path, ...]:
+    """Return the installation that an interpreter is of, and the one that it is a link to."""
+    return tuple({path.parent.parent for path in (python, python.resolve())})
+
+
+def _configured() -> tuple[Path, ...]:
+    """Return the files and folders that the administrator's variables name, wherever they are."""
+    return tuple(Path(os.environ[name]).absolute() for name in _CONFIGURATION if os.environ.get(name))

@@ -66,10 +66,12 @@ class Environments:
     One without requirements, in which is nobody's code, is everybody's. The runtime is in `../runtime`.
     """
 
-    def __init__(self, root: Path, limits: Limits | None = None, sandboxes: Sandboxes | None = None) -> None:
+    def __init__(
+        self, root: Path, caches: Path, limits: Limits | None = None, sandboxes: Sandboxes | None = None
+    ) -> None:
         self._root = root
         self._limits = limits or Limits()
-        self._builder = Builder(root, self._limits.timeout, sandboxes)
+        self._builder = Builder(root, caches, self._limits.timeout, sandboxes)
         self._turns = Turns(self._limits.builds)
         self._builds: dict[str, _Build] = {}
         self._runtime: Path | None = None
@@ -79,6 +81,13 @@ class Environments:
 
     def id_of(self, python: Path) -> str:
         return python.parents[2].name
+
+    def needs(self, environment: str) -> tuple[Path, ...]:
+        """Return the folders outside of an environment that its Python is started from."""
+        try:
+            return tuple(map(Path, self._folder(environment).about()["needs"]))
+        except FileNotFoundError:
+            return ()
 
     @property
     def runtime(self) -> Path:

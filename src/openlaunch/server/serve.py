@@ -23,6 +23,7 @@ from openlaunch.engines.gpus import visible_gpus
 from openlaunch.engines.images import Images
 from openlaunch.engines.local import LocalEngine
 from openlaunch.engines.processes import Processes
+from openlaunch.engines.sandbox import Sandboxes
 from openlaunch.engines.worker_logs import WorkerLogs
 from openlaunch.errors import ConfigurationError, Unavailable
 from openlaunch.server import clock
@@ -236,6 +237,7 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
 
 
 def _engine(settings: Settings, data: DataDir) -> LocalEngine:
+    sandboxes = _sandboxes(settings, data)
     fast_loop = settings.worker_event_loop == "uvloop"
     containers = ContainerEngine(
         settings.container_engine,
@@ -246,7 +248,7 @@ def _engine(settings: Settings, data: DataDir) -> LocalEngine:
     )
     return LocalEngine(
         Processes(data.workers, isolation=_isolation(settings, data), fast_loop=fast_loop),
-        Environments(data.environments),
+        Environments(data.environments, data.uv_caches, sandboxes=sandboxes),
         containers,
         Images(containers, settings.triton_image, settings.model_repositories),
         visible_gpus(),
@@ -264,6 +266,17 @@ def _isolation(settings: Settings, data: DataDir) -> IsolationOrder | None:
             "OPENLAUNCH_ISOLATION is 'required': only Linux isolates workers; use 'auto'"
         )
     return IsolationOrder(str(data.root), processes=settings.worker_processes, required=required)
+
+
+def _sandboxes(settings: Settings, data: DataDir) -> Sandboxes | None:
+    if settings.isolation == "off" or sys.platform != "linux":
+        return None
+    secret = (data.root, data.uv_caches, settings.tls_key or settings.tls_cert)
+    return Sandboxes(
+        hidden=tuple(str(path.absolute()) for path in secret if path is not None),
+        required=settings.isolation == "required",
+        processes=settings.worker_processes,
+    )
 
 
 async def _first_key(context: Context, data: DataDir) -> str:

@@ -35,7 +35,9 @@ def build(
 ) -> Path:
     async def main() -> Path:
         lines: list[str] = [] if log is None else log
-        return await Environments(root).ensure(list(requirements), version, lines.append, owner=owner)
+        return await Environments(root, root.parent / "uv-cache").ensure(
+            list(requirements), version, lines.append, owner=owner
+        )
 
     return asyncio.run(main())
 
@@ -43,7 +45,9 @@ def build(
 def failure(root: Path, *requirements: str, version: str | None = None, limits: Limits | None = None) -> str:
     async def main() -> str:
         with pytest.raises(EnvironmentFailed) as failed:
-            await Environments(root, limits).ensure(list(requirements), version, lambda _: None)
+            await Environments(root, root.parent / "uv-cache", limits).ensure(
+                list(requirements), version, lambda _: None
+            )
         return str(failed.value)
 
     return asyncio.run(main())
@@ -63,7 +67,7 @@ def test_nothing_of_the_server_is_there(root: Path) -> None:
 
 @pytest.mark.usefixtures("offline")
 def test_what_the_bundle_pins_wins_over_the_runtime(root: Path) -> None:
-    environments = Environments(root)
+    environments = Environments(root, root.parent / "uv-cache")
     packages = Path(say(build(root), "import sysconfig; print(sysconfig.get_path('purelib'))"))
     (packages / "cloudpickle.py").write_text("import sys; sys.exit('pinned')")
     command = module_command(build(root), "openlaunch_worker.nursery", environments.runtime)
@@ -118,7 +122,7 @@ def test_calls_at_the_same_time_share_one_build(root: Path) -> None:
     logs: list[list[str]] = [[], [], []]
 
     async def main() -> set[Path]:
-        environments = Environments(root)
+        environments = Environments(root, root.parent / "uv-cache")
         return set(await asyncio.gather(*(environments.ensure([], None, log.append) for log in logs)))
 
     assert len(asyncio.run(main())) == 1
@@ -229,7 +233,7 @@ def test_a_build_that_nobody_waits_for_any_more_is_killed(
     pids = slow_uv(tmp_path, monkeypatch)
 
     async def main() -> None:
-        environments = Environments(root)
+        environments = Environments(root, root.parent / "uv-cache")
         waiters = [asyncio.create_task(environments.ensure([], None, lambda _: None)) for _ in range(2)]
         await until_exists(pids)
         waiters[0].cancel()
@@ -251,7 +255,7 @@ def test_only_so_many_builds_run_at_a_time(
     pids = slow_uv(tmp_path, monkeypatch)
 
     async def main() -> list[str]:
-        environments = Environments(root, Limits(builds=1))
+        environments = Environments(root, root.parent / "uv-cache", Limits(builds=1))
         started: list[str] = []
         tasks = [
             asyncio.create_task(
@@ -282,7 +286,7 @@ def test_uv_sees_none_of_the_servers_secrets(
 
     async def main() -> None:
         with pytest.raises(EnvironmentFailed):
-            await Environments(root).ensure([], None, log.append)
+            await Environments(root, root.parent / "uv-cache").ensure([], None, log.append)
 
     asyncio.run(main())
     assert "UV_INDEX_URL=http://localhost/simple" in log
@@ -304,7 +308,7 @@ def test_prune_removes_what_was_used_least_recently_and_is_not_in_use(root: Path
     (root / "half").mkdir()
 
     async def main() -> list[str]:
-        return await Environments(root, Limits(environments=2)).prune({oldest})
+        return await Environments(root, root.parent / "uv-cache", Limits(environments=2)).prune({oldest})
 
     assert asyncio.run(main()) == ["half", "b", "c"]
     assert sorted(path.name for path in root.glob("[!.]*")) == ["a", "d"]

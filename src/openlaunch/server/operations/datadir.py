@@ -35,6 +35,7 @@ class DataDir:
         self.database = self.root / "openlaunch.db"
         self.artifacts = self.root / "artifacts"
         self.environments = self.root / "environments"
+        self.uv_caches = Path(os.environ.get("UV_CACHE_DIR") or self.root / "uv-cache").absolute()
         self.logs = self.root / "logs"
         self.workers = self.root / "workers"
         self.jobs = self.root / "jobs"
