@@ -3,11 +3,13 @@
 import json
 import os
 import socket
+from struct import Struct
 from typing import BinaryIO, Final
 
 from openlaunch_worker.documents import DocumentError, Start
 from openlaunch_worker.frames import HEADER, MAX_PAYLOAD, FrameError, Kind, encode
 
+_TIMEVAL: Final = Struct("ll")
 TIMEOUT: Final = 60.0
 """How long the server may take for its next bytes, in seconds."""
 
@@ -17,8 +19,10 @@ def connect(address: str) -> socket.socket:
     if "/" in address or ":" not in address:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            sock.settimeout(TIMEOUT)
+            # With a timeout of Python's own the attempt fails at once where many others wait to be accepted.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIMEVAL.pack(int(TIMEOUT), 0))
             sock.connect(address)
+            sock.settimeout(TIMEOUT)
         except OSError:
             sock.close()
             raise

@@ -10,7 +10,7 @@ from openlaunch.background import BackgroundTasks
 from openlaunch.controller.creation_log import CreationLogs
 from openlaunch.controller.endpoint import ControllerSettings, Parts
 from openlaunch.controller.events import EventLog
-from openlaunch.controller.fleet import Fleet
+from openlaunch.controller.fleet import Fleet, Traffic
 from openlaunch.controller.gpus import gpu_problem
 from openlaunch.controller.reports import Reports
 from openlaunch.controller.scaling import Usage
@@ -34,18 +34,20 @@ class Controller:
         self,
         store: Store,
         fleet: Fleet,
+        traffic: Traffic,
         engine: Engine,
         settings: ControllerSettings,
         clock: Callable[[], float],
     ) -> None:
         self.events = EventLog(store, clock)
         self._store = store
-        self._fleet = fleet
+        self._traffic = traffic
         self._engine = engine
         self._logs = CreationLogs(settings.logs)
         self._parts = Parts(
             store=store,
             fleet=fleet,
+            traffic=traffic,
             engine=engine,
             settings=settings,
             logs=self._logs,
@@ -79,7 +81,7 @@ class Controller:
         if (supervisor := self._supervisors.get(record.id)) is not None:
             supervisor.endpoint.adopt(record)
             return
-        self._fleet.update_endpoint(record)
+        self._traffic.update_endpoint(record)
         self._supervisors[record.id] = Supervisor(record, self._parts)
 
     def remove(self, record: EndpointRecord) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from openlaunch.background import BackgroundTasks
 from openlaunch.controller.creation_log import CreationLogs
 from openlaunch.controller.events import EventLog
-from openlaunch.controller.fleet import Fleet
+from openlaunch.controller.fleet import Fleet, Traffic
 from openlaunch.controller.scaling import Usage
 from openlaunch.controller.situation import Policy
 from openlaunch.engines.base import Engine
@@ -50,6 +50,7 @@ class Parts:
 
     store: Store
     fleet: Fleet
+    traffic: Traffic
     engine: Engine
     settings: ControllerSettings
     logs: CreationLogs
@@ -78,7 +79,7 @@ class WatchedEndpoint:
         """Go by this record from now on; an older generation's is ignored."""
         if record.generation >= self.record.generation:
             self.record = record
-            self.parts.fleet.update_endpoint(record)
+            self.parts.traffic.update_endpoint(record)
             self.changed.set()
 
     @property

@@ -1,7 +1,7 @@
-"""What the controller needs of the gateway: the fleet of connected workers, and the load on each endpoint.
+"""What the controller needs of the gateway: the fleet of connected workers, and the traffic of each endpoint.
 
-The gateway's `server.dispatch` implements `Fleet`; the controller implements `FleetEvents`. Everything here
-happens in the event loop's thread.
+The gateway's `server.dispatch` implements `Fleet` and `Traffic`; the controller implements `FleetEvents`. Everything
+here happens in the event loop's thread.
 """
 
 from dataclasses import dataclass
@@ -32,7 +32,10 @@ class Fleet(Protocol):
         """Let a worker with this token get this bundle, and once ready its generation's share of requests."""
 
     def drain(self, worker_id: str) -> None:
-        """Send the worker no further requests; it exits when it has finished what runs."""
+        """Send the worker no further requests; it exits when it has finished what runs.
+
+        One that is not ready yet is never sent any, and exits once it is.
+        """
 
     def forget(self, worker_id: str, reason: str) -> None:
         """Forget a worker that has ended; `reason` says how ("was killed by signal 9").
@@ -45,6 +48,10 @@ class Fleet(Protocol):
 
     def is_excused(self, worker_id: str) -> bool:
         """Return whether its bundle is not to blame: it has answered, or runs alone a task that ended others."""
+
+
+class Traffic(Protocol):
+    """What endpoints are asked for: their load, and what waits for a worker."""
 
     def load(self, endpoint_id: str) -> Load:
         """Return the endpoint's load now."""
@@ -78,7 +85,7 @@ class FleetEvents(Protocol):
         """Replace a worker in which something does not stop, and keeps its slot."""
 
     def worker_leaving(self, worker_id: str) -> None:
-        """Drain a worker that got a SIGTERM from somebody else, and asks for it."""
+        """Replace a worker that got a SIGTERM from somebody else, and was drained because it asked for that."""
 
     def worker_lost(self, worker_id: str, reason: str = "") -> None:
         """Note that the worker's connection has ended without a DRAIN: the worker is dead or dying.

@@ -83,7 +83,7 @@ class Recorder:
         if endpoint.is_rolling_out:
             self._scale = Scale(low, 0, 0, low, high)  # without any load
             return
-        load = endpoint.parts.fleet.load(endpoint.id)
+        load = endpoint.parts.traffic.load(endpoint.id)
         scale = Scale(wanted, load.in_flight, load.queued, low, high)
         if (event := scaling_event(self._scale, scale)) is not None:
             endpoint.tell(*event)

@@ -57,7 +57,7 @@ class Supervisor:
             situation = self.observe()
         finally:
             self._demanded, self._window = demanded, window
-        return explain(situation, self._parts.fleet.load(self.endpoint.id), self._parts.settings.policy)
+        return explain(situation, self._parts.traffic.load(self.endpoint.id), self._parts.settings.policy)
 
     def usage(self) -> Usage:
         return usage_of(self.endpoint.record.spec, len(self.roster))
@@ -93,7 +93,7 @@ class Supervisor:
         settled = record.status in (EndpointStatus.READY, EndpointStatus.UPDATE_FAILED)
         settled = settled and record.live_canary is None
         busy = len(self.roster) or self.endpoint.tasks or self._window.highest
-        return settled and not busy and self._parts.fleet.load(record.id) == Load(0, 0)
+        return settled and not busy and self._parts.traffic.load(record.id) == Load(0, 0)
 
     async def _reconcile(self) -> None:
         situation = self.observe()
@@ -105,7 +105,7 @@ class Supervisor:
         """Return what a plan is made of, and count the load of now among the last."""
         record, parts, now = self.endpoint.record, self._parts, self.endpoint.now()
         spec, capacity = record.spec, parts.engine.capacity()
-        load = parts.fleet.load(record.id)
+        load = parts.traffic.load(record.id)
         floor = scaling.needed_workers(spec) if self.endpoint.is_rolling_out else 0
         demanded, self._demanded = int(self._demanded), False
         wanted = max(scaling.desired_workers(Load(load.in_flight, max(load.queued, demanded)), spec), floor)
@@ -113,7 +113,7 @@ class Supervisor:
         return Situation(
             endpoint=record,
             workers=self.roster.seen(),
-            generations=self.generations.seen(parts.fleet.trials(record.id)),
+            generations=self.generations.seen(parts.traffic.trials(record.id)),
             desired=min(max(self._window.highest, spec.min_workers), spec.max_workers),
             limit=scaling.capacity_limit(spec, capacity, parts.usage_beside(record.id)),
             gpus=Gpus.of(spec, capacity),
@@ -135,7 +135,7 @@ class Supervisor:
             case actions.SetCanary():
                 await self._recorder.set_canary(action)
             case actions.Refuse(reason):
-                self._parts.fleet.fail_waiting(self.endpoint.id, reason)
+                self._parts.traffic.fail_waiting(self.endpoint.id, reason)
             case _:
                 assert_never(action)
 
@@ -151,7 +151,7 @@ class Supervisor:
 
     async def delete(self) -> None:
         endpoint_id, parts = self.endpoint.id, self._parts
-        parts.fleet.remove_endpoint(endpoint_id)
+        parts.traffic.remove_endpoint(endpoint_id)
         await self.retire(parts.settings.delete_grace)
         await parts.store.write(lambda conn: endpoints.delete(conn, endpoint_id))
         await parts.events.forget(endpoint_id)

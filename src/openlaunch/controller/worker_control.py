@@ -58,29 +58,39 @@ class WorkerControl:
             self.gone(worker, f"could not be started: {error}")
 
     def drain(self, worker_id: str) -> None:
+        """Let a worker finish what it runs, and end."""
         if (worker := self.roster.get(worker_id, Phase.READY)) is not None:
-            worker.enter(Phase.DRAINING, self.endpoint.now())
-            worker.expected = True
-            self.endpoint.parts.fleet.drain(worker_id)
+            self._end(worker, Phase.DRAINING)
+
+    def _end(self, worker: WorkerState, phase: Phase) -> None:
+        """Begin the end of a worker: it gets no requests from now on, whether it is ready or on its way to that."""
+        worker.enter(phase, self.endpoint.now())
+        worker.expected = True
+        self.endpoint.parts.fleet.drain(worker.id)
 
     def stop(self, worker_id: str, failure: str | None) -> None:
-        """Stop a worker. `failure` says why that counts as a failure to load; None when the worker is not needed."""
-        endpoint, worker = self.endpoint, self.roster.get(worker_id)
-        if worker is None or worker.phase is Phase.STOPPING:
+        """Stop a worker that is not ready, or has not drained in time; drain one that has become ready meanwhile.
+
+        `failure` says why that counts as a failure to load; None when the worker is not needed.
+        """
+        endpoint, worker = self.endpoint, self.roster.get(worker_id, Phase.STARTING, Phase.DRAINING)
+        if worker is None:
+            if failure is None:
+                self.drain(worker_id)
             return
         if failure is not None:
             endpoint.note(f"worker {worker.short_id} is stopped: {failure}")
             self.load_failed(worker, failure)
         elif worker.phase is Phase.DRAINING:
             worker.end_reason = "was stopped: what it ran was not done in time"
-        worker.enter(Phase.STOPPING, endpoint.now())
-        worker.expected = True
+        self._end(worker, Phase.STOPPING)
         endpoint.tasks.spawn(endpoint.parts.engine.stop(worker_id, endpoint.parts.settings.stop_grace))
 
     async def retire(self, grace: float) -> None:
         """Let every worker finish what it runs, and stop those that have not after `grace` seconds."""
         for worker in self.roster:
-            self.drain(worker.id)
+            if worker.phase in (Phase.STARTING, Phase.READY):
+                self._end(worker, Phase.DRAINING if worker.phase is Phase.READY else Phase.STOPPING)
         await asyncio.gather(*(self._finish(worker, grace) for worker in self.roster))
 
     async def _finish(self, worker: WorkerState, grace: float) -> None:
@@ -96,8 +106,8 @@ class WorkerControl:
         generation.history = generation.history.load_failed(
             endpoint.now(), worker.started_at, reason[:MAX_REASON]
         )
-        worker.enter(Phase.STOPPING, endpoint.now())
-        worker.expected = worker.reported = True
+        self._end(worker, Phase.STOPPING)
+        worker.reported = True
         endpoint.tell(EventKind.WORKER_FAILED, reason)
         endpoint.changed.set()
 

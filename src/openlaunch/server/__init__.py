@@ -1,1 +1,1 @@
-"""The HTTP server: gateway, dispatcher, routes, auth and settings."""
+"""The HTTP server: gateway, dispatch, routes, auth and settings."""

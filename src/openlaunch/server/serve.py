@@ -33,7 +33,8 @@ from openlaunch.server.asgi import App
 from openlaunch.server.control.context import Context
 from openlaunch.server.control.lazy_app import LazyApp
 from openlaunch.server.control.log_streams import LogStreams
-from openlaunch.server.dispatch.dispatcher import Dispatcher
+from openlaunch.server.dispatch.lanes import Lanes
+from openlaunch.server.dispatch.workers import Workers
 from openlaunch.server.endpoints.service import Endpoints
 from openlaunch.server.gateway.bodies import BodyBudget
 from openlaunch.server.gateway.connections import Connections
@@ -109,7 +110,7 @@ async def serve_on(
     async with _platform(settings, data, url) as context:
         data.write_credentials(url, await _first_key(context, data))
         answers = Answers(settings, context.store, context.artifacts)
-        resolver = EndpointResolver(context.keyring, context.dispatcher)
+        resolver = EndpointResolver(context.keyring, context.lanes)
         sync = SyncRoutes(settings, resolver, context.schemas, answers, context.artifacts, context.urls)
         tasks = TaskRoutes(resolver, context.schemas, context.tasks, context.urls)
         control_plane = LazyApp(partial(_control_plane, context))
@@ -137,9 +138,9 @@ async def serve_on(
         context.tasks.stop_claiming()
         context.controller.events.close()
         context.log_streams.close()
-        context.dispatcher.refuse_all(Unavailable("the server is stopping", code="stopping", retry_after=2))
-        await _drained(context.dispatcher, settings.drain_seconds)
-        context.dispatcher.break_off(
+        context.lanes.refuse_all(Unavailable("the server is stopping", code="stopping", retry_after=2))
+        await _drained(context.workers, settings.drain_seconds)
+        context.workers.break_off(
             Unavailable("the server stopped before this had ended", code="stopping", retry_after=2)
         )
         await server.stop()
@@ -174,12 +175,14 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
         stack.push_async_callback(keyring.stop)
         schemas = SchemaCache(store)
         stack.push_async_callback(schemas.checks.stop)
-        dispatcher = Dispatcher(settings, artifacts)
+        lanes = Lanes(settings)
+        workers = Workers(settings, artifacts, lanes)
         engine = _engine(settings, data)
         stack.push_async_callback(engine.close)
         controller = Controller(
             store,
-            dispatcher,
+            workers,
+            lanes,
             engine,
             ControllerSettings(
                 data.logs,
@@ -189,11 +192,11 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
             ),
             clock.now,
         )
-        tasks = TaskService(settings, store, artifacts, dispatcher, schemas)
+        tasks = TaskService(settings, store, artifacts, lanes, schemas)
         image_jobs = ImageJobs(settings, store, engine, data.logs)
         await image_jobs.resume()
-        await dispatcher.start(controller.reports)
-        stack.push_async_callback(dispatcher.close)
+        await workers.start(controller.reports)
+        stack.push_async_callback(workers.close)
         await controller.start()
         stack.push_async_callback(controller.stop, 1.0)
         await tasks.start(only_server=True)  # the lock on the data directory proves it
@@ -203,7 +206,7 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
         callbacks.start(url)
         stack.push_async_callback(callbacks.stop)
         endpoints = Endpoints(store, controller, tasks.control)
-        batch_jobs = BatchJobs(settings, store, artifacts, schemas, dispatcher, endpoints, tasks)
+        batch_jobs = BatchJobs(settings, store, artifacts, schemas, lanes, endpoints, tasks)
         await batch_jobs.start()
         stack.push_async_callback(batch_jobs.runner.stop)
         await image_jobs.start()
@@ -222,7 +225,8 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
             urls=urls,
             schemas=schemas,
             keyring=keyring,
-            dispatcher=dispatcher,
+            lanes=lanes,
+            workers=workers,
             endpoints=endpoints,
             controller=controller,
             tasks=tasks,
@@ -301,14 +305,14 @@ async def _make_first_key(context: Context, key: str | None = None) -> str:
     return key
 
 
-async def _drained(dispatcher: Dispatcher, seconds: float) -> None:
+async def _drained(workers: Workers, seconds: float) -> None:
     """Wait until nothing runs in workers and nothing waits for one, for at most `seconds`."""
     deadline = asyncio.get_running_loop().time() + seconds
     while asyncio.get_running_loop().time() < deadline:
-        if not dispatcher.running():
+        if not workers.running():
             return
         await asyncio.sleep(POLL_SECONDS)
-    log.warning("%d requests had not ended after %g s; they are broken off", dispatcher.running(), seconds)
+    log.warning("%d requests had not ended after %g s; they are broken off", workers.running(), seconds)
 
 
 def _config(app: App, settings: Settings) -> uvicorn.Config:

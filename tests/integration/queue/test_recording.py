@@ -4,7 +4,7 @@ import asyncio
 
 from openlaunch.artifacts.folder import FolderArtifacts
 from openlaunch.server import clock
-from openlaunch.server.dispatch.dispatcher import Dispatcher
+from openlaunch.server.dispatch.lanes import Lanes
 from openlaunch.server.prediction.schema_cache import SchemaCache
 from openlaunch.server.queue.service import TaskService
 from openlaunch.server.settings import Settings
@@ -21,8 +21,7 @@ async def states_after(folder, results):
     new = [NewTask(result.id, "end", "ada", now + 60, 3, b"{}") for result in results]
     await store.write(lambda conn: queue.submit(conn, new, now))
     await store.write(lambda conn: queue.claim(conn, "end", len(new), "server", 60, now))
-    dispatcher = Dispatcher(Settings(), artifacts)
-    tasks = TaskService(Settings(), store, artifacts, dispatcher, SchemaCache(store))
+    tasks = TaskService(Settings(), store, artifacts, Lanes(Settings()), SchemaCache(store))
     good = [result.id for result in results if result.status_code == 200]
     try:
         for result in results:
@@ -38,7 +37,6 @@ async def states_after(folder, results):
                 await asyncio.sleep(0.01)
     finally:
         await tasks.stop()
-        await dispatcher.close()
         await store.close()
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from openlaunch.artifacts.folder import FolderArtifacts
 from openlaunch.server import clock
-from openlaunch.server.dispatch.dispatcher import Dispatcher
+from openlaunch.server.dispatch.lanes import Lanes
 from openlaunch.server.prediction.schema_cache import SchemaCache
 from openlaunch.server.queue.service import TaskService
 from openlaunch.server.settings import Settings
@@ -23,14 +23,12 @@ async def state_after_start(folder, only_server):
     await store.write(lambda conn: queue.submit(conn, [NewTask("t", "end", "ada", now + 60, 3, b"{}")], now))
     await store.write(lambda conn: queue.claim(conn, "end", 1, "another server", 60, now))
     settings = Settings()
-    dispatcher = Dispatcher(settings, artifacts)
-    tasks = TaskService(settings, store, artifacts, dispatcher, SchemaCache(store))
+    tasks = TaskService(settings, store, artifacts, Lanes(settings), SchemaCache(store))
     await tasks.start(only_server=only_server)
     try:
         return (await store.read(lambda conn: lookups.get(conn, "ada", "t"))).state
     finally:
         await tasks.stop()
-        await dispatcher.close()
         await store.close()
 
 

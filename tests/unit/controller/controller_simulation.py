@@ -126,7 +126,7 @@ _store = MemoryStore()
 
 
 class FakeFleet:
-    """Implements `Fleet`: its load and its trials are what the test says."""
+    """Implements `Fleet` and `Traffic`: its load and its trials are what the test says."""
 
     address = "/nowhere"
 
@@ -176,6 +176,7 @@ class FakeEngine:
         self.gpus = gpus
         self.held_by_others = 0
         self.started: list[tuple[float, str]] = []
+        self.drained: list[str] = []
         self._running: dict[str, WorkerSpec] = {}
         self._tasks = BackgroundTasks("the simulation failed")
 
@@ -230,6 +231,7 @@ class FakeEngine:
         await self._end(worker_id, WorkerExit(None, 15), STOP_SECONDS)
 
     def drain(self, worker_id: str) -> None:
+        self.drained.append(worker_id)
         self.end_later(worker_id, WorkerExit(0, None), self.drain_seconds)
 
     def end_later(self, worker_id: str, ended: WorkerExit, seconds: float = 0.0) -> None:
@@ -278,7 +280,8 @@ class Simulation:
         supervisor_module.plan = self._plan
         self.fleet = FakeFleet(self.engine.drain)
         settings = ControllerSettings(Path(_folder.name), tick=5.0, policy=POLICY)
-        self._controller = Controller(self._store, self.fleet, self.engine, settings, lambda: _loop.now)  # type: ignore[arg-type]
+        fleet, now = self.fleet, lambda: _loop.now
+        self._controller = Controller(self._store, fleet, fleet, self.engine, settings, now)  # type: ignore[arg-type]
         _loop.run(self._controller.start())
 
     def _plan(self, situation: Situation, policy: Policy) -> list[Action]:

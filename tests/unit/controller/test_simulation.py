@@ -103,6 +103,16 @@ class TestSimulation:
         sim.run(40)
         assert_converged(sim)
 
+    def test_a_worker_that_is_not_needed_before_it_is_ready_is_drained_at_once(self):
+        sim = new_simulation()
+        sim.run(20)
+        sim.scale(2, 3)
+        sim.run(0.1)
+        (starting,) = [w.id for w in sim.workers.values() if w.phase is Phase.STARTING]
+        sim.scale(1, 1)
+        sim.run(0.1)
+        assert sim.engine.drained == [starting]
+
     def test_from_zero_and_back(self):
         sim = new_simulation(min_workers=0)
         sim.run(20)

@@ -8,13 +8,12 @@ import threading
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from server_links import START, Pieces, WaitedCall, Wire, no_bundle
+from server_links import Owner, Pieces, WaitedCall, Wire
 
 from openlaunch.errors import WorkerDied
-from openlaunch.server.dispatch.answer_rules import SMALL_BYTES
-from openlaunch.server.dispatch.links import Expected, WorkerLink
+from openlaunch.server.dispatch.links import WorkerLink
 from openlaunch_worker.documents import Limits
-from openlaunch_worker.frames import HEADER, REQUEST_HEAD, FrameError, Kind, encode
+from openlaunch_worker.frames import REQUEST_HEAD, FrameError, Kind, encode
 from openlaunch_worker.handshake import receive_bundle, shake_hands
 from openlaunch_worker.serving import Connection
 
@@ -46,44 +45,29 @@ frames = st.builds(encode, kinds, st.integers(0, 3), payloads)
 streams = st.lists(frames | st.binary(max_size=30), max_size=8).map(b"".join)
 
 
-class Told:
-    """Is told what happens, as the dispatcher is; the token "right" is good once."""
+class Told(Owner):
+    """Is told what happens."""
 
     def __init__(self):
-        self.tokens = {"right"}
-        self.ready = self.freed = self.failed = self.closed = 0
+        super().__init__(slots=2)
+        self.ready_times = self.closed_times = 0
 
-    def expected(self, token):
-        if token not in self.tokens:
-            return None
-        self.tokens.remove(token)
-        return Expected("w", 2, START, no_bundle)
-
-    def link_ready(self, link):
+    def ready(self, link):
         assert link.worker_id
-        self.ready += 1
+        self.ready_times += 1
 
-    def link_freed(self, link):
-        self.freed += 1
-
-    def link_heard(self, link):
+    def heard(self, link):
         raise AssertionError("nothing was cancelled")
 
-    def link_leaving(self, worker_id):
-        assert worker_id
+    def leaving(self):
+        pass
 
-    def link_load_failed(self, worker_id, reason, traceback):
-        assert worker_id
+    def load_failed(self, reason, traceback):
         assert isinstance(reason, str)
         assert traceback is None or isinstance(traceback, str)
-        self.failed += 1
 
-    def link_closed(self, link):
-        self.closed += 1
-
-
-def hello(token="right"):
-    return encode(Kind.HELLO, 0, json.dumps({"token": token, "pid": 1}).encode())
+    def closed(self, link):
+        self.closed_times += 1
 
 
 @FEW
@@ -92,44 +76,29 @@ def hello(token="right"):
 @example(encode(Kind.RESULT, 1, b"\xff"), True)
 @example(encode(Kind.READY, 0) * 2, True)
 @example(encode(Kind.LOAD_FAILED, 0, b"[]"), True)
-@example(encode(Kind.HELLO, 0, b"[]"), False)
-@example(encode(Kind.HELLO, 0, b"[" * 5000 + b"]" * 5000), False)
-def test_what_a_worker_sends_ends_its_link_at_most(data, greeted):
+def test_what_a_worker_sends_ends_its_link_at_most(data, ready):
     async def main():
         owner, wire = Told(), Wire()
         link = WorkerLink(owner)
         link.connection_made(wire)
         works = [WaitedCall(), Pieces()]
-        if greeted:
-            link.data_received(hello())
+        if ready:
             link.data_received(encode(Kind.READY, 0, b"{}"))
             for work in works:
                 link.send_work(work)
         link.data_received(data)
         await asyncio.sleep(0)
-        assert owner.ready <= 1
+        assert owner.ready_times <= 1
         # Each request has been answered, or is still known as running: none is lost.
-        if greeted:
+        if ready:
             ended = [works[0].answer.done(), works[1].cancelled]
             assert ended == [1 not in link.running, 2 not in link.running]
         for work in link.running.values():
             work.lost("died")
-        if greeted and works[0].answer.done() and works[0].answer.exception() is not None:
+        if ready and works[0].answer.done() and works[0].answer.exception() is not None:
             assert isinstance(works[0].answer.exception(), WorkerDied)
         link.connection_lost(None)
-        assert owner.closed == bool(link.worker_id)
-
-    asyncio.run(main())
-
-
-def test_a_stranger_can_not_make_the_server_hold_much():
-    async def main():
-        wire = Wire()
-        link = WorkerLink(Told())
-        link.connection_made(wire)
-        link.data_received(HEADER.pack(SMALL_BYTES + 1, 0, Kind.HELLO))
-        assert wire.closed
-        link.connection_lost(None)
+        assert owner.closed_times == 1
 
     asyncio.run(main())
 

@@ -8,7 +8,8 @@ from openlaunch.controller.controller import Controller
 from openlaunch.server.access.audit import AuditLog
 from openlaunch.server.access.auth import Keyring
 from openlaunch.server.control.log_streams import LogStreams
-from openlaunch.server.dispatch.dispatcher import Dispatcher
+from openlaunch.server.dispatch.lanes import Lanes
+from openlaunch.server.dispatch.workers import Workers
 from openlaunch.server.endpoints.service import Endpoints
 from openlaunch.server.jobs.batch_jobs import BatchJobs
 from openlaunch.server.jobs.image_jobs import ImageJobs
@@ -33,7 +34,8 @@ class Context:
     urls: SignedURLs
     schemas: SchemaCache
     keyring: Keyring
-    dispatcher: Dispatcher
+    lanes: Lanes
+    workers: Workers
     endpoints: Endpoints
     controller: Controller
     tasks: TaskService

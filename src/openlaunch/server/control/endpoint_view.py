@@ -50,7 +50,7 @@ def _canary(context: Context, endpoint: EndpointRecord, names: BundleNames) -> C
 
 
 def _side(context: Context, endpoint_id: str, generation: int) -> TrafficSide:
-    trial = context.dispatcher.trials(endpoint_id).get(generation, Trial())
+    trial = context.lanes.trials(endpoint_id).get(generation, Trial())
     return shown(TrafficSide, trial, workers=context.controller.workers_of(endpoint_id, generation))
 
 
@@ -80,7 +80,7 @@ def described_with(context: Context, endpoint: EndpointRecord, names: BundleName
         last_updated_at=endpoint.updated_at,
         deployment_state=_deployment(context, endpoint),
         resource_state=shown(ResourceState, spec),
-        num_queued_items=context.dispatcher.load(endpoint.id).queued,
+        num_queued_items=context.lanes.load(endpoint.id).queued,
     )
 
 

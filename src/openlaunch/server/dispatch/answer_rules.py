@@ -13,15 +13,12 @@ from openlaunch_worker.frames import STREAM_WINDOW, Flags, FrameError, Kind, Out
 MAX_FAILURE_BYTES = 1024 * 1024
 """Limit on a document that says why something failed: its text has 64 Ki characters, each up to 12 bytes of JSON."""
 
-SMALL_BYTES = 64 * 1024
-"""Limit on the frames that have no value in them."""
-
 FRAME_BYTES = 1024
 """What stands around a value."""
 
 
 def size_limits(max_result_bytes: int) -> dict[int, int]:
-    """Return the largest payload of each kind of frame; of the kinds that are left out it is `SMALL_BYTES`."""
+    """Return the largest payload of each kind of frame; the others have nothing in them."""
     item = max(max_result_bytes + FRAME_BYTES, MAX_FAILURE_BYTES)
     # The value is JSON text inside a JSON string, in which a quotation mark or a backslash takes two bytes.
     value = max(2 * max_result_bytes + FRAME_BYTES, MAX_FAILURE_BYTES)

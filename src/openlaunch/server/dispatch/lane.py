@@ -33,6 +33,7 @@ class Lane:
         demand: Callable[[str], None],
         loop: asyncio.AbstractEventLoop,
         failed: Callable[[str], None] = lambda endpoint_id: None,
+        free_slots: Callable[["Lane"], None] = lambda lane: None,
     ) -> None:
         self.endpoint = endpoint
         self.backlog = Backlog()
@@ -41,6 +42,7 @@ class Lane:
         self.trials = Trials(self._generation_barred)
         self._demand = demand
         self._failed = failed
+        self._free_slots = free_slots
         self._now = loop.time
         self._task_seconds: float | None = None
         self._answered: dict[int, float] = {}
@@ -139,11 +141,14 @@ class Lane:
                 pools.freed(worker)
             if waiting:
                 self.pump()
+        if self.backlog.size:
+            self._free_slots(self)
 
     def heard(self, worker: WorkerLink) -> None:
         """Use the slots of a worker that has heard of all that was cancelled in it."""
         self._pools.heard(worker)
         self.pump()
+        self._free_slots(self)
 
     def add_worker(self, worker: WorkerLink) -> None:
         self.refusal = None
@@ -151,6 +156,7 @@ class Lane:
         self.pump()  # first: a worker that came in the place of one that lone work ended is not for that alone
         if self._lone.waiting.size and self._pools.apart is None:
             self._lone.run_next()
+        self._free_slots(self)
 
     def serves(self, worker: WorkerLink) -> bool:
         """Tell whether another worker of the same bundle has answered a moment ago."""

@@ -168,7 +168,8 @@ class StreamCall(Call):
             raise FrameError("a CHUNK beyond the credit of its stream")
 
     def chunk(self, data: bytes) -> None:
-        self.check_chunk()
+        if self._ahead >= STREAM_WINDOW:
+            self.check_chunk()
         self._ahead += len(data)
         if not self.cancelled:
             try:

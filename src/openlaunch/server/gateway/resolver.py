@@ -3,8 +3,8 @@
 from openlaunch.errors import BadRequest, NotFound, Unavailable
 from openlaunch.server.access.auth import PRINCIPAL, Keyring, Principal
 from openlaunch.server.asgi import Scope, header, query_value
-from openlaunch.server.dispatch.dispatcher import Dispatcher
 from openlaunch.server.dispatch.lane import Lane
+from openlaunch.server.dispatch.lanes import Lanes
 from openlaunch.server.endpoints.specs import may_predict
 from openlaunch.store.records import EndpointRecord
 from openlaunch.wire import routes
@@ -20,9 +20,9 @@ _ROUTE_OF_TYPE = {
 class EndpointResolver:
     """Finds the caller of a predict route, and the lane of the endpoint that the request names."""
 
-    def __init__(self, keyring: Keyring, dispatcher: Dispatcher) -> None:
+    def __init__(self, keyring: Keyring, lanes: Lanes) -> None:
         self._keyring = keyring
-        self._dispatcher = dispatcher
+        self._lanes = lanes
         self.stopping = False
 
     def authenticate(self, scope: Scope) -> Principal:
@@ -46,7 +46,7 @@ class EndpointResolver:
         if principal.meter is not None:
             principal.spend(requests)
         endpoint_id = query_value(scope, b"model_endpoint_id")
-        lane = self._dispatcher.lane(endpoint_id)
+        lane = self._lanes.get(endpoint_id)
         if lane is None or not may_predict(lane.endpoint, principal.owner):
             raise NotFound(f"no endpoint has the id {endpoint_id!r}", code="endpoint_not_found")
         if lane.endpoint.endpoint_type is not wanted:

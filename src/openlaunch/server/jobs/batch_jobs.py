@@ -13,8 +13,8 @@ from sqlalchemy import Connection
 
 from openlaunch.artifacts.base import Artifacts
 from openlaunch.server import clock
-from openlaunch.server.dispatch.dispatcher import Dispatcher
 from openlaunch.server.dispatch.lane import Lane
+from openlaunch.server.dispatch.lanes import Lanes
 from openlaunch.server.endpoints.changes import new_endpoint
 from openlaunch.server.endpoints.service import Endpoints
 from openlaunch.server.jobs.batch_files import BatchFiles
@@ -50,14 +50,14 @@ class BatchJobs:
         store: Store,
         artifacts: Artifacts,
         schemas: SchemaCache,
-        dispatcher: Dispatcher,
+        lanes: Lanes,
         endpoints: Endpoints,
         tasks: TaskService,
     ) -> None:
         self._settings = settings
         self._store = store
         self._schemas = schemas
-        self._dispatcher = dispatcher
+        self._lanes = lanes
         self._endpoints = endpoints
         self._tasks = tasks
         self._files = BatchFiles(store, artifacts)
@@ -80,7 +80,7 @@ class BatchJobs:
     def completed(self, job: BatchJobRecord) -> int:
         if job.completed is not None:
             return job.completed
-        submitted, lane = self._submitted.get(job.id), self._dispatcher.lane(job.id)
+        submitted, lane = self._submitted.get(job.id), self._lanes.get(job.id)
         if submitted is None or lane is None:
             return 0
         load = lane.load()
@@ -114,13 +114,13 @@ class BatchJobs:
 
     async def _lane(self, job: BatchJobRecord) -> Lane:
         """Return the lane of the job's endpoint, which is created where there is none yet."""
-        lane = self._dispatcher.lane(job.id)
+        lane = self._lanes.get(job.id)
         if lane is None:
             name = f"batch job {job.id}"
             await self._endpoints.add(
                 new_endpoint(job.id, name, EndpointType.ASYNC, job.bundle_id, job.spec, job.id)
             )
-            lane = self._dispatcher.lane(job.id)
+            lane = self._lanes.get(job.id)
         assert lane is not None
         return lane
 

@@ -19,7 +19,7 @@ class Claimer:
 
     def __init__(self, shared: Shared, runner: Runner) -> None:
         self._lease = shared.lease_owner, shared.settings.lease_seconds
-        self._store, self._dispatcher = shared.store, shared.dispatcher
+        self._store, self._lanes = shared.store, shared.lanes
         self._hub, self._background = shared.hub, shared.background
         self._runner = runner
         self._claiming: set[str] = set()
@@ -63,7 +63,7 @@ class Claimer:
     async def recount(self) -> None:
         """Take the lanes' counts from the store: those in memory drift when a write is tried again."""
         counts = await self._store.read(lookups.queued_counts)
-        for lane in self._dispatcher.lanes():
+        for lane in self._lanes:
             if lane.endpoint.id not in self._claiming:
                 lane.backlog.reset(counts.get(lane.endpoint.id, {}))
                 self.claim_for(lane)

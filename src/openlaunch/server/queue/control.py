@@ -64,7 +64,7 @@ class TaskControl:
                 f"the task {task_id!r} is {stored.state.value}: those that failed or were cancelled can be run again",
                 code="task_not_failed",
             )
-        lane = self._shared.dispatcher.lane(stored.endpoint_id)
+        lane = self._shared.lanes.get(stored.endpoint_id)
         if lane is None or not may_predict(lane.endpoint, owner):
             raise NotFound(f"the endpoint of the task {task_id!r} is gone", code="endpoint_not_found")
         body, endpoint = await self._payload_bytes(stored, task_id), lane.endpoint

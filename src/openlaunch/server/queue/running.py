@@ -64,7 +64,7 @@ class Runner:
     def __init__(self, shared: Shared, recorder: Recorder) -> None:
         self.now = asyncio.get_running_loop().time
         self.deadlines = Deadlines()
-        self._settings, self._dispatcher = shared.settings, shared.dispatcher
+        self._settings, self._lanes = shared.settings, shared.lanes
         self._store, self._artifacts = shared.store, shared.artifacts
         self._hub, self._background = shared.hub, shared.background
         self._recorder = recorder
@@ -146,7 +146,7 @@ class Runner:
         for task_id, state in outcome:
             if state is State.PENDING:
                 work.lane.backlog.add(work.task.owner)
-                self._dispatcher.on_free_slots(work.lane)
+                self._lanes.on_free_slots(work.lane)
                 work.lane.ask_for_workers()
             else:
                 self._hub.announce([task_id])

@@ -4,7 +4,7 @@ import secrets
 
 from openlaunch.artifacts.base import Artifacts
 from openlaunch.background import BackgroundTasks
-from openlaunch.server.dispatch.dispatcher import Dispatcher
+from openlaunch.server.dispatch.lanes import Lanes
 from openlaunch.server.prediction.schema_cache import SchemaCache
 from openlaunch.server.queue.answering import Answerer
 from openlaunch.server.queue.claiming import Claimer
@@ -27,14 +27,14 @@ class TaskService:
         settings: QueueSettings,
         store: Store,
         artifacts: Artifacts,
-        dispatcher: Dispatcher,
+        lanes: Lanes,
         schemas: SchemaCache,
     ) -> None:
-        self._hub, self._dispatcher = Hub(), dispatcher
+        self._hub, self._lanes = Hub(), lanes
         self._background = BackgroundTasks(
             "work on the task queue failed; the tasks that it held run again when their leases end"
         )
-        services = (settings, store, artifacts, dispatcher, schemas, self._hub, self._background)
+        services = (settings, store, artifacts, lanes, schemas, self._hub, self._background)
         shared = Shared(*services, lease_owner=secrets.token_hex(8))
         self.recorder = Recorder(shared)
         self.runner = Runner(shared, self.recorder)
@@ -50,7 +50,7 @@ class TaskService:
         `only_server`: no other server uses this store, so every lease in it is of a server that crashed.
         """
         await self._housekeeper.recover(only_server=only_server)
-        self._dispatcher.on_free_slots = self._claimer.claim_for
+        self._lanes.on_free_slots = self._claimer.claim_for
         await self._claimer.recount()
         self._background.spawn(self._housekeeper.run())
 

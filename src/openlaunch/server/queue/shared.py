@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from openlaunch.artifacts.base import Artifacts
 from openlaunch.background import BackgroundTasks
-from openlaunch.server.dispatch.dispatcher import Dispatcher
+from openlaunch.server.dispatch.lanes import Lanes
 from openlaunch.server.prediction.schema_cache import SchemaCache
 from openlaunch.server.settings import QueueSettings
 from openlaunch.store.base import Store
@@ -18,7 +18,7 @@ class Shared:
     settings: QueueSettings
     store: Store
     artifacts: Artifacts
-    dispatcher: Dispatcher
+    lanes: Lanes
     schemas: SchemaCache
     hub: Hub
     background: BackgroundTasks

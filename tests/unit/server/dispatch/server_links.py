@@ -1,8 +1,8 @@
 """Workers as a lane sees them: real links, whose bytes stay in memory."""
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import replace
 from functools import wraps
 from typing import Any
 
@@ -78,6 +78,9 @@ class Wire(asyncio.Transport):
     def write(self, data: bytes | bytearray | memoryview) -> None:
         self.written += data
 
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        """What comes is given to the link by the test."""
+
     def get_write_buffer_size(self) -> int:
         return 0
 
@@ -95,39 +98,36 @@ async def no_bundle() -> AsyncIterator[bytes]:
 
 
 class Owner:
-    """Does what the dispatcher does with a link, for one lane."""
+    """Does what a member of the fleet does with its link, for one lane."""
 
-    def __init__(self, slots: int, generation: int = 1) -> None:
+    def __init__(self, name: str = "w", slots: int = 1, generation: int = 1) -> None:
+        start = replace(START, limits=replace(START.limits, per_worker=slots))
+        self.expected = Expected(name, start, no_bundle, GRACE_SECONDS, generation)
         self.lane: Lane | None = None
-        self.stuck: list[WorkerLink] = []
-        self._slots = slots
-        self._generation = generation
+        self.stuck_times = 0
 
-    def expected(self, token: str) -> Expected | None:
-        return Expected(token, self._slots, START, no_bundle, GRACE_SECONDS, self._generation)
-
-    def link_ready(self, link: WorkerLink) -> None:
+    def ready(self, link: WorkerLink) -> None:
         if self.lane is not None:
             self.lane.add_worker(link)
 
-    def link_load_failed(self, worker_id: str, reason: str, traceback: str | None) -> None:
+    def load_failed(self, reason: str, traceback: str | None) -> None:
         raise AssertionError(reason)
 
-    def link_leaving(self, worker_id: str) -> None:
+    def leaving(self) -> None:
         raise AssertionError("no worker is told to end here")
 
-    def link_freed(self, link: WorkerLink) -> None:
+    def freed(self, link: WorkerLink) -> None:
         if self.lane is not None:
             self.lane.freed(link)
 
-    def link_heard(self, link: WorkerLink) -> None:
+    def heard(self, link: WorkerLink) -> None:
         if self.lane is not None:
             self.lane.heard(link)
 
-    def link_stuck(self, link: WorkerLink) -> None:
-        self.stuck.append(link)
+    def stuck(self) -> None:
+        self.stuck_times += 1
 
-    def link_closed(self, link: WorkerLink) -> None:
+    def closed(self, link: WorkerLink) -> None:
         if self.lane is not None:
             self.lane.remove_worker(link)
 
@@ -136,10 +136,9 @@ class FakeWorker:
     """The worker at the other end of a link."""
 
     def __init__(self, name: str, slots: int = 1, generation: int = 1) -> None:
-        self.wire, self.owner = Wire(), Owner(slots, generation)
+        self.wire, self.owner = Wire(), Owner(name, slots, generation)
         self.link = WorkerLink(self.owner)
         self.link.connection_made(self.wire)
-        self.link.data_received(encode(Kind.HELLO, 0, json.dumps({"token": name, "pid": 1}).encode()))
         self._parser = FrameParser()
         self._frames: list[tuple[int, int, bytes]] = []
         self.waiting: list[int] = []
@@ -185,4 +184,5 @@ class FakeWorker:
 
     def die(self) -> None:
         """End the connection."""
+        self.wire.closed = True
         self.link.connection_lost(None)

@@ -8,7 +8,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from server_links import START, FakeWorker, Pieces, WaitedCall, in_loop
 
-from openlaunch.server.dispatch.answer_rules import MAX_FAILURE_BYTES, SMALL_BYTES
+from openlaunch.server.dispatch.answer_rules import MAX_FAILURE_BYTES
+from openlaunch.server.dispatch.frame_link import SMALL_BYTES
 from openlaunch.server.prediction.results import is_success
 from openlaunch_worker import answers
 from openlaunch_worker.frames import HEADER, STREAM_WINDOW, Flags, Kind, Outcome, encode
@@ -130,7 +131,7 @@ async def test_a_worker_that_is_not_ready_says_nothing_else(data):
 @in_loop
 async def test_after_load_failed_there_is_no_ready():
     busy = Busy(serves=False)
-    busy.worker.owner.link_load_failed = lambda *_: None
+    busy.worker.owner.load_failed = lambda *_: None
     busy.send(encode(Kind.LOAD_FAILED, 0, b'{"reason": "no", "traceback": null}'))
     assert not busy.broke
     assert busy.send(encode(Kind.READY, 0)).broke
@@ -230,8 +231,8 @@ def test_any_frames_of_a_worker_harm_nobody_else(sent, serves):
     @in_loop
     async def main() -> None:
         other, busy = Busy(), Busy(serves=serves)
-        busy.worker.owner.link_load_failed = lambda *_: None
-        busy.worker.owner.link_leaving = lambda *_: None
+        busy.worker.owner.load_failed = lambda *_: None
+        busy.worker.owner.leaving = lambda: None
         for data in sent:
             busy.send(data)
         # Each request has ended, or is known as running and fails with the worker.

@@ -1,0 +1,91 @@
+"""The lanes of all endpoints, as the controller adds, changes and removes them."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+
+from openlaunch.controller.fleet import FleetEvents, Load
+from openlaunch.controller.trial import Trial
+from openlaunch.errors import NotFound, Unavailable
+from openlaunch.server.dispatch.lane import Lane
+from openlaunch.server.settings import WorkerSettings
+from openlaunch.store.records import EndpointRecord
+from openlaunch.wire.endpoints import EndpointStatus
+
+
+class Lanes:
+    """Implements the controller's `Traffic`. Used in the event loop's thread only.
+
+    `on_free_slots` is called with a lane when one of its slots has become free and nothing waits for it: the
+    durable queue then claims tasks.
+    """
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        self.on_free_slots: Callable[[Lane], None] = lambda lane: None
+        self._max_waiting = settings.max_queued_requests
+        self._lanes: dict[str, Lane] = {}
+
+    def listen(self, events: FleetEvents) -> None:
+        """Report to the controller what happens."""
+        self._events = events
+
+    def get(self, endpoint_id: str) -> Lane | None:
+        return self._lanes.get(endpoint_id)
+
+    def of(self, endpoint_id: str) -> Lane:
+        """Return the lane of an endpoint that is there."""
+        return self._lanes[endpoint_id]
+
+    def __iter__(self) -> Iterator[Lane]:
+        return iter(list(self._lanes.values()))
+
+    def refuse_all(self, error: Unavailable) -> None:
+        """End with this error everything that waits for a worker."""
+        for lane in self:
+            lane.refuse_waiting(error)
+
+    def load(self, endpoint_id: str) -> Load:
+        lane = self._lanes.get(endpoint_id)
+        return lane.load() if lane is not None else Load(0, 0)
+
+    def trials(self, endpoint_id: str) -> dict[int, Trial]:
+        lane = self._lanes.get(endpoint_id)
+        counts = {} if lane is None else lane.trials.counts
+        return {number: each.trial() for number, each in counts.items()}
+
+    def update_endpoint(self, endpoint: EndpointRecord) -> None:
+        lane = self._lanes.get(endpoint.id)
+        if lane is None:
+            lane = self._lanes[endpoint.id] = Lane(
+                endpoint,
+                self._max_waiting,
+                self._events.demand,
+                asyncio.get_running_loop(),
+                self._events.prediction_failed,
+                self._free_slots,
+            )
+        lane.update(endpoint)
+        if endpoint.status is not EndpointStatus.UPDATE_FAILED:
+            lane.refusal = None
+
+    def _free_slots(self, lane: Lane) -> None:
+        if lane.endpoint.id in self._lanes:
+            self.on_free_slots(lane)
+
+    def remove_endpoint(self, endpoint_id: str) -> None:
+        lane = self._lanes.pop(endpoint_id, None)
+        if lane is not None:
+            lane.refuse_waiting(
+                NotFound(f"the endpoint {lane.endpoint.name!r} was deleted", code="endpoint_not_found")
+            )
+
+    def fail_waiting(self, endpoint_id: str, reason: str) -> None:
+        lane = self._lanes.get(endpoint_id)
+        if lane is not None:
+            lane.refusal = reason
+            lane.refuse_waiting(
+                Unavailable(
+                    f"the endpoint {lane.endpoint.name!r} has no worker: {reason}",
+                    code="endpoint_failed",
+                    retry_after=5,
+                )
+            )

@@ -1,0 +1,117 @@
+"""One worker of the fleet: the one place that decides whether the worker takes requests."""
+
+import asyncio
+from collections.abc import Iterable
+
+from openlaunch.controller.fleet import FleetEvents
+from openlaunch.errors import WorkerDied
+from openlaunch.server.dispatch.lane import Lane
+from openlaunch.server.dispatch.links import Expected, WorkerLink
+from openlaunch.server.dispatch.work import Work
+
+LOST_GRACE_SECONDS = 0.5
+"""How long work of a broken connection waits for the exit status of its worker, which is the better reason."""
+
+
+class Member:
+    """A worker that has connected or may: it passes on what its link reports, to its lane and to the controller.
+
+    It takes requests from its READY on, until it is drained for whatever reason, or its connection ends. One that is
+    drained before it is ready never takes any.
+    """
+
+    def __init__(self, expected: Expected, token: str, lane: Lane, events: FleetEvents) -> None:
+        self.expected = expected
+        self.token = token
+        self.link: WorkerLink | None = None
+        self._lane = lane
+        self._events = events
+        self._serves = False
+        self._drained = False
+        self.freed = lane.freed
+
+    def connect(self, transport: asyncio.Transport) -> None:
+        """Make this connection, which has said HELLO, the worker's link."""
+        self.link = WorkerLink(self)
+        self.link.connection_made(transport)
+        transport.set_protocol(self.link)
+
+    def drain(self) -> None:
+        """Send the worker no further requests; it exits when it has finished what runs."""
+        self._drained = True
+        if self.link is not None and self._serves:
+            self.link.drain()
+            self._lane.remove_worker(self.link)
+
+    def forget(self, reason: str) -> None:
+        """Close the connection, and end what runs: the worker has ended."""
+        if self.link is not None:
+            self._lane.remove_worker(self.link)
+            self.link.close()
+            _lose(self.link, reason)
+
+    @property
+    def running(self) -> list[Work]:
+        """What runs in the worker and somebody still waits for."""
+        link = self.link
+        return [] if link is None else [work for work in link.running.values() if not work.cancelled]
+
+    @property
+    def is_excused(self) -> bool:
+        """Whether its end tells nothing against its bundle."""
+        link = self.link
+        return link is not None and (link.excused or link.answered or self._lane.serves(link))
+
+    def ready(self, link: WorkerLink) -> None:
+        self._serves = True
+        if self._drained:
+            link.drain()
+            return
+        self._lane.add_worker(link)
+        self._events.worker_ready(link.worker_id)
+
+    def load_failed(self, reason: str, traceback: str | None) -> None:
+        self._events.worker_load_failed(self.expected.worker_id, reason, traceback)
+
+    def leaving(self) -> None:
+        self.drain()
+        self._events.worker_leaving(self.expected.worker_id)
+
+    def heard(self, link: WorkerLink) -> None:
+        self._lane.heard(link)
+
+    def stuck(self) -> None:
+        seconds = self.expected.grace
+        self._events.worker_stuck(
+            self.expected.worker_id,
+            f"a request did not stop within {seconds:g} s of its cancellation or deadline",
+        )
+
+    def closed(self, link: WorkerLink) -> None:
+        self._lane.remove_worker(link)
+        if not link.draining or link.running:
+            self._events.worker_lost(link.worker_id, link.broke)
+        if link.running:
+            reason = link.broke or "closed its connection"
+            asyncio.get_running_loop().call_later(LOST_GRACE_SECONDS, _lose, link, reason)
+
+
+def _lose(link: WorkerLink, reason: str) -> None:
+    running, link.running = link.running, {}
+    if link.counts is not None:
+        _count_death(link, running.values(), reason)
+    for work in running.values():
+        if link.is_stuck:
+            # What did not stop has ended for its client already: this ran beside it, and is not to blame.
+            work.refused(WorkerDied(f"the worker that ran this {reason}; whether the model ran is not known"))
+        else:
+            work.lost(reason)
+
+
+def _count_death(link: WorkerLink, running: Iterable[Work], reason: str) -> None:
+    """Count a worker's death as a failure of each prediction that it ran, or as one where it ran none."""
+    counts, link.counts = link.counts, None
+    lost = sum(not work.cancelled for work in running)
+    if counts is not None and not link.draining:
+        for _ in range(max(1, lost)):
+            counts.failed(lambda: f"the worker {reason}")

@@ -1,0 +1,114 @@
+"""The workers of all endpoints, as the controller expects, drains and forgets them."""
+
+from collections.abc import AsyncIterator
+
+from openlaunch.artifacts.base import Artifacts
+from openlaunch.artifacts.locations import key_of
+from openlaunch.controller.fleet import FleetEvents
+from openlaunch.errors import Unavailable
+from openlaunch.server.dispatch.lanes import Lanes
+from openlaunch.server.dispatch.link_server import LinkServer
+from openlaunch.server.dispatch.links import Expected
+from openlaunch.server.dispatch.member import Member
+from openlaunch.server.dispatch.work import Call
+from openlaunch.server.settings import WorkerSettings
+from openlaunch.store.records import BundleRecord, EndpointRecord
+from openlaunch.wire.bundles import ImageFlavor
+from openlaunch.wire.endpoints import EndpointType
+from openlaunch_worker.batching import BatchRule
+from openlaunch_worker.documents import Limits, Start
+
+
+class Workers:
+    """Implements the controller's `Fleet`. Used in the event loop's thread only."""
+
+    def __init__(self, settings: WorkerSettings, artifacts: Artifacts, lanes: Lanes) -> None:
+        self._settings = settings
+        self._artifacts = artifacts
+        self._lanes = lanes
+        self._links = LinkServer(self._use_token)
+        self._members: dict[str, Member] = {}
+        self._expected: dict[str, Member] = {}
+        """By token: those that have not connected."""
+
+    async def start(self, events: FleetEvents) -> None:
+        """Let workers connect, and report to the controller what they do."""
+        self._events = events
+        self._lanes.listen(events)
+        self._links.start()
+
+    async def close(self) -> None:
+        for member in self._members.values():
+            if member.link is not None:
+                member.link.close()
+        self._links.close()
+
+    def _use_token(self, token: str) -> Member | None:
+        # A guess at a random token is good once in 2**256, and a wrong one ends the connection: timing tells nothing.
+        return self._expected.pop(token, None)
+
+    def running(self) -> int:
+        """Count the requests and tasks in workers that somebody still waits for."""
+        return sum(len(member.running) for member in self._members.values())
+
+    def break_off(self, error: Unavailable) -> None:
+        """End with this error the requests and streams that still run. Tasks are left: they run again."""
+        for work in [work for member in self._members.values() for work in member.running]:
+            if isinstance(work, Call):
+                work.abandon(error)
+
+    @property
+    def address(self) -> str:
+        return self._links.address
+
+    def expect(
+        self, worker_id: str, token: str, endpoint: EndpointRecord, bundle: BundleRecord, generation: int
+    ) -> None:
+        expected = Expected(
+            worker_id,
+            self._start(endpoint, bundle, generation),
+            lambda: self._bundle_bytes(bundle),
+            self._settings.interrupt_grace_seconds,
+            generation,
+        )
+        member = Member(expected, token, self._lanes.of(endpoint.id), self._events)
+        self._members[worker_id] = self._expected[token] = member
+
+    def _start(self, endpoint: EndpointRecord, bundle: BundleRecord, generation: int) -> Start:
+        spec = endpoint.spec_of(generation)
+        limits = Limits(
+            spec.slots,
+            self._settings.max_result_bytes,
+            self._settings.max_body_bytes,
+            self._settings.url_timeout_seconds,
+            self._settings.private_addresses,
+            None if (batching := spec.batching) is None else BatchRule(batching.max_size, batching.max_wait),
+        )
+        flavor = bundle.flavor.model_dump(mode="json")
+        return Start(flavor, limits, endpoint.endpoint_type is EndpointType.STREAMING)
+
+    def _bundle_bytes(self, bundle: BundleRecord) -> AsyncIterator[bytes]:
+        location = "" if isinstance(bundle.flavor, ImageFlavor) else bundle.flavor.location
+        return self._artifacts.stream(key_of(location)) if location else _nothing()
+
+    def drain(self, worker_id: str) -> None:
+        if (member := self._members.get(worker_id)) is not None:
+            member.drain()
+
+    def forget(self, worker_id: str, reason: str) -> None:
+        if (member := self._members.pop(worker_id, None)) is not None:
+            self._expected.pop(member.token, None)
+            member.forget(reason)
+
+    def is_wanted(self, worker_id: str) -> bool:
+        member = self._members.get(worker_id)
+        return member is not None and bool(member.running)
+
+    def is_excused(self, worker_id: str) -> bool:
+        member = self._members.get(worker_id)
+        return member is not None and member.is_excused
+
+
+async def _nothing() -> AsyncIterator[bytes]:
+    """Yield the bytes of a command without files."""
+    yield b""

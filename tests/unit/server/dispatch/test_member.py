@@ -1,0 +1,154 @@
+"""Whether a worker takes requests: decided in one place, whatever comes in which order."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from lanes import make_lane
+from server_links import FakeWorker, Owner, WaitedCall, in_loop
+
+from openlaunch.errors import WorkerDied
+from openlaunch.server.dispatch.member import Member
+from openlaunch_worker.frames import Kind, encode
+
+
+class Heard:
+    """What the controller is told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def worker_ready(self, worker_id: str) -> None:
+        self.told.append("ready")
+
+    def worker_load_failed(self, worker_id: str, reason: str, traceback: str | None) -> None:
+        self.told.append("load failed")
+
+    def worker_stuck(self, worker_id: str, reason: str) -> None:
+        self.told.append("stuck")
+
+    def worker_leaving(self, worker_id: str) -> None:
+        self.told.append("leaving")
+
+    def worker_lost(self, worker_id: str, reason: str = "") -> None:
+        self.told.append(reason or "lost")
+
+    def prediction_failed(self, endpoint_id: str) -> None:
+        raise AssertionError("no generation is on trial")
+
+    def demand(self, endpoint_id: str) -> None:
+        """Something waits for a worker."""
+
+
+class Fleet:
+    """One member, its lane, and the worker at the other end."""
+
+    def __init__(self) -> None:
+        self.heard, self.lane = Heard(), make_lane()
+        expected = Owner(slots=2).expected
+        self.member = Member(expected, "token", self.lane, self.heard)
+        self.worker = FakeWorker("w")
+        self.member.connect(self.worker.wire)
+        assert self.member.link is not None
+        self.worker.link = self.member.link
+
+    def says(self, kind: Kind, payload: bytes = b"") -> None:
+        if not self.worker.wire.closed:
+            self.worker.link.data_received(encode(kind, 0, payload))
+
+    def kinds(self) -> list[int]:
+        return [kind for kind, _, _ in self.worker.frames()]
+
+    def takes_requests(self) -> bool:
+        self.lane.submit(call := WaitedCall())
+        return call.running
+
+
+@in_loop
+async def test_a_worker_takes_requests_from_its_ready_on():
+    fleet = Fleet()
+    assert not fleet.takes_requests()
+    fleet.says(Kind.READY, b"{}")
+    assert fleet.heard.told == ["ready"]
+    assert fleet.kinds() == [Kind.REQUEST]
+    assert fleet.takes_requests()
+
+
+@in_loop
+async def test_one_that_is_drained_before_it_is_ready_never_takes_any():
+    fleet = Fleet()
+    fleet.member.drain()
+    assert fleet.kinds() == []  # it does not read before it is ready
+    fleet.says(Kind.READY, b"{}")
+    assert fleet.kinds() == [Kind.DRAIN]
+    assert fleet.heard.told == []
+    assert not fleet.takes_requests()
+
+
+@in_loop
+async def test_one_that_leaves_is_drained_at_once_and_runs_what_it_has():
+    fleet = Fleet()
+    fleet.says(Kind.READY, b"{}")
+    assert fleet.takes_requests()
+    fleet.says(Kind.LEAVING)
+    assert fleet.kinds() == [Kind.REQUEST, Kind.DRAIN]
+    assert not fleet.takes_requests()
+    assert fleet.heard.told == ["ready", "leaving"]
+
+
+@in_loop
+async def test_one_that_leaves_before_it_is_ready_is_drained_once_it_is():
+    fleet = Fleet()
+    fleet.says(Kind.LEAVING)
+    fleet.says(Kind.READY, b"{}")
+    assert fleet.kinds() == [Kind.DRAIN]
+    assert not fleet.takes_requests()
+
+
+@in_loop
+async def test_one_that_has_not_heard_of_a_cancel_takes_no_requests():
+    fleet = Fleet()
+    fleet.worker.hears = False
+    fleet.says(Kind.READY, b"{}")
+    fleet.lane.submit(call := WaitedCall())
+    call.abandon()
+    fleet.kinds()
+    fleet.lane.submit(waiting := WaitedCall())
+    assert not waiting.running
+    fleet.says(Kind.HEARD)
+    assert waiting.running
+    assert fleet.takes_requests() is False  # both slots are taken: the cancelled one until it has stopped
+
+
+@in_loop
+async def test_what_runs_fails_with_how_its_worker_broke_the_protocol():
+    fleet = Fleet()
+    fleet.says(Kind.READY, b"{}")
+    fleet.lane.submit(call := WaitedCall())
+    fleet.says(Kind.READY, b"{}")
+    fleet.worker.die()
+    assert fleet.heard.told[-1].startswith("broke the protocol: ")
+    fleet.member.forget(fleet.heard.told[-1])
+    with pytest.raises(WorkerDied, match="broke the protocol"):
+        await call.answer
+
+
+STEPS = {
+    "ready": lambda fleet: fleet.says(Kind.READY, b"{}"),
+    "drain": lambda fleet: fleet.member.drain(),
+    "leaving": lambda fleet: fleet.says(Kind.LEAVING),
+    "load failed": lambda fleet: fleet.says(Kind.LOAD_FAILED, b'{"reason": "no"}'),
+    "lost": lambda fleet: fleet.worker.die(),
+    "ended": lambda fleet: fleet.member.forget("ended"),
+}
+
+
+@given(st.lists(st.sampled_from(list(STEPS)), max_size=4))
+def test_whatever_comes_in_which_order_only_a_ready_worker_takes_requests(steps):
+    @in_loop
+    async def main() -> None:
+        fleet = Fleet()
+        for step in steps:
+            STEPS[step](fleet)
+        assert fleet.takes_requests() == (steps == ["ready"])
+
+    main()
