@@ -436,6 +436,46 @@ def test_the_audit_log(opener: Opener, run_on_loop: Run, tmp_path: Path) -> None
     run_on_loop(test())
 
 
+def test_where_there_are_too_many_changes_the_owner_with_the_most_loses_the_oldest(
+    opener: Opener, run_on_loop: Run, tmp_path: Path
+) -> None:
+    async def test() -> None:
+        async with opener(tmp_path) as store:
+            for at in range(1, 21):
+                entry = change(at, owner="bob" if at == 1 else "ada")
+                await store.write(
+                    lambda conn, entry=entry: audit.insert(conn, entry, oldest=0, max_entries=10)
+                )
+            page, _ = await store.read(lambda conn: audit.list_page(conn, AuditFilter(), 100))
+            assert [entry.at for entry in page] == [*range(20, 11, -1), 1]
+
+    run_on_loop(test())
+
+
+def test_what_is_refused_to_a_key_has_its_own_room_and_the_same_is_one_entry(
+    opener: Opener, run_on_loop: Run, tmp_path: Path
+) -> None:
+    async def test() -> None:
+        async with opener(tmp_path) as store:
+
+            async def refuse(at: float, action: str, since: float = 0, **values: Any) -> None:
+                entry = replace(change(at, action), status=403, object_id="x", **values)
+                await store.write(lambda conn: audit.insert_refusal(conn, entry, since=since, max_of_key=3))
+
+            await store.write(lambda conn: audit.insert(conn, change(1), oldest=0, max_entries=1))
+            for at in (2, 3, 4):
+                await refuse(at, "create_key")
+            await refuse(5, "create_key", since=4.5)
+            await refuse(6, "create_key", key_id="other")
+            for number in range(50):
+                await refuse(7 + number, f"action_{number}", key_id="noisy")
+            page, _ = await store.read(lambda conn: audit.list_page(conn, AuditFilter(), 100))
+            assert [(e.at, e.times) for e in page if e.key_id != "noisy"] == [(6, 1), (5, 1), (4, 3), (1, 1)]
+            assert [e.action for e in page if e.key_id == "noisy"] == ["action_49", "action_48", "action_47"]
+
+    run_on_loop(test())
+
+
 def test_the_newest_bundle_of_a_name_is_the_latest(opener: Opener, run_on_loop: Run, tmp_path: Path) -> None:
     async def test() -> None:
         async with opener(tmp_path) as store:

@@ -36,9 +36,12 @@ CREATE TABLE audit_log (
   object_id TEXT,
   summary JSON NOT NULL,
   status SMALLINT NOT NULL,
+  times INTEGER NOT NULL,
   CONSTRAINT pk_audit_log PRIMARY KEY (seq)
 );
 CREATE INDEX ix_audit_log_at ON audit_log (at);
+CREATE INDEX ix_audit_log_changes ON audit_log (owner, seq) WHERE status < 400;
+CREATE INDEX ix_audit_log_refusals ON audit_log (key_id, seq) WHERE status >= 400;
 CREATE TABLE bundles (
   seq INTEGER NOT NULL,
   id TEXT NOT NULL,
@@ -252,8 +255,8 @@ CREATE TABLE alembic_version (
 INSERT INTO api_keys (id, owner, role, prefix, digest, created_at)
 VALUES ('key-1', 'ada', 'user', 'ol_abcd', x'01', 1);
 INSERT INTO key_usage (key_id, day, requests) VALUES ('key-1', 20000, 7);
-INSERT INTO audit_log (seq, at, key_id, owner, action, method, path, summary, status)
-VALUES (1, 2, 'key-1', 'ada', 'create_endpoint', 'POST', '/v1/model-endpoints', '{}', 200);
+INSERT INTO audit_log (seq, at, key_id, owner, action, method, path, summary, status, times)
+VALUES (1, 2, 'key-1', 'ada', 'create_endpoint', 'POST', '/v1/model-endpoints', '{}', 200, 1);
 INSERT INTO bundles (seq, id, owner, name, flavor, metadata, schemas, created_at)
 VALUES (1, 'bun-1', 'ada', 'cat',
         '{"flavor": "cloudpickle_artifact", "load_predict_fn": "cats.predict", "load_model_fn": "cats.load", "requirements": ["pillow"], "framework": {"framework_type": "pytorch", "pytorch_image_tag": "2.0"}, "app_config": null, "location": "s3://openlaunch/bundles/616461/1", "python_version": "3.11"}',

@@ -7,6 +7,7 @@ import typer
 
 from openlaunch.cli.connection import connect
 from openlaunch.cli.output import Json, emit, note, table, when
+from openlaunch.wire.audit import AuditEntry
 
 app = typer.Typer(help="Who changed what, for admins.", no_args_is_help=True)
 
@@ -45,13 +46,17 @@ def list_audit(
             cursor=cursor,
         )
     rows = [
-        (when(e.at), e.owner, e.key_id, e.address, e.action, e.object_id, e.status, _summary(e.summary))
+        (when(e.at), e.owner, e.key_id, e.address, e.action, e.object_id, _status(e), _summary(e.summary))
         for e in page.entries
     ]
     columns = ("TIME", "OWNER", "KEY", "FROM", "ACTION", "OBJECT", "STATUS", "SUMMARY")
     emit(page, as_json, lambda: table(columns, rows))
     if page.next_cursor is not None and not as_json:
         note(f"there is more: --cursor {page.next_cursor}")
+
+
+def _status(entry: AuditEntry) -> str:
+    return f"{entry.status}" if entry.times == 1 else f"{entry.status} ({entry.times} times)"
 
 
 def _summary(summary: dict[str, Any]) -> str | None:

@@ -211,7 +211,7 @@ class AuditSettings(_Part):
     max_audit_entries: int = Field(
         default=1_000_000,
         ge=1,
-        description="Entries of the audit log; past the limit the oldest are removed.",
+        description="Changes in the audit log; past the limit the oldest of the owner with the most are removed.",
     )
 
 

@@ -50,6 +50,8 @@ class AuditRecord:
     object_id: str | None
     summary: dict[str, Any]
     status: int
+    times: int = 1
+    """How often the same was refused, the last time at `at`; 1 for a change."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,7 +91,10 @@ audit_log = Table(
     *_optional(Text, "object_id"),
     *_required(JSON, "summary"),
     *_required(SmallInteger, "status"),
+    *_required(Integer, "times"),
     Index("ix_audit_log_at", "at"),
+    Index("ix_audit_log_changes", "owner", "seq", sqlite_where=text("status < 400")),
+    Index("ix_audit_log_refusals", "key_id", "seq", sqlite_where=text("status >= 400")),
 )
 
 bundles = Table(

@@ -11,7 +11,8 @@ class AuditEntry(BaseModel):
 
     `action` is the operation's name in the OpenAPI document, `status` what it was answered with. `summary` has the
     request's fields that are not secret, and under `also` the names of the others. `key_id` is None for what was done
-    with a signed URL, and both it and `address` for what the server did without a request.
+    with a signed URL, and both it and `address` for what the server did without a request. What is refused again
+    to the same key within an hour is the same entry, and `times` says how often it was refused.
     """
 
     at: datetime
@@ -24,6 +25,7 @@ class AuditEntry(BaseModel):
     object_id: str | None
     summary: dict[str, Any]
     status: int
+    times: int = 1
 
 
 class ListAuditResponse(BaseModel):

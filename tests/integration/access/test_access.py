@@ -367,6 +367,28 @@ def test_the_audit_log_outlives_the_server_and_stays_small(tmp_path):
         assert [e.summary["owner"] for e in client.list_audit_log().entries] == ["d", "c", "b"]
 
 
+def test_what_a_key_is_refused_pushes_out_nothing(tmp_path):
+    with running(tmp_path / "data", max_audit_entries=10) as client:
+        key = client.create_api_key("eve", role="predict").api_key
+        with http(client, key) as raw:
+            for number in range(30):
+                assert raw.post("/v1/keys", json={"owner": "eve"}).status_code == 403
+                assert raw.delete(f"/v1/keys/key_{number}").status_code == 403
+        entries = client.list_audit_log(limit=1000).entries
+        assert [e.status for e in entries if e.action == "create_key"] == [403, 200, 200]
+        (refused,) = [e for e in entries if e.action == "create_key" and e.status == 403]
+        assert refused.times == 30
+
+
+def test_what_strangers_are_refused_is_said_in_the_servers_log_once(tmp_path):
+    with running(tmp_path / "data") as client:
+        with http(client, "no-such-key") as raw:
+            for _ in range(50):
+                assert raw.delete("/v1/files/nothing").status_code == 401
+        log = (tmp_path / "data" / "server.log").read_text()
+        assert log.count("is refused: 401") == 1
+
+
 def test_a_change_that_is_no_json_is_no_change(client):
     with http(client) as raw:
         for body in (b"{", b'{"a": NaN}', b'{"a": "\\ud800"}', b"[" * 15_000, b"[" * 200 + b"]" * 200):

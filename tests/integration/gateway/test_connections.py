@@ -156,6 +156,7 @@ def test_more_strangers_than_files_hold_nobody_up(small, data):
             assert endpoint.predict(EndpointRequest(args={"x": 2})).value == 4
         eventually(lambda: small.files() < 200)
         assert "Traceback" not in small.log()
+        assert len(small.log()) < 10_000
         client.delete_model_endpoint(name)
 
 

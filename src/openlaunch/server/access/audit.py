@@ -1,15 +1,18 @@
-"""The audit log: every change that was made through the API, and those that a key was not allowed.
+"""The audit log: every change that was made through the API, and those that were refused to a key.
 
 One place in front of the control plane's routes records them, so that no route can be forgotten. An entry is on disk
-before the change is answered. Predictions are not changes; cancelling a task is one.
+before the change is answered. Predictions are not changes; cancelling a task is one. Nobody can push out what others
+did: refusals have a room for each key, and of too many changes, the owner with the most loses the oldest.
 """
 
 import logging
 import re
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import orjson
+from sqlalchemy import Connection
 
 from openlaunch.server import clock
 from openlaunch.server.access.auth import PRINCIPAL, Principal
@@ -32,6 +35,14 @@ SHOWN = frozenset(
 )
 """Fields of requests that are not secret, and of use to a reader of the log."""
 
+REFUSED_FROM = 400
+"""The status of an answer from which on nothing was changed."""
+
+REFUSALS_OF_KEY = 100
+FOLD_SECONDS = 3600
+"""How many entries what one key is refused may take; the same within this time is one entry, with a count."""
+
+LOG_SECONDS = 60.0
 MAX_VALUE = 200
 MAX_FIELDS = 50
 MAX_ID_BYTES = 64 * 1024
@@ -39,24 +50,60 @@ _FIELD_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _OWN_ID = re.compile(r"[a-z]{2,8}_[0-9a-f]{8,64}")
 
 
+class StrangersLog:
+    """Says in the server's log what strangers were refused: of each action once in a while, with how often."""
+
+    def __init__(self) -> None:
+        self._said: dict[str, tuple[float, int]] = {}
+        """By action, of which there is a fixed number: when it was said, and how often it was refused since."""
+
+    def refused(self, action: str, address: str | None, status: int) -> None:
+        """Say it, or count it for the next time."""
+        said_at, since = self._said.get(action, (-LOG_SECONDS, 0))
+        now = time.monotonic()
+        if now - said_at < LOG_SECONDS:
+            self._said[action] = said_at, since + 1
+            return
+        self._said[action] = now, 0
+        more = f", and {since} times before" if since else ""
+        log.warning("%s, asked for by %s, is refused: %d%s", action, address, status, more)
+
+
 class AuditLog:
-    """Stores entries, and forgets old ones."""
+    """Stores entries, and forgets old ones. Used in the event loop's thread and, to write, in the store's."""
 
     def __init__(self, store: Store, settings: AuditSettings) -> None:
         self._store = store
         self._settings = settings
+        self._fit = 0
+        """How many changes fit, at least, before the number of entries has to be looked at."""
+        self._strangers = StrangersLog()
 
     async def record(self, entry: AuditRecord) -> None:
         """Store an entry. One that can't be stored is written to the server's log: the change has been made."""
-        oldest = entry.at - self._settings.audit_retention_seconds
-        limit = self._settings.max_audit_entries
         try:
             await self._store.write(
-                lambda conn: audit_store.insert(conn, entry, oldest=oldest, max_entries=limit),
-                entry.owner or "",
+                self._refused(entry) if entry.status >= REFUSED_FROM else self._changed(entry)
             )
         except Exception:
             log.exception("the audit log could not be written; this is the entry: %r", entry)
+
+    def _changed(self, entry: AuditRecord) -> Callable[[Connection], None]:
+        oldest = entry.at - self._settings.audit_retention_seconds
+        limit = self._settings.max_audit_entries
+
+        def write(conn: Connection) -> None:
+            if self._fit > 0:
+                self._fit -= 1
+                audit_store.insert(conn, entry, oldest=oldest)
+            else:
+                self._fit = audit_store.insert(conn, entry, oldest=oldest, max_entries=limit)
+
+        return write
+
+    def _refused(self, entry: AuditRecord) -> Callable[[Connection], None]:
+        since = entry.at - FOLD_SECONDS
+        return lambda conn: audit_store.insert_refusal(conn, entry, since=since, max_of_key=REFUSALS_OF_KEY)
 
     async def record_own(self, action: str, object_id: str, summary: dict[str, Any]) -> None:
         """Store a change that the server made without a request."""
@@ -69,7 +116,7 @@ class AuditLog:
             return
         if principal is None and status >= 400:
             if status in (401, 403):
-                log.warning("%s, asked for by %s, is refused: %d", route.name, _address(scope), status)
+                self._strangers.refused(route.name, _address(scope), status)
             return
         await self.record(_entry(scope, route.name, principal, document, status, answer))
 

@@ -25,6 +25,9 @@ SAVE_SECONDS = 5.0
 """Interval at which the use of keys with a quota is stored; a killed server loses at most this much of it."""
 
 CACHE_SIZE = 10_000
+MAX_CACHED_BYTES = 256
+"""Number of Authorization headers that are kept as good ones, and the size of one; a larger one is read each time."""
+
 PRINCIPAL = "openlaunch.principal"
 """Where a request's scope has the caller, once the key was found good."""
 
@@ -139,9 +142,10 @@ class Keyring:
             principal = self.find(_key_of(header))
             if principal is None:
                 raise Unauthorized("the API key is unknown or has been revoked")
-            if len(self._by_header) >= CACHE_SIZE:
-                self._by_header.clear()
-            self._by_header[header] = principal
+            if len(header) <= MAX_CACHED_BYTES:
+                if len(self._by_header) >= CACHE_SIZE:
+                    self._by_header.clear()
+                self._by_header[header] = principal
         if principal.expires_at is not None and principal.expires_at <= time.time():
             raise Unauthorized("the API key has expired: ask an admin for another one", code="key_expired")
         return principal

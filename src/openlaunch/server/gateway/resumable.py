@@ -20,6 +20,9 @@ Stream = TypeVar("Stream")
 
 _EVENT_END = b"\n\n"
 
+MAX_ENDED = 10_000
+"""Streams that are kept after their end: what one takes beside its events is not counted."""
+
 
 class Replay:
     """The last events of one stream, numbered from 1, and whether its client is there."""
@@ -148,6 +151,8 @@ class Resumables(Generic[Stream]):
         replay.stop_waiting()
         replay.ended, replay.attached = True, False
         self._ended[replay.id] = replay
+        if len(self._ended) > MAX_ENDED:
+            self.forget(next(iter(self._ended.values())))
         self._loop.call_later(self.seconds, self.forget, replay)
         return events
 

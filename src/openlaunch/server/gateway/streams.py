@@ -142,6 +142,7 @@ class Stream(StreamCall):
             self._send_last(b"data: " + failure(str(error), error.status) + b"\n\n")
 
     def _send_last(self, last: bytes) -> None:
+        self.body = b""  # the stream may be kept for its client, and the body is counted no longer
         if self.replay is not None:
             last = self._streams.resumables.end(self.replay, last)
         exchange, self._exchange = self._exchange, None

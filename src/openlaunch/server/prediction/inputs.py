@@ -19,6 +19,9 @@ LIGHT_BYTES = 8 * 1024 * 1024
 LIGHT_VALUES = 50_000
 """A body that no schema is for is quick to parse, too, up to this size and as many values: mostly long strings."""
 
+MAX_URL = 8192
+"""Characters of a URL; a signed one has up to about 2,000."""
+
 
 class PredictInput(NamedTuple):
     """A body, and the fields that the server reads."""
@@ -113,14 +116,16 @@ def check_document(document: Any, body: bytes, schemas: BundleSchemas) -> Predic
     if url is None:
         schemas.check_request(args, len(body))
     elif not is_http_url(url):
-        raise _wrong(["url"], "it is not an http:// or https:// URL")
+        raise _wrong(["url"], f"it is not an http:// or https:// URL of at most {MAX_URL} characters")
     return PredictInput(body, _flags(document), _timeout(document), callback, _priority(document))
 
 
 def _callback(document: dict[str, Any]) -> Callback | None:
     url, auth = document.get("callback_url"), document.get("callback_auth")
     if url is not None and not is_http_url(url):
-        raise _wrong(["callback_url"], "it is not an http:// or https:// URL")
+        raise _wrong(
+            ["callback_url"], f"it is not an http:// or https:// URL of at most {MAX_URL} characters"
+        )
     if auth is not None:
         try:
             CALLBACK_AUTH.validate_python(auth)
@@ -132,8 +137,8 @@ def _callback(document: dict[str, Any]) -> Callback | None:
 
 
 def is_http_url(value: object) -> bool:
-    """Return whether it is an http or https URL with a host."""
-    if not isinstance(value, str) or any(character <= " " for character in value):
+    """Return whether it is an http or https URL with a host, of a length that may be kept: `urlsplit` has a cache."""
+    if not isinstance(value, str) or len(value) > MAX_URL or any(character <= " " for character in value):
         return False
     try:
         parts = urlsplit(value)

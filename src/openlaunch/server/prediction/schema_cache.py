@@ -8,6 +8,8 @@ from openlaunch.store import bundles as bundle_store
 from openlaunch.store.base import Store
 
 CACHE_SIZE = 1000
+CACHE_BYTES = 16 * 1024 * 1024
+"""Of the JSON of all schemas that are kept; compiled, they take some ten times as much."""
 
 
 class SchemaCache:
@@ -17,6 +19,7 @@ class SchemaCache:
         self.checks = Checks()
         self._store = store
         self._entries: OrderedDict[str, BundleSchemas] = OrderedDict()
+        self._bytes = 0
 
     def cached(self, bundle_id: str) -> BundleSchemas | None:
         """Return the schemas if they are in memory: the hot path's look, without waiting."""
@@ -27,7 +30,14 @@ class SchemaCache:
         entry = self._entries.get(bundle_id)
         if entry is None:
             record = await self._store.read(lambda conn: bundle_store.get(conn, bundle_id))
-            entry = self._entries[bundle_id] = BundleSchemas(record.schemas if record else {})
-            if len(self._entries) > CACHE_SIZE:
-                self._entries.popitem(last=False)
+            entry = BundleSchemas(record.schemas if record else {})
+            if bundle_id not in self._entries:  # another request may have read it meanwhile
+                self._keep(bundle_id, entry)
         return entry
+
+    def _keep(self, bundle_id: str, entry: BundleSchemas) -> None:
+        self._entries[bundle_id] = entry
+        self._bytes += len(entry.source)
+        while len(self._entries) > CACHE_SIZE or (self._bytes > CACHE_BYTES and len(self._entries) > 1):
+            _, dropped = self._entries.popitem(last=False)
+            self._bytes -= len(dropped.source)

@@ -198,3 +198,18 @@ def test_what_a_key_has_used_is_stored_while_it_is_used(with_keyring, monkeypatc
                     await asyncio.sleep(0.01)
 
     with_keyring(test)
+
+
+def test_good_headers_are_kept_within_a_limit_of_bytes(with_keyring, monkeypatch):
+    monkeypatch.setattr(auth, "CACHE_SIZE", 10)
+
+    async def test(keyring: Keyring, _: SqliteStore) -> None:
+        _, key = await keyring.create("ada", Role.PREDICT)
+        for number in range(100):
+            assert keyring.authenticate(basic(f"{key}:{number}")).owner == "ada"
+            assert keyring.authenticate(basic(f"{key}:{number}{'x' * 40_000}")).owner == "ada"
+        kept = keyring._by_header
+        assert len(kept) <= 10
+        assert sum(map(len, kept)) <= 10 * auth.MAX_CACHED_BYTES
+
+    with_keyring(test)

@@ -214,3 +214,8 @@ def test_an_error_of_one_of_several_requests_says_which():
     assert str(error).startswith("request 3: timeout_seconds: ")
     assert error.errors[0]["loc"] == ["body", "requests", 3, "timeout_seconds"]
     assert at_index(BadRequest("odd", code="invalid_json"), 0).code == "invalid_json"
+
+
+def test_a_url_has_a_limit():
+    assert is_http_url("http://x/" + "y" * 2000)
+    assert not is_http_url("http://x/" + "y" * 1_000_000)
