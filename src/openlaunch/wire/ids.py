@@ -1,4 +1,4 @@
-"""Ids of what comes in large numbers."""
+"""Ids of what the server stores."""
 
 import secrets
 
@@ -9,3 +9,8 @@ def new_id(now: float) -> str:
     New ones so stand together in an index, however many there are in it.
     """
     return f"{int(now * 1000):012x}{secrets.token_hex(10)}"
+
+
+def object_id(kind: str) -> str:
+    """Make an id that begins with its kind, such as "end" for an endpoint."""
+    return f"{kind}_{secrets.token_hex(10)}"

@@ -16,6 +16,7 @@ from openlaunch.server.access.limits import Limits, Meter
 from openlaunch.store import keys as key_store
 from openlaunch.store.base import Store
 from openlaunch.store.records import KeyRecord
+from openlaunch.wire.ids import object_id
 from openlaunch.wire.keys import Role
 
 log = logging.getLogger(__name__)
@@ -162,7 +163,7 @@ class Keyring:
         """
         key = key or "ol_" + secrets.token_urlsafe(32)
         record = KeyRecord(
-            id="key_" + secrets.token_hex(10),
+            id=object_id("key"),
             owner=owner,
             role=role,
             prefix=key[:PREFIX_LENGTH],

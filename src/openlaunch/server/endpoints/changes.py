@@ -1,6 +1,5 @@
 """Changes of an endpoint's record and canary as pure functions; Conflict where its state forbids them."""
 
-import secrets
 from dataclasses import replace
 
 from openlaunch.controller.trial import DEFAULT_CANARY_FAILURES, Rule
@@ -16,6 +15,7 @@ from openlaunch.wire.endpoints import (
     StartCanaryRequest,
     UpdateModelEndpointRequest,
 )
+from openlaunch.wire.ids import object_id
 
 
 def new_endpoint(
@@ -29,7 +29,7 @@ def new_endpoint(
     """Return the record of an endpoint that does not exist yet."""
     now = clock.now()
     return EndpointRecord(
-        id=endpoint_id or "end_" + secrets.token_hex(10),
+        id=endpoint_id or object_id("end"),
         owner=owner,
         name=name,
         endpoint_type=endpoint_type,

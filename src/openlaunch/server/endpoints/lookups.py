@@ -1,5 +1,7 @@
 """Bundles and endpoints by their owner, or an error that says what was not found."""
 
+from typing import TypeVar
+
 from sqlalchemy import Connection
 
 from openlaunch.errors import Conflict, NotFound
@@ -9,13 +11,20 @@ from openlaunch.store.base import Store
 from openlaunch.store.records import BundleRecord, EndpointRecord
 from openlaunch.wire.endpoints import EndpointStatus
 
+T = TypeVar("T")
+
+
+def found(record: T | None, what: str, code: str) -> T:
+    """Return the record, or raise NotFound, which says `what` was not found."""
+    if record is None:
+        raise NotFound(what, code=code)
+    return record
+
 
 async def find_bundle(store: Store, bundle_id: str, owner: str) -> BundleRecord:
     """Return the owner's bundle, or raise NotFound."""
     record = await store.read(lambda conn: bundle_store.get(conn, bundle_id, owner), owner)
-    if record is None:
-        raise NotFound(f"no bundle has the id {bundle_id!r}", code="bundle_not_found")
-    return record
+    return found(record, f"no bundle has the id {bundle_id!r}", "bundle_not_found")
 
 
 async def find_endpoint(store: Store, endpoint_id: str, owner: str) -> EndpointRecord:

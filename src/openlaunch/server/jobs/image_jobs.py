@@ -6,7 +6,6 @@ A server that starts finds the containers of its jobs again. Every step can be r
 import asyncio
 import json
 import logging
-import secrets
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from openlaunch.turns import Turns
 from openlaunch.wire.batch_jobs import BatchJobStatus
 from openlaunch.wire.bundles import full_image_name
 from openlaunch.wire.endpoint_settings import EndpointSpec
+from openlaunch.wire.ids import object_id
 from openlaunch.wire.image_jobs import DEFAULT_RESOURCES
 
 log = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ def new_job(
             "have it: make the bundle with one"
         )
     return ImageJobRecord(
-        id="imj_" + secrets.token_hex(10),
+        id=object_id("imj"),
         owner=bundle.owner,
         bundle_id=bundle.id,
         status=BatchJobStatus.PENDING,

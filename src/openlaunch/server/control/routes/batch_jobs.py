@@ -1,7 +1,6 @@
 """Batch jobs (`/v1/batch-jobs`): one bundle over a file of inputs."""
 
 import math
-import secrets
 from datetime import timedelta
 
 from fastapi import Request
@@ -28,6 +27,7 @@ from openlaunch.wire.batch_jobs import (
 )
 from openlaunch.wire.endpoint_settings import EndpointSettings, EndpointSpec
 from openlaunch.wire.endpoints import EndpointType
+from openlaunch.wire.ids import object_id
 
 
 def router(context: Context) -> ControlRouter:
@@ -40,7 +40,7 @@ def router(context: Context) -> ControlRouter:
         spec = _spec(body)
         await context.endpoints.check(user.owner, EndpointType.ASYNC, body.model_bundle_id, spec)
         job = BatchJobRecord(
-            id="job_" + secrets.token_hex(10),
+            id=object_id("job"),
             owner=user.owner,
             bundle_id=body.model_bundle_id,
             status=BatchJobStatus.PENDING,

@@ -1,15 +1,14 @@
 """Model bundles (`/v2/model-bundles`)."""
 
-import secrets
 from dataclasses import replace
 
-from openlaunch.errors import NotFound, Unprocessable
+from openlaunch.errors import Unprocessable
 from openlaunch.server import clock
 from openlaunch.server.control.answers import shown
 from openlaunch.server.control.routes.artifacts import BUNDLES_FOLDER, check_uploaded
 from openlaunch.server.control.routes.context import Context, User
 from openlaunch.server.control.routing import BundleRoute, ControlRouter
-from openlaunch.server.endpoints.lookups import find_bundle
+from openlaunch.server.endpoints.lookups import find_bundle, found
 from openlaunch.store import bundles as bundle_store
 from openlaunch.store.records import BundleRecord
 from openlaunch.wire import routes
@@ -23,6 +22,7 @@ from openlaunch.wire.bundles import (
     ListModelBundlesResponse,
     ModelBundleResponse,
 )
+from openlaunch.wire.ids import object_id
 
 MAX_SCHEMA_BYTES = 256 * 1024
 
@@ -76,7 +76,7 @@ async def store_bundle(context: Context, body: CreateModelBundleRequest, owner: 
     ):
         await check_uploaded(context, BUNDLES_FOLDER, body.flavor.location, owner)
     record = BundleRecord(
-        id=_new_id(),
+        id=object_id("bun"),
         owner=owner,
         name=body.name,
         flavor=body.flavor,
@@ -96,13 +96,9 @@ async def clone_bundle(context: Context, body: CloneModelBundleRequest, owner: s
         kind = original.flavor.flavor
         raise Unprocessable(f"the bundle {original.name!r} is a {kind}, which has no app_config to change")
     flavor = original.flavor.model_copy(update={"app_config": body.new_app_config})
-    clone = replace(original, id=_new_id(), flavor=flavor, created_at=clock.now())
+    clone = replace(original, id=object_id("bun"), flavor=flavor, created_at=clock.now())
     await context.store.write(lambda conn: bundle_store.insert(conn, clone), owner)
     return clone.id
-
-
-def _new_id() -> str:
-    return "bun_" + secrets.token_hex(10)
 
 
 async def list_bundles(
@@ -118,9 +114,7 @@ async def list_bundles(
 async def latest_bundle(context: Context, name: str, owner: str) -> BundleRecord:
     """Return the owner's newest bundle of a name, or raise NotFound."""
     record = await context.store.read(lambda conn: bundle_store.latest(conn, owner, name), owner)
-    if record is None:
-        raise NotFound(f"no bundle has the name {name!r}", code="bundle_not_found")
-    return record
+    return found(record, f"no bundle has the name {name!r}", "bundle_not_found")
 
 
 async def _read_schemas(context: Context, location: str, owner: str) -> dict[str, object]:

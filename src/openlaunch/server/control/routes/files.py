@@ -1,18 +1,18 @@
 """Uploaded files (`/v1/files`): bytes under a name, for those who made them."""
 
-import secrets
 from collections.abc import AsyncIterator
 
 from fastapi import Request
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
-from openlaunch.errors import BadRequest, NotFound, PayloadTooLarge, Unprocessable
+from openlaunch.errors import BadRequest, PayloadTooLarge, Unprocessable
 from openlaunch.server import clock
 from openlaunch.server.control.answers import shown
 from openlaunch.server.control.routes.artifacts import bounded
 from openlaunch.server.control.routes.context import Context, User
 from openlaunch.server.control.routing import ControlRouter
+from openlaunch.server.endpoints.lookups import found
 from openlaunch.store import files as file_store
 from openlaunch.store.records import FileRecord
 from openlaunch.wire import routes
@@ -23,6 +23,7 @@ from openlaunch.wire.files import (
     ListFilesResponse,
     UploadFileResponse,
 )
+from openlaunch.wire.ids import object_id
 
 MAX_FILENAME = 255
 PIECE = 1 << 20
@@ -104,7 +105,7 @@ async def _put(context: Context, upload: UploadFile | str | None, owner: str) ->
             "the form has no file in its field 'file'",
             errors=[{"loc": ["body", "file"], "msg": "Field required", "type": "missing"}],
         )
-    file_id = "file_" + secrets.token_hex(10)
+    file_id = object_id("file")
     key = f"files/{file_id}"
     size = await context.artifacts.put(key, _pieces(upload))
     return FileRecord(file_id, owner, (upload.filename or "file")[-MAX_FILENAME:], size, key, clock.now())
@@ -117,6 +118,4 @@ async def _pieces(upload: UploadFile) -> AsyncIterator[bytes]:
 
 async def _find(context: Context, file_id: str, owner: str) -> FileRecord:
     record = await context.store.read(lambda conn: file_store.get(conn, file_id, owner), owner)
-    if record is None:
-        raise NotFound(f"no file has the id {file_id!r}", code="file_not_found")
-    return record
+    return found(record, f"no file has the id {file_id!r}", "file_not_found")

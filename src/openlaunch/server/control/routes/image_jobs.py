@@ -1,19 +1,19 @@
 """Docker-image batch jobs (`/v1/docker-image-batch-jobs`) and their bundles."""
 
-import secrets
-
 from fastapi.responses import PlainTextResponse
 
-from openlaunch.errors import NotFound, Unprocessable
+from openlaunch.errors import Unprocessable
 from openlaunch.server import clock
 from openlaunch.server.control.answers import shown
 from openlaunch.server.control.routes.context import Context, User, Wait
 from openlaunch.server.control.routing import ControlRouter
+from openlaunch.server.endpoints.lookups import found
 from openlaunch.server.jobs.image_jobs import job_spec
 from openlaunch.store import image_jobs as job_store
 from openlaunch.store.records import ImageJobBundleRecord, ImageJobRecord
 from openlaunch.wire import routes
 from openlaunch.wire.bundles import BundleOrderBy
+from openlaunch.wire.ids import object_id
 from openlaunch.wire.image_jobs import (
     CreateDockerImageBatchJobBundleRequest,
     CreateDockerImageBatchJobBundleResponse,
@@ -95,7 +95,7 @@ def _add_bundles(api: ControlRouter, context: Context) -> None:
         resources = body.resource_requests.model_dump(mode="json", exclude_none=True)
         context.image_jobs.check_gpus(job_spec(resources))
         record = ImageJobBundleRecord(
-            id="dib_" + secrets.token_hex(10),
+            id=object_id("dib"),
             owner=user.owner,
             name=body.name,
             image_repository=body.image_repository,
@@ -141,16 +141,12 @@ def _add_bundles(api: ControlRouter, context: Context) -> None:
 async def find_image_bundle(context: Context, bundle_id: str, owner: str) -> ImageJobBundleRecord:
     """Return the owner's bundle, or raise NotFound."""
     record = await context.store.read(lambda conn: job_store.get_bundle(conn, bundle_id, owner), owner)
-    if record is None:
-        raise NotFound(f"no docker-image batch job bundle has the id {bundle_id!r}", code="bundle_not_found")
-    return record
+    return found(record, f"no docker-image batch job bundle has the id {bundle_id!r}", "bundle_not_found")
 
 
 async def _latest(context: Context, name: str, owner: str) -> ImageJobBundleRecord:
     record = await context.store.read(lambda conn: job_store.latest_bundle(conn, owner, name), owner)
-    if record is None:
-        raise NotFound(f"no docker-image batch job bundle has the name {name!r}", code="bundle_not_found")
-    return record
+    return found(record, f"no docker-image batch job bundle has the name {name!r}", "bundle_not_found")
 
 
 async def _named_bundle(

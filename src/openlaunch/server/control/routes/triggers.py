@@ -1,20 +1,20 @@
 """Triggers (`/v1/triggers`): docker-image batch jobs at the times of a cron schedule."""
 
-import secrets
 import time
 from typing import Any
 
-from openlaunch.errors import NotFound
 from openlaunch.server import clock
 from openlaunch.server.control.answers import shown
 from openlaunch.server.control.routes.context import Context, User
 from openlaunch.server.control.routes.image_jobs import find_image_bundle
 from openlaunch.server.control.routing import ControlRouter
+from openlaunch.server.endpoints.lookups import found
 from openlaunch.server.endpoints.specs import wrong_field
 from openlaunch.server.jobs.triggers import BadSchedule, next_time
 from openlaunch.store import triggers as trigger_store
 from openlaunch.store.records import TriggerRecord
 from openlaunch.wire import routes
+from openlaunch.wire.ids import object_id
 from openlaunch.wire.triggers import (
     CreateTriggerRequest,
     CreateTriggerResponse,
@@ -38,7 +38,7 @@ def router(context: Context) -> ControlRouter:
         # What each job would be refused for is refused now.
         context.image_jobs.new_job(bundle, body.default_job_config, labels)
         record = TriggerRecord(
-            id="trg_" + secrets.token_hex(10),
+            id=object_id("trg"),
             owner=user.owner,
             name=body.name,
             cron_schedule=body.cron_schedule,
@@ -102,9 +102,7 @@ def _next(schedule: str, now: float) -> float:
 
 async def _find(context: Context, trigger_id: str, owner: str) -> TriggerRecord:
     record = await context.store.read(lambda conn: trigger_store.get(conn, owner, trigger_id), owner)
-    if record is None:
-        raise NotFound(f"no trigger has the id {trigger_id!r}", code="trigger_not_found")
-    return record
+    return found(record, f"no trigger has the id {trigger_id!r}", "trigger_not_found")
 
 
 def _response(record: TriggerRecord) -> TriggerResponse:
