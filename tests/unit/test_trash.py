@@ -1,7 +1,6 @@
 """Folders that others have written to: deleted whatever they hold, and nothing beside them."""
 
 import os
-import shutil
 import time
 from pathlib import Path
 
@@ -43,9 +42,7 @@ def test_a_tree_is_deleted(tmp_path):
 
 
 def test_a_deep_tree_is_deleted(tmp_path):
-    with pytest.raises((RecursionError, OSError)):
-        shutil.rmtree(deep(tmp_path / "top"))
-    delete(tmp_path / "top")
+    delete(deep(tmp_path / "top"))
     assert list(tmp_path.iterdir()) == []
 
 
