@@ -3,12 +3,13 @@
 import asyncio
 import os
 import tempfile
-from asyncio.subprocess import DEVNULL, STDOUT
+from asyncio.subprocess import DEVNULL, STDOUT, Process
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from openlaunch.engines.groups import end_process
 
@@ -21,6 +22,13 @@ REST_SECONDS = 1.0
 
 Log = Callable[[str], None]
 """Takes one line of a program's output."""
+
+Watch = Callable[[int], Coroutine[Any, Any, str]]
+"""Watches a process, and returns the reason as soon as there is one to end it."""
+
+
+class Stopped(Exception):
+    """A program was killed because its watch gave this reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +50,12 @@ async def run_command(
     timeout: float | None,
     log: Log = quiet,
     cwd: Path | None = None,
+    watch: Watch | None = None,
 ) -> Finished:
     """Run a program to its end. When this is cancelled, it is killed with all that it started.
 
-    Raise `OSError` if it could not be started, and `TimeoutError` if it was not done within `timeout` seconds, and
-    was killed; None sets no limit.
+    Raise `OSError` if it could not be started, `TimeoutError` if it was not done within `timeout` seconds, and was
+    killed, and `Stopped` if it was killed because of its watch. None as `timeout` sets no limit.
     """
     kept: deque[str] = deque(maxlen=KEPT_LINES)
 
@@ -60,11 +69,24 @@ async def run_command(
         )
         try:
             async with asyncio.timeout(timeout):
-                await process.wait()
+                await (process.wait() if watch is None else _watched(process, watch))
         finally:
             await end_process(process, grace=0)
     assert process.returncode is not None
     return Finished(process.returncode, list(kept))
+
+
+async def _watched(process: Process, watch: Watch) -> None:
+    """Wait for the end of a process. Raise `Stopped` if there is a reason to end it before."""
+    ending = asyncio.create_task(process.wait())
+    watching = asyncio.create_task(watch(process.pid))
+    try:
+        await asyncio.wait((ending, watching), return_when=asyncio.FIRST_COMPLETED)
+        if not ending.done():
+            raise Stopped(watching.result())
+    finally:
+        ending.cancel()
+        watching.cancel()
 
 
 async def run_starter(

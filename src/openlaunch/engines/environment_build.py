@@ -1,6 +1,5 @@
 """Building one environment with uv, which runs code of its owner's: the build systems of requirements."""
 
-import hashlib
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -8,12 +7,13 @@ from typing import Any
 
 from uv import find_uv_bin
 
+from openlaunch.engines.build_watch import Bounds, BuildWatch
 from openlaunch.engines.commands import Log
 from openlaunch.engines.environment_folder import EnvironmentFolder
 from openlaunch.engines.pythons import find_python, no_python
 from openlaunch.engines.sandbox import Sandboxes, give, make_folder
 from openlaunch.engines.uv import Uv, UvError, Wrap
-from openlaunch.log_files import private_folder
+from openlaunch.engines.uv_caches import UvCaches
 
 _COMPILE = ("-I", "-S", "-m", "compileall", "-qq", "-j", "0")
 """Without the environment's `.pth` files, and whatever the code of others looks like."""
@@ -24,7 +24,6 @@ _CONFIGURATION = (
     "SSL_CERT_DIR",
     "REQUESTS_CA_BUNDLE",
     "CURL_CA_BUNDLE",
-    "NETRC",
 )
 
 
@@ -44,11 +43,14 @@ class Wanted:
 class Builder:
     """Builds environments below `root`, in a sandbox that sees the environment and its owner's cache of uv alone.
 
-    The caches lie below `caches`. `timeout` is for each program of a build.
+    `timeout` is for each program of a build.
     """
 
-    def __init__(self, root: Path, caches: Path, timeout: float, sandboxes: Sandboxes | None) -> None:
+    def __init__(
+        self, root: Path, caches: UvCaches, timeout: float, bounds: Bounds, sandboxes: Sandboxes | None
+    ) -> None:
         self._root = root
+        self._bounds = bounds
         self._caches = caches
         self._timeout = timeout
         self._sandboxes = sandboxes
@@ -64,7 +66,8 @@ class Builder:
         folder.begin(wanted.requirements)
         log(f"environment for Python {wanted.version} with {len(wanted.requirements)} requirements")
         try:
-            await self._make(folder, wanted, python, log)
+            async with self._caches.of(wanted.owner) as cache:
+                await self._make(folder, wanted, python, cache, log)
         except UvError as error:
             raise BuildFailed(f"the environment could not be built: {error}") from error
         return {
@@ -80,10 +83,12 @@ class Builder:
         except UvError as error:
             raise BuildFailed(f"the worker runtime could not be compiled: {error}") from error
 
-    async def _make(self, folder: EnvironmentFolder, wanted: Wanted, python: Path, log: Log) -> None:
-        cache = self._cache_of(wanted.owner)
+    async def _make(
+        self, folder: EnvironmentFolder, wanted: Wanted, python: Path, cache: Path, log: Log
+    ) -> None:
         environ = {"UV_LINK_MODE": "copy", **os.environ, "UV_CACHE_DIR": str(cache)}
-        uv = Uv(self._timeout, environ, self._wrap(folder, cache, python))
+        watch = BuildWatch((folder.path, cache), self._bounds)
+        uv = Uv(self._timeout, environ, self._wrap(folder, cache, python), watch)
         await uv.run(
             *("venv", "--no-project", "--allow-existing", "--python", python, folder.venv),
             cwd=folder.scratch,
@@ -96,13 +101,6 @@ class Builder:
                 log=log,
             )
         await uv.run_python(folder.python, *_COMPILE, str(folder.venv / "lib"), cwd=folder.scratch)
-
-    def _cache_of(self, owner: str) -> Path:
-        cache = private_folder(self._caches) / hashlib.sha256(owner.encode()).hexdigest()[:20]
-        if not cache.exists():
-            cache.mkdir(mode=0o700)
-            give(cache)
-        return cache
 
     def _wrap(self, folder: EnvironmentFolder, cache: Path, python: Path) -> Wrap:
         if (sandboxes := self._sandboxes) is None:

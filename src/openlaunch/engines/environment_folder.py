@@ -79,8 +79,11 @@ class EnvironmentFolder:
         discard(self.path)
 
 
-def prune(root: Path, spared: set[Path], limit: int) -> list[str]:
-    """Remove the environments that were used least recently, down to the limit, and halves of them; return all."""
+def prune(root: Path, spared: set[Path], limit: int) -> tuple[list[str], set[str]]:
+    """Remove the environments that were used least recently, down to the limit, and halves of them.
+
+    Return the names of those, and the owners of the others.
+    """
     used: list[tuple[float, Path]] = []
     removed: list[Path] = []
     for path in root.iterdir():
@@ -90,8 +93,16 @@ def prune(root: Path, spared: set[Path], limit: int) -> list[str]:
             used.append(((path / MARKER).stat().st_mtime, path))
         except FileNotFoundError:
             removed.append(path)
-    surplus = len(used) + len(spared) - limit
-    removed += [path for _, path in sorted(used)[: max(0, surplus)]]
+    surplus = max(0, len(used) + len(spared) - limit)
+    oldest_first = [path for _, path in sorted(used)]
+    removed += oldest_first[:surplus]
     for path in removed:
         EnvironmentFolder(path).discard()
-    return [path.name for path in removed]
+    return [path.name for path in removed], {_owner(path) for path in (*spared, *oldest_first[surplus:])}
+
+
+def _owner(path: Path) -> str:
+    try:
+        return str(EnvironmentFolder(path).about()["owner"])
+    except (FileNotFoundError, KeyError):
+        return ""  # of a build under way, whose cache is in use

@@ -9,12 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from openlaunch.engines.base import EngineError
+from openlaunch.engines.build_watch import Bounds
 from openlaunch.engines.commands import KEPT_LINES, Log
 from openlaunch.engines.environment_build import Builder, BuildFailed, Wanted
 from openlaunch.engines.environment_folder import EnvironmentFolder, prune
 from openlaunch.engines.pythons import SERVER_PYTHON
 from openlaunch.engines.runtime import has_bytecode, install_runtime
 from openlaunch.engines.sandbox import Sandboxes
+from openlaunch.engines.uv_caches import UvCaches
 from openlaunch.turns import Turns
 
 FORMAT = 2
@@ -30,11 +32,12 @@ class EnvironmentFailed(EngineError):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """`timeout` is in seconds, for each run of uv. `builds` run at once, up to half of them of one owner."""
+    """`timeout` is in seconds, for each program of a build. `builds` run at once, up to half of them of one owner."""
 
     builds: int = 6
     timeout: float = 1800.0
     environments: int = 50
+    bounds: Bounds = field(default_factory=Bounds)
 
 
 @dataclass(eq=False)
@@ -71,7 +74,8 @@ class Environments:
     ) -> None:
         self._root = root
         self._limits = limits or Limits()
-        self._builder = Builder(root, caches, self._limits.timeout, sandboxes)
+        self._caches = UvCaches(caches)
+        self._builder = Builder(root, self._caches, self._limits.timeout, self._limits.bounds, sandboxes)
         self._turns = Turns(self._limits.builds)
         self._builds: dict[str, _Build] = {}
         self._runtime: Path | None = None
@@ -172,9 +176,14 @@ class Environments:
         await asyncio.to_thread(folder.finish, about, lines)
 
     async def prune(self, keep: Collection[Path]) -> list[str]:
-        """Remove those used least recently, down to the limit, and return them; these interpreters' stay."""
+        """Remove those used least recently, down to the limit, and return them; these interpreters' stay.
+
+        The caches of owners who then have no environment go with them.
+        """
         spared = {python.parents[2] for python in keep} | {self._root / name for name in self._builds}
-        return await asyncio.to_thread(prune, self._root, spared, self._limits.environments)
+        removed, owners = await asyncio.to_thread(prune, self._root, spared, self._limits.environments)
+        self._caches.prune(owners)
+        return removed
 
 
 async def _wait(build: _Build) -> Path:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import uv
 
-from openlaunch.engines.commands import Finished, Log, quiet, run_command
+from openlaunch.engines.commands import Finished, Log, Stopped, Watch, quiet, run_command
 from openlaunch.engines.environ import scrub
 
 MAX_REASON_LINES = 8
@@ -25,10 +25,13 @@ class Uv:
     Its own variables (`UV_INDEX_URL`, …) are passed on to it, the server's are not. `timeout` is for each run.
     """
 
-    def __init__(self, timeout: float, environ: Mapping[str, str], wrap: Wrap = list) -> None:
+    def __init__(
+        self, timeout: float, environ: Mapping[str, str], wrap: Wrap = list, watch: Watch | None = None
+    ) -> None:
         self._timeout = timeout
         self._environ = scrub(environ, ("UV_", "XDG_")) | {"NO_COLOR": "1", "UV_NO_PROGRESS": "1"}
         self._wrap = wrap
+        self._watch = watch
 
     async def run(self, *args: str | Path, cwd: Path, log: Log) -> list[str]:
         """Run uv to its end and return the last lines of its output.
@@ -46,10 +49,13 @@ class Uv:
         await self._run((str(python), *args), cwd, quiet)
 
     async def _run(self, command: Sequence[str], cwd: Path, log: Log) -> Finished:
+        command = self._wrap(command)
         try:
             return await run_command(
-                self._wrap(command), env=self._environ, timeout=self._timeout, log=log, cwd=cwd
+                command, env=self._environ, timeout=self._timeout, log=log, cwd=cwd, watch=self._watch
             )
+        except Stopped as error:
+            raise UvError(str(error)) from None
         except TimeoutError:
             raise UvError(f"was not done within {self._timeout:g} s") from None
         except OSError as error:

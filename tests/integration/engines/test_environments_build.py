@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from openlaunch.engines.build_watch import Bounds
 from openlaunch.engines.environments import EnvironmentFailed, Environments, Limits
 from openlaunch.engines.pythons import SERVER_PYTHON, _pyenv_pythons
 from openlaunch_worker.module_command import module_command
@@ -312,6 +313,13 @@ def test_prune_removes_what_was_used_least_recently_and_is_not_in_use(root: Path
 
     assert asyncio.run(main()) == ["half", "b", "c"]
     assert sorted(path.name for path in root.glob("[!.]*")) == ["a", "d"]
+
+
+@pytest.mark.usefixtures("offline")
+def test_a_build_that_uses_too_much_is_ended_and_says_so(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("openlaunch.engines.build_watch.LOOK_SECONDS", 0.001)
+    reason = failure(root, limits=Limits(bounds=Bounds(free=2**60)))
+    assert reason.endswith("of the disk free")
 
 
 @pytest.mark.usefixtures("offline")

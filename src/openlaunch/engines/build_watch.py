@@ -1,0 +1,90 @@
+"""What a build may use of the machine, looked at while it runs: the memory of all its processes, and the disk."""
+
+import asyncio
+import contextlib
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+GIB = 1024**3
+
+LOOK_SECONDS = 1.0
+LOOKS_PER_COUNT = 10
+"""Looks for each count of the bytes of all files, which takes longer than a look."""
+COUNT_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Bytes that a build may use: memory of all its processes, and disk. `free` bytes of the disk stay free."""
+
+    memory: int = field(
+        default_factory=lambda: os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * 3 // 4
+    )
+    disk: int = 64 * GIB
+    free: int = GIB
+
+
+class BuildWatch:
+    """Watches one program of a build, which writes to `folders` alone. Called with its process id."""
+
+    def __init__(self, folders: tuple[Path, ...], bounds: Bounds) -> None:
+        self._folders = folders
+        self._bounds = bounds
+
+    async def __call__(self, pid: int) -> str:
+        """Return what it has used too much of, once it has."""
+        looks = 0
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            looks += 1
+            if await asyncio.to_thread(memory_of_tree, pid) > self._bounds.memory:
+                return f"it used more than {_size(self._bounds.memory)} of memory"
+            if any(shutil.disk_usage(folder).free < self._bounds.free for folder in self._folders):
+                return f"it left less than {_size(self._bounds.free)} of the disk free"
+            if looks % LOOKS_PER_COUNT == 0 and await self._writes_too_much():
+                return f"it wrote more than {_size(self._bounds.disk)} to the disk"
+
+    async def _writes_too_much(self) -> bool:
+        return await asyncio.to_thread(bytes_of, *self._folders) > self._bounds.disk
+
+
+def _size(count: int) -> str:
+    return f"{count / GIB:.3g} GiB"
+
+
+def memory_of_tree(pid: int) -> int:
+    """Return the bytes of memory, shared memory among it, that a process and those below it use. Linux only."""
+    return sum(_memory_of(each) for each in _tree(pid))
+
+
+def _tree(pid: int) -> Iterator[int]:
+    waiting = [pid]
+    while waiting:
+        yield (parent := waiting.pop())
+        for children in Path(f"/proc/{parent}/task").glob("*/children"):
+            with contextlib.suppress(OSError):
+                waiting += map(int, children.read_text().split())
+
+
+def _memory_of(pid: int) -> int:
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(("RssAnon:", "RssShmem:")))
+
+
+def bytes_of(*folders: Path) -> int:
+    """Return what folders take on the disk, however deep they are; 0 where that can't be counted in time.
+
+    A program of its own counts, because nobody's folders may delay what else this process does.
+    """
+    command = ["du", "-skx", "--", *map(str, folders)]
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+        counted = subprocess.run(command, capture_output=True, text=True, timeout=COUNT_SECONDS, check=False)
+        return sum(int(line.split()[0]) * 1024 for line in counted.stdout.splitlines())
+    return 0

@@ -1,0 +1,78 @@
+"""What programs use of the machine, and that the ones that use too much are ended."""
+
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from openlaunch.engines import build_watch
+from openlaunch.engines.build_watch import Bounds, BuildWatch, bytes_of, memory_of_tree
+from openlaunch.engines.commands import Stopped, run_command
+
+MIB = 1024**2
+linux = pytest.mark.skipif(sys.platform != "linux", reason="memory of processes is counted on Linux only")
+
+
+@pytest.fixture(autouse=True)
+def looks_often(monkeypatch):
+    monkeypatch.setattr(build_watch, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(build_watch, "LOOKS_PER_COUNT", 2)
+
+
+def reason(code: str, folder: Path, bounds: Bounds) -> str:
+    """Why a program that does this is ended."""
+
+    async def main() -> str:
+        with pytest.raises(Stopped) as stopped:
+            await run_command(
+                [sys.executable, "-c", code],
+                env={},
+                timeout=60,
+                cwd=folder,
+                watch=BuildWatch((folder,), bounds),
+            )
+        return str(stopped.value)
+
+    return asyncio.run(main())
+
+
+@linux
+def test_memory_of_children_and_shared_memory_count(tmp_path):
+    code = (
+        "import mmap, os, time\n"
+        f"shared = mmap.mmap(-1, {60 * MIB}); shared.write(b'x' * {60 * MIB})\n"
+        "if os.fork() == 0: own = bytearray(b'x' * 60 * 2**20)\n"
+        "print('up', flush=True); time.sleep(600)"
+    )
+    assert reason(code, tmp_path, Bounds(memory=100 * MIB)) == "it used more than 0.0977 GiB of memory"
+
+
+def test_bytes_on_the_disk_are_bounded(tmp_path):
+    code = f"open('file', 'wb').write(b'x' * {20 * MIB}); import time; time.sleep(600)"
+    assert reason(code, tmp_path, Bounds(disk=10 * MIB)) == "it wrote more than 0.00977 GiB to the disk"
+
+
+def test_some_of_the_disk_stays_free(tmp_path):
+    assert "of the disk free" in reason("import time; time.sleep(600)", tmp_path, Bounds(free=2**60))
+
+
+def test_a_program_within_its_bounds_ends_as_it_would(tmp_path):
+    async def main() -> int:
+        command = [sys.executable, "-c", "import time, sys; time.sleep(0.3); sys.exit(7)"]
+        watch = BuildWatch((tmp_path,), Bounds())
+        return (await run_command(command, env={}, timeout=60, watch=watch)).code
+
+    assert asyncio.run(main()) == 7
+
+
+@linux
+def test_a_process_that_has_ended_uses_nothing():
+    with subprocess.Popen(["true"]) as process:
+        pass
+    assert memory_of_tree(process.pid) == 0
+
+
+def test_what_can_not_be_counted_is_nothing(tmp_path):
+    assert bytes_of(tmp_path / "nowhere") == 0
