@@ -32,6 +32,10 @@ class Store(Protocol):
         """Run `op` on a connection that sees all that was committed before this call."""
         ...
 
+    async def shrink(self) -> bool:
+        """Give a slice of what deleted records left free back to the disk, and return whether there is more."""
+        ...
+
     async def problem(self) -> str | None:
         """Say what is wrong with the place that the records lie in, which reads and writes may not notice yet."""
         ...

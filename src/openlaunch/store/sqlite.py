@@ -36,6 +36,16 @@ DAMAGED = "store_damaged"
 CHECKED_BYTES = 32 * 1024 * 1024
 """A database up to this size is read whole before a server starts on it: some tenths of a second at most."""
 
+MIN_FREE_PAGES = 1024
+"""Free pages that the file keeps, of 4 KiB each."""
+
+SLICE_PAGES = 256
+"""Pages by which the file shrinks in one transaction: they are moved, in a few milliseconds."""
+
+MAX_IDLE_WAL_BYTES = 64 * 1024 * 1024
+"""What is left of a larger write-ahead log once all of it is in the database."""
+
+_INCREMENTAL = 2
 _MAGIC = b"SQLite format 3\x00"
 
 
@@ -129,6 +139,9 @@ class SqliteStore:
                 return op(connection)
         except (DatabaseError, sqlite3.DatabaseError) as error:
             raise self._explained(error) from _driver_error(error)
+
+    async def shrink(self) -> bool:
+        return await self.write(_shrink)
 
     async def problem(self) -> str | None:
         return self._damage or await asyncio.to_thread(_file_problem, self._path)
@@ -230,9 +243,12 @@ def _open_engines(path: Path, busy_timeout_seconds: float) -> tuple[Engine, Engi
     try:
         path.touch(mode=0o600)
         with writer.begin() as connection:
-            if path.stat().st_size <= CHECKED_BYTES:
+            small = path.stat().st_size <= CHECKED_BYTES
+            if small:
                 _check_pages(connection)
             upgrade(connection)
+        if small:
+            _let_shrink(writer)
     except (OSError, DBAPIError) as error:
         writer.dispose()
         reason = (
@@ -254,8 +270,33 @@ def _check_pages(connection: Connection) -> None:
         raise DatabaseError(None, None, damage)
 
 
+def _let_shrink(writer: Engine) -> None:
+    """Change a database that was made before it could shrink; it is written anew for that."""
+    with writer.connect() as connection:
+        driver = connection.connection.driver_connection
+        assert driver is not None
+        if driver.execute("PRAGMA auto_vacuum").fetchone() != (_INCREMENTAL,):
+            driver.execute(f"PRAGMA auto_vacuum={_INCREMENTAL}")
+            driver.execute("VACUUM")
+
+
+def _shrink(connection: Connection) -> bool:
+    """Cut free pages off the end of the file; some stay, for what is written next."""
+    pragma = connection.exec_driver_sql
+    pages, free = (pragma(f"PRAGMA {name}").scalar_one() for name in ("page_count", "freelist_count"))
+    surplus = free - max(MIN_FREE_PAGES, pages // 10)
+    if surplus <= 0:
+        return False
+    cursor = connection.connection.cursor()
+    for _ in range(min(surplus, SLICE_PAGES)):
+        cursor.execute("PRAGMA incremental_vacuum(1)")  # one each: Python makes only the first step of a statement
+    return bool(surplus > SLICE_PAGES and pragma("PRAGMA freelist_count").scalar_one() < free)
+
+
 def _set_up_writer(connection: sqlite3.Connection, _: object) -> None:
-    _set_pragmas(connection, "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "cache_size=-16384")
+    # Whether a database can shrink is settled when it is made, before anything else is written.
+    first = (f"auto_vacuum={_INCREMENTAL}", "journal_mode=WAL", f"journal_size_limit={MAX_IDLE_WAL_BYTES}")
+    _set_pragmas(connection, *first, "synchronous=FULL", "foreign_keys=ON", "cache_size=-16384")
 
 
 def _set_up_reader(connection: sqlite3.Connection, _: object) -> None:
