@@ -50,9 +50,9 @@ def test_an_answer_that_has_expired_is_not_found_and_makes_room(db: Database) ->
 
 def test_purge_deletes_what_has_expired_and_names_its_artifacts(db: Database) -> None:
     put(db, answer("a"), answer("b", body_key="answers/b"), answer("c", expires_at=11, body_key="answers/c"))
-    assert db.write(lambda conn: answers.purge(conn, 10)) == ["answers/b"]
+    assert db.write(lambda conn: answers.purge(conn, 10)) == (2, ["answers/b"])
     assert [get(db, key, now=0) is not None for key in "abc"] == [False, False, True]
-    assert db.write(lambda conn: answers.purge(conn, 10)) == []
+    assert db.write(lambda conn: answers.purge(conn, 10)) == (0, [])
 
 
 def test_one_call_purges_no_more_than_its_limit(db: Database) -> None:

@@ -203,7 +203,7 @@ def test_somebody_elses_callback_is_not_found(db: Database) -> None:
 def test_a_callback_goes_with_its_task(db: Database) -> None:
     submit(db, "a", "b")
     end(db, "a")
-    db.write(lambda conn: housekeeping.purge(conn, 1000, 100))
+    db.write(lambda conn: housekeeping.delete_old(conn, housekeeping.find_old(conn, 1000, 100)))
     assert db.read(lambda conn: outbox.of_task(conn, "ada", "a")) is None
     assert stored(db, "b").status is DeliveryStatus.WAITING
 

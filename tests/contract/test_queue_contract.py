@@ -6,15 +6,21 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from example_bundles import make_bundle
 from sqlalchemy import Connection
 from store_drivers import OPENERS, Database, database
 
 from openlaunch.errors import Unprocessable
+from openlaunch.store import batch_jobs, bundles
+from openlaunch.store.records import BatchJobRecord
 from openlaunch.tasks import control, housekeeping, lookups, queue
+from openlaunch.tasks.housekeeping import FIRST, OldTasks, Place
 from openlaunch.tasks.lookups import Payload, TaskRecord
 from openlaunch.tasks.position import position
 from openlaunch.tasks.queue import ClaimedTask, Finished, NewTask
 from openlaunch.tasks.states import State
+from openlaunch.wire.batch_jobs import BatchJobStatus, SerializationFormat
+from openlaunch.wire.endpoint_settings import EndpointSpec
 
 
 @pytest.fixture(params=OPENERS)
@@ -196,7 +202,7 @@ def test_a_key_that_was_used_for_something_else_is_refused_and_nothing_is_stored
     with pytest.raises(Unprocessable, match="'k' was sent with another body") as caught:
         submit(db, task("c"), task("d", key="k#0", digest=b"2"))
     assert caught.value.code == "idempotency_key_reused"
-    assert db.read(lookups.queued_counts) == {"end": {"ada": 1}}
+    assert db.read(lambda conn: lookups.queued_counts(conn, 0)) == {"end": {"ada": 1}}
 
 
 def test_submits_at_once_with_one_key_make_one_task(db: Database) -> None:
@@ -204,7 +210,7 @@ def test_submits_at_once_with_one_key_make_one_task(db: Database) -> None:
         [lambda conn, n=n: queue.submit(conn, [task(f"t{n}", key="k")], 0) for n in range(20)]
     )
     assert len({ids[0] for ids in first}) == 1
-    assert db.read(lookups.queued_counts) == {"end": {"ada": 1}}
+    assert db.read(lambda conn: lookups.queued_counts(conn, 0)) == {"end": {"ada": 1}}
 
 
 # Results.
@@ -268,7 +274,7 @@ def test_many_tasks_go_back_at_once(db: Database) -> None:
     submit(db, *map(task, ids))
     assert len(claim(db, limit=2000)) == 2000
     assert sorted(task_id for task_id, _ in die(db, *ids)) == ids
-    assert db.read(lookups.queued_counts) == {"end": {"ada": 2000}}
+    assert db.read(lambda conn: lookups.queued_counts(conn, 0)) == {"end": {"ada": 2000}}
 
 
 def test_tasks_are_recovered_when_their_lease_has_run_out(db: Database) -> None:
@@ -358,21 +364,54 @@ def test_one_call_ends_no_more_of_an_endpoints_tasks_than_its_limit(db: Database
     assert counts == [3, 2, 0]
 
 
+def delete_old(
+    db: Database, now: float = 99, retention_seconds: float = 1, after: Place = FIRST, limit: int = 500
+) -> OldTasks:
+    old = db.read(lambda conn: housekeeping.find_old(conn, now, retention_seconds, after, limit))
+    db.write(lambda conn: housekeeping.delete_old(conn, old))
+    return old
+
+
 def test_purge_deletes_old_tasks_and_names_all_their_artifacts(db: Database) -> None:
     submit(db, NewTask("old", "end", "ada", 1000, 3, payload_key="in/old"), task("new"), task("waits"))
     complete(db, Finished("old", State.SUCCESS, 200, result_key="out/old"), now=2)
     complete(db, success("new"), now=3)
-    assert db.write(lambda conn: housekeeping.purge(conn, 12, retention_seconds=10)) == ["in/old", "out/old"]
+    old = delete_old(db, now=12, retention_seconds=10)
+    assert old.keys == ["in/old", "out/old"]
     assert get(db, "old") is None
-    assert db.write(lambda conn: housekeeping.purge(conn, 12, retention_seconds=10)) == []
+    assert delete_old(db, now=12, retention_seconds=10).ids == []
     assert db.read(lambda conn: lookups.known_ids(conn, "ada", ["old", "new", "waits"])) == {"new", "waits"}
 
 
 def test_one_call_purges_no_more_than_its_limit(db: Database) -> None:
     submit(db, *(task(f"t{n}") for n in range(5)))
     complete(db, *(success(f"t{n}") for n in range(5)))
-    db.write(lambda conn: housekeeping.purge(conn, 99, 1, limit=3))
+    old = delete_old(db, limit=3)
+    assert old.more
     assert len(db.read(lambda conn: lookups.list_page(conn, "ada"))[0]) == 2
+    assert not delete_old(db, after=old.place, limit=3).more
+    assert db.read(lambda conn: lookups.list_page(conn, "ada"))[0] == []
+
+
+def test_large_tasks_are_deleted_in_smaller_numbers(db: Database) -> None:
+    size = housekeeping.MAX_DELETED_BYTES // 2
+    submit(db, *(NewTask(f"t{n}", "end", "ada", 1000, 3, payload=b"x" * size) for n in range(4)))
+    complete(db, *(Finished(f"t{n}", State.FAILURE, 500, result=b"{}") for n in range(4)))
+    old = delete_old(db)
+    assert (old.ids, old.more) == (["t0", "t1"], True)
+
+
+def test_what_has_to_stay_is_passed_once(db: Database) -> None:
+    spec = EndpointSpec(min_workers=0, max_workers=1, per_worker=1, cpus=1, memory=1, storage=1)
+    kind = BatchJobStatus.RUNNING, None, "in", SerializationFormat.JSON
+    job = BatchJobRecord("job", "ada", "bun", *kind, {}, spec, 60, 0)
+    submit(db, task("mine"), *(task(f"t{n}", owner="job") for n in range(3)), task("last"))
+    complete(db, *(success(name) for name in ("mine", "t0", "t1", "t2", "last")))
+    db.write(lambda conn: bundles.insert(conn, make_bundle("bun")))
+    db.write(lambda conn: batch_jobs.insert(conn, job))
+    first = delete_old(db, limit=3)
+    assert (first.ids, first.more) == (["mine"], True)
+    assert delete_old(db, after=first.place, limit=3).ids == ["last"]
 
 
 # Looking.
@@ -443,7 +482,10 @@ def test_counts_are_of_pending_tasks_by_endpoint_and_owner(db: Database) -> None
     claim(db, limit=1)
     cancel(db, "d")
     submit(db, task("e", owner="bob"), task("f", owner="bob"))
-    assert db.read(lookups.queued_counts) == {"end": {"ada": 1, "bob": 2}, "other": {"ada": 1}}
+    assert db.read(lambda conn: lookups.queued_counts(conn, 0)) == {
+        "end": {"ada": 1, "bob": 2},
+        "other": {"ada": 1},
+    }
 
 
 def test_a_submit_that_fails_stores_none_of_its_tasks(db: Database) -> None:

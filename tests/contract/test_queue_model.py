@@ -197,7 +197,9 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule()
     def purge(self) -> None:
-        assert self.db.write(lambda conn: housekeeping.purge(conn, self.now, RETENTION)) == []
+        old = self.db.read(lambda conn: housekeeping.find_old(conn, self.now, RETENTION))
+        assert (old.keys, old.more) == ([], False)
+        self.db.write(lambda conn: housekeeping.delete_old(conn, old))
         for name, task in list(self.model.items()):
             if task.finished_at is not None and task.finished_at <= self.now - RETENTION:
                 del self.model[name]
@@ -226,7 +228,7 @@ class QueueMachine(RuleBasedStateMachine):
     @invariant()
     def counts_are_right(self) -> None:
         pending = Counter((task.endpoint, task.owner) for task in self.in_state(State.PENDING).values())
-        counts = self.db.read(lookups.queued_counts)
+        counts = self.db.read(lambda conn: lookups.queued_counts(conn, 0))
         assert {(e, owner): n for e, owners in counts.items() for owner, n in owners.items()} == pending
 
 

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from openlaunch.errors import ConfigurationError, Unavailable
 from openlaunch.store import keys
 from openlaunch.store.records import KeyRecord
-from openlaunch.store.sqlite import MAX_GROUP, SqliteStore
+from openlaunch.store.sqlite import MAX_GROUP, MIN_FREE_PAGES, SqliteStore
 from openlaunch.wire.keys import Role
 
 
@@ -53,6 +53,50 @@ def test_writes_at_once_share_transactions(tmp_path: Path) -> None:
             assert await write_many(store, 2 * MAX_GROUP) <= 2 * MAX_GROUP / 10
 
     asyncio.run(test())
+
+
+def fill(conn: Connection) -> None:
+    conn.exec_driver_sql("CREATE TABLE filler (x)")
+    numbers = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 5000)"
+    conn.exec_driver_sql(f"{numbers} INSERT INTO filler SELECT zeroblob(3000) FROM n")
+
+
+def clear(conn: Connection) -> None:
+    conn.exec_driver_sql("DELETE FROM filler")
+
+
+def test_the_file_shrinks_when_records_were_deleted(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+
+    async def test() -> None:
+        async with opened(path) as store:
+            await store.write(fill)
+            await store.write(clear)
+            before = path.stat().st_size
+            while await store.shrink():
+                pass
+            assert path.stat().st_size < MIN_FREE_PAGES * 4096 + 1024 * 1024 < before
+
+    asyncio.run(test())
+
+
+def test_a_small_database_that_could_not_shrink_can_after_a_start(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+
+    async def open_and_close() -> None:
+        async with opened(path):
+            pass
+
+    def kind() -> int:
+        with closing(sqlite3.connect(path)) as conn:
+            return int(conn.execute("PRAGMA auto_vacuum").fetchone()[0])
+
+    asyncio.run(open_and_close())
+    with closing(sqlite3.connect(path)) as conn:
+        conn.executescript("PRAGMA auto_vacuum=0; VACUUM;")
+    assert kind() == 0
+    asyncio.run(open_and_close())
+    assert kind() == 2
 
 
 def test_failing_operations_do_not_split_a_group(tmp_path: Path) -> None:

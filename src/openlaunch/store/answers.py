@@ -47,11 +47,11 @@ def put(conn: Connection, answer: AnswerRecord) -> None:
     conn.execute(insert(answers).values(values_of(answer)))
 
 
-def purge(conn: Connection, now: float, limit: int = 1000) -> list[str]:
-    """Delete expired answers, and return the keys of their artifacts."""
+def purge(conn: Connection, now: float, limit: int = 100) -> tuple[int, list[str]]:
+    """Delete expired answers; return their number and the keys of their artifacts."""
     old = select(answers.c.owner, answers.c.idempotency_key, answers.c.body_key)
     rows = conn.execute(old.where(answers.c.expires_at <= now).limit(limit)).fetchall()
     if rows:
         names = tuple_(answers.c.owner, answers.c.idempotency_key)
         conn.execute(delete(answers).where(names.in_([(row.owner, row.idempotency_key) for row in rows])))
-    return [row.body_key for row in rows if row.body_key is not None]
+    return len(rows), [row.body_key for row in rows if row.body_key is not None]

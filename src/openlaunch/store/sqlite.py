@@ -141,7 +141,10 @@ class SqliteStore:
             raise self._explained(error) from _driver_error(error)
 
     async def shrink(self) -> bool:
-        return await self.write(_shrink)
+        cut, left = await self.write(_shrink)
+        if cut and not left:
+            await self.read(_checkpoint)  # the file ends sooner once it has all pages of the write-ahead log
+        return left > 0
 
     async def problem(self) -> str | None:
         return self._damage or await asyncio.to_thread(_file_problem, self._path)
@@ -280,17 +283,22 @@ def _let_shrink(writer: Engine) -> None:
             driver.execute("VACUUM")
 
 
-def _shrink(connection: Connection) -> bool:
-    """Cut free pages off the end of the file; some stay, for what is written next."""
+def _shrink(connection: Connection) -> tuple[int, int]:
+    """Cut free pages off the end; return how many, and how many more to cut. Some stay for what is written next."""
     pragma = connection.exec_driver_sql
     pages, free = (pragma(f"PRAGMA {name}").scalar_one() for name in ("page_count", "freelist_count"))
-    surplus = free - max(MIN_FREE_PAGES, pages // 10)
-    if surplus <= 0:
-        return False
+    surplus = max(0, free - max(MIN_FREE_PAGES, pages // 10))
+    cut = min(surplus, SLICE_PAGES)
     cursor = connection.connection.cursor()
-    for _ in range(min(surplus, SLICE_PAGES)):
-        cursor.execute("PRAGMA incremental_vacuum(1)")  # one each: Python makes only the first step of a statement
-    return bool(surplus > SLICE_PAGES and pragma("PRAGMA freelist_count").scalar_one() < free)
+    for _ in range(cut):
+        # One each: Python makes only the first step of a statement without rows.
+        cursor.execute("PRAGMA incremental_vacuum(1)")
+    shrinks = pragma("PRAGMA freelist_count").scalar_one() < free
+    return cut, surplus - cut if shrinks else 0
+
+
+def _checkpoint(connection: Connection) -> None:
+    connection.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
 
 def _set_up_writer(connection: sqlite3.Connection, _: object) -> None:

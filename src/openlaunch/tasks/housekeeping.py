@@ -1,8 +1,10 @@
 """Releases, ends and deletes tasks whose time is over."""
 
 from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Connection, delete, or_, select
+from sqlalchemy import Connection, Row, delete, func, or_, select, tuple_
 
 from openlaunch.store import batch_jobs
 from openlaunch.store.tables import tasks
@@ -11,6 +13,13 @@ from openlaunch.tasks.queue import complete, failed, give_back
 from openlaunch.tasks.states import State
 
 EXPIRED_STATUS_CODE = 504
+MAX_DELETED_BYTES = 8 * 1024 * 1024
+"""Payloads and results that are deleted in one transaction."""
+
+Place = tuple[float, int]
+"""A place in the order in which tasks ended: when, and the task's number."""
+
+FIRST: Place = (0.0, 0)
 
 
 def recover(conn: Connection, now: float, alive: Collection[str] | None = None) -> list[str]:
@@ -29,7 +38,7 @@ def recover(conn: Connection, now: float, alive: Collection[str] | None = None) 
     return ids
 
 
-def expire(conn: Connection, now: float, limit: int = 1000) -> list[str]:
+def expire(conn: Connection, now: float, limit: int = 500) -> list[str]:
     """End pending tasks that have waited too long as FAILURE, and return their ids."""
     late = (tasks.c.status == State.PENDING.value) & (tasks.c.expires_at <= now)
     query = select(tasks.c.id, tasks.c.created_at, tasks.c.expires_at).where(late).limit(limit)
@@ -40,15 +49,48 @@ def expire(conn: Connection, now: float, limit: int = 1000) -> list[str]:
     return sorted(complete(conn, ended, now))
 
 
-def purge(conn: Connection, now: float, retention_seconds: float, limit: int = 1000) -> list[str]:
-    """Delete tasks that ended long ago, and return the keys of their artifacts.
+@dataclass(frozen=True, slots=True)
+class OldTasks:
+    """Tasks to delete, and the keys of their artifacts. `place` is where to look next, and `more` whether now."""
 
-    Those of a batch job stay until the job has made its file of results of them.
+    seqs: list[int]
+    ids: list[str]
+    keys: list[str]
+    place: Place
+    more: bool
+
+
+def find_old(
+    conn: Connection, now: float, retention_seconds: float, after: Place = FIRST, limit: int = 500
+) -> OldTasks:
+    """Look at up to `limit` tasks that ended long ago; those of a batch job that is not cleared are to stay.
+
+    With large payloads and results it is fewer, so that they can be deleted in a moment.
     """
-    old = tasks.c.finished_at.is_not(None) & (tasks.c.finished_at <= now - retention_seconds)
-    query = select(tasks.c.seq, tasks.c.id, tasks.c.payload_key, tasks.c.result_key)
-    rows = conn.execute(query.where(old, ~batch_jobs.runs(tasks.c.owner)).limit(limit)).fetchall()
-    if rows:
-        conn.execute(delete(tasks).where(tasks.c.seq.in_([row.seq for row in rows])))
-        outbox.purge(conn, [row.id for row in rows])
-    return [key for row in rows for key in (row.payload_key, row.result_key) if key is not None]
+    payload, result = (func.coalesce(func.length(tasks.c[name]), 0) for name in ("payload", "result"))
+    shown = (tasks.c.seq, tasks.c.id, tasks.c.payload_key, tasks.c.result_key, tasks.c.finished_at)
+    old = (tasks.c.finished_at.is_not(None), tasks.c.finished_at <= now - retention_seconds)
+    by_place = tuple_(tasks.c.finished_at, tasks.c.seq)
+    query = select(*shown, batch_jobs.runs(tasks.c.owner).label("stays"), (payload + result).label("size"))
+    query = query.where(*old, by_place > after).order_by(tasks.c.finished_at, tasks.c.seq).limit(limit)
+    rows: list[Row[Any]] = []
+    room = MAX_DELETED_BYTES
+    for row in conn.execute(query):
+        rows.append(row)
+        room -= row.size
+        if room < 0:
+            break
+    gone = [row for row in rows if not row.stays]
+    return OldTasks(
+        [row.seq for row in gone],
+        [row.id for row in gone],
+        [key for row in gone for key in (row.payload_key, row.result_key) if key is not None],
+        (rows[-1].finished_at, rows[-1].seq) if rows else after,
+        len(rows) == limit or room < 0,
+    )
+
+
+def delete_old(conn: Connection, old: OldTasks) -> None:
+    """Delete tasks, and their callbacks."""
+    conn.execute(delete(tasks).where(tasks.c.seq.in_(old.seqs)))
+    outbox.purge(conn, old.ids)

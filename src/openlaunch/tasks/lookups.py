@@ -137,11 +137,11 @@ def _shown_as(state: State) -> ColumnElement[bool]:
     return or_(tasks.c.status == State.FAILURE.value, tasks.c.status == State.CANCELLED.value)
 
 
-def queued_counts(conn: Connection) -> dict[str, dict[str, int]]:
-    """Count the pending tasks by endpoint and owner; those without any are left out."""
+def queued_counts(conn: Connection, now: float) -> dict[str, dict[str, int]]:
+    """Count the pending tasks that have not expired by endpoint and owner; those without any are left out."""
     by = tasks.c.endpoint_id, tasks.c.owner
-    query = select(*by, func.count()).where(tasks.c.status == State.PENDING.value).group_by(*by)
+    query = select(*by, func.count()).where(tasks.c.status == State.PENDING.value, tasks.c.expires_at > now)
     counts: dict[str, dict[str, int]] = {}
-    for endpoint_id, owner, count in conn.execute(query):
+    for endpoint_id, owner, count in conn.execute(query.group_by(*by)):
         counts.setdefault(endpoint_id, {})[owner] = count
     return counts

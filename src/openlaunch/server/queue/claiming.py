@@ -62,7 +62,7 @@ class Claimer:
 
     async def recount(self) -> None:
         """Take the lanes' counts from the store: those in memory drift when a write is tried again."""
-        counts = await self._store.read(lookups.queued_counts)
+        counts = await self._store.read(lambda conn: lookups.queued_counts(conn, clock.now()))
         for lane in self._lanes:
             if lane.endpoint.id not in self._claiming:
                 lane.backlog.reset(counts.get(lane.endpoint.id, {}))

@@ -7,7 +7,6 @@ from openlaunch.server import clock
 from openlaunch.server.queue.claiming import Claimer
 from openlaunch.server.queue.running import Runner
 from openlaunch.server.queue.shared import Shared
-from openlaunch.store import answers
 from openlaunch.tasks import housekeeping, queue
 
 log = logging.getLogger(__name__)
@@ -16,11 +15,10 @@ INTERVAL_SECONDS = 5.0
 
 
 class Housekeeper:
-    """Renews leases, recovers lost tasks, expires those that waited too long, and deletes old results."""
+    """Renews leases, recovers lost tasks, and counts those that wait."""
 
     def __init__(self, shared: Shared, runner: Runner, claimer: Claimer) -> None:
-        self._settings, self._lease_owner = shared.settings, shared.lease_owner
-        self._store, self._artifacts, self._hub = shared.store, shared.artifacts, shared.hub
+        self._settings, self._lease_owner, self._store = shared.settings, shared.lease_owner, shared.store
         self._runner = runner
         self._claimer = claimer
 
@@ -50,10 +48,4 @@ class Housekeeper:
         await self._store.write(lambda conn: queue.renew(conn, self._lease_owner, held, lease, now))
         # This server does not renew leases of tasks that it claimed and then lost by an error of its own.
         await self.recover(only_server=False)
-        self._hub.announce(await self._store.write(lambda conn: housekeeping.expire(conn, now)))
-        retention = self._settings.result_retention_seconds
-        keys = await self._store.write(lambda conn: housekeeping.purge(conn, now, retention))
-        keys += await self._store.write(lambda conn: answers.purge(conn, now))
-        for key in keys:
-            await self._artifacts.delete(key)
         await self._claimer.recount()

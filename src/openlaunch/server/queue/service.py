@@ -11,6 +11,7 @@ from openlaunch.server.queue.claiming import Claimer
 from openlaunch.server.queue.control import TaskControl
 from openlaunch.server.queue.housekeeping import Housekeeper
 from openlaunch.server.queue.recording import Recorder
+from openlaunch.server.queue.retention import Retention
 from openlaunch.server.queue.running import Runner
 from openlaunch.server.queue.shared import Shared
 from openlaunch.server.queue.submitting import Submitter
@@ -43,6 +44,7 @@ class TaskService:
         self.answerer = Answerer(shared)
         self.control = TaskControl(shared, self.runner, self.submitter)
         self._housekeeper = Housekeeper(shared, self.runner, self._claimer)
+        self._retention = Retention(shared)
 
     async def start(self, *, only_server: bool) -> None:
         """Recover tasks of servers that crashed, and begin to claim. The lanes must exist before.
@@ -53,6 +55,7 @@ class TaskService:
         self._lanes.on_free_slots = self._claimer.claim_for
         await self._claimer.recount()
         self._background.spawn(self._housekeeper.run())
+        self._background.spawn(self._retention.run())
 
     def stop_claiming(self) -> None:
         """Stop claiming, and let long polls return: the server stops."""
