@@ -2,13 +2,15 @@
 
 import io
 import json
+import os
+import stat
 import subprocess
 import sys
 import tarfile
 import threading
 
 import pytest
-from server_driver import DEADLINE, SMALL, args, running
+from server_driver import DEADLINE, SMALL, args, eventually, running
 
 from openlaunch import EndpointResponseFuture, LaunchClient
 from openlaunch.errors import ConfigurationError
@@ -177,3 +179,24 @@ def test_the_directory_of_a_running_server_is_never_restored_to(saved, tmp_path)
 def test_a_target_that_can_not_be_written_is_named(saved, tmp_path):
     with pytest.raises(ConfigurationError, match="No such file"):
         back_up(DataDir(saved[0].parent / "data"), tmp_path / "missing" / "b.tar")
+
+
+def test_what_a_killed_backup_has_left_is_removed_by_the_next(tmp_path):
+    data, target = tmp_path / "data", tmp_path / "out" / "backup.tar.gz"
+    with running(data):
+        pass
+    for number in range(8):
+        (data / "artifacts" / f"large-{number}").write_bytes(os.urandom(16 * 1024 * 1024))
+    target.parent.mkdir()
+    begun = [sys.executable, "-m", "openlaunch.cli", "backup", str(target), "--data-dir", str(data)]
+    with subprocess.Popen(begun, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        eventually(lambda: len(list(target.parent.iterdir())) == 2)
+        process.kill()
+    left = list(target.parent.iterdir())
+    assert len(left) == 2
+    assert all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in left)
+    other = target.with_name("other.tar")
+    done = command("backup", other, "--data-dir", data)
+    assert done.returncode == 0, done.stderr
+    assert list(target.parent.iterdir()) == [other]
+    assert command("backup", target, "--data-dir", data).returncode == 0

@@ -35,9 +35,10 @@ NAMED_DRIVERS = {
     "openlaunch.artifacts.folder": {"openlaunch.server.serve"},
     "openlaunch.engines.local": {"openlaunch.server.serve"},
     "openlaunch.store.sqlite": {"openlaunch.server.serve"},
+    "openlaunch.store.sqlite_files": {"openlaunch.server.operations.backup"},
     "openlaunch.store.sqlite_queue": set(),
 }
-"""Who names each driver outside its family: the composition root alone."""
+"""Who names each driver outside its family: the composition root, and a backup of the files of a data directory."""
 
 
 def modules():

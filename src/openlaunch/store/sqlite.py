@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import DatabaseError, DBAPIError
@@ -19,6 +19,7 @@ from openlaunch.errors import ConfigurationError, Unavailable
 from openlaunch.store.group_commit import Operation, Outcome, run_group
 from openlaunch.store.queue_sql import options
 from openlaunch.store.schema import upgrade
+from openlaunch.store.sqlite_files import INCREMENTAL, let_shrink
 from openlaunch.store.sqlite_queue import SqliteQueueSql
 from openlaunch.turns import FairQueue, Turns
 
@@ -45,7 +46,6 @@ SLICE_PAGES = 256
 MAX_IDLE_WAL_BYTES = 64 * 1024 * 1024
 """What is left of a larger write-ahead log once all of it is in the database."""
 
-_INCREMENTAL = 2
 _MAGIC = b"SQLite format 3\x00"
 
 
@@ -251,7 +251,8 @@ def _open_engines(path: Path, busy_timeout_seconds: float) -> tuple[Engine, Engi
                 _check_pages(connection)
             upgrade(connection)
         if small:
-            _let_shrink(writer)
+            with writer.connect() as connection:
+                let_shrink(cast("sqlite3.Connection", connection.connection.driver_connection))
     except (OSError, DBAPIError) as error:
         writer.dispose()
         reason = (
@@ -271,16 +272,6 @@ def _check_pages(connection: Connection) -> None:
         damage = sqlite3.DatabaseError(found)
         damage.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
         raise DatabaseError(None, None, damage)
-
-
-def _let_shrink(writer: Engine) -> None:
-    """Change a database that was made before it could shrink; it is written anew for that."""
-    with writer.connect() as connection:
-        driver = connection.connection.driver_connection
-        assert driver is not None
-        if driver.execute("PRAGMA auto_vacuum").fetchone() != (_INCREMENTAL,):
-            driver.execute(f"PRAGMA auto_vacuum={_INCREMENTAL}")
-            driver.execute("VACUUM")
 
 
 def _shrink(connection: Connection) -> tuple[int, int]:
@@ -303,7 +294,7 @@ def _checkpoint(connection: Connection) -> None:
 
 def _set_up_writer(connection: sqlite3.Connection, _: object) -> None:
     # Whether a database can shrink is settled when it is made, before anything else is written.
-    first = (f"auto_vacuum={_INCREMENTAL}", "journal_mode=WAL", f"journal_size_limit={MAX_IDLE_WAL_BYTES}")
+    first = (f"auto_vacuum={INCREMENTAL}", "journal_mode=WAL", f"journal_size_limit={MAX_IDLE_WAL_BYTES}")
     _set_pragmas(connection, *first, "synchronous=FULL", "foreign_keys=ON", "cache_size=-16384")
 
 

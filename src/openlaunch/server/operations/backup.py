@@ -9,18 +9,18 @@ in memory but a piece of a file, and the sums.
 What is not in it is made anew: environments, logs, and the folders of running workers and jobs.
 """
 
+import fcntl
 import hashlib
 import io
 import json
 import os
 import re
 import shutil
-import sqlite3
 import tarfile
 import time
 import zlib
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -28,6 +28,7 @@ from typing import IO
 
 from openlaunch.errors import ConfigurationError
 from openlaunch.server.operations.datadir import DataDir
+from openlaunch.store.sqlite_files import copy_database, damage
 
 FORMAT = 1
 """Version of the layout of a backup; raise it when the layout changes."""
@@ -41,7 +42,8 @@ _ARTIFACT = re.compile(r"artifacts(/[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}){1,10}")
 _PIECE = 1024 * 1024
 _MAX_SUMS_BYTES = 1024 * 1024 * 1024
 _MAX_DESCRIPTION_BYTES = 64 * 1024
-_LOCK_SECONDS = 30.0
+_HALF = ".openlaunch-half"
+_SNAPSHOT = ".openlaunch-db"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,33 +69,46 @@ def back_up(data: DataDir, target: Path) -> BackupReport:
         )
     if target.exists():
         raise ConfigurationError(f"{target} already exists: name another file, or remove it first")
-    half = target.with_name(target.name + ".half")
-    snapshot = target.with_name(target.name + ".db")
     try:
-        with _private(half) as file:
-            _snapshot(data.database, snapshot)
+        with _begun(target) as (file, half, snapshot):
+            copy_database(data.database, snapshot)
             report = _write(data, snapshot, file, compressed=target.suffix in (".gz", ".tgz"))
             file.flush()
             os.fsync(file.fileno())
-        half.replace(target)
-    except (OSError, sqlite3.Error, tarfile.TarError) as error:
+            half.replace(target)
+    except (OSError, tarfile.TarError) as error:
         raise ConfigurationError(f"the backup {target} could not be made: {_reason(error)}") from error
-    finally:
-        half.unlink(missing_ok=True)
-        snapshot.unlink(missing_ok=True)
     return report
 
 
-def _snapshot(database: Path, target: Path) -> None:
-    """Copy the database as it is at one moment. Writers continue meanwhile: a reader does not block a WAL."""
-    with _private(target):
-        pass
-    with (
-        closing(sqlite3.connect(f"{database.as_uri()}?mode=rw", uri=True, timeout=_LOCK_SECONDS)) as source,
-        closing(sqlite3.connect(target)) as copy,
-    ):
-        source.backup(copy)  # in one step: in several, each write of the server would begin it anew
-        copy.execute("PRAGMA journal_mode=DELETE").close()
+@contextmanager
+def _begun(target: Path) -> Iterator[tuple[IO[bytes], Path, Path]]:
+    """Give a file that becomes the backup, its path, and a path for the copy of the database; all are removed.
+
+    Each is for this user alone. The lock on the file says that its backup is being made: what has none is left of one
+    that was killed, and is removed by the next backup into the same folder.
+    """
+    _remove_leftovers(target.parent)
+    half = target.with_name(f".{target.name}{_HALF}")
+    snapshot = half.with_suffix(_SNAPSHOT)
+    with _private(half) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield file, half, snapshot
+        finally:
+            half.unlink(missing_ok=True)
+            snapshot.unlink(missing_ok=True)
+
+
+def _remove_leftovers(folder: Path) -> None:
+    for half in folder.glob(f".*{_HALF}"):
+        try:
+            with half.open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                half.unlink()
+                half.with_suffix(_SNAPSHOT).unlink(missing_ok=True)
+        except OSError:
+            continue  # it is being made, or somebody else's
 
 
 def _write(data: DataDir, snapshot: Path, file: IO[bytes], *, compressed: bool) -> BackupReport:
@@ -267,13 +282,8 @@ def _write_out(content: IO[bytes], path: Path) -> str:
 def _check_database(path: Path) -> None:
     if not path.is_file():
         raise ValueError("it has no database")
-    try:
-        with closing(sqlite3.connect(path)) as connection:
-            answer = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-    except sqlite3.Error as error:
-        answer = str(error)
-    if answer != "ok":
-        raise ValueError(f"its database is damaged: {answer}")
+    if (found := damage(path)) is not None:
+        raise ValueError(f"its database is damaged: {found}")
 
 
 def _move_in(folder: Path, root: Path) -> None:
