@@ -338,6 +338,15 @@ def test_a_bad_name_is_refused_before_anything_is_sent(both, server):
     assert server.requests == []
 
 
+def test_an_empty_route_is_refused_and_not_taken_for_the_default(both, server):
+    create = both.client.create_model_bundle_from_streaming_enhanced_runnable_image_v2
+    image = {"repository": "model", "tag": "1", "streaming_command": ["serve"]}
+    for route in ("predict_route", "streaming_predict_route", "healthcheck_route"):
+        with pytest.raises(openlaunch.errors.Unprocessable, match=route):
+            both.call(create, model_bundle_name="b", **image, **{route: ""})
+    assert server.requests == []
+
+
 def test_a_bad_setting_is_refused_before_anything_is_sent(both, server):
     with pytest.raises(openlaunch.errors.Unprocessable, match="max_workers is 1, less than min_workers"):
         both.call(both.client.deploy, lambda x: x, name="f", min_workers=2, max_workers=1)

@@ -58,12 +58,13 @@ def create_model_bundle_from_streaming_enhanced_runnable_image_v2(
         TypeError: a keyword is unknown or missing.
         Unprocessable: the name, the image or a route is not allowed.
     """
-    flavor = {
+    flavor: dict[str, Any] = {
         "flavor": "streaming_enhanced_runnable_image",
         "command": command or [],
         "streaming_command": streaming_command,
-        "streaming_predict_route": streaming_predict_route or "/stream",
     }
+    if streaming_predict_route is not None:
+        flavor["streaming_predict_route"] = streaming_predict_route
     return (yield from _create(model_bundle_name, flavor, given(ImageKeywords, image)))
 
 
