@@ -3,8 +3,6 @@
 import asyncio
 import logging
 from collections.abc import Callable
-from functools import reduce
-from operator import add
 
 from openlaunch.background import BackgroundTasks
 from openlaunch.controller.creation_log import CreationLogs
@@ -13,7 +11,7 @@ from openlaunch.controller.events import EventLog
 from openlaunch.controller.fleet import Fleet, Traffic
 from openlaunch.controller.gpus import gpu_problem
 from openlaunch.controller.reports import Reports
-from openlaunch.controller.scaling import Usage
+from openlaunch.controller.scaling import Holdings
 from openlaunch.controller.supervisor import Supervisor
 from openlaunch.engines.base import Engine, LogFollower
 from openlaunch.errors import Unprocessable
@@ -52,7 +50,7 @@ class Controller:
             settings=settings,
             logs=self._logs,
             events=self.events,
-            usage_beside=self._usage_beside,
+            holdings=Holdings(),
             environment_built=self._environment_built,
             clock=clock,
         )
@@ -129,10 +127,6 @@ class Controller:
         """Raise `Unprocessable` if the endpoint asks for more GPUs than this machine has."""
         if (problem := gpu_problem(spec, self._engine.capacity().gpus)) is not None:
             raise Unprocessable(f"the endpoint {problem}", code="not_enough_gpus")
-
-    def _usage_beside(self, endpoint_id: str) -> Usage:
-        others = (each.usage() for key, each in self._supervisors.items() if key != endpoint_id)
-        return reduce(add, others, Usage())
 
     def _environment_built(self) -> None:
         self._background.spawn(self._prune_environments())

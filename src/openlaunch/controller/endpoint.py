@@ -9,7 +9,7 @@ from openlaunch.background import BackgroundTasks
 from openlaunch.controller.creation_log import CreationLogs
 from openlaunch.controller.events import EventLog
 from openlaunch.controller.fleet import Fleet, Traffic
-from openlaunch.controller.scaling import Usage
+from openlaunch.controller.scaling import Holdings, usage_of
 from openlaunch.controller.situation import Policy
 from openlaunch.engines.base import Engine
 from openlaunch.store.base import Store
@@ -44,8 +44,7 @@ class ControllerSettings:
 class Parts:
     """What all endpoints share.
 
-    `usage_beside` returns what the workers of all other endpoints hold, and `environment_built` is called after
-    each build. `clock` is for durable times.
+    `environment_built` is called after each build. `clock` is for durable times.
     """
 
     store: Store
@@ -55,7 +54,7 @@ class Parts:
     settings: ControllerSettings
     logs: CreationLogs
     events: EventLog
-    usage_beside: Callable[[str], Usage]
+    holdings: Holdings
     environment_built: Callable[[], None]
     clock: Callable[[], float]
 
@@ -70,6 +69,7 @@ class WatchedEndpoint:
         self.changed = asyncio.Event()
         """Set when something has happened that the plan may depend on."""
         self.now = asyncio.get_running_loop().time
+        self._workers = 0
 
     @property
     def id(self) -> str:
@@ -79,8 +79,14 @@ class WatchedEndpoint:
         """Go by this record from now on; an older generation's is ignored."""
         if record.generation >= self.record.generation:
             self.record = record
+            self.hold(self._workers)
             self.parts.traffic.update_endpoint(record)
             self.changed.set()
+
+    def hold(self, workers: int) -> None:
+        """Note how many workers there are, for what these hold."""
+        self._workers = workers
+        self.parts.holdings.set(self.id, usage_of(self.record.spec, workers))
 
     @property
     def is_rolling_out(self) -> bool:

@@ -7,6 +7,9 @@ from openlaunch.controller.fleet import Load
 from openlaunch.engines.base import Capacity
 from openlaunch.wire.endpoint_settings import EndpointSpec
 
+_ROUNDING = 1e-9
+"""What sums of cores may be off by."""
+
 
 def desired_workers(load: Load, spec: EndpointSpec) -> int:
     """Return as many workers as the load fills, within the endpoint's minimum and maximum."""
@@ -44,6 +47,11 @@ class DesireWindow:
         """The highest desire in the window, 0 when nothing was added yet."""
         return self.samples[0][1] if self.samples else 0
 
+    @property
+    def falls_at(self) -> float:
+        """When the highest desire leaves the window, if none is added."""
+        return self.samples[0][0] + self.period if len(self.samples) > 1 else math.inf
+
 
 @dataclass(frozen=True, slots=True)
 class Usage:
@@ -52,8 +60,30 @@ class Usage:
     cpus: float = 0.0
     memory: int = 0
 
-    def __add__(self, other: "Usage") -> "Usage":
-        return Usage(self.cpus + other.cpus, self.memory + other.memory)
+
+class Holdings:
+    """What the workers of each endpoint hold, and what those of all others do."""
+
+    def __init__(self) -> None:
+        self._by_endpoint: dict[str, Usage] = {}
+        self._total: Usage | None = None
+
+    def set(self, endpoint_id: str, usage: Usage) -> None:
+        self._by_endpoint[endpoint_id] = usage
+        self._total = None
+
+    def forget(self, endpoint_id: str) -> None:
+        self.set(endpoint_id, Usage())
+        del self._by_endpoint[endpoint_id]
+
+    def beside(self, endpoint_id: str) -> Usage:
+        """Return what the workers of all other endpoints hold."""
+        # Added up once for all who ask: every endpoint asks, and again and again.
+        if self._total is None:
+            cpus = math.fsum(usage.cpus for usage in self._by_endpoint.values())
+            self._total = Usage(cpus, sum(usage.memory for usage in self._by_endpoint.values()))
+        own = self._by_endpoint.get(endpoint_id, Usage())
+        return Usage(self._total.cpus - own.cpus, self._total.memory - own.memory)
 
 
 def usage_of(spec: EndpointSpec, workers: int) -> Usage:
@@ -74,5 +104,5 @@ def capacity_limit(spec: EndpointSpec, capacity: Capacity, used_by_others: Usage
         )
         if each > 0
     ]
-    most = math.floor(min(fits)) if fits else spec.max_workers
+    most = math.floor(min(fits) + _ROUNDING) if fits else spec.max_workers
     return max(most, spec.min_workers, 1)

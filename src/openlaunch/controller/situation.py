@@ -142,6 +142,14 @@ class Situation:
         there = max(newest, older) if self.on_probation else newest + older
         return min(self.desired, max(self.limit, there))
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether all that is wanted is there, and nothing is on its way."""
+        endpoint = self.endpoint
+        known = endpoint.status in (EndpointStatus.READY, EndpointStatus.UPDATE_FAILED)
+        all_ready = all(worker.phase is Phase.READY for worker in self.workers)
+        return known and endpoint.live_canary is None and all_ready and len(self.workers) >= self.desired
+
     def count(self, *phases: Phase, newest: bool | None = None) -> int:
         """Count the workers in one of these phases, of the newest generation, the ones before, or both."""
         return len(self.select(*phases, newest=newest))

@@ -12,19 +12,24 @@ from openlaunch.controller.fleet import Load
 from openlaunch.controller.gpus import Gpus
 from openlaunch.controller.plan import plan
 from openlaunch.controller.recorder import Recorder
-from openlaunch.controller.scaling import DesireWindow, Usage, usage_of
+from openlaunch.controller.scaling import DesireWindow
 from openlaunch.controller.situation import Situation
 from openlaunch.controller.worker_control import WorkerControl
 from openlaunch.controller.worker_events import WorkerEvents
 from openlaunch.store import endpoints
 from openlaunch.store.records import EndpointRecord
-from openlaunch.wire.endpoints import EndpointStatus
 from openlaunch.wire.why import EndpointWhy
 
 log = logging.getLogger(__name__)
 
 MIN_INTERVAL = 0.01
 """Seconds between two looks at an endpoint: events that come closer together are seen at once."""
+
+IDLE_INTERVAL = 10.0
+"""Seconds between two looks at an endpoint that is idle."""
+
+IDLE_TICKS = 4
+"""Ticks between two checks whether an endpoint is still idle."""
 
 MAX_INTERVAL = 10.0
 """Seconds between two looks after errors in a row."""
@@ -43,6 +48,8 @@ class Supervisor:
         self._parts = parts
         self._demanded = False
         self._window = DesireWindow(parts.settings.scale_down_after)
+        self._look_at = 0.0
+        """When to look again, although the endpoint is idle."""
         self._loop = asyncio.create_task(self._run())
 
     def demand(self) -> None:
@@ -58,9 +65,6 @@ class Supervisor:
         finally:
             self._demanded, self._window = demanded, window
         return explain(situation, self._parts.traffic.load(self.endpoint.id), self._parts.settings.policy)
-
-    def usage(self) -> Usage:
-        return usage_of(self.endpoint.record.spec, len(self.roster))
 
     async def _run(self) -> None:
         """Look at the endpoint when something happened and every tick, for ever. Errors are logged."""
@@ -79,26 +83,28 @@ class Supervisor:
             await self._next_event()
 
     async def _next_event(self) -> None:
-        changed = self.endpoint.changed
+        changed, pause = self.endpoint.changed, self._parts.settings.tick
         while True:
             with suppress(TimeoutError):
-                async with asyncio.timeout(self._parts.settings.tick):
+                async with asyncio.timeout(pause):
                     await changed.wait()
             if changed.is_set() or not self._is_idle():
                 return
+            pause = self._parts.settings.tick * IDLE_TICKS
 
     def _is_idle(self) -> bool:
-        """Return whether nothing can have changed without an event: saves the work of planning for idle endpoints."""
-        record = self.endpoint.record
-        settled = record.status in (EndpointStatus.READY, EndpointStatus.UPDATE_FAILED)
-        settled = settled and record.live_canary is None
-        busy = len(self.roster) or self.endpoint.tasks or self._window.highest
-        return settled and not busy and self._parts.traffic.load(record.id) == Load(0, 0)
+        """Return whether nothing is to be done without an event, which saves the work of planning."""
+        if self.endpoint.now() >= self._look_at or self.endpoint.tasks:
+            return False
+        return self._parts.traffic.load(self.endpoint.id) == Load(0, 0)
 
     async def _reconcile(self) -> None:
         situation = self.observe()
         self._recorder.set_scale(min(situation.desired, situation.limit))
-        for action in plan(situation, self._parts.settings.policy):
+        actions = plan(situation, self._parts.settings.policy)
+        settled = not actions and situation.is_settled
+        self._look_at = min(situation.now + IDLE_INTERVAL, self._window.falls_at) if settled else 0.0
+        for action in actions:
             await self._do(action)
 
     def observe(self) -> Situation:
@@ -115,7 +121,7 @@ class Supervisor:
             workers=self.roster.seen(),
             generations=self.generations.seen(parts.traffic.trials(record.id)),
             desired=min(max(self._window.highest, spec.min_workers), spec.max_workers),
-            limit=scaling.capacity_limit(spec, capacity, parts.usage_beside(record.id)),
+            limit=scaling.capacity_limit(spec, capacity, parts.holdings.beside(record.id)),
             gpus=Gpus.of(spec, capacity),
             now=now,
         )
@@ -153,6 +159,7 @@ class Supervisor:
         endpoint_id, parts = self.endpoint.id, self._parts
         parts.traffic.remove_endpoint(endpoint_id)
         await self.retire(parts.settings.delete_grace)
+        parts.holdings.forget(endpoint_id)
         await parts.store.write(lambda conn: endpoints.delete(conn, endpoint_id))
         await parts.events.forget(endpoint_id)
         await parts.engine.remove_logs(endpoint_id)

@@ -34,6 +34,7 @@ class WorkerControl:
         token, asked, now = secrets.token_urlsafe(32), endpoint.record.spec_of(number), endpoint.now()
         worker = WorkerState(f"{endpoint.id}.{secrets.token_hex(4)}", number, now, now)
         self.roster.add(worker)
+        endpoint.hold(len(self.roster))
         parts.fleet.expect(worker.id, token, endpoint.record, generation.bundle, number)
         memory = asked.memory_bytes + asked.slots * THREAD_STACK_BYTES
         spec = WorkerSpec(
@@ -115,6 +116,7 @@ class WorkerControl:
         """Take a worker out whose process has ended; `reason` says how, and `last_lines` are its log's."""
         endpoint, fleet = self.endpoint, self.endpoint.parts.fleet
         self.roster.remove(worker)
+        endpoint.hold(len(self.roster))
         excused = fleet.is_excused(worker.id)
         fleet.forget(worker.id, reason)
         if not worker.expected:

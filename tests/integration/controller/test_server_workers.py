@@ -14,7 +14,7 @@ import pytest
 from server_driver import DEADLINE, SMALL, args, eventually, http, is_alive, running
 
 from openlaunch import EndpointRequest
-from openlaunch.errors import EndpointFailed, Unavailable, WorkerDied
+from openlaunch.errors import DeadlineExceeded, EndpointFailed, Unavailable, WorkerDied
 
 SECRET = "the-key-that-no-worker-may-see"
 
@@ -210,3 +210,16 @@ def test_a_task_that_the_server_has_lost_sight_of_runs_after_its_lease():
                 (b'{"args": {}}',),
             )
         assert client.future("lost").get(DEADLINE).status == "SUCCESS"
+
+
+def test_a_stopped_worker_gets_no_requests_until_it_is_replaced():
+    with running(isolation="off", interrupt_grace_seconds=1) as client:
+        endpoint = client.deploy(pid_then_nap, name="wo-stopped", max_workers=1, per_worker=2, **SMALL)
+        stopped = endpoint.predict(args()).value
+        os.kill(stopped, signal.SIGSTOP)
+        with pytest.raises(DeadlineExceeded):
+            endpoint.predict(args(), timeout=1)
+        began = time.monotonic()
+        assert endpoint.predict(args(), timeout=60).value != stopped
+        assert time.monotonic() - began < 20  # on the stopped one it would have failed after 30 s
+        eventually(lambda: not is_alive(stopped))

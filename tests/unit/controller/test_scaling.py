@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from openlaunch.controller.fleet import Load
 from openlaunch.controller.scaling import (
     DesireWindow,
+    Holdings,
     Usage,
     capacity_limit,
     clamp,
@@ -103,6 +104,18 @@ class TestCapacity:
         spec = make_spec(min_workers=3, cpus=100.0)
         assert capacity_limit(spec, self.WHOLE, Usage()) == 3
 
-    def test_usage_adds_up(self):
-        spec = make_spec(cpus=0.5, memory=GIB)
-        assert usage_of(spec, 3) + Usage(1.0, GIB) == Usage(2.5, 4 * GIB)
+    def test_what_the_others_hold_leaves_out_the_own(self):
+        holdings = Holdings()
+        assert holdings.beside("a") == Usage()
+        holdings.set("a", usage_of(make_spec(cpus=0.5, memory=GIB), 3))
+        holdings.set("b", Usage(1.0, GIB))
+        assert (holdings.beside("a"), holdings.beside("b")) == (Usage(1.0, GIB), Usage(1.5, 3 * GIB))
+        assert holdings.beside("c") == Usage(2.5, 4 * GIB)
+        holdings.forget("b")
+        assert holdings.beside("a") == Usage()
+
+    def test_sums_of_fractions_take_no_room(self):
+        holdings, spec = Holdings(), make_spec(min_workers=0, max_workers=100, cpus=0.1, memory=0)
+        for name in "abc":
+            holdings.set(name, usage_of(spec, 1))
+        assert capacity_limit(spec, self.WHOLE, holdings.beside("a")) == 78

@@ -113,6 +113,19 @@ class TestSimulation:
         sim.run(0.1)
         assert sim.engine.drained == [starting]
 
+    @pytest.mark.parametrize("workers", [0, 3])
+    def test_an_idle_endpoint_is_looked_at_seldom(self, workers):
+        looks = []
+        record = make_record(make_spec(min_workers=workers))
+        sim = Simulation(record, check=lambda *_: looks.append(None))
+        sim.run(60)
+        looks.clear()
+        sim.run(600)
+        assert len(looks) <= 600 / 10 + 1
+        sim.load = Load(0, workers + 1)
+        sim.run(5)
+        assert sim.count(Phase.READY) >= 1
+
     def test_from_zero_and_back(self):
         sim = new_simulation(min_workers=0)
         sim.run(20)
