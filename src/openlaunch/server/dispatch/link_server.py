@@ -1,8 +1,11 @@
 """The socket that workers connect to, and the connections that have not said yet which worker they are."""
 
 import asyncio
+import logging
+import os
 import socket
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from struct import Struct
@@ -20,6 +23,12 @@ HELLO_SECONDS = 10.0
 MAX_STRANGERS = 128
 MAX_OF_ONE_PROCESS = 8
 """Limits on connections without a HELLO. Past them the oldest one is closed, because workers say HELLO at once."""
+
+PREFIX, SOCKET = "openlaunch-", "workers.sock"
+LEFT_SECONDS = 5.0
+"""The age from which a temporary folder without a listener is one that a killed server has left."""
+
+log = logging.getLogger(__name__)
 
 _CREDENTIALS = Struct("3i")
 _SO_PEERCRED: int | None = getattr(socket, "SO_PEERCRED", None)
@@ -96,6 +105,45 @@ def _process_of(sock: socket.socket) -> int:
     return int(_CREDENTIALS.unpack(credentials)[0])
 
 
+def remove_leftovers(parent: Path) -> None:
+    """Remove what killed servers of this user have left in a folder for temporary files."""
+    for entry in os.scandir(parent):
+        try:
+            if not entry.name.startswith(PREFIX) or not _is_left(entry):
+                continue
+            path = Path(entry.path)
+            if entry.is_dir(follow_symlinks=False):
+                (path / SOCKET).unlink()
+                path.rmdir()
+            else:
+                path.unlink()
+        except OSError as error:
+            log.warning("%s, which a server has left, could not be removed: %s", entry.path, error.strerror)
+
+
+def _is_left(entry: "os.DirEntry[str]") -> bool:
+    found = entry.stat(follow_symlinks=False)
+    if found.st_uid != os.geteuid() or found.st_mtime > time.time() - LEFT_SECONDS:
+        return False
+    if entry.is_dir(follow_symlinks=False):
+        names = [path.name for path in Path(entry.path).iterdir()]
+        return names == [SOCKET] and not _listens(Path(entry.path, SOCKET))
+    return entry.is_file(follow_symlinks=False)  # with a client certificate, which is there for a moment
+
+
+def _listens(path: Path) -> bool:
+    """Return whether a server listens on the socket, which the file alone does not tell."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(str(path))
+        except (ConnectionRefusedError, FileNotFoundError):
+            return False
+        except BlockingIOError:
+            return True
+    return True
+
+
 class LinkServer:
     """The unix socket that workers connect to, in a private folder with a short path.
 
@@ -104,8 +152,9 @@ class LinkServer:
 
     def __init__(self, find: Callable[[str], Member | None]) -> None:
         self.strangers = Strangers(find)
-        self._folder = tempfile.TemporaryDirectory(prefix="openlaunch-")
-        self.address = str(Path(self._folder.name) / "workers.sock")
+        remove_leftovers(Path(tempfile.gettempdir()))
+        self._folder = tempfile.TemporaryDirectory(prefix=PREFIX)
+        self.address = str(Path(self._folder.name) / SOCKET)
         self._listener: Listener | None = None
         self._opening = BackgroundTasks("a connection to a worker could not be opened")
 

@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import os
 import socket
 import threading
+import time
 
 import pytest
 import uvloop
@@ -13,11 +15,13 @@ from server_links import Wire, in_loop
 
 from openlaunch.server.dispatch.frame_link import SMALL_BYTES
 from openlaunch.server.dispatch.link_server import (
+    LEFT_SECONDS,
     MAX_OF_ONE_PROCESS,
     MAX_STRANGERS,
     LinkServer,
     Stranger,
     Strangers,
+    remove_leftovers,
 )
 from openlaunch_worker import handshake
 from openlaunch_worker.frames import HEADER, Kind, encode
@@ -180,3 +184,36 @@ def test_a_worker_waits_where_many_others_wait_to_be_accepted(tmp_path):
         assert len(socks) == 20
         for sock in socks:
             sock.close()
+
+
+def test_what_killed_servers_have_left_is_removed_and_nothing_else(tmp_path):
+    old = time.time() - 2 * LEFT_SECONDS
+
+    def folder(name, at=old):
+        made = tmp_path / name
+        made.mkdir()
+        with socket.socket(socket.AF_UNIX) as dead:
+            dead.bind(str(made / "workers.sock"))
+        os.utime(made, (at, at))
+        return made
+
+    folder("openlaunch-dead")
+    empty = tmp_path / "openlaunch-data-empty"
+    empty.mkdir()
+    key = tmp_path / "openlaunch-mtls-key"
+    key.touch()
+    for path in (key, empty):
+        os.utime(path, (old, old))
+    young, other, alive = folder("openlaunch-young", time.time()), folder("other"), folder("openlaunch-alive")
+    full = folder("openlaunch-full")
+    (full / "data").touch()
+    os.utime(full, (old, old))
+    link = tmp_path / "openlaunch-link"
+    link.symlink_to(other)
+    (alive / "workers.sock").unlink()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(alive / "workers.sock"))
+        listener.listen()
+        os.utime(alive, (old, old))
+        remove_leftovers(tmp_path)
+    assert sorted(tmp_path.iterdir()) == sorted([young, other, alive, full, empty, link])
