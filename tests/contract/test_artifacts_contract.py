@@ -1,6 +1,7 @@
 """What every artifact store does. A driver is one more entry in `MAKERS`."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -201,5 +202,31 @@ def test_a_key_that_is_no_key_is_refused(artifacts: Artifacts, tmp_path: Path, k
         with pytest.raises(BadRequest):
             await anext(artifacts.stream(key))
         assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+    run(test())
+
+
+def test_artifacts_are_listed_by_folder(artifacts: Artifacts) -> None:
+    async def test() -> None:
+        began = time.time()
+        for key in ("a/one", "a/deep/two", "b/three"):
+            await artifacts.put(key, b"12345")
+        found = [each async for page in artifacts.pages("a") for each in page]
+        assert sorted((each.key, each.size) for each in found) == [("a/deep/two", 5), ("a/one", 5)]
+        assert all(began - 5 < each.stored_at < time.time() + 5 for each in found)
+        assert [page async for page in artifacts.pages("none")] == []
+
+    run(test())
+
+
+def test_what_a_killed_upload_has_left_can_be_deleted(artifacts: Artifacts, tmp_path: Path) -> None:
+    async def test() -> None:
+        await artifacts.put("a/one", b"12345")
+        (tmp_path / "artifacts" / "a" / "two#1").write_bytes(b"half")
+        assert [each.key async for page in artifacts.pages("a") for each in page] == ["a/one"]
+        assert await artifacts.delete_partial(time.time() - 60) == 0
+        assert await artifacts.delete_partial(time.time() + 60) == 1
+        assert await artifacts.delete_partial(time.time() + 60) == 0
+        assert await artifacts.get("a/one") == b"12345"
 
     run(test())

@@ -1,7 +1,17 @@
 """What an artifact store is: bytes by key."""
 
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A key, how many bytes are under it, and when they were stored, in seconds since the epoch."""
+
+    key: str
+    size: int
+    stored_at: float
 
 
 class Artifacts(Protocol):
@@ -22,6 +32,12 @@ class Artifacts(Protocol):
 
     def stream(self, key: str, piece: int = 1 << 20) -> AsyncIterator[bytes]:
         """Yield the bytes in pieces of about `piece` bytes. Raises NotFound when there are none under this key."""
+
+    def pages(self, folder: str) -> AsyncIterator[list[Artifact]]:
+        """Yield what there is under keys that begin with the folder's name, some hundred at a time, in any order."""
+
+    async def delete_partial(self, before: float) -> int:
+        """Delete what broken-off calls of `put` have left, written last before then; return how many."""
 
     async def delete(self, key: str) -> None:
         """Delete the bytes; harmless where there are none."""

@@ -51,6 +51,7 @@ from openlaunch.server.operations.datadir import DataDir
 from openlaunch.server.operations.descriptors import allowed_connections
 from openlaunch.server.operations.health import Health
 from openlaunch.server.operations.tls import check_certificate
+from openlaunch.server.operations.unused import UnusedArtifacts
 from openlaunch.server.prediction.idempotency import Answers
 from openlaunch.server.prediction.results import SignedURLs
 from openlaunch.server.prediction.schema_cache import SchemaCache
@@ -214,6 +215,9 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
         triggers = Triggers(settings, store, image_jobs)
         triggers.start()
         stack.push_async_callback(triggers.stop)
+        unused = UnusedArtifacts(store, artifacts, settings)
+        unused.start()
+        stack.push_async_callback(unused.stop)
         health = Health(store, artifacts, data.root)
         health.start()
         stack.push_async_callback(health.stop)

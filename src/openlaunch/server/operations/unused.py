@@ -1,0 +1,91 @@
+"""Deletes artifacts that no record names: uploads that were not used, and what a crash has left."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from openlaunch.artifacts.base import Artifacts
+from openlaunch.background import BackgroundTasks
+from openlaunch.server.settings import ResultSettings
+from openlaunch.store import named_artifacts
+from openlaunch.store.base import Store
+
+log = logging.getLogger(__name__)
+
+FIRST_SECONDS = 10.0
+INTERVAL_SECONDS = 3600.0
+UNUSED_SECONDS = 24 * 3600.0
+PARTIAL_SECONDS = 3600.0
+"""How long an upload may stand still before what it has written goes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """A folder of artifacts. `named` returns which keys records name, `kept` is for how long the others stay."""
+
+    name: str
+    named: Callable[[Connection, Sequence[str]], set[str]]
+    kept: float = UNUSED_SECONDS
+
+
+class UnusedArtifacts:
+    """Looks through the artifacts every hour."""
+
+    def __init__(self, store: Store, artifacts: Artifacts, settings: ResultSettings) -> None:
+        self._store, self._artifacts = store, artifacts
+        # Answers to sync requests are no task's, and are kept as long as results.
+        kept = settings.result_retention_seconds + UNUSED_SECONDS
+        self._folders = (
+            Folder("bundles", named_artifacts.named_uploads),
+            Folder("batch-inputs", named_artifacts.named_uploads),
+            Folder("files", named_artifacts.named_files),
+            Folder("payloads", named_artifacts.named_by_tasks),
+            Folder("results", named_artifacts.named_by_tasks, kept),
+            Folder("batch-results", named_artifacts.named_by_jobs),
+            Folder("answers", _none, kept),
+        )
+        self._background = BackgroundTasks("artifacts that no record names could not be looked for")
+
+    def start(self) -> None:
+        self._background.spawn(self._run())
+
+    async def stop(self) -> None:
+        await self._background.stop()
+
+    async def _run(self) -> None:
+        broken_off = time.time()  # what an earlier server was writing, nobody writes now
+        await asyncio.sleep(FIRST_SECONDS)
+        while True:
+            try:
+                await self._delete_partial(broken_off)
+                await self.delete(time.time())
+            except Exception:
+                log.exception("artifacts that no record names could not all be deleted; trying again later")
+            await asyncio.sleep(INTERVAL_SECONDS)
+            broken_off = time.time() - PARTIAL_SECONDS
+
+    async def _delete_partial(self, before: float) -> None:
+        if count := await self._artifacts.delete_partial(before):
+            log.info("%d uploads that were broken off are deleted", count)
+
+    async def delete(self, now: float) -> None:
+        """Delete every artifact that is old enough and that no record names."""
+        for folder in self._folders:
+            async for page in self._artifacts.pages(folder.name):
+                old = [each.key for each in page if each.stored_at < now - folder.kept]
+                if not old:
+                    continue
+                named = await self._store.read(lambda conn, f=folder, old=old: f.named(conn, old))  # type: ignore[misc]
+                unused = [key for key in old if key not in named]
+                for key in unused:
+                    await self._artifacts.delete(key)
+                if unused:
+                    log.info("%d artifacts in %s that no record names are deleted", len(unused), folder.name)
+
+
+def _none(conn: Connection, keys: Sequence[str]) -> set[str]:
+    return set()
