@@ -12,6 +12,8 @@ from pathlib import Path
 
 DEADLINE = 60.0
 NURSERY = b"openlaunch_worker.nursery"
+OWN_PROCESS = b"openlaunch.server."
+"""Of the server's own code: what it does in processes of its own, which it keeps."""
 
 
 class ChaosServer:
@@ -75,6 +77,11 @@ class ChaosServer:
 
     def nurseries(self) -> list[int]:
         return [pid for pid in children(self.pid) if NURSERY in command_line(pid)]
+
+    def kept(self) -> list[int]:
+        """The processes that it keeps without a worker: nurseries, and those that check and parse."""
+        own = [pid for pid in children(self.pid) if OWN_PROCESS in command_line(pid)]
+        return [*self.nurseries(), *own]
 
     def kill(self) -> None:
         """SIGKILL to the server alone."""

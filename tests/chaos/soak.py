@@ -164,8 +164,8 @@ class Watch:
         return early, late
 
     def left(self) -> list[int]:
-        """The processes that are still there, but for the server and its nurseries."""
-        known = {self._server.pid, *self._server.nurseries()}
+        """The processes that are still there, but for the server and what it keeps."""
+        known = {self._server.pid, *self._server.kept()}
         return [
             pid for pid in self._processes - known if is_running(pid) and b"openlaunch" in command_line(pid)
         ]
@@ -174,4 +174,4 @@ class Watch:
 def is_quiet(server: ChaosServer) -> bool:
     """Whether nothing is left of endpoints that were deleted: no worker, no folder of one."""
     nothing = not server.workers() and not list((server.data_dir / "workers").iterdir())
-    return nothing and set(children(server.pid)) == set(server.nurseries())
+    return nothing and set(children(server.pid)) == set(server.kept())
