@@ -3,10 +3,12 @@
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 log = logging.getLogger(__name__)
+
+BLOCK_BYTES = 64 * 1024
 
 
 def tail(path: Path, limit: int) -> str:
@@ -18,6 +20,18 @@ def tail(path: Path, limit: int) -> str:
             return last_lines(file.read(limit + 1), limit)
     except FileNotFoundError:
         return ""
+
+
+def blocks_from_the_end(path: Path, limit: int) -> Iterator[tuple[int, bytes]]:
+    """Yield the last `limit` bytes of a file in blocks, the last one first, each with its place in the file."""
+    with suppress(FileNotFoundError), path.open("rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        first = max(0, end - limit)
+        while end > first:
+            start = max(first, end - BLOCK_BYTES)
+            file.seek(start)
+            yield start, file.read(end - start)
+            end = start
 
 
 def last_lines(data: bytes, limit: int) -> str:

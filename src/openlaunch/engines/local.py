@@ -136,8 +136,9 @@ class LocalEngine:
         while self._written:
             await asyncio.sleep(PRUNE_LOGS_SECONDS)
             running = self._processes.running()
-            for endpoint_id in self._written:
-                self._logs.prune(endpoint_id, {short_id_of(worker_id) for worker_id in running})
+            for endpoint_id in list(self._written):
+                short_ids = {short_id_of(worker_id) for worker_id in running}
+                await asyncio.to_thread(self._logs.prune, endpoint_id, short_ids)
             self._written &= {worker_id.rpartition(".")[0] for worker_id in running}
 
     async def close(self) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 from openlaunch.engines.worker_logs import MAX_WORKER_BYTES, WorkerLogs, short_id
 
 MAX_POLL_BYTES = 256 * 1024
-"""Bytes of one log that are read at once; the rest is read the next time."""
+MAX_POLL_LINES = 2000
+"""What is read of all logs at once; the rest is read the next time."""
 
 MAX_LINE_BYTES = 64 * 1024
 """A longer line is given in pieces."""
@@ -32,6 +33,7 @@ class FileFollower:
     logs: WorkerLogs
     endpoint_id: str
     _places: dict[Path, _Place] = field(default_factory=dict)
+    _next: int = -1
 
     async def begin(self, tail_bytes: int) -> list[tuple[str, str]]:
         return await asyncio.to_thread(self.read_end, tail_bytes)
@@ -40,41 +42,46 @@ class FileFollower:
         return await asyncio.to_thread(self.read_new)
 
     def read_end(self, tail_bytes: int) -> list[tuple[str, str]]:
-        for path in self.logs.files(self.endpoint_id):
-            self._places[path] = _Place(_line_start(path, tail_bytes))
-        lines = self.read_new()
-        kept: list[tuple[str, str]] = []
-        for line in reversed(lines):
-            tail_bytes -= len(line[1].encode()) + 1
-            if tail_bytes < 0:
-                break
-            kept.append(line)
-        return kept[::-1]
+        for path in reversed(self.logs.files(self.endpoint_id)):
+            start, size = _line_start(path, tail_bytes)
+            self._places[path] = _Place(start)
+            tail_bytes -= size - start
+        return self.read_new()
 
     def read_new(self) -> list[tuple[str, str]]:
         """Return what has been added, as pairs of a worker's short id and a line; of new workers all lines."""
         there = self.logs.files(self.endpoint_id)
         self._places = {path: self._places.get(path, _Place(0)) for path in there}
-        return [
-            (short_id(path), line) for path, place in self._places.items() for line in _added(path, place)
-        ]
+        lines: list[tuple[str, str]] = []
+        room = MAX_POLL_BYTES
+        self._next += 1  # so that no log takes all the room every time
+        first = self._next % len(there) if there else 0
+        for path in there[first:] + there[:first]:
+            place = self._places[path]
+            before, count = place.offset, MAX_POLL_LINES - len(lines)
+            if room <= 0 or count <= 0:
+                break
+            lines += [(short_id(path), line) for line in _added(path, place, room, count)]
+            room -= max(0, place.offset - before)
+        return lines
 
 
-def _line_start(path: Path, tail_bytes: int) -> int:
-    """Return where the first whole line begins in the last `tail_bytes` of a file."""
+def _line_start(path: Path, tail_bytes: int) -> tuple[int, int]:
+    """Return where the first whole line begins in the last `tail_bytes` of a file, and the size of the file."""
     try:
         with path.open("rb") as file:
-            start = max(0, file.seek(0, os.SEEK_END) - tail_bytes)
-            if start == 0:
-                return 0
-            file.seek(start - 1)
-            file.readline(MAX_LINE_BYTES)
-            return file.tell()
+            size = file.seek(0, os.SEEK_END)
+            start = max(0, size - max(0, tail_bytes))
+            if 0 < start < size:
+                file.seek(start - 1)
+                file.readline(MAX_LINE_BYTES)
+                start = file.tell()
+            return start, size
     except FileNotFoundError:
-        return 0
+        return 0, 0
 
 
-def _added(path: Path, place: _Place) -> Iterator[str]:
+def _added(path: Path, place: _Place, most_bytes: int, most_lines: int) -> Iterator[str]:
     try:
         with path.open("rb") as file:
             if file.seek(0, os.SEEK_END) < place.offset:
@@ -82,11 +89,17 @@ def _added(path: Path, place: _Place) -> Iterator[str]:
                 place.offset, place.rest = min(file.tell(), MAX_WORKER_BYTES // 2), b""
                 yield CUT
             file.seek(place.offset)
-            data = file.read(MAX_POLL_BYTES)
+            data = file.read(most_bytes)
     except FileNotFoundError:
         return
+    *lines, rest = data.split(b"\n", most_lines)
+    if len(lines) == most_lines:
+        data, rest = data[: len(data) - len(rest)], b""
     place.offset += len(data)
-    *lines, rest = (place.rest + data).split(b"\n")
+    if lines:
+        lines[0] = place.rest + lines[0]
+    else:
+        rest = place.rest + rest
     if len(rest) > MAX_LINE_BYTES:
         lines, rest = [*lines, rest], b""
     place.rest = rest

@@ -1,11 +1,11 @@
 """The logs of workers: a bounded file for each of an endpoint's last workers."""
 
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from openlaunch.log_files import last_lines, optional, private_folder, tail, trim
+from openlaunch.log_files import blocks_from_the_end, last_lines, optional, private_folder, trim
 
 MAX_WORKER_BYTES = 10 * 1024 * 1024
 MAX_WORKER_LOGS = 20
@@ -24,12 +24,15 @@ class WorkerLogs:
 
     def read(self, endpoint_id: str, tail_bytes: int) -> str:
         """Return the last `tail_bytes` of all logs, oldest worker first, each line after the worker's short id."""
-        text = "".join(
-            f"{short_id(path)} {line}\n"
-            for path in self.files(endpoint_id)
-            for line in tail(path, tail_bytes).splitlines()
-        )
-        return last_lines(text.encode(errors="replace"), tail_bytes)
+        blocks: list[bytes] = []
+        room = tail_bytes
+        for path in reversed(self.files(endpoint_id)):
+            for block in _named_from_the_end(path, room + 1):
+                if room < 0:
+                    break
+                blocks.append(block)
+                room -= len(block)
+        return last_lines(b"".join(reversed(blocks)), tail_bytes)
 
     def files(self, endpoint_id: str) -> list[Path]:
         """Return the logs of an endpoint's workers, the one that was written to last at the end."""
@@ -55,6 +58,16 @@ class WorkerLogs:
 
     def remove(self, endpoint_id: str) -> None:
         shutil.rmtree(self._root / endpoint_id, ignore_errors=True)
+
+
+def _named_from_the_end(path: Path, limit: int) -> Iterator[bytes]:
+    """Yield the end of a log in blocks, the last one first; in them, the worker's short id is before each line."""
+    name = short_id(path).encode() + b" "
+    last = True
+    for start, block in blocks_from_the_end(path, limit):
+        named = (block.removesuffix(b"\n") if last else block).replace(b"\n", b"\n" + name)
+        yield (name if start == 0 else b"") + named + (b"\n" if last else b"")
+        last = False
 
 
 def short_id(path: Path) -> str:

@@ -44,6 +44,7 @@ from openlaunch.server.gateway.resolver import EndpointResolver
 from openlaunch.server.gateway.route_table import RouteTable
 from openlaunch.server.gateway.sync_routes import SyncRoutes
 from openlaunch.server.gateway.task_routes import TaskRoutes
+from openlaunch.server.gateway.unread_answers import UnreadAnswers
 from openlaunch.server.jobs.batch_jobs import BatchJobs
 from openlaunch.server.jobs.image_jobs import ImageJobs
 from openlaunch.server.jobs.triggers import Triggers
@@ -123,8 +124,10 @@ async def serve_on(
             connections=Connections(allowed_connections(settings.max_connections)),
             bodies=BodyBudget(max(settings.max_bodies_bytes, settings.max_body_bytes)),
             unread=BodyBudget(UNREAD_BYTES),
+            answers=UnreadAnswers(settings.max_answers_bytes, data.root, settings.write_timeout_seconds),
             max_body_bytes=settings.max_body_bytes,
             read_seconds=settings.read_timeout_seconds,
+            write_seconds=settings.write_timeout_seconds,
         )
         server = HttpServer(services, listener, config.ssl)
         server.start()

@@ -48,6 +48,16 @@ class HttpSettings(BodySettings):
         ge=1024,
         description="Memory for the bodies over 4 KiB of all requests under way; past it they get 503.",
     )
+    max_answers_bytes: int = Field(
+        default=256 * MIB,
+        ge=0,
+        description="Memory for answers over 64 KiB whose clients read slowly; past it they wait in files.",
+    )
+    write_timeout_seconds: float = Field(
+        default=60,
+        gt=0,
+        description="Time in which a client has to read something of what it is sent; then its connection is closed.",
+    )
     read_timeout_seconds: float = Field(
         default=30, gt=0, description="Time a client has to send a request's head, and each KiB of its body."
     )

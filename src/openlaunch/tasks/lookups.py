@@ -68,14 +68,18 @@ def get_payload(conn: Connection, owner: str, task_id: str) -> Payload | None:
     return Payload(row.endpoint_id, state, row.payload, row.payload_key)
 
 
-def get_many(
-    conn: Connection, owner: str, ids: Sequence[str], *, only_done: bool = False
-) -> list[TaskRecord]:
+def get_many(conn: Connection, owner: str, ids: Sequence[str]) -> list[TaskRecord]:
     """List those of the ids that are the owner's tasks, in any order."""
     query = select(*_RECORD).where(tasks.c.id.in_(list(ids)), tasks.c.owner == owner)
-    if only_done:
-        query = query.where(tasks.c.status.in_(_DONE))
     return [_record(tuple(row)) for row in conn.execute(query)]
+
+
+def sizes_of_done(conn: Connection, owner: str, ids: Sequence[str]) -> list[tuple[str, int]]:
+    """List those of the owner's tasks that are done, in any order, each with the size of the result in its row."""
+    size = func.coalesce(func.length(tasks.c.result), 0)
+    query = select(tasks.c.id, size).where(tasks.c.id.in_(list(ids)), tasks.c.owner == owner)
+    found = conn.execute(query.where(tasks.c.status.in_(_DONE)))
+    return [(task_id, length) for task_id, length in found]
 
 
 def known_ids(conn: Connection, owner: str, ids: Sequence[str]) -> set[str]:

@@ -1,8 +1,13 @@
-"""Answers that are made of a record's fields."""
+"""Answers that are made of a record's fields, and those that are made in pieces."""
 
+import json
+from collections.abc import AsyncIterator
 from typing import Any, TypeVar
 
+from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
+
+PIECE_CHARS = 64 * 1024
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -11,3 +16,22 @@ def shown(model: type[M], record: object, **more: Any) -> M:
     """Return the record as an answer: with its fields of the same names, in whose place `more` goes."""
     same = {name: getattr(record, name) for name in model.model_fields if hasattr(record, name)}
     return model.model_validate(same | more)
+
+
+def with_text(pieces: AsyncIterator[str], **fields: str) -> StreamingResponse:
+    """Return an answer of these fields and `content`, a long text whose pieces are written one after another."""
+    start = json.dumps({**fields, "content": ""}).removesuffix('"}')
+
+    async def written() -> AsyncIterator[str]:
+        yield start
+        async for piece in pieces:
+            yield json.dumps(piece, ensure_ascii=False)[1:-1]
+        yield '"}'
+
+    return StreamingResponse(written(), media_type="application/json")
+
+
+async def pieces_of(text: str) -> AsyncIterator[str]:
+    """Give a text in pieces."""
+    for start in range(0, len(text), PIECE_CHARS):
+        yield text[start : start + PIECE_CHARS]

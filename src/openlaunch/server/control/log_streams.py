@@ -13,6 +13,9 @@ from openlaunch.wire.sse import END_EVENT
 
 MAX_STREAMS = 100
 POLL_SECONDS = 0.25
+BUSY_SECONDS = 0.05
+"""Between two looks when the last one has found something: there may be more than is read at once."""
+
 HEARTBEAT_SECONDS = 15.0
 _HEARTBEAT = b": there is nothing new\n\n"
 
@@ -51,13 +54,15 @@ class LogStreams:
         async with self._turns.of(owner):
             lines = await follower.begin(tail_bytes)
             yield _frames(lines) or _HEARTBEAT  # at once, so that the client sees that it is connected
-            quiet = 0.0
+            quiet, pause = 0.0, BUSY_SECONDS
             while not self._closed.is_set() and is_there():
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(POLL_SECONDS):
+                    async with asyncio.timeout(pause):
                         await self._closed.wait()
-                quiet += POLL_SECONDS
-                if lines := await follower.poll():
+                quiet += pause
+                lines = await follower.poll()
+                pause = BUSY_SECONDS if lines else POLL_SECONDS
+                if lines:
                     yield _frames(lines)
                     quiet = 0.0
                 elif quiet >= HEARTBEAT_SECONDS:

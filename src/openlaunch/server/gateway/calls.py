@@ -8,6 +8,7 @@ from openlaunch.artifacts.base import Artifacts
 from openlaunch.errors import APIError, Unavailable
 from openlaunch.server.dispatch.work import Call
 from openlaunch.server.gateway.exchange import Exchange
+from openlaunch.server.gateway.pieces import respond_in_pieces
 from openlaunch.server.gateway.request_tasks import RequestTasks
 from openlaunch.server.prediction.checks import Checks
 from openlaunch.server.prediction.deadlines import Deadlines
@@ -50,11 +51,12 @@ class CallServices:
     def _pickled(self, exchange: Exchange, key: str) -> bytes:
         return pickled_body(self.urls.make(base_url(exchange.scope), "GET", key))
 
-    async def stored_body(self, exchange: Exchange, answer: AnswerRecord) -> bytes:
-        """Make the body of an answer that was stored under an Idempotency-Key."""
+    async def respond_again(self, exchange: Exchange, answer: AnswerRecord) -> None:
+        """Give an answer that was stored under an Idempotency-Key."""
         if answer.body_key is not None and answer.body_key.endswith(".pkl"):
-            return self._pickled(exchange, answer.body_key)
-        return await self.answers.body_of(answer)
+            exchange.respond(self._pickled(exchange, answer.body_key))
+        else:
+            await respond_in_pieces(exchange, self.answers.pieces_of(answer))
 
 
 class SyncCall(Call):

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from openlaunch.errors import APIError, PayloadTooLarge, ServerError
+from openlaunch.server.access.auth import PRINCIPAL
 from openlaunch.server.asgi import STRANGERS_BYTES, Scope
 from openlaunch.server.gateway.bodies import FREE_BYTES
 from openlaunch.server.gateway.request_reader import Head
@@ -103,6 +104,11 @@ class Exchange(Response):
             self.disconnected = True
             self.on_gone()
         self.let_go()
+
+    @property
+    def owner(self) -> str:
+        principal = self.scope.get(PRINCIPAL)
+        return "" if principal is None else str(principal.owner)
 
     def writable(self) -> None:
         """Continue an answer that waited for the connection to take bytes."""

@@ -32,6 +32,8 @@ from openlaunch.server.gateway.request_reader import (
 )
 from openlaunch.server.gateway.response import refusal
 from openlaunch.server.gateway.route_table import RouteTable
+from openlaunch.server.gateway.unread_answers import UnreadAnswers
+from openlaunch.server.gateway.write_timer import WriteTimer
 from openlaunch.wire.keys import Role
 
 MAX_AHEAD_BYTES = 64 * 1024
@@ -62,8 +64,10 @@ class HttpServices:
     bodies: BodyBudget
     unread: BodyBudget
     """For what belongs to no request yet, so to nobody who is known."""
+    answers: UnreadAnswers
     max_body_bytes: int
     read_seconds: float
+    write_seconds: float
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
     """The requests of the ASGI application that are under way."""
 
@@ -79,12 +83,14 @@ class HttpProtocol(asyncio.Protocol):
     """One connection.
 
     A client has `read_seconds` for the head of a request, or to send none on a new connection, and for each piece of
-    its body. None of this costs a request that comes in one piece more than a comparison.
+    its body; and `write_seconds` to read what it is sent. None of this costs a request that comes in one piece more
+    than a comparison.
     """
 
     def __init__(self, services: HttpServices) -> None:
         self.services = services
         self.bodies = services.bodies
+        self.answers = services.answers
         self.admit = services.admit
         self.opening: asyncio.Task[Any] | None = None
         """Makes the connection, until there is one."""
@@ -99,6 +105,7 @@ class HttpProtocol(asyncio.Protocol):
         self._body: LengthDecoder | ChunkDecoder | None = None
         self._unread = UnreadBytes(services.unread)
         self._timer = ReadTimer(self._loop, services.read_seconds, self._late)
+        self._write_timer = WriteTimer(self._loop, services.write_seconds)
         self._in_head = self._next_is_due = self._half_closed = False
         self._discarded = self._unsent = 0
 
@@ -118,6 +125,7 @@ class HttpProtocol(asyncio.Protocol):
         """Tell the request under way that its client is gone."""
         self.services.connections.discard(self)
         self._timer.cancel()
+        self._write_timer.cancel()
         self._unread.take()
         self.flow.resume_writing()
         self._lose_exchange()
@@ -150,10 +158,12 @@ class HttpProtocol(asyncio.Protocol):
     def pause_writing(self) -> None:
         """Remember that the client is slow."""
         self.flow.pause_writing()
+        self._write_timer.start(self.transport)
 
     def resume_writing(self) -> None:
         """Let the answer under way continue, or begin with the next request."""
         self.flow.resume_writing()
+        self._write_timer.cancel()
         if self._exchange is not None:
             self._exchange.writable()
         elif self._unread.data and not self._in_head:
@@ -342,6 +352,8 @@ class HttpProtocol(asyncio.Protocol):
             if not exchange.keep_alive:
                 self.transport.close()
             self._next(exchange)
+            if exchange.more_body:
+                self.flow.resume_reading()  # what the application did not want is read past
 
     def _next(self, exchange: Exchange | AsgiExchange) -> None:
         """Begin with the next request, if this one has come whole and its answer is written."""

@@ -11,10 +11,14 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from openlaunch.errors import APIError
 from openlaunch.server.asgi import Scope, new_request_id, problem_headers
 from openlaunch.server.gateway.bodies import BodyBudget
+from openlaunch.server.gateway.unread_answers import PIECE_BYTES, UnreadAnswers
 from openlaunch.wire.problems import CONTENT_TYPE, to_problem
 
 JOIN_BYTES = 64 * 1024
 """An answer up to this size goes out in one piece with its head; copying a larger one costs more than a write."""
+
+JSON = {"content-type": "application/json"}
+"""The headers of a document that is sent in pieces."""
 
 _JSON_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
 _PROCESSING = b"HTTP/1.1 102 Processing\r\n\r\n"
@@ -27,6 +31,7 @@ class Connection(Protocol):
     transport: asyncio.Transport
     flow: FlowControl
     bodies: BodyBudget
+    answers: UnreadAnswers
     scheme: str
     server: tuple[str, int | None] | None
     client: tuple[str, int] | None
@@ -55,6 +60,7 @@ class Response:
         "_chunked",
         "_connection",
         "_held",
+        "_is_one_document",
         "disconnected",
         "keep_alive",
         "on_gone",
@@ -74,6 +80,8 @@ class Response:
         self._chunked = chunked
         self._held = 0
         """The request's part of the budget for bodies."""
+        self._is_one_document = False
+        """Whether nothing may be put between the parts of the answer."""
 
     @property
     def write_paused(self) -> bool:
@@ -97,18 +105,44 @@ class Response:
             self._respond(error.status, *problem(error))
 
     def _respond(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
-        if self.disconnected or self.response_complete:
+        if self.disconnected or self.started or self.response_complete:
             return
         head = response_head(
             status, {**headers, "content-length": str(len(body))}, keep_alive=self.keep_alive
         )
-        self.response_complete = True
         if len(body) <= JOIN_BYTES:
             self._connection.send(head + body)
+            self.finish()
         else:
             self._connection.send(head)
-            self._connection.send(body)
+            self._send_large(memoryview(body))
+
+    def _send_large(self, body: memoryview) -> None:
+        """Send as much as the client takes at once; the rest waits where it can be kept."""
+        self.started = self._is_one_document = True
+        sent = 0
+        while sent < len(body) and not self.write_paused:
+            # A copy: a view that the connection holds would keep all of the body in memory.
+            self._connection.send(bytes(body[sent : sent + PIECE_BYTES]))
+            sent += PIECE_BYTES
+        if sent < len(body):
+            self._connection.answers.send(self, body[sent:])
+        else:
+            self.finish()
+
+    def send_part(self, data: bytes) -> None:
+        """Send a part of a body whose length was announced."""
+        self._connection.send(data)
+
+    def finish(self) -> None:
+        """End an answer, all of which was sent."""
+        self.response_complete = True
         self._ended()
+
+    @property
+    def owner(self) -> str:
+        """Whose request it is; "" where that is not known."""
+        return ""
 
     def let_go(self) -> None:
         """Release what is held for the request."""
@@ -126,6 +160,7 @@ class Response:
         """Send a piece of an answer of unknown length; before the first, its head with these headers."""
         if self.disconnected or self.response_complete or not data:
             return
+        self._is_one_document = headers is JSON
         self._connection.send(self._stream_head(headers) + self._framed(data))
 
     def end(self, data: bytes, headers: Mapping[str, str]) -> None:
@@ -137,6 +172,10 @@ class Response:
         self._connection.send(self._stream_head(headers) + self._framed(data) + last)
         self._ended()
 
+    async def drained(self) -> None:
+        """Wait until the connection takes bytes again."""
+        await self._connection.flow.drain()
+
     def drop(self) -> None:
         """Close the connection at once, without a callback."""
         self.let_go()
@@ -145,8 +184,11 @@ class Response:
     def probe(self) -> bool:
         """Write something harmless to a client that has closed its side, whose kernel answers if it is gone.
 
-        Gives whether there is anything that may be written: an interim answer, or a comment in a stream of events.
+        Gives whether the answer continues: what may be written is an interim answer, or a comment in a stream of
+        events, and nothing within a document.
         """
+        if self._is_one_document and not self.response_complete:
+            return True
         if self.response_complete or not self._chunked:
             return False
         self._connection.send(self._framed(_COMMENT) if self.started else _PROCESSING)

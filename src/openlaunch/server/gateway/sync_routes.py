@@ -118,7 +118,7 @@ class SyncRoutes:
             call = KeyedCall(self._services, exchange, predict_input, deadline, schemas, owner, request)
             self._submit(exchange, lane, owner, call)
         else:
-            exchange.respond(await self._services.stored_body(exchange, stored))
+            await self._services.respond_again(exchange, stored)
 
     def _start(
         self, exchange: Exchange, lane: Lane, owner: str, predict_input: PredictInput, schemas: BundleSchemas

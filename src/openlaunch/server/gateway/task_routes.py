@@ -1,5 +1,6 @@
 """The async predict routes: submit, ask, and wait, one by one and in bulk."""
 
+from collections.abc import AsyncIterator
 from typing import TypeVar
 from urllib.parse import unquote
 
@@ -11,6 +12,7 @@ from openlaunch.server.access.auth import Principal
 from openlaunch.server.asgi import Scope
 from openlaunch.server.dispatch.lane import Lane
 from openlaunch.server.gateway.exchange import Exchange, HotHandler
+from openlaunch.server.gateway.pieces import respond_in_pieces
 from openlaunch.server.gateway.request_tasks import RequestTasks
 from openlaunch.server.gateway.resolver import EndpointResolver
 from openlaunch.server.prediction.idempotency import Keyed, idempotency_key, keyed
@@ -18,7 +20,7 @@ from openlaunch.server.prediction.inputs import parse_json
 from openlaunch.server.prediction.results import SignedURLs, base_url
 from openlaunch.server.prediction.schema_cache import SchemaCache
 from openlaunch.server.prediction.schemas import QUICK_BYTES
-from openlaunch.server.queue.answering import Answerable
+from openlaunch.server.queue.answering import Answerable, DoneTasks
 from openlaunch.server.queue.service import TaskService
 from openlaunch.wire import routes
 from openlaunch.wire.endpoints import EndpointType
@@ -84,7 +86,8 @@ class TaskRoutes:
         exchange.on_gone = self._tasks.spawn(self._answer(exchange, owner, task_id, wait), exchange).cancel
 
     async def _answer(self, exchange: Exchange, owner: str, task_id: str, wait: float) -> None:
-        exchange.respond(await self._body_of(exchange, await self._queue.answerer.get(owner, task_id, wait)))
+        record = await self._queue.answerer.get(owner, task_id, wait)
+        await respond_in_pieces(exchange, self._pieces_of(exchange, record))
 
     def _wait(self, exchange: Exchange) -> None:
         owner = self._resolver.authenticate(exchange.scope).owner
@@ -94,12 +97,22 @@ class TaskRoutes:
         asked = _validated(BulkWaitRequest, exchange.body)
         ids = list(dict.fromkeys(asked.task_ids))
         done = await self._queue.answerer.wait_for_any(owner, ids, asked.wait)
-        bodies = [await self._body_of(exchange, record) for record in done]
-        exchange.respond(b'{"tasks": [%s], "pending": %d}' % (b", ".join(bodies), len(ids) - len(done)))
+        await respond_in_pieces(exchange, self._pieces_of_all(exchange, done, len(ids)))
 
-    async def _body_of(self, exchange: Exchange, record: Answerable) -> bytes:
+    async def _pieces_of_all(self, exchange: Exchange, done: DoneTasks, asked: int) -> AsyncIterator[bytes]:
+        yield b'{"tasks": ['
+        count = 0
+        async for record in done.records():
+            if count:
+                yield b", "
+            count += 1
+            async for piece in self._pieces_of(exchange, record):
+                yield piece
+        yield b'], "pending": %d}' % (asked - count)
+
+    def _pieces_of(self, exchange: Exchange, record: Answerable) -> AsyncIterator[bytes]:
         base = base_url(exchange.scope)
-        return await self._queue.answerer.body_of(record, lambda key: self._urls.make(base, "GET", key))
+        return self._queue.answerer.pieces_of(record, lambda key: self._urls.make(base, "GET", key))
 
 
 async def _keyed(exchange: Exchange, lane: Lane) -> Keyed | None:

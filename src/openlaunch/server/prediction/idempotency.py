@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import secrets
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 from openlaunch.artifacts.base import Artifacts
@@ -16,6 +17,7 @@ from openlaunch.store.answers import AnswerRecord, key_reused
 from openlaunch.store.base import Store
 
 MAX_KEY_LENGTH = 255
+PIECE_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +125,10 @@ class Answers:
         if running is not None:
             running.ended.set()
 
-    async def body_of(self, answer: AnswerRecord) -> bytes:
-        """Return the JSON body of a stored answer that is not a pickle."""
-        return answer.body if answer.body is not None else await self._artifacts.get(answer.body_key or "")
+    async def pieces_of(self, answer: AnswerRecord) -> AsyncIterator[bytes]:
+        """Give the JSON body of a stored answer that is not a pickle."""
+        if answer.body is not None:
+            yield answer.body
+            return
+        async for piece in self._artifacts.stream(answer.body_key or "", PIECE_BYTES):
+            yield piece

@@ -1,14 +1,19 @@
 """Answers for tasks, and waits until they are done."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from functools import partial
 
 from openlaunch.errors import NotFound
 from openlaunch.server.prediction.results import pickled_body
 from openlaunch.server.queue.shared import Shared
+from openlaunch.store.base import Store
 from openlaunch.tasks import lookups
 from openlaunch.tasks.lookups import TaskRecord
 from openlaunch.tasks.queue import Finished
+
+PIECE_BYTES = 256 * 1024
+PAGE_BYTES = 1024 * 1024
 
 Answerable = TaskRecord | Finished
 """A task as it is in the store, or its end as it has just been recorded."""
@@ -38,35 +43,77 @@ class Answerer:
                 await waiter.wait(left)
             return finished
 
-    async def wait_for_any(self, owner: str, ids: Sequence[str], wait: float) -> Sequence[Answerable]:
-        """Return those of the tasks that are done, after waiting up to `wait` seconds for the first."""
+    async def wait_for_any(self, owner: str, ids: Sequence[str], wait: float) -> "DoneTasks":
+        """Find those of the tasks that are done, after waiting up to `wait` seconds for the first."""
         with self._hub.waiter(ids) as waiter:
             deadline = self._now() + wait
             known = await self._store.read(lambda conn: lookups.known_ids(conn, owner, ids), owner)
             if missing := [task_id for task_id in ids if task_id not in known]:
                 raise no_task(missing[0])
             while True:
-                done = await self._store.read(
-                    lambda conn: lookups.get_many(conn, owner, ids, only_done=True), owner
-                )
+                sizes = await self._store.read(lambda conn: lookups.sizes_of_done(conn, owner, ids), owner)
                 left = deadline - self._now()
-                if done or left <= 0 or self._hub.closed:
-                    return done
+                if sizes or left <= 0 or self._hub.closed:
+                    return DoneTasks(self._store, owner, sizes, ())
                 await waiter.wait(left)
                 if waiter.results:
-                    return list(waiter.results.values())
+                    return DoneTasks(self._store, owner, [], list(waiter.results.values()))
 
     async def body_of(self, record: Answerable, make_url: Callable[[str], str]) -> bytes:
         """Make the JSON body that answers for a task; `make_url` signs the URL of a pickled result's key."""
-        head = b'{"task_id": "%s", ' % record.id.encode()
+        return b"".join([piece async for piece in self.pieces_of(record, make_url)])
+
+    async def pieces_of(self, record: Answerable, make_url: Callable[[str], str]) -> AsyncIterator[bytes]:
+        """Make the same body in pieces; of a result that is an artifact, no more is in memory at a time."""
+        yield b'{"task_id": "%s", ' % record.id.encode()
+        key = record.result_key or ""
         if not record.state.done:
             rest = b'"status": "%s", "result": null, "traceback": null, "status_code": null}'
-            return head + rest % record.state.value.encode()
-        body = record.result
-        if body is None:
-            key = record.result_key or ""
-            body = pickled_body(make_url(key)) if key.endswith(".pkl") else await self._artifacts.get(key)
-        return head + body[1:]
+            yield rest % record.state.value.encode()
+        elif record.result is not None:
+            yield record.result[1:]
+        elif key.endswith(".pkl"):
+            yield pickled_body(make_url(key))[1:]
+        else:
+            start = 1  # behind the brace of the stored body, in whose place the task's id stands
+            async for piece in self._artifacts.stream(key, PIECE_BYTES):
+                yield piece[start:]
+                start = 0
+
+
+class DoneTasks:
+    """Tasks of one owner that are done. Their results are read as they are asked for, a part of them at a time."""
+
+    def __init__(
+        self, store: Store, owner: str, sizes: Sequence[tuple[str, int]], announced: Sequence[Finished]
+    ) -> None:
+        self._store = store
+        self._owner = owner
+        self._sizes = sizes
+        self._announced = announced
+
+    async def records(self) -> AsyncIterator[Answerable]:
+        """Give the tasks, without those that have been deleted meanwhile."""
+        for finished in self._announced:
+            yield finished
+        owner = self._owner
+        for page in _pages(self._sizes):
+            for record in await self._store.read(partial(lookups.get_many, owner=owner, ids=page), owner):
+                yield record
+
+
+def _pages(sizes: Sequence[tuple[str, int]]) -> Iterator[list[str]]:
+    """Group tasks so that the results of each group are not over `PAGE_BYTES` together, or are one."""
+    page: list[str] = []
+    held = 0
+    for task_id, size in sizes:
+        if page and held + size > PAGE_BYTES:
+            yield page
+            page, held = [], 0
+        page.append(task_id)
+        held += size
+    if page:
+        yield page
 
 
 def no_task(task_id: str) -> NotFound:

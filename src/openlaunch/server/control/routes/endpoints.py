@@ -1,14 +1,15 @@
 """Model endpoints (`/v1/model-endpoints`)."""
 
+import asyncio
 from typing import Annotated, Any
 
 from fastapi import Query, Response
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import StreamingResponse
 from sqlalchemy import Connection
 
 from openlaunch.controller.events import message_of
 from openlaunch.errors import NotFound
-from openlaunch.server.control.answers import shown
+from openlaunch.server.control.answers import pieces_of, shown, with_text
 from openlaunch.server.control.endpoint_view import BundleNames, bundle_names, described, described_with
 from openlaunch.server.control.routes.context import Caller, Context, User
 from openlaunch.server.control.routing import ControlRouter
@@ -114,8 +115,7 @@ def _add_reads(api: ControlRouter, context: Context) -> None:
                 lambda: context.controller.looks_after(endpoint.id),
             )
             return StreamingResponse(events, media_type="text/event-stream")
-        found = LogsResponse(content=await context.controller.worker_logs(endpoint.id, tail_bytes))
-        return JSONResponse(found.model_dump())
+        return with_text(pieces_of(await context.controller.worker_logs(endpoint.id, tail_bytes)))
 
     @api.get(routes.ENDPOINTS + "/{model_endpoint_id}/events")
     async def list_model_endpoint_events(
@@ -141,15 +141,16 @@ def _add_reads(api: ControlRouter, context: Context) -> None:
             raise no_endpoint(model_endpoint_id)
         return why
 
-    @api.get(routes.CREATION_LOGS + "/{name}")
-    async def get_creation_logs(name: str, user: User) -> LogsResponse:
+    @api.get(routes.CREATION_LOGS + "/{name}", response_model=LogsResponse)
+    async def get_creation_logs(name: str, user: User) -> Response:
         """Get the log of the builds of an endpoint's environments."""
         endpoint = await context.store.read(
             lambda conn: endpoint_store.get_by_name(conn, user.owner, name), user.owner
         )
         if endpoint is None:
             raise NotFound(f"no endpoint has the name {name!r}", code="endpoint_not_found")
-        return LogsResponse(content=context.controller.creation_log(endpoint.id))
+        text = await asyncio.to_thread(context.controller.creation_log, endpoint.id)
+        return with_text(pieces_of(text))
 
 
 def _add_canaries(api: ControlRouter, context: Context) -> None:

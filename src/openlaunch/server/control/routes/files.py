@@ -1,14 +1,15 @@
 """Uploaded files (`/v1/files`): bytes under a name, for those who made them."""
 
+import codecs
 from collections.abc import AsyncIterator
 
-from fastapi import Request
+from fastapi import Request, Response
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from openlaunch.errors import BadRequest, PayloadTooLarge, Unprocessable
 from openlaunch.server import clock
-from openlaunch.server.control.answers import shown
+from openlaunch.server.control.answers import shown, with_text
 from openlaunch.server.control.routes.artifacts import bounded
 from openlaunch.server.control.routes.context import Context, User
 from openlaunch.server.control.routing import ControlRouter
@@ -27,6 +28,7 @@ from openlaunch.wire.ids import object_id
 
 MAX_FILENAME = 255
 PIECE = 1 << 20
+TEXT_PIECE = 64 * 1024
 _FILE = {"type": "string", "contentMediaType": "application/octet-stream"}
 _SCHEMA = {"type": "object", "properties": {"file": _FILE}, "required": ["file"]}
 _FORM = {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _SCHEMA}}}}
@@ -52,8 +54,8 @@ def router(context: Context) -> ControlRouter:
         """Get one file's name and size."""
         return shown(FileResponse, await _find(context, file_id, user.owner))
 
-    @api.get("/{file_id}/content")
-    async def get_file_content(file_id: str, user: User) -> FileContentResponse:
+    @api.get("/{file_id}/content", response_model=FileContentResponse)
+    async def get_file_content(file_id: str, user: User) -> Response:
         """Get a file's text."""
         record = await _find(context, file_id, user.owner)
         if record.size > context.settings.max_body_bytes:
@@ -61,10 +63,11 @@ def router(context: Context) -> ControlRouter:
                 f"the file has {record.size} bytes, {context.settings.max_body_bytes} can be read at once"
             )
         try:
-            content = (await context.artifacts.get(record.key)).decode()
+            async for _ in _text(context, record.key):  # once before: what is answered can't be taken back
+                pass
         except UnicodeDecodeError as error:
             raise Unprocessable(f"the file {record.filename!r} is not UTF-8 text: {error}") from None
-        return FileContentResponse(id=record.id, content=content)
+        return with_text(_text(context, record.key), id=record.id)
 
     @api.delete("/{file_id}")
     async def delete_file(file_id: str, user: User) -> DeleteFileResponse:
@@ -114,6 +117,13 @@ async def _put(context: Context, upload: UploadFile | str | None, owner: str) ->
 async def _pieces(upload: UploadFile) -> AsyncIterator[bytes]:
     while piece := await upload.read(PIECE):
         yield piece
+
+
+async def _text(context: Context, key: str) -> AsyncIterator[str]:
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    async for piece in context.artifacts.stream(key, TEXT_PIECE):
+        yield decoder.decode(piece)
+    yield decoder.decode(b"", final=True)
 
 
 async def _find(context: Context, file_id: str, owner: str) -> FileRecord:

@@ -1,0 +1,150 @@
+"""Answers to clients that do not read: the server's memory stays flat, their time ends, and others notice nothing."""
+
+import json
+import re
+import socket
+import time
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+from server_driver import SMALL, args, eventually, http, running
+
+MIB = 1024 * 1024
+SIZE = 24 * MIB
+PATIENCE = 3
+
+
+def text(mib):
+    return "x" * (mib * 1024 * 1024)
+
+
+def resident(client):
+    """The server's resident memory in MiB."""
+    status = Path(f"/proc/{client.server.pid}/status").read_text()
+    return int(re.search(r"VmRSS:\s+(\d+)", status)[1]) // 1024
+
+
+@pytest.fixture(scope="module")
+def client():
+    with running(write_timeout_seconds=PATIENCE, max_answers_bytes=64 * MIB) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def large(client):
+    return client.deploy(text, name="large", per_worker=2, cpus=0.1, memory="512Mi").model_endpoint.id
+
+
+@pytest.fixture(scope="module")
+def queue(client):
+    endpoint = client.deploy(text, name="large-async", endpoint_type="async", cpus=0.1, memory="512Mi")
+    futures = [endpoint.predict(args(mib=24)) for _ in range(8)]
+    for future in futures:
+        assert future.get(timeout=120).status == "SUCCESS"
+    return [future.async_task_id for future in futures]
+
+
+@contextmanager
+def unread(client, path, body):
+    """A connection with a request on it, whose answer is not read."""
+    host, _, port = client.server.url.removeprefix("http://").partition(":")
+    data = json.dumps(body).encode()
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {client.server.api_key}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
+    )
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.settimeout(60)
+        connection.connect((host, int(port)))
+        connection.sendall(head.encode() + data)
+        yield connection
+
+
+def peak_while(client, seconds):
+    deadline, peak = time.monotonic() + seconds, 0
+    while time.monotonic() < deadline:
+        peak = max(peak, resident(client))
+        time.sleep(0.05)
+    return peak
+
+
+def test_many_large_answers_are_not_held_in_memory(client, large):
+    before = resident(client)
+    with ExitStack() as stack:
+        for _ in range(16):
+            stack.enter_context(
+                unread(client, f"/v1/sync-tasks?model_endpoint_id={large}", {"args": {"mib": 24}})
+            )
+        peak = peak_while(client, 8)
+    assert peak - before < 250  # of 384
+
+
+def test_a_wait_for_many_large_results_holds_a_piece_of_them(client, queue):
+    before = resident(client)
+    with unread(client, "/v1/async-tasks/wait", {"task_ids": queue, "wait": 1}):
+        assert peak_while(client, 2) - before < 60  # of 192
+
+
+def test_a_wait_gives_all_results_to_a_client_that_reads(client, queue):
+    with http(client) as raw:
+        answer = raw.post("/v1/async-tasks/wait", json={"task_ids": queue, "wait": 1}).json()
+    assert answer["pending"] == 0
+    assert {task["task_id"] for task in answer["tasks"]} == set(queue)
+    assert {len(task["result"]["result"]) for task in answer["tasks"]} == {SIZE + 2}
+
+
+@pytest.mark.parametrize("mib", [1, 24])
+def test_a_client_that_reads_in_its_time_gets_all(client, large, mib):
+    body = {"args": {"mib": mib}}
+    with unread(client, f"/v1/sync-tasks?model_endpoint_id={large}", body) as connection:
+        time.sleep(1)
+        received = 0
+        while received < mib * MIB:
+            received += len(connection.recv(1 << 20))
+
+
+def test_a_client_that_does_not_read_is_ended(client, large):
+    body = {"args": {"mib": 24}}
+    with unread(client, f"/v1/sync-tasks?model_endpoint_id={large}", body) as connection:
+        time.sleep(1)
+        connection.recv(1000)
+
+        def closed():
+            try:
+                connection.send(b"\r\n")
+            except OSError:
+                return True
+            return False
+
+        eventually(closed, 60)
+
+
+def test_half_an_answer_is_no_reason_to_end_it(client, large):
+    """A client that has closed its own side gets all of its answer, without anything between its parts."""
+    body = {"args": {"mib": 24}}
+    with unread(client, f"/v1/sync-tasks?model_endpoint_id={large}", body) as connection:
+        connection.recv(1000)
+        connection.shutdown(socket.SHUT_WR)
+        received = bytearray()
+        while data := connection.recv(1 << 20):
+            received += data
+    assert b":\n\n" not in received
+    assert len(received) > SIZE - 1000
+
+
+def test_requests_behind_an_answer_that_is_not_read_wait(client):
+    """Many small requests whose answers nobody reads do not fill the memory."""
+    null = client.deploy(lambda **_: "x" * 50_000, name="fifty", **SMALL).model_endpoint.id
+    before = resident(client)
+    body = b'{"args": {}}'
+    head = (
+        f"POST /v1/sync-tasks?model_endpoint_id={null} HTTP/1.1\r\nHost: x\r\n"
+        f"Authorization: Bearer {client.server.api_key}\r\nContent-Length: {len(body)}\r\n\r\n"
+    ).encode()
+    with unread(client, f"/v1/sync-tasks?model_endpoint_id={null}", {"args": {}}) as connection:
+        connection.settimeout(1)
+        with pytest.raises((TimeoutError, ConnectionError)):
+            connection.sendall((head + body) * 200_000)
+        assert resident(client) - before < 60
