@@ -165,3 +165,34 @@ def test_the_administrators_configuration_is_used_and_can_not_be_changed(monkeyp
             forbidden = requirement.replace("hostile @", "forbidden @")
             with pytest.raises(EndpointFailed, match="disabled"):
                 client.deploy(found, name="is-forbidden", requirements=[forbidden], **SMALL)
+
+
+LINKS = """
+import os, pathlib
+
+def run():
+    venv = next(pathlib.Path({data!r}, "environments").iterdir()) / "venv"
+    tried = []
+    for path in (venv.parent / "build.log", venv.parent / "openlaunch.json", venv / "build.log",
+                 venv / "openlaunch.json", venv / "lib/python3.{minor}/site-packages/openlaunch_runtime.pth"):
+        try:
+            path.symlink_to({data!r} + "/credentials.json")
+            tried.append("linked")
+        except OSError as error:
+            tried.append(type(error).__name__)
+    return tried
+"""
+
+
+def test_the_server_follows_no_link_that_a_build_makes(server):
+    data = server.server.data_dir
+    before = (data / "credentials.json").read_text()
+    script = LINKS.format(data=str(data), minor=sys.version_info.minor)
+    with serving(script) as requirement:
+        tried = (
+            server.deploy(found, name="is-linked", requirements=[requirement], **SMALL).predict(args()).value
+        )
+        server.deploy(found, name="is-linked-again", requirements=[requirement], **SMALL)
+    assert json.loads(tried) == ["OSError", "OSError", "linked", "linked", "linked"]
+    assert server.server.api_key not in server.read_endpoint_creation_logs("is-linked-again")
+    assert (data / "credentials.json").read_text() == before
