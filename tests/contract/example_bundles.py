@@ -2,7 +2,10 @@
 
 from typing import Any
 
-from openlaunch.store.records import BundleRecord
+from openlaunch.server import clock
+from openlaunch.server.jobs.image_jobs import job_spec
+from openlaunch.store.records import BundleRecord, ImageJobBundleRecord, ImageJobRecord
+from openlaunch.wire.batch_jobs import BatchJobStatus
 from openlaunch.wire.bundles import FLAVOR, Flavor
 
 _ARTIFACT = {
@@ -36,3 +39,35 @@ def make_bundle(
 ) -> BundleRecord:
     """Make a bundle of ada's."""
     return BundleRecord(bundle_id, "ada", bundle_id, flavor or make_flavor(), {}, None, schemas or {}, 0.0)
+
+
+IMAGE_BUNDLE = ImageJobBundleRecord(
+    id="dib_1",
+    owner="ada",
+    name="hello",
+    image_repository="hello",
+    image_tag="1",
+    command=["hello"],
+    env={},
+    mount_location=None,
+    resources={},
+    public=False,
+    created_at=0.0,
+)
+
+
+def image_job(**resources: object) -> ImageJobRecord:
+    """Make a job of ada's, of `IMAGE_BUNDLE`."""
+    return ImageJobRecord(
+        id="imj_1",
+        owner="ada",
+        bundle_id="dib_1",
+        status=BatchJobStatus.PENDING,
+        status_reason=None,
+        job_config=None,
+        labels={},
+        spec=job_spec(resources),
+        max_runtime=60,
+        override_max_runtime=None,
+        created_at=clock.now(),
+    )

@@ -160,14 +160,20 @@ class Jobs(Protocol):
     async def fetch(self, image: str) -> None:
         """Fetch an image from its registry, unless it is there."""
 
-    async def start(self, job: JobSpec) -> str:
-        """Start a job's container in the background, and return what it holds of the machine, for `resume`.
+    def hold(self, job_id: str, resources: Resources) -> str:
+        """Set aside what a job needs of the machine until `release`, and return it in the engine's own words.
 
-        Raise `NoRoom` if its GPUs are taken. The container stays, ended, until it is removed.
+        Raise `NoRoom` if its GPUs are taken.
         """
 
     def resume(self, job_id: str, held: str) -> None:
-        """Have a job hold what an earlier server gave it: what `start` returned."""
+        """Set aside again what an earlier server gave to a job: what `hold` returned."""
+
+    async def start(self, job: JobSpec, held: str) -> None:
+        """Start a job's container in the background, with what `hold` returned.
+
+        The container stays, ended, until it is removed.
+        """
 
     async def state(self, job_id: str) -> ContainerState | None:
         """Return how a job's container is; None where there is none."""

@@ -21,7 +21,9 @@ class GpuPool:
         return len(self._free)
 
     def take(self, worker_id: str, count: int) -> tuple[int, ...] | None:
-        """Give `count` GPUs to a worker until `give_back`; None when fewer are free."""
+        """Give `count` GPUs to a worker until `give_back`; None when fewer are free. It keeps those that it has."""
+        if worker_id in self._held:
+            return self._held[worker_id]
         if count > len(self._free):
             return None
         taken, self._free = tuple(self._free[:count]), self._free[count:]

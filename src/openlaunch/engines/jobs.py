@@ -4,7 +4,7 @@ import asyncio
 import shutil
 from pathlib import Path
 
-from openlaunch.engines.base import ContainerState, JobSpec, NoRoom
+from openlaunch.engines.base import ContainerState, JobSpec, NoRoom, Resources
 from openlaunch.engines.containers import ContainerEngine
 from openlaunch.engines.gpus import GpuPool
 from openlaunch_worker.containers import Container
@@ -25,10 +25,16 @@ class ContainerJobs:
     async def fetch(self, image: str) -> None:
         await self._containers.ensure_image(image)
 
-    async def start(self, job: JobSpec) -> str:
-        needed = job.resources
-        if (gpus := self._gpus.take(job.id, needed.gpus)) is None:
-            raise NoRoom(f"{needed.gpus} GPUs are needed and {self._gpus.free} are free")
+    def hold(self, job_id: str, resources: Resources) -> str:
+        if (gpus := self._gpus.take(job_id, resources.gpus)) is None:
+            raise NoRoom(f"{resources.gpus} GPUs are needed and {self._gpus.free} are free")
+        return ",".join(map(str, gpus))
+
+    def resume(self, job_id: str, held: str) -> None:
+        if held:
+            self._gpus.hold(job_id, _indices(held))
+
+    async def start(self, job: JobSpec, held: str) -> None:
         mounts = await asyncio.to_thread(self._write_files, job)
         await self._containers.start(
             Container(
@@ -36,17 +42,13 @@ class ContainerJobs:
                 job.image,
                 job.command,
                 job.env,
-                needed.cpus,
-                needed.memory,
-                gpus,
+                job.resources.cpus,
+                job.resources.memory,
+                _indices(held),
                 self._containers.labels(KIND),
                 mounts=mounts,
             )
         )
-        return ",".join(map(str, gpus))
-
-    def resume(self, job_id: str, held: str) -> None:
-        self._gpus.hold(job_id, tuple(map(int, held.split(","))) if held else ())
 
     def _write_files(self, job: JobSpec) -> tuple[tuple[str, str], ...]:
         """Write the job's files, and say where each goes."""
@@ -81,3 +83,7 @@ class ContainerJobs:
 
     async def ids(self) -> list[str]:
         return [name.removeprefix(PREFIX) for name in await self._containers.names(KIND)]
+
+
+def _indices(held: str) -> tuple[int, ...]:
+    return tuple(map(int, held.split(","))) if held else ()

@@ -92,10 +92,14 @@ def has_due(conn: Connection, trigger_id: str, due_at: float) -> bool:
     return conn.scalar(query) is not None
 
 
-def set_running(conn: Connection, job_id: str, now: float, held: str) -> bool:
+def set_held(conn: Connection, job_id: str, held: str) -> bool:
+    """Record what the job holds of the engine's machine; return False if the job has ended meanwhile."""
+    return _change(conn, job_id, {"held": held})
+
+
+def set_running(conn: Connection, job_id: str, now: float) -> bool:
     """Record that the job's container was started; return False if the job has ended meanwhile."""
-    values = {"status": BatchJobStatus.RUNNING.value, "started_at": now, "held": held}
-    return _change(conn, job_id, values)
+    return _change(conn, job_id, {"status": BatchJobStatus.RUNNING.value, "started_at": now})
 
 
 def end(conn: Connection, job_id: str, end: JobEnd, now: float) -> bool:

@@ -135,15 +135,15 @@ def test_the_files_of_a_job_are_there_until_it_is_released(engine, tmp_path):
 
     async def calls():
         try:
-            held = await jobs.start(job)
+            await jobs.start(job, jobs.hold("j1", job.resources))
             await jobs.wait("j1")
             written = [path.read_text() for path in sorted(folder.glob("j1/*"))]
-            return held, await jobs.ids(), await jobs.logs("j1", 10), written
+            return await jobs.ids(), await jobs.logs("j1", 10), written
         finally:
             await jobs.remove("j1")
             await jobs.release("j1")
 
-    assert uvloop.run(calls()) == ("", ["j1"], ["1"], ["first", "second"])
+    assert uvloop.run(calls()) == (["j1"], ["1"], ["first", "second"])
     assert list(folder.iterdir()) == []
 
 
@@ -154,10 +154,9 @@ def test_a_job_holds_its_gpus_over_a_restart_until_it_is_released(engine, tmp_pa
     jobs.resume("without any", "")
     assert gpus.free == 1
 
-    async def calls():
-        with pytest.raises(NoRoom, match="2 GPUs are needed and 1 are free"):
-            await jobs.start(JobSpec("j2", HERE, resources=Resources(1, 1 << 28, 2)))
-        await jobs.release("from before")
-
-    uvloop.run(calls())
+    with pytest.raises(NoRoom, match="2 GPUs are needed and 1 are free"):
+        jobs.hold("another", Resources(gpus=2))
+    uvloop.run(jobs.release("from before"))
     assert gpus.free == 3
+    assert jobs.hold("another", Resources(gpus=2)) == jobs.hold("another", Resources(gpus=2)) == "0,1"
+    assert gpus.free == 1

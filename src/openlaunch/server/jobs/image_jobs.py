@@ -167,20 +167,27 @@ class ImageJobs:
         if state is not None and not state.started:
             await self._jobs.remove(job.id)
             state = None
-        held = "" if state is not None else await self._start(job)
+        if state is None:
+            await self._start(job)
         now = clock.now()
-        await self._store.write(lambda conn: job_store.set_running(conn, job.id, now, held))
+        await self._store.write(lambda conn: job_store.set_running(conn, job.id, now))
         return now
 
-    async def _start(self, job: ImageJobRecord) -> str:
-        """Start the job's container once its GPUs are free; return what it holds."""
+    async def _start(self, job: ImageJobRecord) -> None:
+        """Start the job's container once its GPUs are free. What it holds is recorded before, for the next server."""
         bundle = await self._store.read(lambda conn: job_store.get_bundle(conn, job.bundle_id))
         assert bundle is not None
         spec = _order(job, bundle)
         await self._jobs.fetch(spec.image)
+        held = job.held or await self._hold(spec)
+        if held != job.held:
+            await self._store.write(lambda conn: job_store.set_held(conn, job.id, held))
+        await self._jobs.start(spec, held)
+
+    async def _hold(self, spec: JobSpec) -> str:
         while True:
             try:
-                return await self._jobs.start(spec)
+                return self._jobs.hold(spec.id, spec.resources)
             except NoRoom:
                 await asyncio.sleep(GPU_SECONDS)
 

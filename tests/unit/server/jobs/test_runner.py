@@ -5,49 +5,18 @@ from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import pytest
+from example_bundles import IMAGE_BUNDLE as BUNDLE
+from example_bundles import image_job as job
 
 from openlaunch.errors import NotFound
-from openlaunch.server import clock
 from openlaunch.server.jobs import runner as runner_module
-from openlaunch.server.jobs.image_jobs import job_spec
 from openlaunch.server.jobs.runner import JobRunner
 from openlaunch.store import image_jobs
-from openlaunch.store.records import ImageJobBundleRecord, ImageJobRecord, JobEnd
+from openlaunch.store.records import JobEnd
 from openlaunch.store.sqlite import SqliteStore
 from openlaunch.wire.batch_jobs import BatchJobStatus
 
 DONE = JobEnd(BatchJobStatus.SUCCESS)
-
-
-def job():
-    return ImageJobRecord(
-        id="imj_1",
-        owner="ada",
-        bundle_id="dib_1",
-        status=BatchJobStatus.PENDING,
-        status_reason=None,
-        job_config=None,
-        labels={},
-        spec=job_spec({}),
-        max_runtime=60,
-        override_max_runtime=None,
-        created_at=clock.now(),
-    )
-
-
-BUNDLE = ImageJobBundleRecord(
-    id="dib_1",
-    owner="ada",
-    name="hello",
-    image_repository="hello",
-    image_tag="1",
-    command=["hello"],
-    env={},
-    mount_location=None,
-    resources={},
-    public=False,
-    created_at=0.0,
-)
 
 
 class Kind:
