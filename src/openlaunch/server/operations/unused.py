@@ -37,7 +37,7 @@ class UnusedArtifacts:
 
     def __init__(self, store: Store, artifacts: Artifacts, settings: ResultSettings) -> None:
         self._store, self._artifacts = store, artifacts
-        # Answers to sync requests are no task's, and are kept as long as results.
+        # Answers to sync requests belong to no task, and are kept as long as results.
         kept = settings.result_retention_seconds + UNUSED_SECONDS
         self._folders = (
             Folder("bundles", named_artifacts.named_uploads),
