@@ -153,8 +153,10 @@ TIME_OF_DAY = {
         "server.control.routes.triggers",
     ),
     *(
+        "server.dispatch.link_server",
         "server.jobs.triggers",
         "server.operations.backup",
+        "server.operations.unused",
         "server.prediction.results",
         "server.queue.callbacks",
     ),

@@ -5,7 +5,7 @@ Were leases and limits to follow it, an hour forward would end every task that w
 what is due. So every time that is stored comes from `now`, which only passes.
 
 The time of day itself (`time.time`) is for what other clocks are compared with: signed URLs, signatures of callbacks,
-cron schedules, the dates at which keys expire, and the UTC days of their quotas.
+cron schedules, the times of files, the dates at which keys expire, and the UTC days of their quotas.
 """
 
 import time
