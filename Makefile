@@ -14,8 +14,10 @@ demo: $(VENV)/.installed
 
 test: lint types pytest
 
-# The fault tests in their long form: docs/concepts/reliability.md.
+# The fault tests in their long form: docs/concepts/reliability.md. OPENLAUNCH_FUZZ_RUNS=1000000 has a million connections
+# made up, in place of 20,000.
 chaos: $(VENV)/.installed
+	tests/chaos/install.sh
 	OPENLAUNCH_CHAOS=long $(BIN)/pytest tests/chaos $(ARGS)
 
 # Beside its peers, which it installs: benchmarks/README.md.
