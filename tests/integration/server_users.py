@@ -25,12 +25,16 @@ _SETPRIV = ("setpriv", f"--reuid={ORDINARY}", f"--regid={ORDINARY}", "--clear-gr
 
 @contextmanager
 def running_as(user: str, **variables) -> Iterator[tuple[LocalClient, Path]]:
-    """A server of this user with these environment variables, and its home, which is new. Only root can start it."""
+    """A server of this user with these environment variables, and its home, in which its data directory is.
+
+    Only root can start it.
+    """
     if os.geteuid() != 0:
         pytest.skip("only root can start servers of other users")
     with tempfile.TemporaryDirectory() as place:
-        data, home = Path(place) / "data", Path(place) / "home"
-        for folder in (data, home):
+        home = Path(place) / "home"
+        data = home / ".openlaunch"
+        for folder in (home, data):
             folder.mkdir(mode=0o700)
         Path(place).chmod(0o755)
         with pytest.MonkeyPatch.context() as patch:

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -19,13 +18,17 @@ COUNT_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Bytes that a build may use: memory of all its processes, and disk. `free` bytes of the disk stay free."""
+    """Bytes that a build may use: memory of all its processes, and disk.
+
+    `free` bytes of the disk stay free, and so does a share of the files that it can have.
+    """
 
     memory: int = field(
         default_factory=lambda: os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * 3 // 4
     )
     disk: int = 64 * GIB
     free: int = GIB
+    free_files: float = 0.02
 
 
 class BuildWatch:
@@ -41,15 +44,21 @@ class BuildWatch:
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             looks += 1
-            if await asyncio.to_thread(memory_of_tree, pid) > self._bounds.memory:
-                return f"it used more than {_size(self._bounds.memory)} of memory"
-            if any(shutil.disk_usage(folder).free < self._bounds.free for folder in self._folders):
-                return f"it left less than {_size(self._bounds.free)} of the disk free"
-            if looks % LOOKS_PER_COUNT == 0 and await self._writes_too_much():
-                return f"it wrote more than {_size(self._bounds.disk)} to the disk"
+            if (reason := await asyncio.to_thread(self._look, pid, looks % LOOKS_PER_COUNT == 0)) is not None:
+                return reason
 
-    async def _writes_too_much(self) -> bool:
-        return await asyncio.to_thread(bytes_of, *self._folders) > self._bounds.disk
+    def _look(self, pid: int, count: bool) -> str | None:
+        bounds = self._bounds
+        if memory_of_tree(pid) > bounds.memory:
+            return f"it used more than {_size(bounds.memory)} of memory"
+        for disk in map(os.statvfs, self._folders):
+            if disk.f_bavail * disk.f_frsize < bounds.free:
+                return f"it left less than {_size(bounds.free)} of the disk free"
+            if disk.f_favail < disk.f_files * bounds.free_files:  # both are 0 where files are not counted
+                return f"it left less than {bounds.free_files:.0%} of the disk's files free"
+        if count and bytes_of(*self._folders) > bounds.disk:
+            return f"it wrote more than {_size(bounds.disk)} to the disk"
+        return None
 
 
 def _size(count: int) -> str:

@@ -17,6 +17,9 @@ KEPT_LINES = 200
 MAX_LINE = 4000
 READ_BYTES = 8192
 """Bytes of output that are handled at once: a program that prints without end delays nobody else."""
+QUICK_BYTES = 1024 * 1024
+SLOW_SECONDS = 0.01
+"""After this many bytes there is a pause between reads, in which the program waits."""
 REST_SECONDS = 1.0
 """How long output is read on after a program's end. What it has left running may hold the pipe open for ever."""
 
@@ -137,8 +140,10 @@ async def _lines_to(take: Log) -> AsyncIterator[int]:
 
 
 async def _read_lines(output: asyncio.StreamReader, take: Log) -> None:
-    rest = b""
+    rest, received = b"", 0
     while data := await output.read(READ_BYTES):
+        if (received := received + len(data)) > QUICK_BYTES:
+            await asyncio.sleep(SLOW_SECONDS)
         *lines, rest = (rest + data).split(b"\n")
         rest = rest[-MAX_LINE:]
         for line in lines:

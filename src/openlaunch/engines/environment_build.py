@@ -11,6 +11,7 @@ from openlaunch.engines.build_watch import Bounds, BuildWatch
 from openlaunch.engines.commands import Log
 from openlaunch.engines.environment_folder import EnvironmentFolder
 from openlaunch.engines.pythons import find_python, no_python
+from openlaunch.engines.runtime import make_readable
 from openlaunch.engines.sandbox import Sandboxes, give, make_folder
 from openlaunch.engines.uv import Uv, UvError, Wrap
 from openlaunch.engines.uv_caches import UvCaches
@@ -88,22 +89,26 @@ class Builder:
     ) -> None:
         environ = {"UV_LINK_MODE": "copy", **os.environ, "UV_CACHE_DIR": str(cache)}
         watch = BuildWatch((folder.path, cache), self._bounds)
-        uv = Uv(self._timeout, environ, self._wrap(folder, cache, python), watch)
+        wrap = self._wrap(folder, wanted, cache, python)
+        uv = Uv(self._timeout, environ, wrap, watch)
         await uv.run(
             *("venv", "--no-project", "--allow-existing", "--python", python, folder.venv),
             cwd=folder.scratch,
             log=log,
         )
-        if wanted.requirements:
-            await uv.run(
-                *("pip", "install", "--python", folder.python, "--requirements", folder.requirements),
-                cwd=folder.scratch,
-                log=log,
-            )
+        if not wanted.requirements:
+            make_readable(folder.venv)
+            return
+        await uv.run(
+            *("pip", "install", "--python", folder.python, "--requirements", folder.requirements),
+            cwd=folder.scratch,
+            log=log,
+        )
         await uv.run_python(folder.python, *_COMPILE, str(folder.venv / "lib"), cwd=folder.scratch)
 
-    def _wrap(self, folder: EnvironmentFolder, cache: Path, python: Path) -> Wrap:
-        if (sandboxes := self._sandboxes) is None:
+    def _wrap(self, folder: EnvironmentFolder, wanted: Wanted, cache: Path, python: Path) -> Wrap:
+        """Return what puts the build in its sandbox. Nobody's code runs in one without requirements."""
+        if (sandboxes := self._sandboxes) is None or not wanted.requirements:
             folder.scratch.mkdir()
             return list
         for path in (folder.venv, folder.requirements):

@@ -50,9 +50,15 @@ def _write(folder: Path, sources: list[tuple[Path, bytes]]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
     compileall.compile_dir(half, quiet=2, stripdir=str(half), prependdir=str(folder))
-    for path in (half, *half.rglob("*")):
-        path.chmod(0o755 if path.is_dir() else 0o644)  # readable by the user that workers become
+    make_readable(half)
     half.rename(folder)
+
+
+def make_readable(folder: Path) -> None:
+    """Let the user that workers become read a folder, in which nobody's code has been."""
+    for path in (folder, *folder.rglob("*")):
+        if not path.is_symlink():
+            path.chmod(path.stat().st_mode | (0o555 if path.is_dir() else 0o444))
 
 
 def has_bytecode(runtime: Path, version: str) -> bool:

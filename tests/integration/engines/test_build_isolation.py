@@ -108,7 +108,7 @@ def test_it_can_not_signal_the_server(seen):
 def test_its_temporary_folder_and_home_are_its_own(server, seen):
     assert (seen["tmp"], seen["uv.toml"]) == (4, 14)
     assert not Path("/tmp/of-a-build").exists()
-    assert list(server.home.iterdir()) == []
+    assert list(server.home.iterdir()) == [server.server.data_dir]
 
 
 def test_it_is_no_root(server, seen):

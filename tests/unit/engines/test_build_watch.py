@@ -1,6 +1,7 @@
 """What programs use of the machine, and that the ones that use too much are ended."""
 
 import asyncio
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -56,6 +57,13 @@ def test_bytes_on_the_disk_are_bounded(tmp_path):
 
 def test_some_of_the_disk_stays_free(tmp_path):
     assert "of the disk free" in reason("import time; time.sleep(600)", tmp_path, Bounds(free=2**60))
+
+
+def test_some_of_the_disks_files_stay_free(tmp_path):
+    if os.statvfs(tmp_path).f_files == 0:
+        pytest.skip("this file system does not count its files")
+    said = reason("import time; time.sleep(600)", tmp_path, Bounds(free_files=1.01))
+    assert said == "it left less than 101% of the disk's files free"
 
 
 def test_a_program_within_its_bounds_ends_as_it_would(tmp_path):

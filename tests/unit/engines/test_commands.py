@@ -9,7 +9,7 @@ import time
 import pytest
 import uvloop
 
-from openlaunch.engines.commands import KEPT_LINES, run_command
+from openlaunch.engines.commands import KEPT_LINES, QUICK_BYTES, READ_BYTES, SLOW_SECONDS, run_command
 
 RUNNERS = {"asyncio": asyncio.run, "uvloop": uvloop.run}
 
@@ -33,3 +33,15 @@ def test_all_that_a_program_has_printed_is_passed_on(run):
     ended = run(run_command([sys.executable, "-c", code], env={}, timeout=60, log=lines.append))
     assert lines == [*map(str, range(5000)), "end"]
     assert ended.lines == lines[-KEPT_LINES:]
+
+
+def test_a_program_that_prints_without_end_is_slowed_down():
+    lines: list[str] = []
+
+    async def main() -> None:
+        with pytest.raises(TimeoutError):
+            await run_command(["yes"], env={}, timeout=2, log=lines.append)
+
+    asyncio.run(main())
+    slow = READ_BYTES * 2 / SLOW_SECONDS
+    assert sum(len(line) + 1 for line in lines) < QUICK_BYTES + 2 * slow
