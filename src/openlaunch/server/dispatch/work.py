@@ -137,6 +137,10 @@ class Call(Work):
         where = "ran in its worker" if self.running else "waited for a worker"
         self.abandon(DeadlineExceeded(f"the deadline passed while the request {where}"))
 
+    def gone(self) -> None:
+        """Stop the work: the client went away."""
+        self.abandon()
+
     def refused(self, error: APIError) -> None:
         super().refused(_for_caller(error, self.flags))
 

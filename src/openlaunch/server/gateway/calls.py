@@ -6,25 +6,26 @@ from dataclasses import dataclass
 
 from openlaunch.artifacts.base import Artifacts
 from openlaunch.errors import APIError, Unavailable
+from openlaunch.server.dispatch.lane import Lane
 from openlaunch.server.dispatch.work import Call
 from openlaunch.server.gateway.exchange import Exchange
 from openlaunch.server.gateway.pieces import respond_in_pieces
 from openlaunch.server.gateway.request_tasks import RequestTasks
 from openlaunch.server.prediction.checks import Checks
 from openlaunch.server.prediction.deadlines import Deadlines
-from openlaunch.server.prediction.idempotency import Answers, Keyed
+from openlaunch.server.prediction.idempotency import Answers, Keyed, keyed
 from openlaunch.server.prediction.inputs import PredictInput
 from openlaunch.server.prediction.results import SignedURLs, base_url, pickled_body
 from openlaunch.server.prediction.schemas import BundleSchemas
 from openlaunch.store.answers import AnswerRecord
-from openlaunch_worker.frames import Outcome
+from openlaunch_worker.frames import Flags, Outcome
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class CallServices:
-    """What sync requests need to be answered."""
+class Calls:
+    """Starts sync requests, and has what they need to be answered."""
 
     check_responses: bool
     deadlines: Deadlines
@@ -33,6 +34,38 @@ class CallServices:
     artifacts: Artifacts
     urls: SignedURLs
     checks: Checks
+
+    def start(
+        self,
+        exchange: Exchange,
+        lane: Lane,
+        owner: str,
+        predict_input: PredictInput,
+        deadline: float,
+        schemas: BundleSchemas,
+    ) -> None:
+        """Give a request to a worker."""
+        call = SyncCall(self, exchange, predict_input, deadline, schemas, owner)
+        submit(call, exchange, lane, owner, self.deadlines)
+
+    async def start_keyed(
+        self,
+        key: str,
+        exchange: Exchange,
+        lane: Lane,
+        owner: str,
+        predict_input: PredictInput,
+        deadline: float,
+        schemas: BundleSchemas,
+    ) -> None:
+        """Give a request to a worker, unless its Idempotency-Key has an answer already, which is given again."""
+        request = await keyed(key, lane.endpoint.id, exchange.body)
+        stored = await self.answers.begin(owner, request, deadline)
+        if stored is None:
+            call = KeyedCall(self, exchange, predict_input, deadline, schemas, owner, request)
+            submit(call, exchange, lane, owner, self.deadlines)
+        else:
+            await self.respond_again(exchange, stored)
 
     def needs_finishing(self, outcome: int) -> bool:
         """Return whether an answer goes to artifacts, or is validated against the response schema first."""
@@ -59,46 +92,58 @@ class CallServices:
             await respond_in_pieces(exchange, self.answers.pieces_of(answer))
 
 
+def submit(call: Call, exchange: Exchange, lane: Lane, owner: str, deadlines: Deadlines) -> None:
+    """Give the call to a worker of the lane, or let it wait for one."""
+    if owner != lane.endpoint.owner:
+        call.flags |= Flags.FOREIGN
+    try:
+        lane.submit(call, owner)
+    except APIError as error:
+        call.refused(error)
+    except BaseException:
+        call.gone()
+        raise
+    if not call.cancelled:
+        exchange.on_gone = call.gone
+        deadlines.add(call)
+
+
 class SyncCall(Call):
     """A sync request whose client waits for the answer."""
 
-    __slots__ = ("_exchange", "_owner", "_schemas", "_services")
+    __slots__ = ("_calls", "_exchange", "_owner", "_schemas")
 
     def __init__(
         self,
-        services: CallServices,
+        calls: Calls,
         exchange: Exchange,
         predict_input: PredictInput,
         deadline: float,
         schemas: BundleSchemas,
         owner: str,
     ) -> None:
-        super().__init__(predict_input.body, predict_input.flags, deadline, services.deadlines)
-        self._services = services
+        super().__init__(predict_input.body, predict_input.flags, deadline, calls.deadlines)
+        self._calls = calls
         self._exchange = exchange
         self._owner = owner
         self._schemas = schemas
 
     def answered(self, outcome: int, payload: bytes) -> None:
-        services, exchange = self._services, self._exchange
+        calls, exchange = self._calls, self._exchange
         if outcome == Outcome.CANCELLED:
             text = "the worker stopped before it answered"
             exchange.fail(Unavailable(text, code="cancelled", retry_after=1))
-        elif services.needs_finishing(outcome):
-            services.tasks.spawn(self._finish(outcome, payload), exchange)
+        elif calls.needs_finishing(outcome):
+            calls.tasks.spawn(self._finish(outcome, payload), exchange)
         else:
             exchange.respond(payload)
 
     async def _finish(self, outcome: int, payload: bytes) -> None:
-        body, _ = await self._services.finish(self._exchange, self._owner, outcome, payload, self._schemas)
+        body, _ = await self._calls.finish(self._exchange, self._owner, outcome, payload, self._schemas)
         self._exchange.respond(body)
 
     def failed(self, error: APIError) -> None:
         self._exchange.fail(error)
-
-    def gone(self) -> None:
-        """Stop the work: the client went away."""
-        self.abandon()
 
 
 class KeyedCall(SyncCall):
@@ -108,7 +153,7 @@ class KeyedCall(SyncCall):
 
     def __init__(
         self,
-        services: CallServices,
+        calls: Calls,
         exchange: Exchange,
         predict_input: PredictInput,
         deadline: float,
@@ -116,7 +161,7 @@ class KeyedCall(SyncCall):
         owner: str,
         keyed: Keyed,
     ) -> None:
-        super().__init__(services, exchange, predict_input, deadline, schemas, owner)
+        super().__init__(calls, exchange, predict_input, deadline, schemas, owner)
         self._keyed = keyed
 
     def answered(self, outcome: int, payload: bytes) -> None:
@@ -124,16 +169,14 @@ class KeyedCall(SyncCall):
             self._release()
             super().answered(outcome, payload)
         else:
-            self._services.tasks.spawn(self._finish(outcome, payload), self._exchange)
+            self._calls.tasks.spawn(self._finish(outcome, payload), self._exchange)
 
     async def _finish(self, outcome: int, payload: bytes) -> None:
-        services, body, key = self._services, payload, None
+        calls, body, key = self._calls, payload, None
         try:
-            if services.needs_finishing(outcome):
-                body, key = await services.finish(
-                    self._exchange, self._owner, outcome, payload, self._schemas
-                )
-            await services.answers.keep(self._owner, self._keyed, body, key)
+            if calls.needs_finishing(outcome):
+                body, key = await calls.finish(self._exchange, self._owner, outcome, payload, self._schemas)
+            await calls.answers.keep(self._owner, self._keyed, body, key)
         except Unavailable as error:
             log.error("an answer is given without being stored under its Idempotency-Key: %s", error)
         finally:
@@ -150,4 +193,4 @@ class KeyedCall(SyncCall):
         super().gone()
 
     def _release(self) -> None:
-        self._services.answers.release(self._owner, self._keyed)
+        self._calls.answers.release(self._owner, self._keyed)

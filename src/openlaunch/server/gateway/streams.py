@@ -13,6 +13,7 @@ from openlaunch.errors import APIError, BadRequest, Unavailable
 from openlaunch.server.asgi import STREAM_HEADERS, header
 from openlaunch.server.dispatch.lane import Lane
 from openlaunch.server.dispatch.work import Sender, StreamCall
+from openlaunch.server.gateway.calls import submit
 from openlaunch.server.gateway.exchange import Exchange
 from openlaunch.server.gateway.resumable import Replay, Resumables
 from openlaunch.server.prediction.deadlines import Deadlines
@@ -39,18 +40,18 @@ class Streams:
         self._loop = asyncio.get_running_loop()
         self._flushes: list[Callable[[], None]] = []
 
-    def new(
+    def start(
         self, exchange: Exchange, lane: Lane, owner: str, predict_input: PredictInput, deadline: float
-    ) -> "Stream":
-        """Make the stream of a request, resumable if the request asks for that and the server allows it."""
-        asked = header(exchange.scope, _RESUME)
-        if asked is None or not self.resumables.seconds:
-            return Stream(self, exchange, predict_input, deadline)
-        if asked != b"true":
-            given = repr(asked[:80].decode("latin-1"))
-            raise BadRequest(f"{RESUME} is {given}: send 'true', or leave the header out")
-        replay = Replay(secrets.token_hex(8), owner, lane.endpoint.id)
-        return Stream(self, exchange, predict_input, deadline, replay)
+    ) -> None:
+        """Give a request to a worker, resumable if the request asks for that and the server allows it."""
+        asked, replay = header(exchange.scope, _RESUME), None
+        if asked is not None and self.resumables.seconds:
+            if asked != b"true":
+                given = repr(asked[:80].decode("latin-1"))
+                raise BadRequest(f"{RESUME} is {given}: send 'true', or leave the header out")
+            replay = Replay(secrets.token_hex(8), owner, lane.endpoint.id)
+        stream = Stream(self, exchange, predict_input, deadline, replay)
+        submit(stream, exchange, lane, owner, self.deadlines)
 
     def flush_soon(self, flush: Callable[[], None]) -> None:
         """Have a stream's pieces written in the next turn of the loop, which is one call for all streams."""

@@ -8,16 +8,16 @@ import asyncio
 from functools import partial
 
 from openlaunch.artifacts.base import Artifacts
-from openlaunch.errors import APIError, BadRequest
+from openlaunch.errors import BadRequest
 from openlaunch.server.asgi import Scope, header, query_value
 from openlaunch.server.dispatch.lane import Lane
-from openlaunch.server.gateway.calls import CallServices, KeyedCall, SyncCall
+from openlaunch.server.gateway.calls import Calls
 from openlaunch.server.gateway.exchange import Exchange, HotHandler
 from openlaunch.server.gateway.request_tasks import RequestTasks
 from openlaunch.server.gateway.resolver import EndpointResolver
 from openlaunch.server.gateway.streams import Stream, Streams
 from openlaunch.server.prediction.deadlines import Deadlines
-from openlaunch.server.prediction.idempotency import Answers, idempotency_key, keyed
+from openlaunch.server.prediction.idempotency import Answers, idempotency_key
 from openlaunch.server.prediction.inputs import PredictInput, check_sync_body
 from openlaunch.server.prediction.results import SignedURLs
 from openlaunch.server.prediction.schema_cache import SchemaCache
@@ -26,7 +26,6 @@ from openlaunch.server.settings import GatewaySettings
 from openlaunch.wire import routes
 from openlaunch.wire.endpoints import EndpointType
 from openlaunch.wire.sse import LAST_EVENT_ID
-from openlaunch_worker.frames import Flags
 
 _LAST_EVENT_ID = LAST_EVENT_ID.encode()
 
@@ -46,13 +45,12 @@ class SyncRoutes:
         self._settings = settings
         self._resolver = resolver
         self._schemas = schemas
-        self._answers = answers
         self._loop = asyncio.get_running_loop()
-        self._deadlines = Deadlines()
         self._tasks = RequestTasks()
-        self._streams = Streams(settings, self._deadlines)
-        self._services = CallServices(
-            settings.check_responses, self._deadlines, self._tasks, answers, artifacts, urls, schemas.checks
+        deadlines = Deadlines()
+        self._streams = Streams(settings, deadlines)
+        self._calls = Calls(
+            settings.check_responses, deadlines, self._tasks, answers, artifacts, urls, schemas.checks
         )
 
     def handlers(self) -> dict[tuple[bytes, bytes], HotHandler]:
@@ -110,26 +108,18 @@ class SyncRoutes:
         predict_input = await self._schemas.checks.one_sync(owner, exchange.body, schemas)
         if key is None:
             self._start(exchange, lane, owner, predict_input, schemas)
-            return
-        request = await keyed(key, lane.endpoint.id, exchange.body)
-        deadline = self._deadline(lane, predict_input)
-        stored = await self._answers.begin(owner, request, deadline)
-        if stored is None:
-            call = KeyedCall(self._services, exchange, predict_input, deadline, schemas, owner, request)
-            self._submit(exchange, lane, owner, call)
         else:
-            await self._services.respond_again(exchange, stored)
+            deadline = self._deadline(lane, predict_input)
+            await self._calls.start_keyed(key, exchange, lane, owner, predict_input, deadline, schemas)
 
     def _start(
         self, exchange: Exchange, lane: Lane, owner: str, predict_input: PredictInput, schemas: BundleSchemas
     ) -> None:
         deadline = self._deadline(lane, predict_input)
-        call = (
-            self._streams.new(exchange, lane, owner, predict_input, deadline)
-            if lane.endpoint.endpoint_type is EndpointType.STREAMING
-            else SyncCall(self._services, exchange, predict_input, deadline, schemas, owner)
-        )
-        self._submit(exchange, lane, owner, call)
+        if lane.endpoint.endpoint_type is EndpointType.STREAMING:
+            self._streams.start(exchange, lane, owner, predict_input, deadline)
+        else:
+            self._calls.start(exchange, lane, owner, predict_input, deadline, schemas)
 
     def _deadline(self, lane: Lane, predict_input: PredictInput) -> float:
         limit, settings = lane.endpoint.spec.timeout_seconds, self._settings
@@ -138,17 +128,3 @@ class SyncRoutes:
             limit = settings.stream_timeout_seconds if streams else settings.request_timeout_seconds
         timeout = predict_input.timeout
         return self._loop.time() + (limit if timeout is None else min(timeout, limit))
-
-    def _submit(self, exchange: Exchange, lane: Lane, owner: str, call: SyncCall | Stream) -> None:
-        if owner != lane.endpoint.owner:
-            call.flags |= Flags.FOREIGN
-        try:
-            lane.submit(call, owner)
-        except APIError as error:
-            call.refused(error)
-        except BaseException:
-            call.gone()
-            raise
-        if not call.cancelled:
-            exchange.on_gone = call.gone
-            self._deadlines.add(call)

@@ -46,7 +46,8 @@ def check_body(body: bytes, schemas: BundleSchemas) -> PredictInput:
             the args do not fit the request schema.
         TakesLong: they do not, and the reasons are to be found in a process of its own.
     """
-    return check_document(parse_json(body), body, schemas)
+    document = parse_json(body)
+    return check_document(document, body, schemas)
 
 
 def check_sync_body(body: bytes, schemas: BundleSchemas) -> PredictInput:
@@ -112,12 +113,12 @@ def check_document(document: Any, body: bytes, schemas: BundleSchemas) -> Predic
         raise _wrong([], f"{given} of url and args is given: give exactly one of them")
     if document.get("cloudpickle") is not None:
         raise _wrong(["cloudpickle"], "pickled input is not taken: give args, or a url to bytes")
-    callback = _callback(document)
-    if url is None:
-        schemas.check_request(args, len(body))
-    elif not is_http_url(url):
+    if url is not None and not is_http_url(url):
         raise _wrong(["url"], f"it is not an http:// or https:// URL of at most {MAX_URL} characters")
-    return PredictInput(body, _flags(document), _timeout(document), callback, _priority(document))
+    fields = _flags(document), _timeout(document), _callback(document), _priority(document)
+    if url is None:
+        schemas.check_request(args, len(body))  # last, because it takes longest
+    return PredictInput(body, *fields)
 
 
 def _callback(document: dict[str, Any]) -> Callback | None:
