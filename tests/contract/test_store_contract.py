@@ -282,6 +282,28 @@ def test_an_owner_whose_reads_do_not_end_leaves_readers_to_others(
     run_on_loop(test())
 
 
+def test_a_bundle_that_something_names_is_not_deleted(
+    opener: Opener, run_on_loop: Run, tmp_path: Path
+) -> None:
+    async def test() -> None:
+        async with opener(tmp_path) as store:
+            for number in range(3):
+                await store.write(lambda conn, n=number: bundles.insert(conn, bundle(n)))
+            canary = CanaryRecord("bun1", 2, 10, CanaryStatus.STARTING, None, 5.0)
+            named = replace(endpoint(1, "cat"), bundle_id="bun0", canary=canary)
+            await store.write(lambda conn: endpoints.insert(conn, named))
+            for bundle_id in ("bun0", "bun1"):
+                with pytest.raises(Conflict, match=bundle_id):
+                    await store.write(lambda conn, one=bundle_id: bundles.delete(conn, one))
+            await store.write(lambda conn: bundles.delete(conn, "bun2"))
+            assert [each.id for each in await store.read(lambda c: bundles.list_by_owner(c, "ada"))] == [
+                "bun1",
+                "bun0",
+            ]
+
+    run_on_loop(test())
+
+
 def test_closing_finishes_what_was_accepted(opener: Opener, run_on_loop: Run, tmp_path: Path) -> None:
     async def test() -> None:
         async with opener(tmp_path) as store:

@@ -16,6 +16,7 @@ from openlaunch.cli import (
     image_jobs,
     keys,
     serve,
+    storage,
     tasks,
     triggers,
 )
@@ -63,6 +64,7 @@ app.command("serve")(serve.serve)
 app.command("deploy")(deploy.deploy)
 app.command("backup")(backup.backup)
 app.command("restore")(backup.restore)
+app.command("storage")(storage.storage)
 app.add_typer(bundles.app, name="bundles")
 app.add_typer(endpoints.app, name="endpoints")
 app.add_typer(tasks.app, name="tasks")

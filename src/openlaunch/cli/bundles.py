@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from openlaunch.cli.connection import connect
-from openlaunch.cli.output import Json, emit, emit_rows, fields, when
+from openlaunch.cli.output import Json, emit, emit_rows, fields, note, when
 from openlaunch.errors import NotFound
 
 if TYPE_CHECKING:
@@ -43,6 +43,16 @@ def get_bundle(
         except NotFound:
             found = client.get_latest_model_bundle_v2(bundle)
     emit(found, as_json, lambda: _describe(found))
+
+
+@app.command("delete")
+def delete_bundle(
+    context: typer.Context, bundle_id: Annotated[str, typer.Argument(help="The bundle's id.")]
+) -> None:
+    """Delete a bundle that no endpoint and no batch job names."""
+    with connect(context) as client:
+        client.delete_model_bundle(bundle_id)
+    note(f"the bundle {bundle_id} is deleted")
 
 
 def _describe(bundle: "ModelBundleResponse") -> None:

@@ -17,6 +17,7 @@ from openlaunch.client.operations import (
     image_jobs,
     keys,
     predictions,
+    storage,
     tasks,
 )
 from openlaunch.client.registering import RegistersUploads
@@ -96,6 +97,7 @@ class Operations(ABC, RegistersUploads):
     get_model_bundle = Operation(bundles.get_model_bundle)
     get_model_bundle_v2 = Operation(bundles.get_model_bundle_v2)
     get_latest_model_bundle_v2 = Operation(bundles.get_latest_model_bundle_v2)
+    delete_model_bundle = Operation(bundles.delete_model_bundle)
     list_model_bundles = Operation(bundles.list_model_bundles)
     list_model_bundles_v2 = Operation(bundles.list_model_bundles_v2)
 
@@ -143,6 +145,7 @@ class Operations(ABC, RegistersUploads):
     update_api_key = Operation(keys.update_api_key)
     revoke_api_key = Operation(keys.revoke_api_key)
     list_audit_log = Operation(audit.list_audit_log)
+    get_storage = Operation(storage.get_storage)
 
 
 def _check_limits(timeout: float, max_retries: int) -> None:

@@ -51,6 +51,7 @@ from openlaunch.server.jobs.triggers import Triggers
 from openlaunch.server.operations.datadir import DataDir
 from openlaunch.server.operations.descriptors import allowed_connections
 from openlaunch.server.operations.health import Health
+from openlaunch.server.operations.storage import Storage
 from openlaunch.server.operations.tls import check_certificate
 from openlaunch.server.operations.unused import UnusedArtifacts
 from openlaunch.server.prediction.idempotency import Answers
@@ -242,6 +243,7 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
             image_jobs=image_jobs,
             triggers=triggers,
             health=health,
+            storage=Storage(data, store, settings, settings),
             log_streams=LogStreams(),
             audit=AuditLog(store, settings),
         )

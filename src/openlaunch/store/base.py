@@ -36,6 +36,10 @@ class Store(Protocol):
         """Give a slice of what deleted records left free back to the disk, and return whether there is more."""
         ...
 
+    async def free_bytes(self) -> int:
+        """Return how much of the place that the records lie in holds nothing."""
+        ...
+
     async def problem(self) -> str | None:
         """Say what is wrong with the place that the records lie in, which reads and writes may not notice yet."""
         ...

@@ -3,11 +3,14 @@
 from typing import Any
 
 from sqlalchemy import Connection, Select, select
+from sqlalchemy import delete as delete_from
 from sqlalchemy import insert as insert_into
+from sqlalchemy.exc import IntegrityError
 
+from openlaunch.errors import Conflict
 from openlaunch.store.records import BundleRecord
 from openlaunch.store.rows import fields_of, values_of
-from openlaunch.store.tables import bundles
+from openlaunch.store.tables import bundles, endpoints
 from openlaunch.wire.bundles import FLAVOR
 
 _FIELDS = fields_of(bundles)
@@ -28,6 +31,23 @@ def latest(conn: Connection, owner: str, name: str) -> BundleRecord | None:
     """Find the owner's newest bundle of this name."""
     query = select(*_FIELDS).where(bundles.c.owner == owner, bundles.c.name == name)
     return _first(conn, query.order_by(bundles.c.seq.desc()).limit(1))
+
+
+def delete(conn: Connection, bundle_id: str) -> None:
+    """Delete the bundle; raise Conflict if an endpoint or a batch job names it."""
+    canaries = select(endpoints.c.id).where(endpoints.c.canary["bundle_id"].as_string() == bundle_id)
+    used = conn.execute(canaries).first() is not None
+    try:
+        if not used:
+            conn.execute(delete_from(bundles).where(bundles.c.id == bundle_id))
+    except IntegrityError:
+        used = True
+    if used:
+        raise Conflict(
+            f"an endpoint or a batch job names the bundle {bundle_id!r}: delete the endpoint first; a job is kept "
+            "for a limited time after its end",
+            code="bundle_in_use",
+        )
 
 
 def list_by_owner(

@@ -146,6 +146,9 @@ class SqliteStore:
             await self.read(_checkpoint)  # the file ends sooner once it has all pages of the write-ahead log
         return left > 0
 
+    async def free_bytes(self) -> int:
+        return await self.read(_free_bytes)
+
     async def problem(self) -> str | None:
         return self._damage or await asyncio.to_thread(_file_problem, self._path)
 
@@ -286,6 +289,11 @@ def _shrink(connection: Connection) -> tuple[int, int]:
         cursor.execute("PRAGMA incremental_vacuum(1)")
     shrinks = pragma("PRAGMA freelist_count").scalar_one() < free
     return cut, surplus - cut if shrinks else 0
+
+
+def _free_bytes(connection: Connection) -> int:
+    pragma = connection.exec_driver_sql
+    return int(pragma("PRAGMA freelist_count").scalar_one() * pragma("PRAGMA page_size").scalar_one())
 
 
 def _checkpoint(connection: Connection) -> None:

@@ -192,6 +192,12 @@ class CreateModelBundleRequest(BaseModel):
     flavor: Flavor
 
 
+class DeleteModelBundleResponse(BaseModel):
+    """DELETE /v2/model-bundles/{id}; ours, not Launch's."""
+
+    deleted: bool
+
+
 class CreateModelBundleResponse(BaseModel):
     """The id of the bundle that was made."""
 

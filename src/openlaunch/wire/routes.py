@@ -18,6 +18,7 @@ TRIGGERS = "/v1/triggers"  # + /{id}
 FILES = "/v1/files"  # + /{id}, /{id}/content
 KEYS = "/v1/keys"  # + /{id}
 AUDIT_LOG = "/v1/audit-log"
+STORAGE = "/v1/storage"
 
 SYNC_TASKS = "/v1/sync-tasks"
 STREAMING_TASKS = "/v1/streaming-tasks"

@@ -86,6 +86,7 @@ ACCESS = {
     "GET /v1/triggers/{trigger_id}": USER,
     "PUT /v1/triggers/{trigger_id}": USER,
     "DELETE /v1/triggers/{trigger_id}": USER,
+    "DELETE /v2/model-bundles/{model_bundle_id}": USER,
     "POST /v1/files": USER,
     "GET /v1/files": USER,
     "GET /v1/files/{file_id}": USER,
@@ -96,6 +97,7 @@ ACCESS = {
     "PUT /v1/keys/{key_id}": ADMIN,
     "DELETE /v1/keys/{key_id}": ADMIN,
     "GET /v1/audit-log": ADMIN,
+    "GET /v1/storage": ADMIN,
 }
 PREDICTIONS = [f"POST /v1/{name}" for name in ("sync-tasks", "streaming-tasks", "async-tasks")]
 PREDICTIONS += ["POST /v1/async-tasks/bulk", "POST /v1/async-tasks/wait", "DELETE /v1/streaming-tasks"]

@@ -13,6 +13,7 @@ from openlaunch.wire.bundles import (
     CloneModelBundleRequest,
     CreateModelBundleRequest,
     CreateModelBundleResponse,
+    DeleteModelBundleResponse,
     ListModelBundlesResponse,
     ModelBundleResponse,
     UploadResponse,
@@ -216,6 +217,17 @@ def get_model_bundle_v2(model_bundle_id: str) -> Flow[ModelBundleResponse]:
         NotFound: there is none.
     """
     return (yield from got(ModelBundleResponse, path_to(routes.BUNDLES, model_bundle_id)))
+
+
+def delete_model_bundle(model_bundle_id: str) -> Flow[bool]:
+    """Delete the bundle with this id. Its bytes go within a day or two.
+
+    Raises:
+        NotFound: there is none.
+        Conflict: an endpoint or a batch job names it.
+    """
+    request = Request("DELETE", path_to(routes.BUNDLES, model_bundle_id), idempotent=True)
+    return (yield from answer(DeleteModelBundleResponse, request)).deleted
 
 
 def get_latest_model_bundle_v2(model_bundle_name: str) -> Flow[ModelBundleResponse]:

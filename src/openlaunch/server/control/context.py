@@ -15,6 +15,7 @@ from openlaunch.server.jobs.batch_jobs import BatchJobs
 from openlaunch.server.jobs.image_jobs import ImageJobs
 from openlaunch.server.jobs.triggers import Triggers
 from openlaunch.server.operations.health import Health
+from openlaunch.server.operations.storage import Storage
 from openlaunch.server.prediction.results import SignedURLs
 from openlaunch.server.prediction.schema_cache import SchemaCache
 from openlaunch.server.queue.callbacks import Callbacks
@@ -44,5 +45,6 @@ class Context:
     image_jobs: ImageJobs
     triggers: Triggers
     health: Health
+    storage: Storage
     log_streams: LogStreams
     audit: AuditLog

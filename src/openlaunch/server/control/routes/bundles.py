@@ -19,6 +19,7 @@ from openlaunch.wire.bundles import (
     CommandFlavor,
     CreateModelBundleRequest,
     CreateModelBundleResponse,
+    DeleteModelBundleResponse,
     ListModelBundlesResponse,
     ModelBundleResponse,
 )
@@ -65,6 +66,14 @@ def router(context: Context) -> ControlRouter:
     async def get_model_bundle(model_bundle_id: str, user: User) -> ModelBundleResponse:
         """Get one bundle."""
         return _response(await find_bundle(context.store, model_bundle_id, user.owner))
+
+    @api.delete("/{model_bundle_id}")
+    async def delete_model_bundle(model_bundle_id: str, user: User) -> DeleteModelBundleResponse:
+        """Delete a bundle that no endpoint and no batch job names. Its bytes go within a day or two."""
+        owner = user.owner
+        await find_bundle(context.store, model_bundle_id, owner)
+        await context.store.write(lambda conn: bundle_store.delete(conn, model_bundle_id), owner)
+        return DeleteModelBundleResponse(deleted=True)
 
     return api
 

@@ -1,0 +1,33 @@
+"""`openlaunch storage`."""
+
+import typer
+
+from openlaunch.cli.connection import connect
+from openlaunch.cli.output import Json, emit, note, table
+from openlaunch.wire.storage import StorageKind
+
+UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+STEP = 1024
+
+
+def storage(context: typer.Context, as_json: Json = False) -> None:
+    """Show what holds the server's disk, and what of it is deleted when; for admins."""
+    with connect(context) as client:
+        found = client.get_storage()
+    largest_first = sorted(found.kinds, key=lambda kind: -kind.bytes)
+    rows = [(kind.kind, _size(kind.bytes), kind.count, _goes(kind)) for kind in largest_first]
+    emit(found, as_json, lambda: table(("KIND", "SIZE", "FILES", "WHAT GOES, AND WHEN"), rows))
+    if not as_json:
+        note(f"{_size(found.disk_free_bytes)} of {_size(found.disk_bytes)} on the disk are free")
+
+
+def _goes(kind: StorageKind) -> str:
+    return f"{_size(kind.free_bytes)} hold nothing; {kind.goes}" if kind.free_bytes else kind.goes
+
+
+def _size(count: float) -> str:
+    unit = 0
+    while count >= STEP and unit < len(UNITS) - 1:
+        count /= STEP
+        unit += 1
+    return f"{count:.1f} {UNITS[unit]}"

@@ -1,0 +1,107 @@
+"""What holds the disk, by kind, and what of it goes when."""
+
+import asyncio
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from openlaunch.server.operations.datadir import DataDir
+from openlaunch.server.settings import JobSettings, ResultSettings
+from openlaunch.store.base import Store
+from openlaunch.wire.storage import StorageKind, StorageResponse
+
+HOUR = 3600.0
+DAY = 24 * HOUR
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of files: where they lie, and what of them goes when."""
+
+    name: str
+    paths: tuple[Path, ...]
+    goes: str
+
+
+class Storage:
+    """Adds up the files of the data directory; one look at a time, in a thread."""
+
+    def __init__(self, data: DataDir, store: Store, results: ResultSettings, jobs: JobSettings) -> None:
+        self._root, self._store = data.root, store
+        self._kinds = _kinds(data, results.result_retention_seconds, jobs.batch_retention_seconds)
+        self._looking = asyncio.Lock()
+
+    async def report(self) -> StorageResponse:
+        """Return what there is now."""
+        async with self._looking:
+            free = await self._store.free_bytes()
+            kinds = await asyncio.to_thread(lambda: [_measured(kind) for kind in self._kinds])
+            disk = await asyncio.to_thread(os.statvfs, self._root)
+        kinds[0].free_bytes = free
+        return StorageResponse(
+            kinds=kinds,
+            disk_free_bytes=disk.f_bavail * disk.f_frsize,
+            disk_bytes=disk.f_blocks * disk.f_frsize,
+        )
+
+
+def _kinds(data: DataDir, result_seconds: float, batch_seconds: float) -> tuple[Kind, ...]:
+    ended = f"{_span(result_seconds)} after their task ended"
+    jobs = f"{_span(batch_seconds)} after their job ended"
+    log = data.database.with_name(data.database.name + "-wal")
+    folder = data.artifacts
+    return (
+        Kind("database", (data.database,), "it shrinks as tasks go"),
+        Kind("write-ahead log", (log, log.with_name(data.database.name + "-shm")), "when the server stops"),
+        Kind("bundles", (folder / "bundles",), "uploads that no bundle names: after 24 hours"),
+        Kind("files", (folder / "files",), "when their owner deletes them"),
+        Kind(
+            "batch inputs",
+            (folder / "batch-inputs",),
+            f"{_span(batch_seconds)} after their job, or 24 hours unused",
+        ),
+        Kind("batch results", (folder / "batch-results",), jobs),
+        Kind("payloads", (folder / "payloads",), ended),
+        Kind("results", (folder / "results", folder / "answers"), ended),
+        Kind("environments", (data.environments,), "past 50: those used least recently"),
+        Kind("build caches", (data.uv_caches,), "past 32 GiB, or with the owner's environments"),
+        Kind("logs", (data.logs,), "with their endpoint; a worker's past 10 MiB"),
+        Kind("workers", (data.workers, data.jobs), "with their worker or job"),
+        Kind("backups", tuple(data.root.glob("*.tar*")), "never"),
+    )
+
+
+def _measured(kind: Kind) -> StorageKind:
+    count = size = 0
+    for path in kind.paths:
+        for found in _sizes(path):
+            count += 1
+            size += found
+    return StorageKind(kind=kind.name, bytes=size, count=count, goes=kind.goes)
+
+
+def _sizes(path: Path) -> Iterator[int]:
+    """Yield what each file below a path takes on the disk; no link is followed."""
+    with suppress(OSError):
+        if not path.is_dir():
+            yield _taken(path.lstat())
+            return
+        with os.scandir(path) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    yield from _sizes(Path(entry.path))
+                else:
+                    with suppress(OSError):
+                        yield _taken(entry.stat(follow_symlinks=False))
+
+
+def _taken(found: os.stat_result) -> int:
+    return found.st_blocks * 512
+
+
+def _span(seconds: float) -> str:
+    if seconds >= 2 * DAY:
+        return f"{seconds / DAY:g} days"
+    return f"{seconds / HOUR:g} hours" if seconds >= HOUR else f"{seconds:g} seconds"
