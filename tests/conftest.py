@@ -13,3 +13,20 @@ def interruptible():
         signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def shared_folder(tmp_path_factory):
+    """Let models write where tests look, whoever they run as."""
+    base = tmp_path_factory.getbasetemp()
+    base.chmod(0o755)  # below a folder that is this user's alone
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OPENLAUNCH_SHARED_FOLDERS", str(base))
+        yield
+
+
+@pytest.fixture
+def tmp_path(tmp_path):
+    """A folder that models can write to, too."""
+    tmp_path.chmod(0o777)
+    return tmp_path

@@ -79,16 +79,50 @@ class Start(Document):
 
 
 @dataclass(frozen=True, slots=True)
-class IsolationOrder(Document):
-    """How a fork isolates itself (`openlaunch_worker.isolation`).
+class View(Document):
+    """What a sandbox or a worker sees of the file system (`openlaunch_worker.view`).
 
-    `hide` is the server's data directory, and `keep` the folders below it that the worker still sees. `memory` bounds
-    the bytes of the worker's own memory, and `processes` the number of its processes where the server does not run as
-    root; 0 sets no bound. With `required`, a step that fails ends the worker.
+    `folder` is its own, with `tmp` and `home` in it, which lie over the shared temporary folders, over those that
+    `temporary` names, and over `homes`. `hidden` paths are empty. Of what lies below these, `readable` and `writable`
+    paths are seen.
     """
 
-    hide: str
-    keep: tuple[str, ...] = ()
+    folder: str
+    readable: tuple[str, ...] = ()
+    writable: tuple[str, ...] = ()
+    hidden: tuple[str, ...] = ()
+    temporary: tuple[str, ...] = ()
+    homes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxOrder(Document):
+    """A command to start in a sandbox (`openlaunch_worker.sandbox`), in the working directory `cwd`.
+
+    Nothing can be written to but what the view names. `user` is who root becomes, 0 where this is not root.
+    `processes` bounds their number; 0 sets no bound. With `channel`, what is standard input moves to descriptor 3.
+    `final`: the command makes no namespaces of its own. With `required`, a step that fails is refused.
+    """
+
+    command: tuple[str, ...]
+    cwd: str
+    view: View
+    user: int = 0
+    processes: int = 0
+    channel: bool = False
+    final: bool = True
+    required: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class IsolationOrder(Document):
+    """How a worker is isolated from others of its nursery (`openlaunch_worker.isolation`).
+
+    `memory` bounds the bytes of its own memory, and `processes` the number of its processes; 0 sets no bound. With
+    `required`, a step that fails ends the worker.
+    """
+
+    view: View
     memory: int = 0
     processes: int = 0
     required: bool = False
@@ -96,7 +130,7 @@ class IsolationOrder(Document):
 
 @dataclass(frozen=True, slots=True)
 class ForkOrder(Document):
-    """What a nursery is asked for: a fork with this environment, in this folder, that appends to this log.
+    """What a nursery is asked for: a fork with this environment, in this folder. Its log's descriptor comes with it.
 
     `isolation` is None where the worker is not isolated. `id` names the worker in the nursery's reports.
     """
@@ -104,31 +138,12 @@ class ForkOrder(Document):
     id: str
     env: dict[str, str] = field(repr=False)
     folder: str
-    log: str
     isolation: IsolationOrder | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class SandboxOrder(Document):
-    """A command to start in a sandbox (`openlaunch_worker.sandbox`), in the working directory `cwd`.
+class SignalOrder(Document):
+    """What a nursery is asked for: a signal to this worker. SIGKILL ends all of its processes."""
 
-    `folder` is the sandbox's own, with `tmp` and `home` in it, which lie over the shared temporary folders, over
-    those that `temporary` names, and over `homes`. `hidden` paths are empty. Of what lies below these, `readable` and
-    `writable` paths are seen. Nothing else can be written to. `user` is who root becomes, 0 where this is not root.
-    `processes` bounds their number; 0 sets no bound. With `channel`, what is standard input moves to descriptor 3.
-    `final`: the command makes no namespaces of its own. With `required`, a step that fails is refused.
-    """
-
-    command: tuple[str, ...]
-    cwd: str
-    folder: str
-    homes: tuple[str, ...]
-    readable: tuple[str, ...] = ()
-    writable: tuple[str, ...] = ()
-    hidden: tuple[str, ...] = ()
-    temporary: tuple[str, ...] = ()
-    user: int = 0
-    processes: int = 0
-    channel: bool = False
-    final: bool = True
-    required: bool = False
+    id: str
+    signal: int

@@ -39,6 +39,8 @@ _PR_SET_DUMPABLE: Final = 4
 _PR_CAPBSET_DROP: Final = 24
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _PR_SET_NO_NEW_PRIVS: Final = 38
+_PR_CAP_AMBIENT: Final = 47
+_PR_CAP_AMBIENT_RAISE: Final = 2
 
 _LANDLOCK_VERSION: Final = 1
 _LANDLOCK_SCOPES: Final = 1 << 0 | 1 << 1  # abstract unix sockets, and signals
@@ -46,6 +48,7 @@ _ABI_OF_SCOPES: Final = 6
 
 _CAPABILITY_VERSION_3: Final = 0x20080522
 _LAST_CAPABILITY: Final = 40
+_SYS_ADMIN: Final = 21
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -117,17 +120,19 @@ def set_mount(where: str | int, *, read_only: bool, recursive: bool = True) -> N
     _call("syscall", _MOUNT_SETATTR, at, path, ctypes.c_uint(flags), ctypes.byref(attributes), size)
 
 
-def close_descriptors(first: int) -> None:
-    """Close this descriptor and all above it."""
+def close_descriptors(first: int, last: int = 0xFFFFFFFF) -> None:
+    """Close this descriptor and all above it, up to the last."""
+    if first > last:
+        return
     try:
-        _call("syscall", _CLOSE_RANGE, ctypes.c_uint(first), ctypes.c_uint(0xFFFFFFFF), ctypes.c_uint(0))
+        _call("syscall", _CLOSE_RANGE, ctypes.c_uint(first), ctypes.c_uint(last), ctypes.c_uint(0))
     except OSError:
-        os.closerange(first, os.sysconf("SC_OPEN_MAX"))
+        os.closerange(first, min(last + 1, os.sysconf("SC_OPEN_MAX")))
 
 
-def die_with_parent() -> None:
-    """Have the kernel kill this process when its parent dies; a change of the user undoes it."""
-    _call("prctl", _PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+def die_with_parent(number: int = signal.SIGKILL) -> None:
+    """Have the kernel send this process a signal when its parent dies; a change of the user undoes it."""
+    _call("prctl", _PR_SET_PDEATHSIG, number, 0, 0, 0)
 
 
 def adopt_orphans() -> None:
@@ -156,6 +161,16 @@ def drop_capabilities() -> None:
         for number in range(_LAST_CAPABILITY + 1):
             _call("prctl", _PR_CAPBSET_DROP, number, 0, 0, 0)
     _call("capset", ctypes.byref(header), ctypes.byref(sets))
+
+
+def keep_namespace_rights() -> None:
+    """Have the next program of this process be able to make namespaces in the one that it is in."""
+    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
+    sets = (ctypes.c_uint32 * 6)()
+    _call("capget", ctypes.byref(header), ctypes.byref(sets))
+    sets[2] |= 1 << _SYS_ADMIN  # inheritable
+    _call("capset", ctypes.byref(header), ctypes.byref(sets))
+    _call("prctl", _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, _SYS_ADMIN, 0, 0)
 
 
 def enter_landlock() -> None:

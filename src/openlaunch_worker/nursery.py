@@ -1,41 +1,59 @@
 """The parent of an environment's workers, which has imported what they need.
 
-A fork of it is a worker within a millisecond, and shares its memory. Orders come in on standard input, reports go
-out on standard output, a JSON document a line::
+A fork of it is a worker within a millisecond, and shares its memory. Orders and reports go over a channel, a JSON
+document a message::
 
-    in   `openlaunch_worker.documents.ForkOrder`   fork a worker
-    out  {"id", "pid"} or {"id", "error"}          the worker runs, or why it does not
-    out  {"id", "code"}                            how it ended: an exit code, or minus the signal's number
+    in   `documents.ForkOrder`, and its log's descriptor   fork a worker
+         `documents.SignalOrder`                            send a worker a signal
+    out  {"id"} or {"id", "error"}                          the worker runs, or why it does not
+         {"id", "code"}                                     how it ended: an exit code, or minus the signal's number
 
-The end of the input ends this process. It never has a thread, because a fork has only the thread that forked.
+The end of the channel ends this process. It never has a thread, because a fork has only the thread that forked.
 """
 
 import asyncio.subprocess
-import ctypes
 import gc
 import json
 import os
 import select
 import signal
+import socket
+import sys
+from dataclasses import dataclass
 from typing import Any, Final
 
 import cloudpickle
 
+from openlaunch_worker import kernel
 from openlaunch_worker import main as worker
-from openlaunch_worker.documents import ForkOrder
+from openlaunch_worker.documents import ForkOrder, SignalOrder
 from openlaunch_worker.event_loop import loop_maker
-from openlaunch_worker.isolation import NotIsolated, isolate
-from openlaunch_worker.process import EXIT_USAGE, die_with_parent, log, open_log
+from openlaunch_worker.isolation import Init, become_worker, fork_init
+from openlaunch_worker.process import die_with_parent
 
-IMPORTED: Final = (asyncio.subprocess, ctypes, cloudpickle)
+MAX_MESSAGE: Final = 1 << 20
+IMPORTED: Final = (asyncio.subprocess, cloudpickle)
 """Workers need these sooner or later; imported here, they are so already."""
+
+_IDENTITY: Final = ("USER", "LOGNAME")
+
+
+@dataclass(frozen=True, slots=True)
+class _Child:
+    """A worker's init, and the descriptor that tells how the worker ended."""
+
+    id: str
+    init: Init
+    status: int
 
 
 class Nursery:
-    """Takes orders and reports, until the input ends or this is a fork."""
+    """Takes orders and reports, until the channel ends or this is a fork."""
 
-    def __init__(self) -> None:
-        self._ids: dict[int, str] = {}
+    def __init__(self, channel: socket.socket) -> None:
+        self._channel = channel
+        self._children: dict[int, _Child] = {}
+        self._pids = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
         self._wake, self._woken = os.pipe()
         for fd in (self._wake, self._woken):
             os.set_blocking(fd, False)
@@ -45,90 +63,90 @@ class Nursery:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(self._woken)
         poll = select.poll()
-        poll.register(0, select.POLLIN | select.POLLHUP)
+        poll.register(self._channel, select.POLLIN | select.POLLHUP)
         poll.register(self._wake, select.POLLIN)
-        rest = b""
         while True:
             ready = {fd for fd, _ in poll.poll()}
             if self._wake in ready:
                 os.read(self._wake, 4096)
                 self._reap()
-            if 0 in ready:
-                data = os.read(0, 65536)
-                if not data:
+            if self._channel.fileno() in ready:
+                message, logs, _, _ = socket.recv_fds(self._channel, MAX_MESSAGE, 1)
+                if not message:
                     return 0
-                *lines, rest = (rest + data).split(b"\n")
-                for line in lines:
-                    order = ForkOrder.from_json(json.loads(line))
-                    if self._fork(order):
-                        return self._be_a_worker(order)
+                if self._obey(json.loads(message), logs):
+                    return worker.main()
 
-    def _fork(self, order: ForkOrder) -> bool:
-        """Fork, and return whether this is the fork."""
-        try:
-            self._log = open_log(order.log)
-            pid = os.fork()
-        except OSError as error:
-            _report({"id": order.id, "error": str(error)})
+    def _obey(self, order: dict[str, Any], logs: list[int]) -> bool:
+        """Do what an order says, and return whether this is a worker now."""
+        if "signal" in order:
+            self._signal(SignalOrder.from_json(order))
             return False
-        if pid == 0:
+        if self._fork(ForkOrder.from_json(order), logs[0]):
             return True
-        os.close(self._log)
-        self._ids[pid] = order.id
-        _report({"id": order.id, "pid": pid})
+        os.close(logs[0])
         return False
 
-    def _be_a_worker(self, order: ForkOrder) -> int:
+    def _fork(self, order: ForkOrder, log: int) -> bool:
+        """Fork, and return whether this is the worker."""
+        try:
+            status, into = os.pipe()
+            init = fork_init(self._pids if order.isolation is not None else None)
+        except OSError as error:
+            self._report({"id": order.id, "error": str(error)})
+            return False
+        if init.pid == 0:
+            self._be_a_worker(order, init, log, into)
+            return True
+        os.close(into)
+        os.set_blocking(status, False)
+        self._children[init.pid] = _Child(order.id, init, status)
+        self._report({"id": order.id})
+        return False
+
+    def _be_a_worker(self, order: ForkOrder, init: Init, log: int, status: int) -> None:
+        """Become the worker's init, and return in the worker."""
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        os.close(self._wake)
-        os.close(self._woken)
-        os.setsid()
+        self._channel.detach()
         nothing = os.open(os.devnull, os.O_RDONLY)
-        for source, target in ((nothing, 0), (self._log, 1), (self._log, 2)):
+        for source, target in ((nothing, 0), (log, 1), (log, 2)):
             os.dup2(source, target)
-        os.close(nothing)
-        os.close(self._log)
+        kernel.close_descriptors(3, status - 1)
+        kernel.close_descriptors(status + 1)
+        become_worker(init, order.isolation, status)
+        os.close(status)
+        identity = {name: os.environ[name] for name in _IDENTITY if name in os.environ}
         os.environ.clear()
-        os.environ.update(order.env)
-        if not _settle(order):
-            return EXIT_USAGE
-        return worker.main()
+        os.environ.update(order.env | identity)
+        os.chdir(order.folder)
+
+    def _signal(self, order: SignalOrder) -> None:
+        for child in self._children.values():
+            if child.id == order.id:
+                child.init.signal(order.signal)
 
     def _reap(self) -> None:
-        while self._ids:
+        while self._children:
             pid, status = os.waitpid(-1, os.WNOHANG)
             if pid == 0:
                 return
-            _report({"id": self._ids.pop(pid), "code": os.waitstatus_to_exitcode(status)})
+            if (child := self._children.pop(pid, None)) is not None:
+                written = os.read(child.status, 16) if os.WIFEXITED(status) else b""
+                os.close(child.status)
+                self._report({"id": child.id, "code": int(written or os.waitstatus_to_exitcode(status))})
 
-
-def _settle(order: ForkOrder) -> bool:
-    """Go into the worker's folder, isolated where that is asked for; False: that is required, and can't be done."""
-    if order.isolation is None:
-        os.chdir(order.folder)
-        return True
-    try:
-        missing = isolate(order.isolation, order.folder)
-    except NotIsolated as error:
-        log(
-            f"isolation is required, and {error}: allow it, or start the server with OPENLAUNCH_ISOLATION=auto"
-        )
-        return False
-    if missing:
-        log(f"not isolated as it could be: {'; '.join(missing)}")
-    return True
-
-
-def _report(document: dict[str, Any]) -> None:
-    os.write(1, json.dumps(document).encode() + b"\n")
+    def _report(self, document: dict[str, Any]) -> None:
+        self._channel.send(json.dumps(document).encode())
 
 
 def main() -> int:
     """Serve, and return the exit code of this process or of the worker that it has become."""
     die_with_parent()
+    channel = socket.socket(fileno=int(sys.argv[-1]))
+    os.set_inheritable(channel.fileno(), False)
     loop_maker()  # workers find it imported
     # What is here stays for good, and stays shared: collections in the forks need not look at it.
     gc.collect()
     gc.freeze()
-    return Nursery().serve()
+    return Nursery(channel).serve()

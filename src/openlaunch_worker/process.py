@@ -22,7 +22,6 @@ EXIT_SERVER_LOST: Final = 4
 EXIT_UNFINISHED: Final = 5
 """Requests were still running when the time to drain was over."""
 
-MAX_LOG_BYTES: Final = 10 * 1024 * 1024
 EXIT_SECONDS: Final = 3.0
 """How long what user code has left running may hold up the end."""
 _PR_SET_PDEATHSIG: Final = 1
@@ -48,14 +47,6 @@ def set_up_output() -> None:
             raw = BufferedWriter(_Lossy(stream.fileno(), "wb", closefd=False))
             lines = TextIOWrapper(raw, stream.encoding, "backslashreplace", line_buffering=True)
             setattr(sys, name, lines)
-
-
-def open_log(path: str) -> int:
-    """Open a worker's log to append to; one that has grown too large is emptied first."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-    if os.fstat(descriptor).st_size > MAX_LOG_BYTES:
-        os.ftruncate(descriptor, 0)
-    return descriptor
 
 
 def log(message: str) -> None:

@@ -56,11 +56,23 @@ class Steps:
         try:
             step()
         except OSError as error:
-            self.missing.append(f"{lacking} ({error.strerror or error})")
-            if self._required:
-                raise Refused(f"isolation is required, and {self.missing[-1]}: {ADVICE}") from error
+            self.failed(lacking, error)
             return False
         return True
+
+    def enter_landlock(self, has_pids: bool) -> None:
+        """Put other processes out of reach. With a PID namespace that is an addition: none of them is seen."""
+        if has_pids:
+            with contextlib.suppress(OSError):
+                kernel.enter_landlock()
+        else:
+            self.do("other processes are not out of reach", kernel.enter_landlock)
+
+    def failed(self, lacking: str, error: OSError) -> None:
+        """Collect or refuse what could not be done."""
+        self.missing.append(f"{lacking} ({error.strerror or error})")
+        if self._required:
+            raise Refused(f"isolation is required, and {self.missing[-1]}: {ADVICE}") from error
 
 
 def main() -> int:
@@ -69,7 +81,7 @@ def main() -> int:
     _take_descriptors(order["channel"])
     steps = Steps(order["required"])
     try:
-        has_view = steps.do("no part of the file system is hidden", lambda: _make_view(order))
+        has_view = steps.do("no part of the file system is hidden", lambda: _make_outer_view(order))
         if order["user"] and has_view:  # another user needs the ways that the view opens
             steps.do("it runs as root", lambda: _become(order["user"]))
         has_pids = steps.do("its processes have no namespace", _enter_inner)
@@ -96,20 +108,34 @@ def _take_descriptors(channel: bool) -> None:
     kernel.close_descriptors(CHANNEL + channel)
 
 
-def _make_view(order: dict[str, Any]) -> None:
-    uid, gid = os.geteuid(), os.getegid()
-    kernel.unshare(kernel.NEW_MOUNTS | kernel.NEW_IPC | (0 if order["user"] else kernel.NEW_USERS))
-    if not order["user"]:
+def _make_outer_view(order: dict[str, Any]) -> None:
+    uid, gid, user = os.geteuid(), os.getegid(), order["user"]
+    kernel.unshare(kernel.NEW_MOUNTS | kernel.NEW_IPC | (0 if user else kernel.NEW_USERS))
+    if not user:
         kernel.map_user(uid, gid)
-    folder, user = order["folder"], order["user"] or uid
-    kept = dict.fromkeys((*order["readable"], *_KEPT_OF_RUN), False)
-    kept |= dict.fromkeys((folder, *order["writable"], *devices()), True)
-    covers: dict[str, str | None] = dict.fromkeys((*order["hidden"], "/run", "/dev"), None)
-    if order["user"]:
+    make_view(order["view"], (user or uid, user or gid), outer=True, another_user=bool(user))
+
+
+def make_view(
+    view: dict[str, Any], owner: tuple[int, int], *, outer: bool = False, another_user: bool = False
+) -> None:
+    """Make what `documents.View` describes, in a mount namespace that this process has for itself.
+
+    What has to be made in folders belongs to `owner`. With `outer`, nothing else can be written to, and devices and
+    the system's sockets are hidden. With `another_user`, who is not the one that can pass through all folders, ways
+    to what is kept are opened.
+    """
+    folder = view["folder"]
+    kept = dict.fromkeys(view["readable"], False) | dict.fromkeys((folder, *view["writable"]), True)
+    covers: dict[str, str | None] = dict.fromkeys(view["hidden"], None)
+    if outer:
+        kept |= dict.fromkeys(_KEPT_OF_RUN, False) | dict.fromkeys(devices(), True)
+        covers |= dict.fromkeys(("/run", "/dev"), None)
+    if another_user:
         covers |= dict.fromkeys(_closed_to_others(kept), None)
-    covers |= dict.fromkeys((*_SHARED_FOLDERS, *order["temporary"]), f"{folder}/tmp")  # noqa: S108 -- its own
-    covers |= dict.fromkeys(order["homes"], f"{folder}/home")
-    cover(covers, kept, (user, order["user"] or gid), read_only=True)
+    covers |= dict.fromkeys((*_SHARED_FOLDERS, *view["temporary"]), f"{folder}/tmp")  # noqa: S108 -- its own
+    covers |= dict.fromkeys(view["homes"], f"{folder}/home")
+    cover(covers, kept, owner, read_only=outer)
 
 
 def _closed_to_others(kept: dict[str, bool]) -> set[str]:
@@ -139,7 +165,7 @@ def _start(order: dict[str, Any], steps: Steps, has_pids: bool) -> int:
     if (pid := os.fork()) == 0:
         _be_init(order, steps, has_pids, launcher)
     signal.signal(signal.SIGTERM, lambda *_: os.kill(pid, signal.SIGTERM))
-    _let_go()
+    let_go()
     return _exit_code(os.waitpid(pid, 0)[1])
 
 
@@ -154,7 +180,7 @@ def _be_init(order: dict[str, Any], steps: Steps, has_pids: bool, launcher: int)
         if (pid := os.fork()) == 0:
             _become_command(order, steps, has_pids)
         signal.signal(signal.SIGTERM, lambda *_: leave(128 + signal.SIGTERM, has_pids))
-        _let_go()
+        let_go()
         leave(_exit_code(wait_as_init(pid)), has_pids)
     except Refused as error:
         log(str(error))
@@ -173,11 +199,9 @@ def _become_command(order: dict[str, Any], steps: Steps, has_pids: bool) -> NoRe
         if order["final"]:
             steps.do("powers over the system stay", kernel.drop_capabilities)
             steps.do("new privileges are not ruled out", kernel.rule_out_privileges)
-        if has_pids:
-            with contextlib.suppress(OSError):  # it sees none of them, whatever the kernel is
-                kernel.enter_landlock()
         else:
-            steps.do("other processes are not out of reach", kernel.enter_landlock)
+            steps.do("its workers can't be isolated", kernel.keep_namespace_rights)
+        steps.enter_landlock(has_pids)
         if steps.missing:
             log(f"not isolated as it could be: {'; '.join(steps.missing)}")
         os.chdir(order["cwd"])
@@ -191,12 +215,13 @@ def _become_command(order: dict[str, Any], steps: Steps, has_pids: bool) -> NoRe
         os._exit(EXIT_NOT_STARTED)
 
 
-def _let_go() -> None:
-    """Close what belongs to the command, whose end its readers wait for."""
+def let_go(keep: int = 2) -> None:
+    """Close what belongs to a process below this one, whose end its readers wait for; `keep` alone stays open."""
     nothing = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(nothing, descriptor)
-    kernel.close_descriptors(3)
+    kernel.close_descriptors(3, keep - 1)
+    kernel.close_descriptors(keep + 1)
 
 
 def wait_as_init(pid: int) -> int:

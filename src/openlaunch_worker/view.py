@@ -2,9 +2,8 @@
 
 import glob
 import os
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final, NamedTuple
 
 from openlaunch_worker.kernel import attach_tree, clone_tree, detach_mounts, mount_new, set_mount
 
@@ -26,15 +25,6 @@ _DEV_LINKS: Final = {
 }
 
 
-@dataclass(frozen=True)
-class _Kept:
-    """A copy of the mounts at a path, taken before anything lies over it."""
-
-    path: str
-    tree: int
-    is_folder: bool
-
-
 def cover(
     covers: Mapping[str, str | None],
     kept: Mapping[str, bool],
@@ -45,82 +35,73 @@ def cover(
     """Lay folders over others, in this process's own mount namespace.
 
     `covers` maps a path to the folder that is seen there instead, None for an empty one; a file becomes empty.
-    `kept` are paths that stay visible below covers, and whether they can be written to. With `read_only`, nothing
-    else can. What has to be made for them in a folder belongs to `owner`. Paths that are not there are left out.
+    `kept` are paths that stay visible below covers, and whether they can be written to; what is covered below them
+    stays so. With `read_only`, nothing else can be written to. What has to be made in a folder belongs to `owner`.
+    Paths that are not there are left out.
     """
     detach_mounts()
-    aliases = {path: os.path.realpath(path) for path in kept}
-    trees = _clone_all({aliases[path]: writable for path, writable in kept.items()})
     real = {os.path.realpath(path): source for path, source in covers.items()}
-    laid = [
-        _Cover(path, source, os.path.isdir(path))
-        for path, source in sorted(real.items())
-        if os.path.exists(path)
-    ]
-    sources = {each.path: clone_tree(each.source) for each in laid if each.source is not None}
+    aliases = {path: os.path.realpath(path) for path in kept}
+    needed = {
+        aliases[path]: writable
+        for path, writable in kept.items()
+        if (read_only and writable) or any(f"{aliases[path]}/".startswith(f"{each}/") for each in real)
+    }
+    layers = [*_covers(real), *_kept(needed)]
     if read_only:
         set_mount("/", read_only=True)
         set_mount("/proc", read_only=False, recursive=False)  # else no new /proc could be written to
-    for each in laid:
-        _lay_over(each, sources.get(each.path), owner)
-    for tree in trees:
-        _put_back(tree, owner)
+    layers.sort(key=lambda layer: layer.path)  # outer ones first, and at the same path the cover
+    for layer in layers:
+        _lay(layer, owner)
     for path, target in aliases.items():
         if not os.path.exists(path) and os.path.exists(target):
             _make_folders(os.path.dirname(path), owner)
             os.symlink(target, path)
     if _DEV in real:
         _furnish_dev()
-    for each in laid:
-        if each.is_folder and each.source is None:
-            set_mount(each.path, read_only=True, recursive=False)
+    for layer in layers:
+        if layer.tree is None:
+            set_mount(layer.path, read_only=True, recursive=False)
 
 
-@dataclass(frozen=True)
-class _Cover:
-    """What lies over a path."""
+class _Layer(NamedTuple):
+    """What lies over a path: a copy of mounts, or an empty folder."""
 
     path: str
-    source: str | None
+    tree: int | None
     is_folder: bool
 
 
-def _clone_all(kept: Mapping[str, bool]) -> list[_Kept]:
-    """Copy the mounts of what is kept, outer folders first."""
-    trees = []
-    for path, writable in sorted(kept.items()):
+def _covers(covers: Mapping[str, str | None]) -> Iterator[_Layer]:
+    for path, source in covers.items():
+        if os.path.isdir(path):
+            yield _Layer(path, None if source is None else clone_tree(source), True)
+        elif os.path.exists(path):
+            yield _Layer(path, clone_tree(os.devnull), False)
+
+
+def _kept(kept: Mapping[str, bool]) -> Iterator[_Layer]:
+    """Copy the mounts of what is kept, before anything lies over it."""
+    for path, writable in kept.items():
         if os.path.exists(path):
             tree = clone_tree(path)
             set_mount(tree, read_only=not writable)
-            trees.append(_Kept(path, tree, os.path.isdir(path)))
-    return trees
+            yield _Layer(path, tree, os.path.isdir(path))
 
 
-def _lay_over(cover: _Cover, source: int | None, owner: tuple[int, int]) -> None:
-    if not cover.is_folder:
-        if os.path.exists(cover.path):
-            _attach(clone_tree(os.devnull), cover.path)
-        return
-    _make_folders(cover.path, owner)  # an outer cover may have taken it away
-    if source is None:
-        mount_new("tmpfs", cover.path, _EMPTY)
+def _lay(layer: _Layer, owner: tuple[int, int]) -> None:
+    """Lay a layer over its path, which is made if another one has taken it away."""
+    if layer.is_folder:
+        _make_folders(layer.path, owner)
+    elif not os.path.exists(layer.path):
+        _make_folders(os.path.dirname(layer.path), owner)
+        os.close(os.open(layer.path, os.O_CREAT | os.O_CLOEXEC, 0o644))
+    if layer.tree is None:
+        mount_new("tmpfs", layer.path, _EMPTY)
     else:
-        _attach(source, cover.path)
-
-
-def _put_back(kept: _Kept, owner: tuple[int, int]) -> None:
-    """Put the copy where its original was, over a folder or file that is made if a cover took it away."""
-    if kept.is_folder:
-        _make_folders(kept.path, owner)
-    elif not os.path.exists(kept.path):
-        _make_folders(os.path.dirname(kept.path), owner)
-        os.close(os.open(kept.path, os.O_CREAT | os.O_CLOEXEC, 0o644))
-    _attach(kept.tree, kept.path)
-
-
-def _attach(tree: int, path: str) -> None:
-    attach_tree(tree, path)
-    os.close(tree)
+        attach_tree(layer.tree, layer.path)
+        os.close(layer.tree)
 
 
 def _make_folders(path: str, owner: tuple[int, int]) -> None:
@@ -152,6 +133,6 @@ def _furnish_dev() -> None:
 
 
 def renew_dev(shm_bytes: int) -> None:
-    """Mount terminals and shared memory that no other mount namespace has."""
+    """Mount terminals and shared memory that no other mount namespace has; 0 bytes stand for half of all memory."""
     mount_new("devpts", f"{_DEV}/pts", "newinstance,ptmxmode=0666,mode=620")
-    mount_new("tmpfs", f"{_DEV}/shm", f"mode=1777,size={shm_bytes}")
+    mount_new("tmpfs", f"{_DEV}/shm", f"mode=1777,size={shm_bytes or '50%'}")

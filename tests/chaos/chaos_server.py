@@ -72,10 +72,14 @@ class ChaosServer:
         return [self.pid, *descendants(self.pid)]
 
     def workers(self) -> list[int]:
-        """Its worker processes: the children of its nurseries."""
-        return [pid for nursery in self.nurseries() for pid in children(nursery)]
+        """Its worker processes: the first child of each child of a nursery, which is in a sandbox."""
+        nurseries = [
+            pid for launcher in self.nurseries() for init in children(launcher) for pid in children(init)
+        ]
+        return [pid for nursery in nurseries for init in children(nursery) for pid in children(init)[:1]]
 
     def nurseries(self) -> list[int]:
+        """The processes that its workers' parents end with."""
         return [pid for pid in children(self.pid) if NURSERY in command_line(pid)]
 
     def kept(self) -> list[int]:

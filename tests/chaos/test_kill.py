@@ -30,7 +30,7 @@ def square(n, runs, seconds):
     from pathlib import Path
 
     with Path(runs).open("a") as file:
-        file.write(f"{n} {os.getpid()} {time.time()}\n")
+        file.write(f"{n} {os.getcwd()} {time.time()}\n")
     time.sleep(seconds)
     return n * n
 
@@ -53,11 +53,11 @@ class Runs:
 
     def all(self) -> list[tuple[int, int, float]]:
         lines = [line.split() for line in self.path.read_text().splitlines()]
-        return [(int(n), int(pid), float(at)) for n, pid, at in lines]
+        return [(int(n), worker, float(at)) for n, worker, at in lines]
 
     def of(self, n: int) -> list[tuple[int, float]]:
         """Where and when this task ran."""
-        return [(pid, at) for number, pid, at in self.all() if number == n]
+        return [(worker, at) for number, worker, at in self.all() if number == n]
 
 
 CLIENT = """

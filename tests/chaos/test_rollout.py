@@ -8,7 +8,7 @@ from collections import Counter
 from contextlib import contextmanager
 
 import pytest
-from server_driver import DEADLINE, SMALL, args, eventually, is_alive, running
+from server_driver import DEADLINE, SMALL, args, eventually, is_alive, running, send_signal
 
 LONG_SECONDS = 300.0 if os.environ.get("OPENLAUNCH_CHAOS") == "long" else 0.0
 """The long form goes through all changes again and again for so long, the short one once."""
@@ -25,14 +25,14 @@ def model(version, kind):
         import os
 
         for _ in range(3):
-            yield [version, number, os.getpid()]
+            yield [version, number, f"{os.getcwd()}:{os.getpid()}"]
 
     def predict(number):
         import os
         import time
 
         time.sleep(0.005)
-        return [version, number, os.getpid()]
+        return [version, number, f"{os.getcwd()}:{os.getpid()}"]
 
     return items if kind == "streaming" else predict
 
@@ -45,7 +45,7 @@ class Load:
 
     def __init__(self, endpoints, threads=2):
         self.answered = Counter()
-        self.newest, self.pids, self.errors = {}, {}, []
+        self.newest, self.workers, self.errors = {}, {}, []
         self._over = threading.Event()
         self._asks = {"sync": _ask_sync, "async": _ask_async, "streaming": _ask_streaming}
         self._threads = [
@@ -59,10 +59,10 @@ class Load:
         while not self._over.is_set():
             number += 1
             try:
-                for version, echo, pid in self._asks[kind](endpoint, number):
+                for version, echo, worker in self._asks[kind](endpoint, number):
                     assert echo == number, f"{echo} is not the answer to {number}"
                     self.answered[kind, version] += 1
-                    self.newest[kind, thread], self.pids[kind] = version, pid
+                    self.newest[kind, thread], self.workers[kind] = version, worker
             except Exception as error:
                 self.errors.append((kind, error))
 
@@ -120,7 +120,7 @@ def deploy(client, version):
 
 def restart(client, endpoints, load):
     """Every worker is replaced: the processes that answered before are gone."""
-    before = dict(load.pids)
+    before = dict(load.workers)
     for name in NAMES.values():
         client.restart_model_endpoint(name)
     for kind, endpoint in endpoints.items():
@@ -138,9 +138,9 @@ def scale(client, endpoints, low, high):
 def terminate_one_worker_each(endpoints, load):
     """SIGTERM to a worker that serves: it ends, and another takes its place."""
     for kind, endpoint in endpoints.items():
-        pid = load.pids[kind]
-        os.kill(pid, signal.SIGTERM)
-        eventually(lambda p=pid: not is_alive(p))
+        worker = load.workers[kind]
+        send_signal(worker, signal.SIGTERM)
+        eventually(lambda each=worker: not is_alive(each))
         eventually(lambda e=endpoint: e.worker_settings().available_workers == 2)
 
 

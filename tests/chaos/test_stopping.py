@@ -104,7 +104,7 @@ def sleeps_in_c(path=None, seconds=0.0):
         Path(path).touch()
         seconds = 60.0
     time.sleep(seconds)
-    return os.getpid()
+    return os.getcwd()
 
 
 async def refuses_to_be_cancelled(path=None, seconds=0.0):
@@ -113,7 +113,7 @@ async def refuses_to_be_cancelled(path=None, seconds=0.0):
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.sleep(60)
     await asyncio.sleep(seconds)
-    return os.getpid()
+    return os.getcwd()
 
 
 @pytest.mark.parametrize("predict", [sleeps_in_c, refuses_to_be_cancelled])
@@ -165,7 +165,7 @@ def test_an_endless_loop_ends_at_its_deadline_and_its_worker_goes_on(client):
     def work(loop):
         while loop:
             pass
-        return os.getpid()
+        return os.getcwd()
 
     endpoint = client.deploy(
         work, name="st-loop", endpoint_type="async", max_workers=1, per_worker=1, timeout_seconds=0.3, **SMALL

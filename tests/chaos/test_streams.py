@@ -14,7 +14,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from server_driver import DEADLINE, SMALL, args, eventually, http, running
+from server_driver import DEADLINE, SMALL, args, eventually, http, pid_of, running, send_signal
 from tcp_proxy import proxy_to
 
 import openlaunch
@@ -38,7 +38,7 @@ def count(n, pause=0.0, size=0, made=None):
 
     file = None if made is None else pathlib.Path(made).open("ab", buffering=0)  # noqa: SIM115 -- closed below
     try:
-        yield {"pid": os.getpid(), "text": "x" * size}
+        yield {"worker": f"{os.getcwd()}:{os.getpid()}", "text": "x" * size}
         for i in range(n):
             if file is not None:
                 file.write(b".")
@@ -159,14 +159,14 @@ def streams_of_all_kinds(client, url=None, kinds=KINDS):
         for flavour, resume in kinds:
             both = stack.enter_context(connected(flavour, client, url))
             stream = both.stream(resume=resume, n=1_000_000, pause=0.01)
-            found.append((both, stream, both.next(stream).value["pid"]))
+            found.append((both, stream, both.next(stream).value["worker"]))
         yield found
 
 
 def test_a_killed_worker_is_the_last_item(server):
     with streams_of_all_kinds(server) as streams:
-        for pid in {pid for _, _, pid in streams}:
-            os.kill(pid, signal.SIGKILL)
+        for worker in {worker for _, _, worker in streams}:
+            send_signal(worker, signal.SIGKILL)
         began = time.monotonic()
         for both, stream, _ in streams:
             *_, last = both.rest(stream)
@@ -238,7 +238,7 @@ def test_a_reader_that_stops_holds_the_generator_and_costs_bounded_memory(server
     made, size = tmp_path / "made", 100_000
     endpoint = server.get_model_endpoint(name)
     with endpoint.predict(args(n=1_000_000, size=size, made=str(made)), resume=resume) as stream:
-        worker = next(stream).value["pid"]
+        worker = pid_of(next(stream).value["worker"])
         before = memory(server.server.pid), memory(worker)
         stands_still(made)
         for _ in range(300):

@@ -1,9 +1,10 @@
 """Workers that run a script in place of the runtime, for the tests of engines."""
 
 import asyncio
-import os
+import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from openlaunch.engines.base import Resources, WorkerExit, WorkerSpec
@@ -12,19 +13,20 @@ from openlaunch.engines.environments import Environments
 from openlaunch.engines.images import Images
 from openlaunch.engines.local import LocalEngine
 from openlaunch.engines.processes import Processes
+from openlaunch.engines.sandbox import Sandboxes
 from openlaunch.engines.worker_logs import WorkerLogs
-from openlaunch_worker.documents import IsolationOrder
 
 DEADLINE = 20.0
 
 # In place of the runtime: the script is run as the worker, be it by a nursery's fork.
 SHIM = """
-import runpy, sys
+import runpy, sys, time
 def run():
     runpy.run_path({source!r}, run_name="__main__")
-if "openlaunch_worker.nursery" in sys.argv[-1]:
+if "openlaunch_worker.nursery" in str(sys.argv):
     from openlaunch_worker import nursery
     nursery.worker.main = run
+    {in_nursery}
     sys.exit(nursery.main())
 run()
 """
@@ -36,14 +38,15 @@ class Workplace:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.exits: list[tuple[str, WorkerExit]] = []
+        self.in_nursery = ""
+        """What the nurseries of the next workers run before they serve."""
 
     def spec(self, script: str, worker_id: str = "w1", gpus: int = 0) -> WorkerSpec:
-        source = self.root / f"{worker_id}.py"
-        source.write_text(script)
-        shim = self.root / f"{worker_id}-shim.py"
-        shim.write_text(SHIM.format(source=str(source)))
         python = self.python(worker_id)
         python.parent.mkdir(parents=True, exist_ok=True)
+        source, shim = (python.with_name(name) for name in ("script.py", "shim.py"))
+        source.write_text(script)
+        shim.write_text(SHIM.format(source=str(source), in_nursery=self.in_nursery))
         python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{shim}" "$@"\n')
         python.chmod(0o755)
         return WorkerSpec(
@@ -88,12 +91,12 @@ def local_engine(
     environ: Mapping[str, str] | None = None,
     *,
     forks: bool = True,
-    isolation: IsolationOrder | None = None,
+    sandboxes: Sandboxes | None = None,
 ) -> LocalEngine:
     """A local engine with three GPUs, that starts the workplace's workers below `root` and reports to it."""
     containers = ContainerEngine(server="test", folder=root)
     engine = LocalEngine(
-        Processes(root, environ, forks=forks, isolation=isolation),
+        Processes(root, environ, forks=forks, sandboxes=sandboxes),
         Environments(workplace.root / "environments", workplace.root / "uv-cache"),
         containers,
         Images(containers, "", None),
@@ -111,11 +114,19 @@ async def eventually(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
-def alive(pid: int) -> bool:
-    """Whether the process runs; a zombie that waits for its parent does not."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    stat = Path(f"/proc/{pid}/stat")
-    return not (stat.exists() and stat.read_text().rpartition(")")[2].split()[0] == "Z")
+def processes_of(mark: str) -> list[int]:
+    """The processes that run and whose command line has this in it; zombies have none."""
+    found = subprocess.run(["pgrep", "-f", mark], capture_output=True, text=True, check=False)
+    return [int(pid) for pid in found.stdout.split()]
+
+
+def tops_of(mark: str) -> list[int]:
+    """Those of them that none of the others started."""
+    found = processes_of(mark)
+    return [pid for pid in found if _parent_of(pid) not in found]
+
+
+def _parent_of(pid: int) -> int | None:
+    with suppress(FileNotFoundError):
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    return None

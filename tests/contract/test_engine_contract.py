@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import signal
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
@@ -10,18 +11,18 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from engine_workplace import DEADLINE, Workplace, alive, eventually, local_engine
+from engine_workplace import DEADLINE, Workplace, eventually, local_engine, processes_of
 
 from openlaunch.engines.base import Engine, NoRoom, WorkerExit, WorkerSpec
-from openlaunch_worker.documents import IsolationOrder
-from openlaunch_worker.process import MAX_LOG_BYTES
+from openlaunch.engines.sandbox import Sandboxes
+from openlaunch.engines.worker_logs import MAX_WORKER_BYTES
 
 SECRETS = {"OPENLAUNCH_API_KEY": "do-not-tell", "AWS_SECRET_ACCESS_KEY": "neither", "PYTHONPATH": "/nowhere"}
 ENVIRON = {**os.environ, **SECRETS, "LC_ALL": "C.UTF-8"}
 ENGINES: dict[str, Callable[[Path, Workplace], Engine]] = {
     "forks": lambda root, workplace: local_engine(root, workplace, ENVIRON),
     "isolated": lambda root, workplace: local_engine(
-        root, workplace, ENVIRON, isolation=IsolationOrder(str(root), processes=500)
+        root, workplace, ENVIRON, sandboxes=Sandboxes((str(root),), processes=500, required=True)
     ),
     "processes": lambda root, workplace: local_engine(root, workplace, ENVIRON, forks=False),
 }
@@ -129,25 +130,33 @@ def test_stop_of_an_unknown_worker_is_ignored(kind: str, workplace: Workplace) -
 
 GRANDCHILD = (
     "import subprocess, sys, time\n"
-    "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(300)'])\n"
-    "print(child.pid, flush=True)\n"
+    "for own_session in (False, True):\n"
+    "    code = 'import time; time.sleep(300)  # {mark}'\n"
+    "    subprocess.Popen([sys.executable, '-c', code], start_new_session=own_session)\n"
+    "print('up', flush=True)\n"
 )
 
 
 @pytest.mark.parametrize("end", ["exits", "is stopped"])
 def test_what_a_worker_started_ends_with_it(kind: str, workplace: Workplace, end: str) -> None:
-    script = GRANDCHILD + ("" if end == "exits" else "time.sleep(300)")
+    mark = f"started by a worker of {workplace.root}"
+    script = GRANDCHILD.format(mark=mark) + ("" if end == "exits" else "time.sleep(300)")
+    in_sessions = 1 if kind == "processes" else 0  # which nothing but a nursery finds
 
     async def main() -> None:
         async with open_engine(kind, workplace) as engine:
             await engine.start(workplace.spec(script))
-            await workplace.said("\n")
+            await workplace.said("up")
             if end == "is stopped":
                 await engine.stop("w1", grace=DEADLINE)
             await workplace.exit()
-            await eventually(lambda: not alive(int(workplace.log())))
+            await eventually(lambda: len(processes_of(mark)) == in_sessions)
 
-    asyncio.run(main())
+    try:
+        asyncio.run(main())
+    finally:
+        for pid in processes_of(mark):
+            os.kill(pid, signal.SIGKILL)
 
 
 SHOW = (
@@ -221,7 +230,7 @@ def test_log_keeps_both_streams_and_earlier_runs_and_is_private(kind: str, workp
 
 def test_log_that_has_grown_too_large_is_emptied_first(kind: str, workplace: Workplace) -> None:
     with workplace.log_path().open("wb") as file:
-        file.truncate(MAX_LOG_BYTES + 1)
+        file.truncate(MAX_WORKER_BYTES + 1)
     asyncio.run(run_to_end(kind, workplace, workplace.spec("print('new')")))
     assert workplace.log() == "new\n"
 

@@ -1,20 +1,24 @@
-"""The local engine's nurseries: what happens when one breaks, and how many there are."""
+"""The local engine's nurseries: what happens when one breaks or misbehaves, and how many there are."""
 
 import asyncio
 import os
 import signal
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from engine_workplace import Workplace, alive, eventually, local_engine
+from engine_workplace import Workplace, eventually, local_engine, processes_of, tops_of
 
-from openlaunch.engines import processes
+from openlaunch.engines import nurseries, nursery
 from openlaunch.engines.base import WorkerExit
+from openlaunch.engines.local import LocalEngine
+from openlaunch.engines.sandbox import Sandboxes
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="workers are forks on Linux only")
 
-SLEEP = "import os, time; print(os.getppid(), flush=True); time.sleep(300)"
+SLEEP = "import time; print('up', flush=True); time.sleep(300)"
 
 
 @pytest.fixture
@@ -23,50 +27,58 @@ def workplace(tmp_path: Path) -> Workplace:
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
-    (tmp_path / "workers").mkdir()
-    return tmp_path / "workers"
+def root() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
 
 
-def test_workers_of_one_environment_have_one_parent(root: Path, workplace: Workplace) -> None:
+@pytest.fixture(params=["forks", "isolated"])
+def engine(request: pytest.FixtureRequest, root: Path, workplace: Workplace) -> LocalEngine:
+    sandboxes = Sandboxes((str(root),), required=True) if request.param == "isolated" else None
+    return local_engine(root, workplace, sandboxes=sandboxes)
+
+
+def parents(workplace: Workplace, environment: str = "w1") -> list[int]:
+    """The nurseries of an environment, or what started them."""
+    return tops_of(str(workplace.python(environment).parent))
+
+
+def test_workers_of_one_environment_have_one_parent(engine: LocalEngine, workplace: Workplace) -> None:
     async def main() -> None:
-        engine = local_engine(root, workplace)
-        first = workplace.spec(SLEEP, "w1")
-        second = workplace.spec(SLEEP, "w2")
-        other = workplace.spec(SLEEP, "w3")
+        first, second, other = (workplace.spec(SLEEP, name) for name in ("w1", "w2", "w3"))
         object.__setattr__(second, "environment", first.environment)
         await asyncio.gather(*(engine.start(spec) for spec in (first, second, other)))
         for name in ("w1", "w2", "w3"):
-            await workplace.said("\n", name)
+            await workplace.said("up", name)
+        assert [len(parents(workplace, name)) for name in ("w1", "w2", "w3")] == [1, 0, 1]
         await engine.close()
-        assert workplace.log("w1") == workplace.log("w2") != workplace.log("w3")
 
     asyncio.run(main())
 
 
 def test_workers_end_with_their_nursery_and_the_next_one_has_a_new_one(
-    root: Path, workplace: Workplace
+    engine: LocalEngine, workplace: Workplace
 ) -> None:
     async def main() -> None:
-        engine = local_engine(root, workplace)
-        spec = workplace.spec(SLEEP + "  # " + str(os.getpid()))
+        spec = workplace.spec(SLEEP)
         await engine.start(spec)
-        await workplace.said("\n")
-        nursery = int(workplace.log())
-        os.kill(nursery, signal.SIGKILL)
+        await workplace.said("up")
+        parent = parents(workplace)[0]
+        os.kill(parent, signal.SIGKILL)
         assert await workplace.exit() == WorkerExit(code=None, signal=9)
         await engine.start(spec)
         await eventually(lambda: workplace.log().count("\n") == 2)
-        assert int(workplace.log().split()[1]) != nursery
+        assert parents(workplace) != [parent]
         await engine.close()
-        assert not alive(nursery)
+        await eventually(lambda: parents(workplace) == [])
 
     asyncio.run(main())
 
 
-def test_a_python_that_breaks_says_so_and_its_words_are_in_the_log(root: Path, workplace: Workplace) -> None:
+def test_a_python_that_breaks_says_so_and_its_words_are_in_the_log(
+    engine: LocalEngine, workplace: Workplace
+) -> None:
     async def main() -> None:
-        engine = local_engine(root, workplace)
         spec = workplace.spec("")
         workplace.python("w1").write_text("#!/bin/sh\necho no library >&2\nexit 1\n")
         for _ in range(2):
@@ -80,21 +92,90 @@ def test_a_python_that_breaks_says_so_and_its_words_are_in_the_log(root: Path, w
 
 
 def test_nurseries_without_workers_make_room(
-    root: Path, workplace: Workplace, monkeypatch: pytest.MonkeyPatch
+    engine: LocalEngine, workplace: Workplace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(processes, "MAX_NURSERIES", 2)
-    script = "import os; print(os.getppid(), flush=True)"
+    monkeypatch.setattr(nurseries, "MAX_NURSERIES", 2)
 
     async def main() -> None:
-        engine = local_engine(root, workplace)
         await engine.start(workplace.spec(SLEEP, "busy"))
-        await workplace.said("\n", "busy")
+        await workplace.said("up", "busy")
         for name in ("a", "b", "c"):
-            await engine.start(workplace.spec(script, name))
+            await engine.start(workplace.spec("", name))
             await eventually(lambda: name in [worker for worker, _ in workplace.exits])  # noqa: B023
-        nurseries = {name: int(workplace.log(name)) for name in ("busy", "a", "b", "c")}
-        assert [name for name, pid in nurseries.items() if alive(pid)] == ["busy", "c"]
+        assert [name for name in ("busy", "a", "b", "c") if parents(workplace, name)] == ["busy", "c"]
         await engine.close()
-        assert not any(alive(pid) for pid in nurseries.values())
+        await eventually(lambda: not any(parents(workplace, name) for name in ("busy", "a", "b", "c")))
+
+    asyncio.run(main())
+
+
+# Code that runs in the nursery before it serves, as a `.pth` of an owner's requirement does.
+
+
+def test_what_a_nursery_prints_is_in_the_log_and_no_report(engine: LocalEngine, workplace: Workplace) -> None:
+    async def main() -> None:
+        workplace.in_nursery = "print('a word of its own', flush=True)"
+        await engine.start(workplace.spec(SLEEP))
+        await workplace.said("up")
+        assert "a word of its own\n" in workplace.log()
+        await engine.close()
+
+    asyncio.run(main())
+
+
+BREAKS = {
+    "garbage": "import socket; socket.socket(fileno=int(sys.argv[-1])).send(b'garbage'); time.sleep(300)",
+    "another's worker": (
+        'import socket; socket.socket(fileno=int(sys.argv[-1])).send(b\'{"id": "x", "pid": 1}\'); time.sleep(300)'
+    ),
+    "nothing, and ends": "sys.exit(0)",
+}
+
+
+@pytest.mark.parametrize("what", BREAKS)
+def test_a_nursery_that_breaks_the_protocol_ends_alone_and_leaves_nothing(
+    engine: LocalEngine, workplace: Workplace, what: str
+) -> None:
+    async def main() -> None:
+        await engine.start(workplace.spec(SLEEP, "good"))
+        await workplace.said("up", "good")
+        workplace.in_nursery = BREAKS[what]
+        with pytest.raises(OSError, match="ended at its start"):
+            await engine.start(workplace.spec(SLEEP, "bad"))
+        await eventually(lambda: processes_of(str(workplace.python("bad").parent)) == [])
+        assert workplace.exits == []
+        await engine.close()
+
+    asyncio.run(main())
+
+
+def test_a_nursery_that_does_not_obey_is_ended_whole(
+    engine: LocalEngine, workplace: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nursery, "OBEY_SECONDS", 0.1)
+
+    async def main() -> None:
+        workplace.in_nursery = "nursery.Nursery._signal = lambda self, order: None"
+        await engine.start(workplace.spec(SLEEP))
+        await workplace.said("up")
+        await engine.stop("w1", grace=0)
+        assert await workplace.exit() == WorkerExit(code=None, signal=9)
+        await eventually(lambda: processes_of(str(workplace.python("w1").parent)) == [])
+        await engine.close()
+
+    asyncio.run(main())
+
+
+def test_a_process_that_holds_the_channel_does_not_hold_up_the_end(
+    engine: LocalEngine, workplace: Workplace
+) -> None:
+    holder = "subprocess.Popen(['sleep', '300'], pass_fds=[int(sys.argv[-1])], start_new_session=True)"
+
+    async def main() -> None:
+        workplace.in_nursery = f"import subprocess; {holder}"
+        await engine.start(workplace.spec(SLEEP))
+        await workplace.said("up")
+        async with asyncio.timeout(20):
+            await engine.close()
 
     asyncio.run(main())

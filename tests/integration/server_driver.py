@@ -3,7 +3,8 @@
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import httpx2
 import pytest
@@ -50,12 +51,39 @@ def eventually(condition: Callable[[], object], seconds: float = DEADLINE):
     return value
 
 
-def is_alive(pid: int) -> bool:
+def pid_of(who: str) -> int | None:
+    """The process that called itself `f"{os.getcwd()}:{os.getpid()}"`; a worker's have numbers of their own."""
+    folder, _, pid = who.rpartition(":")
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            status = (process / "status").read_text()
+            in_its_namespace = next(
+                line for line in status.splitlines() if line.startswith("NSpid:")
+            ).split()[-1]
+            if (
+                in_its_namespace == pid
+                and str((process / "cwd").readlink()).removesuffix(" (deleted)") == folder
+            ):
+                return int(process.name)
+    return None
+
+
+def is_alive(process: int | str) -> bool:
+    """Whether a process runs, by its number here or by what it called itself."""
+    if isinstance(process, str):
+        return pid_of(process) is not None
     try:
-        os.kill(pid, 0)
+        os.kill(process, 0)
     except ProcessLookupError:
         return False
     return True
+
+
+def send_signal(who: str, number: int) -> None:
+    """Send a signal to the process that called itself so."""
+    pid = pid_of(who)
+    assert pid is not None
+    os.kill(pid, number)
 
 
 def problem(response, status):

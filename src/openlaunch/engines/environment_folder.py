@@ -7,6 +7,7 @@ the server reads and follows nothing in it.
 import json
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,12 @@ class EnvironmentFolder:
             return os.access(self.about()["base"], os.X_OK)
         except (FileNotFoundError, KeyError):
             return False
+
+    def base(self) -> Path | None:
+        """Return the folder of the Python that it was made for; None where it was not finished."""
+        with suppress(FileNotFoundError):
+            return Path(self.about()["base"]).parent.parent
+        return None
 
     def about(self) -> dict[str, Any]:
         """Return what `finish` was given."""

@@ -83,6 +83,11 @@ class Environments:
     def python(self, environment: str) -> Path:
         return self._folder(environment).python
 
+    def readable(self, environment: str) -> tuple[Path, ...]:
+        """Return the folders that its workers need."""
+        folder = self._folder(environment)
+        return tuple(path for path in (folder.venv, self.runtime, folder.base()) if path is not None)
+
     def id_of(self, python: Path) -> str:
         return python.parents[2].name
 

@@ -1,18 +1,16 @@
-"""Process groups: a process that leads its own session is ended together with all that it started."""
+"""Processes that are ended together with all that they started."""
 
 import asyncio
 import os
 import signal
+from asyncio.subprocess import Process
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Protocol
 
 
 class Child(Protocol):
-    """A process that leads its own session: asyncio's, or a forked one."""
-
-    @property
-    def pid(self) -> int:
-        """Of the process and of its group."""
+    """A process: one that leads its own session, or a nursery's fork."""
 
     @property
     def returncode(self) -> int | None:
@@ -20,30 +18,50 @@ class Child(Protocol):
 
     def terminate(self) -> None: ...
 
-    def kill(self) -> None: ...
+    def kill(self) -> None:
+        """End it with all that it started, which may be left where it has ended itself."""
 
     async def wait(self) -> int: ...
 
 
-def kill_group(leader: int) -> None:
-    """Send SIGKILL to the leader's group, unless all of its processes have ended."""
-    with suppress(ProcessLookupError, PermissionError):  # macOS says EPERM of a group that has only zombies
-        os.killpg(leader, signal.SIGKILL)
+@dataclass(frozen=True, slots=True)
+class Leader:
+    """Implements `Child` with a process that leads a session, and so a group."""
 
+    process: Process
 
-async def end_process(process: Child, grace: float) -> None:
-    """Send SIGTERM to the process, SIGKILL to its group after `grace` seconds, and wait until it is gone.
+    @property
+    def returncode(self) -> int | None:
+        return self.process.returncode
 
-    Only the leader gets the SIGTERM, so that it can still use the processes it started while it finishes.
-    """
-    if process.returncode is None and grace > 0:
+    def terminate(self) -> None:
         with suppress(ProcessLookupError):
-            process.terminate()
+            self.process.terminate()
+
+    def kill(self) -> None:
+        with suppress(
+            ProcessLookupError, PermissionError
+        ):  # macOS says EPERM of a group that has only zombies
+            os.killpg(self.process.pid, signal.SIGKILL)
+
+    async def wait(self) -> int:
+        return await self.process.wait()
+
+
+async def end_child(child: Child, grace: float) -> None:
+    """Send SIGTERM to the process, SIGKILL to all that it started after `grace` seconds, and wait until it is gone.
+
+    Only the process itself gets the SIGTERM, so that it can still use those that it started while it finishes.
+    """
+    if child.returncode is None and grace > 0:
+        child.terminate()
         with suppress(TimeoutError):
             async with asyncio.timeout(grace):
-                await process.wait()
-    kill_group(process.pid)
-    if process.returncode is None:
-        with suppress(ProcessLookupError):
-            process.kill()  # a fork that has not come to lead its group yet
-    await process.wait()
+                await child.wait()
+    child.kill()
+    await child.wait()
+
+
+async def end_process(process: Process, grace: float) -> None:
+    """End a process that leads a session as `end_child` does."""
+    await end_child(Leader(process), grace)

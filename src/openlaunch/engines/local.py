@@ -21,7 +21,8 @@ from openlaunch.engines.gpus import GpuPool
 from openlaunch.engines.images import Images
 from openlaunch.engines.jobs import ContainerJobs
 from openlaunch.engines.log_follower import FileFollower
-from openlaunch.engines.processes import Processes, ProcessSpec, machine
+from openlaunch.engines.process_spec import ProcessSpec
+from openlaunch.engines.processes import Processes, machine
 from openlaunch.engines.worker_logs import WorkerLogs, short_id_of
 from openlaunch.log_files import tail
 from openlaunch.wire.bundles import ImageFlavor
@@ -113,6 +114,7 @@ class LocalEngine:
             env=env,
             isolated=not env,
             memory=spec.memory_limit,
+            readable=self._environments.readable(spec.environment),
         )
 
     def _ended(self, spec: ProcessSpec, ended: WorkerExit) -> None:

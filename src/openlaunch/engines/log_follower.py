@@ -85,7 +85,7 @@ def _added(path: Path, place: _Place, most_bytes: int, most_lines: int) -> Itera
     try:
         with path.open("rb") as file:
             if file.seek(0, os.SEEK_END) < place.offset:
-                # `WorkerLogs.prune` has kept the last half of a log that was full.
+                # `log_writer` has kept the last half of a log that was full.
                 place.offset, place.rest = min(file.tell(), MAX_WORKER_BYTES // 2), b""
                 yield CUT
             file.seek(place.offset)

@@ -1,25 +1,36 @@
-"""The server's side of an environment's nursery: the process that forks its workers off."""
+"""The server's side of an environment's nursery: the process that forks its workers off.
+
+Code of the environment's owner runs in it, so nothing that it says is believed beyond its own workers.
+"""
 
 import asyncio
 import json
-import os
+import logging
 import signal
-from asyncio.subprocess import PIPE, Process
+import socket
+from asyncio.subprocess import STDOUT, Process
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
-from openlaunch.engines.groups import kill_group
-from openlaunch_worker.documents import ForkOrder, IsolationOrder
+from openlaunch_worker.documents import ForkOrder, IsolationOrder, SignalOrder
 
 FORK_SECONDS = 30.0
+OBEY_SECONDS = 5.0
+"""How long a nursery may take to end a worker that is killed, and to end itself, before it is killed whole."""
+
+MAX_REPORT = 4096
+
+log = logging.getLogger(__name__)
 
 
 class ForkedWorker:
-    """A worker that a nursery has forked off; as `asyncio.subprocess.Process`, as far as it goes."""
+    """Implements `groups.Child` with a worker that a nursery has forked off."""
 
-    def __init__(self, pid: int) -> None:
-        self.pid = pid
+    def __init__(self, nursery: "Nursery", worker_id: str) -> None:
+        self._nursery = nursery
+        self._id = worker_id
         self.returncode: int | None = None
         self._ended = asyncio.Event()
 
@@ -27,12 +38,18 @@ class ForkedWorker:
         self._signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        self._signal(signal.SIGKILL)
+        if self.returncode is None:
+            self._signal(signal.SIGKILL)
+            asyncio.get_running_loop().call_later(OBEY_SECONDS, self._insist)
 
     def _signal(self, number: int) -> None:
         if self.returncode is None:
-            with suppress(ProcessLookupError):
-                os.kill(self.pid, number)
+            self._nursery.send(SignalOrder(self._id, number).to_json())
+
+    def _insist(self) -> None:
+        if self.returncode is None:
+            log.warning("the parent of worker %s did not end it, and is ended with all its workers", self._id)
+            self._nursery.end()
 
     async def wait(self) -> int:
         await self._ended.wait()
@@ -47,32 +64,42 @@ class ForkedWorker:
 class Nursery:
     """One environment's parent process; `Nursery.start` makes it."""
 
-    def __init__(self, process: Process) -> None:
+    def __init__(self, process: Process, channel: socket.socket, folder: Path) -> None:
+        self.folder = folder
+        """Where its workers' folders are made."""
         self._process = process
+        self._channel = channel
         self._forking: dict[str, asyncio.Future[ForkedWorker]] = {}
         self._children: dict[str, ForkedWorker] = {}
-        self._reader = asyncio.create_task(self._read())
+        self._ending = False
+        self._task = asyncio.create_task(self._run())
 
     @classmethod
     async def start(
-        cls, command: Sequence[str], env: Mapping[str, str], folder: Path, log: Path
+        cls, command: Sequence[str], env: Mapping[str, str], folder: Path, output: int
     ) -> "Nursery":
-        """Start the process in `folder`; `log` gets its errors. Raise `OSError` if it could not be started."""
-        with log.open("ab") as errors:
-            process = await asyncio.create_subprocess_exec(
-                *command,
-                cwd=folder,
-                env=dict(env),
-                stdin=PIPE,
-                stdout=PIPE,
-                stderr=errors,
-                start_new_session=True,
-            )
-        return cls(process)
+        """Start the process, whose output goes to a descriptor. Raise `OSError` if it could not be started."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.setblocking(False)
+        try:
+            with theirs:
+                process = await asyncio.create_subprocess_exec(
+                    *command,
+                    cwd=folder,
+                    env=dict(env),
+                    stdin=theirs.fileno(),
+                    stdout=output,
+                    stderr=STDOUT,
+                    start_new_session=True,
+                )
+        except BaseException:
+            ours.close()
+            raise
+        return cls(process, ours, folder)
 
     @property
     def alive(self) -> bool:
-        return not self._reader.done()
+        return not self._ending
 
     @property
     def is_idle(self) -> bool:
@@ -83,46 +110,81 @@ class Nursery:
         worker_id: str,
         env: Mapping[str, str],
         folder: Path,
-        log: Path,
+        output: int,
         isolation: IsolationOrder | None,
     ) -> ForkedWorker:
         """Fork a worker off, isolated if asked; it runs when this returns. Raise `OSError` if it does not."""
-        assert self._process.stdin is not None
+        if not self.alive:
+            raise OSError("the parent process of the environment's workers has ended")
         future: asyncio.Future[ForkedWorker] = asyncio.get_running_loop().create_future()
         self._forking[worker_id] = future
-        order = ForkOrder(worker_id, dict(env), str(folder), str(log), isolation)
         try:
-            if not self.alive:
-                raise OSError("the parent process of the environment's workers has ended")
-            self._process.stdin.write(json.dumps(order.to_json()).encode() + b"\n")
+            self.send(ForkOrder(worker_id, dict(env), str(folder), isolation).to_json(), output)
             async with asyncio.timeout(FORK_SECONDS):
                 return await asyncio.shield(future)
         except TimeoutError:
+            if not self._children:
+                self.end()
             raise OSError(f"the environment's Python did not start within {FORK_SECONDS:g} s") from None
         finally:
             if not future.done():
                 # The caller is gone: a worker that comes all the same is ended.
                 future.add_done_callback(_kill_late)
 
-    async def _read(self) -> None:
-        assert self._process.stdout is not None
+    def send(self, order: dict[str, Any], *descriptors: int) -> None:
+        """Send an order. One that does not read what it is sent is ended."""
         try:
-            while line := await self._process.stdout.readline():
-                self._heard(json.loads(line))
-        finally:
-            self._ended()
+            socket.send_fds(self._channel, [json.dumps(order).encode()], descriptors)
+        except OSError as error:
+            log.warning("the parent of workers takes no orders, and is ended: %s", error)
+            self.end()
 
-    def _heard(self, report: Mapping[str, object]) -> None:
-        worker_id = str(report["id"])
+    def end(self) -> None:
+        """End it with the workers that it still has. It is not alive from now on."""
+        if self._ending:
+            return
+        self._ending = True
+        with suppress(ProcessLookupError):
+            self._process.terminate()
+
+    async def _run(self) -> None:
+        """Hear its reports until it ends, which no process that it has started can hold up."""
+        gone = asyncio.create_task(self._process.wait())
+        hearing = asyncio.create_task(self._hear())
+        await asyncio.wait({gone, hearing}, return_when=asyncio.FIRST_COMPLETED)
+        self.end()
+        await asyncio.wait({gone}, timeout=OBEY_SECONDS)
+        with suppress(ProcessLookupError):
+            self._process.kill()
+        await gone
+        hearing.cancel()
+        await asyncio.wait({hearing})
+        self._channel.close()
+        self._ended()
+
+    async def _hear(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            while report := await loop.sock_recv(self._channel, MAX_REPORT):
+                self._heard(json.loads(report))
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            log.warning(
+                "the parent of workers sent what is not a report, and is ended: %s", type(error).__name__
+            )
+        except OSError as error:
+            log.warning("the parent of workers can't be heard: %s", error)
+
+    def _heard(self, report: dict[str, Any]) -> None:
+        worker_id = report["id"]
         if "code" in report:
-            self._children.pop(worker_id).end(int(str(report["code"])))
+            self._children.pop(worker_id).end(int(report["code"]))
             return
         future = self._forking.pop(worker_id)
         if "error" in report:
             future.set_exception(OSError(str(report["error"])))
             future.exception()
         else:
-            self._children[worker_id] = child = ForkedWorker(int(str(report["pid"])))
+            self._children[worker_id] = child = ForkedWorker(self, worker_id)
             future.set_result(child)
 
     def _ended(self) -> None:
@@ -130,18 +192,14 @@ class Nursery:
             future.set_exception(OSError("the environment's Python ended at its start; its log says why"))
             future.exception()
         for child in self._children.values():
-            # The kernel ends them with their parent on Linux; elsewhere the end of the connection does.
-            kill_group(child.pid)
             child.end(-signal.SIGKILL)
         self._forking.clear()
         self._children.clear()
 
     async def close(self) -> None:
         """End it at once, with the workers that it still has."""
-        with suppress(ProcessLookupError):
-            self._process.kill()
-        await self._process.wait()
-        await asyncio.wait({self._reader})
+        self.end()
+        await asyncio.wait({self._task})
 
 
 def _kill_late(future: "asyncio.Future[ForkedWorker]") -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from openlaunch_worker.documents import SandboxOrder
+from openlaunch_worker.documents import SandboxOrder, View
 from openlaunch_worker.module_command import RUNTIME, module_command
 
 USER = 64321
@@ -52,20 +52,26 @@ class Sandboxes:
         order = SandboxOrder(
             command=tuple(command),
             cwd=str(cwd or folder),
-            folder=str(folder),
-            homes=tuple(_homes()),
-            readable=(*_own_python(), *map(str, readable)),
-            writable=(*map(str, writable), *self.shared),
-            hidden=self.hidden,
-            temporary=(tempfile.gettempdir(),),
+            view=self.view(folder, readable, writable),
             user=user(),
-            processes=self.processes,
+            processes=self.processes if final else 0,
             channel=channel,
             final=final,
             required=self.required,
         )
         python, *code = module_command(sys.executable, "openlaunch_worker.sandbox", RUNTIME)
         return [python, "-I", "-S", *code, json.dumps(order.to_json())]
+
+    def view(self, folder: Path, readable: Collection[Path] = (), writable: Collection[Path] = ()) -> View:
+        """Return what can be seen with this folder as one's own."""
+        return View(
+            folder=str(folder),
+            readable=(*_own_python(), *map(str, readable)),
+            writable=(*map(str, writable), *self.shared),
+            hidden=self.hidden,
+            temporary=(tempfile.gettempdir(),),
+            homes=tuple(_homes()),
+        )
 
 
 @cache
@@ -85,18 +91,24 @@ def _homes() -> list[str]:
     return [home for home in homes if home.startswith("/") and home != "/"]
 
 
-def make_folder(path: Path) -> Path:
-    """Make a sandbox's folder, which must not be there yet, for the user whom it runs as."""
-    for folder in (path, path / "tmp", path / "home"):
-        folder.mkdir(mode=0o700)
-        give(folder)
+def make_folder(path: Path, *names: str) -> Path:
+    """Make a sandbox's folder, with these in it, for the user whom it runs as; the folder itself may be there."""
+    path.mkdir(mode=0o700, exist_ok=True)
+    give(path)
+    parent = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)  # for names that others may replace
+    try:
+        for name in ("tmp", "home", *names):
+            os.mkdir(name, 0o700, dir_fd=parent)
+            give(name, parent)
+    finally:
+        os.close(parent)
     return path
 
 
-def give(path: Path) -> None:
-    """Make a folder or file that the server has just made the sandboxes' user's."""
+def give(file: Path | str | int, parent: int | None = None) -> None:
+    """Make a folder or file, which the server has just made, the sandboxes' user's; a pipe by its descriptor."""
     if uid := user():
-        os.chown(path, uid, uid, follow_symlinks=False)
+        os.chown(file, uid, uid, dir_fd=parent, follow_symlinks=isinstance(file, int))
 
 
 def _own_python() -> tuple[str, ...]:

@@ -5,9 +5,10 @@ from collections.abc import Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from openlaunch.log_files import blocks_from_the_end, last_lines, optional, private_folder, trim
+from openlaunch.log_files import blocks_from_the_end, last_lines, optional, private_folder
 
 MAX_WORKER_BYTES = 10 * 1024 * 1024
+"""What a log may have in it; a longer one loses its first half."""
 MAX_WORKER_LOGS = 20
 """Logs that are kept of each endpoint's workers that have ended."""
 
@@ -43,18 +44,14 @@ class WorkerLogs:
         return [path for _, path in sorted(found)]
 
     def prune(self, endpoint_id: str, running: Collection[str]) -> None:
-        """Shorten what has grown over its bound, and delete the logs of workers that ended long ago.
+        """Delete the logs of workers that ended long ago.
 
         `running` has the short ids of workers that run, whose logs stay.
         """
-        logs = self.files(endpoint_id)
-        ended = [path for path in logs if short_id(path) not in running]
+        ended = [path for path in self.files(endpoint_id) if short_id(path) not in running]
         with optional(endpoint_id):
             for path in ended[:-MAX_WORKER_LOGS]:
                 path.unlink(missing_ok=True)
-            for path in logs:
-                with suppress(FileNotFoundError):
-                    trim(path, MAX_WORKER_BYTES)
 
     def remove(self, endpoint_id: str) -> None:
         shutil.rmtree(self._root / endpoint_id, ignore_errors=True)

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import os
 import signal
 import socket
 import sys
@@ -62,7 +63,6 @@ from openlaunch.server.queue.service import TaskService
 from openlaunch.server.settings import Settings
 from openlaunch.store.sqlite import SqliteStore
 from openlaunch.wire.keys import Role
-from openlaunch_worker.documents import IsolationOrder
 
 log = logging.getLogger(__name__)
 
@@ -260,7 +260,7 @@ def _engine(settings: Settings, data: DataDir) -> LocalEngine:
         pull_seconds=settings.image_pull_seconds,
     )
     return LocalEngine(
-        Processes(data.workers, isolation=_isolation(settings, data), fast_loop=fast_loop),
+        Processes(data.workers, sandboxes=sandboxes, fast_loop=fast_loop),
         Environments(data.environments, data.uv_caches, sandboxes=sandboxes),
         containers,
         Images(containers, settings.triton_image, settings.model_repositories),
@@ -270,24 +270,21 @@ def _engine(settings: Settings, data: DataDir) -> LocalEngine:
     )
 
 
-def _isolation(settings: Settings, data: DataDir) -> IsolationOrder | None:
+def _sandboxes(settings: Settings, data: DataDir) -> Sandboxes | None:
     if settings.isolation == "off":
         return None
     required = settings.isolation == "required"
-    if required and sys.platform != "linux":
-        raise ConfigurationError(
-            "OPENLAUNCH_ISOLATION is 'required': only Linux isolates workers; use 'auto'"
-        )
-    return IsolationOrder(str(data.root), processes=settings.worker_processes, required=required)
-
-
-def _sandboxes(settings: Settings, data: DataDir) -> Sandboxes | None:
-    if settings.isolation == "off" or sys.platform != "linux":
+    if sys.platform != "linux":
+        if required:
+            raise ConfigurationError(
+                "OPENLAUNCH_ISOLATION is 'required': only Linux isolates workers; use 'auto'"
+            )
         return None
     secret = (data.root, data.uv_caches, settings.tls_key or settings.tls_cert)
     return Sandboxes(
         hidden=tuple(str(path.absolute()) for path in secret if path is not None),
-        required=settings.isolation == "required",
+        shared=tuple(filter(None, settings.shared_folders.split(os.pathsep))),
+        required=required,
         processes=settings.worker_processes,
     )
 

@@ -265,6 +265,12 @@ class Settings(
         description="Isolation of workers: `auto` as far as the kernel allows, `required` starts no worker "
         "without all of it, `off` none.",
     )
+    shared_folders: str = Field(
+        default="",
+        description="Folders, with `:` between them, that the code of all owners may write to. Workers and builds "
+        "see everything else read-only, and temporary folders, homes and the data directory empty. Where the server "
+        "runs as root, they run as user 64321, who needs the rights to what is in them.",
+    )
     limit_memory: bool = Field(
         default=True, description="Enforce an endpoint's `memory` as the limit of each of its workers."
     )

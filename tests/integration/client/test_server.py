@@ -241,7 +241,7 @@ def test_logs_can_be_read(client, sync_endpoint):
 
 
 def test_an_endpoint_is_edited_restarted_and_deleted(client):
-    endpoint = client.deploy(os.getpid, name="pid", cpus=1, memory="1Gi")
+    endpoint = client.deploy(os.getcwd, name="pid", cpus=1, memory="1Gi")
     first = endpoint.predict(args()).value
     edited = client.edit_model_endpoint(model_endpoint=endpoint, max_workers=2)
     assert edited.worker_settings().max_workers == 2

@@ -6,7 +6,7 @@ import signal
 import threading
 
 import pytest
-from server_driver import DEADLINE, SMALL, args, eventually, http, is_alive, running
+from server_driver import DEADLINE, SMALL, args, eventually, http, is_alive, running, send_signal
 
 from openlaunch import aio
 from openlaunch.errors import Conflict, EndpointFailed, Unprocessable
@@ -19,18 +19,16 @@ def failing():
 
 
 def dying():
-    import os
 
     os._exit(7)
 
 
 def saying(word):
-    """A predict function that says a word, and its process."""
+    """A predict function that says a word, and what its process calls itself."""
 
     def predict():
-        import os
 
-        return [word, os.getpid()]
+        return [word, f"{os.getcwd()}:{os.getpid()}"]
 
     return predict
 
@@ -54,7 +52,7 @@ def words(endpoint, count):
     return [endpoint.predict(args()).value[0] for _ in range(count)]
 
 
-def pids_of(endpoint):
+def workers_of(endpoint):
     """The process behind each word."""
     return dict(endpoint.predict(args()).value for _ in range(4))
 
@@ -107,20 +105,20 @@ class TestShare:
 class TestEnd:
     def test_promoted_its_warm_workers_stay(self, client):
         endpoint = with_canary(client, "ca-promote", 50)
-        pids = pids_of(endpoint)
+        workers = workers_of(endpoint)
         client.promote_canary("ca-promote").wait_until_ready(DEADLINE)
-        assert {tuple(endpoint.predict(args()).value) for _ in range(10)} == {("new", pids["new"])}
-        eventually(lambda: not is_alive(pids["old"]))
+        assert {tuple(endpoint.predict(args()).value) for _ in range(10)} == {("new", workers["new"])}
+        eventually(lambda: not is_alive(workers["old"]))
         described = endpoint.refresh().model_endpoint
         assert (described.bundle_name, described.serving_bundle_name) == ("ca-promote-new",) * 2
         assert described.canary is None
 
     def test_rolled_back_it_gets_nothing_more_and_leaves(self, client):
         endpoint = with_canary(client, "ca-back", 50)
-        pids = pids_of(endpoint)
+        workers = workers_of(endpoint)
         client.roll_back_canary("ca-back")
         assert set(words(endpoint, 20)) == {"old"}
-        eventually(lambda: not is_alive(pids["new"]))
+        eventually(lambda: not is_alive(workers["new"]))
         shown = canary(endpoint)
         assert (shown.status, shown.canary.workers, shown.canary.requests) == ("ROLLED_BACK", 0, 2)
         with pytest.raises(Conflict, match="no canary: the last one is ROLLED_BACK"):
@@ -228,12 +226,12 @@ def test_the_awaitable_client(client):
 class TestRollback:
     def test_a_new_bundle_that_fails_its_first_predictions_gives_way_to_the_old_one(self, client):
         endpoint = client.deploy(saying("old"), name="rb-fails", **RULE, **SMALL)
-        pid = endpoint.predict(args()).value[1]
+        worker = endpoint.predict(args()).value[1]
         client.deploy(failing, name="rb-fails", **RULE, **SMALL)
         assert "on probation" in endpoint.refresh().model_endpoint.status_reason
         responses = [endpoint.predict(args()) for _ in range(30)]
         assert [r.status for r in responses].count("FAILURE") == 3
-        assert {r.value[1] for r in responses if r.status == "SUCCESS"} == {pid}
+        assert {r.value[1] for r in responses if r.status == "SUCCESS"} == {worker}
         described = eventually(
             lambda: endpoint.status() == "UPDATE_FAILED" and endpoint.refresh().model_endpoint
         )
@@ -247,12 +245,12 @@ class TestRollback:
 
     def test_a_new_bundle_that_passes_takes_over_and_the_old_workers_leave(self, client):
         endpoint = client.deploy(saying("old"), name="rb-passes", **RULE, **SMALL)
-        pid = endpoint.predict(args()).value[1]
+        worker = endpoint.predict(args()).value[1]
         client.deploy(saying("new"), name="rb-passes", **RULE, **SMALL)
         assert words(endpoint, 9) == ["new"] * 9
-        assert is_alive(pid)
+        assert is_alive(worker)
         words(endpoint, 1)
-        eventually(lambda: not is_alive(pid))
+        eventually(lambda: not is_alive(worker))
         described = endpoint.refresh().model_endpoint
         assert (described.status, described.status_reason) == ("READY", None)
 
@@ -290,9 +288,9 @@ class TestAfterARestartOfTheServer:
 
 def test_a_worker_that_gets_a_sigterm_is_replaced_and_is_no_crash(client):
     endpoint = client.deploy(saying("old"), name="ca-term", **SMALL)
-    pid = endpoint.predict(args()).value[1]
-    os.kill(pid, signal.SIGTERM)
-    eventually(lambda: not is_alive(pid))
+    worker = endpoint.predict(args()).value[1]
+    send_signal(worker, signal.SIGTERM)
+    eventually(lambda: not is_alive(worker))
     eventually(lambda: endpoint.worker_settings().available_workers == 1)
     assert endpoint.refresh().model_endpoint.status_reason is None
     assert "got a SIGTERM" in client.read_endpoint_creation_logs("ca-term")

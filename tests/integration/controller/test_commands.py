@@ -9,7 +9,7 @@ from http.server import SimpleHTTPRequestHandler
 import httpx2
 import pytest
 from model_server import model_server
-from server_driver import SMALL, args, eventually, http, is_alive, running
+from server_driver import SMALL, args, eventually, http, is_alive, running, send_signal
 
 from openlaunch import EndpointRequest
 from openlaunch.errors import EndpointFailed, Unprocessable
@@ -36,7 +36,9 @@ DO_POST = """
             return self.answer(200, b"no json")
         if given.get("close"):
             self.close_connection = True
-        seen = {"given": given, "pid": os.getpid(), "ppid": os.getppid(), "env": os.environ.get("GREETING")}
+        worker = os.path.dirname(os.path.dirname(os.getcwd()))
+        me = {"pid": f"{os.getcwd()}:{os.getpid()}", "ppid": f"{worker}:{os.getppid()}"}
+        seen = {"given": given, **me, "env": os.environ.get("GREETING")}
         self.answer(200, json.dumps({**seen, "connections": Handler.connections, "python": sys.prefix}).encode())
 """
 SERVER = model_server(DO_POST)
@@ -147,7 +149,7 @@ def test_a_command_sees_that_its_client_has_gone(client, served):
 def test_a_command_that_ends_takes_its_worker_with_it_and_both_come_again(client, served):
     before = served.predict(args()).value
     assert served.predict(args()).value["pid"] == before["pid"]
-    os.kill(before["pid"], signal.SIGKILL)
+    send_signal(before["pid"], signal.SIGKILL)
     eventually(lambda: not is_alive(before["ppid"]))
 
     def again():
@@ -161,7 +163,7 @@ def test_a_command_that_ends_takes_its_worker_with_it_and_both_come_again(client
 
 def test_a_worker_that_is_killed_takes_its_command_with_it(client, served):
     before = served.predict(args()).value
-    os.kill(before["ppid"], signal.SIGKILL)
+    send_signal(before["ppid"], signal.SIGKILL)
     eventually(lambda: not is_alive(before["pid"]))
 
 

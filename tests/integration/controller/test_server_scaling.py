@@ -5,7 +5,7 @@ import threading
 import time
 
 import pytest
-from server_driver import DEADLINE, SMALL, args, eventually, running
+from server_driver import DEADLINE, SMALL, args, eventually, is_alive, running
 
 from openlaunch.errors import DeadlineExceeded, EndpointFailed, TooManyRequests
 
@@ -20,12 +20,12 @@ def client():
 
 def napping(seconds=0.0):
     time.sleep(seconds)
-    return os.getpid()
+    return f"{os.getcwd()}:{os.getpid()}"
 
 
 def counting(n=1):
     for _ in range(n):
-        yield os.getpid()
+        yield f"{os.getcwd()}:{os.getpid()}"
 
 
 def workers(endpoint):
@@ -44,11 +44,10 @@ def test_a_request_wakes_an_endpoint_from_zero_which_then_sleeps_again(client, k
         response = prediction.get(DEADLINE)
     else:
         (response,) = prediction
-    pid = response.value
+    worker = response.value
     assert workers(endpoint) == 1
     eventually(lambda: workers(endpoint) == 0)
-    with pytest.raises(ProcessLookupError):
-        eventually(lambda: os.kill(pid, 0))
+    eventually(lambda: not is_alive(worker))
 
 
 def test_workers_are_added_up_to_the_maximum_and_taken_away_again(client):
@@ -75,17 +74,17 @@ def test_a_request_does_not_wait_behind_a_busy_worker_while_another_is_free(clie
 def test_as_many_requests_as_per_worker_says_run_at_once_in_one_worker(client):
     endpoint = client.deploy(napping, name="sc-slots", min_workers=1, max_workers=1, per_worker=4, **SMALL)
     began = time.monotonic()
-    pids = []
+    workers = []
     threads = [
-        threading.Thread(target=lambda: pids.append(endpoint.predict(args(seconds=0.5)).value))
+        threading.Thread(target=lambda: workers.append(endpoint.predict(args(seconds=0.5)).value))
         for _ in range(4)
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(set(pids)) == 1
-    assert len(pids) == 4
+    assert len(set(workers)) == 1
+    assert len(workers) == 4
     assert time.monotonic() - began < 1.5
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from server_driver import DEADLINE, SMALL, args, eventually, http, is_alive, running
+from server_driver import DEADLINE, SMALL, args, eventually, http, is_alive, running, send_signal
 
 from openlaunch import EndpointRequest
 from openlaunch.errors import DeadlineExceeded, EndpointFailed, Unavailable, WorkerDied
@@ -25,18 +25,18 @@ def client():
         yield client
 
 
-def pid_then_nap(seconds=0.0):
+def worker_then_nap(seconds=0.0):
     if seconds:
         time.sleep(seconds)
-    return os.getpid()
+    return f"{os.getcwd()}:{os.getpid()}"
 
 
-def kill_soon(pid):
-    threading.Timer(0.3, os.kill, (pid, signal.SIGKILL)).start()
+def kill_soon(worker):
+    threading.Timer(0.3, send_signal, (worker, signal.SIGKILL)).start()
 
 
 def test_a_sync_request_whose_worker_is_killed_fails_and_the_next_one_works(client):
-    endpoint = client.deploy(pid_then_nap, name="wo-sync", max_workers=1, per_worker=1, **SMALL)
+    endpoint = client.deploy(worker_then_nap, name="wo-sync", max_workers=1, per_worker=1, **SMALL)
     victim = endpoint.predict(args()).value
     kill_soon(victim)
     began = time.monotonic()
@@ -49,7 +49,7 @@ def test_a_sync_request_whose_worker_is_killed_fails_and_the_next_one_works(clie
 
 def test_a_stream_whose_worker_is_killed_ends_with_a_failure(client):
     def count():
-        yield os.getpid()
+        yield f"{os.getcwd()}:{os.getpid()}"
         time.sleep(20)
         yield 2
 
@@ -63,7 +63,7 @@ def test_a_stream_whose_worker_is_killed_ends_with_a_failure(client):
 def test_a_task_whose_worker_is_killed_runs_again(client, tmp_path):
     def once(path):
         with Path(path).open("a") as file:
-            file.write(f"{os.getpid()}\n")
+            file.write(f"{os.getcwd()}\n")
         if len(Path(path).read_text().splitlines()) == 1:
             os.kill(os.getpid(), signal.SIGKILL)
         return "done"
@@ -187,20 +187,20 @@ def test_a_predict_function_gets_the_bytes_of_a_url(client, tmp_path):
 
 def test_deleting_an_endpoint_ends_its_workers_and_its_tasks(client):
     endpoint = client.deploy(
-        pid_then_nap, name="wo-delete", endpoint_type="async", max_workers=1, per_worker=1, **SMALL
+        worker_then_nap, name="wo-delete", endpoint_type="async", max_workers=1, per_worker=1, **SMALL
     )
-    pid = endpoint.predict(args()).get(DEADLINE).value
+    worker = endpoint.predict(args()).get(DEADLINE).value
     futures = endpoint.predict_many([args(seconds=0.5) for _ in range(3)])
     client.delete_model_endpoint("wo-delete")
     responses = [future.get(DEADLINE) for future in futures]
     assert {r.status for r in responses[1:]} == {"FAILURE"}
     assert "was deleted" in responses[-1].traceback
-    eventually(lambda: not is_alive(pid))
+    eventually(lambda: not is_alive(worker))
 
 
 def test_a_task_that_the_server_has_lost_sight_of_runs_after_its_lease():
     with running(lease_seconds=1.5) as client:
-        endpoint = client.deploy(pid_then_nap, name="wo-lease", endpoint_type="async", **SMALL)
+        endpoint = client.deploy(worker_then_nap, name="wo-lease", endpoint_type="async", **SMALL)
         endpoint.predict(args()).get(DEADLINE)
         with closing(sqlite3.connect(client.server.data_dir / "openlaunch.db")) as db, db:
             db.execute(
@@ -213,10 +213,10 @@ def test_a_task_that_the_server_has_lost_sight_of_runs_after_its_lease():
 
 
 def test_a_stopped_worker_gets_no_requests_until_it_is_replaced():
-    with running(isolation="off", interrupt_grace_seconds=1) as client:
-        endpoint = client.deploy(pid_then_nap, name="wo-stopped", max_workers=1, per_worker=2, **SMALL)
+    with running(interrupt_grace_seconds=1) as client:
+        endpoint = client.deploy(worker_then_nap, name="wo-stopped", max_workers=1, per_worker=2, **SMALL)
         stopped = endpoint.predict(args()).value
-        os.kill(stopped, signal.SIGSTOP)
+        send_signal(stopped, signal.SIGSTOP)
         with pytest.raises(DeadlineExceeded):
             endpoint.predict(args(), timeout=1)
         began = time.monotonic()

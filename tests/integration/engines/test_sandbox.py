@@ -120,6 +120,13 @@ def test_files_can_be_moved_from_folder_to_folder(place):
     assert place.run("mkdir a b && echo moved > a/file && ln a/file b/file && cat b/file") == "moved\n"
 
 
+def test_what_is_hidden_stays_so_in_a_folder_that_can_be_written_to(place):
+    said = place.run(
+        f"cat {place.root}/secret 2>&1; cat {place.root}/seen/file", writable=[place.root.parent]
+    )
+    assert said == f"cat: {place.root}/secret: No such file or directory\nto be seen"
+
+
 def test_no_socket_of_the_system_is_seen(place):
     assert place.run("ls /run") == ""
 

@@ -20,7 +20,7 @@ from openlaunch.testing import LocalServer
 
 def nap(seconds=0.0):
     time.sleep(seconds)
-    return os.getpid()
+    return f"{os.getcwd()}:{os.getpid()}"
 
 
 def start(data_dir, **environ):

@@ -1,108 +1,299 @@
-"""Isolated workers: what is the server's, other workers' or the system's is out of their reach. Linux only."""
+"""What an owner's code can reach, tried by a server of root and of an ordinary user. Linux only.
 
-import ctypes
+Both ways of isolation do the same where the kernel allows all of it, as here. What is missing elsewhere is tried with
+the sandbox itself, in `engines/test_sandbox.py`.
+"""
+
 import json
 import os
 import signal
 import sys
-import tempfile
+import threading
+import zipfile
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from server_driver import args, running
+from server_driver import SMALL, args, eventually, running
+from server_users import MODES, USERS, running_as
 
-from openlaunch_worker.documents import IsolationOrder
-from openlaunch_worker.isolation import NotIsolated, isolate
+from openlaunch import LaunchClient
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="workers are isolated on Linux only")
 
 MIB = 2**20
+REFUSED = {"OSError", "PermissionError", "FileNotFoundError"}
 
 
-def attempt(what: str, path: str = "", pid: int = 0, size: int = 0):
-    """Do something that a worker has no business with; a refusal is told by its type."""
-    import ctypes
-    import os
-    import pathlib
-    import signal
+def attempt(code: str):
+    """Evaluate an expression with modules at hand; a refusal is told by its type."""
+    import importlib
 
+    modules = "ctypes os pathlib resource signal socket subprocess sys tempfile openlaunch_worker"
+    names = {name: importlib.import_module(name) for name in modules.split()}
     try:
-        if what == "list":
-            return sorted(entry.name for entry in pathlib.Path(path).iterdir())
-        if what == "write":
-            return pathlib.Path(path).write_text("mine")
-        if what == "read":
-            return len(pathlib.Path(path).read_bytes())
-        if what == "signal":
-            return os.kill(pid, signal.SIGCONT)
-        if what == "uncover":
-            return ctypes.CDLL(None).umount2(path.encode(), 2)
-        if what == "allocate":
-            return len(bytearray(size))
+        return eval(code, names)
     except (OSError, MemoryError) as error:
         return type(error).__name__
 
 
-@pytest.fixture(scope="module")
-def server():
-    with running(isolation="required") as client:
-        client.deploy(
-            attempt, name="attempt", min_workers=1, max_workers=1, per_worker=1, cpus=0.1, memory="64Mi"
-        )
-        yield client
+class Cell:
+    """A server, its keys, and a worker of a hostile owner and of a victim."""
+
+    def __init__(self, client) -> None:
+        self.admin = client
+        self.data = client.server.data_dir
+        self.mallory, self.victim = (self._user(name) for name in ("mallory", "victim"))
+        self.attack = self.deploy(self.mallory, "attack")
+        self.other = self.deploy(self.victim, "other")
+
+    def _user(self, name: str) -> LaunchClient:
+        key = self.admin.create_api_key(name, role="user").api_key
+        return LaunchClient(api_key=key, endpoint=self.admin.server.url, max_retries=0)
+
+    def deploy(self, client, name: str, **options):
+        options = {"min_workers": 1, "max_workers": 1, "per_worker": 1, **SMALL, **options}
+        endpoint = client.deploy(attempt, name=name, **options)
+        return lambda code: endpoint.predict(args(code=code)).value
 
 
-@pytest.fixture(scope="module")
-def tried(server):
-    endpoint = server.get_model_endpoint("attempt")
-    return lambda **wanted: endpoint.predict(args(**wanted)).value
+@pytest.fixture(scope="module", params=[(user, how) for user in USERS for how in MODES], ids="-".join)
+def cell(request) -> Iterator[Cell]:
+    user, how = request.param
+    with running_as(user, openlaunch_isolation=how) as (client, _):
+        found = Cell(client)
+        yield found
+        for each in (found.mallory, found.victim):
+            each.close()
 
 
-def test_a_worker_sees_of_the_data_directory_only_what_it_needs(server, tried):
-    assert tried(what="list", path=str(server.server.data_dir)) == ["environments", "runtime", "workers"]
-    assert len(tried(what="list", path=str(server.server.data_dir / "workers"))) == 1
+def test_of_the_data_directory_a_worker_sees_only_what_it_needs(cell):
+    seen = cell.attack(f"sorted(os.listdir({str(cell.data)!r}))")
+    assert seen == ["environments", "runtime", "uv-cache", "workers"]
+    assert cell.attack(f"os.listdir({str(cell.data / 'uv-cache')!r})") == []
+    assert cell.attack(f"len(os.listdir({str(cell.data / 'workers')!r}))") == 1
+    assert cell.attack("len(os.listdir(pathlib.Path.cwd().parents[1]))") == 1
+    assert cell.attack(f"len(os.listdir({str(cell.data / 'environments')!r}))") == 1
 
 
 @pytest.mark.parametrize("file", ["openlaunch.db", "credentials.json", "url-secret"])
-def test_a_worker_can_not_read_what_is_the_servers(server, tried, file):
-    assert (server.server.data_dir / file).exists()
-    assert tried(what="read", path=str(server.server.data_dir / file)) == "FileNotFoundError"
+def test_what_is_the_servers_can_not_be_read(cell, file):
+    assert (cell.data / file).exists()
+    assert cell.attack(f"open({str(cell.data / file)!r}).read()") == "FileNotFoundError"
 
 
-def test_a_worker_can_not_write_into_the_data_directory(server, tried):
-    assert tried(what="write", path=str(server.server.data_dir / "mine")) == "OSError"
-    assert not (server.server.data_dir / "mine").exists()
+@pytest.mark.parametrize(
+    "path",
+    [
+        "openlaunch_worker.__file__",
+        "sys.executable",
+        "sys.prefix + '/lib/new.pth'",
+        "sys.base_prefix + '/lib/new.py'",
+        "os.environ['DATA'] + '/new'",
+        "'/etc/new'",
+        "'/var/new'",
+        "'/dev/new'",
+        "'/run/new'",
+    ],
+)
+def test_nothing_that_others_run_or_read_can_be_written_to(cell, path):
+    code = path.replace("os.environ['DATA']", repr(str(cell.data)))
+    assert cell.attack(f"open({code}, 'a').write('mine')") in REFUSED
+    assert cell.attack(f"os.rename({code}, 'mine')") in REFUSED
+    assert cell.attack(f"os.symlink('/', {code} + '.link')") in REFUSED
 
 
-def test_a_worker_can_not_uncover_the_data_directory(server, tried):
-    assert tried(what="uncover", path=str(server.server.data_dir)) == -1
-    assert "openlaunch.db" not in tried(what="list", path=str(server.server.data_dir))
+def test_the_servers_socket_can_not_be_replaced(cell):
+    [address] = cell.attack("__import__('glob').glob(tempfile.gettempdir() + '/openlaunch-*/workers.sock')")
+    assert cell.attack(f"os.rename({address!r}, {address!r} + '.old')") in REFUSED
+    assert cell.attack(f"os.unlink({address!r})") in REFUSED
+    assert cell.attack(f"os.rename(os.path.dirname({address!r}), '/tmp/other')") in REFUSED
 
 
-@pytest.mark.parametrize("file", ["environ", "mem", "root/etc/hostname"])
-def test_a_worker_can_not_look_into_the_server(server, tried, file):
-    assert tried(what="read", path=f"/proc/{server.server.pid}/{file}") == "PermissionError"
+@pytest.mark.parametrize(
+    "where", ["tempfile.gettempdir()", "'/tmp'", "'/var/tmp'", "os.path.expanduser('~')", "'/dev/shm'", "'.'"]
+)
+def test_folders_that_programs_share_are_each_workers_own(cell, where):
+    assert cell.attack(f"pathlib.Path({where}, 'of-one-worker').write_text('mine')") == 4
+    assert cell.other(f"os.path.exists(pathlib.Path({where}, 'of-one-worker'))") is False
+    here = Path(eval(where, {"tempfile": __import__("tempfile"), "os": os}))
+    assert not (here / "of-one-worker").exists()
 
 
-def test_a_worker_can_not_signal_the_server(server, tried):
-    assert tried(what="signal", pid=server.server.pid) == "PermissionError"
+def test_no_file_of_the_servers_home_is_seen(cell):
+    assert set(cell.attack("os.listdir(os.path.expanduser('~'))")) <= {"of-one-worker", ".pyenv", ".local"}
 
 
-def test_a_worker_can_use_its_own_folder_and_the_temporary_one(tried, tmp_path):
-    assert tried(what="write", path="mine") == 4
-    assert tried(what="write", path=str(tmp_path / "mine")) == 4
+def test_no_other_process_is_seen_or_signalled(cell):
+    assert len(cell.attack("[each for each in os.listdir('/proc') if each.isdigit()]")) == 2
+    pid = cell.admin.server.pid
+    assert cell.attack(f"os.kill({pid}, signal.SIGCONT)") == "ProcessLookupError"
+    assert cell.attack(f"open('/proc/{pid}/environ').read()") == "FileNotFoundError"
 
 
-def test_too_much_memory_is_an_error_of_the_one_request(tried):
-    assert tried(what="allocate", size=500 * MIB) == "MemoryError"
-    assert tried(what="allocate", size=100 * MIB) == 100 * MIB
+def test_its_own_init_is_out_of_reach(cell):
+    assert cell.attack("open('/proc/1/mem', 'rb').read(1)") == "PermissionError"
+    assert cell.attack("open('/proc/1/environ').read()") == "PermissionError"
+    assert cell.attack("os.listdir('/proc/1/root')") == "PermissionError"
 
 
-def test_a_model_that_does_not_fit_says_what_to_do(server):
+def test_no_descriptor_but_its_own_connection_is_open(cell):
+    sockets = (
+        "[each for each in os.listdir('/proc/self/fd') if 'socket' in"
+        " (os.readlink('/proc/self/fd/' + each) if os.path.lexists('/proc/self/fd/' + each) else '')]"
+    )
+    of_the_loop = 2  # by which it is woken up
+    assert len(cell.attack(sockets)) <= 1 + of_the_loop
+
+
+def test_it_is_not_root_and_has_no_powers(cell):
+    assert cell.attack("os.geteuid()") not in (0, None)
+    assert "CapEff:\t0000000000000000" in cell.attack("open('/proc/self/status').read()")
+    assert cell.attack("os.setuid(0)") in REFUSED
+
+
+@pytest.mark.parametrize(
+    "way", ["ctypes.CDLL(None).umount2({}, 2)", "subprocess.call(['unshare', '-Urm', 'umount', '-l', {}])"]
+)
+def test_what_is_covered_can_not_be_uncovered(cell, way):
+    assert cell.attack(way.format(repr(os.fsencode(cell.data)))) != 0
+    assert "openlaunch.db" not in cell.attack(f"os.listdir({str(cell.data)!r})")
+
+
+def test_what_is_read_only_can_not_be_made_writable(cell):
+    remount = f"['unshare', '-Urm', 'mount', '-o', 'remount,bind,rw', {str(cell.data)!r}]"
+    assert cell.attack(f"subprocess.call({remount})") != 0
+
+
+def test_what_a_worker_leaves_behind_ends_with_it(cell):
+    mark = f"left behind in {cell.data}"
+    code = f"import time; time.sleep(600)  # {mark}"
+    leave = f"subprocess.Popen([sys.executable, '-c', {code!r}], start_new_session=True)"
+    run = cell.deploy(cell.mallory, "leaves")
+    assert run(f"{leave} and 1") == 1
+    eventually(lambda: processes_of(mark))
+    cell.mallory.delete_model_endpoint("leaves")
+    eventually(lambda: processes_of(mark) == [])
+
+
+def processes_of(mark: str) -> list[str]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if mark in path.read_text():
+                found.append(path.parent.name)
+        except OSError:
+            continue
+    return found
+
+
+# Code of a requirement runs in the build, and its `.pth` files in the parent of workers.
+
+LOOK = """\
+import json, os, sys
+seen = {{}}
+for path in ({data!r} + "/credentials.json", {data!r} + "/openlaunch.db", "/proc/{pid}/environ"):
+    try:
+        seen[path] = len(open(path, "rb").read())
+    except OSError as error:
+        seen[path] = type(error).__name__
+for path in ({data!r} + "/mine", {data!r} + "/runtime/mine", "/etc/mine"):
+    try:
+        seen[path] = open(path, "w").write("mine")
+    except OSError as error:
+        seen[path] = type(error).__name__
+seen["uid"] = os.getuid()
+print("LOOKED", json.dumps(seen), flush=True)
+"""
+
+BACKEND = """
+import sys
+try:
+    exec(open("look.py").read())
+finally:
+    sys.stdout.flush()
+def build_wheel(directory, settings=None, metadata=None):
+    import zipfile, os, contextlib, io
+    name = "hostile-1.0-py3-none-any.whl"
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        exec(open("look.py").read(), {})
+    with zipfile.ZipFile(os.path.join(directory, name), "w") as file:
+        file.writestr("hostile_build.py", "SEEN = " + repr(said.getvalue()))
+        file.writestr("hostile.pth", "import builtins; exec(" + repr(open("look.py").read()) + ")\\n")
+        info = "hostile-1.0.dist-info/"
+        file.writestr(info + "METADATA", "Metadata-Version: 2.1\\nName: hostile\\nVersion: 1.0\\n")
+        file.writestr(info + "WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
+        file.writestr(info + "RECORD", "")
+    return name
+"""
+
+PROJECT = """\
+[build-system]
+requires = []
+build-backend = "backend"
+backend-path = ["."]
+[project]
+name = "hostile"
+version = "1.0"
+"""
+
+
+@pytest.fixture
+def package(cell, tmp_path) -> Iterator[str]:
+    """The URL of a source distribution that looks around when it is built, and whenever its environment is used."""
+    look = LOOK.format(data=str(cell.data), pid=cell.admin.server.pid)
+    with zipfile.ZipFile(tmp_path / "hostile-1.0.zip", "w") as file:
+        for name, text in {"pyproject.toml": PROJECT, "backend.py": BACKEND, "look.py": look}.items():
+            file.writestr(f"hostile-1.0/{name}", text)
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as http:
+        thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"http://127.0.0.1:{http.server_port}/hostile-1.0.zip"
+        http.shutdown()
+        thread.join()
+
+
+def test_code_of_a_requirement_reaches_nothing_of_the_server(cell, package):
+    run = cell.deploy(cell.mallory, "hostile", requirements=[f"hostile @ {package}"])
+    logs = cell.mallory.read_endpoint_logs("hostile")
+    built = run("__import__('hostile_build').SEEN")
+    for said in (built, logs):
+        for line in said.splitlines():
+            if "LOOKED" in line:
+                seen = json.loads(line.partition("LOOKED ")[2])
+                assert seen.pop("uid") != 0
+                assert set(map(type, seen.values())) == {str}, seen
+    assert "LOOKED" in built
+
+
+# Bounds of what one worker uses.
+
+
+def test_too_much_memory_is_an_error_of_the_one_request(cell):
+    assert cell.attack(f"len(bytearray({500 * MIB}))") == "MemoryError"
+    assert cell.attack(f"len(bytearray({100 * MIB}))") == 100 * MIB
+
+
+def test_processes_are_bounded(cell):
+    assert cell.attack("len(os.sched_getaffinity(0)) > 0") is True
+    assert cell.attack("__import__('resource').getrlimit(__import__('resource').RLIMIT_NPROC)") == [
+        1024,
+        1024,
+    ]
+
+
+def test_a_model_that_does_not_fit_says_what_to_do():
     def load():
         return bytearray(600 * 2**20)
 
-    with pytest.raises(Exception, match=r"the worker may use \d+ MiB: give the endpoint more `memory`"):
+    with (
+        running(isolation="required") as server,
+        pytest.raises(Exception, match=r"the worker may use \d+ MiB: give the endpoint more `memory`"),
+    ):
         server.deploy(
             lambda model, x: x, name="large", load_model_fn=load, min_workers=1, cpus=0.1, memory="64Mi"
         )
@@ -111,98 +302,16 @@ def test_a_model_that_does_not_fit_says_what_to_do(server):
 def test_nothing_is_isolated_where_that_is_off():
     with running(isolation="off", limit_memory=False) as client:
         endpoint = client.deploy(attempt, name="attempt", min_workers=1, cpus=0.1, memory="64Mi")
-        assert "openlaunch.db" in endpoint.predict(args(what="list", path=str(client.server.data_dir))).value
-        assert endpoint.predict(args(what="allocate", size=500 * MIB)).value == 500 * MIB
+        code = f"os.listdir({str(client.server.data_dir)!r})"
+        assert "openlaunch.db" in endpoint.predict(args(code=code)).value
+        assert endpoint.predict(args(code=f"len(bytearray({500 * MIB}))")).value == 500 * MIB
 
 
-# The same as another user, in processes of the tests' own.
-
-NOBODY = 65534
-PR_SET_DUMPABLE = 4
-
-
-def as_nobody(folder, function):
-    """What the function returns in a process of a user without any rights, as JSON."""
-    if os.geteuid() != 0:
-        pytest.skip("only root can become another user")
-    out, into = os.pipe()
-    if (pid := os.fork()) == 0:
-        try:
-            os.chown(folder, NOBODY, NOBODY)
-            os.setgid(NOBODY)
-            os.setuid(NOBODY)
-            ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)
-            os.write(into, json.dumps(function()).encode())
-        finally:
-            os._exit(0)
-    os.close(into)
-    with os.fdopen(out) as file:
-        answer = json.loads(file.read())
-    os.waitpid(pid, 0)
-    return answer
-
-
-def order(folder, **changed):
-    return IsolationOrder(str(folder), **changed)
-
-
-def count_forks(most: int) -> int:
-    """How many processes can be had at once, up to so many."""
-    children = []
-    try:
-        for _ in range(most):
-            if (pid := os.fork()) == 0:
-                signal.pause()
-            children.append(pid)
-    except BlockingIOError:
-        pass
-    for pid in children:
-        os.kill(pid, signal.SIGKILL)
-    return len(children)
-
-
-@pytest.fixture
-def data():
-    """A data directory that another user can get to."""
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder).chmod(0o755)
-        yield folder
-
-
-def own(data: str) -> str:
-    """A worker's folder, beside another one."""
-    (Path(data) / "other").mkdir()
-    (Path(data) / "own").mkdir()
-    return f"{data}/own"
-
-
-def test_an_ordinary_user_is_isolated_too(data):
-    def work():
-        missing = isolate(order(data, required=True), own(data))
-        return [missing, [path.name for path in Path(data).iterdir()], os.geteuid()]
-
-    assert as_nobody(data, work) == [[], ["own"], NOBODY]
-
-
-def test_an_ordinary_users_processes_are_bounded(data):
-    def work():
-        isolate(order(data, processes=10), own(data))
-        return count_forks(50)
-
-    assert as_nobody(data, work) == 9
-
-
-WHY = "the server's data directory is not hidden (No such file or directory)"
-
-
-def test_what_can_not_be_done_is_told(data):
-    assert as_nobody(data, lambda: isolate(order(f"{data}/nowhere"), own(data))) == [WHY]
-
-
-def test_what_can_not_be_done_ends_the_start_where_it_is_required(data):
-    def work():
-        with pytest.raises(NotIsolated) as caught:
-            isolate(order(f"{data}/nowhere", required=True), own(data))
-        return str(caught.value)
-
-    assert as_nobody(data, work) == WHY
+@pytest.mark.parametrize("user", USERS)
+def test_a_server_stops_though_a_model_has_left_a_process_behind(user):
+    leave = "subprocess.Popen(['sleep', '600'], start_new_session=True, close_fds=False) and 1"
+    with running_as(user, openlaunch_isolation="required") as (client, _):
+        endpoint = client.deploy(attempt, name="attempt", min_workers=1, **SMALL)
+        assert endpoint.predict(args(code=leave)).value == 1
+        os.kill(client.server.pid, signal.SIGTERM)
+        client.server._process.wait(40)

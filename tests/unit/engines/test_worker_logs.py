@@ -4,7 +4,6 @@ import os
 
 import pytest
 
-from openlaunch.engines import worker_logs
 from openlaunch.engines.worker_logs import MAX_WORKER_LOGS, WorkerLogs
 
 
@@ -45,18 +44,6 @@ def test_prune_keeps_the_running_and_the_last_of_the_others(logs, tmp_path):
     kept = sorted(path.stem for path in (tmp_path / "logs" / "end_1").iterdir())
     assert kept[:2] == ["worker-w000", "worker-w001"]
     assert kept[2:] == [f"worker-w{n:03}" for n in range(10, MAX_WORKER_LOGS + 10)]
-
-
-def test_prune_shortens_what_has_grown_and_the_writer_goes_on(logs, monkeypatch):
-    monkeypatch.setattr(worker_logs, "MAX_WORKER_BYTES", 1000)
-    path = logs.path("end_1", "aaa")
-    with path.open("a") as writer:
-        writer.write("x\n" * 2000)
-        writer.flush()
-        logs.prune("end_1", running={"aaa"})
-        writer.write("the end\n")
-    assert path.stat().st_size == 500 + len("the end\n")
-    assert path.read_text().endswith("x\nthe end\n")
 
 
 def test_remove_takes_all_of_it(logs, tmp_path):

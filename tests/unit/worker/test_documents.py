@@ -7,17 +7,29 @@ import pytest
 
 from openlaunch_worker.batching import BatchRule
 from openlaunch_worker.containers import EngineCommand, GuardOrder, ImageOrder, TritonOrder
-from openlaunch_worker.documents import DocumentError, ForkOrder, IsolationOrder, Limits, Start
+from openlaunch_worker.documents import (
+    DocumentError,
+    ForkOrder,
+    IsolationOrder,
+    Limits,
+    SandboxOrder,
+    SignalOrder,
+    Start,
+    View,
+)
 
 LIMITS = Limits(4, 1 << 20, 1 << 20, 5.0, True, BatchRule(8, 0.5))
-ISOLATION = IsolationOrder("/data", ("/data/environments/a",), 1 << 30, 500, True)
+VIEW = View("/data/workers/w1", ("/usr",), ("/shared",), ("/data",), ("/tmp",), ("/home/me",))
+ISOLATION = IsolationOrder(VIEW, 1 << 30, 500, True)
 IMAGE = ImageOrder(EngineCommand(("podman",), ("--log",)), "one", "image:1", {"kind": "worker"}, 1.5, 1 << 30)
 DOCUMENTS: list[Any] = [
     Start({"flavor": "command", "command": ["serve"]}, LIMITS, streaming=True),
     Start({}, Limits(1, 1, 1, 1.0, False)),
     ISOLATION,
-    ForkOrder("w1", {"PATH": "/bin"}, "/data/workers/w1", "/data/logs/w1", ISOLATION),
-    ForkOrder("w1", {}, "/folder", "/log"),
+    ForkOrder("w1", {"PATH": "/bin"}, "/data/workers/w1", ISOLATION),
+    ForkOrder("w1", {}, "/folder"),
+    SignalOrder("w1", 15),
+    SandboxOrder(("uv", "venv"), "/data", VIEW, 64321, 500, True, False, True),
     IMAGE,
     GuardOrder(("podman", "--log"), ("podman", "run", "image:1"), "one", 2),
     ImageOrder(

@@ -1,0 +1,128 @@
+"""The nurseries of environments: each is started for its environment's first worker, in a sandbox."""
+
+import asyncio
+import os
+import tempfile
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from pathlib import Path
+from stat import S_ISSOCK
+
+from openlaunch.engines.groups import Child
+from openlaunch.engines.log_writer import LogWriter
+from openlaunch.engines.nursery import Nursery
+from openlaunch.engines.process_spec import ProcessSpec
+from openlaunch.engines.sandbox import Sandboxes, give, make_folder
+from openlaunch.trash import discard
+from openlaunch_worker.documents import IsolationOrder
+from openlaunch_worker.event_loop import UVLOOP
+from openlaunch_worker.module_command import module_command
+from openlaunch_worker.sandbox import CHANNEL
+
+MAX_NURSERIES = 8
+"""Nurseries that are kept; a further one replaces an idle one, the one that was not used for the longest time."""
+
+MEMORY_ON_TOP = 256 * 1024 * 1024
+"""What the interpreter and its threads' stacks may take beside a model."""
+
+
+class Nurseries:
+    """Nurseries, and their folders below `root`: one for each nursery, in which its workers have theirs.
+
+    They are not in a sandbox, and their workers not isolated, where `sandboxes` is None.
+    """
+
+    def __init__(
+        self, root: Path, environ: Mapping[str, str], sandboxes: Sandboxes | None, logs: LogWriter
+    ) -> None:
+        self._root = root
+        self._logs = logs
+        self._environ = environ
+        self._sandboxes = sandboxes
+        self._started: dict[Path, asyncio.Task[Nursery]] = {}
+
+    async def fork(self, spec: ProcessSpec, environ: Mapping[str, str], output: int) -> tuple[Child, Path]:
+        """Fork a worker off its environment's nursery, and return it with its folder. Raise `OSError` if it fails.
+
+        It prints to the descriptor `output`.
+        """
+        nursery = await self._nursery(spec)
+        folder = make_folder(Path(tempfile.mkdtemp(prefix="worker-", dir=nursery.folder)), "work")
+        try:
+            isolation = self._isolation(spec, folder)
+            worker = await nursery.fork(spec.worker_id, environ, folder / "work", output, isolation)
+        except BaseException:
+            discard(folder)
+            raise
+        return worker, folder
+
+    def _isolation(self, spec: ProcessSpec, folder: Path) -> IsolationOrder | None:
+        if (sandboxes := self._sandboxes) is None:
+            return None
+        return IsolationOrder(
+            sandboxes.view(folder, readable=self._readable(spec)),
+            memory=spec.memory and spec.memory + MEMORY_ON_TOP,
+            processes=sandboxes.processes,
+            required=sandboxes.required,
+        )
+
+    def _readable(self, spec: ProcessSpec) -> Collection[Path]:
+        loop = [Path(self._environ[UVLOOP])] if UVLOOP in self._environ else []
+        socket = [Path(spec.address).parent] if spec.address.startswith("/") else []
+        return [*spec.readable, *loop, *socket]
+
+    async def _nursery(self, spec: ProcessSpec) -> Nursery:
+        """Return the nursery of the worker's environment, which is started if there is none."""
+        task = self._started.pop(spec.python, None)
+        if task is None or (task.done() and not (task.exception() is None and task.result().alive)):
+            await self._make_room()
+            task = asyncio.create_task(self._start(spec))
+        self._started[spec.python] = task  # the last in the order is the one that was asked for last
+        return await asyncio.shield(task)
+
+    async def _start(self, spec: ProcessSpec) -> Nursery:
+        folder = Path(tempfile.mkdtemp(prefix="nursery-", dir=self._root))
+        os.chmod(folder, 0o711)  # noqa: PTH101, S103 -- the way to what is the workers', who may be another user
+        _give_socket(spec.address)
+        command = module_command(spec.python, "openlaunch_worker.nursery", spec.runtime)
+        if self._sandboxes is None:
+            command = [*command, "0"]
+        else:
+            own = make_folder(folder / "own")
+            command = self._sandboxes.command(
+                [*command, str(CHANNEL)],
+                own,
+                readable=self._readable(spec),
+                writable=[folder],
+                channel=True,
+                final=False,
+            )
+        log = self._logs.open(spec.log_path)
+        try:
+            return await Nursery.start(command, self._environ, folder, log.sending)
+        except BaseException:
+            discard(folder)
+            raise
+        finally:
+            log.close_sending()
+
+    async def _make_room(self) -> None:
+        for python, task in list(self._started.items()):
+            if len(self._started) < MAX_NURSERIES:
+                return
+            if task.done() and (task.exception() is not None or task.result().is_idle):
+                del self._started[python]
+                if task.exception() is None:
+                    await task.result().close()
+
+    async def close(self) -> None:
+        started = await asyncio.gather(*self._started.values(), return_exceptions=True)
+        await asyncio.gather(*(nursery.close() for nursery in started if isinstance(nursery, Nursery)))
+
+
+def _give_socket(address: str) -> None:
+    """Let workers connect to the server's socket, if that is one in a folder that the server made for it alone."""
+    with suppress(OSError):
+        if S_ISSOCK(os.stat(address).st_mode) and not os.stat(Path(address).parent).st_mode & 0o077:  # noqa: PTH116
+            give(Path(address).parent)
+            give(Path(address))

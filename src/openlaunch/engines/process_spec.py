@@ -1,0 +1,33 @@
+"""What a worker's process is started with."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from openlaunch.engines.base import WorkerExit
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessSpec:
+    """One worker's process.
+
+    `runtime` is the folder of the worker runtime. `gpus` are the indices of the GPUs that it may see. `isolated` is
+    False for a worker that starts containers, which isolate what runs in them. `memory` bounds the bytes that the
+    worker's own code uses; 0 sets no bound. `readable` are the folders that it needs.
+    """
+
+    worker_id: str
+    python: Path
+    runtime: Path
+    log_path: Path
+    address: str
+    token: str = field(repr=False)
+    gpus: tuple[int, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    isolated: bool = True
+    memory: int = 0
+    readable: tuple[Path, ...] = ()
+
+
+ExitCallback = Callable[[ProcessSpec, WorkerExit], None]
+"""Called in the event loop, exactly once for every process that was started."""
