@@ -24,8 +24,9 @@ from openlaunch.errors import Unauthorized
 from openlaunch.server.gateway.bodies import BodyBudget
 from openlaunch.server.gateway.connections import Connections
 from openlaunch.server.gateway.http_server import HttpServer
-from openlaunch.server.gateway.protocol import HttpServices
+from openlaunch.server.gateway.http_services import HttpServices
 from openlaunch.server.gateway.route_table import RouteTable
+from openlaunch.server.gateway.unread_answers import UnreadAnswers
 
 QUIET_SECONDS = 0.5
 INNER = b"GET /B HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -154,6 +155,22 @@ CASES: dict[str, bytes] = {
 # What servers make of them.
 
 
+def services_of(app, admit, handlers=None) -> HttpServices:
+    """What this server's connections need, with an application and hot routes of a test."""
+    return HttpServices(
+        routes=RouteTable(handlers or {}),
+        app=app,
+        admit=admit,
+        connections=Connections(1000),
+        bodies=BodyBudget(10_000_000),
+        unread=BodyBudget(1_000_000),
+        answers=UnreadAnswers(10_000_000, Path(tempfile.gettempdir()), 5.0),
+        max_body_bytes=100_000,
+        read_seconds=5.0,
+        write_seconds=5.0,
+    )
+
+
 @dataclass
 class Site:
     """This server, with an application that notes which requests it is called for."""
@@ -164,16 +181,7 @@ class Site:
         def admit(scope: object) -> None:
             raise Unauthorized("no key")
 
-        services = HttpServices(
-            routes=RouteTable({}),
-            app=self._app,
-            admit=admit,  # type: ignore[arg-type]
-            connections=Connections(1000),
-            bodies=BodyBudget(10_000_000),
-            unread=BodyBudget(1_000_000),
-            max_body_bytes=100_000,
-            read_seconds=5.0,
-        )
+        services = services_of(self._app, admit)
         listener = socket.socket()
         listener.bind(("127.0.0.1", 0))
         self._server = HttpServer(services, listener, None)

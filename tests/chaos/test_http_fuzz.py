@@ -21,14 +21,11 @@ import pytest
 import uvloop
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from smuggling import services_of
 
 from openlaunch.errors import Unauthorized
 from openlaunch.server.access.auth import Principal
-from openlaunch.server.gateway.bodies import BodyBudget
-from openlaunch.server.gateway.connections import Connections
 from openlaunch.server.gateway.http_server import HttpServer
-from openlaunch.server.gateway.protocol import HttpServices
-from openlaunch.server.gateway.route_table import RouteTable
 from openlaunch.wire.keys import Role
 
 LONG = os.environ.get("OPENLAUNCH_CHAOS") == "long"
@@ -60,16 +57,7 @@ class Site:
             (b"POST", b"/later"): self._later,
             (b"POST", b"/stream"): self._stream,
         }
-        self.services = HttpServices(
-            routes=RouteTable(handlers),
-            app=self._app,
-            admit=self._admit,
-            connections=Connections(100),
-            bodies=BodyBudget(10_000_000),
-            unread=BodyBudget(1_000_000),
-            max_body_bytes=100_000,
-            read_seconds=5.0,
-        )
+        self.services = services_of(self._app, self._admit, handlers)
         listener = socket.socket()
         listener.bind(("127.0.0.1", 0))
         self.address = listener.getsockname()

@@ -40,7 +40,7 @@ from openlaunch.server.endpoints.service import Endpoints
 from openlaunch.server.gateway.bodies import BodyBudget
 from openlaunch.server.gateway.connections import Connections
 from openlaunch.server.gateway.http_server import HttpServer
-from openlaunch.server.gateway.protocol import HttpServices
+from openlaunch.server.gateway.http_services import HttpServices
 from openlaunch.server.gateway.resolver import EndpointResolver
 from openlaunch.server.gateway.route_table import RouteTable
 from openlaunch.server.gateway.sync_routes import SyncRoutes

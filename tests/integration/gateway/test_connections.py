@@ -173,9 +173,12 @@ def test_connections_are_held_against_the_limit_of_open_files(small):
 
 def test_of_the_connections_that_wait_those_of_strangers_go_first_and_then_the_oldest(tmp_path):
     with serving(tmp_path, max_connections=10) as server, ExitStack() as stack:
-        known, old, young = (stack.enter_context(server.connect()) for _ in range(3))
-        known.sendall(server.request("GET", "/v1/keys"))
+        known = stack.enter_context(server.connect(server.request("GET", "/v1/keys")))
         assert status_of(known) == 200
+        old, young = (stack.enter_context(server.connect()) for _ in range(2))
+        for sock in (old, young):
+            sock.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert status_of(sock) == 200
         stack.enter_context(strangers(server, 7))
         later = stack.enter_context(server.connect(server.request("GET", "/healthz")))
         assert status_of(later) == 200

@@ -8,7 +8,8 @@ import ssl
 from functools import partial
 from typing import Any
 
-from openlaunch.server.gateway.protocol import HttpProtocol, HttpServices
+from openlaunch.server.gateway.http_services import HttpServices
+from openlaunch.server.gateway.protocol import HttpProtocol
 from openlaunch.server.gateway.response import refusal
 from openlaunch.server.operations.listener import Listener
 

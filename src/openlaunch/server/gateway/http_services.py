@@ -1,0 +1,57 @@
+"""What the connections of an HTTP server share, and which exchange a request gets."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from openlaunch.errors import APIError
+from openlaunch.server.access.auth import Principal
+from openlaunch.server.asgi import App, Scope
+from openlaunch.server.gateway.asgi_exchange import AsgiExchange
+from openlaunch.server.gateway.bodies import BodyBudget
+from openlaunch.server.gateway.connections import Connections
+from openlaunch.server.gateway.exchange import Exchange
+from openlaunch.server.gateway.request_reader import Head
+from openlaunch.server.gateway.response import Connection
+from openlaunch.server.gateway.route_table import RouteTable
+from openlaunch.server.gateway.unread_answers import UnreadAnswers
+from openlaunch.wire.keys import Role
+
+
+@dataclass(frozen=True, slots=True)
+class HttpServices:
+    """What connections need to serve requests."""
+
+    routes: RouteTable
+    app: App
+    admit: Callable[[Scope], Principal]
+    """Finds the caller of a request; raises where its key is not good."""
+    connections: Connections
+    bodies: BodyBudget
+    unread: BodyBudget
+    """For what belongs to no request yet, so to nobody who is known."""
+    answers: UnreadAnswers
+    max_body_bytes: int
+    read_seconds: float
+    write_seconds: float
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    """The requests of the ASGI application that are under way."""
+
+    def is_admin(self, head: Head) -> bool:
+        """Return whether a request has an admin's key."""
+        try:
+            return self.admit({"headers": head.headers}).role is Role.ADMIN
+        except APIError:
+            return False
+
+    def new_exchange(self, connection: Connection, head: Head) -> Exchange | AsgiExchange:
+        """Make the exchange of a request, which its handler or the application will answer."""
+        routes = self.routes
+        handler = routes.exact.get((head.method, head.path)) or routes.below(head.method, head.path)
+        if handler is not None:
+            return Exchange(connection, handler, head, self.max_body_bytes)
+        exchange = AsgiExchange(connection, head, routes.methods(head.path))
+        task = asyncio.get_running_loop().create_task(exchange.run(self.app))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+        return exchange
