@@ -37,14 +37,16 @@ class Connection(asyncio.Protocol):
         self._on_end = on_end
         self._parser = FrameParser()
         self._draining = False
+        self._leaving = False
 
     def drain(self) -> None:
         self._draining = True
         self._end_if_drained()
 
     def leave(self) -> None:
-        """Ask the server to send nothing more; its DRAIN is the answer."""
-        if not self._draining and not self._transport.is_closing():
+        """Ask the server once to send nothing more; its DRAIN is the answer."""
+        if not self._draining and not self._leaving and not self._transport.is_closing():
+            self._leaving = True
             self._outbox.control(Kind.LEAVING, 0)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

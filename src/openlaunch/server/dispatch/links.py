@@ -115,6 +115,7 @@ class WorkerLink(FrameLink):
         self._max_result_bytes = expected.start.limits.max_result_bytes
         self._size_limits = size_limits(self._max_result_bytes)
         self._last_id = 0
+        self._leaving = False
         self._unheard = 0
         """CANCELs that the worker has not answered yet."""
 
@@ -219,6 +220,9 @@ class WorkerLink(FrameLink):
         self._owner.load_failed(reason, traceback)
 
     def _on_leaving(self, kind: int, request_id: int, payload: bytes) -> None:
+        if self._leaving:
+            raise FrameError("a second LEAVING")
+        self._leaving = True
         self._owner.leaving()
 
     def _on_answer(self, kind: int, request_id: int, payload: bytes) -> None:

@@ -12,6 +12,10 @@ from openlaunch_worker.frames import STREAM_WINDOW, Flags, FrameError, Kind
 log = logging.getLogger(__name__)
 
 
+MIN_CHUNK_BYTES = 64
+"""What a CHUNK takes at least of its credit: each costs time, and no event is that small."""
+
+
 class Sender(Protocol):
     """The link that work runs on."""
 
@@ -174,7 +178,8 @@ class StreamCall(Call):
     def chunk(self, data: bytes) -> None:
         if self._ahead >= STREAM_WINDOW:
             self.check_chunk()
-        self._ahead += len(data)
+        size = len(data)
+        self._ahead += max(MIN_CHUNK_BYTES, size)
         if not self.cancelled:
             try:
                 self.piece(data)

@@ -10,6 +10,7 @@ from server_links import START, FakeWorker, Pieces, WaitedCall, in_loop
 
 from openlaunch.server.dispatch.answer_rules import MAX_FAILURE_BYTES
 from openlaunch.server.dispatch.frame_link import SMALL_BYTES
+from openlaunch.server.dispatch.work import MIN_CHUNK_BYTES
 from openlaunch.server.prediction.results import is_success
 from openlaunch_worker import answers
 from openlaunch_worker.frames import HEADER, STREAM_WINDOW, Flags, Kind, Outcome, encode
@@ -95,6 +96,7 @@ REFUSED = {
     "chunk refused by its head": HEADER.pack(2 * LIMIT + MIB, STREAM, Kind.CHUNK),
     "unknown request by its head": HEADER.pack(100, 9, Kind.RESULT),
     "unknown kind by its head": HEADER.pack(100, 0, 77),
+    "leaving twice": encode(Kind.LEAVING, 0) * 2,
     "large leaving": HEADER.pack(SMALL_BYTES + 1, 0, Kind.LEAVING),
     "length of -1": HEADER.pack(0xFFFFFFFF, CALL, Kind.RESULT),
 }
@@ -104,7 +106,9 @@ REFUSED = {
 @in_loop
 async def test_what_a_worker_may_not_send_ends_its_link_and_says_why(data):
     other = Busy()
-    assert Busy().send(data).broke.startswith("broke the protocol: ")
+    busy = Busy()
+    busy.worker.owner.leaving = lambda: None
+    assert busy.send(data).broke.startswith("broke the protocol: ")
     assert other.send(encode(Kind.RESULT, CALL, success())).call.answer.done()
     assert not other.broke
 
@@ -137,11 +141,11 @@ async def test_after_load_failed_there_is_no_ready():
     assert busy.send(encode(Kind.READY, 0)).broke
 
 
-@pytest.mark.parametrize("size", [1, 1000, STREAM_WINDOW, MIB])
+@pytest.mark.parametrize("size", [0, 1, 1000, STREAM_WINDOW, MIB])
 @in_loop
 async def test_a_stream_ends_that_is_sent_beyond_its_credit(size):
     busy = Busy()
-    for _ in range(2 + STREAM_WINDOW // size):
+    for _ in range(2 + STREAM_WINDOW // max(size, MIN_CHUNK_BYTES)):
         busy.send(encode(Kind.CHUNK, STREAM, b"x" * size))
     assert "credit" in busy.broke
     assert busy.held() <= STREAM_WINDOW + size
