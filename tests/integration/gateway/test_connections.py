@@ -5,6 +5,7 @@ import os
 import re
 import resource
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ from http.client import HTTPResponse
 from pathlib import Path
 
 import pytest
+import trustme
 from server_driver import SMALL, eventually
 
 from openlaunch import EndpointRequest, LaunchClient
@@ -55,7 +57,7 @@ class Server:
         self._log = log
 
     def connect(self, data=b""):
-        host, port = self.url.removeprefix("http://").split(":")
+        host, port = self.url.partition("://")[2].split(":")
         sock = socket.create_connection((host, int(port)), timeout=30)
         sock.sendall(data)
         return sock
@@ -245,3 +247,17 @@ def test_what_strangers_send_takes_little_memory(tmp_path, number, data):
             assert server.memory_mib() - before < 100
             with server.connect(server.request("GET", "/v1/keys")) as sock:
                 assert status_of(sock) == 200
+
+
+def test_strangers_that_do_not_speak_tls_make_room_too(tmp_path):
+    certificate = trustme.CA().issue_cert("127.0.0.1").private_key_and_cert_chain_pem
+    certificate.write_to_path(tmp_path / "both.pem")
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with serving(tmp_path, max_connections=50, tls_cert=tmp_path / "both.pem") as server:
+        with strangers(server, 200):
+            with context.wrap_socket(server.connect()) as sock:
+                sock.sendall(server.request("GET", "/v1/keys"))
+                assert status_of(sock) == 200
+            assert server.files() < 200
+        assert "Traceback" not in server.log()

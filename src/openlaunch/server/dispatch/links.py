@@ -28,9 +28,6 @@ log = logging.getLogger(__name__)
 MAX_UNREAD_BYTES = 1024 * 1024
 """Limit on what a worker has not read yet, beside the requests that it runs."""
 
-MAX_STRANGERS = 128
-"""Connections that have not sent a valid token yet; past the limit, the oldest of them is closed."""
-
 DRAIN_FRAME = encode(Kind.DRAIN, 0)
 
 

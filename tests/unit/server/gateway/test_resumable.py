@@ -6,6 +6,7 @@ import pytest
 from server_links import in_loop
 
 from openlaunch.errors import NotFound
+from openlaunch.server.gateway import resumable
 from openlaunch.server.gateway.resumable import Replay, Resumables
 from openlaunch.server.settings import Settings
 
@@ -119,6 +120,16 @@ async def test_past_the_bound_of_all_the_streams_that_ended_first_go_first():
     assert third.size <= 80
     with pytest.raises(NotFound):
         third.resume(0)
+
+
+@in_loop
+async def test_so_many_streams_that_ended_are_kept_however_small_they_are(monkeypatch):
+    monkeypatch.setattr(resumable, "MAX_ENDED", 2)
+    streams = Streams()
+    ended = [streams.stream(name) for name in "123"]
+    for replay in ended:
+        streams.resumables.end(replay, event("a"))
+    assert [streams.is_there(replay) for replay in ended] == [False, True, True]
 
 
 @in_loop
