@@ -69,6 +69,18 @@ class FairQueue(Generic[T]):
         self.size -= 1
         return self._by_owner[most].pop()
 
+    def remove(self, owner: str, item: T) -> bool:
+        """Take out an item, and return whether it was there."""
+        items = self._by_owner.get(owner)
+        if items is None or item not in items:
+            return False
+        items.remove(item)
+        self.size -= 1
+        if not items:
+            del self._by_owner[owner]
+            self._order.remove(owner)
+        return True
+
     def keep(self, wanted: Callable[[T], bool]) -> None:
         for owner, items in list(self._by_owner.items()):
             kept = deque(item for item in items if wanted(item))
@@ -120,7 +132,8 @@ class Turns:
         else:
             del self._held[owner]
         while self._waiting.size and (waiter := self._waiting.take(self.take)) is not None:
-            waiter.set_result(None)
+            if not waiter.cancelled():  # who was cancelled in this turn of the loop gives the place back
+                waiter.set_result(None)
 
     @asynccontextmanager
     async def of(self, owner: str) -> AsyncIterator[None]:
@@ -150,8 +163,6 @@ class Turns:
         try:
             await waiter
         except asyncio.CancelledError:
-            if waiter.done() and not waiter.cancelled():
+            if not self._waiting.remove(owner, waiter):
                 self.give_back(owner)  # it came in the moment of the cancellation
-            else:
-                self._waiting.keep(lambda other: other is not waiter)
             raise

@@ -55,6 +55,12 @@ def test_what_is_not_wanted_is_dropped_with_its_owners_turn():
     assert emptied(queue) == ["b1", "c0"]
 
 
+def test_one_item_can_be_taken_out():
+    queue = turns("a0", "b0", "b1")
+    assert [queue.remove("a", "a0"), queue.remove("a", "a0"), queue.remove("b", "b1")] == [True, False, True]
+    assert emptied(queue) == ["b0"]
+
+
 def test_everything_can_be_taken_out():
     queue = turns("a0", "b0", "a1")
     assert sorted(queue.clear()) == ["a0", "a1", "b0"]
@@ -187,6 +193,23 @@ def test_a_place_that_came_with_the_cancellation_is_not_lost():
         waiting.task.cancel()
         await settle()
         assert (order, shared.room("c")) == ([], 1)
+
+    asyncio.run(main())
+
+
+def test_a_place_that_is_free_just_after_the_cancellation_is_not_lost():
+    async def main() -> None:
+        shared, order = Turns(1), list[str]()
+        shared.take("a")
+        waiting, next_one = Worker(shared, "b", order), Worker(shared, "c", order)
+        await settle()
+        waiting.task.cancel()
+        shared.give_back("a")
+        await settle()
+        assert order == ["c"]
+        next_one.end.set()
+        await settle()
+        assert shared.room("a") == 1
 
     asyncio.run(main())
 
