@@ -1,6 +1,8 @@
 """Building one environment with uv, which runs code of its owner's: the build systems of requirements."""
 
+import itertools
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -108,17 +110,21 @@ class Builder:
 
     def _wrap(self, folder: EnvironmentFolder, wanted: Wanted, cache: Path, python: Path) -> Wrap:
         """Return what puts the build in its sandbox. Nobody's code runs in one without requirements."""
+        folder.scratch.mkdir()
         if (sandboxes := self._sandboxes) is None or not wanted.requirements:
-            folder.scratch.mkdir()
             return list
         for path in (folder.venv, folder.requirements):
             give(path)
-        own = make_folder(folder.scratch)
+        numbers = itertools.count()
         readable = (folder.requirements, *_needs(python), Path(find_uv_bin()), *_configured())
         writable = (folder.venv, cache)
-        return lambda command: sandboxes.command(
-            ("nice", *command), own, readable=readable, writable=writable
-        )
+
+        def wrap(command: Sequence[str]) -> list[str]:
+            # A new folder for each program: the one before may have replaced what is in its own by links.
+            own = make_folder(folder.scratch / str(next(numbers)))
+            return sandboxes.command(("nice", *command), own, readable=readable, writable=writable)
+
+        return wrap
 
 
 def _needs(python: Path) -> tuple[Path, ...]:

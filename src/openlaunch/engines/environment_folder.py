@@ -38,7 +38,7 @@ class EnvironmentFolder:
 
     @property
     def scratch(self) -> Path:
-        """Where a build has its home and its temporary files."""
+        """Where each program of a build has a home and temporary files."""
         return self.path / "scratch"
 
     @property

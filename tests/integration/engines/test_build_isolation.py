@@ -167,6 +167,37 @@ def test_the_administrators_configuration_is_used_and_can_not_be_changed(monkeyp
                 client.deploy(found, name="is-forbidden", requirements=[forbidden], **SMALL)
 
 
+SWAP = """
+import json, os, pathlib
+
+def run():
+    folder = next(pathlib.Path({data!r}, "environments").iterdir())
+    for own in (folder / "scratch").iterdir():
+        for name in ("tmp", "home"):
+            try:
+                (own / name).rename(own / (name + "-before"))
+                (own / name).symlink_to({data!r})
+            except OSError:
+                pass
+    python = folder / "venv" / "bin" / "python"
+    python.unlink()
+    look = "ls /tmp ~; cat /tmp/url-secret ~/url-secret"
+    python.write_text(f"#!/bin/sh\\n{{{{ {{look}}; }}}} > {{folder}}/venv/seen 2>&1")
+    python.chmod(0o755)
+"""
+
+
+def test_a_program_of_a_build_can_not_lend_the_next_one_what_it_could_not_see(server):
+    data = server.server.data_dir
+    with serving(SWAP.format(data=str(data))) as requirement:
+        server.deploy(
+            found, name="is-swapped", requirements=[requirement], min_workers=0, wait=False, **SMALL
+        )
+        said = eventually(lambda: [path.read_text() for path in data.glob("environments/*/venv/seen")])
+    assert (data / "url-secret").read_text() not in said[0]
+    assert "openlaunch.db" not in said[0]
+
+
 LINKS = """
 import os, pathlib
 
