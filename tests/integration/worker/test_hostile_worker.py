@@ -149,3 +149,33 @@ def test_the_next_worker_serves(client):
     with pytest.raises(WorkerDied):
         evil.predict(args(frames=encode(Kind.READY, 0).hex()))
     assert evil.predict(args(frames="")).value == "written"
+
+
+def hoard(count):
+    """Open this number of connections to the server's socket for workers, and keep them."""
+    import os
+    import resource
+    import socket
+
+    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
+    for fd in range(3, 64):
+        try:
+            own = socket.socket(fileno=os.dup(fd))
+        except OSError:
+            continue
+        if own.family == socket.AF_UNIX and own.getpeername():
+            break
+    hoard.kept = [socket.socket(socket.AF_UNIX) for _ in range(count)]
+    for sock in hoard.kept:
+        sock.connect(own.getpeername())
+    return len(hoard.kept)
+
+
+def test_connections_of_a_worker_that_say_nothing_keep_no_worker_out(client, victim):
+    evil = client.deploy(hoard, name="hoard", min_workers=1, **SMALL)
+    assert evil.predict(args(count=900)).value == 900
+    files = Path(f"/proc/{client.server.pid}/fd")
+    eventually(lambda: len(list(files.iterdir())) < 200)
+    good = client.deploy(echo, name="beside", min_workers=1, **SMALL)
+    assert good.predict(args(x=1)).value == 1
+    assert victim.predict(args(x=1)).get(DEADLINE).value == 1
