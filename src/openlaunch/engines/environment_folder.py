@@ -70,11 +70,11 @@ class EnvironmentFolder:
         except (FileNotFoundError, KeyError):
             return False
 
-    def base(self) -> Path | None:
-        """Return the folder of the Python that it was made for; None where it was not finished."""
+    def needs(self) -> tuple[Path, ...]:
+        """Return the folders of the Python that it was made for; none where it was not finished."""
         with suppress(FileNotFoundError):
-            return Path(self.about()["base"]).parent.parent
-        return None
+            return tuple(map(Path, self.about()["needs"]))
+        return ()
 
     def about(self) -> dict[str, Any]:
         """Return what `finish` was given."""

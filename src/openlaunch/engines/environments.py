@@ -86,17 +86,10 @@ class Environments:
     def readable(self, environment: str) -> tuple[Path, ...]:
         """Return the folders that its workers need."""
         folder = self._folder(environment)
-        return tuple(path for path in (folder.venv, self.runtime, folder.base()) if path is not None)
+        return (folder.venv, self.runtime, *folder.needs())
 
     def id_of(self, python: Path) -> str:
         return python.parents[2].name
-
-    def needs(self, environment: str) -> tuple[Path, ...]:
-        """Return the folders outside of an environment that its Python is started from."""
-        try:
-            return tuple(map(Path, self._folder(environment).about()["needs"]))
-        except FileNotFoundError:
-            return ()
 
     @property
     def runtime(self) -> Path:

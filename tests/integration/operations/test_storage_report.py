@@ -4,8 +4,12 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 from server_driver import DEADLINE, SMALL, args, running
+
+from openlaunch.server.operations.storage import Kind, _measured
+from openlaunch.trash import delete
 
 
 def command(client, *arguments, **environ):
@@ -49,3 +53,15 @@ def test_each_kind_is_shown_with_its_size_and_with_what_goes_when(tmp_path):
         assert "on the disk are free" in shown.stderr
         whole = json.loads(command(client, "storage", "--json").stdout)
         assert {kind["kind"] for kind in whole["kinds"]} == set(kinds)
+
+
+def test_a_deep_folder_of_an_owners_is_added_up_too(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for _ in range(1500):  # more levels than a process may have stack frames for
+        Path("d").mkdir()
+        os.chdir("d")
+    Path("file").write_bytes(b"x" * 10_000)
+    measured = _measured(Kind("deep", (tmp_path,), "never"))
+    assert (measured.count, measured.bytes >= 10_000) == (1, True)
+    monkeypatch.undo()
+    delete(tmp_path / "d")

@@ -83,15 +83,17 @@ def _measured(kind: Kind) -> StorageKind:
 
 
 def _sizes(path: Path) -> Iterator[int]:
-    """Yield what each file below a path takes on the disk; no link is followed."""
-    with suppress(OSError):
-        if not path.is_dir():
+    """Yield what each file below a path takes on the disk; no link is followed, and any depth is borne."""
+    if not path.is_dir():
+        with suppress(OSError):
             yield _taken(path.lstat())
-            return
-        with os.scandir(path) as entries:
+        return
+    folders = [str(path)]
+    while folders:
+        with suppress(OSError), os.scandir(folders.pop()) as entries:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
-                    yield from _sizes(Path(entry.path))
+                    folders.append(entry.path)
                 else:
                     with suppress(OSError):
                         yield _taken(entry.stat(follow_symlinks=False))
