@@ -38,9 +38,13 @@ def list_by_owner(conn: Connection, owner: str) -> list[TriggerRecord]:
     return _find(conn, triggers.c.owner == owner)
 
 
-def list_due(conn: Connection, now: float) -> list[TriggerRecord]:
-    """List every owner's triggers that are to fire."""
-    return _find(conn, ~triggers.c.suspended, triggers.c.next_at <= now)
+def list_due(conn: Connection, now: float, limit: int) -> list[TriggerRecord]:
+    """List up to `limit` triggers that are to fire: the most overdue of each owner, then the second of each."""
+    turn = func.row_number().over(partition_by=triggers.c.owner, order_by=triggers.c.next_at)
+    due = select(triggers.c.seq, turn.label("turn")).where(~triggers.c.suspended, triggers.c.next_at <= now)
+    first = due.subquery()
+    query = select(*_FIELDS).join(first, triggers.c.seq == first.c.seq).order_by(first.c.turn).limit(limit)
+    return [TriggerRecord(**row) for row in conn.execute(query).mappings()]
 
 
 def next_due(conn: Connection) -> float | None:

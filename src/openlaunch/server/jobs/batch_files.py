@@ -1,9 +1,10 @@
 """The files of batch jobs: inputs are read and checked in chunks, results are written in pages."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from typing import Any, TypeVar
 
 from openlaunch.artifacts.base import Artifacts
 from openlaunch.errors import NotFound
@@ -18,6 +19,8 @@ from openlaunch.tasks.batch_output import JsonResults, PickledResults
 from openlaunch.tasks.states import failure
 from openlaunch.wire.batch_jobs import SerializationFormat
 
+T = TypeVar("T")
+
 PAGE_RESULTS = 100
 PIECE_BYTES = 1024 * 1024
 PIECE_SECONDS = 60.0
@@ -28,16 +31,18 @@ _MODULE = "openlaunch.server.jobs.batch_process"
 class BatchFiles:
     """Reads the inputs of batch jobs from artifacts, and writes their results there."""
 
-    def __init__(self, store: Store, artifacts: Artifacts) -> None:
+    def __init__(self, store: Store, artifacts: Artifacts, jobs: int) -> None:
         self._store = store
         self._artifacts = artifacts
+        # As many threads as jobs run: those that wait for slow inputs take none that others need.
+        self._threads = ThreadPoolExecutor(jobs, thread_name_prefix="batch-inputs")
 
     async def count(self, job: BatchJobRecord, limit: int) -> int:
         """Return the number of the job's inputs; raise InputError over `limit`, or where the file can't be read."""
         order = Order(count=limit + 1)
         try:
             async with self._reader(job, order) as answers:
-                total = await asyncio.to_thread(next, answers)
+                total = await self._in_thread(next, answers)
         except NotFound as error:
             raise InputError(f"the input is gone: {error.message}") from None
         if total > limit:
@@ -51,7 +56,7 @@ class BatchFiles:
         pickled = job.serialization_format is SerializationFormat.PICKLE
         order = Order(source=schemas.source, pickled=pickled, skip=skip, most=most)
         async with self._reader(job, order) as answers:
-            while chunk := await asyncio.to_thread(next, answers):
+            while chunk := await self._in_thread(next, answers):
                 yield chunk
 
     @asynccontextmanager
@@ -65,7 +70,10 @@ class BatchFiles:
         finally:
             process.kill()
             with suppress(ValueError):  # a thread that still waits for an answer ends with the process
-                await asyncio.to_thread(answers.close)
+                await self._in_thread(answers.close)
+
+    def _in_thread(self, call: Callable[..., T], *args: object) -> asyncio.Future[T]:
+        return asyncio.get_running_loop().run_in_executor(self._threads, call, *args)
 
     async def write_results(self, job: BatchJobRecord) -> str:
         """Write the job's results in the order of its inputs, and return the key of their file."""

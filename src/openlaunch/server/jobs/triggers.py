@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 MAX_SLEEP_SECONDS = 30.0
 """So that a clock that was set is noticed."""
 AGAIN_SECONDS = 1.0
+FIRED_AT_ONCE = 20
+"""Triggers of one transaction. The others that are due follow at once."""
 FIELDS = 5
 
 
@@ -100,7 +102,7 @@ class Triggers:
 
     async def _fire(self) -> None:
         now = self._clock()
-        if not await self._store.read(lambda conn: trigger_store.list_due(conn, now)):
+        if not await self._store.read(lambda conn: trigger_store.list_due(conn, now, 1)):
             return
         for job in await self._store.write(lambda conn: self._fire_due(conn, now)):
             log.info("trigger %s: job %s", job.trigger_id, job.id)
@@ -108,7 +110,7 @@ class Triggers:
 
     def _fire_due(self, conn: Connection, now: float) -> list[ImageJobRecord]:
         fired: list[ImageJobRecord] = []
-        for trigger in trigger_store.list_due(conn, now):
+        for trigger in trigger_store.list_due(conn, now, FIRED_AT_ONCE):
             due_at = max(trigger.next_at, last_time(trigger.cron_schedule, now))
             bundle = job_store.get_bundle(conn, trigger.bundle_id)
             # A time has had its job already where the clock was set back and the schedule changed then.

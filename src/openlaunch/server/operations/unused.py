@@ -3,8 +3,9 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Connection
 
@@ -57,16 +58,20 @@ class UnusedArtifacts:
         await self._background.stop()
 
     async def _run(self) -> None:
-        broken_off = time.time()  # what an earlier server was writing, nobody writes now
+        await self._try(
+            self._delete_partial(time.time())
+        )  # what an earlier server was writing, nobody writes now
         await asyncio.sleep(FIRST_SECONDS)
         while True:
-            try:
-                await self._delete_partial(broken_off)
-                await self.delete(time.time())
-            except Exception:
-                log.exception("artifacts that no record names could not all be deleted; trying again later")
+            await self._try(self.delete(time.time()))
             await asyncio.sleep(INTERVAL_SECONDS)
-            broken_off = time.time() - PARTIAL_SECONDS
+            await self._try(self._delete_partial(time.time() - PARTIAL_SECONDS))
+
+    async def _try(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except Exception:
+            log.exception("artifacts that no record names could not all be deleted; trying again later")
 
     async def _delete_partial(self, before: float) -> None:
         if count := await self._artifacts.delete_partial(before):
