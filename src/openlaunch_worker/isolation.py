@@ -65,10 +65,11 @@ def _unshare_pids() -> OSError | None:
     return None
 
 
-def become_worker(init: Init, order: IsolationOrder | None, status: int) -> None:
-    """Prepare this init's surroundings and fork the worker, in which alone this returns.
+def become_worker(init: Init, order: IsolationOrder | None, folder: str, status: int) -> None:
+    """Prepare this init's surroundings and fork the worker, in which alone this returns, in `folder`.
 
-    The init writes to `status` how the worker ended: its exit code, or minus the number of a signal.
+    The init works there, too, by which it is found from outside. It writes to `status` how the worker ended: its exit
+    code, or minus the number of a signal.
     """
     steps = Steps(required=order is not None and order.required)
     try:
@@ -76,6 +77,7 @@ def become_worker(init: Init, order: IsolationOrder | None, status: int) -> None
         kernel.adopt_orphans()
         if order is not None:
             _isolate_init(init, order, steps)
+        os.chdir(folder)  # only now: from a folder below what is covered, there would be a way up
         if (worker := os.fork()) != 0:
             _be_init(init, worker, status)
         if order is not None:

@@ -114,12 +114,11 @@ class Nursery:
             os.dup2(source, target)
         kernel.close_descriptors(3, status - 1)
         kernel.close_descriptors(status + 1)
-        become_worker(init, order.isolation, status)
+        become_worker(init, order.isolation, order.folder, status)
         os.close(status)
         identity = {name: os.environ[name] for name in _IDENTITY if name in os.environ}
         os.environ.clear()
         os.environ.update(order.env | identity)
-        os.chdir(order.folder)
 
     def _signal(self, order: SignalOrder) -> None:
         for child in self._children.values():

@@ -23,6 +23,10 @@ class Child(Protocol):
 
     async def wait(self) -> int: ...
 
+    @property
+    def ancestor(self) -> int:
+        """The process itself, or one of the server's that it is below."""
+
 
 @dataclass(frozen=True, slots=True)
 class Leader:
@@ -46,6 +50,10 @@ class Leader:
 
     async def wait(self) -> int:
         return await self.process.wait()
+
+    @property
+    def ancestor(self) -> int:
+        return self.process.pid
 
 
 async def end_child(child: Child, grace: float) -> None:

@@ -57,6 +57,11 @@ class LogPipe:
             self._write(data)
         return len(data)
 
+    def note(self, line: str) -> None:
+        """Add a line of the server's own to the log."""
+        with suppress(OSError):
+            self._write(f"openlaunch server: {line}\n".encode())
+
     def _write(self, data: bytes) -> None:
         stat = os.fstat(self._file)
         if stat.st_nlink:  # else it was deleted, and nobody sees how long it gets

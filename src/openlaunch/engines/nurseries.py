@@ -22,9 +22,6 @@ from openlaunch_worker.sandbox import CHANNEL
 MAX_NURSERIES = 8
 """Nurseries that are kept; a further one replaces an idle one, the one that was not used for the longest time."""
 
-MEMORY_ON_TOP = 256 * 1024 * 1024
-"""What the interpreter and its threads' stacks may take beside a model."""
-
 
 class Nurseries:
     """Nurseries, and their folders below `root`: one for each nursery, in which its workers have theirs.
@@ -61,7 +58,7 @@ class Nurseries:
             return None
         return IsolationOrder(
             sandboxes.view(folder, readable=self._readable(spec)),
-            memory=spec.memory and spec.memory + MEMORY_ON_TOP,
+            memory=spec.memory_bound,
             processes=sandboxes.processes,
             required=sandboxes.required,
         )

@@ -56,6 +56,10 @@ class ForkedWorker:
         assert self.returncode is not None
         return self.returncode
 
+    @property
+    def ancestor(self) -> int:
+        return self._nursery.pid
+
     def end(self, code: int) -> None:
         self.returncode = code
         self._ended.set()
@@ -96,6 +100,10 @@ class Nursery:
             ours.close()
             raise
         return cls(process, ours, folder)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     @property
     def alive(self) -> bool:

@@ -6,6 +6,9 @@ from pathlib import Path
 
 from openlaunch.engines.base import WorkerExit
 
+MEMORY_ON_TOP = 256 * 1024 * 1024
+"""What the interpreter and its threads' stacks may take beside a model."""
+
 
 @dataclass(frozen=True, slots=True)
 class ProcessSpec:
@@ -27,6 +30,11 @@ class ProcessSpec:
     isolated: bool = True
     memory: int = 0
     readable: tuple[Path, ...] = ()
+
+    @property
+    def memory_bound(self) -> int:
+        """How much all of it may use; 0 sets no bound."""
+        return self.memory and self.memory + MEMORY_ON_TOP
 
 
 ExitCallback = Callable[[ProcessSpec, WorkerExit], None]

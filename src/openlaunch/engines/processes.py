@@ -21,6 +21,7 @@ from openlaunch.engines.memory import OomWatch
 from openlaunch.engines.nurseries import Nurseries
 from openlaunch.engines.process_spec import ExitCallback, ProcessSpec
 from openlaunch.engines.sandbox import Sandboxes
+from openlaunch.engines.usage import UsageWatch, Watched
 from openlaunch.trash import discard
 from openlaunch_worker.documents import ADDRESS, TOKEN
 from openlaunch_worker.event_loop import UVLOOP
@@ -39,6 +40,7 @@ class _Running:
     process: Child
     folder: Path
     log: LogPipe
+    usage: Watched
     watcher: asyncio.Task[None] = field(init=False)
 
 
@@ -50,7 +52,7 @@ class Processes:
 
     A worker sees none of the server's environment variables but an allow-list. What it started ends with it, except
     for processes of a Python of its own that made themselves a new session. With `sandboxes`, forks are isolated.
-    With `fast_loop`, workers use uvloop where they can.
+    With `fast_loop`, workers use uvloop where they can. `disk` bounds the bytes of a worker's folder; 0 sets none.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class Processes:
         forks: bool = sys.platform == "linux",
         sandboxes: Sandboxes | None = None,
         fast_loop: bool = True,
+        disk: int = 0,
     ) -> None:
         self._root = root
         loop = {UVLOOP: str(Path(uvloop.__file__).parent.parent)} if fast_loop else {}
@@ -71,6 +74,7 @@ class Processes:
         self._logs = LogWriter()
         self._nurseries = Nurseries(root, self._environ, sandboxes, self._logs)
         self._oom = OomWatch()
+        self._usage = UsageWatch(disk)
         self._looking: asyncio.Task[None] | None = None
 
     def running(self) -> list[str]:
@@ -82,18 +86,24 @@ class Processes:
             raise OSError("the engine is closed")
         if not spec.python.exists():
             raise FileNotFoundError(f"{spec.python} is not there")
-        begin = self._nurseries.fork if self._forks and spec.isolated else self._start_alone
+        begin = self._nurseries.fork if self._in_nursery(spec) else self._start_alone
         log = self._logs.open(spec.log_path)
         try:
             process, folder = await begin(spec, self._environ_of(spec), log.sending)
         finally:
             log.close_sending()
-        running = self._running[spec.worker_id] = _Running(spec, process, folder, log)
+        place = folder / "work" if self._in_nursery(spec) else folder
+        usage = Watched(process, folder, place, spec.memory_bound, log)
+        self._usage.add(usage)
+        running = self._running[spec.worker_id] = _Running(spec, process, folder, log, usage)
         running.watcher = asyncio.create_task(self._watch(running, on_exit))
         if self._looking is None or self._looking.done():
             self._looking = asyncio.create_task(self._look_at_memory())
         if self._closed.is_set():
             process.kill()
+
+    def _in_nursery(self, spec: ProcessSpec) -> bool:
+        return self._forks and spec.isolated
 
     async def _start_alone(
         self, spec: ProcessSpec, environ: Mapping[str, str], output: int
@@ -130,8 +140,9 @@ class Processes:
         running.process.kill()
         await running.log.ended()
         del self._running[running.spec.worker_id]
+        self._usage.remove(running.usage)
         ended = WorkerExit(code, None) if code >= 0 else WorkerExit(None, -code)
-        if ended.was_killed and self._oom.explains_a_kill():
+        if running.usage.over_memory or (ended.was_killed and self._oom.explains_a_kill()):
             ended = replace(ended, out_of_memory=True)
         try:
             on_exit(running.spec, ended)
@@ -140,9 +151,10 @@ class Processes:
         discard(running.folder)
 
     async def _look_at_memory(self) -> None:
-        """Keep the count of kills fresh while there are workers."""
+        """Keep the count of kills fresh while there are workers, and end those that use too much."""
         while self._running:
             self._oom.look()
+            await self._usage.look()
             await asyncio.sleep(LOOK_SECONDS)
 
     async def stop(self, worker_id: str, grace: float) -> None:

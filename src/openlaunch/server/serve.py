@@ -260,7 +260,7 @@ def _engine(settings: Settings, data: DataDir) -> LocalEngine:
         pull_seconds=settings.image_pull_seconds,
     )
     return LocalEngine(
-        Processes(data.workers, sandboxes=sandboxes, fast_loop=fast_loop),
+        Processes(data.workers, sandboxes=sandboxes, fast_loop=fast_loop, disk=settings.worker_disk_bytes),
         Environments(data.environments, data.uv_caches, sandboxes=sandboxes),
         containers,
         Images(containers, settings.triton_image, settings.model_repositories),

@@ -281,5 +281,11 @@ class Settings(
     worker_processes: int = Field(
         default=1024,
         ge=0,
-        description="Processes and threads of one worker; 0: no limit. Not enforced when the server runs as root.",
+        description="Processes and threads of one worker; 0: no limit.",
+    )
+    worker_disk_bytes: int = Field(
+        default=100 * 1024 * MIB,
+        ge=0,
+        description="Disk that one worker's folder, temporary folder and home may take; 0: no limit. A worker over "
+        "it is killed.",
     )

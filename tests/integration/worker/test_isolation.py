@@ -20,6 +20,7 @@ from server_driver import SMALL, args, eventually, running
 from server_users import MODES, USERS, running_as
 
 from openlaunch import LaunchClient
+from openlaunch.errors import WorkerDied
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="workers are isolated on Linux only")
 
@@ -278,6 +279,29 @@ def test_too_much_memory_is_an_error_of_the_one_request(cell):
     assert cell.attack(f"len(bytearray({100 * MIB}))") == 100 * MIB
 
 
+def used_too_much(cell, name: str, code: str, said: str) -> None:
+    """Have a new worker do this, which the server has to end for it."""
+    run = cell.deploy(cell.mallory, name)
+    with pytest.raises(WorkerDied, match="signal 9"):
+        run(code)
+    assert said in cell.mallory.read_endpoint_logs(name)
+    cell.mallory.delete_model_endpoint(name)
+
+
+def test_memory_of_all_its_processes_is_bounded(cell):
+    child = "x = bytearray(200 << 20); import time; time.sleep(600)"
+    start = f"[subprocess.Popen([sys.executable, '-c', {child!r}]) for _ in range(4)]"
+    used_too_much(cell, "children", f"{start}[0].wait()", "MiB of memory; `memory` allows")
+
+
+def test_shared_memory_is_bounded(cell):
+    fill = "m = __import__('mmap').mmap(-1, 600 << 20); [m.write(bytes(1 << 20)) for _ in range(600)]"
+    code = f"exec({fill!r}, names := {{}}) or __import__('time').sleep(600) or names"
+    used_too_much(cell, "shared", code, "MiB of memory; `memory` allows")
+    limit = 64 * MIB + 512 * MIB
+    assert 0 < cell.attack("os.statvfs('/dev/shm').f_blocks * os.statvfs('/dev/shm').f_frsize") < limit
+
+
 def test_processes_are_bounded(cell):
     assert cell.attack("len(os.sched_getaffinity(0)) > 0") is True
     assert cell.attack("__import__('resource').getrlimit(__import__('resource').RLIMIT_NPROC)") == [
@@ -305,6 +329,16 @@ def test_nothing_is_isolated_where_that_is_off():
         code = f"os.listdir({str(client.server.data_dir)!r})"
         assert "openlaunch.db" in endpoint.predict(args(code=code)).value
         assert endpoint.predict(args(code=f"len(bytearray({500 * MIB}))")).value == 500 * MIB
+
+
+@pytest.mark.parametrize("user", USERS)
+def test_the_disk_of_a_worker_is_bounded(user):
+    fill = "[pathlib.Path(tempfile.mkdtemp(), 'large').write_bytes(bytes(2 << 20)) for _ in range(10)]"
+    with running_as(user, openlaunch_worker_disk_bytes=10 * MIB) as (client, _):
+        endpoint = client.deploy(attempt, name="attempt", min_workers=1, **SMALL)
+        with pytest.raises(WorkerDied, match="signal 9"):
+            endpoint.predict(args(code=f"{fill} and __import__('time').sleep(600)"))
+        assert "more of the disk than is allowed" in client.read_endpoint_logs("attempt")
 
 
 @pytest.mark.parametrize("user", USERS)

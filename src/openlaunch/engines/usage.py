@@ -1,0 +1,153 @@
+"""What the processes of each worker use together, seen from outside of its sandbox; workers that use too much end."""
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from openlaunch.engines.groups import Child
+from openlaunch.engines.log_writer import LogPipe
+
+log = logging.getLogger(__name__)
+
+PROC = Path("/proc")
+DISK_SECONDS = 5.0
+MAX_FILES = 1_000_000
+"""Files and folders that a worker may have in its folder."""
+MIB = 1024 * 1024
+
+
+@dataclass(slots=True, eq=False)
+class Watched:
+    """A worker: `folder` is its own, and the first of its processes works in `place`. `memory` bounds its bytes."""
+
+    process: Child
+    folder: Path
+    place: Path
+    memory: int
+    log: LogPipe
+    first: int | None = None
+    """The first of its processes, once that has been found."""
+    over_memory: bool = False
+
+
+class UsageWatch:
+    """Ends workers that use too much, with a line in their log. `disk` bounds the bytes of a folder; 0 sets none."""
+
+    def __init__(self, disk: int = 0) -> None:
+        self._disk = disk
+        self._workers: set[Watched] = set()
+        self._disk_looked = time.monotonic()
+
+    def add(self, worker: Watched) -> None:
+        self._workers.add(worker)
+
+    def remove(self, worker: Watched) -> None:
+        self._workers.discard(worker)
+
+    async def look(self) -> None:
+        """Look at all workers; call it every second."""
+        bounded = [worker for worker in self._workers if worker.memory]
+        for worker, used in await asyncio.to_thread(_over_memory, bounded):
+            worker.over_memory = True
+            self._end(worker, f"{used // MIB} MiB of memory", f"{worker.memory // MIB} MiB", "`memory`")
+        if self._disk and time.monotonic() - self._disk_looked > DISK_SECONDS:
+            for worker in await asyncio.to_thread(_over_disk, list(self._workers), self._disk):
+                allowed = f"{self._disk // MIB} MiB, or {MAX_FILES:,} files"
+                self._end(worker, "more of the disk than is allowed", allowed, "OPENLAUNCH_WORKER_DISK_BYTES")
+            self._disk_looked = time.monotonic()
+
+    def _end(self, worker: Watched, used: str, allowed: str, setting: str) -> None:
+        """Say in the worker's log what was too much, and kill it, unless it has ended in between."""
+        if worker in self._workers and worker.process.returncode is None:
+            worker.log.note(f"the worker is killed: its processes use {used}; {setting} allows {allowed}")
+            worker.process.kill()
+
+
+def _over_memory(workers: Iterable[Watched]) -> list[tuple[Watched, int]]:
+    """Return the workers whose processes use more memory than they may, and how much."""
+    if not workers:
+        return []
+    children = _children()
+    used = [(worker, _memory(worker, children)) for worker in workers]
+    return [(worker, each) for worker, each in used if each > worker.memory]
+
+
+def _children() -> dict[int, list[int]]:
+    """Return the children of each process of this machine that has any."""
+    found: dict[int, list[int]] = {}
+    with suppress(FileNotFoundError):  # macOS
+        for process in PROC.glob("[0-9]*"):
+            with suppress(OSError):
+                parent = int((process / "stat").read_text().rpartition(")")[2].split()[1])
+                found.setdefault(parent, []).append(int(process.name))
+    return found
+
+
+def _below(pid: int, children: dict[int, list[int]]) -> list[int]:
+    """Return a process and all below it, parents first."""
+    found = [pid]
+    for each in found:
+        found += children.get(each, ())
+    return found
+
+
+def _memory(worker: Watched, children: dict[int, list[int]]) -> int:
+    """Return the memory of a worker's processes: exactly, which takes longer, only where it may be too much."""
+    if worker.first is None:
+        below = _below(worker.process.ancestor, children)
+        worker.first = next((pid for pid in below if _works_in(pid, worker.place)), None)
+    if worker.first is None:
+        return 0
+    pids = _below(worker.first, children)
+    most = sum(_read(pid, "status", ("RssAnon", "RssShmem")) for pid in pids)
+    if most <= worker.memory:
+        return most
+    # Memory that processes share was counted in each of them.
+    return sum(_read(pid, "smaps_rollup", ("Pss_Anon", "Pss_Shmem")) for pid in pids)
+
+
+def _works_in(pid: int, folder: Path) -> bool:
+    try:
+        return (PROC / str(pid) / "cwd").readlink() == folder
+    except OSError:
+        return False
+
+
+def _read(pid: int, file: str, names: tuple[str, ...]) -> int:
+    """Return the sum of these lines, which are in KiB, in bytes."""
+    try:
+        lines = (PROC / str(pid) / file).read_text().splitlines()
+    except OSError:
+        return 0
+    values = dict(line.split(":", 1) for line in lines if ":" in line)
+    return sum(int(values[name].split()[0]) for name in names if name in values) * 1024
+
+
+def _over_disk(workers: Iterable[Watched], most: int) -> list[Watched]:
+    return [worker for worker in workers if _is_larger(worker.folder, most)]
+
+
+def _is_larger(folder: Path, most: int) -> bool:
+    """Return whether a folder takes more of the disk than this, has too many files, or can't be looked through."""
+    used = files = 0
+    waiting = [str(folder)]
+    while waiting:
+        try:
+            with os.scandir(waiting.pop()) as entries:
+                for entry in entries:
+                    files += 1
+                    used += entry.stat(follow_symlinks=False).st_blocks * 512
+                    if used > most or files > MAX_FILES:
+                        return True
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(entry.path)
+        except (FileNotFoundError, NotADirectoryError):
+            continue  # it has gone in between
+        except OSError:
+            return True  # made unreadable, or too deep
+    return False
