@@ -134,8 +134,12 @@ def test_the_site_has_every_setting_error_command_and_route(site):
     assert 'id="openlaunch.client.client.LaunchClient.create_model_endpoint"' in references["python"]
 
 
-def test_every_test_that_shows_a_promise_is_there():
-    for row in (ROOT / "docs/concepts/reliability.md").read_text().splitlines():
+@pytest.mark.parametrize("document", ["reliability", "security"])
+def test_every_test_that_shows_a_promise_is_there(document):
+    text = (ROOT / f"docs/concepts/{document}.md").read_text()
+    for file in re.findall(r"`(?:tests/)?([\w/]+/test_\w+\.py)[`:]", text):
+        assert (ROOT / "tests" / file).exists(), file
+    for row in text.splitlines():
         file = None
         for named, test in re.findall(r"`([\w/]*(?:\.py)?)::(\w+)`", row):
             file = named or file
