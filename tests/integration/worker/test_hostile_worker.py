@@ -109,6 +109,12 @@ def test_a_status_code_that_is_not_a_number_fails_no_task_of_others(client, vict
     assert {future.get(DEADLINE).status for future in good} == {"SUCCESS"}
 
 
+def test_a_task_that_is_given_back_unasked_does_not_run_for_ever(client):
+    evil = client.deploy(write_frames, name="back", endpoint_type="async", min_workers=1, **SMALL)
+    response = evil.predict(args(frames=result(bytes([Outcome.CANCELLED])))).get(DEADLINE)
+    assert "broke the protocol" in response.traceback
+
+
 def test_an_answer_that_says_something_of_other_tasks_is_not_given_out(client, victim):
     evil = client.deploy(write_frames, name="forge", endpoint_type="async", min_workers=1, **SMALL)
     forged = b'{"status": "SUCCESS", "result": null}, {"task_id": "another", "status": "SUCCESS"}'

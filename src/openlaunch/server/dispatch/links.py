@@ -19,6 +19,7 @@ from openlaunch_worker.frames import (
     CREDIT_BODY,
     FrameError,
     Kind,
+    Outcome,
     encode,
     request_head,
 )
@@ -232,6 +233,8 @@ class WorkerLink(FrameLink):
         outcome, body = payload[0], payload[1:]
         if outcome or len(body) > self._max_result_bytes:
             check_answer(work, outcome, body, self._max_result_bytes)
+            if outcome == Outcome.CANCELLED and request_id not in self._stopping:
+                raise FrameError("an answer without a value to a request that was not cancelled")
         del self.running[request_id]
         if self._stopping and (timer := self._stopping.pop(request_id, None)) is not None:
             timer.cancel()

@@ -78,6 +78,8 @@ REFUSED = {
     "chunk after the end": encode(Kind.END, STREAM, success()) + encode(Kind.CHUNK, STREAM, b"x"),
     "pickle not asked for": encode(Kind.RESULT, CALL, bytes([Outcome.PICKLED])),
     "pickled stream": encode(Kind.END, STREAM, bytes([Outcome.PICKLED])),
+    "cancelled unasked": encode(Kind.RESULT, CALL, bytes([Outcome.CANCELLED])),
+    "stream cancelled unasked": encode(Kind.END, STREAM, bytes([Outcome.CANCELLED])),
     "bytes of a cancelled one": encode(Kind.RESULT, CALL, bytes([Outcome.CANCELLED]) + b"x"),
     "status code an object": encode(Kind.RESULT, CALL, failure(status_code={})),
     "status code a bool": encode(Kind.RESULT, CALL, failure(status_code=True)),
@@ -165,6 +167,14 @@ async def test_a_stream_whose_client_takes_it_has_no_end_of_credit():
         busy.send(encode(Kind.CHUNK, STREAM, b"x" * STREAM_WINDOW))
         busy.stream.passed_on(STREAM_WINDOW)
     assert not busy.broke
+
+
+@in_loop
+async def test_a_cancelled_request_needs_no_value():
+    busy = Busy()
+    busy.call.abandon()
+    assert not busy.send(encode(Kind.RESULT, CALL, bytes([Outcome.CANCELLED]))).broke
+    assert CALL not in busy.worker.link.running
 
 
 @in_loop
