@@ -8,7 +8,7 @@ import time
 from contextlib import contextmanager
 
 import pytest
-from server_driver import SMALL, eventually, http, running
+from server_driver import SMALL, eventually, http, running, uploaded_bundle
 
 from openlaunch import EndpointRequest
 
@@ -278,6 +278,35 @@ def test_large_bodies_of_many_requests_have_a_bound_together(connect, head):
         assert b"bodies_full" in answer
         assert b"retry-after: 1" in answer
     eventually(lambda: status_of(ask()) == 200)  # nor what its client has left
+
+
+def test_a_body_that_is_checked_is_held_when_its_client_has_left(client, connect, head):
+    """Only a request that is not stored ends with its client."""
+    again = {"properties": {"c": {"$ref": "#/components/schemas/RequestSchema"}}, "required": ["z"]}
+    schemas = json.dumps({"RequestSchema": {"anyOf": [again, again]}}).encode()
+    with http(client) as raw:
+        bundle = uploaded_bundle(raw, b"", schemas=schemas).json()["model_bundle_id"]
+    client.create_model_endpoint(
+        endpoint_name="costly-async",
+        model_bundle=bundle,
+        endpoint_type="async",
+        min_workers=0,
+        **SMALL,
+    )
+    costly = b'{"args": {"c": %b{}%b, "x": "%b"}}' % (b'{"c": ' * 40, b"}" * 40, b"x" * (LIMIT * 3 // 4))
+
+    def ask(name, body):
+        with connect() as sock:
+            sock.sendall(head(name, f"Content-Length: {len(body)}", "Connection: close") + b"\r\n" + body)
+            return rest(sock) if name == "echo-async" else b""
+
+    for _ in range(2):
+        ask("costly-async", costly)
+    small = json.dumps({"args": {"x": "x" * (LIMIT * 3 // 4)}}).encode()
+    eventually(lambda: status_of(ask("echo-async", small)) == 503)
+    for _ in range(10):
+        assert b"bodies_full" in ask("echo-async", small)
+    eventually(lambda: status_of(ask("echo-async", small)) == 200)
 
 
 def test_a_compressed_body_is_not_inflated(connect, head):

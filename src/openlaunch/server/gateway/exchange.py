@@ -17,7 +17,10 @@ log = logging.getLogger(__name__)
 class Exchange(Response):
     """One request of a hot route, and its answer."""
 
-    __slots__ = ("_admitted", "_handler", "_limit", "_received", "body", "more_body", "scope")
+    __slots__ = (
+        *("_admitted", "_handler", "_limit", "_received"),
+        *("body", "more_body", "outlives_client", "scope"),
+    )
 
     def __init__(self, connection: Connection, handler: "HotHandler", head: Head, limit: int) -> None:
         super().__init__(connection, chunked=head.is_1_1, keep_alive=head.keep_alive)
@@ -30,6 +33,8 @@ class Exchange(Response):
         }
         self.body = b""
         self.more_body = True
+        self.outlives_client = False
+        """Whether its task works on the body, and so holds it, when the client is gone."""
         self._handler = handler
         self._limit = limit
         self._received: bytearray | None = None
@@ -103,7 +108,8 @@ class Exchange(Response):
         if not self.response_complete:
             self.disconnected = True
             self.on_gone()
-        self.let_go()
+        if not self.outlives_client:
+            self.let_go()
 
     @property
     def owner(self) -> str:

@@ -25,3 +25,5 @@ class RequestTasks:
         self._tasks.discard(task)
         if not task.cancelled():
             exchange.guarded(task.result)
+        if exchange.outlives_client:
+            exchange.let_go()

@@ -56,6 +56,7 @@ class TaskRoutes:
 
     def _create(self, exchange: Exchange) -> None:
         lane, principal = self._resolver.resolve(exchange.scope, EndpointType.ASYNC)
+        exchange.outlives_client = True
         self._tasks.spawn(self._store_one(exchange, lane, principal), exchange)
 
     async def _store_one(self, exchange: Exchange, lane: Lane, principal: Principal) -> None:
@@ -68,6 +69,7 @@ class TaskRoutes:
 
     def _create_many(self, exchange: Exchange) -> None:
         lane, principal = self._resolver.resolve(exchange.scope, EndpointType.ASYNC, requests=0)
+        exchange.outlives_client = True
         self._tasks.spawn(self._store_many(exchange, lane, principal), exchange)
 
     async def _store_many(self, exchange: Exchange, lane: Lane, principal: Principal) -> None:
