@@ -18,6 +18,9 @@ from openlaunch.engines.sandbox import Sandboxes
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="workers are forks on Linux only")
 
+MANY = 200
+"""More workers than there is room for in what a socket holds of orders."""
+
 SLEEP = "import time; print('up', flush=True); time.sleep(300)"
 
 
@@ -144,6 +147,41 @@ def test_a_nursery_that_breaks_the_protocol_ends_alone_and_leaves_nothing(
             await engine.start(workplace.spec(SLEEP, "bad"))
         await eventually(lambda: processes_of(str(workplace.python("bad").parent)) == [])
         assert workplace.exits == []
+        await engine.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("code", ['"soon"', "1e999", "1" + 300 * "0"])
+def test_a_nursery_that_reports_an_end_which_is_none_holds_nothing_up(
+    engine: LocalEngine, workplace: Workplace, code: str
+) -> None:
+    lie = f'{{"id": "w1", "code": {code}}}'
+
+    async def main() -> None:
+        workplace.in_nursery = (
+            "report = nursery.Nursery._report; nursery.Nursery._report = "
+            f"lambda self, document: (report(self, document), self._channel.send({lie.encode()!r}))"
+        )
+        await engine.start(workplace.spec(SLEEP))
+        assert await workplace.exit() == WorkerExit(code=None, signal=9)
+        async with asyncio.timeout(20):
+            await engine.close()
+
+    asyncio.run(main())
+
+
+def test_many_workers_can_be_asked_for_while_their_nursery_starts(
+    engine: LocalEngine, workplace: Workplace
+) -> None:
+    async def main() -> None:
+        workplace.in_nursery = "time.sleep(1)"
+        specs = [workplace.spec("", f"w{number}") for number in range(MANY)]
+        for spec in specs:
+            object.__setattr__(spec, "environment", "w0")
+        await asyncio.gather(*(engine.start(spec) for spec in specs))
+        await eventually(lambda: len(workplace.exits) == MANY)
+        assert {str(ended) for _, ended in workplace.exits} == {"exited with code 0"}
         await engine.close()
 
     asyncio.run(main())

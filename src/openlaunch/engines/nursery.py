@@ -22,6 +22,12 @@ OBEY_SECONDS = 5.0
 
 MAX_REPORT = 4096
 
+ORDERS_AT_ONCE = 16
+"""Forks that are asked for and have not been reported: the channel holds more orders than these, but not all."""
+
+_CODES = range(-64, 256)
+"""How a worker can end."""
+
 log = logging.getLogger(__name__)
 
 
@@ -75,6 +81,7 @@ class Nursery:
         self._channel = channel
         self._forking: dict[str, asyncio.Future[ForkedWorker]] = {}
         self._children: dict[str, ForkedWorker] = {}
+        self._asking = asyncio.Semaphore(ORDERS_AT_ONCE)
         self._ending = False
         self._task = asyncio.create_task(self._run())
 
@@ -122,13 +129,13 @@ class Nursery:
         isolation: IsolationOrder | None,
     ) -> ForkedWorker:
         """Fork a worker off, isolated if asked; it runs when this returns. Raise `OSError` if it does not."""
-        if not self.alive:
-            raise OSError("the parent process of the environment's workers has ended")
         future: asyncio.Future[ForkedWorker] = asyncio.get_running_loop().create_future()
-        self._forking[worker_id] = future
         try:
-            self.send(ForkOrder(worker_id, dict(env), str(folder), isolation).to_json(), output)
-            async with asyncio.timeout(FORK_SECONDS):
+            async with self._asking, asyncio.timeout(FORK_SECONDS):
+                if not self.alive:
+                    raise OSError("the parent process of the environment's workers has ended")
+                self._forking[worker_id] = future
+                self.send(ForkOrder(worker_id, dict(env), str(folder), isolation).to_json(), output)
                 return await asyncio.shield(future)
         except TimeoutError:
             if not self._children:
@@ -185,7 +192,9 @@ class Nursery:
     def _heard(self, report: dict[str, Any]) -> None:
         worker_id = report["id"]
         if "code" in report:
-            self._children.pop(worker_id).end(int(report["code"]))
+            if (code := report["code"]) not in _CODES:
+                raise ValueError("it is not how a process ends")
+            self._children.pop(worker_id).end(int(code))
             return
         future = self._forking.pop(worker_id)
         if "error" in report:
