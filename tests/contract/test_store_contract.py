@@ -296,7 +296,9 @@ def test_a_bundle_that_something_names_is_not_deleted(
                 with pytest.raises(Conflict, match=bundle_id):
                     await store.write(lambda conn, one=bundle_id: bundles.delete(conn, one))
             await store.write(lambda conn: bundles.delete(conn, "bun2"))
-            assert [each.id for each in await store.read(lambda c: bundles.list_by_owner(c, "ada"))] == [
+            assert [
+                each.id for each in await store.read(lambda c: bundles.get_many(c, ["bun1", "bun0", "bun2"]))
+            ] == [
                 "bun1",
                 "bun0",
             ]
@@ -507,7 +509,7 @@ def test_the_newest_bundle_of_a_name_is_the_latest(opener: Opener, run_on_loop: 
             assert await store.read(lambda conn: bundles.latest(conn, "ada", "cat")) == stored[1]
             assert await store.read(lambda conn: bundles.get(conn, "bun4", "ada")) is None
             assert await store.read(lambda conn: bundles.get(conn, "bun4")) == stored[3]
-            mine = await store.read(lambda conn: bundles.list_by_owner(conn, "ada"))
+            mine = await store.read(lambda conn: bundles.get_many(conn, bundles.ids_of_owner(conn, "ada")))
             assert [record.id for record in mine] == ["bun3", "bun2", "bun1"]
 
     run_on_loop(test())

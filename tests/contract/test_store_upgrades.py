@@ -110,7 +110,7 @@ def test_records_of_an_upgraded_database_can_be_read(upgraded: Database) -> None
             *(key.id for key in keys.list_all(conn)),
             *keys.usage(conn),
             *(entry.action for entry in audit.list_page(conn, audit.AuditFilter(), 10)[0]),
-            *(bundle.name for bundle in bundles.list_by_owner(conn, "ada")),
+            *(bundle.name for bundle in bundles.get_many(conn, bundles.ids_of_owner(conn, "ada"))),
             *(endpoint.name for endpoint in endpoints.list_all(conn)),
             *(event.kind for event in events.list_after(conn, "end-1")),
             *(file.filename for file in files.list_by_owner(conn, "ada")),

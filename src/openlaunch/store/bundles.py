@@ -1,5 +1,6 @@
 """Model bundles in the store."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Select, select
@@ -50,15 +51,19 @@ def delete(conn: Connection, bundle_id: str) -> None:
         )
 
 
-def list_by_owner(
+def ids_of_owner(
     conn: Connection, owner: str, name: str | None = None, newest_first: bool = True
-) -> list[BundleRecord]:
-    """List the owner's bundles, or those of one name."""
-    query = select(*_FIELDS).where(bundles.c.owner == owner)
+) -> list[str]:
+    """List the ids of the owner's bundles, or of those of one name."""
+    query = select(bundles.c.id).where(bundles.c.owner == owner)
     if name is not None:
         query = query.where(bundles.c.name == name)
-    query = query.order_by(bundles.c.seq.desc() if newest_first else bundles.c.seq)
-    return [_record(row) for row in conn.execute(query).mappings()]
+    return list(conn.scalars(query.order_by(bundles.c.seq.desc() if newest_first else bundles.c.seq)))
+
+
+def get_many(conn: Connection, ids: Sequence[str]) -> list[BundleRecord]:
+    """List the bundles of these ids, in their order, without those that are gone."""
+    return [record for bundle_id in ids if (record := get(conn, bundle_id)) is not None]
 
 
 def _first(conn: Connection, query: Select[Any]) -> BundleRecord | None:

@@ -393,6 +393,6 @@ def test_what_strangers_are_refused_is_said_in_the_servers_log_once(tmp_path):
 
 def test_a_change_that_is_no_json_is_no_change(client):
     with http(client) as raw:
-        for body in (b"{", b'{"a": NaN}', b'{"a": "\\ud800"}', b"[" * 15_000, b"[" * 200 + b"]" * 200):
+        for body in (b"{", b'{"a": NaN}', b'{"a": "\\ud800"}', b"[" * 1500, b"[" * 200 + b"]" * 200):
             answer = raw.post("/v1/keys", content=body, headers={"content-type": "application/json"})
             assert (answer.status_code, json.loads(answer.text)["status"]) == (400, 400)

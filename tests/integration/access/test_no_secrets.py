@@ -283,7 +283,7 @@ def test_no_record_shows_a_secret(scene):
             for load in (
                 keys.list_all,
                 endpoints.list_all,
-                lambda conn: bundles.list_by_owner(conn, "admin"),
+                lambda conn: bundles.get_many(conn, bundles.ids_of_owner(conn, "admin")),
                 lambda conn: image_jobs.list_bundles(conn, "admin"),
                 lambda conn: image_jobs.list_by_owner(conn, "admin"),
                 lambda conn: triggers.list_by_owner(conn, "admin"),

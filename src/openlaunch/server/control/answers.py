@@ -1,21 +1,53 @@
 """Answers that are made of a record's fields, and those that are made in pieces."""
 
+import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from typing import Any, TypeVar
 
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
 PIECE_CHARS = 64 * 1024
+TURN_RECORDS = 10
 
 M = TypeVar("M", bound=BaseModel)
+R = TypeVar("R")
 
 
 def shown(model: type[M], record: object, **more: Any) -> M:
     """Return the record as an answer: with its fields of the same names, in whose place `more` goes."""
     same = {name: getattr(record, name) for name in model.model_fields if hasattr(record, name)}
     return model.model_validate(same | more)
+
+
+def listed(
+    name: str, records: Iterable[R] | AsyncIterable[R], describe: Callable[[R], BaseModel]
+) -> StreamingResponse:
+    """Return an answer that lists the records under a name; others get their turn while a long one is written."""
+
+    async def written() -> AsyncIterator[str]:
+        held, between = f'{{"{name}":[', ""
+        async for record in _each(records):
+            held += between + describe(record).model_dump_json(by_alias=True)
+            between = ","
+            if len(held) > PIECE_CHARS:
+                yield held
+                held = ""
+        yield held + "]}"
+
+    return StreamingResponse(written(), media_type="application/json")
+
+
+async def _each(records: Iterable[R] | AsyncIterable[R]) -> AsyncIterator[R]:
+    if isinstance(records, AsyncIterable):
+        async for record in records:
+            yield record
+        return
+    for number, record in enumerate(records):
+        if number % TURN_RECORDS == 0:
+            await asyncio.sleep(0)
+        yield record
 
 
 def with_text(pieces: AsyncIterator[str], **fields: str) -> StreamingResponse:

@@ -5,6 +5,7 @@ from sqlalchemy import Connection
 from openlaunch.controller.trial import Rule, Trial
 from openlaunch.server.control.answers import shown
 from openlaunch.server.control.context import Context
+from openlaunch.server.prediction.inputs import without_secrets
 from openlaunch.store import bundles as bundle_store
 from openlaunch.store.records import EndpointRecord
 from openlaunch.wire.endpoints import (
@@ -52,12 +53,6 @@ def _canary(context: Context, endpoint: EndpointRecord, names: BundleNames) -> C
 def _side(context: Context, endpoint_id: str, generation: int) -> TrafficSide:
     trial = context.lanes.trials(endpoint_id).get(generation, Trial())
     return shown(TrafficSide, trial, workers=context.controller.workers_of(endpoint_id, generation))
-
-
-def without_secrets(auth: dict[str, str] | None) -> dict[str, str] | None:
-    """Return how callbacks are authenticated, with secrets masked."""
-    shown = ("kind", "username", "cert")
-    return auth and {name: value if name in shown else "********" for name, value in auth.items()}
 
 
 def described_with(context: Context, endpoint: EndpointRecord, names: BundleNames) -> ModelEndpointResponse:

@@ -22,8 +22,11 @@ MAX_BODY_BYTES = 128 * 1024
 MAX_BUNDLE_BYTES = 2 * 1024 * 1024
 """Of the routes that make bundles, which can hold the text of their functions."""
 
-MAX_VALUES = 20_000
-"""Values in the JSON of one body: what they cost to check is a hundred times what their bytes cost."""
+MAX_VALUES = 2000
+"""Values in the JSON of one body: each costs a hundred times what a byte costs, and much of them stays in memory."""
+
+MAX_BUNDLE_VALUES = 20_000
+"""The same of a bundle, which does not stay in memory."""
 
 MAX_DEPTH = 100
 """How deep the control plane's JSON may be nested."""
@@ -38,10 +41,11 @@ class ControlRoute(APIRoute):
     """A route that checks the caller, then the size of the body, and then what FastAPI checks."""
 
     max_body_bytes = MAX_BODY_BYTES
+    max_values = MAX_VALUES
 
     def get_route_handler(self) -> Handler:
         handle, check_caller = super().get_route_handler(), _check_of_caller(self.dependant)
-        reads_body, limit = self.body_field is not None, self.max_body_bytes
+        reads_body, limit, values = self.body_field is not None, self.max_body_bytes, self.max_values
 
         async def checked(request: Request) -> Response:
             if check_caller is not None:
@@ -51,7 +55,7 @@ class ControlRoute(APIRoute):
                     body = await read_body(request.scope, request.receive, limit)
                 except Disconnected:
                     return Response(status_code=400)  # nobody reads it
-                request.scope[DOCUMENT] = _document(request.scope, body)
+                request.scope[DOCUMENT] = _document(request.scope, body, values)
                 request = Request(request.scope, _again(body, request.receive))
             return await handle(request)
 
@@ -62,6 +66,7 @@ class BundleRoute(ControlRoute):
     """A route of bundles, whose bodies may be larger."""
 
     max_body_bytes = MAX_BUNDLE_BYTES
+    max_values = MAX_BUNDLE_VALUES
 
 
 class ControlRouter(APIRouter):
@@ -77,13 +82,13 @@ def _check_of_caller(dependant: Dependant) -> Callable[[Request], object] | None
     return next((check for check in (find_admin, find_user, find_caller) if check in found), None)
 
 
-def _document(scope: Scope, body: bytes) -> Any:
+def _document(scope: Scope, body: bytes, values: int) -> Any:
     """Return the body's JSON; None for another type of content, which the route refuses if it needs a body."""
     content_type = header(scope, b"content-type")
     if not body or (content_type is not None and b"json" not in content_type.lower()):
         return None
-    if sum(map(body.count, (b",", b"[", b"{"))) > MAX_VALUES:
-        raise PayloadTooLarge(f"the JSON of the body has over {MAX_VALUES} values, which is the limit")
+    if sum(map(body.count, (b",", b"[", b"{"))) > values:
+        raise PayloadTooLarge(f"the JSON of the body has over {values} values, which is the limit")
     document = parse_json(body)
     level, depth = [document], 0
     while level := [child for item in level for child in _children(item)]:

@@ -25,7 +25,7 @@ MEMORY_BYTES = 2 * 1024 * 1024 * 1024
 FORGET_BYTES = 8 * 1024 * 1024
 """After a message of this size, a process is ended: what it has taken of memory is not given back otherwise."""
 
-_LENGTH = struct.Struct("<Q")
+_NUMBER = struct.Struct("<Q")
 
 
 class Channel:
@@ -35,15 +35,21 @@ class Channel:
         self._connection = connection
 
     def send(self, message: object) -> int:
-        """Send a message, and return its size in bytes."""
-        data = pickle.dumps(message, protocol=5)
-        self._connection.sendall(_LENGTH.pack(len(data)))
-        self._connection.sendall(data)
-        return len(data)
+        """Send a message, and return its size in bytes. A `PickleBuffer` in it is not copied, and comes as bytes."""
+        large: list[pickle.PickleBuffer] = []
+        data = pickle.dumps(message, protocol=5, buffer_callback=large.append)
+        parts = [memoryview(data), *(buffer.raw() for buffer in large)]
+        self._connection.sendall(_NUMBER.pack(len(parts)))
+        for part in parts:
+            self._connection.sendall(_NUMBER.pack(len(part)))
+            self._connection.sendall(part)
+        return sum(map(len, parts))
 
     def receive(self) -> Any:
         """Wait for the next message."""
-        return pickle.loads(self._read(_LENGTH.unpack(self._read(_LENGTH.size))[0]))
+        count = _NUMBER.unpack(self._read(_NUMBER.size))[0]
+        data, *large = [self._read(_NUMBER.unpack(self._read(_NUMBER.size))[0]) for _ in range(count)]
+        return pickle.loads(data, buffers=large)
 
     def _read(self, size: int) -> bytearray:
         data = bytearray(size)

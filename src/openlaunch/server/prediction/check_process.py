@@ -10,6 +10,7 @@ from openlaunch.server.prediction.inputs import (
     check_bodies,
     check_body,
     check_sync_body,
+    without_auth,
 )
 from openlaunch.server.prediction.results import response_error
 from openlaunch.server.prediction.schemas import BundleSchemas, read_schemas
@@ -44,5 +45,6 @@ if __name__ == "__main__":
             "many": _many,
             "response": _response,
             "schemas": read_schemas,
+            "without_auth": without_auth,
         }
     )

@@ -2,6 +2,7 @@
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from pickle import PickleBuffer
 from typing import Any
 
 from openlaunch.server.prediction.apart import ProcessApart
@@ -10,7 +11,9 @@ from openlaunch.server.prediction.inputs import (
     check_bodies,
     check_body,
     check_sync_body,
+    is_light,
     is_quick,
+    without_auth,
 )
 from openlaunch.server.prediction.results import failed_response, response_error
 from openlaunch.server.prediction.schemas import BundleSchemas, TakesLong
@@ -51,7 +54,7 @@ class Checks:
 
     async def many(self, owner: str, body: bytes, schemas: BundleSchemas) -> list[PredictInput]:
         """Check the body of a bulk submit; raises what `check_bodies` does."""
-        if len(body) <= schemas.quick_bytes:
+        if is_quick(body, schemas):
             try:
                 return check_bodies(body, schemas)
             except TakesLong:
@@ -81,10 +84,19 @@ class Checks:
         found: dict[str, Any] = await self._apart(owner, "schemas", data)
         return found
 
-    async def _apart(self, owner: str, name: str, *args: object) -> Any:
+    async def without_auth(self, owner: str, payload: bytes) -> bytes | None:
+        """Mask the secrets of the callback in a payload; raises what `without_auth` does."""
+        if is_light(payload):
+            return without_auth(payload)
+        found: bytes | None = await self._apart(owner, "without_auth", payload)
+        return found
+
+    async def _apart(self, owner: str, name: str, body: bytes, *args: object) -> Any:
         async with self._turns.of(owner):
             process = self._idle.pop()
-            call = asyncio.get_running_loop().run_in_executor(self._threads, process.call, name, *args)
+            call = asyncio.get_running_loop().run_in_executor(
+                self._threads, process.call, name, PickleBuffer(body), *args
+            )
             try:
                 return await asyncio.shield(call)
             except asyncio.CancelledError:

@@ -1,5 +1,6 @@
 """Bodies of predictions: parsed once, checked, and passed on as the bytes that came."""
 
+import json
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -16,7 +17,7 @@ from openlaunch_worker.frames import Flags
 CALLBACK_AUTH: TypeAdapter[CallbackAuth] = TypeAdapter(CallbackAuth)
 _PRIORITIES = f"a whole number from {-MAX_PRIORITY} to {MAX_PRIORITY}"
 LIGHT_BYTES = 8 * 1024 * 1024
-LIGHT_VALUES = 50_000
+LIGHT_VALUES = 20_000
 """A body that no schema is for is quick to parse, too, up to this size and as many values: mostly long strings."""
 
 MAX_URL = 8192
@@ -87,12 +88,15 @@ def _check_one_of(document: Any, schemas: BundleSchemas, index: int) -> PredictI
 
 def is_quick(body: bytes, schemas: BundleSchemas) -> bool:
     """Return whether a body is parsed and checked so quickly that the event loop may do it."""
+    return len(body) <= schemas.quick_bytes or (not schemas.has_request and is_light(body))
+
+
+def is_light(body: bytes) -> bool:
+    """Return whether a document is small or has few values, which are long then, so that it is parsed quickly."""
     size = len(body)
-    if size <= schemas.quick_bytes:
-        return True
-    if size > LIGHT_BYTES or schemas.quick_bytes < QUICK_BYTES or schemas.has_request:
-        return False
-    return sum(map(body.count, (b",", b"[", b"{"))) <= LIGHT_VALUES
+    if QUICK_BYTES < size <= LIGHT_BYTES:
+        return sum(map(body.count, (b",", b"[", b"{"))) <= LIGHT_VALUES
+    return size <= QUICK_BYTES
 
 
 def parse_json(body: bytes) -> Any:
@@ -187,3 +191,27 @@ def at_index(error: APIError, index: int) -> APIError:
     """Make the same error, which names the request of several that it is about."""
     errors = [{**e, "loc": ["body", "requests", index, *e["loc"][1:]]} for e in error.errors]
     return type(error)(f"request {index}: {error.message}", code=error.code, errors=errors)
+
+
+def without_secrets(auth: dict[str, str] | None) -> dict[str, str] | None:
+    """Return how callbacks are authenticated, with secrets masked."""
+    shown = ("kind", "username", "cert")
+    return auth and {name: value if name in shown else "********" for name, value in auth.items()}
+
+
+def without_auth(payload: bytes) -> bytes | None:
+    """Mask the secrets of the callback in a payload; None: it has none.
+
+    Raises:
+        Unprocessable: it has some, and is nested too deep to be written without them.
+    """
+    document = orjson.loads(payload)
+    if "callback_auth" not in document:
+        return None
+    # Written anew also where it is null: the key may stand there twice, and the first one may have the password.
+    document["callback_auth"] = without_secrets(document["callback_auth"])
+    try:
+        return json.dumps(document, ensure_ascii=False).encode()  # orjson reads 1,024 levels and writes 254
+    except RecursionError:
+        message = "the payload is nested too deep to be shown without the secrets of its callback"
+        raise Unprocessable(message, code="too_deep") from None

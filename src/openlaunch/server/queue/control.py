@@ -1,5 +1,7 @@
 """Cancels tasks, and runs those again that did not succeed."""
 
+from collections.abc import AsyncIterator
+
 from openlaunch.errors import Conflict, NotFound
 from openlaunch.server import clock
 from openlaunch.server.endpoints.specs import may_predict
@@ -11,6 +13,8 @@ from openlaunch.server.queue.submitting import Submitter
 from openlaunch.tasks import control, lookups
 from openlaunch.tasks.lookups import Payload
 from openlaunch.tasks.states import State
+
+PIECE_BYTES = 256 * 1024
 
 
 class TaskControl:
@@ -45,9 +49,19 @@ class TaskControl:
         self._runner.stop(ids)
         self._shared.hub.announce(ids)
 
-    async def payload_of(self, owner: str, task_id: str) -> bytes:
-        """Return what was sent in with a task; raise NotFound if that is no longer kept."""
-        return await self._payload_bytes(await self._payload(owner, task_id), task_id)
+    async def payload_of(self, owner: str, task_id: str) -> AsyncIterator[bytes]:
+        """Return what was sent in with a task, in pieces, with the secrets of its callback masked.
+
+        Raises:
+            NotFound: it is no longer kept.
+            Unprocessable: it has such secrets, and can't be written without them.
+        """
+        stored = await self._payload(owner, task_id)
+        payload = await self._payload_bytes(stored, task_id)
+        masked = await self._shared.schemas.checks.without_auth(owner, payload)
+        if masked is None and stored.payload_key is not None:
+            return self._shared.artifacts.stream(stored.payload_key, PIECE_BYTES)
+        return _pieces_of(payload if masked is None else masked)
 
     async def rerun(self, owner: str, task_id: str, idempotency_key: str | None = None) -> str:
         """Submit a task that failed or was cancelled again, as a new task, and return its id.
@@ -88,3 +102,8 @@ class TaskControl:
             f"the payload of the task {task_id!r} is not kept: it succeeded, or its endpoint was deleted",
             code="payload_not_found",
         )
+
+
+async def _pieces_of(data: bytes) -> AsyncIterator[bytes]:
+    for start in range(0, len(data), PIECE_BYTES):
+        yield data[start : start + PIECE_BYTES]

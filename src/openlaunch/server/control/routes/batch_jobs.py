@@ -2,11 +2,12 @@
 
 import math
 from datetime import timedelta
+from functools import partial
 
-from fastapi import Request
+from fastapi import Request, Response
 
 from openlaunch.server import clock
-from openlaunch.server.control.answers import shown
+from openlaunch.server.control.answers import listed, shown
 from openlaunch.server.control.routes.artifacts import INPUTS_FOLDER, check_uploaded
 from openlaunch.server.control.routes.context import Context, User, Wait
 from openlaunch.server.control.routing import ControlRouter
@@ -55,11 +56,11 @@ def router(context: Context) -> ControlRouter:
         await context.batch_jobs.runner.create(job)
         return CreateBatchJobResponse(job_id=job.id)
 
-    @api.get("")
-    async def list_batch_jobs(request: Request, user: User) -> ListBatchJobsResponse:
+    @api.get("", response_model=ListBatchJobsResponse)
+    async def list_batch_jobs(request: Request, user: User) -> Response:
         """List the caller's last batch jobs, newest first."""
         found = await context.store.read(lambda conn: job_store.list_by_owner(conn, user.owner), user.owner)
-        return ListBatchJobsResponse(batch_jobs=[_response(context, request, job) for job in found])
+        return listed("batch_jobs", found, partial(_response, context, request))
 
     @api.get("/{batch_job_id}")
     async def get_batch_job(

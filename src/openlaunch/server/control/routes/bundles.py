@@ -1,10 +1,14 @@
 """Model bundles (`/v2/model-bundles`)."""
 
+from collections.abc import AsyncIterator
 from dataclasses import replace
+from functools import partial
+
+from fastapi import Response
 
 from openlaunch.errors import Unprocessable
 from openlaunch.server import clock
-from openlaunch.server.control.answers import shown
+from openlaunch.server.control.answers import listed, shown
 from openlaunch.server.control.routes.artifacts import BUNDLES_FOLDER, check_uploaded
 from openlaunch.server.control.routes.context import Context, User
 from openlaunch.server.control.routing import BundleRoute, ControlRouter
@@ -25,6 +29,7 @@ from openlaunch.wire.bundles import (
 )
 from openlaunch.wire.ids import object_id
 
+READ_AT_ONCE = 10
 MAX_SCHEMA_BYTES = 256 * 1024
 
 
@@ -42,20 +47,22 @@ def router(context: Context) -> ControlRouter:
         """Create a copy of a bundle with another `app_config`; it becomes the newest of its name."""
         return CreateModelBundleResponse(model_bundle_id=await clone_bundle(context, body, user.owner))
 
-    @api.get("")
+    @api.get("", response_model=ListModelBundlesResponse)
     async def list_model_bundles(
         user: User,
         model_name: str | None = None,
         order_by: BundleOrderBy | None = None,
         commands: bool = False,
-    ) -> ListModelBundlesResponse:
+    ) -> Response:
         """List the caller's bundles, newest first unless asked otherwise.
 
         Bundles of commands are listed only with `commands`, because Launch's client can't read them.
         """
-        found = await list_bundles(context, user.owner, model_name, order_by)
-        records = [record for record in found if commands or not isinstance(record.flavor, CommandFlavor)]
-        return ListModelBundlesResponse(model_bundles=[_response(record) for record in records])
+        found = bundles_of(context, user.owner, model_name, order_by)
+        records = (
+            record async for record in found if commands or not isinstance(record.flavor, CommandFlavor)
+        )
+        return listed("model_bundles", records, _response)
 
     @api.get("/latest")
     async def get_latest_model_bundle(model_name: str, user: User) -> ModelBundleResponse:
@@ -110,14 +117,21 @@ async def clone_bundle(context: Context, body: CloneModelBundleRequest, owner: s
     return clone.id
 
 
-async def list_bundles(
+async def bundles_of(
     context: Context, owner: str, name: str | None, order_by: BundleOrderBy | None
-) -> list[BundleRecord]:
-    """Return the owner's bundles, of this name only where one is given, newest first unless asked otherwise."""
+) -> AsyncIterator[BundleRecord]:
+    """Give the owner's bundles, of this name only where one is given, newest first unless asked otherwise.
+
+    They are read a few at a time: each can hold much text.
+    """
     newest_first = order_by is not BundleOrderBy.OLDEST
-    return await context.store.read(
-        lambda conn: bundle_store.list_by_owner(conn, owner, name, newest_first), owner
+    ids = await context.store.read(
+        lambda conn: bundle_store.ids_of_owner(conn, owner, name, newest_first), owner
     )
+    for start in range(0, len(ids), READ_AT_ONCE):
+        page = ids[start : start + READ_AT_ONCE]
+        for record in await context.store.read(partial(bundle_store.get_many, ids=page), owner):
+            yield record
 
 
 async def latest_bundle(context: Context, name: str, owner: str) -> BundleRecord:

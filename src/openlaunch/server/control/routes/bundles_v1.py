@@ -2,8 +2,10 @@
 
 from typing import Any
 
-from openlaunch.server.control.answers import shown
-from openlaunch.server.control.routes.bundles import clone_bundle, latest_bundle, list_bundles, store_bundle
+from fastapi import Response
+
+from openlaunch.server.control.answers import listed, shown
+from openlaunch.server.control.routes.bundles import bundles_of, clone_bundle, latest_bundle, store_bundle
 from openlaunch.server.control.routes.context import Context, User
 from openlaunch.server.control.routing import BundleRoute, ControlRouter
 from openlaunch.server.endpoints.lookups import find_bundle
@@ -51,13 +53,13 @@ def router(context: Context) -> ControlRouter:
         """Create a copy of a bundle with another `app_config`; it becomes the newest of its name."""
         return CreateModelBundleResponse(model_bundle_id=await clone_bundle(context, body, user.owner))
 
-    @api.get("")
+    @api.get("", response_model=ListModelBundlesV1Response)
     async def list_model_bundles_v1(
         user: User, model_name: str | None = None, order_by: BundleOrderBy | None = None
-    ) -> ListModelBundlesV1Response:
+    ) -> Response:
         """List the caller's bundles, newest first unless asked otherwise."""
-        found = await list_bundles(context, user.owner, model_name, order_by)
-        return ListModelBundlesV1Response(model_bundles=[_response(record) for record in found])
+        found = bundles_of(context, user.owner, model_name, order_by)
+        return listed("model_bundles", found, _response)
 
     @api.get("/latest")
     async def get_latest_model_bundle_v1(model_name: str, user: User) -> ModelBundleV1Response:

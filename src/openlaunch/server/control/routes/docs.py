@@ -1,13 +1,16 @@
 """The caller's endpoints as an OpenAPI document, and as a page to try them on."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 from typing import Any
 
+import orjson
+from fastapi import Response
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse
 from sqlalchemy import Connection
 
+from openlaunch.errors import PayloadTooLarge
 from openlaunch.server.control.routes.context import Caller, Context
 from openlaunch.server.control.routing import ControlRouter
 from openlaunch.store import bundles as bundle_store
@@ -21,6 +24,7 @@ _ROUTES = {
     EndpointType.ASYNC: routes.ASYNC_TASKS,
     EndpointType.STREAMING: routes.STREAMING_TASKS,
 }
+MAX_SCHEMAS_BYTES = 8 * 1024 * 1024
 _COMPONENTS = "#/components/schemas/"
 _DEFS = "#/$defs/"
 
@@ -29,16 +33,14 @@ def router(context: Context) -> ControlRouter:
     """Serve the document and the page."""
     api = ControlRouter(tags=["endpoints"])
 
-    @api.get(routes.ENDPOINTS_SCHEMA)
-    async def get_model_endpoints_schema(user: Caller) -> dict[str, Any]:
+    @api.get(routes.ENDPOINTS_SCHEMA, response_model=dict[str, Any])
+    async def get_model_endpoints_schema(user: Caller) -> Response:
         """Get one OpenAPI document of all the caller's endpoints, with the schemas of each."""
 
-        def load(conn: Connection) -> list[tuple[EndpointRecord, dict[str, Any]]]:
-            found = endpoint_store.list_by_owner(conn, user.owner)
-            bundles = [(e, bundle_store.get(conn, e.serving_bundle_id)) for e in found]
-            return [(endpoint, bundle.schemas if bundle else {}) for endpoint, bundle in bundles]
+        def load(conn: Connection) -> bytes:
+            return orjson.dumps(_document(_with_schemas(conn, user.owner)))
 
-        return _document(await context.store.read(load, user.owner))
+        return Response(await context.store.read(load, user.owner), media_type="application/json")
 
     @api.get(routes.ENDPOINTS_API, response_class=HTMLResponse)
     async def get_model_endpoints_api(user: Caller) -> HTMLResponse:
@@ -46,6 +48,19 @@ def router(context: Context) -> ControlRouter:
         return get_swagger_ui_html(openapi_url=routes.ENDPOINTS_SCHEMA, title="Model endpoints")
 
     return api
+
+
+def _with_schemas(conn: Connection, owner: str) -> Iterator[tuple[EndpointRecord, dict[str, Any]]]:
+    size = 0
+    for endpoint in endpoint_store.list_by_owner(conn, owner):
+        bundle = bundle_store.get(conn, endpoint.serving_bundle_id)
+        schemas = bundle.schemas if bundle else {}
+        size += len(orjson.dumps(schemas))
+        if size > MAX_SCHEMAS_BYTES:
+            raise PayloadTooLarge(
+                f"the schemas have over {MAX_SCHEMAS_BYTES} bytes, the limit for one document"
+            )
+        yield endpoint, schemas
 
 
 def _document(endpoints: Iterable[tuple[EndpointRecord, dict[str, Any]]]) -> dict[str, Any]:

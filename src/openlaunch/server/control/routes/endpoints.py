@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from openlaunch.controller.events import message_of
 from openlaunch.errors import NotFound
-from openlaunch.server.control.answers import pieces_of, shown, with_text
+from openlaunch.server.control.answers import listed, pieces_of, shown, with_text
 from openlaunch.server.control.endpoint_view import BundleNames, bundle_names, described, described_with
 from openlaunch.server.control.routes.context import Caller, Context, User
 from openlaunch.server.control.routing import ControlRouter
@@ -79,10 +79,10 @@ def _add_changes(api: ControlRouter, context: Context) -> None:
 
 
 def _add_reads(api: ControlRouter, context: Context) -> None:
-    @api.get(routes.ENDPOINTS)
+    @api.get(routes.ENDPOINTS, response_model=ListModelEndpointsResponse)
     async def list_model_endpoints(
         user: Caller, name: str | None = None, order_by: EndpointOrderBy | None = None
-    ) -> ListModelEndpointsResponse:
+    ) -> Response:
         """List the caller's endpoints, newest first unless asked otherwise."""
 
         def load(conn: Connection) -> list[tuple[EndpointRecord, BundleNames]]:
@@ -91,7 +91,7 @@ def _add_reads(api: ControlRouter, context: Context) -> None:
             return [(endpoint, bundle_names(conn, endpoint)) for endpoint in found]
 
         rows = await context.store.read(load, user.owner)
-        return ListModelEndpointsResponse(model_endpoints=[described_with(context, *row) for row in rows])
+        return listed("model_endpoints", rows, lambda row: described_with(context, *row))
 
     @api.get(routes.ENDPOINTS + "/{model_endpoint_id}")
     async def get_model_endpoint(model_endpoint_id: str, user: Caller) -> ModelEndpointResponse:

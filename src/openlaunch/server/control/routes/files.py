@@ -2,6 +2,7 @@
 
 import codecs
 from collections.abc import AsyncIterator
+from functools import partial
 
 from fastapi import Request, Response
 from starlette.datastructures import UploadFile
@@ -9,7 +10,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 
 from openlaunch.errors import BadRequest, PayloadTooLarge, Unprocessable
 from openlaunch.server import clock
-from openlaunch.server.control.answers import shown, with_text
+from openlaunch.server.control.answers import listed, shown, with_text
 from openlaunch.server.control.routes.artifacts import bounded
 from openlaunch.server.control.routes.context import Context, User
 from openlaunch.server.control.routing import ControlRouter
@@ -43,11 +44,11 @@ def router(context: Context) -> ControlRouter:
         """Store the form's `file`."""
         return UploadFileResponse(id=await _store(context, request, user.owner))
 
-    @api.get("")
-    async def list_files(user: User) -> ListFilesResponse:
+    @api.get("", response_model=ListFilesResponse)
+    async def list_files(user: User) -> Response:
         """List the caller's files, newest first."""
         found = await context.store.read(lambda conn: file_store.list_by_owner(conn, user.owner), user.owner)
-        return ListFilesResponse(files=[shown(FileResponse, record) for record in found])
+        return listed("files", found, partial(shown, FileResponse))
 
     @api.get("/{file_id}")
     async def get_file(file_id: str, user: User) -> FileResponse:

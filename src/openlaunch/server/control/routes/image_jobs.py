@@ -1,10 +1,11 @@
 """Docker-image batch jobs (`/v1/docker-image-batch-jobs`) and their bundles."""
 
+from fastapi import Response
 from fastapi.responses import PlainTextResponse
 
 from openlaunch.errors import Unprocessable
 from openlaunch.server import clock
-from openlaunch.server.control.answers import shown
+from openlaunch.server.control.answers import listed, shown
 from openlaunch.server.control.routes.context import Context, User, Wait
 from openlaunch.server.control.routing import ControlRouter
 from openlaunch.server.endpoints.lookups import found
@@ -55,15 +56,13 @@ def _add_jobs(api: ControlRouter, context: Context) -> None:
         await context.image_jobs.runner.create(job)
         return CreateDockerImageBatchJobResponse(job_id=job.id)
 
-    @api.get(JOBS)
-    async def list_docker_image_batch_jobs(
-        user: User, trigger_id: str | None = None
-    ) -> ListDockerImageBatchJobsResponse:
+    @api.get(JOBS, response_model=ListDockerImageBatchJobsResponse)
+    async def list_docker_image_batch_jobs(user: User, trigger_id: str | None = None) -> Response:
         """List the caller's last jobs, newest first: all, or those of a trigger."""
         found = await context.store.read(
             lambda conn: job_store.list_by_owner(conn, user.owner, trigger_id), user.owner
         )
-        return ListDockerImageBatchJobsResponse(jobs=[_job(job) for job in found])
+        return listed("jobs", found, _job)
 
     @api.get(JOBS + "/{batch_job_id}")
     async def get_docker_image_batch_job(

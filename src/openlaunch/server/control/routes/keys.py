@@ -1,8 +1,11 @@
 """API keys; for admins."""
 
+from functools import partial
 from typing import Any
 
-from openlaunch.server.control.answers import shown
+from fastapi import Response
+
+from openlaunch.server.control.answers import listed, shown
 from openlaunch.server.control.routes.context import Admin, Context
 from openlaunch.server.control.routing import ControlRouter
 from openlaunch.store import keys as key_store
@@ -27,11 +30,11 @@ def router(context: Context) -> ControlRouter:
         record, key = await context.keyring.create(body.owner, body.role, **_settings(body))
         return shown(CreateKeyResponse, record, api_key=key)
 
-    @api.get("")
-    async def list_keys(admin: Admin) -> ListKeysResponse:
+    @api.get("", response_model=ListKeysResponse)
+    async def list_keys(admin: Admin) -> Response:
         """List every key, including revoked ones, oldest first."""
         records = await context.store.read(key_store.list_all)
-        return ListKeysResponse(keys=[shown(KeySummary, record) for record in records])
+        return listed("keys", records, partial(shown, KeySummary))
 
     @api.put("/{key_id}")
     async def update_key(key_id: str, body: UpdateKeyRequest, admin: Admin) -> KeySummary:

@@ -3,20 +3,17 @@
 Submitting and asking are in `server.task_routes`, the hot path.
 """
 
-import asyncio
-import json
 from functools import partial
 from typing import Annotated
 
-import orjson
 from fastapi import Header, Query, Response
+from fastapi.responses import StreamingResponse
 from sqlalchemy import Connection
 
 from openlaunch.controller.explain import task_message
-from openlaunch.errors import Conflict, NotFound, Unprocessable
+from openlaunch.errors import Conflict, NotFound
 from openlaunch.server import clock
 from openlaunch.server.control.answers import shown
-from openlaunch.server.control.endpoint_view import without_secrets
 from openlaunch.server.control.routes.context import Caller, Context, User
 from openlaunch.server.control.routing import ControlRouter
 from openlaunch.server.endpoints.lookups import find_endpoint
@@ -90,9 +87,8 @@ def _add_tasks(api: ControlRouter, context: Context) -> None:
     @api.get(TASK + "/payload", response_model=PredictRequest)
     async def get_task_payload(task_id: str, user: Caller) -> Response:
         """Get a task's input, which is not kept once the task has succeeded."""
-        payload = await context.tasks.control.payload_of(user.owner, task_id)
-        shown = await asyncio.to_thread(_without_auth, payload)
-        return Response(shown, media_type="application/json")
+        pieces = await context.tasks.control.payload_of(user.owner, task_id)
+        return StreamingResponse(pieces, media_type="application/json")
 
     @api.post(TASK + "/rerun")
     async def rerun_task(
@@ -214,24 +210,6 @@ def _explanation(found: Position, endpoint: EndpointWhy | None, now: float, *, i
 
 def _shown(state: State) -> TaskStatus:
     return TaskStatus.FAILURE if state is State.CANCELLED else TaskStatus(state)
-
-
-def _without_auth(payload: bytes) -> bytes:
-    """Mask the secrets of the callback in a payload.
-
-    Raises:
-        Unprocessable: it has some, and is nested too deep to be written without them.
-    """
-    document = orjson.loads(payload)
-    if "callback_auth" not in document:
-        return payload
-    # Written anew also where it is null: the key may stand there twice, and the first one may have the password.
-    document["callback_auth"] = without_secrets(document["callback_auth"])
-    try:
-        return json.dumps(document, ensure_ascii=False).encode()  # orjson reads 1,024 levels and writes 254
-    except RecursionError:
-        message = "the payload is nested too deep to be shown without the secrets of its callback"
-        raise Unprocessable(message, code="too_deep") from None
 
 
 def _summary(record: TaskRecord) -> TaskSummary:

@@ -3,8 +3,10 @@
 import time
 from typing import Any
 
+from fastapi import Response
+
 from openlaunch.server import clock
-from openlaunch.server.control.answers import shown
+from openlaunch.server.control.answers import listed, shown
 from openlaunch.server.control.routes.context import Context, User
 from openlaunch.server.control.routes.image_jobs import find_image_bundle
 from openlaunch.server.control.routing import ControlRouter
@@ -53,13 +55,13 @@ def router(context: Context) -> ControlRouter:
         context.triggers.changed()
         return CreateTriggerResponse(trigger_id=record.id)
 
-    @api.get("")
-    async def list_triggers(user: User) -> ListTriggersResponse:
+    @api.get("", response_model=ListTriggersResponse)
+    async def list_triggers(user: User) -> Response:
         """List the caller's triggers, newest first."""
         found = await context.store.read(
             lambda conn: trigger_store.list_by_owner(conn, user.owner), user.owner
         )
-        return ListTriggersResponse(triggers=[_response(record) for record in found])
+        return listed("triggers", found, _response)
 
     @api.get("/{trigger_id}")
     async def get_trigger(trigger_id: str, user: User) -> TriggerResponse:
