@@ -94,6 +94,13 @@ def bytes_of(*folders: Path) -> int:
     """
     command = ["du", "-skx", "--", *map(str, folders)]
     with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-        counted = subprocess.run(command, capture_output=True, text=True, timeout=COUNT_SECONDS, check=False)
+        counted = subprocess.run(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,  # a line for each folder that is closed to it, however many there are
+            text=True,
+            timeout=COUNT_SECONDS,
+            check=False,
+        )
         return sum(int(line.split()[0]) * 1024 for line in counted.stdout.splitlines())
     return 0

@@ -4,6 +4,7 @@ import asyncio
 import os
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,19 @@ def test_a_process_that_has_ended_uses_nothing():
     with subprocess.Popen(["true"]) as process:
         pass
     assert memory_of_tree(process.pid) == 0
+
+
+def test_what_is_said_of_closed_folders_is_not_kept(tmp_path, monkeypatch):
+    program = tmp_path / "du"
+    program.write_text("#!/bin/sh\nhead -c 20000000 /dev/zero >&2\necho '7 x'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    tracemalloc.start()
+    try:
+        assert bytes_of(tmp_path) == 7 * 1024
+        assert tracemalloc.get_traced_memory()[1] < MIB
+    finally:
+        tracemalloc.stop()
 
 
 def test_what_can_not_be_counted_is_nothing(tmp_path):
