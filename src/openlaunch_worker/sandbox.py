@@ -100,12 +100,12 @@ def log(message: str) -> None:
 
 def _take_descriptors(channel: bool) -> None:
     """Leave the command its output, and nothing else that the server may have left open."""
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    kernel.close_descriptors(max(CHANNEL, nothing + 1))
+    kernel.close_descriptors(CHANNEL)
     if channel:
         os.dup2(0, CHANNEL)
+    nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
-    kernel.close_descriptors(CHANNEL + channel)
+    os.close(nothing)
 
 
 def _make_outer_view(order: dict[str, Any]) -> None:

@@ -161,8 +161,14 @@ def test_it_inherits_no_descriptor(place):
             os.close(200)
 
 
-def test_its_channel_is_no_standard_input(place):
-    assert place.run("readlink /proc/$$/fd/0; ls /proc/$$/fd", channel=True).split() == ["/dev/null", *"0123"]
+@pytest.mark.parametrize("left_open", [3, 5])
+def test_its_channel_is_no_standard_input(place, left_open):
+    def before():
+        os.dup2(os.pipe()[0], 0)
+        os.closerange(left_open, 256)
+
+    script = "readlink /proc/$$/fd/0; ls /proc/$$/fd"
+    assert place.run(script, before=before, channel=True).split() == ["/dev/null", *"0123"]
 
 
 def test_its_exit_code_is_passed_on(place):
