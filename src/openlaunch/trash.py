@@ -23,11 +23,17 @@ _threads: list[threading.Thread] = []
 
 
 def discard(path: Path) -> None:
-    """Rename a folder out of the way, and delete it later. Nothing happens where there is none."""
+    """Rename a folder out of the way, and delete it later. Nothing happens where there is none.
+
+    One that can't be renamed, because others have closed the folder that it is in, stays.
+    """
     renamed = path.with_name(f"{PREFIX}{uuid.uuid4().hex}")
     try:
         path.rename(renamed)
     except FileNotFoundError:
+        return
+    except OSError as error:
+        log.warning("%s can't be deleted: %s", path, error.strerror or error)
         return
     _delete_later(renamed)
 

@@ -95,7 +95,7 @@ def test_a_python_that_breaks_says_so_and_its_words_are_in_the_log(
 
 
 def test_nurseries_without_workers_make_room(
-    engine: LocalEngine, workplace: Workplace, monkeypatch: pytest.MonkeyPatch
+    engine: LocalEngine, workplace: Workplace, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(nurseries, "MAX_NURSERIES", 2)
 
@@ -106,6 +106,7 @@ def test_nurseries_without_workers_make_room(
             await engine.start(workplace.spec("", name))
             await eventually(lambda: name in [worker for worker, _ in workplace.exits])  # noqa: B023
         assert [name for name in ("busy", "a", "b", "c") if parents(workplace, name)] == ["busy", "c"]
+        assert len(list(root.glob("nursery-*"))) == 2
         await engine.close()
         await eventually(lambda: not any(parents(workplace, name) for name in ("busy", "a", "b", "c")))
 

@@ -33,6 +33,12 @@ def until_empty(folder: Path) -> None:
         time.sleep(0.01)
 
 
+def test_what_can_not_be_renamed_stays(tmp_path, caplog):
+    (tmp_path / "file").write_text("x")
+    discard(tmp_path / "file" / "below")
+    assert "below can't be deleted: Not a directory" in caplog.text
+
+
 def test_a_tree_is_deleted(tmp_path):
     (tmp_path / "top" / "a" / "b").mkdir(parents=True)
     (tmp_path / "top" / "a" / "b" / "file").write_text("x")

@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from openlaunch.trash import discard
 from openlaunch_worker.documents import ForkOrder, IsolationOrder, SignalOrder
 
 FORK_SECONDS = 30.0
@@ -176,6 +177,7 @@ class Nursery:
         await asyncio.wait({hearing})
         self._channel.close()
         self._ended()
+        discard(self.folder)
 
     async def _hear(self) -> None:
         loop = asyncio.get_running_loop()
