@@ -120,7 +120,7 @@ def check_document(document: Any, body: bytes, schemas: BundleSchemas) -> Predic
     if url is not None and not is_http_url(url):
         raise _wrong(["url"], f"it is not an http:// or https:// URL of at most {MAX_URL} characters")
     fields = _flags(document), _timeout(document), _callback(document), _priority(document)
-    if url is None:
+    if url is None and schemas.has_request:
         schemas.check_request(args, len(body))  # last, because it takes longest
     return PredictInput(body, *fields)
 
