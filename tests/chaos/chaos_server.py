@@ -73,14 +73,19 @@ class ChaosServer:
 
     def workers(self) -> list[int]:
         """Its worker processes: the first child of each child of a nursery, which is in a sandbox."""
-        nurseries = [
+        parents = [
             pid for launcher in self.nurseries() for init in children(launcher) for pid in children(init)
         ]
-        return [pid for nursery in nurseries for init in children(nursery) for pid in children(init)[:1]]
+        return [pid for parent in parents for init in children(parent) for pid in children(init)[:1]]
 
     def nurseries(self) -> list[int]:
         """The processes that its workers' parents end with."""
         return [pid for pid in children(self.pid) if NURSERY in command_line(pid)]
+
+    def sandboxes(self) -> list[int]:
+        """The processes that nurseries are in sandboxes with, and these themselves."""
+        inits = [init for launcher in self.nurseries() for init in children(launcher)]
+        return [*inits, *(pid for init in inits for pid in children(init))]
 
     def kept(self) -> list[int]:
         """The processes that it keeps without a worker: nurseries, and those that check and parse."""

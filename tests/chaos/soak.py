@@ -165,7 +165,7 @@ class Watch:
 
     def left(self) -> list[int]:
         """The processes that are still there, but for the server and what it keeps."""
-        known = {self._server.pid, *self._server.kept()}
+        known = {self._server.pid, *self._server.kept(), *self._server.sandboxes()}
         return [
             pid for pid in self._processes - known if is_running(pid) and b"openlaunch" in command_line(pid)
         ]
@@ -173,5 +173,5 @@ class Watch:
 
 def is_quiet(server: ChaosServer) -> bool:
     """Whether nothing is left of endpoints that were deleted: no worker, no folder of one."""
-    nothing = not server.workers() and not list((server.data_dir / "workers").iterdir())
+    nothing = not server.workers() and not list((server.data_dir / "workers").glob("**/worker-*"))
     return nothing and set(children(server.pid)) == set(server.kept())

@@ -1,6 +1,7 @@
 """kill -9 at any moment: of the server, of everything that it started, of workers, of a client."""
 
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from chaos_server import DEADLINE, ChaosServer, is_running, kill, middle
-from server_driver import SMALL, args, eventually
+from server_driver import SMALL, args, eventually, send_signal
 
 from openlaunch import LaunchClient
 
@@ -30,7 +31,7 @@ def square(n, runs, seconds):
     from pathlib import Path
 
     with Path(runs).open("a") as file:
-        file.write(f"{n} {os.getcwd()} {time.time()}\n")
+        file.write(f"{n} {os.getcwd()}:{os.getpid()} {time.time()}\n")
     time.sleep(seconds)
     return n * n
 
@@ -50,12 +51,13 @@ class Runs:
     def __init__(self, path: Path) -> None:
         self.path = path
         path.touch()
+        path.chmod(0o666)  # models write to it, whoever they run as
 
-    def all(self) -> list[tuple[int, int, float]]:
+    def all(self) -> list[tuple[int, str, float]]:
         lines = [line.split() for line in self.path.read_text().splitlines()]
         return [(int(n), worker, float(at)) for n, worker, at in lines]
 
-    def of(self, n: int) -> list[tuple[int, float]]:
+    def of(self, n: int) -> list[tuple[str, float]]:
         """Where and when this task ran."""
         return [(worker, at) for number, worker, at in self.all() if number == n]
 
@@ -200,7 +202,7 @@ def test_a_killed_workers_task_runs_elsewhere_within_a_second(tmp_path, long_for
                 future = endpoint.predict(args(n=n, runs=str(runs.path), seconds=0.3))
                 ((worker, _),) = eventually(lambda n=n: runs.of(n))
                 killed_at = time.time()
-                kill(worker)
+                send_signal(worker, signal.SIGKILL)
                 assert future.get(DEADLINE).value == n * n
                 (_, (elsewhere, again_at)) = runs.of(n)
                 assert elsewhere != worker

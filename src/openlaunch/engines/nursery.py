@@ -77,7 +77,7 @@ class Nursery:
 
     def __init__(self, process: Process, channel: socket.socket, folder: Path) -> None:
         self.folder = folder
-        """Where its workers' folders are made."""
+        """Where its workers' folders are made; it goes with them."""
         self._process = process
         self._channel = channel
         self._forking: dict[str, asyncio.Future[ForkedWorker]] = {}
