@@ -50,10 +50,10 @@ def fork_init(own_pids: int | None) -> Init:
         pid = -1
         raise
     finally:
-        if pid and own_pids is not None and problem is None:
-            kernel.enter_namespace(own_pids, kernel.NEW_PIDS)
-    if pid:
-        signal.pthread_sigmask(signal.SIG_SETMASK, held)
+        if pid:
+            if own_pids is not None and problem is None:
+                kernel.enter_namespace(own_pids, kernel.NEW_PIDS)
+            signal.pthread_sigmask(signal.SIG_SETMASK, held)
     return Init(pid, problem)
 
 

@@ -89,10 +89,13 @@ class Nursery:
 
     def _fork(self, order: ForkOrder, log: int) -> bool:
         """Fork, and return whether this is the worker."""
+        ends: tuple[int, ...] = ()
         try:
-            status, into = os.pipe()
+            ends = status, into = os.pipe()
             init = fork_init(self._pids if order.isolation is not None else None)
         except OSError as error:
+            for end in ends:
+                os.close(end)
             self._report({"id": order.id, "error": str(error)})
             return False
         if init.pid == 0:

@@ -113,6 +113,25 @@ def test_nurseries_without_workers_make_room(
     asyncio.run(main())
 
 
+def test_workers_that_wait_for_room_have_one_parent_too(
+    engine: LocalEngine, workplace: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nurseries, "MAX_NURSERIES", 1)
+
+    async def main() -> None:
+        await engine.start(workplace.spec("", "idle"))
+        await eventually(lambda: workplace.exits)
+        first, second = (workplace.spec(SLEEP, name) for name in ("w1", "w2"))
+        object.__setattr__(second, "environment", first.environment)
+        await asyncio.gather(engine.start(first), engine.start(second))
+        for name in ("w1", "w2"):
+            await workplace.said("up", name)
+        assert len(parents(workplace)) == 1
+        await engine.close()
+
+    asyncio.run(main())
+
+
 # Code that runs in the nursery before it serves, as a `.pth` of an owner's requirement does.
 
 

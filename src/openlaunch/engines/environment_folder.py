@@ -6,7 +6,7 @@ the server reads and follows nothing in it.
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,23 +86,26 @@ class EnvironmentFolder:
         discard(self.path)
 
 
-def prune(root: Path, spared: set[Path], limit: int) -> tuple[list[str], set[str]]:
+def prune(root: Path, used: set[Path], builds: Collection[str], limit: int) -> tuple[list[str], set[str]]:
     """Remove the environments that were used least recently, down to the limit, and halves of them.
 
-    Return the names of those, and the owners of the others.
+    Those in use stay, and those that are built, also from a moment ago on. Return the names of those that were
+    removed, and the owners of the others.
     """
-    used: list[tuple[float, Path]] = []
+    spared = used | {root / name for name in list(builds)}
+    unused: list[tuple[float, Path]] = []
     removed: list[Path] = []
     for path in root.iterdir():
         if path.name.startswith(PREFIX) or path in spared:
             continue
         try:
-            used.append(((path / MARKER).stat().st_mtime, path))
+            unused.append(((path / MARKER).stat().st_mtime, path))
         except FileNotFoundError:
             removed.append(path)
-    surplus = max(0, len(used) + len(spared) - limit)
-    oldest_first = [path for _, path in sorted(used)]
+    surplus = max(0, len(unused) + len(spared) - limit)
+    oldest_first = [path for _, path in sorted(unused)]
     removed += oldest_first[:surplus]
+    removed = [path for path in removed if path.name not in builds]
     for path in removed:
         EnvironmentFolder(path).discard()
     return [path.name for path in removed], {_owner(path) for path in (*spared, *oldest_first[surplus:])}

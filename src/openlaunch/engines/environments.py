@@ -178,8 +178,9 @@ class Environments:
 
         The caches of owners who then have no environment go with them.
         """
-        spared = {python.parents[2] for python in keep} | {self._root / name for name in self._builds}
-        removed, owners = await asyncio.to_thread(prune, self._root, spared, self._limits.environments)
+        spared = {python.parents[2] for python in keep}
+        limit = self._limits.environments
+        removed, owners = await asyncio.to_thread(prune, self._root, spared, self._builds, limit)
         self._caches.prune(owners)
         return removed
 

@@ -12,7 +12,7 @@ from openlaunch.engines.groups import Child
 from openlaunch.engines.log_writer import LogWriter
 from openlaunch.engines.nursery import Nursery
 from openlaunch.engines.process_spec import ProcessSpec
-from openlaunch.engines.sandbox import Sandboxes, give, make_folder
+from openlaunch.engines.sandbox import Sandboxes, make_folder, user
 from openlaunch.trash import discard
 from openlaunch_worker.documents import IsolationOrder
 from openlaunch_worker.event_loop import UVLOOP
@@ -72,12 +72,12 @@ class Nurseries:
         """Return the nursery of the worker's environment, which is started if there is none."""
         task = self._started.pop(spec.python, None)
         if task is None or (task.done() and not (task.exception() is None and task.result().alive)):
-            await self._make_room()
             task = asyncio.create_task(self._start(spec))
         self._started[spec.python] = task  # the last in the order is the one that was asked for last
         return await asyncio.shield(task)
 
     async def _start(self, spec: ProcessSpec) -> Nursery:
+        await self._make_room()  # here, so that whoever asks meanwhile finds this one
         folder = Path(tempfile.mkdtemp(prefix="nursery-", dir=self._root))
         os.chmod(folder, 0o711)  # noqa: PTH101, S103 -- the way to what is the workers', who may be another user
         _give_socket(spec.address)
@@ -105,7 +105,7 @@ class Nurseries:
 
     async def _make_room(self) -> None:
         for python, task in list(self._started.items()):
-            if len(self._started) < MAX_NURSERIES:
+            if len(self._started) <= MAX_NURSERIES:
                 return
             if task.done() and (task.exception() is not None or task.result().is_idle):
                 del self._started[python]
@@ -118,8 +118,13 @@ class Nurseries:
 
 
 def _give_socket(address: str) -> None:
-    """Let workers connect to the server's socket, if that is one in a folder that the server made for it alone."""
+    """Let workers connect to the server's socket, if that is one in a folder that the server made for it alone.
+
+    Both stay the server's: a worker can't put anything else in their place.
+    """
+    file = Path(address)
     with suppress(OSError):
-        if S_ISSOCK(os.stat(address).st_mode) and not os.stat(Path(address).parent).st_mode & 0o077:  # noqa: PTH116
-            give(Path(address).parent)
-            give(Path(address))
+        if S_ISSOCK(file.stat().st_mode) and not file.parent.stat().st_mode & 0o077 and (group := user()):
+            for path, mode in ((file, 0o660), (file.parent, 0o710)):
+                os.chown(path, -1, group)
+                path.chmod(mode)

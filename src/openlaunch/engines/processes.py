@@ -164,7 +164,10 @@ class Processes:
 
     async def close(self) -> None:
         self._closed.set()
-        await asyncio.gather(*(self.stop(worker_id, grace=0) for worker_id in list(self._running)))
+        stops = (self.stop(worker_id, grace=0) for worker_id in list(self._running))
+        for error in await asyncio.gather(*stops, return_exceptions=True):
+            if isinstance(error, Exception):
+                log.error("a worker could not be ended: %r", error)
         await self._nurseries.close()
         await self._logs.close()
         if self._looking is not None:

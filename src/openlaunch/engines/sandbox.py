@@ -18,6 +18,10 @@ USER = 64321
 """Whom a server that runs as root has its sandboxes run as: a user and a group that own nothing else."""
 
 
+NURSERY_WORKERS = 16
+"""A sandbox that makes others has as many processes as this number of those may have."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sandboxes:
     """What all sandboxes of a server have in common.
@@ -54,7 +58,7 @@ class Sandboxes:
             cwd=str(cwd or folder),
             view=self.view(folder, readable, writable),
             user=user(),
-            processes=self.processes if final else 0,
+            processes=self.processes * (1 if final else NURSERY_WORKERS),
             channel=channel,
             final=final,
             required=self.required,

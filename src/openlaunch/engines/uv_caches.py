@@ -36,8 +36,10 @@ class UvCaches:
         try:
             yield cache
         finally:
-            full = await asyncio.to_thread(bytes_of, cache) > self._max_bytes
-            self._used[cache] -= 1
+            try:
+                full = await asyncio.to_thread(bytes_of, cache) > self._max_bytes
+            finally:
+                self._used[cache] -= 1
             if full and not self._used[cache]:
                 discard(cache)
 

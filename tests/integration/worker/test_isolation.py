@@ -111,6 +111,8 @@ def test_the_servers_socket_can_not_be_replaced(cell):
     assert cell.attack(f"os.rename({address!r}, {address!r} + '.old')") in REFUSED
     assert cell.attack(f"os.unlink({address!r})") in REFUSED
     assert cell.attack(f"os.rename(os.path.dirname({address!r}), '/tmp/other')") in REFUSED
+    socket = Path(address)
+    assert socket.stat().st_uid == socket.parent.stat().st_uid == cell.data.stat().st_uid
 
 
 @pytest.mark.parametrize(
@@ -124,7 +126,12 @@ def test_folders_that_programs_share_are_each_workers_own(cell, where):
 
 
 def test_no_file_of_the_servers_home_is_seen(cell):
-    assert set(cell.attack("os.listdir(os.path.expanduser('~'))")) <= {"of-one-worker", ".pyenv", ".local"}
+    assert set(cell.attack("os.listdir(os.path.expanduser('~'))")) <= {
+        "of-one-worker",
+        ".pyenv",
+        ".local",
+        ".openlaunch",  # the data directory, of which other tests see what is in it
+    }
 
 
 def test_no_other_process_is_seen_or_signalled(cell):
