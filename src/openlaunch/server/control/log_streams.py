@@ -1,8 +1,8 @@
 """Workers' logs as server-sent events, for as long as a client reads them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, suppress
 
 import orjson
 
@@ -50,7 +50,7 @@ class LogStreams:
 
     async def _events(
         self, owner: str, follower: LogFollower, tail_bytes: int, is_there: Callable[[], bool]
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes]:
         async with self._turns.of(owner):
             lines = await follower.begin(tail_bytes)
             yield _frames(lines) or _HEARTBEAT  # at once, so that the client sees that it is connected
@@ -71,10 +71,11 @@ class LogStreams:
             yield END_EVENT
 
 
-async def _beginning(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    yield first
-    async for frames in rest:
-        yield frames
+async def _beginning(first: bytes, rest: AsyncGenerator[bytes]) -> AsyncIterator[bytes]:
+    async with aclosing(rest):  # its place is free as soon as the client is gone
+        yield first
+        async for frames in rest:
+            yield frames
 
 
 def _frames(lines: list[tuple[str, str]]) -> bytes:
