@@ -131,7 +131,7 @@ class QueueSettings(ResultSettings):
         return self.max_queued_tasks - self.max_queued_tasks // 10
 
 
-class JobSettings(_Part):
+class JobSettings(BodySettings):
     """Batch jobs and docker-image batch jobs."""
 
     max_running_batch_jobs: int = Field(

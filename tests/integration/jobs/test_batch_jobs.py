@@ -95,6 +95,14 @@ def test_inputs_that_fail_stand_among_the_others(client):
     assert [results[0]["result"], results[3]["result"]] == [2, 6]
 
 
+def test_an_input_over_the_limit_of_bodies_fails_alone():
+    with running(max_body_bytes=1024 * 1024) as client:
+        bundle(client)
+        large, small = run(client, [{"x": "x" * 2**20}, {"x": 1}])
+    assert "1048576 are allowed" in large["traceback"]
+    assert small["result"] == 2
+
+
 def test_an_input_that_kills_its_workers_fails_alone(client):
     results = run(client, [{"x": 1}, {"x": "kill"}, {"x": 3}])
     assert [entry["result"] for entry in results] == [2, None, 6]

@@ -31,8 +31,9 @@ _MODULE = "openlaunch.server.jobs.batch_process"
 class BatchFiles:
     """Reads the inputs of batch jobs from artifacts, and writes their results there."""
 
-    def __init__(self, store: Store, artifacts: Artifacts, jobs: int) -> None:
+    def __init__(self, store: Store, artifacts: Artifacts, jobs: int, max_input_bytes: int) -> None:
         self._store = store
+        self._max_input_bytes = max_input_bytes
         self._artifacts = artifacts
         # As many threads as jobs run: those that wait for slow inputs take none that others need.
         self._threads = ThreadPoolExecutor(jobs, thread_name_prefix="batch-inputs")
@@ -54,7 +55,9 @@ class BatchFiles:
     ) -> AsyncGenerator[Chunk]:
         """Read the inputs after the first `skip`, up to `most` at a time."""
         pickled = job.serialization_format is SerializationFormat.PICKLE
-        order = Order(source=schemas.source, pickled=pickled, skip=skip, most=most)
+        order = Order(
+            source=schemas.source, pickled=pickled, skip=skip, most=most, max_bytes=self._max_input_bytes
+        )
         async with self._reader(job, order) as answers:
             while chunk := await self._in_thread(next, answers):
                 yield chunk

@@ -60,7 +60,7 @@ class BatchJobs:
         self._lanes = lanes
         self._endpoints = endpoints
         self._tasks = tasks
-        self._files = BatchFiles(store, artifacts, settings.max_running_batch_jobs)
+        self._files = BatchFiles(store, artifacts, settings.max_running_batch_jobs, settings.max_body_bytes)
         self._turns = Turns(settings.max_running_batch_jobs)
         self._submitted: dict[str, int] = {}
         self.runner = JobRunner(

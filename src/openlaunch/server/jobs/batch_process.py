@@ -16,6 +16,7 @@ from openlaunch.tasks.batch_input import BadRow, InputError, Row, rows
 from openlaunch.tasks.states import failure
 
 CHUNK_BYTES = 4 * 1024 * 1024
+"""The most that a chunk of several inputs takes; one that is larger is a chunk alone."""
 PIECE_SECONDS = 30
 """What one piece of the file, or one chunk of inputs, may take."""
 
@@ -35,6 +36,8 @@ class Order:
     pickled: bool = False
     skip: int = 0
     most: int = 0
+    max_bytes: int = 0
+    """The largest input; a larger one is refused."""
 
 
 def main() -> None:
@@ -64,8 +67,7 @@ def _pieces(channel: Channel) -> Iterator[bytes]:
 def _send_chunks(channel: Channel, source: Iterator[Row], order: Order) -> None:
     schemas = BundleSchemas(orjson.loads(order.source), apart=True)
     wanted = islice(source, order.skip, None)
-    while True:
-        chunk = _next_chunk(wanted, schemas, order)
+    for chunk in chunks(wanted, schemas, order):
         signal.alarm(0)  # the server may take its time
         channel.send(chunk)
         if not chunk:
@@ -74,25 +76,41 @@ def _send_chunks(channel: Channel, source: Iterator[Row], order: Order) -> None:
         signal.alarm(PIECE_SECONDS)
 
 
-def _next_chunk(source: Iterator[Row], schemas: BundleSchemas, order: Order) -> Chunk:
+def chunks(source: Iterator[Row], schemas: BundleSchemas, order: Order) -> Iterator[Chunk]:
+    """Yield chunks of inputs, and an empty one at the end."""
     chunk: Chunk = []
     size = 0
     for row in source:
-        predict_input, refusal = _checked(row, schemas, order.pickled)
-        chunk.append((predict_input, None if refusal is None else failure(refusal, REFUSED_STATUS_CODE)))
-        size += len(predict_input.body)
-        if len(chunk) == order.most or size > CHUNK_BYTES:
-            break
-    return chunk
+        predict_input, result = _input(row, schemas, order)
+        taken = len(predict_input.body) + len(result or b"")
+        if chunk and size + taken > CHUNK_BYTES:
+            yield chunk
+            chunk, size = [], 0
+        chunk.append((predict_input, result))
+        size += taken
+        if len(chunk) == order.most:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
+    yield []
 
 
-def _checked(row: Row, schemas: BundleSchemas, pickled: bool) -> tuple[PredictInput, str | None]:
+def _input(row: Row, schemas: BundleSchemas, order: Order) -> tuple[PredictInput, bytes | None]:
+    predict_input, refusal = _checked(row, schemas, order)
+    return predict_input, None if refusal is None else failure(refusal, REFUSED_STATUS_CODE)
+
+
+def _checked(row: Row, schemas: BundleSchemas, order: Order) -> tuple[PredictInput, str | None]:
     """Return an input, or the reason for which it is refused."""
     if isinstance(row, BadRow):
         return _REFUSED, row.reason
-    document = row | {"return_pickled": True} if pickled else row
+    document = row | {"return_pickled": True} if order.pickled else row
     try:
-        return check_document(document, orjson.dumps(document), schemas), None
+        body = orjson.dumps(document)
+        if len(body) > order.max_bytes:
+            return _REFUSED, f"the input has {len(body)} bytes, {order.max_bytes} are allowed"
+        return check_document(document, body, schemas), None
     except APIError as error:
         details = "; ".join(f"{'.'.join(map(str, e['loc'][1:]))}: {e['msg']}" for e in error.errors)
         return _REFUSED, f"{error.message}: {details}" if details else error.message
