@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import os
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,10 +43,12 @@ class BuildWatch:
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             looks += 1
-            if (reason := await asyncio.to_thread(self._look, pid, looks % LOOKS_PER_COUNT == 0)) is not None:
+            if (reason := await asyncio.to_thread(self._look, pid)) is not None:
                 return reason
+            if looks % LOOKS_PER_COUNT == 0 and await bytes_of(*self._folders) > self._bounds.disk:
+                return f"it wrote more than {_size(self._bounds.disk)} to the disk"
 
-    def _look(self, pid: int, count: bool) -> str | None:
+    def _look(self, pid: int) -> str | None:
         bounds = self._bounds
         if memory_of_tree(pid) > bounds.memory:
             return f"it used more than {_size(bounds.memory)} of memory"
@@ -56,8 +57,6 @@ class BuildWatch:
                 return f"it left less than {_size(bounds.free)} of the disk free"
             if disk.f_favail < disk.f_files * bounds.free_files:  # both are 0 where files are not counted
                 return f"it left less than {bounds.free_files:.0%} of the disk's files free"
-        if count and bytes_of(*self._folders) > bounds.disk:
-            return f"it wrote more than {_size(bounds.disk)} to the disk"
         return None
 
 
@@ -87,20 +86,29 @@ def _memory_of(pid: int) -> int:
     return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(("RssAnon:", "RssShmem:")))
 
 
-def bytes_of(*folders: Path) -> int:
+async def bytes_of(*folders: Path) -> int:
     """Return what folders take on the disk, however deep they are; 0 where that can't be counted in time.
 
-    A program of its own counts, because nobody's folders may delay what else this process does.
+    A program of its own counts, and no thread waits for it, because nobody's folders may delay what else this
+    process does.
     """
-    command = ["du", "-skx", "--", *map(str, folders)]
-    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-        counted = subprocess.run(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,  # a line for each folder that is closed to it, however many there are
-            text=True,
-            timeout=COUNT_SECONDS,
-            check=False,
-        )
-        return sum(int(line.split()[0]) * 1024 for line in counted.stdout.splitlines())
+    with contextlib.suppress(OSError, TimeoutError):
+        async with asyncio.timeout(COUNT_SECONDS):
+            counted = await _output("du", "-skx", "--", *map(str, folders))
+        return sum(int(line.split()[0]) * 1024 for line in counted.splitlines())
     return 0
+
+
+async def _output(*command: str) -> bytes:
+    """Return what a program writes, which is killed when this is cancelled."""
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,  # a line for each folder that is closed to it, however many there are
+    )
+    try:
+        return (await process.communicate())[0]
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()

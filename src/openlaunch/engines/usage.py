@@ -5,6 +5,7 @@ import logging
 import os
 import time
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,8 @@ class UsageWatch:
         self._disk = disk
         self._workers: set[Watched] = set()
         self._disk_looked = time.monotonic()
+        # A thread of its own, because a walk through large folders takes long.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="usage")
 
     def add(self, worker: Watched) -> None:
         self._workers.add(worker)
@@ -56,7 +59,8 @@ class UsageWatch:
             worker.over_memory = True
             self._end(worker, f"{used // MIB} MiB of memory", f"{worker.memory // MIB} MiB", "`memory`")
         if self._disk and time.monotonic() - self._disk_looked > DISK_SECONDS:
-            for worker in await asyncio.to_thread(_over_disk, list(self._workers), self._disk):
+            loop, workers = asyncio.get_running_loop(), list(self._workers)
+            for worker in await loop.run_in_executor(self._thread, _over_disk, workers, self._disk):
                 allowed = f"{self._disk // MIB} MiB, or {MAX_FILES:,} files"
                 self._end(worker, "more of the disk than is allowed", allowed, "OPENLAUNCH_WORKER_DISK_BYTES")
             self._disk_looked = time.monotonic()

@@ -1,6 +1,5 @@
 """The caches of uv: a folder for each owner, because the owner's builds write to it."""
 
-import asyncio
 import hashlib
 from collections import Counter
 from collections.abc import AsyncIterator, Collection
@@ -37,7 +36,7 @@ class UvCaches:
             yield cache
         finally:
             try:
-                full = await asyncio.to_thread(bytes_of, cache) > self._max_bytes
+                full = await bytes_of(cache) > self._max_bytes
             finally:
                 self._used[cache] -= 1
             if full and not self._used[cache]:

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -90,11 +91,33 @@ def test_what_is_said_of_closed_folders_is_not_kept(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     tracemalloc.start()
     try:
-        assert bytes_of(tmp_path) == 7 * 1024
+        assert asyncio.run(bytes_of(tmp_path)) == 7 * 1024
         assert tracemalloc.get_traced_memory()[1] < MIB
     finally:
         tracemalloc.stop()
 
 
 def test_what_can_not_be_counted_is_nothing(tmp_path):
-    assert bytes_of(tmp_path / "nowhere") == 0
+    assert asyncio.run(bytes_of(tmp_path / "nowhere")) == 0
+
+
+def test_slow_counts_take_no_threads(tmp_path, monkeypatch):
+    """As many as there are threads for everything else."""
+    program = tmp_path / "du"
+    program.write_text(f"#!/bin/sh\necho >> {tmp_path}/begun\nexec sleep 600\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(2))
+        counts = [asyncio.create_task(BuildWatch((tmp_path,), Bounds())(os.getpid())) for _ in range(2)]
+        async with asyncio.timeout(60):
+            while not (tmp_path / "begun").exists() or len((tmp_path / "begun").read_bytes()) < 2:
+                await asyncio.sleep(0.01)
+            await asyncio.to_thread(lambda: None)
+        for count in counts:
+            count.cancel()
+        await asyncio.gather(*counts, return_exceptions=True)
+
+    asyncio.run(main())
