@@ -5,11 +5,14 @@ import hashlib
 import hmac
 import http.server
 import json
+import re
 import socket
 import ssl
+import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import pytest
 import trustme
@@ -217,6 +220,32 @@ def test_a_receiver_that_hangs_holds_up_nothing(client, endpoint):
         (attempt,) = eventually(lambda: client.list_deliveries(hanging.async_task_id)[0].attempts)
     assert (attempt.status_code, attempt.error) == (None, "there was no answer within 3 s")
     assert client.list_deliveries(hanging.async_task_id)[0].status == "PENDING"
+
+
+def xs(mib):
+    return "x" * (mib * 2**20)
+
+
+def resident_mib(pid):
+    return int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[1]) / 1024
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the memory of a process is read from /proc")
+def test_results_that_wait_for_slow_receivers_are_not_held_in_memory():
+    with running(callback_timeout_seconds=300) as client, ExitStack() as stack:
+        silent = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        silent.settimeout(60)
+        endpoint = client.deploy(xs, name="ca-large", endpoint_type="async", **{**SMALL, "memory": "1Gi"})
+        with receiving() as receiver:
+            endpoint.predict(EndpointRequest(args={"mib": 40}, callback_url=receiver.url))
+            assert len(only(receiver)[2]) > 40 * 2**20
+        before = resident_mib(client.server.pid)
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
+        for _ in range(4):
+            endpoint.predict(EndpointRequest(args={"mib": 40}, callback_url=url))
+        for _ in range(4):
+            assert stack.enter_context(silent.accept()[0]).recv(1) == b"P"
+        assert resident_mib(client.server.pid) - before < 80
 
 
 def test_a_receiver_that_is_gone_ends_it(client, endpoint):

@@ -57,9 +57,14 @@ def name_means(monkeypatch):
     return means
 
 
-def post(receiver):
-    url = httpx2.URL(f"http://{NAME}:{receiver.server_port}/done")
-    return asyncio.run(Poster(allow_private=True, ca_file=None).post("ada", url, b"{}", {}, {}))
+async def body():
+    yield b"{}"
+
+
+def post(receiver, name=NAME, auth=None):
+    url = httpx2.URL(f"http://{name}:{receiver.server_port}/done")
+    poster = Poster(allow_private=True, ca_file=None)
+    return asyncio.run(poster.post("ada", url, body, {"content-length": "2"}, auth or {}))
 
 
 def test_a_name_that_means_another_address_a_moment_later_leads_to_the_first(receiver, name_means):
@@ -87,14 +92,12 @@ def test_a_private_key_is_written_into_no_folder(receiver, monkeypatch):
     mine = trustme.CA().issue_cert("ada@example.org")
     cert, key = mine.cert_chain_pems[0].bytes().decode(), mine.private_key_pem.bytes().decode()
     monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
-    url = httpx2.URL(f"http://127.0.0.1:{receiver.server_port}/")
     auth = {"kind": "mtls", "cert": cert, "key": key}
-    assert asyncio.run(Poster(allow_private=True, ca_file=None).post("ada", url, b"{}", {}, auth)) == 204
+    assert post(receiver, "127.0.0.1", auth) == 204
 
 
 def test_what_is_no_client_certificate_is_said(receiver):
     auth = {"kind": "mtls", "cert": "no certificate", "key": "no key"}
-    url = httpx2.URL(f"http://127.0.0.1:{receiver.server_port}/")
     with pytest.raises(ValueError, match="the auth's cert and key are not a certificate"):
-        asyncio.run(Poster(allow_private=True, ca_file=None).post("ada", url, b"{}", {}, auth))
+        post(receiver, "127.0.0.1", auth)
     assert receiver.hosts == []

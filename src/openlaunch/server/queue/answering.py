@@ -59,12 +59,11 @@ class Answerer:
                 if waiter.results:
                     return DoneTasks(self._store, owner, [], list(waiter.results.values()))
 
-    async def body_of(self, record: Answerable, make_url: Callable[[str], str]) -> bytes:
-        """Make the JSON body that answers for a task; `make_url` signs the URL of a pickled result's key."""
-        return b"".join([piece async for piece in self.pieces_of(record, make_url)])
-
     async def pieces_of(self, record: Answerable, make_url: Callable[[str], str]) -> AsyncIterator[bytes]:
-        """Make the same body in pieces; of a result that is an artifact, no more is in memory at a time."""
+        """Make the JSON body that answers for a task, in pieces; of an artifact, no more is in memory at a time.
+
+        `make_url` signs the URL of a pickled result's key.
+        """
         yield b'{"task_id": "%s", ' % record.id.encode()
         key = record.result_key or ""
         if not record.state.done:

@@ -7,7 +7,8 @@ import hmac
 import logging
 import ssl
 import time
-from functools import partial
+from collections.abc import AsyncIterator, Callable
+from functools import cache, partial
 
 from openlaunch.server import clock
 from openlaunch.server.prediction.results import SignedURLs
@@ -37,15 +38,20 @@ class CallbackSigner:
         """Return the secret with which the owner's receivers verify signatures."""
         return "whsec_" + base64.b64encode(self._key(owner)).decode()
 
-    def headers(self, owner: str, message_id: str, now: float, body: bytes) -> dict[str, str]:
-        """Make the three headers of a message."""
-        timestamp = str(int(now))
-        signed = f"{message_id}.{timestamp}.".encode() + body
-        digest = hmac.new(self._key(owner), signed, hashlib.sha256).digest()
+    async def headers(
+        self, owner: str, message_id: str, now: float, pieces: AsyncIterator[bytes]
+    ) -> dict[str, str]:
+        """Make the three headers of a message, and the one that says how long its body is."""
+        timestamp, length = str(int(now)), 0
+        signed = hmac.new(self._key(owner), f"{message_id}.{timestamp}.".encode(), hashlib.sha256)
+        async for piece in pieces:
+            signed.update(piece)
+            length += len(piece)
         return {
+            "content-length": str(length),
             "webhook-id": message_id,
             "webhook-timestamp": timestamp,
-            "webhook-signature": "v1," + base64.b64encode(digest).decode(),
+            "webhook-signature": "v1," + base64.b64encode(signed.digest()).decode(),
         }
 
     def _key(self, owner: str) -> bytes:
@@ -162,12 +168,14 @@ class Callbacks:
         began, start = clock.now(), time.monotonic()
         if record is None:
             return Attempt(began, 0.0, outbox.GONE_STATUS, "the task's result is no longer kept")
-        make_url = partial(self._urls.make, self._base_url, "GET")
-        body = await self._tasks.answerer.body_of(record, make_url)
+        # The body is made for each look at it, because results of any size wait for slow receivers.
+        make_url = cache(partial(self._urls.make, self._base_url, "GET"))
+        pieces = partial(self._tasks.answerer.pieces_of, record, make_url)
+        headers = await self.signer.headers(delivery.owner, delivery.id, time.time(), pieces())
         status, error = None, None
         try:
             async with asyncio.timeout(self._seconds):
-                status = await self._post(delivery, body)
+                status = await self._post(delivery, pieces, headers)
             if not 200 <= status < 300:
                 error = f"the receiver answered {status}"
         except TimeoutError:
@@ -176,14 +184,11 @@ class Callbacks:
             error = f"{type(problem).__name__}: {problem}"[:MAX_ERROR]
         return Attempt(began, round(time.monotonic() - start, 3), status, error)
 
-    async def _post(self, delivery: Delivery, body: bytes) -> int:
+    async def _post(
+        self, delivery: Delivery, pieces: Callable[[], AsyncIterator[bytes]], headers: dict[str, str]
+    ) -> int:
         import httpx2
 
-        headers = {
-            "content-type": "application/json",
-            "user-agent": "openlaunch-callback",
-            **self.signer.headers(delivery.owner, delivery.id, time.time(), body),
-        }
-        return await self._poster.post(
-            delivery.owner, httpx2.URL(delivery.url), body, headers, delivery.auth or {}
-        )
+        headers = {"content-type": "application/json", "user-agent": "openlaunch-callback", **headers}
+        url = httpx2.URL(delivery.url)
+        return await self._poster.post(delivery.owner, url, pieces, headers, delivery.auth or {})

@@ -5,7 +5,7 @@ import os
 import socket
 import ssl
 import tempfile
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,11 +36,16 @@ class Poster:
         self._plain_context: ssl.SSLContext | None = None
 
     async def post(
-        self, owner: str, url: "httpx2.URL", body: bytes, headers: dict[str, str], auth: dict[str, Any]
+        self,
+        owner: str,
+        url: "httpx2.URL",
+        pieces: Callable[[], AsyncIterator[bytes]],
+        headers: dict[str, str],
+        auth: dict[str, Any],
     ) -> int:
         """POST once, and return the receiver's status. The caller bounds the time.
 
-        Names are looked up in the turn of `owner`.
+        Names are looked up in the turn of `owner`. `pieces` begins the body, whose length is among the headers.
 
         Raises:
             OSError: the name has no address, or one that may not be called.
@@ -59,7 +64,7 @@ class Poster:
                 request = client.build_request(
                     "POST",
                     url.copy_with(host=address),
-                    content=body,
+                    content=pieces(),
                     headers=headers,
                     extensions={"sni_hostname": url.host},
                 )
