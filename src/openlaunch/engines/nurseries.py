@@ -77,7 +77,7 @@ class Nurseries:
         return await asyncio.shield(task)
 
     async def _start(self, spec: ProcessSpec) -> Nursery:
-        await self._make_room()  # here, so that whoever asks meanwhile finds this one
+        await self._make_room()  # here, so that a call that comes meanwhile finds this one
         folder = Path(tempfile.mkdtemp(prefix="nursery-", dir=self._root))
         os.chmod(folder, 0o711)  # noqa: PTH101, S103 -- the way to what is the workers', who may be another user
         _give_socket(spec.address)
