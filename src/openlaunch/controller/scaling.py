@@ -49,8 +49,8 @@ class DesireWindow:
 
     @property
     def falls_at(self) -> float:
-        """When the highest desire leaves the window, if none is added."""
-        return self.samples[0][0] + self.period if len(self.samples) > 1 else math.inf
+        """When the highest desire leaves the window, if none is added; never where nothing is desired."""
+        return self.samples[0][0] + self.period if self.highest else math.inf
 
 
 @dataclass(frozen=True, slots=True)

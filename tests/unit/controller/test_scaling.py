@@ -1,5 +1,7 @@
 """How many workers an endpoint should have."""
 
+import math
+
 import pytest
 from controller_simulation import make_spec
 from hypothesis import given
@@ -119,3 +121,9 @@ class TestCapacity:
         for name in "abc":
             holdings.set(name, usage_of(spec, 1))
         assert capacity_limit(spec, self.WHOLE, holdings.beside("a")) == 78
+
+
+def test_the_only_desire_of_a_window_falls_too():
+    assert DesireWindow(5.0).add(100.0, 1).falls_at == 105.0
+    assert DesireWindow(5.0).add(100.0, 2).add(101.0, 1).falls_at == 105.0
+    assert DesireWindow(5.0).add(100.0, 0).falls_at == math.inf
