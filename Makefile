@@ -43,9 +43,10 @@ format: $(VENV)/.installed
 types: $(VENV)/.installed
 	$(BIN)/mypy
 
-# Three at a time on two cores, because most tests wait for processes to start; then those that want to be alone.
+# Three at a time on two cores, because most tests wait for processes to start, and each with whole files, whose tests
+# share a server; then those that want to be alone.
 pytest: $(VENV)/.installed
-	$(BIN)/pytest -n 3 -m "not alone"
+	$(BIN)/pytest -n 3 --dist worksteal -m "not alone"
 	$(BIN)/pytest -m alone
 
 # Every check on each supported Python, or on one of them: `make test-3.12`. uv downloads a Python that is not installed.
