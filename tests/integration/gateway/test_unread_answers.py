@@ -38,7 +38,9 @@ def large(client):
 
 @pytest.fixture(scope="module")
 def queue(client):
-    endpoint = client.deploy(text, name="large-async", endpoint_type="async", cpus=0.1, memory="512Mi")
+    endpoint = client.deploy(
+        text, name="large-async", endpoint_type="async", per_worker=1, cpus=0.1, memory="1Gi"
+    )
     futures = [endpoint.predict(args(mib=24)) for _ in range(8)]
     for future in futures:
         assert future.get(timeout=120).status == "SUCCESS"
