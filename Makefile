@@ -17,12 +17,12 @@ test: lint types pytest
 # The fault tests in their long form: docs/concepts/reliability.md. OPENLAUNCH_FUZZ_RUNS=1000000 has a million connections
 # made up, in place of 20,000.
 chaos: $(VENV)/.installed
-	tests/chaos/install.sh
+	tools/install.sh nginx haproxy
 	OPENLAUNCH_CHAOS=long $(BIN)/pytest tests/chaos $(ARGS)
 
 # Beside its peers, which it installs: benchmarks/README.md.
 bench: $(VENV)/.installed
-	benchmarks/install.sh
+	tools/install.sh wrk redis-server haproxy
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraints constraints.txt --group bench
 	$(BIN)/python -m benchmarks.run $(ARGS)
 

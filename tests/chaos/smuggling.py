@@ -1,7 +1,7 @@
 """Cases of request smuggling, and what servers and proxies make of them: this server, h11, nginx and HAProxy.
 
 `python tests/chaos/smuggling.py` prints the table of docs/reference/request-smuggling.md; it needs nginx and HAProxy,
-which `tests/chaos/install.sh` installs. A case is bytes of one connection with a request for `/A`, and inside or
+which `tools/install.sh` installs. A case is bytes of one connection with a request for `/A`, and inside or
 behind it one for `/B`. Smuggled is `/B` where a proxy thinks that it is a part of `/A`, and the server behind it runs
 it.
 """
@@ -380,5 +380,5 @@ def table() -> str:
 
 if __name__ == "__main__":
     if not (shutil.which("nginx") and shutil.which("haproxy")):
-        sys.exit("nginx and haproxy are needed: tests/chaos/install.sh installs them")
+        sys.exit("nginx and haproxy are needed: tools/install.sh nginx haproxy")
     print(table())

@@ -1,6 +1,6 @@
 """Request smuggling: no case is read in two ways by this server and h11, nor by a proxy and this server behind it.
 
-The long form needs nginx and HAProxy: `tests/chaos/install.sh`.
+The long form needs nginx and HAProxy: `tools/install.sh nginx haproxy`.
 """
 
 from pathlib import Path

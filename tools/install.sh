@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# The programs that the benchmarks need beside Python's packages; installed where this is root on Debian.
+# Installs the programs that are named and missing, where this is root on Debian: `tools/install.sh PROGRAM...`.
 set -euo pipefail
 missing=()
-for program in wrk redis-server haproxy; do
+for program in "$@"; do
     command -v "$program" >/dev/null || missing+=("$program")
 done
 if [ ${#missing[@]} -gt 0 ]; then
