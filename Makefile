@@ -43,11 +43,8 @@ format: $(VENV)/.installed
 types: $(VENV)/.installed
 	$(BIN)/mypy
 
-# Three at a time on two cores, because most tests wait for processes to start, and each with whole files, whose tests
-# share a server; then those that want to be alone.
 pytest: $(VENV)/.installed
-	$(BIN)/pytest -n 3 --dist worksteal -m "not alone"
-	$(BIN)/pytest -m alone
+	$(BIN)/python -m tools.run_tests
 
 # Every check on each supported Python, or on one of them: `make test-3.12`. uv downloads a Python that is not installed.
 PYTHONS := 3.11 3.12 3.13
