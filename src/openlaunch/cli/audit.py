@@ -50,7 +50,8 @@ def list_audit(
         for e in page.entries
     ]
     columns = ("TIME", "OWNER", "KEY", "FROM", "ACTION", "OBJECT", "STATUS", "SUMMARY")
-    emit(page, as_json, lambda: table(columns, rows))
+    optional = ("FROM", "KEY", "OBJECT", "STATUS")
+    emit(page, as_json, lambda: table(columns, rows, optional))
     if page.next_cursor is not None and not as_json:
         note(f"there is more: --cursor {page.next_cursor}")
 

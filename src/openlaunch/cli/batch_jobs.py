@@ -1,14 +1,14 @@
 """`openlaunch batch-jobs`."""
 
 import json
-from operator import itemgetter
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from openlaunch.cli.connection import connect
+from openlaunch.cli.exits import Exit
 from openlaunch.cli.inputs import json_object, read_text
-from openlaunch.cli.output import Json, emit, emit_rows, fields, note, waiting
+from openlaunch.cli.output import Json, emit, emit_rows, fields, note, of_document, waiting, when
 from openlaunch.cli.settings import given as given_settings
 from openlaunch.cli.settings import with_settings
 
@@ -95,7 +95,8 @@ def _print_results(client: "LaunchClient", job_id: str, as_json: bool) -> None:
     if failed:
         first = failed[0]
         reason = str(entries[first - 1]["traceback"]).strip().splitlines()[-1]
-        note(f"{len(failed)} of {len(entries)} inputs failed; the first is number {first}: {reason}")
+        note(f"error: {len(failed)} of {len(entries)} inputs failed; the first is number {first}: {reason}")
+        raise typer.Exit(Exit.FAILED)
 
 
 @app.command("list")
@@ -104,8 +105,12 @@ def list_batch_jobs(context: typer.Context, as_json: Json = False) -> None:
     with connect(context) as client:
         jobs = client.list_batch_jobs()
     columns = ("JOB", "STATUS", "DONE", "LEFT", "CREATED", "REASON")
-    keys = ("job_id", "status", "num_tasks_completed", "num_tasks_pending", "created_at", "status_reason")
-    emit_rows(jobs, as_json, columns, itemgetter(*keys))
+    emit_rows(jobs, as_json, columns, _row, optional=("CREATED",))
+
+
+def _row(job: dict[str, Any]) -> tuple[object, ...]:
+    progress = job["num_tasks_completed"], job["num_tasks_pending"]
+    return job["job_id"], job["status"], *progress, when(job["created_at"]), job["status_reason"]
 
 
 @app.command("get")
@@ -120,7 +125,7 @@ def get_batch_job(
         if wait:
             _wait(client, job_id)
         job = client.get_batch_async_response(job_id)
-    emit(job, as_json, lambda: fields((name, value) for name, value in job.items() if value != {}))
+    emit(job, as_json, lambda: fields(of_document(job)))
 
 
 @app.command("results")

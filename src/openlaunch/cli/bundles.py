@@ -23,7 +23,7 @@ def list_bundles(
     """List your bundles, newest first."""
     with connect(context) as client:
         found = client.list_model_bundles_v2(name).model_bundles
-    emit_rows(found, as_json, ("NAME", "ID", "FLAVOR", "CREATED"), _row)
+    emit_rows(found, as_json, ("NAME", "ID", "FLAVOR", "CREATED"), _row, optional=("FLAVOR", "CREATED"))
 
 
 def _row(bundle: "ModelBundleResponse") -> tuple[object, ...]:

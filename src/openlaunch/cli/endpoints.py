@@ -41,12 +41,13 @@ def list_endpoints(context: typer.Context, as_json: Json = False) -> None:
     with connect(context) as client:
         found = [endpoint.model_endpoint for endpoint in client.list_model_endpoints()]
     columns = ("NAME", "TYPE", "STATUS", "WORKERS", "QUEUED", "BUNDLE", "REASON")
-    emit_rows(found, as_json, columns, _row)
+    emit_rows(found, as_json, columns, _row, optional=("BUNDLE", "QUEUED", "WORKERS"))
 
 
 def _row(endpoint: "ModelEndpoint") -> tuple[object, ...]:
     e = endpoint
-    kind, status, workers = e.endpoint_type.value, e.status.value, _workers(e)
+    kind, status, state = e.endpoint_type.value, e.status.value, e.deployment_state
+    workers = state and f"{state.available_workers} ({state.min_workers} to {state.max_workers})"
     return e.name, kind, status, workers, e.num_queued_items, e.bundle_name, e.status_reason
 
 
@@ -118,7 +119,7 @@ def _canary(endpoint: "ModelEndpoint") -> str | None:
         f"{name} {side.workers} workers, {side.requests} requests, {side.failures} failed"
         for name, side in (("canary", canary.canary), ("endpoint", canary.endpoint))
     ]
-    return "\n".join([head, *(f"{'':12}{side}" for side in sides)])
+    return "\n".join([head, *sides])
 
 
 @app.command("create")

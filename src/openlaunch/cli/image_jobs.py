@@ -6,7 +6,7 @@ import typer
 
 from openlaunch.cli.connection import connect
 from openlaunch.cli.inputs import json_object, pairs
-from openlaunch.cli.output import Json, emit, emit_rows, fields, waiting
+from openlaunch.cli.output import Json, emit, emit_rows, fields, of_document, waiting, when
 
 if TYPE_CHECKING:
     from openlaunch import LaunchClient
@@ -107,12 +107,12 @@ def list_jobs(
     with connect(context) as client:
         jobs = client.list_docker_image_batch_jobs(trigger)
     columns = ("JOB", "STATUS", "CREATED", "COMPLETED", "REASON")
-    emit_rows(jobs, as_json, columns, _row)
+    emit_rows(jobs, as_json, columns, _row, optional=("COMPLETED", "CREATED"))
 
 
 def _row(job: dict[str, Any]) -> tuple[object, ...]:
     reason = (job["status_reason"] or "").partition("\n")[0]
-    return job["id"], job["status"], job["created_at"], job["completed_at"], reason
+    return job["id"], job["status"], when(job["created_at"]), when(job["completed_at"]), reason
 
 
 @app.command("get")
@@ -120,9 +120,7 @@ def get_job(context: typer.Context, job_id: JobId, as_json: Json = False) -> Non
     """Show a job's status."""
     with connect(context) as client:
         job = client.get_docker_image_batch_job(job_id)
-    emit(
-        job, as_json, lambda: fields((name, value) for name, value in job.items() if value not in (None, {}))
-    )
+    emit(job, as_json, lambda: fields(of_document(job)))
 
 
 @app.command("logs")

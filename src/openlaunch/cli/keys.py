@@ -58,7 +58,8 @@ def list_keys(context: typer.Context, as_json: Json = False) -> None:
     """List all keys, without their secrets."""
     with connect(context) as client:
         found = client.list_api_keys()
-    emit_rows(found, as_json, ("ID", "OWNER", "ROLE", "KEY", "CREATED", "END", "LIMITS"), _row)
+    columns = ("ID", "OWNER", "ROLE", "KEY", "CREATED", "END", "LIMITS")
+    emit_rows(found, as_json, columns, _row, optional=("CREATED", "KEY", "END"))
 
 
 def _row(key: "KeySummary") -> tuple[object, ...]:

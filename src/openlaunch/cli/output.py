@@ -1,9 +1,11 @@
 """What commands print: data on stdout, as JSON or for people; everything else on stderr."""
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,12 +16,6 @@ if TYPE_CHECKING:
     from openlaunch.client.models import ModelEndpoint
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
-NOT_A_TERMINAL_WIDTH = 10_000
-"""Columns of a table that goes into a file or a pipe: nothing is wrapped there."""
-
-LAST_COLUMN_WIDTH = 20
-"""Left to the last column on a terminal that is too narrow for the others."""
 
 
 def emit(document: Any, as_json: bool, for_people: Callable[[], None]) -> None:
@@ -35,45 +31,66 @@ def _plain_json(value: Any) -> Any:
 
 
 def emit_rows(
-    found: Sequence[Any], as_json: bool, columns: Sequence[str], row: Callable[[Any], Sequence[object]]
+    found: Sequence[Any],
+    as_json: bool,
+    columns: Sequence[str],
+    row: Callable[[Any], Sequence[object]],
+    optional: Sequence[str] = (),
 ) -> None:
     """Print what was found as JSON, or a row of each under the columns."""
-    emit(found, as_json, lambda: table(columns, map(row, found)))
+    emit(found, as_json, lambda: table(columns, map(row, found), optional))
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]], optional: Sequence[str] = ()) -> None:
     """Print rows under their columns; None is shown as a dash.
 
-    Only the last column is folded to a terminal's width, so that ids stay in one piece for copying.
+    A terminal that is too narrow does not get the `optional` columns, the first of them first.
     """
-    from rich.cells import cell_len
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+    from openlaunch.cli.tables import with_tabs, within
 
     cells = [[_cell(value) for value in row] for row in rows]
-    needed = sum(max(cell_len(row[i]) for row in [columns, *cells]) + 2 for i in range(len(columns) - 1))
-    width = Console().width if sys.stdout.isatty() else NOT_A_TERMINAL_WIDTH
-    shown = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns[:-1]:
-        shown.add_column(column, no_wrap=True)
-    shown.add_column(columns[-1], overflow="fold")
-    for row in cells:
-        shown.add_row(*(Text(cell) for cell in row))
-    Console(width=max(width, needed + LAST_COLUMN_WIDTH)).print(shown)
+    if not sys.stdout.isatty():
+        print("\n".join(with_tabs(columns, cells)))
+        return
+    lines, left_out = within(_width(), columns, cells, optional)
+    print("\n".join(lines))
+    if left_out:
+        note(f"left out, because the terminal is narrow: {', '.join(left_out)}; --json shows everything")
+
+
+def _width() -> int:
+    # A terminal that was never given a size says 0.
+    return os.get_terminal_size(sys.stdout.fileno()).columns or 80
 
 
 def _cell(value: object) -> str:
-    # A reason may have several lines.
-    return "-" if value is None else " ".join(str(value).split())
+    # A reason may have several lines, and whatever else a model has written into it.
+    if value is None or not (text := " ".join(str(value).split())):
+        return "-"
+    return text if text.isprintable() else "".join(c if c.isprintable() else "\ufffd" for c in text)
 
 
 def fields(pairs: Iterable[tuple[str, object]]) -> None:
-    """Print names and values, one pair a line; pairs without a value are left out."""
-    present = [(name, value) for name, value in pairs if value is not None]
-    width = max(len(name) for name, _ in present)
+    """Print names and values, one pair a line, wrapped on a terminal; pairs without a value are left out."""
+    from openlaunch.cli.tables import wrapped
+
+    present = [(name, str(value)) for name, value in pairs if value is not None]
+    indent = " " * (max(len(name) for name, _ in present) + 2)
+    room = _width() - len(indent) if sys.stdout.isatty() else sys.maxsize
     for name, value in present:
-        print(f"{name:<{width}}  {value}")
+        first = f"{name:<{len(indent)}}"
+        for line in value.split("\n"):
+            print("\n".join(wrapped(line, room, first, indent)))
+            first = indent
+
+
+def of_document(document: dict[str, Any]) -> Iterator[tuple[str, object]]:
+    """Yield the fields of an answer that is a dictionary, for people."""
+    for name, value in document.items():
+        if value is None or value == {}:
+            continue
+        text = ", ".join(f"{k}={v}" for k, v in value.items()) if isinstance(value, dict) else value
+        yield name.replace("_", " "), when(value) if name.endswith("_at") else text
 
 
 def note(text: str) -> None:
@@ -124,6 +141,9 @@ def say_status(update: Callable[[str], None]) -> "Callable[[ModelEndpoint], None
     return tell
 
 
-def when(moment: Any) -> str | None:
-    """Return a point in time for people, in this machine's time zone."""
-    return None if moment is None else moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+def when(moment: datetime | str | None) -> str | None:
+    """Return a point in time for people, in this machine's time zone; as text it is what the server's JSON has."""
+    if moment is None:
+        return None
+    at = datetime.fromisoformat(moment) if isinstance(moment, str) else moment
+    return at.astimezone().strftime("%Y-%m-%d %H:%M:%S")

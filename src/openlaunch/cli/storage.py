@@ -16,7 +16,7 @@ def storage(context: typer.Context, as_json: Json = False) -> None:
         found = client.get_storage()
     largest_first = sorted(found.kinds, key=lambda kind: -kind.bytes)
     rows = [(kind.kind, _size(kind.bytes), kind.count, _goes(kind)) for kind in largest_first]
-    emit(found, as_json, lambda: table(("KIND", "SIZE", "FILES", "WHAT GOES, AND WHEN"), rows))
+    emit(found, as_json, lambda: table(("KIND", "SIZE", "FILES", "WHAT GOES, AND WHEN"), rows, ("FILES",)))
     if not as_json:
         note(f"{_size(found.disk_free_bytes)} of {_size(found.disk_bytes)} on the disk are free")
 

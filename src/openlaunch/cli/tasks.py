@@ -177,15 +177,21 @@ def list_tasks(
     status = "FAILURE" if failed else status
     with connect(context) as client:
         page = client.list_tasks(endpoint, status, limit, cursor)
-    columns = ("TASK", "STATUS", "CODE", "ATTEMPTS", "CREATED", "FINISHED", "REASON")
-    emit(page, as_json, lambda: table(columns, map(_row, page.tasks)))
+    columns = ("TASK", "ENDPOINT", "STATUS", "CODE", "ATTEMPTS", "CREATED", "FINISHED", "REASON")
+    optional = ("ATTEMPTS", "FINISHED", "CODE", "CREATED")
+    emit(page, as_json, lambda: table(columns, map(_row, page.tasks), optional))
     if page.next_cursor is not None and not as_json:
         note(f"there are more: --cursor {page.next_cursor}")
 
 
 def _row(task: "TaskSummary") -> tuple[object, ...]:
-    created, finished = when(task.created_at), when(task.finished_at)
-    return task.task_id, task.status.value, task.status_code, task.attempts, created, finished, task.reason
+    times = when(task.created_at), when(task.finished_at)
+    status, code = task.status.value, task.status_code
+    return task.task_id, _endpoint(task), status, code, task.attempts, *times, task.reason
+
+
+def _endpoint(task: "TaskSummary") -> str:
+    return task.model_endpoint_name or f"{task.model_endpoint_id} (deleted)"
 
 
 @app.command("show")
@@ -200,6 +206,7 @@ def show_task(context: typer.Context, task_id: TaskId, as_json: Json = False) ->
     document = {**details.model_dump(mode="json"), "traceback": task.traceback, "payload": payload}
     shown = (
         ("task", details.task_id),
+        ("endpoint", _endpoint(details)),
         ("status", details.status.value),
         ("status code", details.status_code),
         ("attempts", details.attempts),
@@ -254,7 +261,7 @@ def list_deliveries(context: typer.Context, task_id: TaskId, as_json: Json = Fal
         (d.url, d.status.value, when(a.at), a.status_code, a.error) for d in found for a in d.attempts
     ]
     rows += [(d.url, d.status.value, None, None, None) for d in found if not d.attempts]
-    emit(found, as_json, lambda: table(("URL", "STATUS", "ATTEMPT", "CODE", "ERROR"), rows))
+    emit(found, as_json, lambda: table(("URL", "STATUS", "ATTEMPT", "CODE", "ERROR"), rows, ("ATTEMPT",)))
 
 
 @app.command("resend")

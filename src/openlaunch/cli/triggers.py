@@ -7,7 +7,7 @@ import typer
 from openlaunch.cli.connection import connect
 from openlaunch.cli.image_jobs import find_bundle
 from openlaunch.cli.inputs import json_object
-from openlaunch.cli.output import Json, emit, emit_rows, fields
+from openlaunch.cli.output import Json, emit, emit_rows, fields, of_document, when
 
 app = typer.Typer(help="Image jobs at the times of a cron schedule.", no_args_is_help=True)
 
@@ -47,7 +47,7 @@ def list_triggers(context: typer.Context, as_json: Json = False) -> None:
         found,
         as_json,
         ("NAME", "ID", "SCHEDULE", "NEXT"),
-        lambda t: (t["name"], t["id"], t["cron_schedule"], t["next_at"] or "suspended"),
+        lambda t: (t["name"], t["id"], t["cron_schedule"], when(t["next_at"]) or "suspended"),
     )
 
 
@@ -56,7 +56,7 @@ def get_trigger(context: typer.Context, trigger_id: TriggerId, as_json: Json = F
     """Show one trigger; `openlaunch image-jobs list --trigger ID` shows its jobs."""
     with connect(context) as client:
         found = client.get_trigger(trigger_id)
-    emit(found, as_json, lambda: fields((name, value) for name, value in found.items() if value is not None))
+    emit(found, as_json, lambda: fields(of_document(found)))
 
 
 @app.command("update")

@@ -1,5 +1,6 @@
 """Model endpoints in the store."""
 
+from collections.abc import Collection
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -58,6 +59,12 @@ def list_by_owner(
     if name is not None:
         query = query.where(endpoints.c.name == name)
     return [_record(row) for row in conn.execute(query).mappings()]
+
+
+def names(conn: Connection, ids: Collection[str]) -> dict[str, str]:
+    """Return the names of those of the endpoints that exist, by id."""
+    query = select(endpoints.c.id, endpoints.c.name).where(endpoints.c.id.in_(list(ids)))
+    return {row.id: row.name for row in conn.execute(query)}
 
 
 def list_all(conn: Connection) -> list[EndpointRecord]:

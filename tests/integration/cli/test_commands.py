@@ -153,7 +153,7 @@ def test_the_attempts_at_a_callback_are_shown_and_it_is_sent_once_more(cli, clie
 
     eventually(attempts)
     code, out, _ = cli("tasks", "deliveries", task_id)
-    assert (code, "http://127.0.0.1:9/done  PENDING" in out) == (0, True)
+    assert (code, "http://127.0.0.1:9/done\tPENDING" in out) == (0, True)
     code, _, err = cli("tasks", "resend", task_id)
     assert (code, "is sent again" in err) == (0, True)
     eventually(lambda: len(attempts()) > 1)
@@ -165,7 +165,7 @@ def test_a_failed_task_is_listed_shown_and_run_again(cli):
     assert cli("tasks", "get", task_id, "--wait", "30")[0] == 1
     code, out, _ = cli("tasks", "list", "--failed")
     assert code == 0
-    assert task_id in out
+    assert f"{task_id}\tqueued\tFAILURE\t" in out
     assert "ValueError: sleep length must be non-negative" in out
     code, out, _ = cli("tasks", "show", task_id)
     assert code == 0
@@ -358,7 +358,7 @@ def test_a_key_is_made_used_and_revoked(cli):
     assert cli("keys", "revoke", made["id"])[0] == 0
     code, out, _ = cli("audit", "list", "--action", "update_key")
     assert code == 0
-    assert f"{made['id']}  200" in out
+    assert f"{made['id']}\t200" in out
     assert "burst=9" in out
     (entry,) = json.loads(cli("audit", "list", "--object-id", made["id"], "--limit", "1", "--json")[1])[
         "entries"
@@ -371,8 +371,18 @@ def test_a_batch_job_prints_a_result_for_each_line(cli, tmp_path):
     inputs = tmp_path / "inputs.jsonl"
     inputs.write_text('{"name": "a"}\n\n{"name": "b", "fail": true}\n{"name": "c"}\n')
     code, out, err = cli("batch-jobs", "run", "greet", "--inputs", str(inputs), *RESOURCES)
-    assert (code, out.splitlines()) == (0, ['"hällo a"', "null", '"hällo c"'])
-    assert err == "1 of 3 inputs failed; the first is number 2: ValueError: no greeting\n"
+    assert (code, out.splitlines()) == (1, ['"hällo a"', "null", '"hällo c"'])
+    assert err == "error: 1 of 3 inputs failed; the first is number 2: ValueError: no greeting\n"
+
+
+def test_a_batch_job_whose_inputs_all_fail_says_why_and_exits_1_also_where_it_is_read_later(cli, tmp_path):
+    inputs = tmp_path / "inputs.jsonl"
+    inputs.write_text('{"name": "a", "fail": true}\n')
+    code, out, err = cli("batch-jobs", "run", "greet", "--inputs", str(inputs), *RESOURCES)
+    said = "error: 1 of 1 inputs failed; the first is number 1: ValueError: no greeting\n"
+    assert (code, out, err) == (1, "null\n", said)
+    job_id = json.loads(cli("batch-jobs", "list", "--json")[1])[0]["job_id"]
+    assert cli("batch-jobs", "results", job_id) == (1, "null\n", said)
 
 
 def test_a_batch_job_is_begun_looked_at_and_read_later(cli, tmp_path):

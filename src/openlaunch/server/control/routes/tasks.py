@@ -3,6 +3,7 @@
 Submitting and asking are in `server.task_routes`, the hot path.
 """
 
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Annotated
 
@@ -18,6 +19,7 @@ from openlaunch.server.control.routes.context import Caller, Context, User
 from openlaunch.server.control.routing import ControlRouter
 from openlaunch.server.endpoints.lookups import find_endpoint
 from openlaunch.server.queue.answering import no_task
+from openlaunch.store import endpoints as endpoint_store
 from openlaunch.store.base import Store
 from openlaunch.tasks import lookups, outbox
 from openlaunch.tasks.lookups import TaskRecord
@@ -69,7 +71,8 @@ def _add_tasks(api: ControlRouter, context: Context) -> None:
             await find_endpoint(context.store, model_endpoint_id, user.owner)
         state = None if status in (None, TaskStatus.UNDEFINED) else State(status)
         found, cursor = await _page(context.store, user.owner, model_endpoint_id, state, limit, cursor)
-        return ListTasksResponse(tasks=[_summary(record) for record in found], next_cursor=cursor)
+        names = await _names(context.store, user.owner, found)
+        return ListTasksResponse(tasks=[_summary(record, names) for record in found], next_cursor=cursor)
 
     @api.post(TASK + "/cancel")
     async def cancel_task(task_id: str, user: Caller) -> CancelTaskResponse:
@@ -82,7 +85,7 @@ def _add_tasks(api: ControlRouter, context: Context) -> None:
         record = await context.store.read(lambda conn: lookups.get(conn, user.owner, task_id), user.owner)
         if record is None:
             raise no_task(task_id)
-        return _summary(record)
+        return _summary(record, await _names(context.store, user.owner, [record]))
 
     @api.get(TASK + "/payload", response_model=PredictRequest)
     async def get_task_payload(task_id: str, user: Caller) -> Response:
@@ -212,11 +215,18 @@ def _shown(state: State) -> TaskStatus:
     return TaskStatus.FAILURE if state is State.CANCELLED else TaskStatus(state)
 
 
-def _summary(record: TaskRecord) -> TaskSummary:
+async def _names(store: Store, owner: str, found: Sequence[TaskRecord]) -> dict[str, str]:
+    """Return the names of the tasks' endpoints by id."""
+    ids = {record.endpoint_id for record in found}
+    return await store.read(lambda conn: endpoint_store.names(conn, ids), owner)
+
+
+def _summary(record: TaskRecord, names: Mapping[str, str]) -> TaskSummary:
     return shown(
         TaskSummary,
         record,
         task_id=record.id,
         model_endpoint_id=record.endpoint_id,
+        model_endpoint_name=names.get(record.endpoint_id),
         status=_shown(record.state),
     )
