@@ -53,11 +53,23 @@ class BundleError(OpenlaunchError):
 
 
 class ConnectionFailed(OpenlaunchError):
-    """The server could not be reached, or the connection broke before its answer was complete."""
+    """The server could not be reached, or the connection broke before its answer was complete.
+
+    Attributes:
+        sent: whether the server may have got the request, and so may have carried it out.
+    """
+
+    sent = False
+
+    def __init__(self, message: str, *, sent: bool | None = None) -> None:
+        super().__init__(message)
+        self.sent = self.sent if sent is None else sent
 
 
 class StreamInterrupted(ConnectionFailed):
     """A stream ended without its end event, so items are missing."""
+
+    sent = True
 
 
 class ForeignURL(OpenlaunchError):

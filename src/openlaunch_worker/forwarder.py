@@ -6,6 +6,7 @@ endpoint to the streaming route, which answers with server-sent events.
 
 import http.client
 import json
+import select
 import socket
 import subprocess
 import threading
@@ -26,7 +27,6 @@ PROBE_SECONDS: Final = 5.0
 MAX_ERROR: Final = 2000
 MAX_LINE: Final = 64 * 1024 * 1024
 _HOST: Final = "127.0.0.1"
-_BROKEN: Final = (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError)
 _NOT_FOUND: Final = 404
 
 
@@ -187,16 +187,19 @@ class Forwarder:
     def _post(self, route: str, body: bytes, kind: str) -> http.client.HTTPResponse:
         kept = getattr(self._local, "is_idle", False)
         self._local.is_idle = False
-        if not kept:
+        if not kept or self._has_ended():
             self._drop()
-        try:
-            return self._send(route, body, kind)
-        except _BROKEN:
-            self._drop()
-            if not kept:
-                raise
-        # The server has closed a connection that was kept: it has seen nothing of the request.
+        # Sent once: when the connection closes from now on, the server may have run the request.
         return self._send(route, body, kind)
+
+    def _has_ended(self) -> bool:
+        """Return whether the server has closed a connection that was kept, or sent what was not asked for."""
+        connection: http.client.HTTPConnection = self._local.connection
+        if connection.sock is None:
+            return True
+        poll = select.poll()
+        poll.register(connection.sock, select.POLLIN)
+        return bool(poll.poll(0))
 
     def _send(self, route: str, body: bytes, kind: str) -> http.client.HTTPResponse:
         connection: http.client.HTTPConnection | None = getattr(self._local, "connection", None)

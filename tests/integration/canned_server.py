@@ -30,6 +30,7 @@ class Server:
     def __init__(self):
         self.routes: dict[str, Callable] = {}
         self.requests = []
+        self.handled = threading.Event()  # a connection has been closed
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -51,6 +52,10 @@ class Server:
         class Listener(ThreadingHTTPServer):
             daemon_threads = True
             block_on_close = False
+
+            def close_request(self, request):
+                super().close_request(request)
+                outer.handled.set()
 
         self.listener = Listener(("127.0.0.1", 0), Handler)
         self.thread = threading.Thread(target=self.listener.serve_forever, args=(0.01,))

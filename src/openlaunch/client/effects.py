@@ -17,6 +17,8 @@ from openlaunch.wire import routes
 MAX_DOWNLOAD_BYTES = 4 * 1024**3
 """Largest file that a signed URL may give: the client holds it in memory."""
 
+IDEMPOTENCY_KEY = "idempotency-key"
+
 _SIGNED_URL = re.compile(
     rf"(?:https?://[^/?#]*)?({routes.ARTIFACTS}(?:/[A-Za-z0-9_-][A-Za-z0-9._-]*)+\?[A-Za-z0-9&=._-]*)"
 )

@@ -16,17 +16,12 @@ from openlaunch.client.sockets import Network, Socket
 from openlaunch.client.transport import IDLE_SECONDS, MAX_IDLE, Target
 
 
-class StaleConnection(Exception):
-    """A kept connection had been closed by the server before any byte of an answer came."""
-
-
 class Connection:
     """One connection and the answer that comes over it."""
 
     def __init__(self, socket: Socket) -> None:
         self._socket = socket
         self._seconds = 0.0
-        self._used = False
         self._incoming = Incoming()
         self.idle_since = 0.0
 
@@ -36,23 +31,13 @@ class Connection:
         `seconds` may pass without any byte sent or received, here and in `read`.
 
         Raises:
-            StaleConnection: the connection had been kept, and is found to be closed.
             OSError: it broke, or there was no progress in time.
             HTTPError: the answer is not HTTP/1.1.
         """
-        kept, self._used = self._used, True
         self._seconds = seconds
         incoming = self._incoming = Incoming()
-        try:
-            await self._socket.send(data, seconds)
-            received = await self._socket.receive(seconds)
-        except (BrokenPipeError, ConnectionResetError) as error:
-            if kept:
-                raise StaleConnection from error
-            raise
-        if kept and not received:
-            raise StaleConnection
-        piece = incoming.feed(received)
+        await self._socket.send(data, seconds)
+        piece = incoming.feed(await self._socket.receive(seconds))
         while incoming.head is None:
             piece = incoming.feed(await self._socket.receive(seconds))
         return incoming.head, piece
@@ -104,6 +89,8 @@ class Pool:
 
     async def take(self) -> Connection:
         """Give a kept connection or a new one; the caller gives it back or discards it.
+
+        A kept one was open a moment ago. If it closes after bytes were written to it, the server may have got them.
 
         Raises:
             OSError: the server refuses, is too slow, or all connections are in use.
@@ -165,28 +152,25 @@ class LeanTransport:
         body = request.body or b""
         block = header_block(self._headers(request)) if request.headers else self._block
         data = request_head(request.method, self._prefix + request.url, block, len(body)) + body
-        while True:
-            try:
-                connection = await self.pool.take()
-            except OSError as error:
-                raise self._target.no_connection(error or "no connection in time") from error
-            try:
-                head, piece = await connection.exchange(data, self._target.seconds(request))
-                if request.stream and head.status < 300:
-                    stream = LeanBody(self, request, connection, piece)
-                    return Response(head.status, head.headers, stream=stream)
-                if not connection.ended:
-                    piece += await connection.rest()
-                self.pool.give_back(connection)
-                return Response(head.status, head.headers, piece)
-            except StaleConnection:
-                self.pool.discard(connection)
-            except (OSError, HTTPError) as error:
-                self.pool.discard(connection)
-                raise self.failure(request, error) from error
-            except BaseException:
-                self.pool.discard(connection)
-                raise
+        try:
+            connection = await self.pool.take()
+        except OSError as error:
+            raise self._target.no_connection(error or "no connection in time") from error
+        try:
+            head, piece = await connection.exchange(data, self._target.seconds(request))
+            if request.stream and head.status < 300:
+                stream = LeanBody(self, request, connection, piece)
+                return Response(head.status, head.headers, stream=stream)
+            if not connection.ended:
+                piece += await connection.rest()
+            self.pool.give_back(connection)
+            return Response(head.status, head.headers, piece)
+        except (OSError, HTTPError) as error:
+            self.pool.discard(connection)
+            raise self.failure(request, error) from error
+        except BaseException:
+            self.pool.discard(connection)
+            raise
 
     def _headers(self, request: Request) -> dict[str, str]:
         return {"host": self._host, **self._target.headers_of(request)}

@@ -7,12 +7,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from openlaunch.client.effects import json_body
+from openlaunch.client.effects import IDEMPOTENCY_KEY, json_body
 from openlaunch.errors import ForeignURL, PredictionFailed, StreamInterrupted, TaskCancelled
 from openlaunch.wire.sse import SSEParser
 from openlaunch.wire.tasks import CANCELLED_STATUS_CODE
 
-IDEMPOTENCY_KEY = "idempotency-key"
 DONE = frozenset({"SUCCESS", "FAILURE"})
 
 

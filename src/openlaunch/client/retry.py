@@ -5,11 +5,18 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from openlaunch.client.effects import Attempt, Flow, Pause, Request, Response
+from openlaunch.client.effects import IDEMPOTENCY_KEY, Attempt, Flow, Pause, Request, Response
 from openlaunch.errors import APIError, ConnectionFailed
 from openlaunch.wire import problems
 
 RETRIED_STATUSES = frozenset({429, 503})
+NOTHING_RAN = frozenset(
+    {"stopping", "busy", "bodies_full", "endpoint_failed", "scaled_to_zero", "store_overloaded"}
+)
+"""Codes of a 503 by which the server refuses a request before it begins with it.
+
+After any other 503, such as a proxy's own, the request may have run.
+"""
 
 
 class TransportFailure(Exception):
@@ -63,7 +70,9 @@ class RetryPolicy:
     def _may_repeat(error: Exception, request: Request) -> bool:
         if isinstance(error, TransportFailure):
             return request.idempotent or not error.sent
-        return isinstance(error, APIError) and error.status in RETRIED_STATUSES
+        if not isinstance(error, APIError) or error.status not in RETRIED_STATUSES:
+            return False
+        return request.idempotent or error.status == 429 or error.code in NOTHING_RAN
 
 
 def exchange(
@@ -80,6 +89,7 @@ def exchange(
     """
     began = clock()
     attempt = 0
+    sent = False
     while True:
         attempt += 1
         error: Exception
@@ -90,9 +100,23 @@ def exchange(
             error = problems.from_response(response.status, response.headers, response.body)
         except TransportFailure as failure:
             error = failure
+            sent = sent or failure.sent
         delay = policy.delay(error, request, attempt, clock() - began, rand())
         if delay is None:
             if isinstance(error, TransportFailure):
-                raise ConnectionFailed(str(error)) from error.__cause__
+                raise ConnectionFailed(f"{error}{_unknown(request, sent)}", sent=sent) from error.__cause__
             raise error
         yield Pause(delay)
+
+
+def _unknown(request: Request, sent: bool) -> str:
+    """Return what nobody knows about a request without an answer, and what to do, as the end of a message."""
+    keyed = IDEMPOTENCY_KEY in request.headers
+    if not sent or (request.idempotent and not keyed):
+        return ""
+    unknown = "; whether the server carried the request out is not known: look before you send it again"
+    return (
+        unknown
+        if keyed or request.stream or not request.prediction
+        else f"{unknown}, or give it an idempotency_key"
+    )

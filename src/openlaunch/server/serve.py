@@ -146,7 +146,7 @@ async def serve_on(
         context.lanes.refuse_all(Unavailable("the server is stopping", code="stopping", retry_after=2))
         await _drained(context.workers, settings.drain_seconds)
         context.workers.break_off(
-            Unavailable("the server stopped before this had ended", code="stopping", retry_after=2)
+            Unavailable("the server stopped before this had ended", code="interrupted", retry_after=2)
         )
         await server.stop()
 

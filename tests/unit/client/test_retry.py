@@ -65,8 +65,52 @@ def test_other_requests_are_sent_again_when_nothing_was_sent():
     assert World(REFUSED, OK).run(POST) is OK
 
 
+def refusal(code):
+    return Response(503, {}, b'{"code": "%s"}' % code.encode())
+
+
 def test_a_refusal_by_the_server_is_retried_for_any_request():
-    assert World(Response(429, {}), Response(503, {}), OK).run(POST) is OK
+    assert World(Response(429, {}), refusal("stopping"), OK).run(POST) is OK
+
+
+@pytest.mark.parametrize(
+    "answer", [refusal("interrupted"), refusal("cancelled"), Response(503, {}, b"upstream reset")]
+)
+def test_after_any_other_503_only_what_is_idempotent_is_sent_again(answer):
+    with pytest.raises(Unavailable):
+        World(answer, OK).run(POST)
+    assert World(answer, OK).run(GET) is OK
+
+
+@pytest.mark.parametrize(
+    ("asked", "end"),
+    [
+        (
+            Request("POST", "/v1/sync-tasks", prediction=True),
+            "look before you send it again, or give it an idempotency_key",
+        ),
+        (
+            Request("POST", "/v1/streaming-tasks", prediction=True, stream=True),
+            "look before you send it again",
+        ),
+        (
+            Request("POST", "/v1/async-tasks", headers={"idempotency-key": "k"}, idempotent=True),
+            "look before you send it again",
+        ),
+        (GET, "refused"),
+    ],
+)
+def test_the_error_says_what_is_unknown_once_the_server_may_have_the_request(asked, end):
+    with pytest.raises(ConnectionFailed) as caught:
+        World(BROKEN, *[REFUSED] * 9).run(asked)
+    assert caught.value.sent
+    assert str(caught.value).endswith(end)
+
+
+def test_the_error_says_that_nothing_was_sent():
+    with pytest.raises(ConnectionFailed, match=r"^refused$") as caught:
+        World(*[REFUSED] * 9).run(POST)
+    assert not caught.value.sent
 
 
 def test_retry_after_is_honoured():

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from openlaunch.client.effects import (
+    IDEMPOTENCY_KEY,
     Attempt,
     Flow,
     Pause,
@@ -21,7 +22,6 @@ from openlaunch.client.effects import (
     work,
 )
 from openlaunch.client.predictions import (
-    IDEMPOTENCY_KEY,
     Answer,
     EndpointRequest,
     StreamReader,

@@ -4,7 +4,7 @@ import json
 import uuid
 from typing import Any
 
-from openlaunch.client.effects import Flow, Request, call, path_to, url_with
+from openlaunch.client.effects import IDEMPOTENCY_KEY, Flow, Request, call, path_to, url_with
 from openlaunch.client.models import answer, got
 from openlaunch.client.operations.endpoints import get_model_endpoint
 from openlaunch.wire import routes
@@ -81,7 +81,7 @@ def rerun_task(task_id: str) -> Flow[str]:
         Unprocessable: its args do not fit the request schema of the bundle that serves now.
     """
     path = path_to(routes.ASYNC_TASKS, task_id, "rerun")
-    keyed = {"idempotency-key": str(uuid.uuid4())}  # the client's own retries make no second task
+    keyed = {IDEMPOTENCY_KEY: str(uuid.uuid4())}  # the client's own retries make no second task
     request = Request("POST", path, b"{}", keyed, idempotent=True)
     return (yield from answer(CreateTaskResponse, request)).task_id
 
