@@ -2,6 +2,7 @@
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pickle import PickleBuffer
 from typing import Any
 
@@ -101,7 +102,9 @@ class Checks:
                 return await asyncio.shield(call)
             except asyncio.CancelledError:
                 process.kill()  # nobody waits for it, and others do for the process
-                await asyncio.wait([call])
+                while not call.done():  # even if this is cancelled again, the process is still in use
+                    with suppress(asyncio.CancelledError):
+                        await asyncio.wait([call])
                 raise
             finally:
                 self._idle.append(process)

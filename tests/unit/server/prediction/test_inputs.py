@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openlaunch.errors import BadRequest, Unprocessable
-from openlaunch.server.prediction.checks import Checks
+from openlaunch.server.prediction.checks import PROCESSES, Checks
 from openlaunch.server.prediction.inputs import (
     PredictInput,
     at_index,
@@ -186,6 +186,25 @@ def test_small_and_large_bodies_are_checked_alike(size):
         in_checks(lambda checks: checks.one("me", bad, NUMBER))
     with pytest.raises(BadRequest):
         in_checks(lambda checks: checks.one("me", good[:-1], NUMBER))
+
+
+def test_checks_that_are_cancelled_twice_leave_processes_that_work():
+    body = orjson.dumps({"args": {"x": 1, "pad": "x" * 2 * QUICK_BYTES}})
+
+    async def check(checks):
+        await asyncio.gather(*(checks.one("me", body, NUMBER) for _ in range(2 * PROCESSES)))
+        calls = [asyncio.create_task(checks.one("me", body, NUMBER)) for _ in range(PROCESSES)]
+        for _ in range(3):
+            await asyncio.sleep(0)
+            for call in calls:
+                call.cancel()
+        return await asyncio.gather(
+            *calls, *(checks.one("me", body, NUMBER) for _ in range(4)), return_exceptions=True
+        )
+
+    *cancelled, first, second, third, fourth = in_checks(check)
+    assert [type(error) for error in cancelled] == [asyncio.CancelledError] * PROCESSES
+    assert [each.body for each in (first, second, third, fourth)] == [body] * 4
 
 
 @given(
