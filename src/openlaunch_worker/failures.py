@@ -41,9 +41,15 @@ def clean(text: str) -> str:
 
 def user_traceback(error: BaseException) -> str:
     """Return the traceback as text, without the runtime's own frames, cut in its middle at `MAX_TEXT` characters."""
-    summary = traceback.TracebackException.from_exception(error)
-    _drop_own_frames(summary)
-    return clean("".join(summary.format()))
+    try:
+        summary = traceback.TracebackException.from_exception(error)
+        _drop_own_frames(summary)
+        return clean("".join(summary.format()))
+    except Exception as second:
+        # The error is user code's, and its attributes may be anything: a request must have its answer all the same.
+        return clean(
+            f"{type(error).__qualname__}: its traceback can't be shown ({type(second).__qualname__})"
+        )
 
 
 def _drop_own_frames(summary: traceback.TracebackException) -> None:
@@ -61,7 +67,9 @@ def _drop_own_frames(summary: traceback.TracebackException) -> None:
 
 def one_line(error: BaseException) -> str:
     """Return the exception's type and message on one line of at most `MAX_LINE` characters."""
-    text = " ".join(
-        clean("".join(traceback.TracebackException(type(error), error, None).format_exception_only())).split()
-    )
+    try:
+        shown = traceback.TracebackException(type(error), error, None).format_exception_only()
+        text = " ".join(clean("".join(shown)).split())
+    except Exception:
+        text = clean(type(error).__qualname__)
     return text if len(text) <= MAX_LINE else text[: MAX_LINE - 1] + "…"

@@ -290,6 +290,15 @@ def test_tasks_are_recovered_when_their_lease_has_run_out(db: Database) -> None:
     assert claim(db) == ["a"]
 
 
+def test_a_task_that_ends_each_server_that_runs_it_does_not_run_for_ever(db: Database) -> None:
+    submit(db, task("a"), task("b"))
+    for server in range(housekeeping.MAX_RECOVERIES + 1):
+        assert claim(db, limit=1, lease_owner=str(server)) == ["a"]
+        assert db.write(lambda conn: housekeeping.recover(conn, 2, ["new"])) == ["a"]
+    assert (stored(db, "a").state, stored(db, "a").reason) == (State.FAILURE, housekeeping.LOST)
+    assert claim(db) == ["b"]
+
+
 def test_leases_of_dead_servers_end_at_once_and_those_of_living_ones_do_not(db: Database) -> None:
     submit(db, *(task(f"t{n:04}") for n in range(1200)))
     claim(db, limit=1198, lease_owner="dead")

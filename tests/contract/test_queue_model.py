@@ -41,6 +41,7 @@ class Expected:
     key: str | None
     state: State = State.PENDING
     attempts: int = 0
+    recoveries: int = 0
     server: str | None = None
     lease_until: float = 0
     finished_at: float | None = None
@@ -168,7 +169,11 @@ class QueueMachine(RuleBasedStateMachine):
         )
         assert sorted(recovered) == sorted(name for name, _ in lost)
         for _, task in lost:
-            task.back(task.attempts - 1)
+            if task.recoveries >= housekeeping.MAX_RECOVERIES:
+                task.end(State.FAILURE, self.now)
+            else:
+                task.recoveries += 1
+                task.back(task.attempts - 1)
 
     @rule()
     def expire(self) -> None:

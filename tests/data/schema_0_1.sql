@@ -129,6 +129,7 @@ CREATE TABLE tasks (
   finished_at DOUBLE,
   attempts SMALLINT NOT NULL,
   max_attempts SMALLINT NOT NULL,
+  recoveries SMALLINT DEFAULT '0' NOT NULL,
   return_pickled BOOLEAN NOT NULL,
   timeout_seconds DOUBLE,
   lease_owner TEXT,

@@ -2,13 +2,14 @@
 
 import base64
 import json
+import logging
 import math
 import os
 from collections.abc import Awaitable, Callable, MutableMapping
 from itertools import count
 from typing import Any
 
-from openlaunch.errors import APIError, BadRequest, MethodNotAllowed, PayloadTooLarge
+from openlaunch.errors import APIError, BadRequest, MethodNotAllowed, PayloadTooLarge, ServerError
 from openlaunch.wire import routes
 from openlaunch.wire.problems import CONTENT_TYPE, to_problem
 
@@ -23,6 +24,8 @@ STRANGERS_BYTES = 4096
 
 HOT_METHODS = "openlaunch.hot_methods"
 """Where a request's scope has the methods that the gateway serves on its path."""
+
+FAULT = "the server failed on this request; its log has the traceback"
 
 STREAM_HEADERS = {
     "content-type": "text/event-stream; charset=utf-8",
@@ -40,6 +43,13 @@ class Disconnected(Exception):
 def new_request_id() -> str:
     """Make an id for one request, for error reports; unique over restarts."""
     return f"req_{_instance}{next(_ids):06x}"
+
+
+def server_fault(log: logging.Logger, fault: Exception) -> ServerError:
+    """Log a fault of the server's own, and return the error that the request ends with; both have the same id."""
+    request_id = new_request_id()
+    log.error("the server failed on the request %s", request_id, exc_info=fault)
+    return ServerError(FAULT, request_id=request_id)
 
 
 def is_upload(path: str) -> bool:
@@ -80,7 +90,7 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
 
 async def send_problem(send: Send, error: APIError) -> None:
     """Send an error as problem+json, with its `Retry-After` and the request's id."""
-    request_id = new_request_id()
+    request_id = error.request_id or new_request_id()
     body = json.dumps(to_problem(error, request_id)).encode()
     headers = [
         (b"content-type", CONTENT_TYPE.encode()),

@@ -22,7 +22,10 @@ class BodySettings(_Part):
     """The size of request bodies."""
 
     max_body_bytes: int = Field(
-        default=64 * MIB, ge=1024, description="Largest request body; a larger one is refused with 413."
+        default=64 * MIB,
+        ge=1024,
+        le=1000 * MIB,
+        description="Largest request body; a larger one is refused with 413.",
     )
 
 
@@ -188,7 +191,7 @@ class WorkerSettings(BodySettings, OutboundSettings):
         description="Sync and streaming requests that may wait for one endpoint; then 429.",
     )
     max_result_bytes: int = Field(
-        default=64 * MIB, ge=1024, description="Largest result; a larger one is a FAILURE."
+        default=64 * MIB, ge=1024, le=500 * MIB, description="Largest result; a larger one is a FAILURE."
     )
     interrupt_grace_seconds: float = Field(
         default=5, gt=0, description="Time a cancelled prediction has to stop before its worker is replaced."

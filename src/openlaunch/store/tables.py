@@ -139,6 +139,7 @@ tasks = Table(
     *_required(Double, "created_at"),
     *_optional(Double, "expires_at", "started_at", "finished_at"),
     *_required(SmallInteger, "attempts", "max_attempts"),
+    Column("recoveries", SmallInteger, nullable=False, server_default="0"),
     *_required(Boolean, "return_pickled"),
     *_optional(Double, "timeout_seconds"),
     *_optional(Text, "lease_owner"),

@@ -4,7 +4,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, func, or_, select, tuple_
+from sqlalchemy import Connection, Row, delete, func, or_, select, tuple_, update
 
 from openlaunch.store import batch_jobs
 from openlaunch.store.tables import tasks
@@ -13,6 +13,8 @@ from openlaunch.tasks.queue import complete, failed, give_back
 from openlaunch.tasks.states import State
 
 EXPIRED_STATUS_CODE = 504
+MAX_RECOVERIES = 10
+LOST = f"the server died or failed while it ran the task, more than {MAX_RECOVERIES} times"
 MAX_DELETED_BYTES = 8 * 1024 * 1024
 """Payloads and results that are deleted in one transaction."""
 
@@ -23,19 +25,26 @@ FIRST: Place = (0.0, 0)
 
 
 def recover(conn: Connection, now: float, alive: Collection[str] | None = None) -> list[str]:
-    """Return tasks whose lease has ended to the queue, and return their ids.
+    """Return tasks whose lease has ended to the queue, or end them; return their ids.
 
     `alive`: the lease owners that live, where that is known: the leases of all others end at once. The attempt does
-    not count: the server died or lost the task, not the worker.
+    not count, because the server died or lost the task, and not the worker. But it may be the task by which servers
+    die, so one that is recovered more than `MAX_RECOVERIES` times ends as FAILURE.
     """
     ended = tasks.c.lease_until < now
     if alive is not None:
         ended = or_(ended, tasks.c.lease_owner.not_in(alive))
-    query = select(tasks.c.id).where(tasks.c.status == State.STARTED.value, ended)
-    ids = [row.id for row in conn.execute(query)]
+    query = select(tasks.c.id, tasks.c.recoveries).where(tasks.c.status == State.STARTED.value, ended)
+    found = {row.id: row.recoveries for row in conn.execute(query)}
+    lost = [task_id for task_id, recoveries in found.items() if recoveries >= MAX_RECOVERIES]
+    complete(conn, [failed(task_id, LOST, 500) for task_id in lost], now)
+    ids = [task_id for task_id in found if task_id not in set(lost)]
     for start in range(0, len(ids), 500):
-        give_back(conn, ids[start : start + 500], "the server that ran it released it", now, died=False)
-    return ids
+        chunk = ids[start : start + 500]
+        give_back(conn, chunk, "the server that ran it released it", now, died=False)
+        counted = {"recoveries": tasks.c.recoveries + 1}
+        conn.execute(update(tasks).where(tasks.c.id.in_(chunk)).values(counted))
+    return list(found)
 
 
 def expire(conn: Connection, now: float, limit: int = 500) -> list[str]:

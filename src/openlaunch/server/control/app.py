@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from openlaunch.errors import APIError, MethodNotAllowed, ServerError, Unprocessable, class_for_status
-from openlaunch.server.asgi import HOT_METHODS, App, new_request_id, problem_headers
+from openlaunch.server.asgi import FAULT, HOT_METHODS, App, new_request_id, problem_headers, server_fault
 from openlaunch.server.control.guard import Guard
 from openlaunch.server.control.openapi import ControlPlane
 from openlaunch.server.control.routes import (
@@ -64,8 +64,11 @@ def control_plane(context: Context) -> FastAPI:
 
 
 async def _on_error(request: Request, error: Exception) -> JSONResponse:
-    problem = _api_error(request, error)
-    request_id = new_request_id()
+    return _answer(_api_error(request, error))
+
+
+def _answer(problem: APIError) -> JSONResponse:
+    request_id = problem.request_id or new_request_id()
     return JSONResponse(
         to_problem(problem, request_id),
         problem.status,
@@ -79,8 +82,9 @@ async def _on_misfit(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ValidationError)
     problems = error.errors(include_url=False, include_context=False, include_input=False)
     frames = "".join(traceback.format_tb(error.__traceback__))
-    log.error("%s %s failed: %s\n%s", request.method, request.url.path, problems, frames)
-    return await _on_error(request, error)
+    request_id = new_request_id()
+    log.error("%s %s failed (%s): %s\n%s", request.method, request.url.path, request_id, problems, frames)
+    return _answer(ServerError(FAULT, request_id=request_id))
 
 
 def _api_error(request: Request, error: Exception) -> APIError:
@@ -98,7 +102,7 @@ def _api_error(request: Request, error: Exception) -> APIError:
             wrong.allowed = allowed
             return wrong
         return class_for_status(error.status_code)(f"{error.detail}: {path}", code="http_error")
-    return ServerError("the server failed on this request; its log has the traceback")
+    return server_fault(log, error)
 
 
 def _allowed_methods(request: Request) -> list[str]:

@@ -58,13 +58,20 @@ class FrameLink(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         try:
             for kind, request_id, payload in self._parser.feed(data):
-                self._handlers[kind](self, kind, request_id, payload)
+                try:
+                    self._handlers[kind](self, kind, request_id, payload)
+                except FrameError:
+                    raise
+                except Exception as fault:
+                    self._fail_on(fault, kind, request_id)
         except FrameError as error:
             self._break_off(str(error))
-        except Exception:
-            text = "a frame of worker %s could not be handled; its connection is closed"
-            log.exception(text, self.worker_id)
-            self.close()
+
+    def _fail_on(self, fault: Exception, kind: int, request_id: int) -> None:
+        """End what a frame is about on which the server fails; here it is the connection."""
+        text = "a frame of worker %s could not be handled; its connection is closed"
+        log.error(text, self.worker_id, exc_info=fault)
+        self.close()
 
     def _break_off(self, reason: str) -> None:
         self.broke = f"broke the protocol: {reason}"

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from openlaunch.server.asgi import server_fault
 from openlaunch.server.dispatch.answer_rules import check_answer, read_object, size_limits
 from openlaunch.server.dispatch.frame_link import FrameLink, handlers
 from openlaunch.server.dispatch.outcome_counts import OutcomeCounts
@@ -204,6 +205,23 @@ class WorkerLink(FrameLink):
             and self._transport.get_write_buffer_size() - running > MAX_UNREAD_BYTES
         ):
             self._break_off("it answers requests and does not read them")
+
+    def _fail_on(self, fault: Exception, kind: int, request_id: int) -> None:
+        """End the one request on which the server fails: its worker has broken nothing, and works for others."""
+        if kind not in _OF_REQUESTS:
+            super()._fail_on(fault, kind, request_id)
+            return
+        error, work = server_fault(log, fault), self.running.get(request_id)
+        if work is None:
+            return  # it has been answered; what failed came after that
+        if kind == Kind.CHUNK:
+            work.fail_on(error)
+            return
+        del self.running[request_id]
+        if (timer := self._stopping.pop(request_id, None)) is not None:
+            timer.cancel()
+        work.fail_on(error)
+        self._freed(self)
 
     def _on_ready(self, kind: int, request_id: int, payload: bytes) -> None:
         self._handlers = _SERVING

@@ -50,7 +50,7 @@ def error_of(payload: bytes) -> str:
         document: dict[str, Any] = json.loads(payload.removeprefix(b"data: "))
         lines = str(document["traceback"]).strip().splitlines()
         return lines[-1][:MAX_ERROR]
-    except (ValueError, KeyError, IndexError, TypeError):
+    except (ValueError, KeyError, IndexError, TypeError, RecursionError):
         return "the answer does not say why"
 
 

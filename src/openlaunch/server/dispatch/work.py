@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from openlaunch.errors import APIError, DeadlineExceeded, ServerError, Unavailable, WorkerDied
+from openlaunch.server.asgi import server_fault
 from openlaunch.server.prediction.deadlines import Deadlines
 from openlaunch_worker.frames import STREAM_WINDOW, Flags, FrameError, Kind
 
@@ -31,8 +32,8 @@ class Sender(Protocol):
 class Work(ABC):
     """Something that waits for a slot and runs in it. It ends exactly once, and its deadline is watched until then.
 
-    A subclass says what its end leads to: `answered` or `failed`. What ends it works for others too, such as the
-    link of a worker, so an error that a subclass raises is logged here and stops here.
+    A subclass says what its end leads to: `answered`, `failed` or `broken`. What ends it works for others too, such
+    as the link of a worker, so an error that a subclass raises is logged here, and is the end of this work alone.
     """
 
     __slots__ = ("_deadlines", "_link", "_request_id", "body", "cancelled", "deadline", "flags")
@@ -61,6 +62,10 @@ class Work(ABC):
     @abstractmethod
     def failed(self, error: APIError) -> None:
         """Note that there will be no answer."""
+
+    def broken(self, error: ServerError) -> None:
+        """Note that the server failed on this, so that it is not tried again."""
+        self.failed(error)
 
     def died(self, reason: str) -> None:
         """Note that the worker died while it ran this."""
@@ -105,11 +110,22 @@ class Work(ABC):
         if self.end():
             self._guarded(self.failed, error)
 
+    def fail_on(self, error: ServerError) -> None:
+        """End because the server failed on this; what runs in the worker is cancelled."""
+        if self.end():
+            if self._link is not None:
+                self._link.cancel(self._request_id)
+            self._guarded(self.broken, error)
+
     def _guarded(self, call: Callable[..., None], *args: object) -> None:
         try:
             call(*args)
-        except Exception:
-            log.exception("the end of a request or task could not be passed on")
+        except Exception as fault:
+            error = server_fault(log, fault)
+            try:
+                self.broken(error)
+            except Exception:
+                log.exception("the end of the request %s could not be passed on", error.request_id)
 
     def abandon(self, error: APIError | None = None) -> None:
         """End because nobody wants the answer: a running request is cancelled in its worker.
@@ -183,9 +199,8 @@ class StreamCall(Call):
         if not self.cancelled:
             try:
                 self.piece(data)
-            except Exception:
-                log.exception("a piece of a stream could not be passed on")
-                self.abandon(ServerError("the server failed on this stream; its log has the traceback"))
+            except Exception as fault:
+                self.fail_on(server_fault(log, fault))
 
     def passed_on(self, size: int) -> None:
         """Tell the worker that the client has taken `size` bytes, in steps that cost few frames."""

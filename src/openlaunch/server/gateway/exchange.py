@@ -4,9 +4,9 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from openlaunch.errors import APIError, PayloadTooLarge, ServerError
+from openlaunch.errors import APIError, PayloadTooLarge
 from openlaunch.server.access.auth import PRINCIPAL
-from openlaunch.server.asgi import STRANGERS_BYTES, Scope
+from openlaunch.server.asgi import STRANGERS_BYTES, Scope, server_fault
 from openlaunch.server.gateway.bodies import FREE_BYTES
 from openlaunch.server.gateway.request_reader import Head
 from openlaunch.server.gateway.response import Connection, Response
@@ -126,9 +126,8 @@ class Exchange(Response):
             call(*args)
         except APIError as error:
             self.fail(error)
-        except Exception:
-            log.exception("a prediction failed in the gateway")
-            self.fail(ServerError("the server failed on this request; its log has the traceback"))
+        except Exception as fault:
+            self.fail(server_fault(log, fault))
 
 
 HotHandler = Callable[[Exchange], None]

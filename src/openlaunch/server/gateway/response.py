@@ -222,7 +222,7 @@ def refusal(error: APIError) -> bytes:
 
 def problem(error: APIError) -> tuple[dict[str, str], bytes]:
     """Return the headers and the body of a problem document."""
-    request_id = new_request_id()
+    request_id = error.request_id or new_request_id()
     headers = {"content-type": CONTENT_TYPE, **problem_headers(error, request_id)}
     return headers, json.dumps(to_problem(error, request_id)).encode()
 

@@ -17,6 +17,7 @@ from contextlib import suppress
 from typing import Any
 
 from openlaunch.errors import APIError, ServerError, Unprocessable
+from openlaunch.server.asgi import FAULT
 
 log = logging.getLogger(__name__)
 
@@ -148,7 +149,7 @@ def _answer(function: Callable[..., Any], args: tuple[Any, ...]) -> tuple[bool, 
         return False, _too_costly()
     except Exception:
         log.exception("%s failed", function.__name__)
-        return False, ServerError("the server failed on this request; its log has the traceback")
+        return False, ServerError(FAULT)
 
 
 def _too_costly() -> Unprocessable:

@@ -73,8 +73,8 @@ def response_error(body: bytes, schemas: BundleSchemas) -> str | None:
     """Say why the value in the body of a SUCCESS does not fit the response schema; None if it fits."""
     try:
         value = orjson.loads(orjson.loads(body)["result"]["result"])
-    except (ValueError, LookupError, TypeError):
-        return "it is not JSON"
+    except (ValueError, LookupError, TypeError) as error:
+        return f"it can't be read as JSON: {error}"
     return schemas.response_error(value, len(body))
 
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from functools import cache, partial
 
+from openlaunch.errors import APIError
 from openlaunch.server import clock
 from openlaunch.server.prediction.results import SignedURLs
 from openlaunch.server.queue.posting import Poster
@@ -19,6 +20,7 @@ from openlaunch.store.base import Store
 from openlaunch.tasks import lookups, outbox
 from openlaunch.tasks.outbox import Attempt, Delivery
 from openlaunch.turns import Turns
+from openlaunch_worker.failures import clean
 
 log = logging.getLogger(__name__)
 
@@ -171,17 +173,20 @@ class Callbacks:
         # The body is made for each look at it, because results of any size wait for slow receivers.
         make_url = cache(partial(self._urls.make, self._base_url, "GET"))
         pieces = partial(self._tasks.answerer.pieces_of, record, make_url)
-        headers = await self.signer.headers(delivery.owner, delivery.id, time.time(), pieces())
         status, error = None, None
         try:
+            headers = await self.signer.headers(delivery.owner, delivery.id, time.time(), pieces())
             async with asyncio.timeout(self._seconds):
                 status = await self._post(delivery, pieces, headers)
             if not 200 <= status < 300:
                 error = f"the receiver answered {status}"
         except TimeoutError:
             error = f"there was no answer within {self._seconds:g} s"
-        except (OSError, httpx2.HTTPError, httpx2.InvalidURL, ssl.SSLError, ValueError) as problem:
-            error = f"{type(problem).__name__}: {problem}"[:MAX_ERROR]
+        except (OSError, httpx2.HTTPError, httpx2.InvalidURL, ssl.SSLError, ValueError, APIError) as problem:
+            error = clean(f"{type(problem).__name__}: {problem}")[:MAX_ERROR]
+        except Exception as problem:  # it counts as an attempt, or this would be tried every second for ever
+            log.exception("the callback %s could not be sent", delivery.id)
+            error = f"the server could not send it: {type(problem).__name__}"
         return Attempt(began, round(time.monotonic() - start, 3), status, error)
 
     async def _post(

@@ -1,5 +1,6 @@
 """Claims waiting tasks for free slots."""
 
+import logging
 from collections.abc import Callable
 
 from sqlalchemy import Connection
@@ -10,6 +11,8 @@ from openlaunch.server.queue.running import Runner
 from openlaunch.server.queue.shared import Shared
 from openlaunch.tasks import lookups, queue
 from openlaunch.tasks.queue import ClaimedTask
+
+log = logging.getLogger(__name__)
 
 MAX_CLAIM = 256
 
@@ -58,7 +61,10 @@ class Claimer:
         """Have claimed tasks run."""
         lane.backlog.claimed(task.owner for task in claimed)
         for task in claimed:
-            await self._runner.run(lane, task)
+            try:
+                await self._runner.run(lane, task)
+            except Exception:
+                log.exception("the task %s could not be run; it is tried again when its lease ends", task.id)
 
     async def recount(self) -> None:
         """Take the lanes' counts from the store: those in memory drift when a write is tried again."""

@@ -19,6 +19,7 @@ class Housekeeper:
 
     def __init__(self, shared: Shared, runner: Runner, claimer: Claimer) -> None:
         self._settings, self._lease_owner, self._store = shared.settings, shared.lease_owner, shared.store
+        self._hub = shared.hub
         self._runner = runner
         self._claimer = claimer
 
@@ -32,6 +33,7 @@ class Housekeeper:
         left = await self._store.write(lambda conn: housekeeping.recover(conn, now, alive))
         if left:
             log.warning("%d tasks whose server died, or whose lease ended, are queued again", len(left))
+            self._hub.announce(left)  # to those that wait for one that has ended by this
 
     async def run(self) -> None:
         """Tidy up at intervals, for as long as the server runs."""

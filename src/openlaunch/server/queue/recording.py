@@ -9,6 +9,7 @@ import orjson
 
 from openlaunch.errors import Unavailable
 from openlaunch.server import clock
+from openlaunch.server.asgi import server_fault
 from openlaunch.server.prediction.results import is_success
 from openlaunch.server.prediction.schemas import QUICK_BYTES
 from openlaunch.server.queue.shared import Shared
@@ -43,7 +44,7 @@ class Recorder:
     def answered(self, task_id: str, endpoint: EndpointRecord, outcome: int, payload: bytes) -> None:
         """Record a worker's answer."""
         if self._needs_care(outcome, payload):
-            self._background.spawn(self._record_with_care(task_id, endpoint, outcome, payload))
+            self._background.spawn(self._record_apart(task_id, endpoint, outcome, payload))
         elif outcome == Outcome.SUCCESS and not is_success(payload):
             self.record(failed(task_id, NOT_AN_ANSWER, 500))
         else:
@@ -53,6 +54,16 @@ class Recorder:
         if outcome == Outcome.PICKLED or len(payload) > self._settings.inline_bytes:
             return True
         return self._settings.check_responses and outcome == Outcome.SUCCESS
+
+    async def _record_apart(
+        self, task_id: str, endpoint: EndpointRecord, outcome: int, payload: bytes
+    ) -> None:
+        try:
+            await self._record_with_care(task_id, endpoint, outcome, payload)
+        except Unavailable:
+            raise  # it may be different at the next attempt
+        except Exception as fault:
+            self.record(_broken(task_id, fault))
 
     async def _record_with_care(
         self, task_id: str, endpoint: EndpointRecord, outcome: int, payload: bytes
@@ -93,7 +104,7 @@ class Recorder:
         results, self._finished = self._finished, []
         await self._write(results)
 
-    async def _write(self, results: list[Finished]) -> None:
+    async def _write(self, results: list[Finished], *, in_place_of_another: bool = False) -> None:
         while results:
             try:
                 recorded = await self._store.write(lambda conn: queue.complete(conn, results, clock.now()))
@@ -103,9 +114,12 @@ class Recorder:
                 text = "%d results could not be recorded; trying again in %g s: %s"
                 log.error(text, len(results), RETRY_SECONDS, error)
                 await asyncio.sleep(RETRY_SECONDS)
-            except Exception:
-                if len(results) == 1:
+            except Exception as fault:
+                if len(results) == 1 and in_place_of_another:
                     raise
+                if len(results) == 1:
+                    await self._write([_broken(results[0].id, fault)], in_place_of_another=True)
+                    return
                 log.exception(
                     "%d results could not be recorded together, each is recorded alone", len(results)
                 )
@@ -117,6 +131,12 @@ class Recorder:
                 if self.has_callbacks:
                     self.on_callbacks()
                 return
+
+
+def _broken(task_id: str, fault: Exception) -> Finished:
+    """Make the end of a task on whose result the server failed."""
+    error = server_fault(log, fault)
+    return failed(task_id, str(error), error.status)
 
 
 def _finished(task_id: str, outcome: int, payload: bytes) -> Finished:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Iterable
 
-from openlaunch.errors import APIError, NotFound
+from openlaunch.errors import APIError, NotFound, ServerError
 from openlaunch.server import clock
 from openlaunch.server.dispatch.lane import Lane
 from openlaunch.server.dispatch.work import Sender, Work
@@ -50,6 +50,9 @@ class TaskWork(Work):
 
     def answered(self, outcome: int, payload: bytes) -> None:
         self._runner.answered(self, outcome, payload)
+
+    def broken(self, error: ServerError) -> None:
+        self._runner.broken(self, error)
 
     def died(self, reason: str) -> None:
         self._runner.give_back(self, reason, died=True)
@@ -126,6 +129,11 @@ class Runner:
         else:
             self._running.pop(work.task.id, None)
             self._recorder.answered(work.task.id, work.lane.endpoint, outcome, payload)
+
+    def broken(self, work: TaskWork, error: ServerError) -> None:
+        """Fail the task, on which the server failed: it would do so again."""
+        self._running.pop(work.task.id, None)
+        self._recorder.record(failed(work.task.id, str(error), error.status))
 
     def expired(self, work: TaskWork) -> None:
         """Fail the task, whose deadline has passed, and stop the work on it."""

@@ -8,11 +8,13 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from server_links import START, FakeWorker, Pieces, WaitedCall, in_loop
 
-from openlaunch.server.dispatch.answer_rules import MAX_FAILURE_BYTES
+from openlaunch.errors import ServerError
+from openlaunch.server.dispatch.answer_rules import MAX_FAILURE_BYTES, check_failure
 from openlaunch.server.dispatch.frame_link import SMALL_BYTES
 from openlaunch.server.dispatch.work import MIN_CHUNK_BYTES
 from openlaunch.server.prediction.results import is_success
 from openlaunch_worker import answers
+from openlaunch_worker.failures import Refusal, explain, one_line
 from openlaunch_worker.frames import HEADER, STREAM_WINDOW, Flags, Kind, Outcome, encode
 
 MIB = 1 << 20
@@ -304,3 +306,53 @@ class TestTheFormOfAnswers:
     def test_what_would_say_something_of_other_answers_has_it_not(self, text):
         assert not is_success(answers.HEAD + text + answers.TAIL)
         assert not is_success(text)
+
+
+@pytest.mark.parametrize("frame", [encode(Kind.RESULT, CALL, failure()), encode(Kind.END, STREAM, failure())])
+@in_loop
+async def test_a_fault_of_the_server_ends_one_request_and_not_its_worker(frame, monkeypatch, caplog):
+    def fault(*_: object) -> None:
+        raise RuntimeError("a fault of the server's own")
+
+    monkeypatch.setattr("openlaunch.server.dispatch.links.check_answer", fault)
+    busy = Busy().send(frame)
+    assert busy.broke == ""
+    ended, other = (CALL, PICKLE) if frame[4] == CALL else (STREAM, CALL)
+    assert ended not in busy.worker.link.running, "its slot is free"
+    assert other in busy.worker.link.running
+    error = busy.call.answer.exception() if ended == CALL else busy.stream.seen[-1]
+    assert isinstance(error, ServerError)
+    assert f"failed on the request {error.request_id}" in caplog.text
+    monkeypatch.undo()
+    busy.send(encode(Kind.RESULT, PICKLE, success()))
+    assert busy.pickle.answer.result() == (Outcome.SUCCESS, b"{}")
+
+
+class Odd(SyntaxError):
+    """Shown with attributes that are whatever its raiser has set."""
+
+
+ANY_TEXT = st.lists(st.integers(0, 0x10FFFF).map(chr), max_size=50).map("".join)
+
+
+KINDS = st.sampled_from(["plain", "group", "syntax", "refusal"])
+
+
+@given(text=ANY_TEXT, name=ANY_TEXT, note=ANY_TEXT, foreign=st.booleans(), kind=KINDS)
+@example("caf\udce9", "caf\udce9", "caf\udce9", False, "group")
+@example("x", "x", "x", False, "syntax")
+@settings(max_examples=60, deadline=None)
+def test_whatever_text_an_error_has_its_failure_is_an_answer(text, name, note, foreign, kind):
+    cls = type("E", (Exception,), {"__qualname__": name, "__module__": "m"})
+    error: BaseException = cls(text)
+    if kind == "group":
+        error = ExceptionGroup(text or "g", [cls(text), ValueError(text)])
+    elif kind == "syntax":
+        error = Odd(text, (name, "line", object(), note))
+    elif kind == "refusal":
+        error = Refusal(text)
+    error.add_note(note)
+    body = answers.failure(*explain(error, foreign=foreign))
+    check_failure(body)
+    for shown in (json.loads(body)["traceback"], one_line(error)):
+        shown.encode()  # raises for what UTF-8 can't hold

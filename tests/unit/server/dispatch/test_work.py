@@ -6,7 +6,7 @@ import weakref
 import pytest
 from server_links import Pieces, WaitedCall, in_loop
 
-from openlaunch.errors import DeadlineExceeded, Unavailable, WorkerDied
+from openlaunch.errors import DeadlineExceeded, ServerError, Unavailable, WorkerDied
 from openlaunch.server.prediction.deadlines import Deadlines
 from openlaunch_worker.frames import STREAM_WINDOW, Flags
 
@@ -36,6 +36,18 @@ class TestFaultsOfOneClient:
         assert "could not be passed on" in caplog.text
 
     @in_loop
+    async def test_a_fault_of_the_server_ends_the_request_with_the_id_that_the_log_has(self, caplog):
+        class Broken(WaitedCall):
+            def answered(self, outcome: int, payload: bytes) -> None:
+                raise RuntimeError("a fault")
+
+        call = Broken()
+        call.finished(0, b"answer")
+        with pytest.raises(ServerError) as caught:
+            await call.answer
+        assert f"failed on the request {caught.value.request_id}" in caplog.text
+
+    @in_loop
     async def test_an_error_that_can_not_be_passed_on_is_logged(self, caplog):
         for end in ("lost", "refused", "abandon"):
             caplog.clear()
@@ -54,7 +66,7 @@ class TestFaultsOfOneClient:
         stream.started(link, 3)
         stream.chunk(b"data: 1\n\n")
         assert (stream.cancelled, link.cancelled) == (True, [3])
-        assert "could not be passed on" in caplog.text
+        assert isinstance(stream.seen[-1], ServerError)
 
 
 class TestCall:
