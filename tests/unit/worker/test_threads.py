@@ -4,6 +4,8 @@ import threading
 from collections.abc import Callable
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from openlaunch_worker.threads import ThreadPool
 
@@ -108,3 +110,47 @@ def test_one_that_is_woken_wakes_the_next_where_there_is_more_to_do():
     assert all(gate.begun.wait(SECONDS) for gate in gates)
     for gate in gates:
         gate.finish()
+
+
+@given(idle=st.integers(0, 6), calls=st.integers(1, 8), limit=st.integers(1, 8))
+@settings(max_examples=20, deadline=None)
+def test_no_work_waits_while_a_thread_may_be_had(idle: int, calls: int, limit: int):
+    idle = min(idle, limit)
+    pool = ThreadPool(limit)
+    for gate in started(pool, idle):
+        gate.finish()
+    until_idle(pool, idle)
+    gates = [Gate() for _ in range(calls)]
+    for number, gate in enumerate(gates):
+        pool.submit(gate, wanted=number + 1)
+    at_once = gates[:limit]
+    assert all(gate.begun.wait(SECONDS) for gate in at_once)
+    assert pool._size == max(idle, len(at_once)), "as many threads as there is work, and no more"
+    for gate in gates:
+        gate.finish()
+
+
+def test_work_that_finds_no_thread_waits_for_those_that_there_are(monkeypatch):
+    pool = ThreadPool(8)
+    (first,) = started(pool, 1)
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    second = Gate()
+    pool.submit(second, wanted=2)
+    first.finish()
+    assert second.begun.wait(SECONDS)
+    second.finish()
+
+
+def test_work_for_which_there_is_no_thread_is_refused(monkeypatch):
+    pool, gate = ThreadPool(8), Gate()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError, match="can't start"):
+            pool.submit(gate, wanted=1)
+    (other,) = started(pool, 1)
+    other.finish()
+    assert not gate.begun.is_set()
+
+
+def refuse(thread: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
