@@ -1,8 +1,10 @@
 """Fetches the bytes that a request names by `url`."""
 
+import base64
 import contextlib
 import http.client
 import socket
+import string
 import threading
 import urllib.error
 import urllib.parse
@@ -14,6 +16,7 @@ from typing import Any, Final
 from openlaunch_worker.addresses import connector
 from openlaunch_worker.documents import Limits
 from openlaunch_worker.failures import Refusal
+from openlaunch_worker.http_body import read_body
 
 Connect = Callable[..., socket.socket]
 SCHEMES: Final = ("http", "https")
@@ -102,7 +105,10 @@ def _http_handler(transfer: Transfer, allow_private: bool) -> urllib.request.Bas
         pass
 
     class Handler(urllib.request.AbstractHTTPHandler):
-        http_request = https_request = urllib.request.AbstractHTTPHandler.do_request_
+        def http_request(self, request: urllib.request.Request) -> urllib.request.Request:
+            return self.do_request_(_move_login(request))
+
+        https_request = http_request
 
         def http_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
             return self.do_open(partial(Connection, connect=_connect_for(request, allow_private)), request)
@@ -125,14 +131,21 @@ def _read(opener: urllib.request.OpenerDirector, url: str, timeout: float, max_b
     scheme = urllib.parse.urlsplit(url).scheme.lower()
     if scheme not in SCHEMES:
         raise ValueError(f"its scheme is {scheme!r}, http and https are allowed")
-    response: Any
-    with opener.open(url, timeout=timeout) as response:
-        data: bytes = response.read(max_bytes + 1)
-        if len(data) > max_bytes or (response.length or 0) > max_bytes:
-            raise OSError(f"it is larger than the limit of {max_bytes} bytes")
-        if response.length:
-            raise OSError(f"the connection broke {response.length} bytes before the end")
-    return data
+    # What is ASCII stays as it is, escapes too; other letters and spaces are escaped.
+    ascii_url = urllib.parse.quote(url.strip(), safe=string.punctuation)
+    with opener.open(ascii_url, timeout=timeout) as response:
+        return read_body(response, max_bytes)
+
+
+def _move_login(request: urllib.request.Request) -> urllib.request.Request:
+    """Send user and password of the URL as headers have them; they are not sent on to where a redirect leads."""
+    parts = urllib.parse.urlsplit(request.full_url)
+    login, has_login, host = parts.netloc.rpartition("@")
+    if has_login:
+        request.full_url = parts._replace(netloc=host).geturl()
+        basic = base64.b64encode(urllib.parse.unquote_to_bytes(login)).decode()
+        request.add_unredirected_header("Authorization", f"Basic {basic}")
+    return request
 
 
 def _reason(error: Exception) -> str:

@@ -12,22 +12,26 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from openlaunch_worker.failures import Refusal
+from openlaunch_worker.http_body import BodyError, pieces, read_body
+from openlaunch_worker.http_stream import EVENTS, content_type, items
 from openlaunch_worker.jobs import Routed
 from openlaunch_worker.process import leave, log, on_leave
 
 REQUEST_SECONDS: Final = 24 * 3600.0
 """How long the server may take for its next bytes."""
 PROBE_SECONDS: Final = 5.0
+PROBE_BYTES: Final = 64 * 1024
 MAX_ERROR: Final = 2000
-MAX_LINE: Final = 64 * 1024 * 1024
 _HOST: Final = "127.0.0.1"
+_BAD_INPUT: Final = 400
 _NOT_FOUND: Final = 404
+_NO_CONTENT: Final = 204
 
 
 class NotReady(Exception):
@@ -76,10 +80,11 @@ class ServerProcess:
             connection = http.client.HTTPConnection(_HOST, port, timeout=min(left, PROBE_SECONDS))
             try:
                 connection.request("GET", route)
-                status = connection.getresponse().status
-                if 200 <= status < 300:
+                response = connection.getresponse()
+                if 200 <= response.status < 300:
+                    _read_probe(response)
                     return
-                last = f"it answered {status}"
+                last = f"it answered {response.status}"
             except ConnectionRefusedError:
                 pass
             except (OSError, http.client.HTTPException) as error:
@@ -145,15 +150,13 @@ class Forwarder:
     def _answering(self, usual: str, extra: frozenset[str]) -> Callable[..., Any]:
         def predict(*args: Any, **kwargs: Any) -> Any:
             route, body, kind = self._content(usual, extra, args, kwargs)
-            response = self._post(route, body, kind)
-            data = response.read(self._max + 1)
-            if len(data) > self._max:
-                self._drop()
-                raise Refusal(f"POST {route} answered with over {self._max} bytes, which is the limit")
-            self._local.is_idle = True
-            if response.status >= 300:
-                raise self._refused(route, response.status, data)
-            return _value(data)
+            with self._blamed(route):
+                response = self._post(route, body, kind)
+                if response.status >= 300:
+                    raise self._refused(route, response)
+                data = read_body(response, self._max)
+                self._local.is_idle = True
+                return _value(response, data)
 
         return predict
 
@@ -161,14 +164,27 @@ class Forwarder:
         def predict(*args: Any, **kwargs: Any) -> Iterator[Any]:
             route, body, kind = self._content(usual, extra, args, kwargs)
             try:
-                response = self._post(route, body, kind)
-                if response.status >= 300:
-                    raise self._refused(route, response.status, response.read(MAX_ERROR))
-                yield from _items(response)
+                with self._blamed(route):
+                    response = self._post(route, body, kind)
+                    if response.status >= 300:
+                        raise self._refused(route, response)
+                    yield from items(response)
             finally:
                 self._drop()  # its bytes may not have been read to the end
 
         return predict
+
+    @contextmanager
+    def _blamed(self, route: str) -> Iterator[None]:
+        """Make what is wrong with the server's answer a `Refusal` that names the server and the route."""
+        try:
+            yield
+        except BodyError as error:
+            self._drop()
+            raise Refusal(f"POST {route} of {self._name}: {error}") from None
+        except (OSError, http.client.HTTPException) as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise Refusal(f"POST {route} of {self._name} had no answer, and may have run: {reason}") from None
 
     def _content(
         self, usual: str, extra: frozenset[str], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -182,7 +198,12 @@ class Forwarder:
                 raise Refusal(f"destination_path is {route!r}, the bundle's routes are {allowed}", _NOT_FOUND)
         if isinstance(content, bytes):
             return route, content, "application/octet-stream"
-        return route, json.dumps(content).encode(), "application/json"
+        try:
+            return route, json.dumps(content, allow_nan=False).encode(), "application/json"
+        except ValueError:
+            raise Refusal(
+                "args has a number that JSON does not have: Infinity, or one above 1e308", _BAD_INPUT
+            ) from None
 
     def _post(self, route: str, body: bytes, kind: str) -> http.client.HTTPResponse:
         kept = getattr(self._local, "is_idle", False)
@@ -220,30 +241,45 @@ class Forwarder:
     def _drop(self) -> None:
         if (connection := getattr(self._local, "connection", None)) is not None:
             connection.close()
-            self._local.connection = None
+            self._local.connection, self._local.is_idle = None, False
 
-    def _refused(self, route: str, status: int, data: bytes) -> Refusal:
+    def _refused(self, route: str, response: http.client.HTTPResponse) -> Refusal:
+        try:
+            data = read_body(response, self._max)
+            self._local.is_idle = True
+        except BodyError as error:
+            data = str(error).encode()
         text = data[:MAX_ERROR].decode("utf-8", "replace").strip()
-        return Refusal(f"POST {route} of {self._name} answered {status}: {text}")
+        return Refusal(f"POST {route} of {self._name} answered {response.status}: {text}")
 
 
-def _value(data: bytes) -> Any:
+def _read_probe(response: http.client.HTTPResponse) -> None:
+    """Read the beginning of an answer. Raise `BodyError` if it is cut short there."""
+    size = 0
+    if response.chunked or response.length is not None:
+        for piece in pieces(response):
+            size += len(piece)
+            if size > PROBE_BYTES:
+                return
+
+
+def _value(response: http.client.HTTPResponse, data: bytes) -> Any:
+    """Return an answer's JSON, else its text. Raise `BodyError` if it is neither, or not what its type says."""
+    kind = content_type(response)
+    if kind == EVENTS:
+        raise BodyError(
+            "it answered with a stream of events, for which the endpoint has to be a streaming one"
+        )
     try:
         return json.loads(data)
-    except (ValueError, RecursionError):
-        return data.decode("utf-8", "replace")
-
-
-def _items(response: http.client.HTTPResponse) -> Iterator[Any]:
-    """Yield the data of server-sent events, as JSON where it is; a language model server's `[DONE]` is left out."""
-    lines: list[str] = []
-    while line := response.readline(MAX_LINE):
-        text = line.decode("utf-8", "replace").rstrip("\r\n")
-        if text.startswith("data:"):
-            lines.append(text[5:].removeprefix(" "))
-        elif not text and lines:
-            data = "\n".join(lines)
-            lines = []
-            if data == "[DONE]":
-                return
-            yield _value(data.encode())
+    except (ValueError, RecursionError) as error:
+        if response.status != _NO_CONTENT and (kind == "application/json" or kind.endswith("+json")):
+            raise BodyError(f"its answer is not the JSON that its Content-Type says: {error}") from None
+    charset = response.headers.get_content_charset("utf-8")
+    try:
+        return data.decode(charset)
+    except (UnicodeDecodeError, LookupError):
+        sort = f"{len(data)} bytes of Content-Type {kind!r}"
+        raise BodyError(
+            f"it answered with {sort}, which are not text in {charset}: JSON or text is needed"
+        ) from None

@@ -18,6 +18,11 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(b"x" * int(size))
 
+    def echo(self, _):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(f"{self.path} {self.headers['Authorization']}".encode())
+
     def endless(self, _):
         self.send_response(200)
         self.end_headers()

@@ -1,5 +1,6 @@
 """Input that is named by `url`."""
 
+import base64
 import socket
 import time
 
@@ -92,6 +93,28 @@ def test_the_time_is_bounded_as_a_whole(server, path):
 
 def test_a_redirect_is_followed(server):
     assert Transfer(f"{server}/redirect?/bytes?7").fetch(limits()) == b"x" * 7
+
+
+@pytest.mark.parametrize(
+    ("path", "asked"),
+    [
+        ("/caf\u00e9 \u2603/echo?q=\u00fc&r=%20#x", "/caf%C3%A9%20%E2%98%83/echo?q=%C3%BC&r=%20"),
+        ("/a%20b;c=(1,2)/echo?x=1/2:3@4", "/a%20b;c=(1,2)/echo?x=1/2:3@4"),
+    ],
+)
+def test_letters_that_a_url_can_not_have_are_escaped(server, path, asked):
+    assert Transfer(f" {server}{path}\n").fetch(limits()).decode() == f"{asked} None"
+
+
+def test_a_redirect_with_such_letters_is_followed(server):
+    assert Transfer(f"{server}/redirect?/caf\u00e9/echo").fetch(limits()) == b"/caf%C3%A9/echo None"
+
+
+def test_user_and_password_go_to_the_host_that_they_are_for(server):
+    basic = base64.b64encode("us:er:pä@s".encode()).decode()
+    with_login = server.replace("//", "//us%3Aer:p%C3%A4%40s@")
+    assert Transfer(f"{with_login}/echo").fetch(limits()).decode() == f"/echo Basic {basic}"
+    assert Transfer(f"{with_login}/redirect?/echo").fetch(limits()) == b"/echo None"
 
 
 @pytest.mark.parametrize("location", ["file:///etc/passwd", "ftp://127.0.0.1/x", "data:,x"])
