@@ -99,7 +99,7 @@ def stored(db: Database, task_id: str) -> TaskRecord:
 
 def test_a_submitted_task_is_pending(db: Database) -> None:
     assert submit(db, task("a"), now=5) == ["a"]
-    assert stored(db, "a") == TaskRecord("a", "end", State.PENDING, 0, 5, None, None, None, None, None)
+    assert stored(db, "a") == TaskRecord("a", "end", "ada", State.PENDING, 0, 5, None, None, None, None, None)
 
 
 def test_a_claim_takes_the_task_with_what_was_asked_for(db: Database) -> None:
@@ -546,7 +546,7 @@ def test_no_record_shows_payload_or_result(db: Database) -> None:
             ClaimedTask("a", "ada", b"secret", None, 1, 3),
             Payload("end", State.FAILURE, b"secret", None),
             success("a", b"secret"),
-            TaskRecord("a", "end", State.SUCCESS, 1, 1, 1, 200, None, b"secret", None),
+            TaskRecord("a", "end", "ada", State.SUCCESS, 1, 1, 1, 200, None, b"secret", None),
         ]
     )
 

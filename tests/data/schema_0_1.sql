@@ -37,6 +37,7 @@ CREATE TABLE audit_log (
   summary JSON NOT NULL,
   status SMALLINT NOT NULL,
   times INTEGER NOT NULL,
+  object_owner TEXT,
   CONSTRAINT pk_audit_log PRIMARY KEY (seq)
 );
 CREATE INDEX ix_audit_log_at ON audit_log (at);

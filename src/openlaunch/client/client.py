@@ -47,6 +47,7 @@ class LaunchClient(Operations, make=blocking):
         max_retries: how often a request that failed is sent again, where that is safe.
         ca_file: PEM file of certificates to trust beside the system's, for a server that speaks HTTPS; else the one
             that `OPENLAUNCH_CA_FILE` names.
+        owner: for admins: whose things all requests are about, as if they were the caller's; `"*"` lists everybody's.
 
     Raises:
         ConfigurationError: no server or no key was found, or a number is not allowed.

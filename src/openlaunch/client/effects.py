@@ -7,7 +7,7 @@ rules serves the blocking and the awaitable client. `openlaunch.client.drivers` 
 import json
 import re
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -143,6 +143,14 @@ def url_with(path: str, query: Mapping[str, Any]) -> str:
     """Return a path with a query; values of None are left out."""
     given = {name: value for name, value in query.items() if value is not None}
     return f"{path}?{urlencode(given)}" if given else path
+
+
+def for_owner(request: Request, owner: str) -> Request:
+    """Return the request as one that an admin makes for another owner, unless it names an owner or is signed."""
+    path, _, query = request.url.partition("?")
+    if request.signed or "owner=" in query:
+        return request
+    return replace(request, url=f"{path}?{query}{'&' if query else ''}{urlencode({'owner': owner})}")
 
 
 def signed(method: str, url: str, body: bytes | None = None, timeout: float | None = None) -> Request:

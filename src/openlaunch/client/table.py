@@ -65,12 +65,13 @@ class Operations(ABC, RegistersUploads):
         timeout: float = 60.0,
         max_retries: int = 3,
         ca_file: str | Path | None = None,
+        owner: str | None = None,
     ) -> None:
         address = find_address(api_key, endpoint, keep_path=use_path_with_custom_endpoint)
         _check_limits(timeout, max_retries)
         self.url = address.url
         self.self_hosted = self_hosted
-        self._connect(Target.of(address, timeout, find_ca_file(ca_file)), RetryPolicy(max_retries))
+        self._connect(Target.of(address, timeout, find_ca_file(ca_file), owner), RetryPolicy(max_retries))
 
     @abstractmethod
     def _connect(self, target: Target, retry: RetryPolicy) -> None: ...

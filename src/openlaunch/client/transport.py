@@ -50,16 +50,22 @@ class Target:
     timeout: float
     headers: Mapping[str, str] = field(repr=False)
     ca_file: Path | None = None
+    owner: str | None = None
 
     @classmethod
-    def of(cls, address: Address, timeout: float, ca_file: Path | None = None) -> "Target":
-        """Make the target of an address; `timeout`, in seconds, is for requests that name none."""
+    def of(
+        cls, address: Address, timeout: float, ca_file: Path | None = None, owner: str | None = None
+    ) -> "Target":
+        """Make the target of an address; `timeout`, in seconds, is for requests that name none.
+
+        With an `owner`, requests are made for that one, as an admin may.
+        """
         headers = {
             "authorization": address.authorization,
             "accept-encoding": "identity",
             "user-agent": USER_AGENT,
         }
-        return cls(address, timeout, headers, ca_file)
+        return cls(address, timeout, headers, ca_file, owner)
 
     def url(self, request: Request) -> str:
         return self.address.url + request.url

@@ -18,7 +18,10 @@ REFUSED = audit_log.c.status >= literal_column("400")
 
 @dataclass(frozen=True, slots=True)
 class AuditFilter:
-    """Which entries are wanted: those that match every given field, from `since` until just before `until`."""
+    """Which entries are wanted: those that match every given field, from `since` until just before `until`.
+
+    Of an `owner` is what was done with the owner's keys, and what admins did to the owner's things.
+    """
 
     owner: str | None = None
     key_id: str | None = None
@@ -29,9 +32,11 @@ class AuditFilter:
 
     def conditions(self) -> list[ColumnElement[bool]]:
         """Return the filter as SQL."""
-        names = ("owner", "key_id", "action", "object_id")
+        names = ("key_id", "action", "object_id")
         given = {name: value for name in names if (value := getattr(self, name)) is not None}
         conditions = [audit_log.c[name] == value for name, value in given.items()]
+        if self.owner is not None:
+            conditions.append(or_(audit_log.c.owner == self.owner, audit_log.c.object_owner == self.owner))
         if self.since is not None:
             conditions.append(audit_log.c.at >= self.since)
         if self.until is not None:

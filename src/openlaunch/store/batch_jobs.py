@@ -9,7 +9,7 @@ from sqlalchemy import update as update_of
 
 from openlaunch.store.endpoints import spec_document
 from openlaunch.store.records import BatchJobRecord, JobEnd
-from openlaunch.store.rows import fields_of, values_of
+from openlaunch.store.rows import fields_of, is_of, values_of
 from openlaunch.store.tables import batch_jobs
 from openlaunch.wire.batch_jobs import BatchJobStatus, SerializationFormat
 from openlaunch.wire.endpoint_settings import EndpointSpec
@@ -37,7 +37,7 @@ def get(conn: Connection, owner: str, job_id: str) -> BatchJobRecord | None:
 
 def list_by_owner(conn: Connection, owner: str) -> list[BatchJobRecord]:
     """List the owner's last jobs, newest first."""
-    return _find(conn, batch_jobs.c.owner == owner)
+    return _find(conn, is_of(batch_jobs.c.owner, owner))
 
 
 def list_uncleared(conn: Connection) -> list[BatchJobRecord]:

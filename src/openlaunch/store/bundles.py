@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 
 from openlaunch.errors import Conflict
 from openlaunch.store.records import BundleRecord
-from openlaunch.store.rows import fields_of, values_of
+from openlaunch.store.rows import fields_of, is_of, values_of
 from openlaunch.store.tables import bundles, endpoints
 from openlaunch.wire.bundles import FLAVOR
 
@@ -55,7 +55,7 @@ def ids_of_owner(
     conn: Connection, owner: str, name: str | None = None, newest_first: bool = True
 ) -> list[str]:
     """List the ids of the owner's bundles, or of those of one name."""
-    query = select(bundles.c.id).where(bundles.c.owner == owner)
+    query = select(bundles.c.id).where(is_of(bundles.c.owner, owner))
     if name is not None:
         query = query.where(bundles.c.name == name)
     return list(conn.scalars(query.order_by(bundles.c.seq.desc() if newest_first else bundles.c.seq)))

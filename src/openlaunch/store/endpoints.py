@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 
 from openlaunch.errors import Conflict
 from openlaunch.store.records import CanaryRecord, EndpointRecord
-from openlaunch.store.rows import fields_of, values_of
+from openlaunch.store.rows import fields_of, is_of, values_of
 from openlaunch.store.tables import endpoints
 from openlaunch.wire.endpoint_settings import EndpointSpec
 from openlaunch.wire.endpoints import CanaryStatus, EndpointOrderBy, EndpointStatus, EndpointType
@@ -54,8 +54,9 @@ def get_by_name(conn: Connection, owner: str, name: str) -> EndpointRecord | Non
 def list_by_owner(
     conn: Connection, owner: str, name: str | None = None, order_by: EndpointOrderBy = EndpointOrderBy.NEWEST
 ) -> list[EndpointRecord]:
-    """List the owner's endpoints, or the one of this name."""
-    query = select(*_FIELDS).where(endpoints.c.owner == owner).order_by(_ORDER[order_by])
+    """List the owner's endpoints, or the one of this name, without those that batch jobs run on."""
+    mine = is_of(endpoints.c.owner, owner) & (endpoints.c.owner != endpoints.c.id)
+    query = select(*_FIELDS).where(mine).order_by(_ORDER[order_by])
     if name is not None:
         query = query.where(endpoints.c.name == name)
     return [_record(row) for row in conn.execute(query).mappings()]

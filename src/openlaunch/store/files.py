@@ -5,7 +5,7 @@ from sqlalchemy import delete as delete_from
 from sqlalchemy import insert as insert_into
 
 from openlaunch.store.records import FileRecord
-from openlaunch.store.rows import fields_of, values_of
+from openlaunch.store.rows import fields_of, is_of, values_of
 from openlaunch.store.tables import files
 
 _FIELDS = fields_of(files)
@@ -24,7 +24,7 @@ def get(conn: Connection, file_id: str, owner: str) -> FileRecord | None:
 
 def list_by_owner(conn: Connection, owner: str) -> list[FileRecord]:
     """List the owner's files, newest first."""
-    query = select(*_FIELDS).where(files.c.owner == owner).order_by(files.c.seq.desc())
+    query = select(*_FIELDS).where(is_of(files.c.owner, owner)).order_by(files.c.seq.desc())
     return [FileRecord(**row._mapping) for row in conn.execute(query)]
 
 

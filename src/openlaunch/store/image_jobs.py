@@ -9,7 +9,7 @@ from sqlalchemy import update as update_of
 
 from openlaunch.store.endpoints import spec_document
 from openlaunch.store.records import ImageJobBundleRecord, ImageJobRecord, JobEnd
-from openlaunch.store.rows import fields_of, values_of
+from openlaunch.store.rows import fields_of, is_of, values_of
 from openlaunch.store.tables import docker_image_bundles as bundles
 from openlaunch.store.tables import docker_image_jobs as jobs
 from openlaunch.wire.batch_jobs import BatchJobStatus
@@ -43,7 +43,7 @@ def list_bundles(
     conn: Connection, owner: str, name: str | None = None, newest_first: bool = True
 ) -> list[ImageJobBundleRecord]:
     """List the owner's bundles, or those of one name."""
-    conditions = [bundles.c.owner == owner]
+    conditions = [is_of(bundles.c.owner, owner)]
     if name is not None:
         conditions.append(bundles.c.name == name)
     found = _bundles(conn, *conditions)
@@ -69,7 +69,7 @@ def get(conn: Connection, owner: str, job_id: str) -> ImageJobRecord | None:
 
 def list_by_owner(conn: Connection, owner: str, trigger_id: str | None = None) -> list[ImageJobRecord]:
     """List the owner's last jobs, or those of one trigger, newest first."""
-    conditions = [jobs.c.owner == owner]
+    conditions = [is_of(jobs.c.owner, owner)]
     if trigger_id is not None:
         conditions.append(jobs.c.trigger_id == trigger_id)
     return _jobs(conn, *conditions)

@@ -32,6 +32,11 @@ def active(conn: Connection) -> list[KeyRecord]:
     return [key for key in list_all(conn) if key.revoked_at is None]
 
 
+def owners(conn: Connection) -> set[str]:
+    """Return everybody who has, or had, a key."""
+    return set(conn.scalars(select(api_keys.c.owner).distinct()))
+
+
 def change(conn: Connection, key_id: str, **values: Any) -> KeyRecord | None:
     """Change columns of a key that is not revoked, and return it; None if there is none."""
     mine = (api_keys.c.id == key_id, api_keys.c.revoked_at.is_(None))

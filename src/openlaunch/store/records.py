@@ -52,6 +52,8 @@ class AuditRecord:
     status: int
     times: int = 1
     """How often the same was refused, the last time at `at`; 1 for a change."""
+    object_owner: str | None = None
+    """Whose the object is, where an admin acted for another owner."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,9 @@
 
 from typing import Any
 
-from sqlalchemy import Column, Table
+from sqlalchemy import Column, ColumnElement, Table, true
+
+from openlaunch.wire.keys import ALL_OWNERS
 
 
 def fields_of(table: Table) -> list[Column[Any]]:
@@ -13,3 +15,8 @@ def fields_of(table: Table) -> list[Column[Any]]:
 def values_of(record: Any) -> dict[str, Any]:
     """Return the fields of a dataclass by name, as they are: `dataclasses.asdict` would copy their values."""
     return {name: getattr(record, name) for name in record.__dataclass_fields__}
+
+
+def is_of(column: ColumnElement[Any], owner: str) -> ColumnElement[bool]:
+    """Make the condition that a row is this owner's; with `ALL_OWNERS`, anybody's."""
+    return true() if owner == ALL_OWNERS else column == owner

@@ -92,6 +92,7 @@ audit_log = Table(
     *_required(JSON, "summary"),
     *_required(SmallInteger, "status"),
     *_required(Integer, "times"),
+    *_optional(Text, "object_owner"),
     Index("ix_audit_log_at", "at"),
     Index("ix_audit_log_changes", "owner", "seq", sqlite_where=text("status < 400")),
     Index("ix_audit_log_refusals", "key_id", "seq", sqlite_where=text("status >= 400")),

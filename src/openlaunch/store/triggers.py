@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 
 from openlaunch.errors import Conflict
 from openlaunch.store.records import TriggerRecord
-from openlaunch.store.rows import fields_of, values_of
+from openlaunch.store.rows import fields_of, is_of, values_of
 from openlaunch.store.tables import triggers
 
 _FIELDS = fields_of(triggers)
@@ -35,7 +35,7 @@ def get(conn: Connection, owner: str, trigger_id: str) -> TriggerRecord | None:
 
 def list_by_owner(conn: Connection, owner: str) -> list[TriggerRecord]:
     """List the owner's triggers, newest first."""
-    return _find(conn, triggers.c.owner == owner)
+    return _find(conn, is_of(triggers.c.owner, owner))
 
 
 def list_due(conn: Connection, now: float, limit: int) -> list[TriggerRecord]:

@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, func, literal_column, or_, select
+from sqlalchemy import ColumnElement, Connection, Select, func, literal_column, or_, select, true
 
+from openlaunch.store.rows import is_of
 from openlaunch.store.tables import tasks
 from openlaunch.tasks.states import State
+from openlaunch.wire.keys import ALL_OWNERS
 
 MAX_EXAMINED = 5000
 """The most tasks that are looked at for one page of a list."""
@@ -21,6 +23,7 @@ class TaskRecord:
 
     id: str
     endpoint_id: str
+    owner: str
     state: State
     attempts: int
     created_at: float
@@ -42,8 +45,8 @@ class Payload:
 
 
 _SUMMARY = [
-    *(tasks.c.id, tasks.c.endpoint_id, tasks.c.status.label("state"), tasks.c.attempts, tasks.c.created_at),
-    *(tasks.c.finished_at, tasks.c.status_code, tasks.c.reason),
+    *(tasks.c.id, tasks.c.endpoint_id, tasks.c.owner, tasks.c.status.label("state"), tasks.c.attempts),
+    *(tasks.c.created_at, tasks.c.finished_at, tasks.c.status_code, tasks.c.reason),
 ]
 _RECORD = [*_SUMMARY, tasks.c.result, tasks.c.result_key]
 
@@ -88,8 +91,8 @@ def known_ids(conn: Connection, owner: str, ids: Sequence[str]) -> set[str]:
 
 
 def _record(row: tuple[Any, ...]) -> TaskRecord:
-    task_id, endpoint_id, state, *rest = row
-    return TaskRecord(task_id, endpoint_id, State(state), *rest)
+    task_id, endpoint_id, owner, state, *rest = row
+    return TaskRecord(task_id, endpoint_id, owner, State(state), *rest)
 
 
 def list_page(
@@ -103,14 +106,17 @@ def list_page(
 ) -> tuple[list[TaskRecord], str | None]:
     """Return a page of the owner's tasks, newest first, without results, and the next page's cursor.
 
-    No more than `most` tasks are looked at for a state, so a page that is not full may have a next one.
+    No more than `most` tasks are looked at for a state, or for the tasks of all owners, so a page that is not full
+    may have a next one. Inputs of batch jobs, which are tasks of the job, are not among those of all owners.
     """
-    query, floor = _newest_first(owner, endpoint_id, state), None
+    query, floor, everybody = _newest_first(owner, endpoint_id, state), None, owner == ALL_OWNERS
     if cursor is not None:
         query = query.where(tasks.c.seq < int(cursor))
-    if state not in (None, State.STARTED):
+    if state is not State.STARTED and (everybody or state is not None):
         floor = conn.scalar(query.offset(most - 1).limit(1))
         query = query.where(_shown_as(state), *([tasks.c.seq >= floor] if floor else []))
+    if everybody:
+        query = query.where(tasks.c.owner != tasks.c.endpoint_id)
     if endpoint_id is not None:
         query = query.where(
             tasks.c.endpoint_id.concat("") == endpoint_id
@@ -126,15 +132,19 @@ def _newest_first(owner: str, endpoint_id: str | None, state: State | None) -> S
     if state is State.STARTED:
         # Few of all tasks run, and an index has those alone. SQLite would prefer the owner's tasks, or the order,
         # were these not expressions.
-        running = (_STARTED, tasks.c.lease_owner > "", tasks.c.owner.concat("") == owner)
+        running = (_STARTED, tasks.c.lease_owner > "", is_of(tasks.c.owner.concat(""), owner))
         return select(tasks.c.seq).where(*running).order_by((tasks.c.seq + 0).desc())
-    query = select(tasks.c.seq).where(tasks.c.owner == owner).order_by(tasks.c.seq.desc())
+    query = select(tasks.c.seq).where(is_of(tasks.c.owner, owner)).order_by(tasks.c.seq.desc())
+    if owner == ALL_OWNERS:
+        return query
     if state is State.FAILURE:
         return query.where(_shown_as(state))
     return query if endpoint_id is None else query.where(tasks.c.endpoint_id == endpoint_id)
 
 
-def _shown_as(state: State) -> ColumnElement[bool]:
+def _shown_as(state: State | None) -> ColumnElement[bool]:
+    if state is None:
+        return true()
     if state is not State.FAILURE:
         return tasks.c.status == state.value
     # Spelled as in the index of the unsuccessful: SQLite does not see that IN means the same.

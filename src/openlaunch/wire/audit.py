@@ -12,7 +12,8 @@ class AuditEntry(BaseModel):
     `action` is the operation's name in the OpenAPI document, `status` what it was answered with. `summary` has the
     request's fields that are not secret, and under `also` the names of the others. `key_id` is None for what was done
     with a signed URL, and both it and `address` for what the server did without a request. What is refused again
-    to the same key within an hour is the same entry, and `times` says how often it was refused.
+    to the same key within an hour is the same entry, and `times` says how often it was refused. `object_owner` is
+    whose the object was, where an admin acted for another owner.
     """
 
     at: datetime
@@ -26,6 +27,7 @@ class AuditEntry(BaseModel):
     summary: dict[str, Any]
     status: int
     times: int = 1
+    object_owner: str | None = None
 
 
 class ListAuditResponse(BaseModel):

@@ -92,6 +92,7 @@ class BatchJobResponse(BaseModel):
     duration: timedelta
     num_tasks_pending: int | None = None
     num_tasks_completed: int | None = None
+    owner: str | None = None
 
 
 class ListBatchJobsResponse(BaseModel):

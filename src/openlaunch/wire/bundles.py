@@ -221,6 +221,7 @@ class ModelBundleResponse(BaseModel):
     model_artifact_ids: list[str]
     schema_location: str | None = None
     flavor: Flavor
+    owner: str | None = None
 
 
 class ListModelBundlesResponse(BaseModel):

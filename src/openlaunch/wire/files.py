@@ -15,6 +15,7 @@ class FileResponse(BaseModel):
     id: str
     filename: str
     size: int
+    owner: str | None = None
 
 
 class ListFilesResponse(BaseModel):

@@ -66,6 +66,7 @@ class DockerImageBatchJobBundleResponse(BaseModel):
     gpus: int | None = None
     gpu_type: str | None = None
     public: bool | None = None
+    owner: str | None = None
 
 
 class ListDockerImageBatchJobBundlesResponse(BaseModel):

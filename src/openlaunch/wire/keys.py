@@ -7,6 +7,9 @@ from typing import Annotated, Self
 from pydantic import AwareDatetime, BaseModel, Field, model_validator
 
 OWNER_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$"
+ALL_OWNERS = "*"
+"""In place of an owner: every owner's, in lists that an admin asks for."""
+
 MAX_LIMIT = 2**31 - 1
 
 
@@ -14,7 +17,7 @@ class Role(StrEnum):
     """What a key may do.
 
     `predict` sends predictions, looks at endpoints, and waits for and cancels tasks; `user` does everything else too,
-    on its owner's own things; `admin` also manages keys and reads the audit log.
+    on its owner's own things; `admin` also manages keys, reads the audit log, and does all of it for every owner.
     """
 
     ADMIN = "admin"

@@ -119,6 +119,7 @@ class TaskSummary(BaseModel):
     task_id: str
     model_endpoint_id: str
     model_endpoint_name: str | None = Field(default=None, description="None: the endpoint is deleted.")
+    owner: str | None = None
     status: TaskStatus
     status_code: int | None = None
     reason: str | None = Field(

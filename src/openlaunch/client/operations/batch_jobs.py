@@ -170,9 +170,13 @@ def _with_value(entry: dict[str, Any]) -> dict[str, Any]:
     return {**entry, "result": None if result is None else json.loads(result["result"])}
 
 
-def list_batch_jobs() -> Flow[list[dict[str, Any]]]:
-    """List your last batch jobs, newest first, each as `get_batch_async_response` gives it."""
-    response = yield from call(Request("GET", routes.BATCH_JOBS, idempotent=True))
+def list_batch_jobs(owner: str | None = None) -> Flow[list[dict[str, Any]]]:
+    """List your last batch jobs, newest first, each as `get_batch_async_response` gives it.
+
+    An admin lists those of another `owner`, or with `"*"` everybody's.
+    """
+    url = url_with(routes.BATCH_JOBS, {"owner": owner})
+    response = yield from call(Request("GET", url, idempotent=True))
     jobs: list[dict[str, Any]] = json.loads(response.body)["batch_jobs"]
     return jobs
 

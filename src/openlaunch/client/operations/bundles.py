@@ -251,16 +251,19 @@ def get_model_bundle(model_bundle: ModelBundle | str) -> Flow[ModelBundle]:
 
 
 def list_model_bundles_v2(
-    model_bundle_name: str | None = None, order_by: str | None = None
+    model_bundle_name: str | None = None, order_by: str | None = None, owner: str | None = None
 ) -> Flow[ListModelBundlesResponse]:
-    """List your bundles, of one name or all; `order_by` is "newest" or "oldest"."""
-    query = {"model_name": model_bundle_name, "order_by": order_by, "commands": "true"}
+    """List your bundles, of one name or all; `order_by` is "newest" or "oldest".
+
+    An admin lists those of another `owner`, or with `"*"` everybody's.
+    """
+    query = {"model_name": model_bundle_name, "order_by": order_by, "commands": "true", "owner": owner}
     return (yield from got(ListModelBundlesResponse, url_with(routes.BUNDLES, query)))
 
 
-def list_model_bundles() -> Flow[list[ModelBundle]]:
-    """List all your bundles."""
-    listed = yield from list_model_bundles_v2()
+def list_model_bundles(owner: str | None = None) -> Flow[list[ModelBundle]]:
+    """List all your bundles; an admin lists those of another `owner`, or with `"*"` everybody's."""
+    listed = yield from list_model_bundles_v2(owner=owner)
     return [ModelBundle.of(bundle) for bundle in listed.model_bundles]
 
 

@@ -12,7 +12,7 @@ from openlaunch.client.models import EndpointLike, HasModelEndpoint, ModelEndpoi
 from openlaunch.client.operations.bundles import BundleLike, bundle_id
 from openlaunch.client.operations.keywords import given
 from openlaunch.client.predictions import callback_auth
-from openlaunch.errors import Conflict, EndpointFailed, NotFound, WaitTimeout
+from openlaunch.errors import Conflict, EndpointFailed, NotFound, Unprocessable, WaitTimeout
 from openlaunch.wire import routes
 from openlaunch.wire.endpoints import (
     CanaryStatus,
@@ -164,13 +164,19 @@ def edit_model_endpoint(
 def get_model_endpoint(endpoint_name: str) -> Flow[ModelEndpoint]:
     """Get an endpoint by its name.
 
+    `owner/name` names a public endpoint of another owner; for an admin, any endpoint of that owner.
+
     Raises:
         NotFound: there is none; similar names are listed.
     """
     found = yield from _find(endpoint_name)
     if found is not None:
         return found
-    names = [endpoint.name for endpoint in (yield from list_model_endpoints())]
+    if "/" in endpoint_name:
+        listed = yield from list_model_endpoints(public=True)
+        names = [f"{endpoint.created_by}/{endpoint.name}" for endpoint in listed]
+    else:
+        names = [endpoint.name for endpoint in (yield from list_model_endpoints())]
     similar = difflib.get_close_matches(endpoint_name, names)
     hint = f"; similar names: {', '.join(similar)}" if similar else ""
     raise NotFound(f"there is no endpoint {endpoint_name!r}{hint}", code="endpoint_not_found")
@@ -178,13 +184,22 @@ def get_model_endpoint(endpoint_name: str) -> Flow[ModelEndpoint]:
 
 def _find(name: str) -> Flow[ModelEndpoint | None]:
     url = url_with(routes.ENDPOINTS, {"name": name})
-    listed = (yield from got(ModelEndpointList, url)).model_endpoints
-    return next((endpoint for endpoint in listed if endpoint.name == name), None)
+    found = (yield from got(ModelEndpointList, url)).model_endpoints
+    if len(found) > 1:
+        names = " or ".join(f"{endpoint.created_by}/{endpoint.name}" for endpoint in found)
+        raise Unprocessable(f"{name!r} is the name of {len(found)} endpoints: give {names}")
+    return found[0] if found else None
 
 
-def list_model_endpoints() -> Flow[list[ModelEndpoint]]:
-    """List your endpoints."""
-    return (yield from got(ModelEndpointList, routes.ENDPOINTS)).model_endpoints
+def list_model_endpoints(owner: str | None = None, *, public: bool = False) -> Flow[list[ModelEndpoint]]:
+    """List your endpoints.
+
+    Args:
+        owner: for admins: whose endpoints; `"*"` lists everybody's.
+        public: list the public endpoints of all owners instead, which every key may call.
+    """
+    url = url_with(routes.ENDPOINTS, {"owner": owner, "public": "true" if public else None})
+    return (yield from got(ModelEndpointList, url)).model_endpoints
 
 
 def refreshed(endpoint: ModelEndpoint) -> Flow[ModelEndpoint]:
@@ -319,8 +334,9 @@ def wait_for_canary(
 
 def read_endpoint_creation_logs(model_endpoint: EndpointLike) -> Flow[str]:
     """Read the log of the builds of the endpoint's environment and of its workers' starts."""
-    name = model_endpoint if isinstance(model_endpoint, str) else _described(model_endpoint).name
-    return (yield from got(LogsResponse, path_to(routes.CREATION_LOGS, name))).content
+    endpoint = yield from _resolved(model_endpoint)
+    url = url_with(path_to(routes.CREATION_LOGS, endpoint.name), {"owner": endpoint.created_by})
+    return (yield from got(LogsResponse, url)).content
 
 
 def read_endpoint_logs(model_endpoint: EndpointLike, tail: int | None = None) -> Flow[str]:

@@ -78,13 +78,13 @@ def get_latest_docker_image_batch_job_bundle(bundle_name: str) -> Flow[dict[str,
 
 
 def list_docker_image_batch_job_bundles(
-    bundle_name: str | None = None, order_by: str | None = None
+    bundle_name: str | None = None, order_by: str | None = None, owner: str | None = None
 ) -> Flow[dict[str, Any]]:
     """List your bundles, of one name or all, in `docker_image_batch_job_bundles`.
 
-    `order_by` is "newest" or "oldest".
+    `order_by` is "newest" or "oldest". An admin lists those of another `owner`, or with `"*"` everybody's.
     """
-    query = {"bundle_name": bundle_name, "order_by": order_by}
+    query = {"bundle_name": bundle_name, "order_by": order_by, "owner": owner}
     url = url_with(routes.DOCKER_IMAGE_BATCH_JOB_BUNDLES, query)
     return (yield from _get(url))
 
@@ -134,9 +134,14 @@ def get_docker_image_batch_job(batch_job_id: str) -> Flow[dict[str, Any]]:
     return (yield from _get(path_to(routes.DOCKER_IMAGE_BATCH_JOBS, batch_job_id)))
 
 
-def list_docker_image_batch_jobs(trigger_id: str | None = None) -> Flow[list[dict[str, Any]]]:
-    """List your last jobs, newest first: all, or those of a trigger."""
-    url = url_with(routes.DOCKER_IMAGE_BATCH_JOBS, {"trigger_id": trigger_id})
+def list_docker_image_batch_jobs(
+    trigger_id: str | None = None, owner: str | None = None
+) -> Flow[list[dict[str, Any]]]:
+    """List your last jobs, newest first: all, or those of a trigger.
+
+    An admin lists those of another `owner`, or with `"*"` everybody's.
+    """
+    url = url_with(routes.DOCKER_IMAGE_BATCH_JOBS, {"trigger_id": trigger_id, "owner": owner})
     answer = yield from _get(url)
     jobs: list[dict[str, Any]] = answer["jobs"]
     return jobs
@@ -221,9 +226,9 @@ def create_trigger(
     return (yield from _json(Request("POST", routes.TRIGGERS, body)))
 
 
-def list_triggers() -> Flow[list[dict[str, Any]]]:
-    """List your triggers, newest first."""
-    answer = yield from _get(routes.TRIGGERS)
+def list_triggers(owner: str | None = None) -> Flow[list[dict[str, Any]]]:
+    """List your triggers, newest first; an admin lists those of another `owner`, or with `"*"` everybody's."""
+    answer = yield from _get(url_with(routes.TRIGGERS, {"owner": owner}))
     triggers: list[dict[str, Any]] = answer["triggers"]
     return triggers
 

@@ -2,7 +2,7 @@
 
 from typing import Any, Unpack
 
-from openlaunch.client.effects import Flow, Request, call, json_body, path_to
+from openlaunch.client.effects import Flow, Request, call, json_body, path_to, url_with
 from openlaunch.client.models import answer, checked, got
 from openlaunch.client.operations.keywords import LimitKeywords, given
 from openlaunch.wire import routes
@@ -32,9 +32,9 @@ def create_api_key(
     return (yield from answer(CreateKeyResponse, Request("POST", routes.KEYS, json_body(body))))
 
 
-def list_api_keys() -> Flow[list[KeySummary]]:
-    """List all keys, without their secrets."""
-    return (yield from got(ListKeysResponse, routes.KEYS)).keys
+def list_api_keys(owner: str | None = None) -> Flow[list[KeySummary]]:
+    """List all keys, or those of one owner, without their secrets."""
+    return (yield from got(ListKeysResponse, url_with(routes.KEYS, {"owner": owner}))).keys
 
 
 def update_api_key(key_id: str, **limits: Unpack[LimitKeywords]) -> Flow[KeySummary]:

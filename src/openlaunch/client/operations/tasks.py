@@ -21,14 +21,20 @@ from openlaunch.wire.why import TaskWhy
 
 
 def list_tasks(
-    endpoint_name: str | None = None, status: str | None = None, limit: int = 100, cursor: str | None = None
+    endpoint_name: str | None = None,
+    status: str | None = None,
+    limit: int = 100,
+    cursor: str | None = None,
+    owner: str | None = None,
 ) -> Flow[ListTasksResponse]:
     """List your tasks, newest first, of one endpoint or all, with one status or any.
 
-    `next_cursor` of the answer is the `cursor` of the next page.
+    `next_cursor` of the answer is the `cursor` of the next page. An admin lists those of another `owner`, or with
+    `"*"` everybody's.
     """
     endpoint_id = (yield from get_model_endpoint(endpoint_name)).id if endpoint_name is not None else None
     query = {"model_endpoint_id": endpoint_id, "status": status, "limit": limit, "cursor": cursor}
+    query["owner"] = owner
     return (yield from got(ListTasksResponse, url_with(routes.ASYNC_TASKS, query)))
 
 

@@ -15,7 +15,7 @@ import orjson
 from sqlalchemy import Connection
 
 from openlaunch.server import clock
-from openlaunch.server.access.auth import PRINCIPAL, Principal
+from openlaunch.server.access.auth import ACTING, PRINCIPAL, Principal
 from openlaunch.server.asgi import Scope
 from openlaunch.server.settings import AuditSettings
 from openlaunch.store import audit as audit_store
@@ -124,6 +124,7 @@ class AuditLog:
 def _entry(
     scope: Scope, action: str, principal: Principal | None, document: Any, status: int, answer: bytes
 ) -> AuditRecord:
+    acting = scope.get(ACTING, principal)
     named = next((str(_cut(value)) for value in (scope.get("path_params") or {}).values()), None)
     return AuditRecord(
         at=_now(),
@@ -136,6 +137,7 @@ def _entry(
         object_id=named or (made_id(answer) if status < 300 else None),
         summary=summary(document),
         status=status,
+        object_owner=None if acting is None or acting == principal else acting.owner,
     )
 
 

@@ -7,7 +7,8 @@ import hashlib
 import logging
 import secrets
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from typing import Any
 
 from openlaunch.errors import Forbidden, NotFound, Unauthorized, Unavailable
@@ -32,6 +33,9 @@ MAX_CACHED_BYTES = 256
 PRINCIPAL = "openlaunch.principal"
 """Where a request's scope has the caller, once the key was found good."""
 
+ACTING = "openlaunch.acting"
+"""Where it has the caller as whoever the request is made for: an admin can act for another owner."""
+
 
 @dataclass(frozen=True, slots=True)
 class Principal:
@@ -53,6 +57,17 @@ class Principal:
     def require_admin(self) -> None:
         if self.role is not Role.ADMIN:
             raise Forbidden(f"this needs a key with the role admin; yours has the role {self.role.value}")
+
+    def acting_for(self, owner: str) -> "Principal":
+        """Return the caller with this owner's things; raise Forbidden for other than an admin's and one's own."""
+        if owner == self.owner:
+            return self
+        if self.role is not Role.ADMIN:
+            raise Forbidden(
+                f"what belongs to another owner than {self.owner!r} needs a key with the role admin; yours has the "
+                f"role {self.role.value}"
+            )
+        return replace(self, owner=owner)
 
     def spend(self, requests: int) -> None:
         """Count predictions against the key's limits; raise TooManyRequests where one is exceeded."""
@@ -76,6 +91,7 @@ class Keyring:
         self._meters: dict[str, Meter] = {}
         self._saved: dict[str, tuple[int, int]] = {}
         self._saving: asyncio.Task[None] | None = None
+        self._owners: set[str] = set()
 
     async def start(self) -> None:
         """Read the keys and what they have used, and store that from now on; to be called before anything else."""
@@ -112,12 +128,22 @@ class Keyring:
 
     async def load(self) -> None:
         """Read the keys from the store; to be called after every change."""
-        records = await self._store.read(key_store.active)
+        records, self._owners = await self._store.read(lambda c: (key_store.active(c), key_store.owners(c)))
         self._meters = {r.id: meter for r in records if (meter := self._meter(r)) is not None}
         self._by_digest = {
             r.digest: Principal(r.id, r.owner, r.role, r.expires_at, self._meters.get(r.id)) for r in records
         }
         self._by_header.clear()
+
+    def check_owner(self, owner: str) -> None:
+        """Raise NotFound for a name that nobody has or had a key of."""
+        if owner in self._owners:
+            return
+        similar = get_close_matches(owner, self._owners)
+        hint = f"; similar names: {', '.join(similar)}" if similar else ""
+        raise NotFound(
+            f"there is no owner {owner!r}: nobody has a key of this name{hint}", code="owner_not_found"
+        )
 
     def _meter(self, record: KeyRecord) -> Meter | None:
         """Return a key's meter, which keeps its counts when the keys are read again."""

@@ -1,8 +1,11 @@
 """How an endpoint is shown: its record, its workers and its queue as one answer."""
 
+from datetime import UTC, datetime
+
 from sqlalchemy import Connection
 
 from openlaunch.controller.trial import Rule, Trial
+from openlaunch.server.access.auth import Principal
 from openlaunch.server.control.answers import shown
 from openlaunch.server.control.context import Context
 from openlaunch.server.prediction.inputs import without_secrets
@@ -15,15 +18,16 @@ from openlaunch.wire.endpoints import (
     ResourceState,
     TrafficSide,
 )
+from openlaunch.wire.keys import Role
 
 BundleNames = dict[str, str]
 """Names by id."""
 
 
-async def described(context: Context, endpoint: EndpointRecord) -> ModelEndpointResponse:
-    """Return the endpoint as it is shown, with its workers and its queue as they are now."""
+async def described(context: Context, endpoint: EndpointRecord, caller: Principal) -> ModelEndpointResponse:
+    """Return the endpoint as the caller may see it, with its workers and its queue as they are now."""
     names = await context.store.read(lambda conn: bundle_names(conn, endpoint), endpoint.owner)
-    return described_with(context, endpoint, names)
+    return described_with(context, endpoint, names, caller)
 
 
 def bundle_names(conn: Connection, endpoint: EndpointRecord) -> BundleNames:
@@ -55,8 +59,12 @@ def _side(context: Context, endpoint_id: str, generation: int) -> TrafficSide:
     return shown(TrafficSide, trial, workers=context.controller.workers_of(endpoint_id, generation))
 
 
-def described_with(context: Context, endpoint: EndpointRecord, names: BundleNames) -> ModelEndpointResponse:
+def described_with(
+    context: Context, endpoint: EndpointRecord, names: BundleNames, caller: Principal
+) -> ModelEndpointResponse:
     """Return the same, with names that were read before."""
+    if endpoint.owner != caller.owner and caller.role is not Role.ADMIN:
+        return _for_callers(context, endpoint)
     spec = endpoint.spec
     auth = spec.default_callback_auth
     return shown(
@@ -76,6 +84,27 @@ def described_with(context: Context, endpoint: EndpointRecord, names: BundleName
         deployment_state=_deployment(context, endpoint),
         resource_state=shown(ResourceState, spec),
         num_queued_items=context.lanes.load(endpoint.id).queued,
+    )
+
+
+def _for_callers(context: Context, endpoint: EndpointRecord) -> ModelEndpointResponse:
+    """Return what those need to know who call an endpoint that is somebody else's: nothing of what it is made of."""
+    spec = endpoint.spec
+    return ModelEndpointResponse(
+        id=endpoint.id,
+        name=endpoint.name,
+        endpoint_type=endpoint.endpoint_type,
+        destination=f"endpoint/{endpoint.id}",
+        bundle_name="",
+        status=endpoint.status,
+        created_by=endpoint.owner,
+        created_at=datetime.fromtimestamp(endpoint.created_at, UTC),
+        last_updated_at=datetime.fromtimestamp(endpoint.updated_at, UTC),
+        num_queued_items=context.lanes.load(endpoint.id).queued,
+        public_inference=spec.public_inference,
+        task_expires_seconds=spec.task_expires_seconds,
+        queue_message_timeout_seconds=spec.queue_message_timeout_seconds,
+        timeout_seconds=spec.timeout_seconds,
     )
 
 

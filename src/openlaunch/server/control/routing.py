@@ -12,8 +12,9 @@ from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 
 from openlaunch.errors import BadRequest, PayloadTooLarge
+from openlaunch.server.access.auth import ACTING, Principal
 from openlaunch.server.asgi import Disconnected, Message, Receive, Scope, header, read_body
-from openlaunch.server.control.routes.context import find_admin, find_caller, find_user
+from openlaunch.server.control.routes.context import acting, find_admin, find_caller, find_user
 from openlaunch.server.prediction.inputs import parse_json
 
 MAX_BODY_BYTES = 128 * 1024
@@ -49,7 +50,7 @@ class ControlRoute(APIRoute):
 
         async def checked(request: Request) -> Response:
             if check_caller is not None:
-                check_caller(request)
+                request.scope[ACTING] = await acting(request, check_caller(request))
             if reads_body:
                 try:
                     body = await read_body(request.scope, request.receive, limit)
@@ -76,7 +77,7 @@ class ControlRouter(APIRouter):
         super().__init__(route_class=route_class, **options)
 
 
-def _check_of_caller(dependant: Dependant) -> Callable[[Request], object] | None:
+def _check_of_caller(dependant: Dependant) -> Callable[[Request], Principal] | None:
     """Return which of the checks of the caller a route depends on."""
     found = {part.call for part in dependant.dependencies}
     return next((check for check in (find_admin, find_user, find_caller) if check in found), None)

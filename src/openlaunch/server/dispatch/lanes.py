@@ -23,6 +23,7 @@ class Lanes:
         self.on_free_slots: Callable[[Lane], None] = lambda lane: None
         self._max_waiting = settings.max_queued_requests
         self._lanes: dict[str, Lane] = {}
+        self._by_name: dict[tuple[str, str], Lane] = {}
 
     def listen(self, events: FleetEvents) -> None:
         """Report to the controller what happens."""
@@ -30,6 +31,10 @@ class Lanes:
 
     def get(self, endpoint_id: str) -> Lane | None:
         return self._lanes.get(endpoint_id)
+
+    def named(self, owner: str, name: str) -> Lane | None:
+        """Return the lane of the owner's endpoint of this name."""
+        return self._by_name.get((owner, name))
 
     def of(self, endpoint_id: str) -> Lane:
         """Return the lane of an endpoint that is there."""
@@ -63,6 +68,8 @@ class Lanes:
                 self._events.prediction_failed,
                 self._free_slots,
             )
+        self._by_name.pop((lane.endpoint.owner, lane.endpoint.name), None)
+        self._by_name[endpoint.owner, endpoint.name] = lane
         lane.update(endpoint)
         if endpoint.status is not EndpointStatus.UPDATE_FAILED:
             lane.refusal = None
@@ -74,6 +81,7 @@ class Lanes:
     def remove_endpoint(self, endpoint_id: str) -> None:
         lane = self._lanes.pop(endpoint_id, None)
         if lane is not None:
+            del self._by_name[lane.endpoint.owner, lane.endpoint.name]
             lane.refuse_waiting(
                 NotFound(f"the endpoint {lane.endpoint.name!r} was deleted", code="endpoint_not_found")
             )

@@ -5,11 +5,14 @@ from typing import TypeVar
 from sqlalchemy import Connection
 
 from openlaunch.errors import Conflict, NotFound
+from openlaunch.server.access.auth import Principal
+from openlaunch.server.endpoints.specs import may_predict
 from openlaunch.store import bundles as bundle_store
 from openlaunch.store import endpoints as endpoint_store
 from openlaunch.store.base import Store
 from openlaunch.store.records import BundleRecord, EndpointRecord
 from openlaunch.wire.endpoints import EndpointStatus
+from openlaunch.wire.keys import Role
 
 T = TypeVar("T")
 
@@ -31,6 +34,19 @@ async def find_endpoint(store: Store, endpoint_id: str, owner: str) -> EndpointR
     """Return the owner's endpoint, or raise NotFound."""
     endpoint = await store.read(lambda conn: endpoint_store.get(conn, endpoint_id, owner), owner)
     if endpoint is None:
+        raise no_endpoint(endpoint_id)
+    return endpoint
+
+
+def may_see(endpoint: EndpointRecord, caller: Principal) -> bool:
+    """Tell whether the endpoint is the caller's, or public, or the caller an admin."""
+    return caller.role is Role.ADMIN or may_predict(endpoint, caller.owner)
+
+
+async def visible_endpoint(store: Store, endpoint_id: str, caller: Principal) -> EndpointRecord:
+    """Return an endpoint that the caller may see, or raise NotFound."""
+    endpoint = await store.read(lambda conn: endpoint_store.get(conn, endpoint_id), caller.owner)
+    if endpoint is None or not may_see(endpoint, caller):
         raise no_endpoint(endpoint_id)
     return endpoint
 

@@ -1,5 +1,7 @@
 """Looks up the caller and the endpoint of a prediction, first in every predict route; all of it is in memory."""
 
+from urllib.parse import unquote
+
 from openlaunch.errors import BadRequest, NotFound, Unavailable
 from openlaunch.server.access.auth import PRINCIPAL, Keyring, Principal
 from openlaunch.server.asgi import Scope, header, query_value
@@ -9,6 +11,7 @@ from openlaunch.server.endpoints.specs import may_predict
 from openlaunch.store.records import EndpointRecord
 from openlaunch.wire import routes
 from openlaunch.wire.endpoints import EndpointType
+from openlaunch.wire.keys import ALL_OWNERS
 
 _ROUTE_OF_TYPE = {
     EndpointType.SYNC: routes.SYNC_TASKS,
@@ -26,9 +29,20 @@ class EndpointResolver:
         self.stopping = False
 
     def authenticate(self, scope: Scope) -> Principal:
-        """Find the caller, and note it in the scope; raise Unauthorized if there is none."""
+        """Find the caller, and note it in the scope; raise Unauthorized if there is none.
+
+        An admin's request that names an `owner` is made for that one.
+        """
         principal = scope[PRINCIPAL] = self._keyring.authenticate(header(scope, b"authorization"))
-        return principal
+        return self._acting(scope, principal) if b"owner=" in scope["query_string"] else principal
+
+    def _acting(self, scope: Scope, principal: Principal) -> Principal:
+        owner = unquote(query_value(scope, b"owner"))
+        actor = principal.acting_for(owner)
+        if owner == ALL_OWNERS:
+            return principal
+        self._keyring.check_owner(owner)
+        return actor
 
     def resolve(self, scope: Scope, wanted: EndpointType, requests: int = 1) -> tuple[Lane, Principal]:
         """Find the endpoint's lane and the caller, and count `requests` against the limits of the caller's key.
@@ -38,7 +52,8 @@ class EndpointResolver:
         Raises:
             Unauthorized: no key, or a wrong one.
             TooManyRequests: the requests are more than the key may make.
-            NotFound: there is no such endpoint, or it is somebody else's and not public.
+            NotFound: there is no such endpoint, or it is somebody else's and not public, or no such owner.
+            Forbidden: the request is made for another owner, and the caller is no admin.
             BadRequest: the endpoint has another type.
             Unavailable: the server is stopping.
         """
@@ -46,14 +61,23 @@ class EndpointResolver:
         if principal.meter is not None:
             principal.spend(requests)
         endpoint_id = query_value(scope, b"model_endpoint_id")
-        lane = self._lanes.get(endpoint_id)
+        lane = self._lanes.get(endpoint_id) or self._named(endpoint_id, principal.owner)
         if lane is None or not may_predict(lane.endpoint, principal.owner):
-            raise NotFound(f"no endpoint has the id {endpoint_id!r}", code="endpoint_not_found")
+            raise NotFound(
+                f"no endpoint has the id {endpoint_id!r}, nor is it the name of one of yours, or owner/name of a "
+                "public one",
+                code="endpoint_not_found",
+            )
         if lane.endpoint.endpoint_type is not wanted:
             raise _wrong_type(lane.endpoint, wanted)
         if self.stopping:
             raise Unavailable("the server is stopping", code="stopping", retry_after=2)
         return lane, principal
+
+    def _named(self, name: str, owner: str) -> Lane | None:
+        """Find the endpoint that is named in place of an id: one's own by its name, another's by `owner/name`."""
+        *others, own_name = unquote(name).split("/", 1)
+        return self._lanes.named(others[0] if others else owner, own_name)
 
 
 def _wrong_type(endpoint: EndpointRecord, wanted: EndpointType) -> BadRequest:

@@ -24,6 +24,7 @@ from openlaunch.server.queue.answering import Answerable, DoneTasks
 from openlaunch.server.queue.service import TaskService
 from openlaunch.wire import routes
 from openlaunch.wire.endpoints import EndpointType
+from openlaunch.wire.keys import Role
 from openlaunch.wire.tasks import MAX_WAIT_SECONDS, BulkWaitRequest
 
 M = TypeVar("M", bound=BaseModel)
@@ -82,13 +83,15 @@ class TaskRoutes:
         exchange.respond(orjson.dumps({"task_ids": ids}))
 
     def _get(self, exchange: Exchange) -> None:
-        owner = self._resolver.authenticate(exchange.scope).owner
+        caller = self._resolver.authenticate(exchange.scope)
         task_id = unquote(exchange.scope["raw_path"].removeprefix(_ONE_TASK))
         wait = _wait_seconds(exchange.scope)
-        exchange.on_gone = self._tasks.spawn(self._answer(exchange, owner, task_id, wait), exchange).cancel
+        exchange.on_gone = self._tasks.spawn(self._answer(exchange, caller, task_id, wait), exchange).cancel
 
-    async def _answer(self, exchange: Exchange, owner: str, task_id: str, wait: float) -> None:
-        record = await self._queue.answerer.get(owner, task_id, wait)
+    async def _answer(self, exchange: Exchange, caller: Principal, task_id: str, wait: float) -> None:
+        answerer = self._queue.answerer
+        get = answerer.get_for_admin if caller.role is Role.ADMIN else answerer.get
+        record = await get(caller.owner, task_id, wait)
         await respond_in_pieces(exchange, self._pieces_of(exchange, record))
 
     def _wait(self, exchange: Exchange) -> None:

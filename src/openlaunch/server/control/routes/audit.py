@@ -7,12 +7,13 @@ from fastapi import Query
 from pydantic import AwareDatetime
 
 from openlaunch.server.control.answers import shown
-from openlaunch.server.control.routes.context import Admin, Context
+from openlaunch.server.control.routes.context import Admin, Context, Owner
 from openlaunch.server.control.routing import ControlRouter
 from openlaunch.store import audit as audit_store
 from openlaunch.store.audit import AuditFilter
 from openlaunch.wire import routes
 from openlaunch.wire.audit import AuditEntry, ListAuditResponse
+from openlaunch.wire.keys import ALL_OWNERS
 
 
 def router(context: Context) -> ControlRouter:
@@ -22,7 +23,7 @@ def router(context: Context) -> ControlRouter:
     @api.get(routes.AUDIT_LOG)
     async def list_audit_log(
         admin: Admin,
-        owner: str | None = None,
+        owner: Owner = None,
         key_id: str | None = None,
         action: str | None = None,
         object_id: str | None = None,
@@ -32,6 +33,7 @@ def router(context: Context) -> ControlRouter:
         cursor: Annotated[str | None, Query(pattern=r"^[0-9]{1,18}$")] = None,
     ) -> ListAuditResponse:
         """List changes and refused attempts at changes, newest first."""
+        owner = None if owner == ALL_OWNERS else owner
         wanted = AuditFilter(owner, key_id, action, object_id, _seconds(since), _seconds(until))
         page, next_cursor = await context.store.read(
             lambda conn: audit_store.list_page(conn, wanted, limit, cursor), admin.owner

@@ -8,9 +8,10 @@ from fastapi import Response
 
 from openlaunch.errors import Unprocessable
 from openlaunch.server import clock
+from openlaunch.server.access.auth import Principal
 from openlaunch.server.control.answers import listed, shown
 from openlaunch.server.control.routes.artifacts import BUNDLES_FOLDER, check_uploaded
-from openlaunch.server.control.routes.context import Context, User
+from openlaunch.server.control.routes.context import Context, User, named
 from openlaunch.server.control.routing import BundleRoute, ControlRouter
 from openlaunch.server.endpoints.lookups import find_bundle, found
 from openlaunch.store import bundles as bundle_store
@@ -58,7 +59,7 @@ def router(context: Context) -> ControlRouter:
 
         Bundles of commands are listed only with `commands`, because Launch's client can't read them.
         """
-        found = bundles_of(context, user.owner, model_name, order_by)
+        found = bundles_of(context, user, model_name, order_by)
         records = (
             record async for record in found if commands or not isinstance(record.flavor, CommandFlavor)
         )
@@ -67,7 +68,7 @@ def router(context: Context) -> ControlRouter:
     @api.get("/latest")
     async def get_latest_model_bundle(model_name: str, user: User) -> ModelBundleResponse:
         """Get the newest bundle of a name."""
-        return _response(await latest_bundle(context, model_name, user.owner))
+        return _response(await latest_bundle(context, model_name, user))
 
     @api.get("/{model_bundle_id}")
     async def get_model_bundle(model_bundle_id: str, user: User) -> ModelBundleResponse:
@@ -118,15 +119,16 @@ async def clone_bundle(context: Context, body: CloneModelBundleRequest, owner: s
 
 
 async def bundles_of(
-    context: Context, owner: str, name: str | None, order_by: BundleOrderBy | None
+    context: Context, caller: Principal, name: str | None, order_by: BundleOrderBy | None
 ) -> AsyncIterator[BundleRecord]:
-    """Give the owner's bundles, of this name only where one is given, newest first unless asked otherwise.
+    """Give the caller's bundles, of this name only where one is given, newest first unless asked otherwise.
 
     They are read a few at a time: each can hold much text.
     """
     newest_first = order_by is not BundleOrderBy.OLDEST
+    owner, own_name = named(context, caller, name)
     ids = await context.store.read(
-        lambda conn: bundle_store.ids_of_owner(conn, owner, name, newest_first), owner
+        lambda conn: bundle_store.ids_of_owner(conn, owner, own_name, newest_first), owner
     )
     for start in range(0, len(ids), READ_AT_ONCE):
         page = ids[start : start + READ_AT_ONCE]
@@ -134,9 +136,10 @@ async def bundles_of(
             yield record
 
 
-async def latest_bundle(context: Context, name: str, owner: str) -> BundleRecord:
-    """Return the owner's newest bundle of a name, or raise NotFound."""
-    record = await context.store.read(lambda conn: bundle_store.latest(conn, owner, name), owner)
+async def latest_bundle(context: Context, full_name: str, caller: Principal) -> BundleRecord:
+    """Return the newest bundle of a name, or raise NotFound."""
+    owner, name = named(context, caller, full_name)
+    record = await context.store.read(lambda conn: bundle_store.latest(conn, owner, name or ""), owner)
     return found(record, f"no bundle has the name {name!r}", "bundle_not_found")
 
 

@@ -58,13 +58,13 @@ def router(context: Context) -> ControlRouter:
         user: User, model_name: str | None = None, order_by: BundleOrderBy | None = None
     ) -> Response:
         """List the caller's bundles, newest first unless asked otherwise."""
-        found = bundles_of(context, user.owner, model_name, order_by)
+        found = bundles_of(context, user, model_name, order_by)
         return listed("model_bundles", found, _response)
 
     @api.get("/latest")
     async def get_latest_model_bundle_v1(model_name: str, user: User) -> ModelBundleV1Response:
         """Get the newest bundle of a name."""
-        return _response(await latest_bundle(context, model_name, user.owner))
+        return _response(await latest_bundle(context, model_name, user))
 
     @api.get("/{model_bundle_id}")
     async def get_model_bundle_v1(model_bundle_id: str, user: User) -> ModelBundleV1Response:

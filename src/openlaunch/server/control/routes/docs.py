@@ -5,14 +5,15 @@ from importlib.metadata import version
 from typing import Any
 
 import orjson
-from fastapi import Response
+from fastapi import Request, Response
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse
 from sqlalchemy import Connection
 
-from openlaunch.errors import PayloadTooLarge
-from openlaunch.server.control.routes.context import Caller, Context
+from openlaunch.errors import NotFound, PayloadTooLarge
+from openlaunch.server.control.routes.context import Caller, Context, named
 from openlaunch.server.control.routing import ControlRouter
+from openlaunch.server.endpoints.lookups import may_see
 from openlaunch.store import bundles as bundle_store
 from openlaunch.store import endpoints as endpoint_store
 from openlaunch.store.records import EndpointRecord
@@ -34,25 +35,37 @@ def router(context: Context) -> ControlRouter:
     api = ControlRouter(tags=["endpoints"])
 
     @api.get(routes.ENDPOINTS_SCHEMA, response_model=dict[str, Any])
-    async def get_model_endpoints_schema(user: Caller) -> Response:
-        """Get one OpenAPI document of all the caller's endpoints, with the schemas of each."""
+    async def get_model_endpoints_schema(user: Caller, name: str | None = None) -> Response:
+        """Get one OpenAPI document of all the caller's endpoints, with the schemas of each.
+
+        With a `name` it is of that endpoint alone; `owner/name` is another owner's, which is public.
+        """
+        owner, own_name = named(context, user, name, public=True)
 
         def load(conn: Connection) -> bytes:
-            return orjson.dumps(_document(_with_schemas(conn, user.owner)))
+            found = [e for e in endpoint_store.list_by_owner(conn, owner, own_name) if may_see(e, user)]
+            if name is not None and not found:
+                raise NotFound(f"there is no endpoint {name!r}", code="endpoint_not_found")
+            return orjson.dumps(_document(_with_schemas(conn, found)))
 
         return Response(await context.store.read(load, user.owner), media_type="application/json")
 
     @api.get(routes.ENDPOINTS_API, response_class=HTMLResponse)
-    async def get_model_endpoints_api(user: Caller) -> HTMLResponse:
+    async def get_model_endpoints_api(
+        request: Request, user: Caller, name: str | None = None
+    ) -> HTMLResponse:
         """Get a page that shows the document and lets the caller try the endpoints."""
-        return get_swagger_ui_html(openapi_url=routes.ENDPOINTS_SCHEMA, title="Model endpoints")
+        url = f"{routes.ENDPOINTS_SCHEMA}?{request.url.query}".rstrip("?")
+        return get_swagger_ui_html(openapi_url=url, title=name or "Model endpoints")
 
     return api
 
 
-def _with_schemas(conn: Connection, owner: str) -> Iterator[tuple[EndpointRecord, dict[str, Any]]]:
+def _with_schemas(
+    conn: Connection, endpoints: Iterable[EndpointRecord]
+) -> Iterator[tuple[EndpointRecord, dict[str, Any]]]:
     size = 0
-    for endpoint in endpoint_store.list_by_owner(conn, owner):
+    for endpoint in endpoints:
         bundle = bundle_store.get(conn, endpoint.serving_bundle_id)
         schemas = bundle.schemas if bundle else {}
         size += len(orjson.dumps(schemas))

@@ -11,9 +11,9 @@ from openlaunch.controller.events import message_of
 from openlaunch.errors import NotFound
 from openlaunch.server.control.answers import listed, pieces_of, shown, with_text
 from openlaunch.server.control.endpoint_view import BundleNames, bundle_names, described, described_with
-from openlaunch.server.control.routes.context import Caller, Context, User
+from openlaunch.server.control.routes.context import Caller, Context, User, named
 from openlaunch.server.control.routing import ControlRouter
-from openlaunch.server.endpoints.lookups import find_endpoint, no_endpoint
+from openlaunch.server.endpoints.lookups import find_endpoint, may_see, no_endpoint, visible_endpoint
 from openlaunch.store import endpoints as endpoint_store
 from openlaunch.store.events import MAX_EVENTS
 from openlaunch.store.records import EndpointRecord
@@ -32,6 +32,7 @@ from openlaunch.wire.endpoints import (
     UpdateModelEndpointRequest,
 )
 from openlaunch.wire.events import MAX_EVENTS_WAIT_SECONDS, EndpointEvent, EventKind, ListEventsResponse
+from openlaunch.wire.keys import ALL_OWNERS
 from openlaunch.wire.why import EndpointWhy
 
 _FOLLOWED: dict[int | str, dict[str, Any]] = {
@@ -81,22 +82,31 @@ def _add_changes(api: ControlRouter, context: Context) -> None:
 def _add_reads(api: ControlRouter, context: Context) -> None:
     @api.get(routes.ENDPOINTS, response_model=ListModelEndpointsResponse)
     async def list_model_endpoints(
-        user: Caller, name: str | None = None, order_by: EndpointOrderBy | None = None
+        user: Caller,
+        name: str | None = None,
+        order_by: EndpointOrderBy | None = None,
+        public: bool = False,
     ) -> Response:
-        """List the caller's endpoints, newest first unless asked otherwise."""
+        """List the caller's endpoints, newest first unless asked otherwise; or the one of a `name`.
+
+        The name `owner/name` is of another owner's public endpoint, and for admins of any. With `public`, the public
+        endpoints of all owners are listed. Of another owner's endpoint is shown what its callers need.
+        """
+        owner, own_name = named(context, user, name, public=True)
+        order = order_by or EndpointOrderBy.NEWEST
 
         def load(conn: Connection) -> list[tuple[EndpointRecord, BundleNames]]:
-            order = order_by or EndpointOrderBy.NEWEST
-            found = endpoint_store.list_by_owner(conn, user.owner, name, order)
-            return [(endpoint, bundle_names(conn, endpoint)) for endpoint in found]
+            found = endpoint_store.list_by_owner(conn, ALL_OWNERS if public else owner, own_name, order)
+            seen = [e for e in found if (e.spec.public_inference if public else may_see(e, user))]
+            return [(endpoint, bundle_names(conn, endpoint)) for endpoint in seen]
 
         rows = await context.store.read(load, user.owner)
-        return listed("model_endpoints", rows, lambda row: described_with(context, *row))
+        return listed("model_endpoints", rows, lambda row: described_with(context, *row, user))
 
     @api.get(routes.ENDPOINTS + "/{model_endpoint_id}")
     async def get_model_endpoint(model_endpoint_id: str, user: Caller) -> ModelEndpointResponse:
         """Get one endpoint, with its workers and its queue as they are now."""
-        return await described(context, await find_endpoint(context.store, model_endpoint_id, user.owner))
+        return await described(context, await visible_endpoint(context.store, model_endpoint_id, user), user)
 
     @api.get(routes.ENDPOINTS + "/{model_endpoint_id}/logs", response_model=LogsResponse, responses=_FOLLOWED)
     async def get_model_endpoint_logs(
@@ -141,11 +151,12 @@ def _add_reads(api: ControlRouter, context: Context) -> None:
             raise no_endpoint(model_endpoint_id)
         return why
 
-    @api.get(routes.CREATION_LOGS + "/{name}", response_model=LogsResponse)
+    @api.get(routes.CREATION_LOGS + "/{name:path}", response_model=LogsResponse)
     async def get_creation_logs(name: str, user: User) -> Response:
         """Get the log of the builds of an endpoint's environments."""
+        owner, own_name = named(context, user, name)
         endpoint = await context.store.read(
-            lambda conn: endpoint_store.get_by_name(conn, user.owner, name), user.owner
+            lambda conn: endpoint_store.get_by_name(conn, owner, own_name or ""), user.owner
         )
         if endpoint is None:
             raise NotFound(f"no endpoint has the name {name!r}", code="endpoint_not_found")
@@ -160,7 +171,7 @@ def _add_canaries(api: ControlRouter, context: Context) -> None:
     ) -> ModelEndpointResponse:
         """Give a second bundle a share of the endpoint's predictions, once it is loaded."""
         endpoint = await context.endpoints.start_canary(user.owner, model_endpoint_id, body)
-        return await described(context, endpoint)
+        return await described(context, endpoint, user)
 
     @api.put(CANARY)
     async def update_canary(
@@ -168,16 +179,16 @@ def _add_canaries(api: ControlRouter, context: Context) -> None:
     ) -> ModelEndpointResponse:
         """Change the canary's share."""
         endpoint = await context.endpoints.set_canary_percent(user.owner, model_endpoint_id, body.percent)
-        return await described(context, endpoint)
+        return await described(context, endpoint, user)
 
     @api.post(CANARY + "/promote")
     async def promote_canary(model_endpoint_id: str, user: User) -> ModelEndpointResponse:
         """Make the canary's bundle the endpoint's; its workers stay, the others leave as new ones are ready."""
         endpoint = await context.endpoints.promote_canary(user.owner, model_endpoint_id)
-        return await described(context, endpoint)
+        return await described(context, endpoint, user)
 
     @api.post(CANARY + "/rollback")
     async def roll_back_canary(model_endpoint_id: str, user: User) -> ModelEndpointResponse:
         """End the canary: its workers finish their running requests, and get no new ones."""
         endpoint = await context.endpoints.roll_back_canary(user.owner, model_endpoint_id)
-        return await described(context, endpoint)
+        return await described(context, endpoint, user)

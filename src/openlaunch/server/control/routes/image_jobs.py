@@ -5,8 +5,9 @@ from fastapi.responses import PlainTextResponse
 
 from openlaunch.errors import Unprocessable
 from openlaunch.server import clock
+from openlaunch.server.access.auth import Principal
 from openlaunch.server.control.answers import listed, shown
-from openlaunch.server.control.routes.context import Context, User, Wait
+from openlaunch.server.control.routes.context import Context, User, Wait, named
 from openlaunch.server.control.routing import ControlRouter
 from openlaunch.server.endpoints.lookups import found
 from openlaunch.server.jobs.image_jobs import job_spec
@@ -45,7 +46,7 @@ def _add_jobs(api: ControlRouter, context: Context) -> None:
         body: CreateDockerImageBatchJobRequest, user: User
     ) -> CreateDockerImageBatchJobResponse:
         """Run a bundle's image to its end."""
-        bundle = await _named_bundle(context, body, user.owner)
+        bundle = await _named_bundle(context, body, user)
         job = context.image_jobs.new_job(
             bundle,
             body.job_config,
@@ -115,8 +116,9 @@ def _add_bundles(api: ControlRouter, context: Context) -> None:
     ) -> ListDockerImageBatchJobBundlesResponse:
         """List the caller's bundles, newest first unless asked otherwise."""
         newest_first = order_by is not BundleOrderBy.OLDEST
+        owner, name = named(context, user, bundle_name)
         found = await context.store.read(
-            lambda conn: job_store.list_bundles(conn, user.owner, bundle_name, newest_first), user.owner
+            lambda conn: job_store.list_bundles(conn, owner, name, newest_first), user.owner
         )
         return ListDockerImageBatchJobBundlesResponse(
             docker_image_batch_job_bundles=[_bundle(record) for record in found]
@@ -127,7 +129,7 @@ def _add_bundles(api: ControlRouter, context: Context) -> None:
         bundle_name: str, user: User
     ) -> DockerImageBatchJobBundleResponse:
         """Get the newest bundle of a name."""
-        return _bundle(await _latest(context, bundle_name, user.owner))
+        return _bundle(await _latest(context, bundle_name, user))
 
     @api.get(BUNDLES + "/{docker_image_batch_job_bundle_id}")
     async def get_docker_image_batch_job_bundle(
@@ -143,19 +145,20 @@ async def find_image_bundle(context: Context, bundle_id: str, owner: str) -> Ima
     return found(record, f"no docker-image batch job bundle has the id {bundle_id!r}", "bundle_not_found")
 
 
-async def _latest(context: Context, name: str, owner: str) -> ImageJobBundleRecord:
-    record = await context.store.read(lambda conn: job_store.latest_bundle(conn, owner, name), owner)
+async def _latest(context: Context, full_name: str, caller: Principal) -> ImageJobBundleRecord:
+    owner, name = named(context, caller, full_name)
+    record = await context.store.read(lambda conn: job_store.latest_bundle(conn, owner, name or ""), owner)
     return found(record, f"no docker-image batch job bundle has the name {name!r}", "bundle_not_found")
 
 
 async def _named_bundle(
-    context: Context, body: CreateDockerImageBatchJobRequest, owner: str
+    context: Context, body: CreateDockerImageBatchJobRequest, caller: Principal
 ) -> ImageJobBundleRecord:
     bundle_id, name = body.docker_image_batch_job_bundle_id, body.docker_image_batch_job_bundle_name
     if bundle_id is not None and name is None:
-        return await find_image_bundle(context, bundle_id, owner)
+        return await find_image_bundle(context, bundle_id, caller.owner)
     if name is not None and bundle_id is None:
-        return await _latest(context, name, owner)
+        return await _latest(context, name, caller)
     raise Unprocessable(
         "exactly one of docker_image_batch_job_bundle_id and docker_image_batch_job_bundle_name is needed"
     )

@@ -6,11 +6,12 @@ from typing import Any
 from fastapi import Response
 
 from openlaunch.server.control.answers import listed, shown
-from openlaunch.server.control.routes.context import Admin, Context
+from openlaunch.server.control.routes.context import Admin, Context, Owner
 from openlaunch.server.control.routing import ControlRouter
 from openlaunch.store import keys as key_store
 from openlaunch.wire import routes
 from openlaunch.wire.keys import (
+    ALL_OWNERS,
     CreateKeyRequest,
     CreateKeyResponse,
     KeyLimits,
@@ -31,10 +32,11 @@ def router(context: Context) -> ControlRouter:
         return shown(CreateKeyResponse, record, api_key=key)
 
     @api.get("", response_model=ListKeysResponse)
-    async def list_keys(admin: Admin) -> Response:
-        """List every key, including revoked ones, oldest first."""
+    async def list_keys(admin: Admin, owner: Owner = None) -> Response:
+        """List every key, or those of one owner, including revoked ones, oldest first."""
         records = await context.store.read(key_store.list_all)
-        return listed("keys", records, partial(shown, KeySummary))
+        found = [record for record in records if owner in (None, ALL_OWNERS, record.owner)]
+        return listed("keys", found, partial(shown, KeySummary))
 
     @api.put("/{key_id}")
     async def update_key(key_id: str, body: UpdateKeyRequest, admin: Admin) -> KeySummary:

@@ -17,7 +17,7 @@ from openlaunch.server import clock
 from openlaunch.server.control.answers import shown
 from openlaunch.server.control.routes.context import Caller, Context, User
 from openlaunch.server.control.routing import ControlRouter
-from openlaunch.server.endpoints.lookups import find_endpoint
+from openlaunch.server.endpoints.lookups import visible_endpoint
 from openlaunch.server.queue.answering import no_task
 from openlaunch.store import endpoints as endpoint_store
 from openlaunch.store.base import Store
@@ -65,10 +65,11 @@ def _add_tasks(api: ControlRouter, context: Context) -> None:
     ) -> ListTasksResponse:
         """List the caller's tasks, newest first, without payloads and results.
 
-        A page may have fewer tasks than `limit`, and a `next_cursor`, where very many have another status.
+        A page may have fewer tasks than `limit`, and a `next_cursor`, where very many have another status or are of
+        batch jobs.
         """
         if model_endpoint_id is not None:
-            await find_endpoint(context.store, model_endpoint_id, user.owner)
+            await visible_endpoint(context.store, model_endpoint_id, user)
         state = None if status in (None, TaskStatus.UNDEFINED) else State(status)
         found, cursor = await _page(context.store, user.owner, model_endpoint_id, state, limit, cursor)
         names = await _names(context.store, user.owner, found)

@@ -1,0 +1,201 @@
+"""Admins see and steer what every owner has, and public endpoints are called by all."""
+
+from urllib.parse import quote
+
+import pytest
+from server_driver import SMALL, args, eventually, http, problem, running
+
+from openlaunch import LaunchClient
+from openlaunch.errors import Forbidden, NotFound, Unprocessable
+
+LISTS = {
+    "/v1/model-endpoints": "model_endpoints",
+    "/v2/model-bundles": "model_bundles",
+    "/v1/async-tasks": "tasks",
+    "/v1/batch-jobs": "batch_jobs",
+    "/v1/docker-image-batch-job-bundles": "docker_image_batch_job_bundles",
+    "/v1/docker-image-batch-jobs": "jobs",
+    "/v1/triggers": "triggers",
+    "/v1/files": "files",
+}
+IMAGE = {"cpus": "0.1", "memory": "64Mi", "storage": "1Gi"}
+
+
+@pytest.fixture(scope="module")
+def admin():
+    with running() as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def people(admin):
+    """Clients of two owners."""
+    keys = {name: admin.create_api_key(name).api_key for name in ("ada", "bob")}
+    with (
+        LaunchClient(keys["ada"], admin.server.url, max_retries=0) as ada,
+        LaunchClient(keys["bob"], admin.server.url, max_retries=0) as bob,
+    ):
+        yield {"ada": ada, "bob": bob, "keys": keys}
+
+
+@pytest.fixture(scope="module")
+def ada(people):
+    return people["ada"]
+
+
+@pytest.fixture(scope="module")
+def bob(people):
+    return people["bob"]
+
+
+@pytest.fixture(scope="module")
+def things(admin, people):
+    """One of each kind of thing for both owners, of the same names."""
+    for name in ("ada", "bob"):
+        client = people[name]
+        later = client.deploy(lambda x: 2 * x, name="later", endpoint_type="async", **SMALL)
+        assert later.predict(args(x=2)).get(60).value == 4
+        client.batch_async_request(model_bundle="later", inputs=[{"x": 1}], **SMALL)
+        image = client.create_docker_image_batch_job_bundle(
+            name="image", image_repository="none/none", image_tag="1", command=["true"], **IMAGE
+        )
+        client.create_trigger(
+            name="yearly", cron_schedule="0 0 1 1 *", bundle_id=image["docker_image_batch_job_bundle_id"]
+        )
+        with http(admin, people["keys"][name]) as raw:
+            raw.post("/v1/files", files={"file": ("a.txt", b"text")})
+            raw.post(
+                "/v1/docker-image-batch-jobs",
+                json={"docker_image_batch_job_bundle_name": "image", "labels": {}},
+            )
+
+
+def owners(found):
+    return {each.get("owner") or each.get("created_by") for each in found}
+
+
+@pytest.mark.parametrize("path", LISTS)
+def test_an_admin_lists_what_one_owner_or_everybody_has(admin, people, things, path):
+    def listed(key=None, **query):
+        with http(admin, key) as raw:
+            return owners(raw.get(path, params=query).json()[LISTS[path]])
+
+    assert listed() == set()
+    assert listed(owner="ada") == {"ada"}
+    assert listed(owner="*") == {"ada", "bob"}
+    assert listed(people["keys"]["bob"]) == listed(people["keys"]["bob"], owner="bob") == {"bob"}
+    with http(admin, people["keys"]["bob"]) as raw:
+        for owner in ("ada", "*"):
+            refusal = problem(raw.get(path, params={"owner": owner}), 403)
+            assert "needs a key with the role admin; yours has the role user" in refusal["detail"]
+    with http(admin) as raw:
+        unknown = problem(raw.get(path, params={"owner": "adda"}), 404)
+        assert "there is no owner 'adda'" in unknown["detail"] and "similar names: ada" in unknown["detail"]
+
+
+def test_an_admin_steers_what_another_owner_has_by_its_name(admin, bob, ada, things):
+    name = bob.deploy(lambda x: x, name="steered", **SMALL).name
+    with pytest.raises(NotFound, match="there is no endpoint 'steered'"):
+        admin.get_model_endpoint(name)
+    theirs = admin.get_model_endpoint("bob/steered").model_endpoint
+    assert (theirs.created_by, theirs.bundle_name) == ("bob", "steered")
+    changed = admin.edit_model_endpoint(model_endpoint="bob/steered", max_workers=3)
+    assert changed.model_endpoint.deployment_state.max_workers == 3
+    assert admin.restart_model_endpoint("bob/steered")
+    bob.get_model_endpoint("steered").wait_until_ready(60)
+    assert "restarted: its workers are replaced" in [e.message for e in admin.list_endpoint_events("bob/steered").events]
+    assert isinstance(admin.read_endpoint_logs("bob/steered"), str)
+    assert isinstance(admin.read_endpoint_creation_logs("bob/steered"), str)
+    assert admin.explain_endpoint("bob/steered").ready_workers == 1
+    assert admin.get_latest_model_bundle_v2("bob/steered").owner == "bob"
+    with pytest.raises(Forbidden, match="yours has the role user"):
+        ada.get_latest_model_bundle_v2("bob/steered")
+    for attempt in (ada.get_model_endpoint, ada.delete_model_endpoint, ada.read_endpoint_logs):
+        with pytest.raises(NotFound, match="there is no endpoint 'bob/steered'"):
+            attempt("bob/steered")
+    with pytest.raises(NotFound, match="there is no owner 'bobb'.*similar names: bob"):
+        admin.get_model_endpoint("bobb/steered")
+    admin.delete_model_endpoint("bob/steered")
+    entries = admin.list_audit_log(owner="bob", object_id=theirs.id).entries
+    assert [(e.owner, e.object_owner, e.action) for e in entries[:3]] == [
+        ("admin", "bob", "delete_model_endpoint"),
+        ("admin", "bob", "restart_model_endpoint"),
+        ("admin", "bob", "update_model_endpoint"),
+    ]
+    eventually(lambda: not [e for e in bob.list_model_endpoints() if e.name == "steered"])
+
+
+def test_names_with_a_slash_work_in_urls_escaped_or_not(admin, people, things):
+    for name in ("bob/later", quote("bob/later", safe="")):
+        with http(admin) as raw:
+            assert raw.get(f"/v1/hosted_inference/endpoints/creation_logs/{name}").status_code == 200
+            listed = raw.get(f"/v1/model-endpoints?name={name}").json()["model_endpoints"]
+            assert owners(listed) == {"bob"}
+            assert raw.get(f"/v2/model-bundles/latest?model_name={name}").json()["owner"] == "bob"
+            assert owners(raw.get(f"/v2/model-bundles?model_name={name}").json()["model_bundles"]) == {"bob"}
+        with http(admin, people["keys"]["ada"]) as raw:
+            assert raw.get(f"/v1/hosted_inference/endpoints/creation_logs/{name}").status_code == 403
+            assert raw.get(f"/v1/model-endpoints?name={name}").json() == {"model_endpoints": []}
+
+
+def test_an_admin_steers_tasks_and_jobs_by_their_ids(admin, bob, ada, things):
+    endpoint = bob.deploy(lambda x: x / 0, name="fails", endpoint_type="async", **SMALL)
+    task = endpoint.predict(args(x=1))
+    assert task.get(60).status == "FAILURE"
+    task_id = task.async_task_id
+    assert admin.future(task_id).get(10).status == admin.get_task(task_id).status == "FAILURE"
+    assert admin.get_task_details(task_id).owner == "bob"
+    assert admin.get_task_payload(task_id)["args"] == {"x": 1}
+    again = admin.rerun_task(task_id)
+    assert bob.future(again.async_task_id).get(60).status == "FAILURE"
+    assert admin.cancel_task(again.async_task_id) is False
+    for attempt in (ada.get_task, ada.get_task_details, ada.cancel_task, ada.rerun_task, ada.get_task_payload):
+        with pytest.raises(NotFound):
+            attempt(task_id)
+    (job, *_) = admin.list_batch_jobs(owner="bob")
+    assert admin.wait_for_batch_job(job["job_id"], 60, show_progress=False)["owner"] == "bob"
+    assert [entry["result"] for entry in admin.read_batch_results(job["job_id"])] == [2]
+    (trigger,) = admin.list_triggers(owner="bob")
+    admin.update_trigger(trigger["id"], suspend=True)
+    assert bob.get_trigger(trigger["id"])["suspended"]
+
+
+def test_tasks_of_all_owners_are_listed_without_the_inputs_of_batch_jobs(admin, ada, bob, things):
+    found = admin.list_tasks(owner="*").tasks
+    assert {task.owner for task in found} == {"ada", "bob"}
+    done = admin.list_tasks(status="SUCCESS", owner="*", limit=1)
+    assert done.next_cursor and len(done.tasks) == 1
+    assert {t.owner for t in admin.list_tasks("bob/later").tasks} == {"bob"}
+    assert admin.list_tasks("bob/later", owner="ada").tasks == []
+
+
+def test_a_client_can_work_for_another_owner(admin, bob, people, things):
+    with LaunchClient(admin.server.api_key, admin.server.url, owner="bob", max_retries=0) as deputy:
+        assert deputy.get_model_endpoint("later").model_endpoint.created_by == "bob"
+        made = deputy.deploy(lambda x: x + 1, name="made-for-bob", endpoint_type="async", **SMALL)
+        task = made.predict(args(x=1))
+        assert task.get(60).value == 2
+        assert bob.future(task.async_task_id).get(10).value == 2
+        deputy.delete_model_endpoint(made)
+    with LaunchClient(admin.server.api_key, admin.server.url, owner="*") as everybody:
+        with pytest.raises(Unprocessable, match="of 2 endpoints: give ada/later or bob/later|bob/later or ada"):
+            everybody.get_model_endpoint("later")
+        with http(admin) as raw:
+            assert problem(raw.post("/v1/files?owner=*", files={"file": ("a", b"")}), 400)
+    with (
+        LaunchClient(people["keys"]["bob"], admin.server.url, owner="ada") as pretender,
+        pytest.raises(Forbidden, match="yours has the role user"),
+    ):
+        pretender.list_model_endpoints()
+    with http(admin, people["keys"]["bob"]) as raw:
+        endpoint_id = bob.get_model_endpoint("later").model_endpoint.id
+        query = f"model_endpoint_id={endpoint_id}&owner=ada"
+        for method, path in (("POST", "/v1/async-tasks"), ("GET", "/v1/async-tasks/x")):
+            assert raw.request(method, f"{path}?{query}", json={"args": {"x": 1}}).status_code == 403
+
+
+def test_keys_and_the_audit_log_are_listed_by_owner(admin, people, things):
+    assert {key.owner for key in admin.list_api_keys(owner="ada")} == {"ada"}
+    assert {key.owner for key in admin.list_api_keys()} >= {"ada", "bob", "admin"}
+    entries = admin.list_audit_log(owner="ada", limit=1000).entries
+    assert {e.owner for e in entries} == {"ada"}
