@@ -12,6 +12,7 @@ from openlaunch.tasks import control, housekeeping, lookups, queue
 from openlaunch.tasks.position import position
 from openlaunch.tasks.queue import Finished, NewTask
 from openlaunch.tasks.states import State
+from openlaunch.wire.keys import ALL_OWNERS
 
 
 @pytest.fixture
@@ -65,6 +66,7 @@ def new(task_id: str, key: str | None = None) -> NewTask:
             lambda conn: lookups.list_page(conn, "ada", None, State.SUCCESS),
             "ix_tasks_owner (owner=?)",
         ),
+        (lambda conn: lookups.list_page(conn, ALL_OWNERS, "end", State.STARTED), "ix_tasks_leases"),
         (lambda conn: lookups.queued_counts(conn, 1), "COVERING INDEX ix_tasks_claim"),
         (lambda conn: position(conn, "ada", "a", 1, 10), "COVERING INDEX ix_tasks_claim"),
         (lambda conn: control.fail_endpoint(conn, "end", "deleted", 1), "ix_tasks_endpoint"),
@@ -76,6 +78,25 @@ def test_an_index_answers(db: Database, operation: Callable[[Connection], Any], 
     steps = db.write(lambda conn: plans(conn, operation))
     assert any(index in step for step in steps), steps
     assert all("USING" in step for step in steps if " tasks" in step), steps
+
+
+@pytest.mark.parametrize("state", [None, State.SUCCESS, State.FAILURE])
+def test_tasks_of_all_owners_are_looked_for_among_the_newest_alone(db: Database, state: State | None) -> None:
+    """Inputs of a batch job are passed over, and what is behind the tasks looked at is for the next page."""
+    tasks = [
+        NewTask("first", "end", "ada", 9, 1, b"{}"),
+        *(NewTask(f"{i}", "job", "job", 9, 1, b"{}") for i in range(9)),
+    ]
+    db.write(lambda conn: queue.submit(conn, [*tasks, NewTask("last", "end", "bob", 9, 1, b"{}")], 0))
+    if state is not None:
+        db.write(lambda conn: queue.complete(conn, [Finished(i, state, 200) for i in ("first", "last")], 1))
+    found, cursor = [], None
+    while not found or cursor is not None:
+        page, cursor = db.write(
+            lambda conn, after=cursor: lookups.list_page(conn, ALL_OWNERS, None, state, 5, after, most=4)
+        )
+        found.append([(task.id, task.owner) for task in page])
+    assert found == [[("last", "bob")], [], [("first", "ada")]]
 
 
 @pytest.mark.parametrize("state", [State.FAILURE, State.STARTED])
