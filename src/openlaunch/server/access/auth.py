@@ -34,7 +34,7 @@ PRINCIPAL = "openlaunch.principal"
 """Where a request's scope has the caller, once the key was found good."""
 
 ACTING = "openlaunch.acting"
-"""Where it has the caller as whoever the request is made for: an admin can act for another owner."""
+"""Where it has the caller as the owner that the request is made for, which an admin can choose."""
 
 
 @dataclass(frozen=True, slots=True)

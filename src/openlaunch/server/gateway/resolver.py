@@ -53,7 +53,7 @@ class EndpointResolver:
             Unauthorized: no key, or a wrong one.
             TooManyRequests: the requests are more than the key may make.
             NotFound: there is no such endpoint, or it is somebody else's and not public, or no such owner.
-            Forbidden: the request is made for another owner, and the caller is no admin.
+            Forbidden: the request is made for another owner, and the caller is not an admin.
             BadRequest: the endpoint has another type.
             Unavailable: the server is stopping.
         """

@@ -60,12 +60,12 @@ Admin = Annotated[Principal, Depends(find_admin)]
 
 
 async def acting(request: Request, caller: Principal) -> Principal:
-    """Return the caller as whoever the request is made for.
+    """Return the caller as the owner that the request is made for.
 
     That is the `owner` of the query; without it, an admin who names a thing by its id acts for its owner.
 
     Raises:
-        Forbidden: it is somebody else, and the caller is no admin.
+        Forbidden: it is somebody else, and the caller is not an admin.
         NotFound: nobody has this name.
         BadRequest: a change is asked for in the name of everybody.
     """
