@@ -252,13 +252,13 @@ def test_a_clock_that_is_set_expires_nothing_and_runs_nothing_twice(tmp_path, mo
 
 
 def clock_told(client, way):
-    checks = httpx2.get(f"{client.url}/readyz").json()["checks"]
+    checks = httpx2.get(f"{client.url}/readyz", timeout=DEADLINE).json()["checks"]
     return next((c for c in checks if c["name"] == "clock" and way in (c["detail"] or "")), None)
 
 
 def test_readiness_needs_no_key_and_tells_no_path(server):
     client, _ = server
-    answer = httpx2.get(f"{client.server.url}/readyz")
+    answer = httpx2.get(f"{client.server.url}/readyz", timeout=DEADLINE)
     assert answer.status_code == 200
     assert answer.json()["status"] in ("ok", "warning")
     names = [check["name"] for check in answer.json()["checks"]]

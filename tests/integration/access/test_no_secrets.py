@@ -98,7 +98,7 @@ def scene(tmp_path_factory):
             shown.add(client, Target.of(Address(url, KEY, "test"), 1.0))
             predictions(client, shown)
             objects(client, shown)
-        with httpx2.Client(base_url=url, auth=(KEY, "")) as raw:
+        with httpx2.Client(base_url=url, auth=(KEY, ""), timeout=60) as raw:
             raw_requests(raw, shown)
             audit = raw.get("/v1/audit-log", params={"limit": 1000}).text
     logs = {"server": log.read_text(), "audit": audit}

@@ -289,7 +289,7 @@ def test_a_stopping_server_ends_what_follows_and_is_not_ready():
             os.kill(client.server.pid, signal.SIGTERM)
             list(stream)
             assert time.monotonic() - began < 5
-            answer = httpx2.get(f"{client.server.url}/readyz")
+            answer = httpx2.get(f"{client.server.url}/readyz", timeout=DEADLINE)
         assert answer.status_code == 503
         assert "stopping" in answer.text
         assert client.server._process.wait(DEADLINE) == 0

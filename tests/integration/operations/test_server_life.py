@@ -23,14 +23,28 @@ def nap(seconds=0.0):
     return f"{os.getcwd()}:{os.getpid()}"
 
 
+STARTED = []
+
+
+@pytest.fixture(autouse=True)
+def nothing_left():
+    """End what a failed test has left."""
+    yield
+    while STARTED:
+        with STARTED.pop() as process:
+            process.kill()
+
+
 def start(data_dir, **environ):
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-m", "openlaunch.cli", "serve", "--port", "0", "--data-dir", str(data_dir)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, **environ},
     )
+    STARTED.append(process)
+    return process
 
 
 def end(process):
@@ -42,7 +56,7 @@ def test_one_line_on_stdout_says_where_it_listens(tmp_path):
     process = start(tmp_path)
     line = process.stdout.readline()
     url = line.removeprefix("ready ").strip()
-    assert httpx2.get(f"{url}/healthz").json() == {"status": "ok"}
+    assert httpx2.get(f"{url}/healthz", timeout=DEADLINE).json() == {"status": "ok"}
     rest, _ = end(process)
     assert rest == ""
     assert process.returncode == 0
