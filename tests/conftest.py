@@ -16,6 +16,14 @@ def interruptible():
 
 
 @pytest.fixture(scope="session", autouse=True)
+def no_profile(tmp_path_factory):
+    """Nobody's own profiles: a server that a test starts is the one that is found."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OPENLAUNCH_CONFIG_FILE", str(tmp_path_factory.getbasetemp() / "no-config.toml"))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def shared_folder(tmp_path_factory):
     """Let models write where tests look, whoever they run as."""
     base = tmp_path_factory.getbasetemp()

@@ -147,7 +147,8 @@ def test_a_setting_that_is_not_allowed_is_named(tmp_path, arguments, variables, 
 def test_without_a_server_the_error_says_what_to_do(tmp_path):
     done = run({"env": environ(OPENLAUNCH_DATA_DIR=str(tmp_path))}, "endpoints", "list")
     assert (done.returncode, done.stdout) == (2, "")
-    assert "hint: openlaunch --url" in done.stderr
+    assert "--server URL --api-key KEY" in done.stderr
+    assert "openlaunch login" in done.stderr
 
 
 def test_a_server_that_can_not_be_reached_exits_5(tmp_path):

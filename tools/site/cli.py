@@ -3,17 +3,16 @@
 import re
 
 import typer
-import typer.main
 from typer.cli import get_docs_for_click
 
-from openlaunch.cli.app import app
+from openlaunch.cli.app import command as whole_command
 
 EXIT_CODE = re.compile(r"^  (\d+) +(.*)$", re.MULTILINE)
 
 
 def content() -> str:
     """Write every command with its arguments and options."""
-    command = typer.main.get_command(app)
+    command = whole_command()
     text = get_docs_for_click(
         obj=command, ctx=typer.Context(command, info_name="openlaunch"), name="openlaunch"
     )

@@ -1,29 +1,36 @@
 """The command's root: global options, the nouns, and one place for errors."""
 
+import os
+import sys
 from collections.abc import Sequence
 from importlib.metadata import version as version_of
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+import typer.main
 
 from openlaunch.cli import (
     audit,
     backup,
     batch_jobs,
     bundles,
+    completion,
     deploy,
     endpoints,
     image_jobs,
     keys,
+    profiles,
     serve,
     storage,
     tasks,
     triggers,
 )
-from openlaunch.cli.connection import Connection
+from openlaunch.cli.connection import add_global_options
 from openlaunch.cli.exits import HELP, Exit, code_of, show, show_usage
 from openlaunch.cli.output import Json, emit
 from openlaunch.errors import OpenlaunchError
+
+PROGRAM = "openlaunch"
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -35,22 +42,22 @@ app = typer.Typer(
 )
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"openlaunch {version_of('openlaunch')}")
+        raise typer.Exit
+
+
 @app.callback()
 def root(
-    context: typer.Context,
-    url: Annotated[
-        str | None,
-        typer.Option(help="The server's URL.  [default: OPENLAUNCH_URL, else this machine's server]"),
-    ] = None,
-    api_key: Annotated[
-        str | None,
+    show_version: Annotated[
+        bool,
         typer.Option(
-            help="The API key.  [default: OPENLAUNCH_API_KEY, else the key of this machine's server]"
+            "--version", "-V", help="Print the version and exit.", is_eager=True, callback=_print_version
         ),
-    ] = None,
+    ] = False,
 ) -> None:
     """Turn Python functions into model endpoints."""
-    context.obj = Connection(url, api_key)
 
 
 @app.command()
@@ -60,8 +67,13 @@ def version(as_json: Json = False) -> None:
     emit({"version": number}, as_json, lambda: print(number))
 
 
+app.command("completion")(completion.completion)
 app.command("serve")(serve.serve)
 app.command("deploy")(deploy.deploy)
+app.command("login")(profiles.login)
+app.command("logout")(profiles.logout)
+app.command("whoami")(profiles.whoami)
+app.add_typer(profiles.app, name="profiles")
 app.command("backup")(backup.backup)
 app.command("restore")(backup.restore)
 app.command("storage")(storage.storage)
@@ -75,15 +87,28 @@ app.add_typer(keys.app, name="keys")
 app.add_typer(audit.app, name="audit")
 
 
+def command() -> Any:
+    """Make the command with all below it, as typer's click has them."""
+    made = typer.main.get_command(app)
+    add_global_options(made)
+    return made
+
+
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command, show what went wrong, and give the exit code; without arguments, with the program's own."""
+    completion.prepare()
     try:
-        code = app(args=arguments, prog_name="openlaunch", standalone_mode=False)
+        code = command().main(args=arguments, prog_name=PROGRAM, standalone_mode=False)
+        sys.stdout.flush()
     except OpenlaunchError as error:
         show(error)
         return code_of(error)
     except (KeyboardInterrupt, typer.Abort):
         return Exit.INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read the output has gone, such as `head`; Python would complain again at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.PIPE_CLOSED
     except Exception as error:
         if not hasattr(error, "format_message"):  # click's, or that of the copy of click in newer typers
             raise

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from openlaunch.cli.completion import endpoint_names
 from openlaunch.cli.connection import connect
 from openlaunch.cli.exits import Exit
 from openlaunch.cli.output import Json, emit, emit_rows, fields, note, say_status, waiting, when
@@ -24,7 +25,7 @@ MAX_TAIL_BYTES = 4 * 1024 * 1024
 FOLLOW_SECONDS = 0.5
 FOLLOW_WAIT_SECONDS = 30.0
 
-Name = Annotated[str, typer.Argument(help="The endpoint's name.")]
+Name = Annotated[str, typer.Argument(help="The endpoint's name.", autocompletion=endpoint_names)]
 Bundle = Annotated[str | None, typer.Option(help="A bundle's id, or its name for the newest one.")]
 Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the endpoint is READY.")]
 Follow = Annotated[bool, typer.Option("--follow", "-f", help="Keep printing new lines until Ctrl-C.")]

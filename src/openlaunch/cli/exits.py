@@ -18,6 +18,7 @@ class Exit(IntEnum):
     UNAVAILABLE = 5
     TIMEOUT = 6
     INTERRUPTED = 130
+    PIPE_CLOSED = 141
 
 
 HELP = """\
@@ -31,6 +32,7 @@ Exit codes:
   5    the server can't be reached, or can't serve now
   6    timed out
   130  interrupted with Ctrl-C
+  141  the reader of the output went away
 """
 
 _CODES: list[tuple[tuple[type[Exception], ...], Exit]] = [  # the first that fits
@@ -45,7 +47,10 @@ _CODES: list[tuple[tuple[type[Exception], ...], Exit]] = [  # the first that fit
 
 _HINTS: list[tuple[type[Exception], str]] = [
     (errors.StreamInterrupted, "the result is incomplete; send the request again"),
-    (errors.Unauthorized, "give the key with --api-key or OPENLAUNCH_API_KEY"),
+    (
+        errors.Unauthorized,
+        "give another key with --api-key, OPENLAUNCH_API_KEY or `openlaunch login URL`",
+    ),
     (errors.Forbidden, "an admin's key is needed"),
     (
         errors.EndpointFailed,
@@ -82,6 +87,13 @@ def show_usage(error: Any) -> None:
     if type(error).__name__ == "NoArgsIsHelpError":
         print(error.format_message(), file=sys.stderr)
         return
-    print(f"error: {error.format_message()}", file=sys.stderr)
+    print(f"error: {_usage_message(error)}", file=sys.stderr)
     command = error.ctx.command_path if error.ctx is not None else "openlaunch"
     print(f"hint: `{command} --help` shows what can be given", file=sys.stderr)
+
+
+def _usage_message(error: Any) -> str:
+    if getattr(error, "possibilities", None):
+        return f"{error.message.rstrip('.')}; did you mean {' or '.join(sorted(error.possibilities))}?"
+    of_no_option = getattr(error, "param_hint", "") is None and getattr(error, "param", "") is None
+    return str(error.message if of_no_option else error.format_message())

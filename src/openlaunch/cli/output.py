@@ -10,12 +10,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from openlaunch.cli.connection import options_of
 from openlaunch.cli.exits import Exit
 
 if TYPE_CHECKING:
     from openlaunch.client.models import ModelEndpoint
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+def _wanted_anywhere(context: typer.Context, value: bool) -> bool:
+    return value or options_of(context).as_json
+
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.", callback=_wanted_anywhere)]
 
 
 def emit(document: Any, as_json: bool, for_people: Callable[[], None]) -> None:

@@ -34,7 +34,8 @@ class LaunchClient(Operations, make=blocking):
         print(endpoint.predict(EndpointRequest(args={"x": 21})).value)
 
     Without arguments it takes the server from `OPENLAUNCH_URL` and `OPENLAUNCH_API_KEY`, else from
-    `LAUNCH_ENDPOINT` and `LAUNCH_API_KEY`, else from the credentials file of a server on this machine, in
+    `LAUNCH_ENDPOINT` and `LAUNCH_API_KEY`, else from the profile that `OPENLAUNCH_PROFILE` names or that
+    `openlaunch login` made, else from the credentials file of a server on this machine, in
     `$OPENLAUNCH_DATA_DIR` or `~/.openlaunch`.
 
     Args:
@@ -46,7 +47,8 @@ class LaunchClient(Operations, make=blocking):
             given up. An answer that keeps coming, however slowly, is waited for to its end.
         max_retries: how often a request that failed is sent again, where that is safe.
         ca_file: PEM file of certificates to trust beside the system's, for a server that speaks HTTPS; else the one
-            that `OPENLAUNCH_CA_FILE` names.
+            that `OPENLAUNCH_CA_FILE` or the profile names.
+        profile: the profile to use, in place of `endpoint`.
         owner: for admins: whose things all requests are about, as if they were the caller's; `"*"` lists everybody's.
 
     Raises:

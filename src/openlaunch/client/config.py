@@ -1,4 +1,4 @@
-"""Where the server is and which key opens it: arguments, environment, a local server's credentials file."""
+"""Where the server is and which key opens it: arguments, environment, a profile, a local server's credentials."""
 
 import base64
 import json
@@ -9,9 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
+from openlaunch.client.profiles import read_config
 from openlaunch.errors import ConfigurationError
 
 CREDENTIALS_FILE = "credentials.json"
+ARGUMENTS = "the arguments"
+"""Where a URL or a key came from that was given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +25,15 @@ class Address:
         url: scheme, host, port and path prefix, without a slash at the end.
         api_key: sent as the user name of HTTP Basic.
         source: where the URL came from, for error messages.
+        key_source: where the key came from.
+        ca_file: the file of certificates that the profile names.
     """
 
     url: str
     api_key: str = field(repr=False)
     source: str
+    key_source: str = ""
+    ca_file: str | None = None
 
     @property
     def authorization(self) -> str:
@@ -45,32 +52,49 @@ def find_address(
     api_key: str | None = None,
     endpoint: str | None = None,
     *,
+    profile: str | None = None,
     keep_path: bool = False,
     environ: Mapping[str, str] = os.environ,
 ) -> Address:
-    """Find the server's address: what is given goes before the environment, that before a credentials file.
+    """Find the server's address: arguments, else the environment, else a profile, else a credentials file.
 
-    The key of a credentials file is used with the URL of that same file only, and a key from
-    `LAUNCH_API_KEY` is not sent to a URL from `OPENLAUNCH_URL`, nor the other way round.
+    A stored key is used with the URL that it is stored with only, and a key from `LAUNCH_API_KEY` is not sent to a
+    URL from `OPENLAUNCH_URL`, nor the other way round.
 
     Raises:
         ConfigurationError: no URL or no key was found, or the URL is none.
     """
+    if endpoint is not None and profile is not None:
+        raise ConfigurationError(f"a server and the profile {profile!r} are both given: give one of them")
     if endpoint is not None:
-        url = _normal(endpoint, "the endpoint argument", keep_path=keep_path)
-        return _with_key(url, "the endpoint argument", api_key, environ, _API_KEYS)
-    found = _from_environment(api_key, environ) or _from_file(api_key, environ)
+        url = _normal(endpoint, ARGUMENTS, keep_path=keep_path)
+        return _with_key(url, ARGUMENTS, api_key, environ, _API_KEYS)
+    found = (
+        _from_profile(profile, api_key, environ)
+        if profile is not None
+        else _from_environment(api_key, environ)
+        or _from_profile(environ.get("OPENLAUNCH_PROFILE"), api_key, environ)
+        or _from_file(api_key, environ)
+    )
     if found is None:
         raise ConfigurationError(_HELP)
     return found
 
 
-def find_ca_file(given: str | Path | None, environ: Mapping[str, str] = os.environ) -> Path | None:
-    """Find the file of certificates to trust beside the system's: the argument, else `OPENLAUNCH_CA_FILE`.
+def find_ca_file(
+    given: str | Path | None, of_profile: str | None = None, environ: Mapping[str, str] = os.environ
+) -> Path | None:
+    """Find the file of certificates to trust beside the system's.
 
-    Raises ConfigurationError when it can't be read, or has no certificates.
+    It is the argument, else that of `OPENLAUNCH_CA_FILE`, else that of the profile. Raises ConfigurationError when it
+    can't be read, or has no certificates.
     """
-    path, source = given or environ.get("OPENLAUNCH_CA_FILE"), "ca_file" if given else "OPENLAUNCH_CA_FILE"
+    named = {
+        "ca_file": given,
+        "OPENLAUNCH_CA_FILE": environ.get("OPENLAUNCH_CA_FILE"),
+        "the profile": of_profile,
+    }
+    source, path = next(((source, path) for source, path in named.items() if path), ("", None))
     if not path:
         return None
     try:
@@ -91,8 +115,9 @@ _API_KEYS = ("OPENLAUNCH_API_KEY", "LAUNCH_API_KEY")
 _PAIRS = (("OPENLAUNCH_URL", "OPENLAUNCH_API_KEY"), ("LAUNCH_ENDPOINT", "LAUNCH_API_KEY"))
 _HELP = """\
 no server was named. Do one of these:
-  - give it: LaunchClient(api_key="...", endpoint="http://HOST:PORT")
+  - give it: LaunchClient(api_key="...", endpoint="http://HOST:PORT"), or of a command --server URL --api-key KEY
   - set OPENLAUNCH_URL and OPENLAUNCH_API_KEY (or LAUNCH_ENDPOINT and LAUNCH_API_KEY)
+  - log in to it: openlaunch login http://HOST:PORT
   - start a server on this machine, openlaunch serve: it writes the credentials file that is looked for in \
 $OPENLAUNCH_DATA_DIR or ~/.openlaunch"""
 
@@ -105,26 +130,50 @@ def _from_environment(api_key: str | None, environ: Mapping[str, str]) -> Addres
     return None
 
 
+def _from_profile(name: str | None, api_key: str | None, environ: Mapping[str, str]) -> Address | None:
+    config = read_config(environ)
+    chosen = name or config.active
+    if chosen is None:
+        return None
+    profile, source = config.profile(chosen), f"the profile {chosen} in {config.path}"
+    key, key_source = _key(api_key, environ, ("OPENLAUNCH_API_KEY",)) or (profile.api_key, source)
+    return Address(_normal(profile.url, source, keep_path=True), key, source, key_source, profile.ca_file)
+
+
 def _from_file(api_key: str | None, environ: Mapping[str, str]) -> Address | None:
     credentials = _read_credentials(environ)
     if credentials is None:
         return None
-    key = api_key or environ.get("OPENLAUNCH_API_KEY") or credentials.api_key
-    return Address(credentials.url, key, str(credentials.path))
+    source = str(credentials.path)
+    key, key_source = _key(api_key, environ, ("OPENLAUNCH_API_KEY",)) or (credentials.api_key, source)
+    return Address(credentials.url, key, source, key_source)
 
 
 def _with_key(
     url: str, source: str, api_key: str | None, environ: Mapping[str, str], names: tuple[str, ...]
 ) -> Address:
-    key = api_key or next((environ[name] for name in names if environ.get(name)), None)
-    if key is None:
-        credentials = _read_credentials(environ)
-        if credentials is None or credentials.url != url:
-            raise ConfigurationError(
-                f"no API key for {url} (from {source}): give api_key, or set {' or '.join(names)}"
-            )
-        key = credentials.api_key
-    return Address(url, key, source)
+    key = _key(api_key, environ, names)
+    if key is not None:
+        return Address(url, key[0], source, key[1])
+    credentials = _read_credentials(environ)
+    if credentials is not None and credentials.url == url:
+        return Address(url, credentials.api_key, source, str(credentials.path))
+    config = read_config(environ)
+    for profile in config.profiles.values():
+        if profile.url == url:
+            stored = f"the profile {profile.name} in {config.path}"
+            return Address(url, profile.api_key, source, stored, profile.ca_file)
+    raise ConfigurationError(
+        f"no API key for {url} (from {source}): give api_key or --api-key, set {' or '.join(names)}, or log in: "
+        f"openlaunch login {url}"
+    )
+
+
+def _key(api_key: str | None, environ: Mapping[str, str], names: tuple[str, ...]) -> tuple[str, str] | None:
+    """Return the key that is given, and where it is, if it is given."""
+    if api_key:
+        return api_key, ARGUMENTS
+    return next(((environ[name], name) for name in names if environ.get(name)), None)
 
 
 def _read_credentials(environ: Mapping[str, str]) -> _Credentials | None:

@@ -66,12 +66,14 @@ class Operations(ABC, RegistersUploads):
         max_retries: int = 3,
         ca_file: str | Path | None = None,
         owner: str | None = None,
+        profile: str | None = None,
     ) -> None:
-        address = find_address(api_key, endpoint, keep_path=use_path_with_custom_endpoint)
+        address = find_address(api_key, endpoint, profile=profile, keep_path=use_path_with_custom_endpoint)
         _check_limits(timeout, max_retries)
         self.url = address.url
         self.self_hosted = self_hosted
-        self._connect(Target.of(address, timeout, find_ca_file(ca_file), owner), RetryPolicy(max_retries))
+        certificates = find_ca_file(ca_file, address.ca_file)
+        self._connect(Target.of(address, timeout, certificates, owner), RetryPolicy(max_retries))
 
     @abstractmethod
     def _connect(self, target: Target, retry: RetryPolicy) -> None: ...
@@ -143,6 +145,7 @@ class Operations(ABC, RegistersUploads):
 
     create_api_key = Operation(keys.create_api_key)
     list_api_keys = Operation(keys.list_api_keys)
+    whoami = Operation(keys.whoami)
     update_api_key = Operation(keys.update_api_key)
     revoke_api_key = Operation(keys.revoke_api_key)
     list_audit_log = Operation(audit.list_audit_log)

@@ -83,3 +83,12 @@ class ListKeysResponse(BaseModel):
     """GET /v1/keys (admin)."""
 
     keys: list[KeySummary]
+
+
+class WhoamiResponse(BaseModel):
+    """GET /v1/whoami: the key that the request was sent with."""
+
+    key_id: str
+    owner: str
+    role: Role
+    expires_at: datetime | None = None

@@ -17,6 +17,7 @@ DOCKER_IMAGE_BATCH_JOB_BUNDLES = "/v1/docker-image-batch-job-bundles"  # + /{id}
 TRIGGERS = "/v1/triggers"  # + /{id}
 FILES = "/v1/files"  # + /{id}, /{id}/content
 KEYS = "/v1/keys"  # + /{id}
+WHOAMI = "/v1/whoami"
 AUDIT_LOG = "/v1/audit-log"
 STORAGE = "/v1/storage"
 

@@ -97,6 +97,7 @@ ACCESS = {
     "PUT /v1/keys/{key_id}": ADMIN,
     "DELETE /v1/keys/{key_id}": ADMIN,
     "GET /v1/audit-log": ADMIN,
+    "GET /v1/whoami": PREDICT,
     "GET /v1/storage": ADMIN,
 }
 PREDICTIONS = [f"POST /v1/{name}" for name in ("sync-tasks", "streaming-tasks", "async-tasks")]

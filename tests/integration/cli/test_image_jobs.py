@@ -51,7 +51,7 @@ def test_a_bundle_may_be_named_by_its_id(cli, hello):
 def test_a_job_is_listed_shown_and_its_log_printed(cli, hello):
     job_id = cli("image-jobs", "run", "hello", "--no-wait").strip()
     eventually(lambda: "SUCCESS" in cli("image-jobs", "get", job_id))
-    assert re.search(rf"{job_id} +SUCCESS", cli("image-jobs", "list"))
+    assert re.search(rf"{job_id}\tSUCCESS", cli("image-jobs", "list"))
     assert cli("image-jobs", "logs", job_id) == "hello you\n"
 
 
@@ -84,7 +84,7 @@ def test_what_is_wrong_is_said(cli, arguments, code, said):
 
 def test_a_trigger_is_made_changed_and_deleted(cli, hello):
     made = cli("triggers", "create", "nightly", "30 4 * * 1", "hello").strip()
-    assert re.search(rf"nightly +{made} +30 4 \* \* 1 +\d{{4}}-", cli("triggers", "list"))
+    assert re.search(rf"nightly\t{made}\t30 4 \* \* 1\t\d{{4}}-", cli("triggers", "list"))
     cli("triggers", "update", made, "--schedule", "0 5 * * *", "--suspend")
     assert re.search(r"0 5 \* \* \* +suspended", cli("triggers", "list"))
     cli("triggers", "update", made, "--resume")

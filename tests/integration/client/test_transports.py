@@ -174,7 +174,7 @@ def test_without_a_server_the_error_says_where_it_was_looked_for(flavour):
         both.call(both.client.get_model_endpoint, "x")
     both.close()
     assert url in str(caught.value)
-    assert "the endpoint argument" in str(caught.value)
+    assert "the arguments" in str(caught.value)
     assert "openlaunch serve" in str(caught.value)
 
 

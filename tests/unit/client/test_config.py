@@ -1,8 +1,11 @@
 import json
+import stat
+from pathlib import Path
 
 import pytest
 
 from openlaunch.client.config import find_address
+from openlaunch.client.profiles import Profile, read_config, write_config
 from openlaunch.errors import ConfigurationError
 
 
@@ -12,12 +15,23 @@ def local_server(tmp_path):
     (tmp_path / "credentials.json").write_text(
         json.dumps({"url": "http://127.0.0.1:8123", "api_key": "file"})
     )
-    return {"OPENLAUNCH_DATA_DIR": str(tmp_path)}
+    return {"OPENLAUNCH_DATA_DIR": str(tmp_path), "OPENLAUNCH_CONFIG_FILE": str(tmp_path / "config.toml")}
 
 
 @pytest.fixture
 def nothing(tmp_path):
-    return {"OPENLAUNCH_DATA_DIR": str(tmp_path)}
+    return {"OPENLAUNCH_DATA_DIR": str(tmp_path), "OPENLAUNCH_CONFIG_FILE": str(tmp_path / "config.toml")}
+
+
+@pytest.fixture
+def profiles(local_server, tmp_path):
+    """The same, and a config file with two profiles, of which `work` is in use; gives the environment."""
+    environ = {**local_server, "OPENLAUNCH_CONFIG_FILE": str(tmp_path / "own" / "config.toml")}
+    config = read_config(environ)
+    for name in ("home", "work"):
+        config = config.with_profile(Profile(name, f"http://{name}:1/path", f"key of {name}", "/some/ca.pem"))
+    write_config(config)
+    return environ
 
 
 def test_arguments_go_before_all_else(local_server):
@@ -100,3 +114,88 @@ def test_a_broken_credentials_file_is_named(tmp_path):
 
 def test_the_key_is_not_shown():
     assert "secret" not in repr(find_address("secret", "http://host:1"))
+
+
+def found(environ, **arguments):
+    address = find_address(environ=environ, **arguments)
+    return address.url, address.api_key
+
+
+def test_the_profile_in_use_goes_before_the_credentials_file(profiles):
+    assert found(profiles) == ("http://work:1/path", "key of work")
+    assert find_address(environ=profiles).ca_file == "/some/ca.pem"
+    source = find_address(environ=profiles).source
+    assert (source, find_address(environ=profiles).key_source) == (source, source)
+    assert source == f"the profile work in {profiles['OPENLAUNCH_CONFIG_FILE']}"
+
+
+def test_the_environment_goes_before_the_profile_in_use(profiles):
+    assert found({**profiles, "OPENLAUNCH_PROFILE": "home"}) == ("http://home:1/path", "key of home")
+    assert found({**profiles, "OPENLAUNCH_API_KEY": "env"}) == ("http://work:1/path", "env")
+    url = {"OPENLAUNCH_URL": "http://env:1", "OPENLAUNCH_API_KEY": "env", "OPENLAUNCH_PROFILE": "home"}
+    assert found({**profiles, **url}) == ("http://env:1", "env")
+
+
+def test_a_profile_that_is_given_goes_before_the_environment(profiles):
+    environ = {**profiles, "OPENLAUNCH_URL": "http://env:1", "OPENLAUNCH_PROFILE": "work"}
+    assert found(environ, profile="home") == ("http://home:1/path", "key of home")
+    assert found(environ, profile="home", api_key="given") == ("http://home:1/path", "given")
+    with pytest.raises(ConfigurationError, match="give one of them"):
+        find_address(endpoint="http://x", profile="home", environ=environ)
+
+
+def test_the_key_of_a_profile_goes_to_its_own_url_alone(profiles):
+    assert found(profiles, endpoint="http://home:1/path", keep_path=True)[1] == "key of home"
+    assert found({**profiles, "OPENLAUNCH_URL": "http://home:1/path"})[1] == "key of home"
+    with pytest.raises(ConfigurationError, match="openlaunch login http://other:1"):
+        find_address(endpoint="http://other:1", environ=profiles)
+
+
+def test_a_profile_that_is_not_there_is_named_with_those_that_are(profiles):
+    with pytest.raises(ConfigurationError, match="has no profile 'wok': it has work; `openlaunch login URL"):
+        find_address(profile="wok", environ=profiles)
+
+
+def test_the_config_file_is_for_its_owner_alone_and_shows_no_key_in_errors(profiles):
+    path = Path(profiles["OPENLAUNCH_CONFIG_FILE"])
+    path.chmod(0o644)
+    write_config(read_config(profiles).without("home"))
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert "key of" not in repr(read_config(profiles))
+
+
+def test_without_the_profile_in_use_the_local_server_is_found_again(profiles):
+    write_config(read_config(profiles).without("work"))
+    assert found(profiles) == ("http://127.0.0.1:8123", "file")
+
+
+def test_whatever_a_profile_has_in_it_is_read_as_it_was_written(tmp_path):
+    environ = {"OPENLAUNCH_CONFIG_FILE": str(tmp_path / "config.toml")}
+    odd = Profile('a "b" . \\ é \x7f \n ☃', "http://x", "\t'k'\x00", None)
+    write_config(read_config(environ).with_profile(odd))
+    assert read_config(environ).profile(odd.name) == odd
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("profile = ", "can't be read"),
+        ("profil = 'x'", "profil is unknown"),
+        ("profile = 1", "profile is a name"),
+        ("profile = 'x'", "has no profile 'x'"),
+        ("[profiles.x]\nurl = 'http://x'", r"\[profiles.x\]: api_key is missing"),
+        (
+            "[profiles.x]\nurl = 'u'\napi_key = 'secret'\ncafile = ''",
+            "cafile is unknown; url, api_key, ca_file",
+        ),
+        ("[profiles.x]\nurl = 5\napi_key = 'secret'", "is not a table of texts"),
+        ("[profiles]\nx = 'secret'", "is not a table of texts"),
+    ],
+)
+def test_a_config_file_that_is_wrong_says_where(tmp_path, text, said):
+    (tmp_path / "config.toml").write_text(text)
+    with pytest.raises(ConfigurationError, match=said) as caught:
+        read_config({"OPENLAUNCH_CONFIG_FILE": str(tmp_path / "config.toml")})
+    assert "config.toml" in str(caught.value)
+    assert "secret" not in str(caught.value)

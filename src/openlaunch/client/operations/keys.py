@@ -12,6 +12,7 @@ from openlaunch.wire.keys import (
     KeySummary,
     ListKeysResponse,
     UpdateKeyRequest,
+    WhoamiResponse,
 )
 
 
@@ -35,6 +36,11 @@ def create_api_key(
 def list_api_keys(owner: str | None = None) -> Flow[list[KeySummary]]:
     """List all keys, or those of one owner, without their secrets."""
     return (yield from got(ListKeysResponse, url_with(routes.KEYS, {"owner": owner}))).keys
+
+
+def whoami() -> Flow[WhoamiResponse]:
+    """Return the owner and the role of the client's own key."""
+    return (yield from got(WhoamiResponse, routes.WHOAMI))
 
 
 def update_api_key(key_id: str, **limits: Unpack[LimitKeywords]) -> Flow[KeySummary]:

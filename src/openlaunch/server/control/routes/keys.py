@@ -6,7 +6,7 @@ from typing import Any
 from fastapi import Response
 
 from openlaunch.server.control.answers import listed, shown
-from openlaunch.server.control.routes.context import Admin, Context, Owner
+from openlaunch.server.control.routes.context import Admin, Caller, Context, Owner
 from openlaunch.server.control.routing import ControlRouter
 from openlaunch.store import keys as key_store
 from openlaunch.wire import routes
@@ -18,32 +18,40 @@ from openlaunch.wire.keys import (
     KeySummary,
     ListKeysResponse,
     UpdateKeyRequest,
+    WhoamiResponse,
 )
+
+KEY = routes.KEYS + "/{key_id}"
 
 
 def router(context: Context) -> ControlRouter:
     """Make, list, change and revoke keys."""
-    api = ControlRouter(prefix=routes.KEYS, tags=["keys"])
+    api = ControlRouter(tags=["keys"])
 
-    @api.post("")
+    @api.get(routes.WHOAMI)
+    async def whoami(caller: Caller) -> WhoamiResponse:
+        """Get the owner and the role of the key that the request is sent with."""
+        return shown(WhoamiResponse, caller)
+
+    @api.post(routes.KEYS)
     async def create_key(body: CreateKeyRequest, admin: Admin) -> CreateKeyResponse:
         """Create a key. Only this answer shows it."""
         record, key = await context.keyring.create(body.owner, body.role, **_settings(body))
         return shown(CreateKeyResponse, record, api_key=key)
 
-    @api.get("", response_model=ListKeysResponse)
+    @api.get(routes.KEYS, response_model=ListKeysResponse)
     async def list_keys(admin: Admin, owner: Owner = None) -> Response:
         """List every key, or those of one owner, including revoked ones, oldest first."""
         records = await context.store.read(key_store.list_all)
         found = [record for record in records if owner in (None, ALL_OWNERS, record.owner)]
         return listed("keys", found, partial(shown, KeySummary))
 
-    @api.put("/{key_id}")
+    @api.put(KEY)
     async def update_key(key_id: str, body: UpdateKeyRequest, admin: Admin) -> KeySummary:
         """Change a key's limits or its expiry. Omitted fields stay unchanged."""
         return shown(KeySummary, await context.keyring.change(key_id, **_settings(body)))
 
-    @api.delete("/{key_id}", status_code=204)
+    @api.delete(KEY, status_code=204)
     async def revoke_key(key_id: str, admin: Admin) -> None:
         """Revoke a key; it is refused from now on."""
         await context.keyring.revoke(key_id)
