@@ -6,8 +6,8 @@
         endpoint = await client.get_model_endpoint("double")
         response = await endpoint.predict(EndpointRequest(args={"x": 21}))
 
-The rules are the same too: both clients run the operations of `openlaunch.client.operations`. A client belongs
-to the event loop that it is first used in.
+The rules are the same too: both clients run the operations of `openlaunch.client.operations`. A client may be used in
+several event loops, and has connections of its own in each.
 """
 
 import warnings
@@ -18,6 +18,7 @@ from openlaunch.client.drivers import Driver
 from openlaunch.client.effects import Flow, Response
 from openlaunch.client.endpoints import EndpointFields
 from openlaunch.client.logs import AsyncLogStream
+from openlaunch.client.loops import PerLoop
 from openlaunch.client.models import ModelEndpoint
 from openlaunch.client.operations import endpoints, predictions, tasks
 from openlaunch.client.operations.deploy import DEPLOY_SECONDS, deploy
@@ -298,8 +299,13 @@ class LaunchClient(Operations, make=awaitable):
     """A connection to an Openlaunch server; see `openlaunch.LaunchClient`."""
 
     def _connect(self, target: Target, retry: RetryPolicy) -> None:
-        self._driver = Driver.awaitable(target, retry)
-        self.watcher = AsyncWatcher(self._driver.run)
+        self._driver = driver = Driver.awaitable(target, retry)
+        self._watchers = PerLoop(lambda: AsyncWatcher(driver.run), AsyncWatcher.close)
+
+    @property
+    def watcher(self) -> AsyncWatcher:
+        """Calls the callbacks of futures in the running event loop."""
+        return self._watchers.get()
 
     async def __aenter__(self) -> Self:
         return self
@@ -309,7 +315,7 @@ class LaunchClient(Operations, make=awaitable):
 
     async def close(self) -> None:
         """Close the connections and run no further callbacks; harmless when called twice."""
-        await self.watcher.close()
+        await self._watchers.close()
         await self._driver.close()
 
     async def run(self, flow: Flow[T]) -> T:

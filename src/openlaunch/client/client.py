@@ -6,6 +6,7 @@ from typing import Self, TypeVar
 from openlaunch.client.drivers import Driver
 from openlaunch.client.effects import Flow
 from openlaunch.client.endpoints import endpoint_of, endpoints_of
+from openlaunch.client.forks import hold
 from openlaunch.client.immediate import finished
 from openlaunch.client.logs import LogStream
 from openlaunch.client.operations import endpoints, tasks
@@ -58,6 +59,7 @@ class LaunchClient(Operations, make=blocking):
     def _connect(self, target: Target, retry: RetryPolicy) -> None:
         self._driver = Driver.blocking(target, retry)
         self.watcher = Watcher(self._driver.run)
+        hold(self.watcher)
         # Also closes when the client is forgotten and when the program ends.
         self._finalizer = weakref.finalize(self, _close, self.watcher, self._driver)
 

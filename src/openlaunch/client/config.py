@@ -3,11 +3,13 @@
 import base64
 import json
 import os
+import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import quote, urlsplit, urlunsplit
 
 from openlaunch.client.profiles import read_config
 from openlaunch.errors import ConfigurationError
@@ -27,6 +29,8 @@ class Address:
         source: where the URL came from, for error messages.
         key_source: where the key came from.
         ca_file: the file of certificates that the profile names.
+
+    Raises ConfigurationError when HTTP Basic can't carry the key.
     """
 
     url: str
@@ -34,6 +38,9 @@ class Address:
     source: str
     key_source: str = ""
     ca_file: str | None = None
+
+    def __post_init__(self) -> None:
+        _check_key(self.api_key, self.key_source)
 
     @property
     def authorization(self) -> str:
@@ -105,12 +112,22 @@ def find_ca_file(
     return Path(path).expanduser()
 
 
+def is_loopback(url: str) -> bool:
+    """Return whether a URL leads to this machine, whatever its environment says of proxies."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ip_address(host.partition("%")[0]).is_loopback or ip_address(host).is_unspecified
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
 def data_dir(environ: Mapping[str, str] = os.environ) -> Path:
     """Find the data directory of this user's local server."""
     named = environ.get("OPENLAUNCH_DATA_DIR")
     return Path(named).expanduser() if named else Path.home() / ".openlaunch"
 
 
+_HOST = re.compile(r"[A-Za-z0-9._:%-]+")
 _API_KEYS = ("OPENLAUNCH_API_KEY", "LAUNCH_API_KEY")
 _PAIRS = (("OPENLAUNCH_URL", "OPENLAUNCH_API_KEY"), ("LAUNCH_ENDPOINT", "LAUNCH_API_KEY"))
 _HELP = """\
@@ -176,6 +193,17 @@ def _key(api_key: str | None, environ: Mapping[str, str], names: tuple[str, ...]
     return next(((environ[name], name) for name in names if environ.get(name)), None)
 
 
+def _check_key(key: object, source: str) -> None:
+    """Raise ConfigurationError, which does not show the key, when HTTP Basic can't carry it."""
+    if not isinstance(key, str):
+        raise ConfigurationError(f"the API key (from {source}) is {type(key).__name__}, a str is needed")
+    if ":" in key or not key.isprintable() or key != key.strip():
+        raise ConfigurationError(
+            f"the API key (from {source}) has a colon, a character that is not printed, such as a line break, or "
+            "white space around it: give it exactly as the server shows it"
+        )
+
+
 def _read_credentials(environ: Mapping[str, str]) -> _Credentials | None:
     path = data_dir(environ) / CREDENTIALS_FILE
     try:
@@ -188,8 +216,13 @@ def _read_credentials(environ: Mapping[str, str]) -> _Credentials | None:
 
 
 def _normal(url: str, source: str, *, keep_path: bool) -> str:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(url.strip())
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        host = (parts.hostname or "").encode("idna").decode()
+    except (AttributeError, ValueError):  # not text; a port or host that is none
+        usable = False
+    if not usable or not _HOST.fullmatch(host):
         raise ConfigurationError(f"{url!r} (from {source}) is not a URL such as http://127.0.0.1:8000")
     if parts.username or parts.query or parts.fragment:
         raise ConfigurationError(f"the URL from {source} has a user name, query or fragment: leave them out")
@@ -198,4 +231,6 @@ def _normal(url: str, source: str, *, keep_path: bool) -> str:
         raise ConfigurationError(
             f"{url!r} (from {source}) has a path: pass use_path_with_custom_endpoint=True to keep it"
         )
-    return urlunsplit((parts.scheme, parts.netloc, path, "", ""))
+    where = f"[{host}]" if ":" in host else host
+    netloc = where if parts.port is None else f"{where}:{parts.port}"
+    return urlunsplit((parts.scheme, netloc, quote(path, safe="/%:@!$&'()*+,;=~"), "", ""))

@@ -5,10 +5,10 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-from openlaunch.client.effects import Attempt, Effect, Flow, Pause, Request
+from openlaunch.client.effects import Attempt, Effect, Flow, Pause, Request, for_owner
 from openlaunch.client.immediate import as_coroutine
 from openlaunch.client.retry import RetryPolicy, exchange
-from openlaunch.client.routing import Router
+from openlaunch.client.routing import awaitable_transport, blocking_transport
 from openlaunch.client.transport import Target, Transport
 
 T = TypeVar("T")
@@ -22,6 +22,7 @@ class Driver:
         retry: when they are sent again.
         sleep: waits for some seconds.
         in_background: calls a function that may take a while.
+        owner: whom an admin's requests are made for; None: the caller.
     """
 
     def __init__(
@@ -30,19 +31,23 @@ class Driver:
         retry: RetryPolicy,
         sleep: Callable[[float], Awaitable[None]],
         in_background: Callable[[Callable[[], Any]], Awaitable[Any]],
+        owner: str | None = None,
     ) -> None:
         self._transport = transport
         self._retry = retry
         self._sleep = sleep
         self._in_background = in_background
+        self._owner = owner
 
     @classmethod
     def blocking(cls, target: Target, retry: RetryPolicy) -> "Driver":
-        return cls(Router.blocking(target), retry, as_coroutine(time.sleep), as_coroutine(_call))
+        return cls(
+            blocking_transport(target), retry, as_coroutine(time.sleep), as_coroutine(_call), target.owner
+        )
 
     @classmethod
     def awaitable(cls, target: Target, retry: RetryPolicy) -> "Driver":
-        return cls(Router.awaitable(target), retry, asyncio.sleep, asyncio.to_thread)
+        return cls(awaitable_transport(target), retry, asyncio.sleep, asyncio.to_thread, target.owner)
 
     async def run(self, flow: Flow[T]) -> T:
         """Run a flow to its end, and give what it returns."""
@@ -63,7 +68,8 @@ class Driver:
 
     def _perform(self, effect: Effect) -> Awaitable[Any]:
         if isinstance(effect, Attempt):
-            return self._transport.send(effect.request)
+            request = effect.request
+            return self._transport.send(request if self._owner is None else for_owner(request, self._owner))
         if isinstance(effect, Request):
             return self.run(exchange(effect, self._retry))
         if isinstance(effect, Pause):

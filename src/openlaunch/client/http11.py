@@ -1,12 +1,15 @@
 """HTTP/1.1 without I/O: as much as a client of one server needs to send a request and to read its answer."""
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
 MAX_HEAD_BYTES = 64 * 1024
 MAX_CHUNK_LINE_BYTES = 1024
-_FORBIDDEN = ("\r", "\n", "\0")
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_REFUSED = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
+_OWN = ("connection", "content-length", "host", "transfer-encoding")
 
 
 class HTTPError(ValueError):
@@ -35,12 +38,44 @@ class Head:
 def header_block(headers: Mapping[str, str]) -> bytes:
     """Encode headers; those that are the same for every request are encoded once.
 
-    Raises ValueError when a header has a line break in it.
+    Raises what `check_value` does.
     """
     for name, value in headers.items():
-        if any(c in name or c in value for c in _FORBIDDEN):
-            raise ValueError(f"the header {name!r} has a line break or a NUL in it")
+        check_value(f"the header {name!r}", value)
     return "".join(f"{name}: {value}\r\n" for name, value in headers.items()).encode("latin-1")
+
+
+def check_value(what: str, value: object) -> None:
+    """Check that a text can be the value of a header; errors call it `what`.
+
+    Raises:
+        TypeError: it is not text.
+        ValueError: it has a character that no header can have.
+    """
+    if not isinstance(value, str):
+        raise TypeError(f"{what} is {type(value).__name__}, a str is needed")
+    if refused := _REFUSED.search(value):
+        raise ValueError(
+            f"{what} has {refused[0]!r} at position {refused.start()}: a header can have no line breaks or control "
+            "characters, and characters up to U+00FF; write others in ASCII, such as by urllib.parse.quote"
+        )
+
+
+def check_name(name: object) -> None:
+    """Check that a caller's header may have this name.
+
+    Raises:
+        TypeError: it is not text.
+        ValueError: it is not a header's name, or one of the client's own headers.
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"the header {name!r} has a name that is {type(name).__name__}, a str is needed")
+    if not _NAME.fullmatch(name):
+        raise ValueError(
+            f"the header {name!r} has a name with other characters than letters, digits and !#$%&'*+-.^_`|~"
+        )
+    if name.lower() in _OWN:
+        raise ValueError(f"the header {name!r} is the client's own: leave it out")
 
 
 def request_head(method: str, path: str, block: bytes, length: int) -> bytes:

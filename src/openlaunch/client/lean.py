@@ -1,19 +1,24 @@
-"""The lean transport: HTTP/1.1 over keep-alive connections, for predictions.
+"""The lean transport: HTTP/1.1 over keep-alive connections.
 
 A prediction's own time is often well under a millisecond, so what the client adds is seen. This way costs a
-fraction of a general HTTP client's time. It knows no proxies and no redirects: `routing` sends what needs
-those another way. Both clients run this text; `sockets` has the part in which they differ.
+fraction of a general HTTP client's time. It knows no proxies: `routing` sends what needs one another way. Both
+clients run this text; `sockets` has the part in which they differ.
 """
 
 import time
+import weakref
 from collections import deque
+from collections.abc import Awaitable, Callable
 from urllib.parse import urlsplit
 
 from openlaunch.client.effects import Request, Response
 from openlaunch.client.http11 import Head, HTTPError, Incoming, header_block, request_head
 from openlaunch.client.retry import TransportFailure
 from openlaunch.client.sockets import Network, Socket
-from openlaunch.client.transport import IDLE_SECONDS, MAX_IDLE, Target
+from openlaunch.client.transport import IDLE_SECONDS, MAX_IDLE, Target, check_size
+
+JOIN_BYTES = 64 * 1024
+"""Up to here a body is sent together with its head, which is copied for that."""
 
 
 class Connection:
@@ -24,9 +29,10 @@ class Connection:
         self._seconds = 0.0
         self._incoming = Incoming()
         self.idle_since = 0.0
+        self.foreign = False
 
-    async def exchange(self, data: bytes, seconds: float) -> tuple[Head, bytes]:
-        """Send a request; give the head of its answer, and what has come of the body.
+    async def exchange(self, data: bytes, rest: bytes, seconds: float) -> tuple[Head, bytes]:
+        """Send a request in two parts; give the head of its answer, and what has come of the body.
 
         `seconds` may pass without any byte sent or received, here and in `read`.
 
@@ -37,6 +43,8 @@ class Connection:
         self._seconds = seconds
         incoming = self._incoming = Incoming()
         await self._socket.send(data, seconds)
+        if rest:
+            await self._socket.send(rest, seconds)
         piece = incoming.feed(await self._socket.receive(seconds))
         while incoming.head is None:
             piece = incoming.feed(await self._socket.receive(seconds))
@@ -49,17 +57,28 @@ class Connection:
             OSError: the connection broke, or there was no progress in time.
             HTTPError: the body is not framed as in HTTP/1.1.
         """
+        if self.foreign:
+            raise RuntimeError(
+                "this answer is read by the process that this one was forked from: predict here again"
+            )
         while not self._incoming.ended:
             piece = self._incoming.feed(await self._socket.receive(self._seconds))
             if piece:
                 return piece
         return b""
 
-    async def rest(self) -> bytes:
-        """Give what is still to come of the body; raises what `read` does."""
-        pieces = []
+    async def whole(self, piece: bytes, request: Request) -> bytes:
+        """Give the body, of which a piece is there.
+
+        Raises:
+            PayloadTooLarge: it is larger than the request takes.
+            OSError, HTTPError: as `read` does.
+        """
+        pieces, size = [piece], len(piece)
         while piece := await self.read():
             pieces.append(piece)
+            size += len(piece)
+            check_size(size, request)
         return b"".join(pieces)
 
     @property
@@ -76,7 +95,13 @@ class Connection:
         return now - self.idle_since <= IDLE_SECONDS and self._socket.quiet()
 
     def close(self) -> None:
-        self._socket.close()
+        if not self.foreign:
+            self._socket.close()
+
+    def forget(self) -> None:
+        """Leave the connection to the process that this one was forked from."""
+        self.foreign = True
+        self._socket.forget()
 
 
 class Pool:
@@ -85,6 +110,7 @@ class Pool:
     def __init__(self, network: Network) -> None:
         self._network = network
         self._idle: deque[Connection] = deque()
+        self._open: weakref.WeakSet[Connection] = weakref.WeakSet()
         self._closed = False
 
     async def take(self) -> Connection:
@@ -100,10 +126,15 @@ class Pool:
             raise RuntimeError("the client is closed")
         await self._network.take_slot()
         try:
-            return self._kept() or Connection(await self._network.connect())
+            return self._kept() or await self._new()
         except BaseException:
             self._network.free_slot()
             raise
+
+    async def _new(self) -> Connection:
+        connection = Connection(await self._network.connect())
+        self._open.add(connection)
+        return connection
 
     def give_back(self, connection: Connection) -> None:
         """Take a connection whose answer has been read to its end; keep it where it can be used again."""
@@ -117,8 +148,9 @@ class Pool:
         self._network.free_slot()
 
     def discard(self, connection: Connection) -> None:
-        connection.close()
-        self._network.free_slot()
+        if not connection.foreign:
+            connection.close()
+            self._network.free_slot()
 
     def _kept(self) -> Connection | None:
         while True:
@@ -130,47 +162,72 @@ class Pool:
                 return connection
             connection.close()
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Close what is kept; what is in use closes when it is given back."""
         self._closed = True
         while self._idle:
             self._idle.pop().close()
 
+    def forget(self) -> None:
+        """Begin anew in a forked process: what is open belongs to its parent."""
+        for connection in list(self._open):
+            connection.forget()
+        self._idle, self._open = deque(), weakref.WeakSet()
+        self._network.forget()
+
 
 class LeanTransport:
-    """Sends requests to the server over connections that it keeps; signed ones are not for it."""
+    """Sends requests to the server over connections that are kept.
 
-    def __init__(self, target: Target, network: Network) -> None:
+    Args:
+        target: the server.
+        pool: gives the connections, those of the running event loop where there is one.
+        close: closes all of them.
+    """
+
+    def __init__(
+        self, target: Target, pool: Callable[[], Pool], close: Callable[[], Awaitable[None]]
+    ) -> None:
         parts = urlsplit(target.address.url)
         self._target = target
         self._host = parts.netloc
         self._prefix = parts.path
-        self._block = header_block(self._headers(Request("POST", "/", b"{}")))
-        self.pool = Pool(network)
+        self._block = self._head_of(Request("POST", "/", b"{}"))
+        self._pool = pool
+        self._close = close
 
     async def send(self, request: Request) -> Response:
         body = request.body or b""
-        block = header_block(self._headers(request)) if request.headers else self._block
-        data = request_head(request.method, self._prefix + request.url, block, len(body)) + body
+        block = self._head_of(request) if request.headers or request.signed else self._block
+        data, rest = request_head(request.method, self._prefix + request.url, block, len(body)), b""
+        if len(body) <= JOIN_BYTES:
+            data += body
+        else:
+            rest = body
+        pool = self._pool()
         try:
-            connection = await self.pool.take()
+            connection = await pool.take()
         except OSError as error:
             raise self._target.no_connection(error or "no connection in time") from error
         try:
-            head, piece = await connection.exchange(data, self._target.seconds(request))
+            head, piece = await connection.exchange(data, rest, self._target.seconds(request))
             if request.stream and head.status < 300:
-                stream = LeanBody(self, request, connection, piece)
+                stream = LeanBody(self, pool, request, connection, piece)
                 return Response(head.status, head.headers, stream=stream)
             if not connection.ended:
-                piece += await connection.rest()
-            self.pool.give_back(connection)
+                piece = await connection.whole(piece, request)
+            check_size(len(piece), request)
+            pool.give_back(connection)
             return Response(head.status, head.headers, piece)
         except (OSError, HTTPError) as error:
-            self.pool.discard(connection)
+            pool.discard(connection)
             raise self.failure(request, error) from error
         except BaseException:
-            self.pool.discard(connection)
+            pool.discard(connection)
             raise
+
+    def _head_of(self, request: Request) -> bytes:
+        return header_block(self._headers(request))
 
     def _headers(self, request: Request) -> dict[str, str]:
         return {"host": self._host, **self._target.headers_of(request)}
@@ -182,16 +239,17 @@ class LeanTransport:
         return self._target.no_answer(error)
 
     async def close(self) -> None:
-        self.pool.close()
+        await self._close()
 
 
 class LeanBody:
     """The body of an answer as it comes."""
 
     def __init__(
-        self, transport: LeanTransport, request: Request, connection: Connection, piece: bytes
+        self, transport: LeanTransport, pool: Pool, request: Request, connection: Connection, piece: bytes
     ) -> None:
         self._transport = transport
+        self._pool = pool
         self._request = request
         self._connection: Connection | None = connection
         self._piece = piece
@@ -208,10 +266,10 @@ class LeanBody:
             raise self._transport.failure(self._request, error) from error
         if not piece and self._connection is not None:
             self._connection = None
-            self._transport.pool.give_back(connection)
+            self._pool.give_back(connection)
         return piece
 
     async def close(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            self._transport.pool.discard(connection)
+            self._pool.discard(connection)

@@ -1,10 +1,10 @@
 """A private server, for a notebook or a test."""
 
 import atexit
-import contextlib
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -14,6 +14,7 @@ from typing import Any
 
 from openlaunch.client.client import LaunchClient
 from openlaunch.client.config import CREDENTIALS_FILE
+from openlaunch.client.forks import bury, hold
 from openlaunch.errors import ConfigurationError
 
 START_SECONDS = 60.0
@@ -25,7 +26,8 @@ MAX_LOG_BYTES = 4000
 class LocalServer:
     """A server of its own, on a free port of 127.0.0.1, with a temporary data directory unless one is named.
 
-    It is stopped by `close()`, at the end of a `with` statement, or with the program.
+    It is stopped by `close()`, at the end of a `with` statement, or with the program, also when that is killed. In a
+    process that was forked from the program, none of this stops it.
 
     Attributes:
         url: where it listens.
@@ -45,13 +47,12 @@ class LocalServer:
             raise ConfigurationError(
                 "a local server needs more than the client: pip install 'openlaunch[server]'"
             )
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
-        if data_dir is None:
-            self._folder = tempfile.TemporaryDirectory(prefix="openlaunch-data-")
-            data_dir = self._folder.name
-        self.data_dir = Path(data_dir).resolve()
+        self._temporary = data_dir is None
+        self.data_dir = Path(data_dir or tempfile.mkdtemp(prefix="openlaunch-data-")).resolve()
+        self._owner = os.getpid()
         self._process = self._start()
         atexit.register(self.close)
+        hold(self)
         try:
             self.url = self._wait_until_ready(time.monotonic() + timeout)
             self.api_key = str(json.loads((self.data_dir / CREDENTIALS_FILE).read_text())["api_key"])
@@ -69,11 +70,12 @@ class LocalServer:
 
     def _start(self) -> subprocess.Popen[bytes]:
         self.data_dir.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "openlaunch.cli", "serve", "--host", "127.0.0.1", "--port", "0"]
+        what = "temporary" if self._temporary else "kept"
+        command = [sys.executable, "-m", "openlaunch.cli.private_server", str(self.data_dir), what]
         with self._output.open("wb") as output, self._log.open("ab") as log:
             return subprocess.Popen(
-                [*command, "--data-dir", str(self.data_dir)],
-                stdin=subprocess.DEVNULL,
+                command,
+                stdin=subprocess.PIPE,  # which ends with this process, however that ends
                 stdout=output,
                 stderr=log,
                 env={**os.environ, "PYTHONUNBUFFERED": "1"},
@@ -106,8 +108,10 @@ class LocalServer:
         return text or "it wrote no log"
 
     def close(self) -> None:
-        """Stop the server and remove its temporary directory; harmless when called twice."""
+        """Stop the server and remove its temporary directory; harmless when called twice, and in forked processes."""
         atexit.unregister(self.close)
+        if os.getpid() != self._owner:
+            return
         if self._process.poll() is None:
             self._process.terminate()
             try:
@@ -115,9 +119,17 @@ class LocalServer:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
-        if self._folder is not None:
-            with contextlib.suppress(OSError):
-                self._folder.cleanup()
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        if self._temporary:
+            shutil.rmtree(self.data_dir, ignore_errors=True)
+
+    def forget(self) -> None:
+        """Leave the server to the program that started it, in a process that was forked from that."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        atexit.unregister(self.close)
+        bury(self._process)
 
     def __enter__(self) -> "LocalServer":
         return self

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from openlaunch.client.effects import IDEMPOTENCY_KEY, json_body
+from openlaunch.client.http11 import check_name, check_value
 from openlaunch.errors import ForeignURL, PredictionFailed, StreamInterrupted, TaskCancelled
 from openlaunch.wire.sse import SSEParser
 from openlaunch.wire.tasks import CANCELLED_STATUS_CODE
@@ -82,9 +83,21 @@ class EndpointRequest:
         return f"EndpointRequest({kind}=…, request_id={self.request_id!r})"
 
     def headers(self) -> dict[str, str]:
-        """Return the HTTP headers that go with the request, by their names in lower case."""
-        headers = {name.lower(): value for name, value in self.extra_headers.items()}
-        return headers if self.idempotency_key is None else {**headers, IDEMPOTENCY_KEY: self.idempotency_key}
+        """Return the HTTP headers that go with the request, by their names in lower case.
+
+        Raises:
+            TypeError: one of them, or the idempotency key, is not text.
+            ValueError: one has a character that no header can have, or is the client's own.
+        """
+        headers: dict[str, str] = {}
+        for name, value in self.extra_headers.items():
+            check_name(name)
+            check_value(f"the header {name!r}", value)
+            headers[name.lower()] = value
+        if self.idempotency_key is not None:
+            check_value("idempotency_key", self.idempotency_key)
+            headers[IDEMPOTENCY_KEY] = self.idempotency_key
+        return headers
 
     def document(self, **more: Any) -> dict[str, Any]:
         """Return the body as the wire has it; what is at its default is left out."""

@@ -1,50 +1,30 @@
-"""Which transport a request takes: the lean one for predictions, the general one for all else."""
+"""The way to the server: straight, or through a proxy."""
 
-from collections.abc import Coroutine
-from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
-
-from openlaunch.client.effects import Request, Response, for_owner
-from openlaunch.client.lean import LeanTransport
-from openlaunch.client.sockets import AwaitableNetwork, BlockingNetwork
-from openlaunch.client.transport import AwaitableHTTPXTransport, HTTPXTransport, Target, Transport
+from openlaunch.client.forks import hold
+from openlaunch.client.lean import LeanTransport, Pool
+from openlaunch.client.loops import PerLoop
+from openlaunch.client.proxies import proxy_for
+from openlaunch.client.sockets import AwaitableNetwork, BlockingNetwork, Remote
+from openlaunch.client.transport import Target, Transport
 
 
-def proxied(url: str) -> bool:
-    """Say whether the environment names a proxy for this URL."""
-    parts = urlsplit(url)
-    proxies = getproxies()
-    named = parts.scheme in proxies or "all" in proxies
-    return named and not proxy_bypass(parts.netloc)
+def blocking_transport(target: Target) -> Transport:
+    """Make the transport of a blocking client."""
+    if (proxy := proxy_for(target.address.url)) is not None:
+        from openlaunch.client.proxied import ProxiedTransport  # only now: httpx2 takes a while to import
+
+        return ProxiedTransport(target, proxy)
+    pool = Pool(BlockingNetwork(Remote(target.address.url, target.ca_file)))
+    hold(pool)
+    return LeanTransport(target, lambda: pool, pool.close)
 
 
-def _lean(target: Target, network: type[BlockingNetwork | AwaitableNetwork]) -> LeanTransport | None:
-    url = target.address.url
-    return None if proxied(url) else LeanTransport(target, network(url, target.ca_file))
+def awaitable_transport(target: Target) -> Transport:
+    """Make the transport of an awaitable client."""
+    if (proxy := proxy_for(target.address.url)) is not None:
+        from openlaunch.client.proxied import AwaitableProxiedTransport
 
-
-class Router:
-    """Sends each request the way that suits it."""
-
-    def __init__(self, general: Transport, predictions: Transport | None, owner: str | None = None) -> None:
-        self._general = general
-        self._owner = owner
-        self._predictions = predictions or general
-
-    @classmethod
-    def blocking(cls, target: Target) -> "Router":
-        return cls(HTTPXTransport(target), _lean(target, BlockingNetwork), target.owner)
-
-    @classmethod
-    def awaitable(cls, target: Target) -> "Router":
-        return cls(AwaitableHTTPXTransport(target), _lean(target, AwaitableNetwork), target.owner)
-
-    def send(self, request: Request) -> Coroutine[Any, Any, Response]:
-        if self._owner is not None:
-            request = for_owner(request, self._owner)
-        return (self._predictions if request.prediction else self._general).send(request)
-
-    async def close(self) -> None:
-        await self._predictions.close()
-        await self._general.close()
+        return AwaitableProxiedTransport(target, proxy)
+    remote = Remote(target.address.url, target.ca_file)
+    pools = PerLoop(lambda: Pool(AwaitableNetwork(remote)), Pool.close)
+    return LeanTransport(target, pools.get, pools.close)

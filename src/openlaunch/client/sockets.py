@@ -1,11 +1,13 @@
 """Bytes to and from one server: the only part of the lean transport that differs between the two clients."""
 
 import asyncio
+import os
 import select
 import socket
 import ssl
 import threading
 from collections import deque
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -15,6 +17,7 @@ from openlaunch.client.transport import CONNECT_SECONDS, MAX_CONNECTIONS, tls_co
 RECEIVE_BYTES = 16 * 1024
 MAX_RECEIVE_BYTES = 1024 * 1024
 MAX_UNREAD_BYTES = 256 * 1024
+MAX_SEND_BYTES = 1024 * 1024
 
 
 class Socket(Protocol):
@@ -40,6 +43,9 @@ class Socket(Protocol):
     def close(self) -> None:
         """Close it; harmless when called twice."""
 
+    def forget(self) -> None:
+        """Close this process's copy of a connection that is its parent's, which notices nothing."""
+
 
 class Network(Protocol):
     """Opens connections to one server, a bounded number at a time."""
@@ -55,6 +61,9 @@ class Network(Protocol):
 
     async def connect(self) -> Socket:
         """Open a connection. Raises OSError when the server can't be reached, or not in time."""
+
+    def forget(self) -> None:
+        """Begin anew, with no connection in use."""
 
 
 class Remote:
@@ -108,13 +117,20 @@ class BlockingSocket:
     def close(self) -> None:
         self._sock.close()
 
+    def forget(self) -> None:
+        self._sock.close()
+
 
 class BlockingNetwork:
     """Connections whose methods block; any number of threads may share it."""
 
-    def __init__(self, url: str, ca_file: Path | None = None, limit: int = MAX_CONNECTIONS) -> None:
-        self._remote = Remote(url, ca_file)
-        self._slots = threading.BoundedSemaphore(limit)
+    def __init__(self, remote: Remote, limit: int = MAX_CONNECTIONS) -> None:
+        self._remote = remote
+        self._limit = limit
+        self.forget()
+
+    def forget(self) -> None:
+        self._slots = threading.BoundedSemaphore(self._limit)
 
     async def take_slot(self) -> None:
         if not self._slots.acquire(timeout=CONNECT_SECONDS):
@@ -124,10 +140,10 @@ class BlockingNetwork:
         self._slots.release()
 
     async def connect(self) -> BlockingSocket:
+        tls = self._remote.tls()
         sock = socket.create_connection((self._remote.host, self._remote.port), CONNECT_SECONDS)
         try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            tls = self._remote.tls()
             return BlockingSocket(tls.wrap_socket(sock, server_hostname=self._remote.host) if tls else sock)
         except BaseException:
             sock.close()
@@ -173,10 +189,12 @@ class AwaitableSocket(asyncio.Protocol):
         self._wake()
 
     async def send(self, data: bytes, seconds: float) -> None:
-        if not self._closed:
-            self._transport.write(data)
-        while self._full and not self._closed:
-            await self._some_sent(seconds)
+        # In pieces, because asyncio copies what it can't send at once.
+        for at in range(0, len(data), MAX_SEND_BYTES):
+            if not self._closed:
+                self._transport.write(data if len(data) <= MAX_SEND_BYTES else data[at : at + MAX_SEND_BYTES])
+            while self._full and not self._closed:
+                await self._some_sent(seconds)
 
     async def _some_sent(self, seconds: float) -> None:
         unsent = self._transport.get_write_buffer_size()
@@ -223,6 +241,11 @@ class AwaitableSocket(asyncio.Protocol):
     def close(self) -> None:
         self._transport.abort()
 
+    def forget(self) -> None:
+        # The loop's poller is shared with the parent, so the loop must not hear of it: only the descriptor changes.
+        with suppress(OSError), Path(os.devnull).open("rb") as nothing:
+            os.dup2(nothing.fileno(), self._transport.get_extra_info("socket").fileno(), inheritable=False)
+
 
 def _readable(fd: int) -> bool:
     poll = select.poll()
@@ -238,9 +261,13 @@ def _time_out(waiter: "asyncio.Future[None]") -> None:
 class AwaitableNetwork:
     """Connections of one event loop."""
 
-    def __init__(self, url: str, ca_file: Path | None = None, limit: int = MAX_CONNECTIONS) -> None:
-        self._remote = Remote(url, ca_file)
-        self._slots = asyncio.Semaphore(limit)
+    def __init__(self, remote: Remote, limit: int = MAX_CONNECTIONS) -> None:
+        self._remote = remote
+        self._limit = limit
+        self.forget()
+
+    def forget(self) -> None:
+        self._slots = asyncio.Semaphore(self._limit)
 
     async def take_slot(self) -> None:
         if not self._slots.locked():

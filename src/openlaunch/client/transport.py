@@ -1,26 +1,21 @@
-"""The seam to the network, and its members for httpx2.
+"""The seam to the network.
 
 A transport sends one request once. It adds the server's address and the API key to requests that are not
 signed, and raises `TransportFailure` where there is no answer. It may be used by many threads or tasks.
 """
 
+import os
 import ssl
-from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
-import httpx2
-
-from openlaunch.client.config import Address
+from openlaunch.client.config import Address, is_loopback
 from openlaunch.client.effects import Request, Response
-from openlaunch.client.immediate import as_coroutine
 from openlaunch.client.retry import TransportFailure
-from openlaunch.errors import PayloadTooLarge
+from openlaunch.errors import ConfigurationError, PayloadTooLarge
 
 USER_AGENT = f"openlaunch/{version('openlaunch')}"
 CONNECT_SECONDS = 10.0
@@ -44,13 +39,17 @@ class Transport(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The server as transports see it: where requests go, what goes with each, and whose certificates are good."""
+    """The server as transports see it: where requests go, what goes with each, and whose certificates are good.
+
+    `way` names the proxy in between, for messages; it is empty where there is none.
+    """
 
     address: Address
     timeout: float
     headers: Mapping[str, str] = field(repr=False)
     ca_file: Path | None = None
     owner: str | None = None
+    way: str = ""
 
     @classmethod
     def of(
@@ -85,157 +84,55 @@ class Target:
     def no_connection(self, reason: object) -> TransportFailure:
         """Make the failure of a request of which nothing was sent."""
         url, source = self.address.url, self.address.source
-        hint = (
-            "name the certificate that signed the server's in OPENLAUNCH_CA_FILE"
-            if "CERTIFICATE_VERIFY_FAILED" in str(reason)
-            else "start one with: openlaunch serve"
-        )
         return TransportFailure(
-            f"no server can be reached at {url} (from {source}): {reason}; {hint}", sent=False
+            f"no server can be reached at {url} (from {source}){self.way}: {reason}; {self._hint(str(reason))}",
+            sent=False,
         )
+
+    def _hint(self, reason: str) -> str:
+        if "CERTIFICATE_VERIFY_FAILED" in reason:
+            return "name the certificate that signed the server's in OPENLAUNCH_CA_FILE"
+        if self.way:
+            return "look at the proxy, or name the server's host in NO_PROXY to do without it"
+        if is_loopback(self.address.url):
+            return "start one with: openlaunch serve"
+        return "look whether it runs, and whether this is its address"
 
     def no_answer(self, reason: object) -> TransportFailure:
         """Make the failure of a request that the server may have got."""
         return TransportFailure(
-            f"the connection to {self.address.url} broke before its answer: {reason}", sent=True
+            f"the connection to {self.address.url}{self.way} broke before its answer: {reason}", sent=True
         )
 
     def too_slow(self, request: Request) -> TransportFailure:
         """Make the failure of a request that was not answered in time."""
         seconds = self.seconds(request)
-        return TransportFailure(f"{self.address.url} did not answer within {seconds:g} seconds", sent=True)
-
-
-def _httpx_failure(error: httpx2.TransportError, request: Request, target: Target) -> TransportFailure:
-    if isinstance(error, (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError)):
-        return target.no_connection(error or "no connection in time")
-    if isinstance(error, httpx2.TimeoutException):
-        return target.too_slow(request)
-    return target.no_answer(error)
+        return TransportFailure(
+            f"{self.address.url}{self.way} did not answer within {seconds:g} seconds", sent=True
+        )
 
 
 def tls_context(ca_file: Path | None) -> ssl.SSLContext:
-    """Give a context that trusts what httpx2 does, and the certificates of this file."""
-    context = httpx2.create_ssl_context()
+    """Give a context that trusts the system's certificates, or those of SSL_CERT_FILE, and the ones of this file.
+
+    Raises ConfigurationError when SSL_CERT_FILE can't be used.
+    """
+    import httpx2  # only here: most servers of this machine speak HTTP
+
+    try:
+        context = httpx2.create_ssl_context()
+    except OSError as error:
+        reason = "it has no certificate as PEM" if isinstance(error, ssl.SSLError) else error.strerror
+        named = os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR")
+        raise ConfigurationError(
+            f"{named!r} (from SSL_CERT_FILE or SSL_CERT_DIR) can't be used: {reason}"
+        ) from error
     if ca_file is not None:
         context.load_verify_locations(ca_file)
     return context
 
 
-_LIMITS = httpx2.Limits(
-    max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_IDLE, keepalive_expiry=IDLE_SECONDS
-)
-
-
-class _HTTPXTransport(ABC):
-    """Everything but predictions, and those too where a proxy is in the way."""
-
-    def __init__(self, target: Target) -> None:
-        self._target = target
-
-    async def send(self, request: Request) -> Response:
-        with self.failures(request):
-            target = self._target
-            answer = await self._send(
-                method=request.method,
-                url=target.url(request),
-                content=request.body,
-                headers=target.headers_of(request),
-                timeout=httpx2.Timeout(target.seconds(request), connect=CONNECT_SECONDS),
-            )
-            body = _HTTPXBody(self, request, answer)
-            if request.stream and answer.status_code < 300:
-                return Response(answer.status_code, answer.headers, stream=body)
-            return Response(answer.status_code, answer.headers, await _whole(body, request.max_bytes))
-
-    @contextmanager
-    def failures(self, request: Request) -> Iterator[None]:
-        """Turn httpx2's errors into ours."""
-        try:
-            yield
-        except httpx2.TransportError as error:
-            raise _httpx_failure(error, request, self._target) from error
-
-    @abstractmethod
-    async def _send(self, **options: Any) -> httpx2.Response: ...
-
-    @abstractmethod
-    def pieces(self, answer: httpx2.Response) -> Callable[[], Coroutine[Any, Any, bytes]]:
-        """Give a function for the next piece of a body, which gives nothing at the end."""
-
-    @abstractmethod
-    async def close_answer(self, answer: httpx2.Response) -> None: ...
-
-
-class HTTPXTransport(_HTTPXTransport):
-    """Blocks."""
-
-    def __init__(self, target: Target) -> None:
-        super().__init__(target)
-        tls = tls_context(target.ca_file)
-        self._client = httpx2.Client(limits=_LIMITS, follow_redirects=False, verify=tls)
-
-    async def _send(self, **options: Any) -> httpx2.Response:
-        return self._client.send(self._client.build_request(**options), stream=True)
-
-    def pieces(self, answer: httpx2.Response) -> Callable[[], Coroutine[Any, Any, bytes]]:
-        return as_coroutine(partial(next, answer.iter_raw(), b""))
-
-    async def close_answer(self, answer: httpx2.Response) -> None:
-        answer.close()
-
-    async def close(self) -> None:
-        self._client.close()
-
-
-class AwaitableHTTPXTransport(_HTTPXTransport):
-    """Waits in an event loop."""
-
-    def __init__(self, target: Target) -> None:
-        super().__init__(target)
-        tls = tls_context(target.ca_file)
-        self._client = httpx2.AsyncClient(limits=_LIMITS, follow_redirects=False, verify=tls)
-
-    async def _send(self, **options: Any) -> httpx2.Response:
-        return await self._client.send(self._client.build_request(**options), stream=True)
-
-    def pieces(self, answer: httpx2.Response) -> Callable[[], Coroutine[Any, Any, bytes]]:
-        return partial(_anext, answer.aiter_raw())
-
-    async def close_answer(self, answer: httpx2.Response) -> None:
-        await answer.aclose()
-
-    async def close(self) -> None:
-        await self._client.aclose()
-
-
-class _HTTPXBody:
-    def __init__(self, transport: _HTTPXTransport, request: Request, answer: httpx2.Response) -> None:
-        self._transport = transport
-        self._request = request
-        self._answer = answer
-        self._next = transport.pieces(answer)
-
-    async def read(self) -> bytes:
-        with self._transport.failures(self._request):
-            return await self._next()
-
-    async def close(self) -> None:
-        await self._transport.close_answer(self._answer)
-
-
-async def _whole(body: _HTTPXBody, most: int | None) -> bytes:
-    pieces, size = [], 0
-    try:
-        while piece := await body.read():
-            size += len(piece)
-            if most is not None and size > most:
-                raise PayloadTooLarge(f"the answer has over {most} bytes, which is the client's limit")
-            pieces.append(piece)
-    finally:
-        await body.close()
-    return b"".join(pieces)
-
-
-async def _anext(pieces: AsyncIterator[bytes]) -> bytes:
-    return await anext(pieces, b"")
+def check_size(size: int, request: Request) -> None:
+    """Raise PayloadTooLarge when an answer has more bytes than the request takes."""
+    if request.max_bytes is not None and size > request.max_bytes:
+        raise PayloadTooLarge(f"the answer has over {request.max_bytes} bytes, which is the client's limit")

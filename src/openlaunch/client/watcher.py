@@ -47,10 +47,14 @@ class _Watcher(ABC):
 
     def __init__(self, run: Run) -> None:
         self._run = run
+        self._closed = False
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew, in a forked process too: what its parent waits for is the parent's."""
         self._lock = threading.Lock()
         self._new: list[Watched] = []
         self._count = 0
-        self._closed = False
         self._running = False
 
     def add(self, future: Future, callback: Callable[[Any], object]) -> None:
@@ -101,8 +105,8 @@ class _Watcher(ABC):
 class Watcher(_Watcher):
     """Watches from one daemon thread, which is there only while there is something to watch."""
 
-    def __init__(self, run: Run) -> None:
-        super().__init__(run)
+    def forget(self) -> None:
+        super().forget()
         self._thread: threading.Thread | None = None
 
     def _start(self) -> None:
@@ -122,8 +126,8 @@ class Watcher(_Watcher):
 class AsyncWatcher(_Watcher):
     """Watches from one task of an event loop, which is there only while there is something to watch."""
 
-    def __init__(self, run: Run) -> None:
-        super().__init__(run)
+    def forget(self) -> None:
+        super().forget()
         self._task: asyncio.Task[None] | None = None
 
     def _start(self) -> None:

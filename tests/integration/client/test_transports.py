@@ -433,3 +433,40 @@ def test_a_cancelled_prediction_closes_its_connection(server):
 
 def test_the_key_is_in_no_repr(both):
     assert "key" not in repr(both.client).replace("http", "")
+
+
+def test_a_stream_that_is_let_go_is_stopped(both, server):
+    stopped = threading.Event()
+    closed = threading.Event()
+
+    def pieces():
+        try:
+            for number in range(10_000):
+                yield b"id: %d\n" % number + event("x" * 10_000)
+        finally:
+            closed.set()
+
+    def stop(request):
+        stopped.set()
+        return reply({"cancelled": True})(request)
+
+    server.routes["POST /v1/streaming-tasks"] = lambda request: (200, {"last-event-id": "e0"}, pieces())
+    server.routes["DELETE /v1/streaming-tasks"] = stop
+    endpoint = both.endpoint(server, "streaming")
+
+    async def leave():
+        async for _ in await endpoint.predict(openlaunch.EndpointRequest(args={})):
+            break
+        await asyncio.to_thread(stopped.wait, 10)
+
+    gc.disable()  # nothing waits for a collection
+    try:
+        if both.loop is None:
+            for _ in endpoint.predict(openlaunch.EndpointRequest(args={})):
+                break
+        else:
+            both.call(leave)
+        assert stopped.wait(10)
+        assert closed.wait(10)
+    finally:
+        gc.enable()

@@ -91,10 +91,37 @@ def test_without_anything_all_three_ways_are_named(nothing):
         assert way in str(caught.value)
 
 
-@pytest.mark.parametrize("url", ["host:8000", "ftp://host", "http://", ""])
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("host:8000", "ftp://host", "http://", "", "http://[::1", "http://host:port", "http://host:99999"),
+        *("http://a b", "http://a..b", 8000),
+    ],
+)
 def test_what_is_no_url_is_refused(url, nothing):
     with pytest.raises(ConfigurationError, match="is not a URL"):
         find_address("key", url, environ=nothing)
+
+
+@pytest.mark.parametrize(
+    ("given", "url"),
+    [
+        (" http://host:1\n", "http://host:1"),
+        ("http://b\u00fccher.example/mod\u00e8le", "http://xn--bcher-kva.example/mod%C3%A8le"),
+        ("https://[::1]:8443/", "https://[::1]:8443"),
+    ],
+)
+def test_a_url_is_made_sendable(given, url, nothing):
+    assert find_address("key", given, keep_path=True, environ=nothing).url == url
+
+
+@pytest.mark.parametrize(
+    "key", ["secret\n", " secret", "se:cret", "se\x00cret", "secret\udce9", 5, b"secret"]
+)
+def test_a_key_that_cannot_be_sent_is_refused_and_not_shown(key, nothing):
+    with pytest.raises(ConfigurationError, match="the API key") as caught:
+        find_address(key, "http://host", environ=nothing)
+    assert "cret" not in str(caught.value)
 
 
 def test_a_path_needs_the_word_for_it(nothing):

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openlaunch.client.http11 import Framing, HTTPError, chunk_size, header_block, parse_head, request_head
+from openlaunch.client.predictions import EndpointRequest
 
 
 def test_a_request_has_its_headers_and_its_length():
@@ -20,6 +21,37 @@ def test_a_request_has_its_headers_and_its_length():
 def test_a_header_can_not_smuggle_another(value):
     with pytest.raises(ValueError, match="line break"):
         header_block({"x": value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error", "message"),
+    [
+        (
+            "X-User",
+            "\u0396\u03c9\u03ae",
+            ValueError,
+            r"the header 'X-User' has '\u0396' at position 0.*up to U\+00FF",
+        ),
+        ("X-N", 5, TypeError, "the header 'X-N' is int, a str is needed"),
+        (5, "x", TypeError, "the header 5 has a name that is int"),
+        ("X User", "x", ValueError, "the header 'X User' has a name with other characters"),
+        ("Content-Length", "3", ValueError, "the header 'Content-Length' is the client's own"),
+    ],
+)
+def test_a_callers_header_that_cannot_be_sent_is_named(name, value, error, message):
+    with pytest.raises(error, match=message):
+        EndpointRequest(args={}, extra_headers={name: value}).headers()
+
+
+def test_an_idempotency_key_that_cannot_be_sent_is_named():
+    with pytest.raises(ValueError, match="idempotency_key has '\u2603' at position 6"):
+        EndpointRequest(args={}, idempotency_key="order \u2603").headers()
+
+
+def test_headers_of_all_that_http_allows_are_sent():
+    headers = {"X-User": "Zo\u00eb", "X-Empty": "", "X-Tab": "a\tb"}
+    assert EndpointRequest(args={}, extra_headers=headers).headers()["x-user"] == "Zo\u00eb"
+    assert header_block(headers).startswith(b"X-User: Zo\xeb\r\nX-Empty: \r\n")
 
 
 def test_an_answer_with_a_length():
