@@ -3,11 +3,13 @@
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import trustme
 from tools.site.check import problems
 
 from openlaunch import errors
@@ -106,6 +108,74 @@ def test_the_batching_of_the_documentation_works(tmp_path):
     with LocalServer(tmp_path / "data"):
         output = run(script(tmp_path, "docs/how-to/batch-requests.md"), tmp_path / "data")
     assert output == "['SUCCESS', 'SUCCESS', 'FAILURE']\n"
+
+
+@pytest.fixture(scope="module")
+def far_server(tmp_path_factory):
+    """A server that speaks HTTPS, with the endpoints of the page on curl, and its authority's certificate."""
+    folder, authority = tmp_path_factory.mktemp("far"), trustme.CA()
+    authority.cert_pem.write_to_path(folder / "ca.pem")
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(folder / "both.pem")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OPENLAUNCH_TLS_CERT", str(folder / "both.pem"))
+        with LocalServer(folder / "data") as server:
+            patch.setenv("OPENLAUNCH_CA_FILE", str(folder / "ca.pem"))
+            run(script(folder, "docs/how-to/call-with-curl.md"), folder / "data")
+            patch.delenv("OPENLAUNCH_CA_FILE")
+            yield server, folder / "ca.pem"
+
+
+@pytest.mark.skipif(not (shutil.which("curl") and shutil.which("jq")), reason="curl and jq are not installed")
+def test_the_curl_of_the_documentation_works(far_server, tmp_path):
+    server, certificate = far_server
+    blocks_of_page = blocks("docs/how-to/call-with-curl.md", "sh")
+    environ = {
+        **os.environ,
+        "OPENLAUNCH_URL": server.url,
+        "OPENLAUNCH_API_KEY": server.api_key,
+        "CURL_CA_BUNDLE": str(certificate),
+    }
+    command = ["bash", "-euo", "pipefail", "-c", "\n".join(blocks_of_page)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, env=environ, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for expected in ("hello Ada", "hello Grace", "hello Kay", '"result": 2}', "event: end", "some text"):
+        assert expected in done.stdout
+
+
+def test_an_endpoint_is_called_from_another_machine_as_the_documentation_says(far_server, tmp_path):
+    server, certificate = far_server
+    page = "docs/how-to/call-from-another-machine.md"
+    (make_key,), log_in = (block.splitlines() for block in blocks(page, "sh"))
+    here = {**os.environ, "OPENLAUNCH_DATA_DIR": str(server.data_dir), "OPENLAUNCH_CA_FILE": str(certificate)}
+    there = {
+        **os.environ,
+        "OPENLAUNCH_DATA_DIR": str(tmp_path),
+        "OPENLAUNCH_CONFIG_FILE": str(tmp_path / "config"),
+    }
+
+    def said(command, environ, stdin=""):
+        for placeholder, real in (
+            ("https://models.example.org:8000", server.url),
+            ("ca.pem", str(certificate)),
+        ):
+            command = command.replace(placeholder, real)
+        done = subprocess.run(
+            [BIN / "openlaunch", *shlex.split(command)[1:]],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=100,
+            env=environ,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    key = said(make_key, here)
+    output = "".join(said(command, there, key) for command in log_in)
+    assert f"logged in to {server.url} as admin (predict)" in output
+    assert "hello Ada" in output
+    done = subprocess.run(script(tmp_path, page), capture_output=True, text=True, timeout=100, env=there)
+    assert (done.stdout, done.stderr) == ("hello Grace\n", "")
 
 
 @pytest.fixture(scope="module")

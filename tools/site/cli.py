@@ -6,6 +6,7 @@ import typer
 from typer.cli import get_docs_for_click
 
 from openlaunch.cli.app import command as whole_command
+from openlaunch.cli.connection import EPILOG
 
 EXIT_CODE = re.compile(r"^  (\d+) +(.*)$", re.MULTILINE)
 
@@ -22,5 +23,5 @@ def content() -> str:
     text = re.sub(r"^\* (`[^`]+`): ", r"- \1: ", text, flags=re.MULTILINE)
     text = re.sub(r"^\$ (openlaunch .*)$", r"\1", text, flags=re.MULTILINE)
     text = re.sub(r"Commands:\n\n(- .*\n)+\n", "", text)  # each has a heading, and typer cuts these texts
-    text = text.replace("\b", "").replace("Exit codes:\n", "Exit codes:\n\n")
+    text = text.replace(f"\n{EPILOG}\n", "").replace("\b", "").replace("Exit codes:\n", "Exit codes:\n\n")
     return EXIT_CODE.sub(r"- \1: \2", text)

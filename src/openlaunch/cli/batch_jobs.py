@@ -62,7 +62,7 @@ def run_batch_job(
 
 def _inputs(name: str | None) -> list[dict[str, Any]]:
     lines = enumerate(_lines(name, "--inputs"), start=1)
-    return [json_object(line, f"line {number} of the inputs is") for number, line in lines]
+    return [json_object(line, f"line {number} of the inputs") for number, line in lines]
 
 
 def _lines(name: str | None, option: str) -> list[str]:

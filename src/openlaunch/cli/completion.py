@@ -51,3 +51,6 @@ def endpoint_names(incomplete: str) -> list[str]:
     except OpenlaunchError:
         return []
     return [name for name in names if name.startswith(incomplete)]
+
+
+Name = Annotated[str, typer.Argument(help="The endpoint's name.", autocompletion=endpoint_names)]

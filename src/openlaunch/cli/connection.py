@@ -78,6 +78,11 @@ def add_global_options(command: Any) -> None:
     )
 
 
+EPILOG = (
+    "`openlaunch --help` lists the options that every command takes, such as --server, and the exit codes."
+)
+
+
 def _add(command: Any, parameters: list[Any], *, shown: bool) -> None:
     taken = {flag for parameter in command.params for flag in parameter.opts}
     groups = hasattr(command, "commands")
@@ -88,6 +93,7 @@ def _add(command: Any, parameters: list[Any], *, shown: bool) -> None:
         added.opts = [flag for flag in parameter.opts if flag not in taken]
         added.hidden = not shown
         command.params.append(added)
+    command.epilog = command.epilog or EPILOG
     for below in command.commands.values() if groups else ():
         _add(below, parameters, shown=False)
 

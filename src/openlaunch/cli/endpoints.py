@@ -5,11 +5,11 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
-from openlaunch.cli.completion import endpoint_names
+from openlaunch.cli.completion import Name
 from openlaunch.cli.connection import connect
 from openlaunch.cli.exits import Exit
 from openlaunch.cli.output import Json, emit, emit_rows, fields, note, say_status, waiting, when
@@ -25,8 +25,8 @@ MAX_TAIL_BYTES = 4 * 1024 * 1024
 FOLLOW_SECONDS = 0.5
 FOLLOW_WAIT_SECONDS = 30.0
 
-Name = Annotated[str, typer.Argument(help="The endpoint's name.", autocompletion=endpoint_names)]
 Bundle = Annotated[str | None, typer.Option(help="A bundle's id, or its name for the newest one.")]
+Kind = Literal["sync", "async", "streaming"]
 Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the endpoint is READY.")]
 Follow = Annotated[bool, typer.Option("--follow", "-f", help="Keep printing new lines until Ctrl-C.")]
 Timeout = Annotated[float, typer.Option(help="Longest time to wait, in seconds.", min=0)]
@@ -129,7 +129,7 @@ def create_endpoint(
     context: typer.Context,
     name: Name,
     bundle: Annotated[str, typer.Option(help="A bundle's id, or its name for the newest one.")],
-    kind: Annotated[str, typer.Option("--type", help="sync, async or streaming.")] = "sync",
+    kind: Annotated[Kind, typer.Option("--type", help="How predictions are sent and answered.")] = "sync",
     wait: Wait = True,
     timeout: Timeout = 600,
     as_json: Json = False,

@@ -96,4 +96,4 @@ def _usage_message(error: Any) -> str:
     if getattr(error, "possibilities", None):
         return f"{error.message.rstrip('.')}; did you mean {' or '.join(sorted(error.possibilities))}?"
     of_no_option = getattr(error, "param_hint", "") is None and getattr(error, "param", "") is None
-    return str(error.message if of_no_option else error.format_message())
+    return str(error.message if of_no_option else error.format_message()).replace("Value error, ", "")

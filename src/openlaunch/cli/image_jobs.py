@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Container images that run to their end.", no_args_is_help=True)
 
 JobId = Annotated[str, typer.Argument(help="The job's id.")]
-Pairs = Annotated[list[str] | None, typer.Option(help="KEY=VALUE; may be given more than once.")]
+Pairs = Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="May be given several times.")]
 
 
 @app.command("bundle")
@@ -70,7 +70,7 @@ def run_job(
     as_json: Json = False,
 ) -> None:
     """Run a bundle's image to its end, and print what it printed. `--no-wait` prints the job's id."""
-    job_config = None if config is None else json_object(config, "--config is")
+    job_config = None if config is None else json_object(config, "--config")
     labels = pairs(label, "--label")
     with connect(context) as client:
         made = client.create_docker_image_batch_job(

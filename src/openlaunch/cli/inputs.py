@@ -21,10 +21,14 @@ def json_object(text: str, what: str) -> dict[str, Any]:
     try:
         value = json.loads(text, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
-        raise typer.BadParameter(f"{what} no JSON: {error}") from None
+        raise typer.BadParameter(f"{what} is not JSON: {error}; an object is needed, {_EXAMPLE}") from None
     if not isinstance(value, dict):
-        raise typer.BadParameter(f"{what} a JSON {type(value).__name__}, an object is needed")
+        raise typer.BadParameter(f"{what} is a JSON {_KINDS[type(value)]}; an object is needed, {_EXAMPLE}")
     return value
+
+
+_EXAMPLE = """such as '{"x": 1}'"""
+_KINDS = {list: "array", str: "string", int: "number", float: "number", bool: "boolean", type(None): "null"}
 
 
 def _no_constant(text: str) -> NoReturn:

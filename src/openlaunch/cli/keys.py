@@ -1,7 +1,7 @@
 """`openlaunch keys`."""
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="API keys, for admins.", no_args_is_help=True)
 
+Role = Literal["predict", "user", "admin"]
 KeyId = Annotated[str, typer.Argument(help="The key's id, not the key.")]
 PerSecond = Annotated[
     float | None,
@@ -35,7 +36,7 @@ def create_key(
     context: typer.Context,
     owner: Annotated[str, typer.Option(help="The user whose objects the key reads and writes.")],
     role: Annotated[
-        str, typer.Option(help="user, admin, or predict: for programs that only send predictions.")
+        Role, typer.Option(help="What the key may do; predict is for programs that only send predictions.")
     ] = "user",
     rate: PerSecond = None,
     burst: Burst = None,

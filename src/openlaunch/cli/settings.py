@@ -22,6 +22,9 @@ _NAMES = {
 }
 """The options that are named otherwise than their keyword."""
 
+_FORMS = {"labels": "KEY=VALUE", "post_inference_hooks": "HOOK"}
+"""What the help shows in place of the type."""
+
 
 def with_settings(
     *names: str, defaults: Mapping[str, str] | None = None, changing: bool = False
@@ -38,7 +41,7 @@ def with_settings(
         options = [_option(name, (defaults or {}).get(name), changing) for name in chosen]
         needed = [each for each in own if each.default is each.empty]
         others = [each.replace(kind=each.KEYWORD_ONLY) for each in own if each.default is not each.empty]
-        command.__signature__ = signature.replace(parameters=[*needed, *options, *others])  # type: ignore[attr-defined]
+        command.__signature__ = signature.replace(parameters=[*needed, *others, *options])  # type: ignore[attr-defined]
         return command
 
     return decorate
@@ -52,9 +55,7 @@ def _option(name: str, default: str | None, changing: bool) -> inspect.Parameter
     flag = _NAMES.get(name, f"--{name.replace('_', '-')}")
     if kind is bool:
         flag += f"/--no-{name.replace('_', '-')}"
-    # How labels are written shows in place of their type.
-    form = "KEY=VALUE" if name == "labels" else None
-    annotation = Annotated[kind | None, typer.Option(flag, help=text, metavar=form)]  # type: ignore[valid-type]
+    annotation = Annotated[kind | None, typer.Option(flag, help=text, metavar=_FORMS.get(name))]  # type: ignore[valid-type]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 

@@ -2,10 +2,11 @@
 
 import json
 from contextlib import suppress
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from openlaunch.cli.completion import Name, endpoint_names
 from openlaunch.cli.connection import connect
 from openlaunch.cli.exits import Exit
 from openlaunch.cli.inputs import json_object, read_text
@@ -18,13 +19,14 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Predictions: send them, and look at queued ones.", no_args_is_help=True)
 
+Status = Literal["PENDING", "STARTED", "SUCCESS", "FAILURE"]
 TaskId = Annotated[str, typer.Argument(help="The task's id.")]
 
 
 @app.command("send")
 def send_task(
     context: typer.Context,
-    endpoint: Annotated[str, typer.Argument(help="The endpoint's name.")],
+    endpoint: Name,
     args: Annotated[str | None, typer.Option(help="A JSON object: the function's keywords.")] = None,
     args_file: Annotated[str | None, typer.Option(help="A file with that object; - is stdin.")] = None,
     url: Annotated[str | None, typer.Option(help="URL of a file whose bytes the function gets.")] = None,
@@ -86,8 +88,10 @@ def _request(args: str | None, args_file: str | None, url: str | None, pickled: 
         raise typer.BadParameter("give exactly one of --args, --args-file and --url")
     if url is not None:
         return EndpointRequest(url=url, return_pickled=pickled)
-    text = args if args is not None else read_text(str(args_file), "--args-file")
-    return EndpointRequest(args=json_object(text, "the args are"), return_pickled=pickled)
+    if args is not None:
+        return EndpointRequest(args=json_object(args, "--args"), return_pickled=pickled)
+    text = read_text(str(args_file), "--args-file")
+    return EndpointRequest(args=json_object(text, f"--args-file {args_file}"), return_pickled=pickled)
 
 
 def _print_item(response: "EndpointResponse", as_json: bool) -> None:
@@ -162,8 +166,10 @@ def explain_task(context: typer.Context, task_id: TaskId, as_json: Json = False)
 @app.command("list")
 def list_tasks(
     context: typer.Context,
-    endpoint: Annotated[str | None, typer.Option(help="Only tasks of this endpoint.")] = None,
-    status: Annotated[str | None, typer.Option(help="PENDING, STARTED, SUCCESS or FAILURE.")] = None,
+    endpoint: Annotated[
+        str | None, typer.Option(help="Only tasks of this endpoint.", autocompletion=endpoint_names)
+    ] = None,
+    status: Annotated[Status | None, typer.Option(help="Only tasks with this status.")] = None,
     failed: Annotated[bool, typer.Option("--failed", help="The same as --status FAILURE.")] = False,
     limit: Annotated[int, typer.Option(help="Most tasks to show.", min=1, max=1000)] = 100,
     cursor: Annotated[
@@ -174,9 +180,9 @@ def list_tasks(
     """List your tasks, newest first. Failed ones can be inspected (`show`) and run again (`rerun`)."""
     if failed and status not in (None, "FAILURE"):
         raise typer.BadParameter(f"--failed and --status {status} are both given: give one of them")
-    status = "FAILURE" if failed else status
+    wanted = "FAILURE" if failed else status
     with connect(context) as client:
-        page = client.list_tasks(endpoint, status, limit, cursor)
+        page = client.list_tasks(endpoint, wanted, limit, cursor)
     columns = ("TASK", "ENDPOINT", "STATUS", "CODE", "ATTEMPTS", "CREATED", "FINISHED", "REASON")
     optional = ("ATTEMPTS", "FINISHED", "CODE", "CREATED")
     emit(page, as_json, lambda: table(columns, map(_row, page.tasks), optional))

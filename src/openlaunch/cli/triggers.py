@@ -33,7 +33,7 @@ def create_trigger(
             name=name,
             cron_schedule=schedule,
             bundle_id=find_bundle(client, bundle),
-            default_job_config=None if config is None else json_object(config, "--config is"),
+            default_job_config=None if config is None else json_object(config, "--config"),
         )
     emit(made, as_json, lambda: print(made["trigger_id"]))
 

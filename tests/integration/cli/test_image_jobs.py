@@ -73,7 +73,7 @@ def test_a_job_is_cancelled(cli):
     [
         (("bundle", "x", "busybox"), 2, "REPOSITORY:TAG is needed"),
         (("bundle", "x", "busybox:1", "--env", "A"), 2, "'A' is not KEY=VALUE"),
-        (("run", "hello", "--config", "no"), 2, "--config is no JSON"),
+        (("run", "hello", "--config", "no"), 2, "--config is not JSON"),
         (("run", "nobody"), 3, "no docker-image batch job bundle has the name 'nobody'"),
         (("get", "imj_nobody"), 3, "no docker-image batch job has the id 'imj_nobody'"),
     ],

@@ -51,5 +51,5 @@ def test_a_command_gets_its_settings_as_keywords():
     def command(name: str, wait: bool = True, **settings: object) -> object:
         return settings
 
-    assert list(inspect.signature(command).parameters) == ["name", "cpus", "wait"]
+    assert list(inspect.signature(command).parameters) == ["name", "wait", "cpus"]
     assert command("digits", cpus="2") == {"cpus": "2"}

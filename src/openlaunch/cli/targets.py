@@ -1,0 +1,146 @@
+"""Finds the function that a command names, such as `app.py:predict`, `package.module:predict` or `app.py`."""
+
+import importlib
+import inspect
+import sys
+import traceback
+from collections.abc import Callable
+from difflib import get_close_matches
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import typer
+
+FORMS = "FILE.py:FUNCTION or MODULE:FUNCTION"
+MOST_OFFERED = 10
+
+Function = Callable[..., Any]
+
+
+def load_functions(target: str, load: str | None) -> tuple[Function, Function | None]:
+    """Import the function of the target and the one that loads its model; raise BadParameter where one isn't found.
+
+    A target without a function is the only one of its file. A `load` without a file is in the target's.
+    """
+    place, _, name = target.partition(":")
+    module = _imported(place)
+    loader = None if load is None else _loader(load, place, module)
+    return _named(module, place, name) if name else _only(module, place, loader), loader
+
+
+def _loader(load: str, place: str, module: ModuleType) -> Function:
+    elsewhere, colon, name = load.partition(":")
+    if not colon:
+        return _named(module, place, load)
+    if not name:
+        raise typer.BadParameter(f"{load!r} is not FUNCTION, {FORMS}", param_hint="--load")
+    return _named(_imported(elsewhere), elsewhere, name)
+
+
+def _named(module: ModuleType, place: str, path: str) -> Function:
+    found: Any = module
+    for name in path.split("."):
+        if not hasattr(found, name):
+            raise typer.BadParameter(f"{place} has no {path!r}; {_offer(name, found)}")
+        found = getattr(found, name)
+    if not callable(found):
+        raise typer.BadParameter(f"{place}:{path} is of type {type(found).__name__}; a function is needed")
+    return found  # type: ignore[no-any-return]
+
+
+def _only(module: ModuleType, place: str, loader: Function | None) -> Function:
+    own = {name: value for name, value in _own_functions(module).items() if value is not loader}
+    if len(own) == 1:
+        return next(iter(own.values()))
+    if not own:
+        raise typer.BadParameter(f"{place} has no function of its own; {FORMS} names one")
+    listed = ", ".join(_signature(name, value) for name, value in list(own.items())[:MOST_OFFERED])
+    raise typer.BadParameter(
+        f"{place} has {len(own)} functions: {listed}; name one of them, such as {place}:{next(iter(own))}"
+    )
+
+
+def _own_functions(module: ModuleType) -> dict[str, Function]:
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if callable(value)
+        and not inspect.isclass(value)
+        and not name.startswith("_")
+        and getattr(value, "__module__", None) == module.__name__
+    }
+
+
+def _signature(name: str, function: Function) -> str:
+    try:
+        return f"{name}({', '.join(inspect.signature(function).parameters)})"
+    except (TypeError, ValueError):
+        return name
+
+
+def _offer(wanted: str, module: Any) -> str:
+    names = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
+    similar = get_close_matches(wanted, names) or sorted(names)[:MOST_OFFERED]
+    return f"it has: {', '.join(similar)}" if similar else "it has no function"
+
+
+def _imported(place: str) -> ModuleType:
+    if not place:
+        raise typer.BadParameter(f"no file and no module is named; {FORMS} names a function")
+    if place.endswith(".py") or "/" in place or Path(place).is_file():
+        return _file(place)
+    sys.path.insert(0, str(Path.cwd()))
+    return _module(place, place)
+
+
+def _file(place: str) -> ModuleType:
+    """Import a file under the name that other modules of its package, if it is in one, import it by."""
+    path = Path(place).resolve()
+    if not path.is_file() or path.suffix != ".py":
+        problem = "is not a Python file" if path.exists() else "does not exist"
+        raise typer.BadParameter(f"{place} {problem}; {_files_of(path.parent)}")
+    root, names = path.parent, [] if path.stem == "__init__" else [path.stem]
+    while (root / "__init__.py").exists():
+        root, names = root.parent, [root.name, *names]
+    sys.path.insert(0, str(root))
+    module = _module(".".join(names), place)
+    if module.__file__ is None or Path(module.__file__).resolve() != path:
+        raise typer.BadParameter(
+            f"{place} can't be imported, because another module is named {module.__name__}: "
+            f"{module.__file__ or 'a part of Python'}; rename the file"
+        )
+    return module
+
+
+def _module(name: str, place: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not (name == error.name or name.startswith(f"{error.name}.")):
+            raise typer.BadParameter(
+                f"{place} can't be imported: {error}{_where(error)}; install it here too, or import it inside the "
+                "function"
+            ) from error
+        raise typer.BadParameter(
+            f"there is no module {name!r} in {Path.cwd()} and no such package; {_files_of(Path.cwd())}"
+        ) from None
+    except (Exception, SystemExit) as error:
+        raise typer.BadParameter(
+            f"{place} can't be imported: {type(error).__name__}: {error}{_where(error)}"
+        ) from error
+
+
+def _where(error: BaseException) -> str:
+    """Return the last line of the user's that was run, which the message of a SyntaxError names itself."""
+    if isinstance(error, SyntaxError):
+        return ""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not frame.filename.startswith("<") and frame.filename != __file__]
+    own = [frame for frame in own if "importlib" not in frame.filename]
+    return f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
+
+
+def _files_of(folder: Path) -> str:
+    names = sorted(path.name for path in folder.glob("*.py"))[:MOST_OFFERED]
+    return f"{folder} has: {', '.join(names)}" if names else f"{folder} has no Python file"
