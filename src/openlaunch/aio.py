@@ -196,6 +196,11 @@ class Endpoint(EndpointFields):
 
     client: AwaitableClient
 
+    async def _look_up(self) -> ModelEndpoint:
+        """Find the endpoint of the name, which is all that is known of one made by hand before its first use."""
+        self.model_endpoint = await self.client.run(endpoints.looked_up(self.model_endpoint, self._type))
+        return self.model_endpoint
+
     async def refresh(self) -> Self:
         """Fetch the endpoint's state from the server."""
         self.model_endpoint = await self.client.run(endpoints.refreshed(self.model_endpoint))
@@ -228,38 +233,47 @@ class Endpoint(EndpointFields):
 class SyncEndpoint(Endpoint):
     """An endpoint whose predictions are answered at once."""
 
+    _type = EndpointType.SYNC
+
     async def predict(self, request: EndpointRequest, *, timeout: float | None = None) -> EndpointResponse:
         """Run a prediction and wait for its response; raises what the blocking one does."""
-        limit = self.model_endpoint.timeout_seconds
-        flow = predictions.predict_sync(self.model_endpoint.id, request, timeout, limit)
+        endpoint = self.model_endpoint if self.model_endpoint.id else await self._look_up()
+        flow = predictions.predict_sync(endpoint.id, request, timeout, endpoint.timeout_seconds)
         return EndpointResponse.of(self.client, await self.client.run(flow), request.return_pickled)
 
 
 class StreamingEndpoint(Endpoint):
     """An endpoint whose predictions are answered item by item."""
 
+    _type = EndpointType.STREAMING
+
     async def predict(
         self, request: EndpointRequest, *, timeout: float | None = None, resume: bool = True
     ) -> EndpointResponseStream:
         """Run a prediction and return its items as a stream; `resume` and errors are those of the blocking one."""
-        limit = self.model_endpoint.timeout_seconds
-        source = predictions.OpenStream(self.model_endpoint.id, request, timeout, limit, resume=resume)
+        endpoint = self.model_endpoint if self.model_endpoint.id else await self._look_up()
+        limit = endpoint.timeout_seconds
+        source = predictions.OpenStream(endpoint.id, request, timeout, limit, resume=resume)
         return EndpointResponseStream(self.client, source, await self.client.run(source.begin()))
 
 
 class AsyncEndpoint(Endpoint):
     """An endpoint whose predictions are tasks in a durable queue."""
 
+    _type = EndpointType.ASYNC
+
     async def predict(
         self, request: EndpointRequest, *, timeout: float | None = None
     ) -> EndpointResponseFuture:
         """Put a task into the queue; raises what the blocking one does."""
-        task_id = await self.client.run(predictions.submit(self.model_endpoint.id, request, timeout))
+        endpoint = self.model_endpoint if self.model_endpoint.id else await self._look_up()
+        task_id = await self.client.run(predictions.submit(endpoint.id, request, timeout))
         return EndpointResponseFuture(self.client, self.name, task_id, request.return_pickled)
 
     async def predict_many(self, requests: Sequence[EndpointRequest]) -> list[EndpointResponseFuture]:
         """Put many tasks into the queue, up to 1,000 with one HTTP request; raises what the blocking one does."""
-        task_ids = await self.client.run(predictions.submit_many(self.model_endpoint.id, requests))
+        endpoint = self.model_endpoint if self.model_endpoint.id else await self._look_up()
+        task_ids = await self.client.run(predictions.submit_many(endpoint.id, requests))
         return [
             EndpointResponseFuture(self.client, self.name, task_id, request.return_pickled)
             for request, task_id in zip(requests, task_ids, strict=True)
@@ -270,7 +284,8 @@ class AsyncEndpoint(Endpoint):
         warnings.warn("predict_batch is deprecated: use predict_many", DeprecationWarning, stacklevel=2)
         ids = distinct_ids(requests)
         pickled = {request.request_id for request in requests if request.return_pickled}
-        task_ids = await self.client.run(predictions.submit_many(self.model_endpoint.id, requests))
+        endpoint = self.model_endpoint if self.model_endpoint.id else await self._look_up()
+        task_ids = await self.client.run(predictions.submit_many(endpoint.id, requests))
         return AsyncEndpointBatchResponse(
             self.client, self.name, dict(zip(ids, task_ids, strict=True)), pickled
         )

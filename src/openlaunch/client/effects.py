@@ -20,7 +20,7 @@ MAX_DOWNLOAD_BYTES = 4 * 1024**3
 IDEMPOTENCY_KEY = "idempotency-key"
 
 _SIGNED_URL = re.compile(
-    rf"(?:https?://[^/?#]*)?({routes.ARTIFACTS}(?:/[A-Za-z0-9_-][A-Za-z0-9._-]*)+\?[A-Za-z0-9&=._-]*)"
+    rf"(?:https?://[^/?#]*)?(?:/[A-Za-z0-9._~%-]+)*?({routes.ARTIFACTS}(?:/[A-Za-z0-9_-][A-Za-z0-9._-]*)+\?[A-Za-z0-9&=._-]*)"
 )
 
 T = TypeVar("T")
@@ -158,7 +158,7 @@ def signed(method: str, url: str, body: bytes | None = None, timeout: float | No
 
     Only the path and the query are taken from the URL, and the request goes to the client's own server: an endpoint's
     owner, who can put a URL into an answer, can't choose whom the client talks to. This also reaches a server that
-    knows itself under another name than the client does, because a proxy is between them.
+    knows itself under another name, or below another path, than the client does, because a proxy is between them.
 
     Raises ForeignURL when it is not the URL of an artifact.
     """

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from openlaunch.client.models import ModelEndpoint
 from openlaunch.client.operations import endpoints as operations
@@ -23,12 +23,15 @@ from openlaunch.wire.endpoints import DeploymentState, EndpointType, ResourceSta
 class EndpointFields:
     """What endpoints of both clients share."""
 
+    _type: ClassVar[EndpointType]
+
     def __init__(self, model_endpoint: ModelEndpoint, client: Any) -> None:
         self.model_endpoint = model_endpoint
         self.client = client
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(name={self.name!r}, status={self.model_endpoint.status.value!r})"
+        status = self.model_endpoint.status
+        return f"{type(self).__name__}(name={self.name!r}, status={status and status.value!r})"
 
     @property
     def name(self) -> str:
@@ -40,6 +43,12 @@ class Endpoint(EndpointFields):
     """A model endpoint of any type; `model_endpoint` is what the server last said of it."""
 
     client: BlockingClient
+
+    def _looked_up(self) -> ModelEndpoint:
+        """Return the endpoint with its id, which one made by hand does not have before its first use."""
+        if not self.model_endpoint.id:
+            self.model_endpoint = self.client.run(operations.looked_up(self.model_endpoint, self._type))
+        return self.model_endpoint
 
     def refresh(self) -> Self:
         """Fetch the endpoint's state from the server."""
@@ -78,6 +87,8 @@ class Endpoint(EndpointFields):
 class SyncEndpoint(Endpoint):
     """An endpoint whose predictions are answered at once."""
 
+    _type = EndpointType.SYNC
+
     def predict(self, request: EndpointRequest, *, timeout: float | None = None) -> EndpointResponse:
         """Run a prediction and wait for its response.
 
@@ -91,13 +102,15 @@ class SyncEndpoint(Endpoint):
             DeadlineExceeded: time is over.
             WorkerDied: the worker that ran it died.
         """
-        limit = self.model_endpoint.timeout_seconds
-        flow = predictions.predict_sync(self.model_endpoint.id, request, timeout, limit)
+        endpoint = self._looked_up()
+        flow = predictions.predict_sync(endpoint.id, request, timeout, endpoint.timeout_seconds)
         return EndpointResponse.of(self.client, self.client.run(flow), request.return_pickled)
 
 
 class StreamingEndpoint(Endpoint):
     """An endpoint whose predictions are answered item by item."""
+
+    _type = EndpointType.STREAMING
 
     def predict(
         self, request: EndpointRequest, *, timeout: float | None = None, resume: bool = True
@@ -110,13 +123,16 @@ class StreamingEndpoint(Endpoint):
             resume: whether to resume the stream on another connection when its own breaks. The model then works on
                 for a bounded time (10 s by default) when this program is killed, in case it comes back.
         """
-        limit = self.model_endpoint.timeout_seconds
-        source = predictions.OpenStream(self.model_endpoint.id, request, timeout, limit, resume=resume)
+        endpoint = self._looked_up()
+        limit = endpoint.timeout_seconds
+        source = predictions.OpenStream(endpoint.id, request, timeout, limit, resume=resume)
         return EndpointResponseStream(self.client, source, self.client.run(source.begin()))
 
 
 class AsyncEndpoint(Endpoint):
     """An endpoint whose predictions are tasks in a durable queue."""
+
+    _type = EndpointType.ASYNC
 
     def predict(self, request: EndpointRequest, *, timeout: float | None = None) -> EndpointResponseFuture:
         """Put a task into the queue. It is on the server's disk when this returns.
@@ -129,7 +145,7 @@ class AsyncEndpoint(Endpoint):
             Unprocessable: the args do not fit the bundle's request schema.
             TooManyRequests: the endpoint's queue is full, also after some retries.
         """
-        task_id = self.client.run(predictions.submit(self.model_endpoint.id, request, timeout))
+        task_id = self.client.run(predictions.submit(self._looked_up().id, request, timeout))
         return EndpointResponseFuture(self.client, self.name, task_id, request.return_pickled)
 
     def predict_many(self, requests: Sequence[EndpointRequest]) -> list[EndpointResponseFuture]:
@@ -140,7 +156,7 @@ class AsyncEndpoint(Endpoint):
             Unprocessable: the args of one do not fit; none of its thousand is taken.
             TooManyRequests: the endpoint's queue is full; a note tells how many tasks were taken before.
         """
-        task_ids = self.client.run(predictions.submit_many(self.model_endpoint.id, requests))
+        task_ids = self.client.run(predictions.submit_many(self._looked_up().id, requests))
         return [
             EndpointResponseFuture(self.client, self.name, task_id, request.return_pickled)
             for request, task_id in zip(requests, task_ids, strict=True)
@@ -155,7 +171,7 @@ class AsyncEndpoint(Endpoint):
         warnings.warn("predict_batch is deprecated: use predict_many", DeprecationWarning, stacklevel=2)
         ids = distinct_ids(requests)
         pickled = {request.request_id for request in requests if request.return_pickled}
-        task_ids = self.client.run(predictions.submit_many(self.model_endpoint.id, requests))
+        task_ids = self.client.run(predictions.submit_many(self._looked_up().id, requests))
         return AsyncEndpointBatchResponse(
             self.client, self.name, dict(zip(ids, task_ids, strict=True)), pickled
         )

@@ -4,15 +4,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Optional, Protocol, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from openlaunch.client.effects import Flow, Request, call
 from openlaunch.errors import Unprocessable
 from openlaunch.wire.bundles import Flavor, ModelBundleResponse
-from openlaunch.wire.endpoints import ModelEndpointResponse
+from openlaunch.wire.endpoints import EndpointStatus, EndpointType, ModelEndpointResponse
 
+T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
 
 _PACKAGING = {"cloudpickle_artifact": "cloudpickle", "zip_artifact": "zip"}
@@ -58,11 +59,33 @@ class ModelBundle:
         )
 
 
+if TYPE_CHECKING:
+    Later = Annotated[T, "None until the endpoint is looked up"]
+else:
+    Later = Optional
+
+
+_UNKNOWN: Any = None
+
+
 class ModelEndpoint(ModelEndpointResponse):
-    """A model endpoint as the server last described it."""
+    """A model endpoint as the server last described it.
+
+    One made by hand needs its name alone, or `owner/name` for a public one of another owner. It is looked up at its
+    first use.
+    """
+
+    id: Later[str] = Field(default=_UNKNOWN)
+    endpoint_type: Later[EndpointType] = Field(default=_UNKNOWN)
+    destination: Later[str] = Field(default=_UNKNOWN)
+    bundle_name: Later[str] = Field(default=_UNKNOWN)
+    status: Later[EndpointStatus] = Field(default=_UNKNOWN)
+    created_by: Later[str] = Field(default=_UNKNOWN)
+    created_at: Later[datetime] = Field(default=_UNKNOWN)
+    last_updated_at: Later[datetime] = Field(default=_UNKNOWN)
 
     def __repr__(self) -> str:
-        kind, status = self.endpoint_type.value, self.status.value
+        kind, status = (value and value.value for value in (self.endpoint_type, self.status))
         return f"ModelEndpoint(name={self.name!r}, id={self.id!r}, type={kind!r}, status={status!r})"
 
     __str__ = __repr__

@@ -283,6 +283,19 @@ def test_a_pickled_result_is_downloaded_without_the_key(both, server):
     assert "authorization" not in request.headers
 
 
+@pytest.mark.parametrize("path", ["/v1/artifacts/r", "/public/models/v1/artifacts/r"])
+@pytest.mark.parametrize("where", ["https://models.example", ""])
+def test_a_download_keeps_to_the_clients_own_path(flavour, server, path, where):
+    url = f"{where}{path}?signature=s"
+    server.routes["GET /api/v1/model-endpoints"] = reply({"model_endpoints": [endpoint_document("sync")]})
+    server.routes["POST /api/v1/sync-tasks"] = reply({"status": "SUCCESS", "result": {"result_url": url}})
+    server.routes["GET /api/v1/artifacts/r"] = lambda request: (200, {}, pickle.dumps({1, 2}))
+    both = Predicting(flavour, server.url + "/api", use_path_with_custom_endpoint=True)
+    response = both.predict(both.call(both.client.get_model_endpoint, "double"), return_pickled=True)
+    assert both.value(response) == {1, 2}
+    both.close()
+
+
 def test_an_awaitable_pickled_result_says_how_to_load_it(server):
     both = Predicting("awaitable", server.url)
     server.routes["POST /v1/sync-tasks"] = reply({"status": "SUCCESS", "result": {"result_url": "http://h/"}})

@@ -24,6 +24,9 @@ def blocking(client: openlaunch.LaunchClient, endpoint: openlaunch.AsyncEndpoint
     futures = endpoint.predict_many([request])
     for future in openlaunch.as_completed(futures, timeout=3):
         assert_type(future.get(), openlaunch.EndpointResponse)
+    by_hand = openlaunch.SyncEndpoint(openlaunch.ModelEndpoint(name="double"), client)
+    assert_type(by_hand.predict(request), openlaunch.EndpointResponse)
+    assert_type(by_hand.model_endpoint.id, str)
     with openlaunch.local() as local:
         assert_type(local.url, str)
 

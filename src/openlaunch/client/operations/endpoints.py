@@ -12,13 +12,14 @@ from openlaunch.client.models import EndpointLike, HasModelEndpoint, ModelEndpoi
 from openlaunch.client.operations.bundles import BundleLike, bundle_id
 from openlaunch.client.operations.keywords import given
 from openlaunch.client.predictions import callback_auth
-from openlaunch.errors import Conflict, EndpointFailed, NotFound, Unprocessable, WaitTimeout
+from openlaunch.errors import BadRequest, Conflict, EndpointFailed, NotFound, Unprocessable, WaitTimeout
 from openlaunch.wire import routes
 from openlaunch.wire.endpoints import (
     CanaryStatus,
     CreateModelEndpointRequest,
     DeleteModelEndpointResponse,
     EndpointStatus,
+    EndpointType,
     LogsResponse,
     RestartModelEndpointResponse,
     StartCanaryRequest,
@@ -204,8 +205,28 @@ def list_model_endpoints(owner: str | None = None, *, public: bool = False) -> F
 
 def refreshed(endpoint: ModelEndpoint) -> Flow[ModelEndpoint]:
     """Ask the server for an endpoint again. Raises NotFound when it has been deleted."""
+    if not endpoint.id:
+        return (yield from get_model_endpoint(endpoint.name))
     path = path_to(routes.ENDPOINTS, endpoint.id)
     return (yield from got(ModelEndpoint, path))
+
+
+def looked_up(endpoint: ModelEndpoint, wanted: EndpointType) -> Flow[ModelEndpoint]:
+    """Ask the server for an endpoint of which the name is known.
+
+    Raises:
+        NotFound: there is none of this name.
+        BadRequest: it has another type.
+    """
+    found = yield from get_model_endpoint(endpoint.name)
+    if found.endpoint_type is not wanted:
+        kind = found.endpoint_type.value
+        raise BadRequest(
+            f"the endpoint {endpoint.name!r} is {kind}, not {wanted.value}: use {kind.capitalize()}Endpoint, or "
+            "client.get_model_endpoint, which gives the class that fits",
+            code="wrong_endpoint_type",
+        )
+    return found
 
 
 def delete_model_endpoint(model_endpoint: EndpointLike) -> Flow[bool]:
@@ -396,7 +417,8 @@ def explain_endpoint(model_endpoint: EndpointLike) -> Flow[EndpointWhy]:
 def _resolved(endpoint: EndpointLike) -> Flow[ModelEndpoint]:
     if isinstance(endpoint, str):
         return (yield from get_model_endpoint(endpoint))
-    return _described(endpoint)
+    described = _described(endpoint)
+    return described if described.id else (yield from get_model_endpoint(described.name))
 
 
 def _described(endpoint: ModelEndpoint | HasModelEndpoint) -> ModelEndpoint:

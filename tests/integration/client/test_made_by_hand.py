@@ -1,0 +1,96 @@
+"""Endpoints that a program makes by name, without asking the server for them first."""
+
+import pickle
+
+import pytest
+from both_clients import FLAVOURS
+from canned_server import Predicting, Server, endpoint_document, reply, success
+
+import openlaunch
+from openlaunch import EndpointRequest, ModelBundle, ModelEndpoint, aio
+from openlaunch.errors import BadRequest
+from openlaunch.wire.sse import END_EVENT
+
+
+@pytest.fixture
+def server():
+    server = Server()
+    server.routes["POST /v1/sync-tasks"] = reply(success(1))
+    server.routes["POST /v1/async-tasks"] = reply({"task_id": "t1"})
+    server.routes["POST /v1/async-tasks/bulk"] = reply({"task_ids": ["t2"]})
+    server.routes["POST /v1/streaming-tasks"] = lambda request: (200, {}, [END_EVENT])
+    yield server
+    server.close()
+
+
+@pytest.fixture(params=FLAVOURS)
+def both(request, server):
+    both = Predicting(request.param, server.url)
+    yield both
+    both.close()
+
+
+def made(both, kind, name="double"):
+    module = openlaunch if both.loop is None else aio
+    return getattr(module, f"{kind.capitalize()}Endpoint")(ModelEndpoint(name=name), both.client)
+
+
+def serve(server, kind):
+    server.routes["GET /v1/model-endpoints"] = reply({"model_endpoints": [endpoint_document(kind)]})
+    server.routes["GET /v1/model-endpoints/end_1"] = reply(endpoint_document(kind))
+
+
+@pytest.mark.parametrize("kind", ["sync", "async", "streaming"])
+def test_a_name_is_enough_and_is_looked_up_once(both, server, kind):
+    serve(server, kind)
+    endpoint = made(both, kind)
+    assert "double" in repr(endpoint)
+    for _ in range(2):
+        both.predict(endpoint)
+    asked = [request.path for request in server.requests]
+    assert [path for path in asked if path.startswith("/v1/model-endpoints")] == [
+        "/v1/model-endpoints?name=double"
+    ]
+    assert asked[-1] == f"/v1/{kind}-tasks?model_endpoint_id=end_1"
+
+
+def test_many_tasks_are_submitted_by_name(both, server):
+    serve(server, "async")
+    (future,) = both.call(made(both, "async").predict_many, [EndpointRequest(args={})])
+    with pytest.warns(DeprecationWarning, match="predict_many"):
+        batch = both.call(made(both, "async").predict_batch, [EndpointRequest(args={}, request_id="r")])
+    assert (future.async_task_id, batch.request_ids) == ("t2", {"r": "t2"})
+
+
+def test_an_endpoint_of_another_type_is_named(both, server):
+    serve(server, "async")
+    for kind in ("sync", "streaming"):
+        with pytest.raises(BadRequest, match=f"'double' is async, not {kind}: use AsyncEndpoint"):
+            both.predict(made(both, kind))
+
+
+def test_its_state_is_fetched_by_name(both, server):
+    serve(server, "sync")
+    assert both.call(made(both, "sync").status) == "READY"
+    assert both.call(made(both, "sync").wait_until_ready).model_endpoint.id == "end_1"
+
+
+def test_operations_take_it(both, server):
+    serve(server, "sync")
+    server.routes["DELETE /v1/model-endpoints/end_1"] = reply({"deleted": True})
+    server.routes["PUT /v1/model-endpoints/end_1"] = reply({"endpoint_creation_task_id": "x"})
+    server.routes["GET /v2/model-bundles/latest"] = reply({"id": "bun_1", "name": "b"}, 404)
+    endpoint = ModelEndpoint(name="double")
+    edited = both.call(both.client.edit_model_endpoint, model_endpoint=endpoint, max_workers=2)
+    assert edited.model_endpoint.id == "end_1"
+    assert both.call(both.client.delete_model_endpoint, made(both, "sync"))
+    server.routes["GET /v2/model-bundles/b"] = reply({}, 404)
+    create = both.client.create_model_endpoint
+    with pytest.raises(openlaunch.errors.NotFound, match="name or id 'b'"):
+        both.call(create, endpoint_name="e", model_bundle=ModelBundle("b"))
+
+
+def test_one_that_is_not_looked_up_can_be_written_and_pickled():
+    endpoint = ModelEndpoint(name="double", endpoint_type="async")
+    assert ModelEndpoint.model_validate_json(endpoint.model_dump_json()) == endpoint
+    assert pickle.loads(pickle.dumps(endpoint)) == endpoint
