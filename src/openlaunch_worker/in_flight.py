@@ -2,18 +2,23 @@
 
 import asyncio
 from collections.abc import Callable
+from time import monotonic
 from typing import Any, Final
 
 from openlaunch_worker import answers
+from openlaunch_worker.allowance import Allowance
 from openlaunch_worker.documents import Limits
-from openlaunch_worker.failures import Refusal, explain
+from openlaunch_worker.failures import Refusal, explain, user_traceback
 from openlaunch_worker.frames import Kind, Outcome
 from openlaunch_worker.interrupts import Interrupts
 from openlaunch_worker.jobs import Job, Stop
 from openlaunch_worker.outbox import Outbox
+from openlaunch_worker.process import log
 
 STOPPED: Final = (Outcome.CANCELLED, b"")
 _EXPIRED: Final = 504
+_untold: Final = Allowance(20, 2.0)
+"""Failures whose tracebacks foreign callers don't see, and which go to the log."""
 
 
 class JobsInFlight:
@@ -114,7 +119,9 @@ class JobsInFlight:
 
 
 def failure(job: Job, error: BaseException) -> tuple[Outcome, bytes]:
-    """Return the end of a job that failed like this."""
+    """Return the end of a job that failed like this. What a foreign caller does not see goes to the log."""
+    if job.foreign and not isinstance(error, Refusal) and _untold.take(monotonic()):
+        log(f"a request of another owner failed:\n{user_traceback(error)}")
     text, status_code = explain(error, foreign=job.foreign)
     body = answers.failure if job.stream is None else answers.failure_event
     return Outcome.FAILURE, body(text, status_code)

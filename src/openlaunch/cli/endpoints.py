@@ -96,6 +96,7 @@ def _describe(endpoint: "ModelEndpoint") -> None:
             ("batches", _batches(endpoint)),
             ("resources", resources and f"{resources.cpus} cpus, {resources.memory}, {resources.gpus} gpus"),
             ("queued", endpoint.num_queued_items),
+            ("predictions", _predictions(endpoint)),
             ("labels", ", ".join(f"{k}={v}" for k, v in (endpoint.labels or {}).items()) or None),
             ("created", when(endpoint.created_at)),
             ("changed", when(endpoint.last_updated_at)),
@@ -121,6 +122,18 @@ def _canary(endpoint: "ModelEndpoint") -> str | None:
         for name, side in (("canary", canary.canary), ("endpoint", canary.endpoint))
     ]
     return "\n".join([head, *sides])
+
+
+def _predictions(endpoint: "ModelEndpoint") -> str | None:
+    counts = endpoint.predictions
+    if counts is None:
+        return None
+    windows = (
+        ("in the last 5 minutes", counts.last_5_minutes),
+        ("in the last hour", counts.last_hour),
+        (f"since {when(counts.since)}", counts.since_deploy),
+    )
+    return f"\n{'':13}".join(f"{c.predictions}, {c.failures} failed, {name}" for name, c in windows)
 
 
 @app.command("create")

@@ -93,6 +93,9 @@ class FleetEvents(Protocol):
         `reason` says how it broke the protocol, where that is why.
         """
 
+    def worker_note(self, worker_id: str, text: str) -> None:
+        """Write the server's own lines to the worker's log, which may have ended."""
+
     def prediction_failed(self, endpoint_id: str) -> None:
         """Check whether failures are over the limit, because a prediction that counts in a trial has failed."""
 

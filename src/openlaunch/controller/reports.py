@@ -36,6 +36,10 @@ class Reports:
         if (supervisor := self._of_part(worker_id)) is not None:
             supervisor.events.lost(worker_id, reason)
 
+    def worker_note(self, worker_id: str, text: str) -> None:
+        if (supervisor := self._of_part(worker_id)) is not None:
+            supervisor.endpoint.parts.engine.note(supervisor.endpoint.id, worker_id, text)
+
     def prediction_failed(self, endpoint_id: str) -> None:
         if (supervisor := self._of(endpoint_id)) is not None:
             supervisor.endpoint.changed.set()

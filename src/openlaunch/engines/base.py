@@ -229,6 +229,9 @@ class Engine(Protocol):
         Returns after the worker's end was reported.
         """
 
+    def note(self, endpoint_id: str, worker_id: str, text: str) -> None:
+        """Add lines of the server's own to a worker's log; the worker may have ended."""
+
     async def worker_logs(self, endpoint_id: str, tail_bytes: int) -> str:
         """Return the last `tail_bytes` of what an endpoint's workers wrote, each line after its worker's short id."""
 

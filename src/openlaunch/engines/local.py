@@ -125,6 +125,9 @@ class LocalEngine:
     async def stop(self, worker_id: str, grace: float) -> None:
         await self._processes.stop(worker_id, grace)
 
+    def note(self, endpoint_id: str, worker_id: str, text: str) -> None:
+        self._logs.add(endpoint_id, worker_id, text)
+
     async def worker_logs(self, endpoint_id: str, tail_bytes: int) -> str:
         return await asyncio.to_thread(self._logs.read, endpoint_id, tail_bytes)
 

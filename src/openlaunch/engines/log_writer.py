@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from openlaunch.engines.sandbox import give
-from openlaunch.engines.worker_logs import MAX_WORKER_BYTES
+from openlaunch.engines.worker_logs import MAX_WORKER_BYTES, OWN_LINES
 from openlaunch.log_files import trim
 
 PIECE: Final = 64 * 1024
@@ -60,7 +60,7 @@ class LogPipe:
     def note(self, line: str) -> None:
         """Add a line of the server's own to the log."""
         with suppress(OSError):
-            self._write(f"openlaunch server: {line}\n".encode())
+            self._write(f"{OWN_LINES}{line}\n".encode())
 
     def _write(self, data: bytes) -> None:
         stat = os.fstat(self._file)

@@ -1,5 +1,6 @@
 """The logs of workers: a bounded file for each of an endpoint's last workers."""
 
+import os
 import shutil
 from collections.abc import Collection, Iterator
 from contextlib import suppress
@@ -9,6 +10,9 @@ from openlaunch.log_files import blocks_from_the_end, last_lines, optional, priv
 
 MAX_WORKER_BYTES = 10 * 1024 * 1024
 """What a log may have in it; a longer one loses its first half."""
+OWN_LINES = "openlaunch server: "
+"""How lines of the server's own begin."""
+
 MAX_WORKER_LOGS = 20
 """Logs that are kept of each endpoint's workers that have ended."""
 
@@ -22,6 +26,16 @@ class WorkerLogs:
     def path(self, endpoint_id: str, worker_id: str) -> Path:
         """Return where the log of a worker goes, after making its folder."""
         return private_folder(self._root / endpoint_id) / f"worker-{short_id_of(worker_id)}.log"
+
+    def add(self, endpoint_id: str, worker_id: str, text: str) -> None:
+        """Add lines of the server's own to a worker's log, where there is one."""
+        path = self._root / endpoint_id / f"worker-{short_id_of(worker_id)}.log"
+        with optional(endpoint_id), suppress(FileNotFoundError), path.open("r+b") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - 1))
+            start = b"" if file.read(1) in (b"", b"\n") else b"\n"
+            lines = "".join(f"{OWN_LINES}{line}\n" for line in text.splitlines())
+            file.write(start + lines.encode("utf-8", "backslashreplace"))
 
     def read(self, endpoint_id: str, tail_bytes: int) -> str:
         """Return the last `tail_bytes` of all logs, oldest worker first, each line after the worker's short id."""

@@ -5,6 +5,7 @@ import json
 import logging
 import math
 import os
+import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from itertools import count
 from typing import Any
@@ -32,6 +33,10 @@ STREAM_HEADERS = {
     "cache-control": "no-cache",
     "x-accel-buffering": "no",
 }
+REQUEST_ID = "openlaunch.request_id"
+"""Where a request's scope has its id, once there is one."""
+
+_GOOD_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 _ids = count(1)
 _instance = base64.b32encode(os.urandom(5)).decode().lower()
 
@@ -45,11 +50,20 @@ def new_request_id() -> str:
     return f"req_{_instance}{next(_ids):06x}"
 
 
-def server_fault(log: logging.Logger, fault: Exception) -> ServerError:
+def server_fault(log: logging.Logger, fault: Exception, request_id: str | None = None) -> ServerError:
     """Log a fault of the server's own, and return the error that the request ends with; both have the same id."""
-    request_id = new_request_id()
+    request_id = request_id or new_request_id()
     log.error("the server failed on the request %s", request_id, exc_info=fault)
     return ServerError(FAULT, request_id=request_id)
+
+
+def request_id_of(scope: Scope) -> str:
+    """Return the id by which answers and logs name a request: its own X-Request-ID, or a new one."""
+    known: str | None = scope.get(REQUEST_ID)
+    if known is None:
+        given = (header(scope, b"x-request-id") or b"").decode("latin-1")
+        known = scope[REQUEST_ID] = given if _GOOD_ID.fullmatch(given) else new_request_id()
+    return known
 
 
 def is_upload(path: str) -> bool:

@@ -192,11 +192,31 @@ class ResourceState(_State):
     optimize_costs: bool | None = None
 
 
+class PredictionCounts(BaseModel):
+    """Predictions that have ended in workers, and those of them that failed.
+
+    A prediction fails by an error of the model, a deadline that passes in the worker, or the worker's death.
+    """
+
+    predictions: int
+    failures: int
+
+
+class PredictionWindows(BaseModel):
+    """Counts over the last times. `since` is the last deploy, or the server's start where that was later."""
+
+    last_5_minutes: PredictionCounts
+    last_hour: PredictionCounts
+    since_deploy: PredictionCounts
+    since: datetime
+
+
 class ModelEndpointResponse(BaseModel):
     """One endpoint.
 
-    `status_reason`, `bundle_id`, `serving_*`, `rollback_after_failures`, `probation_requests` and `canary` are
-    ours; the rest is the contract's. `bundle_*` is the newest bundle, `serving_*` the one that gets the traffic.
+    `status_reason`, `bundle_id`, `serving_*`, `rollback_after_failures`, `probation_requests`, `canary` and
+    `predictions` are ours; the rest is the contract's. `bundle_*` is the newest bundle, `serving_*` the one that
+    gets the traffic.
     """
 
     id: str
@@ -230,6 +250,7 @@ class ModelEndpointResponse(BaseModel):
     rollback_after_failures: int | None = None
     probation_requests: int | None = None
     canary: CanaryResponse | None = None
+    predictions: PredictionWindows | None = None
 
 
 class ListModelEndpointsResponse(BaseModel):

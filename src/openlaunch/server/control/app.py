@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from openlaunch.errors import APIError, MethodNotAllowed, ServerError, Unprocessable, class_for_status
-from openlaunch.server.asgi import FAULT, HOT_METHODS, App, new_request_id, problem_headers, server_fault
+from openlaunch.server.asgi import FAULT, HOT_METHODS, App, problem_headers, request_id_of, server_fault
 from openlaunch.server.control.guard import Guard
 from openlaunch.server.control.openapi import ControlPlane
 from openlaunch.server.control.routes import (
@@ -64,11 +64,11 @@ def control_plane(context: Context) -> FastAPI:
 
 
 async def _on_error(request: Request, error: Exception) -> JSONResponse:
-    return _answer(_api_error(request, error))
+    return _answer(request, _api_error(request, error))
 
 
-def _answer(problem: APIError) -> JSONResponse:
-    request_id = problem.request_id or new_request_id()
+def _answer(request: Request, problem: APIError) -> JSONResponse:
+    request_id = problem.request_id or request_id_of(request.scope)
     return JSONResponse(
         to_problem(problem, request_id),
         problem.status,
@@ -82,9 +82,9 @@ async def _on_misfit(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ValidationError)
     problems = error.errors(include_url=False, include_context=False, include_input=False)
     frames = "".join(traceback.format_tb(error.__traceback__))
-    request_id = new_request_id()
+    request_id = request_id_of(request.scope)
     log.error("%s %s failed (%s): %s\n%s", request.method, request.url.path, request_id, problems, frames)
-    return _answer(ServerError(FAULT, request_id=request_id))
+    return _answer(request, ServerError(FAULT, request_id=request_id))
 
 
 def _api_error(request: Request, error: Exception) -> APIError:
@@ -102,7 +102,7 @@ def _api_error(request: Request, error: Exception) -> APIError:
             wrong.allowed = allowed
             return wrong
         return class_for_status(error.status_code)(f"{error.detail}: {path}", code="http_error")
-    return server_fault(log, error)
+    return server_fault(log, error, request_id_of(request.scope))
 
 
 def _allowed_methods(request: Request) -> list[str]:

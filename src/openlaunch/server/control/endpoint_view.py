@@ -15,6 +15,7 @@ from openlaunch.wire.endpoints import (
     CanaryResponse,
     DeploymentState,
     ModelEndpointResponse,
+    PredictionWindows,
     ResourceState,
     TrafficSide,
 )
@@ -83,6 +84,7 @@ def described_with(
         last_updated_at=endpoint.updated_at,
         deployment_state=_deployment(context, endpoint),
         resource_state=shown(ResourceState, spec),
+        predictions=_predictions(context, endpoint.id),
         num_queued_items=context.lanes.load(endpoint.id).queued,
     )
 
@@ -106,6 +108,11 @@ def _for_callers(context: Context, endpoint: EndpointRecord) -> ModelEndpointRes
         queue_message_timeout_seconds=spec.queue_message_timeout_seconds,
         timeout_seconds=spec.timeout_seconds,
     )
+
+
+def _predictions(context: Context, endpoint_id: str) -> PredictionWindows | None:
+    windows = context.lanes.windows(endpoint_id)
+    return None if windows is None else PredictionWindows.model_validate(windows, from_attributes=True)
 
 
 def _deployment(context: Context, endpoint: EndpointRecord) -> DeploymentState:

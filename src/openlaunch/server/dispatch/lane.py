@@ -12,6 +12,7 @@ from openlaunch.server.dispatch.links import WorkerLink
 from openlaunch.server.dispatch.lone_work import LoneWork
 from openlaunch.server.dispatch.outcome_counts import Trials
 from openlaunch.server.dispatch.pools import WorkerPools
+from openlaunch.server.dispatch.tally import Tally
 from openlaunch.server.dispatch.work import Work
 from openlaunch.store.records import EndpointRecord
 from openlaunch.turns import FairQueue
@@ -34,11 +35,13 @@ class Lane:
         loop: asyncio.AbstractEventLoop,
         failed: Callable[[str], None] = lambda endpoint_id: None,
         free_slots: Callable[["Lane"], None] = lambda lane: None,
+        note: Callable[[str, str], None] = lambda worker_id, text: None,
     ) -> None:
         self.endpoint = endpoint
         self.backlog = Backlog()
         """What waits in the durable queue; written by `server.queue` alone."""
         self.refusal: str | None = None
+        self.tally = Tally(note, loop.time)
         self.trials = Trials(self._generation_barred)
         self._demand = demand
         self._failed = failed
@@ -55,6 +58,8 @@ class Lane:
         self.update(endpoint)
 
     def update(self, endpoint: EndpointRecord) -> None:
+        if endpoint.generation != self.endpoint.generation:
+            self.tally.deployed()
         self.endpoint = self.admission.endpoint = endpoint
         self.trials.update(endpoint)
         self._pools.update(endpoint)

@@ -7,6 +7,7 @@ from openlaunch.controller.fleet import FleetEvents, Load
 from openlaunch.controller.trial import Trial
 from openlaunch.errors import NotFound, Unavailable
 from openlaunch.server.dispatch.lane import Lane
+from openlaunch.server.dispatch.tally import SAMPLE_SECONDS, Windows
 from openlaunch.server.settings import WorkerSettings
 from openlaunch.store.records import EndpointRecord
 from openlaunch.wire.endpoints import EndpointStatus
@@ -26,8 +27,14 @@ class Lanes:
         self._by_name: dict[tuple[str, str], Lane] = {}
 
     def listen(self, events: FleetEvents) -> None:
-        """Report to the controller what happens."""
+        """Report to the controller what happens, and count over time."""
         self._events = events
+        self._sample()
+
+    def _sample(self) -> None:
+        asyncio.get_running_loop().call_later(SAMPLE_SECONDS, self._sample)
+        for lane in self:
+            lane.tally.sample()
 
     def get(self, endpoint_id: str) -> Lane | None:
         return self._lanes.get(endpoint_id)
@@ -52,6 +59,11 @@ class Lanes:
         lane = self._lanes.get(endpoint_id)
         return lane.load() if lane is not None else Load(0, 0)
 
+    def windows(self, endpoint_id: str) -> Windows | None:
+        """Return how an endpoint's predictions have ended; None for one that was deleted."""
+        lane = self._lanes.get(endpoint_id)
+        return None if lane is None else lane.tally.windows()
+
     def trials(self, endpoint_id: str) -> dict[int, Trial]:
         lane = self._lanes.get(endpoint_id)
         counts = {} if lane is None else lane.trials.counts
@@ -67,6 +79,7 @@ class Lanes:
                 asyncio.get_running_loop(),
                 self._events.prediction_failed,
                 self._free_slots,
+                self._events.worker_note,
             )
         self._by_name.pop((lane.endpoint.owner, lane.endpoint.name), None)
         self._by_name[endpoint.owner, endpoint.name] = lane

@@ -12,6 +12,7 @@ from openlaunch.server.asgi import server_fault
 from openlaunch.server.dispatch.answer_rules import check_answer, read_object, size_limits
 from openlaunch.server.dispatch.frame_link import FrameLink, handlers
 from openlaunch.server.dispatch.outcome_counts import OutcomeCounts
+from openlaunch.server.dispatch.tally import Tally, traceback_of
 from openlaunch.server.dispatch.work import Work
 from openlaunch_worker.documents import Start
 from openlaunch_worker.frames import (
@@ -49,6 +50,7 @@ class LinkOwner(Protocol):
     """The receiver of what happens on a link."""
 
     expected: Expected
+    tally: Tally
 
     def ready(self, link: "WorkerLink") -> None:
         """Note that the worker has loaded its bundle."""
@@ -109,6 +111,7 @@ class WorkerLink(FrameLink):
         self.is_stuck = False
         """Whether something in it does not stop."""
         self._owner = owner
+        self._tally = owner.tally
         self._freed = owner.freed
         self._stopping: dict[int, asyncio.TimerHandle] = {}
         self._max_result_bytes = expected.start.limits.max_result_bytes
@@ -165,6 +168,16 @@ class WorkerLink(FrameLink):
         if not self.is_stuck:
             self.is_stuck = True
             self._owner.stuck()
+
+    def failed(self, name: str, reason: Callable[[], str]) -> None:
+        """Count the failure of a prediction that ran here, and write it to the endpoint's log."""
+        self._tally.failed(self.worker_id, name, reason)
+
+    def ended_without_answer(self, work: Work, reason: str) -> None:
+        """Count a prediction that ran when the worker died."""
+        self._tally.predictions += 1
+        if not work.cancelled:
+            self.failed(work.name, lambda: f"the worker {reason}")
 
     def credit(self, request_id: int, size: int) -> None:
         """Grant the worker `size` more bytes of a stream, which have been passed on."""
@@ -253,10 +266,13 @@ class WorkerLink(FrameLink):
             check_answer(work, outcome, body, self._max_result_bytes)
             if outcome == Outcome.CANCELLED and request_id not in self._stopping:
                 raise FrameError("an answer without a value to a request that was not cancelled")
+            if outcome == Outcome.FAILURE and not work.cancelled:
+                self.failed(work.name, lambda: traceback_of(body))
         del self.running[request_id]
         if self._stopping and (timer := self._stopping.pop(request_id, None)) is not None:
             timer.cancel()
         self.answered = True
+        self._tally.predictions += 1
         work.finished(outcome, body)
         if self.counts is not None:
             self.counts.ended(outcome, body)

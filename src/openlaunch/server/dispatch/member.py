@@ -29,6 +29,7 @@ class Member:
         self._serves = False
         self._drained = False
         self.freed = lane.freed
+        self.tally = lane.tally
 
     def connect(self, transport: asyncio.Transport) -> None:
         """Make this connection, which has said HELLO, the worker's link."""
@@ -101,6 +102,7 @@ def _lose(link: WorkerLink, reason: str) -> None:
     if link.counts is not None:
         _count_death(link, running.values(), reason)
     for work in running.values():
+        link.ended_without_answer(work, reason)
         if link.is_stuck:
             # What did not stop has ended for its client already: this ran beside it, and is not to blame.
             work.refused(WorkerDied(f"the worker that ran this {reason}; whether the model ran is not known"))

@@ -28,6 +28,10 @@ class Sender(Protocol):
         """Tell the worker that `size` bytes of a stream have been passed on."""
         ...
 
+    def failed(self, name: str, reason: Callable[[], str]) -> None:
+        """Count the failure of a prediction that ran there, and write it to the endpoint's log."""
+        ...
+
 
 class Work(ABC):
     """Something that waits for a slot and runs in it. It ends exactly once, and its deadline is watched until then.
@@ -54,6 +58,11 @@ class Work(ABC):
         self._deadlines = deadlines
         self._link: Sender | None = None
         self._request_id = 0
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """What logs call it: what it is, and its id."""
 
     @abstractmethod
     def answered(self, outcome: int, payload: bytes) -> None:
@@ -138,6 +147,11 @@ class Work(ABC):
             if error is not None:
                 self._guarded(self.failed, error)
 
+    def note_failure(self, reason: str) -> None:
+        """Count and log a failure that the worker has not answered with; nothing where it was in none."""
+        if self._link is not None:
+            self._link.failed(self.name, lambda: reason)
+
     def end(self) -> bool:
         """End, unless it has ended: only the first end counts, and is answered with True."""
         if self.cancelled:
@@ -155,7 +169,9 @@ class Call(Work):
 
     def expired(self) -> None:
         where = "ran in its worker" if self.running else "waited for a worker"
-        self.abandon(DeadlineExceeded(f"the deadline passed while the request {where}"))
+        text = f"the deadline passed while the request {where}"
+        self.note_failure(text)
+        self.abandon(DeadlineExceeded(text))
 
     def gone(self) -> None:
         """Stop the work: the client went away."""

@@ -15,7 +15,13 @@ from openlaunch.server.prediction.checks import Checks
 from openlaunch.server.prediction.deadlines import Deadlines
 from openlaunch.server.prediction.idempotency import Answers, Keyed, keyed
 from openlaunch.server.prediction.inputs import PredictInput
-from openlaunch.server.prediction.results import SignedURLs, base_url, pickled_body
+from openlaunch.server.prediction.results import (
+    MISFIT,
+    SignedURLs,
+    base_url,
+    pickled_body,
+    with_request_id,
+)
 from openlaunch.server.prediction.schemas import BundleSchemas
 from openlaunch.store.answers import AnswerRecord
 from openlaunch_worker.frames import Flags, Outcome
@@ -128,9 +134,15 @@ class SyncCall(Call):
         self._owner = owner
         self._schemas = schemas
 
+    @property
+    def name(self) -> str:
+        return f"request {self._exchange.request_id}"
+
     def answered(self, outcome: int, payload: bytes) -> None:
         calls, exchange = self._calls, self._exchange
-        if outcome == Outcome.CANCELLED:
+        if outcome == Outcome.FAILURE:
+            exchange.respond_failed(payload)
+        elif outcome == Outcome.CANCELLED:
             text = "the worker stopped before it answered"
             exchange.fail(Unavailable(text, code="cancelled", retry_after=1))
         elif calls.needs_finishing(outcome):
@@ -139,8 +151,15 @@ class SyncCall(Call):
             exchange.respond(payload)
 
     async def _finish(self, outcome: int, payload: bytes) -> None:
-        body, _ = await self._calls.finish(self._exchange, self._owner, outcome, payload, self._schemas)
+        body, _ = await self._finished(outcome, payload)
         self._exchange.respond(body)
+
+    async def _finished(self, outcome: int, payload: bytes) -> tuple[bytes, str | None]:
+        body, key = await self._calls.finish(self._exchange, self._owner, outcome, payload, self._schemas)
+        if outcome == Outcome.SUCCESS and body is not payload:
+            self.note_failure(MISFIT)
+            body = with_request_id(body, self._exchange.request_id)
+        return body, key
 
     def failed(self, error: APIError) -> None:
         self._exchange.fail(error)
@@ -169,13 +188,15 @@ class KeyedCall(SyncCall):
             self._release()
             super().answered(outcome, payload)
         else:
+            if outcome == Outcome.FAILURE:
+                payload = with_request_id(payload, self._exchange.request_id)
             self._calls.tasks.spawn(self._finish(outcome, payload), self._exchange)
 
     async def _finish(self, outcome: int, payload: bytes) -> None:
         calls, body, key = self._calls, payload, None
         try:
             if calls.needs_finishing(outcome):
-                body, key = await calls.finish(self._exchange, self._owner, outcome, payload, self._schemas)
+                body, key = await self._finished(outcome, payload)
             await calls.answers.keep(self._owner, self._keyed, body, key)
         except Unavailable as error:
             log.error("an answer is given without being stored under its Idempotency-Key: %s", error)

@@ -6,10 +6,11 @@ from typing import Any
 
 from openlaunch.errors import APIError, PayloadTooLarge
 from openlaunch.server.access.auth import PRINCIPAL
-from openlaunch.server.asgi import STRANGERS_BYTES, Scope, server_fault
+from openlaunch.server.asgi import STRANGERS_BYTES, Scope, request_id_of, server_fault
 from openlaunch.server.gateway.bodies import FREE_BYTES
 from openlaunch.server.gateway.request_reader import Head
-from openlaunch.server.gateway.response import Connection, Response
+from openlaunch.server.gateway.response import JSON, Connection, Response
+from openlaunch.server.prediction.results import with_request_id
 
 log = logging.getLogger(__name__)
 
@@ -112,6 +113,15 @@ class Exchange(Response):
             self.let_go()
 
     @property
+    def request_id(self) -> str:
+        return request_id_of(self.scope)
+
+    def respond_failed(self, body: bytes) -> None:
+        """Answer with the failure of a model; the answer names the request, as the endpoint's log does."""
+        request_id = self.request_id
+        self._respond(200, {**JSON, "x-request-id": request_id}, with_request_id(body, request_id))
+
+    @property
     def owner(self) -> str:
         principal = self.scope.get(PRINCIPAL)
         return "" if principal is None else str(principal.owner)
@@ -127,7 +137,7 @@ class Exchange(Response):
         except APIError as error:
             self.fail(error)
         except Exception as fault:
-            self.fail(server_fault(log, fault))
+            self.fail(server_fault(log, fault, self.request_id))
 
 
 HotHandler = Callable[[Exchange], None]

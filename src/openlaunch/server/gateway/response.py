@@ -102,7 +102,7 @@ class Response:
     def fail(self, error: APIError) -> None:
         """Answer with a problem document, unless an answer has begun."""
         if not self.started:
-            self._respond(error.status, *problem(error))
+            self._respond(error.status, *problem(error, error.request_id or self.request_id))
 
     def _respond(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
         if self.disconnected or self.started or self.response_complete:
@@ -138,6 +138,11 @@ class Response:
         """End an answer, all of which was sent."""
         self.response_complete = True
         self._ended()
+
+    @property
+    def request_id(self) -> str:
+        """The id by which answers and logs name the request."""
+        return new_request_id()
 
     @property
     def owner(self) -> str:
@@ -216,13 +221,12 @@ def response_head(status: int, headers: Mapping[str, str], *, keep_alive: bool) 
 
 def refusal(error: APIError) -> bytes:
     """Make the whole answer to a request that can't be read, after which the connection is closed."""
-    headers, body = problem(error)
+    headers, body = problem(error, error.request_id or new_request_id())
     return response_head(error.status, {**headers, "content-length": str(len(body))}, keep_alive=False) + body
 
 
-def problem(error: APIError) -> tuple[dict[str, str], bytes]:
+def problem(error: APIError, request_id: str) -> tuple[dict[str, str], bytes]:
     """Return the headers and the body of a problem document."""
-    request_id = error.request_id or new_request_id()
     headers = {"content-type": CONTENT_TYPE, **problem_headers(error, request_id)}
     return headers, json.dumps(to_problem(error, request_id)).encode()
 

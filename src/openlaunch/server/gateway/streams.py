@@ -18,6 +18,7 @@ from openlaunch.server.gateway.exchange import Exchange
 from openlaunch.server.gateway.resumable import Replay, Resumables
 from openlaunch.server.prediction.deadlines import Deadlines
 from openlaunch.server.prediction.inputs import PredictInput
+from openlaunch.server.prediction.results import with_request_id
 from openlaunch.server.settings import StreamSettings
 from openlaunch.tasks.states import failure
 from openlaunch.wire.sse import RESUME
@@ -93,6 +94,18 @@ class Stream(StreamCall):
         self._uncredited = 0
         exchange.on_writable = self._grant
 
+    @property
+    def name(self) -> str:
+        return f"stream {self._id}"
+
+    @property
+    def _id(self) -> str:
+        """The request's id; where its client is away, the stream's, which its events begin with."""
+        exchange = self._exchange
+        if exchange is not None:
+            return exchange.request_id
+        return "without a client" if self.replay is None else self.replay.id
+
     def started(self, link: Sender, request_id: int) -> None:
         super().started(link, request_id)
         if self.replay is not None:
@@ -131,6 +144,8 @@ class Stream(StreamCall):
     def answered(self, outcome: int, payload: bytes) -> None:
         if outcome == Outcome.CANCELLED:
             self.failed(Unavailable("the worker stopped before the end of the stream", code="cancelled"))
+        elif outcome == Outcome.FAILURE:
+            self._send_last(with_request_id(payload, self._id))
         else:
             self._send_last(payload)
 
@@ -140,7 +155,8 @@ class Stream(StreamCall):
             self._forget()
             exchange.fail(error)
         else:
-            self._send_last(b"data: " + failure(str(error), error.status) + b"\n\n")
+            last = b"data: " + failure(str(error), error.status) + b"\n\n"
+            self._send_last(with_request_id(last, self._id))
 
     def _send_last(self, last: bytes) -> None:
         self.body = b""  # the stream may be kept for its client, and the body is counted no longer

@@ -78,6 +78,16 @@ def response_error(body: bytes, schemas: BundleSchemas) -> str | None:
     return schemas.response_error(value, len(body))
 
 
+MISFIT = "the return value does not fit the bundle's response schema"
+
+
+def with_request_id(failed: bytes, request_id: str) -> bytes:
+    """Return the body, or the last event, of a prediction that failed, with the request's id in its document."""
+    document = failed.rstrip()
+    event_end = b"\n\n" if failed.startswith(b"data: ") else b""
+    return document[:-1] + b', "request_id": ' + json.dumps(request_id).encode() + b"}" + event_end
+
+
 def failed_response(error: str) -> bytes:
     """Make the body of a FAILURE of a value that does not fit."""
-    return failure(f"the return value does not fit the bundle's response schema: {error}", 500)
+    return failure(f"{MISFIT}: {error}", 500)

@@ -10,7 +10,8 @@ import orjson
 from openlaunch.errors import Unavailable
 from openlaunch.server import clock
 from openlaunch.server.asgi import server_fault
-from openlaunch.server.prediction.results import is_success
+from openlaunch.server.dispatch.work import Work
+from openlaunch.server.prediction.results import MISFIT, is_success
 from openlaunch.server.prediction.schemas import QUICK_BYTES
 from openlaunch.server.queue.shared import Shared
 from openlaunch.store.records import EndpointRecord
@@ -41,14 +42,20 @@ class Recorder:
         self._loop = asyncio.get_running_loop()
         self._finished: list[Finished] = []
 
-    def answered(self, task_id: str, endpoint: EndpointRecord, outcome: int, payload: bytes) -> None:
+    def answered(
+        self, work: Work, task_id: str, endpoint: EndpointRecord, outcome: int, payload: bytes
+    ) -> None:
         """Record a worker's answer."""
         if self._needs_care(outcome, payload):
-            self._background.spawn(self._record_apart(task_id, endpoint, outcome, payload))
+            self._background.spawn(self._record_apart(work, task_id, endpoint, outcome, payload))
         elif outcome == Outcome.SUCCESS and not is_success(payload):
-            self.record(failed(task_id, NOT_AN_ANSWER, 500))
+            self._record_misfit(work, task_id)
         else:
             self.record(_finished(task_id, outcome, payload))
+
+    def _record_misfit(self, work: Work, task_id: str) -> None:
+        work.note_failure(NOT_AN_ANSWER)
+        self.record(failed(task_id, NOT_AN_ANSWER, 500))
 
     def _needs_care(self, outcome: int, payload: bytes) -> bool:
         if outcome == Outcome.PICKLED or len(payload) > self._settings.inline_bytes:
@@ -56,17 +63,17 @@ class Recorder:
         return self._settings.check_responses and outcome == Outcome.SUCCESS
 
     async def _record_apart(
-        self, task_id: str, endpoint: EndpointRecord, outcome: int, payload: bytes
+        self, work: Work, task_id: str, endpoint: EndpointRecord, outcome: int, payload: bytes
     ) -> None:
         try:
-            await self._record_with_care(task_id, endpoint, outcome, payload)
+            await self._record_with_care(work, task_id, endpoint, outcome, payload)
         except Unavailable:
             raise  # it may be different at the next attempt
         except Exception as fault:
             self.record(_broken(task_id, fault))
 
     async def _record_with_care(
-        self, task_id: str, endpoint: EndpointRecord, outcome: int, payload: bytes
+        self, work: Work, task_id: str, endpoint: EndpointRecord, outcome: int, payload: bytes
     ) -> None:
         """Check the answer against the response schema, and store it as an artifact, where that is asked for."""
         if outcome == Outcome.PICKLED:
@@ -75,13 +82,14 @@ class Recorder:
             self.record(Finished(task_id, State.SUCCESS, 200, result_key=key))
             return
         if outcome == Outcome.SUCCESS and not await asyncio.to_thread(is_success, payload):
-            self.record(failed(task_id, NOT_AN_ANSWER, 500))
+            self._record_misfit(work, task_id)
             return
         if outcome == Outcome.SUCCESS and self._settings.check_responses:
             schemas = await self._schemas.get(endpoint.serving_bundle_id)
             checked = await self._schemas.checks.response(endpoint.owner, payload, schemas)
-            outcome = Outcome.SUCCESS if checked is payload else Outcome.FAILURE
-            payload = checked
+            if checked is not payload:
+                work.note_failure(MISFIT)
+                outcome, payload = Outcome.FAILURE, checked
         finished = _finished(task_id, outcome, payload)
         if len(payload) > self._settings.inline_bytes:
             key = f"results/{task_id}.json"

@@ -36,6 +36,10 @@ class TaskWork(Work):
         self.alone = task.is_last_attempt
         self.started_at = 0.0
 
+    @property
+    def name(self) -> str:
+        return f"task {self.task.id}"
+
     def started(self, link: Sender, request_id: int) -> None:
         super().started(link, request_id)
         self.started_at = self._runner.now()
@@ -128,7 +132,7 @@ class Runner:
             self.give_back(work, "was stopped before the task ended", died=False)
         else:
             self._running.pop(work.task.id, None)
-            self._recorder.answered(work.task.id, work.lane.endpoint, outcome, payload)
+            self._recorder.answered(work, work.task.id, work.lane.endpoint, outcome, payload)
 
     def broken(self, work: TaskWork, error: ServerError) -> None:
         """Fail the task, on which the server failed: it would do so again."""
@@ -138,8 +142,9 @@ class Runner:
     def expired(self, work: TaskWork) -> None:
         """Fail the task, whose deadline has passed, and stop the work on it."""
         self._running.pop(work.task.id, None)
-        work.abandon()
         text = f"the deadline passed: the task ran for {work.seconds:g} s, which is how long it may take"
+        work.note_failure(text)
+        work.abandon()
         self._recorder.record(failed(work.task.id, text, DEADLINE_STATUS_CODE))
 
     def give_back(self, work: TaskWork, reason: str, *, died: bool) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from openlaunch.errors import APIError
 from openlaunch.server.dispatch.lane import Lane
 from openlaunch.server.dispatch.links import Expected, WorkerLink
+from openlaunch.server.dispatch.tally import Tally
 from openlaunch.server.dispatch.work import Call, StreamCall
 from openlaunch.server.prediction.deadlines import Deadlines
 from openlaunch_worker.documents import Limits, Start
@@ -42,6 +43,10 @@ class WaitedCall(Call):
         super().__init__(body, flags, loop.time() + seconds, deadlines)
         self.answer: asyncio.Future[tuple[int, bytes]] = loop.create_future()
 
+    @property
+    def name(self) -> str:
+        return "request req_1"
+
     def answered(self, outcome: int, payload: bytes) -> None:
         self.answer.set_result((outcome, payload))
 
@@ -56,6 +61,10 @@ class Pieces(StreamCall):
     def __init__(self, flags: Flags = Flags.NONE) -> None:
         super().__init__(b"{}", flags, 0.0)
         self.seen: list[bytes | int | APIError] = []
+
+    @property
+    def name(self) -> str:
+        return "request req_2"
 
     def piece(self, data: bytes) -> None:
         self.seen.append(data)
@@ -105,6 +114,8 @@ class Owner:
         self.expected = Expected(name, start, no_bundle, GRACE_SECONDS, generation)
         self.lane: Lane | None = None
         self.stuck_times = 0
+        self.notes: list[tuple[str, str]] = []
+        self.tally = Tally(lambda worker_id, text: self.notes.append((worker_id, text)), lambda: 0.0)
 
     def ready(self, link: WorkerLink) -> None:
         if self.lane is not None:

@@ -35,6 +35,9 @@ class Heard:
     def prediction_failed(self, endpoint_id: str) -> None:
         raise AssertionError("no generation is on trial")
 
+    def worker_note(self, worker_id: str, text: str) -> None:
+        self.told.append(text)
+
     def demand(self, endpoint_id: str) -> None:
         """Something waits for a worker."""
 

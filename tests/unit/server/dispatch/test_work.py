@@ -24,6 +24,9 @@ class Link:
     def credit(self, request_id: int, size: int) -> None:
         self.credits.append((request_id, size))
 
+    def failed(self, name: str, reason: object) -> None:
+        """A failure is counted."""
+
 
 class TestFaultsOfOneClient:
     """What passes an answer on may raise; whoever brought the answer works for others too."""

@@ -39,6 +39,8 @@ class Client:
         self.write(data, headers)
         self.ended = True
 
+    request_id = "req_1"
+
     def fail(self, error: Exception) -> None:
         self.error = error
 
@@ -57,6 +59,9 @@ class Link:
 
     def credit(self, request_id: int, size: int) -> None:
         self.credited += size
+
+    def failed(self, name: str, reason: object) -> None:
+        """A failure is counted."""
 
 
 class Scene:
