@@ -39,6 +39,10 @@ def serve(
         Path | None,
         typer.Option(help="The certificate's key, a PEM file.  [default: the file of the certificate]"),
     ] = None,
+    access_log: Annotated[
+        str | None,
+        typer.Option(help="Write a line for each request to this file; - is stderr.  [default: none]"),
+    ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
 ) -> None:
     """Serve model endpoints from this machine until SIGTERM or Ctrl-C.
@@ -52,7 +56,14 @@ def serve(
     from openlaunch.server.serve import serve as run
 
     gc.enable()
-    given = {"host": host, "port": port, "data_dir": data_dir, "tls_cert": tls_cert, "tls_key": tls_key}
+    given = {
+        "host": host,
+        "port": port,
+        "data_dir": data_dir,
+        "tls_cert": tls_cert,
+        "tls_key": tls_key,
+        "access_log": access_log,
+    }
     settings = _settings({name: value for name, value in given.items() if value is not None})
     run(settings, lambda url: print(f"ready {url}", flush=True))
 

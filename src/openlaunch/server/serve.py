@@ -10,6 +10,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
+from typing import Any
 
 import uvicorn
 import uvloop
@@ -37,6 +38,7 @@ from openlaunch.server.control.log_streams import LogStreams
 from openlaunch.server.dispatch.lanes import Lanes
 from openlaunch.server.dispatch.workers import Workers
 from openlaunch.server.endpoints.service import Endpoints
+from openlaunch.server.gateway.access_log import AccessLog, LoggedHttpServices
 from openlaunch.server.gateway.bodies import BodyBudget
 from openlaunch.server.gateway.connections import Connections
 from openlaunch.server.gateway.http_server import HttpServer
@@ -118,7 +120,8 @@ async def serve_on(
         tasks = TaskRoutes(resolver, context.schemas, context.tasks, context.urls)
         control_plane = LazyApp(partial(_control_plane, context))
         config = _config(control_plane, settings)
-        services = HttpServices(
+        services = _http_services(
+            settings,
             routes=RouteTable({**sync.handlers(), **tasks.handlers()}),
             app=config.loaded_app,
             admit=resolver.authenticate,
@@ -149,6 +152,15 @@ async def serve_on(
             Unavailable("the server stopped before this had ended", code="interrupted", retry_after=2)
         )
         await server.stop()
+        if isinstance(services, LoggedHttpServices):
+            await services.access_log.close()
+
+
+def _http_services(settings: Settings, **given: Any) -> HttpServices:
+    """Return what connections need; each request is logged only where that is asked for, and costs nothing else."""
+    if settings.access_log is None:
+        return HttpServices(**given)
+    return LoggedHttpServices(access_log=AccessLog(settings.access_log), **given)
 
 
 def _control_plane(context: Context) -> App:

@@ -41,6 +41,11 @@ class HttpSettings(BodySettings):
     tls_key: Path | None = Field(
         default=None, description="PEM file with the certificate's key; by default the key is in `tls_cert`."
     )
+    access_log: str | None = Field(
+        default=None,
+        min_length=1,
+        description="File that gets a line for each request; `-` is stderr; default: none.",
+    )
     max_connections: int = Field(
         default=10_000,
         ge=1,

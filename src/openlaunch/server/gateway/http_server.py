@@ -10,7 +10,6 @@ from typing import Any
 
 from openlaunch.server.gateway.http_services import HttpServices
 from openlaunch.server.gateway.protocol import HttpProtocol
-from openlaunch.server.gateway.response import refusal
 from openlaunch.server.operations.listener import Listener
 
 log = logging.getLogger(__name__)
@@ -81,5 +80,6 @@ class HttpServer:
     def _refuse(self, sock: socket.socket) -> None:
         with contextlib.suppress(OSError):
             if self._tls is None:
-                sock.send(refusal(self._services.connections.too_many()))
+                services = self._services
+                sock.send(services.refuse(sock.getpeername()[:2], None, services.connections.too_many()))
         sock.close()

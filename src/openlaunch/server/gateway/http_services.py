@@ -12,7 +12,7 @@ from openlaunch.server.gateway.bodies import BodyBudget
 from openlaunch.server.gateway.connections import Connections
 from openlaunch.server.gateway.exchange import Exchange
 from openlaunch.server.gateway.request_reader import Head
-from openlaunch.server.gateway.response import Connection
+from openlaunch.server.gateway.response import Connection, refusal
 from openlaunch.server.gateway.route_table import RouteTable
 from openlaunch.server.gateway.unread_answers import UnreadAnswers
 from openlaunch.wire.keys import Role
@@ -55,3 +55,13 @@ class HttpServices:
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
         return exchange
+
+    def lose(self, exchange: Exchange | AsgiExchange) -> None:
+        """Tell a request that its client is gone."""
+        exchange.gone()
+
+    def refuse(
+        self, client: tuple[str, int] | None, exchange: Exchange | AsgiExchange | None, error: APIError
+    ) -> bytes:
+        """Return the whole answer to what can't be read: to a request, or to what is none yet."""
+        return refusal(error)

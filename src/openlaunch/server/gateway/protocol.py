@@ -20,7 +20,6 @@ from openlaunch.server.gateway.exchange import Exchange
 from openlaunch.server.gateway.http_services import HttpServices
 from openlaunch.server.gateway.request_reader import Head
 from openlaunch.server.gateway.request_receiver import RequestReceiver
-from openlaunch.server.gateway.response import refusal
 from openlaunch.server.gateway.write_timer import WriteTimer
 
 PROBE_SECONDS = 0.1
@@ -76,7 +75,7 @@ class HttpProtocol(RequestReceiver):
     def _lose_exchange(self) -> None:
         exchange, self._exchange, self._body = self._exchange, None, None
         if exchange is not None:
-            exchange.gone()
+            self.services.lose(exchange)
 
     def eof_received(self) -> bool:
         """Answer a client that has only closed its side; notice one that is gone.
@@ -154,7 +153,7 @@ class HttpProtocol(RequestReceiver):
         if exchange is not None and (exchange.started or exchange.response_complete):
             self.transport.abort()
         else:
-            self.send(refusal(error))
+            self.send(self.services.refuse(self.client, exchange, error))
             self.transport.close()
         self._lose_exchange()
 

@@ -1,0 +1,217 @@
+"""The access log: a line for each request, also for those that are refused before they are routed."""
+
+import asyncio
+import json
+import logging
+import os
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from openlaunch.errors import APIError, ConfigurationError
+from openlaunch.server.access.auth import PRINCIPAL
+from openlaunch.server.asgi import Scope, new_request_id, request_id_of
+from openlaunch.server.gateway.asgi_exchange import AsgiExchange
+from openlaunch.server.gateway.exchange import Exchange
+from openlaunch.server.gateway.http_services import HttpServices
+from openlaunch.server.gateway.request_reader import Head
+from openlaunch.server.gateway.response import Connection
+
+log = logging.getLogger(__name__)
+
+STDERR = "-"
+MAX_LINES = 10_000
+"""Lines that wait to be written; further ones are dropped, and counted in the log."""
+
+WRITE_SECONDS = 0.2
+MAX_PATH = 300
+CLIENT_GONE = 499
+"""The status of a request whose client left before there was one."""
+
+_SHOWN_QUERY = re.compile(rb"(?:\A|&)(model_endpoint_id=[A-Za-z0-9_.%-]{1,100})(?=&|\Z)")
+"""What is shown of a query: all else may be secret, as the signature of a URL is."""
+
+_PLAIN = re.compile(r"[^\s\"=\\]+")
+_HEAD_END = b"\r\n\r\n"
+
+
+class AccessLog:
+    """Writes lines to a file, or to stderr, from a thread: no request waits for that."""
+
+    def __init__(self, target: str) -> None:
+        self._path = None if target == STDERR else Path(target)
+        self._loop = asyncio.get_running_loop()
+        self._lines: list[str] = []
+        self._dropped = 0
+        self._writing: asyncio.Task[None] | None = None
+        try:
+            self._append("")
+        except OSError as error:
+            raise ConfigurationError(
+                f"the access log {target!r} can't be written: {error.strerror or error}; "
+                f"name a file in a folder that is there, or {STDERR!r} for stderr"
+            ) from error
+
+    def add(self, **fields: object) -> None:
+        """Write a line with these fields soon; without room for it, it is dropped."""
+        if len(self._lines) >= MAX_LINES:
+            self._dropped += 1
+            return
+        now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        self._lines.append(" ".join([f"time={now}", *(f"{k}={_shown(v)}" for k, v in fields.items())]) + "\n")
+        if self._writing is None or self._writing.done():
+            self._writing = self._loop.create_task(self._write())
+
+    async def _write(self) -> None:
+        while self._lines:
+            await asyncio.sleep(WRITE_SECONDS)
+            lines, self._lines = self._lines, []
+            if dropped := self._dropped:
+                self._dropped = 0
+                lines.append(f"dropped={dropped}\n")
+            try:
+                await asyncio.to_thread(self._append, "".join(lines))
+            except OSError as error:
+                log.error("%d lines of the access log are lost: %s", len(lines), error)
+
+    def _append(self, text: str) -> None:
+        if self._path is None:
+            sys.stderr.write(text)
+            sys.stderr.flush()
+            return
+        # Opened each time: what rotates logs may have put it elsewhere.
+        descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        with os.fdopen(descriptor, "a") as file:
+            file.write(text)
+
+    async def close(self) -> None:
+        """Write what there is."""
+        if self._writing is not None:
+            await self._writing
+
+
+def _shown(value: object) -> str:
+    if value is None or value == "":
+        return "-"
+    text = str(value)
+    return text if _PLAIN.fullmatch(text) else json.dumps(text)
+
+
+class _Counted:
+    """A transport that counts what is written to it."""
+
+    def __init__(self, transport: asyncio.Transport, wrote: Callable[[bytes], None]) -> None:
+        self._transport = transport
+        self._wrote = wrote
+
+    def write(self, data: bytes) -> None:
+        self._wrote(data)
+        self._transport.write(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
+class LoggedRequest:
+    """The connection of one request, as its exchange uses it: sees what is answered, and logs that once."""
+
+    def __init__(self, connection: Connection, head: Head, access_log: AccessLog) -> None:
+        self.flow, self.bodies, self.answers = connection.flow, connection.bodies, connection.answers
+        self.scheme, self.server, self.client = connection.scheme, connection.server, connection.client
+        self.transport: Any = _Counted(connection.transport, self._wrote)
+        self.admit = connection.admit
+        self.scope: Scope = {}
+        self.status = 0
+        self._connection = connection
+        self._head = head
+        self._log: AccessLog | None = access_log
+        self._bytes = 0
+        self._began = asyncio.get_running_loop().time()
+
+    def _wrote(self, data: bytes) -> None:
+        if self.status:
+            self._bytes += len(data)
+        elif not data.startswith(b"HTTP/1.1 1"):  # an interim answer
+            self.status = int(data[9:12])
+            self._bytes = len(data) - data.find(_HEAD_END) - len(_HEAD_END)
+
+    def send(self, data: bytes) -> None:
+        """Write to the client, unless the connection is closing."""
+        if not self.transport.is_closing():
+            self.transport.write(data)
+
+    def on_response_complete(self) -> None:
+        """Log the request, and pass that on."""
+        self.ended()
+        self._connection.on_response_complete()
+
+    def ended(self) -> None:
+        """Log the request, unless that is done."""
+        access_log, self._log = self._log, None
+        if access_log is None:
+            return
+        principal, client = self.scope.get(PRINCIPAL), self.client
+        access_log.add(
+            client=None if client is None else client[0],
+            owner=None if principal is None else principal.owner,
+            key=None if principal is None else principal.key_id,
+            method=self._head.method.decode("ascii"),
+            path=_path(self._head),
+            status=self.status or CLIENT_GONE,
+            bytes=self._bytes,
+            ms=f"{(asyncio.get_running_loop().time() - self._began) * 1000:.1f}",
+            request=request_id_of(self.scope),
+        )
+
+
+def _path(head: Head) -> str:
+    path = quote(head.path[:MAX_PATH], safe="/%:@!$&'()*+,;~-._")
+    shown = _SHOWN_QUERY.search(head.query)
+    return path if shown is None else f"{path}?{shown[1].decode()}"
+
+
+_LOGGED = "openlaunch.logged"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoggedHttpServices(HttpServices):
+    """The same, for a server that logs each request."""
+
+    access_log: AccessLog
+
+    def new_exchange(self, connection: Connection, head: Head) -> Exchange | AsgiExchange:
+        request = LoggedRequest(connection, head, self.access_log)
+        exchange = HttpServices.new_exchange(self, request, head)
+        request.scope = exchange.scope
+        exchange.scope[_LOGGED] = request
+        return exchange
+
+    def lose(self, exchange: Exchange | AsgiExchange) -> None:
+        HttpServices.lose(self, exchange)
+        exchange.scope[_LOGGED].ended()
+
+    def refuse(
+        self, client: tuple[str, int] | None, exchange: Exchange | AsgiExchange | None, error: APIError
+    ) -> bytes:
+        if exchange is not None:
+            exchange.scope[_LOGGED].status = error.status
+            error.request_id = error.request_id or request_id_of(exchange.scope)
+        else:
+            error.request_id = error.request_id or new_request_id()
+            self.access_log.add(
+                client=None if client is None else client[0],
+                owner=None,
+                key=None,
+                method=None,
+                path=None,
+                status=error.status,
+                bytes=None,
+                ms=None,
+                request=error.request_id,
+            )
+        return HttpServices.refuse(self, client, exchange, error)
