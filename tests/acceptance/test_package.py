@@ -29,6 +29,12 @@ def test_the_wheel_has_all_packages_and_migrations(wheel):
     assert not [name for name in names if name.startswith(("tests", "docs", "examples"))]
 
 
+def test_the_wheel_has_the_documentation(wheel):
+    names = zipfile.ZipFile(wheel).namelist()
+    for page in (ROOT / "docs").rglob("*.md"):
+        assert f"openlaunch/{page.relative_to(ROOT)}" in names
+
+
 def test_the_wheel_says_its_license_and_carries_the_text(wheel):
     files = zipfile.ZipFile(wheel)
     (folder,) = {name.partition("/")[0] for name in files.namelist() if ".dist-info/" in name}

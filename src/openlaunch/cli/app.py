@@ -16,6 +16,7 @@ from openlaunch.cli import (
     bundles,
     completion,
     deploy,
+    docs,
     endpoints,
     image_jobs,
     keys,
@@ -27,7 +28,8 @@ from openlaunch.cli import (
 )
 from openlaunch.cli.connection import add_global_options
 from openlaunch.cli.exits import HELP, Exit, code_of, show, show_usage
-from openlaunch.cli.output import Json, emit
+from openlaunch.cli.output import Json, emit, note
+from openlaunch.cli.variables import misspelled
 from openlaunch.errors import OpenlaunchError
 
 PROGRAM = "openlaunch"
@@ -58,6 +60,8 @@ def root(
     ] = False,
 ) -> None:
     """Turn Python functions into model endpoints."""
+    for sentence in misspelled(os.environ):
+        note(f"warning: {sentence}")
 
 
 @app.command()
@@ -70,6 +74,7 @@ def version(as_json: Json = False) -> None:
 app.command("completion")(completion.completion)
 app.command("serve")(serve.serve)
 app.command("deploy")(deploy.deploy)
+app.command("docs")(docs.docs)
 app.command("login")(profiles.login)
 app.command("logout")(profiles.logout)
 app.command("whoami")(profiles.whoami)

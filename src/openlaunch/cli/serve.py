@@ -3,13 +3,18 @@
 import gc
 import importlib.util
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from openlaunch.cli.output import note
+from openlaunch.cli.variables import unknown
 from openlaunch.errors import ConfigurationError
+
+log = logging.getLogger(__name__)
 
 NEEDED = (
     "alembic",
@@ -48,7 +53,7 @@ def serve(
     """Serve model endpoints from this machine until SIGTERM or Ctrl-C.
 
     Prints `ready URL` when it accepts requests. The log goes to stderr. Environment variables named OPENLAUNCH_*
-    set what has no option; docs/reference/settings.md lists them.
+    set what has no option; `openlaunch docs settings` lists them.
     """
     check_installed()
     _log_to_stderr(verbose)
@@ -65,7 +70,17 @@ def serve(
         "access_log": access_log,
     }
     settings = _settings({name: value for name, value in given.items() if value is not None})
-    run(settings, lambda url: print(f"ready {url}", flush=True))
+    for sentence in unknown(os.environ, type(settings).model_fields):
+        log.warning(sentence)
+    run(settings, lambda url: _say_ready(url, settings.data_dir))
+
+
+def _say_ready(url: str, data_dir: Path) -> None:
+    data = data_dir.expanduser().absolute()
+    note(f"data: {data}")
+    note(f"key:  {data / 'credentials.json'} (this user's clients and commands find it there)")
+    note(f"docs: openlaunch docs, and {url}/docs for the HTTP API")
+    print(f"ready {url}", flush=True)
 
 
 def check_installed() -> None:

@@ -5,7 +5,6 @@ import contextlib
 import gc
 import logging
 import os
-import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -41,7 +40,7 @@ from openlaunch.server.endpoints.service import Endpoints
 from openlaunch.server.gateway.access_log import AccessLog, LoggedHttpServices
 from openlaunch.server.gateway.bodies import BodyBudget
 from openlaunch.server.gateway.connections import Connections
-from openlaunch.server.gateway.http_server import HttpServer
+from openlaunch.server.gateway.http_server import STOP_SECONDS, HttpServer
 from openlaunch.server.gateway.http_services import HttpServices
 from openlaunch.server.gateway.resolver import EndpointResolver
 from openlaunch.server.gateway.route_table import RouteTable
@@ -54,6 +53,7 @@ from openlaunch.server.jobs.triggers import Triggers
 from openlaunch.server.operations.datadir import DataDir
 from openlaunch.server.operations.descriptors import allowed_connections
 from openlaunch.server.operations.health import Health
+from openlaunch.server.operations.stopping import StopSignals
 from openlaunch.server.operations.storage import Storage
 from openlaunch.server.operations.tls import check_certificate
 from openlaunch.server.operations.unused import UnusedArtifacts
@@ -107,10 +107,7 @@ async def serve_on(
     settings: Settings, data: DataDir, listener: socket.socket, ready: Callable[[str], None]
 ) -> None:
     """Serve on a bound socket, with a locked data directory, in this thread's event loop."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    signals = StopSignals()
     url = _url(listener, secure=settings.tls_cert is not None)
     async with _platform(settings, data, url) as context:
         data.write_credentials(url, await _first_key(context, data))
@@ -140,18 +137,18 @@ async def serve_on(
         # What is there now stays: collections, which stop every request, need not look at it.
         gc.collect()
         gc.freeze()
-        await stop.wait()
-        log.info("stopping: what runs has %g s to end", settings.drain_seconds)
+        await signals.stop.wait()
+        _say_stopping(context.workers.running(), settings.drain_seconds)
         resolver.stopping = context.health.stopping = True
         context.tasks.stop_claiming()
         context.controller.events.close()
         context.log_streams.close()
         context.lanes.refuse_all(Unavailable("the server is stopping", code="stopping", retry_after=2))
-        await _drained(context.workers, settings.drain_seconds)
+        await _drained(context.workers, settings.drain_seconds, signals.at_once)
         context.workers.break_off(
             Unavailable("the server stopped before this had ended", code="interrupted", retry_after=2)
         )
-        await server.stop()
+        await server.stop(0 if signals.at_once.is_set() else STOP_SECONDS)
         if isinstance(services, LoggedHttpServices):
             await services.access_log.close()
 
@@ -323,14 +320,24 @@ async def _make_first_key(context: Context, key: str | None = None) -> str:
     return key
 
 
-async def _drained(workers: Workers, seconds: float) -> None:
+def _say_stopping(running: int, seconds: float) -> None:
+    if running:
+        text = "stopping: waiting up to %g s for what runs (requests and tasks: %d); a second Ctrl-C ends at once"
+        log.info(text, seconds, running)
+    else:
+        log.info("stopping: no request or task runs")
+
+
+async def _drained(workers: Workers, seconds: float, at_once: asyncio.Event) -> None:
     """Wait until nothing runs in workers and nothing waits for one, for at most `seconds`."""
-    deadline = asyncio.get_running_loop().time() + seconds
-    while asyncio.get_running_loop().time() < deadline:
-        if not workers.running():
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    while running := workers.running():
+        waited = loop.time() - began
+        if waited >= seconds or at_once.is_set():
+            log.warning("%d requests had not ended after %.3g s; they are broken off", running, waited)
             return
         await asyncio.sleep(POLL_SECONDS)
-    log.warning("%d requests had not ended after %g s; they are broken off", workers.running(), seconds)
 
 
 def _config(app: App, settings: Settings) -> uvicorn.Config:

@@ -52,14 +52,25 @@ def end(process):
     return process.communicate(timeout=DEADLINE)
 
 
-def test_one_line_on_stdout_says_where_it_listens(tmp_path):
-    process = start(tmp_path)
+def test_one_line_on_stdout_says_where_it_listens_and_stderr_the_rest(tmp_path):
+    process = start(tmp_path, OPENLAUNCH_MAX_BODY_BYTE="1", OPENLAUNCH_SOMETHING="1")
     line = process.stdout.readline()
     url = line.removeprefix("ready ").strip()
     assert httpx2.get(f"{url}/healthz", timeout=DEADLINE).json() == {"status": "ok"}
-    rest, _ = end(process)
+    rest, errors = end(process)
     assert rest == ""
     assert process.returncode == 0
+    for said in (
+        f"data: {tmp_path}\n",
+        f"key:  {tmp_path}/credentials.json",
+        "openlaunch docs",
+        f"{url}/docs",
+    ):
+        assert said in errors
+    assert "OPENLAUNCH_MAX_BODY_BYTE is set" in errors
+    assert "did you mean OPENLAUNCH_MAX_BODY_BYTES?" in errors
+    assert "OPENLAUNCH_SOMETHING is set, and there is no such setting" in errors
+    assert "stopping: no request or task runs" in errors
 
 
 def test_credentials_are_for_the_owner_alone_and_stay_the_same(tmp_path):
@@ -148,6 +159,37 @@ def test_sigterm_lets_what_runs_end_and_refuses_what_comes(tmp_path):
         assert client.server._process.wait(DEADLINE) == 0
         assert time.monotonic() - began < 10
         assert not is_alive(worker)
+
+
+def test_the_first_interrupt_says_what_it_waits_for_and_the_second_ends_at_once(tmp_path):
+    process = start(tmp_path, OPENLAUNCH_DRAIN_SECONDS="600")
+    url = process.stdout.readline().removeprefix("ready ").strip()
+    key = json.loads((tmp_path / "credentials.json").read_text())["api_key"]
+    client = LaunchClient(key, endpoint=url, max_retries=0)
+    endpoint = client.deploy(nap, name="nap", max_workers=1, **SMALL)
+    refused = []
+
+    def predict():
+        try:
+            endpoint.predict(args(seconds=600))
+        except Unavailable as error:
+            refused.append(error)
+
+    waiting = threading.Thread(target=predict)
+    waiting.start()
+    eventually(lambda: client.explain_endpoint("nap").in_flight)
+    process.send_signal(signal.SIGINT)
+    eventually(lambda: _is_stopping(url))
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=DEADLINE)
+    waiting.join()
+    assert "stopping: waiting up to 600 s for what runs (requests and tasks: 1)" in errors
+    assert refused
+
+
+def _is_stopping(url):
+    return httpx2.get(f"{url}/readyz", timeout=DEADLINE).status_code == 503
 
 
 def test_tasks_that_wait_at_the_stop_run_after_the_start(tmp_path):

@@ -34,13 +34,13 @@ class HttpServer:
         """Accept connections from now on."""
         self._listener.start()
 
-    async def stop(self) -> None:
-        """Accept nothing further, and close each connection after the answer under way, for which there is a time."""
+    async def stop(self, seconds: float = STOP_SECONDS) -> None:
+        """Accept nothing further, and close each connection after the answer under way, which has `seconds`."""
         self._listener.close()
         services = self._services
         for connection in services.connections:
             connection.shutdown()
-        deadline = self._loop.time() + STOP_SECONDS
+        deadline = self._loop.time() + seconds
         while self._loop.time() < deadline:
             if not len(services.connections) and not services.tasks:
                 return

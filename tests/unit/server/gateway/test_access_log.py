@@ -28,5 +28,5 @@ async def test_values_stay_in_their_fields_and_on_their_line(tmp_path):
 
 @in_loop
 async def test_a_log_that_can_not_be_written_is_an_error_at_the_start(tmp_path):
-    with pytest.raises(ConfigurationError, match="the access log .* can't be written"):
+    with pytest.raises(ConfigurationError, match=r"the access log .* can't be written"):
         AccessLog(str(tmp_path / "no-such-folder" / "log"))
