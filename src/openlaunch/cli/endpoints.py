@@ -96,7 +96,7 @@ def _describe(endpoint: "ModelEndpoint") -> None:
             ("batches", _batches(endpoint)),
             ("resources", resources and f"{resources.cpus} cpus, {resources.memory}, {resources.gpus} gpus"),
             ("queued", endpoint.num_queued_items),
-            ("predictions", _predictions(endpoint)),
+            ("outcomes", _outcomes(endpoint)),
             ("labels", ", ".join(f"{k}={v}" for k, v in (endpoint.labels or {}).items()) or None),
             ("created", when(endpoint.created_at)),
             ("changed", when(endpoint.last_updated_at)),
@@ -124,7 +124,7 @@ def _canary(endpoint: "ModelEndpoint") -> str | None:
     return "\n".join([head, *sides])
 
 
-def _predictions(endpoint: "ModelEndpoint") -> str | None:
+def _outcomes(endpoint: "ModelEndpoint") -> str | None:
     counts = endpoint.predictions
     if counts is None:
         return None
@@ -133,7 +133,7 @@ def _predictions(endpoint: "ModelEndpoint") -> str | None:
         ("in the last hour", counts.last_hour),
         (f"since {when(counts.since)}", counts.since_deploy),
     )
-    return f"\n{'':13}".join(f"{c.predictions}, {c.failures} failed, {name}" for name, c in windows)
+    return f"\n{'':12}".join(f"{c.predictions}, {c.failures} failed, {name}" for name, c in windows)
 
 
 @app.command("create")
