@@ -154,7 +154,9 @@ def with_tasks(client, most: int) -> list[dict[str, float]]:
     waiting = client.deploy(
         predict, name="waiting", endpoint_type="async", min_workers=0, max_workers=0, wait=False, **SMALL
     )
-    queue = client.deploy(predict, name="queue", endpoint_type="async", min_workers=1, per_worker=8, **SMALL)
+    queue = client.deploy(
+        predict, name="queue", endpoint_type="async", min_workers=1, max_workers=1, per_worker=8, **SMALL
+    )
     rows, made = [], 0
     for number in steps(most, 1000):
         while made < number:

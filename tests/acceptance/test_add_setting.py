@@ -42,7 +42,7 @@ assert "description" in schemas["ModelEndpointResponse"]["properties"]
 
 request = CreateModelEndpointRequest.model_validate({
     "name": "digits", "model_bundle_id": "b", "endpoint_type": "sync", "metadata": {}, "labels": {}, "cpus": 1,
-    "gpus": 0, "memory": 1, "storage": 1, "min_workers": 0, "max_workers": 1, "per_worker": 1,
+    "gpus": 0, "memory": "1Gi", "storage": "1Gi", "min_workers": 0, "max_workers": 1, "per_worker": 1,
     "description": "digits by hand",
 })
 spec = EndpointSpec.model_validate(spec_document(new_spec(request)))

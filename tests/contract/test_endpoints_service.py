@@ -131,7 +131,7 @@ class TestCreate:
         [
             ({"model_bundle_id": "none"}, NotFound),
             ({"gpus": 1}, Unprocessable),
-            ({"cpus": "much"}, Unprocessable),
+            ({"max_workers": 2, "max_batch_wait": 1}, Unprocessable),
             ({"model_bundle_id": "image", "endpoint_type": "streaming"}, Unprocessable),
             ({"model_bundle_id": "command", "max_batch_size": 4}, Unprocessable),
         ],
@@ -161,8 +161,20 @@ class TestUpdate:
         assert world.stored(endpoint).spec.max_workers == 9
         assert world.machine.done == [
             ("apply", endpoint.id, 1),
-            (EventKind.UPDATED, endpoint.id, "its settings"),
+            (EventKind.UPDATED, endpoint.id, "max_workers"),
         ]
+
+    def test_that_changes_nothing_is_no_event(self, world):
+        endpoint = world.ready()
+        changed = world.update(endpoint, max_workers=endpoint.spec.max_workers, model_bundle_id="plain")
+        assert (changed.generation, changed.status) == (1, EndpointStatus.READY)
+        assert world.machine.done == [("apply", endpoint.id, 1)]
+
+    def test_naming_the_bundle_of_a_failed_update_again_retries_it(self, world):
+        failed = replace(world.ready(), status=EndpointStatus.UPDATE_FAILED)
+        world.database.write(lambda conn: endpoints.update(conn, failed))
+        assert world.update(failed, max_workers=9).generation == 1
+        assert world.update(failed, model_bundle_id="plain").generation == 2
 
     @pytest.mark.parametrize("settings", [{"cpus": 2}, {"model_bundle_id": "better"}, {"per_worker": 5}])
     def test_that_workers_can_not_take_over_wants_new_ones(self, world, settings):

@@ -11,10 +11,10 @@ FLAVOURS = ["blocking", "awaitable"]
 class Both:
     """The same calls to either client, so that each test runs over both."""
 
-    def __init__(self, flavour, url, **options):
+    def __init__(self, flavour, url, key="key", **options):
         self.loop = asyncio.Runner() if flavour == "awaitable" else None
         module = aio if self.loop else openlaunch
-        self.client = self.call(lambda: module.LaunchClient("key", url, **options))
+        self.client = self.call(lambda: module.LaunchClient(key, url, **options))
 
     def call(self, function, *args, **kwargs):
         if self.loop is None:

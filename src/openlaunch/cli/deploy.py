@@ -14,12 +14,13 @@ from openlaunch.cli.endpoints import Kind, Timeout, Wait
 from openlaunch.cli.output import Json, emit, note, say_status, waiting
 from openlaunch.cli.settings import given, with_settings
 from openlaunch.cli.targets import load_functions
+from openlaunch.wire.keywords import DEPLOY_DEFAULTS_HELP
 
 _SAMPLES: dict[str, object] = {"str": "text", "bool": True, "float": 1.5, "list": [1], "dict": {}}
 """Values for a first try by the parameter's annotation; 1 for any other."""
 
 
-@with_settings()
+@with_settings(defaults=DEPLOY_DEFAULTS_HELP)
 def deploy(
     context: typer.Context,
     target: Annotated[
@@ -51,12 +52,15 @@ def deploy(
         typer.Option(metavar="REQUIREMENT", help="Such as numpy>=2; may be given several times."),
     ] = None,
     requirements: Annotated[Path | None, typer.Option(help="A file with one requirement per line.")] = None,
+    reset: Annotated[
+        bool, typer.Option("--reset", help="Set what is not given to its default, in place of keeping it.")
+    ] = False,
     wait: Wait = True,
     timeout: Timeout = 600,
     as_json: Json = False,
     **settings: Any,
 ) -> None:
-    """Serve a function as an endpoint, or update the endpoint of that name.
+    """Serve a function as an endpoint, or update the endpoint of that name, which keeps what is not given.
 
     For example `openlaunch deploy app.py`, `app.py:predict` or, of a package, `package.module:predict`.
     """
@@ -70,6 +74,7 @@ def deploy(
             endpoint_type=kind,
             load_model_fn=loader,
             requirements=_requirements(requirement, requirements),
+            reset=reset,
             wait=wait,
             timeout=timeout,
             on_status=say_status(update),
@@ -78,6 +83,8 @@ def deploy(
     described = endpoint.model_endpoint
     summary = f"{described.name} is {described.status.value} ({described.endpoint_type.value})"
     emit(described, as_json, lambda: print(summary))
+    if endpoint.changes is not None:
+        note(f"changed: {'; '.join(endpoint.changes) or 'nothing'}")
     # What an input is does not show in the signature of a function that takes a list of them.
     sample = "{}" if settings["max_batch_size"] else _sample_args(function, skip=0 if loader is None else 1)
     args = shlex.quote(sample)
@@ -105,12 +112,10 @@ def _name_of(function: Callable[..., Any]) -> str:
     return getattr(function, "__name__", type(function).__name__).strip("_").lower().replace("_", "-")
 
 
-def _requirements(single: list[str] | None, file: Path | None) -> list[str]:
-    found = list(single or [])
-    if file is not None:
-        try:
-            lines = [line.partition(" #")[0].strip() for line in file.read_text().splitlines()]
-        except (OSError, UnicodeDecodeError) as error:
-            raise typer.BadParameter(f"{file} can't be read: {error}", param_hint="--requirements") from None
-        found += [line for line in lines if line and not line.startswith("#")]
-    return found
+def _requirements(single: list[str] | None, file: Path | None) -> list[str] | None:
+    """Return what is given, None where nothing is."""
+    if single is None and file is None:
+        return None
+    from openlaunch.client.packing import read_requirements  # only here: `openlaunch --help` stays fast
+
+    return [*(single or []), *(read_requirements(file) if file is not None else [])]

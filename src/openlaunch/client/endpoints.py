@@ -38,6 +38,11 @@ class EndpointFields:
         """The endpoint's name."""
         return self.model_endpoint.name
 
+    @property
+    def changes(self) -> list[str] | None:
+        """What `deploy` changed, such as "cpus: 1 → 2"; None where nothing was deployed, or the endpoint is new."""
+        return self.model_endpoint.changes
+
 
 class Endpoint(EndpointFields):
     """A model endpoint of any type; `model_endpoint` is what the server last said of it."""

@@ -11,7 +11,14 @@ from pydantic import BaseModel, Field, ValidationError
 from openlaunch.client.effects import Flow, Request, call
 from openlaunch.errors import Unprocessable
 from openlaunch.wire.bundles import Flavor, ModelBundleResponse
-from openlaunch.wire.endpoints import EndpointStatus, EndpointType, ModelEndpointResponse
+from openlaunch.wire.endpoint_settings import EndpointSettings
+from openlaunch.wire.endpoints import (
+    DeploymentState,
+    EndpointStatus,
+    EndpointType,
+    ModelEndpointResponse,
+    ResourceState,
+)
 
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
@@ -84,11 +91,39 @@ class ModelEndpoint(ModelEndpointResponse):
     created_at: Later[datetime] = Field(default=_UNKNOWN)
     last_updated_at: Later[datetime] = Field(default=_UNKNOWN)
 
+    changes: list[str] | None = Field(default=None, exclude=True, repr=False)
+    """What `deploy` changed of an endpoint that existed; None where nothing was deployed, or the endpoint is new."""
+
     def __repr__(self) -> str:
         kind, status = (value and value.value for value in (self.endpoint_type, self.status))
         return f"ModelEndpoint(name={self.name!r}, id={self.id!r}, type={kind!r}, status={status!r})"
 
     __str__ = __repr__
+
+
+_SHOWN = (*DeploymentState.model_fields, *ResourceState.model_fields)
+_NAMED = set(EndpointSettings.model_fields) - set(_SHOWN)
+_COUNTS = ("available_workers", "unavailable_workers")
+
+
+def changes_between(before: ModelEndpoint, after: ModelEndpoint) -> list[str]:
+    """Describe the settings that differ, those that may hold anything by their names alone."""
+    old, new = _settings(before), _settings(after)
+    different = [name for name in new if old.get(name) != new[name]]
+    return [name if name in _NAMED else f"{name}: {old.get(name)} → {new[name]}" for name in different]
+
+
+def _settings(endpoint: ModelEndpoint) -> dict[str, Any]:
+    states = [
+        dict(state) for state in (endpoint.deployment_state, endpoint.resource_state) if state is not None
+    ]
+    named = {name: getattr(endpoint, name) for name in type(endpoint).model_fields if name in _NAMED}
+    found = {
+        name: value for state in (*states, named) for name, value in state.items() if name not in _COUNTS
+    }
+    if found.get("concurrent_requests_per_worker") == found.get("per_worker"):
+        del found["concurrent_requests_per_worker"]
+    return found
 
 
 class HasModelEndpoint(Protocol):

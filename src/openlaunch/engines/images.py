@@ -7,7 +7,7 @@ from openlaunch.engines.base import ContainerError, Resources
 from openlaunch.engines.commands import Log
 from openlaunch.engines.containers import ContainerEngine
 from openlaunch.wire.bundles import ImageFlavor, TritonEnhancedRunnableImageFlavor, full_image_name
-from openlaunch.wire.quantities import parse_quantity
+from openlaunch.wire.quantities import parse_size
 from openlaunch_worker.containers import ImageOrder, TritonOrder
 
 WORKER_KIND = "worker"
@@ -59,10 +59,7 @@ class Images:
 
     def _triton(self, flavor: TritonEnhancedRunnableImageFlavor, resources: Resources) -> TritonOrder:
         cpus, memory = flavor.triton_num_cpu, flavor.triton_memory
-        try:
-            size = None if memory is None else int(parse_quantity(memory))
-        except ValueError as error:
-            raise ContainerError(f"triton_memory: {error}") from None
+        size = None if memory is None else parse_size(memory)
         if cpus >= resources.cpus or (size or 0) >= resources.memory:
             raise ContainerError(
                 f"Triton's part of a worker is {cpus:g} cpus and {memory or 'any'} memory, and the worker has "

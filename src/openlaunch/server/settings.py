@@ -1,7 +1,7 @@
 """The server's settings: command-line options, else `OPENLAUNCH_*` environment variables, else the defaults.
 
 Each part of the server takes the class that holds what it needs. `Settings` is all of them together. Sizes are in
-bytes, times in seconds, and a name that ends in `_seconds` or `_bytes` says which.
+bytes, and may be given with a unit; times are in seconds, and a name that ends in `_seconds` or `_bytes` says which.
 """
 
 from pathlib import Path
@@ -9,6 +9,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from openlaunch.wire.quantities import Bytes
 
 MIB = 1024 * 1024
 DAY = 24 * 3600
@@ -21,7 +23,7 @@ class _Part(BaseModel):
 class BodySettings(_Part):
     """The size of request bodies."""
 
-    max_body_bytes: int = Field(
+    max_body_bytes: Bytes = Field(
         default=64 * MIB,
         ge=1024,
         le=1000 * MIB,
@@ -51,12 +53,12 @@ class HttpSettings(BodySettings):
         ge=1,
         description="Open HTTP connections; past the limit, idle ones are closed, or further ones get 503.",
     )
-    max_bodies_bytes: int = Field(
+    max_bodies_bytes: Bytes = Field(
         default=1024 * MIB,
         ge=1024,
         description="Memory for the bodies over 4 KiB of all requests under way; past it they get 503.",
     )
-    max_answers_bytes: int = Field(
+    max_answers_bytes: Bytes = Field(
         default=256 * MIB,
         ge=0,
         description="Memory for answers over 64 KiB whose clients read slowly; past it they wait in files.",
@@ -79,12 +81,12 @@ class StreamSettings(_Part):
         ge=0,
         description="How long a resumable stream waits for a client that lost its connection; 0 turns resuming off.",
     )
-    stream_replay_bytes: int = Field(
+    stream_replay_bytes: Bytes = Field(
         default=4 * MIB,
         ge=0,
         description="Latest events of one resumable stream that are kept for its client.",
     )
-    max_replay_bytes: int = Field(
+    max_replay_bytes: Bytes = Field(
         default=128 * MIB, ge=0, description="Latest events that are kept for all resumable streams together."
     )
 
@@ -95,7 +97,7 @@ class ResultSettings(_Part):
     check_responses: bool = Field(
         default=False, description="Check sync and async results against the bundle's response schema."
     )
-    inline_bytes: int = Field(
+    inline_bytes: Bytes = Field(
         default=256 * 1024,
         ge=0,
         description="Payloads and results up to this size are stored in the database, larger ones as artifacts.",
@@ -195,7 +197,7 @@ class WorkerSettings(BodySettings, OutboundSettings):
         ge=1,
         description="Sync and streaming requests that may wait for one endpoint; then 429.",
     )
-    max_result_bytes: int = Field(
+    max_result_bytes: Bytes = Field(
         default=64 * MIB, ge=1024, le=500 * MIB, description="Largest result; a larger one is a FAILURE."
     )
     interrupt_grace_seconds: float = Field(
@@ -254,7 +256,7 @@ class Settings(
     api_key: SecretStr | None = Field(
         default=None, min_length=16, description="The first admin key; default: a new one is generated."
     )
-    max_bundle_bytes: int = Field(
+    max_bundle_bytes: Bytes = Field(
         default=20 * 1024 * MIB, ge=MIB, description="Largest upload; a larger one is refused."
     )
     url_lifetime_seconds: float = Field(
@@ -291,7 +293,7 @@ class Settings(
         ge=0,
         description="Processes and threads of one worker; 0: no limit.",
     )
-    worker_disk_bytes: int = Field(
+    worker_disk_bytes: Bytes = Field(
         default=100 * 1024 * MIB,
         ge=0,
         description="Disk that one worker's folder, temporary folder and home may take; 0: no limit. A worker over "

@@ -6,7 +6,7 @@ from enum import StrEnum
 from pydantic import BaseModel, Field
 
 from openlaunch.wire.endpoint_settings import MAX_PER_WORKER, MAX_WORKERS, BatchSize, BatchWait, GpuType
-from openlaunch.wire.keywords import Quantity
+from openlaunch.wire.quantities import Cores, Size
 
 DEFAULT_TIMEOUT_SECONDS = 43200.0
 DEFAULT_RESOURCES = {
@@ -50,9 +50,9 @@ class BatchJobResources(BaseModel):
     An omitted or null field has its default.
     """
 
-    cpus: Quantity | None = None
-    memory: Quantity | None = None
-    storage: Quantity | None = None
+    cpus: Cores | None = None
+    memory: Size | None = None
+    storage: Size | None = None
     gpus: int | None = Field(default=None, ge=0)
     gpu_type: GpuType | None = None
     max_workers: int | None = Field(default=None, ge=1, le=MAX_WORKERS)

@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, TypeAdapter, field_validator
 
+from openlaunch.wire.quantities import SizeText
+
 BUNDLE_NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 
 
@@ -161,7 +163,7 @@ class TritonEnhancedRunnableImageFlavor(ImageFlavor):
     triton_num_cpu: float = Field(gt=0)
     triton_commit_tag: ImageTag
     triton_storage: str | None = Field(default=None, description="Recorded, without effect.")
-    triton_memory: str | None = None
+    triton_memory: SizeText | None = None
     triton_readiness_initial_delay_seconds: ReadySeconds = 300
 
 

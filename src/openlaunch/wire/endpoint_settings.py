@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from openlaunch.wire.keywords import KEYWORD_HELP, Quantity
-from openlaunch.wire.quantities import parse_quantity
+from openlaunch.wire.quantities import Cores, Size, parse_cores, parse_size
 
 MAX_WORKERS = 1000
 MAX_PER_WORKER = 10_000
@@ -85,11 +85,11 @@ class EndpointSettings(BaseModel):
     # Users put what they like into free-form settings and into the URL's query: no log and no traceback shows them.
     metadata: dict[str, Any] | None = Field(default=None, repr=False)
     post_inference_hooks: list[str] | None = None
-    cpus: Quantity | None = None
+    cpus: Cores | None = None
     gpus: int | None = Field(default=None, ge=0)
-    memory: Quantity | None = None
+    memory: Size | None = None
     gpu_type: GpuType | None = None
-    storage: Quantity | None = None
+    storage: Size | None = None
     optimize_costs: bool | None = Field(default=None, description="Not supported: true is refused.")
     min_workers: int | None = Field(default=None, ge=0, le=MAX_WORKERS)
     max_workers: int | None = Field(default=None, ge=0, le=MAX_WORKERS)
@@ -155,17 +155,19 @@ class EndpointSpec(EndpointSettings):
         values = {name: getattr(self, name) for name in type(self).model_fields}
         given = {name: value for name in values if (value := getattr(settings, name, None)) is not None}
         values |= given
+        if settings.max_workers is None:
+            values["max_workers"] = max(values["max_workers"], values["min_workers"])
         if not values["max_batch_size"]:
             values |= {"max_batch_size": None, "max_batch_wait": None}
         return self.model_construct(**values)
 
     @cached_property
     def cores(self) -> float:
-        return parse_quantity(self.cpus)
+        return parse_cores(self.cpus)
 
     @cached_property
     def memory_bytes(self) -> int:
-        return int(parse_quantity(self.memory))
+        return parse_size(self.memory)
 
     @property
     def slots(self) -> int:

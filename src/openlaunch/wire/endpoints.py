@@ -18,6 +18,7 @@ from openlaunch.wire.endpoint_settings import (
     check_rule,
 )
 from openlaunch.wire.keywords import Quantity
+from openlaunch.wire.quantities import Cores, Size
 
 ENDPOINT_NAME_PATTERN = r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$"
 """As Kubernetes has values of labels: letters, digits, `.`, `_` and `-`, at most 63, no sign first or last."""
@@ -65,10 +66,10 @@ class CreateModelEndpointRequest(EndpointSettings):
     model_bundle_id: str
     endpoint_type: EndpointType
     metadata: dict[str, Any] = Field(repr=False)
-    cpus: Quantity
+    cpus: Cores
     gpus: int = Field(ge=0)
-    memory: Quantity
-    storage: Quantity
+    memory: Size
+    storage: Size
     nodes_per_worker: int = Field(default=1, gt=0)
     min_workers: int = Field(ge=0, le=MAX_WORKERS)
     max_workers: int = Field(ge=0, le=MAX_WORKERS)
@@ -81,6 +82,9 @@ class UpdateModelEndpointRequest(EndpointSettings):
     """PUT /v1/model-endpoints/{id}. Omitted fields stay unchanged."""
 
     model_bundle_id: str | None = None
+    reset: bool | None = Field(
+        default=None, description="Set every setting that is omitted to its default, instead of keeping it."
+    )
 
 
 Percent = Annotated[int, Field(ge=0, le=100)]

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 from openlaunch.wire.batch_jobs import MAX_TIMEOUT_SECONDS, BatchJobStatus
 from openlaunch.wire.bundles import BUNDLE_NAME_PATTERN, ImageRepository, ImageTag
 from openlaunch.wire.endpoint_settings import GpuType
-from openlaunch.wire.keywords import Quantity
+from openlaunch.wire.quantities import Cores, Size
 
 DEFAULT_RESOURCES = {"cpus": 1, "memory": "2Gi", "storage": "4Gi", "gpus": 0}
 
@@ -18,11 +18,11 @@ MountLocation = Annotated[str, Field(pattern=r"^/[^:\x00]{1,500}$")]
 class DockerImageBatchJobResources(BaseModel):
     """The resources of a job. An omitted or null field is the bundle's, else its default."""
 
-    cpus: Quantity | None = None
-    memory: Quantity | None = None
+    cpus: Cores | None = None
+    memory: Size | None = None
     gpus: int | None = Field(default=None, ge=0)
     gpu_type: GpuType | None = None
-    storage: Quantity | None = None
+    storage: Size | None = None
     nodes_per_worker: int | None = Field(default=None, ge=1)
 
 

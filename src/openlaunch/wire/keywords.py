@@ -15,12 +15,18 @@ class EndpointKeywords(TypedDict, total=False):
     """The settings that a caller may name. One that is omitted, or None, keeps its value, or gets its default."""
 
     min_workers: Annotated[int | None, "Workers to keep without any load; 0 scales to zero. Default: 1."]
-    max_workers: Annotated[int | None, "Most workers to start. Default: 1."]
-    per_worker: Annotated[int | None, "Requests that one worker runs at the same time. Default: 10."]
+    max_workers: Annotated[
+        int | None, "Most workers to start, as far as the machine has room. Default: 1, or min_workers."
+    ]
+    per_worker: Annotated[
+        int | None,
+        "Requests that one worker runs at the same time. More than 1 runs a plain function in that many threads, "
+        "which share one model; calls of an async def function share one event loop. Default: 10.",
+    ]
     concurrent_requests_per_worker: Annotated[
         int | None,
-        "Requests that one worker runs at the same time; per_worker then only decides when to scale up. "
-        "Default: per_worker.",
+        "Requests that one worker runs at the same time, as per_worker says; per_worker then only decides when to "
+        "scale up. Default: per_worker.",
     ]
     timeout_seconds: Annotated[
         float | None,
@@ -39,9 +45,9 @@ class EndpointKeywords(TypedDict, total=False):
         float | None, "Longest time the first input of a batch waits for others, in seconds. Default: 0.005."
     ]
     cpus: Annotated[Quantity | None, "Cores of one worker: 2, 0.5 or 500m. Default: 3."]
-    memory: Annotated[Quantity | None, "Memory of one worker in bytes, such as 8Gi. Default: 8Gi."]
+    memory: Annotated[Quantity | None, "Memory of one worker, such as 8Gi or 500MB. Default: 8Gi."]
     storage: Annotated[
-        Quantity | None, "Disk of one worker in bytes, such as 16Gi: a label, not enforced. Default: 16Gi."
+        Quantity | None, "Disk of one worker, such as 16Gi: a label, not enforced. Default: 16Gi."
     ]
     gpus: Annotated[int | None, "GPUs of one worker. Default: 0."]
     gpu_type: Annotated[
@@ -60,6 +66,28 @@ class EndpointKeywords(TypedDict, total=False):
     ]
     probation_requests: Annotated[int | None, "Number of predictions in the probation window. Default: 20."]
 
+
+DEFAULTS = {
+    "cpus": 3,
+    "memory": "8Gi",
+    "storage": "16Gi",
+    "gpus": 0,
+    "min_workers": 1,
+    "max_workers": 1,
+    "per_worker": 10,
+}
+"""The settings of an endpoint that every endpoint has."""
+
+DEPLOY_DEFAULTS = {**DEFAULTS, "cpus": 1, "memory": "4Gi", "max_workers": 10, "per_worker": 1}
+"""The same of an endpoint that `deploy` makes: one call at a time in each worker, and as many workers as calls."""
+
+DEPLOY_DEFAULTS_HELP = {
+    "cpus": "1",
+    "memory": "4Gi",
+    "max_workers": "10, or min_workers",
+    "per_worker": "1; 10 for an async def function",
+}
+"""How the defaults of `deploy` read where they are not those of the keywords."""
 
 KEYWORD_TYPES = get_type_hints(EndpointKeywords)
 KEYWORD_HELP: dict[str, str] = {

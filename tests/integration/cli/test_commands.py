@@ -300,6 +300,16 @@ def test_the_line_to_try_has_values_that_fit_the_parameters(cli, folder):
     assert """--args '{"text": "text"}'""" in err
 
 
+def test_a_function_that_is_deployed_again_keeps_what_is_not_given(cli, folder):
+    deploy = ("deploy", "cli_model:shout", "--name", "kept", "--min-workers", "0")
+    assert "changed" not in cli(*deploy, "--max-workers", "3", "--label", "a=b", *RESOURCES)[2]
+    assert "changed: nothing\n" in cli(*deploy)[2]
+    assert "changed: max_workers: 3 → 4\n" in cli(*deploy, "--max-workers", "4")[2]
+    code, out, err = cli(*deploy, "--reset")
+    assert (code, out) == (0, "kept is READY (sync)\n")
+    assert "changed: max_workers: 4 → 10; cpus: 0.1 → 1; memory: 64Mi → 4Gi; labels\n" in err
+
+
 def test_a_function_that_takes_a_list_is_deployed_and_its_batches_are_shown_and_changed(cli, folder):
     batches = ("--max-batch-size", "8", "--max-batch-wait", "0.01")
     code, _, err = cli("deploy", "cli_model:shout_all", *batches, *RESOURCES)

@@ -73,7 +73,7 @@ def test_a_function_becomes_an_endpoint(sync_endpoint):
     assert isinstance(sync_endpoint, openlaunch.SyncEndpoint)
     assert sync_endpoint.predict(args(x=21)).value == 42
     assert sync_endpoint.status() == "READY"
-    assert sync_endpoint.worker_settings().max_workers == 1
+    assert sync_endpoint.worker_settings().max_workers == 10
 
 
 def test_an_exception_in_the_model_is_a_failure_with_its_traceback(sync_endpoint):

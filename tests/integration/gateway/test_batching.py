@@ -105,7 +105,7 @@ def test_the_settings_are_shown_changed_and_ended(client):
     assert [response.value[0] for response in responses] == [0, 2]
     assert endpoint.worker_settings().max_batch_size == 2
 
-    single = client.deploy(lambda x: 3 * x, name="changing", **SMALL)
+    single = client.deploy(lambda x: 3 * x, name="changing", max_batch_size=0)
     assert single.predict(args(x=1)).value == 3
     assert single.worker_settings().max_batch_size is None
 

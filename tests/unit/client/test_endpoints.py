@@ -152,16 +152,14 @@ def test_an_endpoint_that_exists_is_changed_when_asked_to():
     world.run(create(update_if_exists=True, max_workers=3))
     (put,) = [r for r in world.requests if r.method == "PUT"]
     body = json.loads(put.body)
-    assert (body["model_bundle_id"], body["max_workers"]) == ("bun_1", 3)
-    assert not {"name", "endpoint_type", "metadata"} & set(body)
+    assert body == {"model_bundle_id": "bun_1", "max_workers": 3}
 
 
-@pytest.mark.parametrize(("given", "sent"), [({}, 0), ({"max_batch_size": 8}, 8)])
-def test_the_function_that_an_endpoint_gets_decides_whether_it_is_batched(given, sent):
-    world = World(bundle=[BUNDLE], PUT=[{}], GET=[{"model_endpoints": [endpoint()]}, endpoint()])
-    world.run(create(update_if_exists=True, **given))
-    (put,) = [r for r in world.requests if r.method == "PUT"]
-    assert json.loads(put.body)["max_batch_size"] == sent
+def test_a_minimum_alone_raises_the_maximum():
+    world = World(bundle=[BUNDLE], POST=[{}], GET=[{"model_endpoints": [endpoint()]}])
+    world.run(create(min_workers=2))
+    (post,) = [r for r in world.requests if r.method == "POST"]
+    assert json.loads(post.body)["max_workers"] == 2
 
 
 def test_an_endpoint_does_not_change_its_type():

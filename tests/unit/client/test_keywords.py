@@ -12,7 +12,12 @@ def test_what_is_none_is_left_out():
 
 
 def test_an_unknown_keyword_is_refused_with_the_known_ones():
-    with pytest.raises(TypeError, match=r"the keyword tags is unknown; the keywords are: request_schema"):
+    with pytest.raises(TypeError, match=r"the keyword size is unknown; the keywords are: request_schema"):
+        given(ImageKeywords, {**IMAGE, "size": "1"})
+
+
+def test_a_keyword_that_is_like_another_is_taken_for_a_slip():
+    with pytest.raises(TypeError, match=r"the keyword tags is unknown; did you mean tag\?"):
         given(ImageKeywords, {**IMAGE, "tags": "1"})
 
 

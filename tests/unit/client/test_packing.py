@@ -180,6 +180,40 @@ def test_requirements_are_read(tmp_path):
     assert packing.read_requirements(path) == ["numpy>=2", "pandas    ==2.2 ; python_version > '3.10'"]
 
 
+NUMPY = ["numpy>=2", "idna==3.7"]
+
+
+@pytest.mark.parametrize(
+    ("data", "found"),
+    [
+        ("numpy>=2\r\nidna==3.7\r\n".encode("utf-16"), NUMPY),
+        ("numpy>=2\nidna==3.7".encode("utf-8-sig"), NUMPY),
+        (b"numpy>=2\t# caf\xe9 \x85 and more\ridna==3.7", NUMPY),
+        ("numpy>=2 # a\u2028b\x0cc\nidna==3.7".encode(), NUMPY),
+        (b"# only \\\nidna @ https://h/x.whl#sha256=ab", ["idna @ https://h/x.whl#sha256=ab"]),
+    ],
+)
+def test_requirements_files_of_every_editor_are_read(tmp_path, data, found):
+    path = tmp_path / "requirements.txt"
+    path.write_bytes(data)
+    assert packing.read_requirements(path) == found
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"numpy\ncaf\xe9\n", r"line 2 of .*requirements\.txt has characters that are not UTF-8"),
+        ("numpy".encode("utf-16-le"), r"requirements\.txt' is not text in UTF-8"),
+        (b"--index-url=https://me:S3CRET@h", r"line 1 of .* is '--index-url': options"),
+    ],
+)
+def test_requirements_files_that_can_not_be_read_are_named(tmp_path, data, message):
+    path = tmp_path / "requirements.txt"
+    path.write_bytes(data)
+    with pytest.raises(BundleError, match=message):
+        packing.read_requirements(path)
+
+
 @pytest.mark.parametrize("line", ["-r other.txt", "-e .", "--index-url https://h", "./wheels/a.whl"])
 def test_requirements_that_can_not_go_along_are_named(line, tmp_path):
     path = tmp_path / "requirements.txt"

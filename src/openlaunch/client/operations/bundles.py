@@ -50,16 +50,26 @@ def create_model_bundle_from_callable_v2(
         Unprocessable: the name or a requirement is not allowed.
     """
     values = given(CodeKeywords, keywords)
-    flavor = {
+    flavor = flavor_of_callables(load_predict_fn, load_model_fn, requirements, values)
+    checked_name_and_flavor(model_bundle_name, flavor, values)
+    data = yield from work(lambda: packing.pack_callables(load_model_fn, load_predict_fn))
+    return (yield from register(model_bundle_name, flavor, values, data))
+
+
+def flavor_of_callables(
+    load_predict_fn: Callable[..., Any],
+    load_model_fn: Callable[..., Any],
+    requirements: list[str] | None,
+    values: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return the flavor of a bundle of two functions, without where they are."""
+    return {
         "flavor": "cloudpickle_artifact",
         "load_predict_fn": _name_of(load_predict_fn),
         "load_model_fn": _name_of(load_model_fn),
         "requirements": requirements or [],
         **_framework_and_config(values),
     }
-    checked_name_and_flavor(model_bundle_name, flavor, values)
-    data = yield from work(lambda: packing.pack_callables(load_model_fn, load_predict_fn))
-    return (yield from register(model_bundle_name, flavor, values, data))
 
 
 def create_model_bundle_from_dirs_v2(

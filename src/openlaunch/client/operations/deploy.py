@@ -1,17 +1,30 @@
 """A function in, an endpoint out."""
 
-import inspect
+import hashlib
+import json
+import logging
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Unpack
+from typing import Any, NamedTuple, Unpack
 
 from pydantic import BaseModel
 
-from openlaunch.client.effects import Flow
-from openlaunch.client.models import ModelEndpoint
+from openlaunch.client import packing
+from openlaunch.client.deployable import check_functions
+from openlaunch.client.effects import Flow, work
+from openlaunch.client.models import ModelEndpoint, changes_between
 from openlaunch.client.operations import bundles, endpoints
+from openlaunch.wire.bundles import ModelBundleResponse
+from openlaunch.wire.endpoints import EndpointStatus, EndpointType, UpdateModelEndpointRequest
+from openlaunch.wire.keywords import DEFAULTS, DEPLOY_DEFAULTS
+
+log = logging.getLogger(__name__)
 
 DEPLOY_SECONDS = 600.0
+
+_PARTS = ("code", "requirements", "app_config", "request_schema", "response_schema")
+_FINGERPRINT = "deployed"
+"""The key in a bundle's metadata of what `deploy` compares the next one with."""
 
 
 def deploy(
@@ -27,9 +40,19 @@ def deploy(
     request_schema: type[BaseModel] | None = None,
     response_schema: type[BaseModel] | None = None,
     app_config: dict[str, Any] | None = None,
+    reset: bool = False,
     **settings: Unpack[endpoints.Settings],
 ) -> Flow[ModelEndpoint]:
     """Make a bundle of a predict function, create or update the endpoint of this name, and wait for it.
+
+    By default a worker runs one call of a plain function or generator at a time (`per_worker=1`), and there are as
+    many workers as calls, up to 10 and as far as the machine has room (`max_workers=10`, and `cpus=1`,
+    `memory="4Gi"` for each). A greater `per_worker` runs the function in that many threads, which share one model.
+    Calls of an `async def` function share one event loop: 10 at a time (`per_worker=10`).
+
+    An endpoint that exists keeps all settings that are not given, its type, and its requirements. The functions, the
+    schemas and `app_config` belong together, and are replaced together. `changes` of what is returned lists what is
+    different now. Where nothing is, no worker is replaced.
 
     Args:
         fn: called with each request's args as keywords; with `load_model_fn`, the model comes first. With a
@@ -38,42 +61,156 @@ def deploy(
         endpoint_type: "sync", "async" or "streaming"; by default streaming for a generator function, else
             sync.
         load_model_fn: called once in each worker, with the `app_config` where there is one.
-        requirements: as for pip, such as `numpy>=2`.
+        requirements: as for pip, such as `numpy>=2`; [] for none.
         wait: whether to wait until the endpoint is READY.
         timeout: seconds to wait.
         on_status: called with the endpoint at each change of its status or reason.
         request_schema: a pydantic model; predictions whose args do not fit are refused.
         response_schema: a pydantic model of what `fn` returns.
         app_config: given to `load_model_fn`.
+        reset: whether to set all that is not given to its default, in place of keeping it.
         **settings: of the endpoint, such as `cpus` and `min_workers`;
             `openlaunch.wire.keywords.EndpointKeywords` describes them.
 
     Raises:
         TypeError: a setting is unknown.
-        BundleError: the function can't be pickled.
+        BundleError: `fn` is not a function, or can't be packed.
         Unprocessable: a setting is not allowed.
+        Conflict: there is an endpoint of this name and of another type.
         EndpointFailed: the endpoint did not become READY; the message has the reason.
         WaitTimeout: it is not READY after `timeout` seconds; it keeps running.
     """
-    streams = inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn)
-    kind = endpoint_type or ("streaming" if streams else "sync")
-    endpoints.creation(name, kind, settings)  # finds a bad setting before a bundle is made for nothing
-    load_model, load_predict = loaders(fn, load_model_fn)
-    bundle = yield from bundles.create_model_bundle_from_callable_v2(
-        model_bundle_name=name,
-        load_predict_fn=load_predict,
-        load_model_fn=load_model,
-        request_schema=request_schema,
-        response_schema=response_schema,
-        requirements=requirements,
-        app_config=app_config,
-    )
-    endpoint = yield from endpoints.create_model_endpoint(
-        endpoint_name=name, model_bundle=bundle, endpoint_type=kind, update_if_exists=True, **settings
-    )
+    shape = check_functions(fn, load_model_fn, endpoint_type)
+    kind = endpoint_type or ("streaming" if shape.yields else "sync")
+    defaults = DEPLOY_DEFAULTS | ({"per_worker": DEFAULTS["per_worker"]} if shape.on_loop else {})
+    # A bad setting is found before a bundle is made for nothing.
+    creation = endpoints.creation(name, kind, settings, defaults)
+    changes = _resetting(creation) if reset else endpoints.update_body(settings)
+    existing = yield from _find(name)
+    if existing is not None:
+        _check_type(existing.endpoint, kind, endpoint_type)
+        if requirements is None and not reset:
+            requirements = yield from existing.requirements()
+    schemas = {"request_schema": request_schema, "response_schema": response_schema}
+    values = schemas | {"app_config": app_config}
+    code = yield from _pack(name, *loaders(fn, load_model_fn), requirements, values)
+    code.fingerprint["shares_loop"] = shape.on_loop
+    if existing is None:
+        bundle_id = yield from _registered(name, code)
+        endpoint = yield from endpoints.create(creation | {"model_bundle_id": bundle_id})
+    else:
+        endpoint = yield from _update(name, existing, code, changes)
     if wait:
         endpoint = yield from endpoints.wait_until_ready(endpoint, timeout, on_status)
+    if existing is not None:
+        endpoint.changes = [*existing.changed_parts(code), *changes_between(existing.endpoint, endpoint)]
+        log.info("deployed %s: %s", name, ", ".join(endpoint.changes) or "nothing has changed")
     return endpoint
+
+
+class _Code(NamedTuple):
+    """What a bundle is made of, and a digest of each part."""
+
+    flavor: dict[str, Any]
+    values: dict[str, Any]
+    data: bytes
+    fingerprint: dict[str, Any]
+
+
+class _Existing(NamedTuple):
+    """The endpoint of the name, and the bundle that it is to serve."""
+
+    endpoint: ModelEndpoint
+    bundle: ModelBundleResponse
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        found = self.bundle.metadata.get(_FINGERPRINT)
+        return found if isinstance(found, dict) else {}
+
+    def requirements(self) -> Flow[list[str]]:
+        """Get those of the bundle that serves; none where none could be loaded, for which they may be the reason."""
+        endpoint, bundle = self
+        if endpoint.serving_bundle_id not in (None, bundle.id):
+            bundle = yield from bundles.get_model_bundle_v2(str(endpoint.serving_bundle_id))
+        elif endpoint.status is EndpointStatus.UPDATE_FAILED:
+            return []
+        return list(getattr(bundle.flavor, "requirements", []))
+
+    def changed_parts(self, code: _Code) -> list[str]:
+        """Name what is different in a bundle of this code."""
+        before = self.fingerprint
+        return [part for part in _PARTS if before.get(part) != code.fingerprint[part]]
+
+
+def _find(name: str) -> Flow[_Existing | None]:
+    endpoint = yield from endpoints.find(name)
+    if endpoint is None or endpoint.bundle_id is None:
+        return None
+    return _Existing(endpoint, (yield from bundles.get_model_bundle_v2(endpoint.bundle_id)))
+
+
+def _check_type(endpoint: ModelEndpoint, kind: str, asked: str | None) -> None:
+    """Let a function that returns stay behind a queue where no type is asked for."""
+    if asked is not None or kind != "sync" or endpoint.endpoint_type is not EndpointType.ASYNC:
+        endpoints.check_type(endpoint, kind)
+
+
+def _pack(
+    name: str,
+    load_model: Callable[..., Any],
+    load_predict: Callable[..., Any],
+    requirements: list[str] | None,
+    values: dict[str, Any],
+) -> Flow[_Code]:
+    values = {key: value for key, value in values.items() if value is not None}
+    flavor = bundles.flavor_of_callables(load_predict, load_model, requirements, values)
+    bundles.checked_name_and_flavor(name, flavor, values)
+    data = yield from work(lambda: packing.pack_callables(load_model, load_predict))
+    parts = {
+        "code": [hashlib.sha256(data).hexdigest(), packing.python_version()],
+        "requirements": flavor["requirements"],
+        "app_config": flavor["app_config"],
+        "request_schema": packing.pack_schemas(values.get("request_schema"), None).decode(),
+        "response_schema": packing.pack_schemas(None, values.get("response_schema")).decode(),
+    }
+    return _Code(flavor, values, data, {part: _digest(parts[part]) for part in _PARTS})
+
+
+def _digest(part: Any) -> str:
+    return hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest()
+
+
+def _registered(name: str, code: _Code) -> Flow[str]:
+    values = code.values | {"metadata": {_FINGERPRINT: code.fingerprint}}
+    return (yield from bundles.register(name, code.flavor, values, code.data)).model_bundle_id
+
+
+def _update(name: str, existing: _Existing, code: _Code, changes: dict[str, Any]) -> Flow[ModelEndpoint]:
+    """Change what is different; a bundle whose update failed is tried again."""
+    endpoint = existing.endpoint
+    if existing.fingerprint != code.fingerprint:
+        bundle_id = yield from _registered(name, code)
+        changes = _alone(existing, code) | changes | {"model_bundle_id": bundle_id}
+    elif endpoint.status is EndpointStatus.UPDATE_FAILED:
+        changes = changes | {"model_bundle_id": endpoint.bundle_id}
+    return (yield from endpoints.update(endpoint, changes)) if changes else endpoint
+
+
+def _alone(existing: _Existing, code: _Code) -> dict[str, int]:
+    """Give what keeps calls that shared a loop from sharing a model in threads, which nobody has asked for."""
+    state = existing.endpoint.deployment_state
+    if state is None or code.fingerprint["shares_loop"] or not existing.fingerprint.get("shares_loop"):
+        return {}
+    alone = {"per_worker": 1}
+    if state.concurrent_requests_per_worker != state.per_worker:
+        alone["concurrent_requests_per_worker"] = 1
+    return alone
+
+
+def _resetting(creation: dict[str, Any]) -> dict[str, Any]:
+    known = UpdateModelEndpointRequest.model_fields.keys() - {"model_bundle_id"}
+    return {name: value for name, value in creation.items() if name in known} | {"reset": True}
 
 
 def loaders(

@@ -2,15 +2,15 @@
 
 import difflib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Unpack
 
 from pydantic import BaseModel
 
 from openlaunch.client.effects import Flow, Pause, Request, Response, call, json_body, path_to, url_with
 from openlaunch.client.models import EndpointLike, HasModelEndpoint, ModelEndpoint, answer, checked, got
+from openlaunch.client.operations import keywords
 from openlaunch.client.operations.bundles import BundleLike, bundle_id
-from openlaunch.client.operations.keywords import given
 from openlaunch.client.predictions import callback_auth
 from openlaunch.errors import BadRequest, Conflict, EndpointFailed, NotFound, Unprocessable, WaitTimeout
 from openlaunch.wire import routes
@@ -27,7 +27,7 @@ from openlaunch.wire.endpoints import (
     UpdateModelEndpointRequest,
 )
 from openlaunch.wire.events import ListEventsResponse
-from openlaunch.wire.keywords import EndpointKeywords
+from openlaunch.wire.keywords import DEFAULTS, EndpointKeywords
 from openlaunch.wire.why import EndpointWhy
 
 LOG_SILENCE_SECONDS = 60.0
@@ -54,18 +54,6 @@ class Settings(EndpointKeywords, total=False):
     default_callback_auth_key: Annotated[str | None, 'Key of the certificate as PEM text, for "mtls".']
 
 
-_DEFAULTS = {
-    "cpus": 3,
-    "memory": "8Gi",
-    "storage": "16Gi",
-    "gpus": 0,
-    "min_workers": 1,
-    "max_workers": 1,
-    "per_worker": 10,
-    "labels": {},
-}
-
-
 def create_model_endpoint(
     *,
     endpoint_name: str,
@@ -80,7 +68,7 @@ def create_model_endpoint(
         endpoint_name: letters, digits, `.`, `_` and `-`, at most 63, a letter or digit first and last.
         model_bundle: a bundle, its name (the newest is taken) or its id.
         endpoint_type: "sync", "async" or "streaming".
-        update_if_exists: change an endpoint of this name instead of failing.
+        update_if_exists: change an endpoint of this name instead of failing; settings that are omitted stay.
         **settings: of the endpoint; `openlaunch.wire.keywords.EndpointKeywords` describes them.
 
     Raises:
@@ -89,31 +77,45 @@ def create_model_endpoint(
         Conflict: there is an endpoint of this name.
         NotFound: there is no such bundle.
     """
-    body = creation(endpoint_name, endpoint_type, settings)
-    body["model_bundle_id"] = yield from bundle_id(model_bundle)
-    if update_if_exists:
-        existing = yield from _find(endpoint_name)
-        if existing is not None:
-            if settings.get("labels") is None:
-                del body["labels"]
-            return (yield from _replace(existing, body, endpoint_type))
-    yield from call(Request("POST", routes.ENDPOINTS, json_body(body)))
-    return (yield from get_model_endpoint(endpoint_name))
+    body = creation(endpoint_name, endpoint_type, settings, DEFAULTS)
+    bundle = yield from bundle_id(model_bundle)
+    existing = (yield from find(endpoint_name)) if update_if_exists else None
+    if existing is not None:
+        check_type(existing, endpoint_type)
+        return (yield from update(existing, update_body(settings) | {"model_bundle_id": bundle}))
+    return (yield from create(body | {"model_bundle_id": bundle}))
 
 
-def creation(name: str, endpoint_type: str, settings: Settings) -> dict[str, Any]:
+def creation(
+    name: str, endpoint_type: str, settings: Settings, defaults: Mapping[str, Any]
+) -> dict[str, Any]:
     """Give the body of a request to create an endpoint, of a bundle that is still to be named.
 
     Raises:
         TypeError: a setting is unknown.
         Unprocessable: a setting is not allowed.
     """
+    given = _given(settings)
     fixed = {"name": name, "endpoint_type": endpoint_type, "model_bundle_id": "unknown yet", "metadata": {}}
-    return checked(CreateModelEndpointRequest, {**_DEFAULTS, **_given(settings), **fixed})
+    body = {**defaults, "labels": {}, **given, **fixed}
+    if "max_workers" not in given and isinstance(least := given.get("min_workers"), int):
+        body["max_workers"] = max(body["max_workers"], least)
+    return checked(CreateModelEndpointRequest, body)
+
+
+def update_body(settings: Settings) -> dict[str, Any]:
+    """Give the body of a request to change settings; raises what `creation` does."""
+    return checked(UpdateModelEndpointRequest, _given(settings))
+
+
+def create(body: dict[str, Any]) -> Flow[ModelEndpoint]:
+    """Create an endpoint."""
+    yield from call(Request("POST", routes.ENDPOINTS, json_body(body)))
+    return (yield from get_model_endpoint(body["name"]))
 
 
 def _given(settings: Settings) -> dict[str, Any]:
-    values = given(Settings, settings)
+    values = keywords.given(Settings, settings)
     auth = callback_auth(
         *(
             values.get(f"default_callback_auth_{part}")
@@ -123,20 +125,17 @@ def _given(settings: Settings) -> dict[str, Any]:
     return values if auth is None else {**values, "default_callback_auth": auth}
 
 
-def _replace(existing: ModelEndpoint, body: dict[str, Any], endpoint_type: str) -> Flow[ModelEndpoint]:
+def check_type(existing: ModelEndpoint, endpoint_type: str) -> None:
+    """Raise Conflict where an endpoint is of another type, which can't change."""
     if existing.endpoint_type != endpoint_type:
         raise Conflict(
             f"the endpoint {existing.name!r} is of type {existing.endpoint_type.value!r} and can't become "
             f"{endpoint_type!r}: delete it first, or choose another name"
         )
-    changes = {name: value for name, value in body.items() if name in UpdateModelEndpointRequest.model_fields}
-    del changes["metadata"]
-    # Whether it takes a list is a matter of the function, which may be another one now.
-    changes.setdefault("max_batch_size", 0)
-    return (yield from _update(existing, changes))
 
 
-def _update(endpoint: ModelEndpoint, changes: dict[str, Any]) -> Flow[ModelEndpoint]:
+def update(endpoint: ModelEndpoint, changes: dict[str, Any]) -> Flow[ModelEndpoint]:
+    """Change what is given of an endpoint, and give it as it is then."""
     path = path_to(routes.ENDPOINTS, endpoint.id)
     yield from call(Request("PUT", path, json_body(changes), idempotent=True))
     return (yield from refreshed(endpoint))
@@ -155,11 +154,11 @@ def edit_model_endpoint(
         Unprocessable: a setting is not allowed.
         Conflict: it has a canary, and the change needs new workers.
     """
-    changes = checked(UpdateModelEndpointRequest, _given(settings))
+    changes = update_body(settings)
     endpoint = yield from _resolved(model_endpoint)
     if model_bundle is not None:
         changes["model_bundle_id"] = yield from bundle_id(model_bundle)
-    return (yield from _update(endpoint, changes))
+    return (yield from update(endpoint, changes))
 
 
 def get_model_endpoint(endpoint_name: str) -> Flow[ModelEndpoint]:
@@ -170,7 +169,7 @@ def get_model_endpoint(endpoint_name: str) -> Flow[ModelEndpoint]:
     Raises:
         NotFound: there is none; similar names are listed.
     """
-    found = yield from _find(endpoint_name)
+    found = yield from find(endpoint_name)
     if found is not None:
         return found
     if "/" in endpoint_name:
@@ -183,7 +182,8 @@ def get_model_endpoint(endpoint_name: str) -> Flow[ModelEndpoint]:
     raise NotFound(f"there is no endpoint {endpoint_name!r}{hint}", code="endpoint_not_found")
 
 
-def _find(name: str) -> Flow[ModelEndpoint | None]:
+def find(name: str) -> Flow[ModelEndpoint | None]:
+    """Get an endpoint by its name, None if there is none."""
     url = url_with(routes.ENDPOINTS, {"name": name})
     found = (yield from got(ModelEndpointList, url)).model_endpoints
     if len(found) > 1:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Required, TypedDict
 
@@ -111,10 +112,18 @@ class LimitKeywords(TypedDict, total=False):
 
 def given(kind: Any, keywords: Mapping[str, Any]) -> dict[str, Any]:
     """Return the keywords that have a value. Raises TypeError when one is unknown, or a needed one is missing."""
-    if unknown := keywords.keys() - kind.__annotations__.keys():
-        known = ", ".join(kind.__annotations__)
-        raise TypeError(f"the keyword {', '.join(sorted(unknown))} is unknown; the keywords are: {known}")
+    if unknown := sorted(keywords.keys() - kind.__annotations__.keys()):
+        raise TypeError(
+            f"the keyword {', '.join(unknown)} is unknown; {_offer(unknown, list(kind.__annotations__))}"
+        )
     values = {name: value for name, value in keywords.items() if value is not None}
     if missing := kind.__required_keys__ - values.keys():
         raise TypeError(f"the keyword {', '.join(sorted(missing))} is missing: give it a value")
     return values
+
+
+def _offer(unknown: list[str], known: list[str]) -> str:
+    similar = [match for name in unknown for match in get_close_matches(name, known, 1)]
+    if len(similar) == len(unknown):
+        return f"did you mean {', '.join(similar)}?"
+    return f"the keywords are: {', '.join(known)}"

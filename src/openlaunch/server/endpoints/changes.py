@@ -5,7 +5,7 @@ from dataclasses import replace
 from openlaunch.controller.trial import DEFAULT_CANARY_FAILURES, Rule
 from openlaunch.errors import Conflict
 from openlaunch.server import clock
-from openlaunch.server.endpoints.specs import changed_spec, check_rule, needs_new_workers
+from openlaunch.server.endpoints.specs import check_rule, needs_new_workers, updated_spec
 from openlaunch.store.records import CanaryRecord, EndpointRecord
 from openlaunch.wire.endpoint_settings import EndpointSpec
 from openlaunch.wire.endpoints import (
@@ -44,11 +44,12 @@ def new_endpoint(
 
 
 def updated(endpoint: EndpointRecord, request: UpdateModelEndpointRequest) -> EndpointRecord:
-    """Return the endpoint with what the request gives; naming a rejected bundle again retries it."""
-    spec = changed_spec(endpoint.spec, request)
+    """Return the endpoint with what the request gives; naming the bundle of a failed update again retries it."""
+    spec = updated_spec(endpoint.spec, request)
     bundle_id = request.model_bundle_id or endpoint.bundle_id
     changed = replace(endpoint, spec=spec, bundle_id=bundle_id)
-    retried = endpoint.is_rejected and request.model_bundle_id is not None
+    failed = endpoint.is_rejected or endpoint.status is EndpointStatus.UPDATE_FAILED
+    retried = failed and request.model_bundle_id is not None
     return restarted(changed) if retried or needs_new_workers(endpoint, spec, bundle_id) else changed
 
 

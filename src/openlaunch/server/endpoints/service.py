@@ -9,7 +9,13 @@ from sqlalchemy import Connection
 from openlaunch.server import clock
 from openlaunch.server.endpoints import changes
 from openlaunch.server.endpoints.lookups import current_endpoint, find_bundle, find_endpoint
-from openlaunch.server.endpoints.specs import changed_spec, check_batching, check_streams, new_spec
+from openlaunch.server.endpoints.specs import (
+    changed_settings,
+    check_batching,
+    check_streams,
+    new_spec,
+    updated_spec,
+)
 from openlaunch.store import endpoints as endpoint_store
 from openlaunch.store.base import Store
 from openlaunch.store.records import EndpointRecord
@@ -94,11 +100,12 @@ class Endpoints:
     ) -> EndpointRecord:
         """Change what the request gives; new workers replace the old ones once they are ready."""
         before = await find_endpoint(self._store, endpoint_id, owner)
-        spec, bundle_id = changed_spec(before.spec, request), request.model_bundle_id or before.bundle_id
+        spec, bundle_id = updated_spec(before.spec, request), request.model_bundle_id or before.bundle_id
         await self.check(owner, before.endpoint_type, bundle_id, spec)
         changed = await self._change(owner, endpoint_id, lambda current: changes.updated(current, request))
-        detail = f"bundle {bundle_id}" if bundle_id != before.bundle_id else "its settings"
-        self._workers.events.add(endpoint_id, EventKind.UPDATED, detail)
+        details = [f"bundle {bundle_id}"] if bundle_id != before.bundle_id else []
+        if details := [*details, *changed_settings(before.spec, spec)]:
+            self._workers.events.add(endpoint_id, EventKind.UPDATED, ", ".join(details))
         return changed
 
     async def restart(self, owner: str, endpoint_id: str) -> None:

@@ -7,15 +7,11 @@ from openlaunch.errors import Unprocessable
 from openlaunch.server.prediction.inputs import is_http_url
 from openlaunch.store.records import BundleRecord, EndpointRecord
 from openlaunch.wire.endpoint_settings import EndpointSettings, EndpointSpec
-from openlaunch.wire.endpoints import CreateModelEndpointRequest, EndpointType
-from openlaunch.wire.quantities import parse_quantity
-
-MAX_QUANTITY = 2.0**60
-"""Cores or bytes: so that sums over all workers stay finite."""
+from openlaunch.wire.endpoints import CreateModelEndpointRequest, EndpointType, UpdateModelEndpointRequest
+from openlaunch.wire.keywords import DEFAULTS
 
 _NO_STREAMS = ("runnable_image", "triton_enhanced_runnable_image")
 _FUNCTIONS = ("cloudpickle_artifact", "zip_artifact")
-_QUANTITIES = ("cpus", "memory", "storage")
 _NEVER = {
     "optimize_costs": "the resources of workers are never changed but by an edit",
     "high_priority": "every endpoint has its own workers, so none comes before another",
@@ -40,17 +36,27 @@ def spec_of_job(resources: dict[str, Any]) -> EndpointSpec:
 def changed_spec(spec: EndpointSpec, settings: EndpointSettings) -> EndpointSpec:
     """Return the specification with what `settings` gives."""
     _refuse_unserved(settings)
-    for name in _QUANTITIES:
-        if (value := getattr(settings, name)) is not None:
-            _check_quantity(name, value)
     changed = spec.changed(settings)
     if changed.max_workers < changed.min_workers:
-        message = f"it would be {changed.max_workers}, less than min_workers, which is {changed.min_workers}"
+        message = (
+            f"it would be {changed.max_workers}, less than min_workers, which is {changed.min_workers}: "
+            "give min_workers, too"
+        )
         raise wrong_field("max_workers", message)
     check_rule(Rule.of(changed))
     if settings.max_batch_wait is not None and not changed.max_batch_size:
         raise wrong_field("max_batch_wait", "there is nothing to wait for: give max_batch_size, too")
     return changed
+
+
+def updated_spec(spec: EndpointSpec, request: UpdateModelEndpointRequest) -> EndpointSpec:
+    """Return the specification with what a request gives, and where it says so, defaults for the rest."""
+    return changed_spec(EndpointSpec.model_validate(DEFAULTS) if request.reset else spec, request)
+
+
+def changed_settings(before: EndpointSpec, after: EndpointSpec) -> list[str]:
+    """Name the settings that differ."""
+    return [name for name in EndpointSpec.model_fields if getattr(before, name) != getattr(after, name)]
 
 
 def check_rule(rule: Rule | None) -> None:
@@ -113,15 +119,6 @@ def _refuse_unserved(settings: EndpointSettings) -> None:
             raise wrong_field(name, f"it is true, and {reason}: leave it out, or give false")
     if (nodes := getattr(settings, "nodes_per_worker", 1)) > 1:
         raise wrong_field("nodes_per_worker", f"it is {nodes}, a worker is on 1 node here")
-
-
-def _check_quantity(name: str, value: str | float) -> None:
-    try:
-        number = parse_quantity(value)
-    except ValueError as error:
-        raise wrong_field(name, str(error)) from None
-    if number > MAX_QUANTITY:
-        raise wrong_field(name, f"it is {value}, which is more than any machine has")
 
 
 def wrong_field(field: str, message: str) -> Unprocessable:

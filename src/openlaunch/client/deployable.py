@@ -1,0 +1,55 @@
+"""Says of what is given to `deploy` whether it can be served, and if not, what to write instead."""
+
+import inspect
+from types import ModuleType
+from typing import Any
+
+from openlaunch.errors import BundleError
+from openlaunch_worker.shapes import Shape, shape_of
+
+
+def check_functions(fn: Any, load_model_fn: Any, endpoint_type: str | None) -> Shape:
+    """Return the shape of `fn`.
+
+    Raises:
+        BundleError: one of the two can't be called, or the endpoint's type does not suit what `fn` gives.
+    """
+    if load_model_fn is not None and not callable(load_model_fn):
+        raise BundleError(
+            f"load_model_fn is {_kind(load_model_fn)}, a function that loads and returns the model is needed"
+        )
+    if isinstance(fn, type):
+        name = fn.__qualname__
+        raise BundleError(
+            f"fn is the class {name}, a function is needed: with load_model_fn={name} each worker makes an object "
+            f"of it, and fn is what is called with it, such as fn={name}.predict"
+        )
+    if not callable(fn):
+        raise BundleError(f"fn is {_kind(fn)}, a function is needed: {_advice(fn)}")
+    shape = shape_of(fn)
+    if shape.yields and endpoint_type not in (None, "streaming"):
+        raise BundleError(
+            f"fn yields its items one by one, which only streaming endpoints pass on: leave "
+            f"endpoint_type={endpoint_type!r} out, or let fn return a list"
+        )
+    return shape
+
+
+def _kind(value: Any) -> str:
+    """Name what was given by its type, because a value may be secret or long."""
+    return "None" if value is None else f"of type {type(value).__qualname__}"
+
+
+def _advice(value: Any) -> str:
+    if isinstance(value, str):
+        return "import the function and give it itself, not its name; `openlaunch deploy MODULE:FUNCTION` takes names"
+    if isinstance(value, ModuleType):
+        return "give one of the module's functions"
+    for method in ("predict", "forward", "transform", "generate"):
+        if callable(getattr(value, method, None)):
+            return f"give its method, fn=….{method}, or load it in load_model_fn and call it in fn"
+    if value is None:
+        return "a decorator or a factory of the function may lack its `return`"
+    if inspect.iscoroutine(value) or inspect.isgenerator(value) or inspect.isasyncgen(value):
+        return "give the function itself, without calling it"
+    return "give the function itself, not what it returns"
