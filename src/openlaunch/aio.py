@@ -11,9 +11,10 @@ several event loops, and has connections of its own in each.
 """
 
 import warnings
-from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Sequence
-from typing import Any, Self, TypeVar
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable, Iterator, Sequence
+from typing import Any, Self, TypeVar, cast
 
+from openlaunch.client.deploying import Deploy
 from openlaunch.client.drivers import Driver
 from openlaunch.client.effects import Flow, Response
 from openlaunch.client.endpoints import EndpointFields
@@ -343,7 +344,12 @@ class LaunchClient(Operations, make=awaitable):
         """Return the future of a task that was submitted before; see `openlaunch.LaunchClient.future`."""
         return EndpointResponseFuture(self, endpoint_name, task_id, return_pickled)
 
-    deploy = awaitable(deploy, _endpoint_of)
+    deploy: Deploy[
+        Coroutine[Any, Any, SyncEndpoint],
+        Coroutine[Any, Any, StreamingEndpoint],
+        Coroutine[Any, Any, AsyncEndpoint],
+        Coroutine[Any, Any, AnyEndpoint],
+    ] = cast("Any", awaitable(deploy, _endpoint_of))
     create_model_endpoint = awaitable(endpoints.create_model_endpoint, _endpoint_of)
     edit_model_endpoint = awaitable(endpoints.edit_model_endpoint, _endpoint_of)
     get_model_endpoint = awaitable(endpoints.get_model_endpoint, _endpoint_of)

@@ -1,11 +1,19 @@
 """The blocking client."""
 
 import weakref
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar, cast
 
+from openlaunch.client.deploying import Deploy
 from openlaunch.client.drivers import Driver
 from openlaunch.client.effects import Flow
-from openlaunch.client.endpoints import endpoint_of, endpoints_of
+from openlaunch.client.endpoints import (
+    AnyEndpoint,
+    AsyncEndpoint,
+    StreamingEndpoint,
+    SyncEndpoint,
+    endpoint_of,
+    endpoints_of,
+)
 from openlaunch.client.forks import hold
 from openlaunch.client.immediate import finished
 from openlaunch.client.logs import LogStream
@@ -90,7 +98,9 @@ class LaunchClient(Operations, make=blocking):
         """
         return EndpointResponseFuture(self, endpoint_name, task_id, return_pickled)
 
-    deploy = blocking(deploy, endpoint_of)
+    deploy: Deploy[SyncEndpoint, StreamingEndpoint, AsyncEndpoint, AnyEndpoint] = cast(
+        "Any", blocking(deploy, endpoint_of)
+    )
     create_model_endpoint = blocking(endpoints.create_model_endpoint, endpoint_of)
     edit_model_endpoint = blocking(endpoints.edit_model_endpoint, endpoint_of)
     get_model_endpoint = blocking(endpoints.get_model_endpoint, endpoint_of)

@@ -41,7 +41,7 @@ def bundle_of(client, name, function, load=lambda: None):
 
 def with_canary(client, name, percent, function=None, **settings):
     """An endpoint that says "old", and one that says "new" as its canary."""
-    endpoint = client.deploy(saying("old"), name=name, **SMALL)
+    endpoint = client.deploy(saying("old"), name=name, max_workers=1, **SMALL)
     bundle = bundle_of(client, f"{name}-new", function or saying("new"))
     client.start_canary(name, bundle, percent=percent, **settings)
     client.wait_for_canary(name, DEADLINE)
@@ -86,7 +86,9 @@ class TestShare:
 
         name = f"ca-{kind}"
         function = (lambda word: lambda: items(word)) if kind == "streaming" else (lambda word: lambda: word)
-        endpoint = client.deploy(function("old"), name=name, endpoint_type=kind, **SMALL)
+        endpoint = client.deploy(
+            function("old"), name=name, endpoint_type=kind, per_worker=10, max_workers=1, **SMALL
+        )
         client.start_canary(name, bundle_of(client, f"{name}-new", function("new")), percent=20)
         client.wait_for_canary(name, DEADLINE)
         if kind == "async":
