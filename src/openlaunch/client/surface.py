@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, get_args, get_type_hints, overload
 
 from openlaunch.client.effects import Flow
+from openlaunch.client.operations.keywords import check_known
 from openlaunch.client.watcher import AsyncWatcher, Watcher
 
 P = ParamSpec("P")
@@ -53,12 +54,14 @@ def blocking(
     operation: Callable[P, Flow[Any]], then: Callable[[Any, Any], Any] | None = None
 ) -> Callable[..., Any]:
     """Make a method of a blocking client."""
+    signature = _signature_of(operation)
 
     def method(self: BlockingClient, *args: P.args, **kwargs: P.kwargs) -> Any:
+        check_known(kwargs, signature.parameters)
         result = self.run(operation(*args, **kwargs))
         return result if then is None else then(self, result)
 
-    return _described(method, operation)
+    return _described(method, operation, signature)
 
 
 @overload
@@ -71,23 +74,31 @@ def awaitable(
     operation: Callable[P, Flow[Any]], then: Callable[[Any, Any], Any] | None = None
 ) -> Callable[..., Any]:
     """Make a method of an awaitable client."""
+    signature = _signature_of(operation)
 
     async def method(self: AwaitableClient, *args: P.args, **kwargs: P.kwargs) -> Any:
+        check_known(kwargs, signature.parameters)
         result = await self.run(operation(*args, **kwargs))
         return result if then is None else then(self, result)
 
-    return _described(method, operation)
+    return _described(method, operation, signature)
 
 
-def _described(method: Callable[..., Any], operation: Callable[..., Any]) -> Callable[..., Any]:
+def _described(
+    method: Callable[..., Any], operation: Callable[..., Any], signature: inspect.Signature
+) -> Callable[..., Any]:
     method.__name__ = operation.__name__
     method.__qualname__ = operation.__qualname__
     method.__doc__ = operation.__doc__
-    signature = inspect.signature(operation)
     itself = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    parameters = [itself, *_named(signature)]
+    parameters = [itself, *signature.parameters.values()]
     method.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     return method
+
+
+def _signature_of(operation: Callable[..., Any]) -> inspect.Signature:
+    signature = inspect.signature(operation)
+    return signature.replace(parameters=list(_named(signature)))
 
 
 def _named(signature: inspect.Signature) -> Iterator[inspect.Parameter]:

@@ -203,3 +203,7 @@ def test_what_can_not_be_meant_is_refused(client, settings, message):
 def test_a_slip_in_a_keyword_is_named(client):
     with pytest.raises(TypeError, match=r"the keyword cpu is unknown; did you mean cpus\?"):
         client.deploy(same, name="slip", cpu=2)
+    with pytest.raises(TypeError, match=r"the keyword requirement is unknown; did you mean requirements\?"):
+        client.deploy(same, name="slip", requirement=["numpy"])
+    with pytest.raises(TypeError, match=r"the keyword nam is unknown; did you mean name\?"):
+        client.deploy(same, nam="slip")

@@ -112,18 +112,18 @@ class LimitKeywords(TypedDict, total=False):
 
 def given(kind: Any, keywords: Mapping[str, Any]) -> dict[str, Any]:
     """Return the keywords that have a value. Raises TypeError when one is unknown, or a needed one is missing."""
-    if unknown := sorted(keywords.keys() - kind.__annotations__.keys()):
-        raise TypeError(
-            f"the keyword {', '.join(unknown)} is unknown; {_offer(unknown, list(kind.__annotations__))}"
-        )
+    check_known(keywords, kind.__annotations__)
     values = {name: value for name, value in keywords.items() if value is not None}
     if missing := kind.__required_keys__ - values.keys():
         raise TypeError(f"the keyword {', '.join(sorted(missing))} is missing: give it a value")
     return values
 
 
-def _offer(unknown: list[str], known: list[str]) -> str:
+def check_known(keywords: Mapping[str, Any], known: Mapping[str, Any]) -> None:
+    """Raise TypeError where a keyword is not known, which names those that it may stand for."""
+    if not (unknown := sorted(keywords.keys() - known.keys())):
+        return
     similar = [match for name in unknown for match in get_close_matches(name, known, 1)]
-    if len(similar) == len(unknown):
-        return f"did you mean {', '.join(similar)}?"
-    return f"the keywords are: {', '.join(known)}"
+    hint = f"did you mean {', '.join(similar)}?" if len(similar) == len(unknown) else ""
+    hint = hint or f"the keywords are: {', '.join(known)}"
+    raise TypeError(f"the keyword {', '.join(unknown)} is unknown; {hint}")
