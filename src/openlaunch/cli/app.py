@@ -29,6 +29,7 @@ from openlaunch.cli import (
 from openlaunch.cli.connection import add_global_options
 from openlaunch.cli.exits import HELP, Exit, code_of, show, show_usage
 from openlaunch.cli.output import Json, emit, note
+from openlaunch.cli.owners import add_owner_options, with_owner
 from openlaunch.cli.variables import misspelled
 from openlaunch.errors import OpenlaunchError
 
@@ -73,7 +74,8 @@ def version(as_json: Json = False) -> None:
 
 app.command("completion")(completion.completion)
 app.command("serve")(serve.serve)
-app.command("deploy")(deploy.deploy)
+app.command("deploy")(with_owner(deploy.deploy))
+app.command("predict")(with_owner(tasks.send_task))
 app.command("docs")(docs.docs)
 app.command("login")(profiles.login)
 app.command("logout")(profiles.logout)
@@ -82,6 +84,8 @@ app.add_typer(profiles.app, name="profiles")
 app.command("backup")(backup.backup)
 app.command("restore")(backup.restore)
 app.command("storage")(storage.storage)
+for noun in (bundles, endpoints, tasks, batch_jobs, image_jobs, triggers):
+    add_owner_options(noun.app)
 app.add_typer(bundles.app, name="bundles")
 app.add_typer(endpoints.app, name="endpoints")
 app.add_typer(tasks.app, name="tasks")

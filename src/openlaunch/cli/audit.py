@@ -15,7 +15,10 @@ app = typer.Typer(help="Who changed what, for admins.", no_args_is_help=True)
 @app.command("list")
 def list_audit(
     context: typer.Context,
-    owner: Annotated[str | None, typer.Option(help="Only actions of this owner's keys.")] = None,
+    owner: Annotated[
+        str | None,
+        typer.Option(help="Only actions of this owner's keys, and of admins on this owner's things."),
+    ] = None,
     key_id: Annotated[str | None, typer.Option(help="Only actions of the key with this id.")] = None,
     action: Annotated[
         str | None, typer.Option(help="Only this action, such as update_model_endpoint.")
@@ -46,7 +49,7 @@ def list_audit(
             cursor=cursor,
         )
     rows = [
-        (when(e.at), e.owner, e.key_id, e.address, e.action, e.object_id, _status(e), _summary(e.summary))
+        (when(e.at), e.owner, e.key_id, e.address, e.action, _object(e), _status(e), _summary(e.summary))
         for e in page.entries
     ]
     columns = ("TIME", "OWNER", "KEY", "FROM", "ACTION", "OBJECT", "STATUS", "SUMMARY")
@@ -58,6 +61,10 @@ def list_audit(
 
 def _status(entry: AuditEntry) -> str:
     return f"{entry.status}" if entry.times == 1 else f"{entry.status} ({entry.times} times)"
+
+
+def _object(entry: AuditEntry) -> str | None:
+    return f"{entry.object_id} of {entry.object_owner}" if entry.object_owner else entry.object_id
 
 
 def _summary(summary: dict[str, Any]) -> str | None:

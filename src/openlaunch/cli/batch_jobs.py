@@ -1,6 +1,7 @@
 """`openlaunch batch-jobs`."""
 
 import json
+from operator import itemgetter
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -9,6 +10,7 @@ from openlaunch.cli.connection import connect
 from openlaunch.cli.exits import Exit
 from openlaunch.cli.inputs import json_object, read_text
 from openlaunch.cli.output import Json, emit, emit_rows, fields, note, of_document, waiting, when
+from openlaunch.cli.owners import with_owners
 from openlaunch.cli.settings import given as given_settings
 from openlaunch.cli.settings import with_settings
 
@@ -104,8 +106,9 @@ def list_batch_jobs(context: typer.Context, as_json: Json = False) -> None:
     """List your last batch jobs, newest first."""
     with connect(context) as client:
         jobs = client.list_batch_jobs()
-    columns = ("JOB", "STATUS", "DONE", "LEFT", "CREATED", "REASON")
-    emit_rows(jobs, as_json, columns, _row, optional=("CREATED",))
+    names = ("JOB", "STATUS", "DONE", "LEFT", "CREATED", "REASON")
+    columns, row = with_owners(context, names, _row, itemgetter("owner"))
+    emit_rows(jobs, as_json, columns, row, optional=("CREATED",))
 
 
 def _row(job: dict[str, Any]) -> tuple[object, ...]:

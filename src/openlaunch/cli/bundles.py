@@ -1,11 +1,13 @@
 """`openlaunch bundles`."""
 
+from operator import attrgetter
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from openlaunch.cli.connection import connect
 from openlaunch.cli.output import Json, emit, emit_rows, fields, note, when
+from openlaunch.cli.owners import with_owners
 from openlaunch.errors import NotFound
 
 if TYPE_CHECKING:
@@ -23,7 +25,8 @@ def list_bundles(
     """List your bundles, newest first."""
     with connect(context) as client:
         found = client.list_model_bundles_v2(name).model_bundles
-    emit_rows(found, as_json, ("NAME", "ID", "FLAVOR", "CREATED"), _row, optional=("FLAVOR", "CREATED"))
+    columns, row = with_owners(context, ("NAME", "ID", "FLAVOR", "CREATED"), _row, attrgetter("owner"))
+    emit_rows(found, as_json, columns, row, optional=("FLAVOR", "CREATED"))
 
 
 def _row(bundle: "ModelBundleResponse") -> tuple[object, ...]:

@@ -19,6 +19,8 @@ class GlobalOptions:
     api_key: str | None = field(default=None, repr=False)
     profile: str | None = None
     as_json: bool = False
+    owner: str | None = None
+    """Whose things an admin's command is about; of the commands that have the option."""
 
 
 def _remember(context: typer.Context, parameter: typer.CallbackParam, value: Any) -> None:
@@ -104,5 +106,9 @@ def connect(context: typer.Context) -> "LaunchClient":
 
     given = options_of(context)
     return LaunchClient(
-        given.api_key, given.server, use_path_with_custom_endpoint=True, profile=given.profile
+        given.api_key,
+        given.server,
+        use_path_with_custom_endpoint=True,
+        profile=given.profile,
+        owner=given.owner,
     )

@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from operator import attrgetter
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
@@ -13,6 +14,7 @@ from openlaunch.cli.completion import Name
 from openlaunch.cli.connection import connect
 from openlaunch.cli.exits import Exit
 from openlaunch.cli.output import Json, emit, emit_rows, fields, note, say_status, waiting, when
+from openlaunch.cli.owners import with_owners
 from openlaunch.cli.settings import given as given_settings
 from openlaunch.cli.settings import with_settings
 
@@ -37,12 +39,19 @@ def _deploying(text: str, name: str) -> AbstractContextManager[Callable[[str], N
 
 
 @app.command("list")
-def list_endpoints(context: typer.Context, as_json: Json = False) -> None:
-    """List your endpoints, newest first."""
+def list_endpoints(
+    context: typer.Context,
+    public: Annotated[
+        bool, typer.Option("--public", help="List the public endpoints of all owners instead.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """List your endpoints, newest first. A public endpoint of another owner is called by `OWNER/NAME`."""
     with connect(context) as client:
-        found = [endpoint.model_endpoint for endpoint in client.list_model_endpoints()]
-    columns = ("NAME", "TYPE", "STATUS", "WORKERS", "QUEUED", "BUNDLE", "REASON")
-    emit_rows(found, as_json, columns, _row, optional=("BUNDLE", "QUEUED", "WORKERS"))
+        found = [endpoint.model_endpoint for endpoint in client.list_model_endpoints(public=public)]
+    names = ("NAME", "TYPE", "STATUS", "WORKERS", "QUEUED", "BUNDLE", "REASON")
+    columns, row = with_owners(context, names, _row, attrgetter("created_by"), public)
+    emit_rows(found, as_json, columns, row, optional=("BUNDLE", "QUEUED", "WORKERS"))
 
 
 def _row(endpoint: "ModelEndpoint") -> tuple[object, ...]:
@@ -84,6 +93,8 @@ def _describe(endpoint: "ModelEndpoint") -> None:
         (
             ("name", endpoint.name),
             ("id", endpoint.id),
+            ("owner", endpoint.created_by),
+            ("public", "yes: every key may predict" if endpoint.public_inference else None),
             ("type", endpoint.endpoint_type.value),
             ("status", endpoint.status.value),
             ("reason", endpoint.status_reason),

@@ -1,5 +1,6 @@
 """`openlaunch image-jobs`."""
 
+from operator import itemgetter
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -7,6 +8,7 @@ import typer
 from openlaunch.cli.connection import connect
 from openlaunch.cli.inputs import json_object, pairs
 from openlaunch.cli.output import Json, emit, emit_rows, fields, of_document, waiting, when
+from openlaunch.cli.owners import with_owners
 
 if TYPE_CHECKING:
     from openlaunch import LaunchClient
@@ -106,8 +108,9 @@ def list_jobs(
     """List your last jobs, newest first."""
     with connect(context) as client:
         jobs = client.list_docker_image_batch_jobs(trigger)
-    columns = ("JOB", "STATUS", "CREATED", "COMPLETED", "REASON")
-    emit_rows(jobs, as_json, columns, _row, optional=("COMPLETED", "CREATED"))
+    names = ("JOB", "STATUS", "CREATED", "COMPLETED", "REASON")
+    columns, row = with_owners(context, names, _row, itemgetter("owner"))
+    emit_rows(jobs, as_json, columns, row, optional=("COMPLETED", "CREATED"))
 
 
 def _row(job: dict[str, Any]) -> tuple[object, ...]:

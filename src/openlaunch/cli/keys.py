@@ -55,10 +55,14 @@ def create_key(
 
 
 @app.command("list")
-def list_keys(context: typer.Context, as_json: Json = False) -> None:
+def list_keys(
+    context: typer.Context,
+    owner: Annotated[str | None, typer.Option(help="Only keys of this owner.")] = None,
+    as_json: Json = False,
+) -> None:
     """List all keys, without their secrets."""
     with connect(context) as client:
-        found = client.list_api_keys()
+        found = client.list_api_keys(owner)
     columns = ("ID", "OWNER", "ROLE", "KEY", "CREATED", "END", "LIMITS")
     emit_rows(found, as_json, columns, _row, optional=("CREATED", "KEY", "END"))
 

@@ -16,6 +16,7 @@ REFUSED = ("high_priority",)
 
 _NAMES = {
     "labels": "--label",
+    "public_inference": "--public",
     "post_inference_hooks": "--post-inference-hook",
     "rollback_after_failures": "--rollback-after",
     "probation_requests": "--probation",
@@ -54,7 +55,7 @@ def _option(name: str, default: str | None, changing: bool) -> inspect.Parameter
     kind = _type(KEYWORD_TYPES[name])
     flag = _NAMES.get(name, f"--{name.replace('_', '-')}")
     if kind is bool:
-        flag += f"/--no-{name.replace('_', '-')}"
+        flag += f"/--no-{flag.removeprefix('--')}"
     annotation = Annotated[kind | None, typer.Option(flag, help=text, metavar=_FORMS.get(name))]  # type: ignore[valid-type]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 

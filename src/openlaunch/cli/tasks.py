@@ -2,6 +2,7 @@
 
 import json
 from contextlib import suppress
+from operator import attrgetter
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -11,6 +12,7 @@ from openlaunch.cli.connection import connect
 from openlaunch.cli.exits import Exit
 from openlaunch.cli.inputs import json_object, read_text
 from openlaunch.cli.output import Json, emit, emit_rows, fields, note, progress, table, waiting, when
+from openlaunch.cli.owners import with_owners
 from openlaunch.errors import NotFound, WaitTimeout
 
 if TYPE_CHECKING:
@@ -183,9 +185,10 @@ def list_tasks(
     wanted = "FAILURE" if failed else status
     with connect(context) as client:
         page = client.list_tasks(endpoint, wanted, limit, cursor)
-    columns = ("TASK", "ENDPOINT", "STATUS", "CODE", "ATTEMPTS", "CREATED", "FINISHED", "REASON")
+    names = ("TASK", "ENDPOINT", "STATUS", "CODE", "ATTEMPTS", "CREATED", "FINISHED", "REASON")
+    columns, row = with_owners(context, names, _row, attrgetter("owner"))
     optional = ("ATTEMPTS", "FINISHED", "CODE", "CREATED")
-    emit(page, as_json, lambda: table(columns, map(_row, page.tasks), optional))
+    emit(page, as_json, lambda: table(columns, map(row, page.tasks), optional))
     if page.next_cursor is not None and not as_json:
         note(f"there are more: --cursor {page.next_cursor}")
 

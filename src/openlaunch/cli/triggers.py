@@ -1,6 +1,7 @@
 """`openlaunch triggers`."""
 
-from typing import Annotated
+from operator import itemgetter
+from typing import Annotated, Any
 
 import typer
 
@@ -8,6 +9,7 @@ from openlaunch.cli.connection import connect
 from openlaunch.cli.image_jobs import find_bundle
 from openlaunch.cli.inputs import json_object
 from openlaunch.cli.output import Json, emit, emit_rows, fields, of_document, when
+from openlaunch.cli.owners import with_owners
 
 app = typer.Typer(help="Image jobs at the times of a cron schedule.", no_args_is_help=True)
 
@@ -43,12 +45,13 @@ def list_triggers(context: typer.Context, as_json: Json = False) -> None:
     """List your triggers, newest first."""
     with connect(context) as client:
         found = client.list_triggers()
-    emit_rows(
-        found,
-        as_json,
-        ("NAME", "ID", "SCHEDULE", "NEXT"),
-        lambda t: (t["name"], t["id"], t["cron_schedule"], when(t["next_at"]) or "suspended"),
-    )
+    columns, row = with_owners(context, ("NAME", "ID", "SCHEDULE", "NEXT"), _row, itemgetter("owner"))
+    emit_rows(found, as_json, columns, row)
+
+
+def _row(trigger: dict[str, Any]) -> tuple[object, ...]:
+    next_at = when(trigger["next_at"]) or "suspended"
+    return trigger["name"], trigger["id"], trigger["cron_schedule"], next_at
 
 
 @app.command("get")

@@ -1,11 +1,13 @@
 """Admins see and steer what every owner has, and public endpoints are called by all."""
 
+import json
 from urllib.parse import quote
 
 import pytest
 from server_driver import SMALL, args, eventually, http, problem, running
 
 from openlaunch import LaunchClient
+from openlaunch.cli.app import run
 from openlaunch.errors import Forbidden, NotFound, Unprocessable
 
 LISTS = {
@@ -211,3 +213,69 @@ def test_keys_and_the_audit_log_are_listed_by_owner(admin, people, things):
     assert {key.owner for key in admin.list_api_keys()} >= {"ada", "bob", "admin"}
     entries = admin.list_audit_log(owner="ada", limit=1000).entries
     assert {e.owner for e in entries} == {"ada"}
+
+
+@pytest.fixture
+def cli(admin, people, monkeypatch, capsys):
+    """Runs a command with the key of an owner: exit code, stdout, stderr."""
+    monkeypatch.setenv("OPENLAUNCH_URL", admin.server.url)
+
+    def command(who, *arguments):
+        monkeypatch.setenv("OPENLAUNCH_API_KEY", people["keys"].get(who, admin.server.api_key))
+        code = run(arguments)
+        return code, *capsys.readouterr()
+
+    return command
+
+
+def table(out):
+    head, *rows = [line.split("\t") for line in out.splitlines()]
+    return [dict(zip(head, row, strict=True)) for row in rows]
+
+
+@pytest.mark.parametrize("noun", ["endpoints", "bundles", "tasks", "batch-jobs", "image-jobs", "triggers"])
+def test_commands_list_what_an_owner_or_everybody_has(cli, things, noun):
+    _, own, _ = cli("bob", noun, "list")
+    _, theirs, _ = cli("admin", noun, "list", "--owner", "bob")
+    _, everybodys, _ = cli("admin", noun, "list", "--all")
+    assert own == theirs
+    assert "OWNER" not in table(own)[0]
+    assert {row["OWNER"] for row in table(everybodys)} == {"ada", "bob"}
+    for option in (("--owner", "ada"), ("--all",)):
+        code, out, err = cli("bob", noun, "list", *option)
+        assert (code, out) == (4, "")
+        assert "yours has the role user" in err
+
+
+def test_commands_name_what_another_owner_has(cli, bob, things):
+    bob.deploy(lambda x: x, name="for-commands", wait=False, **SMALL)
+    for name in (("bob/for-commands",), ("for-commands", "--owner", "bob")):
+        code, out, _ = cli("admin", "endpoints", "get", *name, "--json")
+        assert (code, json.loads(out)["created_by"]) == (0, "bob")
+    assert cli("admin", "endpoints", "edit", "bob/for-commands", "--max-workers", "2", "--no-wait")[0] == 0
+    assert cli("admin", "endpoints", "events", "bob/for-commands")[0] == 0
+    assert cli("admin", "endpoints", "logs", "bob/for-commands", "--creation")[0] == 0
+    assert cli("admin", "endpoints", "delete", "bob/for-commands", "--yes")[0] == 0
+    assert "bob" in cli("admin", "bundles", "get", "bob/later", "--json")[1]
+    _, out, _ = cli("admin", "audit", "list", "--owner", "bob", "--action", "delete_model_endpoint")
+    assert table(out)[0]["OWNER"] == "admin"
+    assert table(out)[0]["OBJECT"].endswith(" of bob")
+    code, _, err = cli("admin", "endpoints", "list", "--owner", "bob", "--all")
+    assert code == 2
+    assert "give one of them" in err
+
+
+def test_public_endpoints_are_listed_and_called_by_commands(cli, bob, ada):
+    bob.deploy(lambda x: 3 * x, name="triple", public=True, **SMALL)
+    assert ada.get_model_endpoint("bob/triple").predict(args(x=2)).value == 6
+    assert cli("ada", "predict", "bob/triple", "--args", '{"x": 3}')[:2] == (0, "9\n")
+    rows = table(cli("ada", "endpoints", "list", "--public")[1])
+    assert [(row["OWNER"], row["NAME"], row["BUNDLE"]) for row in rows] == [("bob", "triple", "-")]
+    assert cli("bob", "endpoints", "edit", "triple", "--no-public")[0] == 0
+    code, _, err = cli("ada", "predict", "bob/triple", "--args", '{"x": 3}')
+    assert code == 3
+    assert "there is no endpoint 'bob/triple'" in err
+    assert cli("bob", "endpoints", "edit", "triple", "--public")[0] == 0
+    with pytest.raises(NotFound, match="similar names: bob/triple"):
+        ada.get_model_endpoint("bob/tripple")
+    bob.delete_model_endpoint("triple")

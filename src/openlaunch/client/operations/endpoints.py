@@ -47,6 +47,7 @@ class ModelEndpointList(BaseModel):
 class Settings(EndpointKeywords, total=False):
     """The settings of an endpoint, and how its default callback is authenticated."""
 
+    public: Annotated[bool | None, "The same as public_inference. Default: false."]
     default_callback_auth_kind: Annotated[str | None, 'Authentication of callbacks: "basic" or "mtls".']
     default_callback_auth_username: Annotated[str | None, 'User name, for "basic".']
     default_callback_auth_password: Annotated[str | None, 'Password, for "basic".']
@@ -116,6 +117,8 @@ def create(body: dict[str, Any]) -> Flow[ModelEndpoint]:
 
 def _given(settings: Settings) -> dict[str, Any]:
     values = keywords.given(Settings, settings)
+    if (public := values.pop("public", None)) is not None:
+        values["public_inference"] = public
     auth = callback_auth(
         *(
             values.get(f"default_callback_auth_{part}")
