@@ -3,6 +3,8 @@
 from openlaunch.errors import Unprocessable
 
 BUCKET = "openlaunch"
+BUNDLES_FOLDER, INPUTS_FOLDER = UPLOADS = ("bundles", "batch-inputs")
+"""Where what owners upload lies, in a folder for each of them."""
 
 
 def location_of(key: str) -> str:
@@ -23,3 +25,19 @@ def key_of(location: str) -> str:
             code="unknown_location",
         )
     return location.removeprefix(prefix)
+
+
+def upload_folder(kind: str, owner: str) -> str:
+    """Return the folder of what an owner uploads of this kind."""
+    return f"{kind}/{owner.encode().hex()}/"
+
+
+def uploader_of(key: str) -> str | None:
+    """Return whose upload an artifact is; None: it is not an upload."""
+    kind, _, rest = key.partition("/")
+    if kind not in UPLOADS:
+        return None
+    try:
+        return bytes.fromhex(rest.partition("/")[0]).decode()
+    except ValueError:
+        return None

@@ -21,6 +21,7 @@ from openlaunch.cli import (
     image_jobs,
     keys,
     profiles,
+    quotas,
     serve,
     storage,
     tasks,
@@ -93,6 +94,7 @@ app.add_typer(batch_jobs.app, name="batch-jobs")
 app.add_typer(image_jobs.app, name="image-jobs")
 app.add_typer(triggers.app, name="triggers")
 app.add_typer(keys.app, name="keys")
+app.add_typer(quotas.app, name="quotas")
 app.add_typer(audit.app, name="audit")
 
 

@@ -17,6 +17,7 @@ from openlaunch.client.operations import (
     image_jobs,
     keys,
     predictions,
+    quotas,
     storage,
     tasks,
 )
@@ -148,6 +149,8 @@ class Operations(ABC, RegistersUploads):
     whoami = Operation(keys.whoami)
     update_api_key = Operation(keys.update_api_key)
     revoke_api_key = Operation(keys.revoke_api_key)
+    list_quotas = Operation(quotas.list_quotas)
+    set_quotas = Operation(quotas.set_quotas)
     list_audit_log = Operation(audit.list_audit_log)
     get_storage = Operation(storage.get_storage)
 

@@ -30,6 +30,8 @@ from openlaunch.errors import ConfigurationError, Unavailable
 from openlaunch.server import clock
 from openlaunch.server.access.audit import AuditLog
 from openlaunch.server.access.auth import Keyring
+from openlaunch.server.access.quotas import Quotas
+from openlaunch.server.access.uploads import Uploads
 from openlaunch.server.asgi import App
 from openlaunch.server.control.context import Context
 from openlaunch.server.control.lazy_app import LazyApp
@@ -63,6 +65,7 @@ from openlaunch.server.prediction.schema_cache import SchemaCache
 from openlaunch.server.queue.callbacks import Callbacks, CallbackSigner
 from openlaunch.server.queue.service import TaskService
 from openlaunch.server.settings import Settings
+from openlaunch.store import quotas as quota_store
 from openlaunch.store.sqlite import SqliteStore
 from openlaunch.wire.keys import Role
 
@@ -190,6 +193,8 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
         schemas = SchemaCache(store)
         stack.push_async_callback(schemas.checks.stop)
         lanes = Lanes(settings)
+        quotas = Quotas(settings)
+        quotas.set_all(await store.read(quota_store.list_all))
         workers = Workers(settings, artifacts, lanes)
         engine = _engine(settings, data)
         stack.push_async_callback(engine.close)
@@ -206,8 +211,8 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
             ),
             clock.now,
         )
-        tasks = TaskService(settings, store, artifacts, lanes, schemas)
-        image_jobs = ImageJobs(settings, store, engine, data.logs)
+        tasks = TaskService(settings, store, artifacts, lanes, schemas, quotas)
+        image_jobs = ImageJobs(settings, store, engine, data.logs, quotas)
         await image_jobs.resume()
         await workers.start(controller.reports)
         stack.push_async_callback(workers.close)
@@ -219,8 +224,8 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
         callbacks = Callbacks(settings, store, tasks, CallbackSigner(secret), urls)
         callbacks.start(url)
         stack.push_async_callback(callbacks.stop)
-        endpoints = Endpoints(store, controller, tasks.control)
-        batch_jobs = BatchJobs(settings, store, artifacts, schemas, lanes, endpoints, tasks)
+        endpoints = Endpoints(store, controller, tasks.control, quotas)
+        batch_jobs = BatchJobs(settings, store, artifacts, schemas, lanes, endpoints, tasks, quotas)
         await batch_jobs.start()
         stack.push_async_callback(batch_jobs.runner.stop)
         await image_jobs.start()
@@ -255,6 +260,8 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
             storage=Storage(data, store, settings, settings),
             log_streams=LogStreams(),
             audit=AuditLog(store, settings),
+            quotas=quotas,
+            uploads=Uploads(quotas, store, artifacts),
         )
 
 

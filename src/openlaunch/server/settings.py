@@ -235,6 +235,26 @@ class AuditSettings(_Part):
     )
 
 
+class QuotaSettings(_Part):
+    """How much an owner may have for whom admins have set nothing else; None: unlimited."""
+
+    quota_endpoints: int | None = Field(default=None, ge=0, description="Endpoints of one owner.")
+    quota_workers: int | None = Field(
+        default=None, ge=0, description="Workers of one owner: the sum of `max_workers`."
+    )
+    quota_cpus: float | None = Field(default=None, ge=0, description="Cores of all those workers.")
+    quota_memory: int | None = Field(default=None, ge=0, description="Memory of all those workers, in bytes.")
+    quota_gpus: int | None = Field(default=None, ge=0, description="GPUs of all those workers.")
+    quota_queued_tasks: int | None = Field(
+        default=None,
+        ge=0,
+        description="Tasks of one owner that wait, over all endpoints; further ones get 429.",
+    )
+    quota_stored_bytes: int | None = Field(
+        default=None, ge=0, description="Bundles, files and inputs of batch jobs that one owner has uploaded."
+    )
+
+
 class Settings(
     HttpSettings,
     GatewaySettings,
@@ -244,6 +264,7 @@ class Settings(
     WorkerSettings,
     ContainerSettings,
     AuditSettings,
+    QuotaSettings,
     BaseSettings,
 ):
     """All settings. Each field `x` is read from the environment variable `OPENLAUNCH_X`."""

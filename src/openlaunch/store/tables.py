@@ -98,6 +98,14 @@ audit_log = Table(
     Index("ix_audit_log_refusals", "key_id", "seq", sqlite_where=text("status >= 400")),
 )
 
+# What admins have set for an owner: numbers, or "unlimited"; what is not there is the server's default.
+quotas = Table(
+    "quotas",
+    metadata,
+    Column("owner", Text, primary_key=True),
+    *_required(JSON, "limits"),
+)
+
 bundles = Table(
     "bundles",
     metadata,

@@ -96,6 +96,8 @@ ACCESS = {
     "GET /v1/keys": ADMIN,
     "PUT /v1/keys/{key_id}": ADMIN,
     "DELETE /v1/keys/{key_id}": ADMIN,
+    "GET /v1/quotas": USER,
+    "PUT /v1/quotas/{name}": ADMIN,
     "GET /v1/audit-log": ADMIN,
     "GET /v1/whoami": PREDICT,
     "GET /v1/storage": ADMIN,

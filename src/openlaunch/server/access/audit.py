@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 SHOWN = frozenset(
     {
+        *("endpoints", "workers", "queued_tasks", "stored_bytes"),
         *("name", "owner", "role", "requests_per_second", "burst", "requests_per_day", "expires_at"),
         *("model_bundle_id", "original_model_bundle_id", "endpoint_type", "public_inference"),
         *("min_workers", "max_workers", "per_worker", "cpus", "gpus", "memory", "storage", "high_priority"),

@@ -91,7 +91,8 @@ class Keyring:
         self._meters: dict[str, Meter] = {}
         self._saved: dict[str, tuple[int, int]] = {}
         self._saving: asyncio.Task[None] | None = None
-        self._owners: set[str] = set()
+        self.owners: set[str] = set()
+        """Everybody who has, or had, a key."""
 
     async def start(self) -> None:
         """Read the keys and what they have used, and store that from now on; to be called before anything else."""
@@ -128,7 +129,7 @@ class Keyring:
 
     async def load(self) -> None:
         """Read the keys from the store; to be called after every change."""
-        records, self._owners = await self._store.read(lambda c: (key_store.active(c), key_store.owners(c)))
+        records, self.owners = await self._store.read(lambda c: (key_store.active(c), key_store.owners(c)))
         self._meters = {r.id: meter for r in records if (meter := self._meter(r)) is not None}
         self._by_digest = {
             r.digest: Principal(r.id, r.owner, r.role, r.expires_at, self._meters.get(r.id)) for r in records
@@ -137,9 +138,9 @@ class Keyring:
 
     def check_owner(self, owner: str) -> None:
         """Raise NotFound for a name that nobody has or had a key of."""
-        if owner in self._owners:
+        if owner in self.owners:
             return
-        similar = get_close_matches(owner, self._owners)
+        similar = get_close_matches(owner, self.owners)
         hint = f"; similar names: {', '.join(similar)}" if similar else ""
         raise NotFound(
             f"there is no owner {owner!r}: nobody has a key of this name{hint}", code="owner_not_found"

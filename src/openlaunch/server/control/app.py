@@ -27,6 +27,7 @@ from openlaunch.server.control.routes import (
     health,
     image_jobs,
     keys,
+    quotas,
     storage,
     tasks,
     triggers,
@@ -54,7 +55,7 @@ def control_plane(context: Context) -> FastAPI:
     )
     api.state.context = context
     models = (health, bundles, bundles_v1, endpoints, tasks, docs)
-    others = (batch_jobs, image_jobs, triggers, files, keys, audit, artifacts, storage)
+    others = (batch_jobs, image_jobs, triggers, files, keys, quotas, audit, artifacts, storage)
     for part in (*models, *others):
         api.include_router(part.router(context))
     for kind in (APIError, HTTPException, RequestValidationError, Exception):

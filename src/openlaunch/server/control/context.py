@@ -7,6 +7,8 @@ from openlaunch.artifacts.signing import UrlSigner
 from openlaunch.controller.controller import Controller
 from openlaunch.server.access.audit import AuditLog
 from openlaunch.server.access.auth import Keyring
+from openlaunch.server.access.quotas import Quotas
+from openlaunch.server.access.uploads import Uploads
 from openlaunch.server.control.log_streams import LogStreams
 from openlaunch.server.dispatch.lanes import Lanes
 from openlaunch.server.dispatch.workers import Workers
@@ -48,3 +50,5 @@ class Context:
     storage: Storage
     log_streams: LogStreams
     audit: AuditLog
+    quotas: Quotas
+    uploads: Uploads

@@ -43,6 +43,11 @@ class Lanes:
         """Return the lane of the owner's endpoint of this name."""
         return self._by_name.get((owner, name))
 
+    def queued_of(self, owner: str) -> int:
+        """Return how many of the owner's tasks wait, or are on their way to the store."""
+        backlogs = [lane.backlog for lane in self._lanes.values()]
+        return sum(backlog.of(owner) + backlog.arriving.of(owner) for backlog in backlogs)
+
     def of(self, endpoint_id: str) -> Lane:
         """Return the lane of an endpoint that is there."""
         return self._lanes[endpoint_id]

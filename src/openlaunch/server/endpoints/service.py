@@ -7,6 +7,7 @@ from typing import Protocol
 from sqlalchemy import Connection
 
 from openlaunch.server import clock
+from openlaunch.server.access.quotas import Quotas
 from openlaunch.server.endpoints import changes
 from openlaunch.server.endpoints.lookups import current_endpoint, find_bundle, find_endpoint
 from openlaunch.server.endpoints.specs import (
@@ -65,12 +66,14 @@ class Tasks(Protocol):
 class Endpoints:
     """Creates, changes and deletes endpoints and their changes. Used in the event loop's thread.
 
-    A method raises NotFound where the owner has no such endpoint or bundle, Conflict where the endpoint's name or
+    A method raises NotFound where the owner has no such endpoint or bundle, Forbidden where the owner would have more
+    than the quotas allow, Conflict where the endpoint's name or
     state forbids the change, and Unprocessable where a setting is not allowed or does not suit the bundle.
     """
 
-    def __init__(self, store: Store, workers: Workers, tasks: Tasks) -> None:
+    def __init__(self, store: Store, workers: Workers, tasks: Tasks, quotas: Quotas | None = None) -> None:
         self._store = store
+        self._quotas = quotas or Quotas()
         self._workers = workers
         self._tasks = tasks
 
@@ -92,7 +95,14 @@ class Endpoints:
 
     async def add(self, endpoint: EndpointRecord) -> None:
         """Store a new endpoint whose settings were checked, and start its workers."""
-        await self._store.write(lambda conn: endpoint_store.insert(conn, endpoint), endpoint.owner)
+
+        def insert(conn: Connection) -> None:
+            endpoint_store.insert(conn, endpoint)
+
+        # That of a batch job is not its owner's: the job itself counts.
+        is_jobs = endpoint.owner == endpoint.id
+        change = insert if is_jobs else self._quotas.within(endpoint.owner, insert)
+        await self._store.write(change, endpoint.owner)
         self._workers.apply(endpoint)
 
     async def update(
@@ -155,9 +165,10 @@ class Endpoints:
         return changed
 
     async def _record(self, owner: str, endpoint_id: str, change: Change) -> EndpointRecord:
-        return await self._store.write(
-            lambda conn: _stored(conn, change(current_endpoint(conn, endpoint_id, owner))), owner
-        )
+        def write(conn: Connection) -> EndpointRecord:
+            return _stored(conn, change(current_endpoint(conn, endpoint_id, owner)))
+
+        return await self._store.write(self._quotas.within(owner, write), owner)
 
 
 def _stored(conn: Connection, endpoint: EndpointRecord) -> EndpointRecord:

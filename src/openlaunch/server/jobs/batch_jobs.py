@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 
 from openlaunch.artifacts.base import Artifacts
 from openlaunch.server import clock
+from openlaunch.server.access.quotas import Quotas
 from openlaunch.server.dispatch.lane import Lane
 from openlaunch.server.dispatch.lanes import Lanes
 from openlaunch.server.endpoints.changes import new_endpoint
@@ -53,6 +54,7 @@ class BatchJobs:
         lanes: Lanes,
         endpoints: Endpoints,
         tasks: TaskService,
+        quotas: Quotas | None = None,
     ) -> None:
         self._settings = settings
         self._store = store
@@ -71,6 +73,7 @@ class BatchJobs:
             clear=self._clear,
             discard=self._files.delete,
             retention_seconds=settings.batch_retention_seconds,
+            quotas=quotas,
         )
 
     async def start(self) -> None:

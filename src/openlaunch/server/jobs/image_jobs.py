@@ -9,10 +9,13 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import Connection
+
 from openlaunch.controller.gpus import gpu_problem
 from openlaunch.engines.base import ContainerError, ContainerState, Engine, JobSpec, NoRoom, Resources
-from openlaunch.errors import Unprocessable
+from openlaunch.errors import Forbidden, Unprocessable
 from openlaunch.server import clock
+from openlaunch.server.access.quotas import Quotas
 from openlaunch.server.endpoints.specs import spec_of_job
 from openlaunch.server.jobs.runner import RETRY_SECONDS, JobRunner
 from openlaunch.server.settings import JobSettings
@@ -81,8 +84,16 @@ class ImageJobs:
     `logs` has what their containers printed.
     """
 
-    def __init__(self, settings: JobSettings, store: Store, engine: Engine, logs: Path) -> None:
+    def __init__(
+        self,
+        settings: JobSettings,
+        store: Store,
+        engine: Engine,
+        logs: Path,
+        quotas: Quotas | None = None,
+    ) -> None:
         self._store = store
+        self._quotas = quotas or Quotas()
         self._engine = engine
         self._jobs = engine.jobs
         self._settings = settings
@@ -96,6 +107,7 @@ class ImageJobs:
             clear=self._clear,
             discard=self._delete_logs,
             retention_seconds=settings.batch_retention_seconds,
+            quotas=quotas,
         )
 
     def new_job(
@@ -117,6 +129,15 @@ class ImageJobs:
         )
         self.check_gpus(job.spec)
         return job
+
+    def insert_due(self, conn: Connection, job: ImageJobRecord) -> bool:
+        """Store a trigger's job; return False where the owner's quotas refuse it, which is then how it has ended."""
+        try:
+            self._quotas.within(job.owner, lambda conn: job_store.insert(conn, job))(conn)
+        except Forbidden as refusal:
+            job_store.end(conn, job.id, JobEnd(BatchJobStatus.FAILURE, str(refusal)), job.created_at)
+            return False
+        return True
 
     def check_gpus(self, spec: EndpointSpec) -> None:
         """Raise Unprocessable if a job asks for more GPUs than the machine has."""

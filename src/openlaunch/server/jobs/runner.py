@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 from openlaunch.background import BackgroundTasks
 from openlaunch.errors import NotFound, Unavailable
 from openlaunch.server import clock
+from openlaunch.server.access.quotas import Quotas
 from openlaunch.store.base import Store
 from openlaunch.store.records import JobEnd
 from openlaunch.wire.batch_jobs import BatchJobStatus
@@ -73,6 +74,7 @@ class JobRunner(Generic[Record]):
         clear: Callable[[Record], Awaitable[None]],
         discard: Callable[[list[str]], Awaitable[None]],
         retention_seconds: float,
+        quotas: Quotas | None = None,
     ) -> None:
         self._store = store
         self._table = table
@@ -81,6 +83,7 @@ class JobRunner(Generic[Record]):
         self._clear = clear
         self._discard = discard
         self._retention_seconds = retention_seconds
+        self._quotas = quotas or Quotas()
         self._runs: dict[str, _Run[Record]] = {}
         self.background = BackgroundTasks(f"a background task of the {noun}s failed")
 
@@ -95,7 +98,9 @@ class JobRunner(Generic[Record]):
         await self.background.stop()
 
     async def create(self, job: Record) -> None:
-        await self._store.write(lambda conn: self._table.insert(conn, job), job.owner)
+        """Store a job and run it; raise Forbidden where its owner would have more than the quotas allow."""
+        insert = self._quotas.within(job.owner, lambda conn: self._table.insert(conn, job))
+        await self._store.write(insert, job.owner)
         self.begin(job)
 
     def begin(self, job: Record) -> None:

@@ -123,7 +123,7 @@ class Triggers:
                     trigger_id=trigger.id,
                     due_at=due_at,
                 )
-                job_store.insert(conn, job)
-                fired.append(job)
+                if self._jobs.insert_due(conn, job):
+                    fired.append(job)
             trigger_store.change(conn, trigger.id, next_at=next_time(trigger.cron_schedule, now))
         return fired

@@ -4,6 +4,7 @@ import secrets
 
 from openlaunch.artifacts.base import Artifacts
 from openlaunch.background import BackgroundTasks
+from openlaunch.server.access.quotas import Quotas
 from openlaunch.server.dispatch.lanes import Lanes
 from openlaunch.server.prediction.schema_cache import SchemaCache
 from openlaunch.server.queue.answering import Answerer
@@ -30,13 +31,14 @@ class TaskService:
         artifacts: Artifacts,
         lanes: Lanes,
         schemas: SchemaCache,
+        quotas: Quotas | None = None,
     ) -> None:
         self._hub, self._lanes = Hub(), lanes
         self._background = BackgroundTasks(
             "work on the task queue failed; the tasks that it held run again when their leases end"
         )
         services = (settings, store, artifacts, lanes, schemas, self._hub, self._background)
-        shared = Shared(*services, lease_owner=secrets.token_hex(8))
+        shared = Shared(*services, quotas=quotas or Quotas(), lease_owner=secrets.token_hex(8))
         self.recorder = Recorder(shared)
         self.runner = Runner(shared, self.recorder)
         self._claimer = Claimer(shared, self.runner)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from openlaunch.artifacts.base import Artifacts
 from openlaunch.background import BackgroundTasks
+from openlaunch.server.access.quotas import Quotas
 from openlaunch.server.dispatch.lanes import Lanes
 from openlaunch.server.prediction.schema_cache import SchemaCache
 from openlaunch.server.settings import QueueSettings
@@ -22,4 +23,5 @@ class Shared:
     schemas: SchemaCache
     hub: Hub
     background: BackgroundTasks
+    quotas: Quotas
     lease_owner: str

@@ -29,6 +29,7 @@ class Submitter:
     def __init__(self, shared: Shared, claimer: Claimer, recorder: Recorder) -> None:
         self._settings, self._hub = shared.settings, shared.hub
         self._store, self._artifacts = shared.store, shared.artifacts
+        self._lanes, self._quotas = shared.lanes, shared.quotas
         self._claimer = claimer
         self._recorder = recorder
 
@@ -51,7 +52,7 @@ class Submitter:
         their place among the others.
 
         Raises:
-            TooManyRequests: the endpoint's queue is full.
+            TooManyRequests: the endpoint's queue is full, or the owner has as many tasks waiting as are allowed.
             Unprocessable: the idempotency key was used for something else.
             Unavailable: the server is stopping, or can't write.
         """
@@ -74,6 +75,9 @@ class Submitter:
 
     def _check_room(self, lane: Lane, owner: str, count: int) -> None:
         waiting = lane.backlog.size + lane.backlog.arriving.size
+        if "queued_tasks" in self._quotas.of(owner) and owner != lane.endpoint.id:  # inputs of a batch job
+            after = lane.admission.rate.retry_after(waiting)
+            self._quotas.check_queued(owner, self._lanes.queued_of(owner), count, after)
         mine = lane.backlog.of(owner) + lane.backlog.arriving.of(owner)
         few = self._settings.max_queued_tasks - self._settings.max_queued_tasks_of_one
         limit = self._settings.max_queued_tasks_of_one + (few if mine + count <= few else 0)

@@ -7,16 +7,20 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
 
-from openlaunch.artifacts.locations import BUCKET, key_of
+from openlaunch.artifacts.locations import (
+    BUCKET,
+    BUNDLES_FOLDER,
+    INPUTS_FOLDER,
+    key_of,
+    upload_folder,
+    uploader_of,
+)
 from openlaunch.errors import NotFound, PayloadTooLarge, Unprocessable
 from openlaunch.server.control.routes.context import Context, User
 from openlaunch.server.control.routing import ControlRouter
 from openlaunch.server.prediction.results import base_url
 from openlaunch.wire import routes
 from openlaunch.wire.bundles import UploadResponse
-
-BUNDLES_FOLDER = "bundles"
-INPUTS_FOLDER = "batch-inputs"
 
 
 def router(context: Context) -> ControlRouter:
@@ -26,18 +30,21 @@ def router(context: Context) -> ControlRouter:
     @api.post(routes.BUNDLE_UPLOAD)
     async def bundle_upload(request: Request, user: User) -> UploadResponse:
         """Return where to PUT a bundle's bytes, and the location that names them afterwards."""
-        return _upload(context, request, _folder(BUNDLES_FOLDER, user.owner))
+        return _upload(context, request, upload_folder(BUNDLES_FOLDER, user.owner))
 
     @api.post(routes.BATCH_UPLOAD)
     async def batch_task_input_upload(request: Request, user: User) -> UploadResponse:
         """Return where to PUT the inputs of a batch job, and the location that names them afterwards."""
-        return _upload(context, request, _folder(INPUTS_FOLDER, user.owner))
+        return _upload(context, request, upload_folder(INPUTS_FOLDER, user.owner))
 
     @api.put(routes.ARTIFACTS + "/{key:path}", status_code=200)
     async def put_artifact(key: str, request: Request, expires: str, signature: str) -> Response:
         """Store the body under the key that the URL was signed for."""
         context.signer.verify("PUT", key, expires, signature, time.time())
-        await context.artifacts.put(key, bounded(request.stream(), context.settings.max_bundle_bytes))
+        announced = int(request.headers.get("content-length", 0))
+        pieces = bounded(request.stream(), context.settings.max_bundle_bytes)
+        async with context.uploads.upload(uploader_of(key) or "", announced) as counted:
+            await context.artifacts.put(key, counted(pieces))
         return Response()
 
     @api.get(routes.ARTIFACTS + "/{key:path}")
@@ -60,15 +67,11 @@ def _upload(context: Context, request: Request, folder: str) -> UploadResponse:
     return UploadResponse(signedUrl=url, bucket=BUCKET, key=key)
 
 
-def _folder(kind: str, owner: str) -> str:
-    return f"{kind}/{owner.encode().hex()}/"
-
-
 async def check_uploaded(context: Context, kind: str, location: str, owner: str) -> str:
     """Return the key of bytes of this kind; raise Unprocessable where this owner has not uploaded them."""
     key = key_of(location)
     try:
-        if not key.startswith(_folder(kind, owner)):
+        if not key.startswith(upload_folder(kind, owner)):
             raise NotFound("not this owner's")
         await context.artifacts.size(key)
     except NotFound:

@@ -6,9 +6,10 @@ from functools import partial
 
 from fastapi import Request, Response
 
+from openlaunch.artifacts.locations import INPUTS_FOLDER
 from openlaunch.server import clock
 from openlaunch.server.control.answers import listed, shown
-from openlaunch.server.control.routes.artifacts import INPUTS_FOLDER, check_uploaded
+from openlaunch.server.control.routes.artifacts import check_uploaded
 from openlaunch.server.control.routes.context import Context, User, Wait
 from openlaunch.server.control.routing import ControlRouter
 from openlaunch.server.endpoints.specs import spec_of_job

@@ -6,11 +6,12 @@ from functools import partial
 
 from fastapi import Response
 
+from openlaunch.artifacts.locations import BUNDLES_FOLDER
 from openlaunch.errors import Unprocessable
 from openlaunch.server import clock
 from openlaunch.server.access.auth import Principal
 from openlaunch.server.control.answers import listed, shown
-from openlaunch.server.control.routes.artifacts import BUNDLES_FOLDER, check_uploaded
+from openlaunch.server.control.routes.artifacts import check_uploaded
 from openlaunch.server.control.routes.context import Context, User, named
 from openlaunch.server.control.routing import BundleRoute, ControlRouter
 from openlaunch.server.endpoints.lookups import find_bundle, found

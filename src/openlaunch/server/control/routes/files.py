@@ -10,6 +10,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 
 from openlaunch.errors import BadRequest, PayloadTooLarge, Unprocessable
 from openlaunch.server import clock
+from openlaunch.server.access.uploads import Counted
 from openlaunch.server.control.answers import listed, shown, with_text
 from openlaunch.server.control.routes.artifacts import bounded
 from openlaunch.server.control.routes.context import Context, User
@@ -91,19 +92,20 @@ async def _store(context: Context, request: Request, owner: str) -> str:
         form = await MultiPartParser(request.headers, body, max_files=1, max_fields=10).parse()
     except (MultiPartException, KeyError) as error:
         raise BadRequest(f"the form can't be read: {error}") from None
-    try:
-        record = await _put(context, form.get("file"), owner)
-    finally:
-        await form.close()
-    try:
-        await context.store.write(lambda conn: file_store.insert(conn, record), owner)
-    except BaseException:
-        await context.artifacts.delete(record.key)
-        raise
+    async with context.uploads.upload(owner) as counted:
+        try:
+            record = await _put(context, form.get("file"), owner, counted)
+        finally:
+            await form.close()
+        try:
+            await context.store.write(lambda conn: file_store.insert(conn, record), owner)
+        except BaseException:
+            await context.artifacts.delete(record.key)
+            raise
     return record.id
 
 
-async def _put(context: Context, upload: UploadFile | str | None, owner: str) -> FileRecord:
+async def _put(context: Context, upload: UploadFile | str | None, owner: str, counted: Counted) -> FileRecord:
     if not isinstance(upload, UploadFile):
         raise Unprocessable(
             "the form has no file in its field 'file'",
@@ -111,7 +113,7 @@ async def _put(context: Context, upload: UploadFile | str | None, owner: str) ->
         )
     file_id = object_id("file")
     key = f"files/{file_id}"
-    size = await context.artifacts.put(key, _pieces(upload))
+    size = await context.artifacts.put(key, counted(_pieces(upload)))
     return FileRecord(file_id, owner, (upload.filename or "file")[-MAX_FILENAME:], size, key, clock.now())
 
 

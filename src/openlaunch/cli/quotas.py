@@ -1,0 +1,82 @@
+"""`openlaunch quotas`."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from openlaunch.cli.connection import connect
+from openlaunch.cli.output import Json, emit, emit_rows
+
+if TYPE_CHECKING:
+    from openlaunch.wire.quotas import OwnerQuotas
+
+app = typer.Typer(help="How much each owner may have.", no_args_is_help=True)
+
+NAMES = ("endpoints", "workers", "cpus", "memory", "gpus", "queued_tasks", "stored_bytes")
+COLUMNS = ("OWNER", "ENDPOINTS", "WORKERS", "CPUS", "MEMORY", "GPUS", "QUEUED", "STORED")
+_BYTES = ("memory", "stored_bytes")
+
+
+def _option(text: str) -> typer.models.OptionInfo:
+    found: typer.models.OptionInfo = typer.Option(help=text, metavar="AMOUNT")
+    return found
+
+
+@app.command("list")
+def list_quotas(
+    context: typer.Context,
+    owner: Annotated[str | None, typer.Option(help="For admins: only of this owner.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List what is used and what is allowed, as USED/ALLOWED: your own, or for admins of all owners."""
+    with connect(context) as client:
+        found = client.list_quotas(owner)
+    emit_rows(found, as_json, COLUMNS, _row, optional=("QUEUED", "GPUS", "CPUS"))
+
+
+def _row(quotas: "OwnerQuotas") -> tuple[object, ...]:
+    return quotas.owner, *(_cell(quotas, name) for name in NAMES)
+
+
+def _cell(quotas: "OwnerQuotas", name: str) -> str:
+    allowed = getattr(quotas.allowed, name)
+    return f"{_shown(name, getattr(quotas.used, name))}/{'-' if allowed is None else _shown(name, allowed)}"
+
+
+def _shown(name: str, amount: float) -> str:
+    if name not in _BYTES or amount < 1024:
+        return f"{amount:g}"
+    unit, factor = next((u, f) for u, f in (("Gi", 2**30), ("Mi", 2**20), ("Ki", 2**10)) if amount >= f)
+    return f"{amount / factor:.4g}{unit}"
+
+
+@app.command("set")
+def set_quotas(
+    context: typer.Context,
+    owner: Annotated[str, typer.Argument(help="Whose quotas.")],
+    endpoints: Annotated[str | None, _option("Number of endpoints.")] = None,
+    workers: Annotated[str | None, _option("Sum of max_workers.")] = None,
+    cpus: Annotated[str | None, _option("Cores of all those workers.")] = None,
+    memory: Annotated[str | None, _option("Memory of all those workers, such as 64Gi.")] = None,
+    gpus: Annotated[str | None, _option("GPUs of all those workers.")] = None,
+    queued_tasks: Annotated[str | None, _option("Tasks that wait in the queues of all endpoints.")] = None,
+    stored_bytes: Annotated[str | None, _option("Uploaded bundles, files and inputs, such as 100Gi.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Set quotas of an owner, for admins. AMOUNT is a number, `unlimited`, or `default` for the server's setting.
+
+    What the owner has already stays, also where it is more than is allowed then.
+    """
+    with connect(context) as client:
+        found = client.set_quotas(
+            owner,
+            endpoints=endpoints,
+            workers=workers,
+            cpus=cpus,
+            memory=memory,
+            gpus=gpus,
+            queued_tasks=queued_tasks,
+            stored_bytes=stored_bytes,
+        )
+    text = ", ".join(f"{name} {_cell(found, name)}" for name in NAMES)
+    emit(found, as_json, lambda: print(f"{owner}: {text}"))

@@ -1,0 +1,79 @@
+"""Quotas of owners on the wire (`/v1/quotas`); ours, not the contract's."""
+
+import math
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, Field, model_validator
+
+from openlaunch.wire.quantities import parse_quantity
+
+UNLIMITED, DEFAULT = "unlimited", "default"
+
+
+def _amount(value: object) -> object:
+    if value in (None, UNLIMITED, DEFAULT):
+        return value
+    if isinstance(value, str | int | float) and not isinstance(value, bool):
+        return plain(parse_quantity(value))
+    raise ValueError(f"a number, {UNLIMITED} or {DEFAULT} is needed")
+
+
+def plain(amount: float) -> int | float:
+    """Return a whole number as one."""
+    return int(amount) if math.isfinite(amount) and amount == int(amount) else amount
+
+
+Amount = Annotated[
+    Annotated[int, Field(ge=0)] | Annotated[float, Field(ge=0)] | Literal["unlimited", "default"] | None,
+    BeforeValidator(_amount),
+]
+
+
+class SetQuotasRequest(BaseModel):
+    """PUT /v1/quotas/{owner} (admin). Omitted quotas stay; "default" is the server's setting again."""
+
+    endpoints: Amount = Field(default=None, description="Number of endpoints.")
+    workers: Amount = Field(default=None, description="Sum of max_workers.")
+    cpus: Amount = Field(default=None, description="Cores of all those workers.")
+    memory: Amount = Field(default=None, description="Memory of all those workers, in bytes, such as 64Gi.")
+    gpus: Amount = Field(default=None, description="GPUs of all those workers.")
+    queued_tasks: Amount = Field(default=None, description="Tasks that wait in the queues of all endpoints.")
+    stored_bytes: Amount = Field(
+        default=None, description="Uploads: bundles, files and inputs, such as 100Gi."
+    )
+
+    @model_validator(mode="after")
+    def _something_is_given(self) -> Self:
+        if not self.model_dump(exclude_none=True):
+            raise ValueError("nothing to change: give one of " + ", ".join(QUOTAS))
+        return self
+
+
+QUOTAS = tuple(SetQuotasRequest.model_fields)
+"""What there are quotas of."""
+
+
+class QuotaAmounts(BaseModel):
+    """An amount of each; null in what is allowed: unlimited."""
+
+    endpoints: int | None = None
+    workers: int | None = None
+    cpus: float | None = None
+    memory: int | None = None
+    gpus: int | None = None
+    queued_tasks: int | None = None
+    stored_bytes: int | None = None
+
+
+class OwnerQuotas(BaseModel):
+    """What an owner uses, and what the owner may."""
+
+    owner: str
+    used: QuotaAmounts
+    allowed: QuotaAmounts
+
+
+class ListQuotasResponse(BaseModel):
+    """GET /v1/quotas: the caller's; for admins, everybody's."""
+
+    quotas: list[OwnerQuotas]
