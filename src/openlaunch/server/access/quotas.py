@@ -71,7 +71,7 @@ class Quotas:
             )
 
     def check_queued(self, owner: str, waiting: int, count: int, retry_after: float) -> None:
-        """Raise TooManyRequests if so many tasks of the owner would wait, with `count` more, as are not allowed."""
+        """Raise TooManyRequests if more tasks of the owner would wait, with `count` new ones, than are allowed."""
         limit = self.of(owner)["queued_tasks"]
         if waiting + count > limit:
             raise TooManyRequests(
