@@ -354,6 +354,7 @@ class LaunchClient(Operations, make=awaitable):
     edit_model_endpoint = awaitable(endpoints.edit_model_endpoint, _endpoint_of)
     get_model_endpoint = awaitable(endpoints.get_model_endpoint, _endpoint_of)
     list_model_endpoints = awaitable(endpoints.list_model_endpoints, _endpoints_of)
+    hand_over_model_endpoint = awaitable(endpoints.hand_over_model_endpoint, _endpoint_of)
     start_canary = awaitable(endpoints.start_canary, _endpoint_of)
     set_canary_percent = awaitable(endpoints.set_canary_percent, _endpoint_of)
     promote_canary = awaitable(endpoints.promote_canary, _endpoint_of)

@@ -78,7 +78,7 @@ def test_the_first_example_of_the_documentation_works(tmp_path):
 def test_the_keys_of_the_documentation_are_made(tmp_path):
     data_dir = tmp_path / "data"
     with LocalServer(data_dir):
-        (block,) = blocks("docs/how-to/manage-keys.md", "sh")
+        block, *_ = blocks("docs/how-to/manage-keys.md", "sh")
         for line in block.splitlines():
             output = run(shlex.split(line), data_dir)
     assert "owner=shop role=predict" in output

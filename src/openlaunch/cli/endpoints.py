@@ -206,6 +206,31 @@ def delete_endpoint(
     note(f"endpoint {name} is being deleted")
 
 
+@app.command("stop")
+def stop_endpoint(context: typer.Context, name: Name) -> None:
+    """Stop all workers of an endpoint: sets its smallest and largest number of workers to 0."""
+    with connect(context) as client:
+        state = client.get_model_endpoint(name).model_endpoint.deployment_state
+        client.edit_model_endpoint(model_endpoint=name, min_workers=0, max_workers=0)
+    note(f"endpoint {name} is stopped: predictions are refused, and tasks wait")
+    if state is not None and state.max_workers:
+        options = f"--min-workers {state.min_workers} --max-workers {state.max_workers}"
+        note(f"start it again with: openlaunch endpoints edit {name} {options}")
+
+
+@app.command("hand-over")
+def hand_over_endpoint(
+    context: typer.Context,
+    name: Name,
+    new_owner: Annotated[str, typer.Argument(help="The new owner.")],
+    as_json: Json = False,
+) -> None:
+    """Make another owner the endpoint's, with a copy of its bundle; for admins."""
+    with connect(context) as client:
+        endpoint = client.hand_over_model_endpoint(name, new_owner)
+    _emit_endpoint(endpoint.model_endpoint, as_json)
+
+
 @app.command("restart")
 def restart_endpoint(context: typer.Context, name: Name) -> None:
     """Replace all workers of an endpoint by new ones, without an interruption."""

@@ -105,6 +105,7 @@ class LaunchClient(Operations, make=blocking):
     edit_model_endpoint = blocking(endpoints.edit_model_endpoint, endpoint_of)
     get_model_endpoint = blocking(endpoints.get_model_endpoint, endpoint_of)
     list_model_endpoints = blocking(endpoints.list_model_endpoints, endpoints_of)
+    hand_over_model_endpoint = blocking(endpoints.hand_over_model_endpoint, endpoint_of)
     start_canary = blocking(endpoints.start_canary, endpoint_of)
     set_canary_percent = blocking(endpoints.set_canary_percent, endpoint_of)
     promote_canary = blocking(endpoints.promote_canary, endpoint_of)

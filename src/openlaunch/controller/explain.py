@@ -31,6 +31,22 @@ def explain(s: Situation, load: Load, policy: Policy) -> EndpointWhy:
     )
 
 
+_FOR_CALLERS = {
+    ReasonCode.CAN_NOT_LOAD: "it can't be loaded",
+    ReasonCode.CRASH_LOOP: "its workers crash",
+}
+"""In place of messages that have what its code raised and printed, which is for the endpoint's owner alone."""
+
+
+def for_callers(why: EndpointWhy) -> EndpointWhy:
+    """Return what those may read who call an endpoint that is somebody else's."""
+    shown = [
+        reason.model_copy(update={"message": _FOR_CALLERS.get(reason.code, reason.message)})
+        for reason in why.reasons
+    ]
+    return why.model_copy(update={"reasons": shown})
+
+
 def _reasons(s: Situation, load: Load, policy: Policy) -> Iterator[Reason]:
     spec, ready = s.endpoint.spec, s.count(Phase.READY)
     if s.endpoint.status is EndpointStatus.DELETE_IN_PROGRESS:

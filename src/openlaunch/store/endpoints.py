@@ -4,7 +4,7 @@ from collections.abc import Collection
 from dataclasses import asdict, replace
 from typing import Any
 
-from sqlalchemy import Connection, Select, select
+from sqlalchemy import Connection, Insert, Select, Update, select
 from sqlalchemy import delete as delete_from
 from sqlalchemy import insert as insert_into
 from sqlalchemy import update as update_of
@@ -27,17 +27,21 @@ _ORDER = {
 
 def insert(conn: Connection, endpoint: EndpointRecord) -> None:
     """Store a new endpoint; raise Conflict if the owner has one of this name."""
+    _write(conn, endpoint, insert_into(endpoints))
+
+
+def update(conn: Connection, endpoint: EndpointRecord) -> None:
+    """Store every field of a changed endpoint; raise Conflict if a new owner has one of this name."""
+    _write(conn, endpoint, update_of(endpoints).where(endpoints.c.id == endpoint.id))
+
+
+def _write(conn: Connection, endpoint: EndpointRecord, statement: Insert | Update) -> None:
     try:
-        conn.execute(insert_into(endpoints).values(_row(endpoint)))
+        conn.execute(statement.values(_row(endpoint)))
     except IntegrityError as error:
         raise Conflict(
             f"an endpoint named {endpoint.name!r} exists: edit it, or delete it first", code="endpoint_exists"
         ) from error
-
-
-def update(conn: Connection, endpoint: EndpointRecord) -> None:
-    """Store every field of a changed endpoint."""
-    conn.execute(update_of(endpoints).where(endpoints.c.id == endpoint.id).values(_row(endpoint)))
 
 
 def get(conn: Connection, endpoint_id: str, owner: str | None = None) -> EndpointRecord | None:

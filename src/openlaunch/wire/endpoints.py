@@ -17,6 +17,7 @@ from openlaunch.wire.endpoint_settings import (
     RollbackAfterFailures,
     check_rule,
 )
+from openlaunch.wire.keys import OWNER_PATTERN
 from openlaunch.wire.keywords import Quantity
 from openlaunch.wire.quantities import Cores, Size
 
@@ -88,6 +89,12 @@ class UpdateModelEndpointRequest(EndpointSettings):
 
 
 Percent = Annotated[int, Field(ge=0, le=100)]
+
+
+class HandOverRequest(BaseModel):
+    """POST /v1/model-endpoints/{id}/hand-over (admin)."""
+
+    owner: str = Field(pattern=OWNER_PATTERN, description="The new owner, who has or had a key.")
 
 
 class StartCanaryRequest(BaseModel):

@@ -45,6 +45,7 @@ ACCESS = {
     "PUT /v1/model-endpoints/{model_endpoint_id}": USER,
     "DELETE /v1/model-endpoints/{model_endpoint_id}": USER,
     "POST /v1/model-endpoints/{model_endpoint_id}/restart": USER,
+    "POST /v1/model-endpoints/{model_endpoint_id}/hand-over": ADMIN,
     "GET /v1/model-endpoints/{model_endpoint_id}/logs": USER,
     "GET /v1/model-endpoints/{model_endpoint_id}/events": USER,
     "GET /v1/model-endpoints/{model_endpoint_id}/why": USER,

@@ -8,7 +8,7 @@ from server_driver import SMALL, args, eventually, http, problem, running
 
 from openlaunch import LaunchClient
 from openlaunch.cli.app import run
-from openlaunch.errors import Forbidden, NotFound, Unprocessable
+from openlaunch.errors import Conflict, Forbidden, NotFound, Unavailable, Unprocessable
 
 LISTS = {
     "/v1/model-endpoints": "model_endpoints",
@@ -139,7 +139,7 @@ def test_names_with_a_slash_work_in_urls_escaped_or_not(admin, people, things):
             assert raw.get(f"/v2/model-bundles/latest?model_name={name}").json()["owner"] == "bob"
             assert owners(raw.get(f"/v2/model-bundles?model_name={name}").json()["model_bundles"]) == {"bob"}
         with http(admin, people["keys"]["ada"]) as raw:
-            assert raw.get(f"/v1/hosted_inference/endpoints/creation_logs/{name}").status_code == 403
+            assert raw.get(f"/v1/hosted_inference/endpoints/creation_logs/{name}").status_code == 404
             assert raw.get(f"/v1/model-endpoints?name={name}").json() == {"model_endpoints": []}
 
 
@@ -279,3 +279,59 @@ def test_public_endpoints_are_listed_and_called_by_commands(cli, bob, ada):
     with pytest.raises(NotFound, match="similar names: bob/triple"):
         ada.get_model_endpoint("bob/tripple")
     bob.delete_model_endpoint("triple")
+
+
+def test_an_admin_hands_an_endpoint_over(admin, ada, bob, cli):
+    """It serves all the time; the new owner can change it, and the old one no longer sees it."""
+    endpoint = bob.deploy(lambda x: 2 * x, name="moves", **SMALL)
+    assert endpoint.predict(args(x=1)).value == 2
+    with pytest.raises(Forbidden, match="yours has the role user"):
+        bob.hand_over_model_endpoint("moves", "ada")
+    with pytest.raises(NotFound, match="there is no owner 'adda'"):
+        admin.hand_over_model_endpoint("bob/moves", "adda")
+    with pytest.raises(Conflict, match="belongs to 'bob' already"):
+        admin.hand_over_model_endpoint("bob/moves", "bob")
+    code, out, _ = cli("admin", "endpoints", "hand-over", "bob/moves", "ada", "--json")
+    assert (code, json.loads(out)["created_by"]) == (0, "ada")
+    theirs = ada.get_model_endpoint("moves")
+    assert theirs.predict(args(x=2)).value == 4
+    theirs.wait_until_ready(60)
+    assert theirs.predict(args(x=3)).value == 6
+    for attempt in (bob.get_model_endpoint, bob.restart_model_endpoint):
+        with pytest.raises(NotFound, match="there is no endpoint 'moves'"):
+            attempt("moves")
+    with pytest.raises(NotFound):
+        endpoint.predict(args(x=1))
+    assert ada.edit_model_endpoint(model_endpoint="moves", model_bundle="moves", per_worker=2)
+    assert bob.get_latest_model_bundle_v2("moves").id != ada.get_latest_model_bundle_v2("moves").id
+    (entry,) = admin.list_audit_log(
+        action="hand_over_model_endpoint", object_id=theirs.model_endpoint.id
+    ).entries[:1]
+    assert (entry.owner, entry.object_owner, entry.summary) == ("admin", "bob", {"owner": "ada"})
+    bob.deploy(lambda x: x, name="moves", wait=False, min_workers=0, **SMALL)
+    with pytest.raises(Conflict, match="an endpoint named 'moves' exists"):
+        admin.hand_over_model_endpoint("bob/moves", "ada")
+    admin.set_quotas("bob", endpoints=1)
+    with pytest.raises(Forbidden, match="the owner 'bob' would have"):
+        admin.hand_over_model_endpoint(bob_named(ada), "bob")
+    admin.set_quotas("bob", endpoints="unlimited")
+    bob.delete_model_endpoint("moves")
+    ada.delete_model_endpoint("moves")
+
+
+def bob_named(ada):
+    """An endpoint of a name that bob has none of."""
+    return ada.deploy(lambda x: x, name="only-adas", wait=False, min_workers=0, **SMALL)
+
+
+def test_an_endpoint_is_stopped_and_started_again(cli, bob):
+    endpoint = bob.deploy(lambda x: x, name="stops", max_workers=2, **SMALL)
+    code, _, err = cli("admin", "endpoints", "stop", "bob/stops")
+    assert code == 0
+    assert "start it again with: openlaunch endpoints edit bob/stops --min-workers 1 --max-workers 2" in err
+    with pytest.raises(Unavailable, match="max_workers=0"):
+        eventually(lambda: endpoint.predict(args(x=1)) and None)
+    again = ("--min-workers", "1", "--max-workers", "2")
+    assert cli("admin", "endpoints", "edit", "bob/stops", *again)[0] == 0
+    assert endpoint.predict(args(x=1)).value == 1
+    bob.delete_model_endpoint("stops")

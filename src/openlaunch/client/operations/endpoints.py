@@ -20,6 +20,7 @@ from openlaunch.wire.endpoints import (
     DeleteModelEndpointResponse,
     EndpointStatus,
     EndpointType,
+    HandOverRequest,
     LogsResponse,
     RestartModelEndpointResponse,
     StartCanaryRequest,
@@ -254,6 +255,22 @@ def restart_model_endpoint(model_endpoint: EndpointLike) -> Flow[bool]:
     return (yield from answer(RestartModelEndpointResponse, Request("POST", path, b"{}"))).restarted
 
 
+def hand_over_model_endpoint(model_endpoint: EndpointLike, owner: str) -> Flow[ModelEndpoint]:
+    """Make another owner the endpoint's, for admins. New workers replace the old ones, without an interruption.
+
+    The new owner gets a copy of the bundle. Tasks stay with the owners who sent them.
+
+    Raises:
+        NotFound: there is no such endpoint, or nobody has a key of this owner.
+        Conflict: the new owner has an endpoint of this name, or the endpoint has a canary.
+        Forbidden: the new owner would have more than the quotas allow.
+    """
+    body = checked(HandOverRequest, {"owner": owner})
+    endpoint = yield from _resolved(model_endpoint)
+    path = path_to(routes.ENDPOINTS, endpoint.id, "hand-over")
+    return (yield from answer(ModelEndpoint, Request("POST", path, json_body(body))))
+
+
 def start_canary(
     model_endpoint: EndpointLike,
     model_bundle: BundleLike,
@@ -359,7 +376,7 @@ def wait_for_canary(
 def read_endpoint_creation_logs(model_endpoint: EndpointLike) -> Flow[str]:
     """Read the log of the builds of the endpoint's environment and of its workers' starts."""
     endpoint = yield from _resolved(model_endpoint)
-    url = url_with(path_to(routes.CREATION_LOGS, endpoint.name), {"owner": endpoint.created_by})
+    url = path_to(routes.CREATION_LOGS, f"{endpoint.created_by}/{endpoint.name}")
     return (yield from got(LogsResponse, url)).content
 
 

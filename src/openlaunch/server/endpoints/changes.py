@@ -53,6 +53,13 @@ def updated(endpoint: EndpointRecord, request: UpdateModelEndpointRequest) -> En
     return restarted(changed) if retried or needs_new_workers(endpoint, spec, bundle_id) else changed
 
 
+def handed_over(endpoint: EndpointRecord, owner: str, bundle_id: str) -> EndpointRecord:
+    """Return the endpoint as another owner's, with new workers of that owner's bundle wanted."""
+    if endpoint.owner == owner:
+        raise Conflict(f"the endpoint {endpoint.name!r} belongs to {owner!r} already", code="same_owner")
+    return restarted(replace(endpoint, owner=owner, bundle_id=bundle_id))
+
+
 def restarted(endpoint: EndpointRecord) -> EndpointRecord:
     """Return the endpoint with a generation of new workers wanted."""
     if endpoint.live_canary is not None:

@@ -17,6 +17,7 @@ from openlaunch.server.endpoints.specs import (
     new_spec,
     updated_spec,
 )
+from openlaunch.store import bundles as bundle_store
 from openlaunch.store import endpoints as endpoint_store
 from openlaunch.store.base import Store
 from openlaunch.store.records import EndpointRecord
@@ -28,6 +29,7 @@ from openlaunch.wire.endpoints import (
     UpdateModelEndpointRequest,
 )
 from openlaunch.wire.events import EventKind
+from openlaunch.wire.ids import object_id
 
 Change = Callable[[EndpointRecord], EndpointRecord]
 
@@ -122,6 +124,24 @@ class Endpoints:
         """Replace every worker by a new one, without a gap."""
         await self._change(owner, endpoint_id, changes.restarted)
         self._workers.events.add(endpoint_id, EventKind.RESTARTED)
+
+    async def hand_over(self, owner: str, endpoint_id: str, new_owner: str) -> EndpointRecord:
+        """Give an endpoint, with a copy of its bundle, to another owner; new workers replace those of the old one."""
+
+        def write(conn: Connection) -> EndpointRecord:
+            current = current_endpoint(conn, endpoint_id, owner)
+            bundle = bundle_store.get(conn, current.bundle_id)
+            assert bundle is not None  # while an endpoint names it
+            copied = replace(bundle, id=object_id("bun"), owner=new_owner, created_at=clock.now())
+            bundle_store.insert(conn, copied)
+            return _stored(conn, changes.handed_over(current, new_owner, copied.id))
+
+        endpoint = await self._store.write(self._quotas.within(new_owner, write), owner)
+        self._workers.apply(endpoint)
+        self._workers.events.add(
+            endpoint_id, EventKind.UPDATED, f"it belongs to {new_owner}, before to {owner}"
+        )
+        return endpoint
 
     async def delete(self, owner: str, endpoint_id: str) -> None:
         """Delete an endpoint: what runs may end, what waits is refused, tasks end as FAILURE."""

@@ -11,7 +11,7 @@ from openlaunch.controller.events import message_of
 from openlaunch.errors import NotFound
 from openlaunch.server.control.answers import listed, pieces_of, shown, with_text
 from openlaunch.server.control.endpoint_view import BundleNames, bundle_names, described, described_with
-from openlaunch.server.control.routes.context import Caller, Context, User, named
+from openlaunch.server.control.routes.context import Admin, Caller, Context, User, named
 from openlaunch.server.control.routing import ControlRouter
 from openlaunch.server.endpoints.lookups import find_endpoint, may_see, no_endpoint, visible_endpoint
 from openlaunch.store import endpoints as endpoint_store
@@ -23,6 +23,7 @@ from openlaunch.wire.endpoints import (
     DeleteModelEndpointResponse,
     EndpointCreationResponse,
     EndpointOrderBy,
+    HandOverRequest,
     ListModelEndpointsResponse,
     LogsResponse,
     ModelEndpointResponse,
@@ -32,7 +33,7 @@ from openlaunch.wire.endpoints import (
     UpdateModelEndpointRequest,
 )
 from openlaunch.wire.events import MAX_EVENTS_WAIT_SECONDS, EndpointEvent, EventKind, ListEventsResponse
-from openlaunch.wire.keys import ALL_OWNERS
+from openlaunch.wire.keys import ALL_OWNERS, Role
 from openlaunch.wire.why import EndpointWhy
 
 _FOLLOWED: dict[int | str, dict[str, Any]] = {
@@ -71,6 +72,15 @@ def _add_changes(api: ControlRouter, context: Context) -> None:
         """Replace every worker by a new one, without an interruption."""
         await context.endpoints.restart(user.owner, model_endpoint_id)
         return RestartModelEndpointResponse(restarted=True)
+
+    @api.post(routes.ENDPOINTS + "/{model_endpoint_id}/hand-over")
+    async def hand_over_model_endpoint(
+        model_endpoint_id: str, body: HandOverRequest, admin: Admin
+    ) -> ModelEndpointResponse:
+        """Make another owner the endpoint's, with a copy of its bundle; new workers replace the old ones."""
+        context.keyring.check_owner(body.owner)
+        endpoint = await context.endpoints.hand_over(admin.owner, model_endpoint_id, body.owner)
+        return await described(context, endpoint, admin)
 
     @api.delete(routes.ENDPOINTS + "/{model_endpoint_id}")
     async def delete_model_endpoint(model_endpoint_id: str, user: User) -> DeleteModelEndpointResponse:
@@ -154,11 +164,11 @@ def _add_reads(api: ControlRouter, context: Context) -> None:
     @api.get(routes.CREATION_LOGS + "/{name:path}", response_model=LogsResponse)
     async def get_creation_logs(name: str, user: User) -> Response:
         """Get the log of the builds of an endpoint's environments."""
-        owner, own_name = named(context, user, name)
+        owner, own_name = named(context, user, name, public=True)
         endpoint = await context.store.read(
             lambda conn: endpoint_store.get_by_name(conn, owner, own_name or ""), user.owner
         )
-        if endpoint is None:
+        if endpoint is None or (owner != user.owner and user.role is not Role.ADMIN):
             raise NotFound(f"no endpoint has the name {name!r}", code="endpoint_not_found")
         text = await asyncio.to_thread(context.controller.creation_log, endpoint.id)
         return with_text(pieces_of(text))

@@ -11,7 +11,7 @@ from fastapi import Header, Query, Response
 from fastapi.responses import StreamingResponse
 from sqlalchemy import Connection
 
-from openlaunch.controller.explain import task_message
+from openlaunch.controller.explain import for_callers, task_message
 from openlaunch.errors import Conflict, NotFound
 from openlaunch.server import clock
 from openlaunch.server.control.answers import shown
@@ -116,6 +116,9 @@ def _add_tasks(api: ControlRouter, context: Context) -> None:
         if found is None:
             raise no_task(task_id)
         endpoint = None if found.state.done else context.controller.explain(found.endpoint_id)
+        lane = context.lanes.get(found.endpoint_id)
+        if endpoint is not None and lane is not None and lane.endpoint.owner != user.owner:
+            endpoint = for_callers(endpoint)
         return task_why(task_id, found, endpoint, now, in_worker=context.tasks.runner.is_in_worker(task_id))
 
 
