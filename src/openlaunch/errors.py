@@ -155,7 +155,7 @@ class Unauthorized(APIError):
 
 
 class Forbidden(APIError):
-    """403: the key is valid, and its role does not allow this."""
+    """403: the key's role does not allow this, or its owner's quota does not ("quota_exceeded")."""
 
     status, title, default_code = 403, "Forbidden", "forbidden"
 
@@ -202,7 +202,10 @@ class Unprocessable(APIError):
 
 
 class TooManyRequests(APIError):
-    """429: a queue is full ("queue_full"), or the key's limit is reached ("rate_limited", "quota_exceeded")."""
+    """429: a queue is full ("queue_full"), or a limit of the key or of its owner is reached.
+
+    Those have the codes "rate_limited" and "quota_exceeded".
+    """
 
     status, title, default_code = 429, "Too many requests", "queue_full"
     retryable = True
