@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from types import SimpleNamespace
 
 from example_bundles import IMAGE_BUNDLE, image_job
@@ -9,9 +10,11 @@ from example_bundles import IMAGE_BUNDLE, image_job
 from openlaunch.engines.base import ContainerState
 from openlaunch.engines.gpus import GpuPool
 from openlaunch.engines.jobs import ContainerJobs
+from openlaunch.server.access.quotas import Quotas
 from openlaunch.server.jobs.image_jobs import ImageJobs
 from openlaunch.server.settings import JobSettings
 from openlaunch.store import image_jobs
+from openlaunch.store.records import JobEnd
 from openlaunch.store.sqlite import SqliteStore
 from openlaunch.wire.batch_jobs import BatchJobStatus
 
@@ -86,5 +89,32 @@ def test_gpus_stay_with_a_job_whose_start_the_server_did_not_live_to_record(tmp_
                 while gpus.free < 3:
                     await asyncio.sleep(0.01)
         assert containers.running == {}
+
+    asyncio.run(main())
+
+
+def test_a_triggers_job_that_a_quota_refuses_is_kept_as_a_failure_with_the_numbers(tmp_path):
+    async def main():
+        quotas = Quotas()
+        quotas.set_all({"ada": {"gpus": 1, "workers": "unlimited", "cpus": "default"}})
+        store = await SqliteStore.open(tmp_path / "store.db")
+        engine = SimpleNamespace(jobs=None)
+        jobs = ImageJobs(JobSettings(), store, engine, tmp_path, quotas)
+        try:
+            await store.write(lambda conn: image_jobs.insert_bundle(conn, IMAGE_BUNDLE))
+            due = [replace(image_job(gpus=1), id=f"imj_{number}") for number in range(2)]
+            for job, runs in zip(due, (True, False), strict=True):
+                assert await store.write(lambda conn, one=job: jobs.insert_due(conn, one)) is runs
+            kept, refused = [
+                await store.read(lambda c, one=job: image_jobs.get(c, "ada", one.id)) for job in due
+            ]
+            assert kept.status is BatchJobStatus.PENDING
+            assert refused.status is BatchJobStatus.FAILURE
+            assert "would have 2 GPUs in all workers, and 1 are allowed" in refused.status_reason
+            await store.write(lambda conn: image_jobs.end(conn, due[0].id, JobEnd(BatchJobStatus.SUCCESS), 1))
+            third = replace(due[0], id="imj_2")
+            assert await store.write(lambda conn: jobs.insert_due(conn, third))
+        finally:
+            await store.close()
 
     asyncio.run(main())
