@@ -53,4 +53,6 @@ def endpoint_names(incomplete: str) -> list[str]:
     return [name for name in names if name.startswith(incomplete)]
 
 
-Name = Annotated[str, typer.Argument(help="The endpoint's name.", autocompletion=endpoint_names)]
+Name = Annotated[
+    str, typer.Argument(help="The endpoint's name, or OWNER/NAME.", autocompletion=endpoint_names)
+]

@@ -131,7 +131,7 @@ def test_options_of_every_command_stand_anywhere(cli, server):
         (("endpoint", "list"), "Did you mean 'endpoints'?"),
         (("endpoints", "lst"), "Did you mean 'list'?"),
         (("endpoints", "list", "--sever", "x"), "did you mean --server?"),
-        (("tasks", "list", "--falied"), "did you mean --failed?"),
+        (("tasks", "list", "--falied"), "did you mean --all or --failed?"),
     ],
 )
 def test_what_is_misspelled_is_answered_with_what_is_similar(cli, arguments, said):
