@@ -243,14 +243,14 @@ class QuotaSettings(_Part):
         default=None, ge=0, description="Workers of one owner: the sum of `max_workers`."
     )
     quota_cpus: float | None = Field(default=None, ge=0, description="Cores of all those workers.")
-    quota_memory: int | None = Field(default=None, ge=0, description="Memory of all those workers, in bytes.")
+    quota_memory: Bytes | None = Field(default=None, ge=0, description="Memory of all those workers.")
     quota_gpus: int | None = Field(default=None, ge=0, description="GPUs of all those workers.")
     quota_queued_tasks: int | None = Field(
         default=None,
         ge=0,
         description="Tasks of one owner that wait, over all endpoints; further ones get 429.",
     )
-    quota_stored_bytes: int | None = Field(
+    quota_stored_bytes: Bytes | None = Field(
         default=None, ge=0, description="Bundles, files and inputs of batch jobs that one owner has uploaded."
     )
 

@@ -1,21 +1,34 @@
 """Quotas of owners on the wire (`/v1/quotas`); ours, not the contract's."""
 
 import math
+from collections.abc import Callable
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
-from openlaunch.wire.quantities import parse_quantity
+from openlaunch.wire.quantities import LEAST_SIZE, parse_cores, parse_size
 
 UNLIMITED, DEFAULT = "unlimited", "default"
 
 
-def _amount(value: object) -> object:
-    if value in (None, UNLIMITED, DEFAULT):
-        return value
-    if isinstance(value, str | int | float) and not isinstance(value, bool):
-        return plain(parse_quantity(value))
-    raise ValueError(f"a number, {UNLIMITED} or {DEFAULT} is needed")
+def _read(parse: Callable[[str | float], float]) -> BeforeValidator:
+    def read(value: object) -> object:
+        if value in (None, UNLIMITED, DEFAULT):
+            return value
+        if isinstance(value, str | int | float) and not isinstance(value, bool):
+            return plain(parse(value))
+        raise ValueError(f"a number, {UNLIMITED} or {DEFAULT} is needed")
+
+    return BeforeValidator(read)
+
+
+def _size(value: str | float) -> int:
+    size = parse_size(value)
+    if 0 < size < LEAST_SIZE:
+        raise ValueError(
+            f"{value!r} stands for {size} bytes, less than 1Mi: give a unit, such as 8Gi or 500MB"
+        )
+    return size
 
 
 def plain(amount: float) -> int | float:
@@ -23,10 +36,9 @@ def plain(amount: float) -> int | float:
     return int(amount) if math.isfinite(amount) and amount == int(amount) else amount
 
 
-Amount = Annotated[
-    Annotated[int, Field(ge=0)] | Annotated[float, Field(ge=0)] | Literal["unlimited", "default"] | None,
-    BeforeValidator(_amount),
-]
+_Amount = Annotated[int, Field(ge=0)] | Annotated[float, Field(ge=0)] | Literal["unlimited", "default"] | None
+Amount = Annotated[_Amount, _read(parse_cores)]
+Size = Annotated[_Amount, _read(_size)]
 
 
 class SetQuotasRequest(BaseModel):
@@ -35,12 +47,10 @@ class SetQuotasRequest(BaseModel):
     endpoints: Amount = Field(default=None, description="Number of endpoints.")
     workers: Amount = Field(default=None, description="Sum of max_workers.")
     cpus: Amount = Field(default=None, description="Cores of all those workers.")
-    memory: Amount = Field(default=None, description="Memory of all those workers, in bytes, such as 64Gi.")
+    memory: Size = Field(default=None, description="Memory of all those workers, in bytes, such as 64Gi.")
     gpus: Amount = Field(default=None, description="GPUs of all those workers.")
     queued_tasks: Amount = Field(default=None, description="Tasks that wait in the queues of all endpoints.")
-    stored_bytes: Amount = Field(
-        default=None, description="Uploads: bundles, files and inputs, such as 100Gi."
-    )
+    stored_bytes: Size = Field(default=None, description="Uploads: bundles, files and inputs, such as 100Gi.")
 
     @model_validator(mode="after")
     def _something_is_given(self) -> Self:

@@ -158,7 +158,7 @@ def test_uploads_are_counted_while_they_come(admin, owner):
     (row,) = owner.list_quotas()
     before = row.used.stored_bytes
     assert before > 0  # the bundle
-    admin.set_quotas(owner.name, stored_bytes=before + 100_000)
+    admin.set_quotas(owner.name, stored_bytes=before + 2_000_000)
     with http(admin, owner.key) as raw:
         where = raw.post("/v1/hosted_inference/model_bundle_upload", json={}).json()
 
@@ -167,28 +167,29 @@ def test_uploads_are_counted_while_they_come(admin, owner):
 
         def pieces():
             for _ in range(11):
-                yield bytes(10_000)
+                yield bytes(200_000)
 
-        over = problem(put(bytes(100_001)), 403)
+        over = problem(put(bytes(2_000_001)), 403)
         assert over["code"] == "quota_exceeded"
         assert (
-            f"{before + 100_001:,} bytes stored, and {before + 100_000:,} bytes are allowed" in over["detail"]
+            f"{before + 2_000_001:,} bytes stored, and {before + 2_000_000:,} bytes are allowed"
+            in over["detail"]
         )
         assert put(pieces()).status_code == 403
-        assert raw.post("/v1/files", files={"file": ("a", bytes(100_001))}).status_code == 403
+        assert raw.post("/v1/files", files={"file": ("a", bytes(2_000_001))}).status_code == 403
         assert raw.get("/v1/files").json() == {"files": []}
         assert owner.list_quotas()[0].used.stored_bytes == before
-        file_id = raw.post("/v1/files", files={"file": ("a", bytes(60_000))}).json()["id"]
-        assert owner.list_quotas()[0].used.stored_bytes == before + 60_000
-        assert put(bytes(60_000)).status_code == 403
+        file_id = raw.post("/v1/files", files={"file": ("a", bytes(1_200_000))}).json()["id"]
+        assert owner.list_quotas()[0].used.stored_bytes == before + 1_200_000
+        assert put(bytes(1_200_000)).status_code == 403
         assert raw.delete(f"/v1/files/{file_id}").status_code == 200
-        assert put(bytes(60_000)).status_code == 200
+        assert put(bytes(1_200_000)).status_code == 200
         with ThreadPoolExecutor(4) as pool:
             sent = [
-                pool.submit(raw.post, "/v1/files", files={"file": ("a", bytes(30_000))}) for _ in range(4)
+                pool.submit(raw.post, "/v1/files", files={"file": ("a", bytes(600_000))}) for _ in range(4)
             ]
             assert sorted(each.result().status_code for each in sent) == [200, 403, 403, 403]
-    assert owner.list_quotas()[0].used.stored_bytes == before + 90_000
+    assert owner.list_quotas()[0].used.stored_bytes == before + 1_800_000
 
 
 def test_admins_see_all_and_owners_their_own(admin, owner):
@@ -211,6 +212,6 @@ def test_admins_see_all_and_owners_their_own(admin, owner):
         admin.set_quotas("nobody", workers=1)
     with pytest.raises(Unprocessable, match="nothing to change: give one of endpoints, workers"):
         admin.set_quotas(owner.name)
-    for wrong in ("-1", "many", True):
-        with pytest.raises(Unprocessable, match="workers"):
-            admin.set_quotas(owner.name, workers=wrong)
+    for name, wrong in (("workers", "-1"), ("workers", "many"), ("workers", True), ("memory", 64)):
+        with pytest.raises(Unprocessable, match=name):
+            admin.set_quotas(owner.name, **{name: wrong})
