@@ -27,12 +27,12 @@ from openlaunch.cli import (
     tasks,
     triggers,
 )
-from openlaunch.cli.connection import add_global_options
+from openlaunch.cli.connection import GlobalOptions, add_global_options, explain_key
 from openlaunch.cli.exits import HELP, Exit, code_of, show, show_usage
 from openlaunch.cli.output import Json, emit, note
 from openlaunch.cli.owners import add_owner_options, with_owner
 from openlaunch.cli.variables import misspelled
-from openlaunch.errors import OpenlaunchError
+from openlaunch.errors import OpenlaunchError, Unauthorized
 
 PROGRAM = "openlaunch"
 
@@ -108,10 +108,13 @@ def command() -> Any:
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command, show what went wrong, and give the exit code; without arguments, with the program's own."""
     completion.prepare()
+    options = GlobalOptions()
     try:
-        code = command().main(args=arguments, prog_name=PROGRAM, standalone_mode=False)
+        code = command().main(args=arguments, prog_name=PROGRAM, standalone_mode=False, obj=options)
         sys.stdout.flush()
     except OpenlaunchError as error:
+        if isinstance(error, Unauthorized):
+            explain_key(error, options)
         show(error)
         return code_of(error)
     except (KeyboardInterrupt, typer.Abort):

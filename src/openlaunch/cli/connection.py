@@ -96,8 +96,25 @@ def _add(command: Any, parameters: list[Any], *, shown: bool) -> None:
         added.hidden = not shown
         command.params.append(added)
     command.epilog = command.epilog or EPILOG
+    command.short_help = _first_sentence(command.help or "")
     for below in command.commands.values() if groups else ():
         _add(below, parameters, shown=False)
+
+
+def _first_sentence(text: str) -> str:
+    """Return what a list of commands says, whole: typer would cut it in the middle of the line."""
+    return " ".join(text.partition("\n\n")[0].split()).partition(". ")[0].removesuffix(".") + "."
+
+
+def explain_key(error: Exception, given: GlobalOptions) -> None:
+    """Add to an error about a key where the key came from, unless it says already what to do."""
+    from openlaunch.client.config import find_address
+
+    if not hasattr(error, "__notes__"):
+        address = find_address(given.api_key, given.server, profile=given.profile, keep_path=True)
+        error.add_note(
+            f"the key is from {address.key_source}; `openlaunch login {address.url}` stores another one"
+        )
 
 
 def connect(context: typer.Context) -> "LaunchClient":

@@ -47,10 +47,6 @@ _CODES: list[tuple[tuple[type[Exception], ...], Exit]] = [  # the first that fit
 
 _HINTS: list[tuple[type[Exception], str]] = [
     (errors.StreamInterrupted, "the result is incomplete; send the request again"),
-    (
-        errors.Unauthorized,
-        "give another key with --api-key, OPENLAUNCH_API_KEY or `openlaunch login URL`",
-    ),
     (errors.Forbidden, "an admin's key is needed"),
     (
         errors.EndpointFailed,

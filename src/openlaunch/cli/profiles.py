@@ -11,6 +11,7 @@ import typer
 
 from openlaunch.cli.connection import connect, options_of
 from openlaunch.cli.output import Json, emit, emit_rows, fields, note, when
+from openlaunch.errors import Unauthorized
 
 if TYPE_CHECKING:
     from openlaunch.wire.keys import WhoamiResponse
@@ -40,7 +41,11 @@ def login(
     certificates = None if ca_file is None else str(ca_file.resolve())
     key = given.api_key or _ask_for_key(url)
     with LaunchClient(key, url, use_path_with_custom_endpoint=True, ca_file=certificates) as client:
-        caller = client.whoami()
+        try:
+            caller = client.whoami()
+        except Unauthorized as error:
+            error.add_note("nothing is stored; an admin makes a key with `openlaunch keys create`")
+            raise
         profile = Profile(given.profile or urlsplit(client.url).netloc, client.url, key, certificates)
     write_config(config.with_profile(profile))
     document = {

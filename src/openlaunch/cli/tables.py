@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from rich.cells import cell_len
 
 GAP = "  "
-LEAST_TEXT_WIDTH = 24
+LEAST_TEXT_WIDTH = 36
 """Columns below which the last column's text is not put beside the others, but beneath them."""
 NOTHING = "-"
 
@@ -26,17 +26,21 @@ def within(
     wrapped between words, beneath its row where there is no room beside the others. A table whose other columns are
     still too wide becomes a block of lines for each row.
     """
-    names, cells = list(columns), [list(row) for row in rows]
-    for dropped in range(len(optional) + 1):
-        if dropped:
-            place = names.index(optional[dropped - 1])
-            names, *cells = [row[:place] + row[place + 1 :] for row in [names, *cells]]
+    choices = [_without(optional[:dropped], columns, rows) for dropped in range(len(optional) + 1)]
+    for dropped, (names, cells) in enumerate(choices):
         room = width - _needed(names, cells)
         if room >= _least_width([row[-1] for row in [names, *cells]]):
             return list(_beside(names, cells, room)), list(optional[:dropped])
-    if room >= 0 or not rows:
-        return list(_beneath(names, cells, width)), list(optional)
+    for dropped, (names, cells) in enumerate(choices):
+        if _needed(names, cells) <= width or not rows:
+            return list(_beneath(names, cells, width)), list(optional[:dropped])
     return list(_blocks(columns, rows, width)), []
+
+
+def _without(dropped: Sequence[str], columns: Row, rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    kept = [place for place, name in enumerate(columns) if name not in dropped]
+    names, *cells = ([row[place] for place in kept] for row in [columns, *rows])
+    return names, cells
 
 
 def _needed(names: Row, cells: Sequence[Row]) -> int:

@@ -131,12 +131,11 @@ _HOST = re.compile(r"[A-Za-z0-9._:%-]+")
 _API_KEYS = ("OPENLAUNCH_API_KEY", "LAUNCH_API_KEY")
 _PAIRS = (("OPENLAUNCH_URL", "OPENLAUNCH_API_KEY"), ("LAUNCH_ENDPOINT", "LAUNCH_API_KEY"))
 _HELP = """\
-no server was named. Do one of these:
-  - give it: LaunchClient(api_key="...", endpoint="http://HOST:PORT"), or of a command --server URL --api-key KEY
-  - set OPENLAUNCH_URL and OPENLAUNCH_API_KEY (or LAUNCH_ENDPOINT and LAUNCH_API_KEY)
-  - log in to it: openlaunch login http://HOST:PORT
-  - start a server on this machine, openlaunch serve: it writes the credentials file that is looked for in \
-$OPENLAUNCH_DATA_DIR or ~/.openlaunch"""
+no server was named, and none is found on this machine. Do one of these:
+  - start one here: openlaunch serve (it is found by its credentials.json in $OPENLAUNCH_DATA_DIR or ~/.openlaunch)
+  - log in to one elsewhere: openlaunch login http://HOST:PORT
+  - name it: LaunchClient(api_key="...", endpoint="http://HOST:PORT"), or of a command --server URL --api-key KEY
+  - set OPENLAUNCH_URL and OPENLAUNCH_API_KEY (or LAUNCH_ENDPOINT and LAUNCH_API_KEY)"""
 
 
 def _from_environment(api_key: str | None, environ: Mapping[str, str]) -> Address | None:

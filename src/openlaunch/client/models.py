@@ -10,15 +10,17 @@ from pydantic import BaseModel, Field, ValidationError
 
 from openlaunch.client.effects import Flow, Request, call
 from openlaunch.errors import Unprocessable
-from openlaunch.wire.bundles import Flavor, ModelBundleResponse
+from openlaunch.wire.bundles import BUNDLE_NAME_PATTERN, Flavor, ModelBundleResponse
 from openlaunch.wire.endpoint_settings import EndpointSettings
 from openlaunch.wire.endpoints import (
+    ENDPOINT_NAME_PATTERN,
     DeploymentState,
     EndpointStatus,
     EndpointType,
     ModelEndpointResponse,
     ResourceState,
 )
+from openlaunch.wire.keys import OWNER_PATTERN
 
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
@@ -138,6 +140,15 @@ EndpointLike = ModelEndpoint | HasModelEndpoint | str
 """An endpoint, or its name."""
 
 
+_NAME_CHARACTERS = "letters, digits and . _ -"
+NAME_RULES = {
+    ENDPOINT_NAME_PATTERN: f"a name has {_NAME_CHARACTERS}, at most 63, and begins and ends with a letter or digit",
+    BUNDLE_NAME_PATTERN: f"a name has {_NAME_CHARACTERS}, at most 128, and begins with a letter or digit",
+    OWNER_PATTERN: "an owner has letters, digits and . _ @ -, at most 64, and begins with a letter or digit",
+}
+"""What the patterns of names say, in words."""
+
+
 def checked(model: type[M], document: Mapping[str, Any]) -> dict[str, Any]:
     """Check a request's body with its model, and leave out what is None.
 
@@ -147,7 +158,7 @@ def checked(model: type[M], document: Mapping[str, Any]) -> dict[str, Any]:
         return model.model_validate(document).model_dump(mode="json", exclude_none=True)
     except ValidationError as error:
         errors = [{"loc": e["loc"], "msg": e["msg"], "type": e["type"]} for e in error.errors()]
-        parts = [_sentence(e["loc"], e["msg"], e.get("input")) for e in error.errors()]
+        parts = [_sentence(e["loc"], _message(e), e.get("input")) for e in error.errors()]
         raise Unprocessable("; ".join(parts), errors=errors) from None
 
 
@@ -159,6 +170,11 @@ def answer(model: type[M], request: Request) -> Flow[M]:
 def got(model: type[M], url: str) -> Flow[M]:
     """Send a GET request as `answer` does."""
     return answer(model, Request("GET", url, idempotent=True))
+
+
+def _message(error: Mapping[str, Any]) -> str:
+    pattern = error.get("ctx", {}).get("pattern")
+    return NAME_RULES.get(pattern) or str(error["msg"])
 
 
 def _sentence(path: tuple[int | str, ...], message: str, value: object) -> str:

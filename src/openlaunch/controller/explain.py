@@ -117,6 +117,7 @@ _BUILD_CODES = {Build.QUEUED: ReasonCode.BUILD_QUEUED, Build.BUILDING: ReasonCod
 
 def _reason(code: ReasonCode, message: str, wait: float | None = None) -> Reason:
     if wait is not None:
+        message = message.removesuffix(".")
         message += "; the next try is now" if wait == 0 else f"; the next try is in {wait:g} s"
     return Reason(code=code, message=message, next_try_in=wait)
 

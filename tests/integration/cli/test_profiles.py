@@ -58,7 +58,16 @@ def test_a_wrong_key_stores_nothing(cli, server, tmp_path):
     code, out, err = cli("login", server.url, "--key", "wrong-key-of-nobody")
     assert (code, out) == (4, "")
     assert "wrong-key-of-nobody" not in err
+    assert "hint: nothing is stored" in err
     assert not (tmp_path / "config.toml").exists()
+
+
+def test_a_wrong_key_is_named_by_where_it_came_from(cli, server, monkeypatch):
+    monkeypatch.setenv("OPENLAUNCH_API_KEY", "wrong-key-of-nobody")
+    code, _, err = cli("endpoints", "list", "--server", server.url)
+    assert code == 4
+    assert f"the key is from OPENLAUNCH_API_KEY; `openlaunch login {server.url}` stores another one" in err
+    assert "the key is from the arguments; " in cli("whoami", "--server", server.url, "--key", "wrong")[2]
 
 
 def test_profiles_are_named_listed_and_chosen(cli, server):

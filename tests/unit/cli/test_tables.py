@@ -35,16 +35,17 @@ def test_the_last_column_is_wrapped_between_words_beside_the_others():
 
 
 def test_columns_are_left_out_in_order_while_the_rest_does_not_fit():
-    lines, left_out = within(80, NAMES, rows("n" * 35), ("CREATED", "STATUS"))
+    lines, left_out = within(80, NAMES, rows("n" * 34), ("CREATED", "STATUS"))
     assert left_out == ["CREATED"]
     assert lines[0].split() == ["NAME", "STATUS", "REASON"]
 
 
 def test_a_long_word_goes_beneath_its_row_in_one_piece():
     path = "/a/path/" + "x" * 60
-    lines, left_out = within(80, NAMES, rows("n" * 35, path), ("CREATED",))
+    lines, left_out = within(80, NAMES, rows("n" * 50, path), ("CREATED",))
     assert left_out == ["CREATED"]
-    assert lines == ["NAME" + " " * 33 + "STATUS", "  REASON", "n" * 35 + "  READY", f"  {path}"]
+    assert lines == ["NAME" + " " * 48 + "STATUS", "  REASON", "n" * 50 + "  READY", f"  {path}"]
+    assert within(80, NAMES, rows("n" * 35, path), ("CREATED",))[1] == []
 
 
 def test_a_table_whose_names_are_too_long_is_written_as_blocks_with_every_column():

@@ -2,7 +2,12 @@
 
 import pytest
 
+from openlaunch.client.models import checked
 from openlaunch.client.operations.keywords import ImageKeywords, given
+from openlaunch.errors import Unprocessable
+from openlaunch.wire.bundles import CreateModelBundleRequest
+from openlaunch.wire.endpoints import CreateModelEndpointRequest
+from openlaunch.wire.keys import CreateKeyRequest
 
 IMAGE = {"repository": "me/model", "tag": "1"}
 
@@ -24,3 +29,18 @@ def test_a_keyword_that_is_like_another_is_taken_for_a_slip():
 def test_a_missing_keyword_is_named():
     with pytest.raises(TypeError, match="the keyword tag is missing"):
         given(ImageKeywords, {"repository": "me/model"})
+
+
+@pytest.mark.parametrize(
+    ("model", "field", "name", "said"),
+    [
+        (CreateModelEndpointRequest, "name", "My endpoint!", "letters, digits and . _ -, at most 63"),
+        (CreateModelBundleRequest, "name", "", "letters, digits and . _ -, at most 128"),
+        (CreateKeyRequest, "owner", "a b", "letters, digits and . _ @ -, at most 64"),
+    ],
+)
+def test_a_name_that_is_not_allowed_is_answered_in_words(model, field, name, said):
+    with pytest.raises(Unprocessable) as caught:
+        checked(model, {field: name})
+    assert said in str(caught.value)
+    assert "pattern" not in str(caught.value)
