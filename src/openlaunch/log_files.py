@@ -22,10 +22,14 @@ def tail(path: Path, limit: int) -> str:
         return ""
 
 
-def blocks_from_the_end(path: Path, limit: int) -> Iterator[tuple[int, bytes]]:
-    """Yield the last `limit` bytes of a file in blocks, the last one first, each with its place in the file."""
+def blocks_from_the_end(path: Path, limit: int, end: int | None = None) -> Iterator[tuple[int, bytes]]:
+    """Yield the last `limit` bytes of a file in blocks, the last one first, each with its place in the file.
+
+    `end` is where the file is taken to end.
+    """
     with suppress(FileNotFoundError), path.open("rb") as file:
-        end = file.seek(0, os.SEEK_END)
+        size = file.seek(0, os.SEEK_END)
+        end = size if end is None else min(end, size)
         first = max(0, end - limit)
         while end > first:
             start = max(first, end - BLOCK_BYTES)

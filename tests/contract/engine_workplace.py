@@ -12,6 +12,7 @@ from openlaunch.engines.containers import ContainerEngine
 from openlaunch.engines.environments import Environments
 from openlaunch.engines.images import Images
 from openlaunch.engines.local import LocalEngine
+from openlaunch.engines.log_lines import without_stamps
 from openlaunch.engines.processes import Processes
 from openlaunch.engines.sandbox import Sandboxes
 from openlaunch.engines.worker_logs import WorkerLogs
@@ -75,7 +76,7 @@ class Workplace:
 
     def log(self, worker_id: str = "w1") -> str:
         path = self.log_path(worker_id)
-        return path.read_text() if path.exists() else ""
+        return without_stamps(path.read_text()) if path.exists() else ""
 
     async def exit(self) -> WorkerExit:
         await eventually(lambda: bool(self.exits))

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from engine_workplace import DEADLINE, Workplace, eventually, local_engine, processes_of
 
-from openlaunch.engines.base import Engine, NoRoom, WorkerExit, WorkerSpec
+from openlaunch.engines.base import Engine, LogPart, NoRoom, WorkerExit, WorkerSpec
 from openlaunch.engines.sandbox import Sandboxes
 from openlaunch.engines.worker_logs import MAX_WORKER_BYTES
 
@@ -245,13 +245,14 @@ def test_logs_are_read_followed_and_removed(kind: str, workplace: Workplace) -> 
     async def main() -> None:
         async with open_engine(kind, workplace) as engine:
             follower = engine.follow_logs("e1")
-            assert await follower.begin(1000) == []
+            assert await follower.begin(LogPart(1000)) == []
             await engine.start(workplace.spec("print('hello', flush=True)"))
             await workplace.exit()
-            assert await follower.poll() == [("w1", "hello")]
-            assert await engine.worker_logs("e1", 1000) == "w1 hello\n"
+            (line,) = await follower.poll()
+            assert line[:2] == ("w1", "hello")
+            assert await engine.worker_logs("e1", LogPart(1000)) == [line]
             await engine.remove_logs("e1")
-            assert await engine.worker_logs("e1", 1000) == ""
+            assert await engine.worker_logs("e1", LogPart(1000)) == []
 
     asyncio.run(main())
 

@@ -317,22 +317,36 @@ def show_logs(
     tail_bytes: Annotated[
         int, typer.Option(help="Most bytes of the workers' logs to show.", min=1, max=MAX_TAIL_BYTES)
     ] = 65536,
+    tail: Annotated[int | None, typer.Option(help="Most lines of the workers' logs to show.", min=0)] = None,
+    since: Annotated[
+        str | None, typer.Option(help="Show lines from then on: how long ago (90s, 10m, 2h, 1d), or a time.")
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option(help="Show lines before that, to page back; written as --since.")
+    ] = None,
+    timestamps: Annotated[
+        bool, typer.Option("--timestamps", "-t", help="Begin each line with its time, in UTC.")
+    ] = False,
     follow: Follow = False,
     as_json: Json = False,
 ) -> None:
     """Show what an endpoint's workers have printed, newest lines last, each after its worker's id."""
+    if follow and until is not None:
+        raise typer.BadParameter("--until does not go with --follow")
     with connect(context) as client:
         endpoint = client.get_model_endpoint(name)
 
         def read() -> str:
             if creation:
                 return client.read_endpoint_creation_logs(endpoint)
-            return client.read_endpoint_logs(endpoint, tail_bytes)
+            return client.read_endpoint_logs(
+                endpoint, tail_bytes, lines=tail, since=since, until=until, timestamps=timestamps
+            )
 
         if follow and not creation:
-            with client.follow_endpoint_logs(endpoint, tail_bytes) as lines:
+            with client.follow_endpoint_logs(endpoint, tail_bytes, lines=tail, since=since) as lines:
                 for line in lines:
-                    _print_line(str(line), as_json)
+                    _print_line(f"{line.at} {line}" if timestamps else str(line), as_json)
             return
         if follow:
             _follow(read, as_json)

@@ -14,10 +14,14 @@ from openlaunch.wire.sse import SSEParser
 
 @dataclass(frozen=True, slots=True)
 class LogLine:
-    """A line that a worker wrote; `worker` is the short id by which its endpoint's logs tell workers apart."""
+    """A line that a worker wrote; `worker` is the short id by which its endpoint's logs tell workers apart.
+
+    `at` is when it was written, as ISO 8601 in UTC.
+    """
 
     worker: str
     line: str
+    at: str = ""
 
     def __str__(self) -> str:
         return f"{self.worker} {self.line}"
@@ -41,7 +45,7 @@ class LogReader:
                     self._ended = True
                 elif event.name == "message":
                     document = json.loads(event.data)
-                    yield LogLine(document["worker"], document["line"])
+                    yield LogLine(document["worker"], document["line"], document.get("at", ""))
         except (ValueError, KeyError, TypeError) as error:
             raise StreamInterrupted(f"the stream of log lines has something else: {error!r}") from error
 

@@ -13,7 +13,7 @@ from openlaunch.controller.gpus import gpu_problem
 from openlaunch.controller.reports import Reports
 from openlaunch.controller.scaling import Holdings
 from openlaunch.controller.supervisor import Supervisor
-from openlaunch.engines.base import Engine, LogFollower
+from openlaunch.engines.base import Engine, LogFollower, LogLine, LogPart
 from openlaunch.errors import Unprocessable
 from openlaunch.store import endpoints
 from openlaunch.store.base import Store
@@ -116,9 +116,9 @@ class Controller:
     def creation_log(self, endpoint_id: str) -> str:
         return self._logs.read(endpoint_id)
 
-    async def worker_logs(self, endpoint_id: str, tail_bytes: int) -> str:
-        """Return the last `tail_bytes` of what its workers have printed."""
-        return await self._engine.worker_logs(endpoint_id, tail_bytes)
+    async def worker_logs(self, endpoint_id: str, part: LogPart) -> list[LogLine]:
+        """Return this part of what its workers have printed."""
+        return await self._engine.worker_logs(endpoint_id, part)
 
     def follow_logs(self, endpoint_id: str) -> LogFollower:
         return self._engine.follow_logs(endpoint_id)

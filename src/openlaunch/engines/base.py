@@ -7,7 +7,7 @@ data. Paths, processes and the indices of GPUs stay behind it.
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from signal import SIGKILL, Signals
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from openlaunch.wire.bundles import Flavor, ImageFlavor
 
@@ -144,13 +144,34 @@ class EngineEvents(Protocol):
         """Write a build's line to the log."""
 
 
+class LogLine(NamedTuple):
+    """A line that a worker, by its short id, wrote; `at` is when, as ISO 8601 in UTC."""
+
+    worker: str
+    line: str
+    at: str
+
+
+@dataclass(frozen=True, slots=True)
+class LogPart:
+    """Which lines of logs: the last in `tail_bytes` and `tail_lines`, from `since` on and before `until`.
+
+    Times are written as `LogLine.at` is; an empty one sets no limit.
+    """
+
+    tail_bytes: int
+    tail_lines: int | None = None
+    since: str = ""
+    until: str = ""
+
+
 class LogFollower(Protocol):
-    """Reads the logs of an endpoint's workers as they grow: pairs of a worker's short id and a line."""
+    """Reads the logs of an endpoint's workers as they grow."""
 
-    async def begin(self, tail_bytes: int) -> list[tuple[str, str]]:
-        """Return the last lines that are there now, in `tail_bytes` at most."""
+    async def begin(self, part: LogPart) -> list[LogLine]:
+        """Return this part of the lines that are there now."""
 
-    async def poll(self) -> list[tuple[str, str]]:
+    async def poll(self) -> list[LogLine]:
         """Return the lines that were added since the last call."""
 
 
@@ -232,8 +253,8 @@ class Engine(Protocol):
     def note(self, endpoint_id: str, worker_id: str, text: str) -> None:
         """Add lines of the server's own to a worker's log; the worker may have ended."""
 
-    async def worker_logs(self, endpoint_id: str, tail_bytes: int) -> str:
-        """Return the last `tail_bytes` of what an endpoint's workers wrote, each line after its worker's short id."""
+    async def worker_logs(self, endpoint_id: str, part: LogPart) -> list[LogLine]:
+        """Return this part of what an endpoint's workers wrote."""
 
     def follow_logs(self, endpoint_id: str) -> LogFollower:
         """Return what reads the logs of an endpoint's workers as they grow."""

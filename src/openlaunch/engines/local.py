@@ -11,6 +11,8 @@ from openlaunch.engines.base import (
     Capacity,
     EngineEvents,
     LogFollower,
+    LogLine,
+    LogPart,
     NoRoom,
     WorkerExit,
     WorkerSpec,
@@ -21,6 +23,7 @@ from openlaunch.engines.gpus import GpuPool
 from openlaunch.engines.images import Images
 from openlaunch.engines.jobs import ContainerJobs
 from openlaunch.engines.log_follower import FileFollower
+from openlaunch.engines.log_lines import without_stamps
 from openlaunch.engines.process_spec import ProcessSpec
 from openlaunch.engines.processes import Processes, machine
 from openlaunch.engines.worker_logs import WorkerLogs, short_id_of
@@ -119,7 +122,7 @@ class LocalEngine:
 
     def _ended(self, spec: ProcessSpec, ended: WorkerExit) -> None:
         self._gpus.give_back(spec.worker_id)
-        last = "\n".join(tail(spec.log_path, LAST_LINES_BYTES).splitlines()[-LAST_LINES:])
+        last = "\n".join(without_stamps(tail(spec.log_path, LAST_LINES_BYTES)).splitlines()[-LAST_LINES:])
         self._events.worker_ended(spec.worker_id, replace(ended, last_lines=last))
 
     async def stop(self, worker_id: str, grace: float) -> None:
@@ -128,8 +131,8 @@ class LocalEngine:
     def note(self, endpoint_id: str, worker_id: str, text: str) -> None:
         self._logs.add(endpoint_id, worker_id, text)
 
-    async def worker_logs(self, endpoint_id: str, tail_bytes: int) -> str:
-        return await asyncio.to_thread(self._logs.read, endpoint_id, tail_bytes)
+    async def worker_logs(self, endpoint_id: str, part: LogPart) -> list[LogLine]:
+        return await asyncio.to_thread(self._logs.read, endpoint_id, part)
 
     def follow_logs(self, endpoint_id: str) -> LogFollower:
         return FileFollower(self._logs, endpoint_id)

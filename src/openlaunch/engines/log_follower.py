@@ -6,7 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from openlaunch.engines.base import LogLine, LogPart
+from openlaunch.engines.log_lines import from_the_end, last_of, log_line
 from openlaunch.engines.worker_logs import MAX_WORKER_BYTES, WorkerLogs, short_id
+from openlaunch.log_files import blocks_from_the_end
 
 MAX_POLL_BYTES = 256 * 1024
 MAX_POLL_LINES = 2000
@@ -24,6 +27,8 @@ class _Place:
 
     offset: int
     rest: bytes = b""
+    at: str = ""
+    """The time of the last line."""
 
 
 @dataclass(slots=True)
@@ -35,24 +40,26 @@ class FileFollower:
     _places: dict[Path, _Place] = field(default_factory=dict)
     _next: int = -1
 
-    async def begin(self, tail_bytes: int) -> list[tuple[str, str]]:
-        return await asyncio.to_thread(self.read_end, tail_bytes)
+    async def begin(self, part: LogPart) -> list[LogLine]:
+        return await asyncio.to_thread(self.read_end, part)
 
-    async def poll(self) -> list[tuple[str, str]]:
+    async def poll(self) -> list[LogLine]:
         return await asyncio.to_thread(self.read_new)
 
-    def read_end(self, tail_bytes: int) -> list[tuple[str, str]]:
+    def read_end(self, part: LogPart) -> list[LogLine]:
+        """Return this part of the whole lines that there are; `read_new` gives what comes behind them."""
+        logs = []
         for path in reversed(self.logs.files(self.endpoint_id)):
-            start, size = _line_start(path, tail_bytes)
-            self._places[path] = _Place(start)
-            tail_bytes -= size - start
-        return self.read_new()
+            end = _end_of_lines(path)
+            self._places[path] = _Place(end)
+            logs.append(from_the_end(path, short_id(path), MAX_WORKER_BYTES, end))
+        return last_of(logs, part)
 
-    def read_new(self) -> list[tuple[str, str]]:
-        """Return what has been added, as pairs of a worker's short id and a line; of new workers all lines."""
+    def read_new(self) -> list[LogLine]:
+        """Return the lines that have been added; of new workers all."""
         there = self.logs.files(self.endpoint_id)
         self._places = {path: self._places.get(path, _Place(0)) for path in there}
-        lines: list[tuple[str, str]] = []
+        lines: list[LogLine] = []
         room = MAX_POLL_BYTES
         self._next += 1  # so that no log takes all the room every time
         first = self._next % len(there) if there else 0
@@ -61,33 +68,30 @@ class FileFollower:
             before, count = place.offset, MAX_POLL_LINES - len(lines)
             if room <= 0 or count <= 0:
                 break
-            lines += [(short_id(path), line) for line in _added(path, place, room, count)]
+            lines += _added(path, place, room, count)
             room -= max(0, place.offset - before)
         return lines
 
 
-def _line_start(path: Path, tail_bytes: int) -> tuple[int, int]:
-    """Return where the first whole line begins in the last `tail_bytes` of a file, and the size of the file."""
-    try:
-        with path.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            start = max(0, size - max(0, tail_bytes))
-            if 0 < start < size:
-                file.seek(start - 1)
-                file.readline(MAX_LINE_BYTES)
-                start = file.tell()
-            return start, size
-    except FileNotFoundError:
-        return 0, 0
+def _end_of_lines(path: Path) -> int:
+    """Return where the last whole line of a file ends; the end of the file, where a line is too long."""
+    size, last = 0, b""
+    for start, last in blocks_from_the_end(path, MAX_LINE_BYTES):
+        size = start + len(last)
+        break
+    if b"\n" in last:
+        return size - len(last) + last.rindex(b"\n") + 1
+    return 0 if size == len(last) else size
 
 
-def _added(path: Path, place: _Place, most_bytes: int, most_lines: int) -> Iterator[str]:
+def _added(path: Path, place: _Place, most_bytes: int, most_lines: int) -> Iterator[LogLine]:
+    worker = short_id(path)
     try:
         with path.open("rb") as file:
             if file.seek(0, os.SEEK_END) < place.offset:
                 # `log_writer` has kept the last half of a log that was full.
                 place.offset, place.rest = min(file.tell(), MAX_WORKER_BYTES // 2), b""
-                yield CUT
+                yield LogLine(worker, CUT, place.at)
             file.seek(place.offset)
             data = file.read(most_bytes)
     except FileNotFoundError:
@@ -103,5 +107,7 @@ def _added(path: Path, place: _Place, most_bytes: int, most_lines: int) -> Itera
     if len(rest) > MAX_LINE_BYTES:
         lines, rest = [*lines, rest], b""
     place.rest = rest
-    for line in lines:
-        yield line.decode(errors="replace")
+    for data in lines:
+        line = log_line(worker, data, place.at)
+        place.at = line.at
+        yield line

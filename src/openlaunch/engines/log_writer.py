@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from openlaunch.engines.log_lines import new_stamp
 from openlaunch.engines.sandbox import give
 from openlaunch.engines.worker_logs import MAX_WORKER_BYTES, OWN_LINES
 from openlaunch.log_files import trim
@@ -32,6 +33,8 @@ class LogPipe:
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
         self._path = path
         self._file = os.open(path, flags, 0o600)
+        self._in_line = False
+        """Whether the last line that was written has no end yet."""
         if os.fstat(self._file).st_size > MAX_WORKER_BYTES:
             os.ftruncate(self._file, 0)
         self.receiving, self.sending = os.pipe()
@@ -60,9 +63,13 @@ class LogPipe:
     def note(self, line: str) -> None:
         """Add a line of the server's own to the log."""
         with suppress(OSError):
-            self._write(f"{OWN_LINES}{line}\n".encode())
+            self._write(b"\n" * self._in_line + f"{OWN_LINES}{line}\n".encode())
 
     def _write(self, data: bytes) -> None:
+        stamp = new_stamp()
+        begun = b"" if self._in_line else stamp
+        self._in_line = not data.endswith(b"\n")
+        data = begun + data[:-1].replace(b"\n", b"\n" + stamp) + data[-1:]
         stat = os.fstat(self._file)
         if stat.st_nlink:  # else it was deleted, and nobody sees how long it gets
             os.write(self._file, data)

@@ -2,11 +2,13 @@
 
 import os
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
-from openlaunch.log_files import blocks_from_the_end, last_lines, optional, private_folder
+from openlaunch.engines.base import LogLine, LogPart
+from openlaunch.engines.log_lines import from_the_end, last_of, new_stamp
+from openlaunch.log_files import optional, private_folder
 
 MAX_WORKER_BYTES = 10 * 1024 * 1024
 """What a log may have in it; a longer one loses its first half."""
@@ -34,20 +36,14 @@ class WorkerLogs:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - 1))
             start = b"" if file.read(1) in (b"", b"\n") else b"\n"
-            lines = "".join(f"{OWN_LINES}{line}\n" for line in text.splitlines())
-            file.write(start + lines.encode("utf-8", "backslashreplace"))
+            stamp = new_stamp()
+            lines = [f"{OWN_LINES}{line}\n".encode("utf-8", "backslashreplace") for line in text.splitlines()]
+            file.write(start + b"".join(stamp + line for line in lines))
 
-    def read(self, endpoint_id: str, tail_bytes: int) -> str:
-        """Return the last `tail_bytes` of all logs, oldest worker first, each line after the worker's short id."""
-        blocks: list[bytes] = []
-        room = tail_bytes
-        for path in reversed(self.files(endpoint_id)):
-            for block in _named_from_the_end(path, room + 1):
-                if room < 0:
-                    break
-                blocks.append(block)
-                room -= len(block)
-        return last_lines(b"".join(reversed(blocks)), tail_bytes)
+    def read(self, endpoint_id: str, part: LogPart) -> list[LogLine]:
+        """Return this part of all logs, in the order of time."""
+        files = reversed(self.files(endpoint_id))
+        return last_of((from_the_end(path, short_id(path), MAX_WORKER_BYTES) for path in files), part)
 
     def files(self, endpoint_id: str) -> list[Path]:
         """Return the logs of an endpoint's workers, the one that was written to last at the end."""
@@ -69,16 +65,6 @@ class WorkerLogs:
 
     def remove(self, endpoint_id: str) -> None:
         shutil.rmtree(self._root / endpoint_id, ignore_errors=True)
-
-
-def _named_from_the_end(path: Path, limit: int) -> Iterator[bytes]:
-    """Yield the end of a log in blocks, the last one first; in them, the worker's short id is before each line."""
-    name = short_id(path).encode() + b" "
-    last = True
-    for start, block in blocks_from_the_end(path, limit):
-        named = (block.removesuffix(b"\n") if last else block).replace(b"\n", b"\n" + name)
-        yield (name if start == 0 else b"") + named + (b"\n" if last else b"")
-        last = False
 
 
 def short_id(path: Path) -> str:

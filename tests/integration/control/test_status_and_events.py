@@ -8,13 +8,14 @@ import sys
 import threading
 import time
 from contextlib import contextmanager, suppress
+from itertools import islice
 
 import httpx2
 import pytest
 from server_driver import DEADLINE, SMALL, args, eventually, http, running
 
 from openlaunch import aio
-from openlaunch.errors import NotFound, Unavailable
+from openlaunch.errors import BadRequest, NotFound, Unavailable
 
 
 def work(seconds=0.0, text="", die=0):
@@ -203,6 +204,28 @@ def _collect(stream, lines):
     with suppress(Exception):  # the test closes it
         for line in stream:
             lines.append(line)
+
+
+def test_reading_and_following_give_the_same_lines_and_choose_them_alike(client, endpoint):
+    for number in range(5):
+        endpoint.predict(args(text=f"numbered {number}")).get(DEADLINE)
+    eventually(lambda: "numbered 4" in client.read_endpoint_logs(endpoint))
+
+    def followed(count, **part):
+        with client.follow_endpoint_logs(endpoint, **part) as stream:
+            return [f"{line.at} {line}" for line in islice(stream, count)]
+
+    for part in ({}, {"lines": 3}, {"since": "1h", "lines": 2}):
+        read = client.read_endpoint_logs(endpoint, timestamps=True, **part).splitlines()
+        assert len(read) == part.get("lines", len(read))
+        assert read[-1].endswith("numbered 4")
+        assert followed(len(read), **part) == read
+    at = read[-1].partition(" ")[0]
+    assert client.read_endpoint_logs(endpoint, since=at).endswith("numbered 4\n")
+    assert "numbered 4" not in client.read_endpoint_logs(endpoint, until=at)
+    assert client.read_endpoint_logs(endpoint, lines=0) == ""
+    with pytest.raises(BadRequest, match="'yesterday' is not a time: give how long ago"):
+        client.read_endpoint_logs(endpoint, since="yesterday")
 
 
 def test_lines_of_all_workers_come_as_they_are_written_those_of_new_ones_too(client, endpoint):

@@ -3,6 +3,7 @@
 import difflib
 import time
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Annotated, Any, Unpack
 
 from pydantic import BaseModel
@@ -380,26 +381,65 @@ def read_endpoint_creation_logs(model_endpoint: EndpointLike) -> Flow[str]:
     return (yield from got(LogsResponse, url)).content
 
 
-def read_endpoint_logs(model_endpoint: EndpointLike, tail: int | None = None) -> Flow[str]:
-    """Read the logs of the endpoint's workers, newest lines last, at most `tail` bytes."""
+def read_endpoint_logs(
+    model_endpoint: EndpointLike,
+    tail: int | None = None,
+    *,
+    lines: int | None = None,
+    since: str | datetime | None = None,
+    until: str | datetime | None = None,
+    timestamps: bool = False,
+) -> Flow[str]:
+    """Read the logs of the endpoint's workers, newest lines last.
+
+    Args:
+        model_endpoint: the endpoint, or its name.
+        tail: at most this many bytes; None: about 64 KiB.
+        lines: at most this many lines.
+        since: leave out what was written earlier: a point in time, or how long ago, such as "10m" or "2h".
+        until: leave out what was written later, to page back.
+        timestamps: begin each line with the time at which it was written.
+    """
     endpoint = yield from _resolved(model_endpoint)
-    url = url_with(path_to(routes.ENDPOINTS, endpoint.id, "logs"), {"tail_bytes": tail})
+    chosen = {
+        **_log_part(tail, lines, since),
+        "until": _time(until),
+        "timestamps": "true" if timestamps else None,
+    }
+    url = url_with(path_to(routes.ENDPOINTS, endpoint.id, "logs"), chosen)
     return (yield from got(LogsResponse, url)).content
 
 
-def follow_endpoint_logs(model_endpoint: EndpointLike, tail: int | None = None) -> Flow[Response]:
+def _log_part(tail: int | None, lines: int | None, since: str | datetime | None) -> dict[str, Any]:
+    return {"tail_bytes": tail, "tail_lines": lines, "since": _time(since)}
+
+
+def _time(moment: str | datetime | None) -> str | None:
+    return moment.astimezone().isoformat() if isinstance(moment, datetime) else moment
+
+
+def follow_endpoint_logs(
+    model_endpoint: EndpointLike,
+    tail: int | None = None,
+    *,
+    lines: int | None = None,
+    since: str | datetime | None = None,
+) -> Flow[Response]:
     """Follow the log lines of all the endpoint's workers, including later ones.
 
     Args:
         model_endpoint: the endpoint, or its name.
         tail: begin with the last lines written before, at most this many bytes of them; None: about 64 KiB.
+        lines: at most this many of those.
+        since: of those, leave out what was written before this, as for `read_endpoint_logs`.
 
     Raises:
         NotFound: there is none of this name.
         TooManyRequests: the server has as many followers as it takes.
     """
     endpoint = yield from _resolved(model_endpoint)
-    url = url_with(path_to(routes.ENDPOINTS, endpoint.id, "logs"), {"follow": "true", "tail_bytes": tail})
+    chosen = {"follow": "true", **_log_part(tail, lines, since)}
+    url = url_with(path_to(routes.ENDPOINTS, endpoint.id, "logs"), chosen)
     return (yield from call(Request("GET", url, idempotent=True, stream=True, timeout=LOG_SILENCE_SECONDS)))
 
 

@@ -6,7 +6,7 @@ from contextlib import aclosing, suppress
 
 import orjson
 
-from openlaunch.engines.base import LogFollower
+from openlaunch.engines.base import LogFollower, LogLine, LogPart
 from openlaunch.errors import TooManyRequests
 from openlaunch.turns import Turns
 from openlaunch.wire.sse import END_EVENT
@@ -32,9 +32,9 @@ class LogStreams:
         self._closed.set()
 
     async def open(
-        self, owner: str, follower: LogFollower, tail_bytes: int, is_there: Callable[[], bool]
+        self, owner: str, follower: LogFollower, part: LogPart, is_there: Callable[[], bool]
     ) -> AsyncIterator[bytes]:
-        """Return a stream's events: `data: {"worker", "line"}` for each line, and an end event when there is no more.
+        """Return a stream's events: `data: {"worker", "line", "at"}` for each line, and an end event at the end.
 
         `is_there` tells whether there still is what the logs are of. TooManyRequests is raised over `MAX_STREAMS`,
         and when the owner has its part of them.
@@ -44,15 +44,15 @@ class LogStreams:
                 f"no more logs can be followed now: up to {MAX_STREAMS} at once, half of them of one owner",
                 retry_after=5,
             )
-        events = self._events(owner, follower, tail_bytes, is_there)
+        events = self._events(owner, follower, part, is_there)
         # Begun here, so that it holds its place before another request is looked at.
         return _beginning(await anext(events), events)
 
     async def _events(
-        self, owner: str, follower: LogFollower, tail_bytes: int, is_there: Callable[[], bool]
+        self, owner: str, follower: LogFollower, part: LogPart, is_there: Callable[[], bool]
     ) -> AsyncGenerator[bytes]:
         async with self._turns.of(owner):
-            lines = await follower.begin(tail_bytes)
+            lines = await follower.begin(part)
             yield _frames(lines) or _HEARTBEAT  # at once, so that the client sees that it is connected
             quiet, pause = 0.0, BUSY_SECONDS
             while not self._closed.is_set() and is_there():
@@ -78,7 +78,5 @@ async def _beginning(first: bytes, rest: AsyncGenerator[bytes]) -> AsyncIterator
             yield frames
 
 
-def _frames(lines: list[tuple[str, str]]) -> bytes:
-    return b"".join(
-        b"data: %s\n\n" % orjson.dumps({"worker": worker, "line": line}) for worker, line in lines
-    )
+def _frames(lines: list[LogLine]) -> bytes:
+    return b"".join(b"data: %s\n\n" % orjson.dumps(line._asdict()) for line in lines)

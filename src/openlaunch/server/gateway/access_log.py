@@ -21,6 +21,7 @@ from openlaunch.server.gateway.exchange import Exchange
 from openlaunch.server.gateway.http_services import HttpServices
 from openlaunch.server.gateway.request_reader import Head
 from openlaunch.server.gateway.response import Connection
+from openlaunch.wire.times import stamp_of
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +63,7 @@ class AccessLog:
         if len(self._lines) >= MAX_LINES:
             self._dropped += 1
             return
-        now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        now = stamp_of(datetime.now(UTC))
         self._lines.append(" ".join([f"time={now}", *(f"{k}={_shown(v)}" for k, v in fields.items())]) + "\n")
         if self._writing is None or self._writing.done():
             self._writing = self._loop.create_task(self._write())

@@ -1,6 +1,7 @@
 """Model endpoints (`/v1/model-endpoints`)."""
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import Query, Response
@@ -8,7 +9,8 @@ from fastapi.responses import StreamingResponse
 from sqlalchemy import Connection
 
 from openlaunch.controller.events import message_of
-from openlaunch.errors import NotFound
+from openlaunch.engines.base import LogPart
+from openlaunch.errors import BadRequest, NotFound
 from openlaunch.server.control.answers import listed, pieces_of, shown, with_text
 from openlaunch.server.control.endpoint_view import BundleNames, bundle_names, described, described_with
 from openlaunch.server.control.routes.context import Admin, Caller, Context, User, named
@@ -34,12 +36,14 @@ from openlaunch.wire.endpoints import (
 )
 from openlaunch.wire.events import MAX_EVENTS_WAIT_SECONDS, EndpointEvent, EventKind, ListEventsResponse
 from openlaunch.wire.keys import ALL_OWNERS, Role
+from openlaunch.wire.times import moment, stamp_of
 from openlaunch.wire.why import EndpointWhy
 
 _FOLLOWED: dict[int | str, dict[str, Any]] = {
     200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}
 }
 CANARY = routes.ENDPOINTS + "/{model_endpoint_id}/canary"
+TailLines = Annotated[int | None, Query(ge=0)]
 TailBytes = Annotated[int, Query(ge=1, le=4 * 1024 * 1024)]
 
 
@@ -50,6 +54,16 @@ def router(context: Context) -> ControlRouter:
     _add_changes(api, context)
     _add_canaries(api, context)
     return api
+
+
+def _time(name: str, given: str) -> str:
+    """Return a point in time as logs have it, "" where none is given."""
+    if not given:
+        return ""
+    try:
+        return stamp_of(moment(given, datetime.now(UTC)))
+    except ValueError as error:
+        raise BadRequest(f"{name}: {error}") from None
 
 
 def _add_changes(api: ControlRouter, context: Context) -> None:
@@ -120,22 +134,36 @@ def _add_reads(api: ControlRouter, context: Context) -> None:
 
     @api.get(routes.ENDPOINTS + "/{model_endpoint_id}/logs", response_model=LogsResponse, responses=_FOLLOWED)
     async def get_model_endpoint_logs(
-        model_endpoint_id: str, user: User, tail_bytes: TailBytes = 65536, follow: bool = False
+        model_endpoint_id: str,
+        user: User,
+        tail_bytes: TailBytes = 65536,
+        tail_lines: TailLines = None,
+        since: str = "",
+        until: str = "",
+        timestamps: bool = False,
+        follow: bool = False,
     ) -> Response:
         """Get the end of the logs of the endpoint's workers: what models print, and the worker's own lines.
 
-        With `follow`, new lines come as server-sent events, each `{"worker", "line"}`, until the endpoint is deleted.
+        `since` and `until` are points in time (ISO 8601), or how long ago: `90s`, `10m`, `2h`, `1d`. With `follow`,
+        new lines come as server-sent events, each `{"worker", "line", "at"}`, until the endpoint is deleted.
         """
+        if follow and until:
+            raise BadRequest("until does not go with follow: leave one of them out")
+        part = LogPart(tail_bytes, tail_lines, _time("since", since), _time("until", until))
         endpoint = await find_endpoint(context.store, model_endpoint_id, user.owner)
         if follow:
             events = await context.log_streams.open(
                 user.owner,
                 context.controller.follow_logs(endpoint.id),
-                tail_bytes,
+                part,
                 lambda: context.controller.looks_after(endpoint.id),
             )
             return StreamingResponse(events, media_type="text/event-stream")
-        return with_text(pieces_of(await context.controller.worker_logs(endpoint.id, tail_bytes)))
+        lines = await context.controller.worker_logs(endpoint.id, part)
+        shown = [f"{line.at} {line.worker} " if timestamps else f"{line.worker} " for line in lines]
+        text = "".join(f"{head}{line.line}\n" for head, line in zip(shown, lines, strict=True))
+        return with_text(pieces_of(text))
 
     @api.get(routes.ENDPOINTS + "/{model_endpoint_id}/events")
     async def list_model_endpoint_events(
