@@ -6,11 +6,12 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from openlaunch.cli.output import note
+from openlaunch.cli.server_settings import read_settings
 from openlaunch.cli.variables import unknown
 from openlaunch.errors import ConfigurationError
 
@@ -48,12 +49,16 @@ def serve(
         str | None,
         typer.Option(help="Write a line for each request to this file; - is stderr.  [default: none]"),
     ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="TOML file of settings, which environment variables and options go before."),
+    ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
 ) -> None:
     """Serve model endpoints from this machine until SIGTERM or Ctrl-C.
 
     Prints `ready URL` when it accepts requests. The log goes to stderr. Environment variables named OPENLAUNCH_*
-    set what has no option; `openlaunch docs settings` lists them.
+    set what has no option, and so does the file of --config; `openlaunch docs settings` lists them.
     """
     check_installed()
     _log_to_stderr(verbose)
@@ -69,7 +74,7 @@ def serve(
         "tls_key": tls_key,
         "access_log": access_log,
     }
-    settings = _settings({name: value for name, value in given.items() if value is not None})
+    settings = read_settings({name: value for name, value in given.items() if value is not None}, config)
     for sentence in unknown(os.environ, type(settings).model_fields):
         log.warning(sentence)
     run(settings, lambda url: _say_ready(url, settings.data_dir))
@@ -91,25 +96,6 @@ def check_installed() -> None:
             f"{', '.join(missing)} is not installed: the server needs more than the client: "
             "pip install 'openlaunch[server]'"
         )
-
-
-def _settings(given: dict[str, Any]) -> Any:
-    from pydantic import ValidationError
-
-    from openlaunch.server.settings import Settings
-
-    try:
-        return Settings(**given)
-    except ValidationError as error:
-        problems = [_sentence(problem, given) for problem in error.errors()]
-        raise ConfigurationError("; ".join(problems)) from None
-
-
-def _sentence(problem: Any, given: dict[str, Any]) -> str:
-    field = str(problem["loc"][0])
-    name = f"--{field.replace('_', '-')}" if field in given else f"OPENLAUNCH_{field.upper()}"
-    value = "" if field == "api_key" else f" is {problem['input']!r}"
-    return f"{name}{value}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
 
 
 def _log_to_stderr(verbose: bool) -> None:
