@@ -52,6 +52,8 @@ def _to_json(value: Any) -> str:
         return _careful.encode(value)
     try:
         return "".join(_quick(value, 0))
+    except MemoryError:
+        raise
     except Exception:
         return _careful.encode(value)  # it says what is wrong
 
@@ -63,12 +65,16 @@ _STREAM_HINT: Final = "yield JSON types"
 def success(value: Any, max_bytes: int) -> bytes:
     """Return the answer with a value. Raise `Refusal` if it is not JSON, or larger than `max_bytes`."""
     text = _encode(value, "return value", _PICKLE_HINT, max_bytes)
-    return HEAD + _to_string(text).encode() + TAIL
+    string = _to_string(text)
+    del text  # of a large value, as few copies as can be
+    data = string.encode()
+    del string
+    return b"".join((HEAD, data, TAIL))
 
 
 def event(item: Any, max_bytes: int) -> bytes:
     """Return the event with an item. Raise `Refusal` if it is not JSON, or larger than `max_bytes`."""
-    return _EVENT_HEAD + _encode(item, "item", _STREAM_HINT, max_bytes).encode() + _EVENT_TAIL
+    return b"".join((_EVENT_HEAD, _encode(item, "item", _STREAM_HINT, max_bytes).encode(), _EVENT_TAIL))
 
 
 def pickled(value: Any, max_bytes: int) -> bytes:
@@ -95,6 +101,8 @@ def failure_event(text: str, status_code: int) -> bytes:
 def _encode(value: Any, what: str, hint: str, max_bytes: int) -> str:
     try:
         text = _to_json(value)
+    except MemoryError:
+        raise
     except Exception as error:
         # Anything may be raised here: a subclass of dict or float can bring its own methods.
         raise Refusal(_not_json(value, what, hint, error)) from None

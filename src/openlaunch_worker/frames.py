@@ -14,7 +14,7 @@ A worker connects, says HELLO with its token, gets START and its bundle, loads i
     CHUNK        finished bytes of a stream        CREDIT  u32: a number of bytes of CHUNKs that were passed on
     END          u8 outcome, last bytes            DRAIN   nothing more comes: finish what runs, exit 0
     HEARD        the request's CANCEL has come
-    LEAVING      once: send a DRAIN, a SIGTERM has come
+    LEAVING      once: send a DRAIN; why, as text
 
 Each REQUEST is answered by exactly one RESULT (without `STREAM` in its flags) or one END (with it), also after
 a CANCEL: the answer is what frees the slot. Each CANCEL is answered by a HEARD at once, even if the request has

@@ -1,6 +1,7 @@
 """The requests under way: each gets exactly one answer, on time."""
 
 import asyncio
+import traceback
 from collections.abc import Callable
 from time import monotonic
 from typing import Any, Final
@@ -12,10 +13,12 @@ from openlaunch_worker.failures import Refusal, explain, user_traceback
 from openlaunch_worker.frames import Kind, Outcome
 from openlaunch_worker.interrupts import Interrupts
 from openlaunch_worker.jobs import Job, Stop
+from openlaunch_worker.memory import LOOK_AFTER, LOOK_DELAY, MEMORY
 from openlaunch_worker.outbox import Outbox
 from openlaunch_worker.process import log
 
 STOPPED: Final = (Outcome.CANCELLED, b"")
+_FAILED: Final = 500
 _EXPIRED: Final = 504
 _untold: Final = Allowance(20, 2.0)
 """Failures whose tracebacks foreign callers don't see, and which go to the log."""
@@ -40,6 +43,9 @@ class JobsInFlight:
         # Jobs that no thread has begun. What takes a job out decides what becomes of it: a thread runs it,
         # or the loop drops it. Taking a key out of a dict happens once, in whichever thread.
         self._queued: dict[int, Job] = {}
+        self._ended = 0
+        self.on_full: Callable[[str], None] = lambda reason: None
+        """Called with the reason when the worker should be replaced, because its memory is used up."""
         self._next_expiry = float("inf")
         self._expiry_timer: asyncio.TimerHandle | None = None
 
@@ -97,9 +103,23 @@ class JobsInFlight:
 
     def _forget(self, job: Job) -> None:
         del self._running[job.id]
+        self._ended += 1
+        if self._ended >= MEMORY.look_at:
+            self._plan_look()
         if not self._running:
             self._outbox.flush()  # nothing else can come to go with it
             self._on_idle()
+
+    def _plan_look(self) -> None:
+        if MEMORY.look_at == 0:  # at once, so that no further request meets the bound
+            self._look_at_memory()
+        else:
+            MEMORY.look_at = self._ended + LOOK_AFTER
+            self._loop.call_later(LOOK_DELAY, self._look_at_memory)
+
+    def _look_at_memory(self) -> None:
+        if (reason := MEMORY.look(self._ended, idle=not self._running)) is not None:
+            self.on_full(reason)
 
     def _expect_expiry(self, deadline: float) -> None:
         # One timer, for the next deadline, because hardly any request reaches its own.
@@ -120,8 +140,30 @@ class JobsInFlight:
 
 def failure(job: Job, error: BaseException) -> tuple[Outcome, bytes]:
     """Return the end of a job that failed like this. What a foreign caller does not see goes to the log."""
-    if job.foreign and not isinstance(error, Refusal) and _untold.take(monotonic()):
-        log(f"a request of another owner failed:\n{user_traceback(error)}")
-    text, status_code = explain(error, foreign=job.foreign)
+    hint = _make_room(job, error) if isinstance(error, MemoryError) else None
+    try:
+        if job.foreign and not isinstance(error, Refusal) and _untold.take(monotonic()):
+            log(f"a request of another owner failed:\n{user_traceback(error)}")
+        text, status_code = explain(error, foreign=job.foreign)
+    except BaseException as problem:
+        names = f"{type(error).__name__}, which can't be shown: {type(problem).__name__}"
+        text, status_code = f"the model raised {names}", _FAILED
+    if hint is not None and not job.foreign:
+        text = f"{text.rstrip()}\n{hint}"
     body = answers.failure if job.stream is None else answers.failure_event
     return Outcome.FAILURE, body(text, status_code)
+
+
+def no_memory(size: int) -> str:
+    """Say how much memory there is for a request of this size, and what to do."""
+    hint = "give the endpoint more `memory`, or send and return less at a time"
+    return f"{MEMORY.state()}; the request has {size} bytes: {hint}"
+
+
+def _make_room(job: Job, error: MemoryError) -> str:
+    """Free what a job that has met the bound of memory holds, and say what the bound is."""
+    MEMORY.failed()
+    hint = no_memory(job.size)
+    traceback.clear_frames(error.__traceback__)
+    job.args = None
+    return hint

@@ -105,7 +105,7 @@ class Stream:
         with self._lock:  # of what both threads take, the first taken is the first sent
             count = len(self._pending)
             if count:
-                data = b"".join(self._pending[:count])
+                data = self._pending[0] if count == 1 else b"".join(self._pending[:count])
                 del self._pending[:count]
                 write(self._request_id, data)
 
@@ -141,19 +141,20 @@ class Job:
     """One request under way. `args` is what predict is called with; a transfer may have to fetch it before.
 
     `route` is the request's `destination_path`. `deadline` is on the loop's clock; `limit` is the same as seconds
-    from the request's arrival, 0 for no bound. `sent` is there once the job's thread is interrupted, and held until
-    the exception is on its way.
+    from the request's arrival, 0 for no bound. `size` is that of the request in bytes.
+    `sent` is there once the job's thread is interrupted, and held until the exception is on its way.
     """
 
     __slots__ = (
         *("args", "deadline", "foreign", "id", "limit", "route"),
-        *("sent", "stop", "stream", "task", "transfer", "wants_pickle"),
+        *("sent", "size", "stop", "stream", "task", "transfer", "wants_pickle"),
     )
 
     def __init__(self, request_id: int, flags: int, limit: float, now: float, outbox: Outbox) -> None:
         self.id = request_id
         self.args: Any = None
         self.route: str | None = None
+        self.size = 0
         self.transfer: Transfer | None = None
         self.limit = limit
         self.deadline = now + limit if limit > 0 else float("inf")

@@ -18,6 +18,7 @@ from openlaunch_worker.failures import clean
 from openlaunch_worker.frames import FrameError, Kind, encode
 from openlaunch_worker.handshake import connect, receive_bundle, shake_hands
 from openlaunch_worker.loader import LoadError, Predict, load
+from openlaunch_worker.memory import MEMORY
 from openlaunch_worker.process import ServerWatch
 from openlaunch_worker.serving import serve
 
@@ -89,4 +90,5 @@ def _load(sock: socket.socket, start: Start, image: str | None, scratch: Path, w
     # The model stays for good: collections need not look at it again, which with large ones costs milliseconds.
     gc.collect()
     gc.freeze()
+    MEMORY.set_up()
     return predict

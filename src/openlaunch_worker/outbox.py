@@ -8,10 +8,12 @@ from collections.abc import Callable
 from struct import Struct
 from typing import Any, Final
 
-from openlaunch_worker.frames import HEADER, Kind
+from openlaunch_worker.frames import COPY_BYTES, HEADER, Kind
 
 _ANSWER_HEADER: Final = Struct("<IIBB")
 """A frame's header, and the outcome with which the payload of RESULT and END begins."""
+_HANDED_OVER: Final = 256 * 1024
+"""How much of a large frame the transport has at a time, because some keep a copy."""
 
 
 class Outbox:
@@ -30,6 +32,8 @@ class Outbox:
         self._transport = transport
         self._socket = sock
         self._pieces: list[bytes | memoryview] = []
+        self._large = False
+        """Whether one of them is so large that joining them would cost more than a write of each."""
         self._flush_is_due = False
         self._lock = threading.Lock()
         self._calls: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
@@ -43,12 +47,14 @@ class Outbox:
     def chunk(self, request_id: int, body: bytes) -> None:
         self._send(HEADER.pack(len(body), request_id, Kind.CHUNK), body)
 
-    def control(self, kind: Kind, request_id: int) -> None:
-        """Send a frame without a payload."""
-        self._send(HEADER.pack(0, request_id, kind), b"")
+    def control(self, kind: Kind, request_id: int, payload: bytes = b"") -> None:
+        """Send a frame that is not part of an answer."""
+        self._send(HEADER.pack(len(payload), request_id, kind), payload)
 
     def _send(self, header: bytes, body: bytes) -> None:
         self._pieces += (header, body)
+        if len(body) >= COPY_BYTES:
+            self._large = True
         if not self._flush_is_due:
             self._flush_is_due = True
             self._loop.call_soon(self._flush_when_due)
@@ -57,16 +63,37 @@ class Outbox:
         self._flush_is_due = False
         self.flush()
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether all that was sent is with the transport, if not gone."""
+        return not self._pieces
+
     def flush(self) -> None:
+        """Write what was sent; of large frames a part, and the rest when the transport has written that."""
         if not self._pieces:
             return
         with self._lock:
+            if self._large:
+                self._write_large()
+                return
             data: bytes | memoryview = b"".join(self._pieces)
             self._pieces.clear()
             if not self._transport.get_write_buffer_size():
                 data = self._write(data)
             if data:
                 self._transport.write(data)
+
+    def _write_large(self) -> None:
+        pieces = self._pieces
+        while pieces and not self._transport.get_write_buffer_size():
+            rest = self._write(pieces[0])
+            if len(rest) > _HANDED_OVER:
+                pieces[0] = rest[_HANDED_OVER:]
+            else:
+                del pieces[0]
+            if rest:
+                self._transport.write(rest[:_HANDED_OVER])
+        self._large = bool(pieces)
 
     def _write(self, data: bytes | memoryview) -> memoryview:
         """Write to the socket, while nothing else is on its way there; return what it has not taken."""
@@ -101,20 +128,26 @@ class Outbox:
         self, request_id: int, outcome: int, body: bytes, call: Callable[..., None], *args: Any
     ) -> None:
         """Send a RESULT, and have the event loop make a call once it is on its way."""
+        header = _ANSWER_HEADER.pack(len(body) + 1, request_id, Kind.RESULT, outcome)
         with self._lock:
             # Before the server can have the answer: what it sends next finds the call waiting.
             self._calls.append((call, args))
-            self._write_now(_ANSWER_HEADER.pack(len(body) + 1, request_id, Kind.RESULT, outcome) + body)
+            self._write_now(header, body)
         self._wake()
 
     def chunk_now(self, request_id: int, body: bytes) -> None:
         with self._lock:
-            written = self._write_now(HEADER.pack(len(body), request_id, Kind.CHUNK) + body)
+            written = self._write_now(HEADER.pack(len(body), request_id, Kind.CHUNK), body)
         if not written:
             self._wake()
 
-    def _write_now(self, frame: bytes) -> bool:
+    def _write_now(self, header: bytes, body: bytes) -> bool:
         """Write the frame, and return whether all of it went; else the loop writes the rest when it is woken."""
+        if len(body) >= COPY_BYTES:  # the loop writes it, without a copy
+            self._pieces += (header, body)
+            self._large = True
+            return False
+        frame = header + body
         rest = memoryview(frame)
         if not self._pieces and not self._transport.get_write_buffer_size():
             rest = self._write(frame)

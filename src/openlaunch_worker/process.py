@@ -75,7 +75,10 @@ def leave_within(seconds: float, code: int, scratch: Path) -> None:
     """End the process at the latest then: threads and exit functions of user code can hold up a normal end."""
     timer = threading.Timer(seconds, leave, (code, scratch))
     timer.daemon = True
-    timer.start()
+    try:
+        timer.start()
+    except RuntimeError:  # there is no memory for another thread
+        leave(code, scratch)
 
 
 def die_with_parent() -> None:

@@ -14,7 +14,7 @@ from openlaunch_worker.documents import Limits
 from openlaunch_worker.failures import Refusal
 from openlaunch_worker.fetch import Transfer
 from openlaunch_worker.frames import Outcome
-from openlaunch_worker.in_flight import STOPPED, JobsInFlight, failure
+from openlaunch_worker.in_flight import STOPPED, JobsInFlight, failure, no_memory
 from openlaunch_worker.jobs import Job, Routed, Stop
 from openlaunch_worker.outbox import Outbox
 from openlaunch_worker.shapes import Shape, shape_of
@@ -52,15 +52,30 @@ class Runner(JobsInFlight):
         try:
             if len(self._running) > (slots := self._limits.per_worker):
                 raise Refusal(f"all {slots} slots of the worker are taken: retry", _UNAVAILABLE)
+            job.size = len(body)
             _read_input(job, body)
             if job.route is not None and not self._takes_route:
                 raise Refusal("destination_path is for bundles that are an image with routes", _BAD_INPUT)
-        except Refusal as refusal:
-            self._finish(job, *failure(job, refusal))
-            return
-        if job.deadline < self._next_expiry:
-            self._expect_expiry(job.deadline)
-        self._begin(job)
+            if job.deadline < self._next_expiry:
+                self._expect_expiry(job.deadline)
+            self._begin(job)
+        except (Refusal, MemoryError) as error:
+            self._queued.pop(request_id, None)
+            self._fail(job, error)
+
+    def _fail(self, job: Job, error: BaseException) -> None:
+        end = failure(job, error)
+        if isinstance(error, MemoryError):
+            # Once what the callers hold is free, because then is looked how much memory stays in use.
+            self._loop.call_soon(self._finish, job, *end)
+        else:
+            self._finish(job, *end)
+
+    def refuse(self, request_id: int, flags: int, limit: float, size: int) -> None:
+        """Fail a request of `size` bytes that there is no memory to read."""
+        job = Job(request_id, flags, limit, self._loop.time(), self._outbox)
+        self._running[request_id] = job
+        self._finish(job, *failure(job, Refusal(f"there is no memory to read it: {no_memory(size)}")))
 
     def _begin(self, job: Job) -> None:
         if job.transfer is None and self._shape.on_loop:
@@ -87,7 +102,7 @@ class Runner(JobsInFlight):
                 value = await value
             await self._settle_on_loop(job, value)
         except BaseException as error:
-            self._finish(job, *failure(job, error))
+            self._fail(job, error)
 
     async def _run_awaitable(self, job: Job, value: Any) -> None:
         if not job.begin_task():
@@ -98,7 +113,7 @@ class Runner(JobsInFlight):
         try:
             await self._settle_on_loop(job, await value if isinstance(value, Awaitable) else value)
         except BaseException as error:
-            self._finish(job, *failure(job, error))
+            self._fail(job, error)
 
     async def _settle_on_loop(self, job: Job, value: Any) -> None:
         if type(value) not in _VALUES:
@@ -129,7 +144,13 @@ class Runner(JobsInFlight):
         self._finish(job, Outcome.SUCCESS, answers.END_EVENT)
 
     def _submit(self, job: Job, work: Callable[[Job], None]) -> None:
-        self._pool.submit(partial(self._context.copy().run, work, job), wanted=len(self._running))
+        call = partial(self._context.copy().run, work, job)
+        try:
+            self._pool.submit(call, wanted=len(self._running))
+        except RuntimeError as error:
+            raise Refusal(
+                f"no thread can be started ({error}): {no_memory(job.size)}", _UNAVAILABLE
+            ) from None
 
     def _run_in_thread(self, job: Job) -> None:
         if self._queued.pop(job.id, None) is None:

@@ -6,13 +6,16 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from mmap import mmap
 from struct import error as StructError  # noqa: N812 -- its own name says nothing
 from typing import Any, Final, cast
 
 from openlaunch_worker.batch_runner import BatchRunner
 from openlaunch_worker.documents import Limits
 from openlaunch_worker.event_loop import NewLoop
-from openlaunch_worker.frames import CREDIT_BODY, REQUEST_HEAD, FrameError, FrameParser, Kind, encode
+from openlaunch_worker.frame_reader import FrameReader
+from openlaunch_worker.frames import CREDIT_BODY, REQUEST_HEAD, FrameError, Kind, encode
+from openlaunch_worker.memory import MEMORY
 from openlaunch_worker.outbox import Outbox
 from openlaunch_worker.process import EXIT_SECONDS, log
 from openlaunch_worker.runner import Runner
@@ -25,7 +28,7 @@ DRAIN_SECONDS: Final = 30.0
 """How long requests may run after a SIGTERM. After a DRAIN the server limits the time."""
 
 
-class Connection(asyncio.Protocol):
+class Connection(asyncio.BufferedProtocol):
     """The worker's side of the connection: frames in, calls of the runner; and the end of it all."""
 
     def __init__(
@@ -35,7 +38,7 @@ class Connection(asyncio.Protocol):
         self._predict = predict
         self._limits = limits
         self._on_end = on_end
-        self._parser = FrameParser()
+        self._reader = FrameReader(self._no_room)
         self._draining = False
         self._leaving = False
 
@@ -43,15 +46,17 @@ class Connection(asyncio.Protocol):
         self._draining = True
         self._end_if_drained()
 
-    def leave(self) -> None:
+    def leave(self, reason: str) -> None:
         """Ask the server once to send nothing more; its DRAIN is the answer."""
         if not self._draining and not self._leaving and not self._transport.is_closing():
             self._leaving = True
-            self._outbox.control(Kind.LEAVING, 0)
+            log(f"{reason}: the worker finishes what it runs, and ends")
+            self._outbox.control(Kind.LEAVING, 0, reason.encode())
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's has another base class
         self._transport.pause_reading()
+        self._transport.set_write_buffer_limits(0)  # it has little to write at a time: `Outbox.flush`
         loop = asyncio.get_running_loop()
         self._outbox = Outbox(loop, self._transport, self._socket)
         rule, end = self._limits.batch, self._end_if_drained
@@ -60,6 +65,7 @@ class Connection(asyncio.Protocol):
             if rule is None
             else BatchRunner(self._predict, self._limits, rule, self._outbox, end)
         )
+        self._runner.on_full = self.leave
 
     def say_ready(self) -> None:
         ready = {"python": "{}.{}.{}".format(*sys.version_info), "generator": shape_of(self._predict).yields}
@@ -67,11 +73,14 @@ class Connection(asyncio.Protocol):
             self._transport.write(encode(Kind.READY, 0, json.dumps(ready).encode()))
             self._transport.resume_reading()
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._reader.room()
+
+    def buffer_updated(self, nbytes: int) -> None:
         """Do what the frames say; what they lead to at once goes out in one write."""
         self._outbox.make_calls()  # a request may be for a slot whose end waits among them
         try:
-            for kind, request_id, payload in self._parser.feed(data):
+            for kind, request_id, payload in self._reader.received(nbytes):
                 if kind == Kind.REQUEST:
                     flags, limit = REQUEST_HEAD.unpack_from(payload)
                     self._runner.start(request_id, flags, limit, memoryview(payload)[REQUEST_HEAD.size :])
@@ -82,7 +91,19 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
         self._outbox.flush()
 
-    def _control(self, kind: int, request_id: int, payload: bytes) -> None:
+    def _no_room(self, kind: int, request_id: int, length: int, head: bytes) -> None:
+        """Refuse a request for whose frame there was no memory."""
+        if kind != Kind.REQUEST:
+            raise FrameError(f"there is no memory for a frame of kind {kind}")
+        MEMORY.failed()
+        flags, limit = REQUEST_HEAD.unpack_from(head)
+        self._runner.refuse(request_id, flags, limit, length - REQUEST_HEAD.size)
+
+    def resume_writing(self) -> None:
+        self._outbox.flush()
+        self._end_if_drained()
+
+    def _control(self, kind: int, request_id: int, payload: bytes | mmap) -> None:
         if kind == Kind.CREDIT:
             self._runner.credit(request_id, *CREDIT_BODY.unpack(payload))
         elif kind == Kind.CANCEL:
@@ -100,7 +121,8 @@ class Connection(asyncio.Protocol):
     def _end_if_drained(self) -> None:
         if self._draining and self._runner.idle and not self._transport.is_closing():
             self._outbox.flush()
-            self._transport.close()
+            if self._outbox.is_empty:  # else once the rest is written
+                self._transport.close()
 
 
 def serve(
@@ -131,7 +153,7 @@ def serve(
     def terminate() -> None:
         loop.call_later(DRAIN_SECONDS, on_overtime)
         loop.call_later(LEAVE_SECONDS, connection.drain)
-        connection.leave()
+        connection.leave("it got a SIGTERM")
 
     async def work() -> None:
         await loop.create_connection(lambda: connection, sock=sock)

@@ -84,8 +84,8 @@ class FleetEvents(Protocol):
     def worker_stuck(self, worker_id: str, reason: str) -> None:
         """Replace a worker in which something does not stop, and keeps its slot."""
 
-    def worker_leaving(self, worker_id: str) -> None:
-        """Replace a worker that got a SIGTERM from somebody else, and was drained because it asked for that."""
+    def worker_leaving(self, worker_id: str, reason: str) -> None:
+        """Replace a worker that was drained because it asked for that: it got a SIGTERM, or its memory is used up."""
 
     def worker_lost(self, worker_id: str, reason: str = "") -> None:
         """Note that the worker's connection has ended without a DRAIN: the worker is dead or dying.

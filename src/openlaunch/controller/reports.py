@@ -28,9 +28,9 @@ class Reports:
         if (supervisor := self._of_part(worker_id)) is not None:
             supervisor.events.stuck(worker_id, reason)
 
-    def worker_leaving(self, worker_id: str) -> None:
+    def worker_leaving(self, worker_id: str, reason: str) -> None:
         if (supervisor := self._of_part(worker_id)) is not None:
-            supervisor.events.leaving(worker_id)
+            supervisor.events.leaving(worker_id, reason)
 
     def worker_lost(self, worker_id: str, reason: str = "") -> None:
         if (supervisor := self._of_part(worker_id)) is not None:

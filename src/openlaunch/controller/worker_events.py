@@ -60,10 +60,11 @@ class WorkerEvents:
         endpoint.changed.set()
         endpoint.tasks.spawn(self._kill_when_unwanted(worker))
 
-    def leaving(self, worker_id: str) -> None:
-        """Replace a worker that somebody else has sent a SIGTERM: the gateway has drained it."""
+    def leaving(self, worker_id: str, reason: str) -> None:
+        """Replace a worker that wants to end: the gateway has drained it."""
         if (worker := self._roster.get(worker_id, Phase.STARTING, Phase.READY)) is not None:
-            self._endpoint.note(f"worker {worker.short_id} got a SIGTERM, and finishes what it runs")
+            self._endpoint.note(f"worker {worker.short_id} finishes what it runs, and ends: {reason}")
+            self._endpoint.tell(EventKind.WORKER_REPLACED, reason)
             worker.expected = worker.phase is Phase.READY  # to leave before it is ready is a failure to load
             worker.enter(Phase.DRAINING, self._endpoint.now())
             self._endpoint.changed.set()

@@ -59,7 +59,7 @@ class Told(Owner):
     def heard(self, link):
         raise AssertionError("nothing was cancelled")
 
-    def leaving(self):
+    def leaving(self, reason):
         pass
 
     def load_failed(self, reason, traceback):
@@ -121,12 +121,18 @@ def test_what_a_server_sends_ends_the_workers_connection_at_most(limits, data):
     ended = []
 
     async def main():
+        nonlocal data
         wire = Closing()
         ours, theirs = socket.socketpair()
         with ours, theirs:
             connection = Connection(ours, predict, limits, ended.append)
             connection.connection_made(wire)
-            connection.data_received(data)
+            while data:
+                room = connection.get_buffer(-1)
+                size = min(len(room), len(data))
+                room[:size] = data[:size]
+                data = data[size:]
+                connection.buffer_updated(size)
             for _ in range(5):
                 await asyncio.sleep(0)
             connection.connection_lost(None)
@@ -141,6 +147,9 @@ class Closing(Wire):
 
     def pause_reading(self):
         """What is read is given by the test."""
+
+    def set_write_buffer_limits(self, high):
+        """Nothing is kept."""
 
 
 @FEW

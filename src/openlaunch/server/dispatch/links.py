@@ -31,6 +31,9 @@ log = logging.getLogger(__name__)
 MAX_UNREAD_BYTES = 1024 * 1024
 """Limit on what a worker has not read yet, beside the requests that it runs."""
 
+MAX_WORDS = 500
+"""Limit on what a worker says of why it ends, in bytes."""
+
 DRAIN_FRAME = encode(Kind.DRAIN, 0)
 
 
@@ -60,7 +63,7 @@ class LinkOwner(Protocol):
         """Note that the worker could not load its bundle."""
         ...
 
-    def leaving(self) -> None:
+    def leaving(self, reason: str) -> None:
         """Drain the worker, which wants to end."""
         ...
 
@@ -252,7 +255,7 @@ class WorkerLink(FrameLink):
         if self._leaving:
             raise FrameError("a second LEAVING")
         self._leaving = True
-        self._owner.leaving()
+        self._owner.leaving(_words(payload))
 
     def _on_answer(self, kind: int, request_id: int, payload: bytes) -> None:
         try:
@@ -292,6 +295,12 @@ class WorkerLink(FrameLink):
         self.takes_work = not self._unheard and not self.draining
         if self.takes_work:
             self._owner.heard(self)
+
+
+def _words(payload: bytes) -> str:
+    """Return what a worker says as one line that may be shown."""
+    text = " ".join(payload[:MAX_WORDS].decode("utf-8", "replace").split())
+    return "".join(letter for letter in text if letter.isprintable())
 
 
 def _not_running(kind: int) -> FrameError:

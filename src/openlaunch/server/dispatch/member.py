@@ -74,9 +74,9 @@ class Member:
     def load_failed(self, reason: str, traceback: str | None) -> None:
         self._events.worker_load_failed(self.expected.worker_id, reason, traceback)
 
-    def leaving(self) -> None:
+    def leaving(self, reason: str) -> None:
         self.drain()
-        self._events.worker_leaving(self.expected.worker_id)
+        self._events.worker_leaving(self.expected.worker_id, reason)
 
     def heard(self, link: WorkerLink) -> None:
         self._lane.heard(link)

@@ -124,7 +124,7 @@ class Owner:
     def load_failed(self, reason: str, traceback: str | None) -> None:
         raise AssertionError(reason)
 
-    def leaving(self) -> None:
+    def leaving(self, reason: str) -> None:
         raise AssertionError("no worker is told to end here")
 
     def freed(self, link: WorkerLink) -> None:

@@ -111,7 +111,7 @@ REFUSED = {
 async def test_what_a_worker_may_not_send_ends_its_link_and_says_why(data):
     other = Busy()
     busy = Busy()
-    busy.worker.owner.leaving = lambda: None
+    busy.worker.owner.leaving = lambda reason: None
     assert busy.send(data).broke.startswith("broke the protocol: ")
     assert other.send(encode(Kind.RESULT, CALL, success())).call.answer.done()
     assert not other.broke
@@ -248,7 +248,7 @@ def test_any_frames_of_a_worker_harm_nobody_else(sent, serves):
     async def main() -> None:
         other, busy = Busy(), Busy(serves=serves)
         busy.worker.owner.load_failed = lambda *_: None
-        busy.worker.owner.leaving = lambda: None
+        busy.worker.owner.leaving = lambda reason: None
         for data in sent:
             busy.send(data)
         # Each request has ended, or is known as running and fails with the worker.

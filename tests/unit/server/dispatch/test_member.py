@@ -26,7 +26,7 @@ class Heard:
     def worker_stuck(self, worker_id: str, reason: str) -> None:
         self.told.append("stuck")
 
-    def worker_leaving(self, worker_id: str) -> None:
+    def worker_leaving(self, worker_id: str, reason: str) -> None:
         self.told.append("leaving")
 
     def worker_lost(self, worker_id: str, reason: str = "") -> None:
