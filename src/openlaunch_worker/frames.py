@@ -15,6 +15,7 @@ A worker connects, says HELLO with its token, gets START and its bundle, loads i
     END          u8 outcome, last bytes            DRAIN   nothing more comes: finish what runs, exit 0
     HEARD        the request's CANCEL has come
     LEAVING      once: send a DRAIN; why, as text
+    RENEW        replace this worker when another can serve; why, as text
 
 Each REQUEST is answered by exactly one RESULT (without `STREAM` in its flags) or one END (with it), also after
 a CANCEL: the answer is what frees the slot. Each CANCEL is answered by a HEARD at once, even if the request has
@@ -50,6 +51,7 @@ class Kind(IntEnum):
     END = 6
     HEARD = 8
     LEAVING = 9
+    RENEW = 10
     START = 16
     BUNDLE = 17
     REQUEST = 18

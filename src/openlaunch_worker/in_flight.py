@@ -44,8 +44,8 @@ class JobsInFlight:
         # or the loop drops it. Taking a key out of a dict happens once, in whichever thread.
         self._queued: dict[int, Job] = {}
         self._ended = 0
-        self.on_full: Callable[[str], None] = lambda reason: None
-        """Called with the reason when the worker should be replaced, because its memory is used up."""
+        self.on_full: Callable[[Kind, str], None] = lambda kind, reason: None
+        """Called when the worker should be replaced, because its memory is used up: what to ask for, and why."""
         self._next_expiry = float("inf")
         self._expiry_timer: asyncio.TimerHandle | None = None
 
@@ -118,8 +118,8 @@ class JobsInFlight:
             self._loop.call_later(LOOK_DELAY, self._look_at_memory)
 
     def _look_at_memory(self) -> None:
-        if (reason := MEMORY.look(self._ended, idle=not self._running)) is not None:
-            self.on_full(reason)
+        if (advice := MEMORY.look(self._ended, idle=not self._running)) is not None:
+            self.on_full(*advice)
 
     def _expect_expiry(self, deadline: float) -> None:
         # One timer, for the next deadline, because hardly any request reaches its own.

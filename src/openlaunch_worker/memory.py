@@ -6,6 +6,8 @@ import resource
 from contextlib import suppress
 from typing import Final
 
+from openlaunch_worker.frames import Kind
+
 RESERVE_BYTES: Final = 4 << 20
 """What is given back at a MemoryError, so that there is memory to say so."""
 LOOK_AFTER: Final = 64
@@ -53,8 +55,8 @@ class Memory:
             return "the machine has no memory left for the worker"
         return f"the worker may use {self.bound // _MIB} MiB, of which {_used() // _MIB} MiB were in use"
 
-    def look(self, ended: int, *, idle: bool) -> str | None:
-        """Look after `ended` requests how much is in use. Return why the worker should be replaced, if it should.
+    def look(self, ended: int, *, idle: bool) -> tuple[Kind, str] | None:
+        """Look after `ended` requests how much is in use. Return what to ask the server for, if anything, and why.
 
         What is in use while other requests run tells nothing.
         """
@@ -65,10 +67,10 @@ class Memory:
         if failed:
             _give_back()
         self._take_reserve()
-        if self._in_a_row >= IN_A_ROW:
-            return f"{self._in_a_row} requests in a row ended with a MemoryError"
         if self.bound and idle and self._is_full(0.0 if failed else FULL):
-            return f"its memory stays in use when its requests have ended: {self.state()}"
+            return Kind.LEAVING, f"its memory stays in use when its requests have ended: {self.state()}"
+        if self._in_a_row >= IN_A_ROW:
+            return Kind.RENEW, f"{self._in_a_row} requests in a row ended with a MemoryError"
         return None
 
     def _is_full(self, part: float) -> bool:

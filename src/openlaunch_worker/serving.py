@@ -40,18 +40,18 @@ class Connection(asyncio.BufferedProtocol):
         self._on_end = on_end
         self._reader = FrameReader(self._no_room)
         self._draining = False
-        self._leaving = False
+        self._asked: set[Kind] = set()
 
     def drain(self) -> None:
         self._draining = True
         self._end_if_drained()
 
-    def leave(self, reason: str) -> None:
-        """Ask the server once to send nothing more; its DRAIN is the answer."""
-        if not self._draining and not self._leaving and not self._transport.is_closing():
-            self._leaving = True
-            log(f"{reason}: the worker finishes what it runs, and ends")
-            self._outbox.control(Kind.LEAVING, 0, reason.encode())
+    def ask(self, kind: Kind, reason: str) -> None:
+        """Ask the server once for a DRAIN, with LEAVING, or to be replaced when another worker serves, with RENEW."""
+        if not self._draining and kind not in self._asked and not self._transport.is_closing():
+            self._asked.add(kind)
+            log(f"the worker is to be replaced: {reason}")
+            self._outbox.control(kind, 0, reason.encode())
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's has another base class
@@ -65,7 +65,7 @@ class Connection(asyncio.BufferedProtocol):
             if rule is None
             else BatchRunner(self._predict, self._limits, rule, self._outbox, end)
         )
-        self._runner.on_full = self.leave
+        self._runner.on_full = self.ask
 
     def say_ready(self) -> None:
         ready = {"python": "{}.{}.{}".format(*sys.version_info), "generator": shape_of(self._predict).yields}
@@ -153,7 +153,7 @@ def serve(
     def terminate() -> None:
         loop.call_later(DRAIN_SECONDS, on_overtime)
         loop.call_later(LEAVE_SECONDS, connection.drain)
-        connection.leave("it got a SIGTERM")
+        connection.ask(Kind.LEAVING, "it got a SIGTERM")
 
     async def work() -> None:
         await loop.create_connection(lambda: connection, sock=sock)

@@ -87,6 +87,9 @@ class FleetEvents(Protocol):
     def worker_leaving(self, worker_id: str, reason: str) -> None:
         """Replace a worker that was drained because it asked for that: it got a SIGTERM, or its memory is used up."""
 
+    def worker_worn(self, worker_id: str, reason: str) -> None:
+        """Replace a worker that serves, once another one does."""
+
     def worker_lost(self, worker_id: str, reason: str = "") -> None:
         """Note that the worker's connection has ended without a DRAIN: the worker is dead or dying.
 

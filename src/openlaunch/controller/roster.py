@@ -11,8 +11,8 @@ from openlaunch.controller.situation import Phase, Worker
 class WorkerState:
     """A worker, from its start until its process has ended.
 
-    `ready_at` is None until it was ready. `expected` is set once its end is not a failure of its own, and `reported`
-    once an event has said why it ends.
+    `ready_at` is None until it was ready, and `worn` set once another one should take its place. `expected` is set
+    once its end is not a failure of its own, and `reported` once an event has said why it ends.
     """
 
     id: str
@@ -23,6 +23,7 @@ class WorkerState:
     ready_at: float | None = None
     expected: bool = False
     reported: bool = False
+    worn: bool = False
     end_reason: str | None = None
     gone: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -70,7 +71,12 @@ class Roster:
         return {worker.generation for worker in self}
 
     def seen(self) -> tuple[Worker, ...]:
-        return tuple(Worker(w.id, w.generation, w.phase, w.since) for w in self)
+        """Return the workers for a plan. Of a generation's worn ones only one is so, because one goes at a time."""
+        worn: dict[int, str] = {}
+        for worker in self:
+            if worker.worn and worker.phase is Phase.READY:
+                worn.setdefault(worker.generation, worker.id)
+        return tuple(Worker(w.id, w.generation, w.phase, w.since, w.id in worn.values()) for w in self)
 
     def counts(self, canary: int | None) -> tuple[int, int]:
         """Count workers that are ready, and those that should be and are not yet; without the canary's."""

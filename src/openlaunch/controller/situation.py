@@ -38,12 +38,16 @@ BUILD_PROGRESS = {
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """One worker as it is seen now; `since` is when it came into this phase."""
+    """One worker as it is seen now; `since` is when it came into this phase.
+
+    One that is `worn` is replaced as the workers of an older generation are.
+    """
 
     id: str
     generation: int
     phase: Phase
     since: float
+    worn: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,11 +163,12 @@ class Situation:
         chosen = [
             w
             for w in self.workers
-            if w.phase in phases
-            and not self.is_beside(w.generation)
-            and newest in (None, w.generation == self.endpoint.generation)
+            if w.phase in phases and not self.is_beside(w.generation) and newest in (None, self._is_newest(w))
         ]
         return youngest_first(chosen)
+
+    def _is_newest(self, worker: Worker) -> bool:
+        return worker.generation == self.endpoint.generation and not (worker.worn and self.rejection is None)
 
     def beside(self, *phases: Phase) -> list[Worker]:
         """Return the workers of the canary, and of canaries that have ended, the youngest first."""

@@ -69,6 +69,15 @@ class WorkerEvents:
             worker.enter(Phase.DRAINING, self._endpoint.now())
             self._endpoint.changed.set()
 
+    def worn(self, worker_id: str, reason: str) -> None:
+        """Have the plan replace a worker, which serves until another one does."""
+        worker = self._roster.get(worker_id, Phase.READY)
+        if worker is not None and not worker.worn:
+            worker.worn = True
+            self._endpoint.note(f"worker {worker.short_id} is to be replaced: {reason}")
+            self._endpoint.tell(EventKind.WORKER_REPLACED, reason)
+            self._endpoint.changed.set()
+
     def lost(self, worker_id: str, reason: str = "") -> None:
         """Record that a worker's connection has ended, and see to it that its process follows."""
         if (worker := self._roster.get(worker_id)) is None:

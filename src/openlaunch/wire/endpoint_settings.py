@@ -119,6 +119,7 @@ class EndpointSettings(BaseModel):
     probation_requests: ProbationRequests | None = None
     max_batch_size: BatchSize | None = None
     max_batch_wait: BatchWait | None = None
+    max_requests_per_worker: int | None = Field(default=None, ge=0, le=10**9)
 
     @model_validator(mode="after")
     def _min_within_max(self) -> Self:

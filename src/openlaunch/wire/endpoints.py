@@ -187,6 +187,7 @@ class DeploymentState(_State):
     forwarder_max_concurrency: int | None = None
     max_batch_size: int | None = None
     max_batch_wait: float | None = None
+    max_requests_per_worker: int | None = None
     available_workers: int | None = None
     unavailable_workers: int | None = None
 

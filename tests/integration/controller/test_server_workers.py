@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import sqlite3
+import sys
 import threading
 import time
 from contextlib import closing
@@ -223,3 +224,46 @@ def test_a_stopped_worker_gets_no_requests_until_it_is_replaced():
         assert endpoint.predict(args(), timeout=60).value != stopped
         assert time.monotonic() - began < 20  # on the stopped one it would have failed after 30 s
         eventually(lambda: not is_alive(stopped))
+
+
+def test_a_worker_is_replaced_after_its_number_of_requests_and_none_is_refused(client):
+    options = {"max_workers": 2, "min_workers": 2, "per_worker": 1, "max_requests_per_worker": 5}
+    endpoint = client.deploy(worker_then_nap, name="wo-worn", **SMALL | options)
+    answered: list[str] = []
+
+    def has_been_replaced():
+        answered.append(endpoint.predict(args()).value)
+        return len(set(answered)) >= 4
+
+    eventually(has_been_replaced)
+    first = answered[0]
+    assert answered.count(first) >= 5
+    assert endpoint.refresh().model_endpoint.deployment_state.max_requests_per_worker == 5
+    events = client.list_endpoint_events("wo-worn").events
+    assert any("it has had 5 requests" in event.message for event in events)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other kernels do not bound a process's memory")
+def test_a_worker_whose_memory_is_used_up_is_replaced_after_one_failure(client):
+    def load():
+        return []
+
+    def leak(kept):
+        def predict():
+            kept.append(bytearray(100 << 20))
+            return f"{os.getcwd()}:{os.getpid()}"
+
+        return predict
+
+    bundle = client.create_model_bundle_from_callable_v2(
+        model_bundle_name="wo-leak", load_model_fn=load, load_predict_fn=leak
+    )
+    client.create_model_endpoint(
+        endpoint_name="wo-leak", model_bundle=bundle, endpoint_type="sync", **SMALL | {"memory": "128Mi"}
+    )
+    endpoint = client.get_model_endpoint("wo-leak").wait_until_ready(DEADLINE)
+    ends = [endpoint.predict(args()) for _ in range(10)]
+    failed = [number for number, end in enumerate(ends) if end.status == "FAILURE"]
+    assert failed
+    assert all(ends[number + 1].status == "SUCCESS" for number in failed if number + 1 < len(ends))
+    assert "give the endpoint more `memory`" in ends[failed[0]].traceback

@@ -507,3 +507,27 @@ class TestCanary:
             StopWorker("c"),
             DrainWorker("b"),
         ]
+
+
+class TestWornWorkers:
+    """One that has had its number of requests serves until another one does."""
+
+    worn = replace(worker("old", 1, Phase.READY, age=100), worn=True)
+
+    def test_another_one_is_started_beside_it(self):
+        assert plan(look(ROLLED_OUT, self.worn), POLICY) == [StartWorker(1, "good")]
+
+    def test_it_stays_while_the_other_one_loads(self):
+        assert plan(look(ROLLED_OUT, self.worn, worker("new", 1, Phase.STARTING)), POLICY) == []
+
+    def test_it_leaves_when_the_other_one_is_ready(self):
+        situation = look(ROLLED_OUT, self.worn, worker("new", 1, Phase.READY))
+        assert plan(situation, POLICY) == [DrainWorker("old")]
+
+    def test_it_gives_up_its_gpus_where_the_other_one_needs_them(self):
+        endpoint = replace(ROLLED_OUT, spec=make_spec(gpus=1))
+        situation = look(endpoint, self.worn, gpus=Gpus(free=0))
+        assert actions_of(situation, DrainWorker) == [DrainWorker("old")]
+
+    def test_it_leaves_where_it_is_not_needed(self):
+        assert plan(look(ROLLED_OUT, self.worn, desired=0), POLICY) == [DrainWorker("old")]

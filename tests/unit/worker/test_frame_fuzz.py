@@ -62,6 +62,9 @@ class Told(Owner):
     def leaving(self, reason):
         pass
 
+    def worn(self, reason):
+        pass
+
     def load_failed(self, reason, traceback):
         assert isinstance(reason, str)
         assert traceback is None or isinstance(traceback, str)

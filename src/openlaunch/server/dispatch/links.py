@@ -47,6 +47,8 @@ class Expected:
     grace: float = 5.0
     """Seconds within which what is cancelled has to stop."""
     generation: int = 0
+    max_requests: int = 0
+    """Requests after which the worker is to be replaced; 0: never."""
 
 
 class LinkOwner(Protocol):
@@ -65,6 +67,10 @@ class LinkOwner(Protocol):
 
     def leaving(self, reason: str) -> None:
         """Drain the worker, which wants to end."""
+        ...
+
+    def worn(self, reason: str) -> None:
+        """Replace the worker, which serves until another can."""
         ...
 
     def freed(self, link: "WorkerLink") -> None:
@@ -120,6 +126,7 @@ class WorkerLink(FrameLink):
         self._max_result_bytes = expected.start.limits.max_result_bytes
         self._size_limits = size_limits(self._max_result_bytes)
         self._last_id = 0
+        self._worn_at = expected.max_requests
         self._leaving = False
         self._unheard = 0
         """CANCELs that the worker has not answered yet."""
@@ -158,6 +165,8 @@ class WorkerLink(FrameLink):
             self._frames += (head, body)
             self.flush()  # an idle worker need not wait for what else comes in this turn of the loop
         work.started(self, request_id)
+        if request_id == self._worn_at:
+            self._owner.worn(f"it has had {request_id} requests")
 
     def cancel(self, request_id: int) -> None:
         """Tell the worker that nobody wants the answer. The slot is free once the worker has stopped the request."""
@@ -257,6 +266,9 @@ class WorkerLink(FrameLink):
         self._leaving = True
         self._owner.leaving(_words(payload))
 
+    def _on_renew(self, kind: int, request_id: int, payload: bytes) -> None:
+        self._owner.worn(_words(payload))
+
     def _on_answer(self, kind: int, request_id: int, payload: bytes) -> None:
         try:
             work = self.running[request_id]
@@ -320,4 +332,5 @@ _SERVING = handlers(
     (Kind.CHUNK, WorkerLink._on_chunk),
     (Kind.HEARD, WorkerLink._on_heard),
     (Kind.LEAVING, WorkerLink._on_leaving),
+    (Kind.RENEW, WorkerLink._on_renew),
 )

@@ -78,6 +78,9 @@ class Member:
         self.drain()
         self._events.worker_leaving(self.expected.worker_id, reason)
 
+    def worn(self, reason: str) -> None:
+        self._events.worker_worn(self.expected.worker_id, reason)
+
     def heard(self, link: WorkerLink) -> None:
         self._lane.heard(link)
 

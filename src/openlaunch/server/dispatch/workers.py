@@ -70,6 +70,7 @@ class Workers:
             lambda: self._bundle_bytes(bundle),
             self._settings.interrupt_grace_seconds,
             generation,
+            endpoint.spec_of(generation).max_requests_per_worker or 0,
         )
         member = Member(expected, token, self._lanes.of(endpoint.id), self._events)
         self._members[worker_id] = self._expected[token] = member

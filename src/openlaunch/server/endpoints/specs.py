@@ -17,7 +17,7 @@ _NEVER = {
     "high_priority": "every endpoint has its own workers, so none comes before another",
 }
 """Demands that nothing meets, and why."""
-_NEW_WORKERS = ("cores", "memory_bytes", "gpus", "gpu_type", "slots", "batching")
+_NEW_WORKERS = ("cores", "memory_bytes", "gpus", "gpu_type", "slots", "batching", "max_requests_per_worker")
 """The settings that a running worker can't take over."""
 
 

@@ -127,6 +127,9 @@ class Owner:
     def leaving(self, reason: str) -> None:
         raise AssertionError("no worker is told to end here")
 
+    def worn(self, reason: str) -> None:
+        """It serves on."""
+
     def freed(self, link: WorkerLink) -> None:
         if self.lane is not None:
             self.lane.freed(link)

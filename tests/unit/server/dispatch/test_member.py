@@ -26,6 +26,9 @@ class Heard:
     def worker_stuck(self, worker_id: str, reason: str) -> None:
         self.told.append("stuck")
 
+    def worker_worn(self, worker_id: str, reason: str) -> None:
+        raise AssertionError("no worker is worn here")
+
     def worker_leaving(self, worker_id: str, reason: str) -> None:
         self.told.append("leaving")
 
