@@ -1,6 +1,6 @@
 """Unpacks a bundle that is a zip of directories."""
 
-import os
+import encodings.cp437  # noqa: F401 -- zipfile imports it at the first use, in each worker
 import stat
 import zipfile
 from pathlib import Path, PurePosixPath
@@ -23,13 +23,23 @@ def unpack(
     """Unpack a zip. Raise `ArchiveError` if it can't be read, is too large, or has a link or a member outside."""
     try:
         with zipfile.ZipFile(file) as archive:
-            members = archive.infolist()
-            size = file.seek(0, os.SEEK_END)
-            _check(members, max_members, min(max_bytes, max(FREE_UNPACKED, MAX_RATIO * size)))
-            # A member never gives more bytes than it says, so that the check holds for what is written.
-            archive.extractall(folder, members)
+            extract(archive, folder, archive.infolist(), max_members, max_bytes)
     except (zipfile.BadZipFile, NotImplementedError, EOFError, RuntimeError) as error:
         raise ArchiveError(f"the bundle is not a zip that can be read: {error}") from None
+
+
+def extract(
+    archive: zipfile.ZipFile,
+    folder: Path,
+    members: list[zipfile.ZipInfo],
+    max_members: int = MAX_MEMBERS,
+    max_bytes: int = MAX_UNPACKED,
+) -> None:
+    """Unpack these members of a zip. Raise `ArchiveError` if they are too large, or one is a link or lies outside."""
+    size = sum(member.compress_size for member in archive.infolist())
+    _check(members, max_members, min(max_bytes, max(FREE_UNPACKED, MAX_RATIO * size)))
+    # A member never gives more bytes than it says, so that the check holds for what is written.
+    archive.extractall(folder, members)
 
 
 def _check(members: list[zipfile.ZipInfo], max_members: int, max_bytes: int) -> None:

@@ -41,11 +41,13 @@ def _read(cls: type[T], document: object) -> T:
 
 def _value(cls: type, field: Field[Any], value: Any) -> Any:
     kinds = get_args(field.type) if isinstance(field.type, UnionType) else (field.type,)
-    for kind in (get_origin(each) or each for each in kinds):
+    for each in kinds:
+        kind = get_origin(each) or each
         if is_dataclass(kind) and type(value) is dict:
             return _read(kind, value)  # type: ignore[arg-type]
         if kind is tuple and type(value) is list:
-            return tuple(value)
+            item = get_args(each)[0]
+            return tuple(_read(item, one) if is_dataclass(item) else one for one in value)  # type: ignore[arg-type]
         if type(value) is kind or (kind is float and type(value) is int):
             return value
     found = "missing" if value is _MISSING else f"of type {type(value).__name__}"

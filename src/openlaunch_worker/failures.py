@@ -5,8 +5,11 @@ import traceback
 from pathlib import Path
 from typing import Final
 
-OWN_FRAMES: Final = (str(Path(__file__).parent), "<frozen importlib", importlib.__file__)
-"""How the names of files begin whose frames tell a user nothing: the runtime's, and the import machinery's."""
+OWN_FRAMES: Final = (str(Path(__file__).parent), "<openlaunch>", "<frozen importlib", importlib.__file__)
+"""How the names of files begin whose frames tell a user nothing: this package's, and the import machinery's."""
+
+SHORTENED: Final[list[str]] = []
+"""Folders of the user's code, which tracebacks leave out: a file is named as it is below them."""
 
 MAX_TEXT: Final = 64 * 1024
 MAX_LINE: Final = 1000
@@ -61,8 +64,18 @@ def _drop_own_frames(summary: traceback.TracebackException) -> None:
             continue
         seen.add(id(one))
         frames = [frame for frame in one.stack if not frame.filename.startswith(OWN_FRAMES)]
+        for frame in frames:
+            _shorten(frame)
         one.stack = traceback.StackSummary.from_list(frames)
         todo += [one.__cause__, one.__context__, *(one.exceptions or ())]
+
+
+def _shorten(frame: traceback.FrameSummary) -> None:
+    for folder in SHORTENED:
+        if frame.filename.startswith(folder):
+            _ = frame.line  # read by the file's real name, and kept
+            frame.filename = frame.filename.removeprefix(folder)
+            return
 
 
 def one_line(error: BaseException) -> str:

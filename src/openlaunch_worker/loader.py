@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 from openlaunch_worker.archives import unpack
 from openlaunch_worker.documents import Start
 from openlaunch_worker.failures import one_line, user_traceback
+from openlaunch_worker.own_code import ZIP, load_functions
 
 Predict = Callable[..., Any]
 
@@ -32,7 +33,7 @@ def load(start: Start, file: BinaryIO, folder: Path, image: str | None = None) -
     flavor = start.bundle
     kind = flavor.get("flavor")
     if kind == "cloudpickle_artifact":
-        return _load_pickle(flavor, file)
+        return _load_pickle(flavor, file, folder)
     if kind == "zip_artifact":
         return _load_zip(flavor, file, folder)
     if kind == "command":
@@ -42,10 +43,12 @@ def load(start: Start, file: BinaryIO, folder: Path, image: str | None = None) -
     raise LoadError(f"the bundle's flavor is {kind!r}, which this worker does not load")
 
 
-def _load_pickle(flavor: dict[str, Any], file: BinaryIO) -> Predict:
+def _load_pickle(flavor: dict[str, Any], file: BinaryIO, folder: Path) -> Predict:
     _check_python(flavor.get("python_version"))
     with _step("unpickling the bundle"):
-        bundle = pickle.load(file)
+        is_zip = file.read(len(ZIP)) == ZIP
+        file.seek(0)
+        bundle = load_functions(file, folder) if is_zip else pickle.load(file)
         load_model, load_predict = _functions(bundle)
     config = flavor.get("app_config")
     return _build(load_model, load_predict, () if config is None else (config,))

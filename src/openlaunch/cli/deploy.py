@@ -52,6 +52,22 @@ def deploy(
         typer.Option(metavar="REQUIREMENT", help="Such as numpy>=2; may be given several times."),
     ] = None,
     requirements: Annotated[Path | None, typer.Option(help="A file with one requirement per line.")] = None,
+    code_dir: Annotated[
+        Path | None,
+        typer.Option(help="A folder that goes along, in which workers run; not what git ignores."),
+    ] = None,
+    include: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATTERN",
+            help="Files of --code-dir that go along beside Python files, such as '*.json'; several times.  "
+            "[default: all]",
+        ),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATTERN", help="Files that stay behind, such as 'data/'; several times."),
+    ] = None,
     reset: Annotated[
         bool, typer.Option("--reset", help="Set what is not given to its default, in place of keeping it.")
     ] = False,
@@ -65,6 +81,7 @@ def deploy(
     For example `openlaunch deploy app.py`, `app.py:predict` or, of a package, `package.module:predict`.
     """
     function, loader = load_functions(target, load)
+    folder: dict[str, Any] = {"code_dir": code_dir, "include": include, "exclude": exclude}
     endpoint_name = name or _name_of(function)
     look = f"openlaunch endpoints get {endpoint_name}"
     with connect(context) as client, waiting(f"deploying {endpoint_name} …", look) as update:
@@ -78,6 +95,7 @@ def deploy(
             wait=wait,
             timeout=timeout,
             on_status=say_status(update),
+            **folder,
             **given(settings),
         )
     described = endpoint.model_endpoint

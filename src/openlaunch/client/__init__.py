@@ -11,6 +11,8 @@
 `http11.py`        HTTP/1.1 without I/O, for the lean transport
 `streams.py`       items out of an answer as it comes
 `packing.py`       functions, directories and schemas to bytes
+`pickler.py`       pickles functions: by name what workers can import, by value the rest
+`own_code.py`      the user's own modules that functions use; `folders.py`: the files of a folder
 `surface.py`       operations as methods; `client.py`, `endpoints.py`, … and `openlaunch.aio` are made of them
 =================  ================================================================================
 """

@@ -1,6 +1,7 @@
 """The type of the clients' `deploy`: type checkers and editors know what it takes, and which endpoint it gives."""
 
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar, Unpack, overload
 
 from pydantic import BaseModel
@@ -26,6 +27,9 @@ class DeployKeywords(Settings, total=False):
     request_schema: type[BaseModel] | None
     response_schema: type[BaseModel] | None
     app_config: dict[str, Any] | None
+    code_dir: str | Path | None
+    include: list[str] | None
+    exclude: list[str] | None
     reset: bool
 
 

@@ -4,38 +4,26 @@ import codecs
 import json
 import re
 import sys
-import sysconfig
 import threading
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from functools import cache
 from io import BytesIO
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-import cloudpickle
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from openlaunch.client.code_files import collect
+from openlaunch.client.folders import SKIPPED, Choice
+from openlaunch.client.own_code import OwnModules
+from openlaunch.client.pickler import pickled
 from openlaunch.errors import BundleError
+from openlaunch_worker.own_code import CHILD_CODE, CHILD_MAIN, FUNCTIONS, MANIFEST, Manifest, Restored
 
 MAX_BUNDLE_BYTES = 1024**3
-SKIPPED = frozenset(
-    {
-        "__pycache__",
-        ".git",
-        ".hg",
-        ".svn",
-        ".venv",
-        ".mypy_cache",
-        ".pytest_cache",
-        ".ruff_cache",
-        ".DS_Store",
-    }
-)
-_OURS = frozenset({"openlaunch", "openlaunch_worker", "cloudpickle"})
+MAX_DEFLATED = 1 << 22
+"""Larger files are mostly weights and images, which deflate slowly and hardly."""
 _pickling = threading.Lock()
 _COMMENT = re.compile(r"(^|\s)#.*")
 _LINE_END = re.compile(r"\r\n|\r|\n")
@@ -47,68 +35,46 @@ def python_version() -> str:
     return f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
-def pack_callables(load_model_fn: Callable[..., Any], load_predict_fn: Callable[..., Any]) -> bytes:
-    """Pack the two functions with cloudpickle.
+def pack_callables(
+    load_model_fn: Callable[..., Any],
+    load_predict_fn: Callable[..., Any],
+    code_dir: str | Path | None = None,
+    include: Sequence[str] | None = None,
+    exclude: Sequence[str] | None = None,
+) -> bytes:
+    """Zip the two functions, pickled, with the user's own modules that they use; the same code gives the same bytes.
 
-    What they use from modules that are neither of the standard library nor installed goes along by value, so
-    that the user's own files need not be there where the bundle runs.
+    `code_dir` is a folder that goes along; with an `include` alone, it is the current one.
 
     Raises:
-        BundleError: one of them is not a function, or something that they use can't be pickled.
+        BundleError: one of them is not a function, or something that they use can't go along.
     """
     functions = {"load_model_fn": load_model_fn, "load_predict_fn": load_predict_fn}
     for name, function in functions.items():
         if not callable(function):
             raise BundleError(f"{name} is {function!r}, a function is needed")
-    with _pickling, _by_value(local_modules()):
-        try:
-            data = bytes(cloudpickle.dumps(functions))
-        except Exception as error:
-            raise BundleError(
-                f"the functions can't be pickled: {error}; make what they use (connections, locks, models) "
-                "in load_model_fn, not in a global or an enclosing function"
-            ) from error
-    return _bounded(data)
+    own = OwnModules()
+    with _pickling:
+        pickles = pickled(functions, own)
+    if code_dir is None and include:
+        code_dir = "."
+    choice = Choice(_patterns("include", include), _patterns("exclude", exclude))
+    code = collect(own.follow(pickles.named).values(), None if code_dir is None else Path(code_dir), choice)
+    manifest = Manifest(code.path, tuple(map(_restored, pickles.restored)), pickles.texts, code.folder)
+    document = json.dumps(manifest.to_json()).encode()
+    made = {FUNCTIONS: pickles.functions, MANIFEST: document, f"{CHILD_MAIN}.py": CHILD_CODE}
+    return _bounded(_zipped(code.files, made | code.bytecode))
 
 
-@contextmanager
-def _by_value(modules: Iterable[ModuleType]) -> Iterator[None]:
-    before = cloudpickle.list_registry_pickle_by_value()
-    added = [module for module in modules if module.__name__ not in before]
-    for module in added:
-        cloudpickle.register_pickle_by_value(module)
-    try:
-        yield
-    finally:
-        for module in added:
-            cloudpickle.unregister_pickle_by_value(module)
+def _patterns(name: str, given: Sequence[str] | None) -> tuple[str, ...]:
+    if isinstance(given, str) or not all(isinstance(one, str) for one in given or ()):
+        raise BundleError(f"{name} is {given!r}, a list of patterns such as ['*.json'] is needed")
+    return tuple(given or ())
 
 
-def local_modules() -> list[ModuleType]:
-    """List the loaded modules whose files lie neither in the standard library nor among installed packages."""
-    found = []
-    for name, module in list(sys.modules.items()):
-        file = getattr(module, "__file__", None)
-        # A module that is known under another name than its own can't be registered.
-        if isinstance(file, str) and getattr(module, "__name__", None) == name and _is_local(name, file):
-            found.append(module)
-    return found
-
-
-def _is_local(name: str, file: str) -> bool:
-    if name == "__main__" or name.partition(".")[0] in _OURS:
-        return False
-    return file.endswith(".py") and not file.startswith(_installed_prefixes())
-
-
-@cache
-def _installed_prefixes() -> tuple[str, ...]:
-    import site
-
-    keys = ("stdlib", "platstdlib", "purelib", "platlib")
-    folders = {sysconfig.get_path(key) for key in keys} | set(site.getsitepackages())
-    folders.add(site.getusersitepackages())
-    return tuple(f"{spelling}/" for folder in folders for spelling in {folder, str(Path(folder).resolve())})
+def _restored(name: str) -> Restored:
+    module = sys.modules.get(name)
+    return Restored(name, getattr(module, "__file__", None), getattr(module, "__package__", None))
 
 
 def _bounded(data: bytes) -> bytes:
@@ -156,13 +122,16 @@ def _files_in(base: Path) -> Iterator[tuple[str, Path]]:
                 yield path.relative_to(root.parent).as_posix(), path
 
 
-def _zipped(files: dict[str, Path]) -> bytes:
+def _zipped(files: dict[str, Path], made: dict[str, bytes] | None = None) -> bytes:
     buffer = BytesIO()
+    made = made or {}
     with zipfile.ZipFile(buffer, "w") as archive:
-        for name in sorted(files):
+        for name in sorted({*files, *made}):
             info = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
             info.external_attr = 0o644 << 16
-            archive.writestr(info, files[name].read_bytes(), zipfile.ZIP_DEFLATED)
+            data = made[name] if name in made else files[name].read_bytes()
+            large = len(data) > MAX_DEFLATED
+            archive.writestr(info, data, zipfile.ZIP_STORED if large else zipfile.ZIP_DEFLATED)
     return buffer.getvalue()
 
 

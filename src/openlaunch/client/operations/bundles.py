@@ -1,6 +1,7 @@
 """Model bundles."""
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Unpack
 
 from openlaunch.client import packing
@@ -29,30 +30,39 @@ def create_model_bundle_from_callable_v2(
     load_predict_fn: Callable[..., Any],
     load_model_fn: Callable[..., Any],
     requirements: list[str] | None = None,
+    code_dir: str | Path | None = None,
+    include: list[str] | None = None,
+    exclude: list[str] | None = None,
     **keywords: Unpack[CodeKeywords],
 ) -> Flow[CreateModelBundleResponse]:
     """Make a bundle of two functions.
 
     A worker calls `load_predict_fn(load_model_fn())` once, or with an `app_config`,
     `load_predict_fn(app_config, load_model_fn(app_config))`. What that gives is called for each prediction,
-    with the request's `args` as keywords. The functions may use anything of the modules that you wrote; what
-    they import from installed packages has to be in `requirements`.
+    with the request's `args` as keywords. The functions may use anything of the modules that you wrote, whose files
+    go along; what they import from installed packages has to be in `requirements`.
 
     Args:
         model_bundle_name: letters, digits, `.`, `_` and `-`; a name that exists gets a new version.
         load_predict_fn: gets the model, returns the predict function.
         load_model_fn: loads the model.
         requirements: as for pip, such as `numpy>=2`.
+        code_dir: a folder that goes along, in which workers run; not what git ignores.
+        include: patterns as in a .gitignore of the files of `code_dir` that go along, beside Python files; all
+            files by default.
+        exclude: patterns of files that stay behind.
         **keywords: of the bundle; `openlaunch.client.operations.keywords.CodeKeywords` describes them.
 
     Raises:
-        BundleError: the functions can't be pickled.
+        BundleError: the functions can't be pickled, or there is too much code.
         Unprocessable: the name or a requirement is not allowed.
     """
     values = given(CodeKeywords, keywords)
     flavor = flavor_of_callables(load_predict_fn, load_model_fn, requirements, values)
     checked_name_and_flavor(model_bundle_name, flavor, values)
-    data = yield from work(lambda: packing.pack_callables(load_model_fn, load_predict_fn))
+    data = yield from work(
+        lambda: packing.pack_callables(load_model_fn, load_predict_fn, code_dir, include, exclude)
+    )
     return (yield from register(model_bundle_name, flavor, values, data))
 
 

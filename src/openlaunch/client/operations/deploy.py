@@ -5,6 +5,7 @@ import json
 import logging
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple, Unpack
 
 from pydantic import BaseModel
@@ -40,6 +41,9 @@ def deploy(
     request_schema: type[BaseModel] | None = None,
     response_schema: type[BaseModel] | None = None,
     app_config: dict[str, Any] | None = None,
+    code_dir: str | Path | None = None,
+    include: list[str] | None = None,
+    exclude: list[str] | None = None,
     reset: bool = False,
     **settings: Unpack[endpoints.Settings],
 ) -> Flow[ModelEndpoint]:
@@ -68,13 +72,19 @@ def deploy(
         request_schema: a pydantic model; predictions whose args do not fit are refused.
         response_schema: a pydantic model of what `fn` returns.
         app_config: given to `load_model_fn`.
+        code_dir: a folder that goes along, in which workers run, such as "."; not what git ignores. The modules
+            that you wrote go along without it.
+        include: patterns as in a .gitignore, such as "*.json", of the files of `code_dir` that go along beside
+            Python files; all files by default. Alone, it is for the current folder.
+        exclude: patterns of files that stay behind.
         reset: whether to set all that is not given to its default, in place of keeping it.
         **settings: of the endpoint, such as `cpus` and `min_workers`;
             `openlaunch.wire.keywords.EndpointKeywords` describes them.
 
     Raises:
         TypeError: a setting is unknown.
-        BundleError: `fn` is not a function, or can't be packed.
+        BundleError: `fn` is not a function, or can't be packed; the message says what can't go along and where
+            it is.
         Unprocessable: a setting is not allowed.
         Conflict: there is an endpoint of this name and of another type.
         EndpointFailed: the endpoint did not become READY; the message has the reason.
@@ -93,7 +103,9 @@ def deploy(
             requirements = yield from existing.requirements()
     schemas = {"request_schema": request_schema, "response_schema": response_schema}
     values = schemas | {"app_config": app_config}
-    code = yield from _pack(name, *loaders(fn, load_model_fn), requirements, values)
+    functions = loaders(fn, load_model_fn)
+    pack = partial(packing.pack_callables, *functions, code_dir, include, exclude)
+    code = yield from _pack(name, functions, pack, requirements, values)
     code.fingerprint["shares_loop"] = shape.on_loop
     if existing is None:
         bundle_id = yield from _registered(name, code)
@@ -158,15 +170,16 @@ def _check_type(endpoint: ModelEndpoint, kind: str, asked: str | None) -> None:
 
 def _pack(
     name: str,
-    load_model: Callable[..., Any],
-    load_predict: Callable[..., Any],
+    functions: tuple[Callable[..., Any], Callable[..., Any]],
+    pack: Callable[[], bytes],
     requirements: list[str] | None,
     values: dict[str, Any],
 ) -> Flow[_Code]:
     values = {key: value for key, value in values.items() if value is not None}
+    load_model, load_predict = functions
     flavor = bundles.flavor_of_callables(load_predict, load_model, requirements, values)
     bundles.checked_name_and_flavor(name, flavor, values)
-    data = yield from work(lambda: packing.pack_callables(load_model, load_predict))
+    data = yield from work(pack)
     parts = {
         "code": [hashlib.sha256(data).hexdigest(), packing.python_version()],
         "requirements": flavor["requirements"],

@@ -1,0 +1,239 @@
+"""Finds the user's own modules that functions use, without importing any, and the files that they are made of."""
+
+import ast
+import importlib.util
+import site
+import sys
+import sysconfig
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from importlib.machinery import ModuleSpec, PathFinder
+from pathlib import Path
+from types import ModuleType
+from typing import Final
+
+from openlaunch.client.local_packages import local_packages
+
+CLIENT_ONLY: Final = frozenset({"openlaunch", "openlaunch_worker", "pytest", "_pytest"})
+"""Packages that workers do not have. A module that imports one of them deploys or tests, as a script does."""
+
+MAIN: Final = "__main__"
+
+CACHED: Final = type(lru_cache(lambda: None))
+"""What `functools.cache` makes of a function."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A module of the user's own that is a file; `root` is the folder that its first name is looked up in."""
+
+    name: str
+    file: Path
+    is_package: bool
+
+    @property
+    def root(self) -> Path:
+        return self.file.parents[self.name.count(".") + self.is_package]
+
+
+@dataclass(frozen=True, slots=True)
+class Import:
+    """A module that a file imports; `needed` is false where the file can do without, or imports it late."""
+
+    name: str
+    needed: bool
+
+
+def source_of(name: str) -> Source | None:
+    """Find a module of the user's own. Return None for one that is installed, or is not a Python file."""
+    if name == MAIN or name.partition(".")[0] in sys.stdlib_module_names:
+        return None
+    spec = _spec_of(name)
+    if spec is None or not spec.has_location or spec.origin is None or not spec.origin.endswith(".py"):
+        return None
+    if is_installed(spec.origin):
+        return None
+    source = Source(name, Path(spec.origin), spec.submodule_search_locations is not None)
+    return None if source.root not in site_folders() and _is_install_target(source.root) else source
+
+
+def _spec_of(name: str) -> ModuleSpec | None:
+    loaded = sys.modules.get(name)
+    if isinstance(loaded, ModuleType) and isinstance(spec := getattr(loaded, "__spec__", None), ModuleSpec):
+        return spec
+    parent, _, _ = name.rpartition(".")
+    try:
+        if not parent:
+            return importlib.util.find_spec(name)
+        above = _spec_of(parent)
+        folders = None if above is None else above.submodule_search_locations
+        return None if folders is None else PathFinder.find_spec(name, list(folders))
+    except (ImportError, ValueError, AttributeError):
+        return None
+
+
+def is_installed(file: str) -> bool:
+    """Return whether a file belongs to Python, to Openlaunch, or to a package that an index may have."""
+    return file.startswith(_installed_prefixes()) and not file.startswith(_local_prefixes())
+
+
+@cache
+def _local_prefixes() -> tuple[str, ...]:
+    names = ((one.about.parent, name) for one in local_packages(site_folders()) for name in one.modules)
+    return tuple(
+        f"{folder}/{name}{end}" for folder, name in names if name not in CLIENT_ONLY for end in ("/", ".py")
+    )
+
+
+@cache
+def site_folders() -> tuple[Path, ...]:
+    """Return the folders that packages are installed in."""
+    folders = {sysconfig.get_path(key) for key in ("purelib", "platlib")}
+    folders |= {*site.getsitepackages(), site.getusersitepackages()}
+    return tuple(Path(folder) for folder in sorted(folders))
+
+
+@cache
+def _installed_prefixes() -> tuple[str, ...]:
+    folders = {sysconfig.get_path(key) for key in ("stdlib", "platstdlib")} | set(map(str, site_folders()))
+    ours = (Path(__file__).parents[1], Path(__file__).parents[2] / "openlaunch_worker")
+    folders.update(map(str, ours))
+    return tuple(f"{spelling}/" for folder in folders for spelling in {folder, str(Path(folder).resolve())})
+
+
+@cache
+def _is_install_target(folder: Path) -> bool:
+    """Return whether packages were installed into a folder, as with `pip install --target`."""
+    return next(folder.glob("*.dist-info"), None) is not None
+
+
+def imports_of(source: Source) -> tuple[Import, ...]:
+    """Return the modules that a file imports, wherever in it."""
+    status = source.file.stat()
+    package = source.name if source.is_package else source.name.rpartition(".")[0]
+    return _imports_in(str(source.file), status.st_mtime_ns, status.st_size, package)
+
+
+@lru_cache(maxsize=4096)
+def _imports_in(file: str, _changed: int, _size: int, package: str) -> tuple[Import, ...]:
+    try:
+        tree = ast.parse(Path(file).read_bytes())
+    except (SyntaxError, ValueError, OSError):
+        return ()  # a file of another Python, or half written: importing it says more
+    return tuple(dict.fromkeys(_walk(tree.body, package, needed=True)))
+
+
+def _walk(nodes: Iterable[ast.AST], package: str, *, needed: bool) -> Iterator[Import]:
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (Import(alias.name, needed) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (
+                Import(name, needed) for name in absolute(node.module, node.level, package, node.names)
+            )
+        elif isinstance(node, ast.Call) and (name := _named_in_call(node)):
+            yield Import(name, needed=False)
+        if isinstance(node, ast.If) and _is_for_others(node.test):
+            yield from _walk(node.orelse, package, needed=needed)
+        elif isinstance(node, ast.Try):
+            guarded = needed and not any(map(_catches_import_error, node.handlers))
+            yield from _walk(node.body, package, needed=guarded)
+            rest: list[ast.AST] = [*node.handlers, *node.orelse, *node.finalbody]
+            yield from _walk(rest, package, needed=needed and guarded)
+        else:
+            late = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+            yield from _walk(ast.iter_child_nodes(node), package, needed=needed and not late)
+
+
+def absolute(module: str | None, level: int, package: str, names: Iterable[ast.alias]) -> Iterator[str]:
+    """Return the modules that `from module import names` may mean: the module itself, and each name below it."""
+    base = module or ""
+    if level:
+        parts = package.split(".")
+        if level > len(parts):
+            return
+        base = ".".join([*parts[: len(parts) - level + 1], *([module] if module else [])])
+    yield base
+    yield from (f"{base}.{alias.name}" for alias in names if alias.name != "*")
+
+
+def _named_in_call(node: ast.Call) -> str | None:
+    """Return the name in `importlib.import_module("name")` or `__import__("name")`."""
+    function = node.func
+    called = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+    if called in ("import_module", "__import__") and node.args and isinstance(node.args[0], ast.Constant):
+        value = node.args[0].value
+        return value if isinstance(value, str) and not value.startswith(".") else None
+    return None
+
+
+def _is_for_others(test: ast.expr) -> bool:
+    """Return whether a test is true for type checkers alone, or for a script alone."""
+    if isinstance(test, ast.Compare):
+        return getattr(test.left, "id", "") == "__name__" and isinstance(test.ops[0], ast.Eq)
+    return (test.attr if isinstance(test, ast.Attribute) else getattr(test, "id", "")) == "TYPE_CHECKING"
+
+
+def _catches_import_error(handler: ast.ExceptHandler) -> bool:
+    caught = [*handler.type.elts] if isinstance(handler.type, ast.Tuple) else [handler.type]
+    names = {getattr(one, "id", "") for one in caught if one is not None}
+    return handler.type is None or bool(
+        names & {"ImportError", "ModuleNotFoundError", "Exception", "BaseException"}
+    )
+
+
+def parents_and(name: str) -> list[str]:
+    """Return the packages that a module is in, outermost first, and the module."""
+    parts = name.split(".")
+    return [".".join(parts[: end + 1]) for end in range(len(parts))]
+
+
+class OwnModules:
+    """Tells which modules workers can import from their sources, and which they get by value, as a script's."""
+
+    def __init__(self) -> None:
+        self._by_value: dict[str, bool] = {MAIN: True}
+
+    def is_by_value(self, name: str) -> bool:
+        """Return whether a module's functions and classes go along by value.
+
+        A script's do, because running it again would deploy again; so do those of a module that imports what only
+        the machine of the client has, and of one that was made without a file.
+        """
+        known = self._by_value.get(name)
+        if known is None:
+            self._by_value[name] = False  # for a circle of imports
+            known = self._by_value[name] = self._decide(name)
+        return known
+
+    def imports(self, name: str) -> bool:
+        """Return whether workers import a module of the user's own from its source."""
+        return not self.is_by_value(name) and source_of(name) is not None
+
+    def _decide(self, name: str) -> bool:
+        source = source_of(name)
+        if source is None:
+            return _is_made_at_run_time(name)
+        for each in imports_of(source):
+            if each.needed and (each.name.partition(".")[0] in CLIENT_ONLY or self.is_by_value(each.name)):
+                return True
+        return any(self.is_by_value(parent) for parent in parents_and(name)[:-1])
+
+    def follow(self, names: Iterable[str]) -> dict[str, Source]:
+        """Return the own modules of these names, and those that they import, directly or not, by name."""
+        found: dict[str, Source] = {}
+        todo = [one for name in names for one in parents_and(name)]
+        while todo:
+            name = todo.pop()
+            if name in found or self.is_by_value(name) or (source := source_of(name)) is None:
+                continue
+            found[name] = source
+            for each in imports_of(source):
+                todo += parents_and(each.name)
+        return found
+
+
+def _is_made_at_run_time(name: str) -> bool:
+    module = sys.modules.get(name)
+    return isinstance(module, ModuleType) and module.__spec__ is None and not hasattr(module, "__file__")

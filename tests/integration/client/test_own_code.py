@@ -1,0 +1,262 @@
+"""The user's own code in a worker: a project is packed where it is at home, and runs where none of it is."""
+
+import enum
+import io
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+import zipfile
+from dataclasses import dataclass
+
+import pytest
+from worker_driver import Worker
+
+from openlaunch.client import packing
+from openlaunch_worker.frames import Flags
+
+SCRIPT = '''
+import enum, functools, json, multiprocessing, pathlib, pickle, sys
+import openlaunch
+from app import model, state
+from app.text import clean
+
+class Base: pass
+
+class Unused(Base):
+    """Nothing here uses it, but a file of the user's does."""
+    def transform(self, x): return 2 * helper(x)
+
+class Color(enum.Enum):
+    RED = 1
+
+def helper(x): return x
+
+@functools.cache
+def square(n): return n * n
+
+@functools.singledispatch
+def kind(x): return "other"
+
+@kind.register
+def _(x: int): return "int"
+
+count = 0
+
+def add():
+    global count
+    count += 1
+    return count
+
+@state.register
+def registered(): return 1
+
+state.catalogue.add(Color.RED)
+
+STORED = pickle.dumps(Unused())
+WORDS = {"one", "two", "three"}
+
+def cache(): return [square(3), square.cache_info().currsize]
+def late():
+    from late_module import answer
+    return answer()
+def found_by_name(): return __import__("importlib").import_module("app.plugin").NAME
+def data(): return model.data()
+def init():
+    state.init()
+    return [state.model, state.get()]
+def script_state():
+    import __main__
+    return [add(), count, __main__.count]
+def stored(): return pickle.loads(STORED).transform(4)
+def dispatched(): return [kind(1), kind("")]
+def forked():
+    with multiprocessing.get_context("fork").Pool(1) as pool: return pool.map(square, [2])
+def spawned():
+    with multiprocessing.get_context("spawn").Pool(1) as pool: return pool.map(helper, [7])
+def words(): return "one" in WORDS
+def fails_here(): raise ValueError("in the script")
+def fails_there(): return clean(None)
+def color(): return Color.RED
+def registries(): return [sorted(state.REGISTRY), len(state.catalogue.items)]
+def nested(): return model.made(2)
+def config(): return json.loads(pathlib.Path("settings.json").read_text())
+
+ALL = {f.__name__: f for f in (cache, late, found_by_name, data, init, script_state, stored, dispatched, forked,
+                               spawned, words, fails_here, fails_there, color, nested, config, registries)}
+def predict(what): return ALL[what]()
+
+if __name__ == "__main__":
+    from openlaunch.client import packing
+    folder = {"code_dir": ".", "include": ["*.json"], "exclude": ["secret.json"]}
+    for name, more in (("plain", {}), ("folder", folder)):
+        pathlib.Path(name).write_bytes(packing.pack_callables(lambda: None, lambda model: predict, **more))
+'''
+FILES = {
+    ".gitignore": "*.json\nnotes.py\n",
+    "settings.json": '{"size": 1}',
+    "secret.json": "{}",
+    "notes.py": "",
+    "more/plugin.py": "",
+    "more/readme.txt": "",
+    "script.py": SCRIPT,
+    "late_module.py": "def answer(): return 42",
+    "app/__init__.py": "",
+    "app/text.py": "from . import model\ndef clean(t):\n    return t.strip()\n",
+    "app/plugin.py": "NAME = 'plugin'",
+    "app/words.txt": "some words",
+    "app/state.py": "model = None\ndef init():\n    global model\n    model = 'loaded'\ndef get(): return model\n"
+    "REGISTRY = {}\ndef register(f):\n    REGISTRY[f.__name__] = f\n    return f\n"
+    "class Catalogue:\n    def __init__(self): self.items = []\n    def add(self, one): self.items.append(one)\n"
+    "catalogue = Catalogue()\n@register\ndef of_the_module(): pass\n",
+    "app/model.py": """
+        import threading
+        from pathlib import Path
+        from typing import TYPE_CHECKING
+        if TYPE_CHECKING:
+            import torch
+        lock = threading.Lock()
+        factor = 3
+        def data():
+            with lock:
+                return Path(__file__).with_name("words.txt").read_text()
+        def made(x):
+            return times(x)()
+        def times(x):
+            return lambda: x * factor
+        """,
+}
+
+
+def write(folder, files):
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(textwrap.dedent(text))
+    return folder
+
+
+def run(folder, *arguments, **env):
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, **env},
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory):
+    """Each kind of bundle as two runs of the program make it; the program's files are gone afterwards."""
+    home = write(tmp_path_factory.mktemp("home"), FILES)
+    made = {}
+    for seed in ("1", "2"):
+        run(home, "script.py", PYTHONHASHSEED=seed)
+        for name in ("plain", "folder"):
+            made.setdefault(name, []).append((home / name).read_bytes())
+    shutil.rmtree(home)
+    return made
+
+
+@pytest.fixture(scope="module")
+def worker(bundles):
+    with Worker(bundles["plain"][0]) as worker:
+        worker.ready()
+        yield worker
+
+
+@pytest.mark.parametrize(
+    ("what", "value"),
+    [
+        ("cache", [9, 1]),
+        ("late", 42),
+        ("found_by_name", "plugin"),
+        ("data", "some words"),
+        ("init", ["loaded", "loaded"]),
+        ("script_state", [1, 1, 1]),
+        ("stored", 8),
+        ("dispatched", ["int", "other"]),
+        ("forked", [4]),
+        ("spawned", [7]),
+        ("words", True),
+        ("nested", 6),
+        ("registries", [["of_the_module", "registered"], 1]),
+    ],
+)
+def test_code_does_what_it_does_at_home(worker, what, value):
+    assert worker.value(what=what) == value
+
+
+@pytest.mark.parametrize(
+    ("what", "frame", "line"),
+    [
+        ("fails_here", 'script.py", line ', 'raise ValueError("in the script")'),
+        ("fails_there", 'File "app/text.py", line 3, in clean', "return t.strip()"),
+    ],
+)
+def test_tracebacks_have_file_line_and_text(worker, what, frame, line):
+    text = worker.call({"args": {"what": what}})["traceback"]
+    assert frame in text
+    assert line in text
+    assert "openlaunch" not in text
+
+
+def test_the_same_code_is_the_same_bytes(bundles):
+    assert bundles["plain"][0] == bundles["plain"][1]
+    assert bundles["folder"][0] == bundles["folder"][1]
+
+
+def names(data, below):
+    found = zipfile.ZipFile(io.BytesIO(data)).namelist()
+    sources = (name for name in found if not name.endswith(".pyc"))
+    return {name.removeprefix(below) for name in sources if name.startswith(below)}
+
+
+PACKAGE = {
+    f"app/{name}" for name in ("__init__.py", "model.py", "plugin.py", "state.py", "text.py", "words.txt")
+}
+
+
+def test_what_is_imported_goes_along_and_packages_whole(bundles):
+    assert names(bundles["plain"][0], "modules/") == {*PACKAGE, "late_module.py"}
+
+
+def test_a_folder_goes_along_but_for_what_git_ignores_and_what_is_not_wanted(bundles):
+    data = bundles["folder"][0]
+    more = {"late_module.py", "more/plugin.py", "script.py", "settings.json"}
+    assert names(data, "code/") == PACKAGE | more
+    assert names(data, "modules/") == set()
+
+
+def test_workers_run_in_the_folder(bundles):
+    with Worker(bundles["folder"][0]) as worker:
+        worker.ready()
+        assert worker.value(what="config") == {"size": 1}
+        assert worker.value(what="late") == 42
+        assert worker.value(what="data") == "some words"
+
+
+class Color(enum.Enum):
+    RED = 1
+
+
+@dataclass
+class Point:
+    x: int
+
+
+def paint(x):
+    assert x > 0, "x has to be positive"
+    return Color.RED, Point(x)
+
+
+def test_functions_of_a_test_suite_return_its_own_classes_and_have_plain_asserts():
+    with Worker(packing.pack_callables(lambda: None, lambda model: paint)) as worker:
+        worker.ready()
+        sent = worker.request({"args": {"x": 1}}, Flags.PICKLED)
+        assert worker.answer()[0] == sent
+        assert "AssertionError: x has to be positive" in worker.call({"args": {"x": 0}})["traceback"]

@@ -1,0 +1,262 @@
+"""Which files go along with functions."""
+
+import importlib
+import sys
+import threading
+import zipfile
+from io import BytesIO
+
+import pytest
+
+from openlaunch.client import code_files, packing
+from openlaunch.client.folders import Choice, files_below
+from openlaunch.client.local_packages import local_packages, notes_about
+from openlaunch.client.own_code import OwnModules, imports_of, source_of
+from openlaunch.errors import BundleError
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """Return a function that writes files into a folder of `sys.path`; their modules are forgotten afterwards."""
+    monkeypatch.syspath_prepend(tmp_path)
+    before = set(sys.modules)
+
+    def write(**files):
+        for name, text in files.items():
+            path = tmp_path / name.replace("__in__", "/").replace("__dot__", ".")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        importlib.invalidate_caches()
+        return tmp_path
+
+    yield write
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+
+
+def packed(function, **folder):
+    data = packing.pack_callables(lambda: None, lambda model: function, **folder)
+    return {
+        name for name in zipfile.ZipFile(BytesIO(data)).namelist() if name.startswith(("modules/", "code/"))
+    }
+
+
+def below(folder, *patterns, **choice):
+    found = files_below(folder, Choice(tuple(choice.get("include", ())), tuple(patterns)))
+    return sorted(path.relative_to(folder).as_posix() for path in found)
+
+
+@pytest.mark.parametrize(
+    ("ignored", "left"),
+    [
+        ("", ["a.py", "data/b.bin", "data/keep.bin", "deep/data/c.txt", "notes.txt"]),
+        ("*.bin", ["a.py", "deep/data/c.txt", "notes.txt"]),
+        ("/data/", ["a.py", "deep/data/c.txt", "notes.txt"]),
+        ("data/", ["a.py", "notes.txt"]),
+        ("# data\n*.txt\n!notes.txt\n", ["a.py", "data/b.bin", "data/keep.bin", "notes.txt"]),
+        ("data/*\n!data/keep.bin", ["a.py", "data/keep.bin", "deep/data/c.txt", "notes.txt"]),
+        ("deep/**/c.txt", ["a.py", "data/b.bin", "data/keep.bin", "notes.txt"]),
+        ("**/data/[bc].*", ["a.py", "data/keep.bin", "notes.txt"]),
+        ("?.py", ["data/b.bin", "data/keep.bin", "deep/data/c.txt", "notes.txt"]),
+        ("deep/**", ["a.py", "data/b.bin", "data/keep.bin", "notes.txt"]),
+    ],
+)
+def test_what_git_ignores_stays_behind(tmp_path, ignored, left):
+    for name in ("a.py", "data/b.bin", "data/keep.bin", "deep/data/c.txt", "notes.txt", "__pycache__/a.pyc"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("")
+    assert below(tmp_path, *ignored.splitlines()) == left
+    (tmp_path / ".gitignore").write_text(ignored)
+    assert below(tmp_path) == [".gitignore", *left]
+    assert below(tmp_path, include=["*.bin"])[-1:] != ["notes.txt"]
+
+
+def test_a_repositorys_gitignore_is_for_the_folders_in_it(tmp_path):
+    (tmp_path / ".git").mkdir()
+    (tmp_path / "inner").mkdir()
+    (tmp_path / ".gitignore").write_text("*.bin")
+    for name in ("a.bin", "b.txt"):
+        (tmp_path / "inner" / name).write_text("")
+    assert below(tmp_path / "inner") == ["b.txt"]
+    assert below(tmp_path / "inner", include=["*.bin"]) == ["a.bin"]
+
+
+def test_a_module_of_which_git_ignores_the_file_goes_along_when_it_is_imported(project):
+    project(
+        made__in____init____dot__py="from made import _version",
+        made__in___version__dot__py="",
+        __dot__gitignore="_version.py",
+    )
+    import made
+
+    assert "modules/made/_version.py" in packed(lambda: made)
+    assert "modules/made/_version.py" not in packed(lambda: made, exclude=["_version.py"])
+
+
+def test_imports_are_found_wherever_they_are(project):
+    project(
+        many__in____init____dot__py="",
+        many__in__a__dot__py="""
+import os.path, one
+from typing import TYPE_CHECKING
+from . import b
+from .c import d as e
+if TYPE_CHECKING:
+    import types_only
+try:
+    import fast
+except ImportError:
+    import slow
+def f():
+    from .. import above
+    import late
+    import_module("by_name")
+if __name__ == "__main__":
+    import script_only
+""",
+    )
+    found = {one.name: one.needed for one in imports_of(source_of("many.a"))}
+    needed = {"os.path", "one", "typing", "many", "many.b", "many.c", "many.c.d", "typing.TYPE_CHECKING"}
+    assert {name for name, is_needed in found.items() if is_needed} == needed
+    assert {name for name, is_needed in found.items() if not is_needed} == {"fast", "slow", "late", "by_name"}
+
+
+def test_a_module_that_can_not_be_imported_here_goes_along(project):
+    project(on_the_server__dot__py="import torch_of_the_server\nimport its_helper", its_helper__dot__py="")
+
+    def load():
+        import on_the_server
+
+        return on_the_server
+
+    assert packed(load) >= {"modules/on_the_server.py", "modules/its_helper.py"}
+    assert "on_the_server" not in sys.modules
+
+
+@pytest.mark.parametrize("text", ["import openlaunch", "import pytest", "import near", "from near import x"])
+def test_a_module_that_deploys_is_a_script(project, text):
+    project(deploying__dot__py=text, near__dot__py="import openlaunch.testing")
+    assert OwnModules().is_by_value("deploying")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "def f():\n    import openlaunch",
+        "try:\n    import openlaunch\nexcept ImportError:\n    pass",
+        "if __name__ == '__main__':\n    import openlaunch",
+        "import json, numpy, near",
+    ],
+)
+def test_another_module_is_imported(project, text):
+    project(using__dot__py=text, near__dot__py="")
+    assert not OwnModules().is_by_value("using")
+
+
+def test_too_much_is_refused_with_what_is_large(project, monkeypatch):
+    monkeypatch.setattr(code_files, "MAX_MODULES_BYTES", 1 << 20)
+    project(
+        heavy__in____init____dot__py="",
+        heavy__in__weights__dot__bin="w" * (3 << 20),
+        heavy__in__b__dot__txt="",
+    )
+    import heavy
+
+    with pytest.raises(
+        BundleError, match=r"3\.0 MiB in 3 files.* largest are heavy/weights\.bin \(3\.0 MiB\)"
+    ):
+        packed(lambda: heavy)
+    assert "modules/heavy/b.txt" in packed(lambda: heavy, exclude=["*.bin"])
+
+
+def test_a_file_that_changed_after_its_import_is_refused(project):
+    folder = project(edited__dot__py="def f(x):\n    return x\n")
+    import edited
+
+    assert "modules/edited.py" in packed(edited.f)
+    (folder / "edited.py").write_text("# new\ndef f(x):\n    return x + 1\n")
+    with pytest.raises(
+        BundleError, match=r"edited\.py was changed after edited was imported: import it again"
+    ):
+        packed(edited.f)
+    importlib.invalidate_caches()
+    importlib.reload(edited)
+    assert "modules/edited.py" in packed(edited.f)
+
+
+@pytest.mark.parametrize("given", ["*.json", [1]])
+def test_patterns_are_a_list_of_texts(given):
+    with pytest.raises(BundleError, match=r"include is .* a list of patterns"):
+        packed(lambda: None, include=given)
+
+
+def test_a_folder_that_is_not_there_is_named():
+    with pytest.raises(BundleError, match="code_dir is '/nowhere', which is not a folder"):
+        packed(lambda: None, code_dir="/nowhere")
+
+
+def test_packages_installed_from_a_folder_are_found_with_what_is_noted_about_them(tmp_path):
+    for name, url in (("my_pkg-1.0", "file:///src"), ("torch-2.0", None), ("vcs-1.0", "https://host/x.git")):
+        about = tmp_path / f"{name}.dist-info"
+        about.mkdir()
+        (about / "METADATA").write_text("Version: 1.0")
+        (about / "RECORD").write_text("other_name/__init__.py,,\n__pycache__/x.pyc,,\nsingle.py,,\n")
+        if url is not None:
+            (about / "direct_url.json").write_text(f'{{"url": "{url}", "dir_info": {{"editable": true}}}}')
+    [package] = local_packages([tmp_path])
+    assert package.modules >= {"my_pkg", "other_name", "single"}
+    assert set(notes_about(["other_name.sub"], [tmp_path])) == {"my_pkg-1.0.dist-info/METADATA"}
+    assert notes_about(["else"], [tmp_path]) == {}
+
+
+def test_a_folder_that_packages_were_installed_into_has_none_of_the_users(project):
+    folder = project(vendored__dot__py="")
+    assert source_of("vendored") is not None
+    (folder / "sub" / "some-1.0.dist-info").mkdir(parents=True)
+    (folder / "sub" / "bought.py").write_text("")
+    sys.path.insert(0, str(folder / "sub"))
+    try:
+        assert source_of("bought") is None
+    finally:
+        sys.path.remove(str(folder / "sub"))
+
+
+class Holder:
+    def __init__(self):
+        self.parts = {"lock": [threading.Lock()]}
+
+
+HOLDER = Holder()
+
+
+def uses_holder():
+    return HOLDER
+
+
+def test_what_can_not_be_pickled_is_named_with_its_module_variable_and_type():
+    with pytest.raises(BundleError) as caught:
+        packed(lambda: uses_holder())
+    assert f"the global 'HOLDER' of {__name__}, of type {__name__}.Holder" in str(caught.value)
+    assert "'parts', of type dict → the value of 'lock', of type list" in str(caught.value)
+    assert "of type _thread.lock. " in str(caught.value)
+
+
+def test_many_threads_pack_at_once(project):
+    project(together__dot__py="def f(): return 1")
+    import together
+
+    results = []
+
+    def pack():
+        results.append(packed(together.f))
+
+    threads = [threading.Thread(target=pack) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for number in range(200):
+        sys.modules[f"made_meanwhile_{number}"] = sys
+    for thread in threads:
+        thread.join()
+    for number in range(200):
+        del sys.modules[f"made_meanwhile_{number}"]
+    assert len(results) == 8
