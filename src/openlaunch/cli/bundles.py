@@ -50,12 +50,14 @@ def get_bundle(
 
 @app.command("delete")
 def delete_bundle(
-    context: typer.Context, bundle_id: Annotated[str, typer.Argument(help="The bundle's id.")]
+    context: typer.Context,
+    bundle_id: Annotated[str, typer.Argument(help="The bundle's id.")],
+    as_json: Json = False,
 ) -> None:
     """Delete a bundle that no endpoint and no batch job names."""
     with connect(context) as client:
         client.delete_model_bundle(bundle_id)
-    note(f"the bundle {bundle_id} is deleted")
+    emit({"id": bundle_id, "deleted": True}, as_json, lambda: note(f"the bundle {bundle_id} is deleted"))
 
 
 def _describe(bundle: "ModelBundleResponse") -> None:

@@ -80,6 +80,9 @@ def add_global_options(command: Any) -> None:
     )
 
 
+CHANGING = ("edit", "update", "set")
+"""Commands that leave what is not given as it is."""
+
 EPILOG = (
     "`openlaunch --help` lists the options that every command takes, such as --server, and the exit codes."
 )
@@ -97,8 +100,19 @@ def _add(command: Any, parameters: list[Any], *, shown: bool) -> None:
         command.params.append(added)
     command.epilog = command.epilog or EPILOG
     command.short_help = _first_sentence(command.help or "")
+    if not groups:
+        _name_missing_defaults(command)
     for below in command.commands.values() if groups else ():
         _add(below, parameters, shown=False)
+
+
+def _name_missing_defaults(command: Any) -> None:
+    """Let the help of each option say what holds without it."""
+    usual = "unchanged" if command.name in CHANGING else "none"
+    for option in command.params:
+        takes_value = option.param_type_name == "option" and not option.is_flag and not option.hidden
+        if takes_value and option.default is None and not option.required and "[default:" not in option.help:
+            option.help += f"  [default: {'all' if option.help.startswith('Only') else usual}]"
 
 
 def _first_sentence(text: str) -> str:

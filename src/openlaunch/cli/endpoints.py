@@ -196,6 +196,7 @@ def delete_endpoint(
     context: typer.Context,
     name: Name,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Delete an endpoint: running requests may finish, waiting ones are refused."""
     with connect(context) as client:
@@ -203,16 +204,17 @@ def delete_endpoint(
         if not yes and not _confirmed(name):
             raise typer.Exit(Exit.FAILED)
         client.delete_model_endpoint(endpoint)
-    note(f"endpoint {name} is being deleted")
+    emit({"name": name, "deleting": True}, as_json, lambda: note(f"endpoint {name} is being deleted"))
 
 
 @app.command("stop")
-def stop_endpoint(context: typer.Context, name: Name) -> None:
+def stop_endpoint(context: typer.Context, name: Name, as_json: Json = False) -> None:
     """Stop all workers of an endpoint: sets its smallest and largest number of workers to 0."""
     with connect(context) as client:
         state = client.get_model_endpoint(name).model_endpoint.deployment_state
-        client.edit_model_endpoint(model_endpoint=name, min_workers=0, max_workers=0)
-    note(f"endpoint {name} is stopped: predictions are refused, and tasks wait")
+        stopped = client.edit_model_endpoint(model_endpoint=name, min_workers=0, max_workers=0).model_endpoint
+    text = f"endpoint {name} is stopped: predictions are refused, and tasks wait"
+    emit(stopped, as_json, lambda: note(text))
     if state is not None and state.max_workers:
         options = f"--min-workers {state.min_workers} --max-workers {state.max_workers}"
         note(f"start it again with: openlaunch endpoints edit {name} {options}")
@@ -232,11 +234,12 @@ def hand_over_endpoint(
 
 
 @app.command("restart")
-def restart_endpoint(context: typer.Context, name: Name) -> None:
+def restart_endpoint(context: typer.Context, name: Name, as_json: Json = False) -> None:
     """Replace all workers of an endpoint by new ones, without an interruption."""
     with connect(context) as client:
-        client.restart_model_endpoint(name)
-    note(f"the workers of endpoint {name} are being replaced")
+        restarting = client.restart_model_endpoint(name)
+    text = f"the workers of endpoint {name} are being replaced"
+    emit({"name": name, "restarting": restarting}, as_json, lambda: note(text))
 
 
 @app.command("canary")

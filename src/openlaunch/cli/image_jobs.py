@@ -127,10 +127,11 @@ def get_job(context: typer.Context, job_id: JobId, as_json: Json = False) -> Non
 
 
 @app.command("logs")
-def print_logs(context: typer.Context, job_id: JobId) -> None:
+def print_logs(context: typer.Context, job_id: JobId, as_json: Json = False) -> None:
     """Print the last lines that a job's container has printed, also while it runs."""
     with connect(context) as client:
-        print(client.read_docker_image_batch_job_logs(job_id), end="")
+        text = client.read_docker_image_batch_job_logs(job_id)
+    emit({"log": text}, as_json, lambda: print(text, end=""))
 
 
 @app.command("cancel")

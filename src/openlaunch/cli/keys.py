@@ -105,11 +105,11 @@ def update_key(
 
 
 @app.command("revoke")
-def revoke_key(context: typer.Context, key_id: KeyId) -> None:
+def revoke_key(context: typer.Context, key_id: KeyId, as_json: Json = False) -> None:
     """Revoke a key: it is refused from now on."""
     with connect(context) as client:
         client.revoke_api_key(key_id)
-    note(f"key {key_id} is revoked")
+    emit({"id": key_id, "revoked": True}, as_json, lambda: note(f"key {key_id} is revoked"))
 
 
 @app.command("callback-secret")

@@ -10,7 +10,9 @@ import typer
 from openlaunch.cli.connection import options_of
 from openlaunch.wire.keys import ALL_OWNERS
 
-Owner = Annotated[str | None, typer.Option(help="For admins: whose things the command is about.")]
+Owner = Annotated[
+    str | None, typer.Option(help="For admins: whose things the command is about.  [default: your own]")
+]
 AllOwners = Annotated[bool, typer.Option("--all", help="For admins: list what all owners have.")]
 LISTS = "list"
 

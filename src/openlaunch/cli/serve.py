@@ -39,7 +39,10 @@ def serve(
         Path | None, typer.Option(help="The folder for all durable data.  [default: ~/.openlaunch]")
     ] = None,
     tls_cert: Annotated[
-        Path | None, typer.Option(help="Serve HTTPS with this certificate: a PEM file, with its chain.")
+        Path | None,
+        typer.Option(
+            help="Serve HTTPS with this certificate: a PEM file, with its chain.  [default: none, HTTP]"
+        ),
     ] = None,
     tls_key: Annotated[
         Path | None,
