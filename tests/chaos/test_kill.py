@@ -42,7 +42,8 @@ def client_of(server: ChaosServer) -> LaunchClient:
 
 def deploy(server: ChaosServer, **options):
     with client_of(server) as client:
-        client.deploy(square, name=ENDPOINT, endpoint_type="async", **{"max_workers": 2, **options}, **SMALL)
+        settings = {"max_workers": 2, "per_worker": 10, **options}
+        client.deploy(square, name=ENDPOINT, endpoint_type="async", **settings, **SMALL)
 
 
 class Runs:
