@@ -64,7 +64,7 @@ def items(n):
 def described(client, name):
     """The endpoint without what changes by itself."""
     document = client.get_model_endpoint(name).model_endpoint.model_dump()
-    for varying in ("last_updated_at", "status", "status_reason", "num_queued_items"):
+    for varying in ("last_updated_at", "status", "status_reason", "num_queued_items", "predictions"):
         del document[varying]
     for varying in ("available_workers", "unavailable_workers"):
         del document["deployment_state"][varying]
