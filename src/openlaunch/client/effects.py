@@ -8,7 +8,8 @@ import json
 import re
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, TypeVar
+from functools import wraps
+from typing import Any, ParamSpec, Protocol, TypeVar
 from urllib.parse import quote, urlencode
 
 from openlaunch.errors import ForeignURL
@@ -23,6 +24,7 @@ _SIGNED_URL = re.compile(
     rf"(?:https?://[^/?#]*)?(?:/[A-Za-z0-9._~%-]+)*?({routes.ARTIFACTS}(?:/[A-Za-z0-9_-][A-Za-z0-9._-]*)+\?[A-Za-z0-9&=._-]*)"
 )
 
+P = ParamSpec("P")
 T = TypeVar("T")
 Flow = Generator["Effect", Any, T]
 """A generator of effects that returns a T. `request`, `pause` and `work` below give typed answers."""
@@ -151,6 +153,45 @@ def for_owner(request: Request, owner: str) -> Request:
     if request.signed or "owner=" in query:
         return request
     return replace(request, url=f"{path}?{query}{'&' if query else ''}{urlencode({'owner': owner})}")
+
+
+def made_for(owner: str, flow: Flow[T]) -> Flow[T]:
+    """Run a flow whose requests an admin makes for another owner."""
+    try:
+        effect = next(flow)
+        while True:
+            if isinstance(effect, Request):
+                effect = for_owner(effect, owner)
+            elif isinstance(effect, Attempt):
+                effect = Attempt(for_owner(effect.request, owner))
+            try:
+                answer = yield effect
+            except Exception as error:
+                effect = flow.throw(error)
+            else:
+                effect = flow.send(answer)
+    except StopIteration as stop:
+        result: T = stop.value
+        return result
+    finally:
+        flow.close()
+
+
+def takes_owner(parameter: str) -> Callable[[Callable[P, Flow[T]]], Callable[P, Flow[T]]]:
+    """Let the name that an operation takes with this keyword be `owner/name`: an admin makes it for that owner."""
+
+    def decorate(operation: Callable[P, Flow[T]]) -> Callable[P, Flow[T]]:
+        @wraps(operation)
+        def named(*args: P.args, **kwargs: P.kwargs) -> Flow[T]:
+            name = kwargs.get(parameter)
+            if not isinstance(name, str) or "/" not in name:
+                return operation(*args, **kwargs)
+            owner, _, kwargs[parameter] = name.partition("/")
+            return made_for(owner, operation(*args, **kwargs))
+
+        return named
+
+    return decorate
 
 
 def signed(method: str, url: str, body: bytes | None = None, timeout: float | None = None) -> Request:

@@ -335,3 +335,20 @@ def test_an_endpoint_is_stopped_and_started_again(cli, bob):
     assert cli("admin", "endpoints", "edit", "bob/stops", *again)[0] == 0
     assert endpoint.predict(args(x=1)).value == 1
     bob.delete_model_endpoint("stops")
+
+
+def test_an_admin_makes_things_for_an_owner_by_their_names(admin, ada, bob):
+    settings = {"wait": False, "min_workers": 0, **SMALL}
+    endpoint = admin.deploy(lambda x: x, name="bob/made", **settings).model_endpoint
+    assert (endpoint.created_by, endpoint.name) == ("bob", "made")
+    assert bob.get_latest_model_bundle_v2("made").owner == "bob"
+    again = admin.create_model_endpoint(
+        endpoint_name="bob/again", model_bundle="bob/made", min_workers=0, max_workers=1, **SMALL
+    )
+    assert again.model_endpoint.created_by == "bob"
+    with pytest.raises(Forbidden, match="yours has the role user"):
+        ada.deploy(lambda x: x, name="bob/made", **settings)
+    with pytest.raises(NotFound, match="there is no owner 'bobb'"):
+        admin.deploy(lambda x: x, name="bobb/made", **settings)
+    for name in ("made", "again"):
+        bob.delete_model_endpoint(name)

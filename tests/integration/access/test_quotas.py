@@ -215,3 +215,13 @@ def test_admins_see_all_and_owners_their_own(admin, owner):
     for name, wrong in (("workers", "-1"), ("workers", "many"), ("workers", True), ("memory", 64)):
         with pytest.raises(Unprocessable, match=name):
             admin.set_quotas(owner.name, **{name: wrong})
+
+
+def test_a_deployment_that_is_refused_leaves_no_bundle(admin, owner):
+    admin.set_quotas(owner.name, workers=1)
+    refused(lambda: owner.deploy(len, name="too-much", wait=False, **{**IDLE, "max_workers": 2}), "2 workers")
+    assert owner.list_model_bundles_v2("too-much").model_bundles == []
+    assert owner.list_model_endpoints() == []
+    owner.deploy(len, name="fits", wait=False, **IDLE)
+    refused(lambda: owner.deploy(sum, name="fits", wait=False, **{**IDLE, "max_workers": 2}), "2 workers")
+    assert len(owner.list_model_bundles_v2("fits").model_bundles) == 1

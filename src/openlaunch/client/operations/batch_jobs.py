@@ -5,7 +5,17 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Unpack
 
-from openlaunch.client.effects import Flow, Request, call, json_body, path_to, signed, url_with, work
+from openlaunch.client.effects import (
+    Flow,
+    Request,
+    call,
+    json_body,
+    path_to,
+    signed,
+    takes_owner,
+    url_with,
+    work,
+)
 from openlaunch.client.models import answer, checked, got
 from openlaunch.client.operations.bundles import BundleLike, bundle_id, upload
 from openlaunch.client.operations.keywords import BatchKeywords, given
@@ -24,6 +34,7 @@ from openlaunch.wire.batch_jobs import (
 POLL_SECONDS = 1.0
 
 
+@takes_owner("model_bundle")
 def batch_async_request(
     *,
     model_bundle: BundleLike,

@@ -5,7 +5,17 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from openlaunch.client import packing
-from openlaunch.client.effects import Flow, Request, call, json_body, path_to, signed, url_with, work
+from openlaunch.client.effects import (
+    Flow,
+    Request,
+    call,
+    json_body,
+    path_to,
+    signed,
+    takes_owner,
+    url_with,
+    work,
+)
 from openlaunch.client.models import ModelBundle, answer, checked, got
 from openlaunch.client.operations.keywords import CodeKeywords, ServerKeywords, given
 from openlaunch.errors import NotFound
@@ -24,6 +34,7 @@ UPLOAD_SECONDS = 600.0
 BundleLike = ModelBundle | ModelBundleResponse | CreateModelBundleResponse | str
 
 
+@takes_owner("model_bundle_name")
 def create_model_bundle_from_callable_v2(
     *,
     model_bundle_name: str,
@@ -82,6 +93,7 @@ def flavor_of_callables(
     }
 
 
+@takes_owner("model_bundle_name")
 def create_model_bundle_from_dirs_v2(
     *,
     model_bundle_name: str,
@@ -126,6 +138,7 @@ def create_model_bundle_from_dirs_v2(
     return (yield from register(model_bundle_name, flavor, values, data))
 
 
+@takes_owner("model_bundle_name")
 def create_model_bundle_from_command(
     *,
     model_bundle_name: str,

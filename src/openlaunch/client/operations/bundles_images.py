@@ -3,12 +3,13 @@
 from collections.abc import Mapping
 from typing import Any, Unpack
 
-from openlaunch.client.effects import Flow
+from openlaunch.client.effects import Flow, takes_owner
 from openlaunch.client.operations.bundles import checked_name_and_flavor, register
 from openlaunch.client.operations.keywords import ImageKeywords, TritonKeywords, given
 from openlaunch.wire.bundles import CreateModelBundleResponse
 
 
+@takes_owner("model_bundle_name")
 def create_model_bundle_from_runnable_image_v2(
     *, model_bundle_name: str, command: list[str], **image: Unpack[ImageKeywords]
 ) -> Flow[CreateModelBundleResponse]:
@@ -33,6 +34,7 @@ def create_model_bundle_from_runnable_image_v2(
     return (yield from _create(model_bundle_name, flavor, given(ImageKeywords, image)))
 
 
+@takes_owner("model_bundle_name")
 def create_model_bundle_from_streaming_enhanced_runnable_image_v2(
     *,
     model_bundle_name: str,
@@ -68,6 +70,7 @@ def create_model_bundle_from_streaming_enhanced_runnable_image_v2(
     return (yield from _create(model_bundle_name, flavor, given(ImageKeywords, image)))
 
 
+@takes_owner("model_bundle_name")
 def create_model_bundle_from_triton_enhanced_runnable_image_v2(
     *, model_bundle_name: str, command: list[str], **image: Unpack[TritonKeywords]
 ) -> Flow[CreateModelBundleResponse]:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Unpack
@@ -12,9 +13,10 @@ from pydantic import BaseModel
 
 from openlaunch.client import packing
 from openlaunch.client.deployable import check_functions
-from openlaunch.client.effects import Flow, work
+from openlaunch.client.effects import Flow, takes_owner, work
 from openlaunch.client.models import ModelEndpoint, changes_between
 from openlaunch.client.operations import bundles, endpoints
+from openlaunch.errors import APIError, ConnectionFailed, ServerError
 from openlaunch.wire.bundles import ModelBundleResponse
 from openlaunch.wire.endpoints import EndpointStatus, EndpointType, UpdateModelEndpointRequest
 from openlaunch.wire.keywords import DEFAULTS, DEPLOY_DEFAULTS
@@ -28,6 +30,7 @@ _FINGERPRINT = "deployed"
 """The key in a bundle's metadata of what `deploy` compares the next one with."""
 
 
+@takes_owner("name")
 def deploy(
     fn: Callable[..., Any],
     *,
@@ -109,7 +112,8 @@ def deploy(
     code.fingerprint["shares_loop"] = shape.on_loop
     if existing is None:
         bundle_id = yield from _registered(name, code)
-        endpoint = yield from endpoints.create(creation | {"model_bundle_id": bundle_id})
+        creating = endpoints.create(creation | {"model_bundle_id": bundle_id})
+        endpoint = yield from _or_without(bundle_id, creating)
     else:
         endpoint = yield from _update(name, existing, code, changes)
     if wait:
@@ -205,9 +209,21 @@ def _update(name: str, existing: _Existing, code: _Code, changes: dict[str, Any]
     if existing.fingerprint != code.fingerprint:
         bundle_id = yield from _registered(name, code)
         changes = _alone(existing, code) | changes | {"model_bundle_id": bundle_id}
+        return (yield from _or_without(bundle_id, endpoints.update(endpoint, changes)))
     elif endpoint.status is EndpointStatus.UPDATE_FAILED:
         changes = changes | {"model_bundle_id": endpoint.bundle_id}
     return (yield from endpoints.update(endpoint, changes)) if changes else endpoint
+
+
+def _or_without(bundle_id: str, change: Flow[ModelEndpoint]) -> Flow[ModelEndpoint]:
+    """Bring a change about; where it is refused, delete the bundle that was made for it."""
+    try:
+        return (yield from change)
+    except APIError as refusal:
+        if refusal.status < ServerError.status:
+            with suppress(APIError, ConnectionFailed):
+                yield from bundles.delete_model_bundle(bundle_id)
+        raise
 
 
 def _alone(existing: _Existing, code: _Code) -> dict[str, int]:

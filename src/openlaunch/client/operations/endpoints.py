@@ -8,7 +8,17 @@ from typing import Annotated, Any, Unpack
 
 from pydantic import BaseModel
 
-from openlaunch.client.effects import Flow, Pause, Request, Response, call, json_body, path_to, url_with
+from openlaunch.client.effects import (
+    Flow,
+    Pause,
+    Request,
+    Response,
+    call,
+    json_body,
+    path_to,
+    takes_owner,
+    url_with,
+)
 from openlaunch.client.models import EndpointLike, HasModelEndpoint, ModelEndpoint, answer, checked, got
 from openlaunch.client.operations import keywords
 from openlaunch.client.operations.bundles import BundleLike, bundle_id
@@ -57,6 +67,7 @@ class Settings(EndpointKeywords, total=False):
     default_callback_auth_key: Annotated[str | None, 'Key of the certificate as PEM text, for "mtls".']
 
 
+@takes_owner("endpoint_name")
 def create_model_endpoint(
     *,
     endpoint_name: str,

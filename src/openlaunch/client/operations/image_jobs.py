@@ -4,7 +4,7 @@ import json
 import time
 from typing import Any, Unpack
 
-from openlaunch.client.effects import Flow, Request, call, json_body, path_to, url_with
+from openlaunch.client.effects import Flow, Request, call, json_body, path_to, takes_owner, url_with
 from openlaunch.client.models import checked
 from openlaunch.client.operations.keywords import ResourceKeywords, given
 from openlaunch.errors import BatchJobFailed, WaitTimeout
@@ -19,6 +19,7 @@ from openlaunch.wire.triggers import CreateTriggerRequest
 POLL_SECONDS = 10.0
 
 
+@takes_owner("name")
 def create_docker_image_batch_job_bundle(
     *,
     name: str,
@@ -193,6 +194,7 @@ def wait_for_docker_image_batch_job(batch_job_id: str, timeout: float | None = N
             )
 
 
+@takes_owner("name")
 def create_trigger(
     *,
     name: str,
