@@ -22,6 +22,7 @@
         ├── Conflict                409  the name is taken, or the object's state does not allow this
         ├── RequestTimeout          408  the request did not arrive completely in time
         ├── PayloadTooLarge         413  the body is larger than the limit
+        ├── UnsupportedMedia        415  the body has a type or a coding that is not taken
         ├── Unprocessable           422  a field has a value that is not allowed: `errors` has its path
         ├── TooManyRequests         429  a queue is full, or a limit of the key is reached: `retry_after`
         │                                says when to try again
@@ -193,6 +194,12 @@ class PayloadTooLarge(APIError):
     """413: the request's body is larger than the server's limit."""
 
     status, title, default_code = 413, "Payload too large", "payload_too_large"
+
+
+class UnsupportedMedia(APIError):
+    """415: the request's body has a `Content-Type` or a `Content-Encoding` that is not taken."""
+
+    status, title, default_code = 415, "Unsupported media type", "unsupported_media"
 
 
 class Unprocessable(APIError):

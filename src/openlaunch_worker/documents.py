@@ -61,6 +61,7 @@ class Limits(Document):
 
     `per_worker` is the number of requests that run at a time. `max_url_bytes`, `url_timeout` and `allow_private` are
     for the input that a worker fetches from a URL. `batch` is None where each request runs in a call of its own.
+    `request_schema` is a document with the JSON schema of `args` at its root, where that has defaults.
     """
 
     per_worker: int
@@ -69,6 +70,7 @@ class Limits(Document):
     url_timeout: float
     allow_private: bool
     batch: BatchRule | None = None
+    request_schema: dict[str, Any] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, Final
 
 from openlaunch_worker import answers
+from openlaunch_worker.defaults import filler
 from openlaunch_worker.documents import Limits
 from openlaunch_worker.failures import Refusal
 from openlaunch_worker.fetch import Transfer
@@ -41,6 +42,7 @@ class Runner(JobsInFlight):
         super().__init__(limits, outbox, on_idle, getattr(predict, "cut", None))
         self._predict = predict
         self._shape = shape_of(predict)
+        self._fill = filler(limits.request_schema)
         self._takes_route = getattr(predict, "takes_route", False)
         self._pool = ThreadPool(limits.per_worker)
         self._context = contextvars.copy_context()
@@ -56,10 +58,12 @@ class Runner(JobsInFlight):
             _read_input(job, body)
             if job.route is not None and not self._takes_route:
                 raise Refusal("destination_path is for bundles that are an image with routes", _BAD_INPUT)
+            if self._fill is not None and job.transfer is None:
+                self._fill(job.args)
             if job.deadline < self._next_expiry:
                 self._expect_expiry(job.deadline)
             self._begin(job)
-        except (Refusal, MemoryError) as error:
+        except (Refusal, MemoryError, RecursionError) as error:
             self._queued.pop(request_id, None)
             self._fail(job, error)
 

@@ -27,6 +27,8 @@ from openlaunch.server.gateway.http_server import HttpServer
 from openlaunch.server.gateway.http_services import HttpServices
 from openlaunch.server.gateway.route_table import RouteTable
 from openlaunch.server.gateway.unread_answers import UnreadAnswers
+from openlaunch.server.proxies import Proxies
+from openlaunch.server.settings import Settings
 
 QUIET_SECONDS = 0.5
 INNER = b"GET /B HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -160,6 +162,8 @@ def services_of(app, admit, handlers=None) -> HttpServices:
     return HttpServices(
         routes=RouteTable(handlers or {}),
         app=app,
+        proxies=Proxies(Settings()),
+        cors=None,
         admit=admit,
         connections=Connections(1000),
         bodies=BodyBudget(10_000_000),

@@ -56,6 +56,10 @@ def serve(
         Path | None,
         typer.Option(help="TOML file of settings, which environment variables and options go before."),
     ] = None,
+    public_url: Annotated[
+        str | None,
+        typer.Option(help="The URL under which clients reach this server, where that is a proxy's."),
+    ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
 ) -> None:
     """Serve model endpoints from this machine until SIGTERM or Ctrl-C.
@@ -76,6 +80,7 @@ def serve(
         "tls_cert": tls_cert,
         "tls_key": tls_key,
         "access_log": access_log,
+        "public_url": public_url,
     }
     settings = read_settings({name: value for name, value in given.items() if value is not None}, config)
     for sentence in unknown(os.environ, type(settings).model_fields):

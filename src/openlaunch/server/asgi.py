@@ -10,7 +10,14 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from itertools import count
 from typing import Any
 
-from openlaunch.errors import APIError, BadRequest, MethodNotAllowed, PayloadTooLarge, ServerError
+from openlaunch.errors import (
+    APIError,
+    BadRequest,
+    MethodNotAllowed,
+    PayloadTooLarge,
+    ServerError,
+    UnsupportedMedia,
+)
 from openlaunch.wire import routes
 from openlaunch.wire.problems import CONTENT_TYPE, to_problem
 
@@ -25,6 +32,9 @@ STRANGERS_BYTES = 4096
 
 HOT_METHODS = "openlaunch.hot_methods"
 """Where a request's scope has the methods that the gateway serves on its path."""
+
+INVALID_JSON = "invalid_json"
+"""The code of the error that a body is not JSON."""
 
 FAULT = "the server failed on this request; its log has the traceback"
 
@@ -79,6 +89,16 @@ def header(scope: Scope, name: bytes) -> bytes | None:
     return None
 
 
+def check_encoding(scope: Scope) -> None:
+    """Raise UnsupportedMedia if the body is compressed, or encoded in another way."""
+    encoding = header(scope, b"content-encoding")
+    if encoding not in (None, b"", b"identity"):
+        given = encoding[:80].decode("latin-1")
+        raise UnsupportedMedia(
+            f"the Content-Encoding is {given!r}: send the body as it is, without that header"
+        )
+
+
 async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
     """Read the whole body.
 
@@ -122,6 +142,8 @@ def problem_headers(error: APIError, request_id: str) -> dict[str, str]:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
     if isinstance(error, MethodNotAllowed):
         headers["Allow"] = ", ".join(error.allowed)
+    if error.status == 415:
+        headers["Accept-Encoding"] = "identity"
     if error.status == 401:
         headers["WWW-Authenticate"] = 'Basic realm="openlaunch"'
     return headers

@@ -42,6 +42,7 @@ from openlaunch.server.endpoints.service import Endpoints
 from openlaunch.server.gateway.access_log import AccessLog, LoggedHttpServices
 from openlaunch.server.gateway.bodies import BodyBudget
 from openlaunch.server.gateway.connections import Connections
+from openlaunch.server.gateway.cors import Cors
 from openlaunch.server.gateway.http_server import STOP_SECONDS, HttpServer
 from openlaunch.server.gateway.http_services import HttpServices
 from openlaunch.server.gateway.resolver import EndpointResolver
@@ -62,6 +63,7 @@ from openlaunch.server.operations.unused import UnusedArtifacts
 from openlaunch.server.prediction.idempotency import Answers
 from openlaunch.server.prediction.results import SignedURLs
 from openlaunch.server.prediction.schema_cache import SchemaCache
+from openlaunch.server.proxies import Proxies
 from openlaunch.server.queue.callbacks import Callbacks, CallbackSigner
 from openlaunch.server.queue.service import TaskService
 from openlaunch.server.settings import Settings
@@ -124,6 +126,8 @@ async def serve_on(
             settings,
             routes=RouteTable({**sync.handlers(), **tasks.handlers()}),
             app=config.loaded_app,
+            proxies=Proxies(settings),
+            cors=Cors(settings.cors_origins) if settings.cors_origins else None,
             admit=resolver.authenticate,
             connections=Connections(allowed_connections(settings.max_connections)),
             bodies=BodyBudget(max(settings.max_bodies_bytes, settings.max_body_bytes)),
@@ -220,7 +224,7 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
         stack.push_async_callback(controller.stop, 1.0)
         await tasks.start(only_server=True)  # the lock on the data directory proves it
         stack.push_async_callback(tasks.stop)
-        urls = SignedURLs(signer, settings.url_lifetime_seconds)
+        urls = SignedURLs(signer, settings.url_lifetime_seconds, Proxies(settings))
         callbacks = Callbacks(settings, store, tasks, CallbackSigner(secret), urls)
         callbacks.start(url)
         stack.push_async_callback(callbacks.stop)
@@ -348,13 +352,14 @@ async def _drained(workers: Workers, seconds: float, at_once: asyncio.Event) -> 
 
 
 def _config(app: App, settings: Settings) -> uvicorn.Config:
-    """Make uvicorn's configuration, of which the certificate and what a proxy says of its client are used."""
+    """Make uvicorn's configuration, of which the certificate is used."""
     config = uvicorn.Config(
         app,
         loop="none",
         ws="none",
         lifespan="off",
         log_config=None,
+        proxy_headers=False,  # `Proxies` reads them
         ssl_certfile=settings.tls_cert,
         ssl_keyfile=settings.tls_key,
     )

@@ -31,7 +31,23 @@ class BodySettings(_Part):
     )
 
 
-class HttpSettings(BodySettings):
+class UrlSettings(_Part):
+    """The URLs under which clients reach the server."""
+
+    public_url: str | None = Field(
+        default=None,
+        pattern=r"^https?://[^/?#]+(/[^?#]*)?$",
+        description="URL under which clients and receivers of callbacks reach this server, with the path that a "
+        "proxy adds; default: what the request and trusted proxies say, and for callbacks the server's own address.",
+    )
+    trusted_proxies: str = Field(
+        default="127.0.0.1,::1",
+        description="Addresses and networks, with `,` between them, of proxies whose `Forwarded` and `X-Forwarded-*` "
+        "headers are believed; `*` believes everybody.",
+    )
+
+
+class HttpSettings(BodySettings, UrlSettings):
     """The HTTP server."""
 
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
@@ -47,6 +63,11 @@ class HttpSettings(BodySettings):
         default=None,
         min_length=1,
         description="File that gets a line for each request; `-` is stderr; default: none.",
+    )
+    cors_origins: str = Field(
+        default="",
+        description="Origins, with `,` between them, whose pages may call the server from a browser, such as "
+        "`https://app.example`; `*` allows all, the default none.",
     )
     max_connections: int = Field(
         default=10_000,
@@ -172,7 +193,7 @@ class OutboundSettings(_Part):
     )
 
 
-class CallbackSettings(OutboundSettings):
+class CallbackSettings(OutboundSettings, UrlSettings):
     """Callbacks."""
 
     callback_timeout_seconds: float = Field(
@@ -181,11 +202,6 @@ class CallbackSettings(OutboundSettings):
     callback_ca_file: Path | None = Field(
         default=None,
         description="PEM file with the certificates that callbacks trust; default: the system's.",
-    )
-    public_url: str | None = Field(
-        default=None,
-        pattern=r"^https?://",
-        description="URL under which receivers of callbacks reach this server; default: its own address.",
     )
 
 

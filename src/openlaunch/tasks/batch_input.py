@@ -9,14 +9,14 @@ import codecs
 import csv
 import io
 import json
-import re
 from collections.abc import Iterator, Sequence
 from typing import Any
+
+from openlaunch.tasks.raw_json import after_blanks, members
 
 MAX_INPUT_CHARS = 64 * 1024 * 1024
 _PIECE_CHARS = 1 << 20
 _BLANK = " \t\r\n"
-_BLANKS = re.compile(r"[ \t\r\n]*")
 
 
 class InputError(ValueError):
@@ -30,11 +30,11 @@ class BadRow:
         self.reason = reason
 
 
-Row = dict[str, Any] | BadRow
+Row = str | BadRow
 
 
 def rows(pieces: Iterator[bytes]) -> Iterator[Row]:
-    """Yield the inputs of a file as bodies of predictions: `{"args": …}` or `{"url": …}` each.
+    """Yield the inputs of a file as the text of bodies, `{"args": …}` or `{"url": …}` each, with values as they came.
 
     Raises:
         InputError: the bytes are not UTF-8 text, or not in one of the formats.
@@ -103,12 +103,14 @@ def _table_row(row: dict[str, str], columns: Sequence[str], found: int, expected
     if found != expected:
         return BadRow(f"the row has {found} values, the header names {expected} columns")
     given = {name: row[name] for name in columns if row[name]}
+    if "url" in given:
+        given["url"] = json.dumps(given["url"])
     if "args" in given:
         try:
-            return {**given, "args": json.loads(given["args"])}
+            json.loads(given["args"])
         except (ValueError, RecursionError) as error:
             return BadRow(f"args is not JSON: {error}")
-    return dict(given)
+    return _written(given)
 
 
 def _bounded_lines(text: io.TextIOWrapper) -> Iterator[str]:
@@ -127,7 +129,8 @@ def _lines(text: io.TextIOWrapper) -> Iterator[Row]:
     for line in _bounded_lines(text):
         if line.strip():
             try:
-                yield _body(json.loads(line))
+                json.loads(line)
+                yield _body(line)
             except (ValueError, RecursionError) as error:
                 yield BadRow(f"the line is not JSON: {error}")
 
@@ -138,13 +141,13 @@ def _array(text: io.TextIOWrapper) -> Iterator[Row]:
     buffer, at = text.read(_PIECE_CHARS).lstrip(_BLANK), 1
     number = 0
     while True:
-        at = _after_blank(buffer, at)
+        at = after_blanks(buffer, at)
         if at == len(buffer):
             buffer, at = text.read(_PIECE_CHARS).lstrip(_BLANK), 0
         if number == 0 and buffer.startswith("]", at):
             return
-        value, buffer, at = _next_element(decoder, buffer, at, text, number)
-        yield _body(value)
+        start, end, buffer, at = _next_element(decoder, buffer, at, text, number)
+        yield _body(buffer[start:end])
         number += 1
         if buffer[at] == "]":
             return
@@ -153,17 +156,17 @@ def _array(text: io.TextIOWrapper) -> Iterator[Row]:
 
 def _next_element(
     decoder: json.JSONDecoder, buffer: str, at: int, text: io.TextIOWrapper, number: int
-) -> tuple[Any, str, int]:
-    """Return the element at this place, the buffer, and where in it follows a comma or the end of the array."""
+) -> tuple[int, int, str, int]:
+    """Return where the element at this place begins and ends, the buffer, and where the next bracket or comma is."""
     while True:
         problem = "it ends in the middle"
         try:
-            value, end = decoder.raw_decode(buffer, at)
-            end = _after_blank(buffer, end)
-            if end < len(buffer):
-                if buffer[end] in ",]":
-                    return value, buffer, end
-                problem = f"{buffer[end : end + 20]!r} follows it"
+            _, end = decoder.raw_decode(buffer, at)
+            behind = after_blanks(buffer, end)
+            if behind < len(buffer):
+                if buffer[behind] in ",]":
+                    return at, end, buffer, behind
+                problem = f"{buffer[behind : behind + 20]!r} follows it"
         except (ValueError, RecursionError) as error:
             problem = str(error)
         more = text.read(max(_PIECE_CHARS, len(buffer) - at))
@@ -172,13 +175,16 @@ def _next_element(
         buffer, at = buffer[at:] + more, 0
 
 
-def _after_blank(text: str, at: int) -> int:
-    found = _BLANKS.match(text, at)
-    assert found is not None
-    return found.end()
+def _body(element: str) -> Row:
+    start = after_blanks(element, 0)
+    if element[start] != "{":
+        return BadRow(f"it is {type(json.loads(element)).__name__}, an object with args or url is needed")
+    try:
+        parts = {name: element[begin:end] for name, begin, end in members(element, start)}
+    except RecursionError as error:
+        return BadRow(f"it is nested too deep: {error}")
+    return _written({name: parts[name] for name in ("args", "url") if name in parts})
 
 
-def _body(value: Any) -> Row:
-    if not isinstance(value, dict):
-        return BadRow(f"it is {type(value).__name__}, an object with args or url is needed")
-    return {name: value[name] for name in ("args", "url") if name in value}
+def _written(given: dict[str, str]) -> str:
+    return "{" + ", ".join(f'"{name}": {value}' for name, value in given.items()) + "}"

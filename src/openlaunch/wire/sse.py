@@ -1,15 +1,17 @@
 r"""Server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html), without I/O.
 
 A stream's items are events without a name, `data: {"status": "SUCCESS", …}`, which is all that old clients
-read. It ends with an item whose status is FAILURE, or with `event: end` and no data: readers that go by the
-specification do not show an event without data, so old clients see nothing of it; ours knows by it that nothing
-was cut off.
+read. It ends with an item whose status is FAILURE, or with its end, by which a reader knows that nothing was cut off.
+To a request with the header `Openlaunch-Resume` that is the event `end`. To others it is the comment `: end`: readers
+take what each event has as an item, and none shows a comment.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-END_EVENT = b"event: end\n\n"
+END_EVENT = b"event: end\ndata: {}\n\n"
+END_COMMENT = b": end\n\n"
+_END = END_COMMENT.decode().strip()
 RESUME = "openlaunch-resume"
 """The header that asks for a stream that can be resumed: `true`."""
 
@@ -65,6 +67,8 @@ class SSEParser:
     def _line(self, line: str) -> Event | None:
         if not line:
             return self._dispatch()
+        if line == _END and not self._data:
+            self._name = "end"
         field, _, value = line.partition(":")
         value = value.removeprefix(" ")
         if field == "data":

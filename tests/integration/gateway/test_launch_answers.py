@@ -177,7 +177,7 @@ def test_the_items_of_a_stream(client):
         json.loads(line.removeprefix("data: ")) for line in text.splitlines() if line.startswith("data: {")
     ]
     assert [event["result"]["result"] for event in events] == [0, 1, 2]
-    assert text.endswith("\n\nevent: end\n\n")
+    assert text.endswith("\n\n: end\n\n")
 
 
 def test_a_batch_job(raw, endpoint):

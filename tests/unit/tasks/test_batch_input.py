@@ -18,7 +18,7 @@ VALUES = [
 
 def read(data, piece=5):
     pieces = (data[start : start + piece] for start in range(0, len(data), piece))
-    return [row.reason if isinstance(row, BadRow) else row for row in rows(pieces)]
+    return [row.reason if isinstance(row, BadRow) else json.loads(row) for row in rows(pieces)]
 
 
 def launch_csv(values, quotechar="'", column="args"):
@@ -45,6 +45,22 @@ def launch_csv(values, quotechar="'", column="args"):
 )
 def test_every_format_gives_the_same_inputs(data, piece):
     assert read(data, piece) == [{"args": value} for value in VALUES]
+
+
+NUMBERS = '{"n": 1180591620717411303425, "z": -0.0, "f": 0.10, "d": 1, "d": 2, "a": 1e2}'
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        f"id,args\n0,'{NUMBERS}'\n",
+        f'{{"id": 1, "args": 3, "args": {NUMBERS}}}\n',
+        f'[ {{"args" : {NUMBERS} , "id": 1}} ,{{"id": {{}}, "args": {NUMBERS}}}]',
+    ],
+    ids=["csv", "lines", "array"],
+)
+def test_values_are_passed_on_as_they_came(data):
+    assert set(rows(iter([data.encode()]))) == {f'{{"args": {NUMBERS}}}'}
 
 
 def test_urls_come_from_csv_and_from_json():

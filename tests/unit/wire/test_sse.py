@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openlaunch.wire.sse import END_EVENT, Event, SSEParser
+from openlaunch.wire.sse import END_COMMENT, END_EVENT, Event, SSEParser
 
 
 def parse(*chunks: bytes, bound: int = 10_000) -> list[Event]:
@@ -47,10 +47,11 @@ def test_any_split_gives_the_same_events(lines, ending, cuts):
 
 @given(values=st.lists(st.recursive(st.none() | st.text() | st.integers(), st.lists, max_leaves=5)))
 def test_what_is_sent_as_json_comes_back(values):
-    stream = b"".join(b"data: " + json.dumps(value).encode() + b"\n\n" for value in values) + END_EVENT
-    *items, end = parse(*(bytes([byte]) for byte in stream))
-    assert [json.loads(item.data) for item in items] == values
-    assert end == Event("", name="end")
+    items = b"".join(b"data: " + json.dumps(value).encode() + b"\n\n" for value in values)
+    for ending in (END_EVENT, END_COMMENT):
+        *found, end = parse(*(bytes([byte]) for byte in items + ending))
+        assert [json.loads(item.data) for item in found] == values
+        assert end.name == "end"
 
 
 @pytest.mark.parametrize(
@@ -67,6 +68,8 @@ def test_what_is_sent_as_json_comes_back(values):
         (b"event: end\n\ndata: a\n\n", [Event("", name="end"), Event("a")]),
         (b"id: 1\ndata: a\n\ndata: b\n\n", [Event("a", id="1"), Event("b", id="1")]),
         (b": ping\n\n", []),
+        (b": end\n\n", [Event("", name="end")]),
+        (b": ending\n\n", []),
         (b"\n\n\n", []),
         (b"data: a\r\n\r\n", [Event("a")]),
         (b"data: \xff\n\n", [Event("\ufffd")]),

@@ -6,13 +6,14 @@ from importlib.metadata import version
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from openlaunch.errors import APIError, MethodNotAllowed, ServerError, Unprocessable, class_for_status
 from openlaunch.server.asgi import FAULT, HOT_METHODS, App, problem_headers, request_id_of, server_fault
+from openlaunch.server.control import api_pages
 from openlaunch.server.control.guard import Guard
 from openlaunch.server.control.openapi import ControlPlane
 from openlaunch.server.control.routes import (
@@ -52,19 +53,29 @@ def control_plane(context: Context) -> FastAPI:
         title="Openlaunch",
         version=version("openlaunch"),
         description="Model endpoints from Python functions.",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,  # a redirect would name the server as it sees itself, behind whatever proxy
     )
     api.state.context = context
     models = (health, bundles, bundles_v1, endpoints, tasks, docs)
     others = (batch_jobs, image_jobs, triggers, files, keys, quotas, audit, artifacts, storage)
     for part in (*models, *others):
         api.include_router(part.router(context))
+    api.include_router(api_pages.router())
     for kind in (APIError, HTTPException, RequestValidationError, Exception):
         api.add_exception_handler(kind, _on_error)
     api.add_exception_handler(ValidationError, _on_misfit)
     return api
 
 
-async def _on_error(request: Request, error: Exception) -> JSONResponse:
+async def _on_error(request: Request, error: Exception) -> Response:
+    if (
+        request.method == "OPTIONS"
+        and isinstance(error, HTTPException)
+        and (found := _allowed_methods(request))
+    ):
+        return Response(status_code=204, headers={"Allow": ", ".join([*found, "OPTIONS"])})
     return _answer(request, _api_error(request, error))
 
 

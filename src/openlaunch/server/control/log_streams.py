@@ -16,7 +16,7 @@ POLL_SECONDS = 0.25
 BUSY_SECONDS = 0.05
 """Between two looks when the last one has found something: there may be more than is read at once."""
 
-HEARTBEAT_SECONDS = 15.0
+HEARTBEAT_SECONDS = 10.0
 _HEARTBEAT = b": there is nothing new\n\n"
 
 

@@ -4,6 +4,7 @@ The functions below are never called. They say in FastAPI's words what `gateway`
 """
 
 import asyncio
+import json
 import sys
 from typing import Annotated, Any, Literal
 
@@ -33,7 +34,8 @@ _Resume = Annotated[
 ]
 _STREAM = {
     200: {
-        "description": "server-sent events, each a PredictResponse; the last one is `event: end` or a FAILURE",
+        "description": "server-sent events, each a PredictResponse. The last one is a FAILURE, or behind it is "
+        "`: end`; with `Openlaunch-Resume`, the last one is `event: end` or a FAILURE",
         "content": {"text/event-stream": {"schema": {"type": "string"}}},
     }
 }
@@ -117,10 +119,13 @@ class ControlPlane(FastAPI):
         self.add_route(self.openapi_url or "", self._answer, include_in_schema=False)
         super().setup()
 
-    async def _answer(self, _: Request) -> Response:
+    async def _answer(self, request: Request) -> Response:
         if self._written is None or (self._written.done() and self._written.exception() is not None):
             self._written = asyncio.ensure_future(_write())
-        return Response(await asyncio.shield(self._written), media_type="application/json")
+        document = await asyncio.shield(self._written)
+        servers = [{"url": request.app.state.context.urls.base_url(request.scope)}]
+        head = b'{"servers": ' + json.dumps(servers).encode() + b", "
+        return Response(head + document[1:], media_type="application/json")
 
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:

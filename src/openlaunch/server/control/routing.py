@@ -11,9 +11,9 @@ from fastapi import APIRouter, Request, Response
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 
-from openlaunch.errors import BadRequest, PayloadTooLarge
+from openlaunch.errors import BadRequest, PayloadTooLarge, UnsupportedMedia
 from openlaunch.server.access.auth import ACTING, Principal
-from openlaunch.server.asgi import Disconnected, Message, Receive, Scope, header, read_body
+from openlaunch.server.asgi import Disconnected, Message, Receive, Scope, check_encoding, header, read_body
 from openlaunch.server.control.routes.context import acting, find_admin, find_caller, find_user
 from openlaunch.server.prediction.inputs import parse_json
 
@@ -51,13 +51,14 @@ class ControlRoute(APIRoute):
         async def checked(request: Request) -> Response:
             if check_caller is not None:
                 request.scope[ACTING] = await acting(request, check_caller(request))
+            check_encoding(request.scope)
             if reads_body:
                 try:
                     body = await read_body(request.scope, request.receive, limit)
                 except Disconnected:
                     return Response(status_code=400)  # nobody reads it
                 request.scope[DOCUMENT] = _document(request.scope, body, values)
-                request = Request(request.scope, _again(body, request.receive))
+                request = Request(_as_json(request.scope), _again(body, request.receive))
             return await handle(request)
 
         return checked
@@ -83,11 +84,30 @@ def _check_of_caller(dependant: Dependant) -> Callable[[Request], Principal] | N
     return next((check for check in (find_admin, find_user, find_caller) if check in found), None)
 
 
-def _document(scope: Scope, body: bytes, values: int) -> Any:
-    """Return the body's JSON; None for another type of content, which the route refuses if it needs a body."""
+def _as_json(scope: Scope) -> Scope:
+    """Return the scope with the type of the body, which FastAPI does not read without it."""
+    if header(scope, b"content-type") is None:
+        return {**scope, "headers": [*scope["headers"], (b"content-type", b"application/json")]}
+    return scope
+
+
+def _check_type(scope: Scope) -> None:
     content_type = header(scope, b"content-type")
-    if not body or (content_type is not None and b"json" not in content_type.lower()):
+    if content_type is not None and b"json" not in content_type.lower():
+        given = content_type[:80].decode("latin-1")
+        hint = (
+            "; curl -d sends that one: add -H 'Content-Type: application/json'"
+            if b"form" in content_type
+            else ""
+        )
+        raise UnsupportedMedia(f"the Content-Type is {given!r}, application/json is needed{hint}")
+
+
+def _document(scope: Scope, body: bytes, values: int) -> Any:
+    """Return the body's JSON, None where there is no body; raise UnsupportedMedia for another type of content."""
+    if not body:
         return None
+    _check_type(scope)
     if sum(map(body.count, (b",", b"[", b"{"))) > values:
         raise PayloadTooLarge(f"the JSON of the body has over {values} values, which is the limit")
     document = parse_json(body)

@@ -11,6 +11,7 @@ from openlaunch.server.dispatch.link_server import LinkServer
 from openlaunch.server.dispatch.links import Expected
 from openlaunch.server.dispatch.member import Member
 from openlaunch.server.dispatch.work import Call
+from openlaunch.server.prediction.schemas import document_of
 from openlaunch.server.settings import WorkerSettings
 from openlaunch.store.records import BundleRecord, EndpointRecord
 from openlaunch.wire.bundles import ImageFlavor
@@ -84,6 +85,7 @@ class Workers:
             self._settings.url_timeout_seconds,
             self._settings.private_addresses,
             None if (batching := spec.batching) is None else BatchRule(batching.max_size, batching.max_wait),
+            document_of(bundle.schemas, "RequestSchema"),
         )
         flavor = bundle.flavor.model_dump(mode="json")
         return Start(flavor, limits, endpoint.endpoint_type is EndpointType.STREAMING)

@@ -10,6 +10,7 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from openlaunch.server.asgi import HOT_METHODS, App, Scope, is_upload
 from openlaunch.server.gateway.request_reader import Head
 from openlaunch.server.gateway.response import Connection
+from openlaunch.server.proxies import Proxies
 
 log = logging.getLogger(__name__)
 
@@ -19,8 +20,15 @@ class AsgiExchange:
 
     __slots__ = ("_connection", "_counted", "_cycle", "_size", "_streams", "scope")
 
-    def __init__(self, connection: Connection, head: Head, hot_methods: list[str]) -> None:
-        self.scope = _scope(connection, head, hot_methods)
+    def __init__(
+        self,
+        connection: Connection,
+        head: Head,
+        hot_methods: list[str],
+        proxies: Proxies,
+        headers: list[tuple[bytes, bytes]],
+    ) -> None:
+        self.scope = proxies.understood(_scope(connection, head, hot_methods))
         self._connection = connection
         self._size = self._counted = 0
         """Bytes of the body that have come, and for how many of them the budget counts it."""
@@ -33,7 +41,7 @@ class AsgiExchange:
             logger=log,
             access_logger=log,
             access_log=False,
-            default_headers=[],
+            default_headers=headers,
             message_event=asyncio.Event(),
             expect_100_continue=head.expects_continue,
             keep_alive=head.keep_alive,

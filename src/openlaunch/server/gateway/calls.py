@@ -15,13 +15,7 @@ from openlaunch.server.prediction.checks import Checks
 from openlaunch.server.prediction.deadlines import Deadlines
 from openlaunch.server.prediction.idempotency import Answers, Keyed, keyed
 from openlaunch.server.prediction.inputs import PredictInput
-from openlaunch.server.prediction.results import (
-    MISFIT,
-    SignedURLs,
-    base_url,
-    pickled_body,
-    with_request_id,
-)
+from openlaunch.server.prediction.results import MISFIT, SignedURLs, pickled_body, with_request_id
 from openlaunch.server.prediction.schemas import BundleSchemas
 from openlaunch.store.answers import AnswerRecord
 from openlaunch_worker.frames import Flags, Outcome
@@ -88,7 +82,7 @@ class Calls:
         return await self.checks.response(owner, payload, schemas), None
 
     def _pickled(self, exchange: Exchange, key: str) -> bytes:
-        return pickled_body(self.urls.make(base_url(exchange.scope), "GET", key))
+        return pickled_body(self.urls.make(self.urls.base_url(exchange.whole_scope), "GET", key))
 
     async def respond_again(self, exchange: Exchange, answer: AnswerRecord) -> None:
         """Give an answer that was stored under an Idempotency-Key."""

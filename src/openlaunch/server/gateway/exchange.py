@@ -4,9 +4,16 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from openlaunch.errors import APIError, PayloadTooLarge
+from openlaunch.errors import APIError, PayloadTooLarge, UnsupportedMedia
 from openlaunch.server.access.auth import PRINCIPAL
-from openlaunch.server.asgi import STRANGERS_BYTES, Scope, request_id_of, server_fault
+from openlaunch.server.asgi import (
+    INVALID_JSON,
+    STRANGERS_BYTES,
+    Scope,
+    check_encoding,
+    request_id_of,
+    server_fault,
+)
 from openlaunch.server.gateway.bodies import FREE_BYTES
 from openlaunch.server.gateway.request_reader import Head
 from openlaunch.server.gateway.response import JSON, Connection, Response
@@ -63,6 +70,17 @@ class Exchange(Response):
             self._refuse_body(PayloadTooLarge(f"the body has over {self._limit} bytes, which is the limit"))
         elif size > STRANGERS_BYTES:
             self._hold(size)
+
+    def fail(self, error: APIError) -> None:
+        """Answer with a problem document, unless an answer has begun."""
+        if error.code == INVALID_JSON:
+            try:
+                check_encoding(
+                    self.scope
+                )  # only now: no compressed body is JSON, and most requests have neither
+            except UnsupportedMedia as encoded:
+                error = encoded
+        super().fail(error)
 
     def _hold(self, size: int) -> None:
         """Keep a large body, if it is of somebody who may send one and there is room for it."""
@@ -125,6 +143,11 @@ class Exchange(Response):
     def owner(self) -> str:
         principal = self.scope.get(PRINCIPAL)
         return "" if principal is None else str(principal.owner)
+
+    @property
+    def whole_scope(self) -> Scope:
+        """The scope with the address of the client, which few requests need."""
+        return {**self.scope, "client": self._connection.client}
 
     def writable(self) -> None:
         """Continue an answer that waited for the connection to take bytes."""

@@ -9,12 +9,15 @@ from openlaunch.server.access.auth import Principal
 from openlaunch.server.asgi import App, Scope
 from openlaunch.server.gateway.asgi_exchange import AsgiExchange
 from openlaunch.server.gateway.bodies import BodyBudget
+from openlaunch.server.gateway.changed_answers import changed
 from openlaunch.server.gateway.connections import Connections
+from openlaunch.server.gateway.cors import Cors
 from openlaunch.server.gateway.exchange import Exchange
 from openlaunch.server.gateway.request_reader import Head
 from openlaunch.server.gateway.response import Connection, refusal
 from openlaunch.server.gateway.route_table import RouteTable
 from openlaunch.server.gateway.unread_answers import UnreadAnswers
+from openlaunch.server.proxies import Proxies
 from openlaunch.wire.keys import Role
 
 
@@ -24,6 +27,9 @@ class HttpServices:
 
     routes: RouteTable
     app: App
+    proxies: Proxies
+    cors: Cors | None
+    """Which pages of other origins may call; None: no page may."""
     admit: Callable[[Scope], Principal]
     """Finds the caller of a request; raises where its key is not good."""
     connections: Connections
@@ -48,9 +54,21 @@ class HttpServices:
         """Make the exchange of a request, which its handler or the application will answer."""
         routes = self.routes
         handler = routes.exact.get((head.method, head.path)) or routes.below(head.method, head.path)
-        if handler is not None:
+        if handler is not None and self.cors is None:
             return Exchange(connection, handler, head, self.max_body_bytes)
-        exchange = AsgiExchange(connection, head, routes.methods(head.path))
+        return self._new_rare_exchange(connection, head)
+
+    def _new_rare_exchange(self, connection: Connection, head: Head) -> Exchange | AsgiExchange:
+        if (prefix := self.proxies.prefix) and head.path.startswith(prefix + b"/"):
+            head.path = head.path.removeprefix(prefix)
+        headers = [] if self.cors is None else self.cors.headers(head)
+        only_head, routes = head.method == b"HEAD", self.routes
+        method = b"GET" if only_head else head.method
+        handler = routes.exact.get((method, head.path)) or routes.below(method, head.path)
+        if handler is not None:
+            changed_one = changed(connection, headers, only_head=only_head)
+            return Exchange(changed_one, handler, head, self.max_body_bytes)
+        exchange = AsgiExchange(connection, head, routes.methods(head.path), self.proxies, headers)
         task = asyncio.get_running_loop().create_task(exchange.run(self.app))
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)

@@ -19,4 +19,5 @@ class RouteTable:
     def methods(self, path: bytes) -> list[str]:
         """Return the methods that have a handler for this path."""
         paths = (path, path[: path.rfind(b"/") + 1])
-        return [method.decode() for method, known in self.exact if known in paths]
+        found = [method.decode() for method, known in self.exact if known in paths]
+        return [*found, "HEAD"] if "GET" in found else found

@@ -15,13 +15,15 @@ from openlaunch.server.dispatch.lane import Lane
 from openlaunch.server.dispatch.work import Sender, StreamCall
 from openlaunch.server.gateway.calls import submit
 from openlaunch.server.gateway.exchange import Exchange
+from openlaunch.server.gateway.heartbeats import HEAD_TICKS, HEARTBEAT, SILENT_TICKS, Heartbeats
 from openlaunch.server.gateway.resumable import Replay, Resumables
 from openlaunch.server.prediction.deadlines import Deadlines
 from openlaunch.server.prediction.inputs import PredictInput
 from openlaunch.server.prediction.results import with_request_id
 from openlaunch.server.settings import StreamSettings
 from openlaunch.tasks.states import failure
-from openlaunch.wire.sse import RESUME
+from openlaunch.wire.sse import END_COMMENT, END_EVENT, RESUME
+from openlaunch_worker import answers
 from openlaunch_worker.frames import Outcome
 
 log = logging.getLogger(__name__)
@@ -38,6 +40,7 @@ class Streams:
     def __init__(self, settings: StreamSettings, deadlines: Deadlines) -> None:
         self.deadlines = deadlines
         self.resumables: Resumables[Stream] = Resumables(settings, asyncio.get_running_loop())
+        self.heartbeats = Heartbeats(asyncio.get_running_loop())
         self._loop = asyncio.get_running_loop()
         self._flushes: list[Callable[[], None]] = []
 
@@ -51,8 +54,11 @@ class Streams:
                 given = repr(asked[:80].decode("latin-1"))
                 raise BadRequest(f"{RESUME} is {given}: send 'true', or leave the header out")
             replay = Replay(secrets.token_hex(8), owner, lane.endpoint.id)
-        stream = Stream(self, exchange, predict_input, deadline, replay)
+        end = END_COMMENT if asked is None else END_EVENT
+        stream = Stream(self, exchange, predict_input, deadline, end, replay)
         submit(stream, exchange, lane, owner, self.deadlines)
+        if not stream.cancelled:
+            self.heartbeats.add(stream)
 
     def flush_soon(self, flush: Callable[[], None]) -> None:
         """Have a stream's pieces written in the next turn of the loop, which is one call for all streams."""
@@ -72,10 +78,13 @@ class Streams:
 class Stream(StreamCall):
     """A streaming request and its client's connection, which one with a replay may lose and get another.
 
-    Until the first piece there can still be an error status.
+    Until the head of the answer is sent there can still be an error status.
     """
 
-    __slots__ = ("_exchange", "_headers", "_pieces", "_streams", "_uncredited", "replay")
+    __slots__ = (
+        *("_end", "_exchange", "_headers", "_pieces", "_silent_ticks"),
+        *("_streams", "_uncredited", "replay"),
+    )
 
     def __init__(
         self,
@@ -83,6 +92,7 @@ class Stream(StreamCall):
         exchange: Exchange,
         predict_input: PredictInput,
         deadline: float,
+        end: bytes = END_EVENT,
         replay: Replay | None = None,
     ) -> None:
         super().__init__(predict_input.body, predict_input.flags, deadline, streams.deadlines)
@@ -90,7 +100,9 @@ class Stream(StreamCall):
         self._headers = STREAM_HEADERS if replay is None else replay.headers
         self._streams = streams
         self._exchange: Exchange | None = exchange
+        self._end = end
         self._pieces: list[bytes] = []
+        self._silent_ticks = 0
         self._uncredited = 0
         exchange.on_writable = self._grant
 
@@ -126,7 +138,19 @@ class Stream(StreamCall):
         elif len(self._pieces) == 1:
             self._streams.flush_soon(self._flush)
 
+    def tick(self) -> bool:
+        """Send the head, or a comment, if nothing was sent for too long; return False after the end."""
+        exchange = self._exchange
+        self._silent_ticks += 1
+        if exchange is not None and not exchange.write_paused:
+            due = HEAD_TICKS if self.running and not exchange.started else SILENT_TICKS
+            if self._silent_ticks >= due:
+                self._silent_ticks = 0
+                exchange.write(HEARTBEAT, self._headers)
+        return not self.cancelled
+
     def _flush(self) -> None:
+        self._silent_ticks = 0
         if self._exchange is not None:
             self._exchange.write(self._take_pieces(), self._headers)
             self._grant()
@@ -146,6 +170,8 @@ class Stream(StreamCall):
             self.failed(Unavailable("the worker stopped before the end of the stream", code="cancelled"))
         elif outcome == Outcome.FAILURE:
             self._send_last(with_request_id(payload, self._id))
+        elif payload.endswith(answers.END_EVENT):
+            self._send_last(payload.removesuffix(answers.END_EVENT) + self._end)
         else:
             self._send_last(payload)
 

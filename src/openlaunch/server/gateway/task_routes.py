@@ -17,7 +17,7 @@ from openlaunch.server.gateway.request_tasks import RequestTasks
 from openlaunch.server.gateway.resolver import EndpointResolver
 from openlaunch.server.prediction.idempotency import Keyed, idempotency_key, keyed
 from openlaunch.server.prediction.inputs import parse_json
-from openlaunch.server.prediction.results import SignedURLs, base_url
+from openlaunch.server.prediction.results import SignedURLs
 from openlaunch.server.prediction.schema_cache import SchemaCache
 from openlaunch.server.prediction.schemas import QUICK_BYTES
 from openlaunch.server.queue.answering import Answerable, DoneTasks
@@ -116,8 +116,10 @@ class TaskRoutes:
         yield b'], "pending": %d}' % (asked - count)
 
     def _pieces_of(self, exchange: Exchange, record: Answerable) -> AsyncIterator[bytes]:
-        base = base_url(exchange.scope)
-        return self._queue.answerer.pieces_of(record, lambda key: self._urls.make(base, "GET", key))
+        def make_url(key: str) -> str:
+            return self._urls.make(self._urls.base_url(exchange.whole_scope), "GET", key)
+
+        return self._queue.answerer.pieces_of(record, make_url)
 
 
 async def _keyed(exchange: Exchange, lane: Lane) -> Keyed | None:

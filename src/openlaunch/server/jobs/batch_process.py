@@ -1,15 +1,14 @@
 """The process that reads the inputs of one batch job: it parses a user's file, and checks what is in it."""
 
+import json
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-import orjson
-
 from openlaunch.errors import APIError
 from openlaunch.server.prediction.apart import Channel, connect
-from openlaunch.server.prediction.inputs import PredictInput, check_document
+from openlaunch.server.prediction.inputs import PredictInput, check_body
 from openlaunch.server.prediction.schemas import BundleSchemas
 from openlaunch.server.queue.refusals import REFUSED_STATUS_CODE
 from openlaunch.tasks.batch_input import BadRow, InputError, Row, rows
@@ -65,7 +64,7 @@ def _pieces(channel: Channel) -> Iterator[bytes]:
 
 
 def _send_chunks(channel: Channel, source: Iterator[Row], order: Order) -> None:
-    schemas = BundleSchemas(orjson.loads(order.source), apart=True)
+    schemas = BundleSchemas(json.loads(order.source), apart=True)
     wanted = islice(source, order.skip, None)
     for chunk in chunks(wanted, schemas, order):
         signal.alarm(0)  # the server may take its time
@@ -105,17 +104,15 @@ def _checked(row: Row, schemas: BundleSchemas, order: Order) -> tuple[PredictInp
     """Return an input, or the reason for which it is refused."""
     if isinstance(row, BadRow):
         return _REFUSED, row.reason
-    document = row | {"return_pickled": True} if order.pickled else row
+    pickled = order.pickled and row != "{}"
+    body = (row.removesuffix("}") + ', "return_pickled": true}' if pickled else row).encode()
+    if len(body) > order.max_bytes:
+        return _REFUSED, f"the input has {len(body)} bytes, {order.max_bytes} are allowed"
     try:
-        body = orjson.dumps(document)
-        if len(body) > order.max_bytes:
-            return _REFUSED, f"the input has {len(body)} bytes, {order.max_bytes} are allowed"
-        return check_document(document, body, schemas), None
+        return check_body(body, schemas), None
     except APIError as error:
         details = "; ".join(f"{'.'.join(map(str, e['loc'][1:]))}: {e['msg']}" for e in error.errors)
         return _REFUSED, f"{error.message}: {details}" if details else error.message
-    except TypeError as error:
-        return _REFUSED, f"the input can't be sent: {error}"
 
 
 if __name__ == "__main__":

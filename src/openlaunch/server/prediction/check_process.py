@@ -1,8 +1,7 @@
 """The process that checks inputs and results for the server where that takes long."""
 
+import json
 from functools import lru_cache
-
-import orjson
 
 from openlaunch.server.prediction.apart import serve
 from openlaunch.server.prediction.inputs import (
@@ -18,7 +17,7 @@ from openlaunch.server.prediction.schemas import BundleSchemas, read_schemas
 
 @lru_cache(maxsize=32)
 def _compiled(source: bytes) -> BundleSchemas:
-    return BundleSchemas(orjson.loads(source), apart=True)
+    return BundleSchemas(json.loads(source), apart=True)
 
 
 def _one(body: bytes, source: bytes) -> PredictInput:

@@ -1,5 +1,6 @@
 """Bodies of predictions: parsed once, checked, and passed on as the bytes that came."""
 
+import codecs
 import json
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -8,13 +9,16 @@ import orjson
 from pydantic import TypeAdapter, ValidationError
 
 from openlaunch.errors import APIError, BadRequest, Unprocessable
+from openlaunch.server.asgi import INVALID_JSON
 from openlaunch.server.prediction.schemas import QUICK_BYTES, BundleSchemas
 from openlaunch.tasks.callback import Callback
+from openlaunch.tasks.raw_json import elements, members
 from openlaunch.wire.endpoint_settings import CallbackAuth
 from openlaunch.wire.tasks import MAX_BULK, MAX_PRIORITY
 from openlaunch_worker.frames import Flags
 
 CALLBACK_AUTH: TypeAdapter[CallbackAuth] = TypeAdapter(CallbackAuth)
+_MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _PRIORITIES = f"a whole number from {-MAX_PRIORITY} to {MAX_PRIORITY}"
 LIGHT_BYTES = 8 * 1024 * 1024
 LIGHT_VALUES = 20_000
@@ -64,7 +68,20 @@ def check_sync_body(body: bytes, schemas: BundleSchemas) -> PredictInput:
 def check_bodies(body: bytes, schemas: BundleSchemas) -> list[PredictInput]:
     """Parse and check the body of a bulk submit; an error names the request that it is about."""
     requests = _requests_of(parse_json(body))
-    return [_check_one_of(document, schemas, index) for index, document in enumerate(requests)]
+    try:
+        bodies = _bodies_of(str(body, "utf-8"))
+    except RecursionError:
+        raise BadRequest("the requests are nested too deep", code="too_deep") from None
+    return [
+        _check_one_of(document, one, schemas, index)
+        for index, (document, one) in enumerate(zip(requests, bodies, strict=True))
+    ]
+
+
+def _bodies_of(text: str) -> list[bytes]:
+    """Return the body of each of several requests as it was sent."""
+    starts = [start for name, start, _ in members(text) if name == "requests"]
+    return [text[start:end].encode() for start, end in elements(text, starts[-1])]
 
 
 def _requests_of(document: Any) -> list[Any]:
@@ -77,11 +94,9 @@ def _requests_of(document: Any) -> list[Any]:
     return requests
 
 
-def _check_one_of(document: Any, schemas: BundleSchemas, index: int) -> PredictInput:
+def _check_one_of(document: Any, body: bytes, schemas: BundleSchemas, index: int) -> PredictInput:
     try:
-        return check_document(document, orjson.dumps(document), schemas)
-    except orjson.JSONEncodeError as error:  # it is parsed at any depth up to 1,024, and written up to 254
-        raise BadRequest(f"request {index}: it is nested too deep: {error}", code="too_deep") from None
+        return check_document(document, body, schemas)
     except APIError as error:
         raise at_index(error, index) from error
 
@@ -104,7 +119,8 @@ def parse_json(body: bytes) -> Any:
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise BadRequest(f"the body is not valid JSON: {error}", code="invalid_json") from None
+        reason = "it begins with a byte order mark" if bytes(body[:3]).startswith(_MARKS) else error
+        raise BadRequest(f"the body is not valid JSON in UTF-8: {reason}", code=INVALID_JSON) from None
 
 
 def check_document(document: Any, body: bytes, schemas: BundleSchemas) -> PredictInput:
@@ -208,10 +224,12 @@ def without_auth(payload: bytes) -> bytes | None:
     document = orjson.loads(payload)
     if "callback_auth" not in document:
         return None
-    # Written anew also where it is null: the key may stand there twice, and the first one may have the password.
-    document["callback_auth"] = without_secrets(document["callback_auth"])
+    text, shown = str(payload, "utf-8"), json.dumps(without_secrets(document["callback_auth"]))
     try:
-        return json.dumps(document, ensure_ascii=False).encode()  # orjson reads 1,024 levels and writes 254
+        # Also where the last one is null: the key may stand there twice, and the first one may have the password.
+        for name, start, end in reversed(list(members(text))):
+            text = text[:start] + shown + text[end:] if name == "callback_auth" else text
+        return text.encode()
     except RecursionError:
         message = "the payload is nested too deep to be shown without the secrets of its callback"
         raise Unprocessable(message, code="too_deep") from None

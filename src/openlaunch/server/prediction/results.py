@@ -7,8 +7,8 @@ from urllib.parse import quote
 import orjson
 
 from openlaunch.artifacts.signing import UrlSigner
-from openlaunch.server.asgi import Scope, header
 from openlaunch.server.prediction.schemas import BundleSchemas
+from openlaunch.server.proxies import Proxies
 from openlaunch.tasks.states import failure
 from openlaunch.wire import routes
 from openlaunch_worker.answers import HEAD, TAIL
@@ -23,17 +23,11 @@ def pickled_body(url: str) -> bytes:
     return json.dumps(document).encode()
 
 
-def base_url(scope: Scope) -> str:
-    """Return where the client found this server, from its Host header: right behind a port forward or a proxy too."""
-    host = header(scope, b"host")
-    where = host.decode("latin-1") if host else "{}:{}".format(*scope["server"])
-    return f"{scope['scheme']}://{where}"
-
-
 class SignedURLs:
     """URLs to artifacts that are good for one method and one key, for a while."""
 
-    def __init__(self, signer: UrlSigner, lifetime: float) -> None:
+    def __init__(self, signer: UrlSigner, lifetime: float, proxies: Proxies) -> None:
+        self.base_url = proxies.base_url
         self._signer = signer
         self._lifetime = lifetime
 

@@ -14,6 +14,9 @@ MAX_PARTS = 1_000_000
 UNBOUNDED = float("inf")
 """Of a schema that is recursive, or has what may take any time: no number bounds the work on an input."""
 
+FORMAT_PARTS = 2000
+"""What a format counts where time is to be bounded: to check a text for one takes a call of Python code."""
+
 _APART = frozenset({"components", "$defs", "definitions"})
 """What stands here counts where a reference names it."""
 
@@ -26,10 +29,10 @@ _BACKTRACKS = re.compile(r"\(\?(?!:)|\\[1-9pPkg]")
 _REPETITION = re.compile(r"\{(\d*),?(\d*)\}")
 
 
-def parts_of(document: Mapping[str, Any]) -> float:
+def parts_of(document: Mapping[str, Any], *, of_format: int = 1) -> float:
     """Return the number of parts of the schema at the root of a document, or `UNBOUNDED`."""
     try:
-        return _Parts(document).of(document)
+        return _Parts(document, of_format).of(document)
     except RecursionError:
         return 2 * MAX_PARTS  # hundreds of levels deep: nobody's schema is, and it is refused
 
@@ -37,8 +40,9 @@ def parts_of(document: Mapping[str, Any]) -> float:
 class _Parts:
     """Counts each part of one document once, and what refers to it as often as it does."""
 
-    def __init__(self, document: Mapping[str, Any]) -> None:
+    def __init__(self, document: Mapping[str, Any], of_format: int) -> None:
         self._document = document
+        self._of_format = of_format
         self._known: dict[int, float] = {}
 
     def of(self, part: Any) -> float:
@@ -59,6 +63,8 @@ class _Parts:
             return UNBOUNDED
         if word == "$ref" and isinstance(value, str):
             return self.of(self._named(value))
+        if word == "format" and isinstance(value, str):
+            return self._of_format
         if word == "pattern" and isinstance(value, str):
             return _pattern(value)
         if word == "patternProperties" and isinstance(value, dict):

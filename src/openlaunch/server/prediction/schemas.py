@@ -8,7 +8,8 @@ import jsonschema_rs
 import orjson
 
 from openlaunch.errors import Unprocessable
-from openlaunch.server.prediction.schema_cost import MAX_PARTS, UNBOUNDED, parts_of
+from openlaunch.server.prediction.formats import FORMATS
+from openlaunch.server.prediction.schema_cost import FORMAT_PARTS, MAX_PARTS, UNBOUNDED, parts_of
 
 MAX_ERRORS = 20
 MAX_MESSAGE = 300
@@ -39,13 +40,14 @@ class Schema:
     """
 
     def __init__(self, schemas: dict[str, Any], name: str, *, apart: bool = False) -> None:
-        document = _document(schemas, name)
+        document = document_of(schemas, name)
         self._exists = document is not None
         self._apart = apart
         self._parts: float = 0 if document is None else parts_of(document)
         quick = apart or self._parts <= MAX_QUICK_PARTS
         self._validator = None if document is None or not quick else _compiled(document)
-        self.quick_bytes = 0 if not quick else int(min(QUICK_BYTES, MAX_QUICK_WORK // max(1, self._parts)))
+        work = 0 if document is None else parts_of(document, of_format=FORMAT_PARTS)
+        self.quick_bytes = 0 if not quick else int(min(QUICK_BYTES, MAX_QUICK_WORK // max(1, work)))
         """Size of an input up to which it may be validated in the event loop's thread."""
 
     def misfits(self, value: Any, size: int) -> Iterator[jsonschema_rs.ValidationError] | None:
@@ -69,11 +71,11 @@ class BundleSchemas:
     """One bundle's schemas; `source` is what they are made of, for a process of its own."""
 
     def __init__(self, schemas: dict[str, Any], *, apart: bool = False) -> None:
-        self.source = orjson.dumps(schemas)
+        self.source = written(schemas)
         self.request = Schema(schemas, "RequestSchema", apart=apart)
         self.response = Schema(schemas, "ResponseSchema", apart=apart)
-        self.has_request = _document(schemas, "RequestSchema") is not None
-        self.has_response = _document(schemas, "ResponseSchema") is not None
+        self.has_request = document_of(schemas, "RequestSchema") is not None
+        self.has_response = document_of(schemas, "ResponseSchema") is not None
         self.quick_bytes = self.request.quick_bytes
 
     def check_request(self, args: Any, size: int) -> None:
@@ -113,9 +115,21 @@ class BundleSchemas:
 def read_schemas(data: bytes) -> dict[str, Any]:
     """Parse and check the document at a `schema_location`; raises Unprocessable as `validate_schemas` does."""
     try:
-        return validate_schemas(json.loads(bytes(data)))  # it may be a view
+        schemas = json.loads(bytes(data))  # it may be a view
+        json.dumps(
+            schemas, ensure_ascii=False, allow_nan=False
+        ).encode()  # JSON has neither NaN nor half characters
+        return validate_schemas(schemas)
     except (ValueError, RecursionError) as error:
         raise Unprocessable(f"it is not valid JSON: {error}") from error
+
+
+def written(value: Any) -> bytes:
+    """Return a value as JSON."""
+    try:
+        return orjson.dumps(value)
+    except orjson.JSONEncodeError:
+        return json.dumps(value).encode()  # which has no limit on whole numbers
 
 
 def validate_schemas(schemas: Any) -> dict[str, Any]:
@@ -126,7 +140,7 @@ def validate_schemas(schemas: Any) -> dict[str, Any]:
         )
     for name in ("RequestSchema", "ResponseSchema"):
         try:
-            if (document := _document(schemas, name)) is not None:
+            if (document := document_of(schemas, name)) is not None:
                 _check_size(document)
                 _compiled(document)
         except ValueError as error:
@@ -147,7 +161,8 @@ def _check_size(document: dict[str, Any]) -> None:
         )
 
 
-def _document(schemas: dict[str, Any], name: str) -> dict[str, Any] | None:
+def document_of(schemas: dict[str, Any], name: str) -> dict[str, Any] | None:
+    """Return a document with one of a bundle's schemas at its root; None where every value fits."""
     schema = schemas.get(name)
     if schema in (None, {}, True):
         return None
@@ -165,7 +180,7 @@ def _compiled(document: dict[str, Any]) -> jsonschema_rs.Validator:
     schemas, name = document["components"]["schemas"], document["$ref"].rpartition("/")[2]
     # A schema is a user's: nothing that it names by URL may be fetched, neither "$schema" nor a reference.
     jsonschema_rs.meta.validate(schemas[name] | {"$schema": _DIALECT})
-    return jsonschema_rs.Draft202012Validator(document, offline=True)
+    return jsonschema_rs.Draft202012Validator(document, offline=True, validate_formats=True, formats=FORMATS)
 
 
 def _bounded(message: str) -> str:

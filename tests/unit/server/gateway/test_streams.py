@@ -6,12 +6,13 @@ from collections.abc import Callable
 from server_links import in_loop
 
 from openlaunch.errors import Unavailable
+from openlaunch.server.gateway.heartbeats import HEAD_TICKS, HEARTBEAT, SILENT_TICKS
 from openlaunch.server.gateway.resumable import Replay
 from openlaunch.server.gateway.streams import RESUMED, Stream, Streams
 from openlaunch.server.prediction.deadlines import Deadlines
 from openlaunch.server.prediction.inputs import PredictInput
 from openlaunch.server.settings import Settings
-from openlaunch.wire.sse import LAST_EVENT_ID
+from openlaunch.wire.sse import END_EVENT, LAST_EVENT_ID
 from openlaunch_worker.frames import STREAM_WINDOW
 
 ITEM = b"data: 1\n\n"
@@ -71,7 +72,7 @@ class Scene:
         self.client, self.link = Client(), Link()
         self.streams = Streams(Settings(), Deadlines())
         replay = Replay("s", "me", "end") if resumable else None
-        self.stream = Stream(self.streams, self.client, PredictInput(b"{}"), 0.0, replay)  # type: ignore[arg-type]
+        self.stream = Stream(self.streams, self.client, PredictInput(b"{}"), 0.0, END_EVENT, replay)  # type: ignore[arg-type]
         self.client.on_gone = self.stream.gone
 
     def run(self) -> None:
@@ -123,6 +124,52 @@ async def test_an_error_before_the_first_piece_is_a_status_and_after_it_an_event
 
 
 @in_loop
+async def test_a_stream_that_runs_sends_its_head_soon_and_a_comment_where_it_is_silent():
+    scene = Scene(resumable=False)
+    for _ in range(HEAD_TICKS):
+        assert scene.stream.tick()
+    assert not scene.client.started, "while it waits for a worker, it can still be refused with a status"
+    scene.run()
+    assert scene.stream.tick()
+    assert scene.client.got == HEARTBEAT
+    for _ in range(SILENT_TICKS):
+        scene.stream.tick()
+    assert scene.client.got == HEARTBEAT * 2
+    scene.stream.chunk(ITEM)
+    await asyncio.sleep(0)
+    for _ in range(SILENT_TICKS - 1):
+        scene.stream.tick()
+    scene.client.write_paused = True
+    scene.stream.tick()
+    assert scene.client.got == HEARTBEAT * 2 + ITEM, "a client that does not read gets nothing more"
+    scene.stream.finished(0, END)
+    assert not scene.stream.tick()
+
+
+@in_loop
+async def test_a_stream_that_waits_sends_its_head_after_a_while():
+    scene = Scene(resumable=False)
+    for _ in range(SILENT_TICKS):
+        scene.stream.tick()
+    assert scene.client.got == HEARTBEAT
+
+
+@in_loop
+async def test_one_timer_looks_after_streams_until_they_end(monkeypatch):
+    monkeypatch.setattr("openlaunch.server.gateway.heartbeats.TICK_SECONDS", 0.001)
+    scene = Scene(resumable=False)
+    scene.run()
+    scene.streams.heartbeats.add(scene.stream)
+    async with asyncio.timeout(10):
+        while not scene.client.started:
+            await asyncio.sleep(0.001)
+    scene.stream.finished(0, END)
+    async with asyncio.timeout(10):
+        while scene.streams.heartbeats._ticks:
+            await asyncio.sleep(0.001)
+
+
+@in_loop
 async def test_the_work_stops_when_a_client_that_can_not_resume_goes():
     scene = Scene(resumable=False)
     scene.run()
@@ -161,7 +208,7 @@ async def test_a_client_that_resumes_gets_what_it_missed_and_what_comes():
     assert second.got == RESUMED + b"id: s-2\n" + ITEM
     assert second.headers[LAST_EVENT_ID] == "s-1"
     scene.stream.finished(0, END)
-    assert second.got.endswith(b"id: s-3\n" + END)
+    assert second.got.endswith(b"id: s-3\n" + END_EVENT)
     assert second.ended
 
 
@@ -185,7 +232,7 @@ async def test_a_stream_that_is_resumed_after_its_end_is_sent_whole():
     scene.client.on_gone()
     scene.stream.finished(0, END)
     scene.stream.resume(second, 0)  # type: ignore[arg-type]
-    assert second.got == RESUMED + b"id: s-1\n" + ITEM + b"id: s-2\n" + END
+    assert second.got == RESUMED + b"id: s-1\n" + ITEM + b"id: s-2\n" + END_EVENT
     assert second.ended
 
 

@@ -17,7 +17,7 @@ def sizes(rows, order=ORDER):
 
 
 def of(mib):
-    return {"args": {"x": "x" * (mib * MIB)}}
+    return '{"args": {"x": "%s"}}' % ("x" * (mib * MIB))
 
 
 @pytest.mark.parametrize(

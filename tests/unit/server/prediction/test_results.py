@@ -12,10 +12,11 @@ from openlaunch.errors import Forbidden
 from openlaunch.server.prediction.checks import Checks
 from openlaunch.server.prediction.results import (
     SignedURLs,
-    base_url,
     pickled_body,
 )
 from openlaunch.server.prediction.schemas import QUICK_BYTES, BundleSchemas
+from openlaunch.server.proxies import Proxies
+from openlaunch.server.settings import Settings
 from openlaunch.tasks.states import failure
 from openlaunch.wire.tasks import PredictResponse, TaskStatus
 
@@ -72,21 +73,9 @@ def test_without_a_schema_nothing_is_read():
     assert held(body, BundleSchemas({})) is body
 
 
-@pytest.mark.parametrize(
-    ("headers", "url"),
-    [
-        ([(b"host", b"models.example.org")], "https://models.example.org"),
-        ([(b"host", b"localhost:9000")], "https://localhost:9000"),
-        ([], "https://127.0.0.1:80"),
-    ],
-)
-def test_the_clients_own_way_to_this_server(headers, url):
-    assert base_url({"headers": headers, "scheme": "https", "server": ("127.0.0.1", 80)}) == url
-
-
 def test_signed_urls_open_one_key_to_one_method_for_a_while():
     signer = UrlSigner(b"secret")
-    url = urlsplit(SignedURLs(signer, lifetime=60).make("http://host:1", "GET", "results/a b"))
+    url = urlsplit(SignedURLs(signer, 60, Proxies(Settings())).make("http://host:1", "GET", "results/a b"))
     query = {name: values[0] for name, values in parse_qs(url.query).items()}
     assert (url.netloc, url.path) == ("host:1", "/v1/artifacts/results/a%20b")
     now = time.time()

@@ -1,6 +1,7 @@
 """Request and response schemas of bundles."""
 
 import asyncio
+import json
 
 import orjson
 import pytest
@@ -17,6 +18,7 @@ from openlaunch.server.prediction.schemas import (
     QUICK_BYTES,
     BundleSchemas,
     TakesLong,
+    read_schemas,
     validate_schemas,
 )
 from openlaunch.store import bundles
@@ -240,3 +242,17 @@ class TestCost:
         schemas.check_request([1] * 100, 300)
         with pytest.raises(TakesLong):
             schemas.check_request([-1] * 100, 300)
+
+
+def test_a_schema_may_have_whole_numbers_of_any_size():
+    schemas = read_schemas(b'{"RequestSchema": {"type": "integer", "maximum": 1180591620717411303424}}')
+    again = BundleSchemas(json.loads(BundleSchemas(schemas).source))
+    again.check_request(2**70, 30)
+    with pytest.raises(Unprocessable):
+        again.check_request(2**70 + 1, 30)
+
+
+@pytest.mark.parametrize("default", [b"NaN", b"-Infinity", rb'"\ud800"'])
+def test_a_schema_with_what_json_does_not_have_is_refused(default):
+    with pytest.raises(Unprocessable, match="not valid JSON"):
+        read_schemas(b'{"RequestSchema": {"default": %s}}' % default)

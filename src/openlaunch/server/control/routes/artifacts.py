@@ -18,7 +18,6 @@ from openlaunch.artifacts.locations import (
 from openlaunch.errors import NotFound, PayloadTooLarge, Unprocessable
 from openlaunch.server.control.routes.context import Context, User
 from openlaunch.server.control.routing import ControlRouter
-from openlaunch.server.prediction.results import base_url
 from openlaunch.wire import routes
 from openlaunch.wire.bundles import UploadResponse
 
@@ -63,7 +62,7 @@ def router(context: Context) -> ControlRouter:
 
 def _upload(context: Context, request: Request, folder: str) -> UploadResponse:
     key = folder + secrets.token_hex(16)
-    url = context.urls.make(base_url(request.scope), "PUT", key)
+    url = context.urls.make(context.urls.base_url(request.scope), "PUT", key)
     return UploadResponse(signedUrl=url, bucket=BUCKET, key=key)
 
 

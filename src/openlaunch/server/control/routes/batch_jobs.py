@@ -13,7 +13,6 @@ from openlaunch.server.control.routes.artifacts import check_uploaded
 from openlaunch.server.control.routes.context import Context, User, Wait
 from openlaunch.server.control.routing import ControlRouter
 from openlaunch.server.endpoints.specs import spec_of_job
-from openlaunch.server.prediction.results import base_url
 from openlaunch.store import batch_jobs as job_store
 from openlaunch.store.records import BatchJobRecord
 from openlaunch.wire import routes
@@ -101,7 +100,7 @@ def _response(context: Context, request: Request, job: BatchJobRecord) -> BatchJ
         BatchJobResponse,
         job,
         job_id=job.id,
-        result=None if key is None else context.urls.make(base_url(request.scope), "GET", key),
+        result=None if key is None else context.urls.make(context.urls.base_url(request.scope), "GET", key),
         duration=timedelta(seconds=round((job.finished_at or clock.now()) - job.created_at)),
         num_tasks_pending=None if job.total is None else job.total - completed,
         num_tasks_completed=None if job.total is None else completed,

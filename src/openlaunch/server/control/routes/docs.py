@@ -4,16 +4,16 @@ from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 from typing import Any
 
-import orjson
 from fastapi import Request, Response
-from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse
 from sqlalchemy import Connection
 
 from openlaunch.errors import NotFound, PayloadTooLarge
+from openlaunch.server.control.api_pages import page
 from openlaunch.server.control.routes.context import Caller, Context, named
 from openlaunch.server.control.routing import ControlRouter
 from openlaunch.server.endpoints.lookups import may_see
+from openlaunch.server.prediction.schemas import written
 from openlaunch.store import bundles as bundle_store
 from openlaunch.store import endpoints as endpoint_store
 from openlaunch.store.records import EndpointRecord
@@ -35,18 +35,19 @@ def router(context: Context) -> ControlRouter:
     api = ControlRouter(tags=["endpoints"])
 
     @api.get(routes.ENDPOINTS_SCHEMA, response_model=dict[str, Any])
-    async def get_model_endpoints_schema(user: Caller, name: str | None = None) -> Response:
+    async def get_model_endpoints_schema(request: Request, user: Caller, name: str | None = None) -> Response:
         """Get one OpenAPI document of all the caller's endpoints, with the schemas of each.
 
         With a `name` it is of that endpoint alone; `owner/name` is another owner's, which is public.
         """
         owner, own_name = named(context, user, name, public=True)
+        base_url = context.urls.base_url(request.scope)
 
         def load(conn: Connection) -> bytes:
             found = [e for e in endpoint_store.list_by_owner(conn, owner, own_name) if may_see(e, user)]
             if name is not None and not found:
                 raise NotFound(f"there is no endpoint {name!r}", code="endpoint_not_found")
-            return orjson.dumps(_document(_with_schemas(conn, found)))
+            return written(_document(_with_schemas(conn, found), base_url))
 
         return Response(await context.store.read(load, user.owner), media_type="application/json")
 
@@ -55,8 +56,8 @@ def router(context: Context) -> ControlRouter:
         request: Request, user: Caller, name: str | None = None
     ) -> HTMLResponse:
         """Get a page that shows the document and lets the caller try the endpoints."""
-        url = f"{routes.ENDPOINTS_SCHEMA}?{request.url.query}".rstrip("?")
-        return get_swagger_ui_html(openapi_url=url, title=name or "Model endpoints")
+        document = f"{routes.ENDPOINTS_SCHEMA}?{request.url.query}".rstrip("?")
+        return page(name or "Model endpoints", "../", document.removeprefix("/"))
 
     return api
 
@@ -68,7 +69,7 @@ def _with_schemas(
     for endpoint in endpoints:
         bundle = bundle_store.get(conn, endpoint.serving_bundle_id)
         schemas = bundle.schemas if bundle else {}
-        size += len(orjson.dumps(schemas))
+        size += len(written(schemas))
         if size > MAX_SCHEMAS_BYTES:
             raise PayloadTooLarge(
                 f"the schemas have over {MAX_SCHEMAS_BYTES} bytes, the limit for one document"
@@ -76,7 +77,7 @@ def _with_schemas(
         yield endpoint, schemas
 
 
-def _document(endpoints: Iterable[tuple[EndpointRecord, dict[str, Any]]]) -> dict[str, Any]:
+def _document(endpoints: Iterable[tuple[EndpointRecord, dict[str, Any]]], base_url: str) -> dict[str, Any]:
     """Return the document; each endpoint comes with the schemas that its bundle was made with."""
     paths: dict[str, Any] = {}
     components: dict[str, Any] = {}
@@ -87,6 +88,7 @@ def _document(endpoints: Iterable[tuple[EndpointRecord, dict[str, Any]]]) -> dic
     return {
         "openapi": "3.1.0",
         "info": {"title": "Model endpoints", "version": version("openlaunch")},
+        "servers": [{"url": base_url}],
         "paths": paths,
         "components": {
             "schemas": components,
