@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+import re
 import site
 import sys
 import sysconfig
@@ -19,6 +20,10 @@ CLIENT_ONLY: Final = frozenset({"openlaunch", "openlaunch_worker", "pytest", "_p
 """Packages that workers do not have. A module that imports one of them deploys or tests, as a script does."""
 
 MAIN: Final = "__main__"
+
+_CALLS: Final = re.compile(rb"""(?:\bimport_module|\b__import__)\(\s*["']([A-Za-z_][\w.]*)["']""")
+"""Finds `importlib.import_module("name")` and `__import__("name")`."""
+_HOLD_STATEMENTS: Final = ("body", "handlers", "orelse", "finalbody", "cases")
 
 CACHED: Final = type(lru_cache(lambda: None))
 """What `functools.cache` makes of a function."""
@@ -118,13 +123,16 @@ def imports_of(source: Source) -> tuple[Import, ...]:
 @lru_cache(maxsize=4096)
 def _imports_in(file: str, _changed: int, _size: int, package: str) -> tuple[Import, ...]:
     try:
-        tree = ast.parse(Path(file).read_bytes())
+        text = Path(file).read_bytes()
+        tree = ast.parse(text)
     except (SyntaxError, ValueError, OSError):
         return ()  # a file of another Python, or half written: importing it says more
-    return tuple(dict.fromkeys(_walk(tree.body, package, needed=True)))
+    by_call = (Import(name.decode(), needed=False) for name in _CALLS.findall(text))
+    return tuple(dict.fromkeys([*_walk(tree.body, package, needed=True), *by_call]))
 
 
 def _walk(nodes: Iterable[ast.AST], package: str, *, needed: bool) -> Iterator[Import]:
+    """Give the imports among statements and in those that they hold."""
     for node in nodes:
         if isinstance(node, ast.Import):
             yield from (Import(alias.name, needed) for alias in node.names)
@@ -132,18 +140,13 @@ def _walk(nodes: Iterable[ast.AST], package: str, *, needed: bool) -> Iterator[I
             yield from (
                 Import(name, needed) for name in absolute(node.module, node.level, package, node.names)
             )
-        elif isinstance(node, ast.Call) and (name := _named_in_call(node)):
-            yield Import(name, needed=False)
-        if isinstance(node, ast.If) and _is_for_others(node.test):
+        elif isinstance(node, ast.If) and _is_for_others(node.test):
             yield from _walk(node.orelse, package, needed=needed)
-        elif isinstance(node, ast.Try):
-            guarded = needed and not any(map(_catches_import_error, node.handlers))
-            yield from _walk(node.body, package, needed=guarded)
-            rest: list[ast.AST] = [*node.handlers, *node.orelse, *node.finalbody]
-            yield from _walk(rest, package, needed=needed and guarded)
         else:
-            late = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
-            yield from _walk(ast.iter_child_nodes(node), package, needed=needed and not late)
+            late = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+            guarded = isinstance(node, ast.Try) and any(map(_catches_import_error, node.handlers))
+            held = (one for field in _HOLD_STATEMENTS for one in getattr(node, field, ()))
+            yield from _walk(held, package, needed=needed and not late and not guarded)
 
 
 def absolute(module: str | None, level: int, package: str, names: Iterable[ast.alias]) -> Iterator[str]:
@@ -156,16 +159,6 @@ def absolute(module: str | None, level: int, package: str, names: Iterable[ast.a
         base = ".".join([*parts[: len(parts) - level + 1], *([module] if module else [])])
     yield base
     yield from (f"{base}.{alias.name}" for alias in names if alias.name != "*")
-
-
-def _named_in_call(node: ast.Call) -> str | None:
-    """Return the name in `importlib.import_module("name")` or `__import__("name")`."""
-    function = node.func
-    called = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
-    if called in ("import_module", "__import__") and node.args and isinstance(node.args[0], ast.Constant):
-        value = node.args[0].value
-        return value if isinstance(value, str) and not value.startswith(".") else None
-    return None
 
 
 def _is_for_others(test: ast.expr) -> bool:
