@@ -5,6 +5,7 @@ is server-sent events whose `data` is the same object, in which an item is itsel
 """
 
 import json
+import re
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
@@ -45,6 +46,9 @@ def _encoder() -> Callable[[Any, int], Iterable[str]] | None:
 
 
 _quick: Final = _encoder()
+
+_looks_numbered: Final = re.compile(r'"(?:-?[0-9]|true|false|null)[^"]*": ').search
+"""Finds a key that may not have been text; most values have none, and need no further look."""
 
 
 def _to_json(value: Any) -> str:
@@ -108,7 +112,34 @@ def _encode(value: Any, what: str, hint: str, max_bytes: int) -> str:
         raise Refusal(_not_json(value, what, hint, error)) from None
     if len(text) > max_bytes:
         _check_size(len(text), what, max_bytes)
+    if _looks_numbered(text) is not None:
+        _check_keys(value, what)
     return text
+
+
+def _check_keys(value: Any, what: str) -> None:
+    """Raise `Refusal` if a dict has keys that differ, and are the same text as keys of JSON."""
+    todo = [value]
+    while todo:
+        each = todo.pop()
+        if isinstance(each, dict):
+            todo += each.values()
+            if any(not isinstance(key, str) for key in each):
+                _check_texts(each, what)
+        elif isinstance(each, list | tuple):
+            todo += each
+
+
+def _check_texts(each: dict[Any, Any], what: str) -> None:
+    seen: dict[str, Any] = {}
+    for key in each:
+        text = key if isinstance(key, str) else _to_json(key)
+        if text in seen:
+            raise Refusal(
+                f"the {what} has a dict with the keys {seen[text]!r} and {key!r}, which are both {text!r} in JSON, "
+                "so that one value would be lost: make all keys text, or all numbers"
+            )
+        seen[text] = key
 
 
 def _not_json(value: Any, what: str, hint: str, error: Exception) -> str:

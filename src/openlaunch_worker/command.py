@@ -5,7 +5,6 @@ The command is an HTTP/1.1 server on `$PORT`.
 
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -41,9 +40,7 @@ def start_command(
 
 
 def _environ(own: dict[str, str], port: int) -> dict[str, str]:
-    programs = os.path.dirname(sys.executable)  # noqa: PTH120 -- not resolved: the environment's own
-    path = os.pathsep.join((programs, os.environ.get("PATH", os.defpath)))
-    return {**os.environ, "PATH": path, "VIRTUAL_ENV": sys.prefix, **own, "PORT": str(port)}
+    return {**os.environ, **own, "PORT": str(port)}
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:

@@ -1,10 +1,11 @@
 """A worker's event loop: uvloop's where that is available, on which a request takes half the time."""
 
 import asyncio
+import contextvars
 import importlib.util
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Final
 
 UVLOOP: Final = "OPENLAUNCH_WORKER_UVLOOP"
@@ -36,3 +37,34 @@ def _import_uvloop(folder: str) -> Any:
     finally:
         sys.path.remove(folder)
     return uvloop
+
+
+class LoadingLoop:
+    """Calls what loads the bundle where its predictions will run: with the loop that serves, and in its context.
+
+    So tasks and clients that load_model_fn makes work when predict runs, and predict sees its context variables.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.context = contextvars.copy_context()
+
+    def call(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Call a function outside of the running loop, in which `asyncio.run` works; a coroutine function in it."""
+        asyncio.set_event_loop(self.loop)  # a call before may have set another one
+        value = self.context.run(function, *args)
+        if isinstance(value, Coroutine):
+            return self.loop.run_until_complete(self.loop.create_task(value, context=self.context))
+        return value
+
+    def stray_tasks(self) -> list[str]:
+        """Return the names of tasks that were left on loops which do not run, and never will."""
+        tasks: Any = asyncio.tasks
+        known: Iterable[asyncio.Task[Any]] = getattr(tasks, "_all_tasks", ()) or getattr(
+            tasks, "_scheduled_tasks", ()
+        )
+        return [
+            task.get_name()
+            for task in list(known)
+            if not task.done() and task.get_loop() is not self.loop and not task.get_loop().is_running()
+        ]

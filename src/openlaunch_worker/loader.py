@@ -13,8 +13,10 @@ from typing import Any, BinaryIO
 
 from openlaunch_worker.archives import unpack
 from openlaunch_worker.documents import Start
+from openlaunch_worker.event_loop import LoadingLoop
 from openlaunch_worker.failures import one_line, user_traceback
 from openlaunch_worker.own_code import ZIP, load_functions
+from openlaunch_worker.process import log
 
 Predict = Callable[..., Any]
 
@@ -28,14 +30,14 @@ class LoadError(Exception):
         self.traceback = traceback
 
 
-def load(start: Start, file: BinaryIO, folder: Path, image: str | None = None) -> Predict:
+def load(start: Start, file: BinaryIO, folder: Path, image: str | None, loop: LoadingLoop) -> Predict:
     """Load a bundle, in the empty `folder`; `image` is an `ImageOrder` in JSON. Raise `LoadError` if a step fails."""
     flavor = start.bundle
     kind = flavor.get("flavor")
     if kind == "cloudpickle_artifact":
-        return _load_pickle(flavor, file, folder)
+        return _load_pickle(flavor, file, folder, loop)
     if kind == "zip_artifact":
-        return _load_zip(flavor, file, folder)
+        return _load_zip(flavor, file, folder, loop)
     if kind == "command":
         return _load_command(start, file, folder)
     if image is not None:
@@ -43,7 +45,7 @@ def load(start: Start, file: BinaryIO, folder: Path, image: str | None = None) -
     raise LoadError(f"the bundle's flavor is {kind!r}, which this worker does not load")
 
 
-def _load_pickle(flavor: dict[str, Any], file: BinaryIO, folder: Path) -> Predict:
+def _load_pickle(flavor: dict[str, Any], file: BinaryIO, folder: Path, loop: LoadingLoop) -> Predict:
     _check_python(flavor.get("python_version"))
     with _step("unpickling the bundle"):
         is_zip = file.read(len(ZIP)) == ZIP
@@ -51,7 +53,7 @@ def _load_pickle(flavor: dict[str, Any], file: BinaryIO, folder: Path) -> Predic
         bundle = load_functions(file, folder) if is_zip else pickle.load(file)
         load_model, load_predict = _functions(bundle)
     config = flavor.get("app_config")
-    return _build(load_model, load_predict, () if config is None else (config,))
+    return _build(load_model, load_predict, () if config is None else (config,), loop)
 
 
 def _functions(bundle: Any) -> tuple[Any, Any]:
@@ -70,14 +72,14 @@ def _functions(bundle: Any) -> tuple[Any, Any]:
     )
 
 
-def _load_zip(flavor: dict[str, Any], file: BinaryIO, folder: Path) -> Predict:
+def _load_zip(flavor: dict[str, Any], file: BinaryIO, folder: Path, loop: LoadingLoop) -> Predict:
     with _step("unpacking the bundle"):
         unpack(file, folder)
         os.chdir(folder)
         sys.path.insert(0, str(folder))
     load_model = _import(flavor, "load_model_fn_module_path")
     load_predict = _import(flavor, "load_predict_fn_module_path")
-    return _build(load_model, load_predict, (flavor.get("app_config"),))
+    return _build(load_model, load_predict, (flavor.get("app_config"),), loop)
 
 
 def _load_command(start: Start, file: BinaryIO, folder: Path) -> Predict:
@@ -117,11 +119,16 @@ def _import(flavor: dict[str, Any], field: str) -> Any:
     return getattr(module, name)
 
 
-def _build(load_model: Any, load_predict: Any, config: tuple[Any, ...]) -> Predict:
+def _build(load_model: Any, load_predict: Any, config: tuple[Any, ...], loop: LoadingLoop) -> Predict:
     with _step("load_model_fn"):
-        model = load_model(*config)
+        model = loop.call(load_model, *config)
     with _step("load_predict_fn"):
-        predict = load_predict(*config, model)
+        predict = loop.call(load_predict, *config, model)
+    if tasks := ", ".join(loop.stray_tasks()):
+        log(
+            f"loading left tasks on an event loop that does not run: {tasks}. Make load_model_fn an async function, "
+            "or use asyncio.get_event_loop() in it, which is the loop that serves"
+        )
     if not callable(predict):
         raise LoadError(
             f"load_predict_fn returned an object of type {type(predict).__qualname__}, a function is needed: "

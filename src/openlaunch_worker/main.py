@@ -6,14 +6,14 @@ import json
 import os
 import shutil
 import socket
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import Final
 
 from openlaunch_worker import process
 from openlaunch_worker.documents import ADDRESS, IMAGE, TOKEN, Start
-from openlaunch_worker.event_loop import NewLoop, loop_maker
+from openlaunch_worker.event_loop import LoadingLoop, NewLoop, loop_maker
 from openlaunch_worker.failures import clean
 from openlaunch_worker.frames import FrameError, Kind, encode
 from openlaunch_worker.handshake import connect, receive_bundle, shake_hands
@@ -34,6 +34,7 @@ def main() -> int:
         process.log(f"{ADDRESS} and {TOKEN} have to be set: a worker is started by an engine, not by hand")
         return process.EXIT_USAGE
     process.set_up_output()
+    process.set_up_logging()
     return run(address, token, image, new_loop)
 
 
@@ -50,8 +51,10 @@ def run(address: str, token: str, image: str | None, new_loop: NewLoop) -> int:
         process.log(f"no connection to the server at {address}: {error}")
         return process.EXIT_SERVER_LOST
     process.let_go_in_forks(sock)
+    process.set_up_path()
     watch = ServerWatch(sock, scratch)
-    code = _load_and_serve(sock, start, image, scratch, watch, new_loop)
+    with closing(new_loop()) as loop:
+        code = _load_and_serve(sock, start, image, scratch, watch, LoadingLoop(loop))
     watch.end()
     process.leave_within(process.EXIT_SECONDS, code, scratch)
     sock.close()
@@ -59,10 +62,10 @@ def run(address: str, token: str, image: str | None, new_loop: NewLoop) -> int:
 
 
 def _load_and_serve(
-    sock: socket.socket, start: Start, image: str | None, scratch: Path, watch: ServerWatch, new_loop: NewLoop
+    sock: socket.socket, start: Start, image: str | None, scratch: Path, watch: ServerWatch, loop: LoadingLoop
 ) -> int:
     try:
-        predict = _load(sock, start, image, scratch, watch)
+        predict = _load(sock, start, image, scratch, watch, loop)
     except LoadError as error:
         process.log(f"{error.reason}\n{error.traceback or ''}".rstrip())
         failure = {"reason": clean(error.reason), "traceback": error.traceback}
@@ -74,11 +77,15 @@ def _load_and_serve(
         return process.EXIT_SERVER_LOST
     lost = partial(process.leave, process.EXIT_SERVER_LOST, scratch)
     overtime = partial(process.leave, process.EXIT_UNFINISHED, scratch)
-    serve(sock, predict, start.limits, new_loop, on_lost=lost, on_overtime=overtime)
+    loop.context.run(
+        partial(serve, sock, predict, start.limits, loop.loop, on_lost=lost, on_overtime=overtime)
+    )
     return 0
 
 
-def _load(sock: socket.socket, start: Start, image: str | None, scratch: Path, watch: ServerWatch) -> Predict:
+def _load(
+    sock: socket.socket, start: Start, image: str | None, scratch: Path, watch: ServerWatch, loop: LoadingLoop
+) -> Predict:
     path = scratch / "artifact"
     with path.open("x+b") as file:
         path.unlink()  # it takes no room once it has been loaded
@@ -86,7 +93,7 @@ def _load(sock: socket.socket, start: Start, image: str | None, scratch: Path, w
         watch.start()
         folder = scratch / "bundle"
         folder.mkdir()
-        predict = load(start, file, folder, image)
+        predict = load(start, file, folder, image, loop)
     # The model stays for good: collections need not look at it again, which with large ones costs milliseconds.
     gc.collect()
     gc.freeze()

@@ -1,6 +1,7 @@
 """The worker as a process: what it does to its surroundings, and how it ends with its server."""
 
 import atexit
+import logging
 import os
 import select
 import shutil
@@ -47,6 +48,21 @@ def set_up_output() -> None:
             raw = BufferedWriter(_Lossy(stream.fileno(), "wb", closefd=False))
             lines = TextIOWrapper(raw, stream.encoding, "backslashreplace", line_buffering=True)
             setattr(sys, name, lines)
+
+
+def set_up_logging() -> None:
+    """Make what user code logs from INFO on appear in the log, as long as it sets up no logging of its own."""
+    logging.root.setLevel(logging.INFO)
+    if logging.lastResort is not None:
+        logging.lastResort.setLevel(logging.INFO)
+        logging.lastResort.setFormatter(logging.Formatter(logging.BASIC_FORMAT))
+
+
+def set_up_path() -> None:
+    """Make programs of the environment, `python` among them, the first that are found."""
+    programs = os.path.dirname(sys.executable)  # noqa: PTH120 -- not resolved: the environment's own
+    os.environ["PATH"] = os.pathsep.join((programs, os.environ.get("PATH", os.defpath)))
+    os.environ["VIRTUAL_ENV"] = sys.prefix
 
 
 def log(message: str) -> None:

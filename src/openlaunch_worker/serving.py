@@ -12,7 +12,6 @@ from typing import Any, Final, cast
 
 from openlaunch_worker.batch_runner import BatchRunner
 from openlaunch_worker.documents import Limits
-from openlaunch_worker.event_loop import NewLoop
 from openlaunch_worker.frame_reader import FrameReader
 from openlaunch_worker.frames import CREDIT_BODY, REQUEST_HEAD, FrameError, Kind, encode
 from openlaunch_worker.memory import MEMORY
@@ -129,7 +128,7 @@ def serve(
     sock: socket.socket,
     predict: Callable[..., Any],
     limits: Limits,
-    new_loop: NewLoop,
+    loop: asyncio.AbstractEventLoop,
     *,
     on_lost: Callable[[], None],
     on_overtime: Callable[[], None],
@@ -139,7 +138,6 @@ def serve(
     `on_lost` is called when the server is gone, `on_overtime` when `DRAIN_SECONDS` after a SIGTERM something
     still runs; neither is expected to return.
     """
-    loop = new_loop()
     asyncio.set_event_loop(loop)
     over = loop.create_future()
 

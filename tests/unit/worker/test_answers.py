@@ -1,6 +1,7 @@
 import enum
 import json
 import pickle
+import re
 
 import pytest
 from hypothesis import given
@@ -131,3 +132,31 @@ def test_without_the_encoder_in_c_answers_are_the_same(monkeypatch):
     quick = answers.event(value, MANY)
     monkeypatch.setattr(answers, "_quick", None)
     assert answers.event(value, MANY) == quick
+
+
+@pytest.mark.parametrize(
+    ("value", "keys"),
+    [
+        ({1: "a", "1": "b"}, "1 and '1', which are both '1'"),
+        ([{"x": ({"true": 1, True: 2},)}], "'true' and True, which are both 'true'"),
+        ({None: 1, "null": 2}, "None and 'null'"),
+        ({1.5: 1, "1.5": 2}, "1.5 and '1.5'"),
+        ({-7: 1, "x": {}, "-7": 2}, "-7 and '-7'"),
+    ],
+)
+def test_keys_that_are_the_same_in_json_are_refused_by_name(value, keys):
+    with pytest.raises(Refusal, match=re.escape(keys)):
+        answers.success(value, MANY)
+    with pytest.raises(Refusal, match=re.escape(keys)):
+        answers.event(value, MANY)
+
+
+@given(st.dictionaries(st.text("1-.x") | st.integers(-3, 3) | st.booleans() | st.none(), st.integers()))
+def test_no_key_is_lost(value):
+    texts = [key if isinstance(key, str) else json.dumps(key) for key in value]
+    try:
+        document = json.loads(answers.success(value, MANY))
+    except Refusal:
+        assert len(set(texts)) < len(texts)
+    else:
+        assert json.loads(document["result"]["result"]) == dict(zip(texts, value.values(), strict=True))
