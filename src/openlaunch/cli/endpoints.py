@@ -360,7 +360,8 @@ def show_logs(
 def _follow(read: Callable[[], str], as_json: bool) -> NoReturn:
     before: list[str] = []
     while True:
-        now = read().splitlines()
+        text = read()
+        now = text.removesuffix("\n").split("\n") if text else []
         for line in new_lines(before, now):
             _print_line(line, as_json)
         before = now

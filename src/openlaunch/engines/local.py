@@ -122,7 +122,8 @@ class LocalEngine:
 
     def _ended(self, spec: ProcessSpec, ended: WorkerExit) -> None:
         self._gpus.give_back(spec.worker_id)
-        last = "\n".join(without_stamps(tail(spec.log_path, LAST_LINES_BYTES)).splitlines()[-LAST_LINES:])
+        lines = without_stamps(tail(spec.log_path, LAST_LINES_BYTES)).removesuffix("\n").split("\n")
+        last = "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in lines[-LAST_LINES:])
         self._events.worker_ended(spec.worker_id, replace(ended, last_lines=last))
 
     async def stop(self, worker_id: str, grace: float) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from openlaunch.engines.base import LogLine, LogPart
-from openlaunch.engines.log_lines import from_the_end, last_of, log_line
+from openlaunch.engines.log_lines import from_the_end, last_of, log_line, without_past
 from openlaunch.engines.worker_logs import MAX_WORKER_BYTES, WorkerLogs, short_id
 from openlaunch.log_files import blocks_from_the_end
 
@@ -104,6 +104,8 @@ def _added(path: Path, place: _Place, most_bytes: int, most_lines: int) -> Itera
         lines[0] = place.rest + lines[0]
     else:
         rest = place.rest + rest
+    if len(rest) > MAX_LINE_BYTES:
+        rest = without_past(rest)
     if len(rest) > MAX_LINE_BYTES:
         lines, rest = [*lines, rest], b""
     place.rest = rest

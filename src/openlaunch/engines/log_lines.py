@@ -32,9 +32,17 @@ def without_stamps(text: str) -> str:
 
 def log_line(worker: str, data: bytes, at: str) -> LogLine:
     """Return a stored line; `at` is its time where it has none."""
+    data = without_past(data)
     if (stamp := _STAMP.match(data)) is not None:
         at, data = stamp[1].decode(), data[stamp.end() :]
-    return LogLine(worker, data.decode(errors="replace"), at)
+    return LogLine(worker, data.rstrip(b"\r").decode(errors="replace"), at)
+
+
+def without_past(data: bytes) -> bytes:
+    """Return a stored line without what carriage returns overwrite: of a progress bar the last state alone."""
+    stamp = _STAMP.match(data)
+    head = 0 if stamp is None else stamp.end()
+    return data[:head] + data[max(head, data.rstrip(b"\r").rfind(b"\r") + 1) :]
 
 
 def from_the_end(path: Path, worker: str, limit: int, end: int | None = None) -> Iterator[LogLine]:

@@ -91,3 +91,20 @@ def test_lines_have_the_times_at_which_they_were_written(logs, follower):
     half, more = follower.read_new()
     assert (half.line, half.at) == ("half of it", "2026-05-04T09:02:00.000Z")
     assert (more.line, more.at) == ("more", half.at)
+
+
+STAMP = "2026-01-02T03:04:05.678Z "
+
+
+def test_a_progress_bar_is_one_line_with_its_last_state_read_and_followed(logs, follower, monkeypatch):
+    monkeypatch.setattr(log_follower, "MAX_LINE_BYTES", 100)
+    follower.read_end(LogPart(1))
+    followed = []
+    for step in range(200):
+        write(logs, "w1", f"{STAMP if step == 0 else ''}\r{step}/200")
+        followed += follower.read_new()
+    write(logs, "w1", f"\r\n{STAMP}one\u2028line\r\n{STAMP}after\n")
+    followed += follower.read_new()
+    assert told(followed) == [("w1", "199/200"), ("w1", "one\u2028line"), ("w1", "after")]
+    assert logs.read("end", LogPart(10_000)) == followed
+    assert {line.at for line in followed} == {STAMP.strip()}
