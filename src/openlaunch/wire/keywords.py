@@ -81,11 +81,14 @@ DEFAULTS = {
 }
 """The settings of an endpoint that every endpoint has."""
 
-DEPLOY_DEFAULTS = {**DEFAULTS, "cpus": 1, "memory": "4Gi", "max_workers": 10, "per_worker": 1}
-"""The same of an endpoint that `deploy` makes: one call at a time in each worker, and as many workers as calls."""
+DEPLOY_DEFAULTS = {**DEFAULTS, "cpus": 0.25, "memory": "4Gi", "max_workers": 10, "per_worker": 1}
+"""The same of an endpoint that `deploy` makes: one call at a time in each worker, and as many workers as calls.
+
+A worker declares a quarter of a core, because idle ones hold what they declare, and would leave others no room.
+"""
 
 DEPLOY_DEFAULTS_HELP = {
-    "cpus": "1",
+    "cpus": "0.25",
     "memory": "4Gi",
     "max_workers": "10, or min_workers",
     "per_worker": "1; 10 for an async def function",

@@ -307,7 +307,7 @@ def test_a_function_that_is_deployed_again_keeps_what_is_not_given(cli, folder):
     assert "changed: max_workers: 3 → 4\n" in cli(*deploy, "--max-workers", "4")[2]
     code, out, err = cli(*deploy, "--reset")
     assert (code, out) == (0, "kept is READY (sync)\n")
-    assert "changed: max_workers: 4 → 10; cpus: 0.1 → 1; memory: 64Mi → 4Gi; labels\n" in err
+    assert "changed: max_workers: 4 → 10; cpus: 0.1 → 0.25; memory: 64Mi → 4Gi; labels\n" in err
 
 
 def test_a_function_that_takes_a_list_is_deployed_and_its_batches_are_shown_and_changed(cli, folder):

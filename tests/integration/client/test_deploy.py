@@ -87,7 +87,7 @@ def test_only_calls_on_a_loop_share_a_worker_by_default(client, function, per_wo
     endpoint = client.deploy(function, name=f"default-{function.__name__}", wait=False, min_workers=0)
     workers, resources = endpoint.worker_settings(), endpoint.resource_settings()
     assert (workers.per_worker, workers.concurrent_requests_per_worker) == (per_worker, per_worker)
-    assert (workers.max_workers, resources.cpus, resources.memory) == (10, 1, "4Gi")
+    assert (workers.max_workers, resources.cpus, resources.memory) == (10, 0.25, "4Gi")
 
 
 @pytest.mark.parametrize("flavour", FLAVOURS)

@@ -53,7 +53,7 @@ def deploy(
     """Make a bundle of a predict function, create or update the endpoint of this name, and wait for it.
 
     By default a worker runs one call of a plain function or generator at a time (`per_worker=1`), and there are as
-    many workers as calls, up to 10 and as far as the machine has room (`max_workers=10`, and `cpus=1`,
+    many workers as calls, up to 10 and as far as the machine has room (`max_workers=10`, and `cpus=0.25`,
     `memory="4Gi"` for each). A greater `per_worker` runs the function in that many threads, which share one model.
     Calls of an `async def` function share one event loop: 10 at a time (`per_worker=10`).
 
