@@ -3,8 +3,9 @@
 Here, where the `args` are parsed in any case: the server passes a request on as the bytes that came.
 """
 
+import inspect
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, Final
 
 Fill = Callable[[Any], None]
@@ -24,10 +25,32 @@ def _nothing(value: Any) -> None:
     pass
 
 
-def filler(document: dict[str, Any] | None) -> Fill | None:
-    """Return what fills in the defaults of the JSON schema at a document's root; None where it has none."""
+def filler(document: dict[str, Any] | None, names: Collection[str] | None = None) -> Fill | None:
+    """Return what fills in the defaults of the JSON schema at a document's root; None where it has none.
+
+    Of the root's own fields, only those with these names are filled in; without `names`, all.
+    """
     made = _nothing if document is None else _Schemas(document).of(document)
-    return None if made is _nothing else made
+    if made is _nothing or names is None:
+        return None if made is _nothing else made
+
+    def fill(value: Any) -> None:
+        sent = frozenset(value) if type(value) is dict else frozenset[str]()
+        made(value)
+        if type(value) is dict:
+            for name in [name for name in value if name not in sent and name not in names]:
+                del value[name]
+
+    return fill
+
+
+def parameters_of(predict: Callable[..., Any]) -> Collection[str]:
+    """Return the names of the parameters that a function takes by name; what `**kwargs` takes has none."""
+    try:
+        parameters = inspect.signature(predict).parameters.values()
+    except (TypeError, ValueError):
+        return ()
+    return frozenset(p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY))
 
 
 class _Schemas:

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, Final
 
 from openlaunch_worker import answers
-from openlaunch_worker.defaults import filler
+from openlaunch_worker.defaults import filler, parameters_of
 from openlaunch_worker.documents import Limits
 from openlaunch_worker.failures import Refusal
 from openlaunch_worker.fetch import Transfer
@@ -42,8 +42,10 @@ class Runner(JobsInFlight):
         super().__init__(limits, outbox, on_idle, getattr(predict, "cut", None))
         self._predict = predict
         self._shape = shape_of(predict)
-        self._fill = filler(limits.request_schema)
         self._takes_route = getattr(predict, "takes_route", False)
+        # A batch, and the server of a command or image, get what was sent as a whole, and not by name.
+        by_name = limits.batch is None and not self._takes_route
+        self._fill = filler(limits.request_schema, parameters_of(predict) if by_name else None)
         self._pool = ThreadPool(limits.per_worker)
         self._context = contextvars.copy_context()
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, Field, RootModel
 
 from openlaunch.server.prediction.schemas import document_of
-from openlaunch_worker.defaults import filler
+from openlaunch_worker.defaults import filler, parameters_of
 
 
 class Inner(BaseModel):
@@ -113,3 +113,31 @@ def test_a_schema_without_defaults_costs_nothing(model):
 )
 def test_what_does_not_fit_is_left_as_it_is(value):
     filled(Request, value)
+
+
+def test_a_function_gets_the_defaults_of_what_it_names():
+    def named(text, times, *, inner, **rest):
+        raise AssertionError
+
+    document = document_of({"RequestSchema": Request.model_json_schema()}, "RequestSchema")
+    value = {"text": "t", "maybe": {}}
+    fill = filler(document, parameters_of(named))
+    assert fill is not None
+    fill(value)
+    assert value == {
+        "text": "t",
+        "maybe": {"k": 3, "tags": ["a"]},
+        "times": 2,
+        "inner": {"k": 3, "tags": ["a"]},
+    }
+
+
+@pytest.mark.parametrize("function", [lambda **a: a, lambda *a: a, dict])
+def test_a_function_that_names_nothing_gets_what_was_sent(function):
+    value = {"text": "t"}
+    fill = filler(
+        document_of({"RequestSchema": Request.model_json_schema()}, "RequestSchema"), parameters_of(function)
+    )
+    assert fill is not None
+    fill(value)
+    assert value == {"text": "t"}
