@@ -39,7 +39,9 @@ async def find_endpoint(store: Store, endpoint_id: str, owner: str) -> EndpointR
 
 
 def may_see(endpoint: EndpointRecord, caller: Principal) -> bool:
-    """Tell whether the endpoint is the caller's, or public, or the caller an admin."""
+    """Tell whether the endpoint is the caller's or public, or the caller an admin; a batch job's own is hidden."""
+    if endpoint.owner == endpoint.id:
+        return False
     return caller.role is Role.ADMIN or may_predict(endpoint, caller.owner)
 
 
