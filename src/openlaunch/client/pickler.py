@@ -420,5 +420,6 @@ def _definitions(pickler: FunctionPickler, own: OwnModules) -> dict[str, dict[st
 def _defined_in(name: str) -> Iterator[tuple[str, Any]]:
     kinds = (FunctionType, type, CACHED) if name == MAIN else (type,)
     for key, value in list(vars(sys.modules[name]).items()) if name in sys.modules else ():
-        if isinstance(value, kinds) and value.__module__ == name and value.__qualname__ == key:
+        # By its type: an object that stands for another may refuse to be asked what it is.
+        if issubclass(type(value), kinds) and value.__module__ == name and value.__qualname__ == key:
             yield key, value

@@ -30,21 +30,23 @@ def _collections(name: str, own: OwnModules) -> Iterator[tuple[tuple[str, ...], 
         if attribute.startswith("__"):
             continue
         yield (attribute,), value
-        is_own = own.imports(value.__module__ if isinstance(value, type) else type(value).__module__)
+        # By its type: an object that stands for another may refuse to be asked what it is.
+        is_own = own.imports((value if issubclass(type(value), type) else type(value)).__module__)
         for inner, held in list(getattr(value, "__dict__", {}).items()) if is_own else ():
             yield (attribute, inner), held
 
 
 def _entries(collection: Any, wanted: Callable[[Any], bool]) -> Any:
-    if not isinstance(collection, dict | list | set) or len(collection) > MAX_ENTRIES:
+    kind = type(collection)
+    if not issubclass(kind, dict | list | set) or len(collection) > MAX_ENTRIES:
         return None
-    if isinstance(collection, dict):
+    if issubclass(kind, dict):
         return {key: value for key, value in list(collection.items()) if wanted(value) or wanted(key)}
     return [value for value in list(collection) if wanted(value)]
 
 
 def _is_scripts(one: Any, own: OwnModules) -> bool:
-    if isinstance(one, tuple | list):
+    if type(one) in (tuple, list):
         return any(_is_scripts(each, own) for each in one)
-    made_in = one if isinstance(one, FunctionType | type | CACHED) else type(one)
+    made_in = one if issubclass(type(one), FunctionType | type | CACHED) else type(one)
     return own.is_by_value(getattr(made_in, "__module__", "") or "")

@@ -221,6 +221,26 @@ def test_a_folder_that_packages_were_installed_into_has_none_of_the_users(projec
         sys.path.remove(str(folder / "sub"))
 
 
+class Proxy:
+    """Stands for what is not there yet, as those of web frameworks do."""
+
+    @property
+    def __class__(self):
+        raise RuntimeError("nothing is bound")
+
+
+PROXY = Proxy()
+
+
+def test_objects_that_refuse_to_be_looked_at_are_left_alone(project):
+    project(with_proxy__dot__py="registry = {}")
+    import with_proxy
+
+    with_proxy.proxy = PROXY
+    with_proxy.registry["proxy"] = PROXY
+    assert "modules/with_proxy.py" in packed(lambda: with_proxy)
+
+
 class Holder:
     def __init__(self):
         self.parts = {"lock": [threading.Lock()]}
