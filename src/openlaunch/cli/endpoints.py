@@ -144,7 +144,7 @@ def _outcomes(endpoint: "ModelEndpoint") -> str | None:
         ("in the last hour", counts.last_hour),
         (f"since {when(counts.since)}", counts.since_deploy),
     )
-    return f"\n{'':12}".join(f"{c.predictions}, {c.failures} failed, {name}" for name, c in windows)
+    return "\n".join(f"{c.predictions}, {c.failures} failed, {name}" for name, c in windows)
 
 
 @app.command("create")

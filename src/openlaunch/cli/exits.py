@@ -1,5 +1,6 @@
 """Exit codes, and errors as the command shows them."""
 
+import os
 import sys
 from enum import IntEnum
 from typing import Any
@@ -65,17 +66,27 @@ def code_of(error: Exception) -> Exit:
     return next((code for kinds, code in _CODES if isinstance(error, kinds)), Exit.FAILED)
 
 
+def say(text: str) -> None:
+    """Print on stderr, wrapped between words where that is a terminal."""
+    if sys.stderr.isatty():
+        from openlaunch.cli.tables import wrapped
+
+        width = os.get_terminal_size(sys.stderr.fileno()).columns or 80
+        text = "\n".join(part for line in text.split("\n") for part in wrapped(line, width, "", ""))
+    print(text, file=sys.stderr)
+
+
 def show(error: Exception) -> None:
     """Print an error, and what to do about it where that is known, on stderr."""
-    print(f"error: {error}", file=sys.stderr)
+    say(f"error: {error}")
     hint = next((hint for kind, hint in _HINTS if isinstance(error, kind)), None)
     if hint is not None:
-        print(f"hint: {hint}", file=sys.stderr)
+        say(f"hint: {hint}")
     for text in getattr(error, "__notes__", ()):
-        print(f"hint: {text}", file=sys.stderr)
+        say(f"hint: {text}")
     request_id = getattr(error, "request_id", None)
     if request_id is not None and isinstance(error, errors.ServerError):
-        print(f"hint: the server's log names this request {request_id}", file=sys.stderr)
+        say(f"hint: the server's log names this request {request_id}")
 
 
 def show_usage(error: Any) -> None:
@@ -83,7 +94,7 @@ def show_usage(error: Any) -> None:
     if type(error).__name__ == "NoArgsIsHelpError":
         print(error.format_message(), file=sys.stderr)
         return
-    print(f"error: {_usage_message(error)}", file=sys.stderr)
+    say(f"error: {_usage_message(error)}")
     command = error.ctx.command_path if error.ctx is not None else "openlaunch"
     print(f"hint: `{command} --help` shows what can be given", file=sys.stderr)
 

@@ -5,13 +5,13 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from openlaunch.cli.connection import options_of
-from openlaunch.cli.exits import Exit
+from openlaunch.cli.exits import Exit, say
 
 if TYPE_CHECKING:
     from openlaunch.client.models import ModelEndpoint
@@ -96,12 +96,19 @@ def of_document(document: dict[str, Any]) -> Iterator[tuple[str, object]]:
         if value is None or value == {}:
             continue
         text = ", ".join(f"{k}={v}" for k, v in value.items()) if isinstance(value, dict) else value
-        yield name.replace("_", " "), when(value) if name.endswith("_at") else text
+        shown = when(value) if name.endswith("_at") else _seconds(value) if name == "duration" else text
+        yield name.replace("_", " "), shown
+
+
+def _seconds(duration: str) -> str:
+    from pydantic import TypeAdapter
+
+    return f"{TypeAdapter(timedelta).validate_python(duration).total_seconds():g} s"
 
 
 def note(text: str) -> None:
     """Print on stderr what is not data."""
-    print(text, file=sys.stderr)
+    say(text)
 
 
 @contextmanager
@@ -131,7 +138,7 @@ def waiting(text: str, look: str) -> Iterator[Callable[[str], None]]:
 def _plain(text: str) -> Any:
     from rich.text import Text
 
-    return Text(text)
+    return Text(" ".join(text.split()), no_wrap=True, overflow="ellipsis")
 
 
 def say_status(update: Callable[[str], None]) -> "Callable[[ModelEndpoint], None]":

@@ -71,14 +71,14 @@ def place():
             yield future.async_task_id
 
 
-def on_terminal(arguments, monkeypatch, columns=80):
+def on_terminal(arguments, monkeypatch, stream="stdout", columns=80):
     """The lines that the command prints on a terminal, and its exit code."""
     parent, child = pty.openpty()
     fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     with os.fdopen(parent, "rb", buffering=0) as screen, ThreadPoolExecutor() as reader:
         shown = reader.submit(read_to_end, screen)
         with os.fdopen(child, "w") as terminal, monkeypatch.context() as patch:
-            patch.setattr(sys, "stdout", terminal)
+            patch.setattr(sys, stream, terminal)
             code = run(arguments)
         return shown.result().decode().replace("\r\n", "\n").splitlines(), code
 
@@ -105,3 +105,12 @@ def test_it_fits_80_columns_and_cuts_no_word(place, monkeypatch, capsys, argumen
     assert run(chosen) == 0
     piped = capsys.readouterr().out
     assert {word for line in lines for word in line.split()} <= set(piped.split()), "a word was cut"
+
+
+def test_an_error_and_what_to_do_are_wrapped_between_words(place, monkeypatch):
+    arguments = ("endpoints", "get", "no-such-endpoint-" * 3, "--server", "http://127.0.0.1:1")
+    lines, code = on_terminal(arguments, monkeypatch, stream="stderr")
+    assert code == 5
+    assert lines[0].startswith("error: no server can be reached at http://127.0.0.1:1 ")
+    assert len(lines) > 1
+    assert not [line for line in lines if len(line) > 80]

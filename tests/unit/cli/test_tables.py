@@ -103,3 +103,8 @@ def test_times_have_one_format_whatever_they_come_as(capsys):
         output.of_document({"job_id": "x", "created_at": "2026-01-02T03:04:05Z", "labels": {"a": "b"}})
     )
     assert capsys.readouterr().out == f"job id      x\ncreated at  {shown}\nlabels      a=b\n"
+
+
+def test_a_duration_is_in_seconds_for_people(capsys):
+    output.fields(output.of_document({"duration": "PT1M11.5S", "result": None}))
+    assert capsys.readouterr().out == "duration  71.5 s\n"
