@@ -18,6 +18,7 @@ from openlaunch.cli import (
     deploy,
     docs,
     endpoints,
+    environments,
     image_jobs,
     keys,
     profiles,
@@ -85,10 +86,11 @@ app.add_typer(profiles.app, name="profiles")
 app.command("backup")(backup.backup)
 app.command("restore")(backup.restore)
 app.command("storage")(storage.storage)
-for noun in (bundles, endpoints, tasks, batch_jobs, image_jobs, triggers):
+for noun in (bundles, endpoints, environments, tasks, batch_jobs, image_jobs, triggers):
     add_owner_options(noun.app)
 app.add_typer(bundles.app, name="bundles")
 app.add_typer(endpoints.app, name="endpoints")
+app.add_typer(environments.app, name="environments")
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(batch_jobs.app, name="batch-jobs")
 app.add_typer(image_jobs.app, name="image-jobs")

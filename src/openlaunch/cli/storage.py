@@ -15,17 +15,18 @@ def storage(context: typer.Context, as_json: Json = False) -> None:
     with connect(context) as client:
         found = client.get_storage()
     largest_first = sorted(found.kinds, key=lambda kind: -kind.bytes)
-    rows = [(kind.kind, _size(kind.bytes), kind.count, _goes(kind)) for kind in largest_first]
+    rows = [(kind.kind, size_text(kind.bytes), kind.count, _goes(kind)) for kind in largest_first]
     emit(found, as_json, lambda: table(("KIND", "SIZE", "FILES", "WHAT GOES, AND WHEN"), rows, ("FILES",)))
     if not as_json:
-        note(f"{_size(found.disk_free_bytes)} of {_size(found.disk_bytes)} on the disk are free")
+        note(f"{size_text(found.disk_free_bytes)} of {size_text(found.disk_bytes)} on the disk are free")
 
 
 def _goes(kind: StorageKind) -> str:
-    return f"{_size(kind.free_bytes)} hold nothing; {kind.goes}" if kind.free_bytes else kind.goes
+    return f"{size_text(kind.free_bytes)} hold nothing; {kind.goes}" if kind.free_bytes else kind.goes
 
 
-def _size(count: float) -> str:
+def size_text(count: float) -> str:
+    """Return a number of bytes for people."""
     unit = 0
     while count >= STEP and unit < len(UNITS) - 1:
         count /= STEP

@@ -14,6 +14,7 @@ from openlaunch.client.operations import (
     bundles_images,
     bundles_v1,
     endpoints,
+    environments,
     image_jobs,
     keys,
     predictions,
@@ -153,6 +154,9 @@ class Operations(ABC, RegistersUploads):
     set_quotas = Operation(quotas.set_quotas)
     list_audit_log = Operation(audit.list_audit_log)
     get_storage = Operation(storage.get_storage)
+    list_environments = Operation(environments.list_environments)
+    get_environment = Operation(environments.get_environment)
+    prune_environments = Operation(environments.prune_environments)
 
 
 def _check_limits(timeout: float, max_retries: int) -> None:

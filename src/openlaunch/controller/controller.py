@@ -13,7 +13,7 @@ from openlaunch.controller.gpus import gpu_problem
 from openlaunch.controller.reports import Reports
 from openlaunch.controller.scaling import Holdings
 from openlaunch.controller.supervisor import Supervisor
-from openlaunch.engines.base import Engine, LogFollower, LogLine, LogPart
+from openlaunch.engines.base import Engine, EnvironmentInfo, LogFollower, LogLine, LogPart
 from openlaunch.errors import Unprocessable
 from openlaunch.store import endpoints
 from openlaunch.store.base import Store
@@ -131,7 +131,24 @@ class Controller:
     def _environment_built(self) -> None:
         self._background.spawn(self._prune_environments())
 
+    async def environments(self) -> list[EnvironmentInfo]:
+        """Return the environments that there are."""
+        return await self._engine.environments()
+
+    def environments_in_use(self) -> dict[str, list[tuple[str, str]]]:
+        """Return the owners and names of the endpoints that use each environment, by its id."""
+        used: dict[str, list[tuple[str, str]]] = {}
+        for each in self._supervisors.values():
+            for environment in each.generations.environments():
+                used.setdefault(environment, []).append(
+                    (each.endpoint.record.owner, each.endpoint.record.name)
+                )
+        return used
+
+    async def prune_environments(self, owner: str) -> list[str]:
+        """Remove the owner's environments that no endpoint uses, and return their ids."""
+        return await self._engine.prune(self.environments_in_use(), owner)
+
     async def _prune_environments(self) -> None:
-        used = {name for each in self._supervisors.values() for name in each.generations.environments()}
-        for name in await self._engine.prune(used):
+        for name in await self._engine.prune(self.environments_in_use()):
             log.info("the environment %s was not used for long, and is removed", name)

@@ -50,6 +50,18 @@ class BuildOrder:
 
 
 @dataclass(frozen=True, slots=True)
+class EnvironmentInfo:
+    """An environment that is built, whose it is ("" for everybody's), its bytes, and when it was last asked for."""
+
+    id: str
+    owner: str
+    python: str
+    requirements: tuple[str, ...]
+    size: int
+    used_at: float
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerSpec:
     """One worker to start.
 
@@ -238,8 +250,14 @@ class Engine(Protocol):
         Raise `EngineError` if it can't be built.
         """
 
-    async def prune(self, used: Collection[str]) -> list[str]:
-        """Remove environments that were not used for long, never these or one in use, and return their ids."""
+    async def environments(self) -> list[EnvironmentInfo]:
+        """Return the environments that are built."""
+
+    async def prune(self, used: Collection[str], owner: str | None = None) -> list[str]:
+        """Remove environments that were not used for long, never these or one in use, and return their ids.
+
+        With an `owner`, remove all of theirs instead, these and those in use excepted.
+        """
 
     async def start(self, spec: WorkerSpec) -> None:
         """Start a worker, not ready yet. Raise `OSError`, `NoRoom` if its GPUs are taken, or `EngineError`."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from openlaunch.engines.base import EnvironmentInfo
 from openlaunch.trash import PREFIX, discard
 
 MARKER = "openlaunch.json"
@@ -86,11 +87,26 @@ class EnvironmentFolder:
         discard(self.path)
 
 
-def prune(root: Path, used: set[Path], builds: Collection[str], limit: int) -> tuple[list[str], set[str]]:
+def built(root: Path) -> list[EnvironmentInfo]:
+    """Return the environments that were finished, without their sizes."""
+    found: list[EnvironmentInfo] = []
+    for path in root.iterdir():
+        with suppress(FileNotFoundError, KeyError, NotADirectoryError):
+            about, used_at = EnvironmentFolder(path).about(), (path / MARKER).stat().st_mtime
+            requirements = tuple(about["requirements"])
+            found.append(
+                EnvironmentInfo(path.name, about["owner"], about["version"], requirements, 0, used_at)
+            )
+    return found
+
+
+def prune(
+    root: Path, used: set[Path], builds: Collection[str], limit: int, owner: str | None = None
+) -> tuple[list[str], set[str]]:
     """Remove the environments that were used least recently, down to the limit, and halves of them.
 
-    Those in use stay, and those that are built, also from a moment ago on. Return the names of those that were
-    removed, and the owners of the others.
+    With an `owner`, remove all of theirs instead. Those in use stay, and those that are built, also from a moment ago
+    on. Return the names of those that were removed, and the owners of the others.
     """
     spared = used | {root / name for name in list(builds)}
     unused: list[tuple[float, Path]] = []
@@ -104,6 +120,10 @@ def prune(root: Path, used: set[Path], builds: Collection[str], limit: int) -> t
             removed.append(path)
     surplus = max(0, len(unused) + len(spared) - limit)
     oldest_first = [path for _, path in sorted(unused)]
+    if owner is not None:
+        removed = []
+        oldest_first.sort(key=lambda path: _owner(path) != owner)
+        surplus = sum(_owner(path) == owner for path in oldest_first)
     removed += oldest_first[:surplus]
     removed = [path for path in removed if path.name not in builds]
     for path in removed:

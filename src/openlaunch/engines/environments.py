@@ -5,14 +5,14 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from openlaunch.engines.base import EngineError
-from openlaunch.engines.build_watch import Bounds
+from openlaunch.engines.base import EngineError, EnvironmentInfo
+from openlaunch.engines.build_watch import Bounds, sizes_of
 from openlaunch.engines.commands import KEPT_LINES, Log
 from openlaunch.engines.environment_build import Builder, BuildFailed, Wanted
-from openlaunch.engines.environment_folder import EnvironmentFolder, prune
+from openlaunch.engines.environment_folder import EnvironmentFolder, built, prune
 from openlaunch.engines.pythons import SERVER_PYTHON
 from openlaunch.engines.runtime import has_bytecode, install_runtime
 from openlaunch.engines.sandbox import Sandboxes
@@ -173,14 +173,20 @@ class Environments:
             raise
         await asyncio.to_thread(folder.finish, about, lines)
 
-    async def prune(self, keep: Collection[Path]) -> list[str]:
+    async def all(self) -> list[EnvironmentInfo]:
+        """Return the environments that are built, with what each takes on the disk."""
+        found = await asyncio.to_thread(built, self._root)
+        sizes = await sizes_of([self._root / each.id for each in found])
+        return [replace(each, size=sizes.get(self._root / each.id, 0)) for each in found]
+
+    async def prune(self, keep: Collection[Path], owner: str | None = None) -> list[str]:
         """Remove those used least recently, down to the limit, and return them; these interpreters' stay.
 
-        The caches of owners who then have no environment go with them.
+        With an `owner`, all of theirs go. The caches of owners who then have no environment go with them.
         """
         spared = {python.parents[2] for python in keep}
         limit = self._limits.environments
-        removed, owners = await asyncio.to_thread(prune, self._root, spared, self._builds, limit)
+        removed, owners = await asyncio.to_thread(prune, self._root, spared, self._builds, limit, owner)
         self._caches.prune(owners)
         return removed
 

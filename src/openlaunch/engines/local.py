@@ -10,6 +10,7 @@ from openlaunch.engines.base import (
     BuildOrder,
     Capacity,
     EngineEvents,
+    EnvironmentInfo,
     LogFollower,
     LogLine,
     LogPart,
@@ -86,8 +87,11 @@ class LocalEngine:
             )
         return self._environments.id_of(python)
 
-    async def prune(self, used: Collection[str]) -> list[str]:
-        return await self._environments.prune({self._environments.python(each) for each in used})
+    async def environments(self) -> list[EnvironmentInfo]:
+        return await self._environments.all()
+
+    async def prune(self, used: Collection[str], owner: str | None = None) -> list[str]:
+        return await self._environments.prune({self._environments.python(each) for each in used}, owner)
 
     async def start(self, spec: WorkerSpec) -> None:
         if (gpus := self._gpus.take(spec.worker_id, spec.resources.gpus)) is None:

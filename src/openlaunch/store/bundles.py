@@ -3,18 +3,20 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Select, select
+from sqlalchemy import Connection, Select, or_, select
 from sqlalchemy import delete as delete_from
 from sqlalchemy import insert as insert_into
-from sqlalchemy.exc import IntegrityError
 
 from openlaunch.errors import Conflict
 from openlaunch.store.records import BundleRecord
 from openlaunch.store.rows import fields_of, is_of, values_of
-from openlaunch.store.tables import bundles, endpoints
+from openlaunch.store.tables import batch_jobs, bundles, endpoints
 from openlaunch.wire.bundles import FLAVOR
 
 _FIELDS = fields_of(bundles)
+
+MAX_NAMED = 5
+"""Users of a bundle that the refusal to delete it names."""
 
 
 def insert(conn: Connection, bundle: BundleRecord) -> None:
@@ -36,19 +38,23 @@ def latest(conn: Connection, owner: str, name: str) -> BundleRecord | None:
 
 def delete(conn: Connection, bundle_id: str) -> None:
     """Delete the bundle; raise Conflict if an endpoint or a batch job names it."""
-    canaries = select(endpoints.c.id).where(endpoints.c.canary["bundle_id"].as_string() == bundle_id)
-    used = conn.execute(canaries).first() is not None
-    try:
-        if not used:
-            conn.execute(delete_from(bundles).where(bundles.c.id == bundle_id))
-    except IntegrityError:
-        used = True
-    if used:
+    if users := _users(conn, bundle_id):
+        more = f" and {len(users) - MAX_NAMED} more" if len(users) > MAX_NAMED else ""
         raise Conflict(
-            f"an endpoint or a batch job names the bundle {bundle_id!r}: delete the endpoint first; a job is kept "
-            "for a limited time after its end",
+            f"the bundle {bundle_id!r} is used by {', '.join(users[:MAX_NAMED])}{more}: delete these endpoints, or "
+            "have them serve another bundle; a job is kept for a limited time after its end",
             code="bundle_in_use",
         )
+    conn.execute(delete_from(bundles).where(bundles.c.id == bundle_id))
+
+
+def _users(conn: Connection, bundle_id: str) -> list[str]:
+    canary = endpoints.c.canary["bundle_id"].as_string()
+    names = (endpoints.c.bundle_id, endpoints.c.ready_bundle_id, canary)
+    of_endpoints = select(endpoints.c.name).where(or_(*(name == bundle_id for name in names)))
+    of_jobs = select(batch_jobs.c.id).where(batch_jobs.c.bundle_id == bundle_id)
+    found = [f"the endpoint {name}" for name in conn.scalars(of_endpoints.order_by(endpoints.c.name))]
+    return found + [f"the batch job {job_id}" for job_id in conn.scalars(of_jobs.order_by(batch_jobs.c.id))]
 
 
 def ids_of_owner(

@@ -21,6 +21,7 @@ WHOAMI = "/v1/whoami"
 QUOTAS = "/v1/quotas"  # + /{owner}
 AUDIT_LOG = "/v1/audit-log"
 STORAGE = "/v1/storage"
+ENVIRONMENTS = "/v1/environments"  # + /{id}, /prune
 
 SYNC_TASKS = "/v1/sync-tasks"
 STREAMING_TASKS = "/v1/streaming-tasks"

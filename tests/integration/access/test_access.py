@@ -102,6 +102,9 @@ ACCESS = {
     "GET /v1/audit-log": ADMIN,
     "GET /v1/whoami": PREDICT,
     "GET /v1/storage": ADMIN,
+    "GET /v1/environments": USER,
+    "GET /v1/environments/{environment_id}": USER,
+    "POST /v1/environments/prune": USER,
 }
 PREDICTIONS = [f"POST /v1/{name}" for name in ("sync-tasks", "streaming-tasks", "async-tasks")]
 PREDICTIONS += ["POST /v1/async-tasks/bulk", "POST /v1/async-tasks/wait", "DELETE /v1/streaming-tasks"]

@@ -24,6 +24,7 @@ from openlaunch.server.control.routes import (
     bundles_v1,
     docs,
     endpoints,
+    environments,
     files,
     health,
     image_jobs,
@@ -59,7 +60,7 @@ def control_plane(context: Context) -> FastAPI:
     )
     api.state.context = context
     models = (health, bundles, bundles_v1, endpoints, tasks, docs)
-    others = (batch_jobs, image_jobs, triggers, files, keys, quotas, audit, artifacts, storage)
+    others = (batch_jobs, image_jobs, triggers, files, keys, quotas, audit, artifacts, storage, environments)
     for part in (*models, *others):
         api.include_router(part.router(context))
     api.include_router(api_pages.router())
