@@ -31,7 +31,7 @@ class FrameReader:
     def room(self) -> memoryview:
         """Return where to read to."""
         if not self._rest:
-            return self._buffer[self._kept :]
+            return self._buffer[self._kept :] if self._kept else self._buffer
         if self._large is None:
             return self._buffer[: self._rest]
         return memoryview(self._large)[-self._rest :]
@@ -64,7 +64,7 @@ class FrameReader:
                 frames.append((kind, request_id, bytes(view[start:position])))
             except MemoryError:
                 self._no_room(kind, request_id, length, bytes(view[start : start + REQUEST_HEAD.size]))
-        if not self._rest:
+        if position != end and not self._rest:
             self._kept = end - position
             view[: self._kept] = view[position:end]
         return frames
