@@ -6,7 +6,7 @@ is server-sent events whose `data` is the same object, in which an item is itsel
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from openlaunch_worker.failures import Refusal
@@ -90,16 +90,15 @@ def pickled(value: Any, max_bytes: int) -> bytes:
     return data
 
 
-def failure(text: str, status_code: int) -> bytes:
-    """Return the answer that says why there is not a return value."""
-    return json.dumps(
-        {"status": "FAILURE", "result": None, "traceback": text, "status_code": status_code}
-    ).encode()
+def failure(text: str, status_code: int, error: Mapping[str, str] | None = None) -> bytes:
+    """Return the answer that says why there is not a return value; `error` is the exception's type and message."""
+    document = {"status": "FAILURE", "result": None, "traceback": text, "status_code": status_code}
+    return json.dumps(document if error is None else {**document, "error": error}).encode()
 
 
-def failure_event(text: str, status_code: int) -> bytes:
+def failure_event(text: str, status_code: int, error: Mapping[str, str] | None = None) -> bytes:
     """Return the last event of a stream that failed."""
-    return b"data: " + failure(text, status_code) + b"\n\n"
+    return b"data: " + failure(text, status_code, error) + b"\n\n"
 
 
 def _encode(value: Any, what: str, hint: str, max_bytes: int) -> str:
@@ -148,7 +147,28 @@ def _not_json(value: Any, what: str, hint: str, error: Exception) -> str:
         return (
             f"{of_type} holds NaN or Infinity, which JSON does not have: put None in their place, or {hint}"
         )
-    return f"{of_type} can't be written as JSON ({error}): {hint}"
+    return f"{of_type} can't be written as JSON ({error}): {_made_json(value)}{hint}"
+
+
+def _made_json(value: Any) -> str:
+    """Return how to make JSON of what stands in the way, where that is known, as the beginning of a hint."""
+    found: list[Any] = []
+
+    def refuse(other: Any) -> None:
+        found.append(other)
+        raise TypeError
+
+    try:
+        json.dumps(value, default=refuse)
+    except Exception:
+        kind = type(found[0]) if found else type(None)
+        if hasattr(kind, "model_dump"):
+            return f'call model_dump(mode="json") of the {kind.__qualname__}, '
+        if hasattr(kind, "__dataclass_fields__"):
+            return f"call dataclasses.asdict with the {kind.__qualname__}, "
+        if hasattr(kind, "tolist"):
+            return f"call tolist() of the {kind.__qualname__}, "
+    return ""
 
 
 def _check_size(size: int, what: str, max_bytes: int) -> None:

@@ -1,9 +1,10 @@
 """What a user sees of an error: the frames of their own code, and one plain line."""
 
+import builtins
 import importlib
 import traceback
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 OWN_FRAMES: Final = (str(Path(__file__).parent), "<openlaunch>", "<frozen importlib", importlib.__file__)
 """How the names of files begin whose frames tell a user nothing: this package's, and the import machinery's."""
@@ -13,6 +14,12 @@ SHORTENED: Final[list[str]] = []
 
 MAX_TEXT: Final = 64 * 1024
 MAX_LINE: Final = 1000
+MAX_MEMBERS: Final = 3
+"""Exceptions of a group that its message names."""
+
+
+_GROUP: Final[Any] = getattr(builtins, "BaseExceptionGroup", ())
+"""Python 3.10 and older have no groups."""
 
 
 class Refusal(Exception):
@@ -23,14 +30,41 @@ class Refusal(Exception):
         self.status_code = status_code
 
 
-def explain(error: BaseException, *, foreign: bool = False) -> tuple[str, int]:
-    """Return a failed request's text and status code; a foreign caller sees the exception's type alone."""
+def explain(error: BaseException, *, foreign: bool = False) -> tuple[str, int, dict[str, str] | None]:
+    """Return a failed request's text, its status code, and the exception's type and message.
+
+    A foreign caller sees the exception's type alone.
+    """
     if isinstance(error, Refusal):
-        return clean(str(error)), error.status_code
+        return clean(str(error)), error.status_code, None
+    kind, message = described(error)
     if foreign:
-        name = clean(type(error).__qualname__)[:MAX_LINE]
-        return f"the model raised {name}; only the owner of the endpoint sees more", 500
-    return user_traceback(error), 500
+        return f"the model raised {kind}; only the owner of the endpoint sees more", 500, None
+    return user_traceback(error), 500, {"type": kind, "message": message}
+
+
+def described(error: BaseException) -> tuple[str, str]:
+    """Return an exception's type and its message, with its notes and the first exceptions of a group.
+
+    Each has at most `MAX_LINE` characters.
+    """
+    kind = type(error)
+    named = (
+        kind.__qualname__
+        if kind.__module__ in ("builtins", "__main__")
+        else f"{kind.__module__}.{kind.__qualname__}"
+    )
+    try:
+        notes = [str(note) for note in getattr(error, "__notes__", ())]
+        members = error.exceptions[:MAX_MEMBERS] if isinstance(error, _GROUP) else ()
+        message = "\n".join([str(error), *notes, *map(one_line, members)])
+    except Exception:
+        message = ""  # the error is user code's, and its attributes may be anything
+    return _cut(clean(named)), _cut(clean(message))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MAX_LINE else text[: MAX_LINE - 1] + "…"
 
 
 def clean(text: str) -> str:
@@ -80,9 +114,5 @@ def _shorten(frame: traceback.FrameSummary) -> None:
 
 def one_line(error: BaseException) -> str:
     """Return the exception's type and message on one line of at most `MAX_LINE` characters."""
-    try:
-        shown = traceback.TracebackException(type(error), error, None).format_exception_only()
-        text = " ".join(clean("".join(shown)).split())
-    except Exception:
-        text = clean(type(error).__qualname__)
-    return text if len(text) <= MAX_LINE else text[: MAX_LINE - 1] + "…"
+    kind, message = described(error)
+    return _cut(" ".join(f"{kind}: {message}".split()) if message.strip() else kind)

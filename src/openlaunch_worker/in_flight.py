@@ -144,14 +144,15 @@ def failure(job: Job, error: BaseException) -> tuple[Outcome, bytes]:
     try:
         if job.foreign and not isinstance(error, Refusal) and _untold.take(monotonic()):
             log(f"a request of another owner failed:\n{user_traceback(error)}")
-        text, status_code = explain(error, foreign=job.foreign)
+        text, status_code, described = explain(error, foreign=job.foreign)
     except BaseException as problem:
         names = f"{type(error).__name__}, which can't be shown: {type(problem).__name__}"
-        text, status_code = f"the model raised {names}", _FAILED
-    if hint is not None and not job.foreign:
+        text, status_code, described = f"the model raised {names}", _FAILED, None
+    if hint is not None and described is not None:
         text = f"{text.rstrip()}\n{hint}"
+        described["message"] = f"{described['message']}\n{hint}".strip()
     body = answers.failure if job.stream is None else answers.failure_event
-    return Outcome.FAILURE, body(text, status_code)
+    return Outcome.FAILURE, body(text, status_code, described)
 
 
 def no_memory(size: int) -> str:

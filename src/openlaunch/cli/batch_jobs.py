@@ -13,6 +13,7 @@ from openlaunch.cli.output import Json, emit, emit_rows, fields, note, of_docume
 from openlaunch.cli.owners import with_owners
 from openlaunch.cli.settings import given as given_settings
 from openlaunch.cli.settings import with_settings
+from openlaunch.wire.failures import reason_of
 
 if TYPE_CHECKING:
     from openlaunch import LaunchClient
@@ -96,7 +97,7 @@ def _print_results(client: "LaunchClient", job_id: str, as_json: bool) -> None:
         print(json.dumps(value, ensure_ascii=False))
     if failed:
         first = failed[0]
-        reason = str(entries[first - 1]["traceback"]).strip().splitlines()[-1]
+        reason = reason_of(entries[first - 1])
         note(f"error: {len(failed)} of {len(entries)} inputs failed; the first is number {first}: {reason}")
         raise typer.Exit(Exit.FAILED)
 

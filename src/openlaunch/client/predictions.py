@@ -10,10 +10,13 @@ from typing import Any, Self
 from openlaunch.client.effects import IDEMPOTENCY_KEY, json_body
 from openlaunch.client.http11 import check_name, check_value
 from openlaunch.errors import ForeignURL, PredictionFailed, StreamInterrupted, TaskCancelled
+from openlaunch.wire.failures import reason_of
 from openlaunch.wire.sse import SSEParser
 from openlaunch.wire.tasks import CANCELLED_STATUS_CODE
 
 DONE = frozenset({"SUCCESS", "FAILURE"})
+MAX_SHOWN = 8000
+"""Characters of a traceback in an error's message."""
 
 
 class EndpointRequest:
@@ -162,6 +165,7 @@ class Answer:
     result: str | None = field(default=None, repr=False)
     traceback: str | None = field(default=None, repr=False)
     status_code: int | None = None
+    reason: str = field(default="", repr=False)
 
     @property
     def done(self) -> bool:
@@ -179,12 +183,22 @@ class Answer:
             return
         if self.status_code == CANCELLED_STATUS_CODE:
             raise TaskCancelled(self.traceback or "the task was cancelled")
-        reason = (self.traceback or "no reason was given").strip()
+        text = (self.traceback or "").strip()
+        reason = self.reason or reason_of({"traceback": text}) or "no reason was given"
+        # The frames, the whole message, notes and the exceptions of a group are in the traceback.
+        more = "" if " ".join(text.split()) in ("", reason) else f"\n\n{_shown(text)}"
         raise PredictionFailed(
-            f"the prediction ended as {self.status}: {reason.splitlines()[-1]}",
+            f"the prediction ended as {self.status}: {reason}{more}",
             traceback=self.traceback,
             status_code=self.status_code,
         )
+
+
+def _shown(text: str) -> str:
+    """Cut a long text in its middle: where it began and how it ended say most."""
+    if len(text) <= MAX_SHOWN:
+        return text
+    return f"{text[: MAX_SHOWN // 4]}\n… `.traceback` has all {len(text)} characters …\n{text[-3 * MAX_SHOWN // 4 :]}"
 
 
 def parse_answer(document: Mapping[str, Any], *, item: bool = False) -> Answer:
@@ -197,7 +211,9 @@ def parse_answer(document: Mapping[str, Any], *, item: bool = False) -> Answer:
             value = result["result"]
             text = value if isinstance(value, str) and not item else json.dumps(value)
     traceback = _text(document.get("traceback"))
-    return Answer(str(document.get("status")), url, text, traceback, document.get("status_code"))
+    status = str(document.get("status"))
+    reason = reason_of(document) if status == "FAILURE" else ""
+    return Answer(status, url, text, traceback, document.get("status_code"), reason)
 
 
 def _text(value: object) -> str | None:
@@ -208,6 +224,7 @@ class ResponseFields:
     """What the blocking and the awaitable `EndpointResponse` share."""
 
     _pickle_asked = False
+    _reason = ""
 
     @classmethod
     def of(cls, client: Any, answer: Answer, return_pickled: bool = False) -> Self:
@@ -216,6 +233,8 @@ class ResponseFields:
             client, answer.status, answer.result_url, answer.result, answer.traceback, answer.status_code
         )
         response._pickle_asked = return_pickled
+        if answer.reason:
+            response._reason = answer.reason
         return response
 
     def __init__(
@@ -250,7 +269,8 @@ class ResponseFields:
             TaskCancelled: the task was cancelled.
             PredictionFailed: the model, or its worker, failed; `.traceback` has the model's traceback.
         """
-        Answer(self.status, None, None, self.traceback, self.status_code).raise_for_status()
+        answer = Answer(self.status, None, None, self.traceback, self.status_code, self._reason)
+        answer.raise_for_status()
 
     def _json_value(self) -> Any:
         return None if self.result is None else json.loads(self.result)

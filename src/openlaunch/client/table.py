@@ -160,7 +160,7 @@ class Operations(ABC, RegistersUploads):
 
 
 def _check_limits(timeout: float, max_retries: int) -> None:
-    if not timeout > 0:
+    if not isinstance(timeout, int | float) or not timeout > 0:
         raise ConfigurationError(f"timeout is {timeout!r}: a number of seconds above 0 is needed")
-    if not 0 <= max_retries <= 100:
+    if not isinstance(max_retries, int) or not 0 <= max_retries <= 100:
         raise ConfigurationError(f"max_retries is {max_retries!r}: a number from 0 to 100 is needed")

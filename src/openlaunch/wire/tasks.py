@@ -62,17 +62,25 @@ class SyncPredictRequest(PredictRequest):
     )
 
 
+class PredictionError(BaseModel):
+    """The exception that a model raised. The message has its notes and the first exceptions of a group too."""
+
+    type: str
+    message: str
+
+
 class PredictResponse(BaseModel):
     """The answer to a sync task, and the data of each event of a stream.
 
     `result` is `{"result": <JSON text>}` (in a stream: `{"result": <item>}`), or `{"result_url": <signed
-    URL>}`.
+    URL>}`. `error` is there only where a model raised one, and its caller may see it.
     """
 
     status: TaskStatus
     result: dict[str, Any] | None = None
     traceback: str | None = None
     status_code: int | None = None
+    error: PredictionError | None = None
 
 
 class CreateTaskResponse(BaseModel):

@@ -124,6 +124,16 @@ def test_a_server_that_is_too_slow_is_given_up(both, server, monkeypatch):
     stop.set()
 
 
+def test_a_timeout_that_is_no_number_is_named(both, server):
+    for kind in ("sync", "streaming", "async"):
+        with pytest.raises(TypeError, match="timeout is '5': a number of seconds"):
+            both.predict(both.endpoint(server, kind), timeout="5")
+    with pytest.raises(TypeError, match="timeout is '5': a number of seconds"):
+        both.call(both.client.future("t").get, "5")
+    with pytest.raises(openlaunch.errors.ConfigurationError, match="timeout is '5'"):
+        Predicting("blocking", server.url, timeout="5")
+
+
 def test_the_timeout_goes_to_the_server(both, server):
     server.routes["POST /v1/sync-tasks"] = reply(success(1))
     both.predict(both.endpoint(server, "sync"), timeout=7)

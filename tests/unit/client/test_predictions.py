@@ -1,4 +1,5 @@
 import json
+import pickle
 
 import pytest
 
@@ -103,12 +104,62 @@ def test_a_pickled_result_is_a_url():
     assert (answer.result_url, answer.result) == ("http://h/r", None)
 
 
-def test_a_failure_raises_with_the_last_line_of_its_traceback():
-    answer = Answer("FAILURE", traceback="Traceback…\nValueError: no", status_code=500)
-    with pytest.raises(PredictionFailed, match="ended as FAILURE: ValueError: no") as caught:
-        answer.raise_for_status()
-    assert caught.value.traceback == "Traceback…\nValueError: no"
-    assert caught.value.status_code == 500
+TRACEBACK = """\
+Traceback (most recent call last):
+  File "model.py", line 3, in predict
+    raise ValidationError
+ValidationError: 1 validation error for Item
+price
+  Value error, price must be positive
+    For further information visit https://example.org
+"""
+MESSAGE = (
+    "1 validation error for Item\nprice\n  Value error, price must be positive\n    For further information"
+)
+
+
+def failed(**fields):
+    document = {"status": "FAILURE", "result": None, "status_code": 500, **fields}
+    with pytest.raises(PredictionFailed) as caught:
+        parse_answer(document).raise_for_status()
+    return caught.value
+
+
+def test_a_failure_shows_type_message_and_frames():
+    error = failed(traceback=TRACEBACK, error={"type": "ValidationError", "message": MESSAGE})
+    first, *more = str(error).splitlines()
+    assert first == (
+        "the prediction ended as FAILURE: ValidationError: 1 validation error for Item price Value error, price must "
+        "be positive For further information"
+    )
+    assert more == ["", *TRACEBACK.splitlines()]
+    assert (error.traceback, error.status_code) == (TRACEBACK, 500)
+
+
+def test_a_failure_without_type_and_message_shows_the_last_line():
+    old = TRACEBACK.partition("ValidationError:")[0] + "ValueError: no"
+    assert str(failed(traceback=old)).startswith(
+        "the prediction ended as FAILURE: ValueError: no\n\nTraceback"
+    )
+
+
+def test_a_failure_that_is_no_exception_shows_its_whole_text_once():
+    assert str(failed(traceback="the server answered 500:\n<html>")) == (
+        "the prediction ended as FAILURE: the server answered 500: <html>"
+    )
+
+
+def test_of_a_long_traceback_the_beginning_and_the_end_are_shown():
+    error = failed(traceback=TRACEBACK + "x" * 100_000 + "the end", error={"type": "E", "message": ""})
+    assert len(str(error)) < 10_000
+    assert "in predict" in str(error)
+    assert str(error).endswith("the end")
+
+
+def test_a_failure_can_be_pickled():
+    error = failed(traceback=TRACEBACK, error={"type": "E", "message": "m"})
+    again = pickle.loads(pickle.dumps(error))
+    assert (str(again), again.traceback, again.status_code) == (str(error), TRACEBACK, 500)
 
 
 def test_a_cancelled_task_is_told_from_a_failure():

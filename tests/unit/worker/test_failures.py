@@ -1,6 +1,8 @@
+import json
+
 from openlaunch_worker import failures
 from openlaunch_worker.answers import success
-from openlaunch_worker.failures import Refusal, explain, one_line, user_traceback
+from openlaunch_worker.failures import Refusal, described, explain, one_line, user_traceback
 
 
 def caught(call):
@@ -80,10 +82,38 @@ def test_one_line_is_bounded():
 
 
 def test_a_refusal_is_explained_by_its_message():
-    assert explain(Refusal("no", 400)) == ("no", 400)
+    assert explain(Refusal("no", 400)) == ("no", 400, None)
 
 
-def test_anything_else_is_explained_by_its_traceback():
-    text, status_code = explain(caught(fail))
-    assert status_code == 500
+def test_anything_else_is_explained_by_its_traceback_type_and_message():
+    text, status_code, error = explain(caught(fail))
     assert text.endswith("ValueError: broken\n")
+    assert (status_code, error) == (500, {"type": "ValueError", "message": "broken"})
+
+
+def test_a_foreign_caller_sees_the_type_alone():
+    text, status_code, error = explain(caught(fail), foreign=True)
+    assert (text, status_code, error) == (
+        "the model raised ValueError; only the owner of the endpoint sees more",
+        500,
+        None,
+    )
+
+
+def test_a_message_has_its_notes_and_the_first_exceptions_of_a_group():
+    error = ExceptionGroup("several", [caught(fail), KeyError("x"), *[OSError(n) for n in range(9)]])
+    error.add_note("while loading")
+    assert described(error) == (
+        "ExceptionGroup",
+        "several (11 sub-exceptions)\nwhile loading\nValueError: broken\nKeyError: 'x'\nOSError: 0",
+    )
+
+
+def test_a_type_is_named_with_its_module():
+    assert described(json.JSONDecodeError("no", "", 0))[0] == "json.decoder.JSONDecodeError"
+
+
+def test_type_and_message_are_bounded_and_unicode():
+    kind, message = described(type("T" * 5000, (Exception,), {})("\udce9" + "x" * 5000))
+    assert len(kind) == len(message) == failures.MAX_LINE
+    assert message.startswith("\\udce9x")

@@ -70,7 +70,7 @@ def predict_sync(
 def _prediction(
     path: str, endpoint_id: str, request: EndpointRequest, timeout: float | None, default: float
 ) -> Request:
-    headers = _checked(request).headers()
+    headers = _checked(request, timeout).headers()
     return Request(
         "POST",
         f"{path}?model_endpoint_id={endpoint_id}",
@@ -82,7 +82,14 @@ def _prediction(
     )
 
 
-def _checked(request: object) -> EndpointRequest:
+def check_seconds(timeout: object) -> None:
+    """Raise TypeError unless a timeout is a number of seconds, or None."""
+    if not (timeout is None or isinstance(timeout, int | float)):
+        raise TypeError(f"timeout is {timeout!r}: a number of seconds is needed")
+
+
+def _checked(request: object, timeout: object = None) -> EndpointRequest:
+    check_seconds(timeout)
     if not isinstance(request, EndpointRequest):
         kind = type(request).__name__
         raise TypeError(f"a request is {kind}, an EndpointRequest is needed: EndpointRequest(args={{...}})")
@@ -147,7 +154,7 @@ class OpenStream:
 def submit(endpoint_id: str, request: EndpointRequest, timeout: float | None = None) -> Flow[str]:
     """Put a task into the queue; gives its id once it is on the server's disk."""
     url = f"{routes.ASYNC_TASKS}?model_endpoint_id={endpoint_id}"
-    body = _checked(request).body(timeout_seconds=timeout)
+    body = _checked(request, timeout).body(timeout_seconds=timeout)
     response = yield from call(_submission(url, body, request.headers()))
     return str(json.loads(response.body)["task_id"])
 
@@ -214,6 +221,7 @@ def wait_for(
     task_id: str, timeout: float | None = None, clock: Callable[[], float] = time.monotonic
 ) -> Flow[Answer]:
     """Wait until a task is done. Raises WaitTimeout when it is not, after `timeout` seconds; it keeps running."""
+    check_seconds(timeout)
     deadline = None if timeout is None else clock() + timeout
     while True:
         began = clock()

@@ -13,6 +13,7 @@ from openlaunch_worker.frames import STREAM_WINDOW, Flags, FrameError, Kind, Out
 MAX_FAILURE_BYTES = 1024 * 1024
 """Limit on a document that says why something failed: its text has 64 Ki characters, each up to 12 bytes of JSON."""
 
+_NO_ERROR = {"type": "", "message": ""}
 FRAME_BYTES = 1024
 """What stands around a value."""
 
@@ -57,6 +58,9 @@ def check_failure(body: bytes) -> None:
     code = failure.get("status_code")
     if type(code) is not int or not 400 <= code <= 599 or type(failure.get("traceback")) is not str:
         raise FrameError("a failure without a status code from 400 to 599, or without a traceback")
+    error = failure.get("error", _NO_ERROR)
+    if type(error) is not dict or type(error.get("type")) is not str or type(error.get("message")) is not str:
+        raise FrameError("a failure whose error is not a type and a message")
 
 
 def read_object(payload: bytes, name: str) -> dict[str, Any]:

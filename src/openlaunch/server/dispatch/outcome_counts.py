@@ -7,6 +7,7 @@ from typing import Any
 
 from openlaunch.controller.trial import MAX_KEPT_FAILURES, Rule, Trial
 from openlaunch.store.records import EndpointRecord
+from openlaunch.wire.failures import reason_of
 from openlaunch_worker.frames import Outcome
 
 MAX_ERROR = 300
@@ -45,13 +46,13 @@ class OutcomeCounts:
 
 
 def error_of(payload: bytes) -> str:
-    """Return the last line of the traceback in a failure's bytes: a result's, or those of a stream's last event."""
+    """Return why a prediction failed, from its answer's bytes: a result's, or those of a stream's last event."""
     try:
         document: dict[str, Any] = json.loads(payload.removeprefix(b"data: "))
-        lines = str(document["traceback"]).strip().splitlines()
-        return lines[-1][:MAX_ERROR]
-    except (ValueError, KeyError, IndexError, TypeError, RecursionError):
-        return "the answer does not say why"
+        reason = reason_of(document, MAX_ERROR)
+    except (ValueError, AttributeError, RecursionError):
+        reason = ""
+    return reason or "the answer does not say why"
 
 
 class Trials:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from openlaunch.server import clock
+from openlaunch.wire.failures import reason_of
 from openlaunch_worker.allowance import Allowance
 
 SAMPLE_SECONDS = 15.0
@@ -101,15 +102,16 @@ class Tally:
 
 
 def traceback_of(payload: bytes) -> str:
-    """Return the traceback in a failure's bytes: a result's, or those of a stream's last event."""
+    """Return why a prediction failed, and its traceback, from a result's bytes, or those of a stream's last event."""
     try:
-        return str(json.loads(payload.removeprefix(b"data: "))["traceback"])
-    except (ValueError, KeyError, TypeError, RecursionError):
+        document = json.loads(payload.removeprefix(b"data: "))
+        reason, traceback = reason_of(document, MAX_LINE), str(document["traceback"]).strip()
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return "the answer does not say why"
+    return traceback if traceback == reason else f"{reason}\n{traceback}"
 
 
 def _bounded(text: str) -> str:
-    """Return the text with its last line first, where it has several, and cut in its middle."""
-    lines = [line[:MAX_LINE] for line in text.strip().splitlines()]
-    text = "\n".join(lines if len(lines) < 2 else [lines[-1], *lines])
+    """Return the text cut in its middle, as its lines are."""
+    text = "\n".join(line[:MAX_LINE] for line in text.strip().splitlines())
     return text if len(text) <= MAX_TEXT else f"{text[: MAX_TEXT // 2]}\n…\n{text[-MAX_TEXT // 2 :]}"

@@ -18,12 +18,12 @@ from openlaunch.store.records import EndpointRecord
 from openlaunch.tasks import queue
 from openlaunch.tasks.queue import Finished, failed
 from openlaunch.tasks.states import State, failure
+from openlaunch.wire.failures import reason_of
 from openlaunch_worker.frames import Outcome
 
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 1.0
-MAX_REASON = 500
 NOT_AN_ANSWER = (
     "the worker's answer does not have the form of answers: its bundle has changed how the worker works"
 )
@@ -148,12 +148,11 @@ def _broken(task_id: str, fault: Exception) -> Finished:
 
 
 def _finished(task_id: str, outcome: int, payload: bytes) -> Finished:
-    """Make the result of a worker's answer. The reason of a failure is the last line of its traceback."""
+    """Make the result of a worker's answer."""
     if outcome == Outcome.SUCCESS:
         return Finished(task_id, State.SUCCESS, 200, result=payload)
     if len(payload) > QUICK_BYTES:
         payload = failure(f"the text of the failure has {len(payload)} bytes, too many to be kept", 500)
     document = orjson.loads(payload)
-    lines = (document["traceback"] or "").strip().splitlines()
-    reason = lines[-1][:MAX_REASON] if lines else None
+    reason = reason_of(document) or None
     return Finished(task_id, State.FAILURE, document["status_code"], result=payload, reason=reason)

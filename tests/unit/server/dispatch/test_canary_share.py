@@ -57,7 +57,7 @@ class TestTally:
         looks: list[int] = []
         counts = OutcomeCounts(lambda: looks.append(1))
         counts.ended(Outcome.SUCCESS, b"{}")
-        counts.ended(Outcome.FAILURE, failure("Traceback\nValueError: no\n", 500))
+        counts.ended(Outcome.FAILURE, failure("Traceback (most recent call last):\nValueError: no\n", 500))
         counts.ended(Outcome.PICKLED, b"")
         counts.ended(Outcome.CANCELLED, b"")
         assert counts.trial() == Trial(3, 1, (2,), "ValueError: no")
