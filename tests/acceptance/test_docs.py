@@ -138,7 +138,7 @@ def test_the_curl_of_the_documentation_works(far_server, tmp_path):
     command = ["bash", "-euo", "pipefail", "-c", "\n".join(blocks_of_page)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100, env=environ, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    for expected in ("hello Ada", "hello Grace", "hello Kay", '"result": 2}', "event: end", "some text"):
+    for expected in ("hello Ada", "hello Grace", "hello Kay", '"result": 2}', "\n: end\n", "some text"):
         assert expected in done.stdout
 
 
