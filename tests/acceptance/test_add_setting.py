@@ -65,7 +65,7 @@ def insert(file: Path, class_name: str, field: str) -> None:
 def test_a_setting_is_added_in_three_files(tmp_path):
     blocks = BLOCK.findall((ROOT / "docs/contributing.md").read_text())
     assert len({file for file, _, _ in blocks}) == 3
-    shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "src", tmp_path / "src")
     for file, class_name, field in blocks:
         insert(tmp_path / file, class_name, field)
     environ = os.environ | {"PYTHONPATH": str(tmp_path / "src")}

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+import openlaunch_worker
 from openlaunch.engines.base import Resources, WorkerExit, WorkerSpec
 from openlaunch.engines.containers import ContainerEngine
 from openlaunch.engines.environments import Environments
@@ -18,6 +19,9 @@ from openlaunch.engines.sandbox import Sandboxes
 from openlaunch.engines.worker_logs import WorkerLogs
 
 DEADLINE = 20.0
+
+SOURCES = str(Path(openlaunch_worker.__file__).parents[1])
+"""Where the runtime is imported from; sandboxes hide it where the project lies in a temporary folder."""
 
 # In place of the runtime: the script is run as the worker, be it by a nursery's fork.
 SHIM = """

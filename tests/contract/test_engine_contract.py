@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from engine_workplace import DEADLINE, Workplace, eventually, local_engine, processes_of
+from engine_workplace import DEADLINE, SOURCES, Workplace, eventually, local_engine, processes_of
 
 from openlaunch.engines.base import Engine, LogPart, NoRoom, WorkerExit, WorkerSpec
 from openlaunch.engines.sandbox import Sandboxes
@@ -22,7 +22,7 @@ ENVIRON = {**os.environ, **SECRETS, "LC_ALL": "C.UTF-8"}
 ENGINES: dict[str, Callable[[Path, Workplace], Engine]] = {
     "forks": lambda root, workplace: local_engine(root, workplace, ENVIRON),
     "isolated": lambda root, workplace: local_engine(
-        root, workplace, ENVIRON, sandboxes=Sandboxes((str(root),), processes=500, required=True)
+        root, workplace, ENVIRON, sandboxes=Sandboxes((str(root),), (SOURCES,), processes=500, required=True)
     ),
     "processes": lambda root, workplace: local_engine(root, workplace, ENVIRON, forks=False),
 }

@@ -22,7 +22,7 @@ def artifacts(client):
 
 def test_a_file_is_stored_listed_read_and_deleted(client, raw):
     made = upload(raw, "grüße".encode(), "größe.txt").json()["id"]
-    described = {"id": made, "filename": "größe.txt", "size": 7}
+    described = {"id": made, "filename": "größe.txt", "size": 7, "owner": "admin"}
     assert raw.get(f"/v1/files/{made}").json() == described
     assert described in raw.get("/v1/files").json()["files"]
     assert raw.get(f"/v1/files/{made}/content").json() == {"id": made, "content": "grüße"}

@@ -45,7 +45,7 @@ def test_a_sync_request_whose_worker_is_killed_fails_and_the_next_one_works(clie
         endpoint.predict(args(seconds=20))
     assert time.monotonic() - began < 5
     assert endpoint.predict(args()).value != victim
-    assert "signal 9" in endpoint.refresh().model_endpoint.status_reason
+    eventually(lambda: "signal 9" in (endpoint.refresh().model_endpoint.status_reason or ""))
 
 
 def test_a_stream_whose_worker_is_killed_ends_with_a_failure(client):

@@ -33,13 +33,15 @@ def client():
 
 @pytest.fixture(scope="module")
 def large(client):
-    return client.deploy(text, name="large", per_worker=2, cpus=0.1, memory="512Mi").model_endpoint.id
+    return client.deploy(
+        text, name="large", max_workers=1, per_worker=2, cpus=0.1, memory="512Mi"
+    ).model_endpoint.id
 
 
 @pytest.fixture(scope="module")
 def queue(client):
     endpoint = client.deploy(
-        text, name="large-async", endpoint_type="async", per_worker=1, cpus=0.1, memory="1Gi"
+        text, name="large-async", endpoint_type="async", max_workers=1, per_worker=1, cpus=0.1, memory="1Gi"
     )
     futures = [endpoint.predict(args(mib=24)) for _ in range(8)]
     for future in futures:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 import trustme
-from server_driver import DEADLINE, SMALL, args, eventually, running
+from server_driver import SMALL, args, eventually, running
 from server_driver import http as plain_http
 
 from openlaunch import EndpointRequest
@@ -306,15 +306,3 @@ def test_a_request_that_is_answered_at_once_has_no_callback(client):
         )
     assert response.status_code == 422
     assert "async endpoints" in response.text
-
-
-def test_a_public_endpoint_is_open_to_every_key_and_its_tasks_to_their_sender_alone(client):
-    key = client.create_api_key("somebody").api_key
-    made = client.deploy(half, name="ca-public", endpoint_type="async", public_inference=True, **SMALL)
-    query = {"model_endpoint_id": made.model_endpoint.id}
-    with plain_http(client, key) as theirs, plain_http(client) as mine:
-        task = theirs.post("/v1/async-tasks", params=query, json={"args": {"x": 4}}).json()
-        path = f"/v1/async-tasks/{task['task_id']}"
-        assert theirs.get(path, params={"wait": DEADLINE}).json()["result"] == {"result": "2.0"}
-        assert mine.get(path).status_code == 404
-        assert theirs.get(f"/v1/model-endpoints/{made.model_endpoint.id}").status_code == 404

@@ -46,7 +46,7 @@ class HttpServices:
     def is_admin(self, head: Head) -> bool:
         """Return whether a request has an admin's key."""
         try:
-            return self.admit({"headers": head.headers}).role is Role.ADMIN
+            return self.admit({"headers": head.headers, "query_string": b""}).role is Role.ADMIN
         except APIError:
             return False
 
