@@ -37,7 +37,7 @@ def root() -> Iterator[Path]:
 
 @pytest.fixture(params=["forks", "isolated"])
 def engine(request: pytest.FixtureRequest, root: Path, workplace: Workplace) -> LocalEngine:
-    sandboxes = Sandboxes((str(root),), required=True) if request.param == "isolated" else None
+    sandboxes = Sandboxes((str(root),), (SOURCES,), required=True) if request.param == "isolated" else None
     return local_engine(root, workplace, sandboxes=sandboxes)
 
 
