@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from engine_workplace import Workplace, eventually, local_engine, processes_of, tops_of
+from engine_workplace import SOURCES, Workplace, eventually, local_engine, processes_of, tops_of
 
 from openlaunch.engines import nurseries, nursery
 from openlaunch.engines.base import WorkerExit
