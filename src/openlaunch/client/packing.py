@@ -2,6 +2,7 @@
 
 import codecs
 import json
+import os
 import re
 import sys
 import threading
@@ -24,7 +25,11 @@ from openlaunch_worker.own_code import CHILD_CODE, CHILD_MAIN, FUNCTIONS, MANIFE
 MAX_BUNDLE_BYTES = 1024**3
 MAX_DEFLATED = 1 << 22
 """Larger files are mostly weights and images, which deflate slowly and hardly."""
-_pickling = threading.Lock()
+_pickling = threading.RLock()
+# A process is forked between two packings: in the child, nobody would end the one under way.
+os.register_at_fork(
+    before=_pickling.acquire, after_in_parent=_pickling.release, after_in_child=_pickling.release
+)
 _COMMENT = re.compile(r"(^|\s)#.*")
 _LINE_END = re.compile(r"\r\n|\r|\n")
 """Of a requirements file: `splitlines` would also end lines at characters that comments have."""

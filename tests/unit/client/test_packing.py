@@ -274,3 +274,38 @@ def test_frameworks_are_recorded_one_at_a_time():
         framework({"pytorch_image_tag": "1", "tensorflow_version": "2"})
     with pytest.raises(ValueError, match="give both or neither"):
         framework({"custom_base_image_repository": "repo"})
+
+
+PACKS_IN_A_CHILD = """
+import os, threading, time
+from openlaunch.client.packing import pack_callables
+
+packing = threading.Event()
+
+class Slow:
+    def __reduce__(self):
+        packing.set()
+        time.sleep(0.3)
+        return (str, ())
+
+def slow(x, value=Slow()):
+    return x
+
+def quick(x):
+    return x
+
+if __name__ == "__main__":
+    threading.Thread(target=pack_callables, args=(quick, slow)).start()
+    packing.wait()
+    if os.fork() == 0:
+        pack_callables(quick, quick)
+        os._exit(7)
+    print(os.waitstatus_to_exitcode(os.wait()[1]))
+"""
+
+
+def test_a_process_that_is_forked_while_another_thread_packs_can_pack(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(PACKS_IN_A_CHILD)
+    done = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "7\n", done.stderr
