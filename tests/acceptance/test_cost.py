@@ -32,8 +32,8 @@ REQUESTS = 500
 CHUNKS = 2
 CALLS_OF_A_FURTHER_CHUNK = 30
 WRITES_OF_A_FURTHER_CHUNK = 1.5
-# Python 3.13 reports more calls of built-in functions.
-STREAM_CALLS = 195 if sys.version_info >= (3, 13) else 190
+# Two of them have the stream looked after while it is silent. Python 3.13 reports more calls of built-in functions.
+STREAM_CALLS = 197 if sys.version_info >= (3, 13) else 192
 
 REQUEST_ARRIVES = HttpProtocol.data_received.__code__
 CHUNK_ARRIVES = WorkerLink.data_received.__code__

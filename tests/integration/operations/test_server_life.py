@@ -144,7 +144,7 @@ def test_a_taken_port_is_refused_with_what_to_do(tmp_path):
 
 def test_sigterm_lets_what_runs_end_and_refuses_what_comes(tmp_path):
     with running(tmp_path) as client:
-        endpoint = client.deploy(nap, name="life", min_workers=1, max_workers=1, **SMALL)
+        endpoint = client.deploy(nap, name="life", min_workers=1, max_workers=1, per_worker=2, **SMALL)
         worker = endpoint.predict(args()).value
         answers = []
         thread = threading.Thread(target=lambda: answers.append(endpoint.predict(args(seconds=1.5)).value))

@@ -48,11 +48,10 @@ def test_without_address_and_token_it_says_what_it_is():
 
 
 @pytest.mark.parametrize("address", ["/nowhere/s", "127.0.0.1:1", "[::1]:1", "host:nonsense"])
-def test_a_server_that_is_not_there_is_named(address):
+def test_a_server_that_is_not_there_is_named(address, tmp_path):
     env = {"OPENLAUNCH_WORKER_ADDRESS": address, "OPENLAUNCH_WORKER_TOKEN": TOKEN}
-    done = subprocess.run(
-        [sys.executable, "-m", "openlaunch_worker"], env=env, capture_output=True, text=True, timeout=20
-    )
+    command = [sys.executable, "-m", "openlaunch_worker"]
+    done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=20)
     assert done.returncode == 4
     assert f"no connection to the server at {address}" in done.stderr
     assert TOKEN not in done.stderr

@@ -32,6 +32,7 @@ RESUMED = b": resumed\n\n"
 """A comment, with which the head of the answer is sent before there is a further event."""
 
 _RESUME = RESUME.encode()
+_END_LENGTH = len(answers.END_EVENT)
 
 
 class Streams:
@@ -57,8 +58,7 @@ class Streams:
         end = END_COMMENT if asked is None else END_EVENT
         stream = Stream(self, exchange, predict_input, deadline, end, replay)
         submit(stream, exchange, lane, owner, self.deadlines)
-        if not stream.cancelled:
-            self.heartbeats.add(stream)
+        self.heartbeats.add(stream)
 
     def flush_soon(self, flush: Callable[[], None]) -> None:
         """Have a stream's pieces written in the next turn of the loop, which is one call for all streams."""
@@ -170,8 +170,8 @@ class Stream(StreamCall):
             self.failed(Unavailable("the worker stopped before the end of the stream", code="cancelled"))
         elif outcome == Outcome.FAILURE:
             self._send_last(with_request_id(payload, self._id))
-        elif payload.endswith(answers.END_EVENT):
-            self._send_last(payload.removesuffix(answers.END_EVENT) + self._end)
+        elif payload[-_END_LENGTH:] == answers.END_EVENT:
+            self._send_last(payload[:-_END_LENGTH] + self._end)
         else:
             self._send_last(payload)
 
