@@ -29,9 +29,9 @@ def failed() -> list[str]:
 
 def main() -> int:
     """Return the exit code: 0 if each test passed, at the first try or at the second."""
-    # Four at a time on two cores, because most tests wait for processes to start.
+    # Three at a time on two cores, because most tests wait for processes to start.
     codes = [
-        pytest("--cache-clear", "-n", "4", "--dist", "worksteal", "-m", "not alone"),
+        pytest("--cache-clear", "-n", "3", "--dist", "worksteal", "-m", "not alone"),
         pytest("-m", "alone"),
     ]
     if not any(codes):

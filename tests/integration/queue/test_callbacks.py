@@ -87,8 +87,9 @@ def ask(endpoint, receiver_url, x=8, **auth):
 
 
 def only(receiver):
-    (found,) = eventually(lambda: receiver.received)
-    return found
+    received = eventually(lambda: receiver.received)
+    assert len(received) == 1, [(path, headers) for path, headers, _ in received]
+    return received[0]
 
 
 def delivered(client, future, status="DELIVERED"):
