@@ -13,8 +13,7 @@ import warnings
 from pathlib import Path
 
 import pytest
-from both_clients import FLAVOURS
-from canned_server import Predicting, Server, reply, success
+from canned_server import Server, reply, success
 from server_driver import eventually, is_alive
 
 import openlaunch
@@ -28,13 +27,6 @@ def server():
     server.routes["POST /v1/sync-tasks"] = lambda r: reply(success(json.loads(r.body)["args"]["x"]))(r)
     yield server
     server.close()
-
-
-@pytest.fixture(params=FLAVOURS)
-def both(request, server):
-    both = Predicting(request.param, server.url)
-    yield both
-    both.close()
 
 
 @contextlib.contextmanager

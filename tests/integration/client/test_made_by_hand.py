@@ -3,8 +3,7 @@
 import pickle
 
 import pytest
-from both_clients import FLAVOURS
-from canned_server import Predicting, Server, endpoint_document, reply, success
+from canned_server import Server, endpoint_document, reply, success
 
 import openlaunch
 from openlaunch import EndpointRequest, ModelBundle, ModelEndpoint, aio
@@ -21,13 +20,6 @@ def server():
     server.routes["POST /v1/streaming-tasks"] = lambda request: (200, {}, [END_EVENT])
     yield server
     server.close()
-
-
-@pytest.fixture(params=FLAVOURS)
-def both(request, server):
-    both = Predicting(request.param, server.url)
-    yield both
-    both.close()
 
 
 def made(both, kind, name="double"):

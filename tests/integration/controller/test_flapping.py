@@ -5,8 +5,7 @@ import threading
 import time
 from collections import Counter
 
-import pytest
-from server_driver import SMALL, http, running
+from server_driver import SMALL, http
 
 SECONDS = 5
 REQUESTS_AT_ONCE = 4
@@ -14,12 +13,6 @@ REQUESTS_AT_ONCE = 4
 
 def echo(x):
     return x
-
-
-@pytest.fixture(scope="module")
-def client():
-    with running() as client:
-        yield client
 
 
 def test_no_request_fails_while_the_bounds_flap(client):

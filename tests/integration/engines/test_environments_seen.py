@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from server_driver import SMALL, eventually, running
+from server_driver import SMALL, eventually
 
 from openlaunch import LaunchClient
 from openlaunch.cli.app import run
@@ -16,12 +16,6 @@ def first():
 
 def second():
     return 2
-
-
-@pytest.fixture(scope="module")
-def client():
-    with running() as client:
-        yield client
 
 
 @pytest.fixture(scope="module")

@@ -20,12 +20,6 @@ def client():
         yield client
 
 
-@pytest.fixture(scope="module")
-def raw(client):
-    with http(client) as raw:
-        yield raw
-
-
 def endpoint_of(client, **settings):
     return client.deploy(lambda **_: None, **{**SMALL, **settings}).model_endpoint.id
 

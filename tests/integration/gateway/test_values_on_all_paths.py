@@ -4,7 +4,7 @@ import json
 
 import pytest
 from pydantic import BaseModel
-from server_driver import DEADLINE, SMALL, http, problem, running
+from server_driver import DEADLINE, SMALL, problem
 
 ODD = '{"n": 1180591620717411303425, "z": -0.0, "f": 0.10, "d": 1, "d": 2, "b": 1e2, "a": 9007199254740993}'
 """Whole numbers over 64 bits and over 53, a key that stands twice, and keys out of order."""
@@ -29,18 +29,6 @@ def seen(values, fail):
 
 def seen_in_stream(values, fail):
     yield repr(values)
-
-
-@pytest.fixture(scope="module")
-def client():
-    with running() as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
-def raw(client):
-    with http(client) as raw:
-        yield raw
 
 
 @pytest.fixture(scope="module")
