@@ -73,14 +73,16 @@ class Machine:
 
 
 class World:
-    """The service over a store with four bundles of ada's."""
+    """The service over a store with bundles of ada's."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
         self.machine = Machine()
         self._service = Endpoints(database._store, self.machine, self.machine)
-        for name, flavor in FLAVORS.items():
-            record = make_bundle(name, make_flavor(flavor))
+        flavors = {name: make_flavor(kind) for name, kind in FLAVORS.items()}
+        flavors["generator"] = make_flavor(is_generator=True)
+        for name, flavor in flavors.items():
+            record = make_bundle(name, flavor)
             database.write(lambda conn, record=record: bundles.insert(conn, record))
 
     def do(self, name: str, *args: Any) -> Any:
@@ -133,6 +135,8 @@ class TestCreate:
             ({"gpus": 1}, Unprocessable),
             ({"max_workers": 2, "max_batch_wait": 1}, Unprocessable),
             ({"model_bundle_id": "image", "endpoint_type": "streaming"}, Unprocessable),
+            ({"model_bundle_id": "generator"}, Unprocessable),
+            ({"model_bundle_id": "generator", "endpoint_type": "sync"}, Unprocessable),
             ({"model_bundle_id": "command", "max_batch_size": 4}, Unprocessable),
         ],
     )
@@ -190,6 +194,15 @@ class TestUpdate:
     def test_of_another_owners_endpoint_is_not_found(self, world):
         with pytest.raises(NotFound):
             world.update(world.ready(), owner="bob", max_workers=9)
+
+    def test_only_a_streaming_endpoint_takes_a_generator_function(self, world):
+        endpoint = world.ready()
+        with pytest.raises(Unprocessable, match="yields its items one by one"):
+            world.update(endpoint, model_bundle_id="generator")
+        with pytest.raises(Unprocessable, match="yields its items one by one"):
+            world.start_canary(endpoint, bundle="generator")
+        streaming = world.ready(name="stream", endpoint_type="streaming")
+        assert world.update(streaming, model_bundle_id="generator").generation == 2
 
 
 def test_a_restart_wants_new_workers(world):

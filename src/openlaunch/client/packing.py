@@ -178,6 +178,14 @@ def names_in_zip(data: bytes) -> list[str]:
         return archive.namelist()
 
 
+def module_in_zip(data: bytes, module: str) -> bytes:
+    """Read the source of a module that is in a zip."""
+    path = module.replace(".", "/")
+    with zipfile.ZipFile(BytesIO(data)) as archive:
+        names = archive.namelist()
+        return archive.read(f"{path}.py" if f"{path}.py" in names else f"{path}/__init__.py")
+
+
 def read_requirements(path: str | Path) -> list[str]:
     """Read the requirements of a requirements.txt.
 

@@ -60,6 +60,10 @@ class ArtifactFlavor(BaseModel):
         pattern=r"^3\.\d{1,2}$",
         description="Minor version of the Python that packed the bundle, such as 3.11. Default: the server's.",
     )
+    is_generator: bool = Field(
+        default=False,
+        description="Whether predict is known to be a generator function, which needs a streaming endpoint.",
+    )
 
 
 class CloudpickleArtifactFlavor(ArtifactFlavor):

@@ -5,6 +5,7 @@ from server_driver import SMALL, args
 
 import openlaunch
 from openlaunch import PostInferenceHooks
+from openlaunch.errors import Unprocessable
 
 TORCH = {"framework_type": "pytorch", "pytorch_image_tag": "2.0.0"}
 
@@ -54,6 +55,45 @@ def test_create_model_bundle(client, functions):
 def test_a_bundle_that_is_not_clear_is_refused(client, functions):
     with pytest.raises(ValueError, match="give exactly one of predict_fn_or_cls"):
         client.create_model_bundle("unclear", TORCH, **functions)
+
+
+def counting(model):
+    def predict(n):
+        yield from range(n)
+
+    return predict
+
+
+@pytest.fixture(params=["callable", "first client", "directories"])
+def generator_bundle(request, client, tmp_path, monkeypatch):
+    if request.param == "callable":
+        functions = {"load_predict_fn": counting, "load_model_fn": load_three}
+        made = client.create_model_bundle_from_callable_v2(model_bundle_name="counting", **functions)
+        return made.model_bundle_id
+    if request.param == "first client":
+        return client.create_model_bundle("counting", TORCH, predict_fn_or_cls=counting(None)).id
+    (tmp_path / "counter").mkdir()
+    (tmp_path / "counter" / "main.py").write_text(
+        "def predict(n):\n    yield from range(n)\ndef load(config):\n    pass\n"
+        "def load_predict(config, model):\n    return predict\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    paths = {"load_predict_fn_module_path": "main.load_predict", "load_model_fn_module_path": "main.load"}
+    made = client.create_model_bundle_from_dirs_v2(
+        model_bundle_name="counting", base_paths=["counter"], **paths
+    )
+    return made.model_bundle_id
+
+
+def test_a_generator_needs_a_streaming_endpoint(client, generator_bundle):
+    request = {"endpoint_name": "counting", "model_bundle": generator_bundle, **SMALL}
+    for kind in ("async", "sync"):
+        with pytest.raises(Unprocessable, match="which only streaming endpoints pass on"):
+            client.create_model_endpoint(endpoint_type=kind, **request)
+    with pytest.raises(Unprocessable, match="which only streaming endpoints pass on"):
+        client.batch_async_request(model_bundle=generator_bundle, inputs=[{"n": 1}])
+    endpoint = client.create_model_endpoint(endpoint_type="streaming", update_if_exists=True, **request)
+    assert [each.value for each in endpoint.wait_until_ready(30).predict(args(n=2))] == [0, 1]
 
 
 def test_create_model_bundle_from_dirs(client, tmp_path, monkeypatch):

@@ -18,6 +18,7 @@ from openlaunch.client.effects import (
 )
 from openlaunch.client.models import ModelBundle, answer, checked, got
 from openlaunch.client.operations.keywords import CodeKeywords, ServerKeywords, given
+from openlaunch.client.returned_functions import returns_generator, returns_generator_in_file
 from openlaunch.errors import NotFound
 from openlaunch.wire import routes
 from openlaunch.wire.bundles import (
@@ -70,6 +71,7 @@ def create_model_bundle_from_callable_v2(
     """
     values = given(CodeKeywords, keywords)
     flavor = flavor_of_callables(load_predict_fn, load_model_fn, requirements, values)
+    flavor["is_generator"] = returns_generator(load_predict_fn)
     checked_name_and_flavor(model_bundle_name, flavor, values)
     data = yield from work(
         lambda: packing.pack_callables(load_model_fn, load_predict_fn, code_dir, include, exclude)
@@ -135,6 +137,8 @@ def create_model_bundle_from_dirs_v2(
     names = packing.names_in_zip(data)
     for key in ("load_predict_fn_module_path", "load_model_fn_module_path"):
         flavor[key] = packing.find_in_zip(str(flavor[key]), names, key)
+    module, _, function = str(flavor["load_predict_fn_module_path"]).rpartition(".")
+    flavor["is_generator"] = returns_generator_in_file(packing.module_in_zip(data, module), function)
     return (yield from register(model_bundle_name, flavor, values, data))
 
 

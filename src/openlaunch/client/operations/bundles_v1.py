@@ -63,7 +63,9 @@ def _pair(
     given = (load_predict_fn is not None, predict_fn_or_cls is not None, model is not None)
     if given == (False, True, False) and load_model_fn is None:
         predict: Any = predict_fn_or_cls
-        return (lambda *_: predict() if isinstance(predict, type) else predict), (lambda *args: args[-1])
+        if isinstance(predict, type):
+            return (lambda *_: predict()), (lambda *args: args[-1])
+        return (lambda *_: None), (lambda *_: predict)
     if load_predict_fn is not None and predict_fn_or_cls is None:
         if model is not None and load_model_fn is None:
             return (lambda *_: model), load_predict_fn

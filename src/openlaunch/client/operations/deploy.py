@@ -110,6 +110,7 @@ def deploy(
     pack = partial(packing.pack_callables, *functions, code_dir, include, exclude)
     code = yield from _pack(name, functions, pack, requirements, values)
     code.fingerprint["shares_loop"] = shape.on_loop
+    code.flavor["is_generator"] = shape.yields
     if existing is None:
         bundle_id = yield from _registered(name, code)
         creating = endpoints.create(creation | {"model_bundle_id": bundle_id})

@@ -6,6 +6,7 @@ from openlaunch.controller.trial import Rule
 from openlaunch.errors import Unprocessable
 from openlaunch.server.prediction.inputs import is_http_url
 from openlaunch.store.records import BundleRecord, EndpointRecord
+from openlaunch.wire.bundles import ArtifactFlavor
 from openlaunch.wire.endpoint_settings import EndpointSettings, EndpointSpec
 from openlaunch.wire.endpoints import CreateModelEndpointRequest, EndpointType, UpdateModelEndpointRequest
 from openlaunch.wire.keywords import DEFAULTS
@@ -74,9 +75,16 @@ def needs_new_workers(before: EndpointRecord, spec: EndpointSpec, bundle_id: str
 
 
 def check_streams(endpoint_type: EndpointType, bundle: BundleRecord) -> None:
-    """Refuse a streaming endpoint for an image that has no streaming route."""
+    """Refuse a streaming endpoint for an image without a streaming route, and no other for a generator function."""
     kind = bundle.flavor.flavor
-    if endpoint_type is EndpointType.STREAMING and kind in _NO_STREAMS:
+    streams = endpoint_type is EndpointType.STREAMING
+    if not streams and isinstance(bundle.flavor, ArtifactFlavor) and bundle.flavor.is_generator:
+        raise wrong_field(
+            "model_bundle_id",
+            f"the predict function of the bundle {bundle.name!r} yields its items one by one, which only streaming "
+            "endpoints pass on: make the endpoint a streaming one, or let the function return a list",
+        )
+    if streams and kind in _NO_STREAMS:
         raise wrong_field(
             "model_bundle_id",
             f"the bundle {bundle.name!r} is a {kind}, which does not stream: make it a "
