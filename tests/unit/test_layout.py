@@ -32,6 +32,7 @@ ROOMS = [
 """The rooms of `server`, from the top down."""
 
 NAMED_DRIVERS = {
+    "openlaunch.artifacts.bucket": set(),
     "openlaunch.artifacts.folder": {"openlaunch.server.serve"},
     "openlaunch.engines.local": {"openlaunch.server.serve"},
     "openlaunch.store.sqlite": {"openlaunch.server.serve"},

@@ -4,6 +4,9 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Protocol
 
+MAX_GET_BYTES = 1024 * 1024 * 1024
+"""Most that `get` holds in memory, unless it is called with less: more than any body or result may have."""
+
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
@@ -18,20 +21,26 @@ class Artifacts(Protocol):
     """Bytes by key. A key is one or more segments of letters, digits, `-`, `_` and `.`, joined by `/`.
 
     Every method raises BadRequest for a key of another form, and Unavailable when the place where the bytes are
-    can't be read or written (disk full, …).
+    can't be read or written (disk full, bucket not reachable, …).
     """
 
     async def put(self, key: str, data: bytes | AsyncIterator[bytes]) -> int:
         """Store the bytes, whole or not at all, and return their number."""
 
-    async def get(self, key: str) -> bytes:
-        """Return all the bytes. Raises NotFound when there are none under this key."""
+    async def get(self, key: str, limit: int = MAX_GET_BYTES) -> bytes:
+        """Return all the bytes.
+
+        Raises NotFound when there are none under this key, and PayloadTooLarge when they are over the limit.
+        """
 
     async def size(self, key: str) -> int:
         """Return the number of bytes. Raises NotFound when there are none under this key."""
 
     def stream(self, key: str, piece: int = 1 << 20) -> AsyncIterator[bytes]:
-        """Yield the bytes in pieces of about `piece` bytes. Raises NotFound when there are none under this key."""
+        """Yield the bytes in pieces of about `piece` bytes. Raises NotFound when there are none under this key.
+
+        All pieces are of one version. Where it is replaced meanwhile, a driver may raise Unavailable.
+        """
 
     def pages(self, folder: str) -> AsyncIterator[list[Artifact]]:
         """Yield what there is under keys that begin with the folder's name, some hundred at a time, in any order."""
@@ -39,5 +48,5 @@ class Artifacts(Protocol):
     async def delete_partial(self, before: float) -> int:
         """Delete what broken-off calls of `put` have left, written last before then; return how many."""
 
-    async def delete(self, key: str) -> None:
+    async def delete(self, *keys: str) -> None:
         """Delete the bytes; harmless where there are none."""
