@@ -134,6 +134,8 @@ def _requirements(single: list[str] | None, file: Path | None) -> list[str] | No
     """Return what is given, None where nothing is."""
     if single is None and file is None:
         return None
-    from openlaunch.client.packing import read_requirements  # only here: `openlaunch --help` stays fast
+    from openlaunch.client.packing.requirements import (
+        read_requirements,  # only here: `openlaunch --help` stays fast
+    )
 
     return [*(single or []), *(read_requirements(file) if file is not None else [])]

@@ -10,9 +10,7 @@
 `lean.py`          the lean transport of predictions, for both clients, over `sockets.py`, which differ
 `http11.py`        HTTP/1.1 without I/O, for the lean transport
 `streams.py`       items out of an answer as it comes
-`packing.py`       functions, directories and schemas to bytes
-`pickler.py`       pickles functions: by name what workers can import, by value the rest
-`own_code.py`      the user's own modules that functions use; `folders.py`: the files of a folder
+`packing/`         functions, with the user's own modules that they use, directories and schemas to bytes
 `surface.py`       operations as methods; `client.py`, `endpoints.py`, … and `openlaunch.aio` are made of them
 =================  ================================================================================
 """

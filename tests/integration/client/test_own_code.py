@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import pytest
 from worker_driver import Worker
 
-from openlaunch.client import packing
+from openlaunch.client.packing.callables import pack_callables
 from openlaunch_worker.frames import Flags
 
 SCRIPT = '''
@@ -88,10 +88,10 @@ ALL = {f.__name__: f for f in (cache, late, found_by_name, data, init, script_st
 def predict(what): return ALL[what]()
 
 if __name__ == "__main__":
-    from openlaunch.client import packing
+    from openlaunch.client.packing.callables import pack_callables
     folder = {"code_dir": ".", "include": ["*.json"], "exclude": ["secret.json"]}
     for name, more in (("plain", {}), ("folder", folder)):
-        pathlib.Path(name).write_bytes(packing.pack_callables(lambda: None, lambda model: predict, **more))
+        pathlib.Path(name).write_bytes(pack_callables(lambda: None, lambda model: predict, **more))
 '''
 FILES = {
     ".gitignore": "*.json\nnotes.py\n",
@@ -255,7 +255,7 @@ def paint(x):
 
 
 def test_functions_of_a_test_suite_return_its_own_classes_and_have_plain_asserts():
-    with Worker(packing.pack_callables(lambda: None, lambda model: paint)) as worker:
+    with Worker(pack_callables(lambda: None, lambda model: paint)) as worker:
         worker.ready()
         sent = worker.request({"args": {"x": 1}}, Flags.PICKLED)
         assert worker.answer()[0] == sent

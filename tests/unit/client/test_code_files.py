@@ -8,10 +8,11 @@ from io import BytesIO
 
 import pytest
 
-from openlaunch.client import code_files, packing
-from openlaunch.client.folders import Choice, files_below
-from openlaunch.client.local_packages import local_packages, notes_about
-from openlaunch.client.own_code import OwnModules, imports_of, source_of
+from openlaunch.client.packing import code_files
+from openlaunch.client.packing.callables import pack_callables
+from openlaunch.client.packing.folders import Choice, files_below
+from openlaunch.client.packing.local_packages import local_packages, notes_about
+from openlaunch.client.packing.own_code import OwnModules, imports_of, source_of
 from openlaunch.errors import BundleError
 
 
@@ -35,7 +36,7 @@ def project(tmp_path, monkeypatch):
 
 
 def packed(function, **folder):
-    data = packing.pack_callables(lambda: None, lambda model: function, **folder)
+    data = pack_callables(lambda: None, lambda model: function, **folder)
     return {
         name for name in zipfile.ZipFile(BytesIO(data)).namelist() if name.startswith(("modules/", "code/"))
     }

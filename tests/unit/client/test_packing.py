@@ -7,10 +7,14 @@ import cloudpickle
 import pytest
 from pydantic import BaseModel
 
-from openlaunch.client import packing
 from openlaunch.client.operations.bundles import framework
 from openlaunch.client.operations.deploy import loaders
-from openlaunch.client.own_code import source_of
+from openlaunch.client.packing import zips
+from openlaunch.client.packing.callables import pack_callables
+from openlaunch.client.packing.documents import pack_schemas, read_app_config
+from openlaunch.client.packing.own_code import source_of
+from openlaunch.client.packing.requirements import read_requirements
+from openlaunch.client.packing.zips import find_in_zip, pack_directories
 from openlaunch.errors import BundleError
 
 
@@ -44,7 +48,7 @@ def in_a_bare_process(data, code, folder):
 
 
 def test_functions_of_a_local_module_run_where_that_is_not(tmp_path):
-    data = packing.pack_callables(load_model, load_predict)
+    data = pack_callables(load_model, load_predict)
     code = "print(bundle['load_predict_fn'](bundle['load_model_fn']())(1))"
     assert in_a_bare_process(data, code, tmp_path) == "22"
 
@@ -55,13 +59,13 @@ def test_helpers_in_other_local_modules_go_along(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path / "home")
     import my_helpers
 
-    data = packing.pack_callables(lambda: None, lambda model: lambda x: my_helpers.triple(x))
+    data = pack_callables(lambda: None, lambda model: lambda x: my_helpers.triple(x))
     assert in_a_bare_process(data, "print(bundle['load_predict_fn'](None)(x=2))", tmp_path) == "6"
 
 
 def test_what_is_registered_for_pickling_stays_as_it_was():
     before = set(cloudpickle.list_registry_pickle_by_value())
-    packing.pack_callables(load_model, load_predict)
+    pack_callables(load_model, load_predict)
     assert set(cloudpickle.list_registry_pickle_by_value()) == before
 
 
@@ -72,7 +76,7 @@ def test_installed_packages_and_the_standard_library_are_not_the_users(name):
 
 def test_deployed_functions_need_nothing_of_the_client(tmp_path):
     model_fn, predict_fn = loaders(lambda model, x: model + x, lambda: 40)
-    data = packing.pack_callables(model_fn, predict_fn)
+    data = pack_callables(model_fn, predict_fn)
     code = (
         "print(bundle['load_predict_fn'](bundle['load_model_fn']())(x=2), "
         "[m for m in sys.modules if m.startswith('openlaunch.')])"
@@ -91,12 +95,12 @@ def test_what_can_not_be_pickled_is_refused_with_advice():
 
     lock = threading.Lock()
     with pytest.raises(BundleError, match=r"can't be pickled: .*lock.* in load_model_fn"):
-        packing.pack_callables(lambda: lock, load_predict)
+        pack_callables(lambda: lock, load_predict)
 
 
 def test_what_is_no_function_is_refused():
     with pytest.raises(BundleError, match="load_model_fn is 3"):
-        packing.pack_callables(3, load_predict)
+        pack_callables(3, load_predict)
 
 
 @pytest.fixture
@@ -117,25 +121,25 @@ def names(data):
 
 
 def test_directories_are_zipped_under_their_own_names(project):
-    data = packing.pack_directories([project])
+    data = pack_directories([project])
     assert names(data) == ["my_model/__init__.py", "my_model/sub/load.py", "my_model/weights.bin"]
 
 
 def test_base_paths_are_seen_from_the_current_directory(project, monkeypatch):
     monkeypatch.chdir(project)
-    assert names(packing.pack_directories(["."]))[0] == "my_model/__init__.py"
+    assert names(pack_directories(["."]))[0] == "my_model/__init__.py"
 
 
 def test_the_same_files_give_the_same_bytes(project):
-    first = packing.pack_directories([project])
+    first = pack_directories([project])
     for path in project.rglob("*.py"):
         path.touch()
-    assert packing.pack_directories([project]) == first
+    assert pack_directories([project]) == first
 
 
 def test_a_base_path_that_is_no_directory_is_named(tmp_path):
     with pytest.raises(BundleError, match="'/nowhere' is not a directory"):
-        packing.pack_directories(["/nowhere"])
+        pack_directories(["/nowhere"])
 
 
 def test_two_directories_of_one_name_are_refused(project, tmp_path):
@@ -143,19 +147,19 @@ def test_two_directories_of_one_name_are_refused(project, tmp_path):
     other.mkdir(parents=True)
     (other / "__init__.py").write_text("")
     with pytest.raises(BundleError, match=r"would both be my_model/__init__\.py"):
-        packing.pack_directories([project, other])
+        pack_directories([project, other])
 
 
 def test_too_large_a_bundle_is_refused(project, monkeypatch):
-    monkeypatch.setattr(packing, "MAX_BUNDLE_BYTES", 500)
+    monkeypatch.setattr(zips, "MAX_BUNDLE_BYTES", 500)
     with pytest.raises(BundleError, match="the limit is 500"):
-        packing.pack_directories([project])
+        pack_directories([project])
 
 
 def test_a_link_to_a_directory_is_refused(project, tmp_path):
     (project / "data").symlink_to(tmp_path)
     with pytest.raises(BundleError, match="is a link to a directory"):
-        packing.pack_directories([project])
+        pack_directories([project])
 
 
 ZIP_NAMES = ["my_model/__init__.py", "my_model/sub/load.py", "other/predict.py"]
@@ -170,19 +174,19 @@ ZIP_NAMES = ["my_model/__init__.py", "my_model/sub/load.py", "other/predict.py"]
     ],
 )
 def test_functions_are_found_in_the_zip(given, found):
-    assert packing.find_in_zip(given, ZIP_NAMES, "load_predict_fn_module_path") == found
+    assert find_in_zip(given, ZIP_NAMES, "load_predict_fn_module_path") == found
 
 
 @pytest.mark.parametrize("given", ["nowhere.f", "f", "my_model.", "my_model.sub.f"])
 def test_a_module_that_is_not_there_is_named(given):
     with pytest.raises(BundleError, match=f"load_predict_fn_module_path is '{given}'"):
-        packing.find_in_zip(given, ZIP_NAMES, "load_predict_fn_module_path")
+        find_in_zip(given, ZIP_NAMES, "load_predict_fn_module_path")
 
 
 def test_requirements_are_read(tmp_path):
     path = tmp_path / "requirements.txt"
     path.write_text("# all\nnumpy>=2  # arrays\n\npandas \\\n  ==2.2 ; python_version > '3.10'\n")
-    assert packing.read_requirements(path) == ["numpy>=2", "pandas    ==2.2 ; python_version > '3.10'"]
+    assert read_requirements(path) == ["numpy>=2", "pandas    ==2.2 ; python_version > '3.10'"]
 
 
 NUMPY = ["numpy>=2", "idna==3.7"]
@@ -201,7 +205,7 @@ NUMPY = ["numpy>=2", "idna==3.7"]
 def test_requirements_files_of_every_editor_are_read(tmp_path, data, found):
     path = tmp_path / "requirements.txt"
     path.write_bytes(data)
-    assert packing.read_requirements(path) == found
+    assert read_requirements(path) == found
 
 
 @pytest.mark.parametrize(
@@ -216,7 +220,7 @@ def test_requirements_files_that_can_not_be_read_are_named(tmp_path, data, messa
     path = tmp_path / "requirements.txt"
     path.write_bytes(data)
     with pytest.raises(BundleError, match=message):
-        packing.read_requirements(path)
+        read_requirements(path)
 
 
 @pytest.mark.parametrize("line", ["-r other.txt", "-e .", "--index-url https://h", "./wheels/a.whl"])
@@ -224,17 +228,17 @@ def test_requirements_that_can_not_go_along_are_named(line, tmp_path):
     path = tmp_path / "requirements.txt"
     path.write_text(f"numpy\n{line}\n")
     with pytest.raises(BundleError, match=r"line 2 of .*requirements\.txt is "):
-        packing.read_requirements(path)
+        read_requirements(path)
 
 
 def test_a_config_may_be_a_json_file(tmp_path):
     path = tmp_path / "config.json"
     path.write_text('{"mode": "fast"}')
-    assert packing.read_app_config(str(path)) == {"mode": "fast"}
-    assert packing.read_app_config({"mode": "slow"}) == {"mode": "slow"}
+    assert read_app_config(str(path)) == {"mode": "fast"}
+    assert read_app_config({"mode": "slow"}) == {"mode": "slow"}
     path.write_text("[1]")
     with pytest.raises(BundleError, match="holds no JSON object"):
-        packing.read_app_config(path)
+        read_app_config(path)
 
 
 class Part(BaseModel):
@@ -252,14 +256,14 @@ class Output(BaseModel):
 def test_schemas_have_the_models_they_use_beside_them():
     import json
 
-    document = json.loads(packing.pack_schemas(Input, Output))
+    document = json.loads(pack_schemas(Input, Output))
     assert document["RequestSchema"]["properties"]["parts"]["items"] == {"$ref": "#/components/schemas/Part"}
     assert document["Part"]["required"] == ["size"]
     assert document["ResponseSchema"]["properties"]["total"] == {"title": "Total", "type": "integer"}
 
 
 def test_without_schemas_there_are_none():
-    assert packing.pack_schemas(None, None) == b"{}"
+    assert pack_schemas(None, None) == b"{}"
 
 
 def test_frameworks_are_recorded_one_at_a_time():
@@ -278,7 +282,7 @@ def test_frameworks_are_recorded_one_at_a_time():
 
 PACKS_IN_A_CHILD = """
 import os, threading, time
-from openlaunch.client.packing import pack_callables
+from openlaunch.client.packing.callables import pack_callables
 
 packing = threading.Event()
 

@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Unpack
 
-from openlaunch.client import packing
 from openlaunch.client.effects import (
     Flow,
     Request,
@@ -18,6 +17,10 @@ from openlaunch.client.effects import (
 )
 from openlaunch.client.models import ModelBundle, answer, checked, got
 from openlaunch.client.operations.keywords import CodeKeywords, ServerKeywords, given
+from openlaunch.client.packing.callables import pack_callables, python_version
+from openlaunch.client.packing.documents import pack_schemas, read_app_config
+from openlaunch.client.packing.requirements import read_requirements
+from openlaunch.client.packing.zips import find_in_zip, module_in_zip, names_in_zip, pack_directories
 from openlaunch.client.returned_functions import returns_generator, returns_generator_in_file
 from openlaunch.errors import NotFound
 from openlaunch.wire import routes
@@ -73,9 +76,7 @@ def create_model_bundle_from_callable_v2(
     flavor = flavor_of_callables(load_predict_fn, load_model_fn, requirements, values)
     flavor["is_generator"] = returns_generator(load_predict_fn)
     checked_name_and_flavor(model_bundle_name, flavor, values)
-    data = yield from work(
-        lambda: packing.pack_callables(load_model_fn, load_predict_fn, code_dir, include, exclude)
-    )
+    data = yield from work(lambda: pack_callables(load_model_fn, load_predict_fn, code_dir, include, exclude))
     return (yield from register(model_bundle_name, flavor, values, data))
 
 
@@ -129,16 +130,16 @@ def create_model_bundle_from_dirs_v2(
         "flavor": "zip_artifact",
         "load_predict_fn_module_path": load_predict_fn_module_path,
         "load_model_fn_module_path": load_model_fn_module_path,
-        "requirements": packing.read_requirements(requirements_path) if requirements_path else [],
+        "requirements": read_requirements(requirements_path) if requirements_path else [],
         **_framework_and_config(values),
     }
     checked_name_and_flavor(model_bundle_name, flavor, values)
-    data = yield from work(lambda: packing.pack_directories(base_paths))
-    names = packing.names_in_zip(data)
+    data = yield from work(lambda: pack_directories(base_paths))
+    names = names_in_zip(data)
     for key in ("load_predict_fn_module_path", "load_model_fn_module_path"):
-        flavor[key] = packing.find_in_zip(str(flavor[key]), names, key)
+        flavor[key] = find_in_zip(str(flavor[key]), names, key)
     module, _, function = str(flavor["load_predict_fn_module_path"]).rpartition(".")
-    flavor["is_generator"] = returns_generator_in_file(packing.module_in_zip(data, module), function)
+    flavor["is_generator"] = returns_generator_in_file(module_in_zip(data, module), function)
     return (yield from register(model_bundle_name, flavor, values, data))
 
 
@@ -181,12 +182,12 @@ def create_model_bundle_from_command(
         **values,
     }
     checked_name_and_flavor(model_bundle_name, flavor, values)
-    data = (yield from work(lambda: packing.pack_directories(base_paths))) if base_paths else b""
+    data = (yield from work(lambda: pack_directories(base_paths))) if base_paths else b""
     return (yield from register(model_bundle_name, flavor, values, data))
 
 
 def _framework_and_config(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {"framework": framework(values), "app_config": packing.read_app_config(values.get("app_config"))}
+    return {"framework": framework(values), "app_config": read_app_config(values.get("app_config"))}
 
 
 def framework(values: Mapping[str, Any]) -> dict[str, str]:
@@ -209,7 +210,7 @@ def framework(values: Mapping[str, Any]) -> dict[str, str]:
     return {
         "framework_type": "custom_base_image",
         "image_repository": repository or "python",
-        "image_tag": tag or packing.python_version(),
+        "image_tag": tag or python_version(),
     }
 
 
@@ -217,7 +218,7 @@ def checked_name_and_flavor(
     name: str, flavor: dict[str, Any], values: Mapping[str, Any], location: str = "", schemas: str = ""
 ) -> dict[str, Any]:
     """Return the body that registers a bundle; without locations, check all else before anything is sent."""
-    full = {**flavor, "location": location, "python_version": packing.python_version()}
+    full = {**flavor, "location": location, "python_version": python_version()}
     document = {"name": name, "metadata": values.get("metadata"), "schema_location": schemas, "flavor": full}
     return checked(CreateModelBundleRequest, document)
 
@@ -232,7 +233,7 @@ def register(
     name: str, flavor: dict[str, Any], values: Mapping[str, Any], data: bytes
 ) -> Flow[CreateModelBundleResponse]:
     """Upload what a bundle is made of, and make it."""
-    schemas = packing.pack_schemas(values.get("request_schema"), values.get("response_schema"))
+    schemas = pack_schemas(values.get("request_schema"), values.get("response_schema"))
     location = (yield from upload(data)) if data else ""
     schema_location = yield from upload(schemas)
     body = checked_name_and_flavor(name, flavor, values, location, schema_location)

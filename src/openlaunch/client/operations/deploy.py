@@ -11,11 +11,12 @@ from typing import Any, NamedTuple, Unpack
 
 from pydantic import BaseModel
 
-from openlaunch.client import packing
 from openlaunch.client.deployable import check_functions
 from openlaunch.client.effects import Flow, takes_owner, work
 from openlaunch.client.models import ModelEndpoint, changes_between
 from openlaunch.client.operations import bundles, endpoints
+from openlaunch.client.packing.callables import pack_callables, python_version
+from openlaunch.client.packing.documents import pack_schemas
 from openlaunch.errors import APIError, ConnectionFailed, ServerError
 from openlaunch.wire.bundles import ModelBundleResponse
 from openlaunch.wire.endpoints import EndpointStatus, EndpointType, UpdateModelEndpointRequest
@@ -107,7 +108,7 @@ def deploy(
     schemas = {"request_schema": request_schema, "response_schema": response_schema}
     values = schemas | {"app_config": app_config}
     functions = loaders(fn, load_model_fn)
-    pack = partial(packing.pack_callables, *functions, code_dir, include, exclude)
+    pack = partial(pack_callables, *functions, code_dir, include, exclude)
     code = yield from _pack(name, functions, pack, requirements, values)
     code.fingerprint["shares_loop"] = shape.on_loop
     code.flavor["is_generator"] = shape.yields
@@ -186,11 +187,11 @@ def _pack(
     bundles.checked_name_and_flavor(name, flavor, values)
     data = yield from work(pack)
     parts = {
-        "code": [hashlib.sha256(data).hexdigest(), packing.python_version()],
+        "code": [hashlib.sha256(data).hexdigest(), python_version()],
         "requirements": flavor["requirements"],
         "app_config": flavor["app_config"],
-        "request_schema": packing.pack_schemas(values.get("request_schema"), None).decode(),
-        "response_schema": packing.pack_schemas(None, values.get("response_schema")).decode(),
+        "request_schema": pack_schemas(values.get("request_schema"), None).decode(),
+        "response_schema": pack_schemas(None, values.get("response_schema")).decode(),
     }
     return _Code(flavor, values, data, {part: _digest(parts[part]) for part in _PARTS})
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from types import FunctionType
 from typing import Any
 
-from openlaunch.client.own_code import CACHED, OwnModules
+from openlaunch.client.packing.own_code import CACHED, OwnModules
 from openlaunch_worker.own_code import Registration
 
 MAX_ENTRIES = 10_000

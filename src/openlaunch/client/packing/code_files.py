@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from openlaunch.client.bytecode import compiled, place_of_bytecode
-from openlaunch.client.folders import Choice, files_below, is_excluded
-from openlaunch.client.local_packages import notes_about
-from openlaunch.client.own_code import Source, site_folders
+from openlaunch.client.packing.bytecode import compiled, place_of_bytecode
+from openlaunch.client.packing.folders import Choice, files_below, is_excluded
+from openlaunch.client.packing.local_packages import notes_about
+from openlaunch.client.packing.own_code import Source, site_folders
 from openlaunch.errors import BundleError
 from openlaunch_worker.own_code import CODE, MODULES
 

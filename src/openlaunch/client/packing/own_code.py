@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Final
 
-from openlaunch.client.local_packages import local_packages
+from openlaunch.client.packing.local_packages import local_packages
 
 CLIENT_ONLY: Final = frozenset({"openlaunch", "openlaunch_worker", "pytest", "_pytest"})
 """Packages that workers do not have. A module that imports one of them deploys or tests, as a script does."""
@@ -102,7 +102,7 @@ def site_folders() -> tuple[Path, ...]:
 @cache
 def _installed_prefixes() -> tuple[str, ...]:
     folders = {sysconfig.get_path(key) for key in ("stdlib", "platstdlib")} | set(map(str, site_folders()))
-    ours = (Path(__file__).parents[1], Path(__file__).parents[2] / "openlaunch_worker")
+    ours = (Path(__file__).parents[2], Path(__file__).parents[3] / "openlaunch_worker")
     folders.update(map(str, ours))
     return tuple(f"{spelling}/" for folder in folders for spelling in {folder, str(Path(folder).resolve())})
 

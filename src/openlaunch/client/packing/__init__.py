@@ -1,0 +1,18 @@
+"""What a bundle is made of: functions, directories, requirements and schemas, as bytes.
+
+==================  =============================================================================
+`callables.py`      functions, with the user's own code that they use
+`zips.py`           directories; functions that are named in them
+`requirements.py`   requirements files
+`documents.py`      schemas and app_config
+`pickles.py`        functions and what belongs to them, as pickles
+`pickler.py`        pickles functions: by name what workers can import, by value the rest
+`definitions.py`    classes and functions that pickles made in workers may name
+`registrations.py`  what scripts have put into the registries of modules
+`source_texts.py`   the sources of code that goes along, for tracebacks
+`code_objects.py`   what is in code objects; `class_names.py`: names for classes of scripts
+`own_code.py`       the user's own modules that functions use; `local_packages.py`: editable installs
+`code_files.py`     the files of those modules and of folders; `folders.py`, `bytecode.py`
+`unpicklable.py`    finds what can't be pickled
+==================  =============================================================================
+"""

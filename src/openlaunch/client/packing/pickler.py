@@ -1,0 +1,200 @@
+"""Pickles functions: what workers can import goes along by name, the rest by value."""
+
+import functools
+import importlib
+import marshal
+import sys
+import types
+import weakref
+from collections.abc import Set
+from io import BytesIO
+from types import CodeType, FunctionType, ModuleType
+from typing import Any, Final, TypeVar
+
+import cloudpickle
+
+from openlaunch.client.packing.bytecode import marshalled
+from openlaunch.client.packing.class_names import name_class
+from openlaunch.client.packing.code_objects import imports_in
+from openlaunch.client.packing.own_code import CACHED, MAIN, OwnModules, parents_and, source_of
+from openlaunch.client.packing.source_texts import SourceTexts, check_fresh
+from openlaunch_worker.own_code import cached, namespace
+
+_WITH_STATE: Final = 6
+"""Members of what an object is reduced to that has a state, and a function to set it."""
+
+
+class _Namespace:
+    """Stands for a module's globals: functions of a module that is there in the worker share them with it."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return namespace, (self._name,)
+
+
+class _InOrder:
+    """Stands for a set of texts, whose order differs from one run of a program to the next."""
+
+    def __init__(self, items: Set[Any]) -> None:
+        self._items = items
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        items = list(self._items)
+        return type(self._items), (sorted(items) if all(type(one) is str for one in items) else items,)
+
+
+def _reduce_weak(weak: Any) -> tuple[Any, ...]:
+    return type(weak), (dict(weak),)
+
+
+def _reduce_cached_property(one: functools.cached_property[Any]) -> tuple[Any, ...]:
+    return functools.cached_property, (one.func,), {"attrname": one.attrname}
+
+
+class FunctionPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
+    """Pickles functions, and notes what has to go along with them.
+
+    Attributes:
+        named: own modules that the pickle or the code in it imports.
+        restored: modules whose functions and classes are in the pickle by value, with those that have a name there.
+        sources: the source files of code in the pickle.
+    """
+
+    dispatch_table = cloudpickle.Pickler.dispatch_table.new_child(
+        {
+            weakref.WeakKeyDictionary: _reduce_weak,
+            weakref.WeakValueDictionary: _reduce_weak,
+            functools.cached_property: _reduce_cached_property,
+        }
+    )
+
+    def __init__(self, file: BytesIO, own: OwnModules) -> None:
+        super().__init__(file)
+        self.file = file
+        self._own = own
+        self._met: set[str] = set()
+        self._sets: dict[int, _InOrder] = {}
+        self._registered: list[ModuleType] = []
+        self.named: set[str] = set()
+        self.restored: dict[str, dict[str, Any]] = {}
+        self.sources = SourceTexts()
+
+    def close(self) -> None:
+        """Undo what cloudpickle was asked to remember."""
+        for module in self._registered:
+            cloudpickle.unregister_pickle_by_value(module)
+
+    def reducer_override(self, obj: Any) -> Any:
+        if type(obj) is CodeType:
+            return marshal.loads, (marshalled(self.sources.plain(obj)),)
+        if isinstance(obj, ModuleType):
+            return self._reduce_module(obj)
+        if isinstance(obj, FunctionType):
+            return self._reduce_function(obj)
+        if isinstance(obj, type):
+            self._meet(obj.__module__)
+            if obj.__module__ in self.restored:
+                name_class(obj)
+            reduced = super().reducer_override(obj)
+            if isinstance(reduced, tuple) and len(reduced) == _WITH_STATE and "." in obj.__qualname__:
+                reduced[2][0]["__qualname__"] = obj.__qualname__  # else it is found under its name alone
+            self._keep_name(obj, reduced)
+            return reduced
+        if isinstance(obj, CACHED):
+            return self._reduce_cached(obj)
+        if isinstance(obj, TypeVar):
+            name_class(obj)
+        if isinstance(obj, types.BuiltinFunctionType):
+            self._meet(obj.__module__)
+        return super().reducer_override(obj)
+
+    def _meet(self, name: object) -> None:
+        """Decide how a module goes along, at the first thing of it that is pickled."""
+        if not isinstance(name, str) or name in self._met:
+            return
+        self._met.add(name)
+        if self._own.is_by_value(name):
+            self.restored.setdefault(name, {})
+            module = sys.modules.get(name)
+            if (
+                module is not None
+                and name != MAIN
+                and name not in cloudpickle.list_registry_pickle_by_value()
+            ):
+                cloudpickle.register_pickle_by_value(module)
+                self._registered.append(module)
+        elif source_of(name) is not None:
+            self.named.add(name)
+
+    def _reduce_module(self, module: ModuleType) -> Any:
+        name = module.__name__
+        self._meet(name)
+        if name in self.restored and sys.modules.get(name) is module:
+            return importlib.import_module, (name,)
+        return super().reducer_override(module)
+
+    def _reduce_function(self, function: FunctionType) -> Any:
+        self._meet(function.__module__)
+        home = self._home(function)
+        if home is not None:
+            self.globals_ref.setdefault(id(function.__globals__), _Namespace(home))
+        reduced = super().reducer_override(function)
+        if reduced is NotImplemented:
+            if function.__module__ in self.named and (source := source_of(function.__module__)) is not None:
+                check_fresh(function, source)
+            return reduced
+        self._keep_name(function, reduced)
+        self._note_imports(function)
+        values = reduced[2][1]["__globals__"]
+        if home in self.named:
+            values.clear()  # the module makes them when it is imported
+        for name, value in list(values.items()):
+            if name.startswith("@"):
+                del values[name]
+            elif type(value) in (set, frozenset):
+                values[name] = self._sets.setdefault(id(value), _InOrder(value))
+        return reduced
+
+    def _home(self, function: FunctionType) -> str | None:
+        """Return the module, there in the worker, whose globals a function uses."""
+        name = function.__globals__.get("__name__")
+        self._meet(name)
+        module = sys.modules.get(name) if isinstance(name, str) else None
+        if name not in self.restored and name not in self.named:
+            return None
+        return name if getattr(module, "__dict__", None) is function.__globals__ else None
+
+    def _reduce_cached(self, wrapper: Any) -> Any:
+        self._meet(wrapper.__module__)
+        if _is_named(wrapper) and wrapper.__module__ not in self.restored:
+            return NotImplemented
+        known = wrapper.cache_parameters()
+        reduced = cached, (wrapper.__wrapped__, known["maxsize"], known["typed"]), dict(vars(wrapper))
+        self._keep_name(wrapper, reduced)
+        return reduced
+
+    def _keep_name(self, obj: Any, reduced: Any) -> None:
+        names = self.restored.get(obj.__module__)
+        if (
+            names is not None
+            and reduced is not NotImplemented
+            and _is_named(obj)
+            and "." not in obj.__qualname__
+        ):
+            names[obj.__qualname__] = obj
+
+    def _note_imports(self, function: FunctionType) -> None:
+        package = function.__globals__.get("__package__") or ""
+        for name in imports_in(function.__code__, package):
+            for one in parents_and(name):
+                self._meet(one)
+
+
+def _is_named(obj: Any) -> bool:
+    """Return whether an object is found in its module under its name."""
+    found: Any = sys.modules.get(obj.__module__)
+    for part in obj.__qualname__.split("."):
+        found = getattr(found, part, None)
+    return found is obj

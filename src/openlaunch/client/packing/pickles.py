@@ -1,0 +1,68 @@
+"""Pickles functions with what belongs to them: registrations, modules put together, and definitions."""
+
+import sys
+from contextlib import closing
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any
+
+from openlaunch.client.packing.definitions import Bounded, definitions
+from openlaunch.client.packing.own_code import MAIN, OwnModules
+from openlaunch.client.packing.pickler import FunctionPickler
+from openlaunch.client.packing.registrations import registrations
+from openlaunch.client.packing.unpicklable import Search
+from openlaunch.errors import BundleError
+
+
+@dataclass(frozen=True, slots=True)
+class Pickles:
+    """What functions are pickled to: the bytes, and all that has to go along.
+
+    Attributes:
+        functions: pickles as `openlaunch_worker.own_code` describes them.
+        named: own modules that are imported.
+        restored: modules that are put together.
+        texts: source files by the name that tracebacks show.
+    """
+
+    functions: bytes
+    named: set[str]
+    restored: list[str]
+    texts: dict[str, str]
+
+
+def pickled(functions: dict[str, Any], own: OwnModules) -> Pickles:
+    """Pickle functions, and what belongs to them."""
+    file = BytesIO()
+    with closing(FunctionPickler(file, own)) as pickler:
+        try:
+            pickler.dump(functions)
+            loaded = sorted(name for name in own.follow(pickler.named) if name in sys.modules)
+            pickler.dump(registrations(loaded, own, lambda one: _can_pickle(one, own, Bounded())))
+            pickler.dump(pickler.restored)
+        except BundleError:
+            raise
+        except Exception as error:
+            raise BundleError(_advice(functions, own, error)) from error
+        pickler.dump(definitions(pickler, own))
+    texts = {name: text for name, text in sorted(pickler.sources.texts.items()) if text is not None}
+    restored = sorted({MAIN, *pickler.restored})
+    return Pickles(file.getvalue(), pickler.named, restored, texts)
+
+
+def _can_pickle(one: Any, own: OwnModules, file: BytesIO) -> bool:
+    with closing(FunctionPickler(file, own)) as pickler:
+        try:
+            pickler.dump(one)
+        except Exception:
+            return False
+    return True
+
+
+def _advice(functions: dict[str, Any], own: OwnModules, error: Exception) -> str:
+    search = Search(lambda one: _can_pickle(one, own, BytesIO()), own.is_by_value)
+    trail = search.trail(functions)
+    return (
+        f"the functions can't be pickled: {error}; it is {trail or 'somewhere in what they use'}. Make what can't be "
+        "copied (connections, locks, models) in load_model_fn, or in a module that they import"
+    )
