@@ -3,9 +3,11 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from openlaunch.engines import process_tree
 
 GIB = 1024**3
 
@@ -66,24 +68,7 @@ def _size(count: int) -> str:
 
 def memory_of_tree(pid: int) -> int:
     """Return the bytes of memory, shared memory among it, that a process and those below it use. Linux only."""
-    return sum(_memory_of(each) for each in _tree(pid))
-
-
-def _tree(pid: int) -> Iterator[int]:
-    waiting = [pid]
-    while waiting:
-        yield (parent := waiting.pop())
-        for children in Path(f"/proc/{parent}/task").glob("*/children"):
-            with contextlib.suppress(OSError):
-                waiting += map(int, children.read_text().split())
-
-
-def _memory_of(pid: int) -> int:
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except OSError:
-        return 0
-    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(("RssAnon:", "RssShmem:")))
+    return sum(map(process_tree.memory, process_tree.tree(pid)))
 
 
 async def bytes_of(*folders: Path) -> int:

@@ -6,16 +6,15 @@ import os
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from openlaunch.engines import process_tree
 from openlaunch.engines.groups import Child
 from openlaunch.engines.log_writer import LogPipe
 
 log = logging.getLogger(__name__)
 
-PROC = Path("/proc")
 DISK_SECONDS = 5.0
 MAX_FILES = 1_000_000
 """Files and folders that a worker may have in its folder."""
@@ -74,62 +73,28 @@ class UsageWatch:
 
 def _over_memory(workers: Iterable[Watched]) -> list[tuple[Watched, int]]:
     """Return the workers whose processes use more memory than they may, and how much."""
-    if not workers:
-        return []
-    children = _children()
-    used = [(worker, _memory(worker, children)) for worker in workers]
+    used = [(worker, _memory(worker)) for worker in workers]
     return [(worker, each) for worker, each in used if each > worker.memory]
 
 
-def _children() -> dict[int, list[int]]:
-    """Return the children of each process of this machine that has any."""
-    found: dict[int, list[int]] = {}
-    with suppress(FileNotFoundError):  # macOS
-        for process in PROC.glob("[0-9]*"):
-            with suppress(OSError):
-                parent = int((process / "stat").read_text().rpartition(")")[2].split()[1])
-                found.setdefault(parent, []).append(int(process.name))
-    return found
-
-
-def _below(pid: int, children: dict[int, list[int]]) -> list[int]:
-    """Return a process and all below it, parents first."""
-    found = [pid]
-    for each in found:
-        found += children.get(each, ())
-    return found
-
-
-def _memory(worker: Watched, children: dict[int, list[int]]) -> int:
+def _memory(worker: Watched) -> int:
     """Return the memory of a worker's processes: exactly, which takes longer, only where it may be too much."""
     if worker.first is None:
-        below = _below(worker.process.ancestor, children)
+        below = process_tree.tree(worker.process.ancestor)
         worker.first = next((pid for pid in below if _works_in(pid, worker.place)), None)
     if worker.first is None:
         return 0
-    pids = _below(worker.first, children)
-    most = sum(_read(pid, "status", ("RssAnon", "RssShmem")) for pid in pids)
-    if most <= worker.memory:
-        return most
+    pids = process_tree.tree(worker.first)
+    most = sum(map(process_tree.memory, pids))
     # Memory that processes share was counted in each of them.
-    return sum(_read(pid, "smaps_rollup", ("Pss_Anon", "Pss_Shmem")) for pid in pids)
+    return most if most <= worker.memory else sum(map(process_tree.share_of_memory, pids))
 
 
 def _works_in(pid: int, folder: Path) -> bool:
     try:
-        return (PROC / str(pid) / "cwd").readlink() == folder
+        return Path(f"/proc/{pid}/cwd").readlink() == folder
     except OSError:
         return False
-
-
-def _read(pid: int, file: str, names: tuple[str, ...]) -> int:
-    """Return the sum of these lines, which are in KiB, in bytes."""
-    try:
-        lines = (PROC / str(pid) / file).read_text().splitlines()
-    except OSError:
-        return 0
-    values = dict(line.split(":", 1) for line in lines if ":" in line)
-    return sum(int(values[name].split()[0]) for name in names if name in values) * 1024
 
 
 def _over_disk(workers: Iterable[Watched], most: int) -> list[Watched]:
