@@ -1,15 +1,22 @@
 """The stores that the contract suites run over: a driver is one more entry in `OPENERS`."""
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
+import psycopg
+from postgres_server import shared_server
 from sqlalchemy import Connection
 
 from openlaunch.store.base import Store
+from openlaunch.store.postgres import PostgresStore
 from openlaunch.store.sqlite import SqliteStore
+from openlaunch.store.tables import metadata
 
 T = TypeVar("T")
 Opener = Callable[..., AbstractAsyncContextManager[Store]]
@@ -25,7 +32,67 @@ async def open_sqlite(folder: Path, max_pending: int = 10_000) -> AsyncIterator[
         await store.close()
 
 
-OPENERS: dict[str, Opener] = {"sqlite": open_sqlite}
+@asynccontextmanager
+async def open_postgres(folder: Path, max_pending: int = 10_000) -> AsyncIterator[Store]:
+    """A store on the database of the folder, which is empty at first."""
+    store = await PostgresStore.open(POSTGRES.url_of(folder), max_pending=max_pending)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+class PostgresDatabases:
+    """Databases of the shared server: one for each folder that a test names, emptied for the next test."""
+
+    def __init__(self) -> None:
+        self._numbers = itertools.count()
+        self._free: list[str] = []
+        self._taken: dict[Path, str] = {}
+
+    def url_of(self, folder: Path) -> str:
+        if folder not in self._taken:
+            self._taken[folder] = self._free.pop() if self._free else self._made()
+        return shared_server().url(self._taken[folder])
+
+    def _made(self) -> str:
+        name = f"test_{next(self._numbers)}"
+        shared_server().execute(f"CREATE DATABASE {name} TEMPLATE {self._template}")
+        return name
+
+    @cached_property
+    def _template(self) -> str:
+        name = "template_of_tests"
+        shared_server().execute(f"CREATE DATABASE {name}")
+
+        async def make_tables() -> None:
+            await (await PostgresStore.open(shared_server().url(name))).close()
+
+        with ThreadPoolExecutor(1) as thread:  # the caller's may be in an event loop
+            thread.submit(asyncio.run, make_tables()).result()
+        self._new = _shape(name)
+        return name
+
+    def give_back(self) -> None:
+        """Empty what the last test has used: some milliseconds, where a new database takes a tenth of a second."""
+        for name in self._taken.values():
+            if _shape(name) == self._new:
+                rows = [f"DELETE FROM {table.name}" for table in reversed(metadata.sorted_tables)]
+                shared_server().execute(";".join(rows), database=name)
+                self._free.append(name)
+            else:
+                shared_server().execute(f"DROP DATABASE {name} WITH (FORCE)")
+        self._taken.clear()
+
+
+def _shape(database: str) -> object:
+    tables = "SELECT array_agg(tablename ORDER BY tablename) FROM pg_tables WHERE schemaname = 'public'"
+    with psycopg.connect(shared_server().url(database)) as connection:
+        return connection.execute(f"SELECT ({tables}), version_num FROM alembic_version").fetchall()
+
+
+POSTGRES = PostgresDatabases()
+OPENERS: dict[str, Opener] = {"sqlite": open_sqlite, "postgres": open_postgres}
 
 
 class Database:

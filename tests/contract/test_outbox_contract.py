@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection
 from store_drivers import OPENERS, Database, database
 
 from openlaunch.tasks import control, housekeeping, outbox, queue
@@ -122,14 +121,6 @@ def test_owners_are_those_who_have_callbacks_to_be_sent(db: Database) -> None:
     end(db, "a")
     end(db, "c")
     assert db.read(outbox.owners) == ["ada", "bob"]
-
-
-def test_steps_from_owner_to_owner_search_the_index(db: Database) -> None:
-    def plan(conn: Connection) -> str:
-        query = "SELECT min(owner) FROM deliveries WHERE status = 'PENDING' AND owner > 'a'"
-        return str(conn.exec_driver_sql(f"EXPLAIN QUERY PLAN {query}").fetchall())
-
-    assert "SEARCH deliveries USING INDEX ix_deliveries_due (owner>?)" in db.read(plan)
 
 
 def test_what_was_taken_is_done(db: Database) -> None:

@@ -103,3 +103,11 @@ def test_tasks_of_all_owners_are_looked_for_among_the_newest_alone(db: Database,
 def test_a_rare_status_is_not_looked_for_among_all_of_an_endpoints_tasks(db: Database, state: State) -> None:
     steps = db.write(lambda conn: plans(conn, lambda conn: lookups.list_page(conn, "ada", "end", state)))
     assert not any("ix_tasks_endpoint" in step or "ix_tasks_owner" in step for step in steps), steps
+
+
+def test_steps_from_owner_to_owner_search_the_index(db: Database) -> None:
+    def plan(conn: Connection) -> str:
+        query = "SELECT min(owner) FROM deliveries WHERE status = 'PENDING' AND owner > 'a'"
+        return str(conn.exec_driver_sql(f"EXPLAIN QUERY PLAN {query}").fetchall())
+
+    assert "SEARCH deliveries USING INDEX ix_deliveries_due (owner>?)" in db.read(plan)

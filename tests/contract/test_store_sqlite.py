@@ -13,7 +13,8 @@ from sqlalchemy import Connection
 from openlaunch.errors import ConfigurationError, Unavailable
 from openlaunch.store import keys
 from openlaunch.store.records import KeyRecord
-from openlaunch.store.sqlite import MAX_GROUP, MIN_FREE_PAGES, SqliteStore
+from openlaunch.store.sqlite import MIN_FREE_PAGES, SqliteStore
+from openlaunch.store.threads import MAX_GROUP
 from openlaunch.wire.keys import Role
 
 

@@ -35,6 +35,8 @@ NAMED_DRIVERS = {
     "openlaunch.artifacts.bucket": set(),
     "openlaunch.artifacts.folder": {"openlaunch.server.serve"},
     "openlaunch.engines.local": {"openlaunch.server.serve"},
+    "openlaunch.store.postgres": set(),
+    "openlaunch.store.postgres_queue": set(),
     "openlaunch.store.sqlite": {"openlaunch.server.serve"},
     "openlaunch.store.sqlite_files": {"openlaunch.server.operations.backup"},
     "openlaunch.store.sqlite_queue": set(),

@@ -55,4 +55,4 @@ def _specs(conn: Connection, owner: str) -> Iterator[EndpointSpec]:
 
 def bytes_of_files(conn: Connection, owner: str) -> int:
     """Return the size of all files of the owner."""
-    return conn.scalar(select(func.sum(files.c.size)).where(files.c.owner == owner)) or 0
+    return int(conn.scalar(select(func.sum(files.c.size)).where(files.c.owner == owner)) or 0)

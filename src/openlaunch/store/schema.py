@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Column, Connection, MetaData, String, Table, inspect, select
+from sqlalchemy import Column, Connection, Index, MetaData, String, Table, inspect, select
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from openlaunch.errors import ConfigurationError
@@ -56,7 +56,14 @@ def _make_tables(conn: Connection) -> None:
     for table in metadata.sorted_tables:
         conn.execute(CreateTable(table))
         for index in sorted(table.indexes, key=lambda index: str(index.name)):
+            _make_partial(conn, index)
             conn.execute(CreateIndex(index))
+
+
+def _make_partial(conn: Connection, index: Index) -> None:
+    """Have an index that is of some rows on SQLite be of the same rows on the connection's database."""
+    # Not in `tables.py`: to look at a `postgresql_where` there, each server would import PostgreSQL's dialect.
+    index.dialect_options[conn.dialect.name]["where"] = index.dialect_options["sqlite"]["where"]
 
 
 def _current(conn: Connection) -> str | None:

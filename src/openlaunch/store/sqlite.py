@@ -2,12 +2,8 @@
 
 import asyncio
 import logging
-import queue
 import sqlite3
-import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -16,21 +12,16 @@ from sqlalchemy.exc import DatabaseError, DBAPIError
 from sqlalchemy.pool import QueuePool, StaticPool
 
 from openlaunch.errors import ConfigurationError, Unavailable
-from openlaunch.store.group_commit import Operation, Outcome, run_group
+from openlaunch.store.group_commit import Group, Operation, Outcome
 from openlaunch.store.queue_sql import options
 from openlaunch.store.schema import upgrade
 from openlaunch.store.sqlite_files import INCREMENTAL, let_shrink
 from openlaunch.store.sqlite_queue import SqliteQueueSql
-from openlaunch.turns import FairQueue, Turns
+from openlaunch.store.threads import READERS, Readers, Writer
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
-MAX_GROUP = 512
-"""The most operations that one transaction takes."""
-GROUP_SECONDS = 0.05
-"""The time after which a transaction takes no further operation: the next one begins with other owners' turns."""
-READERS = 4
 DAMAGED = "store_damaged"
 """The code of the error that says that the file itself is damaged."""
 
@@ -49,49 +40,16 @@ MAX_IDLE_WAL_BYTES = 64 * 1024 * 1024
 _MAGIC = b"SQLite format 3\x00"
 
 
-class _Write:
-    """An operation on its way to disk, and the future of its result."""
-
-    __slots__ = ("future", "op", "outcome", "owner")
-
-    def __init__(self, op: Callable[[Connection], Any], owner: str, future: "asyncio.Future[Any]") -> None:
-        self.op = op
-        self.owner = owner
-        self.future = future
-        self.outcome = Outcome()
-
-    def resolve(self) -> None:
-        if self.future.done():
-            return
-        if self.outcome.error is not None:
-            self.future.set_exception(self.outcome.error)
-        else:
-            self.future.set_result(self.outcome.result)
-
-
 class SqliteStore:
     """`store.base.Store` on one SQLite file: WAL, synchronous=FULL. Used from one event loop."""
 
     def __init__(self, path: Path, engine: Engine, readers: Engine, max_pending: int) -> None:
         self._path = path
-        self._writer_engine = engine
-        self._reader_engine = readers
-        self._waiting: FairQueue[_Write] = FairQueue()
-        self._lock = threading.Lock()
-        self._arrived: queue.SimpleQueue[bool] = queue.SimpleQueue()
-        """True for each operation that waits, then False when no more come."""
-        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="store-read")
-        self._reader_turns = Turns(READERS)
-        self._writes, self._reads = Turns(max_pending), Turns(max_pending)
-        """The operations that have been accepted and have not ended."""
-        self._closed = False
-        self._loop = asyncio.get_running_loop()
-        self.transactions = 0
-        """Write transactions so far, each of a group of operations."""
+        self._engines = engine, readers
         self._damage: str | None = None
         """What was found to be wrong with the file itself, once it was."""
-        self._thread = threading.Thread(target=self._write_loop, name="store-write", daemon=True)
-        self._thread.start()
+        self._writer = Writer(self._commit, self._explained, max_pending)
+        self._readers = Readers(readers, self._explained, max_pending)
 
     @classmethod
     async def open(
@@ -107,38 +65,16 @@ class SqliteStore:
         writer, readers = await asyncio.to_thread(_open_engines, path, busy_timeout_seconds)
         return cls(path, writer, readers, max_pending)
 
+    @property
+    def transactions(self) -> int:
+        """Write transactions so far, each of a group of operations."""
+        return self._writer.transactions
+
     async def write(self, op: Callable[[Connection], T], owner: str = "") -> T:
-        self._admit(self._writes, owner, "writes wait for the disk")
-        future: asyncio.Future[T] = self._loop.create_future()
-        with self._lock:
-            self._waiting.append(owner, _Write(op, owner, future))
-        self._arrived.put(True)
-        return await future
+        return await self._writer.write(op, owner)
 
     async def read(self, op: Callable[[Connection], T], owner: str = "") -> T:
-        self._admit(self._reads, owner, "reads wait for a connection")
-        try:
-            run_in_thread = self._loop.run_in_executor
-            return await self._reader_turns.run(owner, lambda: run_in_thread(self._readers, self._read, op))
-        finally:
-            self._reads.give_back(owner)
-
-    def _admit(self, waiting: Turns, owner: str, what: str) -> None:
-        if self._closed:
-            raise Unavailable("the server is stopping", code="stopping")
-        if not waiting.take(owner):
-            raise Unavailable(
-                f"too many {what} already, of all owners together or of this one; retry in a second",
-                code="store_overloaded",
-                retry_after=1,
-            )
-
-    def _read(self, op: Callable[[Connection], T]) -> T:
-        try:
-            with self._reader_engine.connect() as connection:
-                return op(connection)
-        except (DatabaseError, sqlite3.DatabaseError) as error:
-            raise self._explained(error) from _driver_error(error)
+        return await self._readers.read(op, owner)
 
     async def shrink(self) -> bool:
         cut, left = await self.write(_shrink)
@@ -153,72 +89,21 @@ class SqliteStore:
         return self._damage or await asyncio.to_thread(_file_problem, self._path)
 
     async def close(self) -> None:
-        if self._closed:
-            return
-        self._closed = True
-        self._arrived.put(False)
-        await asyncio.to_thread(self._thread.join)
-        self._readers.shutdown()
-        self._reader_engine.dispose()
-        self._writer_engine.dispose()
+        self._readers.refuse()
+        await self._writer.close()
+        self._readers.close()
+        for engine in self._engines:
+            engine.dispose()
 
-    # The writer thread.
-
-    def _write_loop(self) -> None:
-        while self._arrived.get():
-            self._loop.call_soon_threadsafe(self._resolve, self._commit())
-
-    def _commit(self) -> Sequence[_Write]:
-        """Run what waits in one transaction, and return it with its outcomes."""
-        group = [self._next()]
-        try:
-            with self._writer_engine.connect() as connection:
-                outcomes = run_group(connection, self._operations(group))
-        except Exception as error:
-            group += self._others(MAX_GROUP)  # would only wait as long, one after the other, for the same
-            outcomes = [Outcome(error=error)] * len(group)
-        self.transactions += 1
-        for write, outcome in zip(group, outcomes, strict=True):
-            write.outcome = (
-                outcome if outcome.error is None else Outcome(error=self._explained(outcome.error))
-            )
-        return group
-
-    def _operations(self, group: list[_Write]) -> Iterator[Operation]:
-        """Yield what waits and add it to the group, until the transaction is long enough."""
-        ends = time.monotonic() + GROUP_SECONDS
-        yield group[0].op
-        for write in self._others(min(self._waiting.size, MAX_GROUP - 1)):
-            group.append(write)
-            yield write.op
-            if time.monotonic() > ends:
-                return
-
-    def _others(self, most: int) -> Iterator[_Write]:
-        for _ in range(most):
-            try:
-                more = self._arrived.get_nowait()
-            except queue.Empty:
-                return
-            if not more:
-                self._arrived.put(False)
-                return
-            yield self._next()
-
-    def _next(self) -> _Write:
-        with self._lock:
-            return self._waiting.popleft()
+    def _commit(self, operations: Iterator[Operation]) -> list[Outcome]:
+        with self._engines[0].connect() as connection:
+            return Group(operations).commit(connection)
 
     def _explained(self, error: Exception) -> Exception:
         explained = _explained(error)
         if isinstance(explained, Unavailable) and explained.code == DAMAGED:
             self._damage = explained.message
         return explained
-
-    def _resolve(self, group: Sequence[_Write]) -> None:
-        for write in group:
-            self._writes.give_back(write.owner)
-            write.resolve()
 
 
 def _file_problem(path: Path) -> str | None:

@@ -19,10 +19,10 @@ from sqlalchemy import (
     PrimaryKeyConstraint,
     SmallInteger,
     Table,
-    Text,
     UniqueConstraint,
     text,
 )
+from sqlalchemy import Text as AnyText
 from sqlalchemy.sql.elements import TextClause
 from sqlalchemy.types import TypeEngine
 
@@ -36,6 +36,9 @@ metadata = MetaData(
 )
 
 
+# Text is ordered by its bytes on every database, whatever the language that a PostgreSQL database was made for.
+Text = AnyText().with_variant(AnyText(collation="C"), "postgresql")
+
 # SQLite numbers rows automatically only in a column whose type is spelled INTEGER.
 _SEQUENCE = BigInteger().with_variant(Integer, "sqlite")
 
@@ -46,11 +49,11 @@ def _numbered(*unique: str) -> list[Column[Any]]:
     return [Column("seq", _SEQUENCE, primary_key=True), *keys]
 
 
-def _required(kind: type[TypeEngine[Any]], *names: str) -> list[Column[Any]]:
+def _required(kind: type[TypeEngine[Any]] | TypeEngine[Any], *names: str) -> list[Column[Any]]:
     return [Column(name, kind, nullable=False) for name in names]
 
 
-def _optional(kind: type[TypeEngine[Any]], *names: str) -> list[Column[Any]]:
+def _optional(kind: type[TypeEngine[Any]] | TypeEngine[Any], *names: str) -> list[Column[Any]]:
     return [Column(name, kind) for name in names]
 
 

