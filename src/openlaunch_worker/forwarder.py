@@ -236,12 +236,15 @@ class Forwarder:
         except Exception:
             self._drop()
             raise
+        self._local.response = response
         return response
 
     def _drop(self) -> None:
         if (connection := getattr(self._local, "connection", None)) is not None:
             connection.close()
-            self._local.connection, self._local.is_idle = None, False
+            if (response := getattr(self._local, "response", None)) is not None:
+                response.close()  # one that lasts until the connection's end keeps the socket for itself
+            self._local.connection, self._local.response, self._local.is_idle = None, None, False
 
     def _refused(self, route: str, response: http.client.HTTPResponse) -> Refusal:
         try:

@@ -33,6 +33,7 @@ class Command:
 
     def __exit__(self, *_):
         self.forwarder._drop()
+        assert [sock.fileno() for sock in self.forwarder._sockets.values() if sock.fileno() != -1] == []
 
 
 class Answers(socketserver.StreamRequestHandler):
