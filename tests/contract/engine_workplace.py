@@ -75,6 +75,9 @@ class Workplace:
     def build_said(self, build_id: str, line: str) -> None:
         """No test builds anything."""
 
+    def build_does(self, build_id: str, step: str) -> None:
+        """No test builds anything."""
+
     def log_path(self, worker_id: str = "w1") -> Path:
         return WorkerLogs(self.root / "logs").path("e1", worker_id)
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -143,13 +144,18 @@ def _plain(text: str) -> Any:
 
 def say_status(update: Callable[[str], None]) -> "Callable[[ModelEndpoint], None]":
     """Return what shows each change of an endpoint's status, and leaves a line where stderr is not a terminal."""
+    said = ""
 
     def tell(endpoint: "ModelEndpoint") -> None:
-        reason = f": {endpoint.status_reason}" if endpoint.status_reason else ""
-        line = f"{endpoint.name} is {endpoint.status.value}{reason}"
+        from openlaunch.client.progress import status_text
+
+        nonlocal said
+        line = status_text(endpoint)
         update(line)
-        if not sys.stderr.isatty():
+        # The seconds of a build are not worth a line each.
+        if not sys.stderr.isatty() and (text := re.sub(r"\b\d+ s\b", "", line)) != said:
             note(line)
+            said = text
 
     return tell
 

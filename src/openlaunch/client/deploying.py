@@ -24,6 +24,7 @@ class DeployKeywords(Settings, total=False):
     wait: bool
     timeout: float
     on_status: StatusCallback | None
+    show_progress: bool | None
     request_schema: type[BaseModel] | None
     response_schema: type[BaseModel] | None
     app_config: dict[str, Any] | None

@@ -1,8 +1,45 @@
-"""A progress bar on stderr, with rich, which is loaded only where a bar is shown."""
+"""Progress on stderr: a line that is written over, and a bar, for which rich is loaded only where one is shown."""
 
+import shutil
 import sys
 from types import TracebackType
 from typing import Any, Self
+
+from openlaunch.client.models import ModelEndpoint
+from openlaunch.wire.endpoints import EndpointStatus
+
+
+def status_text(endpoint: ModelEndpoint) -> str:
+    """Return how an endpoint stands, on one line."""
+    reason = f": {endpoint.status_reason}" if endpoint.status_reason else ""
+    return " ".join(f"{endpoint.name} is {endpoint.status.value}{reason}".split())
+
+
+class StatusLine:
+    """How the endpoint stands that is waited for. `show`: whether to say so; None: on a terminal or in a notebook."""
+
+    def __init__(self, show: bool | None) -> None:
+        notebook = type(sys.stderr).__module__.startswith("ipykernel")
+        self._shown = (sys.stderr.isatty() or notebook) if show is None else show
+        self._length = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._length:
+            sys.stderr.write("\n")
+
+    def show(self, endpoint: ModelEndpoint) -> None:
+        """Write over what was said before. An endpoint that is READY at once is not worth a line."""
+        if not self._shown or (not self._length and endpoint.status is EndpointStatus.READY):
+            return
+        text = status_text(endpoint)[: shutil.get_terminal_size().columns - 1]
+        sys.stderr.write(f"\r{text:<{self._length}}")
+        sys.stderr.flush()
+        self._length = len(text)
 
 
 class InputsProgress:

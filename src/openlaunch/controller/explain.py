@@ -32,10 +32,11 @@ def explain(s: Situation, load: Load, policy: Policy) -> EndpointWhy:
 
 
 _FOR_CALLERS = {
+    ReasonCode.BUILDING_ENVIRONMENT: BUILD_PROGRESS[Build.BUILDING],
     ReasonCode.CAN_NOT_LOAD: "it can't be loaded",
     ReasonCode.CRASH_LOOP: "its workers crash",
 }
-"""In place of messages that have what its code raised and printed, which is for the endpoint's owner alone."""
+"""In place of messages that have what its code raised, or what it is made of, which is for its owner alone."""
 
 
 def for_callers(why: EndpointWhy) -> EndpointWhy:
@@ -104,8 +105,8 @@ def _progress(s: Situation) -> Iterator[Reason]:
             ReasonCode.STARTING,
             f"{count_of_workers(len(starting))} started {oldest:.0f} s ago, and load the bundle",
         )
-    elif (build := s.newest.build) in _BUILD_CODES:
-        yield _reason(_BUILD_CODES[build], BUILD_PROGRESS[build])
+    elif (build := s.newest.build_progress(s.now)) is not None:
+        yield _reason(_BUILD_CODES[s.newest.build], build)
     elif s.target == 0:
         yield _reason(
             ReasonCode.IDLE, "nothing is asked and min_workers is 0: the first request starts a worker"

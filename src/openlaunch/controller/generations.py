@@ -25,18 +25,30 @@ LOAD_MARGIN = 60.0
 
 @dataclass(slots=True)
 class GenerationState:
-    """A generation's bundle, environment and history. `ready_since` is when its first worker became ready."""
+    """A generation's bundle, environment and history.
+
+    `ready_since` is when its first worker became ready, `build_since` when its environment had its turn.
+    """
 
     build: Build = Build.NONE
     history: History = field(default_factory=History)
     bundle: BundleRecord | None = None
     environment: str | None = None
     ready_since: float | None = None
+    build_step: str = ""
+    build_since: float = 0.0
 
     def seen(self, trial: Trial) -> Generation:
-        seconds = None if self.bundle is None else load_seconds(self.bundle.flavor)
-        name = None if self.bundle is None else self.bundle.name
-        return Generation(self.build, self.history, seconds, trial, self.ready_since, name)
+        return Generation(
+            self.build,
+            self.history,
+            load_seconds=None if self.bundle is None else load_seconds(self.bundle.flavor),
+            trial=trial,
+            ready_since=self.ready_since,
+            bundle_name=None if self.bundle is None else self.bundle.name,
+            build_step=self.build_step,
+            build_since=self.build_since,
+        )
 
 
 class Generations:
@@ -92,9 +104,19 @@ class Generations:
         endpoint.changed.set()
 
     def build_started(self, number: int) -> None:
-        self.get(number).build = Build.BUILDING
+        state = self.get(number)
+        state.build, state.build_step, state.build_since = Build.BUILDING, "", self._endpoint.now()
         self._endpoint.tell(EventKind.ENVIRONMENT_BUILDING)
         self._endpoint.changed.set()
+
+    def build_does(self, number: int, step: str) -> None:
+        """Note what a build does now. Nothing is planned or stored because of that."""
+        self.get(number).build_step = step
+
+    def build_progress(self, number: int) -> str | None:
+        """Say what of a generation's environment is being built, and for how long; None where nothing is."""
+        state = self._states.get(number)
+        return None if state is None else state.seen(Trial()).build_progress(self._endpoint.now())
 
     def _failed(self, state: GenerationState, began: float, error: Exception) -> None:
         endpoint = self._endpoint

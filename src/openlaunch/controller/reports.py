@@ -64,5 +64,9 @@ class Reports:
         if (supervisor := self._of_part(build_id)) is not None:
             supervisor.endpoint.note(line)
 
+    def build_does(self, build_id: str, step: str) -> None:
+        if (supervisor := self._of_part(build_id)) is not None:
+            supervisor.generations.build_does(int(build_id.rpartition(".")[2]), step)
+
     def _of_part(self, part_id: str) -> Supervisor | None:
         return self._of(part_id.rpartition(".")[0])

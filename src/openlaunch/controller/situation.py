@@ -55,7 +55,8 @@ class Generation:
     """What is known of a generation: its environment, and how its workers and its predictions have failed.
 
     `load_seconds` is how long its workers may take to be ready, where its bundle says so; `ready_since` is when
-    the first of them was, None before; `bundle_name` is known once it is built.
+    the first of them was, None before; `bundle_name` is known once it is built. While it is being built,
+    `build_step` says what is done, and `build_since` since when.
     """
 
     build: Build = Build.NONE
@@ -64,6 +65,15 @@ class Generation:
     trial: Trial = field(default_factory=Trial)
     ready_since: float | None = None
     bundle_name: str | None = None
+    build_step: str = ""
+    build_since: float = 0.0
+
+    def build_progress(self, now: float) -> str | None:
+        """Say what is being built, and for how long; None where nothing is."""
+        if self.build is not Build.BUILDING:
+            return BUILD_PROGRESS.get(self.build)
+        step = f": {self.build_step}" if self.build_step else ""
+        return f"{BUILD_PROGRESS[self.build]}, for {max(0.0, now - self.build_since):.0f} s so far{step}"
 
 
 UNKNOWN = Generation()

@@ -155,6 +155,9 @@ class EngineEvents(Protocol):
     def build_said(self, build_id: str, line: str) -> None:
         """Write a build's line to the log."""
 
+    def build_does(self, build_id: str, step: str) -> None:
+        """Note what a build does now, in words, such as the package that is downloaded and its size."""
+
 
 class LogLine(NamedTuple):
     """A line that a worker, by its short id, wrote; `at` is when, as ISO 8601 in UTC."""

@@ -27,6 +27,7 @@ from openlaunch.engines.log_follower import FileFollower
 from openlaunch.engines.log_lines import without_stamps
 from openlaunch.engines.process_spec import ProcessSpec
 from openlaunch.engines.processes import Processes, machine
+from openlaunch.engines.uv_progress import UvProgress
 from openlaunch.engines.worker_logs import WorkerLogs, short_id_of
 from openlaunch.log_files import tail
 from openlaunch.wire.bundles import ImageFlavor
@@ -73,8 +74,12 @@ class LocalEngine:
         def started() -> None:
             self._events.build_started(build.id)
 
+        progress = UvProgress()
+
         def said(line: str) -> None:
             self._events.build_said(build.id, line)
+            if (step := progress.read(line)) is not None:
+                self._events.build_does(build.id, step)
 
         flavor = build.flavor
         if isinstance(flavor, ImageFlavor):

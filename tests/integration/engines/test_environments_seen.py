@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from hostile_package import serving
 from server_driver import SMALL, eventually
 
 from openlaunch import LaunchClient
@@ -43,6 +44,29 @@ def test_the_command_shows_the_same(client, endpoint, capsys, monkeypatch):
     assert "used by       uses-it" in capsys.readouterr().out
     assert run(["environments", "prune", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"removed": []}
+
+
+def test_what_is_built_is_shown_and_for_how_long(client, tmp_path, capsys, monkeypatch):
+    go = tmp_path / "go"
+    script = f"import time\ndef run():\n    while not os.path.exists({str(go)!r}):\n        time.sleep(0.05)"
+    with serving(script) as requirement:
+        endpoint = client.deploy(first, name="built", requirements=[requirement], wait=False, **SMALL)
+
+        def reason():
+            return endpoint.refresh().model_endpoint.status_reason or ""
+
+        eventually(lambda: reason().endswith("s so far: building hostile"))
+        eventually(lambda: ", for 1 s so far" in reason())
+        assert "so far: building hostile" in client.explain_endpoint("built").reasons[0].message
+        reasons = [each.model_endpoint.status_reason or "" for each in client.list_model_endpoints()]
+        assert any("so far: building hostile" in each for each in reasons)
+        monkeypatch.setenv("OPENLAUNCH_URL", client.server.url)
+        monkeypatch.setenv("OPENLAUNCH_API_KEY", client.server.api_key)
+        assert run(["endpoints", "get", "built"]) == 0
+        assert "so far: building hostile" in capsys.readouterr().out
+        go.touch()
+        endpoint.wait_until_ready(60)
+    assert endpoint.model_endpoint.status_reason is None
 
 
 def test_an_owner_sees_their_own_and_an_admin_all(client, endpoint):

@@ -193,6 +193,7 @@ class FakeEngine:
 
     async def prepare(self, build: BuildOrder) -> str:
         self._events.build_started(build.id)
+        self._events.build_does(build.id, "downloading torch (846.6MiB)")
         await asyncio.sleep(BUILD_SECONDS)
         assert isinstance(build.flavor, CloudpickleArtifactFlavor)
         if build.flavor.load_predict_fn == "no-environment":

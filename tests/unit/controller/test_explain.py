@@ -6,7 +6,7 @@ import pytest
 from controller_simulation import Simulation, make_record, make_spec
 
 from openlaunch.controller.events import Scale, message_of, scaling_event
-from openlaunch.controller.explain import explain, task_message
+from openlaunch.controller.explain import explain, for_callers, task_message
 from openlaunch.controller.fleet import Load
 from openlaunch.controller.gpus import Gpus
 from openlaunch.controller.situation import Policy, Situation
@@ -38,6 +38,13 @@ def test_an_environment_that_is_being_built() -> None:
     simulation = simulated(seconds=1)
     assert codes(simulation) == [ReasonCode.BUILDING_ENVIRONMENT]
     assert why(simulation).pending
+
+
+def test_what_is_built_is_for_the_owner_alone() -> None:
+    simulation = simulated(seconds=1)
+    message = "the environment is being built, for 1 s so far: downloading torch (846.6MiB)"
+    assert [reason.message for reason in why(simulation).reasons] == [message]
+    assert [r.message for r in for_callers(why(simulation)).reasons] == ["the environment is being built"]
 
 
 def test_a_worker_that_loads() -> None:
@@ -141,7 +148,8 @@ def test_a_tasks_place_in_words(ahead: int, exceeds: bool, text: str) -> None:
 
 def test_a_task_whose_endpoint_has_no_worker_says_why() -> None:
     assert task_message(0, False, why(simulated(seconds=1))) == (
-        "the endpoint has no worker yet: the environment is being built; it is the next"
+        "the endpoint has no worker yet: the environment is being built, for 1 s so far: "
+        "downloading torch (846.6MiB); it is the next"
     )
 
 

@@ -17,6 +17,7 @@ from openlaunch.client.models import ModelEndpoint, changes_between
 from openlaunch.client.operations import bundles, endpoints
 from openlaunch.client.packing.callables import pack_callables, python_version
 from openlaunch.client.packing.documents import pack_schemas
+from openlaunch.client.progress import StatusLine
 from openlaunch.errors import APIError, ConnectionFailed, ServerError
 from openlaunch.wire.bundles import ModelBundleResponse
 from openlaunch.wire.endpoints import EndpointStatus, EndpointType, UpdateModelEndpointRequest
@@ -42,6 +43,7 @@ def deploy(
     wait: bool = True,
     timeout: float = DEPLOY_SECONDS,
     on_status: endpoints.StatusCallback | None = None,
+    show_progress: bool | None = None,
     request_schema: type[BaseModel] | None = None,
     response_schema: type[BaseModel] | None = None,
     app_config: dict[str, Any] | None = None,
@@ -72,7 +74,9 @@ def deploy(
         requirements: as for pip, such as `numpy>=2`; [] for none.
         wait: whether to wait until the endpoint is READY.
         timeout: seconds to wait.
-        on_status: called with the endpoint at each change of its status or reason.
+        on_status: called with the endpoint at each change of its status or reason, such as the seconds of a build.
+        show_progress: whether a line on stderr says how the endpoint stands meanwhile, unless `on_status` does; by
+            default on a terminal and in a notebook.
         request_schema: a pydantic model; predictions whose args do not fit are refused.
         response_schema: a pydantic model of what `fn` returns.
         app_config: given to `load_model_fn`.
@@ -119,7 +123,8 @@ def deploy(
     else:
         endpoint = yield from _update(name, existing, code, changes)
     if wait:
-        endpoint = yield from endpoints.wait_until_ready(endpoint, timeout, on_status)
+        with StatusLine(show_progress) as line:
+            endpoint = yield from endpoints.wait_until_ready(endpoint, timeout, on_status or line.show)
     if existing is not None:
         endpoint.changes = [*existing.changed_parts(code), *changes_between(existing.endpoint, endpoint)]
         log.info("deployed %s: %s", name, ", ".join(endpoint.changes) or "nothing has changed")

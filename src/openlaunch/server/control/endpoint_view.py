@@ -10,10 +10,12 @@ from openlaunch.server.control.answers import shown
 from openlaunch.server.control.context import Context
 from openlaunch.server.prediction.inputs import without_secrets
 from openlaunch.store import bundles as bundle_store
-from openlaunch.store.records import EndpointRecord
+from openlaunch.store.records import CanaryRecord, EndpointRecord
 from openlaunch.wire.endpoints import (
     CanaryResponse,
+    CanaryStatus,
     DeploymentState,
+    EndpointStatus,
     ModelEndpointResponse,
     PredictionWindows,
     ResourceState,
@@ -47,6 +49,7 @@ def _canary(context: Context, endpoint: EndpointRecord, names: BundleNames) -> C
     return shown(
         CanaryResponse,
         canary,
+        reason=_canary_reason(context, endpoint, canary),
         bundle_name=names.get(canary.bundle_id, ""),
         rollback_after_failures=rule.failures if rule else 0,
         probation_requests=rule.among if rule else None,
@@ -75,6 +78,7 @@ def described_with(
             include=set(ModelEndpointResponse.model_fields) - {"default_callback_auth"}, exclude_none=True
         ),
         default_callback_auth=auth and without_secrets(auth.model_dump()),
+        status_reason=_reason(context, endpoint),
         destination=f"endpoint/{endpoint.id}",
         deployment_name=endpoint.name,
         bundle_name=names.get(endpoint.bundle_id, ""),
@@ -87,6 +91,19 @@ def described_with(
         predictions=_predictions(context, endpoint.id),
         num_queued_items=context.lanes.load(endpoint.id).queued,
     )
+
+
+def _reason(context: Context, endpoint: EndpointRecord) -> str | None:
+    """Return why the status is what it is; while that waits for a build, what is built now."""
+    if endpoint.status not in (EndpointStatus.UPDATE_PENDING, EndpointStatus.UPDATE_IN_PROGRESS):
+        return endpoint.status_reason
+    return context.controller.build_progress(endpoint.id, endpoint.generation) or endpoint.status_reason
+
+
+def _canary_reason(context: Context, endpoint: EndpointRecord, canary: CanaryRecord) -> str | None:
+    if canary.status is not CanaryStatus.STARTING:
+        return canary.reason
+    return context.controller.build_progress(endpoint.id, canary.generation) or canary.reason
 
 
 def _for_callers(context: Context, endpoint: EndpointRecord) -> ModelEndpointResponse:
