@@ -24,10 +24,11 @@ A stream may have `STREAM_WINDOW` bytes of CHUNKs under way; past it the worker 
 a slow reader slows the generator down.
 """
 
+import mmap
 from collections.abc import Callable, Iterator
 from enum import IntEnum, IntFlag
 from struct import Struct
-from typing import Final
+from typing import Final, TypeAlias
 
 HEADER: Final = Struct("<IIB")
 REQUEST_HEAD: Final = Struct("<Bd")
@@ -38,6 +39,12 @@ STREAM_WINDOW: Final = 256 * 1024
 BUNDLE_PIECE: Final = 1 << 20
 COPY_BYTES: Final = 64 * 1024
 """From this size on, a copy costs more than what spares it."""
+
+LARGE_BYTES: Final = 256 * 1024
+"""From this size on, what comes in parts is received into memory of its own, and passed on without a copy."""
+
+Body: TypeAlias = bytes | memoryview
+"""The bytes of an input or a result; large ones are a view of the memory into which they were received."""
 
 
 class Kind(IntEnum):
@@ -110,20 +117,38 @@ def check_size(kind: int, request_id: int, length: int) -> None:
         raise FrameError(f"a frame of {length} bytes is over the limit of {MAX_PAYLOAD} bytes")
 
 
+def memory_of(size: int) -> mmap.mmap:
+    """Return memory that is taken only as it is written to, and given back to the system at its end."""
+    return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+
+
+def _large_memory(kind: int, request_id: int, length: int) -> mmap.mmap:
+    return memory_of(length)
+
+
 class FrameParser:
     """Feeds on bytes as they come off the socket, and gives whole frames.
 
     `check_head` is called with a header's kind, request id and length before more of the frame is kept, and raises
     `FrameError` to refuse it. Frames that have come whole and are smaller than `COPY_BYTES` pass without it.
+    `large_memory` is called with the same where a frame of `LARGE_BYTES` or more has begun to come.
     """
 
-    def __init__(self, check_head: Callable[[int, int, int], None] = check_size) -> None:
+    def __init__(
+        self,
+        check_head: Callable[[int, int, int], None] = check_size,
+        large_memory: Callable[[int, int, int], mmap.mmap] = _large_memory,
+    ) -> None:
         self._check_head = check_head
+        self._large_memory = large_memory
         self._buffer = bytearray()
+        self._large: LargeFrame | None = None
 
-    def feed(self, data: bytes) -> Iterator[tuple[int, int, bytes]]:
+    def feed(self, data: bytes) -> Iterator[tuple[int, int, Body]]:
         """Yield each complete frame: kind, request id, payload. Raise `FrameError` if a header is refused."""
-        buffer = self._buffer
+        buffer, large = self._buffer, self._large
+        if large is not None:
+            data = large.take(data)
         source: bytes | bytearray = data
         if buffer:
             buffer += data
@@ -131,12 +156,23 @@ class FrameParser:
         position, size = 0, len(source)
         header = HEADER.size
         try:
+            if large is not None:
+                if large.missing:
+                    return
+                self._large = None
+                yield large.frame()
+                large = None  # this does not hold its memory while the rest is taken apart
             while size - position >= header:
                 length, request_id, kind = HEADER.unpack_from(source, position)
                 end = position + header + length
                 if end > size or length >= COPY_BYTES:
                     self._check_head(kind, request_id, length)
                 if end > size:
+                    if length >= LARGE_BYTES:
+                        memory = self._large_memory(kind, request_id, length)
+                        self._large = LargeFrame(kind, request_id, memory)
+                        self._large.take(bytes(source[position + header :]))
+                        position = size
                     break
                 if length < COPY_BYTES:
                     payload = bytes(source[position + header : end])  # of bytes no copy
@@ -150,3 +186,38 @@ class FrameParser:
                 del buffer[:position]
             else:
                 buffer += source[position:]
+
+    def replace_large(self, payload: bytes) -> None:
+        """Give this in place of the large frame that is coming, whose bytes are not kept."""
+        if self._large is not None:
+            self._large.replace(payload)
+
+
+class LargeFrame:
+    """A large frame, of which a part has come."""
+
+    def __init__(self, kind: int, request_id: int, memory: mmap.mmap) -> None:
+        self.missing = len(memory)
+        """How many bytes have still to come."""
+        self._kind = kind
+        self._request_id = request_id
+        self._memory = memoryview(memory)
+        self._replacement: bytes | None = None
+
+    def take(self, data: bytes) -> bytes:
+        """Take what belongs to the frame, and return what is behind it."""
+        part = data[: self.missing]
+        if self._replacement is None:
+            start = len(self._memory) - self.missing
+            self._memory[start : start + len(part)] = part
+        self.missing -= len(part)
+        return data[len(part) :]
+
+    def replace(self, payload: bytes) -> None:
+        """Keep nothing of what has come, and of what will."""
+        self._replacement, self._memory = payload, memoryview(b"")
+
+    def frame(self) -> tuple[int, int, Body]:
+        """Return the kind, the request id and the payload of the frame, all of which has come."""
+        payload = self._memory if self._replacement is None else self._replacement
+        return self._kind, self._request_id, payload

@@ -21,6 +21,7 @@ import h11
 import uvloop
 
 from openlaunch.errors import Unauthorized
+from openlaunch.server.dispatch.arriving_answers import ArrivingAnswers
 from openlaunch.server.gateway.bodies import BodyBudget
 from openlaunch.server.gateway.connections import Connections
 from openlaunch.server.gateway.http_server import HttpServer
@@ -168,7 +169,7 @@ def services_of(app, admit, handlers=None) -> HttpServices:
         connections=Connections(1000),
         bodies=BodyBudget(10_000_000),
         unread=BodyBudget(1_000_000),
-        answers=UnreadAnswers(10_000_000, Path(tempfile.gettempdir()), 5.0),
+        answers=UnreadAnswers(10_000_000, Path(tempfile.gettempdir()), 5.0, ArrivingAnswers(10_000_000)),
         max_body_bytes=100_000,
         read_seconds=5.0,
         write_seconds=5.0,

@@ -24,7 +24,7 @@ class Artifacts(Protocol):
     can't be read or written (disk full, bucket not reachable, …).
     """
 
-    async def put(self, key: str, data: bytes | AsyncIterator[bytes]) -> int:
+    async def put(self, key: str, data: bytes | memoryview | AsyncIterator[bytes]) -> int:
         """Store the bytes, whole or not at all, and return their number."""
 
     async def get(self, key: str, limit: int = MAX_GET_BYTES) -> bytes:

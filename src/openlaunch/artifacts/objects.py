@@ -34,9 +34,9 @@ class ObjectArtifacts:
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
 
-    async def put(self, key: str, data: bytes | AsyncIterator[bytes]) -> int:
+    async def put(self, key: str, data: bytes | memoryview | AsyncIterator[bytes]) -> int:
         checked = _checked(key)
-        if isinstance(data, bytes):
+        if isinstance(data, bytes | memoryview):
             async with self._answered(key, self._seconds(len(data))):
                 await self._store.put_async(checked, data, chunk_size=PART_BYTES)
             return len(data)

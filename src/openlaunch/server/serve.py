@@ -132,7 +132,12 @@ async def serve_on(
             connections=Connections(allowed_connections(settings.max_connections)),
             bodies=BodyBudget(max(settings.max_bodies_bytes, settings.max_body_bytes)),
             unread=BodyBudget(UNREAD_BYTES),
-            answers=UnreadAnswers(settings.max_answers_bytes, data.root, settings.write_timeout_seconds),
+            answers=UnreadAnswers(
+                settings.max_answers_bytes // 2,
+                data.root,
+                settings.write_timeout_seconds,
+                context.workers.arriving,
+            ),
             max_body_bytes=settings.max_body_bytes,
             read_seconds=settings.read_timeout_seconds,
             write_seconds=settings.write_timeout_seconds,

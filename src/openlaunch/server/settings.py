@@ -47,7 +47,18 @@ class UrlSettings(_Part):
     )
 
 
-class HttpSettings(BodySettings, UrlSettings):
+class AnswerSettings(_Part):
+    """The memory of answers."""
+
+    max_answers_bytes: Bytes = Field(
+        default=256 * MIB,
+        ge=0,
+        description="Memory for large answers: one half for those on their way from workers, which wait past it; the "
+        "other for those over 64 KiB whose clients read slowly, which past it wait in files.",
+    )
+
+
+class HttpSettings(BodySettings, AnswerSettings, UrlSettings):
     """The HTTP server."""
 
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
@@ -78,11 +89,6 @@ class HttpSettings(BodySettings, UrlSettings):
         default=1024 * MIB,
         ge=1024,
         description="Memory for the bodies over 4 KiB of all requests under way; past it they get 503.",
-    )
-    max_answers_bytes: Bytes = Field(
-        default=256 * MIB,
-        ge=0,
-        description="Memory for answers over 64 KiB whose clients read slowly; past it they wait in files.",
     )
     write_timeout_seconds: float = Field(
         default=60,
@@ -205,7 +211,7 @@ class CallbackSettings(OutboundSettings, UrlSettings):
     )
 
 
-class WorkerSettings(BodySettings, OutboundSettings):
+class WorkerSettings(BodySettings, AnswerSettings, OutboundSettings):
     """Workers, and what waits for them."""
 
     max_queued_requests: int = Field(

@@ -4,6 +4,7 @@ import json
 import re
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -66,6 +67,16 @@ def unread(client, path, body):
         yield connection
 
 
+def size_of_answer(connection):
+    """Read the whole answer on a connection; return how many characters its text has."""
+    received, size = bytearray(), None
+    while size is None or len(received) < size:
+        received += connection.recv(1 << 20)
+        if size is None and (end := received.find(b"\r\n\r\n")) > 0:
+            size = end + 4 + int(re.search(rb"content-length: (\d+)", received)[1])
+    return received.count(b"x")
+
+
 def peak_while(client, seconds):
     deadline, peak = time.monotonic() + seconds, 0
     while time.monotonic() < deadline:
@@ -107,6 +118,20 @@ def test_a_client_that_reads_in_its_time_gets_all(client, large, mib):
         received = 0
         while received < mib * MIB:
             received += len(connection.recv(1 << 20))
+
+
+def test_large_items_of_a_stream_come_whole_and_in_order(client):
+    """Items that the server receives in memory of their own, the last one with the end of the stream behind it."""
+
+    def items(sizes):
+        for size in sizes:
+            yield "x" * size
+
+    endpoint = client.deploy(items, name="items", endpoint_type="streaming", **SMALL)
+    sizes = [3 * MIB, 10, MIB, 0, MIB // 2]
+    for resume in (False, True):
+        got = [item.value for item in endpoint.predict(args(sizes=sizes), resume=resume)]
+        assert [len(item) for item in got] == sizes
 
 
 def test_a_client_that_does_not_read_is_ended(client, large):
@@ -152,3 +177,22 @@ def test_requests_behind_an_answer_that_is_not_read_wait(client):
         with pytest.raises((TimeoutError, ConnectionError)):
             connection.sendall((head + body) * 200_000)
         assert resident(client) - before < 60
+
+
+def test_answers_on_their_way_from_workers_are_not_all_held_in_memory(client):
+    """Workers that answer at the same time are read one after the other; each client gets all of its answer."""
+    many = client.deploy(
+        text, name="many", min_workers=6, max_workers=6, per_worker=1, cpus=0.1, memory="512Mi"
+    )
+    eventually(lambda: client.explain_endpoint("many").ready_workers == 6, 60)
+    before = resident(client)
+    body = {"args": {"mib": 24}}
+    with ExitStack() as stack, ThreadPoolExecutor(6) as threads:
+        path = f"/v1/sync-tasks?model_endpoint_id={many.model_endpoint.id}"
+        connections = [stack.enter_context(unread(client, path, body)) for _ in range(6)]
+        answers = [threads.submit(size_of_answer, connection) for connection in connections]
+        peak = peak_while(client, 0)
+        while not all(answer.done() for answer in answers):
+            peak = max(peak, peak_while(client, 0.02))
+    assert {answer.result() for answer in answers} == {SIZE}, "every answer has come whole"
+    assert peak - before < 100  # of 144

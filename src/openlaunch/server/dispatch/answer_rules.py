@@ -8,10 +8,14 @@ from typing import Any
 import orjson
 
 from openlaunch.server.dispatch.work import Work
-from openlaunch_worker.frames import STREAM_WINDOW, Flags, FrameError, Kind, Outcome
+from openlaunch.server.prediction.inputs import occurrences
+from openlaunch_worker.frames import STREAM_WINDOW, Body, Flags, FrameError, Kind, Outcome
 
 MAX_FAILURE_BYTES = 1024 * 1024
 """Limit on a document that says why something failed: its text has 64 Ki characters, each up to 12 bytes of JSON."""
+
+_OF_STREAM = b"data: "
+"""What stands before a failure that is the last event of a stream."""
 
 _NO_ERROR = {"type": "", "message": ""}
 FRAME_BYTES = 1024
@@ -31,14 +35,14 @@ def size_limits(max_result_bytes: int) -> dict[int, int]:
     }
 
 
-def check_answer(work: Work, outcome: int, body: bytes, max_result_bytes: int) -> None:
-    """Raise `FrameError` if this can't be the answer to the work."""
+def check_answer(work: Work, outcome: int, body: Body, max_result_bytes: int) -> Body:
+    """Return the answer, a failure's as `bytes`; raise `FrameError` if this can't be the answer to the work."""
     match outcome:
         case Outcome.SUCCESS:
             # No value has more escapes in it than there are backslashes.
-            size = len(body) if len(body) <= max_result_bytes else len(body) - body.count(b"\\")
+            size = len(body) if len(body) <= max_result_bytes else len(body) - occurrences(body, b"\\")
         case Outcome.FAILURE:
-            check_failure(body.removeprefix(b"data: "))
+            body = check_failure(body)
             size = 0
         case Outcome.PICKLED if Flags.PICKLED in work.flags:
             size = len(body)
@@ -48,22 +52,25 @@ def check_answer(work: Work, outcome: int, body: bytes, max_result_bytes: int) -
             raise FrameError(f"an answer with the outcome {outcome}, which does not fit its request")
     if size > max_result_bytes + FRAME_BYTES:
         raise FrameError(f"an answer with a value of over {max_result_bytes} bytes, which is the limit")
+    return body
 
 
-def check_failure(body: bytes) -> None:
-    """Raise `FrameError` unless these bytes say in the known form why there is not a return value."""
-    if len(body) > MAX_FAILURE_BYTES:
+def check_failure(body: Body) -> bytes:
+    """Return these bytes; raise `FrameError` unless they say in the known form why there is not a return value."""
+    if len(body) > MAX_FAILURE_BYTES + len(_OF_STREAM):
         raise FrameError(f"a failure of {len(body)} bytes, over the limit of {MAX_FAILURE_BYTES} bytes")
-    failure = read_object(body, "a failure")
+    body = bytes(body)
+    failure = read_object(body.removeprefix(_OF_STREAM), "a failure")
     code = failure.get("status_code")
     if type(code) is not int or not 400 <= code <= 599 or type(failure.get("traceback")) is not str:
         raise FrameError("a failure without a status code from 400 to 599, or without a traceback")
     error = failure.get("error", _NO_ERROR)
     if type(error) is not dict or type(error.get("type")) is not str or type(error.get("message")) is not str:
         raise FrameError("a failure whose error is not a type and a message")
+    return body
 
 
-def read_object(payload: bytes, name: str) -> dict[str, Any]:
+def read_object(payload: Body, name: str) -> dict[str, Any]:
     """Read an object of JSON. Raise `FrameError`, which shows nothing of it, if it is not one."""
     try:
         document = orjson.loads(payload)

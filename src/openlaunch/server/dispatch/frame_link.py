@@ -2,21 +2,22 @@
 
 import asyncio
 import logging
+import mmap
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
-from openlaunch_worker.frames import FrameError, FrameParser, Kind
+from openlaunch_worker.frames import Body, FrameError, FrameParser, Kind, memory_of
 
 log = logging.getLogger(__name__)
 
 SMALL_BYTES = 64 * 1024
 """Limit on the frames that have no value in them."""
 
-Handler = Callable[[Any, int, int, bytes], None]
+Handler = Callable[[Any, int, int, Body], None]
 """Takes a link and a frame: its kind, request id and payload."""
 
 
-def misplaced(link: "FrameLink", kind: int, request_id: int, payload: bytes) -> None:
+def misplaced(link: "FrameLink", kind: int, request_id: int, payload: Body) -> None:
     """Refuse a frame that does not belong there."""
     raise FrameError(f"a frame of the kind {kind}, which does not belong there")
 
@@ -42,9 +43,9 @@ class FrameLink(asyncio.Protocol):
         """How the worker broke the protocol."""
         self._handlers = handlers
         self._size_limits: dict[int, int] = {}
-        self._parser = FrameParser(self._check_head)
+        self._parser = FrameParser(self._check_head, self._large_memory)
         self._loop = asyncio.get_running_loop()
-        self._frames: list[bytes] = []
+        self._frames: list[Body] = []
         self._large = False
         """Whether one of them is so large that joining them would cost more than a write of each."""
         self._writable = asyncio.Event()
@@ -85,6 +86,10 @@ class FrameLink(asyncio.Protocol):
             misplaced(self, kind, request_id, b"")
         if length > (limit := self._size_limits.get(kind, SMALL_BYTES)):
             raise FrameError(f"a frame {Kind(kind).name} of {length} bytes, over the limit of {limit} bytes")
+
+    def _large_memory(self, kind: int, request_id: int, length: int) -> mmap.mmap:
+        """Return memory for a large frame, a part of which has come."""
+        return memory_of(length)
 
     def close(self) -> None:
         """Close the connection at once."""

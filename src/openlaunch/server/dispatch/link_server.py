@@ -15,7 +15,7 @@ from openlaunch.server.dispatch.answer_rules import read_object
 from openlaunch.server.dispatch.frame_link import FrameLink, handlers
 from openlaunch.server.dispatch.member import Member
 from openlaunch.server.operations.listener import Listener
-from openlaunch_worker.frames import FrameError, Kind
+from openlaunch_worker.frames import Body, FrameError, Kind
 
 HELLO_SECONDS = 10.0
 """How long a connection may take for its HELLO, which a worker sends at once."""
@@ -56,7 +56,7 @@ class Stranger(FrameLink):
         self._deadline.cancel()
         self._strangers.discard(self)
 
-    def _on_hello(self, kind: int, request_id: int, payload: bytes) -> None:
+    def _on_hello(self, kind: int, request_id: int, payload: Body) -> None:
         member = self._strangers.find(str(read_object(payload, "a HELLO").get("token")))
         if member is None:
             raise FrameError("a HELLO with a token that is not expected")

@@ -3,13 +3,17 @@
 import asyncio
 import json
 import logging
+import mmap
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
+from openlaunch.errors import Unavailable
 from openlaunch.server.asgi import server_fault
 from openlaunch.server.dispatch.answer_rules import check_answer, read_object, size_limits
+from openlaunch.server.dispatch.arriving_answers import ArrivingAnswers
 from openlaunch.server.dispatch.frame_link import FrameLink, handlers
 from openlaunch.server.dispatch.outcome_counts import OutcomeCounts
 from openlaunch.server.dispatch.tally import Tally, traceback_of
@@ -19,6 +23,7 @@ from openlaunch_worker.frames import (
     BUNDLE_PIECE,
     COPY_BYTES,
     CREDIT_BODY,
+    Body,
     FrameError,
     Kind,
     Outcome,
@@ -54,6 +59,7 @@ class Expected:
 class LinkOwner(Protocol):
     """The receiver of what happens on a link."""
 
+    arriving: ArrivingAnswers
     expected: Expected
     tally: Tally
 
@@ -222,6 +228,20 @@ class WorkerLink(FrameLink):
             if kind == Kind.CHUNK:
                 work.check_chunk()
 
+    def _large_memory(self, kind: int, request_id: int, length: int) -> mmap.mmap:
+        memory = super()._large_memory(kind, request_id, length)
+        if kind in _OF_REQUESTS:
+            owner, refuse = self.running[request_id].owner, partial(self._refuse_large, kind, request_id)
+            self._owner.arriving.admit(owner, memory, self._transport, refuse)
+        return memory
+
+    def _refuse_large(self, kind: int, request_id: int) -> None:
+        """Drop an answer that has begun to come, because there is no memory for it."""
+        self._parser.replace_large(b"" if kind == Kind.CHUNK else bytes((Outcome.CANCELLED,)))
+        self.cancel(request_id)
+        text = "the model has answered, but other large answers take up the memory for it"
+        self.running[request_id].abandon(Unavailable(text, code="answers_full", retry_after=1))
+
     def _check_unread(self) -> None:
         """End the link of a worker that answers what it has not read, for which more and more would be kept."""
         running = sum(len(work.body) for work in self.running.values())
@@ -248,11 +268,11 @@ class WorkerLink(FrameLink):
         work.fail_on(error)
         self._freed(self)
 
-    def _on_ready(self, kind: int, request_id: int, payload: bytes) -> None:
+    def _on_ready(self, kind: int, request_id: int, payload: Body) -> None:
         self._handlers = _SERVING
         self._owner.ready(self)
 
-    def _on_load_failed(self, kind: int, request_id: int, payload: bytes) -> None:
+    def _on_load_failed(self, kind: int, request_id: int, payload: Body) -> None:
         failure = read_object(payload, "a LOAD_FAILED")
         reason, traceback = failure.get("reason"), failure.get("traceback")
         if type(reason) is not str or not (traceback is None or type(traceback) is str):
@@ -260,16 +280,16 @@ class WorkerLink(FrameLink):
         self._handlers = _FAILED
         self._owner.load_failed(reason, traceback)
 
-    def _on_leaving(self, kind: int, request_id: int, payload: bytes) -> None:
+    def _on_leaving(self, kind: int, request_id: int, payload: Body) -> None:
         if self._leaving:
             raise FrameError("a second LEAVING")
         self._leaving = True
         self._owner.leaving(_words(payload))
 
-    def _on_renew(self, kind: int, request_id: int, payload: bytes) -> None:
+    def _on_renew(self, kind: int, request_id: int, payload: Body) -> None:
         self._owner.worn(_words(payload))
 
-    def _on_answer(self, kind: int, request_id: int, payload: bytes) -> None:
+    def _on_answer(self, kind: int, request_id: int, payload: Body) -> None:
         try:
             work = self.running[request_id]
         except KeyError:
@@ -278,11 +298,11 @@ class WorkerLink(FrameLink):
             raise _not_running(kind)
         outcome, body = payload[0], payload[1:]
         if outcome or len(body) > self._max_result_bytes:
-            check_answer(work, outcome, body, self._max_result_bytes)
+            body = check_answer(work, outcome, body, self._max_result_bytes)
             if outcome == Outcome.CANCELLED and request_id not in self._stopping:
                 raise FrameError("an answer without a value to a request that was not cancelled")
             if outcome == Outcome.FAILURE and not work.cancelled:
-                self.failed(work.name, lambda: traceback_of(body))
+                self.failed(work.name, lambda: traceback_of(bytes(body)))
         del self.running[request_id]
         if self._stopping and (timer := self._stopping.pop(request_id, None)) is not None:
             timer.cancel()
@@ -293,14 +313,14 @@ class WorkerLink(FrameLink):
             self.counts.ended(outcome, body)
         self._freed(self)
 
-    def _on_chunk(self, kind: int, request_id: int, payload: bytes) -> None:
+    def _on_chunk(self, kind: int, request_id: int, payload: Body) -> None:
         try:
             work = self.running[request_id]
         except KeyError:
             raise _not_running(kind) from None
         work.chunk(payload)
 
-    def _on_heard(self, kind: int, request_id: int, payload: bytes) -> None:
+    def _on_heard(self, kind: int, request_id: int, payload: Body) -> None:
         if not self._unheard:
             raise FrameError("a HEARD without a CANCEL before it")
         self._unheard -= 1
@@ -309,9 +329,9 @@ class WorkerLink(FrameLink):
             self._owner.heard(self)
 
 
-def _words(payload: bytes) -> str:
+def _words(payload: Body) -> str:
     """Return what a worker says as one line that may be shown."""
-    text = " ".join(payload[:MAX_WORDS].decode("utf-8", "replace").split())
+    text = " ".join(str(payload[:MAX_WORDS], "utf-8", "replace").split())
     return "".join(letter for letter in text if letter.isprintable())
 
 

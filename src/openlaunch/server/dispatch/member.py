@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 from openlaunch.controller.fleet import FleetEvents
 from openlaunch.errors import WorkerDied
+from openlaunch.server.dispatch.arriving_answers import ArrivingAnswers
 from openlaunch.server.dispatch.lane import Lane
 from openlaunch.server.dispatch.links import Expected, WorkerLink
 from openlaunch.server.dispatch.work import Work
@@ -20,7 +21,10 @@ class Member:
     drained before it is ready never takes any.
     """
 
-    def __init__(self, expected: Expected, token: str, lane: Lane, events: FleetEvents) -> None:
+    def __init__(
+        self, expected: Expected, token: str, lane: Lane, arriving: ArrivingAnswers, events: FleetEvents
+    ) -> None:
+        self.arriving = arriving
         self.expected = expected
         self.token = token
         self.link: WorkerLink | None = None

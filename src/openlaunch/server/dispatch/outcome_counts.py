@@ -8,7 +8,7 @@ from typing import Any
 from openlaunch.controller.trial import MAX_KEPT_FAILURES, Rule, Trial
 from openlaunch.store.records import EndpointRecord
 from openlaunch.wire.failures import reason_of
-from openlaunch_worker.frames import Outcome
+from openlaunch_worker.frames import Body, Outcome
 
 MAX_ERROR = 300
 
@@ -23,12 +23,12 @@ class OutcomeCounts:
         self._failed_at: list[int] = []
         self._error: str | None = None
 
-    def ended(self, outcome: int, payload: bytes) -> None:
+    def ended(self, outcome: int, payload: Body) -> None:
         """Count an answer of a worker; a cancelled prediction says nothing about the bundle."""
         if outcome == Outcome.CANCELLED:
             return
         if outcome == Outcome.FAILURE:
-            self.failed(lambda: error_of(payload))
+            self.failed(lambda: error_of(bytes(payload)))
         else:
             self._requests += 1
 

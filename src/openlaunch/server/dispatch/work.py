@@ -8,7 +8,7 @@ from typing import Protocol
 from openlaunch.errors import APIError, DeadlineExceeded, ServerError, Unavailable, WorkerDied
 from openlaunch.server.asgi import server_fault
 from openlaunch.server.prediction.deadlines import Deadlines
-from openlaunch_worker.frames import STREAM_WINDOW, Flags, FrameError, Kind
+from openlaunch_worker.frames import STREAM_WINDOW, Body, Flags, FrameError, Kind
 
 log = logging.getLogger(__name__)
 
@@ -46,9 +46,7 @@ class Work(ABC):
     answer_kind = int(Kind.RESULT)
     """The kind of the frame that answers it."""
 
-    def __init__(
-        self, body: bytes, flags: Flags, deadline: float, deadlines: Deadlines | None = None
-    ) -> None:
+    def __init__(self, body: Body, flags: Flags, deadline: float, deadlines: Deadlines | None = None) -> None:
         self.body = body
         self.flags = flags
         self.deadline = deadline
@@ -64,8 +62,13 @@ class Work(ABC):
     def name(self) -> str:
         """What logs call it: what it is, and its id."""
 
+    @property
     @abstractmethod
-    def answered(self, outcome: int, payload: bytes) -> None:
+    def owner(self) -> str:
+        """Who has sent it, in whose turn it runs."""
+
+    @abstractmethod
+    def answered(self, outcome: int, payload: Body) -> None:
         """Take the worker's answer, which has come."""
 
     @abstractmethod
@@ -100,11 +103,11 @@ class Work(ABC):
         """Raise `FrameError` if the worker may not send a piece of a stream now."""
         raise FrameError("a CHUNK for a request that is not a stream")
 
-    def chunk(self, data: bytes) -> None:
+    def chunk(self, data: Body) -> None:
         """Take a piece of a stream. Raise `FrameError` if the worker may not send it."""
         self.check_chunk()
 
-    def finished(self, outcome: int, payload: bytes) -> None:
+    def finished(self, outcome: int, payload: Body) -> None:
         """End with the worker's answer."""
         if self.end():
             self._guarded(self.answered, outcome, payload)
@@ -191,23 +194,21 @@ class StreamCall(Call):
     __slots__ = ("_ahead", "_taken")
     answer_kind = int(Kind.END)
 
-    def __init__(
-        self, body: bytes, flags: Flags, deadline: float, deadlines: Deadlines | None = None
-    ) -> None:
+    def __init__(self, body: Body, flags: Flags, deadline: float, deadlines: Deadlines | None = None) -> None:
         super().__init__(body, flags | Flags.STREAM, deadline, deadlines)
         self._taken = 0
         self._ahead = 0
         """Bytes that have come and for which the worker was not granted others."""
 
     @abstractmethod
-    def piece(self, data: bytes) -> None:
+    def piece(self, data: Body) -> None:
         """Take a piece that has come."""
 
     def check_chunk(self) -> None:
         if self._ahead >= STREAM_WINDOW:
             raise FrameError("a CHUNK beyond the credit of its stream")
 
-    def chunk(self, data: bytes) -> None:
+    def chunk(self, data: Body) -> None:
         if self._ahead >= STREAM_WINDOW:
             self.check_chunk()
         size = len(data)

@@ -6,6 +6,7 @@ from openlaunch.artifacts.base import Artifacts
 from openlaunch.artifacts.locations import key_of
 from openlaunch.controller.fleet import FleetEvents
 from openlaunch.errors import Unavailable
+from openlaunch.server.dispatch.arriving_answers import ArrivingAnswers
 from openlaunch.server.dispatch.lanes import Lanes
 from openlaunch.server.dispatch.link_server import LinkServer
 from openlaunch.server.dispatch.links import Expected
@@ -27,6 +28,7 @@ class Workers:
         self._settings = settings
         self._artifacts = artifacts
         self._lanes = lanes
+        self.arriving = ArrivingAnswers(settings.max_answers_bytes // 2)
         self._links = LinkServer(self._use_token)
         self._members: dict[str, Member] = {}
         self._expected: dict[str, Member] = {}
@@ -73,7 +75,7 @@ class Workers:
             generation,
             endpoint.spec_of(generation).max_requests_per_worker or 0,
         )
-        member = Member(expected, token, self._lanes.of(endpoint.id), self._events)
+        member = Member(expected, token, self._lanes.of(endpoint.id), self.arriving, self._events)
         self._members[worker_id] = self._expected[token] = member
 
     def _start(self, endpoint: EndpointRecord, bundle: BundleRecord, generation: int) -> Start:

@@ -22,6 +22,7 @@ from openlaunch.server.gateway.http_services import HttpServices
 from openlaunch.server.gateway.request_reader import Head
 from openlaunch.server.gateway.response import Connection
 from openlaunch.wire.times import stamp_of
+from openlaunch_worker.frames import Body
 
 log = logging.getLogger(__name__)
 
@@ -106,11 +107,11 @@ def _shown(value: object) -> str:
 class _Counted:
     """A transport that counts what is written to it."""
 
-    def __init__(self, transport: asyncio.Transport, wrote: Callable[[bytes], None]) -> None:
+    def __init__(self, transport: asyncio.Transport, wrote: Callable[[Body], None]) -> None:
         self._transport = transport
         self._wrote = wrote
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: Body) -> None:
         self._wrote(data)
         self._transport.write(data)
 
@@ -134,14 +135,14 @@ class LoggedRequest:
         self._bytes = 0
         self._began = asyncio.get_running_loop().time()
 
-    def _wrote(self, data: bytes) -> None:
+    def _wrote(self, data: Body) -> None:
         if self.status:
             self._bytes += len(data)
-        elif not data.startswith(b"HTTP/1.1 1"):  # an interim answer
+        elif data[:10] != b"HTTP/1.1 1":  # an interim answer
             self.status = int(data[9:12])
-            self._bytes = len(data) - data.find(_HEAD_END) - len(_HEAD_END)
+            self._bytes = len(data) - bytes(data).find(_HEAD_END) - len(_HEAD_END)
 
-    def send(self, data: bytes) -> None:
+    def send(self, data: Body) -> None:
         """Write to the client, unless the connection is closing."""
         if not self.transport.is_closing():
             self.transport.write(data)

@@ -18,7 +18,7 @@ from openlaunch.server.prediction.inputs import PredictInput
 from openlaunch.server.prediction.results import MISFIT, SignedURLs, pickled_body, with_request_id
 from openlaunch.server.prediction.schemas import BundleSchemas
 from openlaunch.store.answers import AnswerRecord
-from openlaunch_worker.frames import Flags, Outcome
+from openlaunch_worker.frames import Body, Flags, Outcome
 
 log = logging.getLogger(__name__)
 
@@ -72,8 +72,8 @@ class Calls:
         return outcome == Outcome.PICKLED or (outcome == Outcome.SUCCESS and self.check_responses)
 
     async def finish(
-        self, exchange: Exchange, owner: str, outcome: int, payload: bytes, schemas: BundleSchemas
-    ) -> tuple[bytes, str | None]:
+        self, exchange: Exchange, owner: str, outcome: int, payload: Body, schemas: BundleSchemas
+    ) -> tuple[Body, str | None]:
         """Make the body of such an answer, and for a pickled one return the key of the artifact too."""
         if outcome == Outcome.PICKLED:
             key = f"results/{secrets.token_hex(16)}.pkl"
@@ -132,10 +132,14 @@ class SyncCall(Call):
     def name(self) -> str:
         return f"request {self._exchange.request_id}"
 
-    def answered(self, outcome: int, payload: bytes) -> None:
+    @property
+    def owner(self) -> str:
+        return self._owner
+
+    def answered(self, outcome: int, payload: Body) -> None:
         calls, exchange = self._calls, self._exchange
         if outcome == Outcome.FAILURE:
-            exchange.respond_failed(payload)
+            exchange.respond_failed(bytes(payload))
         elif outcome == Outcome.CANCELLED:
             text = "the worker stopped before it answered"
             exchange.fail(Unavailable(text, code="cancelled", retry_after=1))
@@ -144,15 +148,15 @@ class SyncCall(Call):
         else:
             exchange.respond(payload)
 
-    async def _finish(self, outcome: int, payload: bytes) -> None:
+    async def _finish(self, outcome: int, payload: Body) -> None:
         body, _ = await self._finished(outcome, payload)
         self._exchange.respond(body)
 
-    async def _finished(self, outcome: int, payload: bytes) -> tuple[bytes, str | None]:
+    async def _finished(self, outcome: int, payload: Body) -> tuple[Body, str | None]:
         body, key = await self._calls.finish(self._exchange, self._owner, outcome, payload, self._schemas)
         if outcome == Outcome.SUCCESS and body is not payload:
             self.note_failure(MISFIT)
-            body = with_request_id(body, self._exchange.request_id)
+            body = with_request_id(bytes(body), self._exchange.request_id)
         return body, key
 
     def failed(self, error: APIError) -> None:
@@ -177,16 +181,16 @@ class KeyedCall(SyncCall):
         super().__init__(calls, exchange, predict_input, deadline, schemas, owner)
         self._keyed = keyed
 
-    def answered(self, outcome: int, payload: bytes) -> None:
+    def answered(self, outcome: int, payload: Body) -> None:
         if outcome == Outcome.CANCELLED:
             self._release()
             super().answered(outcome, payload)
         else:
             if outcome == Outcome.FAILURE:
-                payload = with_request_id(payload, self._exchange.request_id)
+                payload = with_request_id(bytes(payload), self._exchange.request_id)
             self._calls.tasks.spawn(self._finish(outcome, payload), self._exchange)
 
-    async def _finish(self, outcome: int, payload: bytes) -> None:
+    async def _finish(self, outcome: int, payload: Body) -> None:
         calls, body, key = self._calls, payload, None
         try:
             if calls.needs_finishing(outcome):

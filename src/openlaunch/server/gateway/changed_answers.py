@@ -3,6 +3,7 @@
 from typing import Any, cast
 
 from openlaunch.server.gateway.response import Connection
+from openlaunch_worker.frames import Body
 
 
 class ChangedAnswer:
@@ -22,11 +23,11 @@ class ChangedAnswer:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._connection, name)
 
-    def send(self, data: bytes) -> None:
+    def send(self, data: Body) -> None:
         """Send a part of the answer, of which the first one begins with its head."""
-        if not self._begun and not data.startswith(b"HTTP/1.1 1"):  # that is an interim answer
+        if not self._begun and data[:10] != b"HTTP/1.1 1":  # that is an interim answer
             self._begun = True
-            head, _, body = data.partition(b"\r\n\r\n")
+            head, _, body = bytes(data).partition(b"\r\n\r\n")
             data = head + self._headers + b"\r\n\r\n" + (b"" if self._only_head else body)
         elif self._begun and self._only_head:
             return

@@ -21,6 +21,7 @@ from openlaunch.server.gateway.http_services import HttpServices
 from openlaunch.server.gateway.request_reader import Head
 from openlaunch.server.gateway.request_receiver import RequestReceiver
 from openlaunch.server.gateway.write_timer import WriteTimer
+from openlaunch_worker.frames import Body
 
 PROBE_SECONDS = 0.1
 """Between the two writes that show whether a client that closed its side has gone."""
@@ -134,7 +135,7 @@ class HttpProtocol(RequestReceiver):
             self.transport.abort()
             self._lose_exchange()
 
-    def send(self, data: bytes) -> None:
+    def send(self, data: Body) -> None:
         """Write to the client, unless the connection is closing; an answer need not look for that."""
         if not self.transport.is_closing():
             self.transport.write(data)

@@ -13,6 +13,7 @@ from openlaunch.server.asgi import Scope, new_request_id, problem_headers
 from openlaunch.server.gateway.bodies import BodyBudget
 from openlaunch.server.gateway.unread_answers import PIECE_BYTES, UnreadAnswers
 from openlaunch.wire.problems import CONTENT_TYPE, to_problem
+from openlaunch_worker.frames import Body
 
 JOIN_BYTES = 64 * 1024
 """An answer up to this size goes out in one piece with its head; copying a larger one costs more than a write."""
@@ -36,7 +37,7 @@ class Connection(Protocol):
     server: tuple[str, int | None] | None
     client: tuple[str, int] | None
 
-    def send(self, data: bytes) -> None:
+    def send(self, data: Body) -> None:
         """Write to the client, unless the connection is closing."""
         ...
 
@@ -88,7 +89,7 @@ class Response:
         """Whether the connection holds as many bytes as it should: the client is slow."""
         return self._connection.flow.write_paused
 
-    def respond(self, body: bytes) -> None:
+    def respond(self, body: Body) -> None:
         """Answer with finished JSON."""
         if self.keep_alive and len(body) <= JOIN_BYTES:
             if not self.disconnected and not self.response_complete:
@@ -104,7 +105,7 @@ class Response:
         if not self.started:
             self._respond(error.status, *problem(error, error.request_id or self.request_id))
 
-    def _respond(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+    def _respond(self, status: int, headers: Mapping[str, str], body: Body) -> None:
         if self.disconnected or self.started or self.response_complete:
             return
         head = response_head(
@@ -167,6 +168,15 @@ class Response:
             return
         self._is_one_document = headers is JSON
         self._connection.send(self._stream_head(headers) + self._framed(data))
+
+    def write_large(self, data: memoryview, headers: Mapping[str, str]) -> None:
+        """Send a large piece of such an answer without a copy: the connection holds it until the client has it."""
+        if self.disconnected or self.response_complete:
+            return
+        size, end = (b"%x\r\n" % len(data), b"\r\n") if self._chunked else (b"", b"")
+        self._connection.send(self._stream_head(headers) + size)
+        self._connection.send(data)
+        self._connection.send(end)
 
     def end(self, data: bytes, headers: Mapping[str, str]) -> None:
         """Send the last piece of such an answer, which may be empty."""

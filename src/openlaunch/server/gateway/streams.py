@@ -24,7 +24,7 @@ from openlaunch.server.settings import StreamSettings
 from openlaunch.tasks.states import failure
 from openlaunch.wire.sse import END_COMMENT, END_EVENT, RESUME
 from openlaunch_worker import answers
-from openlaunch_worker.frames import Outcome
+from openlaunch_worker.frames import Body, Outcome
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class Streams:
                 raise BadRequest(f"{RESUME} is {given}: send 'true', or leave the header out")
             replay = Replay(secrets.token_hex(8), owner, lane.endpoint.id)
         end = END_COMMENT if asked is None else END_EVENT
-        stream = Stream(self, exchange, predict_input, deadline, end, replay)
+        stream = Stream(self, exchange, owner, predict_input, deadline, end, replay)
         submit(stream, exchange, lane, owner, self.deadlines)
         self.heartbeats.add(stream)
 
@@ -82,14 +82,15 @@ class Stream(StreamCall):
     """
 
     __slots__ = (
-        *("_end", "_exchange", "_headers", "_pieces", "_silent_ticks"),
-        *("_streams", "_uncredited", "replay"),
+        *("_end", "_exchange", "_headers", "_owner", "_pieces"),
+        *("_silent_ticks", "_streams", "_uncredited", "replay"),
     )
 
     def __init__(
         self,
         streams: Streams,
         exchange: Exchange,
+        owner: str,
         predict_input: PredictInput,
         deadline: float,
         end: bytes = END_EVENT,
@@ -97,11 +98,12 @@ class Stream(StreamCall):
     ) -> None:
         super().__init__(predict_input.body, predict_input.flags, deadline, streams.deadlines)
         self.replay = replay
+        self._owner = owner
         self._headers = STREAM_HEADERS if replay is None else replay.headers
         self._streams = streams
         self._exchange: Exchange | None = exchange
         self._end = end
-        self._pieces: list[bytes] = []
+        self._pieces: list[Body] = []
         self._silent_ticks = 0
         self._uncredited = 0
         exchange.on_writable = self._grant
@@ -109,6 +111,10 @@ class Stream(StreamCall):
     @property
     def name(self) -> str:
         return f"stream {self._id}"
+
+    @property
+    def owner(self) -> str:
+        return self._owner
 
     @property
     def _id(self) -> str:
@@ -124,10 +130,13 @@ class Stream(StreamCall):
             # Not before: a request that is refused, or still waits, has no event after which to resume.
             self._streams.resumables.add(self.replay, self)
 
-    def piece(self, data: bytes) -> None:
+    def piece(self, data: Body) -> None:
         self._uncredited += len(data)
         if self.replay is not None:
-            data = self._streams.resumables.keep(self.replay, data)
+            data = self._streams.resumables.keep(self.replay, bytes(data))
+        elif type(data) is memoryview:
+            self._write_large(data)
+            return
         exchange = self._exchange
         if exchange is None:
             return
@@ -137,6 +146,12 @@ class Stream(StreamCall):
             self._flush()
         elif len(self._pieces) == 1:
             self._streams.flush_soon(self._flush)
+
+    def _write_large(self, data: memoryview) -> None:
+        if self._exchange is not None:
+            self._exchange.write(self._take_pieces(), self._headers)
+            self._exchange.write_large(data, self._headers)
+            self._grant()
 
     def tick(self) -> bool:
         """Send the head, or a comment, if nothing was sent for too long; return False after the end."""
@@ -165,15 +180,19 @@ class Stream(StreamCall):
             size, self._uncredited = self._uncredited, 0
             self.passed_on(size)
 
-    def answered(self, outcome: int, payload: bytes) -> None:
+    def answered(self, outcome: int, payload: Body) -> None:
         if outcome == Outcome.CANCELLED:
             self.failed(Unavailable("the worker stopped before the end of the stream", code="cancelled"))
         elif outcome == Outcome.FAILURE:
-            self._send_last(with_request_id(payload, self._id))
-        elif payload[-_END_LENGTH:] == answers.END_EVENT:
-            self._send_last(payload[:-_END_LENGTH] + self._end)
+            self._send_last(with_request_id(bytes(payload), self._id))
         else:
-            self._send_last(payload)
+            end = b""
+            if payload[-_END_LENGTH:] == answers.END_EVENT:
+                payload, end = payload[:-_END_LENGTH], self._end
+            if self.replay is None and type(payload) is memoryview:
+                self._write_large(payload)
+                payload = b""
+            self._send_last(bytes(payload) + end)
 
     def failed(self, error: APIError) -> None:
         exchange = self._exchange

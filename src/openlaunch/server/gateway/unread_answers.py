@@ -9,6 +9,8 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import IO, Protocol
 
+from openlaunch.server.dispatch.arriving_answers import ArrivingAnswers
+
 log = logging.getLogger(__name__)
 
 PIECE_BYTES = 256 * 1024
@@ -47,7 +49,8 @@ class UnreadAnswers:
     An owner may hold as much memory as is free. The files have no names, so they end with the server.
     """
 
-    def __init__(self, limit: int, folder: Path, seconds: float) -> None:
+    def __init__(self, limit: int, folder: Path, seconds: float, arriving: ArrivingAnswers) -> None:
+        self._arriving = arriving
         self._free = limit
         self._held: Counter[str] = Counter()
         self._in_files = 0
@@ -66,6 +69,8 @@ class UnreadAnswers:
         owner, size = reader.owner, len(rest)
         in_memory = self._held[owner] + size <= self._free
         self._count(owner, size, in_memory=in_memory)
+        if in_memory:
+            self._arriving.counted_elsewhere(rest)
         pieces: AsyncGenerator[bytes] = _of_memory(rest) if in_memory else self._of_file(rest)
         del rest  # one that goes to a file must not stay in memory
         try:

@@ -19,6 +19,7 @@ from openlaunch.server.prediction.inputs import (
 from openlaunch.server.prediction.results import failed_response, response_error
 from openlaunch.server.prediction.schemas import BundleSchemas, TakesLong
 from openlaunch.turns import Turns
+from openlaunch_worker.frames import Body
 
 PROCESSES = 2
 _MODULE = "openlaunch.server.prediction.check_process"
@@ -33,7 +34,7 @@ class Checks:
         self._all = list(self._idle)
         self._threads = ThreadPoolExecutor(PROCESSES, thread_name_prefix="checks")
 
-    async def one(self, owner: str, body: bytes, schemas: BundleSchemas) -> PredictInput:
+    async def one(self, owner: str, body: Body, schemas: BundleSchemas) -> PredictInput:
         """Check the body of a task; raises what `check_body` does."""
         if is_quick(body, schemas):
             try:
@@ -43,7 +44,7 @@ class Checks:
         found: PredictInput = await self._apart(owner, "one", body, schemas.source)
         return found._replace(body=body)
 
-    async def one_sync(self, owner: str, body: bytes, schemas: BundleSchemas) -> PredictInput:
+    async def one_sync(self, owner: str, body: Body, schemas: BundleSchemas) -> PredictInput:
         """Check the body of a sync request; raises what `check_sync_body` does."""
         if is_quick(body, schemas):
             try:
@@ -53,7 +54,7 @@ class Checks:
         found: PredictInput = await self._apart(owner, "one_sync", body, schemas.source)
         return found._replace(body=body)
 
-    async def many(self, owner: str, body: bytes, schemas: BundleSchemas) -> list[PredictInput]:
+    async def many(self, owner: str, body: Body, schemas: BundleSchemas) -> list[PredictInput]:
         """Check the body of a bulk submit; raises what `check_bodies` does."""
         if is_quick(body, schemas):
             try:
@@ -63,7 +64,7 @@ class Checks:
         found: list[PredictInput] = await self._apart(owner, "many", body, schemas.source)
         return found
 
-    async def response(self, owner: str, body: bytes, schemas: BundleSchemas) -> bytes:
+    async def response(self, owner: str, body: Body, schemas: BundleSchemas) -> Body:
         """Return the body of a SUCCESS, or a FAILURE if the value does not fit the response schema."""
         if not schemas.has_response:
             return body
@@ -76,7 +77,7 @@ class Checks:
             error = await self._response_apart(owner, body, schemas)
         return body if error is None else failed_response(error)
 
-    async def _response_apart(self, owner: str, body: bytes, schemas: BundleSchemas) -> str | None:
+    async def _response_apart(self, owner: str, body: Body, schemas: BundleSchemas) -> str | None:
         found: str | None = await self._apart(owner, "response", body, schemas.source)
         return found
 
@@ -85,14 +86,14 @@ class Checks:
         found: dict[str, Any] = await self._apart(owner, "schemas", data)
         return found
 
-    async def without_auth(self, owner: str, payload: bytes) -> bytes | None:
+    async def without_auth(self, owner: str, payload: Body) -> bytes | None:
         """Mask the secrets of the callback in a payload; raises what `without_auth` does."""
         if is_light(payload):
             return without_auth(payload)
         found: bytes | None = await self._apart(owner, "without_auth", payload)
         return found
 
-    async def _apart(self, owner: str, name: str, body: bytes, *args: object) -> Any:
+    async def _apart(self, owner: str, name: str, body: Body, *args: object) -> Any:
         async with self._turns.of(owner):
             process = self._idle.pop()
             call = asyncio.get_running_loop().run_in_executor(

@@ -15,6 +15,7 @@ from openlaunch.server.settings import ResultSettings
 from openlaunch.store import answers
 from openlaunch.store.answers import AnswerRecord, key_reused
 from openlaunch.store.base import Store
+from openlaunch_worker.frames import Body
 
 MAX_KEY_LENGTH = 255
 PIECE_BYTES = 256 * 1024
@@ -39,14 +40,14 @@ def idempotency_key(scope: Scope) -> str | None:
     return None
 
 
-async def keyed(key: str, endpoint_id: str, body: bytes) -> Keyed:
+async def keyed(key: str, endpoint_id: str, body: Body) -> Keyed:
     """Digest the request of a key, in a thread if it is large."""
     if len(body) > QUICK_BYTES:
         return Keyed(key, await asyncio.to_thread(_digest, endpoint_id, body))
     return Keyed(key, _digest(endpoint_id, body))
 
 
-def _digest(endpoint_id: str, body: bytes) -> bytes:
+def _digest(endpoint_id: str, body: Body) -> bytes:
     digest = hashlib.sha256(endpoint_id.encode() + b"\n")
     digest.update(body)
     return digest.digest()
@@ -103,7 +104,7 @@ class Answers:
             self.release(owner, request)
         return answer
 
-    async def keep(self, owner: str, request: Keyed, body: bytes, pickle_key: str | None) -> None:
+    async def keep(self, owner: str, request: Keyed, body: Body, pickle_key: str | None) -> None:
         """Store an answer: its body, or the artifact that the pickled result is. It is on disk when this returns."""
         key = pickle_key
         if key is None and len(body) > self._settings.inline_bytes:
@@ -115,7 +116,7 @@ class Answers:
             digest=request.digest,
             expires_at=clock.now() + self._settings.result_retention_seconds,
             body_key=key,
-            body=body if key is None else None,
+            body=bytes(body) if key is None else None,
         )
         await self._store.write(lambda conn: answers.put(conn, record), record.owner)
 

@@ -12,6 +12,7 @@ from openlaunch.server.proxies import Proxies
 from openlaunch.tasks.states import failure
 from openlaunch.wire import routes
 from openlaunch_worker.answers import HEAD, TAIL
+from openlaunch_worker.frames import Body
 
 _QUOTE = ord('"')
 _PIECE = 1024 * 1024
@@ -37,9 +38,9 @@ class SignedURLs:
         return f"{base}{routes.ARTIFACTS}/{quote(key)}?{query}"
 
 
-def is_success(body: bytes) -> bool:
+def is_success(body: Body) -> bool:
     """Return whether the bytes are the answer with a value as workers make it: they are put among other answers."""
-    if not (body.startswith(HEAD) and body.endswith(TAIL)):
+    if body[: len(HEAD)] != HEAD or body[-len(TAIL) :] != TAIL:
         return False
     text = memoryview(body)[len(HEAD) : -len(TAIL)]
     if len(text) < 2 or text[0] != _QUOTE or text[-1] != _QUOTE:
@@ -63,7 +64,7 @@ def _is_json_string(text: memoryview) -> bool:
         return False
 
 
-def response_error(body: bytes, schemas: BundleSchemas) -> str | None:
+def response_error(body: Body, schemas: BundleSchemas) -> str | None:
     """Say why the value in the body of a SUCCESS does not fit the response schema; None if it fits."""
     try:
         value = orjson.loads(orjson.loads(body)["result"]["result"])

@@ -19,7 +19,7 @@ from openlaunch.tasks import queue
 from openlaunch.tasks.queue import Finished, failed
 from openlaunch.tasks.states import State, failure
 from openlaunch.wire.failures import reason_of
-from openlaunch_worker.frames import Outcome
+from openlaunch_worker.frames import Body, Outcome
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class Recorder:
         self._finished: list[Finished] = []
 
     def answered(
-        self, work: Work, task_id: str, endpoint: EndpointRecord, outcome: int, payload: bytes
+        self, work: Work, task_id: str, endpoint: EndpointRecord, outcome: int, payload: Body
     ) -> None:
         """Record a worker's answer."""
         if self._needs_care(outcome, payload):
@@ -51,19 +51,19 @@ class Recorder:
         elif outcome == Outcome.SUCCESS and not is_success(payload):
             self._record_misfit(work, task_id)
         else:
-            self.record(_finished(task_id, outcome, payload))
+            self.record(_finished(task_id, outcome, bytes(payload)))
 
     def _record_misfit(self, work: Work, task_id: str) -> None:
         work.note_failure(NOT_AN_ANSWER)
         self.record(failed(task_id, NOT_AN_ANSWER, 500))
 
-    def _needs_care(self, outcome: int, payload: bytes) -> bool:
+    def _needs_care(self, outcome: int, payload: Body) -> bool:
         if outcome == Outcome.PICKLED or len(payload) > self._settings.inline_bytes:
             return True
         return self._settings.check_responses and outcome == Outcome.SUCCESS
 
     async def _record_apart(
-        self, work: Work, task_id: str, endpoint: EndpointRecord, outcome: int, payload: bytes
+        self, work: Work, task_id: str, endpoint: EndpointRecord, outcome: int, payload: Body
     ) -> None:
         try:
             await self._record_with_care(work, task_id, endpoint, outcome, payload)
@@ -73,7 +73,7 @@ class Recorder:
             self.record(_broken(task_id, fault))
 
     async def _record_with_care(
-        self, work: Work, task_id: str, endpoint: EndpointRecord, outcome: int, payload: bytes
+        self, work: Work, task_id: str, endpoint: EndpointRecord, outcome: int, payload: Body
     ) -> None:
         """Check the answer against the response schema, and store it as an artifact, where that is asked for."""
         if outcome == Outcome.PICKLED:
@@ -90,12 +90,16 @@ class Recorder:
             if checked is not payload:
                 work.note_failure(MISFIT)
                 outcome, payload = Outcome.FAILURE, checked
-        finished = _finished(task_id, outcome, payload)
-        if len(payload) > self._settings.inline_bytes:
-            key = f"results/{task_id}.json"
-            await self._artifacts.put(key, payload)
-            finished = replace(finished, result=None, result_key=key)
-        self.record(finished)
+        if len(payload) <= self._settings.inline_bytes:
+            self.record(_finished(task_id, outcome, bytes(payload)))
+            return
+        key = f"results/{task_id}.json"
+        await self._artifacts.put(key, payload)
+        if outcome == Outcome.SUCCESS:
+            self.record(Finished(task_id, State.SUCCESS, 200, result_key=key))
+        else:
+            finished = _finished(task_id, outcome, bytes(payload))
+            self.record(replace(finished, result=None, result_key=key))
 
     def record(self, finished: Finished) -> None:
         """Store a result soon, together with the others of this turn of the loop."""

@@ -13,7 +13,7 @@ from openlaunch.server.queue.shared import Shared
 from openlaunch.tasks import queue
 from openlaunch.tasks.queue import ClaimedTask, failed
 from openlaunch.tasks.states import State
-from openlaunch_worker.frames import Flags, Outcome
+from openlaunch_worker.frames import Body, Flags, Outcome
 
 DEADLINE_STATUS_CODE = 504
 
@@ -40,6 +40,10 @@ class TaskWork(Work):
     def name(self) -> str:
         return f"task {self.task.id}"
 
+    @property
+    def owner(self) -> str:
+        return self.task.owner
+
     def started(self, link: Sender, request_id: int) -> None:
         super().started(link, request_id)
         self.started_at = self._runner.now()
@@ -48,11 +52,11 @@ class TaskWork(Work):
     def expired(self) -> None:
         self._runner.expired(self)
 
-    def finished(self, outcome: int, payload: bytes) -> None:
+    def finished(self, outcome: int, payload: Body) -> None:
         self.lane.task_took(self._runner.now() - self.started_at)
         super().finished(outcome, payload)
 
-    def answered(self, outcome: int, payload: bytes) -> None:
+    def answered(self, outcome: int, payload: Body) -> None:
         self._runner.answered(self, outcome, payload)
 
     def broken(self, error: ServerError) -> None:
@@ -126,7 +130,7 @@ class Runner:
             reason, now = "the server stopped", clock.now()
             await self._store.write(lambda conn: queue.give_back(conn, left, reason, now, died=False))
 
-    def answered(self, work: TaskWork, outcome: int, payload: bytes) -> None:
+    def answered(self, work: TaskWork, outcome: int, payload: Body) -> None:
         """Record the worker's answer."""
         if outcome == Outcome.CANCELLED:
             self.give_back(work, "was stopped before the task ended", died=False)

@@ -7,6 +7,7 @@ from functools import wraps
 from typing import Any
 
 from openlaunch.errors import APIError
+from openlaunch.server.dispatch.arriving_answers import ArrivingAnswers
 from openlaunch.server.dispatch.lane import Lane
 from openlaunch.server.dispatch.links import Expected, WorkerLink
 from openlaunch.server.dispatch.tally import Tally
@@ -41,11 +42,16 @@ class WaitedCall(Call):
     ) -> None:
         loop = asyncio.get_running_loop()
         super().__init__(body, flags, loop.time() + seconds, deadlines)
+        self.sender = "ada"
         self.answer: asyncio.Future[tuple[int, bytes]] = loop.create_future()
 
     @property
     def name(self) -> str:
         return "request req_1"
+
+    @property
+    def owner(self) -> str:
+        return self.sender
 
     def answered(self, outcome: int, payload: bytes) -> None:
         self.answer.set_result((outcome, payload))
@@ -66,6 +72,10 @@ class Pieces(StreamCall):
     def name(self) -> str:
         return "request req_2"
 
+    @property
+    def owner(self) -> str:
+        return "ada"
+
     def piece(self, data: bytes) -> None:
         self.seen.append(data)
 
@@ -83,6 +93,13 @@ class Wire(asyncio.Transport):
         super().__init__()
         self.written = bytearray()
         self.closed = False
+        self.is_read = True
+
+    def pause_reading(self) -> None:
+        self.is_read = False
+
+    def resume_reading(self) -> None:
+        self.is_read = True
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         self.written += data
@@ -112,6 +129,7 @@ class Owner:
     def __init__(self, name: str = "w", slots: int = 1, generation: int = 1) -> None:
         start = replace(START, limits=replace(START.limits, per_worker=slots))
         self.expected = Expected(name, start, no_bundle, GRACE_SECONDS, generation)
+        self.arriving = ArrivingAnswers(1 << 30)
         self.lane: Lane | None = None
         self.stuck_times = 0
         self.notes: list[tuple[str, str]] = []

@@ -7,6 +7,7 @@ from lanes import make_lane
 from server_links import FakeWorker, Owner, WaitedCall, in_loop
 
 from openlaunch.errors import WorkerDied
+from openlaunch.server.dispatch.arriving_answers import ArrivingAnswers
 from openlaunch.server.dispatch.member import Member
 from openlaunch_worker.frames import Kind, encode
 
@@ -51,7 +52,7 @@ class Fleet:
     def __init__(self) -> None:
         self.heard, self.lane = Heard(), make_lane()
         expected = Owner(slots=2).expected
-        self.member = Member(expected, "token", self.lane, self.heard)
+        self.member = Member(expected, "token", self.lane, ArrivingAnswers(0), self.heard)
         self.worker = FakeWorker("w")
         self.member.connect(self.worker.wire)
         assert self.member.link is not None

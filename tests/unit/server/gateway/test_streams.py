@@ -72,7 +72,15 @@ class Scene:
         self.client, self.link = Client(), Link()
         self.streams = Streams(Settings(), Deadlines())
         replay = Replay("s", "me", "end") if resumable else None
-        self.stream = Stream(self.streams, self.client, PredictInput(b"{}"), 0.0, END_EVENT, replay)  # type: ignore[arg-type]
+        self.stream = Stream(
+            self.streams,  # type: ignore[arg-type]
+            self.client,  # type: ignore[arg-type]
+            "ada",
+            PredictInput(b"{}"),
+            0.0,
+            END_EVENT,
+            replay,
+        )
         self.client.on_gone = self.stream.gone
 
     def run(self) -> None:
