@@ -1,5 +1,6 @@
 """What the documentation shows is run as it stands, and what it lists is all there is."""
 
+import contextlib
 import os
 import re
 import shlex
@@ -116,13 +117,13 @@ def far_server(tmp_path_factory):
     folder, authority = tmp_path_factory.mktemp("far"), trustme.CA()
     authority.cert_pem.write_to_path(folder / "ca.pem")
     authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(folder / "both.pem")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OPENLAUNCH_TLS_CERT", str(folder / "both.pem"))
-        with LocalServer(folder / "data") as server:
+    with contextlib.ExitStack() as stack:
+        with pytest.MonkeyPatch.context() as patch:  # only here: other tests run while this server does
+            patch.setenv("OPENLAUNCH_TLS_CERT", str(folder / "both.pem"))
+            server = stack.enter_context(LocalServer(folder / "data"))
             patch.setenv("OPENLAUNCH_CA_FILE", str(folder / "ca.pem"))
             run(script(folder, "docs/how-to/call-with-curl.md"), folder / "data")
-            patch.delenv("OPENLAUNCH_CA_FILE")
-            yield server, folder / "ca.pem"
+        yield server, folder / "ca.pem"
 
 
 @pytest.mark.skipif(not (shutil.which("curl") and shutil.which("jq")), reason="curl and jq are not installed")
