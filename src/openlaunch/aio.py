@@ -21,7 +21,7 @@ from openlaunch.client.endpoints import EndpointFields
 from openlaunch.client.logs import AsyncLogStream
 from openlaunch.client.loops import PerLoop
 from openlaunch.client.models import ModelEndpoint
-from openlaunch.client.operations import endpoints, predictions, tasks
+from openlaunch.client.operations import canaries, endpoint_reports, endpoints, predictions, tasks
 from openlaunch.client.operations.deploy import DEPLOY_SECONDS, deploy
 from openlaunch.client.predictions import EndpointRequest, ResponseFields
 from openlaunch.client.retry import RetryPolicy
@@ -355,10 +355,10 @@ class LaunchClient(Operations, make=awaitable):
     get_model_endpoint = awaitable(endpoints.get_model_endpoint, _endpoint_of)
     list_model_endpoints = awaitable(endpoints.list_model_endpoints, _endpoints_of)
     hand_over_model_endpoint = awaitable(endpoints.hand_over_model_endpoint, _endpoint_of)
-    start_canary = awaitable(endpoints.start_canary, _endpoint_of)
-    set_canary_percent = awaitable(endpoints.set_canary_percent, _endpoint_of)
-    promote_canary = awaitable(endpoints.promote_canary, _endpoint_of)
-    roll_back_canary = awaitable(endpoints.roll_back_canary, _endpoint_of)
-    wait_for_canary = awaitable(endpoints.wait_for_canary, _endpoint_of)
-    follow_endpoint_logs = awaitable(endpoints.follow_endpoint_logs, AsyncLogStream.of)
+    start_canary = awaitable(canaries.start_canary, _endpoint_of)
+    set_canary_percent = awaitable(canaries.set_canary_percent, _endpoint_of)
+    promote_canary = awaitable(canaries.promote_canary, _endpoint_of)
+    roll_back_canary = awaitable(canaries.roll_back_canary, _endpoint_of)
+    wait_for_canary = awaitable(canaries.wait_for_canary, _endpoint_of)
+    follow_endpoint_logs = awaitable(endpoint_reports.follow_endpoint_logs, AsyncLogStream.of)
     rerun_task = awaitable(tasks.rerun_task, _future_of)

@@ -17,7 +17,7 @@ from openlaunch.client.endpoints import (
 from openlaunch.client.forks import hold
 from openlaunch.client.immediate import finished
 from openlaunch.client.logs import LogStream
-from openlaunch.client.operations import endpoints, tasks
+from openlaunch.client.operations import canaries, endpoint_reports, endpoints, tasks
 from openlaunch.client.operations.deploy import deploy
 from openlaunch.client.responses import EndpointResponseFuture
 from openlaunch.client.retry import RetryPolicy
@@ -106,12 +106,12 @@ class LaunchClient(Operations, make=blocking):
     get_model_endpoint = blocking(endpoints.get_model_endpoint, endpoint_of)
     list_model_endpoints = blocking(endpoints.list_model_endpoints, endpoints_of)
     hand_over_model_endpoint = blocking(endpoints.hand_over_model_endpoint, endpoint_of)
-    start_canary = blocking(endpoints.start_canary, endpoint_of)
-    set_canary_percent = blocking(endpoints.set_canary_percent, endpoint_of)
-    promote_canary = blocking(endpoints.promote_canary, endpoint_of)
-    roll_back_canary = blocking(endpoints.roll_back_canary, endpoint_of)
-    wait_for_canary = blocking(endpoints.wait_for_canary, endpoint_of)
-    follow_endpoint_logs = blocking(endpoints.follow_endpoint_logs, LogStream.of)
+    start_canary = blocking(canaries.start_canary, endpoint_of)
+    set_canary_percent = blocking(canaries.set_canary_percent, endpoint_of)
+    promote_canary = blocking(canaries.promote_canary, endpoint_of)
+    roll_back_canary = blocking(canaries.roll_back_canary, endpoint_of)
+    wait_for_canary = blocking(canaries.wait_for_canary, endpoint_of)
+    follow_endpoint_logs = blocking(endpoint_reports.follow_endpoint_logs, LogStream.of)
     rerun_task = blocking(tasks.rerun_task, _future_of)
 
 

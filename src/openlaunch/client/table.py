@@ -13,6 +13,7 @@ from openlaunch.client.operations import (
     bundles,
     bundles_images,
     bundles_v1,
+    endpoint_reports,
     endpoints,
     environments,
     image_jobs,
@@ -108,10 +109,10 @@ class Operations(ABC, RegistersUploads):
 
     delete_model_endpoint = Operation(endpoints.delete_model_endpoint)
     restart_model_endpoint = Operation(endpoints.restart_model_endpoint)
-    read_endpoint_creation_logs = Operation(endpoints.read_endpoint_creation_logs)
-    read_endpoint_logs = Operation(endpoints.read_endpoint_logs)
-    list_endpoint_events = Operation(endpoints.list_endpoint_events)
-    explain_endpoint = Operation(endpoints.explain_endpoint)
+    read_endpoint_creation_logs = Operation(endpoint_reports.read_endpoint_creation_logs)
+    read_endpoint_logs = Operation(endpoint_reports.read_endpoint_logs)
+    list_endpoint_events = Operation(endpoint_reports.list_endpoint_events)
+    explain_endpoint = Operation(endpoint_reports.explain_endpoint)
 
     list_tasks = Operation(tasks.list_tasks)
     get_task = Operation(tasks.get_task)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openlaunch.cli.endpoints import new_lines
+from openlaunch.cli.endpoint_logs import new_lines
 
 
 @pytest.mark.parametrize(

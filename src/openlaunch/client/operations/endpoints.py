@@ -1,9 +1,8 @@
-"""Model endpoints."""
+"""Endpoints are created, changed, found and deleted."""
 
 import difflib
 import time
 from collections.abc import Callable, Mapping
-from datetime import datetime
 from typing import Annotated, Any, Unpack
 
 from pydantic import BaseModel
@@ -12,7 +11,6 @@ from openlaunch.client.effects import (
     Flow,
     Pause,
     Request,
-    Response,
     call,
     json_body,
     path_to,
@@ -26,24 +24,15 @@ from openlaunch.client.predictions import callback_auth
 from openlaunch.errors import BadRequest, Conflict, EndpointFailed, NotFound, Unprocessable, WaitTimeout
 from openlaunch.wire import routes
 from openlaunch.wire.endpoints import (
-    CanaryStatus,
     CreateModelEndpointRequest,
     DeleteModelEndpointResponse,
     EndpointStatus,
     EndpointType,
     HandOverRequest,
-    LogsResponse,
     RestartModelEndpointResponse,
-    StartCanaryRequest,
-    UpdateCanaryRequest,
     UpdateModelEndpointRequest,
 )
-from openlaunch.wire.events import ListEventsResponse
 from openlaunch.wire.keywords import DEFAULTS, EndpointKeywords
-from openlaunch.wire.why import EndpointWhy
-
-LOG_SILENCE_SECONDS = 60.0
-"""The server sends something more often than that, however quiet the workers are."""
 
 FIRST_PAUSE_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 1.0
@@ -171,7 +160,7 @@ def edit_model_endpoint(
         Conflict: it has a canary, and the change needs new workers.
     """
     changes = update_body(settings)
-    endpoint = yield from _resolved(model_endpoint)
+    endpoint = yield from resolved(model_endpoint)
     if model_bundle is not None:
         changes["model_bundle_id"] = yield from bundle_id(model_bundle)
     return (yield from update(endpoint, changes))
@@ -251,7 +240,7 @@ def delete_model_endpoint(model_endpoint: EndpointLike) -> Flow[bool]:
     Raises:
         NotFound: there is none of this name.
     """
-    endpoint = yield from _resolved(model_endpoint)
+    endpoint = yield from resolved(model_endpoint)
     request = Request("DELETE", path_to(routes.ENDPOINTS, endpoint.id), idempotent=True)
     return (yield from answer(DeleteModelEndpointResponse, request)).deleted
 
@@ -262,7 +251,7 @@ def restart_model_endpoint(model_endpoint: EndpointLike) -> Flow[bool]:
     Raises:
         NotFound: there is none of this name.
     """
-    endpoint = yield from _resolved(model_endpoint)
+    endpoint = yield from resolved(model_endpoint)
     path = path_to(routes.ENDPOINTS, endpoint.id, "restart")
     return (yield from answer(RestartModelEndpointResponse, Request("POST", path, b"{}"))).restarted
 
@@ -278,214 +267,13 @@ def hand_over_model_endpoint(model_endpoint: EndpointLike, owner: str) -> Flow[M
         Forbidden: the new owner would have more than the quotas allow.
     """
     body = checked(HandOverRequest, {"owner": owner})
-    endpoint = yield from _resolved(model_endpoint)
+    endpoint = yield from resolved(model_endpoint)
     path = path_to(routes.ENDPOINTS, endpoint.id, "hand-over")
     return (yield from answer(ModelEndpoint, Request("POST", path, json_body(body))))
 
 
-def start_canary(
-    model_endpoint: EndpointLike,
-    model_bundle: BundleLike,
-    percent: int = 10,
-    rollback_after_failures: int | None = None,
-    probation_requests: int | None = None,
-) -> Flow[ModelEndpoint]:
-    """Give a second bundle a share of an endpoint's predictions. Returns at once; `wait_for_canary` waits.
-
-    Args:
-        model_endpoint: one that is READY.
-        model_bundle: a bundle, its name (the newest is taken) or its id.
-        percent: of the predictions, from 0 to 100.
-        rollback_after_failures: failures in the probation window that end it; 0 disables this.
-        probation_requests: number of predictions in the probation window.
-
-    Raises:
-        NotFound: there is no such endpoint or bundle.
-        Conflict: the endpoint has a canary, is not READY, or serves this bundle.
-        Unprocessable: a setting is not allowed.
-    """
-    document = {
-        "model_bundle_id": "unknown yet",
-        "percent": percent,
-        "rollback_after_failures": rollback_after_failures,
-        "probation_requests": probation_requests,
-    }
-    body = checked(StartCanaryRequest, document)
-    endpoint = yield from _resolved(model_endpoint)
-    body["model_bundle_id"] = yield from bundle_id(model_bundle)
-    return (yield from answer(ModelEndpoint, Request("POST", _canary_path(endpoint), json_body(body))))
-
-
-def set_canary_percent(model_endpoint: EndpointLike, percent: int) -> Flow[ModelEndpoint]:
-    """Change the share of an endpoint's canary.
-
-    Raises:
-        Conflict: the endpoint has no canary.
-        Unprocessable: the percent are not from 0 to 100.
-    """
-    body = checked(UpdateCanaryRequest, {"percent": percent})
-    endpoint = yield from _resolved(model_endpoint)
-    request = Request("PUT", _canary_path(endpoint), json_body(body), idempotent=True)
-    return (yield from answer(ModelEndpoint, request))
-
-
-def promote_canary(model_endpoint: EndpointLike) -> Flow[ModelEndpoint]:
-    """Make the canary's bundle the endpoint's. Its workers stay; the old ones leave as new ones are ready.
-
-    Raises:
-        Conflict: the endpoint has no canary, or one that is not loaded yet.
-    """
-    endpoint = yield from _resolved(model_endpoint)
-    return (yield from answer(ModelEndpoint, Request("POST", _canary_path(endpoint, "promote"), b"{}")))
-
-
-def roll_back_canary(model_endpoint: EndpointLike) -> Flow[ModelEndpoint]:
-    """End an endpoint's canary: its workers finish their running requests, and get no new ones.
-
-    Raises:
-        Conflict: the endpoint has no canary.
-    """
-    endpoint = yield from _resolved(model_endpoint)
-    return (yield from answer(ModelEndpoint, Request("POST", _canary_path(endpoint, "rollback"), b"{}")))
-
-
-def _canary_path(endpoint: ModelEndpoint, *segments: str) -> str:
-    return path_to(routes.ENDPOINTS, endpoint.id, "canary", *segments)
-
-
-def wait_for_canary(
-    model_endpoint: EndpointLike, timeout: float = 600.0, clock: Callable[[], float] = time.monotonic
-) -> Flow[ModelEndpoint]:
-    """Wait until an endpoint's canary is SERVING.
-
-    Raises:
-        EndpointFailed: it has ended; the message has the reason.
-        WaitTimeout: it is not SERVING after `timeout` seconds; it keeps running.
-    """
-    endpoint = yield from _resolved(model_endpoint)
-    deadline, pause = clock() + timeout, FIRST_PAUSE_SECONDS
-    while True:
-        endpoint = yield from refreshed(endpoint)
-        canary = endpoint.canary
-        if canary is None:
-            raise EndpointFailed(f"endpoint {endpoint.name!r} has no canary")
-        if canary.status is CanaryStatus.SERVING:
-            return endpoint
-        because = f": {canary.reason}" if canary.reason else ""
-        if canary.status is not CanaryStatus.STARTING:
-            raise EndpointFailed(
-                f"the canary of endpoint {endpoint.name!r} is {canary.status.value}{because}"
-            )
-        left = deadline - clock()
-        if left <= 0:
-            raise WaitTimeout(
-                f"the canary of endpoint {endpoint.name!r} is STARTING after {timeout:g} seconds{because}"
-            )
-        yield Pause(min(pause, left))
-        pause = min(pause * 1.5, LONGEST_PAUSE_SECONDS)
-
-
-def read_endpoint_creation_logs(model_endpoint: EndpointLike) -> Flow[str]:
-    """Read the log of the builds of the endpoint's environment and of its workers' starts."""
-    endpoint = yield from _resolved(model_endpoint)
-    url = path_to(routes.CREATION_LOGS, f"{endpoint.created_by}/{endpoint.name}")
-    return (yield from got(LogsResponse, url)).content
-
-
-def read_endpoint_logs(
-    model_endpoint: EndpointLike,
-    tail: int | None = None,
-    *,
-    lines: int | None = None,
-    since: str | datetime | None = None,
-    until: str | datetime | None = None,
-    timestamps: bool = False,
-) -> Flow[str]:
-    """Read the logs of the endpoint's workers, newest lines last.
-
-    Args:
-        model_endpoint: the endpoint, or its name.
-        tail: at most this many bytes; None: about 64 KiB.
-        lines: at most this many lines.
-        since: leave out what was written earlier: a point in time, or how long ago, such as "10m" or "2h".
-        until: leave out what was written later, to page back.
-        timestamps: begin each line with the time at which it was written.
-    """
-    endpoint = yield from _resolved(model_endpoint)
-    chosen = {
-        **_log_part(tail, lines, since),
-        "until": _time(until),
-        "timestamps": "true" if timestamps else None,
-    }
-    url = url_with(path_to(routes.ENDPOINTS, endpoint.id, "logs"), chosen)
-    return (yield from got(LogsResponse, url)).content
-
-
-def _log_part(tail: int | None, lines: int | None, since: str | datetime | None) -> dict[str, Any]:
-    return {"tail_bytes": tail, "tail_lines": lines, "since": _time(since)}
-
-
-def _time(moment: str | datetime | None) -> str | None:
-    return moment.astimezone().isoformat() if isinstance(moment, datetime) else moment
-
-
-def follow_endpoint_logs(
-    model_endpoint: EndpointLike,
-    tail: int | None = None,
-    *,
-    lines: int | None = None,
-    since: str | datetime | None = None,
-) -> Flow[Response]:
-    """Follow the log lines of all the endpoint's workers, including later ones.
-
-    Args:
-        model_endpoint: the endpoint, or its name.
-        tail: begin with the last lines written before, at most this many bytes of them; None: about 64 KiB.
-        lines: at most this many of those.
-        since: of those, leave out what was written before this, as for `read_endpoint_logs`.
-
-    Raises:
-        NotFound: there is none of this name.
-        TooManyRequests: the server has as many followers as it takes.
-    """
-    endpoint = yield from _resolved(model_endpoint)
-    chosen = {"follow": "true", **_log_part(tail, lines, since)}
-    url = url_with(path_to(routes.ENDPOINTS, endpoint.id, "logs"), chosen)
-    return (yield from call(Request("GET", url, idempotent=True, stream=True, timeout=LOG_SILENCE_SECONDS)))
-
-
-def list_endpoint_events(
-    model_endpoint: EndpointLike, after: str = "0", *, wait: float = 0, limit: int | None = None
-) -> Flow[ListEventsResponse]:
-    """List what has happened to the endpoint, oldest first: builds, starts and ends of workers, scaling, roll-outs.
-
-    Args:
-        model_endpoint: the endpoint, or its name.
-        after: the `cursor` of an earlier answer: only events since then, or that have happened again.
-        wait: seconds, at most 60, for which the answer is held until there is a new event.
-        limit: the most events to give, the latest; None: as many as the server gives at a time.
-
-    Raises:
-        NotFound: there is none of this name.
-    """
-    endpoint = yield from _resolved(model_endpoint)
-    query = {"after": after, "wait": wait or None, "limit": limit}
-    url = url_with(path_to(routes.ENDPOINTS, endpoint.id, "events"), query)
-    request = Request("GET", url, idempotent=True, timeout=wait + LOG_SILENCE_SECONDS)
-    return (yield from answer(ListEventsResponse, request))
-
-
-def explain_endpoint(model_endpoint: EndpointLike) -> Flow[EndpointWhy]:
-    """Explain why the endpoint serves or does not: what it waits for, what fails, and when the next attempt is.
-
-    Raises:
-        NotFound: there is none of this name.
-    """
-    endpoint = yield from _resolved(model_endpoint)
-    return (yield from got(EndpointWhy, path_to(routes.ENDPOINTS, endpoint.id, "why")))
-
-
-def _resolved(endpoint: EndpointLike) -> Flow[ModelEndpoint]:
+def resolved(endpoint: EndpointLike) -> Flow[ModelEndpoint]:
+    """Give the endpoint that is meant; one without an id is asked for by its name."""
     if isinstance(endpoint, str):
         return (yield from get_model_endpoint(endpoint))
     described = _described(endpoint)

@@ -1,0 +1,110 @@
+"""`openlaunch endpoints logs` and `events`: what an endpoint's workers print, and what happens to it."""
+
+import json
+import time
+from collections.abc import Callable
+from typing import Annotated, NoReturn
+
+import typer
+
+from openlaunch.cli.completion import Name
+from openlaunch.cli.connection import connect
+from openlaunch.cli.output import Json, emit, emit_rows, when
+
+MAX_TAIL_BYTES = 4 * 1024 * 1024
+FOLLOW_SECONDS = 0.5
+FOLLOW_WAIT_SECONDS = 30.0
+
+Follow = Annotated[bool, typer.Option("--follow", "-f", help="Keep printing new lines until Ctrl-C.")]
+
+
+def show_logs(
+    context: typer.Context,
+    name: Name,
+    creation: Annotated[
+        bool, typer.Option(help="Show how the environment was built and the workers started.")
+    ] = False,
+    tail_bytes: Annotated[
+        int, typer.Option(help="Most bytes of the workers' logs to show.", min=1, max=MAX_TAIL_BYTES)
+    ] = 65536,
+    tail: Annotated[int | None, typer.Option(help="Most lines of the workers' logs to show.", min=0)] = None,
+    since: Annotated[
+        str | None, typer.Option(help="Show lines from then on: how long ago (90s, 10m, 2h, 1d), or a time.")
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option(help="Show lines before that, to page back; written as --since.")
+    ] = None,
+    timestamps: Annotated[
+        bool, typer.Option("--timestamps", "-t", help="Begin each line with its time, in UTC.")
+    ] = False,
+    follow: Follow = False,
+    as_json: Json = False,
+) -> None:
+    """Show what an endpoint's workers have printed, newest lines last, each after its worker's id."""
+    if follow and until is not None:
+        raise typer.BadParameter("--until does not go with --follow")
+    with connect(context) as client:
+        endpoint = client.get_model_endpoint(name)
+
+        def read() -> str:
+            if creation:
+                return client.read_endpoint_creation_logs(endpoint)
+            return client.read_endpoint_logs(
+                endpoint, tail_bytes, lines=tail, since=since, until=until, timestamps=timestamps
+            )
+
+        if follow and not creation:
+            with client.follow_endpoint_logs(endpoint, tail_bytes, lines=tail, since=since) as lines:
+                for line in lines:
+                    _print_line(f"{line.at} {line}" if timestamps else str(line), as_json)
+            return
+        if follow:
+            _follow(read, as_json)
+        text = read()
+    emit({"content": text}, as_json, lambda: print(text, end="" if text.endswith("\n") or not text else "\n"))
+
+
+def _follow(read: Callable[[], str], as_json: bool) -> NoReturn:
+    before: list[str] = []
+    while True:
+        text = read()
+        now = text.removesuffix("\n").split("\n") if text else []
+        for line in new_lines(before, now):
+            _print_line(line, as_json)
+        before = now
+        time.sleep(FOLLOW_SECONDS)
+
+
+def new_lines(before: list[str], now: list[str]) -> list[str]:
+    """Return what `now` has beyond the end of `before`; a last line that has grown since is given again.
+
+    The server gives the end of its log, so lines fall off at its head.
+    """
+    for start in range(len(before)):
+        shared = len(before) - start
+        if shared > len(now) or before[start:-1] != now[: shared - 1]:
+            continue
+        if before[-1] == now[shared - 1]:
+            return now[shared:]
+        if now[shared - 1].startswith(before[-1]):
+            return now[shared - 1 :]
+    return now
+
+
+def _print_line(line: str, as_json: bool) -> None:
+    print(json.dumps({"line": line}, ensure_ascii=False) if as_json else line, flush=True)
+
+
+def show_events(context: typer.Context, name: Name, follow: Follow = False, as_json: Json = False) -> None:
+    """Show what has happened to an endpoint: builds, workers, scaling, roll-outs. Repeated events are counted."""
+    with connect(context) as client:
+        endpoint = client.get_model_endpoint(name)
+        page = client.list_endpoint_events(endpoint)
+        if not follow:
+            emit_rows(page.events, as_json, ("LAST", "EVENT"), lambda e: (when(e.last_at), e.message))
+            return
+        while True:
+            for event in page.events:
+                text = event.model_dump_json() if as_json else f"{when(event.last_at)}  {event.message}"
+                print(text, flush=True)
+            page = client.list_endpoint_events(endpoint, page.cursor, wait=FOLLOW_WAIT_SECONDS)
