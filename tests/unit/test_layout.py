@@ -32,7 +32,7 @@ ROOMS = [
 """The rooms of `server`, from the top down."""
 
 NAMED_DRIVERS = {
-    "openlaunch.artifacts.bucket": set(),
+    "openlaunch.artifacts.bucket": {"openlaunch.server.serve"},
     "openlaunch.artifacts.folder": {"openlaunch.server.serve"},
     "openlaunch.engines.local": {"openlaunch.server.serve"},
     "openlaunch.store.postgres": set(),

@@ -24,6 +24,9 @@ class Artifacts(Protocol):
     can't be read or written (disk full, bucket not reachable, …).
     """
 
+    is_service: bool
+    """Whether the bytes are with a service beside this machine, without which much of a server works."""
+
     async def put(self, key: str, data: bytes | memoryview | AsyncIterator[bytes]) -> int:
         """Store the bytes, whole or not at all, and return their number."""
 
@@ -50,3 +53,6 @@ class Artifacts(Protocol):
 
     async def delete(self, *keys: str) -> None:
         """Delete the bytes; harmless where there are none."""
+
+    async def probe(self) -> None:
+        """Do what can be done with bytes, to see whether it works."""

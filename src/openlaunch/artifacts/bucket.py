@@ -19,7 +19,7 @@ from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import AzureStore, GCSStore, S3Store
 
 from openlaunch.artifacts.bucket_problems import is_bucket_missing, problem_of
-from openlaunch.artifacts.objects import ObjectArtifacts, unavailable
+from openlaunch.artifacts.objects import PROBE, ObjectArtifacts, unavailable
 from openlaunch.errors import ConfigurationError, NotFound, Unavailable
 
 if TYPE_CHECKING:
@@ -42,8 +42,9 @@ _HTTP_ALLOWED = {"s3": "AWS_ALLOW_HTTP", "gs": "GOOGLE_ALLOW_HTTP", "az": "AZURE
 
 START_SECONDS = 15.0
 """How long a start waits for the bucket."""
-MARK = "openlaunch.json"
+MARK = "openlaunch-server"
 """The object that says whose artifacts lie beside it."""
+_MARK_TEXT = "artifacts of the server "
 LONGEST_URL = 7 * 24 * 3600.0
 """The longest that S3 lets a signed URL be valid."""
 
@@ -61,6 +62,7 @@ _RETRY: "RetryConfig" = {
 class BucketArtifacts(ObjectArtifacts):
     """`artifacts.base.Artifacts` in a bucket, below a prefix."""
 
+    is_service = True
     seconds = 30.0
 
     def __init__(self, url: str, environ: Mapping[str, str] = os.environ) -> None:
@@ -92,32 +94,33 @@ class BucketArtifacts(ObjectArtifacts):
         return ConfigurationError(f"the artifacts can't be kept in {self.url}: {problem}")
 
     async def _claim(self, owner: str) -> None:
+        mine = f"{_MARK_TEXT}{owner}".encode()
         try:
             found = await self.get(MARK, limit=1000)
         except NotFound:
-            found = await self._mark(owner.encode())
-        if found != owner.encode():
+            found = await self._mark(mine)
+        if not found.startswith(_MARK_TEXT.encode()):
+            raise self._refused("what answers is not such a service; look at the endpoint")
+        if found != mine:
             raise self._refused(
                 "they are another server's, and each server needs a prefix of its own: name another one with "
                 f"--artifacts. If this server takes the other one's place, delete the object {MARK} there first"
             )
 
-    async def _mark(self, owner: bytes) -> bytes:
+    async def _mark(self, mine: bytes) -> bytes:
         try:
             async with self._answered(MARK, self.seconds):
-                await self._bucket.put_async(MARK, owner, mode="create")
+                await self._bucket.put_async(MARK, mine, mode="create")
         except AlreadyExistsError:
             return await self.get(MARK, limit=1000)
-        return owner
+        return mine
 
     async def probe(self) -> None:
-        """Write, read, list and delete."""
-        key = "health/probe"
-        await self.put(key, b"ok")
-        await self.get(key)
+        await self.put(PROBE, b"ok")
+        await self.get(PROBE)
         async for _ in self.pages("health"):
             pass
-        await self.delete(key)
+        await self.delete(PROBE)
 
     async def size(self, key: str) -> int:
         try:
@@ -133,9 +136,9 @@ class BucketArtifacts(ObjectArtifacts):
         async with self._answered(key, self.seconds):
             return await sign_async(self._bucket, method, key, lifetime)
 
-    def _check_missing(self, error: Exception) -> None:
+    def _check_missing(self, key: str, error: Exception) -> None:
         if is_bucket_missing(str(error)):
-            raise unavailable(self.url, self._problem(error))
+            raise unavailable(key, self._problem(error))
 
     def _problem(self, error: Exception) -> str:
         problem = problem_of(str(error))
@@ -145,8 +148,10 @@ class BucketArtifacts(ObjectArtifacts):
 
 def _checked_url(url: str) -> str:
     if not _URL.fullmatch(url):
+        scheme, separator, _ = url.partition("://")
+        begins = f" (it begins with {scheme[:20]!r})" if separator else ""
         raise ConfigurationError(
-            f"the setting 'artifacts' is not the URL of a bucket: it begins with {url.partition(':')[0][:20]!r}; "
+            f"the setting 'artifacts' is not the URL of a bucket{begins}: "
             "give s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX, without credentials, which belong "
             "into the server's environment (AWS_ACCESS_KEY_ID and so on)"
         )

@@ -21,6 +21,7 @@ PAGE = 500
 PART_BYTES = 8 << 20
 """Size of the parts of a large object; an upload holds `PARTS_AT_ONCE` of them in memory."""
 PARTS_AT_ONCE = 4
+PROBE = "health/probe"
 SLOWEST_BYTES = 1 << 20
 """Bytes in a second that a store takes or gives at least, where it has to answer in time."""
 
@@ -28,6 +29,7 @@ SLOWEST_BYTES = 1 << 20
 class ObjectArtifacts:
     """`artifacts.base.Artifacts` in a store of objects."""
 
+    is_service = False
     seconds: float | None = None
     """Time for an answer; what is sent or held as a whole has more, for its bytes. None: no limit."""
 
@@ -94,6 +96,10 @@ class ObjectArtifacts:
                 with suppress(NotFound):
                     await self._delete([key])
 
+    async def probe(self) -> None:
+        await self.put(PROBE, b"ok")
+        await self.delete(PROBE)
+
     async def _delete(self, keys: list[str]) -> None:
         if keys:
             async with self._answered(keys[0], self._seconds(0)):
@@ -109,7 +115,7 @@ class ObjectArtifacts:
             async with asyncio.timeout(seconds) as within:
                 yield
         except (NotFoundError, FileNotFoundError) as error:
-            self._check_missing(error)
+            self._check_missing(key, error)
             raise NotFound(f"there are no bytes under the key {key!r}", code="artifact_not_found") from None
         except BaseError as error:
             raise unavailable(key, self._problem(error)) from None
@@ -118,7 +124,7 @@ class ObjectArtifacts:
                 raise
             raise unavailable(key, f"no answer within {seconds:g} s") from None
 
-    def _check_missing(self, error: Exception) -> None:
+    def _check_missing(self, key: str, error: Exception) -> None:
         """Raise Unavailable where more than the one object is missing."""
 
     def _problem(self, error: Exception) -> str:

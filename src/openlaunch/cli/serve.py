@@ -38,6 +38,13 @@ def serve(
     data_dir: Annotated[
         Path | None, typer.Option(help="The folder for all durable data.  [default: ~/.openlaunch]")
     ] = None,
+    artifacts: Annotated[
+        str | None,
+        typer.Option(
+            help="Keep bundles, files and large results in a bucket: s3://BUCKET/PREFIX, gs://… or az://…  "
+            "[default: a folder of the data directory]"
+        ),
+    ] = None,
     tls_cert: Annotated[
         Path | None,
         typer.Option(
@@ -77,6 +84,7 @@ def serve(
         "host": host,
         "port": port,
         "data_dir": data_dir,
+        "artifacts": artifacts,
         "tls_cert": tls_cert,
         "tls_key": tls_key,
         "access_log": access_log,

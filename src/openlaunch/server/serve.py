@@ -14,6 +14,7 @@ from typing import Any
 import uvicorn
 import uvloop
 
+from openlaunch.artifacts.base import Artifacts
 from openlaunch.artifacts.folder import FolderArtifacts
 from openlaunch.artifacts.signing import UrlSigner
 from openlaunch.controller.controller import Controller
@@ -193,7 +194,7 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
     async with contextlib.AsyncExitStack() as stack:
         store = await SqliteStore.open(data.database)
         stack.push_async_callback(store.close)
-        artifacts = FolderArtifacts(data.artifacts)
+        artifacts = await _artifacts(settings, data)
         secret = data.url_secret()
         signer = UrlSigner(secret)
         keyring = Keyring(store)
@@ -272,6 +273,20 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
             quotas=quotas,
             uploads=Uploads(quotas, store, artifacts),
         )
+
+
+async def _artifacts(settings: Settings, data: DataDir) -> Artifacts:
+    url = settings.artifacts.rstrip("/")
+    if not url:
+        data.check_bucket("")
+        return FolderArtifacts(data.artifacts)
+    from openlaunch.artifacts.bucket import BucketArtifacts
+
+    bucket = BucketArtifacts(url)
+    data.check_bucket(bucket.url)
+    await bucket.start(data.mark())
+    data.bucket = bucket.url
+    return bucket
 
 
 def _engine(settings: Settings, data: DataDir) -> LocalEngine:

@@ -296,6 +296,11 @@ class Settings(
     data_dir: Path = Field(
         default_factory=lambda: Path.home() / ".openlaunch", description="Folder for everything durable."
     )
+    artifacts: str = Field(
+        default="",
+        description="Bucket for bundles, files, large payloads and results, `s3://BUCKET/PREFIX`, `gs://…` or "
+        "`az://…`, with credentials from the environment; default: a folder of the data directory.",
+    )
     api_key: SecretStr | None = Field(
         default=None, min_length=16, description="The first admin key; default: a new one is generated."
     )

@@ -28,6 +28,7 @@ class DataDir:
     D/runtime/          the worker runtime, which every environment uses
     D/uv-cache/         what each owner's builds have downloaded, unless UV_CACHE_DIR names another folder
     D/jobs/             configurations of docker-image batch jobs while they live
+    D/artifacts-url     the bucket in which the artifacts are, where that is not the folder
     """
 
     def __init__(self, root: Path) -> None:
@@ -40,6 +41,7 @@ class DataDir:
         self.workers = self.root / "workers"
         self.jobs = self.root / "jobs"
         self.credentials = self.root / "credentials.json"
+        self._bucket = self.root / "artifacts-url"
 
     @property
     def digest(self) -> str:
@@ -85,6 +87,38 @@ class DataDir:
         if not path.exists():
             _write_private(path, secrets.token_hex(SECRET_BYTES))
         return bytes.fromhex(path.read_text().strip())
+
+    def mark(self) -> str:
+        """Return what marks bytes that lie elsewhere as this directory's; a restored backup has the same."""
+        return hashlib.sha256(b"artifacts\n" + self.url_secret()).hexdigest()[:32]
+
+    @property
+    def bucket(self) -> str:
+        """The URL of the bucket in which the artifacts are; empty: they are in the folder."""
+        return self._bucket.read_text().strip() if self._bucket.exists() else ""
+
+    @bucket.setter
+    def bucket(self, url: str) -> None:
+        if url:
+            _write_private(self._bucket, url + "\n")
+        else:
+            self._bucket.unlink(missing_ok=True)
+
+    def check_bucket(self, url: str) -> None:
+        """Raise ConfigurationError when the artifacts are not in this bucket, or where it is empty, in the folder."""
+        if (kept := self.bucket) == url:
+            return
+        move = "or move them with `openlaunch migrate` first"
+        if kept:
+            raise ConfigurationError(
+                f"the artifacts of the data directory {self.root} are in {kept}: "
+                f"serve with --artifacts {kept}, {move}"
+            )
+        if any(names for _, _, names in os.walk(self.artifacts)):
+            raise ConfigurationError(
+                f"the artifacts of the data directory {self.root} are in its folder: "
+                f"serve without --artifacts, {move}"
+            )
 
     def read_api_key(self) -> str | None:
         """Return the key in the credentials file, if there is a readable one."""

@@ -33,7 +33,9 @@ NEARLY_FULL = (1024 * MIB, 0.1)
 FULL = (32 * MIB, 0.02)
 """Free bytes, and free part of the disk; the smaller of the two is the limit."""
 
-_PROBE_KEY = "health/probe"
+SERVICE_SECONDS = 5.0
+"""A service whose every request is paid for is looked at no more often, for as long as it works."""
+
 _ORDER = list(CheckStatus)
 
 
@@ -48,6 +50,7 @@ class Health:
         self._lags: deque[float] = deque(maxlen=TICKS_KEPT)
         self._looking: asyncio.Task[ReadinessResponse] | None = None
         self._looked_at = 0.0
+        self._artifacts_good_until = 0.0
 
     def start(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -79,7 +82,7 @@ class Health:
         checks = [
             *await asyncio.gather(
                 _within("store", self._store_check()),
-                _within("artifacts", self._artifacts_check()),
+                self._artifacts_check(),
                 _within("disk", asyncio.to_thread(disk_check, self._folder)),
             ),
             lag_check(max(self._lags, default=0.0)),
@@ -96,8 +99,18 @@ class Health:
         return Check(name="store")
 
     async def _artifacts_check(self) -> Check:
-        await self._artifacts.put(_PROBE_KEY, b"ok")
-        await self._artifacts.delete(_PROBE_KEY)
+        """Write and delete; where the bytes are with a service, predictions go through without it."""
+        if not self._artifacts.is_service:
+            return await _within("artifacts", self._probe_artifacts())
+        if self._loop.time() >= self._artifacts_good_until:
+            check = await _within("artifacts", self._probe_artifacts(), CheckStatus.WARNING)
+            if check.status is not CheckStatus.OK:
+                return check
+            self._artifacts_good_until = self._loop.time() + SERVICE_SECONDS
+        return Check(name="artifacts")
+
+    async def _probe_artifacts(self) -> Check:
+        await self._artifacts.probe()
         return Check(name="artifacts")
 
 
@@ -106,17 +119,20 @@ def _probe(conn: Connection) -> None:
     conn.exec_driver_sql("UPDATE alembic_version SET version_num = version_num")
 
 
-async def _within(name: str, check: Coroutine[Any, Any, Check]) -> Check:
+async def _within(
+    name: str, check: Coroutine[Any, Any, Check], status: CheckStatus = CheckStatus.FAILED
+) -> Check:
     try:
         async with asyncio.timeout(CHECK_SECONDS):
             return await check
     except TimeoutError:
-        return _failed(name, f"no answer within {CHECK_SECONDS:g} s")
+        detail = f"no answer within {CHECK_SECONDS:g} s"
     except APIError as error:
-        return _failed(name, error.message)
+        detail = error.message
     except Exception as error:
         log.exception("the check of %s failed", name)
-        return _failed(name, getattr(error, "strerror", None) or type(error).__name__)
+        detail = getattr(error, "strerror", None) or type(error).__name__
+    return Check(name=name, status=status, detail=detail)
 
 
 def disk_check(folder: Path) -> Check:

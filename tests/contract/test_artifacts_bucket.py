@@ -1,0 +1,166 @@
+"""What is a bucket's own in the artifacts: how a start goes wrong, what is told of it, and what is not."""
+
+import asyncio
+import contextlib
+import logging
+import re
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+from s3_server import S3Server
+
+from openlaunch.artifacts import bucket as bucket_module
+from openlaunch.artifacts.bucket import BucketArtifacts
+from openlaunch.errors import ConfigurationError, NotFound, Unavailable
+
+SECRET = "s3cret-0123456789"
+
+
+@pytest.fixture
+def environ(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """The environment of a server that can use the bucket, for tests to change."""
+    for name, value in s3.environ.items():
+        monkeypatch.setenv(name, value)
+    return monkeypatch
+
+
+def started(url: str, owner: str = "us") -> BucketArtifacts:
+    async def start() -> BucketArtifacts:
+        artifacts = BucketArtifacts(url)
+        await artifacts.start(owner)
+        return artifacts
+
+    return asyncio.run(start())
+
+
+def refusal(url: str = "s3://artifacts/start") -> str:
+    with pytest.raises(ConfigurationError) as refused:
+        started(url)
+    assert SECRET not in str(refused.value)
+    assert refused.value.__cause__ is None
+    return str(refused.value)
+
+
+@contextlib.contextmanager
+def answering(answer: bytes) -> Iterator[str]:
+    """A server that gives the same answer to everything; without one, it never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        open_ones = []
+
+        def accept() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = listener.accept()
+                    open_ones.append(connection)
+                    connection.recv(65536)
+                    if answer:
+                        connection.sendall(answer)
+                        connection.close()
+
+        thread = threading.Thread(target=accept)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
+            for connection in open_ones:
+                connection.close()
+
+
+def xml(status: str, code: str, more: str = "") -> bytes:
+    body = f"<Error><Code>{code}</Code><Message>{SECRET}</Message>{more}</Error>"
+    return f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n{body}".encode()
+
+
+def test_a_prefix_is_one_servers(environ: pytest.MonkeyPatch) -> None:
+    started("s3://artifacts/marked")
+    started("s3://artifacts/marked/")
+    with pytest.raises(
+        ConfigurationError, match=r"they are another server.s.*delete the object openlaunch-server"
+    ):
+        started("s3://artifacts/marked", "them")
+    started("s3://artifacts/marked-too", "them")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("AWS_ACCESS_KEY_ID", SECRET, r"credentials are not valid there.*\(InvalidAccessKeyId\)"),
+        ("AWS_SECRET_ACCESS_KEY", SECRET, r"credentials are not valid there.*\(SignatureDoesNotMatch\)"),
+        ("AWS_SECRET_ACCESS_KEY", None, "the credentials are not complete; set AWS_ACCESS_KEY_ID"),
+        ("AWS_ENDPOINT_URL", "http://127.0.0.1:1", "it can't be reached; look at the endpoint"),
+        ("AWS_ENDPOINT_URL", f"http://u:{SECRET}@example.com", "spoken to without TLS.*AWS_ALLOW_HTTP=true"),
+    ],
+)
+def test_a_wrong_environment(environ: pytest.MonkeyPatch, name: str, value: str | None, said: str) -> None:
+    if value is None:
+        environ.delenv(name)
+    else:
+        environ.setenv(name, value)
+    assert re.search(said, text := refusal()), text
+
+
+def test_no_such_bucket(environ: pytest.MonkeyPatch) -> None:
+    assert "there is no such bucket; make it, or name another" in refusal("s3://nowhere/start")
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (xml("403 Forbidden", "AccessDenied"), "access is denied; the credentials need the rights to write"),
+        (xml("400 Bad Request", "ExpiredToken"), "the credentials have expired"),
+        (
+            xml("400 Bad Request", "AuthorizationHeaderMalformed", "<Region>eu-west-1</Region>"),
+            r"in another region; set AWS_REGION to it \(eu-west-1\)",
+        ),
+        (xml("301 Moved Permanently", "PermanentRedirect"), "in another region; set AWS_REGION"),
+        (xml("503 Slow Down", "SlowDown"), r"too much to do.*\(SlowDown\)"),
+        (xml("500 Internal Server Error", "InternalError"), "the service fails"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi", "not such a service"),
+        (b"", "no answer within 0.5 s"),
+    ],
+    ids=["denied", "expired", "region", "redirect", "slow down", "fails", "no service", "silent"],
+)
+def test_a_start_with_a_service_that_refuses(
+    environ: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, answer: bytes, said: str
+) -> None:
+    environ.setattr(bucket_module, "START_SECONDS", 0.5 if not answer else 30.0)
+    with answering(answer) as url, caplog.at_level(logging.DEBUG):
+        environ.setenv("AWS_ENDPOINT_URL", url)
+        assert re.search(said, text := refusal()), text
+    assert SECRET not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "/folder", "s3://", "s3://B", "http://artifacts/a", f"s3://key:{SECRET}@artifacts/a", "s3://artifacts/a?x=1",
+     "s3://artifacts/../a", "s3://artifacts//a", f"{SECRET} "],
+)  # fmt: skip
+def test_a_url_that_is_none(url: str) -> None:
+    text = refusal(url)
+    assert "give s3://BUCKET/PREFIX" in text
+
+
+def test_a_bucket_that_is_gone_is_not_a_key_that_is_missing(environ: pytest.MonkeyPatch) -> None:
+    async def test() -> None:
+        gone = BucketArtifacts("s3://nowhere/start")
+        for use in (gone.get("k"), gone.size("k"), gone.put("k", b"1"), anext(gone.stream("k"))):
+            with pytest.raises(Unavailable, match="there is no such bucket"):
+                await use
+        there = BucketArtifacts("s3://artifacts/start")
+        with pytest.raises(NotFound):
+            await there.size("k")
+
+    asyncio.run(test())
+
+
+def test_other_services_are_named_by_their_urls(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "account")
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", "a2V5")
+    assert "az" in BucketArtifacts("az://container/prefix").url
+    assert "gs" in BucketArtifacts("gs://bucket/prefix").url
+    monkeypatch.delenv("AZURE_STORAGE_ACCOUNT_NAME")
+    assert "not complete" in refusal("az://container/prefix")
