@@ -2,7 +2,7 @@
 
 import os
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,10 +25,12 @@ def read_settings(options: dict[str, Any], file: Path | None) -> "Settings":
     try:
         return Settings(**kept | options)
     except ValidationError as error:
+        fields = Settings.model_fields.items()
+        secret = {name for name, about in fields if "SecretStr" in str(about.annotation)}
         places = {name: f"{file}: {name}" for name in kept}
         places |= {name: f"--{name.replace('_', '-')}" for name in options}
         raise ConfigurationError(
-            "; ".join(_sentence(problem, places) for problem in error.errors())
+            "; ".join(_sentence(problem, places, secret) for problem in error.errors())
         ) from None
 
 
@@ -45,8 +47,8 @@ def _read(path: Path, known: Iterable[str]) -> dict[str, Any]:
     return document
 
 
-def _sentence(problem: Any, places: dict[str, str]) -> str:
+def _sentence(problem: Any, places: dict[str, str], secret: Container[str]) -> str:
     field = str(problem["loc"][0])
     place = places.get(field, f"OPENLAUNCH_{field.upper()}")
-    value = "" if field == "api_key" else f" is {problem['input']!r}"
+    value = "" if field in secret else f" is {problem['input']!r}"
     return f"{place}{value}: {problem['msg'][0].lower()}{problem['msg'][1:]}"

@@ -12,6 +12,7 @@ from uv import find_uv_bin
 from openlaunch.engines.build_watch import Bounds, BuildWatch
 from openlaunch.engines.commands import Log
 from openlaunch.engines.environment_folder import EnvironmentFolder
+from openlaunch.engines.package_sources import PackageSources
 from openlaunch.engines.pythons import find_python, no_python
 from openlaunch.engines.runtime import make_readable
 from openlaunch.engines.sandbox import Sandboxes, give, make_folder
@@ -50,9 +51,16 @@ class Builder:
     """
 
     def __init__(
-        self, root: Path, caches: UvCaches, timeout: float, bounds: Bounds, sandboxes: Sandboxes | None
+        self,
+        root: Path,
+        caches: UvCaches,
+        timeout: float,
+        bounds: Bounds,
+        sandboxes: Sandboxes | None,
+        sources: PackageSources,
     ) -> None:
         self._root = root
+        self._sources = sources
         self._bounds = bounds
         self._caches = caches
         self._timeout = timeout
@@ -67,12 +75,17 @@ class Builder:
         if (python := await find_python(wanted.version, self._uv, self._root)) is None:
             raise BuildFailed(await no_python(wanted.version, self._uv, self._root))
         folder.begin(wanted.requirements)
-        log(f"environment for Python {wanted.version} with {len(wanted.requirements)} requirements")
+
+        def say(line: str) -> None:
+            log(self._sources.hide(line))
+
+        say(f"environment for Python {wanted.version} with {len(wanted.requirements)} requirements")
         try:
             async with self._caches.of(wanted.owner) as cache:
-                await self._make(folder, wanted, python, cache, log)
+                await self._make(folder, wanted, python, cache, say)
         except UvError as error:
-            raise BuildFailed(f"the environment could not be built: {error}") from error
+            reason = self._sources.hide(f"the environment could not be built: {error}")
+            raise BuildFailed(reason) from error
         return {
             **asdict(wanted),
             "base": str(python.resolve()),
@@ -89,7 +102,8 @@ class Builder:
     async def _make(
         self, folder: EnvironmentFolder, wanted: Wanted, python: Path, cache: Path, log: Log
     ) -> None:
-        environ = {"UV_LINK_MODE": "copy", **os.environ, "UV_CACHE_DIR": str(cache)}
+        own = {"UV_CACHE_DIR": str(cache)}
+        environ = {"UV_LINK_MODE": "copy", **os.environ, **self._sources.variables, **own}
         watch = BuildWatch((folder.path, cache), self._bounds)
         wrap = self._wrap(folder, wanted, cache, python)
         uv = Uv(self._timeout, environ, wrap, watch)
@@ -116,7 +130,10 @@ class Builder:
         for path in (folder.venv, folder.requirements):
             give(path)
         numbers = itertools.count()
-        readable = (folder.requirements, *_needs(python), Path(find_uv_bin()), *_configured())
+        readable = (
+            *(folder.requirements, *_needs(python), Path(find_uv_bin())),
+            *(*_configured(), *self._sources.folders()),
+        )
         writable = (folder.venv, cache)
 
         def wrap(command: Sequence[str]) -> list[str]:

@@ -13,6 +13,7 @@ from openlaunch.engines.build_watch import Bounds, sizes_of
 from openlaunch.engines.commands import KEPT_LINES, Log
 from openlaunch.engines.environment_build import Builder, BuildFailed, Wanted
 from openlaunch.engines.environment_folder import EnvironmentFolder, built, prune
+from openlaunch.engines.package_sources import PackageSources
 from openlaunch.engines.pythons import SERVER_PYTHON
 from openlaunch.engines.runtime import has_bytecode, install_runtime
 from openlaunch.engines.sandbox import Sandboxes
@@ -70,12 +71,20 @@ class Environments:
     """
 
     def __init__(
-        self, root: Path, caches: Path, limits: Limits | None = None, sandboxes: Sandboxes | None = None
+        self,
+        root: Path,
+        caches: Path,
+        limits: Limits | None = None,
+        sandboxes: Sandboxes | None = None,
+        sources: PackageSources | None = None,
     ) -> None:
         self._root = root
         self._limits = limits or Limits()
         self._caches = UvCaches(caches)
-        self._builder = Builder(root, self._caches, self._limits.timeout, self._limits.bounds, sandboxes)
+        self._sources = sources or PackageSources.of(os.environ)
+        self._builder = Builder(
+            root, self._caches, self._limits.timeout, self._limits.bounds, sandboxes, self._sources
+        )
         self._turns = Turns(self._limits.builds)
         self._builds: dict[str, _Build] = {}
         self._runtime: Path | None = None
@@ -119,7 +128,7 @@ class Environments:
         """
         checked = sorted({_checked(requirement) for requirement in requirements})
         wanted = Wanted(owner if checked else "", tuple(checked), python_version or SERVER_PYTHON)
-        folder = self._folder(_digest(wanted))
+        folder = self._folder(_digest(wanted, self._sources.key() if checked else {}))
         if not checked or await asyncio.to_thread(folder.is_complete):
             started()
             return await self._join(folder, wanted, log)
@@ -223,6 +232,7 @@ def _checked(requirement: str) -> str:
     return text
 
 
-def _digest(wanted: Wanted) -> str:
-    text = json.dumps([FORMAT, wanted.owner, wanted.version, wanted.requirements])
+def _digest(wanted: Wanted, sources: dict[str, str]) -> str:
+    parts = [FORMAT, wanted.owner, wanted.version, wanted.requirements]
+    text = json.dumps([*parts, sources] if sources else parts)
     return hashlib.sha256(text.encode()).hexdigest()[:20]

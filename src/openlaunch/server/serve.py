@@ -24,6 +24,7 @@ from openlaunch.engines.environments import Environments
 from openlaunch.engines.gpus import visible_gpus
 from openlaunch.engines.images import Images
 from openlaunch.engines.local import LocalEngine
+from openlaunch.engines.package_sources import PackageSources
 from openlaunch.engines.processes import Processes
 from openlaunch.engines.sandbox import Sandboxes
 from openlaunch.engines.worker_logs import WorkerLogs
@@ -301,12 +302,21 @@ def _engine(settings: Settings, data: DataDir) -> LocalEngine:
     )
     return LocalEngine(
         Processes(data.workers, sandboxes=sandboxes, fast_loop=fast_loop, disk=settings.worker_disk_bytes),
-        Environments(data.environments, data.uv_caches, sandboxes=sandboxes),
+        Environments(data.environments, data.uv_caches, sandboxes=sandboxes, sources=_sources(settings)),
         containers,
         Images(containers, settings.triton_image, settings.model_repositories),
         visible_gpus(),
         WorkerLogs(data.logs),
         data.jobs,
+    )
+
+
+def _sources(settings: Settings) -> PackageSources:
+    return PackageSources.of(
+        os.environ,
+        settings.torch_backend,
+        settings.extra_index_urls.get_secret_value(),
+        settings.find_links.get_secret_value(),
     )
 
 

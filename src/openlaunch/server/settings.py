@@ -4,10 +4,11 @@ Each part of the server takes the class that holds what it needs. `Settings` is 
 bytes, and may be given with a unit; times are in seconds, and a name that ends in `_seconds` or `_bytes` says which.
 """
 
+import re
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from openlaunch.wire.quantities import Bytes
@@ -244,6 +245,41 @@ class ContainerSettings(_Part):
     image_pull_seconds: float = Field(default=1800, gt=0, description="Time for fetching a container image.")
 
 
+def _lists_packages(given: SecretStr) -> SecretStr:
+    if not all(re.match(r" *(https?://|file:///|/)\S+ *$", place) for place in _items(given)):
+        raise ValueError("URLs, or folders from / on, are needed, with , between them")
+    return given
+
+
+def _items(given: SecretStr) -> list[str]:
+    return [place for place in given.get_secret_value().split(",") if place]
+
+
+PackagePlaces = Annotated[SecretStr, AfterValidator(_lists_packages)]
+"""URLs and folders, with `,` between them; secret, because a URL may hold a password."""
+
+
+class EnvironmentSettings(_Part):
+    """Where builds of environments find packages; in place of uv's own variables of the server."""
+
+    torch_backend: str = Field(
+        default="",
+        pattern=r"^[a-z0-9.]*$",
+        description="Build of PyTorch that environments get, as `uv pip install --torch-backend` takes it: `cpu`, "
+        "`auto` for what the machine's GPUs need, or such as `cu128`; default: the index's own.",
+    )
+    extra_index_urls: PackagePlaces = Field(
+        default=SecretStr(""),
+        description="Indexes, with `,` between them, that are looked at before the default one. Builds can read "
+        "their passwords.",
+    )
+    find_links: PackagePlaces = Field(
+        default=SecretStr(""),
+        description="Folders of wheels, and pages that link to some, with `,` between them, looked at beside the "
+        "indexes.",
+    )
+
+
 class AuditSettings(_Part):
     """The audit log."""
 
@@ -285,6 +321,7 @@ class Settings(
     CallbackSettings,
     WorkerSettings,
     ContainerSettings,
+    EnvironmentSettings,
     AuditSettings,
     QuotaSettings,
     BaseSettings,

@@ -34,6 +34,10 @@ def test_without_a_file_the_defaults_stay(file):
         ("port = 99999", "server.toml: port is 99999: "),
         ('api_key = "tooshort"', "server.toml: api_key: "),
         ("port = ", "server.toml can't be read: "),
+        (
+            'extra_index_urls = "me:tooshort@index"',
+            "server.toml: extra_index_urls: value error, URLs, or folders",
+        ),
     ],
 )
 def test_a_file_that_is_wrong_is_named_with_the_setting(file, text, said):

@@ -5,7 +5,7 @@ import textwrap
 
 import pytest
 
-from openlaunch.client.returned_functions import returns_generator, returns_generator_in_file
+from openlaunch.client.packing.returned_functions import returns_generator, returns_generator_in_file
 
 
 def items(n):

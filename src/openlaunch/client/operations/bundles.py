@@ -20,8 +20,8 @@ from openlaunch.client.operations.keywords import CodeKeywords, ServerKeywords, 
 from openlaunch.client.packing.callables import pack_callables, python_version
 from openlaunch.client.packing.documents import pack_schemas, read_app_config
 from openlaunch.client.packing.requirements import read_requirements
+from openlaunch.client.packing.returned_functions import returns_generator, returns_generator_in_file
 from openlaunch.client.packing.zips import find_in_zip, module_in_zip, names_in_zip, pack_directories
-from openlaunch.client.returned_functions import returns_generator, returns_generator_in_file
 from openlaunch.errors import NotFound
 from openlaunch.wire import routes
 from openlaunch.wire.bundles import (
