@@ -5,7 +5,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-from openlaunch.client.effects import Attempt, Effect, Flow, Pause, Request, for_owner
+from openlaunch.client.effects import Attempt, Effect, Flow, ForOwner, Pause, Request, for_owner
 from openlaunch.client.immediate import as_coroutine
 from openlaunch.client.retry import RetryPolicy, exchange
 from openlaunch.client.routing import awaitable_transport, blocking_transport
@@ -74,7 +74,12 @@ class Driver:
             return self.run(exchange(effect, self._retry))
         if isinstance(effect, Pause):
             return self._sleep(effect.seconds)
+        if isinstance(effect, ForOwner):
+            return self._acting_for(effect.owner).run(effect.flow)
         return self._in_background(effect.function)
+
+    def _acting_for(self, owner: str) -> "Driver":
+        return Driver(self._transport, self._retry, self._sleep, self._in_background, owner)
 
     async def close(self) -> None:
         await self._transport.close()

@@ -105,7 +105,15 @@ class Work:
     function: Callable[[], Any]
 
 
-Effect = Request | Attempt | Pause | Work
+@dataclass(frozen=True, slots=True)
+class ForOwner:
+    """Run a flow whose requests an admin makes for another owner."""
+
+    owner: str
+    flow: "Flow[Any]"
+
+
+Effect = Request | Attempt | Pause | Work | ForOwner
 
 
 def call(request: Request) -> Flow[Response]:
@@ -156,25 +164,9 @@ def for_owner(request: Request, owner: str) -> Request:
 
 
 def made_for(owner: str, flow: Flow[T]) -> Flow[T]:
-    """Run a flow whose requests an admin makes for another owner."""
-    try:
-        effect = next(flow)
-        while True:
-            if isinstance(effect, Request):
-                effect = for_owner(effect, owner)
-            elif isinstance(effect, Attempt):
-                effect = Attempt(for_owner(effect.request, owner))
-            try:
-                answer = yield effect
-            except Exception as error:
-                effect = flow.throw(error)
-            else:
-                effect = flow.send(answer)
-    except StopIteration as stop:
-        result: T = stop.value
-        return result
-    finally:
-        flow.close()
+    """Run a flow whose requests an admin makes for another owner, and give what it returns."""
+    result: T = yield ForOwner(owner, flow)
+    return result
 
 
 def takes_owner(parameter: str) -> Callable[[Callable[P, Flow[T]]], Callable[P, Flow[T]]]:

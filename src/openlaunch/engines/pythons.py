@@ -37,11 +37,6 @@ async def no_python(version: str, uv: Uv, folder: Path) -> str:
     )
 
 
-def base_of(python: Path) -> Path:
-    """Return the installation that an interpreter is of, not of an environment but the one below it."""
-    return python.resolve().parent.parent
-
-
 def _minor_versions(listed: list[str]) -> set[str]:
     """Return the minor versions in lines such as "cpython-3.12.1-linux-x86_64-gnu    /usr/bin/python3.12"."""
     full = [line.split("-")[1] for line in listed if line.startswith("cpython-") and line.count("-") > 1]

@@ -1,7 +1,6 @@
 """Small helpers that read and answer requests without a framework."""
 
 import base64
-import json
 import logging
 import math
 import os
@@ -19,7 +18,6 @@ from openlaunch.errors import (
     UnsupportedMedia,
 )
 from openlaunch.wire import routes
-from openlaunch.wire.problems import CONTENT_TYPE, to_problem
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -120,19 +118,6 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
         if size > limit:
             raise PayloadTooLarge(f"the body has over {limit} bytes, which is the limit")
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
-
-async def send_problem(send: Send, error: APIError) -> None:
-    """Send an error as problem+json, with its `Retry-After` and the request's id."""
-    request_id = error.request_id or new_request_id()
-    body = json.dumps(to_problem(error, request_id)).encode()
-    headers = [
-        (b"content-type", CONTENT_TYPE.encode()),
-        (b"content-length", b"%d" % len(body)),
-        *((k.lower().encode(), v.encode()) for k, v in problem_headers(error, request_id).items()),
-    ]
-    await send({"type": "http.response.start", "status": error.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
 
 
 def problem_headers(error: APIError, request_id: str) -> dict[str, str]:

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openlaunch.errors import (
+    APIError,
     BadRequest,
     NotFound,
     PayloadTooLarge,
@@ -21,11 +22,11 @@ from openlaunch.server.asgi import (
     Disconnected,
     header,
     new_request_id,
+    problem_headers,
     query_value,
     read_body,
-    send_problem,
 )
-from openlaunch.wire.problems import from_response
+from openlaunch.wire.problems import from_response, to_problem
 
 GONE = {"type": "http.disconnect"}
 
@@ -73,43 +74,34 @@ class TestBodies:
             read(messages)
 
 
-def sent(send_it: Any) -> tuple[int, dict[str, str], bytes]:
-    messages: list[Any] = []
-
-    async def send(message: Any) -> None:
-        messages.append(message)
-
-    asyncio.run(send_it(send))
-    start, body = messages
-    headers = {key.decode(): value.decode() for key, value in start["headers"]}
-    return start["status"], headers, body["body"]
+def sent(error: APIError) -> tuple[int, dict[str, str], bytes]:
+    headers = {name.lower(): value for name, value in problem_headers(error, "req_1").items()}
+    return error.status, headers, json.dumps(to_problem(error, "req_1")).encode()
 
 
 class TestAnswers:
     def test_a_problem_comes_back_as_its_error(self):
         error = TooManyRequests("full", retry_after=7)
-        status, headers, body = sent(lambda send: send_problem(send, error))
+        status, headers, body = sent(error)
         there = from_response(status, headers, body)
         assert type(there) is TooManyRequests
         assert (there.message, there.retry_after) == ("full", 7.0)
         assert there.request_id == headers["x-request-id"]
-        assert headers["content-type"] == "application/problem+json"
-        assert int(headers["content-length"]) == len(body)
 
     def test_a_422_has_the_contracts_detail(self):
         fields = [{"loc": ["body", "url"], "msg": "wrong", "type": "value_error"}]
-        _, _, body = sent(lambda send: send_problem(send, Unprocessable("wrong", errors=fields)))
+        _, _, body = sent(Unprocessable("wrong", errors=fields))
         assert json.loads(body)["detail"] == fields
 
     def test_a_401_says_how_to_authenticate(self):
-        _, headers, _ = sent(lambda send: send_problem(send, Unauthorized("no key")))
+        _, headers, _ = sent(Unauthorized("no key"))
         assert headers["www-authenticate"] == 'Basic realm="openlaunch"'
 
     @pytest.mark.parametrize(
         ("seconds", "value"), [(0.0, "1"), (0.4, "1"), (2.5, "3"), (3.2, "4"), (60, "60")]
     )
     def test_retry_after_is_in_whole_seconds_and_never_too_early(self, seconds, value):
-        _, headers, _ = sent(lambda send: send_problem(send, NotFound("x", retry_after=seconds)))
+        _, headers, _ = sent(NotFound("x", retry_after=seconds))
         assert headers["retry-after"] == value
 
 
