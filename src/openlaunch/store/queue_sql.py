@@ -1,13 +1,14 @@
 """What a driver gives the queue: the statements that every task passes through, in the database's own SQL.
 
-Databases differ where many servers claim at once, and in how many rows go into one statement fast. All other
-operations are SQLAlchemy Core, and the same on each.
+Databases differ in how they store a task so that it passes fast: SQLite as one row, PostgreSQL as rows of three
+tables, which it shows together as the view `tasks`. All other operations are SQLAlchemy Core, and the same on each:
+they read `tasks`, and change tasks that wait or run in the driver's table of these, `live`.
 """
 
-from collections.abc import Iterable, Sequence
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Protocol
 
-from sqlalchemy import Connection
+from sqlalchemy import ColumnElement, Connection, TableClause
 
 Row = tuple[Any, ...]
 _OPTION = "queue_sql"
@@ -15,6 +16,19 @@ _OPTION = "queue_sql"
 
 class QueueSql(Protocol):
     """The hot statements, each for as many rows as it is given. A `lease` is its owner and its end."""
+
+    tables: ClassVar[Sequence[str]]
+    """The statements that make what stands for the table `tasks`; none where that is one."""
+    live: ClassVar[TableClause]
+    """The table of tasks that wait or run, perhaps among others. It has the columns `seq`, `id`, `endpoint_id`,
+    `owner`, `priority`, `created_at`, `expires_at`, `attempts`, `max_attempts`, `recoveries`, `lease_owner`,
+    `lease_until` and `reason` of `tasks`."""
+    pending: ClassVar[ColumnElement[bool]]
+    """The condition that a task of `live` waits, as the indexes spell it."""
+    started: ClassVar[ColumnElement[bool]]
+    """The condition that a task of `live` runs, as the indexes spell it."""
+    released: ClassVar[Mapping[str, Any]]
+    """The values in `live` by which a task that runs waits again."""
 
     def insert(self, conn: Connection, rows: Sequence[Row]) -> int:
         """Store pending tasks, and return how many: one whose idempotency key was used before is left out.
@@ -49,12 +63,17 @@ class QueueSql(Protocol):
     def complete(self, conn: Connection, results: Sequence[Row], now: float) -> set[str]:
         """Record results of tasks that are not done, the first of each, and return the ids of these tasks.
 
-        A row is (id, state, status code, result, result key, reason).
+        Their callbacks are due from now on. A row is (state, status code, result, result key, reason, whether the
+        payload is of no use any longer, id).
         """
         ...
 
-    def release_callbacks(self, conn: Connection, task_ids: Iterable[str], now: float) -> None:
-        """Make the waiting callbacks of these tasks due."""
+    def unsuccessful_of(self, owner: str) -> ColumnElement[bool]:
+        """Make the condition that a task of `tasks`, one of the owner's, failed or was cancelled."""
+        ...
+
+    def delete(self, conn: Connection, seqs: Sequence[int]) -> None:
+        """Delete tasks that are done."""
         ...
 
 

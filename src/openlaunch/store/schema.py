@@ -7,7 +7,8 @@ from sqlalchemy import Column, Connection, Index, MetaData, String, Table, inspe
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from openlaunch.errors import ConfigurationError
-from openlaunch.store.tables import metadata
+from openlaunch.store.queue_sql import queue_sql
+from openlaunch.store.tables import metadata, tasks
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -53,7 +54,12 @@ def migrate(conn: Connection, version: str) -> None:
 def _make_tables(conn: Connection) -> None:
     # Not `create_all`: it makes a table's indexes in an order that differs from process to process, and SQLite
     # takes one of two that look equally good by that order.
+    of_tasks = queue_sql(conn).tables
+    for statement in of_tasks:
+        conn.exec_driver_sql(statement)
     for table in metadata.sorted_tables:
+        if of_tasks and table is tasks:
+            continue
         conn.execute(CreateTable(table))
         for index in sorted(table.indexes, key=lambda index: str(index.name)):
             _make_partial(conn, index)

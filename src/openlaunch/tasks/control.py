@@ -1,14 +1,14 @@
 """Ends tasks because their owner says so."""
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, or_, select
 
-from openlaunch.store.tables import tasks
-from openlaunch.tasks import outbox
+from openlaunch.store.queue_sql import queue_sql
 from openlaunch.tasks.lookups import get
-from openlaunch.tasks.queue import NO_LEASE, complete, failed
-from openlaunch.tasks.states import State, failure
+from openlaunch.tasks.queue import complete, failed
+from openlaunch.tasks.states import State
 
 CANCELLED_STATUS_CODE = 499
+GONE_STATUS_CODE = 404
 
 
 def cancel(conn: Connection, owner: str, task_id: str, now: float) -> State | None:
@@ -31,11 +31,8 @@ def fail_endpoint(
 
     To be called until there are none left: with more in one transaction, all other writes would wait for seconds.
     """
-    unfinished = tasks.c.status.in_([State.PENDING.value, State.STARTED.value])
-    some = select(tasks.c.seq).where(tasks.c.endpoint_id == endpoint_id, unfinished).limit(limit)
-    result = {"status": State.FAILURE.value, "status_code": 404, "result": failure(reason, 404)}
-    values = {**result, "reason": reason, "finished_at": now, "payload": None, **NO_LEASE}
-    done = conn.execute(update(tasks).where(tasks.c.seq.in_(some)).values(values).returning(tasks.c.id))
-    ended = sorted(done.scalars())
-    outbox.release(conn, ended, now)
-    return ended
+    sql = queue_sql(conn)
+    its_own = sql.live.c.endpoint_id == endpoint_id
+    some = conn.scalars(select(sql.live.c.id).where(its_own, or_(sql.pending, sql.started)).limit(limit))
+    ended = [failed(task_id, reason, GONE_STATUS_CODE, keeps_payload=False) for task_id in some]
+    return sorted(complete(conn, ended, now))

@@ -4,13 +4,13 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, func, or_, select, tuple_, update
+from sqlalchemy import Connection, Row, func, or_, select, tuple_, update
 
 from openlaunch.store import batch_jobs
+from openlaunch.store.queue_sql import queue_sql
 from openlaunch.store.tables import tasks
 from openlaunch.tasks import outbox
-from openlaunch.tasks.queue import complete, failed, give_back
-from openlaunch.tasks.states import State
+from openlaunch.tasks.queue import complete, failed, give_back, live_of
 
 EXPIRED_STATUS_CODE = 504
 MAX_RECOVERIES = 10
@@ -31,10 +31,12 @@ def recover(conn: Connection, now: float, alive: Collection[str] | None = None) 
     not count, because the server died or lost the task, and not the worker. But it may be the task by which servers
     die, so one that is recovered more than `MAX_RECOVERIES` times ends as FAILURE.
     """
-    ended = tasks.c.lease_until < now
+    sql = queue_sql(conn)
+    live = sql.live.c
+    ended = live.lease_until < now
     if alive is not None:
-        ended = or_(ended, tasks.c.lease_owner.not_in(alive))
-    query = select(tasks.c.id, tasks.c.recoveries).where(tasks.c.status == State.STARTED.value, ended)
+        ended = or_(ended, live.lease_owner.not_in(alive))
+    query = select(live.id, live.recoveries).where(sql.started, ended)
     found = {row.id: row.recoveries for row in conn.execute(query)}
     lost = [task_id for task_id, recoveries in found.items() if recoveries >= MAX_RECOVERIES]
     complete(conn, [failed(task_id, LOST, 500) for task_id in lost], now)
@@ -42,15 +44,17 @@ def recover(conn: Connection, now: float, alive: Collection[str] | None = None) 
     for start in range(0, len(ids), 500):
         chunk = ids[start : start + 500]
         give_back(conn, chunk, "the server that ran it released it", now, died=False)
-        counted = {"recoveries": tasks.c.recoveries + 1}
-        conn.execute(update(tasks).where(tasks.c.id.in_(chunk)).values(counted))
+        counted = update(sql.live).where(live_of(conn, chunk))
+        conn.execute(counted.values(recoveries=live.recoveries + 1))
     return list(found)
 
 
 def expire(conn: Connection, now: float, limit: int = 500) -> list[str]:
     """End pending tasks that have waited too long as FAILURE, and return their ids."""
-    late = (tasks.c.status == State.PENDING.value) & (tasks.c.expires_at <= now)
-    query = select(tasks.c.id, tasks.c.created_at, tasks.c.expires_at).where(late).limit(limit)
+    sql = queue_sql(conn)
+    live = sql.live.c
+    late = sql.pending & (live.expires_at <= now)
+    query = select(live.id, live.created_at, live.expires_at).where(late).limit(limit)
     ended = []
     for task_id, created_at, expires_at in conn.execute(query):
         text = f"the task expired: it waited {expires_at - created_at:.0f} s, its limit, for a worker"
@@ -78,7 +82,8 @@ def find_old(
     """
     payload, result = (func.coalesce(func.length(tasks.c[name]), 0) for name in ("payload", "result"))
     shown = (tasks.c.seq, tasks.c.id, tasks.c.payload_key, tasks.c.result_key, tasks.c.finished_at)
-    old = (tasks.c.finished_at.is_not(None), tasks.c.finished_at <= now - retention_seconds)
+    # `after[0]` for itself: PostgreSQL looks for no place in two tables at once.
+    old = (tasks.c.finished_at >= after[0], tasks.c.finished_at <= now - retention_seconds)
     by_place = tuple_(tasks.c.finished_at, tasks.c.seq)
     query = select(*shown, batch_jobs.runs(tasks.c.owner).label("stays"), (payload + result).label("size"))
     query = query.where(*old, by_place > after).order_by(tasks.c.finished_at, tasks.c.seq).limit(limit)
@@ -101,5 +106,5 @@ def find_old(
 
 def delete_old(conn: Connection, old: OldTasks) -> None:
     """Delete tasks, and their callbacks."""
-    conn.execute(delete(tasks).where(tasks.c.seq.in_(old.seqs)))
+    queue_sql(conn).delete(conn, old.seqs)
     outbox.purge(conn, old.ids)

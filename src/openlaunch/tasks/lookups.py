@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, func, literal_column, or_, select, true
+from sqlalchemy import ColumnElement, Connection, Select, func, literal_column, select, true
 
+from openlaunch.store.queue_sql import queue_sql
 from openlaunch.store.rows import is_of
 from openlaunch.store.tables import tasks
 from openlaunch.tasks.states import State
@@ -109,7 +110,7 @@ def list_page(
     No more than `most` tasks are looked at for a state, or for the tasks of all owners, so a page that is not full
     may have a next one. Inputs of batch jobs, which are tasks of the job, are not among those of all owners.
     """
-    query, floor, everybody = _newest_first(owner, endpoint_id, state), None, owner == ALL_OWNERS
+    query, floor, everybody = _newest_first(conn, owner, endpoint_id, state), None, owner == ALL_OWNERS
     if cursor is not None:
         query = query.where(tasks.c.seq < int(cursor))
     if state is not State.STARTED and (everybody or state is not None):
@@ -127,7 +128,9 @@ def list_page(
     return page, None if last is None else str(last)
 
 
-def _newest_first(owner: str, endpoint_id: str | None, state: State | None) -> Select[tuple[int]]:
+def _newest_first(
+    conn: Connection, owner: str, endpoint_id: str | None, state: State | None
+) -> Select[tuple[int]]:
     """Select what one index has of the wanted tasks: all of them, and others too."""
     if state is State.STARTED:
         # Few of all tasks run, and an index has those alone. SQLite would prefer the owner's tasks, or the order,
@@ -138,23 +141,22 @@ def _newest_first(owner: str, endpoint_id: str | None, state: State | None) -> S
     if owner == ALL_OWNERS:
         return query
     if state is State.FAILURE:
-        return query.where(_shown_as(state))
+        return query.where(queue_sql(conn).unsuccessful_of(owner))
     return query if endpoint_id is None else query.where(tasks.c.endpoint_id == endpoint_id)
 
 
 def _shown_as(state: State | None) -> ColumnElement[bool]:
     if state is None:
         return true()
-    if state is not State.FAILURE:
-        return tasks.c.status == state.value
-    # Spelled as in the index of the unsuccessful: SQLite does not see that IN means the same.
-    return or_(tasks.c.status == State.FAILURE.value, tasks.c.status == State.CANCELLED.value)
+    shown = [State.FAILURE, State.CANCELLED] if state is State.FAILURE else [state]
+    return tasks.c.status.in_([one.value for one in shown])
 
 
 def queued_counts(conn: Connection, now: float) -> dict[str, dict[str, int]]:
     """Count the pending tasks that have not expired by endpoint and owner; those without any are left out."""
-    by = tasks.c.endpoint_id, tasks.c.owner
-    query = select(*by, func.count()).where(tasks.c.status == State.PENDING.value, tasks.c.expires_at > now)
+    sql = queue_sql(conn)
+    by = sql.live.c.endpoint_id, sql.live.c.owner
+    query = select(*by, func.count()).where(sql.pending, sql.live.c.expires_at > now)
     counts: dict[str, dict[str, int]] = {}
     for endpoint_id, owner, count in conn.execute(query.group_by(*by)):
         counts.setdefault(endpoint_id, {})[owner] = count

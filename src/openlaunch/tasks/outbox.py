@@ -3,7 +3,7 @@
 A delivery is stored with its task, released with the task's result, and sent until it was taken or given up.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -11,7 +11,6 @@ from urllib.parse import urlsplit
 
 from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, literal_column, select, update
 
-from openlaunch.store.queue_sql import queue_sql
 from openlaunch.store.rows import values_of
 from openlaunch.store.tables import deliveries
 from openlaunch.tasks.callback import Callback
@@ -85,11 +84,6 @@ def _receiver(url: str) -> str:
         return urlsplit(url).hostname or ""
     except ValueError:
         return ""
-
-
-def release(conn: Connection, task_ids: Iterable[str], now: float) -> None:
-    """Make the callbacks of these tasks, which have ended, due."""
-    queue_sql(conn).release_callbacks(conn, task_ids, now)
 
 
 def owners(conn: Connection) -> list[str]:

@@ -37,21 +37,23 @@ def position(conn: Connection, owner: str, task_id: str, now: float, most: int) 
         return None
     state, ahead = State(row.status), None
     if state is State.PENDING:
-        before = tasks.c.priority > row.priority
-        same = (tasks.c.priority == row.priority) & (tasks.c.seq < row.seq)
-        mine, left = tasks.c.owner == owner, most + 1
+        live = queue_sql(conn).live.c
+        before = live.priority > row.priority
+        same = (live.priority == row.priority) & (live.seq < row.seq)
+        mine, left = live.owner == owner, most + 1
         ahead = _count(conn, row.endpoint_id, mine & before, now, left)
         ahead += _count(conn, row.endpoint_id, mine & same, now, left - ahead)
         share = ahead + 1
         for other in queue_sql(conn).pending_owners(conn, row.endpoint_id, now, MAX_OWNERS, after=""):
             if other != owner and ahead < left:
-                theirs = tasks.c.owner == other
-                ahead += _count(conn, row.endpoint_id, theirs, now, min(share, left - ahead))
+                ahead += _count(conn, row.endpoint_id, live.owner == other, now, min(share, left - ahead))
     return Position(state, row.endpoint_id, row.attempts, row.reason, row.created_at, row.expires_at, ahead)
 
 
 def _count(conn: Connection, endpoint_id: str, condition: ColumnElement[bool], now: float, most: int) -> int:
-    waits = (tasks.c.status == State.PENDING.value) & (tasks.c.expires_at > now)
-    query = select(tasks.c.seq).where(tasks.c.endpoint_id == endpoint_id, waits, condition)
+    sql = queue_sql(conn)
+    live = sql.live.c
+    waits = sql.pending & (live.expires_at > now)
+    query = select(live.seq).where(live.endpoint_id == endpoint_id, waits, condition)
     found = query.limit(most).subquery()
     return conn.scalar(select(func.count()).select_from(found)) or 0

@@ -7,7 +7,7 @@ Here is what every task passes through. Its statements (submit, claim, complete)
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import ColumnElement, Connection, select, update
 
 from openlaunch.store.answers import key_reused
 from openlaunch.store.queue_sql import Row, queue_sql
@@ -15,8 +15,6 @@ from openlaunch.store.tables import tasks
 from openlaunch.tasks import outbox
 from openlaunch.tasks.callback import Callback
 from openlaunch.tasks.states import State, after_death, failure
-
-NO_LEASE = {"lease_owner": None, "lease_until": None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +65,16 @@ class Finished:
     result: bytes | None = field(default=None, repr=False)
     result_key: str | None = None
     reason: str | None = None
+    keeps_payload: bool = True
+    """Whether what was sent in can be looked at, and run again, as long as the result, unless the task succeeded."""
 
 
-def failed(task_id: str, reason: str, status_code: int, state: State = State.FAILURE) -> Finished:
+def failed(
+    task_id: str, reason: str, status_code: int, state: State = State.FAILURE, *, keeps_payload: bool = True
+) -> Finished:
     """Make the end of a task that its model did not answer."""
-    return Finished(task_id, state, status_code, failure(reason, status_code), reason=reason)
+    result = failure(reason, status_code)
+    return Finished(task_id, state, status_code, result, reason=reason, keeps_payload=keeps_payload)
 
 
 def submit(conn: Connection, new: Sequence[NewTask], now: float) -> list[str]:
@@ -166,24 +169,39 @@ def _claimed(rows: list[Row]) -> list[ClaimedTask]:
 
 def renew(conn: Connection, lease_owner: str, ids: Sequence[str], lease_seconds: float, now: float) -> int:
     """Extend this owner's leases on these tasks, and return their number."""
-    renewed = 0
+    sql, renewed = queue_sql(conn), 0
+    mine = sql.started & (sql.live.c.lease_owner == lease_owner)
     for start in range(0, len(ids), 500):
-        mine = (tasks.c.status == State.STARTED.value) & (tasks.c.lease_owner == lease_owner)
-        leased = update(tasks).where(tasks.c.id.in_(ids[start : start + 500]), mine)
+        leased = update(sql.live).where(live_of(conn, ids[start : start + 500]), mine)
         renewed += conn.execute(leased.values(lease_until=now + lease_seconds)).rowcount
     return renewed
+
+
+def live_of(conn: Connection, ids: Iterable[str]) -> ColumnElement[bool]:
+    """Make the condition that a row of the live tasks is one of these, by which rows are looked up."""
+    return queue_sql(conn).live.c.seq.in_(select(tasks.c.seq).where(tasks.c.id.in_(sorted(ids))))
 
 
 def complete(conn: Connection, results: Sequence[Finished], now: float) -> set[str]:
     """Record results, and return the ids of those that were recorded: of several for one task the first wins.
 
-    The callbacks of these tasks are to be sent from now on. The payload of one that did not succeed is kept as long
-    as its result, so that it can be looked at and run again.
+    The callbacks of these tasks are to be sent from now on.
     """
-    rows = [(r.id, r.state.value, r.status_code, r.result, r.result_key, r.reason) for r in results]
-    recorded = queue_sql(conn).complete(conn, rows, now)
-    outbox.release(conn, recorded, now)
-    return recorded
+    if not results:
+        return set()
+    rows = [
+        (
+            r.state.value,
+            r.status_code,
+            r.result,
+            r.result_key,
+            r.reason,
+            r.state is State.SUCCESS or not r.keeps_payload,
+            r.id,
+        )
+        for r in results
+    ]
+    return queue_sql(conn).complete(conn, rows, now)
 
 
 def give_back(
@@ -194,17 +212,20 @@ def give_back(
     `died`: their worker died, which counts against them (`after_death`). Otherwise the attempt does not count:
     a server or worker that stops handed them back.
     """
-    query = select(tasks.c.id, tasks.c.attempts, tasks.c.max_attempts).where(
-        tasks.c.id.in_(list(ids)), tasks.c.status == State.STARTED.value
-    )
-    outcome = []
-    for task_id, attempts, max_attempts in conn.execute(query).fetchall():
+    sql = queue_sql(conn)
+    live = sql.live.c
+    query = select(live.seq, live.id, live.attempts, live.max_attempts).where(live_of(conn, ids), sql.started)
+    outcome, ended, again = [], [], []
+    for seq, task_id, attempts, max_attempts in conn.execute(query):
         state = after_death(attempts, max_attempts) if died else State.PENDING
         if state is State.FAILURE:
             text = f"the task's worker {reason}; that was attempt {attempts} of {max_attempts}"
-            complete(conn, [failed(task_id, text, 500)], now)
+            ended.append(failed(task_id, text, 500))
         else:
-            values = {"status": state.value, "attempts": attempts if died else attempts - 1, "reason": reason}
-            conn.execute(update(tasks).where(tasks.c.id == task_id).values(**values, **NO_LEASE))
+            again.append(seq)
         outcome.append((task_id, state))
+    complete(conn, ended, now)
+    if again:
+        values = {**sql.released, "reason": reason, "attempts": live.attempts - (0 if died else 1)}
+        conn.execute(update(sql.live).where(live.seq.in_(sorted(again))).values(values))
     return outcome
