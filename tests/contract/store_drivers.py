@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 from openlaunch.store.base import Store
 from openlaunch.store.postgres import PostgresStore
 from openlaunch.store.sqlite import SqliteStore
-from openlaunch.store.tables import metadata
+from openlaunch.store.tables import metadata, tasks
 
 T = TypeVar("T")
 Opener = Callable[..., AbstractAsyncContextManager[Store]]
@@ -77,12 +77,16 @@ class PostgresDatabases:
         """Empty what the last test has used: some milliseconds, where a new database takes a tenth of a second."""
         for name in self._taken.values():
             if _shape(name) == self._new:
-                rows = [f"DELETE FROM {table.name}" for table in reversed(metadata.sorted_tables)]
-                shared_server().execute(";".join(rows), database=name)
+                shared_server().execute(_empty(), database=name)
                 self._free.append(name)
             else:
                 shared_server().execute(f"DROP DATABASE {name} WITH (FORCE)")
         self._taken.clear()
+
+
+def _empty() -> str:
+    names = [table.name for table in reversed(metadata.sorted_tables) if table is not tasks]
+    return ";".join(f"DELETE FROM {name}" for name in (*names, "task_results", "task_inputs", "queue"))
 
 
 def _shape(database: str) -> object:

@@ -28,10 +28,15 @@ CONNECT_SECONDS = 5
 MAX_RUNS = 5
 """How often a transaction is run that PostgreSQL broke off because of another one."""
 
-_PLANS = "-c jit=off -c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off"
-"""Without them PostgreSQL reads all tasks for a claim as long as it has no statistics of the table."""
+_PLANS = " ".join(
+    [
+        "-c jit=off",
+        *(f"-c enable_{one}=off" for one in ("seqscan", "sort", "bitmapscan", "hashjoin", "mergejoin")),
+    ]
+)
+"""Without them PostgreSQL reads all tasks for a claim, or a page, as long as it has no statistics of the tables."""
 _WRITER = f"{_PLANS} -c synchronous_commit=on -c idle_in_transaction_session_timeout=10s"
-_READER = "-c jit=off -c default_transaction_read_only=on -c statement_timeout=60s"
+_READER = f"{_PLANS} -c default_transaction_read_only=on -c statement_timeout=60s"
 
 
 class PostgresStore:

@@ -69,7 +69,7 @@ class QueueSql(Protocol):
         ...
 
     def unsuccessful_of(self, owner: str) -> ColumnElement[bool]:
-        """Make the condition that a task of `tasks`, one of the owner's, failed or was cancelled."""
+        """Make the condition that a task of `tasks` is the owner's, and failed or was cancelled."""
         ...
 
     def delete(self, conn: Connection, seqs: Sequence[int]) -> None:

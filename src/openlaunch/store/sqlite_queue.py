@@ -112,7 +112,9 @@ class SqliteQueueSql:
 
     def unsuccessful_of(self, owner: str) -> ColumnElement[bool]:
         # Spelled as in the index: SQLite does not see that IN means the same.
-        return or_(*(tasks.c.status == literal_column(f"'{state}'") for state in ("FAILURE", "CANCELLED")))
+        return (tasks.c.owner == owner) & or_(
+            *(tasks.c.status == literal_column(f"'{state}'") for state in ("FAILURE", "CANCELLED"))
+        )
 
     def delete(self, conn: Connection, seqs: Sequence[int]) -> None:
         conn.execute(delete(tasks).where(tasks.c.seq.in_(seqs)))

@@ -1,6 +1,6 @@
 """Ends tasks because their owner says so."""
 
-from sqlalchemy import Connection, or_, select
+from sqlalchemy import Connection, select
 
 from openlaunch.store.queue_sql import queue_sql
 from openlaunch.tasks.lookups import get
@@ -33,6 +33,9 @@ def fail_endpoint(
     """
     sql = queue_sql(conn)
     its_own = sql.live.c.endpoint_id == endpoint_id
-    some = conn.scalars(select(sql.live.c.id).where(its_own, or_(sql.pending, sql.started)).limit(limit))
+    some: list[str] = []
+    for unfinished in (sql.pending, sql.started):
+        found = select(sql.live.c.id).where(its_own, unfinished).limit(limit - len(some))
+        some += conn.scalars(found)
     ended = [failed(task_id, reason, GONE_STATUS_CODE, keeps_payload=False) for task_id in some]
     return sorted(complete(conn, ended, now))

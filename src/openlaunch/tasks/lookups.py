@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, func, literal_column, select, true
+from sqlalchemy import ColumnElement, Connection, Select, func, literal, null, select, true
 
 from openlaunch.store.queue_sql import queue_sql
 from openlaunch.store.rows import is_of
@@ -14,7 +14,6 @@ from openlaunch.wire.keys import ALL_OWNERS
 
 MAX_EXAMINED = 5000
 """The most tasks that are looked at for one page of a list."""
-_STARTED = tasks.c.status == literal_column("'STARTED'")  # as the index is spelled
 _DONE = [State.SUCCESS.value, State.FAILURE.value, State.CANCELLED.value]
 
 
@@ -110,11 +109,13 @@ def list_page(
     No more than `most` tasks are looked at for a state, or for the tasks of all owners, so a page that is not full
     may have a next one. Inputs of batch jobs, which are tasks of the job, are not among those of all owners.
     """
+    if state is State.STARTED:
+        return _page(conn, _running(conn, owner, endpoint_id, cursor), limit, None)
     query, floor, everybody = _newest_first(conn, owner, endpoint_id, state), None, owner == ALL_OWNERS
     if cursor is not None:
         query = query.where(tasks.c.seq < int(cursor))
-    if state is not State.STARTED and (everybody or state is not None):
-        floor = conn.scalar(query.offset(most - 1).limit(1))
+    if everybody or state is not None:
+        floor = conn.scalar(query.with_only_columns(tasks.c.seq).offset(most - 1).limit(1))
         query = query.where(_shown_as(state), *([tasks.c.seq >= floor] if floor else []))
     if everybody:
         query = query.where(tasks.c.owner != tasks.c.endpoint_id)
@@ -122,26 +123,41 @@ def list_page(
         query = query.where(
             tasks.c.endpoint_id.concat("") == endpoint_id
         )  # to stay with the index of the state
-    rows = conn.execute(query.with_only_columns(tasks.c.seq, *_SUMMARY).limit(limit + 1)).fetchall()
+    return _page(conn, query, limit, floor)
+
+
+def _page(
+    conn: Connection, query: Select[Any], limit: int, floor: int | None
+) -> tuple[list[TaskRecord], str | None]:
+    rows = conn.execute(query.limit(limit + 1)).fetchall()
     page = [_record((*row[1:], None, None)) for row in rows[:limit]]
     last = rows[limit - 1].seq if len(rows) > limit else floor
     return page, None if last is None else str(last)
 
 
-def _newest_first(
-    conn: Connection, owner: str, endpoint_id: str | None, state: State | None
-) -> Select[tuple[int]]:
+def _running(conn: Connection, owner: str, endpoint_id: str | None, cursor: str | None) -> Select[Any]:
+    """Select running tasks, newest first: few of all tasks run, and an index has those alone."""
+    sql = queue_sql(conn)
+    live, none = sql.live.c, null()
+    summary = live.id, live.endpoint_id, live.owner, literal(State.STARTED.value), live.attempts
+    query = select(live.seq, *summary, live.created_at, none, none, live.reason)
+    # SQLite would prefer the owner's tasks, or the order, were these not expressions.
+    query = query.where(sql.started, live.lease_owner > "", is_of(live.owner.concat(""), owner))
+    if endpoint_id is not None:
+        query = query.where(live.endpoint_id.concat("") == endpoint_id)
+    if cursor is not None:
+        query = query.where(live.seq < int(cursor))
+    return query.order_by((live.seq + 0).desc())
+
+
+def _newest_first(conn: Connection, owner: str, endpoint_id: str | None, state: State | None) -> Select[Any]:
     """Select what one index has of the wanted tasks: all of them, and others too."""
-    if state is State.STARTED:
-        # Few of all tasks run, and an index has those alone. SQLite would prefer the owner's tasks, or the order,
-        # were these not expressions.
-        running = (_STARTED, tasks.c.lease_owner > "", is_of(tasks.c.owner.concat(""), owner))
-        return select(tasks.c.seq).where(*running).order_by((tasks.c.seq + 0).desc())
-    query = select(tasks.c.seq).where(is_of(tasks.c.owner, owner)).order_by(tasks.c.seq.desc())
+    query = select(tasks.c.seq, *_SUMMARY).order_by(tasks.c.seq.desc())
     if owner == ALL_OWNERS:
         return query
     if state is State.FAILURE:
         return query.where(queue_sql(conn).unsuccessful_of(owner))
+    query = query.where(tasks.c.owner == owner)
     return query if endpoint_id is None else query.where(tasks.c.endpoint_id == endpoint_id)
 
 
