@@ -132,7 +132,7 @@ async def serve_on(
             cors=Cors(settings.cors_origins) if settings.cors_origins else None,
             admit=resolver.authenticate,
             connections=Connections(allowed_connections(settings.max_connections)),
-            bodies=BodyBudget(max(settings.max_bodies_bytes, settings.max_body_bytes)),
+            bodies=BodyBudget(max(settings.max_bodies_bytes, 2 * settings.max_body_bytes)),
             unread=BodyBudget(UNREAD_BYTES),
             answers=UnreadAnswers(
                 settings.max_answers_bytes // 2,

@@ -258,14 +258,14 @@ def test_a_stranger_is_refused_before_a_large_body_is_read(client, connect, head
         assert status_of(sock.recv(65536)) == 401
 
 
-def test_large_bodies_of_many_requests_have_a_bound_together(connect, head):
+def test_large_bodies_of_many_requests_have_a_bound_together(client, connect, head):
     body = json.dumps({"args": {"x": "x" * (LIMIT * 3 // 4)}}).encode()
+    bob = client.create_api_key("bob").api_key
 
-    def ask():
+    def ask(key=client.server.api_key, body=body):
+        asked = head("echo-sync", f"Content-Length: {len(body)}", "Connection: close")
         with connect() as sock:
-            sock.sendall(
-                head("echo-sync", f"Content-Length: {len(body)}", "Connection: close") + b"\r\n" + body
-            )
+            sock.sendall(asked.replace(client.server.api_key.encode(), key.encode()) + b"\r\n" + body)
             return rest(sock)
 
     for _ in range(5):  # what was answered is held no more
@@ -277,6 +277,7 @@ def test_large_bodies_of_many_requests_have_a_bound_together(connect, head):
         assert status_of(answer) == 503
         assert b"bodies_full" in answer
         assert b"retry-after: 1" in answer
+        assert status_of(ask(bob, body[: LIMIT // 4])) == 404, "another owner's is read, who has no such endpoint"
     eventually(lambda: status_of(ask()) == 200)  # nor what its client has left
 
 

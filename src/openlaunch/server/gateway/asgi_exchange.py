@@ -8,6 +8,7 @@ from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from openlaunch.server.asgi import HOT_METHODS, App, Scope, is_upload
+from openlaunch.server.gateway.bodies import FREE_BYTES, Held
 from openlaunch.server.gateway.request_reader import Head
 from openlaunch.server.gateway.response import Connection
 from openlaunch.server.proxies import Proxies
@@ -18,7 +19,7 @@ log = logging.getLogger(__name__)
 class AsgiExchange:
     """One request of the control plane: uvicorn's cycle, which runs the application and writes its answer."""
 
-    __slots__ = ("_connection", "_counted", "_cycle", "_size", "_streams", "scope")
+    __slots__ = ("_connection", "_cycle", "_held", "_size", "_streams", "scope")
 
     def __init__(
         self,
@@ -30,8 +31,9 @@ class AsgiExchange:
     ) -> None:
         self.scope = proxies.understood(_scope(connection, head, hot_methods))
         self._connection = connection
-        self._size = self._counted = 0
-        """Bytes of the body that have come, and for how many of them the budget counts it."""
+        self._size = 0
+        """Bytes of the body that have come."""
+        self._held: Held | None = None
         self._streams = is_upload(self.scope["path"])
         """Whether the application passes the body on as it comes, and does not hold it."""
         self._cycle = RequestResponseCycle(
@@ -53,8 +55,9 @@ class AsgiExchange:
         self._connection.on_response_complete()
 
     def _let_go(self) -> None:
-        self._connection.bodies.give_back(self._counted)
-        self._counted = 0
+        if self._held is not None:
+            self._held.resize(0)
+            self._held = None
 
     async def run(self, app: App) -> None:
         """Run the application."""
@@ -97,11 +100,16 @@ class AsgiExchange:
         if not cycle.response_complete:
             cycle.body += data
             self._size += len(data)
-            held = len(cycle.body) if self._streams else self._size
-            self._counted = self._connection.bodies.hold(self._counted, held)
+            self._hold(len(cycle.body) if self._streams else self._size)
             if len(cycle.body) > HIGH_WATER_LIMIT:
                 self._connection.flow.pause_reading()
             cycle.message_event.set()
+
+    def _hold(self, size: int) -> None:
+        if self._held is None and size > FREE_BYTES:
+            self._held = Held(self._connection.bodies, self._connection.holder(self.scope))
+        if self._held is not None:
+            self._held.resize(size)
 
     def complete(self, body: bytes | None = None) -> None:
         """Tell the application that the body is there."""

@@ -1,4 +1,6 @@
-"""The memory that the parts of requests may take."""
+"""The memory that the parts of requests may take, of which each owner has a share."""
+
+from collections import Counter
 
 from openlaunch.errors import Unavailable
 
@@ -7,56 +9,86 @@ FREE_BYTES = 4096
 
 
 class BodyBudget:
-    """Counts the bytes of requests that are held at a time, and refuses what is over the limit."""
+    """Counts the bytes of requests that are held at a time, and refuses what is over the limit.
+
+    An owner may hold as many as are free then, so one who holds all that they may leaves half for others.
+    """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.held = 0
+        self._by_owner: Counter[str] = Counter()
 
-    def hold(self, counted: int, size: int) -> int:
-        """Count a holder that has `size` bytes now, and was counted with `counted`; returns its new count.
+    def change(self, owner: str, size: int) -> None:
+        """Count more or less for an owner.
 
         Raises:
-            Unavailable: its bytes would be over the limit; its count stays.
+            Unavailable: there is no room for that much more.
         """
-        new = size if size > FREE_BYTES else 0
-        if new > counted and self.held + new - counted > self.limit:
+        mine = self._by_owner[owner] + size
+        if size > 0 and mine > self.limit - self.held - size:
             raise Unavailable(
-                f"the requests under way have {self.held} bytes already; the limit is {self.limit}",
+                f"the requests under way have {self.held} bytes already, {mine - size} of them yours; the limit is "
+                f"{self.limit}, and nobody may have more than is free",
                 code="bodies_full",
                 retry_after=1,
             )
-        self.held += new - counted
-        return new
+        self.held += size
+        if mine:
+            self._by_owner[owner] = mine
+        else:
+            del self._by_owner[owner]
 
-    def give_back(self, counted: int) -> None:
-        """Count a holder no longer."""
-        self.held -= counted
+
+class Held:
+    """What one request or connection holds of a budget."""
+
+    __slots__ = ("_budget", "_counted", "_owner")
+
+    def __init__(self, budget: BodyBudget, owner: str) -> None:
+        self._budget = budget
+        self._owner = owner
+        self._counted = 0
+
+    def resize(self, size: int) -> None:
+        """Count this many bytes from now on; raise Unavailable, and count as before, if there is no room."""
+        counted = size if size > FREE_BYTES else 0
+        if counted != self._counted:
+            self._budget.change(self._owner, counted - self._counted)
+            self._counted = counted
 
 
 class UnreadBytes:
     """The bytes of a connection that belong to no request yet: a part of a head, or what came behind a request."""
 
-    __slots__ = ("_budget", "_counted", "data")
+    __slots__ = ("_budget", "_held", "data")
 
     def __init__(self, budget: BodyBudget) -> None:
         self.data = bytearray()
         self._budget = budget
-        self._counted = 0
+        self._held: Held | None = None
 
-    def add(self, data: bytes) -> None:
+    def add(self, data: bytes, owner: str) -> None:
         """Keep further bytes; raise Unavailable if there is no room for them."""
         self.data += data
-        self._counted = self._budget.hold(self._counted, len(self.data))
+        self._count(owner)
 
-    def put_back(self, data: bytes | bytearray) -> None:
+    def put_back(self, data: bytes | bytearray, owner: str) -> None:
         """Keep these in place of all; raise Unavailable if there is no room for them."""
         self.data = data if isinstance(data, bytearray) else bytearray(data)
-        self._counted = self._budget.hold(self._counted, len(self.data))
+        self._count(owner)
+
+    def _count(self, owner: str) -> None:
+        size = len(self.data)
+        if self._held is None and size > FREE_BYTES:
+            self._held = Held(self._budget, owner)
+        if self._held is not None:
+            self._held.resize(size)
 
     def take(self) -> bytearray:
         """Give all, which are held here no longer."""
         data, self.data = self.data, bytearray()
-        self._budget.give_back(self._counted)
-        self._counted = 0
+        if self._held is not None:
+            self._held.resize(0)
+            self._held = None
         return data

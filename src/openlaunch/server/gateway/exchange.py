@@ -14,7 +14,7 @@ from openlaunch.server.asgi import (
     request_id_of,
     server_fault,
 )
-from openlaunch.server.gateway.bodies import FREE_BYTES
+from openlaunch.server.gateway.bodies import FREE_BYTES, Held
 from openlaunch.server.gateway.request_reader import Head
 from openlaunch.server.gateway.response import JSON, Connection, Response
 from openlaunch.server.prediction.results import with_request_id
@@ -92,7 +92,9 @@ class Exchange(Response):
     def _count(self, size: int) -> bool:
         """Return whether there is room for a body; refuse the request if not."""
         try:
-            self._held = self._connection.bodies.hold(self._held, size)
+            if self._held is None:
+                self._held = Held(self._connection.bodies, self._connection.holder(self.scope))
+            self._held.resize(size)
         except APIError as error:
             self._refuse_body(error)
             return False

@@ -7,6 +7,7 @@ write. Of uvicorn, the ASGI cycle is used, and not its server nor its protocol c
 """
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 from uvicorn.protocols.http.flow_control import FlowControl
@@ -14,6 +15,7 @@ from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 
 from openlaunch.errors import APIError, RequestTimeout
 from openlaunch.server.access.auth import PRINCIPAL
+from openlaunch.server.asgi import Scope
 from openlaunch.server.gateway.asgi_exchange import AsgiExchange
 from openlaunch.server.gateway.connections import Rank
 from openlaunch.server.gateway.exchange import Exchange
@@ -50,8 +52,8 @@ class HttpProtocol(RequestReceiver):
         """Makes the connection, until there is one."""
         self.extra = False
         """Whether the connection is past the limit: it is for admins, until there is room for it."""
-        self._known = False
-        """Whether a request with a good key has come."""
+        self._known = ""
+        """The owner of a request that had a good key."""
         self._write_timer = WriteTimer(self._loop, services.write_seconds)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -126,7 +128,7 @@ class HttpProtocol(RequestReceiver):
         if exchange is not None and (not exchange.more_body or PRINCIPAL in exchange.scope):
             return None
         stalled = (self._in_head or exchange is not None) and now - self._since > FLIGHT_SECONDS
-        return (self._known, not stalled, self._since)
+        return (bool(self._known), not stalled, self._since)
 
     def close_now(self) -> None:
         if self.opening is not None:
@@ -134,6 +136,18 @@ class HttpProtocol(RequestReceiver):
         else:
             self.transport.abort()
             self._lose_exchange()
+
+    @property
+    def _holder(self) -> str:
+        return self._known or f"the address {self.client[0] if self.client else None}"
+
+    def holder(self, scope: Scope) -> str:
+        """Return the owner of a request, or the client's address where it has no good key."""
+        if PRINCIPAL not in scope:
+            with suppress(APIError):
+                self.admit(scope)
+        principal = scope.get(PRINCIPAL)
+        return self._holder if principal is None else str(principal.owner)
 
     def send(self, data: Body) -> None:
         """Write to the client, unless the connection is closing; an answer need not look for that."""
@@ -172,7 +186,8 @@ class HttpProtocol(RequestReceiver):
         if exchange.more_body or not exchange.response_complete or exchange is not self._exchange:
             return
         self._exchange = None
-        self._known = self._known or PRINCIPAL in exchange.scope
+        if not self._known and PRINCIPAL in exchange.scope:
+            self._known = exchange.scope[PRINCIPAL].owner
         if self.transport.is_closing():
             return
         self._since = self._loop.time()

@@ -45,6 +45,11 @@ class RequestReceiver(asyncio.Protocol):
         self._in_head = self._next_is_due = self._half_closed = False
         self._discarded = 0
 
+    @property
+    @abstractmethod
+    def _holder(self) -> str:
+        """For whom memory of this connection is counted."""
+
     @abstractmethod
     def _new_exchange(self, head: Head) -> Exchange | AsgiExchange:
         """Make the exchange of a request; raise `APIError` if it is not to be served."""
@@ -74,7 +79,7 @@ class RequestReceiver(asyncio.Protocol):
     def _keep(self, data: bytes) -> None:
         """Keep what can't be read yet: it is behind a request, or continues a part of a head."""
         try:
-            self._unread.add(data)
+            self._unread.add(data, self._holder)
         except APIError as error:
             self._refuse(error)
             return
@@ -118,7 +123,7 @@ class RequestReceiver(asyncio.Protocol):
 
     def _wait_for_head(self, data: bytes | bytearray) -> None:
         if data:
-            self._unread.put_back(data)
+            self._unread.put_back(data, self._holder)
             if not self._in_head:
                 self._in_head = True
                 self._since = self._loop.time()
@@ -143,7 +148,7 @@ class RequestReceiver(asyncio.Protocol):
         if end < len(data):
             rest = data if isinstance(data, bytearray) else bytearray(data)
             del rest[:end]
-            self._unread.put_back(rest)
+            self._unread.put_back(rest, self._holder)
         exchange.announce(head)
         exchange.complete(body)
         self._next(exchange)
@@ -157,7 +162,7 @@ class RequestReceiver(asyncio.Protocol):
             if piece:
                 exchange.take(piece)
             if body.ended and body.rest:
-                self._unread.put_back(body.rest)
+                self._unread.put_back(body.rest, self._holder)
         except APIError as error:
             self._refuse(error)
             return

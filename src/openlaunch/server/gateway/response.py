@@ -10,7 +10,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 
 from openlaunch.errors import APIError
 from openlaunch.server.asgi import Scope, new_request_id, problem_headers
-from openlaunch.server.gateway.bodies import BodyBudget
+from openlaunch.server.gateway.bodies import BodyBudget, Held
 from openlaunch.server.gateway.unread_answers import PIECE_BYTES, UnreadAnswers
 from openlaunch.wire.problems import CONTENT_TYPE, to_problem
 from openlaunch_worker.frames import Body
@@ -36,6 +36,10 @@ class Connection(Protocol):
     scheme: str
     server: tuple[str, int | None] | None
     client: tuple[str, int] | None
+
+    def holder(self, scope: Scope) -> str:
+        """Return for whom memory of a request is counted: its owner, or else the client's address."""
+        ...
 
     def send(self, data: Body) -> None:
         """Write to the client, unless the connection is closing."""
@@ -79,7 +83,7 @@ class Response:
         self.on_writable: Callable[[], None] = _nothing
         self._connection = connection
         self._chunked = chunked
-        self._held = 0
+        self._held: Held | None = None
         """The request's part of the budget for bodies."""
         self._is_one_document = False
         """Whether nothing may be put between the parts of the answer."""
@@ -154,9 +158,9 @@ class Response:
         """Release what is held for the request."""
         # With the callbacks, each request would leave a cycle of references to the collector.
         self.on_gone = self.on_writable = _nothing
-        if self._held:
-            self._connection.bodies.give_back(self._held)
-            self._held = 0
+        if self._held is not None:
+            self._held.resize(0)
+            self._held = None
 
     def _ended(self) -> None:
         self.let_go()
