@@ -277,7 +277,9 @@ def test_large_bodies_of_many_requests_have_a_bound_together(client, connect, he
         assert status_of(answer) == 503
         assert b"bodies_full" in answer
         assert b"retry-after: 1" in answer
-        assert status_of(ask(bob, body[: LIMIT // 4])) == 404, "another owner's is read, who has no such endpoint"
+        assert status_of(ask(bob, body[: LIMIT // 4])) == 404, (
+            "another owner's is read, who has no such endpoint"
+        )
     eventually(lambda: status_of(ask()) == 200)  # nor what its client has left
 
 

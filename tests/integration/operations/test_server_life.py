@@ -2,12 +2,16 @@
 
 import json
 import os
+import select
 import signal
+import socket
 import stat
 import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 
 import httpx2
 import pytest
@@ -159,6 +163,40 @@ def test_sigterm_lets_what_runs_end_and_refuses_what_comes(tmp_path):
         assert client.server._process.wait(DEADLINE) == 0
         assert time.monotonic() - began < 10
         assert not is_alive(worker)
+
+
+def test_a_request_that_is_on_its_way_when_the_server_stops_is_answered(tmp_path):
+    """On a kept connection, either it has an answer, or its client sees the end of the connection before it sends."""
+    process = start(tmp_path)
+    host, port = process.stdout.readline().removeprefix("ready http://").strip().split(":")
+
+    def ask_until_the_end(connection, line):
+        request = f"{line} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n".encode()
+        answers = []
+        while not select.select([connection], [], [], 0)[0]:
+            with suppress(ConnectionError):  # what came before is there all the same
+                connection.sendall(request)
+            answers.append(connection.recv(65536))
+            if b"connection: close" in answers[-1]:
+                break
+            time.sleep(0.001)
+        return answers
+
+    lines = ["GET /healthz", "POST /v1/sync-tasks", "GET /v1/model-endpoints", "GET /v1/async-tasks/x"] * 2
+    with ExitStack() as stack, ThreadPoolExecutor(8) as threads:
+        idle, *connections = [
+            stack.enter_context(socket.create_connection((host, int(port)), DEADLINE)) for _ in range(9)
+        ]
+        asking = [
+            threads.submit(ask_until_the_end, each, line)
+            for each, line in zip(connections, lines, strict=True)
+        ]
+        process.terminate()
+        answers = [answer for thread in asking for answer in thread.result()]
+        assert all(answer.startswith(b"HTTP/1.1 ") for answer in answers), answers[-3:]
+        assert b'"code": "stopping"' in idle.recv(65536)
+        assert not idle.recv(1)
+    process.communicate(timeout=DEADLINE)
 
 
 def test_the_first_interrupt_says_what_it_waits_for_and_the_second_ends_at_once(tmp_path):

@@ -18,6 +18,8 @@ STOP_SECONDS = 5.0
 """What is still answered when the server stops has this long."""
 
 POLL_SECONDS = 0.05
+OPEN_SECONDS = 0.2
+"""What is being opened when the server stops has this long, which a handshake of TLS may need."""
 
 
 class HttpServer:
@@ -36,7 +38,10 @@ class HttpServer:
 
     async def stop(self, seconds: float = STOP_SECONDS) -> None:
         """Accept nothing further, and close each connection after the answer under way, which has `seconds`."""
+        self._listener.take_all()
         self._listener.close()
+        if self._opening:
+            await asyncio.wait(self._opening, timeout=OPEN_SECONDS)
         services = self._services
         for connection in services.connections:
             connection.shutdown()

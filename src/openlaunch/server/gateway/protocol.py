@@ -19,6 +19,7 @@ from openlaunch.server.asgi import Scope
 from openlaunch.server.gateway.asgi_exchange import AsgiExchange
 from openlaunch.server.gateway.connections import Rank
 from openlaunch.server.gateway.exchange import Exchange
+from openlaunch.server.gateway.farewell import Farewell
 from openlaunch.server.gateway.http_services import HttpServices
 from openlaunch.server.gateway.request_reader import Head
 from openlaunch.server.gateway.request_receiver import RequestReceiver
@@ -115,13 +116,13 @@ class HttpProtocol(RequestReceiver):
             self._begin_soon()
 
     def shutdown(self) -> None:
-        """Close the connection once the request under way is answered."""
+        """Close the connection once the request under way is answered, and one that may be on its way is refused."""
         if self.opening is not None:
             self.opening.cancel()
-        elif self._exchange is None or self._exchange.response_complete:
-            self.transport.close()
-        else:
+        elif self._exchange is not None and not self._exchange.response_complete:
             self._exchange.keep_alive = False
+        elif not self.transport.is_closing():
+            Farewell(self).say(self.transport)
 
     def rank(self, now: float) -> Rank | None:
         exchange = self._exchange

@@ -5,6 +5,7 @@ no file can be opened.
 """
 
 import asyncio
+import contextlib
 import logging
 import socket
 import time
@@ -41,15 +42,22 @@ class Listener:
         self._loop.remove_reader(self._listener)
         self._listener.close()
 
+    def take_all(self) -> None:
+        """Take all that has come, as one does that closes next: the kernel would reset what is not taken."""
+        with contextlib.suppress(OSError):
+            self._take_some(BACKLOG)
+
     def _accept(self) -> None:
-        for _ in range(ACCEPTED_AT_ONCE):
-            try:
-                sock, _ = self._listener.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return
-            except OSError as error:
-                self._pause(error)
-                return
+        try:
+            self._take_some(ACCEPTED_AT_ONCE)
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return
+        except OSError as error:
+            self._pause(error)
+
+    def _take_some(self, most: int) -> None:
+        for _ in range(most):
+            sock, _ = self._listener.accept()
             sock.setblocking(False)
             self._take(sock)
 
