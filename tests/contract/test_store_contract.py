@@ -282,6 +282,36 @@ def test_an_owner_whose_reads_do_not_end_leaves_readers_to_others(
     run_on_loop(test())
 
 
+def test_old_bundles_go_unless_they_are_used_or_among_the_newest(
+    opener: Opener, run_on_loop: Run, tmp_path: Path
+) -> None:
+    async def test() -> None:
+        async with opener(tmp_path) as store:
+            for number in range(8):
+                await store.write(lambda conn, n=number: bundles.insert(conn, bundle(n)))
+            await store.write(lambda conn: bundles.insert(conn, bundle(8, name="dog")))
+            await store.write(lambda conn: bundles.insert(conn, bundle(9, owner="bob")))
+            canary = CanaryRecord("bun1", 2, 10, CanaryStatus.STARTING, None, 5.0)
+            named = replace(endpoint(1, "cat"), bundle_id="bun0", ready_bundle_id="bun2", canary=canary)
+            await store.write(lambda conn: endpoints.insert(conn, named))
+            assert await store.write(lambda conn: bundles.delete_old(conn, 2, before=5.0)) == 2
+            found = await store.read(lambda c: bundles.get_many(c, bundles.ids_of_owner(c, "*")))
+            versions = {each.id: each.version for each in found}
+            assert versions == {
+                "bun0": 1,
+                "bun1": 2,
+                "bun2": 3,
+                "bun5": 6,
+                "bun6": 7,
+                "bun7": 8,
+                "bun8": 1,
+                "bun9": 1,
+            }
+            assert await store.write(lambda conn: bundles.delete_old(conn, 2, before=5.0)) == 0
+
+    run_on_loop(test())
+
+
 def test_a_bundle_that_something_names_is_not_deleted(
     opener: Opener, run_on_loop: Run, tmp_path: Path
 ) -> None:

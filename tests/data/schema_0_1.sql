@@ -53,6 +53,7 @@ CREATE TABLE bundles (
   schema_location TEXT,
   schemas JSON NOT NULL,
   created_at DOUBLE NOT NULL,
+  version INTEGER NOT NULL,
   CONSTRAINT pk_bundles PRIMARY KEY (seq),
   CONSTRAINT uq_bundles_id UNIQUE (id)
 );
@@ -264,10 +265,10 @@ VALUES ('key-1', 'ada', 'user', 'ol_abcd', x'01', 1);
 INSERT INTO key_usage (key_id, day, requests) VALUES ('key-1', 20000, 7);
 INSERT INTO audit_log (seq, at, key_id, owner, action, method, path, summary, status, times)
 VALUES (1, 2, 'key-1', 'ada', 'create_endpoint', 'POST', '/v1/model-endpoints', '{}', 200, 1);
-INSERT INTO bundles (seq, id, owner, name, flavor, metadata, schemas, created_at)
+INSERT INTO bundles (seq, id, owner, name, flavor, metadata, schemas, created_at, version)
 VALUES (1, 'bun-1', 'ada', 'cat',
         '{"flavor": "cloudpickle_artifact", "load_predict_fn": "cats.predict", "load_model_fn": "cats.load", "requirements": ["pillow"], "framework": {"framework_type": "pytorch", "pytorch_image_tag": "2.0"}, "app_config": null, "location": "s3://openlaunch/bundles/616461/1", "python_version": "3.11"}',
-        '{}', '{}', 3);
+        '{}', '{}', 3, 1);
 INSERT INTO endpoints (seq, id, owner, name, endpoint_type, bundle_id, generation, spec, status, created_at,
                        updated_at, ready_generation, ready_bundle_id)
 VALUES (1, 'end-1', 'ada', 'cats', 'async', 'bun-1', 1,

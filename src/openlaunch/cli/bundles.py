@@ -22,15 +22,18 @@ def list_bundles(
     name: Annotated[str | None, typer.Option(help="Only bundles of this name.")] = None,
     as_json: Json = False,
 ) -> None:
-    """List your bundles, newest first."""
+    """List your bundles, newest first, with their versions: the first of a name is 1."""
     with connect(context) as client:
         found = client.list_model_bundles_v2(name).model_bundles
-    columns, row = with_owners(context, ("NAME", "ID", "FLAVOR", "CREATED"), _row, attrgetter("owner"))
+    columns, row = with_owners(context, _COLUMNS, _row, attrgetter("owner"))
     emit_rows(found, as_json, columns, row, optional=("FLAVOR", "CREATED"))
 
 
+_COLUMNS = ("NAME", "VERSION", "ID", "FLAVOR", "CREATED")
+
+
 def _row(bundle: "ModelBundleResponse") -> tuple[object, ...]:
-    return bundle.name, bundle.id, bundle.flavor.flavor, when(bundle.created_at)
+    return bundle.name, bundle.version, bundle.id, bundle.flavor.flavor, when(bundle.created_at)
 
 
 @app.command("get")
@@ -65,6 +68,7 @@ def _describe(bundle: "ModelBundleResponse") -> None:
     fields(
         (
             ("name", bundle.name),
+            ("version", bundle.version),
             ("id", bundle.id),
             ("created", when(bundle.created_at)),
             ("flavor", flavor.flavor),

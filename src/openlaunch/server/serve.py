@@ -244,7 +244,7 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
         triggers = Triggers(settings, store, image_jobs)
         triggers.start()
         stack.push_async_callback(triggers.stop)
-        unused = UnusedArtifacts(store, artifacts, settings)
+        unused = UnusedArtifacts(store, artifacts, settings, settings.kept_bundle_versions)
         unused.start()
         stack.push_async_callback(unused.stop)
         health = Health(store, artifacts, data.root)

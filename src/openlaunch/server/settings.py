@@ -280,6 +280,17 @@ class EnvironmentSettings(_Part):
     )
 
 
+class BundleSettings(_Part):
+    """Model bundles."""
+
+    kept_bundle_versions: int | None = Field(
+        default=None,
+        ge=1,
+        description="Newest bundles of each name that are kept, beside all that are in use; older ones are deleted a "
+        "day after they were made; default: all are kept.",
+    )
+
+
 class AuditSettings(_Part):
     """The audit log."""
 
@@ -322,6 +333,7 @@ class Settings(
     WorkerSettings,
     ContainerSettings,
     EnvironmentSettings,
+    BundleSettings,
     AuditSettings,
     QuotaSettings,
     BaseSettings,

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Select, or_, select
+from sqlalchemy import Connection, Select, func, or_, select, union
 from sqlalchemy import delete as delete_from
 from sqlalchemy import insert as insert_into
 
@@ -15,13 +15,18 @@ from openlaunch.wire.bundles import FLAVOR
 
 _FIELDS = fields_of(bundles)
 
+MAX_DELETED = 1000
+"""Old bundles that are deleted in one transaction."""
+
 MAX_NAMED = 5
 """Users of a bundle that the refusal to delete it names."""
 
 
 def insert(conn: Connection, bundle: BundleRecord) -> None:
-    """Store a new bundle; the newest of its name is "latest"."""
-    conn.execute(insert_into(bundles).values(_row(bundle)))
+    """Store a new bundle, with the next version of its name; the newest of a name is "latest"."""
+    same = (bundles.c.owner == bundle.owner, bundles.c.name == bundle.name)
+    last = conn.scalar(select(func.max(bundles.c.version)).where(*same)) or 0
+    conn.execute(insert_into(bundles).values(_row(bundle) | {"version": last + 1}))
 
 
 def get(conn: Connection, bundle_id: str, owner: str | None = None) -> BundleRecord | None:
@@ -48,10 +53,34 @@ def delete(conn: Connection, bundle_id: str) -> None:
     conn.execute(delete_from(bundles).where(bundles.c.id == bundle_id))
 
 
+def delete_old(conn: Connection, kept: int, before: float) -> int:
+    """Delete bundles made before that time of whose name there are `kept` newer ones, and that nothing names.
+
+    Return their number, which is bounded: call it again for the rest.
+    """
+    newer_first = func.row_number().over(
+        partition_by=(bundles.c.owner, bundles.c.name), order_by=bundles.c.seq.desc()
+    )
+    ranked = select(bundles.c.id, bundles.c.created_at, newer_first.label("place")).subquery()
+    used = union(
+        *(select(name).where(name.is_not(None)) for name in _OF_ENDPOINTS), select(batch_jobs.c.bundle_id)
+    )
+    old = select(ranked.c.id).where(
+        ranked.c.place > kept, ranked.c.created_at < before, ranked.c.id.not_in(used)
+    )
+    return conn.execute(delete_from(bundles).where(bundles.c.id.in_(old.limit(MAX_DELETED)))).rowcount
+
+
+_OF_ENDPOINTS = (
+    endpoints.c.bundle_id,
+    endpoints.c.ready_bundle_id,
+    endpoints.c.canary["bundle_id"].as_string(),
+)
+"""The bundles that an endpoint names: what it is to serve, what it falls back on, and its canary's."""
+
+
 def _users(conn: Connection, bundle_id: str) -> list[str]:
-    canary = endpoints.c.canary["bundle_id"].as_string()
-    names = (endpoints.c.bundle_id, endpoints.c.ready_bundle_id, canary)
-    of_endpoints = select(endpoints.c.name).where(or_(*(name == bundle_id for name in names)))
+    of_endpoints = select(endpoints.c.name).where(or_(*(name == bundle_id for name in _OF_ENDPOINTS)))
     of_jobs = select(batch_jobs.c.id).where(batch_jobs.c.bundle_id == bundle_id)
     found = [f"the endpoint {name}" for name in conn.scalars(of_endpoints.order_by(endpoints.c.name))]
     return found + [f"the batch job {job_id}" for job_id in conn.scalars(of_jobs.order_by(batch_jobs.c.id))]

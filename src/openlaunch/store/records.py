@@ -58,7 +58,10 @@ class AuditRecord:
 
 @dataclass(frozen=True, slots=True)
 class BundleRecord:
-    """A model bundle. `schemas` is the JSON that `schema_location` held."""
+    """A model bundle. `schemas` is the JSON that `schema_location` held.
+
+    `version` counts the owner's bundles of the name; storing a bundle sets it.
+    """
 
     id: str
     owner: str
@@ -68,6 +71,7 @@ class BundleRecord:
     schema_location: str | None
     schemas: dict[str, Any]
     created_at: float
+    version: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

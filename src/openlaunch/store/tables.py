@@ -118,6 +118,7 @@ bundles = Table(
     *_optional(Text, "schema_location"),
     *_required(JSON, "schemas"),
     *_required(Double, "created_at"),
+    *_required(Integer, "version"),
     Index("ix_bundles_owner_name_seq", "owner", "name", "seq"),
 )
 

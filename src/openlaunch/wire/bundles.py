@@ -228,6 +228,7 @@ class ModelBundleResponse(BaseModel):
     schema_location: str | None = None
     flavor: Flavor
     owner: str | None = None
+    version: int | None = Field(default=None, description="1 for the owner's first bundle of this name.")
 
 
 class ListModelBundlesResponse(BaseModel):

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from dataclasses import replace
 
 from openlaunch.artifacts.folder import FolderArtifacts
 from openlaunch.artifacts.locations import location_of
@@ -37,7 +38,7 @@ def test_what_no_record_names_goes_once_it_is_old(tmp_path):
     async def main():
         store = await SqliteStore.open(tmp_path / "x.db")
         artifacts = FolderArtifacts(tmp_path / "artifacts")
-        unused = UnusedArtifacts(store, artifacts, ResultSettings(result_retention_seconds=60))
+        unused = UnusedArtifacts(store, artifacts, ResultSettings(result_retention_seconds=60), 1)
         bundle = BundleRecord(
             *(
                 "bun_1",
@@ -50,7 +51,9 @@ def test_what_no_record_names_goes_once_it_is_old(tmp_path):
                 1.0,
             )
         )
-        await store.write(lambda conn: bundles.insert(conn, bundle))
+        old = FLAVOR.validate_python(COMMAND | {"location": location_of("bundles/ada/unused")})
+        for made in (replace(bundle, id="bun_0", flavor=old, created_at=time.time()), bundle):
+            await store.write(lambda conn, made=made: bundles.insert(conn, made))
         await store.write(
             lambda conn: files.insert(conn, FileRecord("file_1", "ada", "f", 1, "files/file_1", 1.0))
         )

@@ -1,4 +1,4 @@
-"""Deletes artifacts that no record names: uploads that were not used, and what a crash has left."""
+"""Deletes old bundles, and artifacts that no record names: uploads that were not used, and what a crash has left."""
 
 import asyncio
 import logging
@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from openlaunch.artifacts.base import Artifacts
 from openlaunch.background import BackgroundTasks
 from openlaunch.server.settings import ResultSettings
-from openlaunch.store import named_artifacts
+from openlaunch.store import bundles, named_artifacts
 from openlaunch.store.base import Store
 
 log = logging.getLogger(__name__)
@@ -34,10 +34,13 @@ class Folder:
 
 
 class UnusedArtifacts:
-    """Looks through the artifacts every hour."""
+    """Looks through the bundles and the artifacts every hour."""
 
-    def __init__(self, store: Store, artifacts: Artifacts, settings: ResultSettings) -> None:
+    def __init__(
+        self, store: Store, artifacts: Artifacts, settings: ResultSettings, bundle_versions: int | None = None
+    ) -> None:
         self._store, self._artifacts = store, artifacts
+        self._bundle_versions = bundle_versions
         # Answers to sync requests belong to no task, and are kept as long as results.
         kept = settings.result_retention_seconds + UNUSED_SECONDS
         self._folders = (
@@ -78,7 +81,9 @@ class UnusedArtifacts:
             log.info("%d uploads that were broken off are deleted", count)
 
     async def delete(self, now: float) -> None:
-        """Delete every artifact that is old enough and that no record names."""
+        """Delete old bundles that nothing uses, and every artifact that is old enough and that no record names."""
+        if (kept := self._bundle_versions) is not None:
+            await self._delete_bundles(kept, now - UNUSED_SECONDS)
         for folder in self._folders:
             async for page in self._artifacts.pages(folder.name):
                 old = [each.key for each in page if each.stored_at < now - folder.kept]
@@ -90,6 +95,10 @@ class UnusedArtifacts:
                     await self._artifacts.delete(key)
                 if unused:
                     log.info("%d artifacts in %s that no record names are deleted", len(unused), folder.name)
+
+    async def _delete_bundles(self, kept: int, before: float) -> None:
+        while count := await self._store.write(lambda conn: bundles.delete_old(conn, kept, before)):
+            log.info("%d bundles are deleted: nothing uses them, and there are %d newer ones", count, kept)
 
 
 def _none(conn: Connection, keys: Sequence[str]) -> set[str]:
