@@ -81,10 +81,10 @@ class TaskControl:
         lane = self._shared.lanes.get(stored.endpoint_id)
         if lane is None or not may_predict(lane.endpoint, owner):
             raise NotFound(f"the endpoint of the task {task_id!r} is gone", code="endpoint_not_found")
-        body, endpoint = await self._payload_bytes(stored, task_id), lane.endpoint
+        payload, endpoint = await self._payload_bytes(stored, task_id), lane.endpoint
         schemas = await self._shared.schemas.get(endpoint.ready_bundle_id or endpoint.bundle_id)
-        predict_input = await self._shared.schemas.checks.one(owner, body, schemas)
-        request = None if idempotency_key is None else await keyed(idempotency_key, endpoint.id, body)
+        predict_input = await self._shared.schemas.checks.one(owner, payload, schemas)
+        request = None if idempotency_key is None else await keyed(idempotency_key, endpoint.id, payload)
         return (await self._submitter.submit(lane, owner, [predict_input], request))[0]
 
     async def _payload(self, owner: str, task_id: str) -> Payload:

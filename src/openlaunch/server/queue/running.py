@@ -23,11 +23,13 @@ class TaskWork(Work):
 
     __slots__ = ("_runner", "alone", "lane", "seconds", "started_at", "task")
 
-    def __init__(self, runner: "Runner", lane: Lane, task: ClaimedTask, body: bytes, seconds: float) -> None:
+    def __init__(
+        self, runner: "Runner", lane: Lane, task: ClaimedTask, payload: bytes, seconds: float
+    ) -> None:
         flags = Flags.PICKLED if task.return_pickled else Flags.NONE
         if task.owner != lane.endpoint.owner:
             flags |= Flags.FOREIGN
-        super().__init__(body, flags, runner.now() + seconds, runner.deadlines)
+        super().__init__(payload, flags, runner.now() + seconds, runner.deadlines)
         self._runner = runner
         self.lane = lane
         self.task = task
@@ -83,14 +85,14 @@ class Runner:
 
     async def run(self, lane: Lane, task: ClaimedTask) -> None:
         """Give the task to a worker of the lane."""
-        body = task.payload
-        if body is None:
+        payload = task.payload
+        if payload is None:
             try:
-                body = await self._artifacts.get(task.payload_key or "")
+                payload = await self._artifacts.get(task.payload_key or "")
             except NotFound as error:
                 self._recorder.record(failed(task.id, f"the task's payload is gone: {error}", 500))
                 return
-        work = TaskWork(self, lane, task, body, self._seconds_for(lane, task))
+        work = TaskWork(self, lane, task, payload, self._seconds_for(lane, task))
         self._running[task.id] = work
         self._hub.expect(task.id, task.owner)
         try:

@@ -144,17 +144,17 @@ class Submitter:
         self, lane: Lane, owner: str, predict_input: PredictInput, now: float, keyed: Keyed | None
     ) -> NewTask:
         task_id = new_id(now)
-        body, key = predict_input.body, None
-        if len(body) > self._settings.inline_bytes:
+        payload, key = predict_input.body, None
+        if len(payload) > self._settings.inline_bytes:
             key = f"payloads/{task_id}.json"
-            await self._artifacts.put(key, body)
+            await self._artifacts.put(key, payload)
         return NewTask(
             id=task_id,
             endpoint_id=lane.endpoint.id,
             owner=owner,
             expires_at=now + self._expires_seconds(lane),
             max_attempts=self._settings.task_max_attempts,
-            payload=bytes(body) if key is None else None,
+            payload=bytes(payload) if key is None else None,
             payload_key=key,
             priority=predict_input.priority,
             return_pickled=Flags.PICKLED in predict_input.flags,
