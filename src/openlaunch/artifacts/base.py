@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 MAX_GET_BYTES = 1024 * 1024 * 1024
 """Most that `get` holds in memory, unless it is called with less: more than any body or result may have."""
@@ -56,3 +56,6 @@ class Artifacts(Protocol):
 
     async def probe(self) -> None:
         """Do what can be done with bytes, to see whether it works."""
+
+    async def signed_url(self, method: Literal["GET", "PUT"], key: str, seconds: float) -> str | None:
+        """Return a URL that opens the key to the method for that time; None: the bytes go through the server."""

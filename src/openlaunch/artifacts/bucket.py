@@ -65,13 +65,18 @@ class BucketArtifacts(ObjectArtifacts):
     is_service = True
     seconds = 30.0
 
-    def __init__(self, url: str, environ: Mapping[str, str] = os.environ) -> None:
+    def __init__(self, url: str, *, signs_urls: bool = True, environ: Mapping[str, str] = os.environ) -> None:
         """Name the bucket; nothing is sent yet.
 
         Raises ConfigurationError when the URL or what the environment says is not enough to reach it.
         """
         self.url = _checked_url(url)
         self._bucket = _bucket(self.url, environ)
+        self._signed = {"GET", "PUT"} if signs_urls else set()
+        if isinstance(self._bucket, AzureStore):
+            self._signed.discard(
+                "PUT"
+            )  # for which Azure asks for a header that clients of others do not send
         super().__init__(self._bucket)
 
     async def start(self, owner: str) -> None:
@@ -83,6 +88,7 @@ class BucketArtifacts(ObjectArtifacts):
             async with asyncio.timeout(START_SECONDS):
                 await self._claim(owner)
                 await self.probe()
+                await self._try_to_sign()
         except TimeoutError:
             raise self._refused(
                 f"no answer within {START_SECONDS:g} s; look at the network and the endpoint"
@@ -122,6 +128,14 @@ class BucketArtifacts(ObjectArtifacts):
             pass
         await self.delete(PROBE)
 
+    async def _try_to_sign(self) -> None:
+        """Let bytes go through the server where the credentials sign no URLs, as a machine's account may not."""
+        try:
+            await self.signed_url("GET", PROBE, 60)
+        except Unavailable as error:
+            log.warning("uploads and downloads go through the server: no URL can be signed: %s", error)
+            self._signed = set()
+
     async def size(self, key: str) -> int:
         try:
             return await super().size(key)
@@ -132,6 +146,8 @@ class BucketArtifacts(ObjectArtifacts):
             raise
 
     async def signed_url(self, method: Literal["GET", "PUT"], key: str, seconds: float) -> str | None:
+        if method not in self._signed:
+            return None
         lifetime = timedelta(seconds=min(seconds, LONGEST_URL))
         async with self._answered(key, self.seconds):
             return await sign_async(self._bucket, method, key, lifetime)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from openlaunch.client.effects import IDEMPOTENCY_KEY, Attempt, Flow, Pause, Request, Response
 from openlaunch.errors import APIError, ConnectionFailed
-from openlaunch.wire import problems
+from openlaunch.wire import problems, routes
 
 RETRIED_STATUSES = frozenset({429, 503})
 NOTHING_RAN = frozenset(
@@ -95,7 +95,7 @@ def exchange(
         error: Exception
         try:
             response: Response = yield Attempt(request)
-            if response.status < 300:
+            if response.status < 300 or _leads_to_bucket(request, response):
                 return response
             error = problems.from_response(response.status, response.headers, response.body)
         except TransportFailure as failure:
@@ -107,6 +107,11 @@ def exchange(
                 raise ConnectionFailed(f"{error}{_unknown(request, sent)}", sent=sent) from error.__cause__
             raise error
         yield Pause(delay)
+
+
+def _leads_to_bucket(request: Request, response: Response) -> bool:
+    """Return whether the server itself, and no proxy in between, says that the bytes are in its bucket."""
+    return request.signed and response.status == 307 and routes.BUCKET_HEADER in response.headers
 
 
 def _unknown(request: Request, sent: bool) -> str:

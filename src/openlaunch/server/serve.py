@@ -283,7 +283,7 @@ async def _artifacts(settings: Settings, data: DataDir) -> Artifacts:
         return FolderArtifacts(data.artifacts)
     from openlaunch.artifacts.bucket import BucketArtifacts
 
-    bucket = BucketArtifacts(url)
+    bucket = BucketArtifacts(url, signs_urls=settings.artifact_urls == "bucket")
     data.check_bucket(bucket.url)
     await bucket.start(data.mark())
     data.bucket = bucket.url

@@ -350,6 +350,11 @@ class Settings(
         description="Bucket for bundles, files, large payloads and results, `s3://BUCKET/PREFIX`, `gs://…` or "
         "`az://…`, with credentials from the environment; default: a folder of the data directory.",
     )
+    artifact_urls: Literal["bucket", "server"] = Field(
+        default="bucket",
+        description="Where uploads and downloads go whose bytes are in a bucket: `bucket` to it, by signed URLs, "
+        "`server` through the server, for buckets that clients can't reach.",
+    )
     api_key: SecretStr | None = Field(
         default=None, min_length=16, description="The first admin key; default: a new one is generated."
     )

@@ -3,6 +3,8 @@
 BUNDLE_UPLOAD = "/v1/hosted_inference/model_bundle_upload"
 CREATION_LOGS = "/v1/hosted_inference/endpoints/creation_logs"  # + /{endpoint name}
 ARTIFACTS = "/v1/artifacts"  # + /{key}?expires=…&signature=…; PUT and GET, signed
+BUCKET_HEADER = "openlaunch-bucket"
+"""On an answer of the server that names a URL of its bucket: a client opens no other URL of another host."""
 
 BUNDLES = "/v2/model-bundles"  # + /{id}, /latest, /clone-with-changes
 BUNDLES_V1 = "/v1/model-bundles"  # the same

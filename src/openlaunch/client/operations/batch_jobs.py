@@ -5,13 +5,13 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Unpack
 
+from openlaunch.client import bucket
 from openlaunch.client.effects import (
     Flow,
     Request,
     call,
     json_body,
     path_to,
-    signed,
     takes_owner,
     url_with,
     work,
@@ -166,9 +166,9 @@ def read_batch_results(batch_job_id: str) -> Flow[list[dict[str, Any]]]:
     job = yield from got(BatchJobResponse, path_to(routes.BATCH_JOBS, batch_job_id))
     if job.result is None:
         raise BatchJobFailed(_told(job) + ": it has no results")
-    file = yield from call(signed("GET", job.result))
+    data = yield from bucket.download(job.result)
     pickled = job.serialization_format is SerializationFormat.PICKLE
-    return (yield from work(lambda: _entries(file.body, pickled)))
+    return (yield from work(lambda: _entries(data, pickled)))
 
 
 def _entries(data: bytes, pickled: bool) -> list[dict[str, Any]]:

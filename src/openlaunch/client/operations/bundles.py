@@ -4,13 +4,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Unpack
 
+from openlaunch.client import bucket
 from openlaunch.client.effects import (
     Flow,
     Request,
     call,
     json_body,
     path_to,
-    signed,
     takes_owner,
     url_with,
     work,
@@ -35,6 +35,8 @@ from openlaunch.wire.bundles import (
 )
 
 UPLOAD_SECONDS = 600.0
+ANNOUNCED_BYTES = 1024**3
+"""An upload over this size is announced: no bucket takes the largest ones in one request."""
 BundleLike = ModelBundle | ModelBundleResponse | CreateModelBundleResponse | str
 
 
@@ -242,9 +244,10 @@ def register(
 
 def upload(data: bytes, route: str = routes.BUNDLE_UPLOAD) -> Flow[str]:
     """Upload bytes to where the route says, and give the location that names them."""
-    response = yield from call(Request("POST", route, b"{}", idempotent=True))
+    url = url_with(route, {"size": len(data) if len(data) > ANNOUNCED_BYTES else None})
+    response = yield from call(Request("POST", url, b"{}", idempotent=True))
     where = UploadResponse.model_validate_json(response.body)
-    yield from call(signed("PUT", where.signedUrl, data, UPLOAD_SECONDS))
+    yield from bucket.upload(where, response, data, UPLOAD_SECONDS)
     return f"s3://{where.bucket}/{where.key}"
 
 

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
+from openlaunch.client import bucket
 from openlaunch.client.effects import (
     IDEMPOTENCY_KEY,
     Attempt,
@@ -17,7 +18,6 @@ from openlaunch.client.effects import (
     call,
     json_body,
     path_to,
-    signed,
     url_with,
     work,
 )
@@ -300,5 +300,5 @@ def _wait_for_some(task_ids: list[str], seconds: float) -> Flow[dict[str, Answer
 
 def download(url: str) -> Flow[object]:
     """Unpickle a result, which runs what the pickle says: only for endpoints that are trusted."""
-    response = yield from call(signed("GET", url))
-    return (yield from work(lambda: unpickled(response.body)))
+    data = yield from bucket.download(url)
+    return (yield from work(lambda: unpickled(data)))

@@ -34,6 +34,10 @@ class Uploads:
         self._artifacts = artifacts
         self._owners: dict[str, _Owner] = {}
 
+    def is_unlimited(self, owner: str) -> bool:
+        """Return whether the owner's uploads need not be counted."""
+        return "stored_bytes" not in self._quotas.of(owner)
+
     async def stored_by(self, owner: str) -> int:
         """Return the bytes of the owner's bundles, files and inputs of batch jobs, also those that nothing names."""
         total = await self._store.read(lambda conn: quota_store.bytes_of_files(conn, owner), owner)
@@ -48,7 +52,7 @@ class Uploads:
 
         Raises Forbidden where the announced bytes are too many already.
         """
-        if "stored_bytes" not in self._quotas.of(owner):
+        if self.is_unlimited(owner):
             yield lambda pieces: pieces
             return
         of_owner = self._owners.setdefault(owner, _Owner())
