@@ -6,14 +6,19 @@ import logging
 import re
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
+from obstore.store import MemoryStore
 from s3_server import S3Server
 
 from openlaunch.artifacts import bucket as bucket_module
 from openlaunch.artifacts.bucket import BucketArtifacts
+from openlaunch.artifacts.folder import FolderArtifacts
+from openlaunch.artifacts.objects import ObjectArtifacts
 from openlaunch.errors import ConfigurationError, NotFound, Unavailable
+from openlaunch.server.operations.migration import copy_artifacts
 
 SECRET = "s3cret-0123456789"
 
@@ -164,3 +169,34 @@ def test_other_services_are_named_by_their_urls(monkeypatch: pytest.MonkeyPatch)
     assert "gs" in BucketArtifacts("gs://bucket/prefix").url
     monkeypatch.delenv("AZURE_STORAGE_ACCOUNT_NAME")
     assert "not complete" in refusal("az://container/prefix")
+
+
+class Forgetful(ObjectArtifacts):
+    """Gives back other bytes than it was given."""
+
+    async def put(self, key: str, data: bytes | memoryview | AsyncIterator[bytes]) -> int:
+        await super().put(key, data)
+        return await super().put(key, b"other")
+
+
+def test_artifacts_are_copied_into_a_bucket_and_back(environ: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    large = bytes(range(256)) * (12 << 12)
+
+    async def test() -> None:
+        folder, bucket = FolderArtifacts(tmp_path / "a"), BucketArtifacts("s3://artifacts/copied")
+        for number in range(20):
+            await folder.put(f"bundles/6f/{number}", b"%d" % number)
+        await folder.put("results/large.pkl", large)
+        await bucket.put("bundles/6f/3", b"x")  # of the same size
+        copied = await copy_artifacts(folder, bucket)
+        assert (copied.count, copied.copied) == (21, 21)
+        assert copied.bytes == len(large) + 10 + 20
+        assert await bucket.get("bundles/6f/3") == b"3"
+        assert (await copy_artifacts(folder, bucket)).copied == 0
+        back = FolderArtifacts(tmp_path / "b")
+        assert (await copy_artifacts(bucket, back)).copied == 21
+        assert await back.get("results/large.pkl") == large
+        with pytest.raises(ConfigurationError, match="is not the same after it was copied"):
+            await copy_artifacts(back, Forgetful(MemoryStore()))
+
+    asyncio.run(test())

@@ -36,10 +36,12 @@ class FolderArtifacts(ObjectArtifacts):
         return await asyncio.to_thread(_delete_partial, self._root, before)
 
     async def delete(self, *keys: str) -> None:
-        for key in keys:
-            with suppress(NotFound):
-                await self.size(key)  # a folder that other keys begin with can't be deleted, and is not a key
-                await super().delete(key)
+        await asyncio.gather(*map(self._delete_one, keys))
+
+    async def _delete_one(self, key: str) -> None:
+        with suppress(NotFound):
+            await self.size(key)  # a folder that other keys begin with can't be deleted, and is not a key
+            await super().delete(key)
 
 
 def _files(folder: Path) -> "Iterator[os.DirEntry[str]]":

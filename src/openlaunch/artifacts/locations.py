@@ -5,6 +5,8 @@ from openlaunch.errors import Unprocessable
 BUCKET = "openlaunch"
 BUNDLES_FOLDER, INPUTS_FOLDER = UPLOADS = ("bundles", "batch-inputs")
 """Where what owners upload lies, in a folder for each of them."""
+FOLDERS = (*UPLOADS, "files", "payloads", "results", "answers", "batch-results")
+"""All folders of artifacts."""
 
 
 def location_of(key: str) -> str:

@@ -21,6 +21,7 @@ from openlaunch.cli import (
     environments,
     image_jobs,
     keys,
+    migrate,
     profiles,
     quotas,
     serve,
@@ -85,6 +86,7 @@ app.command("whoami")(profiles.whoami)
 app.add_typer(profiles.app, name="profiles")
 app.command("backup")(backup.backup)
 app.command("restore")(backup.restore)
+app.command("migrate")(migrate.migrate)
 app.command("storage")(storage.storage)
 for noun in (bundles, endpoints, environments, tasks, batch_jobs, image_jobs, triggers):
     add_owner_options(noun.app)

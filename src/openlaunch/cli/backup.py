@@ -35,8 +35,10 @@ def backup(
     from openlaunch.server.operations.backup import back_up
 
     with progress(f"backing up into {target} …"):
-        report = back_up(_data(data_dir), target)
+        report = back_up(data := _data(data_dir), target)
     _tell(report, f"backed up into {target}", as_json)
+    if data.bucket:
+        note(f"warning: the artifacts in {data.bucket} are not in it; keep versions of them there")
 
 
 def restore(

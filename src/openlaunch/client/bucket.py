@@ -48,7 +48,7 @@ def upload(where: UploadResponse, answer: Response, data: bytes, seconds: float)
 def _exchanged(method: str, url: str, body: bytes | None = None) -> Flow[bytes]:
     if not _URL.fullmatch(url):
         raise ForeignURL(
-            f"the server names a bucket by {url[:200]!r}, which is no URL of HTTP: it is not opened"
+            f"the server names a bucket by {url[:200]!r}, which is not a URL of HTTP: it is not opened"
         )
     for left in reversed(range(TRIES)):
         try:

@@ -268,7 +268,7 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
             image_jobs=image_jobs,
             triggers=triggers,
             health=health,
-            storage=Storage(data, store, settings, settings),
+            storage=Storage(data, store, artifacts, settings, settings),
             log_streams=LogStreams(),
             audit=AuditLog(store, settings),
             quotas=quotas,
@@ -278,15 +278,20 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
 
 async def _artifacts(settings: Settings, data: DataDir) -> Artifacts:
     url = settings.artifacts.rstrip("/")
+    data.check_bucket(url)
+    artifacts = await open_artifacts(url, data, signs_urls=settings.artifact_urls == "bucket")
+    data.bucket = url
+    return artifacts
+
+
+async def open_artifacts(url: str, data: DataDir, *, signs_urls: bool = True) -> Artifacts:
+    """Give the artifacts in a bucket that works and is this data directory's; without a URL, those in the folder."""
     if not url:
-        data.check_bucket("")
         return FolderArtifacts(data.artifacts)
     from openlaunch.artifacts.bucket import BucketArtifacts
 
-    bucket = BucketArtifacts(url, signs_urls=settings.artifact_urls == "bucket")
-    data.check_bucket(bucket.url)
+    bucket = BucketArtifacts(url, signs_urls=signs_urls)
     await bucket.start(data.mark())
-    data.bucket = bucket.url
     return bucket
 
 

@@ -8,8 +8,15 @@ from both_clients import FLAVOURS
 from canned_server import Predicting, Server, reply
 
 import openlaunch
-from openlaunch.client import effects
-from openlaunch.errors import BadRequest, ForeignURL, PayloadTooLarge, PredictionFailed
+from openlaunch.client import bucket, effects
+from openlaunch.errors import (
+    BadRequest,
+    ConnectionFailed,
+    Forbidden,
+    ForeignURL,
+    PayloadTooLarge,
+    PredictionFailed,
+)
 from openlaunch.wire.sse import END_EVENT
 
 ARTIFACT = "/v1/artifacts/results/r.pkl"
@@ -213,3 +220,86 @@ def test_an_answer_of_wrong_types_is_an_error_of_ours(both, server):
     response = both.predict(both.endpoint(server, "sync"), return_pickled=True)
     with pytest.raises(PredictionFailed, match=r"\[1\]"):
         response.raise_for_status()
+
+
+BUCKET = "/bucket/k.pkl?X-Signature=s"
+
+
+def leads_to(url, status=307, **headers):
+    """An answer that says that the bytes are in the server's bucket."""
+    return lambda request: (status, {"location": url, "openlaunch-bucket": "true", **headers}, b"")
+
+
+def test_a_download_may_lead_to_the_servers_bucket_without_the_key(both, server, elsewhere):
+    server.routes[f"GET {ARTIFACT}"] = leads_to(elsewhere.url + BUCKET)
+    elsewhere.routes["GET /bucket/k.pkl"] = lambda request: (200, {}, pickle.dumps({1, 2}))
+    response = by_sync(both, server, server.url + SIGNED, return_pickled=True)
+    assert both.value(response) == {1, 2}
+    (request,) = elsewhere.requests
+    assert request.path == BUCKET
+    assert not {"authorization", "cookie"} & {name.lower() for name in request.headers}
+
+
+def test_a_bucket_leads_nowhere_else(both, server, elsewhere):
+    server.routes[f"GET {ARTIFACT}"] = leads_to(elsewhere.url + BUCKET)
+    elsewhere.routes["GET /bucket/k.pkl"] = leads_to(elsewhere.url + SIGNED)
+    response = by_sync(both, server, server.url + SIGNED, return_pickled=True)
+    with pytest.raises(Forbidden, match="answered with 307"):
+        both.value(response)
+    assert RAN == []
+
+
+@pytest.mark.parametrize(
+    "url", ["file:///etc/passwd", "/v1/keys", "http://u:p@{there}/x", "ftp://{there}/x", "http://"]
+)
+def test_a_bucket_has_a_url_of_http(both, server, elsewhere, url):
+    server.routes[f"GET {ARTIFACT}"] = leads_to(url.format(there=elsewhere.url.removeprefix("http://")))
+    response = by_sync(both, server, server.url + SIGNED, return_pickled=True)
+    with pytest.raises(ForeignURL, match="which is not a URL of HTTP"):
+        both.value(response)
+    assert elsewhere.requests == []
+
+
+def test_only_an_artifact_may_lead_to_a_bucket(both, server, elsewhere):
+    server.routes["GET /v1/audit-log"] = leads_to(elsewhere.url + BUCKET)
+    server.routes["POST /v1/sync-tasks"] = leads_to(elsewhere.url + BUCKET)
+    for call in (
+        lambda: both.call(both.client.list_audit_log),
+        lambda: both.predict(both.endpoint(server, "sync")),
+    ):
+        with pytest.raises(BadRequest, match="not followed"):
+            call()
+    assert elsewhere.requests == []
+
+
+def test_a_bucket_that_fails_is_tried_again(both, server, elsewhere, monkeypatch):
+    monkeypatch.setattr(bucket, "PAUSE_SECONDS", 0.01)
+    answers = iter([(503, {}, b"slow"), (200, {}, pickle.dumps(1)), *[(500, {}, b"")] * bucket.TRIES])
+    server.routes[f"GET {ARTIFACT}"] = leads_to(elsewhere.url + BUCKET)
+    elsewhere.routes["GET /bucket/k.pkl"] = lambda request: next(answers)
+    response = by_sync(both, server, server.url + SIGNED, return_pickled=True)
+    assert both.value(response) == 1
+    response = by_sync(both, server, server.url + SIGNED, return_pickled=True)
+    with pytest.raises(ConnectionFailed, match=r"bucket at 127.0.0.1:[0-9]+ answered with 500"):
+        both.value(response)
+
+
+def test_an_upload_goes_to_the_servers_bucket_without_the_key(both, server, elsewhere):
+    upload = {"signedUrl": elsewhere.url + BUCKET, "bucket": "b", "key": "k"}
+    headers = {"openlaunch-bucket": "true"}
+    server.routes["POST /v1/hosted_inference/model_bundle_upload"] = lambda request: (
+        200,
+        headers,
+        json.dumps(upload).encode(),
+    )
+    server.routes["POST /v2/model-bundles"] = reply({"model_bundle_id": "bun_1"})
+    elsewhere.routes["PUT /bucket/k.pkl"] = lambda request: (200, {}, b"")
+    create = both.client.create_model_bundle_from_callable_v2
+    functions = {"load_model_fn": lambda: None, "load_predict_fn": lambda model: lambda x: x}
+    both.call(create, model_bundle_name="b", **functions)
+    assert [request.path for request in elsewhere.requests] == [BUCKET] * 2
+    assert all("authorization" not in request.headers for request in elsewhere.requests)
+    headers.clear()
+    with pytest.raises(ForeignURL):
+        both.call(create, model_bundle_name="b", **functions)
+    assert len(elsewhere.requests) == 2

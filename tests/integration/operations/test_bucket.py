@@ -1,13 +1,19 @@
 """A server whose artifacts are in a bucket of a real S3 server."""
 
+import json
 import os
+import pickle
+import re
 import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 
+import httpx2
 import pytest
+from s3_server import SECRET_KEY
 from server_driver import SMALL, args, eventually, http, running
 
 from openlaunch import EndpointRequest
@@ -18,12 +24,25 @@ LARGE = 400_000
 """Bytes: over what is kept in the database."""
 
 
+def command(s3, *arguments, **environ):
+    """Run `openlaunch` with these arguments, where the S3 server can be used."""
+    return subprocess.run(
+        [sys.executable, "-m", "openlaunch.cli", *arguments],
+        env={**os.environ, **s3.environ, **environ},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
 def echo(text, times=1):
     return text * times
 
 
-def environ_of_worker(_):
-    return dict(os.environ)
+def environ_of_worker():
+    return [f"{name}={value}" for name, value in os.environ.items()] + Path(
+        "/proc/self/environ"
+    ).read_text().split("\0")
 
 
 @contextmanager
@@ -77,6 +96,10 @@ def test_everything_is_kept_in_the_bucket_and_found_after_a_restart(s3, tmp_path
             assert raw.get(f"/v1/files/{file}/content").json()["content"] == "text" * 1000
             assert raw.delete(f"/v1/files/{file}").status_code == 200
     assert "files" not in kept(s3, "restart")
+    moved = command(s3, "migrate", f"--from={tmp_path / 'data'}", "--to=folder", "--json")
+    assert moved.returncode == 0, moved.stderr
+    assert json.loads(moved.stdout)["copied"] == len(files(tmp_path / "data" / "artifacts")) > 4
+    assert DataDir(tmp_path / "data").bucket == ""
 
 
 def endpoint_bundle(client):
@@ -85,7 +108,7 @@ def endpoint_bundle(client):
 
 @pytest.fixture(scope="module")
 def client(s3):
-    with serving(s3, "shared") as client:
+    with serving(s3, "shared", max_bundle_bytes=2 << 20) as client:
         client.deploy(echo, name="echo", **SMALL)
         client.deploy(echo, name="queue", endpoint_type="async", min_workers=1, **SMALL)
         yield client
@@ -123,15 +146,84 @@ def test_a_bucket_that_does_not_answer_holds_up_nothing_that_needs_none(client, 
     eventually(lambda: artifacts_check(raw)[1]["status"] == "ok")
 
 
+def upload_url(raw, size=None):
+    answer = raw.post(
+        "/v1/hosted_inference/model_bundle_upload", json={}, params={"size": size} if size else {}
+    )
+    return answer.json(), "openlaunch-bucket" in answer.headers
+
+
+def create_bundle(raw, where):
+    flavor = {"flavor": "cloudpickle_artifact", "location": f"s3://{where['bucket']}/{where['key']}",
+              "requirements": [], "framework": {"framework_type": "pytorch", "pytorch_image_tag": "2"},
+              "load_predict_fn": "a.b", "load_model_fn": "a.c"}  # fmt: skip
+    return raw.post("/v2/model-bundles", json={"name": "direct", "schema_location": "", "flavor": flavor})
+
+
+def test_uploads_and_downloads_bypass_the_server(client, raw, s3):
+    where, direct = upload_url(raw)
+    assert direct
+    assert where["signedUrl"].startswith(f"{s3.endpoint}/artifacts/shared/bundles/")
+    assert httpx2.put(where["signedUrl"], content=b"x" * 1000).status_code == 200
+    assert create_bundle(raw, where).status_code == 200
+    request = {"args": {"text": "ab", "times": 3}, "return_pickled": True}
+    endpoint_id = client.get_model_endpoint("echo").model_endpoint.id
+    answer = raw.post("/v1/sync-tasks", params={"model_endpoint_id": endpoint_id}, json=request)
+    url = answer.json()["result"]["result_url"]
+    assert url.startswith(f"{client.server.url}/v1/artifacts/results/")
+    leads = httpx2.get(url)
+    assert leads.status_code == 307
+    assert leads.headers["location"].startswith(f"{s3.endpoint}/artifacts/shared/results/")
+    assert leads.headers["openlaunch-bucket"] == "true"
+    lifetime = int(re.search(r"X-Amz-Expires=(\d+)", leads.headers["location"])[1])
+    assert 3000 < lifetime <= 3600
+    assert pickle.loads(httpx2.get(url, follow_redirects=True).content) == "ababab"
+    assert httpx2.get(url.replace("results/", "results/0")).status_code == 403
+    assert httpx2.put(leads.headers["location"], content=b"other").status_code == 403
+
+
+def test_workers_have_none_of_the_buckets_credentials(client, s3):
+    names = client.deploy(environ_of_worker, name="environ", **SMALL).predict(args()).value
+    assert not [
+        name for name in names if name.startswith("AWS_") or SECRET_KEY in name or s3.endpoint in name
+    ]
+
+
+def test_storage_counts_what_is_in_the_bucket(client, s3):
+    kinds = {kind.kind: kind for kind in client.get_storage().kinds}
+    found = kept(s3, "shared")
+    assert kinds["bundles"].count == len(found["bundles"])
+    assert kinds["bundles"].bytes > 1000
+
+
+def test_an_upload_over_the_limit_is_refused_and_deleted(raw, s3):
+    where, _ = upload_url(raw)
+    assert httpx2.put(where["signedUrl"], content=b"x" * (3 << 20)).status_code == 200
+    refused = create_bundle(raw, where)
+    assert refused.status_code == 413
+    assert "the limit is 2097152: it is deleted" in refused.json()["detail"]
+    assert where["key"].partition("/")[2] not in kept(s3, "shared")["bundles"]
+
+
+def test_what_a_bucket_can_not_bound_goes_through_the_server(client, raw):
+    own = f"{client.server.url}/v1/artifacts/"
+    where, direct = upload_url(raw, size=6 * 1000**3)
+    assert where["signedUrl"].startswith(own)
+    assert not direct
+    key = raw.post("/v1/keys", json={"owner": "limited", "role": "user"}).json()["api_key"]
+    assert raw.put("/v1/quotas/limited", json={"stored_bytes": 1 << 20}).status_code == 200
+    with http(client, key) as limited:
+        where, direct = upload_url(limited)
+        assert where["signedUrl"].startswith(own)
+        assert not direct
+        assert limited.put(where["signedUrl"], content=b"x" * (1 << 19), auth=None).status_code == 200
+        refused = limited.put(upload_url(limited)[0]["signedUrl"], content=b"x" * (3 << 19), auth=None)
+        assert refused.status_code in (403, 413)
+
+
 def serve_command(s3, data_dir, *options, **environ):
     """What `openlaunch serve` says that does not start."""
-    done = subprocess.run(
-        [sys.executable, "-m", "openlaunch.cli", "serve", "--port=0", f"--data-dir={data_dir}", *options],
-        env={**os.environ, **s3.environ, **environ},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    done = command(s3, "serve", "--port=0", f"--data-dir={data_dir}", *options, **environ)
     assert done.returncode != 0
     assert "Traceback" not in done.stderr
     return done.stderr

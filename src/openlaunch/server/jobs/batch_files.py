@@ -126,8 +126,7 @@ class BatchFiles:
         return writer.value(data) if key.endswith(".pkl") else writer.body(data)
 
     async def delete(self, keys: list[str]) -> None:
-        for key in keys:
-            await self._artifacts.delete(key)
+        await self._artifacts.delete(*keys)
 
 
 def _pulled(pieces: AsyncIterator[bytes], loop: asyncio.AbstractEventLoop) -> Iterator[bytes]:

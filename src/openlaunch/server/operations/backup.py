@@ -1,5 +1,7 @@
 """Backs up the data directory of the embedded form, beside a running server, and restores it.
 
+Artifacts in a bucket are not in it; the bucket's URL is.
+
 It knows the folders of `DataDir` and a database of SQLite in it; a database server has backups of its own.
 
 A backup is one tar file (gzipped where its name says so): a description, the database as it was at one moment,
@@ -35,7 +37,7 @@ FORMAT = 1
 
 _DESCRIPTION = "openlaunch-backup.json"
 _DATABASE = "openlaunch.db"
-_SECRETS = ("url-secret", "credentials.json")
+_FILES = ("url-secret", "credentials.json", "artifacts-url")
 _SUMS = "SHA256SUMS"
 _ARTIFACT = re.compile(r"artifacts(/[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}){1,10}")
 
@@ -134,7 +136,7 @@ def _write(data: DataDir, snapshot: Path, file: IO[bytes], *, compressed: bool) 
 
 def _members(data: DataDir, snapshot: Path) -> Iterator[tuple[str, Path]]:
     yield _DATABASE, snapshot
-    for name in _SECRETS:
+    for name in _FILES:
         yield name, data.root / name
     for folder, _, names in os.walk(data.artifacts, onerror=_give_up):
         for file_name in names:
@@ -253,7 +255,7 @@ def _unpack(file: IO[bytes], folder: Path) -> BackupReport:
 
 
 def _is_allowed(name: str) -> bool:
-    return name in (_DATABASE, *_SECRETS) or _ARTIFACT.fullmatch(name) is not None
+    return name in (_DATABASE, *_FILES) or _ARTIFACT.fullmatch(name) is not None
 
 
 def _check_description(name: str, data: bytes) -> None:

@@ -7,6 +7,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from openlaunch.artifacts.base import Artifacts
+from openlaunch.errors import Unavailable
 from openlaunch.server.operations.datadir import DataDir
 from openlaunch.server.settings import JobSettings, ResultSettings
 from openlaunch.store.base import Store
@@ -14,22 +16,27 @@ from openlaunch.wire.storage import StorageKind, StorageResponse
 
 HOUR = 3600.0
 DAY = 24 * HOUR
+LISTING_SECONDS = 10.0
+"""How long the objects of a kind are listed: a bucket may hold millions of them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of files: where they lie, and what of them goes when."""
+    """A kind of files: where they lie, what of them goes when, and which folders of the artifacts they are."""
 
     name: str
     paths: tuple[Path, ...]
     goes: str
+    folders: tuple[str, ...] = ()
 
 
 class Storage:
-    """Adds up the files of the data directory; one look at a time, in a thread."""
+    """Adds up the files of the data directory, in a thread, and the objects of a bucket; one look at a time."""
 
-    def __init__(self, data: DataDir, store: Store, results: ResultSettings, jobs: JobSettings) -> None:
-        self._root, self._store = data.root, store
+    def __init__(
+        self, data: DataDir, store: Store, artifacts: Artifacts, results: ResultSettings, jobs: JobSettings
+    ) -> None:
+        self._root, self._store, self._artifacts = data.root, store, artifacts
         self._kinds = _kinds(data, results.result_retention_seconds, jobs.batch_retention_seconds)
         self._looking = asyncio.Lock()
 
@@ -38,6 +45,10 @@ class Storage:
         async with self._looking:
             free = await self._store.free_bytes()
             kinds = await asyncio.to_thread(lambda: [_measured(kind) for kind in self._kinds])
+            if self._artifacts.is_service:
+                counts = (_counted(self._artifacts, kind) for kind in self._kinds if kind.folders)
+                listed = {kind.kind: kind for kind in await asyncio.gather(*counts)}
+                kinds = [listed.get(kind.kind, kind) for kind in kinds]
             disk = await asyncio.to_thread(os.statvfs, self._root)
         kinds[0].free_bytes = free
         return StorageResponse(
@@ -51,26 +62,46 @@ def _kinds(data: DataDir, result_seconds: float, batch_seconds: float) -> tuple[
     ended = f"{_span(result_seconds)} after their task ended"
     jobs = f"{_span(batch_seconds)} after their job ended"
     log = data.database.with_name(data.database.name + "-wal")
-    folder = data.artifacts
     return (
         Kind("database", (data.database,), "it shrinks as tasks go"),
         Kind("write-ahead log", (log, log.with_name(data.database.name + "-shm")), "when the server stops"),
-        Kind("bundles", (folder / "bundles",), "uploads that no bundle names: after 24 hours"),
-        Kind("files", (folder / "files",), "when their owner deletes them"),
-        Kind(
+        _artifacts(data, "bundles", "uploads that no bundle names: after 24 hours", "bundles"),
+        _artifacts(data, "files", "when their owner deletes them", "files"),
+        _artifacts(
+            data,
             "batch inputs",
-            (folder / "batch-inputs",),
             f"{_span(batch_seconds)} after their job, or 24 hours unused",
+            "batch-inputs",
         ),
-        Kind("batch results", (folder / "batch-results",), jobs),
-        Kind("payloads", (folder / "payloads",), ended),
-        Kind("results", (folder / "results", folder / "answers"), ended),
+        _artifacts(data, "batch results", jobs, "batch-results"),
+        _artifacts(data, "payloads", ended, "payloads"),
+        _artifacts(data, "results", ended, "results", "answers"),
         Kind("environments", (data.environments,), "past 50: those used least recently"),
         Kind("build caches", (data.uv_caches,), "past 32 GiB, or with the owner's environments"),
         Kind("logs", (data.logs,), "with their endpoint; a worker's past 10 MiB"),
         Kind("workers", (data.workers, data.jobs), "with their worker or job"),
         Kind("backups", tuple(data.root.glob("*.tar*")), "never"),
     )
+
+
+def _artifacts(data: DataDir, name: str, goes: str, *folders: str) -> Kind:
+    return Kind(name, tuple(data.artifacts / folder for folder in folders), goes, folders)
+
+
+async def _counted(artifacts: Artifacts, kind: Kind) -> StorageKind:
+    """Add up the objects of a kind, as far as they are listed in time."""
+    found = StorageKind(kind=kind.name, bytes=0, count=0, goes=kind.goes)
+    try:
+        async with asyncio.timeout(LISTING_SECONDS):
+            for folder in kind.folders:
+                async for page in artifacts.pages(folder):
+                    found.count += len(page)
+                    found.bytes += sum(artifact.size for artifact in page)
+    except TimeoutError:
+        found.goes = f"more than this; {kind.goes}"
+    except Unavailable:
+        found.goes = f"not counted, the bucket can't be listed; {kind.goes}"
+    return found
 
 
 def _measured(kind: Kind) -> StorageKind:

@@ -91,9 +91,8 @@ class UnusedArtifacts:
                     continue
                 named = await self._store.read(lambda conn, f=folder, old=old: f.named(conn, old))  # type: ignore[misc]
                 unused = [key for key in old if key not in named]
-                for key in unused:
-                    await self._artifacts.delete(key)
                 if unused:
+                    await self._artifacts.delete(*unused)
                     log.info("%d artifacts in %s that no record names are deleted", len(unused), folder.name)
 
     async def _delete_bundles(self, kept: int, before: float) -> None:

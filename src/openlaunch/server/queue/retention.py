@@ -70,5 +70,4 @@ class Retention:
 
     async def _delete(self, keys: list[str]) -> None:
         for start in range(0, len(keys), DELETED_AT_ONCE):
-            some = keys[start : start + DELETED_AT_ONCE]
-            await asyncio.gather(*(self._artifacts.delete(key) for key in some))
+            await self._artifacts.delete(*keys[start : start + DELETED_AT_ONCE])

@@ -7,7 +7,7 @@ from functools import partial
 from fastapi import Response
 
 from openlaunch.artifacts.locations import BUNDLES_FOLDER
-from openlaunch.errors import Unprocessable
+from openlaunch.errors import PayloadTooLarge, Unprocessable
 from openlaunch.server import clock
 from openlaunch.server.access.auth import Principal
 from openlaunch.server.control.answers import listed, shown
@@ -146,10 +146,13 @@ async def latest_bundle(context: Context, full_name: str, caller: Principal) -> 
 
 async def _read_schemas(context: Context, location: str, owner: str) -> dict[str, object]:
     key = await check_uploaded(context, BUNDLES_FOLDER, location, owner)
-    size = await context.artifacts.size(key)
-    if size > MAX_SCHEMA_BYTES:
-        raise Unprocessable(f"the schemas at {location!r} have {size} bytes, the limit is {MAX_SCHEMA_BYTES}")
-    return await context.schemas.checks.schemas(owner, await context.artifacts.get(key))
+    try:
+        data = await context.artifacts.get(key, MAX_SCHEMA_BYTES)
+    except PayloadTooLarge:
+        raise Unprocessable(
+            f"the schemas at {location!r} are too large, the limit is {MAX_SCHEMA_BYTES} bytes"
+        ) from None
+    return await context.schemas.checks.schemas(owner, data)
 
 
 def _response(record: BundleRecord) -> ModelBundleResponse:
