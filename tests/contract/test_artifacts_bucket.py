@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from obstore.store import MemoryStore
 from s3_server import S3Server
+from tcp_proxy import proxy_to
 
 from openlaunch.artifacts import bucket as bucket_module
 from openlaunch.artifacts.bucket import BucketArtifacts
@@ -200,3 +201,18 @@ def test_artifacts_are_copied_into_a_bucket_and_back(environ: pytest.MonkeyPatch
             await copy_artifacts(back, Forgetful(MemoryStore()))
 
     asyncio.run(test())
+
+
+def test_a_stream_is_resumed_where_its_connection_was_cut(environ: pytest.MonkeyPatch, s3: S3Server) -> None:
+    large = bytes(range(256)) * (12 << 12)
+
+    async def test(endpoint: str) -> None:
+        await BucketArtifacts("s3://artifacts/cut").put("k", large)
+        environ.setenv("AWS_ENDPOINT_URL", endpoint)
+        pieces = [piece async for piece in BucketArtifacts("s3://artifacts/cut").stream("k")]
+        assert b"".join(pieces) == large
+
+    with proxy_to(s3.endpoint) as proxy:
+        proxy.cut_after = 2 << 20
+        asyncio.run(test(proxy.url))
+        assert proxy.connections > 4

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from datetime import timedelta
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Literal
@@ -19,10 +19,11 @@ from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import AzureStore, GCSStore, S3Store
 
 from openlaunch.artifacts.bucket_problems import is_bucket_missing, problem_of
-from openlaunch.artifacts.objects import PROBE, ObjectArtifacts, unavailable
+from openlaunch.artifacts.objects import PROBE, ObjectArtifacts, checked_key, unavailable
 from openlaunch.errors import ConfigurationError, NotFound, Unavailable
 
 if TYPE_CHECKING:
+    from obstore import GetOptions
     from obstore.store import ClientConfig, RetryConfig
 
 log = logging.getLogger(__name__)
@@ -144,6 +145,26 @@ class BucketArtifacts(ObjectArtifacts):
                 key, limit=0
             )  # an answer without a body does not say whether the bucket is missing
             raise
+
+    async def stream(self, key: str, piece: int = 1 << 20) -> AsyncIterator[bytes]:
+        async with self._answered(key, self.seconds):
+            result = await self._bucket.get_async(checked_key(key))
+        size, version, sent, resumed_at = int(result.meta["size"]), result.meta["e_tag"], 0, 0
+        while True:
+            try:
+                async for chunk in self._pieces(key, result, piece):
+                    sent += len(chunk)
+                    yield chunk
+                return
+            except Unavailable:  # a service closes the connection to a reader that takes long
+                if sent == size:
+                    return
+                if sent == resumed_at:
+                    raise
+            resumed_at = sent
+            rest: GetOptions = {"range": {"offset": sent}, "if_match": version}
+            async with self._answered(key, self.seconds):
+                result = await self._bucket.get_async(key, options=rest)
 
     async def signed_url(self, method: Literal["GET", "PUT"], key: str, seconds: float) -> str | None:
         if method not in self._signed:

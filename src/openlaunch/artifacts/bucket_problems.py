@@ -48,6 +48,7 @@ _PROBLEMS = [
         re.compile(r"status code: 403"),
         "access is denied; the credentials need the rights to write, read, list and delete below the prefix",
     ),
+    (re.compile(r"status code: 412|PreconditionFailed"), "it was replaced while it was read; read it again"),
     (
         re.compile(r"<Code>SlowDown|status code: (429|503)"),
         "the service has too much to do or is away; wait, and look at its status",

@@ -5,13 +5,16 @@ import logging
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from obstore.exceptions import BaseError, NotFoundError
 from obstore.store import ObjectStore
 
 from openlaunch.artifacts.base import MAX_GET_BYTES, Artifact
 from openlaunch.errors import BadRequest, NotFound, PayloadTooLarge, Unavailable
+
+if TYPE_CHECKING:
+    from obstore import GetResult
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +41,7 @@ class ObjectArtifacts:
         self._store = store
 
     async def put(self, key: str, data: bytes | memoryview | AsyncIterator[bytes]) -> int:
-        checked = _checked(key)
+        checked = checked_key(key)
         if isinstance(data, bytes | memoryview):
             async with self._answered(key, self._seconds(len(data))):
                 await self._store.put_async(checked, data, chunk_size=PART_BYTES)
@@ -52,7 +55,7 @@ class ObjectArtifacts:
 
     async def get(self, key: str, limit: int = MAX_GET_BYTES) -> bytes:
         async with self._answered(key, self.seconds):
-            result = await self._store.get_async(_checked(key))
+            result = await self._store.get_async(checked_key(key))
         size = int(result.meta["size"])
         if size > limit:
             raise PayloadTooLarge(f"there are {size} bytes under the key {key!r}, which is over {limit}")
@@ -61,12 +64,16 @@ class ObjectArtifacts:
 
     async def size(self, key: str) -> int:
         async with self._answered(key, self.seconds):
-            meta = await self._store.head_async(_checked(key))
+            meta = await self._store.head_async(checked_key(key))
         return int(meta["size"])
 
     async def stream(self, key: str, piece: int = 1 << 20) -> AsyncIterator[bytes]:
         async with self._answered(key, self.seconds):
-            result = await self._store.get_async(_checked(key))
+            result = await self._store.get_async(checked_key(key))
+        async for chunk in self._pieces(key, result, piece):
+            yield chunk
+
+    async def _pieces(self, key: str, result: "GetResult", piece: int) -> AsyncIterator[bytes]:
         pieces = aiter(result.stream(min_chunk_size=piece))
         while True:
             async with self._answered(key, self._seconds(piece)):
@@ -89,7 +96,7 @@ class ObjectArtifacts:
         return 0
 
     async def delete(self, *keys: str) -> None:
-        checked = [_checked(key) for key in keys]
+        checked = [checked_key(key) for key in keys]
         try:
             await self._delete(checked)
         except NotFound:  # some stores refuse all that follow a key without bytes
@@ -159,7 +166,8 @@ def unavailable(key: str, problem: str) -> Unavailable:
     return Unavailable(text, code="artifacts_unavailable", retry_after=5)
 
 
-def _checked(key: str) -> str:
+def checked_key(key: str) -> str:
+    """Return the key; raise BadRequest where it is not of the form of keys."""
     if not _KEY.fullmatch(key):
         raise BadRequest(
             f"the key {key[:200]!r} is not allowed: up to ten segments of letters, digits, '-', '_' and '.', "
