@@ -7,7 +7,7 @@ that it is the bucket's. No endpoint's owner can write such an answer, and no AP
 import re
 
 from openlaunch.client.effects import Flow, Pause, Response, call, signed, work
-from openlaunch.errors import ConnectionFailed, Forbidden, ForeignURL, OpenlaunchError, PayloadTooLarge
+from openlaunch.errors import ConnectionFailed, Forbidden, ForeignURL, PayloadTooLarge
 from openlaunch.wire import routes
 from openlaunch.wire.bundles import UploadResponse
 
@@ -20,7 +20,7 @@ SECONDS = 60.0
 _URL = re.compile(r"https?://(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?/[!-~]*")
 
 
-class _TryAgain(OpenlaunchError):
+class _TryAgain(Exception):
     """The bucket did not answer, or had too much to do."""
 
 
