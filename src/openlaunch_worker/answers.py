@@ -47,8 +47,11 @@ def _encoder() -> Callable[[Any, int], Iterable[str]] | None:
 
 _quick: Final = _encoder()
 
-_looks_numbered: Final = re.compile(r'"(?:-?[0-9]|true|false|null)[^"]*": ').search
-"""Finds a key that may not have been text; most values have none, and need no further look."""
+_looks_numbered: Final = re.compile(r'"(?=[-0-9tfn])(?:-?[0-9]|true|false|null)[^"]*": ').search
+"""Finds a key that may not have been text; most values have none, and need no further look.
+
+The look ahead says the same as what follows it, and is quicker.
+"""
 
 
 def _to_json(value: Any) -> str:
