@@ -260,3 +260,54 @@ def test_functions_of_a_test_suite_return_its_own_classes_and_have_plain_asserts
         sent = worker.request({"args": {"x": 1}}, Flags.PICKLED)
         assert worker.answer()[0] == sent
         assert "AssertionError: x has to be positive" in worker.call({"args": {"x": 0}})["traceback"]
+
+
+GENERIC = """
+import pathlib, sys
+from typing import Callable, ParamSpec, TypeVarTuple
+from openlaunch.client.packing.callables import pack_callables
+
+P = ParamSpec("P")
+Ts = TypeVarTuple("Ts")
+
+def called(function: Callable[P, int], *args: P.args, **kwargs: P.kwargs) -> int:
+    return function(*args, **kwargs)
+
+def counted(*items: *Ts) -> tuple[int, *Ts]:
+    return len(items), *items
+"""
+NEW_SYNTAX = """
+type Pair[T] = tuple[T, T]
+type Tree = dict[str, Tree] | int
+
+class Box[T]:
+    def __init__(self, item: T): self.item = item
+
+def swapped[T](pair: Pair[T]) -> Pair[T]: return Box(pair[1]).item, pair[0]
+
+def called[**Q, R](function: Callable[Q, R], *args: Q.args) -> R: return function(*args)
+
+def counted[*Us](*items: *Us) -> tuple[int, *Us]: return len(items) + height(0), *swapped(items)
+
+def height(tree: Tree) -> int: return 0 if isinstance(tree, int) else 1 + max(map(height, tree.values()))
+"""
+GENERIC_END = """
+def predict(x):
+    return [called(int, x), counted(x, 2)]
+
+pathlib.Path(sys.argv[1]).write_bytes(pack_callables(lambda: None, lambda model: predict))
+"""
+
+
+@pytest.mark.parametrize("syntax", ["", NEW_SYNTAX], ids=["names", "syntax"])
+def test_scripts_may_be_generic(tmp_path, syntax):
+    if syntax and sys.version_info < (3, 12):
+        pytest.skip("Python 3.12 brought this syntax")
+    (tmp_path / "script.py").write_text(GENERIC + syntax + GENERIC_END)
+    for name in ("first", "second"):
+        subprocess.run([sys.executable, "script.py", name], cwd=tmp_path, check=True)
+    data = (tmp_path / "first").read_bytes()
+    assert data == (tmp_path / "second").read_bytes()
+    with Worker(data) as worker:
+        worker.ready()
+        assert worker.value(x=1) == [1, [2, 2, 1] if syntax else [2, 1, 2]]

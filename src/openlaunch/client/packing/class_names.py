@@ -6,7 +6,9 @@ comes back. With a name made from the class itself, the same code is the same by
 
 import hashlib
 import marshal
+from collections.abc import Iterator
 from enum import EnumMeta
+from itertools import count
 from types import FunctionType
 from typing import Any, TypeVar
 
@@ -19,12 +21,21 @@ def name_class(cls: type | TypeVar) -> None:
         with cloudpickle._DYNAMIC_CLASS_TRACKER_LOCK:
             by_class: Any = cloudpickle._DYNAMIC_CLASS_TRACKER_BY_CLASS
             by_name: Any = cloudpickle._DYNAMIC_CLASS_TRACKER_BY_ID
-            if cls in by_class or (name := _name(cls)) in by_name:
+            if cls in by_class:
+                return
+            name = _name(cls)
+            if isinstance(cls, TypeVar):  # those of `def first[T]` and `class Box[T]` are alike
+                name = next(each for each in _numbered(name) if each not in by_name)
+            if name in by_name:
                 return  # the second of two such classes keeps a random name
             by_class[cls] = name
             by_name[name] = cls
     except AttributeError:
         return  # another cloudpickle: the name is random, and all else works
+
+
+def _numbered(name: str) -> Iterator[str]:
+    return (f"{name}{number}" for number in count())
 
 
 def _name(cls: type | TypeVar) -> str:

@@ -5,11 +5,12 @@ import importlib
 import marshal
 import sys
 import types
+import typing
 import weakref
 from collections.abc import Set
 from io import BytesIO
 from types import CodeType, FunctionType, ModuleType
-from typing import Any, Final, TypeVar
+from typing import Any, Final, ForwardRef, ParamSpec, TypeVar, TypeVarTuple
 
 import cloudpickle
 
@@ -20,6 +21,8 @@ from openlaunch.client.packing.own_code import CACHED, MAIN, OwnModules, parents
 from openlaunch.client.packing.source_texts import SourceTexts, check_fresh
 from openlaunch_worker.own_code import cached, namespace
 
+_ALIAS: Final[Any] = getattr(typing, "TypeAliasType", None)
+"""What a `type` statement makes, from Python 3.12 on."""
 _WITH_STATE: Final = 6
 """Members of what an object is reduced to that has a state, and a function to set it."""
 
@@ -76,6 +79,7 @@ class FunctionPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle
         self._own = own
         self._met: set[str] = set()
         self._sets: dict[int, _InOrder] = {}
+        self._aliases: set[int] = set()
         self._registered: list[ModuleType] = []
         self.named: set[str] = set()
         self.restored: dict[str, dict[str, Any]] = {}
@@ -106,6 +110,10 @@ class FunctionPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle
             return self._reduce_cached(obj)
         if isinstance(obj, TypeVar):
             name_class(obj)
+        if isinstance(obj, ParamSpec | TypeVarTuple) and not self._is_imported(obj):
+            return type(obj), (obj.__name__,)
+        if _ALIAS is not None and type(obj) is _ALIAS and not self._is_imported(obj):
+            return self._reduce_alias(obj)
         if isinstance(obj, types.BuiltinFunctionType):
             self._meet(obj.__module__)
         return super().reducer_override(obj)
@@ -165,6 +173,18 @@ class FunctionPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle
         if name not in self.restored and name not in self.named:
             return None
         return name if getattr(module, "__dict__", None) is function.__globals__ else None
+
+    def _is_imported(self, obj: Any) -> bool:
+        """Return whether the worker finds something under its name, because its module is there."""
+        self._meet(obj.__module__)
+        found = getattr(sys.modules.get(obj.__module__), obj.__name__, None)
+        return found is obj and obj.__module__ not in self.restored
+
+    def _reduce_alias(self, alias: Any) -> tuple[Any, ...]:
+        if id(alias) in self._aliases:  # inside its own value
+            return ForwardRef, (alias.__name__,)
+        self._aliases.add(id(alias))
+        return functools.partial(_ALIAS, type_params=alias.__type_params__), (alias.__name__, alias.__value__)
 
     def _reduce_cached(self, wrapper: Any) -> Any:
         self._meet(wrapper.__module__)
