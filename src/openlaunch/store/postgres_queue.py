@@ -191,6 +191,28 @@ released AS (
 SELECT id FROM ended"""
 
 
+def _restoring(table: str, names: str) -> str:
+    values = ", ".join(f"%({name.strip()})s" for name in names.split(","))
+    return f"INSERT INTO {table} ({names}) VALUES ({values})"  # noqa: S608
+
+
+_RESTORE_INPUT = _restoring(
+    "task_inputs",
+    "seq, id, endpoint_id, owner, priority, created_at, expires_at, max_attempts, return_pickled, timeout_seconds, "
+    "idempotency_key, idempotency_digest, payload_key, payload",
+)
+_RESTORE_LIVE = _restoring(
+    "queue",
+    "seq, id, endpoint_id, owner, priority, created_at, expires_at, attempts, max_attempts, recoveries, "
+    "lease_owner, lease_until, reason",
+)
+_RESTORE_RESULT = """
+INSERT INTO task_results (seq, status, failed_of, finished_at, attempts, recoveries, status_code, reason, result_key,
+                          result)
+VALUES (%(seq)s, %(status)s, CASE WHEN %(status)s <> 'SUCCESS' THEN %(owner)s END, %(finished_at)s, %(attempts)s,
+        %(recoveries)s, %(status_code)s, %(reason)s, %(result_key)s, %(result)s)"""
+
+
 class PostgresQueueSql:
     """`store.queue_sql.QueueSql` for PostgreSQL. Claims pass over the rows that another claim has locked."""
 
@@ -232,6 +254,19 @@ class PostgresQueueSql:
     def delete(self, conn: Connection, seqs: Sequence[int]) -> None:
         _driver(conn).execute("DELETE FROM task_results WHERE seq = ANY(%s)", [sorted(seqs)])
         _driver(conn).execute("DELETE FROM task_inputs WHERE seq = ANY(%s)", [sorted(seqs)])
+
+    def restore(self, conn: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+        with _driver(conn).cursor() as cursor:
+            cursor.executemany(_RESTORE_INPUT, rows)
+            cursor.executemany(_RESTORE_LIVE, [row for row in rows if row["finished_at"] is None])
+            cursor.executemany(_RESTORE_RESULT, [row for row in rows if row["finished_at"] is not None])
+
+    def number_on(self, conn: Connection, tables: Sequence[str]) -> None:
+        for name in tables:
+            table = "task_inputs" if name == "tasks" else name
+            conn.exec_driver_sql(
+                f"SELECT setval(pg_get_serial_sequence('{table}', 'seq'), max(seq)) FROM {table}"  # noqa: S608
+            )
 
 
 def _columns(rows: Sequence[Row]) -> list[list[Any]]:

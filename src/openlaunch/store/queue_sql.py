@@ -76,6 +76,14 @@ class QueueSql(Protocol):
         """Delete tasks that are done."""
         ...
 
+    def restore(self, conn: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Store tasks in whatever state they were in another database. A row is one of `tasks`, by column."""
+        ...
+
+    def number_on(self, conn: Connection, tables: Sequence[str]) -> None:
+        """Have new rows of these tables, whose key is `seq`, be numbered behind those that were stored with one."""
+        ...
+
 
 def options(sql: QueueSql) -> dict[str, object]:
     """Make the execution options of a driver's engine by which `queue_sql` finds its statements."""

@@ -6,7 +6,7 @@ That saves a few microseconds a statement over SQLAlchemy. What they raise is th
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from sqlalchemy import ColumnElement, Connection, TableClause, delete, literal_column, or_
+from sqlalchemy import ColumnElement, Connection, TableClause, delete, insert, literal_column, or_
 
 from openlaunch.store.queue_sql import Row
 from openlaunch.store.tables import tasks
@@ -118,6 +118,12 @@ class SqliteQueueSql:
 
     def delete(self, conn: Connection, seqs: Sequence[int]) -> None:
         conn.execute(delete(tasks).where(tasks.c.seq.in_(seqs)))
+
+    def restore(self, conn: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+        conn.execute(insert(tasks), rows)
+
+    def number_on(self, conn: Connection, tables: Sequence[str]) -> None:
+        pass  # SQLite gives a row the number behind the highest
 
 
 def _fetch(conn: Connection, statement: str, values: Row) -> list[Row]:
