@@ -194,8 +194,8 @@ def test_nothing_is_left_when_the_server_is_killed(folder, monkeypatch):
         ),
         (
             ["python", "app/server.py"],
-            {"readiness_initial_delay_seconds": 1, "healthcheck_route": "/wrong"},
-            "GET /wrong had no good answer within 1 s of the start: it answered 404",
+            {"readiness_initial_delay_seconds": 3, "healthcheck_route": "/wrong"},
+            "GET /wrong had no good answer within 3 s of the start: it answered 404",
         ),
     ],
 )
