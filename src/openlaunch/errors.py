@@ -87,12 +87,21 @@ class PredictionFailed(OpenlaunchError):
     Attributes:
         traceback: the model's traceback as text, or the reason why there is none; may be None.
         status_code: the status that the failure stands for, 500 for an exception in the model.
+        request_id: the request's id, or the task's, under which the endpoint's log has the failure.
     """
 
-    def __init__(self, message: str, *, traceback: str | None = None, status_code: int | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        traceback: str | None = None,
+        status_code: int | None = None,
+        request_id: str | None = None,
+    ) -> None:
         super().__init__(message)
         self.traceback = traceback
         self.status_code = status_code
+        self.request_id = request_id
 
 
 class TaskCancelled(OpenlaunchError):

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from io import BufferedWriter, FileIO, TextIOWrapper
 from pathlib import Path
 from typing import Any, Final, NoReturn
@@ -22,6 +23,9 @@ EXIT_SERVER_LOST: Final = 4
 """The connection to the server could not be made, was lost, or carried nonsense."""
 EXIT_UNFINISHED: Final = 5
 """Requests were still running when the time to drain was over."""
+
+UNENDED_SECONDS: Final = 0.5
+"""After this time the log has what was printed without a line end."""
 
 EXIT_SECONDS: Final = 3.0
 """How long what user code has left running may hold up the end."""
@@ -40,14 +44,33 @@ class _Lossy(FileIO):
             return memoryview(data).nbytes
 
 
+class _Lines(TextIOWrapper):
+    """Passes lines on at once, and soon after what has no line end yet."""
+
+    _due = False
+
+    def write(self, text: str, /) -> int:
+        count = super().write(text)
+        if not self._due and not text.endswith("\n"):
+            self._due = True
+            timer = threading.Timer(UNENDED_SECONDS, self._pass_on)
+            timer.daemon = True
+            timer.start()
+        return count
+
+    def _pass_on(self) -> None:
+        self._due = False
+        with suppress(ValueError):  # it may be closed by now
+            self.flush()
+
+
 def set_up_output() -> None:
     """Make what user code prints appear in the log line by line, whatever characters it holds."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if isinstance(stream, TextIOWrapper):
             raw = BufferedWriter(_Lossy(stream.fileno(), "wb", closefd=False))
-            lines = TextIOWrapper(raw, stream.encoding, "backslashreplace", line_buffering=True)
-            setattr(sys, name, lines)
+            setattr(sys, name, _Lines(raw, stream.encoding, "backslashreplace", line_buffering=True))
 
 
 def set_up_logging() -> None:

@@ -2,18 +2,30 @@
 
 import json
 import time
-from collections.abc import Callable
-from typing import Annotated, NoReturn
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
 
 from openlaunch.cli.completion import Name
 from openlaunch.cli.connection import connect
-from openlaunch.cli.output import Json, emit, emit_rows, when
+from openlaunch.cli.output import Json, emit, emit_rows, note, when
+from openlaunch.errors import ConnectionFailed, NotFound, StreamInterrupted, Unavailable
+
+if TYPE_CHECKING:
+    from openlaunch.client.client import LaunchClient
+    from openlaunch.client.endpoints import Endpoint
+    from openlaunch.client.logs import LogLine
 
 MAX_TAIL_BYTES = 4 * 1024 * 1024
 FOLLOW_SECONDS = 0.5
 FOLLOW_WAIT_SECONDS = 30.0
+AWAY_SECONDS = 60.0
+"""How long --follow waits for a server that stopped."""
+
+T = TypeVar("T")
 
 Follow = Annotated[bool, typer.Option("--follow", "-f", help="Keep printing new lines until Ctrl-C.")]
 
@@ -54,14 +66,61 @@ def show_logs(
             )
 
         if follow and not creation:
-            with client.follow_endpoint_logs(endpoint, tail_bytes, lines=tail, since=since) as lines:
-                for line in lines:
-                    _print_line(f"{line.at} {line}" if timestamps else str(line), as_json)
+            for line in _followed(client, endpoint, tail=tail_bytes, lines=tail, since=since):
+                _print_line(f"{line.at} {line}" if timestamps else str(line), as_json)
             return
         if follow:
-            _follow(read, as_json)
+            _follow(lambda: _outlasting(read), as_json)
         text = read()
     emit({"content": text}, as_json, lambda: print(text, end="" if text.endswith("\n") or not text else "\n"))
+
+
+def _followed(client: "LaunchClient", endpoint: "Endpoint", **part: Any) -> Iterator["LogLine"]:
+    """Yield lines as they come until the endpoint is deleted, and those of one place once.
+
+    Each stream ends with the server too; the next one begins where it ended.
+    """
+    last: list[LogLine] = []
+    while True:
+        with (
+            suppress(StreamInterrupted),
+            _outlasting(partial(client.follow_endpoint_logs, endpoint, **part)) as lines,
+        ):
+            for line in lines:
+                if line in last:
+                    continue
+                last = [*last, line] if last and last[0].at == line.at else [line]
+                yield line
+        if _outlasting(partial(_is_deleted, endpoint)):
+            return
+        part = {"since": last[0].at} if last else part
+        time.sleep(FOLLOW_SECONDS)
+
+
+def _is_deleted(endpoint: "Endpoint") -> bool:
+    try:
+        return endpoint.status() == "DELETE_IN_PROGRESS"
+    except NotFound:
+        return True
+
+
+def _outlasting(ask: Callable[[], T]) -> T:
+    """Ask again while the server is away, for a bounded time, and say so on stderr."""
+    away_since: float | None = None
+    while True:
+        try:
+            answer = ask()
+        except (ConnectionFailed, Unavailable) as error:
+            if away_since is None:
+                away_since = time.monotonic()
+                note(f"the server is away, waiting up to {AWAY_SECONDS:g} s for it: {error}")
+            elif time.monotonic() - away_since > AWAY_SECONDS:
+                raise
+            time.sleep(FOLLOW_SECONDS)
+            continue
+        if away_since is not None:
+            note("the server is back")
+        return answer
 
 
 def _follow(read: Callable[[], str], as_json: bool) -> NoReturn:
@@ -107,4 +166,5 @@ def show_events(context: typer.Context, name: Name, follow: Follow = False, as_j
             for event in page.events:
                 text = event.model_dump_json() if as_json else f"{when(event.last_at)}  {event.message}"
                 print(text, flush=True)
-            page = client.list_endpoint_events(endpoint, page.cursor, wait=FOLLOW_WAIT_SECONDS)
+            more = partial(client.list_endpoint_events, endpoint, page.cursor, wait=FOLLOW_WAIT_SECONDS)
+            page = _outlasting(more)

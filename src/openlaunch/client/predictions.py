@@ -166,6 +166,7 @@ class Answer:
     traceback: str | None = field(default=None, repr=False)
     status_code: int | None = None
     reason: str = field(default="", repr=False)
+    request_id: str | None = None
 
     @property
     def done(self) -> bool:
@@ -187,10 +188,12 @@ class Answer:
         reason = self.reason or reason_of({"traceback": text}) or "no reason was given"
         # The frames, the whole message, notes and the exceptions of a group are in the traceback.
         more = "" if " ".join(text.split()) in ("", reason) else f"\n\n{_shown(text)}"
+        named = f" (request {self.request_id})" if self.request_id else ""
         raise PredictionFailed(
-            f"the prediction ended as {self.status}: {reason}{more}",
+            f"the prediction ended as {self.status}: {reason}{named}{more}",
             traceback=self.traceback,
             status_code=self.status_code,
+            request_id=self.request_id,
         )
 
 
@@ -212,8 +215,10 @@ def parse_answer(document: Mapping[str, Any], *, item: bool = False) -> Answer:
             text = value if isinstance(value, str) and not item else json.dumps(value)
     traceback = _text(document.get("traceback"))
     status = str(document.get("status"))
-    reason = reason_of(document) if status == "FAILURE" else ""
-    return Answer(status, url, text, traceback, document.get("status_code"), reason)
+    if status != "FAILURE":
+        return Answer(status, url, text, traceback, document.get("status_code"))
+    request_id = _text(document.get("request_id") or document.get("task_id"))
+    return Answer(status, url, text, traceback, document.get("status_code"), reason_of(document), request_id)
 
 
 def _text(value: object) -> str | None:
@@ -225,6 +230,7 @@ class ResponseFields:
 
     _pickle_asked = False
     _reason = ""
+    request_id: str | None = None
 
     @classmethod
     def of(cls, client: Any, answer: Answer, return_pickled: bool = False) -> Self:
@@ -233,8 +239,8 @@ class ResponseFields:
             client, answer.status, answer.result_url, answer.result, answer.traceback, answer.status_code
         )
         response._pickle_asked = return_pickled
-        if answer.reason:
-            response._reason = answer.reason
+        if answer.status == "FAILURE":
+            response._reason, response.request_id = answer.reason, answer.request_id
         return response
 
     def __init__(
@@ -254,12 +260,14 @@ class ResponseFields:
         self.status_code = status_code
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(status={self.status!r}, status_code={self.status_code})"
+        named = f", request_id={self.request_id!r}" if self.request_id else ""
+        return f"{type(self).__name__}(status={self.status!r}, status_code={self.status_code}{named})"
 
     def __str__(self) -> str:
+        named = f", request_id: {self.request_id}" if self.request_id else ""
         return (
             f"status: {self.status}, result: {self.result}, result_url: {self.result_url}, "
-            f"traceback: {self.traceback}"
+            f"traceback: {self.traceback}{named}"
         )
 
     def raise_for_status(self) -> None:
@@ -269,7 +277,9 @@ class ResponseFields:
             TaskCancelled: the task was cancelled.
             PredictionFailed: the model, or its worker, failed; `.traceback` has the model's traceback.
         """
-        answer = Answer(self.status, None, None, self.traceback, self.status_code, self._reason)
+        answer = Answer(
+            self.status, None, None, self.traceback, self.status_code, self._reason, self.request_id
+        )
         answer.raise_for_status()
 
     def _json_value(self) -> Any:

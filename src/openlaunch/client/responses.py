@@ -22,6 +22,7 @@ class EndpointResponse(ResponseFields):
         result_url: of the pickled return value, where the request had `return_pickled`.
         traceback: of the exception in the model, or the reason of the failure.
         status_code: 200, or what the failure stands for: 500 for an exception in the model.
+        request_id: of a FAILURE, the id of the request or task, under which the endpoint's log has it.
     """
 
     client: BlockingClient

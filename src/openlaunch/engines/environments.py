@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -212,6 +213,9 @@ async def _wait(build: _Build) -> Path:
             await asyncio.wait([build.task])
 
 
+_OPTION = re.compile(r"\s--?[A-Za-z]")
+
+
 def _checked(requirement: str) -> str:
     """Return the requirement if it is one alone: options, lines and variables are for files of one's own.
 
@@ -223,6 +227,7 @@ def _checked(requirement: str) -> str:
         or text.startswith(("-", "#"))
         or text.endswith("\\")
         or "${" in text
+        or _OPTION.search(text)
         or not text.isprintable()
     ):
         raise EnvironmentFailed(

@@ -172,6 +172,7 @@ def test_a_requirement_that_does_not_exist_is_named_in_the_reason(root: Path) ->
         "",
         "--index-url=http://localhost",
         "-r /etc/passwd",
+        "idna --index-url https://localhost",
         "# none",
         "six\nfive",
         "p @ http://h/${HOME}",

@@ -281,3 +281,44 @@ def test_many_threads_pack_at_once(project):
     for number in range(200):
         del sys.modules[f"made_meanwhile_{number}"]
     assert len(results) == 8
+
+
+def test_files_with_secrets_stay_behind_unless_they_are_named(project):
+    project(
+        sp_code__dot__py="def f():\n    return 1\n",
+        __dot__env="K=1",
+        sp_conf__in____dot__env__dot__prod="K=1",
+        ca__dot__pem="x",
+        id_rsa="x",
+        data__dot__txt="x",
+    )
+    import sp_code
+
+    everything = {"code/sp_code.py", "code/data.txt"}
+    folder = project()
+    assert packed(sp_code.f, code_dir=folder) - {"modules/sp_code.py"} >= everything
+    secrets = {"code/.env", "code/sp_conf/.env.prod", "code/ca.pem", "code/id_rsa"}
+    for include in ([], ["*"], ["sp_conf/"]):
+        assert not packed(sp_code.f, code_dir=folder, include=include) & secrets
+    named = packed(sp_code.f, code_dir=folder, include=["*.pem", ".env*"])
+    assert named & secrets == secrets - {"code/id_rsa"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a file that nobody can read")
+def test_a_file_that_can_not_be_read_is_named(project):
+    folder = project(nr_code__dot__py="def f():\n    return 1\n")
+    (folder / "data.bin").symlink_to("/proc/self/mem")
+    import nr_code
+
+    with pytest.raises(BundleError, match=r"data\.bin can't be read: .+; make it readable, or leave it out"):
+        packed(nr_code.f, code_dir=folder)
+
+
+def test_a_folder_that_can_not_be_read_is_named(project, monkeypatch):
+    folder = project(nf_code__dot__py="def f():\n    return 1\n")
+    refusal = PermissionError(13, "Permission denied", str(folder))
+    monkeypatch.setattr("os.scandir", lambda _: (_ for _ in ()).throw(refusal))
+    import nf_code
+
+    with pytest.raises(BundleError, match=f"{folder} can't be read: Permission denied"):
+        packed(nf_code.f, code_dir=folder)

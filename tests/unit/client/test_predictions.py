@@ -5,6 +5,7 @@ import pytest
 
 from openlaunch.client.operations import predictions
 from openlaunch.client.predictions import MAX_RESUMES, Answer, EndpointRequest, StreamReader, parse_answer
+from openlaunch.client.responses import EndpointResponse
 from openlaunch.errors import PredictionFailed, StreamInterrupted, TaskCancelled
 from openlaunch.wire.sse import END_EVENT
 from openlaunch.wire.tasks import CANCELLED_STATUS_CODE
@@ -235,3 +236,22 @@ def test_an_item_lets_a_stream_go_on_as_often_again():
     for number in range(1, 3 * MAX_RESUMES):
         list(reader.feed(with_id(number, item(number))))
         assert reader.finish() == f"s-{number}"
+
+
+def test_a_failure_names_its_request():
+    document = {"status": "FAILURE", "traceback": "ValueError: no", "status_code": 500, "request_id": "req_7"}
+    response = EndpointResponse.of(None, parse_answer(document))
+    assert response.request_id == "req_7"
+    assert "req_7" in repr(response)
+    assert "req_7" in str(response)
+    with pytest.raises(PredictionFailed, match=r"FAILURE: ValueError: no \(request req_7\)") as failed:
+        response.raise_for_status()
+    assert failed.value.request_id == "req_7"
+
+
+def test_a_failed_task_is_named_by_its_id_and_a_success_by_none():
+    failed = parse_answer({"status": "FAILURE", "task_id": "task-7"})
+    assert EndpointResponse.of(None, failed).request_id == "task-7"
+    done = EndpointResponse.of(None, parse_answer({"status": "SUCCESS", "task_id": "task-7"}))
+    assert done.request_id is None
+    assert "request_id" not in repr(done)

@@ -12,7 +12,7 @@ from openlaunch.client.packing.code_files import collect
 from openlaunch.client.packing.folders import Choice
 from openlaunch.client.packing.own_code import OwnModules
 from openlaunch.client.packing.pickles import pickled
-from openlaunch.client.packing.zips import bounded, zipped
+from openlaunch.client.packing.zips import bounded, readable, zipped
 from openlaunch.errors import BundleError
 from openlaunch_worker.own_code import CHILD_CODE, CHILD_MAIN, FUNCTIONS, MANIFEST, Manifest, Restored
 
@@ -51,8 +51,13 @@ def pack_callables(
         pickles = pickled(functions, own)
     if code_dir is None and include:
         code_dir = "."
-    choice = Choice(_patterns("include", include), _patterns("exclude", exclude))
-    code = collect(own.follow(pickles.named).values(), None if code_dir is None else Path(code_dir), choice)
+    chosen = _patterns("include", include)
+    # What matches everything names nothing.
+    choice = Choice(chosen, _patterns("exclude", exclude), tuple(one for one in chosen if one.strip("*/")))
+    with readable():
+        code = collect(
+            own.follow(pickles.named).values(), None if code_dir is None else Path(code_dir), choice
+        )
     manifest = Manifest(code.path, tuple(map(_restored, pickles.restored)), pickles.texts, code.folder)
     document = json.dumps(manifest.to_json()).encode()
     made = {FUNCTIONS: pickles.functions, MANIFEST: document, f"{CHILD_MAIN}.py": CHILD_CODE}

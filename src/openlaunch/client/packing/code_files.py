@@ -52,7 +52,7 @@ def collect(sources: Collection[Source], code_dir: Path | None, choice: Choice) 
         found = [] if is_excluded(source.file, choice, source.root) else [source.file]
         if source.is_package and not any(parent in whole for parent in source.file.parents):
             whole.add(source.file.parent)
-            found += files_below(source.file.parent, Choice((), choice.exclude), source.root)
+            found += files_below(source.file.parent, Choice((), choice.exclude, choice.secrets), source.root)
         within = root if below == MODULES else home or root
         files.update((_place(source.root, file, root, within, below), file) for file in found)
     notes = notes_about((source.name for source in sources), site_folders())

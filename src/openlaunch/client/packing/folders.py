@@ -1,5 +1,6 @@
-"""The files of a folder that go along with a bundle: not those that git ignores, nor what tools leave behind."""
+"""The files of a folder that go along with a bundle: no secrets, nor what git ignores or tools leave behind."""
 
+import logging
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -7,6 +8,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
+
+log = logging.getLogger(__name__)
 
 SKIPPED: Final = frozenset(
     {
@@ -23,6 +26,11 @@ SKIPPED: Final = frozenset(
         "node_modules",
     }
 )
+SECRETS: Final = (
+    *(".env", ".env.*", ".netrc", ".pypirc", ".git-credentials", ".ssh/", ".aws/"),
+    *("*.pem", "*.key", "*.p12", "*.pfx", "id_rsa", "id_dsa", "id_ecdsa", "id_ed25519"),
+)
+"""Patterns of what holds secrets."""
 _TOKENS: Final = re.compile(r"\*\*/|/\*\*$|\*+|\?|\[!?\]?[^\]]*\]|\\.|.", re.DOTALL)
 
 
@@ -110,11 +118,13 @@ def _ignored_in(folder: Path) -> list[Rule]:
 class Choice:
     """Patterns of files as a `.gitignore` has them: `exclude` wins over `include`, and that over what git ignores.
 
-    With an `include`, what it does not match stays behind, except for Python files.
+    With an `include`, what it does not match stays behind, except for Python files. `secrets` are patterns of what
+    goes along although it holds secrets.
     """
 
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    secrets: tuple[str, ...] = ()
 
 
 def is_excluded(file: Path, choice: Choice, base: Path) -> bool:
@@ -126,16 +136,19 @@ def is_excluded(file: Path, choice: Choice, base: Path) -> bool:
 
 def files_below(folder: Path, choice: Choice, base: Path | None = None) -> Iterator[Path]:
     """Give the files in a folder and below it that are chosen; the patterns are as seen from `base`."""
-    rules = (rules_of(patterns, base or folder) for patterns in (choice.include, choice.exclude))
-    yield from _Walk(*rules).below(folder, ignored_above(folder), False, {os.path.realpath(folder)})
+    patterns = (choice.include, choice.exclude, (*SECRETS, *(f"!{each}" for each in choice.secrets)))
+    yield from _Walk(*(rules_of(each, base or folder) for each in patterns)).below(
+        folder, ignored_above(folder), False, {os.path.realpath(folder)}
+    )
 
 
 class _Walk:
     """Walks through folders, with what is chosen and what is not."""
 
-    def __init__(self, include: list[Rule], exclude: list[Rule]) -> None:
+    def __init__(self, include: list[Rule], exclude: list[Rule], secrets: list[Rule]) -> None:
         self._include = include
         self._exclude = exclude
+        self._secrets = secrets
 
     def below(self, folder: Path, rules: list[Rule], ignored: bool, seen: set[str]) -> Iterator[Path]:
         """Give files. `rules` are git's so far, and `ignored` says whether the folder is; `seen` ends circles."""
@@ -144,13 +157,16 @@ class _Walk:
             is_folder = entry.is_dir()
             if entry.name in SKIPPED or is_matched(self._exclude, entry.path, is_folder):
                 continue
+            if is_matched(self._secrets, entry.path, is_folder):
+                log.info("%s stays behind, because it may hold secrets: name it in include", entry.path)
+                continue
             chosen = is_matched(self._include, entry.path, is_folder)
             out = not chosen and (ignored or is_matched(rules, entry.path, is_folder))
             if not is_folder:
                 if entry.is_file() and self._takes(entry.name, chosen, out):
                     yield Path(entry.path)
             elif (self._include or not out) and (real := os.path.realpath(entry.path)) not in seen:
-                inner = _Walk([], self._exclude) if chosen else self
+                inner = _Walk([], self._exclude, self._secrets) if chosen else self
                 yield from inner.below(Path(entry.path), rules, out, seen | {real})
 
     def _takes(self, name: str, chosen: bool, ignored: bool) -> bool:

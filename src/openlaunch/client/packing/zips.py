@@ -2,6 +2,7 @@
 
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 
@@ -21,12 +22,13 @@ def pack_directories(base_paths: Sequence[str | Path]) -> bytes:
     if not base_paths:
         raise BundleError("base_paths is empty: name at least one directory")
     files: dict[str, Path] = {}
-    for base in base_paths:
-        for name, path in _files_in(Path(base)):
-            if name in files:
-                raise BundleError(f"{files[name]} and {path} would both be {name} in the bundle")
-            files[name] = path
-    total = sum(path.stat().st_size for path in files.values())
+    with readable():
+        for base in base_paths:
+            for name, path in _files_in(Path(base)):
+                if name in files:
+                    raise BundleError(f"{files[name]} and {path} would both be {name} in the bundle")
+                files[name] = path
+        total = sum(path.stat().st_size for path in files.values())
     if total > MAX_BUNDLE_BYTES:
         raise BundleError(f"the directories hold {total} bytes, the limit is {MAX_BUNDLE_BYTES}")
     return zipped(files)
@@ -57,10 +59,31 @@ def zipped(files: dict[str, Path], made: dict[str, bytes] | None = None) -> byte
         for name in sorted({*files, *made}):
             info = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
             info.external_attr = 0o644 << 16
-            data = made[name] if name in made else files[name].read_bytes()
+            data = made[name] if name in made else _read(files[name])
             large = len(data) > MAX_DEFLATED
             archive.writestr(info, data, zipfile.ZIP_STORED if large else zipfile.ZIP_DEFLATED)
     return buffer.getvalue()
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+@contextmanager
+def readable() -> Iterator[None]:
+    """Raise BundleError, which names the file or folder, where one can't be read."""
+    try:
+        yield
+    except OSError as error:
+        raise _unreadable(error.filename, error) from error
+
+
+def _unreadable(path: object, error: OSError) -> BundleError:
+    reason = error.strerror or error
+    return BundleError(f"{path} can't be read: {reason}; make it readable, or leave it out of the bundle")
 
 
 def bounded(data: bytes) -> bytes:
