@@ -111,10 +111,10 @@ def command() -> Any:
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command, show what went wrong, and give the exit code; without arguments, with the program's own."""
-    completion.prepare()
-    options = GlobalOptions()
+    made, options = command(), GlobalOptions()
+    completion.prepare(made)
     try:
-        code = command().main(args=arguments, prog_name=PROGRAM, standalone_mode=False, obj=options)
+        code = made.main(args=arguments, prog_name=PROGRAM, standalone_mode=False, obj=options)
         sys.stdout.flush()
     except OpenlaunchError as error:
         if isinstance(error, Unauthorized):

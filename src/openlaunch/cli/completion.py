@@ -2,7 +2,7 @@
 
 import os
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -32,12 +32,25 @@ def completion(shell: Annotated[Shell, typer.Argument(help="The shell.")]) -> No
     print(get_completion_script(prog_name="openlaunch", complete_var=VARIABLE, shell=shell.value))
 
 
-def prepare() -> None:
-    """Register the shells where one of their scripts asks for completions."""
-    if VARIABLE in os.environ:
-        from typer.completion import completion_init  # type: ignore[attr-defined]
+def prepare(command: Any) -> None:
+    """Register the shells where one of their scripts asks for completions, and make help that they can show."""
+    if VARIABLE not in os.environ:
+        return
+    from typer.completion import completion_init  # type: ignore[attr-defined]
 
-        completion_init()
+    completion_init()
+    os.environ["COLUMNS"] = "10000"  # a help of two lines would be two completions in fish
+    _without_apostrophes(command)
+
+
+def _without_apostrophes(command: Any) -> None:
+    """Write another character for those of help texts, which zsh leaves out."""
+    for each in (command, *command.params):
+        for name in ("help", "short_help"):
+            if text := getattr(each, name, None):
+                setattr(each, name, text.replace("'", "\u2019"))
+    for below in getattr(command, "commands", {}).values():
+        _without_apostrophes(below)
 
 
 def endpoint_names(incomplete: str) -> list[str]:

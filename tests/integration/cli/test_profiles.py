@@ -165,6 +165,7 @@ def test_commands_options_and_endpoints_are_completed(cli, server, monkeypatch, 
     monkeypatch.setenv("OPENLAUNCH_URL", server.url)
     monkeypatch.setenv("OPENLAUNCH_API_KEY", server.api_key)
     monkeypatch.setenv("_OPENLAUNCH_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COLUMNS", "80")  # to be restored
 
     def completed(*words):
         monkeypatch.setenv("COMP_WORDS", "\n".join(["openlaunch", *words]))
@@ -179,3 +180,19 @@ def test_commands_options_and_endpoints_are_completed(cli, server, monkeypatch, 
     with LaunchClient() as client:
         client.deploy(lambda: 1, name="complete-me", wait=False, cpus=0.1, memory="64Mi", min_workers=0)
     assert completed("endpoints", "get", "compl") == ["complete-me"]
+
+
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_a_help_is_one_line_that_the_shell_shows_whole(cli, monkeypatch, capsys, shell):
+    monkeypatch.setenv("_OPENLAUNCH_COMPLETE", f"complete_{shell}")
+    monkeypatch.setenv("_TYPER_COMPLETE_FISH_ACTION", "get-args")
+    monkeypatch.setenv("_TYPER_COMPLETE_ARGS", "openlaunch endpoints ")
+    monkeypatch.setenv("COLUMNS", "40")
+    with pytest.raises(SystemExit):
+        run(())
+    lines = capsys.readouterr().out.splitlines()
+    if shell == "fish":
+        assert all("\t" in line for line in lines)
+    (logs,) = [line for line in lines if line.lstrip('"').startswith("logs")]
+    assert "what an endpoint\u2019s workers have printed, newest lines last" in logs
+    assert "".join(lines).count("'") == (2 if shell == "zsh" else 0)
