@@ -8,6 +8,7 @@ left behind. What the kernel allows is done step by step, before any code of a b
 
 import os
 import resource
+import select
 import signal
 from contextlib import suppress
 from typing import Final, NoReturn
@@ -74,6 +75,8 @@ def become_worker(init: Init, order: IsolationOrder | None, folder: str, status:
     steps = Steps(required=order is not None and order.required)
     try:
         kernel.die_with_parent(signal.SIGKILL if init.problem is None else END_ALL)
+        if _is_unread(status):
+            os._exit(EXIT_USAGE)  # the nursery has ended before that, of which the kernel says nothing
         kernel.adopt_orphans()
         if order is not None:
             _isolate_init(init, order, steps)
@@ -90,6 +93,13 @@ def become_worker(init: Init, order: IsolationOrder | None, folder: str, status:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD)
     if steps.missing:
         log(f"not isolated as it could be: {'; '.join(steps.missing)}")
+
+
+def _is_unread(status: int) -> bool:
+    """Return whether nobody holds the other end of the pipe, which is the nursery's alone."""
+    poll = select.poll()
+    poll.register(status, 0)
+    return bool(poll.poll(0))
 
 
 def _isolate_init(init: Init, order: IsolationOrder, steps: Steps) -> None:

@@ -177,8 +177,9 @@ def _be_init(order: dict[str, Any], steps: Steps, has_pids: bool, launcher: int)
         kernel.adopt_orphans()
         if has_pids:
             steps.do("it sees processes outside of its own", lambda: kernel.mount_new("proc", "/proc"))
+        init = os.getpid()
         if (pid := os.fork()) == 0:
-            _become_command(order, steps, has_pids)
+            _become_command(order, steps, has_pids, init)
         signal.signal(signal.SIGTERM, lambda *_: leave(128 + signal.SIGTERM, has_pids))
         let_go()
         leave(_exit_code(wait_as_init(pid)), has_pids)
@@ -189,9 +190,11 @@ def _be_init(order: dict[str, Any], steps: Steps, has_pids: bool, launcher: int)
         os._exit(EXIT_NOT_STARTED)
 
 
-def _become_command(order: dict[str, Any], steps: Steps, has_pids: bool) -> NoReturn:
+def _become_command(order: dict[str, Any], steps: Steps, has_pids: bool, init: int) -> NoReturn:
     try:
         kernel.die_with_parent()
+        if os.getppid() != init:
+            os._exit(0)  # the init has ended in between
         os.setsid()
         kernel.lower_limit(resource.RLIMIT_CORE, 0)
         if order["processes"]:

@@ -191,6 +191,26 @@ def test_a_nursery_that_reports_an_end_which_is_none_holds_nothing_up(
     asyncio.run(main())
 
 
+def test_a_worker_whose_nursery_ends_before_it_is_tied_to_it_ends_too(
+    engine: LocalEngine, workplace: Workplace
+) -> None:
+    """The nursery ends between its fork and the moment when the fork asks the kernel to end it with the nursery."""
+
+    async def main() -> None:
+        workplace.in_nursery = (
+            "import os; from openlaunch_worker import kernel; tie = kernel.die_with_parent; me = os.getpid(); "
+            "gone = lambda: os.getppid() not in (0, me) or time.sleep(0.001); "
+            "kernel.die_with_parent = lambda *number: (any(gone() for _ in range(1000)), tie(*number)); "
+            "nursery.Nursery._report = lambda self, document: self._channel.send(b'garbage')"
+        )
+        with pytest.raises(OSError, match="ended at its start"):
+            await engine.start(workplace.spec(SLEEP))
+        await eventually(lambda: processes_of(str(workplace.python("w1").parent)) == [])
+        await engine.close()
+
+    asyncio.run(main())
+
+
 def test_many_workers_can_be_asked_for_while_their_nursery_starts(
     engine: LocalEngine, workplace: Workplace
 ) -> None:
