@@ -24,7 +24,6 @@ A stream may have `STREAM_WINDOW` bytes of CHUNKs under way; past it the worker 
 a slow reader slows the generator down.
 """
 
-import mmap
 from collections.abc import Callable, Iterator
 from enum import IntEnum, IntFlag
 from struct import Struct
@@ -41,10 +40,13 @@ COPY_BYTES: Final = 64 * 1024
 """From this size on, a copy costs more than what spares it."""
 
 LARGE_BYTES: Final = 256 * 1024
-"""From this size on, what comes in parts is received into memory of its own, and passed on without a copy."""
+"""From this size on, what comes in parts is passed on in the buffer into which it came, without a copy."""
 
-Body: TypeAlias = bytes | memoryview
-"""The bytes of an input or a result; large ones are a view of the memory into which they were received."""
+Body: TypeAlias = bytes | bytearray
+"""The bytes of an input or a result; large ones are in the buffer into which they came.
+
+None is a memoryview: until Python 3.12.5, the collection of a cycle of references that one is in crashes the process.
+"""
 
 
 class Kind(IntEnum):
@@ -117,13 +119,8 @@ def check_size(kind: int, request_id: int, length: int) -> None:
         raise FrameError(f"a frame of {length} bytes is over the limit of {MAX_PAYLOAD} bytes")
 
 
-def memory_of(size: int) -> mmap.mmap:
-    """Return memory that is taken only as it is written to, and given back to the system at its end."""
-    return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-
-
-def _large_memory(kind: int, request_id: int, length: int) -> mmap.mmap:
-    return memory_of(length)
+def _new_buffer(kind: int, request_id: int, length: int) -> bytearray:
+    return bytearray()
 
 
 class FrameParser:
@@ -131,16 +128,16 @@ class FrameParser:
 
     `check_head` is called with a header's kind, request id and length before more of the frame is kept, and raises
     `FrameError` to refuse it. Frames that have come whole and are smaller than `COPY_BYTES` pass without it.
-    `large_memory` is called with the same where a frame of `LARGE_BYTES` or more has begun to come.
+    `new_buffer` is called with the same where a frame of `LARGE_BYTES` or more has begun to come, for its payload.
     """
 
     def __init__(
         self,
         check_head: Callable[[int, int, int], None] = check_size,
-        large_memory: Callable[[int, int, int], mmap.mmap] = _large_memory,
+        new_buffer: Callable[[int, int, int], bytearray] = _new_buffer,
     ) -> None:
         self._check_head = check_head
-        self._large_memory = large_memory
+        self._new_buffer = new_buffer
         self._buffer = bytearray()
         self._large: LargeFrame | None = None
 
@@ -169,18 +166,18 @@ class FrameParser:
                     self._check_head(kind, request_id, length)
                 if end > size:
                     if length >= LARGE_BYTES:
-                        memory = self._large_memory(kind, request_id, length)
-                        self._large = LargeFrame(kind, request_id, memory)
+                        payload = self._new_buffer(kind, request_id, length)
+                        self._large = LargeFrame(kind, request_id, length, payload)
                         self._large.take(bytes(source[position + header :]))
                         position = size
                     break
                 if length < COPY_BYTES:
-                    payload = bytes(source[position + header : end])  # of bytes no copy
+                    whole = bytes(source[position + header : end])  # of bytes no copy
                 else:
                     with memoryview(source) as view:
-                        payload = bytes(view[position + header : end])
+                        whole = bytes(view[position + header : end])
                 position = end
-                yield kind, request_id, payload
+                yield kind, request_id, whole
         finally:
             if source is buffer:
                 del buffer[:position]
@@ -196,28 +193,27 @@ class FrameParser:
 class LargeFrame:
     """A large frame, of which a part has come."""
 
-    def __init__(self, kind: int, request_id: int, memory: mmap.mmap) -> None:
-        self.missing = len(memory)
+    def __init__(self, kind: int, request_id: int, length: int, payload: bytearray) -> None:
+        self.missing = length
         """How many bytes have still to come."""
         self._kind = kind
         self._request_id = request_id
-        self._memory = memoryview(memory)
-        self._replacement: bytes | None = None
+        self._payload: bytearray | None = payload
+        self._replacement = b""
 
     def take(self, data: bytes) -> bytes:
         """Take what belongs to the frame, and return what is behind it."""
         part = data[: self.missing]
-        if self._replacement is None:
-            start = len(self._memory) - self.missing
-            self._memory[start : start + len(part)] = part
+        if self._payload is not None:
+            self._payload += part
         self.missing -= len(part)
         return data[len(part) :]
 
     def replace(self, payload: bytes) -> None:
         """Keep nothing of what has come, and of what will."""
-        self._replacement, self._memory = payload, memoryview(b"")
+        self._replacement, self._payload = payload, None
 
     def frame(self) -> tuple[int, int, Body]:
         """Return the kind, the request id and the payload of the frame, all of which has come."""
-        payload = self._memory if self._replacement is None else self._replacement
+        payload = self._replacement if self._payload is None else self._payload
         return self._kind, self._request_id, payload

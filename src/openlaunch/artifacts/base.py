@@ -27,7 +27,7 @@ class Artifacts(Protocol):
     is_service: bool
     """Whether the bytes are with a service beside this machine, without which much of a server works."""
 
-    async def put(self, key: str, data: bytes | memoryview | AsyncIterator[bytes]) -> int:
+    async def put(self, key: str, data: bytes | bytearray | AsyncIterator[bytes]) -> int:
         """Store the bytes, whole or not at all, and return their number."""
 
     async def get(self, key: str, limit: int = MAX_GET_BYTES) -> bytes:

@@ -40,9 +40,9 @@ class ObjectArtifacts:
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
 
-    async def put(self, key: str, data: bytes | memoryview | AsyncIterator[bytes]) -> int:
+    async def put(self, key: str, data: bytes | bytearray | AsyncIterator[bytes]) -> int:
         checked = checked_key(key)
-        if isinstance(data, bytes | memoryview):
+        if isinstance(data, bytes | bytearray):
             async with self._answered(key, self._seconds(len(data))):
                 await self._store.put_async(checked, data, chunk_size=PART_BYTES)
             return len(data)

@@ -15,6 +15,7 @@ from openlaunch.store.tables import tasks
 from openlaunch.tasks import outbox
 from openlaunch.tasks.callback import Callback
 from openlaunch.tasks.states import State, after_death, failure
+from openlaunch_worker.frames import Body
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,7 @@ class NewTask:
     owner: str
     expires_at: float
     max_attempts: int
-    payload: bytes | None = field(default=None, repr=False)
+    payload: Body | None = field(default=None, repr=False)
     payload_key: str | None = None
     priority: int = 0
     return_pickled: bool = False

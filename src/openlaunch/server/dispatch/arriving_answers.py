@@ -1,7 +1,6 @@
 """The memory of large answers on their way from workers to their clients, of which each owner has a share."""
 
 import asyncio
-import mmap
 import weakref
 from collections import Counter
 from collections.abc import Callable
@@ -9,6 +8,18 @@ from contextlib import suppress
 
 WAIT_SECONDS = 5.0
 """How long a worker's link waits for memory: what else the worker has answered waits behind it."""
+
+
+class ArrivingAnswer(bytearray):
+    """A large answer, which comes in parts; up to `length` bytes of memory are counted for its owner."""
+
+    end: "weakref.finalize[..., ArrivingAnswer] | None" = None
+    """Gives back what is counted when nothing holds the answer."""
+
+    def __init__(self, owner: str, length: int) -> None:
+        super().__init__()
+        self.owner = owner
+        self.length = length
 
 
 class ArrivingAnswers:
@@ -20,42 +31,35 @@ class ArrivingAnswers:
     def __init__(self, limit: int) -> None:
         self._free = limit
         self._held: Counter[str] = Counter()
-        self._ends: weakref.WeakKeyDictionary[mmap.mmap, weakref.finalize[..., mmap.mmap]] = (
-            weakref.WeakKeyDictionary()
-        )
         self._waiting: dict[_Arrival, None] = {}
 
-    def admit(
-        self, owner: str, memory: mmap.mmap, transport: asyncio.Transport, refuse: Callable[[], None]
-    ) -> None:
-        """Count the memory for the owner; where there is no room, read nothing of the worker until there is.
+    def admit(self, answer: ArrivingAnswer, transport: asyncio.Transport, refuse: Callable[[], None]) -> None:
+        """Count an answer; where there is no room for it, read nothing of the worker until there is.
 
         `refuse` is called where there has been none for `WAIT_SECONDS`.
         """
-        if not self.take(owner, memory):
-            self._waiting[_Arrival(self, owner, memory, transport, refuse)] = None
+        if not self.take(answer):
+            self._waiting[_Arrival(self, answer, transport, refuse)] = None
 
-    def take(self, owner: str, memory: mmap.mmap) -> bool:
-        """Count the memory until its end, or until it is counted elsewhere; return False where there is no room."""
-        size = len(memory)
+    def take(self, answer: ArrivingAnswer) -> bool:
+        """Count an answer until its end, or until it is counted elsewhere; return False where there is no room."""
+        owner, size = answer.owner, answer.length
         if self._held and self._held[owner] + size > self._free:
             return False
         self._count(owner, size)
         loop = asyncio.get_running_loop()
-        end = self._ends[memory] = weakref.finalize(memory, self._ended, loop, owner, size)
-        end.atexit = False
+        answer.end = weakref.finalize(answer, self._ended, loop, owner, size)
+        answer.end.atexit = False
         return True
 
     def _ended(self, loop: asyncio.AbstractEventLoop, owner: str, size: int) -> None:
         with suppress(RuntimeError):  # the loop is closed: nobody waits
             loop.call_soon_threadsafe(self._give_back, owner, size)  # a thread may be the last to hold it
 
-    def counted_elsewhere(self, answer: memoryview) -> None:
-        """Count the memory of an answer here no longer."""
-        end = self._ends.pop(answer.obj, None) if isinstance(answer.obj, mmap.mmap) else None
-        if end is not None and (found := end.detach()) is not None:
-            _, _, (_, owner, size), _ = found
-            self._give_back(owner, size)
+    def counted_elsewhere(self, answer: object) -> None:
+        """Count an answer here no longer."""
+        if isinstance(answer, ArrivingAnswer) and answer.end is not None and answer.end.detach():
+            self._give_back(answer.owner, answer.length)
 
     def _give_back(self, owner: str, size: int) -> None:
         self._count(owner, -size)
@@ -79,14 +83,12 @@ class _Arrival:
     def __init__(
         self,
         answers: ArrivingAnswers,
-        owner: str,
-        memory: mmap.mmap,
+        answer: ArrivingAnswer,
         transport: asyncio.Transport,
         refuse: Callable[[], None],
     ) -> None:
         self._answers = answers
-        self._owner = owner
-        self._memory = memory
+        self._answer = answer
         self._transport = transport
         self._refuse = refuse
         transport.pause_reading()
@@ -95,7 +97,7 @@ class _Arrival:
     def began(self) -> bool:
         """Read the worker again if there is room now, or if the worker is gone."""
         gone = self._transport.is_closing()
-        if not gone and not self._answers.take(self._owner, self._memory):
+        if not gone and not self._answers.take(self._answer):
             return False
         self._timer.cancel()
         if not gone:

@@ -2,11 +2,10 @@
 
 import asyncio
 import logging
-import mmap
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
-from openlaunch_worker.frames import Body, FrameError, FrameParser, Kind, memory_of
+from openlaunch_worker.frames import Body, FrameError, FrameParser, Kind
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +42,7 @@ class FrameLink(asyncio.Protocol):
         """How the worker broke the protocol."""
         self._handlers = handlers
         self._size_limits: dict[int, int] = {}
-        self._parser = FrameParser(self._check_head, self._large_memory)
+        self._parser = FrameParser(self._check_head, self._new_buffer)
         self._loop = asyncio.get_running_loop()
         self._frames: list[Body] = []
         self._large = False
@@ -87,9 +86,9 @@ class FrameLink(asyncio.Protocol):
         if length > (limit := self._size_limits.get(kind, SMALL_BYTES)):
             raise FrameError(f"a frame {Kind(kind).name} of {length} bytes, over the limit of {limit} bytes")
 
-    def _large_memory(self, kind: int, request_id: int, length: int) -> mmap.mmap:
-        """Return memory for a large frame, a part of which has come."""
-        return memory_of(length)
+    def _new_buffer(self, kind: int, request_id: int, length: int) -> bytearray:
+        """Return a buffer for the payload of a large frame, a part of which has come."""
+        return bytearray()
 
     def close(self) -> None:
         """Close the connection at once."""

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import logging
-import mmap
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ from typing import Protocol
 from openlaunch.errors import Unavailable
 from openlaunch.server.asgi import server_fault
 from openlaunch.server.dispatch.answer_rules import check_answer, read_object, size_limits
-from openlaunch.server.dispatch.arriving_answers import ArrivingAnswers
+from openlaunch.server.dispatch.arriving_answers import ArrivingAnswer, ArrivingAnswers
 from openlaunch.server.dispatch.frame_link import FrameLink, handlers
 from openlaunch.server.dispatch.outcome_counts import OutcomeCounts
 from openlaunch.server.dispatch.tally import Tally, traceback_of
@@ -228,12 +227,12 @@ class WorkerLink(FrameLink):
             if kind == Kind.CHUNK:
                 work.check_chunk()
 
-    def _large_memory(self, kind: int, request_id: int, length: int) -> mmap.mmap:
-        memory = super()._large_memory(kind, request_id, length)
-        if kind in _OF_REQUESTS:
-            owner, refuse = self.running[request_id].owner, partial(self._refuse_large, kind, request_id)
-            self._owner.arriving.admit(owner, memory, self._transport, refuse)
-        return memory
+    def _new_buffer(self, kind: int, request_id: int, length: int) -> bytearray:
+        if kind not in _OF_REQUESTS:
+            return super()._new_buffer(kind, request_id, length)
+        answer = ArrivingAnswer(self.running[request_id].owner, length)
+        self._owner.arriving.admit(answer, self._transport, partial(self._refuse_large, kind, request_id))
+        return answer
 
     def _refuse_large(self, kind: int, request_id: int) -> None:
         """Drop an answer that has begun to come, because there is no memory for it."""
@@ -296,7 +295,12 @@ class WorkerLink(FrameLink):
             raise _not_running(kind) from None
         if kind != work.answer_kind or not payload:
             raise _not_running(kind)
-        outcome, body = payload[0], payload[1:]
+        outcome = payload[0]
+        if isinstance(payload, bytearray):
+            del payload[:1]  # which moves nothing
+            body: Body = payload
+        else:
+            body = payload[1:]
         if outcome or len(body) > self._max_result_bytes:
             body = check_answer(work, outcome, body, self._max_result_bytes)
             if outcome == Outcome.CANCELLED and request_id not in self._stopping:

@@ -18,6 +18,7 @@ from openlaunch.server.gateway.bodies import FREE_BYTES, Held
 from openlaunch.server.gateway.request_reader import Head
 from openlaunch.server.gateway.response import JSON, Connection, Response
 from openlaunch.server.prediction.results import with_request_id
+from openlaunch_worker.frames import LARGE_BYTES, Body
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ class Exchange(Response):
             "scheme": connection.scheme,
             "server": connection.server,
         }
-        self.body = b""
+        self.body: Body = b""
         self.more_body = True
         self.outlives_client = False
         """Whether its task works on the body, and so holds it, when the client is gone."""
@@ -111,14 +112,14 @@ class Exchange(Response):
         self._received = None
         self.fail(error)
 
-    def complete(self, body: bytes | None = None) -> None:
+    def complete(self, body: Body | None = None) -> None:
         """Run the handler: the body is there, in this piece or in those before it."""
         self.more_body = False
         if self.response_complete or self.disconnected:
             return
         if body is None:
             received, self._received = self._received, None
-            body = b"" if received is None else bytes(received)
+            body = b"" if received is None else _whole(received)
         elif len(body) > FREE_BYTES and not self._count(len(body)):
             return
         self.body = body
@@ -163,6 +164,11 @@ class Exchange(Response):
             self.fail(error)
         except Exception as fault:
             self.fail(server_fault(log, fault, self.request_id))
+
+
+def _whole(received: bytearray) -> Body:
+    """Return a body, all of which has come. A large one is not copied, which would hold up the event loop."""
+    return received if len(received) >= LARGE_BYTES else bytes(received)
 
 
 HotHandler = Callable[[Exchange], None]

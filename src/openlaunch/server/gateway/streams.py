@@ -134,7 +134,7 @@ class Stream(StreamCall):
         self._uncredited += len(data)
         if self.replay is not None:
             data = self._streams.resumables.keep(self.replay, bytes(data))
-        elif type(data) is memoryview:
+        elif isinstance(data, bytearray):
             self._write_large(data)
             return
         exchange = self._exchange
@@ -147,7 +147,7 @@ class Stream(StreamCall):
         elif len(self._pieces) == 1:
             self._streams.flush_soon(self._flush)
 
-    def _write_large(self, data: memoryview) -> None:
+    def _write_large(self, data: bytearray) -> None:
         if self._exchange is not None:
             self._exchange.write(self._take_pieces(), self._headers)
             self._exchange.write_large(data, self._headers)
@@ -188,8 +188,12 @@ class Stream(StreamCall):
         else:
             end = b""
             if payload[-_END_LENGTH:] == answers.END_EVENT:
-                payload, end = payload[:-_END_LENGTH], self._end
-            if self.replay is None and type(payload) is memoryview:
+                end = self._end
+                if isinstance(payload, bytearray):
+                    del payload[-_END_LENGTH:]
+                else:
+                    payload = payload[:-_END_LENGTH]
+            if self.replay is None and isinstance(payload, bytearray):
                 self._write_large(payload)
                 payload = b""
             self._send_last(bytes(payload) + end)

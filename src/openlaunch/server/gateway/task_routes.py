@@ -26,6 +26,7 @@ from openlaunch.wire import routes
 from openlaunch.wire.endpoints import EndpointType
 from openlaunch.wire.keys import Role
 from openlaunch.wire.tasks import MAX_WAIT_SECONDS, BulkWaitRequest
+from openlaunch_worker.frames import Body
 
 M = TypeVar("M", bound=BaseModel)
 _ONE_TASK = routes.ASYNC_TASKS.encode() + b"/"
@@ -142,7 +143,7 @@ def _wait_seconds(scope: Scope) -> float:
     return 0.0
 
 
-def _validated(model: type[M], body: bytes) -> M:
+def _validated(model: type[M], body: Body) -> M:
     if len(body) > QUICK_BYTES:
         raise PayloadTooLarge(f"the body has {len(body)} bytes, the limit of this route is {QUICK_BYTES}")
     try:

@@ -70,7 +70,7 @@ class UnreadAnswers:
         in_memory = self._held[owner] + size <= self._free
         self._count(owner, size, in_memory=in_memory)
         if in_memory:
-            self._arriving.counted_elsewhere(rest)
+            self._arriving.counted_elsewhere(rest.obj)
         pieces: AsyncGenerator[bytes] = _of_memory(rest) if in_memory else self._of_file(rest)
         del rest  # one that goes to a file must not stay in memory
         try:

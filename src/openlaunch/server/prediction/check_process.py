@@ -9,6 +9,7 @@ from openlaunch.server.prediction.inputs import (
     check_bodies,
     check_body,
     check_sync_body,
+    places_of,
     without_auth,
 )
 from openlaunch.server.prediction.results import response_error
@@ -28,8 +29,9 @@ def _one_sync(body: bytes, source: bytes) -> PredictInput:
     return check_sync_body(body, _compiled(source))._replace(body=b"")
 
 
-def _many(body: bytes, source: bytes) -> list[PredictInput]:
-    return check_bodies(body, _compiled(source))
+def _many(body: bytes, source: bytes) -> list[tuple[PredictInput, tuple[int, int]]]:
+    inputs = check_bodies(body, _compiled(source))
+    return [(one._replace(body=b""), place) for one, place in zip(inputs, places_of(body), strict=True)]
 
 
 def _response(body: bytes, source: bytes) -> str | None:

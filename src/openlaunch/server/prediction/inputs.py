@@ -68,20 +68,25 @@ def check_sync_body(body: Body, schemas: BundleSchemas) -> PredictInput:
 def check_bodies(body: Body, schemas: BundleSchemas) -> list[PredictInput]:
     """Parse and check the body of a bulk submit; an error names the request that it is about."""
     requests = _requests_of(parse_json(body))
-    try:
-        bodies = _bodies_of(str(body, "utf-8"))
-    except RecursionError:
-        raise BadRequest("the requests are nested too deep", code="too_deep") from None
     return [
-        _check_one_of(document, one, schemas, index)
-        for index, (document, one) in enumerate(zip(requests, bodies, strict=True))
+        _check_one_of(document, body[start:end], schemas, index)
+        for index, (document, (start, end)) in enumerate(zip(requests, places_of(body), strict=True))
     ]
 
 
-def _bodies_of(text: str) -> list[bytes]:
-    """Return the body of each of several requests as it was sent."""
-    starts = [start for name, start, _ in members(text) if name == "requests"]
-    return [text[start:end].encode() for start, end in elements(text, starts[-1])]
+def places_of(body: Body) -> list[tuple[int, int]]:
+    """Return where in the body of a bulk submit each of its requests begins and ends."""
+    text, places = str(body, "utf-8"), []
+    at = done = 0  # the same place in bytes and in characters
+    try:
+        starts = [start for name, start, _ in members(text) if name == "requests"]
+        for start, end in elements(text, starts[-1]):
+            begin = at + len(text[done:start].encode())
+            at, done = begin + len(text[start:end].encode()), end
+            places.append((begin, at))
+    except RecursionError:
+        raise BadRequest("the requests are nested too deep", code="too_deep") from None
+    return places
 
 
 def _requests_of(document: Any) -> list[Any]:
@@ -94,7 +99,7 @@ def _requests_of(document: Any) -> list[Any]:
     return requests
 
 
-def _check_one_of(document: Any, body: bytes, schemas: BundleSchemas, index: int) -> PredictInput:
+def _check_one_of(document: Any, body: Body, schemas: BundleSchemas, index: int) -> PredictInput:
     try:
         return check_document(document, body, schemas)
     except APIError as error:

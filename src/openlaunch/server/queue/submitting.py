@@ -154,7 +154,7 @@ class Submitter:
             owner=owner,
             expires_at=now + self._expires_seconds(lane),
             max_attempts=self._settings.task_max_attempts,
-            payload=bytes(payload) if key is None else None,
+            payload=payload if key is None else None,
             payload_key=key,
             priority=predict_input.priority,
             return_pickled=Flags.PICKLED in predict_input.flags,

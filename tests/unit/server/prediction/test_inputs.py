@@ -17,6 +17,7 @@ from openlaunch.server.prediction.inputs import (
     check_document,
     is_http_url,
     parse_json,
+    places_of,
 )
 from openlaunch.server.prediction.schemas import QUICK_BYTES, BundleSchemas
 from openlaunch.tasks.callback import Callback
@@ -238,3 +239,12 @@ def test_an_error_of_one_of_several_requests_says_which():
 def test_a_url_has_a_limit():
     assert is_http_url("http://x/" + "y" * 2000)
     assert not is_http_url("http://x/" + "y" * 1_000_000)
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray])
+def test_the_requests_of_a_bulk_submit_are_found_by_their_bytes(kind):
+    """Characters of one to four bytes, before, in and between them."""
+    one, two, three = (f'{{"args": {{"x": "{text}"}}}}' for text in ("é", "z😀", "\u0800\\u00e9"))
+    body = f'{{"ü": "😀", "requests": [ {one} ,\n{two},{three}], "€": 1}}'.encode()
+    found = [bytes(kind(body)[start:end]) for start, end in places_of(kind(body))]
+    assert found == [one.encode(), two.encode(), three.encode()]
