@@ -16,6 +16,8 @@ from pathlib import Path
 import psycopg
 
 USER = "postgres"
+WITH_PASSWORD = "careful"
+"""A user, where a test makes it, who has to give a password."""
 _OPTIONS = ("fsync=off", "max_connections=200", "shared_buffers=64MB", "unix_socket_directories=")
 """No file is forced to disk: what `kill -9` leaves behind is the same."""
 _ENDS_WITH_US = '"$@" <&- & server=$!; read -r _; kill -INT $server; wait $server'
@@ -58,8 +60,8 @@ def _temporary_folder() -> Path:
 class PostgresServer:
     """A server that can be killed and started again on the same records and port."""
 
-    def __init__(self, folder: Path, *options: str) -> None:
-        self._folder = folder
+    def __init__(self, *options: str) -> None:
+        folder = self._folder = _temporary_folder() / "data"
         self._options = (*_OPTIONS, *options)
         self._process: subprocess.Popen[bytes] | None = None
         self.port = _free_port()
@@ -68,6 +70,9 @@ class PostgresServer:
             os.chown(folder, account["user"], account["group"])
         initdb = [binaries() / "initdb", "-D", folder, "-U", USER, "--auth=trust", "-N", "-E", "UTF8"]
         self._run(*initdb, "--locale=C")
+
+        rules = folder / "pg_hba.conf"  # the first line that fits holds
+        rules.write_text(f"host all {WITH_PASSWORD} 127.0.0.1/32 scram-sha-256\n{rules.read_text()}")
 
     def _run(self, *command: str | Path) -> None:
         done = subprocess.run(
@@ -105,6 +110,7 @@ class PostgresServer:
                 return
 
     def url(self, database: str, user: str = USER) -> str:
+        """Of one of its databases; `user` may be with a password."""
         return f"postgresql://{user}@127.0.0.1:{self.port}/{database}"
 
     @property
@@ -122,6 +128,13 @@ class PostgresServer:
         """End the server in order, with all connections."""
         assert self._process is not None
         self._process.communicate(b"\n", timeout=60)
+
+    def __enter__(self) -> "PostgresServer":
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
 
     def execute(self, *statements: str, database: str = "postgres") -> None:
         with psycopg.connect(self.url(database), autocommit=True) as connection:
@@ -142,7 +155,7 @@ def _free_port() -> int:
 @cache
 def shared_server() -> PostgresServer:
     """The server of this test process, started when a test first needs it."""
-    server = PostgresServer(_temporary_folder() / "data")
+    server = PostgresServer()
     server.start()
     atexit.register(server.stop)
     return server

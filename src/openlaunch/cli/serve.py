@@ -7,6 +7,7 @@ import os
 import sys
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 import typer
 
@@ -45,6 +46,13 @@ def serve(
             "[default: a folder of the data directory]"
         ),
     ] = None,
+    store: Annotated[
+        str | None,
+        typer.Option(
+            help="The PostgreSQL database for the records, postgresql://USER@HOST/NAME.  "
+            "[default: a file in the folder]"
+        ),
+    ] = None,
     tls_cert: Annotated[
         Path | None,
         typer.Option(
@@ -75,6 +83,7 @@ def serve(
     set what has no option, and so does the file of --config; `openlaunch docs settings` lists them.
     """
     check_installed()
+    _hide_password(store)
     _log_to_stderr(verbose)
     gc.disable()  # what an import makes stays: looking through it again and again is a tenth of the start
     from openlaunch.server.serve import serve as run
@@ -85,6 +94,7 @@ def serve(
         "port": port,
         "data_dir": data_dir,
         "artifacts": artifacts,
+        "store": store,
         "tls_cert": tls_cert,
         "tls_key": tls_key,
         "access_log": access_log,
@@ -94,6 +104,26 @@ def serve(
     for sentence in unknown(os.environ, type(settings).model_fields):
         log.warning(sentence)
     run(settings, lambda url: _say_ready(url, settings.data_dir))
+
+
+def _hide_password(store: str | None) -> None:
+    """Begin again without the password, which every user of the machine would see in the list of processes."""
+    plain, password = _without_password(store or "")
+    if password:
+        os.environ["PGPASSWORD"] = password
+        arguments = [argument.replace(store or "", plain) for argument in sys.orig_argv]
+        os.execv(sys.executable, arguments)  # noqa: S606 -- the same program
+
+
+def _without_password(url: str) -> tuple[str, str]:
+    """Return the URL without its password, and that."""
+    parts = urlsplit(url)
+    user, at, place = parts.netloc.rpartition("@")
+    name, _, password = user.partition(":")
+    query = parse_qsl(parts.query)
+    kept = urlencode([(key, value) for key, value in query if key != "password"])
+    plain = urlunsplit(parts._replace(netloc=f"{name}{at}{place}", query=kept))
+    return plain, unquote(password) or dict(query).get("password", "")
 
 
 def _say_ready(url: str, data_dir: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import uvicorn
 import uvloop
+from pydantic import SecretStr
 
 from openlaunch.artifacts.base import Artifacts
 from openlaunch.artifacts.folder import FolderArtifacts
@@ -70,6 +71,7 @@ from openlaunch.server.queue.callbacks import Callbacks, CallbackSigner
 from openlaunch.server.queue.service import TaskService
 from openlaunch.server.settings import Settings
 from openlaunch.store import quotas as quota_store
+from openlaunch.store.base import Store
 from openlaunch.store.sqlite import SqliteStore
 from openlaunch.wire.keys import Role
 
@@ -193,7 +195,7 @@ def _url(listener: socket.socket, *, secure: bool) -> str:
 async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterator[Context]:
     """Start all parts but the HTTP server, in the order in which they need each other."""
     async with contextlib.AsyncExitStack() as stack:
-        store = await SqliteStore.open(data.database)
+        store = await _opened_store(settings.store, data)
         stack.push_async_callback(store.close)
         artifacts = await _artifacts(settings, data)
         secret = data.url_secret()
@@ -206,7 +208,7 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
         lanes = Lanes(settings)
         quotas = Quotas(settings)
         quotas.set_all(await store.read(quota_store.list_all))
-        workers = Workers(settings, artifacts, lanes)
+        workers = Workers(settings, artifacts, lanes, schemas)
         engine = _engine(settings, data)
         stack.push_async_callback(engine.close)
         controller = Controller(
@@ -293,6 +295,21 @@ async def open_artifacts(url: str, data: DataDir, *, signs_urls: bool = True) ->
     bucket = BucketArtifacts(url, signs_urls=signs_urls)
     await bucket.start(data.mark())
     return bucket
+
+
+async def _opened_store(url: SecretStr | None, data: DataDir) -> Store:
+    if url is None:
+        data.use_records(None)
+        return await SqliteStore.open(data.database)
+    try:
+        from openlaunch.store.postgres import PostgresStore
+    except ImportError as error:
+        raise ConfigurationError(
+            f"--store needs what is not installed ({error}): pip install 'openlaunch[server,cluster]'"
+        ) from None
+    store = await PostgresStore.open(url.get_secret_value())
+    data.use_records(store.name)
+    return store
 
 
 def _engine(settings: Settings, data: DataDir) -> LocalEngine:

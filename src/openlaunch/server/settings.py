@@ -355,6 +355,11 @@ class Settings(
         description="Where uploads and downloads go whose bytes are in a bucket: `bucket` to it, by signed URLs, "
         "`server` through the server, for buckets that clients can't reach.",
     )
+    store: SecretStr | None = Field(
+        default=None,
+        description="PostgreSQL database for the records, such as `postgresql://USER@HOST:5432/NAME`; by default "
+        "they are in a file of the data directory. Its password may be in PGPASSWORD or ~/.pgpass.",
+    )
     api_key: SecretStr | None = Field(
         default=None, min_length=16, description="The first admin key; default: a new one is generated."
     )

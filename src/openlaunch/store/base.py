@@ -1,11 +1,21 @@
 """What a store is, for every database."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from sqlalchemy import Connection
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """The room that records take: `free_bytes` of it hold nothing now, and `goes` says what becomes of these."""
+
+    bytes: int
+    goes: str
+    free_bytes: int = 0
 
 
 class Store(Protocol):
@@ -14,6 +24,9 @@ class Store(Protocol):
     An operation is a plain function of a connection, such as those in `store.bundles` or `tasks.queue`: it
     neither commits nor rolls back, and it may be run a second time when another one of its transaction fails.
     """
+
+    is_service: bool
+    """Whether the records are with another program, without which predictions still go through."""
 
     async def write(self, op: Callable[[Connection], T], owner: str = "") -> T:
         """Run `op` in a transaction and return its result once that is on disk.
@@ -36,8 +49,8 @@ class Store(Protocol):
         """Give a slice of what deleted records left free back to the disk, and return whether there is more."""
         ...
 
-    async def free_bytes(self) -> int:
-        """Return how much of the place that the records lie in holds nothing."""
+    async def space(self) -> Space:
+        """Return how much room the records take."""
         ...
 
     async def problem(self) -> str | None:

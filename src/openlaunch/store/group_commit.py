@@ -38,6 +38,8 @@ class Group:
         self._rest = iter(operations)
         self._begun: list[Operation] = []
         self._breaks_off = breaks_off
+        self.at_commit = False
+        """Whether the last call has come to its COMMIT: where that fails, it may have taken place."""
         self.outcomes: list[Outcome] = []
         """What holds once the transaction is committed, in the order of the operations."""
 
@@ -51,11 +53,12 @@ class Group:
         if not self._run_plain(conn):
             with conn.begin():
                 self.outcomes = [self._run_in_savepoint(conn, operation) for operation in self._all()]
+                self.at_commit = True
         return self.outcomes
 
     def _run_plain(self, conn: Connection) -> bool:
         """Commit all operations, or return False: one of them raised, beside others."""
-        self.outcomes = []
+        self.outcomes, self.at_commit = [], False
         with conn.begin() as transaction:
             try:
                 for operation in self._all():
@@ -67,6 +70,7 @@ class Group:
                 self._begun += islice(self._rest, 1)
                 self.outcomes = [Outcome(error=_deliverable(error))]
                 return len(self._begun) == 1
+            self.at_commit = True
         return True
 
     def _all(self) -> Iterator[Operation]:

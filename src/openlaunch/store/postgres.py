@@ -2,18 +2,21 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import psycopg
-from psycopg.types.string import StrBinaryDumper, StrDumper
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import QueuePool, StaticPool
 
-from openlaunch.errors import ConfigurationError, Unavailable
+from openlaunch.errors import ConfigurationError
+from openlaunch.store.base import Space
 from openlaunch.store.group_commit import Group, Operation, Outcome
+from openlaunch.store.postgres_problems import driver_error, explained, is_of_database, sentence
 from openlaunch.store.postgres_queue import PostgresQueueSql
+from openlaunch.store.postgres_session import Database, WriterSession
 from openlaunch.store.queue_sql import options
 from openlaunch.store.schema import upgrade
 from openlaunch.store.threads import READERS, Readers, Writer
@@ -21,31 +24,36 @@ from openlaunch.store.threads import READERS, Readers, Writer
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
-OLDEST = 14
-"""The oldest version of PostgreSQL that will do."""
-
-CONNECT_SECONDS = 5
 MAX_RUNS = 5
-"""How often a transaction is run that PostgreSQL broke off because of another one."""
+"""The most runs of a transaction that PostgreSQL breaks off because of another one."""
 
-_PLANS = " ".join(
-    [
-        "-c jit=off",
-        *(f"-c enable_{one}=off" for one in ("seqscan", "sort", "bitmapscan", "hashjoin", "mergejoin")),
-    ]
-)
-"""Without them PostgreSQL reads all tasks for a claim, or a page, as long as it has no statistics of the tables."""
-_WRITER = f"{_PLANS} -c synchronous_commit=on -c idle_in_transaction_session_timeout=10s"
-_READER = f"{_PLANS} -c default_transaction_read_only=on -c statement_timeout=60s"
+SETTLE_SECONDS = 5.0
+"""How long PostgreSQL is waited for to say what became of a transaction whose connection broke at its end."""
+
+_AGAIN = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)
+_FAULTS = (DBAPIError, psycopg.Error)
+_LACKING = """
+SELECT tablename FROM pg_tables WHERE schemaname = current_schema() AND NOT (
+  SELECT bool_and(has_table_privilege(quote_ident(schemaname) || '.' || quote_ident(tablename), kind))
+  FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS kind)"""
 
 
 class PostgresStore:
     """`store.base.Store` on a PostgreSQL database. Used from one event loop."""
 
-    def __init__(self, writer: Engine, readers: Engine, max_pending: int) -> None:
+    is_service = True
+
+    def __init__(
+        self, name: str, session: WriterSession, writer: Engine, readers: Engine, max_pending: int
+    ) -> None:
+        self.name = name
+        """The database and where it is, for messages."""
+        self._session = session
         self._engines = writer, readers
-        self._writer = Writer(self._commit, _explained, max_pending)
-        self._readers = Readers(readers, _explained, max_pending)
+        self._away = False
+        """Whether PostgreSQL failed at the last attempt to write."""
+        self._writer = Writer(self._commit, explained, max_pending)
+        self._readers = Readers(readers, explained, max_pending)
 
     @classmethod
     async def open(cls, url: str, *, max_pending: int = 20_000) -> "PostgresStore":
@@ -54,20 +62,32 @@ class PostgresStore:
         Raises:
             ConfigurationError: the database can't be used, or a newer version of Openlaunch has changed it.
         """
-        writer, readers = await asyncio.to_thread(_open_engines, url)
-        return cls(writer, readers, max_pending)
+        database = Database(url)
+        session = WriterSession(database)
+        writer = _engine(session.connect, poolclass=StaticPool)
+        event.listen(writer, "begin", session.begin)
+        readers = _engine(database.reader, poolclass=QueuePool, pool_size=READERS)
+        await asyncio.to_thread(_prepare, writer, database)
+        return cls(database.name, session, writer, readers, max_pending)
+
+    @property
+    def transactions(self) -> int:
+        """Write transactions so far, each of a group of operations."""
+        return self._writer.transactions
 
     async def write(self, op: Callable[[Connection], T], owner: str = "") -> T:
         return await self._writer.write(op, owner)
 
     async def read(self, op: Callable[[Connection], T], owner: str = "") -> T:
-        return await self._readers.read(op, owner)
+        return await self._readers.read(lambda conn: _read(conn, op), owner)
 
     async def shrink(self) -> bool:
-        return False  # autovacuum is PostgreSQL's own
+        return False  # PostgreSQL's autovacuum makes room
 
-    async def free_bytes(self) -> int:
-        return 0
+    async def space(self) -> Space:
+        query = "SELECT pg_database_size(current_database())"
+        size = await self.read(lambda conn: conn.exec_driver_sql(query).scalar_one())
+        return Space(bytes=size, goes="in PostgreSQL: autovacuum frees what is deleted")
 
     async def problem(self) -> str | None:
         return None
@@ -80,88 +100,92 @@ class PostgresStore:
             engine.dispose()
 
     def _commit(self, operations: Iterator[Operation]) -> list[Outcome]:
-        group = Group(operations, _ends_transaction)
-        for _ in range(MAX_RUNS - 1):
+        try:
+            outcomes = self._committed(Group(operations, is_of_database))
+        except _FAULTS as error:
+            if not self._away:
+                log.error("PostgreSQL failed: %s", sentence(error))
+            self._away = True
+            raise
+        if self._away:
+            log.info("PostgreSQL can be written again")
+        self._away = False
+        return outcomes
+
+    def _committed(self, group: Group) -> list[Outcome]:
+        """Commit the group: once more where another transaction was in its way, or its connection was lost."""
+        for run in range(1, MAX_RUNS + 1):
+            with self._engines[0].connect() as connection:
+                try:
+                    return group.commit(connection)
+                except _FAULTS as error:
+                    lost = _discard_if_lost(connection)
+                    if run == MAX_RUNS or not (lost or isinstance(driver_error(error), _AGAIN)):
+                        raise
+            if lost and group.at_commit and self._has_committed():
+                break
+        return group.outcomes
+
+    def _has_committed(self) -> bool:
+        """Return what became of the transaction whose connection was lost; wait for PostgreSQL to say so."""
+        transaction = self._session.transaction
+        deadline = time.monotonic() + SETTLE_SECONDS
+        while transaction is not None:
             try:
                 with self._engines[0].connect() as connection:
-                    return group.commit(connection)
-            except (DBAPIError, psycopg.Error) as error:
-                if not isinstance(_driver_error(error), _RUN_AGAIN):
+                    return self._session.has_committed(connection, transaction)
+            except _FAULTS:
+                if time.monotonic() > deadline:
                     raise
-        with self._engines[0].connect() as connection:
-            return group.commit(connection)
+                time.sleep(0.1)
+        return False
 
 
-_RUN_AGAIN = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)
+def _read(conn: Connection, op: Callable[[Connection], T]) -> T:
+    """Read, on a new connection if this one turns out to be lost."""
+    for _ in range(READERS):
+        try:
+            return op(conn)
+        except _FAULTS:
+            if not _discard_if_lost(conn):
+                raise
+            conn.rollback()
+    return op(conn)
 
 
-def _ends_transaction(error: Exception) -> bool:
-    return isinstance(_driver_error(error), psycopg.OperationalError)
+def _discard_if_lost(connection: Connection) -> bool:
+    """Have SQLAlchemy make a new connection in place of one that is closed, and return whether this is."""
+    if not connection.invalidated and connection.connection.driver_connection.closed:  # type: ignore[union-attr]
+        connection.invalidate()
+    return connection.invalidated
 
 
-def _open_engines(url: str) -> tuple[Engine, Engine]:
-    """Open the writer's engine, of one connection that is used in one thread at a time, and the readers'."""
-    writer = _engine(url, _WRITER, poolclass=StaticPool)
-    event.listen(writer, "begin", _begin)
-    readers = _engine(url, _READER, poolclass=QueuePool, pool_size=READERS)
-    try:
-        with writer.begin() as connection:
-            upgrade(connection)
-    except DBAPIError as error:
-        writer.dispose()
-        raise ConfigurationError(f"the database can't be opened: {error.orig}") from None
-    except ConfigurationError:
-        writer.dispose()
-        raise
-    return writer, readers
-
-
-def _engine(url: str, session: str, **pool: Any) -> Engine:
+def _engine(connect: Callable[[], psycopg.Connection[Any]], **pool: Any) -> Engine:
     return create_engine(
         "postgresql+psycopg://",
-        creator=lambda: _connect(url, session),
+        creator=connect,
         use_native_hstore=False,
-        isolation_level="AUTOCOMMIT",  # transactions are begun by us, and readers need none
+        isolation_level="AUTOCOMMIT",  # the writer's transactions are begun by us, and readers need none
         hide_parameters=True,
         execution_options=options(PostgresQueueSql()),
         **pool,
     )
 
 
-def _connect(url: str, session: str) -> psycopg.Connection[Any]:
-    connection = psycopg.connect(url, options=session, connect_timeout=CONNECT_SECONDS)
-    for dumper in (_Text, _BinaryText):
-        connection.adapters.register_dumper(str, dumper)
-    return connection
-
-
-def _begin(conn: Connection) -> None:
-    conn.exec_driver_sql("BEGIN")
-
-
-class _Text(StrDumper):
-    """Text as PostgreSQL takes it: it has no NUL, which is in the messages of some models' failures."""
-
-    def dump(self, obj: str) -> Any:
-        return super().dump(obj.replace("\0", "\N{REPLACEMENT CHARACTER}"))
-
-
-class _BinaryText(StrBinaryDumper):
-    """The same in the binary form."""
-
-    def dump(self, obj: str) -> Any:
-        return super().dump(obj.replace("\0", "\N{REPLACEMENT CHARACTER}"))
-
-
-def _driver_error(error: Exception) -> BaseException | None:
-    """Return psycopg's own error, if it is one or stands behind one of SQLAlchemy's."""
-    return error.orig if isinstance(error, DBAPIError) else error
-
-
-def _explained(error: Exception) -> Exception:
-    """Make the error for callers: Unavailable if the database failed; a faulty statement's error stays as it is."""
-    cause = _driver_error(error)
-    if not isinstance(cause, (psycopg.OperationalError, psycopg.InternalError)):
-        return error
-    log.error("the database failed: %s", cause)
-    return Unavailable("the database can't be used", code="store_unavailable", retry_after=2)
+def _prepare(writer: Engine, database: Database) -> None:
+    """Make the tables, or bring them up to date; raise ConfigurationError where that can't be."""
+    try:
+        with writer.begin() as connection:
+            upgrade(connection)
+            lacking = connection.exec_driver_sql(_LACKING).scalars().all()
+        if lacking:
+            raise ConfigurationError(
+                f"the user may not read and write {', '.join(sorted(lacking)[:3])}: connect as the user "
+                "who made the tables, or GRANT ALL ON ALL TABLES IN SCHEMA … TO this one"
+            )
+    except _FAULTS as error:
+        writer.dispose()
+        raise ConfigurationError(f"the {database.name} can't be used: {sentence(error)}") from None
+    except ConfigurationError as error:
+        writer.dispose()
+        raise ConfigurationError(f"the {database.name} can't be used: {error}") from None

@@ -17,6 +17,8 @@ _MIGRATIONS = Path(__file__).parent / "migrations"
 _VERSION = Table(
     "alembic_version", MetaData(), Column("version_num", String(32), primary_key=True, nullable=False)
 )
+_OURS = {"api_keys", "bundles", "endpoints"}
+"""Tables that the database of every version has."""
 
 
 def upgrade(conn: Connection) -> None:
@@ -25,10 +27,15 @@ def upgrade(conn: Connection) -> None:
     All happens in the transaction that `conn` is in.
 
     Raises:
-        ConfigurationError: a newer version of the server has changed the database.
+        ConfigurationError: a newer version of the server has changed the database, or another program uses it.
     """
     known = [path.name[1:5] for path in sorted((_MIGRATIONS / "versions").glob("v*.py"))]
-    current = _current(conn)
+    names = set(inspect(conn).get_table_names())
+    current = conn.scalar(select(_VERSION)) if _VERSION.name in names else None
+    if names and not (current and names >= _OURS):
+        raise ConfigurationError(
+            f"the database has tables of another program ({', '.join(sorted(names)[:3])}): name one that is empty"
+        )
     if current == known[-1]:
         return
     if current is None:
@@ -38,8 +45,8 @@ def upgrade(conn: Connection) -> None:
         return
     if current not in known:
         raise ConfigurationError(
-            f"the database has schema {current!r}, this server knows up to {known[-1]!r}: it "
-            "was used by a newer version; upgrade this installation, or name another data directory"
+            f"the database has schema {current!r}, this server knows up to {known[-1]!r}: it was used by a newer "
+            "version; upgrade this installation, or name another database or data directory"
         )
     migrate(conn, "head")
 
@@ -70,10 +77,6 @@ def _make_partial(conn: Connection, index: Index) -> None:
     """Have an index that is of some rows on SQLite be of the same rows on the connection's database."""
     # Not in `tables.py`: to look at a `postgresql_where` there, each server would import PostgreSQL's dialect.
     index.dialect_options[conn.dialect.name]["where"] = index.dialect_options["sqlite"]["where"]
-
-
-def _current(conn: Connection) -> str | None:
-    return conn.scalar(select(_VERSION)) if inspect(conn).has_table(_VERSION.name) else None
 
 
 def _config(conn: Connection) -> "Config":

@@ -12,6 +12,7 @@ from sqlalchemy.exc import DatabaseError, DBAPIError
 from sqlalchemy.pool import QueuePool, StaticPool
 
 from openlaunch.errors import ConfigurationError, Unavailable
+from openlaunch.store.base import Space
 from openlaunch.store.group_commit import Group, Operation, Outcome
 from openlaunch.store.queue_sql import options
 from openlaunch.store.schema import upgrade
@@ -42,6 +43,8 @@ _MAGIC = b"SQLite format 3\x00"
 
 class SqliteStore:
     """`store.base.Store` on one SQLite file: WAL, synchronous=FULL. Used from one event loop."""
+
+    is_service = False
 
     def __init__(self, path: Path, engine: Engine, readers: Engine, max_pending: int) -> None:
         self._path = path
@@ -82,8 +85,9 @@ class SqliteStore:
             await self.read(_checkpoint)  # the file ends sooner once it has all pages of the write-ahead log
         return left > 0
 
-    async def free_bytes(self) -> int:
-        return await self.read(_free_bytes)
+    async def space(self) -> Space:
+        taken = self._path.stat().st_blocks * 512
+        return Space(taken, "it shrinks as tasks go", await self.read(_free_bytes))
 
     async def problem(self) -> str | None:
         return self._damage or await asyncio.to_thread(_file_problem, self._path)

@@ -5,8 +5,9 @@ A job's tasks have the job's id as their owner and as their endpoint, and are in
 
 from dataclasses import dataclass, field
 
-from sqlalchemy import Connection, delete, func, select
+from sqlalchemy import Connection, func, select
 
+from openlaunch.store.queue_sql import queue_sql
 from openlaunch.store.tables import tasks
 from openlaunch.tasks.states import State
 
@@ -50,5 +51,5 @@ def delete_some(conn: Connection, job_id: str, limit: int = 1000) -> tuple[int, 
     """Delete up to `limit` of the job's tasks; return their number and the keys of their artifacts."""
     query = select(tasks.c.seq, tasks.c.payload_key, tasks.c.result_key).where(tasks.c.owner == job_id)
     rows = conn.execute(query.limit(limit)).fetchall()
-    conn.execute(delete(tasks).where(tasks.c.seq.in_([row.seq for row in rows])))
+    queue_sql(conn).delete(conn, [row.seq for row in rows])
     return len(rows), [key for row in rows for key in (row.payload_key, row.result_key) if key is not None]

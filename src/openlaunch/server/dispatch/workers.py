@@ -12,6 +12,7 @@ from openlaunch.server.dispatch.link_server import LinkServer
 from openlaunch.server.dispatch.links import Expected
 from openlaunch.server.dispatch.member import Member
 from openlaunch.server.dispatch.work import Call
+from openlaunch.server.prediction.schema_cache import SchemaCache
 from openlaunch.server.prediction.schemas import document_of
 from openlaunch.server.settings import WorkerSettings
 from openlaunch.store.records import BundleRecord, EndpointRecord
@@ -24,10 +25,13 @@ from openlaunch_worker.documents import Limits, Start
 class Workers:
     """Implements the controller's `Fleet`. Used in the event loop's thread only."""
 
-    def __init__(self, settings: WorkerSettings, artifacts: Artifacts, lanes: Lanes) -> None:
+    def __init__(
+        self, settings: WorkerSettings, artifacts: Artifacts, lanes: Lanes, schemas: SchemaCache
+    ) -> None:
         self._settings = settings
         self._artifacts = artifacts
         self._lanes = lanes
+        self._schemas = schemas
         self.arriving = ArrivingAnswers(settings.max_answers_bytes // 2)
         self._links = LinkServer(self._use_token)
         self._members: dict[str, Member] = {}
@@ -67,6 +71,7 @@ class Workers:
     def expect(
         self, worker_id: str, token: str, endpoint: EndpointRecord, bundle: BundleRecord, generation: int
     ) -> None:
+        self._schemas.keep(bundle.id, bundle.schemas)
         expected = Expected(
             worker_id,
             self._start(endpoint, bundle, generation),

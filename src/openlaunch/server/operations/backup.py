@@ -65,6 +65,11 @@ def back_up(data: DataDir, target: Path) -> BackupReport:
     Raises:
         ConfigurationError: there is no database, the target can't be written, or something can't be read.
     """
+    if (elsewhere := data.records_elsewhere) is not None:
+        raise ConfigurationError(
+            f"the records of {data.root} are in the {elsewhere}: back them up with pg_dump, and the folder "
+            "beside them; `openlaunch docs keep-records-in-postgresql` says how"
+        )
     if not data.database.is_file():
         raise ConfigurationError(
             f"there is no database in {data.root}: name the server's data directory with --data-dir"

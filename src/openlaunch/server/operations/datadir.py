@@ -29,6 +29,7 @@ class DataDir:
     D/uv-cache/         what each owner's builds have downloaded, unless UV_CACHE_DIR names another folder
     D/jobs/             configurations of docker-image batch jobs while they live
     D/artifacts-url     the bucket in which the artifacts are, where that is not the folder
+    D/records-elsewhere where the records are, if not here
     """
 
     def __init__(self, root: Path) -> None:
@@ -42,6 +43,7 @@ class DataDir:
         self.jobs = self.root / "jobs"
         self.credentials = self.root / "credentials.json"
         self._bucket = self.root / "artifacts-url"
+        self._elsewhere = self.root / "records-elsewhere"
 
     @property
     def digest(self) -> str:
@@ -80,6 +82,30 @@ class DataDir:
             discard_leftovers(folder)
         discard(self.workers)
         self.workers.mkdir(mode=0o700)
+
+    @property
+    def records_elsewhere(self) -> str | None:
+        """The database that has the records of this directory, if they are not in its own."""
+        return self._elsewhere.read_text().strip() if self._elsewhere.exists() else None
+
+    def use_records(self, place: str | None) -> None:
+        """Note which database has the records, None for the directory's own; raise ConfigurationError for another.
+
+        What a server finds here that its records do not name, it deletes in time.
+        """
+        elsewhere = self.records_elsewhere
+        if place is None and elsewhere is not None:
+            raise ConfigurationError(
+                f"the records of the data directory {self.root} are in the {elsewhere}: name that with --store or "
+                "OPENLAUNCH_STORE, or another directory with --data-dir"
+            )
+        if place is not None and self.database.exists():
+            raise ConfigurationError(
+                f"the data directory {self.root} has records of its own, in {self.database.name}: name another "
+                "with --data-dir, or move that file away if its records are not needed"
+            )
+        if place is not None:
+            _write_private(self._elsewhere, place + "\n")
 
     def url_secret(self) -> bytes:
         """Return the key that signs URLs; it is made at the first call and kept, so that URLs outlive a restart."""

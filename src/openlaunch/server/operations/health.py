@@ -81,7 +81,7 @@ class Health:
     async def _look(self) -> ReadinessResponse:
         checks = [
             *await asyncio.gather(
-                _within("store", self._store_check()),
+                _within("store", self._store_check(), _without(self._store)),
                 self._artifacts_check(),
                 _within("disk", asyncio.to_thread(disk_check, self._folder)),
             ),
@@ -112,6 +112,11 @@ class Health:
     async def _probe_artifacts(self) -> Check:
         await self._artifacts.probe()
         return Check(name="artifacts")
+
+
+def _without(part: Store) -> CheckStatus:
+    """Return what it means where this can't be used."""
+    return CheckStatus.WARNING if part.is_service else CheckStatus.FAILED
 
 
 def _probe(conn: Connection) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import os
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from openlaunch.artifacts.base import Artifacts
@@ -43,16 +43,16 @@ class Storage:
     async def report(self) -> StorageResponse:
         """Return what there is now."""
         async with self._looking:
-            free = await self._store.free_bytes()
+            space = await self._store.space()
             kinds = await asyncio.to_thread(lambda: [_measured(kind) for kind in self._kinds])
             if self._artifacts.is_service:
                 counts = (_counted(self._artifacts, kind) for kind in self._kinds if kind.folders)
                 listed = {kind.kind: kind for kind in await asyncio.gather(*counts)}
                 kinds = [listed.get(kind.kind, kind) for kind in kinds]
             disk = await asyncio.to_thread(os.statvfs, self._root)
-        kinds[0].free_bytes = free
+        records = StorageKind(kind="database", count=1, **asdict(space))
         return StorageResponse(
-            kinds=kinds,
+            kinds=[records, *kinds],
             disk_free_bytes=disk.f_bavail * disk.f_frsize,
             disk_bytes=disk.f_blocks * disk.f_frsize,
         )
@@ -63,7 +63,6 @@ def _kinds(data: DataDir, result_seconds: float, batch_seconds: float) -> tuple[
     jobs = f"{_span(batch_seconds)} after their job ended"
     log = data.database.with_name(data.database.name + "-wal")
     return (
-        Kind("database", (data.database,), "it shrinks as tasks go"),
         Kind("write-ahead log", (log, log.with_name(data.database.name + "-shm")), "when the server stops"),
         _artifacts(data, "bundles", "uploads that no bundle names: after 24 hours", "bundles"),
         _artifacts(data, "files", "when their owner deletes them", "files"),

@@ -1,6 +1,7 @@
 """The schemas of bundles, and the checks of inputs and results."""
 
 from collections import OrderedDict
+from typing import Any
 
 from openlaunch.server.prediction.checks import Checks
 from openlaunch.server.prediction.schemas import BundleSchemas
@@ -30,14 +31,16 @@ class SchemaCache:
         entry = self._entries.get(bundle_id)
         if entry is None:
             record = await self._store.read(lambda conn: bundle_store.get(conn, bundle_id))
-            entry = BundleSchemas(record.schemas if record else {})
-            if bundle_id not in self._entries:  # another request may have read it meanwhile
-                self._keep(bundle_id, entry)
+            entry = self.keep(bundle_id, record.schemas if record else {})
         return entry
 
-    def _keep(self, bundle_id: str, entry: BundleSchemas) -> None:
-        self._entries[bundle_id] = entry
+    def keep(self, bundle_id: str, schemas: dict[str, Any]) -> BundleSchemas:
+        """Have a bundle's schemas in memory before the first request, which may come while the store is away."""
+        if (entry := self._entries.get(bundle_id)) is not None:
+            return entry
+        entry = self._entries[bundle_id] = BundleSchemas(schemas)
         self._bytes += len(entry.source)
         while len(self._entries) > CACHE_SIZE or (self._bytes > CACHE_BYTES and len(self._entries) > 1):
             _, dropped = self._entries.popitem(last=False)
             self._bytes -= len(dropped.source)
+        return entry

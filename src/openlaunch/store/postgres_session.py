@@ -1,0 +1,190 @@
+"""Connections to PostgreSQL: what the URL says, how each is set up, and the one that alone may write."""
+
+import os
+import secrets
+import socket
+import time
+from contextlib import suppress
+from typing import Any
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.types.string import StrBinaryDumper, StrDumper
+from sqlalchemy import Connection
+
+from openlaunch.errors import ConfigurationError
+from openlaunch.store.postgres_problems import EXAMPLE, Unusable
+
+OLDEST = 14
+"""The oldest version of PostgreSQL that will do."""
+
+LOCK = 0x0A11A0C4
+"""The first half of the number of the advisory lock; the second is of the schema."""
+
+LOCK_SECONDS = 5.0
+"""How long the lock of a server that has just died is waited for."""
+
+_SEEN_SECONDS = 9
+"""After this time a peer that answers nothing counts as dead, on both sides: a pulled cable, a frozen machine."""
+
+_DEFAULTS = {
+    "connect_timeout": "3",
+    "keepalives_idle": "3",
+    "keepalives_interval": "2",
+    "keepalives_count": "3",
+    "tcp_user_timeout": str(_SEEN_SECONDS * 1000),
+}
+"""What a URL may set otherwise."""
+
+_SESSION = (
+    "-c jit=off -c synchronous_commit=on -c tcp_keepalives_idle=3 -c tcp_keepalives_interval=2"
+    f" -c tcp_keepalives_count=3 -c tcp_user_timeout={_SEEN_SECONDS * 1000}"
+)
+_PLANS = " ".join(
+    f"-c enable_{one}=off" for one in ("seqscan", "sort", "bitmapscan", "hashjoin", "mergejoin")
+)
+"""Without them PostgreSQL reads all tasks for a claim, or a page, as long as it has no statistics of the tables."""
+_WRITER = f"{_SESSION} {_PLANS} -c idle_in_transaction_session_timeout=10s"
+_READER = f"{_SESSION} {_PLANS} -c default_transaction_read_only=on -c statement_timeout=60s"
+
+_LOOK = """
+SELECT current_setting('server_version_num')::int / 10000, current_setting('server_encoding'),
+       pg_is_in_recovery() OR current_setting('transaction_read_only')::bool,
+       current_schema() IS NULL"""
+_TAKE_LOCK = "SELECT pg_try_advisory_lock(%s, hashtext(current_schema()))"
+_HOLDER = """
+SELECT pid, application_name FROM pg_locks JOIN pg_stat_activity USING (pid)
+WHERE locktype = 'advisory' AND classid = %s AND objid = hashtext(current_schema())::bit(32)::bigint
+  AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
+
+
+class Database:
+    """The database that a URL names."""
+
+    def __init__(self, url: str) -> None:
+        """Read the URL; raise ConfigurationError where it is none."""
+        self._given = _parsed(url)
+
+    def __repr__(self) -> str:
+        """Name the database, without the password."""
+        return f"Database({self.name})"
+
+    @property
+    def name(self) -> str:
+        """The database and where it is, for messages."""
+        given = self._given
+        place = given.get("host") or given.get("hostaddr") or "this machine"
+        return f"PostgreSQL database {given.get('dbname', '')!r} at {place}:{given.get('port', 5432)}"
+
+    def connect(self, session: str, application: str) -> psycopg.Connection[Any]:
+        """Connect with settings for the session, in front of those of the URL."""
+        given = {**_DEFAULTS, "application_name": application, **self._given}
+        given["client_encoding"] = "utf8"
+        given["options"] = f"{session} {given.get('options', '')}".strip()
+        connection: psycopg.Connection[Any] = psycopg.connect(**given, autocommit=True)
+        for dumper in (_Text, _BinaryText):
+            connection.adapters.register_dumper(str, dumper)
+        return connection
+
+    def reader(self) -> psycopg.Connection[Any]:
+        """Connect for reading alone."""
+        return self.connect(_READER, "openlaunch reader")
+
+
+class WriterSession:
+    """The connection that writes. It holds a lock, so that one server alone writes; a new one takes its place."""
+
+    def __init__(self, database: Database) -> None:
+        self.transaction: str | None = None
+        """The number that PostgreSQL gave the last transaction that was begun."""
+        self._database = database
+        self._application = f"openlaunch {socket.gethostname()[:30]} {os.getpid()} {secrets.token_hex(3)}"
+
+    def connect(self) -> psycopg.Connection[Any]:
+        """Connect and take the lock; raise `Unusable` where this database will not do or another server has it."""
+        connection = self._database.connect(_WRITER, self._application)
+        try:
+            _check(connection)
+            self._take_lock(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _take_lock(self, connection: psycopg.Connection[Any]) -> None:
+        deadline = time.monotonic() + LOCK_SECONDS
+        while not _one(connection, _TAKE_LOCK, (LOCK,))[0]:
+            holders = connection.execute(_HOLDER, (LOCK,)).fetchall()
+            for pid, application in holders:
+                if application == self._application:  # this server's, lost: PostgreSQL has not noticed yet
+                    connection.execute("SELECT pg_terminate_backend(%s)", (pid,))
+            if time.monotonic() > deadline:
+                who = ", ".join(application for _, application in holders) or "unknown"
+                raise Unusable(
+                    f"another server uses it: stop that one ({who}) first, or name another database. A server whose "
+                    f"machine or network has failed is forgotten after {_SEEN_SECONDS} s"
+                )
+            time.sleep(0.1)
+
+    def begin(self, conn: Connection) -> None:
+        """Begin a transaction and note its number, in one round trip."""
+        self.transaction = None
+        cursor = _driver(conn).execute("BEGIN; SELECT pg_current_xact_id()::text")
+        cursor.nextset()
+        (self.transaction,) = cursor.fetchone()
+
+    def has_committed(self, conn: Connection, transaction: str) -> bool:
+        """Return whether a transaction of a connection that was lost is committed.
+
+        It is decided: the lost session has ended before a new one could take the lock.
+        """
+        status = _one(_driver(conn), "SELECT pg_xact_status(%s::xid8)", (transaction,))[0]
+        return bool(status == "committed")
+
+
+def _parsed(url: str) -> dict[str, Any]:
+    given = None
+    if url.startswith(("postgresql://", "postgres://")):
+        with suppress(psycopg.Error):  # its text has all of the URL in it, and so the password
+            given = conninfo_to_dict(url)
+    if given is None:
+        raise ConfigurationError(
+            f"the store is not the URL of a PostgreSQL database, such as {EXAMPLE}: what is special in a user or "
+            "password, such as @ / : ? #, is written as %40 %2F %3A %3F %23"
+        )
+    return given
+
+
+def _check(connection: psycopg.Connection[Any]) -> None:
+    version, encoding, read_only, no_schema = _one(connection, _LOOK)
+    if version < OLDEST:
+        raise Unusable(f"it is PostgreSQL {version}: {OLDEST} is the oldest that will do; upgrade it")
+    if encoding != "UTF8":
+        raise Unusable(f"its encoding is {encoding}: make one with CREATE DATABASE … ENCODING 'UTF8'")
+    if read_only:
+        raise Unusable("it can only be read: name the primary server, or add target_session_attrs=read-write")
+    if no_schema:
+        raise Unusable("it has none of the schemas in its search_path: make one with CREATE SCHEMA")
+
+
+def _one(connection: Any, query: str, values: tuple[Any, ...] = ()) -> Any:
+    return connection.execute(query, values).fetchone()
+
+
+def _driver(conn: Connection) -> Any:
+    """Return psycopg's connection."""
+    return conn.connection.driver_connection
+
+
+class _Text(StrDumper):
+    """Text as PostgreSQL takes it: it has no NUL, which is in the messages of some models' failures."""
+
+    def dump(self, obj: str) -> Any:
+        return super().dump(obj.replace("\0", "\N{REPLACEMENT CHARACTER}"))
+
+
+class _BinaryText(StrBinaryDumper):
+    """The same in the binary form."""
+
+    def dump(self, obj: str) -> Any:
+        return super().dump(obj.replace("\0", "\N{REPLACEMENT CHARACTER}"))
