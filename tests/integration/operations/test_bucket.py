@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ from openlaunch.server.operations.datadir import DataDir
 
 LARGE = 400_000
 """Bytes: over what is kept in the database."""
+LEASE = 3.0
 
 
 def command(s3, *arguments, **environ):
@@ -36,6 +38,15 @@ def command(s3, *arguments, **environ):
 
 
 def echo(text, times=1):
+    return text * times
+
+
+def logged(path, text, times=1, until=None):
+    """Write down that it runs, and wait until there is a file."""
+    with Path(path).open("a") as log:
+        log.write("ran\n")
+    while until is not None and not Path(until).exists():
+        time.sleep(0.01)
     return text * times
 
 
@@ -108,7 +119,7 @@ def endpoint_bundle(client):
 
 @pytest.fixture(scope="module")
 def client(s3):
-    with serving(s3, "shared", max_bundle_bytes=2 << 20) as client:
+    with serving(s3, "shared", max_bundle_bytes=2 << 20, lease_seconds=LEASE) as client:
         client.deploy(echo, name="echo", **SMALL)
         client.deploy(echo, name="queue", endpoint_type="async", min_workers=1, **SMALL)
         yield client
@@ -144,6 +155,30 @@ def test_a_bucket_that_does_not_answer_holds_up_nothing_that_needs_none(client, 
             assert not large.done()
         assert large.result() == "x" * LARGE
     eventually(lambda: artifacts_check(raw)[1]["status"] == "ok")
+
+
+def test_a_task_is_run_once_whose_payload_or_result_waits_for_the_bucket(client, s3, tmp_path):
+    tasks = client.deploy(logged, name="logged", endpoint_type="async", min_workers=1, **SMALL)
+    log, go = str(tmp_path / "log"), tmp_path / "go"
+    first = tasks.predict(args(path=log, text="r", times=LARGE, until=str(go)))
+    second = tasks.predict(args(path=log, text="p" * LARGE))
+    eventually(lambda: (tmp_path / "log").exists())
+    with silent(s3):
+        go.touch()
+        stopped = time.monotonic()
+        third = tasks.predict(
+            args(path=log, text="small")
+        )  # stored and answered, though the second is being read
+        assert time.monotonic() - stopped < 20
+        eventually(lambda: time.monotonic() - stopped > 2 * LEASE)
+        assert not first.done()
+        assert not second.done()
+    assert [task.get(timeout=60).value for task in (first, second, third)] == [
+        "r" * LARGE,
+        "p" * LARGE,
+        "small",
+    ]
+    assert (tmp_path / "log").read_text() == "ran\n" * 3
 
 
 def upload_url(raw, size=None):

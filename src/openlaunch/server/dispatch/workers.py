@@ -1,5 +1,7 @@
 """The workers of all endpoints, as the controller expects, drains and forgets them."""
 
+import asyncio
+import logging
 from collections.abc import AsyncIterator
 
 from openlaunch.artifacts.base import Artifacts
@@ -20,6 +22,10 @@ from openlaunch.wire.bundles import ImageFlavor
 from openlaunch.wire.endpoints import EndpointType
 from openlaunch_worker.batching import BatchRule
 from openlaunch_worker.documents import Limits, Start
+
+log = logging.getLogger(__name__)
+
+READ_AGAIN_SECONDS = 1.0
 
 
 class Workers:
@@ -99,7 +105,7 @@ class Workers:
 
     def _bundle_bytes(self, bundle: BundleRecord) -> AsyncIterator[bytes]:
         location = "" if isinstance(bundle.flavor, ImageFlavor) else bundle.flavor.location
-        return self._artifacts.stream(key_of(location)) if location else _nothing()
+        return _read(self._artifacts, key_of(location)) if location else _nothing()
 
     def drain(self, worker_id: str) -> None:
         if (member := self._members.get(worker_id)) is not None:
@@ -117,6 +123,22 @@ class Workers:
     def is_excused(self, worker_id: str) -> bool:
         member = self._members.get(worker_id)
         return member is not None and member.is_excused
+
+
+async def _read(artifacts: Artifacts, key: str) -> AsyncIterator[bytes]:
+    """Yield the bytes of a bundle; a service that is away is asked again, for as long as the worker waits."""
+    begun = False
+    while True:
+        try:
+            async for piece in artifacts.stream(key):
+                begun = True
+                yield piece
+            return
+        except Unavailable as error:
+            if begun or not artifacts.is_service:
+                raise
+            log.warning("a worker waits for its bundle: %s", error)
+            await asyncio.sleep(READ_AGAIN_SECONDS)
 
 
 async def _nothing() -> AsyncIterator[bytes]:

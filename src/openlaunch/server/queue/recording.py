@@ -24,6 +24,8 @@ from openlaunch_worker.frames import Body, Outcome
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 1.0
+MAX_STORING_BYTES = 256 * 1024 * 1024
+"""Results that are kept in memory while artifacts can't be written; with more, tasks run again."""
 NOT_AN_ANSWER = (
     "the worker's answer does not have the form of answers: its bundle has changed how the worker works"
 )
@@ -41,6 +43,8 @@ class Recorder:
         self._store, self._artifacts, self._hub = shared.store, shared.artifacts, shared.hub
         self._loop = asyncio.get_running_loop()
         self._finished: list[Finished] = []
+        self.storing: dict[str, int] = {}
+        """Sizes of the results that are being checked or stored as artifacts, by the ids of their tasks."""
 
     def answered(
         self, work: Work, task_id: str, endpoint: EndpointRecord, outcome: int, payload: Body
@@ -65,12 +69,23 @@ class Recorder:
     async def _record_apart(
         self, work: Work, task_id: str, endpoint: EndpointRecord, outcome: int, payload: Body
     ) -> None:
+        self.storing[task_id] = len(payload)
         try:
-            await self._record_with_care(work, task_id, endpoint, outcome, payload)
+            while True:
+                try:
+                    return await self._record_with_care(work, task_id, endpoint, outcome, payload)
+                except Unavailable as error:
+                    if self._hub.closed or sum(self.storing.values()) > MAX_STORING_BYTES:
+                        raise  # the task runs again
+                    text = "the result of the task %s could not be stored; trying again in %g s: %s"
+                    log.error(text, task_id, RETRY_SECONDS, error)
+                    await asyncio.sleep(RETRY_SECONDS)
         except Unavailable:
-            raise  # it may be different at the next attempt
+            raise
         except Exception as fault:
             self.record(_broken(task_id, fault))
+        finally:
+            self.storing.pop(task_id, None)
 
     async def _record_with_care(
         self, work: Work, task_id: str, endpoint: EndpointRecord, outcome: int, payload: Body

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Iterable
 
-from openlaunch.errors import APIError, NotFound, ServerError
+from openlaunch.errors import APIError, NotFound, ServerError, Unavailable
 from openlaunch.server import clock
 from openlaunch.server.dispatch.lane import Lane
 from openlaunch.server.dispatch.work import Sender, Work
@@ -16,6 +16,8 @@ from openlaunch.tasks.states import State
 from openlaunch_worker.frames import Body, Flags, Outcome
 
 DEADLINE_STATUS_CODE = 504
+FETCH_AGAIN_SECONDS = 1.0
+"""How long a task stays claimed whose payload can't be read, before it has its place in the queue again."""
 
 
 class TaskWork(Work):
@@ -82,16 +84,36 @@ class Runner:
         self._hub, self._background = shared.hub, shared.background
         self._recorder = recorder
         self._running: dict[str, TaskWork] = {}
+        self._fetching: set[str] = set()
+        """Ids of claimed tasks whose payload is being read from artifacts."""
 
     async def run(self, lane: Lane, task: ClaimedTask) -> None:
         """Give the task to a worker of the lane."""
-        payload = task.payload
-        if payload is None:
-            try:
-                payload = await self._artifacts.get(task.payload_key or "")
-            except NotFound as error:
-                self._recorder.record(failed(task.id, f"the task's payload is gone: {error}", 500))
-                return
+        if task.payload is None:
+            self._fetching.add(task.id)
+            self._background.spawn(self._fetch_and_start(lane, task))
+        else:
+            self._start(lane, task, task.payload)
+
+    async def _fetch_and_start(self, lane: Lane, task: ClaimedTask) -> None:
+        """Read the payload from artifacts, for which its slot is kept, and nothing else waits."""
+        lane.backlog.claiming += 1
+        try:
+            payload = await self._artifacts.get(task.payload_key or "")
+            if task.id in self._fetching:  # else it was cancelled meanwhile, or the server stops
+                self._start(lane, task, payload)
+        except NotFound as error:
+            self._recorder.record(failed(task.id, f"the task's payload is gone: {error}", 500))
+        except Unavailable as error:
+            await asyncio.sleep(FETCH_AGAIN_SECONDS)
+            if task.id in self._fetching:
+                await self._give_back(lane, task, str(error), died=False)
+        finally:
+            self._fetching.discard(task.id)
+            lane.backlog.claiming -= 1
+            self._lanes.on_free_slots(lane)
+
+    def _start(self, lane: Lane, task: ClaimedTask, payload: bytes) -> None:
         work = TaskWork(self, lane, task, payload, self._seconds_for(lane, task))
         self._running[task.id] = work
         self._hub.expect(task.id, task.owner)
@@ -109,7 +131,7 @@ class Runner:
 
     def held(self) -> list[str]:
         """List the ids of the tasks that this server has claimed, and whose leases it renews."""
-        return list(self._running)
+        return [*self._running, *self._fetching, *self._recorder.storing]
 
     def is_in_worker(self, task_id: str) -> bool:
         """Return whether a worker of this server runs the task; a claimed one may still wait for a slot here."""
@@ -119,6 +141,7 @@ class Runner:
     def stop(self, ids: Iterable[str]) -> None:
         """Stop the work on these tasks, which have ended."""
         for task_id in ids:
+            self._fetching.discard(task_id)
             if (work := self._running.pop(task_id, None)) is not None:
                 work.abandon()
 
@@ -128,6 +151,7 @@ class Runner:
         for work in self._running.values():
             work.end()
         self._running.clear()
+        self._fetching.clear()
         if left:
             reason, now = "the server stopped", clock.now()
             await self._store.write(lambda conn: queue.give_back(conn, left, reason, now, died=False))
@@ -156,16 +180,16 @@ class Runner:
     def give_back(self, work: TaskWork, reason: str, *, died: bool) -> None:
         """Return the task to the queue: its worker died, or there is no slot for it after all."""
         self._running.pop(work.task.id, None)
-        self._background.spawn(self._give_back(work, reason, died=died))
+        self._background.spawn(self._give_back(work.lane, work.task, reason, died=died))
 
-    async def _give_back(self, work: TaskWork, reason: str, *, died: bool) -> None:
-        self._hub.forget(work.task.id)
-        ids, now = [work.task.id], clock.now()
+    async def _give_back(self, lane: Lane, task: ClaimedTask, reason: str, *, died: bool) -> None:
+        self._hub.forget(task.id)
+        ids, now = [task.id], clock.now()
         outcome = await self._store.write(lambda conn: queue.give_back(conn, ids, reason, now, died=died))
         for task_id, state in outcome:
             if state is State.PENDING:
-                work.lane.backlog.add(work.task.owner)
-                self._lanes.on_free_slots(work.lane)
-                work.lane.ask_for_workers()
+                lane.backlog.add(task.owner)
+                self._lanes.on_free_slots(lane)
+                lane.ask_for_workers()
             else:
                 self._hub.announce([task_id])
