@@ -24,7 +24,7 @@ EXIT_SERVER_LOST: Final = 4
 EXIT_UNFINISHED: Final = 5
 """Requests were still running when the time to drain was over."""
 
-UNENDED_SECONDS: Final = 0.5
+UNENDED_SECONDS: Final = 0.002
 """After this time the log has what was printed without a line end."""
 
 EXIT_SECONDS: Final = 3.0
