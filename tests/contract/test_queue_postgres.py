@@ -4,6 +4,8 @@ It has no statistics of a new table, and old ones of a table that has grown: a p
 """
 
 import json
+import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ import pytest
 from sqlalchemy import Connection
 from store_drivers import Database, database, open_postgres
 
-from openlaunch.tasks import control, housekeeping, lookups, queue
+from openlaunch.tasks import control, housekeeping, lookups, outbox, queue
 from openlaunch.tasks.callback import Callback
 from openlaunch.tasks.position import position
 from openlaunch.tasks.queue import Finished, NewTask
@@ -50,7 +52,13 @@ INSERT INTO queue (seq, id, endpoint_id, owner, priority, created_at, expires_at
 SELECT i.seq, i.id, 'end', CASE WHEN i.seq % 2 = 0 THEN 'ada' ELSE 'bob' END, 0, 1, 1000, 3,
        CASE WHEN i.id > 't{DONE + WAITING}' AND length(i.id) = 6 THEN 'me' END, 1000
 FROM task_inputs AS i LEFT JOIN task_results AS r ON r.seq = i.seq WHERE r.seq IS NULL;
+INSERT INTO deliveries (id, task_id, endpoint_id, owner, receiver, url, status, created_at, next_at, failures,
+                        attempts)
+SELECT n, n, 'end', 'ada', 'a', 'http://a/', 'PENDING', 1, 1, 0, '[]' FROM generate_series(1, 5000) AS n;
 """
+
+VACUUMED_WHEN_EMPTY = "UPDATE pg_class SET reltuples = 0, relpages = 100 WHERE relname = 'queue'"
+"""What a vacuum leaves behind that found nothing in the queue's pages."""
 
 
 @pytest.fixture
@@ -114,6 +122,7 @@ OPERATIONS: dict[str, Operation] = {
     "delete": lambda conn: housekeeping.delete_old(
         conn, housekeeping.OldTasks([1], ["t1"], [], (0, 0), False)
     ),
+    "receivers": lambda conn: [outbox.owners(conn), outbox.due(conn, "ada", 1000, LIMIT)],
     "get": lambda conn: lookups.get_many(conn, "ada", SOME),
     "payload": lambda conn: lookups.get_payload(conn, "ada", "t5"),
     "sizes": lambda conn: lookups.sizes_of_done(conn, "ada", SOME),
@@ -128,7 +137,9 @@ OPERATIONS: dict[str, Operation] = {
     "fail": lambda conn: control.fail_endpoint(conn, "end", "deleted", 1, LIMIT),
 }
 READ = {
-    name for name in OPERATIONS if name.startswith(("get", "payload", "sizes", "known", "list", "old", "pos"))
+    name
+    for name in OPERATIONS
+    if name.startswith(("receivers", "get", "payload", "sizes", "known", "list", "old", "pos"))
 }
 
 
@@ -143,15 +154,52 @@ def check_plans(db: Database) -> None:
             assert met(step) <= FEW, shown
 
 
-def test_few_tasks_are_read_of_any_number(db: Database, tmp_path: Path) -> None:
+def test_few_tasks_are_read_of_any_number(tmp_path: Path) -> None:
     def fill(conn: Connection) -> None:
         for statement in FILL.split(";\n"):
             conn.exec_driver_sql(statement.replace("%", "%%"))
 
-    check_plans(db)
-    db.write(fill)
-    check_plans(db)  # as planned while there was nothing
+    with database(open_postgres, tmp_path) as db:
+        check_plans(db)
+        db.write(fill)
+        check_plans(db)  # as planned while there was nothing
     with database(open_postgres, tmp_path) as anew:
         check_plans(anew)  # as planned without statistics
         anew.write(lambda conn: conn.exec_driver_sql("ANALYZE").rowcount)
         check_plans(anew)
+        anew.write(lambda conn: conn.exec_driver_sql(VACUUMED_WHEN_EMPTY).rowcount)
+        check_plans(anew)
+
+
+PASSING = 1_000
+"""The most tasks that are in the queue at once."""
+
+
+def pass_through(db: Database, count: int) -> list[float]:
+    """Have tasks pass through the queue, and return the seconds that each thousand of them took."""
+    took = []
+    for _ in range(count // PASSING):
+        began = time.monotonic()
+        ids = [new_id(1) for _ in range(PASSING)]
+        tasks = [NewTask(task_id, "end", "ada", 900, 3, b"x" * 200) for task_id in ids]
+        db.write(lambda conn, tasks=tasks: queue.submit(conn, tasks, 1))
+        while claimed := db.write(lambda conn: queue.claim(conn, "end", 250, "me", 30, 1)):
+            results = [Finished(task.id, State.SUCCESS, 200, b"{}") for task in claimed]
+            db.write(lambda conn, results=results: queue.complete(conn, results, 1))
+        took.append(time.monotonic() - began)
+    return took
+
+
+def test_the_queue_stays_as_small_as_what_is_in_it(db: Database) -> None:
+    """`OPENLAUNCH_QUEUE_TASKS=1000000` has a million pass through it, and compares the last tenth with the first."""
+    count = int(os.environ.get("OPENLAUNCH_QUEUE_TASKS", "15000"))
+    took = pass_through(db, count)
+    db.read(lambda conn: conn.exec_driver_sql("SET default_transaction_read_only = off"))
+    db.read(lambda conn: conn.exec_driver_sql("VACUUM queue"))
+    size = db.read(lambda conn: conn.exec_driver_sql("SELECT pg_total_relation_size('queue')").scalar_one())
+    tenth = len(took) // 10
+    first, last = sum(took[:tenth]), sum(took[-tenth:])
+    print(f"{count} tasks: {size / 1e6:.1f} MB, the first tenth took {first:.1f} s, the last {last:.1f} s")
+    assert size <= 20_000_000
+    if count >= 1_000_000:
+        assert last <= first / 0.9

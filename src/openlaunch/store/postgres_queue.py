@@ -97,7 +97,7 @@ SELECT sent.seq, sent.id, sent.endpoint_id, sent.owner,
        ended.failed_of, sent.idempotency_key, sent.idempotency_digest, sent.payload_key, ended.result_key,
        sent.payload, ended.result
 FROM task_inputs AS sent
-LEFT JOIN queue ON queue.seq = sent.seq
+LEFT JOIN LATERAL (SELECT * FROM queue WHERE queue.seq = sent.seq OFFSET 0) AS queue ON true
 LEFT JOIN task_results AS ended ON ended.seq = sent.seq""",
 )
 """`failed_of` is the owner of a task that did not succeed: few have one, and so their index is small."""
@@ -166,29 +166,28 @@ _CLAIM_OF_SOLE_OWNER = _claim_of(
     f"(SELECT CASE WHEN first = {_LAST_OWNER} THEN first END FROM {_FIRST_OWNER} AS one(first))"  # noqa: S608
 )
 
+# Rows of `queue` are looked up by an array or one by one, and never joined: after a vacuum of the empty table
+# PostgreSQL believes that it is empty, and would read all of it for a join, however many tasks there are by then.
+_TAKE_OUT = """
+DELETE FROM queue WHERE seq = ANY(ARRAY(
+  SELECT sent.seq FROM unnest(%b::text[]) AS new(id)
+  CROSS JOIN LATERAL (SELECT seq FROM task_inputs WHERE task_inputs.id = new.id OFFSET 0) AS sent))
+RETURNING id, seq, owner, attempts, recoveries"""
+
 # A small payload of a task that succeeded stays until the task is deleted: to clear it would be to write it again.
 # A large one lies outside of its row.
-_COMPLETE = """
-WITH ended AS (
-  DELETE FROM queue
-  USING unnest(%b::text[], %b::int2[], %b::bytea[], %b::text[], %b::text[], %b::bool[], %b::text[])
-          AS new(status, status_code, result, result_key, reason, clears, id)
-        JOIN task_inputs AS sent ON sent.id = new.id
-  WHERE queue.seq = sent.seq
-  RETURNING queue.seq, queue.owner, queue.attempts, queue.recoveries, new.*),
-stored AS (
-  INSERT INTO task_results (seq, status, failed_of, finished_at, attempts, recoveries, status_code, reason,
-                            result_key, result)
-  SELECT seq, status, CASE WHEN status <> 'SUCCESS' THEN owner END, %s, attempts, recoveries, status_code, reason,
-         result_key, result FROM ended),
+_STORE_RESULTS = """
+WITH stored AS (
+  INSERT INTO task_results (finished_at, status, status_code, result, result_key, reason, seq, failed_of, attempts,
+                            recoveries)
+  SELECT %s, * FROM unnest(%b::text[], %b::int2[], %b::bytea[], %b::text[], %b::text[], %b::int8[], %b::text[],
+                           %b::int2[], %b::int2[])),
 cleared AS (
-  UPDATE task_inputs AS sent SET payload = NULL FROM ended
-  WHERE sent.seq = ended.seq AND ended.clears
-    AND (ended.status <> 'SUCCESS' OR octet_length(sent.payload) > 2000)),
-released AS (
-  UPDATE deliveries SET status = 'PENDING', next_at = %s FROM ended
-  WHERE deliveries.task_id = ended.id AND deliveries.status = 'WAITING')
-SELECT id FROM ended"""
+  UPDATE task_inputs SET payload = NULL
+  WHERE seq = ANY(%b::int8[]) AND octet_length(payload) > 2000),
+dropped AS (
+  UPDATE task_inputs SET payload = NULL WHERE seq = ANY(%b::int8[]))
+UPDATE deliveries SET status = 'PENDING', next_at = %s WHERE task_id = ANY(%b::text[]) AND status = 'WAITING'"""
 
 
 def _restoring(table: str, names: str) -> str:
@@ -245,8 +244,10 @@ class PostgresQueueSql:
         first: dict[str, Row] = {}
         for result in results:
             first.setdefault(result[-1], result)
-        rows = [first[task_id] for task_id in sorted(first)]  # all lock rows in one order
-        return {task_id for (task_id,) in _fetch(conn, _COMPLETE, [*_columns(rows), now, now])}
+        ended = _fetch(conn, _TAKE_OUT, [sorted(first)])  # all lock rows in one order
+        if ended:
+            _driver(conn).execute(_STORE_RESULTS, _results(first, ended, now), prepare=True)
+        return {task_id for task_id, *_ in ended}
 
     def unsuccessful_of(self, owner: str) -> ColumnElement[bool]:
         return literal_column("tasks.failed_of", Text) == owner
@@ -271,6 +272,20 @@ class PostgresQueueSql:
 
 def _columns(rows: Sequence[Row]) -> list[list[Any]]:
     return [list(values) for values in zip(*rows, strict=True)]
+
+
+def _results(given: Mapping[str, Row], ended: Sequence[Row], now: float) -> list[Any]:
+    """Return the values of `_STORE_RESULTS` for the rows that were taken out of the queue."""
+    rows: list[Row] = []
+    cleared: list[int] = []
+    dropped: list[int] = []
+    for task_id, seq, owner, attempts, recoveries in ended:
+        status, *values, clears, _ = given[task_id]
+        succeeded = status == "SUCCESS"
+        rows.append((status, *values, seq, None if succeeded else owner, attempts, recoveries))
+        if clears:
+            (cleared if succeeded else dropped).append(seq)
+    return [now, *_columns(rows), cleared, dropped, now, [task_id for task_id, *_ in ended]]
 
 
 def _claim_values(endpoint_id: str, limit: int, lease: tuple[str, float], now: float) -> dict[str, Any]:

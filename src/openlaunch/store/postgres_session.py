@@ -44,7 +44,9 @@ _PLANS = " ".join(
     f"-c enable_{one}=off" for one in ("seqscan", "sort", "bitmapscan", "hashjoin", "mergejoin")
 )
 """Without them PostgreSQL reads all tasks for a claim, or a page, as long as it has no statistics of the tables."""
-_WRITER = f"{_SESSION} {_PLANS} -c idle_in_transaction_session_timeout=10s"
+_PLANNED_ONCE = "-c plan_cache_mode=force_generic_plan"
+"""A statement of the queue has one plan, which takes longer to make than to run."""
+_WRITER = f"{_SESSION} {_PLANS} {_PLANNED_ONCE} -c idle_in_transaction_session_timeout=10s"
 _READER = f"{_SESSION} {_PLANS} -c default_transaction_read_only=on -c statement_timeout=60s"
 
 _LOOK = """

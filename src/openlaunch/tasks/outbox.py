@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any
 from urllib.parse import urlsplit
 
-from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, literal_column, select, update
+from sqlalchemy import ColumnElement, Connection, Row, delete, insert, literal_column, select, update
 
 from openlaunch.store.rows import values_of
 from openlaunch.store.tables import deliveries
@@ -132,7 +132,8 @@ def _steps(
     conn: Connection, column: ColumnElement[str], *where: ColumnElement[bool], after: str | None = None
 ) -> Iterator[str]:
     """Yield the distinct values in pending rows: the index is stepped through, not read."""
-    query = select(func.min(column)).where(_PENDING, *where)
+    # Not min(column), for which PostgreSQL may read all rows.
+    query = select(column).where(_PENDING, *where).order_by(column).limit(1)
     while (value := conn.scalar(query if after is None else query.where(column > after))) is not None:
         yield value
         after = value

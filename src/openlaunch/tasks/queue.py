@@ -179,8 +179,9 @@ def renew(conn: Connection, lease_owner: str, ids: Sequence[str], lease_seconds:
 
 
 def live_of(conn: Connection, ids: Iterable[str]) -> ColumnElement[bool]:
-    """Make the condition that a row of the live tasks is one of these, by which rows are looked up."""
-    return queue_sql(conn).live.c.seq.in_(select(tasks.c.seq).where(tasks.c.id.in_(sorted(ids))))
+    """Make the condition that a row of the live tasks is one of these: by number, by which rows are looked up."""
+    seqs = conn.scalars(select(tasks.c.seq).where(tasks.c.id.in_(sorted(ids))))
+    return queue_sql(conn).live.c.seq.in_(sorted(seqs))
 
 
 def complete(conn: Connection, results: Sequence[Finished], now: float) -> set[str]:
