@@ -3,6 +3,9 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from sqlalchemy import Connection
 
 from openlaunch.server import clock
 from openlaunch.server.queue.shared import Shared
@@ -10,6 +13,8 @@ from openlaunch.store import answers
 from openlaunch.tasks import housekeeping
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 INTERVAL_SECONDS = 5.0
 PASS_SECONDS = 3600.0
@@ -26,7 +31,7 @@ class Retention:
         self._seconds = shared.settings.result_retention_seconds
         self._now = asyncio.get_running_loop().time
         self._place: housekeeping.Place = housekeeping.FIRST
-        self._began = 0.0
+        self._began = self._waited = 0.0
 
     async def run(self) -> None:
         """Look for something to do at intervals, for as long as the server runs."""
@@ -39,15 +44,31 @@ class Retention:
             await asyncio.sleep(INTERVAL_SECONDS)
 
     async def _repeat(self, step: Callable[[], Awaitable[bool]]) -> None:
-        """Take the step until it says that nothing is left, and leave half of the time to others."""
+        """Take the step until it says that nothing is left, and leave others as much time as it works."""
         while True:
-            began = self._now()
+            began, self._waited = self._now(), 0.0
             if not await step():
                 return
-            await asyncio.sleep(self._now() - began)
+            await asyncio.sleep(self._now() - began - self._waited)
+
+    async def _write(self, op: Callable[[Connection], T]) -> T:
+        """Write, and count as time that was left to others what their part of the transaction takes."""
+        asked = self._now()
+
+        def timed(conn: Connection) -> T:
+            began = self._now()
+            try:
+                return op(conn)
+            finally:
+                self._waited -= self._now() - began
+
+        try:
+            return await self._store.write(timed)
+        finally:
+            self._waited += self._now() - asked
 
     async def _expire(self) -> bool:
-        ended = await self._store.write(lambda conn: housekeeping.expire(conn, clock.now()))
+        ended = await self._write(lambda conn: housekeeping.expire(conn, clock.now()))
         self._hub.announce(ended)
         return bool(ended)
 
@@ -58,13 +79,13 @@ class Retention:
         # Looked for by a reader: it may have to pass many that stay.
         old = await self._store.read(lambda conn: housekeeping.find_old(conn, now, self._seconds, place))
         if old.seqs:
-            await self._store.write(lambda conn: housekeeping.delete_old(conn, old))
+            await self._write(lambda conn: housekeeping.delete_old(conn, old))
             await self._delete(old.keys)
         self._place = old.place
         return old.more
 
     async def _delete_answers(self) -> bool:
-        count, keys = await self._store.write(lambda conn: answers.purge(conn, clock.now()))
+        count, keys = await self._write(lambda conn: answers.purge(conn, clock.now()))
         await self._delete(keys)
         return count > 0
 
