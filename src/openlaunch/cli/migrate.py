@@ -42,7 +42,7 @@ def migrate(
     from openlaunch.server.operations.datadir import DataDir
 
     data = DataDir(data_dir or default())
-    if not data.database.is_file():
+    if not data.database.is_file() and data.records_elsewhere is None:
         raise ConfigurationError(
             f"there is no database in {data.root}: name the server's data directory with --from"
         )

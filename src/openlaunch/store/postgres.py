@@ -66,6 +66,7 @@ class PostgresStore:
         session = WriterSession(database)
         writer = _engine(session.connect, poolclass=StaticPool)
         event.listen(writer, "begin", session.begin)
+        event.listen(writer, "commit", session.commit)
         readers = _engine(database.reader, poolclass=QueuePool, pool_size=READERS)
         await asyncio.to_thread(_prepare, writer, database)
         return cls(database.name, session, writer, readers, max_pending)
@@ -128,17 +129,15 @@ class PostgresStore:
 
     def _has_committed(self) -> bool:
         """Return what became of the transaction whose connection was lost; wait for PostgreSQL to say so."""
-        transaction = self._session.transaction
-        deadline = time.monotonic() + SETTLE_SECONDS
-        while transaction is not None:
+        mark, deadline = self._session.mark, time.monotonic() + SETTLE_SECONDS
+        while True:
             try:
                 with self._engines[0].connect() as connection:
-                    return self._session.has_committed(connection, transaction)
+                    return self._session.has_committed(connection, mark)
             except _FAULTS:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.1)
-        return False
 
 
 def _read(conn: Connection, op: Callable[[Connection], T]) -> T:
@@ -178,11 +177,11 @@ def _prepare(writer: Engine, database: Database) -> None:
         with writer.begin() as connection:
             upgrade(connection)
             lacking = connection.exec_driver_sql(_LACKING).scalars().all()
-        if lacking:
-            raise ConfigurationError(
-                f"the user may not read and write {', '.join(sorted(lacking)[:3])}: connect as the user "
-                "who made the tables, or GRANT ALL ON ALL TABLES IN SCHEMA … TO this one"
-            )
+            if lacking:
+                raise ConfigurationError(
+                    f"the user may not read and write {', '.join(sorted(lacking)[:3])}: connect as the user "
+                    "who made the tables, or GRANT ALL ON ALL TABLES IN SCHEMA … TO this one"
+                )
     except _FAULTS as error:
         writer.dispose()
         raise ConfigurationError(f"the {database.name} can't be used: {sentence(error)}") from None

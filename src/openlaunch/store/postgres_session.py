@@ -58,6 +58,8 @@ _HOLDER = """
 SELECT pid, application_name FROM pg_locks JOIN pg_stat_activity USING (pid)
 WHERE locktype = 'advisory' AND classid = %s AND objid = hashtext(current_schema())::bit(32)::bigint
   AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
+# Several statements in one message take no values beside them; a mark is hexadecimal.
+_COMMIT = "UPDATE last_commit SET mark = '{}' WHERE pg_current_xact_id_if_assigned() IS NOT NULL; COMMIT"
 
 
 class Database:
@@ -97,8 +99,8 @@ class WriterSession:
     """The connection that writes. It holds a lock, so that one server alone writes; a new one takes its place."""
 
     def __init__(self, database: Database) -> None:
-        self.transaction: str | None = None
-        """The number that PostgreSQL gave the last transaction that was begun."""
+        self.mark = ""
+        """What the last transaction that came to its COMMIT has left in the database, if it is committed."""
         self._database = database
         self._application = f"openlaunch {socket.gethostname()[:30]} {os.getpid()} {secrets.token_hex(3)}"
 
@@ -129,19 +131,23 @@ class WriterSession:
             time.sleep(0.1)
 
     def begin(self, conn: Connection) -> None:
-        """Begin a transaction and note its number, in one round trip."""
-        self.transaction = None
-        cursor = _driver(conn).execute("BEGIN; SELECT pg_current_xact_id()::text")
-        cursor.nextset()
-        (self.transaction,) = cursor.fetchone()
+        """Begin a transaction."""
+        _driver(conn).execute("BEGIN")
 
-    def has_committed(self, conn: Connection, transaction: str) -> bool:
-        """Return whether a transaction of a connection that was lost is committed.
+    def commit(self, conn: Connection) -> None:
+        """Commit, in one round trip with a mark of the transaction, if that has changed anything.
+
+        Not the number that PostgreSQL gives it: after a crash it may give that to another one.
+        """
+        self.mark = secrets.token_hex(8)
+        _driver(conn).execute(_COMMIT.format(self.mark))
+
+    def has_committed(self, conn: Connection, mark: str) -> bool:
+        """Return whether the transaction of a connection that was lost is committed.
 
         It is decided: the lost session has ended before a new one could take the lock.
         """
-        status = _one(_driver(conn), "SELECT pg_xact_status(%s::xid8)", (transaction,))[0]
-        return bool(status == "committed")
+        return bool(_one(_driver(conn), "SELECT mark FROM last_commit")[0] == mark)
 
 
 def _parsed(url: str) -> dict[str, Any]:
