@@ -1,13 +1,14 @@
 """`openlaunch migrate`."""
 
 import asyncio
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from openlaunch.cli.output import Json, emit, note, progress
-from openlaunch.cli.serve import check_installed
+from openlaunch.cli.serve import check_installed, hide_password
 from openlaunch.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -17,42 +18,143 @@ if TYPE_CHECKING:
 FOLDER = "folder"
 
 
+@dataclass(frozen=True)
+class Places:
+    """Where things are to be: a database and a bucket, or, with `folder`, in the data directory itself."""
+
+    store: str | None = None
+    bucket: str | None = None
+    folder: bool = False
+    data_dir: Path | None = None
+
+
+@dataclass
+class Moved:
+    """What was moved: the records by table, and the artifacts; None where that was not asked for."""
+
+    records: dict[str, int] | None = None
+    artifacts: "CopyReport | None" = None
+
+
 def migrate(
     to: Annotated[
-        str,
+        list[str],
         typer.Option(
-            metavar="URL", help="Where the artifacts go: s3://BUCKET/PREFIX, gs://…, az://…, or folder."
+            metavar="PLACE",
+            help="Where it goes: the records to postgresql://USER@HOST/NAME, the artifacts to s3://BUCKET/PREFIX "
+            "(gs://…, az://…), or both back to `folder`, the data directory.",
         ),
     ],
-    data_dir: Annotated[
-        Path | None,
+    also_to: Annotated[
+        list[str] | None, typer.Argument(metavar="PLACE", help="More places, after that of --to.")
+    ] = None,
+    source: Annotated[
+        str | None,
         typer.Option(
-            "--from", help="The server's data directory.  [default: OPENLAUNCH_DATA_DIR, else ~/.openlaunch]"
+            "--from",
+            metavar="PLACE",
+            help="The server's data directory; or, to bring records back, postgresql://USER@HOST/NAME.  "
+            "[default: OPENLAUNCH_DATA_DIR, else ~/.openlaunch]",
         ),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Move a stopped server's artifacts into a bucket, or back into the folder of its data directory.
+    """Move a stopped server's records to PostgreSQL, its artifacts into a bucket, or both back.
 
-    Every byte is read again and compared. It can be run again after it was broken off. What was copied stays where it
+    Everything is read again and compared. It can be run again after it was broken off. What was copied stays where it
     was, until you delete it there.
     """
     check_installed()
+    places = _places([*to, *(also_to or [])])
+    came_from = source if source and _is_store(source) else None
+    hide_password(places.store or came_from)
     from openlaunch.client.config import data_dir as default
     from openlaunch.server.operations.datadir import DataDir
 
-    data = DataDir(data_dir or default())
-    if not data.database.is_file() and data.records_elsewhere is None:
+    data = DataDir(places.data_dir or (Path(source) if source and not came_from else default()))
+    if came_from is None and not data.database.is_file() and data.records_elsewhere is None:
         raise ConfigurationError(
             f"there is no database in {data.root}: name the server's data directory with --from"
         )
-    target = "" if to == FOLDER else to
-    with progress(f"copying the artifacts to {to} …"), data.locked():
-        report = asyncio.run(_migrate(data, target))
-    _tell(report, to, target, as_json)
+    with progress("copying …"), data.locked():
+        moved = asyncio.run(_move(data, places, came_from))
+    _tell(moved, places, as_json)
 
 
-async def _migrate(data: "DataDir", target: str) -> "CopyReport":
+def _places(names: list[str]) -> Places:
+    stores = [name for name in names if _is_store(name)]
+    buckets = [name for name in names if "://" in name and not _is_store(name)]
+    folders = [name for name in names if "://" not in name]
+    if max(len(stores), len(buckets), len(folders)) > 1 or (folders and (stores or buckets)):
+        raise ConfigurationError(
+            f"{', '.join(names)} can't all be where it goes: name one database and one bucket at most, or the "
+            "data directory alone"
+        )
+    data_dir = Path(folders[0]) if folders and folders[0] != FOLDER else None
+    return Places(next(iter(stores), None), next(iter(buckets), None), bool(folders), data_dir)
+
+
+def _is_store(place: str) -> bool:
+    return place.startswith(("postgresql://", "postgres://"))
+
+
+async def _move(data: "DataDir", places: Places, came_from: str | None) -> Moved:
+    moved = Moved()
+    if places.store is not None:
+        moved.records = await _move_records_out(data, places.store)
+    if places.folder and (came_from is not None or data.records_elsewhere is not None):
+        moved.records = await _bring_records_back(data, came_from)
+    if places.bucket is not None or (places.folder and data.bucket):
+        moved.artifacts = await _move_artifacts(data, places.bucket or "")
+    return moved
+
+
+async def _move_records_out(data: "DataDir", url: str) -> dict[str, int]:
+    from openlaunch.server.serve import open_postgres, open_sqlite
+    from openlaunch.store.copying import copy_records
+
+    if data.records_elsewhere is not None and not data.database.is_file():
+        raise ConfigurationError(f"the records of {data.root} are in the {data.records_elsewhere} already")
+    target = await open_postgres(url)
+    try:
+        source = await open_sqlite(data)
+        try:
+            copied = await copy_records(source, target)
+        finally:
+            await source.close()
+        data.move_records_to(target.name)
+    finally:
+        await target.close()
+    return copied
+
+
+async def _bring_records_back(data: "DataDir", url: str | None) -> dict[str, int]:
+    from openlaunch.server.serve import open_postgres, open_sqlite
+    from openlaunch.store.copying import copy_records
+
+    if url is None:
+        raise ConfigurationError(
+            f"the records of {data.root} are in the {data.records_elsewhere}: name it, with what is needed to "
+            "connect, as --from postgresql://USER@HOST/NAME"
+        )
+    source = await open_postgres(url)
+    try:
+        if data.records_elsewhere not in (None, source.name):
+            raise ConfigurationError(
+                f"the records of {data.root} are in the {data.records_elsewhere}, and not in the {source.name}"
+            )
+        target = await open_sqlite(data)
+        try:
+            copied = await copy_records(source, target)
+        finally:
+            await target.close()
+        data.bring_records_back()
+    finally:
+        await source.close()
+    return copied
+
+
+async def _move_artifacts(data: "DataDir", target: str) -> "CopyReport":
     from openlaunch.server.operations.migration import copy_artifacts
     from openlaunch.server.serve import open_artifacts
 
@@ -62,9 +164,23 @@ async def _migrate(data: "DataDir", target: str) -> "CopyReport":
     return report
 
 
-def _tell(report: "CopyReport", to: str, target: str, as_json: bool) -> None:
-    text = f"{report.count} artifacts, {report.bytes:,} bytes, are in {to}; {report.copied} of them were copied now"
-    emit({"count": report.count, "bytes": report.bytes, "copied": report.copied}, as_json, lambda: note(text))
-    if not as_json:
-        option = f" --artifacts {target}" if target else ""
-        note(f"hint: `openlaunch serve{option}` uses them; what lies where they were can then be deleted")
+def _tell(moved: Moved, places: Places, as_json: bool) -> None:
+    def say() -> None:
+        if moved.records is not None:
+            tables = ", ".join(f"{count:,} in {name}" for name, count in moved.records.items() if count)
+            note(f"records: {tables or 'none'}; read again and compared")
+        if (artifacts := moved.artifacts) is not None:
+            note(
+                f"artifacts: {artifacts.count:,}, of {artifacts.bytes:,} bytes, read again and compared; "
+                f"{artifacts.copied:,} of them were copied now"
+            )
+        if moved == Moved():
+            note("nothing to move: all is in the data directory")
+        note(f"hint: start the server with `{_command(places)}`, then delete what lies where it was")
+
+    emit(asdict(moved), as_json, say)
+
+
+def _command(places: Places) -> str:
+    store = "" if places.store is None else " --store postgresql://…"
+    return f"openlaunch serve{store}" + ("" if places.bucket is None else f" --artifacts {places.bucket}")

@@ -83,7 +83,7 @@ def serve(
     set what has no option, and so does the file of --config; `openlaunch docs settings` lists them.
     """
     check_installed()
-    _hide_password(store)
+    hide_password(store)
     _log_to_stderr(verbose)
     gc.disable()  # what an import makes stays: looking through it again and again is a tenth of the start
     from openlaunch.server.serve import serve as run
@@ -106,7 +106,7 @@ def serve(
     run(settings, lambda url: _say_ready(url, settings.data_dir))
 
 
-def _hide_password(store: str | None) -> None:
+def hide_password(store: str | None) -> None:
     """Begin again without the password, which every user of the machine would see in the list of processes."""
     plain, password = _without_password(store or "")
     if password:

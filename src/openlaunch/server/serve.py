@@ -9,7 +9,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 import uvloop
@@ -74,6 +74,9 @@ from openlaunch.store import quotas as quota_store
 from openlaunch.store.base import Store
 from openlaunch.store.sqlite import SqliteStore
 from openlaunch.wire.keys import Role
+
+if TYPE_CHECKING:
+    from openlaunch.store.postgres import PostgresStore
 
 log = logging.getLogger(__name__)
 
@@ -300,16 +303,26 @@ async def open_artifacts(url: str, data: DataDir, *, signs_urls: bool = True) ->
 async def _opened_store(url: SecretStr | None, data: DataDir) -> Store:
     if url is None:
         data.use_records(None)
-        return await SqliteStore.open(data.database)
+        return await open_sqlite(data)
+    store = await open_postgres(url.get_secret_value())
+    data.use_records(store.name)
+    return store
+
+
+async def open_sqlite(data: DataDir) -> SqliteStore:
+    """Open the data directory's own database."""
+    return await SqliteStore.open(data.database)
+
+
+async def open_postgres(url: str) -> "PostgresStore":
+    """Open a database of PostgreSQL; raise ConfigurationError where that can't be used."""
     try:
         from openlaunch.store.postgres import PostgresStore
     except ImportError as error:
         raise ConfigurationError(
-            f"--store needs what is not installed ({error}): pip install 'openlaunch[server,cluster]'"
+            f"PostgreSQL needs what is not installed ({error}): pip install 'openlaunch[server,cluster]'"
         ) from None
-    store = await PostgresStore.open(url.get_secret_value())
-    data.use_records(store.name)
-    return store
+    return await PostgresStore.open(url)
 
 
 def _engine(settings: Settings, data: DataDir) -> LocalEngine:

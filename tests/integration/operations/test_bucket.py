@@ -109,7 +109,7 @@ def test_everything_is_kept_in_the_bucket_and_found_after_a_restart(s3, tmp_path
     assert "files" not in kept(s3, "restart")
     moved = command(s3, "migrate", f"--from={tmp_path / 'data'}", "--to=folder", "--json")
     assert moved.returncode == 0, moved.stderr
-    assert json.loads(moved.stdout)["copied"] == len(files(tmp_path / "data" / "artifacts")) > 4
+    assert json.loads(moved.stdout)["artifacts"]["copied"] == len(files(tmp_path / "data" / "artifacts")) > 4
     assert DataDir(tmp_path / "data").bucket == ""
 
 

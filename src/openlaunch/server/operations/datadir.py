@@ -29,7 +29,7 @@ class DataDir:
     D/uv-cache/         what each owner's builds have downloaded, unless UV_CACHE_DIR names another folder
     D/jobs/             configurations of docker-image batch jobs while they live
     D/artifacts-url     the bucket in which the artifacts are, where that is not the folder
-    D/records-elsewhere where the records are, if not here
+    D/records-elsewhere where the records are, if not here; D/moved-openlaunch.db had them before
     """
 
     def __init__(self, root: Path) -> None:
@@ -106,6 +106,18 @@ class DataDir:
             )
         if place is not None:
             _write_private(self._elsewhere, place + "\n")
+
+    def move_records_to(self, place: str) -> None:
+        """Note that a database has the records from now on, and put the file that had them aside."""
+        _write_private(self._elsewhere, place + "\n")
+        for suffix in ("-wal", "-shm", ""):
+            path = self.root / f"{self.database.name}{suffix}"
+            if path.exists():
+                path.replace(self.root / f"moved-{path.name}")
+
+    def bring_records_back(self) -> None:
+        """Note that the directory's own database has the records from now on."""
+        self._elsewhere.unlink(missing_ok=True)
 
     def url_secret(self) -> bytes:
         """Return the key that signs URLs; it is made at the first call and kept, so that URLs outlive a restart."""
