@@ -1,7 +1,8 @@
 """Claims waiting tasks for free slots."""
 
 import logging
-from collections.abc import Callable
+from functools import partial
+from typing import Protocol
 
 from sqlalchemy import Connection
 
@@ -15,6 +16,12 @@ from openlaunch.tasks.queue import ClaimedTask
 log = logging.getLogger(__name__)
 
 MAX_CLAIM = 256
+
+
+class Claim(Protocol):
+    """Claims up to `limit` tasks."""
+
+    def __call__(self, conn: Connection, limit: int) -> list[ClaimedTask]: ...
 
 
 class Claimer:
@@ -42,8 +49,9 @@ class Claimer:
                 if not wanted:
                     break
                 backlog.claiming += wanted
+                claim = partial(self.claim_of(lane), limit=wanted)
                 try:
-                    claimed = await self._store.write(self.claim_of(lane, wanted))
+                    claimed = await self._store.write(claim)
                 finally:
                     backlog.claiming -= wanted
                 if not claimed:
@@ -52,10 +60,10 @@ class Claimer:
         finally:
             self._claiming.discard(endpoint_id)
 
-    def claim_of(self, lane: Lane, limit: int) -> Callable[[Connection], list[ClaimedTask]]:
+    def claim_of(self, lane: Lane) -> Claim:
         """Make the operation that claims tasks. It runs in the store's thread, so the lane is read beforehand."""
         endpoint_id, after = lane.endpoint.id, lane.backlog.last_owner
-        return lambda conn: queue.claim(conn, endpoint_id, limit, *self._lease, clock.now(), after)
+        return lambda conn, limit: queue.claim(conn, endpoint_id, limit, *self._lease, clock.now(), after)
 
     async def run(self, lane: Lane, claimed: list[ClaimedTask]) -> None:
         """Have claimed tasks run."""

@@ -2,8 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 
-from sqlalchemy import Connection
-
 from openlaunch.errors import TooManyRequests, Unavailable
 from openlaunch.server import clock
 from openlaunch.server.dispatch.admission import is_hopeless
@@ -11,10 +9,10 @@ from openlaunch.server.dispatch.lane import Lane
 from openlaunch.server.prediction.idempotency import Keyed
 from openlaunch.server.prediction.inputs import PredictInput
 from openlaunch.server.queue.claiming import MAX_CLAIM, Claimer
+from openlaunch.server.queue.inbox import Inbox, Submission
 from openlaunch.server.queue.recording import Recorder
 from openlaunch.server.queue.refusals import REFUSED_STATUS_CODE
 from openlaunch.server.queue.shared import Shared
-from openlaunch.tasks import queue
 from openlaunch.tasks.callback import Callback
 from openlaunch.tasks.queue import ClaimedTask, Finished, NewTask
 from openlaunch.tasks.states import State
@@ -28,9 +26,10 @@ class Submitter:
 
     def __init__(self, shared: Shared, claimer: Claimer, recorder: Recorder) -> None:
         self._settings, self._hub = shared.settings, shared.hub
-        self._store, self._artifacts = shared.store, shared.artifacts
+        self._artifacts = shared.artifacts
         self._lanes, self._quotas = shared.lanes, shared.quotas
         self._claimer = claimer
+        self._inbox = Inbox(shared, claimer)
         self._recorder = recorder
 
     @property
@@ -125,14 +124,7 @@ class Submitter:
                 new.append(await self._new_task(lane, owner, predict_input, now, one))
             status = State.FAILURE, REFUSED_STATUS_CODE
             failed = [Finished(new[index].id, *status, result) for index, result in refused.items()]
-            claim = self._claimer.claim_of(lane, wanted)
-
-            def store(conn: Connection) -> tuple[list[str], list[ClaimedTask]]:
-                ids = queue.submit(conn, new, now)
-                queue.complete(conn, failed, now)
-                return ids, claim(conn) if wanted else []
-
-            ids, claimed = await self._store.write(store, owner)
+            ids, claimed = await self._inbox.put(lane, owner, Submission(new, failed, wanted))
             stored = {task.id for task in new}.intersection(ids)
         finally:
             unstored = [task.payload_key for task in new if task.id not in stored]

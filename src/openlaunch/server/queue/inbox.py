@@ -1,0 +1,136 @@
+"""Brings new tasks into the store: what waits for the disk goes together, with few statements."""
+
+import asyncio
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from sqlalchemy import Connection
+
+from openlaunch.errors import Unavailable
+from openlaunch.server import clock
+from openlaunch.server.dispatch.lane import Lane
+from openlaunch.server.queue.claiming import MAX_CLAIM, Claimer
+from openlaunch.server.queue.shared import Shared
+from openlaunch.tasks import queue
+from openlaunch.tasks.queue import ClaimedTask, Finished, NewTask
+
+MAX_TOGETHER = 512
+"""The most tasks of several submissions that are stored together."""
+
+Stored = tuple[list[str], list[ClaimedTask]]
+"""The ids of the tasks of a submission, and tasks that were claimed with it."""
+
+
+@dataclass(eq=False, slots=True)
+class Submission:
+    """The tasks of one request, those of them that have ended already, and for how many there are slots."""
+
+    new: Sequence[NewTask]
+    failed: Sequence[Finished]
+    wanted: int
+    stored: "asyncio.Future[Stored]" = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
+
+
+class _Together:
+    """Submissions that are stored together: others join until the store's thread begins with them."""
+
+    def __init__(self, first: Submission) -> None:
+        self.submissions = [first]
+        self._room = MAX_TOGETHER - len(first.new)
+        self._begun = False
+        self._lock = threading.Lock()
+
+    def joined(self, one: Submission) -> bool:
+        """Let the submission join, if there is room and time."""
+        with self._lock:
+            self._room -= len(one.new)
+            if self._begun or self._room < 0:
+                return False
+            self.submissions.append(one)
+            return True
+
+    def begin(self) -> list[Submission]:
+        """Return the submissions, to which no other one joins from now on."""
+        with self._lock:
+            self._begun = True
+            return self.submissions
+
+
+class Inbox:
+    """Stores submissions: those of one owner and endpoint that wait for the disk at the same time go together.
+
+    A database that is asked over a connection takes a hundred tasks of one statement in the time of a few statements.
+    """
+
+    def __init__(self, shared: Shared, claimer: Claimer) -> None:
+        self._store, self._background = shared.store, shared.background
+        self._claimer = claimer
+        self._last: dict[tuple[str, str], _Together] = {}
+        """The submissions that others of the same endpoint and owner may join."""
+
+    async def put(self, lane: Lane, owner: str, one: Submission) -> Stored:
+        """Store the tasks of a submission, all or none, and claim tasks for the slots that there are.
+
+        Raises:
+            Unprocessable: the idempotency key was used for something else.
+            Unavailable: the store can't be written.
+        """
+        key = lane.endpoint.id, owner
+        last = self._last.get(key)
+        if last is None or not last.joined(one):
+            self._last[key] = together = _Together(one)
+            # Not in the caller, which may go away: the others wait for it too.
+            self._background.spawn(self._settle(lane, owner, together))
+        return await one.stored
+
+    async def _settle(self, lane: Lane, owner: str, together: _Together) -> None:
+        try:
+            outcomes = await self._write(lane, owner, together)
+        except asyncio.CancelledError:
+            _fail(together, Unavailable("the server is stopping", code="stopping"))
+            raise
+        except Exception as error:
+            if len(together.begin()) == 1 or isinstance(error, Unavailable):
+                _fail(together, error)
+                return
+            for one in together.submissions:  # each succeeds or fails alone
+                await self._settle(lane, owner, _Together(one))
+        else:
+            for one, outcome in zip(together.submissions, outcomes, strict=True):
+                if one.stored.done():  # nobody waits for it any longer
+                    await self._claimer.run(lane, outcome[1])
+                else:
+                    one.stored.set_result(outcome)
+        finally:
+            if self._last.get((lane.endpoint.id, owner)) is together:
+                del self._last[lane.endpoint.id, owner]
+
+    async def _write(self, lane: Lane, owner: str, together: _Together) -> list[Stored]:
+        claim = self._claimer.claim_of(lane)
+
+        def store(conn: Connection) -> list[Stored]:
+            some, now = together.begin(), clock.now()
+            ids = queue.submit(conn, [task for one in some for task in one.new], now)
+            queue.complete(conn, [task for one in some for task in one.failed], now)
+            wanted = min(sum(one.wanted for one in some), MAX_CLAIM)
+            return _shared_out(some, ids, claim(conn, wanted) if wanted else [])
+
+        return await self._store.write(store, owner)
+
+
+def _fail(together: _Together, error: Exception) -> None:
+    for one in together.begin():
+        if not one.stored.done():
+            one.stored.set_exception(error)
+
+
+def _shared_out(some: Sequence[Submission], ids: list[str], claimed: list[ClaimedTask]) -> list[Stored]:
+    """Give each submission the ids of its own tasks, and the first one what was claimed."""
+    stored: list[Stored] = []
+    for one in some:
+        stored.append((ids[: len(one.new)], claimed))
+        ids, claimed = ids[len(one.new) :], []
+    return stored

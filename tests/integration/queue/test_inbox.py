@@ -1,0 +1,125 @@
+"""Submissions that come while one is on its way to disk are stored together, and each succeeds or fails alone."""
+
+import asyncio
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from openlaunch.background import BackgroundTasks
+from openlaunch.errors import Unavailable, Unprocessable
+from openlaunch.server import clock
+from openlaunch.server.queue.inbox import MAX_TOGETHER, Inbox, Submission
+from openlaunch.store.sqlite import SqliteStore
+from openlaunch.tasks import lookups, queue
+from openlaunch.tasks.queue import NewTask
+
+LANE: Any = SimpleNamespace(endpoint=SimpleNamespace(id="end"))
+
+
+class Claimer:
+    """Claims as the server's does, and notes what would run."""
+
+    def __init__(self) -> None:
+        self.runs: list[str] = []
+
+    def claim_of(self, lane: Any) -> Any:
+        return lambda conn, limit: queue.claim(conn, lane.endpoint.id, limit, "me", 60, clock.now())
+
+    async def run(self, lane: Any, claimed: Any) -> None:
+        self.runs += [task.id for task in claimed]
+
+
+class World:
+    """An inbox before a store that counts."""
+
+    def __init__(self, store: SqliteStore) -> None:
+        self.store, self.writes, self.claimer = store, 0, Claimer()
+        background = BackgroundTasks("failed")
+        shared: Any = SimpleNamespace(store=self, background=background)
+        self.inbox = Inbox(shared, self.claimer)  # type: ignore[arg-type]
+
+    async def write(self, op: Any, owner: str = "") -> Any:
+        self.writes += 1
+        return await self.store.write(op, owner)
+
+    async def put(self, *ids: str, key: str | None = None, digest: bytes = b"", wanted: int = 0) -> Any:
+        new = [
+            NewTask(
+                i, "end", "ada", clock.now() + 60, 3, b"{}", idempotency_key=key, idempotency_digest=digest
+            )
+            for i in ids
+        ]
+        return await self.inbox.put(LANE, "ada", Submission(new, [], wanted))
+
+
+def run(folder: Path, test: Any) -> None:
+    async def main() -> None:
+        store = await SqliteStore.open(folder / "store.db")
+        try:
+            await test(World(store))
+        finally:
+            await store.close()
+
+    asyncio.run(main())
+
+
+def test_what_comes_together_is_stored_together(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        stored = await asyncio.gather(*(world.put(f"a{n}", f"b{n}", wanted=1) for n in range(20)))
+        assert [ids for ids, _ in stored] == [[f"a{n}", f"b{n}"] for n in range(20)]
+        assert sum(len(claimed) for _, claimed in stored) == 20
+        assert world.writes == 1
+
+    run(tmp_path, test)
+
+
+def test_no_more_are_stored_together_than_a_transaction_should_take(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        many = [[f"{n}-{m}" for m in range(MAX_TOGETHER // 2)] for n in range(5)]
+        await asyncio.gather(world.put("first"), *(world.put(*ids) for ids in many))
+        assert world.writes == 3, "the first one with two hundred others"
+
+    run(tmp_path, test)
+
+
+def test_one_that_is_refused_fails_alone(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        await world.put("old", key="k", digest=b"1")
+        together = [world.put("a"), world.put("b"), world.put("c", key="k", digest=b"2"), world.put("d")]
+        outcomes = await asyncio.gather(
+            *together, world.put("e", key="k", digest=b"1"), return_exceptions=True
+        )
+        assert isinstance(outcomes.pop(2), Unprocessable)
+        assert [ids for ids, _ in outcomes] == [["a"], ["b"], ["d"], ["old"]]
+        known = await world.store.read(lambda conn: lookups.known_ids(conn, "ada", list("abcde")))
+        assert known == {"a", "b", "d"}
+
+    run(tmp_path, test)
+
+
+def test_a_caller_that_has_gone_loses_no_task(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        gone = asyncio.create_task(world.put("a", wanted=3))
+        others = [asyncio.create_task(world.put(name)) for name in "bc"]
+        await asyncio.sleep(0)
+        gone.cancel()
+        assert [(await task)[0] for task in others] == [["b"], ["c"]]
+        assert world.claimer.runs == ["a", "b", "c"], "claimed with the one that has gone"
+        assert (await world.put("d"))[0] == ["d"]
+
+    run(tmp_path, test)
+
+
+def test_all_learn_that_the_store_has_failed(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        async def fails(op: Any, owner: str = "") -> Any:
+            await asyncio.sleep(0)
+            raise Unavailable("the disk is full")
+
+        world.write = fails  # type: ignore[method-assign]
+        outcomes = await asyncio.gather(*(world.put(f"t{n}") for n in range(4)), return_exceptions=True)
+        assert all(isinstance(outcome, Unavailable) for outcome in outcomes)
+        del world.write
+        assert (await world.put("t9"))[0] == ["t9"]
+
+    run(tmp_path, test)
