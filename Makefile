@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # Set, it would have every server of a test or a benchmark compile anew, for half a second, all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test chaos bench docs lint format types pytest coverage release-check constraints clean
+.PHONY: demo test test-slow chaos bench docs lint format types pytest coverage release-check constraints clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -W error::ResourceWarning examples/demo.py
@@ -46,6 +46,10 @@ types: $(VENV)/.installed
 pytest: $(VENV)/.installed
 	$(BIN)/python -m tools.run_tests
 
+# The tests that take long: faults and load, and whole programs. CI runs them after `make test`.
+test-slow: $(VENV)/.installed
+	$(BIN)/python -m tools.run_tests slow
+
 # Every check on each supported Python, or on one of them: `make test-3.12`. uv downloads a Python that is not installed.
 PYTHONS := 3.11 3.12 3.13
 .PHONY: test-all $(PYTHONS:%=test-%)
@@ -55,7 +59,7 @@ test-all: $(PYTHONS:%=test-%)
 $(PYTHONS:%=test-%): test-%: $(VENV)/.installed
 	@$(BIN)/uv --quiet python find --system $* >/dev/null || $(BIN)/uv python install $* || \
 		{ echo "Python $* is not installed and could not be downloaded. Install it so that python$* is on the PATH." >&2; exit 1; }
-	$(MAKE) test VENV=.venv-$* PYTHON="$$($(BIN)/uv python find --system $*)"
+	$(MAKE) test test-slow VENV=.venv-$* PYTHON="$$($(BIN)/uv python find --system $*)"
 
 # Shows which lines the tests run. It measures and does not judge: a failed test does not stop it.
 coverage: $(VENV)/.installed

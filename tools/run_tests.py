@@ -1,7 +1,8 @@
-"""Run every test: most of them beside each other, some alone, and then a few that failed once more.
+"""Run the tests of a kind: most of them beside each other, some alone, and then a few that failed once more.
 
-`make pytest` calls this. A test that fails only on a busy machine would hide what a change did. So a failure is
-repeated alone; the first failure stays in the output and its name comes at the end, because it is a fault to mend.
+`make pytest` calls this for the quick ones, `make test-slow` with `slow` for the others. A test that fails only on a
+busy machine would hide what a change did. So a failure is repeated alone; the first failure stays in the output and its
+name comes at the end, because it is a fault to mend.
 """
 
 import json
@@ -10,6 +11,8 @@ import sys
 from pathlib import Path
 
 LAST_FAILED = Path(".pytest_cache/v/cache/lastfailed")
+NOTHING_RAN = 5
+"""pytest's exit code where no test is of the kind."""
 REPEATED = 3
 """With more failures than these, the change is at fault and not the machine."""
 
@@ -17,9 +20,9 @@ REPEATED = 3
 def pytest(*options: str) -> int:
     """Run pytest; end this program if it could not run the tests."""
     code = subprocess.run([sys.executable, "-m", "pytest", *options]).returncode
-    if code not in (0, 1):
+    if code not in (0, 1, NOTHING_RAN):
         sys.exit(code)
-    return code
+    return code % NOTHING_RAN
 
 
 def failed() -> list[str]:
@@ -27,12 +30,12 @@ def failed() -> list[str]:
     return sorted(json.loads(LAST_FAILED.read_text())) if LAST_FAILED.exists() else []
 
 
-def main() -> int:
+def main(kind: str = "not slow") -> int:
     """Return the exit code: 0 if each test passed, at the first try or at the second."""
     # Three at a time on two cores, because most tests wait for processes to start.
     codes = [
-        pytest("--cache-clear", "-n", "3", "--dist", "worksteal", "-m", "not alone"),
-        pytest("-m", "alone"),
+        pytest("--cache-clear", "-n", "3", "--dist", "worksteal", "-m", f"{kind} and not alone"),
+        pytest("-m", f"{kind} and alone"),
     ]
     if not any(codes):
         return 0
@@ -46,4 +49,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(*sys.argv[1:]))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-INI = "[pytest]\nmarkers = alone\naddopts = -p xdist -p xdist.looponfail\n"
+INI = "[pytest]\nmarkers = alone\n  slow\naddopts = -p xdist -p xdist.looponfail\n"
 FLAKY = """
 import pathlib
 
@@ -19,10 +19,10 @@ def test_flaky():
 """
 
 
-def run_suite(folder: Path, tests: str) -> "subprocess.CompletedProcess[str]":
+def run_suite(folder: Path, tests: str, *kind: str) -> "subprocess.CompletedProcess[str]":
     (folder / "pytest.ini").write_text(INI)
     (folder / "test_it.py").write_text(f"import pytest\n@pytest.mark.alone\ndef test_alone(): pass\n{tests}")
-    command = [sys.executable, "-m", "tools.run_tests"]
+    command = [sys.executable, "-m", "tools.run_tests", *kind]
     environ = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     return subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, timeout=100)
 
@@ -41,3 +41,9 @@ def test_tests_that_fail_twice_and_many_that_fail_are_a_failure(tmp_path: Path, 
         False,
         2 if count == 1 else 1,
     )
+
+
+def test_slow_tests_run_where_they_are_asked_for(tmp_path: Path) -> None:
+    slow = "@pytest.mark.slow\ndef test_slow(): assert False\n"
+    assert run_suite(tmp_path, slow).returncode == 0
+    assert run_suite(tmp_path, slow, "slow").returncode == 1
