@@ -1,8 +1,8 @@
 """Run the tests of a kind: most of them beside each other, some alone, and then a few that failed once more.
 
 `make pytest` calls this for the quick ones, `make test-slow` with `slow` for the others. A test that fails only on a
-busy machine would hide what a change did. So a failure is repeated alone; the first failure stays in the output and its
-name comes at the end, because it is a fault to mend.
+busy machine would hide what a change did. So a failure is repeated alone; the first failure stays in the output and
+its name comes at the end, because it is a fault to mend.
 """
 
 import json
