@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import psycopg
@@ -27,6 +28,9 @@ log = logging.getLogger(__name__)
 MAX_RUNS = 5
 """The most runs of a transaction that PostgreSQL breaks off because of another one."""
 
+VACUUM_AFTER = 5_000
+"""Tasks that leave the queue between two vacuums of it. At some thousand a second it would grow without them."""
+
 SETTLE_SECONDS = 5.0
 """How long PostgreSQL is waited for to say what became of a transaction whose connection broke at its end."""
 
@@ -44,11 +48,18 @@ class PostgresStore:
     is_service = True
 
     def __init__(
-        self, name: str, session: WriterSession, writer: Engine, readers: Engine, max_pending: int
+        self,
+        name: str,
+        session: WriterSession,
+        queue: PostgresQueueSql,
+        writer: Engine,
+        readers: Engine,
+        max_pending: int,
     ) -> None:
         self.name = name
         """The database and where it is, for messages."""
         self._session = session
+        self._queue = queue
         self._engines = writer, readers
         self._away = False
         """Whether PostgreSQL failed at the last attempt to write."""
@@ -64,12 +75,13 @@ class PostgresStore:
         """
         database = Database(url)
         session = WriterSession(database)
-        writer = _engine(session.connect, poolclass=StaticPool)
+        queue = PostgresQueueSql()
+        writer = _engine(queue, session.connect, poolclass=StaticPool)
         event.listen(writer, "begin", session.begin)
         event.listen(writer, "commit", session.commit)
-        readers = _engine(database.reader, poolclass=QueuePool, pool_size=READERS)
+        readers = _engine(queue, database.reader, poolclass=QueuePool, pool_size=READERS)
         await asyncio.to_thread(_prepare, writer, database)
-        return cls(database.name, session, writer, readers, max_pending)
+        return cls(database.name, session, queue, writer, readers, max_pending)
 
     @property
     def transactions(self) -> int:
@@ -111,7 +123,16 @@ class PostgresStore:
         if self._away:
             log.info("PostgreSQL can be written again")
         self._away = False
+        if self._queue.ended >= VACUUM_AFTER:
+            self._vacuum()
         return outcomes
+
+    def _vacuum(self) -> None:
+        """Free what tasks that have left the queue still take in it, as autovacuum would, once a minute."""
+        self._queue.ended = 0
+        with suppress(*_FAULTS), self._engines[0].connect() as connection:
+            driver: Any = connection.connection.driver_connection  # SQLAlchemy would begin a transaction
+            driver.execute("VACUUM (SKIP_LOCKED) queue")
 
     def _committed(self, group: Group) -> list[Outcome]:
         """Commit the group: once more where another transaction was in its way, or its connection was lost."""
@@ -159,14 +180,14 @@ def _discard_if_lost(connection: Connection) -> bool:
     return connection.invalidated
 
 
-def _engine(connect: Callable[[], psycopg.Connection[Any]], **pool: Any) -> Engine:
+def _engine(queue: PostgresQueueSql, connect: Callable[[], psycopg.Connection[Any]], **pool: Any) -> Engine:
     return create_engine(
         "postgresql+psycopg://",
         creator=connect,
         use_native_hstore=False,
         isolation_level="AUTOCOMMIT",  # the writer's transactions are begun by us, and readers need none
         hide_parameters=True,
-        execution_options=options(PostgresQueueSql()),
+        execution_options=options(queue),
         **pool,
     )
 

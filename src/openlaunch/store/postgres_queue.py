@@ -224,6 +224,10 @@ class PostgresQueueSql:
     started: ClassVar[ColumnElement[bool]] = _QUEUE.c.lease_owner.is_not(None)
     released: ClassVar[Mapping[str, Any]] = {"lease_owner": None, "lease_until": None}
 
+    def __init__(self) -> None:
+        self.ended = 0
+        """Tasks that have left `queue` since it was vacuumed."""
+
     def insert(self, conn: Connection, rows: Sequence[Row]) -> int:
         return int(_driver(conn).execute(_INSERT, _columns(rows), prepare=True).rowcount)
 
@@ -248,6 +252,7 @@ class PostgresQueueSql:
         for result in results:
             first.setdefault(result[-1], result)
         ended = _fetch(conn, _TAKE_OUT, [sorted(first)])  # all lock rows in one order
+        self.ended += len(ended)
         if ended:
             _driver(conn).execute(_STORE_RESULTS, _results(first, ended, now), prepare=True)
         return {task_id for task_id, *_ in ended}
