@@ -134,7 +134,7 @@ class Stream(StreamCall):
         self._uncredited += len(data)
         if self.replay is not None:
             data = self._streams.resumables.keep(self.replay, bytes(data))
-        elif isinstance(data, bytearray):
+        elif type(data) is bytearray:
             self._write_large(data)
             return
         exchange = self._exchange
@@ -189,11 +189,11 @@ class Stream(StreamCall):
             end = b""
             if payload[-_END_LENGTH:] == answers.END_EVENT:
                 end = self._end
-                if isinstance(payload, bytearray):
+                if type(payload) is bytearray:
                     del payload[-_END_LENGTH:]
                 else:
                     payload = payload[:-_END_LENGTH]
-            if self.replay is None and isinstance(payload, bytearray):
+            if self.replay is None and type(payload) is bytearray:
                 self._write_large(payload)
                 payload = b""
             self._send_last(bytes(payload) + end)

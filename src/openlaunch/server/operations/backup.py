@@ -28,6 +28,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import IO
 
+from openlaunch import trash
 from openlaunch.errors import ConfigurationError
 from openlaunch.server.operations.datadir import DataDir
 from openlaunch.store.sqlite_files import copy_database, damage
@@ -227,7 +228,7 @@ def _check_empty(data: DataDir) -> None:
 
 
 def _is_nothing(entry: Path) -> bool:
-    if entry.name in ("lock", "restoring"):
+    if entry.name in ("lock", "restoring") or entry.name.startswith(trash.PREFIX):
         return True
     return entry.is_dir() and not entry.is_symlink() and not any(entry.iterdir())
 
