@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # Set, it would have every server of a test or a benchmark compile anew, for half a second, all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-slow chaos bench docs lint format types pytest coverage release-check constraints clean
+.PHONY: demo test test-slow test-postgres chaos bench docs lint format types pytest coverage release-check constraints clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -W error::ResourceWarning examples/demo.py
@@ -50,6 +50,11 @@ pytest: $(VENV)/.installed
 test-slow: $(VENV)/.installed
 	$(BIN)/python -m tools.run_tests slow
 
+# What concerns records once more, with servers that keep them in PostgreSQL.
+ON_RECORDS := $(addprefix tests/integration/,access control controller jobs queue) tests/chaos/test_kill.py
+test-postgres: $(VENV)/.installed
+	OPENLAUNCH_TEST_STORE=postgres $(BIN)/python -m tools.run_tests "not slow" $(ON_RECORDS)
+
 # Every check on each supported Python, or on one of them: `make test-3.12`. uv downloads a Python that is not installed.
 PYTHONS := 3.11 3.12 3.13
 .PHONY: test-all $(PYTHONS:%=test-%)
@@ -59,7 +64,7 @@ test-all: $(PYTHONS:%=test-%)
 $(PYTHONS:%=test-%): test-%: $(VENV)/.installed
 	@$(BIN)/uv --quiet python find --system $* >/dev/null || $(BIN)/uv python install $* || \
 		{ echo "Python $* is not installed and could not be downloaded. Install it so that python$* is on the PATH." >&2; exit 1; }
-	$(MAKE) test test-slow VENV=.venv-$* PYTHON="$$($(BIN)/uv python find --system $*)"
+	$(MAKE) test test-slow test-postgres VENV=.venv-$* PYTHON="$$($(BIN)/uv python find --system $*)"
 
 # Shows which lines the tests run. It measures and does not judge: a failed test does not stop it.
 coverage: $(VENV)/.installed

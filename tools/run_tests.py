@@ -1,8 +1,8 @@
 """Run the tests of a kind: most of them beside each other, some alone, and then a few that failed once more.
 
-`make pytest` calls this for the quick ones, `make test-slow` with `slow` for the others. A test that fails only on a
-busy machine would hide what a change did. So a failure is repeated alone; the first failure stays in the output and
-its name comes at the end, because it is a fault to mend.
+`make pytest` calls this for the quick ones, `make test-slow` with `slow` for the others, and `make test-postgres`
+with folders. A test that fails only on a busy machine would hide what a change did. So a failure is repeated alone;
+the first failure stays in the output and its name comes at the end, because it is a fault to mend.
 """
 
 import json
@@ -30,12 +30,12 @@ def failed() -> list[str]:
     return sorted(json.loads(LAST_FAILED.read_text())) if LAST_FAILED.exists() else []
 
 
-def main(kind: str = "not slow") -> int:
+def main(kind: str = "not slow", *folders: str) -> int:
     """Return the exit code: 0 if each test passed, at the first try or at the second."""
     # Three at a time on two cores, because most tests wait for processes to start.
     codes = [
-        pytest("--cache-clear", "-n", "3", "--dist", "worksteal", "-m", f"{kind} and not alone"),
-        pytest("-m", f"{kind} and alone"),
+        pytest("--cache-clear", "-n", "3", "--dist", "worksteal", "-m", f"{kind} and not alone", *folders),
+        pytest("-m", f"{kind} and alone", *folders),
     ]
     if not any(codes):
         return 0

@@ -10,6 +10,8 @@ import sys
 import time
 from pathlib import Path
 
+from records import settings_of
+
 DEADLINE = 60.0
 NURSERY = b"openlaunch_worker.nursery"
 OWN_PROCESS = b"openlaunch.server."
@@ -24,7 +26,8 @@ class ChaosServer:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.started_at = 0.0
-        self._environ = {f"OPENLAUNCH_{name.upper()}": str(value) for name, value in settings.items()}
+        given = {**settings_of(data_dir), **settings}
+        self._environ = {f"OPENLAUNCH_{name.upper()}": str(value) for name, value in given.items()}
         self._process: subprocess.Popen[bytes] | None = None
         data_dir.mkdir(parents=True, exist_ok=True)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from records import records_of
 
 from openlaunch import EndpointRequest
 from openlaunch.testing import LocalClient, local
@@ -21,12 +22,13 @@ SMALL = {"cpus": 0.1, "memory": "64Mi"}
 @contextmanager
 def running(data_dir=None, **settings) -> Iterator[LocalClient]:
     """A server with these settings, and a client that does not retry."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in settings.items():
-            patch.setenv(f"OPENLAUNCH_{name.upper()}", str(value))
-        client = local(data_dir, max_retries=0)
-    with client:
-        yield client
+    with records_of(data_dir) as records:
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in {**records, **settings}.items():
+                patch.setenv(f"OPENLAUNCH_{name.upper()}", str(value))
+            client = local(data_dir, max_retries=0)
+        with client:
+            yield client
 
 
 @contextmanager

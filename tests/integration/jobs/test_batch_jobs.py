@@ -3,15 +3,14 @@
 import json
 import os
 import signal
-import sqlite3
 import sys
 import time
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import BaseModel, RootModel
+from records import execute
 from server_driver import eventually, http, running
 
 from openlaunch import LaunchClient
@@ -332,9 +331,8 @@ def test_old_jobs_and_their_files_are_deleted(tmp_path):
     with running(tmp_path) as client:
         bundle(client)
         run(client, [{"x": 1}])
-        with closing(sqlite3.connect(f"file:{tmp_path}/openlaunch.db?mode=ro", uri=True)) as database:
-            # The next server looks at its start, and then not for minutes.
-            eventually(lambda: database.execute("SELECT cleared FROM batch_jobs").fetchall() == [(1,)])
+        # The next server looks at its start, and then not for minutes.
+        eventually(lambda: execute(tmp_path, "SELECT cleared FROM batch_jobs") == [(1,)])
     with running(tmp_path, batch_retention_seconds=0.01) as client:
         eventually(lambda: client.list_batch_jobs() == [])
         files = [path for path in (tmp_path / "artifacts").rglob("*job_*") if path.is_file()]

@@ -3,9 +3,11 @@
 import json
 import os
 import signal
+import time
 
 import pytest
 from container_driver import IMAGE, PYTHON
+from records import execute
 from server_driver import SMALL, eventually, http, running
 
 from openlaunch.errors import BatchJobFailed, EndpointFailed, NotFound, Unprocessable, WaitTimeout
@@ -212,14 +214,7 @@ def test_a_job_names_its_bundle_once(client, hello):
 
 def due(data_dir, trigger_id, seconds_ago):
     """Have a trigger be due, as if its time had come."""
-    import sqlite3
-    import time
-
-    with sqlite3.connect(data_dir / "openlaunch.db") as database:
-        database.execute(
-            "UPDATE triggers SET next_at = ? WHERE id = ?", (time.time() - seconds_ago, trigger_id)
-        )
-    database.close()
+    execute(data_dir, f"UPDATE triggers SET next_at = {time.time() - seconds_ago} WHERE id = '{trigger_id}'")
 
 
 def trigger(client, made, name="nightly", schedule="0 4 1 1 *", **options):

@@ -1,5 +1,6 @@
 """A server whose artifacts are in a bucket of a real S3 server."""
 
+import itertools
 import json
 import os
 import pickle
@@ -21,6 +22,7 @@ from openlaunch import EndpointRequest
 from openlaunch.errors import ConfigurationError
 from openlaunch.server.operations.datadir import DataDir
 
+NUMBERS = itertools.count()
 LARGE = 400_000
 """Bytes: over what is kept in the database."""
 LEASE = 3.0
@@ -118,8 +120,14 @@ def endpoint_bundle(client):
 
 
 @pytest.fixture(scope="module")
-def client(s3):
-    with serving(s3, "shared", max_bundle_bytes=2 << 20, lease_seconds=LEASE) as client:
+def prefix():
+    """One for each time: the tests of a module may be shared out, and come back to this process."""
+    return f"shared-{next(NUMBERS)}"
+
+
+@pytest.fixture(scope="module")
+def client(s3, prefix):
+    with serving(s3, prefix, max_bundle_bytes=2 << 20, lease_seconds=LEASE) as client:
         client.deploy(echo, name="echo", **SMALL)
         client.deploy(echo, name="queue", endpoint_type="async", min_workers=1, **SMALL)
         yield client
@@ -195,10 +203,10 @@ def create_bundle(raw, where):
     return raw.post("/v2/model-bundles", json={"name": "direct", "schema_location": "", "flavor": flavor})
 
 
-def test_uploads_and_downloads_bypass_the_server(client, raw, s3):
+def test_uploads_and_downloads_bypass_the_server(client, raw, s3, prefix):
     where, direct = upload_url(raw)
     assert direct
-    assert where["signedUrl"].startswith(f"{s3.endpoint}/artifacts/shared/bundles/")
+    assert where["signedUrl"].startswith(f"{s3.endpoint}/artifacts/{prefix}/bundles/")
     assert httpx2.put(where["signedUrl"], content=b"x" * 1000).status_code == 200
     assert create_bundle(raw, where).status_code == 200
     request = {"args": {"text": "ab", "times": 3}, "return_pickled": True}
@@ -208,7 +216,7 @@ def test_uploads_and_downloads_bypass_the_server(client, raw, s3):
     assert url.startswith(f"{client.server.url}/v1/artifacts/results/")
     leads = httpx2.get(url)
     assert leads.status_code == 307
-    assert leads.headers["location"].startswith(f"{s3.endpoint}/artifacts/shared/results/")
+    assert leads.headers["location"].startswith(f"{s3.endpoint}/artifacts/{prefix}/results/")
     assert leads.headers["openlaunch-bucket"] == "true"
     lifetime = int(re.search(r"X-Amz-Expires=(\d+)", leads.headers["location"])[1])
     assert 3000 < lifetime <= 3600
@@ -224,20 +232,20 @@ def test_workers_have_none_of_the_buckets_credentials(client, s3):
     ]
 
 
-def test_storage_counts_what_is_in_the_bucket(client, s3):
+def test_storage_counts_what_is_in_the_bucket(client, s3, prefix):
     kinds = {kind.kind: kind for kind in client.get_storage().kinds}
-    found = kept(s3, "shared")
+    found = kept(s3, prefix)
     assert kinds["bundles"].count == len(found["bundles"])
     assert kinds["bundles"].bytes > 1000
 
 
-def test_an_upload_over_the_limit_is_refused_and_deleted(raw, s3):
+def test_an_upload_over_the_limit_is_refused_and_deleted(raw, s3, prefix):
     where, _ = upload_url(raw)
     assert httpx2.put(where["signedUrl"], content=b"x" * (3 << 20)).status_code == 200
     refused = create_bundle(raw, where)
     assert refused.status_code == 413
     assert "the limit is 2097152: it is deleted" in refused.json()["detail"]
-    assert where["key"].partition("/")[2] not in kept(s3, "shared")["bundles"]
+    assert where["key"].partition("/")[2] not in kept(s3, prefix)["bundles"]
 
 
 def test_what_a_bucket_can_not_bound_goes_through_the_server(client, raw):
