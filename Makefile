@@ -53,7 +53,7 @@ test-slow: $(VENV)/.installed
 # What concerns records once more, with servers that keep them in PostgreSQL.
 ON_RECORDS := $(addprefix tests/integration/,access control controller jobs queue) tests/chaos/test_kill.py
 test-postgres: $(VENV)/.installed
-	OPENLAUNCH_TEST_STORE=postgres $(BIN)/python -m tools.run_tests "not slow" $(ON_RECORDS)
+	OPENLAUNCH_TEST_STORE=postgres $(BIN)/python -m tools.run_tests "(slow or not slow)" $(ON_RECORDS)
 
 # Every check on each supported Python, or on one of them: `make test-3.12`. uv downloads a Python that is not installed.
 PYTHONS := 3.11 3.12 3.13

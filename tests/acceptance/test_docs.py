@@ -17,6 +17,8 @@ from openlaunch import errors
 from openlaunch.server.settings import Settings
 from openlaunch.testing import LocalServer
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 BIN = Path(sys.executable).parent

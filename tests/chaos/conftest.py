@@ -1,7 +1,7 @@
 """What the fault tests share: their two forms, their seed, and the figures that they tell at the end.
 
-`make test` runs the short form, `make chaos` (`OPENLAUNCH_CHAOS=long`) the long one. Faults come by chance from a
-seed, which a failure shows and `OPENLAUNCH_CHAOS_SEED` sets.
+`make test-slow` runs the short form, `make chaos` (`OPENLAUNCH_CHAOS=long`) the long one. Faults come by chance from
+a seed, which a failure shows and `OPENLAUNCH_CHAOS_SEED` sets.
 """
 
 import os
@@ -18,9 +18,10 @@ FIGURE = "figure"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if LONG:
-        here = [item for item in items if item.path.is_relative_to(Path(__file__).parent)]
-        for item in here:
+    here = [item for item in items if item.path.is_relative_to(Path(__file__).parent)]
+    for item in here:
+        item.add_marker(pytest.mark.slow)
+        if LONG:
             item.add_marker(pytest.mark.timeout(LONG_TIMEOUT_SECONDS), append=False)
 
 

@@ -49,7 +49,6 @@ def delete_all(client: LaunchClient) -> None:
         client.delete_model_endpoint(endpoint.name)
 
 
-@pytest.mark.slow
 def test_attackers_fail_no_request_of_others(
     tmp_path, chance: random.Random, long_form: bool, figure: Callable[[str], None]
 ):

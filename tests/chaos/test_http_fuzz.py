@@ -402,7 +402,6 @@ def world():
     assert caught.lines == []
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("part", range(-(-RUNS // RUNS_OF_A_TEST)))
 def test_whatever_a_client_sends_harms_nobody_and_is_read_in_one_way(world, part):

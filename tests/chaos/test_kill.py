@@ -163,7 +163,6 @@ def plan(chance: random.Random, long_form: bool) -> list[str]:
     return chosen
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_every_accepted_task_ends_right_whatever_is_killed(tmp_path, chance, long_form, figure: Figure):
     count = 10_000 if long_form else 1_500

@@ -159,7 +159,6 @@ def promote_canaries(client, load, version):
     eventually(lambda: load.all_are(version))
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(LONG_SECONDS + 240)
 def test_changes_under_load_fail_no_request(record_property):
     rounds, until = 0, time.monotonic() + LONG_SECONDS

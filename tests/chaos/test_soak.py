@@ -100,7 +100,6 @@ class Faults:
         self._client.delete_model_endpoint(name)
 
 
-@pytest.mark.slow
 def test_nothing_grows_and_nothing_is_left(tmp_path, chance, long_form, figure: Figure):
     seconds = LONG_SECONDS if long_form else SHORT_SECONDS
     with ChaosServer(tmp_path / "data", task_max_attempts=20) as server:

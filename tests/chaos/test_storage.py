@@ -159,7 +159,6 @@ def test_what_a_model_prints_to_a_full_disk_is_dropped_and_nothing_fails():
 # The database file.
 
 
-@pytest.mark.slow
 def test_a_lock_of_another_process_is_told_and_survived(server):
     client, endpoint = server
     at_work = endpoint.predict(args(number=1, seconds=0.5))
@@ -225,7 +224,6 @@ def server_with_a_clock(data_dir, offset):
         process.communicate(timeout=DEADLINE)
 
 
-@pytest.mark.slow
 def test_a_clock_that_is_set_expires_nothing_and_runs_nothing_twice(tmp_path, monkeypatch):
     monkeypatch.setenv("OPENLAUNCH_DATA_DIR", str(tmp_path / "data"))
     ran, offset = tmp_path / "ran", tmp_path / "offset"

@@ -15,7 +15,10 @@ from server_users import MODES, USERS, running_as
 from openlaunch import LaunchClient
 from openlaunch.errors import EndpointFailed
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="builds are isolated on Linux only")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="builds are isolated on Linux only"),
+]
 
 LEFT_BEHIND = "3600.4711"
 """What a process that a build leaves behind sleeps: nothing else has this in its command line."""

@@ -12,6 +12,8 @@ from server_driver import SMALL, args, eventually, http, is_alive, running
 
 from openlaunch.errors import EndpointFailed, Unprocessable
 
+pytestmark = pytest.mark.slow
+
 DO_POST = """
     def do_POST(self):
         given = json.loads(self.rfile.read(int(self.headers["Content-Length"])))

@@ -8,6 +8,8 @@ import pytest
 from pydantic import BaseModel
 from server_driver import SMALL, http, problem, running, uploaded_bundle
 
+pytestmark = pytest.mark.slow
+
 MIB = 1024 * 1024
 SOON = 0.5
 """Far above what a null prediction takes, and far below what these checks take in the event loop's thread."""

@@ -16,6 +16,8 @@ from server_driver import eventually, http, running
 from openlaunch import LaunchClient
 from openlaunch.errors import BatchJobFailed, NotFound, Unprocessable, WaitTimeout
 
+pytestmark = pytest.mark.slow
+
 LITTLE = {"cpus": 0.1, "memory": "64Mi", "storage": "64Mi"}
 
 

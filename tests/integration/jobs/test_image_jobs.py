@@ -12,6 +12,8 @@ from server_driver import SMALL, eventually, http, running
 
 from openlaunch.errors import BatchJobFailed, EndpointFailed, NotFound, Unprocessable, WaitTimeout
 
+pytestmark = pytest.mark.slow
+
 HELLO = "import os; print('hello', os.environ.get('WHO'))"
 FOR_EVER = """
 import signal, sys, time

@@ -22,6 +22,8 @@ from openlaunch import EndpointRequest
 from openlaunch.errors import ConfigurationError
 from openlaunch.server.operations.datadir import DataDir
 
+pytestmark = pytest.mark.slow
+
 NUMBERS = itertools.count()
 LARGE = 400_000
 """Bytes: over what is kept in the database."""

@@ -21,6 +21,8 @@ from openlaunch import EndpointResponseFuture, LaunchClient
 from openlaunch.errors import Unavailable
 from openlaunch.testing import LocalServer
 
+pytestmark = pytest.mark.slow
+
 
 def nap(seconds=0.0):
     time.sleep(seconds)

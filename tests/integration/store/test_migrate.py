@@ -9,6 +9,8 @@ import pytest
 from postgres_server import binaries, shared_server
 from server_driver import SMALL, args, http, running
 
+pytestmark = pytest.mark.slow
+
 ADMIN_KEY = "the-key-of-this-test"
 
 

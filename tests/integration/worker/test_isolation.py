@@ -22,7 +22,10 @@ from server_users import MODES, USERS, running_as
 from openlaunch import LaunchClient
 from openlaunch.errors import WorkerDied
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="workers are isolated on Linux only")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="workers are isolated on Linux only"),
+]
 
 MIB = 2**20
 REFUSED = {"OSError", "PermissionError", "FileNotFoundError"}
