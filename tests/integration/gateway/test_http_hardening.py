@@ -5,7 +5,7 @@ import json
 import re
 import socket
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 from server_driver import SMALL, eventually, http, running, uploaded_bundle
@@ -231,18 +231,20 @@ def test_headers_within_the_limits_are_taken(connect):
 @pytest.mark.parametrize("chunked", [False, True])
 @pytest.mark.parametrize("route", ["double-sync", "echo-async", "keys"])
 def test_a_body_over_the_limit_is_refused(connect, head, route, chunked):
-    with connect() as sock:
-        if chunked:
-            sock.sendall(head(route, "Transfer-Encoding: chunked") + b"\r\n")
-            try:
-                for _ in range(LIMIT // 1024 + 2):
-                    sock.sendall(b"400\r\n" + KIB + b"\r\n")
-            except ConnectionError:
-                pass
-        else:
-            sock.sendall(head(route, f"Content-Length: {LIMIT + 1}") + b"\r\n" + KIB)
-        sock.settimeout(30)
-        assert status_of(sock.recv(65536)) == 413
+    def status():
+        with connect() as sock:
+            if chunked:
+                sock.sendall(head(route, "Transfer-Encoding: chunked") + b"\r\n")
+                with suppress(ConnectionError):
+                    for _ in range(LIMIT // 1024 + 2):
+                        sock.sendall(b"400\r\n" + KIB + b"\r\n")
+            else:
+                sock.sendall(head(route, f"Content-Length: {LIMIT + 1}") + b"\r\n" + KIB)
+            sock.settimeout(30)
+            return status_of(sock.recv(65536))
+
+    # While the server still holds a part of the body of the test before, there is no room for all of this one.
+    assert eventually(lambda: found if (found := status()) != 503 else None) == 413
 
 
 @pytest.mark.parametrize("chunked", [False, True])

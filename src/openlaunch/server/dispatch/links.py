@@ -296,11 +296,12 @@ class WorkerLink(FrameLink):
         if kind != work.answer_kind or not payload:
             raise _not_running(kind)
         outcome = payload[0]
-        if type(payload) is bytearray:  # cheaper than isinstance
-            del payload[:1]  # which moves nothing
-            body: Body = payload
+        if type(payload) is bytes:  # cheaper than isinstance
+            body: Body = payload[1:]
         else:
-            body = payload[1:]
+            assert isinstance(payload, bytearray)
+            del payload[:1]  # which moves nothing
+            body = payload
         if outcome or len(body) > self._max_result_bytes:
             body = check_answer(work, outcome, body, self._max_result_bytes)
             if outcome == Outcome.CANCELLED and request_id not in self._stopping:

@@ -173,7 +173,7 @@ class Response:
         self._is_one_document = headers is JSON
         self._connection.send(self._stream_head(headers) + self._framed(data))
 
-    def write_large(self, data: bytearray, headers: Mapping[str, str]) -> None:
+    def write_large(self, data: Body, headers: Mapping[str, str]) -> None:
         """Send a large piece of such an answer without a copy: the connection holds it until the client has it."""
         if self.disconnected or self.response_complete:
             return

@@ -134,7 +134,7 @@ class Stream(StreamCall):
         self._uncredited += len(data)
         if self.replay is not None:
             data = self._streams.resumables.keep(self.replay, bytes(data))
-        elif type(data) is bytearray:
+        elif type(data) is not bytes:
             self._write_large(data)
             return
         exchange = self._exchange
@@ -147,7 +147,7 @@ class Stream(StreamCall):
         elif len(self._pieces) == 1:
             self._streams.flush_soon(self._flush)
 
-    def _write_large(self, data: bytearray) -> None:
+    def _write_large(self, data: Body) -> None:
         if self._exchange is not None:
             self._exchange.write(self._take_pieces(), self._headers)
             self._exchange.write_large(data, self._headers)
@@ -189,11 +189,12 @@ class Stream(StreamCall):
             end = b""
             if payload[-_END_LENGTH:] == answers.END_EVENT:
                 end = self._end
-                if type(payload) is bytearray:
-                    del payload[-_END_LENGTH:]
-                else:
+                if type(payload) is bytes:
                     payload = payload[:-_END_LENGTH]
-            if self.replay is None and type(payload) is bytearray:
+                else:
+                    assert isinstance(payload, bytearray)
+                    del payload[-_END_LENGTH:]
+            if self.replay is None and type(payload) is not bytes:
                 self._write_large(payload)
                 payload = b""
             self._send_last(bytes(payload) + end)
