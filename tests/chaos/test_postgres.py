@@ -8,13 +8,14 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 from chaos_server import ChaosServer, children, command_line
+from http_service import http_service
 from postgres_server import WITH_PASSWORD, PostgresServer
 from server_driver import SMALL, args, eventually
 from tcp_proxy import Proxy, proxy_to
@@ -122,14 +123,8 @@ def receiver() -> Iterator[tuple[str, list[bytes]]]:
         def log_message(self, *_: object) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}/", received
-        finally:
-            server.shutdown()
-            thread.join()
+    with http_service(Handler) as server:
+        yield f"http://127.0.0.1:{server.server_port}/", received
 
 
 def test_every_kind_of_work_is_done_and_outlives_a_restart(platform: Platform, tmp_path: Path) -> None:

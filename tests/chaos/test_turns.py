@@ -3,11 +3,11 @@
 import http.server
 import os
 import socket
-import threading
 import time
 from contextlib import contextmanager
 
 import pytest
+from http_service import http_service
 from server_driver import DEADLINE, SMALL, args, eventually, running
 
 from openlaunch import EndpointRequest, LaunchClient
@@ -63,15 +63,9 @@ def receiving():
         def log_message(self, *_):
             pass
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    with http_service(Handler) as server:
         server.received = 0
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+        yield server
 
 
 def same(x):

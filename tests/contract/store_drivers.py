@@ -73,6 +73,10 @@ class PostgresDatabases:
         self._new = _shape(name)
         return name
 
+    def drop(self, folder: Path) -> None:
+        """Delete the folder's database, whoever still uses it."""
+        shared_server().execute(f"DROP DATABASE {self._taken.pop(folder)} WITH (FORCE)")
+
     def give_back(self) -> None:
         """Empty what the last test has used: some milliseconds, where a new database takes a tenth of a second."""
         for name in self._taken.values():

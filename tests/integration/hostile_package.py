@@ -3,9 +3,10 @@
 import http.server
 import io
 import tarfile
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from http_service import http_service
 
 _PROJECT = """\
 [build-system]
@@ -48,14 +49,8 @@ def serving(script: str) -> Iterator[str]:
         def log_message(self, *_):
             pass
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield f"hostile @ http://127.0.0.1:{server.server_port}/hostile-1.0.tar.gz"
-        finally:
-            server.shutdown()
-            thread.join()
+    with http_service(Handler) as server:
+        yield f"hostile @ http://127.0.0.1:{server.server_port}/hostile-1.0.tar.gz"
 
 
 def _source(script: str) -> bytes:

@@ -1,17 +1,14 @@
 """Where servers of tests keep their records: with `OPENLAUNCH_TEST_STORE=postgres`, each in a database of its own."""
 
-import itertools
 import os
 import sqlite3
+import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 ON_POSTGRES = os.environ.get("OPENLAUNCH_TEST_STORE") == "postgres"
-
-_NUMBERS = itertools.count()
-_NAMES: dict[Path, str] = {}
 
 
 @contextmanager
@@ -20,31 +17,23 @@ def records_of(data_dir: Path | str | None) -> Iterator[dict[str, str]]:
     if data_dir is not None or not ON_POSTGRES:
         yield settings_of(Path(data_dir or ""))
         return
-    from postgres_server import shared_server
+    from store_drivers import POSTGRES
 
-    name = _made()
-    yield {"store": shared_server().url(name)}
-    shared_server().execute(f"DROP DATABASE {name} WITH (FORCE)")
+    once = Path(tempfile.mkdtemp())
+    try:
+        yield settings_of(once)
+    finally:
+        POSTGRES.drop(once)
+        once.rmdir()
 
 
 def settings_of(data_dir: Path) -> dict[str, str]:
     """Return the settings of a server on this data directory, which has the same records in all of its lives."""
     if not ON_POSTGRES:
         return {}
-    from postgres_server import shared_server
+    from store_drivers import POSTGRES
 
-    known = data_dir.absolute()
-    if known not in _NAMES:
-        _NAMES[known] = _made()
-    return {"store": shared_server().url(_NAMES[known])}
-
-
-def _made() -> str:
-    from postgres_server import shared_server
-
-    name = f"records_{next(_NUMBERS)}"
-    shared_server().execute(f"CREATE DATABASE {name}")
-    return name
+    return {"store": POSTGRES.url_of(data_dir.absolute())}
 
 
 def execute(data_dir: Path, statement: str) -> list[tuple[Any, ...]]:
@@ -53,8 +42,8 @@ def execute(data_dir: Path, statement: str) -> list[tuple[Any, ...]]:
         with closing(sqlite3.connect(data_dir / "openlaunch.db")) as database, database:
             return database.execute(statement).fetchall()
     import psycopg
-    from postgres_server import shared_server
+    from store_drivers import POSTGRES
 
-    with psycopg.connect(shared_server().url(_NAMES[data_dir.absolute()])) as connection:
+    with psycopg.connect(POSTGRES.url_of(data_dir.absolute())) as connection:
         cursor = connection.execute(statement.encode())
         return cursor.fetchall() if cursor.description else []

@@ -1,6 +1,8 @@
 """`openlaunch migrate`."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,6 +16,7 @@ from openlaunch.errors import ConfigurationError
 if TYPE_CHECKING:
     from openlaunch.server.operations.datadir import DataDir
     from openlaunch.server.operations.migration import CopyReport
+    from openlaunch.store.base import Store
 
 FOLDER = "folder"
 
@@ -110,26 +113,17 @@ async def _move(data: "DataDir", places: Places, came_from: str | None) -> Moved
 
 
 async def _move_records_out(data: "DataDir", url: str) -> dict[str, int]:
-    from openlaunch.server.serve import open_postgres, open_sqlite
     from openlaunch.store.copying import copy_records
 
-    if data.records_elsewhere is not None and not data.database.is_file():
+    if not data.database.is_file():
         raise ConfigurationError(f"the records of {data.root} are in the {data.records_elsewhere} already")
-    target = await open_postgres(url)
-    try:
-        source = await open_sqlite(data)
-        try:
-            copied = await copy_records(source, target)
-        finally:
-            await source.close()
-        data.move_records_to(target.name)
-    finally:
-        await target.close()
+    async with _opened(data, url) as (own, other, name):
+        copied = await copy_records(own, other)
+        data.move_records_to(name)
     return copied
 
 
 async def _bring_records_back(data: "DataDir", url: str | None) -> dict[str, int]:
-    from openlaunch.server.serve import open_postgres, open_sqlite
     from openlaunch.store.copying import copy_records
 
     if url is None:
@@ -137,21 +131,27 @@ async def _bring_records_back(data: "DataDir", url: str | None) -> dict[str, int
             f"the records of {data.root} are in the {data.records_elsewhere}: name it, with what is needed to "
             "connect, as --from postgresql://USER@HOST/NAME"
         )
-    source = await open_postgres(url)
-    try:
-        if data.records_elsewhere not in (None, source.name):
-            raise ConfigurationError(
-                f"the records of {data.root} are in the {data.records_elsewhere}, and not in the {source.name}"
-            )
-        target = await open_sqlite(data)
-        try:
-            copied = await copy_records(source, target)
-        finally:
-            await target.close()
+    async with _opened(data, url) as (own, other, _):
+        copied = await copy_records(other, own)
         data.bring_records_back()
-    finally:
-        await source.close()
     return copied
+
+
+@asynccontextmanager
+async def _opened(data: "DataDir", url: str) -> "AsyncIterator[tuple[Store, Store, str]]":
+    """Open the directory's own database, and the other, with its name, which the directory may know already."""
+    from openlaunch.server.serve import open_postgres, open_sqlite
+
+    async with AsyncExitStack() as stack:
+        other = await open_postgres(url)
+        stack.push_async_callback(other.close)
+        if data.records_elsewhere not in (None, other.name):
+            raise ConfigurationError(
+                f"the records of {data.root} are in the {data.records_elsewhere}, and not in the {other.name}"
+            )
+        own = await open_sqlite(data)
+        stack.push_async_callback(own.close)
+        yield own, other, other.name
 
 
 async def _move_artifacts(data: "DataDir", target: str) -> "CopyReport":

@@ -20,7 +20,7 @@ from openlaunch.store.postgres_queue import PostgresQueueSql
 from openlaunch.store.postgres_session import Database, WriterSession
 from openlaunch.store.queue_sql import options
 from openlaunch.store.schema import upgrade
-from openlaunch.store.threads import READERS, Readers, Writer
+from openlaunch.store.threads import READERS, ThreadedStore
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ SELECT tablename FROM pg_tables WHERE schemaname = current_schema() AND NOT (
   FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS kind)"""
 
 
-class PostgresStore:
+class PostgresStore(ThreadedStore):
     """`store.base.Store` on a PostgreSQL database. Used from one event loop."""
 
     is_service = True
@@ -60,11 +60,9 @@ class PostgresStore:
         """The database and where it is, for messages."""
         self._session = session
         self._queue = queue
-        self._engines = writer, readers
         self._away = False
         """Whether PostgreSQL failed at the last attempt to write."""
-        self._writer = Writer(self._commit, explained, max_pending)
-        self._readers = Readers(readers, explained, max_pending)
+        super().__init__(writer, readers, max_pending)
 
     @classmethod
     async def open(cls, url: str, *, max_pending: int = 20_000) -> "PostgresStore":
@@ -83,16 +81,8 @@ class PostgresStore:
         await asyncio.to_thread(_prepare, writer, database)
         return cls(database.name, session, queue, writer, readers, max_pending)
 
-    @property
-    def transactions(self) -> int:
-        """Write transactions so far, each of a group of operations."""
-        return self._writer.transactions
-
-    async def write(self, op: Callable[[Connection], T], owner: str = "") -> T:
-        return await self._writer.write(op, owner)
-
     async def read(self, op: Callable[[Connection], T], owner: str = "") -> T:
-        return await self._readers.read(lambda conn: _read(conn, op), owner)
+        return await super().read(lambda conn: _read(conn, op), owner)
 
     async def shrink(self) -> bool:
         return False  # PostgreSQL's autovacuum makes room
@@ -104,13 +94,6 @@ class PostgresStore:
 
     async def problem(self) -> str | None:
         return None
-
-    async def close(self) -> None:
-        self._readers.refuse()
-        await self._writer.close()
-        self._readers.close()
-        for engine in self._engines:
-            engine.dispose()
 
     def _commit(self, operations: Iterator[Operation]) -> list[Outcome]:
         try:
@@ -126,6 +109,9 @@ class PostgresStore:
         if self._queue.ended >= VACUUM_AFTER:
             self._vacuum()
         return outcomes
+
+    def _explained(self, error: Exception) -> Exception:
+        return explained(error)
 
     def _vacuum(self) -> None:
         """Free what tasks that have left the queue still take in it, as autovacuum would, once a minute."""

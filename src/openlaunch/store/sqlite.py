@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -18,7 +18,7 @@ from openlaunch.store.queue_sql import options
 from openlaunch.store.schema import upgrade
 from openlaunch.store.sqlite_files import INCREMENTAL, let_shrink
 from openlaunch.store.sqlite_queue import SqliteQueueSql
-from openlaunch.store.threads import READERS, Readers, Writer
+from openlaunch.store.threads import READERS, ThreadedStore
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -41,18 +41,16 @@ MAX_IDLE_WAL_BYTES = 64 * 1024 * 1024
 _MAGIC = b"SQLite format 3\x00"
 
 
-class SqliteStore:
+class SqliteStore(ThreadedStore):
     """`store.base.Store` on one SQLite file: WAL, synchronous=FULL. Used from one event loop."""
 
     is_service = False
 
     def __init__(self, path: Path, engine: Engine, readers: Engine, max_pending: int) -> None:
         self._path = path
-        self._engines = engine, readers
         self._damage: str | None = None
         """What was found to be wrong with the file itself, once it was."""
-        self._writer = Writer(self._commit, self._explained, max_pending)
-        self._readers = Readers(readers, self._explained, max_pending)
+        super().__init__(engine, readers, max_pending)
 
     @classmethod
     async def open(
@@ -68,17 +66,6 @@ class SqliteStore:
         writer, readers = await asyncio.to_thread(_open_engines, path, busy_timeout_seconds)
         return cls(path, writer, readers, max_pending)
 
-    @property
-    def transactions(self) -> int:
-        """Write transactions so far, each of a group of operations."""
-        return self._writer.transactions
-
-    async def write(self, op: Callable[[Connection], T], owner: str = "") -> T:
-        return await self._writer.write(op, owner)
-
-    async def read(self, op: Callable[[Connection], T], owner: str = "") -> T:
-        return await self._readers.read(op, owner)
-
     async def shrink(self) -> bool:
         cut, left = await self.write(_shrink)
         if cut and not left:
@@ -91,13 +78,6 @@ class SqliteStore:
 
     async def problem(self) -> str | None:
         return self._damage or await asyncio.to_thread(_file_problem, self._path)
-
-    async def close(self) -> None:
-        self._readers.refuse()
-        await self._writer.close()
-        self._readers.close()
-        for engine in self._engines:
-            engine.dispose()
 
     def _commit(self, operations: Iterator[Operation]) -> list[Outcome]:
         with self._engines[0].connect() as connection:

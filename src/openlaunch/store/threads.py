@@ -4,6 +4,7 @@ import asyncio
 import queue
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -185,3 +186,38 @@ class Readers:
             if explained is error:
                 raise
             raise explained from getattr(error, "orig", error)
+
+
+class ThreadedStore(ABC):
+    """The part of `store.base.Store` that runs operations, in both kinds of threads; a driver commits the groups."""
+
+    def __init__(self, writer: Engine, readers: Engine, max_pending: int) -> None:
+        self._engines = writer, readers
+        self._writer = Writer(self._commit, self._explained, max_pending)
+        self._readers = Readers(readers, self._explained, max_pending)
+
+    @abstractmethod
+    def _commit(self, operations: Iterator[Operation]) -> Sequence[Outcome]:
+        """Run operations in one transaction; called in the thread that writes, as `Writer` says."""
+
+    @abstractmethod
+    def _explained(self, error: Exception) -> Exception:
+        """Make the error for callers."""
+
+    @property
+    def transactions(self) -> int:
+        """Write transactions so far, each of a group of operations."""
+        return self._writer.transactions
+
+    async def write(self, op: Callable[[Connection], T], owner: str = "") -> T:
+        return await self._writer.write(op, owner)
+
+    async def read(self, op: Callable[[Connection], T], owner: str = "") -> T:
+        return await self._readers.read(op, owner)
+
+    async def close(self) -> None:
+        self._readers.refuse()
+        await self._writer.close()
+        self._readers.close()
+        for engine in self._engines:
+            engine.dispose()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from http_service import http_service
 from records import ON_POSTGRES, execute
 from server_driver import DEADLINE, SMALL, args, eventually, http, is_alive, running, send_signal
 
@@ -173,16 +174,10 @@ def test_a_predict_function_gets_the_bytes_of_a_url(client, tmp_path):
     (tmp_path / "input.bin").write_bytes(b"\x00\x01\x02")
     handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path))
     handler.log_message = lambda *_: None
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as files:
-        thread = threading.Thread(target=files.serve_forever)
-        thread.start()
-        try:
-            endpoint = client.deploy(lambda data: list(data), name="wo-url", **SMALL)
-            url = f"http://127.0.0.1:{files.server_port}/input.bin"
-            assert endpoint.predict(EndpointRequest(url=url)).value == [0, 1, 2]
-        finally:
-            files.shutdown()
-            thread.join()
+    with http_service(handler) as files:
+        endpoint = client.deploy(lambda data: list(data), name="wo-url", **SMALL)
+        url = f"http://127.0.0.1:{files.server_port}/input.bin"
+        assert endpoint.predict(EndpointRequest(url=url)).value == [0, 1, 2]
 
 
 def test_deleting_an_endpoint_ends_its_workers_and_its_tasks(client):

@@ -2,12 +2,12 @@
 
 import base64
 import http.server
-import threading
 import zipfile
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from http_service import http_service
 from server_driver import SMALL, args, running
 
 from openlaunch.errors import EndpointFailed
@@ -51,14 +51,8 @@ def index(package: Path):
         def log_message(self, *_):
             pass
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield f"http://me:{PASSWORD}@127.0.0.1:{server.server_port}/simple"
-        finally:
-            server.shutdown()
-            thread.join()
+    with http_service(Handler) as server:
+        yield f"http://me:{PASSWORD}@127.0.0.1:{server.server_port}/simple"
 
 
 @pytest.fixture(scope="module")

@@ -4,11 +4,11 @@ import gzip
 import http.client
 import http.server
 import re
-import threading
 import time
 from contextlib import contextmanager
 
 import pytest
+from http_service import http_service
 from server_driver import SMALL, args, problem, running
 from server_driver import http as plain
 
@@ -83,12 +83,8 @@ def proxy(upstream, prefix, headers, *, strips=True):
         def log_message(self, *_):
             pass
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
+    with http_service(Handler) as server:
         yield f"http://127.0.0.1:{server.server_port}{prefix}"
-        server.shutdown()
-        thread.join()
 
 
 def test_deploying_and_a_pickled_result_behind_a_proxy_with_a_path(client, raw):

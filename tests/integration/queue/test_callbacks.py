@@ -9,13 +9,13 @@ import re
 import socket
 import ssl
 import sys
-import threading
 import time
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 import trustme
+from http_service import http_service
 from server_driver import SMALL, args, eventually, running
 from server_driver import http as plain_http
 
@@ -44,19 +44,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
 @contextmanager
 def receiving(port=0, tls=None, answers=()):
     """A receiver that gives these answers, and then takes everything."""
-    with http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler) as server:
+    with http_service(Handler, port) as server:
         server.received, server.answers = [], list(answers)
         server.handle_error = lambda *_: None
         if tls is not None:
             server.socket = tls.wrap_socket(server.socket, server_side=True)
         server.url = f"{'https' if tls else 'http'}://127.0.0.1:{server.server_port}/done"
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+        yield server
 
 
 @pytest.fixture(scope="module")

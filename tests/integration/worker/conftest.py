@@ -2,9 +2,10 @@
 
 import contextlib
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import pytest
+from http_service import http_service
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -65,11 +66,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server():
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
+    with http_service(Handler) as http:
         http.over = threading.Event()
-        thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
         yield f"http://127.0.0.1:{http.server_port}"
         http.over.set()
-        http.shutdown()
-        thread.join()

@@ -8,14 +8,14 @@ import json
 import os
 import signal
 import sys
-import threading
 import zipfile
 from collections.abc import Iterator
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 
 import pytest
+from http_service import http_service
 from server_driver import SMALL, args, eventually, running
 from server_users import MODES, USERS, running_as
 
@@ -260,12 +260,8 @@ def package(cell, tmp_path) -> Iterator[str]:
         for name, text in {"pyproject.toml": PROJECT, "backend.py": BACKEND, "look.py": look}.items():
             file.writestr(f"hostile-1.0/{name}", text)
     handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as http:
-        thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with http_service(handler) as http:
         yield f"http://127.0.0.1:{http.server_port}/hostile-1.0.zip"
-        http.shutdown()
-        thread.join()
 
 
 def test_code_of_a_requirement_reaches_nothing_of_the_server(cell, package):
