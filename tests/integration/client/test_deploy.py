@@ -8,7 +8,7 @@ from contextlib import closing
 
 import pytest
 from both_clients import FLAVOURS, Both
-from server_driver import SMALL, args
+from server_driver import SMALL, args, eventually
 
 from openlaunch.errors import Conflict, EndpointFailed, Unprocessable
 
@@ -106,6 +106,8 @@ def test_what_is_not_given_stays(client, flavour):
 
 def test_the_same_again_changes_nothing(client):
     first = client.deploy(same, name="again", app_config={"a": 1}, load_model_fn=dict, **SMALL)
+    # An event is stored a moment after the state that it tells of.
+    eventually(lambda: client.list_endpoint_events("again").events[-1].kind == "rolled_out")
     before, bundles = client.list_endpoint_events("again").events, bundle_ids(client, "again")
     again = client.deploy(same, name="again", app_config={"a": 1}, load_model_fn=dict, **SMALL)
     assert again.changes == []
