@@ -50,10 +50,6 @@ _HINTS: list[tuple[type[Exception], str]] = [
     (errors.StreamInterrupted, "the result is incomplete; send the request again"),
     (errors.Forbidden, "an admin's key is needed"),
     (
-        errors.EndpointFailed,
-        "`openlaunch endpoints logs NAME --creation` shows how its environment was built and its workers started",
-    ),
-    (
         errors.WaitTimeout,
         "the work continues; look at it with `openlaunch endpoints get` or `openlaunch tasks get`",
     ),

@@ -330,7 +330,7 @@ def test_a_deployment_that_can_not_load_exits_1_with_the_reason_and_where_to_loo
     code, out, err = cli(*arguments)
     assert (code, out) == (1, "")
     assert "weights are gone" in err
-    assert "hint: `openlaunch endpoints logs" in err
+    assert "hint: `openlaunch endpoints logs broken --creation`" in err
     code, out, _ = cli("endpoints", "logs", "broken", "--creation")
     assert code == 0
     assert "RuntimeError: weights are gone" in out

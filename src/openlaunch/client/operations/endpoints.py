@@ -319,7 +319,12 @@ def wait_until_ready(
 def _is_ready(endpoint: ModelEndpoint) -> bool:
     if endpoint.status is EndpointStatus.UPDATE_FAILED:
         reason = endpoint.status_reason or "no reason was given"
-        raise EndpointFailed(f"endpoint {endpoint.name!r} is UPDATE_FAILED: {reason}")
+        failed = EndpointFailed(f"endpoint {endpoint.name!r} is UPDATE_FAILED: {reason}")
+        failed.add_note(
+            f"`openlaunch endpoints logs {endpoint.name} --creation` shows how its environment was built and its "
+            "workers started"
+        )
+        raise failed
     if endpoint.status is EndpointStatus.DELETE_IN_PROGRESS:
         raise EndpointFailed(f"endpoint {endpoint.name!r} is being deleted")
     return endpoint.status is EndpointStatus.READY
