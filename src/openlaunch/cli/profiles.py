@@ -46,7 +46,9 @@ def login(
         except Unauthorized as error:
             error.add_note("nothing is stored; an admin makes a key with `openlaunch keys create`")
             raise
-        profile = Profile(given.profile or urlsplit(client.url).netloc, client.url, key, certificates)
+        profile = Profile(
+            given.profile or urlsplit(client.url.split(",")[0]).netloc, client.url, key, certificates
+        )
     write_config(config.with_profile(profile))
     document = {
         "profile": profile.name,

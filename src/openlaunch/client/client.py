@@ -49,7 +49,8 @@ class LaunchClient(Operations, make=blocking):
 
     Args:
         api_key: the key.
-        endpoint: the server's URL, such as `http://127.0.0.1:8000`.
+        endpoint: the server's URL, such as `http://127.0.0.1:8000`; or those of several servers that share their
+            records, with commas between. The client moves on to the next when one is away.
         self_hosted: for programs written for Launch; every server is self-hosted here, so nothing depends on it.
         use_path_with_custom_endpoint: whether `endpoint` may have a path, which is kept.
         timeout: seconds that may pass without any byte sent or received before a request other than a prediction is

@@ -6,7 +6,7 @@ import os
 import re
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import quote, urlsplit, urlunsplit
@@ -24,7 +24,7 @@ class Address:
     """A server and the key to it.
 
     Attributes:
-        url: scheme, host, port and path prefix, without a slash at the end.
+        url: scheme, host, port and path prefix, without a slash at the end; of several servers, with commas between.
         api_key: sent as the user name of HTTP Basic.
         source: where the URL came from, for error messages.
         key_source: where the key came from.
@@ -41,6 +41,10 @@ class Address:
 
     def __post_init__(self) -> None:
         _check_key(self.api_key, self.key_source)
+
+    def each(self) -> "list[Address]":
+        """Return the address of each server."""
+        return [replace(self, url=url) for url in _SEVERAL.split(self.url)]
 
     @property
     def authorization(self) -> str:
@@ -128,6 +132,7 @@ def data_dir(environ: Mapping[str, str] = os.environ) -> Path:
 
 
 _HOST = re.compile(r"[A-Za-z0-9._:%-]+")
+_SEVERAL = re.compile(r"\s*,\s*(?=https?://)")
 _API_KEYS = ("OPENLAUNCH_API_KEY", "LAUNCH_API_KEY")
 _PAIRS = (("OPENLAUNCH_URL", "OPENLAUNCH_API_KEY"), ("LAUNCH_ENDPOINT", "LAUNCH_API_KEY"))
 _HELP = """\
@@ -214,7 +219,13 @@ def _read_credentials(environ: Mapping[str, str]) -> _Credentials | None:
         raise ConfigurationError(f"the credentials file {path} can't be read: {error!r}") from error
 
 
-def _normal(url: str, source: str, *, keep_path: bool) -> str:
+def _normal(urls: str, source: str, *, keep_path: bool) -> str:
+    """Return a server's URL in one spelling; those of several servers with commas between."""
+    each = _SEVERAL.split(urls) if isinstance(urls, str) else [urls]
+    return ",".join(_normal_one(url, source, keep_path=keep_path) for url in each)
+
+
+def _normal_one(url: str, source: str, *, keep_path: bool) -> str:
     try:
         parts = urlsplit(url.strip())
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0

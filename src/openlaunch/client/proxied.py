@@ -16,7 +16,6 @@ from openlaunch.client.loops import PerLoop
 from openlaunch.client.proxies import Proxy
 from openlaunch.client.retry import TransportFailure
 from openlaunch.client.transport import (
-    CONNECT_SECONDS,
     IDLE_SECONDS,
     MAX_CONNECTIONS,
     MAX_IDLE,
@@ -58,7 +57,7 @@ class _ProxiedTransport(ABC):
     async def send(self, request: Request) -> Response:
         with self.failures(request):
             target = self._target
-            timeout = httpx2.Timeout(target.seconds(request), connect=CONNECT_SECONDS)
+            timeout = httpx2.Timeout(target.seconds(request), connect=target.connect_seconds)
             answer = await self._send(
                 httpx2.Request(
                     request.method,

@@ -69,8 +69,9 @@ class Network(Protocol):
 class Remote:
     """The server's host and port, and how it proves who it is."""
 
-    def __init__(self, url: str, ca_file: Path | None) -> None:
+    def __init__(self, url: str, ca_file: Path | None, connect_seconds: float = CONNECT_SECONDS) -> None:
         parts = urlsplit(url)
+        self.connect_seconds = connect_seconds
         assert parts.hostname is not None
         secure = parts.scheme == "https"
         self.host, self.port = parts.hostname, parts.port or (443 if secure else 80)
@@ -141,7 +142,7 @@ class BlockingNetwork:
 
     async def connect(self) -> BlockingSocket:
         tls = self._remote.tls()
-        sock = socket.create_connection((self._remote.host, self._remote.port), CONNECT_SECONDS)
+        sock = socket.create_connection((self._remote.host, self._remote.port), self._remote.connect_seconds)
         try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             return BlockingSocket(tls.wrap_socket(sock, server_hostname=self._remote.host) if tls else sock)
@@ -284,7 +285,7 @@ class AwaitableNetwork:
 
     async def connect(self) -> AwaitableSocket:
         loop = asyncio.get_running_loop()
-        async with asyncio.timeout(CONNECT_SECONDS):
+        async with asyncio.timeout(self._remote.connect_seconds):
             # TCP_NODELAY is asyncio's own default.
             _, connected = await loop.create_connection(
                 AwaitableSocket, self._remote.host, self._remote.port, ssl=self._remote.tls()

@@ -7,7 +7,7 @@ signed, and raises `TransportFailure` where there is no answer. It may be used b
 import os
 import ssl
 from collections.abc import Coroutine, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,6 +19,9 @@ from openlaunch.errors import ConfigurationError, PayloadTooLarge
 
 USER_AGENT = f"openlaunch/{version('openlaunch')}"
 CONNECT_SECONDS = 10.0
+MOVE_ON_SECONDS = 2.0
+"""How long one of several servers may take for a connection."""
+
 MAX_CONNECTIONS = 256
 MAX_IDLE = 32
 IDLE_SECONDS = 60.0
@@ -50,6 +53,7 @@ class Target:
     ca_file: Path | None = None
     owner: str | None = None
     way: str = ""
+    connect_seconds: float = CONNECT_SECONDS
 
     @classmethod
     def of(
@@ -65,6 +69,12 @@ class Target:
             "user-agent": USER_AGENT,
         }
         return cls(address, timeout, headers, ca_file, owner)
+
+    def each(self) -> "list[Target]":
+        """Return a target for each server of the address."""
+        addresses = self.address.each()
+        seconds = self.connect_seconds if len(addresses) == 1 else MOVE_ON_SECONDS
+        return [replace(self, address=address, connect_seconds=seconds) for address in addresses]
 
     def url(self, request: Request) -> str:
         return self.address.url + request.url

@@ -226,3 +226,18 @@ def test_a_config_file_that_is_wrong_says_where(tmp_path, text, said):
         read_config({"OPENLAUNCH_CONFIG_FILE": str(tmp_path / "config.toml")})
     assert "config.toml" in str(caught.value)
     assert "secret" not in str(caught.value)
+
+
+def test_several_servers_are_named_with_commas_between(nothing):
+    address = find_address("key", "http://one:1/, https://two:2", environ=nothing)
+    assert address.url == "http://one:1,https://two:2"
+    assert [each.url for each in address.each()] == ["http://one:1", "https://two:2"]
+    assert {each.api_key for each in address.each()} == {"key"}
+
+
+@pytest.mark.parametrize(
+    "urls", ["http://one:1,two:2", "http://one:1,", "http://one:1,https://", ",http://one:1"]
+)
+def test_each_of_several_servers_has_to_be_a_url(nothing, urls):
+    with pytest.raises(ConfigurationError, match="is not a URL such as"):
+        find_address("key", urls, environ=nothing)
