@@ -19,6 +19,7 @@
         ├── Forbidden               403  the key is valid, and its role does not allow this
         ├── NotFound                404  the object does not exist, or belongs to another owner
         ├── MethodNotAllowed        405  the path exists, and does not accept this method
+        ├── NotAcceptable           406  the path answers with no type that the Accept header names
         ├── Conflict                409  the name is taken, or the object's state does not allow this
         ├── RequestTimeout          408  the request did not arrive completely in time
         ├── PayloadTooLarge         413  the body is larger than the limit
@@ -185,6 +186,12 @@ class MethodNotAllowed(APIError):
 
     status, title, default_code = 405, "Method not allowed", "method_not_allowed"
     allowed: Sequence[str] = ()
+
+
+class NotAcceptable(APIError):
+    """406: the path answers with no type that the request's `Accept` header names."""
+
+    status, title, default_code = 406, "Not acceptable", "not_acceptable"
 
 
 class Conflict(APIError):

@@ -6,6 +6,7 @@ import http.server
 import re
 import time
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
 from http_service import http_service
@@ -24,6 +25,10 @@ def echo(x):
 
 def a_set():
     return {1, 2}
+
+
+def one_item():
+    yield 1
 
 
 def slow():
@@ -175,6 +180,38 @@ def test_a_body_of_another_type_or_coding_is_refused_by_its_name(raw, where):
     for marked in (b"\xef\xbb\xbf" + body, body.decode().encode("utf-16")):
         answer = raw.post("/v1/sync-tasks", params=where, content=marked)
         assert "byte order mark" in problem(answer, 400)["detail"]
+
+
+def test_a_client_that_does_not_read_what_a_path_answers_is_refused(client, raw, where):
+    body = {"args": {"x": 1}}
+    events, picture = {"Accept": "text/event-stream"}, {"Accept": "image/png"}
+    queue = {"model_endpoint_id": client.deploy(echo, name="queue", endpoint_type="async", **SMALL).name}
+    stream = {"model_endpoint_id": client.deploy(one_item, name="stream", **SMALL).name}
+    before = [key["id"] for key in raw.get("/v1/keys").json()["keys"]]
+    for ask in (
+        lambda accept: raw.post("/v1/sync-tasks", params=where, json=body, headers=accept),
+        lambda accept: raw.post("/v1/async-tasks", params=queue, json=body, headers=accept),
+        lambda accept: raw.get("/v1/model-endpoints", headers=accept),
+        lambda accept: raw.post("/v1/keys", json={"owner": "ada", "role": "user"}, headers=accept),
+        lambda accept: raw.get("/openapi.json", headers=accept),
+    ):
+        for accept in (events, picture):
+            refused = problem(ask(accept), 406)
+            assert (refused["code"], refused["title"]) == ("not_acceptable", "Not acceptable")
+            assert "application/json: name that" in refused["detail"]
+        assert ask({"Accept": "image/png, application/json;q=0.1"}).status_code == 200
+    after = [key["id"] for key in raw.get("/v1/keys").json()["keys"]]
+    assert len(after) == len(before) + 1  # what was refused has made none
+    ask = partial(raw.post, "/v1/streaming-tasks", params=stream, json={"args": {}})
+    assert "or text/event-stream" in problem(ask(headers=picture), 406)["detail"]
+    for accept in (
+        events,
+        {"Accept": "application/json"},
+    ):  # as clients that were generated for Launch send it
+        assert ask(headers=accept).headers["content-type"].startswith("text/event-stream")
+    problem(raw.get("/docs", headers=picture), 406)
+    assert raw.get("/docs", headers={"Accept": "text/html"}).status_code == 200
+    assert raw.get("/docs/api.css", headers={"Accept": "text/css"}).status_code == 200
 
 
 def test_the_head_of_a_slow_stream_comes_first_and_its_end_is_a_comment(client, raw):

@@ -2,12 +2,16 @@
 
 from html import escape
 from pathlib import Path
+from typing import Any
 
-from fastapi import APIRouter, Response
+from fastapi import Response
 from fastapi.responses import HTMLResponse
+
+from openlaunch.server.control.routing import ControlRouter
 
 _FOLDER = Path(__file__).parent / "pages"
 _PARTS = {"api.js": "text/javascript", "api.css": "text/css"}
+_PART_TYPES: dict[int | str, dict[str, Any]] = {200: {"content": dict.fromkeys(_PARTS.values())}}
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -43,16 +47,16 @@ def page(title: str, root: str, document: str) -> HTMLResponse:
     )
 
 
-def router() -> APIRouter:
+def router() -> ControlRouter:
     """Serve the pages of the server's own API, and the parts of all pages."""
-    api = APIRouter(include_in_schema=False)
+    api = ControlRouter(include_in_schema=False)
 
-    @api.get("/docs")
-    @api.get("/redoc")
+    @api.get("/docs", response_class=HTMLResponse)
+    @api.get("/redoc", response_class=HTMLResponse)
     async def show_api() -> HTMLResponse:
         return page("Openlaunch", "./", "openapi.json")
 
-    @api.get("/docs/{name}")
+    @api.get("/docs/{name}", responses=_PART_TYPES)
     async def get_part(name: str) -> Response:
         if name not in _PARTS:
             return Response(status_code=404)

@@ -12,6 +12,7 @@ from fastapi import APIRouter, FastAPI, Header, Query, Request, Response
 from fastapi.openapi.utils import get_openapi
 
 from openlaunch.errors import ServerError
+from openlaunch.server.accept import check_accept
 from openlaunch.wire import routes
 from openlaunch.wire.tasks import (
     MAX_WAIT_SECONDS,
@@ -120,6 +121,7 @@ class ControlPlane(FastAPI):
         super().setup()
 
     async def _answer(self, request: Request) -> Response:
+        check_accept(",".join(request.headers.getlist("accept")), ())
         if self._written is None or (self._written.done() and self._written.exception() is not None):
             self._written = asyncio.ensure_future(_write())
         document = await asyncio.shield(self._written)

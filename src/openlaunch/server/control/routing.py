@@ -8,10 +8,12 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
+from fastapi.datastructures import DefaultPlaceholder
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 
 from openlaunch.errors import BadRequest, PayloadTooLarge, UnsupportedMedia
+from openlaunch.server.accept import JSON, check_accept
 from openlaunch.server.access.auth import ACTING, Principal
 from openlaunch.server.asgi import Disconnected, Message, Receive, Scope, check_encoding, header, read_body
 from openlaunch.server.control.routes.context import acting, find_admin, find_caller, find_user
@@ -47,10 +49,12 @@ class ControlRoute(APIRoute):
     def get_route_handler(self) -> Handler:
         handle, check_caller = super().get_route_handler(), _check_of_caller(self.dependant)
         reads_body, limit, values = self.body_field is not None, self.max_body_bytes, self.max_values
+        offered = _types_of(self)
 
         async def checked(request: Request) -> Response:
             if check_caller is not None:
                 request.scope[ACTING] = await acting(request, check_caller(request))
+            check_accept(",".join(request.headers.getlist("accept")), offered)
             check_encoding(request.scope)
             if reads_body:
                 try:
@@ -76,6 +80,14 @@ class ControlRouter(APIRouter):
 
     def __init__(self, *, route_class: type[ControlRoute] = ControlRoute, **options: Any) -> None:
         super().__init__(route_class=route_class, **options)
+
+
+def _types_of(route: APIRoute) -> set[str]:
+    """Return the types of what a route answers: those that it names, or that of its class of answer."""
+    named = route.responses.get(200, {}).get("content", {})
+    answer = route.response_class
+    kind = answer.value if isinstance(answer, DefaultPlaceholder) else answer
+    return {*named, kind.media_type or JSON}
 
 
 def _check_of_caller(dependant: Dependant) -> Callable[[Request], Principal] | None:

@@ -3,8 +3,10 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
-from openlaunch.errors import APIError
+from openlaunch.errors import APIError, NotAcceptable
+from openlaunch.server.accept import EVENTS, check_accept
 from openlaunch.server.access.auth import Principal
 from openlaunch.server.asgi import App, Scope
 from openlaunch.server.gateway.asgi_exchange import AsgiExchange
@@ -12,13 +14,16 @@ from openlaunch.server.gateway.bodies import BodyBudget
 from openlaunch.server.gateway.changed_answers import changed
 from openlaunch.server.gateway.connections import Connections
 from openlaunch.server.gateway.cors import Cors
-from openlaunch.server.gateway.exchange import Exchange
+from openlaunch.server.gateway.exchange import Exchange, HotHandler
 from openlaunch.server.gateway.request_reader import Head
 from openlaunch.server.gateway.response import Connection, refusal
 from openlaunch.server.gateway.route_table import RouteTable
 from openlaunch.server.gateway.unread_answers import UnreadAnswers
 from openlaunch.server.proxies import Proxies
+from openlaunch.wire import routes
 from openlaunch.wire.keys import Role
+
+_STREAMS = routes.STREAMING_TASKS.encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +59,7 @@ class HttpServices:
         """Make the exchange of a request, which its handler or the application will answer."""
         routes = self.routes
         handler = routes.exact.get((head.method, head.path)) or routes.below(head.method, head.path)
-        if handler is not None and self.cors is None:
+        if handler is not None and self.cors is None and head.accept is None:
             return Exchange(connection, handler, head, self.max_body_bytes)
         return self._new_rare_exchange(connection, head)
 
@@ -67,7 +72,7 @@ class HttpServices:
         handler = routes.exact.get((method, head.path)) or routes.below(method, head.path)
         if handler is not None:
             changed_one = changed(connection, headers, only_head=only_head)
-            return Exchange(changed_one, handler, head, self.max_body_bytes)
+            return Exchange(changed_one, _if_acceptable(head, handler), head, self.max_body_bytes)
         exchange = AsgiExchange(connection, head, routes.methods(head.path), self.proxies, headers)
         task = asyncio.get_running_loop().create_task(exchange.run(self.app))
         self.tasks.add(task)
@@ -83,3 +88,16 @@ class HttpServices:
     ) -> bytes:
         """Return the whole answer to what can't be read: to a request, or to what is none yet."""
         return refusal(error)
+
+
+def _if_acceptable(head: Head, handler: HotHandler) -> HotHandler:
+    """Return the handler, or one that refuses a request whose client does not read what the route answers."""
+    try:
+        check_accept((head.accept or b"").decode("latin-1"), (EVENTS,) if head.path == _STREAMS else ())
+    except NotAcceptable as error:
+        return partial(_refuse, error)
+    return handler
+
+
+def _refuse(error: NotAcceptable, exchange: Exchange) -> None:
+    raise error

@@ -3,6 +3,7 @@
 import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Any
 
 from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
@@ -16,6 +17,7 @@ from openlaunch.artifacts.locations import (
     uploader_of,
 )
 from openlaunch.errors import NotFound, PayloadTooLarge, Unprocessable
+from openlaunch.server.accept import ANYTHING
 from openlaunch.server.control.routes.context import Context, User
 from openlaunch.server.control.routing import ControlRouter
 from openlaunch.wire import routes
@@ -23,6 +25,7 @@ from openlaunch.wire.bundles import UploadResponse
 
 MAX_PUT_BYTES = 5 * 1000**3
 """The most that buckets take in one request; the server sends larger uploads on in parts."""
+_BYTES: dict[int | str, dict[str, Any]] = {200: {"content": {ANYTHING: {}}}}
 _NAMES_BUCKET = {routes.BUCKET_HEADER: "true", "Cache-Control": "no-store"}
 
 
@@ -50,7 +53,7 @@ def router(context: Context) -> ControlRouter:
         """
         return await _upload(context, request, response, user.owner, INPUTS_FOLDER, size)
 
-    @api.put(routes.ARTIFACTS + "/{key:path}", status_code=200)
+    @api.put(routes.ARTIFACTS + "/{key:path}", status_code=200, responses=_BYTES)
     async def put_artifact(key: str, request: Request, expires: str, signature: str) -> Response:
         """Store the body under the key that the URL was signed for."""
         context.signer.verify("PUT", key, expires, signature, time.time())
@@ -60,7 +63,7 @@ def router(context: Context) -> ControlRouter:
             await context.artifacts.put(key, counted(pieces))
         return Response()
 
-    @api.get(routes.ARTIFACTS + "/{key:path}", response_model=None)
+    @api.get(routes.ARTIFACTS + "/{key:path}", response_model=None, responses=_BYTES)
     async def get_artifact(key: str, expires: str, signature: str) -> Response:
         """Send the bytes under the key that the URL was signed for, or lead to the bucket that has them."""
         now = time.time()
