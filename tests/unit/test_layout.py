@@ -12,6 +12,7 @@ PACKAGES = [
     "server",
     "controller",
     "engines",
+    "nodes",
     "tasks",
     "store",
     "artifacts",
