@@ -45,7 +45,8 @@ LARGE_BYTES: Final = 256 * 1024
 Body: TypeAlias = bytes | bytearray
 """The bytes of an input or a result; large ones are in the buffer into which they came.
 
-None is a memoryview: until Python 3.12.5, the collection of a cycle of references that one is in crashes the process.
+None is a memoryview: until Python 3.12.6, collecting a cycle of references crashes the process where something in C
+still reads through a memoryview of the cycle, such as a write of uvloop's.
 """
 
 

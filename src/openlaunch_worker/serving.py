@@ -82,6 +82,7 @@ class Connection(asyncio.BufferedProtocol):
             for kind, request_id, payload in self._reader.received(nbytes):
                 if kind == Kind.REQUEST:
                     flags, limit = REQUEST_HEAD.unpack_from(payload)
+                    # A view may be passed on here (see `Body`): it is decoded before `start` returns, and not kept.
                     self._runner.start(request_id, flags, limit, memoryview(payload)[REQUEST_HEAD.size :])
                 else:
                     self._control(kind, request_id, payload)

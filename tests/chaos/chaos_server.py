@@ -126,6 +126,15 @@ class ChaosServer:
         self.stop()
 
 
+def waited(*pids: int) -> float:
+    """How long the main threads of these processes have waited for a core, in seconds."""
+    total = 0
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            total += int(Path(f"/proc/{pid}/schedstat").read_text().split()[1])
+    return total / 1e9
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -19,8 +19,10 @@ MANY = 100
 
 @pytest.fixture(scope="module")
 def client():
-    with running() as client:
-        yield client
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("UV_HTTP_TIMEOUT", "600")  # by default it ends a build that waits for 30 seconds
+        with running() as client:
+            yield client
 
 
 @contextmanager
