@@ -28,7 +28,7 @@ CLIENT_SIDE = ["testing", "aio", "hooks", "model_bundle", "model_endpoint", "", 
 
 ROOMS = [
     *("serve", "control", "jobs", "gateway", "queue", "endpoints", "dispatch"),
-    *("prediction", "access", "operations", "proxies", "settings", "clock", "accept", "asgi"),
+    *("prediction", "access", "operations", "proxies", "settings", "clock", "accept", "logs", "asgi"),
 ]
 """The rooms of `server`, from the top down."""
 

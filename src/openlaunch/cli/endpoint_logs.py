@@ -67,7 +67,8 @@ def show_logs(
 
         if follow and not creation:
             for line in _followed(client, endpoint, tail=tail_bytes, lines=tail, since=since):
-                _print_line(f"{line.at} {line}" if timestamps else str(line), as_json)
+                text = f"{line.at} {line}" if timestamps else str(line)
+                _print_line(text, as_json, worker=line.worker, at=line.at, level=line.level)
             return
         if follow:
             _follow(lambda: _outlasting(read), as_json)
@@ -150,8 +151,8 @@ def new_lines(before: list[str], now: list[str]) -> list[str]:
     return now
 
 
-def _print_line(line: str, as_json: bool) -> None:
-    print(json.dumps({"line": line}, ensure_ascii=False) if as_json else line, flush=True)
+def _print_line(line: str, as_json: bool, **about: str) -> None:
+    print(json.dumps({"line": line, **about}, ensure_ascii=False) if as_json else line, flush=True)
 
 
 def show_events(context: typer.Context, name: Name, follow: Follow = False, as_json: Json = False) -> None:

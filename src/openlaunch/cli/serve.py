@@ -5,8 +5,9 @@ import importlib.util
 import logging
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 import typer
@@ -29,6 +30,9 @@ NEEDED = (
     "sqlalchemy",
     "uvicorn",
 )
+
+
+LogFormat = Literal["text", "json"]
 
 
 def serve(
@@ -65,7 +69,13 @@ def serve(
     ] = None,
     access_log: Annotated[
         str | None,
-        typer.Option(help="Write a line for each request to this file; - is stderr.  [default: none]"),
+        typer.Option(
+            metavar="off|errors|all|FILE",
+            help="Write lines for requests: errors or all of them to stderr, or all to a file.  [default: off]",
+        ),
+    ] = None,
+    log_format: Annotated[
+        LogFormat | None, typer.Option(help="Write the log as text or JSON.  [default: text]")
     ] = None,
     config: Annotated[
         Path | None,
@@ -98,12 +108,15 @@ def serve(
         "tls_cert": tls_cert,
         "tls_key": tls_key,
         "access_log": access_log,
+        "log_format": log_format,
         "public_url": public_url,
     }
     settings = read_settings({name: value for name, value in given.items() if value is not None}, config)
+    _log_as(settings.log_format)
     for sentence in unknown(os.environ, type(settings).model_fields):
         log.warning(sentence)
-    run(settings, lambda url: _say_ready(url, settings.data_dir))
+    say = note if settings.log_format == "text" else log.info
+    run(settings, lambda url: _say_ready(url, settings.data_dir, say))
 
 
 def hide_password(store: str | None) -> None:
@@ -126,11 +139,11 @@ def _without_password(url: str) -> tuple[str, str]:
     return plain, unquote(password) or dict(query).get("password", "")
 
 
-def _say_ready(url: str, data_dir: Path) -> None:
+def _say_ready(url: str, data_dir: Path, say: Callable[[str], None]) -> None:
     data = data_dir.expanduser().absolute()
-    note(f"data: {data}")
-    note(f"key:  {data / 'credentials.json'} (this user's clients and commands find it there)")
-    note(f"docs: openlaunch docs, and {url}/docs for the HTTP API")
+    say(f"data: {data}")
+    say(f"key:  {data / 'credentials.json'} (this user's clients and commands find it there)")
+    say(f"docs: openlaunch docs, and {url}/docs for the HTTP API")
     print(f"ready {url}", flush=True)
 
 
@@ -142,6 +155,15 @@ def check_installed() -> None:
             f"{', '.join(missing)} is not installed: the server needs more than the client: "
             "pip install 'openlaunch[server]'"
         )
+
+
+def _log_as(log_format: str) -> None:
+    """Have each line of the log written like this, those of Python's warnings among them."""
+    from openlaunch.server.logs import FORMATTERS
+
+    for handler in logging.root.handlers:
+        handler.setFormatter(FORMATTERS[log_format]())
+    logging.captureWarnings(capture=log_format == "json")
 
 
 def _log_to_stderr(verbose: bool) -> None:

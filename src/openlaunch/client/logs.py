@@ -16,12 +16,13 @@ from openlaunch.wire.sse import SSEParser
 class LogLine:
     """A line that a worker wrote; `worker` is the short id by which its endpoint's logs tell workers apart.
 
-    `at` is when it was written, as ISO 8601 in UTC.
+    `at` is when it was written, as ISO 8601 in UTC, and `level` such as WARNING; "" where it is not known.
     """
 
     worker: str
     line: str
     at: str = ""
+    level: str = ""
 
     def __str__(self) -> str:
         return f"{self.worker} {self.line}"
@@ -45,7 +46,8 @@ class LogReader:
                     self._ended = True
                 elif event.name == "message":
                     document = json.loads(event.data)
-                    yield LogLine(document["worker"], document["line"], document.get("at", ""))
+                    known = ("worker", "line", "at", "level")
+                    yield LogLine(**{name: document[name] for name in known if name in document})
         except (ValueError, KeyError, TypeError) as error:
             raise StreamInterrupted(f"the stream of log lines has something else: {error!r}") from error
 

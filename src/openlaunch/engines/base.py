@@ -160,11 +160,12 @@ class EngineEvents(Protocol):
 
 
 class LogLine(NamedTuple):
-    """A line that a worker, by its short id, wrote; `at` is when, as ISO 8601 in UTC."""
+    """A line that a worker, by its short id, wrote; `at` is when, as ISO 8601 in UTC, `level` "" where not known."""
 
     worker: str
     line: str
     at: str
+    level: str = ""
 
 
 @dataclass(frozen=True, slots=True)

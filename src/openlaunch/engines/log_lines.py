@@ -16,6 +16,12 @@ MAX_LINE = 4 * 1024 * 1024
 
 _STAMP = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z) ")
 _STAMPS = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z ", re.MULTILINE)
+_LEVEL = re.compile(
+    rb"(?:[\[(]?\d[\d:.,/TZ+ -]{4,40}[\])]?[ :-]+)?"
+    rb"[\[<(]?(DEBUG|INFO|WARN(?:ING)?|ERROR|CRITICAL|FATAL)(?=[\]>):\s|-])"
+)
+"""The level of a line that begins with it, as Python's logging writes it, or with a time before it."""
+_SHORT = {"WARN": "WARNING", "FATAL": "CRITICAL"}
 _NOT_KNOWN = "9"
 """The time of lines at a log's end that have none: after all others."""
 
@@ -35,7 +41,9 @@ def log_line(worker: str, data: bytes, at: str) -> LogLine:
     data = without_past(data)
     if (stamp := _STAMP.match(data)) is not None:
         at, data = stamp[1].decode(), data[stamp.end() :]
-    return LogLine(worker, data.rstrip(b"\r").decode(errors="replace"), at)
+    found = _LEVEL.match(data)
+    level = "" if found is None else found[1].decode()
+    return LogLine(worker, data.rstrip(b"\r").decode(errors="replace"), at, _SHORT.get(level, level))
 
 
 def without_past(data: bytes) -> bytes:

@@ -61,7 +61,9 @@ def new_request_id() -> str:
 def server_fault(log: logging.Logger, fault: Exception, request_id: str | None = None) -> ServerError:
     """Log a fault of the server's own, and return the error that the request ends with; both have the same id."""
     request_id = request_id or new_request_id()
-    log.error("the server failed on the request %s", request_id, exc_info=fault)
+    log.error(
+        "the server failed on the request %s", request_id, exc_info=fault, extra={"request_id": request_id}
+    )
     return ServerError(FAULT, request_id=request_id)
 
 

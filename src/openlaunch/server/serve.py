@@ -174,9 +174,9 @@ async def serve_on(
 
 def _http_services(settings: Settings, **given: Any) -> HttpServices:
     """Return what connections need; each request is logged only where that is asked for, and costs nothing else."""
-    if settings.access_log is None:
+    if settings.access_log == "off":
         return HttpServices(**given)
-    return LoggedHttpServices(access_log=AccessLog(settings.access_log), **given)
+    return LoggedHttpServices(access_log=AccessLog.of(settings.access_log, settings.log_format), **given)
 
 
 def _control_plane(context: Context) -> App:

@@ -71,10 +71,15 @@ class HttpSettings(BodySettings, AnswerSettings, UrlSettings):
     tls_key: Path | None = Field(
         default=None, description="PEM file with the certificate's key; by default the key is in `tls_cert`."
     )
-    access_log: str | None = Field(
-        default=None,
-        min_length=1,
-        description="File that gets a line for each request; `-` is stderr; default: none.",
+    access_log: str = Field(
+        default="off",
+        pattern=r"^(errors:)?[^:\n]",
+        description="Lines for requests on stderr: `off`, `errors` (what failed) or `all`. The name of a file "
+        "has all lines written there, and `errors:FILE` those of what failed.",
+    )
+    log_format: Literal["text", "json"] = Field(
+        default="text",
+        description="How the log and the access log are written: as text, or each line as JSON.",
     )
     cors_origins: str = Field(
         default="",

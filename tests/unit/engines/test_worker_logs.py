@@ -5,6 +5,7 @@ import os
 import pytest
 
 from openlaunch.engines.base import LogPart
+from openlaunch.engines.log_lines import log_line
 from openlaunch.engines.worker_logs import MAX_WORKER_LOGS, WorkerLogs
 
 
@@ -89,3 +90,21 @@ def test_remove_takes_all_of_it(logs, tmp_path):
 def test_a_folder_that_can_not_be_read_stops_nobody(tmp_path):
     (tmp_path / "logs").write_text("a file where the folder should be")
     WorkerLogs(tmp_path / "logs").prune("end_1", [])
+
+
+@pytest.mark.parametrize(
+    ("line", "level"),
+    [
+        ("INFO:my.model:loaded", "INFO"),
+        ("2026-05-04 09:30:00,123 WARNING my.model: slow", "WARNING"),
+        ("[2026-05-04T09:30:00Z] [ERROR] broken", "ERROR"),
+        ("WARN low", "WARNING"),
+        ("no ERROR here", ""),
+        ("INFORMATION", ""),
+        ("12 ERROR", ""),
+        ("", ""),
+    ],
+)
+def test_the_level_of_a_line_is_known_where_it_begins_with_one(line, level):
+    assert log_line("w", f"2026-05-04T09:30:00.123Z {line}".encode(), "").level == level
+    assert log_line("w", line.encode(), "").level == level

@@ -34,7 +34,7 @@ class LogStreams:
     async def open(
         self, owner: str, follower: LogFollower, part: LogPart, is_there: Callable[[], bool]
     ) -> AsyncIterator[bytes]:
-        """Return a stream's events: `data: {"worker", "line", "at"}` for each line, and an end event at the end.
+        """Return a stream's events: `data: {"worker", "line", "at", "level"}` for each line, and an end event.
 
         `is_there` tells whether there still is what the logs are of. TooManyRequests is raised over `MAX_STREAMS`,
         and when the owner has its part of them.

@@ -17,10 +17,11 @@ from openlaunch.errors import APIError, ConfigurationError
 from openlaunch.server.access.auth import PRINCIPAL
 from openlaunch.server.asgi import Scope, new_request_id, request_id_of
 from openlaunch.server.gateway.asgi_exchange import AsgiExchange
-from openlaunch.server.gateway.exchange import Exchange
+from openlaunch.server.gateway.exchange import FAILED, Exchange
 from openlaunch.server.gateway.http_services import HttpServices
 from openlaunch.server.gateway.request_reader import Head
 from openlaunch.server.gateway.response import Connection
+from openlaunch.server.logs import trace_id_of
 from openlaunch.wire.times import stamp_of
 from openlaunch_worker.frames import Body
 
@@ -45,7 +46,9 @@ _HEAD_END = b"\r\n\r\n"
 class AccessLog:
     """Writes lines to a file, or to stderr, from a thread: no request waits for that."""
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, target: str, *, only_errors: bool = False, as_json: bool = False) -> None:
+        self._only_errors = only_errors
+        self._write_line = _as_json if as_json else _as_text
         self._path = None if target == STDERR else Path(target)
         self._loop = asyncio.get_running_loop()
         self._lines: list[str] = []
@@ -59,13 +62,21 @@ class AccessLog:
                 f"name a file in a folder that is there, or {STDERR!r} for stderr"
             ) from error
 
-    def add(self, **fields: object) -> None:
+    @classmethod
+    def of(cls, asked: str, log_format: str) -> "AccessLog":
+        """Make the one that is asked for by the settings `access_log`, which is not `off`, and `log_format`."""
+        which, colon, file = asked.partition(":")
+        target = STDERR if asked in ("all", "errors") else file if colon and which == "errors" else asked
+        return cls(target, only_errors=which == "errors", as_json=log_format == "json")
+
+    def add(self, *, failed: bool, **fields: object) -> None:
         """Write a line with these fields soon; without room for it, it is dropped."""
+        if self._only_errors and not failed:
+            return
         if len(self._lines) >= MAX_LINES:
             self._dropped += 1
             return
-        now = stamp_of(datetime.now(UTC))
-        self._lines.append(" ".join([f"time={now}", *(f"{k}={_shown(v)}" for k, v in fields.items())]) + "\n")
+        self._lines.append(self._write_line({"time": stamp_of(datetime.now(UTC)), **fields}))
         if self._writing is None or self._writing.done():
             self._writing = self._loop.create_task(self._write())
 
@@ -75,7 +86,7 @@ class AccessLog:
             lines, self._lines = self._lines, []
             if dropped := self._dropped:
                 self._dropped = 0
-                lines.append(f"dropped={dropped}\n")
+                lines.append(self._write_line({"dropped": dropped}))
             try:
                 await asyncio.to_thread(self._append, "".join(lines))
             except OSError as error:
@@ -95,6 +106,14 @@ class AccessLog:
         """Write what there is."""
         if self._writing is not None:
             await self._writing
+
+
+def _as_text(fields: dict[str, object]) -> str:
+    return " ".join(f"{name}={_shown(value)}" for name, value in fields.items()) + "\n"
+
+
+def _as_json(fields: dict[str, object]) -> str:
+    return json.dumps(fields) + "\n"
 
 
 def _shown(value: object) -> str:
@@ -158,16 +177,19 @@ class LoggedRequest:
         if access_log is None:
             return
         principal, client = self.scope.get(PRINCIPAL), self.client
+        status = self.status or CLIENT_GONE
         access_log.add(
+            failed=status >= 400 or FAILED in self.scope,
             client=None if client is None else client[0],
             owner=None if principal is None else principal.owner,
             key=None if principal is None else principal.key_id,
             method=self._head.method.decode("ascii"),
             path=_path(self._head),
-            status=self.status or CLIENT_GONE,
+            status=status,
             bytes=self._bytes,
-            ms=f"{(asyncio.get_running_loop().time() - self._began) * 1000:.1f}",
+            ms=round((asyncio.get_running_loop().time() - self._began) * 1000, 1),
             request=request_id_of(self.scope),
+            trace=trace_id_of(self.scope),
         )
 
 
@@ -206,6 +228,7 @@ class LoggedHttpServices(HttpServices):
         else:
             error.request_id = error.request_id or new_request_id()
             self.access_log.add(
+                failed=True,
                 client=None if client is None else client[0],
                 owner=None,
                 key=None,
@@ -215,5 +238,6 @@ class LoggedHttpServices(HttpServices):
                 bytes=None,
                 ms=None,
                 request=error.request_id,
+                trace=None,
             )
         return HttpServices.refuse(self, client, exchange, error)

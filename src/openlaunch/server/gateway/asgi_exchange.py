@@ -11,6 +11,7 @@ from openlaunch.server.asgi import HOT_METHODS, App, Scope, is_upload
 from openlaunch.server.gateway.bodies import FREE_BYTES, Held
 from openlaunch.server.gateway.request_reader import Head
 from openlaunch.server.gateway.response import Connection
+from openlaunch.server.logs import about
 from openlaunch.server.proxies import Proxies
 
 log = logging.getLogger(__name__)
@@ -61,7 +62,8 @@ class AsgiExchange:
 
     async def run(self, app: App) -> None:
         """Run the application."""
-        await self._cycle.run_asgi(app)  # type: ignore[arg-type]
+        with about(self.scope):
+            await self._cycle.run_asgi(app)  # type: ignore[arg-type]
 
     @property
     def keep_alive(self) -> bool:

@@ -17,10 +17,14 @@ from openlaunch.server.asgi import (
 from openlaunch.server.gateway.bodies import FREE_BYTES, Held
 from openlaunch.server.gateway.request_reader import Head
 from openlaunch.server.gateway.response import JSON, Connection, Response
+from openlaunch.server.logs import about
 from openlaunch.server.prediction.results import with_request_id
 from openlaunch_worker.frames import LARGE_BYTES, Body
 
 log = logging.getLogger(__name__)
+
+FAILED = "openlaunch.failed"
+"""In the scope of a request whose answer, with status 200, is that the model failed."""
 
 
 class Exchange(Response):
@@ -140,6 +144,7 @@ class Exchange(Response):
     def respond_failed(self, body: bytes) -> None:
         """Answer with the failure of a model; the answer names the request, as the endpoint's log does."""
         request_id = self.request_id
+        self.scope[FAILED] = True
         self._respond(200, {**JSON, "x-request-id": request_id}, with_request_id(body, request_id))
 
     @property
@@ -163,7 +168,8 @@ class Exchange(Response):
         except APIError as error:
             self.fail(error)
         except Exception as fault:
-            self.fail(server_fault(log, fault, self.request_id))
+            with about(self.scope):
+                self.fail(server_fault(log, fault, self.request_id))
 
 
 def _whole(received: bytearray) -> Body:

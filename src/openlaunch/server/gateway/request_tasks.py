@@ -2,9 +2,11 @@
 
 import asyncio
 from collections.abc import Coroutine
+from functools import partial
 from typing import Any
 
 from openlaunch.server.gateway.exchange import Exchange
+from openlaunch.server.logs import Subject
 
 
 class RequestTasks:
@@ -16,12 +18,14 @@ class RequestTasks:
 
     def spawn(self, answer: Coroutine[Any, Any, None], exchange: Exchange) -> asyncio.Task[None]:
         """Answer the request in a task, which is returned."""
-        task = self._loop.create_task(answer)
+        subject = Subject(exchange.scope)
+        task = self._loop.create_task(answer, context=subject.context())
         self._tasks.add(task)
-        task.add_done_callback(lambda done: self._ended(done, exchange))
+        task.add_done_callback(partial(self._ended, exchange, subject))
         return task
 
-    def _ended(self, task: asyncio.Task[None], exchange: Exchange) -> None:
+    def _ended(self, exchange: Exchange, subject: Subject, task: asyncio.Task[None]) -> None:
+        subject.end()
         self._tasks.discard(task)
         if not task.cancelled():
             exchange.guarded(task.result)

@@ -11,7 +11,7 @@ from openlaunch.server.gateway.access_log import MAX_LINES, AccessLog
 async def test_what_there_is_no_room_for_is_dropped_and_counted(tmp_path):
     log = AccessLog(str(tmp_path / "log"))
     for number in range(MAX_LINES + 5):
-        log.add(number=number)
+        log.add(failed=False, number=number)
     await log.close()
     lines = (tmp_path / "log").read_text().splitlines()
     assert len(lines) == MAX_LINES + 1
@@ -21,7 +21,7 @@ async def test_what_there_is_no_room_for_is_dropped_and_counted(tmp_path):
 @in_loop
 async def test_values_stay_in_their_fields_and_on_their_line(tmp_path):
     log = AccessLog(str(tmp_path / "log"))
-    log.add(owner='a "b"\nstatus=200', key=None)
+    log.add(failed=False, owner='a "b"\nstatus=200', key=None)
     await log.close()
     assert (tmp_path / "log").read_text().endswith(' owner="a \\"b\\"\\nstatus=200" key=-\n')
 

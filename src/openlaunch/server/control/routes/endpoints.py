@@ -146,7 +146,7 @@ def _add_reads(api: ControlRouter, context: Context) -> None:
         """Get the end of the logs of the endpoint's workers: what models print, and the worker's own lines.
 
         `since` and `until` are points in time (ISO 8601), or how long ago: `90s`, `10m`, `2h`, `1d`. With `follow`,
-        new lines come as server-sent events, each `{"worker", "line", "at"}`, until the endpoint is deleted.
+        new lines come as server-sent events, each `{"worker", "line", "at", "level"}`, until the endpoint is deleted.
         """
         if follow and until:
             raise BadRequest("until does not go with follow: leave one of them out")
