@@ -27,7 +27,7 @@ CLIENT_SIDE = ["testing", "aio", "hooks", "model_bundle", "model_endpoint", "", 
 """What a program of a user imports, from the top down; "" is the package itself."""
 
 ROOMS = [
-    *("serve", "control", "jobs", "gateway", "queue", "endpoints", "dispatch"),
+    *("serve", "page", "control", "jobs", "gateway", "queue", "endpoints", "dispatch"),
     *("prediction", "access", "operations", "proxies", "settings", "clock", "accept", "logs", "asgi"),
 ]
 """The rooms of `server`, from the top down."""

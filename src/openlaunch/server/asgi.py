@@ -34,6 +34,9 @@ HOT_METHODS = "openlaunch.hot_methods"
 INVALID_JSON = "invalid_json"
 """The code of the error that a body is not JSON."""
 
+SIGNED_OUT = "signed_out"
+"""The code of the error that a request of the page has no session."""
+
 FAULT = "the server failed on this request; its log has the traceback"
 
 STREAM_HEADERS = {
@@ -132,7 +135,9 @@ def problem_headers(error: APIError, request_id: str) -> dict[str, str]:
     if error.status == 415:
         headers["Accept-Encoding"] = "identity"
     if error.status == 401:
-        headers["WWW-Authenticate"] = 'Basic realm="openlaunch"'
+        # A browser asks for a password of its own where it reads Basic, which the page must not have it do.
+        scheme = "Bearer" if error.code == SIGNED_OUT else "Basic"
+        headers["WWW-Authenticate"] = f'{scheme} realm="openlaunch"'
     return headers
 
 

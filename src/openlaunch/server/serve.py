@@ -182,8 +182,9 @@ def _http_services(settings: Settings, **given: Any) -> HttpServices:
 def _control_plane(context: Context) -> App:
     # A third of all that a start imports, which no prediction needs: tasks that wait run before it is there.
     from openlaunch.server.control.app import guarded_control_plane
+    from openlaunch.server.page import routes
 
-    return guarded_control_plane(context)
+    return guarded_control_plane(context, routes.router(context))
 
 
 def _url(listener: socket.socket, *, secure: bool) -> str:
@@ -203,7 +204,7 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
         artifacts = await _artifacts(settings, data)
         secret = data.url_secret()
         signer = UrlSigner(secret)
-        keyring = Keyring(store)
+        keyring = Keyring(store, secret)
         await keyring.start()
         stack.push_async_callback(keyring.stop)
         schemas = SchemaCache(store)

@@ -14,6 +14,8 @@ from typing import Any
 from openlaunch.errors import Forbidden, NotFound, Unauthorized, Unavailable
 from openlaunch.server import clock
 from openlaunch.server.access.limits import Limits, Meter
+from openlaunch.server.access.sessions import PAGE_HEADER, Headers, Sessions
+from openlaunch.server.asgi import SIGNED_OUT
 from openlaunch.store import keys as key_store
 from openlaunch.store.base import Store
 from openlaunch.store.records import KeyRecord
@@ -84,9 +86,11 @@ class Keyring:
     compared whole only where all of its 64 bits are equal.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, secret: bytes = b"") -> None:
         self._store = store
+        self.sessions = Sessions(secret or secrets.token_bytes(32))
         self._by_digest: dict[bytes, Principal] = {}
+        self._by_id: dict[str, Principal] = {}
         self._by_header: dict[bytes, Principal] = {}
         self._meters: dict[str, Meter] = {}
         self._saved: dict[str, tuple[int, int]] = {}
@@ -134,6 +138,7 @@ class Keyring:
         self._by_digest = {
             r.digest: Principal(r.id, r.owner, r.role, r.expires_at, self._meters.get(r.id)) for r in records
         }
+        self._by_id = {principal.key_id: principal for principal in self._by_digest.values()}
         self._by_header.clear()
 
     def check_owner(self, owner: str) -> None:
@@ -155,16 +160,16 @@ class Keyring:
         meter.limits = limits
         return meter
 
-    def authenticate(self, header: bytes | None) -> Principal:
+    def authenticate(self, header: bytes | None, headers: Headers = ()) -> Principal:
         """Return whose key an Authorization header carries: Basic with the key as user name, or Bearer.
 
+        Without that header, `headers` are all of a request, which may have a session of the page.
+
         Raises:
-            Unauthorized: there is no header, or no key that is known, not revoked and not expired.
+            Unauthorized: there is neither, or no key that is known, not revoked and not expired.
         """
         if header is None:
-            raise Unauthorized(
-                "no API key was sent: send it as the user name of HTTP Basic, or as a Bearer token"
-            )
+            return self._of_session(headers)
         principal = self._by_header.get(header)
         if principal is None:
             principal = self.find(_key_of(header))
@@ -174,9 +179,39 @@ class Keyring:
                 if len(self._by_header) >= CACHE_SIZE:
                     self._by_header.clear()
                 self._by_header[header] = principal
-        if principal.expires_at is not None and principal.expires_at <= time.time():
-            raise Unauthorized("the API key has expired: ask an admin for another one", code="key_expired")
-        return principal
+        return _unexpired(principal)
+
+    def _of_session(self, headers: Headers) -> Principal:
+        principal = self._by_id.get(self.sessions.key_of(headers, time.time()) or "")
+        if principal is not None:
+            return _unexpired(principal)
+        if any(name == PAGE_HEADER for name, _ in headers):
+            raise Unauthorized("you are not signed in, or no longer: sign in with a key", code=SIGNED_OUT)
+        raise Unauthorized(
+            "no API key was sent: send it as the user name of HTTP Basic, or as a Bearer token"
+        )
+
+    def sign_in(self, key: str | None, link: str | None) -> tuple[Principal, str]:
+        """Return whose a key is, or the key of a link, and the value of the cookie of a new session.
+
+        Raises:
+            Unauthorized: the key or the link is not good, or no longer.
+        """
+        now = time.time()
+        key_id = self.sessions.use_link(link, now) if link is not None else None
+        principal = self._by_id.get(key_id or "") if link is not None else self.find(key or "")
+        if principal is None:
+            text = (
+                "the API key is unknown or has been revoked"
+                if link is None
+                else "the link was used already, or is too old: sign in with a key, or type openlaunch ui again"
+            )
+            raise Unauthorized(text, code=SIGNED_OUT)
+        return _unexpired(principal), self.sessions.make(principal.key_id, now)
+
+    def sign_in_link(self, key_id: str) -> str:
+        """Return the token of a link that signs in once."""
+        return self.sessions.make_link(key_id, time.time())
 
     def find(self, key: str) -> Principal | None:
         return self._by_digest.get(_digest(key))
@@ -215,6 +250,12 @@ class Keyring:
         if not await self._store.write(lambda conn: key_store.revoke(conn, key_id, clock.now())):
             raise _no_key(key_id)
         await self.load()
+
+
+def _unexpired(principal: Principal) -> Principal:
+    if principal.expires_at is not None and principal.expires_at <= time.time():
+        raise Unauthorized("the API key has expired: ask an admin for another one", code="key_expired")
+    return principal
 
 
 def _no_key(key_id: str) -> NotFound:

@@ -4,7 +4,7 @@ import logging
 import traceback
 from importlib.metadata import version
 
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from pydantic import ValidationError
@@ -43,9 +43,12 @@ MAX_ERRORS = 20
 """Of one request that are answered."""
 
 
-def guarded_control_plane(context: Context) -> App:
-    """Make the control plane, behind what holds for all of it."""
-    return Guard(context.audit, control_plane(context))
+def guarded_control_plane(context: Context, *more: APIRouter) -> App:
+    """Make the control plane, with `more` routes that are not in its document, behind what holds for all of it."""
+    api = control_plane(context)
+    for router in more:
+        api.include_router(router)
+    return Guard(context.audit, api)
 
 
 def control_plane(context: Context) -> FastAPI:

@@ -33,7 +33,9 @@ class EndpointResolver:
 
         An admin's request that names an `owner` is made for that one.
         """
-        principal = scope[PRINCIPAL] = self._keyring.authenticate(header(scope, b"authorization"))
+        principal = scope[PRINCIPAL] = self._keyring.authenticate(
+            header(scope, b"authorization"), scope["headers"]
+        )
         # `in` would take twice as long: it first tries whether these bytes are a number.
         if scope["query_string"].find(b"owner=") < 0:
             return principal

@@ -29,7 +29,8 @@ def find_caller(request: Request, owner: Owner = None) -> Principal:
         return found
     context: Context = request.app.state.context
     header = request.headers.get("authorization")
-    principal = context.keyring.authenticate(None if header is None else header.encode("latin-1"))
+    given = None if header is None else header.encode("latin-1")
+    principal = context.keyring.authenticate(given, request.scope["headers"])
     request.scope[PRINCIPAL] = principal
     return principal
 

@@ -1,0 +1,104 @@
+// For admins: owners with what they hold and may hold, keys, the audit log, and the server.
+import { ask, button, copyable, facts, field, fill, follow, get, h, pill, request, say, select, send, size, table, tell, time } from "./lib.js";
+
+export async function admin(view, content, kind = "") {
+  const body = h("div");
+  fill(content, h("h1", null, "Admin"), h("nav", { class: "tabs", "aria-label": "Admin" },
+    [["", "Owners"], ["keys", "Keys"], ["audit", "Audit log"], ["server", "Server"]].map(([name, text]) =>
+      h("a", { href: `#admin${name && `/${name}`}`, "aria-current": name === kind ? "page" : null }, text))));
+  content.append(body);
+  return { "": owners, keys, audit, server }[kind](view, body);
+}
+
+const AMOUNTS = [["endpoints", "Endpoints"], ["workers", "Workers"], ["cpus", "CPUs"], ["memory", "Memory", size], ["gpus", "GPUs"], ["queued_tasks", "Queued tasks"], ["stored_bytes", "Uploads", size]];
+
+async function owners(view, content) {
+  const columns = [
+    ["Owner", (row) => row.owner],
+    ...AMOUNTS.map(([name, text, show = String]) => [text, (row) => {
+      const allowed = row.allowed[name], used = row.used[name] ?? 0;
+      return h("span", { class: allowed != null && used >= allowed ? "is-bad" : null }, `${show(used)}${allowed == null ? "" : ` of ${show(allowed)}`}`);
+    }, "number"]),
+    ["Actions", (row) => button(`Set the quotas of ${row.owner}`, () => setQuotas(view, row)), "wide"],
+  ];
+  await follow(view, 5, (signal) => get("/v1/quotas", { owner: "*" }, signal), ({ quotas }) => fill(content, table("Owners", columns, quotas)));
+}
+
+async function setQuotas(view, row) {
+  const inputs = AMOUNTS.map(([name, text]) => [name, text, h("input", { name, placeholder: "unchanged", value: row.allowed[name] ?? "" })]);
+  let sent = false;
+  await tell(`Quotas of ${row.owner}`, h("div", { class: "fields" }, inputs.map(([, text, input]) => field(text, input, "a number, a size such as 8Gi, unlimited or default"))),
+    h("div", { class: "bar" }, button("Set", async () => {
+      const body = Object.fromEntries(inputs.map(([name, , input]) => [name, input.value.trim()]).filter(([name, value]) => value && value !== String(row.allowed[name] ?? ""))
+        .map(([name, value]) => [name, /^\d+(\.\d+)?$/.test(value) ? Number(value) : value]));
+      await send("PUT", `/v1/quotas/${encodeURIComponent(row.owner)}`, body);
+      sent = true;
+      say("The quotas are set.");
+    }, "main")));
+  if (sent) await view.refresh();
+}
+
+async function keys(view, content) {
+  const owner = h("input", { name: "owner", required: true, pattern: "[A-Za-z0-9][A-Za-z0-9._@\\-]{0,63}" });
+  const role = select("role", [["user", "user"], ["predict", "predict"], ["admin", "admin"]], "user");
+  const list = h("div");
+  content.append(h("form", { class: "bar", onsubmit: async (event) => {
+    event.preventDefault();
+    try {
+      const made = await send("POST", "/v1/keys", { owner: owner.value, role: role.value });
+      await tell(`The key of ${made.owner}`, h("p", null, "It is shown only now."), copyable(made.api_key));
+      await view.refresh();
+    } catch (error) {
+      say(error.message);
+    }
+  } }, field("Owner", owner), field("Role", role), h("button", { class: "main" }, "Make a key")), list);
+  const columns = [
+    ["Owner", (key) => key.owner], ["Role", (key) => key.role], ["Begins with", (key) => h("code", null, key.prefix)], ["Id", (key) => h("code", null, key.id)],
+    ["Made", (key) => time(key.created_at), "tight"],
+    ["Limits", (key) => [key.requests_per_second && `${key.requests_per_second}/s`, key.requests_per_day && `${key.requests_per_day} a day`].filter(Boolean).join(", ")],
+    ["Ends", (key) => (key.revoked_at ? ["revoked ", time(key.revoked_at)] : key.expires_at ? time(key.expires_at) : "never")],
+    ["Actions", (key) => (key.revoked_at ? " " : button(`Revoke ${key.prefix}`, async () => {
+      if (!await ask(`Revoke the key ${key.prefix}… of ${key.owner}?`, "It is refused from now on, and its sessions end.", "Revoke")) return;
+      await send("DELETE", `/v1/keys/${key.id}`);
+      await view.refresh();
+    }, "bad")), "wide"],
+  ];
+  await follow(view, 10, (signal) => get("/v1/keys", {}, signal), ({ keys: found }) => fill(list, table("Keys", columns, found)));
+}
+
+async function audit(view, content) {
+  const inputs = ["owner", "action", "object_id", "key_id"].map((name) => [name, h("input", { name, type: "search", value: view.query.get(name) || "" })]);
+  const list = h("div"), rest = h("div");
+  let cursors = [null];
+  content.append(h("form", { class: "bar", onsubmit: (event) => {
+    event.preventDefault();
+    const query = new URLSearchParams(inputs.map(([name, input]) => [name, input.value.trim()]).filter(([, value]) => value));
+    location.hash = `#admin/audit${String(query) && `?${query}`}`;
+  } }, inputs.map(([name, input]) => field(name.replace("_", " "), input)), h("button", null, "Search")), list, rest);
+  const columns = [
+    ["When", (entry) => time(entry.at), "tight"],
+    ["Who", (entry) => entry.owner ?? "the server"],
+    ["What", (entry) => entry.action.replaceAll("_", " ")],
+    ["Object", (entry) => [entry.object_owner && `${entry.object_owner}: `, entry.object_id && h("code", null, entry.object_id)]],
+    ["With", (entry) => (Object.keys(entry.summary).length ? h("code", null, JSON.stringify(entry.summary)) : null), "wide"],
+    ["Answer", (entry) => h("span", { class: entry.status >= 400 ? "is-bad" : null }, `${entry.status}${entry.times > 1 ? ` ×${entry.times}` : ""}`), "number"],
+    ["From", (entry) => entry.address],
+  ];
+  const query = Object.fromEntries(inputs.map(([name]) => [name, view.query.get(name)]));
+  await follow(view, 10, (signal) => Promise.all(cursors.map((cursor) => get("/v1/audit-log", { ...query, cursor }, signal))), (pages) => {
+    const next = pages.at(-1).next_cursor, found = pages.flatMap((page) => page.entries);
+    fill(list, found.length ? table("Audit log", columns, found) : h("p", null, "No entry fits."));
+    fill(rest, next && button("Show earlier ones", () => { cursors = [...cursors, next].slice(-10); return view.refresh(); }));
+  });
+}
+
+async function server(view, content) {
+  // A server that is not ready answers 503, with the same document.
+  const ready = (signal) => fetch(new URL("readyz", document.baseURI), { signal }).then((answer) => answer.json());
+  await follow(view, 5, (signal) => Promise.all([ready(signal), get("/v1/storage", {}, signal)]), ([health, storage]) =>
+    fill(content, h("div", { class: "card" }, h("p", null, "The server is ", pill(health.status)),
+      facts(...health.checks.map((check) => [check.name, [pill(check.status), check.detail && ` ${check.detail}`]]))),
+    h("h2", null, "Storage"), h("p", null, `${size(storage.disk_free_bytes)} of ${size(storage.disk_bytes)} on the disk are free.`),
+    table("Storage", [["Kind", (kind) => kind.kind], ["Size", (kind) => size(kind.bytes), "number"], ["Files", (kind) => kind.count, "number"],
+      ["Holds nothing", (kind) => size(kind.free_bytes), "number"], ["What goes, and when", (kind) => kind.goes, "wide"]], [...storage.kinds].sort((a, b) => b.bytes - a.bytes))));
+}

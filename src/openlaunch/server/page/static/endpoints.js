@@ -1,0 +1,158 @@
+// The list of endpoints, with what is wrong on top, and the frame of the page of one of them.
+import { ask, button, empty, facts, field, fill, follow, get, h, pill, say, send, table, time } from "./lib.js";
+import { logs } from "./logs.js";
+import { settings } from "./settings.js";
+import { tryIt } from "./try.js";
+import { versions } from "./versions.js";
+
+const SHOWN = 100;
+
+// How much is wrong: what fails is above what waits, and that above what serves.
+function trouble(endpoint) {
+  const recent = endpoint.predictions?.last_5_minutes;
+  const workers = endpoint.deployment_state?.available_workers ?? 1;
+  return (endpoint.status === "UPDATE_FAILED" ? 8 : 0) + (recent?.failures ? 4 : 0) + (endpoint.canary?.status === "FAILED" ? 4 : 0)
+    + (!workers && endpoint.num_queued_items ? 2 : 0) + (endpoint.status !== "READY" ? 1 : 0);
+}
+
+export function failures(counts) {
+  if (!counts?.predictions) return "–";
+  const text = `${counts.failures} of ${counts.predictions}`;
+  return counts.failures ? h("span", { class: "is-bad" }, text) : text;
+}
+
+export async function endpointList(view, content) {
+  const search = h("input", { type: "search", name: "search", value: view.query.get("search") || "", placeholder: "name, type, status …" });
+  const body = h("div");
+  fill(content, h("h1", null, "Endpoints"), h("div", { class: "bar" }, field("Search", search)), body);
+  let found = [], limit = SHOWN;
+  search.addEventListener("input", () => { limit = SHOWN; draw(); });
+
+  const columns = [
+    ["Name", (e) => h("a", { href: `#endpoints/${e.id}` }, view.owner.owner && e.created_by !== view.session.who.owner ? `${e.created_by}/${e.name}` : e.name)],
+    ["Type", (e) => e.endpoint_type, "tight"],
+    ["Status", (e) => [pill(e.status), e.status_reason && h("div", { class: "reason soft", title: e.status_reason }, e.status_reason)], "wide"],
+    ["Workers", (e) => e.deployment_state && `${e.deployment_state.available_workers} of ${e.deployment_state.max_workers}`, "number"],
+    ["Queue", (e) => e.num_queued_items, "number"],
+    ["Failures, 5 min", (e) => failures(e.predictions?.last_5_minutes), "number"],
+    ["Failures, 1 h", (e) => failures(e.predictions?.last_hour), "number"],
+    ["Changed", (e) => time(e.last_updated_at), "tight"],
+  ];
+  const draw = () => {
+    if (!found.length) return fill(body, empty("There are no endpoints.", "openlaunch deploy my_model.py:predict --name my-model"));
+    const words = search.value.toLowerCase().split(/\s+/);
+    const wanted = found.filter((e) => {
+      const text = `${e.created_by}/${e.name} ${e.endpoint_type} ${e.status} ${e.status_reason || ""} ${e.bundle_name}`.toLowerCase();
+      return words.every((word) => text.includes(word));
+    });
+    const more = wanted.length - limit;
+    fill(body, wanted.length ? table("Endpoints", columns, wanted.slice(0, limit)) : h("p", null, "No endpoint fits the search."),
+      more > 0 && h("p", null, button(`Show ${Math.min(more, SHOWN)} more of ${more}`, () => { limit += SHOWN; draw(); })));
+  };
+  await follow(view, 5, (signal) => get("/v1/model-endpoints", view.owner, signal), (answer) => {
+    found = answer.model_endpoints.map((e) => [trouble(e), e]).sort(([a, e], [b, f]) => b - a || e.name.localeCompare(f.name)).map(([, e]) => e);
+    draw();
+  });
+}
+
+const TABS = [["", "Overview"], ["try", "Try it"], ["logs", "Logs"], ["events", "Events"], ["versions", "Versions"], ["settings", "Settings"], ["builds", "Builds"]];
+
+export async function oneEndpoint(view, content, id, tab = "") {
+  const endpoint = await get(`/v1/model-endpoints/${encodeURIComponent(id)}`, {}, view.signal);
+  view.title(endpoint.name);
+  const mine = endpoint.created_by === view.session.who.owner || view.session.who.role === "admin";
+  const tabs = TABS.filter(([name]) => name === "" || name === "try" || (mine && view.session.who.role !== "predict"));
+  const body = h("div", null, h("p", { class: "soft" }, "Loading …"));
+  fill(content, h("h1", null, endpoint.created_by === view.session.who.owner ? endpoint.name : `${endpoint.created_by}/${endpoint.name}`),
+    h("nav", { class: "tabs", "aria-label": "Endpoint" }, tabs.map(([name, text]) =>
+      h("a", { href: `#endpoints/${id}${name && `/${name}`}`, "aria-current": name === tab ? "page" : null }, text))), body);
+  const part = { "": overview, try: tryIt, logs, events, versions, settings, builds }[tab];
+  if (!part) throw new Error(`An endpoint has no part ${tab}.`);
+  return part(view, body, endpoint);
+}
+
+async function overview(view, content, first) {
+  const path = `/v1/model-endpoints/${first.id}`;
+  const owns = first.deployment_state && view.session.who.role !== "predict";
+  const load = async (signal) => Promise.all([get(path, {}, signal), owns ? get(`${path}/why`, {}, signal) : null,
+    owns ? get(`${path}/events`, { limit: 8, after: 0 }, signal).catch(() => null) : null]);
+  await follow(view, 3, load, ([e, why]) => fill(content,
+    h("div", { class: "card" }, h("p", null, pill(e.status), " ", e.status_reason && h("span", { class: "reason" }, e.status_reason)),
+      why?.reasons.map((reason) => h("p", { class: why.pending ? "reason is-bad" : "reason" }, reason.message,
+        reason.next_try_in != null && ` The next try is in ${Math.ceil(reason.next_try_in)} s.`))),
+    e.canary && canary(view, e),
+    h("div", { class: "columns" },
+      h("section", { class: "card" }, h("h2", null, "Now"), facts(
+        ["Workers", why && `${why.ready_workers} ready, ${why.starting_workers} starting (${e.deployment_state.min_workers} to ${e.deployment_state.max_workers} wanted)`],
+        ["Slots in use", why && `${why.in_flight} of ${why.slots}`],
+        ["Queue", e.num_queued_items],
+        ["Failures in 5 min", e.predictions && failures(e.predictions.last_5_minutes)],
+        ["Failures in 1 h", e.predictions && failures(e.predictions.last_hour)],
+        ["Failures since the deploy", e.predictions && failures(e.predictions.since_deploy)],
+      )),
+      h("section", { class: "card" }, h("h2", null, "What it is"), facts(
+        ["Type", e.endpoint_type], ["Id", h("code", null, e.id)], ["Owner", e.created_by],
+        ["Bundle", e.serving_bundle_name || e.bundle_name], ["Created", time(e.created_at)], ["Changed", time(e.last_updated_at)],
+        ["A worker has", e.resource_state && `${e.resource_state.cpus} CPU, ${e.resource_state.memory}, ${e.resource_state.gpus} GPU`],
+        ["Labels", e.labels && Object.entries(e.labels).map(([name, value]) => `${name}=${value}`).join(", ")],
+        ["Public", e.public_inference ? "every key may predict" : null],
+      ))),
+    owns && h("div", { class: "bar" },
+      h("a", { href: `#tasks?endpoint=${e.id}` }, "Its tasks"),
+      button("Restart the workers", async () => {
+        if (await ask(`Restart ${e.name}?`, "Every worker is replaced by a new one, without an interruption.", "Restart")) {
+          await send("POST", `${path}/restart`);
+          say("The workers are being replaced.");
+          await view.refresh();
+        }
+      }),
+      button("Delete the endpoint", async () => {
+        if (await ask(`Delete ${e.name}?`, "Running requests may finish, waiting ones are refused, and tasks that wait end as a failure.", "Delete")) {
+          await send("DELETE", path);
+          location.hash = "#endpoints";
+        }
+      }, "bad"))));
+}
+
+function canary(view, endpoint) {
+  const c = endpoint.canary, path = `/v1/model-endpoints/${endpoint.id}/canary`;
+  const side = (s) => `${s.workers} workers, ${s.failures} of ${s.requests} failed`;
+  const live = c.status === "STARTING" || c.status === "SERVING";
+  const percent = h("input", { type: "number", name: "percent", min: 0, max: 100, value: c.percent });
+  const change = async (question, text, action, run) => {
+    if (!await ask(question, text, action)) return;
+    await run();
+    say("Done.");
+    await view.refresh();
+  };
+  return h("section", { class: "card" }, h("h2", null, "Canary"), facts(
+    ["Status", [pill(c.status), c.reason && ` ${c.reason}`]], ["Bundle", c.bundle_name], ["Share", `${c.percent} %`],
+    ["The canary", side(c.canary)], ["The others", side(c.endpoint)], ["Started", time(c.started_at)]),
+  live && h("div", { class: "bar" },
+    button("Promote", () => change("Promote the canary?", `Its bundle ${c.bundle_name} becomes the endpoint's, with all of the traffic.`, "Promote",
+      () => send("POST", `${path}/promote`)), "main"),
+    button("Roll back", () => change("Roll the canary back?", "Its workers finish their running requests, and get no new ones.", "Roll back",
+      () => send("POST", `${path}/rollback`)), "bad"),
+    field("Share in percent", percent),
+    button("Set the share", async () => {
+      await send("PUT", path, { percent: Number(percent.value) });
+      say("The share is set.");
+      await view.refresh();
+    })));
+}
+
+async function events(view, content, endpoint) {
+  const columns = [
+    ["When", (e) => time(e.last_at), "tight"],
+    ["What", (e) => h("span", { class: /failed|crashed/.test(e.kind) ? "is-bad" : null }, e.kind.replaceAll("_", " ")), "tight"],
+    ["Message", (e) => h("div", { class: "reason" }, e.message), "wide"],
+    ["Times", (e) => (e.count > 1 ? e.count : "1"), "number"],
+  ];
+  await follow(view, 3, (signal) => get(`/v1/model-endpoints/${endpoint.id}/events`, {}, signal), ({ events: found }) =>
+    fill(content, found.length ? table("Events", columns, [...found].reverse()) : empty("Nothing has happened yet.")));
+}
+
+async function builds(view, content, endpoint) {
+  await follow(view, 5, (signal) => get(`/v1/hosted_inference/endpoints/creation_logs/${encodeURIComponent(endpoint.created_by === view.session.who.owner ? endpoint.name : `${endpoint.created_by}/${endpoint.name}`)}`, {}, signal),
+    ({ content: text }) => fill(content, text ? h("pre", { class: "log", tabindex: 0 }, text) : empty("No environment was built for this endpoint.")));
+}

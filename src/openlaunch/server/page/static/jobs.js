@@ -1,0 +1,94 @@
+// Batch jobs, image jobs and triggers.
+import { ask, button, empty, facts, fill, follow, get, h, pill, request, say, send, span, table, time } from "./lib.js";
+
+const LIVE = ["PENDING", "RUNNING"];
+
+export async function jobs(view, content, kind = "") {
+  const body = h("div");
+  fill(content, h("h1", null, "Jobs"), h("nav", { class: "tabs", "aria-label": "Kinds of jobs" },
+    [["", "Batch jobs"], ["image", "Image jobs"], ["triggers", "Triggers"]].map(([name, text]) =>
+      h("a", { href: `#jobs${name && `/${name}`}`, "aria-current": name === kind ? "page" : null }, text))));
+  content.append(body);
+  return { "": batchJobs, image: imageJobs, triggers }[kind](view, body);
+}
+
+function owned(view, columns) {
+  return view.owner.owner ? [...columns.slice(0, 1), ["Owner", (row) => row.owner], ...columns.slice(1)] : columns;
+}
+
+function seconds(duration) {
+  if (typeof duration === "number") return duration;
+  const found = /^-?P(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:([\d.]+)S)?)?$/.exec(duration) || [];
+  return [86400, 3600, 60, 1].reduce((sum, unit, at) => sum + unit * Number(found[at + 1] || 0), 0);
+}
+
+function progress(job) {
+  const done = job.num_tasks_completed, total = done == null ? null : done + job.num_tasks_pending;
+  if (!total) return job.status === "RUNNING" ? "counting the inputs" : "–";
+  const left = done && job.status === "RUNNING" ? `, about ${span(seconds(job.duration) / done * job.num_tasks_pending)} left` : "";
+  return h("div", null, h("progress", { value: done, max: total, "aria-label": `${done} of ${total}` }), ` ${done} of ${total}${left}`);
+}
+
+function cancel(view, path, id) {
+  return button("Cancel", async () => {
+    if (!await ask("Cancel the job?", `${id}: what runs is stopped.`, "Cancel it")) return;
+    await send("PUT", path, { cancel: true });
+    await view.refresh();
+  }, "bad");
+}
+
+async function batchJobs(view, content) {
+  const columns = owned(view, [
+    ["Job", (job) => job.job_id],
+    ["Status", (job) => [pill(job.status), job.status_reason && h("div", { class: "reason soft" }, job.status_reason)], "wide"],
+    ["Progress", progress],
+    ["Labels", (job) => Object.entries(job.labels).map(([name, value]) => `${name}=${value}`).join(", ")],
+    ["Started", (job) => time(job.created_at), "tight"],
+    ["Took", (job) => span(seconds(job.duration)), "tight"],
+    ["Actions", (job) => (job.result ? h("a", { href: job.result }, "results") : LIVE.includes(job.status) ? cancel(view, `/v1/batch-jobs/${job.job_id}`, job.job_id) : " ")],
+  ]);
+  await follow(view, 3, (signal) => get("/v1/batch-jobs", view.owner, signal), ({ batch_jobs: found }) =>
+    fill(content, found.length ? table("Batch jobs", columns, found) : empty("There are no batch jobs.", "openlaunch batch-jobs create --help")));
+}
+
+async function imageJobs(view, content) {
+  const columns = owned(view, [
+    ["Job", (job) => h("a", { href: `#jobs/image/${job.id}` }, job.id)],
+    ["Status", (job) => [pill(job.status), job.status_reason && h("div", { class: "reason soft" }, job.status_reason)], "wide"],
+    ["Trigger", (job) => job.trigger_id],
+    ["Made", (job) => time(job.created_at), "tight"],
+    ["Ended", (job) => job.completed_at && time(job.completed_at), "tight"],
+    ["Actions", (job) => (LIVE.includes(job.status) ? cancel(view, `/v1/docker-image-batch-jobs/${job.id}`, job.id) : " ")],
+  ]);
+  const trigger = view.query.get("trigger");
+  await follow(view, 3, (signal) => get("/v1/docker-image-batch-jobs", { ...view.owner, trigger_id: trigger }, signal), ({ jobs: found }) =>
+    fill(content, found.length ? table("Image jobs", columns, found) : empty("There are no image jobs.", "openlaunch image-jobs create --help")));
+}
+
+export async function oneImageJob(view, content, id) {
+  const path = `/v1/docker-image-batch-jobs/${encodeURIComponent(id)}`;
+  await follow(view, 3, async (signal) => [await get(path, {}, signal), await (await request(`${path}/logs`, { signal, headers: { Accept: "text/plain" } })).text()], ([job, log]) =>
+    fill(content, h("h1", null, "Image job ", job.id), h("div", { class: "card" }, facts(["Status", pill(job.status)], ["Reason", job.status_reason], ["Owner", job.owner],
+      ["Bundle", job.docker_image_batch_job_bundle_id], ["Made", time(job.created_at)], ["Started", job.started_at && time(job.started_at)], ["Ended", job.completed_at && time(job.completed_at)]),
+    LIVE.includes(job.status) && h("div", { class: "bar" }, cancel(view, path, job.id))), h("h2", null, "Log"), h("pre", { class: "log", tabindex: 0 }, log || "It has printed nothing.")));
+}
+
+async function triggers(view, content) {
+  const path = (trigger) => `/v1/triggers/${trigger.id}`;
+  const columns = owned(view, [
+    ["Trigger", (trigger) => trigger.name],
+    ["Schedule (UTC)", (trigger) => h("code", null, trigger.cron_schedule)],
+    ["Next", (trigger) => (trigger.suspended ? pill("suspended") : time(trigger.next_at)), "tight"],
+    ["Made", (trigger) => time(trigger.created_at), "tight"],
+    ["Actions", (trigger) => h("a", { href: `#jobs/image?trigger=${trigger.id}` }, "its jobs")],
+    ["Actions", (trigger) => h("div", { class: "bar" },
+      button(trigger.suspended ? "Resume" : "Suspend", async () => { await send("PUT", path(trigger), { suspend: !trigger.suspended }); await view.refresh(); }),
+      button("Delete", async () => {
+        if (!await ask(`Delete the trigger ${trigger.name}?`, "Its jobs stay, and those that run continue.", "Delete")) return;
+        await send("DELETE", path(trigger));
+        await view.refresh();
+      }, "bad")), "wide"],
+  ]);
+  await follow(view, 5, (signal) => get("/v1/triggers", view.owner, signal), ({ triggers: found }) =>
+    fill(content, found.length ? table("Triggers", columns, found) : empty("There are no triggers.", "openlaunch triggers create --help")));
+}

@@ -1,0 +1,93 @@
+// Files, bundles and environments: their sizes, and what uses them.
+import { ask, button, empty, field, fill, follow, get, h, request, save, say, send, size, table, time } from "./lib.js";
+
+export async function stored(view, content, kind = "") {
+  const body = h("div");
+  fill(content, h("h1", null, "Files, bundles and environments"), h("nav", { class: "tabs", "aria-label": "Kinds" },
+    [["", "Files"], ["bundles", "Bundles"], ["environments", "Environments"]].map(([name, text]) =>
+      h("a", { href: `#stored${name && `/${name}`}`, "aria-current": name === kind ? "page" : null }, text))));
+  content.append(body);
+  return { "": files, bundles, environments }[kind](view, body);
+}
+
+function owned(view, columns) {
+  return view.owner.owner ? [...columns.slice(0, 1), ["Owner", (row) => row.owner], ...columns.slice(1)] : columns;
+}
+
+async function files(view, content) {
+  const chosen = h("input", { type: "file", name: "file" });
+  const list = h("div");
+  content.append(h("form", { class: "bar", onsubmit: async (event) => {
+    event.preventDefault();
+    if (!chosen.files.length) return say("Choose a file first.");
+    const form = new FormData();
+    form.append("file", chosen.files[0]);
+    try {
+      await request("/v1/files", { method: "POST", body: form });
+      chosen.value = "";
+      say("The file is stored.");
+      await view.refresh();
+    } catch (error) {
+      say(error.message);
+    }
+  } }, field("A new file", chosen), h("button", { class: "main" }, "Upload")), list);
+  const columns = owned(view, [
+    ["Name", (file) => file.filename],
+    ["Id", (file) => h("code", null, file.id)],
+    ["Size", (file) => size(file.size), "number"],
+    ["Actions", (file) => h("div", { class: "bar" },
+      button(`Save ${file.filename} as text`, async () => {
+        const { content: text } = await get(`/v1/files/${file.id}/content`);
+        save(new Blob([text]), file.filename);
+      }),
+      button(`Delete ${file.filename}`, async () => {
+        if (!await ask(`Delete ${file.filename}?`, "Its bytes are deleted too.", "Delete")) return;
+        await send("DELETE", `/v1/files/${file.id}`);
+        await view.refresh();
+      }, "bad")), "wide"],
+  ]);
+  await follow(view, 10, (signal) => get("/v1/files", view.owner, signal), ({ files: found }) =>
+    fill(list, found.length ? table("Files", columns, found) : empty("There are no files.", `curl -u "$OPENLAUNCH_API_KEY:" -F file=@data.csv ${new URL("v1/files", document.baseURI)}`)));
+}
+
+async function bundles(view, content) {
+  const columns = owned(view, [
+    ["Bundle", (bundle) => bundle.name],
+    ["Version", (bundle) => bundle.version ?? "–", "number"],
+    ["Kind", (bundle) => bundle.flavor.flavor.replaceAll("_", " ")],
+    ["Needs", (bundle) => h("div", { class: "reason" }, (bundle.flavor.requirements || []).join(", ") || "nothing")],
+    ["Used by", (bundle) => bundle.users.map((endpoint) => h("div", null, h("a", { href: `#endpoints/${endpoint.id}` }, endpoint.name)))],
+    ["Made", (bundle) => time(bundle.created_at), "tight"],
+    ["Actions", (bundle) => (bundle.users.length ? " " : button(`Delete ${bundle.name} ${bundle.version ?? ""}`, async () => {
+      if (!await ask(`Delete version ${bundle.version ?? ""} of ${bundle.name}?`, "No endpoint uses it.", "Delete")) return;
+      await send("DELETE", `/v2/model-bundles/${bundle.id}`);
+      await view.refresh();
+    }, "bad"))],
+  ]);
+  const load = async (signal) => Promise.all([get("/v2/model-bundles", view.owner, signal), get("/v1/model-endpoints", view.owner, signal)]);
+  await follow(view, 10, load, ([{ model_bundles: found }, { model_endpoints: endpoints }]) => {
+    const rows = found.map((bundle) => ({ ...bundle, users: endpoints.filter((e) => [e.bundle_id, e.serving_bundle_id, e.canary?.bundle_id].includes(bundle.id)) }));
+    fill(content, rows.length ? table("Bundles", columns, rows) : empty("There are no bundles.", "openlaunch deploy my_model.py:predict --name my-model"));
+  });
+}
+
+async function environments(view, content) {
+  const columns = owned(view, [
+    ["Environment", (each) => h("code", null, each.id)],
+    ["Python", (each) => each.python],
+    ["Needs", (each) => h("div", { class: "reason" }, each.requirements.join(", ") || "nothing")],
+    ["Size", (each) => size(each.bytes), "number"],
+    ["Used by", (each) => each.used_by.join(", ") || "nobody"],
+    ["Last used", (each) => time(each.last_used_at), "tight"],
+  ]);
+  const prune = button("Remove what nobody uses", async () => {
+    if (!await ask("Remove your environments that no endpoint uses?", "They are built again when one needs them.", "Remove")) return;
+    const { removed } = await send("POST", "/v1/environments/prune");
+    say(`${removed.length} environments were removed.`);
+    await view.refresh();
+  });
+  const list = h("div");
+  content.append(h("div", { class: "bar" }, prune), list);
+  await follow(view, 10, (signal) => get("/v1/environments", view.owner, signal), ({ environments: found }) =>
+    fill(list, found.length ? table("Environments", columns, found) : empty("There are no environments.", "openlaunch deploy my_model.py:predict --name my-model")));
+}

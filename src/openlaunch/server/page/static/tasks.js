@@ -1,0 +1,102 @@
+// Tasks: the list, the failed ones together, and one of them.
+import { ask, button, copyable, empty, facts, field, fill, follow, get, h, pill, say, select, send, shownJson, span, table, time } from "./lib.js";
+
+const STATES = [["", "all"], ["PENDING", "pending"], ["STARTED", "running"], ["SUCCESS", "success"], ["FAILURE", "failed"]];
+
+function statusOf(task) {
+  return pill(task.status === "FAILURE" && task.status_code === 499 ? "CANCELLED" : task.status);
+}
+
+function took(task) {
+  return task.finished_at ? span((new Date(task.finished_at) - new Date(task.created_at)) / 1000) : "–";
+}
+
+export async function taskList(view, content) {
+  const { model_endpoints: endpoints } = await get("/v1/model-endpoints", view.owner, view.signal);
+  const waits = endpoints.filter((e) => e.endpoint_type === "async");
+  const wanted = { endpoint: view.query.get("endpoint") || "", status: view.query.get("status") || "" };
+  const go = () => {
+    const query = new URLSearchParams(Object.entries({ endpoint: endpoint.value, status: status.value }).filter(([, value]) => value));
+    location.hash = `#tasks${String(query) && `?${query}`}`;
+  };
+  const endpoint = select("endpoint", [["", "all"], ...waits.map((e) => [e.id, view.owner.owner ? `${e.created_by}/${e.name}` : e.name])], wanted.endpoint, go);
+  const status = select("status", STATES, wanted.status, go);
+  const id = h("input", { type: "search", name: "id", placeholder: "task_…" });
+  const body = h("div"), rest = h("div");
+  let cursors = [null], found = [];
+  const query = (cursor) => ({ model_endpoint_id: wanted.endpoint, status: wanted.status, limit: 100, cursor, ...view.owner });
+  fill(content, h("h1", null, wanted.status === "FAILURE" ? "Failed tasks" : "Tasks"),
+    h("form", { class: "bar", onsubmit: (event) => { event.preventDefault(); if (id.value.trim()) location.hash = `#tasks/${encodeURIComponent(id.value.trim())}`; } },
+      field("Endpoint", endpoint), field("Status", status), field("By its id", id), h("button", null, "Open")));
+  content.append(body, rest);
+  const columns = [
+    ["Task", (task) => h("a", { href: `#tasks/${task.task_id}` }, task.task_id)],
+    ["Endpoint", (task) => (task.model_endpoint_name ? h("a", { href: `#endpoints/${task.model_endpoint_id}` }, task.model_endpoint_name) : "(deleted)")],
+    ...(view.owner.owner ? [["Owner", (task) => task.owner]] : []),
+    ["Status", statusOf],
+    ["Reason", (task) => task.reason && h("div", { class: "reason", title: task.reason }, task.reason), "wide"],
+    ["Attempts", (task) => task.attempts, "number"],
+    ["Submitted", (task) => time(task.created_at), "tight"],
+    ["Took", took, "tight"],
+  ];
+  const rerunAll = () => button("Run all of these again", async () => {
+    const failed = found.filter((task) => task.status === "FAILURE" && task.model_endpoint_name);
+    if (!await ask(`Run ${failed.length} tasks again?`, "Each becomes a new task with the same input.", "Run again")) return;
+    let done = 0;
+    for (const task of failed) { await send("POST", `/v1/async-tasks/${task.task_id}/rerun`).then(() => { done += 1; }, (error) => say(error.message)); }
+    say(`${done} tasks were submitted again.`);
+    await view.refresh();
+  });
+  await follow(view, 5, async (signal) => Promise.all(cursors.map((cursor) => get("/v1/async-tasks", query(cursor), signal))), (pages) => {
+    found = pages.flatMap((page) => page.tasks);
+    const next = pages.at(-1).next_cursor;
+    fill(body, found.length ? table("Tasks", columns, found) : empty(wanted.status || wanted.endpoint ? "No task fits." : "There are no tasks.",
+      "openlaunch predict my-model '{\"x\": 1}'"));
+    fill(rest, h("div", { class: "bar" }, wanted.status === "FAILURE" && found.length > 0 && rerunAll(),
+      next && button("Show earlier ones", () => { cursors = [...cursors, next].slice(-10); return view.refresh(); })));
+  });
+}
+
+export async function oneTask(view, content, id) {
+  const path = `/v1/async-tasks/${encodeURIComponent(id)}`;
+  const optional = (found) => found.catch((error) => { if (error.status) return null; throw error; });
+  let owner = {}, payload;
+  const load = async (signal) => {
+    const task = await get(`${path}/details`, owner, signal);
+    if (view.session.who.role === "admin" && task.owner && task.owner !== view.session.who.owner) owner = { owner: task.owner };
+    payload ??= await optional(get(`${path}/payload`, owner, signal));
+    const [answer, why, deliveries] = await Promise.all([optional(get(path, owner, signal)), optional(get(`${path}/why`, owner, signal)),
+      view.session.who.role === "predict" ? null : optional(get(`${path}/deliveries`, owner, signal))]);
+    return { task, answer, why, deliveries: deliveries?.deliveries || [] };
+  };
+  await follow(view, 3, load, ({ task, answer, why, deliveries }) => {
+    view.title(task.task_id);
+    const ended = task.status === "SUCCESS" || task.status === "FAILURE";
+    let value = answer?.result?.result;
+    if (typeof value === "string") { try { value = JSON.parse(value); } catch { /* it is text */ } }
+    fill(content, h("h1", null, "Task ", task.task_id),
+      h("div", { class: "card" }, facts(["Status", statusOf(task)], ["Why", why?.message],
+        ["Endpoint", task.model_endpoint_name ? h("a", { href: `#endpoints/${task.model_endpoint_id}` }, task.model_endpoint_name) : "(deleted)"],
+        ["Owner", task.owner], ["Attempts", String(task.attempts)], ["Submitted", time(task.created_at)], ["Ended", task.finished_at && time(task.finished_at)], ["Took", ended ? took(task) : null]),
+      h("div", { class: "bar" },
+        task.status === "FAILURE" && button("Run again", async () => {
+          const { task_id: next } = await send("POST", `${path}/rerun`, undefined, owner);
+          say("It was submitted again, as a new task.");
+          location.hash = `#tasks/${next}`;
+        }, "main"),
+        !ended && button("Cancel the task", async () => {
+          if (!await ask("Cancel the task?", "It is stopped if it runs, and ends as a failure that says so.", "Cancel it")) return;
+          await send("POST", `${path}/cancel`, undefined, owner);
+          await view.refresh();
+        }, "bad"))),
+      answer?.error && h("div", { class: "card problem" }, `${answer.error.type}: ${answer.error.message}`),
+      answer?.traceback && [h("h2", null, "Traceback"), h("pre", { tabindex: 0 }, answer.traceback)],
+      task.status === "SUCCESS" && [h("h2", null, "Result"), answer?.result?.result_url
+        ? h("p", null, h("a", { href: answer.result.result_url }, "The result is large: open it")) : h("pre", { tabindex: 0 }, shownJson(value) ?? "null")],
+      h("h2", null, "Input"), payload ? h("pre", { tabindex: 0 }, shownJson(payload.args ?? payload.url ?? payload)) : h("p", { class: "soft" }, "The input is not kept once the task has succeeded."),
+      deliveries.length > 0 && [h("h2", null, "Callback"), deliveries.map((delivery) => [
+        facts(["Sent to", delivery.url], ["Status", pill(delivery.status)], ["Next try", delivery.next_at && time(delivery.next_at)]),
+        table("Attempts", [["When", (a) => time(a.at)], ["Answer", (a) => a.status_code ?? a.error], ["Seconds", (a) => a.seconds.toFixed(3), "number"]], delivery.attempts),
+        h("div", { class: "bar" }, button("Send it again", async () => { await send("POST", `${path}/deliveries/resend`, undefined, owner); await view.refresh(); }))])]);
+  });
+}

@@ -1,0 +1,130 @@
+// A prediction made from a form of the endpoint's request schema, and the code that makes the same one.
+import { button, copyable, field, fill, get, h, request, root, say, send, shownJson } from "./lib.js";
+import { input, parsed, resolved } from "./form.js";
+import { eventsOf } from "./logs.js";
+
+const PATHS = { sync: "v1/sync-tasks", async: "v1/async-tasks", streaming: "v1/streaming-tasks" };
+
+export async function tryIt(view, content, endpoint) {
+  const mine = endpoint.created_by === view.session.who.owner;
+  const name = mine ? endpoint.name : `${endpoint.created_by}/${endpoint.name}`;
+  const document = await get("/v1/model-endpoints-schema.json", { name }, view.signal).catch(() => ({}));
+  const schema = resolved(document.components?.schemas?.[`${endpoint.name}-RequestSchema`], document);
+  const properties = Object.entries(schema.properties || {});
+  const inputs = properties.map(([key, each]) => [key, input(key, each, undefined, document), resolved(each, document)]);
+  const whole = h("textarea", { name: "args", spellcheck: "false", value: inputs.length ? "" : "{}" });
+  const asJson = h("input", { type: "checkbox", name: "as-json", checked: !inputs.length });
+  const place = h("div"), result = h("div", { "aria-live": "polite" }), code = h("div");
+
+  const args = () => {
+    if (asJson.checked) return parsed("The input", whole.value || "{}");
+    return Object.fromEntries(inputs.map(([key, each]) => [key, each.read()]).filter(([, value]) => value !== undefined));
+  };
+  const draw = () => {
+    if (asJson.checked && inputs.length && !whole.value) whole.value = JSON.stringify(args_(inputs), null, 2);
+    fill(place, asJson.checked ? field("Input as JSON", whole) : inputs.map(([key, each, kind]) => {
+      const hint = [(schema.required || []).includes(key) ? "needed" : "", kind.description].filter(Boolean).join("; ");
+      return h("div", { class: "fields" }, field(key, each.element, hint));
+    }));
+  };
+  const showCode = () => {
+    let given;
+    try { given = args(); } catch { return; }
+    fill(code, h("h2", null, "The same with curl"), copyable(curl(endpoint, given)), h("h2", null, "The same in Python"), copyable(python(endpoint, name, given)));
+  };
+  let running = null;
+  const stop = h("button", { type: "button", onclick: () => running?.abort() }, "Stop");
+  stop.hidden = true;
+  const go = h("button", { class: "main" }, "Predict");
+  const form = h("form", { class: "card fields", onsubmit: async (event) => {
+    event.preventDefault();
+    running = new AbortController();
+    view.signal.addEventListener("abort", () => running.abort());
+    go.disabled = true;
+    stop.hidden = false;
+    try {
+      await predict(view, endpoint, args(), result, running.signal);
+    } catch (error) {
+      fill(result, running.signal.aborted ? h("p", null, "It was stopped.") : problem(error));
+    } finally {
+      go.disabled = false;
+      stop.hidden = true;
+    }
+  } }, place, inputs.length > 0 && h("label", { class: "bar" }, asJson, h("span", null, "Write the input as JSON")), h("div", { class: "bar" }, go, stop));
+  asJson.addEventListener("change", () => { draw(); showCode(); });
+  form.addEventListener("input", showCode);
+  content.replaceChildren(h("div", { class: "columns" }, h("div", null, form, result), code));
+  draw();
+  showCode();
+}
+
+function args_(inputs) {
+  return Object.fromEntries(inputs.map(([key, each, kind]) => [key, each.read() ?? ({ integer: 0, number: 0, boolean: false, string: "", array: [], object: {} })[kind.type] ?? null]));
+}
+
+function problem(error) {
+  return h("div", { class: "card problem", role: "alert" }, h("p", null, error.message),
+    error.errors?.map((each) => h("p", null, `${(each.loc || []).join(".")}: ${each.msg || ""}`)));
+}
+
+function answered(answer, seconds) {
+  const failed = answer.status === "FAILURE";
+  let value = answer.result?.result;
+  if (typeof value === "string" && !failed) { try { value = JSON.parse(value); } catch { /* it is text */ } }
+  return h("section", { class: failed ? "card problem" : "card" }, h("h2", null, failed ? "It failed" : "Result", seconds != null && ` in ${seconds < 1 ? `${Math.round(seconds * 1000)} ms` : `${seconds.toFixed(1)} s`}`),
+    answer.result?.result_url && h("p", null, h("a", { href: answer.result.result_url }, "The result is large: open it")),
+    answer.error && h("p", null, `${answer.error.type}: ${answer.error.message}`),
+    h("pre", { tabindex: 0 }, failed ? answer.traceback || "" : shownJson(value) ?? ""));
+}
+
+async function predict(view, endpoint, args, result, signal) {
+  const query = { model_endpoint_id: endpoint.id, ...(view.session.who.role === "admin" && endpoint.created_by !== view.session.who.owner ? { owner: endpoint.created_by } : {}) };
+  const began = performance.now();
+  const seconds = () => (performance.now() - began) / 1000;
+  fill(result, h("p", { class: "soft" }, "It runs …"));
+  const answer = await request(PATHS[endpoint.endpoint_type], { method: "POST", query, body: { args }, signal });
+  if (endpoint.endpoint_type === "sync") return fill(result, answered(await answer.json(), seconds()));
+  if (endpoint.endpoint_type === "streaming") return stream(answer, result, seconds);
+  const { task_id: id } = await answer.json();
+  const link = h("p", null, "The task is ", h("a", { href: `#tasks/${id}` }, id), ".");
+  fill(result, link, h("p", { class: "soft" }, "It waits or runs …"));
+  for (;;) {
+    const task = await get(`/v1/async-tasks/${id}`, { wait: 30, owner: query.owner }, signal);
+    if (task.status === "SUCCESS" || task.status === "FAILURE") return fill(result, link.cloneNode(true), answered(task, seconds()));
+  }
+}
+
+async function stream(answer, result, seconds) {
+  const items = h("pre", { tabindex: 0 }), heading = h("h2", null, "Items");
+  result.replaceChildren(h("section", { class: "card" }, heading, items));
+  let count = 0;
+  for await (const { data } of eventsOf(answer)) {
+    if (!data) continue;
+    const item = JSON.parse(data);
+    if (item.status === "FAILURE") return result.append(answered(item));
+    count += 1;
+    heading.textContent = `${count} items in ${seconds().toFixed(1)} s`;
+    items.append(`${shownJson(item.result?.result) ?? data}\n`);
+    items.scrollTop = items.scrollHeight;
+  }
+}
+
+function curl(endpoint, args) {
+  const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
+  return `curl ${endpoint.endpoint_type === "streaming" ? "-N " : ""}-u "$OPENLAUNCH_API_KEY:" \\\n  -H 'Content-Type: application/json' \\\n  -d ${quoted(JSON.stringify({ args }))} \\\n  ${quoted(`${root}${PATHS[endpoint.endpoint_type]}?model_endpoint_id=${endpoint.id}`)}`;
+}
+
+function literal(value) {
+  if (value === null) return "None";
+  if (value === true) return "True";
+  if (value === false) return "False";
+  if (Array.isArray(value)) return `[${value.map(literal).join(", ")}]`;
+  if (typeof value === "object") return `{${Object.entries(value).map(([key, each]) => `${JSON.stringify(key)}: ${literal(each)}`).join(", ")}}`;
+  return JSON.stringify(value);
+}
+
+function python(endpoint, name, args) {
+  const call = `endpoint.predict(EndpointRequest(args=${literal(args)}))`;
+  const use = { sync: `print(${call}.value)`, async: `print(${call}.get(60).value)`, streaming: `for item in ${call}:\n    print(item)` }[endpoint.endpoint_type];
+  return `from openlaunch import EndpointRequest, LaunchClient\n\nwith LaunchClient() as client:\n    endpoint = client.get_model_endpoint(${JSON.stringify(name)})\n    ${use.replaceAll("\n", "\n    ")}`;
+}
