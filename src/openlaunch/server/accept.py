@@ -1,6 +1,6 @@
 """What the client of a request reads, as its Accept header says (RFC 9110, section 12.5.1)."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from openlaunch.errors import NotAcceptable
 
@@ -23,10 +23,25 @@ def check_accept(given: str, offered: Collection[str]) -> None:
     ranges = _ranges(given.lower())
     types = sorted({*offered, JSON})
     if not any(_is_read(ranges, media_type) for media_type in types):
-        raise NotAcceptable(
-            f"the Accept header is {given[:80]!r}, and this path answers with "
-            f"{' or '.join(types)}: name that, or leave the header out"
-        )
+        raise _not_acceptable(given, types)
+
+
+def choose(given: str, offered: Sequence[str]) -> str:
+    """Return the first of these types that the client reads; raise NotAcceptable where it reads none."""
+    if not given or len(given) > MAX_BYTES or "/" not in given:
+        return offered[0]
+    ranges = _ranges(given.lower())
+    for media_type in offered:
+        if _is_read(ranges, media_type):
+            return media_type
+    raise _not_acceptable(given, offered)
+
+
+def _not_acceptable(given: str, types: Collection[str]) -> NotAcceptable:
+    return NotAcceptable(
+        f"the Accept header is {given[:80]!r}, and this path answers with {' or '.join(types)}: name that, or leave "
+        "the header out"
+    )
 
 
 def _ranges(text: str) -> dict[str, bool]:

@@ -44,6 +44,7 @@ from openlaunch.server.dispatch.workers import Workers
 from openlaunch.server.endpoints.service import Endpoints
 from openlaunch.server.gateway.access_log import AccessLog, LoggedHttpServices
 from openlaunch.server.gateway.bodies import BodyBudget
+from openlaunch.server.gateway.by_name import ByName
 from openlaunch.server.gateway.connections import Connections
 from openlaunch.server.gateway.cors import Cors
 from openlaunch.server.gateway.http_server import STOP_SECONDS, HttpServer
@@ -127,11 +128,12 @@ async def serve_on(
         resolver = EndpointResolver(context.keyring, context.lanes)
         sync = SyncRoutes(settings, resolver, context.schemas, answers, context.artifacts, context.urls)
         tasks = TaskRoutes(resolver, context.schemas, context.tasks, context.urls)
+        by_name = ByName(resolver, context.schemas, sync, context.tasks, context.urls)
         control_plane = LazyApp(partial(_control_plane, context))
         config = _config(control_plane, settings)
         services = _http_services(
             settings,
-            routes=RouteTable({**sync.handlers(), **tasks.handlers()}),
+            routes=RouteTable({**sync.handlers(), **tasks.handlers()}, by_name),
             app=config.loaded_app,
             proxies=Proxies(settings),
             cors=Cors(settings.cors_origins) if settings.cors_origins else None,

@@ -33,6 +33,9 @@ CALLBACK_SIGNING = "/v1/callback-secret"
 ASYNC_TASKS_BULK = "/v1/async-tasks/bulk"
 ASYNC_TASKS_WAIT = "/v1/async-tasks/wait"
 
+BY_NAME = "/e"
+"""+ /{name} or /{owner}/{name}, and behind that nothing, /openapi.json, or /tasks/{id}."""
+
 HEALTHZ = "/healthz"
 READYZ = "/readyz"
 HEALTHCHECK = "/healthcheck"

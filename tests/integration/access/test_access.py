@@ -101,12 +101,18 @@ ACCESS = {
     "PUT /v1/quotas/{name}": ADMIN,
     "GET /v1/audit-log": ADMIN,
     "GET /v1/whoami": PREDICT,
+    **{
+        f"{method} /e/{name}{path}": PREDICT
+        for name in ("{name}", "{owner_name}/{name}")
+        for method, path in (("POST", ""), ("GET", ""), ("GET", "/openapi.json"), ("GET", "/tasks/{task_id}"))
+    },
     "GET /v1/storage": ADMIN,
     "GET /v1/environments": USER,
     "GET /v1/environments/{environment_id}": USER,
     "POST /v1/environments/prune": USER,
 }
 PREDICTIONS = [f"POST /v1/{name}" for name in ("sync-tasks", "streaming-tasks", "async-tasks")]
+PREDICTIONS += ["POST /e/{name}", "POST /e/{owner_name}/{name}"]
 PREDICTIONS += ["POST /v1/async-tasks/bulk", "POST /v1/async-tasks/wait", "DELETE /v1/streaming-tasks"]
 
 

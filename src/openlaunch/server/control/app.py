@@ -22,6 +22,7 @@ from openlaunch.server.control.routes import (
     batch_jobs,
     bundles,
     bundles_v1,
+    by_name,
     docs,
     endpoints,
     environments,
@@ -62,7 +63,7 @@ def control_plane(context: Context) -> FastAPI:
         redirect_slashes=False,  # a redirect would name the server as it sees itself, behind whatever proxy
     )
     api.state.context = context
-    models = (health, bundles, bundles_v1, endpoints, tasks, docs)
+    models = (health, bundles, bundles_v1, endpoints, tasks, docs, by_name)
     others = (batch_jobs, image_jobs, triggers, files, keys, quotas, audit, artifacts, storage, environments)
     for part in (*models, *others):
         api.include_router(part.router(context))

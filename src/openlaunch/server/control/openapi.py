@@ -8,7 +8,7 @@ import json
 import sys
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, FastAPI, Header, Query, Request, Response
+from fastapi import APIRouter, Body, FastAPI, Header, Query, Request, Response
 from fastapi.openapi.utils import get_openapi
 
 from openlaunch.errors import ServerError
@@ -33,6 +33,12 @@ _LastEventID = Annotated[str | None, Header(description="Resumes a stream after 
 _Resume = Annotated[
     Literal["true"] | None, Header(description="Numbers the events, so that the stream can be resumed.")
 ]
+_Prefer = Annotated[
+    str | None,
+    Header(description="`respond-async`, `wait=SECONDS`: the answer is a 202 where it takes longer."),
+]
+_ARGS = Body(description="The arguments, by their names.")
+_BY_NAME = {202: {"description": "it is a task; `Location` has its value once it is done"}}
 _STREAM = {
     200: {
         "description": "server-sent events, each a PredictResponse. The last one is a FAILURE, or behind it is "
@@ -96,6 +102,34 @@ def _predictions() -> APIRouter:
         task_id: str, wait: Annotated[float, Query(ge=0, le=MAX_WAIT_SECONDS)] = 0
     ) -> TaskResponse:
         """Get a task. With `wait`, the answer is held until it is done, for at most that many seconds."""
+        raise AssertionError
+
+    @api.post(routes.BY_NAME + "/{name}", responses=_BY_NAME)  # type: ignore[arg-type]
+    def predict_by_name(
+        name: str, body: Any = _ARGS, idempotency_key: _IdempotencyKey = None, prefer: _Prefer = None
+    ) -> Any:
+        """Run a prediction: the body is the arguments, the answer the value. An exception in the model is a 500."""
+        raise AssertionError
+
+    @api.post(routes.BY_NAME + "/{owner_name}/{name}", responses=_BY_NAME)  # type: ignore[arg-type]
+    def predict_by_owner_and_name(
+        owner_name: str,
+        name: str,
+        body: Any = _ARGS,
+        idempotency_key: _IdempotencyKey = None,
+        prefer: _Prefer = None,
+    ) -> Any:
+        """Run a prediction of an endpoint of this owner."""
+        raise AssertionError
+
+    @api.get(routes.BY_NAME + "/{name}/tasks/{task_id}", responses=_BY_NAME)  # type: ignore[arg-type]
+    def get_task_by_name(name: str, task_id: str, prefer: _Prefer = None) -> Any:
+        """Get the value of a task; the answer is held until it is there, for 20 s or as long as it is preferred."""
+        raise AssertionError
+
+    @api.get(routes.BY_NAME + "/{owner_name}/{name}/tasks/{task_id}", responses=_BY_NAME)  # type: ignore[arg-type]
+    def get_task_by_owner_and_name(owner_name: str, name: str, task_id: str, prefer: _Prefer = None) -> Any:
+        """Get the value of a task at an endpoint of this owner."""
         raise AssertionError
 
     return api

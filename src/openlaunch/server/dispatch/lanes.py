@@ -1,7 +1,7 @@
 """The lanes of all endpoints, as the controller adds, changes and removes them."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from openlaunch.controller.fleet import FleetEvents, Load
 from openlaunch.controller.trial import Trial
@@ -24,7 +24,8 @@ class Lanes:
         self.on_free_slots: Callable[[Lane], None] = lambda lane: None
         self._max_waiting = settings.max_queued_requests
         self._lanes: dict[str, Lane] = {}
-        self._by_name: dict[tuple[str, str], Lane] = {}
+        self._by_name: dict[str, dict[str, Lane]] = {}
+        """By the names of endpoints and of their owners."""
 
     def listen(self, events: FleetEvents) -> None:
         """Report to the controller what happens, and count over time."""
@@ -41,7 +42,11 @@ class Lanes:
 
     def named(self, owner: str, name: str) -> Lane | None:
         """Return the lane of the owner's endpoint of this name."""
-        return self._by_name.get((owner, name))
+        return self._by_name.get(name, {}).get(owner)
+
+    def of_name(self, name: str) -> Mapping[str, Lane]:
+        """Return the lanes of all endpoints of this name, by their owners."""
+        return self._by_name.get(name, {})
 
     def queued_of(self, owner: str) -> int:
         """Return how many of the owner's tasks wait, or are on their way to the store."""
@@ -86,11 +91,18 @@ class Lanes:
                 self._free_slots,
                 self._events.worker_note,
             )
-        self._by_name.pop((lane.endpoint.owner, lane.endpoint.name), None)
-        self._by_name[endpoint.owner, endpoint.name] = lane
+        self._forget_name(lane)
+        self._by_name.setdefault(endpoint.name, {})[endpoint.owner] = lane
         lane.update(endpoint)
         if endpoint.status is not EndpointStatus.UPDATE_FAILED:
             lane.refusal = None
+
+    def _forget_name(self, lane: Lane) -> None:
+        of_name = self._by_name.get(lane.endpoint.name, {})
+        if of_name.get(lane.endpoint.owner) is lane:
+            del of_name[lane.endpoint.owner]
+            if not of_name:
+                del self._by_name[lane.endpoint.name]
 
     def _free_slots(self, lane: Lane) -> None:
         if lane.endpoint.id in self._lanes:
@@ -99,7 +111,7 @@ class Lanes:
     def remove_endpoint(self, endpoint_id: str) -> None:
         lane = self._lanes.pop(endpoint_id, None)
         if lane is not None:
-            del self._by_name[lane.endpoint.owner, lane.endpoint.name]
+            self._forget_name(lane)
             lane.refuse_waiting(
                 NotFound(f"the endpoint {lane.endpoint.name!r} was deleted", code="endpoint_not_found")
             )

@@ -2,7 +2,7 @@
 
 from urllib.parse import unquote
 
-from openlaunch.errors import BadRequest, NotFound, Unavailable
+from openlaunch.errors import BadRequest, Conflict, NotFound, Unavailable
 from openlaunch.server.access.auth import PRINCIPAL, Keyring, Principal
 from openlaunch.server.asgi import Scope, header, query_value
 from openlaunch.server.dispatch.lane import Lane
@@ -76,13 +76,54 @@ class EndpointResolver:
         if lane.endpoint.endpoint_type is not wanted:
             raise _wrong_type(lane.endpoint, wanted)
         if self.stopping:
-            raise Unavailable("the server is stopping", code="stopping", retry_after=2)
+            raise _stopping()
+        return lane, principal
+
+    def resolve_name(self, scope: Scope, owner: str | None, name: str) -> tuple[Lane, Principal]:
+        """Find the lane of an endpoint of any type by its name, and the caller, whose key pays for one request.
+
+        Raises what `resolve` does, and Conflict where the name alone does not say which endpoint is meant.
+        """
+        principal = self.authenticate(scope)
+        if principal.meter is not None:
+            principal.spend(1)
+        lane = find_by_name(self._lanes, principal.owner, owner, name)
+        if self.stopping:
+            raise _stopping()
         return lane, principal
 
     def _named(self, name: str, owner: str) -> Lane | None:
         """Find the endpoint that is named in place of an id: one's own by its name, another's by `owner/name`."""
         *others, own_name = unquote(name).split("/", 1)
         return self._lanes.named(others[0] if others else owner, own_name)
+
+
+def find_by_name(lanes: Lanes, caller: str, owner: str | None, name: str) -> Lane:
+    """Return the lane of an endpoint that the caller may predict with: of this owner, or else their own, or public.
+
+    Raises:
+        NotFound: there is none.
+        Conflict: several owners have public ones of this name.
+    """
+    of_name = lanes.of_name(name)
+    if (mine := of_name.get(owner or caller)) is not None and may_predict(mine.endpoint, caller):
+        return mine
+    public = sorted(each for each, lane in of_name.items() if lane.endpoint.spec.public_inference)
+    if owner is not None or not public:
+        shown = name if owner is None else f"{owner}/{name}"
+        raise NotFound(
+            f"{shown!r} is neither an endpoint of yours nor a public one", code="endpoint_not_found"
+        )
+    if len(public) > 1:
+        raise Conflict(
+            f"{len(public)} owners have a public endpoint {name!r}, such as {public[0]}: name it as OWNER/{name}",
+            code="endpoint_ambiguous",
+        )
+    return of_name[public[0]]
+
+
+def _stopping() -> Unavailable:
+    return Unavailable("the server is stopping", code="stopping", retry_after=2)
 
 
 def _wrong_type(endpoint: EndpointRecord, wanted: EndpointType) -> BadRequest:

@@ -1,14 +1,19 @@
 """Which handler has a request of a hot route, by its method and path."""
 
 from collections.abc import Mapping
+from typing import Protocol
 
-from openlaunch.server.gateway.exchange import HotHandler
+from openlaunch.server.gateway.exchange import Exchange, HotHandler
 
 
 class RouteTable:
     """The hot routes. The handler of a path that ends in a slash is that of every path one level below."""
 
-    def __init__(self, handlers: Mapping[tuple[bytes, bytes], HotHandler]) -> None:
+    def __init__(
+        self, handlers: Mapping[tuple[bytes, bytes], HotHandler], by_name: "NameHandler | None" = None
+    ) -> None:
+        self.by_name = by_name
+        """Has the requests that name their endpoint in the path."""
         self.exact = handlers
         """The handlers by method and path; `below` has those of paths that are not among them."""
 
@@ -20,4 +25,18 @@ class RouteTable:
         """Return the methods that have a handler for this path."""
         paths = (path, path[: path.rfind(b"/") + 1])
         found = [method.decode() for method, known in self.exact if known in paths]
+        if self.by_name is not None:
+            found += [method for method in ("GET", "POST") if self.by_name.takes(method.encode(), path)]
         return [*found, "HEAD"] if "GET" in found else found
+
+
+class NameHandler(Protocol):
+    """Answers requests that name their endpoint in the path."""
+
+    def takes(self, method: bytes, path: bytes) -> bool:
+        """Return whether a request is one of these."""
+        ...
+
+    def handle(self, exchange: Exchange) -> None:
+        """Begin with a request whose body is there."""
+        ...

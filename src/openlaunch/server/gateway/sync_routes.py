@@ -18,7 +18,7 @@ from openlaunch.server.gateway.resolver import EndpointResolver
 from openlaunch.server.gateway.streams import Stream, Streams
 from openlaunch.server.prediction.deadlines import Deadlines
 from openlaunch.server.prediction.idempotency import Answers, idempotency_key
-from openlaunch.server.prediction.inputs import PredictInput, check_sync_body
+from openlaunch.server.prediction.inputs import PredictInput, as_request, check_sync_body
 from openlaunch.server.prediction.results import SignedURLs
 from openlaunch.server.prediction.schema_cache import SchemaCache
 from openlaunch.server.prediction.schemas import BundleSchemas, TakesLong
@@ -99,13 +99,32 @@ class SyncRoutes:
         task = self._tasks.spawn(self._prepare(exchange, lane, principal.owner, key), exchange)
         exchange.on_gone = task.cancel
 
+    async def predict_args(self, exchange: Exchange, lane: Lane, owner: str) -> None:
+        """Start a prediction whose args are the body of its request."""
+        key = idempotency_key(exchange.scope)
+        _refuse_keyed_stream(key, lane)
+        schemas = await self._schemas.get(lane.endpoint.serving_bundle_id)
+        checked = await self._schemas.checks.args(owner, exchange.body, schemas)
+        await self._begin(
+            exchange, lane, owner, checked._replace(body=as_request(checked.body)), schemas, key
+        )
+
     async def _prepare(self, exchange: Exchange, lane: Lane, owner: str, key: str | None) -> None:
         """Start a prediction after what takes time: loading schemas, checking a large body, a stored answer."""
-        if key is not None and lane.endpoint.endpoint_type is EndpointType.STREAMING:
-            text = "a stream's items are not stored, so it can't have an Idempotency-Key: send the request without"
-            raise BadRequest(text, code="idempotency_of_stream")
+        _refuse_keyed_stream(key, lane)
         schemas = await self._schemas.get(lane.endpoint.serving_bundle_id)
         predict_input = await self._schemas.checks.one_sync(owner, exchange.body, schemas)
+        await self._begin(exchange, lane, owner, predict_input, schemas, key)
+
+    async def _begin(
+        self,
+        exchange: Exchange,
+        lane: Lane,
+        owner: str,
+        predict_input: PredictInput,
+        schemas: BundleSchemas,
+        key: str | None,
+    ) -> None:
         if key is None:
             self._start(exchange, lane, owner, predict_input, schemas)
         else:
@@ -128,3 +147,11 @@ class SyncRoutes:
             limit = settings.stream_timeout_seconds if streams else settings.request_timeout_seconds
         timeout = predict_input.timeout
         return self._loop.time() + (limit if timeout is None else min(timeout, limit))
+
+
+def _refuse_keyed_stream(key: str | None, lane: Lane) -> None:
+    if key is not None and lane.endpoint.endpoint_type is EndpointType.STREAMING:
+        text = (
+            "a stream's items are not stored, so it can't have an Idempotency-Key: send the request without"
+        )
+        raise BadRequest(text, code="idempotency_of_stream")

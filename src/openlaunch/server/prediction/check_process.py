@@ -6,6 +6,7 @@ from functools import lru_cache
 from openlaunch.server.prediction.apart import serve
 from openlaunch.server.prediction.inputs import (
     PredictInput,
+    check_args,
     check_bodies,
     check_body,
     check_sync_body,
@@ -29,6 +30,10 @@ def _one_sync(body: bytes, source: bytes) -> PredictInput:
     return check_sync_body(body, _compiled(source))._replace(body=b"")
 
 
+def _args(body: bytes, source: bytes) -> PredictInput:
+    return check_args(body, _compiled(source))._replace(body=b"")
+
+
 def _many(body: bytes, source: bytes) -> list[tuple[PredictInput, tuple[int, int]]]:
     inputs = check_bodies(body, _compiled(source))
     return [(one._replace(body=b""), place) for one, place in zip(inputs, places_of(body), strict=True)]
@@ -43,6 +48,7 @@ if __name__ == "__main__":
         {
             "one": _one,
             "one_sync": _one_sync,
+            "args": _args,
             "many": _many,
             "response": _response,
             "schemas": read_schemas,

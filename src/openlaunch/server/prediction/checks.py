@@ -9,6 +9,7 @@ from typing import Any
 from openlaunch.server.prediction.apart import ProcessApart
 from openlaunch.server.prediction.inputs import (
     PredictInput,
+    check_args,
     check_bodies,
     check_body,
     check_sync_body,
@@ -52,6 +53,16 @@ class Checks:
             except TakesLong:
                 pass
         found: PredictInput = await self._apart(owner, "one_sync", body, schemas.source)
+        return found._replace(body=body)
+
+    async def args(self, owner: str, body: Body, schemas: BundleSchemas) -> PredictInput:
+        """Check a body that is the args alone; raises what `check_args` does."""
+        if is_quick(body, schemas):
+            try:
+                return check_args(body, schemas)
+            except TakesLong:
+                pass
+        found: PredictInput = await self._apart(owner, "args", body, schemas.source)
         return found._replace(body=body)
 
     async def many(self, owner: str, body: Body, schemas: BundleSchemas) -> list[PredictInput]:

@@ -24,6 +24,8 @@ LIGHT_BYTES = 8 * 1024 * 1024
 LIGHT_VALUES = 20_000
 """A body that no schema is for is quick to parse, too, up to this size and as many values: mostly long strings."""
 
+_ARGS_HEAD = b'{"args": '
+
 MAX_URL = 8192
 """Characters of a URL; a signed one has up to about 2,000."""
 
@@ -63,6 +65,35 @@ def check_sync_body(body: Body, schemas: BundleSchemas) -> PredictInput:
     if predict_input.priority:
         raise _wrong(["priority"], "priorities are for async endpoints: this request is answered at once")
     return predict_input
+
+
+def check_args(body: Body, schemas: BundleSchemas) -> PredictInput:
+    """Parse and check a body that is the args alone; the body of the input that is returned is still that.
+
+    Raises:
+        BadRequest: it is not JSON.
+        Unprocessable: it is null, or does not fit the request schema.
+        TakesLong: it does not, and the reasons are to be found in a process of its own.
+    """
+    args = parse_json(body)
+    if args is None:
+        raise _wrong([], "it is null: send the arguments as an object, {} where there are none")
+    try:
+        schemas.check_request(args, len(body))
+    except Unprocessable as misfit:
+        # The path begins at the body, which is the args.
+        errors = [{**e, "loc": ["body", *e["loc"][2:]]} for e in misfit.errors]
+        raise Unprocessable(misfit.message, code=misfit.code, errors=errors) from None
+    return PredictInput(body)
+
+
+def as_request(args: Body) -> Body:
+    """Return the body of a request with these args, which were checked; a large body is changed in its place."""
+    if isinstance(args, bytearray):
+        args[:0] = _ARGS_HEAD
+        args += b"}"
+        return args
+    return b"%b%b}" % (_ARGS_HEAD, args)
 
 
 def check_bodies(body: Body, schemas: BundleSchemas) -> list[PredictInput]:

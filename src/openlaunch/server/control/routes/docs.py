@@ -82,7 +82,7 @@ def _document(endpoints: Iterable[tuple[EndpointRecord, dict[str, Any]]], base_u
     paths: dict[str, Any] = {}
     components: dict[str, Any] = {}
     for endpoint, schemas in endpoints:
-        components |= _renamed(endpoint.name, schemas)
+        components |= renamed(endpoint.name, schemas)
         path = f"{_ROUTES[endpoint.endpoint_type]}?model_endpoint_id={endpoint.id}"
         paths[path] = {"post": _operation(endpoint, schemas)}
     return {
@@ -102,7 +102,7 @@ def _operation(endpoint: EndpointRecord, schemas: dict[str, Any]) -> dict[str, A
     return {
         "operationId": endpoint.name,
         "summary": f"{endpoint.name} ({endpoint.endpoint_type.value})",
-        "requestBody": {"required": True, "content": _json(_request(endpoint.name, schemas))},
+        "requestBody": {"required": True, "content": as_json(_request(endpoint.name, schemas))},
         "responses": {"200": {"description": "the answer", "content": _answer(endpoint, schemas)}},
     }
 
@@ -114,7 +114,7 @@ def _request(name: str, schemas: dict[str, Any]) -> dict[str, Any]:
 
 def _answer(endpoint: EndpointRecord, schemas: dict[str, Any]) -> dict[str, Any]:
     if endpoint.endpoint_type is EndpointType.ASYNC:
-        return _json(
+        return as_json(
             {"type": "object", "properties": {"task_id": {"type": "string"}}, "required": ["task_id"]}
         )
     known = bool(schemas.get("ResponseSchema"))
@@ -122,7 +122,7 @@ def _answer(endpoint: EndpointRecord, schemas: dict[str, Any]) -> dict[str, Any]
     if endpoint.endpoint_type is EndpointType.STREAMING:
         return {"text/event-stream": {"schema": _response(value)}}
     text = {"type": "string", "contentMediaType": "application/json", "contentSchema": value}
-    return _json(_response(text))
+    return as_json(_response(text))
 
 
 def _response(value: dict[str, Any]) -> dict[str, Any]:
@@ -135,11 +135,12 @@ def _response(value: dict[str, Any]) -> dict[str, Any]:
     return {"type": "object", "properties": properties, "required": ["status"]}
 
 
-def _json(schema: dict[str, Any]) -> dict[str, Any]:
+def as_json(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return the content of a body that is JSON of this schema."""
     return {"application/json": {"schema": schema}}
 
 
-def _renamed(endpoint: str, schemas: dict[str, Any]) -> dict[str, Any]:
+def renamed(endpoint: str, schemas: dict[str, Any]) -> dict[str, Any]:
     """Return the schemas under names of the endpoint's own; those in `$defs` stand beside the others."""
     found: dict[str, Any] = {}
     for name, schema in schemas.items():

@@ -1,0 +1,195 @@
+"""What an endpoint takes and returns, under its name: as a short description, and as an OpenAPI document."""
+
+from importlib.metadata import version
+from typing import Any
+from urllib.parse import quote
+
+from fastapi import Request, Response
+
+from openlaunch.server.access.auth import Principal
+from openlaunch.server.control.routes.context import Caller, Context
+from openlaunch.server.control.routes.docs import as_json, renamed
+from openlaunch.server.control.routing import ControlRouter
+from openlaunch.server.gateway.resolver import find_by_name
+from openlaunch.server.prediction.schemas import written
+from openlaunch.store import bundles as bundle_store
+from openlaunch.store.records import EndpointRecord
+from openlaunch.wire import routes
+from openlaunch.wire.endpoints import EndpointType
+from openlaunch.wire.problems import CONTENT_TYPE
+
+OWN = routes.BY_NAME + "/{name}"
+ANY = routes.BY_NAME + "/{owner_name}/{name}"
+DOCUMENT = "/openapi.json"
+_COMPONENTS = "#/components/schemas/"
+_TEXT = {"type": "string"}
+_ACCEPTED = {
+    "type": "object",
+    "properties": {"task_id": _TEXT, "status": _TEXT, "location": {"type": "string", "format": "uri"}},
+    "required": ["task_id", "status", "location"],
+}
+_PROBLEM = {
+    "type": "object",
+    "properties": {
+        "type": _TEXT,
+        "title": _TEXT,
+        "status": {"type": "integer"},
+        "detail": {},
+        "code": _TEXT,
+        "request_id": _TEXT,
+        "traceback": _TEXT,
+    },
+    "required": ["title", "status", "detail", "code"],
+}
+
+
+def router(context: Context) -> ControlRouter:
+    """Serve the descriptions and the documents."""
+    api = ControlRouter(tags=["predictions"])
+
+    async def describe(request: Request, user: Principal, owner: str | None, name: str) -> Response:
+        endpoint, schemas = await _found(context, user, owner, name)
+        url = context.urls.base_url(request.scope) + _path(endpoint)
+        described = {
+            "name": endpoint.name,
+            "owner": endpoint.owner,
+            "endpoint_type": endpoint.endpoint_type.value,
+            "status": endpoint.status.value,
+            "takes": _alone(schemas, "RequestSchema"),
+            "returns": _alone(schemas, "ResponseSchema"),
+            "url": url,
+            "openapi_url": url + DOCUMENT,
+        }
+        return Response(written(described), media_type="application/json")
+
+    async def document(request: Request, user: Principal, owner: str | None, name: str) -> Response:
+        endpoint, schemas = await _found(context, user, owner, name)
+        made = _document(endpoint, schemas, context.urls.base_url(request.scope))
+        return Response(written(made), media_type="application/json")
+
+    @api.get(OWN + DOCUMENT, response_model=dict[str, Any])
+    async def get_openapi_by_name(request: Request, user: Caller, name: str) -> Response:
+        """Get an OpenAPI document of an endpoint by its name, from which clients can be generated."""
+        return await document(request, user, None, name)
+
+    @api.get(ANY + DOCUMENT, response_model=dict[str, Any])
+    async def get_openapi_by_owner_and_name(
+        request: Request, user: Caller, owner_name: str, name: str
+    ) -> Response:
+        """Get the same of an endpoint of this owner."""
+        return await document(request, user, owner_name, name)
+
+    @api.get(OWN, response_model=dict[str, Any])
+    async def describe_by_name(request: Request, user: Caller, name: str) -> Response:
+        """Get what an endpoint takes and returns: one of the caller's, or else a public one."""
+        return await describe(request, user, None, name)
+
+    @api.get(ANY, response_model=dict[str, Any])
+    async def describe_by_owner_and_name(
+        request: Request, user: Caller, owner_name: str, name: str
+    ) -> Response:
+        """Get the same of an endpoint of this owner."""
+        return await describe(request, user, owner_name, name)
+
+    return api
+
+
+async def _found(
+    context: Context, user: Principal, owner: str | None, name: str
+) -> tuple[EndpointRecord, dict[str, Any]]:
+    endpoint = find_by_name(context.lanes, user.owner, owner, name).endpoint
+    bundle = await context.store.read(
+        lambda conn: bundle_store.get(conn, endpoint.serving_bundle_id), user.owner
+    )
+    return endpoint, bundle.schemas if bundle else {}
+
+
+def _path(endpoint: EndpointRecord) -> str:
+    return f"{routes.BY_NAME}/{quote(endpoint.owner, safe='')}/{endpoint.name}"
+
+
+def _alone(schemas: dict[str, Any], name: str) -> Any:
+    """Return one of the schemas with those that it names by reference; None where every value fits."""
+    schema = schemas.get(name)
+    if not isinstance(schema, dict) or not schema:
+        return None
+    if _COMPONENTS.encode() in written(schema):
+        return {**schema, "components": {"schemas": schemas}}
+    return schema
+
+
+def _document(endpoint: EndpointRecord, schemas: dict[str, Any], base_url: str) -> dict[str, Any]:
+    components = renamed(endpoint.name, schemas)
+    value = _ref(components, f"{endpoint.name}-ResponseSchema")
+    args = _ref(components, f"{endpoint.name}-RequestSchema")
+    path = _path(endpoint)
+    paths = {path: {"post": _operation(endpoint, args, value)}}
+    if endpoint.endpoint_type is not EndpointType.STREAMING:
+        paths[path + "/tasks/{task_id}"] = {"get": _task_operation(value)}
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": endpoint.name, "version": version("openlaunch")},
+        "servers": [{"url": base_url}],
+        "paths": paths,
+        "components": {
+            "schemas": {**components, "Accepted": _ACCEPTED, "Problem": _PROBLEM},
+            "securitySchemes": {
+                "HTTPBearer": {"type": "http", "scheme": "bearer"},
+                "HTTPBasic": {"type": "http", "scheme": "basic"},
+            },
+        },
+        "security": [{"HTTPBearer": []}, {"HTTPBasic": []}],
+    }
+
+
+def _ref(components: dict[str, Any], name: str) -> dict[str, Any]:
+    return {"$ref": _COMPONENTS + name} if components.get(name) else {}
+
+
+def _operation(endpoint: EndpointRecord, args: dict[str, Any], value: dict[str, Any]) -> dict[str, Any]:
+    answers = _answers(value)
+    if endpoint.endpoint_type is EndpointType.STREAMING:
+        answers = {"200": _stream(value), "default": answers["default"]}
+    elif endpoint.endpoint_type is EndpointType.ASYNC:
+        answers["200"]["description"] = (
+            "the value, where the request has waited for it (Prefer: wait=SECONDS)"
+        )
+    return {
+        "operationId": "predict",
+        "summary": f"{endpoint.name} ({endpoint.endpoint_type.value})",
+        "requestBody": {"required": True, "content": as_json(args)},
+        "responses": answers,
+    }
+
+
+def _task_operation(value: dict[str, Any]) -> dict[str, Any]:
+    task_id = {"name": "task_id", "in": "path", "required": True, "schema": _TEXT}
+    return {
+        "operationId": "getPrediction",
+        "summary": "the value of a task, once it is there",
+        "parameters": [task_id],
+        "responses": _answers(value),
+    }
+
+
+def _answers(value: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "200": {"description": "the value", "content": as_json(value)},
+        "202": {
+            "description": "it is a task: ask for its value at `location`",
+            "headers": {"Location": {"schema": _TEXT}},
+            "content": as_json({"$ref": _COMPONENTS + "Accepted"}),
+        },
+        "default": {
+            "description": "why there is no value",
+            "content": {CONTENT_TYPE: {"schema": {"$ref": _COMPONENTS + "Problem"}}},
+        },
+    }
+
+
+def _stream(item: dict[str, Any]) -> dict[str, Any]:
+    content = {"text/event-stream": {"schema": _TEXT}, "application/x-ndjson": {"schema": _TEXT}}
+    return {
+        "description": "the items, as the Accept header asks for them",
+        "content": {**content, **as_json({"type": "array", "items": item})},
+    }

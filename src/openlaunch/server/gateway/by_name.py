@@ -1,0 +1,182 @@
+"""Predictions by the name of their endpoint: the body is the args, the answer is the value.
+
+`POST /e/{name}` and `/e/{owner}/{name}`. Where an answer takes long, or the request prefers that (RFC 7240), the
+prediction is a durable task, and its answer is got from `/e/…/tasks/{id}`.
+"""
+
+import re
+from collections.abc import AsyncIterator
+from typing import NamedTuple
+from urllib.parse import quote, unquote
+
+from openlaunch.errors import BadRequest, UnsupportedMedia
+from openlaunch.server.accept import JSON, choose
+from openlaunch.server.access.auth import Principal
+from openlaunch.server.asgi import Scope, header
+from openlaunch.server.dispatch.lane import Lane
+from openlaunch.server.gateway.exchange import Exchange
+from openlaunch.server.gateway.pieces import respond_in_pieces
+from openlaunch.server.gateway.plain_exchange import FORMATS, PlainExchange
+from openlaunch.server.gateway.request_tasks import RequestTasks
+from openlaunch.server.gateway.resolver import EndpointResolver
+from openlaunch.server.gateway.sync_routes import SyncRoutes
+from openlaunch.server.prediction.idempotency import idempotency_key, keyed
+from openlaunch.server.prediction.inputs import as_request
+from openlaunch.server.prediction.results import SignedURLs
+from openlaunch.server.prediction.schema_cache import SchemaCache
+from openlaunch.server.queue.answering import Answerable
+from openlaunch.server.queue.service import TaskService
+from openlaunch.wire import routes
+from openlaunch.wire.endpoints import EndpointType
+from openlaunch.wire.keys import Role
+from openlaunch.wire.sse import LAST_EVENT_ID, RESUME
+from openlaunch.wire.tasks import MAX_WAIT_SECONDS
+
+POLL_SECONDS = 20.0
+"""How long the question for a task's answer is held open where it does not say so: no proxy has cut it by then."""
+
+_PATH = re.compile(rb"/e/(?:([^/]+)/)?([^/]+)")
+_TASK = re.compile(rb"(/e/[^/]+(?:/[^/]+)?)/tasks/([^/]+)")
+_WAIT = re.compile(r"wait=\"?([0-9]{1,9})\"?\Z")
+_TAKEN_TYPES = (b"json", b"application/x-www-form-urlencoded")
+"""A part of the types of a body that are read as JSON; the second is what curl sends with `-d`."""
+
+
+class Preference(NamedTuple):
+    """What a request says in its Prefer header: whether a task is enough, and how many seconds it would wait."""
+
+    is_async: bool
+    wait: float | None
+
+
+class ByName:
+    """Handles the requests by name, for `HttpProtocol`."""
+
+    def __init__(
+        self,
+        resolver: EndpointResolver,
+        schemas: SchemaCache,
+        sync: SyncRoutes,
+        queue: TaskService,
+        urls: SignedURLs,
+    ) -> None:
+        self._resolver = resolver
+        self._schemas = schemas
+        self._sync = sync
+        self._queue = queue
+        self._urls = urls
+        self._tasks = RequestTasks()
+
+    def takes(self, method: bytes, path: bytes) -> bool:
+        """Return whether a request is answered here; the description of an endpoint is not."""
+        if method == b"GET":
+            return _TASK.fullmatch(path) is not None
+        return method == b"POST" and _PATH.fullmatch(path) is not None
+
+    def handle(self, exchange: Exchange) -> None:
+        """Begin with a request whose body is there."""
+        assert isinstance(exchange, PlainExchange)
+        path = exchange.scope["raw_path"]
+        if (task := _TASK.fullmatch(path)) is not None:
+            self._get(exchange, task[1].decode(), unquote(task[2].decode()))
+            return
+        parts = _PATH.fullmatch(path)
+        assert parts is not None
+        owner = None if parts[1] is None else unquote(parts[1].decode())
+        lane, principal = self._resolver.resolve_name(exchange.scope, owner, unquote(parts[2].decode()))
+        self._predict(exchange, lane, principal)
+
+    def _predict(self, exchange: PlainExchange, lane: Lane, principal: Principal) -> None:
+        prefer = _preference(exchange.scope)
+        kind = lane.endpoint.endpoint_type
+        _check_type(exchange.scope)
+        offered = list(FORMATS) if kind is EndpointType.STREAMING else [JSON]
+        exchange.format = FORMATS[choose(_accept(exchange.scope), offered)]
+        if kind is EndpointType.ASYNC or prefer.is_async or prefer.wait is not None:
+            if kind is EndpointType.STREAMING:
+                raise BadRequest("a stream is answered as its items come: leave the header Prefer out")
+            exchange.outlives_client = True
+            self._tasks.spawn(self._store(exchange, lane, principal, prefer), exchange)
+            return
+        if kind is EndpointType.STREAMING:
+            _refuse_resumption(exchange.scope)
+        exchange.body = exchange.body or b"{}"
+        task = self._tasks.spawn(self._sync.predict_args(exchange, lane, principal.owner), exchange)
+        exchange.on_gone = task.cancel
+
+    async def _store(
+        self, exchange: PlainExchange, lane: Lane, principal: Principal, prefer: Preference
+    ) -> None:
+        schemas = await self._schemas.get(lane.endpoint.serving_bundle_id)
+        key = idempotency_key(exchange.scope)
+        known = None if key is None else await keyed(key, lane.endpoint.id, exchange.body)
+        checked = await self._schemas.checks.args(principal.owner, exchange.body or b"{}", schemas)
+        checked = checked._replace(body=as_request(checked.body))
+        self._queue.submitter.refuse_hopeless(lane, principal.owner)
+        ids = await self._queue.submitter.submit(lane, principal.owner, [checked], known)
+        exchange.body = b""
+        await self._answer(exchange, principal, exchange.scope["raw_path"].decode(), ids[0], prefer.wait or 0)
+
+    def _get(self, exchange: PlainExchange, path: str, task_id: str) -> None:
+        caller = self._resolver.authenticate(exchange.scope)
+        choose(_accept(exchange.scope), [JSON])
+        wait = _preference(exchange.scope).wait
+        answer = self._answer(exchange, caller, path, task_id, POLL_SECONDS if wait is None else wait)
+        exchange.on_gone = self._tasks.spawn(answer, exchange).cancel
+
+    async def _answer(
+        self, exchange: PlainExchange, caller: Principal, path: str, task_id: str, wait: float
+    ) -> None:
+        """Answer with the value of a task, or with where it will be."""
+        answerer = self._queue.answerer
+        get = answerer.get_for_admin if caller.role is Role.ADMIN else answerer.get
+        record = await get(caller.owner, task_id, min(wait, MAX_WAIT_SECONDS))
+        if record.state.done:
+            await respond_in_pieces(exchange, self._pieces_of(exchange, record))
+            return
+        base = self._urls.base_url(exchange.whole_scope)
+        location = f"{base}{path}/tasks/{quote(record.id)}"
+        document = {"task_id": record.id, "status": record.state.value, "location": location}
+        exchange.respond_document(202, {"location": location}, document)
+
+    async def _pieces_of(self, exchange: Exchange, record: Answerable) -> AsyncIterator[bytes]:
+        def make_url(key: str) -> str:
+            return self._urls.make(self._urls.base_url(exchange.whole_scope), "GET", key)
+
+        is_first = True
+        async for piece in self._queue.answerer.pieces_of(record, make_url):
+            yield b"{" if is_first else piece  # in place of the task's id, which the value has not beside it
+            is_first = False
+
+
+def _accept(scope: Scope) -> str:
+    return ",".join(value.decode("latin-1") for name, value in scope["headers"] if name == b"accept")
+
+
+def _check_type(scope: Scope) -> None:
+    given = header(scope, b"content-type")
+    if given and not any(each in given.lower() for each in _TAKEN_TYPES):
+        raise UnsupportedMedia(
+            f"the Content-Type is {given[:80].decode('latin-1')!r}: send the arguments as application/json"
+        )
+
+
+def _refuse_resumption(scope: Scope) -> None:
+    for name in (RESUME, LAST_EVENT_ID):
+        if header(scope, name.encode()) is not None:
+            raise BadRequest(
+                f"a stream by name can't be resumed, and {name} is given: leave it out, or send the request to "
+                f"POST {routes.STREAMING_TASKS}"
+            )
+
+
+def _preference(scope: Scope) -> Preference:
+    is_async, wait = False, None
+    for name, value in scope["headers"]:
+        if name == b"prefer":
+            for part in value.decode("latin-1").lower().split(","):
+                text = part.partition(";")[0].strip()
+                is_async = is_async or text == "respond-async"
+                if wait is None and (seconds := _WAIT.match(text)) is not None:
+                    wait = float(seconds[1])
+    return Preference(is_async, wait)

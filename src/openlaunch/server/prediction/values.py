@@ -1,0 +1,84 @@
+"""What is in the answers of workers: the value of one that succeeded, the items of a stream, why one failed."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+
+from openlaunch.errors import ServerError, class_for_status
+from openlaunch.wire.failures import reason_of
+from openlaunch.wire.tasks import CANCELLED_STATUS_CODE, TaskStatus
+from openlaunch_worker.answers import HEAD, TAIL
+from openlaunch_worker.frames import Body
+
+PIECE_BYTES = 1024 * 1024
+GONE = 410
+
+_EVENT = b"data: "
+_ITEM_HEAD = _EVENT + HEAD
+_EVENT_END = b"\n\n"
+_BACKSLASH = ord("\\")
+
+
+def value_of(answer: Body) -> bytes | None:
+    """Return the JSON of the value in an answer; None where there is none."""
+    if answer[: len(HEAD)] != HEAD:
+        return None
+    # The text of the value is JSON in a string, in which only quotes and backslashes are escaped, as two bytes each.
+    text = memoryview(answer)[len(HEAD) + 1 : -len(TAIL) - 1]
+    pieces, start = [], 0
+    while start < len(text):
+        end = min(start + PIECE_BYTES, len(text))
+        if _ends_in_escape(text, start, end):
+            end += 1
+        pieces.append(orjson.loads(b'"' + text[start:end] + b'"').encode())
+        start = end
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def url_of(answer: Body) -> dict[str, Any] | None:
+    """Return the document with the URL of a value that is pickled; None where the answer is of another kind."""
+    document = orjson.loads(answer)
+    return document["result"] if document["status"] == TaskStatus.SUCCESS else None
+
+
+def _ends_in_escape(text: memoryview, start: int, end: int) -> bool:
+    """Return whether the last byte of a part is the first of an escape: it ends with an odd number of backslashes."""
+    at = end
+    while at > start and text[at - 1] == _BACKSLASH:
+        at -= 1
+    return (end - at) % 2 == 1
+
+
+def problem_of(failed: bytes, request_id: str) -> tuple[int, dict[str, Any]]:
+    """Return the status and the problem document of the answer of a prediction that failed."""
+    document = orjson.loads(failed)
+    status = _status_of(document.get("status_code"))
+    problem = {
+        "type": "about:blank",
+        "title": "The prediction failed" if status >= 500 else "The prediction was refused",
+        "status": status,
+        "detail": reason_of(document),
+        "code": "prediction_failed" if status >= 500 else "prediction_refused",
+        "request_id": request_id,
+    }
+    if document.get("error") is not None:
+        problem |= {"error": document["error"], "traceback": document["traceback"]}
+    return status, problem
+
+
+def _status_of(code: object) -> int:
+    if code == CANCELLED_STATUS_CODE:
+        return GONE
+    if not isinstance(code, int) or not 400 <= code < 600:
+        return ServerError.status
+    return class_for_status(code).status
+
+
+def parts_of(events: bytes) -> Iterator[tuple[bytes | None, bytes]]:
+    """Give the item of each whole event of a stream, or None with the document of a failure; comments have none."""
+    for event in events.split(_EVENT_END):
+        if event.startswith(_ITEM_HEAD):
+            yield event[len(_ITEM_HEAD) : -len(TAIL)], b""
+        elif event.startswith(_EVENT):
+            yield None, event[len(_EVENT) :]
