@@ -190,7 +190,8 @@ class AgentSlots:
         if not 0 <= tokens <= of.recalled.get(gateway, -1):
             raise ValueError(f"{tokens} tokens of worker {worker} were returned, which were not recalled")
         del of.recalled[gateway]
-        of.take(gateway, tokens)
+        if tokens:
+            of.take(gateway, tokens)
         return self._recall_all(worker) if of.draining else self._give(of.endpoint)
 
     def started(self, gateway: str, worker: str, request: int) -> bool:
@@ -346,8 +347,7 @@ class GatewaySlots:
 
         Agents are informed only of what changes much. A few are asked first, and more while requests still wait.
         """
-        if (asked := self._asked.get(endpoint)) is None:
-            return []
+        asked = self._asked.setdefault(endpoint, _Asked())
         asked.waiting = waiting
         if not waiting:
             return self._stop(endpoint, asked)

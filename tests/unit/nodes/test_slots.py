@@ -75,6 +75,15 @@ def test_a_recall_that_met_a_request_moves_the_token_at_its_end():
     assert slots.ended("w", 1) == [Take("g", "w"), Grant("h", "w", 1)]
 
 
+def test_a_recall_that_is_answered_after_its_token_was_taken_changes_nothing():
+    slots = agent("g", "h", w=1)
+    slots.wanted("h", "e", 1)
+    slots.started("g", "w", 1)
+    assert slots.ended("w", 1) == [Take("g", "w"), Grant("h", "w", 1)]
+    assert slots.returned("g", "w", 0) == []
+    assert slots.started("h", "w", 2)
+
+
 def test_tokens_that_were_not_recalled_are_not_taken_back():
     slots = agent("g", "h", w=2)
     with pytest.raises(ValueError, match="1 tokens of worker w"):
@@ -222,6 +231,12 @@ def test_requests_that_wait_before_there_is_a_worker_are_announced_to_its_agent(
     assert slots.worker_ready("b", "x", "e") == [Want("b", "e", 4)]
     assert slots.worker_gone("x") == [Want("b", "e", 0)]
     assert slots.waiting("e", 0, now=1.0) == []
+
+
+def test_requests_that_wait_before_any_worker_was_known_are_announced():
+    slots = GatewaySlots()
+    assert slots.waiting("e", 2, now=1.0) == []
+    assert slots.worker_ready("b", "x", "e") == [Want("b", "e", 2)]
 
 
 def test_unused_tokens_alone_are_returned():
