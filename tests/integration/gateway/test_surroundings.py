@@ -200,8 +200,9 @@ def test_a_client_that_does_not_read_what_a_path_answers_is_refused(client, raw,
             assert (refused["code"], refused["title"]) == ("not_acceptable", "Not acceptable")
             assert "application/json: name that" in refused["detail"]
         assert ask({"Accept": "image/png, application/json;q=0.1"}).status_code == 200
+        assert ask([("Accept", "image/png"), ("Accept", "application/json")]).status_code == 200
     after = [key["id"] for key in raw.get("/v1/keys").json()["keys"]]
-    assert len(after) == len(before) + 1  # what was refused has made none
+    assert len(after) == len(before) + 2  # what was refused has made none
     ask = partial(raw.post, "/v1/streaming-tasks", params=stream, json={"args": {}})
     assert "or text/event-stream" in problem(ask(headers=picture), 406)["detail"]
     for accept in (

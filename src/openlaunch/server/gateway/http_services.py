@@ -25,6 +25,8 @@ from openlaunch.wire import routes
 from openlaunch.wire.keys import Role
 
 _STREAMS = routes.STREAMING_TASKS.encode()
+_FIT_ALL = frozenset((None, b"*/*", b"application/json"))
+"""Accept headers that fit every hot route."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,7 @@ class HttpServices:
         """Make the exchange of a request, which its handler or the application will answer."""
         routes = self.routes
         handler = routes.exact.get((head.method, head.path)) or routes.below(head.method, head.path)
-        if handler is not None and self.cors is None and head.accept is None:
+        if handler is not None and self.cors is None and head.accept in _FIT_ALL:
             return Exchange(connection, handler, head, self.max_body_bytes)
         return self._new_rare_exchange(connection, head)
 

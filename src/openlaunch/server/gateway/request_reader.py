@@ -26,7 +26,6 @@ END_OF_HEAD = b"\r\n\r\n"
 METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"))
 """The methods that some path takes, or may take; a request with another one is refused with 501."""
 
-_ALWAYS_READ = frozenset((b"*/*", b"application/json"))
 _METHOD = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32} ")
 _VERSIONS = ("1.1", "1.0")
 _CHUNK_LINE = re.compile(rb"([0-9a-fA-F]{1,16})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?\Z")
@@ -65,7 +64,7 @@ class Head:
         """Bytes of the body, where it is not chunked."""
         self.expects_continue = False
         self.accept: bytes | None = None
-        """The types that the client reads, unless every route has one of them."""
+        """The types that the client reads, as all of its Accept headers name them."""
         parser = HttpRequestParser(self)
         try:
             parser.feed_data(data)
@@ -115,7 +114,7 @@ class Head:
                     self.keep_alive = False
             elif name == b"expect":
                 self.expects_continue = value.lower() == b"100-continue"
-            elif name == b"accept" and value not in _ALWAYS_READ:
+            elif name == b"accept":
                 self.accept = value if self.accept is None else self.accept + b"," + value
         self._check_framing(hosts, lengths, codings)
 
