@@ -7,10 +7,14 @@ BIN := $(VENV)/bin
 # Set, it would have every server of a test or a benchmark compile anew, for half a second, all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-slow test-postgres chaos bench docs lint format types pytest coverage release-check constraints clean
+.PHONY: demo demo-page test test-slow test-postgres chaos bench docs lint format types pytest coverage release-check constraints clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -W error::ResourceWarning examples/demo.py
+
+# The page in a browser, with traffic to look at, until Ctrl-C.
+demo-page: $(VENV)/.installed
+	$(BIN)/python examples/demo_page.py
 
 test: lint types pytest
 
@@ -46,8 +50,10 @@ types: $(VENV)/.installed
 pytest: $(VENV)/.installed
 	$(BIN)/python -m tools.run_tests
 
-# The tests that take long: faults and load, and whole programs. CI runs them after `make test`.
+# The tests that take long: faults and load, whole programs, and the page in a browser, which are skipped where Chromium is
+# not installed and can't be. CI runs them after `make test`.
 test-slow: $(VENV)/.installed
+	-tools/install.sh chromium
 	$(BIN)/python -m tools.run_tests slow
 
 # What concerns records once more, with servers that keep them in PostgreSQL.

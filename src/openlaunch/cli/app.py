@@ -28,6 +28,7 @@ from openlaunch.cli import (
     storage,
     tasks,
     triggers,
+    ui,
 )
 from openlaunch.cli.connection import GlobalOptions, add_global_options, explain_key
 from openlaunch.cli.exits import HELP, Exit, code_of, show, show_usage
@@ -88,6 +89,7 @@ app.command("backup")(backup.backup)
 app.command("restore")(backup.restore)
 app.command("migrate")(migrate.migrate)
 app.command("storage")(storage.storage)
+app.command("ui")(ui.ui)
 for noun in (bundles, endpoints, environments, tasks, batch_jobs, image_jobs, triggers):
     add_owner_options(noun.app)
 app.add_typer(bundles.app, name="bundles")

@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
@@ -116,7 +117,7 @@ def serve(
     for sentence in unknown(os.environ, type(settings).model_fields):
         log.warning(sentence)
     say = note if settings.log_format == "text" else log.info
-    run(settings, lambda url: _say_ready(url, settings.data_dir, say))
+    run(settings, partial(_say_ready, settings.data_dir, say))
 
 
 def hide_password(store: str | None) -> None:
@@ -139,10 +140,13 @@ def _without_password(url: str) -> tuple[str, str]:
     return plain, unquote(password) or dict(query).get("password", "")
 
 
-def _say_ready(url: str, data_dir: Path, say: Callable[[str], None]) -> None:
+def _say_ready(data_dir: Path, say: Callable[[str], None], url: str, link: str) -> None:
     data = data_dir.expanduser().absolute()
     say(f"data: {data}")
     say(f"key:  {data / 'credentials.json'} (this user's clients and commands find it there)")
+    # A link in a file of logs would sign in whom it finds; on a terminal it is its user who reads it.
+    signs_in = sys.stderr.isatty()
+    say(f"page: {url}/#link={link} (signs in once)" if signs_in else f"page: {url}/ (openlaunch ui opens it)")
     say(f"docs: openlaunch docs, and {url}/docs for the HTTP API")
     print(f"ready {url}", flush=True)
 

@@ -149,6 +149,7 @@ class Operations(ABC, RegistersUploads):
     create_api_key = Operation(keys.create_api_key)
     list_api_keys = Operation(keys.list_api_keys)
     whoami = Operation(keys.whoami)
+    make_page_link = Operation(keys.make_page_link)
     update_api_key = Operation(keys.update_api_key)
     revoke_api_key = Operation(keys.revoke_api_key)
     list_quotas = Operation(quotas.list_quotas)

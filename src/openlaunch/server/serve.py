@@ -88,8 +88,12 @@ UNREAD_BYTES = 64 * 1024 * 1024
 POLL_SECONDS = 0.05
 
 
-def serve(settings: Settings, ready: Callable[[str], None]) -> None:
-    """Serve until SIGTERM or SIGINT. `ready` is called with the URL once requests are accepted.
+Ready = Callable[[str, str], None]
+"""Is called once requests are accepted, with the URL, and with the token of a link that signs in to the page once."""
+
+
+def serve(settings: Settings, ready: Ready) -> None:
+    """Serve until SIGTERM or SIGINT.
 
     Raises:
         ConfigurationError: the data directory, the port or the certificate can't be used.
@@ -116,14 +120,13 @@ def bound_socket(host: str, port: int) -> Iterator[socket.socket]:
         yield listener
 
 
-async def serve_on(
-    settings: Settings, data: DataDir, listener: socket.socket, ready: Callable[[str], None]
-) -> None:
+async def serve_on(settings: Settings, data: DataDir, listener: socket.socket, ready: Ready) -> None:
     """Serve on a bound socket, with a locked data directory, in this thread's event loop."""
     signals = StopSignals()
     url = _url(listener, secure=settings.tls_cert is not None)
     async with _platform(settings, data, url) as context:
-        data.write_credentials(url, await _first_key(context, data))
+        key = await _first_key(context, data)
+        data.write_credentials(url, key)
         answers = Answers(settings, context.store, context.artifacts)
         resolver = EndpointResolver(context.keyring, context.lanes)
         sync = SyncRoutes(settings, resolver, context.schemas, answers, context.artifacts, context.urls)
@@ -153,7 +156,7 @@ async def serve_on(
         )
         server = HttpServer(services, listener, config.ssl)
         server.start()
-        ready(url)
+        ready(url, _page_link(context, key))
         await control_plane.made
         # What is there now stays: collections, which stop every request, need not look at it.
         gc.collect()
@@ -389,6 +392,12 @@ async def _first_key(context: Context, data: DataDir) -> str:
     if keyring.find(key) is not None:
         return key
     return await _make_first_key(context)
+
+
+def _page_link(context: Context, key: str) -> str:
+    principal = context.keyring.find(key)
+    assert principal is not None  # it was looked for, or made
+    return context.keyring.make_link(principal.key_id)
 
 
 async def _make_first_key(context: Context, key: str | None = None) -> str:

@@ -85,6 +85,12 @@ class ListKeysResponse(BaseModel):
     keys: list[KeySummary]
 
 
+class PageLinkResponse(BaseModel):
+    """POST /page/links: the token of a link that signs in to the page once, with the key of the request."""
+
+    link: str = Field(repr=False)
+
+
 class WhoamiResponse(BaseModel):
     """GET /v1/whoami: the key that the request was sent with."""
 

@@ -20,6 +20,7 @@ TRIGGERS = "/v1/triggers"  # + /{id}
 FILES = "/v1/files"  # + /{id}, /{id}/content
 KEYS = "/v1/keys"  # + /{id}
 WHOAMI = "/v1/whoami"
+PAGE_LINKS = "/page/links"
 QUOTAS = "/v1/quotas"  # + /{owner}
 AUDIT_LOG = "/v1/audit-log"
 STORAGE = "/v1/storage"

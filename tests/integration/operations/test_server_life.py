@@ -69,6 +69,7 @@ def test_one_line_on_stdout_says_where_it_listens_and_stderr_the_rest(tmp_path):
     for said in (
         f"data: {tmp_path}\n",
         f"key:  {tmp_path}/credentials.json",
+        f"page: {url}/ (openlaunch ui opens it)",
         "openlaunch docs",
         f"{url}/docs",
     ):

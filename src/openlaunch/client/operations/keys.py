@@ -11,6 +11,7 @@ from openlaunch.wire.keys import (
     CreateKeyResponse,
     KeySummary,
     ListKeysResponse,
+    PageLinkResponse,
     UpdateKeyRequest,
     WhoamiResponse,
 )
@@ -41,6 +42,11 @@ def list_api_keys(owner: str | None = None) -> Flow[list[KeySummary]]:
 def whoami() -> Flow[WhoamiResponse]:
     """Return the owner and the role of the client's own key."""
     return (yield from got(WhoamiResponse, routes.WHOAMI))
+
+
+def make_page_link() -> Flow[str]:
+    """Make the token of a link that signs in to the server's page once, within ten minutes, with the client's key."""
+    return (yield from answer(PageLinkResponse, Request("POST", routes.PAGE_LINKS, idempotent=True))).link
 
 
 def update_api_key(key_id: str, **limits: Unpack[LimitKeywords]) -> Flow[KeySummary]:

@@ -209,8 +209,8 @@ class Keyring:
             raise Unauthorized(text, code=SIGNED_OUT)
         return _unexpired(principal), self.sessions.make(principal.key_id, now)
 
-    def sign_in_link(self, key_id: str) -> str:
-        """Return the token of a link that signs in once."""
+    def make_link(self, key_id: str) -> str:
+        """Return the token of a link that signs in once with a key."""
         return self.sessions.make_link(key_id, time.time())
 
     def find(self, key: str) -> Principal | None:

@@ -16,7 +16,8 @@ from openlaunch.server.control.answers import shown
 from openlaunch.server.control.context import Context
 from openlaunch.server.control.routes.context import Caller
 from openlaunch.server.control.routing import ControlRouter
-from openlaunch.wire.keys import WhoamiResponse
+from openlaunch.wire import routes
+from openlaunch.wire.keys import PageLinkResponse, WhoamiResponse
 
 _FOLDER = Path(__file__).parent / "static"
 _TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
@@ -37,12 +38,6 @@ class SignInRequest(BaseModel):
 
     key: str | None = Field(default=None, repr=False, max_length=1000)
     link: str | None = Field(default=None, repr=False, max_length=100)
-
-
-class LinkResponse(BaseModel):
-    """The token of a link that signs in once."""
-
-    link: str = Field(repr=False)
 
 
 def router(context: Context) -> ControlRouter:
@@ -91,9 +86,9 @@ def _add_sessions(api: ControlRouter, context: Context) -> None:
     async def sign_out(caller: Caller, request: Request, response: Response) -> None:
         response.headers["Set-Cookie"] = _cookie(context, request, "", 0)
 
-    @api.post("/page/links")
-    async def create_link(caller: Caller) -> LinkResponse:
-        return LinkResponse(link=context.keyring.sign_in_link(caller.key_id))
+    @api.post(routes.PAGE_LINKS)
+    async def create_page_link(caller: Caller) -> PageLinkResponse:
+        return PageLinkResponse(link=context.keyring.make_link(caller.key_id))
 
 
 def _cookie(context: Context, request: Request, value: str, seconds: int) -> str:

@@ -74,8 +74,7 @@ export async function oneEndpoint(view, content, id, tab = "") {
 async function overview(view, content, first) {
   const path = `/v1/model-endpoints/${first.id}`;
   const owns = first.deployment_state && view.session.who.role !== "predict";
-  const load = async (signal) => Promise.all([get(path, {}, signal), owns ? get(`${path}/why`, {}, signal) : null,
-    owns ? get(`${path}/events`, { limit: 8, after: 0 }, signal).catch(() => null) : null]);
+  const load = async (signal) => Promise.all([get(path, {}, signal), owns ? get(`${path}/why`, {}, signal) : null]);
   await follow(view, 3, load, ([e, why]) => fill(content,
     h("div", { class: "card" }, h("p", null, pill(e.status), " ", e.status_reason && h("span", { class: "reason" }, e.status_reason)),
       why?.reasons.map((reason) => h("p", { class: why.pending ? "reason is-bad" : "reason" }, reason.message,

@@ -52,7 +52,7 @@ function text(name, kind, given) {
     const [chosen] = file.files;
     if (chosen) typed.value = bytes ? await base64(chosen) : await chosen.text();
   } });
-  return { element: h("div", { class: "fields" }, typed, file), read: () => (typed.value === "" ? undefined : typed.value) };
+  return { element: typed, file, read: () => (typed.value === "" ? undefined : typed.value) };
 }
 
 function base64(file) {

@@ -217,8 +217,14 @@ export function copyable(text) {
   return h("div", null, block, copy);
 }
 
+let hints = 0;
+
 export function field(label, input, hint) {
-  return h("label", null, h("span", null, label), input, hint && h("span", { class: "soft" }, hint));
+  const made = h("label", null, h("span", null, label), input);
+  if (!hint) return made;
+  const id = `hint-${hints += 1}`;
+  input.setAttribute("aria-describedby", id);
+  return h("div", { class: "fields" }, made, h("span", { class: "soft", id }, hint));
 }
 
 export function select(name, options, chosen, onchange) {

@@ -1,5 +1,5 @@
 // An endpoint's settings, in a form made of the schema of the request that changes them.
-import { ask, fill, get, h, say, send } from "./lib.js";
+import { ask, field, fill, get, h, say, send } from "./lib.js";
 import { input } from "./form.js";
 
 const LEFT_OUT = ["model_bundle_id", "reset"];
@@ -11,7 +11,6 @@ export async function settings(view, content, endpoint) {
   const fields = Object.entries(schema.properties).filter(([name]) => !LEFT_OUT.includes(name)).map(([name, each]) => {
     const value = name === "default_callback_auth" ? undefined : now[name];
     const made = input(name, { ...each, default: undefined }, value ?? undefined, document);
-    made.element.querySelector?.("input[type=file]")?.remove();
     return { name, made, before: JSON.stringify(made.read()), text: each.description };
   });
   const form = h("form", { class: "card", onsubmit: async (event) => {
@@ -33,8 +32,7 @@ export async function settings(view, content, endpoint) {
     } catch (error) {
       say([error.message, ...(error.errors || []).map((each) => `${(each.loc || []).join(".")}: ${each.msg}`)].join(" "));
     }
-  } }, h("div", { class: "columns" }, fields.map(({ name, made, text }) =>
-    h("div", { class: "fields" }, h("label", null, h("span", null, name), made.element, text && h("span", { class: "soft" }, text))))),
+  } }, h("div", { class: "columns" }, fields.map(({ name, made, text }) => h("div", { class: "fields" }, field(name, made.element, text)))),
   h("div", { class: "bar" }, h("button", { class: "main" }, "Change the settings")));
   fill(content, h("p", { class: "soft" }, "A field that is left empty stays as it is."));
   content.append(form);

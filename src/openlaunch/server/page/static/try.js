@@ -10,7 +10,8 @@ export async function tryIt(view, content, endpoint) {
   const name = mine ? endpoint.name : `${endpoint.created_by}/${endpoint.name}`;
   const document = await get("/v1/model-endpoints-schema.json", { name }, view.signal).catch(() => ({}));
   const schema = resolved(document.components?.schemas?.[`${endpoint.name}-RequestSchema`], document);
-  const properties = Object.entries(schema.properties || {});
+  const isNeeded = (key) => (schema.required || []).includes(key);
+  const properties = Object.entries(schema.properties || {}).sort(([a], [b]) => isNeeded(b) - isNeeded(a));
   const inputs = properties.map(([key, each]) => [key, input(key, each, undefined, document), resolved(each, document)]);
   const whole = h("textarea", { name: "args", spellcheck: "false", value: inputs.length ? "" : "{}" });
   const asJson = h("input", { type: "checkbox", name: "as-json", checked: !inputs.length });
@@ -23,8 +24,8 @@ export async function tryIt(view, content, endpoint) {
   const draw = () => {
     if (asJson.checked && inputs.length && !whole.value) whole.value = JSON.stringify(args_(inputs), null, 2);
     fill(place, asJson.checked ? field("Input as JSON", whole) : inputs.map(([key, each, kind]) => {
-      const hint = [(schema.required || []).includes(key) ? "needed" : "", kind.description].filter(Boolean).join("; ");
-      return h("div", { class: "fields" }, field(key, each.element, hint));
+      const hint = [isNeeded(key) ? "needed" : "", kind.description].filter(Boolean).join("; ");
+      return h("div", { class: "fields" }, field(key, each.element, hint), each.file);
     }));
   };
   const showCode = () => {
@@ -50,7 +51,7 @@ export async function tryIt(view, content, endpoint) {
       go.disabled = false;
       stop.hidden = true;
     }
-  } }, place, inputs.length > 0 && h("label", { class: "bar" }, asJson, h("span", null, "Write the input as JSON")), h("div", { class: "bar" }, go, stop));
+  } }, place, inputs.length > 0 && h("label", { class: "check" }, asJson, h("span", null, "Write the input as JSON")), h("div", { class: "bar" }, go, stop));
   asJson.addEventListener("change", () => { draw(); showCode(); });
   form.addEventListener("input", showCode);
   content.replaceChildren(h("div", { class: "columns" }, h("div", null, form, result), code));

@@ -1,0 +1,263 @@
+"""The page in a real browser: what a team does with it, and what models and users can't do with it."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel, Field
+from server_driver import SMALL, args, eventually, running
+
+sync_api = pytest.importorskip("playwright.sync_api")
+axe = pytest.importorskip("axe_playwright_python")
+
+pytestmark = pytest.mark.slow
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+AXE = Path(axe.__file__).parent / "axe.min.js"
+MARKUP = "<img src=x onerror=alert(1)><script>alert(2)</script>"
+
+
+class Number(BaseModel):
+    x: int = Field(description=MARKUP)
+    note: str = ""
+
+
+class Anything(BaseModel):
+    pass
+
+
+def double(x, note=""):
+    print("asked for", x, MARKUP, flush=True)
+    if x < 0:
+        raise ValueError(f"{MARKUP} is negative")
+    return f"{2 * x}{note}"
+
+
+def count(x, note=""):
+    yield from range(x)
+
+
+def load():
+    raise RuntimeError(f"no weights {MARKUP}")
+
+
+@pytest.fixture(scope="module")
+def client():
+    with running() as client:
+        schemas = {"request_schema": Number, "response_schema": Anything}
+        labels = {"labels": {"team": MARKUP}}
+        client.deploy(double, name="double", max_workers=1, **schemas, **labels, **SMALL)
+        client.deploy(count, name="count", endpoint_type="streaming", **schemas, **SMALL)
+        later = client.deploy(double, name="later", endpoint_type="async", **schemas, **SMALL)
+        client.deploy(double, load_model_fn=load, name="broken", wait=False, **SMALL)
+        assert later.predict(args(x=-1)).get(60).status == "FAILURE"
+        eventually(lambda: client.get_model_endpoint("broken").model_endpoint.status == "UPDATE_FAILED")
+        yield client
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    if CHROMIUM is None:
+        pytest.skip("Chromium is not installed: tools/install.sh chromium, or your system's package")
+    with sync_api.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(client, chromium):
+    """A page whose faults, dialogs and requests to other hosts fail the test."""
+    context = chromium.new_context(viewport={"width": 1440, "height": 900})
+    page, wrong = context.new_page(), []
+    page.set_default_timeout(60_000)
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("dialog", lambda dialog: (wrong.append(dialog.message), dialog.dismiss()))
+    own = (client.server.url, "data:", "blob:")
+    page.on("request", lambda asked: None if asked.url.startswith(own) else wrong.append(asked.url))
+    yield page
+    assert page.locator("main img, main script").count() == 0
+    context.close()
+    assert wrong == []
+
+
+def sign_in(page, client, key=None):
+    page.goto(client.server.url)
+    page.get_by_label("API key").fill(key or client.server.api_key)
+    page.keyboard.press("Enter")
+    page.get_by_role("heading", name="Endpoints").wait_for()
+
+
+def open_endpoint(page, name, tab=None):
+    page.get_by_role("navigation", name="Main").get_by_role("link", name="Endpoints").click()
+    page.get_by_role("link", name=name, exact=True).click()
+    if tab:
+        page.get_by_role("link", name=tab, exact=True).click()
+
+
+def expect(locator):
+    return sync_api.expect(locator)
+
+
+def see(page, text):
+    page.locator("main").get_by_text(text).first.wait_for()
+
+
+def test_a_wrong_key_is_refused_and_the_right_one_shows_what_is_wrong_on_top(page, client):
+    page.goto(client.server.url)
+    page.get_by_label("API key").fill("wrong")
+    page.keyboard.press("Enter")
+    page.get_by_text("unknown or has been revoked").wait_for()
+    sign_in(page, client)
+    first = page.locator("tbody tr").first
+    first.get_by_text("broken").wait_for()
+    first.get_by_text("update failed").wait_for()
+    first.get_by_text(f"no weights {MARKUP}").wait_for()
+    page.get_by_label("Search").fill("double")
+    eventually(lambda: page.locator("tbody tr").count() == 1)
+
+
+def test_a_link_signs_in(page, client):
+    page.goto(f"{client.server.url}/#link={client.make_page_link()}")
+    page.get_by_role("heading", name="Endpoints").wait_for()
+    assert "link" not in page.url
+
+
+def test_an_endpoint_says_why_it_does_not_serve(page, client):
+    sign_in(page, client)
+    open_endpoint(page, "broken")
+    see(page, "no weights")
+    open_endpoint(page, "broken", "Events")
+    see(page, re.compile("failed"))
+
+
+def test_a_prediction_is_made_from_the_form_of_its_schema(page, client):
+    sign_in(page, client)
+    open_endpoint(page, "double", "Try it")
+    page.get_by_label("x", exact=True).fill("21")
+    page.get_by_label("A file for note").set_input_files(
+        {"name": "note.txt", "mimeType": "text/plain", "buffer": MARKUP.encode()}
+    )
+    eventually(lambda: page.get_by_label("note", exact=True).input_value() == MARKUP)
+    see(page, re.compile(r'"x": 21'))  # the code to copy
+    page.get_by_role("button", name="Predict").click()
+    see(page, f"42{MARKUP}")
+    page.get_by_label("x", exact=True).fill("-1")
+    page.get_by_role("button", name="Predict").click()
+    see(page, "It failed")
+
+
+def test_a_stream_comes_item_by_item_and_a_task_has_its_result(page, client):
+    sign_in(page, client)
+    open_endpoint(page, "count", "Try it")
+    page.get_by_label("x", exact=True).fill("3")
+    page.get_by_role("button", name="Predict").click()
+    see(page, re.compile("3 items"))
+    open_endpoint(page, "later", "Try it")
+    page.get_by_label("x", exact=True).fill("5")
+    page.get_by_role("button", name="Predict").click()
+    see(page, "10")
+
+
+def test_a_failed_task_shows_its_traceback_and_is_run_again(page, client):
+    sign_in(page, client)
+    page.get_by_role("link", name="Tasks").click()
+    page.get_by_label("Status").select_option("FAILURE")
+    page.locator("td a[href^='#tasks/']").first.click()
+    see(page, "Traceback")
+    see(page, re.compile("is negative"))
+    first = page.url
+    page.get_by_role("button", name="Run again").click()
+    page.wait_for_url(lambda url: url != first)
+    see(page, re.compile("is negative"))
+
+
+def test_a_log_is_followed_and_searched(page, client):
+    sign_in(page, client)
+    open_endpoint(page, "double", "Logs")
+    client.get_model_endpoint("double").predict(args(x=77))
+    page.get_by_label("Log", exact=True).get_by_text(f"asked for 77 {MARKUP}").wait_for()
+    page.get_by_label("Search").fill("no line has this")
+    page.get_by_label("Log", exact=True).get_by_text("No line has this.").wait_for()
+
+
+def test_a_canary_is_promoted_after_a_question(page, client):
+    client.deploy(double, name="promoted", **SMALL)
+    bundle = client.deploy(lambda x: 3 * x, name="other", **SMALL).model_endpoint.bundle_name
+    client.start_canary("promoted", bundle, percent=10)
+    sign_in(page, client)
+    open_endpoint(page, "promoted")
+    see(page, "serving")
+    page.get_by_role("button", name="Promote").click()
+    page.get_by_role("button", name="Cancel").click()
+    assert client.get_model_endpoint("promoted").model_endpoint.canary is not None
+    page.get_by_role("button", name="Promote").click()
+    page.get_by_role("dialog").get_by_role("button", name="Promote").click()
+    eventually(lambda: client.get_model_endpoint("promoted").predict(args(x=2)).value == 6)
+
+
+def test_settings_are_changed_in_a_form_made_of_their_schema(page, client):
+    sign_in(page, client)
+    open_endpoint(page, "double", "Settings")
+    page.get_by_label("max_workers").fill("2")
+    page.get_by_role("button", name="Change the settings").click()
+    page.get_by_role("dialog").get_by_role("button", name="Change").click()
+    page.get_by_role("heading", name="Now").wait_for()
+    eventually(lambda: client.get_model_endpoint("double").model_endpoint.deployment_state.max_workers == 2)
+
+
+def test_another_owner_sees_none_of_it(page, client):
+    made = client.create_api_key("stranger")
+    endpoint = client.get_model_endpoint("double").model_endpoint
+    sign_in(page, client, made.api_key)
+    see(page, "There are no endpoints.")
+    see(page, "openlaunch deploy")
+    assert page.get_by_role("link", name="Admin").count() == 0
+    page.goto(f"{client.server.url}/#endpoints/{endpoint.id}/logs")
+    see(page, "This can't be shown")
+
+
+def test_a_revoked_key_is_signed_out(page, client):
+    made = client.create_api_key("leaver")
+    sign_in(page, client, made.api_key)
+    client.revoke_api_key(made.id)
+    page.get_by_label("API key").wait_for()
+
+
+PAGES = (
+    *("endpoints", "tasks", "jobs", "jobs/image", "jobs/triggers", "stored", "stored/bundles"),
+    *("stored/environments", "admin", "admin/keys", "admin/audit", "admin/server"),
+)
+
+
+@pytest.mark.parametrize("width", [390, 1440])
+@pytest.mark.parametrize("colours", ["light", "dark"])
+def test_every_page_can_be_used_by_everybody(page, client, tmp_path, colours, width):
+    page.emulate_media(color_scheme=colours)
+    page.set_viewport_size({"width": width, "height": 900})
+    sign_in(page, client)
+    endpoint = client.get_model_endpoint("double").model_endpoint.id
+    tabs = [
+        f"endpoints/{endpoint}{tab}" for tab in ("", "/try", "/logs", "/events", "/versions", "/settings")
+    ]
+    for path in (*PAGES, *tabs):
+        page.goto(f"{client.server.url}/#{path}")
+        page.get_by_text("Loading …").wait_for(state="detached")
+        page.screenshot(path=tmp_path / f"{path.replace('/', '-')}.png")
+        page.evaluate(AXE.read_text())
+        found = page.evaluate("axe.run().then(({violations}) => violations.map((each) => each.id))")
+        assert (path, found) == (path, [])
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
+
+
+def test_the_keyboard_is_enough(page, client):
+    sign_in(page, client)
+    page.locator("tbody tr").first.wait_for()
+    page.get_by_label("Search").press("End")
+    for _ in range(3):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.localName") == "a":
+            break
+    page.keyboard.press("Enter")
+    page.get_by_role("navigation", name="Endpoint", exact=True).wait_for()
