@@ -19,10 +19,11 @@ demo-page: $(VENV)/.installed
 test: lint types pytest
 
 # The fault tests in their long form: docs/concepts/reliability.md. OPENLAUNCH_FUZZ_RUNS=1000000 has a million connections
-# made up, in place of 20,000.
+# made up, in place of 20,000. OPENLAUNCH_SIMULATION_SEEDS is the number of clusters that are simulated.
 chaos: $(VENV)/.installed
 	tools/install.sh nginx haproxy
-	OPENLAUNCH_CHAOS=long $(BIN)/pytest tests/chaos $(ARGS)
+	OPENLAUNCH_SIMULATION_SEEDS=$${OPENLAUNCH_SIMULATION_SEEDS:-1000000} OPENLAUNCH_CHAOS=long \
+		$(BIN)/pytest tests/chaos tests/simulation $(ARGS)
 
 # Beside its peers, which it installs: benchmarks/README.md.
 bench: $(VENV)/.installed

@@ -11,6 +11,12 @@ SECONDS = 2.0
 """How long a row is held after each renewal."""
 BEAT_SECONDS = 0.5
 """Time from one renewal to the next."""
+ANSWER_SECONDS = 0.5
+"""How long a holder waits for the answer of a renewal before it asks again."""
+RETRY_SECONDS = 0.25
+"""Time from a renewal that failed or was not answered to the next."""
+STEADY_SECONDS = 1.0
+"""Within this time after an outage of the database, all that live have renewed their leases."""
 MARGIN_SECONDS = 0.5
 """How long before the end a holder stops acting, for what is on its way and for clocks that run at other rates."""
 
@@ -68,12 +74,12 @@ class Lease:
         return self.epoch > 0 and now < self._until
 
     def is_steady(self, now: float) -> bool:
-        """Return whether the lease was held for as long as one lasts, without a gap.
+        """Return whether the lease was held for some time without a gap.
 
         Only then may its holder judge that others have run out. After an outage of the database all have, and by
         then each has had the time to renew its own.
         """
-        return self.holds(now) and now >= self._since + SECONDS
+        return self.holds(now) and now >= self._since + STEADY_SECONDS
 
     def renewed(self, sent: float, epoch: int) -> None:
         """Note that the statement sent at `sent` was answered: this process holds the lease under `epoch`."""
@@ -94,7 +100,7 @@ class Lease:
 
     def unanswered(self, now: float) -> None:
         """Note that the database did not answer; what is held stays held until its time."""
-        self.due = now + BEAT_SECONDS
+        self.due = now + RETRY_SECONDS
 
     def give_up(self) -> None:
         """Stop acting at once, and never ask again. Call it before the row is handed over."""

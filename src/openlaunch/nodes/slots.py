@@ -314,10 +314,10 @@ class GatewaySlots:
             return []
         del asked.workers[agent]
         asked.order.remove(agent)
-        left = asked.left.pop(agent, 0)
+        left = asked.left.pop(agent, None)
         if not asked.workers and not asked.waiting:
             del self._asked[endpoint]
-        return [Want(agent, endpoint, 0)] if left else []
+        return [] if left is None else [Want(agent, endpoint, 0)]
 
     def granted(self, worker: str, tokens: int) -> None:
         """Note more tokens. Use them, and then call `waiting` with what still waits, changed or not."""
@@ -389,7 +389,8 @@ class GatewaySlots:
         return wants
 
     def _stop(self, endpoint: str, asked: _Asked) -> list[Want]:
-        stop = [Want(agent, endpoint, 0) for agent, left in asked.left.items() if left]
+        # Also to those that gave what was asked: a grant that crossed the last Want on its way counts for less there.
+        stop = [Want(agent, endpoint, 0) for agent in asked.left]
         asked.left.clear()
         asked.widen_at = math.inf
         if not asked.workers:
