@@ -4,7 +4,6 @@ import pytest
 from simulate import first_broken
 
 from openlaunch.nodes import leases, slots
-from openlaunch.nodes.epochs import Epochs
 
 pytestmark = pytest.mark.slow
 
@@ -51,7 +50,6 @@ MUTATIONS = {
         "is_drained",
         lambda self, worker: self._workers[worker].draining,
     ),
-    "an older leader is obeyed": (Epochs, "obeys", lambda self, epoch: True),
     "a holder acts until the very end": (leases, "MARGIN_SECONDS", -0.01),
     "a holder counts from the answer": (leases.Lease, "renewed", renewed_from_its_answer),
     "a lease is taken before it has run out": (
