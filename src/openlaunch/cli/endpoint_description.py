@@ -34,6 +34,7 @@ def _describe(endpoint: "ModelEndpoint") -> None:
             ("resources", resources and f"{resources.cpus} cpus, {resources.memory}, {resources.gpus} gpus"),
             ("queued", endpoint.num_queued_items),
             ("outcomes", _outcomes(endpoint)),
+            ("records", _records(endpoint)),
             ("labels", ", ".join(f"{k}={v}" for k, v in (endpoint.labels or {}).items()) or None),
             ("created", when(endpoint.created_at)),
             ("changed", when(endpoint.last_updated_at)),
@@ -71,6 +72,13 @@ def _outcomes(endpoint: "ModelEndpoint") -> str | None:
         (f"since {when(counts.since)}", counts.since_deploy),
     )
     return "\n".join(f"{c.predictions}, {c.failures} failed, {name}" for name, c in windows)
+
+
+def _records(endpoint: "ModelEndpoint") -> str | None:
+    record = endpoint.record
+    if record is None or not record.share:
+        return None
+    return f"{record.share:.4g} of all requests and answers, up to {record.max_bytes} bytes, for {record.days:g} days"
 
 
 def _workers(endpoint: "ModelEndpoint") -> str | None:

@@ -1,6 +1,7 @@
 """`openlaunch endpoints logs` and `events`: what an endpoint's workers print, and what happens to it."""
 
 import json
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -153,6 +154,20 @@ def new_lines(before: list[str], now: list[str]) -> list[str]:
 
 def _print_line(line: str, as_json: bool, **about: str) -> None:
     print(json.dumps({"line": line, **about}, ensure_ascii=False) if as_json else line, flush=True)
+
+
+def show_recordings(
+    context: typer.Context,
+    name: Name,
+    since: Annotated[
+        str | None,
+        typer.Option(help="Show what came from then on: how long ago (90s, 10m, 2h, 1d), or a time."),
+    ] = None,
+    until: Annotated[str | None, typer.Option(help="Show what came before that; written as --since.")] = None,
+) -> None:
+    """Print what was recorded of an endpoint's requests and answers, oldest first, as JSON lines."""
+    with connect(context) as client:
+        sys.stdout.buffer.write(client.read_recordings(name, since=since, until=until))
 
 
 def show_events(context: typer.Context, name: Name, follow: Follow = False, as_json: Json = False) -> None:

@@ -11,7 +11,7 @@ import typer
 from openlaunch.cli.completion import Name
 from openlaunch.cli.connection import connect
 from openlaunch.cli.endpoint_description import emit_endpoint
-from openlaunch.cli.endpoint_logs import show_events, show_logs
+from openlaunch.cli.endpoint_logs import show_events, show_logs, show_recordings
 from openlaunch.cli.exits import Exit
 from openlaunch.cli.output import Json, emit, emit_rows, note, say_status, waiting
 from openlaunch.cli.owners import with_owners
@@ -228,6 +228,7 @@ def _confirmed(name: str) -> bool:
 
 
 app.command("logs")(show_logs)
+app.command("recordings")(show_recordings)
 app.command("events")(show_events)
 
 

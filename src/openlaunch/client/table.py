@@ -111,6 +111,7 @@ class Operations(ABC, RegistersUploads):
     restart_model_endpoint = Operation(endpoints.restart_model_endpoint)
     read_endpoint_creation_logs = Operation(endpoint_reports.read_endpoint_creation_logs)
     read_endpoint_logs = Operation(endpoint_reports.read_endpoint_logs)
+    read_recordings = Operation(endpoint_reports.read_recordings)
     list_endpoint_events = Operation(endpoint_reports.list_endpoint_events)
     explain_endpoint = Operation(endpoint_reports.explain_endpoint)
 

@@ -46,6 +46,7 @@ _OTHERS = {
     EventKind.ROLLED_OUT: "rolled out",
     EventKind.UPDATE_FAILED: "the update failed",
     EventKind.CANARY: "the canary changed",
+    EventKind.RECORDING_STOPPED: "recording has stopped",
 }
 
 

@@ -40,6 +40,7 @@ from openlaunch.server.control.context import Context
 from openlaunch.server.control.lazy_app import LazyApp
 from openlaunch.server.control.log_streams import LogStreams
 from openlaunch.server.dispatch.lanes import Lanes
+from openlaunch.server.dispatch.recordings import Recordings
 from openlaunch.server.dispatch.workers import Workers
 from openlaunch.server.endpoints.service import Endpoints
 from openlaunch.server.gateway.access_log import AccessLog, LoggedHttpServices
@@ -74,6 +75,7 @@ from openlaunch.server.settings import Settings
 from openlaunch.store import quotas as quota_store
 from openlaunch.store.base import Store
 from openlaunch.store.sqlite import SqliteStore
+from openlaunch.wire.events import EventKind
 from openlaunch.wire.keys import Role
 
 if TYPE_CHECKING:
@@ -238,6 +240,16 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
         await image_jobs.resume()
         await workers.start(controller.reports)
         stack.push_async_callback(workers.close)
+        recordings = Recordings(
+            artifacts,
+            store,
+            lambda endpoint_id, reason: controller.events.add(
+                endpoint_id, EventKind.RECORDING_STOPPED, reason
+            ),
+        )
+        lanes.sampler_of = recordings.sampler_of
+        recordings.start()
+        stack.push_async_callback(recordings.stop)
         await controller.start()
         stack.push_async_callback(controller.stop, 1.0)
         await tasks.start(only_server=True)  # the lock on the data directory proves it
@@ -281,6 +293,7 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
             health=health,
             storage=Storage(data, store, artifacts, settings, settings),
             log_streams=LogStreams(),
+            recordings=recordings,
             audit=AuditLog(store, settings),
             quotas=quotas,
             uploads=Uploads(quotas, store, artifacts),

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from openlaunch.wire.keywords import KEYWORD_HELP, Quantity
-from openlaunch.wire.quantities import Cores, Size, parse_cores, parse_size
+from openlaunch.wire.quantities import Bytes, Cores, Size, parse_cores, parse_size
 
 MAX_WORKERS = 1000
 MAX_PER_WORKER = 10_000
@@ -47,6 +47,20 @@ class CallbackMTLSAuth(BaseModel):
 
 
 CallbackAuth = Annotated[CallbackBasicAuth | CallbackMTLSAuth, Field(discriminator="kind")]
+
+
+class RecordSettings(BaseModel):
+    """Which requests and answers of an endpoint are recorded, and how long they stay."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    share: float = Field(default=1.0, ge=0, le=1, description="The share of predictions; 0 ends recording.")
+    max_bytes: Bytes = Field(
+        default=1024**3, ge=1024**2, description="Most bytes that are kept: the oldest are deleted first."
+    )
+    days: float = Field(default=30, gt=0, le=3650, description="Days after which recordings are deleted.")
+
+
 BatchSize = Annotated[int, Field(ge=0, le=MAX_BATCH_SIZE)]
 BatchWait = Annotated[float, Field(ge=0, le=MAX_BATCH_WAIT_SECONDS)]
 RollbackAfterFailures = Annotated[int, Field(ge=0, le=100)]
@@ -120,6 +134,7 @@ class EndpointSettings(BaseModel):
     max_batch_size: BatchSize | None = None
     max_batch_wait: BatchWait | None = None
     max_requests_per_worker: int | None = Field(default=None, ge=0, le=10**9)
+    record: RecordSettings | None = None
 
     @model_validator(mode="after")
     def _min_within_max(self) -> Self:

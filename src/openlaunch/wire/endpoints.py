@@ -14,6 +14,7 @@ from openlaunch.wire.endpoint_settings import (
     EndpointSettings,
     GpuType,
     ProbationRequests,
+    RecordSettings,
     RollbackAfterFailures,
     check_rule,
 )
@@ -226,9 +227,9 @@ class PredictionWindows(BaseModel):
 class ModelEndpointResponse(BaseModel):
     """One endpoint.
 
-    `status_reason`, `bundle_id`, `serving_*`, `rollback_after_failures`, `probation_requests`, `canary` and
-    `predictions` are ours; the rest is the contract's. `bundle_*` is the newest bundle, `serving_*` the one that
-    gets the traffic.
+    `status_reason`, `bundle_id`, `serving_*`, `rollback_after_failures`, `probation_requests`, `canary`,
+    `predictions` and `record` are ours; the rest is the contract's. `bundle_*` is the newest bundle, `serving_*`
+    the one that gets the traffic.
     """
 
     id: str
@@ -263,6 +264,7 @@ class ModelEndpointResponse(BaseModel):
     probation_requests: int | None = None
     canary: CanaryResponse | None = None
     predictions: PredictionWindows | None = None
+    record: RecordSettings | None = None
 
 
 class ListModelEndpointsResponse(BaseModel):

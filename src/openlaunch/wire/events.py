@@ -30,6 +30,7 @@ class EventKind(StrEnum):
     ROLLED_OUT = "rolled_out"
     UPDATE_FAILED = "update_failed"
     CANARY = "canary"
+    RECORDING_STOPPED = "recording_stopped"
 
 
 class EndpointEvent(BaseModel):

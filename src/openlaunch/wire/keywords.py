@@ -5,7 +5,7 @@ imports no pydantic, so that `openlaunch --help` stays fast; `wire.endpoint_sett
 bounds.
 """
 
-from typing import Annotated, TypedDict, get_args, get_type_hints
+from typing import Annotated, Any, TypedDict, get_args, get_type_hints
 
 Quantity = str | int | float
 """A Kubernetes-style quantity: 2, 0.5, "500m", "8Gi"."""
@@ -68,6 +68,10 @@ class EndpointKeywords(TypedDict, total=False):
         int | None, "Failures in the probation window that roll a new bundle back; 0 disables it. Default: 0."
     ]
     probation_requests: Annotated[int | None, "Number of predictions in the probation window. Default: 20."]
+    record: Annotated[
+        dict[str, Any] | None,
+        "Record requests and answers: share (0 to 1), max_bytes and days to keep. Default: nothing is recorded.",
+    ]
 
 
 DEFAULTS = {

@@ -8,7 +8,8 @@ BUCKET_HEADER = "openlaunch-bucket"
 
 BUNDLES = "/v2/model-bundles"  # + /{id}, /latest, /clone-with-changes
 BUNDLES_V1 = "/v1/model-bundles"  # the same
-# + /{id}, /{id}/restart, /{id}/hand-over, /{id}/logs, /{id}/events, /{id}/why, /{id}/canary, + /promote, /rollback
+# + /{id}, /{id}/restart, /{id}/hand-over, /{id}/logs, /{id}/events, /{id}/why, /{id}/recordings
+# /{id}/canary, + /promote, /rollback
 ENDPOINTS = "/v1/model-endpoints"
 ENDPOINTS_SCHEMA = "/v1/model-endpoints-schema.json"
 ENDPOINTS_API = "/v1/model-endpoints-api"

@@ -49,6 +49,7 @@ ACCESS = {
     "GET /v1/model-endpoints/{model_endpoint_id}/logs": USER,
     "GET /v1/model-endpoints/{model_endpoint_id}/events": USER,
     "GET /v1/model-endpoints/{model_endpoint_id}/why": USER,
+    "GET /v1/model-endpoints/{model_endpoint_id}/recordings": USER,
     "POST /v1/model-endpoints/{model_endpoint_id}/canary": USER,
     "PUT /v1/model-endpoints/{model_endpoint_id}/canary": USER,
     "POST /v1/model-endpoints/{model_endpoint_id}/canary/promote": USER,

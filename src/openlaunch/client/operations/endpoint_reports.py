@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from openlaunch.client.effects import Flow, Request, Response, call, path_to, url_with
+from openlaunch.client.effects import MAX_DOWNLOAD_BYTES, Flow, Request, Response, call, path_to, url_with
 from openlaunch.client.models import EndpointLike, answer, got
 from openlaunch.client.operations.endpoints import resolved
 from openlaunch.wire import routes
@@ -82,6 +82,28 @@ def follow_endpoint_logs(
     chosen = {"follow": "true", **_log_part(tail, lines, since)}
     url = url_with(path_to(routes.ENDPOINTS, endpoint.id, "logs"), chosen)
     return (yield from call(Request("GET", url, idempotent=True, stream=True, timeout=LOG_SILENCE_SECONDS)))
+
+
+def read_recordings(
+    model_endpoint: EndpointLike,
+    *,
+    since: str | datetime | None = None,
+    until: str | datetime | None = None,
+) -> Flow[bytes]:
+    """Read what was recorded of the endpoint's requests and answers, oldest first: JSON lines.
+
+    Args:
+        model_endpoint: the endpoint, or its name.
+        since: leave out what came earlier: a point in time, or how long ago, such as "10m" or "2h".
+        until: leave out what came later.
+
+    Raises:
+        NotFound: there is none of this name.
+    """
+    endpoint = yield from resolved(model_endpoint)
+    chosen = {"since": _time(since), "until": _time(until)}
+    url = url_with(path_to(routes.ENDPOINTS, endpoint.id, "recordings"), chosen)
+    return (yield from call(Request("GET", url, idempotent=True, max_bytes=MAX_DOWNLOAD_BYTES))).body
 
 
 def list_endpoint_events(

@@ -31,6 +31,7 @@ SHOWN = frozenset(
         *("model_bundle_id", "original_model_bundle_id", "endpoint_type", "public_inference"),
         *("min_workers", "max_workers", "per_worker", "cpus", "gpus", "memory", "storage", "high_priority"),
         *("bundle_id", "docker_image_batch_job_bundle_id", "docker_image_batch_job_bundle_name"),
+        *("record.share", "record.max_bytes", "record.days"),
         *("image_repository", "image_tag", "cron_schedule", "suspend", "cancel", "serialization_format"),
     }
 )
@@ -168,6 +169,8 @@ def summary(document: Any) -> dict[str, Any]:
     if not isinstance(document, Mapping):
         return {}
     given = {name: value for name, value in document.items() if value is not None}
+    if isinstance(record := given.get("record"), Mapping):
+        given |= {f"record.{name}": value for name, value in record.items()}
     shown = {name: _cut(value) for name, value in given.items() if name in SHOWN and _is_plain(value)}
     others = sorted(name for name in given if name not in shown and _FIELD_NAME.fullmatch(name))
     return {**shown, "also": others[:MAX_FIELDS]} if others else shown

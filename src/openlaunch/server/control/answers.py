@@ -15,7 +15,7 @@ M = TypeVar("M", bound=BaseModel)
 R = TypeVar("R")
 
 
-def shown(model: type[M], record: object, **more: Any) -> M:
+def shown(model: type[M], record: object, /, **more: Any) -> M:
     """Return the record as an answer: with its fields of the same names, in whose place `more` goes."""
     same = {name: getattr(record, name) for name in model.model_fields if hasattr(record, name)}
     return model.model_validate(same | more)

@@ -11,6 +11,7 @@ from openlaunch.server.access.quotas import Quotas
 from openlaunch.server.access.uploads import Uploads
 from openlaunch.server.control.log_streams import LogStreams
 from openlaunch.server.dispatch.lanes import Lanes
+from openlaunch.server.dispatch.recordings import Recordings
 from openlaunch.server.dispatch.workers import Workers
 from openlaunch.server.endpoints.service import Endpoints
 from openlaunch.server.jobs.batch_jobs import BatchJobs
@@ -49,6 +50,7 @@ class Context:
     health: Health
     storage: Storage
     log_streams: LogStreams
+    recordings: Recordings
     audit: AuditLog
     quotas: Quotas
     uploads: Uploads

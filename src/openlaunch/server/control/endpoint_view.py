@@ -124,6 +124,7 @@ def _for_callers(context: Context, endpoint: EndpointRecord) -> ModelEndpointRes
         task_expires_seconds=spec.task_expires_seconds,
         queue_message_timeout_seconds=spec.queue_message_timeout_seconds,
         timeout_seconds=spec.timeout_seconds,
+        record=spec.record,  # they should know that their requests are kept
     )
 
 

@@ -7,6 +7,7 @@ from openlaunch.controller.fleet import FleetEvents, Load
 from openlaunch.controller.trial import Trial
 from openlaunch.errors import NotFound, Unavailable
 from openlaunch.server.dispatch.lane import Lane
+from openlaunch.server.dispatch.recordings import Sampler
 from openlaunch.server.dispatch.tally import SAMPLE_SECONDS, Windows
 from openlaunch.server.settings import WorkerSettings
 from openlaunch.store.records import EndpointRecord
@@ -22,6 +23,8 @@ class Lanes:
 
     def __init__(self, settings: WorkerSettings) -> None:
         self.on_free_slots: Callable[[Lane], None] = lambda lane: None
+        self.sampler_of: Callable[[EndpointRecord], Sampler | None] = lambda endpoint: None
+        """Called with each endpoint that is new or has changed: what records its predictions."""
         self._max_waiting = settings.max_queued_requests
         self._lanes: dict[str, Lane] = {}
         self._by_name: dict[str, dict[str, Lane]] = {}
@@ -93,6 +96,8 @@ class Lanes:
             )
         self._forget_name(lane)
         self._by_name.setdefault(endpoint.name, {})[endpoint.owner] = lane
+        if lane.endpoint.spec.record != endpoint.spec.record or lane.tally.sampler is None:
+            lane.tally.sampler = self.sampler_of(endpoint)
         lane.update(endpoint)
         if endpoint.status is not EndpointStatus.UPDATE_FAILED:
             lane.refusal = None

@@ -312,7 +312,10 @@ class WorkerLink(FrameLink):
         if self._stopping and (timer := self._stopping.pop(request_id, None)) is not None:
             timer.cancel()
         self.answered = True
-        self._tally.predictions += 1
+        tally = self._tally
+        tally.predictions += 1
+        if tally.sampler is not None:
+            tally.sampler.answered(work, outcome, body, is_stream=kind == Kind.END)
         work.finished(outcome, body)
         if self.counts is not None:
             self.counts.ended(outcome, body)
@@ -323,6 +326,8 @@ class WorkerLink(FrameLink):
             work = self.running[request_id]
         except KeyError:
             raise _not_running(kind) from None
+        if self._tally.sampler is not None:
+            self._tally.sampler.piece(work, payload)
         work.chunk(payload)
 
     def _on_heard(self, kind: int, request_id: int, payload: Body) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from openlaunch.server import clock
+from openlaunch.server.dispatch.recordings import Sampler
 from openlaunch.wire.failures import reason_of
 from openlaunch_worker.allowance import Allowance
 
@@ -50,11 +51,13 @@ class Tally:
 
     __slots__ = (
         *("_allowance", "_at_deploy", "_failures", "_last_worker"),
-        *("_note", "_now", "_samples", "_since", "predictions"),
+        *("_note", "_now", "_samples", "_since", "predictions", "sampler"),
     )
 
     def __init__(self, note: Callable[[str, str], None], now: Callable[[], float]) -> None:
         self.predictions = 0
+        self.sampler: Sampler | None = None
+        """What records predictions, where the endpoint has that."""
         self._note = note
         self._now = now
         self._samples: deque[tuple[float, Counts]] = deque([(now(), Counts())])

@@ -75,6 +75,7 @@ def _kinds(data: DataDir, result_seconds: float, batch_seconds: float) -> tuple[
         _artifacts(data, "batch results", jobs, "batch-results"),
         _artifacts(data, "payloads", ended, "payloads"),
         _artifacts(data, "results", ended, "results", "answers"),
+        _artifacts(data, "recordings", "as `record` of their endpoint says", "recordings"),
         Kind("environments", (data.environments,), "past 50: those used least recently"),
         Kind("build caches", (data.uv_caches,), "past 32 GiB, or with the owner's environments"),
         Kind("logs", (data.logs,), "with their endpoint; a worker's past 10 MiB"),

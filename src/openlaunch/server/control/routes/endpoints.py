@@ -42,6 +42,8 @@ from openlaunch.wire.why import EndpointWhy
 _FOLLOWED: dict[int | str, dict[str, Any]] = {
     200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}
 }
+JSON_LINES = "application/x-ndjson"
+_RECORDED: dict[int | str, dict[str, Any]] = {200: {"content": {JSON_LINES: {"schema": {"type": "string"}}}}}
 CANARY = routes.ENDPOINTS + "/{model_endpoint_id}/canary"
 TailLines = Annotated[int | None, Query(ge=0)]
 TailBytes = Annotated[int, Query(ge=1, le=4 * 1024 * 1024)]
@@ -51,6 +53,7 @@ def router(context: Context) -> ControlRouter:
     """Create, change, restart, delete, list and get endpoints and their canaries, and read their logs."""
     api = ControlRouter(tags=["endpoints"])
     _add_reads(api, context)
+    _add_recordings(api, context)
     _add_changes(api, context)
     _add_canaries(api, context)
     return api
@@ -64,6 +67,23 @@ def _time(name: str, given: str) -> str:
         return stamp_of(moment(given, datetime.now(UTC)))
     except ValueError as error:
         raise BadRequest(f"{name}: {error}") from None
+
+
+def _add_recordings(api: ControlRouter, context: Context) -> None:
+    @api.get(
+        routes.ENDPOINTS + "/{model_endpoint_id}/recordings", response_class=Response, responses=_RECORDED
+    )
+    async def get_model_endpoint_recordings(
+        model_endpoint_id: str, user: User, since: str = "", until: str = ""
+    ) -> Response:
+        """Get what was recorded of the endpoint's requests and answers, oldest first, as JSON lines.
+
+        Each has `at`, `owner`, `outcome`, `input`, `answer`, and the id of its `request`, `stream` or `task`. `since`
+        and `until` are points in time (ISO 8601), or how long ago: `90s`, `10m`, `2h`, `1d`.
+        """
+        endpoint = await find_endpoint(context.store, model_endpoint_id, user.owner)
+        lines = await context.recordings.read(endpoint.id, _time("since", since), _time("until", until))
+        return StreamingResponse(lines, media_type=JSON_LINES)
 
 
 def _add_changes(api: ControlRouter, context: Context) -> None:
