@@ -97,6 +97,17 @@ def test_a_read_sees_what_was_written_before(opener: Opener, run_on_loop: Run, t
     run_on_loop(test())
 
 
+def test_the_time_of_day_is_that_of_the_database_where_that_is_a_service(
+    opener: Opener, run_on_loop: Run, tmp_path: Path
+) -> None:
+    async def test() -> None:
+        async with opener(tmp_path) as store:
+            ahead = await store.ahead_of(lambda: time.time() - 600)
+            assert abs(ahead - 600 * store.is_service) < 1
+
+    run_on_loop(test())
+
+
 def test_what_was_written_is_there_after_reopening(opener: Opener, run_on_loop: Run, tmp_path: Path) -> None:
     async def test() -> None:
         async with opener(tmp_path) as store:

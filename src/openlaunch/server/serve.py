@@ -58,6 +58,7 @@ from openlaunch.server.gateway.unread_answers import UnreadAnswers
 from openlaunch.server.jobs.batch_jobs import BatchJobs
 from openlaunch.server.jobs.image_jobs import ImageJobs
 from openlaunch.server.jobs.triggers import Triggers
+from openlaunch.server.operations.database_clock import DatabaseClock
 from openlaunch.server.operations.datadir import DataDir
 from openlaunch.server.operations.descriptors import allowed_connections
 from openlaunch.server.operations.health import Health
@@ -208,6 +209,10 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
     async with contextlib.AsyncExitStack() as stack:
         store = await _opened_store(settings.store, data)
         stack.push_async_callback(store.close)
+        if store.is_service:
+            follower = DatabaseClock(store)
+            await follower.start()
+            stack.push_async_callback(follower.stop)
         artifacts = await _artifacts(settings, data)
         secret = data.url_secret()
         signer = UrlSigner(secret)

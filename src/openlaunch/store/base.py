@@ -45,6 +45,10 @@ class Store(Protocol):
         """Run `op` on a connection that sees all that was committed before this call."""
         ...
 
+    async def ahead_of(self, clock: Callable[[], float]) -> float:
+        """Return by how many seconds the database's time of day is ahead of `clock`; 0 where it is a file."""
+        ...
+
     async def shrink(self) -> bool:
         """Give a slice of what deleted records left free back to the disk, and return whether there is more."""
         ...

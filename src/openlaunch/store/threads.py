@@ -215,6 +215,9 @@ class ThreadedStore(ABC):
     async def read(self, op: Callable[[Connection], T], owner: str = "") -> T:
         return await self._readers.read(op, owner)
 
+    async def ahead_of(self, clock: Callable[[], float]) -> float:
+        return 0.0
+
     async def close(self) -> None:
         self._readers.refuse()
         await self._writer.close()

@@ -3,9 +3,11 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import httpx2
+import psycopg
 import pytest
 from chaos_server import command_line
 from postgres_server import WITH_PASSWORD, shared_server
@@ -87,3 +89,31 @@ def test_the_list_of_processes_does_not_show_a_password_and_the_directory_knows_
 def test_a_directory_with_records_of_its_own_is_refused(tmp_path, store):
     Path(tmp_path / "openlaunch.db").touch()
     assert "has records of its own" in refusal(*SERVE, "--data-dir", tmp_path, "--store", store)
+
+
+WRONG_CLOCK = """
+import sys, time
+real, offset = time.time, float(sys.argv.pop(1))
+time.time = lambda: real() + offset
+from openlaunch.cli.app import run
+sys.exit(run())
+"""
+
+
+@pytest.mark.parametrize("offset", [600, -600])
+def test_a_server_whose_clock_is_wrong_stores_the_time_of_the_database(tmp_path, store, offset):
+    shared_server().execute("DELETE FROM api_keys", database="option")
+    with subprocess.Popen(
+        [sys.executable, "-c", WRONG_CLOCK, str(offset), "serve", "--port", "0", "--data-dir", str(tmp_path)],
+        env=environ(OPENLAUNCH_STORE=store),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout.readline().startswith("ready ")
+        process.terminate()
+        _, errors = process.communicate(timeout=60)
+    with psycopg.connect(shared_server().url("option")) as connection:
+        (created_at,) = connection.execute("SELECT created_at FROM api_keys").fetchone()
+    assert abs(created_at - time.time()) < 60
+    assert f"600 s {'behind' if offset > 0 else 'ahead of'} this server's" in errors

@@ -183,8 +183,8 @@ def clock_check(set_by: float) -> Check:
         return Check(name="clock")
     way = "forward" if set_by > 0 else "back"
     detail = (
-        f"the machine's clock was set {way} by {abs(set_by):.0f} s while the server ran; times of tasks follow "
-        "the clock as it was before, until the server is restarted"
+        f"the machine's clock was set {way} by {abs(set_by):.0f} s while the server ran; times of tasks do "
+        "not follow that before the server is restarted, nor where the records are in PostgreSQL"
     )
     return Check(name="clock", status=CheckStatus.WARNING, detail=detail)
 

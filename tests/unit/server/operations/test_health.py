@@ -67,3 +67,6 @@ def test_the_steady_clock_passes_but_is_not_set():
     wall[0] = 10.0
     assert clock.now() == 1010.0
     assert clock.was_set_by() == -1000.0
+    clock.correct(-60.0)
+    assert clock.now() == 950.0
+    assert clock.was_set_by() == -1000.0
