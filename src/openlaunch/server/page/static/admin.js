@@ -1,5 +1,5 @@
 // For admins: owners with what they hold and may hold, keys, the audit log, and the server.
-import { ask, button, copyable, facts, field, fill, follow, get, h, pill, request, say, select, send, size, table, tell, time } from "./lib.js";
+import { ask, button, copyable, facts, field, fill, follow, get, h, pill, say, select, send, size, table, tell, time } from "./lib.js";
 
 export async function admin(view, content, kind = "") {
   const body = h("div");

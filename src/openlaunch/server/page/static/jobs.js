@@ -1,5 +1,5 @@
 // Batch jobs, image jobs and triggers.
-import { ask, button, empty, facts, fill, follow, get, h, pill, request, say, send, span, table, time } from "./lib.js";
+import { ask, button, empty, facts, fill, follow, get, h, pill, request, send, span, table, time } from "./lib.js";
 
 const LIVE = ["PENDING", "RUNNING"];
 

@@ -1,5 +1,5 @@
 // Tasks: the list, the failed ones together, and one of them.
-import { ask, button, copyable, empty, facts, field, fill, follow, get, h, pill, say, select, send, shownJson, span, table, time } from "./lib.js";
+import { ask, button, empty, facts, field, fill, follow, get, h, pill, say, select, send, shownJson, span, table, time } from "./lib.js";
 
 const STATES = [["", "all"], ["PENDING", "pending"], ["STARTED", "running"], ["SUCCESS", "success"], ["FAILURE", "failed"]];
 

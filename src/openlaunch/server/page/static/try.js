@@ -1,5 +1,5 @@
 // A prediction made from a form of the endpoint's request schema, and the code that makes the same one.
-import { button, copyable, field, fill, get, h, request, root, say, send, shownJson } from "./lib.js";
+import { button, copyable, field, fill, get, h, request, root, shownJson } from "./lib.js";
 import { input, parsed, resolved } from "./form.js";
 import { eventsOf } from "./logs.js";
 
