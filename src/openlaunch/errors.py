@@ -36,10 +36,14 @@
 
 The server raises the `APIError` classes and renders them as problem+json (RFC 9457); the client reads that
 back into the same class. `code` is a stable word for programs, the message is for people.
+
+`InvalidInput` is not among them: a predict function raises it to refuse its input with a status of 4xx.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
+
+from openlaunch_worker.failures import InvalidInput as InvalidInput
 
 
 class OpenlaunchError(Exception):

@@ -30,17 +30,34 @@ class Refusal(Exception):
         self.status_code = status_code
 
 
+class InvalidInput(Refusal):
+    """Raise this in a predict function to refuse an input: callers see the message, and its status, 422 by default.
+
+    Every caller sees the message, also one who does not own the endpoint.
+    """
+
+    def __init__(self, message: str, status_code: int = 422) -> None:
+        if not 400 <= status_code < 500:
+            raise ValueError(f"status_code is {status_code}, from 400 to 499 is needed: the input is refused")
+        super().__init__(message, status_code)
+
+
 def explain(error: BaseException, *, foreign: bool = False) -> tuple[str, int, dict[str, str] | None]:
     """Return a failed request's text, its status code, and the exception's type and message.
 
     A foreign caller sees the exception's type alone.
     """
     if isinstance(error, Refusal):
-        return clean(str(error)), error.status_code, None
+        return clean(str(error)), _valid(error.status_code), None
     kind, message = described(error)
     if foreign:
         return f"the model raised {kind}; only the owner of the endpoint sees more", 500, None
     return user_traceback(error), 500, {"type": kind, "message": message}
+
+
+def _valid(status_code: object) -> int:
+    """Return the status, or 500 for one that no failure has: a subclass of user code can have any."""
+    return status_code if type(status_code) is int and 400 <= status_code < 600 else 500
 
 
 def described(error: BaseException) -> tuple[str, str]:

@@ -1,5 +1,6 @@
 """Predictions by the name of their endpoint: the body is the args, the answer is the value."""
 
+import gzip
 import json
 import time
 
@@ -7,8 +8,12 @@ import httpx2
 import pytest
 from server_driver import DEADLINE, SMALL, eventually, http, problem
 
+from openlaunch_worker import InvalidInput
+
 
 def add(a, b=1):
+    if a == "refuse":
+        raise InvalidInput(f"b is {b}, below 1", *([] if b == 0 else [b]))
     if a == "raise":
         raise ValueError("no such number")
     if a == "long":
@@ -185,3 +190,31 @@ def test_the_document_of_an_endpoint(raw, endpoints, name):
     assert document == raw.get(f"/e/admin/{name}/openapi.json").json()
     assert document["paths"][f"/e/admin/{name}"]["post"]["operationId"] == "predict"
     assert document["servers"] == [{"url": str(raw.base_url).rstrip("/")}]
+
+
+@pytest.mark.parametrize(("given", "status"), [(0, 422), (404, 404), (413, 413), (418, 400), (200, 500)])
+def test_a_model_refuses_an_input_with_a_status_and_all_see_why(raw, other, endpoints, given, status):
+    for asker in (raw, other):
+        refused = problem(asker.post("/e/bn-add", json={"a": "refuse", "b": given}), status)
+        if status < 500:
+            assert refused["detail"] == f"b is {given}, below 1"
+            assert "traceback" not in refused
+    task = raw.post("/e/bn-later", json={"a": "refuse", "b": given}).json()
+    problem(raw.get(task["location"]), status)
+
+
+@pytest.mark.parametrize("name", ["bn-add", "bn-later"])
+def test_a_body_may_be_compressed(raw, endpoints, name):
+    def post(body, coding="gzip"):
+        return raw.post(f"/e/{name}", content=body, headers={"content-encoding": coding, "prefer": "wait=60"})
+
+    large = gzip.compress(json.dumps({"a": "x" * 500_000}).encode())
+    assert post(large).json() == {"sum": ["x" * 500_000, 1]}
+    assert post(gzip.compress(b'{"a": ') + gzip.compress(b"7}")).json() == {"sum": [7, 1]}
+    assert "cut off" in problem(post(large[:-20]), 400)["detail"]
+    problem(post(b"nonsense"), 400)
+    assert problem(post(gzip.compress(b"nonsense")), 400)["code"] == "invalid_json"
+    assert "gzip" in problem(post(b"{}", "br"), 415)["detail"]
+    bomb = gzip.compress(b" " * 1024 * 1024) * 200
+    problem(post(bomb), 413)
+    problem(post(gzip.compress(b"") * 2000), 400)

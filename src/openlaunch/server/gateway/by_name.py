@@ -15,6 +15,7 @@ from openlaunch.server.access.auth import Principal
 from openlaunch.server.asgi import Scope, header
 from openlaunch.server.dispatch.lane import Lane
 from openlaunch.server.gateway.exchange import Exchange
+from openlaunch.server.gateway.inflating import Inflater
 from openlaunch.server.gateway.pieces import respond_in_pieces
 from openlaunch.server.gateway.plain_exchange import FORMATS, PlainExchange
 from openlaunch.server.gateway.request_tasks import RequestTasks
@@ -66,6 +67,7 @@ class ByName:
         self._queue = queue
         self._urls = urls
         self._tasks = RequestTasks()
+        self._inflater = Inflater()
 
     def takes(self, method: bytes, path: bytes) -> bool:
         """Return whether a request is answered here; the description of an endpoint is not."""
@@ -100,13 +102,17 @@ class ByName:
             return
         if kind is EndpointType.STREAMING:
             _refuse_resumption(exchange.scope)
+        exchange.on_gone = self._tasks.spawn(self._run(exchange, lane, principal.owner), exchange).cancel
+
+    async def _run(self, exchange: PlainExchange, lane: Lane, owner: str) -> None:
+        await self._inflater.inflate(exchange, owner)
         exchange.body = exchange.body or b"{}"
-        task = self._tasks.spawn(self._sync.predict_args(exchange, lane, principal.owner), exchange)
-        exchange.on_gone = task.cancel
+        await self._sync.predict_args(exchange, lane, owner)
 
     async def _store(
         self, exchange: PlainExchange, lane: Lane, principal: Principal, prefer: Preference
     ) -> None:
+        await self._inflater.inflate(exchange, principal.owner)
         schemas = await self._schemas.get(lane.endpoint.serving_bundle_id)
         key = idempotency_key(exchange.scope)
         known = None if key is None else await keyed(key, lane.endpoint.id, exchange.body)

@@ -129,6 +129,18 @@ class Exchange(Response):
         self.body = body
         self.guarded(self._handler, self)
 
+    @property
+    def limit(self) -> int:
+        """How many bytes a body may have."""
+        return self._limit
+
+    def inflated(self, body: bytes) -> None:
+        """Have this in the place of a compressed body; raise Unavailable if there is no room for it."""
+        if self._held is None:
+            self._held = Held(self._connection.bodies, self._connection.holder(self.scope))
+        self._held.resize(len(body))
+        self.body = body
+
     def gone(self) -> None:
         """Cancel the work for a client that went away."""
         if not self.response_complete:
