@@ -142,7 +142,9 @@ async def measure(root: Path, function: object, kind: str, args: dict[str, objec
     data = DataDir(root)
     with data.locked(), bound_socket("127.0.0.1", 0) as listener:
         ready = loop.create_future()
-        serving = asyncio.create_task(serve_on(settings, data, listener, ready.set_result))
+        serving = asyncio.create_task(
+            serve_on(settings, data, listener, lambda url, _: ready.set_result(url))
+        )
         await asyncio.wait({ready, serving}, return_when=asyncio.FIRST_COMPLETED)
         await asyncio.to_thread(client_side, ready.result())
         signal.raise_signal(signal.SIGTERM)
