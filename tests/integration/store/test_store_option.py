@@ -11,6 +11,7 @@ import psycopg
 import pytest
 from chaos_server import command_line
 from postgres_server import WITH_PASSWORD, shared_server
+from store_drivers import POSTGRES
 
 SECRET = "s3cret-word"
 SERVE = ("-m", "openlaunch.cli", "serve", "--port", "0")
@@ -101,11 +102,11 @@ sys.exit(run())
 
 
 @pytest.mark.parametrize("offset", [600, -600])
-def test_a_server_whose_clock_is_wrong_stores_the_time_of_the_database(tmp_path, store, offset):
-    shared_server().execute("DELETE FROM api_keys", database="option")
+def test_a_server_whose_clock_is_wrong_stores_the_time_of_the_database(tmp_path, offset):
+    url = POSTGRES.url_of(tmp_path)
     with subprocess.Popen(
         [sys.executable, "-c", WRONG_CLOCK, str(offset), "serve", "--port", "0", "--data-dir", str(tmp_path)],
-        env=environ(OPENLAUNCH_STORE=store),
+        env=environ(OPENLAUNCH_STORE=url),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -113,7 +114,8 @@ def test_a_server_whose_clock_is_wrong_stores_the_time_of_the_database(tmp_path,
         assert process.stdout.readline().startswith("ready ")
         process.terminate()
         _, errors = process.communicate(timeout=60)
-    with psycopg.connect(shared_server().url("option")) as connection:
+    with psycopg.connect(url) as connection:
         (created_at,) = connection.execute("SELECT created_at FROM api_keys").fetchone()
     assert abs(created_at - time.time()) < 60
     assert f"600 s {'behind' if offset > 0 else 'ahead of'} this server's" in errors
+    POSTGRES.drop(tmp_path)
