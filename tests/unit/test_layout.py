@@ -27,7 +27,7 @@ CLIENT_SIDE = ["testing", "aio", "hooks", "model_bundle", "model_endpoint", "", 
 """What a program of a user imports, from the top down; "" is the package itself."""
 
 ROOMS = [
-    *("serve", "page", "control", "jobs", "gateway", "queue", "endpoints", "dispatch"),
+    *("serve", "leading", "page", "control", "jobs", "gateway", "queue", "endpoints", "dispatch", "cluster"),
     *("prediction", "access", "operations", "proxies", "settings", "clock", "accept", "logs", "asgi"),
 ]
 """The rooms of `server`, from the top down."""
@@ -37,6 +37,7 @@ NAMED_DRIVERS = {
     "openlaunch.artifacts.folder": {"openlaunch.server.serve"},
     "openlaunch.engines.local": {"openlaunch.server.serve"},
     "openlaunch.store.postgres": {"openlaunch.server.serve"},
+    "openlaunch.store.postgres_cluster": {"openlaunch.server.serve"},
     "openlaunch.store.postgres_problems": set(),
     "openlaunch.store.postgres_queue": set(),
     "openlaunch.store.postgres_session": set(),

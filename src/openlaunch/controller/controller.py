@@ -55,12 +55,16 @@ class Controller:
             clock=clock,
         )
         self._supervisors: dict[str, Supervisor] = {}
+        self._leads = False
+        self._records: dict[str, EndpointRecord] = {}
+        """The endpoints as this server last saw them."""
         self._background = BackgroundTasks("a background task of the controller failed")
         self.reports = Reports(self._supervisors.get)
         engine.listen(self.reports)
 
     async def start(self) -> None:
         """Look after all endpoints that the store has, and resume deleting those that were being deleted."""
+        self._leads = True
         for record in await self._store.read(endpoints.list_all):
             self.apply(record)
             if record.status is EndpointStatus.DELETE_IN_PROGRESS:
@@ -68,22 +72,47 @@ class Controller:
 
     async def stop(self, grace: float) -> None:
         """End every worker: what runs has `grace` seconds to finish. The endpoints stay as they are recorded."""
-        await self._background.stop()
-        supervisors = list(self._supervisors.values())
-        await asyncio.gather(*(each.end_loop() for each in supervisors))
-        await asyncio.gather(*(each.retire(grace) for each in supervisors))
+        await self.follow(grace)
         await self.events.stop()
+
+    async def resign(self) -> None:
+        """Change nothing more, because another server leads from now on. The workers stay for what they run."""
+        self._leads = False
+        await self._background.stop()
+        await asyncio.gather(*(each.end_loop() for each in self._supervisors.values()))
+
+    async def follow(self, grace: float) -> None:
+        """Leave the endpoints to another server, and end every worker as `stop` does."""
+        await self.resign()
+        await asyncio.gather(*(each.retire(grace) for each in self._supervisors.values()))
+        self._supervisors.clear()
+
+    async def refresh(self) -> None:
+        """Take over what other servers have changed."""
+        known = set(self._records)
+        found = {record.id: record for record in await self._store.read(endpoints.list_all)}
+        for record in found.values():
+            if record != self._records.get(record.id):
+                self.apply(record)
+                if record.status is EndpointStatus.DELETE_IN_PROGRESS:
+                    self.remove(record)
+        for endpoint_id in known.difference(found, self._supervisors):
+            self._records.pop(endpoint_id, None)
+            self._traffic.remove_endpoint(endpoint_id)
 
     def apply(self, record: EndpointRecord) -> None:
         """Look after an endpoint that is new, or that is to be different from now on."""
+        self._records[record.id] = record
         if (supervisor := self._supervisors.get(record.id)) is not None:
             supervisor.endpoint.adopt(record)
             return
         self._traffic.update_endpoint(record)
-        self._supervisors[record.id] = Supervisor(record, self._parts)
+        if self._leads:
+            self._supervisors[record.id] = Supervisor(record, self._parts)
 
     def remove(self, record: EndpointRecord) -> None:
         """Delete the endpoint: its workers finish what they run, then its row and logs go."""
+        self._records[record.id] = record
         if (supervisor := self._supervisors.get(record.id)) is not None:
             supervisor.endpoint.adopt(record)
             self._background.spawn(self._delete(supervisor))
@@ -92,6 +121,7 @@ class Controller:
         await supervisor.end_loop()
         await supervisor.delete()
         self._supervisors.pop(supervisor.endpoint.id, None)
+        self._records.pop(supervisor.endpoint.id, None)
 
     def looks_after(self, endpoint_id: str) -> bool:
         return endpoint_id in self._supervisors

@@ -9,11 +9,10 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import uvicorn
 import uvloop
-from pydantic import SecretStr
 
 from openlaunch.artifacts.base import Artifacts
 from openlaunch.artifacts.folder import FolderArtifacts
@@ -30,12 +29,15 @@ from openlaunch.engines.processes import Processes
 from openlaunch.engines.sandbox import Sandboxes
 from openlaunch.engines.worker_logs import WorkerLogs
 from openlaunch.errors import ConfigurationError, Unavailable
+from openlaunch.nodes.leases import SECONDS as LEASE_SECONDS
 from openlaunch.server import clock
 from openlaunch.server.access.audit import AuditLog
 from openlaunch.server.access.auth import Keyring
 from openlaunch.server.access.quotas import Quotas
 from openlaunch.server.access.uploads import Uploads
 from openlaunch.server.asgi import App
+from openlaunch.server.cluster.feed import Feed
+from openlaunch.server.cluster.service import Cluster, cluster_name
 from openlaunch.server.control.context import Context
 from openlaunch.server.control.lazy_app import LazyApp
 from openlaunch.server.control.log_streams import LogStreams
@@ -58,6 +60,7 @@ from openlaunch.server.gateway.unread_answers import UnreadAnswers
 from openlaunch.server.jobs.batch_jobs import BatchJobs
 from openlaunch.server.jobs.image_jobs import ImageJobs
 from openlaunch.server.jobs.triggers import Triggers
+from openlaunch.server.leading import Leading
 from openlaunch.server.operations.database_clock import DatabaseClock
 from openlaunch.server.operations.datadir import DataDir
 from openlaunch.server.operations.descriptors import allowed_connections
@@ -75,6 +78,7 @@ from openlaunch.server.queue.service import TaskService
 from openlaunch.server.settings import Settings
 from openlaunch.store import quotas as quota_store
 from openlaunch.store.base import Store
+from openlaunch.store.cluster import ClusterRecords
 from openlaunch.store.sqlite import SqliteStore
 from openlaunch.wire.events import EventKind
 from openlaunch.wire.keys import Role
@@ -168,6 +172,8 @@ async def serve_on(settings: Settings, data: DataDir, listener: socket.socket, r
         _say_stopping(context.workers.running(), settings.drain_seconds)
         resolver.stopping = context.health.stopping = True
         context.tasks.stop_claiming()
+        if context.resign is not None:
+            await context.resign()
         context.controller.events.close()
         context.log_streams.close()
         context.lanes.refuse_all(Unavailable("the server is stopping", code="stopping", retry_after=2))
@@ -207,12 +213,16 @@ def _url(listener: socket.socket, *, secure: bool) -> str:
 async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterator[Context]:
     """Start all parts but the HTTP server, in the order in which they need each other."""
     async with contextlib.AsyncExitStack() as stack:
-        store = await _opened_store(settings.store, data)
+        store = await _opened_store(settings, data)
         stack.push_async_callback(store.close)
         if store.is_service:
             follower = DatabaseClock(store)
             await follower.start()
             stack.push_async_callback(follower.stop)
+        records = await _cluster_records(settings, data, url)
+        if records is not None:
+            stack.push_async_callback(records.close)
+        cluster = None if records is None else Cluster(records)
         artifacts = await _artifacts(settings, data)
         secret = data.url_secret()
         signer = UrlSigner(secret)
@@ -223,7 +233,7 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
         stack.push_async_callback(schemas.checks.stop)
         lanes = Lanes(settings)
         quotas = Quotas(settings)
-        quotas.set_all(await store.read(quota_store.list_all))
+        await _read_quotas(store, quotas)
         workers = Workers(settings, artifacts, lanes, schemas)
         engine = _engine(settings, data)
         stack.push_async_callback(engine.close)
@@ -240,9 +250,17 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
             ),
             clock.now,
         )
-        tasks = TaskService(settings, store, artifacts, lanes, schemas, quotas)
+        tasks = TaskService(
+            settings,
+            store,
+            artifacts,
+            lanes,
+            schemas,
+            quotas,
+            None if cluster is None else cluster.messages,
+            None if records is None else records.gateway,
+        )
         image_jobs = ImageJobs(settings, store, engine, data.logs, quotas)
-        await image_jobs.resume()
         await workers.start(controller.reports)
         stack.push_async_callback(workers.close)
         recordings = Recordings(
@@ -255,9 +273,15 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
         lanes.sampler_of = recordings.sampler_of
         recordings.start()
         stack.push_async_callback(recordings.stop)
-        await controller.start()
         stack.push_async_callback(controller.stop, 1.0)
-        await tasks.start(only_server=True)  # the lock on the data directory proves it
+        if cluster is None:
+            await image_jobs.resume()
+            await controller.start()
+        else:
+            await controller.refresh()
+            await cluster.membership.join()
+            stack.push_async_callback(cluster.membership.leave)
+        await tasks.start(only_server=cluster is None)  # the lock on the data directory proves it
         stack.push_async_callback(tasks.stop)
         urls = SignedURLs(signer, settings.url_lifetime_seconds, Proxies(settings))
         callbacks = Callbacks(settings, store, tasks, CallbackSigner(secret), urls)
@@ -265,16 +289,28 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
         stack.push_async_callback(callbacks.stop)
         endpoints = Endpoints(store, controller, tasks.control, quotas)
         batch_jobs = BatchJobs(settings, store, artifacts, schemas, lanes, endpoints, tasks, quotas)
-        await batch_jobs.start()
-        stack.push_async_callback(batch_jobs.runner.stop)
-        await image_jobs.start()
-        stack.push_async_callback(image_jobs.runner.stop)
         triggers = Triggers(settings, store, image_jobs)
-        triggers.start()
-        stack.push_async_callback(triggers.stop)
         unused = UnusedArtifacts(store, artifacts, settings, settings.kept_bundle_versions)
-        unused.start()
-        stack.push_async_callback(unused.stop)
+        leading = Leading(controller, tasks.retention, batch_jobs, image_jobs, triggers, unused)
+        stack.push_async_callback(leading.stop)
+        if cluster is None:
+            await leading.start_beside_controller()
+        else:
+            await leading.wait()
+            feed = Feed(
+                {
+                    "api_keys": keyring.load,
+                    "quotas": partial(_read_quotas, store, quotas),
+                    "endpoints": controller.refresh,
+                    "batch_jobs": batch_jobs.refresh,
+                    "docker_image_jobs": image_jobs.refresh,
+                    "triggers": triggers.changed_elsewhere,
+                }
+            )
+            await cluster.start(
+                cast("PostgresStore", store), tasks.housekeeper, leading, feed, settings.drain_seconds
+            )
+            stack.push_async_callback(cluster.stop)
         health = Health(store, artifacts, data.root)
         health.start()
         stack.push_async_callback(health.stop)
@@ -302,6 +338,7 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
             audit=AuditLog(store, settings),
             quotas=quotas,
             uploads=Uploads(quotas, store, artifacts),
+            resign=None if cluster is None else cluster.resign,
         )
 
 
@@ -324,13 +361,38 @@ async def open_artifacts(url: str, data: DataDir, *, signs_urls: bool = True) ->
     return bucket
 
 
-async def _opened_store(url: SecretStr | None, data: DataDir) -> Store:
-    if url is None:
+async def _opened_store(settings: Settings, data: DataDir) -> Store:
+    if settings.store is None:
         data.use_records(None)
         return await open_sqlite(data)
-    store = await open_postgres(url.get_secret_value())
+    store = await open_postgres(settings.store.get_secret_value(), shared=settings.cluster_token is not None)
     data.use_records(store.name)
     return store
+
+
+async def _cluster_records(settings: Settings, data: DataDir, url: str) -> ClusterRecords | None:
+    """Join the cluster of the token; None where this server is alone on its records."""
+    if settings.store is None or settings.cluster_token is None:
+        return None
+    if not settings.artifacts and not data.artifacts.is_symlink():
+        raise ConfigurationError(
+            "the servers of a cluster need artifacts that all of them reach: name a bucket with --artifacts, or make "
+            f"{data.artifacts} a link to a folder that they share"
+        )
+    from openlaunch.store.postgres_cluster import PostgresCluster
+
+    name = cluster_name(settings.cluster_token.get_secret_value())
+    records = PostgresCluster(settings.store.get_secret_value(), name, url, LEASE_SECONDS)
+    try:
+        data.take_url_secret(await records.url_secret(data.url_secret()))
+    except BaseException:
+        await records.close()
+        raise
+    return records
+
+
+async def _read_quotas(store: Store, quotas: Quotas) -> None:
+    quotas.set_all(await store.read(quota_store.list_all))
 
 
 async def open_sqlite(data: DataDir) -> SqliteStore:
@@ -338,15 +400,15 @@ async def open_sqlite(data: DataDir) -> SqliteStore:
     return await SqliteStore.open(data.database)
 
 
-async def open_postgres(url: str) -> "PostgresStore":
-    """Open a database of PostgreSQL; raise ConfigurationError where that can't be used."""
+async def open_postgres(url: str, *, shared: bool = False) -> "PostgresStore":
+    """Open a database, `shared` with other servers; raise ConfigurationError where it can't be used."""
     try:
         from openlaunch.store.postgres import PostgresStore
     except ImportError as error:
         raise ConfigurationError(
             f"PostgreSQL needs what is not installed ({error}): pip install 'openlaunch[server,cluster]'"
         ) from None
-    return await PostgresStore.open(url)
+    return await PostgresStore.open(url, shared=shared)
 
 
 def _engine(settings: Settings, data: DataDir) -> LocalEngine:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 import psycopg
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, UpdateBase, create_engine, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import QueuePool, StaticPool
 
@@ -62,24 +62,37 @@ class PostgresStore(ThreadedStore):
         self._queue = queue
         self._away = False
         """Whether PostgreSQL failed at the last attempt to write."""
+        self._changed: set[str] = set()
+        self.on_changed: Callable[[set[str]], None] = lambda tables: None
+        """Called with the names of tables that other servers of a cluster should read again; in a thread."""
         super().__init__(writer, readers, max_pending)
 
     @classmethod
-    async def open(cls, url: str, *, max_pending: int = 20_000) -> "PostgresStore":
+    async def open(cls, url: str, *, shared: bool = False, max_pending: int = 20_000) -> "PostgresStore":
         """Open the database, in which the tables are made and brought up to date where needed.
+
+        `shared`: other servers may open it, too, that say the same.
 
         Raises:
             ConfigurationError: the database can't be used, or a newer version of Openlaunch has changed it.
         """
         database = Database(url)
-        session = WriterSession(database)
+        session = WriterSession(database, shared=shared)
         queue = PostgresQueueSql()
         writer = _engine(queue, session.connect, poolclass=StaticPool)
         event.listen(writer, "begin", session.begin)
         event.listen(writer, "commit", session.commit)
         readers = _engine(queue, database.reader, poolclass=QueuePool, pool_size=READERS)
-        await asyncio.to_thread(_prepare, writer, database)
-        return cls(database.name, session, queue, writer, readers, max_pending)
+        await asyncio.to_thread(_prepare, writer, database, session)
+        store = cls(database.name, session, queue, writer, readers, max_pending)
+        if shared:
+            event.listen(writer, "after_execute", store._note_change)
+        return store
+
+    def _note_change(self, conn: Connection, statement: Any, *_: Any) -> None:
+        """Note which table a statement changes. It may be rolled back yet: others then read what they know."""
+        if isinstance(statement, UpdateBase):
+            self._changed.add(str(statement.table))
 
     async def read(self, op: Callable[[Connection], T], owner: str = "") -> T:
         return await super().read(lambda conn: _read(conn, op), owner)
@@ -109,6 +122,9 @@ class PostgresStore(ThreadedStore):
         if self._away:
             log.info("PostgreSQL can be written again")
         self._away = False
+        if self._changed:
+            changed, self._changed = self._changed, set()
+            self.on_changed(changed)
         if self._queue.ended >= VACUUM_AFTER:
             self._vacuum()
         return outcomes
@@ -192,10 +208,11 @@ def _engine(queue: PostgresQueueSql, connect: Callable[[], psycopg.Connection[An
     )
 
 
-def _prepare(writer: Engine, database: Database) -> None:
+def _prepare(writer: Engine, database: Database, session: WriterSession) -> None:
     """Make the tables, or bring them up to date; raise ConfigurationError where that can't be."""
     try:
         with writer.begin() as connection:
+            session.begin_making(connection)
             upgrade(connection)
             lacking = connection.exec_driver_sql(_LACKING).scalars().all()
             if lacking:
@@ -203,6 +220,7 @@ def _prepare(writer: Engine, database: Database) -> None:
                     f"the user may not read and write {', '.join(sorted(lacking)[:3])}: connect as the user "
                     "who made the tables, or GRANT ALL ON ALL TABLES IN SCHEMA … TO this one"
                 )
+            session.join(connection)
     except _FAULTS as error:
         writer.dispose()
         raise ConfigurationError(f"the {database.name} can't be used: {sentence(error)}") from None

@@ -24,6 +24,7 @@ from sqlalchemy import (
     table,
 )
 
+from openlaunch.store import postgres_cluster
 from openlaunch.store.queue_sql import Row
 
 TABLES = (
@@ -99,9 +100,9 @@ SELECT sent.seq, sent.id, sent.endpoint_id, sent.owner,
 FROM task_inputs AS sent
 LEFT JOIN LATERAL (SELECT * FROM queue WHERE queue.seq = sent.seq OFFSET 0) AS queue ON true
 LEFT JOIN task_results AS ended ON ended.seq = sent.seq""",
-    # The mark of the last transaction: `postgres_session.py` says what for.
-    'CREATE TABLE last_commit (mark text COLLATE "C" NOT NULL)',
-    "INSERT INTO last_commit VALUES ('')",
+    # The mark of each server's last transaction: `postgres_session.py` says what for. A server that is alone is ''.
+    'CREATE TABLE last_commit (writer text COLLATE "C" PRIMARY KEY, mark text COLLATE "C" NOT NULL)',
+    *postgres_cluster.TABLES,
 )
 """`failed_of` is the owner of a task that did not succeed: few have one, and so their index is small."""
 

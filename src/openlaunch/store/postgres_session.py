@@ -54,12 +54,17 @@ SELECT current_setting('server_version_num')::int / 10000, current_setting('serv
        pg_is_in_recovery() OR current_setting('transaction_read_only')::bool,
        current_schema() IS NULL"""
 _TAKE_LOCK = "SELECT pg_try_advisory_lock(%s, hashtext(current_schema()))"
+_SHARE_LOCK = "SELECT pg_try_advisory_lock_shared(%s, hashtext(current_schema()))"
+_TAKE_MAKING = "SELECT pg_advisory_xact_lock(%s, hashtext(current_schema()))"
+_OTHER_SESSION = "SELECT pid FROM pg_stat_activity WHERE application_name = %s AND pid <> pg_backend_pid()"
 _HOLDER = """
 SELECT pid, application_name FROM pg_locks JOIN pg_stat_activity USING (pid)
 WHERE locktype = 'advisory' AND classid = %s AND objid = hashtext(current_schema())::bit(32)::bigint
   AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
 # Several statements in one message take no values beside them; a mark is hexadecimal.
-_COMMIT = "UPDATE last_commit SET mark = '{}' WHERE pg_current_xact_id_if_assigned() IS NOT NULL; COMMIT"
+_COMMIT = """
+UPDATE last_commit SET mark = '{}' WHERE writer = '{}' AND pg_current_xact_id_if_assigned() IS NOT NULL; COMMIT"""
+_ADD_WRITER = "INSERT INTO last_commit VALUES (%s, '') ON CONFLICT DO NOTHING"
 
 
 class Database:
@@ -96,11 +101,16 @@ class Database:
 
 
 class WriterSession:
-    """The connection that writes. It holds a lock, so that one server alone writes; a new one takes its place."""
+    """The connection that writes. It holds a lock, so that one server alone writes; a new one takes its place.
 
-    def __init__(self, database: Database) -> None:
+    The servers of a cluster share the lock, and each has a row for its marks.
+    """
+
+    def __init__(self, database: Database, *, shared: bool = False) -> None:
         self.mark = ""
         """What the last transaction that came to its COMMIT has left in the database, if it is committed."""
+        self._shared = shared
+        self._writer = secrets.token_hex(8) if shared else ""
         self._database = database
         self._application = f"openlaunch {socket.gethostname()[:30]} {os.getpid()} {secrets.token_hex(3)}"
 
@@ -109,6 +119,8 @@ class WriterSession:
         connection = self._database.connect(_WRITER, self._application)
         try:
             _check(connection)
+            if self._shared:
+                self._end_lost_session(connection)
             self._take_lock(connection)
         except BaseException:
             connection.close()
@@ -117,7 +129,8 @@ class WriterSession:
 
     def _take_lock(self, connection: psycopg.Connection[Any]) -> None:
         deadline = time.monotonic() + LOCK_SECONDS
-        while not _one(connection, _TAKE_LOCK, (LOCK,))[0]:
+        take = _SHARE_LOCK if self._shared else _TAKE_LOCK
+        while not _one(connection, take, (LOCK,))[0]:
             holders = connection.execute(_HOLDER, (LOCK,)).fetchall()
             for pid, application in holders:
                 if application == self._application:  # this server's, lost: PostgreSQL has not noticed yet
@@ -130,9 +143,27 @@ class WriterSession:
                 )
             time.sleep(0.1)
 
+    def _end_lost_session(self, connection: psycopg.Connection[Any]) -> None:
+        """End this server's last session, which PostgreSQL may not know to be lost: the lock would not show it."""
+        deadline = time.monotonic() + LOCK_SECONDS
+        while found := connection.execute(_OTHER_SESSION, (self._application,)).fetchall():
+            for (pid,) in found:
+                connection.execute("SELECT pg_terminate_backend(%s)", (pid,))
+            if time.monotonic() > deadline:
+                raise Unusable("it does not end the session that this server lost: try again, or restart it")
+            time.sleep(0.02)
+
     def begin(self, conn: Connection) -> None:
         """Begin a transaction."""
         _driver(conn).execute("BEGIN")
+
+    def begin_making(self, conn: Connection) -> None:
+        """Have other servers wait that would make the tables at the same time, until the transaction ends."""
+        _driver(conn).execute(_TAKE_MAKING, (LOCK + 1,))
+
+    def join(self, conn: Connection) -> None:
+        """Make the row for this server's marks."""
+        _driver(conn).execute(_ADD_WRITER, (self._writer,))
 
     def commit(self, conn: Connection) -> None:
         """Commit, in one round trip with a mark of the transaction, if that has changed anything.
@@ -140,14 +171,15 @@ class WriterSession:
         Not the number that PostgreSQL gives it: after a crash it may give that to another one.
         """
         self.mark = secrets.token_hex(8)
-        _driver(conn).execute(_COMMIT.format(self.mark))
+        _driver(conn).execute(_COMMIT.format(self.mark, self._writer))
 
     def has_committed(self, conn: Connection, mark: str) -> bool:
         """Return whether the transaction of a connection that was lost is committed.
 
         It is decided: the lost session has ended before a new one could take the lock.
         """
-        return bool(_one(_driver(conn), "SELECT mark FROM last_commit")[0] == mark)
+        query = "SELECT mark FROM last_commit WHERE writer = %s"
+        return bool(_one(_driver(conn), query, (self._writer,))[0] == mark)
 
 
 def _parsed(url: str) -> dict[str, Any]:

@@ -4,9 +4,10 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, Row, func, or_, select, tuple_, update
 
 from openlaunch.store import batch_jobs
+from openlaunch.store.cluster import alive, forget_dead
 from openlaunch.store.queue_sql import queue_sql
 from openlaunch.store.tables import tasks
 from openlaunch.tasks import outbox
@@ -24,23 +25,43 @@ Place = tuple[float, int]
 FIRST: Place = (0.0, 0)
 
 
-def recover(conn: Connection, now: float, alive: Collection[str] | None = None) -> list[str]:
+def recover(conn: Connection, now: float, living: Collection[str] | None = None) -> list[str]:
     """Return tasks whose lease has ended to the queue, or end them; return their ids.
 
-    `alive`: the lease owners that live, where that is known: the leases of all others end at once. The attempt does
+    `living`: the lease owners that live, where that is known: the leases of all others end at once. The attempt does
     not count, because the server died or lost the task, and not the worker. But it may be the task by which servers
     die, so one that is recovered more than `MAX_RECOVERIES` times ends as FAILURE.
     """
+    live = queue_sql(conn).live.c
+    ended = live.lease_until < now
+    if living is not None:
+        ended = or_(ended, live.lease_owner.not_in(living))
+    return _queue_again(conn, ended, now)
+
+
+def recover_from_dead(conn: Connection, now: float) -> list[str]:
+    """Do the same with the tasks of servers that are not alive: of a cluster each has a lease, and a task none."""
+    forget_dead(conn)
+    # One statement looks at both: a server has its row before it claims anything.
+    return _queue_again(conn, queue_sql(conn).live.c.lease_owner.not_in(alive()), now)
+
+
+def recover_dropped(conn: Connection, now: float, owner: str, held: Collection[str]) -> list[str]:
+    """Do the same with tasks that a server has claimed a while ago and does not hold: an error has dropped them."""
+    live = queue_sql(conn).live.c
+    return _queue_again(conn, (live.lease_owner == owner) & (live.lease_until < now), now, held)
+
+
+def _queue_again(
+    conn: Connection, lost: ColumnElement[bool], now: float, but: Collection[str] = ()
+) -> list[str]:
     sql = queue_sql(conn)
     live = sql.live.c
-    ended = live.lease_until < now
-    if alive is not None:
-        ended = or_(ended, live.lease_owner.not_in(alive))
-    query = select(live.id, live.recoveries).where(sql.started, ended)
-    found = {row.id: row.recoveries for row in conn.execute(query)}
-    lost = [task_id for task_id, recoveries in found.items() if recoveries >= MAX_RECOVERIES]
-    complete(conn, [failed(task_id, LOST, 500) for task_id in lost], now)
-    ids = [task_id for task_id in found if task_id not in set(lost)]
+    query = select(live.id, live.recoveries).where(sql.started, lost)
+    found = {row.id: row.recoveries for row in conn.execute(query) if row.id not in but}
+    over = [task_id for task_id, recoveries in found.items() if recoveries >= MAX_RECOVERIES]
+    complete(conn, [failed(task_id, LOST, 500) for task_id in over], now)
+    ids = [task_id for task_id in found if task_id not in set(over)]
     for start in range(0, len(ids), 500):
         chunk = ids[start : start + 500]
         give_back(conn, chunk, "the server that ran it released it", now, died=False)

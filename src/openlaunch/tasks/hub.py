@@ -1,7 +1,7 @@
 """Wakes requests that wait for tasks to be done."""
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from openlaunch.errors import TooManyRequests
 from openlaunch.tasks.queue import Finished
@@ -49,6 +49,8 @@ class Hub:
         self._expected: dict[str, str] = {}
         self.closed = False
         """Whether waits return at once, because the server stops."""
+        self.on_ended: Callable[[Iterable[str]], None] | None = None
+        """Called with tasks that this server has ended, for those who wait elsewhere."""
 
     def waiter(self, ids: Iterable[str]) -> Waiter:
         """Make a waiter for any of these tasks; entering it raises TooManyRequests if too many wait already."""
@@ -66,8 +68,18 @@ class Hub:
         """Return whether the owner's task is not done, and its result will be announced here."""
         return self._expected.get(task_id) == owner
 
-    def announce(self, ids: Iterable[str], results: Mapping[str, Finished] | None = None) -> None:
-        """Wake the waiters of these tasks, which are done, some with these results."""
+    def announce(self, ids: Collection[str], results: Mapping[str, Finished] | None = None) -> None:
+        """Wake the waiters of these tasks, here and elsewhere, which are done, some with these results."""
+        self.wake(ids, results)
+        if self.on_ended is not None:
+            self.on_ended(ids)
+
+    def waited_for(self) -> list[str]:
+        """List the tasks that somebody waits for here, and that run elsewhere or not yet."""
+        return [task_id for task_id in self._by_id if task_id not in self._expected]
+
+    def wake(self, ids: Iterable[str], results: Mapping[str, Finished] | None = None) -> None:
+        """Wake the waiters of these tasks here, some with these results."""
         for task_id in ids:
             self._expected.pop(task_id, None)
             for waiter in self._by_id.get(task_id, ()):

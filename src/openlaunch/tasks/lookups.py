@@ -85,6 +85,18 @@ def sizes_of_done(conn: Connection, owner: str, ids: Sequence[str]) -> list[tupl
     return [(task_id, length) for task_id, length in found]
 
 
+def done_of(conn: Connection, ids: Sequence[str]) -> list[str]:
+    """List those of the ids whose tasks, of any owner, are done, and those of no task."""
+    rows = dict(conn.execute(select(tasks.c.id, tasks.c.status).where(tasks.c.id.in_(list(ids)))).tuples())
+    return [task_id for task_id in ids if rows.get(task_id) in (None, *_DONE)]
+
+
+def leased_to(conn: Connection, owner: str) -> set[str]:
+    """Return the tasks that are leased to this server."""
+    sql = queue_sql(conn)
+    return set(conn.scalars(select(sql.live.c.id).where(sql.started, sql.live.c.lease_owner == owner)))
+
+
 def known_ids(conn: Connection, owner: str, ids: Sequence[str]) -> set[str]:
     """Return those of the ids that are the owner's tasks."""
     return set(conn.scalars(select(tasks.c.id).where(tasks.c.id.in_(list(ids)), tasks.c.owner == owner)))

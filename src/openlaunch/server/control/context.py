@@ -1,5 +1,6 @@
 """The parts of a running server, for those who put it together and for the routes. Imports no framework."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from openlaunch.artifacts.base import Artifacts
@@ -54,3 +55,5 @@ class Context:
     audit: AuditLog
     quotas: Quotas
     uploads: Uploads
+    resign: Callable[[], Awaitable[None]] | None = None
+    """Has another server of the cluster lead; None: this one is alone."""

@@ -80,6 +80,10 @@ class BatchJobs:
         """Resume what an earlier server left. The controller and the task service have started."""
         self.runner.start(await self._store.read(job_store.list_uncleared))
 
+    async def refresh(self) -> None:
+        """Look at what other servers have done with jobs."""
+        await self.runner.refresh(job_store.list_uncleared)
+
     def completed(self, job: BatchJobRecord) -> int:
         if job.completed is not None:
             return job.completed

@@ -156,6 +156,10 @@ class ImageJobs:
         if await self._store.read(job_store.has_any):
             self.runner.background.spawn(self._sweep())
 
+    async def refresh(self) -> None:
+        """Look at what other servers have done with jobs."""
+        await self.runner.refresh(job_store.list_unfinished)
+
     async def read_log(self, owner: str, job_id: str) -> str:
         """Return the last lines that the job's container has printed."""
         await self.runner.get(owner, job_id)

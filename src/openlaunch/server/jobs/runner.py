@@ -85,17 +85,36 @@ class JobRunner(Generic[Record]):
         self._retention_seconds = retention_seconds
         self._quotas = quotas or Quotas()
         self._runs: dict[str, _Run[Record]] = {}
+        self._runs_here = True
         self.background = BackgroundTasks(f"a background task of the {noun}s failed")
 
     def start(self, jobs: Iterable[Record]) -> None:
         """Resume these jobs, and delete from now on those that ended long ago."""
+        self._runs_here = True
         for job in jobs:
             self.begin(job)
         self.background.spawn(self._housekeeping())
 
     async def stop(self) -> None:
         """Leave all jobs as they are, for the next server."""
+        self._runs_here = False
         await self.background.stop()
+        self._runs.clear()
+
+    async def refresh(self, read: Callable[[Connection], Iterable[Record]]) -> None:
+        """Run the jobs that were made at other servers, and stop those that were ended there. `read` lists jobs."""
+        if not self._runs_here:
+            return
+        known = dict(self._runs)
+        jobs = list(await self._store.read(read))
+        for job in jobs:
+            if job.id not in self._runs:
+                self.begin(job)
+        unfinished = {job.id for job in jobs if not job.status.done}
+        for job_id, run in known.items():
+            if job_id not in unfinished and run.work is not None:
+                run.ended.set()
+                run.work.cancel()
 
     async def create(self, job: Record) -> None:
         """Store a job and run it; raise Forbidden where its owner would have more than the quotas allow."""
@@ -104,7 +123,9 @@ class JobRunner(Generic[Record]):
         self.begin(job)
 
     def begin(self, job: Record) -> None:
-        """Run a job that is stored already."""
+        """Run a job that is stored already, or leave it to the server that leads."""
+        if not self._runs_here:
+            return
         run = self._runs[job.id] = _Run(job)
         if job.status.done:
             run.ended.set()
@@ -117,13 +138,20 @@ class JobRunner(Generic[Record]):
     async def get(self, owner: str, job_id: str, wait: float = 0.0) -> Record:
         """Return the owner's job, after waiting up to `wait` seconds for its end, or raise NotFound."""
         job = await self._get(owner, job_id)
-        if wait > 0 and not job.status.done and (run := self._runs.get(job_id)) is not None:
-            try:
-                async with asyncio.timeout(wait):
-                    await run.ended.wait()
-            except TimeoutError:
+        while wait > 0 and not job.status.done:
+            if (run := self._runs.get(job_id)) is not None:
+                try:
+                    async with asyncio.timeout(wait):
+                        await run.ended.wait()
+                except TimeoutError:
+                    return job
+                return await self._get(owner, job_id)
+            if self._runs_here:
                 return job
-            return await self._get(owner, job_id)
+            pause = min(wait, RETRY_SECONDS)
+            await asyncio.sleep(pause)
+            wait -= pause
+            job = await self._get(owner, job_id)
         return job
 
     async def _get(self, owner: str, job_id: str) -> Record:

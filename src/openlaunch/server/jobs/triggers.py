@@ -86,6 +86,10 @@ class Triggers:
         """Look again when the next trigger is due, because some were made, changed or deleted."""
         self._changed.set()
 
+    async def changed_elsewhere(self) -> None:
+        """Do the same, because another server has changed them."""
+        self.changed()
+
     async def _run(self) -> None:
         while True:
             self._changed.clear()

@@ -126,6 +126,11 @@ class DataDir:
             _write_private(path, secrets.token_hex(SECRET_BYTES))
         return bytes.fromhex(path.read_text().strip())
 
+    def take_url_secret(self, secret: bytes) -> None:
+        """Keep the key that all servers of a cluster sign URLs with."""
+        if secret != self.url_secret():
+            _write_private(self.root / "url-secret", secret.hex())
+
     def mark(self) -> str:
         """Return what marks bytes that lie elsewhere as this directory's; a restored backup has the same."""
         return hashlib.sha256(b"artifacts\n" + self.url_secret()).hexdigest()[:32]

@@ -7,11 +7,14 @@ from openlaunch.server import clock
 from openlaunch.server.queue.claiming import Claimer
 from openlaunch.server.queue.running import Runner
 from openlaunch.server.queue.shared import Shared
-from openlaunch.tasks import housekeeping, queue
+from openlaunch.tasks import housekeeping, lookups, queue
 
 log = logging.getLogger(__name__)
 
 INTERVAL_SECONDS = 5.0
+LOOK_SECONDS = 1.0
+"""Interval at which a server looks for what others have done, without a message about it."""
+PAGE = 500
 
 
 class Housekeeper:
@@ -20,8 +23,29 @@ class Housekeeper:
     def __init__(self, shared: Shared, runner: Runner, claimer: Claimer) -> None:
         self._settings, self._lease_owner, self._store = shared.settings, shared.lease_owner, shared.store
         self._hub = shared.hub
+        self._is_alone = shared.messages is None
+        self._interval = INTERVAL_SECONDS if self._is_alone else LOOK_SECONDS
         self._runner = runner
         self._claimer = claimer
+
+    async def take_from_dead(self) -> None:
+        """Queue tasks again of servers whose lease has run out."""
+        left = await self._store.write(lambda conn: housekeeping.recover_from_dead(conn, clock.now()))
+        self._note_recovered(left)
+        if left:
+            await self._claimer.recount()
+
+    async def drop_lost(self) -> None:
+        """Stop the work on tasks that others have taken, because they took this server for dead."""
+        mine = await self._store.read(lambda conn: lookups.leased_to(conn, self._lease_owner))
+        self._runner.stop([task_id for task_id in self._runner.held() if task_id not in mine])
+
+    async def wake_waiters(self) -> None:
+        """Wake those who wait for tasks that have ended elsewhere."""
+        ids = self._hub.waited_for()
+        for start in range(0, len(ids), PAGE):
+            page = ids[start : start + PAGE]
+            self._hub.wake(await self._store.read(lambda conn, page=page: lookups.done_of(conn, page)))  # type: ignore[misc]
 
     async def recover(self, *, only_server: bool) -> None:
         """Queue tasks again whose lease has ended, or whose server is known to have crashed.
@@ -31,23 +55,39 @@ class Housekeeper:
         now = clock.now()
         alive = [self._lease_owner] if only_server else None
         left = await self._store.write(lambda conn: housekeeping.recover(conn, now, alive))
+        self._note_recovered(left)
+
+    def _note_recovered(self, left: list[str]) -> None:
         if left:
             log.warning("%d tasks whose server died, or whose lease ended, are queued again", len(left))
-            self._hub.announce(left)  # to those that wait for one that has ended by this
+            self._hub.wake(left)  # those that wait for one that has ended by this
 
     async def run(self) -> None:
         """Tidy up at intervals, for as long as the server runs."""
         while True:
             try:
-                await asyncio.sleep(min(INTERVAL_SECONDS, self._settings.lease_seconds / 3))
+                await asyncio.sleep(min(self._interval, self._settings.lease_seconds / 3))
                 await self._tidy()
             except Exception:
                 log.exception("housekeeping of the task queue failed; trying again")
 
     async def _tidy(self) -> None:
+        if self._is_alone:
+            await self._renew()
+        else:
+            await self._recover_dropped()
+            await self.wake_waiters()
+        await self._claimer.recount()
+
+    async def _recover_dropped(self) -> None:
+        now, owner, held = clock.now(), self._lease_owner, frozenset(self._runner.held())
+        # Its tasks end with the server's own lease, so none is renewed.
+        left = await self._store.write(lambda conn: housekeeping.recover_dropped(conn, now, owner, held))
+        self._note_recovered(left)
+
+    async def _renew(self) -> None:
         now = clock.now()
         lease, held = self._settings.lease_seconds, self._runner.held()
         await self._store.write(lambda conn: queue.renew(conn, self._lease_owner, held, lease, now))
         # This server does not renew leases of tasks that it claimed and then lost by an error of its own.
         await self.recover(only_server=False)
-        await self._claimer.recount()

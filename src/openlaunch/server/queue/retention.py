@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from sqlalchemy import Connection
 
+from openlaunch.background import BackgroundTasks
 from openlaunch.server import clock
 from openlaunch.server.queue.shared import Shared
 from openlaunch.store import answers
@@ -32,9 +33,17 @@ class Retention:
         self._now = asyncio.get_running_loop().time
         self._place: housekeeping.Place = housekeeping.FIRST
         self._began = self._waited = 0.0
+        self._background = BackgroundTasks("what was kept long enough could not be looked for")
 
-    async def run(self) -> None:
-        """Look for something to do at intervals, for as long as the server runs."""
+    def start(self) -> None:
+        """Look for something to do at intervals from now on."""
+        self._background.spawn(self._run())
+
+    async def stop(self) -> None:
+        """Leave the rest for later."""
+        await self._background.stop()
+
+    async def _run(self) -> None:
         while True:
             for step in (self._expire, self._delete_tasks, self._delete_answers, self._store.shrink):
                 try:

@@ -141,6 +141,7 @@ class Runner:
     def stop(self, ids: Iterable[str]) -> None:
         """Stop the work on these tasks, which have ended."""
         for task_id in ids:
+            self._hub.forget(task_id)
             self._fetching.discard(task_id)
             if (work := self._running.pop(task_id, None)) is not None:
                 work.abandon()

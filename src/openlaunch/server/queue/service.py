@@ -5,6 +5,7 @@ import secrets
 from openlaunch.artifacts.base import Artifacts
 from openlaunch.background import BackgroundTasks
 from openlaunch.server.access.quotas import Quotas
+from openlaunch.server.cluster.messages import Messages
 from openlaunch.server.dispatch.lanes import Lanes
 from openlaunch.server.prediction.schema_cache import SchemaCache
 from openlaunch.server.queue.answering import Answerer
@@ -32,32 +33,55 @@ class TaskService:
         lanes: Lanes,
         schemas: SchemaCache,
         quotas: Quotas | None = None,
+        messages: Messages | None = None,
+        gateway: str | None = None,
     ) -> None:
+        """Take what the queue works with; of a cluster also its messages and the name of this server in it."""
         self._hub, self._lanes = Hub(), lanes
         self._background = BackgroundTasks(
             "work on the task queue failed; the tasks that it held run again when their leases end"
         )
         services = (settings, store, artifacts, lanes, schemas, self._hub, self._background)
-        shared = Shared(*services, quotas=quotas or Quotas(), lease_owner=secrets.token_hex(8))
+        shared = Shared(
+            *services,
+            quotas=quotas or Quotas(),
+            lease_owner=gateway or secrets.token_hex(8),
+            messages=messages,
+        )
         self.recorder = Recorder(shared)
         self.runner = Runner(shared, self.recorder)
         self._claimer = Claimer(shared, self.runner)
         self.submitter = Submitter(shared, self._claimer, self.recorder)
         self.answerer = Answerer(shared)
         self.control = TaskControl(shared, self.runner, self.submitter)
-        self._housekeeper = Housekeeper(shared, self.runner, self._claimer)
-        self._retention = Retention(shared)
+        self.housekeeper = Housekeeper(shared, self.runner, self._claimer)
+        self.retention = Retention(shared)
+        if messages is not None:
+            self._hub.on_ended = messages.ended
+            messages.on_ended = self._ended_elsewhere
+            messages.on_waiting = self._waits_elsewhere
 
     async def start(self, *, only_server: bool) -> None:
-        """Recover tasks of servers that crashed, and begin to claim. The lanes must exist before.
+        """Begin to claim. The lanes must exist before.
 
         `only_server`: no other server uses this store, so every lease in it is of a server that crashed.
         """
-        await self._housekeeper.recover(only_server=only_server)
+        if only_server:
+            await self.housekeeper.recover(only_server=True)
         self._lanes.on_free_slots = self._claimer.claim_for
         await self._claimer.recount()
-        self._background.spawn(self._housekeeper.run())
-        self._background.spawn(self._retention.run())
+        self._background.spawn(self.housekeeper.run())
+
+    def _ended_elsewhere(self, ids: list[str]) -> None:
+        self.runner.stop(ids)
+        self._hub.wake(ids)
+
+    def _waits_elsewhere(self, endpoint_id: str, owner: str, count: int) -> None:
+        if (lane := self._lanes.get(endpoint_id)) is not None:
+            lane.backlog.add(owner, count)
+            self._claimer.claim_for(lane)
+            if lane.backlog.size:
+                lane.ask_for_workers()
 
     def stop_claiming(self) -> None:
         """Stop claiming, and let long polls return: the server stops."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from openlaunch.artifacts.base import Artifacts
 from openlaunch.background import BackgroundTasks
 from openlaunch.server.access.quotas import Quotas
+from openlaunch.server.cluster.messages import Messages
 from openlaunch.server.dispatch.lanes import Lanes
 from openlaunch.server.prediction.schema_cache import SchemaCache
 from openlaunch.server.settings import QueueSettings
@@ -25,3 +26,5 @@ class Shared:
     background: BackgroundTasks
     quotas: Quotas
     lease_owner: str
+    messages: Messages | None = None
+    """Where the other servers of a cluster hear of tasks; None: this one is alone."""

@@ -31,6 +31,7 @@ class Submitter:
         self._claimer = claimer
         self._inbox = Inbox(shared, claimer)
         self._recorder = recorder
+        self._messages = shared.messages
 
     @property
     def max_queued_of_one(self) -> int:
@@ -70,6 +71,8 @@ class Submitter:
         self._claimer.claim_for(lane)
         if backlog.size:
             lane.ask_for_workers()
+            if self._messages is not None and stored > len(claimed):
+                self._messages.waiting(lane.endpoint.id, owner, stored - len(claimed))
         return ids
 
     def _check_room(self, lane: Lane, owner: str, count: int) -> None:

@@ -1,0 +1,121 @@
+"""What servers on one database send each other: tasks that ended or wait, and tables that have changed.
+
+A message only makes its receiver look into the store earlier: one that is lost costs time.
+"""
+
+import asyncio
+import json
+import logging
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable
+from typing import Any
+
+from openlaunch.background import BackgroundTasks
+from openlaunch.errors import Unavailable
+from openlaunch.store.cluster import ClusterRecords
+
+log = logging.getLogger(__name__)
+
+COLLECT_SECONDS = 0.005
+"""How long a message waits for others that go with it."""
+MAX_IDS = 200
+"""The most tasks of one message: with 8,000 bytes PostgreSQL refuses it."""
+MAX_COUNTS = 40
+MAX_PENDING = 100_000
+"""The most tasks that wait to be sent; of more than that the other servers hear by looking into the store."""
+
+
+class Messages:
+    """Collects what others should know, sends it off the path of requests, and hands out what they send."""
+
+    def __init__(self, records: ClusterRecords) -> None:
+        self.on_ended: Callable[[list[str]], None] = lambda ids: None
+        self.on_waiting: Callable[[str, str, int], None] = lambda endpoint_id, owner, count: None
+        self.on_changed: Callable[[set[str]], None] = lambda tables: None
+        self.on_leader_left: Callable[[], None] = lambda: None
+        self.on_gap: Callable[[], None] = lambda: None
+        """Called where messages may have been lost."""
+        self.others = 0
+        """Other servers that live: without any nothing is sent."""
+        self._records = records
+        self._ended: list[str] = []
+        self._waiting: Counter[tuple[str, str]] = Counter()
+        self._changed: set[str] = set()
+        self._due = False
+        self._background = BackgroundTasks("messages to the other servers could not be sent")
+        self._loop = asyncio.get_running_loop()
+
+    def start(self) -> None:
+        """Hear what others send from now on."""
+        self._records.listen(self._heard, lambda: self.on_gap())
+
+    async def stop(self) -> None:
+        """Send what has been collected, and nothing after it."""
+        self.others = 0
+        await self._send()
+        await self._background.stop()
+
+    def ended(self, ids: Iterable[str]) -> None:
+        """Tell the others of tasks that have ended."""
+        if self.others and len(self._ended) < MAX_PENDING:
+            self._ended += ids
+            self._collect()
+
+    def waiting(self, endpoint_id: str, owner: str, count: int) -> None:
+        """Tell the others of an owner's new tasks that this server has no slots for."""
+        if self.others:
+            self._waiting[endpoint_id, owner] += count
+            self._collect()
+
+    def changed(self, tables: Collection[str]) -> None:
+        """Tell the others of tables that were changed. Called in any thread."""
+        self._loop.call_soon_threadsafe(self._note_changed, tables)
+
+    def _note_changed(self, tables: Collection[str]) -> None:
+        if self.others:
+            self._changed.update(tables)
+            self._collect()
+
+    async def leader_left(self) -> None:
+        """Tell the others that nobody leads now."""
+        await self._records.send([self._text({"left": True})])
+
+    def _collect(self) -> None:
+        if not self._due:
+            self._due = True
+            self._loop.call_later(COLLECT_SECONDS, lambda: self._background.spawn(self._send()))
+
+    async def _send(self) -> None:
+        self._due = False
+        texts = [self._text(message) for message in self._taken()]
+        try:
+            if texts:
+                await self._records.send(texts)
+        except Unavailable as error:
+            log.warning("the other servers hear later of what has changed: %s", error)
+
+    def _taken(self) -> list[dict[str, Any]]:
+        ended, self._ended = self._ended, []
+        waiting, self._waiting = [[*key, count] for key, count in self._waiting.items()], Counter()
+        changed, self._changed = sorted(self._changed), set()
+        messages: list[dict[str, Any]] = [{"changed": changed}] if changed else []
+        messages += [{"ended": ended[at : at + MAX_IDS]} for at in range(0, len(ended), MAX_IDS)]
+        return messages + [
+            {"waiting": waiting[at : at + MAX_COUNTS]} for at in range(0, len(waiting), MAX_COUNTS)
+        ]
+
+    def _text(self, message: dict[str, Any]) -> str:
+        return json.dumps({"from": self._records.gateway, **message}, separators=(",", ":"))
+
+    def _heard(self, text: str) -> None:
+        message = json.loads(text)
+        if message["from"] == self._records.gateway:
+            return
+        if ids := message.get("ended"):
+            self.on_ended(ids)
+        for endpoint_id, owner, count in message.get("waiting", ()):
+            self.on_waiting(endpoint_id, owner, count)
+        if tables := message.get("changed"):
+            self.on_changed(set(tables))
+        if message.get("left"):
+            self.on_leader_left()

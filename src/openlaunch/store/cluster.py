@@ -1,0 +1,76 @@
+"""What several servers on one database need of it: leases by the database's clock, and messages to each other."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from sqlalchemy import Connection, String, column, delete, func, select, table
+from sqlalchemy.sql.selectable import Select
+
+GATEWAYS = table("gateways", column("id", String), column("address", String), column("until"))
+_CLOCK = func.extract("epoch", func.clock_timestamp())
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """How the leases stand after a server has renewed its own."""
+
+    was_missing: bool
+    """Whether the server's row was not there: it is new, or others took it for dead."""
+    epoch: int
+    """The epoch under which this server leads; 0: another one leads."""
+    left: float
+    """How long the leader's lease still lasts."""
+    others: int
+    """Other servers that live."""
+    dead: int
+    """Rows of servers whose lease has run out."""
+
+
+class ClusterRecords(Protocol):
+    """The records that the servers of a cluster share beside those in `tables.py`. One server uses it."""
+
+    gateway: str
+    """The name of this server's row, which owns the leases of the tasks that it runs."""
+
+    async def beat(self, epoch: int | None) -> Beat:
+        """Renew this server's lease, and take or renew the leader's where that is possible.
+
+        `epoch` is what the server leads under, 0 if it does not, None if it is not to. Raises Unavailable while the
+        database does not answer.
+        """
+        ...
+
+    async def hand_over(self) -> None:
+        """End the leader's lease now if it is this server's, so that another one leads at once."""
+        ...
+
+    async def leave(self) -> None:
+        """Delete this server's row."""
+        ...
+
+    async def send(self, messages: Sequence[str]) -> None:
+        """Send messages of up to 7,900 bytes to every server that listens now."""
+        ...
+
+    def listen(self, heard: Callable[[str], None], gap: Callable[[], None]) -> None:
+        """Call `heard` with each message, and `gap` where some may have been lost; in the event loop's thread."""
+        ...
+
+    async def url_secret(self, own: bytes) -> bytes:
+        """Return the cluster's key of signed URLs: the first server's `own`."""
+        ...
+
+    async def close(self) -> None:
+        """Close the connections."""
+        ...
+
+
+def forget_dead(conn: Connection) -> int:
+    """Delete the rows of servers whose lease has run out, and return how many."""
+    return conn.execute(delete(GATEWAYS).where(GATEWAYS.c.until <= _CLOCK)).rowcount
+
+
+def alive() -> Select[Any]:
+    """Select the names of the servers that others may count on."""
+    return select(GATEWAYS.c.id)

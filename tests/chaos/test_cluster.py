@@ -1,0 +1,151 @@
+"""Servers on one database: what becomes of tasks, scaling and callers when one of them dies, hangs or stops."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import psycopg
+import pytest
+from chaos_server import ChaosServer
+from postgres_server import shared_server
+from server_driver import SMALL, args, eventually
+
+from openlaunch import LaunchClient
+
+pytestmark = pytest.mark.slow
+
+TOKEN = "0123456789abcdef" * 4
+KEY = "ol_the-first-key-of-the-cluster"
+SLOW = 3
+"""Other programs may keep the machine busy: this many times the promised time is accepted."""
+LITTLE = {"storage": "64Mi", **SMALL}
+
+
+def square(n, log=None, seconds=0.0):
+    import time
+    from pathlib import Path
+
+    if log is not None:
+        with Path(log).open("a") as file:
+            file.write(f"{n}\n")
+    time.sleep(seconds)
+    return n * n
+
+
+@dataclass
+class Servers:
+    """The servers of a cluster, and its database."""
+
+    url: str
+    folder: Path
+    made: int = 0
+
+    @contextmanager
+    def another(self, **settings: object) -> Iterator[ChaosServer]:
+        """One more server, with what it needs of the others."""
+        self.made += 1
+        data = self.folder / f"data{self.made}"
+        data.mkdir(mode=0o700)
+        (self.folder / "shared").mkdir(exist_ok=True)
+        (data / "artifacts").symlink_to(self.folder / "shared")
+        given = {"store": self.url, "cluster_token": TOKEN, "api_key": KEY, "drain_seconds": 5, **settings}
+        given = {name: value for name, value in given.items() if value}
+        with ChaosServer(data, **given) as server:
+            yield server
+
+    def leader(self) -> str:
+        """The URL of the server that leads now; empty: none does."""
+        query = """SELECT address FROM leader JOIN gateways ON id = holder
+                   WHERE leader.until > extract(epoch FROM clock_timestamp())"""
+        with psycopg.connect(self.url) as connection:
+            found = connection.execute(query).fetchone()
+        return found[0] if found else ""
+
+
+@pytest.fixture
+def servers(tmp_path: Path) -> Iterator[Servers]:
+    name = f"cluster_{os.getpid()}_{time.monotonic_ns()}"
+    shared_server().execute(f"CREATE DATABASE {name}")
+    yield Servers(shared_server().url(name), tmp_path)
+    shared_server().execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def client_of(server: ChaosServer) -> LaunchClient:
+    return LaunchClient(KEY, server.url, max_retries=0)
+
+
+def deployed(client: LaunchClient) -> None:
+    client.deploy(square, name="later", endpoint_type="async", max_workers=1, per_worker=4, **LITTLE)
+
+
+def endpoint_at(client: LaunchClient) -> Any:
+    return eventually(lambda: {e.name: e for e in client.list_model_endpoints()}.get("later"))
+
+
+def results(futures: list[Any]) -> list[int]:
+    return [int(future.get(timeout=60).result) for future in futures]
+
+
+def status(server: ChaosServer, key: str) -> int:
+    return httpx2.get(f"{server.url}/v1/model-endpoints", auth=(key, ""), timeout=60).status_code
+
+
+def lines(path: Path) -> list[int]:
+    return [int(line) for line in path.read_text().split()] if path.exists() else []
+
+
+def test_what_one_server_does_the_others_know_and_other_clusters_are_refused(servers: Servers) -> None:
+    with servers.another() as first, servers.another() as second:
+        eventually(lambda: servers.leader() == first.url)
+        with client_of(first) as here, client_of(second) as there:
+            deployed(here)
+            endpoint = endpoint_at(there)
+            assert results([endpoint.predict(args(n=n)) for n in range(20)]) == [n * n for n in range(20)]
+
+            made = here.create_api_key("ann")
+            eventually(lambda: status(second, made.api_key) == 200)
+            here.revoke_api_key(made.id)
+            eventually(lambda: status(second, made.api_key) == 401)
+
+            there.delete_model_endpoint("later")
+            for client in (here, there):
+                eventually(lambda client=client: not client.list_model_endpoints())
+        for settings, said in (
+            ({"cluster_token": "f" * 64}, "of another cluster"),
+            ({"cluster_token": None}, "another server uses it"),
+        ):
+            with pytest.raises(AssertionError, match=said), servers.another(**settings):
+                pass
+
+
+@pytest.mark.parametrize("signal_sent", [signal.SIGKILL, signal.SIGSTOP, signal.SIGTERM])
+def test_a_leader_that_is_lost_is_replaced_and_no_task_with_it(
+    servers: Servers, signal_sent: signal.Signals, tmp_path: Path
+) -> None:
+    with servers.another() as first, servers.another() as second:
+        eventually(lambda: servers.leader() == first.url)
+        with client_of(first) as here, client_of(second) as there:
+            deployed(here)
+            endpoint = endpoint_at(there)
+            log = tmp_path / "log"
+            futures = [endpoint.predict(args(n=n, log=str(log), seconds=0.3)) for n in range(20)]
+            eventually(lambda: len(lines(log)) >= 4)
+            os.kill(first.pid, signal_sent)
+            lost_at = time.monotonic()
+            eventually(lambda: servers.leader() == second.url)
+            assert time.monotonic() - lost_at < (1 if signal_sent is signal.SIGTERM else 3) * SLOW
+            assert results(futures) == [n * n for n in range(20)]
+            ran = lines(log)
+            assert set(ran) == set(range(20))
+            assert len(ran) <= 20 + 4  # those that ran when the leader was lost
+            if signal_sent is signal.SIGSTOP:
+                os.kill(first.pid, signal.SIGCONT)
+                eventually(lambda: "another server leads now" in first.log())
+                assert results([endpoint_at(here).predict(args(n=n)) for n in range(4)]) == [0, 1, 4, 9]
+                assert servers.leader() == second.url
