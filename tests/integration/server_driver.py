@@ -3,11 +3,12 @@
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import httpx2
 import pytest
+from agents import engine_of
 from records import records_of
 
 from openlaunch import EndpointRequest
@@ -26,8 +27,11 @@ def running(data_dir=None, **settings) -> Iterator[LocalClient]:
         with pytest.MonkeyPatch.context() as patch:
             for name, value in {**records, **settings}.items():
                 patch.setenv(f"OPENLAUNCH_{name.upper()}", str(value))
+            agents = ExitStack()
+            for name, value in agents.enter_context(engine_of()).items():
+                patch.setenv(f"OPENLAUNCH_{name.upper()}", str(value))
             client = local(data_dir, max_retries=0)
-        with client:
+        with agents, client:
             yield client
 
 

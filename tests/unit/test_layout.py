@@ -9,10 +9,11 @@ SRC = Path(__file__).parents[2] / "src"
 
 PACKAGES = [
     "cli",
+    "agent",
     "server",
     "controller",
-    "engines",
     "nodes",
+    "engines",
     "tasks",
     "store",
     "artifacts",
@@ -36,6 +37,7 @@ NAMED_DRIVERS = {
     "openlaunch.artifacts.bucket": {"openlaunch.server.serve"},
     "openlaunch.artifacts.folder": {"openlaunch.server.serve"},
     "openlaunch.engines.local": {"openlaunch.server.serve"},
+    "openlaunch.nodes.engine": {"openlaunch.server.serve"},
     "openlaunch.store.postgres": {"openlaunch.server.serve"},
     "openlaunch.store.postgres_cluster": {"openlaunch.server.serve"},
     "openlaunch.store.postgres_problems": set(),

@@ -10,6 +10,7 @@ import typer
 import typer.main
 
 from openlaunch.cli import (
+    agent,
     audit,
     backup,
     batch_jobs,
@@ -78,6 +79,7 @@ def version(as_json: Json = False) -> None:
 
 app.command("completion")(completion.completion)
 app.command("serve")(serve.serve)
+app.command("agent")(agent.agent)
 app.command("deploy")(with_owner(deploy.deploy))
 app.command("predict")(with_owner(tasks.send_task))
 app.command("docs")(docs.docs)

@@ -58,6 +58,17 @@ def serve(
             "[default: a file in the folder]"
         ),
     ] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(
+            help="Where workers run: local, on this machine; or agents, on the nodes of --agents.  "
+            "[default: local]"
+        ),
+    ] = None,
+    agents: Annotated[
+        str | None,
+        typer.Option(help="The agents of the nodes, HOST:PORT with commas between, for --engine agents."),
+    ] = None,
     tls_cert: Annotated[
         Path | None,
         typer.Option(
@@ -95,7 +106,7 @@ def serve(
     """
     check_installed()
     hide_password(store)
-    _log_to_stderr(verbose)
+    log_to_stderr(verbose)
     gc.disable()  # what an import makes stays: looking through it again and again is a tenth of the start
     from openlaunch.server.serve import serve as run
 
@@ -106,6 +117,8 @@ def serve(
         "data_dir": data_dir,
         "artifacts": artifacts,
         "store": store,
+        "engine": engine,
+        "agents": agents,
         "tls_cert": tls_cert,
         "tls_key": tls_key,
         "access_log": access_log,
@@ -113,7 +126,7 @@ def serve(
         "public_url": public_url,
     }
     settings = read_settings({name: value for name, value in given.items() if value is not None}, config)
-    _log_as(settings.log_format)
+    log_as(settings.log_format)
     for sentence in unknown(os.environ, type(settings).model_fields):
         log.warning(sentence)
     say = note if settings.log_format == "text" else log.info
@@ -161,7 +174,7 @@ def check_installed() -> None:
         )
 
 
-def _log_as(log_format: str) -> None:
+def log_as(log_format: str) -> None:
     """Have each line of the log written like this, those of Python's warnings among them."""
     from openlaunch.server.logs import FORMATTERS
 
@@ -170,7 +183,8 @@ def _log_as(log_format: str) -> None:
     logging.captureWarnings(capture=log_format == "json")
 
 
-def _log_to_stderr(verbose: bool) -> None:
+def log_to_stderr(verbose: bool) -> None:
+    """Write the log to stderr; with `verbose`, more of it."""
     logging.basicConfig(
         stream=sys.stderr,
         level=logging.DEBUG if verbose else logging.INFO,

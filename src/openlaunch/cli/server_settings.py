@@ -50,5 +50,8 @@ def _read(path: Path, known: Iterable[str]) -> dict[str, Any]:
 def _sentence(problem: Any, places: dict[str, str], secret: Container[str]) -> str:
     field = str(problem["loc"][0])
     place = places.get(field, f"OPENLAUNCH_{field.upper()}")
+    if field in secret and problem["type"] == "too_short":  # whose own words are of items
+        given, least = problem["ctx"]["actual_length"], problem["ctx"]["min_length"]
+        return f"{place} has {given} characters, and at least {least} are needed"
     value = "" if field in secret else f" is {problem['input']!r}"
     return f"{place}{value}: {problem['msg'][0].lower()}{problem['msg'][1:]}"

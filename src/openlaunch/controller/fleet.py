@@ -37,10 +37,11 @@ class Fleet(Protocol):
         One that is not ready yet is never sent any, and exits once it is.
         """
 
-    def forget(self, worker_id: str, reason: str) -> None:
+    def forget(self, worker_id: str, reason: str, *, with_node: bool = False) -> None:
         """Forget a worker that has ended; `reason` says how ("was killed by signal 9").
 
-        Its connection is closed; what it ran is failed or retried with that reason. Unknown ids are ignored.
+        Its connection is closed; what it ran is failed or retried with that reason. Unknown ids are ignored. A worker
+        that is away with its whole node tells nothing against what it ran.
         """
 
     def is_wanted(self, worker_id: str) -> bool:

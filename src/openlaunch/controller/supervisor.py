@@ -47,18 +47,15 @@ class Supervisor:
         self._recorder = Recorder(self.endpoint)
         self._parts = parts
         self._demanded = False
-        self._is_full = False
-        """Whether the last look found as many workers as there may be, all of which serve."""
         self._window = DesireWindow(parts.settings.scale_down_after)
         self._look_at = 0.0
         """When to look again, although the endpoint is idle."""
         self._loop = asyncio.create_task(self._run())
 
     def demand(self) -> None:
-        """Look at the endpoint, because something waits for a worker: now, or at the next tick if it can get none."""
+        """Look at the endpoint now, because something waits for a worker."""
         self._demanded = True
-        if not self._is_full:
-            self.endpoint.changed.set()
+        self.endpoint.changed.set()
 
     def explain(self) -> EndpointWhy:
         """Say why it serves or does not, now. What the next look goes by stays as it is."""
@@ -107,7 +104,6 @@ class Supervisor:
         actions = plan(situation, self._parts.settings.policy)
         settled = not actions and situation.is_settled
         self._look_at = min(situation.now + IDLE_INTERVAL, self._window.falls_at) if settled else 0.0
-        self._is_full = settled and situation.ready_newest >= situation.endpoint.spec.max_workers
         for action in actions:
             await self._do(action)
 

@@ -112,13 +112,20 @@ class WorkerControl:
         endpoint.tell(EventKind.WORKER_FAILED, reason)
         endpoint.changed.set()
 
-    def gone(self, worker: WorkerState, reason: str, last_lines: str = "") -> None:
-        """Take a worker out whose process has ended; `reason` says how, and `last_lines` are its log's."""
+    def gone(
+        self, worker: WorkerState, reason: str, last_lines: str = "", *, with_node: bool = False
+    ) -> None:
+        """Take a worker out whose process has ended, or whose node is away.
+
+        `reason` says how, and `last_lines` are its log's.
+        """
         endpoint, fleet = self.endpoint, self.endpoint.parts.fleet
         self.roster.remove(worker)
         endpoint.hold(len(self.roster))
         excused = fleet.is_excused(worker.id)
-        fleet.forget(worker.id, reason)
+        fleet.forget(worker.id, reason, with_node=with_node)
+        if with_node:
+            endpoint.note(f"worker {worker.short_id} {reason}")
         if not worker.expected:
             self._failed(worker, reason, last_lines, excused)
         elif not worker.reported:

@@ -90,7 +90,10 @@ class WorkerEvents:
 
     def ended(self, worker_id: str, ended: WorkerExit) -> None:
         if (worker := self._roster.get(worker_id)) is not None:
-            self._control.gone(worker, worker.end_reason or str(ended), ended.last_lines)
+            away = bool(ended.node)
+            worker.expected = worker.expected or away  # which tells nothing against the bundle
+            reason = str(ended) if away else worker.end_reason or str(ended)
+            self._control.gone(worker, reason, ended.last_lines, with_node=away)
 
     async def _see_to_its_end(self, worker: WorkerState) -> None:
         """Stop a worker that should be ending, when it has not ended within the grace time."""

@@ -86,15 +86,19 @@ class WorkerExit:
     """How a worker's process ended: an exit code, or the number of the signal that ended it.
 
     `out_of_memory`: the kernel's counters say that it was killed for want of memory. `last_lines` are the last that
-    it wrote to its log.
+    it wrote to its log. `node` is set where how it ended is not known, because its node is away: it names that and
+    says how, as "one:8001, which closed the connection".
     """
 
     code: int | None
     signal: int | None
     out_of_memory: bool = False
     last_lines: str = field(default="", repr=False, compare=False)
+    node: str = ""
 
     def __str__(self) -> str:
+        if self.node:
+            return f"was on the node {self.node}"
         hint = ", probably out of memory" if self.out_of_memory else ""
         if self.signal is None:
             killed = " (killed by signal 9)" if self.code == KILLED_CODE else ""

@@ -1,4 +1,5 @@
-"""What gateways and node agents agree on: who holds a slot, who leads, who is alive. Nothing here does I/O.
+"""Many machines: what servers and the agents of nodes say to each other, and the rules that both keep.
 
-Each state machine is called with what happened, and with `now` where time matters, and returns what to send.
+The state machines (`slots`, `leases`, `epochs`) do no I/O: each is called with what happened, and with `now` where
+time matters, and returns what to send.
 """

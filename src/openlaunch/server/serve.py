@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import uvicorn
 import uvloop
+from pydantic import SecretStr
 
 from openlaunch.artifacts.base import Artifacts
 from openlaunch.artifacts.folder import FolderArtifacts
@@ -84,6 +85,8 @@ from openlaunch.wire.events import EventKind
 from openlaunch.wire.keys import Role
 
 if TYPE_CHECKING:
+    from openlaunch.nodes.engine import NodesEngine
+    from openlaunch.nodes.identity import ClusterIdentity
     from openlaunch.store.postgres import PostgresStore
 
 log = logging.getLogger(__name__)
@@ -263,6 +266,8 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
         image_jobs = ImageJobs(settings, store, engine, data.logs, quotas)
         await workers.start(controller.reports)
         stack.push_async_callback(workers.close)
+        if not isinstance(engine, LocalEngine):
+            await engine.start_dialling(workers.connect)
         recordings = Recordings(
             artifacts,
             store,
@@ -311,7 +316,8 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
                 cast("PostgresStore", store), tasks.housekeeper, leading, feed, settings.drain_seconds
             )
             stack.push_async_callback(cluster.stop)
-        health = Health(store, artifacts, data.root)
+        nodes = None if isinstance(engine, LocalEngine) else engine.problems
+        health = Health(store, artifacts, data.root, nodes)
         health.start()
         stack.push_async_callback(health.stop)
         yield Context(
@@ -411,7 +417,28 @@ async def open_postgres(url: str, *, shared: bool = False) -> "PostgresStore":
     return await PostgresStore.open(url, shared=shared)
 
 
-def _engine(settings: Settings, data: DataDir) -> LocalEngine:
+def _engine(settings: Settings, data: DataDir) -> "LocalEngine | NodesEngine":
+    if settings.engine == "local":
+        return local_engine(settings, data)
+    from openlaunch.nodes.engine import NodesEngine, read_nodes
+
+    return NodesEngine(read_nodes(settings.agents), cluster_identity(settings.cluster_token))
+
+
+def cluster_identity(token: SecretStr | None) -> "ClusterIdentity":
+    """Return what is derived from the cluster's token; raise ConfigurationError where there is none."""
+    from openlaunch.nodes.identity import ClusterIdentity
+
+    if token is None:
+        raise ConfigurationError(
+            "servers and agents of a cluster share a secret, and none is given: make one with "
+            "`openssl rand -hex 32`, and set OPENLAUNCH_CLUSTER_TOKEN to it for every server and agent"
+        )
+    return ClusterIdentity(token.get_secret_value())
+
+
+def local_engine(settings: Settings, data: DataDir) -> LocalEngine:
+    """Make the engine that runs workers on this machine."""
     sandboxes = _sandboxes(settings, data)
     fast_loop = settings.worker_event_loop == "uvloop"
     containers = ContainerEngine(

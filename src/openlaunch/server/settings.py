@@ -365,11 +365,20 @@ class Settings(
         description="PostgreSQL database for the records, such as `postgresql://USER@HOST:5432/NAME`; by default "
         "they are in a file of the data directory. Its password may be in PGPASSWORD or ~/.pgpass.",
     )
+    engine: Literal["local", "agents"] = Field(
+        default="local",
+        description="Where workers run: `local`, on the server's machine; or `agents`, on the nodes of "
+        "OPENLAUNCH_AGENTS.",
+    )
+    agents: str = Field(
+        default="",
+        description="The agents of the nodes, `HOST:PORT` with `,` between them, for the engine `agents`.",
+    )
     cluster_token: SecretStr | None = Field(
         default=None,
         min_length=32,
-        description="The secret of a cluster, such as what `openssl rand -hex 32` prints. Servers that have the same "
-        "may use one database of PostgreSQL.",
+        description="The secret that servers and agents of a cluster share, such as what `openssl rand -hex 32` "
+        "prints. Servers that have the same may use one database of PostgreSQL.",
     )
     api_key: SecretStr | None = Field(
         default=None, min_length=16, description="The first admin key; default: a new one is generated."

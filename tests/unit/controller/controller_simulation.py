@@ -142,7 +142,7 @@ class FakeFleet:
     ) -> None:
         self.bundles[worker_id] = bundle.id
 
-    def forget(self, worker_id: str, reason: str) -> None:
+    def forget(self, worker_id: str, reason: str, *, with_node: bool = False) -> None:
         del self.bundles[worker_id]
 
     def is_wanted(self, worker_id: str) -> bool:

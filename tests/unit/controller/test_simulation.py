@@ -138,25 +138,6 @@ class TestSimulation:
         assert_converged(sim)
         assert sim.workers == {}
 
-    def test_demand_that_can_get_no_further_worker_costs_no_look(self):
-        looks = []
-        sim = Simulation(make_record(make_spec(max_workers=2)), check=lambda *_: looks.append(1))
-        sim.load = Load(2, 5)
-        sim.run(20)
-        assert sim.count(Phase.READY) == 2
-        looks.clear()
-        for _ in range(100):
-            sim.load = Load(2, 5)
-            sim.run(0.1)
-        assert len(looks) <= 4
-        sim.scale(0, 3)
-        sim.load = Load(2, 5)
-        sim.run(4)
-        assert sim.count(Phase.READY) == 3
-        sim.kill(0)
-        sim.run(4)
-        assert sim.count(Phase.READY) == 3
-
     def test_a_change_of_bundle_replaces_worker_by_worker(self):
         sim = new_simulation(min_workers=2)
         sim.run(20)

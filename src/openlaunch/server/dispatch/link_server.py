@@ -9,11 +9,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from struct import Struct
+from typing import Protocol
 
 from openlaunch.background import BackgroundTasks
 from openlaunch.server.dispatch.answer_rules import read_object
 from openlaunch.server.dispatch.frame_link import FrameLink, handlers
-from openlaunch.server.dispatch.member import Member
 from openlaunch.server.operations.listener import Listener
 from openlaunch_worker.frames import Body, FrameError, Kind
 
@@ -32,6 +32,13 @@ log = logging.getLogger(__name__)
 
 _CREDENTIALS = Struct("3i")
 _SO_PEERCRED: int | None = getattr(socket, "SO_PEERCRED", None)
+
+
+class Expected(Protocol):
+    """What is made of a connection that has said HELLO with its token."""
+
+    def connect(self, transport: asyncio.Transport) -> None:
+        """Take the connection over."""
 
 
 class Stranger(FrameLink):
@@ -72,7 +79,7 @@ _NOTHING = handlers()
 class Strangers:
     """Bounds the connections that have not said HELLO, all together and those of one process."""
 
-    def __init__(self, find: Callable[[str], Member | None]) -> None:
+    def __init__(self, find: Callable[[str], Expected | None]) -> None:
         self.find = find
         """Returns the worker that is expected with a token, once."""
         self._links: dict[Stranger, None] = {}
@@ -150,7 +157,7 @@ class LinkServer:
     The folder is not in the data directory: a socket's path may be at most 104 bytes long on macOS.
     """
 
-    def __init__(self, find: Callable[[str], Member | None]) -> None:
+    def __init__(self, find: Callable[[str], Expected | None]) -> None:
         self.strangers = Strangers(find)
         remove_leftovers(Path(tempfile.gettempdir()))
         self._folder = tempfile.TemporaryDirectory(prefix=PREFIX)

@@ -48,12 +48,12 @@ class Member:
             self.link.drain()
             self._lane.remove_worker(self.link)
 
-    def forget(self, reason: str) -> None:
-        """Close the connection, and end what runs: the worker has ended."""
+    def forget(self, reason: str, *, with_node: bool = False) -> None:
+        """Close the connection, and end what runs: the worker has ended, or its whole node is away."""
         if self.link is not None:
             self._lane.remove_worker(self.link)
             self.link.close()
-            _lose(self.link, reason)
+            _lose(self.link, reason, with_node=with_node)
 
     @property
     def running(self) -> list[Work]:
@@ -104,9 +104,9 @@ class Member:
             asyncio.get_running_loop().call_later(LOST_GRACE_SECONDS, _lose, link, reason)
 
 
-def _lose(link: WorkerLink, reason: str) -> None:
+def _lose(link: WorkerLink, reason: str, *, with_node: bool = False) -> None:
     running, link.running = link.running, {}
-    if link.counts is not None:
+    if link.counts is not None and not with_node:
         _count_death(link, running.values(), reason)
     for work in running.values():
         link.ended_without_answer(work, reason)
@@ -114,7 +114,7 @@ def _lose(link: WorkerLink, reason: str) -> None:
             # What did not stop has ended for its client already: this ran beside it, and is not to blame.
             work.refused(WorkerDied(f"the worker that ran this {reason}; whether the model ran is not known"))
         else:
-            work.lost(reason)
+            work.lost(reason, with_node=with_node)
 
 
 def _count_death(link: WorkerLink, running: Iterable[Work], reason: str) -> None:

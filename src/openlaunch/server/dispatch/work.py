@@ -85,6 +85,10 @@ class Work(ABC):
             WorkerDied(f"the worker that ran this request {reason}; whether the model ran is not known")
         )
 
+    def displaced(self, reason: str) -> None:
+        """Note that the node of the worker is away that ran this, which tells nothing against the work."""
+        self.died(reason)
+
     @abstractmethod
     def expired(self) -> None:
         """Note that the deadline has passed."""
@@ -112,10 +116,10 @@ class Work(ABC):
         if self.end():
             self._guarded(self.answered, outcome, payload)
 
-    def lost(self, reason: str) -> None:
-        """End because the worker died while it ran this."""
+    def lost(self, reason: str, *, with_node: bool = False) -> None:
+        """End because the worker died while it ran this, or its whole node is away."""
         if self.end():
-            self._guarded(self.died, reason)
+            self._guarded(self.displaced if with_node else self.died, reason)
 
     def refused(self, error: APIError) -> None:
         """End without an answer."""

@@ -60,6 +60,13 @@ class Workers:
         # A guess at a random token is good once in 2**256, and a wrong one ends the connection: timing tells nothing.
         return self._expected.pop(token, None)
 
+    def connect(self, token: str, transport: asyncio.Transport) -> asyncio.Protocol | None:
+        """Make a connection through an agent the link of the worker with this token; None if none is expected."""
+        if (member := self._use_token(token)) is None:
+            return None
+        member.connect(transport)
+        return member.link
+
     def running(self) -> int:
         """Count the requests and tasks in workers that somebody still waits for."""
         return sum(len(member.running) for member in self._members.values())
@@ -111,10 +118,10 @@ class Workers:
         if (member := self._members.get(worker_id)) is not None:
             member.drain()
 
-    def forget(self, worker_id: str, reason: str) -> None:
+    def forget(self, worker_id: str, reason: str, *, with_node: bool = False) -> None:
         if (member := self._members.pop(worker_id, None)) is not None:
             self._expected.pop(member.token, None)
-            member.forget(reason)
+            member.forget(reason, with_node=with_node)
 
     def is_wanted(self, worker_id: str) -> bool:
         member = self._members.get(worker_id)

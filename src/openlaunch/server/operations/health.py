@@ -4,7 +4,7 @@ import asyncio
 import logging
 import os
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +42,19 @@ _ORDER = list(CheckStatus)
 class Health:
     """Looks at the parts of a running server, at most once a second. Used in the event loop's thread."""
 
-    def __init__(self, store: Store, artifacts: Artifacts, folder: Path) -> None:
+    def __init__(
+        self,
+        store: Store,
+        artifacts: Artifacts,
+        folder: Path,
+        nodes: Callable[[], dict[str, str]] | None = None,
+    ) -> None:
         self.stopping = False
         self._store = store
         self._artifacts = artifacts
         self._folder = folder
+        self._nodes = nodes
+        """Returns why each node that can't be used can't be; None where there are no nodes."""
         self._lags: deque[float] = deque(maxlen=TICKS_KEPT)
         self._looking: asyncio.Task[ReadinessResponse] | None = None
         self._looked_at = 0.0
@@ -87,6 +95,7 @@ class Health:
             ),
             lag_check(max(self._lags, default=0.0)),
             clock_check(clock.was_set_by()),
+            *([] if self._nodes is None else [nodes_check(self._nodes())]),
         ]
         return ReadinessResponse(status=_worst(checks), checks=checks)
 
@@ -138,6 +147,14 @@ async def _within(
         log.exception("the check of %s failed", name)
         detail = getattr(error, "strerror", None) or type(error).__name__
     return Check(name=name, status=status, detail=detail)
+
+
+def nodes_check(problems: dict[str, str]) -> Check:
+    """Look at the nodes that can't be used: a warning, because every server of the cluster may lack the same."""
+    if not problems:
+        return Check(name="nodes")
+    detail = "; ".join(f"{address}: {problem}" for address, problem in problems.items())
+    return Check(name="nodes", status=CheckStatus.WARNING, detail=detail)
 
 
 def disk_check(folder: Path) -> Check:

@@ -69,6 +69,9 @@ class TaskWork(Work):
     def died(self, reason: str) -> None:
         self._runner.give_back(self, reason, died=True)
 
+    def displaced(self, reason: str) -> None:
+        self._runner.give_back(self, reason, died=False)
+
     def failed(self, error: APIError) -> None:
         self._runner.give_back(self, str(error), died=False)
 

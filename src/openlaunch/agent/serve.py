@@ -1,0 +1,95 @@
+"""`openlaunch agent`: puts the parts of a node's agent together."""
+
+import asyncio
+import contextlib
+import logging
+import socket
+import ssl
+from collections.abc import Callable
+
+import uvloop
+
+from openlaunch.agent.node import NodeAgent
+from openlaunch.agent.server_link import ServerLink
+from openlaunch.background import BackgroundTasks
+from openlaunch.nodes.identity import ClusterIdentity
+from openlaunch.server.operations.datadir import DataDir
+from openlaunch.server.operations.listener import Listener
+from openlaunch.server.operations.stopping import StopSignals
+from openlaunch.server.serve import bound_socket, cluster_identity, local_engine
+from openlaunch.server.settings import Settings
+
+log = logging.getLogger(__name__)
+
+HANDSHAKE_SECONDS = 10.0
+MAX_HANDSHAKES = 64
+"""Limit on connections that have not shown that they are servers of the cluster; more wait in the kernel."""
+
+
+def serve_agent(settings: Settings, ready: Callable[[str], None]) -> None:
+    """Own this node's workers until SIGTERM or SIGINT. `ready` is called with HOST:PORT once servers may connect.
+
+    Raises:
+        ConfigurationError: the token, the data directory or the port can't be used.
+    """
+    identity = cluster_identity(settings.cluster_token)
+    data = DataDir(settings.data_dir)
+    with data.locked(), bound_socket(settings.host, settings.port) as listener:
+        uvloop.run(_serve(settings, data, identity, listener, ready))
+
+
+async def _serve(
+    settings: Settings,
+    data: DataDir,
+    identity: ClusterIdentity,
+    listener: socket.socket,
+    ready: Callable[[str], None],
+) -> None:
+    signals = StopSignals()
+    agent = NodeAgent(local_engine(settings, data), identity)
+    agent.start()
+    door = Door(agent, listener, identity.agent_context())
+    door.start()
+    host, port = listener.getsockname()[:2]
+    ready(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+    await signals.stop.wait()
+    log.info("stopping")
+    door.close()
+    await agent.close()
+
+
+class Door:
+    """Takes connections of servers, and ends those that are none."""
+
+    def __init__(self, agent: NodeAgent, listener: socket.socket, context: ssl.SSLContext) -> None:
+        self._agent = agent
+        self._context = context
+        self._listener = Listener(listener, self._take)
+        self._places = asyncio.Semaphore(MAX_HANDSHAKES)
+        self._opening = BackgroundTasks("a connection of a server could not be opened")
+
+    def start(self) -> None:
+        self._listener.start()
+
+    def _take(self, sock: socket.socket) -> None:
+        self._opening.spawn(self._open(sock))
+
+    async def _open(self, sock: socket.socket) -> None:
+        peer = "{}:{}".format(*sock.getpeername()[:2])
+        async with self._places:
+            try:
+                await asyncio.get_running_loop().connect_accepted_socket(
+                    lambda: ServerLink(self._agent, peer),
+                    sock,
+                    ssl=self._context,
+                    ssl_handshake_timeout=HANDSHAKE_SECONDS,
+                )
+            except OSError as error:
+                log.warning("a connection from %s is not from a server of this cluster: %s", peer, error)
+                with contextlib.suppress(OSError):
+                    sock.close()
+
+    def close(self) -> None:
+        """Take no further connections."""
+        self._listener.close()
+        self._opening.cancel()

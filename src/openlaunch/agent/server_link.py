@@ -1,0 +1,141 @@
+"""An agent's end of the connection to a server."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from openlaunch.engines.base import Capacity, EngineError
+from openlaunch.nodes.calls import CAPACITY, Call, name_of
+from openlaunch.nodes.identity import ClusterIdentity
+from openlaunch.nodes.link import MAX_CHANNELS, VERSION, ChannelEnd, Kind, NodeLink, read_document
+from openlaunch_worker.frames import Body, FrameError
+
+log = logging.getLogger(__name__)
+
+HELLO_SECONDS = 5.0
+MAX_CALLS = 1000
+"""Limit on the calls of one server that run at the same time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One kind of call, and what answers it."""
+
+    call: Call[Any, Any]
+    run: Callable[["ServerLink", Any], Awaitable[Any]]
+
+
+class Host(Protocol):
+    """What the links of an agent have in common."""
+
+    identity: ClusterIdentity
+    name: str
+    methods: dict[str, Method]
+
+    def capacity(self) -> Capacity:
+        """Return what the node has."""
+
+    def joined(self, link: "ServerLink") -> None:
+        """Note that a server has said HELLO, and is one of the cluster."""
+
+    def left(self, link: "ServerLink") -> None:
+        """Note that the connection is lost."""
+
+
+class ServerLink(NodeLink):
+    """Takes a server's calls, and tells it of its workers."""
+
+    def __init__(self, host: Host, peer: str) -> None:
+        super().__init__(peer)
+        self._host = host
+        self._running: dict[int, asyncio.Task[None]] = {}
+        self._last_channel = 0
+        self.handle(Kind.HELLO, self._on_hello)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._greeting = self._loop.call_later(HELLO_SECONDS, self.lose, "has not said HELLO")
+
+    def _on_hello(self, number: int, payload: Body) -> None:
+        hello = read_document(payload)
+        self._greeting.cancel()
+        version = hello.get("version")
+        if version != VERSION:
+            self._refuse(
+                f"it speaks version {version} of the protocol, and this agent {VERSION}: update one of them"
+            )
+            return
+        if not self._host.identity.is_proof(hello.get("proof")):
+            self._refuse("its cluster's token is another one")
+            return
+        del self._handlers[Kind.HELLO]
+        self.handle_channels()
+        self.handle(Kind.CALL, self._on_call)
+        welcome = {
+            "version": VERSION,
+            "node": self._host.name,
+            "capacity": CAPACITY.dump(self._host.capacity()),
+        }
+        self.send_document(Kind.WELCOME, 0, welcome)
+        self._host.joined(self)
+
+    def _refuse(self, reason: str) -> None:
+        log.warning("the server at %s is refused: %s", self.peer, reason)
+        self.send_document(Kind.REFUSED, 0, {"reason": reason})
+        self.lost_because = "was refused"
+        self._transport.close()
+
+    def _on_call(self, number: int, payload: Body) -> None:
+        document = read_document(payload)
+        name = document.get("method")
+        if name == "cancel":
+            if (task := self._running.get(number)) is not None:
+                task.cancel()
+            return
+        method = self._host.methods.get(str(name))
+        if method is None or number in self._running or len(self._running) >= MAX_CALLS:
+            raise FrameError(
+                f"a call of {name!r} that this agent does not know, or can't run beside the others"
+            )
+        try:
+            argument = method.call.argument(document.get("argument"))
+        except ValueError:
+            raise FrameError(f"a call of {name!r} with an argument that is none") from None
+        task = asyncio.create_task(self._run(number, method, argument))
+        self._running[number] = task
+        task.add_done_callback(lambda _: self._running.pop(number, None))
+
+    async def _run(self, number: int, method: Method, argument: Any) -> None:
+        try:
+            answer = await method.run(self, argument)
+        except Exception as error:
+            if not isinstance(error, (EngineError, OSError)):
+                log.exception("a call of %s failed", method.call.name)
+            text = str(error) or type(error).__name__
+            self.send_document(Kind.FAILED, number, {"type": name_of(error), "message": text})
+        else:
+            self.send_document(Kind.RETURN, number, {"answer": method.call.dump_answer(answer)})
+
+    def tell(self, event: Call[Any, None], about: Any) -> None:
+        """Tell the server of something."""
+        self.send_document(Kind.EVENT, 0, {"event": event.name, "about": event.dump(about)})
+
+    def open_channel(self, token: str, end: ChannelEnd) -> int:
+        """Open a channel for a worker's connection, and return its number."""
+        if len(self.channels) >= MAX_CHANNELS:
+            raise FrameError("too many workers")
+        self._last_channel = number = self._last_channel % 0xFFFFFFFF + 1
+        self.channels[number] = end
+        self.send_document(Kind.OPEN, number, {"token": token})
+        if self._is_full:
+            end.pause()
+        return number
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._greeting.cancel()
+        for task in self._running.values():
+            task.cancel()
+        self._host.left(self)

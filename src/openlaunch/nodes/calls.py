@@ -1,0 +1,137 @@
+"""What a server asks an agent: the methods of `Engine` that are calls, with their arguments and answers as JSON."""
+
+from dataclasses import dataclass
+from typing import Any, Final, Generic, TypeVar
+
+from pydantic import TypeAdapter
+
+from openlaunch.engines.base import (
+    BuildOrder,
+    Capacity,
+    ContainerError,
+    EngineError,
+    EnvironmentInfo,
+    LogLine,
+    LogPart,
+    NoRoom,
+    WorkerExit,
+    WorkerSpec,
+)
+
+A = TypeVar("A")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Which worker to stop, and how many seconds it has."""
+
+    worker_id: str
+    grace: float
+
+
+@dataclass(frozen=True, slots=True)
+class Prune:
+    """Which environments to keep, and whose to remove."""
+
+    used: tuple[str, ...]
+    owner: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Lines of the server's own for a worker's log."""
+
+    endpoint_id: str
+    worker_id: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class LogRead:
+    """Which part of an endpoint's logs to read."""
+
+    endpoint_id: str
+    part: LogPart
+
+
+@dataclass(frozen=True, slots=True)
+class Follow:
+    """Which logs to follow, from which part on, under a name that the server gives."""
+
+    name: str
+    endpoint_id: str
+    part: LogPart
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A worker's process that has ended."""
+
+    worker_id: str
+    exit: WorkerExit
+    last_lines: str
+    """Beside the exit, whose own field of that name is not compared."""
+
+
+@dataclass(frozen=True, slots=True)
+class BuildNews:
+    """What a build says: that it has its turn, a line of its log, or what it does now."""
+
+    build_id: str
+    line: str = ""
+
+
+class Call(Generic[A, R]):
+    """One kind of call: its name, how its argument and its answer are written, and how long it may take."""
+
+    def __init__(self, name: str, argument: Any, answer: Any, seconds: float | None = 60.0) -> None:
+        self.name = name
+        self.seconds = seconds
+        self._argument: TypeAdapter[A] = TypeAdapter(argument)
+        self._answer: TypeAdapter[R] = TypeAdapter(answer)
+
+    def dump(self, argument: A) -> Any:
+        return self._argument.dump_python(argument, mode="json")
+
+    def argument(self, document: Any) -> A:
+        """Read an argument; raises ValueError where it is none."""
+        return self._argument.validate_python(document)
+
+    def dump_answer(self, answer: R) -> Any:
+        return self._answer.dump_python(answer, mode="json")
+
+    def answer(self, document: Any) -> R:
+        """Read an answer; raises ValueError where it is none."""
+        return self._answer.validate_python(document)
+
+
+PREPARE: Final[Call[BuildOrder, str]] = Call("prepare", BuildOrder, str, None)
+ENVIRONMENTS: Final[Call[None, list[EnvironmentInfo]]] = Call("environments", None, list[EnvironmentInfo])
+PRUNE: Final[Call[Prune, list[str]]] = Call("prune", Prune, list[str])
+START: Final[Call[WorkerSpec, None]] = Call("start", WorkerSpec, None)
+STOP: Final[Call[Stop, None]] = Call("stop", Stop, None, None)
+NOTE: Final[Call[Note, None]] = Call("note", Note, None)
+READ_LOGS: Final[Call[LogRead, list[LogLine]]] = Call("read_logs", LogRead, list[LogLine])
+FOLLOW: Final[Call[Follow, list[LogLine]]] = Call("follow", Follow, list[LogLine])
+POLL: Final[Call[str, list[LogLine]]] = Call("poll", str, list[LogLine])
+REMOVE_LOGS: Final[Call[str, None]] = Call("remove_logs", str, None)
+
+ENDED: Final[Call[Ended, None]] = Call("ended", Ended, None)
+BUILD_STARTED: Final[Call[BuildNews, None]] = Call("build_started", BuildNews, None)
+BUILD_SAID: Final[Call[BuildNews, None]] = Call("build_said", BuildNews, None)
+BUILD_DOES: Final[Call[BuildNews, None]] = Call("build_does", BuildNews, None)
+CAPACITY: Final[Call[Capacity, None]] = Call("capacity", Capacity, None)
+
+FAILURES: Final[dict[str, type[Exception]]] = {
+    "NoRoom": NoRoom,
+    "ContainerError": ContainerError,
+    "EngineError": EngineError,
+    "OSError": OSError,
+}
+"""How a call may end, by the name that is sent: the first that fits."""
+
+
+def name_of(error: Exception) -> str:
+    """Return the name by which a failure is sent; an `EngineError` where it has none."""
+    return next((name for name, kind in FAILURES.items() if isinstance(error, kind)), "EngineError")

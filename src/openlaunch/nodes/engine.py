@@ -1,0 +1,403 @@
+"""The engine of a server whose workers are on other machines: each node has an agent, which this calls."""
+
+import asyncio
+import logging
+import secrets
+import ssl
+from collections.abc import Collection
+from dataclasses import replace
+from typing import Any, NoReturn
+
+from openlaunch.background import BackgroundTasks
+from openlaunch.engines.base import (
+    BuildOrder,
+    Capacity,
+    ContainerError,
+    EngineError,
+    EngineEvents,
+    EnvironmentInfo,
+    Jobs,
+    LogLine,
+    LogPart,
+    NoRoom,
+    Resources,
+    WorkerExit,
+    WorkerSpec,
+)
+from openlaunch.errors import ConfigurationError
+from openlaunch.nodes import calls
+from openlaunch.nodes.agent_link import AgentLink, OpenChannel
+from openlaunch.nodes.identity import ClusterIdentity
+
+log = logging.getLogger(__name__)
+
+CONNECT_SECONDS = 3.0
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.1, 1.0
+
+
+class Node:
+    """An agent's node as a server sees it: whether it is connected, what it has, and what runs there."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self.host, self.port = host, port
+        self.link: AgentLink | None = None
+        self.problem = "was not reached yet"
+        """Why it is not connected."""
+        self.capacity = Capacity(0, 0, 0, 0)
+        self.workers: dict[str, Resources] = {}
+        """What each worker there was given."""
+        self.environments: dict[str, str] = {}
+        """The node's own id of each environment that is built there, by the id that the server uses."""
+
+    @property
+    def address(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    def fits(self, asked: Resources) -> bool:
+        """Return whether the node is connected, and has room beside what runs there."""
+        given, has = self.workers.values(), self.capacity
+        return (
+            self.link is not None
+            and sum(each.cpus for each in given) + asked.cpus <= has.cpus
+            and sum(each.memory for each in given) + asked.memory <= has.memory
+            and sum(each.gpus for each in given) + asked.gpus <= has.gpus
+        )
+
+
+def read_nodes(text: str) -> list[Node]:
+    """Read HOST:PORT,HOST:PORT…; raise ConfigurationError for anything else."""
+    nodes: dict[str, Node] = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        host, colon, port = part.rpartition(":")
+        host = host.removeprefix("[").removesuffix("]")
+        if not colon or not host or not port.isdigit() or not 0 < int(port) < 65536:
+            raise ConfigurationError(f"OPENLAUNCH_AGENTS has {part!r}, which is not HOST:PORT")
+        node = Node(host, int(port))
+        if node.address in nodes:
+            raise ConfigurationError(f"OPENLAUNCH_AGENTS has {part!r} twice: give each agent once")
+        nodes[node.address] = node
+    if not nodes:
+        raise ConfigurationError(
+            "the engine `agents` needs the agents: give them with --agents HOST:PORT,HOST:PORT"
+        )
+    return list(nodes.values())
+
+
+class NodesEngine:
+    """Implements `Engine` over the agents of a fixed list of nodes. Used in the event loop's thread only.
+
+    An environment is built on every node that is connected; a worker is started on the node with the fewest workers
+    that has room for it.
+    """
+
+    def __init__(self, nodes: list[Node], identity: ClusterIdentity) -> None:
+        self.nodes = nodes
+        self.jobs: Jobs = NoJobs()
+        self._identity = identity
+        self._context = identity.server_context()
+        self._server = secrets.token_hex(4)
+        self._orders: dict[str, BuildOrder] = {}
+        """What each environment was built from, by its id: a node that lacks it builds it."""
+        self._builds: dict[str, Node | None] = {}
+        """The node that speaks for each build that is waited for: the first that has begun with it."""
+        self._events: EngineEvents
+        self._open_channel: OpenChannel = lambda token, transport: None
+        self._background = BackgroundTasks("a node could not be looked after")
+
+    def listen(self, events: EngineEvents) -> None:
+        self._events = events
+
+    async def start_dialling(self, open_channel: OpenChannel) -> None:
+        """Connect to every agent, now and whenever a connection is lost; wait a moment for the first answers."""
+        self._open_channel = open_channel
+        first = [asyncio.Event() for _ in self.nodes]
+        for node, tried in zip(self.nodes, first, strict=True):
+            self._background.spawn(self._keep(node, tried))
+        await asyncio.gather(*(tried.wait() for tried in first))
+
+    async def _keep(self, node: Node, tried: asyncio.Event) -> None:
+        """Keep the connection to a node's agent."""
+        pause = FIRST_PAUSE_SECONDS
+        while True:
+            lost = asyncio.Event()
+            problem = await self._connect(node, lost)
+            tried.set()
+            if problem is None:
+                pause = FIRST_PAUSE_SECONDS
+                await lost.wait()
+            elif problem != node.problem:
+                node.problem = problem
+                log.warning("the node %s can't be used: %s", node.address, problem)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+
+    async def _connect(self, node: Node, lost: asyncio.Event) -> str | None:
+        """Connect to a node's agent; return why that is not possible."""
+
+        def on_lost(link: AgentLink) -> None:
+            self._lost(node, link)
+            lost.set()
+
+        def make() -> AgentLink:
+            return AgentLink(
+                node.address,
+                self._identity,
+                self._server,
+                self._open_channel,
+                lambda event, about: self._heard(node, event, about),
+                on_lost,
+            )
+
+        link: AgentLink | None = None
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                _, link = await asyncio.get_running_loop().create_connection(
+                    make, node.host, node.port, ssl=self._context, server_hostname=""
+                )
+                capacity = await link.welcome
+        except ssl.SSLCertVerificationError:
+            return "it belongs to another cluster: its token (OPENLAUNCH_CLUSTER_TOKEN) is another one"
+        except TimeoutError:
+            if link is not None:
+                link.lose("did not answer in time")
+            return f"it did not answer within {CONNECT_SECONDS:g} s"
+        except OSError as error:
+            return f"it can't be reached: {error.strerror or error}"
+        except EngineError as error:
+            return str(error)
+        if lost.is_set():
+            return link.lost_because
+        node.link, node.capacity, node.problem = link, capacity, ""
+        log.info("the node %s is connected", node.address)
+        self._background.spawn(self._build_all(node))
+        return None
+
+    def _lost(self, node: Node, link: AgentLink) -> None:
+        """Take a node out that was connected: its agent ends the workers of a server that is away."""
+        if node.link is not link:
+            return
+        node.link, node.problem = None, link.lost_because
+        node.environments.clear()
+        workers, node.workers = node.workers, {}
+        log.error("the node %s %s; it had %d workers", node.address, node.problem, len(workers))
+        for worker_id in workers:
+            self._events.worker_ended(
+                worker_id, WorkerExit(None, None, node=f"{node.address}, which {node.problem}")
+            )
+
+    async def _build_all(self, node: Node) -> None:
+        """Build on a node that has come what the others have."""
+        for environment, order in list(self._orders.items()):
+            try:
+                await self._build(node, environment, order)
+            except (EngineError, OSError) as error:
+                log.warning("an environment could not be built on the node %s: %s", node.address, error)
+
+    async def _build(self, node: Node, environment: str | None, order: BuildOrder) -> str:
+        if node.link is None:
+            raise EngineError(f"the node {node.address} {node.problem}")
+        own = await node.link.call(calls.PREPARE, order)
+        node.environments[environment or own] = own
+        return own
+
+    def _heard(self, node: Node, event: str, about: Any) -> None:
+        if event == calls.ENDED.name:
+            ended = calls.ENDED.argument(about)
+            if node.workers.pop(ended.worker_id, None) is not None:
+                self._events.worker_ended(ended.worker_id, replace(ended.exit, last_lines=ended.last_lines))
+        elif event == calls.CAPACITY.name:
+            node.capacity = calls.CAPACITY.argument(about)
+        elif event == calls.BUILD_STARTED.name:
+            build_id = calls.BUILD_STARTED.argument(about).build_id
+            if self._builds.get(build_id, node) is None:
+                self._builds[build_id] = node
+                self._events.build_started(build_id)
+        elif event == calls.BUILD_SAID.name:
+            news = calls.BUILD_SAID.argument(about)
+            if self._builds.get(news.build_id) is node:
+                self._events.build_said(news.build_id, news.line)
+        elif event == calls.BUILD_DOES.name:
+            news = calls.BUILD_DOES.argument(about)
+            if self._builds.get(news.build_id) is node:
+                self._events.build_does(news.build_id, news.line)
+
+    def problems(self) -> dict[str, str]:
+        """Return why each node that is not connected is not, by its address."""
+        return {node.address: node.problem for node in self.nodes if node.link is None}
+
+    def _connected(self) -> list[tuple[Node, AgentLink]]:
+        return [(node, node.link) for node in self.nodes if node.link is not None]
+
+    def capacity(self) -> Capacity:
+        nodes = [node.capacity for node, _ in self._connected()]
+        return Capacity(
+            sum(each.cpus for each in nodes),
+            sum(each.memory for each in nodes),
+            sum(each.gpus for each in nodes),
+            sum(each.free_gpus for each in nodes),
+        )
+
+    async def prepare(self, build: BuildOrder) -> str:
+        """Build on every node that is connected, and return once one has it; the others build on."""
+        builds = {asyncio.create_task(self._build(node, None, build)): node for node, _ in self._connected()}
+        if not builds:
+            raise EngineError(self._nobody())
+        first: str | None = None
+        failed: Exception | None = None
+        self._builds[build.id] = None
+        try:
+            for done in asyncio.as_completed(builds):
+                try:
+                    first = await done
+                    break
+                except (EngineError, OSError) as error:
+                    failed = error
+        except asyncio.CancelledError:
+            for task in builds:
+                task.cancel()
+            raise
+        finally:
+            self._builds.pop(build.id, None)
+        if first is None:
+            assert failed is not None
+            raise failed
+        self._orders[first] = build
+        for task, node in builds.items():
+            self._background.spawn(self._finish(task, node, first))
+        return first
+
+    async def _finish(self, task: "asyncio.Task[str]", node: Node, environment: str) -> None:
+        try:
+            node.environments[environment] = await task
+        except (EngineError, OSError) as error:
+            log.warning("an environment could not be built on the node %s: %s", node.address, error)
+
+    def _nobody(self) -> str:
+        return "no node is connected: " + "; ".join(f"{at} {why}" for at, why in self.problems().items())
+
+    async def environments(self) -> list[EnvironmentInfo]:
+        found: dict[str, EnvironmentInfo] = {}
+        for _, link in self._connected():
+            for each in await link.call(calls.ENVIRONMENTS, None):
+                found.setdefault(each.id, each)
+        return list(found.values())
+
+    async def prune(self, used: Collection[str], owner: str | None = None) -> list[str]:
+        removed: dict[str, None] = {}
+        for node, link in self._connected():
+            own = tuple(node.environments.get(each, each) for each in used)
+            gone = await link.call(calls.PRUNE, calls.Prune(own, owner))
+            removed |= dict.fromkeys(gone)
+        for each in removed:
+            self._orders.pop(each, None)
+            for node in self.nodes:
+                node.environments.pop(each, None)
+        return list(removed)
+
+    async def start(self, spec: WorkerSpec) -> None:
+        node = self._place(spec)
+        assert node.link is not None
+        node.workers[spec.worker_id] = spec.resources
+        try:
+            if spec.environment not in node.environments and spec.environment in self._orders:
+                await self._build(node, spec.environment, self._orders[spec.environment])
+            own = node.environments.get(spec.environment, spec.environment)
+            await node.link.call(calls.START, replace(spec, environment=own, address=""))
+        except BaseException:
+            node.workers.pop(spec.worker_id, None)
+            raise
+
+    def _place(self, spec: WorkerSpec) -> Node:
+        """Return the node with the fewest workers that has room, before others one that has the environment."""
+        fitting = [node for node in self.nodes if node.fits(spec.resources)]
+        if not fitting:
+            if not self._connected():
+                raise EngineError(self._nobody())
+            raise NoRoom("no node has room for a worker of this endpoint")
+        return min(fitting, key=lambda node: (spec.environment not in node.environments, len(node.workers)))
+
+    def _node_of(self, worker_id: str) -> AgentLink | None:
+        return next((link for node, link in self._connected() if worker_id in node.workers), None)
+
+    async def stop(self, worker_id: str, grace: float) -> None:
+        if (link := self._node_of(worker_id)) is not None:
+            try:
+                await link.call(calls.STOP, calls.Stop(worker_id, grace))
+            except EngineError as error:  # the node is away, and its workers have ended
+                log.warning("the worker %s could not be stopped: %s", worker_id, error)
+
+    def note(self, endpoint_id: str, worker_id: str, text: str) -> None:
+        link = self._node_of(worker_id)
+        links = [link] if link is not None else [link for _, link in self._connected()][:1]
+        for each in links:
+            self._background.spawn(self._note(each, calls.Note(endpoint_id, worker_id, text)))
+
+    async def _note(self, link: AgentLink, note: calls.Note) -> None:
+        try:
+            await link.call(calls.NOTE, note)
+        except EngineError as error:
+            log.warning("a line for a worker's log was lost: %s", error)
+
+    async def worker_logs(self, endpoint_id: str, part: LogPart) -> list[LogLine]:
+        asked = calls.LogRead(endpoint_id, part)
+        parts = [await link.call(calls.READ_LOGS, asked) for _, link in self._connected()]
+        lines = parts[0] if len(parts) == 1 else sorted(_all(parts), key=lambda line: line.at)
+        return lines if part.tail_lines is None else lines[max(0, len(lines) - part.tail_lines) :]
+
+    def follow_logs(self, endpoint_id: str) -> "NodesFollower":
+        return NodesFollower([link for _, link in self._connected()], endpoint_id)
+
+    async def remove_logs(self, endpoint_id: str) -> None:
+        for _, link in self._connected():
+            await link.call(calls.REMOVE_LOGS, endpoint_id)
+
+    async def close(self) -> None:
+        await self._background.stop()
+        for _, link in self._connected():
+            link.lose("is not needed any longer")
+
+
+def _all(parts: list[list[LogLine]]) -> list[LogLine]:
+    return [line for lines in parts for line in lines]
+
+
+class NodesFollower:
+    """Follows an endpoint's logs on every node that was connected at the beginning."""
+
+    def __init__(self, links: list[AgentLink], endpoint_id: str) -> None:
+        self._links = links
+        self._endpoint_id = endpoint_id
+        self._name = secrets.token_hex(8)
+
+    async def begin(self, part: LogPart) -> list[LogLine]:
+        follow = calls.Follow(self._name, self._endpoint_id, part)
+        return _sorted([await link.call(calls.FOLLOW, follow) for link in self._links])
+
+    async def poll(self) -> list[LogLine]:
+        return _sorted([await link.call(calls.POLL, self._name) for link in self._links])
+
+
+def _sorted(parts: list[list[LogLine]]) -> list[LogLine]:
+    return parts[0] if len(parts) == 1 else sorted(_all(parts), key=lambda line: line.at)
+
+
+class NoJobs:
+    """Refuses image jobs, which run on a server's own machine only."""
+
+    async def ids(self) -> list[str]:
+        return []
+
+    async def _refuse(self, *given: object) -> NoReturn:
+        raise ContainerError(
+            "image jobs can't run on agents' nodes yet: run them by a server without --engine agents"
+        )
+
+    fetch = start = state = wait = logs = stop = remove = release = _refuse
+
+    def hold(self, job_id: str, resources: Resources) -> str:
+        raise ContainerError(
+            "image jobs can't run on agents' nodes yet: run them by a server without --engine agents"
+        )
+
+    def resume(self, job_id: str, held: str) -> None:
+        """Hold nothing: no job of an earlier server runs here."""

@@ -1,0 +1,202 @@
+"""The connection between a server and an agent: frames over TLS, with beats, calls and channels.
+
+A frame is as in `openlaunch_worker.frames`. Its id names a call or a channel::
+
+    server → agent                                    agent → server
+    HELLO    JSON {"version", "proof", "server"}      WELCOME  JSON {"version", "node", "capacity"}
+    CALL     JSON {"method", …}                       REFUSED  JSON {"reason"}: another version, or no proof
+                                                      RETURN   JSON, what a call returns
+                                                      FAILED   JSON {"type", "message"}, how a call ended
+                                                      EVENT    JSON {"event", …}
+                                                      OPEN     JSON {"token"}: a worker has said HELLO
+
+    both: DATA    bytes of a worker's connection, whose frames only its two ends read
+          CLOSE   the channel is closed
+          PAUSE, RESUME  send nothing, or again, over the channel
+          BEAT    twice a second
+"""
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable
+from enum import IntEnum
+from typing import Any, Final, Protocol, cast
+
+from openlaunch_worker.frames import Body, FrameError, FrameParser, encode
+
+VERSION: Final = 1
+BEAT_SECONDS: Final = 0.5
+DEAD_SECONDS: Final = 2.0
+"""A peer that was not heard of for this long is dead, or cut off."""
+
+PIECE_BYTES: Final = 64 * 1024
+"""Limit on one DATA frame: a large body does not hold up what comes behind it on other channels."""
+
+MAX_DOCUMENT_BYTES: Final = 16 * 1024 * 1024
+MAX_CHANNELS: Final = 100_000
+
+log = logging.getLogger(__name__)
+
+
+class Kind(IntEnum):
+    """What a frame is."""
+
+    HELLO = 1
+    WELCOME = 2
+    REFUSED = 3
+    BEAT = 4
+    CALL = 5
+    RETURN = 6
+    FAILED = 7
+    EVENT = 8
+    OPEN = 9
+    DATA = 10
+    CLOSE = 11
+    PAUSE = 12
+    RESUME = 13
+
+
+class ChannelEnd(Protocol):
+    """One end of a worker's connection that goes over the link."""
+
+    def receive(self, data: bytes) -> None:
+        """Take bytes that have come."""
+
+    def closed(self) -> None:
+        """Note that the channel is closed, by the other end, or because the link is lost."""
+
+    def pause(self) -> None:
+        """Send nothing until `resume`: the other end does not read as fast."""
+
+    def resume(self) -> None:
+        """Send again."""
+
+
+class NodeLink(asyncio.Protocol):
+    """One end of the connection. A subclass handles what only its side is sent."""
+
+    def __init__(self, peer: str) -> None:
+        self.peer = peer
+        """Names the other end, for messages."""
+        self.lost_because = ""
+        self.channels: dict[int, ChannelEnd] = {}
+        self._parser = FrameParser(self._check_head)
+        self._loop = asyncio.get_running_loop()
+        self._handlers: dict[int, Callable[[int, Body], None]] = {}
+        self._heard_at = self._beat_at = self._loop.time()
+        self._is_full = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's has another base class
+        self._beating = self._loop.call_later(BEAT_SECONDS, self._beat)
+        self._heard_at = self._beat_at = self._loop.time()
+
+    def data_received(self, data: bytes) -> None:
+        self._heard_at = self._loop.time()
+        try:
+            for kind, number, payload in self._parser.feed(data):
+                if kind == Kind.DATA:
+                    if (channel := self.channels.get(number)) is not None:  # else it was closed here
+                        channel.receive(cast("bytes", payload))
+                elif kind != Kind.BEAT:
+                    self._handlers[kind](number, payload)
+        except FrameError as error:
+            self.lose(f"broke the protocol: {error}")
+
+    def _check_head(self, kind: int, number: int, length: int) -> None:
+        """Refuse a frame by its head, before the rest of it is kept."""
+        if kind not in self._handlers and kind not in (Kind.DATA, Kind.BEAT):
+            raise FrameError(f"a frame of the kind {kind}, which does not belong there")
+        limit = 2 * PIECE_BYTES if kind == Kind.DATA else MAX_DOCUMENT_BYTES
+        if length > limit:
+            raise FrameError(f"a frame {Kind(kind).name} of {length} bytes, over the limit of {limit} bytes")
+
+    def handle(self, kind: Kind, handler: Callable[[int, Body], None]) -> None:
+        """Take frames of this kind from now on."""
+        self._handlers[kind] = handler
+
+    def handle_channels(self) -> None:
+        """Take what channels need from now on."""
+        self.handle(Kind.CLOSE, self._on_close)
+        self.handle(Kind.PAUSE, lambda number, _: self._tell(number, lambda channel: channel.pause()))
+        self.handle(Kind.RESUME, lambda number, _: self._tell(number, lambda channel: channel.resume()))
+
+    def _tell(self, number: int, call: Callable[[ChannelEnd], None]) -> None:
+        if (channel := self.channels.get(number)) is not None:
+            call(channel)
+
+    def _on_close(self, number: int, payload: Body) -> None:
+        if (channel := self.channels.pop(number, None)) is not None:
+            channel.closed()
+
+    def send(self, kind: Kind, number: int = 0, payload: bytes = b"") -> None:
+        if not self._transport.is_closing():
+            self._transport.write(encode(kind, number, payload))
+
+    def send_document(self, kind: Kind, number: int, document: dict[str, Any]) -> None:
+        self.send(kind, number, json.dumps(document).encode())
+
+    def send_data(self, number: int, data: bytes | bytearray | memoryview) -> None:
+        """Send bytes over a channel."""
+        if len(data) <= PIECE_BYTES:
+            self.send(Kind.DATA, number, bytes(data))
+            return
+        with memoryview(data) as view:
+            for start in range(0, len(view), PIECE_BYTES):
+                self.send(Kind.DATA, number, bytes(view[start : start + PIECE_BYTES]))
+
+    def close_channel(self, number: int) -> None:
+        """Close a channel at this end; the other end hears of it."""
+        if self.channels.pop(number, None) is not None:
+            self.send(Kind.CLOSE, number)
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that are written and not sent."""
+        return self._transport.get_write_buffer_size()
+
+    def _beat(self) -> None:
+        now = self._loop.time()
+        was_held_up = now - self._beat_at > 2 * BEAT_SECONDS  # this process, so what has come is not read yet
+        if was_held_up:
+            self._heard_at = now
+        elif now - self._heard_at > DEAD_SECONDS:
+            self.lose(f"was not heard of for {now - self._heard_at:.1f} s")
+            return
+        self._beat_at = now
+        self.send(Kind.BEAT)
+        self._beating = self._loop.call_later(BEAT_SECONDS, self._beat)
+
+    def lose(self, reason: str) -> None:
+        """Close the connection at once; `reason` says why, as "was not heard of for 2 s"."""
+        self.lost_because = self.lost_because or reason
+        self._transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._beating.cancel()
+        self.lost_because = self.lost_because or "closed the connection"
+        channels, self.channels = self.channels, {}
+        for channel in channels.values():
+            channel.closed()
+
+    def pause_writing(self) -> None:
+        self._is_full = True
+        for channel in list(self.channels.values()):
+            channel.pause()
+
+    def resume_writing(self) -> None:
+        self._is_full = False
+        for channel in list(self.channels.values()):
+            channel.resume()
+
+
+def read_document(payload: Body) -> dict[str, Any]:
+    """Return a JSON object; raise `FrameError` for anything else."""
+    try:
+        document = json.loads(payload)
+    except ValueError as error:
+        raise FrameError(f"a document that is not JSON: {error}") from None
+    if not isinstance(document, dict):
+        raise FrameError("a document that is not an object")
+    return document

@@ -1,0 +1,129 @@
+"""A server whose workers are on nodes, each with an agent of its own."""
+
+import concurrent.futures
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+from agents import TOKEN, agents, settings_of
+from nodes_driver import checks, node_of, where
+from server_driver import SMALL, args, eventually, running
+
+from openlaunch.errors import WorkerDied
+from openlaunch.nodes.identity import ClusterIdentity
+from openlaunch.nodes.link import VERSION, Kind
+from openlaunch_worker.frames import FrameParser, encode
+
+
+@pytest.fixture(scope="module")
+def two():
+    """Two agents, and a client of a server that uses them."""
+    with agents(2) as started, running(**settings_of(started)) as client:
+        yield started, client
+
+
+def test_workers_of_an_endpoint_are_on_all_nodes(two):
+    started, client = two
+    endpoint = client.deploy(where, name="where", min_workers=2, max_workers=2, **SMALL)
+    eventually(lambda: endpoint.deployment_state().available_workers == 2)
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        places = [
+            each.result().value for each in [pool.submit(endpoint.predict, args(seconds=1)) for _ in range(2)]
+        ]
+    assert {node_of(started, place) for place in places} == set(started)
+
+
+def test_logs_of_all_nodes_are_read_and_followed(two):
+    _, client = two
+
+    def say(word: str) -> str:
+        print("said", word, flush=True)
+        return word
+
+    endpoint = client.deploy(say, name="say", min_workers=2, max_workers=2, **SMALL)
+    eventually(lambda: endpoint.deployment_state().available_workers == 2)
+    words = [f"word-{number}" for number in range(8)]
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda word: endpoint.predict(args(word=word)), words))
+    eventually(lambda: all(f"said {word}" in str(client.read_endpoint_logs("say")) for word in words))
+
+
+def test_a_worker_that_dies_is_told_as_on_this_machine(two):
+    _, client = two
+
+    def die() -> None:
+        import os
+
+        os.kill(os.getpid(), 9)
+
+    endpoint = client.deploy(die, name="die", **SMALL)
+    with pytest.raises(WorkerDied, match="killed by signal 9"):
+        endpoint.predict(args())
+
+
+def test_large_bodies_cross(two):
+    _, client = two
+
+    def size_and_back(text: str) -> str:
+        return text[::-1]
+
+    endpoint = client.deploy(size_and_back, name="back", **SMALL | {"memory": "512Mi"})
+    text = "0123456789" * 800_000
+    assert endpoint.predict(args(text=text)).value == text[::-1]
+
+
+def test_an_agent_of_another_cluster_is_not_used(tmp_path):
+    with agents(1) as started, running(**settings_of(started, token="6" * 64)) as client:
+        check = checks(client)["nodes"]
+        assert check["status"] == "warning"
+        assert "it belongs to another cluster" in check["detail"]
+        eventually(lambda: "is not from a server of this cluster" in started[0].log)
+        assert TOKEN not in started[0].log
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"version": 0}, "it speaks version 0 of the protocol, and this agent 1"),
+        ({"proof": "0" * 64}, "its cluster's token is another one"),
+        ({"proof": None}, "its cluster's token is another one"),
+    ],
+)
+def test_an_agent_refuses_and_says_why(two, change, reason):
+    started, _ = two
+    identity = ClusterIdentity(TOKEN)
+    hello = {"version": VERSION, "proof": identity.proof, "server": "test", **change}
+    raw = socket.create_connection(("127.0.0.1", started[0].port), 10)
+    with raw, identity.server_context().wrap_socket(raw) as link:
+        link.sendall(encode(Kind.HELLO, 0, json.dumps(hello).encode()))
+        parser, frames = FrameParser(), []
+        while not any(kind == Kind.REFUSED for kind, _, _ in frames) and (data := link.recv(65536)):
+            frames += parser.feed(data)
+    (answer,) = [json.loads(payload) for kind, _, payload in frames if kind == Kind.REFUSED]
+    assert answer["reason"].startswith(reason)
+    eventually(lambda: reason in started[0].log)
+
+
+def test_a_connection_that_is_no_server_does_not_hold_the_agent_up(two):
+    started, client = two
+    endpoint = client.deploy(where, name="where", **SMALL)
+    with contextlib.ExitStack() as stack:
+        for _ in range(100):
+            stack.enter_context(socket.create_connection(("127.0.0.1", started[0].port)))
+        assert endpoint.predict(args(seconds=0)).status == "SUCCESS"
+
+
+def test_an_agent_needs_a_token(tmp_path):
+    command = [sys.executable, "-m", "openlaunch.cli", "agent", "--data-dir", str(tmp_path)]
+    for token, reason in (
+        ("", "OPENLAUNCH_CLUSTER_TOKEN"),
+        ("short", "has 5 characters, and at least 32 are needed"),
+    ):
+        environ = {**os.environ, "OPENLAUNCH_CLUSTER_TOKEN": token} if token else os.environ
+        run = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60)
+        assert run.returncode == 2
+        assert reason in run.stderr
