@@ -17,6 +17,7 @@ from postgres_server import shared_server
 from server_driver import SMALL, args, eventually
 
 from openlaunch import LaunchClient
+from openlaunch.errors import Unavailable
 
 pytestmark = pytest.mark.slow
 
@@ -107,6 +108,17 @@ def test_what_one_server_does_the_others_know_and_other_clusters_are_refused(ser
             deployed(here)
             endpoint = endpoint_at(there)
             assert results([endpoint.predict(args(n=n)) for n in range(20)]) == [n * n for n in range(20)]
+
+            direct = here.deploy(square, name="direct", max_workers=1, **LITTLE)
+            eventually(lambda: {e.name for e in there.list_model_endpoints()} == {"later", "direct"})
+            assert direct.predict(args(n=3)).value == 9
+            with pytest.raises(Unavailable, match="another server of the cluster leads"):
+                there.get_model_endpoint("direct").predict(args(n=3))
+            with LaunchClient(KEY, f"{second.url},{first.url}", max_retries=0) as either:
+                assert either.get_model_endpoint("direct").predict(args(n=3)).value == 9
+            ready = [httpx2.get(f"{server.url}/readyz", timeout=60).status_code for server in (first, second)]
+            assert ready == [200, 503]
+            here.delete_model_endpoint("direct")
 
             made = here.create_api_key("ann")
             eventually(lambda: status(second, made.api_key) == 200)

@@ -24,6 +24,8 @@ from openlaunch.wire.why import EndpointWhy
 
 log = logging.getLogger(__name__)
 
+ANOTHER_LEADS = "another server of the cluster leads, and has the workers"
+
 
 class Controller:
     """Starts and ends endpoints' supervisors, in the event loop's thread. Gateway and engine call its `reports`."""
@@ -55,7 +57,8 @@ class Controller:
             clock=clock,
         )
         self._supervisors: dict[str, Supervisor] = {}
-        self._leads = False
+        self.leads = False
+        """Whether this server has the workers; where several share a database, only one does."""
         self._records: dict[str, EndpointRecord] = {}
         """The endpoints as this server last saw them."""
         self._background = BackgroundTasks("a background task of the controller failed")
@@ -64,7 +67,7 @@ class Controller:
 
     async def start(self) -> None:
         """Look after all endpoints that the store has, and resume deleting those that were being deleted."""
-        self._leads = True
+        self.leads = True
         for record in await self._store.read(endpoints.list_all):
             self.apply(record)
             if record.status is EndpointStatus.DELETE_IN_PROGRESS:
@@ -77,7 +80,7 @@ class Controller:
 
     async def resign(self) -> None:
         """Change nothing more, because another server leads from now on. The workers stay for what they run."""
-        self._leads = False
+        self.leads = False
         await self._background.stop()
         await asyncio.gather(*(each.end_loop() for each in self._supervisors.values()))
 
@@ -86,6 +89,8 @@ class Controller:
         await self.resign()
         await asyncio.gather(*(each.retire(grace) for each in self._supervisors.values()))
         self._supervisors.clear()
+        for endpoint_id in self._records:
+            self._traffic.fail_waiting(endpoint_id, ANOTHER_LEADS)
 
     async def refresh(self) -> None:
         """Take over what other servers have changed."""
@@ -107,8 +112,10 @@ class Controller:
             supervisor.endpoint.adopt(record)
             return
         self._traffic.update_endpoint(record)
-        if self._leads:
+        if self.leads:
             self._supervisors[record.id] = Supervisor(record, self._parts)
+        else:
+            self._traffic.fail_waiting(record.id, ANOTHER_LEADS)
 
     def remove(self, record: EndpointRecord) -> None:
         """Delete the endpoint: its workers finish what they run, then its row and logs go."""

@@ -317,7 +317,8 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
             )
             stack.push_async_callback(cluster.stop)
         nodes = None if isinstance(engine, LocalEngine) else engine.problems
-        health = Health(store, artifacts, data.root, nodes)
+        leads = None if cluster is None else lambda: controller.leads
+        health = Health(store, artifacts, data.root, nodes, leads)
         health.start()
         stack.push_async_callback(health.stop)
         yield Context(

@@ -9,7 +9,7 @@ from both_clients import FLAVOURS
 from canned_server import Predicting, Server, reply, success
 
 import openlaunch
-from openlaunch.errors import ConnectionFailed
+from openlaunch.errors import ConnectionFailed, Unavailable
 
 PREDICT = "POST /v1/sync-tasks"
 STOPPING = {"title": "stopping", "status": 503, "detail": "the server is stopping", "code": "stopping"}
@@ -85,6 +85,24 @@ def test_a_server_that_stops_sends_its_callers_to_the_next(both, servers, endpoi
     servers[0].routes[PREDICT] = reply(STOPPING, 503, **{"content-type": "application/problem+json"})
     assert both.predict(endpoint).value == 1
     assert [asked(server) for server in servers] == [1, 1]
+
+
+def test_a_server_without_workers_sends_its_callers_to_the_next_at_once(both, servers, endpoint):
+    refused = {"title": "no", "status": 503, "detail": "another server leads", "code": "endpoint_failed"}
+    headers = {"content-type": "application/problem+json", "retry-after": "5"}
+    servers[0].routes[PREDICT] = reply(refused, 503, **headers)
+    began = time.monotonic()
+    assert both.predict(endpoint).value == 1
+    assert time.monotonic() - began < 2
+    assert [asked(server) for server in servers] == [1, 1]
+
+
+def test_what_may_have_run_is_not_sent_to_the_next(both, servers, endpoint):
+    broken = {"title": "no", "status": 503, "detail": "the server stopped before", "code": "interrupted"}
+    servers[0].routes[PREDICT] = reply(broken, 503, **{"content-type": "application/problem+json"})
+    with pytest.raises(Unavailable):
+        both.predict(endpoint)
+    assert [asked(server) for server in servers] == [1, 0]
 
 
 def test_a_server_that_does_not_take_connections_costs_two_seconds(flavour, servers):

@@ -48,6 +48,7 @@ class Health:
         artifacts: Artifacts,
         folder: Path,
         nodes: Callable[[], dict[str, str]] | None = None,
+        leads: Callable[[], bool] | None = None,
     ) -> None:
         self.stopping = False
         self._store = store
@@ -55,6 +56,8 @@ class Health:
         self._folder = folder
         self._nodes = nodes
         """Returns why each node that can't be used can't be; None where there are no nodes."""
+        self._leads = leads
+        """Returns whether this server has the workers; None where it shares its database with no other."""
         self._lags: deque[float] = deque(maxlen=TICKS_KEPT)
         self._looking: asyncio.Task[ReadinessResponse] | None = None
         self._looked_at = 0.0
@@ -96,6 +99,7 @@ class Health:
             lag_check(max(self._lags, default=0.0)),
             clock_check(clock.was_set_by()),
             *([] if self._nodes is None else [nodes_check(self._nodes())]),
+            *([] if self._leads is None else [leader_check(leads=self._leads())]),
         ]
         return ReadinessResponse(status=_worst(checks), checks=checks)
 
@@ -147,6 +151,13 @@ async def _within(
         log.exception("the check of %s failed", name)
         detail = getattr(error, "strerror", None) or type(error).__name__
     return Check(name=name, status=status, detail=detail)
+
+
+def leader_check(*, leads: bool) -> Check:
+    """Look at who has the workers: a balancer sends nothing to a server that has none, and so can't predict."""
+    if leads:
+        return Check(name="leader")
+    return _failed("leader", "another server of the cluster leads, and has the workers")
 
 
 def nodes_check(problems: dict[str, str]) -> Check:
