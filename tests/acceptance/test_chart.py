@@ -1,0 +1,125 @@
+"""The Helm chart and compose.yaml: rendered by Helm itself, held against Kubernetes' own schemas, and run."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from openlaunch.server.settings import Settings
+from typer.testing import CliRunner
+
+from openlaunch.cli.app import app
+
+pytestmark = pytest.mark.slow
+
+helm = pytest.importorskip("helm_python", reason="needs the group `chart` of pyproject.toml: make test-slow")
+kubernetes_validate = pytest.importorskip("kubernetes_validate")
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+CHART = DEPLOY / "chart"
+NEEDED = {"store": {"secret": "postgres"}, "artifacts": "s3://bucket/x", "cluster": {"secret": "cluster"}}
+EVERYTHING = {
+    **NEEDED,
+    "artifactsSecret": "bucket",
+    "image": {"repository": "registry.example/openlaunch", "pullSecrets": [{"name": "registry"}]},
+    "servers": {
+        "replicas": 3,
+        "env": {"OPENLAUNCH_LOG_LEVEL": "info"},
+        "autoscaling": {"enabled": True},
+        "nodeSelector": {"pool": "web"},
+        "tolerations": [{"key": "web", "operator": "Exists"}],
+    },
+    "agents": {
+        "replicas": 3,
+        "isolation": "required",
+        "procMount": "Unmasked",
+        "resources": {"limits": {"nvidia.com/gpu": 1}},
+        "disk": {"size": "100Gi", "storageClass": "fast"},
+    },
+    "ingress": {"enabled": True, "host": "models.example.org", "tlsSecret": "tls", "className": "nginx"},
+    "serviceAccount": {"create": False, "name": "openlaunch"},
+}
+
+
+def _rendered(values: dict[str, Any]) -> list[dict[str, Any]]:
+    with helm.Chart.load(str(CHART)) as chart:
+        texts = chart.render(values, name="demo", namespace="prod")
+    documents = [document for text in texts.values() for document in yaml.safe_load_all(text)]
+    return [document for document in documents if document is not None]
+
+
+def _named(documents: list[dict[str, Any]], kind: str) -> dict[str, Any]:
+    return next(document for document in documents if document["kind"] == kind)
+
+
+def _container(document: dict[str, Any]) -> dict[str, Any]:
+    container: dict[str, Any] = document["spec"]["template"]["spec"]["containers"][0]
+    return container
+
+
+def test_helm_finds_nothing_wrong():
+    found = helm.lint(str(CHART))
+    assert found["errors"] == []
+    assert [each["error"] for each in found["messages"]] == ["icon is recommended"]
+
+
+@pytest.mark.parametrize("version", ["1.27", "1.33"])
+@pytest.mark.parametrize("values", [NEEDED, EVERYTHING], ids=["needed", "everything"])
+def test_kubernetes_takes_what_is_rendered(values, version):
+    documents = _rendered(values)
+    assert {"Deployment", "StatefulSet", "PodDisruptionBudget"} <= {each["kind"] for each in documents}
+    for document in documents:
+        kubernetes_validate.validate(document, version, strict=True)
+
+
+@pytest.mark.parametrize("name", ["store", "artifacts", "cluster"])
+def test_what_has_no_default_is_asked_for(name):
+    with pytest.raises(helm.HelmError, match=name):
+        _rendered({key: value for key, value in NEEDED.items() if key != name})
+
+
+def test_servers_dial_every_agent_by_its_name():
+    documents = _rendered(EVERYTHING)
+    agents = _named(documents, "StatefulSet")
+    arguments = _container(_named(documents, "Deployment"))["args"]
+    names = [f"{agents['metadata']['name']}-{number}" for number in range(agents["spec"]["replicas"])]
+    hosts = [f"{name}.{agents['spec']['serviceName']}:8001" for name in names]
+    assert arguments[arguments.index("--agents") + 1].split(",") == hosts
+
+
+def test_agents_have_no_database_no_bucket_and_no_key():
+    agent = _container(_named(_rendered(EVERYTHING), "StatefulSet"))
+    assert "envFrom" not in agent
+    assert {each["name"] for each in agent["env"]} == {"OPENLAUNCH_ISOLATION", "OPENLAUNCH_CLUSTER_TOKEN"}
+
+
+def test_no_secret_is_a_value_of_the_chart():
+    for document in _rendered(EVERYTHING):
+        assert document["kind"] != "Secret"
+
+
+@pytest.mark.parametrize("kind", ["Deployment", "StatefulSet"])
+def test_the_program_knows_the_commands_and_settings(kind):
+    container = _container(_named(_rendered(EVERYTHING), kind))
+    _known(container["args"])
+    settings = {each["name"] for each in container["env"]} - {"OPENLAUNCH_CLUSTER_TOKEN"}
+    assert {name.removeprefix("OPENLAUNCH_").lower() for name in settings} <= set(Settings.model_fields)
+
+
+def test_the_chart_stays_small():
+    assert sum(len(path.read_text().splitlines()) for path in CHART.rglob("*") if path.is_file()) <= 400
+
+
+def test_the_program_knows_the_commands_of_the_compose_file():
+    services = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
+    ours = [each["command"] for each in services.values() if each["image"] == "openlaunch"]
+    assert len(ours) == 4
+    for command in ours:
+        _known(command)
+
+
+def _known(arguments: list[str]) -> None:
+    """Fail unless each option is one of the command's."""
+    text = CliRunner().invoke(app, [arguments[0], "--help"], env={"COLUMNS": "200"}).stdout
+    assert "Usage" in text
+    assert [each for each in arguments if each.startswith("--") and each not in text] == []
