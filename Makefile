@@ -55,6 +55,7 @@ pytest: $(VENV)/.installed
 # not installed and can't be. CI runs them after `make test`.
 test-slow: $(VENV)/.installed
 	-tools/install.sh chromium
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraints constraints.txt --group chart
 	$(BIN)/python -m tools.run_tests slow
 
 # What concerns records once more, with servers that keep them in PostgreSQL.
@@ -96,7 +97,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 # alone: where packages come from is a matter of each machine.
 constraints: $(VENV)/.installed
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --no-annotate --no-emit-index-url \
-		--no-emit-find-links --custom-compile-command 'make constraints' --extra server --extra cluster --group dev --group bench \
+		--no-emit-find-links --custom-compile-command 'make constraints' --extra server --extra cluster --group dev --group bench --group chart \
 		--output-file constraints.txt pyproject.toml
 
 clean:

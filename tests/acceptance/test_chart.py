@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 import yaml
-from openlaunch.server.settings import Settings
 from typer.testing import CliRunner
 
 from openlaunch.cli.app import app
+from openlaunch.server.settings import Settings
 
 pytestmark = pytest.mark.slow
 
@@ -24,8 +24,7 @@ EVERYTHING = {
     "image": {"repository": "registry.example/openlaunch", "pullSecrets": [{"name": "registry"}]},
     "servers": {
         "replicas": 3,
-        "env": {"OPENLAUNCH_LOG_LEVEL": "info"},
-        "autoscaling": {"enabled": True},
+        "env": {"OPENLAUNCH_TASK_MAX_ATTEMPTS": 5},
         "nodeSelector": {"pool": "web"},
         "tolerations": [{"key": "web", "operator": "Exists"}],
     },

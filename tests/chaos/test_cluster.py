@@ -12,11 +12,12 @@ from typing import Any
 import httpx2
 import psycopg
 import pytest
+from agents import agents, settings_of
 from chaos_server import ChaosServer
 from postgres_server import shared_server
 from server_driver import SMALL, args, eventually
 
-from openlaunch import LaunchClient
+from openlaunch import EndpointRequest, LaunchClient
 from openlaunch.errors import Unavailable
 
 pytestmark = pytest.mark.slow
@@ -161,3 +162,28 @@ def test_a_leader_that_is_lost_is_replaced_and_no_task_with_it(
                 eventually(lambda: "another server leads now" in first.log())
                 assert results([endpoint_at(here).predict(args(n=n)) for n in range(4)]) == [0, 1, 4, 9]
                 assert servers.leader() == second.url
+
+
+def test_workers_are_on_nodes_and_a_lost_leader_costs_no_task_and_little_time(servers: Servers) -> None:
+    with (
+        agents(2, token=TOKEN) as nodes,
+        servers.another(**settings_of(nodes, TOKEN)) as first,
+        servers.another(**settings_of(nodes, TOKEN)) as second,
+        LaunchClient(KEY, f"{first.url},{second.url}", max_retries=8) as client,
+    ):
+        eventually(lambda: servers.leader() == first.url)
+        deployed(client)
+        direct = client.deploy(square, name="direct", min_workers=2, max_workers=2, **LITTLE)
+        assert direct.predict(args(n=4)).value == 16
+        later = client.get_model_endpoint("later")
+        futures = [later.predict(args(n=n, seconds=0.2)) for n in range(20)]
+        os.kill(first.pid, signal.SIGKILL)
+        lost_at = time.monotonic()
+        request = EndpointRequest(args={"n": 5}, idempotency_key="after-the-leader")
+        assert direct.predict(request).value == 25
+        assert time.monotonic() - lost_at < SLOW * 10
+        assert results(futures) == [n * n for n in range(20)]
+        nodes[0].kill()
+        for n in range(10):
+            request = EndpointRequest(args={"n": n}, idempotency_key=f"after-a-node-{n}")
+            assert direct.predict(request).value == n * n

@@ -66,7 +66,7 @@ class Agent:
 
 
 @contextmanager
-def agents(count: int = 1, **settings: object) -> Iterator[list[Agent]]:
+def agents(count: int = 1, token: str = TOKEN, **settings: object) -> Iterator[list[Agent]]:
     """Run agents until the end of the block."""
     with tempfile.TemporaryDirectory(prefix="openlaunch-agents-") as root:
         started: list[Agent] = []
@@ -74,7 +74,7 @@ def agents(count: int = 1, **settings: object) -> Iterator[list[Agent]]:
             for number in range(count):
                 folder = Path(root) / str(number)
                 folder.mkdir()
-                started.append(Agent(folder, **settings))
+                started.append(Agent(folder, token, **settings))
             yield started
         finally:
             for agent in started:

@@ -32,7 +32,7 @@ def test_without_a_file_the_defaults_stay(file):
         ("prot = 1", "has 'prot', and there is no such setting: did you mean port?"),
         ("xyz = 1", "has 'xyz', and there is no such setting: `openlaunch docs settings` lists them"),
         ("port = 99999", "server.toml: port is 99999: "),
-        ('api_key = "tooshort"', "server.toml: api_key: "),
+        ('api_key = "tooshort"', "server.toml: api_key has 8 characters, and at least 16 are needed"),
         ("port = ", "server.toml can't be read: "),
         (
             'extra_index_urls = "me:tooshort@index"',
