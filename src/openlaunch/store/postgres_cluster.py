@@ -22,8 +22,8 @@ TABLES = (
     'CREATE TABLE cluster (name text COLLATE "C" NOT NULL, url_secret bytea NOT NULL)',
     'CREATE TABLE leader (epoch bigint NOT NULL, holder text COLLATE "C" NOT NULL, until float8 NOT NULL)',
     "INSERT INTO leader VALUES (0, '', 0)",
-    'CREATE TABLE gateways (id text COLLATE "C" PRIMARY KEY, '
-    'address text COLLATE "C" NOT NULL, until float8 NOT NULL)',
+    """CREATE TABLE gateways (
+      id text COLLATE "C" PRIMARY KEY, address text COLLATE "C" NOT NULL, until float8 NOT NULL)""",
 )
 """`until` is by the database's clock, with which alone it is compared."""
 
