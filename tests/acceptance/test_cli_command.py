@@ -133,7 +133,7 @@ def test_a_second_server_on_the_same_data_directory_is_refused(where, server):
     [
         (("--port", "99999"), {}, "error: --port is 99999: "),
         ((), {"OPENLAUNCH_DRAIN_SECONDS": "-1"}, "error: OPENLAUNCH_DRAIN_SECONDS is '-1': "),
-        ((), {"OPENLAUNCH_API_KEY": "tooshort"}, "error: OPENLAUNCH_API_KEY: "),
+        ((), {"OPENLAUNCH_API_KEY": "tooshort"}, "error: OPENLAUNCH_API_KEY has "),
         (("--host", "203.0.113.1", "--port", "0"), {}, "error: can't listen on 203.0.113.1:0"),
     ],
 )
