@@ -18,8 +18,10 @@ from openlaunch.wire.tasks import MAX_WAIT_SECONDS
 EXAMPLES = int(os.environ.get("OPENLAUNCH_FUZZ_EXAMPLES", "4"))
 DEADLINE = MAX_WAIT_SECONDS + 30  # a wait may be asked for
 FOLLOWING_SECONDS = 10  # a log that is followed has no end
-ASKED_FOR = ("scaled_to_zero", "endpoint_failed", "deadline_exceeded")
-"""What requests may ask for that can only be answered with 503 or 504: no workers, a bundle that fails, no time."""
+ASKED_FOR = ("scaled_to_zero", "endpoint_failed", "deadline_exceeded", "prediction_failed")
+"""What requests may ask for that can only be answered with 500, 503 or 504: no workers, a bundle that fails, no time,
+and arguments that the model does not have.
+"""
 
 
 @pytest.fixture(scope="module")
