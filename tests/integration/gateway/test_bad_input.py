@@ -332,3 +332,9 @@ def test_an_endpoint_whose_deletion_was_asked_for_is_not_found(client, raw):
     assert client.delete_model_endpoint("in-gone") is True
     problem(predict(raw, endpoint.id, {"args": {}}), 404)
     eventually(lambda: raw.get(f"/v1/model-endpoints/{endpoint.id}").status_code == 404)
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_a_list_of_bundles_is_refused_before_it_begins(raw, version):
+    answer = raw.get(f"/{version}/model-bundles", params={"model_name": "nobody/anything"})
+    assert "there is no owner 'nobody'" in problem(answer, 404)["detail"]

@@ -1,6 +1,6 @@
 """Model bundles (`/v2/model-bundles`)."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -60,7 +60,7 @@ def router(context: Context) -> ControlRouter:
 
         Bundles of commands are listed only with `commands`, because Launch's client can't read them.
         """
-        found = bundles_of(context, user, model_name, order_by)
+        found = await bundles_of(context, user, model_name, order_by)
         records = (
             record async for record in found if commands or not isinstance(record.flavor, CommandFlavor)
         )
@@ -124,13 +124,17 @@ async def bundles_of(
 ) -> AsyncIterator[BundleRecord]:
     """Give the caller's bundles, of this name only where one is given, newest first unless asked otherwise.
 
-    They are read a few at a time: each can hold much text.
+    They are read a few at a time: each can hold much text. What is refused is refused before the answer begins.
     """
     newest_first = order_by is not BundleOrderBy.OLDEST
     owner, own_name = named(context, caller, name)
     ids = await context.store.read(
         lambda conn: bundle_store.ids_of_owner(conn, owner, own_name, newest_first), owner
     )
+    return _read(context, ids, owner)
+
+
+async def _read(context: Context, ids: Sequence[str], owner: str) -> AsyncIterator[BundleRecord]:
     for start in range(0, len(ids), READ_AT_ONCE):
         page = ids[start : start + READ_AT_ONCE]
         for record in await context.store.read(partial(bundle_store.get_many, ids=page), owner):

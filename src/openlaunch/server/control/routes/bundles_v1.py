@@ -58,7 +58,7 @@ def router(context: Context) -> ControlRouter:
         user: User, model_name: str | None = None, order_by: BundleOrderBy | None = None
     ) -> Response:
         """List the caller's bundles, newest first unless asked otherwise."""
-        found = bundles_of(context, user, model_name, order_by)
+        found = await bundles_of(context, user, model_name, order_by)
         return listed("model_bundles", found, _response)
 
     @api.get("/latest")
