@@ -233,6 +233,14 @@ CREATE TABLE key_usage (
   CONSTRAINT pk_key_usage PRIMARY KEY (key_id),
   CONSTRAINT fk_key_usage_key_id FOREIGN KEY(key_id) REFERENCES api_keys (id)
 );
+CREATE TABLE metric_points (
+  endpoint_id TEXT NOT NULL,
+  step INTEGER NOT NULL,
+  at DOUBLE NOT NULL,
+  points BLOB NOT NULL,
+  CONSTRAINT pk_metric_points PRIMARY KEY (endpoint_id, step, at)
+);
+CREATE INDEX ix_metric_points_at ON metric_points (step, at);
 CREATE TABLE quotas (
   owner TEXT NOT NULL,
   limits JSON NOT NULL,
@@ -300,6 +308,8 @@ INSERT INTO docker_image_jobs (seq, id, owner, bundle_id, status, labels, spec, 
                                trigger_id, due_at, held)
 VALUES (1, 'run-1', 'ada', 'img-1', 'PENDING', '{}',
         '{"min_workers": 0, "max_workers": 1, "per_worker": 1, "cpus": 1.0, "memory": 536870912, "storage": 0, "gpus": 0, "labels": {"team": "vision"}, "nodes_per_worker": 1}', 60, 10, 'trg-1', 11, '');
+INSERT INTO metric_points (endpoint_id, step, at, points)
+  VALUES ('end-1', 60, 1000.0, X'00');
 INSERT INTO quotas (owner, limits) VALUES ('ada', '{"endpoints": 5}');
 INSERT INTO triggers (seq, id, owner, name, cron_schedule, bundle_id, suspended, next_at, created_at)
 VALUES (1, 'trg-1', 'ada', 'nightly', '0 3 * * *', 'img-1', 0, 11, 10);

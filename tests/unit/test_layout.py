@@ -21,6 +21,7 @@ PACKAGES = [
     "trash",
     "background",
     "turns",
+    "histograms",
 ]
 """From the top down: each imports only those below it, and the client's side below all of them."""
 
@@ -29,7 +30,7 @@ CLIENT_SIDE = ["testing", "aio", "hooks", "model_bundle", "model_endpoint", "", 
 
 ROOMS = [
     *("serve", "leading", "page", "control", "jobs", "gateway", "queue", "endpoints", "dispatch", "cluster"),
-    *("prediction", "access", "operations", "proxies", "settings", "clock", "accept", "logs", "asgi"),
+    *("prediction", "access", "operations", "metrics", "proxies", "settings", "clock", "accept", "logs", "asgi"),
 ]
 """The rooms of `server`, from the top down."""
 

@@ -113,6 +113,8 @@ class Operations(ABC, RegistersUploads):
     read_endpoint_logs = Operation(endpoint_reports.read_endpoint_logs)
     read_recordings = Operation(endpoint_reports.read_recordings)
     list_endpoint_events = Operation(endpoint_reports.list_endpoint_events)
+    get_endpoint_metrics = Operation(endpoint_reports.get_endpoint_metrics)
+    list_metrics = Operation(endpoint_reports.list_metrics)
     explain_endpoint = Operation(endpoint_reports.explain_endpoint)
 
     list_tasks = Operation(tasks.list_tasks)

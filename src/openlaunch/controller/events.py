@@ -97,9 +97,11 @@ class EventLog:
         self._storing: asyncio.Task[None] | None = None
         self._changed: dict[str, asyncio.Event] = {}
         self.closed = False
+        self.on_event: Callable[[str, EventKind], None] = lambda endpoint_id, kind: None
 
     def add(self, endpoint_id: str, kind: EventKind, detail: str = "") -> None:
         """Add an event that happens now. Equal details are counted together, so nothing unique belongs there."""
+        self.on_event(endpoint_id, kind)
         now = self._clock()
         text = " ".join(detail.split())[:MAX_DETAIL]
         self._pending.append(EventRecord(endpoint_id, kind.value, text, now, now))

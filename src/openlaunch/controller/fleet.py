@@ -60,6 +60,9 @@ class Traffic(Protocol):
     def trials(self, endpoint_id: str) -> dict[int, Trial]:
         """Return how predictions have ended, by generation, where a canary or a probation makes them count."""
 
+    def note_build(self, endpoint_id: str, seconds: float) -> None:
+        """Count how long the build of an environment took, from its turn on."""
+
     def update_endpoint(self, endpoint: EndpointRecord) -> None:
         """Route predictions by this record, which is new or has changed."""
 

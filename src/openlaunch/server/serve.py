@@ -62,6 +62,7 @@ from openlaunch.server.jobs.batch_jobs import BatchJobs
 from openlaunch.server.jobs.image_jobs import ImageJobs
 from openlaunch.server.jobs.triggers import Triggers
 from openlaunch.server.leading import Leading
+from openlaunch.server.metrics.history import History
 from openlaunch.server.operations.database_clock import DatabaseClock
 from openlaunch.server.operations.datadir import DataDir
 from openlaunch.server.operations.descriptors import allowed_connections
@@ -253,6 +254,7 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
             ),
             clock.now,
         )
+        controller.events.on_event = lanes.note_event
         tasks = TaskService(
             settings,
             store,
@@ -318,6 +320,9 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
             stack.push_async_callback(cluster.stop)
         nodes = None if isinstance(engine, LocalEngine) else engine.problems
         leads = None if cluster is None else lambda: controller.leads
+        history = History(store if cluster is None else None, lanes.watched)
+        history.start()
+        stack.push_async_callback(history.stop)
         health = Health(store, artifacts, data.root, nodes, leads)
         health.start()
         stack.push_async_callback(health.stop)
@@ -339,6 +344,7 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
             image_jobs=image_jobs,
             triggers=triggers,
             health=health,
+            history=history,
             storage=Storage(data, store, artifacts, settings, settings),
             log_streams=LogStreams(),
             recordings=recordings,

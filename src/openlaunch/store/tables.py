@@ -263,6 +263,18 @@ endpoint_events = Table(
     Index("ix_endpoint_events_endpoint", "endpoint_id", "seq"),
 )
 
+# The history of metrics: each row has the points of an endpoint in a block of time. Those of deleted endpoints are
+# deleted with the oldest, so it has no foreign key.
+metric_points = Table(
+    "metric_points",
+    metadata,
+    Column("endpoint_id", Text, primary_key=True),
+    Column("step", Integer, primary_key=True, autoincrement=False),
+    Column("at", Double, primary_key=True),
+    *_required(LargeBinary, "points"),
+    Index("ix_metric_points_at", "step", "at"),
+)
+
 docker_image_bundles = Table(
     "docker_image_bundles",
     metadata,

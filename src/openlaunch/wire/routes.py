@@ -8,7 +8,7 @@ BUCKET_HEADER = "openlaunch-bucket"
 
 BUNDLES = "/v2/model-bundles"  # + /{id}, /latest, /clone-with-changes
 BUNDLES_V1 = "/v1/model-bundles"  # the same
-# + /{id}, /{id}/restart, /{id}/hand-over, /{id}/logs, /{id}/events, /{id}/why, /{id}/recordings
+# + /{id}, /{id}/restart, /{id}/hand-over, /{id}/logs, /{id}/events, /{id}/metrics, /{id}/why, /{id}/recordings
 # /{id}/canary, + /promote, /rollback
 ENDPOINTS = "/v1/model-endpoints"
 ENDPOINTS_SCHEMA = "/v1/model-endpoints-schema.json"
@@ -20,6 +20,8 @@ DOCKER_IMAGE_BATCH_JOB_BUNDLES = "/v1/docker-image-batch-job-bundles"  # + /{id}
 TRIGGERS = "/v1/triggers"  # + /{id}
 FILES = "/v1/files"  # + /{id}, /{id}/content
 KEYS = "/v1/keys"  # + /{id}
+METRICS = "/metrics"
+METRICS_SUMMARY = "/v1/metrics"
 WHOAMI = "/v1/whoami"
 PAGE_LINKS = "/page/links"
 QUOTAS = "/v1/quotas"  # + /{owner}

@@ -98,6 +98,8 @@ ACCESS = {
     "GET /v1/keys": ADMIN,
     "PUT /v1/keys/{key_id}": ADMIN,
     "DELETE /v1/keys/{key_id}": ADMIN,
+    "GET /v1/metrics": USER,
+    "GET /v1/model-endpoints/{model_endpoint_id}/metrics": USER,
     "GET /v1/quotas": USER,
     "PUT /v1/quotas/{name}": ADMIN,
     "GET /v1/audit-log": ADMIN,

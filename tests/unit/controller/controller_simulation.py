@@ -163,6 +163,9 @@ class FakeFleet:
     def remove_endpoint(self, endpoint_id: str) -> None:
         pass
 
+    def note_build(self, endpoint_id: str, seconds: float) -> None:
+        pass
+
     def fail_waiting(self, endpoint_id: str, reason: str) -> None:
         self.refused.append(reason)
 

@@ -9,6 +9,12 @@ from openlaunch.client.operations.endpoints import resolved
 from openlaunch.wire import routes
 from openlaunch.wire.endpoints import LogsResponse
 from openlaunch.wire.events import ListEventsResponse
+from openlaunch.wire.metrics import (
+    EndpointMetricsResponse,
+    EndpointSummary,
+    MetricsRange,
+    MetricsSummaryResponse,
+)
 from openlaunch.wire.why import EndpointWhy
 
 LOG_SILENCE_SECONDS = 60.0
@@ -125,6 +131,29 @@ def list_endpoint_events(
     url = url_with(path_to(routes.ENDPOINTS, endpoint.id, "events"), query)
     request = Request("GET", url, idempotent=True, timeout=wait + LOG_SILENCE_SECONDS)
     return (yield from answer(ListEventsResponse, request))
+
+
+def get_endpoint_metrics(
+    model_endpoint: EndpointLike, last: MetricsRange | str = MetricsRange.HOUR
+) -> Flow[EndpointMetricsResponse]:
+    """Get how the endpoint's predictions ended and how long they took, over a time.
+
+    Args:
+        model_endpoint: the endpoint, or its name.
+        last: "1h" by 5 seconds, "24h" by minutes, or "14d" by 15 minutes.
+
+    Raises:
+        NotFound: there is none of this name.
+        Unprocessable: there is no such range.
+    """
+    endpoint = yield from resolved(model_endpoint)
+    url = url_with(path_to(routes.ENDPOINTS, endpoint.id, "metrics"), {"range": str(last)})
+    return (yield from got(EndpointMetricsResponse, url))
+
+
+def list_metrics() -> Flow[list[EndpointSummary]]:
+    """List the last minute of your endpoints, those with failures and with trouble first."""
+    return (yield from got(MetricsSummaryResponse, routes.METRICS_SUMMARY)).endpoints
 
 
 def explain_endpoint(model_endpoint: EndpointLike) -> Flow[EndpointWhy]:

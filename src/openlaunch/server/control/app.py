@@ -30,6 +30,7 @@ from openlaunch.server.control.routes import (
     health,
     image_jobs,
     keys,
+    metrics,
     quotas,
     storage,
     tasks,
@@ -63,7 +64,7 @@ def control_plane(context: Context) -> FastAPI:
         redirect_slashes=False,  # a redirect would name the server as it sees itself, behind whatever proxy
     )
     api.state.context = context
-    models = (health, bundles, bundles_v1, endpoints, tasks, docs, by_name)
+    models = (health, bundles, bundles_v1, endpoints, metrics, tasks, docs, by_name)
     others = (batch_jobs, image_jobs, triggers, files, keys, quotas, audit, artifacts, storage, environments)
     for part in (*models, *others):
         api.include_router(part.router(context))

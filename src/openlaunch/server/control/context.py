@@ -18,6 +18,7 @@ from openlaunch.server.endpoints.service import Endpoints
 from openlaunch.server.jobs.batch_jobs import BatchJobs
 from openlaunch.server.jobs.image_jobs import ImageJobs
 from openlaunch.server.jobs.triggers import Triggers
+from openlaunch.server.metrics.history import History
 from openlaunch.server.operations.health import Health
 from openlaunch.server.operations.storage import Storage
 from openlaunch.server.prediction.results import SignedURLs
@@ -49,6 +50,7 @@ class Context:
     image_jobs: ImageJobs
     triggers: Triggers
     health: Health
+    history: History
     storage: Storage
     log_streams: LogStreams
     recordings: Recordings

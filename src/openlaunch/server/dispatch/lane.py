@@ -3,6 +3,7 @@
 import asyncio
 import math
 from collections.abc import Callable
+from time import monotonic
 
 from openlaunch.controller.fleet import Load
 from openlaunch.errors import DeadlineExceeded, NotFound, Unavailable
@@ -14,6 +15,7 @@ from openlaunch.server.dispatch.outcome_counts import Trials
 from openlaunch.server.dispatch.pools import WorkerPools
 from openlaunch.server.dispatch.tally import Tally
 from openlaunch.server.dispatch.work import Work
+from openlaunch.server.metrics.counts import EndpointCounts
 from openlaunch.store.records import EndpointRecord
 from openlaunch.turns import FairQueue
 from openlaunch.wire.endpoints import EndpointStatus
@@ -41,6 +43,7 @@ class Lane:
         self.backlog = Backlog()
         """What waits in the durable queue; written by `server.queue` alone."""
         self.refusal: str | None = None
+        self.numbers = EndpointCounts()
         self.tally = Tally(note, loop.time)
         self.trials = Trials(self._generation_barred)
         self._demand = demand
@@ -91,6 +94,7 @@ class Lane:
         self.ask_for_workers()
 
     def _admit(self, work: Work, owner: str) -> None:
+        work.numbers, work.began = self.numbers.refused, monotonic()
         endpoint = self.endpoint
         if endpoint.status is EndpointStatus.DELETE_IN_PROGRESS:
             raise NotFound(f"the endpoint {endpoint.name!r} is being deleted", code="endpoint_not_found")
@@ -195,6 +199,11 @@ class Lane:
         """Take into the average how long a task ran in its worker."""
         known = self._task_seconds
         self._task_seconds = seconds if known is None else known + (seconds - known) / 8
+
+    @property
+    def workers(self) -> int:
+        """How many workers take requests."""
+        return len(self._pools.by_id)
 
     def load(self) -> Load:
         self.admission.drop_cancelled()

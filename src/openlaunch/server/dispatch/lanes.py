@@ -9,9 +9,11 @@ from openlaunch.errors import NotFound, Unavailable
 from openlaunch.server.dispatch.lane import Lane
 from openlaunch.server.dispatch.recordings import Sampler
 from openlaunch.server.dispatch.tally import SAMPLE_SECONDS, Windows
+from openlaunch.server.metrics.history import Watched
 from openlaunch.server.settings import WorkerSettings
 from openlaunch.store.records import EndpointRecord
 from openlaunch.wire.endpoints import EndpointStatus
+from openlaunch.wire.events import EventKind
 
 
 class Lanes:
@@ -81,6 +83,24 @@ class Lanes:
         lane = self._lanes.get(endpoint_id)
         counts = {} if lane is None else lane.trials.counts
         return {number: each.trial() for number, each in counts.items()}
+
+    def watched(self) -> list[Watched]:
+        """Return all endpoints with what was counted of them, and how much waits and runs, in how many workers."""
+        found = []
+        for lane in self:
+            load = lane.load()
+            gauges = load.queued, load.in_flight, lane.workers
+            found.append(Watched(lane.endpoint.id, lane.numbers, gauges))
+        return found
+
+    def note_event(self, endpoint_id: str, kind: EventKind) -> None:
+        """Count an event of an endpoint."""
+        if (lane := self._lanes.get(endpoint_id)) is not None:
+            lane.numbers.events[kind.value] += 1
+
+    def note_build(self, endpoint_id: str, seconds: float) -> None:
+        if (lane := self._lanes.get(endpoint_id)) is not None:
+            lane.numbers.build_seconds.observe(seconds)
 
     def update_endpoint(self, endpoint: EndpointRecord) -> None:
         lane = self._lanes.get(endpoint.id)

@@ -17,6 +17,7 @@ from openlaunch.server.dispatch.frame_link import FrameLink, handlers
 from openlaunch.server.dispatch.outcome_counts import OutcomeCounts
 from openlaunch.server.dispatch.tally import Tally, traceback_of
 from openlaunch.server.dispatch.work import Work
+from openlaunch.server.metrics.counts import PredictionCounts
 from openlaunch_worker.documents import Start
 from openlaunch_worker.frames import (
     BUNDLE_PIECE,
@@ -60,6 +61,7 @@ class LinkOwner(Protocol):
 
     arriving: ArrivingAnswers
     expected: Expected
+    numbers: PredictionCounts
     tally: Tally
 
     def ready(self, link: "WorkerLink") -> None:
@@ -126,6 +128,7 @@ class WorkerLink(FrameLink):
         """Whether something in it does not stop."""
         self._owner = owner
         self._tally = owner.tally
+        self._numbers = owner.numbers
         self._freed = owner.freed
         self._stopping: dict[int, asyncio.TimerHandle] = {}
         self._max_result_bytes = expected.start.limits.max_result_bytes
@@ -160,6 +163,8 @@ class WorkerLink(FrameLink):
         left = max(work.deadline - self._loop.time(), 0.001)
         body = work.body
         size = len(body)
+        work.numbers = numbers = self._numbers
+        numbers.request_bytes += size
         head = request_head(request_id, work.flags, left, size)
         if size >= COPY_BYTES:
             self._large = True
@@ -316,6 +321,7 @@ class WorkerLink(FrameLink):
         tally.predictions += 1
         if tally.sampler is not None:
             tally.sampler.answered(work, outcome, body, is_stream=kind == Kind.END)
+        self._numbers.response_bytes += len(body)
         work.finished(outcome, body)
         if self.counts is not None:
             self.counts.ended(outcome, body)

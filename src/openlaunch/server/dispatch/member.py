@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable
+from time import monotonic
 
 from openlaunch.controller.fleet import FleetEvents
 from openlaunch.errors import WorkerDied
@@ -33,10 +34,14 @@ class Member:
         self._serves = False
         self._drained = False
         self.freed = lane.freed
+        self._expected_at, self._connected_at = monotonic(), 0.0
         self.tally = lane.tally
+        self.numbers = lane.numbers.of(expected.generation)
 
     def connect(self, transport: asyncio.Transport) -> None:
         """Make this connection, which has said HELLO, the worker's link."""
+        self._connected_at = monotonic()
+        self._lane.numbers.process_seconds.observe(self._connected_at - self._expected_at)
         self.link = WorkerLink(self)
         self.link.connection_made(transport)
         transport.set_protocol(self.link)
@@ -69,6 +74,7 @@ class Member:
 
     def ready(self, link: WorkerLink) -> None:
         self._serves = True
+        self._lane.numbers.load_seconds.observe(monotonic() - self._connected_at)
         if self._drained:
             link.drain()
             return

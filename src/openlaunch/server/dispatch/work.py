@@ -3,10 +3,12 @@
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from time import monotonic
 from typing import Protocol
 
 from openlaunch.errors import APIError, DeadlineExceeded, ServerError, Unavailable, WorkerDied
 from openlaunch.server.asgi import server_fault
+from openlaunch.server.metrics.counts import PredictionCounts
 from openlaunch.server.prediction.deadlines import Deadlines
 from openlaunch_worker.frames import STREAM_WINDOW, Body, Flags, FrameError, Kind
 
@@ -15,6 +17,9 @@ log = logging.getLogger(__name__)
 
 MIN_CHUNK_BYTES = 64
 """What a CHUNK takes at least of its credit: each costs time, and no event is that small."""
+
+_UNCOUNTED = PredictionCounts()
+_DIED = WorkerDied("")
 
 
 class Sender(Protocol):
@@ -40,7 +45,10 @@ class Work(ABC):
     as the link of a worker, so an error that a subclass raises is logged here, and is the end of this work alone.
     """
 
-    __slots__ = ("_deadlines", "_link", "_request_id", "body", "cancelled", "deadline", "flags")
+    __slots__ = (
+        *("_deadlines", "_link", "_request_id"),
+        *("began", "body", "cancelled", "deadline", "flags", "numbers", "started_at"),
+    )
     alone: bool = False
     """Whether nothing else may run in the worker meanwhile."""
     answer_kind = int(Kind.RESULT)
@@ -53,6 +61,12 @@ class Work(ABC):
         """When the answer is no longer wanted, on the event loop's clock."""
         self.cancelled = False
         """Whether it has ended, and so no longer needs a slot."""
+        self.numbers = _UNCOUNTED
+        """Where its end and its times are counted: of its endpoint, and once it runs of its worker's generation."""
+        self.began = 0.0
+        """When it began to wait for a slot; 0: it had one at once."""
+        self.started_at = 0.0
+        """When it was given to a worker; 0: it was not."""
         self._deadlines = deadlines
         self._link: Sender | None = None
         self._request_id = 0
@@ -102,6 +116,11 @@ class Work(ABC):
         """Run on this link from now on."""
         self._link = link
         self._request_id = request_id
+        self.started_at = monotonic()
+
+    def count_end(self, error: APIError | None) -> None:
+        """Count an end that is not a worker's answer; without an error, its client has gone."""
+        self.numbers.ended_otherwise(error, self.began, self.started_at)
 
     def check_chunk(self) -> None:
         """Raise `FrameError` if the worker may not send a piece of a stream now."""
@@ -114,21 +133,25 @@ class Work(ABC):
     def finished(self, outcome: int, payload: Body) -> None:
         """End with the worker's answer."""
         if self.end():
+            self.numbers.answered(outcome, self.began, self.started_at)
             self._guarded(self.answered, outcome, payload)
 
     def lost(self, reason: str, *, with_node: bool = False) -> None:
         """End because the worker died while it ran this, or its whole node is away."""
         if self.end():
+            self.count_end(_DIED)
             self._guarded(self.displaced if with_node else self.died, reason)
 
     def refused(self, error: APIError) -> None:
         """End without an answer."""
         if self.end():
+            self.count_end(error)
             self._guarded(self.failed, error)
 
     def fail_on(self, error: ServerError) -> None:
         """End because the server failed on this; what runs in the worker is cancelled."""
         if self.end():
+            self.count_end(error)
             if self._link is not None:
                 self._link.cancel(self._request_id)
             self._guarded(self.broken, error)
@@ -149,6 +172,7 @@ class Work(ABC):
         `error` is for the client; None: the client has gone.
         """
         if self.end():
+            self.count_end(error)
             if self._link is not None:
                 self._link.cancel(self._request_id)
             if error is not None:
@@ -195,12 +219,13 @@ class StreamCall(Call):
     slow client slows the generator down and nothing grows in between.
     """
 
-    __slots__ = ("_ahead", "_taken")
+    __slots__ = ("_ahead", "_last_at", "_taken")
     answer_kind = int(Kind.END)
 
     def __init__(self, body: Body, flags: Flags, deadline: float, deadlines: Deadlines | None = None) -> None:
         super().__init__(body, flags | Flags.STREAM, deadline, deadlines)
         self._taken = 0
+        self._last_at = 0.0
         self._ahead = 0
         """Bytes that have come and for which the worker was not granted others."""
 
@@ -217,11 +242,26 @@ class StreamCall(Call):
             self.check_chunk()
         size = len(data)
         self._ahead += max(MIN_CHUNK_BYTES, size)
+        self.numbers.response_bytes += size
+        self._note_item()
         if not self.cancelled:
             try:
                 self.piece(data)
             except Exception as fault:
                 self.fail_on(server_fault(log, fault))
+
+    def _note_item(self) -> None:
+        now, numbers = monotonic(), self.numbers
+        if self._last_at:
+            numbers.gaps.observe(now - self._last_at)
+        else:
+            numbers.first_item.observe(now - (self.began or self.started_at))
+        self._last_at = now
+
+    def finished(self, outcome: int, payload: Body) -> None:
+        if payload and not self._last_at and not self.cancelled:
+            self._note_item()  # it is short: all of it has come at once
+        super().finished(outcome, payload)
 
     def passed_on(self, size: int) -> None:
         """Tell the worker that the client has taken `size` bytes, in steps that cost few frames."""

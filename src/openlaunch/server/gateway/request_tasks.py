@@ -5,6 +5,8 @@ from collections.abc import Coroutine
 from functools import partial
 from typing import Any
 
+from openlaunch.errors import APIError
+from openlaunch.server.dispatch.lane import Lane
 from openlaunch.server.gateway.exchange import Exchange
 from openlaunch.server.logs import Subject
 
@@ -31,3 +33,12 @@ class RequestTasks:
             exchange.guarded(task.result)
         if exchange.outlives_client:
             exchange.let_go()
+
+
+async def counted(lane: Lane, preparing: Coroutine[Any, Any, None]) -> None:
+    """Prepare a prediction of the lane's endpoint, and count it where it is refused."""
+    try:
+        await preparing
+    except APIError as error:
+        lane.numbers.refused.refused(error)
+        raise

@@ -241,6 +241,7 @@ class Stream(StreamCall):
         """Send what comes after this event on another connection, and close the one there was."""
         assert self.replay is not None
         missed = self.replay.resume(number)
+        self.numbers.resumes += 1
         self._headers = self.replay.headers
         if self._exchange is not None:
             self._exchange.drop()

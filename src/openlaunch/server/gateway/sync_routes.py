@@ -8,12 +8,12 @@ import asyncio
 from functools import partial
 
 from openlaunch.artifacts.base import Artifacts
-from openlaunch.errors import BadRequest
+from openlaunch.errors import APIError, BadRequest
 from openlaunch.server.asgi import Scope, header, query_value
 from openlaunch.server.dispatch.lane import Lane
 from openlaunch.server.gateway.calls import Calls
 from openlaunch.server.gateway.exchange import Exchange, HotHandler
-from openlaunch.server.gateway.request_tasks import RequestTasks
+from openlaunch.server.gateway.request_tasks import RequestTasks, counted
 from openlaunch.server.gateway.resolver import EndpointResolver
 from openlaunch.server.gateway.streams import Stream, Streams
 from openlaunch.server.prediction.deadlines import Deadlines
@@ -93,10 +93,14 @@ class SyncRoutes:
                 predict_input = check_sync_body(exchange.body, schemas)
             except TakesLong:
                 pass
+            except APIError as error:
+                lane.numbers.refused.refused(error)
+                raise
             else:
                 self._start(exchange, lane, principal.owner, predict_input, schemas)
                 return
-        task = self._tasks.spawn(self._prepare(exchange, lane, principal.owner, key), exchange)
+        preparing = self._prepare(exchange, lane, principal.owner, key)
+        task = self._tasks.spawn(counted(lane, preparing), exchange)
         exchange.on_gone = task.cancel
 
     async def predict_args(self, exchange: Exchange, lane: Lane, owner: str) -> None:

@@ -13,7 +13,7 @@ from openlaunch.server.asgi import Scope
 from openlaunch.server.dispatch.lane import Lane
 from openlaunch.server.gateway.exchange import Exchange, HotHandler
 from openlaunch.server.gateway.pieces import respond_in_pieces
-from openlaunch.server.gateway.request_tasks import RequestTasks
+from openlaunch.server.gateway.request_tasks import RequestTasks, counted
 from openlaunch.server.gateway.resolver import EndpointResolver
 from openlaunch.server.prediction.idempotency import Keyed, idempotency_key, keyed
 from openlaunch.server.prediction.inputs import parse_json
@@ -59,7 +59,7 @@ class TaskRoutes:
     def _create(self, exchange: Exchange) -> None:
         lane, principal = self._resolver.resolve(exchange.scope, EndpointType.ASYNC)
         exchange.outlives_client = True
-        self._tasks.spawn(self._store_one(exchange, lane, principal), exchange)
+        self._tasks.spawn(counted(lane, self._store_one(exchange, lane, principal)), exchange)
 
     async def _store_one(self, exchange: Exchange, lane: Lane, principal: Principal) -> None:
         schemas = await self._schemas.get(lane.endpoint.serving_bundle_id)
@@ -72,7 +72,7 @@ class TaskRoutes:
     def _create_many(self, exchange: Exchange) -> None:
         lane, principal = self._resolver.resolve(exchange.scope, EndpointType.ASYNC, requests=0)
         exchange.outlives_client = True
-        self._tasks.spawn(self._store_many(exchange, lane, principal), exchange)
+        self._tasks.spawn(counted(lane, self._store_many(exchange, lane, principal)), exchange)
 
     async def _store_many(self, exchange: Exchange, lane: Lane, principal: Principal) -> None:
         schemas = await self._schemas.get(lane.endpoint.serving_bundle_id)

@@ -2,8 +2,9 @@
 
 import asyncio
 from collections.abc import Iterable
+from time import monotonic
 
-from openlaunch.errors import APIError, NotFound, ServerError, Unavailable
+from openlaunch.errors import APIError, DeadlineExceeded, NotFound, ServerError, Unavailable
 from openlaunch.server import clock
 from openlaunch.server.dispatch.lane import Lane
 from openlaunch.server.dispatch.work import Sender, Work
@@ -19,11 +20,13 @@ DEADLINE_STATUS_CODE = 504
 FETCH_AGAIN_SECONDS = 1.0
 """How long a task stays claimed whose payload can't be read, before it has its place in the queue again."""
 
+_LATE = DeadlineExceeded("")
+
 
 class TaskWork(Work):
     """One claimed task in a worker's slot."""
 
-    __slots__ = ("_runner", "alone", "lane", "seconds", "started_at", "task")
+    __slots__ = ("_runner", "alone", "lane", "seconds", "task")
 
     def __init__(
         self, runner: "Runner", lane: Lane, task: ClaimedTask, payload: bytes, seconds: float
@@ -38,7 +41,6 @@ class TaskWork(Work):
         self.seconds = seconds
         # A task that ends workers must not end other tasks that happen to be in the same worker each time.
         self.alone = task.is_last_attempt
-        self.started_at = 0.0
 
     @property
     def name(self) -> str:
@@ -50,14 +52,18 @@ class TaskWork(Work):
 
     def started(self, link: Sender, request_id: int) -> None:
         super().started(link, request_id)
-        self.started_at = self._runner.now()
         self._runner.deadlines.add(self)
 
     def expired(self) -> None:
         self._runner.expired(self)
 
+    def count_end(self, error: APIError | None) -> None:
+        """Count what ends the task; it has another attempt where its worker died, or there was no slot."""
+        if error is None:
+            super().count_end(_LATE if self._runner.now() >= self.deadline else None)
+
     def finished(self, outcome: int, payload: Body) -> None:
-        self.lane.task_took(self._runner.now() - self.started_at)
+        self.lane.task_took(monotonic() - self.started_at)
         super().finished(outcome, payload)
 
     def answered(self, outcome: int, payload: Body) -> None:
@@ -192,8 +198,11 @@ class Runner:
         outcome = await self._store.write(lambda conn: queue.give_back(conn, ids, reason, now, died=died))
         for task_id, state in outcome:
             if state is State.PENDING:
+                lane.numbers.retries += died
                 lane.backlog.add(task.owner)
                 self._lanes.on_free_slots(lane)
                 lane.ask_for_workers()
             else:
+                lane.numbers.dead_letters += 1
+                lane.numbers.refused.dead()
                 self._hub.announce([task_id])

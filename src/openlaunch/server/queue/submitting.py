@@ -67,6 +67,7 @@ class Submitter:
         finally:
             backlog.arrived(owner, len(inputs), wanted)
         backlog.add(owner, stored)
+        lane.numbers.submitted += stored
         await self._claimer.run(lane, claimed)
         self._claimer.claim_for(lane)
         if backlog.size:

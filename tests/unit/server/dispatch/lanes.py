@@ -8,6 +8,7 @@ from typing import Any
 from controller_simulation import make_record, make_spec
 from server_links import FakeWorker, WaitedCall
 
+from openlaunch.errors import DeadlineExceeded
 from openlaunch.server.dispatch.lane import Lane
 from openlaunch.wire.endpoints import EndpointStatus
 
@@ -61,7 +62,7 @@ class LaneWorld:
             self.calls.append((AloneCall if step == "alone" else WaitedCall)(name.encode()))
             self.lane.submit(self.calls[-1])
         elif step == "give up" and self.calls:
-            self.calls[pick % len(self.calls)].abandon(TimeoutError())
+            self.calls[pick % len(self.calls)].abandon(DeadlineExceeded("late"))
         elif step == "join":
             self.join(f"w{name}")
         elif chosen is not None:

@@ -12,6 +12,7 @@ from openlaunch.server.dispatch.lane import Lane
 from openlaunch.server.dispatch.links import Expected, WorkerLink
 from openlaunch.server.dispatch.tally import Tally
 from openlaunch.server.dispatch.work import Call, StreamCall
+from openlaunch.server.metrics.counts import PredictionCounts
 from openlaunch.server.prediction.deadlines import Deadlines
 from openlaunch_worker.documents import Limits, Start
 from openlaunch_worker.frames import REQUEST_HEAD, Flags, FrameParser, Kind, Outcome, encode
@@ -133,6 +134,7 @@ class Owner:
         self.lane: Lane | None = None
         self.stuck_times = 0
         self.notes: list[tuple[str, str]] = []
+        self.numbers = PredictionCounts()
         self.tally = Tally(lambda worker_id, text: self.notes.append((worker_id, text)), lambda: 0.0)
 
     def ready(self, link: WorkerLink) -> None:

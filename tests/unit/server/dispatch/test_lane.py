@@ -159,7 +159,7 @@ class TestSlots:
         worker = FakeWorker("w").join(lane)
         running, _ = submit(lane, "a", "b")
         worker.take()
-        running.abandon(TimeoutError())
+        running.abandon(DeadlineExceeded("late"))
         assert lane.load() == Load(in_flight=1, queued=1)
         worker.answer()
         assert worker.take() == [b"b"]
@@ -309,14 +309,14 @@ class TestWhatIsNotWantedAnyMore:
     async def test_what_was_given_up_while_it_waited_is_dropped(self):
         lane = make_lane()
         first, _ = submit(lane, "a", "b")
-        first.abandon(TimeoutError())
+        first.abandon(DeadlineExceeded("late"))
         assert FakeWorker("w").join(lane).take() == [b"b"]
 
     @in_loop
     async def test_what_was_given_up_while_it_waited_is_no_load(self):
         lane = make_lane()
         first, _ = submit(lane, "a", "b")
-        first.abandon(TimeoutError())
+        first.abandon(DeadlineExceeded("late"))
         assert lane.load().queued == 1
 
     @in_loop
@@ -330,7 +330,7 @@ class TestWhatIsNotWantedAnyMore:
     async def test_what_was_given_up_does_not_fill_the_queue(self):
         lane = make_lane(bound=2)
         for given_up in submit(lane, "a", "b"):
-            given_up.abandon(TimeoutError())
+            given_up.abandon(DeadlineExceeded("late"))
         submit(lane, "c")
         assert lane.load().queued == 1
 

@@ -1,0 +1,80 @@
+"""How the numbers of endpoints are shown: over time, and the last minute of each."""
+
+from collections.abc import Sequence
+from math import isnan
+
+from openlaunch.server import clock
+from openlaunch.server.control.context import Context
+from openlaunch.server.metrics.counts import FAILED, LABELS
+from openlaunch.server.metrics.history import FIELDS, RANGES, Point
+from openlaunch.store.records import EndpointRecord
+from openlaunch.wire.endpoints import EndpointStatus
+from openlaunch.wire.metrics import (
+    EndpointMetricsResponse,
+    EndpointSummary,
+    MetricsRange,
+    MetricsSummaryResponse,
+)
+
+MINUTE = 60
+MINUTES_SHOWN = 60
+
+_P50, _P99 = FIELDS.index("p50"), FIELDS.index("p99")
+
+
+def over_time(wanted: MetricsRange, points: Sequence[Point]) -> EndpointMetricsResponse:
+    """Return the points by field."""
+    columns = zip(*(point[1:] for point in points), strict=True) if points else ([] for _ in FIELDS)
+    return EndpointMetricsResponse(
+        range=wanted,
+        step_seconds=RANGES[wanted].step,
+        at=[point[0] for point in points],
+        series={
+            name: [None if isnan(value) else round(value, 6) for value in column]
+            for name, column in zip(FIELDS, columns, strict=True)
+        },
+    )
+
+
+def summary(context: Context, endpoints: Sequence[EndpointRecord]) -> MetricsSummaryResponse:
+    """Return the last minute of each endpoint, those with failures and with trouble first."""
+    found = [_last_minute(context, endpoint) for endpoint in endpoints]
+    ready = EndpointStatus.READY.value
+    found.sort(key=lambda e: (-e.failure_rate, e.status == ready, -e.rate, e.name))
+    return MetricsSummaryResponse(endpoints=found)
+
+
+def _last_minute(context: Context, endpoint: EndpointRecord) -> EndpointSummary:
+    points, now = context.history.latest(endpoint.id), clock.now()
+    last = [point[1:] for point in points if point[0] > now - MINUTE]
+    ended = [sum(values[: len(LABELS)]) for values in last]
+    load = context.lanes.load(endpoint.id)
+    return EndpointSummary(
+        id=endpoint.id,
+        name=endpoint.name,
+        owner=endpoint.owner,
+        endpoint_type=endpoint.endpoint_type.value,
+        status=endpoint.status.value,
+        status_reason=endpoint.status_reason,
+        rate=round(sum(ended) / MINUTE, 3),
+        failure_rate=round(sum(values[index] for values in last for index in FAILED) / MINUTE, 3),
+        p50=_mean([(values[_P50], count) for values, count in zip(last, ended, strict=True)]),
+        p99=max((values[_P99] for values in last if not isnan(values[_P99])), default=None),
+        waiting=load.queued,
+        running=load.in_flight,
+        workers=context.controller.workers(endpoint.id)[0],
+        sparkline=_by_minute(points, now),
+    )
+
+
+def _mean(weighted: Sequence[tuple[float, float]]) -> float | None:
+    known = [(value, weight) for value, weight in weighted if not isnan(value) and weight]
+    weights = sum(weight for _, weight in known)
+    return round(sum(value * weight for value, weight in known) / weights, 6) if weights else None
+
+
+def _by_minute(points: Sequence[Point], now: float) -> list[int]:
+    minutes = [0] * MINUTES_SHOWN
+    for at, *values in points:
+        minutes[max(0, MINUTES_SHOWN - 1 - int((now - at) / MINUTE))] += round(sum(values[: len(LABELS)]))
+    return minutes

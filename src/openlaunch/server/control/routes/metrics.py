@@ -1,0 +1,36 @@
+"""Numbers of endpoints (`/v1/metrics`, `/v1/model-endpoints/{id}/metrics`)."""
+
+from typing import Annotated
+
+from fastapi import Query
+
+from openlaunch.server.control.metrics_view import over_time, summary
+from openlaunch.server.control.routes.context import Context, User
+from openlaunch.server.control.routing import ControlRouter
+from openlaunch.server.endpoints.lookups import find_endpoint
+from openlaunch.store import endpoints as endpoint_store
+from openlaunch.wire import routes
+from openlaunch.wire.metrics import EndpointMetricsResponse, MetricsRange, MetricsSummaryResponse
+
+
+def router(context: Context) -> ControlRouter:
+    """Show what was counted of endpoints."""
+    api = ControlRouter(tags=["endpoints"])
+
+    @api.get(routes.METRICS_SUMMARY)
+    async def list_metrics(user: User) -> MetricsSummaryResponse:
+        """List the last minute of the caller's endpoints, those with failures and with trouble first."""
+        found = await context.store.read(lambda c: endpoint_store.list_by_owner(c, user.owner), user.owner)
+        return summary(context, found)
+
+    @api.get(routes.ENDPOINTS + "/{model_endpoint_id}/metrics")
+    async def get_model_endpoint_metrics(
+        model_endpoint_id: str,
+        user: User,
+        wanted: Annotated[MetricsRange, Query(alias="range")] = MetricsRange.HOUR,
+    ) -> EndpointMetricsResponse:
+        """Get how an endpoint's predictions ended and how long they took, over the last hour, day or two weeks."""
+        endpoint = await find_endpoint(context.store, model_endpoint_id, user.owner)
+        return over_time(wanted, await context.history.recent(endpoint.id, wanted, user.owner))
+
+    return api

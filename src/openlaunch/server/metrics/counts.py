@@ -1,0 +1,183 @@
+"""What is counted of an endpoint's predictions. Counting is a few additions; what shows the counts does the rest."""
+
+from bisect import bisect_left
+from collections import Counter
+from enum import IntEnum
+from time import monotonic
+
+from openlaunch.errors import APIError
+from openlaunch.histograms import SECONDS, Histogram
+from openlaunch_worker.frames import Outcome
+
+MAX_GENERATIONS = 8
+"""Generations that are counted apart; the counts of older ones are kept together."""
+
+MAX_CODES = 40
+"""Codes of errors that are counted apart; further ones are counted as "other"."""
+
+
+class Ended(IntEnum):
+    """How a prediction ended, as its caller sees it."""
+
+    OK = 0
+    MODEL_ERROR = 1
+    CLIENT_ERROR = 2
+    TOO_MANY = 3
+    SERVER_ERROR = 4
+    CANCELLED = 5
+    DEADLINE = 6
+
+
+LABELS = ("ok", "model_error", "4xx", "429", "5xx", "cancelled", "deadline")
+"""The outcomes, as metrics name them, in the order of `Ended`."""
+
+FAILED = (Ended.MODEL_ERROR, Ended.SERVER_ERROR, Ended.DEADLINE)
+"""The outcomes for which an endpoint is to blame."""
+
+_OF_ANSWERS = (Ended.OK, Ended.MODEL_ERROR, Ended.OK, Ended.SERVER_ERROR)
+"""By the outcome of a worker's answer."""
+
+_TOO_MANY, _DEADLINE, _FIRST_OF_SERVER = 429, 504, 500
+
+
+def ended_by(error: APIError) -> Ended:
+    """Return the outcome of a prediction that ends with an error."""
+    if error.status >= _FIRST_OF_SERVER:
+        return Ended.DEADLINE if error.status == _DEADLINE else Ended.SERVER_ERROR
+    return Ended.TOO_MANY if error.status == _TOO_MANY else Ended.CLIENT_ERROR
+
+
+class PredictionCounts:
+    """How predictions of one generation ended, how long they took, and their bytes.
+
+    Of a stream's items those count together that come together.
+    """
+
+    __slots__ = (
+        *("_answers", "_direct", "_ended", "_ran", "_waited", "_whole"),
+        *("errors", "first_item", "gaps", "request_bytes", "response_bytes", "resumes"),
+    )
+
+    def __init__(self) -> None:
+        self._answers = [0] * len(Outcome)
+        self._ended = [0] * len(Ended)
+        self._direct, self._waited, self._ran, self._whole = (Histogram() for _ in range(4))
+        self.first_item, self.gaps = Histogram(), Histogram()
+        self.errors: Counter[str] = Counter()
+        """By the code of the error that ended a prediction in place of a worker's answer."""
+        self.request_bytes = self.response_bytes = self.resumes = 0
+
+    def answered(self, outcome: int, began: float, started: float) -> None:
+        """Count a prediction that a worker has answered now; `began` is 0 where it need not wait for a slot."""
+        now = monotonic()
+        seconds = now - started
+        self._answers[outcome] += 1
+        if began:
+            self._waited.observe(started - began)
+            self._ran.observe(seconds)
+            self._whole.observe(now - began)
+        else:  # in place of `observe`, whose call would cost as much as all of this
+            direct = self._direct
+            direct.counts[bisect_left(SECONDS, seconds)] += 1
+            direct.sum += seconds
+
+    def refused(self, error: APIError) -> None:
+        """Count a prediction that was refused before it waited for a slot."""
+        self._ended[ended_by(error)] += 1
+        self._note(error)
+
+    def ended_otherwise(self, error: APIError | None, began: float, started: float) -> None:
+        """Count a prediction that ends now without an answer; `started` is 0 where it was in no worker.
+
+        Without an error, its client has gone or has cancelled it.
+        """
+        now = monotonic()
+        self._ended[Ended.CANCELLED if error is None else ended_by(error)] += 1
+        if error is not None:
+            self._note(error)
+        self._waited.observe((started or now) - (began or started or now))
+        self._whole.observe(now - (began or started or now))
+        if started:
+            self._ran.observe(now - started)
+
+    def dead(self) -> None:
+        """Count a task that ended because it has had its last attempt."""
+        self._ended[Ended.SERVER_ERROR] += 1
+
+    def _note(self, error: APIError) -> None:
+        known = error.code in self.errors or len(self.errors) < MAX_CODES
+        self.errors[error.code if known else "other"] += 1
+
+    @property
+    def ended(self) -> list[int]:
+        """How many ended in each way of `Ended`."""
+        ended = self._ended.copy()
+        for outcome, count in zip(_OF_ANSWERS, self._answers, strict=True):
+            ended[outcome] += count
+        return ended
+
+    @property
+    def waited(self) -> Histogram:
+        """The times in which they waited for a slot."""
+        waited = self._waited.copy()
+        waited.counts[0] += sum(self._direct.counts)
+        return waited
+
+    @property
+    def ran(self) -> Histogram:
+        """The times in their workers."""
+        return self._ran.plus(self._direct)
+
+    @property
+    def whole(self) -> Histogram:
+        """The times in which they waited and ran."""
+        return self._whole.plus(self._direct)
+
+    @property
+    def activity(self) -> int:
+        """How many have ended."""
+        return sum(self._answers) + sum(self._ended)
+
+    def add(self, other: "PredictionCounts") -> None:
+        """Count all that another one has counted."""
+        for name in ("_answers", "_ended"):
+            pairs = zip(getattr(self, name), getattr(other, name), strict=True)
+            setattr(self, name, [mine + more for mine, more in pairs])
+        for name in ("_direct", "_waited", "_ran", "_whole", "first_item", "gaps"):
+            setattr(self, name, getattr(self, name).plus(getattr(other, name)))
+        self.errors += other.errors
+        for name in ("request_bytes", "response_bytes", "resumes"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+
+class EndpointCounts:
+    """What is counted of one endpoint since the server started."""
+
+    def __init__(self) -> None:
+        self.refused = PredictionCounts()
+        """Of predictions that were in no worker, and of generations that are no longer counted apart."""
+        self.generations: dict[int, PredictionCounts] = {}
+        self.events: Counter[str] = Counter()
+        """By kind: among them how workers have ended."""
+        self.build_seconds, self.process_seconds, self.load_seconds = Histogram(), Histogram(), Histogram()
+        self.submitted = self.retries = self.dead_letters = 0
+
+    def of(self, generation: int) -> PredictionCounts:
+        """Return the counts of a generation, to which its workers add."""
+        if generation not in self.generations:
+            self.generations[generation] = PredictionCounts()
+            if len(self.generations) > MAX_GENERATIONS:
+                self.refused.add(self.generations.pop(min(self.generations)))
+        return self.generations[generation]
+
+    @property
+    def activity(self) -> int:
+        """A number that changes whenever a prediction ends."""
+        return self.refused.activity + sum(counts.activity for counts in self.generations.values())
+
+    def total(self) -> PredictionCounts:
+        """Return the counts of all generations together."""
+        total = PredictionCounts()
+        for counts in (self.refused, *self.generations.values()):
+            total.add(counts)
+        return total

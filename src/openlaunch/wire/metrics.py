@@ -1,0 +1,59 @@
+"""Numbers of endpoints over time (`/v1/metrics`, `/v1/model-endpoints/{id}/metrics`); ours, not the contract's."""
+
+from enum import StrEnum
+
+from pydantic import BaseModel
+
+
+class MetricsRange(StrEnum):
+    """The last hour by 5 seconds, the last day by minutes, or the last two weeks by 15 minutes."""
+
+    HOUR = "1h"
+    DAY = "24h"
+    TWO_WEEKS = "14d"
+
+
+class EndpointMetricsResponse(BaseModel):
+    """GET /v1/model-endpoints/{id}/metrics.
+
+    Each list has a value for each time of `at`, which are seconds since 1970. Of the `step_seconds` before that time
+    they tell how many predictions ended in each way (`ok`, `model_error`, `4xx`, `429`, `5xx`, `cancelled`,
+    `deadline`), and in seconds the times of predictions (`p50`, `p99`), of their waits for a slot (`wait_p99`), and
+    in their workers (`run_p50`, `run_p99`), null where none has ended. `waiting`, `running` and `workers` are what
+    there was at that time. Where nothing has changed since the point before, there is none.
+    """
+
+    range: MetricsRange
+    step_seconds: int
+    at: list[float]
+    series: dict[str, list[float | None]]
+
+
+class EndpointSummary(BaseModel):
+    """An endpoint's last minute.
+
+    `rate` and `failure_rate` are the predictions a second that ended, and those that failed. One fails by an
+    error of the model or of the server, or by a deadline. `p50` and `p99` are their times in seconds, null where none
+    has ended. `sparkline` has the predictions of each of the last 60 minutes.
+    """
+
+    id: str
+    name: str
+    owner: str
+    endpoint_type: str
+    status: str
+    status_reason: str | None = None
+    rate: float
+    failure_rate: float
+    p50: float | None = None
+    p99: float | None = None
+    waiting: int
+    running: int
+    workers: int
+    sparkline: list[int]
+
+
+class MetricsSummaryResponse(BaseModel):
+    """GET /v1/metrics: the caller's endpoints, those with failures and with trouble first."""
+
+    endpoints: list[EndpointSummary]
