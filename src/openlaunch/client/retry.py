@@ -11,7 +11,15 @@ from openlaunch.wire import problems, routes
 
 RETRIED_STATUSES = frozenset({429, 503})
 NOTHING_RAN = frozenset(
-    {"stopping", "busy", "bodies_full", "endpoint_failed", "scaled_to_zero", "store_overloaded"}
+    {
+        "stopping",
+        "not_leading",
+        "busy",
+        "bodies_full",
+        "endpoint_failed",
+        "scaled_to_zero",
+        "store_overloaded",
+    }
 )
 """Codes of a 503 by which the server refuses a request before it begins with it.
 

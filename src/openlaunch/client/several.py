@@ -1,14 +1,18 @@
-"""Several servers of one cluster, each of which can answer everything."""
+"""Several servers that share their records: any takes tasks and answers for them, and one of them has the workers."""
 
 from collections.abc import Sequence
 
 from openlaunch.client.effects import Request, Response
-from openlaunch.client.retry import NOTHING_RAN, TransportFailure
+from openlaunch.client.retry import TransportFailure
 from openlaunch.client.transport import Transport
 from openlaunch.wire import problems
 
 AWAY = 503
-"""The status of a server that can't serve now, such as one that is stopping or has no workers: another one may."""
+ELSEWHERE = frozenset({"stopping", "not_leading"})
+"""Codes of a 503 by which a server refuses, before it begins, what another one would take.
+
+Other refusals are passed on: a model that can't be loaded can't be at the next server either.
+"""
 
 
 class SeveralServers:
@@ -23,29 +27,25 @@ class SeveralServers:
         self._at = 0
 
     async def send(self, request: Request) -> Response:
-        reasons: list[str] = []
-        cause: TransportFailure | None = None
+        first, count = self._at, len(self._transports)
+        failures: list[TransportFailure] = []
         refused: Response | None = None
-        for _ in self._transports:
-            at = self._at
+        for at in ((first + step) % count for step in range(count)):
             try:
                 response = await self._transports[at].send(request)
             except TransportFailure as failure:
                 self._leave(at)
                 if failure.sent:
                     raise
-                reasons.append(str(failure))
-                cause = failure
-            else:
-                if response.status != AWAY:
-                    return response
-                self._leave(at)
-                refused = response
-                if not request.idempotent and _code(response) not in NOTHING_RAN:
-                    return response
+                failures.append(failure)
+                continue
+            if not _is_elsewhere(response):
+                return response
+            self._leave(at)
+            refused = response
         if refused is not None:
             return refused
-        raise TransportFailure("; ".join(reasons), sent=False) from cause
+        raise TransportFailure("; ".join(map(str, failures)), sent=False) from failures[-1]
 
     def _leave(self, at: int) -> None:
         """Begin with the next server from now on, unless another request has already moved on."""
@@ -57,6 +57,8 @@ class SeveralServers:
             await transport.close()
 
 
-def _code(response: Response) -> str:
-    """Return the word by which a server says why it refuses."""
-    return problems.from_response(response.status, response.headers, response.body).code
+def _is_elsewhere(response: Response) -> bool:
+    """Return whether a server refuses what another one would take."""
+    if response.status != AWAY:
+        return False
+    return problems.from_response(response.status, response.headers, response.body).code in ELSEWHERE

@@ -24,8 +24,6 @@ from openlaunch.wire.why import EndpointWhy
 
 log = logging.getLogger(__name__)
 
-ANOTHER_LEADS = "another server of the cluster leads, and has the workers"
-
 
 class Controller:
     """Starts and ends endpoints' supervisors, in the event loop's thread. Gateway and engine call its `reports`."""
@@ -68,6 +66,7 @@ class Controller:
     async def start(self) -> None:
         """Look after all endpoints that the store has, and resume deleting those that were being deleted."""
         self.leads = True
+        self._traffic.set_elsewhere(elsewhere=False)
         for record in await self._store.read(endpoints.list_all):
             self.apply(record)
             if record.status is EndpointStatus.DELETE_IN_PROGRESS:
@@ -89,11 +88,11 @@ class Controller:
         await self.resign()
         await asyncio.gather(*(each.retire(grace) for each in self._supervisors.values()))
         self._supervisors.clear()
-        for endpoint_id in self._records:
-            self._traffic.fail_waiting(endpoint_id, ANOTHER_LEADS)
+        self._traffic.set_elsewhere(elsewhere=True)
 
     async def refresh(self) -> None:
-        """Take over what other servers have changed."""
+        """Take over what other servers have changed; until this server leads, it has no workers."""
+        self._traffic.set_elsewhere(elsewhere=not self.leads)
         known = set(self._records)
         found = {record.id: record for record in await self._store.read(endpoints.list_all)}
         for record in found.values():
@@ -114,8 +113,6 @@ class Controller:
         self._traffic.update_endpoint(record)
         if self.leads:
             self._supervisors[record.id] = Supervisor(record, self._parts)
-        else:
-            self._traffic.fail_waiting(record.id, ANOTHER_LEADS)
 
     def remove(self, record: EndpointRecord) -> None:
         """Delete the endpoint: its workers finish what they run, then its row and logs go."""

@@ -69,6 +69,9 @@ class Traffic(Protocol):
     def remove_endpoint(self, endpoint_id: str) -> None:
         """Refuse whatever waits for the endpoint, which is deleted."""
 
+    def set_elsewhere(self, *, elsewhere: bool) -> None:
+        """Refuse sync and streaming requests without a worker at once while another server has the workers."""
+
     def fail_waiting(self, endpoint_id: str, reason: str) -> None:
         """Refuse sync and streaming requests that wait (503), because no worker can be started.
 

@@ -88,13 +88,26 @@ def test_a_server_that_stops_sends_its_callers_to_the_next(both, servers, endpoi
 
 
 def test_a_server_without_workers_sends_its_callers_to_the_next_at_once(both, servers, endpoint):
-    refused = {"title": "no", "status": 503, "detail": "another server leads", "code": "endpoint_failed"}
+    refused = {"title": "no", "status": 503, "detail": "another server leads", "code": "not_leading"}
     headers = {"content-type": "application/problem+json", "retry-after": "5"}
     servers[0].routes[PREDICT] = reply(refused, 503, **headers)
     began = time.monotonic()
     assert both.predict(endpoint).value == 1
     assert time.monotonic() - began < 2
     assert [asked(server) for server in servers] == [1, 1]
+
+
+def test_what_no_server_would_do_is_said_by_the_first(flavour, servers):
+    failed = {"title": "no", "status": 503, "detail": "no module named torch", "code": "endpoint_failed"}
+    servers[0].routes[PREDICT] = reply(failed, 503, **{"content-type": "application/problem+json"})
+    servers[1].routes[PREDICT] = lambda request: pytest.fail("it was asked")
+    with (
+        contextlib.closing(
+            Predicting(flavour, ",".join(each.url for each in servers), max_retries=0)
+        ) as once,
+        pytest.raises(Unavailable, match="torch"),
+    ):
+        once.predict(once.endpoint(servers[0], "sync"))
 
 
 def test_what_may_have_run_is_not_sent_to_the_next(both, servers, endpoint):

@@ -166,6 +166,9 @@ class FakeFleet:
     def note_build(self, endpoint_id: str, seconds: float) -> None:
         pass
 
+    def set_elsewhere(self, *, elsewhere: bool) -> None:
+        """There is one server."""
+
     def fail_waiting(self, endpoint_id: str, reason: str) -> None:
         self.refused.append(reason)
 

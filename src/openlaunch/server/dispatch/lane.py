@@ -43,6 +43,7 @@ class Lane:
         self.backlog = Backlog()
         """What waits in the durable queue; written by `server.queue` alone."""
         self.refusal: str | None = None
+        self._elsewhere = False
         self.numbers = EndpointCounts()
         self.tally = Tally(note, loop.time)
         self.trials = Trials(self._generation_barred)
@@ -103,6 +104,8 @@ class Lane:
                 f"the endpoint {endpoint.name!r} has max_workers=0: raise it to let it serve",
                 code="scaled_to_zero",
             )
+        if self._elsewhere and not self._pools.by_id:
+            raise self._led_elsewhere()
         if not self._pools.by_id and (reason := self._failed_reason()) is not None:
             self.ask_for_workers()
             raise Unavailable(
@@ -111,6 +114,20 @@ class Lane:
                 retry_after=5,
             )
         self.admission.admit(work, owner)
+
+    def set_elsewhere(self, *, elsewhere: bool) -> None:
+        """Refuse what has no worker, because another server has the workers; or do so no longer."""
+        self._elsewhere = elsewhere
+        if elsewhere:
+            self.refuse_waiting(self._led_elsewhere())
+
+    def _led_elsewhere(self) -> Unavailable:
+        return Unavailable(
+            f"the endpoint {self.endpoint.name!r} has no worker here: another server of the cluster leads, and has "
+            "the workers",
+            code="not_leading",
+            retry_after=1,
+        )
 
     def _failed_reason(self) -> str | None:
         if self.refusal is not None:

@@ -29,6 +29,7 @@ class Lanes:
         """Called with each endpoint that is new or has changed: what records its predictions."""
         self._max_waiting = settings.max_queued_requests
         self._lanes: dict[str, Lane] = {}
+        self._elsewhere = False
         self._by_name: dict[str, dict[str, Lane]] = {}
         """By the names of endpoints and of their owners."""
 
@@ -114,6 +115,7 @@ class Lanes:
                 self._free_slots,
                 self._events.worker_note,
             )
+            lane.set_elsewhere(elsewhere=self._elsewhere)
         self._forget_name(lane)
         self._by_name.setdefault(endpoint.name, {})[endpoint.owner] = lane
         if lane.endpoint.spec.record != endpoint.spec.record or lane.tally.sampler is None:
@@ -140,6 +142,12 @@ class Lanes:
             lane.refuse_waiting(
                 NotFound(f"the endpoint {lane.endpoint.name!r} was deleted", code="endpoint_not_found")
             )
+
+    def set_elsewhere(self, *, elsewhere: bool) -> None:
+        if elsewhere != self._elsewhere:
+            self._elsewhere = elsewhere
+            for lane in self:
+                lane.set_elsewhere(elsewhere=elsewhere)
 
     def fail_waiting(self, endpoint_id: str, reason: str) -> None:
         lane = self._lanes.get(endpoint_id)
