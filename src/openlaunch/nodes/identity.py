@@ -28,7 +28,7 @@ class ClusterIdentity:
         self._secret = token.encode()
         self.proof = self._derive("hello").hex()
         """What a server says to an agent, over TLS, to prove that it knows the token."""
-        self.name = self._derive("name").hex()[:12]
+        self.name = self._derive("name").hex()[:32]
         """A name of the cluster that may be shown."""
 
     def __repr__(self) -> str:

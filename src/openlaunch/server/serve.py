@@ -38,7 +38,7 @@ from openlaunch.server.access.quotas import Quotas
 from openlaunch.server.access.uploads import Uploads
 from openlaunch.server.asgi import App
 from openlaunch.server.cluster.feed import Feed
-from openlaunch.server.cluster.service import Cluster, cluster_name
+from openlaunch.server.cluster.service import Cluster
 from openlaunch.server.control.context import Context
 from openlaunch.server.control.lazy_app import LazyApp
 from openlaunch.server.control.log_streams import LogStreams
@@ -394,7 +394,7 @@ async def _cluster_records(settings: Settings, data: DataDir, url: str) -> Clust
         )
     from openlaunch.store.postgres_cluster import PostgresCluster
 
-    name = cluster_name(settings.cluster_token.get_secret_value())
+    name = cluster_identity(settings.cluster_token).name
     records = PostgresCluster(settings.store.get_secret_value(), name, url, LEASE_SECONDS)
     try:
         data.take_url_secret(await records.url_secret(data.url_secret()))

@@ -30,7 +30,7 @@ def test_a_killed_node_costs_what_ran_there_and_nothing_else(two):
     eventually(lambda: endpoint.deployment_state().available_workers == 2)
     with concurrent.futures.ThreadPoolExecutor(6) as pool:
         ahead = [pool.submit(endpoint.predict, args(seconds=2)) for _ in range(2)]
-        time.sleep(0.5)
+        eventually(lambda: client.list_metrics()[0].running == 2)
         waiting = [pool.submit(endpoint.predict, args(seconds=0)) for _ in range(4)]
         began = time.monotonic()
         started[0].kill()

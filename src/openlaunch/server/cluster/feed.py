@@ -5,6 +5,8 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 
+from openlaunch.background import BackgroundTasks
+
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 5.0
@@ -17,15 +19,13 @@ class Feed:
         self._readers = readers
         self._due: set[str] = set()
         self._wake = asyncio.Event()
-        self._loop: asyncio.Task[None] | None = None
+        self._background = BackgroundTasks("what other servers change is read no longer")
 
     def start(self) -> None:
-        self._loop = asyncio.create_task(self._run())
+        self._background.spawn(self._run())
 
     async def stop(self) -> None:
-        if self._loop is not None:
-            self._loop.cancel()
-            await asyncio.gather(self._loop, return_exceptions=True)
+        await self._background.stop()
 
     def changed(self, tables: set[str]) -> None:
         """Read these tables again."""

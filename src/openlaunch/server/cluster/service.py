@@ -1,6 +1,5 @@
 """A server of a cluster: its parts, put together."""
 
-import hashlib
 from collections.abc import Callable
 from functools import partial
 from typing import Protocol
@@ -69,8 +68,3 @@ class Cluster:
         """Hear and send nothing more."""
         await self._feed.stop()
         await self.messages.stop()
-
-
-def cluster_name(token: str) -> str:
-    """Name the cluster of a token, in a form that gives nothing of it away."""
-    return hashlib.sha256(b"openlaunch cluster\n" + token.encode()).hexdigest()[:32]

@@ -1,6 +1,7 @@
 """Checks of inputs and results: in the event loop's thread where they are quick, else in a process of their own."""
 
 import asyncio
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pickle import PickleBuffer
@@ -37,32 +38,31 @@ class Checks:
 
     async def one(self, owner: str, body: Body, schemas: BundleSchemas) -> PredictInput:
         """Check the body of a task; raises what `check_body` does."""
-        if is_quick(body, schemas):
-            try:
-                return check_body(body, schemas)
-            except TakesLong:
-                pass
-        found: PredictInput = await self._apart(owner, "one", body, schemas.source)
-        return found._replace(body=body)
+        return await self._of_one(check_body, "one", owner, body, schemas)
 
     async def one_sync(self, owner: str, body: Body, schemas: BundleSchemas) -> PredictInput:
         """Check the body of a sync request; raises what `check_sync_body` does."""
-        if is_quick(body, schemas):
-            try:
-                return check_sync_body(body, schemas)
-            except TakesLong:
-                pass
-        found: PredictInput = await self._apart(owner, "one_sync", body, schemas.source)
-        return found._replace(body=body)
+        return await self._of_one(check_sync_body, "one_sync", owner, body, schemas)
 
     async def args(self, owner: str, body: Body, schemas: BundleSchemas) -> PredictInput:
         """Check a body that is the args alone; raises what `check_args` does."""
+        return await self._of_one(check_args, "args", owner, body, schemas)
+
+    async def _of_one(
+        self,
+        check: Callable[[Body, BundleSchemas], PredictInput],
+        name: str,
+        owner: str,
+        body: Body,
+        schemas: BundleSchemas,
+    ) -> PredictInput:
+        """Check the body of one prediction here, or where that would take long by the check of this name apart."""
         if is_quick(body, schemas):
             try:
-                return check_args(body, schemas)
+                return check(body, schemas)
             except TakesLong:
                 pass
-        found: PredictInput = await self._apart(owner, "args", body, schemas.source)
+        found: PredictInput = await self._apart(owner, name, body, schemas.source)
         return found._replace(body=body)
 
     async def many(self, owner: str, body: Body, schemas: BundleSchemas) -> list[PredictInput]:
