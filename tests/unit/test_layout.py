@@ -21,7 +21,6 @@ PACKAGES = [
     "trash",
     "background",
     "turns",
-    "histograms",
 ]
 """From the top down: each imports only those below it, and the client's side below all of them."""
 

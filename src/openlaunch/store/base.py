@@ -6,8 +6,6 @@ from typing import Protocol, TypeVar
 
 from sqlalchemy import Connection
 
-from openlaunch.histograms import Histogram
-
 T = TypeVar("T")
 
 
@@ -49,11 +47,6 @@ class Store(Protocol):
 
     async def ahead_of(self, clock: Callable[[], float]) -> float:
         """Return by how many seconds the database's time of day is ahead of `clock`; 0 where it is a file."""
-        ...
-
-    @property
-    def commits(self) -> tuple[Histogram, Histogram]:
-        """How long write transactions took in seconds, and how many operations each had."""
         ...
 
     async def shrink(self) -> bool:

@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Engine
 
 from openlaunch.errors import Unavailable
-from openlaunch.histograms import SIZES, Histogram
 from openlaunch.store.group_commit import Operation, Outcome
 from openlaunch.turns import FairQueue, Turns
 
@@ -80,8 +79,6 @@ class Writer:
         """
         self.transactions = 0
         """Transactions so far, each of a group of operations."""
-        self.seconds, self.sizes = Histogram(), Histogram(SIZES)
-        """How long transactions took, and how many operations each had; written by the thread alone."""
         self._commit, self._explained = commit, explained
         self._admission = _Admission(max_pending, "writes wait for the disk")
         self._waiting: FairQueue[_Write] = FairQueue()
@@ -112,15 +109,13 @@ class Writer:
             self._loop.call_soon_threadsafe(self._resolve, self._next_group())
 
     def _next_group(self) -> Sequence[_Write]:
-        group, began = [self._next()], time.monotonic()
+        group = [self._next()]
         try:
             outcomes = self._commit(self._operations(group))
         except Exception as error:
             group += self._others(MAX_GROUP)
             outcomes = [Outcome(error=error)] * len(group)
         self.transactions += 1
-        self.seconds.observe(time.monotonic() - began)
-        self.sizes.observe(len(group))
         for write, outcome in zip(group, outcomes, strict=True):
             write.outcome = (
                 outcome if outcome.error is None else Outcome(error=self._explained(outcome.error))
@@ -213,10 +208,6 @@ class ThreadedStore(ABC):
     def transactions(self) -> int:
         """Write transactions so far, each of a group of operations."""
         return self._writer.transactions
-
-    @property
-    def commits(self) -> tuple[Histogram, Histogram]:
-        return self._writer.seconds, self._writer.sizes
 
     async def write(self, op: Callable[[Connection], T], owner: str = "") -> T:
         return await self._writer.write(op, owner)

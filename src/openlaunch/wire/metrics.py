@@ -13,6 +13,37 @@ class MetricsRange(StrEnum):
     TWO_WEEKS = "14d"
 
 
+class Times(BaseModel):
+    """How many times were measured, and their mean and quantiles in seconds, as far as buckets tell; null of none."""
+
+    count: int
+    mean: float | None = None
+    p50: float | None = None
+    p99: float | None = None
+
+
+class EndpointTotals(BaseModel):
+    """What the server has counted of an endpoint since it started.
+
+    `ended` has the predictions that ended in each way, and `errors` those that ended by an error of the server's, by
+    its code. `times` has those of predictions (`waited` for a slot, `ran` in a worker, `whole`), of streams
+    (`first_item`, and `gaps` between what came together), and of cold starts (`build` of the environment, `process`
+    until the worker's process has connected, `load` of the bundle). `submitted`, `retries` and `dead_letters` are of
+    tasks. `events` has what happened to the endpoint, by kind, among it how workers have ended.
+    """
+
+    ended: dict[str, int]
+    errors: dict[str, int]
+    times: dict[str, Times]
+    request_bytes: int
+    response_bytes: int
+    resumes: int
+    submitted: int
+    retries: int
+    dead_letters: int
+    events: dict[str, int]
+
+
 class EndpointMetricsResponse(BaseModel):
     """GET /v1/model-endpoints/{id}/metrics.
 
@@ -20,13 +51,15 @@ class EndpointMetricsResponse(BaseModel):
     they tell how many predictions ended in each way (`ok`, `model_error`, `4xx`, `429`, `5xx`, `cancelled`,
     `deadline`), and in seconds the times of predictions (`p50`, `p99`), of their waits for a slot (`wait_p99`), and
     in their workers (`run_p50`, `run_p99`), null where none has ended. `waiting`, `running` and `workers` are what
-    there was at that time. Where nothing has changed since the point before, there is none.
+    there was at that time. Where nothing has changed since the point before, there is none. `since_start` has what
+    the server has counted since it started.
     """
 
     range: MetricsRange
     step_seconds: int
     at: list[float]
     series: dict[str, list[float | None]]
+    since_start: EndpointTotals
 
 
 class EndpointSummary(BaseModel):

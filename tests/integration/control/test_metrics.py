@@ -49,6 +49,45 @@ def test_each_end_of_a_prediction_is_counted_once(client, endpoint):
     assert last_minute.sparkline[-1] + last_minute.sparkline[-2] == 6
 
 
+@pytest.mark.slow
+def test_all_that_is_counted_is_shown(client, endpoint):
+    before = client.get_endpoint_metrics("counted").since_start
+    endpoint.predict(args(how="x" * 1000))
+    with http(client) as raw:
+        path = f"/v1/sync-tasks?model_endpoint_id={endpoint.model_endpoint.id}"
+        problem(raw.post(path, content=b"{"), 400)
+    after = client.get_endpoint_metrics("counted").since_start
+    assert after.ended["ok"] - before.ended["ok"] == 1
+    assert sum(after.errors.values()) - sum(before.errors.values()) == 1
+    assert after.request_bytes - before.request_bytes >= 1000 <= after.response_bytes - before.response_bytes
+    assert after.times["ran"].count - before.times["ran"].count == 1
+    assert 0 < after.times["ran"].p50 <= after.times["whole"].p99
+    assert {name: after.times[name].count for name in ("build", "process", "load")} == {
+        "build": 1,
+        "process": 1,
+        "load": 1,
+    }
+    assert after.events["worker_ready"] == 1
+
+    def items(n):
+        yield from range(n)
+
+    stream = client.deploy(items, name="items", endpoint_type="streaming", max_workers=1, **SMALL)
+    assert len(list(stream.predict(args(n=3)))) == 3
+    assert eventually(lambda: client.get_endpoint_metrics("items").since_start.times["first_item"].count) == 1
+
+    def die():
+        import os
+
+        os.kill(os.getpid(), 9)
+
+    later = client.deploy(die, name="later", endpoint_type="async", max_workers=1, **SMALL)
+    later.predict(args()).get(timeout=60)
+    counted = client.get_endpoint_metrics("later").since_start
+    assert (counted.submitted, counted.retries, counted.dead_letters) == (1, 2, 1)
+    assert counted.events["worker_crashed"] == 3
+
+
 def test_an_unknown_range_or_endpoint_is_refused_with_a_sentence(client, endpoint):
     with pytest.raises(Unprocessable) as refused:
         client.get_endpoint_metrics("counted", "2h")

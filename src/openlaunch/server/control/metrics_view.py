@@ -5,15 +5,18 @@ from math import isnan
 
 from openlaunch.server import clock
 from openlaunch.server.control.context import Context
-from openlaunch.server.metrics.counts import FAILED, LABELS
+from openlaunch.server.metrics.counts import FAILED, LABELS, EndpointCounts
+from openlaunch.server.metrics.histograms import SECONDS, Histogram, quantile
 from openlaunch.server.metrics.history import FIELDS, RANGES, Point
 from openlaunch.store.records import EndpointRecord
 from openlaunch.wire.endpoints import EndpointStatus
 from openlaunch.wire.metrics import (
     EndpointMetricsResponse,
     EndpointSummary,
+    EndpointTotals,
     MetricsRange,
     MetricsSummaryResponse,
+    Times,
 )
 
 MINUTE = 60
@@ -22,8 +25,10 @@ MINUTES_SHOWN = 60
 _P50, _P99 = FIELDS.index("p50"), FIELDS.index("p99")
 
 
-def over_time(wanted: MetricsRange, points: Sequence[Point]) -> EndpointMetricsResponse:
-    """Return the points by field."""
+def over_time(
+    wanted: MetricsRange, points: Sequence[Point], counts: EndpointCounts
+) -> EndpointMetricsResponse:
+    """Return the points by field, and all that was counted."""
     columns = zip(*(point[1:] for point in points), strict=True) if points else ([] for _ in FIELDS)
     return EndpointMetricsResponse(
         range=wanted,
@@ -33,6 +38,43 @@ def over_time(wanted: MetricsRange, points: Sequence[Point]) -> EndpointMetricsR
             name: [None if isnan(value) else round(value, 6) for value in column]
             for name, column in zip(FIELDS, columns, strict=True)
         },
+        since_start=_totals(counts),
+    )
+
+
+def _totals(counts: EndpointCounts) -> EndpointTotals:
+    total = counts.total()
+    measured = {
+        "waited": total.waited,
+        "ran": total.ran,
+        "whole": total.whole,
+        "first_item": total.first_item,
+        "gaps": total.gaps,
+        "build": counts.build_seconds,
+        "process": counts.process_seconds,
+        "load": counts.load_seconds,
+    }
+    return EndpointTotals(
+        ended=dict(zip(LABELS, total.ended, strict=True)),
+        errors=dict(total.errors),
+        times={name: _times(histogram) for name, histogram in measured.items()},
+        request_bytes=total.request_bytes,
+        response_bytes=total.response_bytes,
+        resumes=total.resumes,
+        submitted=counts.submitted,
+        retries=counts.retries,
+        dead_letters=counts.dead_letters,
+        events=dict(counts.events),
+    )
+
+
+def _times(histogram: Histogram) -> Times:
+    count = sum(histogram.counts)
+    return Times(
+        count=count,
+        mean=histogram.sum / count if count else None,
+        p50=quantile(SECONDS, histogram.counts, 0.5),
+        p99=quantile(SECONDS, histogram.counts, 0.99),
     )
 
 

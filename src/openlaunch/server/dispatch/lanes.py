@@ -9,6 +9,7 @@ from openlaunch.errors import NotFound, Unavailable
 from openlaunch.server.dispatch.lane import Lane
 from openlaunch.server.dispatch.recordings import Sampler
 from openlaunch.server.dispatch.tally import SAMPLE_SECONDS, Windows
+from openlaunch.server.metrics.counts import EndpointCounts
 from openlaunch.server.metrics.history import Watched
 from openlaunch.server.settings import WorkerSettings
 from openlaunch.store.records import EndpointRecord
@@ -84,6 +85,11 @@ class Lanes:
         lane = self._lanes.get(endpoint_id)
         counts = {} if lane is None else lane.trials.counts
         return {number: each.trial() for number, each in counts.items()}
+
+    def numbers(self, endpoint_id: str) -> EndpointCounts:
+        """Return what was counted of an endpoint; nothing of one that was deleted."""
+        lane = self._lanes.get(endpoint_id)
+        return EndpointCounts() if lane is None else lane.numbers
 
     def watched(self) -> list[Watched]:
         """Return all endpoints with what was counted of them, and how much waits and runs, in how many workers."""

@@ -6,7 +6,7 @@ from enum import IntEnum
 from time import monotonic
 
 from openlaunch.errors import APIError
-from openlaunch.histograms import SECONDS, Histogram
+from openlaunch.server.metrics.histograms import SECONDS, Histogram
 from openlaunch_worker.frames import Outcome
 
 MAX_GENERATIONS = 8

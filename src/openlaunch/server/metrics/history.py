@@ -10,9 +10,9 @@ from operator import sub
 
 from openlaunch.background import BackgroundTasks
 from openlaunch.errors import APIError
-from openlaunch.histograms import SECONDS, quantile
 from openlaunch.server import clock
 from openlaunch.server.metrics.counts import LABELS, EndpointCounts, PredictionCounts
+from openlaunch.server.metrics.histograms import SECONDS, quantile
 from openlaunch.store import metric_points
 from openlaunch.store.base import Store
 from openlaunch.wire.metrics import MetricsRange

@@ -7,7 +7,6 @@ import hmac
 import logging
 import ssl
 import time
-from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from functools import cache, partial
 
@@ -73,8 +72,6 @@ class Callbacks:
         urls: SignedURLs,
     ) -> None:
         self.signer = signer
-        self.attempts: Counter[str] = Counter(taken=0, failed=0)
-        """How many attempts to send a callback ended so."""
         self._settings = settings
         self._store = store
         self._tasks = tasks
@@ -159,7 +156,6 @@ class Callbacks:
             log.exception("the callback %s could not be sent or recorded; it is tried again", delivery.id)
             await asyncio.sleep(LOOK_SECONDS)
             return
-        self.attempts["taken" if attempt.taken else "failed"] += 1
         if attempt.taken:
             log.info("callback %s was taken by %s", delivery.id, delivery.receiver)
         else:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from openlaunch.histograms import SECONDS, Histogram, quantile
+from openlaunch.server.metrics.histograms import SECONDS, Histogram, quantile
 
 
 def test_a_value_on_a_bound_is_in_the_bucket_below():

@@ -29,8 +29,12 @@ def router(context: Context) -> ControlRouter:
         user: User,
         wanted: Annotated[MetricsRange, Query(alias="range")] = MetricsRange.HOUR,
     ) -> EndpointMetricsResponse:
-        """Get how an endpoint's predictions ended and how long they took, over the last hour, day or two weeks."""
+        """Get how an endpoint's predictions ended and how long they took, over the last hour, day or two weeks.
+
+        `since_start` has all that was counted since the server started.
+        """
         endpoint = await find_endpoint(context.store, model_endpoint_id, user.owner)
-        return over_time(wanted, await context.history.recent(endpoint.id, wanted, user.owner))
+        points = await context.history.recent(endpoint.id, wanted, user.owner)
+        return over_time(wanted, points, context.lanes.numbers(endpoint.id))
 
     return api

@@ -9,9 +9,6 @@ SECONDS = (
 )
 """The upper bounds of the buckets of all times, in seconds."""
 
-SIZES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0)
-"""The upper bounds of the buckets of numbers of things that are done together."""
-
 
 class Histogram:
     """How many values were observed in each bucket, the last of which has no bound, and the sum of all."""
