@@ -1,10 +1,8 @@
 """What an agent does for servers: it runs the node's engine for them, and ends the workers of those that are gone."""
 
-import asyncio
 import logging
 import platform
 from dataclasses import replace
-from typing import Any
 
 from openlaunch.agent.server_link import Method, ServerLink
 from openlaunch.agent.worker_relay import WorkerRelay
@@ -136,20 +134,14 @@ class NodeAgent:
             link.tell(calls.CAPACITY, self.capacity())
 
     def build_started(self, build_id: str) -> None:
-        self._of_build(build_id, calls.BUILD_STARTED)
+        self._tell_of_build(calls.BuildNews(build_id, "started"))
 
     def build_said(self, build_id: str, line: str) -> None:
-        self._of_build(build_id, calls.BUILD_SAID, line)
+        self._tell_of_build(calls.BuildNews(build_id, "said", line))
 
     def build_does(self, build_id: str, step: str) -> None:
-        self._of_build(build_id, calls.BUILD_DOES, step)
+        self._tell_of_build(calls.BuildNews(build_id, "does", step))
 
-    def _of_build(self, build_id: str, event: calls.Call[Any, None], line: str = "") -> None:
-        if (link := self._builds.get(build_id)) is not None:
-            link.tell(event, calls.BuildNews(build_id, line))
-
-
-def peer_of(transport: asyncio.BaseTransport) -> str:
-    """Return the address of the other end, for messages."""
-    host, port = (*(transport.get_extra_info("peername") or ("", 0)), "")[:2]
-    return f"{host}:{port}"
+    def _tell_of_build(self, news: calls.BuildNews) -> None:
+        if (link := self._builds.get(news.build_id)) is not None:
+            link.tell(calls.BUILD, news)

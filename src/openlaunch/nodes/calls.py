@@ -1,7 +1,7 @@
 """What a server asks an agent: the methods of `Engine` that are calls, with their arguments and answers as JSON."""
 
 from dataclasses import dataclass
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, Literal, TypeVar
 
 from pydantic import TypeAdapter
 
@@ -79,6 +79,7 @@ class BuildNews:
     """What a build says: that it has its turn, a line of its log, or what it does now."""
 
     build_id: str
+    kind: Literal["started", "said", "does"]
     line: str = ""
 
 
@@ -118,9 +119,7 @@ POLL: Final[Call[str, list[LogLine]]] = Call("poll", str, list[LogLine])
 REMOVE_LOGS: Final[Call[str, None]] = Call("remove_logs", str, None)
 
 ENDED: Final[Call[Ended, None]] = Call("ended", Ended, None)
-BUILD_STARTED: Final[Call[BuildNews, None]] = Call("build_started", BuildNews, None)
-BUILD_SAID: Final[Call[BuildNews, None]] = Call("build_said", BuildNews, None)
-BUILD_DOES: Final[Call[BuildNews, None]] = Call("build_does", BuildNews, None)
+BUILD: Final[Call[BuildNews, None]] = Call("build", BuildNews, None)
 CAPACITY: Final[Call[Capacity, None]] = Call("capacity", Capacity, None)
 
 FAILURES: Final[dict[str, type[Exception]]] = {

@@ -207,19 +207,19 @@ class NodesEngine:
                 self._events.worker_ended(ended.worker_id, replace(ended.exit, last_lines=ended.last_lines))
         elif event == calls.CAPACITY.name:
             node.capacity = calls.CAPACITY.argument(about)
-        elif event == calls.BUILD_STARTED.name:
-            build_id = calls.BUILD_STARTED.argument(about).build_id
-            if self._builds.get(build_id, node) is None:
-                self._builds[build_id] = node
-                self._events.build_started(build_id)
-        elif event == calls.BUILD_SAID.name:
-            news = calls.BUILD_SAID.argument(about)
-            if self._builds.get(news.build_id) is node:
-                self._events.build_said(news.build_id, news.line)
-        elif event == calls.BUILD_DOES.name:
-            news = calls.BUILD_DOES.argument(about)
-            if self._builds.get(news.build_id) is node:
-                self._events.build_does(news.build_id, news.line)
+        elif event == calls.BUILD.name:
+            self._heard_of_build(node, calls.BUILD.argument(about))
+
+    def _heard_of_build(self, node: Node, news: calls.BuildNews) -> None:
+        """Pass on what the node says that speaks for a build; once nobody waits for the build, none does."""
+        if news.build_id not in self._builds:
+            return
+        if self._builds[news.build_id] is None and news.kind == "started":
+            self._builds[news.build_id] = node
+            self._events.build_started(news.build_id)
+        elif self._builds[news.build_id] is node:
+            tell = self._events.build_said if news.kind == "said" else self._events.build_does
+            tell(news.build_id, news.line)
 
     def problems(self) -> dict[str, str]:
         """Return why each node that is not connected is not, by its address."""
