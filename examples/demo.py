@@ -268,7 +268,8 @@ def main() -> None:
 def show(shared: Path) -> None:
     with openlaunch.local() as client:
         tell(f"server at {client.server.url}, data in {client.server.data_dir}")
-        tell(f"look at it in a browser: {client.server.url}/#link={client.make_page_link()}")
+        tell("its page while this runs, by a link for once (longer: make demo-page):")
+        print(f"   {client.server.url}/#link={client.make_page_link()}")
         show_sync(client)
         show_async(client)
         show_streaming(client)
