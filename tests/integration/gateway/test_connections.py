@@ -38,10 +38,12 @@ def double(x):
     return 2 * x
 
 
-def wait_for(path):
+def wait_for(path, mark=None):
     import pathlib
     import time
 
+    if mark is not None:
+        pathlib.Path(mark).touch()
     while not pathlib.Path(path).exists():
         time.sleep(0.02)
     return 0
@@ -200,12 +202,14 @@ def test_where_all_are_busy_further_ones_get_503_and_an_admin_gets_in(tmp_path):
         with server.connect(made) as sock:
             key = answer(sock)[1]["api_key"]
         flag = tmp_path / "flag"
+        marks = [tmp_path / f"runs-{n}" for n in range(8)]
         body = json.dumps({"args": {"path": str(flag)}}).encode()
+        marked = [json.dumps({"args": {"path": str(flag), "mark": str(mark)}}).encode() for mark in marks]
         busy = [
-            stack.enter_context(server.connect(server.request("POST", path, key=key, body=body)))
-            for _ in range(8)
+            stack.enter_context(server.connect(server.request("POST", path, key=key, body=each)))
+            for each in marked
         ]
-        time.sleep(0.3)  # they run
+        eventually(lambda: all(mark.exists() for mark in marks))
         refused = stack.enter_context(server.connect(server.request("POST", path, key=key, body=body)))
         assert status_of(refused) == 503
         admin = stack.enter_context(server.connect(server.request("GET", "/v1/keys")))
