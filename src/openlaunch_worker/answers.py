@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from openlaunch_worker.failures import Refusal
+from openlaunch_worker.values import plain, with_text_keys
 
 END_EVENT: Final = b"event: end\n\n"
 
@@ -19,7 +20,7 @@ TAIL: Final = b'}, "traceback": null, "status_code": 200}'
 _EVENT_HEAD: Final = b"data: " + HEAD
 _EVENT_TAIL: Final = TAIL + b"\n\n"
 
-_careful: Final = json.JSONEncoder(allow_nan=False)
+_careful: Final = json.JSONEncoder(allow_nan=False, default=plain)
 _to_string: Final = json.JSONEncoder().encode
 
 
@@ -31,7 +32,7 @@ def _encoder() -> Callable[[Any, int], Iterable[str]] | None:
     try:
         made: Callable[[Any, int], Iterable[str]] = json.encoder.c_make_encoder(  # type: ignore[attr-defined]
             None,
-            _careful.default,
+            plain,
             json.encoder.encode_basestring_ascii,
             None,
             ": ",
@@ -111,12 +112,22 @@ def _encode(value: Any, what: str, hint: str, max_bytes: int) -> str:
         raise
     except Exception as error:
         # Anything may be raised here: a subclass of dict or float can bring its own methods.
-        raise Refusal(_not_json(value, what, hint, error)) from None
+        if not str(error).startswith("keys must be"):
+            raise Refusal(_not_json(value, what, hint, error)) from None
+        value = _with_text_keys(value, what, hint)
+        text = _to_json(value)
     if len(text) > max_bytes:
         _check_size(len(text), what, max_bytes)
     if _looks_numbered(text) is not None:
         _check_keys(value, what)
     return text
+
+
+def _with_text_keys(value: Any, what: str, hint: str) -> Any:
+    try:
+        return with_text_keys(value)
+    except Exception as error:
+        raise Refusal(_not_json(value, what, hint, error)) from None
 
 
 def _check_keys(value: Any, what: str) -> None:
@@ -150,28 +161,7 @@ def _not_json(value: Any, what: str, hint: str, error: Exception) -> str:
         return (
             f"{of_type} holds NaN or Infinity, which JSON does not have: put None in their place, or {hint}"
         )
-    return f"{of_type} can't be written as JSON ({error}): {_made_json(value)}{hint}"
-
-
-def _made_json(value: Any) -> str:
-    """Return how to make JSON of what stands in the way, where that is known, as the beginning of a hint."""
-    found: list[Any] = []
-
-    def refuse(other: Any) -> None:
-        found.append(other)
-        raise TypeError
-
-    try:
-        json.dumps(value, default=refuse)
-    except Exception:
-        kind = type(found[0]) if found else type(None)
-        if hasattr(kind, "model_dump"):
-            return f'call model_dump(mode="json") of the {kind.__qualname__}, '
-        if hasattr(kind, "__dataclass_fields__"):
-            return f"call dataclasses.asdict with the {kind.__qualname__}, "
-        if hasattr(kind, "tolist"):
-            return f"call tolist() of the {kind.__qualname__}, "
-    return ""
+    return f"{of_type} can't be written as JSON ({error}): {hint}"
 
 
 def _check_size(size: int, what: str, max_bytes: int) -> None:

@@ -22,11 +22,14 @@ def seconds_until_due(rule: BatchRule, count: int, since: float, now: float) -> 
 
 
 def results_of(returned: Any, count: int) -> list[Any]:
-    """Return the result of each request. Raise `Refusal` if predict did not return a list of `count` results."""
+    """Return the result of each request; an array has one in each row.
+
+    Raise `Refusal` if predict did not return a list of `count` results.
+    """
+    if hasattr(returned, "tolist") and getattr(returned, "shape", None):
+        returned = list(returned)
     if not isinstance(returned, list):
         what = f"an object of type {type(returned).__qualname__}"
-        if hasattr(returned, "tolist"):
-            what += " (its tolist() makes a list)"
     elif len(returned) != count:
         what = f"a list of {len(returned)}"
     else:

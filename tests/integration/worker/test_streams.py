@@ -212,14 +212,14 @@ def test_an_item_that_is_not_json_ends_the_stream_and_the_generator(kind, tmp_pa
 
     def predict():
         try:
-            yield {1}
+            yield 1j
             yield 2
         finally:
             closed.touch()
 
     async def async_predict():
         try:
-            yield {1}
+            yield 1j
             yield 2
         finally:
             closed.touch()
@@ -228,7 +228,7 @@ def test_an_item_that_is_not_json_ends_the_stream_and_the_generator(kind, tmp_pa
         worker.ready()
         _, outcome, last = worker.stream({"args": {}})
         assert outcome == Outcome.FAILURE
-        assert "the item, of type set" in json.loads(last[6:])["traceback"]
+        assert "the item, of type complex" in json.loads(last[6:])["traceback"]
         assert closed.exists()
 
 

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -59,9 +60,9 @@ def test_a_list_of_the_right_length_is_the_results():
     assert results_of([1, None], 2) == [1, None]
 
 
-class Array:
-    def tolist(self):
-        return [1, 2]
+def test_the_rows_of_an_array_are_the_results():
+    rows = results_of(np.array([[1, 2], [3, 4]]), 2)
+    assert [row.tolist() for row in rows] == [[1, 2], [3, 4]]
 
 
 @pytest.mark.parametrize(
@@ -73,7 +74,8 @@ class Array:
         (None, "an object of type NoneType:"),
         ({"a": 1, "b": 2}, "an object of type dict:"),
         ((i for i in range(2)), "an object of type generator:"),
-        (Array(), r"an object of type Array \(its tolist\(\) makes a list\):"),
+        (np.array([1, 2, 3]), "returned a list of 3:"),
+        (np.array(1), "an object of type ndarray:"),
     ],
 )
 def test_anything_else_says_what_it_is_and_what_is_needed(returned, told):

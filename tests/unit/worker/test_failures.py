@@ -25,7 +25,7 @@ def test_the_traceback_has_the_users_frames():
 
 
 def test_frames_of_the_runtime_are_left_out():
-    text = user_traceback(caught(lambda: success({1}, 10)))
+    text = user_traceback(caught(lambda: success(1j, 10)))
     assert "openlaunch_worker/answers.py" not in text
     assert __file__ in text
 
@@ -33,7 +33,7 @@ def test_frames_of_the_runtime_are_left_out():
 def test_frames_of_the_runtime_are_left_out_of_causes_too():
     def call():
         try:
-            success({1}, 10)
+            success(1j, 10)
         except Refusal as error:
             raise LookupError("second") from error
 
@@ -44,7 +44,7 @@ def test_frames_of_the_runtime_are_left_out_of_causes_too():
 
 def test_frames_of_the_runtime_are_left_out_of_groups_too():
     def call():
-        raise ExceptionGroup("several", [caught(lambda: success({1}, 10)), caught(fail)])
+        raise ExceptionGroup("several", [caught(lambda: success(1j, 10)), caught(fail)])
 
     text = user_traceback(caught(call))
     assert "ValueError: broken" in text

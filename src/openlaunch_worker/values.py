@@ -1,0 +1,140 @@
+"""What stands in JSON for a value that is none of its types: arrays, times, records, sets, bytes, images, files.
+
+Types are known by what they have, or looked for among the modules that are loaded: no library is imported for it.
+"""
+
+import base64
+import sys
+from collections import deque
+from collections.abc import Callable, Mapping, Set, ValuesView
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from io import BytesIO
+from typing import Any, Final, NamedTuple
+
+_BYTES: Final = (bytes, bytearray, memoryview)
+_OCTETS: Final = "application/octet-stream"
+_MICROSECONDS: Final = {"M": "datetime64[us]", "m": "timedelta64[us]"}
+"""The units of NumPy's times that Python's have too, by the kind of their type."""
+
+
+class Binary(NamedTuple):
+    """Bytes with their media type; `kind` says what they were made of."""
+
+    data: bytes
+    media_type: str
+    kind: str
+
+    def data_url(self) -> str:
+        """Return it as a URL that holds the bytes in base64."""
+        return f"data:{self.media_type};base64,{base64.b64encode(self.data).decode()}"
+
+
+def binary_of(value: Any) -> Binary | None:
+    """Return bytes and images as they are sent; None for every other value."""
+    if isinstance(value, _BYTES):
+        return Binary(bytes(value), _OCTETS, "bytes")
+    image = _class("PIL.Image", "Image")
+    return _encoded_image(value) if image is not None and isinstance(value, image) else None
+
+
+def plain(value: Any) -> Any:
+    """Return what is written in JSON in place of a value, which may hold others of which that is to be asked.
+
+    Raises:
+        TypeError: nothing stands for a value of this type.
+    """
+    if (binary := binary_of(value)) is not None:
+        return binary.data_url()
+    if isinstance(value, Enum):
+        return value.value
+    if hasattr(value, "tolist"):
+        return _listed(value)
+    if hasattr(value, "isoformat"):
+        return value.isoformat()
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in fields(value)}
+    if hasattr(type(value), "model_dump"):
+        return _dumped(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, Set):
+        return _in_order(value)
+    if isinstance(value, deque | ValuesView):
+        return list(value)
+    for name, module, written in _LOADED:
+        if (known := _class(module, name)) is not None and isinstance(value, known):
+            return written(value)
+    raise TypeError(f"Object of type {type(value).__qualname__} is not JSON serializable")
+
+
+def with_text_keys(value: Any) -> Any:
+    """Return a value in which every key is one that JSON has, or may be written in place of one.
+
+    Raises:
+        TypeError: nothing stands for a key or a value.
+    """
+    if isinstance(value, dict):
+        made = {_key(key): with_text_keys(each) for key, each in value.items()}
+        if len(made) < len(value):
+            raise TypeError("two keys of a dict are the same in JSON")
+        return made
+    if isinstance(value, list | tuple):
+        return [with_text_keys(each) for each in value]
+    if value is None or isinstance(value, str | int | float):
+        return value
+    return with_text_keys(plain(value))
+
+
+def _key(key: Any) -> Any:
+    made = key if key is None or isinstance(key, str | int | float) else plain(key)
+    if isinstance(made, list | tuple | dict):
+        raise TypeError(f"keys must be text or numbers, not {type(key).__qualname__}")
+    return made
+
+
+def _listed(value: Any) -> Any:
+    kind = getattr(getattr(value, "dtype", None), "kind", "")
+    # NumPy gives times in nanoseconds, its most common unit, as whole numbers.
+    return (value.astype(_MICROSECONDS[kind]) if kind in _MICROSECONDS else value).tolist()
+
+
+def _dumped(value: Any) -> Any:
+    try:
+        return value.model_dump(mode="json", by_alias=True)
+    except ValueError:
+        return value.model_dump(by_alias=True)  # it holds what pydantic has no JSON for, such as an array
+
+
+def _in_order(value: Set[Any]) -> list[Any]:
+    try:
+        return sorted(value)
+    except TypeError:
+        return list(value)
+
+
+def _duration(span: Any) -> str:
+    """Return a time span as ISO 8601 has it."""
+    sign, span = ("-", -span) if span.days < 0 else ("", span)
+    part = f".{span.microseconds:06}".rstrip("0") if span.microseconds else ""
+    return f"{sign}P{span.days}DT{span.seconds}{part}S"
+
+
+def _encoded_image(image: Any) -> Binary:
+    """Return an image in the format that it was read from, or else as PNG."""
+    name = image.format or "PNG"
+    file = BytesIO()
+    image.save(file, name)
+    return Binary(file.getvalue(), sys.modules["PIL.Image"].MIME.get(name, _OCTETS), "image")
+
+
+_LOADED: Final[tuple[tuple[str, str, Callable[[Any], Any]], ...]] = (
+    ("Decimal", "decimal", str),
+    ("UUID", "uuid", str),
+    ("timedelta", "datetime", _duration),
+    ("DataFrame", "pandas", lambda frame: frame.to_dict(orient="records")),
+)
+
+
+def _class(module: str, name: str) -> Any:
+    return getattr(sys.modules.get(module), name, None)
