@@ -28,6 +28,7 @@ from openlaunch.cli import (
     serve,
     storage,
     tasks,
+    top,
     triggers,
     ui,
 )
@@ -91,6 +92,7 @@ app.command("backup")(backup.backup)
 app.command("restore")(backup.restore)
 app.command("migrate")(migrate.migrate)
 app.command("storage")(storage.storage)
+app.command("top")(with_owner(top.top, lists=True))
 app.command("ui")(ui.ui)
 for noun in (bundles, endpoints, environments, tasks, batch_jobs, image_jobs, triggers):
     add_owner_options(noun.app)

@@ -6,6 +6,7 @@ from openlaunch.cli.output import emit, fields, when
 
 if TYPE_CHECKING:
     from openlaunch.client.models import ModelEndpoint
+    from openlaunch.wire.endpoints import PredictionCounts
 
 
 def emit_endpoint(endpoint: "ModelEndpoint", as_json: bool) -> None:
@@ -67,11 +68,20 @@ def _outcomes(endpoint: "ModelEndpoint") -> str | None:
     if counts is None:
         return None
     windows = (
-        ("in the last 5 minutes", counts.last_5_minutes),
-        ("in the last hour", counts.last_hour),
-        (f"since {when(counts.since)}", counts.since_deploy),
+        ("in the last 5 minutes", counts.last_5_minutes, 300),
+        ("in the last hour", counts.last_hour, 3600),
+        (f"since {when(counts.since)}", counts.since_deploy, 0),
     )
-    return "\n".join(f"{c.predictions}, {c.failures} failed, {name}" for name, c in windows)
+    return "\n".join(f"{_counted(c, seconds)}, {name}" for name, c, seconds in windows)
+
+
+def _counted(counts: "PredictionCounts", seconds: int) -> str:
+    if not counts.predictions:
+        return "0"
+    rate = f" ({counts.predictions / seconds:.3g}/s)" if seconds else ""
+    return (
+        f"{counts.predictions}{rate}, {counts.failures} failed ({counts.failures / counts.predictions:.0%})"
+    )
 
 
 def _records(endpoint: "ModelEndpoint") -> str | None:

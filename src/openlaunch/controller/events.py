@@ -47,6 +47,8 @@ _OTHERS = {
     EventKind.UPDATE_FAILED: "the update failed",
     EventKind.CANARY: "the canary changed",
     EventKind.RECORDING_STOPPED: "recording has stopped",
+    EventKind.FAILURES_BEGAN: "predictions began to fail",
+    EventKind.FAILURES_ENDED: "predictions no longer fail",
 }
 
 

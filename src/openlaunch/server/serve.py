@@ -255,6 +255,7 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
             clock.now,
         )
         controller.events.on_event = lanes.note_event
+        lanes.on_event = controller.events.add
         tasks = TaskService(
             settings,
             store,

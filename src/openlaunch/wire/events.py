@@ -31,6 +31,8 @@ class EventKind(StrEnum):
     UPDATE_FAILED = "update_failed"
     CANARY = "canary"
     RECORDING_STOPPED = "recording_stopped"
+    FAILURES_BEGAN = "failures_began"
+    FAILURES_ENDED = "failures_ended"
 
 
 class EndpointEvent(BaseModel):

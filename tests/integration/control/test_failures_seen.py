@@ -164,3 +164,21 @@ def test_a_deploy_begins_a_new_count(client, raw, sync):
     eventually(lambda: counts_of(client, "sync").since > since)
     assert counts_of(client, "sync").since_deploy.predictions == 0
     assert counts_of(client, "sync").last_hour.predictions > 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_the_beginning_and_the_end_of_a_burst_of_failures_are_events(client):
+    endpoint = deployed(client, work, "bursts")
+    for _ in range(6):
+        endpoint.predict(args(how="raise"))
+
+    def seen(kind):
+        found = client.list_endpoint_events("bursts").events
+        return [event.message for event in found if event.kind == kind]
+
+    eventually(lambda: seen("failures_began"), 60)
+    assert "LookupError" in seen("failures_began")[0]
+    assert seen("failures_ended") == []
+    eventually(lambda: seen("failures_ended"), 180)
+    assert len(seen("failures_began")) == len(seen("failures_ended")) == 1

@@ -81,9 +81,14 @@ def _times(histogram: Histogram) -> Times:
 def summary(context: Context, endpoints: Sequence[EndpointRecord]) -> MetricsSummaryResponse:
     """Return the last minute of each endpoint, those with failures and with trouble first."""
     found = [_last_minute(context, endpoint) for endpoint in endpoints]
-    ready = EndpointStatus.READY.value
-    found.sort(key=lambda e: (-e.failure_rate, e.status == ready, -e.rate, e.name))
+    found.sort(key=_order)
     return MetricsSummaryResponse(endpoints=found)
+
+
+def _order(summary: EndpointSummary) -> tuple[float | str, ...]:
+    serves = summary.status == EndpointStatus.READY.value
+    stands = summary.waiting > 0 and not summary.workers
+    return -summary.failure_rate, serves, not stands, -summary.rate, summary.owner, summary.name
 
 
 def _last_minute(context: Context, endpoint: EndpointRecord) -> EndpointSummary:

@@ -9,6 +9,7 @@ from openlaunch.controller.fleet import Load
 from openlaunch.errors import DeadlineExceeded, NotFound, Unavailable
 from openlaunch.server.dispatch.admission import Admission
 from openlaunch.server.dispatch.backlog import Backlog
+from openlaunch.server.dispatch.bursts import Burst
 from openlaunch.server.dispatch.links import WorkerLink
 from openlaunch.server.dispatch.lone_work import LoneWork
 from openlaunch.server.dispatch.outcome_counts import Trials
@@ -46,6 +47,7 @@ class Lane:
         self._elsewhere = False
         self.numbers = EndpointCounts()
         self.tally = Tally(note, loop.time)
+        self.burst = Burst()
         self.trials = Trials(self._generation_barred)
         self._demand = demand
         self._failed = failed

@@ -28,6 +28,8 @@ class Lanes:
         self.on_free_slots: Callable[[Lane], None] = lambda lane: None
         self.sampler_of: Callable[[EndpointRecord], Sampler | None] = lambda endpoint: None
         """Called with each endpoint that is new or has changed: what records its predictions."""
+        self.on_event: Callable[[str, EventKind, str], None] = lambda endpoint_id, kind, detail: None
+        """Called with each burst of failures that begins or ends."""
         self._max_waiting = settings.max_queued_requests
         self._lanes: dict[str, Lane] = {}
         self._elsewhere = False
@@ -43,6 +45,8 @@ class Lanes:
         asyncio.get_running_loop().call_later(SAMPLE_SECONDS, self._sample)
         for lane in self:
             lane.tally.sample()
+            if (event := lane.burst.look(lane.numbers.ended, lane.tally.last_error)) is not None:
+                self.on_event(lane.endpoint.id, *event)
 
     def get(self, endpoint_id: str) -> Lane | None:
         return self._lanes.get(endpoint_id)

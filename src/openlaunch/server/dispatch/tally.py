@@ -51,7 +51,7 @@ class Tally:
 
     __slots__ = (
         *("_allowance", "_at_deploy", "_failures", "_last_worker"),
-        *("_note", "_now", "_samples", "_since", "predictions", "sampler"),
+        *("_note", "_now", "_samples", "_since", "last_error", "predictions", "sampler"),
     )
 
     def __init__(self, note: Callable[[str, str], None], now: Callable[[], float]) -> None:
@@ -62,7 +62,7 @@ class Tally:
         self._now = now
         self._samples: deque[tuple[float, Counts]] = deque([(now(), Counts())])
         self._allowance = Allowance(BURST, SECONDS_EACH)
-        self._last_worker = ""
+        self._last_worker = self.last_error = ""
         self._failures = 0
         self.deployed()
 
@@ -79,7 +79,9 @@ class Tally:
         self._failures += 1
         self._last_worker = worker_id
         if self._allowance.take(self._now()):
-            self._note(worker_id, f"{name} failed: {_bounded(reason())}")
+            text = _bounded(reason())
+            self.last_error = _type_of(text)
+            self._note(worker_id, f"{name} failed: {text}")
 
     def sample(self) -> None:
         """Keep the counts of now for later; to be called every `SAMPLE_SECONDS`."""
@@ -118,3 +120,9 @@ def _bounded(text: str) -> str:
     """Return the text cut in its middle, as its lines are."""
     text = "\n".join(line[:MAX_LINE] for line in text.strip().splitlines())
     return text if len(text) <= MAX_TEXT else f"{text[: MAX_TEXT // 2]}\n…\n{text[-MAX_TEXT // 2 :]}"
+
+
+def _type_of(text: str) -> str:
+    """Return the type with which the text of an error begins; nothing else of it, which may differ each time."""
+    name = text.partition(":")[0]
+    return name if name.isidentifier() else ""

@@ -175,6 +175,14 @@ class EndpointCounts:
         """A number that changes whenever a prediction ends."""
         return self.refused.activity + sum(counts.activity for counts in self.generations.values())
 
+    @property
+    def ended(self) -> list[int]:
+        """How many predictions ended in each way of `Ended`."""
+        return [
+            sum(counts)
+            for counts in zip(self.refused.ended, *(c.ended for c in self.generations.values()), strict=True)
+        ]
+
     def total(self) -> PredictionCounts:
         """Return the counts of all generations together."""
         total = PredictionCounts()
