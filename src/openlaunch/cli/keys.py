@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="API keys, for admins.", no_args_is_help=True)
 
-Role = Literal["predict", "user", "admin"]
+Role = Literal["predict", "user", "admin", "metrics"]
 KeyId = Annotated[str, typer.Argument(help="The key's id, not the key.")]
 PerSecond = Annotated[
     float | None,
@@ -36,7 +36,10 @@ def create_key(
     context: typer.Context,
     owner: Annotated[str, typer.Option(help="The user whose objects the key reads and writes.")],
     role: Annotated[
-        Role, typer.Option(help="What the key may do; predict is for programs that only send predictions.")
+        Role,
+        typer.Option(
+            help="What the key may do; predict only sends predictions, metrics only reads /metrics."
+        ),
     ] = "user",
     rate: PerSecond = None,
     burst: Burst = None,

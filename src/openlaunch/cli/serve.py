@@ -26,6 +26,7 @@ NEEDED = (
     "httptools",
     "obstore",
     "orjson",
+    "prometheus_client",
     "pydantic_settings",
     "python_multipart",
     "sqlalchemy",
@@ -89,6 +90,10 @@ def serve(
     log_format: Annotated[
         LogFormat | None, typer.Option(help="Write the log as text or JSON.  [default: text]")
     ] = None,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(help="Open /metrics without a key on this port of 127.0.0.1.  [default: none]"),
+    ] = None,
     config: Annotated[
         Path | None,
         typer.Option(help="TOML file of settings, which environment variables and options go before."),
@@ -123,6 +128,7 @@ def serve(
         "tls_key": tls_key,
         "access_log": access_log,
         "log_format": log_format,
+        "metrics_port": metrics_port,
         "public_url": public_url,
     }
     settings = read_settings({name: value for name, value in given.items() if value is not None}, config)

@@ -123,6 +123,16 @@ class Capacity:
 
 
 @dataclass(frozen=True, slots=True)
+class GpuUse:
+    """How busy a GPU is, from 0 to 1, and the bytes of its memory that are used, and that there are."""
+
+    index: int
+    utilization: float
+    memory_used: int
+    memory: int
+
+
+@dataclass(frozen=True, slots=True)
 class JobSpec:
     """A container to run to its end. An empty `command` means the image's own.
 

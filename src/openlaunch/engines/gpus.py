@@ -1,9 +1,13 @@
 """Which GPUs there are, asked of NVIDIA's management library (NVML), and who holds each of them."""
 
+import contextlib
 import ctypes
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from functools import cache
+
+from openlaunch.engines.base import GpuUse
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +70,36 @@ def _index_of(entry: str, uuids: Sequence[str]) -> int | None:
         return index if index < len(uuids) else None
     matches = [i for i, uuid in enumerate(uuids) if entry and uuid.startswith(entry)]
     return matches[0] if len(matches) == 1 else None
+
+
+def gpu_use() -> list[GpuUse]:
+    """Return how busy the visible GPUs are, those left out that the driver says nothing of."""
+    if not (indices := _known_gpus()):
+        return []
+    import pynvml
+
+    found = []
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return []
+    try:
+        for index in indices:
+            with contextlib.suppress(pynvml.NVMLError):
+                handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+                memory, busy = (
+                    pynvml.nvmlDeviceGetMemoryInfo(handle),
+                    pynvml.nvmlDeviceGetUtilizationRates(handle),
+                )
+                found.append(GpuUse(index, busy.gpu / 100, int(memory.used), int(memory.total)))
+    finally:
+        pynvml.nvmlShutdown()
+    return found
+
+
+@cache
+def _known_gpus() -> tuple[int, ...]:
+    return visible_gpus()
 
 
 def _uuids() -> list[str]:

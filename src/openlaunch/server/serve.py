@@ -22,7 +22,7 @@ from openlaunch.controller.controller import Controller
 from openlaunch.controller.endpoint import ControllerSettings
 from openlaunch.engines.containers import ContainerEngine
 from openlaunch.engines.environments import Environments
-from openlaunch.engines.gpus import visible_gpus
+from openlaunch.engines.gpus import gpu_use, visible_gpus
 from openlaunch.engines.images import Images
 from openlaunch.engines.local import LocalEngine
 from openlaunch.engines.package_sources import PackageSources
@@ -42,6 +42,7 @@ from openlaunch.server.cluster.service import Cluster
 from openlaunch.server.control.context import Context
 from openlaunch.server.control.lazy_app import LazyApp
 from openlaunch.server.control.log_streams import LogStreams
+from openlaunch.server.control.open_metrics import open_metrics
 from openlaunch.server.dispatch.lanes import Lanes
 from openlaunch.server.dispatch.recordings import Recordings
 from openlaunch.server.dispatch.workers import Workers
@@ -63,6 +64,7 @@ from openlaunch.server.jobs.image_jobs import ImageJobs
 from openlaunch.server.jobs.triggers import Triggers
 from openlaunch.server.leading import Leading
 from openlaunch.server.metrics.history import History
+from openlaunch.server.metrics.server_counts import ServerCounts
 from openlaunch.server.operations.database_clock import DatabaseClock
 from openlaunch.server.operations.datadir import DataDir
 from openlaunch.server.operations.descriptors import allowed_connections
@@ -116,7 +118,9 @@ def serve(settings: Settings, ready: Ready) -> None:
 
 
 @contextlib.contextmanager
-def bound_socket(host: str, port: int) -> Iterator[socket.socket]:
+def bound_socket(
+    host: str, port: int, instead: str = "another address with --host and --port"
+) -> Iterator[socket.socket]:
     """Give a socket bound to the address, or raise ConfigurationError."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as listener:
@@ -126,7 +130,7 @@ def bound_socket(host: str, port: int) -> Iterator[socket.socket]:
         except OSError as error:
             raise ConfigurationError(
                 f"can't listen on {host}:{port}: {error.strerror or error}; "
-                "name another address with --host and --port (port 0 picks a free one)"
+                f"name {instead} (port 0 picks a free one)"
             ) from error
         yield listener
 
@@ -135,7 +139,8 @@ async def serve_on(settings: Settings, data: DataDir, listener: socket.socket, r
     """Serve on a bound socket, with a locked data directory, in this thread's event loop."""
     signals = StopSignals()
     url = _url(listener, secure=settings.tls_cert is not None)
-    async with _platform(settings, data, url) as context:
+    async with contextlib.AsyncExitStack() as stack:
+        context = await stack.enter_async_context(_platform(settings, data, url))
         key = await _first_key(context, data)
         data.write_credentials(url, key)
         answers = Answers(settings, context.store, context.artifacts)
@@ -152,7 +157,8 @@ async def serve_on(settings: Settings, data: DataDir, listener: socket.socket, r
             proxies=Proxies(settings),
             cors=Cors(settings.cors_origins) if settings.cors_origins else None,
             admit=resolver.authenticate,
-            connections=Connections(allowed_connections(settings.max_connections)),
+            connections=context.connections,
+            counts=context.counts,
             bodies=BodyBudget(max(settings.max_bodies_bytes, 2 * settings.max_body_bytes)),
             unread=BodyBudget(UNREAD_BYTES),
             answers=UnreadAnswers(
@@ -167,6 +173,11 @@ async def serve_on(settings: Settings, data: DataDir, listener: socket.socket, r
         )
         server = HttpServer(services, listener, config.ssl)
         server.start()
+        if settings.metrics_port is not None:
+            metrics = stack.enter_context(
+                bound_socket("127.0.0.1", settings.metrics_port, "another port with --metrics-port")
+            )
+            await stack.enter_async_context(open_metrics(metrics, services))
         ready(url, _page_link(context, key))
         await control_plane.made
         # What is there now stays: collections, which stop every request, need not look at it.
@@ -219,6 +230,8 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
     async with contextlib.AsyncExitStack() as stack:
         store = await _opened_store(settings, data)
         stack.push_async_callback(store.close)
+        counts = ServerCounts()
+        store.on_commit(counts.committed)
         if store.is_service:
             follower = DatabaseClock(store)
             await follower.start()
@@ -325,6 +338,7 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
         history.start()
         stack.push_async_callback(history.stop)
         health = Health(store, artifacts, data.root, nodes, leads)
+        health.on_lag = counts.loop_lag.observe
         health.start()
         stack.push_async_callback(health.stop)
         yield Context(
@@ -352,6 +366,9 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
             audit=AuditLog(store, settings),
             quotas=quotas,
             uploads=Uploads(quotas, store, artifacts),
+            connections=Connections(allowed_connections(settings.max_connections)),
+            counts=counts,
+            gpus=gpu_use if isinstance(engine, LocalEngine) else tuple,
             resign=None if cluster is None else cluster.resign,
         )
 

@@ -86,6 +86,12 @@ class HttpSettings(BodySettings, AnswerSettings, UrlSettings):
         description="Origins, with `,` between them, whose pages may call the server from a browser, such as "
         "`https://app.example`; `*` allows all, the default none.",
     )
+    metrics_port: int | None = Field(
+        default=None,
+        ge=0,
+        le=65535,
+        description="Port of 127.0.0.1 on which `/metrics` is open without a key; 0 picks a free one; default: none.",
+    )
     max_connections: int = Field(
         default=10_000,
         ge=1,

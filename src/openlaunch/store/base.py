@@ -45,6 +45,10 @@ class Store(Protocol):
         """Run `op` on a connection that sees all that was committed before this call."""
         ...
 
+    def on_commit(self, call: Callable[[float, int], None]) -> None:
+        """Call this after each transaction, in whatever thread, with its seconds and its number of operations."""
+        ...
+
     async def ahead_of(self, clock: Callable[[], float]) -> float:
         """Return by how many seconds the database's time of day is ahead of `clock`; 0 where it is a file."""
         ...

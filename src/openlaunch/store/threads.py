@@ -79,6 +79,7 @@ class Writer:
         """
         self.transactions = 0
         """Transactions so far, each of a group of operations."""
+        self.on_commit: Callable[[float, int], None] = lambda seconds, operations: None
         self._commit, self._explained = commit, explained
         self._admission = _Admission(max_pending, "writes wait for the disk")
         self._waiting: FairQueue[_Write] = FairQueue()
@@ -109,13 +110,14 @@ class Writer:
             self._loop.call_soon_threadsafe(self._resolve, self._next_group())
 
     def _next_group(self) -> Sequence[_Write]:
-        group = [self._next()]
+        group, began = [self._next()], time.monotonic()
         try:
             outcomes = self._commit(self._operations(group))
         except Exception as error:
             group += self._others(MAX_GROUP)
             outcomes = [Outcome(error=error)] * len(group)
         self.transactions += 1
+        self.on_commit(time.monotonic() - began, len(group))
         for write, outcome in zip(group, outcomes, strict=True):
             write.outcome = (
                 outcome if outcome.error is None else Outcome(error=self._explained(outcome.error))
@@ -208,6 +210,9 @@ class ThreadedStore(ABC):
     def transactions(self) -> int:
         """Write transactions so far, each of a group of operations."""
         return self._writer.transactions
+
+    def on_commit(self, call: Callable[[float, int], None]) -> None:
+        self._writer.on_commit = call
 
     async def write(self, op: Callable[[Connection], T], owner: str = "") -> T:
         return await self._writer.write(op, owner)

@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any
 from urllib.parse import urlsplit
 
-from sqlalchemy import ColumnElement, Connection, Row, delete, insert, literal_column, select, update
+from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, literal_column, select, update
 
 from openlaunch.store.rows import values_of
 from openlaunch.store.tables import deliveries
@@ -89,6 +89,12 @@ def _receiver(url: str) -> str:
 def owners(conn: Connection) -> list[str]:
     """List those who have callbacks that are to be sent, now or later."""
     return list(_steps(conn, deliveries.c.owner))
+
+
+def pending(conn: Connection, most: int) -> int:
+    """Count the callbacks that are to be sent, now or later; no further than to `most`."""
+    some = select(deliveries.c.owner).where(_PENDING).limit(most).subquery()
+    return conn.scalar(select(func.count()).select_from(some)) or 0
 
 
 def due(

@@ -9,6 +9,8 @@ from openlaunch.store.tables import tasks
 from openlaunch.tasks.states import State
 
 MAX_OWNERS = 100
+MAX_LOOKS = 200
+"""Tasks that are looked at to find the oldest one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,26 @@ def position(conn: Connection, owner: str, task_id: str, now: float, most: int) 
             if other != owner and ahead < left:
                 ahead += _count(conn, row.endpoint_id, live.owner == other, now, min(share, left - ahead))
     return Position(state, row.endpoint_id, row.attempts, row.reason, row.created_at, row.expires_at, ahead)
+
+
+def oldest(conn: Connection, endpoint_id: str, now: float) -> float | None:
+    """Return when the task that has waited longest was submitted, of up to `MAX_OWNERS` owners; None: none waits.
+
+    However many wait, a few of each owner are looked at: the first one of each of the highest priorities.
+    """
+    sql = queue_sql(conn)
+    found: list[float] = []
+    live = sql.live.c
+    for owner in sql.pending_owners(conn, endpoint_id, now, MAX_OWNERS, after=""):
+        query = select(live.priority, live.created_at).where(
+            live.endpoint_id == endpoint_id, live.owner == owner, sql.pending
+        )
+        query = query.order_by(live.priority.desc(), live.seq).limit(1)
+        row = conn.execute(query).first()
+        while row is not None and len(found) < MAX_LOOKS:
+            found.append(row.created_at)
+            row = conn.execute(query.where(live.priority < row.priority)).first()
+    return min(found, default=None)
 
 
 def _count(conn: Connection, endpoint_id: str, condition: ColumnElement[bool], now: float, most: int) -> int:

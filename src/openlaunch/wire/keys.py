@@ -18,11 +18,13 @@ class Role(StrEnum):
 
     `predict` sends predictions, looks at endpoints, and waits for and cancels tasks; `user` does everything else too,
     on its owner's own things; `admin` also manages keys, reads the audit log, and does all of it for every owner.
+    `metrics` reads `/metrics`, as admins may, and nothing else.
     """
 
     ADMIN = "admin"
     USER = "user"
     PREDICT = "predict"
+    METRICS = "metrics"
 
 
 Rate = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)]

@@ -20,6 +20,7 @@ DOCKER_IMAGE_BATCH_JOB_BUNDLES = "/v1/docker-image-batch-job-bundles"  # + /{id}
 TRIGGERS = "/v1/triggers"  # + /{id}
 FILES = "/v1/files"  # + /{id}, /{id}/content
 KEYS = "/v1/keys"  # + /{id}
+METRICS = "/metrics"
 METRICS_SUMMARY = "/v1/metrics"
 WHOAMI = "/v1/whoami"
 PAGE_LINKS = "/page/links"

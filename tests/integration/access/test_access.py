@@ -99,6 +99,7 @@ ACCESS = {
     "PUT /v1/keys/{key_id}": ADMIN,
     "DELETE /v1/keys/{key_id}": ADMIN,
     "GET /v1/metrics": USER,
+    "GET /metrics": ADMIN,  # and keys with the role metrics, which is for nothing else
     "GET /v1/model-endpoints/{model_endpoint_id}/metrics": USER,
     "GET /v1/quotas": USER,
     "PUT /v1/quotas/{name}": ADMIN,
@@ -278,7 +279,7 @@ def test_wrong_changes_of_keys_are_refused(client):
         client.update_api_key(made.id)
     with pytest.raises(Unprocessable, match="requests_per_second is -1"):
         client.update_api_key(made.id, requests_per_second=-1)
-    with pytest.raises(Unprocessable, match="'admin', 'user' or 'predict'"):
+    with pytest.raises(Unprocessable, match="'admin', 'user', 'predict' or 'metrics'"):
         client.create_api_key("admin", "root")
     client.revoke_api_key(made.id)
     with pytest.raises(NotFound, match=made.id):

@@ -20,11 +20,11 @@ from openlaunch.wire.keys import (
 def create_api_key(
     owner: str, role: str = "user", **limits: Unpack[LimitKeywords]
 ) -> Flow[CreateKeyResponse]:
-    """Create a key for an owner; `role` is "user", "admin" or "predict". Only this answer shows the key.
+    """Create a key for an owner; `role` is "user", "admin", "predict" or "metrics". Only this answer shows the key.
 
     Args:
         owner: whose objects the key reads and writes.
-        role: a key with the role "predict" can change nothing.
+        role: a key with the role "predict" can change nothing, and one with "metrics" only reads `/metrics`.
         **limits: of the key; `openlaunch.client.operations.keywords.LimitKeywords` describes them.
 
     Raises:

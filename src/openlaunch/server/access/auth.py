@@ -60,6 +60,16 @@ class Principal:
         if self.role is not Role.ADMIN:
             raise Forbidden(f"this needs a key with the role admin; yours has the role {self.role.value}")
 
+    def require_metrics(self) -> None:
+        if self.role not in (Role.ADMIN, Role.METRICS):
+            raise Forbidden(
+                f"this needs a key with the role metrics or admin; yours has the role {self.role.value}"
+            )
+
+    def require_more_than_metrics(self) -> None:
+        if self.role is Role.METRICS:
+            raise Forbidden("this needs another key; yours has the role metrics, which reads /metrics alone")
+
     def acting_for(self, owner: str) -> "Principal":
         """Return the caller with this owner's things; raise Forbidden for other than an admin's and one's own."""
         if owner == self.owner:
@@ -167,19 +177,31 @@ class Keyring:
 
         Raises:
             Unauthorized: there is neither, or no key that is known, not revoked and not expired.
+            Forbidden: the key has the role metrics. Its header is never kept, so that no other one pays for this.
         """
         if header is None:
             return self._of_session(headers)
         principal = self._by_header.get(header)
         if principal is None:
-            principal = self.find(_key_of(header))
-            if principal is None:
-                raise Unauthorized("the API key is unknown or has been revoked")
+            principal = self._of_header(header)
+            principal.require_more_than_metrics()
             if len(header) <= MAX_CACHED_BYTES:
                 if len(self._by_header) >= CACHE_SIZE:
                     self._by_header.clear()
                 self._by_header[header] = principal
         return _unexpired(principal)
+
+    def authenticate_scraper(self, header: bytes | None, headers: Headers = ()) -> Principal:
+        """Return whose key a request for `/metrics` carries; raise Forbidden where it has another role."""
+        principal = self._of_session(headers) if header is None else self._of_header(header)
+        principal.require_metrics()
+        return _unexpired(principal)
+
+    def _of_header(self, header: bytes) -> Principal:
+        principal = self.find(_key_of(header))
+        if principal is None:
+            raise Unauthorized("the API key is unknown or has been revoked")
+        return principal
 
     def _of_session(self, headers: Headers) -> Principal:
         principal = self._by_id.get(self.sessions.key_of(headers, time.time()) or "")
@@ -207,6 +229,7 @@ class Keyring:
                 else "the link was used already, or is too old: sign in with a key, or type openlaunch ui again"
             )
             raise Unauthorized(text, code=SIGNED_OUT)
+        principal.require_more_than_metrics()
         return _unexpired(principal), self.sessions.make(principal.key_id, now)
 
     def make_link(self, key_id: str) -> str:

@@ -87,6 +87,8 @@ async def _on_error(request: Request, error: Exception) -> Response:
 
 def _answer(request: Request, problem: APIError) -> JSONResponse:
     request_id = problem.request_id or request_id_of(request.scope)
+    context: Context = request.app.state.context
+    context.counts.refused(problem)
     return JSONResponse(
         to_problem(problem, request_id),
         problem.status,

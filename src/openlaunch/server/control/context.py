@@ -1,11 +1,12 @@
 """The parts of a running server, for those who put it together and for the routes. Imports no framework."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from openlaunch.artifacts.base import Artifacts
 from openlaunch.artifacts.signing import UrlSigner
 from openlaunch.controller.controller import Controller
+from openlaunch.engines.base import GpuUse
 from openlaunch.server.access.audit import AuditLog
 from openlaunch.server.access.auth import Keyring
 from openlaunch.server.access.quotas import Quotas
@@ -15,10 +16,12 @@ from openlaunch.server.dispatch.lanes import Lanes
 from openlaunch.server.dispatch.recordings import Recordings
 from openlaunch.server.dispatch.workers import Workers
 from openlaunch.server.endpoints.service import Endpoints
+from openlaunch.server.gateway.connections import Connections
 from openlaunch.server.jobs.batch_jobs import BatchJobs
 from openlaunch.server.jobs.image_jobs import ImageJobs
 from openlaunch.server.jobs.triggers import Triggers
 from openlaunch.server.metrics.history import History
+from openlaunch.server.metrics.server_counts import ServerCounts
 from openlaunch.server.operations.health import Health
 from openlaunch.server.operations.storage import Storage
 from openlaunch.server.prediction.results import SignedURLs
@@ -57,5 +60,9 @@ class Context:
     audit: AuditLog
     quotas: Quotas
     uploads: Uploads
+    connections: Connections
+    counts: ServerCounts
+    gpus: Callable[[], Sequence[GpuUse]]
+    """Asks the driver how busy the server's GPUs are."""
     resign: Callable[[], Awaitable[None]] | None = None
     """Has another server of the cluster lead; None: this one is alone."""

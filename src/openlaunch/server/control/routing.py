@@ -16,7 +16,7 @@ from openlaunch.errors import BadRequest, PayloadTooLarge, UnsupportedMedia
 from openlaunch.server.accept import JSON, check_accept
 from openlaunch.server.access.auth import ACTING, Principal
 from openlaunch.server.asgi import Disconnected, Message, Receive, Scope, check_encoding, header, read_body
-from openlaunch.server.control.routes.context import acting, find_admin, find_caller, find_user
+from openlaunch.server.control.routes.context import acting, find_admin, find_caller, find_scraper, find_user
 from openlaunch.server.prediction.inputs import parse_json
 
 MAX_BODY_BYTES = 128 * 1024
@@ -93,7 +93,9 @@ def _types_of(route: APIRoute) -> set[str]:
 def _check_of_caller(dependant: Dependant) -> Callable[[Request], Principal] | None:
     """Return which of the checks of the caller a route depends on."""
     found = {part.call for part in dependant.dependencies}
-    return next((check for check in (find_admin, find_user, find_caller) if check in found), None)
+    return next(
+        (check for check in (find_admin, find_scraper, find_user, find_caller) if check in found), None
+    )
 
 
 def _as_json(scope: Scope) -> Scope:

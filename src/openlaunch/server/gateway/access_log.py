@@ -145,7 +145,7 @@ class LoggedRequest:
         self.flow, self.bodies, self.answers = connection.flow, connection.bodies, connection.answers
         self.scheme, self.server, self.client = connection.scheme, connection.server, connection.client
         self.transport: Any = _Counted(connection.transport, self._wrote)
-        self.admit, self.holder = connection.admit, connection.holder
+        self.admit, self.holder, self.refused = connection.admit, connection.holder, connection.refused
         self.scope: Scope = {}
         self.status = 0
         self._connection = connection

@@ -20,6 +20,7 @@ from openlaunch.server.gateway.request_reader import Head
 from openlaunch.server.gateway.response import Connection, refusal
 from openlaunch.server.gateway.route_table import RouteTable
 from openlaunch.server.gateway.unread_answers import UnreadAnswers
+from openlaunch.server.metrics.server_counts import ServerCounts
 from openlaunch.server.proxies import Proxies
 from openlaunch.wire import routes
 from openlaunch.wire.keys import Role
@@ -48,6 +49,7 @@ class HttpServices:
     max_body_bytes: int
     read_seconds: float
     write_seconds: float
+    counts: ServerCounts = field(default_factory=ServerCounts)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
     """The requests of the ASGI application that are under way."""
 
@@ -93,6 +95,7 @@ class HttpServices:
         self, client: tuple[str, int] | None, exchange: Exchange | AsgiExchange | None, error: APIError
     ) -> bytes:
         """Return the whole answer to what can't be read: to a request, or to what is none yet."""
+        self.counts.refused(error)
         return refusal(error)
 
 

@@ -49,6 +49,7 @@ class HttpProtocol(RequestReceiver):
         self.bodies = services.bodies
         self.answers = services.answers
         self.admit = services.admit
+        self.refused = services.counts.refused
         self.opening: asyncio.Task[Any] | None = None
         """Makes the connection, until there is one."""
         self.extra = False

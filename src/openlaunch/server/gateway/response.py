@@ -49,6 +49,10 @@ class Connection(Protocol):
         """Raise where the request's key is not good; called before a large body is read."""
         ...
 
+    def refused(self, error: APIError) -> None:
+        """Count a request that is answered with an error."""
+        ...
+
     def on_response_complete(self) -> None:
         """Close the connection, or begin with the next request."""
         ...
@@ -107,6 +111,7 @@ class Response:
     def fail(self, error: APIError) -> None:
         """Answer with a problem document, unless an answer has begun."""
         if not self.started:
+            self._connection.refused(error)
             self._respond(error.status, *problem(error, error.request_id or self.request_id))
 
     def _respond(self, status: int, headers: Mapping[str, str], body: Body) -> None:

@@ -51,6 +51,8 @@ class Health:
         leads: Callable[[], bool] | None = None,
     ) -> None:
         self.stopping = False
+        self.on_lag: Callable[[float], None] = lambda seconds: None
+        """Called with how late the event loop was, twice a second."""
         self._store = store
         self._artifacts = artifacts
         self._folder = folder
@@ -77,7 +79,9 @@ class Health:
         while True:
             due = self._loop.time() + TICK_SECONDS
             await asyncio.sleep(TICK_SECONDS)
-            self._lags.append(self._loop.time() - due)
+            lag = self._loop.time() - due
+            self._lags.append(lag)
+            self.on_lag(max(0.0, lag))
 
     async def report(self) -> ReadinessResponse:
         """Return how everything stands, as of at most a second ago."""

@@ -7,6 +7,7 @@ import hmac
 import logging
 import ssl
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from functools import cache, partial
 
@@ -20,6 +21,7 @@ from openlaunch.store.base import Store
 from openlaunch.tasks import lookups, outbox
 from openlaunch.tasks.outbox import Attempt, Delivery
 from openlaunch.turns import Turns
+from openlaunch.wire.tasks import DeliveryStatus
 from openlaunch_worker.failures import clean
 
 log = logging.getLogger(__name__)
@@ -28,6 +30,11 @@ AT_ONCE = 64
 LOOK_SECONDS = 1.0
 """How long a callback that was released without a call of `wake` may wait before it is seen."""
 MAX_ERROR = 500
+_OUTCOMES = {
+    DeliveryStatus.DELIVERED: "taken",
+    DeliveryStatus.PENDING: "failed",
+    DeliveryStatus.FAILED: "given_up",
+}
 
 
 class CallbackSigner:
@@ -72,6 +79,8 @@ class Callbacks:
         urls: SignedURLs,
     ) -> None:
         self.signer = signer
+        self.outcomes: Counter[str] = Counter(taken=0, failed=0, given_up=0)
+        """How attempts to send a callback ended: it was taken, or failed and is tried again, or is given up."""
         self._settings = settings
         self._store = store
         self._tasks = tasks
@@ -156,6 +165,8 @@ class Callbacks:
             log.exception("the callback %s could not be sent or recorded; it is tried again", delivery.id)
             await asyncio.sleep(LOOK_SECONDS)
             return
+        status, _ = outbox.after_attempt(delivery, attempt)
+        self.outcomes[_OUTCOMES[status]] += 1
         if attempt.taken:
             log.info("callback %s was taken by %s", delivery.id, delivery.receiver)
         else:

@@ -53,6 +53,21 @@ def find_admin(request: Request, owner: Owner = None) -> Principal:
     return caller
 
 
+def find_scraper(request: Request) -> Principal:
+    """Return the caller; raise Forbidden for all but an admin and who reads `/metrics`."""
+    found: Principal | None = request.scope.get(PRINCIPAL)
+    if found is None:
+        context: Context = request.app.state.context
+        header = request.headers.get("authorization")
+        given = None if header is None else header.encode("latin-1")
+        found = context.keyring.authenticate_scraper(given, request.scope["headers"])
+        request.scope[PRINCIPAL] = found
+    return found
+
+
+Scraper = Annotated[Principal, Depends(find_scraper)]
+"""The same for who reads `/metrics`, with the role `metrics` or `admin`; others get 403."""
+
 User = Annotated[Principal, Depends(find_user)]
 """The same for keys that may do more than predict; others get 403."""
 

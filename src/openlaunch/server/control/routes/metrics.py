@@ -1,12 +1,13 @@
-"""Numbers of endpoints (`/v1/metrics`, `/v1/model-endpoints/{id}/metrics`)."""
+"""Numbers of endpoints (`/v1/metrics`, `/v1/model-endpoints/{id}/metrics`), and all of the server (`/metrics`)."""
 
 from typing import Annotated
 
-from fastapi import Query
+from fastapi import Header, Query, Response
 
 from openlaunch.server.control.metrics_view import over_time, summary
-from openlaunch.server.control.routes.context import Context, User
+from openlaunch.server.control.routes.context import Context, Scraper, User
 from openlaunch.server.control.routing import ControlRouter
+from openlaunch.server.control.scrapes import TYPES, Scrapes
 from openlaunch.server.endpoints.lookups import find_endpoint
 from openlaunch.store import endpoints as endpoint_store
 from openlaunch.wire import routes
@@ -16,6 +17,15 @@ from openlaunch.wire.metrics import EndpointMetricsResponse, MetricsRange, Metri
 def router(context: Context) -> ControlRouter:
     """Show what was counted of endpoints."""
     api = ControlRouter(tags=["endpoints"])
+    scrapes = Scrapes(context)
+
+    @api.get(
+        routes.METRICS, responses={200: {"content": {name: {} for name in TYPES}}}, response_class=Response
+    )
+    async def scrape_metrics(scraper: Scraper, accept: Annotated[str, Header()] = "") -> Response:
+        """Return what the server counts, as text for Prometheus or in the format of OpenMetrics."""
+        content, media_type = await scrapes.answer(accept)
+        return Response(content, media_type=media_type)
 
     @api.get(routes.METRICS_SUMMARY)
     async def list_metrics(user: User) -> MetricsSummaryResponse:

@@ -40,7 +40,7 @@ async function setQuotas(view, row) {
 
 async function keys(view, content) {
   const owner = h("input", { name: "owner", required: true, pattern: "[A-Za-z0-9][A-Za-z0-9._@\\-]{0,63}" });
-  const role = select("role", [["user", "user"], ["predict", "predict"], ["admin", "admin"]], "user");
+  const role = select("role", [["user", "user"], ["predict", "predict"], ["metrics", "metrics"], ["admin", "admin"]], "user");
   const list = h("div");
   content.append(h("form", { class: "bar", onsubmit: async (event) => {
     event.preventDefault();

@@ -1,0 +1,147 @@
+"""What `/metrics` shows of endpoints, as lines.
+
+prometheus-client takes 10 to 20 µs for each line, and so several seconds for 1,000 endpoints, which have 90,000; this
+takes a hundredth of that. It writes the same for both formats, but for the names in the TYPE of counters.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+from openlaunch.server.metrics.counts import LABELS, EndpointCounts, PredictionCounts
+from openlaunch.server.metrics.histograms import SECONDS, Histogram
+
+_BOUNDS = [*(f'le="{float(bound)}"' for bound in SECONDS), 'le="+Inf"']
+_ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointNow:
+    """An endpoint at the moment of a scrape. `oldest` is how long its oldest task has waited; None: none waits."""
+
+    name: str
+    owner: str
+    status: str
+    counts: EndpointCounts
+    waiting: int
+    running: int
+    queued: int
+    ready: int
+    starting: int
+    oldest: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """An endpoint, with its labels as they are written, and the counts of all its generations."""
+
+    now: EndpointNow
+    labels: str
+    total: PredictionCounts
+
+    @classmethod
+    def of(cls, now: EndpointNow) -> "_Shown":
+        labels = f'endpoint="{now.name.translate(_ESCAPES)}",owner="{now.owner.translate(_ESCAPES)}"'
+        return cls(now, labels, now.counts.total())
+
+
+Value = Callable[[_Shown], float]
+Labelled = Callable[[_Shown], Iterable[tuple[object, float]]]
+
+_GAUGES: dict[str, tuple[str, Value]] = {
+    "predictions_waiting": ("Requests and tasks that wait for a worker.", lambda e: e.now.waiting),
+    "predictions_running": ("Requests and tasks in workers.", lambda e: e.now.running),
+    "queue_tasks": ("Tasks that wait in the durable queue.", lambda e: e.now.queued),
+    "queue_oldest_task_seconds": (
+        "How long the oldest waiting task has waited; 0: none waits.",
+        lambda e: e.now.oldest or 0,
+    ),
+}
+_LABELLED_GAUGES: dict[str, tuple[str, str, Labelled]] = {
+    "endpoint_status": ("The status of an endpoint, always 1.", "status", lambda e: [(e.now.status, 1)]),
+    "workers": (
+        "Workers by state: ready, or starting.",
+        "state",
+        lambda e: [("ready", e.now.ready), ("starting", e.now.starting)],
+    ),
+}
+_COUNTERS: dict[str, tuple[str, Value]] = {
+    "prediction_request_bytes": ("Bytes of inputs.", lambda e: e.total.request_bytes),
+    "prediction_response_bytes": ("Bytes of results.", lambda e: e.total.response_bytes),
+    "stream_resumes": ("Streams that were resumed.", lambda e: e.total.resumes),
+    "tasks_submitted": ("Tasks that were submitted.", lambda e: e.now.counts.submitted),
+    "task_retries": ("Attempts at tasks after the first one.", lambda e: e.now.counts.retries),
+    "task_dead_letters": ("Tasks that failed by their last attempt.", lambda e: e.now.counts.dead_letters),
+}
+_LABELLED_COUNTERS: dict[str, tuple[str, str, Labelled]] = {
+    "predictions": (
+        "Predictions that ended, by their outcome.",
+        "outcome",
+        lambda e: zip(LABELS, e.total.ended, strict=True),
+    ),
+    "endpoint_events": (
+        "What has happened to an endpoint, by kind.",
+        "kind",
+        lambda e: sorted(e.now.counts.events.copy().items()),
+    ),
+}
+_HISTOGRAMS: dict[str, tuple[str, Callable[[_Shown], Histogram]]] = {
+    "prediction_duration_seconds": ("Wait and run of predictions.", lambda e: e.total.whole),
+    "prediction_wait_seconds": ("Wait of predictions for a worker.", lambda e: e.total.waited),
+    "prediction_run_seconds": ("Predictions in their workers.", lambda e: e.total.ran),
+    "stream_first_item_seconds": ("Streams until their first item.", lambda e: e.total.first_item),
+    "stream_gap_seconds": ("Between what came together of streams.", lambda e: e.total.gaps),
+}
+_PARTS: dict[str, Callable[[EndpointCounts], Histogram]] = {
+    "environment": lambda counts: counts.build_seconds,
+    "process": lambda counts: counts.process_seconds,
+    "load": lambda counts: counts.load_seconds,
+}
+
+
+def lines(endpoints: Sequence[EndpointNow], *, openmetrics: bool) -> Iterator[str]:
+    """Yield the lines of all endpoints. Called in a thread: it only reads."""
+    shown = [_Shown.of(endpoint) for endpoint in endpoints]
+    for name, (text, value) in _GAUGES.items():
+        yield _head(name, "gauge", text)
+        yield from (f"openlaunch_{name}{{{e.labels}}} {value(e)}" for e in shown)
+    for name, (text, label, values) in _LABELLED_GAUGES.items():
+        yield _head(name, "gauge", text)
+        yield from _labelled(name, label, values, shown)
+    for name, (text, value) in _COUNTERS.items():
+        yield _head(name if openmetrics else f"{name}_total", "counter", text)
+        yield from (f"openlaunch_{name}_total{{{e.labels}}} {value(e)}" for e in shown)
+    for name, (text, label, values) in _LABELLED_COUNTERS.items():
+        yield _head(name if openmetrics else f"{name}_total", "counter", text)
+        yield from _labelled(f"{name}_total", label, values, shown)
+    for name, (text, histogram) in _HISTOGRAMS.items():
+        yield _head(name, "histogram", text)
+        for each in shown:
+            yield from _buckets(name, each.labels, histogram(each))
+    yield _head("cold_start_seconds", "summary", "Parts of the starts of workers.")
+    for each in shown:
+        for part, measured in _PARTS.items():
+            labels = f'{{{each.labels},part="{part}"}}'
+            yield f"openlaunch_cold_start_seconds_count{labels} {sum(measured(each.now.counts).counts)}"
+            yield f"openlaunch_cold_start_seconds_sum{labels} {measured(each.now.counts).sum}"
+
+
+def _head(name: str, kind: str, text: str) -> str:
+    return f"# HELP openlaunch_{name} {text}\n# TYPE openlaunch_{name} {kind}"
+
+
+def _labelled(name: str, label: str, values: Labelled, shown: Iterable[_Shown]) -> Iterator[str]:
+    for each in shown:
+        for named, value in values(each):
+            yield f'openlaunch_{name}{{{each.labels},{label}="{named}"}} {value}'
+
+
+def _buckets(name: str, labels: str, histogram: Histogram) -> Iterator[str]:
+    """Yield the lines of a histogram, unless it is empty, as most are of most endpoints."""
+    if not any(histogram.counts):
+        return
+    count = 0
+    for bound, count in zip(_BOUNDS, accumulate(histogram.counts), strict=True):
+        yield f"openlaunch_{name}_bucket{{{labels},{bound}}} {count}"
+    yield f"openlaunch_{name}_count{{{labels}}} {count}"
+    yield f"openlaunch_{name}_sum{{{labels}}} {histogram.sum}"
