@@ -3,7 +3,7 @@
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +14,11 @@ import psycopg
 import pytest
 from agents import agents, settings_of
 from chaos_server import ChaosServer
+from nodes_driver import counting
 from postgres_server import shared_server
 from server_driver import SMALL, args, eventually
 
-from openlaunch import EndpointRequest, LaunchClient
+from openlaunch import EndpointRequest, EndpointResponseFuture, LaunchClient
 from openlaunch.errors import Unavailable
 
 pytestmark = pytest.mark.slow
@@ -98,6 +99,10 @@ def status(server: ChaosServer, key: str) -> int:
     return httpx2.get(f"{server.url}/v1/model-endpoints", auth=(key, ""), timeout=60).status_code
 
 
+def mentions(path: Path, word: str) -> int:
+    return path.read_text().splitlines().count(word)
+
+
 def lines(path: Path) -> list[int]:
     return [int(line) for line in path.read_text().split()] if path.exists() else []
 
@@ -164,26 +169,50 @@ def test_a_leader_that_is_lost_is_replaced_and_no_task_with_it(
                 assert servers.leader() == second.url
 
 
-def test_workers_are_on_nodes_and_a_lost_leader_costs_no_task_and_little_time(servers: Servers) -> None:
+@pytest.mark.parametrize("signal_sent", [signal.SIGKILL, signal.SIGSTOP, signal.SIGTERM])
+def test_a_lost_leader_costs_no_task_no_model_and_little_time(
+    servers: Servers, signal_sent: signal.Signals, tmp_path: Path, figure: Callable[[str], None]
+) -> None:
+    log = tmp_path / "log"
+    load, predict = counting(log)
     with (
         agents(2, token=TOKEN) as nodes,
         servers.another(**settings_of(nodes, TOKEN)) as first,
         servers.another(**settings_of(nodes, TOKEN)) as second,
         LaunchClient(KEY, f"{first.url},{second.url}", max_retries=8) as client,
+        LaunchClient(KEY, second.url, max_retries=8) as there,
     ):
         eventually(lambda: servers.leader() == first.url)
-        deployed(client)
-        direct = client.deploy(square, name="direct", min_workers=2, max_workers=2, **LITTLE)
-        assert direct.predict(args(n=4)).value == 16
-        later = client.get_model_endpoint("later")
+        given = {"load_model_fn": load, "max_workers": 2, "min_workers": 2, **LITTLE}
+        direct = client.deploy(predict, name="direct", **given)
+        later = client.deploy(predict, name="later", endpoint_type="async", **given)
+        for endpoint in (direct, later):
+            eventually(lambda endpoint=endpoint: endpoint.deployment_state().available_workers == 2)
         futures = [later.predict(args(n=n, seconds=0.2)) for n in range(20)]
-        os.kill(first.pid, signal.SIGKILL)
+        os.kill(first.pid, signal_sent)
         lost_at = time.monotonic()
         request = EndpointRequest(args={"n": 5}, idempotency_key="after-the-leader")
+        if signal_sent is signal.SIGSTOP:  # for whose answer a client would wait
+            direct = there.get_model_endpoint("direct")
         assert direct.predict(request).value == 25
-        assert time.monotonic() - lost_at < SLOW * 10
+        seconds = time.monotonic() - lost_at
+        figure(f"an answer {seconds:.1f} s after {signal_sent.name}")
+        assert seconds < SLOW * 10
+        if signal_sent is signal.SIGSTOP:
+            futures = [EndpointResponseFuture(there, "later", each.async_task_id) for each in futures]
         assert results(futures) == [n * n for n in range(20)]
-        nodes[0].kill()
-        for n in range(10):
-            request = EndpointRequest(args={"n": n}, idempotency_key=f"after-a-node-{n}")
-            assert direct.predict(request).value == n * n
+        for name in ("direct", "later"):
+            endpoint = there.get_model_endpoint(name)
+            eventually(lambda endpoint=endpoint: endpoint.deployment_state().available_workers == 2)
+        assert mentions(log, "loaded") == 4
+        if signal_sent is signal.SIGSTOP:  # it wakes, and can neither start nor stop anything
+            os.kill(first.pid, signal.SIGCONT)
+            eventually(lambda: "another server leads now" in first.log())
+            assert [direct.predict(args(n=n)).value for n in range(4)] == [0, 1, 4, 9]
+            assert servers.leader() == second.url
+            assert mentions(log, "loaded") == 4
+        else:
+            nodes[0].kill()
+            for n in range(10):
+                request = EndpointRequest(args={"n": n}, idempotency_key=f"after-a-node-{n}")
+                assert direct.predict(request).value == n * n

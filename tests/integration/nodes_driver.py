@@ -27,3 +27,54 @@ def node_of(agents, place):
 def checks(client):
     with http(client) as raw:
         return {each["name"]: each for each in raw.get("/readyz").json()["checks"]}
+
+
+def counting(log):
+    """A model that writes a line as it is loaded, and one as it runs."""
+
+    def load():
+        with log.open("a") as file:
+            file.write("loaded\n")
+
+    def square(_model, n, seconds=0.0):
+        import time
+
+        with log.open("a") as file:
+            file.write(f"runs {n}\n")
+        time.sleep(seconds)
+        return n * n
+
+    return load, square
+
+
+def lines(log):
+    return log.read_text().splitlines() if log.exists() else []
+
+
+def slow_to_load(log, seconds):
+    """A model that takes a while to load."""
+
+    def load():
+        import time
+
+        for line in ("begins", "loaded"):
+            with log.open("a") as file:
+                file.write(f"{line}\n")
+            if line == "begins":
+                time.sleep(seconds)
+
+    return load, lambda _model: "done"
+
+
+def endless(log):
+    """A model that streams texts of a size, without an end."""
+
+    def load():
+        with log.open("a") as file:
+            file.write("loaded\n")
+
+    def stream(_model, size):
+        while True:
+            yield "x" * size
+
+    return load, stream

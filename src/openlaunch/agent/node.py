@@ -1,13 +1,28 @@
-"""What an agent does for servers: it runs the node's engine for them, and ends the workers of those that are gone."""
+"""What an agent does for servers: it runs the node's engine for them, and keeps workers of those that are gone."""
 
+import asyncio
 import logging
 import platform
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from typing import Any
 
+from openlaunch.agent.epoch_file import EpochFile
+from openlaunch.agent.held_workers import HeldWorker, HeldWorkers
 from openlaunch.agent.server_link import Method, ServerLink
 from openlaunch.agent.worker_relay import WorkerRelay
 from openlaunch.background import BackgroundTasks
-from openlaunch.engines.base import BuildOrder, Capacity, Engine, LogFollower, LogLine, WorkerExit, WorkerSpec
+from openlaunch.engines.base import (
+    BuildOrder,
+    Capacity,
+    Engine,
+    EngineError,
+    KeptWorker,
+    LogFollower,
+    LogLine,
+    WorkerExit,
+    WorkerSpec,
+)
 from openlaunch.nodes import calls
 from openlaunch.nodes.identity import ClusterIdentity
 from openlaunch.server.dispatch.link_server import LinkServer
@@ -21,37 +36,57 @@ MAX_FOLLOWERS = 1000
 class NodeAgent:
     """Runs an engine for servers over their links. Used in the event loop's thread only."""
 
-    def __init__(self, engine: Engine, identity: ClusterIdentity) -> None:
+    def __init__(
+        self, engine: Engine, identity: ClusterIdentity, epochs: EpochFile, keep_seconds: float
+    ) -> None:
         self.identity = identity
         self.name = platform.node()
         self.links: set[ServerLink] = set()
         self._engine = engine
+        self._epochs = epochs
+        self._keep_seconds = keep_seconds
         self._workers = LinkServer(self._use_token)
         self._expected: dict[str, WorkerRelay] = {}
         """By token: workers that have not connected."""
-        self._of: dict[str, tuple[ServerLink, str]] = {}
-        """The server that started each worker, and the worker's token."""
+        self._held = HeldWorkers(keep_seconds, self.name, self._end)
         self._builds: dict[str, ServerLink] = {}
+        """Which server hears of each build."""
         self._followers: dict[tuple[ServerLink, str], LogFollower] = {}
-        self._background = BackgroundTasks("a worker could not be ended")
+        self._background = BackgroundTasks("what an agent does beside its servers failed")
         self.methods = {
             each.call.name: each
             for each in (
-                Method(calls.PREPARE, self._prepare),
+                Method(calls.LEAD, self._lead),
+                Method(calls.ADOPT, self._ordered(lambda link, asked: self._held.adopt(asked, link))),
+                Method(calls.PREPARE, self._ordered(self._prepare)),
                 Method(calls.ENVIRONMENTS, lambda link, _: engine.environments()),
-                Method(calls.PRUNE, lambda link, asked: engine.prune(asked.used, asked.owner)),
-                Method(calls.START, self._start),
-                Method(calls.STOP, lambda link, asked: engine.stop(asked.worker_id, asked.grace)),
+                Method(calls.PRUNE, self._ordered(lambda link, asked: engine.prune(asked.used, asked.owner))),
+                Method(calls.START, self._ordered(self._start)),
+                Method(calls.STOP, self._ordered(self._stop)),
                 Method(calls.NOTE, self._note),
                 Method(
                     calls.READ_LOGS, lambda link, asked: engine.worker_logs(asked.endpoint_id, asked.part)
                 ),
                 Method(calls.FOLLOW, self._follow),
                 Method(calls.POLL, self._poll),
-                Method(calls.REMOVE_LOGS, lambda link, endpoint_id: engine.remove_logs(endpoint_id)),
+                Method(
+                    calls.REMOVE_LOGS,
+                    self._ordered(lambda link, endpoint_id: engine.remove_logs(endpoint_id)),
+                ),
             )
         }
         engine.listen(self)
+
+    def _ordered(
+        self, run: Callable[[ServerLink, Any], Awaitable[Any]]
+    ) -> Callable[[ServerLink, Any], Awaitable[Any]]:
+        """Return what does the same for the newest leader alone."""
+
+        async def obey(link: ServerLink, asked: Any) -> Any:
+            self._epochs.obey(link.records, link.epoch)
+            return await run(link, asked)
+
+        return obey
 
     def start(self) -> None:
         """Let workers connect."""
@@ -76,25 +111,52 @@ class NodeAgent:
         if link not in self.links:
             return
         self.links.discard(link)
-        ids = [worker_id for worker_id, (owner, _) in self._of.items() if owner is link]
-        log.warning("the server at %s %s; its %d workers are ended", link.peer, link.lost_because, len(ids))
+        kept, seconds = self._held.left_by(link), self._keep_seconds
+        text = "the server at %s %s; %d workers are kept for the next one, for up to %g s"
+        log.warning(text, link.peer, link.lost_because, kept, seconds)
         self._followers = {key: each for key, each in self._followers.items() if key[0] is not link}
-        for worker_id in ids:
-            self._background.spawn(self._engine.stop(worker_id, 0))
+
+    def _end(self, worker_id: str) -> None:
+        self._background.spawn(self._engine.stop(worker_id, 0))
+
+    async def _lead(self, link: ServerLink, epoch: int) -> list[KeptWorker]:
+        try:
+            self._epochs.obey(link.records, epoch)
+        except EngineError as error:
+            log.warning("the server at %s is refused: %s", link.peer, error)
+            raise
+        link.epoch = epoch
+        return list(self._held.kept(link.records))
 
     def _use_token(self, token: str) -> WorkerRelay | None:
         return self._expected.pop(token, None)
 
     async def _prepare(self, link: ServerLink, build: BuildOrder) -> str:
+        """Build for a server; for one that is lost, the next one finds the build done, or under way."""
         self._builds[build.id] = link
+        building = asyncio.create_task(self._engine.prepare(build))
         try:
-            return await self._engine.prepare(build)
+            return await asyncio.shield(building)
+        except asyncio.CancelledError:
+            if link in self.links:
+                building.cancel()
+            else:
+                self._background.spawn(self._build_on(building))
+            raise
         finally:
-            self._builds.pop(build.id, None)
+            if self._builds.get(build.id) is link:
+                del self._builds[build.id]
+
+    async def _build_on(self, building: "asyncio.Task[str]") -> None:
+        try:
+            async with asyncio.timeout(self._keep_seconds):
+                await building
+        except (TimeoutError, EngineError, OSError) as error:
+            log.warning("what was built for a server that is gone is not done: %s", error)
 
     async def _start(self, link: ServerLink, spec: WorkerSpec) -> None:
-        self._of[spec.worker_id] = (link, spec.token)
-        self._expected[spec.token] = WorkerRelay(link, spec.token)
+        relay = self._expected[spec.token] = WorkerRelay(link, spec.token)
+        self._held.add(HeldWorker(spec, relay, link.records, link))
         try:
             await self._engine.start(replace(spec, address=self._workers.address))
         except BaseException:
@@ -104,12 +166,15 @@ class NodeAgent:
             await self._engine.stop(spec.worker_id, 0)
         self._tell_capacity()
 
+    async def _stop(self, link: ServerLink, asked: calls.Stop) -> None:
+        await self._held.claim(asked.worker_id, link)
+        await self._engine.stop(asked.worker_id, asked.grace)
+
     def _forget(self, worker_id: str) -> ServerLink | None:
-        if (known := self._of.pop(worker_id, None)) is None:
+        if (worker := self._held.remove(worker_id)) is None:
             return None
-        link, token = known
-        self._expected.pop(token, None)
-        return link
+        self._expected.pop(worker.spec.token, None)
+        return worker.link
 
     async def _note(self, link: ServerLink, note: calls.Note) -> None:
         self._engine.note(note.endpoint_id, note.worker_id, note.text)

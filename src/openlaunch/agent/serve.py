@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import uvloop
 
+from openlaunch.agent.epoch_file import EpochFile
 from openlaunch.agent.node import NodeAgent
 from openlaunch.agent.server_link import ServerLink
 from openlaunch.background import BackgroundTasks
@@ -46,7 +47,8 @@ async def _serve(
     ready: Callable[[str], None],
 ) -> None:
     signals = StopSignals()
-    agent = NodeAgent(local_engine(settings, data), identity)
+    epochs = EpochFile(data.epochs)
+    agent = NodeAgent(local_engine(settings, data), identity, epochs, settings.keep_workers_seconds)
     agent.start()
     door = Door(agent, listener, identity.agent_context())
     door.start()

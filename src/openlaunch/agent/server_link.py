@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from openlaunch.engines.base import Capacity, EngineError
-from openlaunch.nodes.calls import CAPACITY, Call, name_of
+from openlaunch.engines.base import Capacity, EngineError, LeftWork
+from openlaunch.nodes.calls import CAPACITY, LEFT_WORK, Call, name_of
 from openlaunch.nodes.identity import ClusterIdentity
 from openlaunch.nodes.link import MAX_CHANNELS, VERSION, ChannelEnd, Kind, NodeLink, read_document
 from openlaunch_worker.frames import Body, FrameError
@@ -52,6 +52,10 @@ class ServerLink(NodeLink):
         self._host = host
         self._running: dict[int, asyncio.Task[None]] = {}
         self._last_channel = 0
+        self.records = ""
+        """Which records the server keeps: servers with the same have the same endpoints."""
+        self.epoch: int | None = None
+        """Under which epoch the server gives orders; None: it gives none."""
         self.handle(Kind.HELLO, self._on_hello)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -70,6 +74,7 @@ class ServerLink(NodeLink):
         if not self._host.identity.is_proof(hello.get("proof")):
             self._refuse("its cluster's token is another one")
             return
+        self.records = str(hello.get("records"))
         del self._handlers[Kind.HELLO]
         self.handle_channels()
         self.handle(Kind.CALL, self._on_call)
@@ -122,18 +127,20 @@ class ServerLink(NodeLink):
         """Tell the server of something."""
         self.send_document(Kind.EVENT, 0, {"event": event.name, "about": event.dump(about)})
 
-    def open_channel(self, token: str, end: ChannelEnd) -> int:
-        """Open a channel for a worker's connection, and return its number."""
+    def open_channel(self, token: str, end: ChannelEnd, left: LeftWork | None = None) -> int:
+        """Open a channel for a worker's connection, and return its number. `left`: what another server left there."""
         if len(self.channels) >= MAX_CHANNELS:
             raise FrameError("too many workers")
         self._last_channel = number = self._last_channel % 0xFFFFFFFF + 1
         self.channels[number] = end
-        self.send_document(Kind.OPEN, number, {"token": token})
+        document = {"token": token, "left": None if left is None else LEFT_WORK.dump(left)}
+        self.send_document(Kind.OPEN, number, document)
         if self._is_full:
             end.pause()
         return number
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.take_channels()  # their workers are looked after by `left`
         super().connection_lost(exc)
         self._greeting.cancel()
         for task in self._running.values():

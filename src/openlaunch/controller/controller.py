@@ -13,7 +13,7 @@ from openlaunch.controller.gpus import gpu_problem
 from openlaunch.controller.reports import Reports
 from openlaunch.controller.scaling import Holdings
 from openlaunch.controller.supervisor import Supervisor
-from openlaunch.engines.base import Engine, EnvironmentInfo, LogFollower, LogLine, LogPart
+from openlaunch.engines.base import Engine, EnvironmentInfo, KeptWorker, LogFollower, LogLine, LogPart
 from openlaunch.errors import Unprocessable
 from openlaunch.store import endpoints
 from openlaunch.store.base import Store
@@ -63,14 +63,29 @@ class Controller:
         self.reports = Reports(self._supervisors.get)
         engine.listen(self.reports)
 
-    async def start(self) -> None:
-        """Look after all endpoints that the store has, and resume deleting those that were being deleted."""
+    async def start(self, epoch: int = 0) -> None:
+        """Look after all endpoints that the store has, and resume deleting those that were being deleted.
+
+        What an earlier server has left running is adopted. `epoch` is the leader's, where servers share a database.
+        """
+        kept = await self._engine.lead(epoch, self.adopt)
+        records = await self._store.read(endpoints.list_all)
         self.leads = True
         self._traffic.set_elsewhere(elsewhere=False)
-        for record in await self._store.read(endpoints.list_all):
+        for record in records:
             self.apply(record)
+        for each in kept:  # before any plan is made
+            self.adopt(each)
+        for record in records:
             if record.status is EndpointStatus.DELETE_IN_PROGRESS:
                 self.remove(record)
+
+    def adopt(self, kept: KeptWorker) -> None:
+        """Use a worker of an earlier server, or end it where nothing needs it."""
+        supervisor = self._supervisors.get(kept.endpoint_id)
+        if self.leads and (supervisor is None or not supervisor.adopt(kept)):
+            log.info("the worker %s of an earlier server is not needed, and ends", kept.worker_id)
+            self._background.spawn(self._engine.stop(kept.worker_id, 0))
 
     async def stop(self, grace: float) -> None:
         """End every worker: what runs has `grace` seconds to finish. The endpoints stay as they are recorded."""
@@ -84,9 +99,14 @@ class Controller:
         await asyncio.gather(*(each.end_loop() for each in self._supervisors.values()))
 
     async def follow(self, grace: float) -> None:
-        """Leave the endpoints to another server, and end every worker as `stop` does."""
+        """Leave the endpoints to another server, and the workers too, or end them as `stop` does."""
         await self.resign()
-        await asyncio.gather(*(each.retire(grace) for each in self._supervisors.values()))
+        if self._engine.keeps_workers:
+            self._traffic.set_elsewhere(elsewhere=True)
+            await asyncio.gather(*(each.leave(grace) for each in self._supervisors.values()))
+            await self._engine.leave()
+        else:
+            await asyncio.gather(*(each.retire(grace) for each in self._supervisors.values()))
         self._supervisors.clear()
         self._traffic.set_elsewhere(elsewhere=True)
 

@@ -27,6 +27,7 @@ COLLECT_SECONDS = 0.05
 
 _WORKERS = {
     EventKind.WORKER_STARTED: "started",
+    EventKind.WORKER_ADOPTED: "taken over from another server",
     EventKind.WORKER_READY: "became ready",
     EventKind.WORKER_DRAINED: "finished what they ran, and ended",
     EventKind.WORKER_STOPPED: "stopped",

@@ -31,6 +31,9 @@ class Fleet(Protocol):
     ) -> None:
         """Let a worker with this token get this bundle, and once ready its generation's share of requests."""
 
+    def terms(self, endpoint: EndpointRecord, bundle: BundleRecord, generation: int) -> str:
+        """Return a digest of what such a worker is sent at its start; only what was sent the same is adopted."""
+
     def drain(self, worker_id: str) -> None:
         """Send the worker no further requests; it exits when it has finished what runs.
 

@@ -16,6 +16,7 @@ from openlaunch.controller.scaling import DesireWindow
 from openlaunch.controller.situation import Situation
 from openlaunch.controller.worker_control import WorkerControl
 from openlaunch.controller.worker_events import WorkerEvents
+from openlaunch.engines.base import KeptWorker
 from openlaunch.store import endpoints
 from openlaunch.store.records import EndpointRecord
 from openlaunch.wire.why import EndpointWhy
@@ -56,6 +57,14 @@ class Supervisor:
         """Look at the endpoint now, because something waits for a worker."""
         self._demanded = True
         self.endpoint.changed.set()
+
+    def adopt(self, kept: KeptWorker) -> bool:
+        """Use a worker of an earlier server, for a while at least, if the endpoint still has such workers."""
+        if not self._control.adopt(kept):
+            return False
+        self._window = self._window.add(self.endpoint.now(), len(self.roster))
+        self.endpoint.changed.set()
+        return True
 
     def explain(self) -> EndpointWhy:
         """Say why it serves or does not, now. What the next look goes by stays as it is."""
@@ -154,6 +163,11 @@ class Supervisor:
         """Let workers finish what they run, and stop them after `grace` seconds. The loop must have ended before."""
         self.endpoint.tasks.cancel()
         await self._control.retire(grace)
+
+    async def leave(self, grace: float) -> None:
+        """Give workers `grace` seconds to finish what they run. The loop must have ended before."""
+        self.endpoint.tasks.cancel()
+        await self._control.wait_unwanted(grace)
 
     async def delete(self) -> None:
         endpoint_id, parts = self.endpoint.id, self._parts

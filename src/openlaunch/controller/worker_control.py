@@ -3,17 +3,21 @@
 import asyncio
 import logging
 import secrets
+from contextlib import suppress
 
 from openlaunch.controller.endpoint import WatchedEndpoint
 from openlaunch.controller.generations import MAX_REASON, Generations, resources_of
 from openlaunch.controller.roster import Roster, WorkerState
 from openlaunch.controller.situation import Build, Phase
-from openlaunch.engines.base import EngineError, NoRoom, WorkerSpec
+from openlaunch.engines.base import EngineError, KeptWorker, NoRoom, WorkerIdentity, WorkerSpec
+from openlaunch.store import bundles
 from openlaunch.wire.bundles import ImageFlavor
+from openlaunch.wire.endpoints import EndpointStatus
 from openlaunch.wire.events import EventKind
 
 log = logging.getLogger(__name__)
 
+POLL_SECONDS = 0.05
 THREAD_STACK_BYTES = 8 * 1024 * 1024
 """For a thread for each slot, on top of what the endpoint asks for."""
 
@@ -46,6 +50,9 @@ class WorkerControl:
             image=flavor if isinstance(flavor, ImageFlavor) else None,
             resources=resources_of(asked),
             memory_limit=memory if parts.settings.limit_memory else 0,
+            identity=WorkerIdentity(
+                number, generation.bundle.id, parts.fleet.terms(endpoint.record, generation.bundle, number)
+            ),
         )
         try:
             await parts.engine.start(spec)
@@ -57,6 +64,42 @@ class WorkerControl:
         except (OSError, EngineError) as error:
             generation.build = Build.NONE  # the environment may be gone: the next look builds it
             self.gone(worker, f"could not be started: {error}")
+
+    def adopt(self, kept: KeptWorker) -> bool:
+        """Use a worker that an earlier server has started, if the endpoint still has such workers."""
+        record, now = self.endpoint.record, self.endpoint.now()
+        if record.status is EndpointStatus.DELETE_IN_PROGRESS:
+            return False
+        if record.bundle_of(kept.identity.generation) != kept.identity.bundle_id:
+            return False
+        if self.roster.get(kept.worker_id) is None:
+            worker = WorkerState(kept.worker_id, kept.identity.generation, now, now)
+            self.roster.add(worker)
+            self.endpoint.hold(len(self.roster))
+            self.endpoint.tasks.spawn(self._adopt(worker, kept))
+        return True
+
+    async def _adopt(self, worker: WorkerState, kept: KeptWorker) -> None:
+        endpoint, parts, number = self.endpoint, self.endpoint.parts, worker.generation
+        token, bundle_id = secrets.token_urlsafe(32), kept.identity.bundle_id
+        try:
+            bundle = await parts.store.read(lambda conn: bundles.get(conn, bundle_id))
+            if bundle is None or parts.fleet.terms(endpoint.record, bundle, number) != kept.identity.terms:
+                raise EngineError("was started with other settings")
+            parts.fleet.expect(worker.id, token, endpoint.record, bundle, number)
+            await parts.engine.adopt(worker.id, token)
+            endpoint.tell(EventKind.WORKER_ADOPTED)
+        except Exception as error:
+            if self.roster.get(worker.id) is worker:
+                log.warning(
+                    "worker %s of endpoint %r is not adopted: %s",
+                    worker.short_id,
+                    endpoint.record.name,
+                    error,
+                )
+                worker.expected = worker.reported = True
+                self.gone(worker, f"was not adopted: {error}")
+            await parts.engine.stop(worker.id, parts.settings.stop_grace)
 
     def drain(self, worker_id: str) -> None:
         """Let a worker finish what it runs, and end."""
@@ -93,6 +136,14 @@ class WorkerControl:
             if worker.phase in (Phase.STARTING, Phase.READY):
                 self._end(worker, Phase.DRAINING if worker.phase is Phase.READY else Phase.STOPPING)
         await asyncio.gather(*(self._finish(worker, grace) for worker in self.roster))
+
+    async def wait_unwanted(self, grace: float) -> None:
+        """Wait until nothing runs in any worker, for `grace` seconds at most."""
+        fleet = self.endpoint.parts.fleet
+        with suppress(TimeoutError):
+            async with asyncio.timeout(grace):
+                while any(fleet.is_wanted(worker.id) for worker in self.roster):  # noqa: ASYNC110 -- there is no event
+                    await asyncio.sleep(POLL_SECONDS)
 
     async def _finish(self, worker: WorkerState, grace: float) -> None:
         if worker.phase is Phase.DRAINING:

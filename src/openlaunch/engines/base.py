@@ -4,7 +4,7 @@ Nothing of the machine crosses this seam, so that an engine can be elsewhere: ar
 data. Paths, processes and the indices of GPUs stay behind it.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from signal import SIGKILL, Signals
 from typing import NamedTuple, Protocol
@@ -62,13 +62,25 @@ class EnvironmentInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerIdentity:
+    """What a server that takes a worker over knows it by: its generation, its bundle, and what was agreed with it.
+
+    `terms` is a digest of what the worker was sent at its start.
+    """
+
+    generation: int
+    bundle_id: str
+    terms: str
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerSpec:
     """One worker to start.
 
     `worker_id` begins with the endpoint's id and a dot. `environment` is what `Engine.prepare` returned. `token` is
     good for this worker's HELLO and its bundle alone. `address` is where it connects to: the path of a unix socket,
     or "HOST:PORT". `image` is set where the bundle is a container image. `memory_limit` bounds the bytes that the
-    worker's own code uses; 0 sets no bound.
+    worker's own code uses; 0 sets no bound. `identity` is set where another server may take the worker over.
     """
 
     worker_id: str
@@ -79,6 +91,32 @@ class WorkerSpec:
     image: ImageFlavor | None = field(default=None, repr=False)
     resources: Resources = Resources()
     memory_limit: int = 0
+    identity: WorkerIdentity | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KeptWorker:
+    """A worker that an earlier server has started and that still runs, ready or on its way to that."""
+
+    worker_id: str
+    endpoint_id: str
+    identity: WorkerIdentity
+    resources: Resources
+    ready: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LeftWork:
+    """Where a worker stands that another server had: the ids of requests that have no answer yet, all cancelled.
+
+    `last_id` is the last request's id. `unheard` counts the CANCELs that the worker has not answered.
+    """
+
+    ready: bool
+    worn: bool
+    running: tuple[int, ...]
+    last_id: int
+    unheard: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,8 +286,26 @@ class Jobs(Protocol):
         """Return the jobs of this server that have a container, running or not."""
 
 
+class KeepsNothing:
+    """What an engine has whose workers end with the server."""
+
+    keeps_workers = False
+
+    async def lead(self, epoch: int, found: Callable[[KeptWorker], None]) -> list[KeptWorker]:
+        return []
+
+    async def leave(self) -> None:
+        """Leave nothing."""
+
+    async def adopt(self, worker_id: str, token: str) -> None:
+        raise EngineError(f"the worker {worker_id} has ended with the server that started it")
+
+
 class Engine(Protocol):
     """Owns the machine that workers run on: processes, environments, images, GPUs and logs."""
+
+    keeps_workers: bool
+    """Whether workers outlive the server, for the next one to adopt."""
 
     @property
     def jobs(self) -> Jobs:
@@ -260,6 +316,22 @@ class Engine(Protocol):
 
     def capacity(self) -> Capacity:
         """Return what there is, and what of it is free."""
+
+    async def lead(self, epoch: int, found: Callable[[KeptWorker], None]) -> list[KeptWorker]:
+        """Begin to give orders, and return the workers that an earlier server has left: adopt or stop each.
+
+        `found` is called with those that are found later. Of several servers on one database, the one with the
+        highest epoch alone is obeyed.
+        """
+
+    async def leave(self) -> None:
+        """Leave the workers to the next server, and give no orders until `lead` is called again.
+
+        Each is reported as ended here.
+        """
+
+    async def adopt(self, worker_id: str, token: str) -> None:
+        """Use a worker that was kept; it is known by this token from now on. Raise `EngineError` if it is gone."""
 
     async def prepare(self, build: BuildOrder) -> str:
         """Build a bundle's environment, fetch its images, and return the environment's id.

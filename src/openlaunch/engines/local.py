@@ -11,6 +11,7 @@ from openlaunch.engines.base import (
     Capacity,
     EngineEvents,
     EnvironmentInfo,
+    KeepsNothing,
     LogFollower,
     LogLine,
     LogPart,
@@ -38,7 +39,7 @@ LAST_LINES_BYTES = 2000
 PRUNE_LOGS_SECONDS = 10.0
 
 
-class LocalEngine:
+class LocalEngine(KeepsNothing):
     """Implements `Engine` with what each of its parts does on this machine. Used in the event loop's thread only."""
 
     def __init__(

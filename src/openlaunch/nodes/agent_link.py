@@ -6,8 +6,8 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-from openlaunch.engines.base import Capacity, EngineError
-from openlaunch.nodes.calls import CAPACITY, FAILURES, Call
+from openlaunch.engines.base import Capacity, EngineError, LeftWork
+from openlaunch.nodes.calls import CAPACITY, FAILURES, LEFT_WORK, Call
 from openlaunch.nodes.identity import ClusterIdentity
 from openlaunch.nodes.link import VERSION, Kind, NodeLink, read_document
 from openlaunch_worker.frames import Body, FrameError
@@ -19,8 +19,11 @@ log = logging.getLogger(__name__)
 
 WELCOME_SECONDS = 5.0
 
-OpenChannel = Callable[[str, asyncio.Transport], asyncio.Protocol | None]
-"""Takes a worker's token and its connection, and returns what reads it; None where no worker has that token."""
+OpenChannel = Callable[[str, asyncio.Transport, LeftWork | None], asyncio.Protocol | None]
+"""Takes a worker's token, its connection, and what another server left in it; returns what reads it.
+
+None where no worker has that token.
+"""
 
 
 class AgentLink(NodeLink):
@@ -30,14 +33,14 @@ class AgentLink(NodeLink):
         self,
         peer: str,
         identity: ClusterIdentity,
-        server: str,
+        records: str,
         open_channel: OpenChannel,
         heard: Callable[[str, Any], None],
         lost: Callable[["AgentLink"], None],
     ) -> None:
         super().__init__(peer)
         self._identity = identity
-        self._server = server
+        self._records = records
         self._open_channel = open_channel
         self._heard = heard
         self._lost = lost
@@ -51,7 +54,7 @@ class AgentLink(NodeLink):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        hello = {"version": VERSION, "proof": self._identity.proof, "server": self._server}
+        hello = {"version": VERSION, "proof": self._identity.proof, "records": self._records}
         self.send_document(Kind.HELLO, 0, hello)
         self._greeting = self._loop.call_later(WELCOME_SECONDS, self.lose, "did not answer a HELLO")
 
@@ -77,8 +80,12 @@ class AgentLink(NodeLink):
             self.welcome.set_result(capacity)
 
     def _on_open(self, number: int, payload: Body) -> None:
-        channel = WorkerChannel(self, number)
-        reader = self._open_channel(str(read_document(payload).get("token")), channel)
+        document, channel = read_document(payload), WorkerChannel(self, number)
+        try:
+            left = None if document.get("left") is None else LEFT_WORK.argument(document["left"])
+        except ValueError:
+            raise FrameError("an OPEN with what was left in a worker that can't be") from None
+        reader = self._open_channel(str(document.get("token")), channel, left)
         if reader is None:
             self.send(Kind.CLOSE, number)
             return

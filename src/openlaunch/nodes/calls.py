@@ -1,6 +1,6 @@
 """What a server asks an agent: the methods of `Engine` that are calls, with their arguments and answers as JSON."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Generic, Literal, TypeVar
 
 from pydantic import TypeAdapter
@@ -11,6 +11,8 @@ from openlaunch.engines.base import (
     ContainerError,
     EngineError,
     EnvironmentInfo,
+    KeptWorker,
+    LeftWork,
     LogLine,
     LogPart,
     NoRoom,
@@ -28,6 +30,14 @@ class Stop:
 
     worker_id: str
     grace: float
+
+
+@dataclass(frozen=True, slots=True)
+class Adopt:
+    """Which worker of an earlier server to use, and the token by which it is known from now on."""
+
+    worker_id: str
+    token: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +117,9 @@ class Call(Generic[A, R]):
         return self._answer.validate_python(document)
 
 
+LEAD: Final[Call[int, list[KeptWorker]]] = Call("lead", int, list[KeptWorker])
+"""Begins to give orders under an epoch; one that is older than the node has seen is refused."""
+ADOPT: Final[Call[Adopt, None]] = Call("adopt", Adopt, None)
 PREPARE: Final[Call[BuildOrder, str]] = Call("prepare", BuildOrder, str, None)
 ENVIRONMENTS: Final[Call[None, list[EnvironmentInfo]]] = Call("environments", None, list[EnvironmentInfo])
 PRUNE: Final[Call[Prune, list[str]]] = Call("prune", Prune, list[str])
@@ -120,6 +133,7 @@ REMOVE_LOGS: Final[Call[str, None]] = Call("remove_logs", str, None)
 
 ENDED: Final[Call[Ended, None]] = Call("ended", Ended, None)
 BUILD: Final[Call[BuildNews, None]] = Call("build", BuildNews, None)
+LEFT_WORK: Final[Call[LeftWork, None]] = Call("left", LeftWork, None)
 CAPACITY: Final[Call[Capacity, None]] = Call("capacity", Capacity, None)
 
 FAILURES: Final[dict[str, type[Exception]]] = {

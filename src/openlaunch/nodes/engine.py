@@ -4,7 +4,7 @@ import asyncio
 import logging
 import secrets
 import ssl
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Any, NoReturn
 
@@ -17,6 +17,7 @@ from openlaunch.engines.base import (
     EngineEvents,
     EnvironmentInfo,
     Jobs,
+    KeptWorker,
     LogLine,
     LogPart,
     NoRoom,
@@ -90,18 +91,23 @@ class NodesEngine:
     that has room for it.
     """
 
-    def __init__(self, nodes: list[Node], identity: ClusterIdentity) -> None:
+    keeps_workers = True
+
+    def __init__(self, nodes: list[Node], identity: ClusterIdentity, records: str) -> None:
         self.nodes = nodes
         self.jobs: Jobs = NoJobs()
         self._identity = identity
         self._context = identity.server_context()
-        self._server = secrets.token_hex(4)
+        self._records = records
+        self._epoch: int | None = None
+        """Under which epoch this server gives orders; None: it gives none."""
         self._orders: dict[str, BuildOrder] = {}
         """What each environment was built from, by its id: a node that lacks it builds it."""
         self._builds: dict[str, Node | None] = {}
         """The node that speaks for each build that is waited for: the first that has begun with it."""
         self._events: EngineEvents
-        self._open_channel: OpenChannel = lambda token, transport: None
+        self._open_channel: OpenChannel = lambda token, transport, left: None
+        self._found_later: Callable[[KeptWorker], None] = lambda kept: None
         self._background = BackgroundTasks("a node could not be looked after")
 
     def listen(self, events: EngineEvents) -> None:
@@ -142,7 +148,7 @@ class NodesEngine:
             return AgentLink(
                 node.address,
                 self._identity,
-                self._server,
+                self._records,
                 self._open_channel,
                 lambda event, about: self._heard(node, event, about),
                 on_lost,
@@ -155,6 +161,7 @@ class NodesEngine:
                     make, node.host, node.port, ssl=self._context, server_hostname=""
                 )
                 capacity = await link.welcome
+                kept = await self._lead_on(link)
         except ssl.SSLCertVerificationError:
             return "it belongs to another cluster: its token (OPENLAUNCH_CLUSTER_TOKEN) is another one"
         except TimeoutError:
@@ -164,22 +171,61 @@ class NodesEngine:
         except OSError as error:
             return f"it can't be reached: {error.strerror or error}"
         except EngineError as error:
+            if link is not None:
+                link.lose(str(error))
             return str(error)
         if lost.is_set():
             return link.lost_because
         node.link, node.capacity, node.problem = link, capacity, ""
         log.info("the node %s is connected", node.address)
         self._background.spawn(self._build_all(node))
+        for each in self._found(node, kept):
+            self._found_later(each)
         return None
 
+    async def _lead_on(self, link: AgentLink) -> list[KeptWorker]:
+        """Have a node obey this server, if it leads, and return the workers that an earlier one has left there."""
+        while (epoch := self._epoch) is not None:
+            kept = await link.call(calls.LEAD, epoch)
+            if epoch == self._epoch:
+                return kept
+        return []
+
+    def _found(self, node: Node, kept: list[KeptWorker]) -> list[KeptWorker]:
+        node.workers |= {each.worker_id: each.resources for each in kept}
+        return kept
+
+    async def lead(self, epoch: int, found: Callable[[KeptWorker], None]) -> list[KeptWorker]:
+        self._epoch, self._found_later = epoch, found
+        kept: list[KeptWorker] = []
+        for node, link in self._connected():
+            try:
+                kept += self._found(node, await self._lead_on(link))
+            except EngineError as error:
+                log.error("the node %s can't be led: %s", node.address, error)
+                link.lose(str(error))
+        return kept
+
+    async def leave(self) -> None:
+        self._epoch = None
+        for node, link in self._connected():
+            link.lose("is left to another server")
+            self._lost(node, link)
+
+    async def adopt(self, worker_id: str, token: str) -> None:
+        if (link := self._node_of(worker_id)) is None:
+            raise EngineError(f"the node of the worker {worker_id} is away")
+        await link.call(calls.ADOPT, calls.Adopt(worker_id, token))
+
     def _lost(self, node: Node, link: AgentLink) -> None:
-        """Take a node out that was connected: its agent ends the workers of a server that is away."""
+        """Take a node out that was connected, with its workers; those that still run are found once it is back."""
         if node.link is not link:
             return
         node.link, node.problem = None, link.lost_because
         node.environments.clear()
         workers, node.workers = node.workers, {}
-        log.error("the node %s %s; it had %d workers", node.address, node.problem, len(workers))
+        level = logging.INFO if self._epoch is None else logging.ERROR
+        log.log(level, "the node %s %s; it had %d workers", node.address, node.problem, len(workers))
         for worker_id in workers:
             self._events.worker_ended(
                 worker_id, WorkerExit(None, None, node=f"{node.address}, which {node.problem}")

@@ -3,12 +3,13 @@
 A frame is as in `openlaunch_worker.frames`. Its id names a call or a channel::
 
     server → agent                                    agent → server
-    HELLO    JSON {"version", "proof", "server"}      WELCOME  JSON {"version", "node", "capacity"}
+    HELLO    JSON {"version", "proof", "records"}     WELCOME  JSON {"version", "node", "capacity"}
     CALL     JSON {"method", …}                       REFUSED  JSON {"reason"}: another version, or no proof
                                                       RETURN   JSON, what a call returns
                                                       FAILED   JSON {"type", "message"}, how a call ended
                                                       EVENT    JSON {"event", …}
-                                                      OPEN     JSON {"token"}: a worker has said HELLO
+                                                      OPEN     JSON {"token", "left"}: a worker has said HELLO,
+                                                               or is adopted, with what was left in it
 
     both: DATA    bytes of a worker's connection, whose frames only its two ends read
           CLOSE   the channel is closed
@@ -146,6 +147,11 @@ class NodeLink(asyncio.Protocol):
             for start in range(0, len(view), PIECE_BYTES):
                 self.send(Kind.DATA, number, bytes(view[start : start + PIECE_BYTES]))
 
+    def take_channels(self) -> dict[int, ChannelEnd]:
+        """Return the channels, which are this link's no longer."""
+        channels, self.channels = self.channels, {}
+        return channels
+
     def close_channel(self, number: int) -> None:
         """Close a channel at this end; the other end hears of it."""
         if self.channels.pop(number, None) is not None:
@@ -176,8 +182,7 @@ class NodeLink(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._beating.cancel()
         self.lost_because = self.lost_because or "closed the connection"
-        channels, self.channels = self.channels, {}
-        for channel in channels.values():
+        for channel in self.take_channels().values():
             channel.closed()
 
     def pause_writing(self) -> None:

@@ -24,10 +24,10 @@ class Leading:
         self._batch_jobs, self._image_jobs = batch_jobs, image_jobs
         self._triggers, self._unused = triggers, unused
 
-    async def start(self) -> None:
-        """Begin to lead."""
+    async def start(self, epoch: int) -> None:
+        """Begin to lead under this epoch."""
         await self._image_jobs.resume()
-        await self._controller.start()
+        await self._controller.start(epoch)
         await self.start_beside_controller()
 
     async def start_beside_controller(self) -> None:

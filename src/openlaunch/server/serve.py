@@ -187,11 +187,12 @@ async def serve_on(settings: Settings, data: DataDir, listener: socket.socket, r
         _say_stopping(context.workers.running(), settings.drain_seconds)
         resolver.stopping = context.health.stopping = True
         context.tasks.stop_claiming()
+        # Before another server leads: it adopts workers that nothing is sent to any longer.
+        context.lanes.refuse_all(Unavailable("the server is stopping", code="stopping", retry_after=2))
         if context.resign is not None:
             await context.resign()
         context.controller.events.close()
         context.log_streams.close()
-        context.lanes.refuse_all(Unavailable("the server is stopping", code="stopping", retry_after=2))
         await _drained(context.workers, settings.drain_seconds, signals.at_once)
         context.workers.break_off(
             Unavailable("the server stopped before this had ended", code="interrupted", retry_after=2)
@@ -447,7 +448,7 @@ def _engine(settings: Settings, data: DataDir) -> "LocalEngine | NodesEngine":
         return local_engine(settings, data)
     from openlaunch.nodes.engine import NodesEngine, read_nodes
 
-    return NodesEngine(read_nodes(settings.agents), cluster_identity(settings.cluster_token))
+    return NodesEngine(read_nodes(settings.agents), cluster_identity(settings.cluster_token), data.mark())
 
 
 def cluster_identity(token: SecretStr | None) -> "ClusterIdentity":

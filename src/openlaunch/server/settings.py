@@ -386,6 +386,12 @@ class Settings(
         description="The secret that servers and agents of a cluster share, such as what `openssl rand -hex 32` "
         "prints. Servers that have the same may use one database of PostgreSQL.",
     )
+    keep_workers_seconds: float = Field(
+        default=300,
+        ge=0,
+        description="How long an agent keeps workers and builds of a server that is away, for the next one; 0 ends "
+        "them at once.",
+    )
     api_key: SecretStr | None = Field(
         default=None, min_length=16, description="The first admin key; default: a new one is generated."
     )

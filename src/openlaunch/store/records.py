@@ -136,6 +136,15 @@ class EndpointRecord:
         old = generation == self.ready_generation != self.generation
         return self.ready_spec if old and self.ready_spec is not None else self.spec
 
+    def bundle_of(self, generation: int) -> str | None:
+        """Return the bundle of a generation that may serve; None for any other generation."""
+        if generation == self.generation:
+            return self.bundle_id
+        if generation == self.ready_generation:
+            return self.ready_bundle_id
+        live = self.live_canary
+        return live.bundle_id if live is not None and generation == live.generation else None
+
     @property
     def serving_bundle_id(self) -> str:
         """Name the bundle that gets the traffic: the old one until a newer one is ready."""

@@ -19,6 +19,7 @@ class EventKind(StrEnum):
     ENVIRONMENT_BUILT = "environment_built"
     ENVIRONMENT_FAILED = "environment_failed"
     WORKER_STARTED = "worker_started"
+    WORKER_ADOPTED = "worker_adopted"
     WORKER_READY = "worker_ready"
     WORKER_DRAINED = "worker_drained"
     WORKER_STOPPED = "worker_stopped"

@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+from typing import ClassVar
 
 import pytest
 from agents import TOKEN, agents, settings_of
@@ -127,3 +128,59 @@ def test_an_agent_needs_a_token(tmp_path):
         run = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60)
         assert run.returncode == 2
         assert reason in run.stderr
+
+
+class Raw:
+    """A server's end of a link to an agent, frame by frame. Those that `open` has are alive."""
+
+    open: ClassVar[set["Raw"]] = set()
+
+    def __init__(self, agent, records="records"):
+        identity = ClusterIdentity(TOKEN)
+        raw = socket.create_connection(("127.0.0.1", agent.port), 10)
+        self.link = identity.server_context().wrap_socket(raw)
+        self._parser = FrameParser()
+        hello = {"version": VERSION, "proof": identity.proof, "records": records}
+        self.link.sendall(encode(Kind.HELLO, 0, json.dumps(hello).encode()))
+        self.open.add(self)
+
+    def close(self):
+        self.open.discard(self)
+        self.link.close()
+
+    def call(self, method, argument):
+        """What the agent returns, or says of why it does not."""
+        for each in self.open:
+            each.link.sendall(encode(Kind.BEAT, 0))
+        document = {"method": method, "argument": argument}
+        self.link.sendall(encode(Kind.CALL, 1, json.dumps(document).encode()))
+        while data := self.link.recv(65536):
+            for kind, _, payload in self._parser.feed(data):
+                if kind in (Kind.RETURN, Kind.FAILED):
+                    answer = json.loads(payload)
+                    return answer.get("message", answer.get("answer"))
+        raise AssertionError("the agent closed the connection")
+
+
+def test_an_agent_obeys_the_newest_leader_alone_and_remembers_it():
+    with agents(1) as started:
+        old, new, other = Raw(started[0]), Raw(started[0]), Raw(started[0], "of other servers")
+        stop = {"worker_id": "end.1", "grace": 0}
+        assert "obeys servers that lead alone" in old.call("stop", stop)
+        assert old.call("lead", 3) == []
+        assert old.call("stop", stop) is None
+        assert new.call("lead", 4) == []
+        for method, argument in (("lead", 3), ("stop", stop), ("prune", {"used": [], "owner": None})):
+            assert "has seen one of the epoch 4" in old.call(method, argument)
+        assert new.call("stop", stop) is None
+        assert other.call("lead", 0) == []
+        assert "is refused" in started[0].log
+        for each in (old, new, other):
+            each.close()
+        started[0].kill()
+        started[0].start()
+        old, new = Raw(started[0]), Raw(started[0])
+        assert "has seen one of the epoch 4" in old.call("lead", 3)
+        assert new.call("lead", 4) == []
+        for each in (old, new):
+            each.close()

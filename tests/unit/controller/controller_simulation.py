@@ -31,6 +31,7 @@ from openlaunch.engines.base import (
     Capacity,
     EngineError,
     EngineEvents,
+    KeepsNothing,
     NoRoom,
     WorkerExit,
     WorkerSpec,
@@ -142,6 +143,9 @@ class FakeFleet:
     ) -> None:
         self.bundles[worker_id] = bundle.id
 
+    def terms(self, endpoint: EndpointRecord, bundle: BundleRecord, generation: int) -> str:
+        return bundle.id
+
     def forget(self, worker_id: str, reason: str, *, with_node: bool = False) -> None:
         del self.bundles[worker_id]
 
@@ -173,7 +177,7 @@ class FakeFleet:
         self.refused.append(reason)
 
 
-class FakeEngine:
+class FakeEngine(KeepsNothing):
     """Implements what the controller uses of `Engine`: after a while a worker loads, or does what its bundle says."""
 
     def __init__(self, gpus: int) -> None:

@@ -63,7 +63,7 @@ def test_a_node_that_begins_after_another_has_built_says_nothing_of_it():
     async def main():
         first, second = Node("127.0.0.1", 1), Node("127.0.0.1", 2)
         first.link, second.link = Link(), Link()
-        engine, heard = NodesEngine([first, second], ClusterIdentity(TOKEN)), Heard()
+        engine, heard = NodesEngine([first, second], ClusterIdentity(TOKEN), "records"), Heard()
         engine.listen(heard)
         preparing = asyncio.create_task(engine.prepare(order()))
         await asyncio.sleep(0)
@@ -83,7 +83,7 @@ def test_a_node_that_begins_after_another_has_built_says_nothing_of_it():
 
 def test_without_a_node_a_build_fails_with_what_each_lacks():
     async def main():
-        engine = NodesEngine(read_nodes("one:8001,two:8001"), ClusterIdentity(TOKEN))
+        engine = NodesEngine(read_nodes("one:8001,two:8001"), ClusterIdentity(TOKEN), "records")
         await engine.prepare(order())
 
     with pytest.raises(EngineError, match=r"no node is connected: one:8001 .*; two:8001 "):

@@ -24,11 +24,11 @@ _EPOCH_OF_ROW = 1
 class Membership:
     """Renews this server's lease at each beat, and takes the leader's where that is free.
 
-    `on_lead` and `on_follow` start and stop what the leader alone does. `on_dead` is awaited when the lease of
-    another server has run out, `on_taken_for_dead` when others have taken this one for dead.
+    `on_lead`, which is given the epoch, and `on_follow` start and stop what the leader alone does. `on_dead` is
+    awaited when the lease of another server has run out, `on_taken_for_dead` when this one was taken for dead.
     """
 
-    on_lead: Step
+    on_lead: Callable[[int], Coroutine[Any, Any, None]]
     on_follow: Step
     on_dead: Step
     on_taken_for_dead: Step
@@ -37,7 +37,9 @@ class Membership:
         self.on_beat: Callable[[Beat], None] = lambda beat: None
         self._records = records
         self._row, self._leader = Lease(), Lease()
-        self._leads = self._away = self._resigned = False
+        self._away = self._resigned = False
+        self._acts_under = 0
+        """The epoch under which this server does what the leader alone does; 0: it does nothing of that."""
         self._wake, self._leads_changed = asyncio.Event(), asyncio.Event()
         self._background = BackgroundTasks("what is due when another server has died could not be done")
         self._loops: list[asyncio.Task[None]] = []
@@ -95,7 +97,7 @@ class Membership:
             await self.on_taken_for_dead()
         if beat.dead and self._row.is_steady(time.monotonic()) and not self._background:
             self._background.spawn(self.on_dead())
-        if bool(self._leader.epoch) != self._leads and not self._resigned:
+        if self._leader.epoch != self._acts_under and not self._resigned:
             self._leads_changed.set()
 
     async def _change_parts(self) -> None:
@@ -103,19 +105,19 @@ class Membership:
         while True:
             await self._leads_changed.wait()
             self._leads_changed.clear()
-            leads = bool(self._leader.epoch)
-            if leads == self._leads:
-                continue
-            self._leads = leads
             try:
-                if leads:
-                    log.info("this server leads (epoch %d)", self._leader.epoch)
-                    await self.on_lead()
-                else:
-                    log.warning("another server leads now")
-                    await self.on_follow()
+                await self._change_to(self._leader.epoch)
             except Exception:
-                log.exception("what the leader alone does could not be %s", "started" if leads else "stopped")
+                log.exception("what the leader alone does could not be started or stopped")
+
+    async def _change_to(self, epoch: int) -> None:
+        before, self._acts_under = self._acts_under, epoch
+        if before and before != epoch:
+            log.warning("another server leads now")
+            await self.on_follow()
+        if epoch and before != epoch:
+            log.info("this server leads (epoch %d)", epoch)
+            await self.on_lead(epoch)
 
     async def _beat(self) -> Beat | None:
         sent = time.monotonic()

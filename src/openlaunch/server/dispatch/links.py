@@ -141,7 +141,9 @@ class WorkerLink(FrameLink):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self._sending = self._loop.create_task(self._send_bundle(self._owner.expected))
+        self._sending: asyncio.Task[None] | None = self._loop.create_task(
+            self._send_bundle(self._owner.expected)
+        )
 
     async def _send_bundle(self, expected: Expected) -> None:
         try:
@@ -184,7 +186,11 @@ class WorkerLink(FrameLink):
             self._send(encode(Kind.CANCEL, request_id))
             self._unheard += 1
             self.takes_work = False
-            self._stopping[request_id] = self._loop.call_later(self._owner.expected.grace, self._not_stopped)
+            self._await_stop(request_id)
+
+    def _await_stop(self, request_id: int) -> None:
+        """Have the worker replaced where a request that is cancelled does not stop."""
+        self._stopping[request_id] = self._loop.call_later(self._owner.expected.grace, self._not_stopped)
 
     def _not_stopped(self) -> None:
         if not self.is_stuck:
@@ -220,7 +226,8 @@ class WorkerLink(FrameLink):
         for timer in self._stopping.values():
             timer.cancel()
         self._writable.set()
-        self._sending.cancel()
+        if self._sending is not None:
+            self._sending.cancel()
         self._owner.closed(self)
 
     def _check_head(self, kind: int, request_id: int, length: int) -> None:

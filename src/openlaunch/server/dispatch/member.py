@@ -5,7 +5,9 @@ from collections.abc import Iterable
 from time import monotonic
 
 from openlaunch.controller.fleet import FleetEvents
+from openlaunch.engines.base import LeftWork
 from openlaunch.errors import WorkerDied
+from openlaunch.server.dispatch.adopted_link import AdoptedLink
 from openlaunch.server.dispatch.arriving_answers import ArrivingAnswers
 from openlaunch.server.dispatch.lane import Lane
 from openlaunch.server.dispatch.links import Expected, WorkerLink
@@ -46,6 +48,13 @@ class Member:
         self.link.connection_made(transport)
         transport.set_protocol(self.link)
 
+    def adopt(self, transport: asyncio.Transport, left: LeftWork) -> None:
+        """Make this connection the worker's link, which another server had."""
+        self._connected_at = monotonic()
+        self.link = AdoptedLink(self)
+        transport.set_protocol(self.link)
+        self.link.adopt(transport, left)
+
     def drain(self) -> None:
         """Send the worker no further requests; it exits when it has finished what runs."""
         self._drained = True
@@ -74,7 +83,8 @@ class Member:
 
     def ready(self, link: WorkerLink) -> None:
         self._serves = True
-        self._lane.numbers.load_seconds.observe(monotonic() - self._connected_at)
+        if type(link) is WorkerLink:
+            self._lane.numbers.load_seconds.observe(monotonic() - self._connected_at)
         if self._drained:
             link.drain()
             return

@@ -1,12 +1,15 @@
 """The workers of all endpoints, as the controller expects, drains and forgets them."""
 
 import asyncio
+import hashlib
+import json
 import logging
 from collections.abc import AsyncIterator
 
 from openlaunch.artifacts.base import Artifacts
 from openlaunch.artifacts.locations import key_of
 from openlaunch.controller.fleet import FleetEvents
+from openlaunch.engines.base import LeftWork
 from openlaunch.errors import Unavailable
 from openlaunch.server.dispatch.arriving_answers import ArrivingAnswers
 from openlaunch.server.dispatch.lanes import Lanes
@@ -60,11 +63,16 @@ class Workers:
         # A guess at a random token is good once in 2**256, and a wrong one ends the connection: timing tells nothing.
         return self._expected.pop(token, None)
 
-    def connect(self, token: str, transport: asyncio.Transport) -> asyncio.Protocol | None:
+    def connect(
+        self, token: str, transport: asyncio.Transport, left: LeftWork | None
+    ) -> asyncio.Protocol | None:
         """Make a connection through an agent the link of the worker with this token; None if none is expected."""
         if (member := self._use_token(token)) is None:
             return None
-        member.connect(transport)
+        if left is None:
+            member.connect(transport)
+        else:
+            member.adopt(transport, left)
         return member.link
 
     def running(self) -> int:
@@ -95,6 +103,10 @@ class Workers:
         )
         member = Member(expected, token, self._lanes.of(endpoint.id), self.arriving, self._events)
         self._members[worker_id] = self._expected[token] = member
+
+    def terms(self, endpoint: EndpointRecord, bundle: BundleRecord, generation: int) -> str:
+        start = json.dumps(self._start(endpoint, bundle, generation).to_json(), sort_keys=True)
+        return hashlib.sha256(start.encode()).hexdigest()
 
     def _start(self, endpoint: EndpointRecord, bundle: BundleRecord, generation: int) -> Start:
         spec = endpoint.spec_of(generation)

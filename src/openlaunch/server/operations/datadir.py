@@ -28,6 +28,7 @@ class DataDir:
     D/runtime/          the worker runtime, which every environment uses
     D/uv-cache/         what each owner's builds have downloaded, unless UV_CACHE_DIR names another folder
     D/jobs/             configurations of docker-image batch jobs while they live
+    D/epochs.json       of an agent: the newest leaders that it has seen
     D/artifacts-url     the bucket in which the artifacts are, where that is not the folder
     D/records-elsewhere where the records are, if not here; D/moved-openlaunch.db had them before
     """
@@ -41,6 +42,7 @@ class DataDir:
         self.logs = self.root / "logs"
         self.workers = self.root / "workers"
         self.jobs = self.root / "jobs"
+        self.epochs = self.root / "epochs.json"
         self.credentials = self.root / "credentials.json"
         self._bucket = self.root / "artifacts-url"
         self._elsewhere = self.root / "records-elsewhere"
