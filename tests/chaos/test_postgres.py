@@ -1,12 +1,10 @@
 """A server whose records are in PostgreSQL: all of its parts, and what becomes of them while PostgreSQL is away."""
 
-import os
-import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -14,7 +12,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from chaos_server import ChaosServer, children, command_line
+from chaos_server import ChaosServer, command_line
 from http_service import http_service
 from postgres_server import WITH_PASSWORD, PostgresServer
 from server_driver import SMALL, args, eventually
@@ -22,6 +20,7 @@ from tcp_proxy import Proxy, proxy_to
 
 from openlaunch import EndpointRequest, EndpointResponseFuture, LaunchClient
 from openlaunch.errors import Unavailable
+from openlaunch.store.base import OUTCOME_UNKNOWN
 
 SECRET = "s3cret-word"
 LITTLE = {"cpus": 0.1, "memory": "64Mi", "storage": "64Mi"}
@@ -43,8 +42,12 @@ class Platform:
         found = next(check for check in checks if check["name"] == "store")
         return None if found["status"] == "ok" else str(found["detail"])
 
+    def tasks(self) -> int:
+        """How many tasks there are in the database."""
+        return int(self.postgres.one("SELECT count(*) FROM task_inputs", database="records"))
 
-def square(n, until=None):
+
+def square(n, until=None, more=None):
     import time
     from pathlib import Path
 
@@ -86,6 +89,12 @@ def submit(
     platform: Platform, n: int, until: Path | None = None, **options: object
 ) -> EndpointResponseFuture:
     request = EndpointRequest(args={"n": n, "until": until and str(until)}, **options)
+    return platform.endpoints["later"].predict(request)
+
+
+def submit_large(platform: Platform, n: int, **options: object) -> EndpointResponseFuture:
+    """With an input that is stored as an artifact."""
+    request = EndpointRequest(args={"n": n, "more": "x" * 400_000}, **options)
     return platform.endpoints["later"].predict(request)
 
 
@@ -170,54 +179,78 @@ def test_what_runs_when_the_server_is_killed_is_run_again(platform: Platform, tm
     assert [result(future) for future in futures] == [n * n for n in range(10)]
 
 
-def without(way: str, platform: Platform) -> None:
-    """Take PostgreSQL away."""
+@contextmanager
+def without(way: str, platform: Platform) -> Iterator[None]:
+    """Take PostgreSQL away for a while."""
     if way == "killed":
         platform.postgres.kill()
-    elif way == "unreachable":
+        try:
+            yield
+        finally:
+            platform.postgres.start()
+    elif way == "frozen":
+        with platform.postgres.frozen():
+            yield
+    else:
         platform.proxy.lead_to("http://127.0.0.1:1")
         platform.proxy.cut()
-    else:
-        for pid in (platform.postgres.pid, *children(platform.postgres.pid)):
-            os.kill(pid, signal.SIGSTOP)
-
-
-def again(way: str, platform: Platform) -> None:
-    """Bring PostgreSQL back."""
-    if way == "killed":
-        platform.postgres.start()
-    elif way == "unreachable":
-        platform.proxy.lead_to(f"http://127.0.0.1:{platform.postgres.port}")
-    else:
-        for pid in (platform.postgres.pid, *children(platform.postgres.pid)):
-            os.kill(pid, signal.SIGCONT)
+        try:
+            yield
+        finally:
+            platform.proxy.lead_to(f"http://127.0.0.1:{platform.postgres.port}")
 
 
 @pytest.mark.parametrize("way", ["killed", "unreachable", "frozen"])
 def test_while_postgresql_is_away_predictions_go_on_and_no_task_is_lost(
-    platform: Platform, tmp_path: Path, way: str
+    platform: Platform, tmp_path: Path, way: str, figure: Callable[[str], None]
 ) -> None:
     until = tmp_path / "go"
     waiting = [submit(platform, n, until) for n in range(20)]  # more than run at once
     flow = stream(platform, 3, until)
     assert next(flow) == 0
     eventually(lambda: running(platform))
-    without(way, platform)
-    try:
+    with without(way, platform):
         assert predict(platform, 7) == 49
-        if way != "frozen":  # what waits for an answer then is not refused, as long as it may still come
+        for attempt in (submit, submit_large):
+            began = time.monotonic()
             with pytest.raises(Unavailable) as refused:
-                submit(platform, 1)
+                attempt(platform, 1)
             assert (refused.value.status, refused.value.retry_after) == (503, 2)
+            figure(f"{way}: a submit was refused after {time.monotonic() - began:.1f} s")
         assert eventually(platform.readiness)
         until.touch()
         assert list(flow) == [1, 2]
         assert predict(platform, 8) == 64
-    finally:
-        again(way, platform)
     assert [result(future) for future in waiting] == [n * n for n in range(20)]
     eventually(lambda: platform.readiness() is None)
     assert result(submit(platform, 9)) == 81
+
+
+def test_a_submit_of_which_nobody_knows_whether_it_is_stored_is_stored_once_with_its_input(
+    platform: Platform,
+) -> None:
+    """PostgreSQL has it on its own disk, waits for a standby that is not there, and freezes."""
+    key = {"idempotency_key": "once"}
+    platform.postgres.execute(
+        "ALTER SYSTEM SET synchronous_standby_names = 'nobody'", "SELECT pg_reload_conf()"
+    )
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(submit_large, platform, 6, **key)
+        eventually(lambda: platform.postgres.waits_for("SyncRep"))
+        with platform.postgres.frozen(), pytest.raises(Unavailable) as refused:
+            first.result()
+    assert refused.value.code == OUTCOME_UNKNOWN
+    platform.postgres.execute("ALTER SYSTEM RESET synchronous_standby_names", "SELECT pg_reload_conf()")
+    stored = platform.tasks()
+    again = eventually(lambda: accepted(submit_large, platform, 6, **key))
+    assert result(again) == 36
+    assert platform.tasks() == stored, "it was the one that nobody knew of"
+
+
+def accepted(attempt: Callable[..., EndpointResponseFuture], *args: Any, **options: Any) -> Any:
+    """What is accepted; None while PostgreSQL is on its way back."""
+    with suppress(Unavailable):
+        return attempt(*args, **options)
 
 
 def test_submits_during_restarts_of_postgresql_are_stored_once_each(platform: Platform) -> None:

@@ -10,6 +10,8 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
@@ -124,6 +126,25 @@ class PostgresServer:
         os.kill(self.pid, signal.SIGKILL)
         self._process.communicate(b"\n", timeout=60)
 
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Have the server stand still, with every connection open: its machine accepts bytes, and nothing answers."""
+        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+            os.kill(self.pid, signal.SIGSTOP)  # from now on it has no new children
+            query = "SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+            pids = [self.pid, *(pid for (pid,) in connection.execute(query))]
+        try:
+            self._signal(pids, signal.SIGSTOP)
+            yield
+        finally:
+            self._signal(pids, signal.SIGCONT)
+
+    @staticmethod
+    def _signal(pids: list[int], number: signal.Signals) -> None:
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+
     def stop(self) -> None:
         """End the server in order, with all connections."""
         assert self._process is not None
@@ -140,6 +161,16 @@ class PostgresServer:
         with psycopg.connect(self.url(database), autocommit=True) as connection:
             for statement in statements:
                 connection.execute(statement.encode())
+
+    def one(self, query: str, database: str = "postgres") -> object:
+        """The first value that a query finds; None where it finds nothing."""
+        with psycopg.connect(self.url(database), autocommit=True) as connection:
+            row = connection.execute(query.encode()).fetchone()
+            return row and row[0]
+
+    def waits_for(self, event: str) -> bool:
+        """Whether one of the server's sessions waits for this."""
+        return self.one(f"SELECT pid FROM pg_stat_activity WHERE wait_event = '{event}'") is not None
 
 
 def _environ() -> dict[str, str]:

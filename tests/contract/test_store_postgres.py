@@ -14,7 +14,8 @@ from postgres_server import WITH_PASSWORD, PostgresServer, shared_server
 from sqlalchemy import Connection
 
 from openlaunch.errors import ConfigurationError, Unavailable
-from openlaunch.store import keys, postgres_session
+from openlaunch.store import keys, postgres, postgres_session
+from openlaunch.store.base import OUTCOME_UNKNOWN
 from openlaunch.store.postgres import PostgresStore
 from openlaunch.store.records import KeyRecord
 from openlaunch.store.threads import MAX_GROUP
@@ -411,6 +412,78 @@ def test_while_postgresql_is_away_all_is_unavailable_and_afterwards_all_goes_on(
             await asyncio.to_thread(server.start)
             await store.write(add("c"))
             assert await store.read(names) == ["a", "c"]
+
+    asyncio.run(test())
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store soon gives up what waits for an answer."""
+    monkeypatch.setattr(postgres_session, "ANSWER_SECONDS", 1.0)
+    monkeypatch.setattr(postgres, "SETTLE_SECONDS", 0.5)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_postgresql_that_stands_still_is_not_waited_for(server: PostgresServer) -> None:
+    server.execute("CREATE DATABASE still")
+
+    async def refused(attempt: Awaitable[object]) -> None:
+        with pytest.raises(Unavailable) as refusal:
+            await attempt
+        assert (refusal.value.code, refusal.value.retry_after) == ("store_unavailable", 2)
+
+    async def test() -> None:
+        async with opened(f"{server.url('still')}?connect_timeout=2") as store:
+            await store.write(add("a"))
+            await store.read(names)  # on a connection that is there when PostgreSQL freezes
+            with server.frozen():
+                await asyncio.gather(refused(store.write(add("b"))), refused(store.read(names)))
+                await refused(store.write(add("b")))
+            await store.write(add("c"))
+            assert await store.read(names) == ["a", "c"]
+
+    asyncio.run(test())
+
+
+@pytest.mark.usefixtures("impatient")
+def test_who_waits_for_a_commit_of_a_frozen_postgresql_learns_that_it_is_not_known(
+    server: PostgresServer,
+) -> None:
+    slow = """
+        CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(2); RETURN NULL; END';
+        CREATE CONSTRAINT TRIGGER slow AFTER INSERT ON api_keys DEFERRABLE INITIALLY DEFERRED
+        FOR EACH ROW EXECUTE FUNCTION slow()"""
+    operation = Counted("a")
+
+    async def test() -> None:
+        async with opened(f"{server.url('unknown')}?connect_timeout=2") as store:
+            server.execute(slow, database="unknown")
+            writing = asyncio.create_task(store.write(operation))
+            await until(server, "wait_event = 'PgSleep'")
+            with server.frozen():
+                with pytest.raises(Unavailable, match="whether this is stored") as refusal:
+                    await writing
+                assert refusal.value.code == OUTCOME_UNKNOWN
+            server.execute("DROP TRIGGER slow ON api_keys", database="unknown")
+            await store.write(add("b"))
+            found = await store.read(names)
+            await store.write(add("c"))
+            assert await store.read(names) == [*found, "c"], "it was decided before the next write"
+            assert operation.runs == 1
+
+    server.execute("CREATE DATABASE unknown")
+    asyncio.run(test())
+
+
+def test_a_table_that_another_session_has_locked_is_not_waited_for(url: str) -> None:
+    async def test() -> None:
+        async with opened(url) as store:
+            with psycopg.connect(url) as other:
+                other.execute("LOCK TABLE api_keys")
+                with pytest.raises(Unavailable, match="another session of it holds a lock"):
+                    await store.write(add("a"))
+            await store.write(add("b"))
+            assert await store.read(names) == ["b"]
 
     asyncio.run(test())
 

@@ -8,6 +8,9 @@ from sqlalchemy import Connection
 
 T = TypeVar("T")
 
+OUTCOME_UNKNOWN = "outcome_unknown"
+"""Code of an `Unavailable` after which an operation may be committed all the same."""
+
 
 @dataclass(frozen=True, slots=True)
 class Space:
@@ -37,7 +40,8 @@ class Store(Protocol):
         An operation that raises undoes only its own changes.
 
         Raises:
-            Unavailable: too many operations wait already, or the database can't be written (disk full, …).
+            Unavailable: too many operations wait already, or the database can't be written (disk full, …). With the
+                code `OUTCOME_UNKNOWN` it may have been written.
         """
         ...
 

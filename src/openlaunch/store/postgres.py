@@ -15,7 +15,7 @@ from sqlalchemy.pool import QueuePool, StaticPool
 from openlaunch.errors import ConfigurationError
 from openlaunch.store.base import Space
 from openlaunch.store.group_commit import Group, Operation, Outcome
-from openlaunch.store.postgres_problems import driver_error, explained, is_of_database, sentence
+from openlaunch.store.postgres_problems import NoAnswer, driver_error, explained, is_of_database, sentence
 from openlaunch.store.postgres_queue import PostgresQueueSql
 from openlaunch.store.postgres_session import Database, WriterSession
 from openlaunch.store.queue_sql import options
@@ -114,9 +114,9 @@ class PostgresStore(ThreadedStore):
     def _commit(self, operations: Iterator[Operation]) -> list[Outcome]:
         try:
             outcomes = self._committed(Group(operations, is_of_database))
-        except _FAULTS as error:
+        except (*_FAULTS, NoAnswer) as error:
             if not self._away:
-                log.error("PostgreSQL failed: %s", sentence(error))
+                log.error("PostgreSQL failed: %s", sentence(error.__cause__ or error))
             self._away = True
             raise
         if self._away:
@@ -146,11 +146,11 @@ class PostgresStore(ThreadedStore):
                 try:
                     return group.commit(connection)
                 except _FAULTS as error:
-                    lost = _discard_if_lost(connection)
-                    if run == MAX_RUNS or not (lost or isinstance(driver_error(error), _AGAIN)):
-                        raise
+                    failure, lost = error, _discard_if_lost(connection)
             if lost and group.at_commit and self._has_committed():
                 break
+            if run == MAX_RUNS or not (lost or isinstance(driver_error(failure), _AGAIN)):
+                raise failure
         return group.outcomes
 
     def _has_committed(self) -> bool:
@@ -160,9 +160,9 @@ class PostgresStore(ThreadedStore):
             try:
                 with self._engines[0].connect() as connection:
                     return self._session.has_committed(connection, mark)
-            except _FAULTS:
+            except _FAULTS as error:
                 if time.monotonic() > deadline:
-                    raise
+                    raise NoAnswer from error
                 time.sleep(0.1)
 
 
@@ -171,8 +171,9 @@ def _read(conn: Connection, op: Callable[[Connection], T]) -> T:
     for _ in range(READERS):
         try:
             return op(conn)
-        except _FAULTS:
-            if not _discard_if_lost(conn):
+        except _FAULTS as error:
+            timed_out = conn.invalidated and isinstance(driver_error(error), psycopg.errors.ConnectionTimeout)
+            if timed_out or not _discard_if_lost(conn):
                 raise
             conn.rollback()
     return op(conn)

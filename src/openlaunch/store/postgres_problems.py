@@ -4,12 +4,13 @@ import psycopg
 from sqlalchemy.exc import DBAPIError
 
 from openlaunch.errors import Unavailable
+from openlaunch.store.base import OUTCOME_UNKNOWN
 
 EXAMPLE = "postgresql://USER@HOST:5432/NAME"
 
 
-_FAILURES = ("08", "25006", "25P03", "28", "40", "42501", "53", "57", "58", "XX")
-"""Of a connection, of a transaction, of rights, of room, of an operator, of the system: by code, or its beginning."""
+_FAILURES = ("08", "25006", "25P03", "28", "40", "42501", "53", "55P03", "57", "58", "XX")
+"""Of a connection, a transaction, rights, room, a lock, an operator, the system: by code, or its beginning."""
 
 
 class Unusable(psycopg.OperationalError):
@@ -24,6 +25,7 @@ _AT_ANY_TIME = {
     "connection slots": "it has no free connection: raise its max_connections",
     "starting up": "it is starting: wait until it has",
     "shutting down": "it is stopping: start it again",
+    "lock timeout": "another session of it holds a lock on a table: end that one",
 }
 """What to do, by a part of the text: most of these errors come without a code."""
 
@@ -57,11 +59,22 @@ def is_of_database(error: BaseException) -> bool:
     )
 
 
+class NoAnswer(Exception):
+    """The database failed before it had answered a COMMIT: `__cause__` says how."""
+
+
 def explained(error: Exception) -> Exception:
     """Make the error for callers: Unavailable if the database failed; a faulty statement's error stays as it is.
 
     It names no host and no user, because every caller of the server sees it.
     """
+    if isinstance(error, NoAnswer):
+        return Unavailable(
+            "the database has not answered yet whether this is stored: look before you send it again, or send it "
+            "with an Idempotency-Key",
+            code=OUTCOME_UNKNOWN,
+            retry_after=2,
+        )
     if not is_of_database(error):
         return error
     cause = driver_error(error)
@@ -76,7 +89,7 @@ def explained(error: Exception) -> Exception:
     )
 
 
-def sentence(error: Exception) -> str:
+def sentence(error: BaseException) -> str:
     """Say what PostgreSQL said, on one line, and what to do."""
     cause = driver_error(error)
     if isinstance(cause, Unusable):

@@ -4,6 +4,7 @@ import os
 import secrets
 import socket
 import time
+from collections.abc import Callable, Generator
 from contextlib import suppress
 from typing import Any
 
@@ -27,6 +28,12 @@ LOCK_SECONDS = 5.0
 _SEEN_SECONDS = 9
 """After this time a peer that answers nothing counts as dead, on both sides: a pulled cable, a frozen machine."""
 
+ANSWER_SECONDS = 3.0
+"""How long one statement is waited for: each is short. A frozen PostgreSQL answers nothing, and closes nothing."""
+
+READ_SECONDS = 60.0
+"""How long PostgreSQL may read for one statement."""
+
 _DEFAULTS = {
     "connect_timeout": "3",
     "keepalives_idle": "3",
@@ -46,8 +53,8 @@ _PLANS = " ".join(
 """Without them PostgreSQL reads all tasks for a claim, or a page, as long as it has no statistics of the tables."""
 _PLANNED_ONCE = "-c plan_cache_mode=force_generic_plan"
 """A statement of the queue has one plan, which takes longer to make than to run."""
-_WRITER = f"{_SESSION} {_PLANS} {_PLANNED_ONCE} -c idle_in_transaction_session_timeout=10s"
-_READER = f"{_SESSION} {_PLANS} -c default_transaction_read_only=on -c statement_timeout=60s"
+_WRITER = f"{_SESSION} {_PLANS} {_PLANNED_ONCE} -c idle_in_transaction_session_timeout=10s -c lock_timeout=2s"
+_READER = f"{_SESSION} {_PLANS} -c default_transaction_read_only=on -c statement_timeout={READ_SECONDS:g}s"
 
 _LOOK = """
 SELECT current_setting('server_version_num')::int / 10000, current_setting('server_encoding'),
@@ -67,12 +74,41 @@ UPDATE last_commit SET mark = '{}' WHERE writer = '{}' AND pg_current_xact_id_if
 _ADD_WRITER = "INSERT INTO last_commit VALUES (%s, '') ON CONFLICT DO NOTHING"
 
 
+def _is_over(began: float) -> bool:
+    return time.monotonic() > began + ANSWER_SECONDS
+
+
+class _Connection(psycopg.Connection[Any]):
+    """A connection that is closed where an answer does not come: PostgreSQL or its machine may stand still."""
+
+    is_over: Callable[[float], bool] = staticmethod(_is_over)
+    """Says of a wait that began at this time whether it is given up."""
+
+    def wait(self, gen: Any, *args: Any, **options: Any) -> Any:
+        return super().wait(self._bounded(gen), *args, **options)
+
+    def _bounded(self, gen: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
+        began = time.monotonic()
+        try:
+            waits_for = next(gen)
+            while True:
+                ready = yield waits_for
+                if not ready and self.is_over(began):
+                    self.close()
+                    raise psycopg.errors.ConnectionTimeout("PostgreSQL does not answer")
+                waits_for = gen.send(ready)
+        except StopIteration as end:
+            return end.value
+
+
 class Database:
     """The database that a URL names."""
 
     def __init__(self, url: str) -> None:
         """Read the URL; raise ConfigurationError where it is none."""
         self._given = _parsed(url)
+        self._silent_at = 0.0
+        """When a new connection was last waited for, and did not come."""
 
     def __repr__(self) -> str:
         """Name the database, without the password."""
@@ -85,19 +121,29 @@ class Database:
         place = given.get("host") or given.get("hostaddr") or "this machine"
         return f"PostgreSQL database {given.get('dbname', '')!r} at {place}:{given.get('port', 5432)}"
 
-    def connect(self, session: str, application: str) -> psycopg.Connection[Any]:
+    def connect(self, session: str, application: str) -> "_Connection":
         """Connect with settings for the session, in front of those of the URL."""
         given = {**_DEFAULTS, "application_name": application, **self._given}
         given["client_encoding"] = "utf8"
         given["options"] = f"{session} {given.get('options', '')}".strip()
-        connection: psycopg.Connection[Any] = psycopg.connect(**given, autocommit=True)
+        try:
+            connection = _Connection.connect(**given, autocommit=True)
+        except psycopg.errors.ConnectionTimeout:
+            self._silent_at = time.monotonic()
+            raise
         for dumper in (_Text, _BinaryText):
             connection.adapters.register_dumper(str, dumper)
         return connection
 
-    def reader(self) -> psycopg.Connection[Any]:
+    def reader(self) -> "_Connection":
         """Connect for reading alone."""
-        return self.connect(_READER, "openlaunch reader")
+        connection = self.connect(_READER, "openlaunch reader")
+        connection.is_over = self._is_read_over
+        return connection
+
+    def _is_read_over(self, began: float) -> bool:
+        """Return whether an answer will not come: a read may take long, unless PostgreSQL is found to be away."""
+        return began < self._silent_at or time.monotonic() > began + READ_SECONDS + ANSWER_SECONDS
 
 
 class WriterSession:
@@ -114,7 +160,7 @@ class WriterSession:
         self._database = database
         self._application = f"openlaunch {socket.gethostname()[:30]} {os.getpid()} {secrets.token_hex(3)}"
 
-    def connect(self) -> psycopg.Connection[Any]:
+    def connect(self) -> _Connection:
         """Connect and take the lock; raise `Unusable` where this database will not do or another server has it."""
         connection = self._database.connect(_WRITER, self._application)
         try:
@@ -158,12 +204,18 @@ class WriterSession:
         _driver(conn).execute("BEGIN")
 
     def begin_making(self, conn: Connection) -> None:
-        """Have other servers wait that would make the tables at the same time, until the transaction ends."""
+        """Have other servers wait that would make the tables at the same time, until the transaction ends.
+
+        Until `join` all is waited for, however long it takes.
+        """
+        _driver(conn).is_over = lambda began: False
+        _driver(conn).execute("SET LOCAL lock_timeout = 0")
         _driver(conn).execute(_TAKE_MAKING, (LOCK + 1,))
 
     def join(self, conn: Connection) -> None:
         """Make the row for this server's marks."""
         _driver(conn).execute(_ADD_WRITER, (self._writer,))
+        _driver(conn).is_over = _is_over
 
     def commit(self, conn: Connection) -> None:
         """Commit, in one round trip with a mark of the transaction, if that has changed anything.

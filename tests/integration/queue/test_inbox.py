@@ -1,14 +1,19 @@
 """Submissions that come while one is on its way to disk are stored together, and each succeeds or fails alone."""
 
 import asyncio
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from openlaunch.background import BackgroundTasks
 from openlaunch.errors import Unavailable, Unprocessable
 from openlaunch.server import clock
+from openlaunch.server.queue import inbox
 from openlaunch.server.queue.inbox import MAX_TOGETHER, Inbox, Submission
+from openlaunch.store.base import OUTCOME_UNKNOWN
 from openlaunch.store.sqlite import SqliteStore
 from openlaunch.tasks import lookups, queue
 from openlaunch.tasks.queue import NewTask
@@ -34,9 +39,13 @@ class World:
 
     def __init__(self, store: SqliteStore) -> None:
         self.store, self.writes, self.claimer = store, 0, Claimer()
-        background = BackgroundTasks("failed")
-        shared: Any = SimpleNamespace(store=self, background=background)
-        self.inbox = Inbox(shared, self.claimer)  # type: ignore[arg-type]
+        self.is_service = True
+        self.background = BackgroundTasks("failed")
+        self.inbox = self.made()
+
+    def made(self) -> Inbox:
+        shared: Any = SimpleNamespace(store=self, background=self.background)
+        return Inbox(shared, self.claimer)  # type: ignore[arg-type]
 
     async def write(self, op: Any, owner: str = "") -> Any:
         self.writes += 1
@@ -121,5 +130,74 @@ def test_all_learn_that_the_store_has_failed(tmp_path: Path) -> None:
         assert all(isinstance(outcome, Unavailable) for outcome in outcomes)
         del world.write
         assert (await world.put("t9"))[0] == ["t9"]
+
+    run(tmp_path, test)
+
+
+async def refusals(*submissions: Any) -> list[str]:
+    """The codes with which the store's standing still refuses them all."""
+    outcomes = await asyncio.gather(*submissions, return_exceptions=True)
+    assert all(isinstance(outcome, Unavailable) and outcome.retry_after for outcome in outcomes)
+    return [outcome.code for outcome in outcomes]
+
+
+def test_what_a_store_that_stands_still_has_not_begun_with_is_never_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inbox, "WAIT_SECONDS", 0.05)
+
+    async def test(world: World) -> None:
+        goes_on = threading.Event()
+        before = asyncio.create_task(world.store.write(lambda conn: goes_on.wait(60)))
+        codes = await refusals(world.put("a", wanted=1), world.put("b"))
+        assert codes == ["store_unavailable"] * 2
+        goes_on.set()
+        await before
+        monkeypatch.setattr(inbox, "WAIT_SECONDS", 60)
+        world.inbox = world.made()
+        assert (await world.put("c"))[0] == ["c"]
+        assert await world.store.read(lambda conn: lookups.known_ids(conn, "ada", list("abc"))) == {"c"}
+        assert world.claimer.runs == []
+
+    run(tmp_path, test)
+
+
+def test_what_it_has_begun_with_may_be_stored_and_then_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inbox, "WAIT_SECONDS", 0.05)
+
+    async def test(world: World) -> None:
+        goes_on = threading.Event()
+
+        async def stands_still(op: Any, owner: str = "") -> Any:
+            return await world.store.write(lambda conn: (op(conn), goes_on.wait(60))[0], owner)
+
+        world.write = stands_still  # type: ignore[method-assign]
+        assert await refusals(world.put("a", wanted=2), world.put("b")) == [OUTCOME_UNKNOWN] * 2
+        goes_on.set()
+        async with asyncio.timeout(60):
+            while world.claimer.runs != ["a", "b"]:
+                await asyncio.sleep(0.01)
+
+    run(tmp_path, test)
+
+
+@pytest.mark.parametrize("turns_of_the_loop", [2, 10])
+def test_a_server_that_stops_stores_nothing_that_it_has_refused(
+    tmp_path: Path, turns_of_the_loop: int
+) -> None:
+    async def test(world: World) -> None:
+        goes_on = threading.Event()
+        before = asyncio.create_task(world.store.write(lambda conn: goes_on.wait(60)))
+        put = asyncio.create_task(refusals(world.put("a")))
+        for _ in range(turns_of_the_loop):
+            await asyncio.sleep(0)
+        await world.background.stop()
+        assert await put == ["stopping"]
+        goes_on.set()
+        await before
+        await world.store.write(lambda conn: None)
+        assert await world.store.read(lambda conn: lookups.known_ids(conn, "ada", ["a"])) == set()
 
     run(tmp_path, test)

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from sqlalchemy import Connection
@@ -12,11 +12,17 @@ from openlaunch.server import clock
 from openlaunch.server.dispatch.lane import Lane
 from openlaunch.server.queue.claiming import MAX_CLAIM, Claimer
 from openlaunch.server.queue.shared import Shared
+from openlaunch.store.base import OUTCOME_UNKNOWN
 from openlaunch.tasks import queue
 from openlaunch.tasks.queue import ClaimedTask, Finished, NewTask
 
 MAX_TOGETHER = 512
 """The most tasks of several submissions that are stored together."""
+
+WAIT_SECONDS = 5.0
+"""How long submissions wait for a database that is a service: it may stand still, and answer later, or never."""
+WAIT_FOR_FILE_SECONDS = 30.0
+"""The same where it is a file: a busy disk does not make them fail."""
 
 Stored = tuple[list[str], list[ClaimedTask]]
 """The ids of the tasks of a submission, and tasks that were claimed with it."""
@@ -58,6 +64,18 @@ class _Together:
             self._begun = True
             return self.submissions
 
+    def give_up(self, refusal: Callable[[], Unavailable]) -> None:
+        """Refuse the submissions, and store none of them, unless the store's thread has begun with them."""
+        with self._lock:
+            refused = self.submissions
+            if self._begun:
+                refusal = _unknown
+            else:
+                self._begun, self.submissions = True, []
+        for one in refused:
+            if not one.stored.done():
+                one.stored.set_exception(refusal())
+
 
 class Inbox:
     """Stores submissions: those of one owner and endpoint that wait for the disk at the same time go together.
@@ -68,6 +86,7 @@ class Inbox:
     def __init__(self, shared: Shared, claimer: Claimer) -> None:
         self._store, self._background = shared.store, shared.background
         self._claimer = claimer
+        self._wait_seconds = WAIT_SECONDS if shared.store.is_service else WAIT_FOR_FILE_SECONDS
         self._last: dict[tuple[str, str], _Together] = {}
         """The submissions that others of the same endpoint and owner may join."""
 
@@ -76,25 +95,25 @@ class Inbox:
 
         Raises:
             Unprocessable: the idempotency key was used for something else.
-            Unavailable: the store can't be written.
+            Unavailable: the store can't be written, or does not answer in time. With the code `OUTCOME_UNKNOWN` the
+                tasks may be stored.
         """
         key = lane.endpoint.id, owner
         last = self._last.get(key)
         if last is None or not last.joined(one):
             self._last[key] = together = _Together(one)
             # Not in the caller, which may go away: the others wait for it too.
-            self._background.spawn(self._settle(lane, owner, together))
+            settling = self._background.spawn(self._settle(lane, owner, together))
+            settling.add_done_callback(lambda _: together.give_up(_stopping))
         return await one.stored
 
     async def _settle(self, lane: Lane, owner: str, together: _Together) -> None:
+        late = asyncio.get_running_loop().call_later(self._wait_seconds, together.give_up, _late)
         try:
             outcomes = await self._write(lane, owner, together)
-        except asyncio.CancelledError:
-            _fail(together, Unavailable("the server is stopping", code="stopping"))
-            raise
         except Exception as error:
             if len(together.begin()) == 1 or isinstance(error, Unavailable):
-                _fail(together, error)
+                _fail(together.begin(), error)
                 return
             for one in together.submissions:  # each succeeds or fails alone
                 await self._settle(lane, owner, _Together(one))
@@ -105,6 +124,7 @@ class Inbox:
                 else:
                     one.stored.set_result(outcome)
         finally:
+            late.cancel()
             if self._last.get((lane.endpoint.id, owner)) is together:
                 del self._last[lane.endpoint.id, owner]
 
@@ -121,10 +141,29 @@ class Inbox:
         return await self._store.write(store, owner)
 
 
-def _fail(together: _Together, error: Exception) -> None:
-    for one in together.begin():
+def _fail(submissions: Sequence[Submission], error: Exception) -> None:
+    for one in submissions:
         if not one.stored.done():
             one.stored.set_exception(error)
+
+
+def _stopping() -> Unavailable:
+    return Unavailable("the server is stopping", code="stopping", retry_after=2)
+
+
+def _late() -> Unavailable:
+    return Unavailable(
+        "the database does not answer; nothing was stored", code="store_unavailable", retry_after=2
+    )
+
+
+def _unknown() -> Unavailable:
+    return Unavailable(
+        "the database has not answered yet whether the task is stored: send it again with the same Idempotency-Key, "
+        "or look for it first",
+        code=OUTCOME_UNKNOWN,
+        retry_after=2,
+    )
 
 
 def _shared_out(some: Sequence[Submission], ids: list[str], claimed: list[ClaimedTask]) -> list[Stored]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from openlaunch.errors import TooManyRequests, Unavailable
+from openlaunch.errors import APIError, TooManyRequests, Unavailable
 from openlaunch.server import clock
 from openlaunch.server.dispatch.admission import is_hopeless
 from openlaunch.server.dispatch.lane import Lane
@@ -13,6 +13,7 @@ from openlaunch.server.queue.inbox import Inbox, Submission
 from openlaunch.server.queue.recording import Recorder
 from openlaunch.server.queue.refusals import REFUSED_STATUS_CODE
 from openlaunch.server.queue.shared import Shared
+from openlaunch.store.base import OUTCOME_UNKNOWN
 from openlaunch.tasks.callback import Callback
 from openlaunch.tasks.queue import ClaimedTask, Finished, NewTask
 from openlaunch.tasks.states import State
@@ -117,7 +118,7 @@ class Submitter:
     ) -> tuple[int, list[str], list[ClaimedTask]]:
         """Store tasks and claim up to `wanted`; return how many are to run, all ids, and the claimed tasks.
 
-        A payload whose task was not stored is deleted.
+        A payload whose task was not stored is deleted; where that is not known, it is kept until nobody can need it.
         """
         now = clock.now()
         new: list[NewTask] = []
@@ -128,8 +129,13 @@ class Submitter:
                 new.append(await self._new_task(lane, owner, predict_input, now, one))
             status = State.FAILURE, REFUSED_STATUS_CODE
             failed = [Finished(new[index].id, *status, result) for index, result in refused.items()]
+            stored = {task.id for task in new}  # as long as nobody says otherwise
             ids, claimed = await self._inbox.put(lane, owner, Submission(new, failed, wanted))
-            stored = {task.id for task in new}.intersection(ids)
+            stored.intersection_update(ids)
+        except APIError as error:
+            if error.code != OUTCOME_UNKNOWN:
+                stored.clear()
+            raise
         finally:
             unstored = [task.payload_key for task in new if task.id not in stored]
             for key in filter(None, unstored):

@@ -8,7 +8,7 @@ from fastapi import Request, Response
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
-from openlaunch.errors import BadRequest, PayloadTooLarge, Unprocessable
+from openlaunch.errors import APIError, BadRequest, PayloadTooLarge, Unprocessable
 from openlaunch.server import clock
 from openlaunch.server.access.uploads import Counted
 from openlaunch.server.control.answers import listed, shown, with_text
@@ -17,6 +17,7 @@ from openlaunch.server.control.routes.context import Context, User
 from openlaunch.server.control.routing import ControlRouter
 from openlaunch.server.endpoints.lookups import found
 from openlaunch.store import files as file_store
+from openlaunch.store.base import OUTCOME_UNKNOWN
 from openlaunch.store.records import FileRecord
 from openlaunch.wire import routes
 from openlaunch.wire.files import (
@@ -99,8 +100,9 @@ async def _store(context: Context, request: Request, owner: str) -> str:
             await form.close()
         try:
             await context.store.write(lambda conn: file_store.insert(conn, record), owner)
-        except BaseException:
-            await context.artifacts.delete(record.key)
+        except APIError as error:
+            if error.code != OUTCOME_UNKNOWN:
+                await context.artifacts.delete(record.key)
             raise
     return record.id
 
