@@ -32,6 +32,8 @@ def start_command(
         cwd=folder,
         env=_environ(flavor.get("env") or {}, port),
         stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
     )
     server = ServerProcess("the command", process, folder.parent, partial(_end, process), EXIT_NOT_FOUND)
     server.wait(port, str(flavor["healthcheck_route"]), flavor["readiness_initial_delay_seconds"])

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,7 +21,9 @@ from openlaunch_worker.failures import Refusal
 from openlaunch_worker.http_body import BodyError, pieces, read_body
 from openlaunch_worker.http_stream import EVENTS, content_type, items
 from openlaunch_worker.jobs import Routed
+from openlaunch_worker.passing import PassThrough
 from openlaunch_worker.process import leave, log, on_leave
+from openlaunch_worker.server_output import ServerOutput
 
 REQUEST_SECONDS: Final = 24 * 3600.0
 """How long the server may take for its next bytes."""
@@ -55,6 +57,7 @@ def ended(code: int) -> str:
 class ServerProcess:
     """A process that serves the bundle. It ends with the worker, by `end`, and the worker with it, which needs it.
 
+    Where its standard output is a pipe, that is copied to the worker's log.
     The exit code `not_found` says that a program was not found.
     """
 
@@ -65,7 +68,11 @@ class ServerProcess:
     not_found: int | None = None
     _stopping: bool = False
 
+    _output: ServerOutput | None = field(init=False)
+
     def __post_init__(self) -> None:
+        pipe = self.process.stdout
+        self._output = None if pipe is None else ServerOutput(pipe)
         on_leave(self._stop)
 
     def wait(self, port: int, route: str, seconds: float) -> None:
@@ -97,7 +104,13 @@ class ServerProcess:
     def _check(self) -> None:
         if (code := self.process.poll()) is not None:
             why = ": a program was not found" if code == self.not_found else ""
-            raise NotReady(f"{self.name} {ended(code)} before it was ready{why}; the log has what it printed")
+            raise NotReady(f"{self.name} {ended(code)} before it was ready{why}; {self._printed()}")
+
+    def _printed(self) -> str:
+        if self._output is None:
+            return "the log has what it printed"
+        last = self._output.last_lines()
+        return f"it printed last: {last}" if last else "it printed nothing"
 
     def watch(self) -> None:
         """End the worker from now on when the process ends."""
@@ -145,6 +158,9 @@ class Forwarder:
         )
         predict.takes_route = True  # type: ignore[attr-defined]
         predict.cut = self.cut  # type: ignore[attr-defined]
+        if spoken := flavor.get("openai"):
+            passes = PassThrough(self._name, self._port, frozenset(spoken["routes"]), self._max)
+            predict.passes = passes  # type: ignore[attr-defined]
         return predict
 
     def _answering(self, usual: str, extra: frozenset[str]) -> Callable[..., Any]:

@@ -13,6 +13,7 @@ A worker connects, says HELLO with its token, gets START and its bundle, loads i
     RESULT       u8 outcome, finished bytes        CANCEL  nobody wants the request's answer
     CHUNK        finished bytes of a stream        CREDIT  u32: a number of bytes of CHUNKs that were passed on
     END          u8 outcome, last bytes            DRAIN   nothing more comes: finish what runs, exit 0
+    HEAD         JSON {"status", "headers"}: of the answer of a bundle's HTTP server, before its CHUNKs
     HEARD        the request's CANCEL has come
     LEAVING      once: send a DRAIN; why, as text
     RENEW        replace this worker when another can serve; why, as text
@@ -21,7 +22,7 @@ Each REQUEST is answered by exactly one RESULT (without `STREAM` in its flags) o
 a CANCEL: the answer is what frees the slot. Each CANCEL is answered by a HEARD at once, even if the request has
 ended. Request id 0 is for frames that belong to no request.
 A stream may have `STREAM_WINDOW` bytes of CHUNKs under way; past it the worker waits for CREDIT, which is how
-a slow reader slows the generator down.
+a slow reader slows the generator down. With `RAW` in the flags, each CHUNK counts as `MIN_CHUNK_BYTES` at least.
 """
 
 from collections.abc import Callable, Iterator
@@ -35,6 +36,8 @@ _WHOLE_HEAD: Final = Struct("<IIBBd")
 CREDIT_BODY: Final = Struct("<I")
 MAX_PAYLOAD: Final = 1 << 30
 STREAM_WINDOW: Final = 256 * 1024
+MIN_CHUNK_BYTES: Final = 64
+"""What a CHUNK takes at least of its credit: each costs time, and no event of an item is that small."""
 BUNDLE_PIECE: Final = 1 << 20
 COPY_BYTES: Final = 64 * 1024
 """From this size on, a copy costs more than what spares it."""
@@ -59,6 +62,7 @@ class Kind(IntEnum):
     RESULT = 4
     CHUNK = 5
     END = 6
+    HEAD = 7
     HEARD = 8
     LEAVING = 9
     RENEW = 10
@@ -74,12 +78,14 @@ class Flags(IntFlag):
     """How a request wants its answer.
 
     FOREIGN: the caller does not own the endpoint, and must not see where in the model an exception was raised.
+    RAW: the args go to the bundle's HTTP server as they are, and its answer comes back as it is.
     """
 
     NONE = 0
     STREAM = 1
     PICKLED = 2
     FOREIGN = 4
+    RAW = 8
 
 
 class Outcome(IntEnum):

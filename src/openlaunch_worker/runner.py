@@ -7,25 +7,29 @@ import sys
 import types
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterator
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from openlaunch_worker import answers
 from openlaunch_worker.defaults import filler, parameters_of
 from openlaunch_worker.documents import Limits
 from openlaunch_worker.failures import Refusal
 from openlaunch_worker.fetch import Transfer
-from openlaunch_worker.frames import Outcome
+from openlaunch_worker.frames import Flags, Outcome
 from openlaunch_worker.in_flight import STOPPED, JobsInFlight, failure, no_memory
 from openlaunch_worker.jobs import Job, Routed, Stop
 from openlaunch_worker.outbox import Outbox
 from openlaunch_worker.shapes import Shape, shape_of
 from openlaunch_worker.threads import ThreadPool
 
+if TYPE_CHECKING:  # most workers have no use for it
+    from openlaunch_worker.passing import PassThrough
+
 # What most functions return, and what is surely neither a stream nor to be awaited.
 _VALUES: Final = frozenset((dict, list, str, int, float, bool, bytes, tuple, type(None)))
 _END: Final = object()
 _BAD_INPUT: Final = 400
 _UNAVAILABLE: Final = 503
+_RAW: Final = int(Flags.RAW)
 
 _parse_json: Final = json.JSONDecoder().decode
 
@@ -43,6 +47,7 @@ class Runner(JobsInFlight):
         self._predict = predict
         self._shape = shape_of(predict)
         self._takes_route = getattr(predict, "takes_route", False)
+        self._passes: PassThrough | None = getattr(predict, "passes", None)
         # A batch, and the server of a command or image, get what was sent as a whole, and not by name.
         by_name = limits.batch is None and not self._takes_route
         self._fill = filler(limits.request_schema, parameters_of(predict) if by_name else None)
@@ -57,6 +62,9 @@ class Runner(JobsInFlight):
             if len(self._running) > (slots := self._limits.per_worker):
                 raise Refusal(f"all {slots} slots of the worker are taken: retry", _UNAVAILABLE)
             job.size = len(body)
+            if flags & _RAW:
+                self._pass_through(job, body)
+                return
             _read_input(job, body)
             if job.route is not None and not self._takes_route:
                 raise Refusal("destination_path is for bundles that are an image with routes", _BAD_INPUT)
@@ -89,6 +97,26 @@ class Runner(JobsInFlight):
         else:
             self._queued[job.id] = job
             self._submit(job, self._run_in_thread)
+
+    def _pass_through(self, job: Job, body: bytes | memoryview) -> None:
+        if (passes := self._passes) is None:
+            raise Refusal("the bundle has no HTTP server that requests could pass through to", _BAD_INPUT)
+        answer = job.stream = passes.answer_of(job, self._outbox)
+        if job.deadline < self._next_expiry:
+            self._expect_expiry(job.deadline)
+        self._spawn(self._run_passed(job, passes.run(bytes(body), answer)))
+
+    async def _run_passed(self, job: Job, run: Coroutine[Any, Any, None]) -> None:
+        if not job.begin_task():
+            run.close()
+            self._finish(job, *STOPPED)
+            return
+        try:
+            await run
+        except BaseException as error:
+            self._fail(job, error)
+        else:
+            self._finish(job, Outcome.SUCCESS, b"")
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         # A name spares the task the making of one.

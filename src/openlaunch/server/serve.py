@@ -54,6 +54,7 @@ from openlaunch.server.gateway.connections import Connections
 from openlaunch.server.gateway.cors import Cors
 from openlaunch.server.gateway.http_server import STOP_SECONDS, HttpServer
 from openlaunch.server.gateway.http_services import HttpServices
+from openlaunch.server.gateway.model_routes import ModelRoutes
 from openlaunch.server.gateway.resolver import EndpointResolver
 from openlaunch.server.gateway.route_table import RouteTable
 from openlaunch.server.gateway.sync_routes import SyncRoutes
@@ -148,11 +149,12 @@ async def serve_on(settings: Settings, data: DataDir, listener: socket.socket, r
         sync = SyncRoutes(settings, resolver, context.schemas, answers, context.artifacts, context.urls)
         tasks = TaskRoutes(resolver, context.schemas, context.tasks, context.urls)
         by_name = ByName(resolver, context.schemas, sync, context.tasks, context.urls)
+        models = ModelRoutes(resolver, context.lanes, context.schemas, sync)
         control_plane = LazyApp(partial(_control_plane, context))
         config = _config(control_plane, settings)
         services = _http_services(
             settings,
-            routes=RouteTable({**sync.handlers(), **tasks.handlers()}, by_name),
+            routes=RouteTable({**sync.handlers(), **tasks.handlers()}, (by_name, models)),
             app=config.loaded_app,
             proxies=Proxies(settings),
             cors=Cors(settings.cors_origins) if settings.cors_origins else None,

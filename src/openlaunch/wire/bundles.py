@@ -89,6 +89,17 @@ ReadySeconds = Annotated[int, Field(ge=1, le=6 * 3600)]
 """How long a server of the bundle's own may take until it answers."""
 
 
+class OpenAIFace(BaseModel):
+    """How a bundle speaks OpenAI: its endpoint is then a model of `/v1/models`, under the endpoint's name."""
+
+    routes: list[Route] = Field(
+        default=["/v1/chat/completions", "/v1/completions", "/v1/embeddings"],
+        min_length=1,
+        max_length=100,
+        description="Routes of the bundle's HTTP server that requests pass through to as they come.",
+    )
+
+
 class CommandFlavor(BaseModel):
     """A command that serves HTTP on `$PORT`, in an environment built from `requirements`; ours, not Launch's."""
 
@@ -104,6 +115,12 @@ class CommandFlavor(BaseModel):
     streaming_predict_route: Route = "/stream"
     healthcheck_route: Route = "/readyz"
     readiness_initial_delay_seconds: ReadySeconds = 120
+    routes: list[Route] = Field(
+        default=[],
+        max_length=100,
+        description="Further routes that a prediction's destination_path may name.",
+    )
+    openai: OpenAIFace | None = None
 
 
 class ImageFlavor(BaseModel):
@@ -121,6 +138,7 @@ class ImageFlavor(BaseModel):
         default=[], max_length=100, description="Routes that a prediction's destination_path may name."
     )
     routes: list[Route] = Field(default=[], max_length=100, description="The same as extra_routes.")
+    openai: OpenAIFace | None = Field(default=None, description="Ours, not Launch's.")
     forwarder_type: str | None = Field(default="default", description="Only default is supported.")
     worker_command: list[str] | None = Field(
         default=None, description="Recorded, without effect: a worker is on one node here."
@@ -187,6 +205,12 @@ Flavor = Annotated[
 ]
 FLAVOR: TypeAdapter[Flavor] = TypeAdapter(Flavor)
 """Reads a flavour from JSON."""
+
+
+def openai_routes(flavor: Flavor) -> frozenset[str]:
+    """Return the routes on which a bundle speaks OpenAI; none where it does not."""
+    face: OpenAIFace | None = getattr(flavor, "openai", None)
+    return frozenset() if face is None else frozenset(face.routes)
 
 
 class CreateModelBundleRequest(BaseModel):

@@ -37,6 +37,11 @@ CALLBACK_SIGNING = "/v1/callback-secret"
 ASYNC_TASKS_BULK = "/v1/async-tasks/bulk"
 ASYNC_TASKS_WAIT = "/v1/async-tasks/wait"
 
+MODELS = "/v1/models"  # + /{model}
+CHAT_COMPLETIONS = "/v1/chat/completions"
+COMPLETIONS = "/v1/completions"
+EMBEDDINGS = "/v1/embeddings"
+
 BY_NAME = "/e"
 """+ /{name} or /{owner}/{name}, and behind that nothing, /openapi.json, or /tasks/{id}."""
 

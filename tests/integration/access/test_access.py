@@ -110,6 +110,9 @@ ACCESS = {
         for name in ("{name}", "{owner_name}/{name}")
         for method, path in (("POST", ""), ("GET", ""), ("GET", "/openapi.json"), ("GET", "/tasks/{task_id}"))
     },
+    **{f"POST /v1/{name}": PREDICT for name in ("chat/completions", "completions", "embeddings")},
+    "GET /v1/models": PREDICT,
+    "GET /v1/models/{model}": PREDICT,
     "GET /v1/storage": ADMIN,
     "GET /v1/environments": USER,
     "GET /v1/environments/{environment_id}": USER,
@@ -117,6 +120,7 @@ ACCESS = {
 }
 PREDICTIONS = [f"POST /v1/{name}" for name in ("sync-tasks", "streaming-tasks", "async-tasks")]
 PREDICTIONS += ["POST /e/{name}", "POST /e/{owner_name}/{name}"]
+PREDICTIONS += [f"POST /v1/{name}" for name in ("chat/completions", "completions", "embeddings")]
 PREDICTIONS += ["POST /v1/async-tasks/bulk", "POST /v1/async-tasks/wait", "DELETE /v1/streaming-tasks"]
 
 

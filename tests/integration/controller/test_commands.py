@@ -186,7 +186,16 @@ def test_nothing_is_left_when_the_server_is_killed(folder, monkeypatch):
     ("command", "options", "reason"),
     [
         (["no-such-program"], {}, "exited with code 127 before it was ready: a program was not found"),
-        (["python", "-c", "raise SystemExit(3)"], {}, "exited with code 3 before it was ready"),
+        (
+            ["python", "-c", "raise SystemExit(3)"],
+            {},
+            "exited with code 3 before it was ready; it printed nothing",
+        ),
+        (
+            ["python", "-c", "print('loading'); raise SystemExit('no such weights')"],
+            {},
+            "exited with code 1 before it was ready; it printed last: loading | no such weights",
+        ),
         (
             ["python", "-c", "import time; time.sleep(60)"],
             {"readiness_initial_delay_seconds": 1},

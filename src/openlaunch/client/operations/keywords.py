@@ -48,6 +48,11 @@ class ServerKeywords(BundleKeywords, total=False):
     readiness_initial_delay_seconds: Annotated[
         int | None, "Longest time until the server is ready, in seconds, up to 21,600. Default: 120."
     ]
+    routes: Annotated[list[str] | None, "Routes that a prediction's destination_path may name."]
+    openai: Annotated[
+        dict[str, Any] | None,
+        'Routes on which the server speaks OpenAI: {"routes": ["/v1/chat/completions"]}. Default: none.',
+    ]
 
 
 class ImageKeywords(ServerKeywords, total=False):

@@ -32,6 +32,9 @@ CACHE_SIZE = 10_000
 MAX_CACHED_BYTES = 256
 """Number of Authorization headers that are kept as good ones, and the size of one; a larger one is read each time."""
 
+KEY_HEADER = b"x-api-key"
+"""Where clients of language models send the key."""
+
 PRINCIPAL = "openlaunch.principal"
 """Where a request's scope has the caller, once the key was found good."""
 
@@ -173,14 +176,16 @@ class Keyring:
     def authenticate(self, header: bytes | None, headers: Headers = ()) -> Principal:
         """Return whose key an Authorization header carries: Basic with the key as user name, or Bearer.
 
-        Without that header, `headers` are all of a request, which may have a session of the page.
+        Without that header, `headers` are all of a request, which may have an X-API-Key or a session of the page.
 
         Raises:
             Unauthorized: there is neither, or no key that is known, not revoked and not expired.
             Forbidden: the key has the role metrics. Its header is never kept, so that no other one pays for this.
         """
         if header is None:
-            return self._of_session(headers)
+            if (key := next((value for name, value in headers if name == KEY_HEADER), None)) is None:
+                return self._of_session(headers)
+            header = b"Bearer " + key
         principal = self._by_header.get(header)
         if principal is None:
             principal = self._of_header(header)

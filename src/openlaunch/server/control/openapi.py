@@ -38,6 +38,7 @@ _Prefer = Annotated[
     Header(description="`respond-async`, `wait=SECONDS`: the answer is a 202 where it takes longer."),
 ]
 _ARGS = Body(description="The arguments, by their names.")
+_OF_MODEL = Body(description="`model` names the endpoint; all of it goes to the endpoint's engine as it is.")
 _BY_NAME = {202: {"description": "it is a task; `Location` has its value once it is done"}}
 _STREAM = {
     200: {
@@ -135,6 +136,37 @@ def _predictions() -> APIRouter:
     return api
 
 
+def _models() -> APIRouter:
+    api = APIRouter(tags=["models"])
+
+    @api.post(routes.CHAT_COMPLETIONS)
+    def create_chat_completion(body: dict[str, Any] = _OF_MODEL) -> Any:
+        """Have a model answer a chat, as OpenAI's API has it. With `stream`, the answer is server-sent events."""
+        raise AssertionError
+
+    @api.post(routes.COMPLETIONS)
+    def create_completion(body: dict[str, Any] = _OF_MODEL) -> Any:
+        """Have a model continue a text."""
+        raise AssertionError
+
+    @api.post(routes.EMBEDDINGS)
+    def create_embedding(body: dict[str, Any] = _OF_MODEL) -> Any:
+        """Have a model turn texts into vectors."""
+        raise AssertionError
+
+    @api.get(routes.MODELS)
+    def list_models() -> Any:
+        """List the endpoints that speak OpenAI and that the key may use."""
+        raise AssertionError
+
+    @api.get(routes.MODELS + "/{model}")
+    def get_model(model: str) -> Any:
+        """Get one of these."""
+        raise AssertionError
+
+    return api
+
+
 _SECURITY = {
     "HTTPBasic": {"type": "http", "scheme": "basic", "description": "the API key as user name, no password"},
     "HTTPBearer": {"type": "http", "scheme": "bearer", "description": "the API key"},
@@ -169,7 +201,7 @@ class ControlPlane(FastAPI):
                 title=self.title,
                 version=self.version,
                 description=self.description,
-                routes=[*self.routes, *_predictions().routes],
+                routes=[*self.routes, *_predictions().routes, *_models().routes],
             )
             document["components"]["securitySchemes"] = _SECURITY
             document["security"] = [{name: []} for name in _SECURITY]

@@ -3,6 +3,7 @@
 A worker that keeps to its own limits (`openlaunch_worker.answers`, `openlaunch_worker.failures`) never breaks them.
 """
 
+import re
 from typing import Any
 
 import orjson
@@ -10,6 +11,7 @@ import orjson
 from openlaunch.server.dispatch.work import Work
 from openlaunch.server.prediction.inputs import occurrences
 from openlaunch_worker.frames import STREAM_WINDOW, Body, Flags, FrameError, Kind, Outcome
+from openlaunch_worker.passing import PASSED_HEADERS
 
 MAX_FAILURE_BYTES = 1024 * 1024
 """Limit on a document that says why something failed: its text has 64 Ki characters, each up to 12 bytes of JSON."""
@@ -17,6 +19,7 @@ MAX_FAILURE_BYTES = 1024 * 1024
 _OF_STREAM = b"data: "
 """What stands before a failure that is the last event of a stream."""
 
+_VALUE = re.compile(r"[ -~]{0,500}")
 _NO_ERROR = {"type": "", "message": ""}
 FRAME_BYTES = 1024
 """What stands around a value."""
@@ -68,6 +71,18 @@ def check_failure(body: Body) -> bytes:
     if type(error) is not dict or type(error.get("type")) is not str or type(error.get("message")) is not str:
         raise FrameError("a failure whose error is not a type and a message")
     return body
+
+
+def check_head(payload: Body) -> tuple[int, dict[str, str]]:
+    """Return the status and the headers in a HEAD; raise `FrameError` if they can't be those of an answer."""
+    head = read_object(payload, "a HEAD")
+    status, headers = head.get("status"), head.get("headers")
+    if type(status) is not int or not 200 <= status <= 599 or type(headers) is not dict:
+        raise FrameError("a HEAD without a status from 200 to 599, or without headers")
+    for name, value in headers.items():
+        if name not in PASSED_HEADERS or type(value) is not str or _VALUE.fullmatch(value) is None:
+            raise FrameError("a HEAD with a header that is not passed on, or a value that is none")
+    return status, headers
 
 
 def read_object(payload: Body, name: str) -> dict[str, Any]:

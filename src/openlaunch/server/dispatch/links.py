@@ -343,6 +343,14 @@ class WorkerLink(FrameLink):
             self._tally.sampler.piece(work, payload)
         work.chunk(payload)
 
+    def _on_head(self, kind: int, request_id: int, payload: Body) -> None:
+        try:
+            work = self.running[request_id]
+        except KeyError:
+            raise _not_running(kind) from None
+        if not work.cancelled:
+            work.head(payload)
+
     def _on_heard(self, kind: int, request_id: int, payload: Body) -> None:
         if not self._unheard:
             raise FrameError("a HEARD without a CANCEL before it")
@@ -373,6 +381,7 @@ _SERVING = handlers(
     (Kind.RESULT, WorkerLink._on_answer),
     (Kind.END, WorkerLink._on_answer),
     (Kind.CHUNK, WorkerLink._on_chunk),
+    (Kind.HEAD, WorkerLink._on_head),
     (Kind.HEARD, WorkerLink._on_heard),
     (Kind.LEAVING, WorkerLink._on_leaving),
     (Kind.RENEW, WorkerLink._on_renew),

@@ -10,13 +10,9 @@ from openlaunch.errors import APIError, DeadlineExceeded, ServerError, Unavailab
 from openlaunch.server.asgi import server_fault
 from openlaunch.server.metrics.counts import PredictionCounts
 from openlaunch.server.prediction.deadlines import Deadlines
-from openlaunch_worker.frames import STREAM_WINDOW, Body, Flags, FrameError, Kind
+from openlaunch_worker.frames import MIN_CHUNK_BYTES, STREAM_WINDOW, Body, Flags, FrameError, Kind
 
 log = logging.getLogger(__name__)
-
-
-MIN_CHUNK_BYTES = 64
-"""What a CHUNK takes at least of its credit: each costs time, and no event is that small."""
 
 _UNCOUNTED = PredictionCounts()
 _DIED = WorkerDied("")
@@ -121,6 +117,10 @@ class Work(ABC):
     def count_end(self, error: APIError | None) -> None:
         """Count an end that is not a worker's answer; without an error, its client has gone."""
         self.numbers.ended_otherwise(error, self.began, self.started_at)
+
+    def head(self, payload: Body) -> None:
+        """Take the head of an answer. Raise `FrameError` if the worker may not send it."""
+        raise FrameError("a HEAD for a request that does not pass through to an HTTP server")
 
     def check_chunk(self) -> None:
         """Raise `FrameError` if the worker may not send a piece of a stream now."""

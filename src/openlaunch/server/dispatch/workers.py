@@ -92,7 +92,7 @@ class Workers:
     def expect(
         self, worker_id: str, token: str, endpoint: EndpointRecord, bundle: BundleRecord, generation: int
     ) -> None:
-        self._schemas.keep(bundle.id, bundle.schemas)
+        self._schemas.keep(bundle)
         expected = Expected(
             worker_id,
             self._start(endpoint, bundle, generation),

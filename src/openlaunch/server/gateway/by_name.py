@@ -53,6 +53,8 @@ class Preference(NamedTuple):
 class ByName:
     """Handles the requests by name, for `HttpProtocol`."""
 
+    exchange: type[Exchange] = PlainExchange
+
     def __init__(
         self,
         resolver: EndpointResolver,

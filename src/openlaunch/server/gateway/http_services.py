@@ -15,7 +15,6 @@ from openlaunch.server.gateway.changed_answers import changed
 from openlaunch.server.gateway.connections import Connections
 from openlaunch.server.gateway.cors import Cors
 from openlaunch.server.gateway.exchange import Exchange, HotHandler
-from openlaunch.server.gateway.plain_exchange import PlainExchange
 from openlaunch.server.gateway.request_reader import Head
 from openlaunch.server.gateway.response import Connection, refusal
 from openlaunch.server.gateway.route_table import RouteTable
@@ -78,9 +77,10 @@ class HttpServices:
         if handler is not None:
             changed_one = changed(connection, headers, only_head=only_head)
             return Exchange(changed_one, _if_acceptable(head, handler), head, self.max_body_bytes)
-        if (named := routes.by_name) is not None and named.takes(method, head.path):
-            changed_one = changed(connection, headers, only_head=only_head)
-            return PlainExchange(changed_one, named.handle, head, self.max_body_bytes)
+        for room in routes.rooms:
+            if room.takes(method, head.path):
+                changed_one = changed(connection, headers, only_head=only_head)
+                return room.exchange(changed_one, room.handle, head, self.max_body_bytes)
         exchange = AsgiExchange(connection, head, routes.methods(head.path), self.proxies, headers)
         task = asyncio.get_running_loop().create_task(exchange.run(self.app))
         self.tasks.add(task)

@@ -84,13 +84,17 @@ class EndpointResolver:
 
         Raises what `resolve` does, and Conflict where the name alone does not say which endpoint is meant.
         """
+        principal = self.spending(scope)
+        return find_by_name(self._lanes, principal.owner, owner, name), principal
+
+    def spending(self, scope: Scope) -> Principal:
+        """Find the caller, whose key pays for one request, of an endpoint that is found later."""
         principal = self.authenticate(scope)
         if principal.meter is not None:
             principal.spend(1)
-        lane = find_by_name(self._lanes, principal.owner, owner, name)
         if self.stopping:
             raise _stopping()
-        return lane, principal
+        return principal
 
     def _named(self, name: str, owner: str) -> Lane | None:
         """Find the endpoint that is named in place of an id: one's own by its name, another's by `owner/name`."""

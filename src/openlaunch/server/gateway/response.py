@@ -112,7 +112,11 @@ class Response:
         """Answer with a problem document, unless an answer has begun."""
         if not self.started:
             self._connection.refused(error)
-            self._respond(error.status, *problem(error, error.request_id or self.request_id))
+            self._respond(error.status, *self._described(error, error.request_id or self.request_id))
+
+    def _described(self, error: APIError, request_id: str) -> tuple[dict[str, str], bytes]:
+        """Return the headers and the body that say what is wrong."""
+        return problem(error, request_id)
 
     def _respond(self, status: int, headers: Mapping[str, str], body: Body) -> None:
         if self.disconnected or self.started or self.response_complete:

@@ -1,6 +1,6 @@
 """Which handler has a request of a hot route, by its method and path."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from openlaunch.server.gateway.exchange import Exchange, HotHandler
@@ -10,10 +10,10 @@ class RouteTable:
     """The hot routes. The handler of a path that ends in a slash is that of every path one level below."""
 
     def __init__(
-        self, handlers: Mapping[tuple[bytes, bytes], HotHandler], by_name: "NameHandler | None" = None
+        self, handlers: Mapping[tuple[bytes, bytes], HotHandler], rooms: Sequence["Room"] = ()
     ) -> None:
-        self.by_name = by_name
-        """Has the requests that name their endpoint in the path."""
+        self.rooms = rooms
+        """Have the requests that are answered in other ways than those of the other hot routes."""
         self.exact = handlers
         """The handlers by method and path; `below` has those of paths that are not among them."""
 
@@ -25,13 +25,15 @@ class RouteTable:
         """Return the methods that have a handler for this path."""
         paths = (path, path[: path.rfind(b"/") + 1])
         found = [method.decode() for method, known in self.exact if known in paths]
-        if self.by_name is not None:
-            found += [method for method in ("GET", "POST") if self.by_name.takes(method.encode(), path)]
+        for room in self.rooms:
+            found += [method for method in ("GET", "POST") if room.takes(method.encode(), path)]
         return [*found, "HEAD"] if "GET" in found else found
 
 
-class NameHandler(Protocol):
-    """Answers requests that name their endpoint in the path."""
+class Room(Protocol):
+    """Answers requests with exchanges of its own, which write the answer in another form."""
+
+    exchange: type[Exchange]
 
     def takes(self, method: bytes, path: bytes) -> bool:
         """Return whether a request is one of these."""

@@ -48,7 +48,7 @@ class SyncRoutes:
         self._loop = asyncio.get_running_loop()
         self._tasks = RequestTasks()
         deadlines = Deadlines()
-        self._streams = Streams(settings, deadlines)
+        self.streams = Streams(settings, deadlines)
         self._calls = Calls(
             settings.check_responses, deadlines, self._tasks, answers, artifacts, urls, schemas.checks
         )
@@ -82,7 +82,7 @@ class SyncRoutes:
 
     def _find_stream(self, scope: Scope, last_event_id: bytes) -> tuple[Stream, int]:
         owner = self._resolver.authenticate(scope).owner
-        return self._streams.resumables.find(owner, query_value(scope, b"model_endpoint_id"), last_event_id)
+        return self.streams.resumables.find(owner, query_value(scope, b"model_endpoint_id"), last_event_id)
 
     def _predict(self, kind: EndpointType, exchange: Exchange) -> None:
         lane, principal = self._resolver.resolve(exchange.scope, kind)
@@ -132,24 +132,24 @@ class SyncRoutes:
         if key is None:
             self._start(exchange, lane, owner, predict_input, schemas)
         else:
-            deadline = self._deadline(lane, predict_input)
+            deadline = self.deadline(lane, predict_input.timeout)
             await self._calls.start_keyed(key, exchange, lane, owner, predict_input, deadline, schemas)
 
     def _start(
         self, exchange: Exchange, lane: Lane, owner: str, predict_input: PredictInput, schemas: BundleSchemas
     ) -> None:
-        deadline = self._deadline(lane, predict_input)
+        deadline = self.deadline(lane, predict_input.timeout)
         if lane.endpoint.endpoint_type is EndpointType.STREAMING:
-            self._streams.start(exchange, lane, owner, predict_input, deadline)
+            self.streams.start(exchange, lane, owner, predict_input, deadline)
         else:
             self._calls.start(exchange, lane, owner, predict_input, deadline, schemas)
 
-    def _deadline(self, lane: Lane, predict_input: PredictInput) -> float:
+    def deadline(self, lane: Lane, timeout: float | None) -> float:
+        """Return when a request that begins now ends at the latest; `timeout` is what its caller allows."""
         limit, settings = lane.endpoint.spec.timeout_seconds, self._settings
         if not limit:
             streams = lane.endpoint.endpoint_type is EndpointType.STREAMING
             limit = settings.stream_timeout_seconds if streams else settings.request_timeout_seconds
-        timeout = predict_input.timeout
         return self._loop.time() + (limit if timeout is None else min(timeout, limit))
 
 

@@ -5,10 +5,12 @@ from functools import lru_cache
 
 from openlaunch.server.prediction.apart import serve
 from openlaunch.server.prediction.inputs import (
+    ModelInput,
     PredictInput,
     check_args,
     check_bodies,
     check_body,
+    check_model,
     check_sync_body,
     places_of,
     without_auth,
@@ -34,6 +36,10 @@ def _args(body: bytes, source: bytes) -> PredictInput:
     return check_args(body, _compiled(source))._replace(body=b"")
 
 
+def _model(body: bytes, source: bytes) -> ModelInput:
+    return check_model(body, _compiled(source))._replace(body=b"")
+
+
 def _many(body: bytes, source: bytes) -> list[tuple[PredictInput, tuple[int, int]]]:
     inputs = check_bodies(body, _compiled(source))
     return [(one._replace(body=b""), place) for one, place in zip(inputs, places_of(body), strict=True)]
@@ -49,6 +55,7 @@ if __name__ == "__main__":
             "one": _one,
             "one_sync": _one_sync,
             "args": _args,
+            "model": _model,
             "many": _many,
             "response": _response,
             "schemas": read_schemas,

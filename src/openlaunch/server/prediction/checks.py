@@ -5,14 +5,16 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pickle import PickleBuffer
-from typing import Any
+from typing import Any, TypeVar
 
 from openlaunch.server.prediction.apart import ProcessApart
 from openlaunch.server.prediction.inputs import (
+    ModelInput,
     PredictInput,
     check_args,
     check_bodies,
     check_body,
+    check_model,
     check_sync_body,
     is_light,
     is_quick,
@@ -25,6 +27,8 @@ from openlaunch_worker.frames import Body
 
 PROCESSES = 2
 _MODULE = "openlaunch.server.prediction.check_process"
+_NO_SCHEMAS = BundleSchemas({})
+Input = TypeVar("Input", PredictInput, ModelInput)
 
 
 class Checks:
@@ -48,21 +52,25 @@ class Checks:
         """Check a body that is the args alone; raises what `check_args` does."""
         return await self._of_one(check_args, "args", owner, body, schemas)
 
+    async def model(self, owner: str, body: Body) -> ModelInput:
+        """Check a body that names a model; raises what `check_model` does."""
+        return await self._of_one(check_model, "model", owner, body, _NO_SCHEMAS)
+
     async def _of_one(
         self,
-        check: Callable[[Body, BundleSchemas], PredictInput],
+        check: Callable[[Body, BundleSchemas], Input],
         name: str,
         owner: str,
         body: Body,
         schemas: BundleSchemas,
-    ) -> PredictInput:
+    ) -> Input:
         """Check the body of one prediction here, or where that would take long by the check of this name apart."""
         if is_quick(body, schemas):
             try:
                 return check(body, schemas)
             except TakesLong:
                 pass
-        found: PredictInput = await self._apart(owner, name, body, schemas.source)
+        found: Input = await self._apart(owner, name, body, schemas.source)
         return found._replace(body=body)
 
     async def many(self, owner: str, body: Body, schemas: BundleSchemas) -> list[PredictInput]:

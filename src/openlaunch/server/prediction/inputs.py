@@ -13,6 +13,7 @@ from openlaunch.server.asgi import INVALID_JSON
 from openlaunch.server.prediction.schemas import QUICK_BYTES, BundleSchemas
 from openlaunch.tasks.callback import Callback
 from openlaunch.tasks.raw_json import elements, members
+from openlaunch.wire import routes
 from openlaunch.wire.endpoint_settings import CallbackAuth
 from openlaunch.wire.tasks import MAX_BULK, MAX_PRIORITY
 from openlaunch_worker.frames import COPY_BYTES, Body, Flags
@@ -87,13 +88,53 @@ def check_args(body: Body, schemas: BundleSchemas) -> PredictInput:
     return PredictInput(body)
 
 
-def as_request(args: Body) -> Body:
-    """Return the body of a request with these args, which were checked; a large body is changed in its place."""
+class ModelInput(NamedTuple):
+    """A body that names a model, as OpenAI's API has it, and the fields that the server reads."""
+
+    body: Body
+    model: str
+    is_stream: bool
+
+    def __repr__(self) -> str:
+        """Leave out the user's data."""
+        return f"ModelInput({len(self.body)} bytes, {self.model!r})"
+
+
+def check_model(body: Body, schemas: BundleSchemas) -> ModelInput:
+    """Parse a body and read which model it is for; raise BadRequest where it is not JSON, or names none."""
+    document = parse_json(body)
+    model = document.get("model") if isinstance(document, dict) else None
+    if not isinstance(model, str) or not model:
+        given = "missing" if model is None else repr(model)[:80]
+        raise BadRequest(
+            f"model is {given}: name an endpoint that speaks OpenAI, as GET {routes.MODELS} lists them",
+            code="missing_model",
+        )
+    return ModelInput(body, model, document.get("stream") is True)
+
+
+def with_model(body: Body, model: str) -> bytes:
+    """Return a body that was checked with another model in it, and all else as it is."""
+    text = str(body, "utf-8")
+    try:
+        for name, start, end in reversed(list(members(text))):
+            text = text[:start] + json.dumps(model) + text[end:] if name == "model" else text
+    except RecursionError:
+        raise BadRequest("the body is nested too deep", code="too_deep") from None
+    return text.encode()
+
+
+def as_request(args: Body, route: str | None = None) -> Body:
+    """Return the body of a request with these args, which were checked; a large body is changed in its place.
+
+    With a route, that is the request's `destination_path`, which stands first.
+    """
+    head = _ARGS_HEAD if route is None else b'{"destination_path": %b, "args": ' % json.dumps(route).encode()
     if isinstance(args, bytearray):
-        args[:0] = _ARGS_HEAD
+        args[:0] = head
         args += b"}"
         return args
-    return b"%b%b}" % (_ARGS_HEAD, args)
+    return b"%b%b}" % (head, args)
 
 
 def check_bodies(body: Body, schemas: BundleSchemas) -> list[PredictInput]:

@@ -1,12 +1,13 @@
 """The schemas of bundles, and the checks of inputs and results."""
 
 from collections import OrderedDict
-from typing import Any
 
 from openlaunch.server.prediction.checks import Checks
 from openlaunch.server.prediction.schemas import BundleSchemas
 from openlaunch.store import bundles as bundle_store
 from openlaunch.store.base import Store
+from openlaunch.store.records import BundleRecord
+from openlaunch.wire.bundles import openai_routes
 
 CACHE_SIZE = 1000
 CACHE_BYTES = 16 * 1024 * 1024
@@ -31,14 +32,15 @@ class SchemaCache:
         entry = self._entries.get(bundle_id)
         if entry is None:
             record = await self._store.read(lambda conn: bundle_store.get(conn, bundle_id))
-            entry = self.keep(bundle_id, record.schemas if record else {})
+            entry = BundleSchemas({}) if record is None else self.keep(record)
         return entry
 
-    def keep(self, bundle_id: str, schemas: dict[str, Any]) -> BundleSchemas:
+    def keep(self, bundle: BundleRecord) -> BundleSchemas:
         """Have a bundle's schemas in memory before the first request, which may come while the store is away."""
-        if (entry := self._entries.get(bundle_id)) is not None:
+        if (entry := self._entries.get(bundle.id)) is not None:
             return entry
-        entry = self._entries[bundle_id] = BundleSchemas(schemas)
+        entry = BundleSchemas(bundle.schemas, openai=openai_routes(bundle.flavor))
+        self._entries[bundle.id] = entry
         self._bytes += len(entry.source)
         while len(self._entries) > CACHE_SIZE or (self._bytes > CACHE_BYTES and len(self._entries) > 1):
             _, dropped = self._entries.popitem(last=False)

@@ -70,7 +70,11 @@ class Schema:
 class BundleSchemas:
     """One bundle's schemas; `source` is what they are made of, for a process of its own."""
 
-    def __init__(self, schemas: dict[str, Any], *, apart: bool = False) -> None:
+    def __init__(
+        self, schemas: dict[str, Any], *, apart: bool = False, openai: frozenset[str] = frozenset()
+    ) -> None:
+        self.openai = openai
+        """The routes on which the bundle speaks OpenAI."""
         self.source = written(schemas)
         self.request = Schema(schemas, "RequestSchema", apart=apart)
         self.response = Schema(schemas, "ResponseSchema", apart=apart)

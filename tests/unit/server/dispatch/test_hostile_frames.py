@@ -11,11 +11,10 @@ from server_links import START, FakeWorker, Pieces, WaitedCall, in_loop
 from openlaunch.errors import ServerError
 from openlaunch.server.dispatch.answer_rules import MAX_FAILURE_BYTES, check_failure
 from openlaunch.server.dispatch.frame_link import SMALL_BYTES
-from openlaunch.server.dispatch.work import MIN_CHUNK_BYTES
 from openlaunch.server.prediction.results import is_success
 from openlaunch_worker import answers
 from openlaunch_worker.failures import Refusal, explain, one_line
-from openlaunch_worker.frames import HEADER, STREAM_WINDOW, Flags, Kind, Outcome, encode
+from openlaunch_worker.frames import HEADER, MIN_CHUNK_BYTES, STREAM_WINDOW, Flags, Kind, Outcome, encode
 
 MIB = 1 << 20
 LIMIT = START.limits.max_result_bytes

@@ -11,11 +11,13 @@ class Bundles:
     """A store in which each bundle has a schema with a description of a thousand characters."""
 
     async def read(self, query):
-        return SimpleNamespace(schemas={"RequestSchema": {"type": "object", "description": "x" * 1000}})
+        schemas = {"RequestSchema": {"type": "object", "description": "x" * 1000}}
+        return SimpleNamespace(id=query(None), schemas=schemas, flavor=None)
 
 
 def test_schemas_are_kept_within_a_limit_of_bytes(monkeypatch):
     monkeypatch.setattr(schema_cache, "CACHE_BYTES", 10_000)
+    monkeypatch.setattr(schema_cache.bundle_store, "get", lambda conn, bundle_id: bundle_id)
 
     async def main():
         cache = SchemaCache(Bundles())

@@ -1,0 +1,141 @@
+"""Requests that pass through to the HTTP server of a bundle: its answer is passed on as the bytes that come.
+
+Of a stream of events that is done as they come. Other answers are gathered first, so that one which is cut short has
+the status of an error.
+"""
+
+from collections.abc import Mapping
+
+import orjson
+
+from openlaunch.errors import APIError, Unavailable, class_for_status
+from openlaunch.server.asgi import STREAM_HEADERS
+from openlaunch.server.dispatch.answer_rules import check_head
+from openlaunch.server.dispatch.work import StreamCall
+from openlaunch.server.gateway.heartbeats import HEARTBEAT, SILENT_TICKS
+from openlaunch.server.gateway.model_exchange import ModelExchange, error_event
+from openlaunch.server.gateway.response import JSON
+from openlaunch.server.gateway.streams import Streams
+from openlaunch.wire.failures import reason_of
+from openlaunch_worker.frames import MIN_CHUNK_BYTES, Body, Flags, Outcome
+
+_EVENTS = "text/event-stream"
+_ERROR = 400
+
+
+class ModelCall(StreamCall):
+    """One request of a model, and its client's connection."""
+
+    __slots__ = (
+        *("_exchange", "_gathered", "_headers", "_is_stream", "_owner", "_passes_on"),
+        *("_pieces", "_silent_ticks", "_status", "_streams", "_uncredited"),
+    )
+
+    def __init__(
+        self,
+        streams: Streams,
+        exchange: ModelExchange,
+        owner: str,
+        body: Body,
+        deadline: float,
+        *,
+        is_stream: bool,
+    ) -> None:
+        super().__init__(body, Flags.RAW, deadline, streams.deadlines)
+        self._streams = streams
+        self._exchange = exchange
+        self._owner = owner
+        self._is_stream = is_stream
+        self._status = 0
+        self._headers: Mapping[str, str] = {**STREAM_HEADERS, "x-request-id": exchange.request_id}
+        self._passes_on = False
+        self._gathered = bytearray()
+        self._pieces: list[bytes] = []
+        self._silent_ticks = 0
+        self._uncredited = 0
+        exchange.on_writable = self._grant
+
+    @property
+    def name(self) -> str:
+        return f"request {self._exchange.request_id}"
+
+    @property
+    def owner(self) -> str:
+        return self._owner
+
+    def head(self, payload: Body) -> None:
+        self._status, headers = check_head(payload)
+        kind = headers.get("content-type", "")
+        self._passes_on = self._status < _ERROR and kind.partition(";")[0].strip().lower() == _EVENTS
+        self._headers = {**self._headers, **headers} if self._passes_on else {**JSON, **headers}
+
+    def piece(self, data: Body) -> None:
+        self._uncredited += max(MIN_CHUNK_BYTES, len(data))
+        if not self._passes_on:
+            self._gathered += data
+            if self._exchange.collect(len(self._gathered)):
+                self._grant()
+            return
+        # What comes in one turn of the loop goes out in one write.
+        self._pieces.append(bytes(data))
+        if len(self._pieces) == 1:
+            if self._exchange.started:
+                self._streams.flush_soon(self._flush)
+            else:
+                self._flush()
+
+    def tick(self) -> bool:
+        """Send a comment if nothing was sent for too long, so that no proxy closes the connection of a long wait."""
+        self._silent_ticks += 1
+        if self._silent_ticks >= SILENT_TICKS and not self._exchange.write_paused:
+            self._silent_ticks = 0
+            self._exchange.write(HEARTBEAT, self._headers)
+        return not self.cancelled
+
+    def _flush(self) -> None:
+        self._silent_ticks = 0
+        self._exchange.write(self._take_pieces(), self._headers)
+        self._grant()
+
+    def _take_pieces(self) -> bytes:
+        pieces, self._pieces = self._pieces, []
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _grant(self) -> None:
+        """Let the worker send as much more as the client's connection has taken."""
+        if not self._exchange.write_paused:
+            size, self._uncredited = self._uncredited, 0
+            self.passed_on(size)
+
+    def answered(self, outcome: int, payload: Body) -> None:
+        if outcome == Outcome.CANCELLED:
+            self.failed(Unavailable("the worker stopped before the end of the answer", code="cancelled"))
+        elif self._status >= _ERROR or (outcome == Outcome.SUCCESS and not self._passes_on):
+            self._respond()
+        elif outcome == Outcome.SUCCESS:
+            self._exchange.end(self._take_pieces(), self._headers)
+        else:
+            self.failed(_error_of(payload))
+
+    def _respond(self) -> None:
+        """Answer with what was gathered; where a comment has opened a stream, as its event."""
+        if self._exchange.started:
+            line = bytes(self._gathered).replace(b"\r", b"").replace(b"\n", b" ")
+            end = b"" if self._status >= _ERROR else b"data: [DONE]\n\n"
+            self._exchange.end(b"data: %b\n\n%b" % (line, end), self._headers)
+        else:
+            self._exchange.respond_as_is(self._status or 200, self._headers, self._gathered)
+
+    def failed(self, error: APIError) -> None:
+        exchange = self._exchange
+        if exchange.started:
+            exchange.end(self._take_pieces() + error_event(error, exchange.request_id), self._headers)
+        else:
+            exchange.fail(error)
+
+
+def _error_of(payload: Body) -> APIError:
+    """Return the error that stands in the place of an answer: the engine has died, or said nothing that is one."""
+    document = orjson.loads(bytes(payload).removeprefix(b"data: "))
+    kind = class_for_status(int(document["status_code"]))
+    return kind(reason_of(document, 2000), code="engine_failed")

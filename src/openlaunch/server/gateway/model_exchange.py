@@ -1,0 +1,51 @@
+"""Requests that speak OpenAI: errors have the shape that its clients read."""
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from openlaunch.errors import APIError, ServerError, TooManyRequests, Unauthorized
+from openlaunch.server.asgi import problem_headers
+from openlaunch.server.gateway.exchange import Exchange
+from openlaunch.server.gateway.response import JSON
+from openlaunch_worker.frames import Body
+
+
+class ModelExchange(Exchange):
+    """One request of a model, whose answer is the engine's own as it comes."""
+
+    __slots__ = ()
+
+    def _described(self, error: APIError, request_id: str) -> tuple[dict[str, str], bytes]:
+        headers = {**JSON, **problem_headers(error, request_id)}
+        if error.retry_after is not None:
+            headers["retry-after-ms"] = str(max(1, math.ceil(1000 * error.retry_after)))
+        return headers, json.dumps(error_document(error, request_id)).encode()
+
+    def respond_as_is(self, status: int, headers: Mapping[str, str], body: Body) -> None:
+        """Answer with what the engine has answered."""
+        self._respond(status, {**headers, "x-request-id": self.request_id}, body)
+
+    def collect(self, size: int) -> bool:
+        """Count the memory of an answer that is gathered; return False where there is no room, which is answered."""
+        return self._count(size)
+
+
+def error_document(error: APIError, request_id: str) -> dict[str, Any]:
+    """Return an error as OpenAI's clients read it; `detail` is for those of Launch."""
+    described = {"message": error.message, "type": _type_of(error), "param": None, "code": error.code}
+    return {"error": described, "detail": error.message, "request_id": request_id}
+
+
+def error_event(error: APIError, request_id: str) -> bytes:
+    """Return the last event of a stream that has failed, which clients raise as an error."""
+    return b"data: %b\n\n" % json.dumps(error_document(error, request_id)).encode()
+
+
+def _type_of(error: APIError) -> str:
+    if error.status >= ServerError.status:
+        return "server_error"
+    if error.status == TooManyRequests.status:
+        return "rate_limit_error"
+    return "authentication_error" if error.status == Unauthorized.status else "invalid_request_error"

@@ -1,0 +1,177 @@
+"""Requests that pass through to an HTTP server of the bundle's own: bytes both ways, which nothing parses."""
+
+import asyncio
+import json
+import re
+from typing import Any, Final
+
+from openlaunch_worker.failures import Refusal
+from openlaunch_worker.frames import MIN_CHUNK_BYTES, Kind
+from openlaunch_worker.http_stream import EVENTS
+from openlaunch_worker.jobs import Job, Stream
+from openlaunch_worker.outbox import Outbox
+from openlaunch_worker.upstream import Connection, Upstream
+
+PASSED_HEADERS: Final = ("content-type", "retry-after")
+MAX_SHOWN: Final = 2000
+_DONE: Final = (b"data: [DONE]", b"data:[DONE]")
+_ERROR: Final = re.compile(rb'^(?:data: ?\{"error"|event: ?error)', re.MULTILINE)
+_BAD_INPUT, _NOT_FOUND, _BAD_GATEWAY = 400, 404, 502
+
+
+class PassThrough:
+    """The way to the server, which errors call `name`, for requests to these routes."""
+
+    def __init__(self, name: str, port: int, routes: frozenset[str], max_bytes: int) -> None:
+        self._name = name
+        self._upstream = Upstream(port)
+        self._routes = routes
+        self._max = max_bytes
+
+    def answer_of(self, job: Job, outbox: Outbox) -> "PassedAnswer":
+        """Return what the job is answered with, in the place of its stream."""
+        return PassedAnswer(job.id, outbox, self._name, self._max)
+
+    async def run(self, body: bytes, answer: "PassedAnswer") -> None:
+        """Send a request, and return when its answer has gone by. Raise `Refusal` where that is a failure."""
+        route, content = split_request(body)
+        if route not in self._routes:
+            allowed = ", ".join(sorted(self._routes)) or "none"
+            raise Refusal(f"{route} is not among the routes that the bundle says: {allowed}", _NOT_FOUND)
+        try:
+            connection = await self._upstream.post(route, content, answer)
+        except OSError as error:
+            raise Refusal(f"{self._name} does not take connections: {error}", _BAD_GATEWAY) from None
+        try:
+            await answer.ended(connection, route)
+        except asyncio.CancelledError:
+            connection.close()
+            raise
+
+
+class PassedAnswer(Stream):
+    """One answer on its way to the client, as the bytes that come.
+
+    Of a stream of events it passes on whole events alone, so that what is sent in place of the rest, when the server
+    dies, can be read. Such a stream is whole when it has said `[DONE]`.
+    """
+
+    def __init__(self, request_id: int, outbox: Outbox, name: str, max_bytes: int) -> None:
+        super().__init__(request_id, outbox)
+        self._name = name
+        self._max = max_bytes
+        self._connection: Connection | None = None
+        self._over: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._status = 0
+        self._is_events = False
+        self._is_paused = False
+        self._has_said_done = False
+        self._held = b""
+        self._size = 0
+        self._shown = b""
+
+    async def ended(self, connection: Connection, route: str) -> None:
+        """Wait for the end of the answer. Raise `Refusal` where it is a failure."""
+        self._connection = connection
+        reason = await self._over
+        if reason:
+            raise Refusal(f"POST {route} of {self._name}: {reason}", _BAD_GATEWAY)
+        if self._status >= 500:
+            text = self._shown.decode("utf-8", "replace").strip()
+            raise Refusal(f"POST {route} of {self._name} answered {self._status}: {text}", self._status)
+
+    def head(self, status: int, headers: dict[str, str]) -> None:
+        self._status = status
+        coding = headers.get("content-encoding", "identity")
+        if coding != "identity":
+            self._break_off(f"its answer has the Content-Encoding {coding!r}, which was not asked for")
+        elif 300 <= status < 400:
+            self._break_off(f"it answered {status}, which is a redirect")
+        else:
+            kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+            self._is_events = kind == EVENTS and status < 300
+            passed = {name: headers[name] for name in PASSED_HEADERS if name in headers}
+            document: dict[str, Any] = {"status": status, "headers": passed}
+            self._outbox.control(Kind.HEAD, self._request_id, json.dumps(document).encode())
+
+    def body(self, data: bytes) -> None:
+        if self._over.done():
+            return
+        if self._is_events:
+            self._events(data)
+            return
+        self._size += len(data)
+        if self._size > self._max:
+            self._break_off(f"its answer is larger than the limit of {self._max} bytes")
+            return
+        if len(self._shown) < MAX_SHOWN:
+            self._shown += data[:MAX_SHOWN]
+        self._pass(data)
+
+    def _events(self, data: bytes) -> None:
+        if self._held:
+            data, self._held = self._held + data, b""
+        if data[-2:] != b"\n\n":
+            end = max(data.rfind(b"\n\n") + 2, data.rfind(b"\r\n\r\n") + 4, data.rfind(b"\r\r") + 2)
+            end = end if end > 4 else 0  # nothing was found, or what is so short that it can wait
+            data, self._held = data[:end], data[end:]
+            if len(self._held) > self._max:
+                self._break_off(f"its stream has an event of over {self._max} bytes")
+                return
+        if not data:
+            return
+        # Both are looked for first in the quickest way, because a stream has a thousand events.
+        if data.find(b"error") >= 0 and (found := _ERROR.search(data)) is not None:
+            if found.start():
+                self._pass(data[: found.start()])
+            shown = data[found.start() :][:MAX_SHOWN].decode("utf-8", "replace").strip()
+            self._break_off(f"its stream has an error: {shown}")
+            return
+        if data.find(b"[DONE]") >= 0:
+            self._has_said_done |= _says_done(data)
+        self._pass(data)
+
+    def _pass(self, data: bytes) -> None:
+        self._produced += max(MIN_CHUNK_BYTES, len(data))
+        self._outbox.chunk(self._request_id, data)
+        if self.is_full() and self._connection is not None:
+            self._is_paused = True
+            self._connection.pause()
+
+    def _wake(self) -> None:
+        if self._is_paused and not self.is_full() and self._connection is not None:
+            self._is_paused = False
+            self._connection.resume()
+
+    def whole(self) -> None:
+        if self._is_events and not self._over.done():
+            if _says_done(self._held):
+                self._events(b"\n\n")
+            if not self._has_said_done:
+                self.broken("its stream ended without data: [DONE]")
+        self.broken("")
+
+    def broken(self, reason: str) -> None:
+        if not self._over.done():
+            self._over.set_result(reason)
+
+    def _break_off(self, reason: str) -> None:
+        if self._connection is not None:
+            self._connection.close()
+        self.broken(reason)
+
+
+def _says_done(events: bytes) -> bool:
+    return any(line.rstrip() in _DONE for line in events.splitlines())
+
+
+def split_request(body: bytes) -> tuple[str, bytes]:
+    """Return the route and the args of a request, which begins with its `destination_path`."""
+    head, found, args = body.partition(b', "args": ')
+    try:
+        route = json.loads(head + b"}")["destination_path"]
+    except (ValueError, KeyError, TypeError):
+        found = b""
+    if not found:
+        raise Refusal("the request does not begin with its destination_path and args", _BAD_INPUT)
+    return str(route), args[:-1]

@@ -1,0 +1,146 @@
+"""Connections to an HTTP server of the bundle's own, on the event loop; they are kept for further requests."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final, Protocol, cast
+
+from openlaunch_worker.frames import COPY_BYTES
+from openlaunch_worker.http_body import BodyError
+from openlaunch_worker.http_response import ResponseParser
+
+IDLE_SECONDS: Final = 2.0
+"""How long a connection is kept unused. Servers close theirs after 5 s and more, and what is sent then is lost."""
+
+_HOST: Final = "127.0.0.1"
+
+
+class Receiver(Protocol):
+    """Gets the answer to a request as it comes."""
+
+    def head(self, status: int, headers: dict[str, str]) -> None:
+        """Take the head, which comes first."""
+        ...
+
+    def body(self, data: bytes) -> None:
+        """Take a part of the body."""
+        ...
+
+    def whole(self) -> None:
+        """Note that all of it has come."""
+        ...
+
+    def broken(self, reason: str) -> None:
+        """Note that no more will come; the reason is words after the name of the server."""
+        ...
+
+
+class Upstream:
+    """A server on a port of this machine, and the connections to it that are free."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._free: list[Connection] = []
+
+    async def post(self, route: str, body: bytes, receiver: Receiver) -> "Connection":
+        """Send a request once, of which the receiver gets the answer. Raise `OSError` if nothing listens."""
+        connection = self._take() or await self._connect()
+        head = (
+            f"POST {route} HTTP/1.1\r\nhost: {_HOST}:{self._port}\r\ncontent-type: application/json\r\n"
+            f"content-length: {len(body)}\r\n\r\n"
+        )
+        connection.send(head.encode("latin-1"), body, receiver)
+        return connection
+
+    def _take(self) -> "Connection | None":
+        loop = asyncio.get_running_loop()
+        while self._free:
+            connection = self._free.pop()
+            if connection.is_usable(loop.time()):
+                return connection
+            connection.close()
+        return None
+
+    async def _connect(self) -> "Connection":
+        loop = asyncio.get_running_loop()
+        _, connection = await loop.create_connection(lambda: Connection(self._free.append), _HOST, self._port)
+        return connection
+
+
+class Connection(asyncio.Protocol):
+    """One connection, with one request at a time. `on_free` is called with it when it can have the next."""
+
+    def __init__(self, on_free: Callable[["Connection"], None]) -> None:
+        self._on_free = on_free
+        self._receiver: Receiver | None = None
+        self._response = ResponseParser()
+        self._freed_at = 0.0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's has another base class
+
+    def is_usable(self, now: float) -> bool:
+        return not self._transport.is_closing() and now - self._freed_at < IDLE_SECONDS
+
+    def send(self, head: bytes, body: bytes, receiver: Receiver) -> None:
+        self._response = ResponseParser()
+        self._receiver = receiver
+        if len(body) < COPY_BYTES:
+            self._transport.write(head + body)
+        else:
+            self._transport.write(head)
+            self._transport.write(body)
+
+    def pause(self) -> None:
+        """Read nothing more for now, which slows the server down."""
+        self._transport.pause_reading()
+
+    def resume(self) -> None:
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def close(self) -> None:
+        """Break the request off: its receiver hears nothing more."""
+        self._receiver = None
+        self._transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        receiver, response = self._receiver, self._response
+        if receiver is None:  # what was not asked for
+            self._transport.abort()
+            return
+        had_head = response.status
+        try:
+            body = response.feed(data)
+        except BodyError as error:
+            self.close()
+            receiver.broken(str(error))
+            return
+        if not had_head and response.status:
+            receiver.head(response.status, response.headers)
+        if body:
+            receiver.body(body)
+        if response.is_done and self._receiver is not None:
+            self._end(receiver)
+
+    def _end(self, receiver: Receiver) -> None:
+        self._receiver = None
+        if self._response.is_kept:
+            self.resume()  # the receiver may have paused at the very end
+            self._freed_at = asyncio.get_running_loop().time()
+            self._on_free(self)
+        else:
+            self._transport.abort()
+        receiver.whole()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        receiver, self._receiver = self._receiver, None
+        if receiver is None:
+            return
+        try:
+            if exc is not None and not self._response.is_done:
+                raise BodyError(f"its answer was cut short: {type(exc).__name__}: {exc}")
+            self._response.end()
+        except BodyError as error:
+            receiver.broken(str(error))
+        else:
+            receiver.whole()

@@ -1,0 +1,148 @@
+"""An engine that speaks OpenAI, without a model: each step sends a token to every stream, as real ones do.
+
+A request says by `fault` how it is to go wrong, and by `width` how many tokens a piece has. $STEP_MS is
+the time between tokens, $PORT where it listens.
+"""
+
+import asyncio
+import json
+import os
+import sys
+
+STEP = float(os.environ.get("STEP_MS", "2")) / 1000
+NAME = sys.argv[1] if len(sys.argv) > 1 else "mock"
+EVENTS = (
+    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
+)
+STREAMS = {}
+"""What each connection with a stream was asked for, and how many tokens it has sent; None where it hangs."""
+
+SEEN = {"left": 0, "connections": 0, "requests": 0}
+USAGE = {"prompt_tokens": 10, "completion_tokens": 0, "total_tokens": 10}
+
+
+def chunk(data):
+    return b"%x\r\n%s\r\n" % (len(data), data)
+
+
+def event(document):
+    return b"data: " + json.dumps(document).encode() + b"\n\n"
+
+
+def piece(given, text, finish=None):
+    document = {"id": "cmpl-1", "object": "chat.completion.chunk", "created": 1, "model": given["model"]}
+    choice = {"index": 0, "delta": {"content": text}, "text": text, "finish_reason": finish, "logprobs": None}
+    return event({**document, "choices": [choice]})
+
+
+def usage(tokens):
+    return {**USAGE, "completion_tokens": tokens, "total_tokens": 10 + tokens}
+
+
+class Engine(asyncio.Protocol):
+    def connection_made(self, transport):
+        self.transport = transport
+        self.buffer = b""
+        SEEN["connections"] += 1
+
+    def connection_lost(self, error):
+        SEEN["left"] += self in STREAMS
+        STREAMS.pop(self, None)
+
+    def data_received(self, data):
+        self.buffer += data
+        while True:
+            head, found, rest = self.buffer.partition(b"\r\n\r\n")
+            lines = head.lower().split(b"\r\n")
+            size = sum(int(line[15:]) for line in lines if line.startswith(b"content-length:"))
+            if not found or len(rest) < size:
+                return
+            self.buffer = rest[size:]
+            self.answer(lines[0].split()[1].decode(), json.loads(rest[:size] or b"{}"))
+
+    def answer(self, path, given):
+        if path == "/health":
+            return self.send(200, {})
+        SEEN["requests"] += 1
+        fault = given.get("fault")
+        if fault == "status":
+            error = {
+                "error": {"message": "no such thing", "type": "invalid", "param": None, "code": "of_engine"}
+            }
+            return self.send(given["status"], error, b"retry-after: 7\r\n" if given["status"] == 429 else b"")
+        if fault == "hang":
+            STREAMS[self] = None
+            return None
+        if given.get("stream") and fault != "json":
+            self.transport.write(EVENTS)
+            STREAMS[self] = [given, 0]
+            return None
+        return self.send(200, self.whole(path, given))
+
+    def whole(self, path, given):
+        tokens = given.get("max_tokens") or 3
+        document = {"id": "cmpl-1", "created": 1, "model": given["model"], "usage": usage(tokens)}
+        if path == "/v1/embeddings":
+            data = [{"object": "embedding", "index": 0, "embedding": [0.5] * given.get("dimensions", 4)}]
+            return {**document, "object": "list", "data": data}
+        text = " token" * tokens
+        message = {"role": "assistant", "content": json.dumps(SEEN) if given.get("seen") else text}
+        choice = {"index": 0, "message": message, "text": text, "finish_reason": "stop", "logprobs": None}
+        return {**document, "object": "chat.completion", "choices": [choice]}
+
+    def send(self, status, document, headers=b""):
+        body = json.dumps(document).encode()
+        head = b"HTTP/1.1 %d X\r\ncontent-type: application/json\r\n%bcontent-length: %d\r\n\r\n"
+        self.transport.write(head % (status, headers, len(body)) + body)
+
+    def step(self):
+        if (stream := STREAMS[self]) is None:
+            return
+        given, sent = stream
+        if sent == 3 and (fault := given.get("fault")):
+            self.go_wrong(fault, given)
+        elif sent < (given.get("max_tokens") or 3):
+            stream[1] += 1
+            self.transport.write(chunk(piece(given, " token" * given.get("width", 1))))
+            return
+        del STREAMS[self]
+        last = piece(given, "", "stop")
+        if (given.get("stream_options") or {}).get("include_usage"):
+            last += event(
+                {"id": "cmpl-1", "object": "chat.completion.chunk", "choices": [], "usage": usage(sent)}
+            )
+        self.transport.write(chunk(last) + chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n")
+
+    def go_wrong(self, fault, given):
+        if fault == "exit":
+            print("the engine falls over", flush=True)
+            os._exit(7)
+        STREAMS.pop(self)
+        if fault == "inside":
+            self.transport.write(chunk(piece(given, " token"))[:-20])
+        elif fault == "half_event":
+            self.transport.write(chunk(piece(given, " token")[:-20]) + b"0\r\n\r\n")
+        elif fault == "not_done":
+            self.transport.write(b"0\r\n\r\n")
+        elif fault == "error":
+            error = event({"error": {"message": "out of memory", "type": "server_error"}})
+            self.transport.write(chunk(error) + chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n")
+        self.transport.close()
+
+
+async def main():
+    await asyncio.sleep(float(os.environ.get("LOAD_SECONDS", "0")))
+    if os.environ.get("FAIL"):
+        print("the weights are not to be found", file=sys.stderr, flush=True)
+        sys.exit(3)
+    loop = asyncio.get_running_loop()
+    await loop.create_server(Engine, "127.0.0.1", int(os.environ["PORT"]))
+    at = loop.time()
+    while True:
+        for engine in list(STREAMS):
+            engine.step()
+        at = max(at + STEP, loop.time())
+        await asyncio.sleep(at - loop.time())
+
+
+asyncio.run(main())

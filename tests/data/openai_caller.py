@@ -1,0 +1,39 @@
+"""Calls a server by the `openai` package, in an environment that has it: a call of JSON a line, its outcome a line.
+
+`python openai_caller.py BASE_URL KEY`. A call is the path of a method of the client, and its arguments.
+"""
+
+import json
+import sys
+from functools import reduce
+
+import openai
+
+
+def outcome(client, method, given):
+    options = {name: given.pop(name) for name in ("timeout", "key") if name in given}
+    if "key" in options:
+        client = client.with_options(api_key=options["key"])
+    elif options:
+        client = client.with_options(**options)
+    made = {"chunks": [], "error": None}
+    try:
+        answer = reduce(getattr, method.split("."), client)(**given)
+        if given.get("stream"):
+            for chunk in answer:  # one after the other: the next may be an error
+                made["chunks"].append(chunk.model_dump())
+        elif hasattr(answer, "model_dump"):
+            made["answer"] = answer.model_dump()
+        made["request_id"] = getattr(answer, "_request_id", None)
+    except openai.OpenAIError as error:
+        status = getattr(error, "status_code", None)
+        made["error"] = {"kind": type(error).__name__, "message": str(error), "status": status}
+        made["error"] |= {"code": getattr(error, "code", None), "type": getattr(error, "type", None)}
+    return made
+
+
+url, key = sys.argv[1:]
+caller = openai.OpenAI(base_url=url, api_key=key, max_retries=0, timeout=60)
+print(json.dumps({"version": openai.__version__}), flush=True)
+for line in sys.stdin:
+    print(json.dumps(outcome(caller, *json.loads(line))), flush=True)

@@ -1,0 +1,224 @@
+"""OpenAI's routes, called by the unmodified `openai` package, with an engine that does as it is told."""
+
+import gzip
+import json
+
+import httpx2
+import pytest
+from openai_driver import DATA, openai_client
+from server_driver import SMALL, eventually, http
+
+ROUTES = ["/v1/chat/completions", "/v1/completions", "/v1/embeddings"]
+HELLO = {"messages": [{"role": "user", "content": "hello"}]}
+CHAT = "chat.completions.create"
+
+
+def engine(client, name, kind="streaming", routes=ROUTES, env=None, **settings):
+    bundle = client.create_model_bundle_from_command(
+        model_bundle_name=name,
+        command=["python", "mock_engine/mock_engine.py"],
+        base_paths=[str(DATA / "mock_engine")],
+        healthcheck_route="/health",
+        openai={"routes": routes},
+        env=env,
+    )
+    return client.create_model_endpoint(
+        endpoint_name=name, model_bundle=bundle, endpoint_type=kind, **{**SMALL, "per_worker": 16, **settings}
+    )
+
+
+@pytest.fixture(scope="module")
+def endpoint(client):
+    made = engine(client, "chat", public_inference=True)
+    engine(client, "answers", "sync", routes=ROUTES[:1])
+    client.deploy(lambda x: x, name="no-model", **SMALL)
+    return made.wait_until_ready(60)
+
+
+@pytest.fixture(scope="module")
+def call(client, endpoint):
+    with openai_client(client.server.url, client.server.api_key) as call:
+        yield call
+
+
+def text_of(chunks):
+    return "".join(choice["delta"]["content"] or "" for chunk in chunks for choice in chunk["choices"])
+
+
+def test_a_chat_is_answered_whole_and_in_pieces(call):
+    whole = call(CHAT, model="chat", max_tokens=5, **HELLO)
+    assert whole["answer"]["choices"][0]["message"]["content"] == " token" * 5
+    assert whole["answer"]["usage"]["total_tokens"] == 15
+    assert whole["answer"]["model"] == "chat"
+    assert whole["request_id"].startswith("req_")
+    usage = {"include_usage": True}
+    streamed = call(CHAT, model="chat", max_tokens=5, stream=True, stream_options=usage, **HELLO)
+    assert streamed["error"] is None
+    assert text_of(streamed["chunks"]) == " token" * 5
+    assert streamed["chunks"][-1]["usage"]["completion_tokens"] == 5
+
+
+def test_completions_and_embeddings_are_of_the_same_engine(call):
+    done = call("completions.create", model="chat", prompt="hello", max_tokens=4)
+    assert done["answer"]["choices"][0]["text"] == " token" * 4
+    embedded = call("embeddings.create", model="chat", input="hello", dimensions=100_000)
+    assert embedded["answer"]["data"][0]["embedding"] == [0.5] * 100_000
+
+
+def test_models_are_listed_and_looked_up(call, raw):
+    listed = call("models.list")["answer"]
+    assert [model["id"] for model in listed["data"]] == ["answers", "chat"]
+    assert call("models.retrieve", model="chat")["answer"]["owned_by"] == "admin"
+    missing = call("models.retrieve", model="chatt")["error"]
+    assert (missing["kind"], missing["code"]) == ("NotFoundError", "model_not_found")
+    assert "near names: chat" in missing["message"]
+
+
+def test_a_sync_endpoint_speaks_openai_too(call):
+    assert call(CHAT, model="answers", **HELLO)["answer"]["choices"][0]["message"]["content"] == " token" * 3
+    streamed = call(CHAT, model="answers", stream=True, **HELLO)
+    assert text_of(streamed["chunks"]) == " token" * 3
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("chta", "near names: chat"),
+        ("nobody/chat", "near names: chat"),
+        ("no-model", "does not speak OpenAI"),
+        ("x" * 5000, "models of yours: answers, chat"),
+    ],
+)
+def test_an_unknown_model_is_404_with_names_that_are_near(call, model, message):
+    error = call(CHAT, model=model, **HELLO)["error"]
+    assert (error["kind"], error["code"]) == ("NotFoundError", "model_not_found")
+    assert error["type"] == "invalid_request_error"
+    assert message in error["message"]
+    assert len(error["message"]) < 1000
+
+
+@pytest.mark.parametrize("body", ["{}", '{"model": null}', '{"model": 1}', '{"model": ""}', "[]", '"chat"'])
+def test_a_body_that_names_no_model_is_400(raw, endpoint, body):
+    answer = raw.post(ROUTES[0], content=body)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["code"] == "missing_model"
+    assert answer.json()["detail"] == answer.json()["error"]["message"]
+
+
+def test_what_is_not_json_is_400(raw, endpoint):
+    answer = raw.post(ROUTES[0], content=b"{")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_json")
+
+
+def test_a_route_that_the_engine_lacks_is_400(call):
+    error = call("embeddings.create", model="answers", input="x")["error"]
+    assert (error["kind"], error["code"]) == ("BadRequestError", "unsupported_route")
+    assert ROUTES[0] in error["message"]
+
+
+def test_keys_are_taken_as_clients_send_them(client, call, endpoint):
+    assert call(CHAT, model="chat", key="sk-nothing", **HELLO)["error"]["kind"] == "AuthenticationError"
+    with httpx2.Client(base_url=client.server.url) as raw:
+        key = {"x-api-key": client.server.api_key}
+        assert raw.post(ROUTES[0], json={"model": "chat"}, headers=key).status_code == 200
+        assert raw.get("/v1/models", headers={"x-api-key": "sk-nothing"}).status_code == 401
+        assert raw.get("/v1/models").json()["error"]["type"] == "authentication_error"
+
+
+def test_another_owner_names_a_public_model_by_its_name_or_with_its_owner(client, endpoint):
+    with http(client, client.create_api_key(owner="m-other", role="predict").api_key) as raw:
+        assert [model["id"] for model in raw.get("/v1/models").json()["data"]] == ["chat"]
+        for name in ("chat", "admin/chat"):
+            answer = raw.post(ROUTES[0], json={"model": name, **HELLO})
+            assert answer.json()["model"] == "chat"
+        assert raw.post(ROUTES[0], json={"model": "answers", **HELLO}).status_code == 404
+
+
+def test_what_stands_behind_a_colon_is_the_engines_own_model(raw, endpoint):
+    body = b'{"model": "admin/chat:law", "seed": 36893488147419103232, "model": "chat:law"}'
+    assert raw.post(ROUTES[0], content=body).json()["model"] == "law"
+
+
+@pytest.mark.parametrize("fault", ["between", "inside", "half_event", "not_done", "error", "exit"])
+def test_a_stream_that_breaks_is_an_error_and_never_a_clean_end(call, raw, endpoint, fault):
+    broken = call(CHAT, model="chat", stream=True, max_tokens=9, extra_body={"fault": fault}, **HELLO)
+    assert broken["error"]["kind"] == "APIError"
+    if fault != "exit" or broken["error"]["code"] != "worker_died":  # the worker ends with its engine
+        assert broken["error"]["code"] == "engine_failed"
+        assert "POST /v1/chat/completions of the command" in broken["error"]["message"]
+    assert text_of(broken["chunks"]) == " token" * 3
+    body = {"model": "chat", "stream": True, "max_tokens": 9, "fault": fault}
+    eventually(lambda: raw.post(ROUTES[0], json={"model": "chat"}).status_code == 200)
+    assert "[DONE]" not in raw.post(ROUTES[0], json=body).text.replace('data: [DONE]"', "")
+    eventually(lambda: raw.post(ROUTES[0], json={"model": "chat"}).status_code == 200)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"), [(400, "BadRequestError"), (429, "RateLimitError"), (503, "InternalServerError")]
+)
+def test_what_the_engine_refuses_is_its_own_answer(call, raw, endpoint, status, kind):
+    fault = {"fault": "status", "status": status}
+    for stream in (False, True):
+        error = call(CHAT, model="chat", stream=stream, extra_body=fault, **HELLO)["error"]
+        assert (error["kind"], error["code"]) == (kind, "of_engine")
+    answer = raw.post(ROUTES[0], json={"model": "chat", **fault})
+    assert answer.headers.get("retry-after") == ("7" if status == 429 else None)
+
+
+def test_a_redirect_of_the_engine_is_not_followed(call):
+    fault = {"fault": "status", "status": 302}
+    error = call(CHAT, model="chat", extra_body=fault, **HELLO)["error"]
+    assert (error["status"], error["code"]) == (502, "engine_failed")
+
+
+def test_a_stream_that_the_engine_answers_whole_is_passed_on_as_it_is(raw, endpoint):
+    answer = raw.post(ROUTES[0], json={"model": "chat", "stream": True, "fault": "json"})
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.json()["choices"][0]["text"] == " token" * 3
+
+
+def seen(raw):
+    answer = raw.post(ROUTES[0], json={"model": "chat", "seen": True})
+    return json.loads(answer.json()["choices"][0]["message"]["content"])
+
+
+@pytest.mark.parametrize("body", [{"stream": True, "max_tokens": 10**6}, {"fault": "hang"}])
+def test_an_engine_stops_when_its_caller_leaves(client, raw, endpoint, body):
+    before = seen(raw)["left"]
+    with httpx2.Client(base_url=client.server.url, auth=(client.server.api_key, "")) as leaving:
+        timeout = httpx2.Timeout(30, read=0.5)
+        try:
+            with leaving.stream("POST", ROUTES[0], json={"model": "chat", **body}, timeout=timeout) as answer:
+                next(answer.iter_raw())
+        except httpx2.ReadTimeout:
+            assert body.get("fault") == "hang"
+    eventually(lambda: seen(raw)["left"] == before + 1)
+
+
+def test_connections_to_the_engine_are_kept(raw, endpoint):
+    before = seen(raw)["connections"]
+    for _ in range(10):
+        after = seen(raw)["connections"]
+    assert after <= before + 1
+
+
+def test_all_of_a_large_stream_comes(raw, endpoint):
+    before = seen(raw)["left"]
+    body = {"model": "chat", "stream": True, "max_tokens": 100, "width": 10_000}
+    with raw.stream("POST", ROUTES[0], json=body) as answer:
+        assert len(answer.read()) > 100 * 2 * 60_000
+    assert seen(raw)["left"] == before
+
+
+def test_compressed_bodies_are_taken(raw, endpoint):
+    body = gzip.compress(json.dumps({"model": "chat", **HELLO}).encode())
+    assert raw.post(ROUTES[0], content=body, headers={"content-encoding": "gzip"}).status_code == 200
+
+
+def test_a_large_body_is_passed_on(raw, endpoint):
+    content = [
+        {"role": "user", "content": "x" * 3_000_000},
+        *({"role": "user", "content": "y"} for _ in range(30_000)),
+    ]
+    answer = raw.post(ROUTES[0], json={"model": "admin/chat", "messages": content})
+    assert answer.json()["choices"][0]["finish_reason"] == "stop"

@@ -1,0 +1,46 @@
+"""The unmodified `openai` package, and what makes a tiny model, in an environment made when first needed."""
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+DATA = Path(__file__).parents[1] / "data"
+FOLDER = Path(sys.prefix) / "openai"
+PACKAGES = ("openai>=3,<4", "gguf", "numpy", "xllamacpp")
+
+
+def python():
+    """Return the interpreter of the environment."""
+    found, made = FOLDER / "bin" / "python", FOLDER / ".installed"
+    with (Path(sys.prefix) / "openai.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.exists():
+            uv = [sys.executable, "-m", "uv"]
+            subprocess.run([*uv, "venv", "--quiet", "--clear", FOLDER], check=True)
+            install = ("pip", "install", "--quiet", "--compile-bytecode", "--python", found)
+            subprocess.run([*uv, *install, *PACKAGES], check=True)
+            made.touch()
+    return str(found)
+
+
+@contextmanager
+def openai_client(url, key):
+    """Give a function that calls a method of the package's client, and returns the outcome."""
+    command = [python(), str(DATA / "openai_caller.py"), f"{url}/v1", key]
+    # Without the proxies and the settings of whoever runs the tests.
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("OPENAI")}
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environ
+    ) as process:
+        assert json.loads(process.stdout.readline())["version"].startswith("3.")
+
+        def call(method, **given):
+            print(json.dumps([method, given]), file=process.stdin, flush=True)
+            return json.loads(process.stdout.readline())
+
+        yield call
+        process.stdin.close()

@@ -1,0 +1,149 @@
+"""Answers that pass through: what is held back, when the server is slowed down, and what counts as the end."""
+
+import asyncio
+
+import pytest
+
+from openlaunch_worker.failures import Refusal
+from openlaunch_worker.frames import STREAM_WINDOW
+from openlaunch_worker.passing import PassedAnswer, split_request
+
+EVENTS = {"content-type": "text/event-stream; charset=utf-8"}
+TOKEN = b'data: {"token": 1}\n\n'
+DONE = b"data: [DONE]\n\n"
+
+
+class Sent:
+    """In place of the outbox: what was sent."""
+
+    def __init__(self):
+        self.chunks = []
+        self.heads = []
+
+    def chunk(self, request_id, data):
+        self.chunks.append(data)
+
+    def control(self, kind, request_id, payload):
+        self.heads.append(payload)
+
+
+class Pipe:
+    """In place of the connection: what was asked of it."""
+
+    def __init__(self):
+        self.asked = []
+
+    def pause(self):
+        self.asked.append("pause")
+
+    def resume(self):
+        self.asked.append("resume")
+
+    def close(self):
+        self.asked.append("close")
+
+
+def passed(*pieces, headers=EVENTS, status=200, broken=None, most=10**6):
+    """Let an answer go by; return the chunks, and why it is a failure."""
+
+    async def main():
+        sent = Sent()
+        answer = PassedAnswer(1, sent, "the server", most)
+        ended = asyncio.ensure_future(answer.ended(Pipe(), "/v1"))
+        await asyncio.sleep(0)
+        answer.head(status, headers)
+        for piece in pieces:
+            answer.body(piece)
+        answer.broken(broken) if broken else answer.whole()
+        try:
+            await ended
+        except Refusal as error:
+            return sent.chunks, str(error)
+        return sent.chunks, None
+
+    return asyncio.run(main())
+
+
+def test_events_pass_as_they_come():
+    assert passed(TOKEN, TOKEN, DONE) == ([TOKEN, TOKEN, DONE], None)
+    assert passed(TOKEN + DONE) == ([TOKEN + DONE], None)
+
+
+@pytest.mark.parametrize("newline", [b"\n", b"\r\n", b"\r"])
+def test_a_part_of_an_event_waits_for_its_rest(newline):
+    stream = (TOKEN + TOKEN + DONE).replace(b"\n", newline)
+    for cut in range(1, len(stream)):
+        chunks, failure = passed(stream[:cut], stream[cut:])
+        assert (b"".join(chunks), failure) == (stream, None)
+        assert all(chunk.endswith(2 * newline) for chunk in chunks)
+
+
+def test_the_last_event_may_lack_its_empty_line():
+    chunks, failure = passed(TOKEN, b"data: [DONE]")
+    assert (b"".join(chunks), failure) == (TOKEN + DONE, None)
+
+
+@pytest.mark.parametrize(
+    ("pieces", "broken", "reason"),
+    [
+        ((TOKEN, TOKEN[:-5]), None, r"without data: \[DONE\]"),
+        ((TOKEN,), None, r"without data: \[DONE\]"),
+        ((TOKEN, TOKEN[:-5]), "it was cut", "it was cut"),
+        ((TOKEN, b'data: {"error": {"message": "full"}}\n\n' + DONE), None, "full"),
+        ((TOKEN + b'data:{"error": "full"}\n\n' + DONE,), None, "full"),
+        ((TOKEN, b"event: error\ndata: full\n\n"), None, "full"),
+    ],
+)
+def test_a_stream_that_does_not_end_well_passes_whole_events_and_fails(pieces, broken, reason):
+    chunks, failure = passed(*pieces, broken=broken)
+    assert chunks == [TOKEN]
+    assert reason.replace("\\", "") in failure
+
+
+def test_words_in_a_text_are_neither_an_error_nor_the_end():
+    text = b'data: {"text": "event: error data: {\\"error\\""}\n\n'
+    assert passed(text, DONE) == ([text, DONE], None)
+    text = b'data: {"text": "data: [DONE]"}\n\n'
+    assert passed(text)[0] == [text]
+    assert "without data: [DONE]" in passed(text)[1]
+
+
+def test_other_answers_pass_as_they_are():
+    json = {"content-type": "application/json"}
+    assert passed(b'{"a"', b": 1}", headers=json) == ([b'{"a"', b": 1}"], None)
+    assert passed(b"no", headers=json, status=404) == ([b"no"], None)
+    chunks, failure = passed(b"broken", headers=json, status=503)
+    assert (chunks, failure) == ([b"broken"], "POST /v1 of the server answered 503: broken")
+    assert "limit" in passed(b"x" * 20, headers=json, most=10)[1]
+    assert "redirect" in passed(headers=json, status=307)[1]
+    assert "gzip" in passed(headers={**EVENTS, "content-encoding": "gzip"})[1]
+
+
+def test_an_event_has_a_limit():
+    assert "event of over 1000 bytes" in passed(TOKEN, b"data: " + b"x" * 1000, most=1000)[1]
+
+
+def test_the_server_is_slowed_down_by_a_client_that_is_slow():
+    async def main():
+        pipe = Pipe()
+        answer = PassedAnswer(1, Sent(), "the server", 10**6)
+        ended = asyncio.ensure_future(answer.ended(pipe, "/v1"))
+        await asyncio.sleep(0)
+        answer.head(200, EVENTS)
+        for _ in range(STREAM_WINDOW // 64):
+            assert pipe.asked == []
+            answer.body(b":\n\n")  # which counts for more than it is
+        assert pipe.asked == ["pause"]
+        answer.grant(64)
+        assert pipe.asked == ["pause", "resume"]
+        ended.cancel()
+
+    asyncio.run(main())
+
+
+def test_a_request_is_split_without_being_read():
+    body = b'{"destination_path": "/v1/x", "args": {"a": 1, "args": 2} }'
+    assert split_request(body) == ("/v1/x", b'{"a": 1, "args": 2} ')
+    for odd in (b"", b"{}", b'{"args": 1}', b'{"destination_path", "args": 1}'):
+        with pytest.raises(Refusal):
+            split_request(odd)
