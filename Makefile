@@ -55,6 +55,7 @@ pytest: $(VENV)/.installed
 # not installed and can't be. CI runs them after `make test`.
 test-slow: $(VENV)/.installed
 	-tools/install.sh chromium
+	-RUNLEVEL=1 tools/install.sh prometheus
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraints constraints.txt --group chart
 	$(BIN)/python -m tools.run_tests slow
 

@@ -31,7 +31,7 @@ def test_the_wheel_has_all_packages_and_migrations(wheel):
 
 def test_the_wheel_has_the_documentation(wheel):
     names = zipfile.ZipFile(wheel).namelist()
-    for page in (ROOT / "docs").rglob("*.md"):
+    for page in [*(ROOT / "docs").rglob("*.md"), *(ROOT / "docs/monitoring").iterdir()]:
         assert f"openlaunch/{page.relative_to(ROOT)}" in names
 
 

@@ -1,5 +1,6 @@
 """`openlaunch docs`."""
 
+import json
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -24,7 +25,7 @@ def docs(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """List the pages of this version's documentation, or print one as Markdown."""
+    """List the pages of this version's documentation, or print one as Markdown; or a file of monitoring/ as it is."""
     pages = dict(_pages())
     if page is None:
         rows = [{"page": name, "title": _title(path)} for name, path in pages.items()]
@@ -48,9 +49,13 @@ def _pages() -> Iterator[tuple[str, Path]]:
     root = _IN_WHEEL if _IN_WHEEL.is_dir() else _IN_SOURCES
     for path in sorted(root.rglob("*.md")):
         yield path.relative_to(root).with_suffix("").as_posix(), path
+    for path in sorted((root / "monitoring").iterdir()):  # their names have the suffix
+        yield path.relative_to(root).as_posix(), path
 
 
 def _title(path: Path) -> str:
+    if path.suffix == ".json":
+        return f"Dashboard of {json.loads(path.read_text())['title']} for Grafana"
     return next((line[2:] for line in path.read_text().splitlines() if line.startswith("# ")), "")
 
 

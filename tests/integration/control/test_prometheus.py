@@ -83,6 +83,7 @@ def test_a_scrape_has_the_numbers_of_endpoints_and_of_the_server(client, key, ac
     assert of("http_connections", after) >= 1
     assert of("disk_size_bytes", after) >= of("disk_free_bytes", after) > 0
     assert of("leader", after) == 1
+    assert eventually(lambda: of("ready", scraped(client, key, accept)) == 1)
     assert after["process_open_fds", frozenset()] > 10
     assert eventually(lambda: of("event_loop_lag_seconds_count", scraped(client, key, accept))) > 0
     labels = {name for _, pairs in after for name, _ in pairs}

@@ -14,7 +14,7 @@ def test_all_pages_are_listed_with_their_titles(capsys):
     assert run(["docs", "--json"]) == 0
     listed = {row["page"]: row["title"] for row in json.loads(capsys.readouterr().out)}
     assert listed["how-to/troubleshoot"] == "Troubleshoot"
-    assert len(listed) == len(list(DOCS.rglob("*.md")))
+    assert len(listed) == len([*DOCS.rglob("*.md"), *(DOCS / "monitoring").iterdir()])
     assert all(listed.values())
 
 
@@ -22,6 +22,12 @@ def test_all_pages_are_listed_with_their_titles(capsys):
 def test_a_page_is_printed_by_its_name(name, capsys):
     assert run(["docs", name]) == 0
     assert capsys.readouterr().out == (DOCS / "how-to/troubleshoot.md").read_text()
+
+
+@pytest.mark.parametrize("name", ["alerts.yaml", "monitoring/dashboard.json"])
+def test_a_file_of_monitoring_is_printed_as_it_is(name, capsys):
+    assert run(["docs", name]) == 0
+    assert capsys.readouterr().out == (DOCS / "monitoring" / Path(name).name).read_text()
 
 
 @pytest.mark.parametrize("name", ["settings", "cli", "http", "errors"])

@@ -10,6 +10,7 @@ from itertools import accumulate
 
 from openlaunch.server.metrics.counts import LABELS, EndpointCounts, PredictionCounts
 from openlaunch.server.metrics.histograms import SECONDS, Histogram
+from openlaunch.wire.events import EventKind
 
 _BOUNDS = [*(f'le="{float(bound)}"' for bound in SECONDS), 'le="+Inf"']
 _ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
@@ -44,6 +45,9 @@ class _Shown:
         labels = f'endpoint="{now.name.translate(_ESCAPES)}",owner="{now.owner.translate(_ESCAPES)}"'
         return cls(now, labels, now.counts.total())
 
+
+_SEEN_AT_ONCE = {EventKind.WORKER_CRASHED.value: 0, EventKind.WORKER_FAILED.value: 0}
+"""Events that are shown before the first one: Prometheus can't see that what begins with 1 has grown."""
 
 Value = Callable[[_Shown], float]
 Labelled = Callable[[_Shown], Iterable[tuple[object, float]]]
@@ -82,7 +86,7 @@ _LABELLED_COUNTERS: dict[str, tuple[str, str, Labelled]] = {
     "endpoint_events": (
         "What has happened to an endpoint, by kind.",
         "kind",
-        lambda e: sorted(e.now.counts.events.copy().items()),
+        lambda e: sorted({**_SEEN_AT_ONCE, **e.now.counts.events}.items()),
     ),
 }
 _HISTOGRAMS: dict[str, tuple[str, Callable[[_Shown], Histogram]]] = {

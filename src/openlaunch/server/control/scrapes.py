@@ -19,6 +19,7 @@ from openlaunch.server.control.server_collector import ServerCollector, ServerNo
 from openlaunch.server.dispatch.lane import Lane
 from openlaunch.tasks import outbox
 from openlaunch.tasks.position import oldest
+from openlaunch.wire.health import CheckStatus, ReadinessResponse
 
 MAX_ENDPOINTS = 1000
 """Endpoints that have metrics of their own."""
@@ -47,6 +48,8 @@ class Scrapes:
         self._oldest: dict[str, tuple[float, float | None]] = {}
         """When the store was asked for an endpoint's oldest task, and when that was submitted."""
         self._pending: int | None = None
+        self._checks: asyncio.Task[ReadinessResponse] | None = None
+        self._ready = False
 
     async def answer(self, accept: str) -> Answer:
         """Return the bytes of an answer and their type: OpenMetrics where the client reads that, else text."""
@@ -59,7 +62,8 @@ class Scrapes:
     async def _make(self, openmetrics: bool) -> Answer:
         lanes = [lane for lane in self._context.lanes if not _is_of_batch_job(lane)]
         shown = lanes[:MAX_ENDPOINTS]
-        await self._ask_store([lane.endpoint.id for lane in shown if lane.backlog.size])
+        waiting = [lane.endpoint.id for lane in shown if lane.backlog.size]
+        await asyncio.gather(self._ask_store(waiting), self._check())
         endpoints = []
         for number, lane in enumerate(shown):
             endpoints.append(self._endpoint(lane))
@@ -78,6 +82,15 @@ class Scrapes:
             return
         self._pending, found = asked
         self._oldest |= {each: (monotonic(), at) for each, at in found.items()}
+
+    async def _check(self) -> None:
+        """Run the checks of /readyz; where they take long, their outcome is shown by the next scrape."""
+        if self._checks is None:
+            self._checks = asyncio.create_task(self._context.health.report())
+        await asyncio.wait({self._checks}, timeout=STORE_SECONDS)
+        if self._checks.done():
+            self._ready = self._checks.result().status is not CheckStatus.FAILED
+            self._checks = None
 
     def _endpoint(self, lane: Lane) -> EndpointNow:
         endpoint, load = lane.endpoint, lane.load()
@@ -106,6 +119,7 @@ class Scrapes:
             batch_running=sum(load.in_flight for load in batches),
             counts=context.counts,
             leads=context.controller.leads,
+            ready=self._ready,
             connections=len(context.connections),
             max_connections=context.connections.limit,
             callbacks=context.callbacks.outcomes.copy(),

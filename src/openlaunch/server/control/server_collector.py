@@ -30,6 +30,7 @@ class ServerNow:
     batch_running: int
     counts: ServerCounts
     leads: bool
+    ready: bool
     connections: int
     max_connections: int
     callbacks: Mapping[str, int]
@@ -58,6 +59,7 @@ def _server(now: ServerNow) -> Iterator[Metric]:
     yield _gauge(
         "leader", "1 where this server has the workers, 0 where another one of the cluster has.", now.leads
     )
+    yield _gauge("ready", "1 where no check of /readyz has failed, else 0.", now.ready)
     yield _gauge("endpoints", "Endpoints; those past 1,000 have no metrics of their own.", now.endpoints)
     yield _histogram(
         "event_loop_lag_seconds", "How late the event loop was, twice a second.", now.counts.loop_lag
