@@ -75,11 +75,15 @@ class Limits(Document):
 
 @dataclass(frozen=True, slots=True)
 class Start(Document):
-    """START, the server's first frame: the bundle's flavour as on the wire, and whether the endpoint streams."""
+    """START, the server's first frame: the bundle's flavour as on the wire, and whether the endpoint streams.
+
+    `env` has the variables that a bundle of functions sees.
+    """
 
     bundle: dict[str, Any] = field(repr=False)
     limits: Limits
     streaming: bool = False
+    env: dict[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

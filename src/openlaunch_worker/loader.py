@@ -6,6 +6,7 @@ import os
 import pickle
 import resource
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,6 +35,9 @@ def load(start: Start, file: BinaryIO, folder: Path, image: str | None, loop: Lo
     """Load a bundle, in the empty `folder`; `image` is an `ImageOrder` in JSON. Raise `LoadError` if a step fails."""
     flavor = start.bundle
     kind = flavor.get("flavor")
+    if kind in ("cloudpickle_artifact", "zip_artifact") and start.env:
+        os.environ.update(start.env)
+        time.tzset()
     if kind == "cloudpickle_artifact":
         return _load_pickle(flavor, file, folder, loop)
     if kind == "zip_artifact":

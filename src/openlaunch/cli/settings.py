@@ -23,7 +23,7 @@ _NAMES = {
 }
 """The options that are named otherwise than their keyword."""
 
-_FORMS = {"labels": "KEY=VALUE", "record": "KEY=VALUE", "post_inference_hooks": "HOOK"}
+_FORMS = {"labels": "KEY=VALUE", "env": "NAME=VALUE", "record": "KEY=VALUE", "post_inference_hooks": "HOOK"}
 """What the help shows in place of the type."""
 
 
@@ -71,7 +71,7 @@ def _type(annotation: Any) -> Any:
 def given(settings: dict[str, Any]) -> dict[str, Any]:
     """Return the settings that were given, as the client takes them."""
     found = {name: value for name, value in settings.items() if value not in (None, [])}
-    for name, option in (("labels", "--label"), ("record", "--record")):
+    for name, option in (("labels", "--label"), ("env", "--env"), ("record", "--record")):
         if name in found:
             found[name] = pairs(found[name], option)
     return found

@@ -7,6 +7,7 @@ from pydantic import BaseModel, Field
 
 from openlaunch.wire.endpoint_settings import MAX_PER_WORKER, MAX_WORKERS, BatchSize, BatchWait, GpuType
 from openlaunch.wire.quantities import Cores, Size
+from openlaunch.wire.variables import Variables
 
 DEFAULT_TIMEOUT_SECONDS = 43200.0
 DEFAULT_RESOURCES = {
@@ -60,6 +61,7 @@ class BatchJobResources(BaseModel):
     concurrent_requests_per_worker: int | None = Field(default=None, gt=0, le=MAX_PER_WORKER)
     max_batch_size: BatchSize | None = None
     max_batch_wait: BatchWait | None = None
+    env: Variables | None = Field(default=None, repr=False)
 
 
 class CreateBatchJobRequest(BaseModel):

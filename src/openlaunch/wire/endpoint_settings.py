@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from openlaunch.wire.keywords import KEYWORD_HELP, Quantity
 from openlaunch.wire.quantities import Bytes, Cores, Size, parse_cores, parse_size
+from openlaunch.wire.variables import Variables
 
 MAX_WORKERS = 1000
 MAX_PER_WORKER = 10_000
@@ -115,6 +116,7 @@ class EndpointSettings(BaseModel):
         le=20,
         description="Upper bound of the requests that one worker runs at the same time.",
     )
+    env: Variables | None = Field(default=None, repr=False)
     labels: dict[str, str] | None = Field(default=None, repr=False)
     prewarm: bool | None = Field(
         default=None, description="Start one worker for a new bundle even where min_workers is 0."

@@ -57,6 +57,10 @@ class EndpointKeywords(TypedDict, total=False):
         str | None, "Type of the GPUs, such as nvidia-hopper-h100: a label, not checked. Default: none."
     ]
     high_priority: Annotated[bool | None, "Not supported: true is refused. Default: false."]
+    env: Annotated[
+        dict[str, str] | None,
+        "Environment variables of the workers, over those of the bundle. Giving some replaces all. Default: none.",
+    ]
     labels: Annotated[dict[str, str] | None, "Labels of the endpoint, shown with it. Default: none."]
     post_inference_hooks: Annotated[
         list[str] | None,

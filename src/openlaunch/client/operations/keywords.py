@@ -102,6 +102,7 @@ class BatchKeywords(ResourceKeywords, total=False):
     per_worker: Annotated[int | None, "Inputs that one worker runs at the same time. Default: 1."]
     max_batch_size: Annotated[int | None, "As of `create_model_endpoint`, for a function that takes a list."]
     max_batch_wait: Annotated[float | None, "As of `create_model_endpoint`, in seconds."]
+    env: Annotated[dict[str, str] | None, "Environment variables of the workers, over those of the bundle."]
 
 
 class LimitKeywords(TypedDict, total=False):

@@ -119,8 +119,10 @@ class Workers:
             None if (batching := spec.batching) is None else BatchRule(batching.max_size, batching.max_wait),
             document_of(bundle.schemas, "RequestSchema"),
         )
-        flavor = bundle.flavor.model_dump(mode="json")
-        return Start(flavor, limits, endpoint.endpoint_type is EndpointType.STREAMING)
+        flavor, variables = bundle.flavor.model_dump(mode="json"), spec.env or {}
+        if "env" in flavor:  # what the bundle's own server is started with
+            flavor["env"] = {**(flavor["env"] or {}), **variables}
+        return Start(flavor, limits, endpoint.endpoint_type is EndpointType.STREAMING, variables)
 
     def _bundle_bytes(self, bundle: BundleRecord) -> AsyncIterator[bytes]:
         location = "" if isinstance(bundle.flavor, ImageFlavor) else bundle.flavor.location

@@ -18,7 +18,10 @@ _NEVER = {
     "high_priority": "every endpoint has its own workers, so none comes before another",
 }
 """Demands that nothing meets, and why."""
-_NEW_WORKERS = ("cores", "memory_bytes", "gpus", "gpu_type", "slots", "batching", "max_requests_per_worker")
+_NEW_WORKERS = (
+    *("cores", "memory_bytes", "gpus", "gpu_type", "slots", "batching", "max_requests_per_worker"),
+    "env",
+)
 """The settings that a running worker can't take over."""
 
 
