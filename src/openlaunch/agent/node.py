@@ -5,6 +5,7 @@ import logging
 import platform
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from openlaunch.agent.epoch_file import EpochFile
@@ -37,7 +38,12 @@ class NodeAgent:
     """Runs an engine for servers over their links. Used in the event loop's thread only."""
 
     def __init__(
-        self, engine: Engine, identity: ClusterIdentity, epochs: EpochFile, keep_seconds: float
+        self,
+        engine: Engine,
+        identity: ClusterIdentity,
+        epochs: EpochFile,
+        drain_mark: Path,
+        keep_seconds: float,
     ) -> None:
         self.identity = identity
         self.name = platform.node()
@@ -45,6 +51,7 @@ class NodeAgent:
         self._engine = engine
         self._epochs = epochs
         self._keep_seconds = keep_seconds
+        self._drain_mark, self._draining = drain_mark, drain_mark.exists()
         self._workers = LinkServer(self._use_token)
         self._expected: dict[str, WorkerRelay] = {}
         """By token: workers that have not connected."""
@@ -57,6 +64,7 @@ class NodeAgent:
             each.call.name: each
             for each in (
                 Method(calls.LEAD, self._lead),
+                Method(calls.DRAIN, self._ordered(self._drain)),
                 Method(calls.ADOPT, self._ordered(lambda link, asked: self._held.adopt(asked, link))),
                 Method(calls.PREPARE, self._ordered(self._prepare)),
                 Method(calls.ENVIRONMENTS, lambda link, _: engine.environments()),
@@ -101,7 +109,15 @@ class NodeAgent:
         self._workers.close()
 
     def capacity(self) -> Capacity:
-        return self._engine.capacity()
+        return replace(self._engine.capacity(), draining=self._draining)
+
+    async def _drain(self, link: ServerLink, draining: bool) -> None:
+        if draining:
+            self._drain_mark.touch()
+        else:
+            self._drain_mark.unlink(missing_ok=True)
+        self._draining = draining
+        self._tell_capacity()
 
     def joined(self, link: ServerLink) -> None:
         self.links.add(link)

@@ -48,7 +48,9 @@ async def _serve(
 ) -> None:
     signals = StopSignals()
     epochs = EpochFile(data.epochs)
-    agent = NodeAgent(local_engine(settings, data), identity, epochs, settings.keep_workers_seconds)
+    agent = NodeAgent(
+        local_engine(settings, data), identity, epochs, data.drain_mark, settings.keep_workers_seconds
+    )
     agent.start()
     door = Door(agent, listener, identity.agent_context())
     door.start()

@@ -23,6 +23,7 @@ from openlaunch.cli import (
     image_jobs,
     keys,
     migrate,
+    nodes,
     profiles,
     quotas,
     serve,
@@ -106,6 +107,7 @@ app.add_typer(triggers.app, name="triggers")
 app.add_typer(keys.app, name="keys")
 app.add_typer(quotas.app, name="quotas")
 app.add_typer(audit.app, name="audit")
+app.add_typer(nodes.app, name="nodes")
 
 
 def command() -> Any:

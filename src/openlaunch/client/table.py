@@ -18,6 +18,7 @@ from openlaunch.client.operations import (
     environments,
     image_jobs,
     keys,
+    nodes,
     predictions,
     quotas,
     storage,
@@ -162,6 +163,9 @@ class Operations(ABC, RegistersUploads):
     list_environments = Operation(environments.list_environments)
     get_environment = Operation(environments.get_environment)
     prune_environments = Operation(environments.prune_environments)
+    list_nodes = Operation(nodes.list_nodes)
+    drain_node = Operation(nodes.drain_node)
+    remove_node = Operation(nodes.remove_node)
 
 
 def _check_limits(timeout: float, max_retries: int) -> None:

@@ -13,7 +13,15 @@ from openlaunch.controller.gpus import gpu_problem
 from openlaunch.controller.reports import Reports
 from openlaunch.controller.scaling import Holdings
 from openlaunch.controller.supervisor import Supervisor
-from openlaunch.engines.base import Engine, EnvironmentInfo, KeptWorker, LogFollower, LogLine, LogPart
+from openlaunch.engines.base import (
+    Engine,
+    EnvironmentInfo,
+    KeptWorker,
+    LogFollower,
+    LogLine,
+    LogPart,
+    NodeInfo,
+)
 from openlaunch.errors import Unprocessable
 from openlaunch.store import endpoints
 from openlaunch.store.base import Store
@@ -186,6 +194,20 @@ class Controller:
         """Raise `Unprocessable` if the endpoint asks for more GPUs than this machine has."""
         if (problem := gpu_problem(spec, self._engine.capacity().gpus)) is not None:
             raise Unprocessable(f"the endpoint {problem}", code="not_enough_gpus")
+
+    def nodes(self) -> list[NodeInfo]:
+        return self._engine.nodes()
+
+    async def drain_node(self, address: str, *, draining: bool) -> NodeInfo:
+        """Have the workers of a node replaced by others elsewhere, or use it again; raise as the engine does."""
+        node = await self._engine.drain_node(address, draining=draining)
+        for supervisor in self._supervisors.values():
+            supervisor.endpoint.changed.set()
+        return node
+
+    def remove_node(self, address: str) -> NodeInfo:
+        """Forget a node; raise as the engine does."""
+        return self._engine.remove_node(address)
 
     def _environment_built(self) -> None:
         self._background.spawn(self._prune_environments())

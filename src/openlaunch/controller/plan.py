@@ -183,6 +183,9 @@ def _canary_workers(
 ) -> Iterator[Action]:
     yield from _build_one(s, canary.generation, canary.bundle_id, policy)
     target = _canary_target(s, canary)
+    worn, alive = [w for w in alive if w.worn], [w for w in alive if not w.worn]
+    if sum(w.phase is Phase.READY for w in alive) >= target:
+        yield from _leave(worn, len(worn))
     if len(alive) > target:
         lost = sum(w.phase is Phase.LOST for w in alive)
         yield from _leave([w for w in alive if w.phase is not Phase.LOST], len(alive) - lost - target)

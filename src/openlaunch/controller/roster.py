@@ -1,7 +1,7 @@
 """Which workers an endpoint has."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
 from openlaunch.controller.situation import Phase, Worker
@@ -70,11 +70,14 @@ class Roster:
     def generations(self) -> set[int]:
         return {worker.generation for worker in self}
 
-    def seen(self) -> tuple[Worker, ...]:
-        """Return the workers for a plan. Of a generation's worn ones only one is so, because one goes at a time."""
+    def seen(self, leaving: Collection[str] = ()) -> tuple[Worker, ...]:
+        """Return the workers for a plan. Of a generation's worn ones only one is so, because one goes at a time.
+
+        Those that are `leaving` are replaced as worn ones are.
+        """
         worn: dict[int, str] = {}
         for worker in self:
-            if worker.worn and worker.phase is Phase.READY:
+            if (worker.worn or worker.id in leaving) and worker.phase is Phase.READY:
                 worn.setdefault(worker.generation, worker.id)
         return tuple(Worker(w.id, w.generation, w.phase, w.since, w.id in worn.values()) for w in self)
 

@@ -127,7 +127,7 @@ class Supervisor:
         self._window = self._window.add(now, wanted)
         return Situation(
             endpoint=record,
-            workers=self.roster.seen(),
+            workers=self.roster.seen(parts.engine.leaving()),
             generations=self.generations.seen(parts.traffic.trials(record.id)),
             desired=min(max(self._window.highest, spec.min_workers), spec.max_workers),
             limit=scaling.capacity_limit(spec, capacity, parts.holdings.beside(record.id)),

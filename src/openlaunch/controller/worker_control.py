@@ -61,6 +61,7 @@ class WorkerControl:
             # Another endpoint was faster, which does not tell against this one: the next look starts it.
             worker.expected = worker.reported = True
             self.gone(worker, str(error))
+            endpoint.changed.clear()  # which comes with the tick: it would be without room again at once
         except (OSError, EngineError) as error:
             generation.build = Build.NONE  # the environment may be gone: the next look builds it
             self.gone(worker, f"could not be started: {error}")

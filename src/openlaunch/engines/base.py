@@ -152,12 +152,29 @@ class WorkerExit:
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """What an engine has: cores, bytes of memory and GPUs in all, and how many of the GPUs are free now."""
+    """What an engine has: cores, bytes of memory and GPUs in all, and how many of the GPUs are free now.
+
+    Of a node that is `draining` nothing is used for further workers, and those that run there are to be replaced.
+    """
 
     cpus: float
     memory: int
     gpus: int
     free_gpus: int
+    draining: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NodeInfo:
+    """A node as a server sees it: since when it is connected or away, why it is away, and what its workers hold."""
+
+    address: str
+    name: str
+    problem: str
+    since: float
+    capacity: Capacity
+    workers: int
+    used: Resources
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,8 +303,8 @@ class Jobs(Protocol):
         """Return the jobs of this server that have a container, running or not."""
 
 
-class KeepsNothing:
-    """What an engine has whose workers end with the server."""
+class OneMachine:
+    """What an engine has whose workers are on the server's machine, and end with the server."""
 
     keeps_workers = False
 
@@ -299,6 +316,18 @@ class KeepsNothing:
 
     async def adopt(self, worker_id: str, token: str) -> None:
         raise EngineError(f"the worker {worker_id} has ended with the server that started it")
+
+    def leaving(self) -> Collection[str]:
+        return ()
+
+    def nodes(self) -> list[NodeInfo]:
+        return []
+
+    async def drain_node(self, address: str, *, draining: bool) -> NodeInfo:
+        raise LookupError(address)
+
+    def remove_node(self, address: str) -> NodeInfo:
+        raise LookupError(address)
 
 
 class Engine(Protocol):
@@ -332,6 +361,21 @@ class Engine(Protocol):
 
     async def adopt(self, worker_id: str, token: str) -> None:
         """Use a worker that was kept; it is known by this token from now on. Raise `EngineError` if it is gone."""
+
+    def leaving(self) -> Collection[str]:
+        """Return the ids of the workers on nodes that are drained: each is replaced by one elsewhere."""
+
+    def nodes(self) -> list[NodeInfo]:
+        """Return the nodes that workers run on; none where that is the server's own machine."""
+
+    async def drain_node(self, address: str, *, draining: bool) -> NodeInfo:
+        """Have a node get no further workers and lose those it has, or be used again.
+
+        Raise `LookupError` if there is no such node, `EngineError` if it is away.
+        """
+
+    def remove_node(self, address: str) -> NodeInfo:
+        """Forget a node that has no worker. Raise `LookupError` if there is none, `EngineError` if it has workers."""
 
     async def prepare(self, build: BuildOrder) -> str:
         """Build a bundle's environment, fetch its images, and return the environment's id.

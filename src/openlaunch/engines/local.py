@@ -11,11 +11,11 @@ from openlaunch.engines.base import (
     Capacity,
     EngineEvents,
     EnvironmentInfo,
-    KeepsNothing,
     LogFollower,
     LogLine,
     LogPart,
     NoRoom,
+    OneMachine,
     WorkerExit,
     WorkerSpec,
 )
@@ -39,7 +39,7 @@ LAST_LINES_BYTES = 2000
 PRUNE_LOGS_SECONDS = 10.0
 
 
-class LocalEngine(KeepsNothing):
+class LocalEngine(OneMachine):
     """Implements `Engine` with what each of its parts does on this machine. Used in the event loop's thread only."""
 
     def __init__(

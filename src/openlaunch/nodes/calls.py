@@ -120,6 +120,8 @@ class Call(Generic[A, R]):
 LEAD: Final[Call[int, list[KeptWorker]]] = Call("lead", int, list[KeptWorker])
 """Begins to give orders under an epoch; one that is older than the node has seen is refused."""
 ADOPT: Final[Call[Adopt, None]] = Call("adopt", Adopt, None)
+DRAIN: Final[Call[bool, None]] = Call("drain", bool, None)
+"""Has the node get no further workers, or be used again; it remembers that."""
 PREPARE: Final[Call[BuildOrder, str]] = Call("prepare", BuildOrder, str, None)
 ENVIRONMENTS: Final[Call[None, list[EnvironmentInfo]]] = Call("environments", None, list[EnvironmentInfo])
 PRUNE: Final[Call[Prune, list[str]]] = Call("prune", Prune, list[str])

@@ -6,6 +6,7 @@ import secrets
 import ssl
 from collections.abc import Callable, Collection
 from dataclasses import replace
+from time import time as clock
 from typing import Any, NoReturn
 
 from openlaunch.background import BackgroundTasks
@@ -20,6 +21,7 @@ from openlaunch.engines.base import (
     KeptWorker,
     LogLine,
     LogPart,
+    NodeInfo,
     NoRoom,
     Resources,
     WorkerExit,
@@ -42,8 +44,13 @@ class Node:
     def __init__(self, host: str, port: int) -> None:
         self.host, self.port = host, port
         self.link: AgentLink | None = None
+        self.name = ""
         self.problem = "was not reached yet"
         """Why it is not connected."""
+        self.since = clock()
+        """When it was connected, or lost."""
+        self.keeping: asyncio.Task[None]
+        """Keeps the connection."""
         self.capacity = Capacity(0, 0, 0, 0)
         self.workers: dict[str, Resources] = {}
         """What each worker there was given."""
@@ -55,13 +62,27 @@ class Node:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     def fits(self, asked: Resources) -> bool:
-        """Return whether the node is connected, and has room beside what runs there."""
-        given, has = self.workers.values(), self.capacity
+        """Return whether the node is connected and to be used, and has room beside what runs there."""
+        used, has = self.used(), self.capacity
         return (
             self.link is not None
-            and sum(each.cpus for each in given) + asked.cpus <= has.cpus
-            and sum(each.memory for each in given) + asked.memory <= has.memory
-            and sum(each.gpus for each in given) + asked.gpus <= has.gpus
+            and not has.draining
+            and used.cpus + asked.cpus <= has.cpus
+            and used.memory + asked.memory <= has.memory
+            and used.gpus + asked.gpus <= has.gpus
+        )
+
+    def info(self) -> NodeInfo:
+        count, used = len(self.workers), self.used()
+        return NodeInfo(self.address, self.name, self.problem, self.since, self.capacity, count, used)
+
+    def used(self) -> Resources:
+        """Return what its workers were given, all together."""
+        given = self.workers.values()
+        return Resources(
+            sum(each.cpus for each in given),
+            sum(each.memory for each in given),
+            sum(each.gpus for each in given),
         )
 
 
@@ -94,7 +115,7 @@ class NodesEngine:
     keeps_workers = True
 
     def __init__(self, nodes: list[Node], identity: ClusterIdentity, records: str) -> None:
-        self.nodes = nodes
+        self._nodes = nodes
         self.jobs: Jobs = NoJobs()
         self._identity = identity
         self._context = identity.server_context()
@@ -116,9 +137,9 @@ class NodesEngine:
     async def start_dialling(self, open_channel: OpenChannel) -> None:
         """Connect to every agent, now and whenever a connection is lost; wait a moment for the first answers."""
         self._open_channel = open_channel
-        first = [asyncio.Event() for _ in self.nodes]
-        for node, tried in zip(self.nodes, first, strict=True):
-            self._background.spawn(self._keep(node, tried))
+        first = [asyncio.Event() for _ in self._nodes]
+        for node, tried in zip(self._nodes, first, strict=True):
+            node.keeping = self._background.spawn(self._keep(node, tried))
         await asyncio.gather(*(tried.wait() for tried in first))
 
     async def _keep(self, node: Node, tried: asyncio.Event) -> None:
@@ -176,7 +197,8 @@ class NodesEngine:
             return str(error)
         if lost.is_set():
             return link.lost_because
-        node.link, node.capacity, node.problem = link, capacity, ""
+        node.link, node.capacity, node.problem, node.since = link, capacity, "", clock()
+        node.name = link.node
         log.info("the node %s is connected", node.address)
         self._background.spawn(self._build_all(node))
         for each in self._found(node, kept):
@@ -212,6 +234,37 @@ class NodesEngine:
             link.lose("is left to another server")
             self._lost(node, link)
 
+    def leaving(self) -> Collection[str]:
+        return [worker_id for node in self._nodes if node.capacity.draining for worker_id in node.workers]
+
+    def nodes(self) -> list[NodeInfo]:
+        return [node.info() for node in self._nodes]
+
+    def _node(self, address: str) -> Node:
+        found = [node for node in self._nodes if node.address == address]
+        found = found or [node for node in self._nodes if node.name == address]
+        if len(found) != 1:
+            raise LookupError(address)
+        return found[0]
+
+    async def drain_node(self, address: str, *, draining: bool) -> NodeInfo:
+        node = self._node(address)
+        if node.link is None:
+            raise EngineError(f"the node {node.address} {node.problem}")
+        await node.link.call(calls.DRAIN, draining)
+        node.capacity = replace(node.capacity, draining=draining)
+        return node.info()
+
+    def remove_node(self, address: str) -> NodeInfo:
+        node = self._node(address)
+        if node.workers:
+            raise EngineError(f"the node {node.address} has {len(node.workers)} workers: drain it first")
+        self._nodes.remove(node)
+        node.keeping.cancel()
+        if node.link is not None:
+            node.link.lose("is forgotten")
+        return node.info()
+
     async def adopt(self, worker_id: str, token: str) -> None:
         if (link := self._node_of(worker_id)) is None:
             raise EngineError(f"the node of the worker {worker_id} is away")
@@ -221,7 +274,7 @@ class NodesEngine:
         """Take a node out that was connected, with its workers; those that still run are found once it is back."""
         if node.link is not link:
             return
-        node.link, node.problem = None, link.lost_because
+        node.link, node.problem, node.since = None, link.lost_because, clock()
         node.environments.clear()
         workers, node.workers = node.workers, {}
         level = logging.INFO if self._epoch is None else logging.ERROR
@@ -269,13 +322,13 @@ class NodesEngine:
 
     def problems(self) -> dict[str, str]:
         """Return why each node that is not connected is not, by its address."""
-        return {node.address: node.problem for node in self.nodes if node.link is None}
+        return {node.address: node.problem for node in self._nodes if node.link is None}
 
     def _connected(self) -> list[tuple[Node, AgentLink]]:
-        return [(node, node.link) for node in self.nodes if node.link is not None]
+        return [(node, node.link) for node in self._nodes if node.link is not None]
 
     def capacity(self) -> Capacity:
-        nodes = [node.capacity for node, _ in self._connected()]
+        nodes = [node.capacity for node, _ in self._connected() if not node.capacity.draining]
         return Capacity(
             sum(each.cpus for each in nodes),
             sum(each.memory for each in nodes),
@@ -336,7 +389,7 @@ class NodesEngine:
             removed |= dict.fromkeys(gone)
         for each in removed:
             self._orders.pop(each, None)
-            for node in self.nodes:
+            for node in self._nodes:
                 node.environments.pop(each, None)
         return list(removed)
 
@@ -355,7 +408,7 @@ class NodesEngine:
 
     def _place(self, spec: WorkerSpec) -> Node:
         """Return the node with the fewest workers that has room, before others one that has the environment."""
-        fitting = [node for node in self.nodes if node.fits(spec.resources)]
+        fitting = [node for node in self._nodes if node.fits(spec.resources)]
         if not fitting:
             if not self._connected():
                 raise EngineError(self._nobody())

@@ -27,6 +27,7 @@ PAGE_LINKS = "/page/links"
 QUOTAS = "/v1/quotas"  # + /{owner}
 AUDIT_LOG = "/v1/audit-log"
 STORAGE = "/v1/storage"
+NODES = "/v1/nodes"  # + /{address or name}
 ENVIRONMENTS = "/v1/environments"  # + /{id}, /prune
 
 SYNC_TASKS = "/v1/sync-tasks"

@@ -31,8 +31,8 @@ from openlaunch.engines.base import (
     Capacity,
     EngineError,
     EngineEvents,
-    KeepsNothing,
     NoRoom,
+    OneMachine,
     WorkerExit,
     WorkerSpec,
 )
@@ -177,7 +177,7 @@ class FakeFleet:
         self.refused.append(reason)
 
 
-class FakeEngine(KeepsNothing):
+class FakeEngine(OneMachine):
     """Implements what the controller uses of `Engine`: after a while a worker loads, or does what its bundle says."""
 
     def __init__(self, gpus: int) -> None:

@@ -475,6 +475,13 @@ class TestCanary:
         young = worker("c", 2, Phase.READY, age=1)
         assert plan(look(WITH_CANARY, self.OLD, self.NEW, young), POLICY) == [DrainWorker("c")]
 
+    def test_a_worn_worker_serves_until_another_one_does(self):
+        worn, young = replace(self.NEW, worn=True), worker("c", 2, Phase.STARTING)
+        assert plan(look(WITH_CANARY, self.OLD, worn), POLICY) == [StartWorker(2, "bold")]
+        assert plan(look(WITH_CANARY, self.OLD, worn, young), POLICY) == []
+        ready = replace(young, phase=Phase.READY)
+        assert plan(look(WITH_CANARY, self.OLD, worn, ready), POLICY) == [DrainWorker("b")]
+
     def test_gets_only_the_gpus_that_the_endpoint_leaves(self):
         endpoint = replace(WITH_CANARY, spec=make_spec(gpus=1))
         assert plan(look(endpoint, gpus=Gpus(free=1)), POLICY) == [StartWorker(1, "good")]

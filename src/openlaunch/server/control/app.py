@@ -31,6 +31,7 @@ from openlaunch.server.control.routes import (
     image_jobs,
     keys,
     metrics,
+    nodes,
     quotas,
     storage,
     tasks,
@@ -65,7 +66,8 @@ def control_plane(context: Context) -> FastAPI:
     )
     api.state.context = context
     models = (health, bundles, bundles_v1, endpoints, metrics, tasks, docs, by_name)
-    others = (batch_jobs, image_jobs, triggers, files, keys, quotas, audit, artifacts, storage, environments)
+    jobs = (batch_jobs, image_jobs, triggers)
+    others = (*jobs, files, keys, quotas, audit, artifacts, storage, environments, nodes)
     for part in (*models, *others):
         api.include_router(part.router(context))
     api.include_router(api_pages.router())

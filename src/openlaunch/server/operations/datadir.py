@@ -29,6 +29,7 @@ class DataDir:
     D/uv-cache/         what each owner's builds have downloaded, unless UV_CACHE_DIR names another folder
     D/jobs/             configurations of docker-image batch jobs while they live
     D/epochs.json       of an agent: the newest leaders that it has seen
+    D/drain             of an agent: its node gets no further workers
     D/artifacts-url     the bucket in which the artifacts are, where that is not the folder
     D/records-elsewhere where the records are, if not here; D/moved-openlaunch.db had them before
     """
@@ -42,6 +43,7 @@ class DataDir:
         self.logs = self.root / "logs"
         self.workers = self.root / "workers"
         self.jobs = self.root / "jobs"
+        self.drain_mark = self.root / "drain"
         self.epochs = self.root / "epochs.json"
         self.credentials = self.root / "credentials.json"
         self._bucket = self.root / "artifacts-url"

@@ -1,0 +1,44 @@
+"""Nodes on the wire (`/v1/nodes`); ours, not the contract's."""
+
+from datetime import datetime
+from enum import StrEnum
+
+from pydantic import BaseModel, Field
+
+
+class NodeState(StrEnum):
+    """How a node stands. DRAINED: it is to be used no longer, and has no worker."""
+
+    READY = "ready"
+    DRAINING = "draining"
+    DRAINED = "drained"
+    AWAY = "away"
+
+
+class NodeResponse(BaseModel):
+    """A node: a machine with an agent, on which workers run."""
+
+    address: str = Field(description="Where its agent is, as servers name it.")
+    name: str = Field(description="What the machine calls itself; empty until it was reached.")
+    state: NodeState
+    reason: str = Field(description="Why it is away; empty where it is not.")
+    since: datetime = Field(description="When it was connected, or lost.")
+    workers: int
+    cpus: float
+    memory: int = Field(description="In bytes.")
+    gpus: int
+    free_cpus: float = Field(description="What no worker of this server holds.")
+    free_memory: int
+    free_gpus: int
+
+
+class ListNodesResponse(BaseModel):
+    """GET /v1/nodes; without the engine `agents` there are none."""
+
+    nodes: list[NodeResponse]
+
+
+class ChangeNodeRequest(BaseModel):
+    """PUT /v1/nodes/{node}: whether its workers move to other nodes, and no further ones are started there."""
+
+    draining: bool
