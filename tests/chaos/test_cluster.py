@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import psycopg
 import pytest
 from agents import agents, settings_of
 from chaos_server import ChaosServer
+from http_service import http_service
 from nodes_driver import counting
 from postgres_server import shared_server
 from server_driver import SMALL, args, eventually
@@ -140,6 +142,41 @@ def test_what_one_server_does_the_others_know_and_other_clusters_are_refused(ser
         ):
             with pytest.raises(AssertionError, match=said), servers.another(**settings):
                 pass
+
+
+def test_a_callback_is_sent_by_one_server_alone(servers: Servers) -> None:
+    taken: list[str] = []
+
+    class Receiver(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))
+            taken.append(self.headers["webhook-id"])
+            time.sleep(1.5)  # in which another server looks for what is due
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with (
+        http_service(Receiver) as receiver,
+        servers.another() as first,
+        servers.another(),
+        client_of(first) as client,
+    ):
+        eventually(lambda: servers.leader() == first.url)
+        deployed(client)
+        endpoint = endpoint_at(client)
+        url = f"http://127.0.0.1:{receiver.server_port}/done"
+        futures = [
+            endpoint.predict(EndpointRequest(args={"n": n}, callback_url=url, idempotency_key=f"n-{n}"))
+            for n in range(20)
+        ]
+        for future in futures:
+            eventually(
+                lambda future=future: client.list_deliveries(future.async_task_id)[0].status == "DELIVERED"
+            )
+        assert len(taken) == len(set(taken)) == 20
 
 
 @pytest.mark.parametrize("signal_sent", [signal.SIGKILL, signal.SIGSTOP, signal.SIGTERM])

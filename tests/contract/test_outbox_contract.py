@@ -57,6 +57,22 @@ def failed(at: float, status_code: int | None = 500) -> Attempt:
     return Attempt(at, 0.1, status_code, "it failed")
 
 
+def test_a_callback_is_given_to_one_server_until_its_time_is_over(db: Database) -> None:
+    submit(db, "a", "b")
+    for task_id in "ab":
+        end(db, task_id)
+
+    def claim(now: float) -> set[str]:
+        return db.write(lambda conn: outbox.claim(conn, ["msg_a", "msg_b"], now, now + 45))
+
+    assert claim(6) == {"msg_a", "msg_b"}
+    assert claim(6) == claim(50) == set()
+    assert due(db, 50) == []
+    record(db, TAKEN)
+    assert due(db, 51) == ["b"]
+    assert claim(51) == {"msg_b"}
+
+
 def test_a_callback_waits_for_its_tasks_result(db: Database) -> None:
     submit(db, "a", "b")
     assert due(db, 100) == []

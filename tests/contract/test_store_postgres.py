@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 from openlaunch.errors import ConfigurationError, Unavailable
 from openlaunch.store import keys, postgres, postgres_session
 from openlaunch.store.base import OUTCOME_UNKNOWN
+from openlaunch.store.cluster import check_leads
 from openlaunch.store.postgres import PostgresStore
 from openlaunch.store.records import KeyRecord
 from openlaunch.store.threads import MAX_GROUP
@@ -507,5 +508,28 @@ def test_a_disk_that_is_full_is_told(url: str) -> None:
             with pytest.raises(Unavailable, match="its disk is full: make room there"):
                 await store.write(full)
             await store.write(add("a"))
+
+    asyncio.run(test())
+
+
+def test_a_transaction_of_a_leader_ends_before_another_one_leads(url: str) -> None:
+    tried: list[type[BaseException]] = []
+
+    def take_over_within(conn: Connection) -> None:
+        check_leads(conn, 7)
+        with psycopg.connect(url, options="-c lock_timeout=50ms") as other:
+            with pytest.raises(psycopg.errors.LockNotAvailable) as failed:
+                other.execute("UPDATE leader SET epoch = 8")
+            tried.append(failed.type)
+
+    async def test() -> None:
+        async with opened(url) as store:
+            await store.write(lambda conn: check_leads(conn, 0))  # a server that is alone
+            with pytest.raises(Unavailable, match="another server of the cluster leads"):
+                await store.write(lambda conn: check_leads(conn, 7))
+            with psycopg.connect(url) as other:
+                other.execute("UPDATE leader SET epoch = 7")
+            await store.write(take_over_within)
+            assert tried
 
     asyncio.run(test())

@@ -25,6 +25,7 @@ from openlaunch.engines.base import (
 from openlaunch.errors import Unprocessable
 from openlaunch.store import endpoints
 from openlaunch.store.base import Store
+from openlaunch.store.cluster import check_leads
 from openlaunch.store.records import EndpointRecord
 from openlaunch.wire.endpoint_settings import EndpointSpec
 from openlaunch.wire.endpoints import EndpointStatus
@@ -61,7 +62,10 @@ class Controller:
             holdings=Holdings(),
             environment_built=self._environment_built,
             clock=clock,
+            check_leads=lambda conn: check_leads(conn, self._epoch),
         )
+        self._epoch = 0
+        """Under which this server leads, where several share a database."""
         self._supervisors: dict[str, Supervisor] = {}
         self.leads = False
         """Whether this server has the workers; where several share a database, only one does."""
@@ -76,6 +80,7 @@ class Controller:
 
         What an earlier server has left running is adopted. `epoch` is the leader's, where servers share a database.
         """
+        self._epoch = epoch
         kept = await self._engine.lead(epoch, self.adopt)
         records = await self._store.read(endpoints.list_all)
         self.leads = True

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sqlalchemy import Connection
+
 from openlaunch.background import BackgroundTasks
 from openlaunch.controller.creation_log import CreationLogs
 from openlaunch.controller.events import EventLog
@@ -44,7 +46,8 @@ class ControllerSettings:
 class Parts:
     """What all endpoints share.
 
-    `environment_built` is called after each build. `clock` is for durable times.
+    `environment_built` is called after each build. `clock` is for durable times. `check_leads` raises in a
+    transaction, unless this server still leads.
     """
 
     store: Store
@@ -57,6 +60,7 @@ class Parts:
     holdings: Holdings
     environment_built: Callable[[], None]
     clock: Callable[[], float]
+    check_leads: Callable[[Connection], None]
 
 
 class WatchedEndpoint:

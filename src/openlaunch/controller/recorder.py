@@ -28,6 +28,7 @@ class Recorder:
         now = endpoint.parts.clock()
 
         def write(conn: Connection) -> EndpointRecord | None:
+            endpoint.parts.check_leads(conn)
             endpoints.set_status(
                 conn,
                 before.id,
@@ -64,6 +65,7 @@ class Recorder:
         endpoint, before = self._endpoint, self._endpoint.record
 
         def write(conn: Connection) -> EndpointRecord | None:
+            endpoint.parts.check_leads(conn)
             endpoints.set_canary(conn, before.id, action.generation, action.status, action.reason)
             return endpoints.get(conn, before.id)
 

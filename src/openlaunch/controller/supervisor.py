@@ -5,6 +5,8 @@ import logging
 from contextlib import suppress
 from typing import assert_never
 
+from sqlalchemy import Connection
+
 from openlaunch.controller import actions, scaling
 from openlaunch.controller.endpoint import Parts, WatchedEndpoint
 from openlaunch.controller.explain import explain
@@ -174,7 +176,12 @@ class Supervisor:
         parts.traffic.remove_endpoint(endpoint_id)
         await self.retire(parts.settings.delete_grace)
         parts.holdings.forget(endpoint_id)
-        await parts.store.write(lambda conn: endpoints.delete(conn, endpoint_id))
+
+        def remove(conn: Connection) -> None:
+            parts.check_leads(conn)
+            endpoints.delete(conn, endpoint_id)
+
+        await parts.store.write(remove)
         await parts.events.forget(endpoint_id)
         await parts.engine.remove_logs(endpoint_id)
         await asyncio.to_thread(parts.logs.remove, endpoint_id)

@@ -308,7 +308,9 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
         await tasks.start(only_server=cluster is None)  # the lock on the data directory proves it
         stack.push_async_callback(tasks.stop)
         urls = SignedURLs(signer, settings.url_lifetime_seconds, Proxies(settings))
-        callbacks = Callbacks(settings, store, tasks, CallbackSigner(secret), urls)
+        callbacks = Callbacks(
+            settings, store, tasks, CallbackSigner(secret), urls, shared=cluster is not None
+        )
         callbacks.start(url)
         stack.push_async_callback(callbacks.stop)
         endpoints = Endpoints(store, controller, tasks.control, quotas)

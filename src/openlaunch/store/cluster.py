@@ -7,7 +7,10 @@ from typing import Any, Protocol
 from sqlalchemy import Connection, String, column, delete, func, select, table
 from sqlalchemy.sql.selectable import Select
 
+from openlaunch.errors import Unavailable
+
 GATEWAYS = table("gateways", column("id", String), column("address", String), column("until"))
+LEADER = table("leader", column("epoch"))
 _CLOCK = func.extract("epoch", func.clock_timestamp())
 
 
@@ -64,6 +67,16 @@ class ClusterRecords(Protocol):
     async def close(self) -> None:
         """Close the connections."""
         ...
+
+
+def check_leads(conn: Connection, epoch: int) -> None:
+    """Raise Unavailable unless the leader has this epoch; no other one leads before the transaction ends.
+
+    The epoch 0 is that of a server that is alone.
+    """
+    same = select(LEADER.c.epoch).where(LEADER.c.epoch == epoch)
+    if epoch and conn.scalar(same.with_for_update(read=True)) is None:
+        raise Unavailable("another server of the cluster leads", code="not_leading", retry_after=1)
 
 
 def forget_dead(conn: Connection) -> int:

@@ -123,6 +123,17 @@ def due(
     return found
 
 
+def claim(conn: Connection, ids: Collection[str], now: float, until: float) -> set[str]:
+    """Give those of these callbacks that are still due to the server that asks, until `until`; return their ids.
+
+    Another server sees them as due then, if the one that has them has died.
+    """
+    free = select(deliveries.c.id).where(_PENDING, deliveries.c.id.in_(ids), deliveries.c.next_at <= now)
+    claimed = set(conn.scalars(free.with_for_update(skip_locked=True)))
+    conn.execute(update(deliveries).where(deliveries.c.id.in_(claimed)).values(next_at=until))
+    return claimed
+
+
 def _receivers(conn: Connection, owner: str, after: str) -> Iterator[str]:
     mine = deliveries.c.owner == owner
     yield from _steps(conn, deliveries.c.receiver, mine, after=after)

@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 AT_ONCE = 64
 LOOK_SECONDS = 1.0
 """How long a callback that was released without a call of `wake` may wait before it is seen."""
+CLAIM_SECONDS = 30.0
+"""How much longer than an attempt may take one of several servers has a callback."""
 MAX_ERROR = 500
 _OUTCOMES = {
     DeliveryStatus.DELIVERED: "taken",
@@ -77,7 +79,10 @@ class Callbacks:
         tasks: TaskService,
         signer: CallbackSigner,
         urls: SignedURLs,
+        *,
+        shared: bool,
     ) -> None:
+        """Take what sends need; where the outbox is `shared` with other servers, each callback is claimed first."""
         self.signer = signer
         self.outcomes: Counter[str] = Counter(taken=0, failed=0, given_up=0)
         """How attempts to send a callback ended: it was taken, or failed and is tried again, or is given up."""
@@ -92,6 +97,7 @@ class Callbacks:
         """The receiver that each owner's last callback was sent to."""
         self._loop_task: asyncio.Task[None] | None = None
         self._seconds = settings.callback_timeout_seconds
+        self._shared = shared
         self._poster = Poster(allow_private=settings.private_addresses, ca_file=settings.callback_ca_file)
 
     def start(self, own_url: str) -> None:
@@ -137,6 +143,10 @@ class Callbacks:
         found = await self._store.read(
             lambda conn: outbox.due(conn, owner, now, room, last, under_way), owner
         )
+        if self._shared and found:
+            ids, until = [each.id for each in found], now + self._seconds + CLAIM_SECONDS
+            claimed = await self._store.write(lambda conn: outbox.claim(conn, ids, now, until), owner)
+            found = [each for each in found if each.id in claimed]
         for delivery in found:
             self._turns.take(owner)
             self._last[owner] = delivery.receiver
