@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from openlaunch_worker import answers
+from openlaunch_worker.arguments import arguments_of
 from openlaunch_worker.defaults import filler, parameters_of
 from openlaunch_worker.documents import Limits
 from openlaunch_worker.failures import Refusal
@@ -51,6 +52,7 @@ class Runner(JobsInFlight):
         # A batch, and the server of a command or image, get what was sent as a whole, and not by name.
         by_name = limits.batch is None and not self._takes_route
         self._fill = filler(limits.request_schema, parameters_of(predict) if by_name else None)
+        self._arguments = arguments_of(predict)
         self._pool = ThreadPool(limits.per_worker)
         self._context = contextvars.copy_context()
 
@@ -248,6 +250,8 @@ class Runner(JobsInFlight):
         args = job.args
         if job.route is not None:
             return self._predict(Routed(job.route, args))
+        if self._arguments is not None:
+            args = self._arguments.make(args)
         return self._predict(**args) if type(args) is dict else self._predict(args)
 
 

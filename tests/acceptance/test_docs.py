@@ -55,7 +55,7 @@ def test_the_readmes_example_has_about_twenty_lines():
 
 TUTORIALS = {
     "first-endpoint": ["HELLO! HELLO!", "2", "word", "READY", "FROM THE SHELL!"],
-    "first-queue": ["5", "9", "FAILURE TypeError", "7", "FAILURE"],
+    "first-queue": ["5", "9", "FAILURE ValueError", "7", "FAILURE"],
     "first-stream": ["{'number': 2}", "stopped at 2"],
 }
 

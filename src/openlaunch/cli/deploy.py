@@ -68,6 +68,9 @@ def deploy(
         list[str] | None,
         typer.Option(metavar="PATTERN", help="Files that stay behind, such as 'data/'; several times."),
     ] = None,
+    check_types: Annotated[
+        bool, typer.Option(help="Whether arguments have to fit the function's annotations.")
+    ] = True,
     reset: Annotated[
         bool, typer.Option("--reset", help="Set what is not given to its default, in place of keeping it.")
     ] = False,
@@ -91,6 +94,7 @@ def deploy(
             endpoint_type=kind,
             load_model_fn=loader,
             requirements=_requirements(requirement, requirements),
+            check_types=check_types,
             reset=reset,
             wait=wait,
             timeout=timeout,

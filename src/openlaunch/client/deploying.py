@@ -27,6 +27,7 @@ class DeployKeywords(Settings, total=False):
     show_progress: bool | None
     request_schema: type[BaseModel] | None
     response_schema: type[BaseModel] | None
+    check_types: bool
     app_config: dict[str, Any] | None
     code_dir: str | Path | None
     include: list[str] | None

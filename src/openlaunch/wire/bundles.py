@@ -11,6 +11,10 @@ from openlaunch.wire.quantities import SizeText
 BUNDLE_NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 
 
+DERIVED = "x-openlaunch-annotations"
+"""In a schema that comes from a function's annotations: whether values are checked by it."""
+
+
 class BundleOrderBy(StrEnum):
     """How a list of bundles is ordered, by time of creation."""
 

@@ -235,7 +235,8 @@ def register(
     name: str, flavor: dict[str, Any], values: Mapping[str, Any], data: bytes
 ) -> Flow[CreateModelBundleResponse]:
     """Upload what a bundle is made of, and make it."""
-    schemas = pack_schemas(values.get("request_schema"), values.get("response_schema"))
+    given = values.get("request_schema"), values.get("response_schema")
+    schemas = pack_schemas(*given, checked=values.get("check_types", True))
     location = (yield from upload(data)) if data else ""
     schema_location = yield from upload(schemas)
     body = checked_name_and_flavor(name, flavor, values, location, schema_location)

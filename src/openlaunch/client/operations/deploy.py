@@ -3,7 +3,7 @@
 import hashlib
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from openlaunch.client.models import ModelEndpoint, changes_between
 from openlaunch.client.operations import bundles, endpoints
 from openlaunch.client.packing.callables import pack_callables, python_version
 from openlaunch.client.packing.documents import pack_schemas
+from openlaunch.client.packing.interface import interface_of, made_types
 from openlaunch.client.progress import StatusLine
 from openlaunch.errors import APIError, ConnectionFailed, ServerError
 from openlaunch.wire.bundles import ModelBundleResponse
@@ -46,6 +47,7 @@ def deploy(
     show_progress: bool | None = None,
     request_schema: type[BaseModel] | None = None,
     response_schema: type[BaseModel] | None = None,
+    check_types: bool = True,
     app_config: dict[str, Any] | None = None,
     code_dir: str | Path | None = None,
     include: list[str] | None = None,
@@ -77,8 +79,10 @@ def deploy(
         on_status: called with the endpoint at each change of its status or reason, such as the seconds of a build.
         show_progress: whether a line on stderr says how the endpoint stands meanwhile, unless `on_status` does; by
             default on a terminal and in a notebook.
-        request_schema: a pydantic model; predictions whose args do not fit are refused.
-        response_schema: a pydantic model of what `fn` returns.
+        request_schema: a pydantic model; predictions whose args do not fit are refused. By default, the annotations
+            of `fn` say what fits, and it gets what they name.
+        response_schema: a pydantic model of what `fn` returns; by default, its annotation says that.
+        check_types: whether values have to fit the annotations; without, those are a description.
         app_config: given to `load_model_fn`.
         code_dir: a folder that goes along, in which workers run, such as "."; not what git ignores. The modules
             that you wrote go along without it.
@@ -109,9 +113,16 @@ def deploy(
         _check_type(existing.endpoint, kind, endpoint_type)
         if requirements is None and not reset:
             requirements = yield from existing.requirements()
-    schemas = {"request_schema": request_schema, "response_schema": response_schema}
-    values = schemas | {"app_config": app_config}
-    functions = loaders(fn, load_model_fn)
+    batches = _batches(settings, None if existing is None or reset else existing.endpoint)
+    interface = None if batches else interface_of(fn, has_model=load_model_fn is not None)
+    values = {
+        "request_schema": request_schema or interface,
+        "response_schema": response_schema or interface,
+        "check_types": check_types,
+        "app_config": app_config,
+    }
+    takes = made_types(interface) if interface is not None and request_schema is None else {}
+    functions = loaders(fn, load_model_fn, takes)
     pack = partial(pack_callables, *functions, code_dir, include, exclude)
     code = yield from _pack(name, functions, pack, requirements, values)
     code.fingerprint["shares_loop"] = shape.on_loop
@@ -191,12 +202,13 @@ def _pack(
     flavor = bundles.flavor_of_callables(load_predict, load_model, requirements, values)
     bundles.checked_name_and_flavor(name, flavor, values)
     data = yield from work(pack)
+    check = values["check_types"]
     parts = {
         "code": [hashlib.sha256(data).hexdigest(), python_version()],
         "requirements": flavor["requirements"],
         "app_config": flavor["app_config"],
-        "request_schema": pack_schemas(values.get("request_schema"), None).decode(),
-        "response_schema": pack_schemas(None, values.get("response_schema")).decode(),
+        "request_schema": pack_schemas(values.get("request_schema"), None, checked=check).decode(),
+        "response_schema": pack_schemas(None, values.get("response_schema"), checked=check).decode(),
     }
     return _Code(flavor, values, data, {part: _digest(parts[part]) for part in _PARTS})
 
@@ -249,10 +261,18 @@ def _resetting(creation: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in creation.items() if name in known} | {"reset": True}
 
 
+def _batches(settings: Mapping[str, Any], existing: ModelEndpoint | None) -> bool:
+    """Return whether the function is called with lists of inputs, of which its annotations say nothing."""
+    size = settings.get("max_batch_size")
+    if size is None and existing is not None and (state := existing.deployment_state) is not None:
+        size = state.max_batch_size
+    return bool(size)
+
+
 def loaders(
-    fn: Callable[..., Any], load_model_fn: Callable[..., Any] | None
+    fn: Callable[..., Any], load_model_fn: Callable[..., Any] | None, takes: dict[str, Any] | None = None
 ) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """Return the pair of functions that a bundle is made of.
+    """Return the pair of functions that a bundle is made of; a worker makes the args of the types in `takes`.
 
     They are made here, inside a function, so that they go along by value: workers do not have this module.
     """
@@ -261,6 +281,10 @@ def loaders(
         return None if load_model_fn is None else load_model_fn(*app_config)
 
     def load_predict(*config_and_model: Any) -> Callable[..., Any]:
-        return fn if load_model_fn is None else partial(fn, config_and_model[-1])
+        predict = fn if load_model_fn is None else partial(fn, config_and_model[-1])
+        if takes:
+            predict = partial(predict)
+            vars(predict)["takes"] = takes
+        return predict
 
     return load_model, load_predict

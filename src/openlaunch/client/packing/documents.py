@@ -1,13 +1,21 @@
 """The JSON documents of a bundle: its schemas and its app_config."""
 
+import inspect
 import json
+import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from types import GenericAlias
+from typing import Any, NotRequired, Required, get_type_hints, is_typeddict
 
-from pydantic import BaseModel
-from pydantic.json_schema import models_json_schema
+import typing_extensions
+from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode
 
+from openlaunch.client.packing.interface import NONE, Interface, rebuilt
 from openlaunch.errors import BundleError
+from openlaunch.wire.bundles import DERIVED
+from openlaunch_worker.values import plain
 
 
 def read_app_config(app_config: dict[str, Any] | str | Path | None) -> dict[str, Any] | None:
@@ -26,21 +34,107 @@ def read_app_config(app_config: dict[str, Any] | str | Path | None) -> dict[str,
     return document
 
 
-def pack_schemas(request_schema: type[BaseModel] | None, response_schema: type[BaseModel] | None) -> bytes:
-    """Make JSON Schemas of a bundle's input and output, with the models that they use beside them."""
-    given = {"RequestSchema": request_schema, "ResponseSchema": response_schema}
-    models = {name: model for name, model in given.items() if model is not None}
-    if not models:
-        return b"{}"
-    for name, model in models.items():
-        if not (isinstance(model, type) and issubclass(model, BaseModel)):
-            raise BundleError(f"the {name} is {model!r}, a pydantic model class is needed")
-    references, definitions = models_json_schema(
-        [(model, "validation") for model in dict.fromkeys(models.values())],
-        ref_template="#/components/schemas/{model}",
+Given = type[BaseModel] | Interface | None
+"""What a schema is made of."""
+
+
+def pack_schemas(request: Given, response: Given, *, checked: bool = True) -> bytes:
+    """Make JSON Schemas of a bundle's input and output, with the models that they use beside them.
+
+    Without `checked`, those that come from annotations describe, and nothing is compared with them.
+    """
+    given = {"RequestSchema": request, "ResponseSchema": response}
+    # All at once, so that two models of one name have two names.
+    types = [each for name, one in given.items() for each in _types_of(name, one)]
+    made, definitions = TypeAdapter.json_schemas(
+        types, ref_template="#/components/schemas/{model}", schema_generator=_Generator
     )
+    schemas = {key: schema["prefixItems"][0] for (key, _), schema in made.items()}
     document = dict(definitions.get("$defs", {}))
-    for name, model in models.items():
-        schema = references[model, "validation"]
-        document[name] = document.get(str(schema.get("$ref", "")).rpartition("/")[2], schema)
+    if isinstance(request, Interface) and request.parameters is not None:
+        document["RequestSchema"] = _of_parameters(request, schemas) | {DERIVED: checked}
+    elif request is not None and "RequestSchema" in schemas:
+        document["RequestSchema"] = _resolved(schemas["RequestSchema"], document)
+    if "ResponseSchema" in schemas:
+        derived = {DERIVED: checked} if isinstance(response, Interface) else {}
+        document["ResponseSchema"] = _resolved(schemas["ResponseSchema"], document) | derived
     return json.dumps(document, sort_keys=True).encode()
+
+
+def _types_of(name: str, given: Given) -> Iterator[tuple[str, JsonSchemaMode, TypeAdapter[Any]]]:
+    """Yield the types that a schema is made of: a value's under the schema's name, parameters' below that."""
+    if given is None:
+        return
+    if not isinstance(given, Interface):
+        if not (isinstance(given, type) and issubclass(given, BaseModel)):
+            raise BundleError(f"the {name} is {given!r}, a pydantic model class is needed")
+        yield name, "validation", _adapter(given)
+    elif name == "ResponseSchema":
+        if _is_understood(given.returns, "serialization"):
+            yield name, "serialization", _adapter(given.returns)
+    else:
+        for parameter in (given.parameters or {}).values():
+            if _is_understood(parameter.annotation, "validation"):
+                yield f"{name}.{parameter.name}", "validation", _adapter(parameter.annotation)
+
+
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    # In a tuple, because models and dataclasses alone take no config.
+    alone: Any = GenericAlias(tuple, (rebuilt(kind, _readable),))
+    return TypeAdapter(alone, config=ConfigDict(arbitrary_types_allowed=True))
+
+
+def _readable(kind: Any) -> Any:
+    """Return a type with each TypedDict as one that pydantic reads: before Python 3.12, those of typing are none."""
+    if not is_typeddict(kind) or sys.version_info >= (3, 12):
+        return kind
+    fields = {
+        name: rebuilt(hint, _readable) for name, hint in get_type_hints(kind, include_extras=True).items()
+    }
+    marked = {n: Required[h] if n in kind.__required_keys__ else NotRequired[h] for n, h in fields.items()}
+    return typing_extensions.TypedDict(kind.__name__, marked)  # type: ignore[operator]
+
+
+def _is_understood(kind: Any, mode: JsonSchemaMode) -> bool:
+    """Return whether a schema can be made of an annotation, which may be anything."""
+    if kind in (NONE, Any):
+        return False
+    try:
+        _adapter(kind).json_schema(mode=mode, schema_generator=_Generator)
+    except Exception:
+        return False
+    return True
+
+
+class _Generator(GenerateJsonSchema):
+    """Makes schemas; of classes that only Python has, it makes none."""
+
+
+def _of_parameters(interface: Interface, schemas: Mapping[str, Any]) -> dict[str, Any]:
+    parameters = (interface.parameters or {}).values()
+    return {
+        "type": "object",
+        "properties": {
+            p.name: _of_parameter(p, schemas.get(f"RequestSchema.{p.name}", {})) for p in parameters
+        },
+        "required": [p.name for p in parameters if p.default is NONE],
+        "additionalProperties": interface.is_open,
+    }
+
+
+def _of_parameter(parameter: inspect.Parameter, schema: dict[str, Any]) -> dict[str, Any]:
+    if parameter.default is NONE:
+        return schema
+    if parameter.default is None and schema:
+        schema = {"anyOf": [schema, {"type": "null"}]}
+    try:
+        default = json.loads(json.dumps(parameter.default, default=plain, allow_nan=False))
+    except Exception:
+        return schema  # it may be anything, and need not be shown
+    return schema | {"default": default}
+
+
+def _resolved(schema: dict[str, Any], definitions: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a model's schema in place of its name."""
+    found: dict[str, Any] = definitions.get(str(schema.get("$ref", "")).rpartition("/")[2], schema)
+    return found

@@ -5,6 +5,7 @@ import hashlib
 import json
 import logging
 from collections.abc import AsyncIterator
+from typing import Any
 
 from openlaunch.artifacts.base import Artifacts
 from openlaunch.artifacts.locations import key_of
@@ -21,7 +22,7 @@ from openlaunch.server.prediction.schema_cache import SchemaCache
 from openlaunch.server.prediction.schemas import document_of
 from openlaunch.server.settings import WorkerSettings
 from openlaunch.store.records import BundleRecord, EndpointRecord
-from openlaunch.wire.bundles import ImageFlavor
+from openlaunch.wire.bundles import DERIVED, ImageFlavor
 from openlaunch.wire.endpoints import EndpointType
 from openlaunch_worker.batching import BatchRule
 from openlaunch_worker.documents import Limits, Start
@@ -117,7 +118,7 @@ class Workers:
             self._settings.url_timeout_seconds,
             self._settings.private_addresses,
             None if (batching := spec.batching) is None else BatchRule(batching.max_size, batching.max_wait),
-            document_of(bundle.schemas, "RequestSchema"),
+            _defaults_of(bundle),
         )
         flavor, variables = bundle.flavor.model_dump(mode="json"), spec.env or {}
         if "env" in flavor:  # what the bundle's own server is started with
@@ -144,6 +145,12 @@ class Workers:
     def is_excused(self, worker_id: str) -> bool:
         member = self._members.get(worker_id)
         return member is not None and member.is_excused
+
+
+def _defaults_of(bundle: BundleRecord) -> dict[str, Any] | None:
+    """Return the schema from which a worker fills in defaults; where it comes from a function, that has them."""
+    document = document_of(bundle.schemas, "RequestSchema")
+    return None if document is None or DERIVED in bundle.schemas["RequestSchema"] else document
 
 
 async def _read(artifacts: Artifacts, key: str) -> AsyncIterator[bytes]:

@@ -10,6 +10,7 @@ import orjson
 from openlaunch.errors import Unprocessable
 from openlaunch.server.prediction.formats import FORMATS
 from openlaunch.server.prediction.schema_cost import FORMAT_PARTS, MAX_PARTS, UNBOUNDED, parts_of
+from openlaunch.wire.bundles import DERIVED
 
 MAX_ERRORS = 20
 MAX_MESSAGE = 300
@@ -172,6 +173,8 @@ def document_of(schemas: dict[str, Any], name: str) -> dict[str, Any] | None:
         return None
     if not isinstance(schema, dict):
         raise ValueError(f"it is {type(schema).__name__}, not an object")
+    if schema.get(DERIVED) is False:
+        return None
     # References are "#/components/schemas/NAME", as the existing client writes them, or pydantic's "#/$defs/NAME".
     return {
         "components": {"schemas": schemas},

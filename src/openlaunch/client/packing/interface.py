@@ -1,0 +1,127 @@
+"""What a predict function takes and returns, by its annotations."""
+
+import functools
+import inspect
+import types
+import typing
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterable,
+    Iterator,
+)
+from typing import Any, NamedTuple
+
+from openlaunch_worker.arguments import Makers
+
+NONE = inspect.Parameter.empty
+
+
+class Interface(NamedTuple):
+    """The types of a function's parameters and of its value; `is_open`: it takes others by name, too.
+
+    `parameters` is None, and `returns` is `NONE`, where nothing is annotated.
+    """
+
+    parameters: dict[str, inspect.Parameter] | None
+    is_open: bool
+    returns: Any
+
+
+def interface_of(fn: Callable[..., Any], *, has_model: bool) -> Interface:
+    """Return what a function takes and returns; with `has_model`, its first parameter is not a request's."""
+    try:
+        signature = inspect.signature(fn)
+    except (TypeError, ValueError):
+        return Interface(None, False, NONE)
+    hints = _hints(fn)
+    given = [p.replace(annotation=hints.get(p.name, NONE)) for p in signature.parameters.values()][has_model:]
+    named = {p.name: p for p in given if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    can_be_named = not any(p.kind is p.POSITIONAL_ONLY for p in given)
+    is_annotated = can_be_named and any(p.annotation is not NONE for p in named.values())
+    is_open = any(p.kind is p.VAR_KEYWORD for p in given)
+    return Interface(named if is_annotated else None, is_open, _item(hints.get("return", NONE)))
+
+
+def made_types(interface: Interface) -> dict[str, Any]:
+    """Return the types of those parameters for which a worker makes something of JSON."""
+    makers = Makers()
+    parameters = interface.parameters or {}
+    # Metadata of other libraries is left out, which a worker may not have and does not read.
+    return {
+        name: rebuilt(parameter.annotation, keep=_is_ours)
+        for name, parameter in parameters.items()
+        if _is_made(makers, parameter.annotation)
+    }
+
+
+def _is_ours(metadata: Any) -> bool:
+    return type(metadata).__module__.startswith("openlaunch_worker")
+
+
+def rebuilt(
+    kind: Any,
+    leaf: Callable[[Any], Any] = lambda kind: kind,
+    keep: Callable[[Any], bool] = lambda metadata: True,
+) -> Any:
+    """Return a type with what `leaf` gives in place of each class, and of metadata what is to be kept."""
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if not inner or origin is typing.Literal:
+        return leaf(kind)
+    if origin is typing.Annotated:
+        kept = tuple(filter(keep, inner[1:]))
+        made = rebuilt(inner[0], leaf, keep)
+        return typing.Annotated[(made, *kept)] if kept else made
+    parts = tuple(rebuilt(each, leaf, keep) for each in inner)
+    if origin in (typing.Union, types.UnionType):
+        return typing.Union[parts]  # noqa: UP007 -- made of any number
+    return (
+        types.GenericAlias(origin, parts) if isinstance(kind, types.GenericAlias) else kind.copy_with(parts)
+    )
+
+
+def _is_made(makers: Makers, kind: Any) -> bool:
+    try:
+        return makers.of(kind) is not None
+    except Exception:
+        return False  # a class may name what is not there
+
+
+def _hints(fn: Any) -> dict[str, Any]:
+    """Return the annotations of a function; what can't be found under its name is left out."""
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    fn = inspect.unwrap(fn)
+    if not inspect.isroutine(fn):
+        fn = type(fn).__call__
+    fn = getattr(fn, "__func__", fn)
+    known = getattr(fn, "__globals__", {})
+    found = {}
+    for name, annotation in getattr(fn, "__annotations__", {}).items():
+        try:
+            found[name] = _resolved(annotation, known)
+        except Exception:  # noqa: S112 -- an annotation is an expression of a user's, such as of a name for type checkers alone
+            continue
+    return found
+
+
+def _resolved(annotation: Any, known: dict[str, Any]) -> Any:
+    def holder() -> None: ...
+
+    holder.__annotations__ = {"it": annotation}
+    return typing.get_type_hints(holder, known, include_extras=True)["it"]
+
+
+_ITEMS = (Iterator, Iterable, Generator, AsyncIterator, AsyncGenerator)
+
+
+def _item(returns: Any) -> Any:
+    """Return the type of one value: of what is awaited, or of the items of a stream."""
+    origin, inner = typing.get_origin(returns), typing.get_args(returns)
+    if origin in (Awaitable, Coroutine) and inner:
+        return _item(inner[-1])
+    return inner[0] if origin in _ITEMS and inner else returns

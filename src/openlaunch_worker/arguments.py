@@ -1,0 +1,219 @@
+"""Makes what a function's annotations name of the JSON that a request has for it."""
+
+import datetime as dt
+import re
+import sys
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from typing import Any, Final
+
+from openlaunch_worker.failures import InvalidInput, one_line
+
+Make = Callable[[Any], Any]
+"""Makes a value of an annotation's type of JSON; a `Misfit` says why that can't be."""
+
+TAKES: Final = "takes"
+"""The attribute of a predict function with the types of those of its parameters for which JSON is not enough."""
+
+
+class Misfit(Exception):
+    """A value does not fit its annotation: what is wrong, and where in it."""
+
+    def __init__(self, reason: str, *path: object) -> None:
+        super().__init__(reason, *path)
+        self.reason = reason
+        self.path = path
+
+
+class Arguments:
+    """Makes the arguments of one function."""
+
+    def __init__(self, takes: Mapping[str, Any]) -> None:
+        makers = Makers()
+        self._makers = {name: make for name, kind in takes.items() if (make := makers.of(kind)) is not None}
+
+    def make(self, args: Any) -> Any:
+        """Return the arguments to call with. Raise `InvalidInput` where one does not fit."""
+        if type(args) is not dict:
+            return args
+        try:
+            return _each(self._makers, args)
+        except Misfit as misfit:
+            raise InvalidInput(f"{'.'.join(map(str, misfit.path))}: {misfit.reason}") from None
+
+
+def arguments_of(predict: Any) -> Arguments | None:
+    """Return what makes the arguments of a predict function; None where JSON is enough."""
+    takes = getattr(predict, TAKES, None)
+    return Arguments(takes) if isinstance(takes, dict) else None
+
+
+class Makers:
+    """Finds what makes values of a type, for each class once; a class may be within itself."""
+
+    def __init__(self) -> None:
+        self._of_records: dict[Any, Make] = {}
+
+    def of(self, kind: Any) -> Make | None:
+        """Return what makes values of a type; None where those of JSON are values of it, or it is not known."""
+        kind, origin, inner = _taken_apart(kind)
+        if origin in (typing.Union, types.UnionType):
+            return self._of_union(inner)
+        if not isinstance(origin, type):
+            return None
+        if origin in _SIMPLE:
+            return _SIMPLE[origin]
+        if typing.is_typeddict(origin) or (is_dataclass(origin) and not hasattr(origin, "model_validate")):
+            return self._of_record(origin)
+        if issubclass(origin, Mapping):
+            return _of_mapping(self.of(inner[1])) if len(inner) == 2 else None
+        if origin in _COLLECTIONS:
+            return self._of_collection(origin, inner)
+        return _of_class(origin)
+
+    def _of_union(self, kinds: Sequence[Any]) -> Make | None:
+        """Return what makes a value of the first type that it fits, after those that JSON has."""
+        makers = [found for each in kinds if (found := self.of(each)) is not None]
+        as_is = tuple(origin for _, origin, _ in map(_taken_apart, kinds) if origin in _JSON)
+
+        def make(value: Any) -> Any:
+            if isinstance(value, as_is):
+                return value
+            misfits = []
+            for each in makers:
+                try:
+                    return each(value)
+                except Misfit as misfit:
+                    misfits.append(misfit)
+            raise misfits[-1]
+
+        return make if makers else None
+
+    def _of_collection(self, kind: Any, inner: tuple[Any, ...]) -> Make | None:
+        if kind is tuple and inner and inner[-1] is not Ellipsis:
+            return _of_tuple([self.of(each) for each in inner])
+        make = self.of(inner[0]) if inner else None
+        build = list if kind is Sequence else kind
+        if make is None:
+            return None if build is list else _guarded(build, build)
+        return lambda value: build(_at(number, make, item) for number, item in enumerate(value))
+
+    def _of_record(self, kind: Any) -> Make:
+        if kind not in self._of_records:
+            self._of_records[kind] = lambda value: self._of_records[kind](value)
+            hints = _hints(kind)
+            found = ((name, self.of(hint)) for name, hint in hints.items())
+            makers = {name: make for name, make in found if make is not None}
+            self._of_records[kind] = _of_fields(makers, kind)
+        return self._of_records[kind]
+
+
+_JSON: Final = (str, bool, int, float)
+_COLLECTIONS: Final = (list, tuple, set, frozenset, Sequence)
+_QUALIFIERS: Final = (typing.Annotated, typing.Required, typing.NotRequired, typing.Final)
+
+
+def _taken_apart(kind: Any) -> tuple[Any, Any, tuple[Any, ...]]:
+    """Return a type without what qualifies it, what it is of, such as a list, and the types within it."""
+    while typing.get_origin(kind) in _QUALIFIERS or hasattr(kind, "__value__"):
+        kind = kind.__value__ if hasattr(kind, "__value__") else typing.get_args(kind)[0]
+    return kind, typing.get_origin(kind) or kind, typing.get_args(kind)
+
+
+def _hints(kind: Any) -> dict[str, Any]:
+    hints = typing.get_type_hints(kind, include_extras=True)
+    if not is_dataclass(kind):
+        return hints
+    return {field.name: hints[field.name] for field in fields(kind) if field.init}
+
+
+def _of_class(kind: type) -> Make | None:
+    if (validate := getattr(kind, "model_validate", None)) is not None:
+        return _guarded(kind, validate)
+    if issubclass(kind, Enum):
+        return _guarded(kind, kind)
+    for name, module in (("Decimal", "decimal"), ("UUID", "uuid")):
+        if kind is getattr(sys.modules.get(module), name, None):
+            return _guarded(kind, lambda value: kind(str(value)))
+    return None
+
+
+def _guarded(kind: Any, make: Make) -> Make:
+    """Have whatever is raised where a value is made say what was expected."""
+
+    def guarded(value: Any) -> Any:
+        try:
+            return make(value)
+        except (ValueError, TypeError, LookupError, ArithmeticError) as error:
+            raise Misfit(f"it is not {kind.__name__}: {one_line(error)}") from None
+
+    return guarded
+
+
+def _of_tuple(makers: Sequence[Make | None]) -> Make:
+    def make(value: Any) -> Any:
+        if not isinstance(value, list) or len(value) != len(makers):
+            raise Misfit(f"a list of {len(makers)} values is needed")
+        pairs = enumerate(zip(makers, value, strict=True))
+        return tuple(item if each is None else _at(number, each, item) for number, (each, item) in pairs)
+
+    return make
+
+
+def _of_mapping(make: Make | None) -> Make | None:
+    return None if make is None else lambda value: {key: _at(key, make, item) for key, item in value.items()}
+
+
+def _of_fields(makers: Mapping[str, Make], kind: Any) -> Make:
+    build = _guarded(kind, lambda value: value if typing.is_typeddict(kind) else kind(**value))
+
+    def make(value: Any) -> Any:
+        if not isinstance(value, dict):
+            raise Misfit(f"it is {type(value).__name__}, an object is needed for {kind.__name__}")
+        return build(_each(makers, value))
+
+    return make
+
+
+def _each(makers: Mapping[str, Make], values: dict[str, Any]) -> dict[str, Any]:
+    return {name: _at(name, makers[name], v) if name in makers else v for name, v in values.items()}
+
+
+def _at(place: object, make: Make, value: Any) -> Any:
+    """Make a value; null stays as it is, because the schema says where it may be."""
+    try:
+        return None if value is None else make(value)
+    except Misfit as misfit:
+        raise Misfit(misfit.reason, place, *misfit.path) from None
+
+
+def _whole(value: Any) -> Any:
+    return int(value) if type(value) is float and value.is_integer() else value
+
+
+_SPAN: Final = re.compile(
+    r"([-+])?P(?:(\d+)W)?(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+(?:\.\d+)?)S)?)?", re.ASCII
+)
+
+
+def _span(value: Any) -> dt.timedelta:
+    """Read a duration as ISO 8601 has it, or a number of seconds."""
+    if isinstance(value, int | float):
+        return dt.timedelta(seconds=value)
+    if (found := _SPAN.fullmatch(value)) is None:
+        raise ValueError(f"{value!r} is not a duration such as PT90S")
+    weeks, days, hours, minutes, seconds = (float(part or 0) for part in found.groups()[1:])
+    span = dt.timedelta(days, seconds, 0, 0, minutes, hours, weeks)
+    return -span if found[1] == "-" else span
+
+
+_SIMPLE: Final[dict[Any, Make]] = {
+    int: _whole,
+    dt.datetime: _guarded(dt.datetime, dt.datetime.fromisoformat),
+    dt.date: _guarded(dt.date, dt.date.fromisoformat),
+    dt.time: _guarded(dt.time, dt.time.fromisoformat),
+    dt.timedelta: _guarded(dt.timedelta, _span),
+}

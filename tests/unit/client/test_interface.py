@@ -1,0 +1,146 @@
+"""The schemas that a predict function's annotations give."""
+
+import json
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from datetime import date
+from enum import Enum
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict
+
+import pydantic
+import pytest
+
+from openlaunch.client.packing.documents import pack_schemas
+from openlaunch.client.packing.interface import interface_of, made_types
+
+if TYPE_CHECKING:
+    from nowhere import Unknown
+
+
+@dataclass
+class Point:
+    x: int
+    y: float = 0.0
+
+
+class Options(TypedDict, total=False):
+    width: int
+
+
+class Colour(Enum):
+    RED = "red"
+
+
+class Model(pydantic.BaseModel):
+    size: int = 1
+
+
+def schemas(fn, *, has_model=False, **options):
+    interface = interface_of(fn, has_model=has_model)
+    return json.loads(pack_schemas(interface, interface, **options))
+
+
+def properties(fn, **options):
+    return schemas(fn, **options)["RequestSchema"]["properties"]
+
+
+def parameter(kind):
+    def fn(x, other): ...
+
+    fn.__annotations__ = {"x": kind, "other": int}
+    return properties(fn)["x"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "schema"),
+    [
+        (int, {"type": "integer"}),
+        ("int", {"type": "integer"}),
+        (str | None, {"anyOf": [{"type": "string"}, {"type": "null"}]}),
+        (Literal["a", "b"], {"type": "string", "enum": ["a", "b"]}),
+        (Annotated[int, pydantic.Field(ge=1)], {"type": "integer", "minimum": 1}),
+        (list[float], {"type": "array", "items": {"type": "number"}}),
+        (dict[str, bool], {"type": "object", "additionalProperties": {"type": "boolean"}}),
+        (Point, {"$ref": "#/components/schemas/Point"}),
+        ("list[Options]", {"type": "array", "items": {"$ref": "#/components/schemas/Options"}}),
+        (Colour, {"$ref": "#/components/schemas/Colour"}),
+        (date, {"type": "string", "format": "date"}),
+        (Any, {}),
+        ("Unknown", {}),
+        ("not an annotation", {}),
+        (object(), {}),
+    ],
+)
+def test_a_parameter_has_the_schema_of_its_annotation(kind, schema):
+    assert parameter(kind) == schema
+
+
+def test_defaults_are_not_required_and_shown_where_they_are_json():
+    def fn(a: int, b=Point(1), c: "int" = None, *, e: int = object(), f=1): ...  # noqa: B008, RUF013
+
+    made = schemas(fn)
+    assert made["RequestSchema"]["required"] == ["a"]
+    shown = made["RequestSchema"]["properties"]
+    assert shown["b"] == {"default": {"x": 1, "y": 0.0}}
+    assert shown["c"] == {"anyOf": [{"type": "integer"}, {"type": "null"}], "default": None}
+    assert "default" not in shown["e"]
+    assert shown["f"] == {"default": 1}
+
+
+@pytest.mark.parametrize(
+    ("kind", "item"),
+    [(Iterator[int], "integer"), (AsyncIterator["int"], "integer"), (list[int], "array"), (int, "integer")],
+)
+def test_the_value_has_the_schema_of_an_item(kind, item):
+    def fn(): ...
+
+    fn.__annotations__ = {"return": kind}
+    assert schemas(fn)["ResponseSchema"]["type"] == item
+    assert "RequestSchema" not in schemas(fn)
+
+
+class Service:
+    def __call__(self, x: int, **more): ...
+
+    def method(self, x: int): ...
+
+
+@pytest.mark.parametrize(
+    ("fn", "is_open"), [(Service(), True), (Service().method, False), (partial(Service().method), False)]
+)
+def test_objects_methods_and_partials_have_an_interface(fn, is_open):
+    request = schemas(fn)["RequestSchema"]
+    assert request["properties"] == {"x": {"type": "integer"}}
+    assert request["additionalProperties"] is is_open
+
+
+@pytest.mark.parametrize("fn", [lambda x: x, len, print, partial(lambda x, y: x, 1)])
+def test_what_has_no_annotations_has_no_schema(fn):
+    assert schemas(fn) == {}
+
+
+def test_the_model_is_no_parameter():
+    def fn(model: Point, x: int): ...
+
+    assert list(properties(fn, has_model=True)) == ["x"]
+
+
+def test_two_models_of_one_name_have_two_schemas():
+    class Model(pydantic.BaseModel):
+        other: str
+
+    def fn(a: Model) -> globals()["Model"]: ...
+
+    made = schemas(fn)
+    assert list(made["ResponseSchema"]["properties"]) == ["size"]
+    name = made["RequestSchema"]["properties"]["a"]["$ref"].rpartition("/")[2]
+    assert list(made[name]["properties"]) == ["other"]
+
+
+def test_a_worker_makes_what_json_does_not_have():
+    def fn(
+        a: int, b: str, c: "Point", d: list[Colour] | None, e: dict[str, float], f: "Unknown", g: date
+    ): ...
+
+    assert list(made_types(interface_of(fn, has_model=False))) == ["a", "c", "d", "g"]
