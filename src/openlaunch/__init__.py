@@ -30,20 +30,24 @@ if TYPE_CHECKING:
         as_completed,
     )
     from openlaunch.errors import OpenlaunchError
+    from openlaunch_worker.files import DType, File, Shape
 
 __all__ = [
     "AsyncEndpoint",
     "AsyncEndpointBatchResponse",
+    "DType",
     "Endpoint",
     "EndpointRequest",
     "EndpointResponse",
     "EndpointResponseFuture",
     "EndpointResponseStream",
+    "File",
     "LaunchClient",
     "ModelBundle",
     "ModelEndpoint",
     "OpenlaunchError",
     "PostInferenceHooks",
+    "Shape",
     "StreamingEndpoint",
     "SyncEndpoint",
     "aio",
@@ -66,6 +70,7 @@ _NAMES = {
     "errors": ["OpenlaunchError"],
 }
 _HOMES = {name: f"openlaunch.{module}" for module, names in _NAMES.items() for name in names}
+_HOMES |= dict.fromkeys(("DType", "File", "Shape"), "openlaunch_worker.files")
 _MODULES = {"aio", "errors"}
 
 

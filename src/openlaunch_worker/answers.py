@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from openlaunch_worker.failures import Refusal
-from openlaunch_worker.values import plain, with_text_keys
+from openlaunch_worker.frames import Flags
+from openlaunch_worker.values import binary_of, npy_of, plain, typed, with_text_keys
 
 END_EVENT: Final = b"event: end\n\n"
 
@@ -24,7 +25,7 @@ _careful: Final = json.JSONEncoder(allow_nan=False, default=plain)
 _to_string: Final = json.JSONEncoder().encode
 
 
-def _encoder() -> Callable[[Any, int], Iterable[str]] | None:
+def _encoder(default: Callable[[Any], Any]) -> Callable[[Any, int], Iterable[str]] | None:
     """Return the encoder in C that `JSONEncoder` makes anew for each value, which takes longer than most values do.
 
     It does not look out for circles, which end as a RecursionError. None where this Python has another one.
@@ -32,7 +33,7 @@ def _encoder() -> Callable[[Any, int], Iterable[str]] | None:
     try:
         made: Callable[[Any, int], Iterable[str]] = json.encoder.c_make_encoder(  # type: ignore[attr-defined]
             None,
-            plain,
+            default,
             json.encoder.encode_basestring_ascii,
             None,
             ": ",
@@ -46,7 +47,9 @@ def _encoder() -> Callable[[Any, int], Iterable[str]] | None:
         return None
 
 
-_quick: Final = _encoder()
+_quick: Final = _encoder(plain)
+_quick_typed: Final = _encoder(typed)
+_careful_typed: Final = json.JSONEncoder(allow_nan=False, default=typed)
 
 _looks_numbered: Final = re.compile(r'"(?=[-0-9tfn])(?:-?[0-9]|true|false|null)[^"]*": ').search
 """Finds a key that may not have been text; most values have none, and need no further look.
@@ -55,24 +58,28 @@ The look ahead says the same as what follows it, and is quicker.
 """
 
 
-def _to_json(value: Any) -> str:
-    if _quick is None:
-        return _careful.encode(value)
+def _to_json(value: Any, as_typed: bool = False) -> str:
+    quick, careful = (_quick_typed, _careful_typed) if as_typed else (_quick, _careful)
+    if quick is None:
+        return careful.encode(value)
     try:
-        return "".join(_quick(value, 0))
+        return "".join(quick(value, 0))
     except MemoryError:
         raise
     except Exception:
-        return _careful.encode(value)  # it says what is wrong
+        return careful.encode(value)  # it says what is wrong
 
 
 _PICKLE_HINT: Final = "return JSON types, or ask for the result with return_pickled=True"
 _STREAM_HINT: Final = "yield JSON types"
 
 
-def success(value: Any, max_bytes: int) -> bytes:
-    """Return the answer with a value. Raise `Refusal` if it is not JSON, or larger than `max_bytes`."""
-    text = _encode(value, "return value", _PICKLE_HINT, max_bytes)
+def success(value: Any, max_bytes: int, as_typed: bool = False) -> bytes:
+    """Return the answer with a value, in which bytes and arrays are marked where it is `as_typed`.
+
+    Raise `Refusal` if it is not JSON, or larger than `max_bytes`.
+    """
+    text = _encode(value, "return value", _PICKLE_HINT, max_bytes, as_typed)
     string = _to_string(text)
     del text  # of a large value, as few copies as can be
     data = string.encode()
@@ -80,9 +87,20 @@ def success(value: Any, max_bytes: int) -> bytes:
     return b"".join((HEAD, data, TAIL))
 
 
-def event(item: Any, max_bytes: int) -> bytes:
-    """Return the event with an item. Raise `Refusal` if it is not JSON, or larger than `max_bytes`."""
-    return b"".join((_EVENT_HEAD, _encode(item, "item", _STREAM_HINT, max_bytes).encode(), _EVENT_TAIL))
+def event(item: Any, max_bytes: int, as_typed: bool = False) -> bytes:
+    """Return the event with an item, as `success` has it; raises what that does."""
+    text = _encode(item, "item", _STREAM_HINT, max_bytes, as_typed)
+    return b"".join((_EVENT_HEAD, text.encode(), _EVENT_TAIL))
+
+
+def binary(value: Any, max_bytes: int, accepts: int) -> bytes | None:
+    """Return the answer with bytes as they are, for what is sent so; None for another value."""
+    found = binary_of(value) or (npy_of(value) if accepts & Flags.NPY else None)
+    if found is None:
+        return None
+    _check_size(len(found.data), "return value", max_bytes)
+    media_type = found.media_type.encode("ascii", "replace")[:255]
+    return b"%b%b%c" % (found.data, media_type, len(media_type))
 
 
 def pickled(value: Any, max_bytes: int) -> bytes:
@@ -105,9 +123,9 @@ def failure_event(text: str, status_code: int, error: Mapping[str, str] | None =
     return b"data: " + failure(text, status_code, error) + b"\n\n"
 
 
-def _encode(value: Any, what: str, hint: str, max_bytes: int) -> str:
+def _encode(value: Any, what: str, hint: str, max_bytes: int, as_typed: bool) -> str:
     try:
-        text = _to_json(value)
+        text = _to_json(value, as_typed)
     except MemoryError:
         raise
     except Exception as error:

@@ -6,11 +6,15 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from enum import Enum
 from typing import Any, Final
 
+from openlaunch_worker.binaries import Misfit, binary_maker
+from openlaunch_worker.documents import Limits
 from openlaunch_worker.failures import InvalidInput, one_line
+from openlaunch_worker.fetch import Transfer
+from openlaunch_worker.files import SCRATCH, File, Scratch
 
 Make = Callable[[Any], Any]
 """Makes a value of an annotation's type of JSON; a `Misfit` says why that can't be."""
@@ -19,30 +23,62 @@ TAKES: Final = "takes"
 """The attribute of a predict function with the types of those of its parameters for which JSON is not enough."""
 
 
-class Misfit(Exception):
-    """A value does not fit its annotation: what is wrong, and where in it."""
-
-    def __init__(self, reason: str, *path: object) -> None:
-        super().__init__(reason, *path)
-        self.reason = reason
-        self.path = path
-
-
 class Arguments:
     """Makes the arguments of one function."""
 
     def __init__(self, takes: Mapping[str, Any]) -> None:
         makers = Makers()
         self._makers = {name: make for name, kind in takes.items() if (make := makers.of(kind)) is not None}
+        self._files = [name for name, kind in takes.items() if is_binary(kind)]
 
-    def make(self, args: Any) -> Any:
+    def make(self, args: Any, scratch: Scratch) -> Any:
         """Return the arguments to call with. Raise `InvalidInput` where one does not fit."""
         if type(args) is not dict:
             return args
+        SCRATCH.set(scratch)
         try:
             return _each(self._makers, args)
         except Misfit as misfit:
             raise InvalidInput(f"{'.'.join(map(str, misfit.path))}: {misfit.reason}") from None
+
+    def downloads(self, args: Any) -> "Downloads | None":
+        """Return the download of the files that are given by URL; None where there are none."""
+        if not self._files or type(args) is not dict:
+            return None
+        places: list[tuple[Any, Any, Transfer]] = []
+        for name in self._files:
+            given = args.get(name)
+            found = (
+                [(args, name, given)] if type(given) is not list else [(given, *e) for e in enumerate(given)]
+            )
+            urls = ((of, key, url) for of, key, url in found if isinstance(url, str) and url.startswith(_WEB))
+            places += ((of, key, Transfer(url)) for of, key, url in urls)
+        return Downloads(args, places) if places else None
+
+
+class Downloads:
+    """The files that the arguments of one request name by URL."""
+
+    def __init__(self, args: Any, places: list[tuple[Any, Any, Transfer]]) -> None:
+        self._args = args
+        self._places = places
+
+    def abort(self) -> None:
+        """Cut the download off, from any thread."""
+        for _, _, transfer in self._places:
+            transfer.abort()
+
+    def fetch(self, limits: Limits) -> Any:
+        """Return the arguments with the files in them. Raise `Refusal` where one can't be fetched."""
+        left = limits.max_url_bytes
+        for of, key, transfer in self._places:
+            data = transfer.fetch(replace(limits, max_url_bytes=left))
+            left -= len(data)
+            of[key] = File(data, name=of[key].partition("?")[0].rpartition("/")[2])
+        return self._args
+
+
+_WEB: Final = ("https://", "http://")
 
 
 def arguments_of(predict: Any) -> Arguments | None:
@@ -59,6 +95,8 @@ class Makers:
 
     def of(self, kind: Any) -> Make | None:
         """Return what makes values of a type; None where those of JSON are values of it, or it is not known."""
+        if (made := binary_maker(kind)) is not None:
+            return made
         kind, origin, inner = _taken_apart(kind)
         if origin in (typing.Union, types.UnionType):
             return self._of_union(inner)
@@ -109,6 +147,16 @@ class Makers:
             makers = {name: make for name, make in found if make is not None}
             self._of_records[kind] = _of_fields(makers, kind)
         return self._of_records[kind]
+
+
+def is_binary(kind: Any) -> bool:
+    """Return whether a type is that of a file, an image or an array, of a list of those, or also null."""
+    if binary_maker(kind) is not None:
+        return True
+    _, origin, inner = _taken_apart(kind)
+    if origin in (typing.Union, types.UnionType, list, tuple, Sequence):
+        return any(is_binary(each) for each in inner)
+    return False
 
 
 _JSON: Final = (str, bool, int, float)

@@ -79,6 +79,8 @@ class Flags(IntFlag):
 
     FOREIGN: the caller does not own the endpoint, and must not see where in the model an exception was raised.
     RAW: the args go to the bundle's HTTP server as they are, and its answer comes back as it is.
+    PARTS: the body is bytes with a document behind them, as `with_parts` has it.
+    BINARY: bytes, files and images may be answered as they are; NPY: arrays, too.
     """
 
     NONE = 0
@@ -86,19 +88,24 @@ class Flags(IntFlag):
     PICKLED = 2
     FOREIGN = 4
     RAW = 8
+    PARTS = 16
+    BINARY = 32
+    NPY = 64
 
 
 class Outcome(IntEnum):
     """How a request ended.
 
     SUCCESS: the finished JSON body. FAILURE: the same, with status FAILURE. PICKLED: the pickled return value,
-    for the gateway to store. CANCELLED: no bytes that matter.
+    for the gateway to store. CANCELLED: no bytes that matter. BINARY: bytes as they are, their media type, and a byte
+    with the length of that.
     """
 
     SUCCESS = 0
     FAILURE = 1
     PICKLED = 2
     CANCELLED = 3
+    BINARY = 4
 
 
 class FrameError(ValueError):
@@ -118,6 +125,23 @@ def request_head(request_id: int, flags: int, seconds: float, size: int) -> byte
     if length > MAX_PAYLOAD:
         raise FrameError(f"a payload of {length} bytes is over the limit of {MAX_PAYLOAD} bytes")
     return _WHOLE_HEAD.pack(length, request_id, Kind.REQUEST, flags, seconds)
+
+
+def with_parts(body: Body, document: bytes) -> Body:
+    """Return a body with a document behind it that says what is where in it; a large body is changed in its place."""
+    if isinstance(body, bytearray):
+        body += document
+        body += CREDIT_BODY.pack(len(document))
+        return body
+    return b"%b%b%b" % (body, document, CREDIT_BODY.pack(len(document)))
+
+
+def document_behind(body: bytes | memoryview) -> bytes | memoryview:
+    """Return the document that `with_parts` has put behind a body. Raise ValueError if there is none."""
+    end = len(body) - CREDIT_BODY.size
+    if end < 0 or (start := end - CREDIT_BODY.unpack(body[end:])[0]) < 0:
+        raise ValueError("it is cut off")
+    return body[start:end]
 
 
 def check_size(kind: int, request_id: int, length: int) -> None:

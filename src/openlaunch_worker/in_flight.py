@@ -67,10 +67,12 @@ class JobsInFlight:
     def _answer(self, job: Job, value: Any) -> tuple[Outcome, bytes]:
         most = self._limits.max_result_bytes
         if job.stream is not None:
-            return Outcome.SUCCESS, answers.event(value, most) + answers.END_EVENT
+            return Outcome.SUCCESS, answers.event(value, most, job.typed) + answers.END_EVENT
         if job.wants_pickle:
             return Outcome.PICKLED, answers.pickled(value, most)
-        return Outcome.SUCCESS, answers.success(value, most)
+        if job.accepts and (binary := answers.binary(value, most, job.accepts)) is not None:
+            return Outcome.BINARY, binary
+        return Outcome.SUCCESS, answers.success(value, most, job.typed)
 
     def _stop(self, job: Job, stop: Stop) -> None:
         if job.stop is not None:
@@ -103,6 +105,8 @@ class JobsInFlight:
 
     def _forget(self, job: Job) -> None:
         del self._running[job.id]
+        if job.scratch is not None:
+            job.scratch.remove()
         self._ended += 1
         if self._ended >= MEMORY.look_at:
             self._plan_look()

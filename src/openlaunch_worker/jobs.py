@@ -5,9 +5,10 @@ import threading
 from collections.abc import Callable
 from enum import Enum
 from time import monotonic, sleep
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
-from openlaunch_worker.fetch import Transfer
+from openlaunch_worker.documents import Limits
+from openlaunch_worker.files import Scratch
 from openlaunch_worker.frames import STREAM_WINDOW, Flags
 from openlaunch_worker.outbox import Outbox
 
@@ -15,10 +16,19 @@ from openlaunch_worker.outbox import Outbox
 _STREAM: Final = int(Flags.STREAM)
 _PICKLED: Final = int(Flags.PICKLED)
 _FOREIGN: Final = int(Flags.FOREIGN)
+_BINARY: Final = int(Flags.BINARY | Flags.NPY)
 
 
 HELD_SECONDS: Final = 0.001
 PAUSE_SECONDS: Final = 50e-6
+
+
+class Download(Protocol):
+    """Fetches the arguments of a job, from any thread."""
+
+    def fetch(self, limits: Limits) -> Any: ...
+
+    def abort(self) -> None: ...
 
 
 class Stop(Enum):
@@ -142,12 +152,24 @@ class Job:
 
     `route` is the request's `destination_path`. `deadline` is on the loop's clock; `limit` is the same as seconds
     from the request's arrival, 0 for no bound. `size` is that of the request in bytes.
+    `scratch` has the files that it was given. `typed`: its caller reads what values were. `accepts`: it reads bytes.
     `sent` is there once the job's thread is interrupted, and held until the exception is on its way.
     """
 
     __slots__ = (
         *("args", "deadline", "foreign", "id", "limit", "route"),
-        *("sent", "size", "stop", "stream", "task", "transfer", "wants_pickle"),
+        *(
+            "accepts",
+            "scratch",
+            "sent",
+            "size",
+            "stop",
+            "stream",
+            "task",
+            "transfer",
+            "typed",
+            "wants_pickle",
+        ),
     )
 
     def __init__(self, request_id: int, flags: int, limit: float, now: float, outbox: Outbox) -> None:
@@ -155,10 +177,13 @@ class Job:
         self.args: Any = None
         self.route: str | None = None
         self.size = 0
-        self.transfer: Transfer | None = None
+        self.transfer: Download | None = None
+        self.scratch: Scratch | None = None
+        self.typed = False
         self.limit = limit
         self.deadline = now + limit if limit > 0 else float("inf")
         self.wants_pickle = bool(flags & _PICKLED)
+        self.accepts = flags & _BINARY
         self.foreign = bool(flags & _FOREIGN)
         self.stream = Stream(request_id, outbox) if flags & _STREAM else None
         self.task: asyncio.Task[Any] | None = None

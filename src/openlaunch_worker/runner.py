@@ -15,7 +15,8 @@ from openlaunch_worker.defaults import filler, parameters_of
 from openlaunch_worker.documents import Limits
 from openlaunch_worker.failures import Refusal
 from openlaunch_worker.fetch import Transfer
-from openlaunch_worker.frames import Flags, Outcome
+from openlaunch_worker.files import File, Scratch
+from openlaunch_worker.frames import Flags, Outcome, document_behind
 from openlaunch_worker.in_flight import STOPPED, JobsInFlight, failure, no_memory
 from openlaunch_worker.jobs import Job, Routed, Stop
 from openlaunch_worker.outbox import Outbox
@@ -31,6 +32,7 @@ _END: Final = object()
 _BAD_INPUT: Final = 400
 _UNAVAILABLE: Final = 503
 _RAW: Final = int(Flags.RAW)
+_PARTS: Final = int(Flags.PARTS)
 
 _parse_json: Final = json.JSONDecoder().decode
 
@@ -67,11 +69,13 @@ class Runner(JobsInFlight):
             if flags & _RAW:
                 self._pass_through(job, body)
                 return
-            _read_input(job, body)
+            (_read_parts if flags & _PARTS else _read_input)(job, body)
             if job.route is not None and not self._takes_route:
                 raise Refusal("destination_path is for bundles that are an image with routes", _BAD_INPUT)
             if self._fill is not None and job.transfer is None:
                 self._fill(job.args)
+            if self._arguments is not None and job.transfer is None:
+                job.transfer = self._arguments.downloads(job.args)
             if job.deadline < self._next_expiry:
                 self._expect_expiry(job.deadline)
             self._begin(job)
@@ -167,7 +171,7 @@ class Runner(JobsInFlight):
             if stream is None:
                 raise _needs_streaming()
             async for item in items:
-                stream.push(answers.event(item, most), len(running) == 1)
+                stream.push(answers.event(item, most, job.typed), len(running) == 1)
                 # After every item: it may be long before the generator gives the next one, or awaits.
                 await _turn()
                 if stream.is_full():
@@ -234,7 +238,7 @@ class Runner(JobsInFlight):
                 raise _needs_streaming()
             # Interrupted within an item only: what sends must not stop half-way, and sees a flag instead.
             while (item := self._interrupts.run(job, next, items, _END)) is not _END:
-                data = answers.event(item, self._limits.max_result_bytes)
+                data = answers.event(item, self._limits.max_result_bytes, job.typed)
                 if not stream.push_and_wait(data, alone=len(self._running) == 1):
                     break
         finally:
@@ -251,7 +255,8 @@ class Runner(JobsInFlight):
         if job.route is not None:
             return self._predict(Routed(job.route, args))
         if self._arguments is not None:
-            args = self._arguments.make(args)
+            job.scratch = Scratch()
+            args = self._arguments.make(args, job.scratch)
         return self._predict(**args) if type(args) is dict else self._predict(args)
 
 
@@ -268,12 +273,25 @@ def _read_input(job: Job, body: bytes | memoryview) -> None:
         url = document.get("url")
         args = document.get("args")
         job.route = document.get("destination_path")
+        job.typed = document.get("typed_result") is True
     except (ValueError, RecursionError, AttributeError) as error:
         raise Refusal(f"the request can't be read: {error}", _BAD_INPUT) from None
     if url is None and args is None:
         raise Refusal("the request has neither args nor url: give one of them", _BAD_INPUT)
     job.args = args
     job.transfer = None if url is None else Transfer(str(url))
+
+
+def _read_parts(job: Job, body: bytes | memoryview) -> None:
+    """Set the job's `args` from a body with parts, each of which is a file among them."""
+    try:
+        document = _parse_json(str(document_behind(body), "utf-8"))
+        args = job.args = document["args"]
+        for path, start, end, media_type, name in document["parts"]:
+            of, key = (args, path[0]) if len(path) == 1 else (args[path[0]], path[1])
+            of[key] = File(bytes(body[start:end]), name=name, media_type=media_type)
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        raise Refusal(f"the request can't be read: {error}", _BAD_INPUT) from None
 
 
 def _needs_streaming() -> Refusal:

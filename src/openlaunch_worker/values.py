@@ -10,32 +10,61 @@ from collections.abc import Callable, Mapping, Set, ValuesView
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from io import BytesIO
+from pathlib import Path
 from typing import Any, Final, NamedTuple
+from urllib.parse import quote
+
+from openlaunch_worker.files import NPY, OCTETS, File
 
 _BYTES: Final = (bytes, bytearray, memoryview)
-_OCTETS: Final = "application/octet-stream"
 _MICROSECONDS: Final = {"M": "datetime64[us]", "m": "timedelta64[us]"}
 """The units of NumPy's times that Python's have too, by the kind of their type."""
 
 
 class Binary(NamedTuple):
-    """Bytes with their media type; `kind` says what they were made of."""
+    """Bytes with their media type, and a name; `kind` says what they were."""
 
     data: bytes
     media_type: str
     kind: str
+    name: str = ""
 
     def data_url(self) -> str:
-        """Return it as a URL that holds the bytes in base64."""
-        return f"data:{self.media_type};base64,{base64.b64encode(self.data).decode()}"
+        """Return it as a URL that holds the bytes in base64, and says what they were."""
+        name = f";name={quote(self.name, safe='')}" if self.name else ""
+        return f"data:{self.media_type};type={self.kind}{name};base64,{base64.b64encode(self.data).decode()}"
 
 
 def binary_of(value: Any) -> Binary | None:
-    """Return bytes and images as they are sent; None for every other value."""
+    """Return bytes, files and images as they are sent; None for every other value."""
     if isinstance(value, _BYTES):
-        return Binary(bytes(value), _OCTETS, "bytes")
+        return Binary(bytes(value), OCTETS, "bytes")
+    if isinstance(value, Path):
+        value = File(path=value)
+    if isinstance(value, File):
+        return Binary(value.read(), value.media_type, "file", value.name)
     image = _class("PIL.Image", "Image")
     return _encoded_image(value) if image is not None and isinstance(value, image) else None
+
+
+def npy_of(value: Any) -> Binary | None:
+    """Return an array or a tensor in NumPy's format; None for every other value."""
+    numpy = sys.modules.get("numpy")
+    kind = "array"
+    if (tensor := _class("torch", "Tensor")) is not None and isinstance(value, tensor):
+        kind, value = "tensor", value.detach().cpu().numpy()
+    if numpy is None or not isinstance(value, numpy.ndarray) or value.dtype.hasobject:
+        return None
+    file = BytesIO()
+    numpy.save(file, value, allow_pickle=False)
+    return Binary(file.getvalue(), NPY, kind)
+
+
+def typed(value: Any) -> Any:
+    """Return the same as `plain`; an array is a URL, too."""
+    if (found := binary_of(value) or npy_of(value)) is not None:
+        return found.data_url()
+    return plain(value)
 
 
 def plain(value: Any) -> Any:
@@ -125,7 +154,7 @@ def _encoded_image(image: Any) -> Binary:
     name = image.format or "PNG"
     file = BytesIO()
     image.save(file, name)
-    return Binary(file.getvalue(), sys.modules["PIL.Image"].MIME.get(name, _OCTETS), "image")
+    return Binary(file.getvalue(), sys.modules["PIL.Image"].MIME.get(name, OCTETS), "image")
 
 
 _LOADED: Final[tuple[tuple[str, str, Callable[[Any], Any]], ...]] = (

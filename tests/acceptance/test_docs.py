@@ -113,6 +113,21 @@ def test_the_batching_of_the_documentation_works(tmp_path):
     assert output == "['SUCCESS', 'SUCCESS', 'FAILURE']\n"
 
 
+@pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
+def test_the_files_of_the_documentation_come_and_go(tmp_path):
+    page = "docs/how-to/files-and-arrays.md"
+    with LocalServer(tmp_path / "data") as server:
+        assert run(script(tmp_path, page), tmp_path / "data") == "2\nquiet.txt b'QUIET'\n"
+        environ = {**os.environ, "OPENLAUNCH_URL": server.url, "OPENLAUNCH_API_KEY": server.api_key}
+        command = ["bash", "-euo", "pipefail", "-c", "\necho\n".join(blocks(page, "sh"))]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=100, env=environ, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [
+        *("2", "ONE", "TWO", "THREE"),
+        '"data:text/plain;type=file;base64,UVVJRVQ="',
+    ]
+
+
 @pytest.fixture(scope="module")
 def far_server(tmp_path_factory):
     """A server that speaks HTTPS, with the endpoints of the page on curl, and its authority's certificate."""

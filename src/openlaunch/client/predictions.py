@@ -15,6 +15,9 @@ from openlaunch.wire.sse import SSEParser
 from openlaunch.wire.tasks import CANCELLED_STATUS_CODE
 
 DONE = frozenset({"SUCCESS", "FAILURE"})
+_MARK = ";type="
+"""Stands in each value of a result that is more than JSON."""
+
 MAX_SHOWN = 8000
 """Characters of a traceback in an error's message."""
 
@@ -24,7 +27,9 @@ class EndpointRequest:
 
     Args:
         url: of a file, whose bytes are given to the predict function: `predict_fn(bytes)`.
-        args: JSON values by name, given to the predict function as keywords: `predict_fn(**args)`.
+        args: values by name, given to the predict function as keywords: `predict_fn(**args)`. Beside those of JSON
+            they may be bytes, paths of files, `openlaunch.File`, images of Pillow, arrays, dates and the like, for
+            functions whose annotations take them; arrays of the answer are then such, too.
         callback_url: where the result of an async task is POSTed.
         callback_auth_kind: "basic" (with username and password) or "mtls" (with cert and key, as PEM text).
         callback_auth_username: for "basic".
@@ -119,8 +124,9 @@ class EndpointRequest:
         """Return the body as bytes.
 
         Raises:
-            TypeError: the args have something in them that is not JSON.
+            TypeError: the args have something in them that can't be sent.
             ValueError: the args have a number in them that is not finite.
+            OSError: a file in them can't be read.
         """
         return encode(self.document(**more))
 
@@ -128,9 +134,14 @@ class EndpointRequest:
 def encode(document: Any) -> bytes:
     """Encode a prediction's body, with errors that say what to do; raises what `EndpointRequest.body` does."""
     try:
-        return json_body(document)
+        try:
+            return json_body(document)
+        except TypeError:
+            from openlaunch.client.types import encode_args  # most requests are JSON
+
+            return encode_args(document)
     except (TypeError, ValueError) as error:
-        hint = "give JSON values (numbers, text, lists, dicts), or a url to bytes"
+        hint = "give JSON values (numbers, text, lists, dicts), files or arrays, or a url to bytes"
         raise type(error)(f"the args can't be sent as JSON: {error}; {hint}") from None
 
 
@@ -283,7 +294,14 @@ class ResponseFields:
         answer.raise_for_status()
 
     def _json_value(self) -> Any:
-        return None if self.result is None else json.loads(self.result)
+        if self.result is None:
+            return None
+        value = json.loads(self.result)
+        if _MARK in self.result:
+            from openlaunch.client.types import restored  # most results are JSON
+
+            return restored(value)
+        return value
 
     def _pickle_url(self) -> str | None:
         """Return the URL of the pickled value, or None where there is no pickle.

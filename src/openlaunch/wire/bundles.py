@@ -14,6 +14,9 @@ BUNDLE_NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 DERIVED = "x-openlaunch-annotations"
 """In a schema that comes from a function's annotations: whether values are checked by it."""
 
+BINARY = "x-openlaunch-binary"
+"""In a schema of what is sent as bytes: what it is, such as an image."""
+
 
 class BundleOrderBy(StrEnum):
     """How a list of bundles is ordered, by time of creation."""

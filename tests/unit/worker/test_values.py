@@ -86,16 +86,16 @@ def written(value):
         ({"a": 1}.values(), [1]),
         (types.MappingProxyType({"a": ID}), {"a": str(ID)}),
         (collections.namedtuple("Pair", "a b")(1, ID), [1, str(ID)]),
-        (b"\x00\xff", "data:application/octet-stream;base64,AP8="),
-        (bytearray(b"a"), "data:application/octet-stream;base64,YQ=="),
-        (memoryview(b"a"), "data:application/octet-stream;base64,YQ=="),
+        (b"\x00\xff", "data:application/octet-stream;type=bytes;base64,AP8="),
+        (bytearray(b"a"), "data:application/octet-stream;type=bytes;base64,YQ=="),
+        (memoryview(b"a"), "data:application/octet-stream;type=bytes;base64,YQ=="),
         (
             Model(when="2026-01-02T03:04:05Z", Amount="1.10"),
             {"when": "2026-01-02T03:04:05Z", "Amount": "1.10"},
         ),
         (
             Arrays(scores=np.array([1.5])),
-            {"scores": [1.5], "image": "data:application/octet-stream;base64,/wA="},
+            {"scores": [1.5], "image": "data:application/octet-stream;type=bytes;base64,/wA="},
         ),
         (
             Point(1.0, dt.date(2026, 1, 2), Point(2.0, dt.date(2026, 1, 3))),
@@ -117,11 +117,11 @@ def test_a_value_is_written_as_the_rules_say(value, expected):
 def test_an_image_has_its_media_type():
     image = PIL.Image.new("RGB", (2, 1), (255, 0, 0))
     head, _, data = written({"image": image})["image"].partition(",")
-    assert head == "data:image/png;base64"
+    assert head == "data:image/png;type=image;base64"
     assert PIL.Image.open(io.BytesIO(base64.b64decode(data))).getpixel((1, 0)) == (255, 0, 0)
     file = io.BytesIO()
     image.save(file, "JPEG")
-    assert written(PIL.Image.open(file)).startswith("data:image/jpeg;base64,")
+    assert written(PIL.Image.open(file)).startswith("data:image/jpeg;type=image;base64,")
 
 
 class Tensor:

@@ -14,7 +14,9 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode
 
 from openlaunch.client.packing.interface import NONE, Interface, rebuilt
 from openlaunch.errors import BundleError
-from openlaunch.wire.bundles import DERIVED
+from openlaunch.wire.bundles import BINARY, DERIVED
+from openlaunch_worker.binaries import name_of
+from openlaunch_worker.files import File
 from openlaunch_worker.values import plain
 
 
@@ -85,7 +87,9 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
 
 
 def _readable(kind: Any) -> Any:
-    """Return a type with each TypedDict as one that pydantic reads: before Python 3.12, those of typing are none."""
+    """Return a class that pydantic reads as it is meant: a path is a file, and a TypedDict of typing one, if old."""
+    if kind is Path:
+        return File
     if not is_typeddict(kind) or sys.version_info >= (3, 12):
         return kind
     fields = {
@@ -107,7 +111,22 @@ def _is_understood(kind: Any, mode: JsonSchemaMode) -> bool:
 
 
 class _Generator(GenerateJsonSchema):
-    """Makes schemas; of classes that only Python has, it makes none."""
+    """Makes schemas, of what is sent as bytes too; of other classes that only Python has, it makes none."""
+
+    def is_instance_schema(self, schema: Any) -> dict[str, Any]:
+        name = name_of(schema["cls"])
+        return self.handle_invalid_for_json_schema(schema, "a class") if name is None else _of_binary(name)
+
+    def bytes_schema(self, schema: Any) -> dict[str, Any]:
+        return _of_binary("bytes")
+
+
+def _of_binary(name: str) -> dict[str, Any]:
+    """Return the schema of what is sent as bytes, or in JSON as a URL; an array may be nested lists there."""
+    if name in ("array", "tensor"):
+        return {"type": ["array", "number", "boolean", "string"], BINARY: name}
+    media_type = {"contentMediaType": "image/*"} if name == "image" else {}
+    return {"type": "string", "format": "binary", BINARY: name, **media_type}
 
 
 def _of_parameters(interface: Interface, schemas: Mapping[str, Any]) -> dict[str, Any]:
@@ -125,7 +144,7 @@ def _of_parameters(interface: Interface, schemas: Mapping[str, Any]) -> dict[str
 def _of_parameter(parameter: inspect.Parameter, schema: dict[str, Any]) -> dict[str, Any]:
     if parameter.default is NONE:
         return schema
-    if parameter.default is None and schema:
+    if parameter.default is None and schema and {"type": "null"} not in schema.get("anyOf", ()):
         schema = {"anyOf": [schema, {"type": "null"}]}
     try:
         default = json.loads(json.dumps(parameter.default, default=plain, allow_nan=False))

@@ -24,7 +24,7 @@ from openlaunch.store.base import Store
 from openlaunch.store.records import EndpointRecord
 from openlaunch.wire.endpoint_settings import RecordSettings
 from openlaunch.wire.times import stamp_of
-from openlaunch_worker.frames import Body, Outcome
+from openlaunch_worker.frames import Body, Flags, Outcome
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +101,8 @@ class Sampler:
         if outcome == Outcome.CANCELLED or (pieces is None and (known or not self._is_picked())):
             return
         size = len(work.body) + len(payload) + len(pieces or b"")
-        is_whole = size <= MAX_LINE_BYTES and outcome != Outcome.PICKLED
+        is_json = outcome not in (Outcome.PICKLED, Outcome.BINARY) and not work.flags & Flags.PARTS
+        is_whole = size <= MAX_LINE_BYTES and is_json
         answer = bytes((pieces or b"") + payload) if is_whole else b""
         given = bytes(work.body) if is_whole else b""
         self._keep(Line(clock.now(), work.name, work.owner, outcome, given, answer, is_stream, is_whole))

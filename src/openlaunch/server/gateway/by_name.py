@@ -4,6 +4,7 @@
 prediction is a durable task, and its answer is got from `/e/…/tasks/{id}`.
 """
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from typing import NamedTuple
@@ -21,10 +22,12 @@ from openlaunch.server.gateway.plain_exchange import FORMATS, PlainExchange
 from openlaunch.server.gateway.request_tasks import RequestTasks
 from openlaunch.server.gateway.resolver import EndpointResolver
 from openlaunch.server.gateway.sync_routes import SyncRoutes
+from openlaunch.server.prediction.forms import FORM, Form, as_json, one_file, read_form, taken_types
 from openlaunch.server.prediction.idempotency import idempotency_key, keyed
 from openlaunch.server.prediction.inputs import as_request
 from openlaunch.server.prediction.results import SignedURLs
 from openlaunch.server.prediction.schema_cache import SchemaCache
+from openlaunch.server.prediction.schemas import BundleSchemas
 from openlaunch.server.queue.answering import Answerable
 from openlaunch.server.queue.service import TaskService
 from openlaunch.wire import routes
@@ -32,6 +35,8 @@ from openlaunch.wire.endpoints import EndpointType
 from openlaunch.wire.keys import Role
 from openlaunch.wire.sse import LAST_EVENT_ID, RESUME
 from openlaunch.wire.tasks import MAX_WAIT_SECONDS
+from openlaunch_worker.files import NPY
+from openlaunch_worker.frames import Flags
 
 POLL_SECONDS = 20.0
 """How long the question for a task's answer is held open where it does not say so: no proxy has cut it by then."""
@@ -39,7 +44,7 @@ POLL_SECONDS = 20.0
 _PATH = re.compile(rb"/e/(?:([^/]+)/)?([^/]+)")
 _TASK = re.compile(rb"(/e/[^/]+(?:/[^/]+)?)/tasks/([^/]+)")
 _WAIT = re.compile(r"wait=\"?([0-9]{1,9})\"?\Z")
-_TAKEN_TYPES = (b"json", b"application/x-www-form-urlencoded")
+_TAKEN_TYPES = ("json", "application/x-www-form-urlencoded")
 """A part of the types of a body that are read as JSON; the second is what curl sends with `-d`."""
 
 
@@ -93,9 +98,8 @@ class ByName:
     def _predict(self, exchange: PlainExchange, lane: Lane, principal: Principal) -> None:
         prefer = _preference(exchange.scope)
         kind = lane.endpoint.endpoint_type
-        _check_type(exchange.scope)
-        offered = list(FORMATS) if kind is EndpointType.STREAMING else [JSON]
-        exchange.format = FORMATS[choose(_accept(exchange.scope), offered)]
+        if kind is EndpointType.STREAMING:
+            exchange.format = FORMATS[choose(_accept(exchange.scope), list(FORMATS))]
         if kind is EndpointType.ASYNC or prefer.is_async or prefer.wait is not None:
             if kind is EndpointType.STREAMING:
                 raise BadRequest("a stream is answered as its items come: leave the header Prefer out")
@@ -107,18 +111,40 @@ class ByName:
         exchange.on_gone = self._tasks.spawn(self._run(exchange, lane, principal.owner), exchange).cancel
 
     async def _run(self, exchange: PlainExchange, lane: Lane, owner: str) -> None:
+        schemas = await self._schemas.get(lane.endpoint.serving_bundle_id)
+        flags = Flags.NONE
+        if lane.endpoint.endpoint_type is not EndpointType.STREAMING:
+            flags = _answered_as(_accept(exchange.scope), schemas)
+        form = await self._form(exchange, owner, schemas)
+        await self._sync.predict_args(exchange, lane, owner, form, flags)
+
+    async def _form(self, exchange: PlainExchange, owner: str, schemas: BundleSchemas) -> Form | None:
+        """Return what is in a body that is a form or a file; None where it is JSON."""
+        given = (header(exchange.scope, b"content-type") or b"").decode("latin-1")
+        fields = schemas.fields
+        is_json = not given or any(each in given.lower() for each in _TAKEN_TYPES)
+        is_form = given.lower().startswith(FORM)
+        if not is_json and (fields is None or (not is_form and fields.only_file is None)):
+            raise UnsupportedMedia(f"the Content-Type is {given[:80]!r}: send {taken_types(fields)}")
         await self._inflater.inflate(exchange, owner)
-        exchange.body = exchange.body or b"{}"
-        await self._sync.predict_args(exchange, lane, owner)
+        if is_json or fields is None:
+            exchange.body = exchange.body or b"{}"
+            return None
+        if is_form:
+            return await read_form(exchange.body, given, fields)
+        return one_file(exchange.body, given, fields.only_file or "", fields)
 
     async def _store(
         self, exchange: PlainExchange, lane: Lane, principal: Principal, prefer: Preference
     ) -> None:
-        await self._inflater.inflate(exchange, principal.owner)
         schemas = await self._schemas.get(lane.endpoint.serving_bundle_id)
+        choose(_accept(exchange.scope), [JSON])
+        form = await self._form(exchange, principal.owner, schemas)
+        if form is not None:
+            exchange.body = await asyncio.to_thread(as_json, exchange.body, form)
         key = idempotency_key(exchange.scope)
         known = None if key is None else await keyed(key, lane.endpoint.id, exchange.body)
-        checked = await self._schemas.checks.args(principal.owner, exchange.body or b"{}", schemas)
+        checked = await self._schemas.checks.args(principal.owner, exchange.body, schemas)
         checked = checked._replace(body=as_request(checked.body))
         self._queue.submitter.refuse_hopeless(lane, principal.owner)
         ids = await self._queue.submitter.submit(lane, principal.owner, [checked], known)
@@ -161,12 +187,13 @@ def _accept(scope: Scope) -> str:
     return ",".join(value.decode("latin-1") for name, value in scope["headers"] if name == b"accept")
 
 
-def _check_type(scope: Scope) -> None:
-    given = header(scope, b"content-type")
-    if given and not any(each in given.lower() for each in _TAKEN_TYPES):
-        raise UnsupportedMedia(
-            f"the Content-Type is {given[:80].decode('latin-1')!r}: send the arguments as application/json"
-        )
+def _answered_as(accept: str, schemas: BundleSchemas) -> Flags:
+    """Return how a value may be answered beside JSON. Raise NotAcceptable where it can't be as is asked."""
+    text = accept.lower()
+    if schemas.returns is None or not text:
+        choose(accept, [JSON])
+    flags = Flags.NONE if JSON in text else Flags.BINARY
+    return flags | Flags.NPY if NPY in text else flags
 
 
 def _refuse_resumption(scope: Scope) -> None:

@@ -145,6 +145,8 @@ class SyncCall(Call):
             exchange.fail(Unavailable(text, code="cancelled", retry_after=1))
         elif calls.needs_finishing(outcome):
             calls.tasks.spawn(self._finish(outcome, payload), exchange)
+        elif outcome == Outcome.BINARY:
+            exchange.respond_binary(payload)
         else:
             exchange.respond(payload)
 

@@ -153,6 +153,10 @@ class Exchange(Response):
     def request_id(self) -> str:
         return request_id_of(self.scope)
 
+    def respond_binary(self, payload: Body) -> None:
+        """Answer with bytes and their media type, which are behind them."""
+        raise NotImplementedError
+
     def respond_failed(self, body: bytes) -> None:
         """Answer with the failure of a model; the answer names the request, as the endpoint's log does."""
         request_id = self.request_id

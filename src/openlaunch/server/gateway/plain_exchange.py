@@ -1,6 +1,7 @@
 """Requests by name: the answer is the value alone, with a status that says how the prediction has ended."""
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -11,7 +12,12 @@ from openlaunch.server.gateway.response import JSON
 from openlaunch.server.prediction.values import parts_of, problem_of, url_of, value_of
 from openlaunch.wire.problems import CONTENT_TYPE
 from openlaunch.wire.sse import END_EVENT
+from openlaunch_worker.files import OCTETS
 from openlaunch_worker.frames import Body
+
+_MEDIA_TYPE = re.compile(r"[\w.+-]+/[\w.+-]+(; ?[\w.-]+=[\w.+-]+)*", re.ASCII)
+_HARMLESS = {"x-content-type-options": "nosniff", "content-security-policy": "sandbox; default-src 'none'"}
+"""What a model answers is not the server's: a browser runs nothing of it under the server's address."""
 
 
 class Format(NamedTuple):
@@ -60,6 +66,17 @@ class PlainExchange(Exchange):
             self.respond_document(200, {}, pickled)
         else:
             self.respond_failed(bytes(body))
+
+    def respond_binary(self, payload: Body) -> None:
+        """Answer with bytes and their media type, which are behind them."""
+        end = len(payload) - 1 - payload[-1]
+        media_type = bytes(payload[end:-1]).decode("latin-1")
+        if isinstance(payload, bytearray):
+            del payload[end:]
+        else:
+            payload = payload[:end]
+        known = media_type if _MEDIA_TYPE.fullmatch(media_type) else OCTETS
+        self._respond(200, {"content-type": known, **_HARMLESS}, payload)
 
     def respond_document(self, status: int, headers: Mapping[str, str], document: Mapping[str, Any]) -> None:
         """Answer with a document of the server's own."""

@@ -5,6 +5,7 @@ but errors. No task is made for a request: what happens to it is called when it 
 """
 
 import asyncio
+import json
 from functools import partial
 
 from openlaunch.artifacts.base import Artifacts
@@ -17,6 +18,7 @@ from openlaunch.server.gateway.request_tasks import RequestTasks, counted
 from openlaunch.server.gateway.resolver import EndpointResolver
 from openlaunch.server.gateway.streams import Stream, Streams
 from openlaunch.server.prediction.deadlines import Deadlines
+from openlaunch.server.prediction.forms import Form
 from openlaunch.server.prediction.idempotency import Answers, idempotency_key
 from openlaunch.server.prediction.inputs import PredictInput, as_request, check_sync_body
 from openlaunch.server.prediction.results import SignedURLs
@@ -26,6 +28,7 @@ from openlaunch.server.settings import GatewaySettings
 from openlaunch.wire import routes
 from openlaunch.wire.endpoints import EndpointType
 from openlaunch.wire.sse import LAST_EVENT_ID
+from openlaunch_worker.frames import Flags
 
 _LAST_EVENT_ID = LAST_EVENT_ID.encode()
 
@@ -103,15 +106,24 @@ class SyncRoutes:
         task = self._tasks.spawn(counted(lane, preparing), exchange)
         exchange.on_gone = task.cancel
 
-    async def predict_args(self, exchange: Exchange, lane: Lane, owner: str) -> None:
-        """Start a prediction whose args are the body of its request."""
+    async def predict_args(
+        self, exchange: Exchange, lane: Lane, owner: str, form: Form | None, flags: Flags
+    ) -> None:
+        """Start a prediction whose args are the body of its request, or in it."""
         key = idempotency_key(exchange.scope)
         _refuse_keyed_stream(key, lane)
         schemas = await self._schemas.get(lane.endpoint.serving_bundle_id)
-        checked = await self._schemas.checks.args(owner, exchange.body, schemas)
-        await self._begin(
-            exchange, lane, owner, checked._replace(body=as_request(checked.body)), schemas, key
-        )
+        if form is None:
+            checked = await self._schemas.checks.args(owner, exchange.body, schemas)
+            checked = checked._replace(body=as_request(checked.body))
+        else:
+            args = json.dumps(form.args).encode()
+            checked = await self._schemas.checks.args(owner, args, schemas)
+            checked = checked._replace(body=form.behind(exchange.body))
+            flags |= Flags.PARTS
+        if key is not None:
+            flags &= ~(Flags.BINARY | Flags.NPY)  # the answer is kept as JSON
+        await self._begin(exchange, lane, owner, checked._replace(flags=flags), schemas, key)
 
     async def _prepare(self, exchange: Exchange, lane: Lane, owner: str, key: str | None) -> None:
         """Start a prediction after what takes time: loading schemas, checking a large body, a stored answer."""

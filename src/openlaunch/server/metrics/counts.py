@@ -34,7 +34,7 @@ LABELS = ("ok", "model_error", "4xx", "429", "5xx", "cancelled", "deadline")
 FAILED = (Ended.MODEL_ERROR, Ended.SERVER_ERROR, Ended.DEADLINE)
 """The outcomes for which an endpoint is to blame."""
 
-_OF_ANSWERS = (Ended.OK, Ended.MODEL_ERROR, Ended.OK, Ended.SERVER_ERROR)
+_OF_ANSWERS = (Ended.OK, Ended.MODEL_ERROR, Ended.OK, Ended.SERVER_ERROR, Ended.OK)
 """By the outcome of a worker's answer."""
 
 _TOO_MANY, _DEADLINE, _FIRST_OF_SERVER = 429, 504, 500

@@ -9,8 +9,9 @@ import orjson
 
 from openlaunch.errors import Unprocessable
 from openlaunch.server.prediction.formats import FORMATS
+from openlaunch.server.prediction.forms import Fields
 from openlaunch.server.prediction.schema_cost import FORMAT_PARTS, MAX_PARTS, UNBOUNDED, parts_of
-from openlaunch.wire.bundles import DERIVED
+from openlaunch.wire.bundles import BINARY, DERIVED
 
 MAX_ERRORS = 20
 MAX_MESSAGE = 300
@@ -82,6 +83,11 @@ class BundleSchemas:
         self.has_request = document_of(schemas, "RequestSchema") is not None
         self.has_response = document_of(schemas, "ResponseSchema") is not None
         self.quick_bytes = self.request.quick_bytes
+        request, response = (schemas.get(f"{name}Schema") for name in ("Request", "Response"))
+        self.fields = Fields(request) if isinstance(request, dict) and DERIVED in request else None
+        """What the arguments are where they may come in a form, because the function's annotations say it."""
+        self.returns = response.get(BINARY) if isinstance(response, dict) else None
+        """What is answered as bytes: its name, None where that is not known."""
 
     def check_request(self, args: Any, size: int) -> None:
         """Raise Unprocessable, with the path of each field, if the `args` do not fit the request schema.

@@ -14,7 +14,7 @@ from openlaunch.server.dispatch.recordings import (
     _expired,
 )
 from openlaunch.wire.endpoint_settings import RecordSettings
-from openlaunch_worker.frames import Outcome
+from openlaunch_worker.frames import Flags, Outcome
 
 
 @dataclass(eq=False)
@@ -22,6 +22,7 @@ class Request:
     """What a sampler needs of work."""
 
     body: bytes = b'{"args":\n 1}'
+    flags: Flags = Flags.NONE
     name: str = "request req_1"
     owner: str = "ann"
 

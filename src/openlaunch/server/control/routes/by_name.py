@@ -11,18 +11,22 @@ from openlaunch.server.control.routes.context import Caller, Context
 from openlaunch.server.control.routes.docs import as_json, renamed
 from openlaunch.server.control.routing import ControlRouter
 from openlaunch.server.gateway.resolver import find_by_name
+from openlaunch.server.prediction.forms import FORM, Fields
 from openlaunch.server.prediction.schemas import written
 from openlaunch.store import bundles as bundle_store
 from openlaunch.store.records import EndpointRecord
 from openlaunch.wire import routes
+from openlaunch.wire.bundles import BINARY, DERIVED
 from openlaunch.wire.endpoints import EndpointType
 from openlaunch.wire.problems import CONTENT_TYPE
+from openlaunch_worker.files import NPY, OCTETS
 
 OWN = routes.BY_NAME + "/{name}"
 ANY = routes.BY_NAME + "/{owner_name}/{name}"
 DOCUMENT = "/openapi.json"
 _COMPONENTS = "#/components/schemas/"
 _TEXT = {"type": "string"}
+_BYTES = {"type": "string", "format": "binary"}
 _ACCEPTED = {
     "type": "object",
     "properties": {"task_id": _TEXT, "status": _TEXT, "location": {"type": "string", "format": "uri"}},
@@ -123,7 +127,7 @@ def _document(endpoint: EndpointRecord, schemas: dict[str, Any], base_url: str) 
     value = _ref(components, f"{endpoint.name}-ResponseSchema")
     args = _ref(components, f"{endpoint.name}-RequestSchema")
     path = _path(endpoint)
-    paths = {path: {"post": _operation(endpoint, args, value)}}
+    paths = {path: {"post": _operation(endpoint, _sent(schemas, args), value, _returned(schemas, value))}}
     if endpoint.endpoint_type is not EndpointType.STREAMING:
         paths[path + "/tasks/{task_id}"] = {"get": _task_operation(value)}
     return {
@@ -146,8 +150,31 @@ def _ref(components: dict[str, Any], name: str) -> dict[str, Any]:
     return {"$ref": _COMPONENTS + name} if components.get(name) else {}
 
 
-def _operation(endpoint: EndpointRecord, args: dict[str, Any], value: dict[str, Any]) -> dict[str, Any]:
+def _sent(schemas: dict[str, Any], args: dict[str, Any]) -> dict[str, Any]:
+    """Return the content of a request by its types, as `server.gateway.by_name` takes it."""
+    schema = schemas.get("RequestSchema")
+    if not isinstance(schema, dict) or DERIVED not in schema:
+        return as_json(args)
+    fields = Fields(schema)
+    alone = {} if fields.only_file is None else {"*/*": {"schema": _BYTES}}
+    return {**as_json(args), FORM: {"schema": args}, **alone}
+
+
+def _returned(schemas: dict[str, Any], value: dict[str, Any]) -> dict[str, Any]:
+    """Return the content of an answer by its types: bytes as they are, where that is what the value is."""
+    schema = schemas.get("ResponseSchema")
+    kind = schema.get(BINARY) if isinstance(schema, dict) else None
+    if not isinstance(schema, dict) or kind is None:
+        return as_json(value)
+    media_type = NPY if kind in ("array", "tensor") else schema.get("contentMediaType", OCTETS)
+    return {**as_json(value), media_type: {"schema": _BYTES}}
+
+
+def _operation(
+    endpoint: EndpointRecord, sent: dict[str, Any], value: dict[str, Any], returned: dict[str, Any]
+) -> dict[str, Any]:
     answers = _answers(value)
+    answers["200"]["content"] = returned
     if endpoint.endpoint_type is EndpointType.STREAMING:
         answers = {"200": _stream(value), "default": answers["default"]}
     elif endpoint.endpoint_type is EndpointType.ASYNC:
@@ -157,7 +184,7 @@ def _operation(endpoint: EndpointRecord, args: dict[str, Any], value: dict[str, 
     return {
         "operationId": "predict",
         "summary": f"{endpoint.name} ({endpoint.endpoint_type.value})",
-        "requestBody": {"required": True, "content": as_json(args)},
+        "requestBody": {"required": True, "content": sent},
         "responses": answers,
     }
 

@@ -44,21 +44,21 @@ export function input(name, schema, value, document) {
   return { element: made, read: () => (made.value.trim() ? parsed(name, made.value) : undefined) };
 }
 
-// A string: typed, or a file's content, as text or where the schema asks for bytes as base64.
+// A string: typed, or a file's content, as text or where the schema asks for bytes as base64, in a data: URL if a function takes the file.
 function text(name, kind, given) {
   const bytes = kind.format === "binary" || kind.format === "byte" || kind.contentEncoding === "base64" || kind.contentMediaType === "application/octet-stream";
   const typed = h(kind.maxLength > 80 || kind.maxLength == null ? "textarea" : "input", { name, rows: 2, value: given ?? "", spellcheck: "false" });
   const file = h("input", { type: "file", name: `${name}-file`, "aria-label": `A file for ${name}`, onchange: async () => {
     const [chosen] = file.files;
-    if (chosen) typed.value = bytes ? await base64(chosen) : await chosen.text();
+    if (chosen) typed.value = bytes ? await base64(chosen, Boolean(kind["x-openlaunch-binary"])) : await chosen.text();
   } });
   return { element: typed, file, read: () => (typed.value === "" ? undefined : typed.value) };
 }
 
-function base64(file) {
+function base64(file, whole) {
   return new Promise((resolve, reject) => {
     const reader = new FileReader();
-    reader.onload = () => resolve(reader.result.slice(reader.result.indexOf(",") + 1));
+    reader.onload = () => resolve(whole ? reader.result : reader.result.slice(reader.result.indexOf(",") + 1));
     reader.onerror = () => reject(reader.error);
     reader.readAsDataURL(file);
   });

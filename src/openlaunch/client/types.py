@@ -1,0 +1,77 @@
+"""Values that JSON does not have: how they are sent in args, and how those of an answer are made again."""
+
+import base64
+import importlib.util
+import json
+import re
+from collections.abc import Callable
+from io import BytesIO
+from typing import Any
+from urllib.parse import unquote
+
+from openlaunch_worker.files import File
+from openlaunch_worker.values import typed
+
+_SENT = re.compile(r"data:([^,]*?);type=([a-z]+)(?:;name=([^;,]*))?;base64,")
+
+
+def encode_args(document: dict[str, Any]) -> bytes:
+    """Encode a request with bytes, paths, files, images, arrays and the like in it; arrays come back as such.
+
+    Raises:
+        TypeError: something in it can't be sent.
+        ValueError: a number in it is not finite.
+        OSError: a file can't be read.
+    """
+    text = json.dumps(
+        {**document, "typed_result": True}, separators=(",", ":"), allow_nan=False, default=typed
+    )
+    return text.encode()
+
+
+def restored(value: Any) -> Any:
+    """Return a value of an answer with the bytes, files, images and arrays that a worker has put into it."""
+    if isinstance(value, str):
+        found = _SENT.match(value)
+        return value if found is None else _made(found, value[found.end() :], value)
+    if isinstance(value, list):
+        return [restored(each) for each in value]
+    if isinstance(value, dict):
+        return {key: restored(each) for key, each in value.items()}
+    return value
+
+
+def _made(found: re.Match[str], text: str, whole: str) -> Any:
+    make = _MAKERS.get(found[2])
+    try:
+        data = base64.b64decode(text, validate=True)
+    except ValueError:
+        return whole
+    return whole if make is None else make(File(data, name=unquote(found[3] or ""), media_type=found[1]))
+
+
+def _image(file: File) -> Any:
+    if importlib.util.find_spec("PIL") is None:
+        return file
+    return importlib.import_module("PIL.Image").open(BytesIO(file.read()))
+
+
+def _array(file: File) -> Any:
+    if importlib.util.find_spec("numpy") is None:
+        return file
+    return importlib.import_module("numpy").load(BytesIO(file.read()), allow_pickle=False)
+
+
+def _tensor(file: File) -> Any:
+    if importlib.util.find_spec("torch") is None:
+        return _array(file)
+    return importlib.import_module("torch").from_numpy(_array(file))
+
+
+_MAKERS: dict[str, Callable[[File], Any]] = {
+    "bytes": File.read,
+    "file": lambda file: file,
+    "image": _image,
+    "array": _array,
+    "tensor": _tensor,
+}

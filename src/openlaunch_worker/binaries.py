@@ -1,0 +1,167 @@
+"""Makes files, images and arrays of parts of a request's body, of `data:` URLs, and of nested lists."""
+
+import importlib
+import typing
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Final
+
+from openlaunch_worker.failures import one_line
+from openlaunch_worker.files import NPY, SCRATCH, DType, File, Shape, of_data_url
+
+_MAGIC: Final = b"\x93NUMPY"
+
+
+class Misfit(Exception):
+    """A value does not fit its annotation: what is wrong, and where in it."""
+
+    def __init__(self, reason: str, *path: object) -> None:
+        super().__init__(reason, *path)
+        self.reason = reason
+        self.path = path
+
+
+def binary_maker(kind: Any) -> Callable[[Any], Any] | None:
+    """Return what makes values of a type that is sent as bytes; None for another type."""
+    metadata: tuple[Any, ...] = ()
+    while typing.get_origin(kind) is typing.Annotated:
+        kind, *more = typing.get_args(kind)
+        metadata += tuple(more)
+    origin = typing.get_origin(kind) or kind
+    match name_of(origin):
+        case "bytes":
+            return lambda value: file_of(value).read()
+        case "file":
+            return file_of
+        case "path":
+            return lambda value: SCRATCH.get().put(file_of(value))
+        case "image":
+            return _image
+        case "array" | "tensor" as name:
+            dtype = next((each.name for each in metadata if isinstance(each, DType)), _dtype_of(kind))
+            shape = next((each.lengths for each in metadata if isinstance(each, Shape)), None)
+            return Arrays(dtype, shape, as_tensor=name == "tensor").make
+    return None
+
+
+def name_of(kind: Any) -> str | None:
+    """Return what a class of things that are sent as bytes is called here; None for another class."""
+    if kind is bytes:
+        return "bytes"
+    if kind is File:
+        return "file"
+    if kind is Path:
+        return "path"
+    place = getattr(kind, "__module__", ""), getattr(kind, "__qualname__", "")
+    return _LIBRARIES.get(place)
+
+
+_LIBRARIES: Final = {
+    ("PIL.Image", "Image"): "image",
+    ("numpy", "ndarray"): "array",
+    ("torch", "Tensor"): "tensor",
+}
+
+
+def _dtype_of(kind: Any) -> str | None:
+    """Return the type of values that `numpy.typing.NDArray` names."""
+    inner = typing.get_args(kind)
+    of_dtype = typing.get_args(inner[1]) if len(inner) == 2 else ()
+    return getattr(of_dtype[0], "__name__", None) if of_dtype and isinstance(of_dtype[0], type) else None
+
+
+def file_of(value: Any) -> File:
+    """Return what was sent as a file. Raise `Misfit` if it was not."""
+    if isinstance(value, File):
+        return value
+    if not isinstance(value, str):
+        raise Misfit(f"a file is needed, and a value of type {type(value).__name__} came")
+    try:
+        return of_data_url(value)
+    except ValueError as error:
+        given = f"text of {len(value)} characters"
+        raise Misfit(f"a file, a data: URL or an https:// URL is needed, and {given} came: {error}") from None
+
+
+def _came(file: File) -> str:
+    return f"{len(file.read())} bytes of {file.media_type} came"
+
+
+def _image(value: Any) -> Any:
+    file = file_of(value)
+    try:
+        image = importlib.import_module("PIL.Image").open(BytesIO(file.read()))
+        image.load()
+    except Exception as error:
+        text = one_line(error).partition(" <")[0]  # the error names an object in memory
+        raise Misfit(f"an image is needed, and {_came(file)}: {text}") from None
+    return image
+
+
+class Arrays:
+    """Makes arrays of one type of values and one shape, where those are given."""
+
+    def __init__(
+        self, dtype: str | None, shape: tuple[int | None, ...] | None, *, as_tensor: bool = False
+    ) -> None:
+        self._dtype = dtype
+        self._shape = shape
+        self._as_tensor = as_tensor
+
+    def make(self, value: Any) -> Any:
+        """Return the array in a file, or in nested lists. Raise `Misfit` if it is none, or another one."""
+        numpy = importlib.import_module("numpy")
+        try:
+            in_json = isinstance(value, list | int | float)
+            array = self._of_lists(numpy, value) if in_json else self._of_file(numpy, file_of(value))
+        except (ValueError, TypeError, OverflowError, EOFError) as error:
+            raise Misfit(f"{self._needed()} is needed: {one_line(error)}") from None
+        if not self._fits(numpy, array):
+            raise Misfit(f"{self._needed()} is needed, and one of {array.dtype} and shape {array.shape} came")
+        return importlib.import_module("torch").from_numpy(array) if self._as_tensor else array
+
+    def _needed(self) -> str:
+        of = "" if self._dtype is None else f" of {self._dtype}"
+        lengths = (
+            "" if self._shape is None else ", ".join("any" if n is None else str(n) for n in self._shape)
+        )
+        return f"an array{of}" + ("" if self._shape is None else f" with the shape ({lengths})")
+
+    def _of_lists(self, numpy: Any, value: Any) -> Any:
+        array = numpy.asarray(value)
+        if self._dtype is None or (
+            array.dtype.kind == "f" and numpy.dtype(self._dtype).kind in "iub" and array.size
+        ):
+            return array
+        return numpy.asarray(value, self._dtype)
+
+    def _of_file(self, numpy: Any, file: File) -> Any:
+        data = file.read()
+        if data.startswith(_MAGIC):
+            return _of_npy(numpy, data)
+        if self._dtype is None:
+            raise ValueError(f"{_came(file)}, and not {NPY} or nested lists")
+        lengths = () if self._shape is None else tuple(-1 if n is None else n for n in self._shape)
+        return numpy.frombuffer(data, self._dtype).copy().reshape(lengths or (-1,))
+
+    def _fits(self, numpy: Any, array: Any) -> bool:
+        if self._dtype is not None and array.dtype != numpy.dtype(self._dtype):
+            return False
+        shape = self._shape
+        return shape is None or (
+            len(shape) == array.ndim
+            and all(n in (None, length) for n, length in zip(shape, array.shape, strict=True))
+        )
+
+
+def _of_npy(numpy: Any, data: bytes) -> Any:
+    file = BytesIO(data)
+    version = numpy.lib.format.read_magic(file)
+    if version != (1, 0):
+        return numpy.load(BytesIO(data), allow_pickle=False)
+    shape, is_fortran, dtype = numpy.lib.format.read_array_header_1_0(file)
+    if dtype.hasobject:
+        raise ValueError("it holds objects of Python, which are not read")
+    values = numpy.frombuffer(data, dtype, offset=file.tell())
+    return values.reshape(shape, order="F" if is_fortran else "C").copy(order="K")

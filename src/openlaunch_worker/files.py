@@ -1,0 +1,113 @@
+"""What is sent as bytes: files in, files out, and what says of an array which one is taken."""
+
+import base64
+import binascii
+import mimetypes
+import re
+import shutil
+import tempfile
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import unquote, unquote_to_bytes
+
+OCTETS: Final = "application/octet-stream"
+NPY: Final = "application/x-npy"
+MAX_NAME: Final = 100
+_DATA_URL: Final = re.compile(r"data:([^,;]*)((?:;[^,;]*)*?)(;base64)?,", re.IGNORECASE)
+_NAME: Final = re.compile(r";name=([^;,]*)")
+_NOT_IN_NAMES: Final = re.compile(r"[^\w .()+-]|^\.+")
+
+
+class File:
+    """A file that comes with a request or is returned: its bytes, or where they are.
+
+    As a parameter's annotation, the function gets the bytes in `data`, with the `name` and the `media_type` that its
+    caller has given. As a return value, it is sent as it is.
+    """
+
+    def __init__(
+        self,
+        data: bytes | None = None,
+        *,
+        path: "str | Path | None" = None,
+        name: str = "",
+        media_type: str = "",
+    ) -> None:
+        if (data is None) == (path is None):
+            raise ValueError("a File needs its bytes or a path, and not both")
+        self.data = data
+        self.path = None if path is None else Path(path)
+        self.name = name or (self.path.name if self.path is not None else "")
+        self.media_type = media_type or mimetypes.guess_type(self.name)[0] or OCTETS
+
+    def __repr__(self) -> str:
+        return f"File(name={self.name!r}, media_type={self.media_type!r})"
+
+    def read(self) -> bytes:
+        """Return the bytes."""
+        return self.path.read_bytes() if self.data is None and self.path is not None else self.data or b""
+
+
+class Shape:
+    """The shape of arrays that a parameter takes, in `Annotated[numpy.ndarray, Shape(None, 3)]`; None: any length."""
+
+    def __init__(self, *lengths: int | None) -> None:
+        self.lengths = lengths
+
+    def __get_pydantic_json_schema__(self, core_schema: Any, handler: Any) -> Any:
+        return {**handler(core_schema), "x-openlaunch-shape": list(self.lengths)}
+
+
+class DType:
+    """The type of the values of arrays that a parameter takes, such as `DType("float32")`."""
+
+    def __init__(self, name: Any) -> None:
+        self.name = getattr(name, "__name__", str(name))
+
+    def __get_pydantic_json_schema__(self, core_schema: Any, handler: Any) -> Any:
+        return {**handler(core_schema), "x-openlaunch-dtype": self.name}
+
+
+class Scratch:
+    """A folder of one request, which is made when it is needed."""
+
+    def __init__(self) -> None:
+        self._folder: Path | None = None
+
+    def put(self, file: File) -> Path:
+        """Write a file into the folder, under its own name as far as that is one."""
+        if self._folder is None:
+            self._folder = Path(tempfile.mkdtemp(prefix="openlaunch-request-"))
+        path = Path(tempfile.mkdtemp(dir=self._folder)) / safe_name(file.name)
+        path.write_bytes(file.read())
+        return path
+
+    def remove(self) -> None:
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+
+SCRATCH: Final[ContextVar[Scratch]] = ContextVar("scratch")
+"""That of the request whose arguments are made."""
+
+
+def safe_name(name: str) -> str:
+    """Return the last part of a file's name, without what could lead elsewhere or is not text."""
+    last = re.split(r"[/\\]", name)[-1]
+    stem, dot, ending = _NOT_IN_NAMES.sub("_", last).rpartition(".")
+    return (stem[: MAX_NAME - len(ending)] + dot + ending)[-MAX_NAME:] or "file"
+
+
+def of_data_url(text: str) -> File:
+    """Return the file that a `data:` URL holds. Raise ValueError if it is none."""
+    found = _DATA_URL.match(text)
+    if found is None:
+        raise ValueError("it is not a data: URL")
+    data = text[found.end() :]
+    try:
+        content = base64.b64decode(data, validate=True) if found[3] else unquote_to_bytes(data)
+    except (binascii.Error, ValueError) as error:
+        raise ValueError(f"its base64 can't be read: {error}") from None
+    name = _NAME.search(found[2])
+    return File(content, name=unquote(name[1]) if name else "", media_type=found[1] or "text/plain")

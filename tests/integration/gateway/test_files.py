@@ -1,0 +1,252 @@
+"""Files in and out by plain HTTP: forms, bodies that are one file, `data:` URLs, and answers that are bytes."""
+
+import os
+import pathlib
+
+import httpx2
+import pytest
+from server_driver import DEADLINE, SMALL, eventually, problem
+
+from openlaunch import File
+
+CAT = bytes(range(256)) * 2000 + b"\r\n--x\r\n"
+
+
+def measure(data: bytes, width: int = 1, note: str = "") -> dict:
+    return {"size": len(data), "sum": sum(data), "width": width, "note": note}
+
+
+def place(file: pathlib.Path, others: list[pathlib.Path] = []) -> dict:  # noqa: B006
+    return {"path": str(file), "read": file.read_text(), "others": [each.name for each in others]}
+
+
+def describe(file: File) -> list:
+    return [file.name, file.media_type, len(file.read())]
+
+
+def give(kind: str) -> object:
+    if kind == "file":
+        return File(CAT, name="cat.png", media_type="image/png")
+    if kind == "page":
+        return File(b"<script>", media_type="text/html; charset=utf-8")
+    if kind == "bad":
+        return File(b"x", media_type="a/b\r\nset-cookie: c=1")
+    return {"path": pathlib.Path(__file__), "bytes": b"ab", "nothing": None}[kind]
+
+
+def given(kind: str) -> bytes:
+    return CAT if kind == "large" else b""
+
+
+def items(data: bytes, times: int = 2):
+    for _ in range(times):
+        yield len(data)
+
+
+def left(path: str) -> bool:
+    return os.path.exists(path)  # noqa: PTH110
+
+
+@pytest.fixture(scope="module")
+def endpoints(client):
+    for function in (measure, place, describe, give, given, items):
+        client.deploy(function, name=f"fi-{function.__name__}", **SMALL)
+    client.deploy(measure, name="fi-later", endpoint_type="async", **SMALL)
+    client.deploy(lambda data: data, name="fi-plain", **SMALL)
+    return client
+
+
+MEASURED = {"size": len(CAT), "sum": sum(CAT), "width": 64, "note": "7"}
+FIELDS = {"width": "64", "note": "7"}
+
+
+def test_a_form_has_files_and_fields(raw, endpoints):
+    answer = raw.post("/e/fi-measure", files={"data": ("cat.png", CAT, "image/png")}, data=FIELDS)
+    assert (answer.status_code, answer.json()) == (200, MEASURED)
+    assert raw.post("/e/fi-measure", files={"data": b"ab"}).json()["size"] == 2
+    # A field without a name of a file is bytes, too, where the function takes those.
+    assert raw.post("/e/fi-measure", files={"data": (None, b"abc")}).json()["size"] == 3
+    assert raw.post("/e/fi-measure", files={"data": (None, b"data:,abcd")}).json()["size"] == 4
+
+
+def test_a_body_is_the_one_file(raw, endpoints):
+    typed = {"content-type": "image/png"}
+    assert raw.post("/e/fi-measure", content=CAT, headers=typed).json()["sum"] == sum(CAT)
+    assert raw.post("/e/fi-describe", content=b"ab", headers=typed).json() == ["", "image/png", 2]
+    assert raw.post("/e/fi-describe", content=b"", headers=typed).json() == ["", "image/png", 0]
+
+
+def test_json_has_a_file_as_a_data_url(raw, endpoints):
+    for url in ("data:text/plain;base64,aMOp", "data:,h%C3%A9"):
+        assert raw.post("/e/fi-describe", json={"file": url}).json() == ["", "text/plain", 3]
+    for wrong in ("aGk=", "data:;base64,a", "/etc/passwd"):
+        assert (
+            "data: URL" in problem(raw.post("/e/fi-measure", json={"data": wrong}), 422)["detail"]
+            or wrong[0] == "d"
+        )
+
+
+def test_json_has_a_file_as_a_url_under_the_rules_of_inputs(client, raw, endpoints):
+    answer = raw.post("/e/fi-measure", json={"data": client.server.url + "/healthz"})
+    assert answer.status_code == 200, answer.text
+    refused = problem(raw.post("/e/fi-measure", json={"data": client.server.url + "/nothing-here"}), 400)
+    assert "could not be fetched" in refused["detail"]
+
+
+EVIL = (
+    "../../evil",
+    "/etc/passwd",
+    "..",
+    "a\\..\\b.txt",
+    "x" * 300 + ".txt",
+    "a." + "x" * 300,
+    "",
+    "sub/in",
+    ".rc",
+)
+
+
+@pytest.mark.parametrize("name", EVIL)
+def test_a_path_is_in_a_folder_of_the_request_which_goes_with_it(raw, endpoints, name):
+    answer = raw.post("/e/fi-place", files={"file": (name, b"text")})
+    assert answer.status_code == 200, answer.text
+    found = pathlib.PurePosixPath(answer.json()["path"])
+    assert answer.json()["read"] == "text"
+    assert ".." not in found.parts
+    assert found.parts[-3].startswith("openlaunch-request-")
+    assert len(found.name) <= 100
+
+
+def test_a_folder_of_a_request_is_removed(client, raw, endpoints):
+    def keeps(file: pathlib.Path | None = None, old: str = "") -> str:
+        return str(file) if file is not None else str(pathlib.Path(old).exists())
+
+    client.deploy(keeps, name="fi-keeps", **SMALL)
+    path = raw.post("/e/fi-keeps", files={"file": b"x"}).json()
+    eventually(lambda: raw.post("/e/fi-keeps", json={"old": path}).json() == "False")
+
+
+def test_several_files_of_one_name_are_a_list(raw, endpoints):
+    sent = [("file", ("a.txt", b"a")), ("others", ("b.txt", b"b")), ("others", ("c.txt", b"c"))]
+    assert raw.post("/e/fi-place", files=sent).json()["others"] == ["b.txt", "c.txt"]
+
+
+def test_streams_and_tasks_take_files(raw, endpoints):
+    asked = {"accept": "application/json"}
+    assert raw.post("/e/fi-items", files={"data": CAT}, headers=asked).json() == [len(CAT)] * 2
+    later = raw.post("/e/fi-later", files={"data": ("cat.png", CAT)}, data=FIELDS)
+    assert later.status_code == 202, later.text
+    assert raw.get(later.headers["location"]).json() == MEASURED
+    waited = {"prefer": f"wait={DEADLINE:.0f}", "content-type": "image/png"}
+    assert raw.post("/e/fi-measure", content=CAT, headers=waited).json()["sum"] == sum(CAT)
+
+
+def form(body, boundary="x"):
+    return {"content": body, "headers": {"content-type": f"multipart/form-data; boundary={boundary}"}}
+
+
+PART = b'--x\r\nContent-Disposition: form-data; name="data"; filename="a"\r\n\r\nabc'
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        form(PART),
+        form(PART + b"\r\n--"),
+        form(PART + b"\r\n--x"),
+        form(PART[:20]),
+        form(b""),
+        form(b"nothing of the kind"),
+        form(b"--x\r\nContent-Disposition: form-data\r\n\r\nabc\r\n--x--\r\n"),
+        form(b"--x\r\n" + b"a" * 10_000 + b"\r\n\r\nabc\r\n--x--\r\n"),
+        form(PART + b"\r\n--x--\r\n", boundary=""),
+        form(b"--x\r\nContent-Disposition: form-data; name=data\r\n\r\nabc\r\n" * 1200 + b"--x--\r\n"),
+    ],
+)
+def test_a_form_that_is_cut_off_or_none_is_400(raw, endpoints, sent):
+    assert problem(raw.post("/e/fi-measure", **sent), 400)["code"] == "invalid_form"
+
+
+def test_a_form_as_it_may_be_written(raw, endpoints):
+    preamble = (
+        b"ignored\r\n--x \t\r\ncontent-disposition: FORM-DATA; NAME=data\r\n\r\nab\r\n--xy\r\n--x--\r\nafter"
+    )
+    assert raw.post("/e/fi-measure", **form(preamble)).json()["size"] == 8
+    quoted = form(PART + b"\r\n--x--")
+    quoted["headers"]["content-type"] = 'Multipart/Form-Data; charset=utf-8; boundary="x"'
+    assert raw.post("/e/fi-measure", **quoted).json()["size"] == 3
+
+
+def test_what_does_not_go_with_the_arguments_is_422(raw, endpoints):
+    wrong = problem(raw.post("/e/fi-measure", files={"data": b"a"}, data={"width": "wide"}), 422)
+    assert wrong["detail"][0]["loc"] == ["body", "width"]
+    for sent in (
+        {"files": {"width": ("w.txt", b"1"), "data": b""}},
+        {"files": [("data", b"a"), ("data", b"b")]},
+        {"files": {"data": b"a", "other": (None, b"1")}},
+        {"files": {"width": (None, b"1")}},
+    ):
+        problem(raw.post("/e/fi-measure", **sent), 422)
+
+
+def test_another_type_is_415_and_names_what_is_taken(raw, endpoints):
+    plain = {"content-type": "text/plain"}
+    assert "application/json" in problem(raw.post("/e/fi-plain", content=b"a", headers=plain), 415)["detail"]
+    assert problem(raw.post("/e/fi-plain", files={"a": b"1"}), 415)["detail"].endswith(
+        "send application/json"
+    )
+    assert (
+        "multipart/form-data" in problem(raw.post("/e/fi-give", content=b"a", headers=plain), 415)["detail"]
+    )
+
+
+def test_bytes_are_answered_as_they_are_where_that_is_read(raw, endpoints):
+    answer = raw.post("/e/fi-give", json={"kind": "file"})
+    assert (answer.headers["content-type"], answer.content) == ("image/png", CAT)
+    assert raw.post("/e/fi-give", json={"kind": "bytes"}).content == b"ab"
+    assert raw.post("/e/fi-given", json={"kind": ""}).content == b""
+    assert raw.post("/e/fi-give", json={"kind": "path"}).headers["content-type"].startswith("text/x-python")
+    assert raw.post("/e/fi-give", json={"kind": "nothing"}).json() is None
+    for accept in ("application/json", "application/json, text/plain, */*"):
+        as_json = raw.post("/e/fi-give", json={"kind": "file"}, headers={"accept": accept})
+        assert as_json.json().startswith("data:image/png;type=file;name=cat.png;base64,")
+    # The annotation says that it is bytes, so another type may be all that is read.
+    asked = {"accept": "application/octet-stream"}
+    assert raw.post("/e/fi-given", json={"kind": "large"}, headers=asked).content == CAT
+    problem(raw.post("/e/fi-measure", files={"data": b"a"}, headers=asked), 406)
+
+
+def test_a_browser_runs_nothing_of_an_answer(raw, endpoints):
+    answer = raw.post("/e/fi-give", json={"kind": "page"})
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    assert "sandbox" in answer.headers["content-security-policy"]
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    bad = raw.post("/e/fi-give", json={"kind": "bad"})
+    assert bad.headers["content-type"] == "application/octet-stream"
+    assert "set-cookie" not in bad.headers
+
+
+def test_a_repeated_request_has_the_first_answer_as_json(raw, endpoints):
+    headers = {"idempotency-key": "fi-once"}
+    first, again = (raw.post("/e/fi-give", json={"kind": "file"}, headers=headers) for _ in range(2))
+    assert first.text == again.text
+    assert first.json().startswith("data:image/png;type=file;name=cat.png;base64,")
+
+
+def test_the_document_names_the_types(raw, endpoints):
+    content = raw.get("/e/fi-measure/openapi.json").json()["paths"]["/e/admin/fi-measure"]["post"]
+    assert set(content["requestBody"]["content"]) == {"application/json", "multipart/form-data", "*/*"}
+    answered = raw.get("/e/fi-given/openapi.json").json()["paths"]["/e/admin/fi-given"]["post"]["responses"][
+        "200"
+    ]
+    assert set(answered["content"]) == {"application/json", "application/octet-stream"}
+
+
+def test_a_caller_that_leaves_while_it_sends_leaves_nothing(raw, endpoints):
+    def cut():
+        yield PART
+        raise httpx2.ReadError("gone")
+
+    with pytest.raises(httpx2.ReadError):
+        raw.post("/e/fi-measure", content=cut(), headers=form(b"")["headers"])
+    assert raw.post("/e/fi-measure", files={"data": b"ab"}).json()["size"] == 2
