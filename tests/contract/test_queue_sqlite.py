@@ -54,7 +54,7 @@ def new(task_id: str, key: str | None = None) -> NewTask:
         ),
         (lambda conn: queue.complete(conn, [Finished("a", State.SUCCESS, 200)], 1), "(id=?)"),
         (lambda conn: lookups.get_many(conn, "ada", ["a", "b"]), "(id=?)"),
-        (lambda conn: lookups.known_ids(conn, "ada", ["a", "b"]), "(id=?)"),
+        (lambda conn: lookups.progress_of(conn, "ada", ["a", "b"]), "(id=?)"),
         (lambda conn: control.cancel(conn, "ada", "a", 1), "(id=?)"),
         (lambda conn: queue.give_back(conn, ["a"], "died", 1, died=True), "(id=?)"),
         (lambda conn: lookups.list_page(conn, "ada"), "ix_tasks_owner"),

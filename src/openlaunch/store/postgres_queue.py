@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from sqlalchemy import (
+    ARRAY,
     BigInteger,
     ColumnElement,
     Connection,
@@ -19,7 +20,9 @@ from sqlalchemy import (
     SmallInteger,
     TableClause,
     Text,
+    any_,
     column,
+    literal,
     literal_column,
     table,
 )
@@ -257,6 +260,11 @@ class PostgresQueueSql:
         if ended:
             _driver(conn).execute(_STORE_RESULTS, _results(first, ended, now), prepare=True)
         return {task_id for task_id, *_ in ended}
+
+    def among(self, names: ColumnElement[str], found: Sequence[str]) -> ColumnElement[bool]:
+        return names == any_(
+            literal(list(found), ARRAY(Text))
+        )  # one parameter, and one statement, for any number
 
     def unsuccessful_of(self, owner: str) -> ColumnElement[bool]:
         return literal_column("tasks.failed_of", Text) == owner

@@ -68,6 +68,10 @@ class QueueSql(Protocol):
         """
         ...
 
+    def among(self, names: ColumnElement[str], found: Sequence[str]) -> ColumnElement[bool]:
+        """Make the condition that a name is one of those that were found, which may be hundreds."""
+        ...
+
     def unsuccessful_of(self, owner: str) -> ColumnElement[bool]:
         """Make the condition that a task of `tasks` is the owner's, and failed or was cancelled."""
         ...

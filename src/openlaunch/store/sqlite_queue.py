@@ -110,6 +110,9 @@ class SqliteQueueSql:
         cursor.executemany(_RELEASE, [(now, task_id) for task_id in recorded])
         return recorded
 
+    def among(self, names: ColumnElement[str], found: Sequence[str]) -> ColumnElement[bool]:
+        return names.in_(list(found))
+
     def unsuccessful_of(self, owner: str) -> ColumnElement[bool]:
         # Spelled as in the index: SQLite does not see that IN means the same.
         return (tasks.c.owner == owner) & or_(

@@ -75,9 +75,9 @@ def expire(conn: Connection, now: float, limit: int = 500) -> list[str]:
     sql = queue_sql(conn)
     live = sql.live.c
     late = sql.pending & (live.expires_at <= now)
-    query = select(live.id, live.created_at, live.expires_at).where(late).limit(limit)
+    query = select(live.id, live.created_at, live.expires_at).where(late)
     ended = []
-    for task_id, created_at, expires_at in conn.execute(query):
+    for task_id, created_at, expires_at in conn.execute(query.order_by(live.expires_at).limit(limit)):
         text = f"the task expired: it waited {expires_at - created_at:.0f} s, its limit, for a worker"
         ended.append(failed(task_id, text, EXPIRED_STATUS_CODE))
     return sorted(complete(conn, ended, now))

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, func, literal, null, select, true
+from sqlalchemy import ColumnElement, Connection, Select, case, func, literal, null, select, true
 
 from openlaunch.store.queue_sql import queue_sql
 from openlaunch.store.rows import is_of
@@ -73,21 +73,25 @@ def get_payload(conn: Connection, owner: str, task_id: str) -> Payload | None:
 
 def get_many(conn: Connection, owner: str, ids: Sequence[str]) -> list[TaskRecord]:
     """List those of the ids that are the owner's tasks, in any order."""
-    query = select(*_RECORD).where(tasks.c.id.in_(list(ids)), tasks.c.owner == owner)
-    return [_record(tuple(row)) for row in conn.execute(query)]
+    return [_record(tuple(row)) for row in conn.execute(_those_of(conn, select(*_RECORD), owner, ids))]
 
 
-def sizes_of_done(conn: Connection, owner: str, ids: Sequence[str]) -> list[tuple[str, int]]:
-    """List those of the owner's tasks that are done, in any order, each with the size of the result in its row."""
+def progress_of(conn: Connection, owner: str, ids: Sequence[str]) -> dict[str, int | None]:
+    """Return those of the ids that are the owner's tasks, with the size of the result in its row; None: not done."""
     size = func.coalesce(func.length(tasks.c.result), 0)
-    query = select(tasks.c.id, size).where(tasks.c.id.in_(list(ids)), tasks.c.owner == owner)
-    found = conn.execute(query.where(tasks.c.status.in_(_DONE)))
-    return [(task_id, length) for task_id, length in found]
+    query = select(tasks.c.id, case((tasks.c.status.in_(_DONE), size)))
+    return dict(conn.execute(_those_of(conn, query, owner, ids)).all())
+
+
+def _those_of(conn: Connection, query: Select[Any], owner: str, ids: Sequence[str]) -> Select[Any]:
+    return query.where(queue_sql(conn).among(tasks.c.id, ids), tasks.c.owner == owner)
 
 
 def done_of(conn: Connection, ids: Sequence[str]) -> list[str]:
     """List those of the ids whose tasks, of any owner, are done, and those of no task."""
-    rows = dict(conn.execute(select(tasks.c.id, tasks.c.status).where(tasks.c.id.in_(list(ids)))).tuples())
+    these = queue_sql(conn).among(tasks.c.id, ids)
+    query = select(tasks.c.id, tasks.c.status).where(these)
+    rows = dict(conn.execute(query).all())
     return [task_id for task_id in ids if rows.get(task_id) in (None, *_DONE)]
 
 
@@ -95,11 +99,6 @@ def leased_to(conn: Connection, owner: str) -> set[str]:
     """Return the tasks that are leased to this server."""
     sql = queue_sql(conn)
     return set(conn.scalars(select(sql.live.c.id).where(sql.started, sql.live.c.lease_owner == owner)))
-
-
-def known_ids(conn: Connection, owner: str, ids: Sequence[str]) -> set[str]:
-    """Return those of the ids that are the owner's tasks."""
-    return set(conn.scalars(select(tasks.c.id).where(tasks.c.id.in_(list(ids)), tasks.c.owner == owner)))
 
 
 def _record(row: tuple[Any, ...]) -> TaskRecord:

@@ -100,8 +100,8 @@ def test_one_that_is_refused_fails_alone(tmp_path: Path) -> None:
         )
         assert isinstance(outcomes.pop(2), Unprocessable)
         assert [ids for ids, _ in outcomes] == [["a"], ["b"], ["d"], ["old"]]
-        known = await world.store.read(lambda conn: lookups.known_ids(conn, "ada", list("abcde")))
-        assert known == {"a", "b", "d"}
+        known = await world.store.read(lambda conn: lookups.progress_of(conn, "ada", list("abcde")))
+        assert known.keys() == {"a", "b", "d"}
 
     run(tmp_path, test)
 
@@ -156,7 +156,9 @@ def test_what_a_store_that_stands_still_has_not_begun_with_is_never_stored(
         monkeypatch.setattr(inbox, "WAIT_SECONDS", 60)
         world.inbox = world.made()
         assert (await world.put("c"))[0] == ["c"]
-        assert await world.store.read(lambda conn: lookups.known_ids(conn, "ada", list("abc"))) == {"c"}
+        assert set(await world.store.read(lambda conn: lookups.progress_of(conn, "ada", list("abc")))) == {
+            "c"
+        }
         assert world.claimer.runs == []
 
     run(tmp_path, test)
@@ -198,6 +200,6 @@ def test_a_server_that_stops_stores_nothing_that_it_has_refused(
         goes_on.set()
         await before
         await world.store.write(lambda conn: None)
-        assert await world.store.read(lambda conn: lookups.known_ids(conn, "ada", ["a"])) == set()
+        assert set(await world.store.read(lambda conn: lookups.progress_of(conn, "ada", ["a"]))) == set()
 
     run(tmp_path, test)

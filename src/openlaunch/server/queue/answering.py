@@ -58,11 +58,11 @@ class Answerer:
         """Find those of the tasks that are done, after waiting up to `wait` seconds for the first."""
         with self._hub.waiter(ids) as waiter:
             deadline = self._now() + wait
-            known = await self._store.read(lambda conn: lookups.known_ids(conn, owner, ids), owner)
-            if missing := [task_id for task_id in ids if task_id not in known]:
-                raise no_task(missing[0])
             while True:
-                sizes = await self._store.read(lambda conn: lookups.sizes_of_done(conn, owner, ids), owner)
+                found = await self._store.read(lambda conn: lookups.progress_of(conn, owner, ids), owner)
+                if missing := [task_id for task_id in ids if task_id not in found]:
+                    raise no_task(missing[0])
+                sizes = [(task_id, size) for task_id, size in found.items() if size is not None]
                 left = deadline - self._now()
                 if sizes or left <= 0 or self._hub.closed:
                     return DoneTasks(self._store, owner, sizes, ())
