@@ -4,8 +4,6 @@ It has no statistics of a new table, and old ones of a table that has grown: a p
 """
 
 import json
-import os
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -180,37 +178,3 @@ def test_few_tasks_are_read_of_any_number(tmp_path: Path) -> None:
             anew.write(lambda conn, statement=statement: conn.exec_driver_sql(statement).rowcount)
     with database(open_postgres, tmp_path) as anew:
         check_plans(anew)
-
-
-PASSING = 1_000
-"""The most tasks that are in the queue at once."""
-
-
-def pass_through(db: Database, count: int) -> list[float]:
-    """Have tasks pass through the queue, and return the seconds that each thousand of them took."""
-    took = []
-    for _ in range(count // PASSING):
-        began = time.monotonic()
-        ids = [new_id(1) for _ in range(PASSING)]
-        tasks = [NewTask(task_id, "end", "ada", 900, 3, b"x" * 200) for task_id in ids]
-        db.write(lambda conn, tasks=tasks: queue.submit(conn, tasks, 1))
-        while claimed := db.write(lambda conn: queue.claim(conn, "end", 250, "me", 30, 1)):
-            results = [Finished(task.id, State.SUCCESS, 200, b"{}") for task in claimed]
-            db.write(lambda conn, results=results: queue.complete(conn, results, 1))
-        took.append(time.monotonic() - began)
-    return took
-
-
-def test_the_queue_stays_as_small_as_what_is_in_it(db: Database) -> None:
-    """`OPENLAUNCH_QUEUE_TASKS=1000000` has a million pass through it, and compares the last tenth with the first."""
-    count = int(os.environ.get("OPENLAUNCH_QUEUE_TASKS", "15000"))
-    took = pass_through(db, count)
-    db.read(lambda conn: conn.exec_driver_sql("SET default_transaction_read_only = off"))
-    db.read(lambda conn: conn.exec_driver_sql("VACUUM queue"))
-    size = db.read(lambda conn: conn.exec_driver_sql("SELECT pg_total_relation_size('queue')").scalar_one())
-    tenth = len(took) // 10
-    first, last = sum(took[:tenth]), sum(took[-tenth:])
-    print(f"{count} tasks: {size / 1e6:.1f} MB, the first tenth took {first:.1f} s, the last {last:.1f} s")
-    assert size <= 20_000_000
-    if count >= 1_000_000:
-        assert last <= first / 0.9
