@@ -21,7 +21,7 @@ from openlaunch.client.endpoints import EndpointFields
 from openlaunch.client.logs import AsyncLogStream
 from openlaunch.client.loops import PerLoop
 from openlaunch.client.models import ModelEndpoint
-from openlaunch.client.operations import canaries, endpoint_reports, endpoints, predictions, tasks
+from openlaunch.client.operations import canaries, endpoint_reports, endpoints, llm, predictions, tasks
 from openlaunch.client.operations.deploy import DEPLOY_SECONDS, deploy
 from openlaunch.client.predictions import EndpointRequest, ResponseFields
 from openlaunch.client.retry import RetryPolicy
@@ -350,6 +350,7 @@ class LaunchClient(Operations, make=awaitable):
         Coroutine[Any, Any, AsyncEndpoint],
         Coroutine[Any, Any, AnyEndpoint],
     ] = cast("Any", awaitable(deploy, _endpoint_of))
+    deploy_llm = awaitable(llm.deploy_llm, _endpoint_of)
     create_model_endpoint = awaitable(endpoints.create_model_endpoint, _endpoint_of)
     edit_model_endpoint = awaitable(endpoints.edit_model_endpoint, _endpoint_of)
     get_model_endpoint = awaitable(endpoints.get_model_endpoint, _endpoint_of)

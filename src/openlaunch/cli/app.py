@@ -22,6 +22,7 @@ from openlaunch.cli import (
     environments,
     image_jobs,
     keys,
+    llm,
     migrate,
     nodes,
     profiles,
@@ -95,10 +96,11 @@ app.command("migrate")(migrate.migrate)
 app.command("storage")(storage.storage)
 app.command("top")(with_owner(top.top, lists=True))
 app.command("ui")(ui.ui)
-for noun in (bundles, endpoints, environments, tasks, batch_jobs, image_jobs, triggers):
+for noun in (bundles, endpoints, llm, environments, tasks, batch_jobs, image_jobs, triggers):
     add_owner_options(noun.app)
 app.add_typer(bundles.app, name="bundles")
 app.add_typer(endpoints.app, name="endpoints")
+app.add_typer(llm.app, name="llm")
 app.add_typer(environments.app, name="environments")
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(batch_jobs.app, name="batch-jobs")

@@ -17,7 +17,7 @@ from openlaunch.client.endpoints import (
 from openlaunch.client.forks import hold
 from openlaunch.client.immediate import finished
 from openlaunch.client.logs import LogStream
-from openlaunch.client.operations import canaries, endpoint_reports, endpoints, tasks
+from openlaunch.client.operations import canaries, endpoint_reports, endpoints, llm, tasks
 from openlaunch.client.operations.deploy import deploy
 from openlaunch.client.responses import EndpointResponseFuture
 from openlaunch.client.retry import RetryPolicy
@@ -102,6 +102,7 @@ class LaunchClient(Operations, make=blocking):
     deploy: Deploy[SyncEndpoint, StreamingEndpoint, AsyncEndpoint, AnyEndpoint] = cast(
         "Any", blocking(deploy, endpoint_of)
     )
+    deploy_llm = blocking(llm.deploy_llm, endpoint_of)
     create_model_endpoint = blocking(endpoints.create_model_endpoint, endpoint_of)
     edit_model_endpoint = blocking(endpoints.edit_model_endpoint, endpoint_of)
     get_model_endpoint = blocking(endpoints.get_model_endpoint, endpoint_of)

@@ -18,6 +18,7 @@ from openlaunch.client.operations import (
     environments,
     image_jobs,
     keys,
+    llm,
     nodes,
     predictions,
     quotas,
@@ -107,6 +108,9 @@ class Operations(ABC, RegistersUploads):
     delete_model_bundle = Operation(bundles.delete_model_bundle)
     list_model_bundles = Operation(bundles.list_model_bundles)
     list_model_bundles_v2 = Operation(bundles.list_model_bundles_v2)
+
+    list_llms = Operation(llm.list_llms)
+    chat_llm = Operation(llm.chat_llm)
 
     delete_model_endpoint = Operation(endpoints.delete_model_endpoint)
     restart_model_endpoint = Operation(endpoints.restart_model_endpoint)

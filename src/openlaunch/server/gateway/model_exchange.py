@@ -33,9 +33,9 @@ class ModelExchange(Exchange):
 
 
 def error_document(error: APIError, request_id: str) -> dict[str, Any]:
-    """Return an error as OpenAI's clients read it; `detail` is for those of Launch."""
+    """Return an error as OpenAI's clients read it; the rest is for those of Launch and our own."""
     described = {"message": error.message, "type": _type_of(error), "param": None, "code": error.code}
-    return {"error": described, "detail": error.message, "request_id": request_id}
+    return {"error": described, "detail": error.message, "code": error.code, "request_id": request_id}
 
 
 def error_event(error: APIError, request_id: str) -> bytes:

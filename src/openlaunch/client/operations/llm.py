@@ -1,0 +1,132 @@
+"""Language models: from weights to an endpoint that speaks OpenAI."""
+
+import json
+from collections.abc import Sequence
+from typing import Any, Unpack
+
+from openlaunch.client.effects import Flow, Request, call, json_body, takes_owner
+from openlaunch.client.engines import OFFLINE, command_of, engine_of, folder_of
+from openlaunch.client.models import ModelEndpoint
+from openlaunch.client.operations import bundles, endpoints
+from openlaunch.client.progress import StatusLine
+from openlaunch.wire import routes
+from openlaunch.wire.bundles import FLAVOR
+from openlaunch.wire.keywords import DEFAULTS
+
+LOAD_SECONDS = 1800
+"""How long an engine may take to load its model, and `deploy_llm` waits."""
+
+LLM_DEFAULTS = {**DEFAULTS, "per_worker": 4}
+_ROUTES = (routes.CHAT_COMPLETIONS, routes.COMPLETIONS, routes.EMBEDDINGS)
+
+
+@takes_owner("name")
+def deploy_llm(
+    name: str,
+    *,
+    model: str,
+    engine: str | Sequence[str] = "vllm",
+    engine_args: dict[str, Any] | None = None,
+    requirements: list[str] | None = None,
+    model_routes: Sequence[str] = _ROUTES,
+    healthcheck_route: str = "/health",
+    wait: bool = True,
+    timeout: float = LOAD_SECONDS,
+    on_status: endpoints.StatusCallback | None = None,
+    show_progress: bool | None = None,
+    **settings: Unpack[endpoints.Settings],
+) -> Flow[ModelEndpoint]:
+    """Serve a language model as a streaming endpoint that speaks OpenAI, or update the endpoint of this name.
+
+    Clients of OpenAI's API use the server's URL with `/v1`, an API key of this server, and `name` as the model. The
+    engine runs without access to model hubs. An endpoint that exists keeps the settings that are not given, and its
+    workers are replaced only where something is different.
+
+    Args:
+        name: of the endpoint, of its bundle, and of the model in requests.
+        model: the weights, as file:///PATH of a file or folder that workers see.
+        engine: "llamacpp", "vllm", "sglang", or a command as a list, in which `$MODEL`, `$NAME` and `$PORT` are
+            replaced by the path of the weights, the name and the port of 127.0.0.1 to listen on.
+        engine_args: of the engine, such as {"max_model_len": 8192}; none with a command.
+        requirements: as for pip, such as ["vllm==0.11.0"]; by default the engine's newest release.
+        model_routes: that the engine serves.
+        healthcheck_route: that answers once the model is loaded.
+        wait: whether to wait until the endpoint is READY.
+        timeout: seconds to wait.
+        on_status: called with the endpoint at each change of its status or reason.
+        show_progress: whether a line on stderr says how the endpoint stands meanwhile; by default on a terminal and
+            in a notebook.
+        **settings: of the endpoint, such as `gpus`; `per_worker` is 4 by default;
+            `openlaunch.wire.keywords.EndpointKeywords` describes them.
+
+    Raises:
+        TypeError: a setting is unknown.
+        Unprocessable: the engine, the model or a setting is not allowed.
+        Conflict: there is an endpoint of this name and of another type.
+        EndpointFailed: the endpoint did not become READY; the message has what the engine printed last.
+        WaitTimeout: it is not READY after `timeout` seconds; it keeps running.
+    """
+    chosen = engine_of(engine)
+    flavor = {
+        "flavor": "command",
+        "command": command_of(chosen, folder_of(model), name, engine_args or {}),
+        "requirements": list(chosen.requirements) if requirements is None else requirements,
+        "env": OFFLINE,
+        "predict_route": model_routes[0],
+        "streaming_predict_route": model_routes[0],
+        "healthcheck_route": healthcheck_route,
+        "readiness_initial_delay_seconds": LOAD_SECONDS,
+        "openai": {"routes": list(model_routes)},
+    }
+    bundles.checked_name_and_flavor(name, flavor, {})
+    creation = endpoints.creation(name, "streaming", settings, LLM_DEFAULTS)
+    existing = yield from endpoints.find(name)
+    if existing is None:
+        bundle = yield from bundles.register(name, flavor, {}, b"")
+        endpoint = yield from endpoints.create(creation | {"model_bundle_id": bundle.model_bundle_id})
+    else:
+        endpoints.check_type(existing, "streaming")
+        endpoint = yield from _update(name, existing, flavor, endpoints.update_body(settings))
+    if wait:
+        with StatusLine(show_progress) as line:
+            endpoint = yield from endpoints.wait_until_ready(endpoint, timeout, on_status or line.show)
+    return endpoint
+
+
+def _update(
+    name: str, existing: ModelEndpoint, flavor: dict[str, Any], changes: dict[str, Any]
+) -> Flow[ModelEndpoint]:
+    """Change what is different."""
+    bundle = yield from bundles.get_model_bundle_v2(str(existing.bundle_id))
+    wanted = FLAVOR.validate_python(flavor).model_copy(
+        update={"python_version": getattr(bundle.flavor, "python_version", None)}  # the server's own
+    )
+    if bundle.flavor != wanted:
+        made = yield from bundles.register(name, flavor, {}, b"")
+        changes = changes | {"model_bundle_id": made.model_bundle_id}
+    return (yield from endpoints.update(existing, changes)) if changes else existing
+
+
+def list_llms() -> Flow[list[dict[str, Any]]]:
+    """List the models that the key may use: endpoints that speak OpenAI, with `id`, `created` and `owned_by`."""
+    response = yield from call(Request("GET", routes.MODELS, idempotent=True))
+    listed: list[dict[str, Any]] = json.loads(response.body)["data"]
+    return listed
+
+
+def chat_llm(
+    model: str, messages: list[dict[str, Any]], *, options: dict[str, Any] | None = None
+) -> Flow[str]:
+    """Have a model answer a chat, and return the text.
+
+    Args:
+        model: the endpoint's name.
+        messages: of the chat, each with `role` and `content`.
+        options: of the request, such as {"max_tokens": 100, "temperature": 0}.
+
+    Raises:
+        NotFound: there is no such model; the message has names that are near.
+    """
+    body = json_body({"model": model, "messages": messages, **(options or {})})
+    response = yield from call(Request("POST", routes.CHAT_COMPLETIONS, body, timeout=LOAD_SECONDS))
+    return str(json.loads(response.body)["choices"][0]["message"]["content"] or "")

@@ -1,0 +1,115 @@
+"""Language models by one call: a real engine with a tiny model, and engines that are commands."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from openai_driver import DATA, openai_client, python
+from server_driver import SMALL
+
+from openlaunch.errors import Conflict, EndpointFailed, NotFound, Unprocessable
+
+HELLO = [{"role": "user", "content": "hello"}]
+CHAT = "chat.completions.create"
+MOCK = ["python", str(DATA / "mock_engine" / "mock_engine.py"), "$MODEL"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    folder.chmod(0o755)  # workers may run as another user
+    return folder
+
+
+def mock(client, name, folder, **options):
+    """Deploy an engine that is a command."""
+    return client.deploy_llm(
+        name, model=f"file://{folder}", engine=MOCK, show_progress=False, timeout=60, **SMALL, **options
+    )
+
+
+def test_an_engine_is_deployed_and_answers(client, folder):
+    endpoint = mock(client, "mocked", folder)
+    assert endpoint.status() == "READY"
+    assert client.chat_llm("mocked", HELLO, options={"max_tokens": 2}) == " token token"
+    assert "mocked" in [model["id"] for model in client.list_llms()]
+    with pytest.raises(NotFound, match="near names: mocked"):
+        client.chat_llm("mocke", HELLO)
+
+
+def test_what_is_the_same_is_not_deployed_again(client, folder):
+    first = mock(client, "again", folder).model_endpoint
+    assert mock(client, "again", folder).model_endpoint.bundle_id == first.bundle_id
+    changed = mock(client, "again", folder, requirements=["orjson"]).model_endpoint
+    assert changed.bundle_id != first.bundle_id
+    client.deploy(lambda x: x, name="taken", **SMALL)
+    with pytest.raises(Conflict):
+        mock(client, "taken", folder)
+
+
+def test_an_engine_that_ends_while_it_loads_says_what_it_printed(client, folder):
+    with pytest.raises(EndpointFailed, match="the weights are not to be found"):
+        mock(client, "failing", folder, env={"FAIL": "1"})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"engine": "vlm"}, "llamacpp, sglang, vllm"),
+        ({"model": "hf://org/repo"}, "file:///PATH"),
+        ({"model": "/models/chat.gguf"}, "file:///PATH"),
+        ({"model_routes": ["chat"]}, "routes"),
+    ],
+)
+def test_what_can_not_be_served_is_refused_before_anything_is_made(client, options, message):
+    options = {"model": "file:///models/chat.gguf", "engine": "llamacpp", **options}
+    with pytest.raises(Unprocessable, match=message):
+        client.deploy_llm("refused", **options)
+    assert "refused" not in [endpoint.name for endpoint in client.list_model_endpoints()]
+
+
+def cli(client, *command):
+    done = subprocess.run(
+        [sys.executable, "-m", "openlaunch.cli", *command],
+        capture_output=True,
+        text=True,
+        env={"OPENLAUNCH_URL": client.server.url, "OPENLAUNCH_API_KEY": client.server.api_key},
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_a_real_engine_speaks_to_the_openai_package(client, folder):
+    model = folder / "tiny.gguf"
+    subprocess.run([python(), str(DATA / "tiny_gguf.py"), str(model)], check=True)
+    arguments = ("--engine", "llamacpp", "--model", f"file://{model}", "--engine-arg", "n_threads=1")
+    said = cli(client, "llm", "deploy", "tiny", *arguments, "--cpus", "0.5", "--memory", "512Mi")
+    assert said.strip() == "tiny is READY"
+    assert (
+        json.loads(cli(client, "llm", "chat", "tiny", "hello", "--max-tokens", "5", "--json"))["model"]
+        == "tiny"
+    )
+    assert "tiny" in cli(client, "llm", "list")
+    with openai_client(client.server.url, client.server.api_key) as call:
+        given = {"model": "tiny", "messages": HELLO, "max_tokens": 20, "temperature": 0, "seed": 1}
+        whole = call(CHAT, **given)["answer"]
+        assert whole["usage"]["completion_tokens"] <= 20
+        streamed = call(CHAT, stream=True, stream_options={"include_usage": True}, **given)
+        text = "".join(c["delta"]["content"] or "" for chunk in streamed["chunks"] for c in chunk["choices"])
+        # Bytes at the end that are not UTF-8 are held back.
+        assert whole["choices"][0]["message"]["content"].startswith(text)
+        assert streamed["chunks"][-1]["usage"]["completion_tokens"] == whole["usage"]["completion_tokens"]
+        logprobs = call(CHAT, logprobs=True, top_logprobs=2, **given)["answer"]["choices"][0]["logprobs"]
+        assert len(logprobs["content"]) > 0
+        schema = {"type": "object", "properties": {"a": {"const": 1}}, "required": ["a"]}
+        form = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}
+        formed = call(CHAT, response_format=form, **given | {"max_tokens": 200})["answer"]
+        assert json.loads(formed["choices"][0]["message"]["content"]) == {"a": 1}
+        done = call("completions.create", model="tiny", prompt="hello", max_tokens=4, stop=["x"])
+        assert done["answer"]["object"] == "text_completion"
+        embedded = call("embeddings.create", model="tiny", input=["hello", "world"], encoding_format="float")
+        assert [len(each["embedding"]) for each in embedded["answer"]["data"]] == [64, 64]
+        refused = call(CHAT, model="tiny", messages="hello")["error"]
+        assert refused["status"] in (400, 500)
