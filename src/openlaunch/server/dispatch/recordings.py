@@ -65,7 +65,10 @@ class Line:
     def encoded(self) -> bytes:
         """Return the line."""
         kind, _, name = self.name.partition(" ")
-        answer = _items(self.answer) if self.is_stream else _document(self.answer)
+        has_items = self.is_stream and not self.answer.startswith(
+            b"{"
+        )  # else it passed through, and came whole
+        answer = _items(self.answer) if has_items else _document(self.answer)
         document = {
             "at": stamp_of(_moment(self.at)),
             kind: name,

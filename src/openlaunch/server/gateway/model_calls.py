@@ -27,7 +27,7 @@ class ModelCall(StreamCall):
     """One request of a model, and its client's connection."""
 
     __slots__ = (
-        *("_exchange", "_gathered", "_headers", "_is_stream", "_owner", "_passes_on"),
+        *("_exchange", "_gathered", "_headers", "_owner", "_passes_on"),
         *("_pieces", "_silent_ticks", "_status", "_streams", "_uncredited"),
     )
 
@@ -38,14 +38,11 @@ class ModelCall(StreamCall):
         owner: str,
         body: Body,
         deadline: float,
-        *,
-        is_stream: bool,
     ) -> None:
         super().__init__(body, Flags.RAW, deadline, streams.deadlines)
         self._streams = streams
         self._exchange = exchange
         self._owner = owner
-        self._is_stream = is_stream
         self._status = 0
         self._headers: Mapping[str, str] = {**STREAM_HEADERS, "x-request-id": exchange.request_id}
         self._passes_on = False

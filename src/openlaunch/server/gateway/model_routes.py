@@ -127,7 +127,6 @@ class ModelRoutes:
             owner,
             as_request(body, route),
             self._sync.deadline(lane, None),
-            is_stream=asked.is_stream,
         )
         submit(call, exchange, lane, owner, streams.deadlines)
         if asked.is_stream:

@@ -44,6 +44,11 @@ def test_a_line_is_one_line_whatever_the_request_looked_like():
     assert orjson.loads(line)["answer"] == "NaN"
 
 
+def test_an_answer_that_passed_through_whole_is_recorded_as_it_is():
+    (line,) = lines_of(1, Request(), b'{"choices": ', answer=b"[1]}", is_stream=True)
+    assert orjson.loads(line)["answer"] == {"choices": [1]}
+
+
 def test_a_share_of_nothing_and_what_was_cancelled_leave_no_line():
     assert lines_of(0, Request()) == []
     assert lines_of(0, Request(), b"data: 1\n\n", is_stream=True) == []
