@@ -32,15 +32,17 @@ class BatchRunner(Runner):
         rule: BatchRule,
         outbox: Outbox,
         on_idle: Callable[[], None],
+        thread: ThreadPool,
     ) -> None:
-        super().__init__(predict, limits, outbox, on_idle)
+        # Batches have a thread apart from the others, where all may be busy with fetching.
+        super().__init__(predict, limits, outbox, on_idle, ThreadPool(1))
         self._rule = rule
         self._gathered: dict[int, tuple[float, Job]] = {}
         """Jobs that have all that predict needs, with when they had, in that order. Each is queued, too."""
         self._batch: list[Job] = []
         self._batch_itself = self._new_batch_itself()
         self._batch_task: asyncio.Task[Any] | None = None
-        self._batch_thread = ThreadPool(1)  # not the other pool's, where all may be busy with fetching
+        self._batch_thread = thread
         self._due_timer: asyncio.TimerHandle | None = None
 
     def _new_batch_itself(self) -> Job:

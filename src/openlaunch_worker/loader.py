@@ -39,7 +39,7 @@ def load(start: Start, file: BinaryIO, folder: Path, image: str | None, loop: Lo
         os.environ.update(start.env)
         time.tzset()
     if kind == "cloudpickle_artifact":
-        return _load_pickle(flavor, file, folder, loop)
+        return _load_pickle(start, file, folder, loop)
     if kind == "zip_artifact":
         return _load_zip(flavor, file, folder, loop)
     if kind == "command":
@@ -49,7 +49,8 @@ def load(start: Start, file: BinaryIO, folder: Path, image: str | None, loop: Lo
     raise LoadError(f"the bundle's flavor is {kind!r}, which this worker does not load")
 
 
-def _load_pickle(flavor: dict[str, Any], file: BinaryIO, folder: Path, loop: LoadingLoop) -> Predict:
+def _load_pickle(start: Start, file: BinaryIO, folder: Path, loop: LoadingLoop) -> Predict:
+    flavor = start.bundle
     _check_python(flavor.get("python_version"))
     with _step("unpickling the bundle"):
         is_zip = file.read(len(ZIP)) == ZIP
@@ -57,7 +58,9 @@ def _load_pickle(flavor: dict[str, Any], file: BinaryIO, folder: Path, loop: Loa
         bundle = load_functions(file, folder) if is_zip else pickle.load(file)
         load_model, load_predict = _functions(bundle)
     config = flavor.get("app_config")
-    return _build(load_model, load_predict, () if config is None else (config,), loop)
+    alone = start.limits.per_worker == 1 or start.limits.batch is not None
+    in_thread = alone and getattr(load_model, "for_thread", False)
+    return _build(load_model, load_predict, () if config is None else (config,), loop, in_thread=in_thread)
 
 
 def _functions(bundle: Any) -> tuple[Any, Any]:
@@ -123,9 +126,11 @@ def _import(flavor: dict[str, Any], field: str) -> Any:
     return getattr(module, name)
 
 
-def _build(load_model: Any, load_predict: Any, config: tuple[Any, ...], loop: LoadingLoop) -> Predict:
+def _build(
+    load_model: Any, load_predict: Any, config: tuple[Any, ...], loop: LoadingLoop, *, in_thread: bool = False
+) -> Predict:
     with _step("load_model_fn"):
-        model = loop.call(load_model, *config)
+        model = _load_model(load_model, config, loop, in_thread=in_thread)
     with _step("load_predict_fn"):
         predict = loop.call(load_predict, *config, model)
     if tasks := ", ".join(loop.stray_tasks()):
@@ -139,6 +144,16 @@ def _build(load_model: Any, load_predict: Any, config: tuple[Any, ...], loop: Lo
             "it has to return the function that predicts, not a prediction"
         )
     return predict  # type: ignore[no-any-return]
+
+
+def _load_model(load_model: Any, config: tuple[Any, ...], loop: LoadingLoop, *, in_thread: bool) -> Any:
+    try:
+        return loop.call(load_model, *config, in_thread=in_thread)
+    except ValueError as error:
+        if not in_thread or "main thread" not in str(error):
+            raise
+        log(f"load_model_fn is called again, in the main thread, because it needs that: {error}")
+        return loop.call(load_model, *config)
 
 
 @contextmanager
@@ -161,6 +176,11 @@ def _hint(error: BaseException) -> str:
         return f"; it looks packed with another Python than {_running()}: pack it with {_running()}"
     if isinstance(error, ValueError) and "unsupported pickle protocol" in str(error):
         return f"; it was packed with a newer Python than {_running()}"
+    if isinstance(error, FileNotFoundError) and os.path.isabs(str(error.filename)):  # noqa: PTH117 -- any value
+        return (
+            "; a worker does not see the files of the machine that deploys, nor home and temporary folders: send the "
+            "file along with code_dir and include, or put it into one of the server's OPENLAUNCH_SHARED_FOLDERS"
+        )
     return ""
 
 

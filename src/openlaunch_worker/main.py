@@ -77,9 +77,8 @@ def _load_and_serve(
         return process.EXIT_SERVER_LOST
     lost = partial(process.leave, process.EXIT_SERVER_LOST, scratch)
     overtime = partial(process.leave, process.EXIT_UNFINISHED, scratch)
-    loop.context.run(
-        partial(serve, sock, predict, start.limits, loop.loop, on_lost=lost, on_overtime=overtime)
-    )
+    ends = {"on_lost": lost, "on_overtime": overtime}
+    loop.context.run(partial(serve, sock, predict, start.limits, loop.loop, loop.thread, **ends))
     return 0
 
 

@@ -44,7 +44,12 @@ class Runner(JobsInFlight):
     """
 
     def __init__(
-        self, predict: Callable[..., Any], limits: Limits, outbox: Outbox, on_idle: Callable[[], None]
+        self,
+        predict: Callable[..., Any],
+        limits: Limits,
+        outbox: Outbox,
+        on_idle: Callable[[], None],
+        thread: ThreadPool,
     ) -> None:
         super().__init__(limits, outbox, on_idle, getattr(predict, "cut", None))
         self._predict = predict
@@ -55,7 +60,7 @@ class Runner(JobsInFlight):
         by_name = limits.batch is None and not self._takes_route
         self._fill = filler(limits.request_schema, parameters_of(predict) if by_name else None)
         self._arguments = arguments_of(predict)
-        self._pool = ThreadPool(limits.per_worker)
+        self._pool = thread if limits.per_worker == 1 else ThreadPool(limits.per_worker)
         self._context = contextvars.copy_context()
 
     def start(self, request_id: int, flags: int, limit: float, body: bytes | memoryview) -> None:

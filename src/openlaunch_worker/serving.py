@@ -19,6 +19,7 @@ from openlaunch_worker.outbox import Outbox
 from openlaunch_worker.process import EXIT_SECONDS, log
 from openlaunch_worker.runner import Runner
 from openlaunch_worker.shapes import shape_of
+from openlaunch_worker.threads import ThreadPool
 
 LEAVE_SECONDS: Final = 2.0
 """How long the server has to answer a LEAVING, which keeps requests from being on their way to a worker that ends."""
@@ -31,11 +32,17 @@ class Connection(asyncio.BufferedProtocol):
     """The worker's side of the connection: frames in, calls of the runner; and the end of it all."""
 
     def __init__(
-        self, sock: socket.socket, predict: Callable[..., Any], limits: Limits, on_end: Callable[[bool], None]
+        self,
+        sock: socket.socket,
+        predict: Callable[..., Any],
+        limits: Limits,
+        thread: ThreadPool,
+        on_end: Callable[[bool], None],
     ) -> None:
         self._socket = sock
         self._predict = predict
         self._limits = limits
+        self._thread = thread
         self._on_end = on_end
         self._reader = FrameReader(self._no_room)
         self._draining = False
@@ -60,9 +67,9 @@ class Connection(asyncio.BufferedProtocol):
         self._outbox = Outbox(loop, self._transport, self._socket)
         rule, end = self._limits.batch, self._end_if_drained
         self._runner = (
-            Runner(self._predict, self._limits, self._outbox, end)
+            Runner(self._predict, self._limits, self._outbox, end, self._thread)
             if rule is None
-            else BatchRunner(self._predict, self._limits, rule, self._outbox, end)
+            else BatchRunner(self._predict, self._limits, rule, self._outbox, end, self._thread)
         )
         self._runner.on_full = self.ask
 
@@ -130,14 +137,15 @@ def serve(
     predict: Callable[..., Any],
     limits: Limits,
     loop: asyncio.AbstractEventLoop,
+    thread: ThreadPool,
     *,
     on_lost: Callable[[], None],
     on_overtime: Callable[[], None],
 ) -> None:
     """Serve until a DRAIN or a SIGTERM, and until what runs then has ended.
 
-    `on_lost` is called when the server is gone, `on_overtime` when `DRAIN_SECONDS` after a SIGTERM something
-    still runs; neither is expected to return.
+    `thread` is where plain functions run one at a time. `on_lost` is called when the server is gone, `on_overtime`
+    when `DRAIN_SECONDS` after a SIGTERM something still runs; neither is expected to return.
     """
     asyncio.set_event_loop(loop)
     over = loop.create_future()
@@ -147,7 +155,7 @@ def serve(
             on_lost()
         over.set_result(None)
 
-    connection = Connection(sock, predict, limits, on_end)
+    connection = Connection(sock, predict, limits, thread, on_end)
 
     def terminate() -> None:
         loop.call_later(DRAIN_SECONDS, on_overtime)

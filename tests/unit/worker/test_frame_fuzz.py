@@ -16,6 +16,7 @@ from openlaunch_worker.documents import Limits
 from openlaunch_worker.frames import REQUEST_HEAD, FrameError, Kind, encode
 from openlaunch_worker.handshake import receive_bundle, shake_hands
 from openlaunch_worker.serving import Connection
+from openlaunch_worker.threads import ThreadPool
 
 FEW = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -128,7 +129,7 @@ def test_what_a_server_sends_ends_the_workers_connection_at_most(limits, data):
         wire = Closing()
         ours, theirs = socket.socketpair()
         with ours, theirs:
-            connection = Connection(ours, predict, limits, ended.append)
+            connection = Connection(ours, predict, limits, ThreadPool(1), ended.append)
             connection.connection_made(wire)
             while data:
                 room = connection.get_buffer(-1)

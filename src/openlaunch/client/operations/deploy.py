@@ -23,6 +23,7 @@ from openlaunch.errors import APIError, ConnectionFailed, ServerError
 from openlaunch.wire.bundles import ModelBundleResponse
 from openlaunch.wire.endpoints import EndpointStatus, EndpointType, UpdateModelEndpointRequest
 from openlaunch.wire.keywords import DEFAULTS, DEPLOY_DEFAULTS
+from openlaunch_worker.shapes import shape_of
 
 log = logging.getLogger(__name__)
 
@@ -275,10 +276,13 @@ def loaders(
     """Return the pair of functions that a bundle is made of; a worker makes the args of the types in `takes`.
 
     They are made here, inside a function, so that they go along by value: workers do not have this module.
+    `for_thread` says that `fn` is called in a thread, where the model is then loaded too.
     """
 
     def load_model(*app_config: Any) -> Any:
         return None if load_model_fn is None else load_model_fn(*app_config)
+
+    vars(load_model)["for_thread"] = not shape_of(fn).on_loop
 
     def load_predict(*config_and_model: Any) -> Callable[..., Any]:
         predict = fn if load_model_fn is None else partial(fn, config_and_model[-1])
