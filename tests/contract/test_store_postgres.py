@@ -18,6 +18,7 @@ from openlaunch.store import keys, postgres, postgres_session
 from openlaunch.store.base import OUTCOME_UNKNOWN
 from openlaunch.store.cluster import check_leads
 from openlaunch.store.postgres import PostgresStore
+from openlaunch.store.postgres_cluster import PostgresCluster
 from openlaunch.store.records import KeyRecord
 from openlaunch.store.threads import MAX_GROUP
 from openlaunch.wire.keys import Role
@@ -531,5 +532,22 @@ def test_a_transaction_of_a_leader_ends_before_another_one_leads(url: str) -> No
                 other.execute("UPDATE leader SET epoch = 7")
             await store.write(take_over_within)
             assert tried
+
+    asyncio.run(test())
+
+
+def test_a_leader_keeps_its_epoch_though_an_answer_was_lost(url: str) -> None:
+    async def test() -> None:
+        async with opened(url):
+            first, second = (PostgresCluster(url, "one", "http://127.0.0.1:1", 60.0) for _ in range(2))
+            assert (await first.beat(lead=False)).epoch == 0
+            assert (await first.beat(lead=True)).epoch == 1
+            assert (await first.beat(lead=True)).epoch == 1  # the same, if the answer before was lost
+            assert (await second.beat(lead=True)).epoch == 0
+            await first.hand_over()
+            assert (await second.beat(lead=True)).epoch == 2
+            assert (await first.beat(lead=True)).epoch == 0
+            await first.close()
+            await second.close()
 
     asyncio.run(test())

@@ -32,12 +32,10 @@ class Agent(Process):
     # --- gateways -------------------------------------------------------------------------------------------
 
     def accept(self, connection, gateway):
-        name = f"{gateway.name}/{self.cluster.serial()}"
-        connection.name = name
-        self.links[name] = connection
+        self.links[connection.name] = connection
         for worker, (endpoint, _) in self.workers.items():
             connection.send(gateway, gateway.worker_ready, connection, worker, endpoint)
-        self.send(self.slots.gateway_joined(name))
+        self.send(self.slots.gateway_joined(connection.name))
 
     def lost(self, connection):
         if self.links.pop(connection.name, None) is None:
@@ -48,6 +46,8 @@ class Agent(Process):
         self.send(messages)
         for worker, run in cancel:
             self.later(0.002, self.end, worker, run)
+        for worker in list(self.workers):
+            self.end_drained(worker)
 
     def send(self, messages):
         for message in messages:

@@ -9,6 +9,8 @@ from sim_world import Process, World
 
 SERVED_SECONDS = 3.0
 """After the last fault, everything has been served within this time."""
+RECOVERED_SECONDS = 2.5
+"""After the last fault, every slot serves again within this time: then the work that was left can have an end."""
 MET_SECONDS = 0.005
 """A free slot and a waiting request meet within this time where nothing is broken."""
 READY_SECONDS = 0.3
@@ -17,6 +19,8 @@ FAULTS_SECONDS = 2.0
 """Faults begin within this time, and in calm seeds the last request."""
 CALM_SECONDS = 1.0
 """Where nothing is broken, the last request has been served within this time."""
+IDLE_SECONDS = 0.25
+"""Where nothing is broken, slots with work to do have not used more than this time for anything else."""
 CALM = 4
 """One seed of this number is without faults."""
 
@@ -101,6 +105,21 @@ class Cluster:
             if waits and idle:
                 self.met(self.world.now - max(min(waits), min(idle)))
 
+    def most_seconds(self):
+        """Return within which time all is to be served from now on: no slot can do more work than there is time."""
+        served, lost = (CALM_SECONDS, IDLE_SECONDS) if self.calm else (SERVED_SECONDS, RECOVERED_SECONDS)
+        return max(served, lost + self.work_left())
+
+    def work_left(self):
+        """Return how long the slots of an endpoint need at least for what has not ended."""
+        left = dict.fromkeys(self.wanted, 0.0)
+        tasks = self.database.tasks
+        for name in [*self.client.open, *(key for key in self.client.accepted if not tasks[key].recorded)]:
+            endpoint, seconds = self.client.work[name]
+            workers, slots = self.wanted[endpoint]
+            left[endpoint] += seconds / (workers * slots * len(self.agents))
+        return max(left.values())
+
     def check_served(self):
         world = self.world
         missing = [name for name, since in self.client.open.items() if since <= self.last_fault]
@@ -108,6 +127,10 @@ class Cluster:
         waiting = [key for key, since in self.client.accepted.items() if since <= self.last_fault]
         lost = [key for key in waiting if not self.database.tasks[key].recorded]
         world.check(not lost, len(lost), "accepted tasks have not ended:", *lost[:5])
+        draining = [
+            worker for agent in self.agents.values() for worker in self.draining & agent.workers.keys()
+        ]
+        world.check(not draining, "drained workers have not ended:", *draining)
         twice = [key for key, task in self.database.tasks.items() if task.recorded > 1]
         world.check(not twice, "recorded more than once:", *twice)
 
@@ -117,7 +140,9 @@ class Cluster:
             for _ in range(20):
                 world.at(world.random.uniform(READY_SECONDS, self.last_fault), self.check_met)
         world.run(FAULTS_SECONDS)
-        world.run(self.last_fault + (SERVED_SECONDS if not self.calm else CALM_SECONDS))
+        while world.now < self.last_fault:
+            world.run(self.last_fault)
+        world.run(world.now + self.most_seconds())
         self.check_served()
 
 
@@ -130,6 +155,7 @@ class Client(Process):
         super().__init__(cluster.world, "client")
         self.cluster = cluster
         self.open, self.accepted = {}, {}
+        self.work = {}  # name -> endpoint and seconds
         self.attempts = Counter()
         random = cluster.random
         until = FAULTS_SECONDS if cluster.calm else FAULTS_SECONDS + 0.2
@@ -148,6 +174,7 @@ class Client(Process):
 
     def call(self, name, task, endpoint, seconds):
         self.open[name] = self.world.now
+        self.work[name] = endpoint, seconds
         self.send(name, task, endpoint, seconds)
 
     def send(self, name, task, endpoint, seconds, attempt=0):
@@ -166,7 +193,8 @@ class Client(Process):
         if task:
             self.world.at(self.world.now, gateway.do, gateway.submit_task, name, endpoint, seconds, answered)
         else:
-            self.world.at(self.world.now, gateway.do, gateway.submit, endpoint, seconds, answered)
+            until = self.world.now + self.RETRY_SECONDS
+            self.world.at(self.world.now, gateway.do, gateway.submit, endpoint, seconds, until, answered)
         retry = self.RETRY_SECONDS if random.random() < 0.9 else 0.05  # some are sent twice
         self.later(retry, self.send, *again)
 

@@ -1,4 +1,10 @@
-"""The database: leases by its clock, and the tasks. A statement is done at once or not; its answer can be lost."""
+"""The database: leases by its clock, and the tasks. A statement is done at once or not; its answer can be lost.
+
+A statement that was given up can still be done later. One of tasks is done before what its process sent after it, as the
+store ends a lost session before it opens the next. A renewal of a lease can be done after later ones.
+"""
+
+from collections import deque
 
 from openlaunch.nodes import leases
 from openlaunch.nodes.leases import Row
@@ -19,6 +25,7 @@ class Database:
         self.tasks = {}
         self.waiting = {}  # tasks without an owner, in order
         self.listeners = []  # gateways
+        self._sessions = {}  # process -> what it has sent that is not done
         self.statements = 0
         self.away_until = self.hung_until = 0.0
         self.losing = 0.0
@@ -29,7 +36,14 @@ class Database:
 
     def ask(self, process, statement, answered, failed):
         """Run a statement for a process, which calls `answered` with what it gave, or `failed`."""
-        world, random = self.world, self.world.random
+        self._send(deque(), process, statement, answered, failed)
+
+    def write(self, process, statement, answered, failed):
+        """Run a statement after all that the process has sent this way before."""
+        self._send(self._sessions.setdefault(process, deque()), process, statement, answered, failed)
+
+    def _send(self, session, process, statement, answered, failed):
+        world = self.world
         open_ = [True]
 
         def end(call, *args):
@@ -37,20 +51,24 @@ class Database:
                 open_.clear()
                 process.do(call, *args)
 
-        def execute():
-            if self.away_until > world.now:
-                world.at(world.now + 0.0002, end, failed)
-                return
-            if self.hung_until > world.now:
-                world.at(self.hung_until, execute)
-                return
-            self.statements += 1
-            gave = statement()
-            if not self.losing or random.random() >= self.losing:
-                world.at(world.now + random.uniform(0.0002, 0.002), end, answered, gave)
-
-        world.at(world.now + random.uniform(0.0002, 0.002), execute)
+        session.append((statement, lambda gave: end(answered, gave), lambda: end(failed)))
+        world.at(world.now + world.random.uniform(0.0002, 0.002), self._execute, session)
         world.at(world.now + leases.ANSWER_SECONDS, end, failed)
+
+    def _execute(self, session):
+        """Run the next statement of a session."""
+        world, random = self.world, self.world.random
+        if self.hung_until > world.now >= self.away_until:
+            world.at(self.hung_until, self._execute, session)
+            return
+        statement, answered, failed = session.popleft()
+        if self.away_until > world.now:
+            world.at(world.now + 0.0002, failed)
+            return
+        self.statements += 1
+        gave = statement()
+        if not self.losing or random.random() >= self.losing:
+            world.at(world.now + random.uniform(0.0002, 0.002), answered, gave)
 
     def notify(self, name):
         for gateway in self.listeners:
@@ -64,17 +82,17 @@ class Database:
     # --- statements -----------------------------------------------------------------------------------------
 
     def beat_gateway(self, name, epoch):
-        """Return whether the gateway has its row, which it had before if its epoch is not 0."""
+        """Return whether the gateway has its row, which is there already if its epoch is not 0."""
         row = self.gateways.get(name)
         if row is None and epoch:
             return False
-        self.gateways[name] = leases.beat(row or Row(), name, epoch, self.clock())
+        self.gateways[name] = leases.beat(row or Row(), name, self.clock())
         return True
 
-    def beat_leader(self, name, epoch):
+    def beat_leader(self, name):
         """Return the leader's epoch if the gateway leads, else 0, and how long the lease lasts."""
         now = self.clock()
-        self.leader = leases.beat(self.leader, name, epoch, now)
+        self.leader = leases.beat(self.leader, name, now)
         return (self.leader.epoch if self.leader.holder == name else 0), self.leader.until - now
 
     def leave(self, name):

@@ -1,5 +1,6 @@
 """A gateway: requests that wait, tokens, tasks under its lease, and the leader's work while it leads."""
 
+import math
 from collections import deque
 
 from sim_world import Connection, Process, latency
@@ -12,13 +13,12 @@ MOST_CLAIMED = 4
 
 
 class Request:
-    """A request or a task at a gateway. `done` is called with whether it was answered."""
+    """A request or a task, for a caller who leaves at `until`. `done` is called with whether it was answered."""
 
-    __slots__ = ("done", "endpoint", "seconds", "since", "worker")
+    __slots__ = ("done", "endpoint", "seconds", "since", "until")
 
-    def __init__(self, endpoint, seconds, since, done):
-        self.endpoint, self.seconds, self.since, self.done = endpoint, seconds, since, done
-        self.worker = None
+    def __init__(self, endpoint, seconds, since, until, done):
+        self.endpoint, self.seconds, self.since, self.until, self.done = endpoint, seconds, since, until, done
 
 
 class Gateway(Process):
@@ -57,7 +57,7 @@ class Gateway(Process):
             self.later(0.1, self.dial, name)
             return
         connection = Connection(self.world, latency(self.world.random), self, agent)
-        connection.agent = name
+        connection.agent, connection.name = name, f"{self.name}/{self.cluster.serial()}"
         self.agents[name] = connection
         connection.send(agent, agent.accept, connection, self)
         if self.leads():
@@ -119,11 +119,11 @@ class Gateway(Process):
 
     # --- requests -------------------------------------------------------------------------------------------
 
-    def submit(self, endpoint, seconds, done):
+    def submit(self, endpoint, seconds, until, done):
         if self.leaving:
             done(False)
             return
-        self.queues[endpoint].append(Request(endpoint, seconds, self.world.now, done))
+        self.queues[endpoint].append(Request(endpoint, seconds, self.world.now, until, done))
         self.pump(endpoint)
 
     def pump(self, endpoint):
@@ -132,7 +132,9 @@ class Gateway(Process):
             for worker in self.of_endpoint[endpoint]:
                 running = self.running[worker]
                 while queue and len(running) < held[worker]:
-                    self.start(worker, running, queue.popleft())
+                    request = queue.popleft()
+                    if request.until > self.world.now:
+                        self.start(worker, running, request)
                 if not queue:
                     break
         self.want(self.slots.waiting(endpoint, len(queue), self.clock()))
@@ -176,11 +178,11 @@ class Gateway(Process):
     def beat_leader(self):
         if self.leaving:
             return
-        sent, epoch = self.clock(), self.leader.epoch
+        sent = self.clock()
         self.due_leader = None
         self.database.ask(
             self,
-            lambda: self.database.beat_leader(self.name, epoch),
+            lambda: self.database.beat_leader(self.name),
             lambda gave: self.leader_answered(sent, *gave),
             lambda: self.unanswered(self.leader, self.beat_leader),
         )
@@ -225,16 +227,14 @@ class Gateway(Process):
 
     def lead(self):
         for agent in self.agents:
-            if agent not in self.seen:
-                self.order(agent, "list")
+            self.order(agent, "list")
         if self.leads() and self.alive_lease.is_steady(self.clock()):
             self.cluster.check_leader(self)
-            self.database.ask(self, self.database.reap, lambda _: None, lambda: None)
+            self.database.write(self, self.database.reap, lambda _: None, lambda: None)
 
     def order(self, agent, *order):
-        if self.leads():
+        if self.leads() and (connection := self.agents.get(agent)) is not None:
             self.cluster.check_leader(self)
-            connection = self.agents[agent]
             to = connection.other(self)
             connection.send(to, to.order, connection, self.leader.epoch, *order)
 
@@ -268,7 +268,7 @@ class Gateway(Process):
 
     def submit_task(self, key, endpoint, seconds, done):
         database = self.database
-        database.ask(
+        database.write(
             self, lambda: database.submit(key, endpoint, seconds), lambda _: done(True), lambda: done(False)
         )
 
@@ -278,7 +278,7 @@ class Gateway(Process):
             return
         self.claiming = True
         row, known = self.row, set(self.tasks) if self.unsure else None
-        self.database.ask(
+        self.database.write(
             self,
             lambda: self.database.claim(row, known, limit),
             lambda claimed: self.claimed(row, claimed),
@@ -292,7 +292,9 @@ class Gateway(Process):
         self.claiming = self.unsure = False
         for key, task in claimed if row == self.row else ():
             self.tasks[key] = None
-            self.submit(task.endpoint, task.seconds, lambda ok, key=key: self.task_ended(row, key, ok))
+            self.submit(
+                task.endpoint, task.seconds, math.inf, lambda ok, key=key: self.task_ended(row, key, ok)
+            )
         if len(claimed) == MOST_CLAIMED:
             self.claim()
 
@@ -301,7 +303,7 @@ class Gateway(Process):
         if row != self.row or self.leaving:
             return
         database = self.database
-        database.ask(
+        database.write(
             self,
             lambda: database.record(row, key) if ok else database.release(row, key),
             lambda _: self.task_settled(key),

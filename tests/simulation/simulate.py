@@ -25,9 +25,17 @@ def broken(seed, trace=None):
     return None
 
 
+def each_broken(seeds):
+    """Yield each seed of these that breaks a rule, with the rule."""
+    return ((seed, rule) for seed in seeds if (rule := broken(seed)) is not None)
+
+
+def all_broken(seeds):
+    return list(each_broken(seeds))
+
+
 def first_broken(seeds):
-    """Return the first seed of these that breaks a rule, with the rule; None: none does."""
-    return next(((seed, rule) for seed in seeds if (rule := broken(seed)) is not None), None)
+    return next(each_broken(seeds), None)
 
 
 def search(start, end, processes=None, report=None):
@@ -35,10 +43,10 @@ def search(start, end, processes=None, report=None):
     chunks = [range(at, min(at + 500, end)) for at in range(start, end, 500)]
     found = []
     with ProcessPoolExecutor(processes or os.cpu_count()) as pool:
-        for number, result in enumerate(pool.map(first_broken, chunks), 1):
-            if result is not None:
-                found.append(result)
-                print(f"seed {result[0]}: {result[1]}", flush=True)
+        for number, results in enumerate(pool.map(all_broken, chunks), 1):
+            found += results
+            for seed, rule in results:
+                print(f"seed {seed}: {rule}", flush=True)
             if report and number % 20 == 0:
                 report(f"{number * 500} of {end - start} seeds, {len(found)} broken")
     return found

@@ -28,19 +28,20 @@ class Row:
     holder: str = ""
     """The process; each start of a process has an identifier of its own."""
     epoch: int = 0
-    """Raised each time that the lease is taken."""
+    """Raised each time that the lease is taken from another."""
     until: float = -math.inf
     """When it runs out, by the database's clock."""
 
 
-def beat(row: Row, holder: str, epoch: int, now: float) -> Row:
-    """Return the row after `holder`, which holds `epoch` or 0, asked for it: renewed, taken, or as it was.
+def beat(row: Row, holder: str, now: float) -> Row:
+    """Return the row after `holder` asked for it: renewed, taken, or as it was.
 
-    A holder that asks with another epoch than its row has did not see an answer; it takes the lease anew.
+    The holder keeps its epoch, whatever answers were lost: a renewal that was given up can still be done after later
+    ones, and must not take the epoch from under the holder.
     """
-    if row.holder == holder and row.epoch == epoch:
-        return Row(holder, epoch, now + SECONDS)
-    if row.holder == holder or has_run_out(row, now):
+    if row.holder == holder:
+        return Row(holder, row.epoch, now + SECONDS)
+    if has_run_out(row, now):
         return Row(holder, row.epoch + 1, now + SECONDS)
     return row
 
@@ -63,7 +64,7 @@ class Lease:
 
     def __init__(self) -> None:
         self.epoch = 0
-        """The epoch to ask with and to act under; 0: another holds the lease, or nobody does."""
+        """The epoch to act under; 0: another holds the lease, or nobody does."""
         self.due = -math.inf
         """When to ask the database again."""
         self._until = -math.inf

@@ -172,7 +172,10 @@ class AgentSlots:
         return self._recall_all(worker)
 
     def is_drained(self, worker: str) -> bool:
-        """Return whether nothing runs in a draining worker and no gateway can send it a request."""
+        """Return whether nothing runs in a draining worker and no gateway can send it a request.
+
+        Ask after `drain`, `returned` and `ended`, and of each worker after `gateway_gone`.
+        """
         drained = self._workers[worker]
         return drained.draining and not drained.held and not drained.running
 

@@ -36,11 +36,10 @@ class ClusterRecords(Protocol):
     gateway: str
     """The name of this server's row, which owns the leases of the tasks that it runs."""
 
-    async def beat(self, epoch: int | None) -> Beat:
-        """Renew this server's lease, and take or renew the leader's where that is possible.
+    async def beat(self, *, lead: bool) -> Beat:
+        """Renew this server's lease, and take or renew the leader's where that is possible and it is to lead.
 
-        `epoch` is what the server leads under, 0 if it does not, None if it is not to. Raises Unavailable while the
-        database does not answer.
+        Raises Unavailable while the database does not answer.
         """
         ...
 

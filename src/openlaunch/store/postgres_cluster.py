@@ -38,7 +38,7 @@ INSERT INTO gateways VALUES (%(id)s, %(address)s, {_NOW} + %(seconds)s)
 ON CONFLICT (id) DO UPDATE SET until = excluded.until RETURNING xmax = 0"""  # noqa: S608
 _LEAD = f"""
 UPDATE leader SET holder = %(id)s, until = {_NOW} + %(seconds)s,
-  epoch = CASE WHEN holder = %(id)s AND epoch = %(epoch)s THEN epoch ELSE epoch + 1 END
+  epoch = CASE WHEN holder = %(id)s THEN epoch ELSE epoch + 1 END
 WHERE holder = %(id)s OR until <= {_NOW} RETURNING epoch"""  # noqa: S608
 _LOOK = f"""
 SELECT (SELECT until FROM leader) - {_NOW}, count(*) FILTER (WHERE until > {_NOW} AND id <> %(id)s),
@@ -64,12 +64,12 @@ class PostgresCluster:
         self._closed = threading.Event()
         self._listener: threading.Thread | None = None
 
-    async def beat(self, epoch: int | None) -> Beat:
-        return await self._run(lambda conn: self._beat(conn, epoch))
+    async def beat(self, *, lead: bool) -> Beat:
+        return await self._run(lambda conn: self._beat(conn, lead))
 
-    def _beat(self, conn: psycopg.Connection[Any], epoch: int | None) -> Beat:
+    def _beat(self, conn: psycopg.Connection[Any], lead: bool) -> Beat:
         (was_missing,) = _one(conn, _GATEWAY, self._row)
-        led = None if epoch is None else _one(conn, _LEAD, {**self._row, "epoch": epoch})
+        led = _one(conn, _LEAD, self._row) if lead else None
         left, others, dead = _one(conn, _LOOK, self._row)
         return Beat(was_missing, led[0] if led else 0, left, others, dead)
 

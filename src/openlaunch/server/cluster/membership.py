@@ -122,7 +122,7 @@ class Membership:
     async def _beat(self) -> Beat | None:
         sent = time.monotonic()
         try:
-            beat = await self._records.beat(None if self._resigned else self._leader.epoch)
+            beat = await self._records.beat(lead=not self._resigned)
         except Unavailable as error:
             if not self._away:
                 log.warning("the leases of this server can't be renewed: %s", error)
