@@ -13,6 +13,9 @@ from urllib.parse import unquote, unquote_to_bytes
 
 OCTETS: Final = "application/octet-stream"
 NPY: Final = "application/x-npy"
+PARTS: Final = "application/vnd.openlaunch.parts"
+"""The type of a body as `frames.with_parts` has it, which our client sends."""
+
 MAX_NAME: Final = 100
 _DATA_URL: Final = re.compile(r"data:([^,;]*)((?:;[^,;]*)*?)(;base64)?,", re.IGNORECASE)
 _NAME: Final = re.compile(r";name=([^;,]*)")

@@ -13,6 +13,7 @@ from openlaunch.errors import ForeignURL, PredictionFailed, StreamInterrupted, T
 from openlaunch.wire.failures import reason_of
 from openlaunch.wire.sse import SSEParser
 from openlaunch.wire.tasks import CANCELLED_STATUS_CODE
+from openlaunch_worker.files import PARTS
 
 DONE = frozenset({"SUCCESS", "FAILURE"})
 _MARK = ";type="
@@ -128,18 +129,23 @@ class EndpointRequest:
             ValueError: the args have a number in them that is not finite.
             OSError: a file in them can't be read.
         """
-        return encode(self.document(**more))
+        return encode(self.document(**more))[0]
 
 
-def encode(document: Any) -> bytes:
-    """Encode a prediction's body, with errors that say what to do; raises what `EndpointRequest.body` does."""
+def encode(document: Any, *, in_parts: bool = False) -> tuple[bytes, str | None]:
+    """Encode a prediction's body, and return its type, None for JSON; raises what `EndpointRequest.body` does.
+
+    With `in_parts`, files are sent as they are, which tasks and their like can't be.
+    """
     try:
         try:
-            return json_body(document)
+            return json_body(document), None
         except TypeError:
-            from openlaunch.client.types import encode_args  # most requests are JSON
+            from openlaunch.client.types import encode_args, encode_parts  # most requests are JSON
 
-            return encode_args(document)
+            if in_parts and (body := encode_parts(document)) is not None:
+                return body, PARTS
+            return encode_args(document), None
     except (TypeError, ValueError) as error:
         hint = "give JSON values (numbers, text, lists, dicts), files or arrays, or a url to bytes"
         raise type(error)(f"the args can't be sent as JSON: {error}; {hint}") from None

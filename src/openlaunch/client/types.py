@@ -10,7 +10,8 @@ from typing import Any
 from urllib.parse import unquote
 
 from openlaunch_worker.files import File
-from openlaunch_worker.values import typed
+from openlaunch_worker.frames import with_parts
+from openlaunch_worker.values import binary_of, npy_of, typed
 
 _SENT = re.compile(r"data:([^,]*?);type=([a-z]+)(?:;name=([^;,]*))?;base64,")
 
@@ -27,6 +28,42 @@ def encode_args(document: dict[str, Any]) -> bytes:
         {**document, "typed_result": True}, separators=(",", ":"), allow_nan=False, default=typed
     )
     return text.encode()
+
+
+def encode_parts(document: dict[str, Any]) -> bytes | None:
+    """Encode a request with the files in its args as they are, in front of the rest; None where it has none.
+
+    Raises what `encode_args` does.
+    """
+    if not isinstance(document.get("args"), dict):
+        return None
+    args = dict(document["args"])
+    data: list[bytes] = []
+    parts: list[list[Any]] = []
+    at = 0
+    for path, value in [
+        (path, value) for name, given in args.items() for path, value in _places(name, given)
+    ]:
+        found = binary_of(value) or npy_of(value)
+        if found is None:
+            continue
+        if len(path) == 1:
+            args[path[0]] = ""
+        else:
+            args[path[0]] = [*args[path[0]]]
+            args[path[0]][path[1]] = ""
+        parts.append([path, at, at + len(found.data), found.media_type, found.name])
+        data.append(found.data)
+        at += len(found.data)
+    if not parts:
+        return None
+    return bytes(with_parts(b"".join(data), encode_args({**document, "args": args, "parts": parts})))
+
+
+def _places(name: str, given: Any) -> list[tuple[list[Any], Any]]:
+    if isinstance(given, list | tuple):
+        return [([name, number], each) for number, each in enumerate(given)]
+    return [([name], given)]
 
 
 def restored(value: Any) -> Any:

@@ -7,7 +7,9 @@ import httpx2
 import pytest
 from server_driver import DEADLINE, SMALL, eventually, problem
 
-from openlaunch import File
+from openlaunch import EndpointRequest, File
+from openlaunch.errors import Unprocessable
+from openlaunch_worker.frames import with_parts
 
 CAT = bytes(range(256)) * 2000 + b"\r\n--x\r\n"
 
@@ -250,3 +252,50 @@ def test_a_caller_that_leaves_while_it_sends_leaves_nothing(raw, endpoints):
     with pytest.raises(httpx2.ReadError):
         raw.post("/e/fi-measure", content=cut(), headers=form(b"")["headers"])
     assert raw.post("/e/fi-measure", files={"data": b"ab"}).json()["size"] == 2
+
+
+def test_our_client_sends_files_and_gets_them_back(client, raw, endpoints, tmp_path):
+    (tmp_path / "cat.png").write_bytes(CAT)
+    args = {"data": tmp_path / "cat.png", "width": 64, "note": "7"}
+    of = {
+        name: client.get_model_endpoint(f"fi-{name}")
+        for name in ("measure", "later", "items", "describe", "place")
+    }
+    assert of["measure"].predict(EndpointRequest(args=args)).value == MEASURED
+    assert of["later"].predict(EndpointRequest(args=args)).get(DEADLINE).value == MEASURED
+    items = of["items"].predict(EndpointRequest(args={"data": CAT}))
+    assert [item.value for item in items] == [len(CAT)] * 2
+    named = File(b"abc", name="a b.txt")
+    assert of["describe"].predict(EndpointRequest(args={"file": named})).value == ["a b.txt", "text/plain", 3]
+    listed = {"file": b"text", "others": [File(b"1", name="one"), File(b"2", name="two")]}
+    assert of["place"].predict(EndpointRequest(args=listed)).value["others"] == ["one", "two"]
+    given = client.get_model_endpoint("fi-give").predict(EndpointRequest(args={"kind": "file"})).value
+    assert (given.name, given.media_type, given.data) == ("cat.png", "image/png", CAT)
+    with pytest.raises(Unprocessable, match="width"):
+        of["measure"].predict(EndpointRequest(args={"data": b"", "width": "wide"}))
+
+
+def test_our_client_sends_files_in_json_where_the_function_has_no_annotations(client, endpoints):
+    value = client.get_model_endpoint("fi-plain").predict(EndpointRequest(args={"data": b"ab"})).value
+    assert value == "data:application/octet-stream;base64,YWI="
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"abc",
+        b"\xff" * 10,
+        with_parts(b"ab", b"{}"),
+        with_parts(b"ab", b'{"args": {"data": ""}, "parts": [[["other"], 0, 1, "", ""]]}'),
+        with_parts(b"ab", b'{"args": {"data": ""}, "parts": [[["data"], "x", 1, "", ""]]}'),
+        with_parts(b"ab", b'{"args": {"data": "a"}, "parts": [[["data"], 0, 1, "", ""]]}'),
+        with_parts(b"ab", b'{"args": {"data": ""}, "parts": 1}'),
+        with_parts(b"ab", b'{"args": {"data": ""}}'),
+    ],
+)
+def test_a_body_of_parts_that_is_none_is_refused(raw, endpoints, body):
+    headers = {"content-type": "application/vnd.openlaunch.parts"}
+    where = {"model_endpoint_id": "fi-measure"}
+    answer = raw.post("/v1/sync-tasks", params=where, content=body, headers=headers)
+    assert answer.status_code in (400, 422), answer.text

@@ -25,6 +25,7 @@ from openlaunch.client.predictions import (
     Answer,
     EndpointRequest,
     StreamReader,
+    encode,
     parse_answer,
     unpickled,
 )
@@ -71,10 +72,13 @@ def _prediction(
     path: str, endpoint_id: str, request: EndpointRequest, timeout: float | None, default: float
 ) -> Request:
     headers = _checked(request, timeout).headers()
+    body, media_type = encode(request.document(timeout_seconds=timeout), in_parts=True)
+    if media_type is not None:
+        headers["content-type"] = media_type
     return Request(
         "POST",
         f"{path}?model_endpoint_id={endpoint_id}",
-        request.body(timeout_seconds=timeout),
+        body,
         headers,
         timeout=default if timeout is None else timeout + MARGIN_SECONDS,
         idempotent=IDEMPOTENCY_KEY in headers,

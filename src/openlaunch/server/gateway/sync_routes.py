@@ -18,9 +18,9 @@ from openlaunch.server.gateway.request_tasks import RequestTasks, counted
 from openlaunch.server.gateway.resolver import EndpointResolver
 from openlaunch.server.gateway.streams import Stream, Streams
 from openlaunch.server.prediction.deadlines import Deadlines
-from openlaunch.server.prediction.forms import Form
+from openlaunch.server.prediction.forms import Form, as_json, form_of
 from openlaunch.server.prediction.idempotency import Answers, idempotency_key
-from openlaunch.server.prediction.inputs import PredictInput, as_request, check_sync_body
+from openlaunch.server.prediction.inputs import PredictInput, as_request, check_sync_body, parse_json
 from openlaunch.server.prediction.results import SignedURLs
 from openlaunch.server.prediction.schema_cache import SchemaCache
 from openlaunch.server.prediction.schemas import BundleSchemas, TakesLong
@@ -28,9 +28,11 @@ from openlaunch.server.settings import GatewaySettings
 from openlaunch.wire import routes
 from openlaunch.wire.endpoints import EndpointType
 from openlaunch.wire.sse import LAST_EVENT_ID
-from openlaunch_worker.frames import Flags
+from openlaunch_worker.files import PARTS
+from openlaunch_worker.frames import Body, Flags, document_behind
 
 _LAST_EVENT_ID = LAST_EVENT_ID.encode()
+_PARTS = PARTS.encode()
 
 
 class SyncRoutes:
@@ -97,8 +99,9 @@ class SyncRoutes:
             except TakesLong:
                 pass
             except APIError as error:
-                lane.numbers.refused.refused(error)
-                raise
+                if header(exchange.scope, b"content-type") != _PARTS:
+                    lane.numbers.refused.refused(error)
+                    raise
             else:
                 self._start(exchange, lane, principal.owner, predict_input, schemas)
                 return
@@ -129,8 +132,28 @@ class SyncRoutes:
         """Start a prediction after what takes time: loading schemas, checking a large body, a stored answer."""
         _refuse_keyed_stream(key, lane)
         schemas = await self._schemas.get(lane.endpoint.serving_bundle_id)
-        predict_input = await self._schemas.checks.one_sync(owner, exchange.body, schemas)
+        if header(exchange.scope, b"content-type") == _PARTS:
+            predict_input = await self._check_parts(exchange.body, owner, schemas)
+        else:
+            predict_input = await self._schemas.checks.one_sync(owner, exchange.body, schemas)
         await self._begin(exchange, lane, owner, predict_input, schemas, key)
+
+    async def _check_parts(self, body: Body, owner: str, schemas: BundleSchemas) -> PredictInput:
+        """Check a body with a document behind it; a function without annotations gets its files in JSON."""
+        try:
+            document = bytes(document_behind(memoryview(body)))
+        except ValueError as error:
+            raise BadRequest(f"the parts of the body can't be read: {error}", code="invalid_form") from None
+        checked = await self._schemas.checks.one_sync(owner, document, schemas)
+        parsed = parse_json(document)
+        form = form_of(parsed)
+        if schemas.fields is not None:
+            return checked._replace(body=body, flags=checked.flags | Flags.PARTS)
+        args = await asyncio.to_thread(as_json, body, form)
+        rest = {name: value for name, value in parsed.items() if name not in ("args", "parts")}
+        return checked._replace(
+            body=b'%b, "args": %b}' % (json.dumps({"url": None, **rest}).encode()[:-1], args)
+        )
 
     async def _begin(
         self,

@@ -115,6 +115,19 @@ def one_file(body: Body, content_type: str, name: str, fields: Fields) -> Form:
     )
 
 
+def form_of(document: dict[str, Any]) -> Form:
+    """Return what a document says that is behind a body. Raise BadRequest where it says nothing of the kind."""
+    args, files = document["args"], []
+    try:
+        for path, start, end, media_type, name in document["parts"]:
+            if (args[path[0]] if len(path) == 1 else args[path[0]][path[1]]) != "":
+                raise ValueError("a part has no place in the args")
+            files.append((path, Part("", int(start), int(end), str(media_type), str(name))))
+    except (LookupError, TypeError, ValueError) as error:
+        raise BadRequest(f"the parts of the body can't be read: {error}", code="invalid_form") from None
+    return Form(args, files)
+
+
 def as_json(body: Body, form: Form) -> bytes:
     """Return the args with their files as `data:` URLs, in which form tasks are stored."""
     for path, part in form.files:
