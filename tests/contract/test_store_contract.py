@@ -87,6 +87,21 @@ class Gate:
         assert await asyncio.to_thread(self.entered.wait, 30)
 
 
+def test_the_use_of_keys_is_added_up_and_a_new_day_begins_at_zero(
+    opener: Opener, run_on_loop: Run, tmp_path: Path
+) -> None:
+    async def test() -> None:
+        async with opener(tmp_path) as store:
+            await store.write(add("a"))
+            for made, total in (((7, 3), (7, 3)), ((7, 4), (7, 7)), ((8, 2), (8, 2)), ((7, 5), (8, 2))):
+                assert await store.write(lambda conn, made=made: keys.add_usage(conn, {"a": made})) == {
+                    "a": total
+                }
+            assert await store.read(keys.usage) == {"a": (8, 2)}
+
+    run_on_loop(test())
+
+
 def test_a_read_sees_what_was_written_before(opener: Opener, run_on_loop: Run, tmp_path: Path) -> None:
     async def test() -> None:
         async with opener(tmp_path) as store:

@@ -11,9 +11,13 @@ from openlaunch.store.rows import values_of
 from openlaunch.store.tables import api_keys, key_usage
 from openlaunch.wire.keys import Role
 
-_SAVE_USAGE = text("""
+_ADD_USAGE = text("""
 INSERT INTO key_usage (key_id, day, requests) VALUES (:key_id, :day, :requests)
-ON CONFLICT (key_id) DO UPDATE SET day = excluded.day, requests = excluded.requests""")
+ON CONFLICT (key_id) DO UPDATE SET
+  day = CASE WHEN key_usage.day > excluded.day THEN key_usage.day ELSE excluded.day END,
+  requests = CASE WHEN key_usage.day = excluded.day THEN key_usage.requests + excluded.requests
+                  WHEN key_usage.day > excluded.day THEN key_usage.requests ELSE excluded.requests END
+RETURNING day, requests""")
 
 
 def insert(conn: Connection, key: KeyRecord) -> None:
@@ -57,8 +61,10 @@ def usage(conn: Connection) -> dict[str, tuple[int, int]]:
     return {row.key_id: (row.day, row.requests) for row in conn.execute(select(key_usage))}
 
 
-def save_usage(conn: Connection, used: Mapping[str, tuple[int, int]]) -> None:
-    """Store what `usage` returns, in place of what was stored for these keys."""
-    if used:
-        rows = [{"key_id": key, "day": day, "requests": count} for key, (day, count) in used.items()]
-        conn.execute(_SAVE_USAGE, rows)
+def add_usage(conn: Connection, made: Mapping[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
+    """Add requests of keys on a day to what is stored, and return what `usage` returns of these keys then."""
+    stored = {}
+    for key_id, (day, count) in sorted(made.items()):  # in one order, whichever server does this
+        row = conn.execute(_ADD_USAGE, {"key_id": key_id, "day": day, "requests": count}).one()
+        stored[key_id] = row.day, row.requests
+    return stored

@@ -7,6 +7,7 @@ import hashlib
 import logging
 import secrets
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import Any
@@ -107,13 +108,14 @@ class Keyring:
         self._by_header: dict[bytes, Principal] = {}
         self._meters: dict[str, Meter] = {}
         self._saved: dict[str, tuple[int, int]] = {}
+        """By key, what of its use is stored, which other servers may add to."""
+        self._usage_moves = asyncio.Lock()
         self._saving: asyncio.Task[None] | None = None
         self.owners: set[str] = set()
         """Everybody who has, or had, a key."""
 
     async def start(self) -> None:
         """Read the keys and what they have used, and store that from now on; to be called before anything else."""
-        self._saved = await self._store.read(key_store.usage)
         await self.load()
         self._saving = asyncio.create_task(self._save_again_and_again())
 
@@ -130,24 +132,44 @@ class Keyring:
             await self._save_usage()
 
     async def _save_usage(self) -> None:
-        used = {
-            key_id: meter.today
-            for key_id, meter in self._meters.items()
-            if meter.limits.requests_per_day is not None and meter.today != self._saved.get(key_id, (0, 0))
-        }
-        if not used:
-            return
-        try:
-            await self._store.write(lambda conn: key_store.save_usage(conn, used))
-        except Unavailable as error:
-            log.warning("the use of keys could not be stored; retrying: %s", error)
-        else:
-            self._saved |= used
+        async with self._usage_moves:
+            limited = {k: m for k, m in self._meters.items() if m.limits.requests_per_day is not None}
+            unsaved = {key_id: self._unsaved(key_id, meter) for key_id, meter in limited.items()}
+            made = {key_id: (limited[key_id].today[0], count) for key_id, count in unsaved.items() if count}
+            if not made:
+                return
+            try:
+                stored = await self._store.write(lambda conn: key_store.add_usage(conn, made))
+            except Unavailable as error:
+                log.warning("the use of keys could not be stored; retrying: %s", error)
+                return
+            for key_id, (day, count) in made.items():
+                saved = self._saved.get(key_id, (0, 0))
+                self._saved[key_id] = day, count + (saved[1] if saved[0] == day else 0)
+            self._learn(stored)
+
+    def _unsaved(self, key_id: str, meter: Meter) -> int:
+        """Count the requests of the meter's day that are not stored."""
+        (day, count), saved = meter.today, self._saved.get(key_id, (0, 0))
+        return count - saved[1] if saved[0] == day else count
+
+    def _learn(self, stored: Mapping[str, tuple[int, int]]) -> None:
+        """Count what other servers have added to the use of keys."""
+        for key_id, (day, count) in stored.items():
+            meter = self._meters.get(key_id)
+            if meter is not None and day >= meter.today[0]:
+                unsaved = self._unsaved(key_id, meter) if day == meter.today[0] else 0
+                meter.learn(day, count + unsaved)
+                self._saved[key_id] = day, count
 
     async def load(self) -> None:
-        """Read the keys from the store; to be called after every change."""
-        records, self.owners = await self._store.read(lambda c: (key_store.active(c), key_store.owners(c)))
-        self._meters = {r.id: meter for r in records if (meter := self._meter(r)) is not None}
+        """Read the keys from the store, and what of their limits is used; to be called after every change."""
+        async with self._usage_moves:
+            records, self.owners, stored = await self._store.read(
+                lambda c: (key_store.active(c), key_store.owners(c), key_store.usage(c))
+            )
+            self._meters = {r.id: meter for r in records if (meter := self._meter(r)) is not None}
+            self._learn(stored)
         self._by_digest = {
             r.digest: Principal(r.id, r.owner, r.role, r.expires_at, self._meters.get(r.id)) for r in records
         }
@@ -169,7 +191,7 @@ class Keyring:
         limits = Limits(record.requests_per_second, record.burst, record.requests_per_day)
         if not limits:
             return None
-        meter = self._meters.get(record.id) or Meter(limits, self._saved.get(record.id, (0, 0)))
+        meter = self._meters.get(record.id) or Meter(limits)
         meter.limits = limits
         return meter
 

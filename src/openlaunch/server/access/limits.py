@@ -76,11 +76,13 @@ class Meter:
 
     __slots__ = ("_usage", "limits")
 
-    def __init__(self, limits: Limits, today: tuple[int, int] = (0, 0)) -> None:
-        """Begin with a day, and how many requests were made on it."""
-        day, requests = today
+    def __init__(self, limits: Limits) -> None:
         self.limits = limits
-        self._usage = Usage(day=day, today=requests)
+        self._usage = Usage()
+
+    def learn(self, day: int, requests: int) -> None:
+        """Note how many requests were made on a day in all."""
+        self._usage = self._usage._replace(day=day, today=requests)
 
     @property
     def today(self) -> tuple[int, int]:

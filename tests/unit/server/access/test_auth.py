@@ -176,6 +176,26 @@ async def left_of_quota(store: SqliteStore, key: str, most: int) -> int:
     pytest.fail("there is no quota")
 
 
+def test_what_a_key_has_used_of_its_quota_is_counted_of_all_servers(with_keyring):
+    async def test(keyring: Keyring, store: SqliteStore) -> None:
+        _, key = await keyring.create("ada", Role.USER, requests_per_day=10)
+        other = Keyring(store)
+        await other.start()
+        for each, count in ((keyring, 3), (other, 4), (keyring, 1)):
+            each.find(key).spend(count)
+            await each._save_usage()
+        await other.load()  # as it does every few seconds, and where another server has changed keys
+        for each in (keyring, other):
+            each.find(key).spend(0)
+            with pytest.raises(TooManyRequests, match="and 8 were made"):
+                each.find(key).spend(3)
+        other.find(key).spend(2)
+        await other.stop()
+        assert await left_of_quota(store, key, 10) == 0
+
+    with_keyring(test)
+
+
 def test_what_a_key_has_used_of_its_quota_outlives_the_keyring(with_keyring):
     async def test(keyring: Keyring, store: SqliteStore) -> None:
         _, key = await keyring.create("ada", Role.USER, requests_per_day=5)
