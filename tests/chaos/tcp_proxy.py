@@ -23,6 +23,10 @@ class Proxy:
     def __init__(self, url: str) -> None:
         self.cut_after: int | None = None
         self.reset = True
+        self.delay = 0.0
+        """How many seconds late each message is passed on."""
+        self._flows = threading.Event()
+        self._flows.set()
         self.connections = 0
         self.passed = 0
         self.lead_to(url)
@@ -61,6 +65,9 @@ class Proxy:
         left = float("inf") if limit is None else limit
         with contextlib.suppress(OSError):
             while left > 0 and (data := source.recv(int(min(left, 65536)))):
+                self._flows.wait()
+                if self.delay:
+                    time.sleep(self.delay)
                 sink.sendall(data)
                 left -= len(data)
                 self.passed += len(data)
@@ -88,6 +95,15 @@ class Proxy:
                 # Wakes the thread that reads from it, which a close alone does not.
                 sock.shutdown(socket.SHUT_RD)
             sock.close()
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Pass nothing on for a while, and say so to nobody: a cable that is pulled out, and put back."""
+        self._flows.clear()
+        try:
+            yield
+        finally:
+            self._flows.set()
 
     def cut(self) -> None:
         """Cut every connection that there is now."""

@@ -1,5 +1,9 @@
 """A server whose records are in PostgreSQL: all of its parts, and what becomes of them while PostgreSQL is away."""
 
+import random
+import shutil
+import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -35,6 +39,8 @@ class Platform:
     server: ChaosServer
     client: LaunchClient
     endpoints: dict[str, Any]
+    disk: Path
+    """A small one, on which the tables are; elsewhere than on Linux, and for others than root, a folder."""
 
     def readiness(self) -> str | None:
         """What `/readyz` says of the records; None while all is well."""
@@ -66,11 +72,30 @@ def count(n, until=None):
         yield i
 
 
+@contextmanager
+def small_disk() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="openlaunch-disk-"))
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", folder]
+    mounted = shutil.which("mount") and not subprocess.run(mount, capture_output=True, check=False).returncode
+    folder.chmod(0o777)
+    try:
+        yield folder
+    finally:
+        if mounted:
+            subprocess.run(["umount", "--lazy", folder], check=True)
+        shutil.rmtree(folder)
+
+
 @pytest.fixture(scope="module")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
-    with PostgresServer() as postgres, proxy_to(f"http://127.0.0.1:{postgres.port}") as proxy:
+    with (
+        small_disk() as disk,
+        PostgresServer() as postgres,
+        proxy_to(f"http://127.0.0.1:{postgres.port}") as proxy,
+    ):
         postgres.execute(f"CREATE ROLE {WITH_PASSWORD} LOGIN PASSWORD '{SECRET}'")
-        postgres.execute(f"CREATE DATABASE records OWNER {WITH_PASSWORD}")
+        postgres.execute(f"CREATE TABLESPACE small LOCATION '{postgres.folder_on(disk)}'")
+        postgres.execute(f"CREATE DATABASE records OWNER {WITH_PASSWORD} TABLESPACE small")
         port = proxy.url.rpartition(":")[2]
         store = f"postgresql://{WITH_PASSWORD}:{SECRET}@127.0.0.1:{port}/records"
         with (
@@ -82,7 +107,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
             client.deploy(square, name="later", endpoint_type="async", per_worker=20, **few)
             client.deploy(count, name="flow", endpoint_type="streaming", per_worker=10, **few)
             endpoints = {name: client.get_model_endpoint(name) for name in ("now", "later", "flow")}
-            yield Platform(postgres, proxy, server, client, endpoints)
+            yield Platform(postgres, proxy, server, client, endpoints, disk)
 
 
 def submit(
@@ -92,9 +117,13 @@ def submit(
     return platform.endpoints["later"].predict(request)
 
 
-def submit_large(platform: Platform, n: int, **options: object) -> EndpointResponseFuture:
-    """With an input that is stored as an artifact."""
-    request = EndpointRequest(args={"n": n, "more": "x" * 400_000}, **options)
+def submit_large(
+    platform: Platform, n: int, bytes_more: int = 400_000, **options: object
+) -> EndpointResponseFuture:
+    """With an input that is stored as an artifact, unless it has fewer bytes."""
+    request = EndpointRequest(
+        args={"n": n, "more": random.Random(n).randbytes(bytes_more // 2).hex()}, **options
+    )
     return platform.endpoints["later"].predict(request)
 
 
@@ -191,6 +220,18 @@ def without(way: str, platform: Platform) -> Iterator[None]:
     elif way == "frozen":
         with platform.postgres.frozen():
             yield
+    elif way == "silent":
+        with platform.proxy.held():
+            yield
+    elif way == "slow":
+        platform.proxy.delay = 2.0
+        try:
+            yield
+        finally:
+            platform.proxy.delay = 0.0
+    elif way == "full":
+        with full_disk(platform):
+            yield
     else:
         platform.proxy.lead_to("http://127.0.0.1:1")
         platform.proxy.cut()
@@ -200,10 +241,29 @@ def without(way: str, platform: Platform) -> Iterator[None]:
             platform.proxy.lead_to(f"http://127.0.0.1:{platform.postgres.port}")
 
 
-@pytest.mark.parametrize("way", ["killed", "unreachable", "frozen"])
+@contextmanager
+def full_disk(platform: Platform) -> Iterator[None]:
+    """Leave no room where the tables are."""
+    ballast = platform.disk / "ballast"
+    with ballast.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+    try:
+        for bytes_more in (100_000, 2):  # what is free in the tables' own pages is used up too
+            with suppress(Unavailable):
+                for _ in range(1000):
+                    submit_large(platform, 0, bytes_more)
+        yield
+    finally:
+        ballast.unlink()
+
+
+@pytest.mark.parametrize("way", ["killed", "unreachable", "frozen", "silent", "slow", "full"])
 def test_while_postgresql_is_away_predictions_go_on_and_no_task_is_lost(
     platform: Platform, tmp_path: Path, way: str, figure: Callable[[str], None]
 ) -> None:
+    if way == "full" and not platform.disk.is_mount():
+        pytest.skip("no small disk can be mounted here")
     until = tmp_path / "go"
     waiting = [submit(platform, n, until) for n in range(20)]  # more than run at once
     flow = stream(platform, 3, until)
@@ -217,7 +277,8 @@ def test_while_postgresql_is_away_predictions_go_on_and_no_task_is_lost(
                 attempt(platform, 1)
             assert (refused.value.status, refused.value.retry_after) == (503, 2)
             figure(f"{way}: a submit was refused after {time.monotonic() - began:.1f} s")
-        assert eventually(platform.readiness)
+        if way != "full":  # there a row that is there already can be written
+            assert eventually(platform.readiness)
         until.touch()
         assert list(flow) == [1, 2]
         assert predict(platform, 8) == 64

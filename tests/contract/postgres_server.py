@@ -115,6 +115,14 @@ class PostgresServer:
         """Of one of its databases; `user` may be with a password."""
         return f"postgresql://{user}@127.0.0.1:{self.port}/{database}"
 
+    def folder_on(self, disk: Path) -> Path:
+        """Make a folder there that is the server's."""
+        folder = disk / "tables"
+        folder.mkdir(mode=0o700)
+        if account := _account():
+            os.chown(folder, account["user"], account["group"])
+        return folder
+
     @property
     def pid(self) -> int:
         """The process that all others of the server are children of."""
