@@ -91,14 +91,14 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is %d.%d: make PYTHON=python3.12" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraints constraints.txt --editable '.[server,cluster]' --group dev
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraints constraints.txt --editable '.[server,cluster,otel]' --group dev
 	@touch $@
 
 # The newest versions of everything that development uses, for all supported Pythons and systems. Names and versions
 # alone: where packages come from is a matter of each machine.
 constraints: $(VENV)/.installed
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --no-annotate --no-emit-index-url \
-		--no-emit-find-links --custom-compile-command 'make constraints' --extra server --extra cluster --group dev --group bench --group chart \
+		--no-emit-find-links --custom-compile-command 'make constraints' --extra server --extra cluster --extra otel --group dev --group bench --group chart \
 		--output-file constraints.txt pyproject.toml
 
 clean:

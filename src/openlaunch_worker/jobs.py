@@ -166,6 +166,7 @@ class Job:
             "stop",
             "stream",
             "task",
+            "traceparent",
             "transfer",
             "typed",
             "wants_pickle",
@@ -176,6 +177,7 @@ class Job:
         self.id = request_id
         self.args: Any = None
         self.route: str | None = None
+        self.traceparent: object = None
         self.size = 0
         self.transfer: Download | None = None
         self.scratch: Scratch | None = None

@@ -21,6 +21,7 @@ from openlaunch_worker.in_flight import STOPPED, JobsInFlight, failure, no_memor
 from openlaunch_worker.jobs import Job, Routed, Stop
 from openlaunch_worker.outbox import Outbox
 from openlaunch_worker.shapes import Shape, shape_of
+from openlaunch_worker.spans import enter_span
 from openlaunch_worker.threads import ThreadPool
 
 if TYPE_CHECKING:  # most workers have no use for it
@@ -257,6 +258,8 @@ class Runner(JobsInFlight):
 
     def _call(self, job: Job) -> Any:
         args = job.args
+        if job.traceparent is not None:
+            enter_span(job.traceparent)
         if job.route is not None:
             return self._predict(Routed(job.route, args))
         if self._arguments is not None:
@@ -279,6 +282,7 @@ def _read_input(job: Job, body: bytes | memoryview) -> None:
         args = document.get("args")
         job.route = document.get("destination_path")
         job.typed = document.get("typed_result") is True
+        job.traceparent = document.get("traceparent")
     except (ValueError, RecursionError, AttributeError) as error:
         raise Refusal(f"the request can't be read: {error}", _BAD_INPUT) from None
     if url is None and args is None:

@@ -30,7 +30,7 @@ CLIENT_SIDE = ["testing", "aio", "hooks", "model_bundle", "model_endpoint", "", 
 ROOMS = [
     *("serve", "leading", "page", "control", "jobs", "gateway", "queue", "endpoints", "dispatch", "cluster"),
     *("prediction", "access", "operations", "metrics"),
-    *("proxies", "settings", "clock", "accept", "logs", "asgi"),
+    *("proxies", "settings", "clock", "accept", "logs", "spans", "span_export", "asgi"),
 ]
 """The rooms of `server`, from the top down."""
 

@@ -9,6 +9,7 @@ from openlaunch.client.effects import Attempt, Effect, Flow, ForOwner, Pause, Re
 from openlaunch.client.immediate import as_coroutine
 from openlaunch.client.retry import RetryPolicy, exchange
 from openlaunch.client.routing import awaitable_transport, blocking_transport
+from openlaunch.client.spans import in_current_span
 from openlaunch.client.transport import Target, Transport
 
 T = TypeVar("T")
@@ -68,7 +69,7 @@ class Driver:
 
     def _perform(self, effect: Effect) -> Awaitable[Any]:
         if isinstance(effect, Attempt):
-            request = effect.request
+            request = in_current_span(effect.request)
             return self._transport.send(request if self._owner is None else for_owner(request, self._owner))
         if isinstance(effect, Request):
             return self.run(exchange(effect, self._retry))

@@ -10,6 +10,7 @@ from contextvars import Context, ContextVar, copy_context
 from datetime import UTC, datetime
 
 from openlaunch.server.asgi import Scope, header, request_id_of
+from openlaunch.server.spans import TRACE
 from openlaunch.wire.times import stamp_of
 
 _TRACEPARENT = re.compile(
@@ -52,16 +53,23 @@ def about(scope: Scope) -> Iterator[None]:
 
 
 def trace_id_of(scope: Scope) -> str | None:
-    """Return the trace that a request says it is part of, by W3C's `traceparent`."""
+    """Return the trace that a request is part of, or says so by W3C's `traceparent`."""
+    if TRACE in scope:
+        return f"{scope[TRACE].trace_id:032x}"
     known = _TRACEPARENT.fullmatch(header(scope, b"traceparent") or b"")
     if known is None or (known[1] == b"00" and known[3]):  # only a later version may have more in it
         return None
     return known[2].decode()
 
 
-def _ids(record: logging.LogRecord) -> dict[str, str]:
+def current_scope() -> Scope | None:
+    """Return the scope of the request that this runs for."""
     subject = _subject.get()
-    scope = None if subject is None else subject.scope
+    return None if subject is None else subject.scope
+
+
+def _ids(record: logging.LogRecord) -> dict[str, str]:
+    scope = current_scope()
     request_id = getattr(record, "request_id", None) or (None if scope is None else request_id_of(scope))
     found = {"request": request_id, "trace": None if scope is None else trace_id_of(scope)}
     return {name: value for name, value in found.items() if value is not None}

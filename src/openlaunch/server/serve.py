@@ -9,6 +9,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, cast
 
 import uvicorn
@@ -45,6 +46,7 @@ from openlaunch.server.control.log_streams import LogStreams
 from openlaunch.server.control.open_metrics import open_metrics
 from openlaunch.server.dispatch.lanes import Lanes
 from openlaunch.server.dispatch.recordings import Recordings
+from openlaunch.server.dispatch.traced_starts import trace_starts
 from openlaunch.server.dispatch.workers import Workers
 from openlaunch.server.endpoints.service import Endpoints
 from openlaunch.server.gateway.access_log import AccessLog, LoggedHttpServices
@@ -80,7 +82,9 @@ from openlaunch.server.prediction.schema_cache import SchemaCache
 from openlaunch.server.proxies import Proxies
 from openlaunch.server.queue.callbacks import Callbacks, CallbackSigner
 from openlaunch.server.queue.service import TaskService
+from openlaunch.server.queue.traced import trace_tasks
 from openlaunch.server.settings import Settings
+from openlaunch.server.spans import Spans
 from openlaunch.store import quotas as quota_store
 from openlaunch.store.base import Store
 from openlaunch.store.cluster import ClusterRecords
@@ -154,6 +158,7 @@ async def serve_on(settings: Settings, data: DataDir, listener: socket.socket, r
         config = _config(control_plane, settings)
         services = _http_services(
             settings,
+            context.spans,
             routes=RouteTable({**sync.handlers(), **tasks.handlers()}, (by_name, models)),
             app=config.loaded_app,
             proxies=Proxies(settings),
@@ -200,15 +205,17 @@ async def serve_on(settings: Settings, data: DataDir, listener: socket.socket, r
             Unavailable("the server stopped before this had ended", code="interrupted", retry_after=2)
         )
         await server.stop(0 if signals.at_once.is_set() else STOP_SECONDS)
-        if isinstance(services, LoggedHttpServices):
+        if isinstance(services, LoggedHttpServices) and services.access_log is not None:
             await services.access_log.close()
 
 
-def _http_services(settings: Settings, **given: Any) -> HttpServices:
+def _http_services(settings: Settings, spans: Spans | None, **given: Any) -> HttpServices:
     """Return what connections need; each request is logged only where that is asked for, and costs nothing else."""
-    if settings.access_log == "off":
+    off = settings.access_log == "off"
+    if off and spans is None:
         return HttpServices(**given)
-    return LoggedHttpServices(access_log=AccessLog.of(settings.access_log, settings.log_format), **given)
+    access_log = None if off else AccessLog.of(settings.access_log, settings.log_format)
+    return LoggedHttpServices(access_log=access_log, spans=spans, **given)
 
 
 def _control_plane(context: Context) -> App:
@@ -252,6 +259,10 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
         schemas = SchemaCache(store)
         stack.push_async_callback(schemas.checks.stop)
         lanes = Lanes(settings)
+        spans = _spans(settings)
+        if spans is not None:
+            stack.callback(spans.close)
+            lanes.on_new = partial(trace_starts, spans)
         quotas = Quotas(settings)
         await _read_quotas(store, quotas)
         workers = Workers(settings, artifacts, lanes, schemas)
@@ -282,6 +293,8 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
             None if cluster is None else cluster.messages,
             None if records is None else records.gateway,
         )
+        if spans is not None:
+            trace_tasks(tasks, spans)
         image_jobs = ImageJobs(settings, store, engine, data.logs, quotas)
         await workers.start(controller.reports)
         stack.push_async_callback(workers.close)
@@ -311,6 +324,7 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
         callbacks = Callbacks(
             settings, store, tasks, CallbackSigner(secret), urls, shared=cluster is not None
         )
+        callbacks.spans = spans
         callbacks.start(url)
         stack.push_async_callback(callbacks.stop)
         endpoints = Endpoints(store, controller, tasks.control, quotas)
@@ -373,9 +387,16 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
             uploads=Uploads(quotas, store, artifacts),
             connections=Connections(allowed_connections(settings.max_connections)),
             counts=counts,
+            spans=spans,
             gpus=gpu_use if isinstance(engine, LocalEngine) else tuple,
             resign=None if cluster is None else cluster.resign,
         )
+
+
+def _spans(settings: Settings) -> Spans | None:
+    if settings.otlp_endpoint is None:
+        return None
+    return Spans(settings.otlp_endpoint, settings.trace_ratio, version("openlaunch"))
 
 
 async def _artifacts(settings: Settings, data: DataDir) -> Artifacts:

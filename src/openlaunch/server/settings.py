@@ -92,6 +92,18 @@ class HttpSettings(BodySettings, AnswerSettings, UrlSettings):
         le=65535,
         description="Port of 127.0.0.1 on which `/metrics` is open without a key; 0 picks a free one; default: none.",
     )
+    otlp_endpoint: str | None = Field(
+        default=None,
+        pattern=r"^https?://[^/?#]+(/[^?#]*)?$",
+        description="Receiver of OpenTelemetry's spans by OTLP over HTTP, such as `http://localhost:4318`; "
+        "default: none. It needs the extra `otel`.",
+    )
+    trace_ratio: float = Field(
+        default=1.0,
+        ge=0,
+        le=1,
+        description="Share of the requests that are traced where they name no parent; with one, the parent decides.",
+    )
     max_connections: int = Field(
         default=10_000,
         ge=1,

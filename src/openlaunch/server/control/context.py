@@ -29,6 +29,7 @@ from openlaunch.server.prediction.schema_cache import SchemaCache
 from openlaunch.server.queue.callbacks import Callbacks
 from openlaunch.server.queue.service import TaskService
 from openlaunch.server.settings import Settings
+from openlaunch.server.spans import Spans
 from openlaunch.store.base import Store
 
 
@@ -62,6 +63,8 @@ class Context:
     uploads: Uploads
     connections: Connections
     counts: ServerCounts
+    spans: Spans | None = None
+    """Where the server traces, what sends its spans."""
     gpus: Callable[[], Sequence[GpuUse]]
     """Asks the driver how busy the server's GPUs are."""
     resign: Callable[[], Awaitable[None]] | None = None

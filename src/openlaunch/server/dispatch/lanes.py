@@ -30,6 +30,8 @@ class Lanes:
         """Called with each endpoint that is new or has changed: what records its predictions."""
         self.on_event: Callable[[str, EventKind, str], None] = lambda endpoint_id, kind, detail: None
         """Called with each burst of failures that begins or ends."""
+        self.on_new: Callable[[Lane], None] = lambda lane: None
+        """Called with each lane that is new."""
         self._max_waiting = settings.max_queued_requests
         self._lanes: dict[str, Lane] = {}
         self._elsewhere = False
@@ -126,6 +128,7 @@ class Lanes:
                 self._events.worker_note,
             )
             lane.set_elsewhere(elsewhere=self._elsewhere)
+            self.on_new(lane)
         self._forget_name(lane)
         self._by_name.setdefault(endpoint.name, {})[endpoint.owner] = lane
         if lane.endpoint.spec.record != endpoint.spec.record or lane.tally.sampler is None:

@@ -15,13 +15,15 @@ from urllib.parse import quote
 
 from openlaunch.errors import APIError, ConfigurationError
 from openlaunch.server.access.auth import PRINCIPAL
-from openlaunch.server.asgi import Scope, new_request_id, request_id_of
+from openlaunch.server.asgi import Scope, header, new_request_id, request_id_of
 from openlaunch.server.gateway.asgi_exchange import AsgiExchange
 from openlaunch.server.gateway.exchange import FAILED, Exchange
 from openlaunch.server.gateway.http_services import HttpServices
 from openlaunch.server.gateway.request_reader import Head
 from openlaunch.server.gateway.response import Connection
 from openlaunch.server.logs import trace_id_of
+from openlaunch.server.spans import TRACE, Spans, Trace
+from openlaunch.wire import routes
 from openlaunch.wire.times import stamp_of
 from openlaunch_worker.frames import Body
 
@@ -141,7 +143,7 @@ class _Counted:
 class LoggedRequest:
     """The connection of one request, as its exchange uses it: sees what is answered, and logs that once."""
 
-    def __init__(self, connection: Connection, head: Head, access_log: AccessLog) -> None:
+    def __init__(self, connection: Connection, head: Head, services: "LoggedHttpServices") -> None:
         self.flow, self.bodies, self.answers = connection.flow, connection.bodies, connection.answers
         self.scheme, self.server, self.client = connection.scheme, connection.server, connection.client
         self.transport: Any = _Counted(connection.transport, self._wrote)
@@ -150,7 +152,8 @@ class LoggedRequest:
         self.status = 0
         self._connection = connection
         self._head = head
-        self._log: AccessLog | None = access_log
+        self._services = services
+        self._has_ended = False
         self._bytes = 0
         self._began = asyncio.get_running_loop().time()
 
@@ -173,11 +176,17 @@ class LoggedRequest:
 
     def ended(self) -> None:
         """Log the request, unless that is done."""
-        access_log, self._log = self._log, None
-        if access_log is None:
+        if self._has_ended:
             return
-        principal, client = self.scope.get(PRINCIPAL), self.client
+        self._has_ended = True
         status = self.status or CLIENT_GONE
+        if (trace := self.scope.get(TRACE)) is not None:
+            self._services.end_span(trace, self._head, status, failed=FAILED in self.scope)
+        if self._services.access_log is not None:
+            self._add_line(self._services.access_log, status)
+
+    def _add_line(self, access_log: AccessLog, status: int) -> None:
+        principal, client = self.scope.get(PRINCIPAL), self.client
         access_log.add(
             failed=status >= 400 or FAILED in self.scope,
             client=None if client is None else client[0],
@@ -200,20 +209,61 @@ def _path(head: Head) -> str:
 
 
 _LOGGED = "openlaunch.logged"
+FIRST_OF_SERVER = 500
+_GEN_AI = {
+    routes.CHAT_COMPLETIONS: "chat",
+    routes.COMPLETIONS: "text_completion",
+    "/v1/embeddings": "embeddings",
+}
+"""The operations of OpenTelemetry's conventions for generative AI, by the route."""
+
+
+def _template(path: bytes) -> str:
+    """Return a path without the ids and names in it, of which there would be too many names of spans."""
+    text = path.decode("ascii")
+    if text == routes.CHAT_COMPLETIONS:
+        return text
+    first, *rest = text.strip("/").split("/")
+    if first not in ("v1", "v2"):
+        return f"/{first}" + "/{name}" * bool(rest)
+    return f"/{first}/{rest[0] if rest else ''}" + "/{id}" * (len(rest) > 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoggedHttpServices(HttpServices):
-    """The same, for a server that logs each request."""
+    """The same, for a server that logs or traces each request."""
 
-    access_log: AccessLog
+    access_log: AccessLog | None
+    spans: Spans | None
 
     def new_exchange(self, connection: Connection, head: Head) -> Exchange | AsgiExchange:
-        request = LoggedRequest(connection, head, self.access_log)
+        request = LoggedRequest(connection, head, self)
         exchange = HttpServices.new_exchange(self, request, head)
         request.scope = exchange.scope
         exchange.scope[_LOGGED] = request
+        if self.spans is not None and (trace := self.spans.begin(header(exchange.scope, b"traceparent"))):
+            exchange.scope[TRACE] = trace
         return exchange
+
+    def end_span(self, trace: Trace, head: Head, status: int, *, failed: bool) -> None:
+        """Send the span of a request."""
+        assert self.spans is not None
+        method, path = head.method.decode("ascii"), _template(head.path)
+        attributes: dict[str, str | int] = {
+            "http.request.method": method,
+            "http.route": path,
+            "http.response.status_code": status,
+        }
+        if operation := _GEN_AI.get(path):
+            attributes |= {
+                "gen_ai.operation.name": operation,
+                "gen_ai.provider.name": "openlaunch",
+                "gen_ai.request.model": trace.endpoint,
+            }
+        if trace.endpoint:
+            attributes["openlaunch.endpoint"] = trace.endpoint
+        error = "model_error" if failed else str(status) if status >= FIRST_OF_SERVER else None
+        self.spans.end(trace, f"{method} {path}", "SERVER", attributes, error)
 
     def lose(self, exchange: Exchange | AsgiExchange) -> None:
         HttpServices.lose(self, exchange)
@@ -227,6 +277,8 @@ class LoggedHttpServices(HttpServices):
             error.request_id = error.request_id or request_id_of(exchange.scope)
         else:
             error.request_id = error.request_id or new_request_id()
+            if self.access_log is None:
+                return HttpServices.refuse(self, client, exchange, error)
             self.access_log.add(
                 failed=True,
                 client=None if client is None else client[0],

@@ -17,6 +17,7 @@ from openlaunch.server.prediction.idempotency import Answers, Keyed, keyed
 from openlaunch.server.prediction.inputs import PredictInput
 from openlaunch.server.prediction.results import MISFIT, SignedURLs, pickled_body, with_request_id
 from openlaunch.server.prediction.schemas import BundleSchemas
+from openlaunch.server.spans import TRACE, Trace, with_traceparent
 from openlaunch.store.answers import AnswerRecord
 from openlaunch_worker.frames import Body, Flags, Outcome
 
@@ -96,6 +97,11 @@ def submit(call: Call, exchange: Exchange, lane: Lane, owner: str, deadlines: De
     """Give the call to a worker of the lane, or let it wait for one."""
     if owner != lane.endpoint.owner:
         call.flags |= Flags.FOREIGN
+    if TRACE in exchange.scope:
+        trace: Trace = exchange.scope[TRACE]
+        trace.work, trace.endpoint = call, lane.endpoint.name
+        if not call.flags & Flags.RAW:
+            call.body = with_traceparent(call.body, trace.traceparent_of_work)
     try:
         lane.submit(call, owner)
     except APIError as error:

@@ -17,6 +17,7 @@ from openlaunch.server.prediction.results import SignedURLs
 from openlaunch.server.queue.posting import Poster
 from openlaunch.server.queue.service import TaskService
 from openlaunch.server.settings import CallbackSettings
+from openlaunch.server.spans import Spans
 from openlaunch.store.base import Store
 from openlaunch.tasks import lookups, outbox
 from openlaunch.tasks.outbox import Attempt, Delivery
@@ -84,6 +85,8 @@ class Callbacks:
     ) -> None:
         """Take what sends need; where the outbox is `shared` with other servers, each callback is claimed first."""
         self.signer = signer
+        self.spans: Spans | None = None
+        """Has a span for each attempt, where the server traces."""
         self.outcomes: Counter[str] = Counter(taken=0, failed=0, given_up=0)
         """How attempts to send a callback ended: it was taken, or failed and is tried again, or is given up."""
         self._settings = settings
@@ -168,8 +171,16 @@ class Callbacks:
         self.wake()
 
     async def _deliver(self, delivery: Delivery) -> None:
+        trace = None if self.spans is None else self.spans.begin_callback(delivery.task_id)
         try:
-            attempt = await self._attempt(delivery)
+            attempt = await self._attempt(delivery, None if trace is None else trace.traceparent.decode())
+            if self.spans is not None and trace is not None:
+                attributes = {"http.request.method": "POST", "server.address": delivery.receiver}
+                answered = (
+                    {} if attempt.status_code is None else {"http.response.status_code": attempt.status_code}
+                )
+                error = None if attempt.taken else str(attempt.status_code or "no_answer")
+                self.spans.end(trace, "callback", "CLIENT", {**attributes, **answered}, error)
             await self._store.write(lambda conn: outbox.record(conn, delivery.id, attempt), delivery.owner)
         except Exception:
             log.exception("the callback %s could not be sent or recorded; it is tried again", delivery.id)
@@ -182,7 +193,7 @@ class Callbacks:
         else:
             log.warning("callback %s to %s failed: %s", delivery.id, delivery.receiver, attempt.error)
 
-    async def _attempt(self, delivery: Delivery) -> Attempt:
+    async def _attempt(self, delivery: Delivery, traceparent: str | None = None) -> Attempt:
         import httpx2  # only now: most starts send no callback
 
         record = await self._store.read(
@@ -197,6 +208,8 @@ class Callbacks:
         status, error = None, None
         try:
             headers = await self.signer.headers(delivery.owner, delivery.id, time.time(), pieces())
+            if traceparent is not None:
+                headers["traceparent"] = traceparent
             async with asyncio.timeout(self._seconds):
                 status = await self._post(delivery, pieces, headers)
             if not 200 <= status < 300:

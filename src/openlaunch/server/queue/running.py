@@ -1,7 +1,7 @@
 """Runs claimed tasks in workers, and settles how each ends."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from time import monotonic
 
 from openlaunch.errors import APIError, DeadlineExceeded, NotFound, ServerError, Unavailable
@@ -93,6 +93,8 @@ class Runner:
         self._hub, self._background = shared.hub, shared.background
         self._recorder = recorder
         self._running: dict[str, TaskWork] = {}
+        self.work_of: Callable[..., TaskWork] = TaskWork
+        """Makes the work of a task."""
         self._fetching: set[str] = set()
         """Ids of claimed tasks whose payload is being read from artifacts."""
 
@@ -123,7 +125,7 @@ class Runner:
             self._lanes.on_free_slots(lane)
 
     def _start(self, lane: Lane, task: ClaimedTask, payload: bytes) -> None:
-        work = TaskWork(self, lane, task, payload, self._seconds_for(lane, task))
+        work = self.work_of(self, lane, task, payload, self._seconds_for(lane, task))
         self._running[task.id] = work
         self._hub.expect(task.id, task.owner)
         try:

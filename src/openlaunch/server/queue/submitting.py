@@ -1,6 +1,6 @@
 """Stores new tasks."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from openlaunch.errors import APIError, TooManyRequests, Unavailable
 from openlaunch.server import clock
@@ -19,7 +19,7 @@ from openlaunch.tasks.queue import ClaimedTask, Finished, NewTask
 from openlaunch.tasks.states import State
 from openlaunch.wire.endpoint_settings import EndpointSpec
 from openlaunch.wire.ids import new_id
-from openlaunch_worker.frames import Flags
+from openlaunch_worker.frames import Body, Flags
 
 
 class Submitter:
@@ -32,6 +32,8 @@ class Submitter:
         self._claimer = claimer
         self._inbox = Inbox(shared, claimer)
         self._recorder = recorder
+        self.traced: Callable[[Body], Body] | None = None
+        """Puts into a payload what its task's spans belong to, where the server traces."""
         self._messages = shared.messages
 
     @property
@@ -147,6 +149,8 @@ class Submitter:
     ) -> NewTask:
         task_id = new_id(now)
         payload, key = predict_input.body, None
+        if self.traced is not None:
+            payload = self.traced(payload)
         if len(payload) > self._settings.inline_bytes:
             key = f"payloads/{task_id}.json"
             await self._artifacts.put(key, payload)
