@@ -56,7 +56,7 @@ class EngineCommand(Document):
             arguments += ["--label", f"{name}={value}"]
         for name, value in container.env.items():
             # By name alone the engine takes the value from its own environment: others can't read that.
-            arguments += ["--env", f"{name}={value}" if _is_the_engines(name) else name]
+            arguments += ["--env", f"{name}={value}" if is_the_engines(name) else name]
         if container.cpus is not None:
             arguments += ["--cpus", f"{min(container.cpus, os.cpu_count() or 1):g}"]
         if container.memory is not None:
@@ -122,11 +122,11 @@ class GuardOrder(Document):
 
 def environ_for(container: Container, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Return the environment for `EngineCommand.run`'s command line: `environ`, and what the container is given."""
-    given = {name: value for name, value in container.env.items() if not _is_the_engines(name)}
+    given = {name: value for name, value in container.env.items() if not is_the_engines(name)}
     return {**environ, **given}
 
 
-def _is_the_engines(name: str) -> bool:
+def is_the_engines(name: str) -> bool:
     """Return whether a variable of this name would change the engine itself."""
     upper = name.upper()
     return upper in _ENGINES_OWN or upper.startswith(_ENGINES_OWN_PREFIXES)

@@ -246,6 +246,13 @@ CREATE TABLE quotas (
   limits JSON NOT NULL,
   CONSTRAINT pk_quotas PRIMARY KEY (owner)
 );
+CREATE TABLE secrets (
+  owner TEXT NOT NULL,
+  name TEXT NOT NULL,
+  sealed BLOB NOT NULL,
+  updated_at DOUBLE NOT NULL,
+  CONSTRAINT pk_secrets PRIMARY KEY (owner, name)
+);
 CREATE TABLE triggers (
   seq INTEGER NOT NULL,
   id TEXT NOT NULL,
@@ -311,6 +318,7 @@ VALUES (1, 'run-1', 'ada', 'img-1', 'PENDING', '{}',
 INSERT INTO metric_points (endpoint_id, step, at, points)
   VALUES ('end-1', 60, 1000.0, X'00');
 INSERT INTO quotas (owner, limits) VALUES ('ada', '{"endpoints": 5}');
+INSERT INTO secrets (owner, name, sealed, updated_at) VALUES ('ada', 'hf-token', X'00', 9);
 INSERT INTO triggers (seq, id, owner, name, cron_schedule, bundle_id, suspended, next_at, created_at)
 VALUES (1, 'trg-1', 'ada', 'nightly', '0 3 * * *', 'img-1', 0, 11, 10);
 INSERT INTO alembic_version (version_num) VALUES ('0001');

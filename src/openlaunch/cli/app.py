@@ -27,6 +27,7 @@ from openlaunch.cli import (
     nodes,
     profiles,
     quotas,
+    secrets,
     serve,
     storage,
     tasks,
@@ -108,6 +109,7 @@ app.add_typer(image_jobs.app, name="image-jobs")
 app.add_typer(triggers.app, name="triggers")
 app.add_typer(keys.app, name="keys")
 app.add_typer(quotas.app, name="quotas")
+app.add_typer(secrets.app, name="secrets")
 app.add_typer(audit.app, name="audit")
 app.add_typer(nodes.app, name="nodes")
 

@@ -27,7 +27,17 @@ JobId = Annotated[str, typer.Argument(help="The job's id.")]
 
 @app.command("run")
 @with_settings(
-    *("cpus", "memory", "gpus", "max_workers", "per_worker", "max_batch_size", "max_batch_wait", "env"),
+    *(
+        "cpus",
+        "memory",
+        "gpus",
+        "max_workers",
+        "per_worker",
+        "max_batch_size",
+        "max_batch_wait",
+        "env",
+        "secrets",
+    ),
     defaults=_DEFAULTS,
 )
 def run_batch_job(

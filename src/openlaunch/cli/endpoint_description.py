@@ -37,6 +37,7 @@ def _describe(endpoint: "ModelEndpoint") -> None:
             ("outcomes", _outcomes(endpoint)),
             ("records", _records(endpoint)),
             ("env", ", ".join(f"{k}={v}" for k, v in (endpoint.env or {}).items()) or None),
+            ("secrets", ", ".join(endpoint.secrets or ()) or None),
             ("labels", ", ".join(f"{k}={v}" for k, v in (endpoint.labels or {}).items()) or None),
             ("created", when(endpoint.created_at)),
             ("changed", when(endpoint.last_updated_at)),

@@ -16,6 +16,7 @@ REFUSED = ("high_priority",)
 
 _NAMES = {
     "labels": "--label",
+    "secrets": "--secret",
     "public_inference": "--public",
     "post_inference_hooks": "--post-inference-hook",
     "rollback_after_failures": "--rollback-after",
@@ -23,7 +24,13 @@ _NAMES = {
 }
 """The options that are named otherwise than their keyword."""
 
-_FORMS = {"labels": "KEY=VALUE", "env": "NAME=VALUE", "record": "KEY=VALUE", "post_inference_hooks": "HOOK"}
+_FORMS = {
+    "labels": "KEY=VALUE",
+    "env": "NAME=VALUE",
+    "secrets": "NAME",
+    "record": "KEY=VALUE",
+    "post_inference_hooks": "HOOK",
+}
 """What the help shows in place of the type."""
 
 

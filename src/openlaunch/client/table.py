@@ -22,6 +22,7 @@ from openlaunch.client.operations import (
     nodes,
     predictions,
     quotas,
+    secrets,
     storage,
     tasks,
 )
@@ -162,6 +163,10 @@ class Operations(ABC, RegistersUploads):
     revoke_api_key = Operation(keys.revoke_api_key)
     list_quotas = Operation(quotas.list_quotas)
     set_quotas = Operation(quotas.set_quotas)
+    set_secret = Operation(secrets.set_secret)
+    list_secrets = Operation(secrets.list_secrets)
+    delete_secret = Operation(secrets.delete_secret)
+    rotate_secrets = Operation(secrets.rotate_secrets)
     list_audit_log = Operation(audit.list_audit_log)
     get_storage = Operation(storage.get_storage)
     list_environments = Operation(environments.list_environments)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from openlaunch.background import BackgroundTasks
 from openlaunch.controller.creation_log import CreationLogs
-from openlaunch.controller.endpoint import ControllerSettings, Parts
+from openlaunch.controller.endpoint import ControllerSettings, Parts, SecretsOf
 from openlaunch.controller.events import EventLog
 from openlaunch.controller.fleet import Fleet, Traffic
 from openlaunch.controller.gpus import gpu_problem
@@ -45,6 +45,7 @@ class Controller:
         engine: Engine,
         settings: ControllerSettings,
         clock: Callable[[], float],
+        secrets: SecretsOf,
     ) -> None:
         self.events = EventLog(store, clock)
         self._store = store
@@ -61,6 +62,7 @@ class Controller:
             events=self.events,
             holdings=Holdings(),
             environment_built=self._environment_built,
+            secrets=secrets,
             clock=clock,
             check_leads=lambda conn: check_leads(conn, self._epoch),
         )

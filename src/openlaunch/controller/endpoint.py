@@ -1,7 +1,7 @@
 """One endpoint, as the parts that look after it share it."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from openlaunch.controller.scaling import Holdings, usage_of
 from openlaunch.controller.situation import Policy
 from openlaunch.engines.base import Engine
 from openlaunch.store.base import Store
-from openlaunch.store.records import EndpointRecord
+from openlaunch.store.records import BundleRecord, EndpointRecord
 from openlaunch.wire.endpoints import EndpointStatus
 from openlaunch.wire.events import EventKind
 
@@ -42,6 +42,10 @@ class ControllerSettings:
     policy: Policy = field(default_factory=Policy)
 
 
+SecretsOf = Callable[[str, Sequence[str]], Awaitable[Mapping[str, str]]]
+"""Gives an owner's secrets of these names as environment variables; raises `EngineError` where one can't be read."""
+
+
 @dataclass(frozen=True, slots=True)
 class Parts:
     """What all endpoints share.
@@ -59,6 +63,7 @@ class Parts:
     events: EventLog
     holdings: Holdings
     environment_built: Callable[[], None]
+    secrets: SecretsOf
     clock: Callable[[], float]
     check_leads: Callable[[Connection], None]
 
@@ -96,6 +101,12 @@ class WatchedEndpoint:
     def is_rolling_out(self) -> bool:
         """Whether the newest generation is on its way to being ready."""
         return self.record.status in (EndpointStatus.UPDATE_PENDING, EndpointStatus.UPDATE_IN_PROGRESS)
+
+    async def secrets(self, generation: int, bundle: BundleRecord) -> Mapping[str, str]:
+        """Return the secrets of a generation's workers; a batch job's endpoint has those of the bundle's owner."""
+        record = self.record
+        owner = bundle.owner if record.owner == record.id else record.owner
+        return await self.parts.secrets(owner, record.spec_of(generation).secrets or ())
 
     def note(self, text: str) -> None:
         """Add lines to the log of the endpoint's creation."""

@@ -4,6 +4,7 @@ The gateway's `server.dispatch` implements `Fleet` and `Traffic`; the controller
 here happens in the event loop's thread.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -27,11 +28,22 @@ class Fleet(Protocol):
         """Where workers connect to, for `WorkerSpec.address`."""
 
     def expect(
-        self, worker_id: str, token: str, endpoint: EndpointRecord, bundle: BundleRecord, generation: int
+        self,
+        worker_id: str,
+        token: str,
+        endpoint: EndpointRecord,
+        bundle: BundleRecord,
+        generation: int,
+        secrets: Mapping[str, str],
     ) -> None:
-        """Let a worker with this token get this bundle, and once ready its generation's share of requests."""
+        """Let a worker with this token get this bundle, and once ready its generation's share of requests.
 
-    def terms(self, endpoint: EndpointRecord, bundle: BundleRecord, generation: int) -> str:
+        `secrets` are environment variables beside those of the endpoint.
+        """
+
+    def terms(
+        self, endpoint: EndpointRecord, bundle: BundleRecord, generation: int, secrets: Mapping[str, str]
+    ) -> str:
         """Return a digest of what such a worker is sent at its start; only what was sent the same is adopted."""
 
     def drain(self, worker_id: str) -> None:

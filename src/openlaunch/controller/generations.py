@@ -34,6 +34,7 @@ class GenerationState:
     history: History = field(default_factory=History)
     bundle: BundleRecord | None = None
     environment: str | None = None
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     ready_since: float | None = None
     build_step: str = ""
     build_since: float = 0.0
@@ -92,6 +93,7 @@ class Generations:
         try:
             if (bundle := await parts.store.read(lambda conn: bundles.get(conn, bundle_id))) is None:
                 raise EngineError(f"the bundle {bundle_id} was deleted")
+            state.secrets = await endpoint.secrets(number, bundle)
             resources = resources_of(endpoint.record.spec)
             state.environment = await parts.engine.prepare(
                 BuildOrder(f"{endpoint.id}.{number}", bundle.flavor, resources, bundle.owner)

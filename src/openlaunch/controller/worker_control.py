@@ -39,7 +39,7 @@ class WorkerControl:
         worker = WorkerState(f"{endpoint.id}.{secrets.token_hex(4)}", number, now, now)
         self.roster.add(worker)
         endpoint.hold(len(self.roster))
-        parts.fleet.expect(worker.id, token, endpoint.record, generation.bundle, number)
+        parts.fleet.expect(worker.id, token, endpoint.record, generation.bundle, number, generation.secrets)
         memory = asked.memory_bytes + asked.slots * THREAD_STACK_BYTES
         spec = WorkerSpec(
             worker_id=worker.id,
@@ -51,7 +51,9 @@ class WorkerControl:
             resources=resources_of(asked),
             memory_limit=memory if parts.settings.limit_memory else 0,
             identity=WorkerIdentity(
-                number, generation.bundle.id, parts.fleet.terms(endpoint.record, generation.bundle, number)
+                number,
+                generation.bundle.id,
+                parts.fleet.terms(endpoint.record, generation.bundle, number, generation.secrets),
             ),
         )
         try:
@@ -85,9 +87,12 @@ class WorkerControl:
         token, bundle_id = secrets.token_urlsafe(32), kept.identity.bundle_id
         try:
             bundle = await parts.store.read(lambda conn: bundles.get(conn, bundle_id))
-            if bundle is None or parts.fleet.terms(endpoint.record, bundle, number) != kept.identity.terms:
+            if bundle is None:
+                raise EngineError("has a bundle that was deleted")
+            secret = await endpoint.secrets(number, bundle)
+            if parts.fleet.terms(endpoint.record, bundle, number, secret) != kept.identity.terms:
                 raise EngineError("was started with other settings")
-            parts.fleet.expect(worker.id, token, endpoint.record, bundle, number)
+            parts.fleet.expect(worker.id, token, endpoint.record, bundle, number, secret)
             await parts.engine.adopt(worker.id, token)
             endpoint.tell(EventKind.WORKER_ADOPTED)
         except Exception as error:

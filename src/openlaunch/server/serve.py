@@ -37,6 +37,7 @@ from openlaunch.server.access.audit import AuditLog
 from openlaunch.server.access.auth import Keyring
 from openlaunch.server.access.quotas import Quotas
 from openlaunch.server.access.uploads import Uploads
+from openlaunch.server.access.vault import Vault
 from openlaunch.server.asgi import App
 from openlaunch.server.cluster.feed import Feed
 from openlaunch.server.cluster.service import Cluster
@@ -48,6 +49,7 @@ from openlaunch.server.dispatch.lanes import Lanes
 from openlaunch.server.dispatch.recordings import Recordings
 from openlaunch.server.dispatch.traced_starts import trace_starts
 from openlaunch.server.dispatch.workers import Workers
+from openlaunch.server.endpoints.secrets import Secrets, SecretValues
 from openlaunch.server.endpoints.service import Endpoints
 from openlaunch.server.gateway.access_log import AccessLog, LoggedHttpServices
 from openlaunch.server.gateway.bodies import BodyBudget
@@ -266,6 +268,7 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
         quotas = Quotas(settings)
         await _read_quotas(store, quotas)
         workers = Workers(settings, artifacts, lanes, schemas)
+        vault = Vault(data, settings.secrets_key, shared=cluster is not None)
         engine = _engine(settings, data)
         stack.push_async_callback(engine.close)
         controller = Controller(
@@ -280,6 +283,7 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
                 stuck_grace=settings.drain_seconds,
             ),
             clock.now,
+            SecretValues(store, vault),
         )
         controller.events.on_event = lanes.note_event
         lanes.on_event = controller.events.add
@@ -384,6 +388,7 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
             recordings=recordings,
             audit=AuditLog(store, settings),
             quotas=quotas,
+            secrets=Secrets(store, vault, controller),
             uploads=Uploads(quotas, store, artifacts),
             connections=Connections(allowed_connections(settings.max_connections)),
             counts=counts,

@@ -404,6 +404,12 @@ class Settings(
         description="How long an agent keeps workers and builds of a server that is away, for the next one; 0 ends "
         "them at once.",
     )
+    secrets_key: SecretStr | None = Field(
+        default=None,
+        description="Key that encrypts secrets, 64 hexadecimal digits, such as what `openssl rand -hex 32` prints; "
+        "several with `,` between them decrypt, and the first encrypts. Default: a file of the data directory has "
+        "it. The servers of a cluster need the same.",
+    )
     api_key: SecretStr | None = Field(
         default=None, min_length=16, description="The first admin key; default: a new one is generated."
     )

@@ -33,6 +33,16 @@ class KeyRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class SecretRecord:
+    """A secret of an owner, encrypted."""
+
+    owner: str
+    name: str
+    sealed: bytes = field(repr=False)
+    updated_at: float
+
+
+@dataclass(frozen=True, slots=True)
 class AuditRecord:
     """A change that somebody made or tried to make: who, from where, what, and the status it was answered with.
 

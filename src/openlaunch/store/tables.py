@@ -109,6 +109,16 @@ quotas = Table(
     *_required(JSON, "limits"),
 )
 
+# What an owner's workers need to know and nobody else, encrypted.
+secrets = Table(
+    "secrets",
+    metadata,
+    *_required(Text, "owner", "name"),
+    *_required(LargeBinary, "sealed"),
+    *_required(Double, "updated_at"),
+    PrimaryKeyConstraint("owner", "name"),
+)
+
 bundles = Table(
     "bundles",
     metadata,

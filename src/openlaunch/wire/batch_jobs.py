@@ -7,6 +7,7 @@ from pydantic import BaseModel, Field
 
 from openlaunch.wire.endpoint_settings import MAX_PER_WORKER, MAX_WORKERS, BatchSize, BatchWait, GpuType
 from openlaunch.wire.quantities import Cores, Size
+from openlaunch.wire.secrets import SecretNames
 from openlaunch.wire.variables import Variables
 
 DEFAULT_TIMEOUT_SECONDS = 43200.0
@@ -62,6 +63,7 @@ class BatchJobResources(BaseModel):
     max_batch_size: BatchSize | None = None
     max_batch_wait: BatchWait | None = None
     env: Variables | None = Field(default=None, repr=False)
+    secrets: SecretNames | None = None
 
 
 class CreateBatchJobRequest(BaseModel):

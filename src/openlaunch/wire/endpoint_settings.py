@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from openlaunch.wire.keywords import KEYWORD_HELP, Quantity
 from openlaunch.wire.quantities import Bytes, Cores, Size, parse_cores, parse_size
+from openlaunch.wire.secrets import SecretNames
 from openlaunch.wire.variables import Variables
 
 MAX_WORKERS = 1000
@@ -117,6 +118,7 @@ class EndpointSettings(BaseModel):
         description="Upper bound of the requests that one worker runs at the same time.",
     )
     env: Variables | None = Field(default=None, repr=False)
+    secrets: SecretNames | None = None
     labels: dict[str, str] | None = Field(default=None, repr=False)
     prewarm: bool | None = Field(
         default=None, description="Start one worker for a new bundle even where min_workers is 0."

@@ -61,6 +61,10 @@ class EndpointKeywords(TypedDict, total=False):
         dict[str, str] | None,
         "Environment variables of the workers, over those of the bundle. Giving some replaces all. Default: none.",
     ]
+    secrets: Annotated[
+        list[str] | None,
+        "Names of secrets that the workers see, hf-token as HF_TOKEN. Giving some replaces all. Default: none.",
+    ]
     labels: Annotated[dict[str, str] | None, "Labels of the endpoint, shown with it. Default: none."]
     post_inference_hooks: Annotated[
         list[str] | None,

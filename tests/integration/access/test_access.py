@@ -103,6 +103,10 @@ ACCESS = {
     "GET /v1/model-endpoints/{model_endpoint_id}/metrics": USER,
     "GET /v1/quotas": USER,
     "PUT /v1/quotas/{name}": ADMIN,
+    "GET /v1/secrets": USER,
+    "PUT /v1/secrets/{name}": USER,
+    "DELETE /v1/secrets/{name}": USER,
+    "POST /v1/secrets-rotation": ADMIN,
     "GET /v1/audit-log": ADMIN,
     "GET /v1/whoami": PREDICT,
     **{

@@ -6,7 +6,7 @@ A bundle's name says how its workers behave: see `FakeEngine`.
 import asyncio
 import atexit
 import tempfile
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -126,6 +126,10 @@ class MemoryStore:
 _store = MemoryStore()
 
 
+async def no_secrets(owner: str, names: Sequence[str]) -> Mapping[str, str]:
+    return {}
+
+
 class FakeFleet:
     """Implements `Fleet` and `Traffic`: its load and its trials are what the test says."""
 
@@ -139,11 +143,19 @@ class FakeFleet:
         self.drain = drain
 
     def expect(
-        self, worker_id: str, token: str, endpoint: EndpointRecord, bundle: BundleRecord, generation: int
+        self,
+        worker_id: str,
+        token: str,
+        endpoint: EndpointRecord,
+        bundle: BundleRecord,
+        generation: int,
+        secrets: Mapping[str, str],
     ) -> None:
         self.bundles[worker_id] = bundle.id
 
-    def terms(self, endpoint: EndpointRecord, bundle: BundleRecord, generation: int) -> str:
+    def terms(
+        self, endpoint: EndpointRecord, bundle: BundleRecord, generation: int, secrets: Mapping[str, str]
+    ) -> str:
         return bundle.id
 
     def forget(self, worker_id: str, reason: str, *, with_node: bool = False) -> None:
@@ -292,7 +304,7 @@ class Simulation:
         self.fleet = FakeFleet(self.engine.drain)
         settings = ControllerSettings(Path(_folder.name), tick=5.0, policy=POLICY)
         fleet, now = self.fleet, lambda: _loop.now
-        self._controller = Controller(self._store, fleet, fleet, self.engine, settings, now)  # type: ignore[arg-type]
+        self._controller = Controller(self._store, fleet, fleet, self.engine, settings, now, no_secrets)  # type: ignore[arg-type]
         _loop.run(self._controller.start())
 
     def _plan(self, situation: Situation, policy: Policy) -> list[Action]:

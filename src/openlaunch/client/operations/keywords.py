@@ -103,6 +103,7 @@ class BatchKeywords(ResourceKeywords, total=False):
     max_batch_size: Annotated[int | None, "As of `create_model_endpoint`, for a function that takes a list."]
     max_batch_wait: Annotated[float | None, "As of `create_model_endpoint`, in seconds."]
     env: Annotated[dict[str, str] | None, "Environment variables of the workers, over those of the bundle."]
+    secrets: Annotated[list[str] | None, "Names of secrets that the workers see, hf-token as HF_TOKEN."]
 
 
 class LimitKeywords(TypedDict, total=False):

@@ -33,6 +33,7 @@ from openlaunch.server.control.routes import (
     metrics,
     nodes,
     quotas,
+    secrets,
     storage,
     tasks,
     triggers,
@@ -67,7 +68,7 @@ def control_plane(context: Context) -> FastAPI:
     api.state.context = context
     models = (health, bundles, bundles_v1, endpoints, metrics, tasks, docs, by_name)
     jobs = (batch_jobs, image_jobs, triggers)
-    others = (*jobs, files, keys, quotas, audit, artifacts, storage, environments, nodes)
+    others = (*jobs, files, keys, quotas, secrets, audit, artifacts, storage, environments, nodes)
     for part in (*models, *others):
         api.include_router(part.router(context))
     api.include_router(api_pages.router())

@@ -15,6 +15,7 @@ from openlaunch.server.control.log_streams import LogStreams
 from openlaunch.server.dispatch.lanes import Lanes
 from openlaunch.server.dispatch.recordings import Recordings
 from openlaunch.server.dispatch.workers import Workers
+from openlaunch.server.endpoints.secrets import Secrets
 from openlaunch.server.endpoints.service import Endpoints
 from openlaunch.server.gateway.connections import Connections
 from openlaunch.server.jobs.batch_jobs import BatchJobs
@@ -60,6 +61,7 @@ class Context:
     recordings: Recordings
     audit: AuditLog
     quotas: Quotas
+    secrets: Secrets
     uploads: Uploads
     connections: Connections
     counts: ServerCounts

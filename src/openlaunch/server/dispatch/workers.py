@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import json
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from openlaunch.artifacts.base import Artifacts
@@ -91,12 +91,18 @@ class Workers:
         return self._links.address
 
     def expect(
-        self, worker_id: str, token: str, endpoint: EndpointRecord, bundle: BundleRecord, generation: int
+        self,
+        worker_id: str,
+        token: str,
+        endpoint: EndpointRecord,
+        bundle: BundleRecord,
+        generation: int,
+        secrets: Mapping[str, str],
     ) -> None:
         self._schemas.keep(bundle)
         expected = Expected(
             worker_id,
-            self._start(endpoint, bundle, generation),
+            self._start(endpoint, bundle, generation, secrets),
             lambda: self._bundle_bytes(bundle),
             self._settings.interrupt_grace_seconds,
             generation,
@@ -105,11 +111,15 @@ class Workers:
         member = Member(expected, token, self._lanes.of(endpoint.id), self.arriving, self._events)
         self._members[worker_id] = self._expected[token] = member
 
-    def terms(self, endpoint: EndpointRecord, bundle: BundleRecord, generation: int) -> str:
-        start = json.dumps(self._start(endpoint, bundle, generation).to_json(), sort_keys=True)
+    def terms(
+        self, endpoint: EndpointRecord, bundle: BundleRecord, generation: int, secrets: Mapping[str, str]
+    ) -> str:
+        start = json.dumps(self._start(endpoint, bundle, generation, secrets).to_json(), sort_keys=True)
         return hashlib.sha256(start.encode()).hexdigest()
 
-    def _start(self, endpoint: EndpointRecord, bundle: BundleRecord, generation: int) -> Start:
+    def _start(
+        self, endpoint: EndpointRecord, bundle: BundleRecord, generation: int, secrets: Mapping[str, str]
+    ) -> Start:
         spec = endpoint.spec_of(generation)
         limits = Limits(
             spec.slots,
@@ -120,7 +130,7 @@ class Workers:
             None if (batching := spec.batching) is None else BatchRule(batching.max_size, batching.max_wait),
             _defaults_of(bundle),
         )
-        flavor, variables = bundle.flavor.model_dump(mode="json"), spec.env or {}
+        flavor, variables = bundle.flavor.model_dump(mode="json"), {**(spec.env or {}), **secrets}
         if "env" in flavor:  # what the bundle's own server is started with
             flavor["env"] = {**(flavor["env"] or {}), **variables}
         return Start(flavor, limits, endpoint.endpoint_type is EndpointType.STREAMING, variables)

@@ -13,14 +13,16 @@ from openlaunch.server.endpoints.lookups import current_endpoint, find_bundle, f
 from openlaunch.server.endpoints.specs import (
     changed_settings,
     check_batching,
+    check_secrets,
     check_streams,
     new_spec,
     updated_spec,
 )
 from openlaunch.store import bundles as bundle_store
 from openlaunch.store import endpoints as endpoint_store
+from openlaunch.store import secrets as secret_store
 from openlaunch.store.base import Store
-from openlaunch.store.records import EndpointRecord
+from openlaunch.store.records import BundleRecord, EndpointRecord
 from openlaunch.wire.endpoint_settings import EndpointSpec
 from openlaunch.wire.endpoints import (
     CreateModelEndpointRequest,
@@ -93,7 +95,13 @@ class Endpoints:
         bundle = await find_bundle(self._store, bundle_id, owner)
         check_streams(kind, bundle)
         check_batching(spec, kind, bundle)
+        await self._check_secrets(owner, spec, bundle)
         self._workers.check_gpus(spec)
+
+    async def _check_secrets(self, owner: str, spec: EndpointSpec, bundle: BundleRecord) -> None:
+        if spec.secrets:
+            found = await self._store.read(lambda conn: secret_store.of_owner(conn, owner), owner)
+            check_secrets(spec, bundle, {secret.name for secret in found})
 
     async def add(self, endpoint: EndpointRecord) -> None:
         """Store a new endpoint whose settings were checked, and start its workers."""
@@ -132,6 +140,8 @@ class Endpoints:
             current = current_endpoint(conn, endpoint_id, owner)
             bundle = bundle_store.get(conn, current.bundle_id)
             assert bundle is not None  # while an endpoint names it
+            theirs = {secret.name for secret in secret_store.of_owner(conn, new_owner)}
+            check_secrets(current.spec, bundle, theirs)
             copied = replace(bundle, id=object_id("bun"), owner=new_owner, created_at=clock.now())
             bundle_store.insert(conn, copied)
             return _stored(conn, changes.handed_over(current, new_owner, copied.id))
@@ -166,6 +176,7 @@ class Endpoints:
         bundle = await find_bundle(self._store, request.model_bundle_id, owner)
         check_streams(endpoint.endpoint_type, bundle)
         check_batching(endpoint.spec, endpoint.endpoint_type, bundle)
+        await self._check_secrets(owner, endpoint.spec, bundle)
         return await self._change(owner, endpoint_id, lambda current: changes.with_canary(current, request))
 
     async def set_canary_percent(self, owner: str, endpoint_id: str, percent: int) -> EndpointRecord:

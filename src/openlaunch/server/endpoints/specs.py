@@ -1,15 +1,18 @@
 """From the settings of a request to an endpoint's specification; Unprocessable is raised for what is not allowed."""
 
+from collections.abc import Collection
 from typing import Any
 
 from openlaunch.controller.trial import Rule
 from openlaunch.errors import Unprocessable
 from openlaunch.server.prediction.inputs import is_http_url
 from openlaunch.store.records import BundleRecord, EndpointRecord
-from openlaunch.wire.bundles import ArtifactFlavor
+from openlaunch.wire.bundles import ArtifactFlavor, ImageFlavor
 from openlaunch.wire.endpoint_settings import EndpointSettings, EndpointSpec
 from openlaunch.wire.endpoints import CreateModelEndpointRequest, EndpointType, UpdateModelEndpointRequest
 from openlaunch.wire.keywords import DEFAULTS
+from openlaunch.wire.secrets import variable_of
+from openlaunch_worker.containers import is_the_engines
 
 _NO_STREAMS = ("runnable_image", "triton_enhanced_runnable_image")
 _FUNCTIONS = ("cloudpickle_artifact", "zip_artifact")
@@ -20,7 +23,7 @@ _NEVER = {
 """Demands that nothing meets, and why."""
 _NEW_WORKERS = (
     *("cores", "memory_bytes", "gpus", "gpu_type", "slots", "batching", "max_requests_per_worker"),
-    "env",
+    *("env", "secrets"),
 )
 """The settings that a running worker can't take over."""
 
@@ -48,6 +51,10 @@ def changed_spec(spec: EndpointSpec, settings: EndpointSettings) -> EndpointSpec
         )
         raise wrong_field("max_workers", message)
     check_rule(Rule.of(changed))
+    if both := sorted(set(changed.env or ()) & {variable_of(name) for name in changed.secrets or ()}):
+        raise wrong_field(
+            "secrets", f"one of them is the variable {both[0]}, which env has too: name it once"
+        )
     if settings.max_batch_wait is not None and not changed.max_batch_size:
         raise wrong_field("max_batch_wait", "there is nothing to wait for: give max_batch_size, too")
     return changed
@@ -110,6 +117,23 @@ def check_batching(spec: EndpointSpec, endpoint_type: EndpointType, bundle: Bund
             f"the bundle {bundle.name!r} is a {kind}, whose server gets each request separately: leave "
             "max_batch_size out, or make it 0, and let that server batch",
         )
+
+
+def check_secrets(spec: EndpointSpec, bundle: BundleRecord, existing: Collection[str]) -> None:
+    """Refuse secrets that the owner has not, or that a container engine would take for its own."""
+    for name in spec.secrets or ():
+        if name not in existing:
+            have = f"there are: {', '.join(sorted(existing)[:20])}" if existing else "there are none yet"
+            raise wrong_field(
+                "secrets",
+                f"the secret {name!r} does not exist ({have}): make it with `openlaunch secrets set {name}`",
+            )
+        if isinstance(bundle.flavor, ImageFlavor) and is_the_engines(variable_of(name)):
+            raise wrong_field(
+                "secrets",
+                f"the container engine itself reads {variable_of(name)}, so an image can't have the secret "
+                f"{name!r} there: store it under another name",
+            )
 
 
 def may_predict(endpoint: EndpointRecord, owner: str) -> bool:

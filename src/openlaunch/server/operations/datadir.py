@@ -30,6 +30,7 @@ class DataDir:
     D/jobs/             configurations of docker-image batch jobs while they live
     D/epochs.json       of an agent: the newest leaders that it has seen
     D/drain             of an agent: its node gets no further workers
+    D/secrets-key       keys of secrets, mode 0600; no backup has it
     D/artifacts-url     the bucket in which the artifacts are, where that is not the folder
     D/records-elsewhere where the records are, if not here; D/moved-openlaunch.db had them before
     """
@@ -129,6 +130,15 @@ class DataDir:
         if not path.exists():
             _write_private(path, secrets.token_hex(SECRET_BYTES))
         return bytes.fromhex(path.read_text().strip())
+
+    def secrets_keys(self) -> list[str]:
+        """Return the keys of secrets, the newest first; none where there are no secrets yet."""
+        path = self.root / "secrets-key"
+        return path.read_text().split() if path.exists() else []
+
+    def write_secrets_keys(self, keys: list[str]) -> None:
+        """Keep these keys of secrets in place of the others."""
+        _write_private(self.root / "secrets-key", "".join(f"{key}\n" for key in keys))
 
     def take_url_secret(self, secret: bytes) -> None:
         """Keep the key that all servers of a cluster sign URLs with."""
