@@ -1,7 +1,7 @@
 """The database: leases by its clock, and the tasks. A statement is done at once or not; its answer can be lost.
 
-A statement that was given up can still be done later. One of tasks is done before what its process sent after it, as the
-store ends a lost session before it opens the next. A renewal of a lease can be done after later ones.
+A statement that was given up can still be done later. One of tasks is done before what its process sent after it, as
+the store ends a lost session before it opens the next. A renewal of a lease can be done after later ones.
 """
 
 from collections import deque
