@@ -110,10 +110,9 @@ def test_a_wrong_key_is_refused_and_the_right_one_shows_what_is_wrong_on_top(pag
     page.keyboard.press("Enter")
     page.get_by_text("unknown or has been revoked").wait_for()
     sign_in(page, client)
-    first = page.locator("tbody tr").first
-    first.get_by_text("broken").wait_for()
-    first.get_by_text("update failed").wait_for()
-    first.get_by_text(f"no weights {MARKUP}").wait_for()
+    broken = page.locator("tbody tr", has=page.get_by_role("link", name="broken", exact=True))
+    broken.get_by_text("update failed").wait_for()
+    broken.get_by_text(f"no weights {MARKUP}").wait_for()
     page.get_by_label("Search").fill("double")
     eventually(lambda: page.locator("tbody tr").count() == 1)
 
@@ -130,6 +129,33 @@ def test_an_endpoint_says_why_it_does_not_serve(page, client):
     see(page, "no weights")
     open_endpoint(page, "broken", "Events")
     see(page, re.compile("failed"))
+
+
+def test_what_fails_is_above_what_serves_with_its_traffic(page, client):
+    endpoint = client.get_model_endpoint("double")
+    endpoint.predict(args(x=1))
+    endpoint.predict(args(x=-1))
+    sign_in(page, client)
+    first = page.locator("tbody tr").first
+    first.get_by_role("link", name="double", exact=True).wait_for()
+    first.get_by_role("img", name=re.compile(r"[1-9]\d* predictions in the last hour")).wait_for()
+    first.get_by_text(re.compile(r"^[0-9.]+ m?s$")).first.wait_for()
+
+
+def test_an_endpoint_has_charts_of_three_times(page, client):
+    client.get_model_endpoint("double").predict(args(x=-1))
+    sign_in(page, client)
+    open_endpoint(page, "double")
+    chart = page.get_by_role(
+        "img", name=re.compile("^Predictions a second in the last hour: all .*, failed ")
+    )
+    chart.wait_for()
+    eventually(lambda: "L" in (chart.locator("path").first.get_attribute("d") or ""))
+    for wanted, shown in (("24h", "last day"), ("14d", "last two weeks")):
+        page.get_by_label("Range").select_option(wanted)
+        page.get_by_role(
+            "img", name=re.compile(f"^Time of a prediction in the {shown}: p99 in the worker ")
+        ).wait_for()
 
 
 def test_a_prediction_is_made_from_the_form_of_its_schema(page, client):

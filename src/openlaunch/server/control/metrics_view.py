@@ -21,6 +21,8 @@ from openlaunch.wire.metrics import (
 
 MINUTE = 60
 MINUTES_SHOWN = 60
+RECENT_SECONDS = 10
+"""How much older than a minute what is not yet in a minute's point may be."""
 
 _P50, _P99 = FIELDS.index("p50"), FIELDS.index("p99")
 
@@ -92,8 +94,10 @@ def _order(summary: EndpointSummary) -> tuple[float | str, ...]:
 
 
 def _last_minute(context: Context, endpoint: EndpointRecord) -> EndpointSummary:
-    points, now = context.history.latest(endpoint.id), clock.now()
-    last = [point[1:] for point in points if point[0] > now - MINUTE]
+    now, history = clock.now(), context.history
+    recent = history.latest(endpoint.id, seconds=MINUTE + RECENT_SECONDS)
+    minutes = history.latest(endpoint.id, MetricsRange.DAY, MINUTE * MINUTES_SHOWN)
+    last = [point[1:] for point in recent if point[0] > now - MINUTE]
     ended = [sum(values[: len(LABELS)]) for values in last]
     load = context.lanes.load(endpoint.id)
     return EndpointSummary(
@@ -110,7 +114,7 @@ def _last_minute(context: Context, endpoint: EndpointRecord) -> EndpointSummary:
         waiting=load.queued,
         running=load.in_flight,
         workers=context.controller.workers(endpoint.id)[0],
-        sparkline=_by_minute(points, now),
+        sparkline=_by_minute(minutes, recent, now),
     )
 
 
@@ -120,8 +124,9 @@ def _mean(weighted: Sequence[tuple[float, float]]) -> float | None:
     return round(sum(value * weight for value, weight in known) / weights, 6) if weights else None
 
 
-def _by_minute(points: Sequence[Point], now: float) -> list[int]:
-    minutes = [0] * MINUTES_SHOWN
-    for at, *values in points:
+def _by_minute(points: Sequence[Point], recent: Sequence[Point], now: float) -> list[int]:
+    """Count by minutes, of which the current one has no point yet: `recent` has what came after the last point."""
+    minutes, counted = [0] * MINUTES_SHOWN, points[-1][0] if points else 0.0
+    for at, *values in (*points, *(point for point in recent if point[0] > counted)):
         minutes[max(0, MINUTES_SHOWN - 1 - int((now - at) / MINUTE))] += round(sum(values[: len(LABELS)]))
     return minutes

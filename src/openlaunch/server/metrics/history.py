@@ -29,6 +29,7 @@ BLOCK_POINTS = 60
 SLICE = 20
 """Endpoints that are looked at in one turn of the loop."""
 
+HOUR_SECONDS = 3600
 SHORTEST = 5
 """The seconds between two points of the last hour."""
 
@@ -131,6 +132,10 @@ class Series:
             else:
                 high = middle
         return low
+
+    def since(self, at: float) -> list[Point]:
+        """Return the points from this time on, without a look at those before."""
+        return _points(self.points[self._index(at) * _POINT.size :])
 
     def _at(self, index: int) -> float:
         at: float = _POINT.unpack_from(self.points, index * _POINT.size)[0]
@@ -291,8 +296,9 @@ class History:
             found = stored | found
         return [found[at] for at in sorted(found) if at >= since]
 
-    def latest(self, endpoint_id: str) -> list[Point]:
-        """Return the points of the last hour that are in memory, oldest first."""
-        kept, since = self._endpoints.get(endpoint_id), clock.now() - RANGES[MetricsRange.HOUR].keep
-        points = [] if kept is None else _points(kept.series[MetricsRange.HOUR].points)
-        return [point for point in points if point[0] >= since]
+    def latest(
+        self, endpoint_id: str, of: MetricsRange = MetricsRange.HOUR, seconds: float = HOUR_SECONDS
+    ) -> list[Point]:
+        """Return the points of the last `seconds`, up to an hour, that are in memory, oldest first."""
+        kept = self._endpoints.get(endpoint_id)
+        return [] if kept is None else kept.series[of].since(clock.now() - seconds)

@@ -1,19 +1,12 @@
 // The list of endpoints, with what is wrong on top, and the frame of the page of one of them.
-import { ask, button, empty, facts, field, fill, follow, get, h, pill, say, send, table, time } from "./lib.js";
+import { ask, button, empty, facts, field, fill, follow, get, h, pill, say, send, shownSeconds, table, time } from "./lib.js";
+import { charts, sparkline } from "./charts.js";
 import { logs } from "./logs.js";
 import { settings } from "./settings.js";
 import { tryIt } from "./try.js";
 import { versions } from "./versions.js";
 
 const SHOWN = 100;
-
-// How much is wrong: what fails is above what waits, and that above what serves.
-function trouble(endpoint) {
-  const recent = endpoint.predictions?.last_5_minutes;
-  const workers = endpoint.deployment_state?.available_workers ?? 1;
-  return (endpoint.status === "UPDATE_FAILED" ? 8 : 0) + (recent?.failures ? 4 : 0) + (endpoint.canary?.status === "FAILED" ? 4 : 0)
-    + (!workers && endpoint.num_queued_items ? 2 : 0) + (endpoint.status !== "READY" ? 1 : 0);
-}
 
 export function failures(counts) {
   if (!counts?.predictions) return "–";
@@ -28,31 +21,45 @@ export async function endpointList(view, content) {
   let found = [], limit = SHOWN;
   search.addEventListener("input", () => { limit = SHOWN; draw(); });
 
+  // A key that only predicts sees no numbers, and the endpoints that it may call.
+  const numbers = view.session.who.role !== "predict";
   const columns = [
-    ["Name", (e) => h("a", { href: `#endpoints/${e.id}` }, view.owner.owner && e.created_by !== view.session.who.owner ? `${e.created_by}/${e.name}` : e.name)],
+    ["Name", (e) => h("a", { href: `#endpoints/${e.id}` }, view.owner.owner && e.owner !== view.session.who.owner ? `${e.owner}/${e.name}` : e.name), "name"],
     ["Type", (e) => e.endpoint_type, "tight"],
     ["Status", (e) => [pill(e.status), e.status_reason && h("div", { class: "reason soft", title: e.status_reason }, e.status_reason)], "wide"],
-    ["Workers", (e) => e.deployment_state && `${e.deployment_state.available_workers} of ${e.deployment_state.max_workers}`, "number"],
-    ["Queue", (e) => e.num_queued_items, "number"],
-    ["Failures, 5 min", (e) => failures(e.predictions?.last_5_minutes), "number"],
-    ["Failures, 1 h", (e) => failures(e.predictions?.last_hour), "number"],
-    ["Changed", (e) => time(e.last_updated_at), "tight"],
+    ...(numbers ? [
+      ["Last hour", (e) => sparkline(e.sparkline)],
+      ["A second", (e) => rate(e.rate), "number"],
+      ["Failures a second", (e) => (e.failure_rate ? h("span", { class: "is-bad" }, rate(e.failure_rate)) : "0"), "number"],
+      ["p50", (e) => shownSeconds(e.p50), "number"],
+      ["p99", (e) => shownSeconds(e.p99), "number"],
+      ["Workers", (e) => String(e.workers), "number"],
+      ["Running", (e) => String(e.running), "number"],
+      ["Queue", (e) => String(e.waiting), "number"],
+    ] : [["Queue", (e) => e.num_queued_items, "number"], ["Changed", (e) => time(e.last_updated_at), "tight"]]),
   ];
   const draw = () => {
     if (!found.length) return fill(body, empty("There are no endpoints.", "openlaunch deploy my_model.py:predict --name my-model"));
     const words = search.value.toLowerCase().split(/\s+/);
     const wanted = found.filter((e) => {
-      const text = `${e.created_by}/${e.name} ${e.endpoint_type} ${e.status} ${e.status_reason || ""} ${e.bundle_name}`.toLowerCase();
+      const text = `${e.owner}/${e.name} ${e.endpoint_type} ${e.status} ${e.status_reason || ""}`.toLowerCase();
       return words.every((word) => text.includes(word));
     });
     const more = wanted.length - limit;
     fill(body, wanted.length ? table("Endpoints", columns, wanted.slice(0, limit)) : h("p", null, "No endpoint fits the search."),
       more > 0 && h("p", null, button(`Show ${Math.min(more, SHOWN)} more of ${more}`, () => { limit += SHOWN; draw(); })));
   };
-  await follow(view, 5, (signal) => get("/v1/model-endpoints", view.owner, signal), (answer) => {
-    found = answer.model_endpoints.map((e) => [trouble(e), e]).sort(([a, e], [b, f]) => b - a || e.name.localeCompare(f.name)).map(([, e]) => e);
-    draw();
-  });
+  const load = async (signal) => {
+    if (numbers) return (await get("/v1/metrics", view.owner, signal)).endpoints;
+    const { model_endpoints: endpoints } = await get("/v1/model-endpoints", view.owner, signal);
+    return endpoints.map((e) => ({ ...e, owner: e.created_by }));
+  };
+  // The server sorts them: what fails is on top, then what does not serve.
+  await follow(view, 5, load, (endpoints) => { found = endpoints; draw(); });
+}
+
+function rate(aSecond) {
+  return aSecond ? String(Number(aSecond.toPrecision(aSecond < 100 ? 2 : 3))) : "0";
 }
 
 const TABS = [["", "Overview"], ["try", "Try it"], ["logs", "Logs"], ["events", "Events"], ["versions", "Versions"], ["settings", "Settings"], ["builds", "Builds"]];
@@ -75,7 +82,10 @@ async function overview(view, content, first) {
   const path = `/v1/model-endpoints/${first.id}`;
   const owns = first.deployment_state && view.session.who.role !== "predict";
   const load = async (signal) => Promise.all([get(path, {}, signal), owns ? get(`${path}/why`, {}, signal) : null]);
-  await follow(view, 3, load, ([e, why]) => fill(content,
+  const now = h("div"), overTime = h("div");
+  content.replaceChildren(now, overTime);
+  if (owns) charts(view, overTime, first).catch((error) => say(error.message));
+  await follow(view, 3, load, ([e, why]) => fill(now,
     h("div", { class: "card" }, h("p", null, pill(e.status), " ", e.status_reason && h("span", { class: "reason" }, e.status_reason)),
       why?.reasons.map((reason) => h("p", { class: why.pending ? "reason is-bad" : "reason" }, reason.message,
         reason.next_try_in != null && ` The next try is in ${Math.ceil(reason.next_try_in)} s.`))),

@@ -175,6 +175,11 @@ setInterval(() => {
   for (const element of document.querySelectorAll("time")) element.textContent = ago(new Date(element.dateTime));
 }, 5000);
 
+export function shownSeconds(seconds) {
+  if (seconds == null) return "–";
+  return seconds < 0.9995 ? `${Number((seconds * 1000).toPrecision(3))} ms` : `${Number(seconds.toPrecision(3))} s`;
+}
+
 export function size(bytes) {
   if (bytes == null) return "–";
   let unit = 0;
