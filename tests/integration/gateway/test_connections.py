@@ -4,6 +4,7 @@ import json
 import os
 import re
 import resource
+import select
 import socket
 import ssl
 import subprocess
@@ -204,12 +205,19 @@ def test_where_all_are_busy_further_ones_get_503_and_an_admin_gets_in(tmp_path):
         flag = tmp_path / "flag"
         marks = [tmp_path / f"runs-{n}" for n in range(8)]
         body = json.dumps({"args": {"path": str(flag)}}).encode()
+
+        def running_request(mark, body):
+            while True:  # it is refused while the server has not seen that an earlier connection is closed
+                sock = server.connect(server.request("POST", path, key=key, body=body))
+                eventually(lambda sock=sock: mark.exists() or select.select([sock], [], [], 0)[0])
+                if mark.exists():
+                    return sock
+                sock.close()
+
         marked = [json.dumps({"args": {"path": str(flag), "mark": str(mark)}}).encode() for mark in marks]
         busy = [
-            stack.enter_context(server.connect(server.request("POST", path, key=key, body=each)))
-            for each in marked
+            stack.enter_context(running_request(mark, each)) for mark, each in zip(marks, marked, strict=True)
         ]
-        eventually(lambda: all(mark.exists() for mark in marks))
         refused = stack.enter_context(server.connect(server.request("POST", path, key=key, body=body)))
         assert status_of(refused) == 503
         admin = stack.enter_context(server.connect(server.request("GET", "/v1/keys")))

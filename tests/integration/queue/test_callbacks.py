@@ -168,7 +168,7 @@ def test_the_endpoints_callback_is_used_unless_the_request_has_its_own(client):
             default_callback_url=default.url,
             default_callback_auth_kind="basic",
             default_callback_auth_username="ada",
-            default_callback_auth_password="secret",
+            default_callback_auth_password="hush-hush",
             **SMALL,
         )
         endpoint.predict(args(x=2))
@@ -178,7 +178,7 @@ def test_the_endpoints_callback_is_used_unless_the_request_has_its_own(client):
         assert len(default.received) == 1
         described = endpoint.refresh().model_endpoint
         assert described.default_callback_auth.username == "ada"
-        assert "secret" not in described.model_dump_json()
+        assert "hush-hush" not in described.model_dump_json()
 
 
 def test_a_receiver_that_fails_is_asked_again_after_a_restart(tmp_path):
