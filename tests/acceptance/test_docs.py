@@ -237,7 +237,7 @@ def test_every_test_that_shows_a_promise_is_there(document):
 def test_every_file_that_architecture_and_decisions_name_is_there():
     files = [
         path.relative_to(ROOT).as_posix()
-        for place in ("src", "tests", "tools")
+        for place in ("benchmarks", "src", "tests", "tools")
         for path in (ROOT / place).rglob("*.py")
     ]
     for document in [*(ROOT / "docs/architecture").glob("*.md"), *(ROOT / "docs/adr").glob("*.md")]:
