@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -197,6 +198,25 @@ def test_a_failed_task_shows_its_traceback_and_is_run_again(page, client):
     page.get_by_role("button", name="Run again").click()
     page.wait_for_url(lambda url: url != first)
     see(page, re.compile("is negative"))
+
+
+def test_tasks_are_found_by_label_time_and_id(page, client):
+    name = f"found-{time.time_ns()}"
+    labelled = client.deploy(double, name=name, endpoint_type="async", labels={"run": name}, **SMALL)
+    (task_id,) = [labelled.predict(args(x=3)).async_task_id]
+    sign_in(page, client)
+    page.get_by_role("link", name="Tasks").click()
+    page.get_by_label("Label of its endpoint").fill(f"run={name}")
+    page.get_by_label("Submitted from").fill("2020-01-01T00:00")
+    page.get_by_role("button", name="Search").click()
+    page.get_by_role("link", name=task_id).wait_for()
+    assert page.locator("tbody tr").count() == 1
+    page.get_by_label("until", exact=True).fill("2020-01-02T00:00")
+    page.get_by_role("button", name="Search").click()
+    see(page, "No task fits.")
+    page.get_by_label("Id", exact=True).fill(task_id)
+    page.get_by_role("button", name="Search").click()
+    page.get_by_role("heading", name=f"Task {task_id}").wait_for()
 
 
 def test_a_log_is_followed_and_searched(page, client):

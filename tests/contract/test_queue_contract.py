@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from example_bundles import make_bundle
@@ -21,6 +22,7 @@ from openlaunch.tasks.queue import ClaimedTask, Finished, NewTask
 from openlaunch.tasks.states import State
 from openlaunch.wire.batch_jobs import BatchJobStatus, SerializationFormat
 from openlaunch.wire.endpoint_settings import EndpointSpec
+from openlaunch.wire.ids import new_id
 
 
 @pytest.fixture(params=OPENERS)
@@ -458,6 +460,29 @@ def pages(db: Database, limit: int, endpoint_id: str | None, state: State | None
         ids += [record.id for record in page]
         if cursor is None:
             return ids
+
+
+def test_tasks_are_found_by_the_time_of_their_submission_and_by_their_endpoints(db: Database) -> None:
+    """However many lie around them: the list begins near the time."""
+    ids = {}
+    for at in range(1000, 3000, 100):
+        ids[at] = new_id(at)
+        new = NewTask(ids[at], f"end{at % 200}", "ada", at + 9000, 3, b"{}")
+        db.write(lambda conn, new=new, at=at: queue.submit(conn, [new], at))
+
+    def found(since: float | None, until: float | None, **more: Any) -> list[str]:
+        wanted = partial(lookups.list_page, owner="ada", most=4, times=(since, until), **more)
+        return [record.id for record in db.read(wanted)[0]]
+
+    assert found(1500, 1800) == [ids[1700], ids[1600], ids[1500]]
+    assert found(None, 1200) == [ids[1100], ids[1000]]
+    assert found(2800, None) == [ids[2900], ids[2800]]
+    assert found(9000, None) == []
+    assert found(1500, 1800, among=["end100", "end0"]) == [ids[1700], ids[1600], ids[1500]]
+    assert found(1500, 1800, among=["end0"]) == [ids[1600]]
+    assert found(1500, 1800, state=State.PENDING) == [ids[1700], ids[1600], ids[1500]]
+    claimed = db.write(lambda conn: queue.claim(conn, "end0", 9, "me", 9000, 1))
+    assert found(1500, 1800, state=State.STARTED) == [ids[1600]] * bool(claimed)
 
 
 def test_a_page_of_a_status_looks_at_a_bounded_number_of_tasks(db: Database) -> None:

@@ -138,6 +138,9 @@ OPERATIONS: dict[str, Operation] = {
     "list of running": lambda conn: lookups.list_page(conn, "ada", "end", State.STARTED, LIMIT),
     "list of a status": lambda conn: lookups.list_page(conn, "ada", None, State.SUCCESS, LIMIT, most=LIMIT),
     "list of all": lambda conn: lookups.list_page(conn, ALL_OWNERS, None, None, LIMIT, most=LIMIT),
+    "list of a time": lambda conn: lookups.list_page(
+        conn, "ada", None, None, LIMIT, most=LIMIT, among=["end"], times=(0, 2e9)
+    ),
     "position": lambda conn: position(conn, "ada", f"t{DONE + 1000}", 1, LIMIT),
     "fail": lambda conn: control.fail_endpoint(conn, "end", "deleted", 1, LIMIT),
 }

@@ -67,6 +67,8 @@ def new(task_id: str, key: str | None = None) -> NewTask:
             "ix_tasks_owner (owner=?)",
         ),
         (lambda conn: lookups.list_page(conn, ALL_OWNERS, "end", State.STARTED), "ix_tasks_leases"),
+        (lambda conn: lookups.list_page(conn, "ada", times=(1, 2)), "(id>?)"),
+        (lambda conn: lookups.list_page(conn, "ada", times=(1, 2)), "(owner=? AND seq>? AND seq<?)"),
         (lambda conn: lookups.queued_counts(conn, 1), "COVERING INDEX ix_tasks_claim"),
         (lambda conn: position(conn, "ada", "a", 1, 10), "COVERING INDEX ix_tasks_claim"),
         (lambda conn: control.fail_endpoint(conn, "end", "deleted", 1), "ix_tasks_endpoint"),

@@ -10,7 +10,7 @@ import typer
 from openlaunch.cli.completion import Name, endpoint_names
 from openlaunch.cli.connection import connect
 from openlaunch.cli.exits import Exit
-from openlaunch.cli.inputs import json_object, read_text
+from openlaunch.cli.inputs import json_object, pairs, read_text
 from openlaunch.cli.output import Json, emit, emit_rows, fields, note, progress, table, waiting, when
 from openlaunch.cli.owners import with_owners
 from openlaunch.errors import NotFound, WaitTimeout
@@ -173,6 +173,19 @@ def list_tasks(
     ] = None,
     status: Annotated[Status | None, typer.Option(help="Only tasks with this status.")] = None,
     failed: Annotated[bool, typer.Option("--failed", help="The same as --status FAILURE.")] = False,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="Only tasks of endpoints with this label. Repeatable."),
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            help="Only tasks that were submitted from then on: how long ago (90s, 10m, 2h, 1d), or a time."
+        ),
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option(help="Only tasks that were submitted before that; written as --since.")
+    ] = None,
     limit: Annotated[int, typer.Option(help="Most tasks to show.", min=1, max=1000)] = 100,
     cursor: Annotated[
         str | None, typer.Option(help="Continue after the previous page, with the cursor that it printed.")
@@ -184,7 +197,9 @@ def list_tasks(
         raise typer.BadParameter(f"--failed and --status {status} are both given: give one of them")
     wanted = "FAILURE" if failed else status
     with connect(context) as client:
-        page = client.list_tasks(endpoint, wanted, limit, cursor)
+        page = client.list_tasks(
+            endpoint, wanted, limit, cursor, labels=pairs(label, "--label"), since=since, until=until
+        )
     names = ("TASK", "ENDPOINT", "STATUS", "CODE", "ATTEMPTS", "CREATED", "FINISHED", "REASON")
     columns, row = with_owners(context, names, _row, attrgetter("owner"))
     optional = ("ATTEMPTS", "FINISHED", "CODE", "CREATED")

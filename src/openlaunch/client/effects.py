@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from functools import wraps
 from typing import Any, ParamSpec, Protocol, TypeVar
 from urllib.parse import quote, urlencode
@@ -150,9 +151,14 @@ def path_to(route: str, *segments: str) -> str:
 
 
 def url_with(path: str, query: Mapping[str, Any]) -> str:
-    """Return a path with a query; values of None are left out."""
+    """Return a path with a query; values of None are left out, and those of a list each have the name."""
     given = {name: value for name, value in query.items() if value is not None}
-    return f"{path}?{urlencode(given)}" if given else path
+    return f"{path}?{urlencode(given, doseq=True)}" if given else path
+
+
+def time_text(moment: str | datetime | None) -> str | None:
+    """Return a point in time, or how long it is ago, as the server reads it."""
+    return moment.astimezone().isoformat() if isinstance(moment, datetime) else moment
 
 
 def for_owner(request: Request, owner: str) -> Request:

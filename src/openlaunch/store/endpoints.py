@@ -1,6 +1,6 @@
 """Model endpoints in the store."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -64,6 +64,12 @@ def list_by_owner(
     if name is not None:
         query = query.where(endpoints.c.name == name)
     return [_record(row) for row in conn.execute(query).mappings()]
+
+
+def labelled(conn: Connection, owner: str, labels: Mapping[str, str]) -> list[str]:
+    """List the ids of the owner's endpoints that have all of these labels."""
+    found = list_by_owner(conn, owner)
+    return [each.id for each in found if labels.items() <= (each.spec.labels or {}).items()]
 
 
 def names(conn: Connection, ids: Collection[str]) -> dict[str, str]:

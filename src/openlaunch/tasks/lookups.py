@@ -1,19 +1,26 @@
 """Reads tasks and counts them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, case, func, literal, null, select, true
+from sqlalchemy import ColumnElement, Connection, Select, case, false, func, literal, null, select, true
 
 from openlaunch.store.queue_sql import queue_sql
 from openlaunch.store.rows import is_of
 from openlaunch.store.tables import tasks
 from openlaunch.tasks.states import State
+from openlaunch.wire.ids import first_id
 from openlaunch.wire.keys import ALL_OWNERS
 
 MAX_EXAMINED = 5000
 """The most tasks that are looked at for one page of a list."""
+
+SUBMIT_SECONDS = 30.0
+"""No task is stored, and so numbered, more than this long after its id was made."""
+
+Times = tuple[float | None, float | None]
+ALWAYS: Times = (None, None)
 _DONE = [State.SUCCESS.value, State.FAILURE.value, State.CANCELLED.value]
 
 
@@ -114,20 +121,27 @@ def list_page(
     limit: int = 100,
     cursor: str | None = None,
     most: int = MAX_EXAMINED,
+    *,
+    among: Sequence[str] | None = None,
+    times: Times = ALWAYS,
 ) -> tuple[list[TaskRecord], str | None]:
     """Return a page of the owner's tasks, newest first, without results, and the next page's cursor.
 
-    No more than `most` tasks are looked at for a state, or for the tasks of all owners, so a page that is not full
-    may have a next one. Inputs of batch jobs, which are tasks of the job, are not among those of all owners.
+    With `among`, they are of these endpoints; with `times`, they were submitted from the first time on and before the
+    second. No more than `most` tasks are looked at for these, for a state, or for the tasks of all owners, so a page
+    that is not full may have a next one. Inputs of batch jobs, which are tasks of the job, are not among those of all
+    owners.
     """
     if state is State.STARTED:
-        return _page(conn, _running(conn, owner, endpoint_id, cursor), limit, None)
+        return _page(conn, _running(conn, owner, endpoint_id, cursor, among, times), limit, None)
     query, floor, everybody = _newest_first(conn, owner, endpoint_id, state), None, owner == ALL_OWNERS
     if cursor is not None:
         query = query.where(tasks.c.seq < int(cursor))
-    if everybody or state is not None:
+    query = query.where(*_about(conn, times))
+    if everybody or state is not None or among is not None or times != ALWAYS:
         floor = conn.scalar(query.with_only_columns(tasks.c.seq).offset(most - 1).limit(1))
         query = query.where(_shown_as(state), *([tasks.c.seq >= floor] if floor else []))
+    query = query.where(*_narrowed(conn, tasks.c, among, times))
     if everybody:
         query = query.where(tasks.c.owner != tasks.c.endpoint_id)
     if endpoint_id is not None:
@@ -146,7 +160,39 @@ def _page(
     return page, None if last is None else str(last)
 
 
-def _running(conn: Connection, owner: str, endpoint_id: str | None, cursor: str | None) -> Select[Any]:
+def _about(conn: Connection, times: Times) -> Iterator[ColumnElement[bool]]:
+    """Yield conditions on `seq`, by which a list of some times begins near them: ids begin with a time, too."""
+    for at, slack in zip(times, (-SUBMIT_SECONDS, SUBMIT_SECONDS), strict=True):
+        if at is None:
+            continue
+        first = select(tasks.c.seq).where(tasks.c.id >= first_id(max(0.0, at + slack)))
+        seq = conn.scalar(first.order_by(tasks.c.id).limit(1))
+        if slack > 0:
+            yield true() if seq is None else tasks.c.seq < seq
+        else:
+            yield false() if seq is None else tasks.c.seq >= seq
+
+
+def _narrowed(
+    conn: Connection, columns: Any, among: Sequence[str] | None, times: Times
+) -> Iterator[ColumnElement[bool]]:
+    since, until = times
+    if since is not None:
+        yield columns.created_at >= since
+    if until is not None:
+        yield columns.created_at < until
+    if among is not None:
+        yield queue_sql(conn).among(columns.endpoint_id.concat(""), among)
+
+
+def _running(
+    conn: Connection,
+    owner: str,
+    endpoint_id: str | None,
+    cursor: str | None,
+    among: Sequence[str] | None,
+    times: Times,
+) -> Select[Any]:
     """Select running tasks, newest first: few of all tasks run, and an index has those alone."""
     sql = queue_sql(conn)
     live, none = sql.live.c, null()
@@ -158,6 +204,7 @@ def _running(conn: Connection, owner: str, endpoint_id: str | None, cursor: str 
         query = query.where(live.endpoint_id.concat("") == endpoint_id)
     if cursor is not None:
         query = query.where(live.seq < int(cursor))
+    query = query.where(*_narrowed(conn, live, among, times))
     return query.order_by((live.seq + 0).desc())
 
 

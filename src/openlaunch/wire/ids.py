@@ -8,7 +8,12 @@ def new_id(now: float) -> str:
 
     New ones so stand together in an index, however many there are in it.
     """
-    return f"{int(now * 1000):012x}{secrets.token_hex(10)}"
+    return f"{first_id(now)}{secrets.token_hex(10)}"
+
+
+def first_id(at: float) -> str:
+    """Return what is at most as large, as text, as any id that is made from this time on."""
+    return f"{int(at * 1000):012x}"
 
 
 def object_id(kind: str) -> str:

@@ -1,5 +1,8 @@
 """What `--help` shows, of every command."""
 
+import re
+from importlib.resources import files
+
 import pytest
 import typer
 
@@ -37,3 +40,15 @@ def test_options_that_stand_anywhere_are_in_the_help_of_openlaunch_alone():
     for name, each in COMMANDS.items():
         text = each.get_help(typer.Context(each, info_name=name))
         assert ("--server, --url" in text) == (name == "openlaunch"), name
+
+
+def test_every_command_that_the_page_names_is_there():
+    scripts = [each.read_text() for each in (files("openlaunch.server.page") / "static").iterdir()]
+    text = "\n".join(scripts).replace("import { openlaunch", "")
+    named = set(re.findall(r"[\"'`](openlaunch(?: [a-z-]+)+)", text))
+    assert len(named) > 5
+    assert {
+        name
+        for name in named
+        if not any(f"{name} ".startswith(f"{each} ") for each in COMMANDS if each != "openlaunch")
+    } == set()

@@ -3,7 +3,16 @@
 from datetime import datetime
 from typing import Any
 
-from openlaunch.client.effects import MAX_DOWNLOAD_BYTES, Flow, Request, Response, call, path_to, url_with
+from openlaunch.client.effects import (
+    MAX_DOWNLOAD_BYTES,
+    Flow,
+    Request,
+    Response,
+    call,
+    path_to,
+    time_text,
+    url_with,
+)
 from openlaunch.client.models import EndpointLike, answer, got
 from openlaunch.client.operations.endpoints import resolved
 from openlaunch.wire import routes
@@ -50,7 +59,7 @@ def read_endpoint_logs(
     endpoint = yield from resolved(model_endpoint)
     chosen = {
         **_log_part(tail, lines, since),
-        "until": _time(until),
+        "until": time_text(until),
         "timestamps": "true" if timestamps else None,
     }
     url = url_with(path_to(routes.ENDPOINTS, endpoint.id, "logs"), chosen)
@@ -58,11 +67,7 @@ def read_endpoint_logs(
 
 
 def _log_part(tail: int | None, lines: int | None, since: str | datetime | None) -> dict[str, Any]:
-    return {"tail_bytes": tail, "tail_lines": lines, "since": _time(since)}
-
-
-def _time(moment: str | datetime | None) -> str | None:
-    return moment.astimezone().isoformat() if isinstance(moment, datetime) else moment
+    return {"tail_bytes": tail, "tail_lines": lines, "since": time_text(since)}
 
 
 def follow_endpoint_logs(
@@ -107,7 +112,7 @@ def read_recordings(
         NotFound: there is none of this name.
     """
     endpoint = yield from resolved(model_endpoint)
-    chosen = {"since": _time(since), "until": _time(until)}
+    chosen = {"since": time_text(since), "until": time_text(until)}
     url = url_with(path_to(routes.ENDPOINTS, endpoint.id, "recordings"), chosen)
     return (yield from call(Request("GET", url, idempotent=True, max_bytes=MAX_DOWNLOAD_BYTES))).body
 

@@ -2,9 +2,11 @@
 
 import json
 import uuid
+from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
-from openlaunch.client.effects import IDEMPOTENCY_KEY, Flow, Request, call, path_to, url_with
+from openlaunch.client.effects import IDEMPOTENCY_KEY, Flow, Request, call, path_to, time_text, url_with
 from openlaunch.client.models import answer, got
 from openlaunch.client.operations.endpoints import get_model_endpoint
 from openlaunch.wire import routes
@@ -26,15 +28,34 @@ def list_tasks(
     limit: int = 100,
     cursor: str | None = None,
     owner: str | None = None,
+    *,
+    labels: Mapping[str, str] | None = None,
+    since: str | datetime | None = None,
+    until: str | datetime | None = None,
 ) -> Flow[ListTasksResponse]:
-    """List your tasks, newest first, of one endpoint or all, with one status or any.
+    """List your tasks, newest first.
 
-    `next_cursor` of the answer is the `cursor` of the next page. An admin lists those of another `owner`, or with
-    `"*"` everybody's.
+    `next_cursor` of the answer is the `cursor` of the next page, which may have fewer tasks than `limit`.
+
+    Args:
+        endpoint_name: only tasks of this endpoint.
+        status: only tasks with this status.
+        limit: the most tasks in the answer.
+        cursor: the `next_cursor` of the page before.
+        owner: for admins: whose tasks, `"*"` for everybody's.
+        labels: only tasks of endpoints that have all of these labels.
+        since: only tasks that were submitted from then on: a point in time, or how long ago, such as "10m" or "2h".
+        until: only tasks that were submitted before that.
     """
     endpoint_id = (yield from get_model_endpoint(endpoint_name)).id if endpoint_name is not None else None
-    query = {"model_endpoint_id": endpoint_id, "status": status, "limit": limit, "cursor": cursor}
-    query["owner"] = owner
+    query: dict[str, Any] = {
+        "model_endpoint_id": endpoint_id,
+        "status": status,
+        "limit": limit,
+        "cursor": cursor,
+    }
+    query |= {"owner": owner, "label": [f"{name}={value}" for name, value in (labels or {}).items()]}
+    query |= {"since": time_text(since), "until": time_text(until)}
     return (yield from got(ListTasksResponse, url_with(routes.ASYNC_TASKS, query)))
 
 

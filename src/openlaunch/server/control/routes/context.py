@@ -1,5 +1,6 @@
 """What the routes work with, and whose request it is."""
 
+from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated
 
@@ -11,6 +12,7 @@ from openlaunch.server.control.context import Context as Context
 from openlaunch.store.owners import owner_of
 from openlaunch.wire.keys import ALL_OWNERS, Role
 from openlaunch.wire.tasks import MAX_WAIT_SECONDS
+from openlaunch.wire.times import moment
 
 Wait = Annotated[float, Query(ge=0, le=MAX_WAIT_SECONDS)]
 Owner = Annotated[
@@ -116,3 +118,13 @@ def named(
         caller.acting_for(owner)
         context.keyring.check_owner(owner)
     return owner, own_name
+
+
+def moment_of(name: str, given: str) -> datetime | None:
+    """Return the point in time that a query's parameter of this name says; None where it is empty."""
+    if not given:
+        return None
+    try:
+        return moment(given, datetime.now(UTC))
+    except ValueError as error:
+        raise BadRequest(f"{name}: {error}") from None

@@ -1,7 +1,6 @@
 """Model endpoints (`/v1/model-endpoints`)."""
 
 import asyncio
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import Query, Response
@@ -13,7 +12,7 @@ from openlaunch.engines.base import LogPart
 from openlaunch.errors import BadRequest, NotFound
 from openlaunch.server.control.answers import listed, pieces_of, shown, with_text
 from openlaunch.server.control.endpoint_view import BundleNames, bundle_names, described, described_with
-from openlaunch.server.control.routes.context import Admin, Caller, Context, User, named
+from openlaunch.server.control.routes.context import Admin, Caller, Context, User, moment_of, named
 from openlaunch.server.control.routing import ControlRouter
 from openlaunch.server.endpoints.lookups import find_endpoint, may_see, no_endpoint, visible_endpoint
 from openlaunch.store import endpoints as endpoint_store
@@ -36,7 +35,7 @@ from openlaunch.wire.endpoints import (
 )
 from openlaunch.wire.events import MAX_EVENTS_WAIT_SECONDS, EndpointEvent, EventKind, ListEventsResponse
 from openlaunch.wire.keys import ALL_OWNERS, Role
-from openlaunch.wire.times import moment, stamp_of
+from openlaunch.wire.times import stamp_of
 from openlaunch.wire.why import EndpointWhy
 
 _FOLLOWED: dict[int | str, dict[str, Any]] = {
@@ -61,12 +60,8 @@ def router(context: Context) -> ControlRouter:
 
 def _time(name: str, given: str) -> str:
     """Return a point in time as logs have it, "" where none is given."""
-    if not given:
-        return ""
-    try:
-        return stamp_of(moment(given, datetime.now(UTC)))
-    except ValueError as error:
-        raise BadRequest(f"{name}: {error}") from None
+    found = moment_of(name, given)
+    return "" if found is None else stamp_of(found)
 
 
 def _add_recordings(api: ControlRouter, context: Context) -> None:

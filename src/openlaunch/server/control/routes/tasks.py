@@ -3,19 +3,20 @@
 Submitting and asking are in `server.task_routes`, the hot path.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Annotated
 
 from fastapi import Header, Query, Response
 from fastapi.responses import StreamingResponse
+from pydantic import StringConstraints
 from sqlalchemy import Connection
 
 from openlaunch.controller.explain import for_callers, task_message
 from openlaunch.errors import Conflict, NotFound
 from openlaunch.server import clock
 from openlaunch.server.control.answers import shown
-from openlaunch.server.control.routes.context import Caller, Context, User
+from openlaunch.server.control.routes.context import Caller, Context, User, moment_of
 from openlaunch.server.control.routing import ControlRouter
 from openlaunch.server.endpoints.lookups import visible_endpoint
 from openlaunch.server.queue.answering import no_task
@@ -45,6 +46,10 @@ TASK = routes.ASYNC_TASKS + "/{task_id}"
 MAX_PARTS = 40
 """The most looks at the store for one page."""
 
+Labels = Annotated[
+    Sequence[Annotated[str, StringConstraints(pattern="^[^=]+=", max_length=500)]], Query(max_length=20)
+]
+
 
 def router(context: Context) -> ControlRouter:
     """List tasks, look at one, cancel it, run it again, and send its callback again."""
@@ -62,16 +67,36 @@ def _add_tasks(api: ControlRouter, context: Context) -> None:
         status: TaskStatus | None = None,
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
         cursor: Annotated[str | None, Query(pattern=r"^\d{1,18}$")] = None,
+        label: Labels = (),
+        since: str = "",
+        until: str = "",
     ) -> ListTasksResponse:
         """List the caller's tasks, newest first, without payloads and results.
 
-        A page may have fewer tasks than `limit`, and a `next_cursor`, where very many have another status or are of
-        batch jobs.
+        With `label`, such as `team=nlp`, they are of those of the caller's endpoints that have all of these labels.
+        They were submitted from `since` on and before `until`, which are points in time (ISO 8601), or how long ago:
+        `90s`, `10m`, `2h`, `1d`. A page may have fewer tasks than `limit`, and a `next_cursor`, where very many
+        others lie between.
         """
+        times = _seconds("since", since), _seconds("until", until)
         if model_endpoint_id is not None:
             await visible_endpoint(context.store, model_endpoint_id, user)
+        among = None
+        if label:
+            wanted = dict(each.split("=", 1) for each in label)
+            among = await context.store.read(
+                lambda conn: endpoint_store.labelled(conn, user.owner, wanted), user.owner
+            )
         state = None if status in (None, TaskStatus.UNDEFINED) else State(status)
-        found, cursor = await _page(context.store, user.owner, model_endpoint_id, state, limit, cursor)
+        list_part = partial(
+            lookups.list_page,
+            owner=user.owner,
+            endpoint_id=model_endpoint_id,
+            state=state,
+            among=among,
+            times=times,
+        )
+        found, cursor = await _page(context.store, user.owner, list_part, limit, cursor)
         names = await _names(context.store, user.owner, found)
         return ListTasksResponse(tasks=[_summary(record, names) for record in found], next_cursor=cursor)
 
@@ -122,21 +147,23 @@ def _add_tasks(api: ControlRouter, context: Context) -> None:
         return task_why(task_id, found, endpoint, now, in_worker=context.tasks.runner.is_in_worker(task_id))
 
 
+def _seconds(name: str, given: str) -> float | None:
+    found = moment_of(name, given)
+    return None if found is None else found.timestamp()
+
+
 async def _page(
-    store: Store, owner: str, endpoint_id: str | None, state: State | None, limit: int, cursor: str | None
+    store: Store,
+    owner: str,
+    list_part: Callable[..., tuple[list[TaskRecord], str | None]],
+    limit: int,
+    cursor: str | None,
 ) -> tuple[list[TaskRecord], str | None]:
     """Look until the page is full, in parts that are short: other owners have their turns between them."""
     found: list[TaskRecord] = []
     for _ in range(MAX_PARTS):
-        list_part = partial(
-            lookups.list_page,
-            owner=owner,
-            endpoint_id=endpoint_id,
-            state=state,
-            limit=limit - len(found),
-            cursor=cursor,
-        )
-        part, cursor = await store.read(list_part, owner)
+        rest = partial(list_part, limit=limit - len(found), cursor=cursor)
+        part, cursor = await store.read(rest, owner)
         found += part
         if cursor is None or len(found) == limit:
             break

@@ -21,8 +21,7 @@ export async function endpointList(view, content) {
   let found = [], limit = SHOWN;
   search.addEventListener("input", () => { limit = SHOWN; draw(); });
 
-  // A key that only predicts sees no numbers, and the endpoints that it may call.
-  const numbers = view.session.who.role !== "predict";
+  const numbers = seesNumbers(view);
   const columns = [
     ["Name", (e) => h("a", { href: `#endpoints/${e.id}` }, view.owner.owner && e.owner !== view.session.who.owner ? `${e.owner}/${e.name}` : e.name), "name"],
     ["Type", (e) => e.endpoint_type, "tight"],
@@ -49,13 +48,19 @@ export async function endpointList(view, content) {
     fill(body, wanted.length ? table("Endpoints", columns, wanted.slice(0, limit)) : h("p", null, "No endpoint fits the search."),
       more > 0 && h("p", null, button(`Show ${Math.min(more, SHOWN)} more of ${more}`, () => { limit += SHOWN; draw(); })));
   };
-  const load = async (signal) => {
-    if (numbers) return (await get("/v1/metrics", view.owner, signal)).endpoints;
-    const { model_endpoints: endpoints } = await get("/v1/model-endpoints", view.owner, signal);
-    return endpoints.map((e) => ({ ...e, owner: e.created_by }));
-  };
-  // The server sorts them: what fails is on top, then what does not serve.
-  await follow(view, 5, load, (endpoints) => { found = endpoints; draw(); });
+  await follow(view, 5, (signal) => listOf(view, signal), (endpoints) => { found = endpoints; draw(); });
+}
+
+// All endpoints that are to be seen. The server sorts them: what fails is on top, then what does not serve.
+export async function listOf(view, signal) {
+  if (seesNumbers(view)) return (await get("/v1/metrics", view.owner, signal)).endpoints;
+  const { model_endpoints: endpoints } = await get("/v1/model-endpoints", view.owner, signal);
+  return endpoints.map((e) => ({ ...e, owner: e.created_by }));
+}
+
+// A key that only predicts sees no numbers, and the endpoints that it may call.
+function seesNumbers(view) {
+  return view.session.who.role !== "predict";
 }
 
 function rate(aSecond) {

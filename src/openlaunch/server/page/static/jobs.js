@@ -48,7 +48,7 @@ async function batchJobs(view, content) {
     ["Actions", (job) => (job.result ? h("a", { href: job.result }, "results") : LIVE.includes(job.status) ? cancel(view, `/v1/batch-jobs/${job.job_id}`, job.job_id) : " ")],
   ]);
   await follow(view, 3, (signal) => get("/v1/batch-jobs", view.owner, signal), ({ batch_jobs: found }) =>
-    fill(content, found.length ? table("Batch jobs", columns, found) : empty("There are no batch jobs.", "openlaunch batch-jobs create --help")));
+    fill(content, found.length ? table("Batch jobs", columns, found) : empty("There are no batch jobs.", "openlaunch batch-jobs run --help")));
 }
 
 async function imageJobs(view, content) {
@@ -62,7 +62,7 @@ async function imageJobs(view, content) {
   ]);
   const trigger = view.query.get("trigger");
   await follow(view, 3, (signal) => get("/v1/docker-image-batch-jobs", { ...view.owner, trigger_id: trigger }, signal), ({ jobs: found }) =>
-    fill(content, found.length ? table("Image jobs", columns, found) : empty("There are no image jobs.", "openlaunch image-jobs create --help")));
+    fill(content, found.length ? table("Image jobs", columns, found) : empty("There are no image jobs.", "openlaunch image-jobs run --help")));
 }
 
 export async function oneImageJob(view, content, id) {

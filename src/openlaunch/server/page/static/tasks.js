@@ -1,5 +1,6 @@
 // Tasks: the list, the failed ones together, and one of them.
 import { ask, button, empty, facts, field, fill, follow, get, h, pill, say, select, send, shownJson, span, table, time } from "./lib.js";
+import { listOf } from "./endpoints.js";
 
 const STATES = [["", "all"], ["PENDING", "pending"], ["STARTED", "running"], ["SUCCESS", "success"], ["FAILURE", "failed"]];
 
@@ -11,23 +12,36 @@ function took(task) {
   return task.finished_at ? span((new Date(task.finished_at) - new Date(task.created_at)) / 1000) : "–";
 }
 
+// A time in the form of an input is the browser's own; the server's is UTC.
+function utcOf(local) {
+  return local && new Date(local).toISOString();
+}
+
+function localOf(utc) {
+  const date = new Date(utc);
+  return isNaN(date) ? "" : new Date(date - date.getTimezoneOffset() * 60000).toISOString().slice(0, 16);
+}
+
 export async function taskList(view, content) {
-  const { model_endpoints: endpoints } = await get("/v1/model-endpoints", view.owner, view.signal);
-  const waits = endpoints.filter((e) => e.endpoint_type === "async");
-  const wanted = { endpoint: view.query.get("endpoint") || "", status: view.query.get("status") || "" };
+  const waits = (await listOf(view, view.signal)).filter((e) => e.endpoint_type === "async");
+  const wanted = Object.fromEntries(["endpoint", "status", "label", "since", "until"].map((name) => [name, view.query.get(name) || ""]));
   const go = () => {
-    const query = new URLSearchParams(Object.entries({ endpoint: endpoint.value, status: status.value }).filter(([, value]) => value));
+    const given = { endpoint: endpoint.value, status: status.value, label: label.value.trim(), since: utcOf(since.value), until: utcOf(until.value) };
+    const query = new URLSearchParams(Object.entries(given).filter(([, value]) => value));
     location.hash = `#tasks${String(query) && `?${query}`}`;
   };
-  const endpoint = select("endpoint", [["", "all"], ...waits.map((e) => [e.id, view.owner.owner ? `${e.created_by}/${e.name}` : e.name])], wanted.endpoint, go);
+  const endpoint = select("endpoint", [["", "all"], ...waits.map((e) => [e.id, view.owner.owner ? `${e.owner}/${e.name}` : e.name])], wanted.endpoint, go);
   const status = select("status", STATES, wanted.status, go);
-  const id = h("input", { type: "search", name: "id", placeholder: "task_…" });
+  const label = h("input", { type: "search", name: "label", value: wanted.label, placeholder: "team=nlp", pattern: "[^=]+=.*", title: "NAME=VALUE" });
+  const [since, until] = ["since", "until"].map((name) => h("input", { type: "datetime-local", name, value: localOf(wanted[name]) }));
+  const id = h("input", { type: "search", name: "id" });
   const body = h("div"), rest = h("div");
   let cursors = [null], found = [];
-  const query = (cursor) => ({ model_endpoint_id: wanted.endpoint, status: wanted.status, limit: 100, cursor, ...view.owner });
+  const query = (cursor) => ({ model_endpoint_id: wanted.endpoint, status: wanted.status, label: wanted.label, since: wanted.since, until: wanted.until, limit: 100, cursor, ...view.owner });
   fill(content, h("h1", null, wanted.status === "FAILURE" ? "Failed tasks" : "Tasks"),
-    h("form", { class: "bar", onsubmit: (event) => { event.preventDefault(); if (id.value.trim()) location.hash = `#tasks/${encodeURIComponent(id.value.trim())}`; } },
-      field("Endpoint", endpoint), field("Status", status), field("By its id", id), h("button", null, "Open")));
+    h("form", { class: "bar", onsubmit: (event) => { event.preventDefault(); if (id.value.trim()) location.hash = `#tasks/${encodeURIComponent(id.value.trim())}`; else go(); } },
+      field("Endpoint", endpoint), field("Status", status), field("Label of its endpoint", label), field("Submitted from", since), field("until", until),
+      field("Id", id), h("button", null, "Search")));
   content.append(body, rest);
   const columns = [
     ["Task", (task) => h("a", { href: `#tasks/${task.task_id}` }, task.task_id)],
@@ -50,8 +64,8 @@ export async function taskList(view, content) {
   await follow(view, 5, async (signal) => Promise.all(cursors.map((cursor) => get("/v1/async-tasks", query(cursor), signal))), (pages) => {
     found = pages.flatMap((page) => page.tasks);
     const next = pages.at(-1).next_cursor;
-    fill(body, found.length ? table("Tasks", columns, found) : empty(wanted.status || wanted.endpoint ? "No task fits." : "There are no tasks.",
-      "openlaunch predict my-model '{\"x\": 1}'"));
+    fill(body, found.length ? table("Tasks", columns, found) : Object.values(wanted).some(Boolean) ? empty("No task fits.")
+      : empty("There are no tasks.", "openlaunch predict my-model '{\"x\": 1}'"));
     fill(rest, h("div", { class: "bar" }, wanted.status === "FAILURE" && found.length > 0 && rerunAll(),
       next && button("Show earlier ones", () => { cursors = [...cursors, next].slice(-10); return view.refresh(); })));
   });
