@@ -128,6 +128,13 @@ def test_the_files_of_the_documentation_come_and_go(tmp_path):
     ]
 
 
+def test_the_functions_of_the_documentation_run_without_a_server(tmp_path):
+    page = "docs/how-to/develop-a-function.md"
+    (tmp_path / "app.py").write_text(blocks(page, "python")[0])
+    output = [run(shlex.split(line), tmp_path) for line in blocks(page, "sh")[0].splitlines()]
+    assert output == ["5\n", "50\n", "13\n"]
+
+
 @pytest.fixture(scope="module")
 def far_server(tmp_path_factory):
     """A server that speaks HTTPS, with the endpoints of the page on curl, and its authority's certificate."""

@@ -17,6 +17,7 @@ from openlaunch.cli import (
     bundles,
     completion,
     deploy,
+    dev,
     docs,
     endpoints,
     environments,
@@ -27,6 +28,7 @@ from openlaunch.cli import (
     nodes,
     profiles,
     quotas,
+    run_here,
     secrets,
     serve,
     storage,
@@ -85,6 +87,8 @@ app.command("completion")(completion.completion)
 app.command("serve")(serve.serve)
 app.command("agent")(agent.agent)
 app.command("deploy")(with_owner(deploy.deploy))
+app.command("dev")(dev.dev)
+app.command("run")(run_here.run_here)
 app.command("predict")(with_owner(tasks.send_task))
 app.command("docs")(docs.docs)
 app.command("login")(profiles.login)

@@ -108,12 +108,12 @@ def deploy(
     if endpoint.changes is not None:
         note(f"changed: {'; '.join(endpoint.changes) or 'nothing'}")
     # What an input is does not show in the signature of a function that takes a list of them.
-    sample = "{}" if settings["max_batch_size"] else _sample_args(function, skip=0 if loader is None else 1)
+    sample = "{}" if settings["max_batch_size"] else sample_args(function, skip=0 if loader is None else 1)
     args = shlex.quote(sample)
     note(f"try it: openlaunch tasks send {described.name} --args {args}")
 
 
-def _sample_args(function: Callable[..., Any], skip: int) -> str:
+def sample_args(function: Callable[..., Any], skip: int) -> str:
     """Return args for a first try: a value for each parameter that has no default, after the first `skip`."""
     try:
         parameters = list(inspect.signature(function).parameters.values())[skip:]

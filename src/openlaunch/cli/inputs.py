@@ -1,9 +1,10 @@
 """What commands read for predictions: a file or stdin, and JSON objects in it."""
 
 import json
+import re
 import sys
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -33,6 +34,48 @@ _KINDS = {list: "array", str: "string", int: "number", float: "number", bool: "b
 
 def _no_constant(text: str) -> NoReturn:
     raise ValueError(f"{text} is not a JSON number")
+
+
+_PAIR = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
+
+Args = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="A JSON object: the function's keywords; or @FILE that has it, or KEY=VALUE, or KEY=@FILE for a file. "
+        "May be given several times.",
+        metavar="ARGS",
+    ),
+]
+
+
+def arguments(texts: list[str] | None) -> dict[str, Any]:
+    """Return the args that --args gives: files as paths; raise BadParameter where they can't be read."""
+    found: dict[str, Any] = {}
+    for text in texts or ():
+        if (pair := _PAIR.fullmatch(text)) is not None:
+            found[pair[1]] = _value(pair[2])
+        elif text.startswith("@"):
+            found |= json_object(read_text(text[1:], "--args"), f"--args {text}")
+        else:
+            found |= json_object(text, "--args")
+    return found
+
+
+def _value(text: str) -> Any:
+    """Return a file as its path, JSON as its value, and all else as text."""
+    if text.startswith("@"):
+        path = Path(text[1:])
+        if not path.is_file():
+            raise typer.BadParameter(
+                f"there is no file {str(path)!r} in {Path.cwd()}; text that begins with @ is written as JSON, "
+                f"such as '\"{text}\"'",
+                param_hint="--args",
+            )
+        return path
+    try:
+        return json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        return text
 
 
 def pairs(texts: list[str] | None, option: str) -> dict[str, str]:

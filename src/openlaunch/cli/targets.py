@@ -24,7 +24,7 @@ def load_functions(target: str, load: str | None) -> tuple[Function, Function | 
     A target without a function is the only one of its file. A `load` without a file is in the target's.
     """
     place, _, name = target.partition(":")
-    module = _imported(place)
+    module = load_module(place)
     loader = None if load is None else _loader(load, place, module)
     return _named(module, place, name) if name else _only(module, place, loader), loader
 
@@ -35,7 +35,7 @@ def _loader(load: str, place: str, module: ModuleType) -> Function:
         return _named(module, place, load)
     if not name:
         raise typer.BadParameter(f"{load!r} is not FUNCTION, {FORMS}", param_hint="--load")
-    return _named(_imported(elsewhere), elsewhere, name)
+    return _named(load_module(elsewhere), elsewhere, name)
 
 
 def _named(module: ModuleType, place: str, path: str) -> Function:
@@ -50,7 +50,7 @@ def _named(module: ModuleType, place: str, path: str) -> Function:
 
 
 def _only(module: ModuleType, place: str, loader: Function | None) -> Function:
-    own = {name: value for name, value in _own_functions(module).items() if value is not loader}
+    own = {name: value for name, value in own_functions(module).items() if value is not loader}
     if len(own) == 1:
         return next(iter(own.values()))
     if not own:
@@ -61,7 +61,8 @@ def _only(module: ModuleType, place: str, loader: Function | None) -> Function:
     )
 
 
-def _own_functions(module: ModuleType) -> dict[str, Function]:
+def own_functions(module: ModuleType) -> dict[str, Function]:
+    """Return the functions that a module defines, without those whose name begins with _."""
     return {
         name: value
         for name, value in vars(module).items()
@@ -85,7 +86,8 @@ def _offer(wanted: str, module: Any) -> str:
     return f"it has: {', '.join(similar)}" if similar else "it has no function"
 
 
-def _imported(place: str) -> ModuleType:
+def load_module(place: str) -> ModuleType:
+    """Import a file or a module; raise BadParameter where that fails, with what was raised as its cause."""
     if not place:
         raise typer.BadParameter(f"no file and no module is named; {FORMS} names a function")
     if place.endswith(".py") or "/" in place or Path(place).is_file():

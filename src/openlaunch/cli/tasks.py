@@ -10,7 +10,7 @@ import typer
 from openlaunch.cli.completion import Name, endpoint_names
 from openlaunch.cli.connection import connect
 from openlaunch.cli.exits import Exit
-from openlaunch.cli.inputs import json_object, pairs, read_text
+from openlaunch.cli.inputs import Args, arguments, json_object, pairs, read_text
 from openlaunch.cli.output import Json, emit, emit_rows, fields, note, progress, table, waiting, when
 from openlaunch.cli.owners import with_owners
 from openlaunch.errors import NotFound, WaitTimeout
@@ -29,7 +29,7 @@ TaskId = Annotated[str, typer.Argument(help="The task's id.")]
 def send_task(
     context: typer.Context,
     endpoint: Name,
-    args: Annotated[str | None, typer.Option(help="A JSON object: the function's keywords.")] = None,
+    args: Args = None,
     args_file: Annotated[str | None, typer.Option(help="A file with that object; - is stdin.")] = None,
     url: Annotated[str | None, typer.Option(help="URL of a file whose bytes the function gets.")] = None,
     wait: Annotated[
@@ -83,7 +83,9 @@ def send_task(
             _print_response(response, as_json)
 
 
-def _request(args: str | None, args_file: str | None, url: str | None, pickled: bool) -> "EndpointRequest":
+def _request(
+    args: list[str] | None, args_file: str | None, url: str | None, pickled: bool
+) -> "EndpointRequest":
     from openlaunch import EndpointRequest
 
     if sum(option is not None for option in (args, args_file, url)) != 1:
@@ -91,7 +93,7 @@ def _request(args: str | None, args_file: str | None, url: str | None, pickled: 
     if url is not None:
         return EndpointRequest(url=url, return_pickled=pickled)
     if args is not None:
-        return EndpointRequest(args=json_object(args, "--args"), return_pickled=pickled)
+        return EndpointRequest(args=arguments(args), return_pickled=pickled)
     text = read_text(str(args_file), "--args-file")
     return EndpointRequest(args=json_object(text, f"--args-file {args_file}"), return_pickled=pickled)
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,14 @@ class LocalServer:
         pid: of its process.
     """
 
-    def __init__(self, data_dir: str | Path | None = None, *, timeout: float = START_SECONDS) -> None:
-        """Start it, and wait until it accepts requests.
+    def __init__(
+        self,
+        data_dir: str | Path | None = None,
+        *,
+        timeout: float = START_SECONDS,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
+        """Start it, with these of the server's settings by name, and wait until it accepts requests.
 
         Raises:
             ConfigurationError: the server's own dependencies are not installed, or it did not start in
@@ -50,6 +57,7 @@ class LocalServer:
         self._temporary = data_dir is None
         self.data_dir = Path(data_dir or tempfile.mkdtemp(prefix="openlaunch-data-")).resolve()
         self._owner = os.getpid()
+        self._settings = {f"OPENLAUNCH_{name.upper()}": value for name, value in (settings or {}).items()}
         self._process = self._start()
         atexit.register(self.close)
         hold(self)
@@ -78,7 +86,7 @@ class LocalServer:
                 stdin=subprocess.PIPE,  # which ends with this process, however that ends
                 stdout=output,
                 stderr=log,
-                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+                env={**os.environ, "PYTHONUNBUFFERED": "1", **self._settings},
                 # Ctrl-C is for this program alone, which then stops the server in good order.
                 start_new_session=True,
             )

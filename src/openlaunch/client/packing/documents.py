@@ -86,6 +86,11 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(alone, config=ConfigDict(arbitrary_types_allowed=True))
 
 
+def adapter_of(kind: Any) -> TypeAdapter[Any] | None:
+    """Return what reads a tuple of one value of a type; None for a type that pydantic does not know."""
+    return _adapter(kind) if _is_understood(kind, "validation") else None
+
+
 def _readable(kind: Any) -> Any:
     """Return a class that pydantic reads as it is meant: a path is a file, and a TypedDict of typing one, if old."""
     if kind is Path:
