@@ -18,6 +18,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "integration"))
 from server_driver import SMALL, http, running, upload
 
 from openlaunch import LaunchClient
+from openlaunch_worker.files import PARTS
+from openlaunch_worker.frames import with_parts
 
 MIB = 1024 * 1024
 LARGEST = 60 * MIB
@@ -87,6 +89,10 @@ def bulk(*bodies: bytes) -> bytes:
     return b'{"requests": [' + b",".join(bodies) + b"]}"
 
 
+def takes_file(f: bytes) -> int:
+    return len(f)
+
+
 class Mallory:
     """An owner whose requests are the largest of each kind; each method makes one, and gives its status."""
 
@@ -98,6 +104,7 @@ class Mallory:
         self.raw.timeout = self.weak.timeout = 120
         with LaunchClient(api_key=key, endpoint=client.server.url) as own:
             sync = own.deploy(lambda **_: None, name="mallory-sync", **SMALL)
+            own.deploy(takes_file, name="mallory-file", **SMALL)
             queue = own.deploy(lambda **_: None, name="mallory-async", endpoint_type="async", **SMALL)
         self._bundle = sync.model_endpoint.bundle_id
         self.sync, self.queue = sync.model_endpoint.id, queue.model_endpoint.id
@@ -114,6 +121,16 @@ class Mallory:
 
     def submit(self, body: bytes, many: str = "") -> int:
         return self.post(f"/v1/async-tasks{many}?model_endpoint_id={self.queue}", body)
+
+    def form(self, part: bytes, parameter: str = "boundary=b") -> int:
+        headers = {"content-type": f"multipart/form-data; {parameter}"}
+        body = b"--b\r\nContent-Disposition: form-data; name=%b\r\n--b--\r\n" % part
+        return self.raw.post("/e/mallory-file", content=body, headers=headers).status_code
+
+    def parts(self, document: bytes) -> int:
+        headers = {"content-type": PARTS}
+        path = f"/v1/sync-tasks?model_endpoint_id={self.sync}"
+        return self.raw.post(path, content=with_parts(b"", document), headers=headers).status_code
 
     def bundle_of_schema(self, schema: object) -> int:
         where = upload(self.raw, json.dumps({"RequestSchema": schema}).encode())
@@ -173,6 +190,17 @@ KINDS: dict[str, Callable[[Mallory], int]] = {
     "a new bundle whose schema has 4,000 patterns": lambda m: m.bundle_of_schema(PATTERNS),
     "a batch job of an array of 200,000 inputs": lambda m: m.batch_job(),
     "the text of a file of 30 MiB of control characters": lambda m: m.file_content(),
+    "a form of 60 MiB of lines that begin like its end": lambda m: m.form(
+        b'"f"; filename="f"\r\n\r\n' + b"\r\n--bx" * (LARGEST // 6)
+    ),
+    "a form of 60 MiB of lists": lambda m: m.form(
+        (b'"f"\r\n\r\n' + small(MIB) + b"\r\n--b\r\nContent-Disposition: form-data; name=") * 60
+        + b'"f"\r\n\r\n'
+    ),
+    "a form with a boundary behind 60,000 semicolons": lambda m: m.form(
+        b'"f"\r\n\r\n1', 'a="' + ";" * 60_000
+    ),
+    "a body of parts with 60 MiB of args": lambda m: m.parts(args(small(LARGEST))[:-1] + b', "parts": []}'),
     "the OpenAPI document, for the first time": lambda m: m.raw.get("/openapi.json").status_code,
 }
 """The largest request of each kind."""

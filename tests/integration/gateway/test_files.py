@@ -276,8 +276,11 @@ def test_our_client_sends_files_and_gets_them_back(client, raw, endpoints, tmp_p
 
 
 def test_our_client_sends_files_in_json_where_the_function_has_no_annotations(client, endpoints):
-    value = client.get_model_endpoint("fi-plain").predict(EndpointRequest(args={"data": b"ab"})).value
+    plain = client.get_model_endpoint("fi-plain")
+    value = plain.predict(EndpointRequest(args={"data": b"ab"})).value
     assert value == "data:application/octet-stream;base64,YWI="
+    large = plain.predict(EndpointRequest(args={"data": b"abc" * 100_000})).value
+    assert large == "data:application/octet-stream;base64," + "YWJj" * 100_000
 
 
 @pytest.mark.parametrize(
@@ -292,6 +295,7 @@ def test_our_client_sends_files_in_json_where_the_function_has_no_annotations(cl
         with_parts(b"ab", b'{"args": {"data": "a"}, "parts": [[["data"], 0, 1, "", ""]]}'),
         with_parts(b"ab", b'{"args": {"data": ""}, "parts": 1}'),
         with_parts(b"ab", b'{"args": {"data": ""}}'),
+        with_parts(b"ab", b'{"url": "https://example.com", "parts": []}'),
     ],
 )
 def test_a_body_of_parts_that_is_none_is_refused(raw, endpoints, body):

@@ -4,7 +4,6 @@
 prediction is a durable task, and its answer is got from `/e/…/tasks/{id}`.
 """
 
-import asyncio
 import re
 from collections.abc import AsyncIterator
 from typing import NamedTuple
@@ -22,7 +21,7 @@ from openlaunch.server.gateway.plain_exchange import FORMATS, PlainExchange
 from openlaunch.server.gateway.request_tasks import RequestTasks
 from openlaunch.server.gateway.resolver import EndpointResolver
 from openlaunch.server.gateway.sync_routes import SyncRoutes
-from openlaunch.server.prediction.forms import FORM, Form, as_json, one_file, read_form, taken_types
+from openlaunch.server.prediction.forms import FORM, Form, one_file, read_form, taken_types
 from openlaunch.server.prediction.idempotency import idempotency_key, keyed
 from openlaunch.server.prediction.inputs import as_request
 from openlaunch.server.prediction.results import SignedURLs
@@ -141,7 +140,8 @@ class ByName:
         choose(_accept(exchange.scope), [JSON])
         form = await self._form(exchange, principal.owner, schemas)
         if form is not None:
-            exchange.body = await asyncio.to_thread(as_json, exchange.body, form)
+            checks, body = self._schemas.checks, form.behind(exchange.body)
+            exchange.body = await checks.files_in_json(principal.owner, body, args_alone=True)
         key = idempotency_key(exchange.scope)
         known = None if key is None else await keyed(key, lane.endpoint.id, exchange.body)
         checked = await self._schemas.checks.args(principal.owner, exchange.body, schemas)

@@ -18,9 +18,9 @@ from openlaunch.server.gateway.request_tasks import RequestTasks, counted
 from openlaunch.server.gateway.resolver import EndpointResolver
 from openlaunch.server.gateway.streams import Stream, Streams
 from openlaunch.server.prediction.deadlines import Deadlines
-from openlaunch.server.prediction.forms import Form, as_json, form_of
+from openlaunch.server.prediction.forms import Form
 from openlaunch.server.prediction.idempotency import Answers, idempotency_key
-from openlaunch.server.prediction.inputs import PredictInput, as_request, check_sync_body, parse_json
+from openlaunch.server.prediction.inputs import PredictInput, as_request, check_sync_body
 from openlaunch.server.prediction.results import SignedURLs
 from openlaunch.server.prediction.schema_cache import SchemaCache
 from openlaunch.server.prediction.schemas import BundleSchemas, TakesLong
@@ -144,16 +144,11 @@ class SyncRoutes:
             document = bytes(document_behind(memoryview(body)))
         except ValueError as error:
             raise BadRequest(f"the parts of the body can't be read: {error}", code="invalid_form") from None
-        checked = await self._schemas.checks.one_sync(owner, document, schemas)
-        parsed = parse_json(document)
-        form = form_of(parsed)
+        checks = self._schemas.checks
+        checked = await checks.parts(owner, document, schemas)
         if schemas.fields is not None:
             return checked._replace(body=body, flags=checked.flags | Flags.PARTS)
-        args = await asyncio.to_thread(as_json, body, form)
-        rest = {name: value for name, value in parsed.items() if name not in ("args", "parts")}
-        return checked._replace(
-            body=b'%b, "args": %b}' % (json.dumps({"url": None, **rest}).encode()[:-1], args)
-        )
+        return checked._replace(body=await checks.files_in_json(owner, body, args_alone=False))
 
     async def _begin(
         self,

@@ -11,7 +11,9 @@ from openlaunch.server.prediction.inputs import (
     check_bodies,
     check_body,
     check_model,
+    check_parts,
     check_sync_body,
+    files_in_json,
     places_of,
     without_auth,
 )
@@ -36,6 +38,14 @@ def _args(body: bytes, source: bytes) -> PredictInput:
     return check_args(body, _compiled(source))._replace(body=b"")
 
 
+def _parts(body: bytes, source: bytes) -> PredictInput:
+    return check_parts(body, _compiled(source))._replace(body=b"")
+
+
+def _files_in_json(body: bytes, args_alone: bool) -> bytes:
+    return files_in_json(body, args_alone=args_alone)
+
+
 def _model(body: bytes, source: bytes) -> ModelInput:
     return check_model(body, _compiled(source))._replace(body=b"")
 
@@ -55,6 +65,8 @@ if __name__ == "__main__":
             "one": _one,
             "one_sync": _one_sync,
             "args": _args,
+            "parts": _parts,
+            "files_in_json": _files_in_json,
             "model": _model,
             "many": _many,
             "response": _response,

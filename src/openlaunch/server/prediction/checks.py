@@ -15,13 +15,15 @@ from openlaunch.server.prediction.inputs import (
     check_bodies,
     check_body,
     check_model,
+    check_parts,
     check_sync_body,
+    files_in_json,
     is_light,
     is_quick,
     without_auth,
 )
 from openlaunch.server.prediction.results import failed_response, response_error
-from openlaunch.server.prediction.schemas import BundleSchemas, TakesLong
+from openlaunch.server.prediction.schemas import QUICK_BYTES, BundleSchemas, TakesLong
 from openlaunch.turns import Turns
 from openlaunch_worker.frames import Body
 
@@ -51,6 +53,17 @@ class Checks:
     async def args(self, owner: str, body: Body, schemas: BundleSchemas) -> PredictInput:
         """Check a body that is the args alone; raises what `check_args` does."""
         return await self._of_one(check_args, "args", owner, body, schemas)
+
+    async def parts(self, owner: str, document: Body, schemas: BundleSchemas) -> PredictInput:
+        """Check the document behind a request's parts; raises what `check_parts` does."""
+        return await self._of_one(check_parts, "parts", owner, document, schemas)
+
+    async def files_in_json(self, owner: str, body: Body, *, args_alone: bool) -> bytes:
+        """Return a request with parts as JSON; raises what `check_parts` does."""
+        if len(body) <= QUICK_BYTES:
+            return files_in_json(body, args_alone=args_alone)
+        found: bytes = await self._apart(owner, "files_in_json", body, args_alone)
+        return found
 
     async def model(self, owner: str, body: Body) -> ModelInput:
         """Check a body that names a model; raises what `check_model` does."""

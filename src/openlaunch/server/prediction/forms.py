@@ -7,8 +7,7 @@ import asyncio
 import base64
 import json
 import re
-from collections.abc import Mapping
-from email.message import Message
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from openlaunch.errors import BadRequest, Unprocessable
@@ -20,14 +19,17 @@ MAX_PARTS = 1000
 MAX_HEAD_BYTES = 8192
 """Of the headers of one part."""
 
-MAX_FIELD_BYTES = 1024 * 1024
-"""Of one part that is not a file, which becomes JSON."""
+MAX_FIELDS_BYTES = 1024 * 1024
+"""Of all parts together that are not files, which become JSON in the event loop's thread."""
 
 STEP_BYTES = 4 * 1024 * 1024
 """How much of a body is searched at a time, which takes about 2 ms; others run in between."""
 
+MAX_STEPS = 1000
+"""Of the search for the end of one part; a line of it that only begins like the end is one, too."""
+
 FORM = "multipart/form-data"
-_WEB = ("data:", "https://", "http://")
+_WEB = (b"data:", b"https://", b"http://")
 
 
 class Part(NamedTuple):
@@ -56,29 +58,35 @@ class Fields:
     """What a request schema says of each argument: whether it is a file, a list of files, or what of JSON."""
 
     def __init__(self, schema: Mapping[str, Any]) -> None:
-        self._of = dict(schema.get("properties", {}))
-        self._required = set(schema.get("required", ()))
-
-    def is_file(self, name: str) -> bool:
-        return _any(self._of.get(name), lambda each: BINARY in each or BINARY in (each.get("items") or {}))
-
-    def is_list(self, name: str) -> bool:
-        return _any(self._of.get(name), lambda each: each.get("type") == "array")
-
-    def is_text(self, name: str) -> bool:
-        return _any(self._of.get(name), lambda each: each.get("type") == "string" and BINARY not in each)
-
-    @property
-    def only_file(self) -> str | None:
+        found: dict[str, set[str]] = {"file": set(), "list": set(), "text": set()}
+        for name, of in schema.get("properties", {}).items():
+            for each in _alternatives(of):
+                for kind in _kinds_of(each):
+                    found[kind].add(name)
+        self.files, self.lists, self.texts = found["file"], found["list"], found["text"]
+        required = set(schema.get("required", ()))
+        self.only_file = next(iter(self.files)) if len(self.files) == 1 and required <= self.files else None
         """The argument that a body without a name is; None where there is not one alone."""
-        files = [name for name in self._of if self.is_file(name)]
-        return files[0] if len(files) == 1 and self._required <= {*files} else None
 
 
-def _any(schema: Any, holds: Any) -> bool:
-    if not isinstance(schema, dict):
-        return False
-    return holds(schema) or any(_any(each, holds) for each in schema.get("anyOf", ()))
+def _alternatives(schema: Any) -> Iterator[dict[str, Any]]:
+    """Yield a schema and those of which a value may fit any one."""
+    left = [schema]
+    while left:
+        each = left.pop()
+        if isinstance(each, dict):
+            yield each
+            left += each.get("anyOf", ())
+
+
+def _kinds_of(schema: Mapping[str, Any]) -> Iterator[str]:
+    items = schema.get("items")
+    if BINARY in schema or (isinstance(items, dict) and BINARY in items):
+        yield "file"
+    if schema.get("type") == "array":
+        yield "list"
+    if schema.get("type") == "string" and BINARY not in schema:
+        yield "text"
 
 
 def taken_types(fields: Fields | None) -> str:
@@ -96,11 +104,17 @@ async def read_form(body: Body, content_type: str, fields: Fields) -> Form:
         BadRequest: it is cut off, or not a form.
         Unprocessable: a part does not go with the arguments.
     """
-    boundary = _header(content_type).get_param("boundary")
-    if not isinstance(boundary, str) or not 1 <= len(boundary) <= 200:
+    boundary = _parameters(content_type).get("boundary", "")
+    if not 1 <= len(boundary) <= 200:
         raise BadRequest(f"the Content-Type {FORM} has no boundary", code="invalid_form")
     form = Form({}, [])
+    left = MAX_FIELDS_BYTES
     for part in await _parts(body, b"--" + boundary.encode("latin-1", "replace")):
+        if not _is_given_here(part, body, fields):
+            left -= part.end - part.start
+        if left < 0:
+            text = f"the parts that are not files have over {MAX_FIELDS_BYTES} bytes, which is the limit"
+            raise _wrong(part.name, text)
         _add(form, part, body, fields)
     return form
 
@@ -110,15 +124,16 @@ def one_file(body: Body, content_type: str, name: str, fields: Fields) -> Form:
     part = Part(name, 0, len(body), content_type.partition(";")[0].strip(), None)
     return (
         Form({name: [""]}, [([name, 0], part)])
-        if fields.is_list(name)
+        if name in fields.lists
         else Form({name: ""}, [([name], part)])
     )
 
 
 def form_of(document: dict[str, Any]) -> Form:
     """Return what a document says that is behind a body. Raise BadRequest where it says nothing of the kind."""
-    args, files = document["args"], []
+    files = []
     try:
+        args = document["args"]
         for path, start, end, media_type, name in document["parts"]:
             if (args[path[0]] if len(path) == 1 else args[path[0]][path[1]]) != "":
                 raise ValueError("a part has no place in the args")
@@ -155,15 +170,15 @@ async def _parts(body: Body, delimiter: bytes) -> list[Part]:
 async def _after(body: Body, delimiter: bytes, start: int) -> int:
     """Return where the next delimiter of parts ends. Others run while a large body is searched."""
     text = b"\r\n" + delimiter
-    while start < len(body):
+    for _ in range(MAX_STEPS):
         found = body.find(text, start, start + STEP_BYTES + len(text))
-        if found < 0:
-            start += STEP_BYTES
-            await asyncio.sleep(0)
-        elif _ENDS_DELIMITER.match(body, end := found + len(text)):
+        end = found + len(text)
+        if found >= 0 and _ENDS_DELIMITER.match(body, end):
             return end
-        else:
-            start = end
+        start = end if found >= 0 else start + STEP_BYTES
+        if start >= len(body):
+            break
+        await asyncio.sleep(0)
     raise _cut_off()
 
 
@@ -182,31 +197,32 @@ def _part(head: bytes, start: int, end: int) -> Part:
     for line in head.decode("utf-8", "replace").split("\r\n"):
         name, _, value = line.partition(":")
         headers[name.strip().lower()] = value.strip()
-    parameters = _PARAMETER.finditer(headers.get("content-disposition", ""))
-    found = {m[1].lower(): m[2] if m[2] is not None else m[3] for m in parameters}
+    found = _parameters(headers.get("content-disposition", ""))
     if "name" not in found or end < start:
         raise BadRequest("a part of the form has no name", code="invalid_form")
     media_type = headers.get("content-type", "").partition(";")[0].strip()
     return Part(found["name"].replace('\\"', '"'), start, end, media_type, found.get("filename"))
 
 
-def _header(content_type: str) -> Message:
-    message = Message()
-    message["content-type"] = content_type
-    return message
+def _parameters(value: str) -> dict[str, str]:
+    """Return the parameters of a header, by their names in lower case."""
+    return {m[1].lower(): m[2] if m[2] is not None else m[3] for m in _PARAMETER.finditer(value)}
+
+
+def _is_given_here(part: Part, body: Body, fields: Fields) -> bool:
+    """Return whether a part is a file whose bytes it has, in place of a URL."""
+    head = bytes(body[part.start : min(part.end, part.start + 8)])
+    return part.name in fields.files and (part.filename is not None or not head.startswith(_WEB))
 
 
 def _add(form: Form, part: Part, body: Body, fields: Fields) -> None:
     name, args = part.name, form.args
-    is_file = fields.is_file(name)
-    if part.filename is not None and not is_file:
+    if part.filename is not None and name not in fields.files:
         raise _wrong(name, f"it is a file, and {name!r} takes none: send a value")
-    is_list = fields.is_list(name)
+    is_list = name in fields.lists
     if name in args and not is_list:
         raise _wrong(name, "it is there twice, and one value is needed")
-    head = bytes(body[part.start : min(part.end, part.start + 8)])
-    by_url = is_file and part.filename is None and head.startswith(tuple(u.encode()[:8] for u in _WEB))
-    if is_file and not by_url:
+    if _is_given_here(part, body, fields):
         path = [name, len(args.setdefault(name, []))] if is_list else [name]
         value: Any = ""
         form.files.append((path, part))
@@ -220,15 +236,13 @@ def _add(form: Form, part: Part, body: Body, fields: Fields) -> None:
 
 def _value(part: Part, body: Body, fields: Fields) -> Any:
     """Return the value of a field: text where the schema has that, else what its JSON is."""
-    if part.end - part.start > MAX_FIELD_BYTES:
-        raise _wrong(
-            part.name, f"it has over {MAX_FIELD_BYTES} bytes, which is the limit of what is not a file"
-        )
     text = bytes(body[part.start : part.end]).decode("utf-8", "replace")
-    if fields.is_text(part.name) or fields.is_file(part.name):
+    if part.name in fields.texts or part.name in fields.files:
         return text
     try:
         return json.loads(text)
+    except RecursionError:
+        raise _wrong(part.name, "it is nested too deep") from None
     except ValueError:
         return text  # which the check refuses, unless the schema has nothing to say
 

@@ -10,13 +10,14 @@ from pydantic import TypeAdapter, ValidationError
 
 from openlaunch.errors import APIError, BadRequest, Unprocessable
 from openlaunch.server.asgi import INVALID_JSON
+from openlaunch.server.prediction.forms import as_json, form_of
 from openlaunch.server.prediction.schemas import QUICK_BYTES, BundleSchemas
 from openlaunch.tasks.callback import Callback
 from openlaunch.tasks.raw_json import elements, members
 from openlaunch.wire import routes
 from openlaunch.wire.endpoint_settings import CallbackAuth
 from openlaunch.wire.tasks import MAX_BULK, MAX_PRIORITY
-from openlaunch_worker.frames import COPY_BYTES, Body, Flags
+from openlaunch_worker.frames import COPY_BYTES, Body, Flags, document_behind
 
 CALLBACK_AUTH: TypeAdapter[CallbackAuth] = TypeAdapter(CallbackAuth)
 _MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -122,6 +123,23 @@ def with_model(body: Body, model: str) -> bytes:
     except RecursionError:
         raise BadRequest("the body is nested too deep", code="too_deep") from None
     return text.encode()
+
+
+def check_parts(document: Body, schemas: BundleSchemas) -> PredictInput:
+    """Check the document behind a sync request's parts; raises what `check_sync_body` does."""
+    predict_input = check_sync_body(document, schemas)
+    form_of(parse_json(document))
+    return predict_input
+
+
+def files_in_json(body: Body, *, args_alone: bool) -> bytes:
+    """Return what is in the document behind the parts of a request, with the parts as `data:` URLs in its args."""
+    document = parse_json(bytes(document_behind(memoryview(body))))
+    args = as_json(body, form_of(document))
+    if args_alone:
+        return args
+    rest = {name: value for name, value in document.items() if name not in ("args", "parts")}
+    return b'%b, "args": %b}' % (json.dumps({"url": None, **rest}).encode()[:-1], args)
 
 
 def as_request(args: Body, route: str | None = None) -> Body:

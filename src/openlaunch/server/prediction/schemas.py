@@ -154,6 +154,8 @@ def validate_schemas(schemas: Any) -> dict[str, Any]:
             if (document := document_of(schemas, name)) is not None:
                 _check_size(document)
                 _compiled(document)
+            elif isinstance(schema := schemas.get(name), dict):
+                _check_keywords(schema)  # forms are read by it, even where values are not checked
         except ValueError as error:
             text = error.message if isinstance(error, jsonschema_rs.ValidationError) else str(error)
             message = _bounded(text)
@@ -189,10 +191,14 @@ def document_of(schemas: dict[str, Any], name: str) -> dict[str, Any] | None:
     }
 
 
+def _check_keywords(schema: dict[str, Any]) -> None:
+    # A schema is a user's: nothing that it names by URL may be fetched, neither "$schema" nor a reference.
+    jsonschema_rs.meta.validate(schema | {"$schema": _DIALECT})
+
+
 def _compiled(document: dict[str, Any]) -> jsonschema_rs.Validator:
     schemas, name = document["components"]["schemas"], document["$ref"].rpartition("/")[2]
-    # A schema is a user's: nothing that it names by URL may be fetched, neither "$schema" nor a reference.
-    jsonschema_rs.meta.validate(schemas[name] | {"$schema": _DIALECT})
+    _check_keywords(schemas[name])
     return jsonschema_rs.Draft202012Validator(document, offline=True, validate_formats=True, formats=FORMATS)
 
 

@@ -23,6 +23,7 @@ from openlaunch.server.prediction.schemas import (
 )
 from openlaunch.store import bundles
 from openlaunch.store.sqlite import SqliteStore
+from openlaunch.wire.bundles import DERIVED
 
 ITEM = {"type": "object", "properties": {"price": {"type": "number"}}, "required": ["price"]}
 REQUEST = {
@@ -136,6 +137,10 @@ class TestResponses:
 
 
 class TestValidation:
+    def test_the_keywords_of_one_that_checks_nothing_are_checked(self):
+        with pytest.raises(Unprocessable):
+            validate_schemas({"RequestSchema": {DERIVED: False, "properties": 5}})
+
     def test_gives_back_what_is_right(self):
         assert validate_schemas(SCHEMAS) is SCHEMAS
         assert validate_schemas({}) == {}

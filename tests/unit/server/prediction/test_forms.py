@@ -1,0 +1,63 @@
+"""Forms that are made to be slow to read, or whose schema is odd."""
+
+import asyncio
+import time
+
+import pytest
+
+from openlaunch.errors import BadRequest, Unprocessable
+from openlaunch.server.prediction.forms import FORM, MAX_FIELDS_BYTES, MAX_STEPS, Fields, read_form
+from openlaunch.wire.bundles import BINARY
+
+FIELDS = Fields({"properties": {"list": {"type": "array"}, "file": {"type": "string", BINARY: "bytes"}}})
+
+
+def read(*parts, fields=FIELDS, content_type=f"{FORM}; boundary=b"):
+    return asyncio.run(read_form(bytearray(b"".join(parts) + b"--b--\r\n"), content_type, fields))
+
+
+def part(name, data):
+    return b'--b\r\nContent-Disposition: form-data; name="%b"\r\n\r\n%b\r\n' % (name, data)
+
+
+def test_lines_that_only_begin_like_the_end_of_a_part_are_bounded():
+    assert read(part(b"file", b"\r\n--bx" * (MAX_STEPS - 1))).files
+    with pytest.raises(BadRequest):
+        read(part(b"file", b"\r\n--bx" * MAX_STEPS))
+
+
+def test_what_is_not_a_file_is_bounded_together():
+    half = b"1" * (MAX_FIELDS_BYTES // 2)
+    assert len(read(part(b"list", b'"%b"' % half[2:]), part(b"list", half)).args["list"]) == 2
+    with pytest.raises(Unprocessable, match=f"over {MAX_FIELDS_BYTES} bytes"):
+        read(part(b"list", half), part(b"file", half), part(b"list", half), part(b"list", b"1"))
+
+
+def test_a_field_that_is_nested_too_deep_is_refused():
+    with pytest.raises(Unprocessable, match="nested too deep"):
+        read(part(b"list", b"[" * 100_000))
+
+
+@pytest.mark.parametrize("parameter", ['a="' + ";" * 60_000, ';a="b"' * 10_000, "; a" * 20_000])
+def test_a_content_type_is_read_in_one_pass(parameter):
+    started = time.thread_time()
+    with pytest.raises(BadRequest, match="no boundary"):
+        read(content_type=f"{FORM}; {parameter}")
+    assert time.thread_time() - started < 1  # 0.01 s; by email.message it was 3 s
+
+
+def nested(levels):
+    schema = {"type": "string"}
+    for _ in range(levels):
+        schema = {"anyOf": [schema]}
+    return schema
+
+
+@pytest.mark.parametrize(
+    "schema", [{"items": True}, {"anyOf": [True, {"type": "string"}]}, nested(5000), True]
+)
+def test_any_schema_says_what_its_arguments_are(schema):
+    assert read(part(b"odd", b"1"), fields=Fields({"properties": {"odd": schema}})).args in (
+        {"odd": 1},
+        {"odd": "1"},
+    )
