@@ -12,6 +12,8 @@ import openai
 
 def outcome(client, method, given):
     options = {name: given.pop(name) for name in ("timeout", "key") if name in given}
+    if "file" in given:
+        given["file"] = ("lines.jsonl", given["file"].encode())
     if "key" in options:
         client = client.with_options(api_key=options["key"])
     elif options:
@@ -24,6 +26,8 @@ def outcome(client, method, given):
                 made["chunks"].append(chunk.model_dump())
         elif hasattr(answer, "model_dump"):
             made["answer"] = answer.model_dump()
+        elif hasattr(answer, "text"):
+            made["answer"] = answer.text
         made["request_id"] = getattr(answer, "_request_id", None)
     except openai.OpenAIError as error:
         status = getattr(error, "status_code", None)

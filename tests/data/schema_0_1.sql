@@ -114,6 +114,7 @@ CREATE TABLE files (
   size BIGINT NOT NULL,
   "key" TEXT NOT NULL,
   created_at DOUBLE NOT NULL,
+  purpose TEXT,
   CONSTRAINT pk_files PRIMARY KEY (seq),
   CONSTRAINT uq_files_id UNIQUE (id)
 );
@@ -241,6 +242,31 @@ CREATE TABLE metric_points (
   CONSTRAINT pk_metric_points PRIMARY KEY (endpoint_id, step, at)
 );
 CREATE INDEX ix_metric_points_at ON metric_points (step, at);
+CREATE TABLE model_batches (
+  seq INTEGER NOT NULL,
+  id TEXT NOT NULL,
+  owner TEXT NOT NULL,
+  status TEXT NOT NULL,
+  status_reason TEXT,
+  endpoint TEXT NOT NULL,
+  input_file_id TEXT NOT NULL,
+  input_key TEXT NOT NULL,
+  completion_window TEXT NOT NULL,
+  metadata JSON NOT NULL,
+  created_at DOUBLE NOT NULL,
+  expires_at DOUBLE NOT NULL,
+  started_at DOUBLE,
+  finished_at DOUBLE,
+  total INTEGER,
+  completed INTEGER,
+  failed INTEGER,
+  output_file_id TEXT,
+  error_file_id TEXT,
+  cleared BOOLEAN NOT NULL,
+  CONSTRAINT pk_model_batches PRIMARY KEY (seq),
+  CONSTRAINT uq_model_batches_id UNIQUE (id)
+);
+CREATE INDEX ix_model_batches_owner ON model_batches (owner, seq);
 CREATE TABLE quotas (
   owner TEXT NOT NULL,
   limits JSON NOT NULL,
@@ -303,6 +329,9 @@ VALUES (1, 'msg_done', 'done', 'end-1', 'ada', 'receiver.example', 'https://rece
 INSERT INTO answers (owner, idempotency_key, digest, expires_at, body) VALUES ('ada', 'k', x'02', 1000, x'7b7d');
 INSERT INTO files (seq, id, owner, filename, size, key, created_at)
 VALUES (1, 'file-1', 'ada', 'cats.csv', 9, 'files/file-1', 7);
+INSERT INTO model_batches (seq, id, owner, status, endpoint, input_file_id, input_key, completion_window, metadata,
+                           created_at, expires_at, cleared)
+VALUES (1, 'batch-1', 'ada', 'RUNNING', '/v1/completions', 'file-1', 'files/file-1', '24h', '{}', 7, 86407, 0);
 INSERT INTO batch_jobs (seq, id, owner, bundle_id, status, input_key, serialization_format, labels, spec,
                         timeout_seconds, created_at, cleared)
 VALUES (1, 'job-1', 'ada', 'bun-1', 'RUNNING', 'jobs/job-1', 'JSON', '{}',

@@ -8,8 +8,11 @@ import sys
 from contextlib import contextmanager
 from pathlib import Path
 
+from server_driver import SMALL
+
 DATA = Path(__file__).parents[1] / "data"
 FOLDER = Path(sys.prefix) / "openai"
+ROUTES = ["/v1/chat/completions", "/v1/completions", "/v1/embeddings"]
 PACKAGES = ("openai>=3,<4", "gguf", "numpy", "xllamacpp")
 
 
@@ -44,3 +47,18 @@ def openai_client(url, key):
 
         yield call
         process.stdin.close()
+
+
+def mock_engine(client, name, kind="streaming", routes=ROUTES, env=None, **settings):
+    """Deploy an engine that does as it is told."""
+    bundle = client.create_model_bundle_from_command(
+        model_bundle_name=name,
+        command=["python", "mock_engine/mock_engine.py"],
+        base_paths=[str(DATA / "mock_engine")],
+        healthcheck_route="/health",
+        openai={"routes": routes},
+        env=env,
+    )
+    return client.create_model_endpoint(
+        endpoint_name=name, model_bundle=bundle, endpoint_type=kind, **{**SMALL, "per_worker": 16, **settings}
+    )

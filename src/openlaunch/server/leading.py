@@ -3,6 +3,7 @@
 from openlaunch.controller.controller import Controller
 from openlaunch.server.jobs.batch_jobs import BatchJobs
 from openlaunch.server.jobs.image_jobs import ImageJobs
+from openlaunch.server.jobs.model_batches import ModelBatches
 from openlaunch.server.jobs.triggers import Triggers
 from openlaunch.server.operations.unused import UnusedArtifacts
 from openlaunch.server.queue.retention import Retention
@@ -16,12 +17,14 @@ class Leading:
         controller: Controller,
         retention: Retention,
         batch_jobs: BatchJobs,
+        model_batches: ModelBatches,
         image_jobs: ImageJobs,
         triggers: Triggers,
         unused: UnusedArtifacts,
     ) -> None:
         self._controller, self._retention = controller, retention
         self._batch_jobs, self._image_jobs = batch_jobs, image_jobs
+        self._model_batches = model_batches
         self._triggers, self._unused = triggers, unused
 
     async def start(self, epoch: int) -> None:
@@ -33,6 +36,7 @@ class Leading:
     async def start_beside_controller(self) -> None:
         self._retention.start()
         await self._batch_jobs.start()
+        await self._model_batches.start()
         await self._image_jobs.start()
         self._triggers.start()
         self._unused.start()
@@ -52,6 +56,7 @@ class Leading:
         await self._unused.stop()
         await self._triggers.stop()
         await self._image_jobs.runner.stop()
+        await self._model_batches.runner.stop()
         await self._batch_jobs.runner.stop()
         await self._retention.stop()
 

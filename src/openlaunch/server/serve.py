@@ -58,6 +58,7 @@ from openlaunch.server.gateway.connections import Connections
 from openlaunch.server.gateway.cors import Cors
 from openlaunch.server.gateway.http_server import STOP_SECONDS, HttpServer
 from openlaunch.server.gateway.http_services import HttpServices
+from openlaunch.server.gateway.model_names import ModelNames
 from openlaunch.server.gateway.model_routes import ModelRoutes
 from openlaunch.server.gateway.resolver import EndpointResolver
 from openlaunch.server.gateway.route_table import RouteTable
@@ -66,6 +67,7 @@ from openlaunch.server.gateway.task_routes import TaskRoutes
 from openlaunch.server.gateway.unread_answers import UnreadAnswers
 from openlaunch.server.jobs.batch_jobs import BatchJobs
 from openlaunch.server.jobs.image_jobs import ImageJobs
+from openlaunch.server.jobs.model_batches import ModelBatches
 from openlaunch.server.jobs.triggers import Triggers
 from openlaunch.server.leading import Leading
 from openlaunch.server.metrics.history import History
@@ -155,7 +157,7 @@ async def serve_on(settings: Settings, data: DataDir, listener: socket.socket, r
         sync = SyncRoutes(settings, resolver, context.schemas, answers, context.artifacts, context.urls)
         tasks = TaskRoutes(resolver, context.schemas, context.tasks, context.urls)
         by_name = ByName(resolver, context.schemas, sync, context.tasks, context.urls)
-        models = ModelRoutes(resolver, context.lanes, context.schemas, sync)
+        models = ModelRoutes(resolver, context.model_names, context.schemas, sync)
         control_plane = LazyApp(partial(_control_plane, context))
         config = _config(control_plane, settings)
         services = _http_services(
@@ -333,9 +335,13 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
         stack.push_async_callback(callbacks.stop)
         endpoints = Endpoints(store, controller, tasks.control, quotas)
         batch_jobs = BatchJobs(settings, store, artifacts, schemas, lanes, endpoints, tasks, quotas)
+        model_names = ModelNames(lanes, schemas)
+        model_batches = ModelBatches(settings, store, artifacts, lanes, model_names, tasks)
         triggers = Triggers(settings, store, image_jobs)
         unused = UnusedArtifacts(store, artifacts, settings, settings.kept_bundle_versions)
-        leading = Leading(controller, tasks.retention, batch_jobs, image_jobs, triggers, unused)
+        leading = Leading(
+            controller, tasks.retention, batch_jobs, model_batches, image_jobs, triggers, unused
+        )
         stack.push_async_callback(leading.stop)
         if cluster is None:
             await leading.start_beside_controller()
@@ -347,6 +353,7 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
                     "quotas": partial(_read_quotas, store, quotas),
                     "endpoints": controller.refresh,
                     "batch_jobs": batch_jobs.refresh,
+                    "model_batches": model_batches.refresh,
                     "docker_image_jobs": image_jobs.refresh,
                     "triggers": triggers.changed_elsewhere,
                 }
@@ -379,6 +386,8 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
             tasks=tasks,
             callbacks=callbacks,
             batch_jobs=batch_jobs,
+            model_names=model_names,
+            model_batches=model_batches,
             image_jobs=image_jobs,
             triggers=triggers,
             health=health,

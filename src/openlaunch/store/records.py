@@ -94,6 +94,8 @@ class FileRecord:
     size: int
     key: str
     created_at: float
+    purpose: str | None = None
+    """What it is for, as clients of OpenAI's API say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,6 +253,37 @@ class JobEnd:
     reason: str | None = None
     completed: int | None = None
     result_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelBatchRecord:
+    """A batch of requests to models. `total` is the number of lines, once they were counted.
+
+    `completed` and `failed` are set with the files of answers and errors, once it has ended; `cleared` once no task
+    is left of it.
+    """
+
+    id: str
+    owner: str
+    status: BatchJobStatus
+    endpoint: str
+    """The route of all its requests."""
+
+    input_file_id: str
+    input_key: str
+    completion_window: str
+    created_at: float
+    expires_at: float
+    metadata: dict[str, str] = field(default_factory=dict, repr=False)
+    status_reason: str | None = None
+    started_at: float | None = None
+    finished_at: float | None = None
+    total: int | None = None
+    completed: int | None = None
+    failed: int | None = None
+    output_file_id: str | None = None
+    error_file_id: str | None = None
+    cleared: bool = False
 
 
 @dataclass(frozen=True, slots=True)

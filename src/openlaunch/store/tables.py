@@ -239,6 +239,7 @@ files = Table(
     *_required(BigInteger, "size"),
     *_required(Text, "key"),
     *_required(Double, "created_at"),
+    *_optional(Text, "purpose"),
     Index("ix_files_owner", "owner", "seq"),
 )
 
@@ -260,6 +261,23 @@ batch_jobs = Table(
     *_optional(Text, "result_key"),
     *_required(Boolean, "cleared"),
     Index("ix_batch_jobs_owner", "owner", "seq"),
+)
+
+# A batch of requests to models. Its lines are tasks of the models' endpoints, whose owner is the batch's id.
+model_batches = Table(
+    "model_batches",
+    metadata,
+    *_numbered("id"),
+    *_required(Text, "owner", "status"),
+    *_optional(Text, "status_reason"),
+    *_required(Text, "endpoint", "input_file_id", "input_key", "completion_window"),
+    *_required(JSON, "metadata"),
+    *_required(Double, "created_at", "expires_at"),
+    *_optional(Double, "started_at", "finished_at"),
+    *_optional(Integer, "total", "completed", "failed"),
+    *_optional(Text, "output_file_id", "error_file_id"),
+    *_required(Boolean, "cleared"),
+    Index("ix_model_batches_owner", "owner", "seq"),
 )
 
 # What has happened to an endpoint, a few hundred at most; they go with it.

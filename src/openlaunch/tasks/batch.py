@@ -1,6 +1,7 @@
-"""The tasks of a batch job: functions of a connection, as the queue's.
+"""The tasks of a batch job, and of a batch for models: functions of a connection, as the queue's.
 
-A job's tasks have the job's id as their owner and as their endpoint, and are in the order of its inputs.
+A job's tasks have the job's id as their owner and as their endpoint, and are in the order of its inputs. Those of a
+batch have the batch's id as their owner, and are at the endpoints of its models.
 """
 
 from dataclasses import dataclass, field
@@ -45,6 +46,38 @@ def results(conn: Connection, job_id: str, after: int, limit: int) -> list[Batch
         .limit(limit)
     )
     return [BatchResult(seq, State(state), result, key) for seq, state, result, key in conn.execute(query)]
+
+
+@dataclass(frozen=True, slots=True)
+class LineResult:
+    """How one line of a batch for models ended, and what was sent, which is kept where it did not succeed."""
+
+    seq: int
+    id: str
+    status_code: int
+    reason: str | None
+    result: bytes | None = field(repr=False)
+    result_key: str | None
+    payload: bytes | None = field(repr=False)
+    payload_key: str | None
+
+
+def line_results(
+    conn: Connection, batch_id: str, *, succeeded: bool, after: int, limit: int
+) -> list[LineResult]:
+    """List the lines that succeeded, or did not, behind the one that is numbered `after` (0: from the first)."""
+    is_good = tasks.c.status == State.SUCCESS.value
+    shown = (tasks.c.seq, tasks.c.id, tasks.c.status_code, tasks.c.reason)
+    where = (tasks.c.result, tasks.c.result_key, tasks.c.payload, tasks.c.payload_key)
+    query = select(*shown, *where).where(tasks.c.owner == batch_id, tasks.c.seq > after)
+    query = query.where(is_good if succeeded else ~is_good).order_by(tasks.c.seq).limit(limit)
+    return [LineResult(*row) for row in conn.execute(query)]
+
+
+def progress(conn: Connection, batch_id: str) -> dict[State, int]:
+    """Count the lines of a batch for models that have become tasks, by their states."""
+    query = select(tasks.c.status, func.count()).where(tasks.c.owner == batch_id).group_by(tasks.c.status)
+    return {State(status): count for status, count in conn.execute(query)}
 
 
 def delete_some(conn: Connection, job_id: str, limit: int = 1000) -> tuple[int, list[str]]:

@@ -39,7 +39,7 @@ def rows(pieces: Iterator[bytes]) -> Iterator[Row]:
     Raises:
         InputError: the bytes are not UTF-8 text, or not in one of the formats.
     """
-    buffered = io.BufferedReader(_Pieces(pieces), 1 << 20)
+    buffered = io.BufferedReader(Pieces(pieces), 1 << 20)
     first = buffered.peek()[:4096].removeprefix(codecs.BOM_UTF8).lstrip()[:1]
     text = io.TextIOWrapper(buffered, "utf-8-sig", newline="")
     try:
@@ -53,7 +53,7 @@ def rows(pieces: Iterator[bytes]) -> Iterator[Row]:
         raise InputError(f"the input is not UTF-8 text: {error}") from None
 
 
-class _Pieces(io.RawIOBase):
+class Pieces(io.RawIOBase):
     """A file of pieces."""
 
     def __init__(self, pieces: Iterator[bytes]) -> None:

@@ -1,6 +1,6 @@
 """Ends tasks because their owner says so."""
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, or_, select
 
 from openlaunch.store.queue_sql import queue_sql
 from openlaunch.tasks.lookups import get
@@ -39,3 +39,14 @@ def fail_endpoint(
         some += conn.scalars(found)
     ended = [failed(task_id, reason, GONE_STATUS_CODE, keeps_payload=False) for task_id in some]
     return sorted(complete(conn, ended, now))
+
+
+def fail_owner(
+    conn: Connection, owner: str, reason: str, status_code: int, now: float, limit: int = 1000
+) -> list[str]:
+    """End up to `limit` of an owner's tasks as FAILURE, and return their ids; to be called until there are none."""
+    sql = queue_sql(conn)
+    live = or_(sql.pending, sql.started)
+    some = conn.scalars(select(sql.live.c.id).where(sql.live.c.owner == owner, live).limit(limit)).all()
+    complete(conn, [failed(task_id, reason, status_code) for task_id in some], now)
+    return sorted(some)

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, func, or_, select, tuple_, update
 
-from openlaunch.store import batch_jobs
+from openlaunch.store import batch_jobs, model_batches
 from openlaunch.store.cluster import alive, forget_dead
 from openlaunch.store.queue_sql import queue_sql
 from openlaunch.store.tables import tasks
@@ -97,7 +97,7 @@ class OldTasks:
 def find_old(
     conn: Connection, now: float, retention_seconds: float, after: Place = FIRST, limit: int = 500
 ) -> OldTasks:
-    """Look at up to `limit` tasks that ended long ago; those of a batch job that is not cleared are to stay.
+    """Look at up to `limit` tasks that ended long ago; those of a job that is not cleared are to stay.
 
     With large payloads and results it is fewer, so that they can be deleted in a moment.
     """
@@ -106,7 +106,8 @@ def find_old(
     # `after[0]` for itself: PostgreSQL looks for no place in two tables at once.
     old = (tasks.c.finished_at >= after[0], tasks.c.finished_at <= now - retention_seconds)
     by_place = tuple_(tasks.c.finished_at, tasks.c.seq)
-    query = select(*shown, batch_jobs.runs(tasks.c.owner).label("stays"), (payload + result).label("size"))
+    stays = or_(batch_jobs.runs(tasks.c.owner), model_batches.runs(tasks.c.owner))
+    query = select(*shown, stays.label("stays"), (payload + result).label("size"))
     query = query.where(*old, by_place > after).order_by(tasks.c.finished_at, tasks.c.seq).limit(limit)
     rows: list[Row[Any]] = []
     room = MAX_DELETED_BYTES

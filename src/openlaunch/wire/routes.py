@@ -19,6 +19,7 @@ DOCKER_IMAGE_BATCH_JOBS = "/v1/docker-image-batch-jobs"  # + /{id}?wait=SECONDS,
 DOCKER_IMAGE_BATCH_JOB_BUNDLES = "/v1/docker-image-batch-job-bundles"  # + /{id}, /latest
 TRIGGERS = "/v1/triggers"  # + /{id}
 FILES = "/v1/files"  # + /{id}, /{id}/content
+MODEL_BATCHES = "/v1/batches"  # + /{id}, /{id}/cancel
 KEYS = "/v1/keys"  # + /{id}
 METRICS = "/metrics"
 METRICS_SUMMARY = "/v1/metrics"
@@ -44,6 +45,7 @@ MODELS = "/v1/models"  # + /{model}
 CHAT_COMPLETIONS = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
 EMBEDDINGS = "/v1/embeddings"
+MODEL_ROUTES = frozenset((CHAT_COMPLETIONS, COMPLETIONS, EMBEDDINGS))
 
 BY_NAME = "/e"
 """+ /{name} or /{owner}/{name}, and behind that nothing, /openapi.json, or /tasks/{id}."""

@@ -1,7 +1,7 @@
 """An engine that speaks OpenAI, without a model: each step sends a token to every stream, as real ones do.
 
 A request says by `fault` how it is to go wrong, and by `width` how many tokens a piece has. $STEP_MS is
-the time between tokens, $PORT where it listens.
+the time between tokens, $ANSWER_MS how long a whole answer takes, $PORT where it listens.
 """
 
 import asyncio
@@ -10,6 +10,7 @@ import os
 import sys
 
 STEP = float(os.environ.get("STEP_MS", "2")) / 1000
+ANSWER = float(os.environ.get("ANSWER_MS", "0")) / 1000
 NAME = sys.argv[1] if len(sys.argv) > 1 else "mock"
 EVENTS = (
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -77,6 +78,8 @@ class Engine(asyncio.Protocol):
             self.transport.write(EVENTS)
             STREAMS[self] = [given, 0]
             return None
+        if ANSWER:
+            return asyncio.get_running_loop().call_later(ANSWER, self.send, 200, self.whole(path, given))
         return self.send(200, self.whole(path, given))
 
     def whole(self, path, given):

@@ -5,32 +5,17 @@ import json
 
 import httpx2
 import pytest
-from openai_driver import DATA, openai_client
+from openai_driver import ROUTES, mock_engine, openai_client
 from server_driver import SMALL, eventually, http
 
-ROUTES = ["/v1/chat/completions", "/v1/completions", "/v1/embeddings"]
 HELLO = {"messages": [{"role": "user", "content": "hello"}]}
 CHAT = "chat.completions.create"
 
 
-def engine(client, name, kind="streaming", routes=ROUTES, env=None, **settings):
-    bundle = client.create_model_bundle_from_command(
-        model_bundle_name=name,
-        command=["python", "mock_engine/mock_engine.py"],
-        base_paths=[str(DATA / "mock_engine")],
-        healthcheck_route="/health",
-        openai={"routes": routes},
-        env=env,
-    )
-    return client.create_model_endpoint(
-        endpoint_name=name, model_bundle=bundle, endpoint_type=kind, **{**SMALL, "per_worker": 16, **settings}
-    )
-
-
 @pytest.fixture(scope="module")
 def endpoint(client):
-    made = engine(client, "chat", public_inference=True)
-    engine(client, "answers", "sync", routes=ROUTES[:1])
+    made = mock_engine(client, "chat", public_inference=True)
+    mock_engine(client, "answers", "sync", routes=ROUTES[:1])
     client.deploy(lambda x: x, name="no-model", **SMALL)
     return made.wait_until_ready(60)
 

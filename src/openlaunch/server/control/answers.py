@@ -22,19 +22,30 @@ def shown(model: type[M], record: object, /, **more: Any) -> M:
 
 
 def listed(
-    name: str, records: Iterable[R] | AsyncIterable[R], describe: Callable[[R], BaseModel]
+    name: str | tuple[str, ...],
+    records: Iterable[R] | AsyncIterable[R],
+    describe: Callable[[R], BaseModel],
+    **more: object,
 ) -> StreamingResponse:
-    """Return an answer that lists the records under a name; others get their turn while a long one is written."""
+    """Return an answer that lists the records under a name, or each of several, and has `more` in it.
+
+    Others get their turn while a long one is written.
+    """
+    names = (name,) if isinstance(name, str) else name
 
     async def written() -> AsyncIterator[str]:
-        held, between = f'{{"{name}":[', ""
-        async for record in _each(records):
-            held += between + describe(record).model_dump_json(by_alias=True)
-            between = ","
-            if len(held) > PIECE_CHARS:
-                yield held
-                held = ""
-        yield held + "]}"
+        held = "{" + "".join(f"{json.dumps(key)}:{json.dumps(value)}," for key, value in more.items())
+        for number, each in enumerate(names):
+            held += f'{"," if number else ""}"{each}":['
+            between = ""
+            async for record in _each(records):
+                held += between + describe(record).model_dump_json(by_alias=True)
+                between = ","
+                if len(held) > PIECE_CHARS:
+                    yield held
+                    held = ""
+            held += "]"
+        yield held + "}"
 
     return StreamingResponse(written(), media_type="application/json")
 

@@ -31,6 +31,7 @@ from openlaunch.server.control.routes import (
     image_jobs,
     keys,
     metrics,
+    model_batches,
     nodes,
     quotas,
     secrets,
@@ -39,9 +40,14 @@ from openlaunch.server.control.routes import (
     triggers,
 )
 from openlaunch.server.control.routes.context import Context
+from openlaunch.wire import routes
+from openlaunch.wire.openai_errors import described
 from openlaunch.wire.problems import CONTENT_TYPE, to_problem
 
 log = logging.getLogger(__name__)
+
+OPENAI = (routes.FILES, routes.MODEL_BATCHES)
+"""Where the errors are those of OpenAI's API too."""
 
 MAX_ERRORS = 20
 """Of one request that are answered."""
@@ -67,7 +73,7 @@ def control_plane(context: Context) -> FastAPI:
     )
     api.state.context = context
     models = (health, bundles, bundles_v1, endpoints, metrics, tasks, docs, by_name)
-    jobs = (batch_jobs, image_jobs, triggers)
+    jobs = (batch_jobs, model_batches, image_jobs, triggers)
     others = (*jobs, files, keys, quotas, secrets, audit, artifacts, storage, environments, nodes)
     for part in (*models, *others):
         api.include_router(part.router(context))
@@ -92,8 +98,11 @@ def _answer(request: Request, problem: APIError) -> JSONResponse:
     request_id = problem.request_id or request_id_of(request.scope)
     context: Context = request.app.state.context
     context.counts.refused(problem)
+    document = to_problem(problem, request_id)
+    if request.url.path.startswith(OPENAI):
+        document["error"] = described(problem)
     return JSONResponse(
-        to_problem(problem, request_id),
+        document,
         problem.status,
         problem_headers(problem, request_id),
         media_type=CONTENT_TYPE,

@@ -18,8 +18,10 @@ from openlaunch.server.dispatch.workers import Workers
 from openlaunch.server.endpoints.secrets import Secrets
 from openlaunch.server.endpoints.service import Endpoints
 from openlaunch.server.gateway.connections import Connections
+from openlaunch.server.gateway.model_names import ModelNames
 from openlaunch.server.jobs.batch_jobs import BatchJobs
 from openlaunch.server.jobs.image_jobs import ImageJobs
+from openlaunch.server.jobs.model_batches import ModelBatches
 from openlaunch.server.jobs.triggers import Triggers
 from openlaunch.server.metrics.history import History
 from openlaunch.server.metrics.server_counts import ServerCounts
@@ -52,6 +54,8 @@ class Context:
     tasks: TaskService
     callbacks: Callbacks
     batch_jobs: BatchJobs
+    model_names: ModelNames
+    model_batches: ModelBatches
     image_jobs: ImageJobs
     triggers: Triggers
     health: Health

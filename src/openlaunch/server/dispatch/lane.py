@@ -19,10 +19,13 @@ from openlaunch.server.dispatch.work import Work
 from openlaunch.server.metrics.counts import EndpointCounts
 from openlaunch.store.records import EndpointRecord
 from openlaunch.turns import FairQueue
-from openlaunch.wire.endpoints import EndpointStatus
+from openlaunch.wire.endpoints import EndpointStatus, EndpointType
 
 AHEAD_SECONDS = 0.02
 MAX_AHEAD = 256
+KEPT_PART = 5
+"""One of how many slots batches leave free for requests, which need not wait for a long answer to end."""
+
 SERVED_SECONDS = 10.0
 """How long the answers of a worker that has left show that its bundle serves."""
 
@@ -199,12 +202,19 @@ class Lane:
         self._pools.remove(worker)
         self._lone.worker_removed(worker)
 
+    @property
+    def takes_tasks(self) -> bool:
+        """Whether its callers send tasks. Another's tasks are lines of batches, which its requests come before."""
+        return self.endpoint.endpoint_type is EndpointType.ASYNC
+
     def tasks_wanted(self) -> int:
         """Return how many tasks to claim now: for the slots that are free, and for those that soon will be.
 
         Tasks claimed ahead are what the workers can do in `AHEAD_SECONDS`, so that short tasks need not wait for a
         claim each, and long ones are left in the queue. Claims are made for at least half of that, to keep them few.
         """
+        if not self.takes_tasks:
+            return self._lines_wanted()
         ahead = 0
         if self._task_seconds:
             slots = sum(worker.slots for worker in self._pools.by_id.values())
@@ -213,6 +223,12 @@ class Lane:
             )
         wanted = self._pools.free_slots() + ahead - self._waiting.size - self.backlog.claiming
         return wanted if wanted > ahead // 2 and self._lone.waiting.size < MAX_AHEAD else 0
+
+    def _lines_wanted(self) -> int:
+        """Return how many lines of batches to claim now: a fifth of the slots stays free for requests."""
+        slots = sum(worker.slots for worker in self._pools.by_id.values())
+        kept = min(-(-slots // KEPT_PART), max(0, slots - 1))
+        return max(0, self._pools.free_slots() - kept - self._waiting.size - self.backlog.claiming)
 
     def task_took(self, seconds: float) -> None:
         """Take into the average how long a task ran in its worker."""

@@ -3,12 +3,12 @@
 import json
 import math
 from collections.abc import Mapping
-from typing import Any
 
-from openlaunch.errors import APIError, ServerError, TooManyRequests, Unauthorized
+from openlaunch.errors import APIError
 from openlaunch.server.asgi import problem_headers
 from openlaunch.server.gateway.exchange import Exchange
 from openlaunch.server.gateway.response import JSON
+from openlaunch.wire.openai_errors import error_document
 from openlaunch_worker.frames import Body
 
 
@@ -32,20 +32,6 @@ class ModelExchange(Exchange):
         return self._count(size)
 
 
-def error_document(error: APIError, request_id: str) -> dict[str, Any]:
-    """Return an error as OpenAI's clients read it; the rest is for those of Launch and our own."""
-    described = {"message": error.message, "type": _type_of(error), "param": None, "code": error.code}
-    return {"error": described, "detail": error.message, "code": error.code, "request_id": request_id}
-
-
 def error_event(error: APIError, request_id: str) -> bytes:
     """Return the last event of a stream that has failed, which clients raise as an error."""
     return b"data: %b\n\n" % json.dumps(error_document(error, request_id)).encode()
-
-
-def _type_of(error: APIError) -> str:
-    if error.status >= ServerError.status:
-        return "server_error"
-    if error.status == TooManyRequests.status:
-        return "rate_limit_error"
-    return "authentication_error" if error.status == Unauthorized.status else "invalid_request_error"

@@ -5,60 +5,28 @@
 
 import json
 import re
-from difflib import get_close_matches
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import unquote
 
-from openlaunch.errors import BadRequest, NotFound
 from openlaunch.server.access.auth import Principal
 from openlaunch.server.dispatch.lane import Lane
-from openlaunch.server.dispatch.lanes import Lanes
-from openlaunch.server.endpoints.specs import may_predict
 from openlaunch.server.gateway.calls import submit
 from openlaunch.server.gateway.exchange import Exchange
 from openlaunch.server.gateway.inflating import Inflater
 from openlaunch.server.gateway.model_calls import ModelCall
 from openlaunch.server.gateway.model_exchange import ModelExchange
+from openlaunch.server.gateway.model_names import ModelNames, Served
 from openlaunch.server.gateway.request_tasks import RequestTasks, counted
-from openlaunch.server.gateway.resolver import EndpointResolver, find_by_name
+from openlaunch.server.gateway.resolver import EndpointResolver
 from openlaunch.server.gateway.response import JSON
 from openlaunch.server.gateway.sync_routes import SyncRoutes
 from openlaunch.server.prediction.inputs import ModelInput, as_request, with_model
 from openlaunch.server.prediction.schema_cache import SchemaCache
-from openlaunch.store.records import EndpointRecord
 from openlaunch.wire import routes
-from openlaunch.wire.endpoints import EndpointType
 from openlaunch_worker.frames import Body
 
-MAX_NAME = 200
-"""Characters of an unknown name that are shown and compared."""
-
-MAX_SHOWN = 10
-"""Names of models that an error lists."""
-
-_POSTED = frozenset(
-    path.encode() for path in (routes.CHAT_COMPLETIONS, routes.COMPLETIONS, routes.EMBEDDINGS)
-)
+_POSTED = frozenset(path.encode() for path in routes.MODEL_ROUTES)
 _MODELS = re.compile(routes.MODELS.encode() + rb"(?:/(.+))?")
-
-
-class Served(NamedTuple):
-    """An endpoint that speaks OpenAI, what the caller names it, and on which routes it does."""
-
-    id: str
-    lane: Lane
-    routes: frozenset[str]
-
-    @property
-    def card(self) -> dict[str, Any]:
-        """The model as OpenAI's clients read it."""
-        endpoint = self.lane.endpoint
-        return {
-            "id": self.id,
-            "object": "model",
-            "created": int(endpoint.created_at),
-            "owned_by": endpoint.owner,
-        }
 
 
 class ModelRoutes:
@@ -67,10 +35,10 @@ class ModelRoutes:
     exchange: type[Exchange] = ModelExchange
 
     def __init__(
-        self, resolver: EndpointResolver, lanes: Lanes, schemas: SchemaCache, sync: SyncRoutes
+        self, resolver: EndpointResolver, names: ModelNames, schemas: SchemaCache, sync: SyncRoutes
     ) -> None:
         self._resolver = resolver
-        self._lanes = lanes
+        self._names = names
         self._schemas = schemas
         self._sync = sync
         self._tasks = RequestTasks()
@@ -93,17 +61,17 @@ class ModelRoutes:
 
     async def _list(self, exchange: ModelExchange, caller: Principal, model: str | None) -> None:
         if model is None:
-            cards = [served.card for served in await self._served(caller)]
+            cards = [served.card for served in await self._names.served(caller.owner)]
             document: dict[str, Any] = {"object": "list", "data": cards}
         else:
-            lane, _ = await self._find(caller, model)
+            lane, _ = await self._names.find(caller.owner, model)
             document = Served(model, lane, frozenset()).card
         exchange.respond_as_is(200, JSON, json.dumps(document).encode())
 
     async def _run(self, exchange: ModelExchange, caller: Principal, route: str) -> None:
         await self._inflater.inflate(exchange, caller.owner)
         asked = await self._schemas.checks.model(caller.owner, exchange.body)
-        lane, adapter = await self._find(caller, asked.model)
+        lane, adapter = await self._names.find(caller.owner, asked.model)
         await counted(lane, self._start(exchange, lane, caller.owner, route, asked, adapter))
 
     async def _start(
@@ -115,7 +83,7 @@ class ModelRoutes:
         asked: ModelInput,
         adapter: str,
     ) -> None:
-        await self._check_route(lane, route)
+        await self._names.check_route(lane, route)
         # The engine knows the model by the endpoint's name.
         known_as = adapter or lane.endpoint.name
         body: Body = asked.body if asked.model == known_as else with_model(asked.body, known_as)
@@ -131,67 +99,3 @@ class ModelRoutes:
         submit(call, exchange, lane, owner, streams.deadlines)
         if asked.is_stream:
             streams.heartbeats.add(call)
-
-    async def _check_route(self, lane: Lane, route: str) -> None:
-        endpoint = lane.endpoint
-        if endpoint.endpoint_type is EndpointType.ASYNC:
-            raise BadRequest(
-                f"the endpoint {endpoint.name!r} is async: only streaming and sync endpoints answer at once",
-                code="wrong_endpoint_type",
-            )
-        known = (await self._schemas.get(endpoint.serving_bundle_id)).openai
-        if route not in known:
-            raise BadRequest(
-                f"the model {endpoint.name!r} does not serve {route}, it serves {', '.join(sorted(known))}",
-                code="unsupported_route",
-            )
-
-    async def _find(self, caller: Principal, model: str) -> tuple[Lane, str]:
-        """Find the endpoint that a model is, and the adapter that is named behind a colon.
-
-        Raises:
-            NotFound: there is none that speaks OpenAI; the message has the names that are near.
-            Conflict: several owners have public ones of this name.
-        """
-        name, _, adapter = model.partition(":")
-        *owners, own_name = name.split("/", 1)
-        try:
-            lane = find_by_name(self._lanes, caller.owner, owners[0] if owners else None, own_name)
-        except NotFound:
-            raise await self._unknown(caller, model) from None
-        if not (await self._schemas.get(lane.endpoint.serving_bundle_id)).openai:
-            raise await self._unknown(caller, model, "is an endpoint that does not speak OpenAI")
-        return lane, adapter
-
-    async def _unknown(self, caller: Principal, model: str, why: str = "") -> NotFound:
-        names = [served.id for served in await self._served(caller)]
-        own_name = model[:MAX_NAME].partition(":")[0].rpartition("/")[2]
-        if near := get_close_matches(own_name, names, MAX_SHOWN):
-            hint = f"near names: {', '.join(near)}"
-        elif names:
-            hint = f"models of yours: {', '.join(names[:MAX_SHOWN])}"
-        else:
-            hint = "there is none yet: deploy one with deploy_llm"
-        text = f"the model {model[:MAX_NAME]!r} {why or 'does not exist'}"
-        return NotFound(f"{text}; {hint}", code="model_not_found")
-
-    async def _served(self, caller: Principal) -> list[Served]:
-        """Return the models that the caller may use, by name."""
-        found = []
-        for lane in self._lanes:
-            endpoint = lane.endpoint
-            if may_predict(endpoint, caller.owner):
-                known = (await self._schemas.get(endpoint.serving_bundle_id)).openai
-                if known:
-                    found.append(Served(self._id_of(endpoint, caller.owner), lane, known))
-        return sorted(found, key=lambda served: served.id)
-
-    def _id_of(self, endpoint: EndpointRecord, caller: str) -> str:
-        """Return what the caller names an endpoint: its name, with its owner where that alone is another's."""
-        others = [
-            owner
-            for owner, lane in self._lanes.of_name(endpoint.name).items()
-            if owner == caller or lane.endpoint.spec.public_inference
-        ]
-        is_clear = endpoint.owner == caller or others == [endpoint.owner]
-        return endpoint.name if is_clear else f"{endpoint.owner}/{endpoint.name}"

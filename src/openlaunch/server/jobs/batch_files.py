@@ -1,15 +1,11 @@
 """The files of batch jobs: inputs are read and checked in chunks, results are written in pages."""
 
-import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
-from typing import Any, TypeVar
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
 from openlaunch.artifacts.base import Artifacts
 from openlaunch.errors import NotFound
-from openlaunch.server.jobs.batch_process import Chunk, Order
-from openlaunch.server.prediction.apart import ProcessApart
+from openlaunch.server.jobs.batch_orders import Chunk, Order
+from openlaunch.server.jobs.input_reader import InputReader
 from openlaunch.server.prediction.schemas import BundleSchemas
 from openlaunch.store.base import Store
 from openlaunch.store.records import BatchJobRecord
@@ -19,13 +15,9 @@ from openlaunch.tasks.batch_output import JsonResults, PickledResults
 from openlaunch.tasks.states import failure
 from openlaunch.wire.batch_jobs import SerializationFormat
 
-T = TypeVar("T")
-
 PAGE_RESULTS = 100
 PIECE_BYTES = 1024 * 1024
-PIECE_SECONDS = 60.0
 UNDONE_STATUS_CODE = 504
-_MODULE = "openlaunch.server.jobs.batch_process"
 
 
 class BatchFiles:
@@ -35,15 +27,14 @@ class BatchFiles:
         self._store = store
         self._max_input_bytes = max_input_bytes
         self._artifacts = artifacts
-        # As many threads as jobs run: those that wait for slow inputs take none that others need.
-        self._threads = ThreadPoolExecutor(jobs, thread_name_prefix="batch-inputs")
+        self._inputs = InputReader(artifacts, jobs)
 
     async def count(self, job: BatchJobRecord, limit: int) -> int:
         """Return the number of the job's inputs; raise InputError over `limit`, or where the file can't be read."""
         order = Order(count=limit + 1)
         try:
-            async with self._reader(job, order) as answers:
-                total = await self._in_thread(next, answers)
+            async with self._inputs.read(job.input_key, order) as answers:
+                total = await anext(answers)
         except NotFound as error:
             raise InputError(f"the input is gone: {error.message}") from None
         if total > limit:
@@ -58,25 +49,9 @@ class BatchFiles:
         order = Order(
             source=schemas.source, pickled=pickled, skip=skip, most=most, max_bytes=self._max_input_bytes
         )
-        async with self._reader(job, order) as answers:
-            while chunk := await self._in_thread(next, answers):
+        async with self._inputs.read(job.input_key, order) as answers:
+            while chunk := await anext(answers):
                 yield chunk
-
-    @asynccontextmanager
-    async def _reader(self, job: BatchJobRecord, order: Order) -> AsyncIterator[Iterator[Any]]:
-        """Give the answers of a process that reads the job's file."""
-        process = ProcessApart(_MODULE)
-        pieces = _pulled(self._artifacts.stream(job.input_key), asyncio.get_running_loop())
-        answers = _answers(process, pieces, order)
-        try:
-            yield answers
-        finally:
-            process.kill()
-            with suppress(ValueError):  # a thread that still waits for an answer ends with the process
-                await self._in_thread(answers.close)
-
-    def _in_thread(self, call: Callable[..., T], *args: object) -> asyncio.Future[T]:
-        return asyncio.get_running_loop().run_in_executor(self._threads, call, *args)
 
     async def write_results(self, job: BatchJobRecord) -> str:
         """Write the job's results in the order of its inputs, and return the key of their file."""
@@ -127,34 +102,3 @@ class BatchFiles:
 
     async def delete(self, keys: list[str]) -> None:
         await self._artifacts.delete(*keys)
-
-
-def _pulled(pieces: AsyncIterator[bytes], loop: asyncio.AbstractEventLoop) -> Iterator[bytes]:
-    """Yield the pieces in a thread beside the loop's."""
-
-    async def following() -> bytes | None:
-        return await anext(pieces, None)
-
-    while True:
-        piece = asyncio.run_coroutine_threadsafe(following(), loop).result(PIECE_SECONDS)
-        if piece is None:
-            return
-        yield piece
-
-
-def _answers(process: ProcessApart, pieces: Iterator[bytes], order: Order) -> Generator[Any]:
-    """Give the process the pieces of the file as it asks for them, and yield the parts of its answer."""
-    try:
-        channel = process.channel()
-        channel.send(order)
-        while True:
-            while (answer := channel.receive()) is None:
-                channel.send(next(pieces, b""))
-            if isinstance(answer, InputError):
-                raise answer
-            yield answer
-            channel.send(None)
-    except (OSError, EOFError):
-        raise InputError("a part of the input takes too much time or memory to be read") from None
-    finally:
-        process.stop()

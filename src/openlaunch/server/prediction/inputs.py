@@ -40,6 +40,8 @@ class PredictInput(NamedTuple):
     timeout: float | None = None
     callback: Callback | None = None
     priority: int = 0
+    expires_at: float | None = None
+    """When its task expires that waits; None: as the endpoint says."""
 
     def __repr__(self) -> str:
         """Leave out the user's data: the body and the callback."""

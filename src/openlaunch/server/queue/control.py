@@ -45,6 +45,13 @@ class TaskControl:
         ):
             self._ended(ended)
 
+    async def fail_owner(self, owner: str, reason: str, status_code: int) -> None:
+        """Fail all tasks of an owner that is a batch."""
+        while ended := await self._store.write(
+            lambda conn: control.fail_owner(conn, owner, reason, status_code, clock.now()), owner
+        ):
+            self._ended(ended)
+
     def _ended(self, ids: list[str]) -> None:
         self._runner.stop(ids)
         self._shared.hub.announce(ids)

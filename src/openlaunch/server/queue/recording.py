@@ -2,8 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 
 import orjson
 
@@ -51,7 +52,8 @@ class Recorder:
     ) -> None:
         """Record a worker's answer."""
         if self._needs_care(outcome, payload):
-            self._background.spawn(self._record_apart(work, task_id, endpoint, outcome, payload))
+            careful = partial(self._record_with_care, work, task_id, endpoint, outcome, payload)
+            self._background.spawn(self._record_apart(task_id, len(payload), careful))
         elif outcome == Outcome.SUCCESS and not is_success(payload):
             self._record_misfit(work, task_id)
         else:
@@ -66,14 +68,25 @@ class Recorder:
             return True
         return self._settings.check_responses and outcome == Outcome.SUCCESS
 
-    async def _record_apart(
-        self, work: Work, task_id: str, endpoint: EndpointRecord, outcome: int, payload: Body
-    ) -> None:
-        self.storing[task_id] = len(payload)
+    def record_line(self, finished: Finished, line: bytes) -> None:
+        """Record the end of a line of a batch, whose result is a line of a file."""
+        if len(line) <= self._settings.inline_bytes:
+            self.record(replace(finished, result=line))
+            return
+
+        async def store() -> None:
+            key = f"results/{finished.id}.json"
+            await self._artifacts.put(key, line)
+            self.record(replace(finished, result_key=key))
+
+        self._background.spawn(self._record_apart(finished.id, len(line), store))
+
+    async def _record_apart(self, task_id: str, size: int, store: Callable[[], Awaitable[None]]) -> None:
+        self.storing[task_id] = size
         try:
             while True:
                 try:
-                    return await self._record_with_care(work, task_id, endpoint, outcome, payload)
+                    return await store()
                 except Unavailable as error:
                     if self._hub.closed or sum(self.storing.values()) > MAX_STORING_BYTES:
                         raise  # the task runs again

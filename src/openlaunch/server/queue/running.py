@@ -12,7 +12,7 @@ from openlaunch.server.prediction.deadlines import Deadlines
 from openlaunch.server.queue.recording import Recorder
 from openlaunch.server.queue.shared import Shared
 from openlaunch.tasks import queue
-from openlaunch.tasks.queue import ClaimedTask, failed
+from openlaunch.tasks.queue import ClaimedTask, Finished, failed
 from openlaunch.tasks.states import State
 from openlaunch_worker.frames import Body, Flags, Outcome
 
@@ -95,6 +95,8 @@ class Runner:
         self._running: dict[str, TaskWork] = {}
         self.work_of: Callable[..., TaskWork] = TaskWork
         """Makes the work of a task."""
+        self.line_of: Callable[..., TaskWork] = TaskWork
+        """The same of a line of a batch, which passes through to an engine."""
         self._fetching: set[str] = set()
         """Ids of claimed tasks whose payload is being read from artifacts."""
 
@@ -125,7 +127,8 @@ class Runner:
             self._lanes.on_free_slots(lane)
 
     def _start(self, lane: Lane, task: ClaimedTask, payload: bytes) -> None:
-        work = self.work_of(self, lane, task, payload, self._seconds_for(lane, task))
+        make = self.work_of if lane.takes_tasks else self.line_of
+        work = make(self, lane, task, payload, self._seconds_for(lane, task))
         self._running[task.id] = work
         self._hub.expect(task.id, task.owner)
         try:
@@ -175,6 +178,11 @@ class Runner:
         else:
             self._running.pop(work.task.id, None)
             self._recorder.answered(work, work.task.id, work.lane.endpoint, outcome, payload)
+
+    def line_answered(self, work: TaskWork, finished: Finished, line: bytes) -> None:
+        """Record what an engine has answered to a line of a batch."""
+        self._running.pop(work.task.id, None)
+        self._recorder.record_line(finished, line)
 
     def broken(self, work: TaskWork, error: ServerError) -> None:
         """Fail the task, on which the server failed: it would do so again."""

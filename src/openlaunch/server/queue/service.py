@@ -12,6 +12,7 @@ from openlaunch.server.queue.answering import Answerer
 from openlaunch.server.queue.claiming import Claimer
 from openlaunch.server.queue.control import TaskControl
 from openlaunch.server.queue.housekeeping import Housekeeper
+from openlaunch.server.queue.lines import LineWork
 from openlaunch.server.queue.recording import Recorder
 from openlaunch.server.queue.retention import Retention
 from openlaunch.server.queue.running import Runner
@@ -50,6 +51,7 @@ class TaskService:
         )
         self.recorder = Recorder(shared)
         self.runner = Runner(shared, self.recorder)
+        self.runner.line_of = LineWork
         self._claimer = Claimer(shared, self.runner)
         self.submitter = Submitter(shared, self._claimer, self.recorder)
         self.answerer = Answerer(shared)

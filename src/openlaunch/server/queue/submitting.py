@@ -81,7 +81,8 @@ class Submitter:
 
     def _check_room(self, lane: Lane, owner: str, count: int) -> None:
         waiting = lane.backlog.size + lane.backlog.arriving.size
-        if "queued_tasks" in self._quotas.of(owner) and owner != lane.endpoint.id:  # inputs of a batch job
+        is_of_job = owner == lane.endpoint.id or not lane.takes_tasks
+        if "queued_tasks" in self._quotas.of(owner) and not is_of_job:
             after = lane.admission.rate.retry_after(waiting)
             self._quotas.check_queued(owner, self._lanes.queued_of(owner), count, after)
         mine = lane.backlog.of(owner) + lane.backlog.arriving.of(owner)
@@ -158,7 +159,7 @@ class Submitter:
             id=task_id,
             endpoint_id=lane.endpoint.id,
             owner=owner,
-            expires_at=now + self._expires_seconds(lane),
+            expires_at=predict_input.expires_at or now + self._expires_seconds(lane),
             max_attempts=self._settings.task_max_attempts,
             payload=payload if key is None else None,
             payload_key=key,

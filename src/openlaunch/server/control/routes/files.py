@@ -1,10 +1,15 @@
-"""Uploaded files (`/v1/files`): bytes under a name, for those who made them."""
+"""Uploaded files (`/v1/files`): bytes under a name, for those who made them.
+
+The routes are Launch's and OpenAI's at once: each answers with what both clients read.
+"""
 
 import codecs
 from collections.abc import AsyncIterator
-from functools import partial
+from itertools import dropwhile
+from typing import Annotated
 
-from fastapi import Request, Response
+from fastapi import Query, Request, Response
+from fastapi.responses import StreamingResponse
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
@@ -25,15 +30,18 @@ from openlaunch.wire.files import (
     FileContentResponse,
     FileResponse,
     ListFilesResponse,
-    UploadFileResponse,
 )
 from openlaunch.wire.ids import object_id
 
 MAX_FILENAME = 255
+MAX_PURPOSE = 64
+BINARY = ("application/octet-stream", "application/binary")
+Limit = Annotated[int | None, Query(ge=1, le=10_000)]
 PIECE = 1 << 20
 TEXT_PIECE = 64 * 1024
 _FILE = {"type": "string", "contentMediaType": "application/octet-stream"}
-_SCHEMA = {"type": "object", "properties": {"file": _FILE}, "required": ["file"]}
+_FIELDS = {"file": _FILE, "purpose": {"type": "string"}}
+_SCHEMA = {"type": "object", "properties": _FIELDS, "required": ["file"]}
 _FORM = {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _SCHEMA}}}}
 
 
@@ -42,25 +50,42 @@ def router(context: Context) -> ControlRouter:
     api = ControlRouter(prefix=routes.FILES, tags=["files"])
 
     @api.post("", openapi_extra=_FORM)
-    async def upload_file(request: Request, user: User) -> UploadFileResponse:
-        """Store the form's `file`."""
-        return UploadFileResponse(id=await _store(context, request, user.owner))
+    async def upload_file(request: Request, user: User) -> FileResponse:
+        """Store the form's `file`; `purpose` is what it is for, such as batch."""
+        return _shown(await _store(context, request, user.owner))
 
     @api.get("", response_model=ListFilesResponse)
-    async def list_files(user: User) -> Response:
-        """List the caller's files, newest first."""
-        found = await context.store.read(lambda conn: file_store.list_by_owner(conn, user.owner), user.owner)
-        return listed("files", found, partial(shown, FileResponse))
+    async def list_files(
+        user: User, purpose: str | None = None, after: str | None = None, limit: Limit = None
+    ) -> Response:
+        """List the caller's files, newest first, of a purpose or all; `after` is the last one of the page before."""
+        files = await context.store.read(lambda conn: file_store.list_by_owner(conn, user.owner), user.owner)
+        if purpose is not None:
+            files = [file for file in files if file.purpose == purpose]
+        if after is not None:
+            files = [*dropwhile(lambda file: file.id != after, files)][1:]
+        has_more = limit is not None and len(files) > limit
+        return listed(("files", "data"), files[:limit], _shown, object="list", has_more=has_more)
 
     @api.get("/{file_id}")
     async def get_file(file_id: str, user: User) -> FileResponse:
         """Get one file's name and size."""
-        return shown(FileResponse, await _find(context, file_id, user.owner))
+        return _shown(await _find(context, file_id, user.owner))
 
-    @api.get("/{file_id}/content", response_model=FileContentResponse)
-    async def get_file_content(file_id: str, user: User) -> Response:
-        """Get a file's text."""
+    @api.get(
+        "/{file_id}/content",
+        response_model=FileContentResponse,
+        responses={200: {"content": {binary: {} for binary in BINARY}}},
+    )
+    async def get_file_content(file_id: str, request: Request, user: User) -> Response:
+        """Get a file's text; of a file with a purpose, or where Accept is application/binary, its bytes."""
         record = await _find(context, file_id, user.owner)
+        accepted = request.headers.get("accept", "")
+        if record.purpose is not None or any(binary in accepted for binary in BINARY):
+            pieces = context.artifacts.stream(record.key, TEXT_PIECE)
+            return StreamingResponse(
+                pieces, media_type=BINARY[0], headers={"content-length": str(record.size)}
+            )
         if record.size > context.settings.max_body_bytes:
             raise PayloadTooLarge(
                 f"the file has {record.size} bytes, {context.settings.max_body_bytes} can be read at once"
@@ -80,12 +105,16 @@ def router(context: Context) -> ControlRouter:
             lambda conn: file_store.delete(conn, file_id, user.owner), user.owner
         )
         await context.artifacts.delete(record.key)
-        return DeleteFileResponse(deleted=deleted)
+        return DeleteFileResponse(id=file_id, deleted=deleted)
 
     return api
 
 
-async def _store(context: Context, request: Request, owner: str) -> str:
+def _shown(file: FileRecord) -> FileResponse:
+    return shown(FileResponse, file, bytes=file.size, created_at=int(file.created_at))
+
+
+async def _store(context: Context, request: Request, owner: str) -> FileRecord:
     if not request.headers.get("content-type", "").startswith("multipart/form-data"):
         raise BadRequest("the body is not multipart/form-data with a field 'file'")
     body = bounded(request.stream(), context.settings.max_bundle_bytes)
@@ -95,7 +124,7 @@ async def _store(context: Context, request: Request, owner: str) -> str:
         raise BadRequest(f"the form can't be read: {error}") from None
     async with context.uploads.upload(owner) as counted:
         try:
-            record = await _put(context, form.get("file"), owner, counted)
+            record = await _put(context, form.get("file"), _purpose(form.get("purpose")), owner, counted)
         finally:
             await form.close()
         try:
@@ -104,10 +133,18 @@ async def _store(context: Context, request: Request, owner: str) -> str:
             if error.code != OUTCOME_UNKNOWN:
                 await context.artifacts.delete(record.key)
             raise
-    return record.id
+    return record
 
 
-async def _put(context: Context, upload: UploadFile | str | None, owner: str, counted: Counted) -> FileRecord:
+def _purpose(given: UploadFile | str | None) -> str | None:
+    if given is None or (isinstance(given, str) and 0 < len(given) <= MAX_PURPOSE):
+        return given
+    raise BadRequest(f"purpose is not text of up to {MAX_PURPOSE} characters")
+
+
+async def _put(
+    context: Context, upload: UploadFile | str | None, purpose: str | None, owner: str, counted: Counted
+) -> FileRecord:
     if not isinstance(upload, UploadFile):
         raise Unprocessable(
             "the form has no file in its field 'file'",
@@ -116,7 +153,8 @@ async def _put(context: Context, upload: UploadFile | str | None, owner: str, co
     file_id = object_id("file")
     key = f"files/{file_id}"
     size = await context.artifacts.put(key, counted(_pieces(upload)))
-    return FileRecord(file_id, owner, (upload.filename or "file")[-MAX_FILENAME:], size, key, clock.now())
+    name = (upload.filename or "file")[-MAX_FILENAME:]
+    return FileRecord(file_id, owner, name, size, key, clock.now(), purpose)
 
 
 async def _pieces(upload: UploadFile) -> AsyncIterator[bytes]:

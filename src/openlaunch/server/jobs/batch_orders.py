@@ -1,23 +1,18 @@
-"""The process that reads the inputs of one batch job: it parses a user's file, and checks what is in it."""
+"""How the inputs of one batch job are read: a user's file is parsed, and what is in it is checked."""
 
 import json
-import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 
 from openlaunch.errors import APIError
-from openlaunch.server.prediction.apart import Channel, connect
 from openlaunch.server.prediction.inputs import PredictInput, check_body
 from openlaunch.server.prediction.schemas import BundleSchemas
 from openlaunch.server.queue.refusals import REFUSED_STATUS_CODE
-from openlaunch.tasks.batch_input import BadRow, InputError, Row, rows
+from openlaunch.tasks.batch_input import BadRow, Row, rows
 from openlaunch.tasks.states import failure
 
 CHUNK_BYTES = 4 * 1024 * 1024
 """The most that a chunk of several inputs takes; one that is larger is a chunk alone."""
-PIECE_SECONDS = 30
-"""What one piece of the file, or one chunk of inputs, may take."""
 
 Chunk = list[tuple[PredictInput, bytes | None]]
 """Inputs; beside each, the result of one that is refused."""
@@ -38,41 +33,13 @@ class Order:
     max_bytes: int = 0
     """The largest input; a larger one is refused."""
 
+    def read(self, pieces: Iterator[bytes]) -> Iterator[Row]:
+        """Yield the inputs of a file."""
+        return rows(pieces)
 
-def main() -> None:
-    """Answer one order. None asks the server for the next piece; all else is a part of the answer."""
-    channel = connect()
-    order: Order = channel.receive()
-    source = rows(_pieces(channel))
-    try:
-        if order.count is not None:
-            channel.send(sum(1 for _ in islice(source, order.count)))
-        else:
-            _send_chunks(channel, source, order)
-    except InputError as error:
-        channel.send(error)
-
-
-def _pieces(channel: Channel) -> Iterator[bytes]:
-    while True:
-        channel.send(None)
-        piece = channel.receive()
-        signal.alarm(PIECE_SECONDS)
-        if not piece:
-            return
-        yield piece
-
-
-def _send_chunks(channel: Channel, source: Iterator[Row], order: Order) -> None:
-    schemas = BundleSchemas(json.loads(order.source), apart=True)
-    wanted = islice(source, order.skip, None)
-    for chunk in chunks(wanted, schemas, order):
-        signal.alarm(0)  # the server may take its time
-        channel.send(chunk)
-        if not chunk:
-            return
-        channel.receive()
-        signal.alarm(PIECE_SECONDS)
+    def chunks(self, wanted: Iterator[Row]) -> Iterator[Chunk]:
+        """Check inputs, and put them together."""
+        return chunks(wanted, BundleSchemas(json.loads(self.source), apart=True), self)
 
 
 def chunks(source: Iterator[Row], schemas: BundleSchemas, order: Order) -> Iterator[Chunk]:
@@ -113,7 +80,3 @@ def _checked(row: Row, schemas: BundleSchemas, order: Order) -> tuple[PredictInp
     except APIError as error:
         details = "; ".join(f"{'.'.join(map(str, e['loc'][1:]))}: {e['msg']}" for e in error.errors)
         return _REFUSED, f"{error.message}: {details}" if details else error.message
-
-
-if __name__ == "__main__":
-    main()

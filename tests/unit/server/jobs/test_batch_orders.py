@@ -2,7 +2,7 @@
 
 import pytest
 
-from openlaunch.server.jobs.batch_process import CHUNK_BYTES, Order, chunks
+from openlaunch.server.jobs.batch_orders import CHUNK_BYTES, Order, chunks
 from openlaunch.server.prediction.schemas import BundleSchemas
 from openlaunch.tasks.batch_input import BadRow
 

@@ -1,0 +1,129 @@
+"""Lines of batches for models: requests that pass through to an engine, and whose answers become lines of a file."""
+
+import json
+from typing import Any
+
+import orjson
+
+from openlaunch.server.dispatch.answer_rules import check_head
+from openlaunch.server.dispatch.lane import Lane
+from openlaunch.server.queue.running import Runner, TaskWork
+from openlaunch.tasks.queue import ClaimedTask, Finished
+from openlaunch.tasks.states import State
+from openlaunch.wire.failures import reason_of
+from openlaunch_worker.frames import (
+    MIN_CHUNK_BYTES,
+    STREAM_WINDOW,
+    Body,
+    Flags,
+    FrameError,
+    Kind,
+    Outcome,
+)
+
+LINE_HEAD = b'{"id": "batch_req_'
+"""What a line begins with that is the result of a task; other tasks have ended without an answer."""
+
+_ARGS = b', "args": '
+_ERROR, _BAD_GATEWAY = 400, 502
+_MAX_TEXT = 2000
+
+
+class LineWork(TaskWork):
+    """One line of a batch in a worker's slot: the engine's answer is gathered, and is the line's result.
+
+    An answer that is broken off, as when the engine dies, is none: the line has another attempt.
+    """
+
+    __slots__ = ("_ahead", "_gathered", "_status")
+    answer_kind = int(Kind.END)
+
+    def __init__(self, runner: Runner, lane: Lane, task: ClaimedTask, payload: bytes, seconds: float) -> None:
+        super().__init__(runner, lane, task, payload, seconds)
+        self.flags |= Flags.RAW | Flags.STREAM
+        self._gathered = bytearray()
+        self._ahead = 0
+        self._status = 0
+
+    def head(self, payload: Body) -> None:
+        self._status, _ = check_head(payload)
+
+    def check_chunk(self) -> None:
+        if self._ahead >= STREAM_WINDOW:
+            raise FrameError("a CHUNK beyond the credit of its stream")
+
+    def chunk(self, data: Body) -> None:
+        self.check_chunk()
+        self._ahead += max(MIN_CHUNK_BYTES, len(data))
+        if self.cancelled:
+            return
+        self._gathered += data
+        if self._ahead >= STREAM_WINDOW // 4 and self._link is not None:
+            self._link.credit(self._request_id, self._ahead)
+            self._ahead = 0
+
+    def finished(self, outcome: int, payload: Body) -> None:
+        # Not of `TaskWork`: tasks are claimed ahead by how long they take, and lines are not.
+        super(TaskWork, self).finished(outcome, payload)
+
+    def answered(self, outcome: int, payload: Body) -> None:
+        is_failure = outcome == Outcome.FAILURE
+        if is_failure:
+            payload = bytes(payload).removeprefix(b"data: ")
+        if self._status >= _ERROR or outcome == Outcome.SUCCESS:
+            self._record(self._status or 200)
+        elif is_failure and (document := orjson.loads(payload))["status_code"] == _BAD_GATEWAY:
+            self._runner.give_back(self, f"had no answer: {reason_of(document, _MAX_TEXT)}", died=True)
+        else:
+            super().answered(outcome, payload)
+
+    def _record(self, status: int) -> None:
+        task_id = self.task.id
+        good = status < _ERROR
+        response = {"status_code": status, "request_id": f"req_{task_id}"}
+        line = line_of(task_id, custom_id_of(self.body), response, _body_of(self._gathered), None)
+        state = State.SUCCESS if good else State.FAILURE
+        reason = None if good else f"the engine answered {status}"
+        self._runner.line_answered(self, Finished(task_id, state, status, reason=reason), line)
+
+
+def line_input(custom_id: str, route: str, body: bytes) -> bytes:
+    """Return the payload of a line's task: a request to a route, which names the line."""
+    names = json.dumps(custom_id).encode(), json.dumps(route).encode()
+    return b'{"custom_id": %b, "destination_path": %b, "args": %b}' % (*names, body)
+
+
+def custom_id_of(payload: Body) -> str | None:
+    """Return which line a payload is of."""
+    head, found, _ = bytes(payload[:16384]).partition(_ARGS)
+    return str(json.loads(head + b"}")["custom_id"]) if found else None
+
+
+def line_of(
+    line_id: str,
+    custom_id: str | None,
+    response: dict[str, Any] | None,
+    body: bytes,
+    error: dict[str, str] | None,
+) -> bytes:
+    """Return a line of a file of answers or errors; the response has this body, which is JSON in one line."""
+    answer = b"null"
+    if response is not None:
+        answer = b'%b, "body": %b}' % (json.dumps(response).encode()[:-1], body)
+    parts = (line_id.encode(), json.dumps(custom_id).encode(), answer, json.dumps(error).encode())
+    return LINE_HEAD + b'%b", "custom_id": %b, "response": %b, "error": %b}\n' % parts
+
+
+def error_line(line_id: str, custom_id: str | None, code: str, message: str) -> bytes:
+    """Return a line of a file of errors for what has no answer."""
+    return line_of(line_id, custom_id, None, b"", {"code": code, "message": message})
+
+
+def _body_of(gathered: bytearray) -> bytes:
+    """Return an answer as JSON in one line; what is not JSON becomes its text."""
+    try:
+        orjson.loads(gathered)
+    except orjson.JSONDecodeError:
+        return json.dumps(gathered[:_MAX_TEXT].decode("utf-8", "replace")).encode()
+    # Where JSON has a line feed, it is between values.
+    return bytes(gathered).replace(b"\r", b"").replace(b"\n", b" ")
