@@ -6,6 +6,7 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import fields, is_dataclass, replace
 from enum import Enum
 from typing import Any, Final
@@ -36,10 +37,15 @@ class Arguments:
         if type(args) is not dict:
             return args
         SCRATCH.set(scratch)
+        token = _TRIED.set({})
         try:
             return _each(self._makers, args)
         except Misfit as misfit:
             raise InvalidInput(f"{'.'.join(map(str, misfit.path))}: {misfit.reason}") from None
+        except RecursionError:
+            raise InvalidInput("the args are nested too deep") from None
+        finally:
+            _TRIED.reset(token)
 
     def downloads(self, args: Any) -> "Downloads | None":
         """Return the download of the files that are given by URL; None where there are none."""
@@ -128,7 +134,9 @@ class Makers:
                     misfits.append(misfit)
             raise misfits[-1]
 
-        return make if makers else None
+        if len(makers) < 2:
+            return makers[0] if makers and not as_is else make if makers else None
+        return _once(make)
 
     def _of_collection(self, kind: Any, inner: tuple[Any, ...]) -> Make | None:
         if kind is tuple and inner and inner[-1] is not Ellipsis:
@@ -147,6 +155,33 @@ class Makers:
             makers = {name: make for name, make in found if make is not None}
             self._of_records[kind] = _of_fields(makers, kind)
         return self._of_records[kind]
+
+
+def _once(make: Make) -> Make:
+    """Have each value made once in a request, however often it is tried.
+
+    A type may fit all but the last part of a value, which is then tried with the next type. The work would double
+    with every level of a value that has a union at each.
+    """
+
+    def made(value: Any) -> Any:
+        if (tried := _TRIED.get(None)) is None:
+            return make(value)
+        key = id(make), id(value)
+        if key not in tried:
+            try:
+                tried[key] = make(value)
+            except Misfit as misfit:
+                tried[key] = misfit
+        if isinstance(found := tried[key], Misfit):
+            raise Misfit(found.reason, *found.path)
+        return found
+
+    return made
+
+
+_TRIED: Final[ContextVar[dict[tuple[int, int], Any]]] = ContextVar("tried")
+"""What was made in unions of the values of the request whose arguments are made, and what does not fit."""
 
 
 def is_binary(kind: Any) -> bool:

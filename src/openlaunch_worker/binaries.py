@@ -12,6 +12,9 @@ from openlaunch_worker.files import NPY, SCRATCH, DType, File, Shape, of_data_ur
 
 _MAGIC: Final = b"\x93NUMPY"
 
+MAX_TEXT_BYTES: Final = 64 * 1024 * 1024
+"""Of an array that is made of lists with text."""
+
 
 class Misfit(Exception):
     """A value does not fit its annotation: what is wrong, and where in it."""
@@ -91,12 +94,24 @@ def _came(file: File) -> str:
 def _image(value: Any) -> Any:
     file = file_of(value)
     try:
-        image = importlib.import_module("PIL.Image").open(BytesIO(file.read()))
+        library = importlib.import_module("PIL.Image")
+        image = library.open(BytesIO(file.read()))
+        _check_image(library, image)
         image.load()
     except Exception as error:
         text = one_line(error).partition(" <")[0]  # the error names an object in memory
         raise Misfit(f"an image is needed, and {_came(file)}: {text}") from None
     return image
+
+
+def _check_image(library: Any, image: Any) -> None:
+    """Raise ValueError if to load an image takes too much memory, or another program."""
+    most, (width, height) = library.MAX_IMAGE_PIXELS, image.size
+    if most is not None and width * height > most:
+        limit = f"PIL.Image.MAX_IMAGE_PIXELS, which load_model_fn can set, is {most}"
+        raise ValueError(f"it has {width} x {height} pixels, and {limit}")
+    if not library.MIME.get(image.format, "").startswith("image/"):  # Ghostscript would run what is in an EPS
+        raise ValueError(f"it is {image.format}, which is not a type of images")
 
 
 class Arrays:
@@ -115,7 +130,9 @@ class Arrays:
         try:
             in_json = isinstance(value, list | int | float)
             array = self._of_lists(numpy, value) if in_json else self._of_file(numpy, file_of(value))
-        except (ValueError, TypeError, OverflowError, EOFError) as error:
+        except MemoryError:
+            raise
+        except Exception as error:
             raise Misfit(f"{self._needed()} is needed: {one_line(error)}") from None
         if not self._fits(numpy, array):
             raise Misfit(f"{self._needed()} is needed, and one of {array.dtype} and shape {array.shape} came")
@@ -129,6 +146,7 @@ class Arrays:
         return f"an array{of}" + ("" if self._shape is None else f" with the shape ({lengths})")
 
     def _of_lists(self, numpy: Any, value: Any) -> Any:
+        _check_text(numpy, value)
         array = numpy.asarray(value)
         if self._dtype is None or (
             array.dtype.kind == "f" and numpy.dtype(self._dtype).kind in "iub" and array.size
@@ -155,12 +173,31 @@ class Arrays:
         )
 
 
+def _check_text(numpy: Any, value: Any) -> None:
+    """Raise ValueError if lists have text of which NumPy makes too much: each takes as much as the longest."""
+    if longest := _longest_text(value):
+        size = 4 * longest * numpy.asarray(value, object).size
+        if size > MAX_TEXT_BYTES:
+            raise ValueError(f"its texts would take {size} bytes, the limit is {MAX_TEXT_BYTES}")
+
+
+def _longest_text(value: Any) -> int:
+    if isinstance(value, str):
+        return len(value)
+    # Rows of numbers, which most are, take one step each.
+    if not isinstance(value, list) or {int, float, bool}.issuperset(map(type, value)):
+        return 0
+    return max(map(_longest_text, value), default=0)
+
+
 def _of_npy(numpy: Any, data: bytes) -> Any:
-    file = BytesIO(data)
-    version = numpy.lib.format.read_magic(file)
-    if version != (1, 0):
-        return numpy.load(BytesIO(data), allow_pickle=False)
-    shape, is_fortran, dtype = numpy.lib.format.read_array_header_1_0(file)
+    # Not by numpy.load, which makes an array of the size that the head says before it looks whether that is there.
+    file, form = BytesIO(data), numpy.lib.format
+    readers = {(1, 0): form.read_array_header_1_0, (2, 0): form.read_array_header_2_0}
+    version = form.read_magic(file)
+    if version not in readers:
+        raise ValueError(f"the version of its format is {version}: 1.0 and 2.0 are read")
+    shape, is_fortran, dtype = readers[version](file)
     if dtype.hasobject:
         raise ValueError("it holds objects of Python, which are not read")
     values = numpy.frombuffer(data, dtype, offset=file.tell())

@@ -17,8 +17,12 @@ PARTS: Final = "application/vnd.openlaunch.parts"
 """The type of a body as `frames.with_parts` has it, which our client sends."""
 
 MAX_NAME: Final = 100
-_DATA_URL: Final = re.compile(r"data:([^,;]*)((?:;[^,;]*)*?)(;base64)?,", re.IGNORECASE)
-_NAME: Final = re.compile(r";name=([^;,]*)")
+MAX_NAME_BYTES: Final = 200
+"""Systems of files have room for 255."""
+
+MAX_HEAD: Final = 4096
+"""Characters of a `data:` URL before its comma."""
+
 _NOT_IN_NAMES: Final = re.compile(r"[^\w .()+-]|^\.+")
 
 
@@ -99,18 +103,21 @@ def safe_name(name: str) -> str:
     """Return the last part of a file's name, without what could lead elsewhere or is not text."""
     last = re.split(r"[/\\]", name)[-1]
     stem, dot, ending = _NOT_IN_NAMES.sub("_", last).rpartition(".")
-    return (stem[: MAX_NAME - len(ending)] + dot + ending)[-MAX_NAME:] or "file"
+    short = (stem[: MAX_NAME - len(ending)] + dot + ending)[-MAX_NAME:]
+    return short.encode()[-MAX_NAME_BYTES:].decode(errors="ignore") or "file"
 
 
 def of_data_url(text: str) -> File:
     """Return the file that a `data:` URL holds. Raise ValueError if it is none."""
-    found = _DATA_URL.match(text)
-    if found is None:
+    comma = text.find(",", 0, MAX_HEAD)
+    if comma < 0 or text[:5].lower() != "data:":
         raise ValueError("it is not a data: URL")
-    data = text[found.end() :]
+    media_type, *parameters = text[5:comma].split(";")
+    is_base64 = bool(parameters) and parameters[-1].lower() == "base64"
+    data = text[comma + 1 :]
     try:
-        content = base64.b64decode(data, validate=True) if found[3] else unquote_to_bytes(data)
+        content = base64.b64decode(data, validate=True) if is_base64 else unquote_to_bytes(data)
     except (binascii.Error, ValueError) as error:
         raise ValueError(f"its base64 can't be read: {error}") from None
-    name = _NAME.search(found[2])
-    return File(content, name=unquote(name[1]) if name else "", media_type=found[1] or "text/plain")
+    name = next((each[5:] for each in parameters if each.startswith("name=")), "")
+    return File(content, name=unquote(name), media_type=media_type or "text/plain")

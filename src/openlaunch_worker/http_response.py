@@ -10,6 +10,7 @@ MAX_LINE: Final = 1024
 """Limit on the line before a chunk."""
 
 _STATUS: Final = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: |\Z)")
+_LENGTH: Final = re.compile(r"[0-9]{1,18}")
 _SIZE: Final = re.compile(rb"[0-9A-Fa-f]{1,16}[ \t]*(?:;.*)?")
 _FIRST_OF_FINAL: Final = 200
 _WITHOUT_BODY: Final = (204, 304)
@@ -103,7 +104,7 @@ class ResponseParser:
         elif framing is not None:
             self._is_chunked, self._left = True, 0
         elif length is not None:
-            if not (length.isascii() and length.isdigit()):
+            if _LENGTH.fullmatch(length) is None:
                 raise BodyError(f"its answer has the Content-Length {length[:40]!r}")
             self._left = int(length)
         self.is_kept = "close" not in connection and self._left is not None

@@ -13,6 +13,7 @@ from openlaunch_worker.outbox import Outbox
 from openlaunch_worker.upstream import Connection, Upstream
 
 PASSED_HEADERS: Final = ("content-type", "retry-after")
+PASSED_VALUE: Final = re.compile(r"[ -~]{0,500}")
 MAX_SHOWN: Final = 2000
 _DONE: Final = (b"data: [DONE]", b"data:[DONE]")
 _ERROR: Final = re.compile(rb'^(?:data: ?\{"error"|event: ?error)', re.MULTILINE)
@@ -87,6 +88,12 @@ class PassedAnswer(Stream):
             self._break_off(f"its answer has the Content-Encoding {coding!r}, which was not asked for")
         elif 300 <= status < 400:
             self._break_off(f"it answered {status}, which is a redirect")
+        elif odd := [
+            name for name in PASSED_HEADERS if PASSED_VALUE.fullmatch(headers.get(name, "")) is None
+        ]:
+            self._break_off(
+                f"its answer has a {odd[0]} that is longer than 500 characters, or not plain ASCII"
+            )
         else:
             kind = headers.get("content-type", "").partition(";")[0].strip().lower()
             self._is_events = kind == EVENTS and status < 300

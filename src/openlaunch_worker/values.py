@@ -116,7 +116,12 @@ def with_text_keys(value: Any) -> Any:
 
 
 def _key(key: Any) -> Any:
-    made = key if key is None or isinstance(key, str | int | float) else plain(key)
+    if key is None or isinstance(key, str | int | float):
+        return key
+    try:
+        made = plain(key)
+    except TypeError:  # it speaks of a value
+        made = []
     if isinstance(made, list | tuple | dict):
         raise TypeError(f"keys must be text or numbers, not {type(key).__qualname__}")
     return made

@@ -62,6 +62,12 @@ def test_a_part_that_is_not_json_is_named_too():
         answers.success({"a": [1j]}, MANY)
 
 
+@pytest.mark.parametrize("key", [(1, 2), frozenset([1]), object()])
+def test_a_key_that_is_not_json_is_named(key):
+    with pytest.raises(Refusal, match=f"keys must be text or numbers, not {type(key).__name__}"):
+        answers.success({key: 1}, MANY)
+
+
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
 def test_nan_and_infinity_are_named(number):
     with pytest.raises(Refusal, match=r"of type list, holds NaN or Infinity.*return_pickled=True"):

@@ -71,6 +71,7 @@ def test_the_end_of_the_connection_ends_a_body_of_unknown_length():
         CHUNKED + b"1" * 5000,
         HEAD + b"content-length: -1\r\n\r\n",
         HEAD + b"content-length: 1, 2\r\n\r\n",
+        HEAD + b"content-length: " + b"9" * 5000 + b"\r\n\r\n",
         HEAD + b"transfer-encoding: gzip, chunked\r\n\r\n",
         HEAD + b"no colon\r\n\r\n",
         b"HTTP/2 200\r\n\r\n",

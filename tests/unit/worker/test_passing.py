@@ -119,6 +119,12 @@ def test_other_answers_pass_as_they_are():
     assert "gzip" in passed(headers={**EVENTS, "content-encoding": "gzip"})[1]
 
 
+@pytest.mark.parametrize("value", ["a/b\nset-cookie: c=1", "a/b\r", "é/b", "a" * 501, "a\tb"])
+@pytest.mark.parametrize("name", ["content-type", "retry-after"])
+def test_a_header_that_the_server_would_refuse_is_not_passed_on(name, value):
+    assert name in passed(b"{}", headers={name: value})[1]
+
+
 def test_an_event_has_a_limit():
     assert "event of over 1000 bytes" in passed(TOKEN, b"data: " + b"x" * 1000, most=1000)[1]
 

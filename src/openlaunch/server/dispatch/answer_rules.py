@@ -3,7 +3,6 @@
 A worker that keeps to its own limits (`openlaunch_worker.answers`, `openlaunch_worker.failures`) never breaks them.
 """
 
-import re
 from typing import Any
 
 import orjson
@@ -11,7 +10,7 @@ import orjson
 from openlaunch.server.dispatch.work import Work
 from openlaunch.server.prediction.inputs import occurrences
 from openlaunch_worker.frames import STREAM_WINDOW, Body, Flags, FrameError, Kind, Outcome
-from openlaunch_worker.passing import PASSED_HEADERS
+from openlaunch_worker.passing import PASSED_HEADERS, PASSED_VALUE
 
 MAX_FAILURE_BYTES = 1024 * 1024
 """Limit on a document that says why something failed: its text has 64 Ki characters, each up to 12 bytes of JSON."""
@@ -19,7 +18,6 @@ MAX_FAILURE_BYTES = 1024 * 1024
 _OF_STREAM = b"data: "
 """What stands before a failure that is the last event of a stream."""
 
-_VALUE = re.compile(r"[ -~]{0,500}")
 _NO_ERROR = {"type": "", "message": ""}
 FRAME_BYTES = 1024
 """What stands around a value."""
@@ -82,7 +80,7 @@ def check_head(payload: Body) -> tuple[int, dict[str, str]]:
     if type(status) is not int or not 200 <= status <= 599 or type(headers) is not dict:
         raise FrameError("a HEAD without a status from 200 to 599, or without headers")
     for name, value in headers.items():
-        if name not in PASSED_HEADERS or type(value) is not str or _VALUE.fullmatch(value) is None:
+        if name not in PASSED_HEADERS or type(value) is not str or PASSED_VALUE.fullmatch(value) is None:
             raise FrameError("a HEAD with a header that is not passed on, or a value that is none")
     return status, headers
 
