@@ -10,9 +10,9 @@ from server_links import FakeWorker, WaitedCall
 
 from openlaunch.errors import DeadlineExceeded
 from openlaunch.server.dispatch.lane import Lane
-from openlaunch.wire.endpoints import EndpointStatus
+from openlaunch.wire.endpoints import EndpointStatus, EndpointType
 
-ENDPOINT = replace(make_record(make_spec()), status=EndpointStatus.READY)
+ENDPOINT = replace(make_record(make_spec()), status=EndpointStatus.READY, endpoint_type=EndpointType.ASYNC)
 
 
 def make_lane(

@@ -12,7 +12,7 @@ from openlaunch.controller.fleet import Load
 from openlaunch.errors import APIError, DeadlineExceeded, NotFound, TooManyRequests, Unavailable
 from openlaunch.server.dispatch.lane import Lane
 from openlaunch.store.records import CanaryRecord
-from openlaunch.wire.endpoints import CanaryStatus, EndpointStatus
+from openlaunch.wire.endpoints import CanaryStatus, EndpointStatus, EndpointType
 from openlaunch_worker.answers import failure
 from openlaunch_worker.frames import Outcome
 
@@ -129,6 +129,16 @@ class TestSlots:
         worker.take()
         worker.answer()
         assert lane.tasks_wanted() == 2
+
+    @pytest.mark.parametrize(("slots", "wanted"), [(1, 1), (2, 1), (4, 3), (16, 12)])
+    @in_loop
+    async def test_lines_of_batches_leave_a_fifth_of_the_slots_to_requests(self, slots, wanted):
+        lane = make_lane(endpoint=replace(ENDPOINT, endpoint_type=EndpointType.STREAMING))
+        assert lane.tasks_wanted() == 0
+        FakeWorker("w", slots=slots).join(lane)
+        assert lane.tasks_wanted() == wanted
+        submit(lane, "a")
+        assert lane.tasks_wanted() == wanted - 1
 
     @in_loop
     async def test_a_draining_worker_gets_nothing_more(self):
