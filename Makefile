@@ -59,8 +59,12 @@ test-slow: $(VENV)/.installed
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraints constraints.txt --group chart
 	$(BIN)/python -m tools.run_tests slow
 
-# What concerns records once more, with servers that keep them in PostgreSQL.
-ON_RECORDS := $(addprefix tests/integration/,access control controller jobs queue) tests/chaos/test_kill.py
+# What concerns records once more, with servers that keep them in PostgreSQL: also the fuzzer of the HTTP interface, and
+# the fault tests of what is in records. tests/chaos/test_postgres.py and test_cluster.py, which have a PostgreSQL of their
+# own, are among the slow ones.
+ON_RECORDS := $(addprefix tests/integration/,access control controller jobs queue) \
+	$(addprefix tests/chaos/test_,kill.py poison.py rollout.py soak.py stopping.py turns.py) \
+	tests/chaos/test_storage.py::test_a_clock_that_is_set_expires_nothing_and_runs_nothing_twice
 test-postgres: $(VENV)/.installed
 	OPENLAUNCH_TEST_STORE=postgres $(BIN)/python -m tools.run_tests "(slow or not slow)" $(ON_RECORDS)
 

@@ -14,6 +14,7 @@ from postgres_server import WITH_PASSWORD, PostgresServer, shared_server
 from sqlalchemy import Connection
 
 from openlaunch.errors import ConfigurationError, Unavailable
+from openlaunch.nodes import leases
 from openlaunch.store import keys, postgres, postgres_session
 from openlaunch.store.base import OUTCOME_UNKNOWN
 from openlaunch.store.cluster import check_leads
@@ -536,10 +537,31 @@ def test_a_transaction_of_a_leader_ends_before_another_one_leads(url: str) -> No
     asyncio.run(test())
 
 
+def cluster_at(url: str) -> PostgresCluster:
+    return PostgresCluster(url, "one", "http://127.0.0.1:1", 60.0, leases.ANSWER_SECONDS)
+
+
+def test_a_renewal_that_is_not_answered_is_given_up_before_the_lease_ends(url: str) -> None:
+    async def test() -> None:
+        async with opened(url):
+            server = cluster_at(url)
+            assert (await server.beat(lead=True)).epoch == 1
+            with psycopg.connect(url) as other:
+                other.execute("LOCK TABLE gateways")
+                with pytest.raises(
+                    Unavailable, match="does not answer"
+                ):  # and not: that it waited for the lock
+                    await server.beat(lead=True)
+            assert (await server.beat(lead=True)).epoch == 1
+            await server.close()
+
+    asyncio.run(test())
+
+
 def test_a_leader_keeps_its_epoch_though_an_answer_was_lost(url: str) -> None:
     async def test() -> None:
         async with opened(url):
-            first, second = (PostgresCluster(url, "one", "http://127.0.0.1:1", 60.0) for _ in range(2))
+            first, second = (cluster_at(url) for _ in range(2))
             assert (await first.beat(lead=False)).epoch == 0
             assert (await first.beat(lead=True)).epoch == 1
             assert (await first.beat(lead=True)).epoch == 1  # the same, if the answer before was lost

@@ -1,7 +1,8 @@
 """Databases of every released version work with this one, and the migrations make the tables that `tables.py` says.
 
-Each release adds one file to `tests/data/`: a database that it made, with a row in every table. Such a file is never
-changed after its release. Until 0.1 is released, a change to `tables.py` is made in `schema_0_1.sql` as well.
+Each release adds two files to `tests/data/`: a database of each kind that it made, with a row in every table. Such a
+file is never changed after its release. Until 0.1 is released, a change to `tables.py` is made in `schema_0_1.sql` as
+well, and then `python tests/contract/dump_schema.py` writes the one for PostgreSQL.
 """
 
 import sqlite3
@@ -9,11 +10,13 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import psycopg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from postgres_server import shared_server
 from sqlalchemy import Connection, func, select
-from store_drivers import OPENERS, Database, Opener, database, open_sqlite
+from store_drivers import OPENERS, POSTGRES, Database, Opener, database, open_postgres, open_sqlite
 
 from openlaunch.store import (
     answers,
@@ -32,7 +35,8 @@ from openlaunch.store.tables import metadata
 from openlaunch.tasks import lookups, outbox, queue
 from openlaunch.tasks.queue import ClaimedTask
 
-DUMPS = sorted((Path(__file__).parents[1] / "data").glob("schema_*.sql"))
+DATA = Path(__file__).parents[1] / "data"
+DUMPS = [*sorted(DATA.glob("schema_*.sql")), *sorted(DATA.glob("postgres_*.sql"))]
 NOT_COMPARED = {
     "sqlite": {"ix_tasks_claim"},
     # Made by the statements of `store.postgres_queue`.
@@ -60,10 +64,20 @@ def differences(conn: Connection) -> list[object]:
     return list(compare_metadata(context, metadata))
 
 
-def indexes(conn: Connection) -> set[str]:
-    """The indexes of a SQLite database, as they were made: Alembic does not look at what rows they are for."""
-    rows = conn.exec_driver_sql("SELECT sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL")
-    return {" ".join(sql.split()) for (sql,) in rows}
+MADE = {
+    "sqlite": "SELECT sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL",
+    "postgresql": """
+        SELECT indexdef FROM pg_indexes WHERE schemaname = 'public'
+        UNION SELECT concat_ws(' ', table_name, column_name, data_type, is_nullable, column_default)
+              FROM information_schema.columns WHERE table_schema = 'public'
+        UNION SELECT definition FROM pg_views WHERE schemaname = 'public'
+        UNION SELECT concat_ws(' ', relname, reloptions) FROM pg_class WHERE reloptions IS NOT NULL""",
+}
+
+
+def made(conn: Connection) -> set[str]:
+    """What Alembic does not compare: what rows indexes are for, and tables and views that statements make."""
+    return {" ".join(sql.split()) for (sql,) in conn.exec_driver_sql(MADE[conn.dialect.name])}
 
 
 def revision(conn: Connection) -> str | None:
@@ -86,20 +100,42 @@ def test_a_new_database_has_the_tables_and_the_revision_to_which_the_migrations_
 
 
 @pytest.fixture(params=DUMPS, ids=lambda path: path.stem)
-def upgraded(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+def dump(request: pytest.FixtureRequest) -> Path:
+    """A file of a released version."""
+    path: Path = request.param
+    return path
+
+
+@pytest.fixture
+def opener(dump: Path) -> Opener:
+    return open_postgres if dump.stem.startswith("postgres") else open_sqlite
+
+
+@pytest.fixture
+def upgraded(dump: Path, opener: Opener, tmp_path: Path) -> Iterator[Database]:
     """A database of a released version, opened by this one."""
-    with closing(sqlite3.connect(tmp_path / "store.db")) as conn:
-        conn.executescript(request.param.read_text())
-    with database(open_sqlite, tmp_path) as db:
+    if opener is open_postgres:
+        url = POSTGRES.url_of(tmp_path)
+        shared_server().execute(
+            "DROP SCHEMA public CASCADE", "CREATE SCHEMA public", database=url.rpartition("/")[2]
+        )
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(dump.read_bytes())
+    else:
+        with closing(sqlite3.connect(tmp_path / "store.db")) as conn:
+            conn.executescript(dump.read_text())
+    with database(opener, tmp_path) as db:
         yield db
+    if opener is open_postgres:
+        POSTGRES.drop(tmp_path)
 
 
 def test_an_upgraded_database_has_the_tables_and_indexes_of_a_new_one(
-    upgraded: Database, tmp_path: Path
+    upgraded: Database, opener: Opener, tmp_path: Path
 ) -> None:
     (tmp_path / "new").mkdir()
-    with database(open_sqlite, tmp_path / "new") as new:
-        assert upgraded.read(indexes) == new.read(indexes)
+    with database(opener, tmp_path / "new") as new:
+        assert upgraded.read(made) == new.read(made)
     assert upgraded.read(differences) == []
 
 

@@ -320,9 +320,9 @@ VALUES (1, 'end-1', 'created', 'with bundle bun-1', 1, 4, 4);
 INSERT INTO tasks (seq, id, endpoint_id, owner, status, priority, created_at, expires_at, attempts, max_attempts,
                    return_pickled, timeout_seconds, payload)
 VALUES (1, 'waits', 'end-1', 'ada', 'PENDING', 5, 5, 1000, 1, 3, 1, 2.5, x'7b7d');
-INSERT INTO tasks (seq, id, endpoint_id, owner, status, priority, created_at, finished_at, attempts, max_attempts,
-                   return_pickled, status_code, result)
-VALUES (2, 'done', 'end-1', 'ada', 'SUCCESS', 0, 5, 6, 1, 3, 0, 200, x'7b7d');
+INSERT INTO tasks (seq, id, endpoint_id, owner, status, priority, created_at, expires_at, finished_at, attempts,
+                   max_attempts, return_pickled, status_code, result)
+VALUES (2, 'done', 'end-1', 'ada', 'SUCCESS', 0, 5, 1000, 6, 1, 3, 0, 200, x'7b7d');
 INSERT INTO deliveries (seq, id, task_id, endpoint_id, owner, receiver, url, status, created_at, next_at, failures,
                         attempts)
 VALUES (1, 'msg_done', 'done', 'end-1', 'ada', 'receiver.example', 'https://receiver.example/', 'PENDING', 5, 6, 0, '[]');

@@ -8,6 +8,9 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+from openlaunch.store.base import Store
+from openlaunch.store.sqlite import SqliteStore
+
 ON_POSTGRES = os.environ.get("OPENLAUNCH_TEST_STORE") == "postgres"
 
 
@@ -34,6 +37,15 @@ def settings_of(data_dir: Path) -> dict[str, str]:
     from store_drivers import POSTGRES
 
     return {"store": POSTGRES.url_of(data_dir.absolute())}
+
+
+async def open_store(folder: Path) -> Store:
+    """Open a store in the folder, or on the database of the folder."""
+    if not ON_POSTGRES:
+        return await SqliteStore.open(folder / "store.db")
+    from openlaunch.store.postgres import PostgresStore
+
+    return await PostgresStore.open(settings_of(folder)["store"])
 
 
 def execute(data_dir: Path, statement: str) -> list[tuple[Any, ...]]:

@@ -31,7 +31,7 @@ from openlaunch.engines.processes import Processes
 from openlaunch.engines.sandbox import Sandboxes
 from openlaunch.engines.worker_logs import WorkerLogs
 from openlaunch.errors import ConfigurationError, Unavailable
-from openlaunch.nodes.leases import SECONDS as LEASE_SECONDS
+from openlaunch.nodes import leases
 from openlaunch.server import clock
 from openlaunch.server.access.audit import AuditLog
 from openlaunch.server.access.auth import Keyring
@@ -453,7 +453,9 @@ async def _cluster_records(settings: Settings, data: DataDir, url: str) -> Clust
     from openlaunch.store.postgres_cluster import PostgresCluster
 
     name = cluster_identity(settings.cluster_token).name
-    records = PostgresCluster(settings.store.get_secret_value(), name, url, LEASE_SECONDS)
+    records = PostgresCluster(
+        settings.store.get_secret_value(), name, url, leases.SECONDS, leases.ANSWER_SECONDS
+    )
     try:
         data.take_url_secret(await records.url_secret(data.url_secret()))
     except BaseException:

@@ -212,16 +212,18 @@ def _engine(queue: PostgresQueueSql, connect: Callable[[], psycopg.Connection[An
 def _prepare(writer: Engine, database: Database, session: WriterSession) -> None:
     """Make the tables, or bring them up to date; raise ConfigurationError where that can't be."""
     try:
-        with writer.begin() as connection:
-            session.begin_making(connection)
-            upgrade(connection)
-            lacking = connection.exec_driver_sql(_LACKING).scalars().all()
-            if lacking:
-                raise ConfigurationError(
-                    f"the user may not read and write {', '.join(sorted(lacking)[:3])}: connect as the user "
-                    "who made the tables, or GRANT ALL ON ALL TABLES IN SCHEMA … TO this one"
-                )
-            session.join(connection)
+        with writer.connect() as connection:
+            with connection.begin():
+                session.begin_making(connection)
+                upgrade(connection)
+                lacking = connection.exec_driver_sql(_LACKING).scalars().all()
+                if lacking:
+                    raise ConfigurationError(
+                        f"the user may not read and write {', '.join(sorted(lacking)[:3])}: connect as the user "
+                        "who made the tables, or GRANT ALL ON ALL TABLES IN SCHEMA … TO this one"
+                    )
+                session.join(connection)
+            session.end_making(connection)
     except _FAULTS as error:
         writer.dispose()
         raise ConfigurationError(f"the {database.name} can't be used: {sentence(error)}") from None

@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -14,7 +15,7 @@ from psycopg import sql
 from openlaunch.errors import ConfigurationError
 from openlaunch.store.cluster import Beat
 from openlaunch.store.postgres_problems import explained
-from openlaunch.store.postgres_session import Database
+from openlaunch.store.postgres_session import ANSWER_SECONDS, BoundedConnection, Database
 
 T = TypeVar("T")
 
@@ -27,7 +28,8 @@ TABLES = (
 )
 """`until` is by the database's clock, with which alone it is compared."""
 
-_SESSION = "-c jit=off"
+_SESSION = "-c jit=off -c lock_timeout=2s"
+"""What was given up does not wait for a lock for ever."""
 CONNECT_AGAIN_SECONDS = 0.2
 LISTEN_SECONDS = 0.5
 """How long the listening thread waits before it looks whether it is to end."""
@@ -53,12 +55,16 @@ INSERT INTO cluster SELECT %(name)s, %(secret)s WHERE NOT EXISTS (SELECT FROM cl
 class PostgresCluster:
     """`store.cluster.ClusterRecords` on PostgreSQL."""
 
-    def __init__(self, url: str, name: str, address: str, seconds: float) -> None:
-        """Take the database's URL, the name of the cluster, where this server is, and how long leases last."""
+    def __init__(self, url: str, name: str, address: str, seconds: float, answer_seconds: float) -> None:
+        """Take the database's URL, the name of the cluster, where this server is, and how long leases last.
+
+        What is not answered in `answer_seconds` is given up, and its connection with it: a renewal comes after it.
+        """
         self.gateway = secrets.token_hex(8)
+        self._answer_seconds = answer_seconds
         self._database, self._name = Database(url), name
         self._row = {"id": self.gateway, "address": address, "seconds": seconds}
-        self._connection: psycopg.Connection[Any] | None = None
+        self._connection: BoundedConnection | None = None
         self._channel = ""
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="cluster")
         self._closed = threading.Event()
@@ -90,7 +96,7 @@ class PostgresCluster:
                 name, secret = _one(conn, "SELECT name, url_secret FROM cluster")
                 return name, secret
 
-        name, secret = await self._run(join)
+        name, secret = await self._run(join, ANSWER_SECONDS)
         if name != self._name:
             raise ConfigurationError(
                 f"the {self._database.name} is of another cluster: its servers have another "
@@ -98,16 +104,20 @@ class PostgresCluster:
             )
         return secret
 
-    async def _run(self, op: Callable[[psycopg.Connection[Any]], T]) -> T:
+    async def _run(self, op: Callable[[psycopg.Connection[Any]], T], seconds: float = 0.0) -> T:
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, self._in_thread, op)
+            return await asyncio.get_running_loop().run_in_executor(
+                self._thread, self._in_thread, op, seconds or self._answer_seconds
+            )
         except psycopg.Error as error:
             raise explained(error) from error
 
-    def _in_thread(self, op: Callable[[psycopg.Connection[Any]], T]) -> T:
+    def _in_thread(self, op: Callable[[psycopg.Connection[Any]], T], seconds: float) -> T:
         if self._connection is None or self._connection.closed:
             self._connection = self._database.connect(_SESSION, "openlaunch cluster")
             self._channel = _channel(self._connection)
+        ends = time.monotonic() + seconds
+        self._connection.is_over = lambda began: time.monotonic() > ends
         try:
             return op(self._connection)
         except psycopg.Error:

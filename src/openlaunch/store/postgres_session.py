@@ -78,7 +78,7 @@ def _is_over(began: float) -> bool:
     return time.monotonic() > began + ANSWER_SECONDS
 
 
-class _Connection(psycopg.Connection[Any]):
+class BoundedConnection(psycopg.Connection[Any]):
     """A connection that is closed where an answer does not come: PostgreSQL or its machine may stand still."""
 
     is_over: Callable[[float], bool] = staticmethod(_is_over)
@@ -121,13 +121,13 @@ class Database:
         place = given.get("host") or given.get("hostaddr") or "this machine"
         return f"PostgreSQL database {given.get('dbname', '')!r} at {place}:{given.get('port', 5432)}"
 
-    def connect(self, session: str, application: str) -> "_Connection":
+    def connect(self, session: str, application: str) -> "BoundedConnection":
         """Connect with settings for the session, in front of those of the URL."""
         given = {**_DEFAULTS, "application_name": application, **self._given}
         given["client_encoding"] = "utf8"
         given["options"] = f"{session} {given.get('options', '')}".strip()
         try:
-            connection = _Connection.connect(**given, autocommit=True)
+            connection = BoundedConnection.connect(**given, autocommit=True)
         except psycopg.errors.ConnectionTimeout:
             self._silent_at = time.monotonic()
             raise
@@ -135,7 +135,7 @@ class Database:
             connection.adapters.register_dumper(str, dumper)
         return connection
 
-    def reader(self) -> "_Connection":
+    def reader(self) -> "BoundedConnection":
         """Connect for reading alone."""
         connection = self.connect(_READER, "openlaunch reader")
         connection.is_over = self._is_read_over
@@ -160,7 +160,7 @@ class WriterSession:
         self._database = database
         self._application = f"openlaunch {socket.gethostname()[:30]} {os.getpid()} {secrets.token_hex(3)}"
 
-    def connect(self) -> _Connection:
+    def connect(self) -> BoundedConnection:
         """Connect and take the lock; raise `Unusable` where this database will not do or another server has it."""
         connection = self._database.connect(_WRITER, self._application)
         try:
@@ -206,7 +206,7 @@ class WriterSession:
     def begin_making(self, conn: Connection) -> None:
         """Have other servers wait that would make the tables at the same time, until the transaction ends.
 
-        Until `join` all is waited for, however long it takes.
+        Until `end_making` all is waited for, however long it takes.
         """
         _driver(conn).is_over = lambda began: False
         _driver(conn).execute("SET LOCAL lock_timeout = 0")
@@ -215,6 +215,9 @@ class WriterSession:
     def join(self, conn: Connection) -> None:
         """Make the row for this server's marks."""
         _driver(conn).execute(_ADD_WRITER, (self._writer,))
+
+    def end_making(self, conn: Connection) -> None:
+        """Give up, from now on, what is not answered in time."""
         _driver(conn).is_over = _is_over
 
     def commit(self, conn: Connection) -> None:

@@ -103,7 +103,7 @@ def fuzz(client, operation, existing, faults):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120 + 20 * EXAMPLES)
+@pytest.mark.timeout(400 + 20 * EXAMPLES)
 def test_no_request_is_the_servers_fault(client, existing):
     schema = schemathesis.openapi.from_url(f"{client.url}/openapi.json", timeout=DEADLINE)
     faults = {}

@@ -7,14 +7,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from records import open_store
 
 from openlaunch.background import BackgroundTasks
 from openlaunch.errors import Unavailable, Unprocessable
 from openlaunch.server import clock
 from openlaunch.server.queue import inbox
 from openlaunch.server.queue.inbox import MAX_TOGETHER, Inbox, Submission
-from openlaunch.store.base import OUTCOME_UNKNOWN
-from openlaunch.store.sqlite import SqliteStore
+from openlaunch.store.base import OUTCOME_UNKNOWN, Store
 from openlaunch.tasks import lookups, queue
 from openlaunch.tasks.queue import NewTask
 
@@ -37,7 +37,7 @@ class Claimer:
 class World:
     """An inbox before a store that counts."""
 
-    def __init__(self, store: SqliteStore) -> None:
+    def __init__(self, store: Store) -> None:
         self.store, self.writes, self.claimer = store, 0, Claimer()
         self.is_service = True
         self.background = BackgroundTasks("failed")
@@ -63,7 +63,7 @@ class World:
 
 def run(folder: Path, test: Any) -> None:
     async def main() -> None:
-        store = await SqliteStore.open(folder / "store.db")
+        store = await open_store(folder)
         try:
             await test(World(store))
         finally:

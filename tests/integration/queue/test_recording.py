@@ -2,13 +2,14 @@
 
 import asyncio
 
+from records import open_store
+
 from openlaunch.artifacts.folder import FolderArtifacts
 from openlaunch.server import clock
 from openlaunch.server.dispatch.lanes import Lanes
 from openlaunch.server.prediction.schema_cache import SchemaCache
 from openlaunch.server.queue.service import TaskService
 from openlaunch.server.settings import Settings
-from openlaunch.store.sqlite import SqliteStore
 from openlaunch.tasks import lookups, queue
 from openlaunch.tasks.queue import Finished, NewTask
 from openlaunch.tasks.states import State
@@ -16,7 +17,7 @@ from openlaunch.tasks.states import State
 
 async def states_after(folder, results):
     """The states of the tasks, once these results were recorded in one turn of the loop."""
-    store = await SqliteStore.open(folder / "store.db")
+    store = await open_store(folder)
     artifacts, now = FolderArtifacts(folder / "artifacts"), clock.now()
     new = [NewTask(result.id, "end", "ada", now + 60, 3, b"{}") for result in results]
     await store.write(lambda conn: queue.submit(conn, new, now))

@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from records import open_store
 
 from openlaunch.artifacts.folder import FolderArtifacts
 from openlaunch.server import clock
@@ -10,7 +11,6 @@ from openlaunch.server.dispatch.lanes import Lanes
 from openlaunch.server.prediction.schema_cache import SchemaCache
 from openlaunch.server.queue.service import TaskService
 from openlaunch.server.settings import Settings
-from openlaunch.store.sqlite import SqliteStore
 from openlaunch.tasks import lookups, queue
 from openlaunch.tasks.queue import NewTask
 from openlaunch.tasks.states import State
@@ -18,7 +18,7 @@ from openlaunch.tasks.states import State
 
 async def state_after_start(folder, only_server):
     """The state of a task that another server holds under a lease, once a queue on the same store has started."""
-    store = await SqliteStore.open(folder / "store.db")
+    store = await open_store(folder)
     artifacts, now = FolderArtifacts(folder / "artifacts"), clock.now()
     await store.write(lambda conn: queue.submit(conn, [NewTask("t", "end", "ada", now + 60, 3, b"{}")], now))
     await store.write(lambda conn: queue.claim(conn, "end", 1, "another server", 60, now))

@@ -9,7 +9,10 @@ import pytest
 from postgres_server import binaries, shared_server
 from server_driver import SMALL, args, http, running
 
-pytestmark = pytest.mark.slow
+SECONDS = 400
+"""How long a test may take, and each program: they start ten, which a busy machine does one after the other."""
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(SECONDS)]
 
 ADMIN_KEY = "the-key-of-this-test"
 
@@ -24,7 +27,7 @@ def migrate(*arguments):
         env={name: value for name, value in os.environ.items() if not name.startswith("OPENLAUNCH_")},
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=SECONDS,
     )
 
 
@@ -48,7 +51,7 @@ def used(tmp_path):
     with running(data) as client:
         client.deploy(shout, name="shout", endpoint_type="async", **SMALL)
         done = client.get_model_endpoint("shout").predict(args(text="done"))
-        assert done.get().value == "DONE"
+        assert done.get(timeout=60).value == "DONE"
         client.edit_model_endpoint(model_endpoint="shout", min_workers=0, max_workers=0)
         waits = client.get_model_endpoint("shout").predict(args(text="waits"))
         with http(client) as raw:
@@ -60,16 +63,16 @@ def restore_to(database, url):
     """Back up a database as the documentation says, and restore it as a new one."""
     shared_server().execute(f"CREATE DATABASE {database}")
     dump = subprocess.run(
-        [binaries() / "pg_dump", "--format=custom", url], stdout=subprocess.PIPE, check=True, timeout=60
+        [binaries() / "pg_dump", "--format=custom", url], stdout=subprocess.PIPE, check=True, timeout=SECONDS
     ).stdout
     there = ["--dbname", shared_server().url(database)]
-    subprocess.run([binaries() / "pg_restore", *there], input=dump, check=True, timeout=60)
+    subprocess.run([binaries() / "pg_restore", *there], input=dump, check=True, timeout=SECONDS)
 
 
 def check(client, used):
     """All of it is there, and goes on."""
     _, done, waits, key = used
-    assert client.future(done).get().value == "DONE"
+    assert client.future(done).get(timeout=60).value == "DONE"
     client.edit_model_endpoint(model_endpoint="shout", max_workers=1)
     assert client.future(waits).get(timeout=60).value == "WAITS"
     with http(client, key) as raw:
@@ -92,7 +95,7 @@ def test_a_server_moves_to_postgresql_is_restored_there_and_comes_back(used, url
 
     restore_to("restored", url)
     with running(data, store=shared_server().url("restored")) as client:
-        assert client.future(used[2]).get().value == "WAITS"
+        assert client.future(used[2]).get(timeout=60).value == "WAITS"
     shared_server().execute("DROP DATABASE restored WITH (FORCE)")
 
     assert "name it" in refusal("--from", data, "--to", "folder")
@@ -102,7 +105,7 @@ def test_a_server_moves_to_postgresql_is_restored_there_and_comes_back(used, url
     assert back.returncode == 0, back.stderr
     assert "2 in tasks" in back.stderr
     with running(data) as client:
-        assert client.future(used[2]).get().value == "WAITS"
+        assert client.future(used[2]).get(timeout=60).value == "WAITS"
 
 
 def test_what_can_not_be_is_refused(tmp_path, url):
