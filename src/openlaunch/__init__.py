@@ -30,11 +30,13 @@ if TYPE_CHECKING:
         as_completed,
     )
     from openlaunch.errors import OpenlaunchError
+    from openlaunch_worker.context import Context
     from openlaunch_worker.files import DType, File, Shape
 
 __all__ = [
     "AsyncEndpoint",
     "AsyncEndpointBatchResponse",
+    "Context",
     "DType",
     "Endpoint",
     "EndpointRequest",
@@ -71,6 +73,7 @@ _NAMES = {
 }
 _HOMES = {name: f"openlaunch.{module}" for module, names in _NAMES.items() for name in names}
 _HOMES |= dict.fromkeys(("DType", "File", "Shape"), "openlaunch_worker.files")
+_HOMES["Context"] = "openlaunch_worker.context"
 _MODULES = {"aio", "errors"}
 
 

@@ -23,7 +23,7 @@ from openlaunch.client.loops import PerLoop
 from openlaunch.client.models import ModelEndpoint
 from openlaunch.client.operations import canaries, endpoint_reports, endpoints, llm, predictions, tasks
 from openlaunch.client.operations.deploy import DEPLOY_SECONDS, deploy
-from openlaunch.client.predictions import EndpointRequest, ResponseFields
+from openlaunch.client.predictions import EndpointRequest, Progress, ResponseFields
 from openlaunch.client.retry import RetryPolicy
 from openlaunch.client.streams import AwaitableStream, Reading
 from openlaunch.client.surface import AwaitableClient, awaitable
@@ -113,6 +113,17 @@ class EndpointResponseFuture(FutureFields):
         if self._answer is None:
             self.keep(await self.client.run(predictions.look(self.async_task_id)))
         return self._answer is not None
+
+    async def progress(self) -> Progress | None:
+        """Fetch how far the task is, as its function has said with `context.progress`; None: it has not."""
+        return (await self.client.run(predictions.look_at_progress(self.async_task_id, 0, 0.0))).progress
+
+    async def partials(self, timeout: float | None = None) -> AsyncIterator[Any]:
+        """Yield the values that the task gives with `context.partial`, as they come; see the blocking one."""
+        following = predictions.Following(self.async_task_id, timeout)
+        while not following.done:
+            for value in (await self.client.run(following.look())).partials:
+                yield value
 
     async def cancel(self) -> bool:
         """Cancel the task: a waiting one is dropped, a running one is stopped. Return False if it was done."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from openlaunch_worker.failures import Refusal
-from openlaunch_worker.frames import Flags
+from openlaunch_worker.frames import MAX_PAYLOAD, Flags
 from openlaunch_worker.values import binary_of, npy_of, plain, typed, with_text_keys
 
 END_EVENT: Final = b"event: end\n\n"
@@ -121,6 +121,11 @@ def failure(text: str, status_code: int, error: Mapping[str, str] | None = None)
 def failure_event(text: str, status_code: int, error: Mapping[str, str] | None = None) -> bytes:
     """Return the last event of a stream that failed."""
     return b"data: " + failure(text, status_code, error) + b"\n\n"
+
+
+def partial_value(value: Any) -> bytes:
+    """Return a value that comes before the answer as JSON. Raise `Refusal` if it is not."""
+    return _encode(value, "partial value", "give JSON types", MAX_PAYLOAD, False).encode()
 
 
 def _encode(value: Any, what: str, hint: str, max_bytes: int, as_typed: bool) -> str:

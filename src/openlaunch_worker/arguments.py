@@ -16,12 +16,10 @@ from openlaunch_worker.documents import Limits
 from openlaunch_worker.failures import InvalidInput, one_line
 from openlaunch_worker.fetch import Transfer
 from openlaunch_worker.files import SCRATCH, File, Scratch
+from openlaunch_worker.shapes import TAKES
 
 Make = Callable[[Any], Any]
 """Makes a value of an annotation's type of JSON; a `Misfit` says why that can't be."""
-
-TAKES: Final = "takes"
-"""The attribute of a predict function with the types of those of its parameters for which JSON is not enough."""
 
 
 class Arguments:

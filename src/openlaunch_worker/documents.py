@@ -87,6 +87,19 @@ class Start(Document):
 
 
 @dataclass(frozen=True, slots=True)
+class About(Document):
+    """CONTEXT, what a predict function may know of its request: the id, whose it is, and its HTTP headers.
+
+    `is_heard`: its progress and partial values have somebody who may read them.
+    """
+
+    request_id: str = ""
+    caller: str = ""
+    headers: dict[str, str] = field(default_factory=dict, repr=False)
+    is_heard: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class View(Document):
     """What a sandbox or a worker sees of the file system (`openlaunch_worker.view`).
 

@@ -17,6 +17,10 @@ A worker connects, says HELLO with its token, gets START and its bundle, loads i
     HEARD        the request's CANCEL has come
     LEAVING      once: send a DRAIN; why, as text
     RENEW        replace this worker when another can serve; why, as text
+    WANTS_CONTEXT  before READY: each REQUEST is
+                 to have a CONTEXT before it       CONTEXT  JSON, `documents.About`: about the next REQUEST
+    PROGRESS     JSON {"fraction", "text"}: how far a request is, whose CONTEXT says that this is heard
+    PARTIAL      a value in JSON, which the same kind of request has before its answer
 
 Each REQUEST is answered by exactly one RESULT (without `STREAM` in its flags) or one END (with it), also after
 a CANCEL: the answer is what frees the slot. Each CANCEL is answered by a HEARD at once, even if the request has
@@ -66,12 +70,16 @@ class Kind(IntEnum):
     HEARD = 8
     LEAVING = 9
     RENEW = 10
+    WANTS_CONTEXT = 11
+    PROGRESS = 12
+    PARTIAL = 13
     START = 16
     BUNDLE = 17
     REQUEST = 18
     CANCEL = 19
     CREDIT = 20
     DRAIN = 21
+    CONTEXT = 22
 
 
 class Flags(IntFlag):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from openlaunch_worker.archives import unpack
+from openlaunch_worker.context import context_parameter
 from openlaunch_worker.documents import Start
 from openlaunch_worker.event_loop import LoadingLoop
 from openlaunch_worker.failures import one_line, user_traceback
@@ -39,14 +40,23 @@ def load(start: Start, file: BinaryIO, folder: Path, image: str | None, loop: Lo
         os.environ.update(start.env)
         time.tzset()
     if kind == "cloudpickle_artifact":
-        return _load_pickle(start, file, folder, loop)
+        return _checked(_load_pickle(start, file, folder, loop), start)
     if kind == "zip_artifact":
-        return _load_zip(flavor, file, folder, loop)
+        return _checked(_load_zip(flavor, file, folder, loop), start)
     if kind == "command":
         return _load_command(start, file, folder)
     if image is not None:
         return _load_image(start, image, folder)
     raise LoadError(f"the bundle's flavor is {kind!r}, which this worker does not load")
+
+
+def _checked(predict: Predict, start: Start) -> Predict:
+    if start.limits.batch is not None and (name := context_parameter(predict)) is not None:
+        raise LoadError(
+            f"the predict function has the parameter {name!r} for a context, and is called with batches of several "
+            "requests: leave the parameter out, or set max_batch_size to 0"
+        )
+    return predict
 
 
 def _load_pickle(start: Start, file: BinaryIO, folder: Path, loop: LoadingLoop) -> Predict:

@@ -11,7 +11,9 @@ from struct import error as StructError  # noqa: N812 -- its own name says nothi
 from typing import Any, Final, cast
 
 from openlaunch_worker.batch_runner import BatchRunner
-from openlaunch_worker.documents import Limits
+from openlaunch_worker.context import context_parameter
+from openlaunch_worker.context_runner import ContextRunner
+from openlaunch_worker.documents import About, Limits
 from openlaunch_worker.frame_reader import FrameReader
 from openlaunch_worker.frames import CREDIT_BODY, REQUEST_HEAD, FrameError, Kind, encode
 from openlaunch_worker.memory import MEMORY
@@ -66,16 +68,21 @@ class Connection(asyncio.BufferedProtocol):
         loop = asyncio.get_running_loop()
         self._outbox = Outbox(loop, self._transport, self._socket)
         rule, end = self._limits.batch, self._end_if_drained
-        self._runner = (
-            Runner(self._predict, self._limits, self._outbox, end, self._thread)
-            if rule is None
-            else BatchRunner(self._predict, self._limits, rule, self._outbox, end, self._thread)
-        )
+        given = self._limits, self._outbox, end, self._thread
+        self._runner: Runner
+        if rule is not None:
+            self._runner = BatchRunner(self._predict, self._limits, rule, self._outbox, end, self._thread)
+        elif (name := context_parameter(self._predict)) is not None:
+            self._runner = ContextRunner(self._predict, name, *given)
+        else:
+            self._runner = Runner(self._predict, *given)
         self._runner.on_full = self.ask
 
     def say_ready(self) -> None:
         ready = {"python": "{}.{}.{}".format(*sys.version_info), "generator": shape_of(self._predict).yields}
         if not self._transport.is_closing():
+            if isinstance(self._runner, ContextRunner):
+                self._transport.write(encode(Kind.WANTS_CONTEXT, 0))
             self._transport.write(encode(Kind.READY, 0, json.dumps(ready).encode()))
             self._transport.resume_reading()
 
@@ -118,6 +125,8 @@ class Connection(asyncio.BufferedProtocol):
             self._runner.cancel(request_id)
         elif kind == Kind.DRAIN:
             self.drain()
+        elif kind == Kind.CONTEXT and isinstance(self._runner, ContextRunner):
+            self._runner.tell(request_id, About.from_json(json.loads(bytes(payload))))
         else:
             raise FrameError(f"a frame of kind {kind} does not belong here")
 

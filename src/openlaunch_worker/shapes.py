@@ -4,7 +4,10 @@ import functools
 import inspect
 from collections.abc import Callable
 from enum import Enum
-from typing import Any
+from typing import Any, Final
+
+TAKES: Final = "takes"
+"""The attribute of a predict function with the types of those of its parameters for which JSON is not enough."""
 
 
 class Shape(Enum):

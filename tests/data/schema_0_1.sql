@@ -73,6 +73,7 @@ CREATE TABLE deliveries (
   finished_at DOUBLE,
   failures SMALLINT NOT NULL,
   attempts JSON NOT NULL,
+  progress BOOLEAN NOT NULL,
   CONSTRAINT pk_deliveries PRIMARY KEY (seq),
   CONSTRAINT uq_deliveries_id UNIQUE (id),
   CONSTRAINT uq_deliveries_task_id UNIQUE (task_id)
@@ -279,6 +280,14 @@ CREATE TABLE secrets (
   updated_at DOUBLE NOT NULL,
   CONSTRAINT pk_secrets PRIMARY KEY (owner, name)
 );
+CREATE TABLE task_notes (
+  task_id TEXT NOT NULL,
+  number BIGINT NOT NULL,
+  progress BLOB,
+  partial_number BIGINT,
+  partial BLOB,
+  CONSTRAINT pk_task_notes PRIMARY KEY (task_id)
+);
 CREATE TABLE triggers (
   seq INTEGER NOT NULL,
   id TEXT NOT NULL,
@@ -324,8 +333,8 @@ INSERT INTO tasks (seq, id, endpoint_id, owner, status, priority, created_at, ex
                    max_attempts, return_pickled, status_code, result)
 VALUES (2, 'done', 'end-1', 'ada', 'SUCCESS', 0, 5, 1000, 6, 1, 3, 0, 200, x'7b7d');
 INSERT INTO deliveries (seq, id, task_id, endpoint_id, owner, receiver, url, status, created_at, next_at, failures,
-                        attempts)
-VALUES (1, 'msg_done', 'done', 'end-1', 'ada', 'receiver.example', 'https://receiver.example/', 'PENDING', 5, 6, 0, '[]');
+                        attempts, progress)
+VALUES (1, 'msg_done', 'done', 'end-1', 'ada', 'receiver.example', 'https://receiver.example/', 'PENDING', 5, 6, 0, '[]', 1);
 INSERT INTO answers (owner, idempotency_key, digest, expires_at, body) VALUES ('ada', 'k', x'02', 1000, x'7b7d');
 INSERT INTO files (seq, id, owner, filename, size, key, created_at)
 VALUES (1, 'file-1', 'ada', 'cats.csv', 9, 'files/file-1', 7);
@@ -348,6 +357,7 @@ INSERT INTO metric_points (endpoint_id, step, at, points)
   VALUES ('end-1', 60, 1000.0, X'00');
 INSERT INTO quotas (owner, limits) VALUES ('ada', '{"endpoints": 5}');
 INSERT INTO secrets (owner, name, sealed, updated_at) VALUES ('ada', 'hf-token', X'00', 9);
+INSERT INTO task_notes (task_id, number, progress) VALUES ('done', 5, X'7b7d');
 INSERT INTO triggers (seq, id, owner, name, cron_schedule, bundle_id, suspended, next_at, created_at)
 VALUES (1, 'trg-1', 'ada', 'nightly', '0 3 * * *', 'img-1', 0, 11, 10);
 INSERT INTO alembic_version (version_num) VALUES ('0001');

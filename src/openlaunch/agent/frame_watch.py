@@ -45,7 +45,7 @@ class WorkerCourse:
     """What a worker's frames have said so far: how far it is, and what runs in it."""
 
     def __init__(self) -> None:
-        self.has_bundle = self.is_ready = self.is_worn = self.ends = False
+        self.has_bundle = self.is_ready = self.is_worn = self.ends = self.wants_context = False
         self.running: dict[int, bool] = {}
         """The ids of requests that have no answer yet, and whether each is cancelled."""
         self.last_id = 0
@@ -77,6 +77,8 @@ class WorkerCourse:
             self.unheard -= 1
         elif kind == Kind.READY:
             self.is_ready = True
+        elif kind == Kind.WANTS_CONTEXT:
+            self.wants_context = True
         elif kind == Kind.RENEW:
             self.is_worn = True
         elif kind in (Kind.LEAVING, Kind.LOAD_FAILED):

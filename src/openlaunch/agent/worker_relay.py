@@ -60,7 +60,12 @@ class WorkerRelay(asyncio.Protocol):
         course = self._course
         self._link, self._skipped = link, self._back.missing
         left = LeftWork(
-            course.is_ready, course.is_worn, tuple(course.running), course.last_id, course.unheard
+            course.is_ready,
+            course.is_worn,
+            tuple(course.running),
+            course.last_id,
+            course.unheard,
+            course.wants_context,
         )
         self._number = link.open_channel(token, self, left)
         if self._back.head:

@@ -136,6 +136,15 @@ def waiting(text: str, look: str) -> Iterator[Callable[[str], None]]:
         raise typer.Exit(Exit.INTERRUPTED) from None
 
 
+_BAR = 20
+
+
+def bar(fraction: float, text: str) -> str:
+    """Return a bar of one line for how far something is, from 0 to 1, and what it does."""
+    full = round(fraction * _BAR)
+    return f"{'█' * full}{'░' * (_BAR - full)} {fraction:4.0%} {text}".rstrip()
+
+
 def _plain(text: str) -> Any:
     from rich.text import Text
 

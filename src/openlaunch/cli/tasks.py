@@ -1,6 +1,7 @@
 """`openlaunch tasks`."""
 
 import json
+from collections.abc import Callable
 from contextlib import suppress
 from operator import attrgetter
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -11,12 +12,12 @@ from openlaunch.cli.completion import Name, endpoint_names
 from openlaunch.cli.connection import connect
 from openlaunch.cli.exits import Exit
 from openlaunch.cli.inputs import Args, arguments, json_object, pairs, read_text
-from openlaunch.cli.output import Json, emit, emit_rows, fields, note, progress, table, waiting, when
+from openlaunch.cli.output import Json, bar, emit, emit_rows, fields, note, progress, table, waiting, when
 from openlaunch.cli.owners import with_owners
 from openlaunch.errors import NotFound, WaitTimeout
 
 if TYPE_CHECKING:
-    from openlaunch import EndpointRequest, EndpointResponse
+    from openlaunch import EndpointRequest, EndpointResponse, EndpointResponseFuture
     from openlaunch.wire.tasks import TaskSummary
 
 app = typer.Typer(help="Predictions: send them, and look at queued ones.", no_args_is_help=True)
@@ -74,13 +75,28 @@ def send_task(
                 emit({"task_id": future.async_task_id}, as_json, lambda: print(future.async_task_id))
                 return
             task_id = future.async_task_id
-            with waiting(f"waiting for task {task_id} …", f"openlaunch tasks get {task_id} --wait 60"):
-                response = future.get(timeout)
+            text = f"waiting for task {task_id} …"
+            with waiting(text, f"openlaunch tasks get {task_id} --wait 60") as update:
+                response = _awaited(future, timeout, update)
             _print_response(response, as_json)
         else:
             with progress(f"waiting for {endpoint} …"):
                 response = target.predict(request, timeout=timeout)
             _print_response(response, as_json)
+
+
+def _awaited(
+    future: "EndpointResponseFuture", timeout: float | None, update: Callable[[str], None]
+) -> "EndpointResponse":
+    """Wait for a task's result, and show how far it is on the way."""
+    from openlaunch.client.operations.predictions import Following
+
+    following = Following(future.async_task_id, timeout)
+    while not following.done:
+        seen = future.client.run(following.look())
+        if seen.progress is not None:
+            update(bar(seen.progress.fraction, seen.progress.text))
+    return future.get()
 
 
 def _request(
@@ -148,13 +164,17 @@ def get_task(
     """Print a task's result, or its status while it has none. The exit code is 6 if `--wait` ran out."""
     with connect(context) as client:
         if wait > 0:
-            with progress(f"waiting for task {task_id} …"), suppress(WaitTimeout):
-                client.future(task_id).get(wait)
-        status = client.get_task(task_id).status.value
+            with progress(f"waiting for task {task_id} …") as update, suppress(WaitTimeout):
+                _awaited(client.future(task_id), wait, update)
+        task = client.get_task(task_id)
+        status, said = task.status.value, task.progress
         if status in ("SUCCESS", "FAILURE"):
             _print_response(client.future(task_id).get(), as_json)
             return
-    emit({"status": status}, as_json, lambda: print(status))
+    shown = {"status": status} if said is None else {"status": status, "progress": said.model_dump()}
+    emit(
+        shown, as_json, lambda: print(status if said is None else f"{status} {bar(said.fraction, said.text)}")
+    )
     if wait > 0:
         raise WaitTimeout(f"the task {task_id} is {status} after {wait:g} seconds")
 

@@ -44,6 +44,8 @@ class EndpointRequest:
             gives the first one's answer again for 24 hours; a broken connection is then no reason for the client
             not to try again. Async requests get one anyway.
         priority: of an async request, from -100 to 100: those of yours with a higher one run first.
+        callback_progress: whether the progress and the partial values of an async task are POSTed to `callback_url`
+            as they come, too, once a second at most.
 
     Raises:
         ValueError: both or neither of `url` and `args` are given, or the callback's auth is incomplete.
@@ -65,6 +67,7 @@ class EndpointRequest:
         extra_headers: Mapping[str, str] | None = None,
         idempotency_key: str | None = None,
         priority: int = 0,
+        callback_progress: bool = False,
     ) -> None:
         if (url is None) == (args is None):
             given = "both" if url is not None else "neither"
@@ -86,6 +89,7 @@ class EndpointRequest:
         self.extra_headers = dict(extra_headers or {})
         self.idempotency_key = idempotency_key
         self.priority = priority
+        self.callback_progress = callback_progress
 
     def __repr__(self) -> str:
         kind = "args" if self.url is None else "url"
@@ -115,6 +119,7 @@ class EndpointRequest:
             "args": self.args,
             "callback_url": self.callback_url,
             "callback_auth": self.callback_auth,
+            "callback_progress": self.callback_progress or None,
             "return_pickled": self.return_pickled or None,
             "priority": self.priority or None,
             **more,
@@ -236,6 +241,38 @@ def parse_answer(document: Mapping[str, Any], *, item: bool = False) -> Answer:
         return Answer(status, url, text, traceback, document.get("status_code"))
     request_id = _text(document.get("request_id") or document.get("task_id"))
     return Answer(status, url, text, traceback, document.get("status_code"), reason_of(document), request_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a task is: a fraction from 0 to 1, and what it does, in its function's words."""
+
+    fraction: float
+    text: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.fraction:.0%} {self.text}".rstrip()
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a task has said so far; `partials` are new, and `next` is the number behind which there is nothing yet."""
+
+    status: str
+    progress: Progress | None
+    partials: list[Any] = field(repr=False)
+    next: int
+
+
+def parse_seen(document: Mapping[str, Any]) -> Seen:
+    """Read what a task has said off the wire."""
+    progress = document.get("progress")
+    return Seen(
+        str(document["status"]),
+        None if progress is None else Progress(float(progress["fraction"]), str(progress["text"])),
+        [each["value"] for each in document["partials"]],
+        int(document["next"]),
+    )
 
 
 def _text(value: object) -> str | None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from openlaunch.client.effects import Response
 from openlaunch.client.operations import predictions as operations
-from openlaunch.client.predictions import ResponseFields
+from openlaunch.client.predictions import Progress, ResponseFields
 from openlaunch.client.streams import Reading, Stream
 from openlaunch.client.surface import BlockingClient
 from openlaunch.client.waiting import BatchFields, FutureFields, Gathering
@@ -70,6 +70,25 @@ class EndpointResponseFuture(FutureFields):
         if self._answer is None:
             self.keep(self.client.run(operations.look(self.async_task_id)))
         return self._answer is not None
+
+    def progress(self) -> Progress | None:
+        """Fetch how far the task is, as its function has said with `context.progress`; None: it has not."""
+        return self.client.run(operations.look_at_progress(self.async_task_id, 0, 0.0)).progress
+
+    def partials(self, timeout: float | None = None) -> Iterator[Any]:
+        """Yield the values that the task gives with `context.partial`, as they come, until it is done.
+
+        A task that runs again, because its worker died, gives its values again. `get()` then has the result.
+
+        Args:
+            timeout: seconds for all of it; None sets no bound.
+
+        Raises:
+            WaitTimeout: the task is not done after `timeout` seconds; it keeps running.
+        """
+        following = operations.Following(self.async_task_id, timeout)
+        while not following.done:
+            yield from self.client.run(following.look()).partials
 
     def cancel(self) -> bool:
         """Cancel the task: a waiting one is dropped, a running one is stopped. Return False if it was done."""

@@ -117,6 +117,7 @@ class LeftWork:
     running: tuple[int, ...]
     last_id: int
     unheard: int
+    wants_context: bool = False
 
 
 @dataclass(frozen=True, slots=True)

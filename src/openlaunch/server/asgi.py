@@ -47,6 +47,10 @@ STREAM_HEADERS = {
 REQUEST_ID = "openlaunch.request_id"
 """Where a request's scope has its id, once there is one."""
 
+MAX_CONTEXT_BYTES = 16 * 1024
+"""How much of a request's headers a model is given."""
+
+_SECRET_HEADERS = frozenset((b"authorization", b"proxy-authorization", b"cookie", b"x-api-key"))
 _GOOD_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 _ids = count(1)
 _instance = base64.b32encode(os.urandom(5)).decode().lower()
@@ -77,6 +81,22 @@ def request_id_of(scope: Scope) -> str:
         given = (header(scope, b"x-request-id") or b"").decode("latin-1")
         known = scope[REQUEST_ID] = given if _GOOD_ID.fullmatch(given) else new_request_id()
     return known
+
+
+def headers_of(scope: Scope) -> dict[str, str]:
+    """Return a request's headers for a model, without those that are the caller's secrets, up to a bound."""
+    given = {
+        key.decode("latin-1"): value.decode("latin-1")
+        for key, value in scope["headers"]
+        if key not in _SECRET_HEADERS
+    }
+    size, kept = 0, {}
+    for name, value in given.items():
+        size += len(name) + len(value)
+        if size > MAX_CONTEXT_BYTES:
+            break
+        kept[name] = value
+    return kept
 
 
 def is_upload(path: str) -> bool:

@@ -24,7 +24,7 @@ class ToldOnce(SpanExporter):
     def __init__(self, exporter: SpanExporter, url: str) -> None:
         self._exporter = exporter
         self._url = url
-        self._told = False
+        self._about = False
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Send spans; called in the thread of the SDK."""
@@ -33,13 +33,13 @@ class ToldOnce(SpanExporter):
         except Exception:
             result = SpanExportResult.FAILURE
         failed = result is not SpanExportResult.SUCCESS
-        if failed and not self._told:
+        if failed and not self._about:
             log.warning(
                 "the receiver of spans at %s does not take them; they are lost until it does", self._url
             )
-        elif self._told and not failed:
+        elif self._about and not failed:
             log.info("the receiver of spans at %s takes them again", self._url)
-        self._told = failed
+        self._about = failed
         return result
 
     def shutdown(self) -> None:

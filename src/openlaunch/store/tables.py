@@ -228,7 +228,19 @@ deliveries = Table(
     *_optional(Double, "next_at", "finished_at"),
     *_required(SmallInteger, "failures"),
     *_required(JSON, "attempts"),
+    *_required(Boolean, "progress"),
     Index("ix_deliveries_due", "owner", "receiver", "next_at", sqlite_where=text("status = 'PENDING'")),
+)
+
+# The last progress and the last partial value of tasks that have said something before their end.
+task_notes = Table(
+    "task_notes",
+    metadata,
+    Column("task_id", Text, primary_key=True),
+    *_required(BigInteger, "number"),
+    *_optional(LargeBinary, "progress"),
+    *_optional(BigInteger, "partial_number"),
+    *_optional(LargeBinary, "partial"),
 )
 
 files = Table(

@@ -10,7 +10,7 @@ from openlaunch.store import batch_jobs, model_batches
 from openlaunch.store.cluster import alive, forget_dead
 from openlaunch.store.queue_sql import queue_sql
 from openlaunch.store.tables import tasks
-from openlaunch.tasks import outbox
+from openlaunch.tasks import notes, outbox
 from openlaunch.tasks.queue import complete, failed, give_back, live_of
 
 EXPIRED_STATUS_CODE = 504
@@ -130,3 +130,4 @@ def delete_old(conn: Connection, old: OldTasks) -> None:
     """Delete tasks, and their callbacks."""
     queue_sql(conn).delete(conn, old.seqs)
     outbox.purge(conn, old.ids)
+    notes.purge(conn, old.ids)

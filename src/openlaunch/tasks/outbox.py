@@ -60,6 +60,8 @@ class Delivery:
     finished_at: float | None
     failures: int
     attempts: tuple[Attempt, ...]
+    progress: bool = False
+    """Whether the receiver is to have what the task says before its end, too."""
 
 
 def add(conn: Connection, rows: Sequence[tuple[str, str, str, str, Callback]], now: float) -> None:
@@ -72,6 +74,7 @@ def add(conn: Connection, rows: Sequence[tuple[str, str, str, str, Callback]], n
             "receiver": _receiver(callback.url),
             "url": callback.url,
             "auth": callback.auth,
+            "progress": callback.progress,
             **new,
         }
         for *ids, callback in rows

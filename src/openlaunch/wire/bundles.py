@@ -71,6 +71,10 @@ class ArtifactFlavor(BaseModel):
         default=False,
         description="Whether predict is known to be a generator function, which needs a streaming endpoint.",
     )
+    takes_context: bool = Field(
+        default=False,
+        description="Whether predict is known to take a context, for which the headers of async tasks are kept.",
+    )
 
 
 class CloudpickleArtifactFlavor(ArtifactFlavor):

@@ -39,6 +39,9 @@ class PredictRequest(BaseModel):
     cloudpickle: str | None = None
     callback_url: str | None = None
     callback_auth: CallbackAuth | None = None
+    callback_progress: bool = Field(
+        default=False, description="Whether progress and partial values are sent to `callback_url`, too."
+    )
     return_pickled: bool = False
     destination_path: str | None = None
     timeout_seconds: float | None = Field(
@@ -89,10 +92,35 @@ class CreateTaskResponse(BaseModel):
     task_id: str
 
 
+class Progress(BaseModel):
+    """How far a task is, from 0 to 1, and what it does, in its function's own words."""
+
+    fraction: float
+    text: str
+
+
 class TaskResponse(PredictResponse):
-    """GET /v1/async-tasks/{id}."""
+    """GET /v1/async-tasks/{id}. `progress` is there while the task runs and has said how far it is."""
 
     task_id: str
+    progress: Progress | None = None
+
+
+class PartialValue(BaseModel):
+    """A value that a task gave before its end; numbers grow."""
+
+    number: int
+    value: Any
+
+
+class TaskProgressResponse(BaseModel):
+    """GET /v1/async-tasks/{id}/progress. `next` goes into `after` of the next request."""
+
+    task_id: str
+    status: TaskStatus
+    progress: Progress | None = None
+    partials: list[PartialValue]
+    next: int
 
 
 class BulkCreateRequest(BaseModel):

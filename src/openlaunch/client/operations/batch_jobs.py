@@ -165,7 +165,7 @@ def read_batch_results(batch_job_id: str) -> Flow[list[dict[str, Any]]]:
     """
     job = yield from got(BatchJobResponse, path_to(routes.BATCH_JOBS, batch_job_id))
     if job.result is None:
-        raise BatchJobFailed(_told(job) + ": it has no results")
+        raise BatchJobFailed(_about(job) + ": it has no results")
     data = yield from bucket.download(job.result)
     pickled = job.serialization_format is SerializationFormat.PICKLE
     return (yield from work(lambda: _entries(data, pickled)))
@@ -211,9 +211,9 @@ def _document(body: bytes) -> dict[str, Any]:
 def _check_succeeded(job: BatchJobResponse) -> None:
     if job.status != "SUCCESS":
         kept = "" if job.result is None else "; the results that there are can be read"
-        raise BatchJobFailed(_told(job) + kept)
+        raise BatchJobFailed(_about(job) + kept)
 
 
-def _told(job: BatchJobResponse) -> str:
+def _about(job: BatchJobResponse) -> str:
     reason = f": {job.status_reason}" if job.status_reason else ""
     return f"batch job {job.job_id!r} is {job.status}{reason}"

@@ -122,12 +122,13 @@ def deploy(
         "check_types": check_types,
         "app_config": app_config,
     }
-    takes = made_types(interface) if interface is not None and request_schema is None else {}
+    takes = made_types(interface, of_request=request_schema is None) if interface is not None else {}
     functions = loaders(fn, load_model_fn, takes)
     pack = partial(pack_callables, *functions, code_dir, include, exclude)
     code = yield from _pack(name, functions, pack, requirements, values)
     code.fingerprint["shares_loop"] = shape.on_loop
     code.flavor["is_generator"] = shape.yields
+    code.flavor["takes_context"] = interface is not None and interface.context is not None
     if existing is None:
         bundle_id = yield from _registered(name, code)
         creating = endpoints.create(creation | {"model_bundle_id": bundle_id})

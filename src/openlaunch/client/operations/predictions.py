@@ -22,11 +22,14 @@ from openlaunch.client.effects import (
     work,
 )
 from openlaunch.client.predictions import (
+    DONE,
     Answer,
     EndpointRequest,
+    Seen,
     StreamReader,
     encode,
     parse_answer,
+    parse_seen,
     unpickled,
 )
 from openlaunch.client.retry import TransportFailure
@@ -219,6 +222,55 @@ def look(task_id: str, seconds: float = 0.0) -> Flow[Answer]:
     )
     response = yield from call(request)
     return parse_answer(json.loads(response.body))
+
+
+def look_at_progress(task_id: str, after: int, seconds: float) -> Flow[Seen]:
+    """Give what a task has said behind the number `after`: at once where there is something, else after `seconds`."""
+    path = path_to(routes.ASYNC_TASKS, task_id, "progress")
+    request = Request(
+        "GET",
+        url_with(path, {"after": after, "wait": f"{seconds:.3f}" if seconds > 0 else None}),
+        timeout=seconds + MARGIN_SECONDS,
+        idempotent=True,
+        patience=min(seconds, OUTAGE_SECONDS),
+    )
+    response = yield from call(request)
+    return parse_seen(json.loads(response.body))
+
+
+class Following:
+    """Follows what a task says, one look after the other, until it is done.
+
+    `timeout` is how many seconds all looks together may take; None sets no bound.
+    """
+
+    def __init__(
+        self, task_id: str, timeout: float | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        check_seconds(timeout)
+        self.done = False
+        self._task_id = task_id
+        self._timeout = timeout
+        self._clock = clock
+        self._deadline = None if timeout is None else clock() + timeout
+        self._after = 0
+
+    def look(self) -> Flow[Seen]:
+        """Wait for what the task says next. Raises WaitTimeout when time is over and it is not done."""
+        began = self._clock()
+        left = MAX_WAIT_SECONDS if self._deadline is None else max(self._deadline - began, 0.0)
+        seconds = min(left, MAX_WAIT_SECONDS)
+        seen = yield from look_at_progress(self._task_id, self._after, seconds)
+        self.done = seen.status in DONE
+        if self.done or seen.next > self._after:
+            self._after = seen.next
+            return seen
+        if self._deadline is not None and self._clock() >= self._deadline:
+            raise WaitTimeout(
+                f"task {self._task_id} is {seen.status} after {self._timeout:g} seconds; it keeps running"
+            )
+        yield from _pause_if_early(began + seconds - self._clock())
+        return seen
 
 
 def wait_for(

@@ -17,6 +17,7 @@ from collections.abc import (
 from typing import Any, NamedTuple
 
 from openlaunch_worker.arguments import Makers
+from openlaunch_worker.context import Context, is_context
 
 NONE = inspect.Parameter.empty
 
@@ -24,12 +25,14 @@ NONE = inspect.Parameter.empty
 class Interface(NamedTuple):
     """The types of a function's parameters and of its value; `is_open`: it takes others by name, too.
 
-    `parameters` is None, and `returns` is `NONE`, where nothing is annotated.
+    `parameters` is None, and `returns` is `NONE`, where nothing is annotated. `context` is the name of the parameter
+    that no request has, which is for the context.
     """
 
     parameters: dict[str, inspect.Parameter] | None
     is_open: bool
     returns: Any
+    context: str | None = None
 
 
 def interface_of(fn: Callable[..., Any], *, has_model: bool) -> Interface:
@@ -40,23 +43,29 @@ def interface_of(fn: Callable[..., Any], *, has_model: bool) -> Interface:
         return Interface(None, False, NONE)
     hints = _hints(fn)
     given = [p.replace(annotation=hints.get(p.name, NONE)) for p in signature.parameters.values()][has_model:]
+    context = next((p.name for p in given if is_context(p.annotation)), None)
+    given = [p for p in given if p.name != context]
     named = {p.name: p for p in given if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
     can_be_named = not any(p.kind is p.POSITIONAL_ONLY for p in given)
     is_annotated = can_be_named and any(p.annotation is not NONE for p in named.values())
     is_open = any(p.kind is p.VAR_KEYWORD for p in given)
-    return Interface(named if is_annotated else None, is_open, _item(hints.get("return", NONE)))
+    return Interface(named if is_annotated else None, is_open, _item(hints.get("return", NONE)), context)
 
 
-def made_types(interface: Interface) -> dict[str, Any]:
-    """Return the types of those parameters for which a worker makes something of JSON."""
+def made_types(interface: Interface, *, of_request: bool = True) -> dict[str, Any]:
+    """Return the types of those parameters for which a worker makes something of JSON, and that of a context.
+
+    Without `of_request`, what comes is given to the function as it is.
+    """
     makers = Makers()
-    parameters = interface.parameters or {}
+    parameters = interface.parameters or {} if of_request else {}
     # Metadata of other libraries is left out, which a worker may not have and does not read.
-    return {
+    made = {
         name: rebuilt(parameter.annotation, keep=_is_ours)
         for name, parameter in parameters.items()
         if _is_made(makers, parameter.annotation)
     }
+    return made if interface.context is None else made | {interface.context: Context}
 
 
 def _is_ours(metadata: Any) -> bool:

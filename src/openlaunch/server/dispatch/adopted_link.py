@@ -32,6 +32,9 @@ class LeftOver(Work):
     def check_chunk(self) -> None:
         """Drop what it sends before it has stopped."""
 
+    def note(self, kind: int, payload: Body) -> None:
+        """Drop what it says before it has stopped."""
+
 
 class AdoptedLink(WorkerLink):
     """A worker's link that begins where another server's has ended."""
@@ -45,6 +48,8 @@ class AdoptedLink(WorkerLink):
         for request_id in left.running:
             self.running[request_id] = LeftOver(is_stream=self._owner.expected.start.streaming)
             self._await_stop(request_id)
+        if left.wants_context:
+            self._on_wants_context(Kind.WANTS_CONTEXT, 0, b"")
         if not left.ready:
             return
         self.answered = left.last_id > 0

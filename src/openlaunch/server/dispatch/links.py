@@ -180,6 +180,11 @@ class WorkerLink(FrameLink):
         if request_id == self._worn_at:
             self._owner.worn(f"it has had {request_id} requests")
 
+    def _send_with_context(self, work: Work) -> None:
+        about = json.dumps(work.about().to_json()).encode()
+        self._send(encode(Kind.CONTEXT, self._last_id % 0xFFFFFFFF + 1, about))
+        WorkerLink.send_work(self, work)
+
     def cancel(self, request_id: int) -> None:
         """Tell the worker that nobody wants the answer. The slot is free once the worker has stopped the request."""
         if request_id in self.running and request_id not in self._stopping:
@@ -283,6 +288,18 @@ class WorkerLink(FrameLink):
         self._handlers = _SERVING
         self._owner.ready(self)
 
+    def _on_wants_context(self, kind: int, request_id: int, payload: Body) -> None:
+        # In place of the method, so that other links need not look whether there is to be a context.
+        self.send_work = self._send_with_context  # type: ignore[method-assign]
+
+    def _on_note(self, kind: int, request_id: int, payload: Body) -> None:
+        try:
+            work = self.running[request_id]
+        except KeyError:
+            raise _not_running(kind) from None
+        if not work.cancelled:
+            work.note(kind, payload)
+
     def _on_load_failed(self, kind: int, request_id: int, payload: Body) -> None:
         failure = read_object(payload, "a LOAD_FAILED")
         reason, traceback = failure.get("reason"), failure.get("traceback")
@@ -373,6 +390,7 @@ def _not_running(kind: int) -> FrameError:
 _OF_REQUESTS = (Kind.RESULT, Kind.END, Kind.CHUNK)
 _FAILED = handlers((Kind.LEAVING, WorkerLink._on_leaving))
 _LOADING = handlers(
+    (Kind.WANTS_CONTEXT, WorkerLink._on_wants_context),
     (Kind.READY, WorkerLink._on_ready),
     (Kind.LOAD_FAILED, WorkerLink._on_load_failed),
     (Kind.LEAVING, WorkerLink._on_leaving),
@@ -381,6 +399,8 @@ _SERVING = handlers(
     (Kind.RESULT, WorkerLink._on_answer),
     (Kind.END, WorkerLink._on_answer),
     (Kind.CHUNK, WorkerLink._on_chunk),
+    (Kind.PROGRESS, WorkerLink._on_note),
+    (Kind.PARTIAL, WorkerLink._on_note),
     (Kind.HEAD, WorkerLink._on_head),
     (Kind.HEARD, WorkerLink._on_heard),
     (Kind.LEAVING, WorkerLink._on_leaving),

@@ -10,6 +10,7 @@ from openlaunch.errors import APIError, DeadlineExceeded, ServerError, Unavailab
 from openlaunch.server.asgi import server_fault
 from openlaunch.server.metrics.counts import PredictionCounts
 from openlaunch.server.prediction.deadlines import Deadlines
+from openlaunch_worker.documents import About
 from openlaunch_worker.frames import MIN_CHUNK_BYTES, STREAM_WINDOW, Body, Flags, FrameError, Kind
 
 log = logging.getLogger(__name__)
@@ -121,6 +122,14 @@ class Work(ABC):
     def head(self, payload: Body) -> None:
         """Take the head of an answer. Raise `FrameError` if the worker may not send it."""
         raise FrameError("a HEAD for a request that does not pass through to an HTTP server")
+
+    def about(self) -> About:
+        """Return what a function that takes a context may know of this."""
+        return About(caller=self.owner)
+
+    def note(self, kind: int, payload: Body) -> None:
+        """Take a progress or a partial value. Raise `FrameError` if the worker may not send it."""
+        raise FrameError(f"a {Kind(kind).name} for a request that nobody hears before its answer")
 
     def check_chunk(self) -> None:
         """Raise `FrameError` if the worker may not send a piece of a stream now."""

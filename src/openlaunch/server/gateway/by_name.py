@@ -12,7 +12,7 @@ from urllib.parse import quote, unquote
 from openlaunch.errors import BadRequest, UnsupportedMedia
 from openlaunch.server.accept import JSON, choose
 from openlaunch.server.access.auth import Principal
-from openlaunch.server.asgi import Scope, header
+from openlaunch.server.asgi import Scope, header, headers_of
 from openlaunch.server.dispatch.lane import Lane
 from openlaunch.server.gateway.exchange import Exchange
 from openlaunch.server.gateway.inflating import Inflater
@@ -22,6 +22,7 @@ from openlaunch.server.gateway.request_tasks import RequestTasks
 from openlaunch.server.gateway.resolver import EndpointResolver
 from openlaunch.server.gateway.sync_routes import SyncRoutes
 from openlaunch.server.prediction.forms import FORM, Form, one_file, read_form, taken_types
+from openlaunch.server.prediction.headers import with_headers
 from openlaunch.server.prediction.idempotency import idempotency_key, keyed
 from openlaunch.server.prediction.inputs import as_request
 from openlaunch.server.prediction.results import SignedURLs
@@ -145,7 +146,10 @@ class ByName:
         key = idempotency_key(exchange.scope)
         known = None if key is None else await keyed(key, lane.endpoint.id, exchange.body)
         checked = await self._schemas.checks.args(principal.owner, exchange.body, schemas)
-        checked = checked._replace(body=as_request(checked.body))
+        body = as_request(checked.body)
+        if schemas.takes_context:
+            body = with_headers(body, headers_of(exchange.scope))
+        checked = checked._replace(body=body)
         self._queue.submitter.refuse_hopeless(lane, principal.owner)
         ids = await self._queue.submitter.submit(lane, principal.owner, [checked], known)
         exchange.body = b""

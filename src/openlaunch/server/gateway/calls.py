@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from openlaunch.artifacts.base import Artifacts
 from openlaunch.errors import APIError, Unavailable
+from openlaunch.server.asgi import headers_of
 from openlaunch.server.dispatch.lane import Lane
 from openlaunch.server.dispatch.work import Call
 from openlaunch.server.gateway.exchange import Exchange
@@ -19,6 +20,7 @@ from openlaunch.server.prediction.results import MISFIT, SignedURLs, pickled_bod
 from openlaunch.server.prediction.schemas import BundleSchemas
 from openlaunch.server.spans import TRACE, Trace, with_traceparent
 from openlaunch.store.answers import AnswerRecord
+from openlaunch_worker.documents import About
 from openlaunch_worker.frames import Body, Flags, Outcome
 
 log = logging.getLogger(__name__)
@@ -141,6 +143,10 @@ class SyncCall(Call):
     @property
     def owner(self) -> str:
         return self._owner
+
+    def about(self) -> About:
+        exchange = self._exchange
+        return About(exchange.request_id, self._owner, headers_of(exchange.scope))
 
     def answered(self, outcome: int, payload: Body) -> None:
         calls, exchange = self._calls, self._exchange

@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Callable
 
 from openlaunch.errors import APIError, BadRequest, Unavailable
-from openlaunch.server.asgi import STREAM_HEADERS, header
+from openlaunch.server.asgi import STREAM_HEADERS, header, headers_of
 from openlaunch.server.dispatch.lane import Lane
 from openlaunch.server.dispatch.work import Sender, StreamCall
 from openlaunch.server.gateway.calls import submit
@@ -24,6 +24,7 @@ from openlaunch.server.settings import StreamSettings
 from openlaunch.tasks.states import failure
 from openlaunch.wire.sse import END_COMMENT, END_EVENT, RESUME
 from openlaunch_worker import answers
+from openlaunch_worker.documents import About
 from openlaunch_worker.frames import Body, Outcome
 
 log = logging.getLogger(__name__)
@@ -129,6 +130,10 @@ class Stream(StreamCall):
         if self.replay is not None:
             # Not before: a request that is refused, or still waits, has no event after which to resume.
             self._streams.resumables.add(self.replay, self)
+
+    def about(self) -> About:
+        exchange = self._exchange
+        return About(self._id, self._owner, {} if exchange is None else headers_of(exchange.scope))
 
     def piece(self, data: Body) -> None:
         self._uncredited += len(data)

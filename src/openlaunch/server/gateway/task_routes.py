@@ -9,14 +9,15 @@ from pydantic import BaseModel, ValidationError
 
 from openlaunch.errors import BadRequest, PayloadTooLarge, Unprocessable
 from openlaunch.server.access.auth import Principal
-from openlaunch.server.asgi import Scope
+from openlaunch.server.asgi import Scope, headers_of
 from openlaunch.server.dispatch.lane import Lane
 from openlaunch.server.gateway.exchange import Exchange, HotHandler
 from openlaunch.server.gateway.pieces import respond_in_pieces
 from openlaunch.server.gateway.request_tasks import RequestTasks, counted
 from openlaunch.server.gateway.resolver import EndpointResolver
+from openlaunch.server.prediction.headers import with_headers
 from openlaunch.server.prediction.idempotency import Keyed, idempotency_key, keyed
-from openlaunch.server.prediction.inputs import parse_json
+from openlaunch.server.prediction.inputs import PredictInput, parse_json
 from openlaunch.server.prediction.results import SignedURLs
 from openlaunch.server.prediction.schema_cache import SchemaCache
 from openlaunch.server.prediction.schemas import QUICK_BYTES
@@ -64,6 +65,8 @@ class TaskRoutes:
     async def _store_one(self, exchange: Exchange, lane: Lane, principal: Principal) -> None:
         schemas = await self._schemas.get(lane.endpoint.serving_bundle_id)
         predict_input = await self._schemas.checks.one(principal.owner, exchange.body, schemas)
+        if schemas.takes_context:
+            predict_input = _with_headers(predict_input, exchange)
         key = await _keyed(exchange, lane)
         self._queue.submitter.refuse_hopeless(lane, principal.owner)
         ids = await self._queue.submitter.submit(lane, principal.owner, [predict_input], key)
@@ -77,6 +80,8 @@ class TaskRoutes:
     async def _store_many(self, exchange: Exchange, lane: Lane, principal: Principal) -> None:
         schemas = await self._schemas.get(lane.endpoint.serving_bundle_id)
         inputs = await self._schemas.checks.many(principal.owner, exchange.body, schemas)
+        if schemas.takes_context:
+            inputs = [_with_headers(each, exchange) for each in inputs]
         principal.spend(len(inputs))
         key = await _keyed(exchange, lane)
         self._queue.submitter.refuse_hopeless(lane, principal.owner)
@@ -121,6 +126,10 @@ class TaskRoutes:
             return self._urls.make(self._urls.base_url(exchange.whole_scope), "GET", key)
 
         return self._queue.answerer.pieces_of(record, make_url)
+
+
+def _with_headers(predict_input: PredictInput, exchange: Exchange) -> PredictInput:
+    return predict_input._replace(body=with_headers(predict_input.body, headers_of(exchange.scope)))
 
 
 async def _keyed(exchange: Exchange, lane: Lane) -> Keyed | None:

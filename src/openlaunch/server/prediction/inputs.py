@@ -257,7 +257,10 @@ def _callback(document: dict[str, Any]) -> Callback | None:
             # The input is a secret, and stays out of the message.
             first = error.errors(include_input=False)[0]
             raise _wrong(["callback_auth", *map(str, first["loc"])], first["msg"]) from None
-    return None if url is None else Callback(url, auth)
+    progress = document.get("callback_progress")
+    if progress is not None and not isinstance(progress, bool):
+        raise _wrong(["callback_progress"], f"it is {type(progress).__name__}, true or false is needed")
+    return None if url is None else Callback(url, auth, bool(progress))
 
 
 def is_http_url(value: object) -> bool:

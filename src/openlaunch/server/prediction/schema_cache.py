@@ -40,6 +40,7 @@ class SchemaCache:
         if (entry := self._entries.get(bundle.id)) is not None:
             return entry
         entry = BundleSchemas(bundle.schemas, openai=openai_routes(bundle.flavor))
+        entry.takes_context = getattr(bundle.flavor, "takes_context", False)
         self._entries[bundle.id] = entry
         self._bytes += len(entry.source)
         while len(self._entries) > CACHE_SIZE or (self._bytes > CACHE_BYTES and len(self._entries) > 1):

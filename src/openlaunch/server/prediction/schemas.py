@@ -77,6 +77,8 @@ class BundleSchemas:
     ) -> None:
         self.openai = openai
         """The routes on which the bundle speaks OpenAI."""
+        self.takes_context = False
+        """Whether the function takes a context, for which a task keeps the headers of its request."""
         self.source = written(schemas)
         self.request = Schema(schemas, "RequestSchema", apart=apart)
         self.response = Schema(schemas, "ResponseSchema", apart=apart)

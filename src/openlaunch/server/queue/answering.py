@@ -6,6 +6,7 @@ from functools import partial
 
 from openlaunch.errors import NotFound
 from openlaunch.server.prediction.results import pickled_body
+from openlaunch.server.queue.notes import Notes
 from openlaunch.server.queue.shared import Shared
 from openlaunch.store.base import Store
 from openlaunch.store.owners import owner_of
@@ -23,7 +24,8 @@ Answerable = TaskRecord | Finished
 class Answerer:
     """Looks tasks up, and waits for their results. NotFound is raised for ids that are not the owner's tasks."""
 
-    def __init__(self, shared: Shared) -> None:
+    def __init__(self, shared: Shared, notes: Notes) -> None:
+        self._notes = notes
         self._store, self._artifacts, self._hub = shared.store, shared.artifacts, shared.hub
         self._now = asyncio.get_running_loop().time
 
@@ -78,8 +80,10 @@ class Answerer:
         yield b'{"task_id": "%s", ' % record.id.encode()
         key = record.result_key or ""
         if not record.state.done:
-            rest = b'"status": "%s", "result": null, "traceback": null, "status_code": null}'
+            rest = b'"status": "%s", "result": null, "traceback": null, "status_code": null'
             yield rest % record.state.value.encode()
+            notes = self._notes.of(record.id)
+            yield b"}" if notes is None or notes.progress is None else b', "progress": %b}' % notes.progress
         elif record.result is not None:
             yield record.result[1:]
         elif key.endswith(".pkl"):

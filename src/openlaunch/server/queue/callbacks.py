@@ -15,6 +15,7 @@ from openlaunch.errors import APIError
 from openlaunch.server import clock
 from openlaunch.server.prediction.results import SignedURLs
 from openlaunch.server.queue.posting import Poster
+from openlaunch.server.queue.progress_callbacks import ProgressCallbacks
 from openlaunch.server.queue.service import TaskService
 from openlaunch.server.settings import CallbackSettings
 from openlaunch.server.spans import Spans
@@ -101,16 +102,19 @@ class Callbacks:
         self._loop_task: asyncio.Task[None] | None = None
         self._seconds = settings.callback_timeout_seconds
         self._shared = shared
+        self._progress = ProgressCallbacks(store, tasks.follower, self._post_progress)
         self._poster = Poster(allow_private=settings.private_addresses, ca_file=settings.callback_ca_file)
 
     def start(self, own_url: str) -> None:
         """Begin to send; `own_url` is where receivers find pickled results, unless a setting says otherwise."""
         self._base_url = self._settings.public_url or own_url
         self._tasks.recorder.on_callbacks = self.wake
+        self._tasks.notes.on_note = self._progress.note
         self._loop_task = asyncio.create_task(self._run())
 
     async def stop(self) -> None:
         """Cancel what is being sent; it is sent again after the next start."""
+        await self._progress.stop()
         sending = [task for _, task in self._sending.values()]
         running = [*sending, *([self._loop_task] if self._loop_task else [])]
         for task in running:
@@ -222,6 +226,19 @@ class Callbacks:
             log.exception("the callback %s could not be sent", delivery.id)
             error = f"the server could not send it: {type(problem).__name__}"
         return Attempt(began, round(time.monotonic() - start, 3), status, error)
+
+    async def _post_progress(self, delivery: Delivery, message_id: str, body: bytes) -> None:
+        async def pieces() -> AsyncIterator[bytes]:
+            yield body
+
+        try:
+            headers = await self.signer.headers(delivery.owner, message_id, time.time(), pieces())
+            async with asyncio.timeout(self._seconds):
+                await self._post(delivery, pieces, headers)
+        except (
+            Exception
+        ) as problem:  # whatever it is: the task's own callback is tried again, and this is not
+            log.info("the progress %s was not sent: %s", message_id, clean(str(problem))[:MAX_ERROR])
 
     async def _post(
         self, delivery: Delivery, pieces: Callable[[], AsyncIterator[bytes]], headers: dict[str, str]

@@ -9,11 +9,14 @@ from openlaunch.server import clock
 from openlaunch.server.dispatch.lane import Lane
 from openlaunch.server.dispatch.work import Sender, Work
 from openlaunch.server.prediction.deadlines import Deadlines
+from openlaunch.server.prediction.headers import headers_in
+from openlaunch.server.queue.notes import Notes
 from openlaunch.server.queue.recording import Recorder
 from openlaunch.server.queue.shared import Shared
 from openlaunch.tasks import queue
 from openlaunch.tasks.queue import ClaimedTask, Finished, failed
 from openlaunch.tasks.states import State
+from openlaunch_worker.documents import About
 from openlaunch_worker.frames import Body, Flags, Outcome
 
 DEADLINE_STATUS_CODE = 504
@@ -66,6 +69,12 @@ class TaskWork(Work):
         self.lane.task_took(monotonic() - self.started_at)
         super().finished(outcome, payload)
 
+    def about(self) -> About:
+        return About(self.task.id, self.task.owner, headers_in(self.body), is_heard=True)
+
+    def note(self, kind: int, payload: Body) -> None:
+        self._runner.notes.add(self.task.id, self.task.owner, self, kind, payload)
+
     def answered(self, outcome: int, payload: Body) -> None:
         self._runner.answered(self, outcome, payload)
 
@@ -85,13 +94,14 @@ class TaskWork(Work):
 class Runner:
     """Gives claimed tasks to their lanes, and settles how each ends: a result, another attempt, or its place back."""
 
-    def __init__(self, shared: Shared, recorder: Recorder) -> None:
+    def __init__(self, shared: Shared, recorder: Recorder, notes: Notes) -> None:
         self.now = asyncio.get_running_loop().time
         self.deadlines = Deadlines()
         self._settings, self._lanes = shared.settings, shared.lanes
         self._store, self._artifacts = shared.store, shared.artifacts
         self._hub, self._background = shared.hub, shared.background
         self._recorder = recorder
+        self.notes = notes
         self._running: dict[str, TaskWork] = {}
         self.work_of: Callable[..., TaskWork] = TaskWork
         """Makes the work of a task."""

@@ -11,8 +11,10 @@ from openlaunch.server.prediction.schema_cache import SchemaCache
 from openlaunch.server.queue.answering import Answerer
 from openlaunch.server.queue.claiming import Claimer
 from openlaunch.server.queue.control import TaskControl
+from openlaunch.server.queue.following import Follower
 from openlaunch.server.queue.housekeeping import Housekeeper
 from openlaunch.server.queue.lines import LineWork
+from openlaunch.server.queue.notes import Notes
 from openlaunch.server.queue.recording import Recorder
 from openlaunch.server.queue.retention import Retention
 from openlaunch.server.queue.running import Runner
@@ -50,11 +52,13 @@ class TaskService:
             messages=messages,
         )
         self.recorder = Recorder(shared)
-        self.runner = Runner(shared, self.recorder)
+        self.notes = Notes(store, self._background)
+        self.runner = Runner(shared, self.recorder, self.notes)
         self.runner.line_of = LineWork
         self._claimer = Claimer(shared, self.runner)
         self.submitter = Submitter(shared, self._claimer, self.recorder)
-        self.answerer = Answerer(shared)
+        self.answerer = Answerer(shared, self.notes)
+        self.follower = Follower(shared, self.notes)
         self.control = TaskControl(shared, self.runner, self.submitter)
         self.housekeeper = Housekeeper(shared, self.runner, self._claimer)
         self.retention = Retention(shared)
@@ -94,4 +98,5 @@ class TaskService:
         self.stop_claiming()
         await self._background.stop()
         await self.recorder.flush()
+        await self.notes.save()
         await self.runner.release_all()

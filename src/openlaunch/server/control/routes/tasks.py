@@ -3,11 +3,12 @@
 Submitting and asking are in `server.task_routes`, the hot path.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
-from fastapi import Header, Query, Response
+from fastapi import Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import StringConstraints
 from sqlalchemy import Connection
@@ -15,6 +16,8 @@ from sqlalchemy import Connection
 from openlaunch.controller.explain import for_callers, task_message
 from openlaunch.errors import Conflict, NotFound
 from openlaunch.server import clock
+from openlaunch.server.accept import EVENTS, JSON, choose
+from openlaunch.server.asgi import STREAM_HEADERS
 from openlaunch.server.control.answers import shown
 from openlaunch.server.control.routes.context import Caller, Context, User, moment_of
 from openlaunch.server.control.routing import ControlRouter
@@ -28,7 +31,9 @@ from openlaunch.tasks.outbox import Delivery
 from openlaunch.tasks.position import Position, position
 from openlaunch.tasks.states import State
 from openlaunch.wire import routes
+from openlaunch.wire.sse import LAST_EVENT_ID
 from openlaunch.wire.tasks import (
+    MAX_WAIT_SECONDS,
     CallbackSecretResponse,
     CancelTaskResponse,
     CreateTaskResponse,
@@ -37,12 +42,16 @@ from openlaunch.wire.tasks import (
     ListDeliveriesResponse,
     ListTasksResponse,
     PredictRequest,
+    TaskProgressResponse,
     TaskStatus,
     TaskSummary,
 )
 from openlaunch.wire.why import MAX_AHEAD, EndpointWhy, TaskWhy
 
 TASK = routes.ASYNC_TASKS + "/{task_id}"
+_MAX_NUMBER = 10**17
+_NUMBER = re.compile(r"[0-9]{1,17}")
+_FOLLOWED: dict[int | str, dict[str, Any]] = {200: {"content": {EVENTS: {"schema": {"type": "string"}}}}}
 MAX_PARTS = 40
 """The most looks at the store for one page."""
 
@@ -55,6 +64,7 @@ def router(context: Context) -> ControlRouter:
     """List tasks, look at one, cancel it, run it again, and send its callback again."""
     api = ControlRouter(tags=["tasks"])
     _add_tasks(api, context)
+    _add_progress(api, context)
     _add_callbacks(api, context)
     return api
 
@@ -168,6 +178,28 @@ async def _page(
         if cursor is None or len(found) == limit:
             break
     return found, cursor
+
+
+def _add_progress(api: ControlRouter, context: Context) -> None:
+    @api.get(TASK + "/progress", response_model=TaskProgressResponse, responses=_FOLLOWED)
+    async def get_task_progress(
+        task_id: str,
+        user: Caller,
+        request: Request,
+        after: Annotated[int, Query(ge=0, le=_MAX_NUMBER)] = 0,
+        wait: Annotated[float, Query(ge=0, le=MAX_WAIT_SECONDS)] = 0,
+    ) -> Response:
+        """Get a task's progress, and its partial values behind the number `after`, and wait for them.
+
+        With `Accept: text/event-stream`, the events `partial` and `progress` come as they are said, then `end`.
+        """
+        follower, owner = context.tasks.follower, user.owner
+        if choose(request.headers.get("accept", ""), [JSON, EVENTS]) != EVENTS:
+            seen = await follower.follow(owner, task_id, after, wait)
+            return Response(seen.document(), media_type=JSON)
+        last = request.headers.get(LAST_EVENT_ID, "")
+        seen = await follower.follow(owner, task_id, int(last) if _NUMBER.fullmatch(last) else after, 0)
+        return StreamingResponse(follower.events(owner, task_id, seen), headers=STREAM_HEADERS)
 
 
 def _add_callbacks(api: ControlRouter, context: Context) -> None:
