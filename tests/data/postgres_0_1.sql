@@ -214,7 +214,8 @@ CREATE TABLE public.files (
     filename text NOT NULL COLLATE pg_catalog."C",
     size bigint NOT NULL,
     key text NOT NULL COLLATE pg_catalog."C",
-    created_at double precision NOT NULL
+    created_at double precision NOT NULL,
+    purpose text COLLATE pg_catalog."C"
 );
 CREATE SEQUENCE public.files_seq_seq
     START WITH 1
@@ -248,6 +249,35 @@ CREATE TABLE public.metric_points (
     at double precision NOT NULL,
     points bytea NOT NULL
 );
+CREATE TABLE public.model_batches (
+    seq bigint NOT NULL,
+    id text NOT NULL COLLATE pg_catalog."C",
+    owner text NOT NULL COLLATE pg_catalog."C",
+    status text NOT NULL COLLATE pg_catalog."C",
+    status_reason text COLLATE pg_catalog."C",
+    endpoint text NOT NULL COLLATE pg_catalog."C",
+    input_file_id text NOT NULL COLLATE pg_catalog."C",
+    input_key text NOT NULL COLLATE pg_catalog."C",
+    completion_window text NOT NULL COLLATE pg_catalog."C",
+    metadata json NOT NULL,
+    created_at double precision NOT NULL,
+    expires_at double precision NOT NULL,
+    started_at double precision,
+    finished_at double precision,
+    total integer,
+    completed integer,
+    failed integer,
+    output_file_id text COLLATE pg_catalog."C",
+    error_file_id text COLLATE pg_catalog."C",
+    cleared boolean NOT NULL
+);
+CREATE SEQUENCE public.model_batches_seq_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1;
+ALTER SEQUENCE public.model_batches_seq_seq OWNED BY public.model_batches.seq;
 CREATE TABLE public.queue (
     seq bigint NOT NULL,
     id text NOT NULL COLLATE pg_catalog."C",
@@ -388,6 +418,7 @@ ALTER TABLE ONLY public.docker_image_jobs ALTER COLUMN seq SET DEFAULT nextval('
 ALTER TABLE ONLY public.endpoint_events ALTER COLUMN seq SET DEFAULT nextval('public.endpoint_events_seq_seq'::regclass);
 ALTER TABLE ONLY public.endpoints ALTER COLUMN seq SET DEFAULT nextval('public.endpoints_seq_seq'::regclass);
 ALTER TABLE ONLY public.files ALTER COLUMN seq SET DEFAULT nextval('public.files_seq_seq'::regclass);
+ALTER TABLE ONLY public.model_batches ALTER COLUMN seq SET DEFAULT nextval('public.model_batches_seq_seq'::regclass);
 ALTER TABLE ONLY public.triggers ALTER COLUMN seq SET DEFAULT nextval('public.triggers_seq_seq'::regclass);
 INSERT INTO public.alembic_version VALUES ('0001');
 INSERT INTO public.answers VALUES ('ada', 'k', '\x02', 1000, NULL, '\x7b7d');
@@ -400,11 +431,12 @@ INSERT INTO public.docker_image_bundles VALUES (1, 'img-1', 'ada', 'report', 're
 INSERT INTO public.docker_image_jobs VALUES (1, 'run-1', 'ada', 'img-1', 'PENDING', NULL, 'null', '{}', '{"min_workers": 0, "max_workers": 1, "per_worker": 1, "cpus": 1.0, "memory": 536870912, "storage": 0, "gpus": 0, "labels": {"team": "vision"}, "nodes_per_worker": 1}', 60, NULL, 10, 'trg-1', 11, '', NULL, NULL);
 INSERT INTO public.endpoint_events VALUES (1, 'end-1', 'created', 'with bundle bun-1', 1, 4, 4);
 INSERT INTO public.endpoints VALUES (1, 'end-1', 'ada', 'cats', 'async', 'bun-1', 1, '{"min_workers": 0, "max_workers": 1, "per_worker": 1, "cpus": 1.0, "memory": 536870912, "storage": 0, "gpus": 0, "labels": {"team": "vision"}, "nodes_per_worker": 1}', 'READY', NULL, 4, 4, 1, 'bun-1', NULL, NULL, NULL);
-INSERT INTO public.files VALUES (1, 'file-1', 'ada', 'cats.csv', 9, 'files/file-1', 7);
+INSERT INTO public.files VALUES (1, 'file-1', 'ada', 'cats.csv', 9, 'files/file-1', 7, NULL);
 INSERT INTO public.key_usage VALUES ('key-1', 20000, 7);
-INSERT INTO public.last_commit VALUES ('', '768440084e579d8a');
+INSERT INTO public.last_commit VALUES ('', 'b42327d8d2b66a90');
 INSERT INTO public.leader VALUES (0, '', 0);
 INSERT INTO public.metric_points VALUES ('end-1', 60, 1000, '\x00');
+INSERT INTO public.model_batches VALUES (1, 'batch-1', 'ada', 'RUNNING', NULL, '/v1/completions', 'file-1', 'files/file-1', '24h', '{}', 7, 86407, NULL, NULL, NULL, NULL, NULL, NULL, NULL, false);
 INSERT INTO public.queue VALUES (1, 'waits', 'end-1', 'ada', 5, 5, 1000, 1, 3, 0, NULL, NULL, NULL);
 INSERT INTO public.quotas VALUES ('ada', '{"endpoints": 5}');
 INSERT INTO public.secrets VALUES ('ada', 'hf-token', '\x00', 9);
@@ -421,6 +453,7 @@ SELECT pg_catalog.setval('public.docker_image_jobs_seq_seq', 1, true);
 SELECT pg_catalog.setval('public.endpoint_events_seq_seq', 1, true);
 SELECT pg_catalog.setval('public.endpoints_seq_seq', 1, true);
 SELECT pg_catalog.setval('public.files_seq_seq', 1, true);
+SELECT pg_catalog.setval('public.model_batches_seq_seq', 1, true);
 SELECT pg_catalog.setval('public.task_inputs_seq_seq', 2, true);
 SELECT pg_catalog.setval('public.triggers_seq_seq', 1, true);
 ALTER TABLE ONLY public.alembic_version
@@ -455,6 +488,8 @@ ALTER TABLE ONLY public.key_usage
     ADD CONSTRAINT pk_key_usage PRIMARY KEY (key_id);
 ALTER TABLE ONLY public.metric_points
     ADD CONSTRAINT pk_metric_points PRIMARY KEY (endpoint_id, step, at);
+ALTER TABLE ONLY public.model_batches
+    ADD CONSTRAINT pk_model_batches PRIMARY KEY (seq);
 ALTER TABLE ONLY public.quotas
     ADD CONSTRAINT pk_quotas PRIMARY KEY (owner);
 ALTER TABLE ONLY public.secrets
@@ -489,6 +524,8 @@ ALTER TABLE ONLY public.endpoints
     ADD CONSTRAINT uq_endpoints_id UNIQUE (id);
 ALTER TABLE ONLY public.files
     ADD CONSTRAINT uq_files_id UNIQUE (id);
+ALTER TABLE ONLY public.model_batches
+    ADD CONSTRAINT uq_model_batches_id UNIQUE (id);
 ALTER TABLE ONLY public.triggers
     ADD CONSTRAINT uq_triggers_id UNIQUE (id);
 ALTER TABLE ONLY public.triggers
@@ -505,6 +542,7 @@ CREATE INDEX ix_docker_image_jobs_owner ON public.docker_image_jobs USING btree 
 CREATE INDEX ix_endpoint_events_endpoint ON public.endpoint_events USING btree (endpoint_id, seq);
 CREATE INDEX ix_files_owner ON public.files USING btree (owner, seq);
 CREATE INDEX ix_metric_points_at ON public.metric_points USING btree (step, at);
+CREATE INDEX ix_model_batches_owner ON public.model_batches USING btree (owner, seq);
 CREATE INDEX ix_queue_claim ON public.queue USING btree (endpoint_id, owner, priority DESC, seq, expires_at) WHERE (lease_owner IS NULL);
 CREATE INDEX ix_queue_expiry ON public.queue USING btree (expires_at) WHERE (lease_owner IS NULL);
 CREATE INDEX ix_queue_leases ON public.queue USING btree (lease_owner) WHERE (lease_owner IS NOT NULL);
