@@ -39,6 +39,8 @@ NAMED_DRIVERS = {
     "openlaunch.artifacts.folder": {"openlaunch.server.serve"},
     "openlaunch.engines.local": {"openlaunch.server.serve"},
     "openlaunch.nodes.engine": {"openlaunch.server.serve"},
+    "openlaunch.nodes.ray_client": set(),
+    "openlaunch.nodes.ray_placement": {"openlaunch.server.serve"},
     "openlaunch.store.postgres": {"openlaunch.server.serve"},
     "openlaunch.store.postgres_cluster": {"openlaunch.server.serve"},
     "openlaunch.store.postgres_problems": set(),

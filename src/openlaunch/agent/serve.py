@@ -13,6 +13,7 @@ from openlaunch.agent.epoch_file import EpochFile
 from openlaunch.agent.node import NodeAgent
 from openlaunch.agent.server_link import ServerLink
 from openlaunch.background import BackgroundTasks
+from openlaunch.log_files import trim
 from openlaunch.nodes.identity import ClusterIdentity
 from openlaunch.server.operations.datadir import DataDir
 from openlaunch.server.operations.listener import Listener
@@ -23,12 +24,18 @@ from openlaunch.server.settings import Settings
 log = logging.getLogger(__name__)
 
 HANDSHAKE_SECONDS = 10.0
+LONELY_SECONDS = 10.0
+"""The shortest time that an agent waits for a server which is to end without one."""
+LOOK_SECONDS = 5.0
+MAX_LOG_BYTES = 10 * 1024 * 1024
 MAX_HANDSHAKES = 64
 """Limit on connections that have not shown that they are servers of the cluster; more wait in the kernel."""
 
 
-def serve_agent(settings: Settings, ready: Callable[[str], None]) -> None:
+def serve_agent(settings: Settings, ready: Callable[[str], None], *, until_unused: bool = False) -> None:
     """Own this node's workers until SIGTERM or SIGINT. `ready` is called with HOST:PORT once servers may connect.
+
+    With `until_unused`, end once no server was connected for as long as workers are kept.
 
     Raises:
         ConfigurationError: the token, the data directory or the port can't be used.
@@ -36,7 +43,7 @@ def serve_agent(settings: Settings, ready: Callable[[str], None]) -> None:
     identity = cluster_identity(settings.cluster_token)
     data = DataDir(settings.data_dir)
     with data.locked(), bound_socket(settings.host, settings.port) as listener:
-        uvloop.run(_serve(settings, data, identity, listener, ready))
+        uvloop.run(_serve(settings, data, identity, listener, ready, until_unused))
 
 
 async def _serve(
@@ -45,6 +52,7 @@ async def _serve(
     identity: ClusterIdentity,
     listener: socket.socket,
     ready: Callable[[str], None],
+    until_unused: bool,
 ) -> None:
     signals = StopSignals()
     epochs = EpochFile(data.epochs)
@@ -55,11 +63,32 @@ async def _serve(
     door = Door(agent, listener, identity.agent_context())
     door.start()
     host, port = listener.getsockname()[:2]
-    ready(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
-    await signals.stop.wait()
-    log.info("stopping")
-    door.close()
-    await agent.close()
+    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    with data.listening_at(address):
+        ready(address)
+        background = BackgroundTasks("an agent could not look after itself")
+        if until_unused:
+            seconds = max(settings.keep_workers_seconds, LONELY_SECONDS)
+            background.spawn(_stop_when_unused(agent, signals.stop, seconds, data))
+        await signals.stop.wait()
+        log.info("stopping")
+        await background.stop()
+        door.close()
+        await agent.close()
+
+
+async def _stop_when_unused(agent: NodeAgent, stop: asyncio.Event, seconds: float, data: DataDir) -> None:
+    """Stop once no server was connected for these seconds; until then, keep the log small."""
+    clock = asyncio.get_running_loop().time
+    used_at = clock()
+    while clock() - used_at < seconds:
+        await asyncio.sleep(min(LOOK_SECONDS, seconds / 2))
+        if agent.links:
+            used_at = clock()
+        if data.agent_log.exists():
+            trim(data.agent_log, MAX_LOG_BYTES)
+    log.info("no server was connected for %g s", seconds)
+    stop.set()
 
 
 class Door:

@@ -62,7 +62,8 @@ def serve(
     engine: Annotated[
         str | None,
         typer.Option(
-            help="Where workers run: local, on this machine; or agents, on the nodes of --agents.  "
+            help="Where workers run: local, on this machine; agents, on the nodes of --agents; or ray, on those of "
+            "the Ray cluster at RAY_ADDRESS.  "
             "[default: local]"
         ),
     ] = None,

@@ -87,6 +87,8 @@ def _trouble(s: Situation, policy: Policy) -> Iterator[Reason]:
     if s.desired > s.count(Phase.READY, Phase.STARTING):
         if s.gpus.waits_for is not None and s.gpus.problem is None:
             yield _reason(ReasonCode.WAITS_FOR_GPUS, s.gpus.waits_for)
+        elif s.no_room is not None:
+            yield _reason(ReasonCode.WAITS_FOR_ROOM, s.no_room.waits_for)
         if s.desired > s.target and s.count(Phase.READY) >= s.limit:
             yield _reason(ReasonCode.DOES_NOT_FIT, does_not_fit(s))
 

@@ -18,6 +18,8 @@ class Gpus:
     @classmethod
     def of(cls, spec: EndpointSpec, capacity: Capacity) -> Self:
         """Compare what an endpoint asks for with what there is."""
+        if capacity.elastic:
+            return cls(spec.gpus * spec.max_workers)
         return cls(capacity.free_gpus, _waits_for(spec, capacity), gpu_problem(spec, capacity.gpus))
 
 

@@ -105,8 +105,9 @@ def _newest_workers(s: Situation, policy: Policy, promised: int) -> Iterator[Act
         return
     startable = _startable(s, missing, promised)
     yield from (StartWorker(s.endpoint.generation, s.endpoint.bundle_id) for _ in range(startable))
+    coming = 0 if s.needs_room else startable
     if s.problem is None:
-        yield from _make_room(s, missing - startable, alive + startable)
+        yield from _make_room(s, missing - coming, alive + coming)
 
 
 def _startable(s: Situation, missing: int, promised: int = 0) -> int:
@@ -115,7 +116,7 @@ def _startable(s: Situation, missing: int, promised: int = 0) -> int:
 
 
 def _make_room(s: Situation, short: int, coming: int) -> Iterator[Action]:
-    """Let old workers give up GPUs; one serves until a new one is ready, unless that can't come without its GPUs."""
+    """Let old workers give up what they hold; one serves until a new one is ready, unless none can come with it."""
     leaving = s.count(Phase.DRAINING, Phase.STOPPING, newest=False)
     there, serving = s.count(Phase.STARTING, Phase.READY, newest=False), s.count(Phase.READY, newest=False)
     keeps_one = not s.count(Phase.READY, newest=True) and (serving > 1 or leaving + coming > 0)
@@ -230,4 +231,4 @@ def _canary_progress(s: Situation, canary: CanaryRecord) -> str | None:
     if state.build is Build.BUILDING:
         return BUILD_PROGRESS[state.build]
     started = any(w.generation == canary.generation for w in s.beside(Phase.STARTING))
-    return state.history.early_end or (None if started else s.gpus.waits_for)
+    return state.history.early_end or (None if started else s.waits_for)

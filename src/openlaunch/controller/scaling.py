@@ -96,6 +96,8 @@ def capacity_limit(spec: EndpointSpec, capacity: Capacity, used_by_others: Usage
 
     At least its minimum and at least 1: resources cap scaling up, and never keep an endpoint from serving.
     """
+    if capacity.elastic:
+        return max(spec.max_workers, 1)
     fits = [
         (whole - used) / each
         for whole, used, each in (

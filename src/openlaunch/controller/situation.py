@@ -90,11 +90,36 @@ class Policy:
 
 
 @dataclass(frozen=True, slots=True)
+class NoRoomSince:
+    """What a worker waits for that could not be started, since when, and when that was last tried."""
+
+    waits_for: str
+    since: float
+    tried_at: float
+
+    def again(self, waits_for: str, now: float) -> "NoRoomSince":
+        """Return what stands after another try without room."""
+        return NoRoomSince(waits_for, self.since if self.stands(now) else now, now)
+
+    def stands(self, now: float) -> bool:
+        """Return whether a worker is still waited for: it is tried with each look."""
+        return now - self.tried_at <= TRY_SECONDS
+
+
+TRY_SECONDS = 3.0
+"""How long after the last try a worker counts as waited for."""
+
+ROOM_SECONDS = 30.0
+"""How long a worker of the newest generation waits for room before older ones make some for it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Situation:
     """All that a plan depends on.
 
     `desired` is the number of workers that the load asks for, `limit` the number that the machine's cores and
-    memory hold; the limit takes away no worker that is there.
+    memory hold; the limit takes away no worker that is there. `no_room` is set where the last worker that was to be
+    started could not be.
     """
 
     endpoint: EndpointRecord
@@ -104,6 +129,20 @@ class Situation:
     limit: int
     gpus: Gpus
     now: float
+    no_room: NoRoomSince | None = None
+
+    @property
+    def waits_for(self) -> str | None:
+        """What a further worker waits for."""
+        return self.gpus.waits_for or (None if self.no_room is None else self.no_room.waits_for)
+
+    @property
+    def needs_room(self) -> bool:
+        """Whether a worker of the newest generation has waited for long, and older generations hold room."""
+        if self.no_room is None or self.now - self.no_room.since < ROOM_SECONDS:
+            return False
+        older = self.select(Phase.STARTING, Phase.READY, newest=False)
+        return any(worker.generation != self.endpoint.generation for worker in older)
 
     @property
     def newest(self) -> Generation:

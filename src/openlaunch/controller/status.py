@@ -67,8 +67,8 @@ def _ready_note(s: Situation) -> str | None:
         return note
     if history.early_end is not None:
         return history.early_end
-    if s.count(Phase.READY) < s.target and s.gpus.waits_for is not None:
-        return s.gpus.waits_for
+    if s.count(Phase.READY) < s.target and s.waits_for is not None:
+        return s.waits_for
     if s.desired > s.target:
         return does_not_fit(s)
     if s.on_probation and s.rule is not None:
@@ -89,5 +89,5 @@ def _progress(s: Situation, ready: int, needed: int) -> tuple[EndpointStatus, st
             return EndpointStatus.UPDATE_IN_PROGRESS, BUILD_PROGRESS[Build.BUILDING]
         case Build.BUILT:
             count = f"{ready} of {needed} workers are ready"
-            note = s.newest.history.early_end or s.gpus.waits_for
+            note = s.newest.history.early_end or s.waits_for
             return EndpointStatus.UPDATE_IN_PROGRESS, f"{count}; {note}" if note else count

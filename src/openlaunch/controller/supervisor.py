@@ -127,6 +127,7 @@ class Supervisor:
         demanded, self._demanded = int(self._demanded), False
         wanted = max(scaling.desired_workers(Load(load.in_flight, max(load.queued, demanded)), spec), floor)
         self._window = self._window.add(now, wanted)
+        no_room = self._control.no_room
         return Situation(
             endpoint=record,
             workers=self.roster.seen(parts.engine.leaving()),
@@ -135,6 +136,7 @@ class Supervisor:
             limit=scaling.capacity_limit(spec, capacity, parts.holdings.beside(record.id)),
             gpus=Gpus.of(spec, capacity),
             now=now,
+            no_room=no_room if no_room is not None and no_room.stands(now) else None,
         )
 
     async def _do(self, action: actions.Action) -> None:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from openlaunch.controller.endpoint import WatchedEndpoint
 from openlaunch.controller.generations import MAX_REASON, Generations, resources_of
 from openlaunch.controller.roster import Roster, WorkerState
-from openlaunch.controller.situation import Build, Phase
+from openlaunch.controller.situation import Build, NoRoomSince, Phase
 from openlaunch.engines.base import EngineError, KeptWorker, NoRoom, WorkerIdentity, WorkerSpec
 from openlaunch.store import bundles
 from openlaunch.wire.bundles import ImageFlavor
@@ -29,6 +29,8 @@ class WorkerControl:
         self.endpoint = endpoint
         self.roster = Roster()
         self.generations = Generations(endpoint, self.roster)
+        self.no_room: NoRoomSince | None = None
+        """What the last worker to be started waits for; None: it was started."""
 
     async def start(self, number: int) -> None:
         endpoint, parts, generation = self.endpoint, self.endpoint.parts, self.generations.get(number)
@@ -58,9 +60,12 @@ class WorkerControl:
         )
         try:
             await parts.engine.start(spec)
+            self.no_room = None
             endpoint.tell(EventKind.WORKER_STARTED)
         except NoRoom as error:
-            # Another endpoint was faster, which does not tell against this one: the next look starts it.
+            # That does not tell against the endpoint: the next look starts the worker.
+            now = endpoint.now()
+            self.no_room = (self.no_room or NoRoomSince("", now, now)).again(str(error), now)
             worker.expected = worker.reported = True
             self.gone(worker, str(error))
             endpoint.changed.clear()  # which comes with the tick: it would be without room again at once

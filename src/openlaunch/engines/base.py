@@ -20,7 +20,7 @@ class EngineError(Exception):
 
 
 class NoRoom(EngineError):
-    """The GPUs that were free a moment ago are taken: the same can be asked for again."""
+    """There is no room now; the message says what a worker waits for. The same can be asked for again."""
 
 
 class ContainerError(EngineError):
@@ -156,6 +156,7 @@ class Capacity:
     """What an engine has: cores, bytes of memory and GPUs in all, and how many of the GPUs are free now.
 
     Of a node that is `draining` nothing is used for further workers, and those that run there are to be replaced.
+    Where it is `elastic`, more than this may be had: a worker that is asked for waits until there is room.
     """
 
     cpus: float
@@ -163,6 +164,7 @@ class Capacity:
     gpus: int
     free_gpus: int
     draining: bool = False
+    elastic: bool = False
 
 
 @dataclass(frozen=True, slots=True)

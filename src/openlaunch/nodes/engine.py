@@ -4,7 +4,7 @@ import asyncio
 import logging
 import secrets
 import ssl
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from time import time as clock
 from typing import Any, NoReturn
@@ -22,100 +22,40 @@ from openlaunch.engines.base import (
     LogLine,
     LogPart,
     NodeInfo,
-    NoRoom,
     Resources,
     WorkerExit,
     WorkerSpec,
 )
-from openlaunch.errors import ConfigurationError
 from openlaunch.nodes import calls
 from openlaunch.nodes.agent_link import AgentLink, OpenChannel
 from openlaunch.nodes.identity import ClusterIdentity
+from openlaunch.nodes.node import Node
+from openlaunch.nodes.placement import FewestWorkers, Placement
 
 log = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 3.0
+NODE_LOOK_SECONDS = 0.5
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.1, 1.0
 
 
-class Node:
-    """An agent's node as a server sees it: whether it is connected, what it has, and what runs there."""
-
-    def __init__(self, host: str, port: int) -> None:
-        self.host, self.port = host, port
-        self.link: AgentLink | None = None
-        self.name = ""
-        self.problem = "was not reached yet"
-        """Why it is not connected."""
-        self.since = clock()
-        """When it was connected, or lost."""
-        self.keeping: asyncio.Task[None]
-        """Keeps the connection."""
-        self.capacity = Capacity(0, 0, 0, 0)
-        self.workers: dict[str, Resources] = {}
-        """What each worker there was given."""
-        self.environments: dict[str, str] = {}
-        """The node's own id of each environment that is built there, by the id that the server uses."""
-
-    @property
-    def address(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-    def fits(self, asked: Resources) -> bool:
-        """Return whether the node is connected and to be used, and has room beside what runs there."""
-        used, has = self.used(), self.capacity
-        return (
-            self.link is not None
-            and not has.draining
-            and used.cpus + asked.cpus <= has.cpus
-            and used.memory + asked.memory <= has.memory
-            and used.gpus + asked.gpus <= has.gpus
-        )
-
-    def info(self) -> NodeInfo:
-        count, used = len(self.workers), self.used()
-        return NodeInfo(self.address, self.name, self.problem, self.since, self.capacity, count, used)
-
-    def used(self) -> Resources:
-        """Return what its workers were given, all together."""
-        given = self.workers.values()
-        return Resources(
-            sum(each.cpus for each in given),
-            sum(each.memory for each in given),
-            sum(each.gpus for each in given),
-        )
-
-
-def read_nodes(text: str) -> list[Node]:
-    """Read HOST:PORT,HOST:PORT…; raise ConfigurationError for anything else."""
-    nodes: dict[str, Node] = {}
-    for part in filter(None, (part.strip() for part in text.split(","))):
-        host, colon, port = part.rpartition(":")
-        host = host.removeprefix("[").removesuffix("]")
-        if not colon or not host or not port.isdigit() or not 0 < int(port) < 65536:
-            raise ConfigurationError(f"OPENLAUNCH_AGENTS has {part!r}, which is not HOST:PORT")
-        node = Node(host, int(port))
-        if node.address in nodes:
-            raise ConfigurationError(f"OPENLAUNCH_AGENTS has {part!r} twice: give each agent once")
-        nodes[node.address] = node
-    if not nodes:
-        raise ConfigurationError(
-            "the engine `agents` needs the agents: give them with --agents HOST:PORT,HOST:PORT"
-        )
-    return list(nodes.values())
-
-
 class NodesEngine:
-    """Implements `Engine` over the agents of a fixed list of nodes. Used in the event loop's thread only.
+    """Implements `Engine` over the agents of nodes. Used in the event loop's thread only.
 
-    An environment is built on every node that is connected; a worker is started on the node with the fewest workers
-    that has room for it.
+    An environment is built on every node that is connected. `placement` decides on which node a worker is started.
     """
 
     keeps_workers = True
 
-    def __init__(self, nodes: list[Node], identity: ClusterIdentity, records: str) -> None:
+    def __init__(
+        self,
+        nodes: list[Node],
+        identity: ClusterIdentity,
+        records: str,
+        placement: Placement | None = None,
+    ) -> None:
         self._nodes = nodes
+        self._placement = placement or FewestWorkers()
         self.jobs: Jobs = NoJobs()
         self._identity = identity
         self._context = identity.server_context()
@@ -137,10 +77,28 @@ class NodesEngine:
     async def start_dialling(self, open_channel: OpenChannel) -> None:
         """Connect to every agent, now and whenever a connection is lost; wait a moment for the first answers."""
         self._open_channel = open_channel
-        first = [asyncio.Event() for _ in self._nodes]
-        for node, tried in zip(self._nodes, first, strict=True):
-            node.keeping = self._background.spawn(self._keep(node, tried))
+        first = [self._dial(node) for node in self._nodes]
+        await self._placement.begin(self)
         await asyncio.gather(*(tried.wait() for tried in first))
+
+    def _dial(self, node: Node) -> asyncio.Event:
+        """Keep a connection to a node; the event is set once the first try has ended."""
+        tried = asyncio.Event()
+        node.keeping = self._background.spawn(self._keep(node, tried))
+        return tried
+
+    @property
+    def leads(self) -> bool:
+        """Whether this server gives orders."""
+        return self._epoch is not None
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(self._nodes)
+
+    async def add(self, node: Node) -> None:
+        """Use a further node, after the first try to connect to it has ended."""
+        self._nodes.append(node)
+        await self._dial(node).wait()
 
     async def _keep(self, node: Node, tried: asyncio.Event) -> None:
         """Keep the connection to a node's agent."""
@@ -197,7 +155,7 @@ class NodesEngine:
             return str(error)
         if lost.is_set():
             return link.lost_because
-        node.link, node.capacity, node.problem, node.since = link, capacity, "", clock()
+        node.link, node.has, node.problem, node.since = link, capacity, "", clock()
         node.name = link.node
         log.info("the node %s is connected", node.address)
         self._background.spawn(self._build_all(node))
@@ -252,18 +210,22 @@ class NodesEngine:
         if node.link is None:
             raise EngineError(f"the node {node.address} {node.problem}")
         await node.link.call(calls.DRAIN, draining)
-        node.capacity = replace(node.capacity, draining=draining)
+        node.has = replace(node.has, draining=draining)
         return node.info()
 
     def remove_node(self, address: str) -> NodeInfo:
         node = self._node(address)
         if node.workers:
             raise EngineError(f"the node {node.address} has {len(node.workers)} workers: drain it first")
+        self.forget(node)
+        return node.info()
+
+    def forget(self, node: Node) -> None:
+        """Use a node no longer, which has no worker."""
         self._nodes.remove(node)
         node.keeping.cancel()
         if node.link is not None:
             node.link.lose("is forgotten")
-        return node.info()
 
     async def adopt(self, worker_id: str, token: str) -> None:
         if (link := self._node_of(worker_id)) is None:
@@ -305,7 +267,7 @@ class NodesEngine:
             if node.workers.pop(ended.worker_id, None) is not None:
                 self._events.worker_ended(ended.worker_id, replace(ended.exit, last_lines=ended.last_lines))
         elif event == calls.CAPACITY.name:
-            node.capacity = calls.CAPACITY.argument(about)
+            node.has = calls.CAPACITY.argument(about)
         elif event == calls.BUILD.name:
             self._heard_of_build(node, calls.BUILD.argument(about))
 
@@ -322,7 +284,8 @@ class NodesEngine:
 
     def problems(self) -> dict[str, str]:
         """Return why each node that is not connected is not, by its address."""
-        return {node.address: node.problem for node in self._nodes if node.link is None}
+        away = {node.address: node.problem for node in self._nodes if node.link is None}
+        return away | self._placement.problems()
 
     def _connected(self) -> list[tuple[Node, AgentLink]]:
         return [(node, node.link) for node in self._nodes if node.link is not None]
@@ -334,13 +297,14 @@ class NodesEngine:
             sum(each.memory for each in nodes),
             sum(each.gpus for each in nodes),
             sum(each.free_gpus for each in nodes),
+            elastic=self._placement.elastic,
         )
 
     async def prepare(self, build: BuildOrder) -> str:
         """Build on every node that is connected, and return once one has it; the others build on."""
+        if not self._connected():
+            await self._wait_for_a_node(build)
         builds = {asyncio.create_task(self._build(node, None, build)): node for node, _ in self._connected()}
-        if not builds:
-            raise EngineError(self._nobody())
         first: str | None = None
         failed: Exception | None = None
         self._builds[build.id] = None
@@ -364,6 +328,17 @@ class NodesEngine:
         for task, node in builds.items():
             self._background.spawn(self._finish(task, node, first))
         return first
+
+    async def _wait_for_a_node(self, build: BuildOrder) -> None:
+        """Have a node come for a build, where that can be; raise `EngineError` elsewhere."""
+        if not self._placement.elastic:
+            raise EngineError(self._nobody())
+        self._events.build_started(build.id)
+        self._events.build_does(build.id, "waiting for a node")
+        endpoint_id, _, _ = build.id.rpartition(".")
+        while not self._connected():
+            await self._placement.ask(endpoint_id, build.resources)
+            await asyncio.sleep(NODE_LOOK_SECONDS)
 
     async def _finish(self, task: "asyncio.Task[str]", node: Node, environment: str) -> None:
         try:
@@ -394,10 +369,13 @@ class NodesEngine:
         return list(removed)
 
     async def start(self, spec: WorkerSpec) -> None:
-        node = self._place(spec)
-        assert node.link is not None
+        if not self._connected() and not self._placement.elastic:
+            raise EngineError(self._nobody())
+        node = await self._placement.place(spec)
         node.workers[spec.worker_id] = spec.resources
         try:
+            if node.link is None:
+                raise EngineError(f"the node {node.address} {node.problem}")
             if spec.environment not in node.environments and spec.environment in self._orders:
                 await self._build(node, spec.environment, self._orders[spec.environment])
             own = node.environments.get(spec.environment, spec.environment)
@@ -405,15 +383,6 @@ class NodesEngine:
         except BaseException:
             node.workers.pop(spec.worker_id, None)
             raise
-
-    def _place(self, spec: WorkerSpec) -> Node:
-        """Return the node with the fewest workers that has room, before others one that has the environment."""
-        fitting = [node for node in self._nodes if node.fits(spec.resources)]
-        if not fitting:
-            if not self._connected():
-                raise EngineError(self._nobody())
-            raise NoRoom("no node has room for a worker of this endpoint")
-        return min(fitting, key=lambda node: (spec.environment not in node.environments, len(node.workers)))
 
     def _node_of(self, worker_id: str) -> AgentLink | None:
         return next((link for node, link in self._connected() if worker_id in node.workers), None)
@@ -451,6 +420,7 @@ class NodesEngine:
             await link.call(calls.REMOVE_LOGS, endpoint_id)
 
     async def close(self) -> None:
+        await self._placement.close()
         await self._background.stop()
         for _, link in self._connected():
             link.lose("is not needed any longer")

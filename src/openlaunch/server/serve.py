@@ -487,9 +487,17 @@ async def open_postgres(url: str, *, shared: bool = False) -> "PostgresStore":
 def _engine(settings: Settings, data: DataDir) -> "LocalEngine | NodesEngine":
     if settings.engine == "local":
         return local_engine(settings, data)
-    from openlaunch.nodes.engine import NodesEngine, read_nodes
+    from openlaunch.nodes.engine import NodesEngine
+    from openlaunch.nodes.node import read_nodes
 
-    return NodesEngine(read_nodes(settings.agents), cluster_identity(settings.cluster_token), data.mark())
+    identity = cluster_identity(settings.cluster_token)
+    if settings.engine == "agents":
+        return NodesEngine(read_nodes(settings.agents), identity, data.mark())
+    from openlaunch.nodes.ray_placement import RayPlacement
+
+    assert settings.cluster_token is not None
+    token, records = settings.cluster_token.get_secret_value(), data.mark()
+    return NodesEngine([], identity, records, RayPlacement(records, token, data.known_nodes))
 
 
 def cluster_identity(token: SecretStr | None) -> "ClusterIdentity":

@@ -383,10 +383,11 @@ class Settings(
         description="PostgreSQL database for the records, such as `postgresql://USER@HOST:5432/NAME`; by default "
         "they are in a file of the data directory. Its password may be in PGPASSWORD or ~/.pgpass.",
     )
-    engine: Literal["local", "agents"] = Field(
+    engine: Literal["local", "agents", "ray"] = Field(
         default="local",
-        description="Where workers run: `local`, on the server's machine; or `agents`, on the nodes of "
-        "OPENLAUNCH_AGENTS.",
+        description="Where workers run: `local`, on the server's machine; `agents`, on the nodes of "
+        "OPENLAUNCH_AGENTS; or `ray`, on those of the Ray cluster that this machine is a node of, or that is at "
+        "RAY_ADDRESS.",
     )
     agents: str = Field(
         default="",

@@ -19,6 +19,7 @@ class ReasonCode(StrEnum):
     BUILDING_ENVIRONMENT = "building_environment"
     STARTING = "starting"
     WAITS_FOR_GPUS = "waits_for_gpus"
+    WAITS_FOR_ROOM = "waits_for_room"
     DOES_NOT_FIT = "does_not_fit"
     CAN_NOT_LOAD = "can_not_load"
     CRASH_LOOP = "crash_loop"

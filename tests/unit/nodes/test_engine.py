@@ -7,8 +7,9 @@ import pytest
 from openlaunch.engines.base import BuildOrder, EngineError, Resources
 from openlaunch.errors import ConfigurationError
 from openlaunch.nodes import calls
-from openlaunch.nodes.engine import Node, NodesEngine, read_nodes
+from openlaunch.nodes.engine import NodesEngine
 from openlaunch.nodes.identity import ClusterIdentity
+from openlaunch.nodes.node import Node, read_nodes
 from openlaunch.wire.bundles import CloudpickleArtifactFlavor
 
 TOKEN = "7" * 64

@@ -30,6 +30,9 @@ class DataDir:
     D/jobs/             configurations of docker-image batch jobs while they live
     D/epochs.json       of an agent: the newest leaders that it has seen
     D/drain             of an agent: its node gets no further workers
+    D/agent-address     of an agent: where it listens, held while it does
+    D/agent.log         of an agent in the background
+    D/nodes.json        where the agents were last that a cluster's scheduler had started
     D/secrets-key       keys of secrets, mode 0600; no backup has it
     D/artifacts-url     the bucket in which the artifacts are, where that is not the folder
     D/records-elsewhere where the records are, if not here; D/moved-openlaunch.db had them before
@@ -46,6 +49,9 @@ class DataDir:
         self.jobs = self.root / "jobs"
         self.drain_mark = self.root / "drain"
         self.epochs = self.root / "epochs.json"
+        self.known_nodes = self.root / "nodes.json"
+        self.agent_log = self.root / "agent.log"
+        self._agent_address = self.root / "agent-address"
         self.credentials = self.root / "credentials.json"
         self._bucket = self.root / "artifacts-url"
         self._elsewhere = self.root / "records-elsewhere"
@@ -80,6 +86,28 @@ class DataDir:
             lock.flush()
             self._empty_workers()
             yield
+
+    @contextmanager
+    def listening_at(self, address: str) -> Iterator[None]:
+        """Say where the agent listens that has this directory, as long as it does."""
+        with self._agent_address.open("a+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # who looks holds it for a moment only
+            file.truncate(0)
+            file.write(address)
+            file.flush()
+            yield
+
+    def agent_address(self) -> str | None:
+        """Return where the agent listens that has this directory; None where none does."""
+        try:
+            with self._agent_address.open() as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    return file.read() or None
+        except FileNotFoundError:
+            pass
+        return None
 
     def _empty_workers(self) -> None:
         """Remove what a server that was killed, and its workers, have left behind."""

@@ -1,0 +1,96 @@
+"""A node as a server sees it."""
+
+import asyncio
+from dataclasses import replace
+from time import time as clock
+
+from openlaunch.engines.base import Capacity, NodeInfo, Resources
+from openlaunch.errors import ConfigurationError
+from openlaunch.nodes.agent_link import AgentLink
+
+
+class Node:
+    """An agent's node as a server sees it: whether it is connected, what it has, and what runs there."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self.host, self.port = host, port
+        self.link: AgentLink | None = None
+        self.name = ""
+        self.problem = "was not reached yet"
+        """Why it is not connected."""
+        self.since = clock()
+        """When it was connected, or lost."""
+        self.keeping: asyncio.Task[None]
+        """Keeps the connection."""
+        self.has = Capacity(0, 0, 0, 0)
+        """What its agent says that the machine has."""
+        self.share: Resources | None = None
+        """What of that workers may use, where a cluster's scheduler says so; None: all."""
+        self.workers: dict[str, Resources] = {}
+        """What each worker there was given."""
+        self.environments: dict[str, str] = {}
+        """The node's own id of each environment that is built there, by the id that the server uses."""
+
+    @property
+    def address(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def capacity(self) -> Capacity:
+        """What there is for workers."""
+        has, share = self.has, self.share
+        if share is None:
+            return has
+        cpus, memory, gpus = (
+            min(has.cpus, share.cpus),
+            min(has.memory, share.memory),
+            min(has.gpus, share.gpus),
+        )
+        return replace(has, cpus=cpus, memory=memory, gpus=gpus, free_gpus=min(has.free_gpus, gpus))
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether further workers can be started there."""
+        return self.link is not None and not self.has.draining
+
+    def fits(self, asked: Resources) -> bool:
+        """Return whether the node is connected and to be used, and has room beside what runs there."""
+        used, has = self.used(), self.capacity
+        return (
+            self.is_usable
+            and used.cpus + asked.cpus <= has.cpus
+            and used.memory + asked.memory <= has.memory
+            and used.gpus + asked.gpus <= has.gpus
+        )
+
+    def info(self) -> NodeInfo:
+        count, used = len(self.workers), self.used()
+        return NodeInfo(self.address, self.name, self.problem, self.since, self.capacity, count, used)
+
+    def used(self) -> Resources:
+        """Return what its workers were given, all together."""
+        given = self.workers.values()
+        return Resources(
+            sum(each.cpus for each in given),
+            sum(each.memory for each in given),
+            sum(each.gpus for each in given),
+        )
+
+
+def read_nodes(text: str) -> list[Node]:
+    """Read HOST:PORT,HOST:PORT…; raise ConfigurationError for anything else."""
+    nodes: dict[str, Node] = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        host, colon, port = part.rpartition(":")
+        host = host.removeprefix("[").removesuffix("]")
+        if not colon or not host or not port.isdigit() or not 0 < int(port) < 65536:
+            raise ConfigurationError(f"OPENLAUNCH_AGENTS has {part!r}, which is not HOST:PORT")
+        node = Node(host, int(port))
+        if node.address in nodes:
+            raise ConfigurationError(f"OPENLAUNCH_AGENTS has {part!r} twice: give each agent once")
+        nodes[node.address] = node
+    if not nodes:
+        raise ConfigurationError(
+            "the engine `agents` needs the agents: give them with --agents HOST:PORT,HOST:PORT"
+        )
+    return list(nodes.values())

@@ -1,0 +1,76 @@
+"""Where workers run: which node each is started on, and who decides that."""
+
+from collections.abc import Iterator
+from typing import Protocol
+
+from openlaunch.engines.base import NoRoom, Resources, WorkerSpec
+from openlaunch.nodes.node import Node
+
+MIB = 2**20
+
+
+class Nodes(Protocol):
+    """The nodes that an engine has. What runs on each is in `Node.workers`."""
+
+    @property
+    def leads(self) -> bool: ...
+    def __iter__(self) -> Iterator[Node]: ...
+    async def add(self, node: Node) -> None: ...
+    def forget(self, node: Node) -> None: ...
+
+
+class Placement(Protocol):
+    """Decides on which node a worker runs. A worker holds what it was given while it is in its node's `workers`."""
+
+    elastic: bool
+    """Whether what can be had is not known: it is asked for, and may come later."""
+
+    async def begin(self, nodes: Nodes) -> None:
+        """Place on these nodes from now on, and add those that are found."""
+
+    async def place(self, spec: WorkerSpec) -> Node:
+        """Return the node for a worker; raise `NoRoom`, which says what the worker waits for."""
+
+    async def ask(self, endpoint_id: str, resources: Resources) -> None:
+        """Ask for a node that has room, where none is connected and placement is elastic."""
+
+    def problems(self) -> dict[str, str]:
+        """Return what keeps nodes from being used that the engine does not have, by what it concerns."""
+
+    async def close(self) -> None:
+        """Place nothing more. What workers hold, they keep."""
+
+
+class FewestWorkers:
+    """Chooses the node with the fewest workers that has room, before others one that has the environment."""
+
+    elastic = False
+
+    async def begin(self, nodes: Nodes) -> None:
+        self._nodes = nodes
+
+    async def place(self, spec: WorkerSpec) -> Node:
+        fitting = [node for node in self._nodes if node.fits(spec.resources)]
+        if not fitting:
+            raise NoRoom(f"a worker waits for {words(spec.resources)} on a node")
+        return min(fitting, key=lambda node: (spec.environment not in node.environments, len(node.workers)))
+
+    async def ask(self, endpoint_id: str, resources: Resources) -> None:
+        """Ask nobody: the nodes are those that there are."""
+
+    def problems(self) -> dict[str, str]:
+        return {}
+
+    async def close(self) -> None:
+        """End nothing: nothing runs beside the engine."""
+
+
+def words(asked: Resources) -> str:
+    """Return what is asked for as a sentence names it."""
+    parts = [
+        f"{asked.gpus} GPU{'s' * (asked.gpus > 1)}" if asked.gpus else "",
+        f"{asked.cpus:g} CPU{'s' * (asked.cpus != 1)}" if asked.cpus else "",
+        f"{asked.memory / MIB:.0f} MiB of memory" if asked.memory else "",
+    ]
+    *others, last = [part for part in parts if part] or ["a place"]
+    return f"{', '.join(others)} and {last}" if others else last
