@@ -5,6 +5,7 @@ file is never written again.
 """
 
 import asyncio
+import hashlib
 import re
 import sqlite3
 import subprocess
@@ -20,12 +21,19 @@ from openlaunch.store.sqlite import SqliteStore
 
 VERSION = "0_1"
 DATA = Path(__file__).parents[1] / "data"
+OF_SQLITE = DATA / f"schema_{VERSION}.sql"
 HEAD = f"""\
--- A PostgreSQL database of version {VERSION.replace("_", ".")}, as that server made it, with the rows of
--- schema_{VERSION}.sql. Written by tests/contract/dump_schema.py, and never changed once that version is released.
+-- A PostgreSQL database of version {VERSION.replace("_", ".")}, as that server made it, with the same rows as
+-- {OF_SQLITE.name}. Written by tests/contract/dump_schema.py, and never changed once that version is
+-- released. SHA-256 of the file that it was made from: {{digest}}
 """
 OF_SESSION = re.compile(r"^(SET |SELECT pg_catalog\.set_config|--|\\).*\n|^\n", re.MULTILINE)
 """What differs between versions of pg_dump, and says nothing of the database."""
+
+
+def digest_of(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 async def fill(source: Path, url: str) -> None:
@@ -44,12 +52,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, PostgresServer() as server:
         path = Path(folder) / "store.db"
         with closing(sqlite3.connect(path)) as connection:
-            connection.executescript((DATA / f"schema_{VERSION}.sql").read_text())
+            connection.executescript(OF_SQLITE.read_text())
         server.execute("CREATE DATABASE released")
         asyncio.run(fill(path, server.url("released")))
         dump = [binaries() / "pg_dump", "--inserts", "--no-owner", "--no-privileges", server.url("released")]
         text = subprocess.run(dump, stdout=subprocess.PIPE, check=True, text=True).stdout
-    (DATA / f"postgres_{VERSION}.sql").write_text(HEAD + OF_SESSION.sub("", text))
+    head = HEAD.format(digest=digest_of(OF_SQLITE))
+    (DATA / f"postgres_{VERSION}.sql").write_text(head + OF_SESSION.sub("", text))
 
 
 if __name__ == "__main__":
