@@ -18,6 +18,7 @@ import psutil
 
 import openlaunch
 from openlaunch import EndpointRequest
+from openlaunch_worker.nursery import SPARE
 
 REQUEST = EndpointRequest(args={"x": 2, "y": "hello"})
 SMALL = {"cpus": 0.1, "memory": "64Mi"}
@@ -32,12 +33,12 @@ def sleep_a_little(seconds: float):
 
 
 def workers(client) -> list[psutil.Process]:
-    """The processes of workers: a nursery, which is in a sandbox with two others, forks an init for each."""
+    """The processes of workers, spares left out: a nursery, in a sandbox with two others, forks an init for each."""
     found = []
     for process in psutil.Process(client.server.pid).children(recursive=True):
         with contextlib.suppress(psutil.Error):
             above = [each.pid for each in process.parents()]
-            if above.index(client.server.pid) == 4:
+            if above.index(client.server.pid) == 4 and process.name() != SPARE:
                 found.append(process)
     return found
 

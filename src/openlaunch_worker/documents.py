@@ -153,13 +153,22 @@ class IsolationOrder(Document):
 class ForkOrder(Document):
     """What a nursery is asked for: a fork with this environment, in this folder. Its log's descriptor comes with it.
 
-    `isolation` is None where the worker is not isolated. `id` names the worker in the nursery's reports.
+    Without an environment, and without a log, it is a spare, which waits for its `UseOrder`. `isolation` is None
+    where the worker is not isolated. `id` names the worker in the nursery's reports.
     """
 
     id: str
-    env: dict[str, str] = field(repr=False)
+    env: dict[str, str] | None = field(repr=False)
     folder: str
     isolation: IsolationOrder | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UseOrder(Document):
+    """What a nursery is asked for: that a spare works, with this environment. Its log's descriptor comes with it."""
+
+    id: str
+    env: dict[str, str] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,8 +66,10 @@ def _unshare_pids() -> OSError | None:
     return None
 
 
-def become_worker(init: Init, order: IsolationOrder | None, folder: str, status: int) -> None:
+def become_worker(init: Init, order: IsolationOrder | None, folder: str, status: int) -> list[str]:
     """Prepare this init's surroundings and fork the worker, in which alone this returns, in `folder`.
+
+    Return what its isolation lacks.
 
     The init works there, too, by which it is found from outside. It writes to `status` how the worker ended: its exit
     code, or minus the number of a signal.
@@ -91,8 +93,7 @@ def become_worker(init: Init, order: IsolationOrder | None, folder: str, status:
     kernel.die_with_parent()
     os.setsid()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD)
-    if steps.missing:
-        log(f"not isolated as it could be: {'; '.join(steps.missing)}")
+    return steps.missing
 
 
 def _is_unread(status: int) -> bool:

@@ -130,6 +130,15 @@ def close_descriptors(first: int, last: int = 0xFFFFFFFF) -> None:
         os.closerange(first, min(last + 1, os.sysconf("SC_OPEN_MAX")))
 
 
+def close_descriptors_but(*kept: int) -> None:
+    """Close all descriptors but the standard ones and these."""
+    first = 3
+    for descriptor in sorted(kept):
+        close_descriptors(first, descriptor - 1)
+        first = descriptor + 1
+    close_descriptors(first)
+
+
 def die_with_parent(number: int = signal.SIGKILL) -> None:
     """Have the kernel send this process a signal when its parent dies; a change of the user undoes it."""
     _call("prctl", _PR_SET_PDEATHSIG, number, 0, 0, 0)

@@ -223,8 +223,7 @@ def let_go(keep: int = 2) -> None:
     nothing = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(nothing, descriptor)
-    kernel.close_descriptors(3, keep - 1)
-    kernel.close_descriptors(keep + 1)
+    kernel.close_descriptors_but(keep)
 
 
 def wait_as_init(pid: int) -> int:

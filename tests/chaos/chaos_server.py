@@ -12,6 +12,8 @@ from pathlib import Path
 
 from records import settings_of
 
+from openlaunch_worker.nursery import SPARE
+
 DEADLINE = 60.0
 NURSERY = b"openlaunch_worker.nursery"
 OWN_PROCESS = b"openlaunch.server."
@@ -75,11 +77,12 @@ class ChaosServer:
         return [self.pid, *descendants(self.pid)]
 
     def workers(self) -> list[int]:
-        """Its worker processes: the first child of each child of a nursery, which is in a sandbox."""
+        """Its worker processes: the first child of each child of a nursery, which is in a sandbox, but for spares."""
         parents = [
             pid for launcher in self.nurseries() for init in children(launcher) for pid in children(init)
         ]
-        return [pid for parent in parents for init in children(parent) for pid in children(init)[:1]]
+        forks = [pid for parent in parents for init in children(parent) for pid in children(init)[:1]]
+        return [pid for pid in forks if name(pid) != SPARE]
 
     def nurseries(self) -> list[int]:
         """The processes that its workers' parents end with."""
@@ -89,6 +92,13 @@ class ChaosServer:
         """The processes that nurseries are in sandboxes with, and these themselves."""
         inits = [init for launcher in self.nurseries() for init in children(launcher)]
         return [*inits, *(pid for init in inits for pid in children(init))]
+
+    def spares(self) -> list[int]:
+        """The processes that wait to become workers, and their inits."""
+        inits = [init for nursery in self.sandboxes() for init in children(nursery)]
+        return [
+            pid for init in inits for fork in children(init) if name(fork) == SPARE for pid in (init, fork)
+        ]
 
     def kept(self) -> list[int]:
         """The processes that it keeps without a worker: nurseries, and those that check and parse."""
@@ -169,6 +179,13 @@ def command_line(pid: int) -> bytes:
     with contextlib.suppress(OSError):
         return Path(f"/proc/{pid}/cmdline").read_bytes()
     return b""
+
+
+def name(pid: int) -> str:
+    """What lists of processes call it."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    return ""
 
 
 def is_running(pid: int) -> bool:

@@ -166,7 +166,8 @@ class Watch:
 
     def left(self) -> list[int]:
         """The processes that are still there, but for the server and what it keeps."""
-        known = {self._server.pid, *self._server.kept(), *self._server.sandboxes()}
+        server = self._server
+        known = {server.pid, *server.kept(), *server.sandboxes(), *server.spares()}
         return [
             pid for pid in self._processes - known if is_running(pid) and b"openlaunch" in command_line(pid)
         ]

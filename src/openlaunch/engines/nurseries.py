@@ -3,8 +3,9 @@
 import asyncio
 import os
 import tempfile
-from collections.abc import Collection, Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Collection, Hashable, Mapping
+from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from stat import S_ISSOCK
 
@@ -13,6 +14,7 @@ from openlaunch.engines.log_writer import LogWriter
 from openlaunch.engines.nursery import Nursery
 from openlaunch.engines.process_spec import ProcessSpec
 from openlaunch.engines.sandbox import Sandboxes, make_folder, user
+from openlaunch.engines.spares import Spare, Spares
 from openlaunch.trash import discard
 from openlaunch_worker.documents import IsolationOrder
 from openlaunch_worker.event_loop import UVLOOP
@@ -37,6 +39,7 @@ class Nurseries:
         self._environ = environ
         self._sandboxes = sandboxes
         self._started: dict[Path, asyncio.Task[Nursery]] = {}
+        self._spares = Spares()
 
     async def fork(self, spec: ProcessSpec, environ: Mapping[str, str], output: int) -> tuple[Child, Path]:
         """Fork a worker off its environment's nursery, and return it with its folder. Raise `OSError` if it fails.
@@ -44,14 +47,31 @@ class Nurseries:
         It prints to the descriptor `output`.
         """
         nursery = await self._nursery(spec)
-        folder = make_folder(Path(tempfile.mkdtemp(prefix="worker-", dir=nursery.folder)), "work")
-        try:
+        kind = (spec.memory_bound, tuple(self._readable(spec)))
+        if (spare := self._spares.take(nursery, kind)) is not None:
+            nursery.use(spare.worker, environ, output)
+            worker, folder = spare.worker, spare.folder
+        else:
+            async with self._folder(nursery, "worker-") as folder:
+                isolation = self._isolation(spec, folder)
+                worker = await nursery.fork(spec.worker_id, environ, folder / "work", output, isolation)
+        self._spares.renew(nursery, kind, partial(self._spare, nursery, kind, spec))
+        return worker, folder
+
+    async def _spare(self, nursery: Nursery, kind: Hashable, spec: ProcessSpec) -> Spare:
+        async with self._folder(nursery, "spare-") as folder:
             isolation = self._isolation(spec, folder)
-            worker = await nursery.fork(spec.worker_id, environ, folder / "work", output, isolation)
+            return Spare(kind, await nursery.spare(folder.name, folder / "work", isolation), folder)
+
+    @asynccontextmanager
+    async def _folder(self, nursery: Nursery, prefix: str) -> AsyncIterator[Path]:
+        """Make a folder for a fork, which goes again if there is none."""
+        folder = make_folder(Path(tempfile.mkdtemp(prefix=prefix, dir=nursery.folder)), "work")
+        try:
+            yield folder
         except BaseException:
             discard(folder)
             raise
-        return worker, folder
 
     def _isolation(self, spec: ProcessSpec, folder: Path) -> IsolationOrder | None:
         if (sandboxes := self._sandboxes) is None:
@@ -113,6 +133,7 @@ class Nurseries:
                     await task.result().close()
 
     async def close(self) -> None:
+        await self._spares.close()
         started = await asyncio.gather(*self._started.values(), return_exceptions=True)
         await asyncio.gather(*(nursery.close() for nursery in started if isinstance(nursery, Nursery)))
 

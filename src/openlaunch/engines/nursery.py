@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from openlaunch.trash import discard
-from openlaunch_worker.documents import ForkOrder, IsolationOrder, SignalOrder
+from openlaunch_worker.documents import ForkOrder, IsolationOrder, SignalOrder, UseOrder
 
 FORK_SECONDS = 30.0
 OBEY_SECONDS = 5.0
@@ -33,11 +33,12 @@ log = logging.getLogger(__name__)
 
 
 class ForkedWorker:
-    """Implements `groups.Child` with a worker that a nursery has forked off."""
+    """Implements `groups.Child` with a worker that a nursery has forked off, or a spare, until it has work."""
 
     def __init__(self, nursery: "Nursery", worker_id: str) -> None:
         self._nursery = nursery
-        self._id = worker_id
+        self.id = worker_id
+        self.is_spare = False
         self.returncode: int | None = None
         self._ended = asyncio.Event()
 
@@ -51,11 +52,11 @@ class ForkedWorker:
 
     def _signal(self, number: int) -> None:
         if self.returncode is None:
-            self._nursery.send(SignalOrder(self._id, number).to_json())
+            self._nursery.send(SignalOrder(self.id, number).to_json())
 
     def _insist(self) -> None:
         if self.returncode is None:
-            log.warning("the parent of worker %s did not end it, and is ended with all its workers", self._id)
+            log.warning("the parent of worker %s did not end it, and is ended with all its workers", self.id)
             self._nursery.end()
 
     async def wait(self) -> int:
@@ -119,7 +120,7 @@ class Nursery:
 
     @property
     def is_idle(self) -> bool:
-        return not self._children and not self._forking
+        return not self._forking and all(child.is_spare for child in self._children.values())
 
     async def fork(
         self,
@@ -130,13 +131,27 @@ class Nursery:
         isolation: IsolationOrder | None,
     ) -> ForkedWorker:
         """Fork a worker off, isolated if asked; it runs when this returns. Raise `OSError` if it does not."""
+        return await self._fork(ForkOrder(worker_id, dict(env), str(folder), isolation), output)
+
+    async def spare(self, spare_id: str, folder: Path, isolation: IsolationOrder | None) -> ForkedWorker:
+        """Fork a spare off, which waits for `use`. Raise `OSError` if it does not run."""
+        worker = await self._fork(ForkOrder(spare_id, None, str(folder), isolation))
+        worker.is_spare = True
+        return worker
+
+    def use(self, spare: ForkedWorker, env: Mapping[str, str], output: int) -> None:
+        """Have a spare become a worker; if it has ended, the worker has."""
+        spare.is_spare = False
+        self.send(UseOrder(spare.id, dict(env)).to_json(), output)
+
+    async def _fork(self, order: ForkOrder, *output: int) -> ForkedWorker:
         future: asyncio.Future[ForkedWorker] = asyncio.get_running_loop().create_future()
         try:
             async with self._asking, asyncio.timeout(FORK_SECONDS):
                 if not self.alive:
                     raise OSError("the parent process of the environment's workers has ended")
-                self._forking[worker_id] = future
-                self.send(ForkOrder(worker_id, dict(env), str(folder), isolation).to_json(), output)
+                self._forking[order.id] = future
+                self.send(order.to_json(), *output)
                 return await asyncio.shield(future)
         except TimeoutError:
             if not self._children:

@@ -15,6 +15,7 @@ from openlaunch_worker.documents import (
     SandboxOrder,
     SignalOrder,
     Start,
+    UseOrder,
     View,
 )
 
@@ -28,6 +29,8 @@ DOCUMENTS: list[Any] = [
     ISOLATION,
     ForkOrder("w1", {"PATH": "/bin"}, "/data/workers/w1", ISOLATION),
     ForkOrder("w1", {}, "/folder"),
+    ForkOrder("spare", None, "/folder"),
+    UseOrder("spare", {"PATH": "/bin"}),
     SignalOrder("w1", 15),
     SandboxOrder(("uv", "venv"), "/data", VIEW, 64321, 500, True, False, True),
     IMAGE,
