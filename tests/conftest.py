@@ -24,12 +24,13 @@ def no_profile(tmp_path_factory):
 
 
 @pytest.fixture(scope="session", autouse=True)
-def shared_folder(tmp_path_factory):
-    """Let models write where tests look, whoever they run as."""
+def isolated(tmp_path_factory):
+    """Let private servers isolate workers as others do, and models write where tests look, whoever they run as."""
     base = tmp_path_factory.getbasetemp()
     base.chmod(0o755)  # below a folder that is this user's alone
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OPENLAUNCH_SHARED_FOLDERS", str(base))
+        patch.setenv("OPENLAUNCH_ISOLATION", "auto")
         yield
 
 

@@ -188,8 +188,9 @@ def _hint(error: BaseException) -> str:
         return f"; it was packed with a newer Python than {_running()}"
     if isinstance(error, FileNotFoundError) and os.path.isabs(str(error.filename)):  # noqa: PTH117 -- any value
         return (
-            "; a worker does not see the files of the machine that deploys, nor home and temporary folders: send the "
-            "file along with code_dir and include, or put it into one of the server's OPENLAUNCH_SHARED_FOLDERS"
+            "; a worker does not see the files of the machine that deploys, nor, if it is isolated, home and "
+            "temporary folders: send the file along with code_dir and include, or put it into one of the server's "
+            "OPENLAUNCH_SHARED_FOLDERS"
         )
     return ""
 

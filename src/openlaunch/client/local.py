@@ -30,6 +30,9 @@ class LocalServer:
     It is stopped by `close()`, at the end of a `with` statement, or with the program, also when that is killed. In a
     process that was forked from the program, none of this stops it.
 
+    What is deployed is the program's own code, so its workers see and write the files that the program does, unless
+    `OPENLAUNCH_ISOLATION` asks for more.
+
     Attributes:
         url: where it listens.
         api_key: of its admin.
@@ -86,7 +89,7 @@ class LocalServer:
                 stdin=subprocess.PIPE,  # which ends with this process, however that ends
                 stdout=output,
                 stderr=log,
-                env={**os.environ, "PYTHONUNBUFFERED": "1", **self._settings},
+                env={"OPENLAUNCH_ISOLATION": "off", **os.environ, "PYTHONUNBUFFERED": "1", **self._settings},
                 # Ctrl-C is for this program alone, which then stops the server in good order.
                 start_new_session=True,
             )

@@ -69,6 +69,27 @@ def args(**values):
     return EndpointRequest(args=values)
 
 
+def test_workers_of_a_private_server_see_and_write_the_programs_files(tmp_path, monkeypatch):
+    for name in ("OPENLAUNCH_ISOLATION", "OPENLAUNCH_SHARED_FOLDERS"):
+        monkeypatch.delenv(name)
+    own = tmp_path / "own"
+    own.mkdir(mode=0o700)
+    (own / "weights").write_text("3")
+    (own / "weights").chmod(0o600)
+
+    def load():
+        return int((own / "weights").read_text())
+
+    def predict(factor, x):
+        (own / "ran").write_text(str(x))
+        return factor * x
+
+    with local() as client:
+        endpoint = client.deploy(predict, name="own-files", load_model_fn=load, cpus=0.1, memory="64Mi")
+        assert endpoint.predict(args(x=14)).value == 42
+    assert (own / "ran").read_text() == "14"
+
+
 def test_a_function_becomes_an_endpoint(sync_endpoint):
     assert isinstance(sync_endpoint, openlaunch.SyncEndpoint)
     assert sync_endpoint.predict(args(x=21)).value == 42
