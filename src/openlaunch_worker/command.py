@@ -26,7 +26,11 @@ def start_command(
     `NotReady` if it is not there, has ended, or did not answer in time.
     """
     port = free_port()
-    command = [str(part).replace("$PORT", str(port)) for part in flavor["command"]]
+    cache = os.environ.get("OPENLAUNCH_CACHE", "")
+    command = [
+        str(part).replace("$PORT", str(port)).replace("$OPENLAUNCH_CACHE", cache)
+        for part in flavor["command"]
+    ]
     process = subprocess.Popen(
         [*own_command("openlaunch_worker.leash"), *command],
         cwd=folder,

@@ -135,6 +135,16 @@ def test_the_functions_of_the_documentation_run_without_a_server(tmp_path):
     assert output == ["5\n", "50\n", "13\n"]
 
 
+def test_the_cache_of_the_documentation_is_kept(tmp_path):
+    page = "docs/how-to/secrets-and-caches.md"
+    data_dir = tmp_path / "data"
+    with LocalServer(data_dir):
+        (data_dir / "app.py").write_text(blocks(page, "python")[0])
+        output = [run(shlex.split(line), data_dir) for line in blocks(page, "sh")[0].splitlines()]
+    assert output[1] == '["hello"]\n'
+    assert "caches" in output[2]
+
+
 @pytest.fixture(scope="module")
 def far_server(tmp_path_factory):
     """A server that speaks HTTPS, with the endpoints of the page on curl, and its authority's certificate."""

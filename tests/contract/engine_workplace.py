@@ -14,6 +14,7 @@ from openlaunch.engines.environments import Environments
 from openlaunch.engines.images import Images
 from openlaunch.engines.local import LocalEngine
 from openlaunch.engines.log_lines import without_stamps
+from openlaunch.engines.model_caches import ModelCaches
 from openlaunch.engines.processes import Processes
 from openlaunch.engines.sandbox import Sandboxes
 from openlaunch.engines.worker_logs import WorkerLogs
@@ -111,6 +112,7 @@ def local_engine(
         (0, 1, 2),
         WorkerLogs(workplace.root / "logs"),
         workplace.root / "jobs",
+        ModelCaches(workplace.root / "caches", 0, sandboxes),
     )
     engine.listen(workplace)
     return engine

@@ -25,7 +25,11 @@ def deploy_llm(
     context: typer.Context,
     name: Name,
     model: Annotated[
-        str, typer.Option(help="The weights: file:///PATH of a file or folder that workers see.")
+        str,
+        typer.Option(
+            help="The weights: hf://ORG/REPO@REVISION, s3://BUCKET/KEY or https://, which are fetched into the "
+            "cache, or file:///PATH of a file or folder that workers see."
+        ),
     ],
     engine: Annotated[str, typer.Option(help="llamacpp, vllm or sglang.")] = "vllm",
     engine_arg: Annotated[

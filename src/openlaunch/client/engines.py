@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from openlaunch.errors import Unprocessable
+from openlaunch_worker.prefetch_urls import source_of
 
 OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
 """Environment variables by which an engine fetches nothing, because what it serves is there."""
@@ -97,12 +98,20 @@ def command_of(engine: Engine, model: str, name: str, args: Mapping[str, Any]) -
     return filled
 
 
-def folder_of(model: str) -> str:
-    """Return where a model lies on the machines of the workers; raise Unprocessable for what is not a place there."""
+def folder_of(model: str) -> tuple[str, list[str]]:
+    """Return where a model lies on the machines of the workers, and what is prefetched for that.
+
+    Raise Unprocessable for what is not a place there, and can't be brought to one.
+    """
     parts = urlsplit(model)
     if parts.scheme == "file" and not parts.netloc and parts.path.startswith("/"):
-        return unquote(parts.path)
+        return unquote(parts.path), []
+    if parts.scheme in ("hf", "s3", "https"):
+        try:
+            return f"$OPENLAUNCH_CACHE/{source_of(model).place}", [model]
+        except ValueError as error:
+            raise Unprocessable(f"model: {error}") from None
     raise Unprocessable(
-        f"model: {model[:200]!r} is not file:///PATH, a file or folder that workers see: fetch weights from "
-        "elsewhere first, such as with `hf download ORG/REPO --local-dir PATH`"
+        f"model: {model[:200]!r} is neither hf://ORG/REPO@REVISION, s3://BUCKET/KEY nor https://, from where weights "
+        "are fetched into the cache, nor file:///PATH, a file or folder that workers see"
     )

@@ -39,6 +39,7 @@ _OTHERS = {
     EventKind.CREATED: "created",
     EventKind.UPDATED: "updated",
     EventKind.RESTARTED: "restarted: its workers are replaced",
+    EventKind.PREFETCHING: "what its workers need is downloaded first",
     EventKind.ENVIRONMENT_BUILDING: "the environment is being built",
     EventKind.ENVIRONMENT_BUILT: "the environment is built",
     EventKind.ENVIRONMENT_FAILED: "the environment could not be built",

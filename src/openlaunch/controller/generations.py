@@ -15,6 +15,7 @@ from openlaunch.store.records import BundleRecord
 from openlaunch.wire.bundles import ArtifactFlavor, Flavor, TritonEnhancedRunnableImageFlavor
 from openlaunch.wire.endpoint_settings import EndpointSpec
 from openlaunch.wire.events import EventKind
+from openlaunch_worker.prefetch_urls import shown
 
 log = logging.getLogger(__name__)
 
@@ -94,9 +95,18 @@ class Generations:
             if (bundle := await parts.store.read(lambda conn: bundles.get(conn, bundle_id))) is None:
                 raise EngineError(f"the bundle {bundle_id} was deleted")
             state.secrets = await endpoint.secrets(number, bundle)
-            resources = resources_of(endpoint.record.spec)
+            spec = endpoint.record.spec_of(number)
+            if spec.prefetch:
+                endpoint.tell(EventKind.PREFETCHING, ", ".join(map(shown, spec.prefetch)))
             state.environment = await parts.engine.prepare(
-                BuildOrder(f"{endpoint.id}.{number}", bundle.flavor, resources, bundle.owner)
+                BuildOrder(
+                    f"{endpoint.id}.{number}",
+                    bundle.flavor,
+                    resources_of(endpoint.record.spec),
+                    bundle.owner,
+                    tuple(spec.prefetch or ()),
+                    {**(spec.env or {}), **state.secrets},
+                )
             )
             state.bundle, state.build = bundle, Build.BUILT
             endpoint.tell(EventKind.ENVIRONMENT_BUILT)

@@ -52,6 +52,8 @@ class WorkerControl:
             image=flavor if isinstance(flavor, ImageFlavor) else None,
             resources=resources_of(asked),
             memory_limit=memory if parts.settings.limit_memory else 0,
+            owner=generation.bundle.owner,
+            prefetch=tuple(asked.prefetch or ()),
             identity=WorkerIdentity(
                 number,
                 generation.bundle.id,

@@ -40,13 +40,16 @@ class Resources:
 class BuildOrder:
     """What has to be there before workers of a bundle can start. `id` names the build in events.
 
-    `owner` is whose turn it takes.
+    `owner` is whose turn it takes, and whose cache gets what is to be there of `prefetch`, for which `environ` has
+    tokens.
     """
 
     id: str
     flavor: Flavor = field(repr=False)
     resources: Resources
     owner: str
+    prefetch: tuple[str, ...] = field(default=(), repr=False)
+    environ: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +83,8 @@ class WorkerSpec:
     `worker_id` begins with the endpoint's id and a dot. `environment` is what `Engine.prepare` returned. `token` is
     good for this worker's HELLO and its bundle alone. `address` is where it connects to: the path of a unix socket,
     or "HOST:PORT". `image` is set where the bundle is a container image. `memory_limit` bounds the bytes that the
-    worker's own code uses; 0 sets no bound. `identity` is set where another server may take the worker over.
+    worker's own code uses; 0 sets no bound. `identity` is set where another server may take the worker over. It sees
+    the cache of `owner`, in which is what the endpoint says in `prefetch`.
     """
 
     worker_id: str
@@ -92,6 +96,8 @@ class WorkerSpec:
     resources: Resources = Resources()
     memory_limit: int = 0
     identity: WorkerIdentity | None = None
+    owner: str = ""
+    prefetch: tuple[str, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)

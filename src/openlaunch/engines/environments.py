@@ -98,6 +98,10 @@ class Environments:
         folder = self._folder(environment)
         return (folder.venv, self.runtime, *folder.needs())
 
+    def is_everybodys(self, environment: str) -> bool:
+        """Return whether workers of all owners are in it, because it has no requirements."""
+        return not self._folder(environment).about()["requirements"]
+
     def id_of(self, python: Path) -> str:
         return python.parents[2].name
 

@@ -26,6 +26,7 @@ from openlaunch.engines.images import Images
 from openlaunch.engines.jobs import ContainerJobs
 from openlaunch.engines.log_follower import FileFollower
 from openlaunch.engines.log_lines import without_stamps
+from openlaunch.engines.model_caches import ModelCaches
 from openlaunch.engines.process_spec import ProcessSpec
 from openlaunch.engines.processes import Processes, machine
 from openlaunch.engines.uv_progress import UvProgress
@@ -37,6 +38,7 @@ from openlaunch_worker.documents import IMAGE
 LAST_LINES = 5
 LAST_LINES_BYTES = 2000
 PRUNE_LOGS_SECONDS = 10.0
+TRIM_CACHES_SECONDS = 60.0
 
 
 class LocalEngine(OneMachine):
@@ -51,7 +53,9 @@ class LocalEngine(OneMachine):
         gpus: tuple[int, ...],
         logs: WorkerLogs,
         jobs: Path,
+        caches: ModelCaches,
     ) -> None:
+        self._caches = caches
         self._containers = containers
         self._processes = processes
         self._environments = environments
@@ -61,6 +65,7 @@ class LocalEngine(OneMachine):
         self._logs = logs
         self._events: EngineEvents
         self._pruning: asyncio.Task[None] | None = None
+        self._trimming: asyncio.Task[None] | None = None
         self._written: set[str] = set()
         """Endpoints whose workers have written logs since these were pruned."""
 
@@ -91,6 +96,13 @@ class LocalEngine(OneMachine):
             python = await self._environments.ensure(
                 flavor.requirements, flavor.python_version, said, started, build.owner
             )
+        await self._caches.prefetch(
+            build.owner,
+            build.prefetch,
+            build.environ,
+            said,
+            lambda step: self._events.build_does(build.id, step),
+        )
         return self._environments.id_of(python)
 
     async def environments(self) -> list[EnvironmentInfo]:
@@ -100,22 +112,28 @@ class LocalEngine(OneMachine):
         return await self._environments.prune({self._environments.python(each) for each in used}, owner)
 
     async def start(self, spec: WorkerSpec) -> None:
+        self._caches.begin_use(spec.worker_id, spec.owner, spec.prefetch)
         if (gpus := self._gpus.take(spec.worker_id, spec.resources.gpus)) is None:
+            self._caches.end_use(spec.worker_id)
             raise NoRoom(f"{spec.resources.gpus} GPUs are needed and {self._gpus.free} are free")
         try:
             await self._processes.start(self._process_spec(spec, gpus), self._ended)
         except BaseException:
             self._gpus.give_back(spec.worker_id)
+            self._caches.end_use(spec.worker_id)
             raise
         self._written.add(spec.endpoint_id)
         if self._pruning is None or self._pruning.done():
             self._pruning = asyncio.create_task(self._prune_logs())
+        if self._trimming is None or self._trimming.done():
+            self._trimming = asyncio.create_task(self._trim_caches())
 
     def _process_spec(self, spec: WorkerSpec, gpus: tuple[int, ...]) -> ProcessSpec:
         env: dict[str, str] = {}
         if spec.image is not None:
             order = self._images.order(spec.worker_id, spec.image, spec.resources, gpus)
             env = {**self._containers.environ, IMAGE: json.dumps(order.to_json())}
+        cache = self._caches.folder(spec.owner)
         return ProcessSpec(
             worker_id=spec.worker_id,
             python=self._environments.python(spec.environment),
@@ -128,10 +146,13 @@ class LocalEngine(OneMachine):
             isolated=not env,
             memory=spec.memory_limit,
             readable=self._environments.readable(spec.environment),
+            cache=cache,
+            caches=self._caches.root if self._environments.is_everybodys(spec.environment) else cache,
         )
 
     def _ended(self, spec: ProcessSpec, ended: WorkerExit) -> None:
         self._gpus.give_back(spec.worker_id)
+        self._caches.end_use(spec.worker_id)
         lines = without_stamps(tail(spec.log_path, LAST_LINES_BYTES)).removesuffix("\n").split("\n")
         last = "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in lines[-LAST_LINES:])
         self._events.worker_ended(spec.worker_id, replace(ended, last_lines=last))
@@ -160,7 +181,13 @@ class LocalEngine(OneMachine):
                 await asyncio.to_thread(self._logs.prune, endpoint_id, short_ids)
             self._written &= {worker_id.rpartition(".")[0] for worker_id in running}
 
+    async def _trim_caches(self) -> None:
+        while self._processes.running():
+            await asyncio.sleep(TRIM_CACHES_SECONDS)
+            await self._caches.trim_used()
+
     async def close(self) -> None:
         await self._processes.close()
-        if self._pruning is not None:
-            self._pruning.cancel()
+        for task in (self._pruning, self._trimming):
+            if task is not None:
+                task.cancel()

@@ -77,7 +77,7 @@ class Nurseries:
         if (sandboxes := self._sandboxes) is None:
             return None
         return IsolationOrder(
-            sandboxes.view(folder, readable=self._readable(spec)),
+            sandboxes.view(folder, self._readable(spec), [spec.cache] if spec.cache else []),
             memory=spec.memory_bound,
             processes=sandboxes.processes,
             required=sandboxes.required,
@@ -110,7 +110,7 @@ class Nurseries:
                 [*command, str(CHANNEL)],
                 own,
                 readable=self._readable(spec),
-                writable=[folder],
+                writable=[folder, spec.caches] if spec.caches else [folder],
                 channel=True,
                 final=False,
             )

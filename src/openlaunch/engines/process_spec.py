@@ -16,7 +16,8 @@ class ProcessSpec:
 
     `runtime` is the folder of the worker runtime. `gpus` are the indices of the GPUs that it may see. `isolated` is
     False for a worker that starts containers, which isolate what runs in them. `memory` bounds the bytes that the
-    worker's own code uses; 0 sets no bound. `readable` are the folders that it needs.
+    worker's own code uses; 0 sets no bound. `readable` are the folders that it needs. `cache` is its owner's, and
+    `caches` is below which folder those of all are whose workers may be forked off the same nursery.
     """
 
     worker_id: str
@@ -30,6 +31,8 @@ class ProcessSpec:
     isolated: bool = True
     memory: int = 0
     readable: tuple[Path, ...] = ()
+    cache: Path | None = None
+    caches: Path | None = None
 
     @property
     def memory_bound(self) -> int:

@@ -18,6 +18,7 @@ from openlaunch.engines.environ import scrub
 from openlaunch.engines.groups import Child, Leader, end_child
 from openlaunch.engines.log_writer import LogPipe, LogWriter
 from openlaunch.engines.memory import OomWatch
+from openlaunch.engines.model_caches import variables
 from openlaunch.engines.nurseries import Nurseries
 from openlaunch.engines.process_spec import ExitCallback, ProcessSpec
 from openlaunch.engines.sandbox import Sandboxes
@@ -130,6 +131,7 @@ class Processes:
             # NVML counts GPUs in the order of their bus; CUDA has to do the same for the indices to agree.
             "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
             "CUDA_VISIBLE_DEVICES": ",".join(map(str, spec.gpus)),
+            **(variables(spec.cache) if spec.cache else {}),
             **spec.env,
             ADDRESS: spec.address,
             TOKEN: spec.token,

@@ -26,6 +26,7 @@ from openlaunch.engines.environments import Environments
 from openlaunch.engines.gpus import gpu_use, visible_gpus
 from openlaunch.engines.images import Images
 from openlaunch.engines.local import LocalEngine
+from openlaunch.engines.model_caches import ModelCaches
 from openlaunch.engines.package_sources import PackageSources
 from openlaunch.engines.processes import Processes
 from openlaunch.engines.sandbox import Sandboxes
@@ -392,7 +393,7 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
             triggers=triggers,
             health=health,
             history=history,
-            storage=Storage(data, store, artifacts, settings, settings),
+            storage=Storage(data, store, artifacts, settings, settings, settings.cache_bytes),
             log_streams=LogStreams(),
             recordings=recordings,
             audit=AuditLog(store, settings),
@@ -531,6 +532,7 @@ def local_engine(settings: Settings, data: DataDir) -> LocalEngine:
         visible_gpus(),
         WorkerLogs(data.logs),
         data.jobs,
+        ModelCaches(data.caches, settings.cache_bytes, sandboxes),
     )
 
 

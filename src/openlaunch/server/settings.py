@@ -451,6 +451,12 @@ class Settings(
         ge=0,
         description="Processes and threads of one worker; 0: no limit.",
     )
+    cache_bytes: Bytes = Field(
+        default=200 * 1024 * MIB,
+        ge=0,
+        description="Disk that the cache of one owner may take on a machine; 0: no limit. What was used least "
+        "recently is deleted first, and what running workers have prefetched stays.",
+    )
     worker_disk_bytes: Bytes = Field(
         default=100 * 1024 * MIB,
         ge=0,

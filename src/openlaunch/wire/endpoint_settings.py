@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from openlaunch.wire.keywords import KEYWORD_HELP, Quantity
+from openlaunch.wire.prefetch import Prefetch
 from openlaunch.wire.quantities import Bytes, Cores, Size, parse_cores, parse_size
 from openlaunch.wire.secrets import SecretNames
 from openlaunch.wire.variables import Variables
@@ -119,6 +120,7 @@ class EndpointSettings(BaseModel):
     )
     env: Variables | None = Field(default=None, repr=False)
     secrets: SecretNames | None = None
+    prefetch: Prefetch | None = Field(default=None, repr=False)
     labels: dict[str, str] | None = Field(default=None, repr=False)
     prewarm: bool | None = Field(
         default=None, description="Start one worker for a new bundle even where min_workers is 0."

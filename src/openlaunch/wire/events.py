@@ -15,6 +15,7 @@ class EventKind(StrEnum):
     CREATED = "created"
     UPDATED = "updated"
     RESTARTED = "restarted"
+    PREFETCHING = "prefetching"
     ENVIRONMENT_BUILDING = "environment_building"
     ENVIRONMENT_BUILT = "environment_built"
     ENVIRONMENT_FAILED = "environment_failed"

@@ -65,6 +65,11 @@ class EndpointKeywords(TypedDict, total=False):
         list[str] | None,
         "Names of secrets that the workers see, hf-token as HF_TOKEN. Giving some replaces all. Default: none.",
     ]
+    prefetch: Annotated[
+        list[str] | None,
+        "What is downloaded into the owner's cache before a worker starts: hf://ORG/REPO@REVISION, s3://BUCKET/KEY "
+        "or https:// URLs. Giving some replaces all. Default: nothing.",
+    ]
     labels: Annotated[dict[str, str] | None, "Labels of the endpoint, shown with it. Default: none."]
     post_inference_hooks: Annotated[
         list[str] | None,

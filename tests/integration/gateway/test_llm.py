@@ -5,6 +5,8 @@ import subprocess
 import sys
 
 import pytest
+from http_service import http_service
+from hub_driver import Hub
 from openai_driver import DATA, openai_client, python
 from server_driver import SMALL
 
@@ -12,6 +14,8 @@ from openlaunch.errors import Conflict, EndpointFailed, NotFound, Unprocessable
 
 HELLO = [{"role": "user", "content": "hello"}]
 CHAT = "chat.completions.create"
+LISTS = "import os,sys,runpy; del sys.argv[0]; os.listdir(sys.argv[1]); runpy.run_path(sys.argv[0])"
+"""Begins an engine that is a file, if its model is a folder that is there."""
 MOCK = ["python", str(DATA / "mock_engine" / "mock_engine.py"), "$MODEL"]
 
 
@@ -20,6 +24,22 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
     folder.chmod(0o755)  # workers may run as another user
     return folder
+
+
+def test_weights_are_fetched_from_a_hub(client):
+    kind = type("OwnHub", (Hub,), {"seen": [], "files": {"weights.json": b"{}"}})
+    with http_service(kind) as service:
+        endpoint = client.deploy_llm(
+            "fetched",
+            model="hf://org/model@v1",
+            engine=["python", "-c", LISTS, *MOCK[1:]],
+            env={"HF_ENDPOINT": f"http://127.0.0.1:{service.server_port}"},
+            show_progress=False,
+            timeout=60,
+            **SMALL,
+        )
+    assert endpoint.status() == "READY"
+    assert [path for path, _ in kind.seen if path.endswith("/weights.json")]
 
 
 def mock(client, name, folder, **options):
@@ -57,7 +77,7 @@ def test_an_engine_that_ends_while_it_loads_says_what_it_printed(client, folder)
     ("options", "message"),
     [
         ({"engine": "vlm"}, "llamacpp, sglang, vllm"),
-        ({"model": "hf://org/repo"}, "file:///PATH"),
+        ({"model": "hf://repo"}, "hf://ORG/REPO"),
         ({"model": "/models/chat.gguf"}, "file:///PATH"),
         ({"model_routes": ["chat"]}, "routes"),
     ],

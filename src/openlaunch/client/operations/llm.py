@@ -39,12 +39,14 @@ def deploy_llm(
     """Serve a language model as a streaming endpoint that speaks OpenAI, or update the endpoint of this name.
 
     Clients of OpenAI's API use the server's URL with `/v1`, an API key of this server, and `name` as the model. The
-    engine runs without access to model hubs. An endpoint that exists keeps the settings that are not given, and its
-    workers are replaced only where something is different.
+    engine runs without access to model hubs: weights from one are fetched into the cache before it starts. An
+    endpoint that exists keeps the settings that are not given, and its workers are replaced only where something is
+    different.
 
     Args:
         name: of the endpoint, of its bundle, and of the model in requests.
-        model: the weights, as file:///PATH of a file or folder that workers see.
+        model: the weights: hf://ORG/REPO@REVISION or a file of it, s3://BUCKET/KEY, https:// of a file, or
+            file:///PATH of a file or folder that workers see.
         engine: "llamacpp", "vllm", "sglang", or a command as a list, in which `$MODEL`, `$NAME` and `$PORT` are
             replaced by the path of the weights, the name and the port of 127.0.0.1 to listen on.
         engine_args: of the engine, such as {"max_model_len": 8192}; none with a command.
@@ -67,9 +69,12 @@ def deploy_llm(
         WaitTimeout: it is not READY after `timeout` seconds; it keeps running.
     """
     chosen = engine_of(engine)
+    place, fetched = folder_of(model)
+    if more := [url for url in fetched if url not in (settings.get("prefetch") or ())]:
+        settings["prefetch"] = [*(settings.get("prefetch") or ()), *more]
     flavor = {
         "flavor": "command",
-        "command": command_of(chosen, folder_of(model), name, engine_args or {}),
+        "command": command_of(chosen, place, name, engine_args or {}),
         "requirements": list(chosen.requirements) if requirements is None else requirements,
         "env": OFFLINE,
         "predict_route": model_routes[0],

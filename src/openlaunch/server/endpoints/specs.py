@@ -23,7 +23,7 @@ _NEVER = {
 """Demands that nothing meets, and why."""
 _NEW_WORKERS = (
     *("cores", "memory_bytes", "gpus", "gpu_type", "slots", "batching", "max_requests_per_worker"),
-    *("env", "secrets"),
+    *("env", "secrets", "prefetch"),
 )
 """The settings that a running worker can't take over."""
 
@@ -116,6 +116,16 @@ def check_batching(spec: EndpointSpec, endpoint_type: EndpointType, bundle: Bund
             "max_batch_size",
             f"the bundle {bundle.name!r} is a {kind}, whose server gets each request separately: leave "
             "max_batch_size out, or make it 0, and let that server batch",
+        )
+
+
+def check_prefetch(spec: EndpointSpec, bundle: BundleRecord) -> None:
+    """Refuse to prefetch for an image, which does not see the cache."""
+    if spec.prefetch and isinstance(bundle.flavor, ImageFlavor):
+        raise wrong_field(
+            "prefetch",
+            f"the bundle {bundle.name!r} is a container image, which does not see the cache: leave prefetch out, or "
+            "let the image download what it needs",
         )
 
 

@@ -27,6 +27,7 @@ class DataDir:
     D/workers/          each worker's folder while it runs; emptied at start
     D/runtime/          the worker runtime, which every environment uses
     D/uv-cache/         what each owner's builds have downloaded, unless UV_CACHE_DIR names another folder
+    D/caches/           what each owner's workers have downloaded, and prefetches
     D/jobs/             configurations of docker-image batch jobs while they live
     D/epochs.json       of an agent: the newest leaders that it has seen
     D/drain             of an agent: its node gets no further workers
@@ -44,6 +45,7 @@ class DataDir:
         self.artifacts = self.root / "artifacts"
         self.environments = self.root / "environments"
         self.uv_caches = Path(os.environ.get("UV_CACHE_DIR") or self.root / "uv-cache").absolute()
+        self.caches = self.root / "caches"
         self.logs = self.root / "logs"
         self.workers = self.root / "workers"
         self.jobs = self.root / "jobs"

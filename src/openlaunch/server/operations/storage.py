@@ -34,10 +34,18 @@ class Storage:
     """Adds up the files of the data directory, in a thread, and the objects of a bucket; one look at a time."""
 
     def __init__(
-        self, data: DataDir, store: Store, artifacts: Artifacts, results: ResultSettings, jobs: JobSettings
+        self,
+        data: DataDir,
+        store: Store,
+        artifacts: Artifacts,
+        results: ResultSettings,
+        jobs: JobSettings,
+        cache_bytes: int,
     ) -> None:
         self._root, self._store, self._artifacts = data.root, store, artifacts
-        self._kinds = _kinds(data, results.result_retention_seconds, jobs.batch_retention_seconds)
+        self._kinds = _kinds(
+            data, results.result_retention_seconds, jobs.batch_retention_seconds, cache_bytes
+        )
         self._looking = asyncio.Lock()
 
     async def report(self) -> StorageResponse:
@@ -58,7 +66,7 @@ class Storage:
         )
 
 
-def _kinds(data: DataDir, result_seconds: float, batch_seconds: float) -> tuple[Kind, ...]:
+def _kinds(data: DataDir, result_seconds: float, batch_seconds: float, cache_bytes: int) -> tuple[Kind, ...]:
     ended = f"{_span(result_seconds)} after their task ended"
     jobs = f"{_span(batch_seconds)} after their job ended"
     log = data.database.with_name(data.database.name + "-wal")
@@ -78,6 +86,11 @@ def _kinds(data: DataDir, result_seconds: float, batch_seconds: float) -> tuple[
         _artifacts(data, "recordings", "as `record` of their endpoint says", "recordings"),
         Kind("environments", (data.environments,), "past 50: those used least recently"),
         Kind("build caches", (data.uv_caches,), "past 32 GiB, or with the owner's environments"),
+        Kind(
+            "caches",
+            (data.caches,),
+            f"past {cache_bytes / 2**30:g} GiB of an owner: what was used least recently",
+        ),
         Kind("logs", (data.logs,), "with their endpoint; a worker's past 10 MiB"),
         Kind("workers", (data.workers, data.jobs), "with their worker or job"),
         Kind("backups", tuple(data.root.glob("*.tar*")), "never"),

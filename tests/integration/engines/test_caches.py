@@ -1,0 +1,180 @@
+"""The caches of owners: what workers find there, who sees it, what is prefetched, and what goes."""
+
+import os
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from http_service import http_service
+from hub_driver import COMMIT, WEIGHTS, Hub
+from server_driver import DEADLINE, SMALL, args, running
+
+from openlaunch import LaunchClient
+from openlaunch.errors import EndpointFailed, Unprocessable
+
+ONE = {**SMALL, "max_workers": 1}
+
+
+@pytest.fixture
+def hub():
+    kind = type("OwnHub", (Hub,), {"seen": [], "files": dict(Hub.files)})
+    with http_service(kind) as service:
+        kind.url = f"http://127.0.0.1:{service.server_port}"
+        yield kind
+
+
+def look(path):
+    """In a worker: what is below the cache."""
+    cache = Path(os.environ["OPENLAUNCH_CACHE"])
+    place = cache / path
+    found = sorted(str(each.relative_to(place)) for each in place.rglob("*")) if place.is_dir() else None
+    return {"files": found, "size": place.stat().st_size if place.exists() else None}
+
+
+def test_workers_of_one_owner_share_a_cache_that_nobody_else_sees(client):
+    def remember(text=None):
+        names = ("OPENLAUNCH_CACHE", "HF_HOME", "TORCH_HOME", "XDG_CACHE_HOME")
+        cache = Path(os.environ["OPENLAUNCH_CACHE"])
+        if text is not None:
+            (cache / "note").write_text(text)
+        others = [str(each) for each in cache.parent.iterdir()]
+        return {
+            "inside": all(Path(os.environ[name]).is_relative_to(cache) for name in names),
+            "text": (cache / "note").read_text() if (cache / "note").exists() else None,
+            "others": [each for each in others if each != str(cache)],
+        }
+
+    first = client.deploy(remember, name="cache-first", **ONE)
+    assert first.predict(args(text="mine")).value == {"inside": True, "text": "mine", "others": []}
+    second = client.deploy(remember, name="cache-second", **ONE)
+    assert second.predict(args()).value["text"] == "mine"
+    with LaunchClient(client.create_api_key("cache-stranger").api_key, client.url) as other:
+        found = other.deploy(remember, name="cache-third", **ONE).predict(args()).value
+    assert (found["text"], found["others"]) == (None, [])
+
+
+def test_what_an_endpoint_prefetches_is_there_before_its_worker(client, hub):
+    endpoint = client.deploy(
+        look,
+        name="prefetches",
+        prefetch=["hf://org/model@v1", f"{hub.url}/plain/weights.bin"],
+        env={"HF_ENDPOINT": hub.url},
+        **ONE,
+    )
+    assert endpoint.predict(args(path="hf/org/model@v1")).value["files"] == [
+        "config.json",
+        "sub",
+        "sub/model.safetensors",
+    ]
+    snapshot = f"huggingface/hub/models--org--model/snapshots/{COMMIT}/sub/model.safetensors"
+    assert endpoint.predict(args(path=snapshot)).value["size"] == len(WEIGHTS)
+    place = f"http/{hub.url.removeprefix('http://').replace(':', '_')}/plain/weights.bin"
+    assert endpoint.predict(args(path=place)).value["size"] == len(WEIGHTS)
+    assert any(event.kind == "prefetching" for event in client.list_endpoint_events(endpoint).events)
+    before = len(hub.seen)
+    client.deploy(look, name="prefetches", env={"HF_ENDPOINT": hub.url, "MORE": "1"}, **ONE)
+    assert [path for path, _ in hub.seen[before:] if "/resolve/" in path or "plain" in path] == []
+
+
+def test_a_download_that_is_cut_off_is_resumed(client, hub):
+    hub.cut_at = 400_000
+    endpoint = client.deploy(look, name="resumes", prefetch=[f"{hub.url}/plain/weights.bin"], **ONE)
+    place = f"http/{hub.url.removeprefix('http://').replace(':', '_')}/plain/weights.bin"
+    assert endpoint.predict(args(path=place)).value["size"] == len(WEIGHTS)
+    assert [asked for _, asked in hub.seen] == [None, "bytes=400000-", "bytes=800000-"]
+
+
+def test_how_far_a_download_is_shows_in_the_reason(client, hub):
+    hub.gate = threading.Event()
+    endpoint = client.deploy(
+        look, name="shows", prefetch=["hf://org/model"], env={"HF_ENDPOINT": hub.url}, wait=False, **ONE
+    )
+    end = time.monotonic() + DEADLINE
+    while "downloading hf://org/model" not in (reason := endpoint.model_endpoint.status_reason or ""):
+        assert time.monotonic() < end, reason
+        endpoint = client.get_model_endpoint("shows")
+    assert "of 1.0 MiB" in reason
+    hub.gate.set()
+    client.get_model_endpoint("shows").wait_until_ready(DEADLINE)
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("hf://org/none", "404"),
+        ("hf://org/model/nothing.gguf", "has no nothing.gguf"),
+        ("{hub}/plain/nothing", "404"),
+    ],
+)
+def test_what_cannot_be_fetched_says_why(client, hub, url, said):
+    with pytest.raises(EndpointFailed, match=said):
+        client.deploy(
+            look, name="fails", prefetch=[url.format(hub=hub.url)], env={"HF_ENDPOINT": hub.url}, **ONE
+        )
+
+
+def test_a_token_opens_what_is_private(client, hub):
+    hub.token = "of-the-hub"
+    client.set_secret("hf-token", "of-the-hub")
+    given = {"prefetch": ["hf://org/model/config.json"], "env": {"HF_ENDPOINT": hub.url}}
+    endpoint = client.deploy(look, name="private", secrets=["hf-token"], **given, **ONE)
+    assert endpoint.predict(args(path="hf/org/model@main/config.json")).value["size"] == 13
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://host/file",
+        "https://host",
+        "hf://model",
+        "https://host/a/../../b",
+        "https://u:p@host/a",
+        "file:///etc",
+    ],
+)
+def test_a_url_that_cannot_be_prefetched_is_refused_at_once(client, url):
+    with pytest.raises(Unprocessable, match="prefetch"):
+        client.deploy(look, name="refused", prefetch=[url], **ONE)
+
+
+@pytest.mark.slow
+def test_a_cache_over_its_bound_loses_what_was_used_least_recently(tmp_path, hub):
+    with running(tmp_path / "data", cache_bytes=1_500_000) as client:
+
+        def fill(name):
+            (Path(os.environ["OPENLAUNCH_CACHE"]) / name).write_bytes(b"x" * 1_000_000)
+            return True
+
+        client.deploy(fill, name="fills", **ONE).predict(args(name="old"))
+        client.deploy(look, name="needs", prefetch=[f"{hub.url}/plain/weights.bin"], **ONE)
+        kinds = {kind.kind: kind for kind in client.get_storage().kinds}
+        assert 1_000_000 <= kinds["caches"].bytes <= 1_500_000
+        hub.files["sub/model.safetensors"] = WEIGHTS * 2
+        with pytest.raises(EndpointFailed, match="the whole cache of an owner may have 1500000"):
+            client.deploy(
+                look, name="too-large", prefetch=["hf://org/model"], env={"HF_ENDPOINT": hub.url}, **ONE
+            )
+
+
+@pytest.mark.slow
+def test_objects_of_a_bucket_are_prefetched_with_the_owners_keys(client, s3):
+    store = s3.store()
+    for key in ("weights/one.bin", "weights/sub/two three.bin", "alone.bin"):
+        store.put(key, b"x" * 2000)
+    environ = {**s3.environ}
+    client.set_secret("aws-secret-access-key", environ.pop("AWS_SECRET_ACCESS_KEY"))
+    endpoint = client.deploy(
+        look,
+        name="bucket",
+        prefetch=["s3://artifacts/weights/", "s3://artifacts/alone.bin"],
+        env=environ,
+        secrets=["aws-secret-access-key"],
+        **ONE,
+    )
+    assert endpoint.predict(args(path="s3/artifacts/weights")).value["files"] == [
+        "one.bin",
+        "sub",
+        "sub/two three.bin",
+    ]
+    assert endpoint.predict(args(path="s3/artifacts/alone.bin")).value["size"] == 2000
