@@ -3,6 +3,7 @@
 import ast
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from copy import copy
+from functools import lru_cache
 from typing import Final
 
 Node = tuple[str, str]
@@ -84,29 +85,37 @@ def _bound(node: ast.AST) -> Iterator[str]:
         yield from _bound(child)
 
 
+@lru_cache(maxsize=4096)
+def _defined_in(tree: ast.Module) -> frozenset[str]:
+    return frozenset(each for statement in tree.body for each in names_of(statement))
+
+
+@lru_cache(maxsize=4096)
+def _import_statements(tree: ast.Module) -> tuple[ast.Import | ast.ImportFrom, ...]:
+    return tuple(node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom))
+
+
 class Dependencies:
     """Which names of a program's modules use which others, as their text shows it; in doubt, they do."""
 
     def __init__(self, trees: Mapping[str, ast.Module], packages: Mapping[str, str]) -> None:
         self._trees = trees
         self._packages = packages
-        self._defined = {
-            name: {each for statement in tree.body for each in names_of(statement)}
-            for name, tree in trees.items()
-        }
+        self._defined = {name: _defined_in(tree) for name, tree in trees.items()}
         self._methods: dict[str, set[Node]] = {}
         for module, names in self._defined.items():
             for name in names:
                 if "." in name:
                     self._methods.setdefault(name.rpartition(".")[2], set()).add((module, name))
         self._aliases = {name: dict(self._imported(name, tree)) for name, tree in trees.items()}
+        self._seen_from = {name: self._imports_below(name) for name in trees}
 
     def _imported(self, module: str, tree: ast.Module) -> Iterator[tuple[str, str]]:
         """Yield the names under which a module knows other modules."""
-        for node in ast.walk(tree):
+        for node in _import_statements(tree):
             if isinstance(node, ast.Import):
                 yield from ((e.asname or e.name.partition(".")[0], e.name) for e in node.names)
-            elif isinstance(node, ast.ImportFrom):
+            else:
                 of = self._module_of(module, node)
                 yield from (
                     (e.asname or e.name, f"{of}.{e.name}")
@@ -140,14 +149,26 @@ class Dependencies:
 
     def _imports_of(self, module: str) -> Iterator[str]:
         yield from self._aliases[module].values()
-        for node in ast.walk(self._trees[module]):
+        for node in _import_statements(self._trees[module]):
             if isinstance(node, ast.ImportFrom):
                 yield self._module_of(module, node)
 
+    def _imports_below(self, module: str) -> set[str]:
+        """Return a module and those that it imports, directly or not: whose objects it may have."""
+        found: set[str] = set()
+        todo = [module]
+        while todo:
+            if (name := todo.pop()) in self._trees and name not in found:
+                found.add(name)
+                todo += self._imports_of(name)
+        return found
+
     def reached(self, seeds: Iterable[Node]) -> set[Node]:
         """Return these names and all that use them, directly or not."""
+        seeds = list(seeds)
+        changed = {module for module, _ in seeds}
         users: dict[Node, set[Node]] = {}
-        for user, used in self._edges():
+        for user, used in self._edges(changed):
             users.setdefault(used, set()).add(user)
         found: set[Node] = set()
         todo = list(seeds)
@@ -157,8 +178,11 @@ class Dependencies:
                 todo += users.get(node, ())
         return found
 
-    def _edges(self) -> Iterator[tuple[Node, Node]]:
+    def _edges(self, changed: Collection[str]) -> Iterator[tuple[Node, Node]]:
+        """Yield the uses in all modules that have to do with those that changed."""
         for module, tree in self._trees.items():
+            if self._seen_from[module].isdisjoint(changed):
+                continue
             for statement in tree.body:
                 if isinstance(statement, ast.ClassDef):
                     for method in _methods(statement):
@@ -205,4 +229,4 @@ class Dependencies:
             known = self._aliases[module].get(node.value.id)
             if known is not None:
                 return {(known, node.attr)} if known in self._trees else ()
-        return self._methods.get(node.attr, ())
+        return [each for each in self._methods.get(node.attr, ()) if each[0] in self._seen_from[module]]

@@ -6,6 +6,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -100,7 +101,9 @@ class Environments:
 
     def is_everybodys(self, environment: str) -> bool:
         """Return whether workers of all owners are in it, because it has no requirements."""
-        return not self._folder(environment).about()["requirements"]
+        with suppress(FileNotFoundError):
+            return not self._folder(environment).about()["requirements"]
+        return False
 
     def id_of(self, python: Path) -> str:
         return python.parents[2].name

@@ -60,7 +60,7 @@ def program(tmp_path, monkeypatch):
 
     def save(text, name="reloaded_app"):
         write(f"{name}.py", text)
-        return {changed for module, changed in modules.refresh() if module == "reloaded_app"}
+        return {changed for module, changed in modules.refresh() or () if module == "reloaded_app"}
 
     yield module, save
     for name in ("reloaded_app", "reloaded_parts"):
@@ -148,3 +148,15 @@ def test_generators_and_coroutines_may_take_a_functions_place(program):
     app, save = program
     save(APP.replace("return scale(x) + model.w", "yield x"))
     assert list(app.predict(app.MODEL, 3)) == [3]
+
+
+def test_a_module_that_does_not_import_what_changed_is_left_alone(tmp_path, program):
+    _, save = program
+    text = "class Other:\n    def predict(self, x):\n        return x\n\nMADE = [Other().predict(1)]\n"
+    (tmp_path / "reloaded_other.py").write_text(text)
+    other = importlib.import_module("reloaded_other")
+    save(APP + "\n")  # which finds it
+    made = other.MADE
+    save(APP.replace("self.w * x", "self.w + x"))
+    del sys.modules["reloaded_other"]
+    assert other.MADE is made
