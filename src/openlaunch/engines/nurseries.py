@@ -47,7 +47,7 @@ class Nurseries:
         It prints to the descriptor `output`.
         """
         nursery = await self._nursery(spec)
-        kind = (spec.memory_bound, tuple(self._readable(spec)))
+        kind = (spec.memory_bound, tuple(self._readable(spec)), spec.cache)
         if (spare := self._spares.take(nursery, kind)) is not None:
             nursery.use(spare.worker, environ, output)
             worker, folder = spare.worker, spare.folder
