@@ -8,14 +8,22 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
+MAX_CHARGED = 1000
+"""Owners of whom it is kept what they were given although nothing of them waits."""
+
 
 class FairQueue(Generic[T]):
     """First in, first out for each owner; the owners take turns. With one owner a plain queue.
 
-    Taking and adding are in constant time.
+    Taking and adding are in constant time. Where `charge` says what owners were given, it is the turn of the one who
+    was given least, which takes a look at all owners who wait.
     """
 
     def __init__(self) -> None:
+        self._given: dict[str, float] = {}
+        """What owners were given, those who wait and some others; empty where nobody is charged."""
+        self._usual = 0.0
+        """What an item takes on average, which is charged when it is taken, until it is known."""
         self._by_owner: dict[str, deque[T]] = {}
         self._order: deque[str] = deque()
         self.size = 0
@@ -30,13 +38,17 @@ class FairQueue(Generic[T]):
         items = self._by_owner.get(owner)
         if items is None:
             items = self._by_owner[owner] = deque()
+            if self._given:
+                # Who comes anew has no credit for the time away.
+                least = min((self._given.get(other, 0.0) for other in self._order), default=0.0)
+                self._given[owner] = max(self._given.get(owner, 0.0), least)
             self._order.append(owner)
         items.append(item)
         self.size += 1
 
     def popleft(self) -> T:
         """Take the next item, or raise IndexError."""
-        owner = self._order.popleft()
+        owner = self._order.popleft() if not self._given else self._take_least()
         items = self._by_owner[owner]
         item = items.popleft()
         self.size -= 1
@@ -45,6 +57,20 @@ class FairQueue(Generic[T]):
         else:
             del self._by_owner[owner]
         return item
+
+    def _take_least(self) -> str:
+        owner = min(self._order, key=lambda name: self._given.get(name, 0.0))
+        self._order.remove(owner)
+        self._given[owner] = self._given.get(owner, 0.0) + self._usual
+        return owner
+
+    def charge(self, owner: str, amount: float, *, waited: bool) -> None:
+        """Note what an owner's item took in all; `waited`: it was in the queue, and the usual was charged then."""
+        paid = self._usual if waited else 0.0
+        self._usual = amount if not self._given else self._usual + (amount - self._usual) / 16
+        if len(self._given) > MAX_CHARGED and owner not in self._given:
+            self._given = {name: self._given.get(name, 0.0) for name in self._order}
+        self._given[owner] = self._given.get(owner, 0.0) + amount - paid
 
     def take(self, allowed: Callable[[str], bool]) -> T | None:
         """Take the next item of an owner who is allowed one; None: there is none."""

@@ -1,6 +1,6 @@
 -- A PostgreSQL database of version 0.1, as that server made it, with the same rows as
 -- schema_0_1.sql. Written by tests/contract/dump_schema.py, and never changed once that version is
--- released. SHA-256 of the file that it was made from: 34ca271129a0c2048fec7ca1c172ea3d3f980dd894b03bd6870ec6f7422d2d47
+-- released. SHA-256 of the file that it was made from: 39549cf3347150f334bab797502136137e4cdd12939dd84fc27b7aea9a233bbc
 CREATE TABLE public.alembic_version (
     version_num character varying(32) NOT NULL
 );
@@ -23,7 +23,9 @@ CREATE TABLE public.api_keys (
     expires_at double precision,
     requests_per_second double precision,
     burst integer,
-    requests_per_day integer
+    requests_per_day integer,
+    tokens_per_minute bigint,
+    tokens_per_day bigint
 );
 CREATE TABLE public.audit_log (
     seq bigint NOT NULL,
@@ -261,6 +263,7 @@ CREATE TABLE public.model_batches (
     input_file_id text NOT NULL COLLATE pg_catalog."C",
     input_key text NOT NULL COLLATE pg_catalog."C",
     completion_window text NOT NULL COLLATE pg_catalog."C",
+    key_id text NOT NULL COLLATE pg_catalog."C",
     metadata json NOT NULL,
     created_at double precision NOT NULL,
     expires_at double precision NOT NULL,
@@ -398,6 +401,12 @@ CREATE VIEW public.tasks AS
           WHERE (queue_1.seq = sent.seq)
          OFFSET 0) queue ON (true))
      LEFT JOIN public.task_results ended ON ((ended.seq = sent.seq)));
+CREATE TABLE public.token_usage (
+    key_id text NOT NULL COLLATE pg_catalog."C",
+    owner text NOT NULL COLLATE pg_catalog."C",
+    day integer NOT NULL,
+    tokens bigint NOT NULL
+);
 CREATE TABLE public.triggers (
     seq bigint NOT NULL,
     id text NOT NULL COLLATE pg_catalog."C",
@@ -431,7 +440,7 @@ ALTER TABLE ONLY public.model_batches ALTER COLUMN seq SET DEFAULT nextval('publ
 ALTER TABLE ONLY public.triggers ALTER COLUMN seq SET DEFAULT nextval('public.triggers_seq_seq'::regclass);
 INSERT INTO public.alembic_version VALUES ('0001');
 INSERT INTO public.answers VALUES ('ada', 'k', '\x02', 1000, NULL, '\x7b7d');
-INSERT INTO public.api_keys VALUES ('key-1', 'ada', 'user', 'ol_abcd', '\x01', 1, NULL, NULL, NULL, NULL, NULL);
+INSERT INTO public.api_keys VALUES ('key-1', 'ada', 'user', 'ol_abcd', '\x01', 1, NULL, NULL, NULL, NULL, NULL, NULL, NULL);
 INSERT INTO public.audit_log VALUES (1, 2, 'key-1', 'ada', NULL, 'create_endpoint', 'POST', '/v1/model-endpoints', NULL, '{}', 200, 1, NULL);
 INSERT INTO public.batch_jobs VALUES (1, 'job-1', 'ada', 'bun-1', 'RUNNING', NULL, 'jobs/job-1', 'JSON', '{}', '{"min_workers": 0, "max_workers": 1, "per_worker": 1, "cpus": 1.0, "memory": 536870912, "storage": 0, "gpus": 0, "labels": {"team": "vision"}, "nodes_per_worker": 1}', 60, 8, NULL, NULL, NULL, NULL, false);
 INSERT INTO public.bundles VALUES (1, 'bun-1', 'ada', 'cat', '{"flavor": "cloudpickle_artifact", "load_predict_fn": "cats.predict", "load_model_fn": "cats.load", "requirements": ["pillow"], "framework": {"framework_type": "pytorch", "pytorch_image_tag": "2.0"}, "app_config": null, "location": "s3://openlaunch/bundles/616461/1", "python_version": "3.11"}', '{}', NULL, '{}', 3, 1);
@@ -442,10 +451,10 @@ INSERT INTO public.endpoint_events VALUES (1, 'end-1', 'created', 'with bundle b
 INSERT INTO public.endpoints VALUES (1, 'end-1', 'ada', 'cats', 'async', 'bun-1', 1, '{"min_workers": 0, "max_workers": 1, "per_worker": 1, "cpus": 1.0, "memory": 536870912, "storage": 0, "gpus": 0, "labels": {"team": "vision"}, "nodes_per_worker": 1}', 'READY', NULL, 4, 4, 1, 'bun-1', NULL, NULL, NULL);
 INSERT INTO public.files VALUES (1, 'file-1', 'ada', 'cats.csv', 9, 'files/file-1', 7, NULL);
 INSERT INTO public.key_usage VALUES ('key-1', 20000, 7);
-INSERT INTO public.last_commit VALUES ('', '72eb4a4116755732');
+INSERT INTO public.last_commit VALUES ('', 'bfeb98334c452c35');
 INSERT INTO public.leader VALUES (0, '', 0);
 INSERT INTO public.metric_points VALUES ('end-1', 60, 1000, '\x00');
-INSERT INTO public.model_batches VALUES (1, 'batch-1', 'ada', 'RUNNING', NULL, '/v1/completions', 'file-1', 'files/file-1', '24h', '{}', 7, 86407, NULL, NULL, NULL, NULL, NULL, NULL, NULL, false);
+INSERT INTO public.model_batches VALUES (1, 'batch-1', 'ada', 'RUNNING', NULL, '/v1/completions', 'file-1', 'files/file-1', '24h', 'key-1', '{}', 7, 86407, NULL, NULL, NULL, NULL, NULL, NULL, NULL, false);
 INSERT INTO public.queue VALUES (1, 'waits', 'end-1', 'ada', 5, 5, 1000, 1, 3, 0, NULL, NULL, NULL);
 INSERT INTO public.quotas VALUES ('ada', '{"endpoints": 5}');
 INSERT INTO public.secrets VALUES ('ada', 'hf-token', '\x00', 9);
@@ -453,6 +462,7 @@ INSERT INTO public.task_inputs VALUES (1, 'waits', 'end-1', 'ada', 5, 5, 1000, 3
 INSERT INTO public.task_inputs VALUES (2, 'done', 'end-1', 'ada', 0, 5, 1000, 3, false, NULL, NULL, NULL, NULL, NULL);
 INSERT INTO public.task_notes VALUES ('done', 5, '\x7b7d', NULL, NULL);
 INSERT INTO public.task_results VALUES (2, 'SUCCESS', NULL, 6, 1, 0, 200, NULL, NULL, '\x7b7d');
+INSERT INTO public.token_usage VALUES ('key-1', 'ada', 19, 1000);
 INSERT INTO public.triggers VALUES (1, 'trg-1', 'ada', 'nightly', '0 3 * * *', 'img-1', 'null', 'null', false, 11, 10);
 SELECT pg_catalog.setval('public.audit_log_seq_seq', 1, true);
 SELECT pg_catalog.setval('public.batch_jobs_seq_seq', 1, true);
@@ -506,6 +516,8 @@ ALTER TABLE ONLY public.secrets
     ADD CONSTRAINT pk_secrets PRIMARY KEY (owner, name);
 ALTER TABLE ONLY public.task_notes
     ADD CONSTRAINT pk_task_notes PRIMARY KEY (task_id);
+ALTER TABLE ONLY public.token_usage
+    ADD CONSTRAINT pk_token_usage PRIMARY KEY (key_id, owner, day);
 ALTER TABLE ONLY public.triggers
     ADD CONSTRAINT pk_triggers PRIMARY KEY (seq);
 ALTER TABLE ONLY public.queue
@@ -562,6 +574,7 @@ CREATE INDEX ix_task_inputs_endpoint ON public.task_inputs USING btree (endpoint
 CREATE INDEX ix_task_inputs_owner ON public.task_inputs USING btree (owner, seq);
 CREATE INDEX ix_task_results_failed ON public.task_results USING btree (failed_of, seq) WHERE (failed_of IS NOT NULL);
 CREATE INDEX ix_task_results_finished ON public.task_results USING btree (finished_at, seq);
+CREATE INDEX ix_token_usage_day ON public.token_usage USING btree (day);
 CREATE UNIQUE INDEX uq_endpoints_owner_name ON public.endpoints USING btree (owner, name);
 CREATE UNIQUE INDEX uq_task_inputs_idempotency ON public.task_inputs USING btree (owner, idempotency_key) WHERE (idempotency_key IS NOT NULL);
 ALTER TABLE ONLY public.batch_jobs

@@ -21,6 +21,8 @@ CREATE TABLE api_keys (
   requests_per_second DOUBLE,
   burst INTEGER,
   requests_per_day INTEGER,
+  tokens_per_minute BIGINT,
+  tokens_per_day BIGINT,
   CONSTRAINT pk_api_keys PRIMARY KEY (id),
   CONSTRAINT uq_api_keys_digest UNIQUE (digest)
 );
@@ -253,6 +255,7 @@ CREATE TABLE model_batches (
   input_file_id TEXT NOT NULL,
   input_key TEXT NOT NULL,
   completion_window TEXT NOT NULL,
+  key_id TEXT NOT NULL,
   metadata JSON NOT NULL,
   created_at DOUBLE NOT NULL,
   expires_at DOUBLE NOT NULL,
@@ -288,6 +291,14 @@ CREATE TABLE task_notes (
   partial BLOB,
   CONSTRAINT pk_task_notes PRIMARY KEY (task_id)
 );
+CREATE TABLE token_usage (
+  key_id TEXT NOT NULL,
+  owner TEXT NOT NULL,
+  day INTEGER NOT NULL,
+  tokens BIGINT NOT NULL,
+  CONSTRAINT pk_token_usage PRIMARY KEY (key_id, owner, day)
+);
+CREATE INDEX ix_token_usage_day ON token_usage (day);
 CREATE TABLE triggers (
   seq INTEGER NOT NULL,
   id TEXT NOT NULL,
@@ -338,9 +349,10 @@ VALUES (1, 'msg_done', 'done', 'end-1', 'ada', 'receiver.example', 'https://rece
 INSERT INTO answers (owner, idempotency_key, digest, expires_at, body) VALUES ('ada', 'k', x'02', 1000, x'7b7d');
 INSERT INTO files (seq, id, owner, filename, size, key, created_at)
 VALUES (1, 'file-1', 'ada', 'cats.csv', 9, 'files/file-1', 7);
-INSERT INTO model_batches (seq, id, owner, status, endpoint, input_file_id, input_key, completion_window, metadata,
+INSERT INTO model_batches (seq, id, owner, status, endpoint, input_file_id, input_key, completion_window, key_id, metadata,
                            created_at, expires_at, cleared)
-VALUES (1, 'batch-1', 'ada', 'RUNNING', '/v1/completions', 'file-1', 'files/file-1', '24h', '{}', 7, 86407, 0);
+VALUES (1, 'batch-1', 'ada', 'RUNNING', '/v1/completions', 'file-1', 'files/file-1', '24h', 'key-1', '{}', 7, 86407, 0);
+INSERT INTO token_usage (key_id, owner, day, tokens) VALUES ('key-1', 'ada', 19, 1000);
 INSERT INTO batch_jobs (seq, id, owner, bundle_id, status, input_key, serialization_format, labels, spec,
                         timeout_seconds, created_at, cleared)
 VALUES (1, 'job-1', 'ada', 'bun-1', 'RUNNING', 'jobs/job-1', 'JSON', '{}',

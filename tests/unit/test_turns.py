@@ -227,3 +227,32 @@ def test_a_place_is_held_until_the_work_has_ended_whoever_waits_for_it():
         assert shared.room("b") == 1
 
     asyncio.run(main())
+
+
+def test_the_next_turn_is_of_who_was_given_least():
+    queue = turns(*[f"{owner}{n}" for n in range(20) for owner in "ls"])
+    amounts = {"l": 1000, "s": 100}
+    for owner, amount in amounts.items():
+        queue.charge(owner, amount, waited=False)
+    taken = Counter[str]()
+    for _ in range(22):
+        owner = queue.popleft()[0]
+        taken[owner] += 1
+        queue.charge(owner, amounts[owner], waited=True)
+    assert taken["s"] == 20  # ten for each long one, as far as there are any
+    assert taken["l"] == 2
+
+
+def test_what_is_taken_at_once_is_shared_before_its_cost_is_known():
+    queue = turns("a0", "a1", "a2", "b0", "b1", "b2")
+    queue.charge("a", 100, waited=False)
+    queue.charge("b", 100, waited=False)
+    assert Counter(item[0] for item in (queue.popleft() for _ in range(4))) == {"a": 2, "b": 2}
+
+
+def test_who_comes_anew_has_no_credit_for_the_time_away():
+    queue = turns("a0", "a1", "a2")
+    queue.charge("a", 10_000, waited=False)
+    for item in ("b0", "b1", "b2"):
+        queue.append("b", item)
+    assert Counter(item[0] for item in (queue.popleft() for _ in range(4))) == {"a": 2, "b": 2}

@@ -26,6 +26,20 @@ PerDay = Annotated[
         "--requests-per-day", help="Predictions a day, from 0:00 UTC; more get 429. 0: no limit.", min=0
     ),
 ]
+TokensPerMinute = Annotated[
+    int | None,
+    typer.Option(
+        "--tokens-per-minute", help="Tokens of language models a minute; more get 429. 0: no limit.", min=0
+    ),
+]
+TokensPerDay = Annotated[
+    int | None,
+    typer.Option(
+        "--tokens-per-day",
+        help="Tokens of language models a day, from 0:00 UTC; more get 429. 0: no limit.",
+        min=0,
+    ),
+]
 Expires = Annotated[
     datetime | None, typer.Option("--expires-at", help="When the key expires, in local time.")
 ]
@@ -44,13 +58,22 @@ def create_key(
     rate: PerSecond = None,
     burst: Burst = None,
     daily: PerDay = None,
+    tokens: TokensPerMinute = None,
+    daily_tokens: TokensPerDay = None,
     end: Expires = None,
     as_json: Json = False,
 ) -> None:
     """Create a key and print it. It is never shown again."""
     with connect(context) as client:
         made = client.create_api_key(
-            owner, role, requests_per_second=rate, burst=burst, requests_per_day=daily, expires_at=end
+            owner,
+            role,
+            requests_per_second=rate,
+            burst=burst,
+            requests_per_day=daily,
+            tokens_per_minute=tokens,
+            tokens_per_day=daily_tokens,
+            expires_at=end,
         )
     emit(made, as_json, lambda: print(made.api_key))
     if not as_json:
@@ -85,6 +108,8 @@ def _limits(key: "KeySummary") -> str | None:
     burst = f" (burst {key.burst})" if key.burst else ""
     parts = [f"{key.requests_per_second:g}/s{burst}"] if key.requests_per_second else []
     parts += [f"{key.requests_per_day}/day"] if key.requests_per_day else []
+    parts += [f"{key.tokens_per_minute} tokens/min"] if key.tokens_per_minute else []
+    parts += [f"{key.tokens_today} of {key.tokens_per_day} tokens/day"] if key.tokens_per_day else []
     return ", ".join(parts) or None
 
 
@@ -95,13 +120,21 @@ def update_key(
     rate: PerSecond = None,
     burst: Burst = None,
     daily: PerDay = None,
+    tokens: TokensPerMinute = None,
+    daily_tokens: TokensPerDay = None,
     end: Expires = None,
     as_json: Json = False,
 ) -> None:
     """Change the given limits of a key, from now on."""
     with connect(context) as client:
         changed = client.update_api_key(
-            key_id, requests_per_second=rate, burst=burst, requests_per_day=daily, expires_at=end
+            key_id,
+            requests_per_second=rate,
+            burst=burst,
+            requests_per_day=daily,
+            tokens_per_minute=tokens,
+            tokens_per_day=daily_tokens,
+            expires_at=end,
         )
     limits = _limits(changed) or "none"
     emit(changed, as_json, lambda: print(f"limits of key {changed.id}: {limits}"))

@@ -12,8 +12,9 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="How much each owner may have.", no_args_is_help=True)
 
-NAMES = ("endpoints", "workers", "cpus", "memory", "gpus", "queued_tasks", "stored_bytes")
-COLUMNS = ("OWNER", "ENDPOINTS", "WORKERS", "CPUS", "MEMORY", "GPUS", "QUEUED", "STORED")
+_TOKENS, _TOKEN_COLUMNS = ("tokens_per_minute", "tokens_per_day"), ("TOKENS/MIN", "TOKENS/DAY")
+NAMES = ("endpoints", "workers", "cpus", "memory", "gpus", "queued_tasks", "stored_bytes", *_TOKENS)
+COLUMNS = ("OWNER", "ENDPOINTS", "WORKERS", "CPUS", "MEMORY", "GPUS", "QUEUED", "STORED", *_TOKEN_COLUMNS)
 _BYTES = ("memory", "stored_bytes")
 
 
@@ -31,7 +32,7 @@ def list_quotas(
     """List what is used and what is allowed, as USED/ALLOWED: your own, or for admins of all owners."""
     with connect(context) as client:
         found = client.list_quotas(owner)
-    emit_rows(found, as_json, COLUMNS, _row, optional=("QUEUED", "GPUS", "CPUS"))
+    emit_rows(found, as_json, COLUMNS, _row, optional=(*_TOKEN_COLUMNS, "QUEUED", "GPUS", "CPUS"))
 
 
 def _row(quotas: "OwnerQuotas") -> tuple[object, ...]:
@@ -61,6 +62,8 @@ def set_quotas(
     gpus: Annotated[str | None, _option("GPUs of all those workers.")] = None,
     queued_tasks: Annotated[str | None, _option("Tasks that wait in the queues of all endpoints.")] = None,
     stored_bytes: Annotated[str | None, _option("Uploaded bundles, files and inputs, such as 100Gi.")] = None,
+    tokens_per_minute: Annotated[str | None, _option("Tokens of language models a minute.")] = None,
+    tokens_per_day: Annotated[str | None, _option("Tokens of language models a day, from 0:00 UTC.")] = None,
     as_json: Json = False,
 ) -> None:
     """Set quotas of an owner, for admins. AMOUNT is a number, `unlimited`, or `default` for the server's setting.
@@ -77,6 +80,8 @@ def set_quotas(
             gpus=gpus,
             queued_tasks=queued_tasks,
             stored_bytes=stored_bytes,
+            tokens_per_minute=tokens_per_minute,
+            tokens_per_day=tokens_per_day,
         )
     text = ", ".join(f"{name} {_cell(found, name)}" for name in NAMES)
     emit(found, as_json, lambda: print(f"{owner}: {text}"))

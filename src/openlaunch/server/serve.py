@@ -158,7 +158,7 @@ async def serve_on(settings: Settings, data: DataDir, listener: socket.socket, r
         sync = SyncRoutes(settings, resolver, context.schemas, answers, context.artifacts, context.urls)
         tasks = TaskRoutes(resolver, context.schemas, context.tasks, context.urls)
         by_name = ByName(resolver, context.schemas, sync, context.tasks, context.urls)
-        models = ModelRoutes(resolver, context.model_names, context.schemas, sync)
+        models = ModelRoutes(resolver, context.model_names, context.schemas, sync, context.keyring.tokens)
         control_plane = LazyApp(partial(_control_plane, context))
         config = _config(control_plane, settings)
         services = _http_services(
@@ -258,7 +258,9 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
         artifacts = await _artifacts(settings, data)
         secret = data.url_secret()
         signer = UrlSigner(secret)
-        keyring = Keyring(store, secret)
+        quotas = Quotas(settings)
+        await _read_quotas(store, quotas)
+        keyring = Keyring(store, secret, quotas)
         await keyring.start()
         stack.push_async_callback(keyring.stop)
         schemas = SchemaCache(store)
@@ -268,8 +270,6 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
         if spans is not None:
             stack.callback(spans.close)
             lanes.on_new = partial(trace_starts, spans)
-        quotas = Quotas(settings)
-        await _read_quotas(store, quotas)
         workers = Workers(settings, artifacts, lanes, schemas)
         vault = Vault(data, settings.secrets_key, shared=cluster is not None)
         engine = _engine(settings, data)
@@ -300,6 +300,7 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
             None if cluster is None else cluster.messages,
             None if records is None else records.gateway,
         )
+        tasks.runner.budgets = keyring.tokens
         if spans is not None:
             trace_tasks(tasks, spans)
         image_jobs = ImageJobs(settings, store, engine, data.logs, quotas)
@@ -337,7 +338,7 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
         endpoints = Endpoints(store, controller, tasks.control, quotas)
         batch_jobs = BatchJobs(settings, store, artifacts, schemas, lanes, endpoints, tasks, quotas)
         model_names = ModelNames(lanes, schemas)
-        model_batches = ModelBatches(settings, store, artifacts, lanes, model_names, tasks)
+        model_batches = ModelBatches(settings, store, artifacts, lanes, model_names, tasks, keyring.tokens)
         triggers = Triggers(settings, store, image_jobs)
         unused = UnusedArtifacts(store, artifacts, settings, settings.kept_bundle_versions)
         leading = Leading(

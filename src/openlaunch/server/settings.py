@@ -345,6 +345,12 @@ class QuotaSettings(_Part):
     quota_stored_bytes: Bytes | None = Field(
         default=None, ge=0, description="Bundles, files and inputs of batch jobs that one owner has uploaded."
     )
+    quota_tokens_per_minute: int | None = Field(
+        default=None, ge=0, description="Tokens of language models that one owner uses a minute."
+    )
+    quota_tokens_per_day: int | None = Field(
+        default=None, ge=0, description="Tokens of language models that one owner uses a day, from 0:00 UTC."
+    )
 
 
 class Settings(

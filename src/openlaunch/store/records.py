@@ -16,7 +16,7 @@ LIVE_CANARY = (CanaryStatus.STARTING, CanaryStatus.SERVING)
 class KeyRecord:
     """An API key; `digest` is the SHA-256 of the key, which itself is stored nowhere.
 
-    From `expires_at` on it is refused. The last three are its limits on predictions; None: unlimited.
+    From `expires_at` on it is refused. The last five are its limits on predictions; None: unlimited.
     """
 
     id: str
@@ -30,6 +30,8 @@ class KeyRecord:
     requests_per_second: float | None = None
     burst: int | None = None
     requests_per_day: int | None = None
+    tokens_per_minute: int | None = None
+    tokens_per_day: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,6 +274,9 @@ class ModelBatchRecord:
     input_file_id: str
     input_key: str
     completion_window: str
+    key_id: str
+    """The key that pays for its tokens."""
+
     created_at: float
     expires_at: float
     metadata: dict[str, str] = field(default_factory=dict, repr=False)

@@ -72,6 +72,7 @@ api_keys = Table(
     *_required(Double, "created_at"),
     *_optional(Double, "revoked_at", "expires_at", "requests_per_second"),
     *_optional(Integer, "burst", "requests_per_day"),
+    *_optional(BigInteger, "tokens_per_minute", "tokens_per_day"),
 )
 
 # How many requests keys with a quota have made on the last UTC day, counted from the epoch, on which they made any.
@@ -81,6 +82,17 @@ key_usage = Table(
     Column("key_id", Text, ForeignKey("api_keys.id"), primary_key=True),
     *_required(Integer, "day"),
     *_required(BigInteger, "requests"),
+)
+
+# How many tokens of models keys have used on a UTC day, for the owner that they acted for.
+token_usage = Table(
+    "token_usage",
+    metadata,
+    *_required(Text, "key_id", "owner"),
+    *_required(Integer, "day"),
+    *_required(BigInteger, "tokens"),
+    PrimaryKeyConstraint("key_id", "owner", "day"),
+    Index("ix_token_usage_day", "day"),
 )
 
 # Who changed what. It outlives what it is about, so it has no foreign key.
@@ -282,7 +294,7 @@ model_batches = Table(
     *_numbered("id"),
     *_required(Text, "owner", "status"),
     *_optional(Text, "status_reason"),
-    *_required(Text, "endpoint", "input_file_id", "input_key", "completion_window"),
+    *_required(Text, "endpoint", "input_file_id", "input_key", "completion_window", "key_id"),
     *_required(JSON, "metadata"),
     *_required(Double, "created_at", "expires_at"),
     *_optional(Double, "started_at", "finished_at"),

@@ -11,6 +11,7 @@ ALL_OWNERS = "*"
 """In place of an owner: every owner's, in lists that an admin asks for."""
 
 MAX_LIMIT = 2**31 - 1
+MAX_TOKENS = 2**53
 
 
 class Role(StrEnum):
@@ -31,16 +32,21 @@ Rate = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0, le=MAX_LIMIT)]
 
 
+Tokens = Annotated[int, Field(ge=0, le=MAX_TOKENS)]
+
+
 class KeyLimits(BaseModel):
     """A key's limits on predictions; those of one bulk count one by one. None and 0: there is no limit.
 
-    `burst` is how many may come at once after a quiet time; without it, what comes in one second. A day begins at
-    0:00 UTC.
+    Those on tokens are of language models. `burst` is how many predictions may come at once after a quiet time;
+    without it, what comes in one second. A day begins at 0:00 UTC.
     """
 
     requests_per_second: Rate | None = None
     burst: Count | None = None
     requests_per_day: Count | None = None
+    tokens_per_minute: Tokens | None = None
+    tokens_per_day: Tokens | None = None
 
 
 class CreateKeyRequest(KeyLimits):
@@ -73,6 +79,8 @@ class KeySummary(KeyLimits):
     created_at: datetime
     revoked_at: datetime | None = None
     expires_at: datetime | None = None
+    tokens_today: int = 0
+    """Tokens of models that it has used since 0:00 UTC."""
 
 
 class CreateKeyResponse(KeySummary):

@@ -29,7 +29,8 @@ class EndpointTotals(BaseModel):
     its code. `times` has those of predictions (`waited` for a slot, `ran` in a worker, `whole`), of streams
     (`first_item`, and `gaps` between what came together), and of cold starts (`build` of the environment, `process`
     until the worker's process has connected, `load` of the bundle). `submitted`, `retries` and `dead_letters` are of
-    tasks. `events` has what happened to the endpoint, by kind, among it how workers have ended.
+    tasks. `tokens` are of language models: `input`, those of them that were `cached`, and `output`. `events` has what
+    happened to the endpoint, by kind, among it how workers have ended.
     """
 
     ended: dict[str, int]
@@ -38,6 +39,7 @@ class EndpointTotals(BaseModel):
     request_bytes: int
     response_bytes: int
     resumes: int
+    tokens: dict[str, int]
     submitted: int
     retries: int
     dead_letters: int

@@ -51,6 +51,10 @@ class SetQuotasRequest(BaseModel):
     gpus: Amount = Field(default=None, description="GPUs of all those workers.")
     queued_tasks: Amount = Field(default=None, description="Tasks that wait in the queues of all endpoints.")
     stored_bytes: Size = Field(default=None, description="Uploads: bundles, files and inputs, such as 100Gi.")
+    tokens_per_minute: Amount = Field(default=None, description="Tokens of language models a minute.")
+    tokens_per_day: Amount = Field(
+        default=None, description="Tokens of language models a day, from 0:00 UTC."
+    )
 
     @model_validator(mode="after")
     def _something_is_given(self) -> Self:
@@ -73,6 +77,8 @@ class QuotaAmounts(BaseModel):
     gpus: int | None = None
     queued_tasks: int | None = None
     stored_bytes: int | None = None
+    tokens_per_minute: int | None = None
+    tokens_per_day: int | None = None
 
 
 class OwnerQuotas(BaseModel):

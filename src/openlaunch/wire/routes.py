@@ -45,6 +45,8 @@ MODELS = "/v1/models"  # + /{model}
 CHAT_COMPLETIONS = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
 EMBEDDINGS = "/v1/embeddings"
+WITH_STREAM_OPTIONS = (CHAT_COMPLETIONS, COMPLETIONS)
+"""Where a stream says its usage when `stream_options` asks for it."""
 MODEL_ROUTES = frozenset((CHAT_COMPLETIONS, COMPLETIONS, EMBEDDINGS))
 
 BY_NAME = "/e"

@@ -23,11 +23,12 @@ def artifacts(client):
 def test_a_file_is_stored_listed_read_and_deleted(client, raw):
     made = upload(raw, "grüße".encode(), "größe.txt").json()["id"]
     described = {"id": made, "filename": "größe.txt", "size": 7, "owner": "admin"}
-    assert raw.get(f"/v1/files/{made}").json() == described
-    assert described in raw.get("/v1/files").json()["files"]
+    found = raw.get(f"/v1/files/{made}").json()
+    assert found | described == found
+    assert found in raw.get("/v1/files").json()["files"]
     assert raw.get(f"/v1/files/{made}/content").json() == {"id": made, "content": "grüße"}
     assert len(artifacts(client)) == 1
-    assert raw.delete(f"/v1/files/{made}").json() == {"deleted": True}
+    assert raw.delete(f"/v1/files/{made}").json()["deleted"] is True
     assert raw.get(f"/v1/files/{made}").status_code == 404
     assert artifacts(client) == []
 
@@ -35,7 +36,7 @@ def test_a_file_is_stored_listed_read_and_deleted(client, raw):
 def test_somebody_elses_file_is_not_found(client, raw):
     made = upload(raw, b"mine").json()["id"]
     with http(client, client.create_api_key("other").api_key) as theirs:
-        assert theirs.get("/v1/files").json() == {"files": []}
+        assert theirs.get("/v1/files").json()["files"] == []
         for answer in (
             theirs.get(f"/v1/files/{made}"),
             theirs.get(f"/v1/files/{made}/content"),

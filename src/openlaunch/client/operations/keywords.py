@@ -114,6 +114,8 @@ class LimitKeywords(TypedDict, total=False):
     ]
     burst: Annotated[int | None, "Predictions at once after a quiet time. Default: those of one second."]
     requests_per_day: Annotated[int | None, "Predictions beyond this are refused until 0:00 UTC."]
+    tokens_per_minute: Annotated[int | None, "Tokens of language models a minute."]
+    tokens_per_day: Annotated[int | None, "Tokens of language models a day, from 0:00 UTC."]
     expires_at: Annotated[datetime | None, "When the key expires; without a time zone, in this machine's."]
 
 
@@ -129,6 +131,8 @@ class QuotaKeywords(TypedDict, total=False):
     stored_bytes: Annotated[
         Quantity | None, "Uploads: bundles, files and inputs of batch jobs, such as 100Gi."
     ]
+    tokens_per_minute: Annotated[Quantity | None, "Tokens of language models a minute."]
+    tokens_per_day: Annotated[Quantity | None, "Tokens of language models a day, from 0:00 UTC."]
 
 
 def given(kind: Any, keywords: Mapping[str, Any]) -> dict[str, Any]:

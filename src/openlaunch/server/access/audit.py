@@ -28,6 +28,7 @@ SHOWN = frozenset(
     {
         *("endpoints", "workers", "queued_tasks", "stored_bytes"),
         *("name", "owner", "role", "requests_per_second", "burst", "requests_per_day", "expires_at"),
+        *("tokens_per_minute", "tokens_per_day"),
         *("model_bundle_id", "original_model_bundle_id", "endpoint_type", "public_inference"),
         *("min_workers", "max_workers", "per_worker", "cpus", "gpus", "memory", "storage", "high_priority"),
         *("bundle_id", "docker_image_batch_job_bundle_id", "docker_image_batch_job_bundle_name"),

@@ -14,10 +14,13 @@ from typing import Any
 
 from openlaunch.errors import Forbidden, NotFound, Unauthorized, Unavailable
 from openlaunch.server import clock
-from openlaunch.server.access.limits import Limits, Meter
+from openlaunch.server.access.limits import DAY_SECONDS, Limits, Meter
+from openlaunch.server.access.quotas import Quotas
 from openlaunch.server.access.sessions import PAGE_HEADER, Headers, Sessions
+from openlaunch.server.access.tokens import PER_DAY, PER_MINUTE, Account, TokenBudgets
 from openlaunch.server.asgi import SIGNED_OUT
 from openlaunch.store import keys as key_store
+from openlaunch.store import token_usage as token_store
 from openlaunch.store.base import Store
 from openlaunch.store.records import KeyRecord
 from openlaunch.wire.ids import object_id
@@ -52,6 +55,11 @@ class Principal:
     role: Role
     expires_at: float | None = None
     meter: Meter | None = field(default=None, compare=False)
+
+    @property
+    def account(self) -> Account:
+        """Who pays for the tokens of a request."""
+        return Account(self.key_id, self.owner)
 
     def require_user(self) -> None:
         if self.role is Role.PREDICT:
@@ -100,8 +108,9 @@ class Keyring:
     compared whole only where all of its 64 bits are equal.
     """
 
-    def __init__(self, store: Store, secret: bytes = b"") -> None:
+    def __init__(self, store: Store, secret: bytes = b"", quotas: Quotas | None = None) -> None:
         self._store = store
+        self.tokens = TokenBudgets(quotas or Quotas())
         self.sessions = Sessions(secret or secrets.token_bytes(32))
         self._by_digest: dict[bytes, Principal] = {}
         self._by_id: dict[str, Principal] = {}
@@ -117,6 +126,8 @@ class Keyring:
     async def start(self) -> None:
         """Read the keys and what they have used, and store that from now on; to be called before anything else."""
         await self.load()
+        day = int(clock.now() // DAY_SECONDS)
+        self.tokens.learn(day, await self._store.read(lambda conn: token_store.of_day(conn, day)))
         self._saving = asyncio.create_task(self._save_again_and_again())
 
     async def stop(self) -> None:
@@ -125,11 +136,13 @@ class Keyring:
             self._saving.cancel()
             await asyncio.wait([self._saving])
             await self._save_usage()
+            await self._save_tokens()
 
     async def _save_again_and_again(self) -> None:
         while True:
             await asyncio.sleep(SAVE_SECONDS)
             await self._save_usage()
+            await self._save_tokens()
 
     async def _save_usage(self) -> None:
         async with self._usage_moves:
@@ -147,6 +160,19 @@ class Keyring:
                 saved = self._saved.get(key_id, (0, 0))
                 self._saved[key_id] = day, count + (saved[1] if saved[0] == day else 0)
             self._learn(stored)
+
+    async def _save_tokens(self) -> None:
+        """Store the tokens that were used, and learn what keys have used at other servers."""
+        if not (used := self.tokens.take_unsaved()):
+            return
+        day, rows = int(clock.now() // DAY_SECONDS), [(*account, tokens) for account, tokens in used.items()]
+        try:
+            stored = await self._store.write(lambda conn: token_store.add(conn, day, rows))
+        except Unavailable as error:
+            self.tokens.put_back(used)
+            log.warning("the tokens that were used could not be stored; retrying: %s", error)
+            return
+        self.tokens.learn(day, stored)
 
     def _unsaved(self, key_id: str, meter: Meter) -> int:
         """Count the requests of the meter's day that are not stored."""
@@ -168,6 +194,7 @@ class Keyring:
             records, self.owners, stored = await self._store.read(
                 lambda c: (key_store.active(c), key_store.owners(c), key_store.usage(c))
             )
+            self.tokens.set_limits({r.id: limits for r in records if (limits := _token_limits(r))})
             self._meters = {r.id: meter for r in records if (meter := self._meter(r)) is not None}
             self._learn(stored)
         self._by_digest = {
@@ -300,6 +327,11 @@ class Keyring:
         if not await self._store.write(lambda conn: key_store.revoke(conn, key_id, clock.now())):
             raise _no_key(key_id)
         await self.load()
+
+
+def _token_limits(record: KeyRecord) -> dict[str, float]:
+    limits = {PER_MINUTE: record.tokens_per_minute, PER_DAY: record.tokens_per_day}
+    return {name: limit for name, limit in limits.items() if limit is not None}
 
 
 def _unexpired(principal: Principal) -> Principal:

@@ -89,6 +89,24 @@ class Meter:
         """The last day of a request, and how many were made on it."""
         return self._usage.day, self._usage.today
 
+    def headers(self, now: float) -> dict[str, str]:
+        """Return what is left of the rate, or else of the day, as clients of OpenAI's API read it."""
+        limits, usage = self.limits, self._usage
+        if (rate := limits.requests_per_second) is not None:
+            missing = max(0.0, usage.missing - rate * (now - usage.at))
+            limit, reset = limits.capacity, missing / rate
+        elif limits.requests_per_day is not None:
+            day = now // DAY_SECONDS
+            missing = usage.today if day == usage.day else 0
+            limit, reset = limits.requests_per_day, (day + 1) * DAY_SECONDS - now
+        else:
+            return {}
+        return {
+            "x-ratelimit-limit-requests": f"{limit:.0f}",
+            "x-ratelimit-remaining-requests": f"{max(0.0, limit - missing):.0f}",
+            "x-ratelimit-reset-requests": f"{reset:.3f}s",
+        }
+
     def spend(self, requests: int, now: float) -> None:
         """Count requests; raise what the function `spend` raises, and count nothing then."""
         self._usage = spend(self.limits, self._usage, requests, now)

@@ -77,11 +77,26 @@ _COUNTERS: dict[str, tuple[str, Value]] = {
     "task_retries": ("Attempts at tasks after the first one.", lambda e: e.now.counts.retries),
     "task_dead_letters": ("Tasks that failed by their last attempt.", lambda e: e.now.counts.dead_letters),
 }
+
+
+def _tokens(e: _Shown) -> list[tuple[str, int]]:
+    """Return the tokens of an endpoint by type; nothing where none were used."""
+    total = e.total
+    if not total.input_tokens + total.output_tokens:
+        return []
+    return [("input", total.input_tokens), ("output", total.output_tokens), ("cached", total.cached_tokens)]
+
+
 _LABELLED_COUNTERS: dict[str, tuple[str, str, Labelled]] = {
     "predictions": (
         "Predictions that ended, by their outcome.",
         "outcome",
         lambda e: zip(LABELS, e.total.ended, strict=True),
+    ),
+    "gen_ai_tokens": (
+        "Tokens of language models; cached ones are of the input.",
+        "gen_ai_token_type",
+        _tokens,
     ),
     "endpoint_events": (
         "What has happened to an endpoint, by kind.",

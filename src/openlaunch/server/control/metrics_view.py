@@ -63,6 +63,11 @@ def _totals(counts: EndpointCounts) -> EndpointTotals:
         request_bytes=total.request_bytes,
         response_bytes=total.response_bytes,
         resumes=total.resumes,
+        tokens={
+            "input": total.input_tokens,
+            "output": total.output_tokens,
+            "cached": total.cached_tokens,
+        },
         submitted=counts.submitted,
         retries=counts.retries,
         dead_letters=counts.dead_letters,

@@ -224,6 +224,10 @@ class Lane:
         wanted = self._pools.free_slots() + ahead - self._waiting.size - self.backlog.claiming
         return wanted if wanted > ahead // 2 and self._lone.waiting.size < MAX_AHEAD else 0
 
+    def used_tokens(self, owner: str, tokens: int, *, waited: bool) -> None:
+        """Count tokens that an owner's request took: the next turn is of who was given least."""
+        self._waiting.charge(owner, tokens, waited=waited)
+
     def _lines_wanted(self) -> int:
         """Return how many lines of batches to claim now: a fifth of the slots stays free for requests."""
         slots = sum(worker.slots for worker in self._pools.by_id.values())

@@ -11,11 +11,13 @@ import orjson
 from openlaunch.errors import APIError, Unavailable, class_for_status
 from openlaunch.server.asgi import STREAM_HEADERS
 from openlaunch.server.dispatch.answer_rules import check_head
+from openlaunch.server.dispatch.payers import Payer
 from openlaunch.server.dispatch.work import StreamCall
 from openlaunch.server.gateway.heartbeats import HEARTBEAT, SILENT_TICKS
 from openlaunch.server.gateway.model_exchange import ModelExchange, error_event
 from openlaunch.server.gateway.response import JSON
 from openlaunch.server.gateway.streams import Streams
+from openlaunch.server.prediction.usage import MARK, TokenUsage, usage_in, without_usage_event
 from openlaunch.wire.failures import reason_of
 from openlaunch_worker.frames import MIN_CHUNK_BYTES, Body, Flags, Outcome
 
@@ -27,29 +29,39 @@ class ModelCall(StreamCall):
     """One request of a model, and its client's connection."""
 
     __slots__ = (
-        *("_exchange", "_gathered", "_headers", "_owner", "_passes_on"),
-        *("_pieces", "_silent_ticks", "_status", "_streams", "_uncredited"),
+        *("_adds_usage", "_count", "_exchange", "_first_usage", "_gathered", "_headers", "_last_usage"),
+        *("_passes_on", "_payer", "_pieces", "_silent_ticks", "_status", "_streams", "_uncredited"),
     )
 
     def __init__(
         self,
         streams: Streams,
         exchange: ModelExchange,
-        owner: str,
+        payer: Payer,
         body: Body,
         deadline: float,
+        *,
+        adds_usage: bool,
     ) -> None:
+        """Take what is sent; `adds_usage`: the server has asked for the usage of a stream, and not the caller."""
         super().__init__(body, Flags.RAW, deadline, streams.deadlines)
         self._streams = streams
         self._exchange = exchange
-        self._owner = owner
+        self._payer = payer
+        self._adds_usage = adds_usage
         self._status = 0
-        self._headers: Mapping[str, str] = {**STREAM_HEADERS, "x-request-id": exchange.request_id}
+        self._headers: Mapping[str, str] = {
+            **STREAM_HEADERS,
+            **exchange.limits,
+            "x-request-id": exchange.request_id,
+        }
         self._passes_on = False
         self._gathered = bytearray()
         self._pieces: list[bytes] = []
         self._silent_ticks = 0
         self._uncredited = 0
+        self._count = 0
+        self._first_usage = self._last_usage = b""
         exchange.on_writable = self._grant
 
     @property
@@ -58,7 +70,22 @@ class ModelCall(StreamCall):
 
     @property
     def owner(self) -> str:
-        return self._owner
+        return self._payer.account.owner
+
+    def end(self) -> bool:
+        if not super().end():
+            return False
+        if self.running and self._status < _ERROR:
+            self._payer.pay(self, self._usage)
+        return True
+
+    @property
+    def _usage(self) -> TokenUsage:
+        """What the engine says; of a stream that was left before it did, an estimate: an event is a token or more."""
+        if not self._passes_on:
+            return usage_in(self._gathered)
+        known = usage_in(self._first_usage).most(usage_in(self._last_usage))
+        return known if known.output or not self._count else TokenUsage(len(self.body) // 4, self._count)
 
     def head(self, payload: Body) -> None:
         self._status, headers = check_head(payload)
@@ -73,6 +100,12 @@ class ModelCall(StreamCall):
             if self._exchange.collect(len(self._gathered)):
                 self._grant()
             return
+        self._count += 1
+        if data.find(MARK) >= 0:
+            data = self._with_usage(bytes(data))
+            if not data:
+                self._grant()
+                return
         # What comes in one turn of the loop goes out in one write.
         self._pieces.append(bytes(data))
         if len(self._pieces) == 1:
@@ -80,6 +113,13 @@ class ModelCall(StreamCall):
                 self._streams.flush_soon(self._flush)
             else:
                 self._flush()
+
+    def _with_usage(self, events: bytes) -> bytes:
+        """Keep events that have a usage, to be read at the end; leave out what the caller did not ask for."""
+        if not self._first_usage:
+            self._first_usage = events
+        self._last_usage = events
+        return without_usage_event(events) if self._adds_usage else events
 
     def tick(self) -> bool:
         """Send a comment if nothing was sent for too long, so that no proxy closes the connection of a long wait."""

@@ -8,8 +8,10 @@ import re
 from typing import Any
 from urllib.parse import unquote
 
+from openlaunch.server import clock
 from openlaunch.server.access.auth import Principal
-from openlaunch.server.dispatch.lane import Lane
+from openlaunch.server.access.tokens import TokenBudgets
+from openlaunch.server.dispatch.payers import Payer
 from openlaunch.server.gateway.calls import submit
 from openlaunch.server.gateway.exchange import Exchange
 from openlaunch.server.gateway.inflating import Inflater
@@ -20,10 +22,9 @@ from openlaunch.server.gateway.request_tasks import RequestTasks, counted
 from openlaunch.server.gateway.resolver import EndpointResolver
 from openlaunch.server.gateway.response import JSON
 from openlaunch.server.gateway.sync_routes import SyncRoutes
-from openlaunch.server.prediction.inputs import ModelInput, as_request, with_model
+from openlaunch.server.prediction.inputs import ModelInput, as_request, with_model, with_usage
 from openlaunch.server.prediction.schema_cache import SchemaCache
 from openlaunch.wire import routes
-from openlaunch_worker.frames import Body
 
 _POSTED = frozenset(path.encode() for path in routes.MODEL_ROUTES)
 _MODELS = re.compile(routes.MODELS.encode() + rb"(?:/(.+))?")
@@ -35,9 +36,15 @@ class ModelRoutes:
     exchange: type[Exchange] = ModelExchange
 
     def __init__(
-        self, resolver: EndpointResolver, names: ModelNames, schemas: SchemaCache, sync: SyncRoutes
+        self,
+        resolver: EndpointResolver,
+        names: ModelNames,
+        schemas: SchemaCache,
+        sync: SyncRoutes,
+        budgets: TokenBudgets,
     ) -> None:
         self._resolver = resolver
+        self._budgets = budgets
         self._names = names
         self._schemas = schemas
         self._sync = sync
@@ -56,7 +63,13 @@ class ModelRoutes:
             model = None if found[1] is None else unquote(found[1].decode())
             answer = self._list(exchange, self._resolver.authenticate(exchange.scope), model)
         else:
-            answer = self._run(exchange, self._resolver.spending(exchange.scope), path.decode())
+            caller = self._resolver.spending(exchange.scope)
+            now = clock.now()
+            exchange.limits = self._budgets.headers(caller.account, now)
+            if caller.meter is not None:
+                exchange.limits |= caller.meter.headers(now)
+            self._budgets.check(caller.account, now)
+            answer = self._run(exchange, caller, path.decode())
         exchange.on_gone = self._tasks.spawn(answer, exchange).cancel
 
     async def _list(self, exchange: ModelExchange, caller: Principal, model: str | None) -> None:
@@ -72,30 +85,35 @@ class ModelRoutes:
         await self._inflater.inflate(exchange, caller.owner)
         asked = await self._schemas.checks.model(caller.owner, exchange.body)
         lane, adapter = await self._names.find(caller.owner, asked.model)
-        await counted(lane, self._start(exchange, lane, caller.owner, route, asked, adapter))
+        payer = Payer(self._budgets, lane, caller.account)
+        await counted(lane, self._start(exchange, payer, route, asked, adapter))
 
     async def _start(
         self,
         exchange: ModelExchange,
-        lane: Lane,
-        owner: str,
+        payer: Payer,
         route: str,
         asked: ModelInput,
         adapter: str,
     ) -> None:
+        lane = payer.lane
         await self._names.check_route(lane, route)
         # The engine knows the model by the endpoint's name.
         known_as = adapter or lane.endpoint.name
-        body: Body = asked.body if asked.model == known_as else with_model(asked.body, known_as)
+        if asked.model != known_as:
+            asked = asked._replace(body=with_model(asked.body, known_as))
+        adds_usage = asked.is_stream and route in routes.WITH_STREAM_OPTIONS and not asked.asks_usage
+        body = with_usage(asked) if adds_usage else asked.body
         exchange.body = b""
         streams = self._sync.streams
         call = ModelCall(
             streams,
             exchange,
-            owner,
+            payer,
             as_request(body, route),
             self._sync.deadline(lane, None),
+            adds_usage=adds_usage,
         )
-        submit(call, exchange, lane, owner, streams.deadlines)
+        submit(call, exchange, lane, call.owner, streams.deadlines)
         if asked.is_stream:
             streams.heartbeats.add(call)

@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 from openlaunch.artifacts.base import Artifacts
 from openlaunch.errors import APIError, TooManyRequests
 from openlaunch.server import clock
+from openlaunch.server.access.tokens import Account, TokenBudgets
 from openlaunch.server.dispatch.lane import Lane
 from openlaunch.server.dispatch.lanes import Lanes
 from openlaunch.server.gateway.model_names import ModelNames
@@ -80,7 +81,9 @@ class ModelBatches:
         lanes: Lanes,
         names: ModelNames,
         tasks: TaskService,
+        budgets: TokenBudgets,
     ) -> None:
+        self._budgets = budgets
         self._store = store
         self._lanes = lanes
         self._names = names
@@ -179,7 +182,8 @@ class ModelBatches:
                 return None, _NO_INPUT, _refusal(batch, line, "invalid_model", reason)
             case lane, known_as:
                 body = line.body if line.model == known_as else with_model(line.body, known_as)
-                payload = line_input(line.custom_id or "", batch.endpoint, body)
+                account = Account(batch.key_id, batch.owner)
+                payload = line_input(line.custom_id or "", account, batch.endpoint, body)
                 return lane, PredictInput(payload, expires_at=batch.expires_at), None
 
     async def _find(self, batch: ModelBatchRecord, model: str) -> tuple[Lane, str] | str:
@@ -194,9 +198,8 @@ class ModelBatches:
         if group.lane is None:
             await self._refuse(batch, [*group.refused.values()], BAD_LINE)
             return
-        window = min(WINDOW, self._tasks.submitter.max_queued_of_one - len(group.inputs))
         while True:
-            if group.lane.backlog.size > window:
+            if group.lane.backlog.size > self._window(batch, len(group.inputs)):
                 await asyncio.sleep(POLL_SECONDS)
                 continue
             submit = self._tasks.submitter.submit(group.lane, batch.id, group.inputs, refused=group.refused)
@@ -207,6 +210,16 @@ class ModelBatches:
                 await asyncio.sleep(POLL_SECONDS)
             else:
                 return
+
+    def _window(self, batch: ModelBatchRecord, count: int) -> int:
+        """Return how many lines may wait when further ones are stored; below 0: the account has nothing left."""
+        account = Account(batch.key_id, batch.owner)
+        try:
+            self._budgets.check(account, clock.now())
+        except TooManyRequests:
+            return -1
+        most = 0 if self._budgets.is_limited(account) else WINDOW
+        return min(most, self._tasks.submitter.max_queued_of_one - count)
 
     async def _refuse(self, batch: ModelBatchRecord, results: Sequence[bytes], status_code: int) -> None:
         """Store lines of no endpoint as tasks that have failed, with these results."""

@@ -37,6 +37,7 @@ FAILED = (Ended.MODEL_ERROR, Ended.SERVER_ERROR, Ended.DEADLINE)
 _OF_ANSWERS = (Ended.OK, Ended.MODEL_ERROR, Ended.OK, Ended.SERVER_ERROR, Ended.OK)
 """By the outcome of a worker's answer."""
 
+_SUMS = ("request_bytes", "response_bytes", "resumes", "input_tokens", "output_tokens", "cached_tokens")
 _TOO_MANY, _DEADLINE, _FIRST_OF_SERVER = 429, 504, 500
 
 
@@ -56,6 +57,7 @@ class PredictionCounts:
     __slots__ = (
         *("_answers", "_direct", "_ended", "_ran", "_waited", "_whole"),
         *("errors", "first_item", "gaps", "request_bytes", "response_bytes", "resumes"),
+        *("cached_tokens", "input_tokens", "output_tokens"),
     )
 
     def __init__(self) -> None:
@@ -66,6 +68,8 @@ class PredictionCounts:
         self.errors: Counter[str] = Counter()
         """By the code of the error that ended a prediction in place of a worker's answer."""
         self.request_bytes = self.response_bytes = self.resumes = 0
+        self.input_tokens = self.output_tokens = self.cached_tokens = 0
+        """Of language models; those of a prompt that were in the engine's cache are counted in both."""
 
     def answered(self, outcome: int, began: float, started: float) -> None:
         """Count a prediction that a worker has answered now; `began` is 0 where it need not wait for a slot."""
@@ -146,7 +150,7 @@ class PredictionCounts:
         for name in ("_direct", "_waited", "_ran", "_whole", "first_item", "gaps"):
             setattr(self, name, getattr(self, name).plus(getattr(other, name)))
         self.errors += other.errors
-        for name in ("request_bytes", "response_bytes", "resumes"):
+        for name in _SUMS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
 

@@ -97,6 +97,12 @@ class ModelInput(NamedTuple):
     body: Body
     model: str
     is_stream: bool
+    stream_options: dict[str, Any] | None = None
+
+    @property
+    def asks_usage(self) -> bool:
+        """Whether the caller wants the event of a stream that has its usage."""
+        return bool((self.stream_options or {}).get("include_usage"))
 
     def __repr__(self) -> str:
         """Leave out the user's data."""
@@ -113,15 +119,33 @@ def check_model(body: Body, schemas: BundleSchemas) -> ModelInput:
             f"model is {given}: name an endpoint that speaks OpenAI, as GET {routes.MODELS} lists them",
             code="missing_model",
         )
-    return ModelInput(body, model, document.get("stream") is True)
+    options = document.get("stream_options")
+    if options is None and "stream_options" in document:
+        options = {}
+    known = options if isinstance(options, dict) else None
+    return ModelInput(body, model, document.get("stream") is True, known)
 
 
 def with_model(body: Body, model: str) -> bytes:
     """Return a body that was checked with another model in it, and all else as it is."""
+    return _with_value(body, "model", model)
+
+
+def with_usage(asked: ModelInput) -> Body:
+    """Return the body of a stream that asks for its usage, and all else as it is."""
+    options = {**(asked.stream_options or {}), "include_usage": True}
+    if asked.stream_options is not None:
+        return _with_value(asked.body, "stream_options", options)
+    # It is not looked for in the body, which may be large: of a key that stands twice, the last one counts.
+    start = asked.body.index(b"{") + 1
+    return b'{"stream_options": %b, %b' % (json.dumps(options).encode(), bytes(asked.body[start:]))
+
+
+def _with_value(body: Body, key: str, value: object) -> bytes:
     text = str(body, "utf-8")
     try:
         for name, start, end in reversed(list(members(text))):
-            text = text[:start] + json.dumps(model) + text[end:] if name == "model" else text
+            text = text[:start] + json.dumps(value) + text[end:] if name == key else text
     except RecursionError:
         raise BadRequest("the body is nested too deep", code="too_deep") from None
     return text.encode()

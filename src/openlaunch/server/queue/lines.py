@@ -5,8 +5,11 @@ from typing import Any
 
 import orjson
 
+from openlaunch.server.access.tokens import Account
 from openlaunch.server.dispatch.answer_rules import check_head
 from openlaunch.server.dispatch.lane import Lane
+from openlaunch.server.dispatch.payers import Payer
+from openlaunch.server.prediction.usage import usage_in
 from openlaunch.server.queue.running import Runner, TaskWork
 from openlaunch.tasks.queue import ClaimedTask, Finished
 from openlaunch.tasks.states import State
@@ -27,6 +30,7 @@ LINE_HEAD = b'{"id": "batch_req_'
 _ARGS = b', "args": '
 _ERROR, _BAD_GATEWAY = 400, 502
 _MAX_TEXT = 2000
+_MAX_NAMES = 16384
 
 
 class LineWork(TaskWork):
@@ -81,22 +85,31 @@ class LineWork(TaskWork):
         task_id = self.task.id
         good = status < _ERROR
         response = {"status_code": status, "request_id": f"req_{task_id}"}
-        line = line_of(task_id, custom_id_of(self.body), response, _body_of(self._gathered), None)
+        names = _names_in(self.body)
+        line = line_of(task_id, names.get("custom_id"), response, _body_of(self._gathered), None)
+        if good and (budgets := self._runner.budgets) is not None:
+            Payer(budgets, self.lane, Account(*names["account"])).pay(self, usage_in(self._gathered))
         state = State.SUCCESS if good else State.FAILURE
         reason = None if good else f"the engine answered {status}"
         self._runner.line_answered(self, Finished(task_id, state, status, reason=reason), line)
 
 
-def line_input(custom_id: str, route: str, body: bytes) -> bytes:
-    """Return the payload of a line's task: a request to a route, which names the line."""
-    names = json.dumps(custom_id).encode(), json.dumps(route).encode()
-    return b'{"custom_id": %b, "destination_path": %b, "args": %b}' % (*names, body)
+def line_input(custom_id: str, account: Account, route: str, body: bytes) -> bytes:
+    """Return the payload of a line's task: a request to a route, which names the line and who pays for it."""
+    names = {"custom_id": custom_id, "account": account, "destination_path": route}
+    return b'%b, "args": %b}' % (json.dumps(names).encode()[:-1], body)
 
 
 def custom_id_of(payload: Body) -> str | None:
     """Return which line a payload is of."""
-    head, found, _ = bytes(payload[:16384]).partition(_ARGS)
-    return str(json.loads(head + b"}")["custom_id"]) if found else None
+    return _names_in(payload).get("custom_id")
+
+
+def _names_in(payload: Body) -> dict[str, Any]:
+    """Return what stands in a payload before the body of its request."""
+    head, found, _ = bytes(payload[:_MAX_NAMES]).partition(_ARGS)
+    names: dict[str, Any] = json.loads(head + b"}") if found else {}
+    return names
 
 
 def line_of(

@@ -6,6 +6,7 @@ from time import monotonic
 
 from openlaunch.errors import APIError, DeadlineExceeded, NotFound, ServerError, Unavailable
 from openlaunch.server import clock
+from openlaunch.server.access.tokens import TokenBudgets
 from openlaunch.server.dispatch.lane import Lane
 from openlaunch.server.dispatch.work import Sender, Work
 from openlaunch.server.prediction.deadlines import Deadlines
@@ -105,6 +106,8 @@ class Runner:
         self._running: dict[str, TaskWork] = {}
         self.work_of: Callable[..., TaskWork] = TaskWork
         """Makes the work of a task."""
+        self.budgets: TokenBudgets | None = None
+        """Where the tokens of lines of batches are counted."""
         self.line_of: Callable[..., TaskWork] = TaskWork
         """The same of a line of a batch, which passes through to an engine."""
         self._fetching: set[str] = set()

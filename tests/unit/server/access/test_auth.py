@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import time
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from openlaunch.errors import Forbidden, NotFound, TooManyRequests, Unauthorized
 from openlaunch.server.access import auth
 from openlaunch.server.access.auth import Keyring, Principal
+from openlaunch.server.access.tokens import Account
 from openlaunch.store.keys import list_all
 from openlaunch.store.sqlite import SqliteStore
 from openlaunch.wire.keys import Role
@@ -233,3 +235,23 @@ def test_good_headers_are_kept_within_a_limit_of_bytes(with_keyring, monkeypatch
         assert sum(map(len, kept)) <= 10 * auth.MAX_CACHED_BYTES
 
     with_keyring(test)
+
+
+def test_the_tokens_of_a_day_are_stored_and_read_again(with_keyring):
+    used = []
+
+    async def test(keyring: Keyring, store: SqliteStore) -> None:
+        if not used:
+            record, _ = await keyring.create("ada", Role.USER, tokens_per_day=100)
+            used.append(record.id)
+        keyring.tokens.use(Account(used[0], "ada"), 30, time.time())
+        other = Keyring(store)
+        await other.start()
+        await keyring.stop()
+        other.tokens.use(Account(used[0], "ada"), 5, time.time())
+        await other.stop()
+        used.append(other.tokens.key(used[0]).today_at(time.time()))
+
+    with_keyring(test)
+    with_keyring(test)
+    assert used[1:] == [35, 70]

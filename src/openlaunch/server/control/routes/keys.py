@@ -5,10 +5,12 @@ from typing import Any
 
 from fastapi import Response
 
+from openlaunch.server import clock
 from openlaunch.server.control.answers import listed, shown
 from openlaunch.server.control.routes.context import Admin, Caller, Context, Owner
 from openlaunch.server.control.routing import ControlRouter
 from openlaunch.store import keys as key_store
+from openlaunch.store.records import KeyRecord
 from openlaunch.wire import routes
 from openlaunch.wire.keys import (
     ALL_OWNERS,
@@ -44,12 +46,12 @@ def router(context: Context) -> ControlRouter:
         """List every key, or those of one owner, including revoked ones, oldest first."""
         records = await context.store.read(key_store.list_all)
         found = [record for record in records if owner in (None, ALL_OWNERS, record.owner)]
-        return listed("keys", found, partial(shown, KeySummary))
+        return listed("keys", found, partial(_summary, context))
 
     @api.put(KEY)
     async def update_key(key_id: str, body: UpdateKeyRequest, admin: Admin) -> KeySummary:
         """Change a key's limits or its expiry. Omitted fields stay unchanged."""
-        return shown(KeySummary, await context.keyring.change(key_id, **_settings(body)))
+        return _summary(context, await context.keyring.change(key_id, **_settings(body)))
 
     @api.delete(KEY, status_code=204)
     async def revoke_key(key_id: str, admin: Admin) -> None:
@@ -57,6 +59,11 @@ def router(context: Context) -> ControlRouter:
         await context.keyring.revoke(key_id)
 
     return api
+
+
+def _summary(context: Context, key: KeyRecord) -> KeySummary:
+    today = context.keyring.tokens.key(key.id).today_at(clock.now())
+    return shown(KeySummary, key, tokens_today=today)
 
 
 def _settings(body: CreateKeyRequest | UpdateKeyRequest) -> dict[str, Any]:

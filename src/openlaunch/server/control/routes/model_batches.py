@@ -63,6 +63,7 @@ def router(context: Context) -> ControlRouter:
             input_file_id=file.id,
             input_key=file.key,
             completion_window=body.completion_window,
+            key_id=user.key_id,
             created_at=now,
             expires_at=now + seconds,
             metadata=body.metadata or {},

@@ -10,7 +10,7 @@ export async function admin(view, content, kind = "") {
   return { "": owners, keys, audit, server }[kind](view, body);
 }
 
-const AMOUNTS = [["endpoints", "Endpoints"], ["workers", "Workers"], ["cpus", "CPUs"], ["memory", "Memory", size], ["gpus", "GPUs"], ["queued_tasks", "Queued tasks"], ["stored_bytes", "Uploads", size]];
+const AMOUNTS = [["endpoints", "Endpoints"], ["workers", "Workers"], ["cpus", "CPUs"], ["memory", "Memory", size], ["gpus", "GPUs"], ["queued_tasks", "Queued tasks"], ["stored_bytes", "Uploads", size], ["tokens_per_minute", "Tokens a minute"], ["tokens_per_day", "Tokens a day"]];
 
 async function owners(view, content) {
   const columns = [
@@ -55,7 +55,7 @@ async function keys(view, content) {
   const columns = [
     ["Owner", (key) => key.owner], ["Role", (key) => key.role], ["Begins with", (key) => h("code", null, key.prefix)], ["Id", (key) => h("code", null, key.id)],
     ["Made", (key) => time(key.created_at), "tight"],
-    ["Limits", (key) => [key.requests_per_second && `${key.requests_per_second}/s`, key.requests_per_day && `${key.requests_per_day} a day`].filter(Boolean).join(", ")],
+    ["Limits", (key) => [key.requests_per_second && `${key.requests_per_second}/s`, key.requests_per_day && `${key.requests_per_day} a day`, key.tokens_per_minute && `${key.tokens_per_minute} tokens/min`, key.tokens_per_day && `${key.tokens_today} of ${key.tokens_per_day} tokens today`].filter(Boolean).join(", ")],
     ["Ends", (key) => (key.revoked_at ? ["revoked ", time(key.revoked_at)] : key.expires_at ? time(key.expires_at) : "never")],
     ["Actions", (key) => (key.revoked_at ? " " : button(`Revoke ${key.prefix}`, async () => {
       if (!await ask(`Revoke the key ${key.prefix}… of ${key.owner}?`, "It is refused from now on, and its sessions end.", "Revoke")) return;

@@ -1,0 +1,69 @@
+"""How many tokens a request of a model took, as its engine says: read from the bytes of the answer's end."""
+
+import json
+import re
+from typing import Any, NamedTuple
+
+from openlaunch_worker.frames import Body
+
+MARK = b'_tokens"'
+"""What is in the JSON of a usage, and never in that of a text, where a backslash is before the quotation mark."""
+
+_USAGE = re.compile(rb'"usage"\s*:\s*(?=\{)')
+_NO_CHOICES = re.compile(rb'"choices"\s*:\s*\[\s*\]')
+_EVENT_END = re.compile(rb"(?:\r\n\r\n|\n\n|\r\r)")
+_MAX_USAGE = 16384
+_decode = json.JSONDecoder().raw_decode
+
+
+class TokenUsage(NamedTuple):
+    """Tokens of a prompt, those of them that were in the engine's cache, and those of the answer."""
+
+    input: int = 0
+    output: int = 0
+    cached: int = 0
+
+    @property
+    def total(self) -> int:
+        return self.input + self.output
+
+    def most(self, other: "TokenUsage") -> "TokenUsage":
+        """Return the larger of each number: engines say them more than once, and some of them at the beginning."""
+        return TokenUsage(*map(max, self, other))
+
+
+NOTHING = TokenUsage()
+
+
+def usage_in(data: Body) -> TokenUsage:
+    """Return the last usage in these bytes of JSON, or of events; of none, `NOTHING`."""
+    found = list(_USAGE.finditer(data))
+    if not found:
+        return NOTHING
+    start = found[-1].end()
+    try:
+        document, _ = _decode(bytes(data[start : start + _MAX_USAGE]).decode("utf-8", "replace"))
+    except (ValueError, RecursionError):
+        return NOTHING
+    details = document.get("prompt_tokens_details") or document.get("input_tokens_details") or document
+    cached = details.get("cached_tokens") if isinstance(details, dict) else 0
+    return TokenUsage(
+        _number(document.get("prompt_tokens", document.get("input_tokens"))),
+        _number(document.get("completion_tokens", document.get("output_tokens"))),
+        _number(cached or document.get("cache_read_input_tokens")),
+    )
+
+
+def _number(value: Any) -> int:
+    return value if type(value) is int and 0 <= value < 2**53 else 0
+
+
+def without_usage_event(events: bytes) -> bytes:
+    """Leave out the events that have a usage and no choice, which were asked for in the caller's place."""
+    kept, at = [], 0
+    for end in _EVENT_END.finditer(events):
+        event = events[at : end.end()]
+        if event.find(MARK) < 0 or _NO_CHOICES.search(event) is None:
+            kept.append(event)
+        at = end.end()
+    return b"".join([*kept, events[at:]])

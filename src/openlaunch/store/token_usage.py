@@ -1,0 +1,27 @@
+"""Tokens of models that keys have used, by the day, in the store."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, delete, select, text
+
+from openlaunch.store.tables import token_usage
+
+KEPT_DAYS = 92
+
+_ADD = text("""
+INSERT INTO token_usage (key_id, owner, day, tokens) VALUES (:key_id, :owner, :day, :tokens)
+ON CONFLICT (key_id, owner, day) DO UPDATE SET tokens = token_usage.tokens + excluded.tokens""")
+
+
+def of_day(conn: Connection, day: int) -> list[tuple[str, str, int]]:
+    """Return, by key and owner, the tokens of a day."""
+    query = select(token_usage.c.key_id, token_usage.c.owner, token_usage.c.tokens)
+    return [tuple(row) for row in conn.execute(query.where(token_usage.c.day == day))]
+
+
+def add(conn: Connection, day: int, used: Sequence[tuple[str, str, int]]) -> list[tuple[str, str, int]]:
+    """Add tokens that keys have used on a day, delete what is old, and return what `of_day` returns then."""
+    for key_id, owner, tokens in sorted(used):  # in one order, whichever server does this
+        conn.execute(_ADD, {"key_id": key_id, "owner": owner, "day": day, "tokens": tokens})
+    conn.execute(delete(token_usage).where(token_usage.c.day < day - KEPT_DAYS))
+    return of_day(conn, day)

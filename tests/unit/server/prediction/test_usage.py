@@ -1,0 +1,62 @@
+"""The tokens that engines say a request took, in the bytes of their answers."""
+
+import json
+
+import orjson
+import pytest
+
+from openlaunch.server.prediction.inputs import ModelInput, with_usage
+from openlaunch.server.prediction.usage import MARK, NOTHING, TokenUsage, usage_in, without_usage_event
+
+USAGE = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
+OF_MESSAGES = {"input_tokens": 7, "output_tokens": 3, "cache_read_input_tokens": 2}
+
+
+def event(**document):
+    return b"data: " + json.dumps(document).encode() + b"\n\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "usage"),
+    [
+        (json.dumps({"usage": USAGE, "text": '"usage": {"prompt_tokens": 99}'}).encode(), (7, 3, 0)),
+        (orjson.dumps({"usage": USAGE | {"prompt_tokens_details": {"cached_tokens": 5}}}), (7, 3, 5)),
+        (orjson.dumps({"usage": USAGE | {"prompt_tokens_details": None}}), (7, 3, 0)),
+        (event(type="message_delta", usage=OF_MESSAGES), (7, 3, 2)),
+        (event(response={"usage": {"input_tokens": 1, "output_tokens": 2}}), (1, 2, 0)),
+        (event(usage=None, choices=[]), (0, 0, 0)),
+        (b'{"usage": {"prompt_tokens": ', (0, 0, 0)),
+        (orjson.dumps({"usage": {"prompt_tokens": "7", "completion_tokens": -1}}), (0, 0, 0)),
+    ],
+)
+def test_the_usage_of_an_answer(data, usage):
+    assert usage_in(data) == TokenUsage(*usage)
+    assert usage_in(bytearray(data)) == TokenUsage(*usage)
+
+
+def test_an_event_that_the_caller_did_not_ask_for_is_left_out():
+    text = event(choices=[{"delta": {"content": 'a "total_tokens" of 1'}}])
+    last, done = event(choices=[], usage=USAGE), b"data: [DONE]\n\n"
+    assert text.find(MARK) < 0
+    assert without_usage_event(text + last + done) == text + done
+    assert without_usage_event(last) == b""
+    kept = event(choices=[{"delta": {}}], usage=USAGE)
+    assert without_usage_event(kept + done) == kept + done
+    assert usage_in(kept).most(NOTHING).total == 10
+
+
+@pytest.mark.parametrize(
+    ("body", "options"),
+    [
+        (b'{"model": "m", "stream": true}', None),
+        (b' {"model":"m"}', None),
+        (b'{"model": "m", "stream_options": null, "seed": 1}', {}),
+        (b'{"stream_options": {"include_usage": false, "x": [1]}, "model": "m"}', {"x": [1]}),
+    ],
+)
+def test_a_stream_is_asked_for_its_usage_and_stays_as_it_is(body, options):
+    asked = orjson.loads(with_usage(ModelInput(body, "m", True, options)))
+    assert asked.pop("stream_options") == {**(options or {}), "include_usage": True}
+    before = orjson.loads(body)
+    before.pop("stream_options", None)
+    assert asked == before
