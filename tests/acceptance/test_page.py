@@ -132,6 +132,20 @@ def test_an_endpoint_says_why_it_does_not_serve(page, client):
     see(page, re.compile("failed"))
 
 
+def test_an_endpoint_shows_its_workers_and_an_admin_the_servers_and_nodes(page, client):
+    sign_in(page, client)
+    open_endpoint(page, "double")
+    workers = page.get_by_role("region", name="Workers")
+    workers.get_by_text("ready").wait_for()
+    workers.get_by_text("this machine").wait_for()
+    open_endpoint(page, "broken")
+    see(page, "It has no worker now")
+    page.get_by_role("link", name="Admin").click()
+    page.get_by_role("link", name="Server", exact=True).click()
+    page.get_by_role("region", name="Servers").get_by_text(client.server.url).wait_for()
+    see(page, "Workers run on the server's machine.")
+
+
 def test_what_fails_is_above_what_serves_with_its_traffic(page, client):
     endpoint = client.get_model_endpoint("double")
     endpoint.predict(args(x=1))
@@ -277,11 +291,11 @@ PAGES = (
 )
 
 
-@pytest.mark.parametrize("width", [390, 1440])
+@pytest.mark.parametrize("width", [390, 1440, 3840])
 @pytest.mark.parametrize("colours", ["light", "dark"])
 def test_every_page_can_be_used_by_everybody(page, client, tmp_path, colours, width):
     page.emulate_media(color_scheme=colours)
-    page.set_viewport_size({"width": width, "height": 900})
+    page.set_viewport_size({"width": width, "height": width * 9 // 16 if width > 390 else 844})
     sign_in(page, client)
     endpoint = client.get_model_endpoint("double").model_endpoint.id
     tabs = [

@@ -13,13 +13,14 @@ from openlaunch.cli.connection import connect
 from openlaunch.cli.endpoint_description import emit_endpoint
 from openlaunch.cli.endpoint_logs import show_events, show_logs, show_recordings
 from openlaunch.cli.exits import Exit
-from openlaunch.cli.output import Json, emit, emit_rows, note, say_status, waiting
+from openlaunch.cli.output import Json, emit, emit_rows, note, say_status, waiting, when
 from openlaunch.cli.owners import with_owners
 from openlaunch.cli.settings import given as given_settings
 from openlaunch.cli.settings import with_settings
 
 if TYPE_CHECKING:
     from openlaunch.client.models import ModelEndpoint
+    from openlaunch.wire.workers import WorkerResponse
 
 app = typer.Typer(help="Model endpoints: bundles that are served.", no_args_is_help=True)
 
@@ -230,6 +231,21 @@ def _confirmed(name: str) -> bool:
 app.command("logs")(show_logs)
 app.command("recordings")(show_recordings)
 app.command("events")(show_events)
+
+
+@app.command("workers")
+def list_workers(context: typer.Context, name: Name, as_json: Json = False) -> None:
+    """List an endpoint's workers: where each stands and since when, what it runs, and on which node."""
+    with connect(context) as client:
+        found = client.list_endpoint_workers(name)
+    columns = ("WORKER", "PHASE", "SINCE", "STARTED", "RUNNING", "GENERATION", "NODE", "REASON")
+    emit_rows(found, as_json, columns, _worker_row, optional=("STARTED", "GENERATION"))
+
+
+def _worker_row(each: "WorkerResponse") -> tuple[object, ...]:
+    times = when(each.since), when(each.started_at)
+    running = f"{each.running}/{each.slots}"
+    return each.worker, each.phase.value, *times, running, each.generation, each.node or None, each.reason
 
 
 @app.command("why")

@@ -120,6 +120,7 @@ class Operations(ABC, RegistersUploads):
     read_recordings = Operation(endpoint_reports.read_recordings)
     list_endpoint_events = Operation(endpoint_reports.list_endpoint_events)
     get_endpoint_metrics = Operation(endpoint_reports.get_endpoint_metrics)
+    list_endpoint_workers = Operation(endpoint_reports.list_endpoint_workers)
     list_metrics = Operation(endpoint_reports.list_metrics)
     explain_endpoint = Operation(endpoint_reports.explain_endpoint)
 
@@ -173,6 +174,7 @@ class Operations(ABC, RegistersUploads):
     get_environment = Operation(environments.get_environment)
     prune_environments = Operation(environments.prune_environments)
     list_nodes = Operation(nodes.list_nodes)
+    list_servers = Operation(nodes.list_servers)
     drain_node = Operation(nodes.drain_node)
     remove_node = Operation(nodes.remove_node)
 

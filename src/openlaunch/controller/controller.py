@@ -11,9 +11,11 @@ from openlaunch.controller.events import EventLog
 from openlaunch.controller.fleet import Fleet, Traffic
 from openlaunch.controller.gpus import gpu_problem
 from openlaunch.controller.reports import Reports
+from openlaunch.controller.roster import WorkerNow
 from openlaunch.controller.scaling import Holdings
 from openlaunch.controller.supervisor import Supervisor
 from openlaunch.engines.base import (
+    Capacity,
     Engine,
     EnvironmentInfo,
     KeptWorker,
@@ -171,6 +173,15 @@ class Controller:
             return 0, 0
         canary = supervisor.endpoint.record.canary
         return supervisor.roster.counts(canary.generation if canary else None)
+
+    def workers_now(self, endpoint_id: str) -> list[tuple[WorkerNow, str]]:
+        """Return an endpoint's workers, each with the address of its node; none where another server leads."""
+        supervisor = self._supervisors.get(endpoint_id)
+        found = [] if supervisor is None else supervisor.roster.described()
+        return [(worker, self._engine.address_of(worker.id)) for worker in found]
+
+    def capacity(self) -> Capacity:
+        return self._engine.capacity()
 
     def workers_of(self, endpoint_id: str, generation: int) -> int:
         """Count the workers of this generation that take requests."""

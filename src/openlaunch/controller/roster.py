@@ -44,6 +44,19 @@ class WorkerState:
         return True
 
 
+@dataclass(frozen=True, slots=True)
+class WorkerNow:
+    """A worker at one moment. Times are by the event loop's clock; `reason` is why it ends, where that is known."""
+
+    id: str
+    short_id: str
+    generation: int
+    phase: Phase
+    since: float
+    started_at: float
+    reason: str | None
+
+
 class Roster:
     """The workers whose processes have not ended."""
 
@@ -66,6 +79,13 @@ class Roster:
 
     def remove(self, worker: WorkerState) -> None:
         del self._workers[worker.id]
+
+    def described(self) -> list[WorkerNow]:
+        """Describe the workers, in the order in which they were started."""
+        return [
+            WorkerNow(w.id, w.short_id, w.generation, w.phase, w.since, w.started_at, w.end_reason)
+            for w in self
+        ]
 
     def generations(self) -> set[int]:
         return {worker.generation for worker in self}

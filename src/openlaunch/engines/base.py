@@ -332,6 +332,9 @@ class OneMachine:
     def nodes(self) -> list[NodeInfo]:
         return []
 
+    def address_of(self, worker_id: str) -> str:
+        return ""
+
     async def drain_node(self, address: str, *, draining: bool) -> NodeInfo:
         raise LookupError(address)
 
@@ -376,6 +379,9 @@ class Engine(Protocol):
 
     def nodes(self) -> list[NodeInfo]:
         """Return the nodes that workers run on; none where that is the server's own machine."""
+
+    def address_of(self, worker_id: str) -> str:
+        """Return the address of a worker's node; "" where that is the server's own machine, or not known."""
 
     async def drain_node(self, address: str, *, draining: bool) -> NodeInfo:
         """Have a node get no further workers and lose those it has, or be used again.

@@ -384,6 +384,9 @@ class NodesEngine:
             node.workers.pop(spec.worker_id, None)
             raise
 
+    def address_of(self, worker_id: str) -> str:
+        return next((node.address for node in self._nodes if worker_id in node.workers), "")
+
     def _node_of(self, worker_id: str) -> AgentLink | None:
         return next((link for node, link in self._connected() if worker_id in node.workers), None)
 

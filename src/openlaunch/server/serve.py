@@ -405,6 +405,7 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
             counts=counts,
             spans=spans,
             gpus=gpu_use if isinstance(engine, LocalEngine) else tuple,
+            cluster=records,
             resign=None if cluster is None else cluster.resign,
         )
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from sqlalchemy import Connection, String, column, delete, func, select, table
 from sqlalchemy.sql.selectable import Select
@@ -30,6 +30,14 @@ class Beat:
     """Rows of servers whose lease has run out."""
 
 
+class Server(NamedTuple):
+    """A server that lives, and whether it leads."""
+
+    gateway: str
+    address: str
+    leads: bool
+
+
 class ClusterRecords(Protocol):
     """The records that the servers of a cluster share beside those in `tables.py`. One server uses it."""
 
@@ -45,6 +53,10 @@ class ClusterRecords(Protocol):
 
     async def hand_over(self) -> None:
         """End the leader's lease now if it is this server's, so that another one leads at once."""
+        ...
+
+    async def servers(self) -> list[Server]:
+        """Return the servers that live, by their addresses."""
         ...
 
     async def leave(self) -> None:

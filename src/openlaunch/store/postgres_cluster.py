@@ -13,7 +13,7 @@ import psycopg
 from psycopg import sql
 
 from openlaunch.errors import ConfigurationError
-from openlaunch.store.cluster import Beat
+from openlaunch.store.cluster import Beat, Server
 from openlaunch.store.postgres_problems import explained
 from openlaunch.store.postgres_session import ANSWER_SECONDS, BoundedConnection, Database
 
@@ -46,6 +46,9 @@ _LOOK = f"""
 SELECT (SELECT until FROM leader) - {_NOW}, count(*) FILTER (WHERE until > {_NOW} AND id <> %(id)s),
        count(*) FILTER (WHERE until <= {_NOW}) FROM gateways"""  # noqa: S608
 _HAND_OVER = f"UPDATE leader SET until = {_NOW} WHERE holder = %(id)s"  # noqa: S608
+_SERVERS = f"""
+SELECT id, address, EXISTS (SELECT FROM leader WHERE holder = id AND until > {_NOW}) FROM gateways
+WHERE until > {_NOW} ORDER BY address"""  # noqa: S608
 _LEAVE = "DELETE FROM gateways WHERE id = %(id)s"
 _SEND = "SELECT pg_notify(%s, message) FROM unnest(%s::text[]) AS message"
 _JOIN = """
@@ -81,6 +84,10 @@ class PostgresCluster:
 
     async def hand_over(self) -> None:
         await self._run(lambda conn: conn.execute(_HAND_OVER, self._row))
+
+    async def servers(self) -> list[Server]:
+        rows = await self._run(lambda conn: conn.execute(_SERVERS).fetchall())
+        return [Server(*row) for row in rows]
 
     async def leave(self) -> None:
         await self._run(lambda conn: conn.execute(_LEAVE, self._row))

@@ -46,21 +46,25 @@ class EndpointTotals(BaseModel):
     events: dict[str, int]
 
 
-class EndpointMetricsResponse(BaseModel):
-    """GET /v1/model-endpoints/{id}/metrics.
+class Points(BaseModel):
+    """Numbers of an endpoint over time.
 
     Each list has a value for each time of `at`, which are seconds since 1970. Of the `step_seconds` before that time
     they tell how many predictions ended in each way (`ok`, `model_error`, `4xx`, `429`, `5xx`, `cancelled`,
     `deadline`), and in seconds the times of predictions (`p50`, `p99`), of their waits for a slot (`wait_p99`), and
     in their workers (`run_p50`, `run_p99`), null where none has ended. `waiting`, `running` and `workers` are what
-    there was at that time. Where nothing has changed since the point before, there is none. `since_start` has what
-    the server has counted since it started.
+    there was at that time. Where nothing has changed since the point before, there is none.
     """
 
     range: MetricsRange
     step_seconds: int
     at: list[float]
     series: dict[str, list[float | None]]
+
+
+class EndpointMetricsResponse(Points):
+    """GET /v1/model-endpoints/{id}/metrics, and what the server has counted of the endpoint since it started."""
+
     since_start: EndpointTotals
 
 

@@ -38,6 +38,34 @@ class ListNodesResponse(BaseModel):
     nodes: list[NodeResponse]
 
 
+class GpuResponse(BaseModel):
+    """How busy a GPU is, from 0 to 1, and its memory in bytes, as the driver says."""
+
+    index: int
+    utilization: float
+    memory_used: int
+    memory: int
+
+
+class ServerResponse(BaseModel):
+    """A server of those that share their records; `here` is the one that answers."""
+
+    address: str
+    here: bool
+    leads: bool = Field(description="Whether it has the workers, and does what one alone does.")
+
+
+class ListServersResponse(BaseModel):
+    """GET /v1/servers, and what the one that answers has for workers: on its machine, or on its nodes."""
+
+    servers: list[ServerResponse]
+    cpus: float
+    memory: int = Field(description="In bytes.")
+    gpus: int
+    free_gpus: int
+    gpu_use: list[GpuResponse] = Field(description="Of the server's own machine.")
+
+
 class ChangeNodeRequest(BaseModel):
     """PUT /v1/nodes/{node}: whether its workers move to other nodes, and no further ones are started there."""
 

@@ -8,7 +8,8 @@ BUCKET_HEADER = "openlaunch-bucket"
 
 BUNDLES = "/v2/model-bundles"  # + /{id}, /latest, /clone-with-changes
 BUNDLES_V1 = "/v1/model-bundles"  # the same
-# + /{id}, /{id}/restart, /{id}/hand-over, /{id}/logs, /{id}/events, /{id}/metrics, /{id}/why, /{id}/recordings
+# + /{id}, /{id}/restart, /{id}/hand-over, /{id}/logs, /{id}/events, /{id}/metrics, /{id}/why,
+# /{id}/workers, /{id}/recordings
 # /{id}/canary, + /promote, /rollback
 ENDPOINTS = "/v1/model-endpoints"
 ENDPOINTS_SCHEMA = "/v1/model-endpoints-schema.json"
@@ -31,6 +32,7 @@ SECRETS_ROTATION = "/v1/secrets-rotation"
 AUDIT_LOG = "/v1/audit-log"
 STORAGE = "/v1/storage"
 NODES = "/v1/nodes"  # + /{address or name}
+SERVERS = "/v1/servers"
 ENVIRONMENTS = "/v1/environments"  # + /{id}, /prune
 
 SYNC_TASKS = "/v1/sync-tasks"

@@ -1,6 +1,7 @@
 """What a server counts of its endpoints, and tells of their last minute, hour, day and two weeks."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from server_driver import SMALL, args, eventually, http, problem, running
@@ -115,3 +116,45 @@ def test_what_was_counted_is_there_after_a_restart(tmp_path):
     with running(tmp_path) as client:
         assert eventually(lambda: sums(client, "kept")) == {"ok": 1}
         assert sums(client, "kept", "24h") == {"ok": 1}
+
+
+@pytest.mark.slow
+def test_the_workers_of_an_endpoint_are_listed_with_what_they_run(client, endpoint):
+    (worker,) = eventually(lambda: client.list_endpoint_workers("counted"))
+    assert (worker.phase, worker.running, worker.slots, worker.node) == ("ready", 0, 4, "")
+    assert worker.started_at <= worker.since
+    with http(client) as raw:
+        path = f"/v1/sync-tasks?model_endpoint_id={endpoint.model_endpoint.id}"
+        with ThreadPoolExecutor(1) as pool:
+            slow = pool.submit(raw.post, path, json={"args": {"seconds": 2}})
+            eventually(lambda: client.list_endpoint_workers("counted")[0].running == 1)
+            assert slow.result().status_code == 200
+    with pytest.raises(NotFound):
+        client.list_endpoint_workers("nobody")
+
+
+@pytest.mark.slow
+def test_a_server_that_is_alone_says_what_it_has_for_workers(client):
+    found = client.list_servers()
+    assert [(each.here, each.leads) for each in found.servers] == [(True, True)]
+    assert found.servers[0].address == client.server.url
+    assert found.cpus > 0
+    assert found.memory > 0
+    assert found.gpus == len(found.gpu_use) == found.free_gpus
+
+
+@pytest.mark.slow
+def test_the_page_asks_for_one_answer_and_then_for_the_points_after_it(client, endpoint):
+    endpoint.predict(args(how="seen"))
+    path = f"/page/endpoints/{endpoint.model_endpoint.id}"
+    with http(client) as raw:
+        seen = eventually(lambda: (found := raw.get(path).json()) and found["points"]["at"] and found)
+        assert (seen["endpoint"]["name"], len(seen["workers"])) == ("counted", 1)
+        assert seen["why"]["ready_workers"] == 1
+        last = seen["points"]["at"][-1]
+        assert all(at > last for at in raw.get(f"{path}?after={last}").json()["points"]["at"])
+        assert raw.get(f"{path}?range=24h").json()["points"]["range"] == "24h"
+        problem(raw.get(f"{path}?range=2h"), 422)
+    other = client.create_api_key("somebody").api_key
+    with http(client, other) as raw:
+        problem(raw.get(path), 404)

@@ -25,6 +25,7 @@ from openlaunch.wire.metrics import (
     MetricsSummaryResponse,
 )
 from openlaunch.wire.why import EndpointWhy
+from openlaunch.wire.workers import ListWorkersResponse, WorkerResponse
 
 LOG_SILENCE_SECONDS = 60.0
 """The server sends something more often than that, however quiet the workers are."""
@@ -154,6 +155,12 @@ def get_endpoint_metrics(
     endpoint = yield from resolved(model_endpoint)
     url = url_with(path_to(routes.ENDPOINTS, endpoint.id, "metrics"), {"range": str(last)})
     return (yield from got(EndpointMetricsResponse, url))
+
+
+def list_endpoint_workers(model_endpoint: EndpointLike) -> Flow[list[WorkerResponse]]:
+    """List the workers of an endpoint: where each stands and since when, what it runs, and on which node."""
+    endpoint = yield from resolved(model_endpoint)
+    return (yield from got(ListWorkersResponse, path_to(routes.ENDPOINTS, endpoint.id, "workers"))).workers
 
 
 def list_metrics() -> Flow[list[EndpointSummary]]:

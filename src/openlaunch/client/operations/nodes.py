@@ -3,12 +3,17 @@
 from openlaunch.client.effects import Flow, Request, json_body, path_to
 from openlaunch.client.models import answer, got
 from openlaunch.wire import routes
-from openlaunch.wire.nodes import ListNodesResponse, NodeResponse
+from openlaunch.wire.nodes import ListNodesResponse, ListServersResponse, NodeResponse
 
 
 def list_nodes() -> Flow[list[NodeResponse]]:
     """List the nodes, for admins: how each stands, and what is free there."""
     return (yield from got(ListNodesResponse, routes.NODES)).nodes
+
+
+def list_servers() -> Flow[ListServersResponse]:
+    """List the servers that share their records, for admins, and what the one that answers has for workers."""
+    return (yield from got(ListServersResponse, routes.SERVERS))
 
 
 def drain_node(node: str, draining: bool = True) -> Flow[NodeResponse]:

@@ -34,6 +34,7 @@ from openlaunch.server.queue.service import TaskService
 from openlaunch.server.settings import Settings
 from openlaunch.server.spans import Spans
 from openlaunch.store.base import Store
+from openlaunch.store.cluster import ClusterRecords
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,5 +74,7 @@ class Context:
     """Where the server traces, what sends its spans."""
     gpus: Callable[[], Sequence[GpuUse]]
     """Asks the driver how busy the server's GPUs are."""
+    cluster: ClusterRecords | None = None
+    """Where several servers share the records, who they are."""
     resign: Callable[[], Awaitable[None]] | None = None
     """Has another server of the cluster lead; None: this one is alone."""

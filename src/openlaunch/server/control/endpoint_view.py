@@ -1,10 +1,12 @@
 """How an endpoint is shown: its record, its workers and its queue as one answer."""
 
+import asyncio
 from datetime import UTC, datetime
 
 from sqlalchemy import Connection
 
 from openlaunch.controller.trial import Rule, Trial
+from openlaunch.server import clock
 from openlaunch.server.access.auth import Principal
 from openlaunch.server.control.answers import shown
 from openlaunch.server.control.context import Context
@@ -22,6 +24,7 @@ from openlaunch.wire.endpoints import (
     TrafficSide,
 )
 from openlaunch.wire.keys import Role
+from openlaunch.wire.workers import WorkerPhase, WorkerResponse
 
 BundleNames = dict[str, str]
 """Names by id."""
@@ -33,11 +36,15 @@ async def described(context: Context, endpoint: EndpointRecord, caller: Principa
     return described_with(context, endpoint, names, caller)
 
 
+def bundle_ids(endpoint: EndpointRecord) -> set[str]:
+    """Return the ids of all bundles that the endpoint's description mentions."""
+    canary = {endpoint.canary.bundle_id} if endpoint.canary else set()
+    return {endpoint.bundle_id, endpoint.serving_bundle_id} | canary
+
+
 def bundle_names(conn: Connection, endpoint: EndpointRecord) -> BundleNames:
     """Return the names of all bundles that the endpoint's description mentions."""
-    ids = {endpoint.bundle_id, endpoint.serving_bundle_id}
-    ids |= {endpoint.canary.bundle_id} if endpoint.canary else set()
-    found = [bundle_store.get(conn, bundle_id) for bundle_id in ids]
+    found = [bundle_store.get(conn, bundle_id) for bundle_id in bundle_ids(endpoint)]
     return {bundle.id: bundle.name for bundle in found if bundle is not None}
 
 
@@ -126,6 +133,25 @@ def _for_callers(context: Context, endpoint: EndpointRecord) -> ModelEndpointRes
         timeout_seconds=spec.timeout_seconds,
         record=spec.record,  # they should know that their requests are kept
     )
+
+
+def workers_of(context: Context, endpoint: EndpointRecord) -> list[WorkerResponse]:
+    """Describe the workers of an endpoint whose processes have not ended; none where another server leads."""
+    now = clock.now() - asyncio.get_running_loop().time()
+    return [
+        WorkerResponse(
+            worker=each.short_id,
+            generation=each.generation,
+            phase=WorkerPhase(each.phase),
+            since=datetime.fromtimestamp(now + each.since, UTC),
+            started_at=datetime.fromtimestamp(now + each.started_at, UTC),
+            running=context.workers.running_in(each.id),
+            slots=endpoint.spec_of(each.generation).slots,
+            node=node,
+            reason=each.reason,
+        )
+        for each, node in context.controller.workers_now(endpoint.id)
+    ]
 
 
 def _predictions(context: Context, endpoint_id: str) -> PredictionWindows | None:

@@ -1,21 +1,26 @@
 """How the numbers of endpoints are shown: over time, and the last minute of each."""
 
+import asyncio
 from collections.abc import Sequence
 from math import isnan
+from time import monotonic
+from typing import TypedDict
 
 from openlaunch.server import clock
 from openlaunch.server.control.context import Context
+from openlaunch.server.dispatch.lane import Lane
 from openlaunch.server.metrics.counts import FAILED, LABELS, EndpointCounts
 from openlaunch.server.metrics.histograms import SECONDS, Histogram, quantile
-from openlaunch.server.metrics.history import FIELDS, RANGES, Point
-from openlaunch.store.records import EndpointRecord
+from openlaunch.server.metrics.history import FIELDS, RANGES, History, Point
 from openlaunch.wire.endpoints import EndpointStatus
+from openlaunch.wire.keys import ALL_OWNERS
 from openlaunch.wire.metrics import (
     EndpointMetricsResponse,
     EndpointSummary,
     EndpointTotals,
     MetricsRange,
     MetricsSummaryResponse,
+    Points,
     Times,
 )
 
@@ -24,15 +29,36 @@ MINUTES_SHOWN = 60
 RECENT_SECONDS = 10
 """How much older than a minute what is not yet in a minute's point may be."""
 
+FRESH_SECONDS = 1.0
+"""For how long an answer is shown again: the pages that are open share it."""
+
+SLICE = 20
+"""Endpoints that are looked at in one turn of the loop."""
+
 _P50, _P99 = FIELDS.index("p50"), FIELDS.index("p99")
+
+
+class _Recent(TypedDict):
+    """What `EndpointSummary` has from the history."""
+
+    rate: float
+    failure_rate: float
+    p50: float | None
+    p99: float | None
+    sparkline: list[int]
 
 
 def over_time(
     wanted: MetricsRange, points: Sequence[Point], counts: EndpointCounts
 ) -> EndpointMetricsResponse:
     """Return the points by field, and all that was counted."""
+    return EndpointMetricsResponse(**by_field(wanted, points).model_dump(), since_start=_totals(counts))
+
+
+def by_field(wanted: MetricsRange, points: Sequence[Point]) -> Points:
+    """Return the points by field."""
     columns = zip(*(point[1:] for point in points), strict=True) if points else ([] for _ in FIELDS)
-    return EndpointMetricsResponse(
+    return Points(
         range=wanted,
         step_seconds=RANGES[wanted].step,
         at=[point[0] for point in points],
@@ -40,7 +66,6 @@ def over_time(
             name: [None if isnan(value) else round(value, 6) for value in column]
             for name, column in zip(FIELDS, columns, strict=True)
         },
-        since_start=_totals(counts),
     )
 
 
@@ -85,11 +110,61 @@ def _times(histogram: Histogram) -> Times:
     )
 
 
-def summary(context: Context, endpoints: Sequence[EndpointRecord]) -> MetricsSummaryResponse:
-    """Return the last minute of each endpoint, those with failures and with trouble first."""
-    found = [_last_minute(context, endpoint) for endpoint in endpoints]
-    found.sort(key=_order)
-    return MetricsSummaryResponse(endpoints=found)
+class Summaries:
+    """Makes lists of the last minute of endpoints; who asks within a second gets the same one.
+
+    Used in the event loop's thread, which no part of the work holds for long, however many endpoints there are.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._made: dict[str, tuple[float, asyncio.Task[bytes]]] = {}
+        self._recent: dict[str, _Recent] = {}
+        """What an endpoint's points say, by its id, until there are further ones."""
+        self._taken = 0
+
+    async def of(self, owner: str) -> bytes:
+        """Return the list of an owner's endpoints, or everybody's, as JSON: those with trouble first."""
+        now = monotonic()
+        self._made = {each: made for each, made in self._made.items() if now - made[0] < FRESH_SECONDS}
+        if owner not in self._made:
+            self._made[owner] = now, asyncio.create_task(self._make(owner))
+        return await asyncio.shield(self._made[owner][1])
+
+    async def _make(self, owner: str) -> bytes:
+        found = []
+        for number, lane in enumerate(self._context.lanes):
+            endpoint = lane.endpoint
+            if owner in (ALL_OWNERS, endpoint.owner) and endpoint.id != endpoint.owner:
+                found.append(self._last_minute(lane))
+            if number % SLICE == SLICE - 1:
+                await asyncio.sleep(0)
+        found.sort(key=_order)
+        return MetricsSummaryResponse(endpoints=found).model_dump_json().encode()
+
+    def _last_minute(self, lane: Lane) -> EndpointSummary:
+        endpoint, load = lane.endpoint, lane.load()
+        return EndpointSummary(
+            id=endpoint.id,
+            name=endpoint.name,
+            owner=endpoint.owner,
+            endpoint_type=endpoint.endpoint_type.value,
+            status=endpoint.status.value,
+            status_reason=endpoint.status_reason,
+            waiting=load.queued,
+            running=load.in_flight,
+            workers=self._context.controller.workers(endpoint.id)[0],
+            **self._recent_of(endpoint.id),
+        )
+
+    def _recent_of(self, endpoint_id: str) -> "_Recent":
+        history = self._context.history
+        if history.taken != self._taken:
+            self._recent.clear()
+            self._taken = history.taken
+        if endpoint_id not in self._recent:
+            self._recent[endpoint_id] = _recent(history, endpoint_id)
+        return self._recent[endpoint_id]
 
 
 def _order(summary: EndpointSummary) -> tuple[float | str, ...]:
@@ -98,29 +173,19 @@ def _order(summary: EndpointSummary) -> tuple[float | str, ...]:
     return -summary.failure_rate, serves, not stands, -summary.rate, summary.owner, summary.name
 
 
-def _last_minute(context: Context, endpoint: EndpointRecord) -> EndpointSummary:
-    now, history = clock.now(), context.history
-    recent = history.latest(endpoint.id, seconds=MINUTE + RECENT_SECONDS)
-    minutes = history.latest(endpoint.id, MetricsRange.DAY, MINUTE * MINUTES_SHOWN)
+def _recent(history: History, endpoint_id: str) -> _Recent:
+    now = clock.now()
+    recent = history.latest(endpoint_id, seconds=MINUTE + RECENT_SECONDS)
+    minutes = history.latest(endpoint_id, MetricsRange.DAY, MINUTE * MINUTES_SHOWN)
     last = [point[1:] for point in recent if point[0] > now - MINUTE]
     ended = [sum(values[: len(LABELS)]) for values in last]
-    load = context.lanes.load(endpoint.id)
-    return EndpointSummary(
-        id=endpoint.id,
-        name=endpoint.name,
-        owner=endpoint.owner,
-        endpoint_type=endpoint.endpoint_type.value,
-        status=endpoint.status.value,
-        status_reason=endpoint.status_reason,
-        rate=round(sum(ended) / MINUTE, 3),
-        failure_rate=round(sum(values[index] for values in last for index in FAILED) / MINUTE, 3),
-        p50=_mean([(values[_P50], count) for values, count in zip(last, ended, strict=True)]),
-        p99=max((values[_P99] for values in last if not isnan(values[_P99])), default=None),
-        waiting=load.queued,
-        running=load.in_flight,
-        workers=context.controller.workers(endpoint.id)[0],
-        sparkline=_by_minute(minutes, recent, now),
-    )
+    return {
+        "rate": round(sum(ended) / MINUTE, 3),
+        "failure_rate": round(sum(values[index] for values in last for index in FAILED) / MINUTE, 3),
+        "p50": _mean([(values[_P50], count) for values, count in zip(last, ended, strict=True)]),
+        "p99": max((values[_P99] for values in last if not isnan(values[_P99])), default=None),
+        "sparkline": _by_minute(minutes, recent, now),
+    }
 
 
 def _mean(weighted: Sequence[tuple[float, float]]) -> float | None:

@@ -148,6 +148,11 @@ class Workers:
             self._expected.pop(member.token, None)
             member.forget(reason, with_node=with_node)
 
+    def running_in(self, worker_id: str) -> int:
+        """Return how many requests and tasks a worker runs."""
+        member = self._members.get(worker_id)
+        return 0 if member is None else len(member.running)
+
     def is_wanted(self, worker_id: str) -> bool:
         member = self._members.get(worker_id)
         return member is not None and bool(member.running)

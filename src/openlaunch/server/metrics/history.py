@@ -200,6 +200,8 @@ class History:
         self._endpoints: dict[str, _History] = {}
         self._due = dict.fromkeys(RANGES, 0.0)
         self._failed = False
+        self.taken = 0
+        """How many times all endpoints have been looked at: in between no point is new."""
         self._background = BackgroundTasks("the history of metrics is no longer kept")
 
     def start(self) -> None:
@@ -256,6 +258,7 @@ class History:
                 kept.take(now, each, due)
             if number % SLICE == SLICE - 1:
                 await asyncio.sleep(0)
+        self.taken += 1
 
     async def save(self) -> None:
         """Store the points that are in memory alone."""
@@ -295,6 +298,12 @@ class History:
             stored = {p[0]: p for blob in await self._store.read(load, owner) for p in _points(blob)}
             found = stored | found
         return [found[at] for at in sorted(found) if at >= since]
+
+    async def after(self, at: float, endpoint_id: str, wanted: MetricsRange, owner: str = "") -> list[Point]:
+        """Return the points of an endpoint in a range after that time; what is recent is in memory."""
+        if clock.now() - at < RANGES[wanted].in_memory and endpoint_id in self._endpoints:
+            return [p for p in self._endpoints[endpoint_id].series[wanted].since(at) if p[0] > at]
+        return [point for point in await self.recent(endpoint_id, wanted, owner) if point[0] > at]
 
     def latest(
         self, endpoint_id: str, of: MetricsRange = MetricsRange.HOUR, seconds: float = HOUR_SECONDS

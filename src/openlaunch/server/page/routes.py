@@ -16,6 +16,7 @@ from openlaunch.server.control.answers import shown
 from openlaunch.server.control.context import Context
 from openlaunch.server.control.routes.context import Caller
 from openlaunch.server.control.routing import ControlRouter
+from openlaunch.server.page.overview import add_overview
 from openlaunch.wire import routes
 from openlaunch.wire.keys import PageLinkResponse, WhoamiResponse
 
@@ -45,6 +46,7 @@ def router(context: Context) -> ControlRouter:
     api = ControlRouter(include_in_schema=False)
     _add_files(api)
     _add_sessions(api, context)
+    add_overview(api, context)
     return api
 
 

@@ -9,9 +9,15 @@ from sqlalchemy import Connection
 
 from openlaunch.controller.events import message_of
 from openlaunch.engines.base import LogPart
-from openlaunch.errors import BadRequest, NotFound
+from openlaunch.errors import BadRequest, NotFound, Unavailable
 from openlaunch.server.control.answers import listed, pieces_of, shown, with_text
-from openlaunch.server.control.endpoint_view import BundleNames, bundle_names, described, described_with
+from openlaunch.server.control.endpoint_view import (
+    BundleNames,
+    bundle_names,
+    described,
+    described_with,
+    workers_of,
+)
 from openlaunch.server.control.routes.context import Admin, Caller, Context, User, moment_of, named
 from openlaunch.server.control.routing import ControlRouter
 from openlaunch.server.endpoints.lookups import find_endpoint, may_see, no_endpoint, visible_endpoint
@@ -37,6 +43,7 @@ from openlaunch.wire.events import MAX_EVENTS_WAIT_SECONDS, EndpointEvent, Event
 from openlaunch.wire.keys import ALL_OWNERS, Role
 from openlaunch.wire.times import stamp_of
 from openlaunch.wire.why import EndpointWhy
+from openlaunch.wire.workers import ListWorkersResponse
 
 _FOLLOWED: dict[int | str, dict[str, Any]] = {
     200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}
@@ -52,6 +59,7 @@ def router(context: Context) -> ControlRouter:
     """Create, change, restart, delete, list and get endpoints and their canaries, and read their logs."""
     api = ControlRouter(tags=["endpoints"])
     _add_reads(api, context)
+    _add_workers(api, context)
     _add_recordings(api, context)
     _add_changes(api, context)
     _add_canaries(api, context)
@@ -62,6 +70,18 @@ def _time(name: str, given: str) -> str:
     """Return a point in time as logs have it, "" where none is given."""
     found = moment_of(name, given)
     return "" if found is None else stamp_of(found)
+
+
+def _add_workers(api: ControlRouter, context: Context) -> None:
+    @api.get(routes.ENDPOINTS + "/{model_endpoint_id}/workers")
+    async def list_model_endpoint_workers(model_endpoint_id: str, user: User) -> ListWorkersResponse:
+        """List the endpoint's workers: where each stands and since when, what it runs, and on which node."""
+        endpoint = await find_endpoint(context.store, model_endpoint_id, user.owner)
+        if not context.controller.leads:
+            raise Unavailable(
+                "another server of the cluster leads, and has the workers", code="not_leading", retry_after=1
+            )
+        return ListWorkersResponse(workers=workers_of(context, endpoint))
 
 
 def _add_recordings(api: ControlRouter, context: Context) -> None:

@@ -4,12 +4,11 @@ from typing import Annotated
 
 from fastapi import Header, Query, Response
 
-from openlaunch.server.control.metrics_view import over_time, summary
+from openlaunch.server.control.metrics_view import Summaries, over_time
 from openlaunch.server.control.routes.context import Context, Scraper, User
 from openlaunch.server.control.routing import ControlRouter
 from openlaunch.server.control.scrapes import TYPES, Scrapes
 from openlaunch.server.endpoints.lookups import find_endpoint
-from openlaunch.store import endpoints as endpoint_store
 from openlaunch.wire import routes
 from openlaunch.wire.metrics import EndpointMetricsResponse, MetricsRange, MetricsSummaryResponse
 
@@ -17,7 +16,7 @@ from openlaunch.wire.metrics import EndpointMetricsResponse, MetricsRange, Metri
 def router(context: Context) -> ControlRouter:
     """Show what was counted of endpoints."""
     api = ControlRouter(tags=["endpoints"])
-    scrapes = Scrapes(context)
+    scrapes, summaries = Scrapes(context), Summaries(context)
 
     @api.get(
         routes.METRICS, responses={200: {"content": {name: {} for name in TYPES}}}, response_class=Response
@@ -27,11 +26,13 @@ def router(context: Context) -> ControlRouter:
         content, media_type = await scrapes.answer(accept)
         return Response(content, media_type=media_type)
 
-    @api.get(routes.METRICS_SUMMARY)
-    async def list_metrics(user: User) -> MetricsSummaryResponse:
-        """List the last minute of the caller's endpoints, those with failures and with trouble first."""
-        found = await context.store.read(lambda c: endpoint_store.list_by_owner(c, user.owner), user.owner)
-        return summary(context, found)
+    @api.get(routes.METRICS_SUMMARY, response_model=MetricsSummaryResponse)
+    async def list_metrics(user: User) -> Response:
+        """List the last minute of the caller's endpoints, those with failures and with trouble first.
+
+        It is as it was a second ago at most.
+        """
+        return Response(await summaries.of(user.owner), media_type="application/json")
 
     @api.get(routes.ENDPOINTS + "/{model_endpoint_id}/metrics")
     async def get_model_endpoint_metrics(

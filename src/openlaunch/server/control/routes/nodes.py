@@ -1,26 +1,39 @@
-"""Nodes that workers run on (`/v1/nodes`), for admins."""
+"""Nodes that workers run on (`/v1/nodes`), and servers (`/v1/servers`), for admins."""
 
+import asyncio
 from datetime import UTC, datetime
+
+from fastapi import Request
 
 from openlaunch.engines.base import EngineError, NodeInfo
 from openlaunch.errors import Conflict, NotFound, Unavailable
 from openlaunch.server.control.routes.context import Admin, Context
 from openlaunch.server.control.routing import ControlRouter
 from openlaunch.wire import routes
-from openlaunch.wire.nodes import ChangeNodeRequest, ListNodesResponse, NodeResponse, NodeState
+from openlaunch.wire.nodes import (
+    ChangeNodeRequest,
+    GpuResponse,
+    ListNodesResponse,
+    ListServersResponse,
+    NodeResponse,
+    NodeState,
+    ServerResponse,
+)
+
+NODE = routes.NODES + "/{node}"
 
 
 def router(context: Context) -> ControlRouter:
-    """List nodes, drain them, and forget them."""
-    api = ControlRouter(prefix=routes.NODES, tags=["nodes"])
+    """List nodes, drain them, and forget them; list servers."""
+    api = ControlRouter(tags=["nodes"])
 
-    @api.get("")
+    @api.get(routes.NODES)
     async def list_nodes(admin: Admin) -> ListNodesResponse:
         """List the nodes: how each stands, and what is free there."""
         _check_leads(context)
         return ListNodesResponse(nodes=[_response(each) for each in context.controller.nodes()])
 
-    @api.put("/{node}")
+    @api.put(NODE)
     async def change_node(node: str, body: ChangeNodeRequest, admin: Admin) -> NodeResponse:
         """Drain a node, named by its address or name, or use it again.
 
@@ -34,7 +47,7 @@ def router(context: Context) -> ControlRouter:
         except EngineError as error:
             raise Unavailable(str(error), code="node_away", retry_after=1) from None
 
-    @api.delete("/{node}")
+    @api.delete(NODE)
     async def remove_node(node: str, admin: Admin) -> NodeResponse:
         """Forget a node that has no worker, until the server starts again with its address."""
         _check_leads(context)
@@ -45,7 +58,28 @@ def router(context: Context) -> ControlRouter:
         except EngineError as error:
             raise Conflict(str(error), code="node_has_workers") from None
 
+    @api.get(routes.SERVERS)
+    async def list_servers(admin: Admin, request: Request) -> ListServersResponse:
+        """List the servers that share the records of this one, and what this one has for workers."""
+        has, busy = context.controller.capacity(), await asyncio.to_thread(context.gpus)
+        return ListServersResponse(
+            servers=await _servers(context, context.urls.base_url(request.scope)),
+            cpus=has.cpus,
+            memory=has.memory,
+            gpus=has.gpus,
+            free_gpus=has.free_gpus,
+            gpu_use=[GpuResponse.model_validate(each, from_attributes=True) for each in busy],
+        )
+
     return api
+
+
+async def _servers(context: Context, own_url: str) -> list[ServerResponse]:
+    if context.cluster is None:
+        return [ServerResponse(address=own_url, here=True, leads=True)]
+    here = context.cluster.gateway
+    found = await context.cluster.servers()
+    return [ServerResponse(address=s.address, here=s.gateway == here, leads=s.leads) for s in found]
 
 
 def _check_leads(context: Context) -> None:

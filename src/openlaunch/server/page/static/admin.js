@@ -92,12 +92,36 @@ async function audit(view, content) {
   });
 }
 
+const NODE = [
+  ["Node", (node) => [node.address, node.name && ` (${node.name})`]],
+  ["State", (node) => [pill(node.state), node.reason && h("div", { class: "reason soft" }, node.reason)], "wide"],
+  ["Since", (node) => time(node.since), "tight"],
+  ["Workers", (node) => String(node.workers), "number"],
+  ["Free CPUs", (node) => `${shownCpus(node.free_cpus)} of ${shownCpus(node.cpus)}`, "number"],
+  ["Free memory", (node) => `${size(node.free_memory)} of ${size(node.memory)}`, "number"],
+  ["Free GPUs", (node) => `${node.free_gpus} of ${node.gpus}`, "number"],
+];
+
+function shownCpus(count) {
+  return String(Number(count.toFixed(2)));
+}
+
 async function server(view, content) {
+  // A server that does not lead has no nodes to tell of.
+  const nodes = (signal) => get("/v1/nodes", {}, signal).then((found) => found.nodes, (error) => { if (error.code === "not_leading") return []; throw error; });
   // A server that is not ready answers 503, with the same document.
   const ready = (signal) => fetch(new URL("readyz", document.baseURI), { signal }).then((answer) => answer.json());
-  await follow(view, 5, (signal) => Promise.all([ready(signal), get("/v1/storage", {}, signal)]), ([health, storage]) =>
+  const load = (signal) => Promise.all([ready(signal), get("/v1/storage", {}, signal), get("/v1/servers", {}, signal), nodes(signal)]);
+  await follow(view, 5, load, ([health, storage, servers, found]) =>
     fill(content, h("div", { class: "card" }, h("p", null, "The server is ", pill(health.status)),
       facts(...health.checks.map((check) => [check.name, [pill(check.status), check.detail && ` ${check.detail}`]]))),
+    h("h2", null, "Servers"), table("Servers", [["Address", (each) => each.address], ["Leads", (each) => (each.leads ? "yes" : "no")],
+      ["Answers this page", (each) => (each.here ? "yes" : "no")]], servers.servers),
+    h("p", null, `For workers there are ${shownCpus(servers.cpus)} CPUs, ${size(servers.memory)} of memory and ${servers.gpus} GPUs, of which ${servers.free_gpus} are free.`),
+    servers.gpu_use.length > 0 && table("GPUs", [["GPU", (gpu) => String(gpu.index)], ["Busy", (gpu) => `${Math.round(100 * gpu.utilization)} %`, "number"],
+      ["Memory in use", (gpu) => `${size(gpu.memory_used)} of ${size(gpu.memory)}`, "number"]], servers.gpu_use),
+    h("h2", null, "Nodes"), found.length ? table("Nodes", NODE, found)
+      : h("p", { class: "soft" }, "Workers run on the server's machine. Other machines take part with ", h("code", null, "openlaunch agent"), "."),
     h("h2", null, "Storage"), h("p", null, `${size(storage.disk_free_bytes)} of ${size(storage.disk_bytes)} on the disk are free.`),
     table("Storage", [["Kind", (kind) => kind.kind], ["Size", (kind) => size(kind.bytes), "number"], ["Files", (kind) => kind.count, "number"],
       ["Holds nothing", (kind) => size(kind.free_bytes), "number"], ["What goes, and when", (kind) => kind.goes, "wide"]], [...storage.kinds].sort((a, b) => b.bytes - a.bytes))));

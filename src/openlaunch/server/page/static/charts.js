@@ -1,5 +1,5 @@
 // Charts of an endpoint's numbers, and the small one of a list. They are SVG without inline styles, which the policy forbids.
-import { field, fill, follow, get, h, select, shownSeconds } from "./lib.js";
+import { field, fill, h, select, shownSeconds } from "./lib.js";
 
 const BUCKETS = 240, WIDTH = 480, HEIGHT = 100;
 const RANGES = [["1h", "last hour", 3600], ["24h", "last day", 86400], ["14d", "last two weeks", 14 * 86400]];
@@ -70,23 +70,33 @@ function chart(title, show, lines, [, period, seconds]) {
     h("p", { class: "legend" }, lines.map(([, , colour], n) => h("span", null, h("span", { class: `key ${colour}`, "aria-hidden": "true" }), said[n]))));
 }
 
-export async function charts(view, content, endpoint) {
-  const part = { signal: view.signal, fail: () => {} };
-  let range = RANGES[0];
+// The charts of one endpoint: `wanted` is what to ask the server for, and `add` draws what it has answered.
+export function charts(view) {
+  let range = RANGES[0], kept = null;
   const body = h("div", { class: "charts" });
   const chosen = select("range", RANGES.map(([name, text]) => [name, text]), range[0], (event) => {
     range = RANGES.find(([name]) => name === event.target.value);
-    part.refresh();
+    kept = null;
+    view.refresh();
   });
-  content.replaceChildren(h("div", { class: "bar" }, h("h2", null, "Over time"), field("Range", chosen)), body);
-  const load = async (signal) => [range, await get(`/v1/model-endpoints/${endpoint.id}/metrics`, { range: range[0] }, signal)];
-  await follow(part, 5, load, ([shown, metrics]) => {
-    if (shown !== range) return;
-    const { rate, most, held } = bucketed(metrics, shown[2]);
+  const add = (points) => {
+    if (points.range !== range[0]) return;
+    kept = kept ? joined(kept, points, range[2]) : points;
+    const { rate, most, held } = bucketed(kept, range[2]);
     fill(body,
-      chart("Predictions a second", number, [["all", rate(ENDED), "a"], ["failed", rate(FAILED), "b"]], shown),
-      chart("Time of a prediction", shownSeconds, [["p99 in the worker", most("run_p99"), "d"], ["p99 of the wait for a slot", most("wait_p99"), "c"], ["p50", most("p50"), "a"], ["p99", most("p99"), "b"]], shown),
-      chart("Waiting and running", number, [["waiting", held("waiting"), "b"], ["running", held("running"), "a"]], shown),
-      chart("Workers", number, [["ready", held("workers"), "a"]], shown));
-  });
+      chart("Predictions a second", number, [["all", rate(ENDED), "a"], ["failed", rate(FAILED), "b"]], range),
+      chart("Time of a prediction", shownSeconds, [["p99 in the worker", most("run_p99"), "d"], ["p99 of the wait for a slot", most("wait_p99"), "c"], ["p50", most("p50"), "a"], ["p99", most("p99"), "b"]], range),
+      chart("Waiting and running", number, [["waiting", held("waiting"), "b"], ["running", held("running"), "a"]], range),
+      chart("Workers", number, [["ready", held("workers"), "a"]], range));
+  };
+  return { element: h("div", null, h("div", { class: "bar" }, h("h2", null, "Over time"), field("Range", chosen)), body),
+    wanted: () => ({ range: range[0], after: kept?.at.at(-1) }), add };
+}
+
+// Points with those that came after them, and without those that are too old to be shown.
+function joined(kept, added, seconds) {
+  const begin = Date.now() / 1000 - seconds, first = kept.at.findIndex((at) => at >= begin);
+  const from = first < 0 ? kept.at.length : first;
+  const series = Object.fromEntries(Object.entries(kept.series).map(([name, values]) => [name, [...values.slice(from), ...added.series[name]]]));
+  return { ...kept, at: [...kept.at.slice(from), ...added.at], series };
 }

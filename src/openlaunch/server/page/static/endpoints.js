@@ -86,11 +86,15 @@ export async function oneEndpoint(view, content, id, tab = "") {
 async function overview(view, content, first) {
   const path = `/v1/model-endpoints/${first.id}`;
   const owns = first.deployment_state && view.session.who.role !== "predict";
-  const load = async (signal) => Promise.all([get(path, {}, signal), owns ? get(`${path}/why`, {}, signal) : null]);
-  const now = h("div"), overTime = h("div");
-  content.replaceChildren(now, overTime);
-  if (owns) charts(view, overTime, first).catch((error) => say(error.message));
-  await follow(view, 3, load, ([e, why]) => fill(now,
+  const now = h("div"), workers = h("div"), drawn = charts(view);
+  content.replaceChildren(now, owns ? drawn.element : "", workers);
+  const load = async (signal) => {
+    if (!owns) return { endpoint: await get(path, {}, signal) };
+    const found = await get(`/page/endpoints/${first.id}`, { ...drawn.wanted(), owner: first.created_by }, signal);
+    drawn.add(found.points);
+    return found;
+  };
+  await follow(view, 5, load, ({ endpoint: e, why, workers: found }) => { if (found) showWorkers(workers, found); fill(now,
     h("div", { class: "card" }, h("p", null, pill(e.status), " ", e.status_reason && h("span", { class: "reason" }, e.status_reason)),
       why?.reasons.map((reason) => h("p", { class: why.pending ? "reason is-bad" : "reason" }, reason.message,
         reason.next_try_in != null && ` The next try is in ${Math.ceil(reason.next_try_in)} s.`))),
@@ -125,7 +129,22 @@ async function overview(view, content, first) {
           await send("DELETE", path);
           location.hash = "#endpoints";
         }
-      }, "bad"))));
+      }, "bad"))); });
+}
+
+function showWorkers(content, workers) {
+  const columns = [
+    ["Worker", (w) => h("code", null, w.worker)],
+    ["Phase", (w) => pill(w.phase)],
+    ["Since", (w) => time(w.since), "tight"],
+    ["Started", (w) => time(w.started_at), "tight"],
+    ["Runs", (w) => `${w.running} of ${w.slots}`, "number"],
+    ["Generation", (w) => String(w.generation), "number"],
+    ["Node", (w) => w.node || "this machine"],
+    ["Reason", (w) => w.reason && h("div", { class: "reason" }, w.reason), "wide"],
+  ];
+  fill(content, h("h2", null, "Workers"), workers.length ? table("Workers", columns, workers)
+    : h("p", { class: "soft" }, "It has no worker now: one is started when a request comes, unless something is wrong."));
 }
 
 function canary(view, endpoint) {

@@ -1,0 +1,68 @@
+"""Lists of the last minute of endpoints: however many there are, the event loop has its turns."""
+
+import asyncio
+import json
+from types import SimpleNamespace
+
+from openlaunch.controller.fleet import Load
+from openlaunch.server import clock
+from openlaunch.server.control.metrics_view import SLICE, Summaries
+from openlaunch.server.metrics.counts import EndpointCounts
+from openlaunch.server.metrics.history import SHORTEST, History, Watched
+from openlaunch.wire.endpoints import EndpointStatus, EndpointType
+
+ENDPOINTS = 1000
+
+
+def lane(number):
+    endpoint = SimpleNamespace(
+        id=f"end_{number}",
+        name=f"e{number}",
+        owner="ada" if number else "bob",
+        endpoint_type=EndpointType.SYNC,
+        status=EndpointStatus.READY,
+        status_reason=None,
+    )
+    return SimpleNamespace(endpoint=endpoint, load=lambda: Load(0, 0), numbers=EndpointCounts())
+
+
+def context_of(lanes):
+    def watched():
+        return [Watched(each.endpoint.id, each.numbers, (0, 0, 1)) for each in lanes]
+
+    controller = SimpleNamespace(workers=lambda endpoint_id: (1, 0))
+    return SimpleNamespace(lanes=lanes, history=History(None, watched), controller=controller)
+
+
+def test_a_thousand_endpoints_are_listed_in_many_turns_of_the_loop_and_once_for_all_who_ask():
+    context = context_of([lane(number) for number in range(ENDPOINTS)])
+
+    async def ask():
+        summaries, turns = Summaries(context), 0
+        asked = asyncio.gather(*(summaries.of("ada") for _ in range(50)))
+        while not asked.done():
+            turns += 1
+            await asyncio.sleep(0)
+        return await asked, turns
+
+    answers, turns = asyncio.run(ask())
+    assert len(json.loads(answers[0])["endpoints"]) == ENDPOINTS - 1
+    assert turns >= ENDPOINTS / SLICE
+    assert all(answer is answers[0] for answer in answers)
+
+
+def test_what_has_failed_since_the_last_look_is_on_top_of_the_next_list():
+    lanes = [lane(number) for number in range(1, 4)]
+    context = context_of(lanes)
+
+    async def first_of():
+        summaries = Summaries(context)
+        await context.history.take(clock.now())
+        await summaries.of("ada")
+        for answer in (*([0] * 5), 1):
+            lanes[2].numbers.of(1)._answers[answer] += 1
+        await context.history.take(clock.now() + SHORTEST)
+        summaries._made.clear()  # a second later
+        return json.loads(await summaries.of("ada"))["endpoints"][0]["name"]
+
+    assert asyncio.run(first_of()) == "e3"
