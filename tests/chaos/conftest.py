@@ -7,10 +7,12 @@ a seed, which a failure shows and `OPENLAUNCH_CHAOS_SEED` sets.
 import os
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from cluster_servers import Servers
+from postgres_server import shared_server
 
 LONG = os.environ.get("OPENLAUNCH_CHAOS") == "long"
 LONG_TIMEOUT_SECONDS = 1800
@@ -43,6 +45,15 @@ def chance() -> random.Random:
 def figure(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
     """Tells something that was measured; it is shown at the end of the run."""
     return lambda text: record_property(FIGURE, text)
+
+
+@pytest.fixture
+def servers(tmp_path: Path) -> Iterator[Servers]:
+    """Servers that share a database of their own."""
+    name = f"cluster_{os.getpid()}_{time.monotonic_ns()}"
+    shared_server().execute(f"CREATE DATABASE {name}")
+    yield Servers(shared_server().url(name), tmp_path)
+    shared_server().execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

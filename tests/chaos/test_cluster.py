@@ -3,33 +3,27 @@
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import httpx2
-import psycopg
 import pytest
 from agents import agents, settings_of
 from chaos_server import ChaosServer
+from cluster_servers import KEY, LITTLE, TOKEN, Servers, client_of
 from http_service import http_service
 from nodes_driver import counting
-from postgres_server import shared_server
-from server_driver import SMALL, args, eventually
+from server_driver import args, eventually
 
 from openlaunch import EndpointRequest, EndpointResponseFuture, LaunchClient
 from openlaunch.errors import Unavailable
 
 pytestmark = pytest.mark.slow
 
-TOKEN = "0123456789abcdef" * 4
-KEY = "ol_the-first-key-of-the-cluster"
 SLOW = 3
 """Other programs may keep the machine busy: this many times the promised time is accepted."""
-LITTLE = {"storage": "64Mi", **SMALL}
 
 
 def square(n, log=None, seconds=0.0):
@@ -41,48 +35,6 @@ def square(n, log=None, seconds=0.0):
             file.write(f"{n}\n")
     time.sleep(seconds)
     return n * n
-
-
-@dataclass
-class Servers:
-    """The servers of a cluster, and its database."""
-
-    url: str
-    folder: Path
-    made: int = 0
-
-    @contextmanager
-    def another(self, **settings: object) -> Iterator[ChaosServer]:
-        """One more server, with what it needs of the others."""
-        self.made += 1
-        data = self.folder / f"data{self.made}"
-        data.mkdir(mode=0o700)
-        (self.folder / "shared").mkdir(exist_ok=True)
-        (data / "artifacts").symlink_to(self.folder / "shared")
-        given = {"store": self.url, "cluster_token": TOKEN, "api_key": KEY, "drain_seconds": 5, **settings}
-        given = {name: value for name, value in given.items() if value}
-        with ChaosServer(data, **given) as server:
-            yield server
-
-    def leader(self) -> str:
-        """The URL of the server that leads now; empty: none does."""
-        query = """SELECT address FROM leader JOIN gateways ON id = holder
-                   WHERE leader.until > extract(epoch FROM clock_timestamp())"""
-        with psycopg.connect(self.url) as connection:
-            found = connection.execute(query).fetchone()
-        return found[0] if found else ""
-
-
-@pytest.fixture
-def servers(tmp_path: Path) -> Iterator[Servers]:
-    name = f"cluster_{os.getpid()}_{time.monotonic_ns()}"
-    shared_server().execute(f"CREATE DATABASE {name}")
-    yield Servers(shared_server().url(name), tmp_path)
-    shared_server().execute(f"DROP DATABASE {name} WITH (FORCE)")
-
-
-def client_of(server: ChaosServer) -> LaunchClient:
-    return LaunchClient(KEY, server.url, max_retries=0)
 
 
 def deployed(client: LaunchClient) -> None:

@@ -1,4 +1,4 @@
-"""The workers of a node: which server has each, and what becomes of those whose server is gone."""
+"""The workers of a node: which server leads each, and what becomes of those whose leader is gone."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -6,17 +6,13 @@ from dataclasses import dataclass
 
 from openlaunch.agent.server_link import ServerLink
 from openlaunch.agent.worker_relay import WorkerRelay
-from openlaunch.engines.base import EngineError, KeptWorker, WorkerExit, WorkerSpec
+from openlaunch.engines.base import EngineError, KeptWorker, WorkerSpec
 from openlaunch.nodes import calls
-
-CLAIM_SECONDS = 30.0
-"""How long the server that has a worker may finish what runs there, once the one that leads now wants it."""
-LOOK_SECONDS = 0.02
 
 
 @dataclass(slots=True)
 class HeldWorker:
-    """A worker, the records that its endpoint is in, and the server that has it; None: it waits for one."""
+    """A worker, the records that its endpoint is in, and the server that leads it; None: it waits for one."""
 
     spec: WorkerSpec
     relay: WorkerRelay
@@ -42,10 +38,15 @@ class HeldWorker:
 
 
 class HeldWorkers:
-    """Gives each worker to one server at a time. `stop` ends a worker at once."""
+    """Has each worker led by one server at a time. `stop` ends a worker at once.
 
-    def __init__(self, keep_seconds: float, node: str, stop: Callable[[str], None]) -> None:
-        self._keep_seconds, self._node, self._stop = keep_seconds, node, stop
+    `serves` says whether a server of these records is connected, leader or not: its workers serve, and stay.
+    """
+
+    def __init__(
+        self, keep_seconds: float, stop: Callable[[str], None], serves: Callable[[str], bool]
+    ) -> None:
+        self._keep_seconds, self._stop, self._serves = keep_seconds, stop, serves
         self._by_id: dict[str, HeldWorker] = {}
 
     def add(self, worker: HeldWorker) -> None:
@@ -65,46 +66,45 @@ class HeldWorkers:
                 yield kept
 
     def left_by(self, link: ServerLink) -> int:
-        """Keep the workers of a server that is gone, for a while; return how many. Those of no use are ended."""
+        """Keep the workers of a leader that is gone, for a while; return how many. Those of no use are ended."""
         kept = 0
         for worker_id, worker in self._by_id.items():
             if worker.link is not link:
                 continue
             worker.link = None
             worker.relay.detach()
-            if worker.kept() is None or not self._keep_seconds:
+            if not self._keep_seconds or (worker.kept() is None and not worker.relay.ends_well):
                 self._stop(worker_id)
             else:
                 kept += 1
-                loop = asyncio.get_running_loop()
-                worker.end = loop.call_later(self._keep_seconds, self._stop, worker_id)
+                self._keep(worker)
         return kept
 
-    async def claim(self, worker_id: str, link: ServerLink) -> HeldWorker | None:
-        """Take a worker from the server that has it, once nothing runs there; None where it is gone.
+    def _keep(self, worker: HeldWorker) -> None:
+        worker.end = asyncio.get_running_loop().call_later(self._keep_seconds, self._look_at, worker)
 
-        The one that asks leads now, so the other one does no longer. What takes too long is cancelled.
-        """
-        loop = asyncio.get_running_loop()
-        until = loop.time() + CLAIM_SECONDS
-        while (worker := self._by_id.get(worker_id)) is not None:
-            if worker.link is link:
-                return worker
-            if worker.link is None or worker.relay.is_idle or loop.time() > until:
-                break
-            await asyncio.sleep(LOOK_SECONDS)
-        if worker is None:
-            return None
-        if worker.link is not None:
-            away = WorkerExit(None, None, node=f"{self._node}, where another server uses it now")
-            worker.link.tell(calls.ENDED, calls.Ended(worker_id, away, ""))
-            worker.relay.give_up()
-        worker.has(link)
+    def _look_at(self, worker: HeldWorker) -> None:
+        """End a worker that nobody has adopted, unless it serves without a leader."""
+        if self._serves(worker.records) and worker.relay.may_be_kept:
+            self._keep(worker)
+        else:
+            self._stop(worker.spec.worker_id)
+
+    def relay_of(self, worker_id: str, records: str) -> WorkerRelay | None:
+        worker = self._by_id.get(worker_id)
+        return worker.relay if worker is not None and worker.records == records else None
+
+    def claim(self, worker_id: str, link: ServerLink) -> HeldWorker | None:
+        """Have a worker led by this server, which leads now, so that no other one does; None where it is gone."""
+        worker = self._by_id.get(worker_id)
+        if worker is not None and worker.link is not link:
+            worker.relay.detach()
+            worker.has(link)
         return worker
 
     async def adopt(self, adopted: calls.Adopt, link: ServerLink) -> None:
-        """Give a worker to this server; raise `EngineError` if it is gone."""
-        worker = await self.claim(adopted.worker_id, link)
+        """Have a worker led by this server; raise `EngineError` if it is gone."""
+        worker = self.claim(adopted.worker_id, link)
         if worker is None or not worker.relay.may_be_kept:
             raise EngineError(f"the worker {adopted.worker_id} has ended")
         worker.relay.attach(link, adopted.token)

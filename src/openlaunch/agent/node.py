@@ -1,6 +1,7 @@
 """What an agent does for servers: it runs the node's engine for them, and keeps workers of those that are gone."""
 
 import asyncio
+import itertools
 import logging
 import platform
 from collections.abc import Awaitable, Callable
@@ -11,9 +12,11 @@ from typing import Any
 from openlaunch.agent.epoch_file import EpochFile
 from openlaunch.agent.held_workers import HeldWorker, HeldWorkers
 from openlaunch.agent.server_link import Method, ServerLink
+from openlaunch.agent.shared_slots import SharedSlots
 from openlaunch.agent.worker_relay import WorkerRelay
 from openlaunch.background import BackgroundTasks
 from openlaunch.engines.base import (
+    SEAT_IDS,
     BuildOrder,
     Capacity,
     Engine,
@@ -30,6 +33,7 @@ from openlaunch.server.dispatch.link_server import LinkServer
 
 log = logging.getLogger(__name__)
 
+MAX_SERVERS = 64
 MAX_FOLLOWERS = 1000
 """Limit on the logs that are followed at the same time; past it, the one that was begun first ends."""
 
@@ -55,7 +59,11 @@ class NodeAgent:
         self._workers = LinkServer(self._use_token)
         self._expected: dict[str, WorkerRelay] = {}
         """By token: workers that have not connected."""
-        self._held = HeldWorkers(keep_seconds, self.name, self._end)
+        self._held = HeldWorkers(keep_seconds, self._end, lambda records: bool(self._slots_of(records).links))
+        self._slots: dict[str, SharedSlots] = {}
+        """By the records that their endpoints are in."""
+        self._names = itertools.count(1)
+        self._seats = itertools.cycle(range(SEAT_IDS, 256 * SEAT_IDS, SEAT_IDS))
         self._builds: dict[str, ServerLink] = {}
         """Which server hears of each build."""
         self._followers: dict[tuple[ServerLink, str], LogFollower] = {}
@@ -64,6 +72,8 @@ class NodeAgent:
             each.call.name: each
             for each in (
                 Method(calls.LEAD, self._lead),
+                Method(calls.LEAVE, self._leave),
+                Method(calls.REPORT, self._report),
                 Method(calls.DRAIN, self._ordered(self._drain)),
                 Method(calls.ADOPT, self._ordered(lambda link, asked: self._held.adopt(asked, link))),
                 Method(calls.PREPARE, self._ordered(self._prepare)),
@@ -120,17 +130,44 @@ class NodeAgent:
         self._tell_capacity()
 
     def joined(self, link: ServerLink) -> None:
+        taken = {each.first_id for each in self.links}
+        if len(taken) == MAX_SERVERS:
+            link.lose(f"is one more than the {MAX_SERVERS} servers that an agent serves")
+            return
+        link.first_id = next(each for each in self._seats if each not in taken)
+        link.name = f"{link.peer}/{next(self._names)}"
         self.links.add(link)
         log.info("the server at %s is connected", link.peer)
+        self._slots_of(link.records).join(link)
+
+    def _slots_of(self, records: str) -> SharedSlots:
+        return self._slots.setdefault(records, SharedSlots())
+
+    def wanted(self, link: ServerLink, endpoint_id: str, waiting: int) -> None:
+        if link in self.links:
+            self._slots_of(link.records).wanted(link, endpoint_id, waiting)
 
     def left(self, link: ServerLink) -> None:
         if link not in self.links:
             return
         self.links.discard(link)
-        kept, seconds = self._held.left_by(link), self._keep_seconds
-        text = "the server at %s %s; %d workers are kept for the next one, for up to %g s"
-        log.warning(text, link.peer, link.lost_because, kept, seconds)
+        log.warning("the server at %s %s", link.peer, link.lost_because)
+        self._keep_workers_of(link)
+        self._slots_of(link.records).leave(link)
         self._followers = {key: each for key, each in self._followers.items() if key[0] is not link}
+
+    def _keep_workers_of(self, link: ServerLink) -> None:
+        if kept := self._held.left_by(link):
+            text = "%d workers that the server at %s has led are kept for the next leader, for up to %g s"
+            log.info(text, kept, link.peer, self._keep_seconds)
+
+    async def _leave(self, link: ServerLink, _: None) -> None:
+        link.epoch = None
+        self._keep_workers_of(link)
+
+    async def _report(self, link: ServerLink, news: calls.WorkerNews) -> None:
+        if (relay := self._held.relay_of(news.worker_id, link.records)) is not None:
+            relay.tell(news.kind, news.reason)
 
     def _end(self, worker_id: str) -> None:
         self._background.spawn(self._engine.stop(worker_id, 0))
@@ -171,7 +208,7 @@ class NodeAgent:
             log.warning("what was built for a server that is gone is not done: %s", error)
 
     async def _start(self, link: ServerLink, spec: WorkerSpec) -> None:
-        relay = self._expected[spec.token] = WorkerRelay(link, spec.token)
+        relay = self._expected[spec.token] = WorkerRelay(spec, link, self._slots_of(link.records))
         self._held.add(HeldWorker(spec, relay, link.records, link))
         try:
             await self._engine.start(replace(spec, address=self._workers.address))
@@ -183,14 +220,13 @@ class NodeAgent:
         self._tell_capacity()
 
     async def _stop(self, link: ServerLink, asked: calls.Stop) -> None:
-        await self._held.claim(asked.worker_id, link)
+        self._held.claim(asked.worker_id, link)
         await self._engine.stop(asked.worker_id, asked.grace)
 
-    def _forget(self, worker_id: str) -> ServerLink | None:
-        if (worker := self._held.remove(worker_id)) is None:
-            return None
-        self._expected.pop(worker.spec.token, None)
-        return worker.link
+    def _forget(self, worker_id: str) -> HeldWorker | None:
+        if (worker := self._held.remove(worker_id)) is not None:
+            self._expected.pop(worker.spec.token, None)
+        return worker
 
     async def _note(self, link: ServerLink, note: calls.Note) -> None:
         self._engine.note(note.endpoint_id, note.worker_id, note.text)
@@ -206,8 +242,10 @@ class NodeAgent:
         return [] if follower is None else await follower.poll()
 
     def worker_ended(self, worker_id: str, ended: WorkerExit) -> None:
-        if (link := self._forget(worker_id)) is not None:
-            link.tell(calls.ENDED, calls.Ended(worker_id, ended, ended.last_lines))
+        if (worker := self._forget(worker_id)) is not None:
+            ended = replace(ended, served=worker.relay.served)
+            for link in self._slots_of(worker.records).links.values():
+                link.tell(calls.ENDED, calls.Ended(worker_id, ended, ended.last_lines))
         self._tell_capacity()
 
     def _tell_capacity(self) -> None:

@@ -4,12 +4,20 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
-from openlaunch.engines.base import Capacity, EngineError, LeftWork
-from openlaunch.nodes.calls import CAPACITY, LEFT_WORK, Call, name_of
+from openlaunch.engines.base import Capacity, EngineError
+from openlaunch.nodes.calls import CAPACITY, Call, name_of
 from openlaunch.nodes.identity import ClusterIdentity
-from openlaunch.nodes.link import MAX_CHANNELS, VERSION, ChannelEnd, Kind, NodeLink, read_document
+from openlaunch.nodes.link import (
+    MAX_CHANNELS,
+    VERSION,
+    ChannelEnd,
+    Kind,
+    NodeLink,
+    read_document,
+    read_tokens,
+)
 from openlaunch_worker.frames import Body, FrameError
 
 log = logging.getLogger(__name__)
@@ -43,6 +51,19 @@ class Host(Protocol):
     def left(self, link: "ServerLink") -> None:
         """Note that the connection is lost."""
 
+    def wanted(self, link: "ServerLink", endpoint_id: str, waiting: int) -> None:
+        """Note how many requests of the server wait for a slot of the endpoint's workers."""
+
+
+class WorkerEnd(ChannelEnd, Protocol):
+    """The agent's end of a channel to a worker."""
+
+    def drain(self) -> None:
+        """Have the worker end once nothing runs there. Raise `FrameError` where the server may not say so."""
+
+    def given(self, tokens: int) -> None:
+        """Take back the tokens that were recalled. Raise `FrameError` where that many were not."""
+
 
 class ServerLink(NodeLink):
     """Takes a server's calls, and tells it of its workers."""
@@ -54,6 +75,10 @@ class ServerLink(NodeLink):
         self._last_channel = 0
         self.records = ""
         """Which records the server keeps: servers with the same have the same endpoints."""
+        self.name = ""
+        """Names this connection among those to the agent."""
+        self.first_id = 0
+        """Below the ids of the server's requests, in every worker."""
         self.epoch: int | None = None
         """Under which epoch the server gives orders; None: it gives none."""
         self.handle(Kind.HELLO, self._on_hello)
@@ -78,6 +103,9 @@ class ServerLink(NodeLink):
         del self._handlers[Kind.HELLO]
         self.handle_channels()
         self.handle(Kind.CALL, self._on_call)
+        self.handle(Kind.DRAIN, lambda number, _: self._on_worker(number, lambda end: end.drain()))
+        self.handle(Kind.GIVE, self._on_give)
+        self.handle(Kind.WANT, self._on_want)
         welcome = {
             "version": VERSION,
             "node": self._host.name,
@@ -85,6 +113,17 @@ class ServerLink(NodeLink):
         }
         self.send_document(Kind.WELCOME, 0, welcome)
         self._host.joined(self)
+
+    def _on_worker(self, number: int, call: Callable[[WorkerEnd], None]) -> None:
+        if (end := self.channels.get(number)) is not None:  # else it was closed here
+            call(cast("WorkerEnd", end))
+
+    def _on_give(self, number: int, payload: Body) -> None:
+        tokens = read_tokens(payload)
+        self._on_worker(number, lambda end: end.given(tokens))
+
+    def _on_want(self, number: int, payload: Body) -> None:
+        self._host.wanted(self, str(payload, "utf-8", "replace"), number)
 
     def _refuse(self, reason: str) -> None:
         log.warning("the server at %s is refused: %s", self.peer, reason)
@@ -127,13 +166,12 @@ class ServerLink(NodeLink):
         """Tell the server of something."""
         self.send_document(Kind.EVENT, 0, {"event": event.name, "about": event.dump(about)})
 
-    def open_channel(self, token: str, end: ChannelEnd, left: LeftWork | None = None) -> int:
-        """Open a channel for a worker's connection, and return its number. `left`: what another server left there."""
+    def open_channel(self, end: WorkerEnd, document: dict[str, Any]) -> int:
+        """Open a channel to a worker, and return its number."""
         if len(self.channels) >= MAX_CHANNELS:
             raise FrameError("too many workers")
         self._last_channel = number = self._last_channel % 0xFFFFFFFF + 1
         self.channels[number] = end
-        document = {"token": token, "left": None if left is None else LEFT_WORK.dump(left)}
         self.send_document(Kind.OPEN, number, document)
         if self._is_full:
             end.pause()

@@ -1,138 +1,430 @@
-"""A worker's connection on its node: what comes goes over the link of the server that has the worker."""
+"""A worker's connection on its node, to which each server that uses the worker has a channel of its own."""
 
 import asyncio
+from abc import ABC, abstractmethod
+from typing import Any, Protocol
 
-from openlaunch.agent.frame_watch import FrameWatch, WorkerCourse
+from openlaunch.agent.frame_cutter import FrameCutter, Piece
 from openlaunch.agent.server_link import ServerLink
-from openlaunch.engines.base import LeftWork
+from openlaunch.engines.base import SEAT_IDS, SharedWorker, Standing, WorkerSpec
+from openlaunch.nodes.calls import NEWS, SHARED, STANDING, WorkerNews
 from openlaunch.nodes.link import Kind
+from openlaunch_worker.frames import HEADER, FrameError, encode
 from openlaunch_worker.frames import Kind as WorkerKind
-from openlaunch_worker.frames import encode
+
+_FROM_LEADER = (WorkerKind.START, WorkerKind.BUNDLE)
+_FROM_SEAT = (WorkerKind.CONTEXT, WorkerKind.REQUEST, WorkerKind.CANCEL, WorkerKind.CREDIT)
+_ANSWERS = (WorkerKind.RESULT, WorkerKind.END)
+_NOTES = (WorkerKind.PROGRESS, WorkerKind.PARTIAL)
+_TO_SEAT = (*_ANSWERS, *_NOTES, WorkerKind.CHUNK, WorkerKind.HEAD, WorkerKind.HEARD)
 
 
-class WorkerRelay(asyncio.Protocol):
-    """Passes bytes between a worker and its server, which alone read them.
+class Slots(Protocol):
+    """Who may send a worker requests."""
 
-    It follows the frames, so that another server can begin where the one before has ended, at the head of a frame.
-    """
+    def ready(self, relay: "WorkerRelay") -> None:
+        """Let servers send the worker requests."""
 
-    def __init__(self, link: ServerLink, token: str) -> None:
-        self._link: ServerLink | None = link
-        self._token = token
-        self._transport: asyncio.Transport | None = None
+    def started(self, seat: "Seat", request_id: int) -> bool:
+        """Note that a request has come; return False where its server holds no token for it."""
+
+    def ended(self, relay: "WorkerRelay", request_id: int) -> None:
+        """Note that a request has its answer. It is passed on after this."""
+
+    def given(self, seat: "Seat", tokens: int) -> None:
+        """Take back tokens that were recalled; raise `FrameError` where that many were not."""
+
+    def drain(self, relay: "WorkerRelay") -> None:
+        """Take the worker's tokens back, each once it is not used."""
+
+    def is_drained(self, relay: "WorkerRelay") -> bool:
+        """Return whether nothing runs in a worker that drains, and nothing can come."""
+
+    def gone(self, relay: "WorkerRelay") -> None:
+        """Forget the worker."""
+
+
+class Channel(ABC):
+    """One server's channel to a worker."""
+
+    def __init__(self, relay: "WorkerRelay", link: ServerLink) -> None:
+        self.link = link
+        self.cutter = FrameCutter()
+        self.waits: list[bytes] = []
+        """What has come while a frame of another server was not whole."""
+        self._relay = relay
         self._number = 0
         self._pauses = 0
         """How many reasons there are not to read the worker: the link is full, and the server wants it."""
+
+    def open(self, document: dict[str, Any]) -> None:
+        self._number = self.link.open_channel(self, document)
+
+    def say(self, kind: Kind, payload: bytes = b"") -> None:
+        self.link.send(kind, self._number, payload)
+
+    def send(self, data: bytes) -> None:
+        """Pass on what the worker says."""
+        self.link.send_data(self._number, data)
+
+    def close(self) -> None:
+        """Close it at this end."""
+        self.link.close_channel(self._number)
+
+    def drop(self) -> None:
+        """Have it read by nobody, and say nothing of that: the server has given the worker up."""
+        self.link.channels.pop(self._number, None)
+
+    def receive(self, data: bytes) -> None:
+        self._relay.receive(self, data)
+
+    @abstractmethod
+    def closed(self) -> None: ...
+
+    @abstractmethod
+    def check(self, piece: Piece) -> None:
+        """Raise `FrameError` unless this frame, which begins, may come over this channel."""
+
+    def pause(self) -> None:
+        self._pauses += 1
+        self._relay.set_paused(self, paused=True)
+
+    def resume(self) -> None:
+        self._pauses -= 1
+        self._relay.set_paused(self, paused=self._pauses > 0)
+
+    def drain(self) -> None:
+        raise FrameError("a DRAIN from a server that does not have the worker")
+
+    def given(self, tokens: int) -> None:
+        raise FrameError("tokens that were not recalled")
+
+
+class LeaderChannel(Channel):
+    """The channel of the server that has started the worker, or has adopted it."""
+
+    def check(self, piece: Piece) -> None:
+        if piece.kind not in _FROM_LEADER:
+            raise FrameError(f"a frame of the kind {piece.kind} for a worker, over the leader's channel")
+        if piece.kind == WorkerKind.BUNDLE and piece.ends and len(piece.data) == HEADER.size:
+            self._relay.has_bundle = True
+
+    def closed(self) -> None:
+        self._relay.abort()
+
+    def drain(self) -> None:
+        self._relay.drain()
+
+
+class Seat(Channel):
+    """The channel over which a server sends the worker requests, for each of which it holds a token."""
+
+    @property
+    def relay(self) -> "WorkerRelay":
+        return self._relay
+
+    def check(self, piece: Piece) -> None:
+        if piece.kind not in _FROM_SEAT:
+            raise FrameError(f"a frame of the kind {piece.kind} for a worker, which does not belong there")
+        if piece.kind == WorkerKind.REQUEST:
+            self._relay.begin(self, piece.request_id)
+        elif piece.kind == WorkerKind.CANCEL:
+            self._relay.cancelled(piece.request_id)
+
+    def closed(self) -> None:
+        self._relay.leave(self)
+
+    def given(self, tokens: int) -> None:
+        self._relay.slots.given(self, tokens)
+
+
+class WorkerRelay(asyncio.Protocol):
+    """Passes frames between a worker and the servers that use it, of which it reads the heads alone.
+
+    A server's frame goes to the worker whole, before one of another server does. What comes back goes to the server
+    whose request it is about, or to the leader.
+    """
+
+    def __init__(self, spec: WorkerSpec, link: ServerLink, slots: Slots) -> None:
+        self.spec, self.slots = spec, slots
+        self.seats: dict[int, Seat] = {}
+        """By what the ids of a server's requests are above."""
+        self.has_bundle = self.is_ready = self.served = self._wants_context = False
+        self._first: ServerLink | None = link
+        """The server that has started it, until it has connected."""
+        self._leader: LeaderChannel | None = None
+        self._transport: asyncio.Transport | None = None
+        self._running: dict[int, bool] = {}
+        """The ids of requests without an answer, and whether each is cancelled."""
+        self._begun = 0
+        self._worn = self._stuck = ""
+        """Why it is to be replaced."""
+        self._ends = self._drains = self._has_drain = self._is_unwanted = False
+        self._paused: set[Channel] = set()
         self._is_full = False
         """Whether the worker does not read as fast as it is written to."""
-        self._skipped = 0
-        """Bytes to drop of a frame that began to come for another server."""
-        self._course = WorkerCourse()
-        self._out = FrameWatch(self._course.from_server)
-        self._back = FrameWatch(self._course.from_worker)
+        self._writing: Channel | None = None
+        """Whose frame the worker has a part of."""
+        self._waiting: dict[Channel, None] = {}
+        self._back = FrameCutter()
+        self._to: Channel | None = None
+        """Who gets the frame that comes from the worker."""
 
     @property
     def may_be_kept(self) -> bool:
-        """Whether another server can use the worker."""
-        open_ = self._transport is not None and not self._transport.is_closing()
-        return open_ and self._course.may_be_kept
+        """Whether another server can adopt the worker: it has its bundle, and is not about to end."""
+        return self._is_open and self.has_bundle and not self._ends and not self._drains
 
     @property
-    def is_ready(self) -> bool:
-        return self._course.is_ready
+    def ends_well(self) -> bool:
+        """Whether it ends without further orders once it has done what it runs."""
+        return self._is_open and self.is_ready and self._drains
 
     @property
-    def is_idle(self) -> bool:
-        """Whether nothing runs in the worker, and no answer is on its way."""
-        return not self._course.running and not self._back.missing
+    def _is_open(self) -> bool:
+        return self._transport is not None and not self._transport.is_closing()
 
     def connect(self, transport: asyncio.Transport) -> None:
         """Take over a worker's connection, which has said HELLO."""
-        if self._link is None:
+        link, self._first = self._first, None
+        if link is None:
             transport.abort()
             return
         self._transport = transport
         transport.set_protocol(self)
-        self._number = self._link.open_channel(self._token, self)
+        self._lead(link, None)
 
     def attach(self, link: ServerLink, token: str) -> None:
-        """Have this server use the worker from now on, which knows it by the token."""
-        course = self._course
-        self._link, self._skipped = link, self._back.missing
-        left = LeftWork(
-            course.is_ready,
-            course.is_worn,
-            tuple(course.running),
-            course.last_id,
-            course.unheard,
-            course.wants_context,
-        )
-        self._number = link.open_channel(token, self, left)
-        if self._back.head:
-            link.send_data(self._number, self._back.head)
+        """Have this server adopt the worker, which it knows by the token."""
+        self.detach()
+        self._lead(link, Standing(self.is_ready, bool(self._worn)), token)
+        if self._stuck:
+            self.tell("stuck", self._stuck)
+
+    def _lead(self, link: ServerLink, standing: Standing | None, token: str = "") -> None:
+        leader = self._leader = LeaderChannel(self, link)
+        shown = None if standing is None else STANDING.dump(standing)
+        leader.open({"token": token or self.spec.token, "standing": shown})
         if self._is_full:
-            link.send(Kind.PAUSE, self._number)
+            leader.say(Kind.PAUSE)
 
     def detach(self) -> None:
-        """Cancel what runs, and pass nothing on until there is another server."""
-        self._link = None
-        if self._transport is None or self._transport.is_closing():
-            return
-        self._write(self._out.rest())
-        for request_id, cancelled in list(self._course.running.items()):
-            if not cancelled:
-                self._write(encode(WorkerKind.CANCEL, request_id))
-        if self._pauses:
-            self._pauses = 0
-            self._transport.resume_reading()
+        """Have no leader: the one that there was is gone, or leads no longer."""
+        self._first = None
+        if self._leader is not None:
+            self._leader.drop()
+            self._forget(self._leader)
+            self._leader = None
 
-    def give_up(self) -> None:
-        """Close the channel of the server that has the worker, and cancel what runs."""
-        if self._link is not None:
-            self._link.close_channel(self._number)
-        self.detach()
+    def sit(self, link: ServerLink) -> None:
+        """Let a server send requests, once it holds a token."""
+        seat = self.seats[link.first_id] = Seat(self, link)
+        spec, identity = self.spec, self.spec.identity
+        generation = 0 if identity is None else identity.generation
+        shared = SharedWorker(
+            spec.worker_id, spec.endpoint_id, generation, link.first_id, self._wants_context
+        )
+        seat.open({"worker": SHARED.dump(shared)})
+        if self._is_full:
+            seat.say(Kind.PAUSE)
+
+    def leave(self, seat: Seat) -> None:
+        """Take a server's seat away, and cancel what it has running."""
+        if self.seats.pop(seat.link.first_id, None) is None:
+            return
+        missing = seat.cutter.missing
+        self._forget(seat)
+        if self._is_open:
+            assert self._transport is not None
+            if self._writing is seat:
+                self._writing = None
+                self._transport.write(bytes(missing))
+            left = [number for number in self._running if _is_of(seat, number)]
+            for number in left:
+                if not self._running[number]:
+                    self._running[number] = True
+                    self._transport.write(encode(WorkerKind.CANCEL, number))
+            if left:
+                asyncio.get_running_loop().call_later(self.spec.grace, self._look_at, left)
+            self._pass_on()
+        self.look()
+
+    def _forget(self, channel: Channel) -> None:
+        channel.waits.clear()
+        self._waiting.pop(channel, None)
+        self.set_paused(channel, paused=False)
+        if self._to is channel:
+            self._to = None
+
+    def _look_at(self, numbers: list[int]) -> None:
+        """Have the worker replaced where something in it has not stopped."""
+        if not self._stuck and any(number in self._running for number in numbers):
+            self._stuck = (
+                f"a request did not stop within {self.spec.grace:g} s of its cancellation or deadline"
+            )
+            self.tell("stuck", self._stuck)
+
+    def tell(self, kind: Any, reason: str = "") -> None:
+        """Tell the leader what it should know of the worker."""
+        if self._leader is not None:
+            self._leader.link.tell(NEWS, WorkerNews(self.spec.worker_id, kind, reason))
+
+    def receive(self, channel: Channel, data: bytes) -> None:
+        """Pass on what a server says, once nothing of another server's frame is missing."""
+        if self._writing is not None and self._writing is not channel:
+            channel.waits.append(data)
+            self._waiting[channel] = None
+            return
+        self._write(channel, data)
+        if self._waiting:
+            self._pass_on()
+
+    def _pass_on(self) -> None:
+        while self._waiting and self._writing is None:
+            channel = next(iter(self._waiting))
+            del self._waiting[channel]
+            data = b"".join(channel.waits)
+            channel.waits.clear()
+            try:
+                self._write(channel, data)
+            except FrameError as error:
+                channel.link.lose(f"broke the protocol: {error}")
+
+    def _write(self, channel: Channel, data: bytes) -> None:
+        assert self._transport is not None
+        for piece in channel.cutter.cut(data):
+            if piece.begins:
+                channel.check(piece)
+            self._transport.write(piece.data)
+            # A CONTEXT is about the next REQUEST, so that has to come from the same server.
+            is_over = piece.ends and piece.kind != WorkerKind.CONTEXT
+            self._writing = None if is_over else channel
+
+    def begin(self, seat: Seat, number: int) -> None:
+        """Note a request that comes; raise `FrameError` where its server may not send it."""
+        if not _is_of(seat, number) or number in self._running:
+            raise FrameError(f"a request with the id {number}, which is not free")
+        if not self.slots.started(seat, number):
+            raise FrameError("a request without a token")
+        self._running[number] = False
+        self._begun += 1
+        if self._begun == self.spec.max_requests:
+            self._worn = f"it has had {self._begun} requests"
+            self.tell("worn", self._worn)
+
+    def cancelled(self, number: int) -> None:
+        if number in self._running:
+            self._running[number] = True
+            self.look()
 
     def data_received(self, data: bytes) -> None:
-        self._back.follow(data)
-        if self._skipped:
-            skipped = min(self._skipped, len(data))
-            self._skipped -= skipped
-            data = data[skipped:]
-        if self._link is not None and data:
-            self._link.send_data(self._number, data)
+        to = self._to
+        parts: list[bytes] = []
+        for piece in self._back.cut(data):
+            if piece.begins:
+                self._to = self._reader_of(piece)
+            if piece.ends:
+                self._note(piece)
+            if self._to is not to:
+                _flush(to, parts)
+                to = self._to
+            parts.append(piece.data)
+        _flush(to, parts)
+
+    def _reader_of(self, piece: Piece) -> Channel | None:
+        if piece.kind in _TO_SEAT:
+            return self.seats.get(piece.request_id & -SEAT_IDS)
+        return self._leader
+
+    def _note(self, piece: Piece) -> None:
+        """Note what a frame of the worker's says that is about to be passed on."""
+        kind = piece.kind
+        if kind in _ANSWERS:
+            if self._running.pop(piece.request_id, None) is not None:
+                self.served = True
+                self.slots.ended(self, piece.request_id)
+                self.look()
+        elif kind == WorkerKind.READY:
+            self.is_ready = True
+            if not self._drains:
+                asyncio.get_running_loop().call_soon(self._let_sit)
+            self.look()
+        elif kind == WorkerKind.WANTS_CONTEXT:
+            self._wants_context = True
+        elif kind == WorkerKind.RENEW:
+            self._worn = self._worn or "it asked for that"
+        elif kind == WorkerKind.LOAD_FAILED:
+            self._ends = True
+        elif kind == WorkerKind.LEAVING:
+            self.drain()
+
+    def _let_sit(self) -> None:
+        if self._is_open and not self._drains:
+            self.slots.ready(self)
+
+    def drain(self) -> None:
+        """Have the worker end once nothing runs there, and send it nothing more."""
+        if not self._drains:
+            self._drains = True
+            self.slots.drain(self)
+            self.look()
+
+    def look(self) -> None:
+        """Send the DRAIN that is due, or say that nobody wants what still runs."""
+        if not self._drains or not self.is_ready or not self._is_open or self._has_drain:
+            return
+        if self.slots.is_drained(self):
+            assert self._transport is not None
+            self._has_drain = True
+            self._transport.write(encode(WorkerKind.DRAIN, 0))
+        elif not self._is_unwanted and all(self._running.values()):
+            self._is_unwanted = True
+            self.tell("unwanted")
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._link is not None:
-            self._link.close_channel(self._number)
+        self.slots.gone(self)
+        channels: list[Channel] = [*self.seats.values()]
+        if self._leader is not None:
+            channels.append(self._leader)
+        self.seats, self._leader = {}, None
+        for channel in channels:
+            channel.close()
 
-    def pause_writing(self) -> None:
-        self._is_full = True
-        if self._link is not None:
-            self._link.send(Kind.PAUSE, self._number)
-
-    def resume_writing(self) -> None:
-        self._is_full = False
-        if self._link is not None:
-            self._link.send(Kind.RESUME, self._number)
-
-    def receive(self, data: bytes) -> None:
-        self._write(data)
-
-    def _write(self, data: bytes) -> None:
-        assert self._transport is not None
-        self._out.follow(data)
-        self._transport.write(data)
-
-    def closed(self) -> None:
+    def abort(self) -> None:
         if self._transport is not None:
             self._transport.abort()
 
-    def pause(self) -> None:
-        self._pauses += 1
-        if self._pauses == 1 and self._transport is not None and not self._transport.is_closing():
-            self._transport.pause_reading()
+    def pause_writing(self) -> None:
+        self._is_full = True
+        self._say_to_all(Kind.PAUSE)
 
-    def resume(self) -> None:
-        self._pauses -= 1
-        if self._pauses == 0 and self._transport is not None and not self._transport.is_closing():
+    def resume_writing(self) -> None:
+        self._is_full = False
+        self._say_to_all(Kind.RESUME)
+
+    def _say_to_all(self, kind: Kind) -> None:
+        for channel in self.seats.values():
+            channel.say(kind)
+        if self._leader is not None:
+            self._leader.say(kind)
+
+    def set_paused(self, channel: Channel, *, paused: bool) -> None:
+        """Do not read the worker while one of the servers can't take what it says."""
+        before = bool(self._paused)
+        (self._paused.add if paused else self._paused.discard)(channel)
+        if self._transport is None or self._transport.is_closing() or before == bool(self._paused):
+            return
+        if self._paused:
+            self._transport.pause_reading()
+        else:
             self._transport.resume_reading()
+
+
+def _is_of(seat: Seat, number: int) -> bool:
+    return 0 < number - seat.link.first_id < SEAT_IDS
+
+
+def _flush(to: Channel | None, parts: list[bytes]) -> None:
+    if parts and to is not None:
+        to.send(parts[0] if len(parts) == 1 else b"".join(parts))
+    parts.clear()

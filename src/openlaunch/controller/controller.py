@@ -51,6 +51,7 @@ class Controller:
     ) -> None:
         self.events = EventLog(store, clock)
         self._store = store
+        self._fleet = fleet
         self._traffic = traffic
         self._engine = engine
         self._logs = CreationLogs(settings.logs)
@@ -72,11 +73,11 @@ class Controller:
         """Under which this server leads, where several share a database."""
         self._supervisors: dict[str, Supervisor] = {}
         self.leads = False
-        """Whether this server has the workers; where several share a database, only one does."""
+        """Whether this server starts and ends the workers; where several share a database, only one does."""
         self._records: dict[str, EndpointRecord] = {}
         """The endpoints as this server last saw them."""
         self._background = BackgroundTasks("a background task of the controller failed")
-        self.reports = Reports(self._supervisors.get)
+        self.reports = Reports(self._supervisors.get, engine.note)
         engine.listen(self.reports)
 
     async def start(self, epoch: int = 0) -> None:
@@ -88,7 +89,7 @@ class Controller:
         kept = await self._engine.lead(epoch, self.adopt)
         records = await self._store.read(endpoints.list_all)
         self.leads = True
-        self._traffic.set_elsewhere(elsewhere=False)
+        self._set_elsewhere()
         for record in records:
             self.apply(record)
         for each in kept:  # before any plan is made
@@ -119,17 +120,22 @@ class Controller:
         """Leave the endpoints to another server, and the workers too, or end them as `stop` does."""
         await self.resign()
         if self._engine.keeps_workers:
-            self._traffic.set_elsewhere(elsewhere=True)
-            await asyncio.gather(*(each.leave(grace) for each in self._supervisors.values()))
+            for each in self._supervisors.values():
+                each.leave()
             await self._engine.leave()
+            self._fleet.leave()
         else:
             await asyncio.gather(*(each.retire(grace) for each in self._supervisors.values()))
         self._supervisors.clear()
-        self._traffic.set_elsewhere(elsewhere=True)
+        self._set_elsewhere()
+
+    def _set_elsewhere(self) -> None:
+        """Say whether this server can't predict: workers on the leader's own machine are the leader's alone."""
+        self._traffic.set_elsewhere(elsewhere=not self.leads and not self._engine.keeps_workers)
 
     async def refresh(self) -> None:
-        """Take over what other servers have changed; until this server leads, it has no workers."""
-        self._traffic.set_elsewhere(elsewhere=not self.leads)
+        """Take over what other servers have changed."""
+        self._set_elsewhere()
         known = set(self._records)
         found = {record.id: record for record in await self._store.read(endpoints.list_all)}
         for record in found.values():

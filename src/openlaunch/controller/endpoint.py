@@ -26,9 +26,9 @@ class ControllerSettings:
 
     `stop_grace` is the time between SIGTERM and SIGKILL of a worker that is stopped, `lost_grace` that of a worker
     that has lost its connection or could not load. The workers of an endpoint that is deleted have `delete_grace` to
-    finish what they run; a worker in which something does not stop has `stuck_grace` for what else it runs. With
-    `limit_memory`, an endpoint's `memory` bounds what each of its workers uses. An endpoint is looked at after each
-    event, and every `tick`.
+    finish what they run; a worker in which something does not stop within `interrupt_grace` has `stuck_grace` for
+    what else it runs. With `limit_memory`, an endpoint's `memory` bounds what each of its workers uses. An endpoint
+    is looked at after each event, and every `tick`.
     """
 
     logs: Path
@@ -39,6 +39,7 @@ class ControllerSettings:
     lost_grace: float = 1.0
     delete_grace: float = 30.0
     stuck_grace: float = 30.0
+    interrupt_grace: float = 5.0
     policy: Policy = field(default_factory=Policy)
 
 

@@ -59,6 +59,9 @@ class Fleet(Protocol):
         that is away with its whole node tells nothing against what it ran.
         """
 
+    def leave(self) -> None:
+        """Leave the workers to another server, which leads now; what they run for this one continues."""
+
     def is_wanted(self, worker_id: str) -> bool:
         """Return whether the worker runs anything that has not been cancelled."""
 

@@ -13,8 +13,11 @@ class Reports:
     build's is the endpoint's id, a dot and the generation.
     """
 
-    def __init__(self, supervisor_of: Callable[[str], Supervisor | None]) -> None:
+    def __init__(
+        self, supervisor_of: Callable[[str], Supervisor | None], note: Callable[[str, str, str], None]
+    ) -> None:
         self._of = supervisor_of
+        self._note = note
 
     def worker_ready(self, worker_id: str) -> None:
         if (supervisor := self._of_part(worker_id)) is not None:
@@ -41,8 +44,7 @@ class Reports:
             supervisor.events.lost(worker_id, reason)
 
     def worker_note(self, worker_id: str, text: str) -> None:
-        if (supervisor := self._of_part(worker_id)) is not None:
-            supervisor.endpoint.parts.engine.note(supervisor.endpoint.id, worker_id, text)
+        self._note(worker_id.rpartition(".")[0], worker_id, text)
 
     def prediction_failed(self, endpoint_id: str) -> None:
         if (supervisor := self._of(endpoint_id)) is not None:

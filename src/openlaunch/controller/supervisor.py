@@ -168,10 +168,9 @@ class Supervisor:
         self.endpoint.tasks.cancel()
         await self._control.retire(grace)
 
-    async def leave(self, grace: float) -> None:
-        """Give workers `grace` seconds to finish what they run. The loop must have ended before."""
+    def leave(self) -> None:
+        """Leave the workers as they are. The loop must have ended before."""
         self.endpoint.tasks.cancel()
-        await self._control.wait_unwanted(grace)
 
     async def delete(self) -> None:
         endpoint_id, parts = self.endpoint.id, self._parts

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import secrets
-from contextlib import suppress
 
 from openlaunch.controller.endpoint import WatchedEndpoint
 from openlaunch.controller.generations import MAX_REASON, Generations, resources_of
@@ -17,7 +16,6 @@ from openlaunch.wire.events import EventKind
 
 log = logging.getLogger(__name__)
 
-POLL_SECONDS = 0.05
 THREAD_STACK_BYTES = 8 * 1024 * 1024
 """For a thread for each slot, on top of what the endpoint asks for."""
 
@@ -59,6 +57,9 @@ class WorkerControl:
                 generation.bundle.id,
                 parts.fleet.terms(endpoint.record, generation.bundle, number, generation.secrets),
             ),
+            slots=asked.slots,
+            max_requests=asked.max_requests_per_worker or 0,
+            grace=parts.settings.interrupt_grace,
         )
         try:
             await parts.engine.start(spec)
@@ -150,14 +151,6 @@ class WorkerControl:
                 self._end(worker, Phase.DRAINING if worker.phase is Phase.READY else Phase.STOPPING)
         await asyncio.gather(*(self._finish(worker, grace) for worker in self.roster))
 
-    async def wait_unwanted(self, grace: float) -> None:
-        """Wait until nothing runs in any worker, for `grace` seconds at most."""
-        fleet = self.endpoint.parts.fleet
-        with suppress(TimeoutError):
-            async with asyncio.timeout(grace):
-                while any(fleet.is_wanted(worker.id) for worker in self.roster):  # noqa: ASYNC110 -- there is no event
-                    await asyncio.sleep(POLL_SECONDS)
-
     async def _finish(self, worker: WorkerState, grace: float) -> None:
         if worker.phase is Phase.DRAINING:
             await worker.wait_gone(grace)
@@ -177,16 +170,22 @@ class WorkerControl:
         endpoint.changed.set()
 
     def gone(
-        self, worker: WorkerState, reason: str, last_lines: str = "", *, with_node: bool = False
+        self,
+        worker: WorkerState,
+        reason: str,
+        last_lines: str = "",
+        *,
+        with_node: bool = False,
+        served: bool = False,
     ) -> None:
         """Take a worker out whose process has ended, or whose node is away.
 
-        `reason` says how, and `last_lines` are its log's.
+        `reason` says how, and `last_lines` are its log's. One that has `served` does not tell against its bundle.
         """
         endpoint, fleet = self.endpoint, self.endpoint.parts.fleet
         self.roster.remove(worker)
         endpoint.hold(len(self.roster))
-        excused = fleet.is_excused(worker.id)
+        excused = served or fleet.is_excused(worker.id)
         fleet.forget(worker.id, reason, with_node=with_node)
         if with_node:
             endpoint.note(f"worker {worker.short_id} {reason}")

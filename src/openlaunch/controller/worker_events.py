@@ -93,7 +93,7 @@ class WorkerEvents:
             away = bool(ended.node)
             worker.expected = worker.expected or away  # which tells nothing against the bundle
             reason = str(ended) if away else worker.end_reason or str(ended)
-            self._control.gone(worker, reason, ended.last_lines, with_node=away)
+            self._control.gone(worker, reason, ended.last_lines, with_node=away, served=ended.served)
 
     async def _see_to_its_end(self, worker: WorkerState) -> None:
         """Stop a worker that should be ending, when it has not ended within the grace time."""

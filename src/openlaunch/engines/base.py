@@ -85,6 +85,9 @@ class WorkerSpec:
     or "HOST:PORT". `image` is set where the bundle is a container image. `memory_limit` bounds the bytes that the
     worker's own code uses; 0 sets no bound. `identity` is set where another server may take the worker over. It sees
     the cache of `owner`, in which is what the endpoint says in `prefetch`.
+
+    The rest is for an engine whose workers several servers send requests to: how many a worker runs at a time, after
+    how many it is to be replaced (0: never), and the seconds within which one that is cancelled has to stop.
     """
 
     worker_id: str
@@ -98,6 +101,9 @@ class WorkerSpec:
     identity: WorkerIdentity | None = None
     owner: str = ""
     prefetch: tuple[str, ...] = field(default=(), repr=False)
+    slots: int = 1
+    max_requests: int = 0
+    grace: float = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,18 +118,29 @@ class KeptWorker:
 
 
 @dataclass(frozen=True, slots=True)
-class LeftWork:
-    """Where a worker stands that another server had: the ids of requests that have no answer yet, all cancelled.
-
-    `last_id` is the last request's id. `unheard` counts the CANCELs that the worker has not answered.
-    """
+class Standing:
+    """How far a worker is that is adopted: whether it is ready, and whether it was to be replaced."""
 
     ready: bool
     worn: bool
-    running: tuple[int, ...]
-    last_id: int
-    unheard: int
+
+
+@dataclass(frozen=True, slots=True)
+class SharedWorker:
+    """A worker that is ready, as every server that may send it requests hears of it.
+
+    The ids of this server's requests are those above `first_id`, up to `SEAT_IDS` of them.
+    """
+
+    worker_id: str
+    endpoint_id: str
+    generation: int
+    first_id: int
     wants_context: bool = False
+
+
+SEAT_IDS = 1 << 24
+"""How many ids of a worker's requests belong to one server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +149,7 @@ class WorkerExit:
 
     `out_of_memory`: the kernel's counters say that it was killed for want of memory. `last_lines` are the last that
     it wrote to its log. `node` is set where how it ended is not known, because its node is away: it names that and
-    says how, as "one:8001, which closed the connection".
+    says how, as "one:8001, which closed the connection". `served` is set where it is known that it has answered.
     """
 
     code: int | None
@@ -140,6 +157,7 @@ class WorkerExit:
     out_of_memory: bool = False
     last_lines: str = field(default="", repr=False, compare=False)
     node: str = ""
+    served: bool = False
 
     def __str__(self) -> str:
         if self.node:

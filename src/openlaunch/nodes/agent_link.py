@@ -4,12 +4,12 @@ import asyncio
 import itertools
 import logging
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
-from openlaunch.engines.base import Capacity, EngineError, LeftWork
-from openlaunch.nodes.calls import CAPACITY, FAILURES, LEFT_WORK, Call
+from openlaunch.engines.base import Capacity, EngineError, SharedWorker, Standing
+from openlaunch.nodes.calls import CAPACITY, FAILURES, REPORT, SHARED, STANDING, Call, WorkerNews
 from openlaunch.nodes.identity import ClusterIdentity
-from openlaunch.nodes.link import VERSION, Kind, NodeLink, read_document
+from openlaunch.nodes.link import TOKENS, VERSION, Kind, NodeLink, read_document, read_tokens
 from openlaunch_worker.frames import Body, FrameError
 
 A = TypeVar("A")
@@ -19,11 +19,35 @@ log = logging.getLogger(__name__)
 
 WELCOME_SECONDS = 5.0
 
-OpenChannel = Callable[[str, asyncio.Transport, LeftWork | None], asyncio.Protocol | None]
-"""Takes a worker's token, its connection, and what another server left in it; returns what reads it.
 
-None where no worker has that token.
-"""
+class Gateway(Protocol):
+    """What a server does with the workers of its nodes."""
+
+    def connect(
+        self, token: str, transport: "WorkerChannel", standing: Standing | None
+    ) -> asyncio.Protocol | None:
+        """Use the connection of the worker with this token, which is adopted where it has a standing.
+
+        Returns what reads it; None where no worker has that token.
+        """
+
+    def share(self, worker: SharedWorker, transport: "WorkerChannel") -> asyncio.Protocol:
+        """Send requests to this worker, too, with a token for each; return what reads the connection."""
+
+    def granted(self, worker_id: str, tokens: int) -> None:
+        """Note that there are more tokens for a worker."""
+
+    def taken(self, worker_id: str) -> None:
+        """Note that a token is another server's once the next answer has come."""
+
+    def recalled(self, worker_id: str, tokens: int) -> None:
+        """Give back as many tokens as are not used."""
+
+    def ended(self, worker_id: str, reason: str, *, with_node: bool) -> None:
+        """Note that a worker has ended, or is away with its node."""
+
+    def heard(self, news: WorkerNews) -> None:
+        """Note news of a worker that this server has started or adopted."""
 
 
 class AgentLink(NodeLink):
@@ -34,14 +58,16 @@ class AgentLink(NodeLink):
         peer: str,
         identity: ClusterIdentity,
         records: str,
-        open_channel: OpenChannel,
+        gateway: Gateway,
         heard: Callable[[str, Any], None],
         lost: Callable[["AgentLink"], None],
     ) -> None:
         super().__init__(peer)
         self._identity = identity
         self._records = records
-        self._open_channel = open_channel
+        self._gateway = gateway
+        self.shared: set[str] = set()
+        """The workers that this server may send requests to."""
         self._heard = heard
         self._lost = lost
         self._calls: dict[int, asyncio.Future[Any]] = {}
@@ -76,16 +102,26 @@ class AgentLink(NodeLink):
         self.handle(Kind.RETURN, self._on_return)
         self.handle(Kind.FAILED, self._on_failed)
         self.handle(Kind.EVENT, self._on_event)
+        self.handle(Kind.GRANT, self._on_grant)
+        self.handle(Kind.TAKE, lambda number, _: self._gateway.taken(self._worker_of(number)))
+        self.handle(Kind.RECALL, self._on_recall)
         if not self.welcome.done():
             self.welcome.set_result(capacity)
 
     def _on_open(self, number: int, payload: Body) -> None:
-        document, channel = read_document(payload), WorkerChannel(self, number)
+        document = read_document(payload)
         try:
-            left = None if document.get("left") is None else LEFT_WORK.argument(document["left"])
+            worker = None if document.get("worker") is None else SHARED.argument(document["worker"])
+            standing = None if document.get("standing") is None else STANDING.argument(document["standing"])
         except ValueError:
-            raise FrameError("an OPEN with what was left in a worker that can't be") from None
-        reader = self._open_channel(str(document.get("token")), channel, left)
+            raise FrameError("an OPEN of a worker that can't be") from None
+        channel = WorkerChannel(self, number, "" if worker is None else worker.worker_id)
+        reader: asyncio.Protocol | None
+        if worker is None:
+            reader = self._gateway.connect(str(document.get("token")), channel, standing)
+        else:
+            self.shared.add(worker.worker_id)
+            reader = self._gateway.share(worker, channel)
         if reader is None:
             self.send(Kind.CLOSE, number)
             return
@@ -93,6 +129,21 @@ class AgentLink(NodeLink):
         channel.set_protocol(reader)
         if self._is_full:
             channel.pause()
+
+    def _worker_of(self, number: int) -> str:
+        """Return the worker of a channel; none where it is closed here."""
+        channel = self.channels.get(number)
+        return channel.worker_id if isinstance(channel, WorkerChannel) else ""
+
+    def _on_grant(self, number: int, payload: Body) -> None:
+        self._gateway.granted(self._worker_of(number), read_tokens(payload))
+
+    def _on_recall(self, number: int, payload: Body) -> None:
+        self._gateway.recalled(self._worker_of(number), read_tokens(payload))
+
+    def want(self, endpoint_id: str, waiting: int) -> None:
+        """Say how many requests wait here for a slot of the endpoint's workers."""
+        self.send(Kind.WANT, waiting, endpoint_id.encode())
 
     def _on_event(self, number: int, payload: Body) -> None:
         document = read_document(payload)
@@ -116,6 +167,11 @@ class AgentLink(NodeLink):
             raise
         finally:
             self._calls.pop(number, None)
+
+    def report(self, news: WorkerNews) -> None:
+        """Have the agent say to the leader what it should know of a worker."""
+        document = {"method": REPORT.name, "argument": REPORT.dump(news)}
+        self.send_document(Kind.CALL, next(self._numbers), document)
 
     def _on_return(self, number: int, payload: Body) -> None:
         future = self._calls.get(number)
@@ -144,8 +200,11 @@ class AgentLink(NodeLink):
 class WorkerChannel(asyncio.Transport):
     """A worker's connection as the gateway uses it: a transport, whose bytes go over an agent's link."""
 
-    def __init__(self, link: AgentLink, number: int) -> None:
+    def __init__(self, link: AgentLink, number: int, worker_id: str) -> None:
         super().__init__()
+        self.worker_id = worker_id
+        """The worker to which requests may be sent over this; empty: it is the leader's channel."""
+        self.agent = link.peer
         self._link = link
         self._number = number
         self._protocol: Any = None
@@ -163,6 +222,29 @@ class WorkerChannel(asyncio.Transport):
     def write(self, data: bytes | bytearray | memoryview) -> None:
         if not self._is_closing:
             self._link.send_data(self._number, data)
+
+    def want(self, endpoint_id: str, waiting: int) -> None:
+        """Say to the agent how many requests wait here for a slot of the endpoint's workers."""
+        self._link.want(endpoint_id, waiting)
+
+    def give(self, tokens: int) -> None:
+        """Answer a RECALL."""
+        if not self._is_closing:
+            self._link.send(Kind.GIVE, self._number, TOKENS.pack(tokens))
+
+    def drain(self) -> None:
+        """Have the worker end once nothing runs there."""
+        if not self._is_closing:
+            self._link.send(Kind.DRAIN, self._number)
+
+    def drop(self) -> None:
+        """Close it at this end alone, without a word to the protocol: another server leads the worker."""
+        self._is_closing = True
+        self._link.channels.pop(self._number, None)
+
+    def report(self, news: WorkerNews) -> None:
+        """Say to the leader what it should know of the worker."""
+        self._link.report(news)
 
     def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
         for data in list_of_data:

@@ -12,10 +12,11 @@ from openlaunch.engines.base import (
     EngineError,
     EnvironmentInfo,
     KeptWorker,
-    LeftWork,
     LogLine,
     LogPart,
     NoRoom,
+    SharedWorker,
+    Standing,
     WorkerExit,
     WorkerSpec,
 )
@@ -85,6 +86,19 @@ class Ended:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerNews:
+    """What the leader should know of a worker: what a server says that uses it, or the agent.
+
+    `worn`: it is to be replaced. `stuck`: something in it does not stop. `broke`: it has broken the protocol.
+    `unwanted`: it drains, and nobody wants what still runs there.
+    """
+
+    worker_id: str
+    kind: Literal["worn", "stuck", "broke", "unwanted"]
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class BuildNews:
     """What a build says: that it has its turn, a line of its log, or what it does now."""
 
@@ -119,6 +133,9 @@ class Call(Generic[A, R]):
 
 LEAD: Final[Call[int, list[KeptWorker]]] = Call("lead", int, list[KeptWorker])
 """Begins to give orders under an epoch; one that is older than the node has seen is refused."""
+LEAVE: Final[Call[None, None]] = Call("leave", None, None)
+"""Gives no more orders. The workers stay, for the next leader to adopt, and serve."""
+REPORT: Final[Call[WorkerNews, None]] = Call("report", WorkerNews, None)
 ADOPT: Final[Call[Adopt, None]] = Call("adopt", Adopt, None)
 DRAIN: Final[Call[bool, None]] = Call("drain", bool, None)
 """Has the node get no further workers, or be used again; it remembers that."""
@@ -135,7 +152,9 @@ REMOVE_LOGS: Final[Call[str, None]] = Call("remove_logs", str, None)
 
 ENDED: Final[Call[Ended, None]] = Call("ended", Ended, None)
 BUILD: Final[Call[BuildNews, None]] = Call("build", BuildNews, None)
-LEFT_WORK: Final[Call[LeftWork, None]] = Call("left", LeftWork, None)
+NEWS: Final[Call[WorkerNews, None]] = Call("news", WorkerNews, None)
+STANDING: Final[Call[Standing, None]] = Call("standing", Standing, None)
+SHARED: Final[Call[SharedWorker, None]] = Call("shared", SharedWorker, None)
 CAPACITY: Final[Call[Capacity, None]] = Call("capacity", Capacity, None)
 
 FAILURES: Final[dict[str, type[Exception]]] = {

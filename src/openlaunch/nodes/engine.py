@@ -5,6 +5,7 @@ import logging
 import secrets
 import ssl
 from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from time import time as clock
 from typing import Any, NoReturn
@@ -27,7 +28,7 @@ from openlaunch.engines.base import (
     WorkerSpec,
 )
 from openlaunch.nodes import calls
-from openlaunch.nodes.agent_link import AgentLink, OpenChannel
+from openlaunch.nodes.agent_link import AgentLink, Gateway
 from openlaunch.nodes.identity import ClusterIdentity
 from openlaunch.nodes.node import Node
 from openlaunch.nodes.placement import FewestWorkers, Placement
@@ -67,16 +68,16 @@ class NodesEngine:
         self._builds: dict[str, Node | None] = {}
         """The node that speaks for each build that is waited for: the first that has begun with it."""
         self._events: EngineEvents
-        self._open_channel: OpenChannel = lambda token, transport, left: None
+        self._gateway: Gateway
         self._found_later: Callable[[KeptWorker], None] = lambda kept: None
         self._background = BackgroundTasks("a node could not be looked after")
 
     def listen(self, events: EngineEvents) -> None:
         self._events = events
 
-    async def start_dialling(self, open_channel: OpenChannel) -> None:
+    async def start_dialling(self, gateway: Gateway) -> None:
         """Connect to every agent, now and whenever a connection is lost; wait a moment for the first answers."""
-        self._open_channel = open_channel
+        self._gateway = gateway
         first = [self._dial(node) for node in self._nodes]
         await self._placement.begin(self)
         await asyncio.gather(*(tried.wait() for tried in first))
@@ -128,7 +129,7 @@ class NodesEngine:
                 node.address,
                 self._identity,
                 self._records,
-                self._open_channel,
+                self._gateway,
                 lambda event, about: self._heard(node, event, about),
                 on_lost,
             )
@@ -189,8 +190,9 @@ class NodesEngine:
     async def leave(self) -> None:
         self._epoch = None
         for node, link in self._connected():
-            link.lose("is left to another server")
-            self._lost(node, link)
+            node.workers.clear()
+            with suppress(EngineError):
+                await link.call(calls.LEAVE, None)
 
     def leaving(self) -> Collection[str]:
         return [worker_id for node in self._nodes if node.capacity.draining for worker_id in node.workers]
@@ -234,17 +236,16 @@ class NodesEngine:
 
     def _lost(self, node: Node, link: AgentLink) -> None:
         """Take a node out that was connected, with its workers; those that still run are found once it is back."""
-        if node.link is not link:
-            return
-        node.link, node.problem, node.since = None, link.lost_because, clock()
-        node.environments.clear()
-        workers, node.workers = node.workers, {}
-        level = logging.INFO if self._epoch is None else logging.ERROR
-        log.log(level, "the node %s %s; it had %d workers", node.address, node.problem, len(workers))
-        for worker_id in workers:
-            self._events.worker_ended(
-                worker_id, WorkerExit(None, None, node=f"{node.address}, which {node.problem}")
-            )
+        away = WorkerExit(None, None, node=f"{node.address}, which {link.lost_because}")
+        if node.link is link:
+            node.link, node.problem, node.since = None, link.lost_because, clock()
+            node.environments.clear()
+            workers, node.workers = node.workers, {}
+            log.error("the node %s %s; it had %d workers", node.address, node.problem, len(link.shared))
+            for worker_id in workers:
+                self._events.worker_ended(worker_id, away)
+        for worker_id in link.shared:
+            self._gateway.ended(worker_id, str(away), with_node=True)
 
     async def _build_all(self, node: Node) -> None:
         """Build on a node that has come what the others have."""
@@ -266,6 +267,13 @@ class NodesEngine:
             ended = calls.ENDED.argument(about)
             if node.workers.pop(ended.worker_id, None) is not None:
                 self._events.worker_ended(ended.worker_id, replace(ended.exit, last_lines=ended.last_lines))
+            if node.link is not None:
+                node.link.shared.discard(ended.worker_id)
+            self._gateway.ended(ended.worker_id, str(ended.exit), with_node=False)
+        elif event == calls.NEWS.name:
+            news = calls.NEWS.argument(about)
+            if news.worker_id in node.workers:
+                self._gateway.heard(news)
         elif event == calls.CAPACITY.name:
             node.has = calls.CAPACITY.argument(about)
         elif event == calls.BUILD.name:
@@ -388,7 +396,10 @@ class NodesEngine:
         return next((node.address for node in self._nodes if worker_id in node.workers), "")
 
     def _node_of(self, worker_id: str) -> AgentLink | None:
-        return next((link for node, link in self._connected() if worker_id in node.workers), None)
+        nodes = self._connected()
+        return next(
+            (link for node, link in nodes if worker_id in node.workers or worker_id in link.shared), None
+        )
 
     async def stop(self, worker_id: str, grace: float) -> None:
         if (link := self._node_of(worker_id)) is not None:

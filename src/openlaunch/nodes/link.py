@@ -8,13 +8,23 @@ A frame is as in `openlaunch_worker.frames`. Its id names a call or a channel::
                                                       RETURN   JSON, what a call returns
                                                       FAILED   JSON {"type", "message"}, how a call ended
                                                       EVENT    JSON {"event", …}
-                                                      OPEN     JSON {"token", "left"}: a worker has said HELLO,
-                                                               or is adopted, with what was left in it
+                                                      OPEN     JSON {"token", "standing"}: a worker has said HELLO
+                                                               to the leader, or is adopted by it;
+                                                               or {"worker"}: a server may send it requests
+    DRAIN    the leader's worker ends once it is      GRANT    u32: hold so many tokens more for the worker
+             idle, and gets nothing more              TAKE     a token is another server's from the next answer on
+    WANT     so many requests wait for the endpoint   RECALL   u32: give as many tokens back as are not used
+             whose id this has
+    GIVE     u32: tokens, the answer to RECALL
 
-    both: DATA    bytes of a worker's connection, whose frames only its two ends read
+    both: DATA    frames of a worker's connection
           CLOSE   the channel is closed
           PAUSE, RESUME  send nothing, or again, over the channel
           BEAT    twice a second
+
+A server that leads has a channel for each of its workers, over which START, BUNDLE, READY, LOAD_FAILED, LEAVING and
+RENEW go. Each server that keeps the same records has one for each worker that is ready, for everything else. Tokens
+are those of `openlaunch.nodes.slots`.
 """
 
 import asyncio
@@ -22,11 +32,12 @@ import json
 import logging
 from collections.abc import Callable
 from enum import IntEnum
+from struct import Struct
 from typing import Any, Final, Protocol, cast
 
 from openlaunch_worker.frames import Body, FrameError, FrameParser, encode
 
-VERSION: Final = 1
+VERSION: Final = 2
 BEAT_SECONDS: Final = 0.5
 DEAD_SECONDS: Final = 2.0
 """A peer that was not heard of for this long is dead, or cut off."""
@@ -34,6 +45,7 @@ DEAD_SECONDS: Final = 2.0
 PIECE_BYTES: Final = 64 * 1024
 """Limit on one DATA frame: a large body does not hold up what comes behind it on other channels."""
 
+TOKENS: Final = Struct("<I")
 MAX_DOCUMENT_BYTES: Final = 16 * 1024 * 1024
 MAX_CHANNELS: Final = 100_000
 
@@ -56,6 +68,12 @@ class Kind(IntEnum):
     CLOSE = 11
     PAUSE = 12
     RESUME = 13
+    DRAIN = 14
+    WANT = 15
+    GRANT = 16
+    TAKE = 17
+    RECALL = 18
+    GIVE = 19
 
 
 class ChannelEnd(Protocol):
@@ -194,6 +212,13 @@ class NodeLink(asyncio.Protocol):
         self._is_full = False
         for channel in list(self.channels.values()):
             channel.resume()
+
+
+def read_tokens(payload: Body) -> int:
+    """Return a number of tokens; raise `FrameError` for anything else."""
+    if len(payload) != TOKENS.size:
+        raise FrameError("a number of tokens that is none")
+    return int(TOKENS.unpack(payload)[0])
 
 
 def read_document(payload: Body) -> dict[str, Any]:

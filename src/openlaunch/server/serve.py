@@ -47,6 +47,7 @@ from openlaunch.server.control.lazy_app import LazyApp
 from openlaunch.server.control.log_streams import LogStreams
 from openlaunch.server.control.open_metrics import open_metrics
 from openlaunch.server.dispatch.lanes import Lanes
+from openlaunch.server.dispatch.loads import Loads
 from openlaunch.server.dispatch.recordings import Recordings
 from openlaunch.server.dispatch.traced_starts import trace_starts
 from openlaunch.server.dispatch.workers import Workers
@@ -100,6 +101,8 @@ from openlaunch.wire.keys import Role
 if TYPE_CHECKING:
     from openlaunch.nodes.engine import NodesEngine
     from openlaunch.nodes.identity import ClusterIdentity
+    from openlaunch.server.dispatch.lane import Lane
+    from openlaunch.server.dispatch.seats import Seats
     from openlaunch.store.postgres import PostgresStore
 
 log = logging.getLogger(__name__)
@@ -199,13 +202,15 @@ async def serve_on(settings: Settings, data: DataDir, listener: socket.socket, r
         _say_stopping(context.workers.running(), settings.drain_seconds)
         resolver.stopping = context.health.stopping = True
         context.tasks.stop_claiming()
-        # Before another server leads: it adopts workers that nothing is sent to any longer.
-        context.lanes.refuse_all(Unavailable("the server is stopping", code="stopping", retry_after=2))
+        stopping = Unavailable("the server is stopping", code="stopping", retry_after=2)
+        if context.workers.seats is None or context.resign is None:
+            context.lanes.refuse_all(stopping)  # nobody starts workers for what waits any longer
         if context.resign is not None:
             await context.resign()
         context.controller.events.close()
         context.log_streams.close()
-        await _drained(context.workers, settings.drain_seconds, signals.at_once)
+        await _drained(context, settings.drain_seconds, signals.at_once)
+        context.lanes.refuse_all(stopping)
         context.workers.break_off(
             Unavailable("the server stopped before this had ended", code="interrupted", retry_after=2)
         )
@@ -284,6 +289,7 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
                 settings.limit_memory,
                 scale_down_after=settings.scale_down_seconds,
                 stuck_grace=settings.drain_seconds,
+                interrupt_grace=settings.interrupt_grace_seconds,
             ),
             clock.now,
             SecretValues(store, vault),
@@ -307,7 +313,13 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
         await workers.start(controller.reports)
         stack.push_async_callback(workers.close)
         if not isinstance(engine, LocalEngine):
-            await engine.start_dialling(workers.connect)
+            demand = controller.reports.demand
+            if cluster is not None:
+                loads = Loads(cluster.messages, lanes, lambda: controller.leads, demand)
+                lanes.load_elsewhere, demand = loads.of, loads.wanted
+                loads.start()
+                stack.push_async_callback(loads.stop)
+            await engine.start_dialling(_share_workers(settings, workers, lanes, demand))
         recordings = Recordings(
             artifacts,
             store,
@@ -365,7 +377,7 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
             )
             stack.push_async_callback(cluster.stop)
         nodes = None if isinstance(engine, LocalEngine) else engine.problems
-        leads = None if cluster is None else lambda: controller.leads
+        leads = None if cluster is None or engine.keeps_workers else lambda: controller.leads
         history = History(store if cluster is None else None, lanes.watched)
         history.start()
         stack.push_async_callback(history.stop)
@@ -408,6 +420,25 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
             cluster=records,
             resign=None if cluster is None else cluster.resign,
         )
+
+
+def _share_workers(
+    settings: Settings, workers: Workers, lanes: Lanes, demand: Callable[[str], None]
+) -> "Seats":
+    """Have requests go to workers on nodes, which other servers use, too."""
+    from openlaunch.server.dispatch.seats import Seats
+    from openlaunch.server.dispatch.shared_lane import SharedLane
+
+    seats = workers.seats = Seats(settings, lanes, workers)
+    lanes.make = partial(SharedLane, demand=demand, changed=seats.waiting)
+    on_new = lanes.on_new
+
+    def place(lane: "Lane") -> None:
+        on_new(lane)
+        seats.place(lane)
+
+    lanes.on_new = place
+    return seats
 
 
 def _spans(settings: Settings) -> Spans | None:
@@ -602,11 +633,11 @@ def _say_stopping(running: int, seconds: float) -> None:
         log.info("stopping: no request or task runs")
 
 
-async def _drained(workers: Workers, seconds: float, at_once: asyncio.Event) -> None:
+async def _drained(context: Context, seconds: float, at_once: asyncio.Event) -> None:
     """Wait until nothing runs in workers and nothing waits for one, for at most `seconds`."""
     loop = asyncio.get_running_loop()
     began = loop.time()
-    while running := workers.running():
+    while running := context.workers.running() + context.lanes.waiting():
         waited = loop.time() - began
         if waited >= seconds or at_once.is_set():
             log.warning("%d requests had not ended after %.3g s; they are broken off", running, waited)

@@ -89,7 +89,7 @@ def test_an_agent_of_another_cluster_is_not_used(tmp_path):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"version": 0}, "it speaks version 0 of the protocol, and this agent 1"),
+        ({"version": 0}, f"it speaks version 0 of the protocol, and this agent {VERSION}"),
         ({"proof": "0" * 64}, "its cluster's token is another one"),
         ({"proof": None}, "its cluster's token is another one"),
     ],

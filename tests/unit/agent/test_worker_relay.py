@@ -1,37 +1,75 @@
-"""A worker's connection that goes from one server to the next, wherever it is cut: both ends see whole frames."""
+"""A worker that several servers use: wherever what they send is cut, frames stay whole and find their way."""
 
+import asyncio
 import random
+from functools import wraps
 
 import pytest
 
+from openlaunch.agent.shared_slots import SharedSlots
 from openlaunch.agent.worker_relay import WorkerRelay
-from openlaunch.engines.base import LeftWork
-from openlaunch_worker.frames import FrameParser, Kind, encode
+from openlaunch.engines.base import SEAT_IDS, WorkerSpec
+from openlaunch.nodes.calls import NEWS
+from openlaunch.nodes.link import TOKENS
+from openlaunch.nodes.link import Kind as LinkKind
+from openlaunch_worker.frames import FrameError, FrameParser, Kind, encode
 
 BODY = bytes(range(256)) * 300
 
 
+def in_loop(test):
+    @wraps(test)
+    def run(*args, **kwargs):
+        async def main():
+            test(*args, **kwargs)
+
+        asyncio.run(main())
+
+    return run
+
+
 class Link:
-    """A server's link: what it was sent, and where it began."""
+    """A server's link: its channels, and what it was sent over each."""
 
-    def __init__(self):
-        self.data = b""
-        self.left = None
-        self.closed = False
+    def __init__(self, number):
+        self.first_id = number * SEAT_IDS
+        self.name = f"server {number}"
+        self.channels, self.opened, self.data, self.said, self.told = {}, {}, {}, [], []
 
-    def open_channel(self, token, end, left=None):
-        self.left = left
-        return 7
+    def open_channel(self, end, document):
+        number = len(self.opened) + 1
+        self.channels[number], self.opened[number], self.data[number] = end, document, b""
+        return number
 
     def send_data(self, number, data):
-        assert number == 7
-        self.data += data
+        assert number in self.channels
+        self.data[number] += data
+
+    def send(self, kind, number, payload=b""):
+        self.said.append((kind, int(TOKENS.unpack(payload)[0]) if payload else None))
+
+    def tell(self, event, about):
+        assert event is NEWS
+        self.told.append(about.kind)
 
     def close_channel(self, number):
-        self.closed = True
+        self.channels.pop(number, None)
 
-    def frames(self):
-        return [(kind, number) for kind, number, _ in FrameParser().feed(self.data)]
+    def lose(self, reason):
+        raise AssertionError(reason)
+
+    def seat(self):
+        """Return the number of the channel over which requests go."""
+        return next(number for number, document in self.opened.items() if "worker" in document)
+
+    def frames(self, number):
+        return [(kind, of - self.first_id) for kind, of, _ in FrameParser().feed(self.data[number])]
+
+    def ask(self, data):
+        self.channels[self.seat()].receive(data)
+
+    def request(self, number, body=b"{}"):
+        return encode(Kind.REQUEST, self.first_id + number, bytes(9) + body)
 
 
 class Transport:
@@ -39,6 +77,7 @@ class Transport:
 
     def __init__(self):
         self.data = b""
+        self.is_read = True
 
     def set_protocol(self, protocol):
         pass
@@ -50,101 +89,180 @@ class Transport:
         return False
 
     def pause_reading(self):
-        pass
+        self.is_read = False
 
-    resume_reading = pause_reading
+    def resume_reading(self):
+        self.is_read = True
 
-
-def request(number, body=BODY):
-    return encode(Kind.REQUEST, number, bytes(9) + body)
-
-
-def connected():
-    relay, link, worker = WorkerRelay(link := Link(), "token"), link, Transport()
-    relay.connect(worker)
-    return relay, link, worker
+    def frames(self):
+        return [(kind, of) for kind, of, _ in FrameParser().feed(self.data)]
 
 
-TO_WORKER = b"".join(
-    (
-        encode(Kind.START, 0, b"{}"),
-        encode(Kind.BUNDLE, 0, b"bundle"),
-        encode(Kind.BUNDLE, 0),
-        request(1, b"{}"),
-        request(2),
-        encode(Kind.CANCEL, 1),
-        request(3, b"{}"),
-    )
-)
-FROM_WORKER = b"".join(
-    (
-        encode(Kind.READY, 0, b"{}"),
-        encode(Kind.HEARD, 1),
-        encode(Kind.RESULT, 1, b"\3"),
-        encode(Kind.CHUNK, 2, b"piece"),
-        encode(Kind.RESULT, 2, b"\0" + BODY),
-    )
-)
+class Node:
+    """A worker that is ready, and the servers that use it, the first of which leads."""
+
+    def __init__(self, servers=2, slots=2, **spec):
+        self.slots = SharedSlots()
+        self.links = [Link(number) for number in range(1, servers + 1)]
+        spec = WorkerSpec("end.1", "end", "env", "", "token", slots=slots, **spec)
+        self.relay, self.worker = WorkerRelay(spec, self.links[0], self.slots), Transport()
+        self.relay.connect(self.worker)
+        for link in self.links:
+            self.slots.join(link)
+        self.links[0].channels[1].receive(encode(Kind.START, 0, b"{}") + encode(Kind.BUNDLE, 0))
+        self.says(Kind.READY, 0)
+        self.relay._let_sit()
+
+    def says(self, kind, number, payload=b""):
+        self.relay.data_received(encode(kind, number, payload))
 
 
-@pytest.mark.parametrize("seed", range(200))
-def test_the_next_server_begins_at_a_frame_wherever_the_last_one_ended(seed):
+@in_loop
+def test_slots_are_spread_and_move_to_the_server_whose_requests_wait():
+    node = Node()
+    first, second = node.links
+    assert (LinkKind.GRANT, 1) in first.said
+    assert (LinkKind.GRANT, 1) in second.said
+    first.ask(first.request(1))
+    second.ask(second.request(1))
+    with pytest.raises(FrameError, match="without a token"):
+        second.ask(second.request(2))
+    node.slots.wanted(second, "end", 1)
+    node.says(Kind.RESULT, first.first_id + 1, b"\0x")
+    assert first.said[-1] == (LinkKind.TAKE, None)
+    assert second.said[-1] == (LinkKind.GRANT, 1)
+    assert first.frames(first.seat()) == [(Kind.RESULT, 1)]
+    assert second.frames(second.seat()) == []
+    with pytest.raises(FrameError, match="which is not free"):
+        second.ask(first.request(3))
+
+
+@in_loop
+@pytest.mark.parametrize("seed", range(50))
+def test_frames_of_several_servers_stay_whole_wherever_they_are_cut(seed):
     chance = random.Random(seed)
-    relay, first, worker = connected()
-    cut = chance.randrange(len(TO_WORKER) + 1)
-    back = chance.randrange(len(FROM_WORKER) + 1)
-    for data, at, take in ((TO_WORKER, cut, relay.receive), (FROM_WORKER, back, relay.data_received)):
-        middle = chance.randrange(at + 1)
-        take(data[:middle])
-        take(data[middle:at])
-    relay.detach()
-    relay.attach(second := Link(), "new")
-    relay.data_received(FROM_WORKER[back:])
-    relay.receive(request(4, b"{}"))
-
-    # Each server has seen a beginning of the frames, and the second nothing of what the first one had begun to read.
-    assert FROM_WORKER.startswith(first.data)
-    whole = first.frames()
-    everything = [(kind, number) for kind, number, _ in FrameParser().feed(FROM_WORKER)]
-    seen = second.frames()
-    assert seen == everything[len(everything) - len(seen) :]
-    assert len(everything) - len(seen) - len(whole) in (0, 1)
-    # The worker has whole frames, of which the last are those of the second server.
-    told = [(kind, number) for kind, number, _ in FrameParser().feed(worker.data)]
-    assert told[-1] == (Kind.REQUEST, 4)
-    asked = {number for kind, number in told[:-1] if kind == Kind.REQUEST}
-    cancelled = [number for kind, number in told if kind == Kind.CANCEL]
-    answered = {n for kind, n in everything[: len(everything) - len(seen)] if kind == Kind.RESULT}
-    left = second.left
-    assert isinstance(left, LeftWork)
-    assert set(left.running) == asked - answered
-    assert set(left.running) <= set(cancelled)
-    heard = sum(kind == Kind.HEARD for kind, _ in everything[: len(everything) - len(seen)])
-    assert left.unheard == len(cancelled) - heard
-    assert left.last_id == max(asked, default=0)
-    assert left.ready == ((Kind.READY, 0) not in seen)
+    node = Node(servers=3, slots=9)
+    sent = {
+        link: b"".join(link.request(n, chance.choice((b"{}", BODY))) for n in (1, 2, 3))
+        for link in node.links
+    }
+    left = dict(sent)
+    while left:
+        link = chance.choice(list(left))
+        size = chance.choice((1, 5, 12, 4000, 100_000))
+        link.ask(left[link][:size])
+        left[link] = left[link][size:]
+        if not left[link]:
+            del left[link]
+    asked = [of for kind, of in node.worker.frames() if kind == Kind.REQUEST]
+    assert sorted(asked) == sorted(link.first_id + n for link in node.links for n in (1, 2, 3))
+    for link in node.links:
+        assert [of for of in asked if of & -SEAT_IDS == link.first_id] == [
+            link.first_id + n for n in (1, 2, 3)
+        ]
+    chance.shuffle(asked)
+    back = b"".join(encode(Kind.CHUNK, of, BODY) + encode(Kind.END, of, b"\0") for of in asked)
+    while back:
+        size = chance.choice((1, 5, 12, 4000, 100_000))
+        node.relay.data_received(back[:size])
+        back = back[size:]
+    for link in node.links:
+        answered = [of for kind, of in link.frames(link.seat()) if kind == Kind.END]
+        assert sorted(answered) == [1, 2, 3]
 
 
-def test_only_a_worker_that_has_its_bundle_and_stays_can_be_kept():
-    relay, _, _ = connected()
-    assert not relay.may_be_kept
-    relay.receive(encode(Kind.BUNDLE, 0, b"bundle"))
-    assert not relay.may_be_kept
-    relay.receive(encode(Kind.BUNDLE, 0))
-    assert relay.may_be_kept
-    relay.receive(encode(Kind.DRAIN, 0))
-    assert not relay.may_be_kept
+@in_loop
+@pytest.mark.parametrize("cut", [0, 3, 9, 50, 5000])
+def test_a_server_that_is_lost_has_its_requests_cancelled_and_another_gets_its_slots(cut):
+    node = Node(grace=60)
+    first, second = node.links
+    first.ask(first.request(1, BODY)[:cut])
+    second.ask(second.request(1))
+    assert ((Kind.REQUEST, second.first_id + 1) in node.worker.frames()) == (cut < 9)
+    first.channels.clear()
+    node.slots.leave(first)
+    frames = node.worker.frames()
+    assert (Kind.REQUEST, second.first_id + 1) in frames
+    assert ((Kind.CANCEL, first.first_id + 1) in frames) == (cut >= 9)
+    if cut >= 9:
+        node.says(Kind.HEARD, first.first_id + 1)
+        node.says(Kind.RESULT, first.first_id + 1, b"\3")
+    assert sum(tokens for kind, tokens in second.said if kind == LinkKind.GRANT) == 2
 
 
-def test_one_that_asks_to_leave_is_not_kept():
-    relay, _, _ = connected()
-    relay.receive(encode(Kind.BUNDLE, 0))
-    relay.data_received(encode(Kind.LEAVING, 0, b"its memory is used up"))
-    assert not relay.may_be_kept
+@in_loop
+def test_another_server_leads_and_no_request_notices():
+    node = Node()
+    first, second = node.links
+    for link in node.links:
+        link.ask(link.request(1))
+    node.relay.attach(second, "new")
+    leads = max(second.opened)
+    assert second.opened[leads] == {"token": "new", "standing": {"ready": True, "worn": False}}
+    assert 1 not in first.channels
+    for link in node.links:
+        node.says(Kind.RESULT, link.first_id + 1, b"\0x")
+        assert link.frames(link.seat()) == [(Kind.RESULT, 1)]
+    node.says(Kind.RENEW, 0, b"it is worn")
+    assert [kind for kind, _ in second.frames(leads)] == [Kind.RENEW]
+
+
+@in_loop
+def test_a_worker_drains_once_no_server_has_a_token():
+    node = Node()
+    first, second = node.links
+    second.ask(second.request(1))
+    first.channels[1].drain()
+    assert first.said[-1] == (LinkKind.RECALL, 1)
+    assert first.told == []
+    first.channels[first.seat()].given(1)
+    assert (Kind.DRAIN, 0) not in node.worker.frames()
+    second.ask(encode(Kind.CANCEL, second.first_id + 1))
+    assert first.told == ["unwanted"]
+    node.says(Kind.RESULT, second.first_id + 1, b"\3")
+    assert node.worker.frames()[-1] == (Kind.DRAIN, 0)
+    assert not node.relay.may_be_kept
+
+
+@in_loop
+def test_requests_of_all_servers_count_until_the_worker_is_worn():
+    node = Node(max_requests=2)
+    for link in node.links:
+        link.ask(link.request(1))
+    assert node.links[0].told == ["worn"]
+
+
+@in_loop
+def test_what_is_not_for_a_seat_is_refused():
+    node = Node()
+    second = node.links[1]
+    for kind in (Kind.DRAIN, Kind.START, Kind.BUNDLE):
+        with pytest.raises(FrameError, match="does not belong there"):
+            second.ask(encode(kind, 0))
+        second.channels[second.seat()].cutter.missing = 0
+    with pytest.raises(FrameError, match="not recalled"):
+        second.channels[second.seat()].given(1)
+    with pytest.raises(FrameError, match="does not have the worker"):
+        second.channels[second.seat()].drain()
+
+
+@in_loop
+def test_a_server_that_can_not_read_holds_the_worker_up_until_it_is_gone():
+    node = Node()
+    second = node.links[1]
+    seat = second.channels[second.seat()]
+    seat.pause()
+    seat.pause()
+    assert not node.worker.is_read
+    seat.resume()
+    assert not node.worker.is_read
+    second.channels.clear()
+    node.slots.leave(second)
+    assert node.worker.is_read
 
 
 def test_a_worker_that_connects_when_its_server_is_gone_is_turned_away():
-    relay = WorkerRelay(Link(), "token")
+    relay = WorkerRelay(WorkerSpec("end.1", "end", "env", "", "token"), Link(1), SharedSlots())
     relay.detach()
     aborted = []
     worker = Transport()

@@ -206,6 +206,9 @@ class FakeEngine(OneMachine):
         assert isinstance(events, Reports)
         self._events = events
 
+    def note(self, endpoint_id: str, worker_id: str, text: str) -> None:
+        """Write no log."""
+
     def capacity(self) -> Capacity:
         return Capacity(self.cpus, 1 << 40, self.gpus, self._free())
 

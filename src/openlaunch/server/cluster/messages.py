@@ -1,4 +1,4 @@
-"""What servers on one database send each other: tasks that ended or wait, and tables that have changed.
+"""What servers on one database send each other: tasks that ended or wait, loads, and tables that have changed.
 
 A message only makes its receiver look into the store earlier: one that is lost costs time.
 """
@@ -31,6 +31,9 @@ class Messages:
     def __init__(self, records: ClusterRecords) -> None:
         self.on_ended: Callable[[list[str]], None] = lambda ids: None
         self.on_waiting: Callable[[str, str, int], None] = lambda endpoint_id, owner, count: None
+        self.on_load: Callable[[str, str, int, int], None] = lambda server, endpoint_id, running, waiting: (
+            None
+        )
         self.on_changed: Callable[[set[str]], None] = lambda tables: None
         self.on_leader_left: Callable[[], None] = lambda: None
         self.on_gap: Callable[[], None] = lambda: None
@@ -40,6 +43,7 @@ class Messages:
         self._records = records
         self._ended: list[str] = []
         self._waiting: Counter[tuple[str, str]] = Counter()
+        self._loads: dict[str, tuple[int, int]] = {}
         self._changed: set[str] = set()
         self._due = False
         self._background = BackgroundTasks("messages to the other servers could not be sent")
@@ -65,6 +69,12 @@ class Messages:
         """Tell the others of an owner's new tasks that this server has no slots for."""
         if self.others:
             self._waiting[endpoint_id, owner] += count
+            self._collect()
+
+    def load(self, endpoint_id: str, running: int, waiting: int) -> None:
+        """Tell the others what this server has running and waiting for an endpoint."""
+        if self.others:
+            self._loads[endpoint_id] = running, waiting
             self._collect()
 
     def changed(self, tables: Collection[str]) -> None:
@@ -97,9 +107,11 @@ class Messages:
     def _taken(self) -> list[dict[str, Any]]:
         ended, self._ended = self._ended, []
         waiting, self._waiting = [[*key, count] for key, count in self._waiting.items()], Counter()
+        loads, self._loads = [[key, *load] for key, load in self._loads.items()], {}
         changed, self._changed = sorted(self._changed), set()
         messages: list[dict[str, Any]] = [{"changed": changed}] if changed else []
         messages += [{"ended": ended[at : at + MAX_IDS]} for at in range(0, len(ended), MAX_IDS)]
+        messages += [{"load": loads[at : at + MAX_COUNTS]} for at in range(0, len(loads), MAX_COUNTS)]
         return messages + [
             {"waiting": waiting[at : at + MAX_COUNTS]} for at in range(0, len(waiting), MAX_COUNTS)
         ]
@@ -115,6 +127,8 @@ class Messages:
             self.on_ended(ids)
         for endpoint_id, owner, count in message.get("waiting", ()):
             self.on_waiting(endpoint_id, owner, count)
+        for endpoint_id, running, waiting in message.get("load", ()):
+            self.on_load(message["from"], endpoint_id, running, waiting)
         if tables := message.get("changed"):
             self.on_changed(set(tables))
         if message.get("left"):

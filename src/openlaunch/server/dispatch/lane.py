@@ -113,11 +113,7 @@ class Lane:
             raise self._led_elsewhere()
         if not self._pools.by_id and (reason := self._failed_reason()) is not None:
             self.ask_for_workers()
-            raise Unavailable(
-                f"the endpoint {endpoint.name!r} has no worker: {reason}",
-                code="endpoint_failed",
-                retry_after=5,
-            )
+            raise self.failure(reason)
         self.admission.admit(work, owner)
 
     def set_elsewhere(self, *, elsewhere: bool) -> None:
@@ -132,6 +128,14 @@ class Lane:
             "the workers",
             code="not_leading",
             retry_after=1,
+        )
+
+    def failure(self, reason: str) -> Unavailable:
+        """Return the error of a request for which there is no worker, and none can be started."""
+        return Unavailable(
+            f"the endpoint {self.endpoint.name!r} has no worker: {reason}",
+            code="endpoint_failed",
+            retry_after=5,
         )
 
     def _failed_reason(self) -> str | None:

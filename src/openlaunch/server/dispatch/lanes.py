@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 
 from openlaunch.controller.fleet import FleetEvents, Load
 from openlaunch.controller.trial import Trial
@@ -32,6 +33,9 @@ class Lanes:
         """Called with each burst of failures that begins or ends."""
         self.on_new: Callable[[Lane], None] = lambda lane: None
         """Called with each lane that is new."""
+        self.make: Callable[..., Lane]
+        self.load_elsewhere: Callable[[str], Load] | None = None
+        """Returns what other servers have running and waiting for an endpoint; None where there are none."""
         self._max_waiting = settings.max_queued_requests
         self._lanes: dict[str, Lane] = {}
         self._elsewhere = False
@@ -41,6 +45,7 @@ class Lanes:
     def listen(self, events: FleetEvents) -> None:
         """Report to the controller what happens, and count over time."""
         self._events = events
+        self.make = partial(Lane, demand=events.demand)
         self._sample()
 
     def _sample(self) -> None:
@@ -78,9 +83,17 @@ class Lanes:
         for lane in self:
             lane.refuse_waiting(error)
 
+    def waiting(self) -> int:
+        """Count what waits for a slot, in all lanes."""
+        return sum(lane.load().queued - lane.backlog.size for lane in self)
+
     def load(self, endpoint_id: str) -> Load:
         lane = self._lanes.get(endpoint_id)
-        return lane.load() if lane is not None else Load(0, 0)
+        load = lane.load() if lane is not None else Load(0, 0)
+        if self.load_elsewhere is None:
+            return load
+        other = self.load_elsewhere(endpoint_id)
+        return Load(load.in_flight + other.in_flight, load.queued + other.queued)
 
     def windows(self, endpoint_id: str) -> Windows | None:
         """Return how an endpoint's predictions have ended; None for one that was deleted."""
@@ -118,14 +131,13 @@ class Lanes:
     def update_endpoint(self, endpoint: EndpointRecord) -> None:
         lane = self._lanes.get(endpoint.id)
         if lane is None:
-            lane = self._lanes[endpoint.id] = Lane(
+            lane = self._lanes[endpoint.id] = self.make(
                 endpoint,
                 self._max_waiting,
-                self._events.demand,
-                asyncio.get_running_loop(),
-                self._events.prediction_failed,
-                self._free_slots,
-                self._events.worker_note,
+                loop=asyncio.get_running_loop(),
+                failed=self._events.prediction_failed,
+                free_slots=self._free_slots,
+                note=self._events.worker_note,
             )
             lane.set_elsewhere(elsewhere=self._elsewhere)
             self.on_new(lane)
@@ -166,10 +178,4 @@ class Lanes:
         lane = self._lanes.get(endpoint_id)
         if lane is not None:
             lane.refusal = reason
-            lane.refuse_waiting(
-                Unavailable(
-                    f"the endpoint {lane.endpoint.name!r} has no worker: {reason}",
-                    code="endpoint_failed",
-                    retry_after=5,
-                )
-            )
+            lane.refuse_waiting(lane.failure(reason))

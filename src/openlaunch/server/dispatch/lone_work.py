@@ -29,6 +29,9 @@ class LoneWork:
         """Send the next work to the worker that is apart, where that one is empty."""
         self._drop_unwanted()
         worker = self._pools.apart
+        if worker is not None and not worker.slots and not worker.running:
+            self._pools.rejoin()  # other servers have its slots now
+            worker = None
         if not self.waiting.size:
             if worker is not None and not any(work.alone for work in worker.running.values()):
                 self._pools.rejoin()
@@ -46,7 +49,7 @@ class LoneWork:
         self.drop_cancelled()
 
     def _set_apart(self) -> WorkerLink | None:
-        workers = [w for w in self._pools.by_id.values() if w.pool is not None and not w.draining]
+        workers = [w for w in self._pools.by_id.values() if w.pool is not None and w.slots and not w.draining]
         if not workers:
             self._ask_for_workers()
             return None

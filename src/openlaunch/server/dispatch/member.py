@@ -3,18 +3,41 @@
 import asyncio
 from collections.abc import Iterable
 from time import monotonic
+from typing import Protocol
 
-from openlaunch.controller.fleet import FleetEvents
-from openlaunch.engines.base import LeftWork
 from openlaunch.errors import WorkerDied
-from openlaunch.server.dispatch.adopted_link import AdoptedLink
 from openlaunch.server.dispatch.arriving_answers import ArrivingAnswers
-from openlaunch.server.dispatch.lane import Lane
 from openlaunch.server.dispatch.links import Expected, WorkerLink
+from openlaunch.server.dispatch.tally import Tally
 from openlaunch.server.dispatch.work import Work
+from openlaunch.server.metrics.counts import EndpointCounts
 
 LOST_GRACE_SECONDS = 0.5
 """How long work of a broken connection waits for the exit status of its worker, which is the better reason."""
+
+
+class MemberEvents(Protocol):
+    """What hears of a worker: the controller, as `FleetEvents`, or who says it to the leader."""
+
+    def worker_ready(self, worker_id: str) -> None: ...
+    def worker_load_failed(self, worker_id: str, reason: str, traceback: str | None) -> None: ...
+    def worker_stuck(self, worker_id: str, reason: str) -> None: ...
+    def worker_leaving(self, worker_id: str, reason: str) -> None: ...
+    def worker_worn(self, worker_id: str, reason: str) -> None: ...
+    def worker_lost(self, worker_id: str, reason: str = "") -> None: ...
+
+
+class Place(Protocol):
+    """Where a worker's slots are used: its endpoint's lane."""
+
+    tally: Tally
+    numbers: EndpointCounts
+
+    def add_worker(self, worker: WorkerLink) -> None: ...
+    def remove_worker(self, worker: WorkerLink) -> None: ...
+    def freed(self, worker: WorkerLink) -> None: ...
+    def heard(self, worker: WorkerLink) -> None: ...
+    def serves(self, worker: WorkerLink) -> bool: ...
 
 
 class Member:
@@ -24,8 +47,10 @@ class Member:
     drained before it is ready never takes any.
     """
 
+    _link_type: type[WorkerLink] = WorkerLink
+
     def __init__(
-        self, expected: Expected, token: str, lane: Lane, arriving: ArrivingAnswers, events: FleetEvents
+        self, expected: Expected, token: str, lane: "Place", arriving: ArrivingAnswers, events: MemberEvents
     ) -> None:
         self.arriving = arriving
         self.expected = expected
@@ -36,7 +61,8 @@ class Member:
         self._serves = False
         self._drained = False
         self.freed = lane.freed
-        self._expected_at, self._connected_at = monotonic(), 0.0
+        self._expected_at = monotonic()
+        self._connected_at: float | None = None
         self.tally = lane.tally
         self.numbers = lane.numbers.of(expected.generation)
 
@@ -44,16 +70,9 @@ class Member:
         """Make this connection, which has said HELLO, the worker's link."""
         self._connected_at = monotonic()
         self._lane.numbers.process_seconds.observe(self._connected_at - self._expected_at)
-        self.link = WorkerLink(self)
+        self.link = self._link_type(self)
         self.link.connection_made(transport)
         transport.set_protocol(self.link)
-
-    def adopt(self, transport: asyncio.Transport, left: LeftWork) -> None:
-        """Make this connection the worker's link, which another server had."""
-        self._connected_at = monotonic()
-        self.link = AdoptedLink(self)
-        transport.set_protocol(self.link)
-        self.link.adopt(transport, left)
 
     def drain(self) -> None:
         """Send the worker no further requests; it exits when it has finished what runs."""
@@ -83,7 +102,7 @@ class Member:
 
     def ready(self, link: WorkerLink) -> None:
         self._serves = True
-        if type(link) is WorkerLink:
+        if self._connected_at is not None:
             self._lane.numbers.load_seconds.observe(monotonic() - self._connected_at)
         if self._drained:
             link.drain()

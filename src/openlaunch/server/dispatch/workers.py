@@ -5,19 +5,19 @@ import hashlib
 import json
 import logging
 from collections.abc import AsyncIterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from openlaunch.artifacts.base import Artifacts
 from openlaunch.artifacts.locations import key_of
 from openlaunch.controller.fleet import FleetEvents
-from openlaunch.engines.base import LeftWork
+from openlaunch.engines.base import Standing
 from openlaunch.errors import Unavailable
 from openlaunch.server.dispatch.arriving_answers import ArrivingAnswers
 from openlaunch.server.dispatch.lanes import Lanes
 from openlaunch.server.dispatch.link_server import LinkServer
 from openlaunch.server.dispatch.links import Expected
 from openlaunch.server.dispatch.member import Member
-from openlaunch.server.dispatch.work import Call
+from openlaunch.server.dispatch.work import Call, Work
 from openlaunch.server.prediction.schema_cache import SchemaCache
 from openlaunch.server.prediction.schemas import document_of
 from openlaunch.server.settings import WorkerSettings
@@ -26,6 +26,11 @@ from openlaunch.wire.bundles import DERIVED, ImageFlavor
 from openlaunch.wire.endpoints import EndpointType
 from openlaunch_worker.batching import BatchRule
 from openlaunch_worker.documents import Limits, Start
+
+if TYPE_CHECKING:
+    from openlaunch.nodes.agent_link import WorkerChannel
+    from openlaunch.nodes.calls import WorkerNews
+    from openlaunch.server.dispatch.seats import LedLink, LedMember, Seats
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +49,8 @@ class Workers:
         self._schemas = schemas
         self.arriving = ArrivingAnswers(settings.max_answers_bytes // 2)
         self._links = LinkServer(self._use_token)
+        self.seats: Seats | None = None
+        """Over which requests go to workers on nodes; None where workers are on this machine."""
         self._members: dict[str, Member] = {}
         self._expected: dict[str, Member] = {}
         """By token: those that have not connected."""
@@ -65,24 +72,43 @@ class Workers:
         return self._expected.pop(token, None)
 
     def connect(
-        self, token: str, transport: asyncio.Transport, left: LeftWork | None
+        self, token: str, transport: "WorkerChannel", standing: Standing | None
     ) -> asyncio.Protocol | None:
-        """Make a connection through an agent the link of the worker with this token; None if none is expected."""
-        if (member := self._use_token(token)) is None:
+        """Lead the worker with this token, over an agent's channel; return None if none is expected."""
+        member = cast("LedMember | None", self._use_token(token))
+        if member is None:
             return None
-        if left is None:
+        if standing is None:
             member.connect(transport)
         else:
-            member.adopt(transport, left)
+            member.adopt(transport, standing)
         return member.link
+
+    def heard(self, news: "WorkerNews") -> None:
+        """Note news of a worker that this server leads."""
+        if (member := self._members.get(news.worker_id)) is not None:
+            cast("LedMember", member).heard_news(news, self._events)
+
+    def leave(self) -> None:
+        """Lead no worker any longer; requests continue."""
+        members, self._members = self._members, {}
+        self._expected.clear()
+        for member in members.values():
+            if member.link is not None:
+                cast("LedLink", member.link).leave()
+
+    def _running(self) -> list[Work]:
+        if self.seats is not None:
+            return self.seats.running()
+        return [work for member in self._members.values() for work in member.running]
 
     def running(self) -> int:
         """Count the requests and tasks in workers that somebody still waits for."""
-        return sum(len(member.running) for member in self._members.values())
+        return len(self._running())
 
     def break_off(self, error: Unavailable) -> None:
         """End with this error the requests and streams that still run. Tasks are left: they run again."""
-        for work in [work for member in self._members.values() for work in member.running]:
+        for work in self._running():
             if isinstance(work, Call):
                 work.abandon(error)
 
@@ -108,7 +134,11 @@ class Workers:
             generation,
             endpoint.spec_of(generation).max_requests_per_worker or 0,
         )
-        member = Member(expected, token, self._lanes.of(endpoint.id), self.arriving, self._events)
+        lane, seats = self._lanes.of(endpoint.id), self.seats
+        if seats is None:
+            member = Member(expected, token, lane, self.arriving, self._events)
+        else:
+            member = seats.led(expected, token, lane, self._events)
         self._members[worker_id] = self._expected[token] = member
 
     def terms(
@@ -155,10 +185,14 @@ class Workers:
 
     def is_wanted(self, worker_id: str) -> bool:
         member = self._members.get(worker_id)
-        return member is not None and bool(member.running)
+        if member is None or self.seats is None:
+            return member is not None and bool(member.running)
+        return not cast("LedMember", member).is_unwanted
 
     def is_excused(self, worker_id: str) -> bool:
         member = self._members.get(worker_id)
+        if self.seats is not None and self.seats.is_excused(worker_id):
+            return True
         return member is not None and member.is_excused
 
 

@@ -87,10 +87,10 @@ class BatchJobs:
     def completed(self, job: BatchJobRecord) -> int:
         if job.completed is not None:
             return job.completed
-        submitted, lane = self._submitted.get(job.id), self._lanes.get(job.id)
-        if submitted is None or lane is None:
+        submitted = self._submitted.get(job.id)
+        if submitted is None or self._lanes.get(job.id) is None:
             return 0
-        load = lane.load()
+        load = self._lanes.load(job.id)
         return max(0, submitted - load.queued - load.in_flight)
 
     async def _work(self, job: BatchJobRecord) -> JobEnd:
