@@ -126,6 +126,8 @@ class Seat(Channel):
     def check(self, piece: Piece) -> None:
         if piece.kind not in _FROM_SEAT:
             raise FrameError(f"a frame of the kind {piece.kind} for a worker, which does not belong there")
+        if not 0 < piece.request_id - self.link.first_id < SEAT_IDS:
+            raise FrameError(f"the id {piece.request_id} of a request, which is not this server's")
         if piece.kind == WorkerKind.REQUEST:
             self._relay.begin(self, piece.request_id)
         elif piece.kind == WorkerKind.CANCEL:
@@ -239,7 +241,7 @@ class WorkerRelay(asyncio.Protocol):
             if self._writing is seat:
                 self._writing = None
                 self._transport.write(bytes(missing))
-            left = [number for number in self._running if _is_of(seat, number)]
+            left = [number for number in self._running if number & -SEAT_IDS == seat.link.first_id]
             for number in left:
                 if not self._running[number]:
                     self._running[number] = True
@@ -296,13 +298,11 @@ class WorkerRelay(asyncio.Protocol):
             if piece.begins:
                 channel.check(piece)
             self._transport.write(piece.data)
-            # A CONTEXT is about the next REQUEST, so that has to come from the same server.
-            is_over = piece.ends and piece.kind != WorkerKind.CONTEXT
-            self._writing = None if is_over else channel
+            self._writing = None if piece.ends else channel
 
     def begin(self, seat: Seat, number: int) -> None:
         """Note a request that comes; raise `FrameError` where its server may not send it."""
-        if not _is_of(seat, number) or number in self._running:
+        if number in self._running:
             raise FrameError(f"a request with the id {number}, which is not free")
         if not self.slots.started(seat, number):
             raise FrameError("a request without a token")
@@ -418,10 +418,6 @@ class WorkerRelay(asyncio.Protocol):
             self._transport.pause_reading()
         else:
             self._transport.resume_reading()
-
-
-def _is_of(seat: Seat, number: int) -> bool:
-    return 0 < number - seat.link.first_id < SEAT_IDS
 
 
 def _flush(to: Channel | None, parts: list[bytes]) -> None:

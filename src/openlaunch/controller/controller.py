@@ -176,7 +176,7 @@ class Controller:
     def workers(self, endpoint_id: str) -> tuple[int, int]:
         """Count workers that take requests, and workers on their way to that; a canary's are left out."""
         if (supervisor := self._supervisors.get(endpoint_id)) is None:
-            return 0, 0
+            return self._traffic.workers(endpoint_id), 0
         canary = supervisor.endpoint.record.canary
         return supervisor.roster.counts(canary.generation if canary else None)
 

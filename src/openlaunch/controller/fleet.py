@@ -75,6 +75,9 @@ class Traffic(Protocol):
     def load(self, endpoint_id: str) -> Load:
         """Return the endpoint's load now."""
 
+    def workers(self, endpoint_id: str) -> int:
+        """Count the workers that take the endpoint's requests from this server, whichever server leads them."""
+
     def trials(self, endpoint_id: str) -> dict[int, Trial]:
         """Return how predictions have ended, by generation, where a canary or a probation makes them count."""
 

@@ -11,10 +11,10 @@ A frame is as in `openlaunch_worker.frames`. Its id names a call or a channel::
                                                       OPEN     JSON {"token", "standing"}: a worker has said HELLO
                                                                to the leader, or is adopted by it;
                                                                or {"worker"}: a server may send it requests
-    DRAIN    the leader's worker ends once it is      GRANT    u32: hold so many tokens more for the worker
+    DRAIN    the leader's worker ends once it is      GRANT    u32: hold this number of tokens more
              idle, and gets nothing more              TAKE     a token is another server's from the next answer on
-    WANT     so many requests wait for the endpoint   RECALL   u32: give as many tokens back as are not used
-             whose id this has
+    WANT     this number of requests waits for the   RECALL   u32: give as many tokens back as are not used
+             endpoint whose id this has
     GIVE     u32: tokens, the answer to RECALL
 
     both: DATA    frames of a worker's connection

@@ -133,7 +133,7 @@ def test_slots_are_spread_and_move_to_the_server_whose_requests_wait():
     assert second.said[-1] == (LinkKind.GRANT, 1)
     assert first.frames(first.seat()) == [(Kind.RESULT, 1)]
     assert second.frames(second.seat()) == []
-    with pytest.raises(FrameError, match="which is not free"):
+    with pytest.raises(FrameError, match="not this server's"):
         second.ask(first.request(3))
 
 

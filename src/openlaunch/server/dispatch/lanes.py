@@ -95,6 +95,10 @@ class Lanes:
         other = self.load_elsewhere(endpoint_id)
         return Load(load.in_flight + other.in_flight, load.queued + other.queued)
 
+    def workers(self, endpoint_id: str) -> int:
+        lane = self._lanes.get(endpoint_id)
+        return 0 if lane is None else lane.workers
+
     def windows(self, endpoint_id: str) -> Windows | None:
         """Return how an endpoint's predictions have ended; None for one that was deleted."""
         lane = self._lanes.get(endpoint_id)
