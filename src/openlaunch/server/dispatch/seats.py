@@ -269,6 +269,10 @@ class Seats:
         """Return what runs in workers and somebody still waits for."""
         return [work for seat in self._seats.values() if seat.member for work in seat.member.running]
 
+    def running_in(self, worker_id: str) -> int:
+        seat = self._seats.get(worker_id)
+        return 0 if seat is None or seat.member is None else len(seat.member.running)
+
     def is_excused(self, worker_id: str) -> bool:
         """Return whether the end of a worker tells nothing against its bundle, as far as this server knows."""
         seat = self._seats.get(worker_id)

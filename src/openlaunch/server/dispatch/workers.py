@@ -179,7 +179,9 @@ class Workers:
             member.forget(reason, with_node=with_node)
 
     def running_in(self, worker_id: str) -> int:
-        """Return how many requests and tasks a worker runs."""
+        """Return how many requests and tasks of this server a worker runs."""
+        if self.seats is not None:
+            return self.seats.running_in(worker_id)
         member = self._members.get(worker_id)
         return 0 if member is None else len(member.running)
 
