@@ -89,7 +89,7 @@ class LocalServer:
                 stdin=subprocess.PIPE,  # which ends with this process, however that ends
                 stdout=output,
                 stderr=log,
-                env={"OPENLAUNCH_ISOLATION": "off", **os.environ, "PYTHONUNBUFFERED": "1", **self._settings},
+                env={**_defaults(), **os.environ, "PYTHONUNBUFFERED": "1", **self._settings},
                 # Ctrl-C is for this program alone, which then stops the server in good order.
                 start_new_session=True,
             )
@@ -147,6 +147,16 @@ class LocalServer:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _defaults() -> dict[str, str]:
+    """Return the settings of private servers, which serve this program alone: no isolation, and one cache for all."""
+    if "OPENLAUNCH_ISOLATION" in os.environ:
+        return {}
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    writable = os.access(caches if caches.exists() else caches.parent, os.W_OK)
+    cache = {"UV_CACHE_DIR": str(caches / "openlaunch" / "uv")} if writable else {}
+    return {"OPENLAUNCH_ISOLATION": "off", **cache}
 
 
 class LocalClient(LaunchClient):

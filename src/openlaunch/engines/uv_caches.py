@@ -1,6 +1,8 @@
 """The caches of uv: a folder for each owner, because the owner's builds write to it."""
 
 import hashlib
+import os
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
@@ -13,6 +15,9 @@ from openlaunch.trash import discard
 
 MAX_BYTES = 32 * GIB
 """A cache that is larger after a build is emptied."""
+
+UNUSED_SECONDS = 86_400.0
+"""How long a cache is kept after its last build, which may be another server's with the same `UV_CACHE_DIR`."""
 
 
 class UvCaches:
@@ -31,6 +36,7 @@ class UvCaches:
             private_folder(self._root)
             cache.mkdir(mode=0o700)
             give(cache)
+        os.utime(cache)
         self._used[cache] += 1
         try:
             yield cache
@@ -43,12 +49,13 @@ class UvCaches:
                 discard(cache)
 
     def prune(self, owners: Collection[str]) -> None:
-        """Remove the caches of all but these owners."""
+        """Remove the caches of all but these owners that no build used for `UNUSED_SECONDS`."""
+        recent = time.time() - UNUSED_SECONDS
         kept = {self._path(owner) for owner in owners} | {
             cache for cache, users in self._used.items() if users
         }
         for cache in self._root.glob("owner-*"):
-            if cache not in kept:
+            if cache not in kept and cache.stat().st_mtime < recent:
                 discard(cache)
 
     def _path(self, owner: str) -> Path:

@@ -69,6 +69,16 @@ def args(**values):
     return EndpointRequest(args=values)
 
 
+def test_builds_of_private_servers_share_a_cache(tmp_path, monkeypatch):
+    for name in ("OPENLAUNCH_ISOLATION", "UV_CACHE_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with local() as client:
+        client.deploy(double, name="double", cpus=0.1, memory="64Mi")
+    (cache,) = (tmp_path / "openlaunch" / "uv").iterdir()
+    assert cache.name.startswith("owner-")
+
+
 def test_workers_of_a_private_server_see_and_write_the_programs_files(tmp_path, monkeypatch):
     for name in ("OPENLAUNCH_ISOLATION", "OPENLAUNCH_SHARED_FOLDERS"):
         monkeypatch.delenv(name)

@@ -1,6 +1,8 @@
 """The caches of uv: one for each owner, bounded, and gone with the owner's last environment."""
 
 import asyncio
+import os
+import time
 from contextlib import AsyncExitStack
 
 import pytest
@@ -51,9 +53,13 @@ def test_a_full_cache_is_emptied_once_no_build_uses_it(caches, tmp_path, fails):
     assert list((tmp_path / "caches").glob("owner-*")) == []
 
 
-def test_a_cache_goes_with_its_owner(caches, tmp_path):
-    ours, _ = fill("ours", "theirs", caches=caches, size=1)
+def test_a_cache_goes_with_its_owner_a_day_after_its_last_build(caches, tmp_path):
+    ours, theirs = fill("ours", "theirs", caches=caches, size=1)
     (tmp_path / "caches" / "of-somebody-else").mkdir()
+    caches.prune({"ours"})
+    assert theirs.exists()
+    for cache in (ours, theirs):
+        os.utime(cache, (0, time.time() - 90_000))
     caches.prune({"ours"})
     left = sorted(path.name for path in (tmp_path / "caches").glob("[!.]*"))
     assert left == ["of-somebody-else", ours.name]

@@ -85,7 +85,7 @@ def _kinds(data: DataDir, result_seconds: float, batch_seconds: float, cache_byt
         _artifacts(data, "results", ended, "results", "answers"),
         _artifacts(data, "recordings", "as `record` of their endpoint says", "recordings"),
         Kind("environments", (data.environments,), "past 50: those used least recently"),
-        Kind("build caches", (data.uv_caches,), "past 32 GiB, or with the owner's environments"),
+        Kind("build caches", (data.uv_caches,), "past 32 GiB, or a day after the owner's environments"),
         Kind(
             "caches",
             (data.caches,),
