@@ -135,6 +135,17 @@ def test_the_functions_of_the_documentation_run_without_a_server(tmp_path):
     assert output == ["5\n", "50\n", "13\n"]
 
 
+def test_the_file_of_endpoints_of_the_documentation_is_applied(tmp_path):
+    data_dir = tmp_path / "data"
+    with LocalServer(data_dir):
+        lines = blocks("docs/how-to/project-file.md", "sh")[0].splitlines()
+        output = [run(shlex.split(line), data_dir) for line in lines]
+    assert output[1] == "Hi, world!\n"
+    assert output[2].startswith("+ endpoint greet")
+    assert output[4] == "Hello, Ada!\n"
+    assert output[5] == ""
+
+
 def test_the_cache_of_the_documentation_is_kept(tmp_path):
     page = "docs/how-to/secrets-and-caches.md"
     data_dir = tmp_path / "data"

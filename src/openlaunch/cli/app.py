@@ -27,6 +27,7 @@ from openlaunch.cli import (
     migrate,
     nodes,
     profiles,
+    project,
     quotas,
     run_here,
     secrets,
@@ -87,6 +88,9 @@ app.command("completion")(completion.completion)
 app.command("serve")(serve.serve)
 app.command("agent")(agent.agent)
 app.command("deploy")(with_owner(deploy.deploy))
+app.command("init")(project.init)
+app.command("diff")(project.diff)
+app.command("apply")(project.apply)
 app.command("dev")(dev.dev)
 app.command("run")(run_here.run_here)
 app.command("predict")(with_owner(tasks.send_task))

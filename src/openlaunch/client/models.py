@@ -1,6 +1,6 @@
 """Bundles and endpoints as the client shows them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -21,6 +21,7 @@ from openlaunch.wire.endpoints import (
     ResourceState,
 )
 from openlaunch.wire.keys import OWNER_PATTERN
+from openlaunch.wire.keywords import KEYWORD_HELP
 
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
@@ -125,6 +126,25 @@ def _settings(endpoint: ModelEndpoint) -> dict[str, Any]:
     }
     if found.get("concurrent_requests_per_worker") == found.get("per_worker"):
         del found["concurrent_requests_per_worker"]
+    return found
+
+
+_FREE_FORM = ("env", "labels", "record", "prefetch", "secrets")
+
+
+def differences(
+    endpoint: ModelEndpoint, creation: Mapping[str, Any], among: Iterable[str] = KEYWORD_HELP
+) -> list[str]:
+    """Describe those `among` the settings in which an endpoint differs from what a request to create it says."""
+    now = {**endpoint.model_dump(include=set(KEYWORD_HELP)), **_settings(endpoint)}
+    found = []
+    for name in among:
+        before, after = now.get(name) or None, creation.get(name) or None
+        if isinstance(before, dict) and isinstance(after, dict):
+            before = {key: value for key, value in before.items() if key in after or name != "record"}
+        if before == after or (name == "concurrent_requests_per_worker" and after is None):
+            continue
+        found.append(name if name in _FREE_FORM else f"{name}: {before} → {after}")
     return found
 
 

@@ -1,6 +1,7 @@
 """A function in, an endpoint out."""
 
 import hashlib
+import inspect
 import json
 import logging
 from collections.abc import Callable, Mapping
@@ -13,7 +14,7 @@ from pydantic import BaseModel
 
 from openlaunch.client.deployable import check_functions
 from openlaunch.client.effects import Flow, takes_owner, work
-from openlaunch.client.models import ModelEndpoint, changes_between
+from openlaunch.client.models import ModelEndpoint, changes_between, differences
 from openlaunch.client.operations import bundles, endpoints
 from openlaunch.client.packing.callables import pack_callables, python_version
 from openlaunch.client.packing.documents import pack_schemas
@@ -103,32 +104,22 @@ def deploy(
         EndpointFailed: the endpoint did not become READY; the message has the reason.
         WaitTimeout: it is not READY after `timeout` seconds; it keeps running.
     """
-    shape = check_functions(fn, load_model_fn, endpoint_type)
-    kind = endpoint_type or ("streaming" if shape.yields else "sync")
-    defaults = DEPLOY_DEFAULTS | ({"per_worker": DEFAULTS["per_worker"]} if shape.on_loop else {})
-    # A bad setting is found before a bundle is made for nothing.
-    creation = endpoints.creation(name, kind, settings, defaults)
-    changes = _resetting(creation) if reset else endpoints.update_body(settings)
-    existing = yield from _find(name)
-    if existing is not None:
-        _check_type(existing.endpoint, kind, endpoint_type)
-        if requirements is None and not reset:
-            requirements = yield from existing.requirements()
-    batches = _batches(settings, None if existing is None or reset else existing.endpoint)
-    interface = None if batches else interface_of(fn, has_model=load_model_fn is not None)
-    values = {
-        "request_schema": request_schema or interface,
-        "response_schema": response_schema or interface,
-        "check_types": check_types,
-        "app_config": app_config,
-    }
-    takes = made_types(interface, of_request=request_schema is None) if interface is not None else {}
-    functions = loaders(fn, load_model_fn, takes)
-    pack = partial(pack_callables, *functions, code_dir, include, exclude)
-    code = yield from _pack(name, functions, pack, requirements, values)
-    code.fingerprint["shares_loop"] = shape.on_loop
-    code.flavor["is_generator"] = shape.yields
-    code.flavor["takes_context"] = interface is not None and interface.context is not None
+    existing, code, creation, changes = yield from _prepared(
+        fn,
+        name=name,
+        endpoint_type=endpoint_type,
+        load_model_fn=load_model_fn,
+        requirements=requirements,
+        request_schema=request_schema,
+        response_schema=response_schema,
+        check_types=check_types,
+        app_config=app_config,
+        code_dir=code_dir,
+        include=include,
+        exclude=exclude,
+        reset=reset,
+        settings=settings,
+    )
     if existing is None:
         bundle_id = yield from _registered(name, code)
         creating = endpoints.create(creation | {"model_bundle_id": bundle_id})
@@ -142,6 +133,22 @@ def deploy(
         endpoint.changes = [*existing.changed_parts(code), *changes_between(existing.endpoint, endpoint)]
         log.info("deployed %s: %s", name, ", ".join(endpoint.changes) or "nothing has changed")
     return endpoint
+
+
+@takes_owner("name")
+def changes_of_deploy(
+    fn: Callable[..., Any], *, name: str, **keywords: Any
+) -> Flow[tuple[ModelEndpoint | None, list[str]]]:
+    """Return the endpoint that `deploy` with `reset` would change, or None, and what would be different."""
+    own = set(inspect.signature(_prepared).parameters)
+    settings = {key: value for key, value in keywords.items() if key not in own}
+    given = {key: value for key, value in keywords.items() if key in own}
+    found = yield from _prepared(fn, name=name, settings=settings, reset=True, **given)
+    existing, code, creation, _ = found
+    if existing is None:
+        return None, []
+    parts = existing.changed_parts(code)
+    return existing.endpoint, [*parts, *differences(existing.endpoint, creation)]
 
 
 class _Code(NamedTuple):
@@ -177,6 +184,62 @@ class _Existing(NamedTuple):
         """Name what is different in a bundle of this code."""
         before = self.fingerprint
         return [part for part in _PARTS if before.get(part) != code.fingerprint[part]]
+
+
+class _Prepared(NamedTuple):
+    """What a deploy goes by: what there is, the code, and the bodies that create or change the endpoint."""
+
+    existing: "_Existing | None"
+    code: _Code
+    creation: dict[str, Any]
+    changes: dict[str, Any]
+
+
+def _prepared(
+    fn: Callable[..., Any],
+    *,
+    name: str,
+    endpoint_type: str | None = None,
+    load_model_fn: Callable[..., Any] | None = None,
+    requirements: list[str] | None = None,
+    request_schema: type[BaseModel] | None = None,
+    response_schema: type[BaseModel] | None = None,
+    check_types: bool = True,
+    app_config: dict[str, Any] | None = None,
+    code_dir: str | Path | None = None,
+    include: list[str] | None = None,
+    exclude: list[str] | None = None,
+    reset: bool = False,
+    settings: Any,
+) -> Flow[_Prepared]:
+    """Find the endpoint, and pack the code; nothing is changed."""
+    shape = check_functions(fn, load_model_fn, endpoint_type)
+    kind = endpoint_type or ("streaming" if shape.yields else "sync")
+    defaults = DEPLOY_DEFAULTS | ({"per_worker": DEFAULTS["per_worker"]} if shape.on_loop else {})
+    # A bad setting is found before a bundle is made for nothing.
+    creation = endpoints.creation(name, kind, settings, defaults)
+    changes = _resetting(creation) if reset else endpoints.update_body(settings)
+    existing = yield from _find(name)
+    if existing is not None:
+        _check_type(existing.endpoint, kind, endpoint_type)
+        if requirements is None and not reset:
+            requirements = yield from existing.requirements()
+    batches = _batches(settings, None if existing is None or reset else existing.endpoint)
+    interface = None if batches else interface_of(fn, has_model=load_model_fn is not None)
+    values = {
+        "request_schema": request_schema or interface,
+        "response_schema": response_schema or interface,
+        "check_types": check_types,
+        "app_config": app_config,
+    }
+    takes = made_types(interface, of_request=request_schema is None) if interface is not None else {}
+    functions = loaders(fn, load_model_fn, takes)
+    pack = partial(pack_callables, *functions, code_dir, include, exclude)
+    code = yield from _pack(name, functions, pack, requirements, values)
+    code.fingerprint["shares_loop"] = shape.on_loop
+    code.flavor["is_generator"] = shape.yields
+    code.flavor["takes_context"] = interface is not None and interface.context is not None
+    return _Prepared(existing, code, creation, changes)
 
 
 def _find(name: str) -> Flow[_Existing | None]:

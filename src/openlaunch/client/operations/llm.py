@@ -6,7 +6,7 @@ from typing import Any, Unpack
 
 from openlaunch.client.effects import Flow, Request, call, json_body, takes_owner
 from openlaunch.client.engines import OFFLINE, command_of, engine_of, folder_of
-from openlaunch.client.models import ModelEndpoint
+from openlaunch.client.models import ModelEndpoint, differences
 from openlaunch.client.operations import bundles, endpoints
 from openlaunch.client.progress import StatusLine
 from openlaunch.wire import routes
@@ -68,6 +68,55 @@ def deploy_llm(
         EndpointFailed: the endpoint did not become READY; the message has what the engine printed last.
         WaitTimeout: it is not READY after `timeout` seconds; it keeps running.
     """
+    existing, flavor, creation, changes = yield from _prepared(
+        name, model, engine, engine_args, requirements, model_routes, healthcheck_route, settings
+    )
+    if existing is None:
+        bundle = yield from bundles.register(name, flavor, {}, b"")
+        endpoint = yield from endpoints.create(creation | {"model_bundle_id": bundle.model_bundle_id})
+    else:
+        endpoint = yield from _update(name, existing, flavor, changes)
+    if wait:
+        with StatusLine(show_progress) as line:
+            endpoint = yield from endpoints.wait_until_ready(endpoint, timeout, on_status or line.show)
+    return endpoint
+
+
+@takes_owner("name")
+def changes_of_llm(
+    name: str,
+    *,
+    model: str,
+    engine: str | Sequence[str] = "vllm",
+    engine_args: dict[str, Any] | None = None,
+    requirements: list[str] | None = None,
+    model_routes: Sequence[str] = _ROUTES,
+    healthcheck_route: str = "/health",
+    **settings: Any,
+) -> Flow[tuple[ModelEndpoint | None, list[str]]]:
+    """Return the endpoint that `deploy_llm` would change, None for a new one, and what would be different."""
+    existing, flavor, creation, changes = yield from _prepared(
+        name, model, engine, engine_args, requirements, model_routes, healthcheck_route, settings
+    )
+    if existing is None:
+        return None, []
+    bundle, wanted = yield from _flavors(existing, flavor)
+    given = {each: value for each, value in creation.items() if each in changes}
+    different = differences(existing, given, among=given)
+    return existing, [*(["engine"] if bundle != wanted else []), *different]
+
+
+def _prepared(
+    name: str,
+    model: str,
+    engine: str | Sequence[str],
+    engine_args: dict[str, Any] | None,
+    requirements: list[str] | None,
+    model_routes: Sequence[str],
+    healthcheck_route: str,
+    settings: Any,
+) -> Flow[tuple[ModelEndpoint | None, dict[str, Any], dict[str, Any], dict[str, Any]]]:
+    """Return the endpoint that is there, the bundle's flavor, and the bodies that create or change an endpoint."""
     chosen = engine_of(engine)
     place, fetched = folder_of(model)
     if more := [url for url in fetched if url not in (settings.get("prefetch") or ())]:
@@ -86,27 +135,26 @@ def deploy_llm(
     bundles.checked_name_and_flavor(name, flavor, {})
     creation = endpoints.creation(name, "streaming", settings, LLM_DEFAULTS)
     existing = yield from endpoints.find(name)
-    if existing is None:
-        bundle = yield from bundles.register(name, flavor, {}, b"")
-        endpoint = yield from endpoints.create(creation | {"model_bundle_id": bundle.model_bundle_id})
-    else:
+    if existing is not None:
         endpoints.check_type(existing, "streaming")
-        endpoint = yield from _update(name, existing, flavor, endpoints.update_body(settings))
-    if wait:
-        with StatusLine(show_progress) as line:
-            endpoint = yield from endpoints.wait_until_ready(endpoint, timeout, on_status or line.show)
-    return endpoint
+    return existing, flavor, creation, endpoints.update_body(settings)
+
+
+def _flavors(existing: ModelEndpoint, flavor: dict[str, Any]) -> Flow[tuple[Any, Any]]:
+    """Return the flavor of the bundle that is served, and the one that is wanted."""
+    bundle = yield from bundles.get_model_bundle_v2(str(existing.bundle_id))
+    wanted = FLAVOR.validate_python(flavor).model_copy(
+        update={"python_version": getattr(bundle.flavor, "python_version", None)}  # the server's own
+    )
+    return bundle.flavor, wanted
 
 
 def _update(
     name: str, existing: ModelEndpoint, flavor: dict[str, Any], changes: dict[str, Any]
 ) -> Flow[ModelEndpoint]:
     """Change what is different."""
-    bundle = yield from bundles.get_model_bundle_v2(str(existing.bundle_id))
-    wanted = FLAVOR.validate_python(flavor).model_copy(
-        update={"python_version": getattr(bundle.flavor, "python_version", None)}  # the server's own
-    )
-    if bundle.flavor != wanted:
+    now, wanted = yield from _flavors(existing, flavor)
+    if now != wanted:
         made = yield from bundles.register(name, flavor, {}, b"")
         changes = changes | {"model_bundle_id": made.model_bundle_id}
     return (yield from endpoints.update(existing, changes)) if changes else existing
