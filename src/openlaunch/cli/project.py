@@ -49,11 +49,11 @@ def greet(name: str = "world") -> str:
 def init() -> None:
     """Write an openlaunch.toml with an example that works, and the app.py that it serves."""
     if Path(FILE).exists():
-        raise ConfigurationError(f"{FILE} is there already: change it, or delete it first")
+        raise ConfigurationError(f"{FILE} already exists: change it, or delete it first")
     Path(FILE).write_text(_EXAMPLE)
     note(f"{FILE} is written")
     if Path("app.py").exists():
-        note("app.py is there already and was left alone: name a function of yours in the file")
+        note("app.py already exists and was left alone: name a function of yours in the file")
     else:
         Path("app.py").write_text(_APP)
         note("app.py is written")

@@ -143,4 +143,4 @@ def test_init_writes_an_example_that_works(client, command, tmp_path, folder):
     command("init")
     assert "1 changed" in command("apply")
     assert client.get_model_endpoint("greet").predict(args(name="you")).value == "Hello, you!"
-    assert "is there already" in command("init", code=2)
+    assert "already exists" in command("init", code=2)
