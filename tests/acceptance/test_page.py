@@ -242,6 +242,21 @@ def test_a_log_is_followed_and_searched(page, client):
     page.get_by_label("Log", exact=True).get_by_text("No line has this.").wait_for()
 
 
+def test_a_url_is_subscribed_to_notifications(page, client):
+    sign_in(page, client)
+    page.get_by_role("link", name="Notifications").click()
+    see(page, "No URL is subscribed.")
+    page.get_by_label("URL").fill("https://hooks.example/here")
+    page.get_by_label("queue old").uncheck()
+    page.get_by_role("button", name="Subscribe").click()
+    page.get_by_role("region", name="Subscriptions").get_by_text("https://hooks.example/here").wait_for()
+    (made,) = client.list_subscriptions()
+    assert "queue_old" not in made.events
+    page.get_by_role("button", name="Delete").click()
+    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    see(page, "No URL is subscribed.")
+
+
 def test_a_canary_is_promoted_after_a_question(page, client):
     client.deploy(double, name="promoted", **SMALL)
     bundle = client.deploy(lambda x: 3 * x, name="other", **SMALL).model_endpoint.bundle_name
@@ -287,7 +302,7 @@ def test_a_revoked_key_is_signed_out(page, client):
 
 PAGES = (
     *("endpoints", "tasks", "jobs", "jobs/image", "jobs/triggers", "stored", "stored/bundles"),
-    *("stored/environments", "admin", "admin/keys", "admin/audit", "admin/server"),
+    *("stored/environments", "notifications", "admin", "admin/keys", "admin/audit", "admin/server"),
 )
 
 

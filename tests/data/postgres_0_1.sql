@@ -1,6 +1,6 @@
 -- A PostgreSQL database of version 0.1, as that server made it, with the same rows as
 -- schema_0_1.sql. Written by tests/contract/dump_schema.py, and never changed once that version is
--- released. SHA-256 of the file that it was made from: 39549cf3347150f334bab797502136137e4cdd12939dd84fc27b7aea9a233bbc
+-- released. SHA-256 of the file that it was made from: 844116fe1e7d80ee81fb32af96247adc1587c34cc1c44785695290ff56195a55
 CREATE TABLE public.alembic_version (
     version_num character varying(32) NOT NULL
 );
@@ -113,7 +113,8 @@ CREATE TABLE public.deliveries (
     finished_at double precision,
     failures smallint NOT NULL,
     attempts json NOT NULL,
-    progress boolean NOT NULL
+    progress boolean NOT NULL,
+    body bytea
 );
 CREATE SEQUENCE public.deliveries_seq_seq
     START WITH 1
@@ -309,6 +310,21 @@ CREATE TABLE public.secrets (
     sealed bytea NOT NULL,
     updated_at double precision NOT NULL
 );
+CREATE TABLE public.subscriptions (
+    seq bigint NOT NULL,
+    id text NOT NULL COLLATE pg_catalog."C",
+    owner text NOT NULL COLLATE pg_catalog."C",
+    url text NOT NULL COLLATE pg_catalog."C",
+    events json NOT NULL,
+    created_at double precision NOT NULL
+);
+CREATE SEQUENCE public.subscriptions_seq_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1;
+ALTER SEQUENCE public.subscriptions_seq_seq OWNED BY public.subscriptions.seq;
 CREATE TABLE public.task_inputs (
     seq bigint NOT NULL,
     id text NOT NULL COLLATE pg_catalog."C",
@@ -437,6 +453,7 @@ ALTER TABLE ONLY public.endpoint_events ALTER COLUMN seq SET DEFAULT nextval('pu
 ALTER TABLE ONLY public.endpoints ALTER COLUMN seq SET DEFAULT nextval('public.endpoints_seq_seq'::regclass);
 ALTER TABLE ONLY public.files ALTER COLUMN seq SET DEFAULT nextval('public.files_seq_seq'::regclass);
 ALTER TABLE ONLY public.model_batches ALTER COLUMN seq SET DEFAULT nextval('public.model_batches_seq_seq'::regclass);
+ALTER TABLE ONLY public.subscriptions ALTER COLUMN seq SET DEFAULT nextval('public.subscriptions_seq_seq'::regclass);
 ALTER TABLE ONLY public.triggers ALTER COLUMN seq SET DEFAULT nextval('public.triggers_seq_seq'::regclass);
 INSERT INTO public.alembic_version VALUES ('0001');
 INSERT INTO public.answers VALUES ('ada', 'k', '\x02', 1000, NULL, '\x7b7d');
@@ -444,20 +461,21 @@ INSERT INTO public.api_keys VALUES ('key-1', 'ada', 'user', 'ol_abcd', '\x01', 1
 INSERT INTO public.audit_log VALUES (1, 2, 'key-1', 'ada', NULL, 'create_endpoint', 'POST', '/v1/model-endpoints', NULL, '{}', 200, 1, NULL);
 INSERT INTO public.batch_jobs VALUES (1, 'job-1', 'ada', 'bun-1', 'RUNNING', NULL, 'jobs/job-1', 'JSON', '{}', '{"min_workers": 0, "max_workers": 1, "per_worker": 1, "cpus": 1.0, "memory": 536870912, "storage": 0, "gpus": 0, "labels": {"team": "vision"}, "nodes_per_worker": 1}', 60, 8, NULL, NULL, NULL, NULL, false);
 INSERT INTO public.bundles VALUES (1, 'bun-1', 'ada', 'cat', '{"flavor": "cloudpickle_artifact", "load_predict_fn": "cats.predict", "load_model_fn": "cats.load", "requirements": ["pillow"], "framework": {"framework_type": "pytorch", "pytorch_image_tag": "2.0"}, "app_config": null, "location": "s3://openlaunch/bundles/616461/1", "python_version": "3.11"}', '{}', NULL, '{}', 3, 1);
-INSERT INTO public.deliveries VALUES (1, 'msg_done', 'done', 'end-1', 'ada', 'receiver.example', 'https://receiver.example/', 'null', 'PENDING', 5, 6, NULL, 0, '[]', true);
+INSERT INTO public.deliveries VALUES (1, 'msg_done', 'done', 'end-1', 'ada', 'receiver.example', 'https://receiver.example/', 'null', 'PENDING', 5, 6, NULL, 0, '[]', true, NULL);
 INSERT INTO public.docker_image_bundles VALUES (1, 'img-1', 'ada', 'report', 'registry.example/report', '1', '["run"]', '{}', NULL, '{}', false, 9);
 INSERT INTO public.docker_image_jobs VALUES (1, 'run-1', 'ada', 'img-1', 'PENDING', NULL, 'null', '{}', '{"min_workers": 0, "max_workers": 1, "per_worker": 1, "cpus": 1.0, "memory": 536870912, "storage": 0, "gpus": 0, "labels": {"team": "vision"}, "nodes_per_worker": 1}', 60, NULL, 10, 'trg-1', 11, '', NULL, NULL);
 INSERT INTO public.endpoint_events VALUES (1, 'end-1', 'created', 'with bundle bun-1', 1, 4, 4);
 INSERT INTO public.endpoints VALUES (1, 'end-1', 'ada', 'cats', 'async', 'bun-1', 1, '{"min_workers": 0, "max_workers": 1, "per_worker": 1, "cpus": 1.0, "memory": 536870912, "storage": 0, "gpus": 0, "labels": {"team": "vision"}, "nodes_per_worker": 1}', 'READY', NULL, 4, 4, 1, 'bun-1', NULL, NULL, NULL);
 INSERT INTO public.files VALUES (1, 'file-1', 'ada', 'cats.csv', 9, 'files/file-1', 7, NULL);
 INSERT INTO public.key_usage VALUES ('key-1', 20000, 7);
-INSERT INTO public.last_commit VALUES ('', 'bfeb98334c452c35');
+INSERT INTO public.last_commit VALUES ('', 'd6d25bfffeef4e20');
 INSERT INTO public.leader VALUES (0, '', 0);
 INSERT INTO public.metric_points VALUES ('end-1', 60, 1000, '\x00');
 INSERT INTO public.model_batches VALUES (1, 'batch-1', 'ada', 'RUNNING', NULL, '/v1/completions', 'file-1', 'files/file-1', '24h', 'key-1', '{}', 7, 86407, NULL, NULL, NULL, NULL, NULL, NULL, NULL, false);
 INSERT INTO public.queue VALUES (1, 'waits', 'end-1', 'ada', 5, 5, 1000, 1, 3, 0, NULL, NULL, NULL);
 INSERT INTO public.quotas VALUES ('ada', '{"endpoints": 5}');
 INSERT INTO public.secrets VALUES ('ada', 'hf-token', '\x00', 9);
+INSERT INTO public.subscriptions VALUES (1, 'sub_1', 'ada', 'https://receiver.example/', '["endpoint_failed"]', 9);
 INSERT INTO public.task_inputs VALUES (1, 'waits', 'end-1', 'ada', 5, 5, 1000, 3, true, 2.5, NULL, NULL, NULL, '\x7b7d');
 INSERT INTO public.task_inputs VALUES (2, 'done', 'end-1', 'ada', 0, 5, 1000, 3, false, NULL, NULL, NULL, NULL, NULL);
 INSERT INTO public.task_notes VALUES ('done', 5, '\x7b7d', NULL, NULL);
@@ -474,6 +492,7 @@ SELECT pg_catalog.setval('public.endpoint_events_seq_seq', 1, true);
 SELECT pg_catalog.setval('public.endpoints_seq_seq', 1, true);
 SELECT pg_catalog.setval('public.files_seq_seq', 1, true);
 SELECT pg_catalog.setval('public.model_batches_seq_seq', 1, true);
+SELECT pg_catalog.setval('public.subscriptions_seq_seq', 1, true);
 SELECT pg_catalog.setval('public.task_inputs_seq_seq', 2, true);
 SELECT pg_catalog.setval('public.triggers_seq_seq', 1, true);
 ALTER TABLE ONLY public.alembic_version
@@ -514,6 +533,8 @@ ALTER TABLE ONLY public.quotas
     ADD CONSTRAINT pk_quotas PRIMARY KEY (owner);
 ALTER TABLE ONLY public.secrets
     ADD CONSTRAINT pk_secrets PRIMARY KEY (owner, name);
+ALTER TABLE ONLY public.subscriptions
+    ADD CONSTRAINT pk_subscriptions PRIMARY KEY (seq);
 ALTER TABLE ONLY public.task_notes
     ADD CONSTRAINT pk_task_notes PRIMARY KEY (task_id);
 ALTER TABLE ONLY public.token_usage
@@ -550,6 +571,8 @@ ALTER TABLE ONLY public.files
     ADD CONSTRAINT uq_files_id UNIQUE (id);
 ALTER TABLE ONLY public.model_batches
     ADD CONSTRAINT uq_model_batches_id UNIQUE (id);
+ALTER TABLE ONLY public.subscriptions
+    ADD CONSTRAINT uq_subscriptions_id UNIQUE (id);
 ALTER TABLE ONLY public.triggers
     ADD CONSTRAINT uq_triggers_id UNIQUE (id);
 ALTER TABLE ONLY public.triggers
@@ -570,6 +593,7 @@ CREATE INDEX ix_model_batches_owner ON public.model_batches USING btree (owner, 
 CREATE INDEX ix_queue_claim ON public.queue USING btree (endpoint_id, owner, priority DESC, seq, expires_at) WHERE (lease_owner IS NULL);
 CREATE INDEX ix_queue_expiry ON public.queue USING btree (expires_at) WHERE (lease_owner IS NULL);
 CREATE INDEX ix_queue_leases ON public.queue USING btree (lease_owner) WHERE (lease_owner IS NOT NULL);
+CREATE INDEX ix_subscriptions_owner ON public.subscriptions USING btree (owner, seq);
 CREATE INDEX ix_task_inputs_endpoint ON public.task_inputs USING btree (endpoint_id, owner, seq);
 CREATE INDEX ix_task_inputs_owner ON public.task_inputs USING btree (owner, seq);
 CREATE INDEX ix_task_results_failed ON public.task_results USING btree (failed_of, seq) WHERE (failed_of IS NOT NULL);

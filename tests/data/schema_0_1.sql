@@ -76,6 +76,7 @@ CREATE TABLE deliveries (
   failures SMALLINT NOT NULL,
   attempts JSON NOT NULL,
   progress BOOLEAN NOT NULL,
+  body BLOB,
   CONSTRAINT pk_deliveries PRIMARY KEY (seq),
   CONSTRAINT uq_deliveries_id UNIQUE (id),
   CONSTRAINT uq_deliveries_task_id UNIQUE (task_id)
@@ -122,6 +123,17 @@ CREATE TABLE files (
   CONSTRAINT uq_files_id UNIQUE (id)
 );
 CREATE INDEX ix_files_owner ON files (owner, seq);
+CREATE TABLE subscriptions (
+  seq INTEGER NOT NULL,
+  id TEXT NOT NULL,
+  owner TEXT NOT NULL,
+  url TEXT NOT NULL,
+  events JSON NOT NULL,
+  created_at DOUBLE NOT NULL,
+  CONSTRAINT pk_subscriptions PRIMARY KEY (seq),
+  CONSTRAINT uq_subscriptions_id UNIQUE (id)
+);
+CREATE INDEX ix_subscriptions_owner ON subscriptions (owner, seq);
 CREATE TABLE tasks (
   seq INTEGER NOT NULL,
   id TEXT NOT NULL,
@@ -346,6 +358,8 @@ VALUES (2, 'done', 'end-1', 'ada', 'SUCCESS', 0, 5, 1000, 6, 1, 3, 0, 200, x'7b7
 INSERT INTO deliveries (seq, id, task_id, endpoint_id, owner, receiver, url, status, created_at, next_at, failures,
                         attempts, progress)
 VALUES (1, 'msg_done', 'done', 'end-1', 'ada', 'receiver.example', 'https://receiver.example/', 'PENDING', 5, 6, 0, '[]', 1);
+INSERT INTO subscriptions (seq, id, owner, url, events, created_at)
+VALUES (1, 'sub_1', 'ada', 'https://receiver.example/', '["endpoint_failed"]', 9);
 INSERT INTO answers (owner, idempotency_key, digest, expires_at, body) VALUES ('ada', 'k', x'02', 1000, x'7b7d');
 INSERT INTO files (seq, id, owner, filename, size, key, created_at)
 VALUES (1, 'file-1', 'ada', 'cats.csv', 9, 'files/file-1', 7);

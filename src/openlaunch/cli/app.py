@@ -33,6 +33,7 @@ from openlaunch.cli import (
     secrets,
     serve,
     storage,
+    subscriptions,
     tasks,
     top,
     triggers,
@@ -120,6 +121,7 @@ app.add_typer(quotas.app, name="quotas")
 app.add_typer(secrets.app, name="secrets")
 app.add_typer(audit.app, name="audit")
 app.add_typer(nodes.app, name="nodes")
+app.add_typer(subscriptions.app, name="subscriptions")
 
 
 def command() -> Any:

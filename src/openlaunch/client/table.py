@@ -24,6 +24,7 @@ from openlaunch.client.operations import (
     quotas,
     secrets,
     storage,
+    subscriptions,
     tasks,
 )
 from openlaunch.client.registering import RegistersUploads
@@ -175,6 +176,9 @@ class Operations(ABC, RegistersUploads):
     prune_environments = Operation(environments.prune_environments)
     list_nodes = Operation(nodes.list_nodes)
     list_servers = Operation(nodes.list_servers)
+    create_subscription = Operation(subscriptions.create_subscription)
+    list_subscriptions = Operation(subscriptions.list_subscriptions)
+    delete_subscription = Operation(subscriptions.delete_subscription)
     drain_node = Operation(nodes.drain_node)
     remove_node = Operation(nodes.remove_node)
 

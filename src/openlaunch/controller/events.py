@@ -3,8 +3,9 @@
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from sqlalchemy import Connection
 
@@ -12,6 +13,7 @@ from openlaunch.errors import Unavailable
 from openlaunch.store import events as event_store
 from openlaunch.store.base import Store
 from openlaunch.store.events import EventRecord
+from openlaunch.tasks import notifications
 from openlaunch.wire.events import EventKind
 
 log = logging.getLogger(__name__)
@@ -51,6 +53,9 @@ _OTHERS = {
     EventKind.RECORDING_STOPPED: "recording has stopped",
     EventKind.FAILURES_BEGAN: "predictions began to fail",
     EventKind.FAILURES_ENDED: "predictions no longer fail",
+    EventKind.RECOVERED: "serves again after a failure",
+    EventKind.QUEUE_OLD: "tasks wait for long",
+    EventKind.QUEUE_CAUGHT_UP: "tasks no longer wait for long",
 }
 
 
@@ -88,6 +93,11 @@ def scaling_event(before: Scale | None, now: Scale) -> tuple[EventKind, str] | N
     return kind, f"{change}, because there was less to do for a while"
 
 
+def _add(conn: Connection, events: Sequence[EventRecord], now: float) -> None:
+    event_store.add(conn, events)
+    notifications.of_events(conn, events, now)
+
+
 class EventLog:
     """All endpoints' events. Used in the event loop's thread.
 
@@ -118,7 +128,7 @@ class EventLog:
             batch = list(self._pending)
             self._pending.clear()
             try:
-                await self._store.write(lambda conn, batch=batch: event_store.add(conn, batch))  # type: ignore[misc]
+                await self._store.write(partial(_add, events=batch, now=self._clock()))
             except Unavailable:
                 if self.closed:
                     return

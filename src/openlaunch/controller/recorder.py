@@ -54,10 +54,12 @@ class Recorder:
         self._tell_outcome(before, record)
 
     def _tell_outcome(self, before: EndpointRecord, now: EndpointRecord) -> None:
+        failed = EndpointStatus.UPDATE_FAILED
         if now.ready_generation not in (None, before.ready_generation):
             detail = f"generation {now.ready_generation}, bundle {now.ready_bundle_id}"
             self._endpoint.tell(EventKind.ROLLED_OUT, detail)
-        failed = EndpointStatus.UPDATE_FAILED
+        elif before.status is failed and now.status is EndpointStatus.READY:
+            self._endpoint.tell(EventKind.RECOVERED)
         if now.status is failed and (before.status is not failed or before.generation != now.generation):
             self._endpoint.tell(EventKind.UPDATE_FAILED, now.status_reason or "")
 

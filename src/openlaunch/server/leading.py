@@ -6,6 +6,7 @@ from openlaunch.server.jobs.image_jobs import ImageJobs
 from openlaunch.server.jobs.model_batches import ModelBatches
 from openlaunch.server.jobs.triggers import Triggers
 from openlaunch.server.operations.unused import UnusedArtifacts
+from openlaunch.server.queue.old_queues import OldQueues
 from openlaunch.server.queue.retention import Retention
 
 
@@ -21,11 +22,13 @@ class Leading:
         image_jobs: ImageJobs,
         triggers: Triggers,
         unused: UnusedArtifacts,
+        old_queues: OldQueues,
     ) -> None:
         self._controller, self._retention = controller, retention
         self._batch_jobs, self._image_jobs = batch_jobs, image_jobs
         self._model_batches = model_batches
         self._triggers, self._unused = triggers, unused
+        self._old_queues = old_queues
 
     async def start(self, epoch: int) -> None:
         """Begin to lead under this epoch."""
@@ -40,6 +43,7 @@ class Leading:
         await self._image_jobs.start()
         self._triggers.start()
         self._unused.start()
+        self._old_queues.start()
 
     async def follow(self, grace: float) -> None:
         """Leave all to another server; what runs in workers has `grace` seconds to finish."""
@@ -53,6 +57,7 @@ class Leading:
 
     async def stop(self) -> None:
         """Stop all but the controller."""
+        await self._old_queues.stop()
         await self._unused.stop()
         await self._triggers.stop()
         await self._image_jobs.runner.stop()

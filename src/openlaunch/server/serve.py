@@ -87,6 +87,7 @@ from openlaunch.server.prediction.results import SignedURLs
 from openlaunch.server.prediction.schema_cache import SchemaCache
 from openlaunch.server.proxies import Proxies
 from openlaunch.server.queue.callbacks import Callbacks, CallbackSigner
+from openlaunch.server.queue.old_queues import OldQueues
 from openlaunch.server.queue.service import TaskService
 from openlaunch.server.queue.traced import trace_tasks
 from openlaunch.server.settings import Settings
@@ -353,8 +354,9 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
         model_batches = ModelBatches(settings, store, artifacts, lanes, model_names, tasks, keyring.tokens)
         triggers = Triggers(settings, store, image_jobs)
         unused = UnusedArtifacts(store, artifacts, settings, settings.kept_bundle_versions)
+        old_queues = OldQueues(store, lanes, settings.queue_old_seconds, controller.events.add)
         leading = Leading(
-            controller, tasks.retention, batch_jobs, model_batches, image_jobs, triggers, unused
+            controller, tasks.retention, batch_jobs, model_batches, image_jobs, triggers, unused, old_queues
         )
         stack.push_async_callback(leading.stop)
         if cluster is None:

@@ -182,6 +182,11 @@ class QueueSettings(ResultSettings):
     task_max_attempts: int = Field(
         default=3, ge=1, description="Attempts at a task whose worker dies; then the task fails."
     )
+    queue_old_seconds: float = Field(
+        default=600,
+        gt=0,
+        description="How long an endpoint's oldest task may wait before an event and a notification say so.",
+    )
     lease_seconds: float = Field(
         default=15, gt=1, description="How long a claimed task stays leased to this server without renewal."
     )

@@ -14,6 +14,7 @@ _TABLES = {
     "docker_image_batch_job_bundle_id": (tables.docker_image_bundles,),
     "trigger_id": (tables.triggers,),
     "file_id": (tables.files,),
+    "subscription_id": (tables.subscriptions,),
     "batch_id": (tables.model_batches,),
 }
 """The tables that an id may be of, by the name of the parameter that has it."""

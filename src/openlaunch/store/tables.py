@@ -228,7 +228,8 @@ answers = Table(
     Index("ix_answers_expires_at", "expires_at"),
 )
 
-# A callback that was asked for. It is WAITING until its task has ended, and then sent until it was taken.
+# A callback that was asked for. It is WAITING until its task has ended, and then sent until it was taken. One with a
+# body is a notification, which is of no task: its own id stands for the task's.
 deliveries = Table(
     "deliveries",
     metadata,
@@ -241,6 +242,7 @@ deliveries = Table(
     *_required(SmallInteger, "failures"),
     *_required(JSON, "attempts"),
     *_required(Boolean, "progress"),
+    *_optional(LargeBinary, "body"),
     Index("ix_deliveries_due", "owner", "receiver", "next_at", sqlite_where=text("status = 'PENDING'")),
 )
 
@@ -253,6 +255,17 @@ task_notes = Table(
     *_optional(LargeBinary, "progress"),
     *_optional(BigInteger, "partial_number"),
     *_optional(LargeBinary, "partial"),
+)
+
+# Where an owner wants to have notifications of these kinds of events.
+subscriptions = Table(
+    "subscriptions",
+    metadata,
+    *_numbered("id"),
+    *_required(Text, "owner", "url"),
+    *_required(JSON, "events"),
+    *_required(Double, "created_at"),
+    Index("ix_subscriptions_owner", "owner", "seq"),
 )
 
 files = Table(

@@ -14,6 +14,7 @@ from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, lit
 from openlaunch.store.rows import values_of
 from openlaunch.store.tables import deliveries
 from openlaunch.tasks.callback import Callback
+from openlaunch.wire.ids import new_id
 from openlaunch.wire.tasks import DeliveryStatus
 
 RETRY_SECONDS = (5, 30, 120, 600, 1800, 3600, 3 * 3600, 6 * 3600)
@@ -23,6 +24,11 @@ GONE_STATUS = 410
 KEPT_ATTEMPTS = 20
 MAX_RECEIVERS = 100
 """The most of an owner's receivers that are looked at in one call of `due`; the others have their turn later."""
+MAX_WAITING = 1000
+"""Callbacks that may wait for one receiver of an owner's before notifications to it are left out."""
+_NOTIFICATION = "ntf_"
+_BEHIND_NOTIFICATIONS = "ntf`"
+"""The first text that is larger than any id of a notification."""
 _CHUNK = 500
 _PENDING = deliveries.c.status == literal_column("'PENDING'")  # as the index is spelled
 _NONE: Mapping[str, Collection[str]] = {}
@@ -62,6 +68,8 @@ class Delivery:
     attempts: tuple[Attempt, ...]
     progress: bool = False
     """Whether the receiver is to have what the task says before its end, too."""
+    body: bytes | None = field(default=None, repr=False)
+    """What a notification says; a callback is made of its task."""
 
 
 def add(conn: Connection, rows: Sequence[tuple[str, str, str, str, Callback]], now: float) -> None:
@@ -71,7 +79,7 @@ def add(conn: Connection, rows: Sequence[tuple[str, str, str, str, Callback]], n
     values = [
         {
             **dict(zip(names, ids, strict=True)),
-            "receiver": _receiver(callback.url),
+            "receiver": receiver_of(callback.url),
             "url": callback.url,
             "auth": callback.auth,
             "progress": callback.progress,
@@ -82,7 +90,34 @@ def add(conn: Connection, rows: Sequence[tuple[str, str, str, str, Callback]], n
     conn.execute(insert(deliveries), values)
 
 
-def _receiver(url: str) -> str:
+def notify(conn: Connection, owner: str, urls: Sequence[str], body: bytes, now: float) -> None:
+    """Have a notification sent to each URL, unless as many wait for that receiver as are kept."""
+    for url in urls:
+        receiver, own_id = receiver_of(url), f"{_NOTIFICATION}{new_id(now)}"
+        waiting = select(deliveries.c.seq).where(_PENDING, *_of(owner, receiver)).limit(MAX_WAITING)
+        if len(conn.execute(waiting).fetchall()) >= MAX_WAITING:
+            continue
+        values: dict[str, Any] = {
+            "id": own_id,
+            "task_id": own_id,
+            "endpoint_id": "",
+            "owner": owner,
+            "receiver": receiver,
+        }
+        values |= {"url": url, "status": DeliveryStatus.PENDING.value, "created_at": now, "next_at": now}
+        values |= {"failures": 0, "attempts": [], "progress": False, "body": body}
+        conn.execute(insert(deliveries).values(values))
+
+
+def purge_notifications(conn: Connection, before: float, limit: int = _CHUNK) -> int:
+    """Delete up to `limit` notifications that were done with before this time, and return how many."""
+    ours = deliveries.c.task_id >= _NOTIFICATION, deliveries.c.task_id < _BEHIND_NOTIFICATIONS
+    old = select(deliveries.c.seq).where(*ours, deliveries.c.finished_at <= before).limit(limit)
+    return conn.execute(delete(deliveries).where(deliveries.c.seq.in_(old))).rowcount
+
+
+def receiver_of(url: str) -> str:
+    """Return the host of a URL."""
     try:
         return urlsplit(url).hostname or ""
     except ValueError:

@@ -33,6 +33,7 @@ AUDIT_LOG = "/v1/audit-log"
 STORAGE = "/v1/storage"
 NODES = "/v1/nodes"  # + /{address or name}
 SERVERS = "/v1/servers"
+SUBSCRIPTIONS = "/v1/subscriptions"  # + /{id}
 ENVIRONMENTS = "/v1/environments"  # + /{id}, /prune
 
 SYNC_TASKS = "/v1/sync-tasks"

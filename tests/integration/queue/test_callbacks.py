@@ -21,7 +21,7 @@ from server_driver import SMALL, args, eventually, running
 from server_driver import http as plain_http
 
 from openlaunch import EndpointRequest
-from openlaunch.errors import Conflict, NotFound
+from openlaunch.errors import Conflict, NotFound, Unprocessable
 
 LINK_LOCAL = "http://169.254.169.254/latest/meta-data"
 
@@ -67,7 +67,7 @@ def authority():
 def client(authority, tmp_path_factory):
     ca_file = tmp_path_factory.mktemp("ca") / "ca.pem"
     authority.cert_pem.write_to_path(ca_file)
-    with running(callback_ca_file=ca_file, callback_timeout_seconds=3) as client:
+    with running(callback_ca_file=ca_file, callback_timeout_seconds=3, queue_old_seconds=1) as client:
         yield client
 
 
@@ -99,6 +99,14 @@ def delivered(client, future, status="DELIVERED"):
     return eventually(look)
 
 
+def assert_signed(client, headers, body):
+    secret = base64.b64decode(client.get_callback_secret().removeprefix("whsec_"))
+    signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
+    signature = base64.b64encode(hmac.digest(secret, signed, hashlib.sha256)).decode()
+    assert headers["webhook-signature"] == f"v1,{signature}"
+    assert abs(int(headers["webhook-timestamp"]) - time.time()) < 60
+
+
 def test_a_result_is_posted_and_signed(client, endpoint):
     with receiving() as receiver:
         future = ask(endpoint, receiver.url)
@@ -107,11 +115,7 @@ def test_a_result_is_posted_and_signed(client, endpoint):
     assert document["task_id"] == future.async_task_id
     assert document["result"] == {"result": "4.0"}
     assert document["status"] == "SUCCESS"
-    secret = base64.b64decode(client.get_callback_secret().removeprefix("whsec_"))
-    signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
-    signature = base64.b64encode(hmac.digest(secret, signed, hashlib.sha256)).decode()
-    assert headers["webhook-signature"] == f"v1,{signature}"
-    assert abs(int(headers["webhook-timestamp"]) - time.time()) < 60
+    assert_signed(client, headers, body)
     (attempt,) = delivered(client, future).attempts
     assert attempt.status_code == 204
 
@@ -306,3 +310,75 @@ def test_a_request_that_is_answered_at_once_has_no_callback(client):
         )
     assert response.status_code == 422
     assert "async endpoints" in response.text
+
+
+@pytest.fixture
+def subscribe(client):
+    """Makes subscriptions that the test's end deletes."""
+    made = []
+    yield lambda *given: made.append(client.create_subscription(*given)) or made[-1]
+    for each in made:
+        client.delete_subscription(each.id)
+
+
+def notified(receiver, kind):
+    """What the first notification of this kind says, once it has come."""
+
+    def found():
+        bodies = [json.loads(body) for _, _, body in list(receiver.received)]
+        return next((body for body in bodies if body["type"] == kind), None)
+
+    return eventually(found)
+
+
+def broken_load():
+    raise RuntimeError("no weights")
+
+
+def test_an_owner_is_notified_of_an_endpoint_that_fails_and_recovers_signed_as_callbacks_are(
+    client, subscribe
+):
+    with receiving() as receiver, receiving() as other:
+        subscribe(receiver.url)
+        subscribe(other.url, ["batch_job_ended"])
+        client.deploy(half, name="nt-broken", load_model_fn=broken_load, wait=False, **SMALL)
+        failed = notified(receiver, "endpoint_failed")
+        assert failed["data"]["endpoint"] == "nt-broken"
+        assert "no weights" in failed["data"]["detail"]
+        assert failed["data"]["owner"] == "admin"
+        _, headers, body = receiver.received[0]
+        assert_signed(client, headers, body)
+        client.deploy(half, name="nt-broken", **SMALL)
+        assert notified(receiver, "endpoint_recovered")["data"]["endpoint"] == "nt-broken"
+        assert other.received == []
+        assert [each.url for each in client.list_subscriptions()] == [receiver.url, other.url]
+
+
+@pytest.mark.slow
+def test_an_owner_is_notified_of_tasks_that_wait_for_long_and_of_a_batch_job_that_ended(client, subscribe):
+    with receiving() as receiver:
+        subscribe(receiver.url)
+        waits = client.deploy(half, name="nt-waits", endpoint_type="async", **SMALL)
+        client.edit_model_endpoint(model_endpoint="nt-waits", min_workers=0, max_workers=0)
+        task = waits.predict(args(x=1))
+        assert notified(receiver, "queue_old")["data"]["endpoint"] == "nt-waits"
+        task.cancel()
+        assert notified(receiver, "queue_caught_up")["data"]["endpoint"] == "nt-waits"
+        job = client.batch_async_request(
+            model_bundle=waits.model_endpoint.bundle_name, inputs=[{"x": 2}], **SMALL
+        )
+        ended = notified(receiver, "batch_job_ended")["data"]
+        assert (ended["job_id"], ended["status"]) == (job["job_id"], "SUCCESS")
+
+
+def test_what_is_no_subscription_is_refused(client, subscribe):
+    with pytest.raises(Unprocessable):
+        client.create_subscription("ftp://receiver.example/")
+    with pytest.raises(Unprocessable, match="events"):
+        client.create_subscription("https://receiver.example/", ["weather"])
+    made = [subscribe(f"https://receiver.example/{n}", ["queue_old"]) for n in range(20)]
+    with pytest.raises(Conflict, match="20"):
+        client.create_subscription("https://receiver.example/")
+    assert len({each.id for each in made}) == 20
+    with pytest.raises(NotFound):
+        client.delete_subscription("sub_0")

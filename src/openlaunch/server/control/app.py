@@ -36,6 +36,7 @@ from openlaunch.server.control.routes import (
     quotas,
     secrets,
     storage,
+    subscriptions,
     tasks,
     triggers,
 )
@@ -74,7 +75,19 @@ def control_plane(context: Context) -> FastAPI:
     api.state.context = context
     models = (health, bundles, bundles_v1, endpoints, metrics, tasks, docs, by_name)
     jobs = (batch_jobs, model_batches, image_jobs, triggers)
-    others = (*jobs, files, keys, quotas, secrets, audit, artifacts, storage, environments, nodes)
+    others = (
+        *jobs,
+        files,
+        keys,
+        quotas,
+        secrets,
+        audit,
+        artifacts,
+        storage,
+        environments,
+        nodes,
+        subscriptions,
+    )
     for part in (*models, *others):
         api.include_router(part.router(context))
     api.include_router(api_pages.router())

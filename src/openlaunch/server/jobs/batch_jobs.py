@@ -26,7 +26,7 @@ from openlaunch.server.settings import JobSettings
 from openlaunch.store import batch_jobs as job_store
 from openlaunch.store.base import Store
 from openlaunch.store.records import BatchJobRecord, JobEnd
-from openlaunch.tasks import batch
+from openlaunch.tasks import batch, notifications
 from openlaunch.tasks.batch_input import InputError
 from openlaunch.turns import Turns
 from openlaunch.wire.batch_jobs import BatchJobStatus
@@ -74,6 +74,7 @@ class BatchJobs:
             discard=self._files.delete,
             retention_seconds=settings.batch_retention_seconds,
             quotas=quotas,
+            on_end=notifications.of_batch_job,
         )
 
     async def start(self) -> None:

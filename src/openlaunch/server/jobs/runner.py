@@ -61,7 +61,8 @@ class JobRunner(Generic[Record]):
     """Brings each job to a recorded end, then clears what it leaves; retries either until it succeeds.
 
     `work` runs a job and returns how it ended, `clear` removes what an ended job needs no longer, and `discard`
-    gets what `table.purge` returned. Used in the event loop's thread.
+    gets what `table.purge` returned. `on_end` is called in the transaction that records an end.
+    Used in the event loop's thread.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class JobRunner(Generic[Record]):
         discard: Callable[[list[str]], Awaitable[None]],
         retention_seconds: float,
         quotas: Quotas | None = None,
+        on_end: Callable[[Connection, str, JobEnd, float], None] = lambda conn, job_id, end, now: None,
     ) -> None:
         self._store = store
         self._table = table
@@ -84,6 +86,7 @@ class JobRunner(Generic[Record]):
         self._discard = discard
         self._retention_seconds = retention_seconds
         self._quotas = quotas or Quotas()
+        self._on_end = on_end
         self._runs: dict[str, _Run[Record]] = {}
         self._runs_here = True
         self.background = BackgroundTasks(f"a background task of the {noun}s failed")
@@ -197,7 +200,13 @@ class JobRunner(Generic[Record]):
             await self._end(run.job.id, work.result())
 
     async def _end(self, job_id: str, end: JobEnd) -> bool:
-        changed = await self._store.write(lambda conn: self._table.end(conn, job_id, end, clock.now()))
+        def record(conn: Connection) -> bool:
+            changed, now = self._table.end(conn, job_id, end, clock.now()), clock.now()
+            if changed:
+                self._on_end(conn, job_id, end, now)
+            return changed
+
+        changed = await self._store.write(record)
         if changed:
             log.info("%s %s: %s", self._noun, job_id, end.status)
         if (run := self._runs.get(job_id)) is not None:

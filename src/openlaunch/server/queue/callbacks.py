@@ -71,6 +71,10 @@ class CallbackSigner:
         return hmac.new(self._secret, b"callbacks\0" + owner.encode(), hashlib.sha256).digest()
 
 
+async def _whole(body: bytes) -> AsyncIterator[bytes]:
+    yield body
+
+
 class Callbacks:
     """The one loop that empties the outbox. Used in the event loop's thread."""
 
@@ -200,15 +204,10 @@ class Callbacks:
     async def _attempt(self, delivery: Delivery, traceparent: str | None = None) -> Attempt:
         import httpx2  # only now: most starts send no callback
 
-        record = await self._store.read(
-            lambda conn: lookups.get(conn, delivery.owner, delivery.task_id), delivery.owner
-        )
+        pieces = await self._pieces_of(delivery)
         began, start = clock.now(), time.monotonic()
-        if record is None:
+        if pieces is None:
             return Attempt(began, 0.0, outbox.GONE_STATUS, "the task's result is no longer kept")
-        # The body is made for each look at it, because results of any size wait for slow receivers.
-        make_url = cache(partial(self._urls.make, self._base_url, "GET"))
-        pieces = partial(self._tasks.answerer.pieces_of, record, make_url)
         status, error = None, None
         try:
             headers = await self.signer.headers(delivery.owner, delivery.id, time.time(), pieces())
@@ -227,10 +226,20 @@ class Callbacks:
             error = f"the server could not send it: {type(problem).__name__}"
         return Attempt(began, round(time.monotonic() - start, 3), status, error)
 
-    async def _post_progress(self, delivery: Delivery, message_id: str, body: bytes) -> None:
-        async def pieces() -> AsyncIterator[bytes]:
-            yield body
+    async def _pieces_of(self, delivery: Delivery) -> Callable[[], AsyncIterator[bytes]] | None:
+        """Return what begins the body anew for each look at it: results of any size wait for slow receivers."""
+        if delivery.body is not None:
+            return partial(_whole, delivery.body)
+        record = await self._store.read(
+            lambda conn: lookups.get(conn, delivery.owner, delivery.task_id), delivery.owner
+        )
+        if record is None:
+            return None
+        make_url = cache(partial(self._urls.make, self._base_url, "GET"))
+        return partial(self._tasks.answerer.pieces_of, record, make_url)
 
+    async def _post_progress(self, delivery: Delivery, message_id: str, body: bytes) -> None:
+        pieces = partial(_whole, body)
         try:
             headers = await self.signer.headers(delivery.owner, message_id, time.time(), pieces())
             async with asyncio.timeout(self._seconds):

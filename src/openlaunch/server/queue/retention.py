@@ -11,7 +11,7 @@ from openlaunch.background import BackgroundTasks
 from openlaunch.server import clock
 from openlaunch.server.queue.shared import Shared
 from openlaunch.store import answers
-from openlaunch.tasks import housekeeping
+from openlaunch.tasks import housekeeping, outbox
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,13 @@ class Retention:
 
     async def _run(self) -> None:
         while True:
-            for step in (self._expire, self._delete_tasks, self._delete_answers, self._store.shrink):
+            for step in (
+                self._expire,
+                self._delete_tasks,
+                self._delete_answers,
+                self._delete_notifications,
+                self._store.shrink,
+            ):
                 try:
                     await self._repeat(step)
                 except Exception:
@@ -92,6 +98,10 @@ class Retention:
             await self._delete(old.keys)
         self._place = old.place
         return old.more
+
+    async def _delete_notifications(self) -> bool:
+        before = clock.now() - self._seconds
+        return await self._write(lambda conn: outbox.purge_notifications(conn, before)) > 0
 
     async def _delete_answers(self) -> bool:
         count, keys = await self._write(lambda conn: answers.purge(conn, clock.now()))

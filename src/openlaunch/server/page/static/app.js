@@ -5,6 +5,7 @@ import { oneTask, taskList } from "./tasks.js";
 import { jobs, oneImageJob } from "./jobs.js";
 import { stored } from "./stored.js";
 import { admin } from "./admin.js";
+import { notifications } from "./notifications.js";
 
 const ROUTES = [
   [/^endpoints$/, endpointList, "Endpoints"],
@@ -14,6 +15,7 @@ const ROUTES = [
   [/^jobs(?:\/(image|triggers))?$/, jobs, "Jobs"],
   [/^jobs\/image\/([^/]+)$/, oneImageJob, "Image job"],
   [/^stored(?:\/(bundles|environments))?$/, stored, "Files"],
+  [/^notifications$/, notifications, "Notifications"],
   [/^admin(?:\/(keys|audit|server))?$/, admin, "Admin"],
 ];
 const main = document.getElementById("main");
@@ -66,7 +68,7 @@ function signIn(problem = "") {
 
 function header(path) {
   const parts = [["endpoints", "Endpoints"], ["tasks", "Tasks"]];
-  if (session.who.role !== "predict") parts.push(["jobs", "Jobs"], ["stored", "Files"]);
+  if (session.who.role !== "predict") parts.push(["jobs", "Jobs"], ["stored", "Files"], ["notifications", "Notifications"]);
   if (session.who.role === "admin") parts.push(["admin", "Admin"]);
   const owners = session.who.role === "admin" && h("label", null, h("span", null, "Show "),
     select("owner", [["*", "everybody's"], ["", "my own"]], session.owner, (event) => {
