@@ -2,6 +2,7 @@
 
 import ipaddress
 import socket
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -62,12 +63,16 @@ def connector(*, allow_private: bool) -> Callable[..., socket.socket]:
     ) -> socket.socket:
         found = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)
         check(list(found), allow_private=allow_private)
-        problems: list[OSError] = []
+        failed = OSError(f"{address[0]} has no address")
+        end = None if timeout is None else time.monotonic() + timeout  # of all, however many a name has
         for *_, where in found:
+            left = None if end is None else end - time.monotonic()
+            if left is not None and left <= 0:
+                break
             try:
-                return socket.create_connection((str(where[0]), int(where[1])), timeout, source_address)
+                return socket.create_connection((str(where[0]), int(where[1])), left, source_address)
             except OSError as error:
-                problems.append(error)
-        raise problems[-1] if problems else OSError(f"{address[0]} has no address")
+                failed = error
+        raise failed
 
     return connect

@@ -28,8 +28,9 @@ LONELY_SECONDS = 10.0
 """The shortest time that an agent waits for a server which is to end without one."""
 LOOK_SECONDS = 5.0
 MAX_LOG_BYTES = 10 * 1024 * 1024
-MAX_HANDSHAKES = 64
-"""Limit on connections that have not shown that they are servers of the cluster; more wait in the kernel."""
+MAX_STRANGERS = 64
+"""Limit on connections that have not shown that they are servers of the cluster, which those do at once. Past it the
+oldest one is closed."""
 
 
 def serve_agent(settings: Settings, ready: Callable[[str], None], *, until_unused: bool = False) -> None:
@@ -98,29 +99,41 @@ class Door:
         self._agent = agent
         self._context = context
         self._listener = Listener(listener, self._take)
-        self._places = asyncio.Semaphore(MAX_HANDSHAKES)
         self._opening = BackgroundTasks("a connection of a server could not be opened")
+        self._strangers: dict[asyncio.Task[None], None] = {}
+        """The oldest one first."""
 
     def start(self) -> None:
         self._listener.start()
 
     def _take(self, sock: socket.socket) -> None:
-        self._opening.spawn(self._open(sock))
+        if len(self._strangers) >= MAX_STRANGERS:
+            oldest = next(iter(self._strangers))
+            del self._strangers[oldest]
+            oldest.cancel()
+        stranger = self._opening.spawn(self._open(sock))
+        self._strangers[stranger] = None
+        stranger.add_done_callback(lambda _: self._strangers.pop(stranger, None))
 
     async def _open(self, sock: socket.socket) -> None:
-        peer = "{}:{}".format(*sock.getpeername()[:2])
-        async with self._places:
-            try:
-                await asyncio.get_running_loop().connect_accepted_socket(
-                    lambda: ServerLink(self._agent, peer),
-                    sock,
-                    ssl=self._context,
-                    ssl_handshake_timeout=HANDSHAKE_SECONDS,
-                )
-            except OSError as error:
-                log.warning("a connection from %s is not from a server of this cluster: %s", peer, error)
-                with contextlib.suppress(OSError):
-                    sock.close()
+        """Return once the connection is known as a server's, or closed."""
+        peer = "a closed socket"
+        try:
+            peer = "{}:{}".format(*sock.getpeername()[:2])
+            link = ServerLink(self._agent, peer)
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: link, sock, ssl=self._context, ssl_handshake_timeout=HANDSHAKE_SECONDS
+            )
+        except (OSError, asyncio.CancelledError) as error:
+            reason = str(error) or "others came, and it had not said anything"
+            log.warning("a connection from %s is not from a server of this cluster: %s", peer, reason)
+            with contextlib.suppress(OSError):
+                sock.close()
+            return
+        try:
+            await link.greeted.wait()
+        except asyncio.CancelledError:
+            link.lose("had not said HELLO when others came")
 
     def close(self) -> None:
         """Take no further connections."""

@@ -81,6 +81,8 @@ class ServerLink(NodeLink):
         """Below the ids of the server's requests, in every worker."""
         self.epoch: int | None = None
         """Under which epoch the server gives orders; None: it gives none."""
+        self.greeted = asyncio.Event()
+        """Set once the server has said HELLO, or is gone."""
         self.handle(Kind.HELLO, self._on_hello)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -112,6 +114,7 @@ class ServerLink(NodeLink):
             "capacity": CAPACITY.dump(self._host.capacity()),
         }
         self.send_document(Kind.WELCOME, 0, welcome)
+        self.greeted.set()
         self._host.joined(self)
 
     def _on_worker(self, number: int, call: Callable[[WorkerEnd], None]) -> None:
@@ -181,6 +184,7 @@ class ServerLink(NodeLink):
         self.take_channels()  # their workers are looked after by `left`
         super().connection_lost(exc)
         self._greeting.cancel()
+        self.greeted.set()
         for task in self._running.values():
             task.cancel()
         self._host.left(self)

@@ -38,7 +38,7 @@ class ClusterIdentity:
         return hmac.digest(self._secret, b"openlaunch cluster " + purpose.encode(), hashlib.sha256)
 
     def is_proof(self, given: object) -> bool:
-        return isinstance(given, str) and hmac.compare_digest(given.encode(), self.proof.encode())
+        return isinstance(given, str) and given.isascii() and hmac.compare_digest(given, self.proof)
 
     def agent_context(self) -> ssl.SSLContext:
         """Make what an agent listens with."""

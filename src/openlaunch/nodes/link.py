@@ -47,6 +47,9 @@ PIECE_BYTES: Final = 64 * 1024
 
 TOKENS: Final = Struct("<I")
 MAX_DOCUMENT_BYTES: Final = 16 * 1024 * 1024
+MAX_HELLO_BYTES: Final = 4096
+"""Limit on what is kept of those who have not proved yet that they are servers."""
+
 MAX_CHANNELS: Final = 100_000
 
 log = logging.getLogger(__name__)
@@ -74,6 +77,9 @@ class Kind(IntEnum):
     TAKE = 17
     RECALL = 18
     GIVE = 19
+
+
+_LIMITS: Final[dict[int, int]] = {Kind.DATA: 2 * PIECE_BYTES, Kind.HELLO: MAX_HELLO_BYTES, Kind.BEAT: 0}
 
 
 class ChannelEnd(Protocol):
@@ -127,7 +133,7 @@ class NodeLink(asyncio.Protocol):
         """Refuse a frame by its head, before the rest of it is kept."""
         if kind not in self._handlers and kind not in (Kind.DATA, Kind.BEAT):
             raise FrameError(f"a frame of the kind {kind}, which does not belong there")
-        limit = 2 * PIECE_BYTES if kind == Kind.DATA else MAX_DOCUMENT_BYTES
+        limit = _LIMITS.get(kind, MAX_DOCUMENT_BYTES)
         if length > limit:
             raise FrameError(f"a frame {Kind(kind).name} of {length} bytes, over the limit of {limit} bytes")
 
@@ -225,7 +231,7 @@ def read_document(payload: Body) -> dict[str, Any]:
     """Return a JSON object; raise `FrameError` for anything else."""
     try:
         document = json.loads(payload)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise FrameError(f"a document that is not JSON: {error}") from None
     if not isinstance(document, dict):
         raise FrameError("a document that is not an object")

@@ -206,4 +206,7 @@ def test_a_large_body_is_passed_on(raw, endpoint):
         *({"role": "user", "content": "y"} for _ in range(30_000)),
     ]
     answer = raw.post(ROUTES[0], json={"model": "admin/chat", "messages": content})
+    # Nothing of an engine's answer runs in a browser.
+    assert "sandbox" in answer.headers["content-security-policy"]
+    assert answer.headers["x-content-type-options"] == "nosniff"
     assert answer.json()["choices"][0]["finish_reason"] == "stop"

@@ -1,8 +1,11 @@
 """Which addresses may be connected to."""
 
+import socket
+import time
+
 import pytest
 
-from openlaunch_worker.addresses import check, problem
+from openlaunch_worker.addresses import check, connector, problem
 
 
 @pytest.mark.parametrize(
@@ -68,3 +71,20 @@ def test_one_address_of_a_name_that_is_not_allowed_spoils_all():
     addresses = [(2, 1, 6, "", ("8.8.8.8", 80)), (2, 1, 6, "", ("169.254.169.254", 80))]
     with pytest.raises(PermissionError, match=r"169\.254\.169\.254"):
         check(addresses, allow_private=True)
+
+
+def test_all_addresses_of_a_name_have_one_timeout_together(monkeypatch):
+    now, tried = [0.0], []
+
+    def silent(where, timeout, source):
+        tried.append(timeout)
+        now[0] += 4
+        raise TimeoutError("timed out")
+
+    found = [(0, 0, 0, "", (f"203.0.113.{n}", 80)) for n in range(100)]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    monkeypatch.setattr(socket, "create_connection", silent)
+    with pytest.raises(TimeoutError):
+        connector(allow_private=True)(("silent.example", 80), 10)
+    assert tried == [10, 6, 2]

@@ -15,6 +15,7 @@ from openlaunch.server.dispatch.payers import Payer
 from openlaunch.server.dispatch.work import StreamCall
 from openlaunch.server.gateway.heartbeats import HEARTBEAT, SILENT_TICKS
 from openlaunch.server.gateway.model_exchange import ModelExchange, error_event
+from openlaunch.server.gateway.plain_exchange import HARMLESS
 from openlaunch.server.gateway.response import JSON
 from openlaunch.server.gateway.streams import Streams
 from openlaunch.server.prediction.usage import MARK, TokenUsage, usage_in, without_usage_event
@@ -91,7 +92,7 @@ class ModelCall(StreamCall):
         self._status, headers = check_head(payload)
         kind = headers.get("content-type", "")
         self._passes_on = self._status < _ERROR and kind.partition(";")[0].strip().lower() == _EVENTS
-        self._headers = {**self._headers, **headers} if self._passes_on else {**JSON, **headers}
+        self._headers = {**self._headers, **headers} if self._passes_on else {**JSON, **HARMLESS, **headers}
 
     def piece(self, data: Body) -> None:
         self._uncredited += max(MIN_CHUNK_BYTES, len(data))

@@ -8,12 +8,17 @@ from openlaunch.server.dispatch.lane import Lane
 from openlaunch.server.dispatch.lanes import Lanes
 from openlaunch.server.endpoints.specs import may_predict
 from openlaunch.server.gateway.resolver import find_by_name
+from openlaunch.server.prediction.inputs import ModelInput
 from openlaunch.server.prediction.schema_cache import SchemaCache
 from openlaunch.store.records import EndpointRecord
 from openlaunch.wire.endpoints import EndpointType
+from openlaunch_worker.frames import Body
 
 MAX_NAME = 200
 """Characters of an unknown name that are shown and compared."""
+
+MAX_COMPARED = 50
+"""Names that an unknown one is compared with, each of which can take 0.7 ms."""
 
 MAX_SHOWN = 10
 """Names of models that an error lists."""
@@ -65,7 +70,7 @@ class ModelNames:
     async def _unknown(self, caller: str, model: str, why: str = "") -> NotFound:
         names = [served.id for served in await self.served(caller)]
         own_name = model[:MAX_NAME].partition(":")[0].rpartition("/")[2]
-        if near := get_close_matches(own_name, names, MAX_SHOWN):
+        if near := get_close_matches(own_name, names[:MAX_COMPARED], MAX_SHOWN):
             hint = f"near names: {', '.join(near)}"
         elif names:
             hint = f"models of yours: {', '.join(names[:MAX_SHOWN])}"
@@ -94,6 +99,14 @@ class ModelNames:
         ]
         is_clear = endpoint.owner == caller or others == [endpoint.owner]
         return endpoint.name if is_clear else f"{endpoint.owner}/{endpoint.name}"
+
+    async def renamed(self, owner: str, body: Body, model: str) -> bytes:
+        """Return a body that was checked with another model in it. Raise BadRequest where it is nested too deep."""
+        return await self._schemas.checks.with_value(owner, body, "model", model)
+
+    async def with_usage(self, owner: str, asked: ModelInput) -> Body:
+        """Return the body of a stream that asks for its usage. Raise BadRequest where it is nested too deep."""
+        return await self._schemas.checks.with_usage(owner, asked)
 
     async def check_route(self, lane: Lane, route: str) -> None:
         """Raise BadRequest where the model does not serve the route, or does not answer at once."""

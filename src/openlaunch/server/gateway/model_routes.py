@@ -22,7 +22,7 @@ from openlaunch.server.gateway.request_tasks import RequestTasks, counted
 from openlaunch.server.gateway.resolver import EndpointResolver
 from openlaunch.server.gateway.response import JSON
 from openlaunch.server.gateway.sync_routes import SyncRoutes
-from openlaunch.server.prediction.inputs import ModelInput, as_request, with_model, with_usage
+from openlaunch.server.prediction.inputs import ModelInput, as_request
 from openlaunch.server.prediction.schema_cache import SchemaCache
 from openlaunch.wire import routes
 
@@ -101,9 +101,9 @@ class ModelRoutes:
         # The engine knows the model by the endpoint's name.
         known_as = adapter or lane.endpoint.name
         if asked.model != known_as:
-            asked = asked._replace(body=with_model(asked.body, known_as))
+            asked = asked._replace(body=await self._names.renamed(payer.account.owner, asked.body, known_as))
         adds_usage = asked.is_stream and route in routes.WITH_STREAM_OPTIONS and not asked.asks_usage
-        body = with_usage(asked) if adds_usage else asked.body
+        body = await self._names.with_usage(payer.account.owner, asked) if adds_usage else asked.body
         exchange.body = b""
         streams = self._sync.streams
         call = ModelCall(

@@ -16,7 +16,7 @@ from openlaunch_worker.files import OCTETS
 from openlaunch_worker.frames import Body
 
 _MEDIA_TYPE = re.compile(r"[\w.+-]+/[\w.+-]+(; ?[\w.-]+=[\w.+-]+)*", re.ASCII)
-_HARMLESS = {"x-content-type-options": "nosniff", "content-security-policy": "sandbox; default-src 'none'"}
+HARMLESS = {"x-content-type-options": "nosniff", "content-security-policy": "sandbox; default-src 'none'"}
 """What a model answers is not the server's: a browser runs nothing of it under the server's address."""
 
 
@@ -76,7 +76,7 @@ class PlainExchange(Exchange):
         else:
             payload = payload[:end]
         known = media_type if _MEDIA_TYPE.fullmatch(media_type) else OCTETS
-        self._respond(200, {"content-type": known, **_HARMLESS}, payload)
+        self._respond(200, {"content-type": known, **HARMLESS}, payload)
 
     def respond_document(self, status: int, headers: Mapping[str, str], document: Mapping[str, Any]) -> None:
         """Answer with a document of the server's own."""

@@ -21,7 +21,7 @@ from openlaunch.server.dispatch.lanes import Lanes
 from openlaunch.server.gateway.model_names import ModelNames
 from openlaunch.server.jobs.model_batch_files import ModelBatchFiles
 from openlaunch.server.jobs.runner import JobRunner
-from openlaunch.server.prediction.inputs import PredictInput, with_model
+from openlaunch.server.prediction.inputs import PredictInput
 from openlaunch.server.queue.lines import error_line, line_input
 from openlaunch.server.queue.service import TaskService
 from openlaunch.server.settings import JobSettings
@@ -181,7 +181,9 @@ class ModelBatches:
             case str(reason):
                 return None, _NO_INPUT, _refusal(batch, line, "invalid_model", reason)
             case lane, known_as:
-                body = line.body if line.model == known_as else with_model(line.body, known_as)
+                body = line.body
+                if line.model != known_as:
+                    body = await self._names.renamed(batch.owner, body, known_as)
                 account = Account(batch.key_id, batch.owner)
                 payload = line_input(line.custom_id or "", account, batch.endpoint, body)
                 return lane, PredictInput(payload, expires_at=batch.expires_at), None

@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from openlaunch.errors import APIError, ServerError, Unprocessable
@@ -23,8 +24,8 @@ log = logging.getLogger(__name__)
 
 CALL_SECONDS = 10
 MEMORY_BYTES = 2 * 1024 * 1024 * 1024
-FORGET_BYTES = 8 * 1024 * 1024
-"""After a message of this size, a process is ended: what it has taken of memory is not given back otherwise."""
+KEPT_BYTES = 128 * 1024 * 1024
+"""A process that has more memory after a call is ended: what many small values took is not given back otherwise."""
 
 _NUMBER = struct.Struct("<Q")
 
@@ -35,8 +36,8 @@ class Channel:
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
 
-    def send(self, message: object) -> int:
-        """Send a message, and return its size in bytes. A `PickleBuffer` in it is not copied, and comes as bytes."""
+    def send(self, message: object) -> None:
+        """Send a message. A `PickleBuffer` in it is not copied, and comes as bytes."""
         large: list[pickle.PickleBuffer] = []
         data = pickle.dumps(message, protocol=5, buffer_callback=large.append)
         parts = [memoryview(data), *(buffer.raw() for buffer in large)]
@@ -44,7 +45,6 @@ class Channel:
         for part in parts:
             self._connection.sendall(_NUMBER.pack(len(part)))
             self._connection.sendall(part)
-        return sum(map(len, parts))
 
     def receive(self) -> Any:
         """Wait for the next message."""
@@ -83,12 +83,12 @@ class ProcessApart:
         """
         try:
             channel = self.channel()
-            size = channel.send((name, args))
-            good, value = channel.receive()
+            channel.send((name, args))
+            good, value, memory = channel.receive()
         except (OSError, EOFError):
             self.stop()
             raise _too_costly() from None
-        if size > FORGET_BYTES:
+        if memory > KEPT_BYTES:
             self.stop()
         if good:
             return value
@@ -136,8 +136,17 @@ def serve(functions: dict[str, Callable[..., Any]]) -> None:
         while True:
             name, args = channel.receive()
             signal.alarm(CALL_SECONDS)  # whose default action ends the process, whatever it computes
-            channel.send(_answer(functions[name], args))
+            good, value = _answer(functions[name], args)
+            del args
+            channel.send((good, value, _memory()))
             signal.alarm(0)
+
+
+def _memory() -> int:
+    """Return how many bytes this process has in memory now; where the system does not say that, the most it had."""
+    with suppress(OSError):
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _answer(function: Callable[..., Any], args: tuple[Any, ...]) -> tuple[bool, Any]:

@@ -15,6 +15,7 @@ from openlaunch.server.prediction.inputs import (
     check_sync_body,
     files_in_json,
     places_of,
+    with_value,
     without_auth,
 )
 from openlaunch.server.prediction.results import response_error
@@ -68,6 +69,7 @@ if __name__ == "__main__":
             "parts": _parts,
             "files_in_json": _files_in_json,
             "model": _model,
+            "with_value": with_value,
             "many": _many,
             "response": _response,
             "schemas": read_schemas,

@@ -20,6 +20,8 @@ from openlaunch.server.prediction.inputs import (
     files_in_json,
     is_light,
     is_quick,
+    with_usage,
+    with_value,
     without_auth,
 )
 from openlaunch.server.prediction.results import failed_response, response_error
@@ -68,6 +70,19 @@ class Checks:
     async def model(self, owner: str, body: Body) -> ModelInput:
         """Check a body that names a model; raises what `check_model` does."""
         return await self._of_one(check_model, "model", owner, body, _NO_SCHEMAS)
+
+    async def with_value(self, owner: str, body: Body, key: str, value: object) -> bytes:
+        """Return a body that was checked with another value of a key; raises what `with_value` does."""
+        if len(body) <= QUICK_BYTES:
+            return with_value(body, key, value)
+        found: bytes = await self._apart(owner, "with_value", body, key, value)
+        return found
+
+    async def with_usage(self, owner: str, asked: ModelInput) -> Body:
+        """Return the body of a stream that asks for its usage; raises what `with_value` does."""
+        if asked.stream_options is None:
+            return with_usage(asked)
+        return await self.with_value(owner, asked.body, "stream_options", asked.options_with_usage)
 
     async def _of_one(
         self,

@@ -104,6 +104,11 @@ class ModelInput(NamedTuple):
         """Whether the caller wants the event of a stream that has its usage."""
         return bool((self.stream_options or {}).get("include_usage"))
 
+    @property
+    def options_with_usage(self) -> dict[str, Any]:
+        """The options of a stream that has its usage."""
+        return {**(self.stream_options or {}), "include_usage": True}
+
     def __repr__(self) -> str:
         """Leave out the user's data."""
         return f"ModelInput({len(self.body)} bytes, {self.model!r})"
@@ -126,29 +131,27 @@ def check_model(body: Body, schemas: BundleSchemas) -> ModelInput:
     return ModelInput(body, model, document.get("stream") is True, known)
 
 
-def with_model(body: Body, model: str) -> bytes:
-    """Return a body that was checked with another model in it, and all else as it is."""
-    return _with_value(body, "model", model)
-
-
 def with_usage(asked: ModelInput) -> Body:
     """Return the body of a stream that asks for its usage, and all else as it is."""
-    options = {**(asked.stream_options or {}), "include_usage": True}
     if asked.stream_options is not None:
-        return _with_value(asked.body, "stream_options", options)
+        return with_value(asked.body, "stream_options", asked.options_with_usage)
     # It is not looked for in the body, which may be large: of a key that stands twice, the last one counts.
-    start = asked.body.index(b"{") + 1
-    return b'{"stream_options": %b, %b' % (json.dumps(options).encode(), bytes(asked.body[start:]))
+    options, start = json.dumps(asked.options_with_usage), asked.body.index(b"{") + 1
+    return b'{"stream_options": %b, %b' % (options.encode(), bytes(asked.body[start:]))
 
 
-def _with_value(body: Body, key: str, value: object) -> bytes:
-    text = str(body, "utf-8")
+def with_value(body: Body, key: str, value: object) -> bytes:
+    """Return a body that was checked with another value of this key, wherever it stands in the outer object."""
+    text, done = str(body, "utf-8"), 0
+    pieces: list[str] = []
     try:
-        for name, start, end in reversed(list(members(text))):
-            text = text[:start] + json.dumps(value) + text[end:] if name == key else text
+        for name, start, end in members(text):
+            if name == key:
+                pieces += text[done:start], json.dumps(value)
+                done = end
     except RecursionError:
         raise BadRequest("the body is nested too deep", code="too_deep") from None
-    return text.encode()
+    return "".join([*pieces, text[done:]]).encode()
 
 
 def check_parts(document: Body, schemas: BundleSchemas) -> PredictInput:

@@ -10,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openlaunch.errors import BadRequest, Unprocessable
+from openlaunch.server.prediction import checks as checks_module
+from openlaunch.server.prediction.apart import ProcessApart
 from openlaunch.server.prediction.checks import PROCESSES, Checks
 from openlaunch.server.prediction.inputs import (
     PredictInput,
@@ -206,6 +208,27 @@ def test_checks_that_are_cancelled_twice_leave_processes_that_work():
     *cancelled, first, second, third, fourth = in_checks(check)
     assert [type(error) for error in cancelled] == [asyncio.CancelledError] * PROCESSES
     assert [each.body for each in (first, second, third, fourth)] == [body] * 4
+
+
+def test_a_process_that_gives_its_memory_back_is_kept_for_the_next_large_body():
+    process = ProcessApart("openlaunch.server.prediction.check_process")
+    try:
+        channels = set()
+        for _ in range(2):
+            process.call("args", b'"%b"' % (b"x" * 9 * 1024 * 1024), b"{}")
+            channels.add(process.channel())
+        assert len(channels) == 1
+    finally:
+        process.stop()
+
+
+def test_another_model_is_named_in_another_process_where_the_body_is_large(monkeypatch):
+    body = b'{"model": "a/b", "model" : "c", "n": [{"model": 1e400}], "pad": "%b"}'
+    named = b'{"model": "d", "model" : "d", "n": [{"model": 1e400}], "pad": "%b"}'
+    assert in_checks(lambda checks: checks.with_value("me", body % b"", "model", "d")) == named % b""
+    monkeypatch.setattr(checks_module, "with_value", None)
+    pad = b"x" * QUICK_BYTES
+    assert in_checks(lambda checks: checks.with_value("me", body % pad, "model", "d")) == named % pad
 
 
 @given(
