@@ -30,12 +30,14 @@ if TYPE_CHECKING:
         as_completed,
     )
     from openlaunch.errors import OpenlaunchError
+    from openlaunch_worker.calling import CallFailed, endpoint
     from openlaunch_worker.context import Context
     from openlaunch_worker.files import DType, File, Shape
 
 __all__ = [
     "AsyncEndpoint",
     "AsyncEndpointBatchResponse",
+    "CallFailed",
     "Context",
     "DType",
     "Endpoint",
@@ -54,6 +56,7 @@ __all__ = [
     "SyncEndpoint",
     "aio",
     "as_completed",
+    "endpoint",
     "errors",
     "local",
 ]
@@ -74,6 +77,7 @@ _NAMES = {
 _HOMES = {name: f"openlaunch.{module}" for module, names in _NAMES.items() for name in names}
 _HOMES |= dict.fromkeys(("DType", "File", "Shape"), "openlaunch_worker.files")
 _HOMES["Context"] = "openlaunch_worker.context"
+_HOMES |= dict.fromkeys(("CallFailed", "endpoint"), "openlaunch_worker.calling")
 _MODULES = {"aio", "errors"}
 
 

@@ -12,7 +12,7 @@ several event loops, and has connections of its own in each.
 
 import warnings
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable, Iterator, Sequence
-from typing import Any, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from openlaunch.client.deploying import Deploy
 from openlaunch.client.drivers import Driver
@@ -33,6 +33,9 @@ from openlaunch.client.waiting import BatchFields, FutureFields, Gathering, dist
 from openlaunch.client.watcher import AsyncWatcher
 from openlaunch.wire.endpoints import DeploymentState, EndpointType, ResourceState
 
+if TYPE_CHECKING:
+    from openlaunch_worker.calling import AwaitableEndpoint
+
 __all__ = [
     "AsyncEndpoint",
     "AsyncEndpointBatchResponse",
@@ -45,9 +48,17 @@ __all__ = [
     "StreamingEndpoint",
     "SyncEndpoint",
     "as_completed",
+    "endpoint",
 ]
 
 T = TypeVar("T")
+
+
+def endpoint(name: str) -> "AwaitableEndpoint":
+    """Return an endpoint to call it from within a worker; see `openlaunch.endpoint`."""
+    from openlaunch_worker.calling import awaitable_endpoint  # a client has no use for it
+
+    return awaitable_endpoint(name)
 
 
 class EndpointResponse(ResponseFields):

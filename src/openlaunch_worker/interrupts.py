@@ -13,6 +13,9 @@ from typing import Any, TypeVar
 from openlaunch_worker.jobs import Job
 
 T = TypeVar("T")
+CUTS: dict[int, Callable[[], None]] = {}
+"""By thread, what ends a call that it waits for outside of Python."""
+
 Cut = Callable[[int], None]
 
 
@@ -66,6 +69,8 @@ class Interrupts:
             _set_async_exc(thread, Interrupted)
             if cut is not None:
                 cut(thread)
+            if (end_call := CUTS.get(thread)) is not None:
+                end_call()
         job.sent.release()
 
 

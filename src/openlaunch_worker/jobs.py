@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Callable
+from contextvars import ContextVar
 from enum import Enum
 from time import monotonic, sleep
 from typing import Any, Final, Protocol
@@ -135,6 +136,10 @@ class Stream:
     def _wake(self) -> None:
         if (room := self._room) is not None:
             room.set()
+
+
+CURRENT: "Final[ContextVar[Job]]" = ContextVar("job")
+"""The request for which user code runs."""
 
 
 class Routed:

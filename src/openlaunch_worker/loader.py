@@ -17,6 +17,7 @@ from openlaunch_worker.context import context_parameter
 from openlaunch_worker.documents import Start
 from openlaunch_worker.event_loop import LoadingLoop
 from openlaunch_worker.failures import one_line, user_traceback
+from openlaunch_worker.imports import install
 from openlaunch_worker.own_code import ZIP, load_functions
 from openlaunch_worker.process import log
 
@@ -36,6 +37,7 @@ def load(start: Start, file: BinaryIO, folder: Path, image: str | None, loop: Lo
     """Load a bundle, in the empty `folder`; `image` is an `ImageOrder` in JSON. Raise `LoadError` if a step fails."""
     flavor = start.bundle
     kind = flavor.get("flavor")
+    install()
     if kind in ("cloudpickle_artifact", "zip_artifact") and start.env:
         os.environ.update(start.env)
         time.tzset()

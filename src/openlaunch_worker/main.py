@@ -50,6 +50,7 @@ def run(address: str, token: str, image: str | None, new_loop: NewLoop) -> int:
     except (OSError, ValueError) as error:
         process.log(f"no connection to the server at {address}: {error}")
         return process.EXIT_SERVER_LOST
+    process.calls = address, token
     process.let_go_in_forks(sock)
     process.set_up_path()
     watch = ServerWatch(sock, scratch)

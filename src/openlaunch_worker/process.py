@@ -93,6 +93,9 @@ def log(message: str) -> None:
     sys.stderr.write(f"openlaunch worker: {message}\n")
 
 
+calls: tuple[str, str] | None = None
+"""Where the server is, and the token that this worker has for it; None: this is not a worker."""
+
 _before_leaving: list[Callable[[], None]] = []
 
 

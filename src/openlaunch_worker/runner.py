@@ -18,7 +18,7 @@ from openlaunch_worker.fetch import Transfer
 from openlaunch_worker.files import File, Scratch
 from openlaunch_worker.frames import Flags, Outcome, document_behind
 from openlaunch_worker.in_flight import STOPPED, JobsInFlight, failure, no_memory
-from openlaunch_worker.jobs import Job, Routed, Stop
+from openlaunch_worker.jobs import CURRENT, Job, Routed, Stop
 from openlaunch_worker.outbox import Outbox
 from openlaunch_worker.shapes import Shape, shape_of
 from openlaunch_worker.spans import enter_span
@@ -258,6 +258,7 @@ class Runner(JobsInFlight):
 
     def _call(self, job: Job) -> Any:
         args = job.args
+        CURRENT.set(job)
         if job.traceparent is not None:
             enter_span(job.traceparent)
         if job.route is not None:

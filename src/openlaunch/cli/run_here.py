@@ -76,7 +76,9 @@ class _Call:
             for name, each in given.items()
         }
         try:
-            inspect.signature(self._function).bind(*([None] if self._loader else []), **given)
+            inspect.signature(self._function).bind(
+                *([None] if self._loader else []), **self._with_context(given)
+            )
         except TypeError as error:
             raise typer.BadParameter(f"{error}; {self._takes()}", param_hint="--args") from None
         except ValueError:
@@ -84,6 +86,12 @@ class _Call:
         if wrong := misfits(self._interface, given):
             raise typer.BadParameter("; ".join(wrong), param_hint="--args")
         return given
+
+    def _with_context(self, given: dict[str, Any]) -> dict[str, Any]:
+        from openlaunch_worker.context import Context
+
+        name = self._interface.context
+        return given if name is None else {**given, name: Context()}
 
     def _takes(self) -> str:
         parameters = list(inspect.signature(self._function).parameters.values())[bool(self._loader) :]
@@ -99,7 +107,7 @@ class _Call:
         scratch = Scratch()
         try:
             made = Arguments(made_types(self._interface)).make(given, scratch)
-            value = self._awaited(self._function(*model, **made), runner)
+            value = self._awaited(self._function(*model, **self._with_context(made)), runner)
             if isinstance(value, AsyncIterator):
                 with suppress(StopAsyncIteration):
                     while True:

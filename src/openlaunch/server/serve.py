@@ -67,6 +67,7 @@ from openlaunch.server.gateway.route_table import RouteTable
 from openlaunch.server.gateway.sync_routes import SyncRoutes
 from openlaunch.server.gateway.task_routes import TaskRoutes
 from openlaunch.server.gateway.unread_answers import UnreadAnswers
+from openlaunch.server.gateway.worker_calls import WorkerCalls
 from openlaunch.server.jobs.batch_jobs import BatchJobs
 from openlaunch.server.jobs.image_jobs import ImageJobs
 from openlaunch.server.jobs.model_batches import ModelBatches
@@ -187,6 +188,7 @@ async def serve_on(settings: Settings, data: DataDir, listener: socket.socket, r
             read_seconds=settings.read_timeout_seconds,
             write_seconds=settings.write_timeout_seconds,
         )
+        context.workers.calls = WorkerCalls(services, context.keyring)
         server = HttpServer(services, listener, config.ssl)
         server.start()
         if settings.metrics_port is not None:

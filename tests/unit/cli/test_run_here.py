@@ -8,6 +8,7 @@ from openlaunch.cli.app import run
 
 APP = """\
 import enum
+import openlaunch
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,6 +49,10 @@ async def count_later(n: int):
 def raw(text: str) -> bytes:
     return text.encode()
 
+def partly(n: int, context: openlaunch.Context):
+    context.progress(0.5)
+    return [n, context.cancelled]
+
 def nan():
     return float("nan")
 """
@@ -74,6 +79,7 @@ def folder(tmp_path, monkeypatch):
         (["size", "--args", "file=@args.json"], "8\n"),
         (["name", "--args", "file=@args.json"], "args.json\n"),
         (["count", "--args", "n=2"], "0\n1\n"),
+        (["partly", "--args", "n=2"], "[2, false]\n"),
         (["count_later", "--args", "n=2"], "0\n1\n"),
         (["raw", "--args", "text=5"], ""),
         (["raw", "--args", 'text="5"', "--json"], '"data:application/octet-stream;type=bytes;base64,NQ=="\n'),

@@ -116,6 +116,8 @@ class Keyring:
         self._by_id: dict[str, Principal] = {}
         self._by_header: dict[bytes, Principal] = {}
         self._meters: dict[str, Meter] = {}
+        self._lent: dict[str, tuple[str, str]] = {}
+        """Keys that workers have for their calls, with their owners."""
         self._saved: dict[str, tuple[int, int]] = {}
         """By key, what of its use is stored, which other servers may add to."""
         self._usage_moves = asyncio.Lock()
@@ -200,8 +202,23 @@ class Keyring:
         self._by_digest = {
             r.digest: Principal(r.id, r.owner, r.role, r.expires_at, self._meters.get(r.id)) for r in records
         }
+        for key, owner in self._lent.values():
+            self._by_digest[_digest(key)] = Principal("", owner, Role.PREDICT)
         self._by_id = {principal.key_id: principal for principal in self._by_digest.values()}
         self._by_header.clear()
+
+    def lend(self, token: str, owner: str) -> str:
+        """Return a key of the owner for predictions alone, until it is taken back; the token names it."""
+        if token not in self._lent:
+            self._lent[token] = key, _ = secrets.token_urlsafe(32), owner
+            self._by_digest[_digest(key)] = Principal("", owner, Role.PREDICT)
+        return self._lent[token][0]
+
+    def take_back(self, token: str) -> None:
+        """Have a key that was lent no longer be good."""
+        if (lent := self._lent.pop(token, None)) is not None:
+            self._by_digest.pop(_digest(lent[0]), None)
+            self._by_header.clear()
 
     def check_owner(self, owner: str) -> None:
         """Raise NotFound for a name that nobody has or had a key of."""

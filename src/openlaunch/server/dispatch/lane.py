@@ -193,6 +193,14 @@ class Lane:
             self._lone.run_next()
         self._free_slots(self)
 
+    def holders(self) -> list[Work] | None:
+        """Return what holds all slots that the endpoint can have; None where one is free, or may still come."""
+        workers = self._pools.by_id
+        most = self.endpoint.spec.max_workers
+        if self._pools.free_slots() or most is None or len(workers) < most:
+            return None
+        return [work for worker in workers.values() for work in worker.running.values()]
+
     def serves(self, worker: WorkerLink) -> bool:
         """Tell whether another worker of the same bundle has answered a moment ago."""
         generation = worker.generation

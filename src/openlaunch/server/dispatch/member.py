@@ -16,6 +16,14 @@ LOST_GRACE_SECONDS = 0.5
 """How long work of a broken connection waits for the exit status of its worker, which is the better reason."""
 
 
+class Closable(Protocol):
+    """A connection that can be closed."""
+
+    def close_now(self) -> None:
+        """Close it at once."""
+        ...
+
+
 class MemberEvents(Protocol):
     """What hears of a worker: the controller, as `FleetEvents`, or who says it to the leader."""
 
@@ -56,6 +64,10 @@ class Member:
         self.expected = expected
         self.token = token
         self.link: WorkerLink | None = None
+        self.calls: set[Closable] = set()
+        """The connections over which it calls other endpoints."""
+        self.owner = ""
+        """As whom it calls them."""
         self._lane = lane
         self._events = events
         self._serves = False

@@ -123,6 +123,16 @@ class Work(ABC):
         """Take the head of an answer. Raise `FrameError` if the worker may not send it."""
         raise FrameError("a HEAD for a request that does not pass through to an HTTP server")
 
+    @property
+    def idempotency(self) -> str | None:
+        """What is the same when this runs again; None: it does not, or nothing tells that it is the same."""
+        return None
+
+    @property
+    def priority(self) -> int:
+        """The priority of a task, which those that it submits have too."""
+        return 0
+
     def about(self) -> About:
         """Return what a function that takes a context may know of this."""
         return About(caller=self.owner)

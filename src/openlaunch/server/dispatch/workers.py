@@ -5,7 +5,7 @@ import hashlib
 import json
 import logging
 from collections.abc import AsyncIterator, Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from openlaunch.artifacts.base import Artifacts
 from openlaunch.artifacts.locations import key_of
@@ -25,6 +25,7 @@ from openlaunch.store.records import BundleRecord, EndpointRecord
 from openlaunch.wire.bundles import DERIVED, ImageFlavor
 from openlaunch.wire.endpoints import EndpointType
 from openlaunch_worker.batching import BatchRule
+from openlaunch_worker.calling import calls_token
 from openlaunch_worker.documents import Limits, Start
 
 if TYPE_CHECKING:
@@ -35,6 +36,33 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 READ_AGAIN_SECONDS = 1.0
+
+
+class Calls(Protocol):
+    """Opens and ends connections over which workers call endpoints."""
+
+    def open(self, member: Member, transport: asyncio.Transport) -> asyncio.Protocol | None:
+        """Make a connection of a worker one for calls; None where it has too many."""
+        ...
+
+    def end(self, member: Member) -> None:
+        """Close the connections of a worker that has ended."""
+        ...
+
+
+class _Caller:
+    """A connection that has said HELLO with the token of a worker's calls."""
+
+    def __init__(self, calls: Calls, member: Member) -> None:
+        self._calls = calls
+        self._member = member
+
+    def open(self, transport: asyncio.Transport) -> asyncio.Protocol | None:
+        return self._calls.open(self._member, transport)
+
+    def connect(self, transport: asyncio.Transport) -> None:
+        """Take the connection over."""
+        self.open(transport)
 
 
 class Workers:
@@ -54,6 +82,10 @@ class Workers:
         self._members: dict[str, Member] = {}
         self._expected: dict[str, Member] = {}
         """By token: those that have not connected."""
+        self._callers: dict[str, Member] = {}
+        """By the tokens of their calls: all."""
+        self.calls: Calls | None = None
+        """Opens the connections over which workers call endpoints."""
 
     async def start(self, events: FleetEvents) -> None:
         """Let workers connect, and report to the controller what they do."""
@@ -67,9 +99,12 @@ class Workers:
                 member.link.close()
         self._links.close()
 
-    def _use_token(self, token: str) -> Member | None:
+    def _use_token(self, token: str) -> "Member | _Caller | None":
         # A guess at a random token is good once in 2**256, and a wrong one ends the connection: timing tells nothing.
-        return self._expected.pop(token, None)
+        if (member := self._expected.pop(token, None)) is not None:
+            return member
+        caller = self._callers.get(token)
+        return None if caller is None or self.calls is None else _Caller(self.calls, caller)
 
     def connect(
         self, token: str, transport: "WorkerChannel", standing: Standing | None
@@ -136,7 +171,10 @@ class Workers:
         )
         lane, seats = self._lanes.of(endpoint.id), self.seats
         if seats is None:
-            member = Member(expected, token, lane, self.arriving, self._events)
+            member = self._callers[calls_token(token)] = Member(
+                expected, token, lane, self.arriving, self._events
+            )
+            member.owner = endpoint.owner
         else:
             member = seats.led(expected, token, lane, self._events)
         self._members[worker_id] = self._expected[token] = member
@@ -176,6 +214,9 @@ class Workers:
     def forget(self, worker_id: str, reason: str, *, with_node: bool = False) -> None:
         if (member := self._members.pop(worker_id, None)) is not None:
             self._expected.pop(member.token, None)
+            self._callers.pop(calls_token(member.token), None)
+            if self.calls is not None:
+                self.calls.end(member)
             member.forget(reason, with_node=with_node)
 
     def running_in(self, worker_id: str) -> int:

@@ -14,6 +14,8 @@ from openlaunch.server.accept import JSON, choose
 from openlaunch.server.access.auth import Principal
 from openlaunch.server.asgi import Scope, header, headers_of
 from openlaunch.server.dispatch.lane import Lane
+from openlaunch.server.dispatch.nesting import Nesting, parent_of
+from openlaunch.server.dispatch.work import Work
 from openlaunch.server.gateway.exchange import Exchange
 from openlaunch.server.gateway.inflating import Inflater
 from openlaunch.server.gateway.pieces import respond_in_pieces
@@ -75,6 +77,7 @@ class ByName:
         self._urls = urls
         self._tasks = RequestTasks()
         self._inflater = Inflater()
+        self._nesting = Nesting()
 
     def takes(self, method: bytes, path: bytes) -> bool:
         """Return whether a request is answered here; the description of an endpoint is not."""
@@ -116,7 +119,22 @@ class ByName:
         if lane.endpoint.endpoint_type is not EndpointType.STREAMING:
             flags = _answered_as(_accept(exchange.scope), schemas)
         form = await self._form(exchange, owner, schemas)
-        await self._sync.predict_args(exchange, lane, owner, form, flags)
+        if (parent := parent_of(exchange.scope)) is None:
+            await self._sync.predict_args(exchange, lane, owner, form, flags)
+            return
+        if lane.endpoint.endpoint_type is EndpointType.SYNC:
+            self._give_key(exchange, parent)
+        timeout = self._nesting.seconds_left(parent)
+        call = await self._sync.predict_args(exchange, lane, owner, form, flags, timeout)
+        if call is not None:
+            self._nesting.begin(parent, call, lane)
+
+    def _give_key(self, exchange: PlainExchange, parent: Work) -> None:
+        """Have a call that is made again, because what makes it runs again, be answered as the first time."""
+        if idempotency_key(exchange.scope) is None:
+            key = self._nesting.key_of(parent, exchange.scope["raw_path"], bytes(exchange.body))
+            if key is not None:
+                exchange.scope["headers"].append((b"idempotency-key", key))
 
     async def _form(self, exchange: PlainExchange, owner: str, schemas: BundleSchemas) -> Form | None:
         """Return what is in a body that is a form or a file; None where it is JSON."""
@@ -143,6 +161,9 @@ class ByName:
         if form is not None:
             checks, body = self._schemas.checks, form.behind(exchange.body)
             exchange.body = await checks.files_in_json(principal.owner, body, args_alone=True)
+        parent = parent_of(exchange.scope)
+        if parent is not None:
+            self._give_key(exchange, parent)
         key = idempotency_key(exchange.scope)
         known = None if key is None else await keyed(key, lane.endpoint.id, exchange.body)
         checked = await self._schemas.checks.args(principal.owner, exchange.body, schemas)
@@ -150,6 +171,9 @@ class ByName:
         if schemas.takes_context:
             body = with_headers(body, headers_of(exchange.scope))
         checked = checked._replace(body=body)
+        if parent is not None:
+            seconds = self._nesting.seconds_left(parent)
+            checked = checked._replace(timeout=seconds, priority=parent.priority)
         self._queue.submitter.refuse_hopeless(lane, principal.owner)
         ids = await self._queue.submitter.submit(lane, principal.owner, [checked], known)
         exchange.body = b""

@@ -46,10 +46,11 @@ class Calls:
         predict_input: PredictInput,
         deadline: float,
         schemas: BundleSchemas,
-    ) -> None:
+    ) -> Call:
         """Give a request to a worker."""
         call = SyncCall(self, exchange, predict_input, deadline, schemas, owner)
         submit(call, exchange, lane, owner, self.deadlines)
+        return call
 
     async def start_keyed(
         self,
@@ -60,15 +61,16 @@ class Calls:
         predict_input: PredictInput,
         deadline: float,
         schemas: BundleSchemas,
-    ) -> None:
+    ) -> Call | None:
         """Give a request to a worker, unless its Idempotency-Key has an answer already, which is given again."""
         request = await keyed(key, lane.endpoint.id, exchange.body)
         stored = await self.answers.begin(owner, request, deadline)
         if stored is None:
             call = KeyedCall(self, exchange, predict_input, deadline, schemas, owner, request)
             submit(call, exchange, lane, owner, self.deadlines)
-        else:
-            await self.respond_again(exchange, stored)
+            return call
+        await self.respond_again(exchange, stored)
+        return None
 
     def needs_finishing(self, outcome: int) -> bool:
         """Return whether an answer goes to artifacts, or is validated against the response schema first."""
@@ -194,6 +196,10 @@ class KeyedCall(SyncCall):
     ) -> None:
         super().__init__(calls, exchange, predict_input, deadline, schemas, owner)
         self._keyed = keyed
+
+    @property
+    def idempotency(self) -> str | None:
+        return f"{self._owner}\n{self._keyed.key}"
 
     def answered(self, outcome: int, payload: Body) -> None:
         if outcome == Outcome.CANCELLED:

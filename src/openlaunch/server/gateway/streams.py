@@ -48,7 +48,7 @@ class Streams:
 
     def start(
         self, exchange: Exchange, lane: Lane, owner: str, predict_input: PredictInput, deadline: float
-    ) -> None:
+    ) -> StreamCall:
         """Give a request to a worker, resumable if the request asks for that and the server allows it."""
         asked, replay = header(exchange.scope, _RESUME), None
         if asked is not None and self.resumables.seconds:
@@ -60,6 +60,7 @@ class Streams:
         stream = Stream(self, exchange, owner, predict_input, deadline, end, replay)
         submit(stream, exchange, lane, owner, self.deadlines)
         self.heartbeats.add(stream)
+        return stream
 
     def flush_soon(self, flush: Callable[[], None]) -> None:
         """Have a stream's pieces written in the next turn of the loop, which is one call for all streams."""

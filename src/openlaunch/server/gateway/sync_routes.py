@@ -12,6 +12,7 @@ from openlaunch.artifacts.base import Artifacts
 from openlaunch.errors import APIError, BadRequest
 from openlaunch.server.asgi import Scope, header, query_value
 from openlaunch.server.dispatch.lane import Lane
+from openlaunch.server.dispatch.work import Call
 from openlaunch.server.gateway.calls import Calls
 from openlaunch.server.gateway.exchange import Exchange, HotHandler
 from openlaunch.server.gateway.request_tasks import RequestTasks, counted
@@ -110,9 +111,15 @@ class SyncRoutes:
         exchange.on_gone = task.cancel
 
     async def predict_args(
-        self, exchange: Exchange, lane: Lane, owner: str, form: Form | None, flags: Flags
-    ) -> None:
-        """Start a prediction whose args are the body of its request, or in it."""
+        self,
+        exchange: Exchange,
+        lane: Lane,
+        owner: str,
+        form: Form | None,
+        flags: Flags,
+        timeout: float | None = None,
+    ) -> Call | None:
+        """Start a prediction whose args are the body of its request, or in it; None: it was answered before."""
         key = idempotency_key(exchange.scope)
         _refuse_keyed_stream(key, lane)
         schemas = await self._schemas.get(lane.endpoint.serving_bundle_id)
@@ -126,7 +133,8 @@ class SyncRoutes:
             flags |= Flags.PARTS
         if key is not None:
             flags &= ~(Flags.BINARY | Flags.NPY)  # the answer is kept as JSON
-        await self._begin(exchange, lane, owner, checked._replace(flags=flags), schemas, key)
+        checked = checked._replace(flags=flags, timeout=timeout)
+        return await self._begin(exchange, lane, owner, checked, schemas, key)
 
     async def _prepare(self, exchange: Exchange, lane: Lane, owner: str, key: str | None) -> None:
         """Start a prediction after what takes time: loading schemas, checking a large body, a stored answer."""
@@ -158,21 +166,19 @@ class SyncRoutes:
         predict_input: PredictInput,
         schemas: BundleSchemas,
         key: str | None,
-    ) -> None:
+    ) -> Call | None:
         if key is None:
-            self._start(exchange, lane, owner, predict_input, schemas)
-        else:
-            deadline = self.deadline(lane, predict_input.timeout)
-            await self._calls.start_keyed(key, exchange, lane, owner, predict_input, deadline, schemas)
+            return self._start(exchange, lane, owner, predict_input, schemas)
+        deadline = self.deadline(lane, predict_input.timeout)
+        return await self._calls.start_keyed(key, exchange, lane, owner, predict_input, deadline, schemas)
 
     def _start(
         self, exchange: Exchange, lane: Lane, owner: str, predict_input: PredictInput, schemas: BundleSchemas
-    ) -> None:
+    ) -> Call:
         deadline = self.deadline(lane, predict_input.timeout)
         if lane.endpoint.endpoint_type is EndpointType.STREAMING:
-            self.streams.start(exchange, lane, owner, predict_input, deadline)
-        else:
-            self._calls.start(exchange, lane, owner, predict_input, deadline, schemas)
+            return self.streams.start(exchange, lane, owner, predict_input, deadline)
+        return self._calls.start(exchange, lane, owner, predict_input, deadline, schemas)
 
     def deadline(self, lane: Lane, timeout: float | None) -> float:
         """Return when a request that begins now ends at the latest; `timeout` is what its caller allows."""

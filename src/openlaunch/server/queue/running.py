@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Callable, Iterable
 from time import monotonic
 
+import orjson
+
 from openlaunch.errors import APIError, DeadlineExceeded, NotFound, ServerError, Unavailable
 from openlaunch.server import clock
 from openlaunch.server.access.tokens import TokenBudgets
@@ -23,6 +25,9 @@ from openlaunch_worker.frames import Body, Flags, Outcome
 DEADLINE_STATUS_CODE = 504
 FETCH_AGAIN_SECONDS = 1.0
 """How long a task stays claimed whose payload can't be read, before it has its place in the queue again."""
+
+LINE_BEGINS = b'{"custom_id": '
+"""What the payload of a line of a batch begins with, and that of no task of a sync endpoint."""
 
 _LATE = DeadlineExceeded("")
 
@@ -69,6 +74,14 @@ class TaskWork(Work):
     def finished(self, outcome: int, payload: Body) -> None:
         self.lane.task_took(monotonic() - self.started_at)
         super().finished(outcome, payload)
+
+    @property
+    def idempotency(self) -> str | None:
+        return self.task.id
+
+    @property
+    def priority(self) -> int:
+        return int(orjson.loads(self.body).get("priority") or 0)
 
     def about(self) -> About:
         return About(self.task.id, self.task.owner, headers_in(self.body), is_heard=True)
@@ -140,7 +153,8 @@ class Runner:
             self._lanes.on_free_slots(lane)
 
     def _start(self, lane: Lane, task: ClaimedTask, payload: bytes) -> None:
-        make = self.work_of if lane.takes_tasks else self.line_of
+        is_line = not lane.takes_tasks and payload.startswith(LINE_BEGINS)
+        make = self.line_of if is_line else self.work_of
         work = make(self, lane, task, payload, self._seconds_for(lane, task))
         self._running[task.id] = work
         self._hub.expect(task.id, task.owner)
