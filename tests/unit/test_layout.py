@@ -163,6 +163,7 @@ TIME_OF_DAY = {
         "server.access.auth",
         "server.control.routes.artifacts",
         "server.control.routes.triggers",
+        "engines.uv_caches",
     ),
     *(
         "server.dispatch.link_server",
