@@ -1,6 +1,13 @@
 """Servers that use the same workers on nodes: each answers, whichever leads, and whatever becomes of another."""
 
-from collections.abc import Iterator
+import concurrent.futures
+import os
+import signal
+import statistics
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -19,6 +26,65 @@ def square(n, seconds=0.0):
 
     time.sleep(seconds)
     return n * n
+
+
+def counting_itself(log: Path) -> tuple[Callable[[], Any], Callable[..., int]]:
+    """A model that writes a line as it is loaded, and says how many of its calls run."""
+
+    def load():
+        import threading
+
+        with log.open("a") as file:
+            file.write("loaded\n")
+        return {"lock": threading.Lock(), "running": 0}
+
+    def predict(model, seconds=0.0):
+        import time
+
+        with model["lock"]:
+            model["running"] += 1
+            running = model["running"]
+        time.sleep(seconds)
+        with model["lock"]:
+            model["running"] -= 1
+        return running
+
+    return load, predict
+
+
+class LoadOn:
+    """Requests one after the other to a server, from several threads, until the end of the block."""
+
+    def __init__(self, server: ChaosServer, threads: int) -> None:
+        self.answers: list[int] = []
+        self.failed: list[str] = []
+        self._server, self._over = server, threading.Event()
+        self._pool = concurrent.futures.ThreadPoolExecutor(threads)
+        self._threads = threads
+
+    def _run(self) -> None:
+        with client_of(self._server) as client:
+            endpoint = client.get_model_endpoint("busy")
+            while not self._over.is_set():
+                try:
+                    self.answers.append(endpoint.predict(args(seconds=0.01)).value)
+                except Exception as error:
+                    self.failed.append(repr(error))
+                    self._over.wait(0.05)
+
+    def more(self, count: int) -> None:
+        """Wait until there are this many answers more."""
+        before = len(self.answers)
+        eventually(lambda: len(self.answers) >= before + count)
+
+    def __enter__(self) -> "LoadOn":
+        for _ in range(self._threads):
+            self._pool.submit(self._run)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._pool.shutdown()
 
 
 @pytest.fixture
@@ -50,3 +116,74 @@ def test_every_server_answers_with_the_same_workers(two: tuple[ChaosServer, Chao
             assert [future.get(timeout=60).value for future in futures] == [0, 1, 4, 9, 16]
         ready = [httpx2.get(f"{server.url}/readyz", timeout=60).status_code for server in (first, second)]
         assert ready == [200, 200]
+
+
+@pytest.mark.parametrize(
+    ("lost", "how"),
+    [("leader", signal.SIGKILL), ("leader", signal.SIGTERM), ("other", signal.SIGKILL)],
+    ids=["leader-killed", "leader-stopped", "other-killed"],
+)
+def test_a_server_that_is_lost_costs_requests_at_the_other_nothing(
+    two: tuple[ChaosServer, ChaosServer, list[Any]],
+    servers: Servers,
+    lost: str,
+    how: signal.Signals,
+    tmp_path: Path,
+) -> None:
+    first, second, _ = two
+    gone, stays = (first, second) if lost == "leader" else (second, first)
+    load, predict = counting_itself(tmp_path / "log")
+    with client_of(first) as here, client_of(stays) as there:
+        given = {"load_model_fn": load, "min_workers": 1, "max_workers": 1, "per_worker": 2, **LITTLE}
+        here.deploy(predict, name="busy", **given)
+        eventually(lambda: any(e.name == "busy" for e in there.list_model_endpoints()))
+        with LoadOn(stays, 3) as at_other, LoadOn(gone, 2) as at_lost:
+            at_other.more(20)
+            at_lost.more(20)
+            os.kill(gone.pid, how)
+            at_other.more(50)
+            eventually(lambda: servers.leader() == stays.url)
+            at_other.more(50)
+        assert at_other.failed == []
+        assert max(at_other.answers + at_lost.answers) == 2  # as many as it has slots, whichever server asks
+        assert (tmp_path / "log").read_text().split() == ["loaded"]
+
+        # All slots are the other server's now: half of them were given back.
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            endpoint = there.get_model_endpoint("busy")
+            both = [pool.submit(endpoint.predict, args(seconds=0.5)) for _ in range(2)]
+        assert sorted(each.result().value for each in both) == [1, 2]
+
+
+def test_slots_that_one_server_does_not_use_are_the_others(
+    two: tuple[ChaosServer, ChaosServer, list[Any]], tmp_path: Path, figure: Callable[[str], None]
+) -> None:
+    first, second, _ = two
+    load, predict = counting_itself(tmp_path / "log")
+    with client_of(first) as here, client_of(second) as there:
+        given = {"load_model_fn": load, "min_workers": 1, "max_workers": 1, "per_worker": 4, **LITTLE}
+        here.deploy(predict, name="busy", **given)
+        eventually(lambda: any(e.name == "busy" for e in there.list_model_endpoints()))
+        endpoints = [client.get_model_endpoint("busy") for client in (here, there)]
+        for endpoint in (*endpoints, *endpoints):  # each in turn has all slots
+            with concurrent.futures.ThreadPoolExecutor(4) as pool:
+                all_slots = [pool.submit(endpoint.predict, args(seconds=0.5)) for _ in range(4)]
+            assert sorted(each.result().value for each in all_slots) == [1, 2, 3, 4]
+        for name, endpoint in zip(("leads", "does not"), endpoints, strict=True):
+            took = []
+            for _ in range(100):
+                began = time.perf_counter()
+                endpoint.predict(args())
+                took.append(time.perf_counter() - began)
+            figure(f"at the server that {name}: p50 {statistics.median(took) * 1000:.2f} ms, one at a time")
+    for used in ([first], [first, second]):
+        loads = [LoadOn(server, 8 // len(used)) for server in used]
+        for each in loads:
+            each.__enter__()
+        began = time.perf_counter()
+        eventually(lambda loads=loads: sum(len(each.answers) for each in loads) >= 300)
+        rate = sum(len(each.answers) for each in loads) / (time.perf_counter() - began)
+        for each in loads:
+            each.__exit__()
+        assert [each.failed for each in loads] == [[] for _ in used]
+        figure(f"{rate:.0f} requests/s of 10 ms in 4 slots, from 8 callers at {len(used)} servers")
