@@ -17,6 +17,7 @@ REFUSED = ("high_priority",)
 _NAMES = {
     "labels": "--label",
     "secrets": "--secret",
+    "cors_origins": "--cors-origin",
     "public_inference": "--public",
     "post_inference_hooks": "--post-inference-hook",
     "rollback_after_failures": "--rollback-after",
@@ -28,6 +29,8 @@ _FORMS = {
     "labels": "KEY=VALUE",
     "env": "NAME=VALUE",
     "secrets": "NAME",
+    "prefetch": "URL",
+    "cors_origins": "ORIGIN",
     "record": "KEY=VALUE",
     "post_inference_hooks": "HOOK",
 }

@@ -173,6 +173,7 @@ async def serve_on(settings: Settings, data: DataDir, listener: socket.socket, r
             app=config.loaded_app,
             proxies=Proxies(settings),
             cors=Cors(settings.cors_origins) if settings.cors_origins else None,
+            endpoint_origins=by_name.origins,
             admit=resolver.authenticate,
             connections=context.connections,
             counts=context.counts,

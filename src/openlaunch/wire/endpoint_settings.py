@@ -64,6 +64,8 @@ class RecordSettings(BaseModel):
     days: float = Field(default=30, gt=0, le=3650, description="Days after which recordings are deleted.")
 
 
+Origin = Annotated[str, Field(pattern=r"^(\*|https?://[A-Za-z0-9.\[\]:_-]{1,250})$")]
+CorsOrigins = Annotated[list[Origin], Field(max_length=50)]
 BatchSize = Annotated[int, Field(ge=0, le=MAX_BATCH_SIZE)]
 BatchWait = Annotated[float, Field(ge=0, le=MAX_BATCH_WAIT_SECONDS)]
 RollbackAfterFailures = Annotated[int, Field(ge=0, le=100)]
@@ -132,6 +134,7 @@ class EndpointSettings(BaseModel):
     default_callback_url: str | None = Field(default=None, repr=False)
     default_callback_auth: CallbackAuth | None = None
     public_inference: bool | None = None
+    cors_origins: CorsOrigins | None = None
     queue_message_timeout_seconds: int | None = Field(default=None, ge=1, le=43200)
     timeout_seconds: float | None = Field(default=None, gt=0, le=MAX_TIMEOUT_SECONDS)
     task_expires_seconds: int | None = Field(default=None, ge=1, le=10**9)

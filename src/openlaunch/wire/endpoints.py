@@ -228,8 +228,8 @@ class ModelEndpointResponse(BaseModel):
     """One endpoint.
 
     `status_reason`, `bundle_id`, `serving_*`, `rollback_after_failures`, `probation_requests`, `canary`,
-    `predictions`, `env`, `secrets`, `prefetch` and `record` are ours; the rest is the contract's. `bundle_*` is the
-    newest bundle, `serving_*` the one that gets the traffic.
+    `predictions`, `env`, `secrets`, `prefetch`, `cors_origins` and `record` are ours; the rest is the contract's.
+    `bundle_*` is the newest bundle, `serving_*` the one that gets the traffic.
     """
 
     id: str
@@ -248,6 +248,7 @@ class ModelEndpointResponse(BaseModel):
     env: dict[str, str] | None = Field(default=None, repr=False)
     secrets: list[str] | None = None
     prefetch: list[str] | None = Field(default=None, repr=False)
+    cors_origins: list[str] | None = None
     labels: dict[str, str] | None = None
     aws_role: str | None = None
     results_s3_bucket: str | None = None

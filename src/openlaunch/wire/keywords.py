@@ -77,6 +77,11 @@ class EndpointKeywords(TypedDict, total=False):
     ]
     default_callback_url: Annotated[str | None, "Callback URL of tasks that name none. Default: none."]
     public_inference: Annotated[bool | None, "Accept predictions with any user's key. Default: false."]
+    cors_origins: Annotated[
+        list[str] | None,
+        "Origins whose pages may call the endpoint by its name from a browser, such as https://app.example; * allows "
+        "all. Giving some replaces all. Default: those of the server.",
+    ]
     rollback_after_failures: Annotated[
         int | None, "Failures in the probation window that roll a new bundle back; 0 disables it. Default: 0."
     ]

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import sys
 import time
 
 import httpx2
@@ -9,6 +10,11 @@ import pytest
 from server_driver import DEADLINE, SMALL, eventually, http, problem
 
 from openlaunch_worker import InvalidInput
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 
 def add(a, b=1):
@@ -203,18 +209,63 @@ def test_a_model_refuses_an_input_with_a_status_and_all_see_why(raw, other, endp
     problem(raw.get(task["location"]), status)
 
 
+CODINGS = {"gzip": gzip.compress, "zstd": zstd.compress}
+
+
+@pytest.mark.parametrize("coding", CODINGS)
 @pytest.mark.parametrize("name", ["bn-add", "bn-later"])
-def test_a_body_may_be_compressed(raw, endpoints, name):
-    def post(body, coding="gzip"):
+def test_a_body_may_be_compressed(raw, endpoints, name, coding):
+    compress = CODINGS[coding]
+
+    def post(body, coding=coding):
         return raw.post(f"/e/{name}", content=body, headers={"content-encoding": coding, "prefer": "wait=60"})
 
-    large = gzip.compress(json.dumps({"a": "x" * 500_000}).encode())
+    large = compress(json.dumps({"a": "x" * 500_000}).encode())
     assert post(large).json() == {"sum": ["x" * 500_000, 1]}
-    assert post(gzip.compress(b'{"a": ') + gzip.compress(b"7}")).json() == {"sum": [7, 1]}
+    assert post(compress(b'{"a": ') + compress(b"7}")).json() == {"sum": [7, 1]}
     assert "cut off" in problem(post(large[:-20]), 400)["detail"]
     problem(post(b"nonsense"), 400)
-    assert problem(post(gzip.compress(b"nonsense")), 400)["code"] == "invalid_json"
+    assert problem(post(compress(b"nonsense")), 400)["code"] == "invalid_json"
     assert "gzip" in problem(post(b"{}", "br"), 415)["detail"]
-    bomb = gzip.compress(b" " * 1024 * 1024) * 200
+    bomb = compress(b" " * 1024 * 1024) * 200
     problem(post(bomb), 413)
-    problem(post(gzip.compress(b"") * 2000), 400)
+    problem(post(compress(b"") * 2000), 400)
+
+
+def test_a_zstd_body_may_not_ask_for_much_memory(raw, endpoints):
+    options = {zstd.CompressionParameter.window_log: 27}
+    body = zstd.compress(b'{"a": "' + b"x" * 9_000_000 + b'"}', options=options)
+    answer = raw.post("/e/bn-add", content=body, headers={"content-encoding": "zstd"})
+    assert "not zstd" in problem(answer, 400)["detail"]
+
+
+def test_pages_of_an_endpoints_origins_may_call_it_by_name_alone(client, raw):
+    origin = "https://app.example"
+    client.deploy(add, name="bn-page", cors_origins=[origin], **SMALL)
+
+    def post(name, origin, method="POST"):
+        preflight = {
+            "access-control-request-method": "POST",
+            "access-control-request-headers": "authorization",
+        }
+        headers = {"origin": origin, **(preflight if method == "OPTIONS" else {})}
+        return raw.request(method, f"/e/{name}", json={"a": 1}, headers=headers)
+
+    asked = post("bn-page", origin, "OPTIONS")
+    assert asked.status_code < 300
+    assert asked.headers["access-control-allow-origin"] == origin
+    assert asked.headers["access-control-allow-headers"] == "authorization"
+    answer = post("bn-page", origin)
+    assert (answer.json(), answer.headers["access-control-allow-origin"]) == ({"sum": [1, 1]}, origin)
+    for name, other in (("bn-page", "https://other.example"), ("bn-add", origin), ("bn-none", origin)):
+        assert "access-control-allow-origin" not in post(name, other).headers
+    client.edit_model_endpoint(model_endpoint="bn-page", cors_origins=["*"])
+    assert (
+        post("bn-page", "https://other.example").headers["access-control-allow-origin"]
+        == "https://other.example"
+    )
+    wrong = raw.put(
+        f"/v1/model-endpoints/{client.get_model_endpoint('bn-page').model_endpoint.id}",
+        json={"cors_origins": ["app.example"]},
+    )
+    assert wrong.status_code == 422

@@ -30,6 +30,7 @@ async def open_metrics(listener: socket, services: HttpServices) -> AsyncIterato
         routes=RouteTable({}),
         app=_only_metrics(services.app),
         cors=None,
+        endpoint_origins=lambda head: frozenset(),
         connections=Connections(MAX_CONNECTIONS),
         tasks=set(),
     )

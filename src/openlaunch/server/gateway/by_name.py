@@ -20,6 +20,7 @@ from openlaunch.server.gateway.exchange import Exchange
 from openlaunch.server.gateway.inflating import Inflater
 from openlaunch.server.gateway.pieces import respond_in_pieces
 from openlaunch.server.gateway.plain_exchange import FORMATS, PlainExchange
+from openlaunch.server.gateway.request_reader import Head
 from openlaunch.server.gateway.request_tasks import RequestTasks
 from openlaunch.server.gateway.resolver import EndpointResolver
 from openlaunch.server.gateway.sync_routes import SyncRoutes
@@ -84,6 +85,20 @@ class ByName:
         if method == b"GET":
             return _TASK.fullmatch(path) is not None
         return method == b"POST" and _PATH.fullmatch(path) is not None
+
+    def origins(self, head: Head) -> frozenset[str]:
+        """Return the origins of which pages may send this request, by the endpoint that it is for.
+
+        A browser asks before it sends a key: where the owner is not in the path, those of all of the name may.
+        """
+        parts = _PATH.match(head.path)
+        if parts is None or all(name != b"origin" for name, _ in head.headers):
+            return frozenset()
+        try:
+            names = [None if each is None else unquote(each.decode()) for each in parts.groups()]
+        except UnicodeDecodeError:
+            return frozenset()
+        return self._resolver.origins(head, names[0], str(names[1]))
 
     def handle(self, exchange: Exchange) -> None:
         """Begin with a request whose body is there."""

@@ -9,10 +9,14 @@ _EXPOSED = b"Last-Event-ID, Retry-After, X-Request-ID"
 
 
 class Cors:
-    """Makes the headers by which a browser lets a page of an allowed origin read an answer."""
+    """Makes the headers by which a browser lets a page of an allowed origin read an answer.
 
-    def __init__(self, origins: str) -> None:
-        self._origins = frozenset(part.strip().rstrip("/").encode() for part in origins.split(","))
+    What is allowed `beside` stays so.
+    """
+
+    def __init__(self, origins: str, beside: "Cors | None" = None) -> None:
+        own = frozenset(part.strip().rstrip("/").encode() for part in origins.split(","))
+        self._origins: frozenset[bytes] = own if beside is None else own | beside._origins
 
     def headers(self, head: Head) -> Headers:
         """Return the headers for the answer to a request; none for one that is not of an allowed origin."""

@@ -25,6 +25,7 @@ from openlaunch.wire import routes
 from openlaunch.wire.keys import Role
 
 _STREAMS = routes.STREAMING_TASKS.encode()
+_BY_NAME = f"{routes.BY_NAME}/".encode()
 _FIT_ALL = frozenset((None, b"*/*", b"application/json"))
 """Accept headers that fit every hot route."""
 
@@ -38,6 +39,8 @@ class HttpServices:
     proxies: Proxies
     cors: Cors | None
     """Which pages of other origins may call; None: no page may."""
+    endpoint_origins: Callable[[Head], frozenset[str]]
+    """Finds the origins of which pages may send a request by name, beside those."""
     admit: Callable[[Scope], Principal]
     """Finds the caller of a request; raises where its key is not good."""
     connections: Connections
@@ -70,7 +73,10 @@ class HttpServices:
     def _new_rare_exchange(self, connection: Connection, head: Head) -> Exchange | AsgiExchange:
         if (prefix := self.proxies.prefix) and head.path.startswith(prefix + b"/"):
             head.path = head.path.removeprefix(prefix)
-        headers = [] if self.cors is None else self.cors.headers(head)
+        cors = self.cors
+        if head.path.startswith(_BY_NAME) and (origins := self.endpoint_origins(head)):
+            cors = Cors(",".join(origins), beside=cors)
+        headers = [] if cors is None else cors.headers(head)
         only_head, routes = head.method == b"HEAD", self.routes
         method = b"GET" if only_head else head.method
         handler = routes.exact.get((method, head.path)) or routes.below(method, head.path)

@@ -1,13 +1,15 @@
 """Looks up the caller and the endpoint of a prediction, first in every predict route; all of it is in memory."""
 
+from contextlib import suppress
 from urllib.parse import unquote
 
-from openlaunch.errors import BadRequest, Conflict, NotFound, Unavailable
+from openlaunch.errors import APIError, BadRequest, Conflict, NotFound, Unavailable
 from openlaunch.server.access.auth import PRINCIPAL, Keyring, Principal
 from openlaunch.server.asgi import Scope, header, query_value
 from openlaunch.server.dispatch.lane import Lane
 from openlaunch.server.dispatch.lanes import Lanes
 from openlaunch.server.endpoints.specs import may_predict
+from openlaunch.server.gateway.request_reader import Head
 from openlaunch.store.records import EndpointRecord
 from openlaunch.wire import routes
 from openlaunch.wire.endpoints import EndpointType
@@ -86,6 +88,16 @@ class EndpointResolver:
         """
         principal = self.spending(scope)
         return find_by_name(self._lanes, principal.owner, owner, name), principal
+
+    def origins(self, head: Head, owner: str | None, name: str) -> frozenset[str]:
+        """Return the origins of which pages may call an endpoint by this name."""
+        found = self._lanes.of_name(name)
+        lanes = [lane for each, lane in found.items() if owner in (None, each)]
+        if head.method != b"OPTIONS":
+            with suppress(APIError):  # of which the page may read why
+                caller = self.authenticate({"headers": head.headers, "query_string": b""}).owner
+                lanes = [find_by_name(self._lanes, caller, owner, name)]
+        return frozenset(origin for lane in lanes for origin in lane.endpoint.spec.cors_origins or ())
 
     def spending(self, scope: Scope) -> Principal:
         """Find the caller, whose key pays for one request, of an endpoint that is found later."""
