@@ -1,6 +1,7 @@
 """What the documentation shows is run as it stands, and what it lists is all there is."""
 
 import contextlib
+import json
 import os
 import re
 import shlex
@@ -154,6 +155,25 @@ def test_the_cache_of_the_documentation_is_kept(tmp_path):
         output = [run(shlex.split(line), data_dir) for line in blocks(page, "sh")[0].splitlines()]
     assert output[1] == '["hello"]\n'
     assert "caches" in output[2]
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
+def test_an_endpoint_is_called_from_anywhere_as_the_documentation_says(tmp_path):
+    page = "docs/how-to/call-from-anywhere.md"
+    (tmp_path / "app.py").write_text(blocks(page, "python")[0])
+    with LocalServer(tmp_path / "data") as server:
+        environ = {
+            **os.environ,
+            "OPENLAUNCH_URL": server.url,
+            "OPENLAUNCH_API_KEY": server.api_key,
+            "PATH": f"{BIN}:{os.environ['PATH']}",
+        }
+        command = ["bash", "-euo", "pipefail", "-c", "\necho\n".join(blocks(page, "sh")[0].splitlines())]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=100, env=environ, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split()[3:7] == ["(sync)", "6", "422", "2.0"]
+    assert "access-control-allow-origin: https://app.example" in done.stdout.lower()
+    assert json.loads((tmp_path / "openapi.json").read_text())["openapi"] == "3.1.0"
 
 
 @pytest.fixture(scope="module")
