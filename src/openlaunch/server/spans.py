@@ -28,11 +28,22 @@ _LENGTH = 55
 Attributes = Mapping[str, str | int | float | bool]
 
 
+class Exemplified(Protocol):
+    """What counts predictions, and keeps the trace of some."""
+
+    def exemplify(self, trace_id: int, seconds: float) -> None:
+        """Keep which trace a prediction of this time belongs to."""
+
+
 class Timed(Protocol):
     """Work in a worker: when it began to wait for a slot, and when it got one, by the monotonic clock; 0: never."""
 
     began: float
     started_at: float
+
+    @property
+    def numbers(self) -> Exemplified:
+        """What counts it."""
 
 
 @dataclass(slots=True)
@@ -117,6 +128,7 @@ class Spans:
             if work.began:
                 self._send("wait", trace, None, work.began, work.started_at)
             self._send("worker", trace, trace.work_id, work.started_at, now, error=error)
+            work.numbers.exemplify(trace.trace_id, now - (work.began or work.started_at))
         self._send(name, trace, trace.span_id, trace.began, now, kind, attributes, error)
 
     def part(self, name: str, seconds: float, attributes: Attributes) -> None:

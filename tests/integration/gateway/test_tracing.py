@@ -128,6 +128,9 @@ def test_a_request_is_a_span_of_its_client_with_parts_and_the_models_own_within(
     assert span.start_time_unix_nano <= worker.start_time_unix_nano < worker.end_time_unix_nano
     assert abs(worker.start_time_unix_nano / 1e9 - time.time()) < 600
     assert found(answer["result"]) == [PARENT[0], worker.span_id.hex()]
+    with plain(client) as raw:
+        scraped = raw.get("/metrics", headers={"Accept": "application/openmetrics-text"}).text
+    assert f'# {{trace_id="{PARENT[0]}"}} ' in scraped
 
 
 def test_a_failure_is_an_error_without_what_the_model_said(client, receiver):

@@ -4,11 +4,11 @@ prometheus-client takes 10 to 20 µs for each line, and so several seconds for 1
 takes a hundredth of that. It writes the same for both formats, but for the names in the TYPE of counters.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import accumulate
 
-from openlaunch.server.metrics.counts import LABELS, EndpointCounts, PredictionCounts
+from openlaunch.server.metrics.counts import LABELS, EndpointCounts, Exemplar, PredictionCounts
 from openlaunch.server.metrics.histograms import SECONDS, Histogram
 from openlaunch.wire.events import EventKind
 
@@ -30,6 +30,8 @@ class EndpointNow:
     ready: int
     starting: int
     oldest: float | None
+    generations: Mapping[int, PredictionCounts] = field(default_factory=dict)
+    """Those that have workers now, where there are several: while a canary or a roll-out runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,7 @@ _HISTOGRAMS: dict[str, tuple[str, Callable[[_Shown], Histogram]]] = {
     "stream_first_item_seconds": ("Streams until their first item.", lambda e: e.total.first_item),
     "stream_gap_seconds": ("Between what came together of streams.", lambda e: e.total.gaps),
 }
+_EXEMPLIFIED = "prediction_duration_seconds"
 _PARTS: dict[str, Callable[[EndpointCounts], Histogram]] = {
     "environment": lambda counts: counts.build_seconds,
     "process": lambda counts: counts.process_seconds,
@@ -133,10 +136,12 @@ def lines(endpoints: Sequence[EndpointNow], *, openmetrics: bool) -> Iterator[st
     for name, (text, label, values) in _LABELLED_COUNTERS.items():
         yield _head(name if openmetrics else f"{name}_total", "counter", text)
         yield from _labelled(f"{name}_total", label, values, shown)
+    yield from _of_generations(shown, openmetrics=openmetrics)
     for name, (text, histogram) in _HISTOGRAMS.items():
         yield _head(name, "histogram", text)
         for each in shown:
-            yield from _buckets(name, each.labels, histogram(each))
+            exemplars = each.total.exemplars if openmetrics and name == _EXEMPLIFIED else {}
+            yield from _buckets(name, each.labels, histogram(each), exemplars)
     yield _head("cold_start_seconds", "summary", "Parts of the starts of workers.")
     for each in shown:
         for part, measured in _PARTS.items():
@@ -155,12 +160,29 @@ def _labelled(name: str, label: str, values: Labelled, shown: Iterable[_Shown]) 
             yield f'openlaunch_{name}{{{each.labels},{label}="{named}"}} {value}'
 
 
-def _buckets(name: str, labels: str, histogram: Histogram) -> Iterator[str]:
+def _of_generations(shown: Iterable[_Shown], *, openmetrics: bool) -> Iterator[str]:
+    name = "generation_predictions"
+    yield _head(
+        name if openmetrics else f"{name}_total", "counter", "Predictions while a canary or roll-out runs."
+    )
+    for each in shown:
+        for generation, counts in sorted(each.now.generations.items()):
+            labels = f'{each.labels},generation="{generation}"'
+            for outcome, count in zip(LABELS, counts.ended, strict=True):
+                yield f'openlaunch_{name}_total{{{labels},outcome="{outcome}"}} {count}'
+
+
+def _buckets(
+    name: str, labels: str, histogram: Histogram, exemplars: Mapping[int, Exemplar]
+) -> Iterator[str]:
     """Yield the lines of a histogram, unless it is empty, as most are of most endpoints."""
     if not any(histogram.counts):
         return
     count = 0
-    for bound, count in zip(_BOUNDS, accumulate(histogram.counts), strict=True):
-        yield f"openlaunch_{name}_bucket{{{labels},{bound}}} {count}"
+    for index, (bound, count) in enumerate(zip(_BOUNDS, accumulate(histogram.counts), strict=True)):
+        line = f"openlaunch_{name}_bucket{{{labels},{bound}}} {count}"
+        if (traced := exemplars.get(index)) is not None:
+            line += f' # {{trace_id="{traced.trace_id:032x}"}} {traced.seconds:.6f} {traced.at:.3f}'
+        yield line
     yield f"openlaunch_{name}_count{{{labels}}} {count}"
     yield f"openlaunch_{name}_sum{{{labels}}} {histogram.sum}"

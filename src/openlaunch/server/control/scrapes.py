@@ -17,6 +17,7 @@ from openlaunch.server.control.context import Context
 from openlaunch.server.control.endpoint_lines import EndpointNow, lines
 from openlaunch.server.control.server_collector import ServerCollector, ServerNow
 from openlaunch.server.dispatch.lane import Lane
+from openlaunch.server.metrics.counts import PredictionCounts
 from openlaunch.tasks import outbox
 from openlaunch.tasks.position import oldest
 from openlaunch.wire.health import CheckStatus, ReadinessResponse
@@ -107,7 +108,14 @@ class Scrapes:
             ready=ready,
             starting=starting,
             oldest=None if since is None else max(0.0, clock.now() - since),
+            generations=self._generations(lane),
         )
+
+    def _generations(self, lane: Lane) -> dict[int, PredictionCounts]:
+        """Return the counts of the generations that have workers, where there are several."""
+        live = {worker.generation for worker, _ in self._context.controller.workers_now(lane.endpoint.id)}
+        counted = lane.numbers.generations
+        return {each: counted[each] for each in live if each in counted} if len(live) > 1 else {}
 
     def _server(self, endpoints: int) -> ServerNow:
         context = self._context

@@ -3,7 +3,8 @@
 from bisect import bisect_left
 from collections import Counter
 from enum import IntEnum
-from time import monotonic
+from time import monotonic, time
+from typing import NamedTuple
 
 from openlaunch.errors import APIError
 from openlaunch.server.metrics.histograms import SECONDS, Histogram
@@ -48,6 +49,14 @@ def ended_by(error: APIError) -> Ended:
     return Ended.TOO_MANY if error.status == _TOO_MANY else Ended.CLIENT_ERROR
 
 
+class Exemplar(NamedTuple):
+    """A prediction that was traced: its trace, its time in seconds, and when it ended, by the time of day."""
+
+    trace_id: int
+    seconds: float
+    at: float
+
+
 class PredictionCounts:
     """How predictions of one generation ended, how long they took, and their bytes.
 
@@ -56,7 +65,7 @@ class PredictionCounts:
 
     __slots__ = (
         *("_answers", "_direct", "_ended", "_ran", "_waited", "_whole"),
-        *("errors", "first_item", "gaps", "request_bytes", "response_bytes", "resumes"),
+        *("errors", "exemplars", "first_item", "gaps", "request_bytes", "response_bytes", "resumes"),
         *("cached_tokens", "input_tokens", "output_tokens"),
     )
 
@@ -67,6 +76,8 @@ class PredictionCounts:
         self.first_item, self.gaps = Histogram(), Histogram()
         self.errors: Counter[str] = Counter()
         """By the code of the error that ended a prediction in place of a worker's answer."""
+        self.exemplars: dict[int, Exemplar] = {}
+        """The last prediction that was traced, by the bucket of the time in which it waited and ran."""
         self.request_bytes = self.response_bytes = self.resumes = 0
         self.input_tokens = self.output_tokens = self.cached_tokens = 0
         """Of language models; those of a prompt that were in the engine's cache are counted in both."""
@@ -103,6 +114,10 @@ class PredictionCounts:
         self._whole.observe(now - (began or started or now))
         if started:
             self._ran.observe(now - started)
+
+    def exemplify(self, trace_id: int, seconds: float) -> None:
+        """Keep which trace a prediction of this time belongs to."""
+        self.exemplars[bisect_left(SECONDS, seconds)] = Exemplar(trace_id, seconds, time())
 
     def dead(self) -> None:
         """Count a task that ended because it has had its last attempt."""
@@ -150,6 +165,7 @@ class PredictionCounts:
         for name in ("_direct", "_waited", "_ran", "_whole", "first_item", "gaps"):
             setattr(self, name, getattr(self, name).plus(getattr(other, name)))
         self.errors += other.errors
+        self.exemplars |= other.exemplars
         for name in _SUMS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
 

@@ -1,5 +1,7 @@
 """The lines of endpoints at `/metrics`: what parsers of both formats make of them, and how many there are."""
 
+from dataclasses import replace
+
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as text
@@ -48,3 +50,31 @@ def test_an_endpoint_that_does_nothing_costs_few_lines():
         sum(1 for _ in lines([endpoint(str(n)) for n in range(count)], openmetrics=True)) for count in (1, 2)
     )
     assert two - one <= 30
+
+
+def test_buckets_name_a_trace_where_the_format_has_room_for_it():
+    traced = endpoint("traced", 0.002, 3)
+    traced.counts.of(1).exemplify(0xABC, 0.002)
+    written = "\n".join(lines([traced], openmetrics=True))
+    samples = [s for family in openmetrics(written + "\n# EOF\n") for s in family.samples if s.exemplar]
+    assert [(s.labels["le"], s.exemplar.labels, s.exemplar.value) for s in samples] == [
+        ("0.0025", {"trace_id": f"{0xABC:032x}"}, 0.002)
+    ]
+    assert " # {" not in "\n".join(lines([traced], openmetrics=False))
+
+
+@pytest.mark.parametrize("is_openmetrics", [False, True])
+def test_generations_are_counted_apart_while_there_are_several(is_openmetrics):
+    one, two = EndpointCounts().of(1), EndpointCounts().of(2)
+    two.dead()
+    canary = replace(endpoint("canary"), generations={1: one, 2: two})
+    written = "\n".join(lines([canary, endpoint("other")], openmetrics=is_openmetrics))
+    families = openmetrics(written + "\n# EOF\n") if is_openmetrics else text(written + "\n")
+    found = {
+        (s.labels["endpoint"], s.labels["generation"], s.labels["outcome"]): s.value
+        for family in families
+        for s in family.samples
+        if s.name == "openlaunch_generation_predictions_total"
+    }
+    assert {key[:2] for key in found} == {("canary", "1"), ("canary", "2")}
+    assert (found["canary", "1", "5xx"], found["canary", "2", "5xx"]) == (0, 1)
