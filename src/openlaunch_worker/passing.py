@@ -15,7 +15,15 @@ from openlaunch_worker.upstream import Connection, Upstream
 PASSED_HEADERS: Final = ("content-type", "retry-after")
 PASSED_VALUE: Final = re.compile(r"[ -~]{0,500}")
 MAX_SHOWN: Final = 2000
-_DONE: Final = (b"data: [DONE]", b"data:[DONE]")
+_DONE: Final[tuple[bytes, ...]] = (b"[DONE]",)
+_ENDS: Final = {
+    "/v1/messages": (b"message_stop",),
+    "/v1/responses": (b"response.completed", b"response.incomplete", b"response.failed"),
+    "/v1/audio/transcriptions": (b"transcript.text.done", *_DONE),
+    "/v1/audio/speech": (b"speech.audio.done", *_DONE),
+}
+"""What the last event of a stream is named, or its data; on all other routes `_DONE`."""
+
 _ERROR: Final = re.compile(rb'^(?:data: ?\{"error"|event: ?error)', re.MULTILINE)
 _BAD_INPUT, _NOT_FOUND, _BAD_GATEWAY = 400, 404, 502
 
@@ -35,12 +43,12 @@ class PassThrough:
 
     async def run(self, body: bytes, answer: "PassedAnswer") -> None:
         """Send a request, and return when its answer has gone by. Raise `Refusal` where that is a failure."""
-        route, content = split_request(body)
+        route, content_type, content = split_request(body)
         if route not in self._routes:
             allowed = ", ".join(sorted(self._routes)) or "none"
             raise Refusal(f"{route} is not among the routes that the bundle says: {allowed}", _NOT_FOUND)
         try:
-            connection = await self._upstream.post(route, content, answer)
+            connection = await self._upstream.post(route, content_type, content, answer)
         except OSError as error:
             raise Refusal(f"{self._name} does not take connections: {error}", _BAD_GATEWAY) from None
         try:
@@ -66,6 +74,7 @@ class PassedAnswer(Stream):
         self._status = 0
         self._is_events = False
         self._is_paused = False
+        self._ends = _DONE
         self._has_said_done = False
         self._held = b""
         self._size = 0
@@ -74,6 +83,7 @@ class PassedAnswer(Stream):
     async def ended(self, connection: Connection, route: str) -> None:
         """Wait for the end of the answer. Raise `Refusal` where it is a failure."""
         self._connection = connection
+        self._ends = _ENDS.get(route, _DONE)
         reason = await self._over
         if reason:
             raise Refusal(f"POST {route} of {self._name}: {reason}", _BAD_GATEWAY)
@@ -134,8 +144,9 @@ class PassedAnswer(Stream):
             shown = data[found.start() :][:MAX_SHOWN].decode("utf-8", "replace").strip()
             self._break_off(f"its stream has an error: {shown}")
             return
-        if data.find(b"[DONE]") >= 0:
-            self._has_said_done |= _says_done(data)
+        for word in self._ends:
+            if data.find(word) >= 0:
+                self._has_said_done |= _says(data, word)
         self._pass(data)
 
     def _pass(self, data: bytes) -> None:
@@ -152,10 +163,11 @@ class PassedAnswer(Stream):
 
     def whole(self) -> None:
         if self._is_events and not self._over.done():
-            if _says_done(self._held):
+            if any(_says(self._held, word) for word in self._ends):
                 self._events(b"\n\n")
             if not self._has_said_done:
-                self.broken("its stream ended without data: [DONE]")
+                name = self._ends[0].decode()
+                self.broken(f"its stream ended without {'data' if name == '[DONE]' else 'event'}: {name}")
         self.broken("")
 
     def broken(self, reason: str) -> None:
@@ -168,17 +180,19 @@ class PassedAnswer(Stream):
         self.broken(reason)
 
 
-def _says_done(events: bytes) -> bool:
-    return any(line.rstrip() in _DONE for line in events.splitlines())
+def _says(events: bytes, word: bytes) -> bool:
+    lines = tuple(field + word for field in (b"data: ", b"data:", b"event: ", b"event:"))
+    return any(line.rstrip() in lines for line in events.splitlines())
 
 
-def split_request(body: bytes) -> tuple[str, bytes]:
-    """Return the route and the args of a request, which begins with its `destination_path`."""
+def split_request(body: bytes) -> tuple[str, str, bytes]:
+    """Return the route, the Content-Type and the args of a request, which begins with its `destination_path`."""
     head, found, args = body.partition(b', "args": ')
     try:
-        route = json.loads(head + b"}")["destination_path"]
-    except (ValueError, KeyError, TypeError):
+        names = json.loads(head + b"}")
+        route, content_type = names["destination_path"], str(names.get("content_type", "application/json"))
+    except (ValueError, KeyError, TypeError, AttributeError):
         found = b""
     if not found:
         raise Refusal("the request does not begin with its destination_path and args", _BAD_INPUT)
-    return str(route), args[:-1]
+    return str(route), content_type, args[:-1]

@@ -41,11 +41,11 @@ class Upstream:
         self._port = port
         self._free: list[Connection] = []
 
-    async def post(self, route: str, body: bytes, receiver: Receiver) -> "Connection":
+    async def post(self, route: str, content_type: str, body: bytes, receiver: Receiver) -> "Connection":
         """Send a request once, of which the receiver gets the answer. Raise `OSError` if nothing listens."""
         connection = self._take() or await self._connect()
         head = (
-            f"POST {route} HTTP/1.1\r\nhost: {_HOST}:{self._port}\r\ncontent-type: application/json\r\n"
+            f"POST {route} HTTP/1.1\r\nhost: {_HOST}:{self._port}\r\ncontent-type: {content_type}\r\n"
             f"content-length: {len(body)}\r\n\r\n"
         )
         connection.send(head.encode("latin-1"), body, receiver)

@@ -49,14 +49,14 @@ def openai_client(url, key):
         process.stdin.close()
 
 
-def mock_engine(client, name, kind="streaming", routes=ROUTES, env=None, **settings):
+def mock_engine(client, name, kind="streaming", routes=ROUTES, env=None, names=(), **settings):
     """Deploy an engine that does as it is told."""
     bundle = client.create_model_bundle_from_command(
         model_bundle_name=name,
         command=["python", "mock_engine/mock_engine.py"],
         base_paths=[str(DATA / "mock_engine")],
         healthcheck_route="/health",
-        openai={"routes": routes},
+        openai={"routes": routes, "models": list(names)},
         env=env,
     )
     return client.create_model_endpoint(

@@ -43,6 +43,10 @@ def deploy_llm(
             help="Such as vllm==0.11.0; may be given several times.  [default: the engine]",
         ),
     ] = None,
+    alias: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Further name of the model; may be given several times."),
+    ] = None,
     wait: Wait = True,
     timeout: Timeout = 1800,
     as_json: Json = False,
@@ -61,6 +65,7 @@ def deploy_llm(
             engine=engine,
             engine_args=args,
             requirements=requirement,
+            aliases=alias or (),
             wait=wait,
             timeout=timeout,
             on_status=say_status(update),

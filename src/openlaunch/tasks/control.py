@@ -2,6 +2,7 @@
 
 from sqlalchemy import Connection, or_, select
 
+from openlaunch.store import model_batches
 from openlaunch.store.queue_sql import queue_sql
 from openlaunch.tasks.lookups import get
 from openlaunch.tasks.queue import complete, failed
@@ -29,15 +30,17 @@ def fail_endpoint(
 ) -> list[str]:
     """End up to `limit` tasks of an endpoint that is deleted as FAILURE, and return their ids.
 
+    Lines of batches keep their payload, which says what they are called in the batch's file.
+
     To be called until there are none left: with more in one transaction, all other writes would wait for seconds.
     """
     sql = queue_sql(conn)
     its_own = sql.live.c.endpoint_id == endpoint_id
-    some: list[str] = []
+    some: list[tuple[str, bool]] = []
     for unfinished in (sql.pending, sql.started):
-        found = select(sql.live.c.id).where(its_own, unfinished).limit(limit - len(some))
-        some += conn.scalars(found)
-    ended = [failed(task_id, reason, GONE_STATUS_CODE, keeps_payload=False) for task_id in some]
+        found = select(sql.live.c.id, model_batches.runs(sql.live.c.owner)).where(its_own, unfinished)
+        some += [(row[0], bool(row[1])) for row in conn.execute(found.limit(limit - len(some)))]
+    ended = [failed(task_id, reason, GONE_STATUS_CODE, keeps_payload=is_line) for task_id, is_line in some]
     return sorted(complete(conn, ended, now))
 
 

@@ -100,6 +100,9 @@ ReadySeconds = Annotated[int, Field(ge=1, le=6 * 3600)]
 """How long a server of the bundle's own may take until it answers."""
 
 
+ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+
+
 class OpenAIFace(BaseModel):
     """How a bundle speaks OpenAI: its endpoint is then a model of `/v1/models`, under the endpoint's name."""
 
@@ -108,6 +111,9 @@ class OpenAIFace(BaseModel):
         min_length=1,
         max_length=100,
         description="Routes of the bundle's HTTP server that requests pass through to as they come.",
+    )
+    models: list[ModelName] = Field(
+        default=[], max_length=20, description="Further names of the model, beside the endpoint's own."
     )
 
 
@@ -218,10 +224,14 @@ FLAVOR: TypeAdapter[Flavor] = TypeAdapter(Flavor)
 """Reads a flavour from JSON."""
 
 
-def openai_routes(flavor: Flavor) -> frozenset[str]:
-    """Return the routes on which a bundle speaks OpenAI; none where it does not."""
+NO_FACE = OpenAIFace.model_construct(routes=[], models=[])
+"""Of a bundle that does not speak OpenAI."""
+
+
+def openai_face(flavor: Flavor) -> OpenAIFace:
+    """Return how a bundle speaks OpenAI."""
     face: OpenAIFace | None = getattr(flavor, "openai", None)
-    return frozenset() if face is None else frozenset(face.routes)
+    return NO_FACE if face is None else face
 
 
 class CreateModelBundleRequest(BaseModel):

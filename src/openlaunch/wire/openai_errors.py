@@ -1,13 +1,37 @@
-"""Errors as clients of OpenAI's API read them."""
+"""Errors as clients of OpenAI's API read them, and those of Anthropic's, whose routes are among the same."""
 
+import json
 from typing import Any
 
-from openlaunch.errors import APIError, ServerError, TooManyRequests, Unauthorized
+from openlaunch.errors import APIError, Forbidden, NotFound, ServerError, TooManyRequests, Unauthorized
+from openlaunch.wire import routes
+
+NAMED_EVENTS = (routes.RESPONSES, routes.MESSAGES)
+"""Routes whose streams have names for their events."""
+
+_OF_MESSAGES = {NotFound.status: "not_found_error", Forbidden.status: "permission_error"}
 
 
-def error_document(error: APIError, request_id: str) -> dict[str, Any]:
-    """Return an error as OpenAI's clients read it; the rest is for those of Launch and our own."""
-    return {"error": described(error), "detail": error.message, "code": error.code, "request_id": request_id}
+def error_document(error: APIError, request_id: str, route: str = "") -> dict[str, Any]:
+    """Return an error of a route as its clients read it; the rest is for those of Launch and our own."""
+    document: dict[str, Any] = {
+        "error": described(error),
+        "detail": error.message,
+        "code": error.code,
+        "request_id": request_id,
+    }
+    if route in NAMED_EVENTS:
+        document |= {"type": "error", "message": error.message}
+    if route == routes.MESSAGES:
+        kind = "api_error" if error.status >= ServerError.status else _OF_MESSAGES.get(error.status)
+        document["error"]["type"] = kind or _type_of(error)
+    return document
+
+
+def error_event(error: APIError, request_id: str, route: str) -> bytes:
+    """Return the last event of a stream that has failed, which clients raise as an error."""
+    name = b"event: error\n" if route in NAMED_EVENTS else b""
+    return b"%bdata: %b\n\n" % (name, json.dumps(error_document(error, request_id, route)).encode())
 
 
 def described(error: APIError) -> dict[str, Any]:

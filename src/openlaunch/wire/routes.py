@@ -50,7 +50,19 @@ COMPLETIONS = "/v1/completions"
 EMBEDDINGS = "/v1/embeddings"
 WITH_STREAM_OPTIONS = (CHAT_COMPLETIONS, COMPLETIONS)
 """Where a stream says its usage when `stream_options` asks for it."""
-MODEL_ROUTES = frozenset((CHAT_COMPLETIONS, COMPLETIONS, EMBEDDINGS))
+RESPONSES = "/v1/responses"
+MESSAGES = "/v1/messages"
+RERANK = "/v1/rerank"
+SCORE = "/v1/score"
+SPEECH = "/v1/audio/speech"
+TRANSCRIPTIONS = "/v1/audio/transcriptions"
+TRANSLATIONS = "/v1/audio/translations"
+MODEL_FORMS = frozenset((TRANSCRIPTIONS, TRANSLATIONS))
+"""Where a request is a form with a file, and not JSON."""
+MODEL_ROUTES = frozenset(
+    (CHAT_COMPLETIONS, COMPLETIONS, EMBEDDINGS, RESPONSES, MESSAGES, RERANK, SCORE, SPEECH)
+)
+"""Where a request is JSON, which names its model."""
 
 BY_NAME = "/e"
 """+ /{name} or /{owner}/{name}, and behind that nothing, /openapi.json, or /tasks/{id}."""

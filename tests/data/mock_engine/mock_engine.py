@@ -8,6 +8,7 @@ import asyncio
 import json
 import os
 import sys
+import time
 
 STEP = float(os.environ.get("STEP_MS", "2")) / 1000
 ANSWER = float(os.environ.get("ANSWER_MS", "0")) / 1000
@@ -40,6 +41,47 @@ def usage(tokens):
     return {**USAGE, "completion_tokens": tokens, "total_tokens": 10 + tokens}
 
 
+def named_event(kind, **document):
+    return f"event: {kind}\n".encode() + event({"type": kind, **document})
+
+
+def response(given, tokens):
+    part = {"type": "output_text", "text": " token" * tokens, "annotations": []}
+    output = {"id": "m-1", "type": "message", "role": "assistant", "status": "completed", "content": [part]}
+    usage = {"input_tokens": 10, "output_tokens": tokens, "total_tokens": 10 + tokens}
+    made = {"id": "r-1", "object": "response", "created_at": 1, "status": "completed", "output": [output]}
+    return {**made, "model": given["model"], "usage": usage, "parallel_tool_calls": False, "tools": []}
+
+
+START = {
+    "/v1/responses": (),
+    "/v1/messages": (
+        named_event("message_start", message={"usage": {"input_tokens": 10, "output_tokens": 1}}),
+    ),
+}
+"""How streams begin whose events have names."""
+
+FORMS = ("/v1/audio/transcriptions",)
+
+
+def named(path, text):
+    if path == "/v1/messages":
+        return named_event("content_block_delta", delta={"type": "text_delta", "text": text})
+    return named_event("response.output_text.delta", delta=text, item_id="m-1", output_index=0)
+
+
+def ends(path, given, tokens):
+    if path == "/v1/messages":
+        return named_event("message_delta", usage={"output_tokens": tokens}) + named_event("message_stop")
+    return named_event("response.completed", response=response(given, tokens))
+
+
+def form(body):
+    parts = body.split(body.partition(b"\r\n")[0])[1:-1]
+    found = [part.strip(b"\r\n").partition(b"\r\n\r\n") for part in parts]
+    return {head.split(b'name="')[1].split(b'"')[0].decode(): value.decode() for head, _, value in found}
+
+
 class Engine(asyncio.Protocol):
     def connection_made(self, transport):
         self.transport = transport
@@ -47,7 +89,9 @@ class Engine(asyncio.Protocol):
         SEEN["connections"] += 1
 
     def connection_lost(self, error):
-        SEEN["left"] += self in STREAMS
+        if self in STREAMS:
+            SEEN["left"] += 1
+            SEEN["left_at"] = time.time()
         STREAMS.pop(self, None)
 
     def data_received(self, data):
@@ -59,13 +103,16 @@ class Engine(asyncio.Protocol):
             if not found or len(rest) < size:
                 return
             self.buffer = rest[size:]
-            self.answer(lines[0].split()[1].decode(), json.loads(rest[:size] or b"{}"))
+            path = lines[0].split()[1].decode()
+            self.answer(path, form(rest[:size]) if path in FORMS else json.loads(rest[:size] or b"{}"))
 
     def answer(self, path, given):
         if path == "/health":
             return self.send(200, {})
         SEEN["requests"] += 1
         fault = given.get("fault")
+        if status := os.environ.get("STATUS"):
+            return self.send(int(status), {"error": {"message": "overloaded", "code": "of_engine"}})
         if fault == "status":
             error = {
                 "error": {"message": "no such thing", "type": "invalid", "param": None, "code": "of_engine"}
@@ -75,8 +122,8 @@ class Engine(asyncio.Protocol):
             STREAMS[self] = None
             return None
         if given.get("stream") and fault != "json":
-            self.transport.write(EVENTS)
-            STREAMS[self] = [given, 0]
+            self.transport.write(EVENTS + b"".join(map(chunk, START.get(path, ()))))
+            STREAMS[self] = [given, 0, path]
             return None
         if ANSWER:
             return asyncio.get_running_loop().call_later(ANSWER, self.send, 200, self.whole(path, given))
@@ -85,6 +132,12 @@ class Engine(asyncio.Protocol):
     def whole(self, path, given):
         tokens = given.get("max_tokens") or 3
         document = {"id": "cmpl-1", "created": 1, "model": given["model"], "usage": usage(tokens)}
+        if path in FORMS:
+            return {"text": given["file"], "model": given["model"]}
+        if path == "/v1/rerank":
+            return {**document, "results": [{"index": 0, "relevance_score": 0.5}]}
+        if path == "/v1/responses":
+            return response(given, tokens)
         if path == "/v1/embeddings":
             data = [{"object": "embedding", "index": 0, "embedding": [0.5] * given.get("dimensions", 4)}]
             return {**document, "object": "list", "data": data}
@@ -101,14 +154,19 @@ class Engine(asyncio.Protocol):
     def step(self):
         if (stream := STREAMS[self]) is None:
             return
-        given, sent = stream
+        given, sent, path = stream
         if sent == 3 and (fault := given.get("fault")):
             self.go_wrong(fault, given)
-        elif sent < (given.get("max_tokens") or 3):
+            return
+        if sent < (given.get("max_tokens") or 3):
             stream[1] += 1
-            self.transport.write(chunk(piece(given, " token" * given.get("width", 1))))
+            text = " token" * given.get("width", 1)
+            self.transport.write(chunk(named(path, text) if path in START else piece(given, text)))
             return
         del STREAMS[self]
+        if path in START:
+            self.transport.write(chunk(ends(path, given, sent)) + b"0\r\n\r\n")
+            return
         last = piece(given, "", "stop")
         if (given.get("stream_options") or {}).get("include_usage"):
             last += event(

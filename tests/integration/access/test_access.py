@@ -11,6 +11,7 @@ from server_driver import SMALL, args, eventually, http, running
 
 from openlaunch import LaunchClient
 from openlaunch.errors import Forbidden, NotFound, TooManyRequests, Unauthorized, Unavailable, Unprocessable
+from openlaunch.wire import routes
 
 ANYONE, PREDICT, USER, ADMIN = "without a key", "predict", "user", "admin"
 ROLES = (PREDICT, USER, ADMIN)
@@ -33,6 +34,7 @@ ACCESS = {
     "GET /v1/async-tasks/{task_id}/details": PREDICT,
     "GET /v1/async-tasks/{task_id}/payload": PREDICT,
     "POST /v1/async-tasks/{task_id}/rerun": PREDICT,
+    "GET /v1/async-tasks/{task_id}/progress": PREDICT,
     "GET /v1/async-tasks/{task_id}/why": PREDICT,
     "GET /v1/async-tasks/{task_id}/deliveries": USER,
     "POST /v1/async-tasks/{task_id}/deliveries/resend": USER,
@@ -119,7 +121,7 @@ ACCESS = {
         for name in ("{name}", "{owner_name}/{name}")
         for method, path in (("POST", ""), ("GET", ""), ("GET", "/openapi.json"), ("GET", "/tasks/{task_id}"))
     },
-    **{f"POST /v1/{name}": PREDICT for name in ("chat/completions", "completions", "embeddings")},
+    **{f"POST {path}": PREDICT for path in routes.MODEL_ROUTES | routes.MODEL_FORMS},
     "GET /v1/models": PREDICT,
     "GET /v1/models/{model}": PREDICT,
     "GET /v1/storage": ADMIN,
@@ -136,7 +138,7 @@ ACCESS = {
 }
 PREDICTIONS = [f"POST /v1/{name}" for name in ("sync-tasks", "streaming-tasks", "async-tasks")]
 PREDICTIONS += ["POST /e/{name}", "POST /e/{owner_name}/{name}"]
-PREDICTIONS += [f"POST /v1/{name}" for name in ("chat/completions", "completions", "embeddings")]
+PREDICTIONS += [f"POST {path}" for path in sorted(routes.MODEL_ROUTES | routes.MODEL_FORMS)]
 PREDICTIONS += ["POST /v1/async-tasks/bulk", "POST /v1/async-tasks/wait", "DELETE /v1/streaming-tasks"]
 
 

@@ -139,6 +139,17 @@ def test_a_batch_ends_when_its_window_has_passed(call):
     assert sorted(each["custom_id"] for each in both) == ["line-first", "line-second"]
 
 
+def test_lines_of_a_model_that_is_deleted_are_errors_under_their_ids(client, call):
+    gone = mock_engine(client, "gone").wait_until_ready(120)
+    batch = created(call, [line(n, model="gone", fault="hang") for n in range(30)])
+    eventually(lambda: call("batches.retrieve", batch_id=batch["id"])["answer"]["status"] == "in_progress")
+    client.delete_model_endpoint(gone)
+    batch = ended(call, batch)
+    assert batch["request_counts"] == {"total": 30, "completed": 0, "failed": 30}
+    errors = lines_of(call, batch["error_file_id"])
+    assert sorted(each["custom_id"] for each in errors) == sorted(f"line-{n}" for n in range(30))
+
+
 def test_requests_find_a_free_slot_while_a_batch_runs(call):
     batch = created(call, [line(n, fault="hang") for n in range(40)])
     eventually(lambda: call("batches.retrieve", batch_id=batch["id"])["answer"]["status"] == "in_progress")

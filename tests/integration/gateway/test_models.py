@@ -210,3 +210,101 @@ def test_a_large_body_is_passed_on(raw, endpoint):
     assert "sandbox" in answer.headers["content-security-policy"]
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert answer.json()["choices"][0]["finish_reason"] == "stop"
+
+
+MORE = ["/v1/responses", "/v1/messages", "/v1/rerank", "/v1/audio/transcriptions"]
+
+
+@pytest.fixture(scope="module")
+def more(client, endpoint):
+    """A model that serves further routes, and has further names."""
+    made = mock_engine(client, "more", routes=MORE, names=["gpt-small", "whisper"], public_inference=True)
+    return made.wait_until_ready(120)
+
+
+def test_responses_pass_through(call, client, more):
+    whole = call("responses.create", model="more", input="hello")["answer"]
+    assert whole["output"][0]["content"][0]["text"] == " token" * 3
+    streamed = call("responses.create", model="more", input="hello", stream=True)
+    assert streamed["error"] is None
+    assert [chunk["type"] for chunk in streamed["chunks"]] == [
+        *["response.output_text.delta"] * 3,
+        "response.completed",
+    ]
+    broken = call(
+        "responses.create", model="more", input="x", stream=True, max_output_tokens=9, extra_body=UNDONE
+    )
+    assert (broken["error"]["kind"], broken["error"]["code"]) == ("APIError", "engine_failed")
+
+
+UNDONE = {"fault": "not_done", "max_tokens": 9}
+
+
+def test_messages_pass_through_and_errors_have_the_shape_of_their_clients(raw, more):
+    body = {"model": "more", "max_tokens": 5, "stream": True}
+    streamed = raw.post("/v1/messages", json=body).text
+    assert streamed.startswith("event: message_start\n")
+    assert streamed.endswith('event: message_stop\ndata: {"type": "message_stop"}\n\n')
+    broken = raw.post("/v1/messages", json={**body, **UNDONE}).text
+    last = broken.rstrip().rpartition("\n\n")[2]
+    assert last.startswith("event: error\ndata: ")
+    error = json.loads(last.partition("data: ")[2])
+    assert (error["type"], error["error"]["type"]) == ("error", "api_error")
+    missing = raw.post("/v1/messages", json={"model": "mor"})
+    assert missing.status_code == 404
+    assert (missing.json()["type"], missing.json()["error"]["type"]) == ("error", "not_found_error")
+
+
+def test_their_tokens_are_measured(client, raw, more):
+    def counted():
+        return client.get_endpoint_metrics("more").since_start.tokens
+
+    before = counted()
+    raw.post("/v1/messages", json={"model": "more", "max_tokens": 5, "stream": True})
+    raw.post("/v1/responses", json={"model": "more", "max_tokens": 5, "stream": True})
+    after = eventually(lambda: (found := counted())["output"] - before["output"] >= 10 and found)
+    assert {name: after[name] - before[name] for name in after} == {"input": 20, "output": 10, "cached": 0}
+
+
+def test_files_go_to_models_as_forms(call, raw, more):
+    sent = {"model": (None, "more"), "file": ("a.wav", b"spoken words")}
+    answer = raw.post("/v1/audio/transcriptions", files=sent).json()
+    assert answer == {"text": "spoken words", "model": "more"}
+    by_owner = raw.post("/v1/audio/transcriptions", files={**sent, "model": (None, "admin/more:law")})
+    assert by_owner.json() == {"text": "spoken words", "model": "law"}
+    nameless = raw.post("/v1/audio/transcriptions", files={"file": ("a.wav", b"x")})
+    assert (nameless.status_code, nameless.json()["code"]) == (400, "missing_model")
+    not_a_form = raw.post("/v1/audio/transcriptions", json={"model": "more"})
+    assert (not_a_form.status_code, not_a_form.json()["code"]) == (400, "invalid_form")
+    assert raw.post("/v1/rerank", json={"model": "whisper"}).json()["results"][0]["index"] == 0
+
+
+def test_a_model_has_further_names(client, call, raw, more):
+    assert {"more", "gpt-small", "whisper"} <= {
+        model["id"] for model in call("models.list")["answer"]["data"]
+    }
+    assert call("responses.create", model="gpt-small", input="x")["answer"]["model"] == "more"
+    assert "near names: gpt-small" in raw.post("/v1/rerank", json={"model": "gpt-smal"}).json()["detail"]
+    with http(client, client.create_api_key(owner="m-alias", role="predict").api_key) as other:
+        assert other.post("/v1/rerank", json={"model": "whisper"}).json()["model"] == "more"
+
+
+def test_a_canary_that_answers_5xx_is_rolled_back_and_4xx_is_the_callers(client, raw, endpoint):
+    mock_engine(client, "rolled").wait_until_ready(120)
+    mock_engine(client, "overloaded", env={"STATUS": "503"})
+    refuse = {"model": "rolled", "fault": "status", "status": 400}
+
+    def canary():
+        return client.get_model_endpoint("rolled").model_endpoint.canary
+
+    client.start_canary("rolled", "chat", percent=50, rollback_after_failures=3)
+    client.wait_for_canary("rolled", 120)
+    assert {raw.post(ROUTES[0], json=refuse).status_code for _ in range(20)} == {400}
+    assert (canary().status, canary().canary.failures) == ("SERVING", 0)
+    client.roll_back_canary("rolled")
+    client.start_canary("rolled", "overloaded", percent=50, rollback_after_failures=3)
+    client.wait_for_canary("rolled", 120)
+    statuses = [raw.post(ROUTES[0], json={"model": "rolled"}).status_code for _ in range(20)]
+    assert statuses.count(503) == 3
+    assert statuses.count(200) == 17
+    eventually(lambda: canary().status == "FAILED")

@@ -43,13 +43,13 @@ class Pipe:
         self.asked.append("close")
 
 
-def passed(*pieces, headers=EVENTS, status=200, broken=None, most=10**6):
+def passed(*pieces, headers=EVENTS, status=200, broken=None, most=10**6, route="/v1"):
     """Let an answer go by; return the chunks, and why it is a failure."""
 
     async def main():
         sent = Sent()
         answer = PassedAnswer(1, sent, "the server", most)
-        ended = asyncio.ensure_future(answer.ended(Pipe(), "/v1"))
+        ended = asyncio.ensure_future(answer.ended(Pipe(), route))
         await asyncio.sleep(0)
         answer.head(status, headers)
         for piece in pieces:
@@ -149,7 +149,24 @@ def test_the_server_is_slowed_down_by_a_client_that_is_slow():
 
 def test_a_request_is_split_without_being_read():
     body = b'{"destination_path": "/v1/x", "args": {"a": 1, "args": 2} }'
-    assert split_request(body) == ("/v1/x", b'{"a": 1, "args": 2} ')
+    assert split_request(body) == ("/v1/x", "application/json", b'{"a": 1, "args": 2} ')
+    form = b'{"destination_path": "/v1/x", "content_type": "multipart/form-data", "args": \xff, "args": }'
+    assert split_request(form) == ("/v1/x", "multipart/form-data", b'\xff, "args": ')
     for odd in (b"", b"{}", b'{"args": 1}', b'{"destination_path", "args": 1}'):
         with pytest.raises(Refusal):
             split_request(odd)
+
+
+ENDS = {
+    "/v1/messages": b'event: message_stop\ndata: {"type": "message_stop"}\n\n',
+    "/v1/responses": b'event: response.completed\ndata: {"type": "response.completed"}\n\n',
+    "/v1/audio/transcriptions": b"event: transcript.text.done\ndata: {}\n\n",
+}
+
+
+@pytest.mark.parametrize("route", ENDS)
+def test_a_stream_ends_as_its_route_has_it(route):
+    first = b'event: response.created\ndata: {"text": "event: message_stop"}\n\n'
+    assert passed(first, ENDS[route], route=route)[1] is None
+    assert "ended without" in str(passed(first, route=route)[1])
+    assert "ended without" in str(passed(first, ENDS[route])[1])

@@ -29,6 +29,7 @@ def deploy_llm(
     engine_args: dict[str, Any] | None = None,
     requirements: list[str] | None = None,
     model_routes: Sequence[str] = _ROUTES,
+    aliases: Sequence[str] = (),
     healthcheck_route: str = "/health",
     wait: bool = True,
     timeout: float = LOAD_SECONDS,
@@ -52,6 +53,7 @@ def deploy_llm(
         engine_args: of the engine, such as {"max_model_len": 8192}; none with a command.
         requirements: as for pip, such as ["vllm==0.11.0"]; by default the engine's newest release.
         model_routes: that the engine serves.
+        aliases: further names of the model, such as those that a program insists on.
         healthcheck_route: that answers once the model is loaded.
         wait: whether to wait until the endpoint is READY.
         timeout: seconds to wait.
@@ -69,7 +71,7 @@ def deploy_llm(
         WaitTimeout: it is not READY after `timeout` seconds; it keeps running.
     """
     existing, flavor, creation, changes = yield from _prepared(
-        name, model, engine, engine_args, requirements, model_routes, healthcheck_route, settings
+        name, model, engine, engine_args, requirements, model_routes, aliases, healthcheck_route, settings
     )
     if existing is None:
         bundle = yield from bundles.register(name, flavor, {}, b"")
@@ -91,12 +93,13 @@ def changes_of_llm(
     engine_args: dict[str, Any] | None = None,
     requirements: list[str] | None = None,
     model_routes: Sequence[str] = _ROUTES,
+    aliases: Sequence[str] = (),
     healthcheck_route: str = "/health",
     **settings: Any,
 ) -> Flow[tuple[ModelEndpoint | None, list[str]]]:
     """Return the endpoint that `deploy_llm` would change, None for a new one, and what would be different."""
     existing, flavor, creation, changes = yield from _prepared(
-        name, model, engine, engine_args, requirements, model_routes, healthcheck_route, settings
+        name, model, engine, engine_args, requirements, model_routes, aliases, healthcheck_route, settings
     )
     if existing is None:
         return None, []
@@ -113,6 +116,7 @@ def _prepared(
     engine_args: dict[str, Any] | None,
     requirements: list[str] | None,
     model_routes: Sequence[str],
+    aliases: Sequence[str],
     healthcheck_route: str,
     settings: Any,
 ) -> Flow[tuple[ModelEndpoint | None, dict[str, Any], dict[str, Any], dict[str, Any]]]:
@@ -130,7 +134,7 @@ def _prepared(
         "streaming_predict_route": model_routes[0],
         "healthcheck_route": healthcheck_route,
         "readiness_initial_delay_seconds": LOAD_SECONDS,
-        "openai": {"routes": list(model_routes)},
+        "openai": {"routes": list(model_routes), "models": list(aliases)},
     }
     bundles.checked_name_and_flavor(name, flavor, {})
     creation = endpoints.creation(name, "streaming", settings, LLM_DEFAULTS)

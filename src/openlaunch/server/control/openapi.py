@@ -39,6 +39,23 @@ _Prefer = Annotated[
 ]
 _ARGS = Body(description="The arguments, by their names.")
 _OF_MODEL = Body(description="`model` names the endpoint; all of it goes to the endpoint's engine as it is.")
+_AUDIO = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "properties": {
+                        "model": {"type": "string"},
+                        "file": {"type": "string", "contentMediaType": "application/octet-stream"},
+                    },
+                    "required": ["model", "file"],
+                }
+            }
+        },
+    }
+}
 _BY_NAME = {202: {"description": "it is a task; `Location` has its value once it is done"}}
 _STREAM = {
     200: {
@@ -136,6 +153,27 @@ def _predictions() -> APIRouter:
     return api
 
 
+def _audio() -> APIRouter:
+    api = APIRouter(tags=["models"])
+
+    @api.post(routes.SPEECH)
+    def create_speech(body: dict[str, Any] = _OF_MODEL) -> Any:
+        """Have a model read a text aloud."""
+        raise AssertionError
+
+    @api.post(routes.TRANSCRIPTIONS, openapi_extra=_AUDIO)
+    def create_transcription() -> Any:
+        """Have a model write down what is said in a file."""
+        raise AssertionError
+
+    @api.post(routes.TRANSLATIONS, openapi_extra=_AUDIO)
+    def create_translation() -> Any:
+        """Have a model write down in English what is said in a file."""
+        raise AssertionError
+
+    return api
+
+
 def _models() -> APIRouter:
     api = APIRouter(tags=["models"])
 
@@ -152,6 +190,26 @@ def _models() -> APIRouter:
     @api.post(routes.EMBEDDINGS)
     def create_embedding(body: dict[str, Any] = _OF_MODEL) -> Any:
         """Have a model turn texts into vectors."""
+        raise AssertionError
+
+    @api.post(routes.RESPONSES)
+    def create_response(body: dict[str, Any] = _OF_MODEL) -> Any:
+        """Have a model answer, as OpenAI's Responses API has it."""
+        raise AssertionError
+
+    @api.post(routes.MESSAGES)
+    def create_message(body: dict[str, Any] = _OF_MODEL) -> Any:
+        """Have a model answer, as Anthropic's API has it."""
+        raise AssertionError
+
+    @api.post(routes.RERANK)
+    def rerank(body: dict[str, Any] = _OF_MODEL) -> Any:
+        """Have a model put documents in the order in which they answer a query."""
+        raise AssertionError
+
+    @api.post(routes.SCORE)
+    def score(body: dict[str, Any] = _OF_MODEL) -> Any:
+        """Have a model say how alike texts are."""
         raise AssertionError
 
     @api.get(routes.MODELS)
@@ -201,7 +259,7 @@ class ControlPlane(FastAPI):
                 title=self.title,
                 version=self.version,
                 description=self.description,
-                routes=[*self.routes, *_predictions().routes, *_models().routes],
+                routes=[*self.routes, *_predictions().routes, *_models().routes, *_audio().routes],
             )
             document["components"]["securitySchemes"] = _SECURITY
             document["security"] = [{name: []} for name in _SECURITY]

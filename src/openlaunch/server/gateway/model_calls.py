@@ -14,12 +14,13 @@ from openlaunch.server.dispatch.answer_rules import check_head
 from openlaunch.server.dispatch.payers import Payer
 from openlaunch.server.dispatch.work import StreamCall
 from openlaunch.server.gateway.heartbeats import HEARTBEAT, SILENT_TICKS
-from openlaunch.server.gateway.model_exchange import ModelExchange, error_event
+from openlaunch.server.gateway.model_exchange import ModelExchange
 from openlaunch.server.gateway.plain_exchange import HARMLESS
 from openlaunch.server.gateway.response import JSON
 from openlaunch.server.gateway.streams import Streams
 from openlaunch.server.prediction.usage import MARK, TokenUsage, usage_in, without_usage_event
 from openlaunch.wire.failures import reason_of
+from openlaunch.wire.openai_errors import error_event
 from openlaunch_worker.frames import MIN_CHUNK_BYTES, Body, Flags, Outcome
 
 _EVENTS = "text/event-stream"
@@ -167,7 +168,9 @@ class ModelCall(StreamCall):
     def failed(self, error: APIError) -> None:
         exchange = self._exchange
         if exchange.started:
-            exchange.end(self._take_pieces() + error_event(error, exchange.request_id), self._headers)
+            exchange.end(
+                self._take_pieces() + error_event(error, exchange.request_id, exchange.route), self._headers
+            )
         else:
             exchange.fail(error)
 

@@ -23,11 +23,16 @@ class ModelExchange(Exchange):
         self.limits: Mapping[str, str] = {}
         """Headers that say what is left of the caller's limits."""
 
+    @property
+    def route(self) -> str:
+        """The path of the request."""
+        return str(self.scope["raw_path"], "latin-1")
+
     def _described(self, error: APIError, request_id: str) -> tuple[dict[str, str], bytes]:
         headers = {**JSON, **problem_headers(error, request_id), **self.limits}
         if error.retry_after is not None:
             headers["retry-after-ms"] = str(max(1, math.ceil(1000 * error.retry_after)))
-        return headers, json.dumps(error_document(error, request_id)).encode()
+        return headers, json.dumps(error_document(error, request_id, self.route)).encode()
 
     def respond_as_is(self, status: int, headers: Mapping[str, str], body: Body) -> None:
         """Answer with what the engine has answered."""
@@ -36,8 +41,3 @@ class ModelExchange(Exchange):
     def collect(self, size: int) -> bool:
         """Count the memory of an answer that is gathered; return False where there is no room, which is answered."""
         return self._count(size)
-
-
-def error_event(error: APIError, request_id: str) -> bytes:
-    """Return the last event of a stream that has failed, which clients raise as an error."""
-    return b"data: %b\n\n" % json.dumps(error_document(error, request_id)).encode()

@@ -25,11 +25,10 @@ MAX_SHOWN = 10
 
 
 class Served(NamedTuple):
-    """An endpoint that speaks OpenAI, what the caller names it, and on which routes it does."""
+    """An endpoint that speaks OpenAI, and what the caller names it."""
 
     id: str
     lane: Lane
-    routes: frozenset[str]
 
     @property
     def card(self) -> dict[str, Any]:
@@ -59,13 +58,29 @@ class ModelNames:
         """
         name, _, adapter = model.partition(":")
         *owners, own_name = name.split("/", 1)
+        owner = owners[0] if owners else None
+        lane: Lane | None
         try:
-            lane = find_by_name(self._lanes, caller, owners[0] if owners else None, own_name)
+            lane = find_by_name(self._lanes, caller, owner, own_name)
         except NotFound:
-            raise await self._unknown(caller, model) from None
+            lane = await self._find_alias(caller, owner, own_name)
+        if lane is None:
+            raise await self._unknown(caller, model)
         if not (await self._schemas.get(lane.endpoint.serving_bundle_id)).openai:
             raise await self._unknown(caller, model, "is an endpoint that does not speak OpenAI")
         return lane, adapter
+
+    async def _find_alias(self, caller: str, owner: str | None, name: str) -> Lane | None:
+        """Find an endpoint whose bundle says this name of its model: one's own first, and of several the oldest."""
+        found = [
+            lane
+            for lane in self._lanes
+            if may_predict(lane.endpoint, caller)
+            and owner in (None, lane.endpoint.owner)
+            and name in (await self._schemas.get(lane.endpoint.serving_bundle_id)).model_names
+        ]
+        found.sort(key=lambda lane: (lane.endpoint.owner != caller, lane.endpoint.created_at))
+        return found[0] if found else None
 
     async def _unknown(self, caller: str, model: str, why: str = "") -> NotFound:
         names = [served.id for served in await self.served(caller)]
@@ -85,9 +100,9 @@ class ModelNames:
         for lane in self._lanes:
             endpoint = lane.endpoint
             if may_predict(endpoint, caller):
-                known = (await self._schemas.get(endpoint.serving_bundle_id)).openai
-                if known:
-                    found.append(Served(self._id_of(endpoint, caller), lane, known))
+                schemas = await self._schemas.get(endpoint.serving_bundle_id)
+                names = (self._id_of(endpoint, caller), *schemas.model_names) if schemas.openai else ()
+                found += [Served(name, lane) for name in names]
         return sorted(found, key=lambda served: served.id)
 
     def _id_of(self, endpoint: EndpointRecord, caller: str) -> str:

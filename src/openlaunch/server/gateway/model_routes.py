@@ -11,6 +11,7 @@ from urllib.parse import unquote
 from openlaunch.server import clock
 from openlaunch.server.access.auth import Principal
 from openlaunch.server.access.tokens import TokenBudgets
+from openlaunch.server.asgi import header
 from openlaunch.server.dispatch.payers import Payer
 from openlaunch.server.gateway.calls import submit
 from openlaunch.server.gateway.exchange import Exchange
@@ -22,11 +23,12 @@ from openlaunch.server.gateway.request_tasks import RequestTasks, counted
 from openlaunch.server.gateway.resolver import EndpointResolver
 from openlaunch.server.gateway.response import JSON
 from openlaunch.server.gateway.sync_routes import SyncRoutes
-from openlaunch.server.prediction.inputs import ModelInput, as_request
+from openlaunch.server.prediction.inputs import ModelInput, as_request, model_of_form
 from openlaunch.server.prediction.schema_cache import SchemaCache
 from openlaunch.wire import routes
+from openlaunch_worker.frames import Body
 
-_POSTED = frozenset(path.encode() for path in routes.MODEL_ROUTES)
+_POSTED = frozenset(path.encode() for path in routes.MODEL_ROUTES | routes.MODEL_FORMS)
 _MODELS = re.compile(routes.MODELS.encode() + rb"(?:/(.+))?")
 
 
@@ -78,12 +80,15 @@ class ModelRoutes:
             document: dict[str, Any] = {"object": "list", "data": cards}
         else:
             lane, _ = await self._names.find(caller.owner, model)
-            document = Served(model, lane, frozenset()).card
+            document = Served(model, lane).card
         exchange.respond_as_is(200, JSON, json.dumps(document).encode())
 
     async def _run(self, exchange: ModelExchange, caller: Principal, route: str) -> None:
         await self._inflater.inflate(exchange, caller.owner)
-        asked = await self._schemas.checks.model(caller.owner, exchange.body)
+        if route in routes.MODEL_FORMS:
+            asked = await model_of_form(exchange.body, _content_type(exchange))
+        else:
+            asked = await self._schemas.checks.model(caller.owner, exchange.body)
         lane, adapter = await self._names.find(caller.owner, asked.model)
         payer = Payer(self._budgets, lane, caller.account)
         await counted(lane, self._start(exchange, payer, route, asked, adapter))
@@ -101,7 +106,7 @@ class ModelRoutes:
         # The engine knows the model by the endpoint's name.
         known_as = adapter or lane.endpoint.name
         if asked.model != known_as:
-            asked = asked._replace(body=await self._names.renamed(payer.account.owner, asked.body, known_as))
+            asked = asked._replace(body=await self._renamed(payer.account.owner, asked, known_as))
         adds_usage = asked.is_stream and route in routes.WITH_STREAM_OPTIONS and not asked.asks_usage
         body = await self._names.with_usage(payer.account.owner, asked) if adds_usage else asked.body
         exchange.body = b""
@@ -110,10 +115,21 @@ class ModelRoutes:
             streams,
             exchange,
             payer,
-            as_request(body, route),
+            as_request(body, route, None if asked.place is None else _content_type(exchange)),
             self._sync.deadline(lane, None),
             adds_usage=adds_usage,
         )
         submit(call, exchange, lane, call.owner, streams.deadlines)
         if asked.is_stream:
             streams.heartbeats.add(call)
+
+    async def _renamed(self, owner: str, asked: ModelInput, model: str) -> Body:
+        """Return a body with another model in it, and all else as it is."""
+        if asked.place is None:
+            return await self._names.renamed(owner, asked.body, model)
+        start, end = asked.place
+        return b"".join((asked.body[:start], model.encode(), asked.body[end:]))
+
+
+def _content_type(exchange: ModelExchange) -> str:
+    return (header(exchange.scope, b"content-type") or b"").decode("latin-1")

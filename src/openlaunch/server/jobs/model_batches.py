@@ -201,7 +201,7 @@ class ModelBatches:
             await self._refuse(batch, [*group.refused.values()], BAD_LINE)
             return
         while True:
-            if group.lane.backlog.size > self._window(batch, len(group.inputs)):
+            if not await self._may_put(batch, group.lane, len(group.inputs)):
                 await asyncio.sleep(POLL_SECONDS)
                 continue
             submit = self._tasks.submitter.submit(group.lane, batch.id, group.inputs, refused=group.refused)
@@ -213,15 +213,20 @@ class ModelBatches:
             else:
                 return
 
-    def _window(self, batch: ModelBatchRecord, count: int) -> int:
-        """Return how many lines may wait when further ones are stored; below 0: the account has nothing left."""
+    async def _may_put(self, batch: ModelBatchRecord, lane: Lane, count: int) -> bool:
+        """Return whether further lines may be stored: there is room, and the account has something left.
+
+        Where that is limited, no more than these lines wait, because all that wait are run.
+        """
         account = Account(batch.key_id, batch.owner)
         try:
             self._budgets.check(account, clock.now())
         except TooManyRequests:
-            return -1
-        most = 0 if self._budgets.is_limited(account) else WINDOW
-        return min(most, self._tasks.submitter.max_queued_of_one - count)
+            return False
+        if self._budgets.is_limited(account):
+            states = await self._store.read(lambda conn: batch_tasks.progress(conn, batch.id), batch.owner)
+            return not states.get(State.PENDING)
+        return lane.backlog.size <= min(WINDOW, self._tasks.submitter.max_queued_of_one - count)
 
     async def _refuse(self, batch: ModelBatchRecord, results: Sequence[bytes], status_code: int) -> None:
         """Store lines of no endpoint as tasks that have failed, with these results."""
@@ -250,7 +255,7 @@ class ModelBatches:
     async def _clear(self, batch: ModelBatchRecord) -> None:
         """Write the files of a batch that has ended, and remove its tasks."""
         if (storing := self._storing.pop(batch.id, None)) is not None:
-            await asyncio.wait({storing})
+            await asyncio.gather(storing, return_exceptions=True)
         if batch.total and batch.completed is None:
             if batch.status is not BatchJobStatus.SUCCESS:
                 await self._end_lines(batch)

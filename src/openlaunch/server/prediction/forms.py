@@ -104,12 +104,9 @@ async def read_form(body: Body, content_type: str, fields: Fields) -> Form:
         BadRequest: it is cut off, or not a form.
         Unprocessable: a part does not go with the arguments.
     """
-    boundary = _parameters(content_type).get("boundary", "")
-    if not 1 <= len(boundary) <= 200:
-        raise BadRequest(f"the Content-Type {FORM} has no boundary", code="invalid_form")
     form = Form({}, [])
     left = MAX_FIELDS_BYTES
-    for part in await _parts(body, b"--" + boundary.encode("latin-1", "replace")):
+    for part in await _parts(body, _delimiter(content_type)):
         if not _is_given_here(part, body, fields):
             left -= part.end - part.start
         if left < 0:
@@ -117,6 +114,23 @@ async def read_form(body: Body, content_type: str, fields: Fields) -> Form:
             raise _wrong(part.name, text)
         _add(form, part, body, fields)
     return form
+
+
+async def field_of(body: Body, content_type: str, name: str) -> tuple[int, int] | None:
+    """Return where the value of a field is in a form; None: it has none. Raise BadRequest where it is not a form."""
+    if not content_type.lower().startswith(FORM):
+        raise BadRequest(f"the Content-Type is {content_type[:80]!r}, {FORM} is needed", code="invalid_form")
+    for part in await _parts(body, _delimiter(content_type)):
+        if part.name == name and part.filename is None:
+            return part.start, part.end
+    return None
+
+
+def _delimiter(content_type: str) -> bytes:
+    boundary = _parameters(content_type).get("boundary", "")
+    if not 1 <= len(boundary) <= 200:
+        raise BadRequest(f"the Content-Type {FORM} has no boundary", code="invalid_form")
+    return b"--" + boundary.encode("latin-1", "replace")
 
 
 def one_file(body: Body, content_type: str, name: str, fields: Fields) -> Form:

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from openlaunch.errors import APIError, BadRequest, Unprocessable
 from openlaunch.server.asgi import INVALID_JSON
-from openlaunch.server.prediction.forms import as_json, form_of
+from openlaunch.server.prediction.forms import as_json, field_of, form_of
 from openlaunch.server.prediction.schemas import QUICK_BYTES, BundleSchemas
 from openlaunch.tasks.callback import Callback
 from openlaunch.tasks.raw_json import elements, members
@@ -98,6 +98,8 @@ class ModelInput(NamedTuple):
     model: str
     is_stream: bool
     stream_options: dict[str, Any] | None = None
+    place: tuple[int, int] | None = None
+    """Where the name of the model is, in a form."""
 
     @property
     def asks_usage(self) -> bool:
@@ -119,16 +121,25 @@ def check_model(body: Body, schemas: BundleSchemas) -> ModelInput:
     document = parse_json(body)
     model = document.get("model") if isinstance(document, dict) else None
     if not isinstance(model, str) or not model:
-        given = "missing" if model is None else repr(model)[:80]
-        raise BadRequest(
-            f"model is {given}: name an endpoint that speaks OpenAI, as GET {routes.MODELS} lists them",
-            code="missing_model",
-        )
+        raise _missing_model("missing" if model is None else repr(model)[:80])
     options = document.get("stream_options")
     if options is None and "stream_options" in document:
         options = {}
     known = options if isinstance(options, dict) else None
     return ModelInput(body, model, document.get("stream") is True, known)
+
+
+def _missing_model(given: str) -> BadRequest:
+    text = f"model is {given}: name an endpoint that speaks OpenAI, as GET {routes.MODELS} lists them"
+    return BadRequest(text, code="missing_model")
+
+
+async def model_of_form(body: Body, content_type: str) -> ModelInput:
+    """Read which model a form is for; raise BadRequest where it is not a form, or names none."""
+    place = await field_of(body, content_type, "model")
+    if place is None or place[0] == place[1]:
+        raise _missing_model("missing")
+    return ModelInput(body, bytes(body[slice(*place)]).decode("utf-8", "replace"), False, place=place)
 
 
 def with_usage(asked: ModelInput) -> Body:
@@ -171,12 +182,16 @@ def files_in_json(body: Body, *, args_alone: bool) -> bytes:
     return b'%b, "args": %b}' % (json.dumps({"url": None, **rest}).encode()[:-1], args)
 
 
-def as_request(args: Body, route: str | None = None) -> Body:
+def as_request(args: Body, route: str | None = None, content_type: str | None = None) -> Body:
     """Return the body of a request with these args, which were checked; a large body is changed in its place.
 
-    With a route, that is the request's `destination_path`, which stands first.
+    With a route, that is the request's `destination_path`, which stands first. `args` that are not JSON have a
+    `content_type`.
     """
-    head = _ARGS_HEAD if route is None else b'{"destination_path": %b, "args": ' % json.dumps(route).encode()
+    head = _ARGS_HEAD
+    if route is not None:
+        names = {"destination_path": route} | ({} if content_type is None else {"content_type": content_type})
+        head = json.dumps(names)[:-1].encode() + b', "args": '
     if isinstance(args, bytearray):
         args[:0] = head
         args += b"}"

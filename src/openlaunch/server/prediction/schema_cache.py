@@ -7,7 +7,7 @@ from openlaunch.server.prediction.schemas import BundleSchemas
 from openlaunch.store import bundles as bundle_store
 from openlaunch.store.base import Store
 from openlaunch.store.records import BundleRecord
-from openlaunch.wire.bundles import openai_routes
+from openlaunch.wire.bundles import openai_face
 
 CACHE_SIZE = 1000
 CACHE_BYTES = 16 * 1024 * 1024
@@ -39,7 +39,7 @@ class SchemaCache:
         """Have a bundle's schemas in memory before the first request, which may come while the store is away."""
         if (entry := self._entries.get(bundle.id)) is not None:
             return entry
-        entry = BundleSchemas(bundle.schemas, openai=openai_routes(bundle.flavor))
+        entry = BundleSchemas(bundle.schemas, openai=openai_face(bundle.flavor))
         entry.takes_context = getattr(bundle.flavor, "takes_context", False)
         self._entries[bundle.id] = entry
         self._bytes += len(entry.source)

@@ -11,7 +11,7 @@ from openlaunch.errors import Unprocessable
 from openlaunch.server.prediction.formats import FORMATS
 from openlaunch.server.prediction.forms import Fields
 from openlaunch.server.prediction.schema_cost import FORMAT_PARTS, MAX_PARTS, UNBOUNDED, parts_of
-from openlaunch.wire.bundles import BINARY, DERIVED
+from openlaunch.wire.bundles import BINARY, DERIVED, NO_FACE, OpenAIFace
 
 MAX_ERRORS = 20
 MAX_MESSAGE = 300
@@ -72,13 +72,13 @@ class Schema:
 class BundleSchemas:
     """One bundle's schemas; `source` is what they are made of, for a process of its own."""
 
-    def __init__(
-        self, schemas: dict[str, Any], *, apart: bool = False, openai: frozenset[str] = frozenset()
-    ) -> None:
-        self.openai = openai
+    def __init__(self, schemas: dict[str, Any], *, apart: bool = False, openai: OpenAIFace = NO_FACE) -> None:
+        self.openai = frozenset(openai.routes)
         """The routes on which the bundle speaks OpenAI."""
         self.takes_context = False
         """Whether the function takes a context, for which a task keeps the headers of its request."""
+        self.model_names = frozenset(openai.models)
+        """What its model is named beside the endpoint's name."""
         self.source = written(schemas)
         self.request = Schema(schemas, "RequestSchema", apart=apart)
         self.response = Schema(schemas, "ResponseSchema", apart=apart)

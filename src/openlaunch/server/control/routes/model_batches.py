@@ -30,6 +30,8 @@ from openlaunch.wire.model_batches import (
     RequestCounts,
 )
 
+BATCHED = routes.MODEL_ROUTES - {routes.SPEECH}
+"""Routes whose answers are JSON, as lines of a file are."""
 MAX_INPUT_BYTES = 200 * 1024 * 1024
 
 Limit = Annotated[int, Query(ge=1, le=100)]
@@ -46,8 +48,8 @@ def router(context: Context) -> ControlRouter:
         Its lines run in slots that other requests to the models leave free.
         """
         seconds = _seconds(body.completion_window)
-        if body.endpoint not in routes.MODEL_ROUTES:
-            raise _misfit("endpoint", f"it is not one of {', '.join(sorted(routes.MODEL_ROUTES))}")
+        if body.endpoint not in BATCHED:
+            raise _misfit("endpoint", f"it is not one of {', '.join(sorted(BATCHED))}")
         record = await context.store.read(
             lambda conn: file_store.get(conn, body.input_file_id, user.owner), user.owner
         )
