@@ -12,7 +12,7 @@ import subprocess
 from benchmarks.harness import measure, report
 from benchmarks.harness.environments import ROOT, WORK, environment
 from benchmarks.harness.processes import running
-from benchmarks.harness.queues import queues
+from benchmarks.harness.queues import on_postgres, queues
 from benchmarks.harness.systems import MODEL, MODEL_REFERENCE, REFERENCE, STREAMING, SYNC, openlaunch
 
 
@@ -44,6 +44,10 @@ def _queues(short: bool) -> object:
     return queues(2000 if short else 10_000, 1 if short else 3)
 
 
+def _postgres(short: bool) -> object:
+    return on_postgres(2000 if short else 10_000, 1 if short else 3)
+
+
 def _clients(short: bool) -> object:
     with (
         running(REFERENCE, measure.REFERENCE_PORT) as reference,
@@ -70,6 +74,7 @@ SECTIONS = {
     "model": _model,
     "streams": _streams,
     "queues": _queues,
+    "postgres": _postgres,
     "clients": _clients,
     "starts": _starts,
     "growth": _growth,

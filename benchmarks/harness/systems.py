@@ -31,7 +31,7 @@ def openlaunch(kind: str, label: str) -> System:
     return System(
         "openlaunch",
         label,
-        ("--editable", ".[server]", "aiohttp", "psutil"),
+        ("--editable", ".[server,cluster]", "aiohttp", "psutil"),
         ("openlaunch",),
         ("{bin}/python", "serve.py", kind),
         env={"PYTHONPATH": "{folder}/../model"},

@@ -1,10 +1,11 @@
-"""SAQ on Redis, ten at once."""
+"""SAQ on Redis, or on PostgreSQL where `BENCH_POSTGRES` names a database; ten at once."""
 
 import asyncio
+import os
 
 from saq import Queue
 
-queue = Queue.from_url("redis://127.0.0.1:6399/4")
+queue = Queue.from_url(os.environ.get("BENCH_POSTGRES", "redis://127.0.0.1:6399/4"))
 
 
 async def null(ctx, *, x, y):
