@@ -1,5 +1,8 @@
 """The Helm chart and compose.yaml: rendered by Helm itself, held against Kubernetes' own schemas, and run."""
 
+import json
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +17,11 @@ pytestmark = pytest.mark.slow
 
 helm = pytest.importorskip("helm_python", reason="needs the group `chart` of pyproject.toml: make test-slow")
 kubernetes_validate = pytest.importorskip("kubernetes_validate")
+jsonschema = pytest.importorskip("jsonschema")
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
+SCHEMA = Path(__file__).parents[1] / "data/raycluster_schema.json"
+"""KubeRay's own, reduced to what is used here."""
 CHART = DEPLOY / "chart"
 NEEDED = {"store": {"secret": "postgres"}, "artifacts": "s3://bucket/x", "cluster": {"secret": "cluster"}}
 EVERYTHING = {
@@ -37,6 +43,12 @@ EVERYTHING = {
     },
     "ingress": {"enabled": True, "host": "models.example.org", "tlsSecret": "tls", "className": "nginx"},
     "serviceAccount": {"create": False, "name": "openlaunch"},
+}
+
+
+ON_RAY = {
+    **EVERYTHING,
+    "ray": {"enabled": True, "secret": "ray", "maxReplicas": 5},
 }
 
 
@@ -63,12 +75,56 @@ def test_helm_finds_nothing_wrong():
 
 
 @pytest.mark.parametrize("version", ["1.27", "1.33"])
-@pytest.mark.parametrize("values", [NEEDED, EVERYTHING], ids=["needed", "everything"])
+@pytest.mark.parametrize("values", [NEEDED, EVERYTHING, ON_RAY], ids=["needed", "everything", "ray"])
 def test_kubernetes_takes_what_is_rendered(values, version):
     documents = _rendered(values)
-    assert {"Deployment", "StatefulSet", "PodDisruptionBudget"} <= {each["kind"] for each in documents}
+    nodes = "RayCluster" if values is ON_RAY else "StatefulSet"
+    assert {"Deployment", nodes, "PodDisruptionBudget"} <= {each["kind"] for each in documents}
     for document in documents:
-        kubernetes_validate.validate(document, version, strict=True)
+        for each in [*_pods(document)] if document["kind"] == "RayCluster" else [document]:
+            kubernetes_validate.validate(each, version, strict=True)
+
+
+def _pods(cluster: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The pods that KubeRay makes of its templates."""
+    for group in (cluster["spec"]["headGroupSpec"], *cluster["spec"]["workerGroupSpecs"]):
+        yield {"apiVersion": "v1", "kind": "Pod", **group["template"]}
+
+
+def test_kuberay_takes_the_cluster():
+    cluster = _named(_rendered(ON_RAY), "RayCluster")
+    jsonschema.validate(cluster, json.loads(SCHEMA.read_text()))
+    misspelt = {**cluster, "spec": {**cluster["spec"], "rayVersoin": "2"}}
+    with pytest.raises(jsonschema.ValidationError, match="rayVersoin"):
+        jsonschema.validate(misspelt, json.loads(SCHEMA.read_text()))
+
+
+def test_ray_has_agents_on_its_pods_and_no_others_are_made():
+    documents = _rendered(ON_RAY)
+    (group,) = _named(documents, "RayCluster")["spec"]["workerGroupSpecs"]
+    assert (group["minReplicas"], group["maxReplicas"]) == (3, 5)
+    (worker,) = group["template"]["spec"]["containers"]
+    assert {each["name"] for each in worker["env"]} == {
+        "RAY_worker_niceness",
+        "OPENLAUNCH_PORT",
+        "OPENLAUNCH_ISOLATION",
+    }
+    assert not [each for each in documents if each["kind"] in ("StatefulSet", "NetworkPolicy")]
+
+
+def test_a_server_is_a_node_of_ray_without_cores_that_dials_the_head_by_its_name():
+    documents = _rendered(ON_RAY)
+    container = _container(_named(documents, "Deployment"))
+    (script,) = container["args"]
+    subprocess.run(["sh", "-n", "-c", script], check=True)
+    _known(script.partition("exec openlaunch ")[2].split())
+    environ = {each["name"]: each.get("value") for each in container["env"]}
+    assert environ["RAY_ADDRESS"] == f"{_named(documents, 'RayCluster')['metadata']['name']}-head-svc:6379"
+
+
+def test_ray_without_a_token_is_refused():
+    with pytest.raises(helm.HelmError, match="auth_token"):
+        _rendered({**NEEDED, "ray": {"enabled": True}})
 
 
 @pytest.mark.parametrize("name", ["store", "artifacts", "cluster"])
@@ -115,6 +171,20 @@ def test_the_program_knows_the_commands_of_the_compose_file():
     assert len(ours) == 4
     for command in ours:
         _known(command)
+
+
+def test_with_ray_every_process_is_one_of_the_cluster_and_the_head_is_not_started_again():
+    """Killed for good, as a test of the engine does it: what the other services run, they still run."""
+    base = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
+    services = yaml.safe_load((DEPLOY / "compose.ray.yaml").read_text())["services"]
+    assert set(services) - set(base) == {"ray-head"}
+    assert services["ray-head"]["restart"] == "no"
+    for name, each in services.items():
+        assert each["environment"]["RAY_AUTH_MODE"] == "token"
+        if name.startswith("server"):
+            (script,) = each["command"]
+            subprocess.run(["sh", "-n", "-c", script], check=True)
+            _known(script.partition("exec openlaunch ")[2].split())
 
 
 def _known(arguments: list[str]) -> None:

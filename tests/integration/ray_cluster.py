@@ -74,7 +74,7 @@ class RayCluster:
 
     def agent_of(self, host):
         """The process of the agent of a node."""
-        return int((self.data_of(host) / "lock").read_text())
+        return int((self.data_of(host) / "lock").read_text() or 0)
 
     def close(self):
         for host in NODES:
@@ -114,48 +114,62 @@ def _free_port(host):
         return free.getsockname()[1]
 
 
+class Raylets:
+    """The processes of the cluster, in this one's care."""
+
+    def __init__(self, folder, settings):
+        from ray.cluster_utils import Cluster
+
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **_common(HEAD)})
+        self.address, self._head, self._nodes = cluster.address, cluster.head_node, []
+        for host in NODES:
+            here = {**settings, "OPENLAUNCH_DATA_DIR": str(Path(folder) / host), "OPENLAUNCH_PORT": "0"}
+            self._nodes.append(cluster.add_node(num_cpus=CPUS, env_vars=here, **_common(host)))
+
+    def groups(self):
+        import ray
+        from ray.util.placement_group import placement_group_table
+
+        if not ray.is_initialized():
+            ray.init(self.address, namespace="test", log_to_driver=False, logging_level="error")
+        return [
+            {"name": each["name"], "bundle": each["bundles"][0], "node": each["bundles_to_node_id"][0]}
+            for each in placement_group_table().values()
+            if each["state"] == "CREATED"
+        ]
+
+    def kill_head(self):
+        import ray
+
+        ray.shutdown()  # which would end this process a minute after the head
+        _kill(self._head, "gcs_server", "raylet")
+
+    def wait_for_raylets(self):
+        for node in self._nodes:
+            node.all_processes["raylet"][0].process.wait(120)
+
+    def kill_all(self):
+        for node in (self._head, *self._nodes):
+            _kill(node, *node.all_processes)
+
+
+def _kill(node, *kinds):
+    for kind in kinds:
+        for info in node.all_processes[kind]:
+            info.process.kill()
+
+
 def main(folder, settings):
     """Be the cluster, until the end of the input."""
     sys.stdout, answers = sys.stderr, sys.stdout
-    import ray
-    from ray.cluster_utils import Cluster
-    from ray.util.placement_group import placement_group_table
-
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **_common(HEAD)})
-    raylets = {}
-
-    def add(host):
-        here = {**settings, "OPENLAUNCH_DATA_DIR": str(Path(folder) / host), "OPENLAUNCH_PORT": "0"}
-        raylets[host] = cluster.add_node(num_cpus=CPUS, env_vars=here, **_common(host))
-
-    for host in NODES:
-        add(host)
-    answer = cluster.address
+    raylets = Raylets(folder, settings)
+    answer = raylets.address
     while True:
         print(json.dumps(answer), file=answers, flush=True)
-        word, _, host = sys.stdin.readline().strip().partition(" ")
-        if not word:
+        if not (word := sys.stdin.readline().strip()):
             break
-        answer = None
-        if word == "groups":
-            if not ray.is_initialized():
-                ray.init(cluster.address, namespace="test", log_to_driver=False, logging_level="error")
-            answer = [
-                {"name": each["name"], "bundle": each["bundles"][0], "node": each["bundles_to_node_id"][0]}
-                for each in placement_group_table().values()
-                if each["state"] == "CREATED"
-            ]
-        elif word == "kill-head":
-            ray.shutdown()
-            cluster.head_node.kill_gcs_server()
-            cluster.head_node.kill_raylet()
-        elif word == "kill-raylet":
-            raylets[host].kill_raylet()
-        elif word == "add":
-            add(host)
-    ray.shutdown()
-    with suppress(Exception):
-        cluster.shutdown()
+        answer = getattr(raylets, word)()
+    raylets.kill_all()
     os._exit(0)
 
 

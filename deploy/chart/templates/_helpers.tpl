@@ -36,6 +36,16 @@ app.kubernetes.io/component: {{ .component }}
     secretKeyRef: {name: {{ required "cluster.secret: name the secret whose key `token` servers and agents share" .Values.cluster.secret }}, key: token}
 {{- end -}}
 
+{{- /* A node of Ray is ready when its raylet listens. */ -}}
+{{- define "openlaunch.rayContainer" -}}
+image: {{ include "openlaunch.image" . }}
+imagePullPolicy: {{ .Values.image.pullPolicy }}
+readinessProbe: {tcpSocket: {port: 6380}, periodSeconds: 2}
+livenessProbe: {tcpSocket: {port: 6380}, periodSeconds: 10, failureThreshold: 6}
+{{- end -}}
+
+{{- define "openlaunch.ray" -}}{{ include "openlaunch.name" . }}-ray{{- end -}}
+
 {{- define "openlaunch.env" -}}
 {{- range $name, $value := . }}
 - {name: {{ $name }}, value: {{ $value | quote }}}

@@ -144,7 +144,8 @@ def _start_fallback(s: Situation, missing: int, policy: Policy) -> Iterator[Acti
     if generation is None or bundle_id is None or not s.may_start(generation, policy):
         return
     newest_may_come = s.problem is None and s.newest.build is Build.BUILT
-    if s.endpoint.spec.gpus and newest_may_come:  # the GPUs are for the newest
+    is_scarce = s.endpoint.spec.gpus or s.no_room is not None
+    if is_scarce and newest_may_come:  # the GPUs, or the room, are for the newest
         return
     yield from (StartWorker(generation, bundle_id) for _ in range(_startable(s, missing)))
 

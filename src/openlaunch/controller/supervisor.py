@@ -115,6 +115,7 @@ class Supervisor:
         actions = plan(situation, self._parts.settings.policy)
         settled = not actions and situation.is_settled
         self._look_at = min(situation.now + IDLE_INTERVAL, self._window.falls_at) if settled else 0.0
+        self._control.ahead = 0
         for action in actions:
             await self._do(action)
 

@@ -29,6 +29,8 @@ class WorkerControl:
         self.generations = Generations(endpoint, self.roster)
         self.no_room: NoRoomSince | None = None
         """What the last worker to be started waits for; None: it was started."""
+        self.ahead = 0
+        """How many workers of this look found no room."""
 
     async def start(self, number: int) -> None:
         endpoint, parts, generation = self.endpoint, self.endpoint.parts, self.generations.get(number)
@@ -44,6 +46,7 @@ class WorkerControl:
         spec = WorkerSpec(
             worker_id=worker.id,
             endpoint_id=endpoint.id,
+            ahead=self.ahead,
             environment=generation.environment,
             address=parts.fleet.address,
             token=token,
@@ -66,6 +69,7 @@ class WorkerControl:
             self.no_room = None
             endpoint.tell(EventKind.WORKER_STARTED)
         except NoRoom as error:
+            self.ahead += 1
             # That does not tell against the endpoint: the next look starts the worker.
             now = endpoint.now()
             self.no_room = (self.no_room or NoRoomSince("", now, now)).again(str(error), now)

@@ -84,7 +84,8 @@ class WorkerSpec:
     good for this worker's HELLO and its bundle alone. `address` is where it connects to: the path of a unix socket,
     or "HOST:PORT". `image` is set where the bundle is a container image. `memory_limit` bounds the bytes that the
     worker's own code uses; 0 sets no bound. `identity` is set where another server may take the worker over. It sees
-    the cache of `owner`, in which is what the endpoint says in `prefetch`.
+    the cache of `owner`, in which is what the endpoint says in `prefetch`. `ahead` counts the endpoint's workers that
+    were to be started just before it, and found no room.
 
     The rest is for an engine whose workers several servers send requests to: how many a worker runs at a time, after
     how many it is to be replaced (0: never), and the seconds within which one that is cancelled has to stop.
@@ -101,6 +102,7 @@ class WorkerSpec:
     identity: WorkerIdentity | None = None
     owner: str = ""
     prefetch: tuple[str, ...] = field(default=(), repr=False)
+    ahead: int = 0
     slots: int = 1
     max_requests: int = 0
     grace: float = 5.0

@@ -20,8 +20,6 @@ FREE_SECONDS = 5.0
 """How long a bundle is kept that no worker holds."""
 ASKED_SECONDS = 5.0
 """How long a bundle is waited for that nobody asks for again."""
-ROUND_SECONDS = 0.3
-"""An endpoint that asks again within this time asks for a further bundle. It looks for room twice a second."""
 
 
 def shape_of(asked: Resources) -> Shape:
@@ -105,18 +103,16 @@ class Bundles:
 
     def free(self, shape: Shape, usable: Collection[str], running: Mapping[str, Place]) -> Bundle | None:
         """Return a bundle on one of these nodes that no worker holds."""
-        for bundle in self._by_name.values():
-            if bundle.shape == shape and bundle.node in usable and not _is_held(bundle, running):
-                return bundle
-        return None
+        return next((each for each in self.idle(usable, running) if each.shape == shape), None)
 
-    def waited_for(self, endpoint_id: str, shape: Shape, now: float) -> Bundle | None:
-        """Return one that the endpoint has asked for before, which is not there yet."""
-        for bundle in self._by_name.values():
-            asked_before = bundle.endpoint_id == endpoint_id and now - bundle.used_at > ROUND_SECONDS
-            if asked_before and bundle.shape == shape and not bundle.worker_id:
-                return bundle
-        return None
+    def waited_for(self, endpoint_id: str, shape: Shape, ahead: int) -> Bundle | None:
+        """Return what the endpoint has asked for and has not yet, behind the first ones that others wait for."""
+        asked = [
+            each
+            for each in self._by_name.values()
+            if each.endpoint_id == endpoint_id and each.shape == shape and not each.worker_id
+        ]
+        return asked[ahead] if ahead < len(asked) else None
 
     def is_scarce(self, shape: Shape) -> bool:
         """Return whether there was no room for one of this shape when that was last seen."""
@@ -152,6 +148,10 @@ class Bundles:
         """Return the workers that run without a bundle."""
         held = {bundle.worker_id for bundle in self if _is_held(bundle, running)}
         return [worker_id for worker_id in running if worker_id not in held]
+
+    def idle(self, usable: Collection[str], running: Mapping[str, Place]) -> list[Bundle]:
+        """Return those on one of these nodes that no worker holds."""
+        return [each for each in self if each.node in usable and not _is_held(each, running)]
 
     def unused(self, running: Mapping[str, Place], avoid: frozenset[str], now: float) -> list[Bundle]:
         """Return what is to be given back."""

@@ -67,6 +67,8 @@ class RayPlacement:
         self._ray.start()
         looked = asyncio.Event()
         self._background.spawn(self._watch(looked))
+        if self._agents.usable():
+            return  # what runs there needs no Ray
         try:
             async with asyncio.timeout(FIRST_SECONDS):
                 await looked.wait()
@@ -98,11 +100,14 @@ class RayPlacement:
         ]
         running, now = self._running(), loop.time()
         self._bundles.compare(groups, running, began, now)
-        for bundle in self._bundles.unused(running, self._agents.unusable(), now):
-            self._bundles.remove(bundle)
-            await self._ray.call("remove", CALL_SECONDS, name=bundle.name)
+        await self._give_back(self._bundles.unused(running, self._agents.unusable(), now))
         for worker_id in self._bundles.lacking(running):
             await self._pin(worker_id, running[worker_id])
+
+    async def _give_back(self, bundles: list[Bundle]) -> None:
+        for bundle in bundles:
+            self._bundles.remove(bundle)
+            await self._ray.call("remove", CALL_SECONDS, name=bundle.name)
 
     def _running(self) -> dict[str, Place]:
         return {
@@ -132,7 +137,7 @@ class RayPlacement:
         shape, usable = shape_of(spec.resources), self._agents.usable()
         bundle = self._bundles.free(shape, usable, self._running())
         if bundle is None:
-            bundle = await self._reserved(spec.endpoint_id, spec.resources)
+            bundle = await self._reserved(spec.endpoint_id, spec.resources, spec.ahead)
         if bundle is None:
             return await self._fewest.place(spec)
         bundle.worker_id, bundle.used_at = spec.worker_id, asyncio.get_running_loop().time()
@@ -142,19 +147,19 @@ class RayPlacement:
         with suppress(NoRoom):
             await self._reserved(endpoint_id, resources)
 
-    async def _reserved(self, endpoint_id: str, resources: Resources) -> Bundle | None:
+    async def _reserved(self, endpoint_id: str, resources: Resources, ahead: int = 0) -> Bundle | None:
         """Return a bundle on a node that can be used, None while Ray is away; raise `NoRoom` while there is none."""
         if not self._answers or not self._ray.is_there:
             return None
         try:
-            return await self._reserve_for(endpoint_id, resources)
+            return await self._reserve_for(endpoint_id, resources, ahead)
         except RayAway as error:
             log.warning("Ray %s: a worker is placed without it", error)
             return None
 
-    async def _reserve_for(self, endpoint_id: str, resources: Resources) -> Bundle:
+    async def _reserve_for(self, endpoint_id: str, resources: Resources, ahead: int) -> Bundle:
         now, room, shape = asyncio.get_running_loop().time(), words(resources), shape_of(resources)
-        if (waited_for := self._bundles.waited_for(endpoint_id, shape, now)) is not None:
+        if (waited_for := self._bundles.waited_for(endpoint_id, shape, ahead)) is not None:
             waited_for.used_at = now
             raise NoRoom(self._waits_for(room, waited_for))
         seconds = 0.0 if self._bundles.is_scarce(shape) else ROOM_SECONDS
@@ -163,7 +168,9 @@ class RayPlacement:
         labels = {NODE_ID_LABEL: f"!in({','.join(sorted(avoid))})"} if avoid else {}
         bundle.node = await self._reserve(bundle, labels, seconds)
         bundle.used_at = asyncio.get_running_loop().time()
-        if bundle.node not in self._agents.usable():
+        if bundle.node not in (usable := self._agents.usable()):
+            # What nobody holds may be what fills the cluster, with bundles of other sizes.
+            await self._give_back(self._bundles.idle(usable, self._running()))
             raise NoRoom(self._waits_for(room, bundle))
         return bundle
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gc
+import importlib.util
 import logging
 import os
 import socket
@@ -534,6 +535,10 @@ def _engine(settings: Settings, data: DataDir) -> "LocalEngine | NodesEngine":
         return NodesEngine(read_nodes(settings.agents), identity, data.mark())
     from openlaunch.nodes.ray_placement import RayPlacement
 
+    if importlib.util.find_spec("ray") is None:
+        raise ConfigurationError(
+            "the engine `ray` needs what is not installed: pip install 'openlaunch[server,cluster,ray]'"
+        )
     assert settings.cluster_token is not None
     token, records = settings.cluster_token.get_secret_value(), data.mark()
     return NodesEngine([], identity, records, RayPlacement(records, token, data.known_nodes))

@@ -19,7 +19,17 @@ from openlaunch.controller.actions import (
 from openlaunch.controller.backoff import Backoff, History, RetryPolicy
 from openlaunch.controller.gpus import Gpus
 from openlaunch.controller.plan import plan
-from openlaunch.controller.situation import Build, Generation, Phase, Policy, Situation, Worker
+from openlaunch.controller.situation import (
+    ROOM_SECONDS,
+    TRY_SECONDS,
+    Build,
+    Generation,
+    NoRoomSince,
+    Phase,
+    Policy,
+    Situation,
+    Worker,
+)
 from openlaunch.controller.trial import PROBATION_SECONDS, Trial
 from openlaunch.store.records import CanaryRecord, EndpointRecord
 from openlaunch.wire.endpoints import CanaryStatus, EndpointStatus
@@ -36,6 +46,9 @@ CHANGED = replace(ROLLED_OUT, bundle_id="better", generation=2, status=EndpointS
 """Generation 1 is ready, generation 2 is wanted."""
 
 
+WAITS = "a worker waits for 2 CPUs on the cluster"
+
+
 def worker(name: str, generation: int, phase: Phase, age: float = 10.0) -> Worker:
     return Worker(name, generation, phase, NOW - age)
 
@@ -47,9 +60,11 @@ def look(
     desired: int = 1,
     limit: int = 100,
     gpus: Gpus | None = None,
+    waits_since: float | None = None,
 ) -> Situation:
+    no_room = None if waits_since is None else NoRoomSince(WAITS, waits_since, NOW)
     known = {1: BUILT, 2: BUILT} if generations is None else generations
-    return Situation(endpoint, workers, known, desired, limit, gpus or Gpus(), NOW)
+    return Situation(endpoint, workers, known, desired, limit, gpus or Gpus(), NOW, no_room)
 
 
 def actions_of(situation: Situation, *kinds: type, policy: Policy = POLICY) -> list[Action]:
@@ -62,6 +77,51 @@ def status_of(situation: Situation) -> tuple[EndpointStatus, str | None]:
     if changes:
         return changes[0].status, changes[0].reason
     return situation.endpoint.status, situation.endpoint.status_reason
+
+
+class TestRoom:
+    """Where the engine had no room for the last worker that was to be started."""
+
+    LONG_AGO = NOW - ROOM_SECONDS
+
+    def test_the_endpoint_says_what_its_worker_waits_for(self):
+        pending = replace(PENDING, spec=make_spec(min_workers=1))
+        assert status_of(look(pending, waits_since=NOW - 1)) == (
+            EndpointStatus.UPDATE_IN_PROGRESS,
+            f"0 of 1 workers are ready; {WAITS}",
+        )
+
+    def test_a_worker_that_is_missing_beside_others_is_spoken_of(self):
+        ready = worker("a", 1, Phase.READY)
+        assert status_of(look(ROLLED_OUT, ready, desired=2, waits_since=NOW)) == (EndpointStatus.READY, WAITS)
+        assert status_of(look(ROLLED_OUT, ready, waits_since=NOW)) == (EndpointStatus.READY, None)
+
+    def test_an_older_generation_makes_room_after_a_while(self):
+        old = worker("a", 1, Phase.READY)
+        for since, drained in ((self.LONG_AGO + 1, []), (self.LONG_AGO, [DrainWorker("a")])):
+            situation = look(CHANGED, old, waits_since=since)
+            assert actions_of(situation, StartWorker, DrainWorker) == [StartWorker(2, "better"), *drained]
+
+    def test_of_several_one_serves_until_the_first_of_the_newest_does(self):
+        old = [worker("a", 1, Phase.READY, 20), worker("b", 1, Phase.READY, 10)]
+        situation = look(CHANGED, *old, desired=2, waits_since=self.LONG_AGO)
+        assert actions_of(situation, DrainWorker) == [DrainWorker("b")]
+
+    def test_the_fallback_leaves_room_to_the_newest(self):
+        situation = look(CHANGED, waits_since=NOW)
+        assert actions_of(situation, StartWorker) == [StartWorker(2, "better")]
+
+    def test_a_worker_of_the_same_generation_makes_none(self):
+        """As one on a node that is drained: what it holds there is of no use."""
+        leaving = replace(worker("a", 1, Phase.READY), worn=True)
+        situation = look(ROLLED_OUT, leaving, waits_since=self.LONG_AGO)
+        assert actions_of(situation, DrainWorker) == []
+
+    def test_what_was_not_tried_of_late_is_not_waited_for(self):
+        first = NoRoomSince(WAITS, 0.0, 0.0)
+        assert first.again("more", TRY_SECONDS) == NoRoomSince("more", 0.0, TRY_SECONDS)
+        assert not first.stands(TRY_SECONDS + 1)
+        assert first.again("more", TRY_SECONDS + 1).since == TRY_SECONDS + 1
 
 
 class TestBuilding:

@@ -94,9 +94,11 @@ def test_a_bundle_that_is_newer_than_what_was_seen_is_kept(bundles):
 
 def test_an_endpoint_that_asks_again_waits_for_what_it_has_asked_for(bundles):
     first = bundles.add(ONE, 0.0, endpoint_id="e")
-    assert bundles.waited_for("e", ONE, now=0.1) is None  # of the same round: it wants two
-    assert bundles.waited_for("e", ONE, now=0.5) is first
-    assert bundles.waited_for("other", ONE, now=0.5) is None
+    assert bundles.waited_for("e", ONE, ahead=0) is first
+    assert bundles.waited_for("e", ONE, ahead=1) is None  # it wants two
+    second = bundles.add(ONE, 0.0, endpoint_id="e")
+    assert [bundles.waited_for("e", ONE, ahead=each) for each in (0, 1, 2)] == [first, second, None]
+    assert bundles.waited_for("other", ONE, ahead=0) is None
     assert bundles.is_scarce(ONE)
 
 
