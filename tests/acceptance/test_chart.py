@@ -30,6 +30,7 @@ EVERYTHING = {
     "image": {"repository": "registry.example/openlaunch", "pullSecrets": [{"name": "registry"}]},
     "servers": {
         "replicas": 3,
+        "maxReplicas": 6,
         "env": {"OPENLAUNCH_TASK_MAX_ATTEMPTS": 5},
         "nodeSelector": {"pool": "web"},
         "tolerations": [{"key": "web", "operator": "Exists"}],
@@ -146,6 +147,23 @@ def test_agents_have_no_database_no_bucket_and_no_key():
     agent = _container(_named(_rendered(EVERYTHING), "StatefulSet"))
     assert "envFrom" not in agent
     assert {each["name"] for each in agent["env"]} == {"OPENLAUNCH_ISOLATION", "OPENLAUNCH_CLUSTER_TOKEN"}
+
+
+def test_a_new_server_is_ready_before_an_old_one_ends():
+    for values in (NEEDED, EVERYTHING):
+        documents = _rendered(values)
+        roll = _named(documents, "Deployment")["spec"]["strategy"]["rollingUpdate"]
+        assert roll == {"maxSurge": 1, "maxUnavailable": 0}
+        assert _named(documents, "PodDisruptionBudget")["spec"]["maxUnavailable"] == 1
+
+
+def test_servers_are_scaled_by_one_alone():
+    """Either the number is given, or an autoscaler has it."""
+    assert _named(_rendered(NEEDED), "Deployment")["spec"]["replicas"] == 2
+    documents = _rendered(EVERYTHING)
+    assert "replicas" not in _named(documents, "Deployment")["spec"]
+    scaler = _named(documents, "HorizontalPodAutoscaler")["spec"]
+    assert (scaler["minReplicas"], scaler["maxReplicas"]) == (3, 6)
 
 
 def test_no_secret_is_a_value_of_the_chart():

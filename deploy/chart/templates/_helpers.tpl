@@ -7,6 +7,11 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 
+{{- define "openlaunch.metadata" -}}
+name: {{ .name }}
+labels: {{- include "openlaunch.labels" .root | nindent 2 }}
+{{- end -}}
+
 {{- define "openlaunch.selector" -}}
 app.kubernetes.io/name: openlaunch
 app.kubernetes.io/instance: {{ .root.Release.Name }}
@@ -49,5 +54,15 @@ livenessProbe: {tcpSocket: {port: 6380}, periodSeconds: 10, failureThreshold: 6}
 {{- define "openlaunch.env" -}}
 {{- range $name, $value := . }}
 - {name: {{ $name }}, value: {{ $value | quote }}}
+{{- end }}
+{{- end -}}
+
+{{- /* Which nodes of Kubernetes pods may be on. */ -}}
+{{- define "openlaunch.where" -}}
+{{- with .nodeSelector }}
+nodeSelector: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .tolerations }}
+tolerations: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end -}}
