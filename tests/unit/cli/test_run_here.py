@@ -127,7 +127,7 @@ def test_a_traceback_has_the_users_lines_alone(capfd):
     out, err = capfd.readouterr()
     assert out == ""
     assert err.count("File ") == 1
-    assert 'run_here_app.py", line 17, in double\n    raise ValueError("zero")' in err
+    assert 'run_here_app.py", line 18, in double\n    raise ValueError("zero")' in err
     assert err.endswith("ValueError: zero\nerror: run_here_app.py:double failed\n")
 
 
