@@ -83,12 +83,14 @@ def circle(depth: int) -> int:
 @pytest.fixture(scope="module")
 def endpoints(client):
     more = {"per_worker": 4, "max_workers": 1}
-    client.deploy(inner, name="cm-inner", **more, **SMALL)
-    client.deploy(count, name="cm-count", **more, **SMALL)
-    client.deploy(outer, name="cm-outer", **more, **SMALL)
-    client.deploy(outer_on_loop, name="cm-loop", **SMALL)
-    client.deploy(passed_on, name="cm-passed", **SMALL)
-    client.deploy(circle, name="cm-circle", max_workers=1, per_worker=2, **SMALL)
+    client.deploy(inner, name="cm-inner", wait=False, **more, **SMALL)
+    client.deploy(count, name="cm-count", wait=False, **more, **SMALL)
+    client.deploy(outer, name="cm-outer", wait=False, **more, **SMALL)
+    client.deploy(outer_on_loop, name="cm-loop", wait=False, **SMALL)
+    client.deploy(passed_on, name="cm-passed", wait=False, **SMALL)
+    client.deploy(circle, name="cm-circle", max_workers=1, per_worker=2, wait=False, **SMALL)
+    for name in ("inner", "count", "outer", "loop", "passed", "circle"):
+        client.get_model_endpoint(f"cm-{name}").wait_until_ready(100)
     return client
 
 
