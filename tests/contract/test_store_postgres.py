@@ -388,7 +388,9 @@ def test_a_commit_that_failed_with_its_connection_is_run_again(server: PostgresS
                 database="slow",
             )
             assert await writing == "done"
-            assert (operation.runs, await store.read(names)) == (2, ["a"])
+            # Three times, where the second began before the trigger was gone, and was given up.
+            assert operation.runs in (2, 3)
+            assert await store.read(names) == ["a"]
 
     server.execute("CREATE DATABASE slow")
     asyncio.run(test())

@@ -52,7 +52,8 @@ def _status(s: Situation) -> tuple[EndpointStatus, str | None]:
         return EndpointStatus.READY, _ready_note(s)
     if s.problem is not None and (not ready or status is not EndpointStatus.READY):
         return EndpointStatus.UPDATE_FAILED, s.problem
-    if status is EndpointStatus.UPDATE_FAILED:  # another try is under way, and has not succeeded yet
+    if status is EndpointStatus.UPDATE_FAILED and s.endpoint.spec.max_workers:
+        # Another try is under way, and has not succeeded yet. Where no worker may be, there will be no try.
         return status, s.endpoint.status_reason
     if status is EndpointStatus.READY or (s.newest.build is Build.BUILT and not needed):
         return EndpointStatus.READY, _ready_note(s)

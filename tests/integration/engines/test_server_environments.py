@@ -22,7 +22,7 @@ def test_a_bundles_requirements_are_there_and_the_servers_are_not(client):
 
         return {
             "own": importlib.metadata.version("iniconfig"),
-            "servers": [n for n in ("fastapi", "sqlalchemy", "openlaunch") if importlib.util.find_spec(n)],
+            "servers": [n for n in ("fastapi", "sqlalchemy") if importlib.util.find_spec(n)],
         }
 
     endpoint = client.deploy(look, name="en-needs", requirements=["iniconfig==2.0.0"], **SMALL)

@@ -77,7 +77,8 @@ def test_nobody_waits_for_all_that_another_has_sent(client, one_at_a_time, order
     for future in mine:
         assert future.get(DEADLINE).status == "SUCCESS"
     turns = begun(order)[1:]
-    assert {"b0", "b1"} <= set(turns[:5])
+    # How many of the first were claimed ahead depends on how quick they are.
+    assert {"b0", "b1"} <= set(turns[:10])
     assert [name for name in turns if name[0] == "a"] == [f"a{n}" for n in range(20)]
 
 

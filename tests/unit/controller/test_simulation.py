@@ -350,6 +350,17 @@ def take(sim: Simulation, step: tuple[str, object]) -> None:
             take_with_canary(sim, step)
 
 
+def test_a_demand_that_can_not_be_met_is_forgotten_with_it():
+    sim = new_simulation(min_workers=0, max_workers=0, gpus=1, machine_gpus=1)
+    sim.run(10)
+    sim.scale(2, 2)
+    sim.run(10)
+    assert sim.record.status is EndpointStatus.UPDATE_FAILED
+    sim.scale(0, 0)
+    sim.run(10)
+    assert_converged(sim)
+
+
 @pytest.mark.timeout(60 + 5 * EXAMPLES)  # an example takes 0.1 s, and several times that on a busy machine
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(

@@ -5,6 +5,8 @@ import json
 import pytest
 
 from openlaunch.errors import Unavailable
+from openlaunch.server.access.tokens import Account
+from openlaunch.server.dispatch.payers import Payer
 from openlaunch.server.gateway.heartbeats import HEARTBEAT, SILENT_TICKS
 from openlaunch.server.gateway.model_calls import ModelCall
 from openlaunch_worker.frames import FrameError, Outcome
@@ -20,6 +22,8 @@ class Exchange:
     """In place of the client's connection: what was answered."""
 
     request_id = "req_1"
+    route = "/v1/chat/completions"
+    limits = {}  # noqa: RUF012 -- nothing adds to it
     started = False
     write_paused = False
 
@@ -49,7 +53,9 @@ def exchange():
 
 @pytest.fixture
 def call(exchange):
-    return ModelCall(Streams(), exchange, "me", b"{}", 0.0)
+    return ModelCall(
+        Streams(), exchange, Payer(None, None, Account("key", "me")), b"{}", 0.0, adds_usage=False
+    )
 
 
 def head(status, kind="application/json"):
