@@ -245,7 +245,9 @@ class QueueMachine(RuleBasedStateMachine):
         assert {(e, owner): n for e, owners in counts.items() for owner, n in owners.items()} == pending
 
 
-@pytest.fixture(params=OPENERS)
+@pytest.fixture(
+    params=[pytest.param(name, marks=() if name == "sqlite" else pytest.mark.slow) for name in OPENERS]
+)
 def machine(request: pytest.FixtureRequest) -> Iterator[type[QueueMachine]]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory()))
