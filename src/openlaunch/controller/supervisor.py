@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 from contextlib import suppress
 from typing import assert_never
 
@@ -15,7 +16,7 @@ from openlaunch.controller.gpus import Gpus
 from openlaunch.controller.plan import plan
 from openlaunch.controller.recorder import Recorder
 from openlaunch.controller.scaling import DesireWindow
-from openlaunch.controller.situation import Situation
+from openlaunch.controller.situation import Phase, Situation
 from openlaunch.controller.worker_control import WorkerControl
 from openlaunch.controller.worker_events import WorkerEvents
 from openlaunch.engines.base import KeptWorker
@@ -109,12 +110,26 @@ class Supervisor:
             return False
         return self._parts.traffic.load(self.endpoint.id) == Load(0, 0)
 
+    def _replace_old(self) -> float:
+        """Have workers replaced that are as old as they may be, and return when the next one will be."""
+        age, now, due = self.endpoint.record.spec.max_worker_age, self.endpoint.now(), math.inf
+        for worker in self.roster if age else ():
+            if worker.ready_at is not None and worker.phase is Phase.READY and not worker.worn:
+                old_at = worker.ready_at + (age or 0)
+                if old_at <= now:
+                    self.events.worn(worker.id, f"it is {age:g} s old")
+                else:
+                    due = min(due, old_at)
+        return due
+
     async def _reconcile(self) -> None:
+        next_old = self._replace_old()
         situation = self.observe()
         self._recorder.set_scale(min(situation.desired, situation.limit))
         actions = plan(situation, self._parts.settings.policy)
         settled = not actions and situation.is_settled
-        self._look_at = min(situation.now + IDLE_INTERVAL, self._window.falls_at) if settled else 0.0
+        look_at = min(situation.now + IDLE_INTERVAL, self._window.falls_at, next_old)
+        self._look_at = look_at if settled else 0.0
         self._control.ahead = 0
         for action in actions:
             await self._do(action)

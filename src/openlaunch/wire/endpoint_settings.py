@@ -143,6 +143,7 @@ class EndpointSettings(BaseModel):
     max_batch_size: BatchSize | None = None
     max_batch_wait: BatchWait | None = None
     max_requests_per_worker: int | None = Field(default=None, ge=0, le=10**9)
+    max_worker_age: float | None = Field(default=None, ge=0, le=10**9)
     record: RecordSettings | None = None
 
     @model_validator(mode="after")

@@ -189,6 +189,7 @@ class DeploymentState(_State):
     max_batch_size: int | None = None
     max_batch_wait: float | None = None
     max_requests_per_worker: int | None = None
+    max_worker_age: float | None = None
     available_workers: int | None = None
     unavailable_workers: int | None = None
 

@@ -47,6 +47,9 @@ class EndpointKeywords(TypedDict, total=False):
     max_requests_per_worker: Annotated[
         int | None, "Requests after which a worker is replaced by a new one; 0: never. Default: 0."
     ]
+    max_worker_age: Annotated[
+        float | None, "Age at which a worker is replaced by a new one, in seconds; 0: never. Default: 0."
+    ]
     cpus: Annotated[Quantity | None, "Cores of one worker: 2, 0.5 or 500m. Default: 3."]
     memory: Annotated[Quantity | None, "Memory of one worker, such as 8Gi or 500MB. Default: 8Gi."]
     storage: Annotated[

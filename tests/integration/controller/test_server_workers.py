@@ -238,6 +238,22 @@ def test_a_worker_is_replaced_after_its_number_of_requests_and_none_is_refused(c
     assert any("it has had 5 requests" in event.message for event in events)
 
 
+def test_a_worker_is_replaced_at_its_age_and_no_request_is_refused(client):
+    endpoint = client.deploy(
+        worker_then_nap, name="wo-old", min_workers=1, max_workers=1, max_worker_age=1, **SMALL
+    )
+    seen = set()
+
+    def has_been_replaced():
+        seen.add(endpoint.predict(args()).value)
+        return len(seen) >= 2
+
+    eventually(has_been_replaced)
+    events = client.list_endpoint_events("wo-old").events
+    assert any("it is 1 s old" in event.message for event in events)
+    client.edit_model_endpoint(model_endpoint="wo-old", max_worker_age=0)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="other kernels do not bound a process's memory")
 def test_a_worker_whose_memory_is_used_up_is_replaced_after_one_failure(client):
     def load():
