@@ -165,6 +165,7 @@ def services_of(app, admit, handlers=None) -> HttpServices:
         app=app,
         proxies=Proxies(Settings()),
         cors=None,
+        endpoint_origins=lambda head: frozenset(),
         admit=admit,
         connections=Connections(1000),
         bodies=BodyBudget(10_000_000),

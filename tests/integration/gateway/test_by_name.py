@@ -121,6 +121,14 @@ def test_prefer_works_on_any_kind(raw, endpoints, name):
     assert raw.get(later.headers["location"]).json() == {"sum": ["slow", 0.5]}
 
 
+def test_where_the_value_will_be_is_answered_even_if_it_is_there(raw, endpoints):
+    headers = {"idempotency-key": "bn-ended"}
+    first = raw.post("/e/bn-later", json={"a": 4}, headers=headers)
+    assert raw.get(first.headers["location"]).json() == {"sum": [4, 1]}
+    again = raw.post("/e/bn-later", json={"a": 4}, headers=headers)
+    assert (again.status_code, again.headers["location"]) == (202, first.headers["location"])
+
+
 def test_a_cancelled_task_is_410(raw, endpoints):
     task = raw.post("/e/bn-later", json={"a": "slow", "b": 30}).json()
     assert raw.post(f"/v1/async-tasks/{task['task_id']}/cancel").json()["cancelled"]

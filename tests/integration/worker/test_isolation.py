@@ -75,7 +75,8 @@ def cell(request) -> Iterator[Cell]:
 
 def test_of_the_data_directory_a_worker_sees_only_what_it_needs(cell):
     seen = cell.attack(f"sorted(os.listdir({str(cell.data)!r}))")
-    assert seen == ["environments", "runtime", "uv-cache", "workers"]
+    assert seen == ["caches", "environments", "runtime", "uv-cache", "workers"]
+    assert cell.attack(f"len(os.listdir({str(cell.data / 'caches')!r}))") == 1
     assert cell.attack(f"os.listdir({str(cell.data / 'uv-cache')!r})") == []
     assert cell.attack(f"len(os.listdir({str(cell.data / 'workers')!r}))") == 1
     assert cell.attack("len(os.listdir(pathlib.Path.cwd().parents[1]))") == 1

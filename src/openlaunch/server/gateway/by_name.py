@@ -192,7 +192,7 @@ class ByName:
         self._queue.submitter.refuse_hopeless(lane, principal.owner)
         ids = await self._queue.submitter.submit(lane, principal.owner, [checked], known)
         exchange.body = b""
-        await self._answer(exchange, principal, exchange.scope["raw_path"].decode(), ids[0], prefer.wait or 0)
+        await self._answer(exchange, principal, exchange.scope["raw_path"].decode(), ids[0], prefer.wait)
 
     def _get(self, exchange: PlainExchange, path: str, task_id: str) -> None:
         caller = self._resolver.authenticate(exchange.scope)
@@ -202,13 +202,13 @@ class ByName:
         exchange.on_gone = self._tasks.spawn(answer, exchange).cancel
 
     async def _answer(
-        self, exchange: PlainExchange, caller: Principal, path: str, task_id: str, wait: float
+        self, exchange: PlainExchange, caller: Principal, path: str, task_id: str, wait: float | None
     ) -> None:
-        """Answer with the value of a task, or with where it will be."""
+        """Answer with the value of a task, or with where it will be; the latter in any case without a `wait`."""
         answerer = self._queue.answerer
         get = answerer.get_for_admin if caller.role is Role.ADMIN else answerer.get
-        record = await get(caller.owner, task_id, min(wait, MAX_WAIT_SECONDS))
-        if record.state.done:
+        record = await get(caller.owner, task_id, min(wait or 0, MAX_WAIT_SECONDS))
+        if record.state.done and wait is not None:
             await respond_in_pieces(exchange, self._pieces_of(exchange, record))
             return
         base = self._urls.base_url(exchange.whole_scope)
