@@ -68,7 +68,7 @@ def get_payload(conn: Connection, owner: str, task_id: str) -> Payload | None:
     """Find what was sent in with the owner's task; nothing is left of it once the task has succeeded."""
     query = select(
         tasks.c.endpoint_id, tasks.c.status.label("state"), tasks.c.payload, tasks.c.payload_key
-    ).where(tasks.c.id == task_id, tasks.c.owner == owner)
+    ).where(tasks.c.id == task_id, of_owner(owner))
     row = conn.execute(query).one_or_none()
     if row is None:
         return None
@@ -91,9 +91,15 @@ def progress_of(conn: Connection, owner: str, ids: Sequence[str]) -> dict[str, i
 
 
 def _those_of(conn: Connection, query: Select[Any], owner: str, ids: Sequence[str]) -> Select[Any]:
-    # Not plainly by the owner: as long as PostgreSQL believes that an owner has few tasks, it would read them all.
-    mine = (tasks.c.owner == owner).is_(true())
-    return query.where(queue_sql(conn).among(tasks.c.id, ids), mine)
+    return query.where(queue_sql(conn).among(tasks.c.id, ids), of_owner(owner))
+
+
+def of_owner(owner: str) -> ColumnElement[bool]:
+    """Return the condition that tasks which are looked up by their ids are this owner's.
+
+    It is not plainly one of the owner: PostgreSQL would read all tasks of an owner whom it believes to have few.
+    """
+    return (tasks.c.owner == owner).is_(true())
 
 
 def done_of(conn: Connection, ids: Sequence[str]) -> list[str]:

@@ -6,6 +6,7 @@ from sqlalchemy import ColumnElement, Connection, func, select
 
 from openlaunch.store.queue_sql import queue_sql
 from openlaunch.store.tables import tasks
+from openlaunch.tasks.lookups import of_owner
 from openlaunch.tasks.states import State
 
 MAX_OWNERS = 100
@@ -34,7 +35,7 @@ def position(conn: Connection, owner: str, task_id: str, now: float, most: int) 
     """
     shown = tasks.c["endpoint_id", "attempts", "reason", "created_at", "expires_at"]
     query = select(tasks.c.seq, tasks.c.priority, tasks.c.status, *shown)
-    row = conn.execute(query.where(tasks.c.id == task_id, tasks.c.owner == owner)).first()
+    row = conn.execute(query.where(tasks.c.id == task_id, of_owner(owner))).first()
     if row is None:
         return None
     state, ahead = State(row.status), None
