@@ -43,11 +43,6 @@ def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture
-def workplace(tmp_path: Path) -> Workplace:
-    return Workplace(tmp_path)
-
-
 async def run_to_end(kind: str, workplace: Workplace, spec: WorkerSpec) -> WorkerExit:
     async with open_engine(kind, workplace) as engine:
         await engine.start(spec)

@@ -4,17 +4,14 @@ import asyncio
 import os
 import signal
 import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from engine_workplace import SOURCES, Workplace, eventually, local_engine, processes_of, tops_of
+from engine_workplace import Workplace, eventually, processes_of, tops_of
 
 from openlaunch.engines import nurseries, nursery
 from openlaunch.engines.base import WorkerExit
 from openlaunch.engines.local import LocalEngine
-from openlaunch.engines.sandbox import Sandboxes
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="workers are forks on Linux only")
 
@@ -22,23 +19,6 @@ MANY = 200
 """More workers than there is room for in what a socket holds of orders."""
 
 SLEEP = "import time; print('up', flush=True); time.sleep(300)"
-
-
-@pytest.fixture
-def workplace(tmp_path: Path) -> Workplace:
-    return Workplace(tmp_path)
-
-
-@pytest.fixture
-def root() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory() as folder:
-        yield Path(folder)
-
-
-@pytest.fixture(params=["forks", "isolated"])
-def engine(request: pytest.FixtureRequest, root: Path, workplace: Workplace) -> LocalEngine:
-    sandboxes = Sandboxes((str(root),), (SOURCES,), required=True) if request.param == "isolated" else None
-    return local_engine(root, workplace, sandboxes=sandboxes)
 
 
 def parents(workplace: Workplace, environment: str = "w1") -> list[int]:

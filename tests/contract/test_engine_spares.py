@@ -4,18 +4,15 @@ import asyncio
 import os
 import signal
 import sys
-import tempfile
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from engine_workplace import SOURCES, Workplace, eventually, local_engine, processes_of
+from engine_workplace import Workplace, eventually, processes_of
 
 from openlaunch.engines import spares
 from openlaunch.engines.base import WorkerSpec
 from openlaunch.engines.local import LocalEngine
-from openlaunch.engines.sandbox import Sandboxes
 from openlaunch_worker.nursery import SPARE
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="workers are forks on Linux only")
@@ -27,23 +24,6 @@ print(folder[:6], token, sorted(os.listdir("/proc/self/fd")), flush=True)
 time.sleep(300)
 """
 """Whether its folder was a spare's, its token, and which descriptors it has."""
-
-
-@pytest.fixture
-def workplace(tmp_path: Path) -> Workplace:
-    return Workplace(tmp_path)
-
-
-@pytest.fixture
-def root() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory() as folder:
-        yield Path(folder)
-
-
-@pytest.fixture(params=["forks", "isolated"])
-def engine(request: pytest.FixtureRequest, root: Path, workplace: Workplace) -> LocalEngine:
-    sandboxes = Sandboxes((str(root),), (SOURCES,), required=True) if request.param == "isolated" else None
-    return local_engine(root, workplace, sandboxes=sandboxes)
 
 
 def waiting(workplace: Workplace) -> list[int]:
@@ -65,7 +45,7 @@ async def with_spare(engine: LocalEngine, workplace: Workplace) -> WorkerSpec:
     first = workplace.spec(TELLS)
     await engine.start(first)
     await workplace.said("a-token")
-    await eventually(lambda: len(waiting(workplace)) == 1)
+    await eventually(lambda: len(waiting(workplace)) == 1 and len(engine_spares(engine)) == 1)
     return first
 
 
