@@ -87,6 +87,8 @@ def main() -> None:
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(SECTIONS))
     parser.add_argument("--short", action="store_true", help="a few seconds each, and nothing is written")
     given = parser.parse_args()
+    if unknown := sorted(set(given.sections) - set(SECTIONS)):
+        parser.error(f"no such section: {', '.join(unknown)}. There are {', '.join(SECTIONS)}.")
     WORK.mkdir(exist_ok=True)
     results = report.load()
     for name in given.sections or SECTIONS:

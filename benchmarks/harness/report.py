@@ -161,8 +161,8 @@ def _postgres(seen: dict[str, Any]) -> str:
         "others a tenth. "
         f"Openlaunch on PostgreSQL has {rows[1]['rate'] / rows[0]['rate']:.2f} of its rate on SQLite, and "
         f"{rows[1]['rate'] / best:.1f} times the best of the peers'. The machine's load was {least:.1f} to "
-        f"{most:.1f}, of which the benchmark itself is 2 to 4. With more than that, other programs kept it busy, and "
-        "the rates are to be compared with each other alone.\n\n"
+        f"{most:.1f}. The benchmark itself makes up to 4. With more than that, other programs kept it busy, and the "
+        "rates are to be compared with each other alone.\n\n"
         f"{_queue_table(rows)}\n{_versions(rows)}"
     )
 
