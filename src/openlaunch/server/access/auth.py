@@ -202,9 +202,10 @@ class Keyring:
         self._by_digest = {
             r.digest: Principal(r.id, r.owner, r.role, r.expires_at, self._meters.get(r.id)) for r in records
         }
+        self._by_id = {principal.key_id: principal for principal in self._by_digest.values()}
+        # Only now: a key that is lent has no id, and nothing but the key itself leads to it.
         for key, owner in self._lent.values():
             self._by_digest[_digest(key)] = Principal("", owner, Role.PREDICT)
-        self._by_id = {principal.key_id: principal for principal in self._by_digest.values()}
         self._by_header.clear()
 
     def lend(self, token: str, owner: str) -> str:
@@ -275,7 +276,8 @@ class Keyring:
         return principal
 
     def _of_session(self, headers: Headers) -> Principal:
-        principal = self._by_id.get(self.sessions.key_of(headers, time.time()) or "")
+        key_id = self.sessions.key_of(headers, time.time())
+        principal = None if key_id is None else self._by_id.get(key_id)
         if principal is not None:
             return _unexpired(principal)
         if any(name == PAGE_HEADER for name, _ in headers):
@@ -291,8 +293,11 @@ class Keyring:
             Unauthorized: the key or the link is not good, or no longer.
         """
         now = time.time()
-        key_id = self.sessions.use_link(link, now) if link is not None else None
-        principal = self._by_id.get(key_id or "") if link is not None else self.find(key or "")
+        if link is None:
+            principal = self.find(key or "")
+        else:
+            key_id = self.sessions.use_link(link, now)
+            principal = None if key_id is None else self._by_id.get(key_id)
         if principal is None:
             text = (
                 "the API key is unknown or has been revoked"

@@ -8,14 +8,13 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Iterable
-from http.cookies import CookieError, SimpleCookie
 
 SECONDS = 12 * 3600
 """How long a session lasts."""
 
 LINK_SECONDS = 600
-MAX_LINKS = 100
-"""Links that wait to be used; a further one takes the place of the oldest."""
+MAX_LINKS = 10
+"""Links of a key that wait to be used; a further one takes the place of its oldest."""
 
 PAGE_HEADER = b"x-openlaunch-page"
 """The page sends this header. A page of another origin can't: the browser asks the server first, which refuses."""
@@ -42,24 +41,33 @@ class Sessions:
         given = dict(headers)
         if PAGE_HEADER not in given or given.get(b"sec-fetch-site", b"same-origin") != b"same-origin":
             return None
-        try:
-            cookies = SimpleCookie(given.get(b"cookie", b"").decode("latin-1"))
-        except CookieError:
-            return None
-        found = cookies.get(self.cookie)
-        text, _, signature = (found.value if found else "").rpartition(".")
+        text, _, signature = self._value_in(given.get(b"cookie", b"")).rpartition(".")
         if not hmac.compare_digest(signature.encode("latin-1"), self._signature(text).encode()):
             return None
         key_id, _, ends = text.rpartition(".")
         return key_id if now < int(ends) else None
+
+    def _value_in(self, cookies: bytes) -> str:
+        """Return the value of this server's cookie; "" where there is none.
+
+        `http.cookies` takes seconds for a header of backslashes in the older versions of Python, and strangers may
+        send one.
+        """
+        for each in cookies.split(b";"):
+            name, _, value = each.strip().partition(b"=")
+            if name == self.cookie.encode():
+                return value.decode("latin-1")
+        return ""
 
     def _signature(self, text: str) -> str:
         return hmac.digest(self._secret, text.encode(), "sha256").hex()
 
     def make_link(self, key_id: str, now: float) -> str:
         """Return the token of a link that signs in once with a key."""
-        while len(self._links) >= MAX_LINKS:
-            del self._links[next(iter(self._links))]
+        self._links = {each: link for each, link in self._links.items() if now < link[1]}
+        same = [each for each, (its, _) in self._links.items() if its == key_id]
+        for each in same[: max(0, len(same) + 1 - MAX_LINKS)]:
+            del self._links[each]
         token = secrets.token_urlsafe(24)
         self._links[token] = key_id, now + LINK_SECONDS
         return token

@@ -10,6 +10,7 @@ import pytest
 from openlaunch.errors import Forbidden, NotFound, TooManyRequests, Unauthorized
 from openlaunch.server.access import auth
 from openlaunch.server.access.auth import Keyring, Principal
+from openlaunch.server.access.sessions import MAX_LINKS, PAGE_HEADER, Sessions
 from openlaunch.server.access.tokens import Account
 from openlaunch.store.keys import list_all
 from openlaunch.store.sqlite import SqliteStore
@@ -255,3 +256,38 @@ def test_the_tokens_of_a_day_are_stored_and_read_again(with_keyring):
     with_keyring(test)
     with_keyring(test)
     assert used[1:] == [35, 70]
+
+
+def test_a_key_that_is_lent_is_nobody_elses(with_keyring):
+    async def test(keyring: Keyring, _: SqliteStore) -> None:
+        lent = keyring.lend("token", "ada")
+        await keyring.load()
+        assert keyring.authenticate(f"Bearer {lent}".encode()).owner == "ada"
+        for headers in ([], [(PAGE_HEADER, b"1")], [(PAGE_HEADER, b"1"), (b"cookie", b"=")]):
+            with pytest.raises(Unauthorized):
+                keyring.authenticate(None, headers)
+        with pytest.raises(Unauthorized):
+            keyring.sign_in(None, "no-link")
+        with pytest.raises(Unauthorized):
+            keyring.sign_in(None, keyring.make_link(""))
+
+    with_keyring(test)
+
+
+def test_nobody_pushes_out_the_links_of_another_key():
+    sessions = Sessions(b"secret")
+    link, own = sessions.make_link("key_ada", 0.0), sessions.make_link("key_bob", 0.0)
+    more = [sessions.make_link("key_bob", 1.0) for _ in range(200)]
+    assert sessions.use_link(link, 2.0) == "key_ada"
+    assert sessions.use_link(own, 2.0) is None
+    assert [sessions.use_link(each, 2.0) for each in more[-MAX_LINKS:]] == ["key_bob"] * MAX_LINKS
+    old = sessions.make_link("key_ada", 0.0)
+    sessions.make_link("key_bob", 10_000.0)
+    assert sessions.use_link(old, 0.0) is None
+
+
+@pytest.mark.parametrize("text", [b'a="' + b"\\" * 60_000 + b'"', b"a=b; " * 12_000, b"=" * 60_000])
+def test_a_strangers_cookies_take_no_time(text):
+    begun = time.process_time()
+    assert Sessions(b"secret").key_of([(PAGE_HEADER, b"1"), (b"cookie", text)], 0.0) is None
+    assert time.process_time() - begun < 0.1
