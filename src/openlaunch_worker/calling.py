@@ -1,7 +1,7 @@
 """Calls other endpoints from within a worker, through the server, over the socket that the worker has in any case.
 
 A connection says HELLO with a token that is good for this worker's owner, for predictions alone, and for as long as
-the worker lives. It is HTTP from then on. A call belongs to the request that makes it: the server bounds it by that
+the worker lives, and with the seat of the server that it is for. It is HTTP from then on. A call belongs to the request that makes it: the server bounds it by that
 one's deadline, and it ends with it.
 """
 
@@ -19,7 +19,7 @@ from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
 from openlaunch_worker import answers, process
-from openlaunch_worker.frames import HEADER, Kind, encode
+from openlaunch_worker.frames import HEADER, SEAT_IDS, Kind, encode
 from openlaunch_worker.handshake import connect
 from openlaunch_worker.http_response import ResponseParser
 from openlaunch_worker.interrupts import CUTS
@@ -175,14 +175,22 @@ class CalledEndpoint(_Called):
         return answer
 
 
-_idle: list[tuple[int, socket.socket]] = []
+_idle: list[tuple[int, int, socket.socket]] = []
+"""Each with its process and its seat."""
+
+
+def _seat() -> int:
+    """Return the seat of the server whose request makes a call: it alone knows that request. 0: no request does."""
+    job = CURRENT.get(None)
+    return 0 if job is None else job.id // SEAT_IDS
 
 
 class _Line:
     """A connection for one call, which is closed where the call is given up."""
 
     def __enter__(self) -> "_Line":
-        self._socket: socket.socket | None = _taken() or _opened()
+        self._seat = _seat()
+        self._socket: socket.socket | None = _taken(self._seat) or _opened(self._seat)
         CUTS[get_ident()] = self._cut
         return self
 
@@ -213,24 +221,24 @@ class _Line:
         """Have another call use the connection."""
         sock, self._socket = self._socket, None
         if sock is not None and answer.parser.is_kept and len(_idle) < MAX_IDLE:
-            _idle.append((os.getpid(), sock))
+            _idle.append((os.getpid(), self._seat, sock))
         elif sock is not None:
             sock.close()
 
 
-def _taken() -> socket.socket | None:
+def _taken(seat: int) -> socket.socket | None:
     """Return a connection that waits for its next call; the server may have closed it meanwhile."""
     while True:
         try:
-            owner, sock = _idle.pop()
+            owner, of_seat, sock = _idle.pop()
         except IndexError:
             return None
-        if owner == os.getpid() and not select.select([sock], (), (), 0)[0]:
+        if (owner, of_seat) == (os.getpid(), seat) and not select.select([sock], (), (), 0)[0]:
             return sock
         sock.close()
 
 
-def _opened() -> socket.socket:
+def _opened(seat: int) -> socket.socket:
     if process.calls is None:
         raise RuntimeError(
             "openlaunch.endpoint() calls from within a worker; elsewhere use "
@@ -239,7 +247,7 @@ def _opened() -> socket.socket:
     address, token = process.calls
     sock = connect(address)
     try:
-        sock.sendall(_hello(calls_token(token)))
+        sock.sendall(_hello(calls_token(token), seat))
         heard = b""
         while len(heard) < HEADER.size:
             if not (piece := sock.recv(HEADER.size - len(heard))):
@@ -254,8 +262,8 @@ def _opened() -> socket.socket:
     return sock
 
 
-def _hello(token: str) -> bytes:
-    return encode(Kind.HELLO, 0, json.dumps({"token": token, "pid": os.getpid()}).encode())
+def _hello(token: str, seat: int) -> bytes:
+    return encode(Kind.HELLO, 0, json.dumps({"token": token, "pid": os.getpid(), "seat": seat}).encode())
 
 
 class AwaitableEndpoint(_Called):
@@ -271,7 +279,7 @@ class AwaitableEndpoint(_Called):
 
     async def stream(self, **args: Any) -> AsyncIterator[Any]:
         """Yield the items of a streaming endpoint as they come; see `CalledEndpoint`."""
-        line = await _awaitable_line()
+        line = await _awaitable_line(_seat())
         try:
             answer = _Answer()
             line[1].write(self._request(args, EVENTS))
@@ -290,7 +298,8 @@ class AwaitableEndpoint(_Called):
             line[1].close()
 
     async def _whole(self, request: bytes) -> _Answer:
-        line = _kept_line() or await _awaitable_line()
+        seat = _seat()
+        line = _kept_line(seat) or await _awaitable_line(seat)
         answer = _Answer()
         try:
             line[1].write(request)
@@ -300,28 +309,29 @@ class AwaitableEndpoint(_Called):
             line[1].close()
             raise
         if answer.parser.is_kept and len(_waiting) < MAX_IDLE:
-            _waiting.append((asyncio.get_running_loop(), line))
+            _waiting.append((asyncio.get_running_loop(), seat, line))
         else:
             line[1].close()
         return answer
 
 
 _AwaitableLine = tuple[asyncio.StreamReader, asyncio.StreamWriter]
-_waiting: list[tuple[asyncio.AbstractEventLoop, _AwaitableLine]] = []
+_waiting: list[tuple[asyncio.AbstractEventLoop, int, _AwaitableLine]] = []
 
 
-def _kept_line() -> _AwaitableLine | None:
+def _kept_line(seat: int) -> _AwaitableLine | None:
     while _waiting:
-        loop, line = _waiting.pop()
-        if loop is asyncio.get_running_loop() and not line[0].at_eof() and not line[1].is_closing():
+        loop, of_seat, line = _waiting.pop()
+        same = loop is asyncio.get_running_loop() and of_seat == seat
+        if same and not line[0].at_eof() and not line[1].is_closing():
             return line
         if not loop.is_closed():
             line[1].close()
     return None
 
 
-async def _awaitable_line() -> _AwaitableLine:
-    sock = _opened()  # the server is at the other end of a socket of this machine, and answers at once
+async def _awaitable_line(seat: int) -> _AwaitableLine:
+    sock = _opened(seat)  # the server is at the other end of a socket of this machine, and answers at once
     sock.setblocking(False)
     return await asyncio.open_connection(sock=sock)
 

@@ -49,6 +49,9 @@ COPY_BYTES: Final = 64 * 1024
 LARGE_BYTES: Final = 256 * 1024
 """From this size on, what comes in parts is passed on in the buffer into which it came, without a copy."""
 
+SEAT_IDS: Final = 1 << 24
+"""How many ids of a worker's requests belong to one server, where several use the worker."""
+
 Body: TypeAlias = bytes | bytearray
 """The bytes of an input or a result; large ones are in the buffer into which they came.
 

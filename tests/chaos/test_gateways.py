@@ -187,3 +187,33 @@ def test_slots_that_one_server_does_not_use_are_the_others(
             each.__exit__()
         assert [each.failed for each in loads] == [[] for _ in used]
         figure(f"{rate:.0f} requests/s of 10 ms in 4 slots, from 8 callers at {len(used)} servers")
+
+
+def test_functions_call_endpoints_through_the_server_whose_request_they_run(
+    two: tuple[ChaosServer, ChaosServer, list[Any]], servers: Servers
+) -> None:
+    first, second, _ = two
+
+    def call(n: int) -> int:
+        import openlaunch
+
+        return openlaunch.endpoint("direct").predict(n=n) + 1
+
+    with client_of(first) as here, client_of(second) as there:
+        here.deploy(square, name="direct", max_workers=1, per_worker=2, **LITTLE)
+        # One worker, so that its connections for calls are to both servers.
+        here.deploy(call, name="calls", max_workers=1, per_worker=2, **LITTLE)
+        eventually(lambda: {e.name for e in there.list_model_endpoints()} == {"direct", "calls"})
+        for client in (there, here, there, here):
+            assert client.get_model_endpoint("calls").predict(args(n=3)).value == 10
+        os.kill(first.pid, signal.SIGKILL)
+        # Whoever leads: the calls of its own requests go through this server.
+        assert [there.get_model_endpoint("calls").predict(args(n=n)).value for n in range(5)] == [
+            1,
+            2,
+            5,
+            10,
+            17,
+        ]
+        eventually(lambda: servers.leader() == second.url)
+        assert there.get_model_endpoint("calls").predict(args(n=4)).value == 17

@@ -13,10 +13,10 @@ from openlaunch.agent.epoch_file import EpochFile
 from openlaunch.agent.held_workers import HeldWorker, HeldWorkers
 from openlaunch.agent.server_link import Method, ServerLink
 from openlaunch.agent.shared_slots import SharedSlots
+from openlaunch.agent.worker_calls import Caller, WorkerCalls
 from openlaunch.agent.worker_relay import WorkerRelay
 from openlaunch.background import BackgroundTasks
 from openlaunch.engines.base import (
-    SEAT_IDS,
     BuildOrder,
     Capacity,
     Engine,
@@ -30,6 +30,7 @@ from openlaunch.engines.base import (
 from openlaunch.nodes import calls
 from openlaunch.nodes.identity import ClusterIdentity
 from openlaunch.server.dispatch.link_server import LinkServer
+from openlaunch_worker.frames import SEAT_IDS
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +60,7 @@ class NodeAgent:
         self._workers = LinkServer(self._use_token)
         self._expected: dict[str, WorkerRelay] = {}
         """By token: workers that have not connected."""
+        self._calls = WorkerCalls()
         self._held = HeldWorkers(keep_seconds, self._end, lambda records: bool(self._slots_of(records).links))
         self._slots: dict[str, SharedSlots] = {}
         """By the records that their endpoints are in."""
@@ -154,6 +156,7 @@ class NodeAgent:
         log.warning("the server at %s %s", link.peer, link.lost_because)
         self._keep_workers_of(link)
         self._slots_of(link.records).leave(link)
+        self._calls.left(link)
         self._followers = {key: each for key, each in self._followers.items() if key[0] is not link}
 
     def _keep_workers_of(self, link: ServerLink) -> None:
@@ -181,8 +184,8 @@ class NodeAgent:
         link.epoch = epoch
         return list(self._held.kept(link.records))
 
-    def _use_token(self, token: str) -> WorkerRelay | None:
-        return self._expected.pop(token, None)
+    def _use_token(self, token: str, seat: int) -> "WorkerRelay | Caller | None":
+        return self._expected.pop(token, None) or self._calls.find(token, seat)
 
     async def _prepare(self, link: ServerLink, build: BuildOrder) -> str:
         """Build for a server; for one that is lost, the next one finds the build done, or under way."""
@@ -210,6 +213,7 @@ class NodeAgent:
     async def _start(self, link: ServerLink, spec: WorkerSpec) -> None:
         relay = self._expected[spec.token] = WorkerRelay(spec, link, self._slots_of(link.records))
         self._held.add(HeldWorker(spec, relay, link.records, link))
+        self._calls.add(relay)
         try:
             await self._engine.start(replace(spec, address=self._workers.address))
         except BaseException:
@@ -226,6 +230,7 @@ class NodeAgent:
     def _forget(self, worker_id: str) -> HeldWorker | None:
         if (worker := self._held.remove(worker_id)) is not None:
             self._expected.pop(worker.spec.token, None)
+            self._calls.remove(worker.relay)
         return worker
 
     async def _note(self, link: ServerLink, note: calls.Note) -> None:

@@ -6,10 +6,10 @@ from typing import Any, Protocol
 
 from openlaunch.agent.frame_cutter import FrameCutter, Piece
 from openlaunch.agent.server_link import ServerLink
-from openlaunch.engines.base import SEAT_IDS, SharedWorker, Standing, WorkerSpec
+from openlaunch.engines.base import SharedWorker, Standing, WorkerSpec
 from openlaunch.nodes.calls import NEWS, SHARED, STANDING, WorkerNews
 from openlaunch.nodes.link import Kind
-from openlaunch_worker.frames import HEADER, FrameError, encode
+from openlaunch_worker.frames import HEADER, SEAT_IDS, FrameError, encode
 from openlaunch_worker.frames import Kind as WorkerKind
 
 _FROM_LEADER = (WorkerKind.START, WorkerKind.BUNDLE)
@@ -209,6 +209,13 @@ class WorkerRelay(asyncio.Protocol):
         leader.open({"token": token or self.spec.token, "standing": shown})
         if self._is_full:
             leader.say(Kind.PAUSE)
+
+    def server_of(self, first_id: int) -> ServerLink | None:
+        """Return the server whose requests have ids above this; with 0, any that uses the worker, or leads it."""
+        if first_id:
+            return None if (seat := self.seats.get(first_id)) is None else seat.link
+        channel: Channel | None = next(iter(self.seats.values()), None) or self._leader
+        return None if channel is None else channel.link
 
     def detach(self) -> None:
         """Have no leader: the one that there was is gone, or leads no longer."""

@@ -141,10 +141,6 @@ class SharedWorker:
     wants_context: bool = False
 
 
-SEAT_IDS = 1 << 24
-"""How many ids of a worker's requests belong to one server."""
-
-
 @dataclass(frozen=True, slots=True)
 class WorkerExit:
     """How a worker's process ended: an exit code, or the number of the signal that ended it.

@@ -34,6 +34,12 @@ class Gateway(Protocol):
     def share(self, worker: SharedWorker, transport: "WorkerChannel") -> asyncio.Protocol:
         """Send requests to this worker, too, with a token for each; return what reads the connection."""
 
+    def call(self, worker_id: str, transport: "WorkerChannel") -> asyncio.Protocol | None:
+        """Let this worker call endpoints over this connection.
+
+        Returns what reads it; None where the worker is not known, or has too many of them.
+        """
+
     def granted(self, worker_id: str, tokens: int) -> None:
         """Note that there are more tokens for a worker."""
 
@@ -117,7 +123,9 @@ class AgentLink(NodeLink):
             raise FrameError("an OPEN of a worker that can't be") from None
         channel = WorkerChannel(self, number, "" if worker is None else worker.worker_id)
         reader: asyncio.Protocol | None
-        if worker is None:
+        if (caller := document.get("caller")) is not None:
+            reader = self._gateway.call(str(caller), channel)
+        elif worker is None:
             reader = self._gateway.connect(str(document.get("token")), channel, standing)
         else:
             self.shared.add(worker.worker_id)

@@ -8,12 +8,9 @@ import pathlib
 import time
 
 import pytest
-from agents import ON_AGENTS
 from server_driver import SMALL, args, eventually, problem
 
 import openlaunch
-
-pytestmark = pytest.mark.skipif(ON_AGENTS, reason="workers on nodes can't call endpoints yet")
 
 
 def inner(x: int, context: openlaunch.Context, mode: str = "", file: str = "") -> dict:

@@ -184,3 +184,53 @@ def test_an_agent_obeys_the_newest_leader_alone_and_remembers_it():
         assert new.call("lead", 4) == []
         for each in (old, new):
             each.close()
+
+
+def test_functions_call_endpoints_over_the_link_of_their_node(two):
+    _, client = two
+
+    def size(text: str) -> int:
+        return len(text)
+
+    def count(to: int):
+        yield from range(to)
+
+    def call(length: int) -> list:
+        import openlaunch
+
+        sized, counted = openlaunch.endpoint("called-size"), openlaunch.endpoint("called-count")
+        return [sized.predict(text="x" * length), list(counted.stream(to=3))]
+
+    def call_in_a_batch(inputs: list[dict]) -> list[int]:
+        import openlaunch
+
+        return [openlaunch.endpoint("called-size").predict(text="x" * each["length"]) for each in inputs]
+
+    def call_often() -> list:
+        import socket
+
+        from openlaunch_worker.calling import _opened
+
+        opened: list[socket.socket] = []
+        try:
+            while len(opened) < 300:
+                opened.append(_opened(0))
+        except OSError:
+            refused = True
+        for each in opened:
+            each.close()
+        return [len(opened), refused]
+
+    client.deploy(size, name="called-size", per_worker=4, max_workers=1, **SMALL | {"memory": "512Mi"})
+    client.deploy(count, name="called-count", max_workers=1, **SMALL)
+    endpoint = client.deploy(call, name="calls", per_worker=4, max_workers=1, **SMALL | {"memory": "512Mi"})
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        answers = [pool.submit(endpoint.predict, args(length=n)) for n in (0, 1000, 6_000_000, 3)]
+    assert [each.result().value for each in answers] == [[n, [0, 1, 2]] for n in (0, 1000, 6_000_000, 3)]
+
+    batched = {"max_batch_size": 2, "max_batch_wait": 0.01, "max_workers": 1}
+    endpoint = client.deploy(call_in_a_batch, name="batch-calls", **batched, **SMALL)
+    assert endpoint.predict(args(length=5)).value == 5
+    endpoint = client.deploy(call_often, name="calls-often", max_workers=1, **SMALL)
+    for _ in range(2):  # what was closed makes room again
+        assert endpoint.predict(args()).value == [256, True]

@@ -8,11 +8,11 @@ import pytest
 
 from openlaunch.agent.shared_slots import SharedSlots
 from openlaunch.agent.worker_relay import WorkerRelay
-from openlaunch.engines.base import SEAT_IDS, WorkerSpec
+from openlaunch.engines.base import WorkerSpec
 from openlaunch.nodes.calls import NEWS
 from openlaunch.nodes.link import TOKENS
 from openlaunch.nodes.link import Kind as LinkKind
-from openlaunch_worker.frames import FrameError, FrameParser, Kind, encode
+from openlaunch_worker.frames import SEAT_IDS, FrameError, FrameParser, Kind, encode
 
 BODY = bytes(range(256)) * 300
 

@@ -64,7 +64,9 @@ class Stranger(FrameLink):
         self._strangers.discard(self)
 
     def _on_hello(self, kind: int, request_id: int, payload: Body) -> None:
-        member = self._strangers.find(str(read_object(payload, "a HELLO").get("token")))
+        hello = read_object(payload, "a HELLO")
+        seat = hello.get("seat")
+        member = self._strangers.find(str(hello.get("token")), seat if type(seat) is int else 0)
         if member is None:
             raise FrameError("a HELLO with a token that is not expected")
         self.over()
@@ -79,9 +81,9 @@ _NOTHING = handlers()
 class Strangers:
     """Bounds the connections that have not said HELLO, all together and those of one process."""
 
-    def __init__(self, find: Callable[[str], Expected | None]) -> None:
+    def __init__(self, find: Callable[[str, int], Expected | None]) -> None:
         self.find = find
-        """Returns the worker that is expected with a token, once."""
+        """Returns the worker that is expected with a token, once, or what takes a call for a request of a seat."""
         self._links: dict[Stranger, None] = {}
         """The oldest one first."""
 
@@ -157,7 +159,7 @@ class LinkServer:
     The folder is not in the data directory: a socket's path may be at most 104 bytes long on macOS.
     """
 
-    def __init__(self, find: Callable[[str], Expected | None]) -> None:
+    def __init__(self, find: Callable[[str, int], Expected | None]) -> None:
         self.strangers = Strangers(find)
         remove_leftovers(Path(tempfile.gettempdir()))
         self._folder = tempfile.TemporaryDirectory(prefix=PREFIX)

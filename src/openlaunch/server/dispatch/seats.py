@@ -6,11 +6,12 @@ Requests go over seats, the leader's too, so that another server can lead withou
 
 import asyncio
 import math
+import secrets
 from collections.abc import AsyncIterator
 from typing import Protocol
 
 from openlaunch.controller.fleet import FleetEvents
-from openlaunch.engines.base import SEAT_IDS, SharedWorker, Standing
+from openlaunch.engines.base import SharedWorker, Standing
 from openlaunch.nodes.agent_link import WorkerChannel
 from openlaunch.nodes.calls import WorkerNews
 from openlaunch.nodes.slots import GatewaySlots, Want
@@ -23,7 +24,7 @@ from openlaunch.server.dispatch.shared_lane import SharedLane
 from openlaunch.server.dispatch.work import Work
 from openlaunch.server.settings import WorkerSettings
 from openlaunch_worker.documents import Limits, Start
-from openlaunch_worker.frames import Kind
+from openlaunch_worker.frames import SEAT_IDS, Kind
 
 
 class LedLink(WorkerLink):
@@ -162,6 +163,8 @@ class Leader(Protocol):
     def connect(
         self, token: str, transport: WorkerChannel, standing: Standing | None
     ) -> asyncio.Protocol | None: ...
+    def call(self, worker_id: str, transport: WorkerChannel) -> asyncio.Protocol | None: ...
+    def end_calls(self, member: Member) -> None: ...
     def heard(self, news: WorkerNews) -> None: ...
 
 
@@ -170,6 +173,7 @@ class Seats:
 
     def __init__(self, settings: WorkerSettings, lanes: Lanes, leader: Leader) -> None:
         self.connect, self.heard = leader.connect, leader.heard
+        self.call, self._end_calls = leader.call, leader.end_calls
         self._settings, self._lanes, self._arriving = settings, lanes, leader.arriving
         self._tokens = GatewaySlots()
         self._seats: dict[str, Seat] = {}
@@ -199,7 +203,8 @@ class Seats:
             worker.worker_id, Start({}, limits), _nothing, settings.interrupt_grace_seconds, worker.generation
         )
         seat.lane = lane
-        seat.member = SeatMember(expected, "", lane, self._arriving, seat)
+        seat.member = SeatMember(expected, secrets.token_hex(8), lane, self._arriving, seat)
+        seat.member.owner = lane.endpoint.owner
         seat.member.sit(seat.transport, worker, self._tokens.held[worker.worker_id])
 
     def granted(self, worker_id: str, tokens: int) -> None:
@@ -253,7 +258,14 @@ class Seats:
         if seat.link is None or not seat.link.running:
             self._forget(seat)
 
+    def member_of(self, worker_id: str) -> SeatMember | None:
+        """Return a worker that this server sends requests to."""
+        seat = self._seats.get(worker_id)
+        return None if seat is None else seat.member
+
     def _forget(self, seat: Seat) -> None:
+        if seat.member is not None:
+            self._end_calls(seat.member)
         if self._seats.get(seat.worker.worker_id) is seat:
             del self._seats[seat.worker.worker_id]
 

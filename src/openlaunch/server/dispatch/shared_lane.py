@@ -31,6 +31,12 @@ class SharedLane(Lane):
         """How many requests and tasks wait here for a slot."""
         return self._waiting.size + self._lone.waiting.size
 
+    def holders(self) -> list[Work] | None:
+        """Return what holds all slots; None also where another server has one, because what it runs is not known."""
+        spec_of, workers = self.endpoint.spec_of, self._pools.by_id.values()
+        shared = any(worker.slots < spec_of(worker.generation).slots for worker in workers)
+        return None if shared else super().holders()
+
     def granted(self, worker: WorkerLink) -> None:
         """Use more slots of a worker."""
         if self._lone.waiting.size:

@@ -57,12 +57,10 @@ class _Caller:
         self._calls = calls
         self._member = member
 
-    def open(self, transport: asyncio.Transport) -> asyncio.Protocol | None:
-        return self._calls.open(self._member, transport)
-
     def connect(self, transport: asyncio.Transport) -> None:
         """Take the connection over."""
-        self.open(transport)
+        if self._calls.open(self._member, transport) is None:
+            transport.abort()
 
 
 class Workers:
@@ -99,7 +97,7 @@ class Workers:
                 member.link.close()
         self._links.close()
 
-    def _use_token(self, token: str) -> "Member | _Caller | None":
+    def _use_token(self, token: str, seat: int = 0) -> "Member | _Caller | None":
         # A guess at a random token is good once in 2**256, and a wrong one ends the connection: timing tells nothing.
         if (member := self._expected.pop(token, None)) is not None:
             return member
@@ -119,6 +117,17 @@ class Workers:
             member.adopt(transport, standing)
         return member.link
 
+    def call(self, worker_id: str, transport: asyncio.Transport) -> asyncio.Protocol | None:
+        """Let a worker on a node call endpoints over this; return None for one that is not known, or has too many."""
+        assert self.seats is not None
+        member = self.seats.member_of(worker_id) or self._members.get(worker_id)
+        return None if member is None or self.calls is None else self.calls.open(member, transport)
+
+    def end_calls(self, member: Member) -> None:
+        """Close the connections over which a worker calls endpoints."""
+        if self.calls is not None:
+            self.calls.end(member)
+
     def heard(self, news: "WorkerNews") -> None:
         """Note news of a worker that this server leads."""
         if (member := self._members.get(news.worker_id)) is not None:
@@ -129,6 +138,7 @@ class Workers:
         members, self._members = self._members, {}
         self._expected.clear()
         for member in members.values():
+            self.end_calls(member)
             if member.link is not None:
                 cast("LedLink", member.link).leave()
 
@@ -174,9 +184,9 @@ class Workers:
             member = self._callers[calls_token(token)] = Member(
                 expected, token, lane, self.arriving, self._events
             )
-            member.owner = endpoint.owner
         else:
             member = seats.led(expected, token, lane, self._events)
+        member.owner = endpoint.owner
         self._members[worker_id] = self._expected[token] = member
 
     def terms(
@@ -215,8 +225,7 @@ class Workers:
         if (member := self._members.pop(worker_id, None)) is not None:
             self._expected.pop(member.token, None)
             self._callers.pop(calls_token(member.token), None)
-            if self.calls is not None:
-                self.calls.end(member)
+            self.end_calls(member)
             member.forget(reason, with_node=with_node)
 
     def running_in(self, worker_id: str) -> int:

@@ -33,7 +33,6 @@ class WorkerCalls:
     def open(self, member: Member, transport: asyncio.Transport) -> asyncio.Protocol | None:
         """Make a connection, which has said HELLO, one for calls; None where the worker has too many."""
         if len(member.calls) >= MAX_CONNECTIONS:
-            transport.abort()
             return None
         owner = member.owner
         connection = WorkerConnection(self._services, member, self._keyring.lend(member.token, owner))

@@ -34,7 +34,7 @@ class Expecting:
         self.transports: list[asyncio.Transport] = []
         self._used = False
 
-    def find(self, token: str) -> "Expecting | None":
+    def find(self, token: str, seat: int = 0) -> "Expecting | None":
         used, self._used = self._used, self._used or token == "right"
         return self if token == "right" and not used else None
 
