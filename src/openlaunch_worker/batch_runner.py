@@ -111,7 +111,7 @@ class BatchRunner(Runner):
                 self._batch_task.cancel()
             else:
                 self._batch_itself.stop = stop
-                self._interrupts.interrupt(self._batch_itself, self._cut)
+                self._interrupts.interrupt(self._batch_itself)
 
     def _is_unwanted(self) -> bool:
         return all(member.stop is not None for member in self._batch)

@@ -10,9 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from openlaunch_worker.forwarder import Forwarder, ServerProcess, free_port
+from openlaunch_worker.forwarder import Forwarder
 from openlaunch_worker.leash import EXIT_NOT_FOUND
 from openlaunch_worker.module_command import own_command
+from openlaunch_worker.server_process import ServerProcess, free_port
 
 STOP_SECONDS: Final = 2.0
 

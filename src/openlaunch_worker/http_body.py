@@ -56,22 +56,33 @@ def read_body(response: Any, most: int) -> bytes:
         parts.append(piece)
     data = b"".join(parts)
     del parts
-    for coding in reversed(_codings(response)):
+    return decoded(data, ",".join(response.headers.get_all("Content-Encoding", ())), most)
+
+
+def decoded(data: bytes, codings: str, most: int) -> bytes:
+    """Return a body without its Content-Encoding. Raise `BodyError`, also if it is over `most` bytes."""
+    for coding in reversed(_codings(codings)):
         data = _inflated(data, coding, most)
     return data
+
+
+def check_status(status: int) -> None:
+    """Raise `BodyError` if the answer has a part only of what was asked for."""
+    if status == _PARTIAL:
+        raise BodyError("it answered 206, with a part only of what was asked for")
 
 
 def _check_head(response: Any) -> None:
     framing = response.headers.get("Transfer-Encoding")
     if framing is not None and not response.chunked:
         raise BodyError(f"its answer has the Transfer-Encoding {framing!r}: only chunked is understood")
-    if response.status == _PARTIAL:
-        raise BodyError("it answered 206, with a part only of what was asked for")
+    check_status(response.status)
 
 
-def _codings(response: Any) -> list[str]:
-    named = ",".join(response.headers.get_all("Content-Encoding", ())).lower().split(",")
-    codings = [coding for each in named if (coding := each.strip()) not in ("", "identity")]
+def _codings(named: str) -> list[str]:
+    codings = [
+        coding for each in named.lower().split(",") if (coding := each.strip()) not in ("", "identity")
+    ]
     for coding in codings:
         if coding not in _CODINGS:
             known = ", ".join(_CODINGS)

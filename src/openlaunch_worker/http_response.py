@@ -49,7 +49,9 @@ class ResponseParser:
         if self.is_done:
             return
         if not self.status:
-            raise BodyError("the connection ended before its answer")
+            if self._rest:
+                raise BodyError("its answer was cut short: the connection ended within its head")
+            raise BodyError("it had no answer, and may have run: the connection ended before one")
         if self._is_chunked:
             raise BodyError("its answer was cut short: the connection ended before the last chunk")
         if self._left is not None:

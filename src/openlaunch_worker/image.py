@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from openlaunch_worker.containers import Container, EngineCommand, GuardOrder, ImageOrder, environ_for
-from openlaunch_worker.forwarder import Forwarder, NotReady, ServerProcess, free_port
+from openlaunch_worker.forwarder import Forwarder
 from openlaunch_worker.module_command import own_command
+from openlaunch_worker.server_process import NotReady, ServerProcess, free_port
 
 PORT: Final = 5005
 """Where the image's server listens, unless its `env` has another PORT."""

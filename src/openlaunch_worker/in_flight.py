@@ -27,16 +27,13 @@ _untold: Final = Allowance(20, 2.0)
 class JobsInFlight:
     """Keeps the jobs under way, stops them, and answers each once. A runner begins them.
 
-    Every method but `_answer` is for the loop's thread. `cut` makes what predict waits for return, where it has one.
+    Every method but `_answer` is for the loop's thread.
     """
 
-    def __init__(
-        self, limits: Limits, outbox: Outbox, on_idle: Callable[[], None], cut: Callable[..., Any] | None
-    ) -> None:
+    def __init__(self, limits: Limits, outbox: Outbox, on_idle: Callable[[], None]) -> None:
         self._limits = limits
         self._outbox = outbox
         self._on_idle = on_idle
-        self._cut = cut
         self._loop = asyncio.get_running_loop()
         self._interrupts = Interrupts()
         self._running: dict[int, Job] = {}
@@ -87,7 +84,7 @@ class JobsInFlight:
             job.task.cancel()
         if job.stream is not None:
             job.stream.stop()
-        self._interrupts.interrupt(job, self._cut)
+        self._interrupts.interrupt(job)
 
     def _finish(self, job: Job, outcome: Outcome, body: bytes) -> None:
         """Send the answer, which frees the slot. A job that was stopped has no other answer than that."""

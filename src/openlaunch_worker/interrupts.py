@@ -16,8 +16,6 @@ T = TypeVar("T")
 CUTS: dict[int, Callable[[], None]] = {}
 """By thread, what ends a call that it waits for outside of Python."""
 
-Cut = Callable[[int], None]
-
 
 class Interrupted(BaseException):
     """The request was cancelled, its client has gone, or its deadline has passed: its code is to end.
@@ -56,19 +54,15 @@ class Interrupts:
         job.sent.acquire()
         _set_async_exc(get_ident(), None)
 
-    def interrupt(self, job: Job, cut: Cut | None = None) -> None:
+    def interrupt(self, job: Job) -> None:
         """Stop what runs of a job in a thread, if anything does.
 
         It is called from the loop, once for a job that has `stop` set.
-
-        `cut` is called with the thread's id, and ends what the thread may be waiting for outside of Python.
         """
         job.sent = threading.Lock()  # a bare lock, because an exception can't leave it in a half-way state
         job.sent.acquire()
         if (thread := self._threads.pop(job.id, None)) is not None:
             _set_async_exc(thread, Interrupted)
-            if cut is not None:
-                cut(thread)
             if (end_call := CUTS.get(thread)) is not None:
                 end_call()
         job.sent.release()

@@ -103,7 +103,7 @@ def _load_zip(flavor: dict[str, Any], file: BinaryIO, folder: Path, loop: Loadin
 
 def _load_command(start: Start, file: BinaryIO, folder: Path) -> Predict:
     from openlaunch_worker.command import start_command  # other flavours have no use for it
-    from openlaunch_worker.forwarder import NotReady
+    from openlaunch_worker.server_process import NotReady
 
     if start.bundle.get("location"):
         with _step("unpacking the bundle"):
@@ -116,8 +116,8 @@ def _load_command(start: Start, file: BinaryIO, folder: Path) -> Predict:
 
 def _load_image(start: Start, image: str, folder: Path) -> Predict:
     from openlaunch_worker.containers import ImageOrder  # other flavours have no use for them
-    from openlaunch_worker.forwarder import NotReady
     from openlaunch_worker.image import start_image
+    from openlaunch_worker.server_process import NotReady
 
     try:
         order = ImageOrder.from_json(json.loads(image))

@@ -24,16 +24,16 @@ _ENDS: Final = {
 }
 """What the last event of a stream is named, or its data; on all other routes `_DONE`."""
 
-_ERROR: Final = re.compile(rb'^(?:data: ?\{"error"|event: ?error)', re.MULTILINE)
+_ERROR: Final = re.compile(rb'^(?:data: ?\{"error" ?:(?! ?null\b)|event: ?error)', re.MULTILINE)
 _BAD_INPUT, _NOT_FOUND, _BAD_GATEWAY = 400, 404, 502
 
 
 class PassThrough:
     """The way to the server, which errors call `name`, for requests to these routes."""
 
-    def __init__(self, name: str, port: int, routes: frozenset[str], max_bytes: int) -> None:
+    def __init__(self, name: str, upstream: Upstream, routes: frozenset[str], max_bytes: int) -> None:
         self._name = name
-        self._upstream = Upstream(port)
+        self._upstream = upstream
         self._routes = routes
         self._max = max_bytes
 
@@ -76,7 +76,11 @@ class PassedAnswer(Stream):
         self._is_paused = False
         self._ends = _DONE
         self._has_said_done = False
-        self._held = b""
+        self._held: list[bytes] = []
+        """The part of an event that has come, whose end has not."""
+        self._held_size = 0
+        self._tail = b""
+        """The last bytes of that, which may be the beginning of the end."""
         self._size = 0
         self._shown = b""
 
@@ -126,17 +130,10 @@ class PassedAnswer(Stream):
         self._pass(data)
 
     def _events(self, data: bytes) -> None:
-        if self._held:
-            data, self._held = self._held + data, b""
-        if data[-2:] != b"\n\n":
-            end = max(data.rfind(b"\n\n") + 2, data.rfind(b"\r\n\r\n") + 4, data.rfind(b"\r\r") + 2)
-            end = end if end > 4 else 0  # nothing was found, or what is so short that it can wait
-            data, self._held = data[:end], data[end:]
-            if len(self._held) > self._max:
-                self._break_off(f"its stream has an event of over {self._max} bytes")
+        if self._held or data[-2:] != b"\n\n":
+            data = self._whole_events(data)
+            if not data:
                 return
-        if not data:
-            return
         # Both are looked for first in the quickest way, because a stream has a thousand events.
         if data.find(b"error") >= 0 and (found := _ERROR.search(data)) is not None:
             if found.start():
@@ -148,6 +145,26 @@ class PassedAnswer(Stream):
             if data.find(word) >= 0:
                 self._has_said_done |= _says(data, word)
         self._pass(data)
+
+    def _whole_events(self, data: bytes) -> bytes:
+        """Return the events that end in this data, and hold what is behind them."""
+        # Searched is what is new, because an event may come in many pieces.
+        searched = self._tail + data
+        end = max(searched.rfind(b"\n\n") + 2, searched.rfind(b"\r\n\r\n") + 4, searched.rfind(b"\r\r") + 2)
+        end -= len(self._tail)
+        if end <= 4 and self._held_size + end <= 4:  # nothing was found, or what is so short that it can wait
+            end = 0
+        whole = b""
+        if end > 0:
+            whole = b"".join((*self._held, data[:end]))
+            data, self._held, self._held_size, self._tail = data[end:], [], 0, b""
+        if data:
+            self._held.append(data)
+            self._held_size += len(data)
+            self._tail = (self._tail + data)[-3:]
+        if self._held_size > self._max:
+            self._break_off(f"its stream has an event of over {self._max} bytes")
+        return whole
 
     def _pass(self, data: bytes) -> None:
         self._produced += max(MIN_CHUNK_BYTES, len(data))
@@ -163,7 +180,7 @@ class PassedAnswer(Stream):
 
     def whole(self) -> None:
         if self._is_events and not self._over.done():
-            if any(_says(self._held, word) for word in self._ends):
+            if any(_says(b"".join(self._held), word) for word in self._ends):
                 self._events(b"\n\n")
             if not self._has_said_done:
                 name = self._ends[0].decode()

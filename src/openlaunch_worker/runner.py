@@ -52,7 +52,7 @@ class Runner(JobsInFlight):
         on_idle: Callable[[], None],
         thread: ThreadPool,
     ) -> None:
-        super().__init__(limits, outbox, on_idle, getattr(predict, "cut", None))
+        super().__init__(limits, outbox, on_idle)
         self._predict = predict
         self._shape = shape_of(predict)
         self._takes_route = getattr(predict, "takes_route", False)

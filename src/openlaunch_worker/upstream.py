@@ -1,6 +1,7 @@
 """Connections to an HTTP server of the bundle's own, on the event loop; they are kept for further requests."""
 
 import asyncio
+import select
 from collections.abc import Callable
 from typing import Final, Protocol, cast
 
@@ -10,6 +11,9 @@ from openlaunch_worker.http_response import ResponseParser
 
 IDLE_SECONDS: Final = 2.0
 """How long a connection is kept unused. Servers close theirs after 5 s and more, and what is sent then is lost."""
+
+HELD_BYTES: Final = 256 * 1024
+"""How much of an answer waits here to be read, before its server has to wait."""
 
 _HOST: Final = "127.0.0.1"
 
@@ -32,6 +36,79 @@ class Receiver(Protocol):
     def broken(self, reason: str) -> None:
         """Note that no more will come; the reason is words after the name of the server."""
         ...
+
+
+class Answer:
+    """Gets an answer that is read as it comes."""
+
+    def __init__(self) -> None:
+        self.status = 0
+        self.headers: dict[str, str] = {}
+        self._connection: Connection | None = None
+        self._waiting: list[bytes] = []
+        self._size = 0
+        self._is_paused = False
+        self._is_over = False
+        self._reason = ""
+        self._news = asyncio.Event()
+
+    @property
+    def is_framed(self) -> bool:
+        """Whether the answer says itself where it ends, and not the end of its connection alone."""
+        return "transfer-encoding" in self.headers or "content-length" in self.headers
+
+    def head(self, status: int, headers: dict[str, str]) -> None:
+        self.status, self.headers = status, headers
+        self._news.set()
+
+    def body(self, data: bytes) -> None:
+        self._waiting.append(data)
+        self._size += len(data)
+        if self._size >= HELD_BYTES and self._connection is not None:
+            self._is_paused = True
+            self._connection.pause()
+        self._news.set()
+
+    def whole(self) -> None:
+        self._is_over = True
+        self._news.set()
+
+    def broken(self, reason: str) -> None:
+        self._reason = reason
+        self.whole()
+
+    async def begun(self, connection: "Connection") -> None:
+        """Wait for the head of the answer that comes on this connection. Raise `BodyError` where none comes."""
+        self._connection = connection
+        while not self.status:
+            if self._is_over:
+                raise BodyError(self._reason)
+            await self._next()
+
+    async def piece(self) -> bytes | None:
+        """Return what has come since, or None at the end. Raise `BodyError` where the answer is not whole."""
+        while not self._waiting:
+            if self._reason:
+                raise BodyError(self._reason)
+            if self._is_over:
+                return None
+            await self._next()
+        waiting, self._waiting, self._size = self._waiting, [], 0
+        if self._is_paused and self._connection is not None:
+            self._is_paused = False
+            if not self._is_over:
+                self._connection.resume()
+        return waiting[0] if len(waiting) == 1 else b"".join(waiting)
+
+    async def _next(self) -> None:
+        self._news.clear()
+        await self._news.wait()
+
+    def leave(self) -> None:
+        """Close the connection, unless all of the answer has come."""
+        if not self._is_over and self._connection is not None:
+            self._is_over = True
+            self._connection.close()
 
 
 class Upstream:
@@ -79,7 +156,11 @@ class Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)  # uvloop's has another base class
 
     def is_usable(self, now: float) -> bool:
-        return not self._transport.is_closing() and now - self._freed_at < IDLE_SECONDS
+        if self._transport.is_closing() or now - self._freed_at >= IDLE_SECONDS:
+            return False
+        poll = select.poll()  # the loop may not have seen yet that the server has closed it
+        poll.register(self._transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return not poll.poll(0)
 
     def send(self, head: bytes, body: bytes, receiver: Receiver) -> None:
         self._response = ResponseParser()

@@ -3,11 +3,13 @@
 The server here answers each request with the very bytes that the request asks for, and then closes the connection.
 """
 
+import asyncio
 import gzip
 import json
 import socketserver
 import threading
 import zlib
+from contextlib import aclosing
 
 import pytest
 
@@ -21,19 +23,41 @@ FLAVOR = {"predict_route": "/predict", "streaming_predict_route": "/stream"}
 GZIP = "content-encoding: gzip"
 
 
+async def closed(forwarder):
+    """Close the connections that are kept, which a worker does by its end."""
+    for connection in forwarder._upstream._free:
+        connection.close()
+    await asyncio.sleep(0)
+
+
 class Command:
-    """The way to the server as to a command; its connection is closed in the end."""
+    """The way to the server as to a command, on an event loop of its own."""
 
     def __init__(self, server, streaming=False):
-        self.forwarder = Forwarder("the command", server.server_address[1], MOST)
-        self.predict = self.forwarder.predict(FLAVOR, streaming)
+        self._forwarder = Forwarder("the command", server.server_address[1], MOST)
+        self._predict = self._forwarder.predict(FLAVOR, streaming)
+        self._runner = asyncio.Runner()
 
     def __enter__(self):
-        return self.predict
+        self._runner.__enter__()
+        return self
 
-    def __exit__(self, *_):
-        self.forwarder._drop()
-        assert [sock.fileno() for sock in self.forwarder._sockets.values() if sock.fileno() != -1] == []
+    def __exit__(self, *reason):
+        self._runner.run(closed(self._forwarder))
+        return self._runner.__exit__(*reason)
+
+    def __call__(self, **args):
+        return self._runner.run(self._predict(**args))
+
+    def stream(self, got, **args):
+        """Append what it yields."""
+
+        async def read():
+            async with aclosing(self._predict(**args)) as items:
+                async for item in items:
+                    got.append(item)
+
+        self._runner.run(read())
 
 
 class Answers(socketserver.StreamRequestHandler):
@@ -84,7 +108,7 @@ def streamed(server, raw):
     got = []
     try:
         with Command(server, streaming=True) as predict:
-            got.extend(predict(raw=raw.hex()))
+            predict.stream(got, raw=raw.hex())
     except Refusal as refusal:
         got.append(str(refusal))
     return got
@@ -118,7 +142,7 @@ def test_an_answer_that_is_cut_short_is_a_failure(server, raw):
 def test_an_answer_that_does_not_come_is_a_failure_and_is_not_asked_for_again(server):
     with Command(server) as predict:
         assert predict(raw=sized(b"1", "connection: close").hex()) == 1
-        with pytest.raises(Refusal, match="had no answer, and may have run"):
+        with pytest.raises(Refusal, match="it had no answer, and may have run"):
             predict(raw="")
         assert predict(raw=sized(b"2").hex()) == 2
     assert server.seen.count("") == 1

@@ -16,9 +16,9 @@ def job(number=1):
     return Job(number, 0, 0.0, 0.0, None)
 
 
-def stop(guard, one, cut=None):
+def stop(guard, one):
     one.stop = Stop.CANCELLED
-    guard.interrupt(one, cut)
+    guard.interrupt(one)
 
 
 def in_thread(target):
@@ -108,7 +108,7 @@ def test_an_exception_that_is_sent_too_late_is_taken_back(monkeypatch):
     assert seen[1:] == ["went on"]
 
 
-def test_what_a_thread_waits_for_is_cut_while_the_thread_is_in_the_job():
+def test_what_a_thread_waits_for_is_cut_while_the_thread_is_in_the_job(monkeypatch):
     guard, one, released, begun, seen = Interrupts(), job(), threading.Event(), threading.Event(), []
 
     def work():
@@ -120,15 +120,15 @@ def test_what_a_thread_waits_for_is_cut_while_the_thread_is_in_the_job():
             guard.run(one, work)
         seen.append("left")
 
-    def cut(number):
-        assert number == thread.ident
+    def cut():
         released.set()
         time.sleep(0.05)
         assert seen == []
 
     thread = in_thread(run)
     begun.wait()
-    stop(guard, one, cut)
+    monkeypatch.setitem(interrupts.CUTS, thread.ident, cut)
+    stop(guard, one)
     thread.join(5)
     assert seen == ["left"]
 

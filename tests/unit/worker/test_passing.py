@@ -1,6 +1,7 @@
 """Answers that pass through: what is held back, when the server is slowed down, and what counts as the end."""
 
 import asyncio
+import time
 
 import pytest
 
@@ -76,6 +77,28 @@ def test_a_part_of_an_event_waits_for_its_rest(newline):
         chunks, failure = passed(stream[:cut], stream[cut:])
         assert (b"".join(chunks), failure) == (stream, None)
         assert all(chunk.endswith(2 * newline) for chunk in chunks)
+
+
+@pytest.mark.parametrize("newline", [b"\n", b"\r\n", b"\r"])
+def test_an_event_may_come_byte_by_byte(newline):
+    stream = (TOKEN + b":\n\n" + TOKEN + DONE).replace(b"\n", newline)
+    chunks, failure = passed(*(stream[i : i + 1] for i in range(len(stream))))
+    assert (b"".join(chunks), failure) == (stream, None)
+
+
+def test_an_error_that_is_null_is_none():
+    text = b'data: {"error": null, "token": 1}\n\n'
+    assert passed(text, DONE) == ([text, DONE], None)
+
+
+def test_a_large_event_in_small_pieces_is_searched_once():
+    """Each byte is looked at a few times, whatever the size of what is held."""
+    pieces = [b"x" * 4096] * 10_000
+    began = time.process_time()
+    chunks, failure = passed(b"data: ", *pieces, b"\n\n", DONE, most=10**8)
+    assert len(chunks[0]) == 40_960_008
+    assert failure is None
+    assert time.process_time() - began < 5  # 20 times as much as it takes
 
 
 def test_the_last_event_may_lack_its_empty_line():
