@@ -11,6 +11,7 @@ import subprocess
 
 from benchmarks.harness import measure, report
 from benchmarks.harness.environments import ROOT, WORK, environment
+from benchmarks.harness.models import models
 from benchmarks.harness.processes import running
 from benchmarks.harness.queues import on_postgres, queues
 from benchmarks.harness.systems import MODEL, MODEL_REFERENCE, REFERENCE, STREAMING, SYNC, openlaunch
@@ -38,6 +39,10 @@ def _model(short: bool) -> object:
 
 def _streams(short: bool) -> object:
     return measure.streams(STREAMING, measure.Length(1, 1) if short else measure.Length(2, 3))
+
+
+def _models(short: bool) -> object:
+    return models(measure.Length(2, 1) if short else measure.Length(3, 5))
 
 
 def _queues(short: bool) -> object:
@@ -73,6 +78,7 @@ SECTIONS = {
     "sync": _sync,
     "model": _model,
     "streams": _streams,
+    "models": _models,
     "queues": _queues,
     "postgres": _postgres,
     "clients": _clients,

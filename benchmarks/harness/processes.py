@@ -116,7 +116,7 @@ def running(system: System, port: int, **more_env: str) -> Iterator[Running]:
         began = time.perf_counter()
         process = subprocess.Popen(
             [part.format(**places) for part in system.command],
-            cwd=folder,
+            cwd=folder if folder.is_dir() else None,
             env=env,
             stdin=subprocess.DEVNULL,
             stdout=log,

@@ -39,6 +39,7 @@ def save(results: dict[str, Any]) -> None:
         ("sync", _sync),
         ("model", _model),
         ("streams", _streams),
+        ("models", _models),
         ("queues", _queues),
         ("postgres", _postgres),
         ("clients", _clients),
@@ -139,6 +140,34 @@ def _streams(rows: list[dict[str, Any]]) -> str:
         for row in rows
     ]
     return "\n## Streams of 100 null chunks, 16 at once\n\n" + _table(header, cells) + "\n" + _versions(rows)
+
+
+def _models(rows: list[dict[str, Any]]) -> str:
+    header = [
+        *("server", "tokens/s", "share", "CPU µs a token", "first token p50 ms, 1 stream", "64 at once"),
+        *("p99 ms", "tokens/s, 1 ms steps", "share", "CPU µs a token"),
+    ]
+    cells = [
+        [
+            row["label"],
+            f"{row['rate']:,.0f}",
+            _share(row),
+            f"{row['cpu_us']:.0f}",
+            f"{row['first_one']:.2f} (+{row['added_one']:.2f})",
+            f"{row['first_many']:.1f} (+{row['added_many']:.1f})",
+            f"{row['first_many_p99']:.1f}",
+            f"{row['full_rate']:,.0f}",
+            f"{row['full_share']:.2f}",
+            f"{row['full_cpu_us']:.0f}",
+        ]
+        for row in rows
+    ]
+    note = (
+        "An engine without a model, whose first token comes at once, and then one each 10 ms to every stream. CPU is "
+        "that of all processes between client and engine. `+` is on top of the engine's.\n\n"
+    )
+    text = "\n## Language models: 64 streams of 100 tokens, at 100 tokens a second\n\n"
+    return text + note + _table(header, cells) + "\n" + _versions(rows)
 
 
 def _queues(rows: list[dict[str, Any]]) -> str:

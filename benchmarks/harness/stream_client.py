@@ -80,18 +80,20 @@ async def main():
         *os.environ["BENCH_HEADERS"].splitlines(),
     ]
     request = "\r\n".join([*lines, "", ""]).encode() + body
-    seen = []
+    seen, total = [], 0
     for length in (WARM_SECONDS, seconds):
         seen.clear()
         began = time.perf_counter()
         await asyncio.gather(*(follow(url, request, began + length, seen) for _ in range(streams)))
         took = time.perf_counter() - began
+        total += sum(count for count, _ in seen)
     firsts = sorted(first * 1000 for _, first in seen)
     chunks = [count for count, _ in seen]
     print(
         json.dumps(
             {
                 "rate": sum(chunks) / took,
+                "total": total,
                 "first_p50": statistics.median(firsts),
                 "first_p99": firsts[int(len(firsts) * 0.99)],
                 "chunks": [min(chunks), max(chunks)],

@@ -14,9 +14,10 @@ PYTHON = WORK / "venvs" / "reference" / "bin" / "python"
 
 @dataclass(frozen=True)
 class StreamLoad:
-    """Chunks a second of all streams, and milliseconds to the first chunk of one."""
+    """Chunks a second of all streams, and milliseconds to the first chunk of one; `total` is all."""
 
     rate: float
+    total: int
     first_p50: float
     first_p99: float
 
@@ -37,4 +38,4 @@ def stream_load(system: Running, streams: int, seconds: float, chunks: int = 100
     seen = json.loads(printed)
     if seen["chunks"] != [chunks, chunks]:
         raise RuntimeError(f"{system.system.label}: streams had {seen['chunks']} chunks, not {chunks}")
-    return StreamLoad(seen["rate"], seen["first_p50"], seen["first_p99"])
+    return StreamLoad(seen["rate"], seen["total"], seen["first_p50"], seen["first_p99"])

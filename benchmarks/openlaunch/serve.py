@@ -1,6 +1,7 @@
-"""A server with one endpoint: `serve.py KIND`, where KIND is a key of MODELS."""
+"""A server with one endpoint: `serve.py KIND`, where KIND is a key of MODELS, or "models"."""
 
 import os
+import pathlib
 import signal
 import sys
 import threading
@@ -48,26 +49,43 @@ MODELS = {
     "digits": (classify, "sync", 1, DIGITS),
     "digits-batched": (classify_many, "sync", 1, {**DIGITS, "max_batch_size": 32, "max_batch_wait": 0.005}),
 }
+ENGINE = pathlib.Path(__file__).parents[1] / "models" / "engine.py"
+ONE_SMALL = {"min_workers": 1, "max_workers": 1, "cpus": 0.1, "memory": "64Mi"}
 ROUTES = {"sync": "sync-tasks", "async": "async-tasks", "streaming": "streaming-tasks"}
 
 
-def main() -> None:
+def serve_null(client) -> str:
+    """Deploy one of MODELS, and return its URL."""
     function, kind, per_worker, *settings = MODELS[sys.argv[1]]
+    endpoint = client.deploy(
+        function,
+        name="null",
+        endpoint_type=kind,
+        per_worker=per_worker,
+        **ONE_SMALL,
+        **(settings[0] if settings else {}),
+    )
+    return f"/v1/{ROUTES[kind]}?model_endpoint_id={endpoint.model_endpoint.id}"
+
+
+def serve_engine(client) -> str:
+    """Deploy the engine of models/, and return its URL."""
+    client.deploy_llm(
+        "bench",
+        model=f"file://{ENGINE.parent}",
+        engine=["python", "$MODEL/engine.py"],
+        requirements=["uvloop"],
+        per_worker=256,
+        **ONE_SMALL,
+    )
+    return "/v1/chat/completions"
+
+
+def main() -> None:
     with openlaunch.local() as client:
-        endpoint = client.deploy(
-            function,
-            name="null",
-            endpoint_type=kind,
-            per_worker=per_worker,
-            min_workers=1,
-            max_workers=1,
-            cpus=0.1,
-            memory="64Mi",
-            **(settings[0] if settings else {}),
-        )
-        url = f"{client.server.url}/v1/{ROUTES[kind]}?model_endpoint_id={endpoint.model_endpoint.id}"
+        path = serve_engine(client) if sys.argv[1] == "models" else serve_null(client)
         with open(os.environ["BENCH_READY"] + ".new", "w") as file:
-            file.write(f"{url}\nAuthorization: Bearer {client.server.api_key}\n")
+            file.write(f"{client.server.url}{path}\nAuthorization: Bearer {client.server.api_key}\n")
         os.rename(file.name, os.environ["BENCH_READY"])
         stopped = threading.Event()
         signal.signal(signal.SIGTERM, lambda *_: stopped.set())
