@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from openlaunch_worker.failures import one_line
 from openlaunch_worker.files import NPY, SCRATCH, DType, File, Shape, of_data_url
+from openlaunch_worker.tensors import TENSOR, array_of
 
 _MAGIC: Final = b"\x93NUMPY"
 
@@ -155,6 +156,8 @@ class Arrays:
         return numpy.asarray(value, self._dtype)
 
     def _of_file(self, numpy: Any, file: File) -> Any:
+        if file.media_type.startswith(TENSOR):
+            return array_of(numpy, file)
         data = file.read()
         if data.startswith(_MAGIC):
             return _of_npy(numpy, data)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any, Final
 
-from openlaunch_worker import answers
+from openlaunch_worker import answers, tensors
 from openlaunch_worker.allowance import Allowance
 from openlaunch_worker.documents import Limits
 from openlaunch_worker.failures import Refusal, explain, user_traceback
@@ -67,6 +67,8 @@ class JobsInFlight:
             return Outcome.SUCCESS, answers.event(value, most, job.typed) + answers.END_EVENT
         if job.wants_pickle:
             return Outcome.PICKLED, answers.pickled(value, most)
+        if job.accepts and job.tensors is not None:
+            return Outcome.BINARY, tensors.answer(value, job.tensors, most)
         if job.accepts and (binary := answers.binary(value, most, job.accepts)) is not None:
             return Outcome.BINARY, binary
         return Outcome.SUCCESS, answers.success(value, most, job.typed)

@@ -158,6 +158,7 @@ class Job:
     `route` is the request's `destination_path`. `deadline` is on the loop's clock; `limit` is the same as seconds
     from the request's arrival, 0 for no bound. `size` is that of the request in bytes.
     `scratch` has the files that it was given. `typed`: its caller reads what values were. `accepts`: it reads bytes.
+    `tensors`: which of those of its value it reads, and how.
     `sent` is there once the job's thread is interrupted, and held until the exception is on its way.
     """
 
@@ -171,6 +172,7 @@ class Job:
             "stop",
             "stream",
             "task",
+            "tensors",
             "traceparent",
             "transfer",
             "typed",
@@ -187,6 +189,7 @@ class Job:
         self.transfer: Download | None = None
         self.scratch: Scratch | None = None
         self.typed = False
+        self.tensors: dict[str, Any] | None = None
         self.limit = limit
         self.deadline = now + limit if limit > 0 else float("inf")
         self.wants_pickle = bool(flags & _PICKLED)

@@ -301,6 +301,7 @@ def _read_parts(job: Job, body: bytes | memoryview) -> None:
             of, key = (args, path[0]) if len(path) == 1 else (args[path[0]], path[1])
             of[key] = File(bytes(body[start:end]), name=name, media_type=media_type)
         job.typed = document.get("typed_result") is True
+        job.tensors = document.get("tensors")
     except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise Refusal(f"the request can't be read: {error}", _BAD_INPUT) from None
 

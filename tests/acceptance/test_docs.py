@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import triton_driver
 import trustme
 from tools.site.check import problems
 
@@ -127,6 +128,27 @@ def test_the_files_of_the_documentation_come_and_go(tmp_path):
         *("2", "ONE", "TWO", "THREE"),
         '"data:text/plain;type=file;base64,UVVJRVQ="',
     ]
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
+def test_the_tensors_of_the_documentation_come_and_go(tmp_path):
+    page = "docs/how-to/serve-tensors.md"
+    with LocalServer(tmp_path / "data") as server:
+        run(script(tmp_path, page), tmp_path / "data")
+        environ = {**os.environ, "OPENLAUNCH_URL": server.url, "OPENLAUNCH_API_KEY": server.api_key}
+        metadata, answer, by_client = (
+            subprocess.run(
+                command, capture_output=True, text=True, timeout=100, env=environ, check=True
+            ).stdout
+            for command in (
+                ["bash", "-euo", "pipefail", "-c", blocks(page, "sh")[0].split("\n", 1)[0]],
+                ["bash", "-euo", "pipefail", "-c", blocks(page, "sh")[0].split("\n", 1)[1]],
+                [triton_driver.python(), "-W", "error", "-c", blocks(page, "py")[0]],
+            )
+        )
+    assert json.loads(metadata)["inputs"] == [{"name": "x", "datatype": "FP32", "shape": [-1, 2]}]
+    assert json.loads(answer)["outputs"][0]["data"] == [4.5, 6.0]
+    assert by_client == "[[0.5, 1.0], [1.5, 2.0]]\n"
 
 
 def test_the_functions_of_the_documentation_run_without_a_server(tmp_path):

@@ -61,6 +61,7 @@ from openlaunch.server.gateway.connections import Connections
 from openlaunch.server.gateway.cors import Cors
 from openlaunch.server.gateway.http_server import STOP_SECONDS, HttpServer
 from openlaunch.server.gateway.http_services import HttpServices
+from openlaunch.server.gateway.inference_routes import InferenceRoutes
 from openlaunch.server.gateway.model_names import ModelNames
 from openlaunch.server.gateway.model_routes import ModelRoutes
 from openlaunch.server.gateway.resolver import EndpointResolver
@@ -165,12 +166,13 @@ async def serve_on(settings: Settings, data: DataDir, listener: socket.socket, r
         tasks = TaskRoutes(resolver, context.schemas, context.tasks, context.urls)
         by_name = ByName(resolver, context.schemas, sync, context.tasks, context.urls)
         models = ModelRoutes(resolver, context.model_names, context.schemas, sync, context.keyring.tokens)
+        inference = InferenceRoutes(resolver, context.lanes, context.schemas, sync, context.health)
         control_plane = LazyApp(partial(_control_plane, context))
         config = _config(control_plane, settings)
         services = _http_services(
             settings,
             context.spans,
-            routes=RouteTable({**sync.handlers(), **tasks.handlers()}, (by_name, models)),
+            routes=RouteTable({**sync.handlers(), **tasks.handlers()}, (by_name, models, inference)),
             app=config.loaded_app,
             proxies=Proxies(settings),
             cors=Cors(settings.cors_origins) if settings.cors_origins else None,

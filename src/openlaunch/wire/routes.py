@@ -67,6 +67,10 @@ MODEL_ROUTES = frozenset(
 BY_NAME = "/e"
 """+ /{name} or /{owner}/{name}, and behind that nothing, /openapi.json, or /tasks/{id}."""
 
+INFERENCE = "/v2"
+"""+ nothing, /health/live, /health/ready, or /models/{name} or /models/{owner}/{name}, and behind that nothing,
+/ready or /infer, each also below /versions/{version}."""
+
 HEALTHZ = "/healthz"
 READYZ = "/readyz"
 HEALTHCHECK = "/healthcheck"

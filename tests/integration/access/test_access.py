@@ -124,6 +124,14 @@ ACCESS = {
     **{f"POST {path}": PREDICT for path in routes.MODEL_ROUTES | routes.MODEL_FORMS},
     "GET /v1/models": PREDICT,
     "GET /v1/models/{model}": PREDICT,
+    "GET /v2": PREDICT,
+    "GET /v2/health/live": ANYONE,
+    "GET /v2/health/ready": ANYONE,
+    **{
+        f"{method} /v2/models/{{name}}{version}{path}": PREDICT
+        for version in ("", "/versions/{version}")
+        for method, path in (("GET", ""), ("GET", "/ready"), ("POST", "/infer"))
+    },
     "GET /v1/storage": ADMIN,
     "GET /v1/nodes": ADMIN,
     "GET /v1/servers": ADMIN,
@@ -139,6 +147,7 @@ ACCESS = {
 PREDICTIONS = [f"POST /v1/{name}" for name in ("sync-tasks", "streaming-tasks", "async-tasks")]
 PREDICTIONS += ["POST /e/{name}", "POST /e/{owner_name}/{name}"]
 PREDICTIONS += [f"POST {path}" for path in sorted(routes.MODEL_ROUTES | routes.MODEL_FORMS)]
+PREDICTIONS += ["POST /v2/models/{name}/infer", "POST /v2/models/{name}/versions/{version}/infer"]
 PREDICTIONS += ["POST /v1/async-tasks/bulk", "POST /v1/async-tasks/wait", "DELETE /v1/streaming-tasks"]
 
 

@@ -90,6 +90,10 @@ def where(value=""):
     return [f"{context.trace_id:032x}", f"{context.span_id:016x}"]
 
 
+def echo(data: bytes) -> bytes:
+    return data
+
+
 def log_of(client):
     return (Path(client.server.data_dir) / "server.log").read_text()
 
@@ -111,6 +115,14 @@ def client(receiver, tmp_path_factory):
     with running(tmp_path_factory.mktemp("traced"), otlp_endpoint=receiver.url, trace_ratio=0) as client:
         client.deploy(where, name="traced", max_workers=1, requirements=["opentelemetry-api"], **SMALL)
         yield client
+
+
+def test_a_file_that_begins_as_json_does_comes_as_it_was_sent(client):
+    client.deploy(echo, name="traced-echo", **SMALL)
+    headers = {"traceparent": f"00-{PARENT[0]}-{PARENT[1]}-01", "content-type": "text/plain"}
+    with plain(client) as raw:
+        answer = raw.post("/e/traced-echo", headers=headers, content=b'{"a": 1} and more')
+    assert answer.content == b'{"a": 1} and more'
 
 
 def test_a_request_is_a_span_of_its_client_with_parts_and_the_models_own_within(client, receiver):

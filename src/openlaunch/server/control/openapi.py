@@ -14,6 +14,7 @@ from fastapi.openapi.utils import get_openapi
 from openlaunch.errors import ServerError
 from openlaunch.server.accept import check_accept
 from openlaunch.wire import routes
+from openlaunch.wire.inference import InferRequest, ModelMetadata
 from openlaunch.wire.tasks import (
     MAX_WAIT_SECONDS,
     BulkCreateRequest,
@@ -32,6 +33,14 @@ _IdempotencyKey = Annotated[str | None, Header(min_length=1, max_length=255)]
 _LastEventID = Annotated[str | None, Header(description="Resumes a stream after this event.")]
 _Resume = Annotated[
     Literal["true"] | None, Header(description="Numbers the events, so that the stream can be resumed.")
+]
+_HeadLength = Annotated[
+    int | None,
+    Header(
+        alias="Inference-Header-Content-Length",
+        ge=0,
+        description="How many bytes of the body are JSON; without it, all of them.",
+    ),
 ]
 _Prefer = Annotated[
     str | None,
@@ -225,6 +234,70 @@ def _models() -> APIRouter:
     return api
 
 
+def _inference() -> APIRouter:
+    api = APIRouter(tags=["open inference protocol"])
+    model = f"{routes.INFERENCE}/models/{{name}}"
+    of_version = model + "/versions/{version}"
+
+    @api.get(routes.INFERENCE)
+    def get_inference_server() -> dict[str, Any]:
+        """Get the server's name, its version, and the extensions of the protocol that it has."""
+        raise AssertionError
+
+    @api.get(routes.INFERENCE + "/health/live")
+    def is_live() -> dict[str, bool]:
+        """Answer 200 while the server runs."""
+        raise AssertionError
+
+    @api.get(routes.INFERENCE + "/health/ready")
+    def is_ready() -> dict[str, bool]:
+        """Answer 200 where the server can serve, else 503."""
+        raise AssertionError
+
+    @api.get(model)
+    def get_inference_model(name: str) -> ModelMetadata:
+        """Get the tensors that an endpoint takes and returns. An owner may stand before its name: `owner/name`."""
+        raise AssertionError
+
+    @api.get(model + "/ready")
+    def is_inference_model_ready(name: str) -> dict[str, Any]:
+        """Answer 200 where an endpoint serves, else 503."""
+        raise AssertionError
+
+    @api.post(model + "/infer")
+    def infer(
+        name: str,
+        body: InferRequest,
+        head_length: _HeadLength = None,
+        idempotency_key: _IdempotencyKey = None,
+    ) -> dict[str, Any]:
+        """Run a prediction with tensors, whose elements are in the JSON or, as bytes, behind it."""
+        raise AssertionError
+
+    @api.get(of_version)
+    def get_inference_model_version(name: str, version: str) -> ModelMetadata:
+        """Get the same of an endpoint that serves the bundle with this id; 404 where it serves another one."""
+        raise AssertionError
+
+    @api.get(of_version + "/ready")
+    def is_inference_model_version_ready(name: str, version: str) -> dict[str, Any]:
+        """Answer the same of an endpoint that serves this bundle."""
+        raise AssertionError
+
+    @api.post(of_version + "/infer")
+    def infer_version(
+        name: str,
+        version: str,
+        body: InferRequest,
+        head_length: _HeadLength = None,
+        idempotency_key: _IdempotencyKey = None,
+    ) -> dict[str, Any]:
+        """Run a prediction of an endpoint that serves this bundle."""
+        raise AssertionError
+
+    return api
+
+
 _SECURITY = {
     "HTTPBasic": {"type": "http", "scheme": "basic", "description": "the API key as user name, no password"},
     "HTTPBearer": {"type": "http", "scheme": "bearer", "description": "the API key"},
@@ -259,7 +332,13 @@ class ControlPlane(FastAPI):
                 title=self.title,
                 version=self.version,
                 description=self.description,
-                routes=[*self.routes, *_predictions().routes, *_models().routes, *_audio().routes],
+                routes=[
+                    *self.routes,
+                    *_predictions().routes,
+                    *_models().routes,
+                    *_audio().routes,
+                    *_inference().routes,
+                ],
             )
             document["components"]["securitySchemes"] = _SECURITY
             document["security"] = [{name: []} for name in _SECURITY]

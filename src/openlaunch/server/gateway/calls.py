@@ -104,7 +104,7 @@ def submit(call: Call, exchange: Exchange, lane: Lane, owner: str, deadlines: De
     if TRACE in exchange.scope:
         trace: Trace = exchange.scope[TRACE]
         trace.work, trace.endpoint = call, lane.endpoint.name
-        if not call.flags & Flags.RAW:
+        if not call.flags & (Flags.RAW | Flags.PARTS):  # what is in front of a document would move its parts
             call.body = with_traceparent(call.body, trace.traceparent_of_work)
     try:
         lane.submit(call, owner)

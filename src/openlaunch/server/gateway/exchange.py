@@ -134,8 +134,8 @@ class Exchange(Response):
         """How many bytes a body may have."""
         return self._limit
 
-    def inflated(self, body: bytes) -> None:
-        """Have this in the place of a compressed body; raise Unavailable if there is no room for it."""
+    def inflated(self, body: Body) -> None:
+        """Have this in the place of a denser body; raise Unavailable if there is no room for it."""
         if self._held is None:
             self._held = Held(self._connection.bodies, self._connection.holder(self.scope))
         self._held.resize(len(body))

@@ -42,6 +42,16 @@ ARRAY = Format("application/json", b"[", b"", b",\n", b"", b"]\n")
 FORMATS = {each.media_type: each for each in (EVENTS, LINES, ARRAY)}
 
 
+def split_binary(payload: Body) -> tuple[Body, str]:
+    """Return the bytes of an answer, and their media type, which is behind them."""
+    end = len(payload) - 1 - payload[-1]
+    media_type = bytes(payload[end:-1]).decode("latin-1")
+    if isinstance(payload, bytearray):
+        del payload[end:]
+        return payload, media_type
+    return payload[:end], media_type
+
+
 class PlainExchange(Exchange):
     """One request by name. It takes answers as workers make them, and writes what is in them."""
 
@@ -69,12 +79,7 @@ class PlainExchange(Exchange):
 
     def respond_binary(self, payload: Body) -> None:
         """Answer with bytes and their media type, which are behind them."""
-        end = len(payload) - 1 - payload[-1]
-        media_type = bytes(payload[end:-1]).decode("latin-1")
-        if isinstance(payload, bytearray):
-            del payload[end:]
-        else:
-            payload = payload[:end]
+        payload, media_type = split_binary(payload)
         known = media_type if _MEDIA_TYPE.fullmatch(media_type) else OCTETS
         self._respond(200, {"content-type": known, **HARMLESS}, payload)
 

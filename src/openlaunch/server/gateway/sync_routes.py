@@ -129,9 +129,10 @@ class SyncRoutes:
         else:
             args = json.dumps(form.args).encode()
             checked = await self._schemas.checks.args(owner, args, schemas)
-            checked = checked._replace(body=form.behind(exchange.body))
+            exchange.body = form.behind(exchange.body)
+            checked = checked._replace(body=exchange.body)
             flags |= Flags.PARTS
-        if key is not None:
+        if key is not None and (form is None or form.tensors is None):
             flags &= ~(Flags.BINARY | Flags.NPY)  # the answer is kept as JSON
         checked = checked._replace(flags=flags, timeout=timeout)
         return await self._begin(exchange, lane, owner, checked, schemas, key)

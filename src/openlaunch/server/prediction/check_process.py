@@ -20,6 +20,7 @@ from openlaunch.server.prediction.inputs import (
 )
 from openlaunch.server.prediction.results import response_error
 from openlaunch.server.prediction.schemas import BundleSchemas, read_schemas
+from openlaunch.server.prediction.tensors import read_inference
 
 
 @lru_cache(maxsize=32)
@@ -74,5 +75,6 @@ if __name__ == "__main__":
             "response": _response,
             "schemas": read_schemas,
             "without_auth": without_auth,
+            "inference": read_inference,
         }
     )

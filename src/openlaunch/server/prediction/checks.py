@@ -1,7 +1,7 @@
 """Checks of inputs and results: in the event loop's thread where they are quick, else in a process of their own."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pickle import PickleBuffer
@@ -26,6 +26,8 @@ from openlaunch.server.prediction.inputs import (
 )
 from openlaunch.server.prediction.results import failed_response, response_error
 from openlaunch.server.prediction.schemas import QUICK_BYTES, BundleSchemas, TakesLong
+from openlaunch.server.prediction.signatures import Signature
+from openlaunch.server.prediction.tensors import Inference, read_inference
 from openlaunch.turns import Turns
 from openlaunch_worker.frames import Body
 
@@ -65,6 +67,15 @@ class Checks:
         if len(body) <= QUICK_BYTES:
             return files_in_json(body, args_alone=args_alone)
         found: bytes = await self._apart(owner, "files_in_json", body, args_alone)
+        return found
+
+    async def inference(
+        self, owner: str, body: Body, head_size: int, signature: Signature, head: Mapping[str, str]
+    ) -> Inference:
+        """Read a request of the Open Inference Protocol; raises what `read_inference` does."""
+        if is_light(body if head_size == len(body) else bytes(body[:head_size])):
+            return read_inference(body, head_size, signature, head)
+        found: Inference = await self._apart(owner, "inference", body, head_size, signature, head)
         return found
 
     async def model(self, owner: str, body: Body) -> ModelInput:

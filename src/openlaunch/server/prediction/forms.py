@@ -43,15 +43,22 @@ class Part(NamedTuple):
 
 
 class Form(NamedTuple):
-    """The args that are in a body, with an empty text for each file, and the files: path in the args, and part."""
+    """The args that are in a body, with an empty text for each file, and the files: path in the args, and part.
+
+    `tensors` says how the value is answered as such; None: it is not.
+    """
 
     args: dict[str, Any]
     files: list[tuple[list[Any], Part]]
+    tensors: dict[str, Any] | None = None
 
     def behind(self, body: Body) -> Body:
         """Return the body for a worker, with a document behind it; a large one is changed in its place."""
         parts = [[path, p.start, p.end, p.media_type, p.filename or ""] for path, p in self.files]
-        return with_parts(body, json.dumps({"args": self.args, "parts": parts}).encode())
+        document = {"args": self.args, "parts": parts}
+        if self.tensors is not None:
+            document["tensors"] = self.tensors
+        return with_parts(body, json.dumps(document).encode())
 
 
 class Fields:

@@ -11,6 +11,7 @@ from openlaunch.errors import Unprocessable
 from openlaunch.server.prediction.formats import FORMATS
 from openlaunch.server.prediction.forms import Fields
 from openlaunch.server.prediction.schema_cost import FORMAT_PARTS, MAX_PARTS, UNBOUNDED, parts_of
+from openlaunch.server.prediction.signatures import signature_of
 from openlaunch.wire.bundles import BINARY, DERIVED, NO_FACE, OpenAIFace
 
 MAX_ERRORS = 20
@@ -88,6 +89,8 @@ class BundleSchemas:
         request, response = (schemas.get(f"{name}Schema") for name in ("Request", "Response"))
         self.fields = Fields(request) if isinstance(request, dict) and DERIVED in request else None
         """What the arguments are where they may come in a form, because the function's annotations say it."""
+        self.signature = signature_of(schemas)
+        """What its tensors are; None where its annotations name no array."""
         self.returns = response.get(BINARY) if isinstance(response, dict) else None
         """What is answered as bytes: its name, None where that is not known."""
 

@@ -1,0 +1,49 @@
+"""Requests of the Open Inference Protocol: answers and errors have the shape that its clients read."""
+
+import json
+
+from openlaunch.errors import APIError
+from openlaunch.server.asgi import problem_headers
+from openlaunch.server.gateway.plain_exchange import HARMLESS, PlainExchange, split_binary
+from openlaunch.server.gateway.response import JSON
+from openlaunch.server.prediction.values import problem_of
+from openlaunch_worker.files import OCTETS
+from openlaunch_worker.frames import Body
+from openlaunch_worker.tensors import HEADER
+
+_FAILED = b'{"status"'
+
+
+class InferenceExchange(PlainExchange):
+    """One request of the protocol."""
+
+    __slots__ = ()
+
+    def respond(self, body: Body) -> None:
+        """Answer with the failure of a model, or again with tensors that were kept under an Idempotency-Key."""
+        if self._collected:
+            self._collected += body
+            body = self._collected
+        if body.startswith(_FAILED):
+            self.respond_failed(bytes(body))
+        else:
+            self.respond_binary(body)
+
+    def respond_binary(self, payload: Body) -> None:
+        """Answer with the JSON of a worker and the tensors behind it; its media type says how long the former is."""
+        tensors, media_type = split_binary(payload)
+        _, is_binary, length = media_type.partition(f"{HEADER}=")
+        headers = {"content-type": OCTETS, HEADER: length} if is_binary else JSON
+        self._respond(200, {**headers, **HARMLESS}, tensors)
+
+    def respond_failed(self, body: bytes) -> None:
+        """Answer with why a model has failed."""
+        status, problem = problem_of(body, self.request_id)
+        text = json.dumps({"error": str(problem["detail"])}).encode()
+        self._respond(status, {**JSON, "x-request-id": self.request_id}, text)
+
+    def _described(self, error: APIError, request_id: str) -> tuple[dict[str, str], bytes]:
+        text = error.message
+        for misfit in error.errors:
+            text += f"; {'.'.join(map(str, misfit['loc']))}: {misfit['msg']}"
+        return {**JSON, **problem_headers(error, request_id)}, json.dumps({"error": text}).encode()
