@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from openlaunch_worker.failures import Refusal
 from openlaunch_worker.frames import MAX_PAYLOAD, Flags
-from openlaunch_worker.values import binary_of, npy_of, plain, typed, with_text_keys
+from openlaunch_worker.values import binary_of, inside, npy_of, plain, typed, with_text_keys
 
 END_EVENT: Final = b"event: end\n\n"
 
@@ -137,7 +137,7 @@ def _encode(value: Any, what: str, hint: str, max_bytes: int, as_typed: bool) ->
         # Anything may be raised here: a subclass of dict or float can bring its own methods.
         if not str(error).startswith("keys must be"):
             raise Refusal(_not_json(value, what, hint, error)) from None
-        value = _with_text_keys(value, what, hint)
+        value = _with_text_keys(value, what, hint, as_typed)
         text = _to_json(value)
     if len(text) > max_bytes:
         _check_size(len(text), what, max_bytes)
@@ -146,9 +146,9 @@ def _encode(value: Any, what: str, hint: str, max_bytes: int, as_typed: bool) ->
     return text
 
 
-def _with_text_keys(value: Any, what: str, hint: str) -> Any:
+def _with_text_keys(value: Any, what: str, hint: str, as_typed: bool) -> Any:
     try:
-        return with_text_keys(value)
+        return with_text_keys(value, typed if as_typed else plain)
     except Exception as error:
         raise Refusal(_not_json(value, what, hint, error)) from None
 
@@ -164,6 +164,8 @@ def _check_keys(value: Any, what: str) -> None:
                 _check_texts(each, what)
         elif isinstance(each, list | tuple):
             todo += each
+        elif (found := inside(each)) is not None:
+            todo.append(found)
 
 
 def _check_texts(each: dict[Any, Any], what: str) -> None:

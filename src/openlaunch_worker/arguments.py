@@ -5,7 +5,17 @@ import re
 import sys
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import (
+    Callable,
+    Collection,
+    Iterable,
+    Mapping,
+    MutableSequence,
+    MutableSet,
+    Sequence,
+    Set,
+)
 from contextvars import ContextVar
 from dataclasses import fields, is_dataclass, replace
 from enum import Enum
@@ -16,7 +26,7 @@ from openlaunch_worker.documents import Limits
 from openlaunch_worker.failures import InvalidInput, one_line
 from openlaunch_worker.fetch import Transfer
 from openlaunch_worker.files import SCRATCH, File, Scratch
-from openlaunch_worker.shapes import TAKES
+from openlaunch_worker.shapes import FIELDS, TAKES
 
 Make = Callable[[Any], Any]
 """Makes a value of an annotation's type of JSON; a `Misfit` says why that can't be."""
@@ -25,8 +35,8 @@ Make = Callable[[Any], Any]
 class Arguments:
     """Makes the arguments of one function."""
 
-    def __init__(self, takes: Mapping[str, Any]) -> None:
-        makers = Makers()
+    def __init__(self, takes: Mapping[str, Any], fields: Mapping[Any, Mapping[str, Any]]) -> None:
+        makers = Makers(fields)
         self._makers = {name: make for name, kind in takes.items() if (make := makers.of(kind)) is not None}
         self._files = [name for name, kind in takes.items() if is_binary(kind)]
 
@@ -88,30 +98,36 @@ _WEB: Final = ("https://", "http://")
 def arguments_of(predict: Any) -> Arguments | None:
     """Return what makes the arguments of a predict function; None where JSON is enough."""
     takes = getattr(predict, TAKES, None)
-    return Arguments(takes) if isinstance(takes, dict) else None
+    return Arguments(takes, getattr(predict, FIELDS, {})) if isinstance(takes, dict) else None
 
 
 class Makers:
-    """Finds what makes values of a type, for each class once; a class may be within itself."""
+    """Finds what makes values of a type, for each class once; a class may be within itself.
 
-    def __init__(self) -> None:
+    `fields` has the types of the fields of classes whose annotations are names that may not be here.
+    """
+
+    def __init__(self, fields: Mapping[Any, Mapping[str, Any]] | None = None) -> None:
+        self._fields = fields or {}
         self._of_records: dict[Any, Make] = {}
 
     def of(self, kind: Any) -> Make | None:
         """Return what makes values of a type; None where those of JSON are values of it, or it is not known."""
         if (made := binary_maker(kind)) is not None:
             return made
-        kind, origin, inner = _taken_apart(kind)
+        kind, origin, inner = taken_apart(kind)
         if origin in (typing.Union, types.UnionType):
             return self._of_union(inner)
+        if origin is typing.Literal:
+            return _of_literal(inner)
         if not isinstance(origin, type):
             return None
         if origin in _SIMPLE:
             return _SIMPLE[origin]
-        if typing.is_typeddict(origin) or (is_dataclass(origin) and not hasattr(origin, "model_validate")):
-            return self._of_record(origin)
+        if is_record(origin):
+            return self._of_record(origin, inner)
         if issubclass(origin, Mapping):
-            return _of_mapping(self.of(inner[1])) if len(inner) == 2 else None
+            return _of_mapping(_of_key(self, inner[0]), self.of(inner[1])) if len(inner) == 2 else None
         if origin in _COLLECTIONS:
             return self._of_collection(origin, inner)
         return _of_class(origin)
@@ -119,7 +135,7 @@ class Makers:
     def _of_union(self, kinds: Sequence[Any]) -> Make | None:
         """Return what makes a value of the first type that it fits, after those that JSON has."""
         makers = [found for each in kinds if (found := self.of(each)) is not None]
-        as_is = tuple(origin for _, origin, _ in map(_taken_apart, kinds) if origin in _JSON)
+        as_is = tuple(origin for _, origin, _ in map(taken_apart, kinds) if origin in _JSON)
 
         def make(value: Any) -> Any:
             if isinstance(value, as_is):
@@ -140,19 +156,31 @@ class Makers:
         if kind is tuple and inner and inner[-1] is not Ellipsis:
             return _of_tuple([self.of(each) for each in inner])
         make = self.of(inner[0]) if inner else None
-        build = list if kind is Sequence else kind
+        build = _COLLECTIONS[kind]
         if make is None:
             return None if build is list else _guarded(build, build)
         return lambda value: build(_at(number, make, item) for number, item in enumerate(value))
 
-    def _of_record(self, kind: Any) -> Make:
-        if kind not in self._of_records:
-            self._of_records[kind] = lambda value: self._of_records[kind](value)
-            hints = _hints(kind)
-            found = ((name, self.of(hint)) for name, hint in hints.items())
+    def _of_record(self, kind: Any, given: tuple[Any, ...]) -> Make:
+        key = kind, given
+        if key not in self._of_records:
+            self._of_records[key] = lambda value: self._of_records[key](value)
+            hints = self._fields[kind] if kind in self._fields else hints_of(kind)
+            types_of = dict(zip(getattr(kind, "__parameters__", ()), given, strict=False))
+            found = ((name, self.of(_filled_in(hint, types_of))) for name, hint in hints.items())
             makers = {name: make for name, make in found if make is not None}
-            self._of_records[kind] = _of_fields(makers, kind)
-        return self._of_records[kind]
+            self._of_records[key] = (
+                _of_named_tuple(kind, makers) if issubclass(kind, tuple) else _of_fields(makers, kind)
+            )
+        return self._of_records[key]
+
+
+def _filled_in(hint: Any, types_of: Mapping[Any, Any]) -> Any:
+    """Return the type of a field of a generic class with the types that were given for its variables."""
+    if isinstance(hint, typing.TypeVar):
+        return types_of.get(hint, hint)
+    variables = getattr(hint, "__parameters__", ())
+    return hint[tuple(types_of.get(each, each) for each in variables)] if variables and types_of else hint
 
 
 def _once(make: Make) -> Make:
@@ -186,25 +214,44 @@ def is_binary(kind: Any) -> bool:
     """Return whether a type is that of a file, an image or an array, of a list of those, or also null."""
     if binary_maker(kind) is not None:
         return True
-    _, origin, inner = _taken_apart(kind)
+    _, origin, inner = taken_apart(kind)
     if origin in (typing.Union, types.UnionType, list, tuple, Sequence):
         return any(is_binary(each) for each in inner)
     return False
 
 
 _JSON: Final = (str, bool, int, float)
-_COLLECTIONS: Final = (list, tuple, set, frozenset, Sequence)
+_COLLECTIONS: Final[dict[Any, Callable[[Any], Any]]] = {
+    **{kind: kind for kind in (list, tuple, set, frozenset, deque)},
+    **dict.fromkeys((Sequence, MutableSequence, Iterable, Collection), list),
+    **dict.fromkeys((Set, MutableSet), set),
+}
+"""What makes a collection of a type of a list."""
 _QUALIFIERS: Final = (typing.Annotated, typing.Required, typing.NotRequired, typing.Final)
+_NAMED: Final = ("__value__", "__supertype__")
+"""Where a `type` statement and a `NewType` have the type that they name."""
 
 
-def _taken_apart(kind: Any) -> tuple[Any, Any, tuple[Any, ...]]:
+def taken_apart(kind: Any) -> tuple[Any, Any, tuple[Any, ...]]:
     """Return a type without what qualifies it, what it is of, such as a list, and the types within it."""
-    while typing.get_origin(kind) in _QUALIFIERS or hasattr(kind, "__value__"):
-        kind = kind.__value__ if hasattr(kind, "__value__") else typing.get_args(kind)[0]
-    return kind, typing.get_origin(kind) or kind, typing.get_args(kind)
+    while True:
+        if typing.get_origin(kind) in _QUALIFIERS:
+            kind = typing.get_args(kind)[0]
+        elif (name := next((each for each in _NAMED if hasattr(kind, each)), None)) is not None:
+            kind = getattr(kind, name)
+        else:
+            return kind, typing.get_origin(kind) or kind, typing.get_args(kind)
 
 
-def _hints(kind: Any) -> dict[str, Any]:
+def is_record(kind: Any) -> bool:
+    """Return whether a class has fields with types: a dataclass, a TypedDict or a named tuple."""
+    if typing.is_typeddict(kind) or (is_dataclass(kind) and not hasattr(kind, "model_validate")):
+        return True
+    return isinstance(kind, type) and issubclass(kind, tuple) and hasattr(kind, "_fields")
+
+
+def hints_of(kind: Any) -> dict[str, Any]:
+    """Return the types of a record's fields. Raise what reading its annotations raises."""
     hints = typing.get_type_hints(kind, include_extras=True)
     if not is_dataclass(kind):
         return hints
@@ -216,10 +263,23 @@ def _of_class(kind: type) -> Make | None:
         return _guarded(kind, validate)
     if issubclass(kind, Enum):
         return _guarded(kind, kind)
-    for name, module in (("Decimal", "decimal"), ("UUID", "uuid")):
-        if kind is getattr(sys.modules.get(module), name, None):
-            return _guarded(kind, lambda value: kind(str(value)))
+    if kind.__module__ in _OF_TEXT and kind is getattr(sys.modules.get(kind.__module__), kind.__name__, None):
+        return _guarded(kind, lambda value: kind(str(value)))
     return None
+
+
+_OF_TEXT: Final = ("decimal", "uuid", "ipaddress", "zoneinfo")
+"""Modules of the standard library whose classes are made of a text."""
+
+
+def _of_literal(values: tuple[Any, ...]) -> Make | None:
+    """Return what finds a member of an `Enum` that a `Literal` names by its value."""
+    members = [each for each in values if isinstance(each, Enum)]
+
+    def make(value: Any) -> Any:
+        return next((each for each in members if each.value == value), value)
+
+    return make if members else None
 
 
 def _guarded(kind: Any, make: Make) -> Make:
@@ -244,8 +304,66 @@ def _of_tuple(makers: Sequence[Make | None]) -> Make:
     return make
 
 
-def _of_mapping(make: Make | None) -> Make | None:
-    return None if make is None else lambda value: {key: _at(key, make, item) for key, item in value.items()}
+def _of_mapping(make_key: Make | None, make: Make | None) -> Make | None:
+    if make is None and make_key is None:
+        return None
+
+    def made(value: Any) -> Any:
+        if not isinstance(value, dict):
+            raise Misfit(f"it is {type(value).__name__}, an object is needed")
+        pairs = ((key, item if make is None else _at(key, make, item)) for key, item in value.items())
+        result = {key if make_key is None else _at(key, make_key, key): item for key, item in pairs}
+        if len(result) < len(value):
+            raise Misfit("two of its keys are the same")
+        return result
+
+    return made
+
+
+def _of_key(makers: Makers, kind: Any) -> Make | None:
+    """Return what makes a key, which is text in JSON; None where its type is text, or not known."""
+    _, origin, _ = taken_apart(kind)
+    if origin in _KEYS:
+        return _guarded(origin, _KEYS[origin])
+    if isinstance(origin, type) and issubclass(origin, Enum):
+        return _guarded(origin, lambda text: _member(origin, text))
+    return (
+        None
+        if origin is str or (isinstance(origin, type) and issubclass(origin, Mapping))
+        else makers.of(kind)
+    )
+
+
+def _whole_number(text: str) -> int:
+    if re.fullmatch(r"-?[0-9]+", text) is None:
+        raise ValueError(f"{text[:80]!r} is not a whole number")
+    return int(text)
+
+
+_KEYS: Final[dict[Any, Make]] = {
+    int: _whole_number,
+    float: float,
+    bool: {"true": True, "false": False}.__getitem__,
+}
+"""What makes keys of the text that JSON has for numbers."""
+
+
+def _member(kind: type[Enum], text: str) -> Enum:
+    """Return the member of an Enum that a key names; a value that is a number is text there."""
+    return next((each for each in kind if str(each.value) == text), None) or kind(text)
+
+
+def _of_named_tuple(kind: Any, makers: Mapping[str, Make]) -> Make:
+    build = _guarded(kind, lambda values: kind(**values))
+
+    def make(value: Any) -> Any:
+        if isinstance(value, list) and len(value) <= len(kind._fields):
+            value = dict(zip(kind._fields, value, strict=False))
+        if not isinstance(value, dict):
+            raise Misfit(f"a list of {len(kind._fields)} values is needed for {kind.__name__}")
+        return build(_each(makers, value))
+
+    return make
 
 
 def _of_fields(makers: Mapping[str, Make], kind: Any) -> Make:

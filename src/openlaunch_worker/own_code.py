@@ -21,6 +21,7 @@ import sys
 import threading
 import zipfile
 from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -51,7 +52,7 @@ _CODE: Final = (f"{MODULES}/", f"{CODE}/")
 
 
 Registration = tuple[str, tuple[str, ...], Any]
-"""A module, the names that lead from it to a collection, and what the collection has of the script's."""
+"""A module, the names that lead from it to a collection or a class, and what the script has put there."""
 
 Definition = tuple[bytes, tuple[str, ...]]
 """A pickle, and the names of the same module that it uses."""
@@ -87,11 +88,21 @@ def load_functions(file: BinaryIO, folder: Path) -> Any:
         path = [str(folder / one) for one in manifest.path]
         failures.SHORTENED.extend(f"{one}{os.sep}" for one in sorted(path, key=len, reverse=True))
         sys.path[:0] = path
+        _forget(path)
         if manifest.folder is not None:
             os.chdir(folder / manifest.folder)
         functions = _restore(archive, manifest)
     _prepare_children(file, folder / FOR_CHILDREN)
     return functions
+
+
+def _forget(path: list[str]) -> None:
+    """Have modules that are named as one of Python's be imported, also where that one was before."""
+    for each in path:
+        for entry in os.scandir(each) if os.path.isdir(each) else ():  # noqa: PTH112 -- paths are text in sys.path
+            name = entry.name.partition(".")[0]
+            if name in sys.stdlib_module_names and name in sys.modules:
+                del sys.modules[name]
 
 
 def _manifest(archive: zipfile.ZipFile) -> Manifest:
@@ -117,7 +128,7 @@ def _restore(archive: zipfile.ZipFile, manifest: Manifest) -> Any:
 
 
 def _register(module: str, path: tuple[str, ...], entries: Any) -> None:
-    """Put into a collection of a module what the script had put there."""
+    """Put into a module, a class or a collection in it what the script had put there."""
     try:
         found: Any = importlib.import_module(module)
     except ImportError:
@@ -126,6 +137,9 @@ def _register(module: str, path: tuple[str, ...], entries: Any) -> None:
         found = getattr(found, name)
     if isinstance(found, list):
         found.extend(entries)
+    elif isinstance(found, ModuleType | type):
+        for name, value in entries.items():
+            setattr(found, name, value)
     else:
         found.update(entries)
 
@@ -197,3 +211,8 @@ def attribute(module: str, name: str) -> Any:
 def cached(function: Callable[..., Any], maxsize: int | None, typed: bool) -> Callable[..., Any]:
     """Return the function with an empty cache, as `functools.cache` makes it."""
     return functools.lru_cache(maxsize, typed)(function)
+
+
+def context_variable(name: str, *default: Any) -> ContextVar[Any]:
+    """Return a context variable, with the default if there is one."""
+    return ContextVar(name, default=default[0]) if default else ContextVar(name)

@@ -8,6 +8,8 @@ from typing import Any, Final
 
 TAKES: Final = "takes"
 """The attribute of a predict function with the types of those of its parameters for which JSON is not enough."""
+FIELDS: Final = "fields"
+"""The attribute with the types of the fields of the classes among them, whose own annotations may be names."""
 
 
 class Shape(Enum):

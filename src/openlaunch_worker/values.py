@@ -17,6 +17,7 @@ from urllib.parse import quote
 from openlaunch_worker.files import NPY, OCTETS, File
 
 _BYTES: Final = (bytes, bytearray, memoryview)
+_FLAT: Final = (str, int, float, type(None), *_BYTES, Path, File)
 _MICROSECONDS: Final = {"M": "datetime64[us]", "m": "timedelta64[us]"}
 """The units of NumPy's times that Python's have too, by the kind of their type."""
 
@@ -87,32 +88,45 @@ def plain(value: Any) -> Any:
         return _dumped(value)
     if isinstance(value, Mapping):
         return dict(value)
-    if isinstance(value, Set):
+    if isinstance(value, set | frozenset):
         return _in_order(value)
-    if isinstance(value, deque | ValuesView):
-        return list(value)
+    if isinstance(value, Set | deque | ValuesView):
+        return list(value)  # views of a dictionary, and sets that keep an order, are in theirs
     for name, module, written in _LOADED:
         if (known := _class(module, name)) is not None and isinstance(value, known):
             return written(value)
     raise TypeError(f"Object of type {type(value).__qualname__} is not JSON serializable")
 
 
-def with_text_keys(value: Any) -> Any:
+def inside(value: Any) -> Any:
+    """Return what `plain` gives, with the keys as they are; None where no dictionary is in it."""
+    if isinstance(value, _FLAT) or binary_of(value) is not None:
+        return None
+    if hasattr(type(value), "model_dump"):
+        return vars(value)
+    if hasattr(value, "tolist") and getattr(getattr(value, "dtype", None), "kind", "O") != "O":
+        return None
+    return plain(value)
+
+
+def with_text_keys(value: Any, instead: Callable[[Any], Any] = plain) -> Any:
     """Return a value in which every key is one that JSON has, or may be written in place of one.
+
+    `instead` gives what is written in place of values that JSON does not have.
 
     Raises:
         TypeError: nothing stands for a key or a value.
     """
     if isinstance(value, dict):
-        made = {_key(key): with_text_keys(each) for key, each in value.items()}
+        made = {_key(key): with_text_keys(each, instead) for key, each in value.items()}
         if len(made) < len(value):
             raise TypeError("two keys of a dict are the same in JSON")
         return made
     if isinstance(value, list | tuple):
-        return [with_text_keys(each) for each in value]
+        return [with_text_keys(each, instead) for each in value]
     if value is None or isinstance(value, str | int | float):
         return value
-    return with_text_keys(plain(value))
+    return with_text_keys(instead(value), instead)
 
 
 def _key(key: Any) -> Any:
@@ -140,7 +154,7 @@ def _dumped(value: Any) -> Any:
         return value.model_dump(by_alias=True)  # it holds what pydantic has no JSON for, such as an array
 
 
-def _in_order(value: Set[Any]) -> list[Any]:
+def _in_order(value: set[Any] | frozenset[Any]) -> list[Any]:
     try:
         return sorted(value)
     except TypeError:

@@ -106,7 +106,7 @@ class _Call:
         model = [] if self._loader is None else [self._awaited(self._loader(), runner)]
         scratch = Scratch()
         try:
-            made = Arguments(made_types(self._interface)).make(given, scratch)
+            made = Arguments(made_types(self._interface), {}).make(given, scratch)
             value = self._awaited(self._function(*model, **self._with_context(made)), runner)
             if isinstance(value, AsyncIterator):
                 with suppress(StopAsyncIteration):

@@ -17,9 +17,10 @@ from openlaunch.client.packing.callables import pack_callables
 from openlaunch_worker.frames import Flags
 
 SCRIPT = '''
-import enum, functools, json, multiprocessing, pathlib, pickle, sys
+import contextvars, enum, functools, importlib.util, json, multiprocessing, pathlib, pickle, sys, typing
 import openlaunch
-from app import model, state
+import code as own_code
+from app import knobs, model, state
 from app.text import clean
 
 class Base: pass
@@ -54,6 +55,33 @@ def registered(): return 1
 
 state.catalogue.add(Color.RED)
 
+knobs.THRESHOLD = 0.9
+knobs.OPTIONS["beam"] = 5
+knobs.Model.depth = 3
+knobs.seen.append("at home")
+knobs.count()
+def better(): return "better"
+knobs.worse = better
+
+spec = importlib.util.spec_from_file_location("renamed", "more/version_2.py")
+renamed = sys.modules["renamed"] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(renamed)
+
+var = contextvars.ContextVar("var", default="the default")
+UserId = typing.NewType("UserId", int)
+class Missing:
+    def __reduce__(self): return "MISSING"
+MISSING = Missing()
+
+def enclosing():
+    n = 0
+    def add():
+        nonlocal n
+        n += 1
+    def get(): return n
+    return add, get
+add_one, get_all = enclosing()
+
 STORED = pickle.dumps(Unused())
 WORDS = {"one", "two", "three"}
 
@@ -81,10 +109,19 @@ def fails_there(): return clean(None)
 def color(): return Color.RED
 def registries(): return [sorted(state.REGISTRY), len(state.catalogue.items)]
 def nested(): return model.made(2)
+def shared():
+    add_one()
+    add_one()
+    return get_all()
+def marks(user: UserId = 1, x=MISSING): return [x is MISSING, var.get()]
+def set_from_outside():
+    return [knobs.THRESHOLD, knobs.OPTIONS, knobs.Model.depth, knobs.worse(), knobs.seen, knobs.count()]
+def names(): return [renamed.name(), own_code.NAME]
 def config(): return json.loads(pathlib.Path("settings.json").read_text())
 
 ALL = {f.__name__: f for f in (cache, late, found_by_name, data, init, script_state, stored, dispatched, forked,
-                               spawned, words, fails_here, fails_there, color, nested, config, registries)}
+                               spawned, words, fails_here, fails_there, color, nested, config, registries,
+                               shared, marks, set_from_outside, names)}
 def predict(what): return ALL[what]()
 
 if __name__ == "__main__":
@@ -106,6 +143,12 @@ FILES = {
     "app/text.py": "from . import model\ndef clean(t):\n    return t.strip()\n",
     "app/plugin.py": "NAME = 'plugin'",
     "app/words.txt": "some words",
+    "app/knobs.py": "THRESHOLD = 0.5\nOPTIONS = {'beam': 1}\nseen = []\ncounted = 0\n"
+    "class Model:\n    depth: int = 1\n"
+    "def worse(): return 'worse'\ndef note(): seen.append(1)\n"
+    "def count():\n    global counted\n    counted += 1\n    return counted\n",
+    "code.py": "NAME = 'own code'",
+    "more/version_2.py": "def name(): return __name__",
     "app/state.py": "model = None\ndef init():\n    global model\n    model = 'loaded'\ndef get(): return model\n"
     "REGISTRY = {}\ndef register(f):\n    REGISTRY[f.__name__] = f\n    return f\n"
     "class Catalogue:\n    def __init__(self): self.items = []\n    def add(self, one): self.items.append(one)\n"
@@ -185,6 +228,10 @@ def worker(bundles):
         ("words", True),
         ("nested", 6),
         ("registries", [["of_the_module", "registered"], 1]),
+        ("shared", 2),
+        ("marks", [True, "the default"]),
+        ("set_from_outside", [0.9, {"beam": 5}, 3, "better", [], 1]),
+        ("names", ["renamed", "own code"]),
     ],
 )
 def test_code_does_what_it_does_at_home(worker, what, value):
@@ -217,19 +264,20 @@ def names(data, below):
 
 
 PACKAGE = {
-    f"app/{name}" for name in ("__init__.py", "model.py", "plugin.py", "state.py", "text.py", "words.txt")
+    f"app/{name}"
+    for name in ("__init__.py", "knobs.py", "model.py", "plugin.py", "state.py", "text.py", "words.txt")
 }
 
 
 def test_what_is_imported_goes_along_and_packages_whole(bundles):
-    assert names(bundles["plain"][0], "modules/") == {*PACKAGE, "late_module.py"}
+    assert names(bundles["plain"][0], "modules/") == {*PACKAGE, "code.py", "late_module.py", "renamed.py"}
 
 
 def test_a_folder_goes_along_but_for_what_git_ignores_and_what_is_not_wanted(bundles):
     data = bundles["folder"][0]
-    more = {"late_module.py", "more/plugin.py", "script.py", "settings.json"}
+    more = {"code.py", "late_module.py", "more/plugin.py", "more/version_2.py", "script.py", "settings.json"}
     assert names(data, "code/") == PACKAGE | more
-    assert names(data, "modules/") == set()
+    assert names(data, "modules/") == {"renamed.py"}
 
 
 def test_workers_run_in_the_folder(bundles):
@@ -260,6 +308,34 @@ def test_functions_of_a_test_suite_return_its_own_classes_and_have_plain_asserts
         sent = worker.request({"args": {"x": 1}}, Flags.PICKLED)
         assert worker.answer()[0] == sent
         assert "AssertionError: x has to be positive" in worker.call({"args": {"x": 0}})["traceback"]
+
+
+ANNOTATED = """
+from __future__ import annotations
+import dataclasses, pathlib
+from datetime import date
+from openlaunch.client.operations.deploy import loaders
+from openlaunch.client.packing.callables import pack_callables
+from openlaunch.client.packing.interface import interface_of, made_types
+
+@dataclasses.dataclass
+class Item:
+    when: date
+    more: list[Item] = dataclasses.field(default_factory=list)
+
+def predict(item: Item): return [item.when.year, type(item.more[0]).__name__]
+
+takes = made_types(interface_of(predict, has_model=False))
+pathlib.Path("bundle").write_bytes(pack_callables(*loaders(predict, None, takes)))
+"""
+
+
+def test_what_only_annotations_name_is_made_in_a_worker(tmp_path):
+    run(write(tmp_path, {"script.py": ANNOTATED}), "script.py")
+    with Worker((tmp_path / "bundle").read_bytes()) as worker:
+        worker.ready()
+        item = {"when": "2026-01-02", "more": [{"when": "2026-01-02"}]}
+        assert worker.value(item=item) == [2026, "Item"]
 
 
 GENERIC = """

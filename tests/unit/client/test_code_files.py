@@ -1,9 +1,11 @@
 """Which files go along with functions."""
 
 import importlib
+import py_compile
 import sys
 import threading
 import zipfile
+from importlib.machinery import EXTENSION_SUFFIXES
 from io import BytesIO
 
 import pytest
@@ -132,6 +134,32 @@ def test_a_module_that_can_not_be_imported_here_goes_along(project):
 
     assert packed(load) >= {"modules/on_the_server.py", "modules/its_helper.py"}
     assert "on_the_server" not in sys.modules
+
+
+def test_modules_that_are_no_source_files_go_along(project):
+    home = project(from_source__dot__py="NAME = 'from source'")
+    py_compile.compile(str(home / "from_source.py"), cfile=str(home / "compiled.pyc"))
+    fast = f"fast{EXTENSION_SUFFIXES[0]}"
+    (home / fast).write_bytes(b"")
+
+    def load():
+        import compiled
+        import fast
+
+        return compiled, fast
+
+    assert packed(load) == {"modules/compiled.pyc", f"modules/{fast}"}
+
+
+def test_modules_in_a_zip_go_along_with_what_is_used_of_them(project, monkeypatch):
+    home = project()
+    with zipfile.ZipFile(home / "library.zip", "w") as archive:
+        archive.writestr("zipped.py", "K = 2\ndef times(x):\n    return K * x\n")
+    monkeypatch.syspath_prepend(home / "library.zip")
+    import zipped
+
+    assert OwnModules().is_by_value("zipped")
+    assert packed(zipped.times) == set()
 
 
 @pytest.mark.parametrize("text", ["import openlaunch", "import pytest", "import near", "from near import x"])

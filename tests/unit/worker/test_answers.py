@@ -2,6 +2,8 @@ import enum
 import json
 import pickle
 import re
+from dataclasses import dataclass
+from types import MappingProxyType
 
 import pytest
 from hypothesis import given
@@ -140,6 +142,11 @@ def test_without_the_encoder_in_c_answers_are_the_same(monkeypatch):
     assert answers.event(value, MANY) == quick
 
 
+@dataclass
+class Record:
+    held: dict
+
+
 @pytest.mark.parametrize(
     ("value", "keys"),
     [
@@ -148,6 +155,8 @@ def test_without_the_encoder_in_c_answers_are_the_same(monkeypatch):
         ({None: 1, "null": 2}, "None and 'null'"),
         ({1.5: 1, "1.5": 2}, "1.5 and '1.5'"),
         ({-7: 1, "x": {}, "-7": 2}, "-7 and '-7'"),
+        ([Record({1: 1, "1": 2})], "1 and '1'"),
+        ({"x": MappingProxyType({1: 1, "1": 2})}, "1 and '1'"),
     ],
 )
 def test_keys_that_are_the_same_in_json_are_refused_by_name(value, keys):

@@ -1,9 +1,14 @@
 """Arguments that are made to take more than they look like: images, arrays, unions, names of files."""
 
 import dataclasses
+import datetime as dt
 import io
 import json
-from typing import Any
+from collections import deque
+from collections.abc import Iterable, Mapping, Set
+from enum import Enum, IntEnum
+from ipaddress import IPv4Address
+from typing import Any, Generic, Literal, NamedTuple, NewType, TypeVar
 
 import numpy as np
 import PIL.Image
@@ -40,6 +45,69 @@ def make(kind: Any, value: Any) -> Any:
 
     setattr(predict, TAKES, {"x": kind})
     return arguments_of(predict).make({"x": value}, Scratch())["x"]
+
+
+T = TypeVar("T")
+When = NewType("When", dt.date)
+DAY = dt.date(2026, 1, 2)
+
+
+class Color(Enum):
+    RED = "red"
+
+
+class Level(IntEnum):
+    LOW = 1
+
+
+@dataclasses.dataclass
+class Box(Generic[T]):
+    item: T
+    more: list[T]
+
+
+class Pair(NamedTuple):
+    first: dt.date
+    second: int = 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "made"),
+    [
+        (dict[int, str], {"1": "a", "-2": "b"}, {1: "a", -2: "b"}),
+        (dict[float, int], {"1.5": 1}, {1.5: 1}),
+        (dict[bool, int], {"true": 1}, {True: 1}),
+        (dict[dt.date, When], {"2026-01-02": "2026-01-02"}, {DAY: DAY}),
+        (dict[Color, dict[Level, int]], {"red": {"1": 2}}, {Color.RED: {Level.LOW: 2}}),
+        (Mapping[str, int], {"1": 1}, {"1": 1}),
+        (Pair, ["2026-01-02"], Pair(DAY)),
+        (Pair, ["2026-01-02", 3], Pair(DAY, 3)),
+        (Box[dt.date], {"item": "2026-01-02", "more": ["2026-01-02"]}, Box(DAY, [DAY])),
+        (Iterable[dt.date], ["2026-01-02"], [DAY]),
+        (Set[dt.date], ["2026-01-02"], {DAY}),
+        (deque[int], [1, 2], deque([1, 2])),
+        (Literal[Color.RED, "blue"], "red", Color.RED),
+        (IPv4Address, "10.0.0.1", IPv4Address("10.0.0.1")),
+    ],
+)
+def test_a_value_is_what_the_annotation_names(kind, value, made):
+    found = make(kind, value)
+    assert found == made
+    assert type(found) is type(made)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "reason"),
+    [
+        (dict[int, str], {"one": "a"}, "x.one: it is not int: ValueError: 'one' is not a whole number"),
+        (dict[int, str], {"1": "a", "01": "b"}, "x: two of its keys are the same"),
+        (dict[Color, int], {"blue": 1}, "x.blue: it is not Color: ValueError: 'blue' is not a valid Color"),
+        (Pair, [], "x: it is not Pair: .*missing 1 required positional argument: 'first'"),
+    ],
+)
+def test_a_value_that_its_annotation_does_not_take_is_named(kind, value, reason):
+    with pytest.raises(InvalidInput, match=reason):
+        make(kind, value)
 
 
 def npy(version: int, shape: str, data: bytes = b"", descr: str = "'<f8'") -> File:

@@ -18,13 +18,13 @@ from openlaunch.client.models import ModelEndpoint, changes_between, differences
 from openlaunch.client.operations import bundles, endpoints
 from openlaunch.client.packing.callables import pack_callables, python_version
 from openlaunch.client.packing.documents import pack_schemas
-from openlaunch.client.packing.interface import interface_of, made_types
+from openlaunch.client.packing.interface import interface_of, made_fields, made_types
 from openlaunch.client.progress import StatusLine
 from openlaunch.errors import APIError, ConnectionFailed, ServerError
 from openlaunch.wire.bundles import ModelBundleResponse
 from openlaunch.wire.endpoints import EndpointStatus, EndpointType, UpdateModelEndpointRequest
 from openlaunch.wire.keywords import DEFAULTS, DEPLOY_DEFAULTS
-from openlaunch_worker.shapes import shape_of
+from openlaunch_worker.shapes import FIELDS, TAKES, shape_of
 
 log = logging.getLogger(__name__)
 
@@ -347,12 +347,14 @@ def loaders(
         return None if load_model_fn is None else load_model_fn(*app_config)
 
     vars(load_model)["for_thread"] = not shape_of(fn).on_loop
+    fields = made_fields(takes or {})
 
     def load_predict(*config_and_model: Any) -> Callable[..., Any]:
         predict = fn if load_model_fn is None else partial(fn, config_and_model[-1])
         if takes:
             predict = partial(predict)
-            vars(predict)["takes"] = takes
+            vars(predict)[TAKES] = takes
+            vars(predict)[FIELDS] = fields
         return predict
 
     return load_model, load_predict

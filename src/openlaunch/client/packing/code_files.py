@@ -1,6 +1,6 @@
 """Collects the files of a bundle's code: the user's modules, and a folder that is named."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -46,6 +46,9 @@ def collect(sources: Collection[Source], code_dir: Path | None, choice: Choice) 
     whole: set[Path] = set()
     for source in sorted(sources, key=lambda one: one.name):
         root, below = source.root, MODULES
+        if source.is_renamed:
+            files.update(_renamed(source, choice))
+            continue
         if home is not None and source.file.resolve().is_relative_to(home):
             root, below = source.root.resolve(), CODE
             path.append("/".join([CODE, *root.relative_to(home).parts]))
@@ -58,7 +61,7 @@ def collect(sources: Collection[Source], code_dir: Path | None, choice: Choice) 
     notes = notes_about((source.name for source in sources), site_folders())
     files.update((f"{MODULES}/{name}", file) for name, file in notes.items())
     _check(files, MAX_MODULES_BYTES, "the modules that the functions use, with their packages' data,")
-    imported = {source.file for source in sources}
+    imported = {source.file for source in sources if source.is_python}
     made = {place_of_bytecode(name): compiled(file) for name, file in files.items() if file in imported}
     bytecode = {name: data for name, data in made.items() if data is not None}
     if home is None:
@@ -66,6 +69,17 @@ def collect(sources: Collection[Source], code_dir: Path | None, choice: Choice) 
     chosen = {f"{CODE}/{file.relative_to(home).as_posix()}": file for file in files_below(home, choice)}
     _check(chosen, MAX_FOLDER_BYTES, f"the folder {home}")
     return CodeFiles(files | chosen, bytecode, tuple(dict.fromkeys([*path, CODE])), CODE)
+
+
+def _renamed(source: Source, choice: Choice) -> Iterator[tuple[str, Path]]:
+    """Give the files of a module that has another name than its file, under that name."""
+    place = f"{MODULES}/{source.name.replace('.', '/')}"
+    if not source.is_package:
+        yield place + "".join(source.file.suffixes), source.file
+        return
+    folder = source.file.parent
+    for file in files_below(folder, Choice((), choice.exclude, choice.secrets), source.root):
+        yield f"{place}/{file.relative_to(folder).as_posix()}", file
 
 
 def _place(shown_root: Path, file: Path, root: Path, within: Path, below: str) -> str:

@@ -16,7 +16,7 @@ from collections.abc import (
 )
 from typing import Any, NamedTuple
 
-from openlaunch_worker.arguments import Makers
+from openlaunch_worker.arguments import Makers, hints_of, is_record, taken_apart
 from openlaunch_worker.context import Context, is_context
 
 NONE = inspect.Parameter.empty
@@ -66,6 +66,31 @@ def made_types(interface: Interface, *, of_request: bool = True) -> dict[str, An
         if _is_made(makers, parameter.annotation)
     }
     return made if interface.context is None else made | {interface.context: Context}
+
+
+def made_fields(takes: dict[str, Any]) -> dict[Any, dict[str, Any]]:
+    """Return the types of the fields of the classes in `takes`.
+
+    Where annotations are texts (`from __future__ import annotations`), a worker may not have what they name: nothing
+    but the annotation uses it.
+    """
+    found: dict[Any, dict[str, Any]] = {}
+    makers = Makers()
+    todo = list(takes.values())
+    while todo:
+        _, kind, inner = taken_apart(todo.pop())
+        todo += inner
+        if not is_record(kind) or kind in found:
+            continue
+        hints = {name: rebuilt(hint, keep=_is_ours) for name, hint in hints_of(kind).items()}
+        found[kind] = {name: hint for name, hint in hints.items() if _is_open(hint) or _is_made(makers, hint)}
+        todo += found[kind].values()
+    return found
+
+
+def _is_open(hint: Any) -> bool:
+    """Return whether a type has variables, for which its class is given types."""
+    return isinstance(hint, typing.TypeVar) or bool(getattr(hint, "__parameters__", ()))
 
 
 def _is_ours(metadata: Any) -> bool:

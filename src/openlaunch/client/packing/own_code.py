@@ -9,10 +9,11 @@ import sysconfig
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from importlib.machinery import ModuleSpec, PathFinder
+from importlib.machinery import EXTENSION_SUFFIXES, ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
 from typing import Final
+from zipimport import zipimporter
 
 from openlaunch.client.packing.local_packages import local_packages
 
@@ -23,6 +24,8 @@ MAIN: Final = "__main__"
 
 _CALLS: Final = re.compile(rb"""(?:\bimport_module|\b__import__)\(\s*["']([A-Za-z_][\w.]*)["']""")
 """Finds `importlib.import_module("name")` and `__import__("name")`."""
+_FILES: Final = (".py", ".pyc", *EXTENSION_SUFFIXES)
+"""How the files of modules end: sources, bytecode without one, and what was compiled in place."""
 _HOLD_STATEMENTS: Final = ("body", "handlers", "orelse", "finalbody", "cases")
 
 CACHED: Final = type(lru_cache(lambda: None))
@@ -41,6 +44,16 @@ class Source:
     def root(self) -> Path:
         return self.file.parents[self.name.count(".") + self.is_package]
 
+    @property
+    def is_python(self) -> bool:
+        return self.file.suffix == ".py"
+
+    @property
+    def is_renamed(self) -> bool:
+        """Whether the module has another name than its file, from which a program has made it under that name."""
+        named = self.file.parent.name if self.is_package else self.file.name.partition(".")[0]
+        return named != self.name.rpartition(".")[2]
+
 
 @dataclass(frozen=True, slots=True)
 class Import:
@@ -51,13 +64,13 @@ class Import:
 
 
 def source_of(name: str) -> Source | None:
-    """Find a module of the user's own. Return None for one that is installed, or is not a Python file."""
-    if name == MAIN or name.partition(".")[0] in sys.stdlib_module_names:
+    """Find a module of the user's own. Return None for one that is installed, or is not a file."""
+    if name == MAIN or (spec := _spec_of(name)) is None:
         return None
-    spec = _spec_of(name)
-    if spec is None or not spec.has_location or spec.origin is None or not spec.origin.endswith(".py"):
+    if not spec.has_location or spec.origin is None or not spec.origin.endswith(_FILES):
         return None
-    if is_installed(spec.origin):
+    # By the file, because a module of the user's may have the name of one of Python's.
+    if is_installed(spec.origin) or not Path(spec.origin).is_file():
         return None
     source = Source(name, Path(spec.origin), spec.submodule_search_locations is not None)
     return None if source.root not in site_folders() and _is_install_target(source.root) else source
@@ -115,6 +128,8 @@ def _is_install_target(folder: Path) -> bool:
 
 def imports_of(source: Source) -> tuple[Import, ...]:
     """Return the modules that a file imports, wherever in it."""
+    if not source.is_python:
+        return ()
     status = source.file.stat()
     package = source.name if source.is_package else source.name.rpartition(".")[0]
     return _imports_in(str(source.file), status.st_mtime_ns, status.st_size, package)
@@ -228,5 +243,10 @@ class OwnModules:
 
 
 def _is_made_at_run_time(name: str) -> bool:
+    """Return whether a module has no file that could go along: it was made by a program, or is in a zip."""
     module = sys.modules.get(name)
-    return isinstance(module, ModuleType) and module.__spec__ is None and not hasattr(module, "__file__")
+    if not isinstance(module, ModuleType):
+        return False
+    if module.__spec__ is None:
+        return not hasattr(module, "__file__")
+    return isinstance(module.__loader__, zipimporter) and not is_installed(str(module.__spec__.origin))

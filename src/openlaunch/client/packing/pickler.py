@@ -1,5 +1,6 @@
 """Pickles functions: what workers can import goes along by name, the rest by value."""
 
+import copyreg
 import functools
 import importlib
 import marshal
@@ -8,9 +9,10 @@ import types
 import typing
 import weakref
 from collections.abc import Set
+from contextvars import Context, ContextVar
 from io import BytesIO
-from types import CodeType, FunctionType, ModuleType
-from typing import Any, Final, ForwardRef, ParamSpec, TypeVar, TypeVarTuple
+from types import CellType, CodeType, FunctionType, ModuleType
+from typing import Any, Final, ForwardRef, NewType, ParamSpec, TypeVar, TypeVarTuple
 
 import cloudpickle
 
@@ -19,10 +21,15 @@ from openlaunch.client.packing.class_names import name_class
 from openlaunch.client.packing.code_objects import imports_in
 from openlaunch.client.packing.own_code import CACHED, MAIN, OwnModules, parents_and, source_of
 from openlaunch.client.packing.source_texts import SourceTexts, check_fresh
-from openlaunch_worker.own_code import cached, namespace
+from openlaunch_worker.own_code import cached, context_variable, namespace
 
 _ALIAS: Final[Any] = getattr(typing, "TypeAliasType", None)
 """What a `type` statement makes, from Python 3.12 on."""
+_NAMED_TYPES: Final[tuple[Any, ...]] = (
+    *(ParamSpec, TypeVarTuple, NewType),
+    *(() if _ALIAS is None else (_ALIAS,)),
+)
+"""What is found under its name in its module, and otherwise made anew."""
 _WITH_STATE: Final = 6
 """Members of what an object is reduced to that has a state, and a function to set it."""
 
@@ -37,7 +44,14 @@ class _Namespace:
         return namespace, (self._name,)
 
 
-class _InOrder:
+class _Cell:
+    """Stands for a variable of an enclosing function, which the functions within share; it gets its value later."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return CellType, ()
+
+
+class InOrder:
     """Stands for a set of texts, whose order differs from one run of a program to the next."""
 
     def __init__(self, items: Set[Any]) -> None:
@@ -50,6 +64,13 @@ class _InOrder:
 
 def _reduce_weak(weak: Any) -> tuple[Any, ...]:
     return type(weak), (dict(weak),)
+
+
+def _reduce_context_variable(variable: ContextVar[Any]) -> tuple[Any, ...]:
+    try:
+        return context_variable, (variable.name, Context().run(variable.get))
+    except LookupError:
+        return context_variable, (variable.name,)
 
 
 def _reduce_cached_property(one: functools.cached_property[Any]) -> tuple[Any, ...]:
@@ -70,6 +91,7 @@ class FunctionPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle
             weakref.WeakKeyDictionary: _reduce_weak,
             weakref.WeakValueDictionary: _reduce_weak,
             functools.cached_property: _reduce_cached_property,
+            ContextVar: _reduce_context_variable,
         }
     )
 
@@ -78,7 +100,8 @@ class FunctionPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle
         self.file = file
         self._own = own
         self._met: set[str] = set()
-        self._sets: dict[int, _InOrder] = {}
+        self._sets: dict[int, InOrder] = {}
+        self._cells: dict[int, tuple[CellType, _Cell]] = {}
         self._aliases: set[int] = set()
         self._registered: list[ModuleType] = []
         self.named: set[str] = set()
@@ -110,13 +133,25 @@ class FunctionPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle
             return self._reduce_cached(obj)
         if isinstance(obj, TypeVar):
             name_class(obj)
-        if isinstance(obj, ParamSpec | TypeVarTuple) and not self._is_imported(obj):
-            return type(obj), (obj.__name__,)
-        if _ALIAS is not None and type(obj) is _ALIAS and not self._is_imported(obj):
-            return self._reduce_alias(obj)
+        if isinstance(obj, _NAMED_TYPES) and not self._is_imported(obj):
+            return self._reduce_named_type(obj)
         if isinstance(obj, types.BuiltinFunctionType):
             self._meet(obj.__module__)
-        return super().reducer_override(obj)
+        reduced = super().reducer_override(obj)
+        return self._reduce_by_name(obj) if reduced is NotImplemented else reduced
+
+    def _reduce_by_name(self, obj: Any) -> Any:
+        """Reduce an object of a script that is pickled by a name, such as a mark for what is missing."""
+        kind: Any = type(obj)
+        if kind.__reduce__ is object.__reduce__ or not self._own.is_by_value(kind.__module__):
+            return NotImplemented
+        name = obj.__reduce__()
+        if not isinstance(name, str):
+            return NotImplemented
+        self._meet(kind.__module__)
+        if "." not in name:
+            self.restored[kind.__module__][name] = obj
+        return copyreg.__newobj__, (kind,), obj.__getstate__()  # type: ignore[attr-defined]  # what pickle itself calls
 
     def _meet(self, name: object) -> None:
         """Decide how a module goes along, at the first thing of it that is pickled."""
@@ -155,6 +190,7 @@ class FunctionPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle
             return reduced
         self._keep_name(function, reduced)
         self._note_imports(function)
+        reduced = (reduced[0], self._with_cells(reduced[1], function), *reduced[2:])
         values = reduced[2][1]["__globals__"]
         if home in self.named:
             values.clear()  # the module makes them when it is imported
@@ -162,8 +198,15 @@ class FunctionPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle
             if name.startswith("@"):
                 del values[name]
             elif type(value) in (set, frozenset):
-                values[name] = self._sets.setdefault(id(value), _InOrder(value))
+                values[name] = self._sets.setdefault(id(value), InOrder(value))
         return reduced
+
+    def _with_cells(self, made_of: tuple[Any, ...], function: FunctionType) -> tuple[Any, ...]:
+        """Return what a function is made of, with the cells that it shares; cloudpickle gives each its own."""
+        if not function.__closure__:
+            return made_of
+        cells = tuple(self._cells.setdefault(id(one), (one, _Cell()))[1] for one in function.__closure__)
+        return (*made_of[:-1], cells)
 
     def _home(self, function: FunctionType) -> str | None:
         """Return the module, there in the worker, whose globals a function uses."""
@@ -179,6 +222,11 @@ class FunctionPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle
         self._meet(obj.__module__)
         found = getattr(sys.modules.get(obj.__module__), obj.__name__, None)
         return found is obj and obj.__module__ not in self.restored
+
+    def _reduce_named_type(self, obj: Any) -> tuple[Any, ...]:
+        if isinstance(obj, NewType):
+            return NewType, (obj.__name__, obj.__supertype__)
+        return self._reduce_alias(obj) if type(obj) is _ALIAS else (type(obj), (obj.__name__,))
 
     def _reduce_alias(self, alias: Any) -> tuple[Any, ...]:
         if id(alias) in self._aliases:  # inside its own value

@@ -1,11 +1,13 @@
-"""What a script has put into the registries of modules: workers import these anew, and never run the script."""
+"""What a script has put into modules: workers import these anew, and never run the script."""
 
 import sys
 from collections.abc import Callable, Iterator
 from types import FunctionType
 from typing import Any
 
+from openlaunch.client.packing.changed_values import changed_values
 from openlaunch.client.packing.own_code import CACHED, OwnModules
+from openlaunch.client.packing.pickler import InOrder
 from openlaunch_worker.own_code import Registration
 
 MAX_ENTRIES = 10_000
@@ -13,13 +15,44 @@ MAX_ENTRIES = 10_000
 
 
 def registrations(names: list[str], own: OwnModules, can_pickle: Callable[[Any], bool]) -> list[Registration]:
-    """Find the functions, classes and objects of scripts in collections of these modules."""
+    """Find what scripts have put into these modules and their collections, and the values that are changed."""
+
+    def is_wanted(one: Any) -> bool:
+        return _is_scripts(one, own) and can_pickle(one)
+
     found: list[Registration] = []
     for name in names:
         for path, collection in _collections(name, own):
-            entries = _entries(collection, lambda one: _is_scripts(one, own) and can_pickle(one))
+            entries = _entries(collection, is_wanted)
             if entries:
                 found.append((name, path, entries))
+        set_by_script = _set_by_script(name, own, is_wanted)
+        for path, values in changed_values(name).items():
+            made = {
+                key: InOrder(one) if type(one) in (set, frozenset) else one for key, one in values.items()
+            }
+            set_by_script[path] = set_by_script.get(path, {}) | made
+        found += [(name, path, values) for path, values in sorted(set_by_script.items())]
+    return found
+
+
+def _set_by_script(
+    name: str, own: OwnModules, wanted: Callable[[Any], bool]
+) -> dict[tuple[str, ...], dict[str, Any]]:
+    """Return what a module and its classes have of a script's, such as a function in place of another."""
+    module = sys.modules.get(name)
+    classes = [
+        (attribute,)
+        for attribute, value in list(getattr(module, "__dict__", {}).items())
+        if issubclass(type(value), type) and value.__module__ == name
+    ]
+    found: dict[tuple[str, ...], dict[str, Any]] = {}
+    for path in [(), *classes]:
+        holder = module if not path else vars(module)[path[0]]
+        for attribute, value in list(getattr(holder, "__dict__", {}).items()):
+            is_collection = issubclass(type(value), dict | list | set | tuple)
+            if not is_collection and not attribute.startswith("__") and wanted(value):
+                found.setdefault(path, {})[attribute] = value
     return found
 
 

@@ -1,0 +1,146 @@
+"""Finds what a program has changed in its own modules after their import, which the file of a module does not say.
+
+A module that changes a value itself, in a function, keeps its state: that is of one process. So do values that are
+made when it is imported. What is left was set from outside, as in `config.THRESHOLD = 0.9`.
+"""
+
+import ast
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final
+
+from openlaunch.client.packing.own_code import source_of
+
+MAX_PARTS: Final = 10_000
+"""Values in a collection; a larger one is data."""
+_PLAIN: Final = (str, bytes, int, float, complex, bool, type(None))
+_CHANGES: Final = frozenset(
+    {
+        "add",
+        "append",
+        "clear",
+        "discard",
+        "extend",
+        "insert",
+        "pop",
+        "popitem",
+        "remove",
+        "setdefault",
+        "sort",
+    }
+    | {"reverse", "update"}
+)
+"""Methods that change a list, dict or set."""
+
+Place = tuple[str, ...]
+
+
+def changed_values(name: str) -> dict[Place, dict[str, Any]]:
+    """Return the values of a loaded module that are others than its file says, by the class that they are in."""
+    source = source_of(name)
+    module = sys.modules.get(name)
+    if source is None or module is None or not source.is_python:
+        return {}
+    status = source.file.stat()
+    found: dict[Place, dict[str, Any]] = {}
+    for path, key, written in _written_in(str(source.file), status.st_mtime_ns, status.st_size):
+        holder: Any = module if not path else vars(module).get(path[0])
+        now = getattr(holder, "__dict__", {}).get(key, written)
+        if _is_plain(now) and _differs(now, written):
+            found.setdefault(path, {})[key] = now
+    return found
+
+
+@lru_cache(maxsize=4096)
+def _written_in(file: str, _changed: int, _size: int) -> tuple[tuple[Place, str, Any], ...]:
+    """Return the values that a file writes down for names that nothing in it changes."""
+    try:
+        tree = ast.parse(Path(file).read_bytes())
+    except (SyntaxError, ValueError, OSError):
+        return ()
+    changed = set(_changed_within(tree))
+    bodies = [
+        ((), tree.body),
+        *(((one.name,), one.body) for one in tree.body if isinstance(one, ast.ClassDef)),
+    ]
+    return tuple(
+        (path, name, value)
+        for path, body in bodies
+        for name, value in _constants(body)
+        if name not in changed
+    )
+
+
+def _constants(body: list[ast.stmt]) -> Iterator[tuple[str, Any]]:
+    """Give the names that a body sets once, to a value that is written there."""
+    times = Counter(name for statement in body for name in _names_set(statement))
+    for statement in body:
+        match statement:
+            case (
+                ast.Assign(targets=[ast.Name(id=name)], value=value)
+                | ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value)
+            ) if times[name] == 1 and not name.startswith("__"):
+                try:
+                    yield name, ast.literal_eval(value)
+                except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+                    continue
+
+
+def _names_set(node: ast.AST) -> Iterator[str]:
+    """Give the names that a statement sets in its own scope."""
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        yield node.name
+    elif isinstance(node, ast.alias):
+        yield (node.asname or node.name).partition(".")[0]
+    elif isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
+        yield node.id
+    elif not isinstance(node, ast.Lambda):
+        for child in ast.iter_child_nodes(node):
+            yield from _names_set(child)
+
+
+def _changed_within(tree: ast.Module) -> Iterator[str]:
+    """Give the names, of globals and of attributes, that some code of the module changes or may change."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Global):
+            yield from node.names
+        elif isinstance(node, ast.Subscript | ast.Attribute) and not isinstance(node.ctx, ast.Load):
+            yield _last_name(node.value)
+            yield node.attr if isinstance(node, ast.Attribute) else ""
+        elif isinstance(node, ast.AugAssign):
+            yield _last_name(node.target)
+        elif (
+            isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _CHANGES
+        ):
+            yield _last_name(node.func.value)
+
+
+def _last_name(node: ast.AST) -> str:
+    return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
+
+
+def _differs(now: Any, written: Any) -> bool:
+    try:
+        return repr(now) != repr(written) and (type(now) is not type(written) or bool(now != written))
+    except Exception:
+        return True
+
+
+def _is_plain(value: Any) -> bool:
+    """Return whether a value is made of texts, numbers and collections alone."""
+    todo, parts = [value], 0
+    while todo:
+        one = todo.pop()
+        parts += 1
+        if parts > MAX_PARTS:
+            return False
+        if type(one) is dict:
+            todo += [*one.keys(), *one.values()]
+        elif type(one) in (list, tuple, set, frozenset):
+            todo += one
+        elif type(one) not in _PLAIN:
+            return False
+    return True
