@@ -1,8 +1,8 @@
 """Calls other endpoints from within a worker, through the server, over the socket that the worker has in any case.
 
 A connection says HELLO with a token that is good for this worker's owner, for predictions alone, and for as long as
-the worker lives, and with the seat of the server that it is for. It is HTTP from then on. A call belongs to the request that makes it: the server bounds it by that
-one's deadline, and it ends with it.
+the worker lives, and with the seat of the server that it is for. It is HTTP from then on. A call belongs to the
+request that makes it: the server bounds it by that one's deadline, and it ends with it.
 """
 
 import asyncio

@@ -18,6 +18,9 @@ from cluster_servers import LITTLE, TOKEN, Servers, client_of
 from nodes_driver import count
 from server_driver import args, eventually
 
+from openlaunch import LaunchClient
+from openlaunch.errors import NotFound
+
 pytestmark = pytest.mark.slow
 
 
@@ -217,3 +220,42 @@ def test_functions_call_endpoints_through_the_server_whose_request_they_run(
         ]
         eventually(lambda: servers.leader() == second.url)
         assert there.get_model_endpoint("calls").predict(args(n=4)).value == 17
+
+
+def test_whichever_server_is_asked_answers_for_workers_and_nodes(
+    two: tuple[ChaosServer, ChaosServer, list[Any]], servers: Servers
+) -> None:
+    first, second, (node,) = two
+
+    def seen_by(client: LaunchClient) -> list[object]:
+        workers = client.list_endpoint_workers("direct")
+        (state,) = client.list_nodes()
+        return [
+            [(each.worker, each.phase, each.node) for each in workers],
+            (state.address, state.state, state.workers),
+            client.explain_endpoint("direct").ready_workers,
+            [each.used_by for each in client.list_environments()],
+            client.read_endpoint_creation_logs("direct"),
+        ]
+
+    with client_of(first) as here, client_of(second) as there:
+        here.deploy(square, name="direct", min_workers=1, max_workers=1, per_worker=2, **LITTLE)
+        eventually(lambda: any(e.name == "direct" for e in there.list_model_endpoints()))
+        for client in (here, there):
+            assert client.get_model_endpoint("direct").predict(args(n=3)).value == 9
+        assert seen_by(there) == seen_by(here)
+        assert len(there.list_endpoint_workers("direct")) == 1
+
+        assert there.drain_node(node.address).state == "draining"
+        assert here.list_nodes()[0].state == there.list_nodes()[0].state == "draining"
+        (change,) = here.list_audit_log(action="change_node").entries
+        assert change.address == "127.0.0.1"
+        assert there.drain_node(node.address, draining=False).state == "ready"
+        with pytest.raises(NotFound, match="no single node"):
+            there.drain_node("nowhere:1")
+        with pytest.raises(NotFound, match="no endpoint"):
+            there.list_endpoint_workers("end_unknown")
+
+        os.kill(first.pid, signal.SIGKILL)
+        eventually(lambda: servers.leader() == second.url)
+        eventually(lambda: len(there.list_endpoint_workers("direct")) == 1)

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from openlaunch.agent.bridges import bridge
 from openlaunch.agent.epoch_file import EpochFile
 from openlaunch.agent.held_workers import HeldWorker, HeldWorkers
 from openlaunch.agent.server_link import Method, ServerLink
@@ -76,6 +77,7 @@ class NodeAgent:
                 Method(calls.LEAD, self._lead),
                 Method(calls.LEAVE, self._leave),
                 Method(calls.REPORT, self._report),
+                Method(calls.REACH, self._reach),
                 Method(calls.DRAIN, self._ordered(self._drain)),
                 Method(calls.ADOPT, self._ordered(lambda link, asked: self._held.adopt(asked, link))),
                 Method(calls.PREPARE, self._ordered(self._prepare)),
@@ -156,7 +158,6 @@ class NodeAgent:
         log.warning("the server at %s %s", link.peer, link.lost_because)
         self._keep_workers_of(link)
         self._slots_of(link.records).leave(link)
-        self._calls.left(link)
         self._followers = {key: each for key, each in self._followers.items() if key[0] is not link}
 
     def _keep_workers_of(self, link: ServerLink) -> None:
@@ -171,6 +172,10 @@ class NodeAgent:
     async def _report(self, link: ServerLink, news: calls.WorkerNews) -> None:
         if (relay := self._held.relay_of(news.worker_id, link.records)) is not None:
             relay.tell(news.kind, news.reason)
+
+    async def _reach(self, link: ServerLink, client: str) -> int:
+        leaders = [each for each in self._slots_of(link.records).links.values() if each.epoch is not None]
+        return bridge(link, max(leaders, key=lambda each: each.epoch or 0, default=None), client)
 
     def _end(self, worker_id: str) -> None:
         self._background.spawn(self._engine.stop(worker_id, 0))

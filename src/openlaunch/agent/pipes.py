@@ -48,6 +48,8 @@ class Pipe(asyncio.Protocol):
         """Close the socket at once."""
         self._transport.abort()
 
+    lost = close
+
     def pause(self) -> None:
         self._pauses += 1
         if self._pauses == 1 and not self._transport.is_closing():

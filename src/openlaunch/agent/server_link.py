@@ -58,6 +58,9 @@ class Host(Protocol):
 class WorkerEnd(ChannelEnd, Protocol):
     """The agent's end of a channel to a worker."""
 
+    def lost(self) -> None:
+        """Note that the server is gone."""
+
     def drain(self) -> None:
         """Have the worker end once nothing runs there. Raise `FrameError` where the server may not say so."""
 
@@ -181,7 +184,8 @@ class ServerLink(NodeLink):
         return number
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.take_channels()  # their workers are looked after by `left`
+        for end in self.take_channels().values():
+            cast("WorkerEnd", end).lost()
         super().connection_lost(exc)
         self._greeting.cancel()
         self.greeted.set()

@@ -1,10 +1,8 @@
 """Connections over which workers call endpoints: HTTP, which goes to a server that uses the worker."""
 
 import asyncio
-from collections.abc import Callable
 
 from openlaunch.agent.pipes import Pipe
-from openlaunch.agent.server_link import ServerLink
 from openlaunch.agent.worker_relay import WorkerRelay
 from openlaunch.server.gateway.worker_calls import MAX_CONNECTIONS
 from openlaunch_worker.calling import calls_token
@@ -17,8 +15,8 @@ class WorkerCalls:
     def __init__(self) -> None:
         self._relays: dict[str, WorkerRelay] = {}
         """By the tokens of their calls."""
-        self._pipes: dict[str, dict[Pipe, ServerLink]] = {}
-        """By the same tokens, each with the server that it goes to."""
+        self._pipes: dict[str, set[Pipe]] = {}
+        """By the same tokens."""
 
     def add(self, relay: WorkerRelay) -> None:
         self._relays[calls_token(relay.spec.token)] = relay
@@ -27,17 +25,8 @@ class WorkerCalls:
         """Close the connections of a worker that has ended, and take no more of them."""
         token = calls_token(relay.spec.token)
         self._relays.pop(token, None)
-        self._close(token, lambda link: True)
-
-    def left(self, link: ServerLink) -> None:
-        """Close the connections to a server that is gone."""
-        for token in list(self._pipes):
-            self._close(token, lambda to: to is link)
-
-    def _close(self, token: str, chosen: Callable[[ServerLink], bool]) -> None:
-        for pipe, link in list(self._pipes.get(token, {}).items()):
-            if chosen(link):
-                pipe.close()
+        for pipe in list(self._pipes.get(token, ())):
+            pipe.close()
 
     def find(self, token: str, seat: int) -> "Caller | None":
         """Return what takes a connection with this token over."""
@@ -45,7 +34,7 @@ class WorkerCalls:
 
     def open(self, token: str, seat: int, transport: asyncio.Transport) -> None:
         """Pass a connection on to the server of this seat, or to any that uses the worker; else close it."""
-        relay, pipes = self._relays.get(token), self._pipes.setdefault(token, {})
+        relay, pipes = self._relays.get(token), self._pipes.setdefault(token, set())
         link = None if relay is None else relay.server_of(seat * SEAT_IDS)
         if relay is None or link is None or len(pipes) >= MAX_CONNECTIONS:
             transport.abort()
@@ -56,11 +45,11 @@ class WorkerCalls:
         except FrameError:
             transport.abort()
             return
-        pipes[pipe] = link
+        pipes.add(pipe)
 
     def _ended(self, token: str, pipe: Pipe) -> None:
         pipes = self._pipes[token]
-        pipes.pop(pipe, None)
+        pipes.discard(pipe)
         if not pipes:
             del self._pipes[token]
 

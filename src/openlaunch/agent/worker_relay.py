@@ -81,6 +81,9 @@ class Channel(ABC):
     @abstractmethod
     def closed(self) -> None: ...
 
+    def lost(self) -> None:  # noqa: B027 -- the agent has the worker looked after
+        """Do nothing."""
+
     @abstractmethod
     def check(self, piece: Piece) -> None:
         """Raise `FrameError` unless this frame, which begins, may come over this channel."""

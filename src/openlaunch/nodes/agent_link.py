@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Protocol, TypeVar
 
 from openlaunch.engines.base import Capacity, EngineError, SharedWorker, Standing
-from openlaunch.nodes.calls import CAPACITY, FAILURES, REPORT, SHARED, STANDING, Call, WorkerNews
+from openlaunch.nodes.calls import CAPACITY, FAILURES, REACH, REPORT, SHARED, STANDING, Call, WorkerNews
 from openlaunch.nodes.identity import ClusterIdentity
 from openlaunch.nodes.link import TOKENS, VERSION, Kind, NodeLink, read_document, read_tokens
 from openlaunch_worker.frames import Body, FrameError
@@ -39,6 +39,9 @@ class Gateway(Protocol):
 
         Returns what reads it; None where the worker is not known, or has too many of them.
         """
+
+    def serve(self, client: str, transport: "WorkerChannel") -> asyncio.Protocol | None:
+        """Answer what this client has asked another server, which does not lead; return what reads the connection."""
 
     def granted(self, worker_id: str, tokens: int) -> None:
         """Note that there are more tokens for a worker."""
@@ -125,6 +128,10 @@ class AgentLink(NodeLink):
         reader: asyncio.Protocol | None
         if (caller := document.get("caller")) is not None:
             reader = self._gateway.call(str(caller), channel)
+        elif (client := document.get("client")) is not None:
+            reader = self._gateway.serve(str(client), channel)
+        elif "leader" in document:
+            reader = asyncio.Protocol()  # until `reach` has its number
         elif worker is None:
             reader = self._gateway.connect(str(document.get("token")), channel, standing)
         else:
@@ -175,6 +182,13 @@ class AgentLink(NodeLink):
             raise
         finally:
             self._calls.pop(number, None)
+
+    async def reach_leader(self, client: str) -> "WorkerChannel":
+        """Open a connection to the server that leads, for this client; raise `EngineError` where none does."""
+        channel = self.channels.get(await self.call(REACH, client))
+        if not isinstance(channel, WorkerChannel):
+            raise self._gone()
+        return channel
 
     def report(self, news: WorkerNews) -> None:
         """Have the agent say to the leader what it should know of a worker."""
@@ -280,7 +294,11 @@ class WorkerChannel(asyncio.Transport):
 
     def receive(self, data: bytes) -> None:
         if not self._is_closing:
-            self._protocol.data_received(data)
+            try:
+                self._protocol.data_received(data)
+            except Exception:  # as a socket does: it ends this connection, and not those beside it
+                log.exception("what a connection over a node has brought could not be handled; it is closed")
+                self.close()
 
     def closed(self) -> None:
         if not self._is_closing:

@@ -135,6 +135,8 @@ LEAD: Final[Call[int, list[KeptWorker]]] = Call("lead", int, list[KeptWorker])
 """Begins to give orders under an epoch; one that is older than the node has seen is refused."""
 LEAVE: Final[Call[None, None]] = Call("leave", None, None)
 """Gives no more orders. The workers stay, for the next leader to adopt, and serve."""
+REACH: Final[Call[str, int]] = Call("reach", str, int, 5.0)
+"""Opens a channel to the server that leads, for a client with this address, and returns its number."""
 REPORT: Final[Call[WorkerNews, None]] = Call("report", WorkerNews, None)
 ADOPT: Final[Call[Adopt, None]] = Call("adopt", Adopt, None)
 DRAIN: Final[Call[bool, None]] = Call("drain", bool, None)

@@ -194,6 +194,13 @@ class NodesEngine:
             with suppress(EngineError):
                 await link.call(calls.LEAVE, None)
 
+    async def reach_leader(self, client: str) -> asyncio.Transport | None:
+        """Open a connection to the server that leads, for a client with this address; None: no node knows one."""
+        for _, link in self._connected():
+            with suppress(EngineError):
+                return await link.reach_leader(client)
+        return None
+
     def leaving(self) -> Collection[str]:
         return [worker_id for node in self._nodes if node.capacity.draining for worker_id in node.workers]
 

@@ -33,7 +33,7 @@ class Proxies:
     def understood(self, scope: Scope) -> Scope:
         """Return the scope with the scheme, host, prefix and client that the client's proxy names."""
         given = header(scope, b"host")
-        host = given.decode("latin-1") if given else "{}:{}".format(*scope["server"])
+        host = given.decode("latin-1") if given else "{}:{}".format(*(scope["server"] or ("localhost", "")))
         scope = {**scope, HOST: host, PREFIX: ""}
         if scope["client"] is not None and self._trusts(scope["client"][0]):
             self._believe(scope)

@@ -426,6 +426,7 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
             spans=spans,
             gpus=gpu_use if isinstance(engine, LocalEngine) else tuple,
             cluster=records,
+            reach_leader=None if cluster is None or isinstance(engine, LocalEngine) else engine.reach_leader,
             resign=None if cluster is None else cluster.resign,
         )
 

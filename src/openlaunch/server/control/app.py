@@ -41,6 +41,7 @@ from openlaunch.server.control.routes import (
     triggers,
 )
 from openlaunch.server.control.routes.context import Context
+from openlaunch.server.control.to_leader import ToLeader
 from openlaunch.wire import routes
 from openlaunch.wire.openai_errors import described
 from openlaunch.wire.problems import CONTENT_TYPE, to_problem
@@ -59,7 +60,10 @@ def guarded_control_plane(context: Context, *more: APIRouter) -> App:
     api = control_plane(context)
     for router in more:
         api.include_router(router)
-    return Guard(context.audit, api)
+    guarded = Guard(context.audit, api)
+    if context.reach_leader is None:
+        return guarded
+    return ToLeader(lambda: context.controller.leads, context.reach_leader, guarded)
 
 
 def control_plane(context: Context) -> FastAPI:

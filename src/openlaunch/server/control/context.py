@@ -1,5 +1,6 @@
 """The parts of a running server, for those who put it together and for the routes. Imports no framework."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
@@ -76,5 +77,7 @@ class Context:
     """Asks the driver how busy the server's GPUs are."""
     cluster: ClusterRecords | None = None
     """Where several servers share the records, who they are."""
+    reach_leader: Callable[[str], Awaitable[asyncio.Transport | None]] | None = None
+    """Opens a connection to the server that leads, where others can be reached over nodes."""
     resign: Callable[[], Awaitable[None]] | None = None
     """Has another server of the cluster lead; None: this one is alone."""

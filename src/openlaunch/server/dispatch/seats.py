@@ -165,6 +165,7 @@ class Leader(Protocol):
     ) -> asyncio.Protocol | None: ...
     def call(self, worker_id: str, transport: WorkerChannel) -> asyncio.Protocol | None: ...
     def end_calls(self, member: Member) -> None: ...
+    def serve(self, client: str, transport: WorkerChannel) -> asyncio.Protocol | None: ...
     def heard(self, news: WorkerNews) -> None: ...
 
 
@@ -173,7 +174,7 @@ class Seats:
 
     def __init__(self, settings: WorkerSettings, lanes: Lanes, leader: Leader) -> None:
         self.connect, self.heard = leader.connect, leader.heard
-        self.call, self._end_calls = leader.call, leader.end_calls
+        self.call, self.serve, self._end_calls = leader.call, leader.serve, leader.end_calls
         self._settings, self._lanes, self._arriving = settings, lanes, leader.arriving
         self._tokens = GatewaySlots()
         self._seats: dict[str, Seat] = {}

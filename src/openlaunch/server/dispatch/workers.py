@@ -49,6 +49,10 @@ class Calls(Protocol):
         """Close the connections of a worker that has ended."""
         ...
 
+    def serve(self, client: str, transport: asyncio.Transport) -> asyncio.Protocol:
+        """Answer what a client has asked another server."""
+        ...
+
 
 class _Caller:
     """A connection that has said HELLO with the token of a worker's calls."""
@@ -122,6 +126,10 @@ class Workers:
         assert self.seats is not None
         member = self.seats.member_of(worker_id) or self._members.get(worker_id)
         return None if member is None or self.calls is None else self.calls.open(member, transport)
+
+    def serve(self, client: str, transport: asyncio.Transport) -> asyncio.Protocol | None:
+        """Answer what a client has asked another server, because this one leads."""
+        return None if self.calls is None else self.calls.serve(client, transport)
 
     def end_calls(self, member: Member) -> None:
         """Close the connections over which a worker calls endpoints."""

@@ -1,4 +1,7 @@
-"""Connections over which workers call endpoints: HTTP, as from a client that has a key of the worker's owner."""
+"""Connections that clients have not opened: those over which workers call endpoints, and those of other servers.
+
+What workers send is HTTP, as from a client that has a key of the worker's owner.
+"""
 
 import asyncio
 
@@ -40,6 +43,13 @@ class WorkerCalls:
         connection.connection_made(transport)
         transport.set_protocol(connection)
         member.calls.add(connection)
+        return connection
+
+    def serve(self, client: str, transport: asyncio.Transport) -> asyncio.Protocol:
+        """Answer what a client with this address has asked another server, which has passed it on."""
+        connection = HttpProtocol(self._services)
+        connection.connection_made(transport)
+        connection.client = (client, 0) if client else None
         return connection
 
     def end(self, member: Member) -> None:

@@ -1,0 +1,54 @@
+"""Channels from one server to another: what a server can't answer that does not lead goes to the one that does."""
+
+from openlaunch.agent.server_link import ServerLink
+from openlaunch.engines.base import EngineError
+from openlaunch.nodes.link import Kind
+from openlaunch_worker.frames import FrameError
+
+MAX_BRIDGES = 256
+"""Limit on those of one server."""
+
+
+class _End:
+    """One server's end: what comes from it goes to the other one."""
+
+    def __init__(self, link: ServerLink) -> None:
+        self.link = link
+        self.number = 0
+        self.other: _End
+
+    def receive(self, data: bytes) -> None:
+        self.other.link.send_data(self.other.number, data)
+
+    def closed(self) -> None:
+        self.other.link.close_channel(self.other.number)
+
+    lost = closed
+
+    def pause(self) -> None:
+        self.other.link.send(Kind.PAUSE, self.other.number)
+
+    def resume(self) -> None:
+        self.other.link.send(Kind.RESUME, self.other.number)
+
+    def drain(self) -> None:
+        raise FrameError("a DRAIN over a channel to a server")
+
+    def given(self, tokens: int) -> None:
+        raise FrameError("tokens over a channel to a server")
+
+
+def bridge(asker: ServerLink, leader: ServerLink | None, client: str) -> int:
+    """Join two servers for what this client has asked, and return the number of the asker's channel."""
+    if leader is None:
+        raise EngineError("no server leads here now")
+    if sum(isinstance(end, _End) for end in asker.channels.values()) >= MAX_BRIDGES:
+        raise EngineError(f"the server has {MAX_BRIDGES} requests at the leader already")
+    here, there = _End(asker), _End(leader)
+    here.other, there.other = there, here
+    try:
+        here.number = asker.open_channel(here, {"leader": True})
+        there.number = leader.open_channel(there, {"client": client})
+    except FrameError as error:
+        raise EngineError(str(error)) from None
+    return here.number
