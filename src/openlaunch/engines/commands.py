@@ -5,13 +5,15 @@ import os
 import tempfile
 from asyncio.subprocess import DEVNULL, STDOUT, Process
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, TypeVar
 
 from openlaunch.engines.groups import end_process
+
+T = TypeVar("T")
 
 KEPT_LINES = 200
 MAX_LINE = 4000
@@ -67,9 +69,7 @@ async def run_command(
         log(line)
 
     async with _lines_to(take) as output:
-        process = await asyncio.create_subprocess_exec(
-            *command, cwd=cwd, env=env, stdin=DEVNULL, stdout=output, stderr=STDOUT, start_new_session=True
-        )
+        process = await _start(command, env, cwd, output)
         try:
             async with asyncio.timeout(timeout):
                 await (process.wait() if watch is None else _watched(process, watch))
@@ -77,6 +77,28 @@ async def run_command(
             await end_process(process, grace=0)
     assert process.returncode is not None
     return Finished(process.returncode, list(kept))
+
+
+async def _start(
+    command: Sequence[str], env: Mapping[str, str], cwd: Path | None, output: int | IO[bytes]
+) -> Process:
+    starting = asyncio.create_subprocess_exec(
+        *command, cwd=cwd, env=env, stdin=DEVNULL, stdout=output, stderr=STDOUT, start_new_session=True
+    )
+    return await _finished(starting, lambda process: end_process(process, grace=0))
+
+
+async def _finished(opening: Coroutine[Any, Any, T], undo: Callable[[T], Awaitable[None]]) -> T:
+    """Open something to the end, and undo it where this was cancelled.
+
+    When asyncio's own start of a process is cancelled, it may wait for ever, or leave a pipe open.
+    """
+    task = asyncio.create_task(opening)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await undo(await task)
+        raise
 
 
 async def _watched(process: Process, watch: Watch) -> None:
@@ -102,9 +124,7 @@ async def run_starter(
     it was not done within `timeout` seconds, and was killed.
     """
     with tempfile.TemporaryFile() as output:
-        process = await asyncio.create_subprocess_exec(
-            *command, cwd=cwd, env=env, stdin=DEVNULL, stdout=output, stderr=STDOUT, start_new_session=True
-        )
+        process = await _start(command, env, cwd, output)
         try:
             async with asyncio.timeout(timeout):
                 await process.wait()
@@ -122,9 +142,15 @@ async def _lines_to(take: Log) -> AsyncIterator[int]:
     """Give the descriptor that a program writes to; `take` has had its lines when this ends."""
     reader = asyncio.StreamReader(limit=READ_BYTES)
     receiving, sending = os.pipe()
-    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+
+    async def close(connection: tuple[asyncio.ReadTransport, asyncio.StreamReaderProtocol]) -> None:
+        os.close(sending)
+        connection[0].close()
+
+    connecting = asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(receiving, "rb")
     )
+    transport, _ = await _finished(connecting, close)
     reading = asyncio.create_task(_read_lines(reader, take))
     try:
         try:

@@ -2,7 +2,7 @@
 
 import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from openlaunch.engines.package_sources import PackageSources
 from openlaunch.engines.pythons import find_python, no_python
 from openlaunch.engines.runtime import make_readable
 from openlaunch.engines.sandbox import Sandboxes, give, make_folder
-from openlaunch.engines.uv import Uv, UvError, Wrap
+from openlaunch.engines.uv import Uv, UvError
 from openlaunch.engines.uv_caches import UvCaches
 
 _COMPILE = ("-I", "-S", "-m", "compileall", "-qq", "-j", "0")
@@ -92,6 +92,19 @@ class Builder:
             "needs": [str(path) for path in _needs(python)],
         }
 
+    async def compile(self, folder: EnvironmentFolder, wanted: Wanted) -> None:
+        """Add the bytecode of its packages to an environment that is built.
+
+        Its workers can't write there, and one that starts before this is done compiles what it imports for itself.
+        Raise `BuildFailed`.
+        """
+        folder.scratch.mkdir(exist_ok=True)
+        uv = self._sandboxed(folder, wanted, os.environ, folder.needs())
+        try:
+            await uv.run_python(folder.python, *_COMPILE, str(folder.venv / "lib"), cwd=folder.scratch)
+        except UvError as error:
+            raise BuildFailed(f"an environment could not be compiled: {error}") from error
+
     async def compile_runtime(self, runtime: Path, base: Path) -> None:
         """Add the bytecode of an interpreter to the runtime. Raise `BuildFailed`."""
         try:
@@ -104,9 +117,12 @@ class Builder:
     ) -> None:
         own = {"UV_CACHE_DIR": str(cache)}
         environ = {"UV_LINK_MODE": "copy", **os.environ, **self._sources.variables, **own}
-        watch = BuildWatch((folder.path, cache), self._bounds)
-        wrap = self._wrap(folder, wanted, cache, python)
-        uv = Uv(self._timeout, environ, wrap, watch)
+        folder.scratch.mkdir()
+        if wanted.requirements and self._sandboxes is not None:
+            give(folder.venv)
+            give(folder.requirements)
+        readable = (folder.requirements, Path(find_uv_bin()), *_configured(), *self._sources.folders())
+        uv = self._sandboxed(folder, wanted, environ, (*_needs(python), *readable), cache)
         await uv.run(
             *("venv", "--no-project", "--allow-existing", "--python", python, folder.venv),
             cwd=folder.scratch,
@@ -120,28 +136,28 @@ class Builder:
             cwd=folder.scratch,
             log=log,
         )
-        await uv.run_python(folder.python, *_COMPILE, str(folder.venv / "lib"), cwd=folder.scratch)
 
-    def _wrap(self, folder: EnvironmentFolder, wanted: Wanted, cache: Path, python: Path) -> Wrap:
-        """Return what puts the build in its sandbox. Nobody's code runs in one without requirements."""
-        folder.scratch.mkdir()
+    def _sandboxed(
+        self,
+        folder: EnvironmentFolder,
+        wanted: Wanted,
+        environ: Mapping[str, str],
+        readable: Collection[Path],
+        *caches: Path,
+    ) -> Uv:
+        """Return what runs programs of a build in a sandbox. Nobody's code runs in one without requirements."""
+        watch = BuildWatch((folder.path, *caches), self._bounds)
         if (sandboxes := self._sandboxes) is None or not wanted.requirements:
-            return list
-        for path in (folder.venv, folder.requirements):
-            give(path)
+            return Uv(self._timeout, environ, watch=watch)
         numbers = itertools.count()
-        readable = (
-            *(folder.requirements, *_needs(python), Path(find_uv_bin())),
-            *(*_configured(), *self._sources.folders()),
-        )
-        writable = (folder.venv, cache)
+        writable = (folder.venv, *caches)
 
         def wrap(command: Sequence[str]) -> list[str]:
             # A new folder for each program: the one before may have replaced what is in its own by links.
             own = make_folder(folder.scratch / str(next(numbers)))
             return sandboxes.command(("nice", *command), own, readable=readable, writable=writable)
 
-        return wrap
+        return Uv(self._timeout, environ, wrap, watch)
 
 
 def _needs(python: Path) -> tuple[Path, ...]:

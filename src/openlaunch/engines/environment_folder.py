@@ -47,6 +47,11 @@ class EnvironmentFolder:
         return self.path / MARKER
 
     @property
+    def compiled(self) -> Path:
+        """A file that is there once the packages have their bytecode."""
+        return self.path / "compiled"
+
+    @property
     def build_log(self) -> Path:
         return self.path / "build.log"
 

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from openlaunch.background import BackgroundTasks
 from openlaunch.engines.base import EngineError, EnvironmentInfo
 from openlaunch.engines.build_watch import Bounds, sizes_of
 from openlaunch.engines.commands import KEPT_LINES, Log
@@ -89,6 +90,9 @@ class Environments:
         )
         self._turns = Turns(self._limits.builds)
         self._builds: dict[str, _Build] = {}
+        self._compiling: set[str] = set()
+        self._turns_to_compile = Turns(1)
+        self._background = BackgroundTasks("an environment could not be compiled")
         self._runtime: Path | None = None
 
     def python(self, environment: str) -> Path:
@@ -166,6 +170,13 @@ class Environments:
             if not has_bytecode(self.runtime, wanted.version):
                 await self._builder.compile_runtime(self.runtime, Path(folder.about()["base"]))
             os.utime(folder.marker)
+            if (
+                wanted.requirements
+                and not folder.compiled.exists()
+                and folder.path.name not in self._compiling
+            ):
+                self._compiling.add(folder.path.name)
+                self._background.spawn(self._compile(folder, wanted))
             return folder.python
         except BuildFailed as error:
             raise EnvironmentFailed(str(error)) from error
@@ -190,6 +201,22 @@ class Environments:
             raise
         await asyncio.to_thread(folder.finish, about, lines)
 
+    async def _compile(self, folder: EnvironmentFolder, wanted: Wanted) -> None:
+        """Compile an environment beside its first workers.
+
+        They do not wait, because it can take ten times as long as the build, and they import little of what is there.
+        """
+        try:
+            async with self._turns_to_compile.of(wanted.owner):
+                await self._builder.compile(folder, wanted)
+            folder.compiled.touch()
+        finally:
+            self._compiling.discard(folder.path.name)
+
+    async def close(self) -> None:
+        """End what runs in the background. An environment that has no bytecode gets it when it is next used."""
+        await self._background.stop()
+
     async def all(self) -> list[EnvironmentInfo]:
         """Return the environments that are built, with what each takes on the disk."""
         found = await asyncio.to_thread(built, self._root)
@@ -203,7 +230,9 @@ class Environments:
         """
         spared = {python.parents[2] for python in keep}
         limit = self._limits.environments
-        removed, owners = await asyncio.to_thread(prune, self._root, spared, self._builds, limit, owner)
+        removed, owners = await asyncio.to_thread(
+            prune, self._root, spared, {*self._builds, *self._compiling}, limit, owner
+        )
         self._caches.prune(owners)
         return removed
 

@@ -188,6 +188,7 @@ class LocalEngine(OneMachine):
 
     async def close(self) -> None:
         await self._processes.close()
+        await self._environments.close()
         for task in (self._pruning, self._trimming):
             if task is not None:
                 task.cancel()

@@ -89,12 +89,28 @@ def test_owners_share_no_file_of_what_they_require(root: Path) -> None:
         {
             path.stat().st_ino
             for path in python.parents[1].rglob("*")
-            if path.is_file() and not path.is_symlink()
+            if path.is_file() and not path.is_symlink() and path.suffix != ".pyc"
         }
         for python in (ours, theirs)
     ]
     assert len(inodes[0]) == len(inodes[1]) > 0
     assert inodes[0].isdisjoint(inodes[1])
+
+
+def test_packages_get_their_bytecode_beside_the_first_workers(root: Path) -> None:
+    folder = build(root, "six==1.17.0").parents[2]  # ended before it is compiled, or while it is
+    (folder / "compiled").unlink(missing_ok=True)
+
+    async def main() -> None:
+        environments = Environments(root, root.parent / "uv-cache")
+        await environments.ensure(["six==1.17.0"], None, lambda _: None)
+        async with asyncio.timeout(60):
+            while not (folder / "compiled").exists():
+                await asyncio.sleep(0.02)
+        await environments.close()
+
+    asyncio.run(main())
+    assert list(folder.glob("venv/lib/*/site-packages/__pycache__/six.*.pyc"))
 
 
 @pytest.mark.usefixtures("offline")

@@ -35,6 +35,21 @@ def test_all_that_a_program_has_printed_is_passed_on(run):
     assert ended.lines == lines[-KEPT_LINES:]
 
 
+@pytest.mark.parametrize("run", RUNNERS.values(), ids=RUNNERS)
+def test_a_run_can_be_cancelled_at_each_step_of_its_start(run):
+    async def main() -> None:
+        for steps in range(12):
+            running = asyncio.create_task(run_command(["/bin/sleep", "600"], env={}, timeout=None))
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            running.cancel()
+            async with asyncio.timeout(60):
+                await asyncio.wait([running])
+            assert running.cancelled()
+
+    run(main())
+
+
 def test_a_program_that_prints_without_end_is_slowed_down():
     lines: list[str] = []
 
