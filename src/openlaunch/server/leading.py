@@ -34,13 +34,13 @@ class Leading:
         """Begin to lead under this epoch."""
         await self._image_jobs.resume()
         await self._controller.start(epoch)
-        await self.start_beside_controller()
+        await self.start_beside_controller(epoch)
 
-    async def start_beside_controller(self) -> None:
+    async def start_beside_controller(self, epoch: int = 0) -> None:
         self._retention.start()
-        await self._batch_jobs.start()
-        await self._model_batches.start()
-        await self._image_jobs.start()
+        await self._batch_jobs.start(epoch)
+        await self._model_batches.start(epoch)
+        await self._image_jobs.start(epoch)
         self._triggers.start()
         self._unused.start()
         self._old_queues.start()

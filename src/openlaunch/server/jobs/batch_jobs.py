@@ -77,9 +77,9 @@ class BatchJobs:
             on_end=notifications.of_batch_job,
         )
 
-    async def start(self) -> None:
+    async def start(self, epoch: int) -> None:
         """Resume what an earlier server left. The controller and the task service have started."""
-        self.runner.start(await self._store.read(job_store.list_uncleared))
+        self.runner.start(await self._store.read(job_store.list_uncleared), epoch)
 
     async def refresh(self) -> None:
         """Look at what other servers have done with jobs."""
@@ -145,7 +145,10 @@ class BatchJobs:
                 await self._until_room(lane, len(chunk))
                 inputs = [predict_input for predict_input, _ in chunk]
                 refused = {index: result for index, (_, result) in enumerate(chunk) if result is not None}
-                await self._tasks.submitter.submit(lane, job.id, inputs, refused=refused)
+                # Where another server leads by now, it has counted the tasks of the job, and stores these inputs.
+                await self._tasks.submitter.submit(
+                    lane, job.id, inputs, refused=refused, check=self.runner.leads()
+                )
                 self._submitted[job.id] += len(chunk)
 
     async def _until_room(self, lane: Lane, count: int) -> None:

@@ -149,10 +149,10 @@ class ImageJobs:
         for job in await self._store.read(job_store.list_unfinished):
             self._jobs.resume(job.id, job.held)
 
-    async def start(self) -> None:
+    async def start(self, epoch: int) -> None:
         """Resume what an earlier server left, and remove the containers of jobs that it did not clear."""
         unfinished = await self._store.read(job_store.list_unfinished)
-        self.runner.start(sorted(unfinished, key=lambda job: job.status is BatchJobStatus.PENDING))
+        self.runner.start(sorted(unfinished, key=lambda job: job.status is BatchJobStatus.PENDING), epoch)
         if await self._store.read(job_store.has_any):
             self.runner.background.spawn(self._sweep())
 
@@ -205,8 +205,16 @@ class ImageJobs:
         spec = _order(job, bundle)
         await self._jobs.fetch(spec.image)
         held = job.held or await self._hold(spec)
-        if held != job.held:
-            await self._store.write(lambda conn: job_store.set_held(conn, job.id, held))
+        check = self.runner.leads()
+
+        def hold(conn: Connection) -> None:
+            check(
+                conn
+            )  # a server that was held up starts no container beside that of the server that leads now
+            if held != job.held:
+                job_store.set_held(conn, job.id, held)
+
+        await self._store.write(hold)
         await self._jobs.start(spec, held)
 
     async def _hold(self, spec: JobSpec) -> str:

@@ -104,9 +104,9 @@ class ModelBatches:
             retention_seconds=settings.batch_retention_seconds,
         )
 
-    async def start(self) -> None:
+    async def start(self, epoch: int) -> None:
         """Resume what an earlier server left. The controller and the task service have started."""
-        self.runner.start(await self._store.read(batch_store.list_uncleared))
+        self.runner.start(await self._store.read(batch_store.list_uncleared), epoch)
 
     async def refresh(self) -> None:
         """Look at what other servers have done with batches."""
@@ -204,7 +204,9 @@ class ModelBatches:
             if not await self._may_put(batch, group.lane, len(group.inputs)):
                 await asyncio.sleep(POLL_SECONDS)
                 continue
-            submit = self._tasks.submitter.submit(group.lane, batch.id, group.inputs, refused=group.refused)
+            submit = self._tasks.submitter.submit(
+                group.lane, batch.id, group.inputs, refused=group.refused, check=self.runner.leads()
+            )
             self._storing[batch.id] = storing = asyncio.create_task(submit)
             try:
                 await asyncio.shield(storing)
@@ -237,7 +239,10 @@ class ModelBatches:
             for task, result in zip(new, results, strict=True)
         ]
 
+        check = self.runner.leads()
+
         def store(conn: Connection) -> None:
+            check(conn)
             queue.submit(conn, new, now)
             queue.complete(conn, ended, now)
 

@@ -7,6 +7,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 from sqlalchemy import Connection
@@ -16,6 +17,7 @@ from openlaunch.errors import NotFound, Unavailable
 from openlaunch.server import clock
 from openlaunch.server.access.quotas import Quotas
 from openlaunch.store.base import Store
+from openlaunch.store.cluster import check_leads
 from openlaunch.store.records import JobEnd
 from openlaunch.wire.batch_jobs import BatchJobStatus
 
@@ -89,14 +91,23 @@ class JobRunner(Generic[Record]):
         self._on_end = on_end
         self._runs: dict[str, _Run[Record]] = {}
         self._runs_here = True
+        self._epoch = 0
+        """Under which this server runs jobs, where several share a database."""
         self.background = BackgroundTasks(f"a background task of the {noun}s failed")
 
-    def start(self, jobs: Iterable[Record]) -> None:
-        """Resume these jobs, and delete from now on those that ended long ago."""
-        self._runs_here = True
+    def start(self, jobs: Iterable[Record], epoch: int) -> None:
+        """Resume these jobs, under this epoch, and delete from now on those that ended long ago."""
+        self._runs_here, self._epoch = True, epoch
         for job in jobs:
             self.begin(job)
         self.background.spawn(self._housekeeping())
+
+    def leads(self) -> Callable[[Connection], None]:
+        """Return what raises `Unavailable` in a transaction once another server runs the jobs.
+
+        Such a server may have been held up for long, and not know it.
+        """
+        return partial(check_leads, epoch=self._epoch)
 
     async def stop(self) -> None:
         """Leave all jobs as they are, for the next server."""
@@ -197,10 +208,13 @@ class JobRunner(Generic[Record]):
             work.cancel()
             await asyncio.wait({work})
         if not work.cancelled():
-            await self._end(run.job.id, work.result())
+            await self._end(run.job.id, work.result(), self.leads())
 
-    async def _end(self, job_id: str, end: JobEnd) -> bool:
+    async def _end(
+        self, job_id: str, end: JobEnd, check: Callable[[Connection], None] = lambda conn: None
+    ) -> bool:
         def record(conn: Connection) -> bool:
+            check(conn)
             changed, now = self._table.end(conn, job_id, end, clock.now()), clock.now()
             if changed:
                 self._on_end(conn, job_id, end, now)

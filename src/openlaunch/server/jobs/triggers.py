@@ -108,7 +108,13 @@ class Triggers:
         now = self._clock()
         if not await self._store.read(lambda conn: trigger_store.list_due(conn, now, 1)):
             return
-        for job in await self._store.write(lambda conn: self._fire_due(conn, now)):
+        check = self._jobs.runner.leads()
+
+        def fire(conn: Connection) -> list[ImageJobRecord]:
+            check(conn)
+            return self._fire_due(conn, now)
+
+        for job in await self._store.write(fire):
             log.info("trigger %s: job %s", job.trigger_id, job.id)
             self._jobs.runner.begin(job)
 

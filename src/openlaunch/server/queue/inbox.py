@@ -35,6 +35,8 @@ class Submission:
     new: Sequence[NewTask]
     failed: Sequence[Finished]
     wanted: int
+    check: Callable[[Connection], None] | None = None
+    """Raises in the transaction where the tasks are not to be stored."""
     stored: "asyncio.Future[Stored]" = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
@@ -133,6 +135,8 @@ class Inbox:
 
         def store(conn: Connection) -> list[Stored]:
             some, now = together.begin(), clock.now()
+            for check in filter(None, (one.check for one in some)):
+                check(conn)
             ids = queue.submit(conn, [task for one in some for task in one.new], now)
             queue.complete(conn, [task for one in some for task in one.failed], now)
             wanted = min(sum(one.wanted for one in some), MAX_CLAIM)

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
+from sqlalchemy import Connection
+
 from openlaunch.errors import APIError, TooManyRequests, Unavailable
 from openlaunch.server import clock
 from openlaunch.server.dispatch.admission import is_hopeless
@@ -48,11 +50,12 @@ class Submitter:
         inputs: Sequence[PredictInput],
         keyed: Keyed | None = None,
         refused: Mapping[int, bytes] | None = None,
+        check: Callable[[Connection], None] | None = None,
     ) -> list[str]:
         """Store tasks, all or none, and return their ids once they are on disk.
 
         `refused` holds the results, by index, of tasks whose input was refused: these are stored as failed, to keep
-        their place among the others.
+        their place among the others. What `check` raises in the transaction is raised, and nothing is stored.
 
         Raises:
             TooManyRequests: the endpoint's queue is full, or the owner has as many tasks waiting as are allowed.
@@ -66,7 +69,9 @@ class Submitter:
         wanted = min(lane.tasks_wanted(), backlog.size + len(inputs), MAX_CLAIM)
         backlog.expect(owner, len(inputs), wanted)
         try:
-            stored, ids, claimed = await self._store_new(lane, owner, inputs, keyed, refused or {}, wanted)
+            stored, ids, claimed = await self._store_new(
+                lane, owner, inputs, keyed, refused or {}, wanted, check
+            )
         finally:
             backlog.arrived(owner, len(inputs), wanted)
         backlog.add(owner, stored)
@@ -118,6 +123,7 @@ class Submitter:
         keyed: Keyed | None,
         refused: Mapping[int, bytes],
         wanted: int,
+        check: Callable[[Connection], None] | None,
     ) -> tuple[int, list[str], list[ClaimedTask]]:
         """Store tasks and claim up to `wanted`; return how many are to run, all ids, and the claimed tasks.
 
@@ -133,7 +139,7 @@ class Submitter:
             status = State.FAILURE, REFUSED_STATUS_CODE
             failed = [Finished(new[index].id, *status, result) for index, result in refused.items()]
             stored = {task.id for task in new}  # as long as nobody says otherwise
-            ids, claimed = await self._inbox.put(lane, owner, Submission(new, failed, wanted))
+            ids, claimed = await self._inbox.put(lane, owner, Submission(new, failed, wanted, check))
             stored.intersection_update(ids)
         except APIError as error:
             if error.code != OUTCOME_UNKNOWN:

@@ -65,7 +65,7 @@ async def server(folder, containers, gpus):
     jobs = ImageJobs(JobSettings(), store, engine, folder)
     await jobs.resume()
     try:
-        await jobs.start()
+        await jobs.start(epoch=0)
         yield jobs.runner
     finally:
         await jobs.runner.stop()

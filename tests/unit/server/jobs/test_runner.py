@@ -62,7 +62,7 @@ async def running(path, *jobs):
         retention_seconds=0,
     )
     try:
-        runner.start(jobs)
+        runner.start(jobs, epoch=0)
         yield runner, kind
     finally:
         await runner.stop()
