@@ -95,15 +95,22 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is %d.%d: make PYTHON=python3.12" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraints constraints.txt --editable '.[server,cluster,otel]' --group dev
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraints constraints.txt --editable '.[server,cluster,grpc,otel]' --group dev
 	@touch $@
 
 # The newest versions of everything that development uses, for all supported Pythons and systems. Names and versions
 # alone: where packages come from is a matter of each machine.
 constraints: $(VENV)/.installed
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --no-annotate --no-emit-index-url \
-		--no-emit-find-links --custom-compile-command 'make constraints' --extra server --extra cluster --extra otel --extra ray --group dev --group bench --group chart \
+		--no-emit-find-links --custom-compile-command 'make constraints' --extra server --extra cluster --extra grpc --extra otel --extra ray --group dev --group bench --group chart \
 		--output-file constraints.txt pyproject.toml
+
+# The messages of gRPC, of src/openlaunch/server/gateway/inference.proto.
+PROTO := src/openlaunch/server/gateway/inference
+.PHONY: proto
+proto: $(VENV)/.installed
+	$(BIN)/uv run --quiet --no-project --isolated --with grpcio-tools python -m grpc_tools.protoc \
+		--proto_path=$(dir $(PROTO)) --descriptor_set_out=$(PROTO).binpb $(PROTO).proto
 
 clean:
 	rm -rf $(VENV) .venv-* .bench .mypy_cache .ruff_cache .pytest_cache .coverage .site .cache build dist

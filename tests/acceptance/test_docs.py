@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -131,24 +132,27 @@ def test_the_files_of_the_documentation_come_and_go(tmp_path):
 
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
-def test_the_tensors_of_the_documentation_come_and_go(tmp_path):
+def test_the_tensors_of_the_documentation_come_and_go(tmp_path, monkeypatch):
     page = "docs/how-to/serve-tensors.md"
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("OPENLAUNCH_GRPC_PORT", str(free.getsockname()[1]))
     with LocalServer(tmp_path / "data") as server:
         run(script(tmp_path, page), tmp_path / "data")
         environ = {**os.environ, "OPENLAUNCH_URL": server.url, "OPENLAUNCH_API_KEY": server.api_key}
-        metadata, answer, by_client = (
+        metadata, answer, by_http, by_grpc = (
             subprocess.run(
                 command, capture_output=True, text=True, timeout=100, env=environ, check=True
             ).stdout
             for command in (
                 ["bash", "-euo", "pipefail", "-c", blocks(page, "sh")[0].split("\n", 1)[0]],
                 ["bash", "-euo", "pipefail", "-c", blocks(page, "sh")[0].split("\n", 1)[1]],
-                [triton_driver.python(), "-W", "error", "-c", blocks(page, "py")[0]],
+                *([triton_driver.python(), "-c", block] for block in blocks(page, "py")),
             )
         )
     assert json.loads(metadata)["inputs"] == [{"name": "x", "datatype": "FP32", "shape": [-1, 2]}]
     assert json.loads(answer)["outputs"][0]["data"] == [4.5, 6.0]
-    assert by_client == "[[0.5, 1.0], [1.5, 2.0]]\n"
+    assert (by_http, by_grpc) == ("[[0.5, 1.0], [1.5, 2.0]]\n", "[[2.0, 4.0]]\n")
 
 
 def test_the_functions_of_the_documentation_run_without_a_server(tmp_path):

@@ -95,6 +95,10 @@ def serve(
         int | None,
         typer.Option(help="Open /metrics without a key on this port of 127.0.0.1.  [default: none]"),
     ] = None,
+    grpc_port: Annotated[
+        int | None,
+        typer.Option(help="Serve the Open Inference Protocol over gRPC on this port.  [default: none]"),
+    ] = None,
     config: Annotated[
         Path | None,
         typer.Option(help="TOML file of settings, which environment variables and options go before."),
@@ -130,6 +134,7 @@ def serve(
         "access_log": access_log,
         "log_format": log_format,
         "metrics_port": metrics_port,
+        "grpc_port": grpc_port,
         "public_url": public_url,
     }
     settings = read_settings({name: value for name, value in given.items() if value is not None}, config)

@@ -200,6 +200,8 @@ async def serve_on(settings: Settings, data: DataDir, listener: socket.socket, r
                 bound_socket("127.0.0.1", settings.metrics_port, "another port with --metrics-port")
             )
             await stack.enter_async_context(open_metrics(metrics, services))
+        if settings.grpc_port is not None:
+            await stack.enter_async_context(_grpc(settings, settings.grpc_port, services))
         ready(url, _page_link(context, key))
         await control_plane.made
         # What is there now stays: collections, which stop every request, need not look at it.
@@ -233,6 +235,23 @@ def _http_services(settings: Settings, spans: Spans | None, **given: Any) -> Htt
         return HttpServices(**given)
     access_log = None if off else AccessLog.of(settings.access_log, settings.log_format)
     return LoggedHttpServices(access_log=access_log, spans=spans, **given)
+
+
+def _grpc(
+    settings: Settings, port: int, services: HttpServices
+) -> contextlib.AbstractAsyncContextManager[None]:
+    """Return what serves gRPC; raise ConfigurationError where what it needs is not installed."""
+    try:
+        from openlaunch.server.gateway.grpc_server import Listener, open_grpc
+    except ImportError as error:
+        raise ConfigurationError(
+            f"gRPC needs what is not installed ({error}): pip install 'openlaunch[server,grpc]'"
+        ) from None
+    tls = None
+    if settings.tls_cert is not None:
+        cert = settings.tls_cert.read_bytes()
+        tls = cert, cert if settings.tls_key is None else settings.tls_key.read_bytes()
+    return open_grpc(Listener(settings.host, port, tls), services)
 
 
 def _control_plane(context: Context) -> App:

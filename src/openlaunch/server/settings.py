@@ -92,6 +92,13 @@ class HttpSettings(BodySettings, AnswerSettings, UrlSettings):
         le=65535,
         description="Port of 127.0.0.1 on which `/metrics` is open without a key; 0 picks a free one; default: none.",
     )
+    grpc_port: int | None = Field(
+        default=None,
+        ge=0,
+        le=65535,
+        description="Port of `host` on which the Open Inference Protocol is served over gRPC, with the server's "
+        "certificate where it has one; 0 picks a free one; default: none. It needs the extra `grpc`.",
+    )
     otlp_endpoint: str | None = Field(
         default=None,
         pattern=r"^https?://[^/?#]+(/[^?#]*)?$",

@@ -2,55 +2,21 @@
 
 import gzip
 import json
-import time
-from typing import Annotated
 
 import numpy as np
 import pytest
-import triton_driver
 from server_driver import SMALL, http
-
-from openlaunch import DType, Shape
+from triton_driver import NUMPY, boom, called, check, image, named, pair, same, scaled, slow
 
 pytestmark = pytest.mark.slow
 
-NUMPY = ["numpy", "ml_dtypes"]
 BINARY = "inference-header-content-length"
 RUNS = []
-
-
-def same(x: np.ndarray):
-    RUNS.append(1)
-    return x
 
 
 def counted(x: np.ndarray):
     RUNS.append(1)
     return {"runs": len(RUNS), "x": x}
-
-
-def scaled(x: Annotated[np.ndarray, Shape(None, 3), DType("float32")], factor: float = 2.0) -> np.ndarray:
-    return x * np.float32(factor)
-
-
-def pair(a: np.ndarray, b: np.ndarray | None = None) -> tuple[np.ndarray, float]:
-    return a, a if b is None else b
-
-
-def named(x: np.ndarray):
-    return {"total": float(x.sum()), "names": ["a\0", "b"], "raw": b"\x00\xff\x00"}
-
-
-def image(data: bytes, weights: np.ndarray) -> int:
-    return len(data)
-
-
-def boom(x: np.ndarray):
-    raise ValueError("no good")
-
-
-def slow(x: np.ndarray):
-    time.sleep(60)
 
 
 @pytest.fixture(scope="module")
@@ -241,30 +207,9 @@ def all_endpoints(endpoints):
     return endpoints
 
 
-def check(found):
-    """Check what `tests/data/triton_caller.py` has found, whichever way it came."""
-    assert found["live"] == [True, True]
-    assert found["ready"] == [True, False]
-    assert found["server"]["name"] == "openlaunch"
-    assert found["metadata"]["inputs"][0]["datatype"] == "FP32"
-    assert [name for name, is_equal in found["same"].items() if not is_equal] == []
-    assert len(found["same"]) == 18
-    assert found["factor"] == [[4.0] * 3] * 2
-    assert found["named"] == {"total": "6.0", "names": r"[b'a\x00', b'b']", "raw": r"b'\x00\xff\x00'"}
-    assert found["image"] == 256
-    assert found["owner"] == [[1.0] * 3] * 2
-    errors = found["errors"]
-    assert "one of FP32 and shape [2, 2] came" in errors["shape"][1]
-    assert "one of FP64 and shape [2, 3] came" in errors["datatype"][1]
-    assert "ValueError: no good" in errors["raises"][1]
-    assert "deadline" in errors["timeout"][1]
-    assert "'OUTPUT0'" in errors["output"][1]
-    return {name: status for name, (status, _) in errors.items()}
-
-
 def test_the_unmodified_client_gets_what_it_sent_to_the_bit(all_endpoints):
     server = all_endpoints.server
-    found = triton_driver.called("http", server.url.removeprefix("http://"), server.api_key)
+    found = called("http", server.url.removeprefix("http://"), server.api_key)
     statuses = check(found)
     assert [name for name, is_equal in found["json"].items() if not is_equal] == []
     assert len(found["json"]) == 14

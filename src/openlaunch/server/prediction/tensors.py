@@ -21,7 +21,7 @@ BINARY_OUTPUT = "binary_data_output"
 TIMEOUT = "timeout"
 MICROSECONDS = 1_000_000
 
-_LAYOUTS = {
+LAYOUTS = {
     "BOOL": "?",
     "INT8": "b",
     "INT16": "h",
@@ -186,7 +186,7 @@ def packed(given: InferInput) -> bytes:
     taken = {bool} if given.datatype == "BOOL" else {int, float} if given.datatype.startswith("FP") else {int}
     if given.datatype != BYTES and kinds <= taken:
         try:
-            return struct.pack(f"<{len(values)}{_LAYOUTS[given.datatype]}", *values)
+            return struct.pack(f"<{len(values)}{LAYOUTS[given.datatype]}", *values)
         except (struct.error, OverflowError) as error:
             raise _misfit(
                 given.name, f"data has a value that {given.datatype} does not have: {error}", BadRequest

@@ -1,0 +1,136 @@
+"""Messages of the Open Inference Protocol over gRPC, and what they are over HTTP.
+
+Their classes are made of `inference.binpb`, which `make proto` compiles of `inference.proto`: unlike generated code,
+that goes with each version of protobuf.
+"""
+
+import json
+import struct
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+from openlaunch.errors import BadRequest
+from openlaunch.server.prediction.tensors import LAYOUTS, TIMEOUT
+from openlaunch_worker.frames import Body
+from openlaunch_worker.tensors import BYTES, HEADER
+
+SERVICE = "inference.GRPCInferenceService"
+MAX_CONTENTS = 100_000
+"""Elements of one request that are not in `raw_input_contents`, which are read one by one."""
+
+MICROSECONDS = 1_000_000
+_CONTENTS = {
+    **dict.fromkeys(("INT8", "INT16", "INT32"), "int_contents"),
+    **dict.fromkeys(("UINT8", "UINT16", "UINT32"), "uint_contents"),
+    "BOOL": "bool_contents",
+    "INT64": "int64_contents",
+    "UINT64": "uint64_contents",
+    "FP32": "fp32_contents",
+    "FP64": "fp64_contents",
+    BYTES: "bytes_contents",
+}
+
+
+class Method(NamedTuple):
+    """The classes of a method's request and answer."""
+
+    request: Any
+    answer: Any
+
+
+def _methods() -> dict[str, Method]:
+    pool = descriptor_pool.DescriptorPool()
+    data = Path(__file__).with_name("inference.binpb").read_bytes()
+    for file in descriptor_pb2.FileDescriptorSet.FromString(data).file:
+        pool.Add(file)
+    made = message_factory.GetMessageClass
+    methods = pool.FindServiceByName(SERVICE).methods
+    return {each.name: Method(made(each.input_type), made(each.output_type)) for each in methods}
+
+
+METHODS = _methods()
+
+
+def body_of(request: Any, seconds_left: float | None) -> tuple[dict[str, str], bytearray]:
+    """Return the headers and the body of a ModelInfer request. Raise BadRequest where it is not one."""
+    pieces = list(request.raw_input_contents) or list(_written(request))
+    if len(pieces) != len(request.inputs):
+        text = f"raw_input_contents has {len(pieces)} tensors, and there are {len(request.inputs)} inputs"
+        raise BadRequest(text, code="invalid_tensor")
+    if request.raw_input_contents and any(each.HasField("contents") for each in request.inputs):
+        text = "an input has contents, and raw_input_contents is given: give all tensors in one way"
+        raise BadRequest(text, code="invalid_tensor")
+    parameters = _values(request.parameters)
+    if seconds_left is not None:
+        parameters.setdefault(TIMEOUT, seconds_left * MICROSECONDS)
+    head = {
+        "id": request.id or None,
+        "parameters": {**parameters, "binary_data_output": True},
+        "inputs": [
+            {
+                **_described(each),
+                "parameters": {**_values(each.parameters), "binary_data_size": len(piece)},
+            }
+            for each, piece in zip(request.inputs, pieces, strict=True)
+        ],
+        "outputs": [{"name": each.name, "parameters": _values(each.parameters)} for each in request.outputs],
+    }
+    body = bytearray(json.dumps(head).encode())
+    headers = {HEADER: str(len(body))}
+    for piece in pieces:
+        body += piece
+    return headers, body
+
+
+def _described(tensor: Any) -> dict[str, Any]:
+    return {"name": tensor.name, "datatype": tensor.datatype, "shape": list(tensor.shape)}
+
+
+def _values(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    found = {}
+    for name, parameter in parameters.items():
+        kind = parameter.WhichOneof("parameter_choice")
+        found[name] = None if kind is None else getattr(parameter, kind)
+    return found
+
+
+def _written(request: Any) -> Iterator[bytes]:
+    """Yield the tensors of a request that has their elements one by one."""
+    left = MAX_CONTENTS
+    for tensor in request.inputs:
+        field = _CONTENTS.get(tensor.datatype)
+        values = [] if field is None else getattr(tensor.contents, field)
+        left -= len(values)
+        if left < 0:
+            text = (
+                f"the contents have over {MAX_CONTENTS} elements, which is the limit: send raw_input_contents"
+            )
+            raise BadRequest(text, code="invalid_tensor")
+        if field == "bytes_contents":
+            yield b"".join(part for text in values for part in (struct.pack("<I", len(text)), text))
+            continue
+        try:
+            yield struct.pack(f"<{len(values)}{LAYOUTS.get(tensor.datatype, 'b')}", *values)
+        except struct.error as error:
+            text = (
+                f"{tensor.name[:200]!r}: contents has a value that {tensor.datatype} does not have: {error}"
+            )
+            raise BadRequest(text, code="invalid_tensor") from None
+
+
+def infer_answer(headers: Mapping[str, str], body: Body) -> Any:
+    """Return the ModelInfer answer that an answer over HTTP is."""
+    at = int(headers.get(HEADER, len(body)))
+    document = json.loads(body[:at])
+    answer = METHODS["ModelInfer"].answer(
+        model_name=document["model_name"], model_version=document["model_version"], id=document.get("id", "")
+    )
+    for each in document["outputs"]:
+        answer.outputs.add(name=each["name"], datatype=each["datatype"], shape=each["shape"])
+        end = at + each["parameters"]["binary_data_size"]
+        answer.raw_output_contents.append(bytes(body[at:end]))
+        at = end
+    return answer

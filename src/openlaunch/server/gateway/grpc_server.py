@@ -1,0 +1,241 @@
+"""The Open Inference Protocol over gRPC, on a port of its own: each call is a request to the routes of HTTP.
+
+It is imported where a port is asked for, and nothing of gRPC otherwise.
+"""
+
+import json
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+import grpc
+from grpc import StatusCode
+
+from openlaunch.errors import APIError, BadRequest, ConfigurationError
+from openlaunch.server.gateway.grpc_messages import METHODS, SERVICE, body_of, infer_answer
+from openlaunch.server.gateway.http_services import HttpServices
+from openlaunch.server.gateway.local_requests import LocalAnswer, answered
+from openlaunch.wire import routes
+
+log = logging.getLogger(__name__)
+
+MAX_CALLS = 1000
+"""Calls at a time; further ones are refused."""
+
+MAX_DETAILS = 4000
+HEAD_BYTES = 1024 * 1024
+"""How much a message may have beside its tensors."""
+
+STOP_SECONDS = 1.0
+_IDLE_MS = 300_000
+_OK, _NOT_FOUND, _UNAVAILABLE = 200, 404, 503
+_STATUSES = {
+    400: StatusCode.INVALID_ARGUMENT,
+    401: StatusCode.UNAUTHENTICATED,
+    403: StatusCode.PERMISSION_DENIED,
+    404: StatusCode.NOT_FOUND,
+    409: StatusCode.ABORTED,
+    413: StatusCode.RESOURCE_EXHAUSTED,
+    415: StatusCode.INVALID_ARGUMENT,
+    422: StatusCode.INVALID_ARGUMENT,
+    429: StatusCode.RESOURCE_EXHAUSTED,
+    431: StatusCode.RESOURCE_EXHAUSTED,
+    503: StatusCode.UNAVAILABLE,
+    504: StatusCode.DEADLINE_EXCEEDED,
+}
+_PASSED = frozenset(
+    ("authorization", "idempotency-key", "traceparent", "tracestate", "x-api-key", "x-request-id")
+)
+"""What of a call's metadata the server reads; a model's context gets the rest as far as it begins with `x-`."""
+
+_SHOWN = ("retry-after", "x-request-id")
+"""Headers of an answer that a call's trailing metadata has."""
+
+Handler = Callable[[Any, Any], Awaitable[Any]]
+
+
+class Listener(NamedTuple):
+    """Where the server listens, with the certificate and its key where it speaks TLS."""
+
+    host: str
+    port: int
+    tls: tuple[bytes, bytes] | None
+
+    @property
+    def address(self) -> str:
+        """The address as gRPC names it."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    def bind(self, server: Any) -> None:
+        """Have a server listen there; raise ConfigurationError if it can't."""
+        try:
+            if self.tls is None:
+                port = server.add_insecure_port(self.address)
+            else:
+                cert, key = self.tls
+                port = server.add_secure_port(self.address, grpc.ssl_server_credentials([(key, cert)]))
+        except RuntimeError as error:
+            raise ConfigurationError(
+                f"can't listen on {self.address} for gRPC: {error}; name another port with --grpc-port"
+            ) from None
+        log.info("gRPC: %s", self._replace(port=port).address)
+
+
+@asynccontextmanager
+async def open_grpc(listener: Listener, services: HttpServices) -> AsyncIterator[None]:
+    """Serve the protocol with these services. Raise ConfigurationError if the port can't be used."""
+    calls = Calls(services)
+    server = grpc.aio.server(
+        interceptors=[_Admission(services)],
+        maximum_concurrent_rpcs=MAX_CALLS,
+        options=[
+            ("grpc.max_receive_message_length", services.max_body_bytes + HEAD_BYTES),
+            ("grpc.max_send_message_length", -1),
+            ("grpc.max_connection_idle_ms", _IDLE_MS),
+            ("grpc.so_reuseport", 0),
+        ],
+    )
+    handlers = {
+        name: grpc.unary_unary_rpc_method_handler(
+            getattr(calls, name),
+            request_deserializer=method.request.FromString,
+            response_serializer=method.answer.SerializeToString,
+        )
+        for name, method in METHODS.items()
+    }
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+    listener.bind(server)
+    await server.start()
+    try:
+        yield
+    finally:
+        await server.stop(STOP_SECONDS)
+
+
+class _Admission(grpc.aio.ServerInterceptor):  # type: ignore[misc]
+    """Refuses calls without a good key before their message, which may be large, is read."""
+
+    def __init__(self, services: HttpServices) -> None:
+        self._services = services
+
+    async def intercept_service(self, continuation: Any, details: Any) -> Any:
+        """Return what handles a call."""
+        if details.method == f"/{SERVICE}/ModelInfer":
+            headers = [
+                (name.encode(), value.encode())
+                for name, value in _headers(details.invocation_metadata).items()
+            ]
+            try:
+                self._services.admit({"headers": headers, "query_string": b""})
+            except APIError as error:
+                self._services.counts.refused(error)
+                return grpc.stream_unary_rpc_method_handler(partial(_refuse, error))
+        return await continuation(details)
+
+
+async def _refuse(error: APIError, requests: AsyncIterator[bytes], context: Any) -> None:
+    await _abort(context, error.status, error.message, {})
+
+
+async def _abort(context: Any, status: int, text: str, headers: dict[str, str]) -> None:
+    code = _STATUSES.get(status, StatusCode.INTERNAL)
+    shown = tuple((name, headers[name]) for name in _SHOWN if name in headers)
+    await context.abort(code, text[:MAX_DETAILS], shown)
+
+
+def _headers(metadata: Iterable[tuple[str, str | bytes]]) -> dict[str, str]:
+    return {
+        name: value
+        for name, value in metadata
+        if isinstance(value, str)
+        and (name in _PASSED or (name.startswith("x-") and not name.startswith("x-forwarded")))
+    }
+
+
+def _path(name: str, version: str, end: str) -> str:
+    if not name:
+        raise BadRequest("the model's name is empty: an endpoint's name is needed", code="invalid_tensor")
+    of_version = f"/versions/{quote(version, safe='')}" if version else ""
+    return f"{routes.INFERENCE}/models/{quote(name, safe='')}{of_version}{end}"
+
+
+class Calls:
+    """The methods of the service, by their names in the protocol."""
+
+    def __init__(self, services: HttpServices) -> None:
+        self._services = services
+
+    async def ServerLive(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """Tell whether the server runs."""
+        return METHODS["ServerLive"].answer(live=True)
+
+    async def ServerReady(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """Tell whether the server can serve."""
+        ready = await self._of(
+            context, lambda: ("GET", f"{routes.INFERENCE}/health/ready", {}), (_UNAVAILABLE,)
+        )
+        return METHODS["ServerReady"].answer(ready=ready.status == _OK)
+
+    async def ServerMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """Describe the server."""
+        found = await self._of(context, lambda: ("GET", routes.INFERENCE, {}))
+        return METHODS["ServerMetadata"].answer(**json.loads(found.body))
+
+    async def ModelReady(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """Tell whether an endpoint serves; one that is not there does not."""
+        found = await self._of(
+            context,
+            lambda: ("GET", _path(request.name, request.version, "/ready"), {}),
+            (_UNAVAILABLE, _NOT_FOUND),
+        )
+        return METHODS["ModelReady"].answer(ready=found.status == _OK)
+
+    async def ModelMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """Describe the tensors of an endpoint."""
+        found = await self._of(context, lambda: ("GET", _path(request.name, request.version, ""), {}))
+        return METHODS["ModelMetadata"].answer(**json.loads(found.body))
+
+    async def ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """Run a prediction."""
+
+        def asked() -> tuple[str, str, dict[str, str], bytearray]:
+            path = _path(request.model_name, request.model_version, "/infer")
+            return "POST", path, *body_of(request, context.time_remaining())
+
+        found = await self._of(context, asked)
+        return infer_answer(found.headers, found.body)
+
+    async def _of(
+        self,
+        context: Any,
+        asked: Callable[[], tuple[str, str, dict[str, str]] | tuple[str, str, dict[str, str], bytearray]],
+        allowed: tuple[int, ...] = (),
+    ) -> LocalAnswer:
+        """Return the answer to a request; another status than 200 and those that are allowed ends the call."""
+        try:
+            method, path, more, *body = asked()
+            headers = {**_headers(context.invocation_metadata()), **more}
+            client = _address(context.peer())
+            found = await answered(
+                self._services, method, path, headers, body[0] if body else bytearray(), client
+            )
+        except APIError as error:
+            self._services.counts.refused(error)
+            found = LocalAnswer(error.status, {}, json.dumps({"error": error.message}).encode())
+        if found.status != _OK and found.status not in allowed:
+            await _abort(context, found.status, _reason(found), found.headers)
+        return found
+
+
+def _reason(found: LocalAnswer) -> str:
+    return str(json.loads(found.body)["error"])
+
+
+def _address(peer: str) -> tuple[str, int] | None:
+    """Return who calls, as gRPC names them: `ipv4:127.0.0.1:5000`, or `ipv6:%5B::1%5D:5000`."""
+    _, _, address = peer.partition(":")
+    host, _, port = address.replace("%5B", "").replace("%5D", "").rpartition(":")
+    return (host, int(port)) if host and port.isdigit() else None

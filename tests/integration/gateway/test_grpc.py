@@ -1,0 +1,197 @@
+"""The Open Inference Protocol over gRPC: by messages of our own making, and by the unmodified `tritonclient`."""
+
+import socket
+import time
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+from server_driver import SMALL, eventually, running
+from triton_driver import NUMPY, boom, called, check, image, named, pair, same, scaled, slow
+
+from openlaunch.server.gateway.grpc_messages import METHODS, SERVICE
+from openlaunch.testing import local
+
+pytestmark = pytest.mark.slow
+
+Infer = METHODS["ModelInfer"].request
+TWO = np.array([1, 2], np.float32).tobytes()
+STARTED = "started"
+
+
+def marks(x: np.ndarray, folder: str):
+    path = Path(folder) / str(time.monotonic_ns())
+    path.write_text(STARTED)
+    try:
+        while True:
+            time.sleep(0.01)
+    finally:
+        path.write_text("interrupted")
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    settings = {
+        "grpc_port": port,
+        "max_body_bytes": 2**24,
+        "access_log": tmp_path_factory.mktemp("log") / "access",
+    }
+    with running(**settings) as client:
+        for function in (same, scaled, pair, named, image, boom, slow):
+            name = f"ti-{function.__name__}"
+            client.deploy(function, name=name, requirements=NUMPY, max_workers=1, **SMALL)
+        client.deploy(same, name="ti-later", requirements=NUMPY, endpoint_type="async", **SMALL)
+        client.deploy(lambda x: x, name="ti-plain", **SMALL)
+        client.address, client.access_log = f"127.0.0.1:{port}", settings["access_log"]
+        yield client
+
+
+@pytest.fixture(scope="module")
+def call(client):
+    with grpc.insecure_channel(client.address, [("grpc.max_send_message_length", -1)]) as channel:
+
+        def call(
+            name, request, key=client.server.api_key, timeout=60, then=lambda future: future.result(), **more
+        ):
+            method = channel.unary_unary(
+                f"/{SERVICE}/{name}", METHODS[name].request.SerializeToString, METHODS[name].answer.FromString
+            )
+            metadata = [*([("authorization", f"Bearer {key}")] if key else []), *more.items()]
+            return then(method.future(request, timeout=timeout, metadata=metadata))
+
+        yield call
+
+
+def asked(*raw, shape=(2,), datatype="FP32", model="ti-same", **contents):
+    request = Infer(model_name=model, raw_input_contents=raw)
+    tensor = request.inputs.add(name="x", datatype=datatype, shape=shape)
+    for field, values in contents.items():
+        getattr(tensor.contents, field).extend(values)
+    return request
+
+
+def refused(call, request, **more):
+    with pytest.raises(grpc.RpcError) as caught:
+        call("ModelInfer", request, **more)
+    return caught.value.code().name, caught.value.details()
+
+
+def test_the_unmodified_client_gets_what_it_sent_to_the_bit(client):
+    found = called("grpc", client.address, client.server.api_key)
+    statuses = {name: status.removeprefix("StatusCode.") for name, status in check(found).items()}
+    invalid = dict.fromkeys(("shape", "datatype", "name", "output", "plain", "async"), "INVALID_ARGUMENT")
+    missing = dict.fromkeys(("unknown", "version"), "NOT_FOUND")
+    others = {"raises": "INTERNAL", "timeout": "DEADLINE_EXCEEDED", "key": "UNAUTHENTICATED"}
+    assert statuses == {**invalid, **missing, **others}
+    assert found["pair"] == ["r1", ["output_1"]]
+
+
+@pytest.mark.parametrize(
+    ("datatype", "field", "values", "data"),
+    [
+        ("FP32", "fp32_contents", [1, 2], TWO),
+        ("INT8", "int_contents", [1, -1], b"\1\xff"),
+        ("UINT64", "uint64_contents", [1, 2**64 - 1], b"\1" + bytes(7) + b"\xff" * 8),
+        ("BOOL", "bool_contents", [True, False], b"\1\0"),
+        ("BYTES", "bytes_contents", [b"a\0", b""], b"\2\0\0\0a\0\0\0\0\0"),
+    ],
+)
+def test_elements_may_be_in_the_message(call, datatype, field, values, data):
+    answer = call("ModelInfer", asked(datatype=datatype, **{field: values}))
+    assert list(answer.raw_output_contents) == [data]
+
+
+@pytest.mark.parametrize(
+    ("request_", "said"),
+    [
+        (asked(TWO[:7]), "FP32 of shape [2] is 8 bytes, and binary_data_size is 7"),
+        (asked(TWO, TWO), "raw_input_contents has 2 tensors, and there are 1 inputs"),
+        (asked(TWO, fp32_contents=[1, 2]), "give all tensors in one way"),
+        (asked(int_contents=[1, 2]), "FP32 of shape [2] is 8 bytes, and binary_data_size is 0"),
+        (asked(datatype="INT8", int_contents=[1, 300]), "contents has a value that INT8 does not have"),
+        (
+            asked(datatype="FP16", fp32_contents=[1, 2]),
+            "FP16 of shape [2] is 4 bytes, and binary_data_size is 0",
+        ),
+        (asked(shape=[100_001], fp32_contents=[1] * 100_001), "over 100000 elements"),
+        (asked(TWO, shape=[-2]), "greater than or equal to 0, and -2 was given"),
+        (asked(TWO, shape=[2**62] * 32), "less than or equal to"),
+        (asked(TWO, shape=[1] * 33), "at most 32 items"),
+        (asked(TWO, datatype="FP8"), "'BF16' or 'BYTES', and 'FP8' was given"),
+        (asked(TWO, model=""), "the model's name is empty"),
+    ],
+)
+def test_what_is_no_tensor_is_refused(call, request_, said):
+    code, details = refused(call, request_)
+    assert code == "INVALID_ARGUMENT"
+    assert said in details
+
+
+def test_a_message_over_the_limit_of_bodies_is_refused(call):
+    size = 2**24
+    code, details = refused(call, asked(bytes(size), shape=[size], datatype="UINT8"))
+    assert code == "RESOURCE_EXHAUSTED"
+    assert f"the limit is {size} bytes" in details
+    code, _ = refused(call, asked(bytes(4 * size), shape=[4 * size], datatype="UINT8"))
+    assert code == "RESOURCE_EXHAUSTED"
+
+
+def test_a_large_message_without_a_key_is_refused(call):
+    size = 2**23
+    for key in ("", "wrong"):
+        code, details = refused(call, asked(bytes(size), shape=[size], datatype="UINT8"), key=key)
+        assert (code, "key" in details) == ("UNAUTHENTICATED", True)
+
+
+def test_limits_of_keys_hold(client, call):
+    made = client.create_api_key("admin", "predict", requests_per_day=1)
+    call("ModelInfer", asked(TWO), key=made.api_key)
+    code, details = refused(call, asked(TWO), key=made.api_key)
+    assert code == "RESOURCE_EXHAUSTED"
+    assert "requests" in details
+
+
+def test_a_call_is_a_line_of_the_access_log(client, call):
+    call("ModelInfer", asked(TWO), **{"x-request-id": "grpc-1"})
+    line = eventually(
+        lambda: next((x for x in client.access_log.read_text().splitlines() if "grpc-1" in x), None)
+    )
+    assert "client=127.0.0.1 owner=admin" in line
+    assert "path=/v2/models/ti-same/infer status=200" in line
+
+
+def test_a_call_that_is_cancelled_or_late_stops_its_prediction(client, call, tmp_path):
+    client.deploy(marks, name="ti-marks", requirements=NUMPY, max_workers=1, **SMALL)
+    request = asked(TWO, model="ti-marks")
+    request.parameters["folder"].string_param = str(tmp_path)
+
+    def started(number):
+        return lambda: len([each for each in tmp_path.iterdir() if each.read_text()]) == number
+
+    future = call("ModelInfer", request, then=lambda future: future)
+    eventually(started(1))
+    future.cancel()
+    eventually(lambda: all(each.read_text() == "interrupted" for each in tmp_path.iterdir()))
+    code, _ = refused(call, request, timeout=0.5)
+    assert code == "DEADLINE_EXCEEDED"
+    eventually(lambda: all(each.read_text() == "interrupted" for each in tmp_path.iterdir()))
+
+
+def test_a_server_without_the_port_has_nothing_of_grpc_in_it(client):
+    with local() as other:
+        maps, without = (Path(f"/proc/{each.server.pid}/maps").read_text() for each in (client, other))
+    assert "cygrpc" in maps
+    assert "cygrpc" not in without
+
+
+def test_a_port_that_is_taken_is_refused(client, tmp_path):
+    port = client.address.rpartition(":")[2]
+    with (
+        pytest.raises(Exception, match=f"can't listen on 127.0.0.1:{port} for gRPC"),
+        running(tmp_path, grpc_port=port),
+    ):
+        pass
