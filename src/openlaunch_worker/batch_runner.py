@@ -7,7 +7,7 @@ from typing import Any
 
 from openlaunch_worker.batching import BatchRule, results_of, seconds_until_due
 from openlaunch_worker.documents import Limits
-from openlaunch_worker.frames import Outcome
+from openlaunch_worker.frames import CREDIT_BODY, Kind, Outcome
 from openlaunch_worker.in_flight import STOPPED, failure
 from openlaunch_worker.jobs import Job, Stop
 from openlaunch_worker.outbox import Outbox
@@ -170,6 +170,7 @@ class BatchRunner(Runner):
 
     def _end_batch(self, ends: list[End]) -> None:
         self._batch, self._batch_task = [], None
+        self._outbox.control(Kind.BATCH, 0, CREDIT_BODY.pack(len(ends)))  # which goes out with the answers
         for job, outcome, body in ends:
             if self._running.get(job.id) is job:
                 self._finish(job, outcome, body)

@@ -17,6 +17,7 @@ A worker connects, says HELLO with its token, gets START and its bundle, loads i
     HEARD        the request's CANCEL has come
     LEAVING      once: send a DRAIN; why, as text
     RENEW        replace this worker when another can serve; why, as text
+    BATCH        u32: how many requests a batch had, which has ended
     WANTS_CONTEXT  before READY: each REQUEST is
                  to have a CONTEXT before it       CONTEXT  JSON, `documents.About`: about the next REQUEST
     PROGRESS     JSON {"fraction", "text"}: how far a request is, whose CONTEXT says that this is heard
@@ -76,6 +77,7 @@ class Kind(IntEnum):
     WANTS_CONTEXT = 11
     PROGRESS = 12
     PARTIAL = 13
+    BATCH = 14
     START = 16
     BUNDLE = 17
     REQUEST = 18

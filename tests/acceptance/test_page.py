@@ -146,6 +146,18 @@ def test_an_endpoint_shows_its_workers_and_an_admin_the_servers_and_nodes(page, 
     see(page, "Workers run on the server's machine.")
 
 
+def test_all_that_was_counted_of_an_endpoint_is_shown(page, client):
+    client.get_model_endpoint("double").predict(args(x=-1))
+    sign_in(page, client)
+    open_endpoint(page, "double", "Numbers")
+    times = page.get_by_role("region", name="Times")
+    times.get_by_text("Its run in a worker").wait_for()
+    see(page, re.compile(r"[1-9]\d* model error"))
+    page.get_by_role("link", name="Admin").click()
+    page.get_by_role("link", name="Server", exact=True).click()
+    see(page, "Operations in a commit")
+
+
 def test_what_fails_is_above_what_serves_with_its_traffic(page, client):
     endpoint = client.get_model_endpoint("double")
     endpoint.predict(args(x=1))
@@ -314,7 +326,8 @@ def test_every_page_can_be_used_by_everybody(page, client, tmp_path, colours, wi
     sign_in(page, client)
     endpoint = client.get_model_endpoint("double").model_endpoint.id
     tabs = [
-        f"endpoints/{endpoint}{tab}" for tab in ("", "/try", "/logs", "/events", "/versions", "/settings")
+        f"endpoints/{endpoint}{tab}"
+        for tab in ("", "/try", "/logs", "/numbers", "/events", "/versions", "/settings")
     ]
     for path in (*PAGES, *tabs):
         page.goto(f"{client.server.url}/#{path}")

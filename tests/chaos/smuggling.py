@@ -167,6 +167,7 @@ def services_of(app, admit, handlers=None) -> HttpServices:
         cors=None,
         endpoint_origins=lambda head: frozenset(),
         admit=admit,
+        admit_scraper=lambda header, headers: admit({"headers": headers}),
         connections=Connections(1000),
         bodies=BodyBudget(10_000_000),
         unread=BodyBudget(1_000_000),

@@ -59,5 +59,6 @@ def test_a_worker_that_runs_out_of_memory_is_told_so():
         response = endpoint.predict(args(size=2 * LIMIT)).get(DEADLINE)
         assert response.status == "FAILURE"
         assert "killed by signal 9 (SIGKILL), probably out of memory" in response.traceback
+        assert client.get_endpoint_metrics("fill").since_start.worker_ends == {"out_of_memory": 1}
         expected = "1 worker crashed: killed by signal 9 (SIGKILL), probably out of memory"
         eventually(lambda: expected in [e.message for e in client.list_endpoint_events("fill").events])

@@ -133,7 +133,7 @@ class Worker:
             data = self.socket.recv(1 << 16)
             if not data:
                 raise EOFError("the worker closed the connection")
-            self._frames.extend(f for f in self._parser.feed(data) if f[0] != Kind.HEARD)
+            self._frames.extend(f for f in self._parser.feed(data) if f[0] not in (Kind.HEARD, Kind.BATCH))
         return self._frames.popleft()
 
     def ready(self) -> Self:

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from openlaunch.controller.trial import Trial
 from openlaunch.store.records import BundleRecord, EndpointRecord
+from openlaunch.wire.workers import WorkerEnd
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,9 @@ class Traffic(Protocol):
 
     def note_build(self, endpoint_id: str, seconds: float) -> None:
         """Count how long the build of an environment took, from its turn on."""
+
+    def note_end(self, endpoint_id: str, end: WorkerEnd) -> None:
+        """Count why a worker ended."""
 
     def update_endpoint(self, endpoint: EndpointRecord) -> None:
         """Route predictions by this record, which is new or has changed."""

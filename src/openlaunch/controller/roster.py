@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
 from openlaunch.controller.situation import Phase, Worker
+from openlaunch.wire.workers import WorkerEnd
 
 
 @dataclass(slots=True)
@@ -12,7 +13,8 @@ class WorkerState:
     """A worker, from its start until its process has ended.
 
     `ready_at` is None until it was ready, and `worn` set once another one should take its place. `expected` is set
-    once its end is not a failure of its own, and `reported` once an event has said why it ends.
+    once its end is not a failure of its own, and `reported` once an event has said why it ends. `end` is set where
+    that does not follow from how the process ended.
     """
 
     id: str
@@ -24,6 +26,7 @@ class WorkerState:
     expected: bool = False
     reported: bool = False
     worn: bool = False
+    end: WorkerEnd | None = None
     end_reason: str | None = None
     gone: asyncio.Event = field(default_factory=asyncio.Event)
 

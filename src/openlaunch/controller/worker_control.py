@@ -13,6 +13,7 @@ from openlaunch.store import bundles
 from openlaunch.wire.bundles import ImageFlavor
 from openlaunch.wire.endpoints import EndpointStatus
 from openlaunch.wire.events import EventKind
+from openlaunch.wire.workers import WorkerEnd
 
 log = logging.getLogger(__name__)
 
@@ -169,7 +170,7 @@ class WorkerControl:
             endpoint.now(), worker.started_at, reason[:MAX_REASON]
         )
         self._end(worker, Phase.STOPPING)
-        worker.reported = True
+        worker.reported, worker.end = True, WorkerEnd.LOAD_FAILED
         endpoint.tell(EventKind.WORKER_FAILED, reason)
         endpoint.changed.set()
 

@@ -9,6 +9,7 @@ from openlaunch.controller.situation import Phase
 from openlaunch.controller.worker_control import WorkerControl
 from openlaunch.engines.base import WorkerExit
 from openlaunch.wire.events import EventKind
+from openlaunch.wire.workers import WorkerEnd
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ class WorkerEvents:
         log.warning("worker %s of endpoint %r is replaced: %s", worker.short_id, endpoint.record.name, reason)
         endpoint.note(f"worker {worker.short_id} is replaced: {reason}")
         endpoint.tell(EventKind.WORKER_REPLACED, reason)
-        worker.end_reason = f"was replaced, because {reason}"
+        worker.end, worker.end_reason = WorkerEnd.STUCK, f"was replaced, because {reason}"
         generation.history = generation.history.was_stuck(endpoint.now(), reason)
         self._control.drain(worker_id)
         endpoint.changed.set()
@@ -82,7 +83,8 @@ class WorkerEvents:
         """Record that a worker's connection has ended, and see to it that its process follows."""
         if (worker := self._roster.get(worker_id)) is None:
             return
-        worker.end_reason = worker.end_reason or reason or None
+        if reason and not worker.end_reason:
+            worker.end, worker.end_reason = WorkerEnd.LOST, reason
         if worker.phase in (Phase.STARTING, Phase.READY):
             worker.enter(Phase.LOST, self._endpoint.now())
             self._endpoint.changed.set()
@@ -91,6 +93,7 @@ class WorkerEvents:
     def ended(self, worker_id: str, ended: WorkerExit) -> None:
         if (worker := self._roster.get(worker_id)) is not None:
             away = bool(ended.node)
+            self._endpoint.parts.traffic.note_end(self._endpoint.id, end_of(worker, ended))
             worker.expected = worker.expected or away  # which tells nothing against the bundle
             reason = str(ended) if away else worker.end_reason or str(ended)
             self._control.gone(worker, reason, ended.last_lines, with_node=away, served=ended.served)
@@ -99,7 +102,8 @@ class WorkerEvents:
         """Stop a worker that should be ending, when it has not ended within the grace time."""
         grace = self._endpoint.parts.settings.lost_grace
         if not await worker.wait_gone(grace):
-            worker.end_reason = worker.end_reason or "lost its connection, and was stopped"
+            if not worker.end_reason:
+                worker.end, worker.end_reason = WorkerEnd.LOST, "lost its connection, and was stopped"
             await self._endpoint.parts.engine.stop(worker.id, grace)
 
     async def _kill_when_unwanted(self, worker: WorkerState) -> None:
@@ -110,3 +114,20 @@ class WorkerEvents:
                 while parts.fleet.is_wanted(worker.id):  # noqa: ASYNC110 -- it has no event for this alone
                     await asyncio.sleep(POLL_SECONDS)
         await parts.engine.stop(worker.id, grace=0)
+
+
+def end_of(worker: WorkerState, ended: WorkerExit) -> WorkerEnd:
+    """Return why a worker has ended, of what is known of it and of how its process ended."""
+    if ended.node:
+        return WorkerEnd.NODE_AWAY
+    if ended.out_of_memory:
+        return WorkerEnd.OUT_OF_MEMORY
+    if worker.end is not None:
+        return worker.end
+    if worker.phase is Phase.STOPPING:
+        return WorkerEnd.STOPPED
+    if worker.phase is Phase.DRAINING and ended.code == 0:
+        return WorkerEnd.DRAINED
+    if ended.was_killed:
+        return WorkerEnd.KILLED
+    return WorkerEnd.EXITED if ended.signal is None else WorkerEnd.SIGNAL

@@ -25,9 +25,9 @@ A frame is as in `openlaunch_worker.frames`. Its id names a call or a channel::
           PAUSE, RESUME  send nothing, or again, over the channel
           BEAT    twice a second
 
-A server that leads has a channel for each of its workers, over which START, BUNDLE, READY, LOAD_FAILED, LEAVING and
-RENEW go. Each server that keeps the same records has one for each worker that is ready, for everything else. Tokens
-are those of `openlaunch.nodes.slots`.
+A server that leads has a channel for each of its workers, over which START, BUNDLE, READY, LOAD_FAILED, LEAVING,
+RENEW and BATCH go. Each server that keeps the same records has one for each worker that is ready, for everything
+else. Tokens are those of `openlaunch.nodes.slots`.
 """
 
 import asyncio

@@ -178,6 +178,7 @@ async def serve_on(settings: Settings, data: DataDir, listener: socket.socket, r
             cors=Cors(settings.cors_origins) if settings.cors_origins else None,
             endpoint_origins=by_name.origins,
             admit=resolver.authenticate,
+            admit_scraper=context.keyring.authenticate_scraper,
             connections=context.connections,
             counts=context.counts,
             bodies=BodyBudget(max(settings.max_bodies_bytes, 2 * settings.max_body_bytes)),

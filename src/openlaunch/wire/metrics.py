@@ -22,6 +22,13 @@ class Times(BaseModel):
     p99: float | None = None
 
 
+class Batches(BaseModel):
+    """How many batches have run, and how many predictions one had on average; null of none."""
+
+    count: int
+    mean_size: float | None = None
+
+
 class EndpointTotals(BaseModel):
     """What the server has counted of an endpoint since it started.
 
@@ -29,8 +36,9 @@ class EndpointTotals(BaseModel):
     its code. `times` has those of predictions (`waited` for a slot, `ran` in a worker, `whole`), of streams
     (`first_item`, and `gaps` between what came together), and of cold starts (`build` of the environment, `process`
     until the worker's process has connected, `load` of the bundle). `submitted`, `retries` and `dead_letters` are of
-    tasks. `tokens` are of language models: `input`, those of them that were `cached`, and `output`. `events` has what
-    happened to the endpoint, by kind, among it how workers have ended.
+    tasks. `tokens` are of language models: `input`, those of them that were `cached`, and `output`. `batches` are
+    those of dynamic batching. `events` has what happened to the endpoint, by kind, and `worker_ends` the workers that
+    have ended, by why.
     """
 
     ended: dict[str, int]
@@ -43,7 +51,9 @@ class EndpointTotals(BaseModel):
     submitted: int
     retries: int
     dead_letters: int
+    batches: Batches
     events: dict[str, int]
+    worker_ends: dict[str, int]
 
 
 class Points(BaseModel):

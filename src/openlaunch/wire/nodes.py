@@ -5,6 +5,8 @@ from enum import StrEnum
 
 from pydantic import BaseModel, Field
 
+from openlaunch.wire.metrics import Times
+
 
 class NodeState(StrEnum):
     """How a node stands. DRAINED: it is to be used no longer, and has no worker."""
@@ -55,6 +57,24 @@ class ServerResponse(BaseModel):
     leads: bool = Field(description="Whether it has the workers, and does what one alone does.")
 
 
+class ServerNumbers(BaseModel):
+    """What a server has counted of itself since it started.
+
+    `event_loop_lag` is how late its event loop was, and `commits` how long transactions took, with `operations` in
+    one of them on average. `refused` has the requests that were answered with an error, by its code. `memory` is in
+    bytes, and like `open_files` null where the system does not tell.
+    """
+
+    event_loop_lag: Times
+    commits: Times
+    operations: float | None
+    refused: dict[str, int]
+    connections: int
+    max_connections: int
+    memory: int | None
+    open_files: int | None
+
+
 class ListServersResponse(BaseModel):
     """GET /v1/servers, and what the one that answers has for workers: on its machine, or on its nodes."""
 
@@ -64,6 +84,7 @@ class ListServersResponse(BaseModel):
     gpus: int
     free_gpus: int
     gpu_use: list[GpuResponse] = Field(description="Of the server's own machine.")
+    numbers: ServerNumbers = Field(description="Of the server that answers.")
 
 
 class ChangeNodeRequest(BaseModel):

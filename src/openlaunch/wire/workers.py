@@ -16,6 +16,27 @@ class WorkerPhase(StrEnum):
     STOPPING = "stopping"
 
 
+class WorkerEnd(StrEnum):
+    """Why a worker ended.
+
+    DRAINED: it had finished what it ran. STOPPED: it was not needed, or did not finish in time. LOAD_FAILED: it could
+    not load its bundle. STUCK: something in it did not stop. LOST: its connection ended, or it broke the protocol.
+    NODE_AWAY: its node is away. OUT_OF_MEMORY: the kernel killed it for want of memory. KILLED: by a SIGKILL of
+    somebody else's. SIGNAL: by another signal. EXITED: nobody stopped it.
+    """
+
+    DRAINED = "drained"
+    STOPPED = "stopped"
+    LOAD_FAILED = "load_failed"
+    STUCK = "stuck"
+    LOST = "lost"
+    NODE_AWAY = "node_away"
+    OUT_OF_MEMORY = "out_of_memory"
+    KILLED = "killed"
+    SIGNAL = "signal"
+    EXITED = "exited"
+
+
 class WorkerResponse(BaseModel):
     """A worker whose process has not ended."""
 

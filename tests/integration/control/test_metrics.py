@@ -87,7 +87,7 @@ def test_all_that_is_counted_is_shown(client):
     later.predict(args()).get(timeout=60)
     counted = client.get_endpoint_metrics("later").since_start
     assert (counted.submitted, counted.retries, counted.dead_letters) == (1, 2, 1)
-    assert counted.events["worker_crashed"] == 3
+    assert counted.events["worker_crashed"] == counted.worker_ends["killed"] == 3
 
 
 def test_an_unknown_range_or_endpoint_is_refused_with_a_sentence(client, endpoint):
@@ -141,6 +141,12 @@ def test_a_server_that_is_alone_says_what_it_has_for_workers(client):
     assert found.cpus > 0
     assert found.memory > 0
     assert found.gpus == len(found.gpu_use) == found.free_gpus
+    numbers = found.numbers
+    assert 0 < numbers.commits.p50 <= numbers.commits.p99
+    assert numbers.operations >= 1 <= numbers.connections <= numbers.max_connections
+    assert numbers.memory > 1_000_000
+    assert numbers.open_files > 10
+    assert eventually(lambda: client.list_servers().numbers.event_loop_lag.count)
 
 
 @pytest.mark.slow

@@ -1,6 +1,8 @@
 """`/metrics`: what Prometheus reads of a server, with a key of its own or on a port that only the machine reaches."""
 
+import re
 import socket
+from pathlib import Path
 
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
@@ -96,6 +98,7 @@ def test_a_scrape_has_the_numbers_of_endpoints_and_of_the_server(client, key, ac
         "code",
         "kind",
         "part",
+        "reason",
         "le",
         "version",
     }
@@ -123,6 +126,16 @@ def test_the_queue_and_callbacks_are_shown_as_they_stand(client, key):
     eventually(lambda: of("queue_tasks", scraped(client, key), **later) == 0)
 
 
+def test_the_alerts_and_the_dashboard_name_what_there_is(client, key):
+    with http(client, key) as raw:
+        there = set(re.findall(r"^# TYPE (\w+)", raw.get("/metrics").text, re.MULTILINE))
+    monitoring = Path(__file__).parents[3] / "docs/monitoring"
+    for name in ("alerts.yaml", "dashboard.json"):
+        asked = set(re.findall(r"\b(?:openlaunch|process)_\w+", (monitoring / name).read_text()))
+        known = {each for each in asked if {each, re.sub("_(bucket|sum|count)$", "", each)} & there}
+        assert {each for each in asked - known if "_gpu_" not in each} == set(), name
+
+
 def test_only_admins_and_keys_for_it_scrape(client, key):
     assert scraped(client)
     for role in ("user", "predict"):
@@ -131,6 +144,7 @@ def test_only_admins_and_keys_for_it_scrape(client, key):
     with http(client, key) as raw:
         raw.auth = None
         problem(raw.get("/metrics"), 401)
+        assert raw.get("/metrics", headers={"x-api-key": key}).status_code == 200
 
 
 def test_a_key_for_scrapes_does_nothing_else(client, key):

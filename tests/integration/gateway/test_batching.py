@@ -49,9 +49,15 @@ def at_once(endpoint, requests):
     return responses
 
 
-def test_requests_of_several_clients_are_one_call(endpoint):
+def test_requests_of_several_clients_are_one_call(client, endpoint):
     responses = at_once(endpoint, [args(x=i) for i in range(4)])
     assert [response.value for response in responses] == [[2 * i, 4] for i in range(4)]
+    counted = client.get_endpoint_metrics("double").since_start.batches
+    assert (counted.count, counted.mean_size) == (1, 4)
+    with http(client) as raw:
+        assert 'openlaunch_batch_predictions_bucket{endpoint="double",owner="admin",le="4.0"} 1' in (
+            raw.get("/metrics").text
+        )
 
 
 def test_each_request_is_checked_by_itself(endpoint):

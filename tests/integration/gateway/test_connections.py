@@ -194,7 +194,7 @@ def test_of_the_connections_that_wait_those_of_strangers_go_first_and_then_the_o
             assert status_of(sock) == 200
 
 
-def test_where_all_are_busy_further_ones_get_503_and_an_admin_gets_in(tmp_path):
+def test_where_all_are_busy_further_ones_get_503_and_admins_and_scrapes_get_in(tmp_path):
     with serving(tmp_path, max_connections=8) as server, ExitStack() as stack:
         with LaunchClient(api_key=server.key, endpoint=server.url) as client:
             endpoint = client.deploy(wait_for, name="wait", per_worker=16, **SMALL)
@@ -202,6 +202,9 @@ def test_where_all_are_busy_further_ones_get_503_and_an_admin_gets_in(tmp_path):
         made = server.request("POST", "/v1/keys", body=b'{"owner": "admin", "role": "predict"}')
         with server.connect(made) as sock:
             key = answer(sock)[1]["api_key"]
+        made = server.request("POST", "/v1/keys", body=b'{"owner": "admin", "role": "metrics"}')
+        with server.connect(made) as sock:
+            for_scrapes = answer(sock)[1]["api_key"]
         flag = tmp_path / "flag"
         marks = [tmp_path / f"runs-{n}" for n in range(8)]
         body = json.dumps({"args": {"path": str(flag)}}).encode()
@@ -222,6 +225,8 @@ def test_where_all_are_busy_further_ones_get_503_and_an_admin_gets_in(tmp_path):
         assert status_of(refused) == 503
         admin = stack.enter_context(server.connect(server.request("GET", "/v1/keys")))
         assert status_of(admin) == 200
+        scrape = stack.enter_context(server.connect(server.request("GET", "/metrics", key=for_scrapes)))
+        assert scrape.recv(12) == b"HTTP/1.1 200"
         stack.enter_context(strangers(server, 100, PART_OF_A_HEAD))
         admin = stack.enter_context(server.connect(server.request("GET", "/v1/keys")))
         assert status_of(admin) == 200

@@ -42,6 +42,7 @@ from openlaunch.wire.bundles import CloudpickleArtifactFlavor
 from openlaunch.wire.endpoint_settings import EndpointSettings, EndpointSpec
 from openlaunch.wire.endpoints import CanaryStatus, EndpointStatus, EndpointType
 from openlaunch.wire.why import EndpointWhy
+from openlaunch.wire.workers import WorkerEnd
 
 T = TypeVar("T")
 
@@ -178,6 +179,9 @@ class FakeFleet:
 
     def remove_endpoint(self, endpoint_id: str) -> None:
         pass
+
+    def note_end(self, endpoint_id: str, end: WorkerEnd) -> None:
+        """Nobody asks for it."""
 
     def note_build(self, endpoint_id: str, seconds: float) -> None:
         pass

@@ -249,10 +249,8 @@ class Keyring:
             Unauthorized: there is neither, or no key that is known, not revoked and not expired.
             Forbidden: the key has the role metrics. Its header is never kept, so that no other one pays for this.
         """
-        if header is None:
-            if (key := next((value for name, value in headers if name == KEY_HEADER), None)) is None:
-                return self._of_session(headers)
-            header = b"Bearer " + key
+        if header is None and (header := _of_key_header(headers)) is None:
+            return self._of_session(headers)
         principal = self._by_header.get(header)
         if principal is None:
             principal = self._of_header(header)
@@ -265,6 +263,7 @@ class Keyring:
 
     def authenticate_scraper(self, header: bytes | None, headers: Headers = ()) -> Principal:
         """Return whose key a request for `/metrics` carries; raise Forbidden where it has another role."""
+        header = _of_key_header(headers) if header is None else header
         principal = self._of_session(headers) if header is None else self._of_header(header)
         principal.require_metrics()
         return _unexpired(principal)
@@ -368,6 +367,12 @@ def _no_key(key_id: str) -> NotFound:
 
 def _digest(key: str) -> bytes:
     return hashlib.sha256(key.encode()).digest()
+
+
+def _of_key_header(headers: Headers) -> bytes | None:
+    """Return an X-API-Key as the Authorization header that means the same."""
+    key = next((value for name, value in headers if name == KEY_HEADER), None)
+    return None if key is None else b"Bearer " + key
 
 
 def _key_of(header: bytes) -> str:

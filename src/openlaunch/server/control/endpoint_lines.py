@@ -9,10 +9,13 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 
 from openlaunch.server.metrics.counts import LABELS, EndpointCounts, Exemplar, PredictionCounts
-from openlaunch.server.metrics.histograms import SECONDS, Histogram
+from openlaunch.server.metrics.histograms import SECONDS, SIZES, Histogram
 from openlaunch.wire.events import EventKind
+from openlaunch.wire.workers import WorkerEnd
 
-_BOUNDS = [*(f'le="{float(bound)}"' for bound in SECONDS), 'le="+Inf"']
+_BOUNDS: dict[tuple[float, ...], list[str]] = {
+    bounds: [*(f'le="{float(bound)}"' for bound in bounds), 'le="+Inf"'] for bounds in (SECONDS, SIZES)
+}
 _ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 
 
@@ -50,6 +53,9 @@ class _Shown:
 
 _SEEN_AT_ONCE = {EventKind.WORKER_CRASHED.value: 0, EventKind.WORKER_FAILED.value: 0}
 """Events that are shown before the first one: Prometheus can't see that what begins with 1 has grown."""
+
+_FIRST_ENDS = dict.fromkeys((WorkerEnd.OUT_OF_MEMORY.value, WorkerEnd.KILLED.value), 0)
+"""The same for ends of workers."""
 
 Value = Callable[[_Shown], float]
 Labelled = Callable[[_Shown], Iterable[tuple[object, float]]]
@@ -105,6 +111,11 @@ _LABELLED_COUNTERS: dict[str, tuple[str, str, Labelled]] = {
         "kind",
         lambda e: sorted({**_SEEN_AT_ONCE, **e.now.counts.events}.items()),
     ),
+    "worker_ends": (
+        "Workers whose processes have ended, by why.",
+        "reason",
+        lambda e: sorted({**_FIRST_ENDS, **e.now.counts.ends}.items()),
+    ),
 }
 _HISTOGRAMS: dict[str, tuple[str, Callable[[_Shown], Histogram]]] = {
     "prediction_duration_seconds": ("Wait and run of predictions.", lambda e: e.total.whole),
@@ -112,6 +123,7 @@ _HISTOGRAMS: dict[str, tuple[str, Callable[[_Shown], Histogram]]] = {
     "prediction_run_seconds": ("Predictions in their workers.", lambda e: e.total.ran),
     "stream_first_item_seconds": ("Streams until their first item.", lambda e: e.total.first_item),
     "stream_gap_seconds": ("Between what came together of streams.", lambda e: e.total.gaps),
+    "batch_predictions": ("How many predictions a batch had.", lambda e: e.total.batches),
 }
 _EXEMPLIFIED = "prediction_duration_seconds"
 _PARTS: dict[str, Callable[[EndpointCounts], Histogram]] = {
@@ -179,7 +191,9 @@ def _buckets(
     if not any(histogram.counts):
         return
     count = 0
-    for index, (bound, count) in enumerate(zip(_BOUNDS, accumulate(histogram.counts), strict=True)):
+    for index, (bound, count) in enumerate(
+        zip(_BOUNDS[histogram.bounds], accumulate(histogram.counts), strict=True)
+    ):
         line = f"openlaunch_{name}_bucket{{{labels},{bound}}} {count}"
         if (traced := exemplars.get(index)) is not None:
             line += f' # {{trace_id="{traced.trace_id:032x}"}} {traced.seconds:.6f} {traced.at:.3f}'

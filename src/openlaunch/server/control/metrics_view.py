@@ -15,6 +15,7 @@ from openlaunch.server.metrics.history import FIELDS, RANGES, History, Point
 from openlaunch.wire.endpoints import EndpointStatus
 from openlaunch.wire.keys import ALL_OWNERS
 from openlaunch.wire.metrics import (
+    Batches,
     EndpointMetricsResponse,
     EndpointSummary,
     EndpointTotals,
@@ -84,7 +85,7 @@ def _totals(counts: EndpointCounts) -> EndpointTotals:
     return EndpointTotals(
         ended=dict(zip(LABELS, total.ended, strict=True)),
         errors=dict(total.errors),
-        times={name: _times(histogram) for name, histogram in measured.items()},
+        times={name: times_of(histogram) for name, histogram in measured.items()},
         request_bytes=total.request_bytes,
         response_bytes=total.response_bytes,
         resumes=total.resumes,
@@ -96,15 +97,17 @@ def _totals(counts: EndpointCounts) -> EndpointTotals:
         submitted=counts.submitted,
         retries=counts.retries,
         dead_letters=counts.dead_letters,
+        batches=Batches(count=sum(total.batches.counts), mean_size=total.batches.mean),
         events=dict(counts.events),
+        worker_ends=dict(counts.ends),
     )
 
 
-def _times(histogram: Histogram) -> Times:
-    count = sum(histogram.counts)
+def times_of(histogram: Histogram) -> Times:
+    """Return how many times there are in a histogram, and what they were."""
     return Times(
-        count=count,
-        mean=histogram.sum / count if count else None,
+        count=sum(histogram.counts),
+        mean=histogram.mean,
         p50=quantile(SECONDS, histogram.counts, 0.5),
         p99=quantile(SECONDS, histogram.counts, 0.99),
     )

@@ -16,6 +16,7 @@ from openlaunch.server.settings import WorkerSettings
 from openlaunch.store.records import EndpointRecord
 from openlaunch.wire.endpoints import EndpointStatus
 from openlaunch.wire.events import EventKind
+from openlaunch.wire.workers import WorkerEnd
 
 
 class Lanes:
@@ -131,6 +132,10 @@ class Lanes:
     def note_build(self, endpoint_id: str, seconds: float) -> None:
         if (lane := self._lanes.get(endpoint_id)) is not None:
             lane.numbers.build_seconds.observe(seconds)
+
+    def note_end(self, endpoint_id: str, end: WorkerEnd) -> None:
+        if (lane := self._lanes.get(endpoint_id)) is not None:
+            lane.numbers.ends[end.value] += 1
 
     def update_endpoint(self, endpoint: EndpointRecord) -> None:
         lane = self._lanes.get(endpoint.id)

@@ -317,6 +317,13 @@ class WorkerLink(FrameLink):
     def _on_renew(self, kind: int, request_id: int, payload: Body) -> None:
         self._owner.worn(_words(payload))
 
+    def _on_batch(self, kind: int, request_id: int, payload: Body) -> None:
+        rule = self._owner.expected.start.limits.batch
+        size = CREDIT_BODY.unpack(payload)[0] if len(payload) == CREDIT_BODY.size else 0
+        if rule is None or not 0 < size <= rule.max_size:
+            raise FrameError("a BATCH of a size that no batch of this worker can have")
+        self._numbers.batches.observe(size)
+
     def _on_answer(self, kind: int, request_id: int, payload: Body) -> None:
         try:
             work = self.running[request_id]
@@ -405,4 +412,5 @@ _SERVING = handlers(
     (Kind.HEARD, WorkerLink._on_heard),
     (Kind.LEAVING, WorkerLink._on_leaving),
     (Kind.RENEW, WorkerLink._on_renew),
+    (Kind.BATCH, WorkerLink._on_batch),
 )

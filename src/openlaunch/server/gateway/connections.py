@@ -8,7 +8,7 @@ from typing import Protocol
 from openlaunch.errors import Unavailable
 
 RESERVED = 64
-"""Connections past the limit, for admins."""
+"""Connections past the limit, for admins and scrapes."""
 
 PAUSE_SECONDS = 0.1
 """After a look at all connections that made no room, before the next one."""

@@ -8,7 +8,8 @@ from functools import partial
 from openlaunch.errors import APIError, NotAcceptable
 from openlaunch.server.accept import EVENTS, check_accept
 from openlaunch.server.access.auth import Principal
-from openlaunch.server.asgi import App, Scope
+from openlaunch.server.access.sessions import Headers
+from openlaunch.server.asgi import App, Scope, header
 from openlaunch.server.gateway.asgi_exchange import AsgiExchange
 from openlaunch.server.gateway.bodies import BodyBudget
 from openlaunch.server.gateway.changed_answers import changed
@@ -22,7 +23,6 @@ from openlaunch.server.gateway.unread_answers import UnreadAnswers
 from openlaunch.server.metrics.server_counts import ServerCounts
 from openlaunch.server.proxies import Proxies
 from openlaunch.wire import routes
-from openlaunch.wire.keys import Role
 
 _STREAMS = routes.STREAMING_TASKS.encode()
 _BY_NAME = f"{routes.BY_NAME}/".encode()
@@ -43,6 +43,8 @@ class HttpServices:
     """Finds the origins of which pages may send a request by name, beside those."""
     admit: Callable[[Scope], Principal]
     """Finds the caller of a request; raises where its key is not good."""
+    admit_scraper: Callable[[bytes | None, Headers], Principal]
+    """Finds who has sent a request by its Authorization header, or all headers; raises where he may not scrape."""
     connections: Connections
     bodies: BodyBudget
     unread: BodyBudget
@@ -55,10 +57,11 @@ class HttpServices:
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
     """The requests of the ASGI application that are under way."""
 
-    def is_admin(self, head: Head) -> bool:
-        """Return whether a request has an admin's key."""
+    def may_exceed(self, head: Head) -> bool:
+        """Return whether a request may come over a connection past the limit: an admin's, or a scrape's."""
         try:
-            return self.admit({"headers": head.headers, "query_string": b""}).role is Role.ADMIN
+            self.admit_scraper(header({"headers": head.headers}, b"authorization"), head.headers)
+            return True
         except APIError:
             return False
 

@@ -53,7 +53,7 @@ class HttpProtocol(RequestReceiver):
         self.opening: asyncio.Task[Any] | None = None
         """Makes the connection, until there is one."""
         self.extra = False
-        """Whether the connection is past the limit: it is for admins, until there is room for it."""
+        """Whether the connection is past the limit: it is for admins and scrapes, until there is room for it."""
         self._known = ""
         """The owner of a request that had a good key."""
         self._write_timer = WriteTimer(self._loop, services.write_seconds)
@@ -160,7 +160,7 @@ class HttpProtocol(RequestReceiver):
         services = self.services
         if self.extra:
             self.extra = not services.connections.make_room_for(self, self._loop.time())
-            if self.extra and not services.is_admin(head):
+            if self.extra and not services.may_exceed(head):
                 raise services.connections.too_many()
         return services.new_exchange(self, head)
 

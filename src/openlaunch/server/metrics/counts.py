@@ -7,7 +7,7 @@ from time import monotonic, time
 from typing import NamedTuple
 
 from openlaunch.errors import APIError
-from openlaunch.server.metrics.histograms import SECONDS, Histogram
+from openlaunch.server.metrics.histograms import SECONDS, SIZES, Histogram
 from openlaunch_worker.frames import Outcome
 
 MAX_GENERATIONS = 8
@@ -65,7 +65,16 @@ class PredictionCounts:
 
     __slots__ = (
         *("_answers", "_direct", "_ended", "_ran", "_waited", "_whole"),
-        *("errors", "exemplars", "first_item", "gaps", "request_bytes", "response_bytes", "resumes"),
+        *(
+            "batches",
+            "errors",
+            "exemplars",
+            "first_item",
+            "gaps",
+            "request_bytes",
+            "response_bytes",
+            "resumes",
+        ),
         *("cached_tokens", "input_tokens", "output_tokens"),
     )
 
@@ -74,6 +83,8 @@ class PredictionCounts:
         self._ended = [0] * len(Ended)
         self._direct, self._waited, self._ran, self._whole = (Histogram() for _ in range(4))
         self.first_item, self.gaps = Histogram(), Histogram()
+        self.batches = Histogram(SIZES)
+        """How many predictions each batch had, of endpoints that batch."""
         self.errors: Counter[str] = Counter()
         """By the code of the error that ended a prediction in place of a worker's answer."""
         self.exemplars: dict[int, Exemplar] = {}
@@ -162,7 +173,7 @@ class PredictionCounts:
         for name in ("_answers", "_ended"):
             pairs = zip(getattr(self, name), getattr(other, name), strict=True)
             setattr(self, name, [mine + more for mine, more in pairs])
-        for name in ("_direct", "_waited", "_ran", "_whole", "first_item", "gaps"):
+        for name in ("_direct", "_waited", "_ran", "_whole", "first_item", "gaps", "batches"):
             setattr(self, name, getattr(self, name).plus(getattr(other, name)))
         self.errors += other.errors
         self.exemplars |= other.exemplars
@@ -178,7 +189,9 @@ class EndpointCounts:
         """Of predictions that were in no worker, and of generations that are no longer counted apart."""
         self.generations: dict[int, PredictionCounts] = {}
         self.events: Counter[str] = Counter()
-        """By kind: among them how workers have ended."""
+        """By kind."""
+        self.ends: Counter[str] = Counter()
+        """Of workers whose processes have ended, by why."""
         self.build_seconds, self.process_seconds, self.load_seconds = Histogram(), Histogram(), Histogram()
         self.submitted = self.retries = self.dead_letters = 0
 

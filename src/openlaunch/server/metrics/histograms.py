@@ -9,13 +9,16 @@ SECONDS = (
 )
 """The upper bounds of the buckets of all times, in seconds."""
 
+SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+"""The upper bounds of the buckets of how much is done at once."""
+
 
 class Histogram:
     """How many values were observed in each bucket, the last of which has no bound, and the sum of all."""
 
     __slots__ = ("bounds", "counts", "sum")
 
-    def __init__(self, bounds: Sequence[float] = SECONDS) -> None:
+    def __init__(self, bounds: tuple[float, ...] = SECONDS) -> None:
         self.bounds = bounds
         self.counts = [0] * (len(bounds) + 1)
         self.sum = 0.0
@@ -24,6 +27,12 @@ class Histogram:
         """Count a value."""
         self.counts[bisect_left(self.bounds, value)] += 1
         self.sum += value
+
+    @property
+    def mean(self) -> float | None:
+        """The mean of what was observed; None: that is nothing."""
+        count = sum(self.counts)
+        return self.sum / count if count else None
 
     def copy(self) -> "Histogram":
         """Return one with the same counts."""

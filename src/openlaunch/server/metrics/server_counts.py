@@ -4,10 +4,7 @@ from collections import Counter
 
 from openlaunch.errors import APIError
 from openlaunch.server.metrics.counts import MAX_CODES
-from openlaunch.server.metrics.histograms import Histogram
-
-SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
-"""The upper bounds of the buckets of how many operations a transaction has."""
+from openlaunch.server.metrics.histograms import SIZES, Histogram
 
 
 class ServerCounts:

@@ -14,7 +14,16 @@ from openlaunch.server.dispatch.frame_link import SMALL_BYTES
 from openlaunch.server.prediction.results import is_success
 from openlaunch_worker import answers
 from openlaunch_worker.failures import Refusal, explain, one_line
-from openlaunch_worker.frames import HEADER, MIN_CHUNK_BYTES, STREAM_WINDOW, Flags, Kind, Outcome, encode
+from openlaunch_worker.frames import (
+    CREDIT_BODY,
+    HEADER,
+    MIN_CHUNK_BYTES,
+    STREAM_WINDOW,
+    Flags,
+    Kind,
+    Outcome,
+    encode,
+)
 
 MIB = 1 << 20
 LIMIT = START.limits.max_result_bytes
@@ -76,6 +85,7 @@ REFUSED = {
     "result of a stream": encode(Kind.RESULT, STREAM, success()),
     "end of a call": encode(Kind.END, CALL, success()),
     "chunk of a call": encode(Kind.CHUNK, CALL, b"x"),
+    "batch of a worker without batches": encode(Kind.BATCH, 0, CREDIT_BODY.pack(1)),
     "progress of a call": encode(Kind.PROGRESS, CALL, b"{}"),
     "partial value of nothing": encode(Kind.PARTIAL, 9, b"1"),
     "a wish for contexts too late": encode(Kind.WANTS_CONTEXT, 0),

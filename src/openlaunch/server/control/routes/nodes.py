@@ -4,9 +4,11 @@ import asyncio
 from datetime import UTC, datetime
 
 from fastapi import Request
+from prometheus_client import ProcessCollector
 
 from openlaunch.engines.base import EngineError, NodeInfo
 from openlaunch.errors import Conflict, NotFound, Unavailable
+from openlaunch.server.control.metrics_view import times_of
 from openlaunch.server.control.routes.context import Admin, Context
 from openlaunch.server.control.routing import ControlRouter
 from openlaunch.wire import routes
@@ -17,6 +19,7 @@ from openlaunch.wire.nodes import (
     ListServersResponse,
     NodeResponse,
     NodeState,
+    ServerNumbers,
     ServerResponse,
 )
 
@@ -68,6 +71,7 @@ def router(context: Context) -> ControlRouter:
             memory=has.memory,
             gpus=has.gpus,
             free_gpus=has.free_gpus,
+            numbers=_numbers(context),
             gpu_use=[GpuResponse.model_validate(each, from_attributes=True) for each in busy],
         )
 
@@ -80,6 +84,21 @@ async def _servers(context: Context, own_url: str) -> list[ServerResponse]:
     here = context.cluster.gateway
     found = await context.cluster.servers()
     return [ServerResponse(address=s.address, here=s.gateway == here, leads=s.leads) for s in found]
+
+
+def _numbers(context: Context) -> ServerNumbers:
+    counts = context.counts
+    process = {each.name: int(each.samples[0].value) for each in ProcessCollector(registry=None).collect()}
+    return ServerNumbers(
+        event_loop_lag=times_of(counts.loop_lag),
+        commits=times_of(counts.commit_seconds),
+        operations=counts.commit_sizes.mean,
+        refused=dict(counts.refusals),
+        connections=len(context.connections),
+        max_connections=context.connections.limit,
+        memory=process.get("process_resident_memory_bytes"),
+        open_files=process.get("process_open_fds"),
+    )
 
 
 def _check_leads(context: Context) -> None:

@@ -1,5 +1,5 @@
 // For admins: owners with what they hold and may hold, keys, the audit log, and the server.
-import { ask, button, copyable, facts, field, fill, follow, get, h, pill, say, select, send, size, table, tell, time } from "./lib.js";
+import { ask, button, copyable, facts, field, fill, follow, get, h, pill, say, select, send, shownSeconds, size, table, tally, tell, time } from "./lib.js";
 
 export async function admin(view, content, kind = "") {
   const body = h("div");
@@ -106,6 +106,19 @@ function shownCpus(count) {
   return String(Number(count.toFixed(2)));
 }
 
+function counted(numbers) {
+  const both = (times) => `${shownSeconds(times.p50)} at the median, ${shownSeconds(times.p99)} at p99`;
+  return h("div", { class: "card" }, facts(
+    ["Delay of the event loop", both(numbers.event_loop_lag)],
+    ["Time of a commit", both(numbers.commits)],
+    ["Operations in a commit", numbers.operations && numbers.operations.toFixed(1)],
+    ["Open connections", `${numbers.connections} of ${numbers.max_connections}`],
+    ["Memory", numbers.memory && size(numbers.memory)],
+    ["Open files", numbers.open_files],
+    ["Refused requests", tally(numbers.refused) || "none"],
+  ));
+}
+
 async function server(view, content) {
   // A server that does not lead has no nodes to tell of.
   const nodes = (signal) => get("/v1/nodes", {}, signal).then((found) => found.nodes, (error) => { if (error.code === "not_leading") return []; throw error; });
@@ -118,6 +131,7 @@ async function server(view, content) {
     h("h2", null, "Servers"), table("Servers", [["Address", (each) => each.address], ["Leads", (each) => (each.leads ? "yes" : "no")],
       ["Answers this page", (each) => (each.here ? "yes" : "no")]], servers.servers),
     h("p", null, `For workers there are ${shownCpus(servers.cpus)} CPUs, ${size(servers.memory)} of memory and ${servers.gpus} GPUs, of which ${servers.free_gpus} are free.`),
+    h("h2", null, "This server"), counted(servers.numbers),
     servers.gpu_use.length > 0 && table("GPUs", [["GPU", (gpu) => String(gpu.index)], ["Busy", (gpu) => `${Math.round(100 * gpu.utilization)} %`, "number"],
       ["Memory in use", (gpu) => `${size(gpu.memory_used)} of ${size(gpu.memory)}`, "number"]], servers.gpu_use),
     h("h2", null, "Nodes"), found.length ? table("Nodes", NODE, found)

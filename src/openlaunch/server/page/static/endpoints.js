@@ -2,6 +2,7 @@
 import { ask, button, empty, facts, field, fill, follow, get, h, pill, say, send, shownSeconds, table, time } from "./lib.js";
 import { charts, sparkline } from "./charts.js";
 import { logs } from "./logs.js";
+import { numbers } from "./numbers.js";
 import { settings } from "./settings.js";
 import { tryIt } from "./try.js";
 import { versions } from "./versions.js";
@@ -67,7 +68,7 @@ function rate(aSecond) {
   return aSecond ? String(Number(aSecond.toPrecision(aSecond < 100 ? 2 : 3))) : "0";
 }
 
-const TABS = [["", "Overview"], ["try", "Try it"], ["logs", "Logs"], ["events", "Events"], ["versions", "Versions"], ["settings", "Settings"], ["builds", "Builds"]];
+const TABS = [["", "Overview"], ["try", "Try it"], ["logs", "Logs"], ["numbers", "Numbers"], ["events", "Events"], ["versions", "Versions"], ["settings", "Settings"], ["builds", "Builds"]];
 
 export async function oneEndpoint(view, content, id, tab = "") {
   const endpoint = await get(`/v1/model-endpoints/${encodeURIComponent(id)}`, {}, view.signal);
@@ -78,7 +79,7 @@ export async function oneEndpoint(view, content, id, tab = "") {
   fill(content, h("h1", null, endpoint.created_by === view.session.who.owner ? endpoint.name : `${endpoint.created_by}/${endpoint.name}`),
     h("nav", { class: "tabs", "aria-label": "Endpoint" }, tabs.map(([name, text]) =>
       h("a", { href: `#endpoints/${id}${name && `/${name}`}`, "aria-current": name === tab ? "page" : null }, text))), body);
-  const part = { "": overview, try: tryIt, logs, events, versions, settings, builds }[tab];
+  const part = { "": overview, try: tryIt, logs, numbers, events, versions, settings, builds }[tab];
   if (!part) throw new Error(`An endpoint has no part ${tab}.`);
   return part(view, body, endpoint);
 }

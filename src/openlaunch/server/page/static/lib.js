@@ -209,6 +209,12 @@ export function facts(...pairs) {
   return h("dl", null, pairs.filter(([, value]) => value != null && value !== "").map(([name, value]) => [h("dt", null, name), h("dd", null, value)]));
 }
 
+// How many there are of each kind; nothing where there are none.
+export function tally(counts) {
+  return Object.entries(counts).filter(([, count]) => count).sort(([, one], [, other]) => other - one)
+    .map(([kind, count]) => `${count.toLocaleString()} ${kind.replaceAll("_", " ")}`).join(", ");
+}
+
 export function empty(text, command) {
   return h("div", { class: "card empty" }, h("p", null, text), command && [h("p", { class: "soft" }, "To begin, type:"), copyable(command)]);
 }
