@@ -18,7 +18,7 @@ from nodes_driver import counting
 from server_driver import args, eventually
 
 from openlaunch import EndpointRequest, EndpointResponseFuture, LaunchClient
-from openlaunch.errors import Unavailable
+from openlaunch.errors import TooManyRequests, Unavailable
 
 pytestmark = pytest.mark.slow
 
@@ -94,6 +94,34 @@ def test_what_one_server_does_the_others_know_and_other_clusters_are_refused(ser
         ):
             with pytest.raises(AssertionError, match=said), servers.another(**settings):
                 pass
+
+
+def test_limits_of_a_key_hold_for_all_servers_together(servers: Servers) -> None:
+    most = 40
+    rate = {"requests_per_second": 0.01, "burst": most}
+    with servers.another() as first, servers.another() as second, client_of(first) as admin:
+        admin.deploy(square, name="later", endpoint_type="async", max_workers=1, wait=False, **LITTLE)
+        owner = admin.whoami().owner
+        for limits, code in ((rate, "rate_limited"), ({"requests_per_day": most}, "quota_exceeded")):
+            key = admin.create_api_key(owner, "user", **limits).api_key
+            eventually(lambda key=key: status(second, key) == 200)
+            with (
+                LaunchClient(key, first.url, max_retries=0) as here,
+                LaunchClient(key, second.url, max_retries=0) as there,
+            ):
+                endpoint, taken = endpoint_at(there), []
+                for n in range(most):
+                    endpoint_at(here).predict(args(n=n))
+
+                def refused(endpoint: Any = endpoint, taken: list[Any] = taken) -> str:
+                    try:
+                        taken.append(endpoint.predict(args(n=0)))
+                    except TooManyRequests as error:
+                        return error.code
+                    return ""
+
+                assert eventually(refused) == code
+                assert len(taken) < most  # alone, it would have taken as many again
 
 
 def test_a_callback_is_sent_by_one_server_alone(servers: Servers) -> None:

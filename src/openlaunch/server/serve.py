@@ -38,6 +38,7 @@ from openlaunch.server import clock
 from openlaunch.server.access.audit import AuditLog
 from openlaunch.server.access.auth import Keyring
 from openlaunch.server.access.quotas import Quotas
+from openlaunch.server.access.shared_use import SharedUse
 from openlaunch.server.access.uploads import Uploads
 from openlaunch.server.access.vault import Vault
 from openlaunch.server.asgi import App
@@ -389,6 +390,10 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
             await leading.start_beside_controller()
         else:
             await leading.wait()
+            shared_use = SharedUse(cluster.messages, keyring)
+            cluster.messages.on_used = keyring.used_elsewhere
+            shared_use.start()
+            stack.push_async_callback(shared_use.stop)
             feed = Feed(
                 {
                     "api_keys": keyring.load,

@@ -7,7 +7,7 @@ import hashlib
 import logging
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import Any
@@ -175,6 +175,25 @@ class Keyring:
             log.warning("the tokens that were used could not be stored; retrying: %s", error)
             return
         self.tokens.learn(day, stored)
+
+    def take_use(self) -> tuple[dict[str, int], dict[Account, int]]:
+        """Return the requests of limited keys, and the tokens of all, that were used here since the last call."""
+        requests = {key_id: meter.unsaid for key_id, meter in self._meters.items() if meter.unsaid}
+        for key_id in requests:
+            self._meters[key_id].unsaid = 0
+        return requests, self.tokens.take_unsaid()
+
+    def used_elsewhere(
+        self, requests: Iterable[tuple[str, int]], tokens: Iterable[tuple[str, str, int]]
+    ) -> None:
+        """Count requests, by key, and tokens, by key and owner, that another server has taken and stores."""
+        for key_id, count in requests:
+            if (meter := self._meters.get(key_id)) is not None:
+                meter.add(count, time.time())
+                (day, _), saved = meter.today, self._saved.get(key_id, (0, 0))
+                self._saved[key_id] = day, count + (saved[1] if saved[0] == day else 0)
+        for key_id, owner, count in tokens:
+            self.tokens.add(Account(key_id, owner), count, clock.now())
 
     def _unsaved(self, key_id: str, meter: Meter) -> int:
         """Count the requests of the meter's day that are not stored."""

@@ -71,14 +71,27 @@ def spend(limits: Limits, usage: Usage, requests: int, now: float) -> Usage:
     return Usage(missing + requests, now, day, used + requests)
 
 
+def add(limits: Limits, usage: Usage, requests: int, now: float) -> Usage:
+    """Return the usage after requests at another server, which may be more than the limits allow."""
+    missing = max(0.0, usage.missing - (limits.requests_per_second or 0.0) * max(0.0, now - usage.at))
+    day = int(now // DAY_SECONDS)
+    return Usage(missing + requests, now, day, (usage.today if day == usage.day else 0) + requests)
+
+
 class Meter:
     """The limits of one key, and what it has used."""
 
-    __slots__ = ("_usage", "limits")
+    __slots__ = ("_usage", "limits", "unsaid")
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
+        self.unsaid = 0
+        """Requests that were not said to other servers yet."""
         self._usage = Usage()
+
+    def add(self, requests: int, now: float) -> None:
+        """Count requests at another server."""
+        self._usage = add(self.limits, self._usage, requests, now)
 
     def learn(self, day: int, requests: int) -> None:
         """Note how many requests were made on a day in all."""
@@ -110,3 +123,4 @@ class Meter:
     def spend(self, requests: int, now: float) -> None:
         """Count requests; raise what the function `spend` raises, and count nothing then."""
         self._usage = spend(self.limits, self._usage, requests, now)
+        self.unsaid += requests

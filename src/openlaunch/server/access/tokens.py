@@ -73,6 +73,8 @@ class TokenBudgets:
         self._keys: dict[str, Spent] = {}
         self._owners: dict[str, Spent] = {}
         self._unsaved: dict[Account, int] = {}
+        self._unsaid: dict[Account, int] = {}
+        """What was not said to other servers yet."""
 
     def set_limits(self, of_keys: Mapping[str, dict[str, float]]) -> None:
         """Take over the limits of keys, by their ids; what they have used stays."""
@@ -94,11 +96,24 @@ class TokenBudgets:
         """Count the tokens that a request took."""
         if not tokens:
             return
+        self._count(account, tokens, now)
+        for uses in (self._unsaved, self._unsaid):
+            uses[account] = uses.get(account, 0) + tokens
+
+    def add(self, account: Account, tokens: int, now: float) -> None:
+        """Count the tokens of a request at another server, which stores them."""
+        self._count(account, tokens, now)
+
+    def take_unsaid(self) -> dict[Account, int]:
+        """Return what was used here since the last call."""
+        unsaid, self._unsaid = self._unsaid, {}
+        return unsaid
+
+    def _count(self, account: Account, tokens: int, now: float) -> None:
         of_key = self._of_keys.get(account.key_id, {}).get(PER_MINUTE, tokens)
         self.key(account.key_id).use(tokens, of_key, now)
         of_owner = self._quotas.of(account.owner).get(PER_MINUTE, tokens)
         self._owner(account.owner).use(tokens, of_owner, now)
-        self._unsaved[account] = self._unsaved.get(account, 0) + tokens
 
     def headers(self, account: Account, now: float) -> dict[str, str]:
         """Return what is left of the tightest limit a minute, as clients of OpenAI's API read it."""

@@ -7,11 +7,12 @@ import asyncio
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from openlaunch.background import BackgroundTasks
 from openlaunch.errors import Unavailable
+from openlaunch.server.access.tokens import Account
 from openlaunch.store.cluster import ClusterRecords
 
 log = logging.getLogger(__name__)
@@ -34,6 +35,9 @@ class Messages:
         self.on_load: Callable[[str, str, int, int], None] = lambda server, endpoint_id, running, waiting: (
             None
         )
+        self.on_used: Callable[[Iterable[tuple[str, int]], Iterable[tuple[str, str, int]]], None] = (
+            lambda requests, tokens: None
+        )
         self.on_changed: Callable[[set[str]], None] = lambda tables: None
         self.on_leader_left: Callable[[], None] = lambda: None
         self.on_gap: Callable[[], None] = lambda: None
@@ -44,6 +48,8 @@ class Messages:
         self._ended: list[str] = []
         self._waiting: Counter[tuple[str, str]] = Counter()
         self._loads: dict[str, tuple[int, int]] = {}
+        self._requests: Counter[str] = Counter()
+        self._tokens: Counter[Account] = Counter()
         self._changed: set[str] = set()
         self._due = False
         self._background = BackgroundTasks("messages to the other servers could not be sent")
@@ -75,6 +81,13 @@ class Messages:
         """Tell the others what this server has running and waiting for an endpoint."""
         if self.others:
             self._loads[endpoint_id] = running, waiting
+            self._collect()
+
+    def used(self, requests: Mapping[str, int], tokens: Mapping[Account, int]) -> None:
+        """Tell the others of requests, by key, and of tokens, by key and owner, that were used here."""
+        if self.others:
+            self._requests.update(requests)
+            self._tokens.update(tokens)
             self._collect()
 
     def changed(self, tables: Collection[str]) -> None:
@@ -109,9 +122,13 @@ class Messages:
         waiting, self._waiting = [[*key, count] for key, count in self._waiting.items()], Counter()
         loads, self._loads = [[key, *load] for key, load in self._loads.items()], {}
         changed, self._changed = sorted(self._changed), set()
+        requests, self._requests = list(self._requests.items()), Counter()
+        tokens, self._tokens = [[*key, count] for key, count in self._tokens.items()], Counter()
         messages: list[dict[str, Any]] = [{"changed": changed}] if changed else []
         messages += [{"ended": ended[at : at + MAX_IDS]} for at in range(0, len(ended), MAX_IDS)]
         messages += [{"load": loads[at : at + MAX_COUNTS]} for at in range(0, len(loads), MAX_COUNTS)]
+        messages += [{"used": requests[at : at + MAX_COUNTS]} for at in range(0, len(requests), MAX_COUNTS)]
+        messages += [{"tokens": tokens[at : at + MAX_COUNTS]} for at in range(0, len(tokens), MAX_COUNTS)]
         return messages + [
             {"waiting": waiting[at : at + MAX_COUNTS]} for at in range(0, len(waiting), MAX_COUNTS)
         ]
@@ -129,6 +146,8 @@ class Messages:
             self.on_waiting(endpoint_id, owner, count)
         for endpoint_id, running, waiting in message.get("load", ()):
             self.on_load(message["from"], endpoint_id, running, waiting)
+        if "used" in message or "tokens" in message:
+            self.on_used(message.get("used", ()), message.get("tokens", ()))
         if tables := message.get("changed"):
             self.on_changed(set(tables))
         if message.get("left"):
