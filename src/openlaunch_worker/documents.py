@@ -139,7 +139,7 @@ class SandboxOrder(Document):
 class IsolationOrder(Document):
     """How a worker is isolated from others of its nursery (`openlaunch_worker.isolation`).
 
-    `memory` bounds the bytes of its own memory, and `processes` the number of its processes; 0 sets no bound. With
+    `memory` bounds the bytes of its shared memory, and `processes` the number of its processes; 0 sets no bound. With
     `required`, a step that fails ends the worker.
     """
 
@@ -154,13 +154,15 @@ class ForkOrder(Document):
     """What a nursery is asked for: a fork with this environment, in this folder. Its log's descriptor comes with it.
 
     Without an environment, and without a log, it is a spare, which waits for its `UseOrder`. `isolation` is None
-    where the worker is not isolated. `id` names the worker in the nursery's reports.
+    where the worker is not isolated. `memory` bounds the bytes of its own memory in any case; 0 sets no bound. `id`
+    names the worker in the nursery's reports.
     """
 
     id: str
     env: dict[str, str] | None = field(repr=False)
     folder: str
     isolation: IsolationOrder | None = None
+    memory: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Final, NoReturn
 
 from openlaunch_worker import kernel
-from openlaunch_worker.documents import IsolationOrder
+from openlaunch_worker.documents import ForkOrder, IsolationOrder
 from openlaunch_worker.process import EXIT_USAGE, log
 from openlaunch_worker.sandbox import Refused, Steps, leave, let_go, make_view, wait_as_init
 from openlaunch_worker.view import renew_dev
@@ -66,14 +66,15 @@ def _unshare_pids() -> OSError | None:
     return None
 
 
-def become_worker(init: Init, order: IsolationOrder | None, folder: str, status: int) -> list[str]:
-    """Prepare this init's surroundings and fork the worker, in which alone this returns, in `folder`.
+def become_worker(init: Init, fork: ForkOrder, status: int) -> list[str]:
+    """Prepare this init's surroundings and fork the worker, in which alone this returns, in its folder.
 
     Return what its isolation lacks.
 
     The init works there, too, by which it is found from outside. It writes to `status` how the worker ended: its exit
     code, or minus the number of a signal.
     """
+    order = fork.isolation
     steps = Steps(required=order is not None and order.required)
     try:
         kernel.die_with_parent(signal.SIGKILL if init.problem is None else END_ALL)
@@ -82,11 +83,12 @@ def become_worker(init: Init, order: IsolationOrder | None, folder: str, status:
         kernel.adopt_orphans()
         if order is not None:
             _isolate_init(init, order, steps)
-        os.chdir(folder)  # only now: from a folder below what is covered, there would be a way up
+        os.chdir(fork.folder)  # only now: from a folder below what is covered, there would be a way up
         if (worker := os.fork()) != 0:
             _be_init(init, worker, status)
         if order is not None:
             _isolate_worker(init, order, steps)
+        steps.do("its memory has no bound", lambda: _bound_memory(fork.memory))
     except Refused as error:
         log(str(error))
         os._exit(EXIT_USAGE)
@@ -137,7 +139,6 @@ def _isolate_worker(init: Init, order: IsolationOrder, steps: Steps) -> None:
     steps.do("powers over the system stay", kernel.drop_capabilities)
     steps.do("new privileges are not ruled out", kernel.rule_out_privileges)
     steps.enter_landlock(init.problem is None)
-    steps.do("its memory has no bound", lambda: _bound_memory(order.memory))
 
 
 def _bound_processes(most: int) -> None:

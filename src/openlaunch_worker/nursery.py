@@ -132,7 +132,7 @@ class Nursery:
         self._channel.detach()
         _take_output(log)
         kernel.close_descriptors_but(status, *(() if gate is None else (gate,)))
-        missing = become_worker(init, order.isolation, order.folder, status)
+        missing = become_worker(init, order, status)
         os.close(status)
         env = order.env if gate is None else _wait_for_work(gate)
         identity = {name: os.environ[name] for name in _IDENTITY if name in os.environ}

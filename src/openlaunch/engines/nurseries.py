@@ -54,14 +54,17 @@ class Nurseries:
         else:
             async with self._folder(nursery, "worker-") as folder:
                 isolation = self._isolation(spec, folder)
-                worker = await nursery.fork(spec.worker_id, environ, folder / "work", output, isolation)
+                worker = await nursery.fork(
+                    spec.worker_id, environ, folder / "work", output, isolation, spec.memory_bound
+                )
         self._spares.renew(nursery, kind, partial(self._spare, nursery, kind, spec))
         return worker, folder
 
     async def _spare(self, nursery: Nursery, kind: Hashable, spec: ProcessSpec) -> Spare:
         async with self._folder(nursery, "spare-") as folder:
             isolation = self._isolation(spec, folder)
-            return Spare(kind, await nursery.spare(folder.name, folder / "work", isolation), folder)
+            spare = await nursery.spare(folder.name, folder / "work", isolation, spec.memory_bound)
+            return Spare(kind, spare, folder)
 
     @asynccontextmanager
     async def _folder(self, nursery: Nursery, prefix: str) -> AsyncIterator[Path]:

@@ -129,13 +129,16 @@ class Nursery:
         folder: Path,
         output: int,
         isolation: IsolationOrder | None,
+        memory: int,
     ) -> ForkedWorker:
         """Fork a worker off, isolated if asked; it runs when this returns. Raise `OSError` if it does not."""
-        return await self._fork(ForkOrder(worker_id, dict(env), str(folder), isolation), output)
+        return await self._fork(ForkOrder(worker_id, dict(env), str(folder), isolation, memory), output)
 
-    async def spare(self, spare_id: str, folder: Path, isolation: IsolationOrder | None) -> ForkedWorker:
+    async def spare(
+        self, spare_id: str, folder: Path, isolation: IsolationOrder | None, memory: int
+    ) -> ForkedWorker:
         """Fork a spare off, which waits for `use`. Raise `OSError` if it does not run."""
-        worker = await self._fork(ForkOrder(spare_id, None, str(folder), isolation))
+        worker = await self._fork(ForkOrder(spare_id, None, str(folder), isolation, memory))
         worker.is_spare = True
         return worker
 

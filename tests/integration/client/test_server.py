@@ -79,7 +79,9 @@ def test_builds_of_private_servers_share_a_cache(tmp_path, monkeypatch):
     assert cache.name.startswith("owner-")
 
 
-def test_workers_of_a_private_server_see_and_write_the_programs_files(tmp_path, monkeypatch):
+def test_workers_of_a_private_server_see_the_programs_files_and_have_the_declared_memory(
+    tmp_path, monkeypatch
+):
     for name in ("OPENLAUNCH_ISOLATION", "OPENLAUNCH_SHARED_FOLDERS"):
         monkeypatch.delenv(name)
     own = tmp_path / "own"
@@ -91,12 +93,16 @@ def test_workers_of_a_private_server_see_and_write_the_programs_files(tmp_path, 
         return int((own / "weights").read_text())
 
     def predict(factor, x):
+        import resource
+
         (own / "ran").write_text(str(x))
-        return factor * x
+        return factor * x, resource.getrlimit(resource.RLIMIT_DATA)[0]
 
     with local() as client:
         endpoint = client.deploy(predict, name="own-files", load_model_fn=load, cpus=0.1, memory="64Mi")
-        assert endpoint.predict(args(x=14)).value == 42
+        value, bound = endpoint.predict(args(x=14)).value
+    assert value == 42
+    assert 64 << 20 < bound < 512 << 20
     assert (own / "ran").read_text() == "14"
 
 
