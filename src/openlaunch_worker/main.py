@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import socket
+import sys
 from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
@@ -33,6 +34,7 @@ def main() -> int:
     if not address or not token:
         process.log(f"{ADDRESS} and {TOKEN} have to be set: a worker is started by an engine, not by hand")
         return process.EXIT_USAGE
+    del sys.argv[1:]  # a bundle that reads arguments would take the engine's for its own
     process.set_up_output()
     process.set_up_logging()
     return run(address, token, image, new_loop)

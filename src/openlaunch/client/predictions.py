@@ -313,6 +313,13 @@ class ResponseFields:
         self.traceback = traceback
         self.status_code = status_code
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the client out of a pickle or copy, unless the value is still to be downloaded."""
+        state = dict(vars(self))
+        if self.result_url is None or {"_value", "_downloaded"} & state.keys():
+            del state["client"]
+        return state
+
     def __repr__(self) -> str:
         named = f", request_id={self.request_id!r}" if self.request_id else ""
         return f"{type(self).__name__}(status={self.status!r}, status_code={self.status_code}{named})"

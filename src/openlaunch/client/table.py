@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any, Generic, ParamSpec, TypeVar, overload
+from typing import Any, Generic, NoReturn, ParamSpec, TypeVar, overload
 
 from openlaunch.client.config import find_address, find_ca_file
 from openlaunch.client.effects import Flow
@@ -87,6 +87,12 @@ class Operations(ABC, RegistersUploads):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(url={self.url!r})"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a client can't be pickled or copied, nor can what needs one, such as an endpoint or a future: it holds "
+            "connections and a key. Make a LaunchClient where it is used, and send names and values"
+        )
 
     create_model_bundle_from_callable_v2 = Operation(bundles.create_model_bundle_from_callable_v2)
     create_model_bundle_from_dirs_v2 = Operation(bundles.create_model_bundle_from_dirs_v2)

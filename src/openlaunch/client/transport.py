@@ -102,6 +102,8 @@ class Target:
     def _hint(self, reason: str) -> str:
         if "CERTIFICATE_VERIFY_FAILED" in reason:
             return "name the certificate that signed the server's in OPENLAUNCH_CA_FILE"
+        if "WRONG_VERSION_NUMBER" in reason:
+            return "what listens there does not speak TLS: begin the URL with http://"
         if self.way:
             return "look at the proxy, or name the server's host in NO_PROXY to do without it"
         if is_loopback(self.address.url):

@@ -139,6 +139,11 @@ class Gathering(Generic[F]):
         self.ready: list[F] = []
         groups: dict[int, Group[F]] = {}
         for future in futures:
+            if not isinstance(future, FutureFields):
+                raise TypeError(
+                    f"one of the futures is of type {type(future).__qualname__}: what predict() of an async endpoint "
+                    "returns is needed"
+                )
             if future.answer is not None:
                 self.ready.append(future)
             else:

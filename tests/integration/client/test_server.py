@@ -94,14 +94,16 @@ def test_workers_of_a_private_server_see_the_programs_files_and_have_the_declare
 
     def predict(factor, x):
         import resource
+        import sys
 
         (own / "ran").write_text(str(x))
-        return factor * x, resource.getrlimit(resource.RLIMIT_DATA)[0]
+        return factor * x, resource.getrlimit(resource.RLIMIT_DATA)[0], sys.argv[1:]
 
     with local() as client:
         endpoint = client.deploy(predict, name="own-files", load_model_fn=load, cpus=0.1, memory="64Mi")
-        value, bound = endpoint.predict(args(x=14)).value
+        value, bound, arguments = endpoint.predict(args(x=14)).value
     assert value == 42
+    assert arguments == []
     assert 64 << 20 < bound < 512 << 20
     assert (own / "ran").read_text() == "14"
 

@@ -153,6 +153,11 @@ def test_futures_come_as_they_are_done(queue, client):
     assert len(queue.requests) == 3
 
 
+def test_what_is_not_a_future_is_named():
+    with pytest.raises(TypeError, match="one of the futures is of type str"):
+        list(openlaunch.as_completed(["a task"]))
+
+
 def test_many_tasks_are_waited_for_in_bulk(queue, client):
     for i in range(900):
         queue.finish(str(i), i)

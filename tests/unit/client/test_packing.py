@@ -7,7 +7,8 @@ import cloudpickle
 import pytest
 from pydantic import BaseModel
 
-from openlaunch.client.operations.bundles import framework
+from openlaunch import EndpointRequest, LaunchClient, ModelEndpoint, SyncEndpoint
+from openlaunch.client.operations.bundles import flavor_of_callables, framework
 from openlaunch.client.operations.deploy import loaders
 from openlaunch.client.packing import zips
 from openlaunch.client.packing.callables import pack_callables
@@ -96,6 +97,26 @@ def test_what_can_not_be_pickled_is_refused_with_advice():
     lock = threading.Lock()
     with pytest.raises(BundleError, match=r"can't be pickled: .*lock.* in load_model_fn"):
         pack_callables(lambda: lock, load_predict)
+
+
+def test_a_client_that_a_function_uses_is_named_with_what_to_use():
+    endpoint = SyncEndpoint(ModelEndpoint(name="other"), LaunchClient("key", "http://127.0.0.1:9"))
+
+    def uses_another():
+        return endpoint.predict(EndpointRequest())
+
+    words = r"which can't go along: the function .*uses_another → the variable 'endpoint' of the enclosing"
+    with pytest.raises(BundleError, match=words) as raised:
+        pack_callables(*loaders(uses_another, None))
+    assert 'openlaunch.endpoint("NAME") calls another' in str(raised.value)
+    with pytest.raises(TypeError, match="Make a LaunchClient where it is used"):
+        pickle.dumps(endpoint)
+
+
+@pytest.mark.parametrize("given", ["numpy", [1]])
+def test_requirements_are_a_list(given):
+    with pytest.raises(BundleError, match=r"requirements is .*, a list such as \['numpy>=2'"):
+        flavor_of_callables(load_predict, load_model, given, {})
 
 
 def test_what_is_no_function_is_refused():

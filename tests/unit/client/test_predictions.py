@@ -255,3 +255,11 @@ def test_a_failed_task_is_named_by_its_id_and_a_success_by_none():
     done = EndpointResponse.of(None, parse_answer({"status": "SUCCESS", "task_id": "task-7"}))
     assert done.request_id is None
     assert "request_id" not in repr(done)
+
+
+def test_a_response_is_pickled_without_its_client():
+    response = EndpointResponse.of(lambda: "no pickle of this", Answer("SUCCESS", None, "[1]", None, 200))
+    assert pickle.loads(pickle.dumps(response)).value == [1]
+    failed = EndpointResponse.of(lambda: None, Answer("FAILURE", None, None, "ValueError: x", 500))
+    with pytest.raises(PredictionFailed, match="ValueError: x"):
+        pickle.loads(pickle.dumps(failed)).raise_for_status()

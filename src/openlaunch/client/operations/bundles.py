@@ -22,7 +22,7 @@ from openlaunch.client.packing.documents import pack_schemas, read_app_config
 from openlaunch.client.packing.requirements import read_requirements
 from openlaunch.client.packing.returned_functions import returns_generator, returns_generator_in_file
 from openlaunch.client.packing.zips import find_in_zip, module_in_zip, names_in_zip, pack_directories
-from openlaunch.errors import NotFound
+from openlaunch.errors import BundleError, NotFound
 from openlaunch.wire import routes
 from openlaunch.wire.bundles import (
     CloneModelBundleRequest,
@@ -89,6 +89,10 @@ def flavor_of_callables(
     values: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return the flavor of a bundle of two functions, without where they are."""
+    if isinstance(requirements, str) or not all(isinstance(one, str) for one in requirements or ()):
+        raise BundleError(
+            f"requirements is {requirements!r}, a list such as ['numpy>=2', 'pandas'] is needed"
+        )
     return {
         "flavor": "cloudpickle_artifact",
         "load_predict_fn": _name_of(load_predict_fn),

@@ -4,7 +4,7 @@ import sys
 from contextlib import closing
 from dataclasses import dataclass
 from io import BytesIO
-from typing import Any
+from typing import Any, Final
 
 from openlaunch.client.packing.definitions import Bounded, definitions
 from openlaunch.client.packing.own_code import MAIN, OwnModules
@@ -62,7 +62,17 @@ def _can_pickle(one: Any, own: OwnModules, file: BytesIO) -> bool:
 def _advice(functions: dict[str, Any], own: OwnModules, error: Exception) -> str:
     search = Search(lambda one: _can_pickle(one, own, BytesIO()), own.is_by_value)
     trail = search.trail(functions)
+    if trail is not None and _CLIENTS in trail:
+        # What the client itself holds explains nothing.
+        first = trail[: trail.index(_CLIENTS)] + trail[trail.index(_CLIENTS) :].partition(" → ")[0]
+        return (
+            f"the functions use a client or an endpoint, which can't go along: {first}. Within a worker, "
+            'openlaunch.endpoint("NAME") calls another endpoint, without a key'
+        )
     return (
         f"the functions can't be pickled: {error}; it is {trail or 'somewhere in what they use'}. Make what can't be "
         "copied (connections, locks, models) in load_model_fn, or in a module that they import"
     )
+
+
+_CLIENTS: Final = "of type openlaunch."

@@ -31,7 +31,9 @@ class Search:
         children: Iterator[Child] = iter([(f"the function {name}", one) for name, one in functions.items()])
         culprit: Any = None
         while len(steps) < MAX_DEPTH and (step := self._first_bad(children)) is not None:
-            words, culprit = step
+            holder, (words, culprit) = culprit, step
+            if _is_the_clients(holder):  # its own variables mean nothing to the user
+                words = f"the function {getattr(culprit, '__qualname__', None) or _type_of(culprit)}"
             if not _is_the_clients(culprit):
                 steps.append(f"{words}, of type {_type_of(culprit)}" if _is_data(culprit) else words)
             children = self._children(culprit)
