@@ -1,3 +1,4 @@
+import pickle
 import subprocess
 import sys
 import zipfile
