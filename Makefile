@@ -16,7 +16,9 @@ demo: $(VENV)/.installed
 demo-page: $(VENV)/.installed
 	$(BIN)/python examples/demo_page.py
 
-test: lint types pytest
+# The types are checked beside the first tests, because most tests wait for processes to start.
+test: lint
+	$(MAKE) -j 2 types pytest
 
 # The fault tests in their long form: docs/concepts/reliability.md. OPENLAUNCH_FUZZ_RUNS=1000000 has a million connections
 # made up, in place of 20,000. OPENLAUNCH_SIMULATION_SEEDS is the number of clusters that are simulated.

@@ -30,12 +30,17 @@ def failed() -> list[str]:
     return sorted(json.loads(LAST_FAILED.read_text())) if LAST_FAILED.exists() else []
 
 
+def alone() -> list[str]:
+    """Return the files that have tests to be run alone. To import all files for that takes ten seconds."""
+    return [str(file) for file in Path("tests").rglob("test_*.py") if "mark.alone" in file.read_text()]
+
+
 def main(kind: str = "not slow", *folders: str) -> int:
     """Return the exit code: 0 if each test passed, at the first try or at the second."""
-    # Three at a time on two cores, because most tests wait for processes to start.
+    # Four at a time on two cores, because most tests wait for processes to start.
     codes = [
-        pytest("--cache-clear", "-n", "3", "--dist", "worksteal", "-m", f"{kind} and not alone", *folders),
-        pytest("-m", f"{kind} and alone", *folders),
+        pytest("--cache-clear", "-n", "4", "--dist", "worksteal", "-m", f"{kind} and not alone", *folders),
+        pytest("-m", f"{kind} and alone", *(folders or alone())),
     ]
     if not any(codes):
         return 0

@@ -30,7 +30,7 @@ def root() -> Iterator[Path]:
         yield Path(folder)
 
 
-@pytest.fixture(params=["forks", "isolated"])
+@pytest.fixture(params=[pytest.param("forks", marks=pytest.mark.slow), "isolated"])
 def engine(request: pytest.FixtureRequest, root: Path, workplace: Workplace) -> LocalEngine:
     """One whose workers are forks, isolated or not."""
     sandboxes = Sandboxes((str(root),), (SOURCES,), required=True) if request.param == "isolated" else None

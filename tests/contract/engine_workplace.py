@@ -119,9 +119,11 @@ def local_engine(
 
 
 async def eventually(condition: Callable[[], bool]) -> None:
+    pause = 0.01
     async with asyncio.timeout(DEADLINE):
         while not condition():
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(pause)
+            pause = min(1.5 * pause, 0.05)  # to ask takes cores from what is waited for
 
 
 def processes_of(mark: str) -> list[int]:

@@ -245,22 +245,24 @@ class QueueMachine(RuleBasedStateMachine):
         assert {(e, owner): n for e, owners in counts.items() for owner, n in owners.items()} == pending
 
 
-@pytest.fixture(
-    params=[pytest.param(name, marks=() if name == "sqlite" else pytest.mark.slow) for name in OPENERS]
-)
-def machine(request: pytest.FixtureRequest) -> Iterator[type[QueueMachine]]:
+@pytest.fixture
+def machine(name: str) -> Iterator[type[QueueMachine]]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory()))
-        db = stack.enter_context(database(OPENERS[request.param], folder))
+        db = stack.enter_context(database(OPENERS[name], folder))
         yield type("Machine", (QueueMachine,), {"db": db})
 
 
-def test_the_queue_does_what_the_model_does(machine: type[QueueMachine]) -> None:
+@pytest.mark.parametrize(
+    ("name", "examples"),
+    [("sqlite", 12), *(pytest.param(name, 50, marks=pytest.mark.slow) for name in OPENERS)],
+)
+def test_the_queue_does_what_the_model_does(machine: type[QueueMachine], examples: int) -> None:
     checks = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=40,
+            max_examples=examples,
             stateful_step_count=40,
             deadline=None,
             suppress_health_check=checks,

@@ -50,10 +50,11 @@ def args(**values) -> EndpointRequest:
 
 def eventually(condition: Callable[[], object], seconds: float = DEADLINE):
     """Wait until the condition is true, and return what it gave."""
-    deadline = time.monotonic() + seconds
+    deadline, pause = time.monotonic() + seconds, 0.01
     while not (value := condition()):
         assert time.monotonic() < deadline, f"not so after {seconds:g} s"
-        time.sleep(0.01)
+        time.sleep(pause)
+        pause = min(1.5 * pause, 0.05)  # to ask takes cores from what is waited for
     return value
 
 

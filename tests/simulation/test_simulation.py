@@ -5,8 +5,8 @@ import os
 import pytest
 from simulate import all_broken, first_broken, search
 
-SEEDS = int(os.environ.get("OPENLAUNCH_SIMULATION_SEEDS", "2000"))
-QUICK = 2_000
+SEEDS = int(os.environ.get("OPENLAUNCH_SIMULATION_SEEDS", "1000"))
+QUICK = 1_000
 
 
 @pytest.mark.parametrize("start", range(0, QUICK, 250))

@@ -39,7 +39,7 @@ def client():
         stream = client.deploy(count, name="count", wait=False, **SMALL)
         queued = client.deploy(wait_long, name="queued", endpoint_type="async", wait=False, **SMALL)
         for endpoint in (sync, stream, queued):
-            endpoint.wait_until_ready(30)
+            endpoint.wait_until_ready(60)
         yield client
 
 
@@ -426,7 +426,7 @@ def test_an_endpoint_is_restarted(cli, client):
     )
     after = client.get_model_endpoint("greet")
     assert after.model_endpoint.last_updated_at > before
-    after.wait_until_ready(30)
+    after.wait_until_ready(60)
     assert cli("endpoints", "restart", "nothing")[0] == 3
 
 

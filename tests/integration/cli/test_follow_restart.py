@@ -72,6 +72,7 @@ def until(lines, text):
         pass
 
 
+@pytest.mark.slow
 def test_following_goes_over_a_restart(serve, tmp_path, monkeypatch):
     monkeypatch.setenv("OPENLAUNCH_DATA_DIR", str(tmp_path / "data"))
     with ExitStack() as stack:

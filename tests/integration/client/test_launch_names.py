@@ -39,7 +39,7 @@ def test_create_model_bundle(client, functions):
     endpoint = client.create_model_endpoint(
         endpoint_name="first", model_bundle=bundle, endpoint_type="sync", update_if_exists=True, **SMALL
     )
-    assert endpoint.wait_until_ready(30).predict(args(x=7)).value == 21
+    assert endpoint.wait_until_ready(60).predict(args(x=7)).value == 21
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_a_generator_needs_a_streaming_endpoint(client, generator_bundle):
     with pytest.raises(Unprocessable, match="which only streaming endpoints pass on"):
         client.batch_async_request(model_bundle=generator_bundle, inputs=[{"n": 1}])
     endpoint = client.create_model_endpoint(endpoint_type="streaming", update_if_exists=True, **request)
-    assert [each.value for each in endpoint.wait_until_ready(30).predict(args(n=2))] == [0, 1]
+    assert [each.value for each in endpoint.wait_until_ready(60).predict(args(n=2))] == [0, 1]
 
 
 def test_create_model_bundle_from_dirs(client, tmp_path, monkeypatch):
@@ -114,7 +114,7 @@ def test_create_model_bundle_from_dirs(client, tmp_path, monkeypatch):
         app_config={"factor": 3},
     )
     endpoint = client.create_model_endpoint(endpoint_name="folders", model_bundle=bundle, **SMALL)
-    assert endpoint.wait_until_ready(30).predict(args(x=7)).value == 21
+    assert endpoint.wait_until_ready(60).predict(args(x=7)).value == 21
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ def endpoint(client, name, kind="sync", made=None, **options):
     target = client.create_model_endpoint(
         endpoint_name=name, model_bundle=made, endpoint_type=kind, **{**SMALL, "per_worker": 2, **options}
     )
-    return target.wait_until_ready(30)
+    return target.wait_until_ready(60)
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import re
 
 import pytest
 from hostile_package import serving
-from server_driver import SMALL, eventually
+from server_driver import SMALL, eventually, running
 
 from openlaunch import LaunchClient
 from openlaunch.cli.app import run
@@ -18,6 +18,13 @@ def first():
 
 def second():
     return 2
+
+
+@pytest.fixture(scope="module")
+def client():
+    """A client of a server that has no environment of other modules."""
+    with running() as client:
+        yield client
 
 
 @pytest.fixture(scope="module")

@@ -50,7 +50,7 @@ def endpoint(client, name, kind="sync", made=None, **options):
         endpoint_type=kind,
         **{**SMALL, **options},
     )
-    return target.wait_until_ready(30)
+    return target.wait_until_ready(60)
 
 
 def container_of(engine, target):
@@ -175,7 +175,7 @@ def test_what_a_killed_guard_left_is_removed_by_the_next_server(engine, tmp_path
     assert name in engine.names()
     with running(tmp_path, **engine.settings()) as client:
         eventually(lambda: name not in engine.names())
-        assert client.get_model_endpoint("left").wait_until_ready(30).predict(args(x=1)).value["given"] == {
+        assert client.get_model_endpoint("left").wait_until_ready(60).predict(args(x=1)).value["given"] == {
             "x": 1
         }
 

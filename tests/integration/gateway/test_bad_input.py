@@ -241,7 +241,7 @@ def test_a_bundle_of_bytes_that_can_not_be_loaded_fails_with_the_reason(client, 
     bundle_id = uploaded_bundle(raw, data, flavor).json()["model_bundle_id"]
     endpoint = client.create_model_endpoint(endpoint_name="in-unloadable", model_bundle=bundle_id, **SMALL)
     with pytest.raises(EndpointFailed, match=f"is UPDATE_FAILED: .*{re.escape(reason)}"):
-        endpoint.wait_until_ready(30)
+        endpoint.wait_until_ready(60)
     state = endpoint.deployment_state()
     assert (state.available_workers, state.unavailable_workers) == (0, 0)
     client.delete_model_endpoint(endpoint)

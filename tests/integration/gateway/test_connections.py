@@ -24,6 +24,9 @@ OPEN_FILES = 1024
 STRANGERS = 1100
 PART_OF_A_HEAD = b"GET /healthz HTTP/1.1\r\nHost: x\r\n"
 NO_BODY = b"POST /v1/keys HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n"
+CHUNKED = b"POST /v1/keys HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+TO_PREDICT = b"POST /v1/sync-tasks HTTP/1.1\r\nHost: x\r\nContent-Length: 99999\r\n\r\n"
+TO_UPLOAD = b"POST /v1/files HTTP/1.1\r\nHost: x\r\nContent-Length: 99999\r\n\r\n"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -244,16 +247,11 @@ def test_where_all_are_busy_further_ones_get_503_and_admins_and_scrapes_get_in(t
 @pytest.mark.parametrize(
     ("number", "data"),
     [
-        (2000, PART_OF_A_HEAD + b"X: " + b"x" * 60_000),
-        (
-            200,
-            b"POST /v1/keys HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
-            + b"2\r\n  \r\n" * 9000,
-        ),
-        (2000, b"POST /v1/sync-tasks HTTP/1.1\r\nHost: x\r\nContent-Length: 99999\r\n\r\n" + b" " * 60_000),
-        (2000, b"POST /v1/files HTTP/1.1\r\nHost: x\r\nContent-Length: 99999\r\n\r\n" + b" " * 60_000),
+        pytest.param(2000, PART_OF_A_HEAD + b"X: " + b"x" * 60_000, id="part of a head"),
+        pytest.param(200, CHUNKED + b"2\r\n  \r\n" * 9000, id="tiny chunks", marks=pytest.mark.slow),
+        pytest.param(2000, TO_PREDICT + b" " * 60_000, id="part of a body", marks=pytest.mark.slow),
+        pytest.param(2000, TO_UPLOAD + b" " * 60_000, id="part of an upload", marks=pytest.mark.slow),
     ],
-    ids=["part of a head", "tiny chunks", "part of a body", "part of an upload"],
 )
 def test_what_strangers_send_takes_little_memory(tmp_path, number, data):
     """Each of them sends 60 KB; the heads of all together are over their budget."""

@@ -50,7 +50,7 @@ def client():
             name = f"{function.__name__}-{kind}".replace("_", "-")
             client.deploy(function, name=name, endpoint_type=kind, wait=False, **SMALL)
         for endpoint in client.list_model_endpoints():
-            endpoint.wait_until_ready(30)
+            endpoint.wait_until_ready(60)
         yield client
 
 

@@ -38,7 +38,9 @@ def endpoint(client):
 
 
 def test_bundles(raw, endpoint):
-    listed = check(raw.get("/v2/model-bundles"), "ListModelBundlesV2Response")
+    listed = check(
+        raw.get("/v2/model-bundles", params={"model_name": "la-sync"}), "ListModelBundlesV2Response"
+    )
     bundle = check(raw.get(f"/v2/model-bundles/{endpoint.bundle_id}"), "ModelBundleV2Response")
     assert listed["model_bundles"] == [bundle]
     check(raw.get("/v2/model-bundles/latest", params={"model_name": "la-sync"}), "ModelBundleV2Response")

@@ -54,16 +54,16 @@ def lines_of(call, file_id):
 
 
 def test_each_line_of_a_batch_is_answered_once(call):
-    lines = [line(n, model="second" if n % 7 == 0 else "chat", max_tokens=1 + n % 3) for n in range(300)]
+    lines = [line(n, model="second" if n % 7 == 0 else "chat", max_tokens=1 + n % 3) for n in range(120)]
     batch = created(call, lines, metadata={"kind": "night"})
     assert batch["status"] in ("validating", "in_progress")
     batch = ended(call, batch)
     assert batch["status"] == "completed", batch["errors"]
-    assert batch["request_counts"] == {"total": 300, "completed": 300, "failed": 0}
+    assert batch["request_counts"] == {"total": 120, "completed": 120, "failed": 0}
     assert batch["error_file_id"] is None
     assert batch["metadata"] == {"kind": "night"}
     output = lines_of(call, batch["output_file_id"])
-    assert sorted(each["custom_id"] for each in output) == sorted(f"line-{n}" for n in range(300))
+    assert sorted(each["custom_id"] for each in output) == sorted(f"line-{n}" for n in range(120))
     for each in output:
         tokens = 1 + int(each["custom_id"].removeprefix("line-")) % 3
         assert each["error"] is None
@@ -108,7 +108,7 @@ def test_lines_that_can_not_be_answered_are_in_the_error_file_and_the_rest_is_do
 
 
 def test_a_batch_that_is_cancelled_has_the_answers_that_there_are(call):
-    slow = [line(n, fault="hang") for n in range(400)]
+    slow = [line(n, fault="hang") for n in range(150)]
     batch = created(call, [line("first"), *slow])
     eventually(
         lambda: call("batches.retrieve", batch_id=batch["id"])["answer"]["request_counts"]["completed"]
@@ -118,7 +118,7 @@ def test_a_batch_that_is_cancelled_has_the_answers_that_there_are(call):
     assert batch["status"] == "cancelled"
     assert [each["custom_id"] for each in lines_of(call, batch["output_file_id"])] == ["line-first"]
     errors = lines_of(call, batch["error_file_id"])
-    assert sorted(each["custom_id"] for each in errors) == sorted(f"line-{n}" for n in range(400))
+    assert sorted(each["custom_id"] for each in errors) == sorted(f"line-{n}" for n in range(150))
     assert {each["error"]["code"] for each in errors} == {"batch_cancelled"}
 
 

@@ -179,7 +179,7 @@ def test_without_an_engine_it_is_said_what_to_install(tmp_path, monkeypatch):
         )
         endpoint = client.create_model_endpoint(endpoint_name="none", model_bundle="none", **SMALL)
         with pytest.raises(EndpointFailed, match=r"is UPDATE_FAILED: .*apt install podman"):
-            endpoint.wait_until_ready(30)
+            endpoint.wait_until_ready(60)
 
 
 def test_others_jobs_and_bundles_are_not_seen(client, hello):

@@ -32,6 +32,7 @@ def all_ready(endpoint, count):
     eventually(lambda: endpoint.deployment_state().available_workers == count)
 
 
+@pytest.mark.slow
 def test_models_stay_loaded_when_a_server_is_killed_and_when_it_is_upgraded(tmp_path):
     log = tmp_path / "log"
     load, predict = counting(log)

@@ -38,6 +38,7 @@ def process_of(folder):
     return int((folder / "lock").read_text())
 
 
+@pytest.mark.slow
 def test_the_one_that_runs_is_used_and_it_outlives_the_session_of_who_started_it(folder):
     first = launch(folder)
     process = process_of(folder)

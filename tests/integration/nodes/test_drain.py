@@ -30,6 +30,7 @@ def under_load(endpoint, over, failed):
             failed.append(repr(error))
 
 
+@pytest.mark.slow
 def test_a_node_is_drained_under_load_and_no_request_fails(two):
     started, client = two
     first, second = started

@@ -22,7 +22,7 @@ from openlaunch.controller.fleet import Load
 from openlaunch.controller.situation import Phase, Situation, Worker
 from openlaunch.wire.endpoints import CanaryStatus, EndpointStatus
 
-EXAMPLES = int(os.environ.get("OPENLAUNCH_PLAN_EXAMPLES", "60"))
+EXAMPLES = int(os.environ.get("OPENLAUNCH_PLAN_EXAMPLES", "30"))
 """Examples of what can happen to an endpoint; each run tries others."""
 
 
