@@ -228,6 +228,36 @@ def test_headers_within_the_limits_are_taken(connect):
         assert status_of(rest(sock)) == 200
 
 
+SOME, MANY = KIB * 500, KIB * 16 * 1024
+CHUNKS = (b"4000\r\n" + KIB * 16 + b"\r\n") * 1024
+CLOSE = "Connection: close"
+REFUSED = {
+    "length": (413, (CLOSE, f"Content-Length: {len(MANY)}"), MANY, b""),
+    "stranger": (401, (CLOSE, "Transfer-Encoding: chunked"), CHUNKS, b"ol_wrong"),
+    "chunks": (413, (CLOSE, "Transfer-Encoding: chunked"), CHUNKS, b""),
+    "no chunk": (400, ("Transfer-Encoding: chunked",), b"zz\r\n" + SOME, b""),
+    "two lengths": (400, ("Content-Length: 1", "Content-Length: 2"), SOME, b""),
+    "long head": (431, ("X: " + "x" * 70_000,), SOME, b""),
+}
+
+
+@pytest.mark.parametrize("refused", REFUSED.values(), ids=REFUSED)
+@pytest.mark.parametrize("route", ["double-sync", "echo-async", "keys"])
+def test_who_still_sends_is_refused_and_not_cut_off(client, connect, head, route, refused):
+    """Also one that reads nothing before all of it is sent, and closes the connection then."""
+    status, headers, body, key = refused
+    with connect() as sock:
+        lines = head(route, *headers).replace(
+            client.server.api_key.encode(), key or client.server.api_key.encode()
+        )
+        sock.sendall(lines + b"\r\n" + body)
+        answer = b""
+        while piece := sock.recv(65536):
+            answer += piece
+        assert status_of(answer) == status
+        assert answer.endswith(b"}")
+
+
 @pytest.mark.parametrize("chunked", [False, True])
 @pytest.mark.parametrize("route", ["double-sync", "echo-async", "keys"])
 def test_a_body_over_the_limit_is_refused(connect, head, route, chunked):

@@ -148,6 +148,7 @@ class LoggedRequest:
         self.scheme, self.server, self.client = connection.scheme, connection.server, connection.client
         self.transport: Any = _Counted(connection.transport, self._wrote)
         self.admit, self.holder, self.refused = connection.admit, connection.holder, connection.refused
+        self.leave = connection.leave
         self.scope: Scope = {}
         self.status = 0
         self._connection = connection

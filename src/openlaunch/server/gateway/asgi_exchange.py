@@ -17,6 +17,22 @@ from openlaunch.server.proxies import Proxies
 log = logging.getLogger(__name__)
 
 
+class _CycleTransport:
+    """What the cycle writes to, which would lose the answer of a client that still sends by closing at once."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def write(self, data: bytes) -> None:
+        self._connection.transport.write(data)
+
+    def is_closing(self) -> bool:
+        return self._connection.transport.is_closing()
+
+    def close(self) -> None:
+        self._connection.leave()
+
+
 class AsgiExchange:
     """One request of the control plane: uvicorn's cycle, which runs the application and writes its answer."""
 
@@ -39,7 +55,7 @@ class AsgiExchange:
         """Whether the application passes the body on as it comes, and does not hold it."""
         self._cycle = RequestResponseCycle(
             scope=self.scope,  # type: ignore[arg-type]
-            transport=connection.transport,
+            transport=_CycleTransport(connection),  # type: ignore[arg-type]
             flow=connection.flow,
             logger=log,
             access_logger=log,
@@ -123,6 +139,7 @@ class AsgiExchange:
     def gone(self) -> None:
         """Tell the application that its client went away."""
         self._let_go()
+        self._cycle.waiting_for_100_continue = False
         self._cycle.disconnected = not self._cycle.response_complete
         self._cycle.message_event.set()
 

@@ -13,16 +13,17 @@ from typing import Any
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 
-from openlaunch.errors import APIError, RequestTimeout
+from openlaunch.errors import APIError, BadRequest, HeadTooLarge, RequestTimeout, Unavailable
 from openlaunch.server.access.auth import PRINCIPAL
 from openlaunch.server.asgi import Scope
 from openlaunch.server.gateway.asgi_exchange import AsgiExchange
 from openlaunch.server.gateway.connections import Rank
 from openlaunch.server.gateway.exchange import Exchange
-from openlaunch.server.gateway.farewell import Farewell
+from openlaunch.server.gateway.farewell import CROSSING_SECONDS, LINGER_BYTES, UNREADABLE_BYTES, Farewell
 from openlaunch.server.gateway.http_services import HttpServices
 from openlaunch.server.gateway.request_reader import Head
 from openlaunch.server.gateway.request_receiver import RequestReceiver
+from openlaunch.server.gateway.response import refusal
 from openlaunch.server.gateway.write_timer import WriteTimer
 from openlaunch_worker.frames import Body
 
@@ -56,6 +57,8 @@ class HttpProtocol(RequestReceiver):
         """Whether the connection is past the limit: it is for admins and scrapes, until there is room for it."""
         self._known = ""
         """The owner of a request that had a good key."""
+        self._leaves = False
+        """Whether the last answer is written, and what comes is dropped."""
         self._write_timer = WriteTimer(self._loop, services.write_seconds)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -122,10 +125,15 @@ class HttpProtocol(RequestReceiver):
             self.opening.cancel()
         elif self._exchange is not None and not self._exchange.response_complete:
             self._exchange.keep_alive = False
-        elif not self.transport.is_closing():
-            Farewell(self).say(self.transport)
+        else:
+            # A request that crosses this on its way has its answer, by which the client knows that nothing was run.
+            # Where none does, the client finds the connection closed before it sends one.
+            error = Unavailable("the server is stopping", code="stopping", retry_after=2)
+            self._say(refusal(error), Farewell(self, CROSSING_SECONDS, CROSSING_SECONDS))
 
     def rank(self, now: float) -> Rank | None:
+        if self._leaves:
+            return (False, False, self._since)
         exchange = self._exchange
         if exchange is not None and (not exchange.more_body or PRINCIPAL in exchange.scope):
             return None
@@ -165,21 +173,39 @@ class HttpProtocol(RequestReceiver):
         return services.new_exchange(self, head)
 
     def _refuse(self, error: APIError) -> None:
-        # An answer that is under way is cut.
         exchange = self._exchange
-        if exchange is not None and (exchange.started or exchange.response_complete):
+        if exchange is None or not (exchange.started or exchange.response_complete):
+            is_http = not isinstance(error, BadRequest | HeadTooLarge)
+            farewell = Farewell(self, size=LINGER_BYTES if is_http else UNREADABLE_BYTES)
+            self._say(self.services.refuse(self.client, exchange, error), farewell)
+        elif exchange.response_complete:
+            self._say(b"", Farewell(self))
+        else:  # an answer that is under way is cut
             self.transport.abort()
-        else:
-            self.send(self.services.refuse(self.client, exchange, error))
-            self.transport.close()
         self._lose_exchange()
+
+    def leave(self) -> None:
+        """Close the connection, once the client has what was sent to it."""
+        if self._unread.data or (self._exchange is not None and self._exchange.more_body):
+            self._say(b"", Farewell(self))
+            self._lose_exchange()
+        else:
+            self.transport.close()
+
+    def _say(self, answer: bytes, farewell: Farewell) -> None:
+        """Have the connection end with this answer; nothing further is made of what comes on it."""
+        if not self._leaves and not self.transport.is_closing():
+            self._leaves = True
+            self._timer.cancel()
+            self._unread.take()
+            farewell.say(self.transport, answer)
 
     def on_response_complete(self) -> None:
         """Close the connection, or begin with its next request."""
         exchange = self._exchange
         if exchange is not None:
             if not exchange.keep_alive:
-                self.transport.close()
+                self.leave()
             self._next(exchange)
             if exchange.more_body:
                 self.flow.resume_reading()  # what the application did not want is read past

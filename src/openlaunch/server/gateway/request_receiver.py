@@ -140,6 +140,8 @@ class RequestReceiver(asyncio.Protocol):
             self._discarded = 0
             self._since = self._loop.time()
             exchange.announce(head)
+            if self._exchange is not exchange:
+                return  # it is refused, and so is all that is behind it
             self._timer.expect_body()
             if start < len(data):
                 self._receive_body(exchange, self._body, bytes(data[start:]))

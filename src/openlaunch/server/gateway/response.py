@@ -57,6 +57,10 @@ class Connection(Protocol):
         """Close the connection, or begin with the next request."""
         ...
 
+    def leave(self) -> None:
+        """Close the connection, once the client has what was sent to it."""
+        ...
+
 
 class Response:
     """The answer to one request of a hot route. Used in the event loop's thread.
