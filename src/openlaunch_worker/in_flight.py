@@ -15,7 +15,7 @@ from openlaunch_worker.interrupts import Interrupts
 from openlaunch_worker.jobs import Job, Stop
 from openlaunch_worker.memory import LOOK_AFTER, LOOK_DELAY, MEMORY
 from openlaunch_worker.outbox import Outbox
-from openlaunch_worker.process import log
+from openlaunch_worker.process import UNENDED, log
 
 STOPPED: Final = (Outcome.CANCELLED, b"")
 _FAILED: Final = 500
@@ -63,6 +63,8 @@ class JobsInFlight:
 
     def _answer(self, job: Job, value: Any) -> tuple[Outcome, bytes]:
         most = self._limits.max_result_bytes
+        for output in list(UNENDED) if UNENDED else ():
+            output.pass_on()
         if job.stream is not None:
             return Outcome.SUCCESS, answers.event(value, most, job.typed) + answers.END_EVENT
         if job.wants_pickle:

@@ -53,15 +53,22 @@ class _Lines(TextIOWrapper):
         count = super().write(text)
         if not self._due and not text.endswith("\n"):
             self._due = True
-            timer = threading.Timer(UNENDED_SECONDS, self._pass_on)
+            UNENDED.add(self)
+            timer = threading.Timer(UNENDED_SECONDS, self.pass_on)
             timer.daemon = True
             timer.start()
         return count
 
-    def _pass_on(self) -> None:
+    def pass_on(self) -> None:
+        """Pass on what has no line end."""
         self._due = False
+        UNENDED.discard(self)
         with suppress(ValueError):  # it may be closed by now
             self.flush()
+
+
+UNENDED: Final[set[_Lines]] = set()
+"""Outputs that have something without a line end, which is to be in the log before the answer is sent."""
 
 
 def set_up_output() -> None:

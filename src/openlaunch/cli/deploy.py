@@ -37,6 +37,7 @@ def deploy(
         Kind | None,
         typer.Option(
             "--type",
+            "--endpoint-type",
             help="How predictions are sent and answered.  [default: streaming for a generator function, else sync]",
         ),
     ] = None,

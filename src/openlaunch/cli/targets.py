@@ -82,8 +82,9 @@ def _signature(name: str, function: Function) -> str:
 
 def _offer(wanted: str, module: Any) -> str:
     names = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
-    similar = get_close_matches(wanted, names) or sorted(names)[:MOST_OFFERED]
-    return f"it has: {', '.join(similar)}" if similar else "it has no function"
+    if similar := get_close_matches(wanted, names):
+        return f"did you mean {' or '.join(similar)}?"
+    return f"it has: {', '.join(sorted(names)[:MOST_OFFERED])}" if names else "it has no function"
 
 
 def load_module(place: str) -> ModuleType:

@@ -164,6 +164,7 @@ class LocalEngine(OneMachine):
         self._logs.add(endpoint_id, worker_id, text)
 
     async def worker_logs(self, endpoint_id: str, part: LogPart) -> list[LogLine]:
+        await self._processes.catch_up_logs()
         return await asyncio.to_thread(self._logs.read, endpoint_id, part)
 
     def follow_logs(self, endpoint_id: str) -> LogFollower:

@@ -95,6 +95,7 @@ class LogWriter:
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
         self._added: deque[LogPipe] = deque()
+        self._caught_up: deque[threading.Event] = deque()
         self._waking, self._wake = os.pipe()
         self._selector.register(self._waking, selectors.EVENT_READ)
         self._thread: threading.Thread | None = None
@@ -110,10 +111,22 @@ class LogWriter:
         os.write(self._wake, b"+")
         return pipe
 
+    def catch_up(self, seconds: float = REST_SECONDS) -> None:
+        """Wait until a piece of what each process has printed by now is in its log; from another thread."""
+        if self._thread is None or self._closed:
+            return
+        caught_up = threading.Event()
+        self._caught_up.append(caught_up)
+        with suppress(OSError):  # it was closed meanwhile
+            os.write(self._wake, b"=")
+        caught_up.wait(seconds)
+
     def _run(self) -> None:
         while True:
             moved = 0
-            for key, _ in self._selector.select():
+            # Pipes that have something by now are among what is ready here.
+            waiting = [self._caught_up.popleft() for _ in range(len(self._caught_up))]
+            for key, _ in self._selector.select(0 if waiting else None):
                 if key.data is None:
                     if b"-" in os.read(self._waking, PIECE):
                         return
@@ -125,6 +138,8 @@ class LogWriter:
                     key.data.close()
                 else:
                     moved += size
+            for each in waiting:
+                each.set()
             time.sleep(moved / RATE)
 
     async def close(self) -> None:

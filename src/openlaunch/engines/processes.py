@@ -103,6 +103,10 @@ class Processes:
         if self._closed.is_set():
             process.kill()
 
+    async def catch_up_logs(self) -> None:
+        """Wait until what workers have printed by now is in their logs, as far as that takes no time."""
+        await asyncio.to_thread(self._logs.catch_up)
+
     def _in_nursery(self, spec: ProcessSpec) -> bool:
         return self._forks and spec.isolated
 

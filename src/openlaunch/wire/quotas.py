@@ -22,6 +22,12 @@ def _read(parse: Callable[[str | float], float]) -> BeforeValidator:
     return BeforeValidator(read)
 
 
+def _count(value: str | float) -> int:
+    if not str(value).strip().isdecimal():
+        raise ValueError(f"{value!r} is not a number such as 10, or 0 for none")
+    return int(value)
+
+
 def _size(value: str | float) -> int:
     size = parse_size(value)
     if 0 < size < LEAST_SIZE:
@@ -38,23 +44,22 @@ def plain(amount: float) -> int | float:
 
 _Amount = Annotated[int, Field(ge=0)] | Annotated[float, Field(ge=0)] | Literal["unlimited", "default"] | None
 Amount = Annotated[_Amount, _read(parse_cores)]
+Count = Annotated[_Amount, _read(_count)]
 Size = Annotated[_Amount, _read(_size)]
 
 
 class SetQuotasRequest(BaseModel):
     """PUT /v1/quotas/{owner} (admin). Omitted quotas stay; "default" is the server's setting again."""
 
-    endpoints: Amount = Field(default=None, description="Number of endpoints.")
-    workers: Amount = Field(default=None, description="Sum of max_workers.")
+    endpoints: Count = Field(default=None, description="Number of endpoints.")
+    workers: Count = Field(default=None, description="Sum of max_workers.")
     cpus: Amount = Field(default=None, description="Cores of all those workers.")
     memory: Size = Field(default=None, description="Memory of all those workers, in bytes, such as 64Gi.")
-    gpus: Amount = Field(default=None, description="GPUs of all those workers.")
-    queued_tasks: Amount = Field(default=None, description="Tasks that wait in the queues of all endpoints.")
+    gpus: Count = Field(default=None, description="GPUs of all those workers.")
+    queued_tasks: Count = Field(default=None, description="Tasks that wait in the queues of all endpoints.")
     stored_bytes: Size = Field(default=None, description="Uploads: bundles, files and inputs, such as 100Gi.")
-    tokens_per_minute: Amount = Field(default=None, description="Tokens of language models a minute.")
-    tokens_per_day: Amount = Field(
-        default=None, description="Tokens of language models a day, from 0:00 UTC."
-    )
+    tokens_per_minute: Count = Field(default=None, description="Tokens of language models a minute.")
+    tokens_per_day: Count = Field(default=None, description="Tokens of language models a day, from 0:00 UTC.")
 
     @model_validator(mode="after")
     def _something_is_given(self) -> Self:

@@ -131,6 +131,19 @@ def test_programs_of_the_environment_come_first_and_what_is_logged_is_in_the_log
         assert "too much" not in worker.log()
 
 
+def test_what_has_no_line_end_is_in_the_log_before_the_answer():
+    def predict(model):
+        from openlaunch_worker import process
+
+        process.UNENDED_SECONDS = 600.0
+        print("no end", end="")
+
+    with Worker(bundle(lambda: None, predict)) as worker:
+        worker.ready()
+        assert worker.value() is None
+        worker.wait_for_log("no end")
+
+
 def test_what_has_no_line_end_is_in_the_log_soon():
     def predict(model):
         print("no end", end="")

@@ -98,7 +98,7 @@ def test_the_function_that_loads_the_model_is_in_the_same_file_or_another_one():
             "has 2 functions: predict(text, times), load(); name one of them, such as target_two.py:",
         ),
         ("target_two", "name one of them, such as target_two:predict"),
-        ("target_two.py:predikt", "target_two.py has no 'predikt'; it has: predict"),
+        ("target_two.py:predikt", "target_two.py has no 'predikt'; did you mean predict?"),
         ("target_two.py:LIMIT", "target_two.py:LIMIT is of type int; a function is needed"),
         ("target_none.py", "target_none.py has no function of its own"),
         ("target_tow.py:predict", "target_tow.py does not exist; "),

@@ -51,6 +51,21 @@ def test_what_is_printed_is_in_the_log_at_the_end(path: Path) -> None:
     asyncio.run(main())
 
 
+def test_what_was_printed_before_is_in_the_log_when_it_has_caught_up(path: Path) -> None:
+    async def main() -> None:
+        writer = LogWriter()
+        try:
+            pipe = writer.open(path)
+            for number in range(100):
+                os.write(pipe.sending, b"%d " % number)
+                await asyncio.to_thread(writer.catch_up)
+                assert printed(path).endswith(f"{number} ")
+        finally:
+            await writer.close()
+
+    asyncio.run(main())
+
+
 def test_a_log_that_is_full_keeps_the_newest(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log_writer, "MAX_WORKER_BYTES", 10_000)
     lines = [b"%09d\n" % number for number in range(5000)]
