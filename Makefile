@@ -65,7 +65,7 @@ test-slow: $(VENV)/.installed
 # the fault tests of what is in records. tests/chaos/test_postgres.py and test_cluster.py, which have a PostgreSQL of their
 # own, are among the slow ones.
 ON_RECORDS := $(addprefix tests/integration/,access control controller jobs queue) \
-	$(addprefix tests/chaos/test_,kill.py poison.py rollout.py soak.py stopping.py turns.py) \
+	$(addprefix tests/chaos/test_,hostile_soak.py kill.py overload.py poison.py rollout.py soak.py stopping.py turns.py) \
 	tests/chaos/test_storage.py::test_a_clock_that_is_set_expires_nothing_and_runs_nothing_twice
 test-postgres: $(VENV)/.installed
 	OPENLAUNCH_TEST_STORE=postgres $(BIN)/python -m tools.run_tests "(slow or not slow)" $(ON_RECORDS)
