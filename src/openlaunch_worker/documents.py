@@ -61,7 +61,8 @@ class Limits(Document):
 
     `per_worker` is the number of requests that run at a time. `max_url_bytes`, `url_timeout` and `allow_private` are
     for the input that a worker fetches from a URL. `batch` is None where each request runs in a call of its own.
-    `request_schema` is a document with the JSON schema of `args` at its root, where that has defaults.
+    `request_schema` is a document with the JSON schema of `args` at its root, where that has defaults. A bundle's
+    health_fn is called every `health_interval`, and may take `health_timeout`; its shutdown_fn `shutdown_timeout`.
     """
 
     per_worker: int
@@ -71,6 +72,9 @@ class Limits(Document):
     allow_private: bool
     batch: BatchRule | None = None
     request_schema: dict[str, Any] | None = field(default=None, repr=False)
+    health_interval: float = 10.0
+    health_timeout: float = 10.0
+    shutdown_timeout: float = 10.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ A worker connects, says HELLO with its token, gets START and its bundle, loads i
     LEAVING      once: send a DRAIN; why, as text
     RENEW        replace this worker when another can serve; why, as text
     BATCH        u32: how many requests a batch had, which has ended
+    UNHEALTHY    once: as LEAVING, because the bundle's health_fn says no
     WANTS_CONTEXT  before READY: each REQUEST is
                  to have a CONTEXT before it       CONTEXT  JSON, `documents.About`: about the next REQUEST
     PROGRESS     JSON {"fraction", "text"}: how far a request is, whose CONTEXT says that this is heard
@@ -78,6 +79,7 @@ class Kind(IntEnum):
     PROGRESS = 12
     PARTIAL = 13
     BATCH = 14
+    UNHEALTHY = 15
     START = 16
     BUNDLE = 17
     REQUEST = 18

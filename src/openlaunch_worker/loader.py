@@ -9,19 +9,28 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from openlaunch_worker.archives import unpack
 from openlaunch_worker.context import context_parameter
 from openlaunch_worker.documents import Start
 from openlaunch_worker.event_loop import LoadingLoop
 from openlaunch_worker.failures import one_line, user_traceback
+from openlaunch_worker.hooks import HOOKS, Hooks, problem_of
 from openlaunch_worker.imports import install
 from openlaunch_worker.own_code import ZIP, load_functions
 from openlaunch_worker.process import log
 
 Predict = Callable[..., Any]
+
+
+class Loaded(NamedTuple):
+    """A bundle that can serve."""
+
+    predict: Predict
+    hooks: Hooks = Hooks()
 
 
 class LoadError(Exception):
@@ -33,7 +42,7 @@ class LoadError(Exception):
         self.traceback = traceback
 
 
-def load(start: Start, file: BinaryIO, folder: Path, image: str | None, loop: LoadingLoop) -> Predict:
+def load(start: Start, file: BinaryIO, folder: Path, image: str | None, loop: LoadingLoop) -> Loaded:
     """Load a bundle, in the empty `folder`; `image` is an `ImageOrder` in JSON. Raise `LoadError` if a step fails."""
     flavor = start.bundle
     kind = flavor.get("flavor")
@@ -42,26 +51,32 @@ def load(start: Start, file: BinaryIO, folder: Path, image: str | None, loop: Lo
         os.environ.update(start.env)
         time.tzset()
     if kind == "cloudpickle_artifact":
-        return _checked(_load_pickle(start, file, folder, loop), start)
+        return _checked(_load_pickle(start, file, folder, loop), start, loop)
     if kind == "zip_artifact":
-        return _checked(_load_zip(flavor, file, folder, loop), start)
+        return _checked(_load_zip(flavor, file, folder, loop), start, loop)
     if kind == "command":
-        return _load_command(start, file, folder)
+        return Loaded(_load_command(start, file, folder))
     if image is not None:
-        return _load_image(start, image, folder)
+        return Loaded(_load_image(start, image, folder))
     raise LoadError(f"the bundle's flavor is {kind!r}, which this worker does not load")
 
 
-def _checked(predict: Predict, start: Start) -> Predict:
+def _checked(loaded: Loaded, start: Start, loop: LoadingLoop) -> Loaded:
+    predict, hooks = loaded
     if start.limits.batch is not None and (name := context_parameter(predict)) is not None:
         raise LoadError(
             f"the predict function has the parameter {name!r} for a context, and is called with batches of several "
             "requests: leave the parameter out, or set max_batch_size to 0"
         )
-    return predict
+    if hooks.health_fn is not None:
+        # As it is called later, so that one that can't be called like that never serves.
+        problem = loop.call(problem_of, hooks.health_fn, start.limits.health_timeout)
+        if problem is not None:
+            raise LoadError(problem)
+    return loaded
 
 
-def _load_pickle(start: Start, file: BinaryIO, folder: Path, loop: LoadingLoop) -> Predict:
+def _load_pickle(start: Start, file: BinaryIO, folder: Path, loop: LoadingLoop) -> Loaded:
     flavor = start.bundle
     _check_python(flavor.get("python_version"))
     with _step("unpickling the bundle"):
@@ -69,10 +84,12 @@ def _load_pickle(start: Start, file: BinaryIO, folder: Path, loop: LoadingLoop) 
         file.seek(0)
         bundle = load_functions(file, folder) if is_zip else pickle.load(file)
         load_model, load_predict = _functions(bundle)
+        hooks = {name: bundle.get(name) for name in HOOKS} if isinstance(bundle, dict) else {}
     config = flavor.get("app_config")
     alone = start.limits.per_worker == 1 or start.limits.batch is not None
     in_thread = alone and getattr(load_model, "for_thread", False)
-    return _build(load_model, load_predict, () if config is None else (config,), loop, in_thread=in_thread)
+    given = () if config is None else (config,)
+    return _build(load_model, load_predict, hooks, given, loop, in_thread=in_thread)
 
 
 def _functions(bundle: Any) -> tuple[Any, Any]:
@@ -91,14 +108,16 @@ def _functions(bundle: Any) -> tuple[Any, Any]:
     )
 
 
-def _load_zip(flavor: dict[str, Any], file: BinaryIO, folder: Path, loop: LoadingLoop) -> Predict:
+def _load_zip(flavor: dict[str, Any], file: BinaryIO, folder: Path, loop: LoadingLoop) -> Loaded:
     with _step("unpacking the bundle"):
         unpack(file, folder)
         os.chdir(folder)
         sys.path.insert(0, str(folder))
     load_model = _import(flavor, "load_model_fn_module_path")
     load_predict = _import(flavor, "load_predict_fn_module_path")
-    return _build(load_model, load_predict, (flavor.get("app_config"),), loop)
+    fields = {name: f"{name}_module_path" for name in HOOKS}
+    hooks = {name: _import(flavor, field) for name, field in fields.items() if flavor.get(field)}
+    return _build(load_model, load_predict, hooks, (flavor.get("app_config"),), loop)
 
 
 def _load_command(start: Start, file: BinaryIO, folder: Path) -> Predict:
@@ -139,8 +158,14 @@ def _import(flavor: dict[str, Any], field: str) -> Any:
 
 
 def _build(
-    load_model: Any, load_predict: Any, config: tuple[Any, ...], loop: LoadingLoop, *, in_thread: bool = False
-) -> Predict:
+    load_model: Any,
+    load_predict: Any,
+    hooks: dict[str, Any],
+    config: tuple[Any, ...],
+    loop: LoadingLoop,
+    *,
+    in_thread: bool = False,
+) -> Loaded:
     with _step("load_model_fn"):
         model = _load_model(load_model, config, loop, in_thread=in_thread)
     with _step("load_predict_fn"):
@@ -155,7 +180,8 @@ def _build(
             f"load_predict_fn returned an object of type {type(predict).__qualname__}, a function is needed: "
             "it has to return the function that predicts, not a prediction"
         )
-    return predict  # type: ignore[no-any-return]
+    given = {name: partial(hook, model) for name, hook in hooks.items() if hook is not None}
+    return Loaded(predict, Hooks(**given))
 
 
 def _load_model(load_model: Any, config: tuple[Any, ...], loop: LoadingLoop, *, in_thread: bool) -> Any:

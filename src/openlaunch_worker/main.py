@@ -18,7 +18,7 @@ from openlaunch_worker.event_loop import LoadingLoop, NewLoop, loop_maker
 from openlaunch_worker.failures import clean
 from openlaunch_worker.frames import FrameError, Kind, encode
 from openlaunch_worker.handshake import connect, receive_bundle, shake_hands
-from openlaunch_worker.loader import LoadError, Predict, load
+from openlaunch_worker.loader import Loaded, LoadError, load
 from openlaunch_worker.memory import MEMORY
 from openlaunch_worker.process import ServerWatch
 from openlaunch_worker.serving import serve
@@ -68,7 +68,7 @@ def _load_and_serve(
     sock: socket.socket, start: Start, image: str | None, scratch: Path, watch: ServerWatch, loop: LoadingLoop
 ) -> int:
     try:
-        predict = _load(sock, start, image, scratch, watch, loop)
+        loaded = _load(sock, start, image, scratch, watch, loop)
     except LoadError as error:
         process.log(f"{error.reason}\n{error.traceback or ''}".rstrip())
         failure = {"reason": clean(error.reason), "traceback": error.traceback}
@@ -80,14 +80,15 @@ def _load_and_serve(
         return process.EXIT_SERVER_LOST
     lost = partial(process.leave, process.EXIT_SERVER_LOST, scratch)
     overtime = partial(process.leave, process.EXIT_UNFINISHED, scratch)
+    predict, hooks = loaded
     ends = {"on_lost": lost, "on_overtime": overtime}
-    loop.context.run(partial(serve, sock, predict, start.limits, loop.loop, loop.thread, **ends))
+    loop.context.run(partial(serve, sock, predict, hooks, start.limits, loop.loop, loop.thread, **ends))
     return 0
 
 
 def _load(
     sock: socket.socket, start: Start, image: str | None, scratch: Path, watch: ServerWatch, loop: LoadingLoop
-) -> Predict:
+) -> Loaded:
     path = scratch / "artifact"
     with path.open("x+b") as file:
         path.unlink()  # it takes no room once it has been loaded
@@ -95,9 +96,9 @@ def _load(
         watch.start()
         folder = scratch / "bundle"
         folder.mkdir()
-        predict = load(start, file, folder, image, loop)
+        loaded = load(start, file, folder, image, loop)
     # The model stays for good: collections need not look at it again, which with large ones costs milliseconds.
     gc.collect()
     gc.freeze()
     MEMORY.set_up()
-    return predict
+    return loaded

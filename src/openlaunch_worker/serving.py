@@ -6,6 +6,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from functools import partial
 from mmap import mmap
 from struct import error as StructError  # noqa: N812 -- its own name says nothing
 from typing import Any, Final, cast
@@ -16,6 +17,7 @@ from openlaunch_worker.context_runner import ContextRunner
 from openlaunch_worker.documents import About, Limits
 from openlaunch_worker.frame_reader import FrameReader
 from openlaunch_worker.frames import CREDIT_BODY, REQUEST_HEAD, FrameError, Kind, encode
+from openlaunch_worker.hooks import Hooks, shut_down, watch
 from openlaunch_worker.memory import MEMORY
 from openlaunch_worker.outbox import Outbox
 from openlaunch_worker.process import EXIT_SECONDS, log
@@ -37,12 +39,16 @@ class Connection(asyncio.BufferedProtocol):
         self,
         sock: socket.socket,
         predict: Callable[..., Any],
+        hooks: Hooks,
         limits: Limits,
         thread: ThreadPool,
         on_end: Callable[[bool], None],
     ) -> None:
         self._socket = sock
         self._predict = predict
+        self._hooks = hooks
+        self._health: asyncio.Task[None] | None = None
+        self._end: asyncio.Task[None] | None = None
         self._limits = limits
         self._thread = thread
         self._on_end = on_end
@@ -52,10 +58,12 @@ class Connection(asyncio.BufferedProtocol):
 
     def drain(self) -> None:
         self._draining = True
+        if self._health is not None:
+            self._health.cancel()
         self._end_if_drained()
 
     def ask(self, kind: Kind, reason: str) -> None:
-        """Ask the server once for a DRAIN, with LEAVING, or to be replaced when another worker serves, with RENEW."""
+        """Ask the server once for a DRAIN, with LEAVING or UNHEALTHY, or, with RENEW, to be replaced later."""
         if not self._draining and kind not in self._asked and not self._transport.is_closing():
             self._asked.add(kind)
             log(f"the worker is to be replaced: {reason}")
@@ -85,6 +93,9 @@ class Connection(asyncio.BufferedProtocol):
                 self._transport.write(encode(Kind.WANTS_CONTEXT, 0))
             self._transport.write(encode(Kind.READY, 0, json.dumps(ready).encode()))
             self._transport.resume_reading()
+            limits, unhealthy = self._limits, partial(self.ask, Kind.UNHEALTHY)
+            checks = watch(self._hooks, limits.health_interval, limits.health_timeout, unhealthy)
+            self._health = asyncio.create_task(checks, name="health")
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._reader.room()
@@ -137,13 +148,23 @@ class Connection(asyncio.BufferedProtocol):
     def _end_if_drained(self) -> None:
         if self._draining and self._runner.idle and not self._transport.is_closing():
             self._outbox.flush()
-            if self._outbox.is_empty:  # else once the rest is written
+            if not self._outbox.is_empty:
+                return  # once the rest is written
+            if self._hooks.shutdown_fn is None:
                 self._transport.close()
+            elif self._end is None:
+                # The server waits for as long as the connection is open.
+                self._end = asyncio.create_task(self._shut_down(), name="shutdown")
+
+    async def _shut_down(self) -> None:
+        await shut_down(self._hooks, self._limits.shutdown_timeout)
+        self._transport.close()
 
 
 def serve(
     sock: socket.socket,
     predict: Callable[..., Any],
+    hooks: Hooks,
     limits: Limits,
     loop: asyncio.AbstractEventLoop,
     thread: ThreadPool,
@@ -164,7 +185,7 @@ def serve(
             on_lost()
         over.set_result(None)
 
-    connection = Connection(sock, predict, limits, thread, on_end)
+    connection = Connection(sock, predict, hooks, limits, thread, on_end)
 
     def terminate() -> None:
         loop.call_later(DRAIN_SECONDS, on_overtime)

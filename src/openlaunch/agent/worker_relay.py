@@ -365,7 +365,7 @@ class WorkerRelay(asyncio.Protocol):
             self._worn = self._worn or "it asked for that"
         elif kind == WorkerKind.LOAD_FAILED:
             self._ends = True
-        elif kind == WorkerKind.LEAVING:
+        elif kind in (WorkerKind.LEAVING, WorkerKind.UNHEALTHY):
             self.drain()
 
     def _let_sit(self) -> None:

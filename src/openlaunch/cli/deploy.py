@@ -48,6 +48,17 @@ def deploy(
             help="Function that loads the model, once in every worker, in the same file or as FILE.py:FUNCTION.",
         ),
     ] = None,
+    health: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FUNCTION",
+            help="Function that says from time to time whether a worker is healthy; where it is as for --load.",
+        ),
+    ] = None,
+    shutdown: Annotated[
+        str | None,
+        typer.Option(metavar="FUNCTION", help="Function that is called before a worker ends."),
+    ] = None,
     requirement: Annotated[
         list[str] | None,
         typer.Option(metavar="REQUIREMENT", help="Such as numpy>=2; may be given several times."),
@@ -84,7 +95,7 @@ def deploy(
 
     For example `openlaunch deploy app.py`, `app.py:predict` or, of a package, `package.module:predict`.
     """
-    function, loader = load_functions(target, load)
+    function, loader, health_fn, shutdown_fn = load_functions(target, load, health, shutdown)
     folder: dict[str, Any] = {"code_dir": code_dir, "include": include, "exclude": exclude}
     endpoint_name = name or _name_of(function)
     look = f"openlaunch endpoints get {endpoint_name}"
@@ -94,6 +105,8 @@ def deploy(
             name=endpoint_name,
             endpoint_type=kind,
             load_model_fn=loader,
+            health_fn=health_fn,
+            shutdown_fn=shutdown_fn,
             requirements=_requirements(requirement, requirements),
             check_types=check_types,
             reset=reset,

@@ -16,7 +16,9 @@ FILE = "openlaunch.toml"
 _IN_PYPROJECT = "pyproject.toml"
 _TOP = ("name", "env", "secrets", "endpoints", "bundles")
 _NOT_IN_FILES = ("fn", "name", "wait", "timeout", "on_status", "show_progress", "settings", "reset")
-_NOT_PLAIN = ("request_schema", "response_schema", "load_model_fn", "endpoint_type")
+_NOT_PLAIN = (
+    *("request_schema", "response_schema", "load_model_fn", "health_fn", "shutdown_fn", "endpoint_type"),
+)
 _SETTINGS = tuple(name for name in KEYWORD_HELP if name not in REFUSED)
 
 
@@ -98,7 +100,7 @@ def _endpoint(path: Path, entry: Entry, env: dict[str, Any], secrets: list[Any])
 def _of_functions() -> tuple[str, ...]:
     from openlaunch.client.operations.deploy import deploy
 
-    return ("function", "type", "load", *_plain(deploy, _NOT_PLAIN))
+    return ("function", "type", "load", "health", "shutdown", *_plain(deploy, _NOT_PLAIN))
 
 
 def _of_models() -> tuple[str, ...]:

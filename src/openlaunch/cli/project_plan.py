@@ -69,8 +69,15 @@ class Plan:
 
     def _of_function(self, name: str, values: dict[str, Any]) -> Step:
         target, kind = values.pop("function"), values.pop("type", None)
-        function, loader = load_functions(target, values.pop("load", None))
-        keywords = {**values, "endpoint_type": kind, "load_model_fn": loader}
+        others = (values.pop(role, None) for role in ("load", "health", "shutdown"))
+        function, loader, health, shutdown = load_functions(target, *others)
+        keywords = {
+            **values,
+            "endpoint_type": kind,
+            "load_model_fn": loader,
+            "health_fn": health,
+            "shutdown_fn": shutdown,
+        }
         if isinstance(values.get("requirements"), str):
             from openlaunch.client.packing.requirements import read_requirements
 

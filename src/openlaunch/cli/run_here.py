@@ -47,7 +47,7 @@ def run_here(
 
     given = arguments(args)
     with describe(target):
-        function, loader = load_functions(target, load)
+        function, loader, *_ = load_functions(target, load)
     check_functions(function, loader, None)
     call = _Call(function, loader)
     made = call.checked(given)

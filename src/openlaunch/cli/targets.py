@@ -4,11 +4,11 @@ import importlib
 import inspect
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import typer
 
@@ -18,23 +18,36 @@ MOST_OFFERED = 10
 Function = Callable[..., Any]
 
 
-def load_functions(target: str, load: str | None) -> tuple[Function, Function | None]:
-    """Import the function of the target and the one that loads its model; raise BadParameter where one isn't found.
+class Functions(NamedTuple):
+    """A predict function, and those that go with it."""
 
-    A target without a function is the only one of its file. A `load` without a file is in the target's.
+    predict: Function
+    load: Function | None = None
+    health: Function | None = None
+    shutdown: Function | None = None
+
+
+def load_functions(
+    target: str, load: str | None, health: str | None = None, shutdown: str | None = None
+) -> Functions:
+    """Import the function of the target and those that go with it; raise BadParameter where one isn't found.
+
+    A target without a function is the only one of its file. The others are in the same file where they name none.
     """
     place, _, name = target.partition(":")
     module = load_module(place)
-    loader = None if load is None else _loader(load, place, module)
-    return _named(module, place, name) if name else _only(module, place, loader), loader
+    named = {"load": load, "health": health, "shutdown": shutdown}
+    others = {role: _other(role, path, place, module) for role, path in named.items() if path is not None}
+    predict = _named(module, place, name) if name else _only(module, place, others.values())
+    return Functions(predict, **others)
 
 
-def _loader(load: str, place: str, module: ModuleType) -> Function:
-    elsewhere, colon, name = load.partition(":")
+def _other(role: str, path: str, place: str, module: ModuleType) -> Function:
+    elsewhere, colon, name = path.partition(":")
     if not colon:
-        return _named(module, place, load)
+        return _named(module, place, path)
     if not name:
-        raise typer.BadParameter(f"{load!r} is not FUNCTION, {FORMS}", param_hint="--load")
+        raise typer.BadParameter(f"{path!r} is not FUNCTION, {FORMS}", param_hint=f"--{role}")
     return _named(load_module(elsewhere), elsewhere, name)
 
 
@@ -49,8 +62,8 @@ def _named(module: ModuleType, place: str, path: str) -> Function:
     return found  # type: ignore[no-any-return]
 
 
-def _only(module: ModuleType, place: str, loader: Function | None) -> Function:
-    own = {name: value for name, value in own_functions(module).items() if value is not loader}
+def _only(module: ModuleType, place: str, others: Collection[Function]) -> Function:
+    own = {name: value for name, value in own_functions(module).items() if value not in others}
     if len(own) == 1:
         return next(iter(own.values()))
     if not own:

@@ -8,16 +8,23 @@ from openlaunch.errors import BundleError
 from openlaunch_worker.shapes import Shape, shape_of
 
 
-def check_functions(fn: Any, load_model_fn: Any, endpoint_type: str | None) -> Shape:
+def check_functions(
+    fn: Any, load_model_fn: Any, endpoint_type: str | None, health_fn: Any = None, shutdown_fn: Any = None
+) -> Shape:
     """Return the shape of `fn`.
 
     Raises:
-        BundleError: one of the two can't be called, or the endpoint's type does not suit what `fn` gives.
+        BundleError: one of them can't be called, or the endpoint's type does not suit what `fn` gives.
     """
     if load_model_fn is not None and not callable(load_model_fn):
         raise BundleError(
             f"load_model_fn is {_kind(load_model_fn)}, a function that loads and returns the model is needed"
         )
+    for name, hook in (("health_fn", health_fn), ("shutdown_fn", shutdown_fn)):
+        if hook is not None and not callable(hook):
+            raise BundleError(
+                f"{name} is {_kind(hook)}, a function is needed, which gets the model where there is a load_model_fn"
+            )
     if isinstance(fn, type):
         name = fn.__qualname__
         raise BundleError(

@@ -20,6 +20,8 @@ class DeployKeywords(Settings, total=False):
     """What `deploy` takes beside the function, the name and the type; the operation describes it."""
 
     load_model_fn: Callable[..., Any] | None
+    health_fn: Callable[..., Any] | None
+    shutdown_fn: Callable[..., Any] | None
     requirements: list[str] | None
     wait: bool
     timeout: float

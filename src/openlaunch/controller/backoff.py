@@ -112,6 +112,13 @@ class History:
         """Count a worker that has to be replaced, because something in it does not stop."""
         return replace(self, stuck_times=_lately(self.stuck_times, now), stuck_reason=reason)
 
+    def was_unhealthy(
+        self, now: float, ready_at: float, started_at: float, reason: str, policy: RetryPolicy
+    ) -> "History":
+        """Count a worker whose health_fn said no: it is replaced as soon as one that has crashed would be."""
+        crashed = self.crashed(now, ready_at, started_at, reason, policy)
+        return replace(self.was_stuck(now, reason), crashes=crashed.crashes)
+
     def next_start(self, policy: RetryPolicy) -> float:
         """Return the time before which no worker of this generation should be started."""
         loads = max(self.load_failures.next_try(policy.load), self.early_exits.next_try(policy.load))

@@ -36,6 +36,7 @@ _WORKERS = {
     EventKind.WORKER_CRASHED: "crashed",
     EventKind.WORKER_FAILED: "could not load the bundle",
     EventKind.WORKER_REPLACED: "had to be replaced",
+    EventKind.WORKER_UNHEALTHY: "had to be replaced, because health_fn said no",
 }
 _OTHERS = {
     EventKind.CREATED: "created",

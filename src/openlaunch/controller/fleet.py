@@ -122,6 +122,9 @@ class FleetEvents(Protocol):
     def worker_worn(self, worker_id: str, reason: str) -> None:
         """Replace a worker that serves, once another one does."""
 
+    def worker_unhealthy(self, worker_id: str, reason: str) -> None:
+        """Replace a worker that was drained because its bundle's health_fn says no."""
+
     def worker_lost(self, worker_id: str, reason: str = "") -> None:
         """Note that the worker's connection has ended without a DRAIN: the worker is dead or dying.
 

@@ -70,6 +70,22 @@ class WorkerEvents:
             worker.enter(Phase.DRAINING, self._endpoint.now())
             self._endpoint.changed.set()
 
+    def unhealthy(self, worker_id: str, reason: str) -> None:
+        """Replace a worker whose health_fn says no: the gateway has drained it."""
+        if (worker := self._roster.get(worker_id, Phase.READY)) is None:
+            return
+        endpoint, generation = self._endpoint, self._control.generations.get(worker.generation)
+        log.warning("worker %s of endpoint %r is replaced: %s", worker.short_id, endpoint.record.name, reason)
+        endpoint.note(f"worker {worker.short_id} finishes what it runs, and ends: {reason}")
+        endpoint.tell(EventKind.WORKER_UNHEALTHY, reason)
+        now, retry = endpoint.now(), endpoint.parts.settings.policy.retry
+        generation.history = generation.history.was_unhealthy(
+            now, worker.ready_at or now, worker.started_at, reason, retry
+        )
+        worker.expected = True
+        worker.enter(Phase.DRAINING, now)
+        endpoint.changed.set()
+
     def worn(self, worker_id: str, reason: str) -> None:
         """Have the plan replace a worker, which serves until another one does."""
         worker = self._roster.get(worker_id, Phase.READY)

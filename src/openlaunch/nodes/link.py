@@ -26,8 +26,8 @@ A frame is as in `openlaunch_worker.frames`. Its id names a call or a channel::
           BEAT    twice a second
 
 A server that leads has a channel for each of its workers, over which START, BUNDLE, READY, LOAD_FAILED, LEAVING,
-RENEW and BATCH go. Each server that keeps the same records has one for each worker that is ready, for everything
-else. Tokens are those of `openlaunch.nodes.slots`.
+RENEW, BATCH and UNHEALTHY go. Each server that keeps the same records has one for each worker that is ready, for
+everything else. Tokens are those of `openlaunch.nodes.slots`.
 """
 
 import asyncio

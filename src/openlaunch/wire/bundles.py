@@ -91,6 +91,8 @@ class ZipArtifactFlavor(ArtifactFlavor):
     flavor: Literal["zip_artifact"]
     load_predict_fn_module_path: str
     load_model_fn_module_path: str
+    health_fn_module_path: str | None = None
+    shutdown_fn_module_path: str | None = None
 
 
 Route = Annotated[str, Field(pattern=r"^/[!-~]{0,500}$")]

@@ -144,6 +144,9 @@ class EndpointSettings(BaseModel):
     max_batch_wait: BatchWait | None = None
     max_requests_per_worker: int | None = Field(default=None, ge=0, le=10**9)
     max_worker_age: float | None = Field(default=None, ge=0, le=10**9)
+    health_interval: float | None = Field(default=None, ge=0.1, le=86400)
+    health_timeout: float | None = Field(default=None, gt=0, le=600)
+    shutdown_timeout: float | None = Field(default=None, gt=0, le=600)
     record: RecordSettings | None = None
 
     @model_validator(mode="after")
@@ -210,6 +213,12 @@ class EndpointSpec(EndpointSettings):
     def full(self) -> int:
         """How many requests keep one worker busy, before another is started: `per_worker`, or a whole batch."""
         return max(self.per_worker, self.max_batch_size or 0)
+
+    @property
+    def hook_seconds(self) -> dict[str, float]:
+        """The times of the bundle's hooks that were given."""
+        names = ("health_interval", "health_timeout", "shutdown_timeout")
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
 
     @property
     def batching(self) -> Batching | None:

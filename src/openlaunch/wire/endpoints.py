@@ -190,6 +190,9 @@ class DeploymentState(_State):
     max_batch_wait: float | None = None
     max_requests_per_worker: int | None = None
     max_worker_age: float | None = None
+    health_interval: float | None = None
+    health_timeout: float | None = None
+    shutdown_timeout: float | None = None
     available_workers: int | None = None
     unavailable_workers: int | None = None
 

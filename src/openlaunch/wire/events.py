@@ -27,6 +27,7 @@ class EventKind(StrEnum):
     WORKER_CRASHED = "worker_crashed"
     WORKER_FAILED = "worker_failed"
     WORKER_REPLACED = "worker_replaced"
+    WORKER_UNHEALTHY = "worker_unhealthy"
     SCALED_UP = "scaled_up"
     SCALED_DOWN = "scaled_down"
     ROLLED_OUT = "rolled_out"

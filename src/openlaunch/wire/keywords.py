@@ -50,6 +50,17 @@ class EndpointKeywords(TypedDict, total=False):
     max_worker_age: Annotated[
         float | None, "Age at which a worker is replaced by a new one, in seconds; 0: never. Default: 0."
     ]
+    health_interval: Annotated[
+        float | None,
+        "Time between two calls of the bundle's health_fn in each worker, in seconds. Default: 10.",
+    ]
+    health_timeout: Annotated[
+        float | None, "Longest time for one call of health_fn, in seconds. Default: 10."
+    ]
+    shutdown_timeout: Annotated[
+        float | None,
+        "Longest time for the bundle's shutdown_fn before a worker ends, in seconds. Default: 10.",
+    ]
     cpus: Annotated[Quantity | None, "Cores of one worker: 2, 0.5 or 500m. Default: 3."]
     memory: Annotated[Quantity | None, "Memory of one worker, such as 8Gi or 500MB. Default: 8Gi."]
     storage: Annotated[

@@ -225,6 +225,17 @@ def test_a_worker_drains_once_no_server_has_a_token():
 
 
 @in_loop
+@pytest.mark.parametrize("kind", [Kind.LEAVING, Kind.UNHEALTHY])
+def test_a_worker_that_asks_for_its_end_drains(kind):
+    node = Node()
+    node.says(kind, 0, b"it says no")
+    for link in node.links:
+        assert link.said[-1] == (LinkKind.RECALL, 1)
+        link.channels[link.seat()].given(1)
+    assert node.worker.frames()[-1] == (Kind.DRAIN, 0)
+
+
+@in_loop
 def test_requests_of_all_servers_count_until_the_worker_is_worn():
     node = Node(max_requests=2)
     for link in node.links:

@@ -72,22 +72,27 @@ def folder(tmp_path, monkeypatch):
     ],
 )
 def test_a_function_is_found_in_a_file_or_a_module(target):
-    function, loader = load_functions(target, None)
+    function, loader, *_ = load_functions(target, None)
     assert (function.__name__, loader) == ("predict", None)
 
 
 def test_a_file_of_a_package_is_imported_by_its_whole_name_from_wherever_it_is_named(folder, monkeypatch):
     monkeypatch.chdir(folder / "target_pkg" / "inner")
-    function, _ = load_functions("app.py", None)
+    function, *_ = load_functions("app.py", None)
     assert function.__module__ == "target_pkg.inner.app"
     assert function(1) == 6
 
 
 def test_the_function_that_loads_the_model_is_in_the_same_file_or_another_one():
-    function, loader = load_functions("target_two.py", "load")  # one function is left
+    function, loader, *_ = load_functions("target_two.py", "load")  # one function is left
     assert (function.__name__, loader()) == ("predict", 10)
     assert load_functions("target_one.py", "target_two.py:load")[1].__name__ == "load"
     assert load_functions("target_one.py", "target_two:load")[1].__name__ == "load"
+
+
+def test_the_hooks_are_in_the_same_file_and_are_not_the_predict_function():
+    found = load_functions("target_two.py", None, shutdown="load")
+    assert (found.predict.__name__, found.health, found.shutdown()) == ("predict", None, 10)
 
 
 @pytest.mark.parametrize(

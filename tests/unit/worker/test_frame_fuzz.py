@@ -15,6 +15,7 @@ from openlaunch.server.dispatch.links import WorkerLink
 from openlaunch_worker.documents import Limits
 from openlaunch_worker.frames import REQUEST_HEAD, FrameError, Kind, encode
 from openlaunch_worker.handshake import receive_bundle, shake_hands
+from openlaunch_worker.hooks import Hooks
 from openlaunch_worker.serving import Connection
 from openlaunch_worker.threads import ThreadPool
 
@@ -64,6 +65,9 @@ class Told(Owner):
         pass
 
     def worn(self, reason):
+        pass
+
+    def unhealthy(self, reason):
         pass
 
     def load_failed(self, reason, traceback):
@@ -129,7 +133,7 @@ def test_what_a_server_sends_ends_the_workers_connection_at_most(limits, data):
         wire = Closing()
         ours, theirs = socket.socketpair()
         with ours, theirs:
-            connection = Connection(ours, predict, limits, ThreadPool(1), ended.append)
+            connection = Connection(ours, predict, Hooks(), limits, ThreadPool(1), ended.append)
             connection.connection_made(wire)
             while data:
                 room = connection.get_buffer(-1)

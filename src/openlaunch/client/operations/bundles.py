@@ -1,6 +1,7 @@
 """Model bundles."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -50,6 +51,8 @@ def create_model_bundle_from_callable_v2(
     code_dir: str | Path | None = None,
     include: list[str] | None = None,
     exclude: list[str] | None = None,
+    health_fn: Callable[..., Any] | None = None,
+    shutdown_fn: Callable[..., Any] | None = None,
     **keywords: Unpack[CodeKeywords],
 ) -> Flow[CreateModelBundleResponse]:
     """Make a bundle of two functions.
@@ -68,6 +71,8 @@ def create_model_bundle_from_callable_v2(
         include: patterns as in a .gitignore of the files of `code_dir` that go along, beside Python files; all
             files by default.
         exclude: patterns of files that stay behind.
+        health_fn: gets the model; a worker in which it says no is replaced. `deploy` describes it.
+        shutdown_fn: gets the model, before a worker ends.
         **keywords: of the bundle; `openlaunch.client.operations.keywords.CodeKeywords` describes them.
 
     Raises:
@@ -78,7 +83,9 @@ def create_model_bundle_from_callable_v2(
     flavor = flavor_of_callables(load_predict_fn, load_model_fn, requirements, values)
     flavor["is_generator"] = returns_generator(load_predict_fn)
     checked_name_and_flavor(model_bundle_name, flavor, values)
-    data = yield from work(lambda: pack_callables(load_model_fn, load_predict_fn, code_dir, include, exclude))
+    hooks = {"health_fn": health_fn, "shutdown_fn": shutdown_fn}
+    pack = partial(pack_callables, load_model_fn, load_predict_fn, code_dir, include, exclude, hooks)
+    data = yield from work(pack)
     return (yield from register(model_bundle_name, flavor, values, data))
 
 
@@ -110,6 +117,8 @@ def create_model_bundle_from_dirs_v2(
     load_predict_fn_module_path: str,
     load_model_fn_module_path: str,
     requirements_path: str | None = None,
+    health_fn_module_path: str | None = None,
+    shutdown_fn_module_path: str | None = None,
     **keywords: Unpack[CodeKeywords],
 ) -> Flow[CreateModelBundleResponse]:
     """Make a bundle of directories, with two functions in them named by module path.
@@ -125,6 +134,9 @@ def create_model_bundle_from_dirs_v2(
             function.
         load_model_fn_module_path: of the function that gets the config and loads the model.
         requirements_path: of a requirements.txt.
+        health_fn_module_path: of a function that gets the model and says whether the worker is healthy, as
+            `health_fn` of `deploy` does.
+        shutdown_fn_module_path: of a function that gets the model before a worker ends.
         **keywords: of the bundle; `openlaunch.client.operations.keywords.CodeKeywords` describes them.
 
     Raises:
@@ -139,10 +151,16 @@ def create_model_bundle_from_dirs_v2(
         "requirements": read_requirements(requirements_path) if requirements_path else [],
         **_framework_and_config(values),
     }
+    hooks = {
+        "health_fn_module_path": health_fn_module_path,
+        "shutdown_fn_module_path": shutdown_fn_module_path,
+    }
+    given_hooks = {key: path for key, path in hooks.items() if path is not None}
+    flavor |= given_hooks
     checked_name_and_flavor(model_bundle_name, flavor, values)
     data = yield from work(lambda: pack_directories(base_paths))
     names = names_in_zip(data)
-    for key in ("load_predict_fn_module_path", "load_model_fn_module_path"):
+    for key in ("load_predict_fn_module_path", "load_model_fn_module_path", *given_hooks):
         flavor[key] = find_in_zip(str(flavor[key]), names, key)
     module, _, function = str(flavor["load_predict_fn_module_path"]).rpartition(".")
     flavor["is_generator"] = returns_generator_in_file(module_in_zip(data, module), function)

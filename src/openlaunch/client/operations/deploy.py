@@ -42,6 +42,8 @@ def deploy(
     name: str,
     endpoint_type: str | None = None,
     load_model_fn: Callable[..., Any] | None = None,
+    health_fn: Callable[..., Any] | None = None,
+    shutdown_fn: Callable[..., Any] | None = None,
     requirements: list[str] | None = None,
     wait: bool = True,
     timeout: float = DEPLOY_SECONDS,
@@ -75,6 +77,10 @@ def deploy(
         endpoint_type: "sync", "async" or "streaming"; by default streaming for a generator function, else
             sync.
         load_model_fn: called once in each worker, with the `app_config` where there is one.
+        health_fn: called in each worker before it serves and every `health_interval` seconds, with the model where
+            there is a `load_model_fn`. A worker in which it raises, returns something false other than None, or
+            takes longer than `health_timeout` gets no further requests, and is replaced.
+        shutdown_fn: called before a worker ends, as `health_fn` is, for at most `shutdown_timeout` seconds.
         requirements: as for pip, such as `numpy>=2`; [] for none.
         wait: whether to wait until the endpoint is READY.
         timeout: seconds to wait.
@@ -109,6 +115,8 @@ def deploy(
         name=name,
         endpoint_type=endpoint_type,
         load_model_fn=load_model_fn,
+        health_fn=health_fn,
+        shutdown_fn=shutdown_fn,
         requirements=requirements,
         request_schema=request_schema,
         response_schema=response_schema,
@@ -201,6 +209,8 @@ def _prepared(
     name: str,
     endpoint_type: str | None = None,
     load_model_fn: Callable[..., Any] | None = None,
+    health_fn: Callable[..., Any] | None = None,
+    shutdown_fn: Callable[..., Any] | None = None,
     requirements: list[str] | None = None,
     request_schema: type[BaseModel] | None = None,
     response_schema: type[BaseModel] | None = None,
@@ -213,7 +223,7 @@ def _prepared(
     settings: Any,
 ) -> Flow[_Prepared]:
     """Find the endpoint, and pack the code; nothing is changed."""
-    shape = check_functions(fn, load_model_fn, endpoint_type)
+    shape = check_functions(fn, load_model_fn, endpoint_type, health_fn, shutdown_fn)
     kind = endpoint_type or ("streaming" if shape.yields else "sync")
     defaults = DEPLOY_DEFAULTS | ({"per_worker": DEFAULTS["per_worker"]} if shape.on_loop else {})
     # A bad setting is found before a bundle is made for nothing.
@@ -234,7 +244,11 @@ def _prepared(
     }
     takes = made_types(interface, of_request=request_schema is None) if interface is not None else {}
     functions = loaders(fn, load_model_fn, takes)
-    pack = partial(pack_callables, *functions, code_dir, include, exclude)
+    hooks = {
+        "health_fn": _hook(health_fn, has_model=load_model_fn is not None),
+        "shutdown_fn": _hook(shutdown_fn, has_model=load_model_fn is not None),
+    }
+    pack = partial(pack_callables, *functions, code_dir, include, exclude, hooks)
     code = yield from _pack(name, functions, pack, requirements, values)
     code.fingerprint["shares_loop"] = shape.on_loop
     code.flavor["is_generator"] = shape.yields
@@ -358,3 +372,14 @@ def loaders(
         return predict
 
     return load_model, load_predict
+
+
+def _hook(hook: Callable[..., Any] | None, *, has_model: bool) -> Callable[..., Any] | None:
+    """Return what a worker calls with the model for a hook, which may want none: there is none without a loader."""
+    if hook is None or has_model:
+        return hook
+
+    def without_model(_: Any) -> Any:
+        return hook()
+
+    return without_model

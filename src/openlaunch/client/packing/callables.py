@@ -4,7 +4,7 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,15 +34,18 @@ def pack_callables(
     code_dir: str | Path | None = None,
     include: Sequence[str] | None = None,
     exclude: Sequence[str] | None = None,
+    hooks: Mapping[str, Callable[..., Any] | None] | None = None,
 ) -> bytes:
     """Zip the two functions, pickled, with the user's own modules that they use; the same code gives the same bytes.
 
+    `hooks` are the health_fn and the shutdown_fn, as far as there are any, which are called with the model.
     `code_dir` is a folder that goes along; with an `include` alone, it is the current one.
 
     Raises:
         BundleError: one of them is not a function, or something that they use can't go along.
     """
-    functions = {"load_model_fn": load_model_fn, "load_predict_fn": load_predict_fn}
+    given = {name: hook for name, hook in (hooks or {}).items() if hook is not None}
+    functions = {"load_model_fn": load_model_fn, "load_predict_fn": load_predict_fn, **given}
     for name, function in functions.items():
         if not callable(function):
             raise BundleError(f"{name} is {function!r}, a function is needed")

@@ -80,6 +80,10 @@ class LinkOwner(Protocol):
         """Replace the worker, which serves until another can."""
         ...
 
+    def unhealthy(self, reason: str) -> None:
+        """Drain the worker, whose bundle says that it is not healthy."""
+        ...
+
     def freed(self, link: "WorkerLink") -> None:
         """Use a slot of the worker that has become free."""
         ...
@@ -135,7 +139,8 @@ class WorkerLink(FrameLink):
         self._size_limits = size_limits(self._max_result_bytes)
         self._last_id = 0
         self._worn_at = expected.max_requests
-        self._leaving = False
+        self._said: set[int] = set()
+        """What it may say once, and has."""
         self._unheard = 0
         """CANCELs that the worker has not answered yet."""
 
@@ -309,10 +314,17 @@ class WorkerLink(FrameLink):
         self._owner.load_failed(reason, traceback)
 
     def _on_leaving(self, kind: int, request_id: int, payload: Body) -> None:
-        if self._leaving:
-            raise FrameError("a second LEAVING")
-        self._leaving = True
+        self._note_once(kind)
         self._owner.leaving(_words(payload))
+
+    def _on_unhealthy(self, kind: int, request_id: int, payload: Body) -> None:
+        self._note_once(kind)
+        self._owner.unhealthy(_words(payload))
+
+    def _note_once(self, kind: int) -> None:
+        if kind in self._said:
+            raise FrameError(f"a second {Kind(kind).name}")
+        self._said.add(kind)
 
     def _on_renew(self, kind: int, request_id: int, payload: Body) -> None:
         self._owner.worn(_words(payload))
@@ -413,4 +425,5 @@ _SERVING = handlers(
     (Kind.LEAVING, WorkerLink._on_leaving),
     (Kind.RENEW, WorkerLink._on_renew),
     (Kind.BATCH, WorkerLink._on_batch),
+    (Kind.UNHEALTHY, WorkerLink._on_unhealthy),
 )

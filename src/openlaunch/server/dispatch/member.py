@@ -32,6 +32,7 @@ class MemberEvents(Protocol):
     def worker_stuck(self, worker_id: str, reason: str) -> None: ...
     def worker_leaving(self, worker_id: str, reason: str) -> None: ...
     def worker_worn(self, worker_id: str, reason: str) -> None: ...
+    def worker_unhealthy(self, worker_id: str, reason: str) -> None: ...
     def worker_lost(self, worker_id: str, reason: str = "") -> None: ...
 
 
@@ -131,6 +132,10 @@ class Member:
 
     def worn(self, reason: str) -> None:
         self._events.worker_worn(self.expected.worker_id, reason)
+
+    def unhealthy(self, reason: str) -> None:
+        self.drain()
+        self._events.worker_unhealthy(self.expected.worker_id, reason)
 
     def heard(self, link: WorkerLink) -> None:
         self._lane.heard(link)

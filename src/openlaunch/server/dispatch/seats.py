@@ -146,6 +146,9 @@ class Seat(asyncio.Protocol):
     def worker_worn(self, worker_id: str, reason: str) -> None:
         """Tell nobody: the worker says that to the leader."""
 
+    def worker_unhealthy(self, worker_id: str, reason: str) -> None:
+        """Tell nobody: the worker says that to the leader."""
+
     def worker_stuck(self, worker_id: str, reason: str) -> None:
         self.transport.report(WorkerNews(worker_id, "stuck", reason))
 

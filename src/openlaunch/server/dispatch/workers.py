@@ -215,6 +215,7 @@ class Workers:
             self._settings.private_addresses,
             None if (batching := spec.batching) is None else BatchRule(batching.max_size, batching.max_wait),
             _defaults_of(bundle),
+            **spec.hook_seconds,
         )
         flavor, variables = bundle.flavor.model_dump(mode="json"), {**(spec.env or {}), **secrets}
         if "env" in flavor:  # what the bundle's own server is started with

@@ -23,7 +23,7 @@ _NEVER = {
 """Demands that nothing meets, and why."""
 _NEW_WORKERS = (
     *("cores", "memory_bytes", "gpus", "gpu_type", "slots", "batching", "max_requests_per_worker"),
-    *("env", "secrets", "prefetch"),
+    *("env", "secrets", "prefetch", "health_interval", "health_timeout", "shutdown_timeout"),
 )
 """The settings that a running worker can't take over."""
 

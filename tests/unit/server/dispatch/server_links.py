@@ -147,6 +147,9 @@ class Owner:
     def leaving(self, reason: str) -> None:
         raise AssertionError("no worker is told to end here")
 
+    def unhealthy(self, reason: str) -> None:
+        raise AssertionError("every worker is healthy here")
+
     def worn(self, reason: str) -> None:
         """It serves on."""
 

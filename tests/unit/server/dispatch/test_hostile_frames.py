@@ -113,6 +113,7 @@ REFUSED = {
     "unknown request by its head": HEADER.pack(100, 9, Kind.RESULT),
     "unknown kind by its head": HEADER.pack(100, 0, 77),
     "leaving twice": encode(Kind.LEAVING, 0) * 2,
+    "unhealthy twice": encode(Kind.UNHEALTHY, 0) * 2,
     "large leaving": HEADER.pack(SMALL_BYTES + 1, 0, Kind.LEAVING),
     "length of -1": HEADER.pack(0xFFFFFFFF, CALL, Kind.RESULT),
 }
@@ -123,7 +124,7 @@ REFUSED = {
 async def test_what_a_worker_may_not_send_ends_its_link_and_says_why(data):
     other = Busy()
     busy = Busy()
-    busy.worker.owner.leaving = lambda reason: None
+    busy.worker.owner.leaving = busy.worker.owner.unhealthy = lambda reason: None
     assert busy.send(data).broke.startswith("broke the protocol: ")
     assert other.send(encode(Kind.RESULT, CALL, success())).call.answer.done()
     assert not other.broke
@@ -260,7 +261,7 @@ def test_any_frames_of_a_worker_harm_nobody_else(sent, serves):
     async def main() -> None:
         other, busy = Busy(), Busy(serves=serves)
         busy.worker.owner.load_failed = lambda *_: None
-        busy.worker.owner.leaving = lambda reason: None
+        busy.worker.owner.leaving = busy.worker.owner.unhealthy = lambda reason: None
         for data in sent:
             busy.send(data)
         # Each request has ended, or is known as running and fails with the worker.

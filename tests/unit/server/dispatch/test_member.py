@@ -30,6 +30,9 @@ class Heard:
     def worker_worn(self, worker_id: str, reason: str) -> None:
         raise AssertionError("no worker is worn here")
 
+    def worker_unhealthy(self, worker_id: str, reason: str) -> None:
+        self.told.append("unhealthy")
+
     def worker_leaving(self, worker_id: str, reason: str) -> None:
         self.told.append("leaving")
 
@@ -103,6 +106,17 @@ async def test_one_that_leaves_is_drained_at_once_and_runs_what_it_has():
 
 
 @in_loop
+async def test_one_that_is_not_healthy_is_drained_at_once_and_runs_what_it_has():
+    fleet = Fleet()
+    fleet.says(Kind.READY, b"{}")
+    assert fleet.takes_requests()
+    fleet.says(Kind.UNHEALTHY)
+    assert fleet.kinds() == [Kind.REQUEST, Kind.DRAIN]
+    assert not fleet.takes_requests()
+    assert fleet.heard.told == ["ready", "unhealthy"]
+
+
+@in_loop
 async def test_one_that_leaves_before_it_is_ready_is_drained_once_it_is():
     fleet = Fleet()
     fleet.says(Kind.LEAVING)
@@ -143,6 +157,7 @@ STEPS = {
     "ready": lambda fleet: fleet.says(Kind.READY, b"{}"),
     "drain": lambda fleet: fleet.member.drain(),
     "leaving": lambda fleet: fleet.says(Kind.LEAVING),
+    "unhealthy": lambda fleet: fleet.says(Kind.UNHEALTHY),
     "load failed": lambda fleet: fleet.says(Kind.LOAD_FAILED, b'{"reason": "no"}'),
     "lost": lambda fleet: fleet.worker.die(),
     "ended": lambda fleet: fleet.member.forget("ended"),
