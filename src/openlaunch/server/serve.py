@@ -379,7 +379,7 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
         batch_jobs = BatchJobs(settings, store, artifacts, schemas, lanes, endpoints, tasks, quotas)
         model_names = ModelNames(lanes, schemas)
         model_batches = ModelBatches(settings, store, artifacts, lanes, model_names, tasks, keyring.tokens)
-        triggers = Triggers(settings, store, image_jobs)
+        triggers = Triggers(settings, store, image_jobs, lanes, tasks.submitter)
         unused = UnusedArtifacts(store, artifacts, settings, settings.kept_bundle_versions)
         old_queues = OldQueues(store, lanes, settings.queue_old_seconds, controller.events.add)
         leading = Leading(

@@ -233,18 +233,27 @@ class ImageJobRecord:
 
 @dataclass(frozen=True, slots=True)
 class TriggerRecord:
-    """A cron trigger. `next_at` is when it fires next."""
+    """A cron trigger. `next_at` is when it fires next.
+
+    It starts image jobs of the bundle, or submits tasks with `args` to its owner's async endpoint of that name, and
+    then has what came of the last time.
+    """
 
     id: str
     owner: str
     name: str
     cron_schedule: str
-    bundle_id: str
+    bundle_id: str | None
     default_job_config: dict[str, Any] | None = field(repr=False)
     default_job_metadata: dict[str, str] | None = field(repr=False)
     suspended: bool
     next_at: float
     created_at: float
+    endpoint_name: str | None = None
+    args: dict[str, Any] | None = field(default=None, repr=False)
+    last_at: float | None = None
+    last_task_id: str | None = None
+    last_error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

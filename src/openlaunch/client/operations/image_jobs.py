@@ -199,23 +199,29 @@ def create_trigger(
     *,
     name: str,
     cron_schedule: str,
-    bundle_id: str,
+    bundle_id: str | None = None,
     default_job_config: dict[str, Any] | None = None,
     default_job_metadata: dict[str, str] | None = None,
+    endpoint: str | None = None,
+    args: dict[str, Any] | None = None,
 ) -> Flow[dict[str, Any]]:
-    """Run a bundle's image at the times of a cron schedule. Returns `{"trigger_id": …}`.
+    """Run a bundle's image, or submit a task to an endpoint, at the times of a cron schedule.
+
+    Returns `{"trigger_id": …}`.
 
     Args:
         name: letters, digits, `.`, `_` and `-`.
         cron_schedule: minute, hour, day, month and weekday, in UTC: "30 4 * * 1" is Mondays at 4:30.
-        bundle_id: of a docker-image batch job bundle.
+        bundle_id: of a docker-image batch job bundle, or else `endpoint`.
         default_job_config: the `job_config` of each job.
         default_job_metadata: the labels of each job.
+        endpoint: the name of your async endpoint that gets a task each time.
+        args: what each task is given, at most 64 KiB as JSON.
 
     Raises:
         Conflict: you have a trigger of this name.
-        NotFound: there is no such bundle.
-        Unprocessable: the schedule is not one of cron.
+        NotFound: there is no such bundle or endpoint.
+        Unprocessable: the schedule is not one of cron, or the endpoint does not take such tasks.
     """
     document = {
         "name": name,
@@ -223,6 +229,8 @@ def create_trigger(
         "bundle_id": bundle_id,
         "default_job_config": default_job_config,
         "default_job_metadata": default_job_metadata,
+        "endpoint": endpoint,
+        "args": args,
     }
     body = json_body(checked(CreateTriggerRequest, document))
     return (yield from _json(Request("POST", routes.TRIGGERS, body)))
@@ -245,15 +253,19 @@ def get_trigger(trigger_id: str) -> Flow[dict[str, Any]]:
 
 
 def update_trigger(
-    trigger_id: str, *, cron_schedule: str | None = None, suspend: bool | None = None
+    trigger_id: str,
+    *,
+    cron_schedule: str | None = None,
+    suspend: bool | None = None,
+    args: dict[str, Any] | None = None,
 ) -> Flow[dict[str, Any]]:
-    """Change a trigger's schedule, suspend it, or resume it. Returns `{"success": True}`.
+    """Change a trigger's schedule or args, suspend it, or resume it. Returns `{"success": True}`.
 
     Raises:
         NotFound: there is no such trigger.
         Unprocessable: the schedule is not one of cron.
     """
-    changes = {"cron_schedule": cron_schedule, "suspend": suspend}
+    changes = {"cron_schedule": cron_schedule, "suspend": suspend, "args": args}
     body = json_body({name: value for name, value in changes.items() if value is not None})
     return (yield from _json(Request("PUT", path_to(routes.TRIGGERS, trigger_id), body, idempotent=True)))
 

@@ -1,6 +1,8 @@
 """Stores new tasks."""
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from sqlalchemy import Connection
 
@@ -151,24 +153,48 @@ class Submitter:
                 await self._artifacts.delete(key)
         return len(stored) - len(failed), ids, claimed
 
+    def new_task(self, lane: Lane, owner: str, body: bytes, key: str) -> NewTask:
+        """Make a task of a small body that was checked, for who stores it in a transaction of its own.
+
+        Raises:
+            TooManyRequests: there is no room for it.
+        """
+        self._check_room(lane, owner, 1)
+        keyed = Keyed(key, hashlib.sha256(body).digest())
+        return self._made(lane, owner, PredictInput(body), clock.now(), keyed)
+
+    def arrived(self, lane: Lane, owner: str) -> None:
+        """Have a task run that `new_task` has made, and that is stored."""
+        lane.backlog.add(owner, 1)
+        lane.numbers.submitted += 1
+        self._claimer.claim_for(lane)
+        if lane.backlog.size:
+            lane.ask_for_workers()
+            if self._messages is not None:
+                self._messages.waiting(lane.endpoint.id, owner, 1)
+
     async def _new_task(
         self, lane: Lane, owner: str, predict_input: PredictInput, now: float, keyed: Keyed | None
     ) -> NewTask:
-        task_id = new_id(now)
-        payload, key = predict_input.body, None
-        if self.traced is not None:
-            payload = self.traced(payload)
-        if len(payload) > self._settings.inline_bytes:
-            key = f"payloads/{task_id}.json"
-            await self._artifacts.put(key, payload)
+        task = self._made(lane, owner, predict_input, now, keyed)
+        assert task.payload is not None
+        if len(task.payload) <= self._settings.inline_bytes:
+            return task
+        key = f"payloads/{task.id}.json"
+        await self._artifacts.put(key, task.payload)
+        return replace(task, payload=None, payload_key=key)
+
+    def _made(
+        self, lane: Lane, owner: str, predict_input: PredictInput, now: float, keyed: Keyed | None
+    ) -> NewTask:
+        payload = predict_input.body
         return NewTask(
-            id=task_id,
+            id=new_id(now),
             endpoint_id=lane.endpoint.id,
             owner=owner,
             expires_at=predict_input.expires_at or now + self._expires_seconds(lane),
             max_attempts=self._settings.task_max_attempts,
-            payload=payload if key is None else None,
-            payload_key=key,
+            payload=payload if self.traced is None else self.traced(payload),
             priority=predict_input.priority,
             return_pickled=Flags.PICKLED in predict_input.flags,
             timeout_seconds=predict_input.timeout,

@@ -80,11 +80,12 @@ async function triggers(view, content) {
     ["Schedule (UTC)", (trigger) => h("code", null, trigger.cron_schedule)],
     ["Next", (trigger) => (trigger.suspended ? pill("suspended") : time(trigger.next_at)), "tight"],
     ["Made", (trigger) => time(trigger.created_at), "tight"],
-    ["Actions", (trigger) => h("a", { href: `#jobs/image?trigger=${trigger.id}` }, "its jobs")],
+    ["Of", (trigger) => (trigger.endpoint ? `endpoint ${trigger.endpoint}` : h("a", { href: `#jobs/image?trigger=${trigger.id}` }, "its jobs"))],
+    ["Last", (trigger) => trigger.last_at && [time(trigger.last_at), " ", trigger.last_task_id ? h("a", { href: `#tasks/${trigger.last_task_id}` }, "its task") : h("div", { class: "reason soft" }, trigger.last_error)], "wide"],
     ["Actions", (trigger) => h("div", { class: "bar" },
       button(trigger.suspended ? "Resume" : "Suspend", async () => { await send("PUT", path(trigger), { suspend: !trigger.suspended }); await view.refresh(); }),
       button("Delete", async () => {
-        if (!await ask(`Delete the trigger ${trigger.name}?`, "Its jobs stay, and those that run continue.", "Delete")) return;
+        if (!await ask(`Delete the trigger ${trigger.name}?`, "Its jobs and tasks stay, and those that run continue.", "Delete")) return;
         await send("DELETE", path(trigger));
         await view.refresh();
       }, "bad")), "wide"],
