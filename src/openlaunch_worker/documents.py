@@ -11,6 +11,9 @@ TOKEN: Final = "OPENLAUNCH_WORKER_TOKEN"  # noqa: S105 -- the variable's name
 IMAGE: Final = "OPENLAUNCH_WORKER_IMAGE"
 """Environment variables that a worker is started with. IMAGE has a `containers.ImageOrder` where it runs an image."""
 
+GPU_SHARE: Final = "OPENLAUNCH_GPU_SHARE"
+"""The part of its GPUs' memory that a worker may use, from 0 to 1, where it has any."""
+
 _MISSING: Final = object()
 T = TypeVar("T")
 

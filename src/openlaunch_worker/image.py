@@ -1,6 +1,7 @@
 """Serves a bundle that is a container image: runs it, waits until it answers, and removes it with the worker."""
 
 import json
+import os
 import re
 import subprocess
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from openlaunch_worker.containers import Container, EngineCommand, GuardOrder, ImageOrder, environ_for
+from openlaunch_worker.documents import GPU_SHARE
 from openlaunch_worker.forwarder import Forwarder
 from openlaunch_worker.module_command import own_command
 from openlaunch_worker.server_process import NotReady, ServerProcess, free_port
@@ -32,6 +34,8 @@ def start_image(
     started, has ended, or did not answer in time.
     """
     env = dict(flavor.get("env") or {})
+    if share := os.environ.get(GPU_SHARE):
+        env.setdefault(GPU_SHARE, share)
     port = (free_port(), int(env.setdefault("PORT", str(PORT))))
     shared: dict[str, Any] = {"env": env, "labels": order.labels, "gpus": order.gpus}
     network: str | None = None

@@ -47,7 +47,7 @@ class Workplace:
         self.in_nursery = ""
         """What the nurseries of the next workers run before they serve."""
 
-    def spec(self, script: str, worker_id: str = "w1", gpus: int = 0) -> WorkerSpec:
+    def spec(self, script: str, worker_id: str = "w1", gpus: float = 0) -> WorkerSpec:
         python = self.python(worker_id)
         python.parent.mkdir(parents=True, exist_ok=True)
         source, shim = (python.with_name(name) for name in ("script.py", "shim.py"))

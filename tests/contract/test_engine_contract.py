@@ -174,6 +174,23 @@ def test_a_worker_sees_its_own_gpus_only(kind: str, workplace: Workplace, gpus: 
     assert json.loads(workplace.log())["env"]["CUDA_VISIBLE_DEVICES"] == shown
 
 
+def test_workers_share_a_gpu_and_know_their_part_of_it(kind: str, workplace: Workplace) -> None:
+    async def main() -> None:
+        async with open_engine(kind, workplace) as engine:
+            for name in ("w1", "w2"):
+                await engine.start(workplace.spec(IGNORES_SIGTERM, name, gpus=0.5))
+            assert engine.capacity().free_gpus == 2
+            await engine.start(workplace.spec(SHOW, "w3", gpus=0.25))
+            await eventually(lambda: '"env"' in workplace.log("w3"))
+            env = json.loads(workplace.log("w3"))["env"]
+            assert (env["CUDA_VISIBLE_DEVICES"], env["OPENLAUNCH_GPU_SHARE"]) == ("1", "0.25")
+            for name in ("w1", "w2", "w3"):
+                await engine.stop(name, grace=0)
+            assert engine.capacity().free_gpus == 3
+
+    asyncio.run(main())
+
+
 def test_gpus_are_held_until_the_worker_ends(kind: str, workplace: Workplace) -> None:
     async def main() -> None:
         async with open_engine(kind, workplace) as engine:

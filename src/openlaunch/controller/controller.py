@@ -217,7 +217,7 @@ class Controller:
     def check_gpus(self, spec: EndpointSpec) -> None:
         """Raise `Unprocessable` if the endpoint asks for more GPUs than this machine has."""
         capacity = self._engine.capacity()
-        if not capacity.elastic and (problem := gpu_problem(spec, capacity.gpus)) is not None:
+        if not capacity.elastic and (problem := gpu_problem(spec, capacity)) is not None:
             raise Unprocessable(f"the endpoint {problem}", code="not_enough_gpus")
 
     def nodes(self) -> list[NodeInfo]:

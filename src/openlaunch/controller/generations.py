@@ -145,7 +145,7 @@ class Generations:
 
 def resources_of(spec: EndpointSpec) -> Resources:
     """Return what one worker of an endpoint is given."""
-    return Resources(spec.cores, spec.memory_bytes, spec.gpus)
+    return Resources(spec.cores, spec.memory_bytes, spec.gpus, spec.gpu_type or "")
 
 
 def load_seconds(flavor: Flavor) -> float | None:

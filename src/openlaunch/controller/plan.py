@@ -112,7 +112,7 @@ def _newest_workers(s: Situation, policy: Policy, promised: int) -> Iterator[Act
 
 def _startable(s: Situation, missing: int, promised: int = 0) -> int:
     gpus = s.endpoint.spec.gpus
-    return min(missing, max(0, s.gpus.free // gpus - promised)) if gpus else missing
+    return min(missing, max(0, s.gpus.room_for(gpus) - promised)) if gpus else missing
 
 
 def _make_room(s: Situation, short: int, coming: int) -> Iterator[Action]:

@@ -4,10 +4,11 @@ Nothing of the machine crosses this seam, so that an engine can be elsewhere: ar
 data. Paths, processes and the indices of GPUs stay behind it.
 """
 
-from collections.abc import Callable, Collection, Mapping
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from signal import SIGKILL, Signals
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from openlaunch.wire.bundles import Flavor, ImageFlavor
 
@@ -29,11 +30,15 @@ class ContainerError(EngineError):
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What one worker, or one job, is given: cores, bytes of memory, and a number of GPUs."""
+    """What one worker, or one job, is given: cores, bytes of memory, and a number of GPUs, or a part of one.
+
+    `gpu_type` is which GPUs these have to be, in the contract's words; empty: any.
+    """
 
     cpus: float = 0.0
     memory: int = 0
-    gpus: int = 0
+    gpus: float = 0
+    gpu_type: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +184,8 @@ class Capacity:
 
     Of a node that is `draining` nothing is used for further workers, and those that run there are to be replaced.
     Where it is `elastic`, more than this may be had: a worker that is asked for waits until there is room.
+    `gpu_parts` is what is free of the GPUs that workers share, `gpu_names` what the driver calls the GPUs, where that
+    is known.
     """
 
     cpus: float
@@ -187,6 +194,38 @@ class Capacity:
     free_gpus: int
     draining: bool = False
     elastic: bool = False
+    gpu_parts: tuple[float, ...] = ()
+    gpu_names: tuple[str, ...] = ()
+
+
+WHOLE: Final = 100
+"""A GPU is shared in hundredths."""
+
+_MODELS: Final = {
+    "nvidia-tesla-t4": "T4",
+    "nvidia-ampere-a10": "A10",
+    "nvidia-ampere-a100": "A100",
+    "nvidia-ampere-a100e": "A100",
+    "nvidia-hopper-h100": "H100",
+    "nvidia-hopper-h100-1g20gb": "H100 MIG 1g.20gb",
+    "nvidia-hopper-h100-3g40gb": "H100 MIG 3g.40gb",
+}
+"""Words of a driver's name for a GPU of each type."""
+
+
+def is_of_kind(name: str, kind: str) -> bool:
+    """Return whether a GPU that the driver calls so is of a type; one without a name may be of any."""
+    words = re.split(r"[^a-z0-9.]+", name.lower())
+    model = _MODELS.get(kind, "").lower().split()
+    return not name or all(word in words or f"{word}g" in words for word in model)
+
+
+def room_for(gpus: float, free: int, parts: Iterable[float]) -> int:
+    """Return how many workers with this number of GPUs fit those that are free, and parts of others."""
+    asked = round(gpus * WHOLE)
+    if asked >= WHOLE:
+        return free * WHOLE // asked
+    return sum(round(part * WHOLE) // asked for part in (*parts, *[1.0] * free))
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,40 +7,65 @@ import os
 from collections.abc import Mapping, Sequence
 from functools import cache
 
-from openlaunch.engines.base import GpuUse
+from openlaunch.engines.base import WHOLE, GpuUse, is_of_kind
 
 log = logging.getLogger(__name__)
 
 
 class GpuPool:
-    """Hands out indices of GPUs to workers and jobs, the lowest first."""
+    """Hands out indices of GPUs to workers and jobs, the lowest first; or hundredths of one, which they share.
 
-    def __init__(self, indices: tuple[int, ...]) -> None:
+    A part goes where the least room is that is enough, so that as many GPUs as possible stay free as a whole.
+    """
+
+    def __init__(self, indices: tuple[int, ...], names: tuple[str, ...] = ()) -> None:
         self.total = len(indices)
-        self._free = sorted(indices)
-        self._held: dict[str, tuple[int, ...]] = {}
+        self.names = names
+        self._names = dict(zip(indices, names, strict=False))
+        self._room = dict.fromkeys(sorted(indices), WHOLE)
+        self._held: dict[str, dict[int, int]] = {}
 
     @property
     def free(self) -> int:
-        return len(self._free)
+        """How many GPUs nobody has anything of."""
+        return sum(room == WHOLE for room in self._room.values())
 
-    def take(self, worker_id: str, count: int) -> tuple[int, ...] | None:
-        """Give `count` GPUs to a worker until `give_back`; None when fewer are free. It keeps those that it has."""
+    @property
+    def parts(self) -> tuple[float, ...]:
+        """What is free of those that are shared."""
+        return tuple(room / WHOLE for room in self._room.values() if 0 < room < WHOLE)
+
+    def take(self, worker_id: str, count: float, kind: str = "") -> tuple[int, ...] | None:
+        """Give GPUs of a kind, or a part of one, to a worker until `give_back`; None when there is no room.
+
+        It keeps those that it has.
+        """
         if worker_id in self._held:
-            return self._held[worker_id]
-        if count > len(self._free):
+            return tuple(self._held[worker_id])
+        asked = round(count * WHOLE)
+        each = min(asked, WHOLE)
+        fitting = [
+            index
+            for index, room in self._room.items()
+            if room >= each and is_of_kind(self._names.get(index, ""), kind)
+        ]
+        number = -(-asked // WHOLE)
+        if number > len(fitting):
             return None
-        taken, self._free = tuple(self._free[:count]), self._free[count:]
-        self._held[worker_id] = taken
-        return taken
+        fitting.sort(key=lambda index: (self._room[index], index))
+        taken = self._held[worker_id] = dict.fromkeys(fitting[:number], each)
+        for index in taken:
+            self._room[index] -= each
+        return tuple(taken)
 
     def hold(self, worker_id: str, indices: tuple[int, ...]) -> None:
         """Have a job hold these, which it has held since before this pool was made."""
-        self._free = [index for index in self._free if index not in indices]
-        self._held[worker_id] = indices
+        self._held[worker_id] = {index: self._room[index] for index in indices if index in self._room}
+        self._room |= dict.fromkeys(self._held[worker_id], 0)
 
     def give_back(self, worker_id: str) -> None:
-        self._free = sorted((*self._free, *self._held.pop(worker_id, ())))
+        for index, part in self._held.pop(worker_id, {}).items():
+            self._room[index] += part
 
 
 def visible_gpus(environ: Mapping[str, str] | None = None) -> tuple[int, ...]:
@@ -70,6 +95,26 @@ def _index_of(entry: str, uuids: Sequence[str]) -> int | None:
         return index if index < len(uuids) else None
     matches = [i for i, uuid in enumerate(uuids) if entry and uuid.startswith(entry)]
     return matches[0] if len(matches) == 1 else None
+
+
+def gpu_names(indices: Sequence[int]) -> tuple[str, ...]:
+    """Return what the driver calls these GPUs, such as NVIDIA H100 80GB HBM3."""
+    if not indices:
+        return ()
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return ()
+    try:
+        handles = map(pynvml.nvmlDeviceGetHandleByIndex, indices)
+        return tuple(_text(pynvml.nvmlDeviceGetName(handle)) for handle in handles)
+    except pynvml.NVMLError as error:
+        log.warning("the GPUs have no names, so types of GPUs are not checked: %s", error)
+        return ()
+    finally:
+        pynvml.nvmlShutdown()
 
 
 def gpu_use() -> list[GpuUse]:

@@ -27,7 +27,7 @@ class ContainerJobs:
 
     def hold(self, job_id: str, resources: Resources) -> str:
         if (gpus := self._gpus.take(job_id, resources.gpus)) is None:
-            raise NoRoom(f"{resources.gpus} GPUs are needed and {self._gpus.free} are free")
+            raise NoRoom(f"{resources.gpus:g} GPUs are needed and {self._gpus.free} are free")
         return ",".join(map(str, gpus))
 
     def resume(self, job_id: str, held: str) -> None:

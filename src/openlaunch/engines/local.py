@@ -33,7 +33,7 @@ from openlaunch.engines.uv_progress import UvProgress
 from openlaunch.engines.worker_logs import WorkerLogs, short_id_of
 from openlaunch.log_files import tail
 from openlaunch.wire.bundles import ImageFlavor
-from openlaunch_worker.documents import IMAGE
+from openlaunch_worker.documents import GPU_SHARE, IMAGE
 
 LAST_LINES = 5
 LAST_LINES_BYTES = 2000
@@ -54,13 +54,14 @@ class LocalEngine(OneMachine):
         logs: WorkerLogs,
         jobs: Path,
         caches: ModelCaches,
+        gpu_names: tuple[str, ...] = (),
     ) -> None:
         self._caches = caches
         self._containers = containers
         self._processes = processes
         self._environments = environments
         self._images = images
-        self._gpus = GpuPool(gpus)
+        self._gpus = GpuPool(gpus, gpu_names)
         self.jobs = ContainerJobs(containers, self._gpus, jobs)
         self._logs = logs
         self._events: EngineEvents
@@ -74,7 +75,8 @@ class LocalEngine(OneMachine):
 
     def capacity(self) -> Capacity:
         cpus, memory = machine()
-        return Capacity(cpus, memory, self._gpus.total, self._gpus.free)
+        gpus = self._gpus
+        return Capacity(cpus, memory, gpus.total, gpus.free, gpu_parts=gpus.parts, gpu_names=gpus.names)
 
     async def prepare(self, build: BuildOrder) -> str:
         def started() -> None:
@@ -113,9 +115,10 @@ class LocalEngine(OneMachine):
 
     async def start(self, spec: WorkerSpec) -> None:
         self._caches.begin_use(spec.worker_id, spec.owner, spec.prefetch)
-        if (gpus := self._gpus.take(spec.worker_id, spec.resources.gpus)) is None:
+        asked = spec.resources
+        if (gpus := self._gpus.take(spec.worker_id, asked.gpus, asked.gpu_type)) is None:
             self._caches.end_use(spec.worker_id)
-            raise NoRoom(f"{spec.resources.gpus} GPUs are needed and {self._gpus.free} are free")
+            raise NoRoom(f"{asked.gpus:g} GPUs are needed and {self._gpus.free} are free")
         try:
             await self._processes.start(self._process_spec(spec, gpus), self._ended)
         except BaseException:
@@ -133,6 +136,8 @@ class LocalEngine(OneMachine):
         if spec.image is not None:
             order = self._images.order(spec.worker_id, spec.image, spec.resources, gpus)
             env = {**self._containers.environ, IMAGE: json.dumps(order.to_json())}
+        if gpus:
+            env[GPU_SHARE] = f"{min(1, spec.resources.gpus):g}"
         cache = self._caches.folder(spec.owner)
         return ProcessSpec(
             worker_id=spec.worker_id,
@@ -143,7 +148,7 @@ class LocalEngine(OneMachine):
             token=spec.token,
             gpus=gpus,
             env=env,
-            isolated=not env,
+            isolated=spec.image is None,
             memory=spec.memory_limit,
             readable=self._environments.readable(spec.environment),
             cache=cache,

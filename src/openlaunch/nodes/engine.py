@@ -313,6 +313,8 @@ class NodesEngine:
             sum(each.gpus for each in nodes),
             sum(each.free_gpus for each in nodes),
             elastic=self._placement.elastic,
+            gpu_parts=tuple(part for each in nodes for part in each.gpu_parts),
+            gpu_names=tuple(name for each in nodes for name in each.gpu_names),
         )
 
     async def prepare(self, build: BuildOrder) -> str:

@@ -1,10 +1,11 @@
 """A node as a server sees it."""
 
 import asyncio
+import math
 from dataclasses import replace
 from time import time as clock
 
-from openlaunch.engines.base import Capacity, NodeInfo, Resources
+from openlaunch.engines.base import Capacity, NodeInfo, Resources, is_of_kind
 from openlaunch.errors import ConfigurationError
 from openlaunch.nodes.agent_link import AgentLink
 
@@ -44,7 +45,7 @@ class Node:
         cpus, memory, gpus = (
             min(has.cpus, share.cpus),
             min(has.memory, share.memory),
-            min(has.gpus, share.gpus),
+            min(has.gpus, int(share.gpus)),
         )
         return replace(has, cpus=cpus, memory=memory, gpus=gpus, free_gpus=min(has.free_gpus, gpus))
 
@@ -60,8 +61,28 @@ class Node:
             self.is_usable
             and used.cpus + asked.cpus <= has.cpus
             and used.memory + asked.memory <= has.memory
-            and used.gpus + asked.gpus <= has.gpus
+            and self._fits_gpus(asked, has)
         )
+
+    def _fits_gpus(self, asked: Resources, has: Capacity) -> bool:
+        """Return whether its GPUs are of the kind, and hold this beside what its workers share of them."""
+        if not asked.gpus:
+            return True
+        if sum(is_of_kind(name, asked.gpu_type) for name in has.gpu_names) < (
+            asked.gpus if has.gpu_names else 0
+        ):
+            return False
+        held = sorted((each.gpus for each in self.workers.values() if each.gpus), reverse=True)
+        room = [1.0] * has.gpus
+        for gpus in (*held, asked.gpus):
+            fitting = sorted(
+                (i for i, part in enumerate(room) if part >= min(gpus, 1) - 1e-9), key=room.__getitem__
+            )
+            if len(fitting) < gpus:
+                return False
+            for index in fitting[: math.ceil(gpus)]:
+                room[index] -= min(gpus, 1)
+        return True
 
     def info(self) -> NodeInfo:
         count, used = len(self.workers), self.used()

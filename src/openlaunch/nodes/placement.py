@@ -68,7 +68,7 @@ class FewestWorkers:
 def words(asked: Resources) -> str:
     """Return what is asked for as a sentence names it."""
     parts = [
-        f"{asked.gpus} GPU{'s' * (asked.gpus > 1)}" if asked.gpus else "",
+        f"{asked.gpus:g} GPU{'s' * (asked.gpus > 1)}" if asked.gpus else "",
         f"{asked.cpus:g} CPU{'s' * (asked.cpus != 1)}" if asked.cpus else "",
         f"{asked.memory / MIB:.0f} MiB of memory" if asked.memory else "",
     ]

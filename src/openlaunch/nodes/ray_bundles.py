@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from openlaunch.engines.base import Resources
 
-Shape = tuple[float, int, int]
+Shape = tuple[float, int, float]
 """Cores, bytes of memory and GPUs, as Ray counts them."""
 
 SMALLEST_CPUS = 0.001
@@ -25,7 +25,7 @@ ASKED_SECONDS = 5.0
 def shape_of(asked: Resources) -> Shape:
     """Return what of it Ray is asked for."""
     nothing = not (asked.cpus or asked.memory or asked.gpus)
-    return SMALLEST_CPUS if nothing else round(asked.cpus, 4), asked.memory, asked.gpus
+    return SMALLEST_CPUS if nothing else round(asked.cpus, 4), asked.memory, round(asked.gpus, 4)
 
 
 def shape_of_bundle(bundle: Mapping[str, float]) -> Shape:
@@ -33,7 +33,7 @@ def shape_of_bundle(bundle: Mapping[str, float]) -> Shape:
     return (
         round(bundle.get("CPU", 0.0), 4),
         int(bundle.get("memory", 0)),
-        int(bundle.get("GPU", 0)),
+        round(bundle.get("GPU", 0.0), 4),
     )
 
 

@@ -24,7 +24,7 @@ from openlaunch.controller.controller import Controller
 from openlaunch.controller.endpoint import ControllerSettings
 from openlaunch.engines.containers import ContainerEngine
 from openlaunch.engines.environments import Environments
-from openlaunch.engines.gpus import gpu_use, visible_gpus
+from openlaunch.engines.gpus import gpu_names, gpu_use, visible_gpus
 from openlaunch.engines.images import Images
 from openlaunch.engines.local import LocalEngine
 from openlaunch.engines.model_caches import ModelCaches
@@ -595,15 +595,17 @@ def local_engine(settings: Settings, data: DataDir) -> LocalEngine:
         folder=data.workers,
         pull_seconds=settings.image_pull_seconds,
     )
+    gpus = visible_gpus()
     return LocalEngine(
         Processes(data.workers, sandboxes=sandboxes, fast_loop=fast_loop, disk=settings.worker_disk_bytes),
         Environments(data.environments, data.uv_caches, sandboxes=sandboxes, sources=_sources(settings)),
         containers,
         Images(containers, settings.triton_image, settings.model_repositories),
-        visible_gpus(),
+        gpus,
         WorkerLogs(data.logs),
         data.jobs,
         ModelCaches(data.caches, settings.cache_bytes, sandboxes),
+        gpu_names(gpus),
     )
 
 

@@ -34,7 +34,7 @@ def reserved(conn: Connection, owner: str) -> Counter[str]:
     for spec in _specs(conn, owner):
         workers = spec.max_workers
         total["workers"] += workers
-        total["gpus"] += workers * spec.gpus
+        total["gpus"] += round(workers * spec.gpus, 2)  # type: ignore[assignment]
         total["memory"] += workers * spec.memory_bytes
         total["cpus"] += workers * spec.cores  # type: ignore[assignment]
     kept = endpoints.c.status != EndpointStatus.DELETE_IN_PROGRESS.value

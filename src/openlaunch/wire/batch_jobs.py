@@ -5,7 +5,14 @@ from enum import StrEnum
 
 from pydantic import BaseModel, Field
 
-from openlaunch.wire.endpoint_settings import MAX_PER_WORKER, MAX_WORKERS, BatchSize, BatchWait, GpuType
+from openlaunch.wire.endpoint_settings import (
+    MAX_PER_WORKER,
+    MAX_WORKERS,
+    BatchSize,
+    BatchWait,
+    GpuCount,
+    GpuType,
+)
 from openlaunch.wire.quantities import Cores, Size
 from openlaunch.wire.secrets import SecretNames
 from openlaunch.wire.variables import Variables
@@ -55,7 +62,7 @@ class BatchJobResources(BaseModel):
     cpus: Cores | None = None
     memory: Size | None = None
     storage: Size | None = None
-    gpus: int | None = Field(default=None, ge=0)
+    gpus: GpuCount | None = None
     gpu_type: GpuType | None = None
     max_workers: int | None = Field(default=None, ge=1, le=MAX_WORKERS)
     per_worker: int | None = Field(default=None, gt=0, le=MAX_PER_WORKER)

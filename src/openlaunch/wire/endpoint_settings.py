@@ -4,7 +4,7 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from openlaunch.wire.keywords import KEYWORD_HELP, Quantity
 from openlaunch.wire.prefetch import Prefetch
@@ -64,6 +64,20 @@ class RecordSettings(BaseModel):
     days: float = Field(default=30, gt=0, le=3650, description="Days after which recordings are deleted.")
 
 
+def _gpus(value: float) -> float:
+    """Return whole numbers as such, and parts of one GPU; raise ValueError for anything between."""
+    if value >= 1 or value == 0:
+        if value != int(value):
+            raise ValueError(f"gpus is {value:g}: give a whole number, or a part of one GPU such as 0.25")
+        return int(value)
+    if abs(value * 100 - round(value * 100)) > 1e-9:
+        raise ValueError(f"gpus is {value:g}: a part of a GPU is in hundredths, such as 0.25 or 0.33")
+    return value
+
+
+GpuCount = Annotated[float, Field(ge=0, le=10_000), AfterValidator(_gpus)]
+"""A number of GPUs, or a part of one, from 0.01 on."""
+
 Origin = Annotated[str, Field(pattern=r"^(\*|https?://[A-Za-z0-9.\[\]:_-]{1,250})$")]
 CorsOrigins = Annotated[list[Origin], Field(max_length=50)]
 BatchSize = Annotated[int, Field(ge=0, le=MAX_BATCH_SIZE)]
@@ -105,7 +119,7 @@ class EndpointSettings(BaseModel):
     metadata: dict[str, Any] | None = Field(default=None, repr=False)
     post_inference_hooks: list[str] | None = None
     cpus: Cores | None = None
-    gpus: int | None = Field(default=None, ge=0)
+    gpus: GpuCount | None = None
     memory: Size | None = None
     gpu_type: GpuType | None = None
     storage: Size | None = None
@@ -176,7 +190,7 @@ class EndpointSpec(EndpointSettings):
     cpus: Quantity
     memory: Quantity
     storage: Quantity
-    gpus: int = 0
+    gpus: GpuCount = 0
     nodes_per_worker: int = 1
 
     def changed(self, settings: EndpointSettings) -> Self:

@@ -12,6 +12,7 @@ from openlaunch.wire.endpoint_settings import (
     MAX_WORKERS,
     CallbackAuth,
     EndpointSettings,
+    GpuCount,
     GpuType,
     ProbationRequests,
     RecordSettings,
@@ -69,7 +70,7 @@ class CreateModelEndpointRequest(EndpointSettings):
     endpoint_type: EndpointType
     metadata: dict[str, Any] = Field(repr=False)
     cpus: Cores
-    gpus: int = Field(ge=0)
+    gpus: GpuCount
     memory: Size
     storage: Size
     nodes_per_worker: int = Field(default=1, gt=0)
@@ -201,7 +202,7 @@ class ResourceState(_State):
     """Resources of one worker."""
 
     cpus: Quantity
-    gpus: int
+    gpus: int | float
     memory: Quantity
     gpu_type: GpuType | None = None
     storage: Quantity | None = None

@@ -66,9 +66,13 @@ class EndpointKeywords(TypedDict, total=False):
     storage: Annotated[
         Quantity | None, "Disk of one worker, such as 16Gi: a label, not enforced. Default: 16Gi."
     ]
-    gpus: Annotated[int | None, "GPUs of one worker. Default: 0."]
+    gpus: Annotated[
+        float | None,
+        "GPUs of one worker, or the part of one that it shares with others, such as 0.25. Default: 0.",
+    ]
     gpu_type: Annotated[
-        str | None, "Type of the GPUs, such as nvidia-hopper-h100: a label, not checked. Default: none."
+        str | None,
+        "Type of the GPUs, such as nvidia-hopper-h100; refused where there is none of it. Default: any.",
     ]
     high_priority: Annotated[bool | None, "Not supported: true is refused. Default: false."]
     env: Annotated[

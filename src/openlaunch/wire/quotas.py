@@ -79,7 +79,7 @@ class QuotaAmounts(BaseModel):
     workers: int | None = None
     cpus: float | None = None
     memory: int | None = None
-    gpus: int | None = None
+    gpus: int | float | None = None
     queued_tasks: int | None = None
     stored_bytes: int | None = None
     tokens_per_minute: int | None = None

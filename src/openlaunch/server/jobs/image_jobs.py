@@ -141,7 +141,7 @@ class ImageJobs:
 
     def check_gpus(self, spec: EndpointSpec) -> None:
         """Raise Unprocessable if a job asks for more GPUs than the machine has."""
-        if (problem := gpu_problem(spec, self._engine.capacity().gpus)) is not None:
+        if (problem := gpu_problem(spec, self._engine.capacity())) is not None:
             raise Unprocessable(f"the job {problem}", code="not_enough_gpus")
 
     async def resume(self) -> None:
@@ -282,7 +282,7 @@ def _order(job: ImageJobRecord, bundle: ImageJobBundleRecord) -> JobSpec:
         full_image_name(bundle.image_repository, bundle.image_tag),
         tuple(bundle.command),
         bundle.env,
-        Resources(job.spec.cores, job.spec.memory_bytes, job.spec.gpus),
+        Resources(job.spec.cores, job.spec.memory_bytes, job.spec.gpus, job.spec.gpu_type or ""),
         config or {},
     )
 
