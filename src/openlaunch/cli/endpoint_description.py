@@ -32,7 +32,11 @@ def _describe(endpoint: "ModelEndpoint") -> None:
             ("per worker", deployment and f"{deployment.concurrent_requests_per_worker} requests"),
             ("timeout", endpoint.timeout_seconds and f"{endpoint.timeout_seconds:g} s for a request"),
             ("batches", _batches(endpoint)),
-            ("resources", resources and f"{resources.cpus} cpus, {resources.memory}, {resources.gpus} gpus"),
+            (
+                "resources",
+                resources
+                and f"{resources.cpus} cpus, {resources.memory}, {resources.gpu_share or resources.gpus} gpus",
+            ),
             ("queued", endpoint.num_queued_items),
             ("outcomes", _outcomes(endpoint)),
             ("records", _records(endpoint)),

@@ -124,6 +124,8 @@ def _settings(endpoint: ModelEndpoint) -> dict[str, Any]:
     found = {
         name: value for state in (*states, named) for name, value in state.items() if name not in _COUNTS
     }
+    if (share := found.pop("gpu_share", None)) is not None:
+        found["gpus"] = share
     if found.get("concurrent_requests_per_worker") == found.get("per_worker"):
         del found["concurrent_requests_per_worker"]
     return found

@@ -202,7 +202,10 @@ class ResourceState(_State):
     """Resources of one worker."""
 
     cpus: Quantity
-    gpus: int | float
+    gpus: int = Field(description="GPUs that a worker sees; one where it shares that.")
+    gpu_share: float | None = Field(
+        default=None, description="The part of the GPU that is a worker's; null: all."
+    )
     memory: Quantity
     gpu_type: GpuType | None = None
     storage: Quantity | None = None

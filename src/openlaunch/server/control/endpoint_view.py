@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import UTC, datetime
+from math import ceil
 
 from sqlalchemy import Connection
 
@@ -94,7 +95,9 @@ def described_with(
         created_by=endpoint.owner,
         last_updated_at=endpoint.updated_at,
         deployment_state=_deployment(context, endpoint),
-        resource_state=shown(ResourceState, spec),
+        resource_state=shown(
+            ResourceState, spec, gpus=ceil(spec.gpus), gpu_share=spec.gpus if 0 < spec.gpus < 1 else None
+        ),
         predictions=_predictions(context, endpoint.id),
         num_queued_items=context.lanes.load(endpoint.id).queued,
     )

@@ -38,6 +38,21 @@ def update(**settings: Any) -> UpdateModelEndpointRequest:
     return UpdateModelEndpointRequest.model_validate(settings)
 
 
+@pytest.mark.parametrize(("given", "kept"), [(0.25, 0.25), (2.0, 2), (0, 0), ("0.5", 0.5)])
+def test_gpus_are_whole_or_a_part_of_one(given, kept):
+    spec = new_spec(create(gpus=given))
+    assert (spec.gpus, type(spec.gpus)) == (kept, type(kept))
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [(1.5, "a whole number, or a part of one GPU"), (0.333, "in hundredths"), (-1, "greater than or equal")],
+)
+def test_other_numbers_of_gpus_are_refused(given, said):
+    with pytest.raises(ValidationError, match=said):
+        create(gpus=given)
+
+
 def test_values_are_normalised():
     spec = new_spec(create())
     assert (spec.cores, spec.memory_bytes) == (0.5, 2**30)

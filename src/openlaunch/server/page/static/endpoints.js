@@ -112,7 +112,7 @@ async function overview(view, content, first) {
       h("section", { class: "card" }, h("h2", null, "What it is"), facts(
         ["Type", e.endpoint_type], ["Id", h("code", null, e.id)], ["Owner", e.created_by],
         ["Bundle", e.serving_bundle_name || e.bundle_name], ["Created", time(e.created_at)], ["Changed", time(e.last_updated_at)],
-        ["A worker has", e.resource_state && `${e.resource_state.cpus} CPU, ${e.resource_state.memory}, ${e.resource_state.gpus} GPU`],
+        ["A worker has", e.resource_state && `${e.resource_state.cpus} CPU, ${e.resource_state.memory}, ${e.resource_state.gpu_share || e.resource_state.gpus} GPU`],
         ["Labels", e.labels && Object.entries(e.labels).map(([name, value]) => `${name}=${value}`).join(", ")],
         ["Public", e.public_inference ? "every key may predict" : null],
       ))),
