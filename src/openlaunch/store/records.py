@@ -297,6 +297,9 @@ class ModelBatchRecord:
     failed: int | None = None
     output_file_id: str | None = None
     error_file_id: str | None = None
+    completions: dict[str, Any] | None = field(default=None, repr=False)
+    """What was asked of a batch that llm-engine's client made: its answers are written as that client reads them."""
+
     cleared: bool = False
 
 

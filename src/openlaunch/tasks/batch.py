@@ -63,14 +63,16 @@ class LineResult:
 
 
 def line_results(
-    conn: Connection, batch_id: str, *, succeeded: bool, after: int, limit: int
+    conn: Connection, batch_id: str, *, succeeded: bool | None, after: int, limit: int
 ) -> list[LineResult]:
-    """List the lines that succeeded, or did not, behind the one that is numbered `after` (0: from the first)."""
+    """List the lines that succeeded, did not, or all, behind the one that is numbered `after` (0: from the first)."""
     is_good = tasks.c.status == State.SUCCESS.value
     shown = (tasks.c.seq, tasks.c.id, tasks.c.status_code, tasks.c.reason)
     where = (tasks.c.result, tasks.c.result_key, tasks.c.payload, tasks.c.payload_key)
     query = select(*shown, *where).where(tasks.c.owner == batch_id, tasks.c.seq > after)
-    query = query.where(is_good if succeeded else ~is_good).order_by(tasks.c.seq).limit(limit)
+    if succeeded is not None:
+        query = query.where(is_good if succeeded else ~is_good)
+    query = query.order_by(tasks.c.seq).limit(limit)
     return [LineResult(*row) for row in conn.execute(query)]
 
 

@@ -19,6 +19,7 @@ from openlaunch.server.control.openapi import ControlPlane
 from openlaunch.server.control.routes import (
     artifacts,
     audit,
+    batch_completions,
     batch_jobs,
     bundles,
     bundles_v1,
@@ -78,7 +79,7 @@ def control_plane(context: Context) -> FastAPI:
     )
     api.state.context = context
     models = (health, bundles, bundles_v1, endpoints, metrics, tasks, docs, by_name)
-    jobs = (batch_jobs, model_batches, image_jobs, triggers)
+    jobs = (batch_jobs, model_batches, batch_completions, image_jobs, triggers)
     others = (
         *jobs,
         files,

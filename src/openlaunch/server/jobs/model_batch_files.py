@@ -1,10 +1,12 @@
 """The files of batches for models: lines are read in chunks, answers and errors are written in pages."""
 
+import json
 from collections.abc import AsyncGenerator, AsyncIterator
 
 from openlaunch.artifacts.base import Artifacts
 from openlaunch.errors import NotFound
 from openlaunch.server import clock
+from openlaunch.server.jobs.completion_lines import answer_in, v1_output
 from openlaunch.server.jobs.input_reader import InputReader
 from openlaunch.server.jobs.line_orders import LinesOrder
 from openlaunch.server.queue.lines import LINE_HEAD, custom_id_of, error_line
@@ -16,7 +18,13 @@ from openlaunch.tasks.batch import LineResult
 from openlaunch.tasks.batch_input import InputError
 from openlaunch.tasks.model_lines import Line
 
+MAX_FILENAME = 255
 PAGE_LINES = 100
+
+
+def file_id_of(batch_id: str, kind: str) -> str:
+    """Return the id of a batch's file of answers ("output") or errors ("error")."""
+    return f"file_{batch_id.removeprefix('batch_')}_{kind}"
 
 
 class ModelBatchFiles:
@@ -54,7 +62,7 @@ class ModelBatchFiles:
 
     async def write(self, batch: ModelBatchRecord, code: str) -> None:
         """Write the files of answers and of errors, and record them; `code` is of lines that have no answer."""
-        answered = _Lines(self, batch, code, succeeded=True)
+        answered = (_Lines if batch.completions is None else _Completions)(self, batch, code, succeeded=True)
         output = await self._put(batch, "output", answered)
         refused = _Lines(self, batch, code, succeeded=False)
         errors = await self._put(batch, "error", refused)
@@ -64,17 +72,19 @@ class ModelBatchFiles:
         )
 
     async def _put(self, batch: ModelBatchRecord, kind: str, lines: "_Lines") -> FileRecord | None:
-        file_id = f"file_{batch.id.removeprefix('batch_')}_{kind}"
+        file_id = file_id_of(batch.id, kind)
         key = f"files/{file_id}"
         size = await self._artifacts.put(key, lines.pieces())
-        if not lines.count:
+        if not lines.is_file:
             await self._artifacts.delete(key)
             return None
-        name = f"{batch.id}_{kind}.jsonl"
-        return FileRecord(file_id, batch.owner, name, size, key, clock.now(), f"batch_{kind}")
+        name = lines.file_name(kind)
+        # llm-engine's client reads a file as text in JSON, which is how those without a purpose are answered.
+        purpose = f"batch_{kind}" if batch.completions is None else None
+        return FileRecord(file_id, batch.owner, name, size, key, clock.now(), purpose)
 
-    async def page(self, batch: ModelBatchRecord, after: int, *, succeeded: bool) -> list[LineResult]:
-        """Read the next lines of one of the files."""
+    async def page(self, batch: ModelBatchRecord, after: int, *, succeeded: bool | None) -> list[LineResult]:
+        """Read the next lines of one of the files, or of both."""
         return await self._store.read(
             lambda conn: batch_tasks.line_results(
                 conn, batch.id, succeeded=succeeded, after=after, limit=PAGE_LINES
@@ -114,6 +124,14 @@ class _Lines:
         self._succeeded = succeeded
         self.count = 0
 
+    @property
+    def is_file(self) -> bool:
+        """Whether there is anything to be kept."""
+        return self.count > 0
+
+    def file_name(self, kind: str) -> str:
+        return f"{self._batch.id}_{kind}.jsonl"
+
     async def pieces(self) -> AsyncIterator[bytes]:
         """Give the lines."""
         after = 0
@@ -122,3 +140,29 @@ class _Lines:
                 yield await self._files.line(result, self._code)
             self.count += len(page)
             after = page[-1].seq
+
+
+class _Completions(_Lines):
+    """The answers as llm-engine's client reads them: a list with one for each line, null for one that failed."""
+
+    is_file = True
+
+    def file_name(self, kind: str) -> str:
+        assert self._batch.completions is not None
+        return str(self._batch.completions["output_data_path"])[-MAX_FILENAME:]
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """Give the list, in the order of the lines."""
+        assert self._batch.completions is not None
+        is_v1 = self._batch.completions["version"] == 1
+        after, between = 0, b"["
+        while page := await self._files.page(self._batch, after, succeeded=None):
+            for result in page:
+                body = answer_in(await self._files.line(result, self._code))
+                if body is not None:
+                    self.count += 1
+                    body = v1_output(body) if is_v1 else body
+                yield between + json.dumps(body).encode()
+                between = b",\n"
+            after = page[-1].seq
+        yield b"[]" if between == b"[" else b"]"

@@ -1,0 +1,81 @@
+"""llm-engine's batch completions as lines of batches, and the answers as its client reads them."""
+
+import json
+from typing import Any
+
+from openlaunch.wire import routes
+from openlaunch.wire.batch_completions import V1Content
+
+
+def bodies_of(content: V1Content | list[dict[str, Any]]) -> tuple[str, list[dict[str, Any]]]:
+    """Return the route and the bodies of the requests. Raise ValueError where it has none that go together."""
+    if isinstance(content, V1Content):
+        shared = _without_nulls(
+            {
+                "max_tokens": content.max_new_tokens,
+                "temperature": content.temperature,
+                "stop": content.stop_sequences,
+                "logprobs": 1 if content.return_token_log_probs else None,
+                "presence_penalty": content.presence_penalty,
+                "frequency_penalty": content.frequency_penalty,
+                "top_k": content.top_k,
+                "top_p": content.top_p,
+                "skip_special_tokens": content.skip_special_tokens,
+            }
+        )
+        return routes.COMPLETIONS, [{"prompt": prompt, **shared} for prompt in content.prompts]
+    found = {"messages" if "messages" in each else "prompt" if "prompt" in each else None for each in content}
+    if len(found) != 1 or None in found:
+        raise ValueError("all its requests need `messages`, or all of them `prompt`")
+    if any(each.get("stream") for each in content):
+        raise ValueError("a request has `stream`: nobody listens to a batch")
+    route = routes.CHAT_COMPLETIONS if found == {"messages"} else routes.COMPLETIONS
+    return route, [_request(each) for each in content]
+
+
+def _request(given: dict[str, Any]) -> dict[str, Any]:
+    """Return a request without what the client sends for parameters that were not given."""
+    body = _without_nulls({name: value for name, value in given.items() if name not in ("model", "stream")})
+    if isinstance(messages := body.get("messages"), list):
+        body["messages"] = [_message(each) for each in messages]
+    return body
+
+
+def _message(given: Any) -> Any:
+    if not isinstance(given, dict):
+        return given
+    return {name: value for name, value in given.items() if value is not None or name == "content"}
+
+
+def _without_nulls(given: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def line_of_request(number: int, model: str, route: str, body: dict[str, Any]) -> bytes:
+    """Return a line of a batch's input file."""
+    document = {"custom_id": str(number), "method": "POST", "url": route, "body": {**body, "model": model}}
+    return json.dumps(document).encode() + b"\n"
+
+
+def answer_in(line: bytes) -> Any:
+    """Return the engine's answer in a line of a file of answers, None in one of errors."""
+    document = json.loads(line)
+    response = document["response"]
+    return None if response is None or response["status_code"] >= 400 else response["body"]
+
+
+def v1_output(answer: dict[str, Any]) -> dict[str, Any] | None:
+    """Return an answer of `/v1/completions` as an output of llm-engine's first version; None where it is not one."""
+    try:
+        choice, usage = answer["choices"][0], answer.get("usage") or {}
+        output = {
+            "text": choice["text"],
+            "num_prompt_tokens": usage.get("prompt_tokens"),
+            "num_completion_tokens": usage.get("completion_tokens"),
+        }
+        if logprobs := choice.get("logprobs"):
+            pairs = zip(logprobs["tokens"], logprobs["token_logprobs"], strict=True)
+            output["tokens"] = [{"token": token, "log_prob": log_prob} for token, log_prob in pairs]
+    except (LookupError, TypeError, ValueError, AttributeError):
+        return None
+    return output
