@@ -54,4 +54,6 @@ def _sentence(problem: Any, places: dict[str, str], secret: Container[str]) -> s
         given, least = problem["ctx"]["actual_length"], problem["ctx"]["min_length"]
         return f"{place} has {given} characters, and at least {least} are needed"
     value = "" if field in secret else f" is {problem['input']!r}"
-    return f"{place}{value}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+    said = problem["msg"].removeprefix("Value error, ")
+    begins_with_a_word = said[1:2].islower() or said[1:2] == " "
+    return f"{place}{value}: {said[0].lower() if begins_with_a_word else said[0]}{said[1:]}"

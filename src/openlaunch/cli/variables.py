@@ -9,6 +9,8 @@ _OF_WORKERS = "WORKER_"
 """How those begin that the server sets for a worker, in which another server may be started."""
 
 _CLEARLY_MEANT = 0.8
+_OTHER_WORDS = {"ENDPOINT": "URL", "HOME": "DATA_DIR", "KEY": "API_KEY", "SERVER": "URL", "TOKEN": "API_KEY"}
+"""Names that one may take the client's to have, from an option of the command or from other programs."""
 
 
 def unknown(environ: Mapping[str, str], settings: Iterable[str]) -> list[str]:
@@ -21,7 +23,9 @@ def unknown(environ: Mapping[str, str], settings: Iterable[str]) -> list[str]:
 def misspelled(environ: Mapping[str, str]) -> list[str]:
     """Return a sentence for each variable that is almost one of the client's."""
     near = {
-        name: get_close_matches(name, OF_THE_CLIENT, 1, _CLEARLY_MEANT)
+        name: [_OTHER_WORDS[name]]
+        if name in _OTHER_WORDS
+        else get_close_matches(name, OF_THE_CLIENT, 1, _CLEARLY_MEANT)
         for name in _ours(environ)
         if name not in OF_THE_CLIENT
     }

@@ -152,8 +152,8 @@ def problem_headers(error: APIError, request_id: str) -> dict[str, str]:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
     if isinstance(error, MethodNotAllowed):
         headers["Allow"] = ", ".join(error.allowed)
-    if error.status == 415:
-        headers["Accept-Encoding"] = "identity"
+    if isinstance(error, UnsupportedMedia):
+        headers["Accept-Encoding"] = error.codings
     if error.status == 401:
         # A browser asks for a password of its own where it reads Basic, which the page must not have it do.
         scheme = "Bearer" if error.code == SIGNED_OUT else "Basic"

@@ -17,7 +17,7 @@ from openlaunch.client.packing.callables import pack_callables
 from openlaunch_worker.frames import Flags
 
 SCRIPT = '''
-import contextvars, enum, functools, importlib.util, json, multiprocessing, pathlib, pickle, sys, typing
+import contextvars, enum, functools, importlib.util, json, multiprocessing, pathlib, pickle, sys, textwrap, typing
 import openlaunch
 import code as own_code
 from app import knobs, model, state
@@ -61,6 +61,8 @@ knobs.Model.depth = 3
 knobs.seen.append("at home")
 knobs.count()
 def better(): return "better"
+textwrap.shorten = better
+textwrap.TextWrapper.fill = lambda self, text: "filled"
 knobs.worse = better
 
 spec = importlib.util.spec_from_file_location("renamed", "more/version_2.py")
@@ -116,12 +118,13 @@ def shared():
 def marks(user: UserId = 1, x=MISSING): return [x is MISSING, var.get()]
 def set_from_outside():
     return [knobs.THRESHOLD, knobs.OPTIONS, knobs.Model.depth, knobs.worse(), knobs.seen, knobs.count()]
+def replaced(): return [textwrap.shorten(), textwrap.TextWrapper().fill("")]
 def names(): return [renamed.name(), own_code.NAME]
 def config(): return json.loads(pathlib.Path("settings.json").read_text())
 
 ALL = {f.__name__: f for f in (cache, late, found_by_name, data, init, script_state, stored, dispatched, forked,
                                spawned, words, fails_here, fails_there, color, nested, config, registries,
-                               shared, marks, set_from_outside, names)}
+                               shared, marks, set_from_outside, names, replaced)}
 def predict(what): return ALL[what]()
 
 if __name__ == "__main__":
@@ -232,6 +235,7 @@ def worker(bundles):
         ("marks", [True, "the default"]),
         ("set_from_outside", [0.9, {"beam": 5}, 3, "better", [], 1]),
         ("names", ["renamed", "own code"]),
+        ("replaced", ["better", "filled"]),
     ],
 )
 def test_code_does_what_it_does_at_home(worker, what, value):

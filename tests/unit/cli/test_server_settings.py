@@ -36,7 +36,7 @@ def test_without_a_file_the_defaults_stay(file):
         ("port = ", "server.toml can't be read: "),
         (
             'extra_index_urls = "me:tooshort@index"',
-            "server.toml: extra_index_urls: value error, URLs, or folders",
+            "server.toml: extra_index_urls: URLs, or folders",
         ),
     ],
 )

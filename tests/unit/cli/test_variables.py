@@ -30,3 +30,9 @@ def test_the_client_tells_what_is_almost_its_own_and_nothing_of_the_servers():
     environ = {"OPENLAUNCH_API_KEYS": "x", "OPENLAUNCH_PORT": "1", "OPENLAUNCH_CALLBACK_CA_FILE": "x"}
     (sentence,) = misspelled(environ)
     assert "did you mean OPENLAUNCH_API_KEY?" in sentence
+
+
+@pytest.mark.parametrize(("name", "meant"), [("SERVER", "URL"), ("TOKEN", "API_KEY")])
+def test_the_client_tells_what_its_own_is_called(name, meant):
+    (sentence,) = misspelled({f"OPENLAUNCH_{name}": "x"})
+    assert f"did you mean OPENLAUNCH_{meant}?" in sentence

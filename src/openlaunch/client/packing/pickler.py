@@ -82,6 +82,7 @@ class FunctionPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle
 
     Attributes:
         named: own modules that the pickle or the code in it imports.
+        others: modules of others that the code in the pickle uses.
         restored: modules whose functions and classes are in the pickle by value, with those that have a name there.
         sources: the source files of code in the pickle.
     """
@@ -105,6 +106,7 @@ class FunctionPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle
         self._aliases: set[int] = set()
         self._registered: list[ModuleType] = []
         self.named: set[str] = set()
+        self.others: set[str] = set()
         self.restored: dict[str, dict[str, Any]] = {}
         self.sources = SourceTexts()
 
@@ -176,6 +178,8 @@ class FunctionPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle
         self._meet(name)
         if name in self.restored and sys.modules.get(name) is module:
             return importlib.import_module, (name,)
+        if name not in self.named and sys.modules.get(name) is module:
+            self.others.add(name)
         return super().reducer_override(module)
 
     def _reduce_function(self, function: FunctionType) -> Any:

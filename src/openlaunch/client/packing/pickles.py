@@ -9,7 +9,7 @@ from typing import Any, Final
 from openlaunch.client.packing.definitions import Bounded, definitions
 from openlaunch.client.packing.own_code import MAIN, OwnModules
 from openlaunch.client.packing.pickler import FunctionPickler
-from openlaunch.client.packing.registrations import registrations
+from openlaunch.client.packing.registrations import registrations, replacements
 from openlaunch.client.packing.unpicklable import Search
 from openlaunch.errors import BundleError
 
@@ -38,7 +38,8 @@ def pickled(functions: dict[str, Any], own: OwnModules) -> Pickles:
         try:
             pickler.dump(functions)
             loaded = sorted(name for name in own.follow(pickler.named) if name in sys.modules)
-            pickler.dump(registrations(loaded, own, lambda one: _can_pickle(one, own, Bounded())))
+            put = registrations(loaded, own, lambda one: _can_pickle(one, own, Bounded()))
+            pickler.dump([*put, *replacements(sorted(pickler.others), set(pickler.restored))])
             pickler.dump(pickler.restored)
         except BundleError:
             raise

@@ -36,6 +36,24 @@ def registrations(names: list[str], own: OwnModules, can_pickle: Callable[[Any],
     return found
 
 
+def replacements(names: list[str], scripts: set[str]) -> list[Registration]:
+    """Find the functions and classes of scripts that were set in modules of others, or in classes of these."""
+    found: list[Registration] = []
+    for name in names:
+        values = vars(sys.modules[name])
+        classes = [key for key, one in list(values.items()) if type(one) is type and one.__module__ == name]
+        for path in [(), *((key,) for key in classes)]:
+            holder = vars(values[path[0]]) if path else values
+            put = {key: one for key, one in list(holder.items()) if _is_of(one, scripts)}
+            if put:
+                found.append((name, path, put))
+    return found
+
+
+def _is_of(one: Any, scripts: set[str]) -> bool:
+    return type(one) in (FunctionType, type) and one.__module__ in scripts
+
+
 def _set_by_script(
     name: str, own: OwnModules, wanted: Callable[[Any], bool]
 ) -> dict[tuple[str, ...], dict[str, Any]]:

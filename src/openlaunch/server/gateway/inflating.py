@@ -46,9 +46,11 @@ class Inflater:
             return
         if encoding not in _DECODERS:
             given = encoding[:80].decode("latin-1")
-            raise UnsupportedMedia(
+            error = UnsupportedMedia(
                 f"the Content-Encoding is {given!r}: send the body as it is, or with gzip or zstd"
             )
+            error.codings = "gzip, zstd"
+            raise error
         async with self._turns.of(owner):
             exchange.inflated(await asyncio.to_thread(inflated, exchange.body, exchange.limit, encoding))
         headers = exchange.scope["headers"]
