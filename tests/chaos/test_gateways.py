@@ -4,7 +4,6 @@ import concurrent.futures
 import os
 import signal
 import statistics
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +13,7 @@ import httpx2
 import pytest
 from agents import agents, settings_of
 from chaos_server import ChaosServer
-from cluster_servers import LITTLE, TOKEN, Servers, client_of
+from cluster_servers import LITTLE, TOKEN, LoadOn, Servers, client_of, counting_itself
 from nodes_driver import count
 from server_driver import args, eventually
 
@@ -29,65 +28,6 @@ def square(n, seconds=0.0):
 
     time.sleep(seconds)
     return n * n
-
-
-def counting_itself(log: Path) -> tuple[Callable[[], Any], Callable[..., int]]:
-    """A model that writes a line as it is loaded, and says how many of its calls run."""
-
-    def load():
-        import threading
-
-        with log.open("a") as file:
-            file.write("loaded\n")
-        return {"lock": threading.Lock(), "running": 0}
-
-    def predict(model, seconds=0.0):
-        import time
-
-        with model["lock"]:
-            model["running"] += 1
-            running = model["running"]
-        time.sleep(seconds)
-        with model["lock"]:
-            model["running"] -= 1
-        return running
-
-    return load, predict
-
-
-class LoadOn:
-    """Requests one after the other to a server, from several threads, until the end of the block."""
-
-    def __init__(self, server: ChaosServer, threads: int) -> None:
-        self.answers: list[int] = []
-        self.failed: list[str] = []
-        self._server, self._over = server, threading.Event()
-        self._pool = concurrent.futures.ThreadPoolExecutor(threads)
-        self._threads = threads
-
-    def _run(self) -> None:
-        with client_of(self._server) as client:
-            endpoint = client.get_model_endpoint("busy")
-            while not self._over.is_set():
-                try:
-                    self.answers.append(endpoint.predict(args(seconds=0.01)).value)
-                except Exception as error:
-                    self.failed.append(repr(error))
-                    self._over.wait(0.05)
-
-    def more(self, count: int) -> None:
-        """Wait until there are this many answers more."""
-        before = len(self.answers)
-        eventually(lambda: len(self.answers) >= before + count)
-
-    def __enter__(self) -> "LoadOn":
-        for _ in range(self._threads):
-            self._pool.submit(self._run)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._pool.shutdown()
 
 
 @pytest.fixture
