@@ -11,7 +11,11 @@ from typing import Any, Final
 
 from openlaunch_worker.failures import Refusal
 from openlaunch_worker.frames import MAX_PAYLOAD, Flags
-from openlaunch_worker.values import binary_of, inside, npy_of, plain, typed, with_text_keys
+from openlaunch_worker.tables import is_frame
+from openlaunch_worker.values import Binary, binary_of, inside, npy_of, plain, table_of, typed, with_text_keys
+
+_BINARY, _NPY, _ARROW, _MULTIPART = map(int, (Flags.BINARY, Flags.NPY, Flags.ARROW, Flags.MULTIPART))
+_NOT_ACCEPTABLE: Final = 406
 
 END_EVENT: Final = b"event: end\n\n"
 
@@ -95,12 +99,46 @@ def event(item: Any, max_bytes: int, as_typed: bool = False) -> bytes:
 
 def binary(value: Any, max_bytes: int, accepts: int) -> bytes | None:
     """Return the answer with bytes as they are, for what is sent so; None for another value."""
-    found = binary_of(value) or (npy_of(value) if accepts & Flags.NPY else None)
-    if found is None:
+    if accepts & _MULTIPART and (form := _form(value, max_bytes)) is not None:
+        pieces, kind = form
+    elif (found := _binary(value, accepts)) is not None:
+        pieces, kind = [found.data], found.media_type
+    else:
         return None
-    _check_size(len(found.data), "return value", max_bytes)
-    media_type = found.media_type.encode("ascii", "replace")[:255]
-    return b"%b%b%c" % (found.data, media_type, len(media_type))
+    _check_size(sum(map(len, pieces)), "return value", max_bytes)
+    media_type = kind.encode("ascii", "replace")[:255]
+    return b"".join((*pieces, media_type, bytes((len(media_type),))))
+
+
+def _binary(value: Any, accepts: int) -> Binary | None:
+    if accepts & _ARROW and is_frame(value):
+        found = _of_table(value)
+        if found is None and accepts & _BINARY:
+            text = (
+                "a table is answered as Arrow where pyarrow is among the bundle's requirements: accept JSON"
+            )
+            raise Refusal(text, _NOT_ACCEPTABLE)
+        return found
+    return (binary_of(value) if accepts & _BINARY else None) or (npy_of(value) if accepts & _NPY else None)
+
+
+def _of_table(value: Any) -> Binary | None:
+    try:
+        return table_of(value)
+    except ValueError as error:
+        raise Refusal(str(error)) from None
+
+
+def _form(value: Any, max_bytes: int) -> tuple[list[bytes], str] | None:
+    if not isinstance(value, Mapping | tuple):
+        return None
+    from openlaunch_worker.multipart import form_of  # few requests ask for it
+
+    return form_of(
+        value,
+        lambda each: binary_of(each) or npy_of(each) or (_of_table(each) if is_frame(each) else None),
+        lambda each: _encode(each, "part of the return value", _PICKLE_HINT, max_bytes, False),
+    )
 
 
 def pickled(value: Any, max_bytes: int) -> bytes:

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from openlaunch_worker.failures import one_line
 from openlaunch_worker.files import NPY, SCRATCH, DType, File, Shape, of_data_url
+from openlaunch_worker.tables import frame_of
 from openlaunch_worker.tensors import TENSOR, array_of
 
 _MAGIC: Final = b"\x93NUMPY"
@@ -42,6 +43,8 @@ def binary_maker(kind: Any) -> Callable[[Any], Any] | None:
             return lambda value: SCRATCH.get().put(file_of(value))
         case "image":
             return _image
+        case "table":
+            return _table
         case "array" | "tensor" as name:
             dtype = next((each.name for each in metadata if isinstance(each, DType)), _dtype_of(kind))
             shape = next((each.lengths for each in metadata if isinstance(each, Shape)), None)
@@ -65,6 +68,8 @@ _LIBRARIES: Final = {
     ("PIL.Image", "Image"): "image",
     ("numpy", "ndarray"): "array",
     ("torch", "Tensor"): "tensor",
+    ("pandas", "DataFrame"): "table",
+    ("pandas.core.frame", "DataFrame"): "table",  # before pandas 3
 }
 
 
@@ -103,6 +108,15 @@ def _image(value: Any) -> Any:
         text = one_line(error).partition(" <")[0]  # the error names an object in memory
         raise Misfit(f"an image is needed, and {_came(file)}: {text}") from None
     return image
+
+
+def _table(value: Any) -> Any:
+    try:
+        return frame_of(value if isinstance(value, list | dict) else file_of(value))
+    except (MemoryError, Misfit):
+        raise
+    except Exception as error:
+        raise Misfit(f"a table is needed: {one_line(error)}") from None
 
 
 def _check_image(library: Any, image: Any) -> None:

@@ -13,6 +13,7 @@ from urllib.parse import unquote, unquote_to_bytes
 
 OCTETS: Final = "application/octet-stream"
 NPY: Final = "application/x-npy"
+ARROW: Final = "application/vnd.apache.arrow.stream"
 PARTS: Final = "application/vnd.openlaunch.parts"
 """The type of a body as `frames.with_parts` has it, which our client sends."""
 

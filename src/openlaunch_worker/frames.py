@@ -9,7 +9,7 @@ A worker connects, says HELLO with its token, gets START and its bundle, loads i
     worker → server                                server → worker
     HELLO        JSON {"token", "pid"}             START   JSON, `openlaunch_worker.documents.Start`
     READY        JSON {"python", "generator"}      BUNDLE  a piece of the bundle's bytes; an empty one ends it
-    LOAD_FAILED  JSON {"reason", "traceback"}      REQUEST u8 flags, f64 seconds left (0: no bound), the JSON body
+    LOAD_FAILED  JSON {"reason", "traceback"}      REQUEST u16 flags, f64 seconds left (0: no bound), the JSON body
     RESULT       u8 outcome, finished bytes        CANCEL  nobody wants the request's answer
     CHUNK        finished bytes of a stream        CREDIT  u32: a number of bytes of CHUNKs that were passed on
     END          u8 outcome, last bytes            DRAIN   nothing more comes: finish what runs, exit 0
@@ -37,8 +37,8 @@ from struct import Struct
 from typing import Final, TypeAlias
 
 HEADER: Final = Struct("<IIB")
-REQUEST_HEAD: Final = Struct("<Bd")
-_WHOLE_HEAD: Final = Struct("<IIBBd")
+REQUEST_HEAD: Final = Struct("<Hd")
+_WHOLE_HEAD: Final = Struct("<IIBHd")
 CREDIT_BODY: Final = Struct("<I")
 MAX_PAYLOAD: Final = 1 << 30
 STREAM_WINDOW: Final = 256 * 1024
@@ -95,7 +95,8 @@ class Flags(IntFlag):
     FOREIGN: the caller does not own the endpoint, and must not see where in the model an exception was raised.
     RAW: the args go to the bundle's HTTP server as they are, and its answer comes back as it is.
     PARTS: the body is bytes with a document behind them, as `with_parts` has it.
-    BINARY: bytes, files and images may be answered as they are; NPY: arrays, too.
+    BINARY: bytes, files and images may be answered as they are; NPY: arrays, too; ARROW: tables, too.
+    MULTIPART: several values may be answered as parts.
     """
 
     NONE = 0
@@ -106,6 +107,9 @@ class Flags(IntFlag):
     PARTS = 16
     BINARY = 32
     NPY = 64
+    ARROW = 128
+    MULTIPART = 256
+    ACCEPTS = BINARY | NPY | ARROW | MULTIPART
 
 
 class Outcome(IntEnum):

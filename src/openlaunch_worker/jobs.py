@@ -17,7 +17,7 @@ from openlaunch_worker.outbox import Outbox
 _STREAM: Final = int(Flags.STREAM)
 _PICKLED: Final = int(Flags.PICKLED)
 _FOREIGN: Final = int(Flags.FOREIGN)
-_BINARY: Final = int(Flags.BINARY | Flags.NPY)
+_BINARY: Final = int(Flags.ACCEPTS)
 
 
 HELD_SECONDS: Final = 0.001

@@ -7,6 +7,7 @@ import base64
 import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Set, ValuesView
+from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from io import BytesIO
@@ -14,7 +15,8 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
-from openlaunch_worker.files import NPY, OCTETS, File
+from openlaunch_worker.files import ARROW, NPY, OCTETS, File
+from openlaunch_worker.tables import arrow_of, is_frame, records_of
 
 _BYTES: Final = (bytes, bytearray, memoryview)
 _FLAT: Final = (str, int, float, type(None), *_BYTES, Path, File)
@@ -61,11 +63,22 @@ def npy_of(value: Any) -> Binary | None:
     return Binary(file.getvalue(), NPY, kind)
 
 
+def table_of(value: Any) -> Binary | None:
+    """Return a table in Arrow's format; None for every other value, and where pyarrow is missing.
+
+    Raise ValueError where Arrow does not have what is in it.
+    """
+    data = arrow_of(value)
+    return None if data is None else Binary(data, ARROW, "table")
+
+
 def typed(value: Any) -> Any:
-    """Return the same as `plain`; an array is a URL, too."""
-    if (found := binary_of(value) or npy_of(value)) is not None:
-        return found.data_url()
-    return plain(value)
+    """Return the same as `plain`; an array is a URL, too, and a table where pyarrow is there."""
+    found = binary_of(value) or npy_of(value)
+    if found is None and is_frame(value):
+        with suppress(ValueError):
+            found = table_of(value)
+    return plain(value) if found is None else found.data_url()
 
 
 def plain(value: Any) -> Any:
@@ -180,7 +193,7 @@ _LOADED: Final[tuple[tuple[str, str, Callable[[Any], Any]], ...]] = (
     ("Decimal", "decimal", str),
     ("UUID", "uuid", str),
     ("timedelta", "datetime", _duration),
-    ("DataFrame", "pandas", lambda frame: frame.to_dict(orient="records")),
+    ("DataFrame", "pandas", records_of),
 )
 
 

@@ -125,10 +125,21 @@ def test_the_files_of_the_documentation_come_and_go(tmp_path):
         command = ["bash", "-euo", "pipefail", "-c", "\necho\n".join(blocks(page, "sh"))]
         done = subprocess.run(command, capture_output=True, text=True, timeout=100, env=environ, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == [
+    assert done.stdout.split()[:5] == [
         *("2", "ONE", "TWO", "THREE"),
         '"data:text/plain;type=file;base64,UVVJRVQ="',
     ]
+    assert 'name="rest"; filename="rest.txt"' in done.stdout
+    assert "\none\n" in done.stdout
+
+
+def test_the_table_of_the_documentation_comes_and_goes(tmp_path):
+    pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    path = tmp_path / "example.py"
+    path.write_text(blocks("docs/how-to/files-and-arrays.md", "py")[-1])
+    with LocalServer(tmp_path / "data"):
+        assert run([sys.executable, str(path)], tmp_path / "data") == "[2, 3]\n"
 
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")

@@ -11,6 +11,7 @@ from urllib.parse import unquote
 
 from openlaunch_worker.files import File
 from openlaunch_worker.frames import with_parts
+from openlaunch_worker.tables import frame_of
 from openlaunch_worker.values import binary_of, npy_of, typed
 
 _SENT = re.compile(r"data:([^,]*?);type=([a-z]+)(?:;name=([^;,]*))?;base64,")
@@ -105,10 +106,17 @@ def _tensor(file: File) -> Any:
     return importlib.import_module("torch").from_numpy(_array(file))
 
 
+def _table(file: File) -> Any:
+    if any(importlib.util.find_spec(name) is None for name in ("pandas", "pyarrow")):
+        return file
+    return frame_of(file)
+
+
 _MAKERS: dict[str, Callable[[File], Any]] = {
     "bytes": File.read,
     "file": lambda file: file,
     "image": _image,
     "array": _array,
     "tensor": _tensor,
+    "table": _table,
 }

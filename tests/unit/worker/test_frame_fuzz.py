@@ -34,7 +34,7 @@ payloads = st.one_of(
     objects.map(lambda value: json.dumps(value).encode()),
     json_values.map(lambda value: json.dumps(value).encode()),
     deep,
-    st.builds(REQUEST_HEAD.pack, st.integers(0, 255), st.floats()),
+    st.builds(REQUEST_HEAD.pack, st.integers(0, 2**16 - 1), st.floats()),
     st.builds(
         lambda flags, limit, body: REQUEST_HEAD.pack(flags, limit) + body,
         st.integers(0, 255),

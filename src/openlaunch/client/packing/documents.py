@@ -127,9 +127,11 @@ class _Generator(GenerateJsonSchema):
 
 
 def _of_binary(name: str) -> dict[str, Any]:
-    """Return the schema of what is sent as bytes, or in JSON as a URL; an array may be nested lists there."""
+    """Return the schema of what is sent as bytes, or in JSON as a URL or, of arrays and tables, as lists."""
     if name in ("array", "tensor"):
         return {"type": ["array", "number", "boolean", "string"], BINARY: name}
+    if name == "table":
+        return {"type": ["array", "object", "string"], BINARY: name}
     media_type = {"contentMediaType": "image/*"} if name == "image" else {}
     return {"type": "string", "format": "binary", BINARY: name, **media_type}
 

@@ -148,12 +148,18 @@ class FunctionPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle
         if kind.__reduce__ is object.__reduce__ or not self._own.is_by_value(kind.__module__):
             return NotImplemented
         name = obj.__reduce__()
-        if not isinstance(name, str):
+        if not isinstance(name, str) or self._is_in_library(obj, name):
             return NotImplemented
         self._meet(kind.__module__)
         if "." not in name:
             self.restored[kind.__module__][name] = obj
         return copyreg.__newobj__, (kind,), obj.__getstate__()  # type: ignore[attr-defined]  # what pickle itself calls
+
+    def _is_in_library(self, obj: Any, name: str) -> bool:
+        """Return whether a module has an object whose class has none that is a file, as functions of Cython have."""
+        home = getattr(obj, "__module__", None)
+        found = getattr(sys.modules.get(home), name, None) if isinstance(home, str) else None
+        return found is obj and not self._own.is_by_value(str(home))
 
     def _meet(self, name: object) -> None:
         """Decide how a module goes along, at the first thing of it that is pickled."""

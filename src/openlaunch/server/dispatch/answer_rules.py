@@ -47,7 +47,7 @@ def check_answer(work: Work, outcome: int, body: Body, max_result_bytes: int) ->
             size = 0
         case Outcome.PICKLED if Flags.PICKLED in work.flags:
             size = len(body)
-        case Outcome.BINARY if (Flags.BINARY | Flags.NPY) & work.flags and body and body[-1] < len(body):
+        case Outcome.BINARY if Flags.ACCEPTS & work.flags and body and body[-1] < len(body):
             size = len(body)
         case Outcome.CANCELLED if not body:
             size = 0

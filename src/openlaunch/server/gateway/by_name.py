@@ -19,7 +19,7 @@ from openlaunch.server.dispatch.work import Work
 from openlaunch.server.gateway.exchange import Exchange
 from openlaunch.server.gateway.inflating import Inflater
 from openlaunch.server.gateway.pieces import respond_in_pieces
-from openlaunch.server.gateway.plain_exchange import FORMATS, PlainExchange
+from openlaunch.server.gateway.plain_exchange import FORMATS, MIXED, PlainExchange
 from openlaunch.server.gateway.request_reader import Head
 from openlaunch.server.gateway.request_tasks import RequestTasks
 from openlaunch.server.gateway.resolver import EndpointResolver
@@ -38,7 +38,7 @@ from openlaunch.wire.endpoints import EndpointType
 from openlaunch.wire.keys import Role
 from openlaunch.wire.sse import LAST_EVENT_ID, RESUME
 from openlaunch.wire.tasks import MAX_WAIT_SECONDS
-from openlaunch_worker.files import NPY
+from openlaunch_worker.files import ARROW, NPY
 from openlaunch_worker.frames import Flags
 
 POLL_SECONDS = 20.0
@@ -233,10 +233,13 @@ def _accept(scope: Scope) -> str:
 def _answered_as(accept: str, schemas: BundleSchemas) -> Flags:
     """Return how a value may be answered beside JSON. Raise NotAcceptable where it can't be as is asked."""
     text = accept.lower()
+    parts = [FORM, MIXED] if FORM in text or MIXED in text else []
     if schemas.returns is None or not text:
-        choose(accept, [JSON])
+        choose(accept, [JSON, *parts])
     flags = Flags.NONE if JSON in text else Flags.BINARY
-    return flags | Flags.NPY if NPY in text else flags
+    flags |= Flags.NPY if NPY in text else Flags.NONE
+    flags |= Flags.ARROW if ARROW in text else Flags.NONE
+    return flags | (Flags.MULTIPART if parts else Flags.NONE)
 
 
 def _refuse_resumption(scope: Scope) -> None:

@@ -31,7 +31,7 @@ HEAD_BYTES = 1024 * 1024
 
 STOP_SECONDS = 1.0
 _IDLE_MS = 300_000
-_OK, _NOT_FOUND, _UNAVAILABLE = 200, 404, 503
+_OK, _NOT_FOUND, _FAILED, _UNAVAILABLE = 200, 404, 500, 503
 _STATUSES = {
     400: StatusCode.INVALID_ARGUMENT,
     401: StatusCode.UNAUTHENTICATED,
@@ -206,7 +206,10 @@ class Calls:
             return "POST", path, *body_of(request, context.time_remaining())
 
         found = await self._of(context, asked)
-        return infer_answer(found.headers, found.body)
+        try:
+            return infer_answer(found.headers, found.body)
+        except (ValueError, LookupError, TypeError):  # it is the model's, which may say anything
+            return await _abort(context, _FAILED, "the worker's answer is not one of tensors", found.headers)
 
     async def _of(
         self,

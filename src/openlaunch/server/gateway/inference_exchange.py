@@ -33,7 +33,12 @@ class InferenceExchange(PlainExchange):
         """Answer with the JSON of a worker and the tensors behind it; its media type says how long the former is."""
         tensors, media_type = split_binary(payload)
         _, is_binary, length = media_type.partition(f"{HEADER}=")
-        headers = {"content-type": OCTETS, HEADER: length} if is_binary else JSON
+        # What a worker says is a model's: no more than a number of it becomes a header.
+        headers = (
+            {"content-type": OCTETS, HEADER: length}
+            if is_binary and length.isascii() and length.isdecimal()
+            else JSON
+        )
         self._respond(200, {**headers, **HARMLESS}, tensors)
 
     def respond_failed(self, body: bytes) -> None:

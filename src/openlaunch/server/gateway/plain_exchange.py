@@ -9,12 +9,14 @@ from openlaunch.server.asgi import STREAM_HEADERS
 from openlaunch.server.gateway.exchange import Exchange
 from openlaunch.server.gateway.heartbeats import HEARTBEAT
 from openlaunch.server.gateway.response import JSON
+from openlaunch.server.prediction.forms import FORM
 from openlaunch.server.prediction.values import parts_of, problem_of, url_of, value_of
 from openlaunch.wire.problems import CONTENT_TYPE
 from openlaunch.wire.sse import END_EVENT
 from openlaunch_worker.files import OCTETS
 from openlaunch_worker.frames import Body
 
+MIXED = "multipart/mixed"
 _MEDIA_TYPE = re.compile(r"[\w.+-]+/[\w.+-]+(; ?[\w.-]+=[\w.+-]+)*", re.ASCII)
 HARMLESS = {"x-content-type-options": "nosniff", "content-security-policy": "sandbox; default-src 'none'"}
 """What a model answers is not the server's: a browser runs nothing of it under the server's address."""
@@ -80,8 +82,16 @@ class PlainExchange(Exchange):
     def respond_binary(self, payload: Body) -> None:
         """Answer with bytes and their media type, which are behind them."""
         payload, media_type = split_binary(payload)
+        if media_type.startswith(FORM) and self._reads_mixed:
+            media_type = media_type.replace(FORM, MIXED, 1)
         known = media_type if _MEDIA_TYPE.fullmatch(media_type) else OCTETS
         self._respond(200, {"content-type": known, **HARMLESS}, payload)
+
+    @property
+    def _reads_mixed(self) -> bool:
+        """Whether the client reads parts that are not called a form."""
+        accept = b",".join(value for name, value in self.scope["headers"] if name == b"accept").lower()
+        return MIXED.encode() in accept and FORM.encode() not in accept
 
     def respond_document(self, status: int, headers: Mapping[str, str], document: Mapping[str, Any]) -> None:
         """Answer with a document of the server's own."""

@@ -133,7 +133,7 @@ class SyncRoutes:
             checked = checked._replace(body=exchange.body)
             flags |= Flags.PARTS
         if key is not None and (form is None or form.tensors is None):
-            flags &= ~(Flags.BINARY | Flags.NPY)  # the answer is kept as JSON
+            flags &= ~Flags.ACCEPTS  # the answer is kept as JSON
         checked = checked._replace(flags=flags, timeout=timeout)
         return await self._begin(exchange, lane, owner, checked, schemas, key)
 

@@ -19,7 +19,7 @@ from openlaunch.wire import routes
 from openlaunch.wire.bundles import BINARY, DERIVED
 from openlaunch.wire.endpoints import EndpointType
 from openlaunch.wire.problems import CONTENT_TYPE
-from openlaunch_worker.files import NPY, OCTETS
+from openlaunch_worker.files import ARROW, NPY, OCTETS
 
 OWN = routes.BY_NAME + "/{name}"
 ANY = routes.BY_NAME + "/{owner_name}/{name}"
@@ -27,6 +27,7 @@ DOCUMENT = "/openapi.json"
 _COMPONENTS = "#/components/schemas/"
 _TEXT = {"type": "string"}
 _BYTES = {"type": "string", "format": "binary"}
+_MEDIA_TYPES = {"array": NPY, "tensor": NPY, "table": ARROW}
 _ACCEPTED = {
     "type": "object",
     "properties": {"task_id": _TEXT, "status": _TEXT, "location": {"type": "string", "format": "uri"}},
@@ -166,7 +167,7 @@ def _returned(schemas: dict[str, Any], value: dict[str, Any]) -> dict[str, Any]:
     kind = schema.get(BINARY) if isinstance(schema, dict) else None
     if not isinstance(schema, dict) or kind is None:
         return as_json(value)
-    media_type = NPY if kind in ("array", "tensor") else schema.get("contentMediaType", OCTETS)
+    media_type = _MEDIA_TYPES.get(kind) or schema.get("contentMediaType", OCTETS)
     return {**as_json(value), media_type: {"schema": _BYTES}}
 
 
