@@ -99,6 +99,9 @@ class _Connection:
         principal = scope.get(PRINCIPAL)
         return f"the address {self.client and self.client[0]}" if principal is None else str(principal.owner)
 
+    def leave(self) -> None:
+        """Do nothing: the connection is for one request."""
+
     def on_response_complete(self) -> None:
         """Pass on that the answer is there."""
         if not self.done.done():
