@@ -106,8 +106,9 @@ app.command("migrate")(migrate.migrate)
 app.command("storage")(storage.storage)
 app.command("top")(with_owner(top.top, lists=True))
 app.command("ui")(ui.ui)
-for noun in (bundles, endpoints, llm, environments, tasks, batch_jobs, image_jobs, triggers):
+for noun in (bundles, endpoints, llm, environments, tasks, batch_jobs, image_jobs, triggers, subscriptions):
     add_owner_options(noun.app)
+add_owner_options(secrets.app, but="rotate")
 app.add_typer(bundles.app, name="bundles")
 app.add_typer(endpoints.app, name="endpoints")
 app.add_typer(llm.app, name="llm")

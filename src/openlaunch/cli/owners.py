@@ -17,11 +17,12 @@ AllOwners = Annotated[bool, typer.Option("--all", help="For admins: list what al
 LISTS = "list"
 
 
-def add_owner_options(app: typer.Typer) -> None:
-    """Give each command of a noun the option `--owner`, and its list also `--all`."""
+def add_owner_options(app: typer.Typer, *, but: str | None = None) -> None:
+    """Give each command of a noun but one the option `--owner`, and its list also `--all`."""
     for command in app.registered_commands:
         assert command.callback is not None
-        command.callback = with_owner(command.callback, lists=command.name == LISTS)
+        if command.name != but:
+            command.callback = with_owner(command.callback, lists=command.name == LISTS)
 
 
 def with_owner(command: Callable[..., Any], *, lists: bool = False) -> Callable[..., Any]:

@@ -10,6 +10,7 @@ import typer
 from openlaunch.cli.connection import connect
 from openlaunch.cli.inputs import read_text
 from openlaunch.cli.output import Json, emit, emit_rows, note, when
+from openlaunch.cli.owners import with_owners
 
 if TYPE_CHECKING:
     from openlaunch.wire.secrets import SecretSummary
@@ -52,7 +53,8 @@ def list_secrets(context: typer.Context, as_json: Json = False) -> None:
     """List your secrets, without their values."""
     with connect(context) as client:
         found = client.list_secrets()
-    emit_rows(found, as_json, ("NAME", "VARIABLE", "CHANGED", "ENDPOINTS"), _row)
+    columns = ("NAME", "VARIABLE", "CHANGED", "ENDPOINTS")
+    emit_rows(found, as_json, *with_owners(context, columns, _row, lambda each: each.owner))
 
 
 def _row(secret: "SecretSummary") -> tuple[object, ...]:

@@ -6,6 +6,7 @@ import typer
 
 from openlaunch.cli.connection import connect
 from openlaunch.cli.output import Json, emit, emit_rows, note, when
+from openlaunch.cli.owners import with_owners
 
 if TYPE_CHECKING:
     from openlaunch.wire.subscriptions import SubscriptionResponse
@@ -39,7 +40,8 @@ def list_subscriptions(context: typer.Context, as_json: Json = False) -> None:
     """List where notifications are sent, and of what."""
     with connect(context) as client:
         found = client.list_subscriptions()
-    emit_rows(found, as_json, ("ID", "URL", "EVENTS", "CREATED"), _row)
+    columns = ("ID", "URL", "EVENTS", "CREATED")
+    emit_rows(found, as_json, *with_owners(context, columns, _row, lambda each: each.owner))
 
 
 def _row(each: "SubscriptionResponse") -> tuple[object, ...]:

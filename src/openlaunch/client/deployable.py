@@ -25,6 +25,11 @@ def check_functions(
             raise BundleError(
                 f"{name} is {_kind(hook)}, a function is needed, which gets the model where there is a load_model_fn"
             )
+    if load_model_fn is not None and shape_of(load_model_fn).yields:
+        raise BundleError(
+            "load_model_fn yields the model, and a generator would be given to fn: return the model. What is to be "
+            "done at the end of a worker belongs in atexit.register"
+        )
     if isinstance(fn, type):
         name = fn.__qualname__
         raise BundleError(

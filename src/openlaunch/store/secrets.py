@@ -27,8 +27,9 @@ def of_owner(conn: Connection, owner: str, names: Iterable[str] | None = None) -
 
 
 def list_all(conn: Connection) -> list[SecretRecord]:
-    """List everybody's."""
-    return [SecretRecord(**row) for row in conn.execute(select(secrets)).mappings()]
+    """List everybody's, by owner and name."""
+    query = select(secrets).order_by(secrets.c.owner, secrets.c.name)
+    return [SecretRecord(**row) for row in conn.execute(query).mappings()]
 
 
 def remove(conn: Connection, owner: str, name: str) -> bool:

@@ -55,6 +55,7 @@ class SecretSummary(BaseModel):
     """A secret without its value: the variable in which workers find it, and the endpoints that use it."""
 
     name: str
+    owner: str = ""
     variable: str
     updated_at: datetime
     endpoints: list[str]

@@ -64,6 +64,8 @@ def things(admin, people):
         client.create_trigger(
             name="yearly", cron_schedule="0 0 1 1 *", bundle_id=image["docker_image_batch_job_bundle_id"]
         )
+        client.set_secret("token", "a secret")
+        client.create_subscription("http://127.0.0.1:9/")
         with http(admin, people["keys"][name]) as raw:
             raw.post("/v1/files", files={"file": ("a.txt", b"text")})
             raw.post(
@@ -233,7 +235,10 @@ def table(out):
     return [dict(zip(head, row, strict=True)) for row in rows]
 
 
-@pytest.mark.parametrize("noun", ["endpoints", "bundles", "tasks", "batch-jobs", "image-jobs", "triggers"])
+@pytest.mark.parametrize(
+    "noun",
+    ["endpoints", "bundles", "tasks", "batch-jobs", "image-jobs", "triggers", "secrets", "subscriptions"],
+)
 def test_commands_list_what_an_owner_or_everybody_has(cli, things, noun):
     def lists():  # jobs and workers move on between two commands
         _, own, _ = cli("bob", noun, "list")

@@ -57,6 +57,8 @@ def test_a_loader_is_a_function():
     with pytest.raises(BundleError, match="load_model_fn is of type dict, a function"):
         check_functions(predict, {"a": 1}, None)
     check_functions(Estimator.predict, Estimator, None)
+    with pytest.raises(BundleError, match=r"load_model_fn yields the model, .* return the model"):
+        check_functions(predict, items, None)
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])

@@ -17,6 +17,7 @@ from openlaunch.store.base import Store
 from openlaunch.store.records import EndpointRecord, SecretRecord
 from openlaunch.wire.endpoints import EndpointStatus
 from openlaunch.wire.events import EventKind
+from openlaunch.wire.keys import ALL_OWNERS
 from openlaunch.wire.secrets import MAX_SECRETS, SecretSummary, variable_of
 
 
@@ -94,8 +95,9 @@ class Secrets:
 
     async def list_of(self, owner: str) -> list[SecretSummary]:
         def read(conn: Connection) -> list[SecretSummary]:
-            found = secret_store.of_owner(conn, owner)
-            return [_summary(each, _users(conn, owner, each.name)) for each in found]
+            everybodys = owner == ALL_OWNERS
+            found = secret_store.list_all(conn) if everybodys else secret_store.of_owner(conn, owner)
+            return [_summary(each, _users(conn, each.owner, each.name)) for each in found]
 
         return await self._store.read(read, owner)
 
@@ -159,6 +161,7 @@ def _summary(secret: SecretRecord, users: list[EndpointRecord]) -> SecretSummary
     return SecretSummary.model_validate(
         {
             "name": secret.name,
+            "owner": secret.owner,
             "variable": variable_of(secret.name),
             "updated_at": secret.updated_at,
             "endpoints": [each.name for each in users],
