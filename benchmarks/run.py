@@ -74,6 +74,10 @@ def _growth(short: bool) -> object:
     return _ours("growth.py", *(("10", "4", "10000", "100") if short else ("1000", "64", "1000000", "2000")))
 
 
+def _nodes(short: bool) -> object:
+    return _ours("nodes.py", "2" if short else "10")
+
+
 SECTIONS = {
     "sync": _sync,
     "model": _model,
@@ -84,6 +88,7 @@ SECTIONS = {
     "clients": _clients,
     "starts": _starts,
     "growth": _growth,
+    "nodes": _nodes,
 }
 
 

@@ -45,6 +45,7 @@ def save(results: dict[str, Any]) -> None:
         ("clients", _clients),
         ("starts", _starts),
         ("growth", _growth),
+        ("nodes", _nodes),
     ):
         if name in results:
             parts.append(write(results[name]))
@@ -285,6 +286,43 @@ def _growth(seen: dict[str, list[dict[str, float]]]) -> str:
         + _table(["bytes of a request", "µs a prediction", "server MiB on top, at most"], payloads)
         + "\n"
         + _table(["streams open at once, of 3 s each", "s until all have ended", "server MiB"], streams)
+    )
+
+
+def _nodes(seen: dict[str, list[dict[str, float]]]) -> str:
+    cost = [("server_us", "{:.0f}"), ("agents_us", "{:.0f}")]
+
+    def cells(row: dict[str, float], *shown: tuple[str, str]) -> list[str]:
+        return [text.format(row[name]) for name, text in shown]
+
+    one = seen["nodes"][0]["rate"]
+    nodes = [
+        [
+            *cells(row, ("nodes", "{:.0f}"), ("rate", "{:,.0f}"), ("ideal", "{:,.0f}")),
+            f"{row['rate'] / one / row['nodes']:.2f}",
+            *cells(row, *cost),
+        ]
+        for row in seen["nodes"]
+    ]
+    hop = [
+        [
+            "on a node" if row["nodes"] else "the server's own",
+            *cells(row, ("connections", "{:.0f}"), ("p50", "{:.2f}"), ("rate", "{:,.0f}"), *cost),
+        ]
+        for row in seen["hop"]
+    ]
+    endpoints = [
+        cells(row, ("endpoints", "{:,.0f}"), ("rate", "{:,.0f}"), *cost) for row in seen["endpoints"]
+    ]
+    of_cpu = ["µs of the server", "µs of agents"]
+    return (
+        "\n## Workers on nodes\n\nServer, agents, workers and load are on this machine, over the loopback, and share "
+        "its cores. A node has one worker of 32 slots, whose work takes 50 ms.\n\n"
+        + _table(["nodes", "requests/s", "at most", "of one node's, each", *of_cpu], nodes)
+        + "\nThe hop: a null model, its worker on a node and beside the server.\n\n"
+        + _table(["worker", "connections", "p50 ms", "requests/s", *of_cpu], hop)
+        + "\n"
+        + _table(["endpoints registered", "requests/s", *of_cpu], endpoints)
     )
 
 
