@@ -9,6 +9,7 @@ from openlaunch.controller.creation_log import CreationLogs
 from openlaunch.controller.endpoint import ControllerSettings, Parts, SecretsOf
 from openlaunch.controller.events import EventLog
 from openlaunch.controller.fleet import Fleet, Traffic
+from openlaunch.controller.gpu_shares import GpuShares
 from openlaunch.controller.gpus import gpu_problem
 from openlaunch.controller.reports import Reports
 from openlaunch.controller.roster import WorkerNow
@@ -64,6 +65,7 @@ class Controller:
             logs=self._logs,
             events=self.events,
             holdings=Holdings(),
+            gpu_shares=GpuShares(settings.swap),
             environment_built=self._environment_built,
             secrets=secrets,
             clock=clock,

@@ -11,8 +11,10 @@ from openlaunch.background import BackgroundTasks
 from openlaunch.controller.creation_log import CreationLogs
 from openlaunch.controller.events import EventLog
 from openlaunch.controller.fleet import Fleet, Traffic
+from openlaunch.controller.gpu_shares import GpuShares
 from openlaunch.controller.scaling import Holdings, usage_of
 from openlaunch.controller.situation import Policy
+from openlaunch.controller.swap import SwapRule
 from openlaunch.engines.base import Engine
 from openlaunch.store.base import Store
 from openlaunch.store.records import BundleRecord, EndpointRecord
@@ -41,6 +43,7 @@ class ControllerSettings:
     stuck_grace: float = 30.0
     interrupt_grace: float = 5.0
     policy: Policy = field(default_factory=Policy)
+    swap: SwapRule = field(default_factory=SwapRule)
 
 
 SecretsOf = Callable[[str, Sequence[str]], Awaitable[Mapping[str, str]]]
@@ -63,6 +66,7 @@ class Parts:
     logs: CreationLogs
     events: EventLog
     holdings: Holdings
+    gpu_shares: GpuShares
     environment_built: Callable[[], None]
     secrets: SecretsOf
     clock: Callable[[], float]

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import math
 from contextlib import suppress
+from dataclasses import replace
 from typing import assert_never
 
 from sqlalchemy import Connection
@@ -12,14 +13,15 @@ from openlaunch.controller import actions, scaling
 from openlaunch.controller.endpoint import Parts, WatchedEndpoint
 from openlaunch.controller.explain import explain
 from openlaunch.controller.fleet import Load
+from openlaunch.controller.gpu_shares import share_of
 from openlaunch.controller.gpus import Gpus
-from openlaunch.controller.plan import plan
+from openlaunch.controller.plan import ALIVE, plan
 from openlaunch.controller.recorder import Recorder
 from openlaunch.controller.scaling import DesireWindow
 from openlaunch.controller.situation import Phase, Situation
 from openlaunch.controller.worker_control import WorkerControl
 from openlaunch.controller.worker_events import WorkerEvents
-from openlaunch.engines.base import KeptWorker
+from openlaunch.engines.base import Capacity, KeptWorker
 from openlaunch.store import endpoints
 from openlaunch.store.records import EndpointRecord
 from openlaunch.wire.why import EndpointWhy
@@ -144,7 +146,7 @@ class Supervisor:
         wanted = max(scaling.desired_workers(Load(load.in_flight, max(load.queued, demanded)), spec), floor)
         self._window = self._window.add(now, wanted)
         no_room = self._control.no_room
-        return Situation(
+        situation = Situation(
             endpoint=record,
             workers=self.roster.seen(parts.engine.leaving()),
             generations=self.generations.seen(parts.traffic.trials(record.id)),
@@ -154,6 +156,30 @@ class Supervisor:
             now=now,
             no_room=no_room if no_room is not None and no_room.stands(now) else None,
         )
+        if spec.gpus >= 1 and not capacity.elastic:
+            return self._shared(situation, capacity, is_busy=load != Load(0, 0))
+        parts.gpu_shares.forget(record.id)
+        return situation
+
+    def _shared(self, s: Situation, capacity: Capacity, *, is_busy: bool) -> Situation:
+        """Return the situation with the GPUs that the endpoint may take, and without workers that it gives up."""
+        shares, spec, endpoint_id = self._parts.gpu_shares, s.endpoint.spec, self.endpoint.id
+        lacks = s.target > s.count(*ALIVE) and s.may_start(s.endpoint.generation, self._parts.settings.policy)
+        wake = self.endpoint.changed.set
+        shares.report(
+            endpoint_id, share_of(s, is_busy=is_busy), s.now, wake, waits=lacks and s.problem is None
+        )
+        swaps = shares.swaps(capacity.free_gpus, s.now)
+        shares.wake_givers(swaps, but=endpoint_id)
+        may_take = swaps.free_for(endpoint_id, capacity.free_gpus)
+        gpus = Gpus.of(spec, replace(capacity, free_gpus=may_take))
+        if lacks and gpus.waits_for is not None:
+            gpus = replace(gpus, waits_for=f"{gpus.waits_for}; {shares.whose(endpoint_id, s.now)}")
+        gives = swaps.gives.get(endpoint_id, 0)
+        if gives:  # what was wanted before counts no more
+            self._window = DesireWindow(self._parts.settings.scale_down_after)
+        keeps = max(spec.min_workers, s.count(*ALIVE) - gives) if gives else s.desired
+        return replace(s, gpus=gpus, desired=min(s.desired, keeps))
 
     async def _do(self, action: actions.Action) -> None:
         match action:
@@ -193,6 +219,7 @@ class Supervisor:
         parts.traffic.remove_endpoint(endpoint_id)
         await self.retire(parts.settings.delete_grace)
         parts.holdings.forget(endpoint_id)
+        parts.gpu_shares.forget(endpoint_id)
 
         def remove(conn: Connection) -> None:
             parts.check_leads(conn)

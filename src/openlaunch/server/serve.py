@@ -22,6 +22,7 @@ from openlaunch.artifacts.folder import FolderArtifacts
 from openlaunch.artifacts.signing import UrlSigner
 from openlaunch.controller.controller import Controller
 from openlaunch.controller.endpoint import ControllerSettings
+from openlaunch.controller.swap import SwapRule
 from openlaunch.engines.containers import ContainerEngine
 from openlaunch.engines.environments import Environments
 from openlaunch.engines.gpus import gpu_names, gpu_use, visible_gpus
@@ -318,6 +319,7 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
                 scale_down_after=settings.scale_down_seconds,
                 stuck_grace=settings.drain_seconds,
                 interrupt_grace=settings.interrupt_grace_seconds,
+                swap=SwapRule(settings.gpu_min_stay_seconds, settings.gpu_max_wait_seconds),
             ),
             clock.now,
             SecretValues(store, vault),

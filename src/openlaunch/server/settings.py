@@ -446,6 +446,14 @@ class Settings(
     scale_down_seconds: float = Field(
         default=30, ge=0, description="Quiet time before workers that are not needed are stopped."
     )
+    gpu_min_stay_seconds: float = Field(
+        default=30, ge=0, description="Time for which a worker keeps its GPUs though others wait for some."
+    )
+    gpu_max_wait_seconds: float = Field(
+        default=120,
+        ge=0,
+        description="Time after which an endpoint without a worker gets the GPUs of one that is busy.",
+    )
     isolation: Literal["auto", "required", "off"] = Field(
         default="auto",
         description="Isolation of workers: `auto` as far as the kernel allows, `required` starts no worker "

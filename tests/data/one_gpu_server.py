@@ -1,0 +1,10 @@
+"""`openlaunch serve` on a machine of which it is said that it has one GPU: `one_gpu_server.py OPTION …`."""
+
+import sys
+
+from openlaunch.cli.app import run
+from openlaunch.server import serve
+
+serve.visible_gpus = lambda: (0,)
+serve.gpu_names = lambda indices: ("",) * len(indices)
+sys.exit(run(["serve", *sys.argv[1:]]))

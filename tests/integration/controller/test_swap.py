@@ -1,0 +1,122 @@
+"""Several models on one GPU, of which it is only said that it is there: real servers, workers and requests."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+from records import settings_of
+from server_driver import DEADLINE, SMALL, args, eventually
+
+from openlaunch import LaunchClient
+from openlaunch.errors import OpenlaunchError
+
+PROGRAM = Path(__file__).parents[2] / "data" / "one_gpu_server.py"
+KEY = "a-key-for-this-test"
+
+
+def napping(seconds=0.0):
+    time.sleep(seconds)
+    return os.environ["CUDA_VISIBLE_DEVICES"]
+
+
+@contextmanager
+def one_gpu(folder, **settings):
+    """A client of a server with one GPU, whose endpoints are not scaled down in the time of a test."""
+    given = {**settings_of(folder), "api_key": KEY, "scale_down_seconds": 600, **settings}
+    environ = {**os.environ, **{f"OPENLAUNCH_{name.upper()}": str(value) for name, value in given.items()}}
+    log = folder / "server.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, str(PROGRAM), "--port", "0", "--data-dir", str(folder)],
+            env=environ,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        url = eventually(lambda: address_in(log.read_text()))
+        with LaunchClient(endpoint=url, api_key=KEY, max_retries=0) as client:
+            yield client
+    finally:
+        process.terminate()
+        process.wait(DEADLINE)
+
+
+def address_in(text):
+    found = [word for word in text.split() if word.startswith("http://127.0.0.1:")]
+    return found[0].rstrip("/.,") if found else None
+
+
+@pytest.fixture
+def deployed(tmp_path):
+    """A function that deploys a model with the GPU on a server with these settings."""
+    servers = []
+
+    def deploy(*names, **settings):
+        server = one_gpu(tmp_path, **settings)
+        client = server.__enter__()
+        servers.append(server)
+        return client, *[
+            client.deploy(napping, name=name, gpus=1, min_workers=0, max_workers=1, **SMALL) for name in names
+        ]
+
+    yield deploy
+    for server in servers:
+        server.__exit__(None, None, None)
+
+
+def test_models_take_turns_on_one_gpu(deployed):
+    _, first, second = deployed("first", "second", gpu_min_stay_seconds=0)
+    for endpoint in (first, second, first, second):
+        assert endpoint.predict(args()).value == "0"
+    assert first.deployment_state().available_workers == 0
+
+
+def test_a_model_that_is_busy_ends_what_it_runs_and_gives_way_to_one_that_has_waited_for_long(deployed):
+    client, busy, waiting = deployed("busy", "waiting", gpu_min_stay_seconds=0, gpu_max_wait_seconds=2)
+    over, ended = threading.Event(), []
+
+    def keep_busy():
+        while not over.is_set():
+            ended.append(busy.predict(args(seconds=0.5)).value)
+
+    busy.predict(args())
+    thread = threading.Thread(target=keep_busy)
+    thread.start()
+    try:
+        eventually(lambda: ended)
+        answers = []
+        asking = threading.Thread(target=lambda: answers.append(waiting.predict(args()).value))
+        asking.start()
+        why = eventually(lambda: reasons(client, "waiting"))
+        assert "the endpoint 'busy' is busy and gives its own up once it is idle, or in" in why[0]
+        asking.join(DEADLINE)
+        assert answers == ["0"]
+    finally:
+        over.set()
+        thread.join(DEADLINE)
+    assert set(ended) == {"0"}  # none was cut off
+
+
+def reasons(client, name):
+    """Return what an endpoint says of GPUs that it waits for."""
+    return [each.message for each in client.explain_endpoint(name).reasons if each.code == "waits_for_gpus"]
+
+
+def test_a_model_keeps_its_gpu_for_a_while(deployed):
+    client, first, second = deployed("first", "second", gpu_min_stay_seconds=600)
+    first.predict(args())
+    threading.Thread(target=asking, args=(second,), daemon=True).start()
+    idle = "the endpoint 'first' is idle and gives its own up in "
+    eventually(lambda: any(idle in each for each in reasons(client, "second")))
+    assert first.deployment_state().available_workers == 1
+
+
+def asking(endpoint):
+    with suppress(OpenlaunchError):  # the server ends before it is served
+        endpoint.predict(args())
