@@ -46,7 +46,7 @@ def binary_maker(kind: Any) -> Callable[[Any], Any] | None:
         case "table":
             return _table
         case "array" | "tensor" as name:
-            dtype = next((each.name for each in metadata if isinstance(each, DType)), _dtype_of(kind))
+            dtype = next((each.name for each in metadata if isinstance(each, DType)), dtype_of(kind))
             shape = next((each.lengths for each in metadata if isinstance(each, Shape)), None)
             return Arrays(dtype, shape, as_tensor=name == "tensor").make
     return None
@@ -73,7 +73,7 @@ _LIBRARIES: Final = {
 }
 
 
-def _dtype_of(kind: Any) -> str | None:
+def dtype_of(kind: Any) -> str | None:
     """Return the type of values that `numpy.typing.NDArray` names."""
     inner = typing.get_args(kind)
     of_dtype = typing.get_args(inner[1]) if len(inner) == 2 else ()

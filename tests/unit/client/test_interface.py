@@ -8,11 +8,14 @@ from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict
 
+import numpy as np
+import numpy.typing as npt
 import pydantic
 import pytest
 
 from openlaunch.client.packing.documents import pack_schemas
 from openlaunch.client.packing.interface import interface_of, made_types
+from openlaunch_worker.files import Shape
 
 if TYPE_CHECKING:
     from nowhere import Unknown
@@ -74,6 +77,15 @@ def parameter(kind):
 )
 def test_a_parameter_has_the_schema_of_its_annotation(kind, schema):
     assert parameter(kind) == schema
+
+
+def test_the_type_of_an_arrays_values_is_in_its_schema():
+    def typed(a: npt.NDArray[np.float32], b: list[Annotated[npt.NDArray[np.int8], Shape(2)]]): ...
+
+    found = properties(typed)
+    assert found["a"]["x-openlaunch-dtype"] == "float32"
+    items = found["b"]["items"]
+    assert (items["x-openlaunch-dtype"], items["x-openlaunch-shape"]) == ("int8", [2])
 
 
 def test_defaults_are_not_required_and_shown_where_they_are_json():

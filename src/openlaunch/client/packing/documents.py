@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import GenericAlias
-from typing import Any, NotRequired, Required, get_type_hints, is_typeddict
+from typing import Annotated, Any, NotRequired, Required, get_origin, get_type_hints, is_typeddict
 
 import typing_extensions
 from pydantic import BaseModel, ConfigDict, TypeAdapter
@@ -15,8 +15,8 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode
 from openlaunch.client.packing.interface import NONE, Interface, rebuilt
 from openlaunch.errors import BundleError
 from openlaunch.wire.bundles import BINARY, DERIVED
-from openlaunch_worker.binaries import name_of
-from openlaunch_worker.files import File
+from openlaunch_worker.binaries import dtype_of, name_of
+from openlaunch_worker.files import DType, File
 from openlaunch_worker.values import plain
 
 
@@ -92,9 +92,14 @@ def adapter_of(kind: Any) -> TypeAdapter[Any] | None:
 
 
 def _readable(kind: Any) -> Any:
-    """Return a class that pydantic reads as it is meant: a path is a file, and a TypedDict of typing one, if old."""
+    """Return a class that pydantic reads as it is meant.
+
+    A path is a file, the type of an array's values is metadata, and a TypedDict of typing is one, if old.
+    """
     if kind is Path:
         return File
+    if (dtype := dtype_of(kind)) is not None:
+        return Annotated[get_origin(kind), DType(dtype)]
     if not is_typeddict(kind) or sys.version_info >= (3, 12):
         return kind
     fields = {

@@ -17,6 +17,7 @@ from collections.abc import (
 from typing import Any, NamedTuple
 
 from openlaunch_worker.arguments import Makers, hints_of, is_record, taken_apart
+from openlaunch_worker.binaries import name_of
 from openlaunch_worker.context import Context, is_context
 
 NONE = inspect.Parameter.empty
@@ -102,9 +103,12 @@ def rebuilt(
     leaf: Callable[[Any], Any] = lambda kind: kind,
     keep: Callable[[Any], bool] = lambda metadata: True,
 ) -> Any:
-    """Return a type with what `leaf` gives in place of each class, and of metadata what is to be kept."""
+    """Return a type with what `leaf` gives in place of each class, and of metadata what is to be kept.
+
+    An array of a type of values, as `numpy.typing.NDArray` has it, is one class.
+    """
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
-    if not inner or origin is typing.Literal:
+    if not inner or origin is typing.Literal or name_of(origin) is not None:
         return leaf(kind)
     if origin is typing.Annotated:
         kept = tuple(filter(keep, inner[1:]))
