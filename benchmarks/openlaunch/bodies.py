@@ -1,8 +1,8 @@
 """What a large body costs: `bodies.py SECONDS`, 10 MiB in and one number out, beside a raw uvicorn app.
 
-Prints one line of JSON: MiB/s of our server for a body that is one file, for a form, for a tensor as Triton's clients
-send it and for JSON with a `data:` URL, and of the app, which reads the same body; and how far the server's memory rose
-at its peak, in bodies. The five take turns.
+Prints one line of JSON: MiB/s of our server for a body that is one file, for a form, for a tensor of the Open
+Inference Protocol and for JSON with a `data:` URL, and of the app, which reads the same body; and how far our
+server's memory rose at its peak, in bodies. The five take turns.
 """
 
 import base64
