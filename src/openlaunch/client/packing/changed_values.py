@@ -5,14 +5,10 @@ made when it is imported. What is left was set from outside, as in `config.THRES
 """
 
 import ast
-import sys
 from collections import Counter
-from collections.abc import Iterator
-from functools import lru_cache
-from pathlib import Path
-from typing import Any, Final
-
-from openlaunch.client.packing.own_code import source_of
+from collections.abc import Iterable, Iterator
+from types import ModuleType
+from typing import Any, Final, NamedTuple
 
 MAX_PARTS: Final = 10_000
 """Values in a collection; a larger one is data."""
@@ -38,40 +34,32 @@ _CHANGES: Final = frozenset(
 Place = tuple[str, ...]
 
 
-def changed_values(name: str) -> dict[Place, dict[str, Any]]:
-    """Return the values of a loaded module that are others than its file says, by the class that they are in."""
-    source = source_of(name)
-    module = sys.modules.get(name)
-    if source is None or module is None or not source.is_python:
-        return {}
-    status = source.file.stat()
+class Written(NamedTuple):
+    """A value that a file writes down for a name that nothing in it changes; `path` is the class that has it."""
+
+    path: Place
+    name: str
+    value: Any
+
+
+def written_in(tree: ast.Module) -> tuple[Written, ...]:
+    """Return the values that a file writes down, of its globals and of attributes of its classes."""
+    bodies: list[tuple[Place, list[ast.stmt]]] = [((), tree.body)]
+    bodies += [((one.name,), one.body) for one in tree.body if isinstance(one, ast.ClassDef)]
+    found = [Written(path, name, value) for path, body in bodies for name, value in _constants(body)]
+    changed = set(_changed_within(tree)) if found else set()
+    return tuple(one for one in found if one.name not in changed)
+
+
+def changed_values(module: ModuleType, written: Iterable[Written]) -> dict[Place, dict[str, Any]]:
+    """Return the values of a module that are others than its file says, by the class that they are in."""
     found: dict[Place, dict[str, Any]] = {}
-    for path, key, written in _written_in(str(source.file), status.st_mtime_ns, status.st_size):
+    for path, name, value in written:
         holder: Any = module if not path else vars(module).get(path[0])
-        now = getattr(holder, "__dict__", {}).get(key, written)
-        if _is_plain(now) and _differs(now, written):
-            found.setdefault(path, {})[key] = now
+        now = getattr(holder, "__dict__", {}).get(name, value)
+        if _differs(now, value) and _is_plain(now):
+            found.setdefault(path, {})[name] = now
     return found
-
-
-@lru_cache(maxsize=4096)
-def _written_in(file: str, _changed: int, _size: int) -> tuple[tuple[Place, str, Any], ...]:
-    """Return the values that a file writes down for names that nothing in it changes."""
-    try:
-        tree = ast.parse(Path(file).read_bytes())
-    except (SyntaxError, ValueError, OSError):
-        return ()
-    changed = set(_changed_within(tree))
-    bodies = [
-        ((), tree.body),
-        *(((one.name,), one.body) for one in tree.body if isinstance(one, ast.ClassDef)),
-    ]
-    return tuple(
-        (path, name, value)
-        for path, body in bodies
-        for name, value in _constants(body)
-        if name not in changed
-    )
 
 
 def _constants(body: list[ast.stmt]) -> Iterator[tuple[str, Any]]:
@@ -124,7 +112,9 @@ def _last_name(node: ast.AST) -> str:
 
 def _differs(now: Any, written: Any) -> bool:
     try:
-        return repr(now) != repr(written) and (type(now) is not type(written) or bool(now != written))
+        if type(now) is type(written) and bool(now == written):
+            return False
+        return repr(now) != repr(written)  # of a NaN, which is never the same
     except Exception:
         return True
 

@@ -12,9 +12,10 @@ from functools import cache, lru_cache
 from importlib.machinery import EXTENSION_SUFFIXES, ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
-from typing import Final
+from typing import Final, NamedTuple
 from zipimport import zipimporter
 
+from openlaunch.client.packing.changed_values import Written, written_in
 from openlaunch.client.packing.local_packages import local_packages
 
 CLIENT_ONLY: Final = frozenset({"openlaunch", "openlaunch_worker", "pytest", "_pytest"})
@@ -126,24 +127,41 @@ def _is_install_target(folder: Path) -> bool:
     return next(folder.glob("*.dist-info"), None) is not None
 
 
+class _Facts(NamedTuple):
+    """What is known of a file from its text."""
+
+    imports: tuple[Import, ...] = ()
+    written: tuple[Written, ...] = ()
+
+
 def imports_of(source: Source) -> tuple[Import, ...]:
     """Return the modules that a file imports, wherever in it."""
+    return _facts_of(source).imports
+
+
+def values_written_in(source: Source) -> tuple[Written, ...]:
+    """Return the values that a file writes down for names that nothing in it changes."""
+    return _facts_of(source).written
+
+
+def _facts_of(source: Source) -> _Facts:
     if not source.is_python:
-        return ()
+        return _Facts()
     status = source.file.stat()
     package = source.name if source.is_package else source.name.rpartition(".")[0]
-    return _imports_in(str(source.file), status.st_mtime_ns, status.st_size, package)
+    return _facts_in(str(source.file), status.st_mtime_ns, status.st_size, package)
 
 
 @lru_cache(maxsize=4096)
-def _imports_in(file: str, _changed: int, _size: int, package: str) -> tuple[Import, ...]:
+def _facts_in(file: str, _changed: int, _size: int, package: str) -> _Facts:
     try:
         text = Path(file).read_bytes()
         tree = ast.parse(text)
     except (SyntaxError, ValueError, OSError):
-        return ()  # a file of another Python, or half written: importing it says more
+        return _Facts()  # a file of another Python, or half written: importing it says more
     by_call = (Import(name.decode(), needed=False) for name in _CALLS.findall(text))
-    return tuple(dict.fromkeys([*_walk(tree.body, package, needed=True), *by_call]))
+    imports = tuple(dict.fromkeys([*_walk(tree.body, package, needed=True), *by_call]))
+    return _Facts(imports, written_in(tree))
 
 
 def _walk(nodes: Iterable[ast.AST], package: str, *, needed: bool) -> Iterator[Import]:
@@ -202,6 +220,7 @@ class OwnModules:
 
     def __init__(self) -> None:
         self._by_value: dict[str, bool] = {MAIN: True}
+        self._imported: dict[str, bool] = {}
 
     def is_by_value(self, name: str) -> bool:
         """Return whether a module's functions and classes go along by value.
@@ -217,7 +236,10 @@ class OwnModules:
 
     def imports(self, name: str) -> bool:
         """Return whether workers import a module of the user's own from its source."""
-        return not self.is_by_value(name) and source_of(name) is not None
+        known = self._imported.get(name)
+        if known is None:
+            known = self._imported[name] = not self.is_by_value(name) and source_of(name) is not None
+        return known
 
     def _decide(self, name: str) -> bool:
         source = source_of(name)

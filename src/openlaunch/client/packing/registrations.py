@@ -2,11 +2,11 @@
 
 import sys
 from collections.abc import Callable, Iterator
-from types import FunctionType
+from types import FunctionType, ModuleType
 from typing import Any
 
 from openlaunch.client.packing.changed_values import changed_values
-from openlaunch.client.packing.own_code import CACHED, OwnModules
+from openlaunch.client.packing.own_code import CACHED, OwnModules, source_of, values_written_in
 from openlaunch.client.packing.pickler import InOrder
 from openlaunch_worker.own_code import Registration
 
@@ -27,7 +27,7 @@ def registrations(names: list[str], own: OwnModules, can_pickle: Callable[[Any],
             if entries:
                 found.append((name, path, entries))
         set_by_script = _set_by_script(name, own, is_wanted)
-        for path, values in changed_values(name).items():
+        for path, values in _changed(name).items():
             made = {
                 key: InOrder(one) if type(one) in (set, frozenset) else one for key, one in values.items()
             }
@@ -52,6 +52,13 @@ def replacements(names: list[str], scripts: set[str]) -> list[Registration]:
 
 def _is_of(one: Any, scripts: set[str]) -> bool:
     return type(one) in (FunctionType, type) and one.__module__ in scripts
+
+
+def _changed(name: str) -> dict[tuple[str, ...], dict[str, Any]]:
+    source, module = source_of(name), sys.modules.get(name)
+    if source is None or not isinstance(module, ModuleType):
+        return {}
+    return changed_values(module, values_written_in(source))
 
 
 def _set_by_script(
