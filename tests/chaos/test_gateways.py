@@ -13,7 +13,7 @@ import httpx2
 import pytest
 from agents import agents, settings_of
 from chaos_server import ChaosServer
-from cluster_servers import LITTLE, TOKEN, LoadOn, Servers, client_of, counting_itself
+from cluster_servers import KEY, LITTLE, TOKEN, LoadOn, Servers, client_of, counting_itself
 from nodes_driver import count
 from server_driver import args, eventually
 
@@ -196,6 +196,25 @@ def test_whichever_server_is_asked_answers_for_workers_and_nodes(
         with pytest.raises(NotFound, match="no endpoint"):
             there.list_endpoint_workers("end_unknown")
 
+        url, auth = f"{second.url}/v1/nodes/{node.address}", (KEY, "")
+        too_much = httpx2.put(url, content=b"[" * 100_000, auth=auth, timeout=60)
+        assert too_much.status_code in (413, 422, 503), too_much.text
+        assert httpx2.put(url, json={"draining": True}, timeout=60).status_code == 401
+
         os.kill(first.pid, signal.SIGKILL)
         eventually(lambda: servers.leader() == second.url)
         eventually(lambda: len(there.list_endpoint_workers("direct")) == 1)
+
+
+def test_a_node_that_is_removed_is_removed_at_all_servers(servers: Servers) -> None:
+    with agents(2, token=TOKEN) as nodes:
+        given = settings_of(nodes, TOKEN)
+        with servers.another(**given) as first, servers.another(**given) as second:
+            eventually(lambda: servers.leader() == first.url)
+            with client_of(first) as here, client_of(second) as there:
+                nodes[1].kill()
+                eventually(lambda: {each.state for each in here.list_nodes()} == {"ready", "away"})
+                assert there.remove_node(nodes[1].address).address == nodes[1].address
+                os.kill(first.pid, signal.SIGKILL)
+                eventually(lambda: servers.leader() == second.url)
+                assert [each.address for each in there.list_nodes()] == [nodes[0].address]

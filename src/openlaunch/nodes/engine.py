@@ -70,6 +70,8 @@ class NodesEngine:
         self._events: EngineEvents
         self._gateway: Gateway
         self._found_later: Callable[[KeptWorker], None] = lambda kept: None
+        self.on_removed: Callable[[str], None] = lambda address: None
+        """Called with the address of each node that is removed here."""
         self._background = BackgroundTasks("a node could not be looked after")
 
     def listen(self, events: EngineEvents) -> None:
@@ -227,7 +229,13 @@ class NodesEngine:
         if node.workers:
             raise EngineError(f"the node {node.address} has {len(node.workers)} workers: drain it first")
         self.forget(node)
+        self.on_removed(node.address)
         return node.info()
+
+    def removed_elsewhere(self, address: str) -> None:
+        """Use a node no longer that was removed at another server."""
+        for node in [node for node in self._nodes if node.address == address]:
+            self.forget(node)
 
     def forget(self, node: Node) -> None:
         """Use a node no longer, which has no worker."""

@@ -348,6 +348,8 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
                 loads = Loads(cluster.messages, lanes, lambda: controller.leads, demand)
                 lanes.load_elsewhere, demand = loads.of, loads.wanted
                 loads.start()
+                engine.on_removed = cluster.messages.removed
+                cluster.messages.on_removed = engine.removed_elsewhere
                 stack.push_async_callback(loads.stop)
             await engine.start_dialling(_share_workers(settings, workers, lanes, demand))
         recordings = Recordings(

@@ -38,6 +38,7 @@ class Messages:
         self.on_used: Callable[[Iterable[tuple[str, int]], Iterable[tuple[str, str, int]]], None] = (
             lambda requests, tokens: None
         )
+        self.on_removed: Callable[[str], None] = lambda address: None
         self.on_changed: Callable[[set[str]], None] = lambda tables: None
         self.on_leader_left: Callable[[], None] = lambda: None
         self.on_gap: Callable[[], None] = lambda: None
@@ -48,6 +49,7 @@ class Messages:
         self._ended: list[str] = []
         self._waiting: Counter[tuple[str, str]] = Counter()
         self._loads: dict[str, tuple[int, int]] = {}
+        self._removed: list[str] = []
         self._requests: Counter[str] = Counter()
         self._tokens: Counter[Account] = Counter()
         self._changed: set[str] = set()
@@ -90,6 +92,12 @@ class Messages:
             self._tokens.update(tokens)
             self._collect()
 
+    def removed(self, address: str) -> None:
+        """Tell the others of a node that is to be used no longer."""
+        if self.others:
+            self._removed.append(address)
+            self._collect()
+
     def changed(self, tables: Collection[str]) -> None:
         """Tell the others of tables that were changed. Called in any thread."""
         self._loop.call_soon_threadsafe(self._note_changed, tables)
@@ -125,6 +133,8 @@ class Messages:
         requests, self._requests = list(self._requests.items()), Counter()
         tokens, self._tokens = [[*key, count] for key, count in self._tokens.items()], Counter()
         messages: list[dict[str, Any]] = [{"changed": changed}] if changed else []
+        removed, self._removed = self._removed, []
+        messages += [{"removed": address} for address in removed]
         messages += [{"ended": ended[at : at + MAX_IDS]} for at in range(0, len(ended), MAX_IDS)]
         messages += [{"load": loads[at : at + MAX_COUNTS]} for at in range(0, len(loads), MAX_COUNTS)]
         messages += [{"used": requests[at : at + MAX_COUNTS]} for at in range(0, len(requests), MAX_COUNTS)]
@@ -146,6 +156,8 @@ class Messages:
             self.on_waiting(endpoint_id, owner, count)
         for endpoint_id, running, waiting in message.get("load", ()):
             self.on_load(message["from"], endpoint_id, running, waiting)
+        if address := message.get("removed"):
+            self.on_removed(address)
         if "used" in message or "tokens" in message:
             self.on_used(message.get("used", ()), message.get("tokens", ()))
         if tables := message.get("changed"):

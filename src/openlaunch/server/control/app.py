@@ -2,6 +2,7 @@
 
 import logging
 import traceback
+from contextlib import suppress
 from importlib.metadata import version
 
 from fastapi import APIRouter, FastAPI, Request
@@ -12,7 +13,16 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from openlaunch.errors import APIError, MethodNotAllowed, ServerError, Unprocessable, class_for_status
-from openlaunch.server.asgi import FAULT, HOT_METHODS, App, problem_headers, request_id_of, server_fault
+from openlaunch.server.asgi import (
+    FAULT,
+    HOT_METHODS,
+    App,
+    Scope,
+    header,
+    problem_headers,
+    request_id_of,
+    server_fault,
+)
 from openlaunch.server.control import api_pages
 from openlaunch.server.control.guard import Guard
 from openlaunch.server.control.openapi import ControlPlane
@@ -64,7 +74,13 @@ def guarded_control_plane(context: Context, *more: APIRouter) -> App:
     guarded = Guard(context.audit, api)
     if context.reach_leader is None:
         return guarded
-    return ToLeader(lambda: context.controller.leads, context.reach_leader, guarded)
+
+    def knows(scope: Scope) -> bool:
+        with suppress(APIError):
+            return bool(context.keyring.authenticate(header(scope, b"authorization"), scope["headers"]))
+        return False
+
+    return ToLeader(lambda: context.controller.leads, knows, context.reach_leader, guarded)
 
 
 def control_plane(context: Context) -> FastAPI:

@@ -5,8 +5,20 @@ import re
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from openlaunch.server.asgi import App, Message, Receive, Scope, Send, header, read_body, request_id_of
+from openlaunch.errors import PayloadTooLarge
+from openlaunch.server.asgi import (
+    App,
+    Disconnected,
+    Message,
+    Receive,
+    Scope,
+    Send,
+    header,
+    read_body,
+    request_id_of,
+)
 from openlaunch.wire import routes
+from openlaunch_worker.http_body import BodyError
 from openlaunch_worker.http_response import ResponseParser
 
 SECONDS: Final = 30.0
@@ -38,35 +50,51 @@ _LED: Final = re.compile("|".join(LED))
 class ToLeader:
     """Passes on what this server can't answer while another one leads; `rest` answers all else.
 
-    `reach` opens a connection to the leader for a client, with that client's address; None: there is no way to it
-    now, and `rest` says what it can.
+    `knows` says whether a request has a good key. `reach` opens a connection to the leader for a client, with that
+    client's address; None: there is no way to it now, and `rest` says what it can.
     """
 
     def __init__(
         self,
         leads: Callable[[], bool],
+        knows: Callable[[Scope], bool],
         reach: Callable[[str], Awaitable[asyncio.Transport | None]],
         rest: App,
     ) -> None:
-        self._leads, self._reach, self._rest = leads, reach, rest
+        self._leads, self._knows, self._reach, self._rest = leads, knows, reach, rest
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self._leads() or not _LED.fullmatch(scope["path"]) or header(scope, PASSED_ON) is not None:
-            await self._rest(scope, receive, send)
-            return
+        if self._is_for_leader(scope):
+            try:
+                body = await read_body(scope, receive, MAX_BODY_BYTES)
+            except (PayloadTooLarge, Disconnected):
+                pass
+            else:
+                if await self._is_answered(scope, body, send):
+                    return
+                receive = _again(body, receive)
+        await self._rest(scope, receive, send)
+
+    def _is_for_leader(self, scope: Scope) -> bool:
+        led = not self._leads() and _LED.fullmatch(scope["path"]) is not None
+        return led and header(scope, PASSED_ON) is None and self._knows(scope)
+
+    async def _is_answered(self, scope: Scope, body: bytes, send: Send) -> bool:
+        """Pass a request on; return False where there is nothing of an answer."""
         client = scope.get("client")
         transport = await self._reach("" if client is None else str(client[0]))
         if transport is None:
-            await self._rest(scope, receive, send)
-            return
+            return False
+        answer = _Answer(send)
         try:
-            body = await read_body(scope, receive, MAX_BODY_BYTES)
             async with asyncio.timeout(SECONDS):
-                answered = await _pass_on(transport, _head(scope, len(body)) + body, send)
+                await answer.pass_on(transport, _head(scope, len(body)) + body)
+        except (TimeoutError, BodyError):
+            if answer.started:
+                raise
         finally:
             transport.abort()
-        if not answered:
-            await self._rest(scope, _again(body, receive), send)
+        return answer.started
 
 
 def _again(body: bytes, receive: Receive) -> Receive:
@@ -88,32 +116,33 @@ def _head(scope: Scope, length: int) -> bytes:
     return b"\r\n".join([*lines, b"content-length: %d" % length, b"\r\n"])
 
 
-async def _pass_on(transport: asyncio.Transport, request: bytes, send: Send) -> bool:
-    """Send a request, and pass its answer on as it comes; return False where the leader was lost before that.
+class _Answer:
+    """The leader's answer, as it comes."""
 
-    Raise `BodyError` where the answer is cut.
-    """
-    reader = asyncio.StreamReader(_PIECE)
-    protocol = asyncio.StreamReaderProtocol(reader)
-    transport.set_protocol(protocol)
-    protocol.connection_made(transport)
-    transport.write(request)
-    parser = ResponseParser()
-    started = False
-    while not parser.is_done:
-        if not (data := await reader.read(_PIECE)):
-            if not started:
-                return False
-            parser.end()
-            break
-        piece = parser.feed(data)
-        if parser.status and not started:
-            started = True
-            await send({"type": "http.response.start", "status": parser.status, "headers": _headers(parser)})
-        if piece:
-            await send({"type": "http.response.body", "body": piece, "more_body": True})
-    await send({"type": "http.response.body", "body": b""})
-    return True
+    def __init__(self, send: Send) -> None:
+        self.started = False
+        self._send = send
+
+    async def pass_on(self, transport: asyncio.Transport, request: bytes) -> None:
+        """Send a request, and its answer to the client. Raise `BodyError` where the answer is cut."""
+        reader = asyncio.StreamReader(_PIECE)
+        protocol = asyncio.StreamReaderProtocol(reader)
+        transport.set_protocol(protocol)
+        protocol.connection_made(transport)
+        transport.write(request)
+        parser = ResponseParser()
+        while not parser.is_done:
+            data = await reader.read(_PIECE)
+            piece = parser.feed(data)
+            if not data:
+                parser.end()
+            if parser.status and not self.started:
+                self.started = True
+                start = {"type": "http.response.start", "status": parser.status, "headers": _headers(parser)}
+                await self._send(start)
+            if piece:
+                await self._send({"type": "http.response.body", "body": piece, "more_body": True})
+        await self._send({"type": "http.response.body", "body": b""})
 
 
 def _headers(parser: ResponseParser) -> list[tuple[bytes, bytes]]:
