@@ -50,6 +50,8 @@ MODELS = "/v1/models"  # + /{model}
 CHAT_COMPLETIONS = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
 EMBEDDINGS = "/v1/embeddings"
+MODEL_ROUTES_V2 = {f"/v2{path.removeprefix('/v1')}": path for path in (CHAT_COMPLETIONS, COMPLETIONS)}
+"""Launch's names of two of the routes, which are the same."""
 WITH_STREAM_OPTIONS = (CHAT_COMPLETIONS, COMPLETIONS)
 """Where a stream says its usage when `stream_options` asks for it."""
 RESPONSES = "/v1/responses"

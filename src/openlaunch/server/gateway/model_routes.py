@@ -28,7 +28,9 @@ from openlaunch.server.prediction.schema_cache import SchemaCache
 from openlaunch.wire import routes
 from openlaunch_worker.frames import Body
 
-_POSTED = frozenset(path.encode() for path in routes.MODEL_ROUTES | routes.MODEL_FORMS)
+_POSTED = {path.encode(): path for path in routes.MODEL_ROUTES | routes.MODEL_FORMS} | {
+    given.encode(): path for given, path in routes.MODEL_ROUTES_V2.items()
+}
 _MODELS = re.compile(routes.MODELS.encode() + rb"(?:/(.+))?")
 
 
@@ -71,7 +73,7 @@ class ModelRoutes:
             if caller.meter is not None:
                 exchange.limits |= caller.meter.headers(now)
             self._budgets.check(caller.account, now)
-            answer = self._run(exchange, caller, path.decode())
+            answer = self._run(exchange, caller, _POSTED[path])
         exchange.on_gone = self._tasks.spawn(answer, exchange).cancel
 
     async def _list(self, exchange: ModelExchange, caller: Principal, model: str | None) -> None:
