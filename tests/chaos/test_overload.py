@@ -1,10 +1,12 @@
 """Ten times as many requests as the workers can do: who is taken, who is refused, and what it costs."""
 
+import re
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable
 
+import httpx2
 import pytest
 from chaos_server import DEADLINE, ChaosServer, memory_mib, middle
 from load import Answer, Running
@@ -105,6 +107,22 @@ def test_ten_times_the_load(server, endpoint, load, long_form, figure: Figure):
     assert max(late) <= 3
     assert grown < 32
     assert recovered < SLACK_SECONDS
+
+
+def test_a_scrape_is_answered_meanwhile(server, load, figure: Figure):
+    made = LaunchClient(server.api_key, server.url)
+    with made as admin, httpx2.Client(auth=(admin.create_api_key("admin", "metrics").api_key, "")) as scraper:
+        running, took, refused = load(10, 4), [], 0
+        ends = time.monotonic() + 5
+        while (began := time.monotonic()) < ends:
+            scraped = scraper.get(f"{server.url}/metrics", timeout=DEADLINE)
+            took.append(time.monotonic() - began)
+            assert scraped.status_code == 200
+            refused = int(re.search(r'outcome="429"} (\d+)', scraped.text)[1])
+        assert len(running.wait(DEADLINE)) > 10 * CAPACITY
+    assert refused > 0
+    figure(f"{len(took)} scrapes at 10 times the capacity: at most {max(took) * 1000:.0f} ms")
+    assert max(took) < 1 + SLACK_SECONDS
 
 
 def outcome(endpoint, timeout: float) -> tuple[str, float]:

@@ -11,6 +11,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import httpx2
+import psutil
 import pytest
 from server_driver import DEADLINE, SMALL, args, eventually, running
 
@@ -111,6 +112,31 @@ def test_a_full_disk_is_told_and_survived(tmp_path):
         assert endpoint.predict(args(number=5)).get(DEADLINE).value == 5
 
 
+def test_on_a_full_disk_predictions_and_their_numbers_go_on_and_the_server_ends_as_ever(tmp_path):
+    """History, which can't be stored, stays in memory, and what the server can't store at its end is lost."""
+
+    def counted(client):
+        return sum(client.get_endpoint_metrics("nap").series["ok"])
+
+    with small_disk(tmp_path / "disk") as disk:
+        with running(disk / "data") as client:
+            endpoint = deploy(client, endpoint_type="sync")
+            with pytest.raises(OSError, match="No space"):
+                (disk / "filler").write_bytes(b"x" * 64 * MIB)
+            assert [endpoint.predict(args(number=n)).value for n in range(5)] == list(range(5))
+            eventually(lambda: counted(client) == 5)
+            scraped = httpx2.get(
+                f"{client.server.url}/metrics", auth=(client.server.api_key, ""), timeout=DEADLINE
+            )
+            assert "openlaunch_disk_free_bytes 0" in scraped.text
+            server = psutil.Process(client.server.pid)
+        assert not server.is_running()
+        (disk / "filler").unlink()
+        with running(disk / "data") as client:
+            assert client.get_model_endpoint("nap").predict(args(number=5)).value == 5
+            eventually(lambda: counted(client) >= 1)
+
+
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="limits of other processes can't be set here")
 def test_a_file_that_may_not_grow_is_told_and_survived(server):
     """The same by a limit that every user can set: no file of this server may grow beyond it."""
@@ -169,6 +195,8 @@ def test_a_lock_of_another_process_is_told_and_survived(server):
             endpoint.predict(args(number=2))
         assert refused.value.code == "store_unavailable"
         assert is_alive(client)
+        scraped = httpx2.get(f"{client.server.url}/metrics", auth=(client.server.api_key, ""), timeout=10)
+        assert "openlaunch_ready 0" in scraped.text  # it does not wait for the store
         other.execute("ROLLBACK")
     eventually(lambda: is_ready(client))
     assert at_work.get(DEADLINE).value == 1

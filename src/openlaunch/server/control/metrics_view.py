@@ -2,16 +2,20 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 from math import isnan
+from operator import attrgetter
 from time import monotonic
 from typing import TypedDict
 
+from openlaunch.controller.fleet import Load
 from openlaunch.server import clock
 from openlaunch.server.control.context import Context
 from openlaunch.server.dispatch.lane import Lane
 from openlaunch.server.metrics.counts import FAILED, LABELS, EndpointCounts
 from openlaunch.server.metrics.histograms import SECONDS, Histogram, quantile
 from openlaunch.server.metrics.history import FIELDS, RANGES, History, Point
+from openlaunch.store.records import EndpointRecord
 from openlaunch.wire.endpoints import EndpointStatus
 from openlaunch.wire.keys import ALL_OWNERS
 from openlaunch.wire.metrics import (
@@ -20,7 +24,6 @@ from openlaunch.wire.metrics import (
     EndpointSummary,
     EndpointTotals,
     MetricsRange,
-    MetricsSummaryResponse,
     Points,
     Times,
 )
@@ -122,9 +125,9 @@ class Summaries:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._made: dict[str, tuple[float, asyncio.Task[bytes]]] = {}
-        self._recent: dict[str, _Recent] = {}
-        """What an endpoint's points say, by its id, until there are further ones."""
-        self._taken = 0
+        self._known: dict[str, _Known] = {}
+        """By the id of an endpoint."""
+        self._taken = -1
 
     async def of(self, owner: str) -> bytes:
         """Return the list of an owner's endpoints, or everybody's, as JSON: those with trouble first."""
@@ -135,6 +138,7 @@ class Summaries:
         return await asyncio.shield(self._made[owner][1])
 
     async def _make(self, owner: str) -> bytes:
+        self._look_at_history()
         found = []
         for number, lane in enumerate(self._context.lanes):
             endpoint = lane.endpoint
@@ -142,12 +146,33 @@ class Summaries:
                 found.append(self._last_minute(lane))
             if number % SLICE == SLICE - 1:
                 await asyncio.sleep(0)
-        found.sort(key=_order)
-        return MetricsSummaryResponse(endpoints=found).model_dump_json().encode()
+        found.sort(key=attrgetter("place"))
+        return b'{"endpoints":[%b]}' % b",".join(each.line for each in found)
 
-    def _last_minute(self, lane: Lane) -> EndpointSummary:
-        endpoint, load = lane.endpoint, lane.load()
-        return EndpointSummary(
+    def _look_at_history(self) -> None:
+        """Have each endpoint's points looked at again where there may be new ones, and forget what is deleted."""
+        if self._context.history.taken != self._taken:
+            self._taken = self._context.history.taken
+            there = {lane.endpoint.id for lane in self._context.lanes}
+            self._known = {each: known for each, known in self._known.items() if each in there}
+            for known in self._known.values():
+                known.is_recent = False
+
+    def _last_minute(self, lane: Lane) -> "_Known":
+        """Return what is known of an endpoint; its line is made anew where something has changed."""
+        endpoint, load, workers = (
+            lane.endpoint,
+            lane.load(),
+            self._context.controller.workers(lane.endpoint.id)[0],
+        )
+        known = self._known.get(endpoint.id)
+        if known is not None and known.is_recent and known.seen == (endpoint, load, workers):
+            return known
+        recent = known.recent if known and known.is_recent else _recent(self._context.history, endpoint.id)
+        if known is not None and known.recent == recent and known.seen == (endpoint, load, workers):
+            known.is_recent = True
+            return known
+        summary = EndpointSummary(
             id=endpoint.id,
             name=endpoint.name,
             owner=endpoint.owner,
@@ -156,18 +181,24 @@ class Summaries:
             status_reason=endpoint.status_reason,
             waiting=load.queued,
             running=load.in_flight,
-            workers=self._context.controller.workers(endpoint.id)[0],
-            **self._recent_of(endpoint.id),
+            workers=workers,
+            **recent,
         )
+        line, seen = summary.model_dump_json().encode(), (endpoint, load, workers)
+        known = self._known[endpoint.id] = _Known(seen, recent, _order(summary), line)
+        return known
 
-    def _recent_of(self, endpoint_id: str) -> "_Recent":
-        history = self._context.history
-        if history.taken != self._taken:
-            self._recent.clear()
-            self._taken = history.taken
-        if endpoint_id not in self._recent:
-            self._recent[endpoint_id] = _recent(history, endpoint_id)
-        return self._recent[endpoint_id]
+
+@dataclass(slots=True)
+class _Known:
+    """An endpoint as it was at the last look, and its line in the list: most of them change seldom."""
+
+    seen: tuple[EndpointRecord, Load, int]
+    recent: _Recent
+    place: tuple[float | str, ...]
+    line: bytes
+    is_recent: bool = True
+    """Whether there are no further points than those of `recent`."""
 
 
 def _order(summary: EndpointSummary) -> tuple[float | str, ...]:
