@@ -1,6 +1,7 @@
 """The Open Inference Protocol over gRPC: by messages of our own making, and by the unmodified `tritonclient`."""
 
 import socket
+import threading
 import time
 from pathlib import Path
 
@@ -145,6 +146,38 @@ def test_a_large_message_without_a_key_is_refused(call):
     for key in ("", "wrong"):
         code, details = refused(call, asked(bytes(size), shape=[size], datatype="UINT8"), key=key)
         assert (code, "key" in details) == ("UNAUTHENTICATED", True)
+
+
+def test_health_needs_no_key_and_reads_no_message(client, call):
+    for name in ("ServerLive", "ServerReady"):
+        assert call(name, METHODS[name].request(), key="")
+        data = bytes(2**23)
+        with grpc.insecure_channel(client.address) as channel:
+            method = channel.unary_unary(
+                f"/{SERVICE}/{name}", response_deserializer=METHODS[name].answer.FromString
+            )
+            assert method(data, timeout=60)
+
+
+def test_calls_without_a_message_do_not_keep_others_waiting(client, call):
+    """As many calls as there are places have begun, and send nothing."""
+    headers = [("authorization", f"Bearer {client.create_api_key('slow', 'predict').api_key}")]
+    with grpc.insecure_channel(client.address) as channel:
+        method = channel.stream_unary(f"/{SERVICE}/ModelInfer")
+        gate = threading.Event()
+        calls = [method.future(iter(gate.wait, True), metadata=headers) for _ in range(900)]
+        eventually(lambda: any(each.done() for each in calls))
+        said = next(each.exception().details() for each in calls if each.done())
+        assert "too many calls are still to be read" in said
+        for _ in range(20):
+            call("ModelInfer", asked(TWO))
+        for each in calls:
+            each.cancel()
+        gate.set()
+    with grpc.insecure_channel(client.address) as channel:
+        empty = channel.stream_unary(f"/{SERVICE}/ModelInfer")
+        with pytest.raises(grpc.RpcError, match="the call has no message"):
+            empty(iter(()), timeout=60, metadata=headers)
 
 
 def test_limits_of_keys_hold(client, call):

@@ -3,28 +3,36 @@
 It is imported where a port is asked for, and nothing of gRPC otherwise.
 """
 
+import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import grpc
 from grpc import StatusCode
 
-from openlaunch.errors import APIError, BadRequest, ConfigurationError
+from openlaunch.errors import APIError, BadRequest, ConfigurationError, RequestTimeout, Unavailable
 from openlaunch.server.gateway.grpc_messages import METHODS, SERVICE, body_of, infer_answer
 from openlaunch.server.gateway.http_services import HttpServices
 from openlaunch.server.gateway.local_requests import LocalAnswer, answered
+from openlaunch.turns import Turns
 from openlaunch.wire import routes
 
 log = logging.getLogger(__name__)
 
-MAX_CALLS = 1000
+MAX_CALLS = 10_000
 """Calls at a time; further ones are refused."""
 
+MAX_UNREAD = 1000
+"""Calls at a time whose message is not read yet, of which an owner may have as many as are free."""
+
+MIN_PLACES = 2
+"""Messages that are read at a time, where no more bodies than that fit into the memory for them."""
+
+RECEIVE_SECONDS = 60.0
 MAX_DETAILS = 4000
 HEAD_BYTES = 1024 * 1024
 """How much a message may have beside its tensors."""
@@ -37,6 +45,7 @@ _STATUSES = {
     401: StatusCode.UNAUTHENTICATED,
     403: StatusCode.PERMISSION_DENIED,
     404: StatusCode.NOT_FOUND,
+    408: StatusCode.DEADLINE_EXCEEDED,
     409: StatusCode.ABORTED,
     413: StatusCode.RESOURCE_EXHAUSTED,
     415: StatusCode.INVALID_ARGUMENT,
@@ -51,6 +60,7 @@ _PASSED = frozenset(
 )
 """What of a call's metadata the server reads; a model's context gets the rest as far as it begins with `x-`."""
 
+_OF_ANYBODY = frozenset(("ServerLive", "ServerReady"))
 _SHOWN = ("retry-after", "x-request-id")
 """Headers of an answer that a call's trailing metadata has."""
 
@@ -89,7 +99,6 @@ async def open_grpc(listener: Listener, services: HttpServices) -> AsyncIterator
     """Serve the protocol with these services. Raise ConfigurationError if the port can't be used."""
     calls = Calls(services)
     server = grpc.aio.server(
-        interceptors=[_Admission(services)],
         maximum_concurrent_rpcs=MAX_CALLS,
         options=[
             ("grpc.max_receive_message_length", services.max_body_bytes + HEAD_BYTES),
@@ -98,14 +107,8 @@ async def open_grpc(listener: Listener, services: HttpServices) -> AsyncIterator
             ("grpc.so_reuseport", 0),
         ],
     )
-    handlers = {
-        name: grpc.unary_unary_rpc_method_handler(
-            getattr(calls, name),
-            request_deserializer=method.request.FromString,
-            response_serializer=method.answer.SerializeToString,
-        )
-        for name, method in METHODS.items()
-    }
+    receiver = Receiver(services)
+    handlers = {name: receiver.handler(name, getattr(calls, name)) for name in METHODS}
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
     listener.bind(server)
     await server.start()
@@ -115,29 +118,52 @@ async def open_grpc(listener: Listener, services: HttpServices) -> AsyncIterator
         await server.stop(STOP_SECONDS)
 
 
-class _Admission(grpc.aio.ServerInterceptor):  # type: ignore[misc]
-    """Refuses calls without a good key before their message, which may be large, is read."""
+class Receiver:
+    """Reads the messages of calls, each of which may be as large as a body.
+
+    A message is read once its caller's key is known to be good and there is a place for it: until it is there as a
+    whole, nobody knows its size. gRPC keeps little of what is not read.
+    """
 
     def __init__(self, services: HttpServices) -> None:
         self._services = services
+        self._unread = Turns(MAX_UNREAD)
+        self._turns = Turns(max(MIN_PLACES, services.bodies.limit // services.max_body_bytes))
 
-    async def intercept_service(self, continuation: Any, details: Any) -> Any:
-        """Return what handles a call."""
-        if details.method == f"/{SERVICE}/ModelInfer":
-            headers = [
-                (name.encode(), value.encode())
-                for name, value in _headers(details.invocation_metadata).items()
-            ]
-            try:
-                self._services.admit({"headers": headers, "query_string": b""})
-            except APIError as error:
-                self._services.counts.refused(error)
-                return grpc.stream_unary_rpc_method_handler(partial(_refuse, error))
-        return await continuation(details)
+    def handler(self, name: str, run: Handler) -> Any:
+        """Return the handler of a method, which gets its message; those that anybody may call get none."""
 
+        async def handle(requests: Any, context: Any) -> Any:
+            return await run(None if name in _OF_ANYBODY else await self._message(context), context)
 
-async def _refuse(error: APIError, requests: AsyncIterator[bytes], context: Any) -> None:
-    await _abort(context, error.status, error.message, {})
+        method = METHODS[name]
+        return grpc.stream_unary_rpc_method_handler(
+            handle,
+            request_deserializer=method.request.FromString,
+            response_serializer=method.answer.SerializeToString,
+        )
+
+    async def _message(self, context: Any) -> Any:
+        headers = [
+            (name.encode(), value.encode()) for name, value in _headers(context.invocation_metadata()).items()
+        ]
+        try:
+            owner = self._services.admit({"headers": headers, "query_string": b""}).owner
+            if self._unread.room(owner) < 1:
+                text = "the messages of too many calls are still to be read: send those first"
+                raise Unavailable(text, code="bodies_full", retry_after=1)
+            async with asyncio.timeout(RECEIVE_SECONDS), self._unread.of(owner), self._turns.of(owner):
+                message = await context.read()
+            if message is grpc.aio.EOF:
+                raise BadRequest("the call has no message", code="invalid_tensor")
+        except TimeoutError:
+            error: APIError = RequestTimeout(f"the message did not come within {RECEIVE_SECONDS:g} seconds")
+        except APIError as refused:
+            error = refused
+        else:
+            return message
+        self._services.counts.refused(error)
+        return await _abort(context, error.status, error.message, {})
 
 
 async def _abort(context: Any, status: int, text: str, headers: dict[str, str]) -> None:
