@@ -13,6 +13,9 @@ from openlaunch.server.settings import UrlSettings
 HOST, PREFIX = "openlaunch.host", "openlaunch.prefix"
 """Where a request's scope has the host that its client has asked for, and the path that a proxy has taken off."""
 
+MAX_HOPS = 50
+"""Addresses of `X-Forwarded-For` that are looked at, from the last one on: a stranger may have sent thousands."""
+
 _HOST = re.compile(r"(?:[\w.-]+|\[[0-9a-fA-F:.]+\])(?::\d{1,5})?", re.ASCII)
 _PATH = re.compile(r"(?:/[\w.~%-]+)+", re.ASCII)
 _PARAMETER = re.compile(r'(for|host|proto)\s*=\s*(?:"([^"]*)"|([^\s;,"]+))', re.IGNORECASE)
@@ -66,7 +69,7 @@ class Proxies:
             scope[HOST] = host if named else f"{host}:{port}"
         if _PATH.fullmatch(prefix := said.get("prefix", "").rstrip("/")):
             scope[PREFIX] = prefix
-        for address in reversed(said.get("for", "").split(",")):
+        for address in reversed(said.get("for", "").rsplit(",", MAX_HOPS)[-MAX_HOPS:]):
             if found := _address(address.strip()):
                 scope["client"] = (found, 0)
                 if not self._trusts(found):

@@ -38,6 +38,14 @@ def write_frames(frames, times=1, fill=0):
     return "written"
 
 
+def write_large(count):
+    """Answer with as many empty arrays, and not in the form of answers."""
+    from openlaunch_worker.frames import Kind, Outcome, encode
+
+    body = b'{"status": "SUCCESS", "result": {"a": [' + b"[]," * count + b"[]]}}"
+    return write_frames(encode(Kind.RESULT, 1, bytes([Outcome.SUCCESS]) + body).hex())
+
+
 def stream_frames(frames, times):
     write_frames(frames, times)
     yield "written"
@@ -122,6 +130,16 @@ def test_an_answer_that_says_something_of_other_tasks_is_not_given_out(client, v
     response = future.get(DEADLINE)
     assert response.status == "FAILURE"
     assert "does not have the form" in response.traceback
+
+
+def test_a_large_answer_of_another_form_is_not_read(client, victim):
+    """By name, the value would be taken out of it."""
+    evil = client.deploy(write_large, name="other-form", min_workers=1, **SMALL)
+    with http(client) as raw:
+        answer = raw.post(f"/e/{evil.name}", json={"count": 2_000_000})
+    assert answer.status_code == 500
+    assert "the worker's answer is not one" in answer.text
+    assert victim.predict(args(x=1)).get(DEADLINE).value == 1
 
 
 def test_a_large_result_is_refused_by_its_head(client, victim):

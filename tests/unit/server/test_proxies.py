@@ -1,5 +1,7 @@
 """What a proxy says is believed where it is trusted, and what it says has to make sense."""
 
+import time
+
 import pytest
 from pydantic import ValidationError
 
@@ -74,3 +76,11 @@ def test_a_public_url_that_is_none_is_refused(wrong):
 def test_a_network_that_is_none_is_refused():
     with pytest.raises(ConfigurationError, match=r"'proxy\.local'"):
         Proxies(Settings(trusted_proxies="127.0.0.1, proxy.local"))
+
+
+@pytest.mark.parametrize("said", ["," * 60_000, "x," * 30_000, "127.0.0.1," * 6_000])
+def test_thousands_of_addresses_take_no_time(said):
+    begun = time.process_time()
+    assert seen({"x-forwarded-for": "6.6.6.6," + said + "1.2.3.4"}) == ("http://server:8000", "1.2.3.4")
+    assert seen({"x-forwarded-for": said})[1] == "127.0.0.1"
+    assert time.process_time() - begun < 0.05

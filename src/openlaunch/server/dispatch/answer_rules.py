@@ -19,6 +19,9 @@ _OF_STREAM = b"data: "
 """What stands before a failure that is the last event of a stream."""
 
 _NO_ERROR = {"type": "", "message": ""}
+_OF_FAILURE = {"status", "result", "traceback", "status_code", "error"}
+"""What a failure says. More would be parsed, again and again, on the way to its caller."""
+
 FRAME_BYTES = 1024
 """What stands around a value."""
 
@@ -64,12 +67,16 @@ def check_failure(body: Body) -> bytes:
         raise FrameError(f"a failure of {len(body)} bytes, over the limit of {MAX_FAILURE_BYTES} bytes")
     body = bytes(body)
     failure = read_object(body.removeprefix(_OF_STREAM), "a failure")
+    if not failure.keys() <= _OF_FAILURE or failure.get("result") is not None:
+        raise FrameError("a failure that says more than why it is one")
     code = failure.get("status_code")
     if type(code) is not int or not 400 <= code <= 599 or type(failure.get("traceback")) is not str:
         raise FrameError("a failure without a status code from 400 to 599, or without a traceback")
     error = failure.get("error", _NO_ERROR)
     if type(error) is not dict or type(error.get("type")) is not str or type(error.get("message")) is not str:
         raise FrameError("a failure whose error is not a type and a message")
+    if any(type(each) is not str for each in error.values()):
+        raise FrameError("a failure whose error says more than texts")
     return body
 
 

@@ -16,7 +16,7 @@ from openlaunch.server.dispatch.arriving_answers import ArrivingAnswer, Arriving
 from openlaunch.server.dispatch.frame_link import FrameLink, handlers
 from openlaunch.server.dispatch.outcome_counts import OutcomeCounts
 from openlaunch.server.dispatch.tally import Tally, traceback_of
-from openlaunch.server.dispatch.work import Work
+from openlaunch.server.dispatch.work import QUICK_BYTES, Work
 from openlaunch.server.metrics.counts import PredictionCounts
 from openlaunch_worker.documents import Start
 from openlaunch_worker.frames import (
@@ -350,12 +350,15 @@ class WorkerLink(FrameLink):
             assert isinstance(payload, bytearray)
             del payload[:1]  # which moves nothing
             body = payload
-        if outcome or len(body) > self._max_result_bytes:
+        size = len(body)
+        if outcome or size > self._max_result_bytes:
             body = check_answer(work, outcome, body, self._max_result_bytes)
             if outcome == Outcome.CANCELLED and request_id not in self._stopping:
                 raise FrameError("an answer without a value to a request that was not cancelled")
             if outcome == Outcome.FAILURE and not work.cancelled:
                 self.failed(work.name, lambda: traceback_of(bytes(body)))
+        if size > QUICK_BYTES and kind == Kind.END:
+            work.check_events(body)
         del self.running[request_id]
         if self._stopping and (timer := self._stopping.pop(request_id, None)) is not None:
             timer.cancel()
@@ -364,7 +367,7 @@ class WorkerLink(FrameLink):
         tally.predictions += 1
         if tally.sampler is not None:
             tally.sampler.answered(work, outcome, body, is_stream=kind == Kind.END)
-        self._numbers.response_bytes += len(body)
+        self._numbers.response_bytes += size
         work.finished(outcome, body)
         if self.counts is not None:
             self.counts.ended(outcome, body)

@@ -14,7 +14,8 @@ PARENT = "openlaunch.parent"
 """Where the scope of a request that a worker makes has the work for which it makes it."""
 
 LOOK_SECONDS = 0.5
-"""How often calls that wait are looked at."""
+SOON_SECONDS = 0.02
+"""How often calls are looked at, and how soon one that waits is: not at once, because hundreds come at a time."""
 
 
 class Nesting:
@@ -46,26 +47,28 @@ class Nesting:
         if child.cancelled:
             return
         self._children.setdefault(parent, {})[child] = lane
-        if not child.running:
-            self._refuse_stuck()
-        self._look_later()
+        self._look_later(LOOK_SECONDS if child.running else SOON_SECONDS)
 
     def seconds_left(self, parent: Work) -> float:
         """Return how long a call may take."""
         return max(parent.deadline - self._loop.time(), 0.001)
 
-    def _look_later(self) -> None:
-        if self._timer is None:
-            self._timer = self._loop.call_later(LOOK_SECONDS, self._look)
+    def _look_later(self, seconds: float = LOOK_SECONDS) -> None:
+        at = self._loop.time() + seconds
+        if self._timer is None or at < self._timer.when():
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self._loop.call_at(at, self._look)
 
     def _look(self) -> None:
         self._timer = None
         self._made = {work: made for work, made in self._made.items() if not work.cancelled}
-        self._refuse_stuck()
+        refused = self._refuse_stuck()
         if self._children or self._made:
-            self._look_later()
+            self._look_later(SOON_SECONDS if refused else LOOK_SECONDS)
 
-    def _refuse_stuck(self) -> None:
+    def _refuse_stuck(self) -> bool:
+        """Refuse the last call of those that stand still, if there is any; return whether so."""
         for parent, children in list(self._children.items()):
             if parent.cancelled:
                 for child in children:
@@ -93,24 +96,35 @@ class Nesting:
                     code="call_cycle",
                 )
             )
+        return bool(waiting)
 
     def _stuck(self) -> set[Work]:
-        """Return the work that stands still: each call that it makes waits for a slot that other such work holds."""
-        stuck = set(self._children)
-        while True:
-            free = {work for work in stuck if not self._all_wait(work, stuck)}
-            if not free:
-                return stuck
-            stuck -= free
+        """Return the work that stands still: each call that it makes waits for a slot that other such work holds.
 
-    def _all_wait(self, work: Work, stuck: set[Work]) -> bool:
-        for child, lane in self._children[work].items():
-            if child.running:
-                if child not in stuck:
-                    return False
-            elif (holders := lane.holders()) is None or not stuck.issuperset(holders):
-                return False
-        return True
+        What moves is found from its ends, each call once, because calls may be nested as deep as there are slots.
+        """
+        moved_by: dict[Work | Lane, list[Work | Lane]] = {}
+        moving: list[Work | Lane] = []
+        lanes: set[Lane] = set()
+        for parent, children in self._children.items():
+            for child, lane in children.items():
+                moved_by.setdefault(child if child.running else lane, []).append(parent)
+                if not child.running:
+                    lanes.add(lane)
+                elif child not in self._children:
+                    moving.append(child)
+        for lane in lanes:
+            holders = lane.holders()
+            if holders is None or not self._children.keys() >= set(holders):
+                moving.append(lane)
+            for holder in holders or ():
+                moved_by.setdefault(holder, []).append(lane)
+        moved: set[Work | Lane] = set()
+        while moving:
+            if (each := moving.pop()) not in moved:
+                moved.add(each)
+                moving += moved_by.get(each, ())
+        return {work for work in self._children if work not in moved}
 
 
 def parent_of(scope: MutableMapping[str, Any]) -> Work | None:

@@ -41,6 +41,9 @@ EXPIRE_SECONDS = 3600.0
 MAX_STREAMS = 1000
 """Streams of an endpoint whose items are gathered at once."""
 DAY = 24 * 3600.0
+_AT = b'{"at":"'
+"""How a line begins."""
+
 USUAL = RecordSettings()
 """How long recordings stay whose endpoint does not record now."""
 
@@ -267,7 +270,7 @@ def _moment(at: float) -> datetime:
 def _is_within(line: bytes, since: str, until: str) -> bool:
     if not since and not until:
         return True
-    at = orjson.loads(line)["at"]
+    at = line[len(_AT) : line.index(b'"', len(_AT))].decode()  # quicker than to read all of it
     return (not since or at >= since) and (not until or at < until)
 
 

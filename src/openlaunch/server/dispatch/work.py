@@ -15,6 +15,10 @@ from openlaunch_worker.frames import MIN_CHUNK_BYTES, STREAM_WINDOW, Body, Flags
 
 log = logging.getLogger(__name__)
 
+QUICK_BYTES = 16 * 1024
+MAX_EVENTS = STREAM_WINDOW // MIN_CHUNK_BYTES
+"""Limit on the events of a stream that come at once, in a part of over `QUICK_BYTES`."""
+
 _UNCOUNTED = PredictionCounts()
 _DIED = WorkerDied("")
 
@@ -141,6 +145,11 @@ class Work(ABC):
         """Take a progress or a partial value. Raise `FrameError` if the worker may not send it."""
         raise FrameError(f"a {Kind(kind).name} for a request that nobody hears before its answer")
 
+    def check_events(self, data: Body) -> None:
+        """Raise `FrameError` if there are too many events in a part of a stream: each of them costs time."""
+        if Flags.RAW not in self.flags and data.count(b"\n\n") > MAX_EVENTS:
+            raise FrameError(f"over {MAX_EVENTS} events of a stream at once")
+
     def check_chunk(self) -> None:
         """Raise `FrameError` if the worker may not send a piece of a stream now."""
         raise FrameError("a CHUNK for a request that is not a stream")
@@ -260,6 +269,8 @@ class StreamCall(Call):
         if self._ahead >= STREAM_WINDOW:
             self.check_chunk()
         size = len(data)
+        if size > QUICK_BYTES:
+            self.check_events(data)
         self._ahead += max(MIN_CHUNK_BYTES, size)
         self.numbers.response_bytes += size
         self._note_item()

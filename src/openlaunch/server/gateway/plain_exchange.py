@@ -1,10 +1,12 @@
 """Requests by name: the answer is the value alone, with a status that says how the prediction has ended."""
 
+import asyncio
 import json
 import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from openlaunch.errors import ServerError
 from openlaunch.server.asgi import STREAM_HEADERS
 from openlaunch.server.gateway.exchange import Exchange
 from openlaunch.server.gateway.heartbeats import HEARTBEAT
@@ -13,10 +15,14 @@ from openlaunch.server.prediction.forms import FORM
 from openlaunch.server.prediction.values import parts_of, problem_of, url_of, value_of
 from openlaunch.wire.problems import CONTENT_TYPE
 from openlaunch.wire.sse import END_EVENT
+from openlaunch_worker.answers import failure
 from openlaunch_worker.files import OCTETS
 from openlaunch_worker.frames import Body
 
 MIXED = "multipart/mixed"
+LARGE_BYTES = 1024 * 1024
+"""An answer beyond this is not parsed in the event loop's thread."""
+
 _MEDIA_TYPE = re.compile(r"[\w.+-]+/[\w.+-]+(; ?[\w.-]+=[\w.+-]+)*", re.ASCII)
 HARMLESS = {"x-content-type-options": "nosniff", "content-security-policy": "sandbox; default-src 'none'"}
 """What a model answers is not the server's: a browser runs nothing of it under the server's address."""
@@ -57,7 +63,7 @@ def split_binary(payload: Body) -> tuple[Body, str]:
 class PlainExchange(Exchange):
     """One request by name. It takes answers as workers make them, and writes what is in them."""
 
-    __slots__ = ("_collected", "_items", "format")
+    __slots__ = ("_collected", "_items", "_responding", "format")
 
     def __init__(self, *given: Any) -> None:
         super().__init__(*given)
@@ -71,9 +77,22 @@ class PlainExchange(Exchange):
         if self._collected:
             self._collected += body
             body = self._collected
-        value = value_of(body)
+        if len(body) > LARGE_BYTES:
+            self._responding = asyncio.get_running_loop().create_task(self._respond_large(body))
+            self.on_gone = self._responding.cancel
+        else:
+            self._respond_value(body, value_of(body))
+
+    async def _respond_large(self, body: Body) -> None:
+        """Answer once a thread has the value, which takes it 2 ms for each MiB."""
+        value = await asyncio.to_thread(value_of, body)
+        self.guarded(self._respond_value, body, value)
+
+    def _respond_value(self, body: Body, value: bytes | None) -> None:
         if value is not None:
             self._respond(200, JSON, value)
+        elif len(body) > LARGE_BYTES:  # no worker that keeps to the rules answers so
+            raise ServerError("the worker's answer is not one")
         elif (pickled := url_of(body)) is not None:
             self.respond_document(200, {}, pickled)
         else:
@@ -152,6 +171,8 @@ class PlainExchange(Exchange):
             self._is_one_document = True
 
     def _fail_stream(self, items: bytes, failed: bytes) -> None:
+        if len(failed) > LARGE_BYTES:  # no worker that keeps to the rules fails so
+            failed = failure("the worker's answer is not one", ServerError.status)
         if not self.started and not items:
             self.respond_failed(failed)
             return

@@ -9,7 +9,11 @@ from openlaunch_worker.frames import Body
 MARK = b'_tokens"'
 """What is in the JSON of a usage, and never in that of a text, where a backslash is before the quotation mark."""
 
-_USAGE = re.compile(rb'"usage"\s*:\s*(?=\{)')
+_NAME = b'"usage"'
+_USAGE = re.compile(_NAME + rb"\s*:\s*(?=\{)")
+_MAX_LOOKS = 100
+"""How many places of the name are looked at, from the end."""
+
 _NO_CHOICES = re.compile(rb'"choices"\s*:\s*\[\s*\]')
 _EVENT_END = re.compile(rb"(?:\r\n\r\n|\n\n|\r\r)")
 _MAX_USAGE = 16384
@@ -37,10 +41,14 @@ NOTHING = TokenUsage()
 
 def usage_in(data: Body) -> TokenUsage:
     """Return the last usage in these bytes of JSON, or of events; of none, `NOTHING`."""
-    found = list(_USAGE.finditer(data))
-    if not found:
+    at, found = len(data), None
+    for _ in range(_MAX_LOOKS):
+        at = data.rfind(_NAME, 0, at)
+        if at < 0 or (found := _USAGE.match(data, at)) is not None:
+            break
+    if found is None:
         return NOTHING
-    start = found[-1].end()
+    start = found.end()
     try:
         document, _ = _decode(bytes(data[start : start + _MAX_USAGE]).decode("utf-8", "replace"))
     except (ValueError, RecursionError):

@@ -17,7 +17,6 @@ GONE = 410
 _EVENT = b"data: "
 _ITEM_HEAD = _EVENT + HEAD
 _EVENT_END = b"\n\n"
-_BACKSLASH = ord("\\")
 
 
 def value_of(answer: Body) -> bytes | None:
@@ -28,11 +27,11 @@ def value_of(answer: Body) -> bytes | None:
     text = memoryview(answer)[len(HEAD) + 1 : -len(TAIL) - 1]
     pieces, start = [], 0
     while start < len(text):
-        end = min(start + PIECE_BYTES, len(text))
-        if _ends_in_escape(text, start, end):
-            end += 1
-        pieces.append(orjson.loads(b'"' + text[start:end] + b'"').encode())
-        start = end
+        piece = bytes(text[start : start + PIECE_BYTES])
+        if _ends_in_escape(piece):
+            piece = bytes(text[start : start + PIECE_BYTES + 1])
+        pieces.append(orjson.loads(b'"' + piece + b'"').encode())
+        start += len(piece)
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
@@ -42,12 +41,9 @@ def url_of(answer: Body) -> dict[str, Any] | None:
     return document["result"] if document["status"] == TaskStatus.SUCCESS else None
 
 
-def _ends_in_escape(text: memoryview, start: int, end: int) -> bool:
+def _ends_in_escape(piece: bytes) -> bool:
     """Return whether the last byte of a part is the first of an escape: it ends with an odd number of backslashes."""
-    at = end
-    while at > start and text[at - 1] == _BACKSLASH:
-        at -= 1
-    return (end - at) % 2 == 1
+    return (len(piece) - len(piece.rstrip(b"\\"))) % 2 == 1
 
 
 def problem_of(failed: bytes, request_id: str) -> tuple[int, dict[str, Any]]:

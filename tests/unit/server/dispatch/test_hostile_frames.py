@@ -101,6 +101,13 @@ REFUSED = {
     "status code huge": encode(Kind.RESULT, CALL, failure(status_code=1 << 63)),
     "traceback a list": encode(Kind.RESULT, CALL, failure(traceback=[])),
     "traceback no text": encode(Kind.RESULT, CALL, failure(traceback="\ud800")),
+    "failure that says more": encode(Kind.RESULT, CALL, failure(more=[[]] * 300_000)),
+    "failure with a result": encode(Kind.RESULT, CALL, failure(result=[])),
+    "error that says more": encode(
+        Kind.RESULT, CALL, failure(error={"type": "x", "message": "x", "more": [[]]})
+    ),
+    "events without end": encode(Kind.CHUNK, STREAM, b"\n\n" * 10_000),
+    "events without end, as the last ones": encode(Kind.END, STREAM, success(b"\n\n" * 10_000)),
     "failure a list": encode(Kind.RESULT, CALL, bytes([Outcome.FAILURE]) + b"[]"),
     "failure deep": encode(Kind.RESULT, CALL, bytes([Outcome.FAILURE]) + b"[" * 9000),
     "failure of a stream": encode(Kind.END, STREAM, bytes([Outcome.FAILURE]) + b"data: {}\n\n"),

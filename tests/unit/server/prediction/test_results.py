@@ -15,11 +15,13 @@ from openlaunch.server.prediction.results import (
     pickled_body,
 )
 from openlaunch.server.prediction.schemas import QUICK_BYTES, BundleSchemas
+from openlaunch.server.prediction.values import PIECE_BYTES, value_of
 from openlaunch.server.proxies import Proxies
 from openlaunch.server.settings import Settings
 from openlaunch.tasks.states import failure
 from openlaunch.wire.tasks import PredictResponse, TaskStatus
 
+MIB = 1 << 20
 INTEGERS = BundleSchemas({"ResponseSchema": {"type": "array", "items": {"type": "integer"}}})
 
 
@@ -87,3 +89,16 @@ def test_signed_urls_open_one_key_to_one_method_for_a_while():
     ):
         with pytest.raises(Forbidden):
             signer.verify(method, key, query["expires"], query["signature"], when)
+
+
+@pytest.mark.parametrize("before", range(4))
+def test_a_value_is_cut_between_its_escapes(before):
+    text = "x" * (PIECE_BYTES - before) + '\\"' * PIECE_BYTES
+    assert json.loads(value_of(success(text)) or b"") == text
+
+
+def test_a_value_of_backslashes_takes_no_longer_than_another():
+    answer = success("\\" * (4 * MIB))
+    begun = time.process_time()
+    assert len(value_of(answer) or b"") == 8 * MIB + 2
+    assert time.process_time() - begun < 0.4

@@ -1,6 +1,7 @@
 """The tokens that engines say a request took, in the bytes of their answers."""
 
 import json
+import time
 
 import orjson
 import pytest
@@ -60,3 +61,11 @@ def test_a_stream_is_asked_for_its_usage_and_stays_as_it_is(body, options):
     before = orjson.loads(body)
     before.pop("stream_options", None)
     assert asked == before
+
+
+@pytest.mark.parametrize("part", [b'"usage": {', b'"usage": 1, ', b'"usage"  '])
+def test_an_answer_of_many_usages_takes_no_time(part):
+    data = bytearray(part * (16 * 1024 * 1024 // len(part)))
+    begun = time.process_time()
+    assert usage_in(data) == NOTHING
+    assert time.process_time() - begun < 0.2
