@@ -4,7 +4,7 @@ import concurrent.futures
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,15 +31,31 @@ class Servers:
     @contextmanager
     def another(self, **settings: object) -> Iterator[ChaosServer]:
         """One more server, with what it needs of the others."""
+        with self._new(**settings) as server:
+            yield server
+
+    @contextmanager
+    def two(self, **settings: object) -> Iterator[tuple[ChaosServer, ChaosServer]]:
+        """The server that leads and another one, which start at the same time."""
+        both = [self._new(**settings) for _ in range(2)]
+        with ExitStack() as stack:
+            for server in both:
+                stack.callback(server.stop)
+                server.start()
+            for server in both:
+                server.wait_until_up()
+            leader = eventually(self.leader)
+            first, second = sorted(both, key=lambda server: server.url != leader)
+            yield first, second
+
+    def _new(self, **settings: object) -> ChaosServer:
         self.made += 1
         data = self.folder / f"data{self.made}"
         data.mkdir(mode=0o700)
         (self.folder / "shared").mkdir(exist_ok=True)
         (data / "artifacts").symlink_to(self.folder / "shared")
         given = {"store": self.url, "cluster_token": TOKEN, "api_key": KEY, "drain_seconds": 5, **settings}
-        given = {name: value for name, value in given.items() if value}
-        with ChaosServer(data, **given) as server:
-            yield server
+        return ChaosServer(data, **{name: value for name, value in given.items() if value})
 
     def leader(self) -> str:
         """The URL of the server that leads now; empty: none does."""

@@ -62,8 +62,7 @@ def lines(path: Path) -> list[int]:
 
 
 def test_what_one_server_does_the_others_know_and_other_clusters_are_refused(servers: Servers) -> None:
-    with servers.another() as first, servers.another() as second:
-        eventually(lambda: servers.leader() == first.url)
+    with servers.two() as (first, second):
         with client_of(first) as here, client_of(second) as there:
             deployed(here)
             endpoint = endpoint_at(there)
@@ -99,7 +98,7 @@ def test_what_one_server_does_the_others_know_and_other_clusters_are_refused(ser
 def test_limits_of_a_key_hold_for_all_servers_together(servers: Servers) -> None:
     most = 40
     rate = {"requests_per_second": 0.01, "burst": most}
-    with servers.another() as first, servers.another() as second, client_of(first) as admin:
+    with servers.two() as (first, second), client_of(first) as admin:
         admin.deploy(square, name="later", endpoint_type="async", max_workers=1, wait=False, **LITTLE)
         owner = admin.whoami().owner
         for limits, code in ((rate, "rate_limited"), ({"requests_per_day": most}, "quota_exceeded")):
@@ -140,11 +139,9 @@ def test_a_callback_is_sent_by_one_server_alone(servers: Servers) -> None:
 
     with (
         http_service(Receiver) as receiver,
-        servers.another() as first,
-        servers.another(),
+        servers.two() as (first, _),
         client_of(first) as client,
     ):
-        eventually(lambda: servers.leader() == first.url)
         deployed(client)
         endpoint = endpoint_at(client)
         url = f"http://127.0.0.1:{receiver.server_port}/done"
@@ -163,27 +160,25 @@ def test_a_callback_is_sent_by_one_server_alone(servers: Servers) -> None:
 def test_a_leader_that_is_lost_is_replaced_and_no_task_with_it(
     servers: Servers, signal_sent: signal.Signals, tmp_path: Path
 ) -> None:
-    with servers.another() as first, servers.another() as second:
-        eventually(lambda: servers.leader() == first.url)
-        with client_of(first) as here, client_of(second) as there:
-            deployed(here)
-            endpoint = endpoint_at(there)
-            log = tmp_path / "log"
-            futures = [endpoint.predict(args(n=n, log=str(log), seconds=0.3)) for n in range(20)]
-            eventually(lambda: len(lines(log)) >= 4)
-            os.kill(first.pid, signal_sent)
-            lost_at = time.monotonic()
-            eventually(lambda: servers.leader() == second.url)
-            assert time.monotonic() - lost_at < (1 if signal_sent is signal.SIGTERM else 3) * SLOW
-            assert results(futures) == [n * n for n in range(20)]
-            ran = lines(log)
-            assert set(ran) == set(range(20))
-            assert len(ran) <= 20 + 4  # those that ran when the leader was lost
-            if signal_sent is signal.SIGSTOP:
-                os.kill(first.pid, signal.SIGCONT)
-                eventually(lambda: "another server leads now" in first.log())
-                assert results([endpoint_at(here).predict(args(n=n)) for n in range(4)]) == [0, 1, 4, 9]
-                assert servers.leader() == second.url
+    with servers.two() as (first, second), client_of(first) as here, client_of(second) as there:
+        deployed(here)
+        endpoint = endpoint_at(there)
+        log = tmp_path / "log"
+        futures = [endpoint.predict(args(n=n, log=str(log), seconds=0.3)) for n in range(20)]
+        eventually(lambda: len(lines(log)) >= 4)
+        os.kill(first.pid, signal_sent)
+        lost_at = time.monotonic()
+        eventually(lambda: servers.leader() == second.url)
+        assert time.monotonic() - lost_at < (1 if signal_sent is signal.SIGTERM else 3) * SLOW
+        assert results(futures) == [n * n for n in range(20)]
+        ran = lines(log)
+        assert set(ran) == set(range(20))
+        assert len(ran) <= 20 + 4  # those that ran when the leader was lost
+        if signal_sent is signal.SIGSTOP:
+            os.kill(first.pid, signal.SIGCONT)
+            eventually(lambda: "another server leads now" in first.log())
+            assert results([endpoint_at(here).predict(args(n=n)) for n in range(4)]) == [0, 1, 4, 9]
+            assert servers.leader() == second.url
 
 
 @pytest.mark.parametrize("signal_sent", [signal.SIGKILL, signal.SIGSTOP, signal.SIGTERM])
@@ -194,12 +189,10 @@ def test_a_lost_leader_costs_no_task_no_model_and_little_time(
     load, predict = counting(log)
     with (
         agents(2, token=TOKEN) as nodes,
-        servers.another(**settings_of(nodes, TOKEN)) as first,
-        servers.another(**settings_of(nodes, TOKEN)) as second,
+        servers.two(**settings_of(nodes, TOKEN)) as (first, second),
         LaunchClient(KEY, f"{first.url},{second.url}", max_retries=8) as client,
         LaunchClient(KEY, second.url, max_retries=8) as there,
     ):
-        eventually(lambda: servers.leader() == first.url)
         given = {"load_model_fn": load, "max_workers": 2, "min_workers": 2, **LITTLE}
         direct = client.deploy(predict, name="direct", **given)
         later = client.deploy(predict, name="later", endpoint_type="async", **given)

@@ -33,12 +33,7 @@ def square(n, seconds=0.0):
 @pytest.fixture
 def two(servers: Servers) -> Iterator[tuple[ChaosServer, ChaosServer, list[Any]]]:
     """The server that leads, another one, and their agent."""
-    with (
-        agents(1, token=TOKEN) as nodes,
-        servers.another(**settings_of(nodes, TOKEN)) as first,
-        servers.another(**settings_of(nodes, TOKEN)) as second,
-    ):
-        eventually(lambda: servers.leader() == first.url)
+    with agents(1, token=TOKEN) as nodes, servers.two(**settings_of(nodes, TOKEN)) as (first, second):
         yield first, second, nodes
 
 

@@ -19,7 +19,7 @@ from openlaunch.engines.processes import Processes
 from openlaunch.engines.sandbox import Sandboxes
 from openlaunch.engines.worker_logs import WorkerLogs
 
-DEADLINE = 20.0
+DEADLINE = 60.0
 
 SOURCES = str(Path(openlaunch_worker.__file__).parents[1])
 """Where the runtime is imported from; sandboxes hide it where the project lies in a temporary folder."""

@@ -94,7 +94,7 @@ def test_the_source_distribution_holds_the_packages_and_what_describes_them(dist
         names = {Path(*Path(name).parts[1:]) for name in archive.getnames()}
     tops = {name.parts[0] for name in names}
     assert tops == {
-        *("src", "LICENSE", "README.md", "CHANGELOG.md", "pyproject.toml", "PKG-INFO", ".gitignore")
+        *("docs", "src", "LICENSE", "README.md", "CHANGELOG.md", "pyproject.toml", "PKG-INFO", ".gitignore")
     }
 
 

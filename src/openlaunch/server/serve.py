@@ -33,7 +33,7 @@ from openlaunch.engines.package_sources import PackageSources
 from openlaunch.engines.processes import Processes
 from openlaunch.engines.sandbox import Sandboxes
 from openlaunch.engines.worker_logs import WorkerLogs
-from openlaunch.errors import ConfigurationError, Unavailable
+from openlaunch.errors import ConfigurationError, Conflict, Unavailable
 from openlaunch.nodes import leases
 from openlaunch.server import clock
 from openlaunch.server.access.audit import AuditLog
@@ -647,7 +647,12 @@ async def _first_key(context: Context, data: DataDir) -> str:
     if asked is not None:
         key = asked.get_secret_value()
         if keyring.find(key) is None:
-            await _make_first_key(context, key)
+            try:
+                await _make_first_key(context, key)
+            except Conflict:  # another server, which starts at the same time, has made it, or it was revoked
+                await keyring.load()
+        if keyring.find(key) is None:
+            raise ConfigurationError("OPENLAUNCH_API_KEY is a key that was revoked; give another one")
         return key
     key = data.read_api_key() or ""
     if keyring.find(key) is not None:

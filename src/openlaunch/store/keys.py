@@ -5,7 +5,9 @@ from typing import Any
 
 from sqlalchemy import Connection, select, text, update
 from sqlalchemy import insert as insert_into
+from sqlalchemy.exc import IntegrityError
 
+from openlaunch.errors import Conflict
 from openlaunch.store.records import KeyRecord
 from openlaunch.store.rows import values_of
 from openlaunch.store.tables import api_keys, key_usage
@@ -21,8 +23,11 @@ RETURNING day, requests""")
 
 
 def insert(conn: Connection, key: KeyRecord) -> None:
-    """Store a new key."""
-    conn.execute(insert_into(api_keys).values(values_of(key) | {"role": key.role.value}))
+    """Store a new key; raise Conflict if it exists, be it revoked."""
+    try:
+        conn.execute(insert_into(api_keys).values(values_of(key) | {"role": key.role.value}))
+    except IntegrityError as error:
+        raise Conflict("the key exists") from error
 
 
 def list_all(conn: Connection) -> list[KeyRecord]:

@@ -33,6 +33,7 @@ def all_ready(endpoint, count):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(240)  # five processes start one after the other
 def test_models_stay_loaded_when_a_server_is_killed_and_when_it_is_upgraded(tmp_path):
     log = tmp_path / "log"
     load, predict = counting(log)
@@ -51,7 +52,7 @@ def test_models_stay_loaded_when_a_server_is_killed_and_when_it_is_upgraded(tmp_
         all_ready(direct, 2)
         for how in (signal.SIGKILL, signal.SIGTERM):
             before = lines(log).count("runs 7")
-            futures = [later.predict(args(n=7, seconds=1)) for _ in range(3)]
+            futures = [later.predict(args(n=7, seconds=0.5)) for _ in range(3)]
             eventually(lambda before=before: lines(log).count("runs 7") >= before + 2)
             again(server, how)
             assert direct.predict(args(n=4)).value == 16

@@ -99,11 +99,18 @@ def test_no_file_of_the_data_directory_is_for_others(tmp_path):
         assert stat.S_IMODE((data_dir / "artifacts").stat().st_mode) == 0o700
 
 
-def test_the_first_key_can_be_given(tmp_path):
+def test_the_first_key_can_be_given_and_is_refused_once_it_was_revoked(tmp_path):
     key = "a-key-of-my-own-choice"
     with running(tmp_path, api_key=key) as client:
         assert client.server.api_key == key
         assert client.list_model_endpoints() == []
+        client.create_api_key("ann", "admin")
+        client.revoke_api_key(client.list_api_keys()[0].id)
+    process = start(tmp_path, OPENLAUNCH_API_KEY=key)
+    _, err = process.communicate(timeout=DEADLINE)
+    assert process.returncode == 2
+    assert "OPENLAUNCH_API_KEY is a key that was revoked" in err
+    assert "Traceback" not in err
 
 
 def test_a_key_that_is_too_short_is_refused_without_being_shown(tmp_path):
