@@ -10,9 +10,12 @@ from typing import Any, Final
 from openlaunch_worker.failures import one_line
 from openlaunch_worker.files import NPY, SCRATCH, DType, File, Shape, of_data_url
 from openlaunch_worker.tables import frame_of
-from openlaunch_worker.tensors import TENSOR, array_of
+from openlaunch_worker.tensors import TENSOR, array_of, is_bf16
 
 _MAGIC: Final = b"\x93NUMPY"
+
+BF16: Final = "bfloat16"
+"""What torch and ml_dtypes call a type that NumPy does not have."""
 
 MAX_TEXT_BYTES: Final = 64 * 1024 * 1024
 """Of an array that is made of lists with text."""
@@ -149,9 +152,15 @@ class Arrays:
             raise
         except Exception as error:
             raise Misfit(f"{self._needed()} is needed: {one_line(error)}") from None
-        if not self._fits(numpy, array):
-            raise Misfit(f"{self._needed()} is needed, and one of {array.dtype} and shape {array.shape} came")
-        return importlib.import_module("torch").from_numpy(array) if self._as_tensor else array
+        is_bits = self._as_tensor and is_bf16(value)
+        if not self._has_dtype(numpy, array, is_bits=is_bits) or not self._has_shape(array):
+            came = BF16 if is_bits else array.dtype
+            raise Misfit(f"{self._needed()} is needed, and one of {came} and shape {array.shape} came")
+        if not self._as_tensor:
+            return array
+        torch = importlib.import_module("torch")
+        tensor = torch.from_numpy(array)
+        return tensor.view(torch.bfloat16) if is_bits else tensor
 
     def _needed(self) -> str:
         of = "" if self._dtype is None else f" of {self._dtype}"
@@ -171,7 +180,7 @@ class Arrays:
 
     def _of_file(self, numpy: Any, file: File) -> Any:
         if file.media_type.startswith(TENSOR):
-            return array_of(numpy, file)
+            return array_of(numpy, file, bf16_as_bits=self._as_tensor)
         data = file.read()
         if data.startswith(_MAGIC):
             return _of_npy(numpy, data)
@@ -180,9 +189,15 @@ class Arrays:
         lengths = () if self._shape is None else tuple(-1 if n is None else n for n in self._shape)
         return numpy.frombuffer(data, self._dtype).copy().reshape(lengths or (-1,))
 
-    def _fits(self, numpy: Any, array: Any) -> bool:
-        if self._dtype is not None and array.dtype != numpy.dtype(self._dtype):
+    def _has_dtype(self, numpy: Any, array: Any, *, is_bits: bool) -> bool:
+        if self._dtype is None or is_bits:
+            return self._dtype in (None, BF16)
+        try:
+            return bool(array.dtype == numpy.dtype(self._dtype))
+        except TypeError:  # it is another library's, which was not imported
             return False
+
+    def _has_shape(self, array: Any) -> bool:
         shape = self._shape
         return shape is None or (
             len(shape) == array.ndim

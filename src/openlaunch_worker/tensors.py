@@ -37,8 +37,16 @@ def media_type_of(datatype: str, shape: list[int]) -> str:
     return f"{TENSOR};{datatype};{','.join(map(str, shape))}"
 
 
-def array_of(numpy: Any, file: File) -> Any:
-    """Return the array that a part is. Raise ValueError if it is not one."""
+def is_bf16(value: Any) -> bool:
+    """Return whether a value is a part that is a tensor of BF16."""
+    return isinstance(value, File) and value.media_type.startswith(f"{TENSOR};BF16;")
+
+
+def array_of(numpy: Any, file: File, *, bf16_as_bits: bool = False) -> Any:
+    """Return the array that a part is, of BF16 where that is asked as whole numbers with the same bits.
+
+    Raise ValueError if it is not one.
+    """
     _, datatype, lengths = file.media_type.split(";")
     data, shape = file.read(), tuple(int(n) for n in lengths.split(",") if n)
     if datatype == BYTES:
@@ -47,6 +55,8 @@ def array_of(numpy: Any, file: File) -> Any:
             raise ValueError(f"{len(elements)} elements of BYTES came for the shape {shape}")
         array = numpy.empty(len(elements), object)
         array[:] = elements
+    elif datatype == "BF16" and bf16_as_bits:
+        array = numpy.frombuffer(data, "<i2").copy()
     elif datatype == "BF16":
         array = _of_bf16(numpy, data)
     elif datatype == "BOOL":

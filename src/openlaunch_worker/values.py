@@ -55,7 +55,9 @@ def npy_of(value: Any) -> Binary | None:
     numpy = sys.modules.get("numpy")
     kind = "array"
     if (tensor := _class("torch", "Tensor")) is not None and isinstance(value, tensor):
-        kind, value = "tensor", value.detach().cpu().numpy()
+        value = value.detach().cpu()
+        # NumPy has no bfloat16, and all its values among those of 32 bits.
+        kind, value = "tensor", (value.float() if str(value.dtype) == "torch.bfloat16" else value).numpy()
     if numpy is None or not isinstance(value, numpy.ndarray) or value.dtype.hasobject:
         return None
     file = BytesIO()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
+from openlaunch_worker.binaries import Arrays, Misfit
 from openlaunch_worker.failures import Refusal
 from openlaunch_worker.files import File
 from openlaunch_worker.tensors import SIZES, answer, array_of, media_type_of
@@ -75,6 +76,12 @@ def test_a_bool_is_true_for_any_byte_but_zero():
 def test_halves_of_floats_are_floats_where_ml_dtypes_is_missing():
     found = read("BF16", [2], b"\x80\x3f\x00\xc0")
     assert (found.dtype, found.tolist()) == (np.float32, [1.0, -2.0])
+
+
+def test_a_type_that_a_bundle_does_not_have_is_refused():
+    file = File(b"\x80\x3f", media_type=media_type_of("BF16", [1]))
+    with pytest.raises(Misfit, match="an array of bfloat16 is needed, and one of float32"):
+        Arrays("bfloat16", None).make(file)
 
 
 @pytest.mark.parametrize(
