@@ -9,6 +9,9 @@ MAX_HEAD: Final = 64 * 1024
 MAX_LINE: Final = 1024
 """Limit on the line before a chunk."""
 
+_PROTOCOL: Final = b"HTTP/1."
+_HEAD_END: Final = re.compile(rb"\r?\n\r?\n")
+"""An empty line; small servers leave the carriage returns out."""
 _STATUS: Final = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: |\Z)")
 _LENGTH: Final = re.compile(r"[0-9]{1,18}")
 _SIZE: Final = re.compile(rb"[0-9A-Fa-f]{1,16}[ \t]*(?:;.*)?")
@@ -66,10 +69,13 @@ class ResponseParser:
         """Read the head, where all of it is there; return what is behind it."""
         data = self._rest + data
         while True:
-            head, found, behind = data.partition(b"\r\n\r\n")
+            found = _HEAD_END.search(data)
+            head, behind = (data, b"") if found is None else (data[: found.start()], data[found.end() :])
             if len(head) > MAX_HEAD:
                 raise BodyError(f"the head of its answer has over {MAX_HEAD} bytes")
-            if not found:
+            if found is None:
+                if data[: len(_PROTOCOL)] != _PROTOCOL[: len(data)]:
+                    raise _not_http(data)  # the rest of a head may never come
                 self._rest = data
                 return b""
             status = self._status_of(head)
@@ -82,9 +88,9 @@ class ResponseParser:
         return behind
 
     def _status_of(self, head: bytes) -> int:
-        first, *lines = head.split(b"\r\n")
-        if (status := _STATUS.match(first)) is None:
-            raise BodyError(f"its answer is not HTTP/1.1, it begins with {first[:40]!r}")
+        first, *lines = head.split(b"\n")
+        if (status := _STATUS.match(first.removesuffix(b"\r"))) is None:
+            raise _not_http(first)
         self.headers.clear()
         for line in lines:
             name, colon, value = line.decode("latin-1").partition(":")
@@ -168,3 +174,7 @@ class ResponseParser:
             raise BodyError(f"a chunk of its answer has the size {line[:40]!r}")
         self._left = int(line.partition(b";")[0], 16)
         self._is_behind_last = not self._left
+
+
+def _not_http(data: bytes) -> BodyError:
+    return BodyError(f"its answer is not HTTP/1.1, it begins with {data[:40]!r}")

@@ -99,3 +99,17 @@ def test_a_connection_is_kept_where_the_response_allows_it(head, kept):
     parser, body = read(head)
     assert (parser.is_done, parser.is_kept) == (True, kept)
     assert body == (b"" if b"204" in head else b"a")
+
+
+@given(st.lists(st.integers(0, 10_000), max_size=20))
+def test_lines_of_a_head_may_end_without_a_carriage_return(cuts):
+    parser, body = read(
+        b"HTTP/1.1 103 Early Hints\n\n" + HEAD.replace(b"\r", b"") + b"Content-Length: 3\n\n[1]", cuts
+    )
+    assert (parser.is_done, body, parser.headers["content-type"]) == (True, b"[1]", "text/plain")
+
+
+@pytest.mark.parametrize("data", [b"SSH-2.0-OpenSSH_9.6\r\n", b"\x15\x03\x01", b"{"])
+def test_what_does_not_begin_as_http_is_refused_before_its_end(data):
+    with pytest.raises(BodyError, match=r"is not HTTP/1\.1, it begins with"):
+        read(data)
