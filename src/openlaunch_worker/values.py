@@ -74,13 +74,19 @@ def table_of(value: Any) -> Binary | None:
     return None if data is None else Binary(data, ARROW, "table")
 
 
-def typed(value: Any) -> Any:
-    """Return the same as `plain`; an array is a URL, too, and a table where pyarrow is there."""
+def sent(value: Any) -> Any:
+    """Return the same as `plain`; an array is a URL, too. A table stays rows, which every function can read."""
     found = binary_of(value) or npy_of(value)
-    if found is None and is_frame(value):
+    return plain(value) if found is None else found.data_url()
+
+
+def typed(value: Any) -> Any:
+    """Return the same as `sent`; a table is a URL where pyarrow is there."""
+    found = None
+    if is_frame(value):
         with suppress(ValueError):
             found = table_of(value)
-    return plain(value) if found is None else found.data_url()
+    return sent(value) if found is None else found.data_url()
 
 
 def plain(value: Any) -> Any:

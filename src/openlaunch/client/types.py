@@ -12,7 +12,7 @@ from urllib.parse import unquote
 from openlaunch_worker.files import File
 from openlaunch_worker.frames import with_parts
 from openlaunch_worker.tables import frame_of
-from openlaunch_worker.values import binary_of, npy_of, typed
+from openlaunch_worker.values import binary_of, npy_of, sent
 
 _SENT = re.compile(r"data:([^,]*?);type=([a-z]+)(?:;name=([^;,]*))?;base64,")
 
@@ -26,7 +26,7 @@ def encode_args(document: dict[str, Any]) -> bytes:
         OSError: a file can't be read.
     """
     text = json.dumps(
-        {**document, "typed_result": True}, separators=(",", ":"), allow_nan=False, default=typed
+        {**document, "typed_result": True}, separators=(",", ":"), allow_nan=False, default=sent
     )
     return text.encode()
 

@@ -124,8 +124,11 @@ def test_the_client_gives_a_table_back(endpoints):
     sent = File(arrow(FRAME), media_type=ARROW)
     found = endpoint.predict(EndpointRequest(args={"table": sent})).value
     pd.testing.assert_frame_equal(found, FRAME)
-    rows = pd.DataFrame({"a": [1, 2]})
-    assert endpoint.predict(EndpointRequest(args={"table": rows})).value is not None
+    rows = pd.DataFrame({"a": [1, 2], "b": [0.5, None]})
+    pd.testing.assert_frame_equal(endpoint.predict(EndpointRequest(args={"table": rows})).value, rows)
+    without = endpoints.get_model_endpoint("ta-without")
+    found = without.predict(EndpointRequest(args={"table": rows})).value
+    assert found == [{"a": 1, "b": 0.5}, {"a": 2, "b": None}]
 
 
 @pytest.mark.parametrize(
