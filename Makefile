@@ -58,7 +58,7 @@ pytest: $(VENV)/.installed
 test-slow: $(VENV)/.installed
 	-tools/install.sh chromium
 	-RUNLEVEL=1 tools/install.sh prometheus
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraints constraints.txt --group chart --group ray --group tables
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraints constraints.txt --group chart --group ray --group tables --group openapi
 	$(BIN)/python -m tools.run_tests slow
 
 # What concerns records once more, with servers that keep them in PostgreSQL: also the fuzzer of the HTTP interface, and
@@ -104,7 +104,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 # alone: where packages come from is a matter of each machine.
 constraints: $(VENV)/.installed
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --no-annotate --no-emit-index-url \
-		--no-emit-find-links --custom-compile-command 'make constraints' --extra server --extra cluster --extra grpc --extra otel --extra ray --group dev --group bench --group chart --group tables \
+		--no-emit-find-links --custom-compile-command 'make constraints' --extra server --extra cluster --extra grpc --extra otel --extra ray --group dev --group bench --group chart --group tables --group openapi \
 		--output-file constraints.txt pyproject.toml
 
 # The messages of gRPC, of src/openlaunch/server/gateway/inference.proto.

@@ -95,7 +95,10 @@ class TritonOrder(Document):
 
 @dataclass(frozen=True, slots=True)
 class ImageOrder(Document):
-    """How a worker runs a bundle that is a container image. `memory` is in bytes, `gpus` are indices."""
+    """How a worker runs a bundle that is a container image. `memory` is in bytes, `gpus` are indices.
+
+    `cache` is the owner's cache, where the container is to see that; empty: it does not.
+    """
 
     engine: EngineCommand
     name: str
@@ -105,6 +108,7 @@ class ImageOrder(Document):
     memory: int
     gpus: tuple[int, ...] = ()
     triton: TritonOrder | None = None
+    cache: str = ""
 
 
 @dataclass(frozen=True, slots=True)

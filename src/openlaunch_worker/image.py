@@ -23,6 +23,8 @@ LEAVE_SECONDS: Final = 4.0
 TRITON_PORT: Final = 8000
 _TRITON_READY: Final = "/v2/health/ready"
 _MODELS: Final = "/models"
+CACHE: Final = "/openlaunch/cache"
+"""Where a container sees its owner's cache, read-only."""
 
 
 def start_image(
@@ -36,6 +38,8 @@ def start_image(
     env = dict(flavor.get("env") or {})
     if share := os.environ.get(GPU_SHARE):
         env.setdefault(GPU_SHARE, share)
+    if order.cache:
+        env |= _in_cache(order.cache)
     port = (free_port(), int(env.setdefault("PORT", str(PORT))))
     shared: dict[str, Any] = {"env": env, "labels": order.labels, "gpus": order.gpus}
     network: str | None = None
@@ -66,6 +70,7 @@ def start_image(
         memory=order.memory,
         publish=publish,
         network=network,
+        mounts=((order.cache, CACHE),) if order.cache else (),
         **shared,
     )
     server = _run("the container", order.engine, spec, folder.parent)
@@ -73,6 +78,15 @@ def start_image(
     for each in (*servers, server):
         each.watch()
     return Forwarder("the container", port[0], max_bytes).predict(flavor, streaming)
+
+
+def _in_cache(cache: str) -> dict[str, str]:
+    """Return the variables that name folders of the owner's cache, as they are inside a container."""
+    return {
+        name: CACHE + value.removeprefix(cache)
+        for name, value in os.environ.items()
+        if value == cache or value.startswith(f"{cache}/")
+    }
 
 
 def _run(name: str, engine: EngineCommand, container: Container, scratch: Path) -> ServerProcess:

@@ -1,6 +1,7 @@
 """The process that downloads URLs into an owner's cache.
 
-Its arguments are the cache, the most bytes that may come, and the URLs. It prints a line of JSON about every half
+Its arguments are the cache, the most bytes that may come, and a file with the URLs, a list in JSON: the query of one
+may be a secret, and others can read a command line. It prints a line of JSON about every half
 second, and the reason if it fails. Tokens come from the environment: `HF_TOKEN`, `AWS_ACCESS_KEY_ID` and
 `AWS_SECRET_ACCESS_KEY`.
 """
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from openlaunch_worker import buckets, hubs
-from openlaunch_worker.prefetch_urls import Source, shown, source_of
+from openlaunch_worker.prefetch_urls import Source, masked, shown, source_of
 from openlaunch_worker.resuming import Download, Failed, no_headers
 
 TELL_SECONDS: Final = 0.5
@@ -88,14 +89,14 @@ def _alone(cache: Path, source: Source) -> Iterator[None]:
 def is_ready(cache: Path, source: Source) -> bool:
     """Return whether all of a URL is there."""
     try:
-        return marker_of(cache, source).read_text() == source.url and (cache / source.place).exists()
+        return marker_of(cache, source).read_text() == masked(source.url) and (cache / source.place).exists()
     except OSError:
         return False
 
 
 def mark_ready(cache: Path, source: Source) -> None:
     """Note that all of a URL is there, and was used now."""
-    marker_of(cache, source).write_text(source.url)
+    marker_of(cache, source).write_text(masked(source.url))
 
 
 def marker_of(cache: Path, source: Source) -> Path:
@@ -107,7 +108,7 @@ def main() -> int:
     """Fetch each URL, and return the exit code."""
     cache, max_bytes = Path(sys.argv[1]), int(sys.argv[2])
     os.umask(0o077)
-    for url in sys.argv[3:]:
+    for url in json.loads(Path(sys.argv[3]).read_text()):
         try:
             fetch(cache, source_of(url), max_bytes)
         except (Failed, OSError, ValueError) as error:

@@ -1,12 +1,14 @@
 """What may be prefetched into an owner's cache, and where in it that lies."""
 
 import re
+from hashlib import sha256
 from typing import Final, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 FORMS: Final = "https://HOST/PATH, s3://BUCKET/KEY or hf://ORG/REPO@REVISION"
 _HUB: Final = re.compile(r"([\w.-]+/[\w.-]+?)(?:@([\w.%-]+))?((?:/[^/]+)*)/?")
 MAX_URL: Final = 2000
+_MASK: Final = "hidden-"
 
 
 class Source(NamedTuple):
@@ -62,3 +64,13 @@ def shown(url: str) -> str:
     if at and "://" in start and start.partition("://")[0] != "hf":
         return f"{start.partition('://')[0]}://…@{rest}"[:300]
     return url.partition("?")[0][:300]
+
+
+def masked(url: str) -> str:
+    """Return a URL with a digest in place of its query, which may be a signature: so a changed one shows."""
+    start, mark, query = url.partition("?")
+    return (
+        url
+        if not mark or query.startswith(_MASK)
+        else f"{start}?{_MASK}{sha256(query.encode()).hexdigest()[:12]}"
+    )

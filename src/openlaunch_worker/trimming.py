@@ -1,9 +1,10 @@
 """The process that keeps an owner's cache within its bound.
 
-Its arguments are the cache, the bound in bytes, and the URLs that running workers have prefetched: those stay. Of the
-rest, what was used least recently goes first.
+Its arguments are the cache, the bound in bytes, and a file with the URLs that running workers have prefetched, as
+`prefetch` has it: those stay. Of the rest, what was used least recently goes first.
 """
 
+import json
 import os
 import sys
 from collections.abc import Iterable, Iterator
@@ -76,7 +77,8 @@ def _remove_empty(cache: Path) -> None:
 
 def main() -> int:
     """Trim, and say what went."""
-    gone = trim(Path(sys.argv[1]), int(sys.argv[2]), map(source_of, sys.argv[3:]))
+    kept = json.loads(Path(sys.argv[3]).read_text())
+    gone = trim(Path(sys.argv[1]), int(sys.argv[2]), map(source_of, kept))
     if gone:
         say(f"{gone} bytes that were used least recently were deleted from the cache")
     return 0

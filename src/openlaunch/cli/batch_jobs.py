@@ -37,6 +37,7 @@ JobId = Annotated[str, typer.Argument(help="The job's id.")]
         "max_batch_wait",
         "env",
         "secrets",
+        "prefetch",
     ),
     defaults=_DEFAULTS,
 )

@@ -22,6 +22,7 @@ from openlaunch.wire.endpoints import (
 )
 from openlaunch.wire.keys import OWNER_PATTERN
 from openlaunch.wire.keywords import KEYWORD_HELP
+from openlaunch_worker.prefetch_urls import masked
 
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
@@ -142,6 +143,8 @@ def differences(
     found = []
     for name in among:
         before, after = now.get(name) or None, creation.get(name) or None
+        if name == "prefetch" and after:
+            after = [masked(url) for url in after]
         if isinstance(before, dict) and isinstance(after, dict):
             before = {key: value for key, value in before.items() if key in after or name != "record"}
         if before == after or (name == "concurrent_requests_per_worker" and after is None):

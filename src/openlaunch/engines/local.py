@@ -135,6 +135,8 @@ class LocalEngine(OneMachine):
         env: dict[str, str] = {}
         if spec.image is not None:
             order = self._images.order(spec.worker_id, spec.image, spec.resources, gpus)
+            if spec.prefetch:
+                order = replace(order, cache=str(self._caches.folder(spec.owner)))
             env = {**self._containers.environ, IMAGE: json.dumps(order.to_json())}
         if gpus:
             env[GPU_SHARE] = f"{min(1, spec.resources.gpus):g}"

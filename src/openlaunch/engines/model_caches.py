@@ -98,12 +98,17 @@ class ModelCaches:
         """Run a module of the worker runtime in a sandbox that sees this cache alone; return why it failed, if so."""
         folder = self.folder(owner)
         python, *code = module_command(sys.executable, f"openlaunch_worker.{module}", RUNTIME)
-        command = [python, "-I", "-S", *code, str(folder), str(self._max_bytes), *urls]
         scratch = self.root / f"scratch-{secrets.token_hex(8)}"
+        listed = scratch / "urls"
+        command = [python, "-I", "-S", *code, str(folder), str(self._max_bytes), str(listed)]
         try:
+            make_folder(scratch)
+            listed.touch(mode=0o600)
+            listed.write_text(json.dumps(list(urls)))
+            give(listed)
             if self._sandboxes is not None:
-                make_folder(scratch)
-                command = self._sandboxes.command(command, scratch, readable=(RUNTIME,), writable=(folder,))
+                seen = (RUNTIME, listed)
+                command = self._sandboxes.command(command, scratch, readable=seen, writable=(folder,))
             env = {**scrub(os.environ), **environ}
             done = await run_command(command, env=env, timeout=None, log=take)
         finally:

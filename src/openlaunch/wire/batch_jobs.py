@@ -13,6 +13,7 @@ from openlaunch.wire.endpoint_settings import (
     GpuCount,
     GpuType,
 )
+from openlaunch.wire.prefetch import Prefetch
 from openlaunch.wire.quantities import Cores, Size
 from openlaunch.wire.secrets import SecretNames
 from openlaunch.wire.variables import Variables
@@ -71,6 +72,7 @@ class BatchJobResources(BaseModel):
     max_batch_wait: BatchWait | None = None
     env: Variables | None = Field(default=None, repr=False)
     secrets: SecretNames | None = None
+    prefetch: Prefetch | None = Field(default=None, repr=False)
 
 
 class CreateBatchJobRequest(BaseModel):

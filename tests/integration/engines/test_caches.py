@@ -1,14 +1,16 @@
 """The caches of owners: what workers find there, who sees it, what is prefetched, and what goes."""
 
+import json
 import os
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from http_service import http_service
 from hub_driver import COMMIT, WEIGHTS, Hub
-from server_driver import DEADLINE, SMALL, args, running
+from server_driver import DEADLINE, SMALL, args, http, running
 
 from openlaunch import LaunchClient
 from openlaunch.errors import EndpointFailed, Unprocessable
@@ -178,3 +180,55 @@ def test_objects_of_a_bucket_are_prefetched_with_the_owners_keys(client, s3):
         "sub/two three.bin",
     ]
     assert endpoint.predict(args(path="s3/artifacts/alone.bin")).value["size"] == 2000
+
+
+def test_the_signature_of_a_url_is_in_no_command_line_and_is_not_shown(client, hub):
+    secret = "the-signature-of-nobody-else"
+    url = f"{hub.url}/plain/weights.bin?X-Amz-Signature={secret}"
+    hub.gate = threading.Event()
+    target = client.deploy(look, name="signed", prefetch=[url], wait=False, **ONE)
+    end = time.monotonic() + DEADLINE
+    while "downloading" not in (client.get_model_endpoint("signed").model_endpoint.status_reason or ""):
+        assert time.monotonic() < end
+    processes = list(Path("/proc").glob("[0-9]*/cmdline"))
+    lines = []
+    for each in processes:
+        with suppress(OSError):
+            lines.append(each.read_bytes())
+    assert any(b"openlaunch_worker.prefetch" in line for line in lines)
+    assert not any(secret.encode() in line for line in lines)
+    hub.gate.set()
+    target = client.get_model_endpoint("signed").wait_until_ready(DEADLINE)
+    place = f"http/{hub.url.removeprefix('http://').replace(':', '_')}/plain/weights.bin"
+    assert target.predict(args(path=place)).value["size"] == len(WEIGHTS)
+    with http(client) as raw:
+        about = f"/v1/model-endpoints/{target.model_endpoint.id}"
+        shown = [
+            raw.get(path).text
+            for path in (
+                *(about, f"{about}/events", f"{about}/logs", f"{about}/why", "/v1/model-endpoints"),
+                *("/v1/hosted_inference/endpoints/creation_logs/signed", "/v1/audit-log"),
+            )
+        ]
+    assert not any(secret in each for each in shown)
+    assert "weights.bin?hidden-" in shown[0]
+    again = client.deploy(look, name="signed", prefetch=[url], **ONE)
+    assert again.changes == []
+    marker = f".openlaunch-ready/{place.replace('/', '%2F')}"
+    assert target.predict(args(path=marker)).value["size"] < len(url)
+
+
+def test_a_batch_job_prefetches(client, hub):
+    made = client.create_model_bundle_from_callable_v2(
+        model_bundle_name="cache-job", load_model_fn=lambda: None, load_predict_fn=lambda _: look
+    )
+    place = f"http/{hub.url.removeprefix('http://').replace(':', '_')}/plain/weights.bin"
+    job = client.batch_async_request(
+        model_bundle=made,
+        inputs=[{"path": place}],
+        prefetch=[f"{hub.url}/plain/weights.bin"],
+        **SMALL,
+    )
+    client.wait_for_batch_job(job["job_id"], DEADLINE)
+    (result,) = client.read_batch_results(job["job_id"])
+    assert f'"size": {len(WEIGHTS)}' in json.dumps(result)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 from container_driver import IMAGE, PYTHON
+from http_service import http_service
+from hub_driver import Hub
 from model_server import model_server
 from server_driver import SMALL, args, eventually, http, is_alive, running
 
@@ -337,3 +339,26 @@ def test_a_forwarder_that_is_not_served_is_refused(client):
         )
     assert answer.status_code == 422
     assert "no other than 'default' is served" in answer.text
+
+
+def test_a_container_sees_what_was_prefetched_and_cannot_change_it(client, engine):
+    engine.needs_real()
+    post = """
+    def do_POST(self):
+        cache = os.environ["OPENLAUNCH_CACHE"]
+        names = [name for _, _, files in os.walk(cache) for name in files]
+        try:
+            open(cache + "/mine", "w").close()
+        except OSError:
+            names.append("read-only")
+        self.answer(200, json.dumps({"names": names, "hub": os.environ["HF_HOME"]}).encode())
+"""
+    kind = type("OwnHub", (Hub,), {"seen": [], "files": dict(Hub.files)})
+    with http_service(kind) as service:
+        url = f"http://127.0.0.1:{service.server_port}/plain/weights.bin"
+        command = [PYTHON, "-c", model_server(post, "0.0.0.0")]
+        made = bundle(client, "im-prefetch", command)
+        target = endpoint(client, "im-prefetch", made=made, prefetch=[url])
+        found = target.predict(args()).value
+    assert {"weights.bin", "read-only"} <= set(found["names"])
+    assert found["hub"] == "/openlaunch/cache/huggingface"

@@ -104,6 +104,7 @@ class BatchKeywords(ResourceKeywords, total=False):
     max_batch_wait: Annotated[float | None, "As of `create_model_endpoint`, in seconds."]
     env: Annotated[dict[str, str] | None, "Environment variables of the workers, over those of the bundle."]
     secrets: Annotated[list[str] | None, "Names of secrets that the workers see, hf-token as HF_TOKEN."]
+    prefetch: Annotated[list[str] | None, "What is downloaded into your cache first, as of an endpoint."]
 
 
 class LimitKeywords(TypedDict, total=False):

@@ -26,6 +26,7 @@ from openlaunch.wire.endpoints import (
 )
 from openlaunch.wire.keys import Role
 from openlaunch.wire.workers import WorkerPhase, WorkerResponse
+from openlaunch_worker.prefetch_urls import masked
 
 BundleNames = dict[str, str]
 """Names by id."""
@@ -83,8 +84,10 @@ def described_with(
         ModelEndpointResponse,
         endpoint,
         **spec.model_dump(
-            include=set(ModelEndpointResponse.model_fields) - {"default_callback_auth"}, exclude_none=True
+            include=set(ModelEndpointResponse.model_fields) - {"default_callback_auth", "prefetch"},
+            exclude_none=True,
         ),
+        prefetch=spec.prefetch and [masked(url) for url in spec.prefetch],
         default_callback_auth=auth and without_secrets(auth.model_dump()),
         status_reason=_reason(context, endpoint),
         destination=f"endpoint/{endpoint.id}",

@@ -13,7 +13,6 @@ from openlaunch.server.endpoints.lookups import current_endpoint, find_bundle, f
 from openlaunch.server.endpoints.specs import (
     changed_settings,
     check_batching,
-    check_prefetch,
     check_secrets,
     check_streams,
     new_spec,
@@ -96,7 +95,6 @@ class Endpoints:
         bundle = await find_bundle(self._store, bundle_id, owner)
         check_streams(kind, bundle)
         check_batching(spec, kind, bundle)
-        check_prefetch(spec, bundle)
         await self._check_secrets(owner, spec, bundle)
         self._workers.check_gpus(spec)
 
@@ -178,7 +176,6 @@ class Endpoints:
         bundle = await find_bundle(self._store, request.model_bundle_id, owner)
         check_streams(endpoint.endpoint_type, bundle)
         check_batching(endpoint.spec, endpoint.endpoint_type, bundle)
-        check_prefetch(endpoint.spec, bundle)
         await self._check_secrets(owner, endpoint.spec, bundle)
         return await self._change(owner, endpoint_id, lambda current: changes.with_canary(current, request))
 

@@ -119,16 +119,6 @@ def check_batching(spec: EndpointSpec, endpoint_type: EndpointType, bundle: Bund
         )
 
 
-def check_prefetch(spec: EndpointSpec, bundle: BundleRecord) -> None:
-    """Refuse to prefetch for an image, which does not see the cache."""
-    if spec.prefetch and isinstance(bundle.flavor, ImageFlavor):
-        raise wrong_field(
-            "prefetch",
-            f"the bundle {bundle.name!r} is a container image, which does not see the cache: leave prefetch out, or "
-            "let the image download what it needs",
-        )
-
-
 def check_secrets(spec: EndpointSpec, bundle: BundleRecord, existing: Collection[str]) -> None:
     """Refuse secrets that the owner has not, or that a container engine would take for its own."""
     for name in spec.secrets or ():

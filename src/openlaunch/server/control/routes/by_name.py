@@ -25,6 +25,8 @@ OWN = routes.BY_NAME + "/{name}"
 ANY = routes.BY_NAME + "/{owner_name}/{name}"
 DOCUMENT = "/openapi.json"
 _COMPONENTS = "#/components/schemas/"
+_JSON = "-InJSON"
+"""The end of the name of a schema that is for JSON, and has another form in other content."""
 _TEXT = {"type": "string"}
 _BYTES = {"type": "string", "format": "binary"}
 _MEDIA_TYPES = {"array": NPY, "tensor": NPY, "table": ARROW}
@@ -125,12 +127,21 @@ def _alone(schemas: dict[str, Any], name: str) -> Any:
 
 def _document(endpoint: EndpointRecord, schemas: dict[str, Any], base_url: str) -> dict[str, Any]:
     components = renamed(endpoint.name, schemas)
-    value = _ref(components, f"{endpoint.name}-ResponseSchema")
-    args = _ref(components, f"{endpoint.name}-RequestSchema")
+    files = _ref(components, f"{endpoint.name}-RequestSchema")
+    # In JSON, bytes are text: a generator would make a file of them, which is nothing there.
+    for name, schema in list(components.items()):
+        if (in_json := _in_json(schema)) != schema:
+            components[f"{name}{_JSON}"] = in_json
+    args, value = (
+        _ref(components, f"{endpoint.name}-{part}{_JSON}") or _ref(components, f"{endpoint.name}-{part}")
+        for part in ("RequestSchema", "ResponseSchema")
+    )
     path = _path(endpoint)
-    paths = {path: {"post": _operation(endpoint, _sent(schemas, args), value, _returned(schemas, value))}}
+    sent = _sent(schemas, args, files)
+    returned = _returned(schemas, value)
+    paths = {path: {"post": _operation(endpoint, sent, value, returned)}}
     if endpoint.endpoint_type is not EndpointType.STREAMING:
-        paths[path + "/tasks/{task_id}"] = {"get": _task_operation(value)}
+        paths[path + "/tasks/{task_id}"] = {"get": _task_operation(value, returned)}
     return {
         "openapi": "3.1.0",
         "info": {"title": endpoint.name, "version": version("openlaunch")},
@@ -151,14 +162,33 @@ def _ref(components: dict[str, Any], name: str) -> dict[str, Any]:
     return {"$ref": _COMPONENTS + name} if components.get(name) else {}
 
 
-def _sent(schemas: dict[str, Any], args: dict[str, Any]) -> dict[str, Any]:
-    """Return the content of a request by its types, as `server.gateway.by_name` takes it."""
+def _in_json(schema: Any) -> Any:
+    """Return a schema in which bytes are text, as JSON has them."""
+    if isinstance(schema, list):
+        return [_in_json(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    made = {name: _in_json(each) for name, each in schema.items()}
+    if made.get("format") == "binary":
+        del made["format"]
+        made.setdefault(
+            "description", "in base64; as an argument a data: URL, or the URL or the id of a file"
+        )
+    return made
+
+
+def _sent(schemas: dict[str, Any], args: dict[str, Any], files: dict[str, Any]) -> dict[str, Any]:
+    """Return the content of a request by its types, as `server.gateway.by_name` takes it.
+
+    Generators take the first one: a form, where there are files to be sent.
+    """
     schema = schemas.get("RequestSchema")
     if not isinstance(schema, dict) or DERIVED not in schema:
         return as_json(args)
     fields = Fields(schema)
     alone = {} if fields.only_file is None else {"*/*": {"schema": _BYTES}}
-    return {**as_json(args), FORM: {"schema": args}, **alone}
+    form = {FORM: {"schema": files}}
+    return {**form, **as_json(args), **alone} if args != files else {**as_json(args), **form, **alone}
 
 
 def _returned(schemas: dict[str, Any], value: dict[str, Any]) -> dict[str, Any]:
@@ -167,8 +197,10 @@ def _returned(schemas: dict[str, Any], value: dict[str, Any]) -> dict[str, Any]:
     kind = schema.get(BINARY) if isinstance(schema, dict) else None
     if not isinstance(schema, dict) or kind is None:
         return as_json(value)
-    media_type = _MEDIA_TYPES.get(kind) or schema.get("contentMediaType", OCTETS)
-    return {**as_json(value), media_type: {"schema": _BYTES}}
+    # Generators take the first one: what a caller gets that takes anything.
+    if kind in _MEDIA_TYPES:
+        return {**as_json(value), _MEDIA_TYPES[kind]: {"schema": _BYTES}}
+    return {schema.get("contentMediaType", OCTETS): {"schema": _BYTES}, **as_json(value)}
 
 
 def _operation(
@@ -179,9 +211,8 @@ def _operation(
     if endpoint.endpoint_type is EndpointType.STREAMING:
         answers = {"200": _stream(value), "default": answers["default"]}
     elif endpoint.endpoint_type is EndpointType.ASYNC:
-        answers["200"]["description"] = (
-            "the value, where the request has waited for it (Prefer: wait=SECONDS)"
-        )
+        # A generated client has one type for what succeeds: without a `Prefer: wait`, that is the task.
+        del answers["200"]
     return {
         "operationId": "predict",
         "summary": f"{endpoint.name} ({endpoint.endpoint_type.value})",
@@ -190,13 +221,21 @@ def _operation(
     }
 
 
-def _task_operation(value: dict[str, Any]) -> dict[str, Any]:
+def _task_operation(value: dict[str, Any], returned: dict[str, Any]) -> dict[str, Any]:
+    answers = _answers(value)
+    answers["200"]["content"] = returned
     task_id = {"name": "task_id", "in": "path", "required": True, "schema": _TEXT}
+    prefer = {
+        "name": "Prefer",
+        "in": "header",
+        "schema": _TEXT,
+        "description": "wait=SECONDS: how long to wait for the value; without it, 202 says that there is none yet.",
+    }
     return {
         "operationId": "getPrediction",
         "summary": "the value of a task, once it is there",
-        "parameters": [task_id],
-        "responses": _answers(value),
+        "parameters": [task_id, prefer],
+        "responses": answers,
     }
 
 
