@@ -1,6 +1,7 @@
 """Servers that use the same workers on nodes: each answers, whichever leads, and whatever becomes of another."""
 
 import concurrent.futures
+import json
 import os
 import signal
 import statistics
@@ -213,3 +214,56 @@ def test_a_node_that_is_removed_is_removed_at_all_servers(servers: Servers) -> N
                 os.kill(first.pid, signal.SIGKILL)
                 eventually(lambda: servers.leader() == second.url)
                 assert [each.address for each in there.list_nodes()] == [nodes[0].address]
+
+
+def counted(to: int, gate: str):
+    import time
+    from pathlib import Path
+
+    for number in range(to):
+        while number >= 3 and not Path(gate).exists():
+            time.sleep(0.01)
+        yield number
+
+
+def test_a_stream_is_resumed_at_whichever_server_its_client_comes_to(
+    two: tuple[ChaosServer, ChaosServer, list[Any]], tmp_path: Path
+) -> None:
+    first, second, _ = two
+    gate = tmp_path / "gate"
+    with client_of(first) as here, client_of(second) as there:
+        made = here.deploy(
+            counted, name="counted", endpoint_type="streaming", max_workers=1, per_worker=4, **LITTLE
+        )
+        eventually(lambda: any(e.name == "counted" for e in there.list_model_endpoints()))
+        path = f"/v1/streaming-tasks?model_endpoint_id={made.model_endpoint.id}"
+        body = {"args": {"to": 6, "gate": str(gate)}}
+
+        def begin() -> str:
+            """Read two events at one server, and lose the connection; return the id of the second."""
+            asked = {"json": body, "headers": {"openlaunch-resume": "true"}, "auth": (KEY, ""), "timeout": 60}
+            with httpx2.stream("POST", first.url + path, **asked) as answer:
+                ids = (line.removeprefix("id: ") for line in answer.iter_lines() if line.startswith("id: "))
+                next(ids)
+                return next(ids)
+
+        def resume(server: ChaosServer, after: str, method: str = "POST") -> httpx2.Response:
+            headers = {"last-event-id": after}
+            return httpx2.request(method, server.url + path, headers=headers, auth=(KEY, ""), timeout=60)
+
+        last = begin()
+        gate.touch()
+        answer = resume(second, last)
+        assert answer.status_code == 200
+        lines = answer.text.splitlines()
+        values = [json.loads(line[6:])["result"]["result"] for line in lines if '"result"' in line]
+        assert values == [2, 3, 4, 5]
+        assert "event: end" in lines
+
+        gate.unlink()
+        last = begin()
+        assert resume(second, last, "DELETE").json() == {"cancelled": True}
+        assert resume(second, last).status_code == 404
+        unknown = resume(second, "0" * 24 + "-1")
+        assert (unknown.status_code, unknown.json()["code"]) == (404, "stream_not_found")
+        assert resume(second, last[:8]).status_code == 404

@@ -1,4 +1,4 @@
-"""Channels from one server to another: what a server can't answer that does not lead goes to the one that does."""
+"""Channels from one server to another: what a server can't answer goes to the one that leads, or has the stream."""
 
 from openlaunch.agent.server_link import ServerLink
 from openlaunch.engines.base import EngineError
@@ -38,17 +38,17 @@ class _End:
         raise FrameError("tokens over a channel to a server")
 
 
-def bridge(asker: ServerLink, leader: ServerLink | None, client: str) -> int:
+def bridge(asker: ServerLink, asked: ServerLink | None, client: str) -> int:
     """Join two servers for what this client has asked, and return the number of the asker's channel."""
-    if leader is None:
-        raise EngineError("no server leads here now")
+    if asked is None or asked is asker:
+        raise EngineError("that server is not connected here")
     if sum(isinstance(end, _End) for end in asker.channels.values()) >= MAX_BRIDGES:
-        raise EngineError(f"the server has {MAX_BRIDGES} requests at the leader already")
-    here, there = _End(asker), _End(leader)
+        raise EngineError(f"the server has {MAX_BRIDGES} requests at others already")
+    here, there = _End(asker), _End(asked)
     here.other, there.other = there, here
     try:
-        here.number = asker.open_channel(here, {"leader": True})
-        there.number = leader.open_channel(there, {"client": client})
+        here.number = asker.open_channel(here, {"other": True})
+        there.number = asked.open_channel(there, {"client": client})
     except FrameError as error:
         raise EngineError(str(error)) from None
     return here.number

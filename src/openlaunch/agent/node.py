@@ -173,9 +173,14 @@ class NodeAgent:
         if (relay := self._held.relay_of(news.worker_id, link.records)) is not None:
             relay.tell(news.kind, news.reason)
 
-    async def _reach(self, link: ServerLink, client: str) -> int:
-        leaders = [each for each in self._slots_of(link.records).links.values() if each.epoch is not None]
-        return bridge(link, max(leaders, key=lambda each: each.epoch or 0, default=None), client)
+    async def _reach(self, link: ServerLink, asked: calls.Reach) -> int:
+        others = self._slots_of(link.records).links.values()
+        if asked.server:
+            found = next((each for each in others if each.server == asked.server), None)
+        else:
+            leaders = [each for each in others if each.epoch is not None]
+            found = max(leaders, key=lambda each: each.epoch or 0, default=None)
+        return bridge(link, found, asked.client)
 
     def _end(self, worker_id: str) -> None:
         self._background.spawn(self._engine.stop(worker_id, 0))

@@ -78,6 +78,8 @@ class ServerLink(NodeLink):
         self._last_channel = 0
         self.records = ""
         """Which records the server keeps: servers with the same have the same endpoints."""
+        self.server = ""
+        """The server's own name, by which others ask for it."""
         self.name = ""
         """Names this connection among those to the agent."""
         self.first_id = 0
@@ -104,7 +106,7 @@ class ServerLink(NodeLink):
         if not self._host.identity.is_proof(hello.get("proof")):
             self._refuse("its cluster's token is another one")
             return
-        self.records = str(hello.get("records"))
+        self.records, self.server = str(hello.get("records")), str(hello.get("server"))
         del self._handlers[Kind.HELLO]
         self.handle_channels()
         self.handle(Kind.CALL, self._on_call)

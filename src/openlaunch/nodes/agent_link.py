@@ -7,7 +7,17 @@ from collections.abc import Callable, Iterable
 from typing import Any, Protocol, TypeVar
 
 from openlaunch.engines.base import Capacity, EngineError, SharedWorker, Standing
-from openlaunch.nodes.calls import CAPACITY, FAILURES, REACH, REPORT, SHARED, STANDING, Call, WorkerNews
+from openlaunch.nodes.calls import (
+    CAPACITY,
+    FAILURES,
+    REACH,
+    REPORT,
+    SHARED,
+    STANDING,
+    Call,
+    Reach,
+    WorkerNews,
+)
 from openlaunch.nodes.identity import ClusterIdentity
 from openlaunch.nodes.link import TOKENS, VERSION, Kind, NodeLink, read_document, read_tokens
 from openlaunch_worker.frames import Body, FrameError
@@ -67,13 +77,14 @@ class AgentLink(NodeLink):
         peer: str,
         identity: ClusterIdentity,
         records: str,
+        server: str,
         gateway: Gateway,
         heard: Callable[[str, Any], None],
         lost: Callable[["AgentLink"], None],
     ) -> None:
         super().__init__(peer)
         self._identity = identity
-        self._records = records
+        self._records, self._server = records, server
         self._gateway = gateway
         self.shared: set[str] = set()
         """The workers that this server may send requests to."""
@@ -90,6 +101,7 @@ class AgentLink(NodeLink):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         hello = {"version": VERSION, "proof": self._identity.proof, "records": self._records}
+        hello["server"] = self._server
         self.send_document(Kind.HELLO, 0, hello)
         self._greeting = self._loop.call_later(WELCOME_SECONDS, self.lose, "did not answer a HELLO")
 
@@ -130,7 +142,7 @@ class AgentLink(NodeLink):
             reader = self._gateway.call(str(caller), channel)
         elif (client := document.get("client")) is not None:
             reader = self._gateway.serve(str(client), channel)
-        elif "leader" in document:
+        elif "other" in document:
             reader = asyncio.Protocol()  # until `reach` has its number
         elif worker is None:
             reader = self._gateway.connect(str(document.get("token")), channel, standing)
@@ -183,9 +195,9 @@ class AgentLink(NodeLink):
         finally:
             self._calls.pop(number, None)
 
-    async def reach_leader(self, client: str) -> "WorkerChannel":
-        """Open a connection to the server that leads, for this client; raise `EngineError` where none does."""
-        channel = self.channels.get(await self.call(REACH, client))
+    async def reach(self, asked: Reach) -> "WorkerChannel":
+        """Open a connection to another server; raise `EngineError` where the agent has none."""
+        channel = self.channels.get(await self.call(REACH, asked))
         if not isinstance(channel, WorkerChannel):
             raise self._gone()
         return channel

@@ -107,6 +107,14 @@ class BuildNews:
     line: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """For which client a server wants another one, by that client's address, and its name; "": the leader."""
+
+    client: str
+    server: str = ""
+
+
 class Call(Generic[A, R]):
     """One kind of call: its name, how its argument and its answer are written, and how long it may take."""
 
@@ -135,8 +143,8 @@ LEAD: Final[Call[int, list[KeptWorker]]] = Call("lead", int, list[KeptWorker])
 """Begins to give orders under an epoch; one that is older than the node has seen is refused."""
 LEAVE: Final[Call[None, None]] = Call("leave", None, None)
 """Gives no more orders. The workers stay, for the next leader to adopt, and serve."""
-REACH: Final[Call[str, int]] = Call("reach", str, int, 5.0)
-"""Opens a channel to the server that leads, for a client with this address, and returns its number."""
+REACH: Final[Call[Reach, int]] = Call("reach", Reach, int, 5.0)
+"""Opens a channel to another server, and returns its number."""
 REPORT: Final[Call[WorkerNews, None]] = Call("report", WorkerNews, None)
 ADOPT: Final[Call[Adopt, None]] = Call("adopt", Adopt, None)
 DRAIN: Final[Call[bool, None]] = Call("drain", bool, None)

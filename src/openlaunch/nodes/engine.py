@@ -61,6 +61,8 @@ class NodesEngine:
         self._identity = identity
         self._context = identity.server_context()
         self._records = records
+        self.name = secrets.token_hex(4)
+        """By which agents tell this server from others."""
         self._epoch: int | None = None
         """Under which epoch this server gives orders; None: it gives none."""
         self._orders: dict[str, BuildOrder] = {}
@@ -131,6 +133,7 @@ class NodesEngine:
                 node.address,
                 self._identity,
                 self._records,
+                self.name,
                 self._gateway,
                 lambda event, about: self._heard(node, event, about),
                 on_lost,
@@ -196,11 +199,14 @@ class NodesEngine:
             with suppress(EngineError):
                 await link.call(calls.LEAVE, None)
 
-    async def reach_leader(self, client: str) -> asyncio.Transport | None:
-        """Open a connection to the server that leads, for a client with this address; None: no node knows one."""
+    async def reach(self, client: str, server: str) -> asyncio.Transport | None:
+        """Open a connection to another server, for a client with this address; None: no node knows that server.
+
+        `server` is its name, or "" for the one that leads.
+        """
         for _, link in self._connected():
             with suppress(EngineError):
-                return await link.reach_leader(client)
+                return await link.reach(calls.Reach(client, server))
         return None
 
     def leaving(self) -> Collection[str]:

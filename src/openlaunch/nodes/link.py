@@ -13,7 +13,7 @@ A frame is as in `openlaunch_worker.frames`. Its id names a call or a channel::
                                                                or {"worker"}: a server may send it requests;
                                                                or {"caller"}: it calls endpoints, by HTTP;
                                                                or {"client"}: another server passes on what this
-                                                               client has asked, by HTTP; that one gets {"leader"}
+                                                               client has asked, by HTTP; that one gets {"other"}
     DRAIN    the leader's worker ends once it is      GRANT    u32: hold this number of tokens more
              idle, and gets nothing more              TAKE     a token is another server's from the next answer on
     WANT     this number of requests waits for the   RECALL   u32: give as many tokens back as are not used

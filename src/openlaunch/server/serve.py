@@ -68,6 +68,7 @@ from openlaunch.server.gateway.model_names import ModelNames
 from openlaunch.server.gateway.model_routes import ModelRoutes
 from openlaunch.server.gateway.resolver import EndpointResolver
 from openlaunch.server.gateway.route_table import RouteTable
+from openlaunch.server.gateway.streams_elsewhere import StreamsElsewhere
 from openlaunch.server.gateway.sync_routes import SyncRoutes
 from openlaunch.server.gateway.task_routes import TaskRoutes
 from openlaunch.server.gateway.unread_answers import UnreadAnswers
@@ -165,6 +166,8 @@ async def serve_on(settings: Settings, data: DataDir, listener: socket.socket, r
         answers = Answers(settings, context.store, context.artifacts)
         resolver = EndpointResolver(context.keyring, context.lanes)
         sync = SyncRoutes(settings, resolver, context.schemas, answers, context.artifacts, context.urls)
+        if context.reach is not None:
+            sync.streams.elsewhere = StreamsElsewhere(context.name, context.reach)
         tasks = TaskRoutes(resolver, context.schemas, context.tasks, context.urls)
         by_name = ByName(resolver, context.schemas, sync, context.tasks, context.urls)
         models = ModelRoutes(resolver, context.model_names, context.schemas, sync, context.keyring.tokens)
@@ -455,7 +458,8 @@ async def _platform(settings: Settings, data: DataDir, url: str) -> AsyncIterato
             spans=spans,
             gpus=gpu_use if isinstance(engine, LocalEngine) else tuple,
             cluster=records,
-            reach_leader=None if cluster is None or isinstance(engine, LocalEngine) else engine.reach_leader,
+            reach=None if cluster is None or isinstance(engine, LocalEngine) else engine.reach,
+            name="" if isinstance(engine, LocalEngine) else engine.name,
             resign=None if cluster is None else cluster.resign,
         )
 

@@ -72,7 +72,7 @@ def guarded_control_plane(context: Context, *more: APIRouter) -> App:
     for router in more:
         api.include_router(router)
     guarded = Guard(context.audit, api)
-    if context.reach_leader is None:
+    if context.reach is None:
         return guarded
 
     def knows(scope: Scope) -> bool:
@@ -80,7 +80,7 @@ def guarded_control_plane(context: Context, *more: APIRouter) -> App:
             return bool(context.keyring.authenticate(header(scope, b"authorization"), scope["headers"]))
         return False
 
-    return ToLeader(lambda: context.controller.leads, knows, context.reach_leader, guarded)
+    return ToLeader(lambda: context.controller.leads, knows, context.reach, guarded)
 
 
 def control_plane(context: Context) -> FastAPI:

@@ -77,7 +77,9 @@ class Context:
     """Asks the driver how busy the server's GPUs are."""
     cluster: ClusterRecords | None = None
     """Where several servers share the records, who they are."""
-    reach_leader: Callable[[str], Awaitable[asyncio.Transport | None]] | None = None
-    """Opens a connection to the server that leads, where others can be reached over nodes."""
+    reach: Callable[[str, str], Awaitable[asyncio.Transport | None]] | None = None
+    """Opens a connection to another server, where those can be reached over nodes."""
+    name: str = ""
+    """By which other servers reach this one."""
     resign: Callable[[], Awaitable[None]] | None = None
     """Has another server of the cluster lead; None: this one is alone."""

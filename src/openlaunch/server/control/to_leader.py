@@ -2,7 +2,8 @@
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from contextlib import aclosing
 from typing import Final
 
 from openlaunch.errors import PayloadTooLarge
@@ -17,6 +18,7 @@ from openlaunch.server.asgi import (
     read_body,
     request_id_of,
 )
+from openlaunch.server.gateway.passing_on import PASSED_ON, Reach, answer_of, request_of
 from openlaunch.wire import routes
 from openlaunch_worker.http_body import BodyError
 from openlaunch_worker.http_response import ResponseParser
@@ -26,14 +28,7 @@ SECONDS: Final = 30.0
 MAX_BODY_BYTES: Final = 64 * 1024
 """Limit on the body of a request that is passed on: the largest has a few fields."""
 
-PASSED_ON: Final = b"openlaunch-passed-on"
-"""The header of a request that has been passed on, so that it is not passed on again."""
-
-_OWN_HEADERS: Final = frozenset(
-    (b"connection", b"content-length", b"transfer-encoding", b"expect", b"x-request-id", PASSED_ON)
-)
 _OWN_ANSWER: Final = frozenset(("connection", "transfer-encoding", "date", "server"))
-_PIECE: Final = 64 * 1024
 
 LED: Final = (
     routes.ENDPOINTS + r"/[^/]+/(?:workers|why)",
@@ -58,7 +53,7 @@ class ToLeader:
         self,
         leads: Callable[[], bool],
         knows: Callable[[Scope], bool],
-        reach: Callable[[str], Awaitable[asyncio.Transport | None]],
+        reach: Reach,
         rest: App,
     ) -> None:
         self._leads, self._knows, self._reach, self._rest = leads, knows, reach, rest
@@ -82,13 +77,16 @@ class ToLeader:
     async def _is_answered(self, scope: Scope, body: bytes, send: Send) -> bool:
         """Pass a request on; return False where there is nothing of an answer."""
         client = scope.get("client")
-        transport = await self._reach("" if client is None else str(client[0]))
+        transport = await self._reach("" if client is None else str(client[0]), "")
         if transport is None:
             return False
         answer = _Answer(send)
         try:
             async with asyncio.timeout(SECONDS):
-                await answer.pass_on(transport, _head(scope, len(body)) + body)
+                method = b"GET" if scope["method"] == "HEAD" else scope["method"].encode()
+                path, query = scope["raw_path"], scope["query_string"]
+                request = request_of(method, path, query, scope["headers"], request_id_of(scope), body)
+                await answer.pass_on(transport, request)
         except (TimeoutError, BodyError):
             if answer.started:
                 raise
@@ -107,15 +105,6 @@ def _again(body: bytes, receive: Receive) -> Receive:
     return read
 
 
-def _head(scope: Scope, length: int) -> bytes:
-    query = b"?" + scope["query_string"] if scope["query_string"] else b""
-    method = b"GET" if scope["method"] == "HEAD" else scope["method"].encode()
-    lines = [b"%b %b%b HTTP/1.1" % (method, scope["raw_path"], query)]
-    lines += [b"%b: %b" % pair for pair in scope["headers"] if pair[0] not in _OWN_HEADERS]
-    lines += [b"x-request-id: " + request_id_of(scope).encode(), PASSED_ON + b": 1", b"connection: close"]
-    return b"\r\n".join([*lines, b"content-length: %d" % length, b"\r\n"])
-
-
 class _Answer:
     """The leader's answer, as it comes."""
 
@@ -125,23 +114,14 @@ class _Answer:
 
     async def pass_on(self, transport: asyncio.Transport, request: bytes) -> None:
         """Send a request, and its answer to the client. Raise `BodyError` where the answer is cut."""
-        reader = asyncio.StreamReader(_PIECE)
-        protocol = asyncio.StreamReaderProtocol(reader)
-        transport.set_protocol(protocol)
-        protocol.connection_made(transport)
-        transport.write(request)
-        parser = ResponseParser()
-        while not parser.is_done:
-            data = await reader.read(_PIECE)
-            piece = parser.feed(data)
-            if not data:
-                parser.end()
-            if parser.status and not self.started:
-                self.started = True
-                start = {"type": "http.response.start", "status": parser.status, "headers": _headers(parser)}
-                await self._send(start)
-            if piece:
-                await self._send({"type": "http.response.body", "body": piece, "more_body": True})
+        async with aclosing(answer_of(transport, request)) as pieces:
+            async for parser, piece in pieces:
+                if not self.started:
+                    self.started = True
+                    head = {"status": parser.status, "headers": _headers(parser)}
+                    await self._send({"type": "http.response.start", **head})
+                if piece:
+                    await self._send({"type": "http.response.body", "body": piece, "more_body": True})
         await self._send({"type": "http.response.body", "body": b""})
 
 

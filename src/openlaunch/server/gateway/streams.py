@@ -17,6 +17,7 @@ from openlaunch.server.gateway.calls import submit
 from openlaunch.server.gateway.exchange import Exchange
 from openlaunch.server.gateway.heartbeats import HEAD_TICKS, HEARTBEAT, SILENT_TICKS, Heartbeats
 from openlaunch.server.gateway.resumable import Replay, Resumables
+from openlaunch.server.gateway.streams_elsewhere import StreamsElsewhere
 from openlaunch.server.prediction.deadlines import Deadlines
 from openlaunch.server.prediction.inputs import PredictInput
 from openlaunch.server.prediction.results import with_request_id
@@ -42,6 +43,8 @@ class Streams:
     def __init__(self, settings: StreamSettings, deadlines: Deadlines) -> None:
         self.deadlines = deadlines
         self.resumables: Resumables[Stream] = Resumables(settings, asyncio.get_running_loop())
+        self.elsewhere: StreamsElsewhere | None = None
+        """Where other servers of the cluster can be reached."""
         self.heartbeats = Heartbeats(asyncio.get_running_loop())
         self._loop = asyncio.get_running_loop()
         self._flushes: list[Callable[[], None]] = []
@@ -55,7 +58,8 @@ class Streams:
             if asked != b"true":
                 given = repr(asked[:80].decode("latin-1"))
                 raise BadRequest(f"{RESUME} is {given}: send 'true', or leave the header out")
-            replay = Replay(secrets.token_hex(8), owner, lane.endpoint.id)
+            name = "" if self.elsewhere is None else self.elsewhere.name
+            replay = Replay(name + secrets.token_hex(8), owner, lane.endpoint.id)
         end = END_COMMENT if asked is None else END_EVENT
         stream = Stream(self, exchange, owner, predict_input, deadline, end, replay)
         submit(stream, exchange, lane, owner, self.deadlines)

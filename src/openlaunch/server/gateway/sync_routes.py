@@ -9,8 +9,8 @@ import json
 from functools import partial
 
 from openlaunch.artifacts.base import Artifacts
-from openlaunch.errors import APIError, BadRequest
-from openlaunch.server.asgi import Scope, header, query_value
+from openlaunch.errors import APIError, BadRequest, NotFound
+from openlaunch.server.asgi import header, query_value
 from openlaunch.server.dispatch.lane import Lane
 from openlaunch.server.dispatch.work import Call
 from openlaunch.server.gateway.calls import Calls
@@ -69,8 +69,10 @@ class SyncRoutes:
 
     def _stream(self, exchange: Exchange) -> None:
         if last_event_id := header(exchange.scope, _LAST_EVENT_ID):
-            stream, number = self._find_stream(exchange.scope, last_event_id)
-            stream.resume(exchange, number)
+            found = self._find_stream(exchange, b"POST", last_event_id)
+            if found is not None:
+                stream, number = found
+                stream.resume(exchange, number)
         else:
             self._predict(EndpointType.STREAMING, exchange)
 
@@ -81,14 +83,28 @@ class SyncRoutes:
         if not last_event_id:
             text = "the header Last-Event-ID is missing: it names the stream"
             raise BadRequest(text, code="missing_parameter")
-        stream, _ = self._find_stream(exchange.scope, last_event_id)
+        if (found := self._find_stream(exchange, b"DELETE", last_event_id)) is None:
+            return
+        stream, _ = found
         done = stream.cancelled
         stream.give_up()
         exchange.respond(b'{"cancelled": false}' if done else b'{"cancelled": true}')
 
-    def _find_stream(self, scope: Scope, last_event_id: bytes) -> tuple[Stream, int]:
-        owner = self._resolver.authenticate(scope).owner
-        return self.streams.resumables.find(owner, query_value(scope, b"model_endpoint_id"), last_event_id)
+    def _find_stream(
+        self, exchange: Exchange, method: bytes, last_event_id: bytes
+    ) -> tuple[Stream, int] | None:
+        """Find a stream and the number of its event; None: another server has it, and answers the request."""
+        owner = self._resolver.authenticate(exchange.scope).owner
+        endpoint_id, elsewhere = query_value(exchange.scope, b"model_endpoint_id"), self.streams.elsewhere
+        try:
+            return self.streams.resumables.find(owner, endpoint_id, last_event_id)
+        except NotFound as unknown:
+            server = "" if elsewhere is None else elsewhere.server_of(exchange, last_event_id)
+            if elsewhere is None or not server:
+                raise
+            task = self._tasks.spawn(elsewhere.answer(exchange, method, server, unknown), exchange)
+            exchange.on_gone = task.cancel
+            return None
 
     def _predict(self, kind: EndpointType, exchange: Exchange) -> None:
         lane, principal = self._resolver.resolve(exchange.scope, kind)
