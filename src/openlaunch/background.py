@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Coroutine
 from typing import Any
 
@@ -42,3 +43,23 @@ class BackgroundTasks:
         """Cancel every task, and wait until all have ended."""
         self.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+class Background(ABC):
+    """Something that works in the background from `start` to `stop`."""
+
+    def __init__(self, failed: str) -> None:
+        """Take what the log says if its work ends with an error."""
+        self._background = BackgroundTasks(failed)
+
+    @abstractmethod
+    async def _run(self) -> None:
+        """Do the work, until it is cancelled."""
+
+    def start(self) -> None:
+        """Begin."""
+        self._background.spawn(self._run())
+
+    async def stop(self) -> None:
+        """End, wherever the work is."""
+        await self._background.stop()

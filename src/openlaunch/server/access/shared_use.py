@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Final, Protocol
 
-from openlaunch.background import BackgroundTasks
+from openlaunch.background import Background
 from openlaunch.server.access.auth import Keyring
 from openlaunch.server.access.tokens import Account
 
@@ -22,18 +22,12 @@ class Others(Protocol):
         ...
 
 
-class SharedUse:
+class SharedUse(Background):
     """Says what is used here, off the path of requests. `Keyring.used_elsewhere` counts what others say."""
 
     def __init__(self, others: Others, keyring: Keyring) -> None:
         self._others, self._keyring = others, keyring
-        self._background = BackgroundTasks("what keys use is not said to the other servers")
-
-    def start(self) -> None:
-        self._background.spawn(self._run())
-
-    async def stop(self) -> None:
-        await self._background.stop()
+        super().__init__("what keys use is not said to the other servers")
 
     async def _run(self) -> None:
         while True:

@@ -5,27 +5,21 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 
-from openlaunch.background import BackgroundTasks
+from openlaunch.background import Background
 
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 5.0
 
 
-class Feed:
+class Feed(Background):
     """Calls, for each table that was changed elsewhere, what reads it again."""
 
     def __init__(self, readers: Mapping[str, Callable[[], Awaitable[None]]]) -> None:
         self._readers = readers
         self._due: set[str] = set()
         self._wake = asyncio.Event()
-        self._background = BackgroundTasks("what other servers change is read no longer")
-
-    def start(self) -> None:
-        self._background.spawn(self._run())
-
-    async def stop(self) -> None:
-        await self._background.stop()
+        super().__init__("what other servers change is read no longer")
 
     def changed(self, tables: set[str]) -> None:
         """Read these tables again."""

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from openlaunch.background import BackgroundTasks
+from openlaunch.background import Background
 from openlaunch.controller.fleet import Load
 from openlaunch.server.cluster.messages import Messages
 from openlaunch.server.dispatch.lane import Lane
@@ -17,7 +17,7 @@ KEPT_SECONDS = 2.0
 """How long a report counts: a server that says nothing any longer has nothing, or is gone."""
 
 
-class Loads:
+class Loads(Background):
     """Says what this server has running and waiting, and hears of it from the others.
 
     Tasks in the queue are left out. `demand` is called with each endpoint for which something waits elsewhere.
@@ -34,14 +34,11 @@ class Loads:
         self._heard: dict[str, dict[str, tuple[float, Load]]] = {}
         """By endpoint and server: when it was heard of, and what it has."""
         self._wanted: set[str] = set()
-        self._background = BackgroundTasks("what runs and waits here is not said to other servers")
+        super().__init__("what runs and waits here is not said to other servers")
 
     def start(self) -> None:
         self._messages.on_load = self._hear
-        self._background.spawn(self._run())
-
-    async def stop(self) -> None:
-        await self._background.stop()
+        super().start()
 
     def of(self, endpoint_id: str) -> Load:
         """Return what all other servers have running and waiting for an endpoint."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from operator import sub
 
-from openlaunch.background import BackgroundTasks
+from openlaunch.background import Background
 from openlaunch.errors import APIError
 from openlaunch.server import clock
 from openlaunch.server.metrics.counts import LABELS, EndpointCounts, PredictionCounts
@@ -186,7 +186,7 @@ class _History:
             self.series[name].take(now, self._sum, watched.gauges)
 
 
-class History:
+class History(Background):
     """Keeps points of all endpoints while the server runs. Used in the event loop's thread.
 
     `look` returns the endpoints as they are. Where the store can't be written, what is not stored is lost after a
@@ -202,15 +202,11 @@ class History:
         self._failed = False
         self.taken = 0
         """How many times all endpoints have been looked at: in between no point is new."""
-        self._background = BackgroundTasks("the history of metrics is no longer kept")
-
-    def start(self) -> None:
-        """Read the last hour, and add points from now on."""
-        self._background.spawn(self._run())
+        super().__init__("the history of metrics is no longer kept")
 
     async def stop(self) -> None:
         """Store what has happened until now."""
-        await self._background.stop()
+        await super().stop()
         self._due = dict.fromkeys(RANGES, 0.0)
         await self.take(clock.now())
         await self.save()

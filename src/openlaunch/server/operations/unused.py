@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from openlaunch.artifacts.base import Artifacts
-from openlaunch.background import BackgroundTasks
+from openlaunch.background import Background
 from openlaunch.server.settings import ResultSettings
 from openlaunch.store import bundles, named_artifacts
 from openlaunch.store.base import Store
@@ -33,7 +33,7 @@ class Folder:
     kept: float = UNUSED_SECONDS
 
 
-class UnusedArtifacts:
+class UnusedArtifacts(Background):
     """Looks through the bundles and the artifacts every hour."""
 
     def __init__(
@@ -52,13 +52,7 @@ class UnusedArtifacts:
             Folder("batch-results", named_artifacts.named_by_jobs),
             Folder("answers", _none, kept),
         )
-        self._background = BackgroundTasks("artifacts that no record names could not be looked for")
-
-    def start(self) -> None:
-        self._background.spawn(self._run())
-
-    async def stop(self) -> None:
-        await self._background.stop()
+        super().__init__("artifacts that no record names could not be looked for")
 
     async def _run(self) -> None:
         await self._try(

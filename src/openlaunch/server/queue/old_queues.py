@@ -8,7 +8,7 @@ from time import monotonic
 
 from sqlalchemy import Connection
 
-from openlaunch.background import BackgroundTasks
+from openlaunch.background import Background
 from openlaunch.errors import APIError
 from openlaunch.server import clock
 from openlaunch.server.dispatch.lanes import Lanes
@@ -23,7 +23,7 @@ STORE_SECONDS = 0.1
 """How long one look asks the store; endpoints that there was no time for come first in the next one."""
 
 
-class OldQueues:
+class OldQueues(Background):
     """Looks after the queues of all endpoints while this server leads. Used in the event loop's thread.
 
     A queue is old once its oldest task has waited for `seconds`, and has caught up when none has waited for half of
@@ -37,15 +37,7 @@ class OldQueues:
         self._old: set[str] = set()
         self._looked: dict[str, float] = {}
         """When each endpoint with tasks that wait was looked at, by the monotonic clock."""
-        self._background = BackgroundTasks("how long tasks wait could not be looked at")
-
-    def start(self) -> None:
-        """Look at intervals from now on."""
-        self._background.spawn(self._run())
-
-    async def stop(self) -> None:
-        """Look no longer."""
-        await self._background.stop()
+        super().__init__("how long tasks wait could not be looked at")
 
     async def _run(self) -> None:
         while True:

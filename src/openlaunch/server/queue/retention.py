@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from sqlalchemy import Connection
 
-from openlaunch.background import BackgroundTasks
+from openlaunch.background import Background
 from openlaunch.server import clock
 from openlaunch.server.queue.shared import Shared
 from openlaunch.store import answers
@@ -24,7 +24,7 @@ DELETED_AT_ONCE = 16
 """Artifacts that are deleted at the same time."""
 
 
-class Retention:
+class Retention(Background):
     """Works in slices of a few milliseconds for as long as there is something to do, so that it keeps pace."""
 
     def __init__(self, shared: Shared) -> None:
@@ -33,15 +33,7 @@ class Retention:
         self._now = asyncio.get_running_loop().time
         self._place: housekeeping.Place = housekeeping.FIRST
         self._began = self._waited = 0.0
-        self._background = BackgroundTasks("what was kept long enough could not be looked for")
-
-    def start(self) -> None:
-        """Look for something to do at intervals from now on."""
-        self._background.spawn(self._run())
-
-    async def stop(self) -> None:
-        """Leave the rest for later."""
-        await self._background.stop()
+        super().__init__("what was kept long enough could not be looked for")
 
     async def _run(self) -> None:
         while True:
