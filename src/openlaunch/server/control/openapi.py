@@ -183,43 +183,29 @@ def _audio() -> APIRouter:
     return api
 
 
+_ANSWERED = {
+    routes.CHAT_COMPLETIONS: (
+        "create_chat_completion",
+        "Have a model answer a chat, as OpenAI's API has it. With `stream`, the answer is server-sent events.",
+    ),
+    routes.COMPLETIONS: ("create_completion", "Have a model continue a text."),
+    routes.EMBEDDINGS: ("create_embedding", "Have a model turn texts into vectors."),
+    routes.RESPONSES: ("create_response", "Have a model answer, as OpenAI's Responses API has it."),
+    routes.MESSAGES: ("create_message", "Have a model answer, as Anthropic's API has it."),
+    routes.RERANK: ("rerank", "Have a model put documents in the order in which they answer a query."),
+    routes.SCORE: ("score", "Have a model say how alike texts are."),
+}
+"""What models answer as it is: the name and the description of each route."""
+
+
+def _passed_on(body: dict[str, Any] = _OF_MODEL) -> Any:
+    raise AssertionError
+
+
 def _models() -> APIRouter:
     api = APIRouter(tags=["models"])
-
-    @api.post(routes.CHAT_COMPLETIONS)
-    def create_chat_completion(body: dict[str, Any] = _OF_MODEL) -> Any:
-        """Have a model answer a chat, as OpenAI's API has it. With `stream`, the answer is server-sent events."""
-        raise AssertionError
-
-    @api.post(routes.COMPLETIONS)
-    def create_completion(body: dict[str, Any] = _OF_MODEL) -> Any:
-        """Have a model continue a text."""
-        raise AssertionError
-
-    @api.post(routes.EMBEDDINGS)
-    def create_embedding(body: dict[str, Any] = _OF_MODEL) -> Any:
-        """Have a model turn texts into vectors."""
-        raise AssertionError
-
-    @api.post(routes.RESPONSES)
-    def create_response(body: dict[str, Any] = _OF_MODEL) -> Any:
-        """Have a model answer, as OpenAI's Responses API has it."""
-        raise AssertionError
-
-    @api.post(routes.MESSAGES)
-    def create_message(body: dict[str, Any] = _OF_MODEL) -> Any:
-        """Have a model answer, as Anthropic's API has it."""
-        raise AssertionError
-
-    @api.post(routes.RERANK)
-    def rerank(body: dict[str, Any] = _OF_MODEL) -> Any:
-        """Have a model put documents in the order in which they answer a query."""
-        raise AssertionError
-
-    @api.post(routes.SCORE)
-    def score(body: dict[str, Any] = _OF_MODEL) -> Any:
-        """Have a model say how alike texts are."""
-        raise AssertionError
+    for path, (name, text) in _ANSWERED.items():
+        api.add_api_route(path, _passed_on, methods=["POST"], name=name, description=text)
 
     @api.get(routes.MODELS)
     def list_models() -> Any:
