@@ -1,4 +1,5 @@
 import pickle
+import random
 import subprocess
 import sys
 import zipfile
@@ -170,6 +171,24 @@ def test_two_directories_of_one_name_are_refused(project, tmp_path):
     (other / "__init__.py").write_text("")
     with pytest.raises(BundleError, match=r"would both be my_model/__init__\.py"):
         pack_directories([project, other])
+
+
+TABLE = random.Random(1).randbytes(200_000)
+
+
+def uses_a_table():
+    return len(TABLE)
+
+
+def test_a_bundle_that_is_too_large_names_what_is_large(monkeypatch):
+    monkeypatch.setattr(zips, "MAX_BUNDLE_BYTES", 100_000)
+    table = TABLE[::-1]
+    words = r"the most are the variable 'table' of the enclosing function .*test_a_bundle.* \(0\.2 MiB\)"
+    with pytest.raises(BundleError, match=words):
+        pack_callables(*loaders(lambda: len(table), None))
+    monkeypatch.setattr(uses_a_table, "__module__", "__main__")
+    with pytest.raises(BundleError, match=r"the most are the global 'TABLE' of __main__ \(0\.2 MiB\)"):
+        pack_callables(*loaders(uses_a_table, None))
 
 
 def test_too_large_a_bundle_is_refused(project, monkeypatch):

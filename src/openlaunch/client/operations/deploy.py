@@ -19,8 +19,9 @@ from openlaunch.client.operations import bundles, endpoints
 from openlaunch.client.packing.callables import pack_callables, python_version
 from openlaunch.client.packing.documents import pack_schemas
 from openlaunch.client.packing.interface import interface_of, made_fields, made_types
+from openlaunch.client.packing.large_values import large_values
 from openlaunch.client.progress import StatusLine
-from openlaunch.errors import APIError, ConnectionFailed, ServerError
+from openlaunch.errors import APIError, ConnectionFailed, PayloadTooLarge, ServerError
 from openlaunch.wire.bundles import ModelBundleResponse
 from openlaunch.wire.endpoints import EndpointStatus, EndpointType, UpdateModelEndpointRequest
 from openlaunch.wire.keywords import DEFAULTS, DEPLOY_DEFAULTS
@@ -166,6 +167,7 @@ class _Code(NamedTuple):
     values: dict[str, Any]
     data: bytes
     fingerprint: dict[str, Any]
+    functions: dict[str, Callable[..., Any]]
 
 
 class _Existing(NamedTuple):
@@ -289,7 +291,10 @@ def _pack(
         "request_schema": pack_schemas(values.get("request_schema"), None, checked=check).decode(),
         "response_schema": pack_schemas(None, values.get("response_schema"), checked=check).decode(),
     }
-    return _Code(flavor, values, data, {part: _digest(parts[part]) for part in _PARTS})
+    fingerprint: dict[str, Any] = {part: _digest(parts[part]) for part in _PARTS}
+    return _Code(
+        flavor, values, data, fingerprint, {"load_model_fn": load_model, "load_predict_fn": load_predict}
+    )
 
 
 def _digest(part: Any) -> str:
@@ -298,7 +303,15 @@ def _digest(part: Any) -> str:
 
 def _registered(name: str, code: _Code) -> Flow[str]:
     values = code.values | {"metadata": {_FINGERPRINT: code.fingerprint}}
-    return (yield from bundles.register(name, code.flavor, values, code.data)).model_bundle_id
+    try:
+        return (yield from bundles.register(name, code.flavor, values, code.data)).model_bundle_id
+    except PayloadTooLarge as error:
+        if large := large_values(code.functions):
+            raise PayloadTooLarge(
+                f"{error}; the bundle has {len(code.data)} bytes, of which the most are {large}: make large "
+                "values in load_model_fn, or have it read them"
+            ) from error
+        raise
 
 
 def _update(name: str, existing: _Existing, code: _Code, changes: dict[str, Any]) -> Flow[ModelEndpoint]:

@@ -13,6 +13,6 @@
 `code_objects.py`   what is in code objects; `class_names.py`: names for classes of scripts
 `own_code.py`       the user's own modules that functions use; `local_packages.py`: editable installs
 `code_files.py`     the files of those modules and of folders; `folders.py`, `bytecode.py`
-`unpicklable.py`    finds what can't be pickled
+`unpicklable.py`    finds what can't be pickled; `large_values.py`: what makes a bundle large
 ==================  =============================================================================
 """

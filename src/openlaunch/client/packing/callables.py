@@ -5,11 +5,13 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from openlaunch.client.packing.code_files import collect
 from openlaunch.client.packing.folders import Choice
+from openlaunch.client.packing.large_values import large_values
 from openlaunch.client.packing.own_code import OwnModules
 from openlaunch.client.packing.pickles import pickled
 from openlaunch.client.packing.zips import bounded, readable, zipped
@@ -64,7 +66,7 @@ def pack_callables(
     manifest = Manifest(code.path, tuple(map(_restored, pickles.restored)), pickles.texts, code.folder)
     document = json.dumps(manifest.to_json()).encode()
     made = {FUNCTIONS: pickles.functions, MANIFEST: document, f"{CHILD_MAIN}.py": CHILD_CODE}
-    return bounded(zipped(code.files, made | code.bytecode))
+    return bounded(zipped(code.files, made | code.bytecode), partial(large_values, functions))
 
 
 def _patterns(name: str, given: Sequence[str] | None) -> tuple[str, ...]:

@@ -36,7 +36,7 @@ class Search:
                 words = f"the function {getattr(culprit, '__qualname__', None) or _type_of(culprit)}"
             if not _is_the_clients(culprit):
                 steps.append(f"{words}, of type {_type_of(culprit)}" if _is_data(culprit) else words)
-            children = self._children(culprit)
+            children = self.children(culprit)
         return " → ".join(steps) or None
 
     def _first_bad(self, children: Iterator[Child]) -> Child | None:
@@ -51,7 +51,8 @@ class Search:
                 return words, child
         return None
 
-    def _children(self, one: Any) -> Iterator[Child]:
+    def children(self, one: Any) -> Iterator[Child]:
+        """Give what is in an object, or what a function uses, with words for it."""
         if isinstance(one, FunctionType):
             yield from self._used_by(one)
         elif isinstance(one, types.MethodType):

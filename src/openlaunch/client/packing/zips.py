@@ -1,7 +1,7 @@
 """Zips directories, and finds functions in zips."""
 
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -86,11 +86,12 @@ def _unreadable(path: object, error: OSError) -> BundleError:
     return BundleError(f"{path} can't be read: {reason}; make it readable, or leave it out of the bundle")
 
 
-def bounded(data: bytes) -> bytes:
-    """Return a bundle's bytes; raise BundleError for more than a bundle may have."""
+def bounded(data: bytes, largest: Callable[[], str] = str) -> bytes:
+    """Return a bundle's bytes; raise BundleError for more than a bundle may have, with what is `largest` in it."""
     if len(data) > MAX_BUNDLE_BYTES:
+        named = f", of which the most are {found}" if (found := largest()) else ""
         raise BundleError(
-            f"the bundle has {len(data)} bytes, the limit is {MAX_BUNDLE_BYTES}: "
+            f"the bundle has {len(data)} bytes{named}, the limit is {MAX_BUNDLE_BYTES}: "
             "fetch large models in load_model_fn instead"
         )
     return data
