@@ -71,7 +71,8 @@ def _serving(s: Situation, load: Load) -> Reason:
             f"all {slots} slots of its {count_of_workers(ready)} are taken, and {load.queued} requests wait; "
             f"max_workers is {s.endpoint.spec.max_workers}",
         )
-    return _reason(ReasonCode.SERVING, f"{count_of_workers(ready)} with {slots} slots serve")
+    with_slots = f"{count_of_workers(ready)} with {count_of_slots(slots)}"
+    return _reason(ReasonCode.SERVING, f"{with_slots} {'serves' if ready == 1 else 'serve'}")
 
 
 def _trouble(s: Situation, policy: Policy) -> Iterator[Reason]:
@@ -131,10 +132,15 @@ def task_message(ahead: int, exceeds: bool, endpoint: EndpointWhy) -> str:
         f"more than {ahead:,} tasks are" if exceeds else f"{ahead:,} task{' is' if ahead == 1 else 's are'}"
     )
     before = "it is the next" if ahead == 0 else f"{place} before it"
-    slots = f"{endpoint.slots} slots" if endpoint.slots != 1 else "1 slot"
+    slots = count_of_slots(endpoint.slots)
     if not endpoint.pending:
         return (
             f"it waits for a free slot: {before}, for {slots} in {count_of_workers(endpoint.ready_workers)}"
         )
     why = "; ".join(reason.message for reason in endpoint.reasons)
     return f"the endpoint has no worker yet: {why}; {before}"
+
+
+def count_of_slots(count: int) -> str:
+    """Return "1 slot", or "3 slots"."""
+    return "1 slot" if count == 1 else f"{count} slots"

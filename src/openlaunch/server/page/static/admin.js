@@ -77,12 +77,12 @@ async function audit(view, content) {
   } }, inputs.map(([name, input]) => field(name.replace("_", " "), input)), h("button", null, "Search")), list, rest);
   const columns = [
     ["When", (entry) => time(entry.at), "tight"],
-    ["Who", (entry) => entry.owner ?? "the server"],
-    ["What", (entry) => entry.action.replaceAll("_", " ")],
+    ["Who", (entry) => entry.owner ?? "the server", "short"],
+    ["What", (entry) => entry.action.replaceAll("_", " "), "short"],
     ["Object", (entry) => [entry.object_owner && `${entry.object_owner}: `, entry.object_id && h("code", null, entry.object_id)]],
     ["With", (entry) => (Object.keys(entry.summary).length ? h("code", null, JSON.stringify(entry.summary)) : null), "wide"],
     ["Answer", (entry) => h("span", { class: entry.status >= 400 ? "is-bad" : null }, `${entry.status}${entry.times > 1 ? ` ×${entry.times}` : ""}`), "number"],
-    ["From", (entry) => entry.address],
+    ["From", (entry) => entry.address, "tight"],
   ];
   const query = Object.fromEntries(inputs.map(([name]) => [name, view.query.get(name)]));
   await follow(view, 10, (signal) => Promise.all(cursors.map((cursor) => get("/v1/audit-log", { ...query, cursor }, signal))), (pages) => {

@@ -1,5 +1,5 @@
 // The list of endpoints, with what is wrong on top, and the frame of the page of one of them.
-import { ask, button, empty, facts, field, fill, follow, get, h, pill, say, send, shownSeconds, table, time } from "./lib.js";
+import { ask, button, empty, facts, field, fill, follow, get, h, pill, say, send, sentence, shownSeconds, table, time } from "./lib.js";
 import { charts, sparkline } from "./charts.js";
 import { logs } from "./logs.js";
 import { numbers } from "./numbers.js";
@@ -97,8 +97,7 @@ async function overview(view, content, first) {
   };
   await follow(view, 5, load, ({ endpoint: e, why, workers: found }) => { if (found) showWorkers(workers, found); fill(now,
     h("div", { class: "card" }, h("p", null, pill(e.status), " ", e.status_reason && h("span", { class: "reason" }, e.status_reason)),
-      why?.reasons.map((reason) => h("p", { class: why.pending ? "reason is-bad" : "reason" }, reason.message,
-        reason.next_try_in != null && ` The next try is in ${Math.ceil(reason.next_try_in)} s.`))),
+      why?.reasons.map((reason) => h("p", { class: why.pending ? "reason is-bad" : "reason" }, sentence(reason.message)))),
     e.canary && canary(view, e),
     h("div", { class: "columns" },
       h("section", { class: "card" }, h("h2", null, "Now"), facts(
@@ -150,7 +149,7 @@ function showWorkers(content, workers) {
 
 function canary(view, endpoint) {
   const c = endpoint.canary, path = `/v1/model-endpoints/${endpoint.id}/canary`;
-  const side = (s) => `${s.workers} workers, ${s.failures} of ${s.requests} failed`;
+  const side = (s) => `${s.workers} ${s.workers === 1 ? "worker" : "workers"}, ${s.failures} of ${s.requests} failed`;
   const live = c.status === "STARTING" || c.status === "SERVING";
   const percent = h("input", { type: "number", name: "percent", min: 0, max: 100, value: c.percent });
   const change = async (question, text, action, run) => {

@@ -39,6 +39,12 @@ export function input(name, schema, value, document) {
     const made = h("input", { name, type: "number", step: kind.type === "integer" ? 1 : "any", min: least, max: kind.maximum, value: given ?? "" });
     return { element: made, read: () => (made.value === "" ? undefined : Number(made.value)) };
   }
+  const kinds = kind.anyOf?.map((each) => resolved(each, document).type).filter((each) => each !== "null");
+  if (kinds?.length && kinds.every((each) => ["string", "integer", "number"].includes(each))) {
+    const made = h("input", { name, value: given ?? "", spellcheck: "false" });
+    const isNumber = (typed) => !kinds.every((each) => each === "string") && /^-?\d+(\.\d+)?$/.test(typed);
+    return { element: made, read: () => { const typed = made.value.trim(); return typed === "" ? undefined : isNumber(typed) ? Number(typed) : typed; } };
+  }
   if (kind.type === "string") return text(name, kind, given);
   const made = h("textarea", { name, spellcheck: "false", value: given == null ? "" : JSON.stringify(given, null, 2) });
   return { element: made, read: () => (made.value.trim() ? parsed(name, made.value) : undefined) };

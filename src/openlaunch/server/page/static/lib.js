@@ -209,6 +209,10 @@ export function facts(...pairs) {
   return h("dl", null, pairs.filter(([, value]) => value != null && value !== "").map(([name, value]) => [h("dt", null, name), h("dd", null, value)]));
 }
 
+export function sentence(text) {
+  return text && `${text[0].toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? "" : "."}`;
+}
+
 // How many there are of each kind; nothing where there are none.
 export function tally(counts) {
   return Object.entries(counts).filter(([, count]) => count).sort(([, one], [, other]) => other - one)

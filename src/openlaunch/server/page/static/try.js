@@ -24,7 +24,7 @@ export async function tryIt(view, content, endpoint) {
   const draw = () => {
     if (asJson.checked && inputs.length && !whole.value) whole.value = JSON.stringify(args_(inputs), null, 2);
     fill(place, asJson.checked ? field("Input as JSON", whole) : inputs.map(([key, each, kind]) => {
-      const hint = [isNeeded(key) ? "needed" : "", kind.description].filter(Boolean).join("; ");
+      const hint = [isNeeded(key) ? "Needed." : "", kind.description].filter(Boolean).join(" ");
       return h("div", { class: "fields" }, field(key, each.element, hint), each.file);
     }));
   };
