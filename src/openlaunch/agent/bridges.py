@@ -16,6 +16,8 @@ class _End:
         self.link = link
         self.number = 0
         self.other: _End
+        self._early = 0
+        """Pauses from before the other end was open."""
 
     def receive(self, data: bytes) -> None:
         self.other.link.send_data(self.other.number, data)
@@ -26,7 +28,15 @@ class _End:
     lost = closed
 
     def pause(self) -> None:
-        self.other.link.send(Kind.PAUSE, self.other.number)
+        if self.other.number:
+            self.other.link.send(Kind.PAUSE, self.other.number)
+        else:
+            self._early += 1
+
+    def opened(self) -> None:
+        """Note that the other end is open."""
+        for _ in range(self._early):
+            self.pause()
 
     def resume(self) -> None:
         self.other.link.send(Kind.RESUME, self.other.number)
@@ -50,5 +60,8 @@ def bridge(asker: ServerLink, asked: ServerLink | None, client: str) -> int:
         here.number = asker.open_channel(here, {"other": True})
         there.number = asked.open_channel(there, {"client": client})
     except FrameError as error:
+        asker.close_channel(here.number)
         raise EngineError(str(error)) from None
+    here.opened()
+    there.opened()
     return here.number

@@ -36,6 +36,16 @@ def request_of(
     return b"\r\n".join([*lines, b"content-length: %d" % len(body), b"", bytes(body)])
 
 
+class _Reading(asyncio.StreamReaderProtocol):
+    """Reads an answer. Nothing waits with writing: the request is small, and written at once."""
+
+    def pause_writing(self) -> None:
+        """Do nothing."""
+
+    def resume_writing(self) -> None:
+        """Do nothing."""
+
+
 async def answer_of(
     transport: asyncio.Transport, request: bytes
 ) -> AsyncGenerator[tuple[ResponseParser, bytes], None]:
@@ -44,7 +54,7 @@ async def answer_of(
     Raise `BodyError` where there is no answer, or it is cut.
     """
     reader = asyncio.StreamReader(_PIECE)
-    protocol = asyncio.StreamReaderProtocol(reader)
+    protocol = _Reading(reader)
     transport.set_protocol(protocol)
     protocol.connection_made(transport)
     transport.write(request)
