@@ -30,8 +30,11 @@ for line in sys.stdin:
     call = getattr(getattr(llmengine, owner), method)
     try:
         answer = call(**{name: made(name, value) for name, value in given.items()})
+        if given.get("stream"):
+            got = [json.loads(piece.json()) for piece in answer]
+        else:
+            got = answer if isinstance(answer, dict) else json.loads(answer.json())
     except Exception as error:  # its errors have no class in common
         print(json.dumps({"error": str(error), "kind": type(error).__name__}), flush=True)
     else:
-        got = answer if isinstance(answer, dict) else json.loads(answer.json())
         print(json.dumps({"answer": got}), flush=True)

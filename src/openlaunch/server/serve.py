@@ -59,6 +59,7 @@ from openlaunch.server.endpoints.service import Endpoints
 from openlaunch.server.gateway.access_log import AccessLog, LoggedHttpServices
 from openlaunch.server.gateway.bodies import BodyBudget
 from openlaunch.server.gateway.by_name import ByName
+from openlaunch.server.gateway.completion_routes import CompletionRoutes
 from openlaunch.server.gateway.connections import Connections
 from openlaunch.server.gateway.cors import Cors
 from openlaunch.server.gateway.http_server import STOP_SECONDS, HttpServer
@@ -170,14 +171,17 @@ async def serve_on(settings: Settings, data: DataDir, listener: socket.socket, r
             sync.streams.elsewhere = StreamsElsewhere(context.name, context.reach)
         tasks = TaskRoutes(resolver, context.schemas, context.tasks, context.urls)
         by_name = ByName(resolver, context.schemas, sync, context.tasks, context.urls)
-        models = ModelRoutes(resolver, context.model_names, context.schemas, sync, context.keyring.tokens)
+        of_models = resolver, context.model_names, context.schemas, sync, context.keyring.tokens
+        models, completions = ModelRoutes(*of_models), CompletionRoutes(*of_models)
         inference = InferenceRoutes(resolver, context.lanes, context.schemas, sync, context.health)
         control_plane = LazyApp(partial(_control_plane, context))
         config = _config(control_plane, settings)
         services = _http_services(
             settings,
             context.spans,
-            routes=RouteTable({**sync.handlers(), **tasks.handlers()}, (by_name, models, inference)),
+            routes=RouteTable(
+                {**sync.handlers(), **tasks.handlers()}, (by_name, models, completions, inference)
+            ),
             app=config.loaded_app,
             proxies=Proxies(settings),
             cors=Cors(settings.cors_origins) if settings.cors_origins else None,

@@ -19,10 +19,9 @@ class CompletionsStatus(StrEnum):
     CANCELLED = "cancelled"
 
 
-class V1Content(BaseModel):
-    """Prompts, and what is the same for all of them."""
+class Sampling(BaseModel):
+    """How prompts are completed, in llm-engine's first version."""
 
-    prompts: list[str] = Field(min_length=1, max_length=MAX_REQUESTS)
     max_new_tokens: int = Field(ge=1)
     temperature: float = Field(ge=0, le=1)
     stop_sequences: list[str] | None = None
@@ -32,6 +31,23 @@ class V1Content(BaseModel):
     top_k: int | None = Field(default=None, ge=-1)
     top_p: float | None = Field(default=None, gt=0, le=1)
     skip_special_tokens: bool | None = True
+
+
+class V1Content(Sampling):
+    """Prompts, and what is the same for all of them."""
+
+    prompts: list[str] = Field(min_length=1, max_length=MAX_REQUESTS)
+
+
+class CompletionV1Request(Sampling):
+    """POST /v1/llm/completions-sync and /v1/llm/completions-stream."""
+
+    prompt: str
+    include_stop_str_in_output: bool | None = None
+    guided_json: dict[str, Any] | None = None
+    guided_regex: str | None = None
+    guided_choice: list[str] | None = None
+    guided_grammar: str | None = None
 
 
 Content = V1Content | Annotated[list[dict[str, Any]], Field(min_length=1, max_length=MAX_REQUESTS)]

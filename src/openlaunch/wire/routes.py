@@ -21,6 +21,8 @@ DOCKER_IMAGE_BATCH_JOB_BUNDLES = "/v1/docker-image-batch-job-bundles"  # + /{id}
 TRIGGERS = "/v1/triggers"  # + /{id}
 FILES = "/v1/files"  # + /{id}, /{id}/content
 MODEL_BATCHES = "/v1/batches"  # + /{id}, /{id}/cancel
+COMPLETIONS_SYNC = "/v1/llm/completions-sync"  # ?model_endpoint_name=
+COMPLETIONS_STREAM = "/v1/llm/completions-stream"  # the same
 BATCH_COMPLETIONS_V1 = "/v1/llm/batch-completions"
 BATCH_COMPLETIONS = "/v2/batch-completions"  # + /{id}, /{id}/actions/cancel
 KEYS = "/v1/keys"  # + /{id}

@@ -1,4 +1,4 @@
-"""An engine that answers as no engine should, by the `fault` of a request: `bad_engine.py`, on $PORT."""
+"""An engine that answers as no engine should, as `fault` or `prompt` of a request say: `bad_engine.py`, on $PORT."""
 
 import contextlib
 import json
@@ -28,6 +28,8 @@ ANSWERS = {
     "long chunk": CHUNKED + b"1\r\n" + PIECE,
     "gzip": EVENTS + b"content-encoding: gzip\r\ncontent-length: 2\r\n\r\n\x1f\x8b",
     "closed early": EVENTS + b"content-length: 10000\r\n\r\n" + PIECE,
+    "not JSON": CHUNKED + chunk(b"data: {\n\ndata: [DONE]\n\n") + b"0\r\n\r\n",
+    "no object": CHUNKED + chunk(b"data: 1\n\ndata: [DONE]\n\n") + b"0\r\n\r\n",
     "not text": CHUNKED + chunk(b"data: \xff\xfe\n\n") + b"0\r\n\r\n",
 }
 
@@ -43,15 +45,16 @@ def serve(connection):
                 connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
                 continue
             asked = json.loads(file.read(size))
-            if asked["fault"] == "no end of a line":
+            fault = asked.get("fault") or asked["prompt"]
+            if fault == "no end of a line":
                 connection.sendall(CHUNKED + chunk(PIECE))
                 while True:
                     connection.sendall(chunk(b"x" * 1_000_000))
-            if asked["fault"] == "said":
+            if fault == "said":
                 text = json.dumps({"text": json.dumps(asked)}).encode()
                 connection.sendall(JSON + b"content-length: %d\r\n\r\n%b" % (len(text), text))
                 continue
-            connection.sendall(ANSWERS[asked["fault"]])
+            connection.sendall(ANSWERS[fault])
             return
 
 

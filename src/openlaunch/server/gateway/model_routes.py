@@ -5,6 +5,7 @@
 
 import json
 import re
+from collections.abc import Coroutine
 from typing import Any
 from urllib.parse import unquote
 
@@ -67,14 +68,18 @@ class ModelRoutes:
             model = None if found[1] is None else unquote(found[1].decode())
             answer = self._list(exchange, self._resolver.authenticate(exchange.scope), model)
         else:
-            caller = self._resolver.spending(exchange.scope)
-            now = clock.now()
-            exchange.limits = self._budgets.headers(caller.account, now)
-            if caller.meter is not None:
-                exchange.limits |= caller.meter.headers(now)
-            self._budgets.check(caller.account, now)
-            answer = self._run(exchange, caller, _POSTED[path])
+            answer = self._spend(exchange, _POSTED[path])
         exchange.on_gone = self._tasks.spawn(answer, exchange).cancel
+
+    def _spend(self, exchange: ModelExchange, route: str) -> Coroutine[Any, Any, None]:
+        """Return what answers a request to a route, if its caller has anything left."""
+        caller = self._resolver.spending(exchange.scope)
+        now = clock.now()
+        exchange.limits = self._budgets.headers(caller.account, now)
+        if caller.meter is not None:
+            exchange.limits |= caller.meter.headers(now)
+        self._budgets.check(caller.account, now)
+        return self._run(exchange, caller, route)
 
     async def _list(self, exchange: ModelExchange, caller: Principal, model: str | None) -> None:
         if model is None:
@@ -87,13 +92,16 @@ class ModelRoutes:
 
     async def _run(self, exchange: ModelExchange, caller: Principal, route: str) -> None:
         await self._inflater.inflate(exchange, caller.owner)
-        if route in routes.MODEL_FORMS:
-            asked = await model_of_form(exchange.body, _content_type(exchange))
-        else:
-            asked = await self._schemas.checks.model(caller.owner, exchange.body)
+        asked = await self._read(exchange, caller.owner, route)
         lane, adapter = await self._names.find(caller.owner, asked.model)
         payer = Payer(self._budgets, lane, caller.account)
         await counted(lane, self._start(exchange, payer, route, asked, adapter))
+
+    async def _read(self, exchange: ModelExchange, owner: str, route: str) -> ModelInput:
+        """Read which model the body is for."""
+        if route in routes.MODEL_FORMS:
+            return await model_of_form(exchange.body, _content_type(exchange))
+        return await self._schemas.checks.model(owner, exchange.body)
 
     async def _start(
         self,

@@ -6,9 +6,9 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from openlaunch.artifacts.base import Artifacts
 from openlaunch.errors import NotFound
 from openlaunch.server import clock
-from openlaunch.server.jobs.completion_lines import answer_in, v1_output
 from openlaunch.server.jobs.input_reader import InputReader
 from openlaunch.server.jobs.line_orders import LinesOrder
+from openlaunch.server.prediction.completions import answer_in, v1_output
 from openlaunch.server.queue.lines import LINE_HEAD, custom_id_of, error_line
 from openlaunch.store import model_batches as batch_store
 from openlaunch.store.base import Store

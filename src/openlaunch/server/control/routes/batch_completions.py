@@ -17,8 +17,8 @@ from openlaunch.server import clock
 from openlaunch.server.control.routes.context import Context, User
 from openlaunch.server.control.routing import ControlRouter
 from openlaunch.server.endpoints.lookups import found
-from openlaunch.server.jobs.completion_lines import bodies_of, line_of_request
 from openlaunch.server.jobs.model_batch_files import file_id_of
+from openlaunch.server.prediction.completions import bodies_of, line_of_request
 from openlaunch.store import files as file_store
 from openlaunch.store.records import FileRecord, ModelBatchRecord
 from openlaunch.wire import routes

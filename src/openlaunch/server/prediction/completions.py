@@ -1,28 +1,16 @@
-"""llm-engine's batch completions as lines of batches, and the answers as its client reads them."""
+"""llm-engine's completions as requests of OpenAI's API, and the answers as its client reads them."""
 
 import json
 from typing import Any
 
 from openlaunch.wire import routes
-from openlaunch.wire.batch_completions import V1Content
+from openlaunch.wire.batch_completions import CompletionV1Request, Sampling, V1Content
 
 
 def bodies_of(content: V1Content | list[dict[str, Any]]) -> tuple[str, list[dict[str, Any]]]:
     """Return the route and the bodies of the requests. Raise ValueError where it has none that go together."""
     if isinstance(content, V1Content):
-        shared = _without_nulls(
-            {
-                "max_tokens": content.max_new_tokens,
-                "temperature": content.temperature,
-                "stop": content.stop_sequences,
-                "logprobs": 1 if content.return_token_log_probs else None,
-                "presence_penalty": content.presence_penalty,
-                "frequency_penalty": content.frequency_penalty,
-                "top_k": content.top_k,
-                "top_p": content.top_p,
-                "skip_special_tokens": content.skip_special_tokens,
-            }
-        )
+        shared = _sampling(content)
         return routes.COMPLETIONS, [{"prompt": prompt, **shared} for prompt in content.prompts]
     found = {"messages" if "messages" in each else "prompt" if "prompt" in each else None for each in content}
     if len(found) != 1 or None in found:
@@ -31,6 +19,30 @@ def bodies_of(content: V1Content | list[dict[str, Any]]) -> tuple[str, list[dict
         raise ValueError("a request has `stream`: nobody listens to a batch")
     route = routes.CHAT_COMPLETIONS if found == {"messages"} else routes.COMPLETIONS
     return route, [_request(each) for each in content]
+
+
+def body_of(asked: CompletionV1Request, model: str, *, is_stream: bool) -> dict[str, Any]:
+    """Return the body of a request to `/v1/completions` for one of llm-engine's first version."""
+    names = ("include_stop_str_in_output", "guided_json", "guided_regex", "guided_choice", "guided_grammar")
+    more = _without_nulls({name: getattr(asked, name) for name in names})
+    body = {"model": model, "prompt": asked.prompt, **_sampling(asked), **more}
+    return {**body, "stream": True, "stream_options": {"include_usage": True}} if is_stream else body
+
+
+def _sampling(asked: Sampling) -> dict[str, Any]:
+    return _without_nulls(
+        {
+            "max_tokens": asked.max_new_tokens,
+            "temperature": asked.temperature,
+            "stop": asked.stop_sequences,
+            "logprobs": 1 if asked.return_token_log_probs else None,
+            "presence_penalty": asked.presence_penalty,
+            "frequency_penalty": asked.frequency_penalty,
+            "top_k": asked.top_k,
+            "top_p": asked.top_p,
+            "skip_special_tokens": asked.skip_special_tokens,
+        }
+    )
 
 
 def _request(given: dict[str, Any]) -> dict[str, Any]:
@@ -64,6 +76,13 @@ def answer_in(line: bytes) -> Any:
     return None if response is None or response["status_code"] >= 400 else response["body"]
 
 
+def tokens_of(choice: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the tokens of a choice with their logarithms of probability; none where they were not asked for."""
+    logprobs = choice.get("logprobs") or {"tokens": [], "token_logprobs": []}
+    pairs = zip(logprobs["tokens"], logprobs["token_logprobs"], strict=True)
+    return [{"token": token, "log_prob": log_prob} for token, log_prob in pairs]
+
+
 def v1_output(answer: dict[str, Any]) -> dict[str, Any] | None:
     """Return an answer of `/v1/completions` as an output of llm-engine's first version; None where it is not one."""
     try:
@@ -73,9 +92,8 @@ def v1_output(answer: dict[str, Any]) -> dict[str, Any] | None:
             "num_prompt_tokens": usage.get("prompt_tokens"),
             "num_completion_tokens": usage.get("completion_tokens"),
         }
-        if logprobs := choice.get("logprobs"):
-            pairs = zip(logprobs["tokens"], logprobs["token_logprobs"], strict=True)
-            output["tokens"] = [{"token": token, "log_prob": log_prob} for token, log_prob in pairs]
+        if tokens := tokens_of(choice):
+            output["tokens"] = tokens
     except (LookupError, TypeError, ValueError, AttributeError):
         return None
     return output
