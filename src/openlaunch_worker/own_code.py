@@ -23,7 +23,7 @@ import zipfile
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
-from importlib.machinery import ModuleSpec
+from importlib.machinery import FileFinder, ModuleSpec, SourceFileLoader
 from pathlib import Path
 from types import ModuleType
 from typing import Any, BinaryIO, Final
@@ -98,11 +98,12 @@ def load_functions(file: BinaryIO, folder: Path) -> Any:
 
 def _forget(path: list[str]) -> None:
     """Have modules that are named as one of Python's be imported, also where that one was before."""
-    for each in path:
-        for entry in os.scandir(each) if os.path.isdir(each) else ():  # noqa: PTH112 -- paths are text in sys.path
-            name = entry.name.partition(".")[0]
-            if name in sys.stdlib_module_names and name in sys.modules:
-                del sys.modules[name]
+    finders = [FileFinder(each, (SourceFileLoader, [".py"])) for each in path]
+    for name in sys.stdlib_module_names & sys.modules.keys():
+        specs = (finder.find_spec(name) for finder in finders)
+        # A folder without Python files is none: that of data may have any name.
+        if any(spec is not None and spec.loader is not None for spec in specs):
+            del sys.modules[name]
 
 
 def _manifest(archive: zipfile.ZipFile) -> Manifest:

@@ -120,11 +120,15 @@ def set_from_outside():
     return [knobs.THRESHOLD, knobs.OPTIONS, knobs.Model.depth, knobs.worse(), knobs.seen, knobs.count()]
 def replaced(): return [textwrap.shorten(), textwrap.TextWrapper().fill("")]
 def names(): return [renamed.name(), own_code.NAME]
+def logging_is_one():
+    import logging
+    from concurrent.futures import _base
+    return _base.logging is logging
 def config(): return json.loads(pathlib.Path("settings.json").read_text())
 
 ALL = {f.__name__: f for f in (cache, late, found_by_name, data, init, script_state, stored, dispatched, forked,
                                spawned, words, fails_here, fails_there, color, nested, config, registries,
-                               shared, marks, set_from_outside, names, replaced)}
+                               shared, marks, set_from_outside, names, replaced, logging_is_one)}
 def predict(what): return ALL[what]()
 
 if __name__ == "__main__":
@@ -140,6 +144,7 @@ FILES = {
     "notes.py": "",
     "more/plugin.py": "",
     "more/readme.txt": "",
+    "logging/levels.json": "[]",
     "script.py": SCRIPT,
     "late_module.py": "def answer(): return 42",
     "app/__init__.py": "",
@@ -279,7 +284,15 @@ def test_what_is_imported_goes_along_and_packages_whole(bundles):
 
 def test_a_folder_goes_along_but_for_what_git_ignores_and_what_is_not_wanted(bundles):
     data = bundles["folder"][0]
-    more = {"code.py", "late_module.py", "more/plugin.py", "more/version_2.py", "script.py", "settings.json"}
+    more = {
+        "logging/levels.json",
+        "code.py",
+        "late_module.py",
+        "more/plugin.py",
+        "more/version_2.py",
+        "script.py",
+        "settings.json",
+    }
     assert names(data, "code/") == PACKAGE | more
     assert names(data, "modules/") == {"renamed.py"}
 
@@ -288,6 +301,7 @@ def test_workers_run_in_the_folder(bundles):
     with Worker(bundles["folder"][0]) as worker:
         worker.ready()
         assert worker.value(what="config") == {"size": 1}
+        assert worker.value(what="logging_is_one")
         assert worker.value(what="late") == 42
         assert worker.value(what="data") == "some words"
 
