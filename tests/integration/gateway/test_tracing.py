@@ -117,14 +117,6 @@ def client(receiver, tmp_path_factory):
         yield client
 
 
-def test_a_file_that_begins_as_json_does_comes_as_it_was_sent(client):
-    client.deploy(echo, name="traced-echo", **SMALL)
-    headers = {"traceparent": f"00-{PARENT[0]}-{PARENT[1]}-01", "content-type": "text/plain"}
-    with plain(client) as raw:
-        answer = raw.post("/e/traced-echo", headers=headers, content=b'{"a": 1} and more')
-    assert answer.content == b'{"a": 1} and more'
-
-
 def test_a_request_is_a_span_of_its_client_with_parts_and_the_models_own_within(client, receiver):
     receiver.spans.clear()
     answer = traced(client, "/v1/sync-tasks?model_endpoint_id=traced", {"args": {"value": SECRET}})
@@ -218,3 +210,11 @@ def test_a_receiver_that_is_down_or_slow_holds_nobody_up_and_is_told_of_once(tmp
     finally:
         if fault == "slow":
             broken.close()
+
+
+def test_a_file_that_begins_as_json_does_comes_as_it_was_sent(client):
+    client.deploy(echo, name="traced-echo", **SMALL)
+    headers = {"traceparent": f"00-{PARENT[0]}-{PARENT[1]}-01", "content-type": "text/plain"}
+    with plain(client) as raw:
+        answer = raw.post("/e/traced-echo", headers=headers, content=b'{"a": 1} and more')
+    assert answer.content == b'{"a": 1} and more'
