@@ -1,7 +1,7 @@
 """`openlaunch endpoints`."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from operator import attrgetter
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -13,13 +13,14 @@ from openlaunch.cli.connection import connect
 from openlaunch.cli.endpoint_description import emit_endpoint
 from openlaunch.cli.endpoint_logs import show_events, show_logs, show_recordings
 from openlaunch.cli.exits import Exit
-from openlaunch.cli.output import Json, emit, emit_rows, note, say_status, waiting, when
+from openlaunch.cli.output import Json, emit, emit_rows, fields, note, of_document, say_status, waiting, when
 from openlaunch.cli.owners import with_owners
 from openlaunch.cli.settings import given as given_settings
 from openlaunch.cli.settings import with_settings
 
 if TYPE_CHECKING:
     from openlaunch.client.models import ModelEndpoint
+    from openlaunch.wire.metrics import EndpointTotals
     from openlaunch.wire.workers import WorkerResponse
 
 app = typer.Typer(help="Model endpoints: bundles that are served.", no_args_is_help=True)
@@ -246,6 +247,26 @@ def _worker_row(each: "WorkerResponse") -> tuple[object, ...]:
     times = when(each.since), when(each.started_at)
     running = f"{each.running}/{each.slots}"
     return each.worker, each.phase.value, *times, running, each.generation, each.node or None, each.reason
+
+
+@app.command("numbers")
+def show_numbers(context: typer.Context, name: Name, as_json: Json = False) -> None:
+    """Show all that the server has counted of an endpoint since it started."""
+    with connect(context) as client:
+        found = client.get_endpoint_metrics(name).since_start
+    emit(found, as_json, lambda: fields(_numbers(found)))
+
+
+def _numbers(found: "EndpointTotals") -> Iterator[tuple[str, object]]:
+    for name, each in found.times.items():
+        if each.count:
+            yield (
+                name.replace("_", " "),
+                f"{each.count}, mean {each.mean:.3g} s, p50 {each.p50:.3g} s, p99 {each.p99:.3g} s",
+            )
+    if found.batches.count:
+        yield "batches", f"{found.batches.count}, of {found.batches.mean_size:.3g} predictions on average"
+    yield from of_document(found.model_dump(exclude={"times", "batches"}))
 
 
 @app.command("why")

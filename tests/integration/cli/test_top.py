@@ -139,3 +139,12 @@ def test_once_prints_one_snapshot_on_a_terminal_and_json_is_json(terminal, comma
     arguments = {**command, "args": [*command["args"], "--json"]}
     done = subprocess.run(**arguments, capture_output=True, text=True, check=True)
     assert [each["name"] for each in json.loads(done.stdout)] == ["fails", "broken", LONG]
+
+
+def test_all_that_was_counted_of_an_endpoint_is_shown(command):
+    arguments = [*command["args"][:-1], "endpoints", "numbers", "fails"]
+    done = subprocess.run(arguments, env=command["env"], capture_output=True, text=True, check=True)
+    shown = dict(re.split(r"  +", line, maxsplit=1) for line in done.stdout.splitlines())
+    assert re.search(r"model_error=[1-9]", shown["ended"])
+    assert re.fullmatch(r"1, mean \S+ s, p50 \S+ s, p99 \S+ s", shown["load"])
+    assert "batches" not in shown
