@@ -1,10 +1,12 @@
 """What the statements of modules define, what they use, and what a change of some of them changes in turn."""
 
 import ast
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from copy import copy
-from functools import lru_cache
-from typing import Final
+from typing import Any, Final, NamedTuple, TypeVar
+
+T = TypeVar("T")
+S = TypeVar("S", bound=ast.stmt)
 
 Node = tuple[str, str]
 """A name of a module, such as `("app", "load")`; of a method `("app", "Model.predict")`."""
@@ -14,35 +16,71 @@ _MAKERS: Final = frozenset({"__init__", "__new__", "__post_init__"})
 """Methods that are called where an object of their class is made."""
 
 
+def _remembered(make: Callable[[Any], T]) -> Callable[[Any], T]:
+    """Have what is made of a node kept with it: most modules of a program are the same after an edit."""
+    key = f"_openlaunch_{make.__name__}"
+
+    def remembering(node: Any) -> T:
+        kept = vars(node)
+        if key not in kept:
+            kept[key] = make(node)
+        return kept[key]  # type: ignore[no-any-return]
+
+    return remembering
+
+
+@_remembered
+def text_of(node: ast.AST) -> str:
+    """Return all that a node says."""
+    return ast.dump(node)
+
+
+@_remembered
 def skeleton(statement: ast.stmt) -> str:
     """Return what a statement says apart from the bodies of its functions, which can be replaced in place."""
     if isinstance(statement, FUNCTION) and not statement.decorator_list:
         return ast.dump(_without_body(statement))
     if isinstance(statement, ast.ClassDef):
-        bare = copy(statement)
-        bare.body = [_without_body(each) if isinstance(each, FUNCTION) else each for each in statement.body]
-        return ast.dump(bare)
-    return ast.dump(statement)
+        return ast.dump(_without_bodies(statement))
+    return text_of(statement)
 
 
+@_remembered
 def _without_body(function: ast.stmt) -> ast.stmt:
-    bare = copy(function)
+    bare = _copied(function)
     bare.body = []  # type: ignore[attr-defined]
+    return bare
+
+
+@_remembered
+def _without_bodies(kind: ast.ClassDef) -> ast.ClassDef:
+    bare = _copied(kind)
+    bare.body = [_without_body(each) if isinstance(each, FUNCTION) else each for each in kind.body]
+    return bare
+
+
+def _copied(node: S) -> S:
+    """Return a copy without what is remembered of the node."""
+    bare = copy(node)
+    for name in [each for each in vars(bare) if each.startswith("_openlaunch_")]:
+        delattr(bare, name)
     return bare
 
 
 def differences(old: ast.Module, new: ast.Module) -> set[str]:
     """Return the names that two versions of a module define differently."""
-    before, after = set(map(ast.dump, old.body)), set(map(ast.dump, new.body))
+    if old is new:
+        return set()
+    before, after = set(map(text_of, old.body)), set(map(text_of, new.body))
     parts = {part for each in old.body for part in _parts(each)}
     shapes = [set(map(skeleton, each.body)) for each in (old, new)]
     found: set[str] = set()
-    for statement in (each for each in new.body if ast.dump(each) not in before):
+    for statement in (each for each in new.body if text_of(each) not in before):
         if skeleton(statement) in shapes[0]:
             found |= {name for name, text in _parts(statement) if (name, text) not in parts}
         else:
             found |= names_of(statement)
-    for statement in (each for each in old.body if ast.dump(each) not in after):
+    for statement in (each for each in old.body if text_of(each) not in after):
         if skeleton(statement) not in shapes[1]:
             found |= names_of(statement)
     return found
@@ -51,10 +89,10 @@ def differences(old: ast.Module, new: ast.Module) -> set[str]:
 def _parts(statement: ast.stmt) -> Iterator[tuple[str, str]]:
     """Yield the functions that a statement defines, by name, with what each says."""
     if isinstance(statement, FUNCTION):
-        yield statement.name, ast.dump(statement)
+        yield statement.name, text_of(statement)
     elif isinstance(statement, ast.ClassDef):
         for method in _methods(statement):
-            yield f"{statement.name}.{method.name}", ast.dump(method)
+            yield f"{statement.name}.{method.name}", text_of(method)
 
 
 def _methods(kind: ast.ClassDef) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
@@ -85,14 +123,38 @@ def _bound(node: ast.AST) -> Iterator[str]:
         yield from _bound(child)
 
 
-@lru_cache(maxsize=4096)
+@_remembered
 def _defined_in(tree: ast.Module) -> frozenset[str]:
     return frozenset(each for statement in tree.body for each in names_of(statement))
 
 
-@lru_cache(maxsize=4096)
+@_remembered
 def _import_statements(tree: ast.Module) -> tuple[ast.Import | ast.ImportFrom, ...]:
-    return tuple(node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom))
+    return tuple(node for statement in tree.body for node in _mentioned(statement).imports)
+
+
+class _Mentioned(NamedTuple):
+    """What a node's text has: names that are read, attributes, of which name or of something else, and imports."""
+
+    names: frozenset[str]
+    attributes: frozenset[tuple[str, str]]
+    imports: tuple[ast.Import | ast.ImportFrom, ...]
+
+
+@_remembered
+def _mentioned(within: ast.AST) -> _Mentioned:
+    names: set[str] = set()
+    attributes: set[tuple[str, str]] = set()
+    imports: list[ast.Import | ast.ImportFrom] = []
+    for node in ast.walk(within):
+        if isinstance(node, ast.Name):
+            if isinstance(node.ctx, ast.Load):
+                names.add(node.id)
+        elif isinstance(node, ast.Attribute):
+            attributes.add((node.value.id if isinstance(node.value, ast.Name) else "", node.attr))
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            imports.append(node)
+    return _Mentioned(frozenset(names), frozenset(attributes), tuple(imports))
 
 
 class Dependencies:
@@ -109,6 +171,8 @@ class Dependencies:
                     self._methods.setdefault(name.rpartition(".")[2], set()).add((module, name))
         self._aliases = {name: dict(self._imported(name, tree)) for name, tree in trees.items()}
         self._seen_from = {name: self._imports_below(name) for name in trees}
+        self._methods_seen: dict[Node, list[Node]] = {}
+        """The methods of an attribute's name that a module may have objects with."""
 
     def _imported(self, module: str, tree: ast.Module) -> Iterator[tuple[str, str]]:
         """Yield the names under which a module knows other modules."""
@@ -203,30 +267,29 @@ class Dependencies:
         if isinstance(statement, FUNCTION):
             return self._used(module, _without_body(statement))
         if isinstance(statement, ast.ClassDef):
-            bare = copy(statement)
-            bare.body = [
-                _without_body(each) if isinstance(each, FUNCTION) else each for each in statement.body
-            ]
-            return self._used(module, bare)
+            return self._used(module, _without_bodies(statement))
         return self._used(module, statement)
 
     def _used(self, module: str, within: ast.AST) -> set[Node]:
         found: set[Node] = set()
-        for node in ast.walk(within):
-            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
-                found.add((module, node.id))
-            elif isinstance(node, ast.Attribute):
-                found.update(self._of_attribute(module, node))
-            elif isinstance(node, ast.ImportFrom):
+        mentioned = _mentioned(within)
+        found.update((module, name) for name in mentioned.names)
+        for value, name in mentioned.attributes:
+            found.update(self._of_attribute(module, value, name))
+        for node in mentioned.imports:
+            if isinstance(node, ast.ImportFrom):
                 of = self._module_of(module, node)
                 names = {each.name for each in node.names}
                 found |= {(of, each) for each in (self._defined.get(of, ()) if "*" in names else names)}
         return found
 
-    def _of_attribute(self, module: str, node: ast.Attribute) -> Collection[Node]:
+    def _of_attribute(self, module: str, value: str, name: str) -> Collection[Node]:
         """Return what an attribute may be: a name of a module, or a method of any class."""
-        if isinstance(node.value, ast.Name):
-            known = self._aliases[module].get(node.value.id)
-            if known is not None:
-                return {(known, node.attr)} if known in self._trees else ()
-        return [each for each in self._methods.get(node.attr, ()) if each[0] in self._seen_from[module]]
+        known = self._aliases[module].get(value)
+        if known is not None:
+            return {(known, name)} if known in self._trees else ()
+        if (seen := self._methods_seen.get((module, name))) is None:
+            below = self._seen_from[module]
+            seen = [each for each in self._methods.get(name, ()) if each[0] in below]
+            self._methods_seen[module, name] = seen
+        return seen

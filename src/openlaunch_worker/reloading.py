@@ -139,6 +139,10 @@ class _Rerun:
         self._namespace = vars(sys.modules[name])
 
     def run(self) -> None:
+        if self._new is self._old:
+            for statement in self._again:
+                self._execute(statement, _flags(self._new))
+            return
         linecache.checkcache(self._file)
         whole = compile(self._new, self._file, "exec", dont_inherit=True)
         flags = whole.co_flags & _FUTURE
@@ -199,6 +203,12 @@ class _Rerun:
             else:
                 wrapped = getattr(found, "__dict__", {}) if not isinstance(found, type) else {}
                 todo += [w for w in (wrapped.get("__wrapped__"), _func(found)) if w is not None]
+
+
+def _flags(tree: ast.Module) -> int:
+    """Return the flags of what a module imports from `__future__`."""
+    imports = (each for each in tree.body if isinstance(each, ast.ImportFrom) and each.module == "__future__")
+    return sum(getattr(__future__, name.name).compiler_flag for each in imports for name in each.names)
 
 
 def _is_own(path: Path) -> bool:

@@ -1,5 +1,6 @@
 """Modules follow their files in place, and keep what did not change."""
 
+import ast
 import importlib
 import itertools
 import os
@@ -163,3 +164,15 @@ def test_a_module_that_does_not_import_what_changed_is_left_alone(tmp_path, prog
     save(APP.replace("self.w * x", "self.w + x"))
     del sys.modules["reloaded_other"]
     assert other.MADE is made
+
+
+def test_an_edit_takes_apart_what_it_changes_and_not_what_there_is(program, monkeypatch):
+    _, save = program
+    taken_apart = []
+    walk = ast.walk
+    monkeypatch.setattr(ast, "walk", lambda node: taken_apart.append(node) or walk(node))
+    save(APP.replace("self.w * x", "self.w + x"))
+    assert len(taken_apart) > len(PARTS.splitlines())
+    taken_apart.clear()
+    save(PARTS.replace("* 2", "* 3"), "reloaded_parts")
+    assert {each.lineno for each in taken_apart} <= {1, 4}  # the two functions of that file
