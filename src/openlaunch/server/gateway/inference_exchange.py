@@ -32,14 +32,7 @@ class InferenceExchange(PlainExchange):
     def respond_binary(self, payload: Body) -> None:
         """Answer with the JSON of a worker and the tensors behind it; its media type says how long the former is."""
         tensors, media_type = split_binary(payload)
-        _, is_binary, length = media_type.partition(f"{HEADER}=")
-        # What a worker says is a model's: no more than a number of it becomes a header.
-        headers = (
-            {"content-type": OCTETS, HEADER: length}
-            if is_binary and length.isascii() and length.isdecimal()
-            else JSON
-        )
-        self._respond(200, {**headers, **HARMLESS}, tensors)
+        self._respond(200, headers_of(media_type), tensors)
 
     def respond_failed(self, body: bytes) -> None:
         """Answer with why a model has failed."""
@@ -52,3 +45,11 @@ class InferenceExchange(PlainExchange):
         for misfit in error.errors:
             text += f"; {'.'.join(map(str, misfit['loc']))}: {misfit['msg']}"
         return {**JSON, **problem_headers(error, request_id)}, json.dumps({"error": text}).encode()
+
+
+def headers_of(media_type: str) -> dict[str, str]:
+    """Return the headers of a worker's answer. What it says is a model's: no more than a number of it is in them."""
+    _, is_binary, length = media_type.partition(f"{HEADER}=")
+    if is_binary and length.isascii() and length.isdecimal():
+        return {"content-type": OCTETS, HEADER: length, **HARMLESS}
+    return {**JSON, **HARMLESS}
