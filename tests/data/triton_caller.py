@@ -97,10 +97,11 @@ if kind == "http":
         written[name] = is_same(array, came.as_numpy("output"))
     found["json"] = written
     rows = np.ones((2, 3), np.float32)
-    packed = client.infer(
-        "ti-same", [made_input("x", rows)], request_compression_algorithm="gzip", **options()
-    )
-    found["gzip"] = packed.as_numpy("output").tolist()
+    for coding in ("gzip", "deflate"):
+        packed = client.infer(
+            "ti-same", [made_input("x", rows)], request_compression_algorithm=coding, **options()
+        )
+        found[coding] = packed.as_numpy("output").tolist()
 
 rows = np.ones((2, 3), np.float32)
 found["factor"] = (

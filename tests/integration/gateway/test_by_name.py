@@ -4,6 +4,7 @@ import gzip
 import json
 import sys
 import time
+import zlib
 
 import httpx2
 import pytest
@@ -217,7 +218,7 @@ def test_a_model_refuses_an_input_with_a_status_and_all_see_why(raw, other, endp
     problem(raw.get(task["location"]), status)
 
 
-CODINGS = {"gzip": gzip.compress, "zstd": zstd.compress}
+CODINGS = {"gzip": gzip.compress, "deflate": zlib.compress, "zstd": zstd.compress}
 
 
 @pytest.mark.parametrize("coding", CODINGS)
@@ -236,7 +237,7 @@ def test_a_body_may_be_compressed(raw, endpoints, name, coding):
     assert problem(post(compress(b"nonsense")), 400)["code"] == "invalid_json"
     refused = post(b"{}", "br")
     assert "gzip" in problem(refused, 415)["detail"]
-    assert refused.headers["accept-encoding"] == "gzip, zstd"
+    assert refused.headers["accept-encoding"] == "gzip, deflate, zstd"
     bomb = compress(b" " * 1024 * 1024) * 200
     problem(post(bomb), 413)
     problem(post(compress(b"") * 2000), 400)

@@ -1,4 +1,4 @@
-"""Bodies that are compressed with gzip or zstd, inflated within the limit of bodies."""
+"""Bodies that are compressed with gzip, deflate or zstd, inflated within the limit of bodies."""
 
 import asyncio
 import importlib
@@ -47,9 +47,9 @@ class Inflater:
         if encoding not in _DECODERS:
             given = encoding[:80].decode("latin-1")
             error = UnsupportedMedia(
-                f"the Content-Encoding is {given!r}: send the body as it is, or with gzip or zstd"
+                f"the Content-Encoding is {given!r}: send the body as it is, or with gzip, deflate or zstd"
             )
-            error.codings = "gzip, zstd"
+            error.codings = "gzip, deflate, zstd"
             raise error
         async with self._turns.of(owner):
             exchange.inflated(await asyncio.to_thread(inflated, exchange.body, exchange.limit, encoding))
@@ -101,7 +101,16 @@ def _gzip() -> _Decoder:
     return zlib.decompressobj(_GZIP)
 
 
-_DECODERS: dict[bytes, Callable[[], _Decoder]] = {b"gzip": _gzip, b"x-gzip": _gzip, b"zstd": _Zstd}
+def _deflate() -> _Decoder:
+    return zlib.decompressobj()  # with a header, as HTTP has it
+
+
+_DECODERS: dict[bytes, Callable[[], _Decoder]] = {
+    b"gzip": _gzip,
+    b"x-gzip": _gzip,
+    b"deflate": _deflate,
+    b"zstd": _Zstd,
+}
 
 
 def inflated(body: Body, limit: int, encoding: bytes = b"gzip") -> bytes:
