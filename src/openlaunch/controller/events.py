@@ -79,6 +79,8 @@ class Scale:
     queued: int
     lowest: int
     highest: int
+    gives: bool = False
+    """Whether workers are given up, because others wait for their GPUs."""
 
 
 def scaling_event(before: Scale | None, now: Scale) -> tuple[EventKind, str] | None:
@@ -91,6 +93,8 @@ def scaling_event(before: Scale | None, now: Scale) -> tuple[EventKind, str] | N
         return kind, f"{change}, because min_workers and max_workers are now {now.lowest} and {now.highest}"
     if kind is EventKind.SCALED_UP:
         return kind, f"{change}, with {now.in_flight} requests in workers and {now.queued} waiting"
+    if now.gives:
+        return kind, f"{change}, because another endpoint waits for GPUs"
     return kind, f"{change}, because there was less to do for a while"
 
 

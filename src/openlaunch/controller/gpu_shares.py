@@ -62,5 +62,6 @@ def share_of(s: Situation, *, is_busy: bool) -> Share:
         spare=max(0, len(ready) - spec.min_workers) if is_settled else 0,
         leaving=s.count(Phase.DRAINING, Phase.STOPPING),
         is_busy=is_busy,
+        is_replacing=s.count(*ALIVE, Phase.DRAINING, Phase.STOPPING, newest=False) > 0,
         ready_at=max((worker.since for worker in ready), default=0.0),
     )

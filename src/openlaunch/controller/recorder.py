@@ -80,7 +80,7 @@ class Recorder:
         endpoint.note(f"canary {text}")
         endpoint.tell(EventKind.CANARY, text)
 
-    def set_scale(self, wanted: int) -> None:
+    def set_scale(self, wanted: int, *, gives: bool) -> None:
         """Add an event where the number of workers changes. During a roll-out it says nothing about the load."""
         endpoint, spec = self._endpoint, self._endpoint.record.spec
         low, high = spec.min_workers, spec.max_workers
@@ -88,7 +88,7 @@ class Recorder:
             self._scale = Scale(low, 0, 0, low, high)  # without any load
             return
         load = endpoint.parts.traffic.load(endpoint.id)
-        scale = Scale(wanted, load.in_flight, load.queued, low, high)
+        scale = Scale(wanted, load.in_flight, load.queued, low, high, gives)
         if (event := scaling_event(self._scale, scale)) is not None:
             endpoint.tell(*event)
         self._scale = scale

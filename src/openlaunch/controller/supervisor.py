@@ -54,6 +54,8 @@ class Supervisor:
         self._parts = parts
         self._demanded = False
         self._window = DesireWindow(parts.settings.scale_down_after)
+        self._gives = 0
+        """How many workers it gives up at this look, because others wait for their GPUs."""
         self._look_at = 0.0
         """When to look again, although the endpoint is idle."""
         self._loop = asyncio.create_task(self._run())
@@ -127,7 +129,7 @@ class Supervisor:
     async def _reconcile(self) -> None:
         next_old = self._replace_old()
         situation = self.observe()
-        self._recorder.set_scale(min(situation.desired, situation.limit))
+        self._recorder.set_scale(min(situation.desired, situation.limit), gives=self._gives > 0)
         actions = plan(situation, self._parts.settings.policy)
         settled = not actions and situation.is_settled
         look_at = min(situation.now + IDLE_INTERVAL, self._window.falls_at, next_old)
@@ -158,24 +160,24 @@ class Supervisor:
         )
         if spec.gpus >= 1 and not capacity.elastic:
             return self._shared(situation, capacity, is_busy=load != Load(0, 0))
+        self._gives = 0
         parts.gpu_shares.forget(record.id)
         return situation
 
     def _shared(self, s: Situation, capacity: Capacity, *, is_busy: bool) -> Situation:
         """Return the situation with the GPUs that the endpoint may take, and without workers that it gives up."""
         shares, spec, endpoint_id = self._parts.gpu_shares, s.endpoint.spec, self.endpoint.id
-        lacks = s.target > s.count(*ALIVE) and s.may_start(s.endpoint.generation, self._parts.settings.policy)
-        wake = self.endpoint.changed.set
-        shares.report(
-            endpoint_id, share_of(s, is_busy=is_busy), s.now, wake, waits=lacks and s.problem is None
-        )
+        share, wake = share_of(s, is_busy=is_busy), self.endpoint.changed.set
+        there = s.count(*ALIVE, newest=True) if share.is_replacing else s.count(*ALIVE)
+        lacks = s.target > there and s.may_start(s.endpoint.generation, self._parts.settings.policy)
+        shares.report(endpoint_id, share, s.now, wake, waits=lacks and s.problem is None)
         swaps = shares.swaps(capacity.free_gpus, s.now)
         shares.wake_givers(swaps, but=endpoint_id)
         may_take = swaps.free_for(endpoint_id, capacity.free_gpus)
         gpus = Gpus.of(spec, replace(capacity, free_gpus=may_take))
         if lacks and gpus.waits_for is not None:
             gpus = replace(gpus, waits_for=f"{gpus.waits_for}; {shares.whose(endpoint_id, s.now)}")
-        gives = swaps.gives.get(endpoint_id, 0)
+        gives = self._gives = swaps.gives.get(endpoint_id, 0)
         if gives:  # what was wanted before counts no more
             self._window = DesireWindow(self._parts.settings.scale_down_after)
         keeps = max(spec.min_workers, s.count(*ALIVE) - gives) if gives else s.desired

@@ -24,7 +24,7 @@ class Share:
 
     `gpus` are those of one worker. `spare` is how many workers could leave, `leaving` how many are ending. `ready_at`
     is when the youngest ready worker was ready, `used_at` when the endpoint last had anything to do. `waits_since`
-    is None where it waits for nothing.
+    is None where it waits for nothing. One that `is_replacing` older workers is first: the GPUs are its own.
     """
 
     name: str
@@ -34,6 +34,7 @@ class Share:
     spare: int = 0
     leaving: int = 0
     is_busy: bool = False
+    is_replacing: bool = False
     used_at: float = 0.0
     ready_at: float = 0.0
     waits_since: float | None = None
@@ -84,7 +85,7 @@ def decide(shares: Mapping[str, Share], free: int, now: float, rule: SwapRule) -
 def _waiting(shares: Mapping[str, Share]) -> list[str]:
     """Return who waits, the longest first."""
     since = {each: share.waits_since for each, share in shares.items() if share.waits_since is not None}
-    return sorted(since, key=lambda each: (since[each], each))
+    return sorted(since, key=lambda each: (not shares[each].is_replacing, since[each], each))
 
 
 def _givers(shares: Mapping[str, Share], waiting: str, now: float, rule: SwapRule) -> Iterator[str]:

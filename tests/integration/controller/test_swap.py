@@ -71,10 +71,12 @@ def deployed(tmp_path):
 
 
 def test_models_take_turns_on_one_gpu(deployed):
-    _, first, second = deployed("first", "second", gpu_min_stay_seconds=0)
+    client, first, second = deployed("first", "second", gpu_min_stay_seconds=0)
     for endpoint in (first, second, first, second):
         assert endpoint.predict(args()).value == "0"
     assert first.deployment_state().available_workers == 0
+    events = [event.message for event in client.list_endpoint_events("first").events]
+    assert "from 1 to 0 workers, because another endpoint waits for GPUs" in " ".join(events)
 
 
 def test_a_model_that_is_busy_ends_what_it_runs_and_gives_way_to_one_that_has_waited_for_long(deployed):
