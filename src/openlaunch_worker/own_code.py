@@ -117,6 +117,8 @@ def _restore(archive: zipfile.ZipFile, manifest: Manifest) -> Any:
         linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
     modules = {one.name: _empty(one) for one in manifest.restored}
     sys.modules |= modules
+    for name in modules:
+        _make_parents(name)
     with archive.open(FUNCTIONS) as pickled:
         unpickler = pickle.Unpickler(pickled)
         functions, registrations, attributes, definitions = (unpickler.load() for _ in range(4))
@@ -126,6 +128,18 @@ def _restore(archive: zipfile.ZipFile, manifest: Manifest) -> Any:
         vars(module).update(attributes.get(name, {}))
         module.__getattr__ = Definitions(module, definitions.get(name, {}))  # type: ignore[method-assign]
     return functions
+
+
+def _make_parents(name: str) -> None:
+    """Have the packages that a restored module is in be found: pickles look for these, too."""
+    parent, _, _ = name.rpartition(".")
+    if not parent or parent in sys.modules:
+        return
+    _make_parents(parent)
+    try:
+        importlib.import_module(parent)
+    except ImportError:
+        sys.modules[parent] = ModuleType(parent)
 
 
 def _register(module: str, path: tuple[str, ...], entries: Any) -> None:
@@ -217,3 +231,20 @@ def cached(function: Callable[..., Any], maxsize: int | None, typed: bool) -> Ca
 def context_variable(name: str, *default: Any) -> ContextVar[Any]:
     """Return a context variable, with the default if there is one."""
     return ContextVar(name, default=default[0]) if default else ContextVar(name)
+
+
+def of_client(module: str, name: str, is_error: bool) -> Any:
+    """Return what the client's package has by a name, or a class that says when called that it is not here."""
+    try:
+        found = importlib.import_module(module)
+        return getattr(found, name) if name else found
+    except (ImportError, AttributeError):
+        shown = name or module
+
+    def refuse(*_: object, **__: object) -> None:
+        raise RuntimeError(
+            f"{shown} is of Openlaunch's client, which this worker does not have: openlaunch.endpoint(NAME) calls "
+            "another endpoint from within a worker"
+        )
+
+    return type(shown, (Exception if is_error else object,), {"__new__": refuse})

@@ -328,6 +328,49 @@ def test_functions_of_a_test_suite_return_its_own_classes_and_have_plain_asserts
         assert "AssertionError: x has to be positive" in worker.call({"args": {"x": 0}})["traceback"]
 
 
+DEPLOYS = """
+import dataclasses, pathlib, pickle, sys, types
+from openlaunch import testing
+from openlaunch.client.packing.callables import pack_callables
+from openlaunch.errors import WaitTimeout
+
+tests = types.ModuleType("no_package.of_tests")
+sys.modules[tests.__name__] = tests
+
+@dataclasses.dataclass
+class Service:
+    factor: int = 3
+
+    def predict(self, x):
+        try:
+            return self.factor * x
+        except WaitTimeout:
+            return None
+
+    def deploy(self):
+        with testing.local() as client:
+            client.deploy(self.predict, name="service")
+
+Service.__module__ = tests.__name__
+tests.Service = Service
+
+def predict(x):
+    if x < 0:
+        return pickle.loads(pickle.dumps(Service(x))).factor
+    return Service().predict(x)
+
+pathlib.Path("bundle").write_bytes(pack_callables(lambda: None, lambda model: predict))
+"""
+
+
+def test_classes_that_deploy_themselves_run_and_are_found_in_a_package_that_is_not_there(tmp_path):
+    run(write(tmp_path, {"script.py": DEPLOYS}), "script.py")
+    with Worker((tmp_path / "bundle").read_bytes()) as worker:
+        worker.ready()
+        assert worker.value(x=2) == 6
+        assert worker.value(x=-4) == -4
+
+
 ANNOTATED = """
 from __future__ import annotations
 import dataclasses, pathlib

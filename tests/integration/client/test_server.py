@@ -115,6 +115,23 @@ def test_a_function_becomes_an_endpoint(sync_endpoint):
     assert sync_endpoint.worker_settings().max_workers == 10
 
 
+class CallsItself:
+    def predict(self, x):
+        return 2 * x if x else self.request()
+
+    def request(self):
+        return EndpointRequest(args={"x": 1})
+
+
+def test_what_is_of_the_client_says_so_in_a_worker_when_it_is_used(client):
+    endpoint = client.deploy(CallsItself().predict, name="calls-itself", cpus=0.1, memory="64Mi")
+    assert endpoint.predict(args(x=2)).value == 4
+    with pytest.raises(
+        PredictionFailed, match="EndpointRequest is of Openlaunch's client, which this worker"
+    ):
+        _ = endpoint.predict(args(x=0)).value
+
+
 def test_an_exception_in_the_model_is_a_failure_with_its_traceback(sync_endpoint):
     response = sync_endpoint.predict(args(x="raise"))
     assert response.status == "FAILURE"

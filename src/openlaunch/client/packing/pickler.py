@@ -21,7 +21,7 @@ from openlaunch.client.packing.class_names import name_class
 from openlaunch.client.packing.code_objects import imports_in
 from openlaunch.client.packing.own_code import CACHED, MAIN, OwnModules, parents_and, source_of
 from openlaunch.client.packing.source_texts import SourceTexts, check_fresh
-from openlaunch_worker.own_code import cached, context_variable, namespace
+from openlaunch_worker.own_code import cached, context_variable, namespace, of_client
 
 _ALIAS: Final[Any] = getattr(typing, "TypeAliasType", None)
 """What a `type` statement makes, from Python 3.12 on."""
@@ -116,6 +116,8 @@ class FunctionPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle
             cloudpickle.unregister_pickle_by_value(module)
 
     def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, type | FunctionType | ModuleType) and _is_of_client(obj):
+            return of_client, (*_place_of(obj), isinstance(obj, type) and issubclass(obj, BaseException))
         if type(obj) is CodeType:
             return marshal.loads, (marshalled(self.sources.plain(obj)),)
         if isinstance(obj, ModuleType):
@@ -268,6 +270,18 @@ class FunctionPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle
         for name in imports_in(function.__code__, package):
             for one in parents_and(name):
                 self._meet(one)
+
+
+def _is_of_client(obj: Any) -> bool:
+    """Return whether something is of the client's package, which workers do not have, and is found by its name."""
+    module, name = _place_of(obj)
+    return module.startswith("openlaunch.") and (not name or _is_named(obj))
+
+
+def _place_of(obj: Any) -> tuple[str, str]:
+    if isinstance(obj, ModuleType):
+        return obj.__name__, ""
+    return getattr(obj, "__module__", None) or "", obj.__qualname__
 
 
 def _is_named(obj: Any) -> bool:
