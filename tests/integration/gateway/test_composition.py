@@ -77,6 +77,11 @@ def circle(depth: int) -> int:
     return 0 if depth == 0 else 1 + openlaunch.endpoint("cm-circle").predict(depth=depth - 1)
 
 
+def later(depth: int, name: str = "cm-later") -> int:
+    other = "cm-asks" if name == "cm-later" else "cm-later"
+    return 0 if depth == 0 else 1 + openlaunch.endpoint(name).predict(depth=depth - 1, name=other)
+
+
 @pytest.fixture(scope="module")
 def endpoints(client):
     more = {"per_worker": 4, "max_workers": 1}
@@ -159,6 +164,22 @@ def test_what_would_wait_for_itself_is_refused_with_a_sentence(raw, endpoints):
     failed = problem(raw.post("/e/cm-circle", json={"depth": 2}), 500)
     assert "would wait for ever" in failed["detail"]
     assert raw.post("/e/cm-circle", json={"depth": 1}).json() == 1
+
+
+def test_a_circle_through_tasks_is_refused_at_once(raw, endpoints):
+    alone = {"max_workers": 1, "per_worker": 1, **SMALL}
+    endpoints.deploy(later, name="cm-later", endpoint_type="async", **alone)
+    endpoints.deploy(later, name="cm-asks", **alone)
+    wait = {"Prefer": "wait=60"}
+    for name, depth, other in (
+        ("cm-later", 1, "cm-later"),
+        ("cm-asks", 2, "cm-later"),
+        ("cm-later", 2, "cm-asks"),
+    ):
+        failed = problem(raw.post(f"/e/{name}", json={"depth": depth, "name": other}, headers=wait), 500)
+        assert "would wait for ever" in failed["detail"]
+        assert raw.post(f"/e/{name}", json={"depth": 0}, headers=wait).json() == 0
+    assert raw.post("/e/cm-asks", json={"depth": 1}).json() == 1
 
 
 def test_a_task_that_runs_again_makes_no_call_twice(raw, endpoints, tmp_path):

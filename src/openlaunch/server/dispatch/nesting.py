@@ -3,10 +3,10 @@
 import asyncio
 import hashlib
 from collections import Counter
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from typing import Any
 
-from openlaunch.errors import Conflict
+from openlaunch.errors import APIError, Conflict
 from openlaunch.server.dispatch.lane import Lane
 from openlaunch.server.dispatch.work import Work
 
@@ -18,13 +18,61 @@ SOON_SECONDS = 0.02
 """How often calls are looked at, and how soon one that waits is: not at once, because hundreds come at a time."""
 
 
+class TaskWait:
+    """A worker's wait for a task that it has submitted, beside the calls that it makes."""
+
+    def __init__(
+        self, waiting: asyncio.Task[Any], work_of: Callable[[], Work | None], is_held: Callable[[], bool]
+    ) -> None:
+        self.error: APIError | None = None
+        """Why the wait was ended."""
+        self.is_doubtful = False
+        """Whether it was found to wait for ever: its task may have ended a moment before."""
+        self._waiting = waiting
+        self._work_of = work_of
+        self._is_held = is_held
+
+    @property
+    def cancelled(self) -> bool:
+        return self._waiting.done()
+
+    @property
+    def running(self) -> bool:
+        work = self._work_of()
+        return work is not None and work.running
+
+    def waits_for(self, lane: Lane) -> "Work | Lane | TaskWait":
+        """Return the task's work where that runs, the lane where it waits for a slot, or this: it is on its way."""
+        work = self._work_of()
+        if work is not None:
+            return work if work.running else lane
+        return self if self._is_held() else lane
+
+    def abandon(self) -> None:
+        self._waiting.cancel()
+
+    def refused(self, error: APIError) -> None:
+        """End the wait with this error; the task stays."""
+        self.error = error
+        self._waiting.cancel()
+
+
+def _waited_for(child: Work | TaskWait, lane: Lane) -> Work | Lane | TaskWait:
+    """Return what a call waits for: the work that runs for it, or a slot of the lane."""
+    if isinstance(child, TaskWait):
+        return child.waits_for(lane)
+    return child if child.running else lane
+
+
 class Nesting:
     """The calls under way that workers make, and who waits for whom. Used in the event loop's thread."""
 
     def __init__(self) -> None:
-        self._children: dict[Work, dict[Work, Lane]] = {}
+        self._children: dict[Work, dict[Work | TaskWait, Lane]] = {}
         """By the work that makes the calls: those that have not ended, with the lanes in which they run or wait."""
         self._made: dict[Work, Counter[bytes]] = {}
+        self._tasks: dict[Work, dict[str, Lane]] = {}
+        """By the work that has submitted them: the lanes of tasks, by their ids."""
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
 
@@ -42,7 +90,16 @@ class Nesting:
         self._look_later()
         return b"call-" + digest.hexdigest().encode()
 
-    def begin(self, parent: Work, child: Work, lane: Lane) -> None:
+    def submitted(self, parent: Work, task_id: str, lane: Lane) -> None:
+        """Note that a work has submitted a task, which it may wait for."""
+        self._tasks.setdefault(parent, {})[task_id] = lane
+        self._look_later()
+
+    def lane_of(self, parent: Work, task_id: str) -> Lane | None:
+        """Return the lane of a task that a work has submitted."""
+        return self._tasks.get(parent, {}).get(task_id)
+
+    def begin(self, parent: Work, child: Work | TaskWait, lane: Lane) -> None:
         """Note that a work makes a call, which is refused where all that it waits for waits for it."""
         if child.cancelled:
             return
@@ -63,8 +120,9 @@ class Nesting:
     def _look(self) -> None:
         self._timer = None
         self._made = {work: made for work, made in self._made.items() if not work.cancelled}
+        self._tasks = {work: tasks for work, tasks in self._tasks.items() if not work.cancelled}
         refused = self._refuse_stuck()
-        if self._children or self._made:
+        if self._children or self._made or self._tasks:
             self._look_later(SOON_SECONDS if refused else LOOK_SECONDS)
 
     def _refuse_stuck(self) -> bool:
@@ -84,10 +142,13 @@ class Nesting:
             for parent in self._children
             if parent in stuck
             for child, lane in self._children[parent].items()
-            if not child.running
+            if _waited_for(child, lane) is lane
         ]
         if waiting:
             child, lane = waiting[-1]  # the last to come has closed the circle
+            if isinstance(child, TaskWait) and not child.is_doubtful:
+                child.is_doubtful = True
+                return False
             child.refused(
                 Conflict(
                     f"the call of the endpoint {lane.endpoint.name!r} would wait for ever: requests that wait for it "
@@ -103,23 +164,24 @@ class Nesting:
 
         What moves is found from its ends, each call once, because calls may be nested as deep as there are slots.
         """
-        moved_by: dict[Work | Lane, list[Work | Lane]] = {}
-        moving: list[Work | Lane] = []
+        moved_by: dict[Work | Lane | TaskWait, list[Work | Lane]] = {}
+        moving: list[Work | Lane | TaskWait] = []
         lanes: set[Lane] = set()
         for parent, children in self._children.items():
             for child, lane in children.items():
-                moved_by.setdefault(child if child.running else lane, []).append(parent)
-                if not child.running:
-                    lanes.add(lane)
-                elif child not in self._children:
-                    moving.append(child)
+                work = _waited_for(child, lane)
+                moved_by.setdefault(work, []).append(parent)
+                if isinstance(work, Lane):
+                    lanes.add(work)
+                elif work not in self._children:
+                    moving.append(work)
         for lane in lanes:
             holders = lane.holders()
             if holders is None or not self._children.keys() >= set(holders):
                 moving.append(lane)
             for holder in holders or ():
                 moved_by.setdefault(holder, []).append(lane)
-        moved: set[Work | Lane] = set()
+        moved: set[Work | Lane | TaskWait] = set()
         while moving:
             if (each := moving.pop()) not in moved:
                 moved.add(each)

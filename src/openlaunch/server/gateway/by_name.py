@@ -4,9 +4,10 @@
 prediction is a durable task, and its answer is got from `/e/…/tasks/{id}`.
 """
 
+import asyncio
 import re
-from collections.abc import AsyncIterator
-from typing import NamedTuple
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any, NamedTuple
 from urllib.parse import quote, unquote
 
 from openlaunch.errors import BadRequest, UnsupportedMedia
@@ -14,7 +15,7 @@ from openlaunch.server.accept import JSON, choose
 from openlaunch.server.access.auth import Principal
 from openlaunch.server.asgi import Scope, header, headers_of
 from openlaunch.server.dispatch.lane import Lane
-from openlaunch.server.dispatch.nesting import Nesting, parent_of
+from openlaunch.server.dispatch.nesting import Nesting, TaskWait, parent_of
 from openlaunch.server.dispatch.work import Work
 from openlaunch.server.gateway.exchange import Exchange
 from openlaunch.server.gateway.inflating import Inflater
@@ -191,6 +192,8 @@ class ByName:
             checked = checked._replace(timeout=seconds, priority=parent.priority)
         self._queue.submitter.refuse_hopeless(lane, principal.owner)
         ids = await self._queue.submitter.submit(lane, principal.owner, [checked], known)
+        if parent is not None:
+            self._nesting.submitted(parent, ids[0], lane)
         exchange.body = b""
         await self._answer(exchange, principal, exchange.scope["raw_path"].decode(), ids[0], prefer.wait)
 
@@ -207,7 +210,8 @@ class ByName:
         """Answer with the value of a task, or with where it will be; the latter in any case without a `wait`."""
         answerer = self._queue.answerer
         get = answerer.get_for_admin if caller.role is Role.ADMIN else answerer.get
-        record = await get(caller.owner, task_id, min(wait or 0, MAX_WAIT_SECONDS))
+        found = get(caller.owner, task_id, min(wait or 0, MAX_WAIT_SECONDS))
+        record = await (self._seen_waiting(exchange, task_id, found) if wait else found)
         if record.state.done and wait is not None:
             await respond_in_pieces(exchange, self._pieces_of(exchange, record))
             return
@@ -215,6 +219,26 @@ class ByName:
         location = f"{base}{path}/tasks/{quote(record.id)}"
         document = {"task_id": record.id, "status": record.state.value, "location": location}
         exchange.respond_document(202, {"location": location}, document)
+
+    async def _seen_waiting(
+        self, exchange: PlainExchange, task_id: str, found: Coroutine[Any, Any, Answerable]
+    ) -> Answerable:
+        """Wait for a task; raise Conflict where a worker waits, and the task would wait for what that runs."""
+        parent = parent_of(exchange.scope)
+        lane = None if parent is None else self._nesting.lane_of(parent, task_id)
+        if parent is None or lane is None or self._queue.is_shared:
+            return await found
+        waiting = asyncio.create_task(found)
+        runner = self._queue.runner
+        wait = TaskWait(waiting, lambda: runner.running_work(task_id), lambda: task_id in runner.held())
+        self._nesting.begin(parent, wait, lane)
+        try:
+            return await waiting
+        except asyncio.CancelledError:
+            if wait.error is not None:
+                raise wait.error from None
+            waiting.cancel()
+            raise
 
     async def _pieces_of(self, exchange: Exchange, record: Answerable) -> AsyncIterator[bytes]:
         def make_url(key: str) -> str:

@@ -179,6 +179,10 @@ class Runner:
         work = self._running.get(task_id)
         return work is not None and work.started_at > 0
 
+    def running_work(self, task_id: str) -> TaskWork | None:
+        """Return the work of a task that this server runs, or is about to."""
+        return self._running.get(task_id)
+
     def stop(self, ids: Iterable[str]) -> None:
         """Stop the work on these tasks, which have ended."""
         for task_id in ids:
