@@ -236,8 +236,8 @@ def test_tasks_are_found_by_label_time_and_id(page, client):
     page.get_by_label("Label of its endpoint").fill(f"run={name}")
     page.get_by_label("Submitted from").fill("2020-01-01T00:00")
     page.get_by_role("button", name="Search").click()
+    expect(page.locator("tbody tr")).to_have_count(1)
     page.get_by_role("link", name=task_id).wait_for()
-    assert page.locator("tbody tr").count() == 1
     page.get_by_label("until", exact=True).fill("2020-01-02T00:00")
     page.get_by_role("button", name="Search").click()
     see(page, "No task fits.")
@@ -343,13 +343,32 @@ def test_every_page_can_be_used_by_everybody(page, client, tmp_path, colours, wi
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
 
 
+def tab_to(page, name):
+    """Press Tab until what has this text, or label, has the focus; fail where it never has."""
+    for _ in range(80):
+        page.keyboard.press("Tab")
+        shown = "(e => e.ariaLabel || e.labels?.[0]?.textContent || e.textContent)(document.activeElement)"
+        if page.evaluate(shown).strip() == name:
+            return
+    raise AssertionError(f"{name} is not reached by Tab")
+
+
 def test_the_keyboard_is_enough(page, client):
     sign_in(page, client)
     page.locator("tbody tr").first.wait_for()
-    page.get_by_label("Search").press("End")
-    for _ in range(3):
-        page.keyboard.press("Tab")
-        if page.evaluate("document.activeElement.localName") == "a":
-            break
+    tab_to(page, "double")
     page.keyboard.press("Enter")
     page.get_by_role("navigation", name="Endpoint", exact=True).wait_for()
+    tab_to(page, "Try it")
+    page.keyboard.press("Enter")
+    page.get_by_label("x", exact=True).wait_for()
+    tab_to(page, "x")
+    page.keyboard.type("21")
+    tab_to(page, "Predict")
+    page.keyboard.press("Enter")
+    see(page, "42")
+    tab_to(page, "Sign out")
+    page.keyboard.press("Enter")
+    tab_to(page, "Sign out")  # of the question, which has the focus
+    page.keyboard.press("Enter")
+    page.get_by_label("API key").wait_for()

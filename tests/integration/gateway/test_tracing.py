@@ -137,6 +137,16 @@ def test_a_request_is_a_span_of_its_client_with_parts_and_the_models_own_within(
     assert f'# {{trace_id="{PARENT[0]}"}} ' in scraped
 
 
+def test_the_wait_for_a_worker_is_a_span_of_its_request(client, receiver):
+    client.deploy(where, name="cold", min_workers=0, max_workers=1, wait=False, **SMALL)
+    eventually(lambda: client.get_model_endpoint("cold").model_endpoint.status == "READY")
+    receiver.spans.clear()
+    traced(client, "/v1/sync-tasks?model_endpoint_id=cold", {"args": {}})
+    span, wait, worker = (receiver.named(name) for name in ("POST /v1/sync-tasks", "wait", "worker"))
+    assert wait.parent_span_id == worker.parent_span_id == span.span_id
+    assert wait.start_time_unix_nano < wait.end_time_unix_nano <= worker.start_time_unix_nano
+
+
 def test_a_failure_is_an_error_without_what_the_model_said(client, receiver):
     receiver.spans.clear()
     traced(client, "/v1/sync-tasks?model_endpoint_id=traced", {"args": {"value": "raise"}})
