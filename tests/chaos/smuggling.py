@@ -171,6 +171,7 @@ def services_of(app, admit, handlers=None) -> HttpServices:
         connections=Connections(1000),
         bodies=BodyBudget(10_000_000),
         unread=BodyBudget(1_000_000),
+        unsent=BodyBudget(1_000_000),
         answers=UnreadAnswers(10_000_000, Path(tempfile.gettempdir()), 5.0, ArrivingAnswers(10_000_000)),
         max_body_bytes=100_000,
         read_seconds=5.0,

@@ -75,13 +75,16 @@ class ObjectArtifacts:
 
     async def _pieces(self, key: str, result: "GetResult", piece: int) -> AsyncIterator[bytes]:
         pieces = aiter(result.stream(min_chunk_size=piece))
-        while True:
-            async with self._answered(key, self._seconds(piece)):
-                chunk = await anext(pieces, None)
-            if chunk is None:
-                return
-            for start in range(0, len(chunk), 4 * piece):  # memory gives all at once
-                yield bytes(chunk[start : start + 4 * piece])
+        try:
+            while True:
+                async with self._answered(key, self._seconds(piece)):
+                    chunk = await anext(pieces, None)
+                if chunk is None:
+                    return
+                for start in range(0, len(chunk), 4 * piece):  # memory gives all at once
+                    yield bytes(chunk[start : start + 4 * piece])
+        finally:
+            del pieces  # the traceback of an error, such as a client's leaving, would keep a file open
 
     async def pages(self, folder: str) -> AsyncIterator[list[Artifact]]:
         listing = aiter(self._store.list(folder.rstrip("/"), chunk_size=PAGE))

@@ -192,6 +192,7 @@ async def serve_on(settings: Settings, data: DataDir, listener: socket.socket, r
             counts=context.counts,
             bodies=BodyBudget(max(settings.max_bodies_bytes, 2 * settings.max_body_bytes)),
             unread=BodyBudget(UNREAD_BYTES),
+            unsent=BodyBudget(2 * settings.max_answers_bytes),
             answers=UnreadAnswers(
                 settings.max_answers_bytes // 2,
                 data.root,

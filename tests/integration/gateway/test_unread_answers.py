@@ -26,6 +26,10 @@ def resident(client):
     return int(re.search(r"VmRSS:\s+(\d+)", status)[1]) // 1024
 
 
+def open_files(client):
+    return len(list(Path(f"/proc/{client.server.pid}/fd").iterdir()))
+
+
 @pytest.fixture(scope="module")
 def client():
     with running(write_timeout_seconds=PATIENCE, max_answers_bytes=64 * MIB) as client:
@@ -196,3 +200,42 @@ def test_answers_on_their_way_from_workers_are_not_all_held_in_memory(client):
             peak = max(peak, peak_while(client, 0.02))
     assert {answer.result() for answer in answers} == {SIZE}, "every answer has come whole"
     assert peak - before < 100  # of 144
+
+
+@contextmanager
+def unread_file(client, made):
+    """A connection on which a file is asked for, of which the beginning has come."""
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect(("127.0.0.1", int(client.server.url.rpartition(":")[2])))
+        connection.sendall(
+            f"GET /v1/files/{made}/content HTTP/1.1\r\nHost: x\r\nAccept: application/binary\r\n"
+            f"Authorization: Bearer {client.server.api_key}\r\n\r\n".encode()
+        )
+        assert connection.recv(12) == b"HTTP/1.1 200"
+        yield connection
+
+
+def test_what_waits_for_many_slow_clients_has_a_bound_together():
+    """Also of answers that are sent in pieces, of which each connection holds one."""
+    with running(max_answers_bytes=MIB // 2) as client, http(client) as raw, ExitStack() as stack:
+        made = raw.post("/v1/files", files={"file": ("a", b"x" * SIZE)}).json()["id"]
+        bob = client.create_api_key("bob").api_key
+        before = open_files(client)
+        for _ in range(40):
+            stack.enter_context(unread_file(client, made))
+        eventually(lambda: open_files(client) < before + 20)  # the others are closed, without more in memory
+        with http(client, bob) as other:
+            own = other.post("/v1/files", files={"file": ("a", b"x" * SIZE)}).json()["id"]
+            answer = other.get(f"/v1/files/{own}/content", headers={"accept": "application/binary"})
+        assert len(answer.content) == SIZE
+
+
+def test_a_download_that_is_left_leaves_no_file_open(client):
+    with http(client) as raw:
+        made = raw.post("/v1/files", files={"file": ("a", b"x" * SIZE)}).json()["id"]
+    before = open_files(client)
+    for _ in range(30):
+        with unread_file(client, made):
+            pass
+    eventually(lambda: open_files(client) < before + 5, 20)  # sooner than the garbage collector comes by

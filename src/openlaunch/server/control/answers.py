@@ -2,17 +2,33 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable
 from typing import Any, TypeVar
 
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
+from starlette.types import Send
 
 PIECE_CHARS = 64 * 1024
 TURN_RECORDS = 10
 
 M = TypeVar("M", bound=BaseModel)
 R = TypeVar("R")
+
+
+class InPieces(StreamingResponse):
+    """An answer that is written piece by piece. What gives the pieces ends with it, also when its client leaves.
+
+    Else a file would stay open until the garbage collector comes by.
+    """
+
+    async def stream_response(self, send: Send) -> None:
+        """Write the pieces."""
+        try:
+            await super().stream_response(send)
+        finally:
+            if isinstance(self.body_iterator, AsyncGenerator):
+                await self.body_iterator.aclose()
 
 
 def shown(model: type[M], record: object, /, **more: Any) -> M:
@@ -26,7 +42,7 @@ def listed(
     records: Iterable[R] | AsyncIterable[R],
     describe: Callable[[R], BaseModel],
     **more: object,
-) -> StreamingResponse:
+) -> InPieces:
     """Return an answer that lists the records under a name, or each of several, and has `more` in it.
 
     Others get their turn while a long one is written.
@@ -47,7 +63,7 @@ def listed(
             held += "]"
         yield held + "}"
 
-    return StreamingResponse(written(), media_type="application/json")
+    return InPieces(written(), media_type="application/json")
 
 
 async def _each(records: Iterable[R] | AsyncIterable[R]) -> AsyncIterator[R]:
@@ -61,7 +77,7 @@ async def _each(records: Iterable[R] | AsyncIterable[R]) -> AsyncIterator[R]:
         yield record
 
 
-def with_text(pieces: AsyncIterator[str], **fields: str) -> StreamingResponse:
+def with_text(pieces: AsyncIterator[str], **fields: str) -> InPieces:
     """Return an answer of these fields and `content`, a long text whose pieces are written one after another."""
     start = json.dumps({**fields, "content": ""}).removesuffix('"}')
 
@@ -71,7 +87,7 @@ def with_text(pieces: AsyncIterator[str], **fields: str) -> StreamingResponse:
             yield json.dumps(piece, ensure_ascii=False)[1:-1]
         yield '"}'
 
-    return StreamingResponse(written(), media_type="application/json")
+    return InPieces(written(), media_type="application/json")
 
 
 async def pieces_of(text: str) -> AsyncIterator[str]:

@@ -49,6 +49,8 @@ class HttpServices:
     bodies: BodyBudget
     unread: BodyBudget
     """For what belongs to no request yet, so to nobody who is known."""
+    unsent: BodyBudget
+    """For what connections hold of answers whose clients do not read as fast as they are written."""
     answers: UnreadAnswers
     max_body_bytes: int
     read_seconds: float

@@ -17,6 +17,7 @@ from openlaunch.errors import APIError, BadRequest, HeadTooLarge, RequestTimeout
 from openlaunch.server.access.auth import PRINCIPAL
 from openlaunch.server.asgi import Scope
 from openlaunch.server.gateway.asgi_exchange import AsgiExchange
+from openlaunch.server.gateway.bodies import Held
 from openlaunch.server.gateway.connections import Rank
 from openlaunch.server.gateway.exchange import Exchange
 from openlaunch.server.gateway.farewell import CROSSING_SECONDS, LINGER_BYTES, UNREADABLE_BYTES, Farewell
@@ -35,6 +36,10 @@ FLIGHT_SECONDS = 0.01
 
 KEEP_ALIVE_SECONDS = 75
 """How long a connection without a request stays open."""
+
+
+MAX_UNSENT_BYTES = 2 * 1024 * 1024
+"""What is counted of one connection's unsent bytes at most: what is larger was counted on its way from a worker."""
 
 
 class HttpProtocol(RequestReceiver):
@@ -60,6 +65,8 @@ class HttpProtocol(RequestReceiver):
         self._leaves = False
         """Whether the last answer is written, and what comes is dropped."""
         self._write_timer = WriteTimer(self._loop, services.write_seconds)
+        self._unsent: Held | None = None
+        """What is counted of the bytes that the client has still to read."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for the first request."""
@@ -77,8 +84,14 @@ class HttpProtocol(RequestReceiver):
         self._timer.cancel()
         self._write_timer.cancel()
         self._unread.take()
+        self._let_go()
         self.flow.resume_writing()
         self._lose_exchange()
+
+    def _let_go(self) -> None:
+        if self._unsent is not None:
+            self._unsent.resize(0)
+            self._unsent = None
 
     def _lose_exchange(self) -> None:
         exchange, self._exchange, self._body = self._exchange, None, None
@@ -106,14 +119,22 @@ class HttpProtocol(RequestReceiver):
             exchange.probe()
 
     def pause_writing(self) -> None:
-        """Remember that the client is slow."""
+        """Remember that the client is slow; close the connection where too much waits for slow ones."""
         self.flow.pause_writing()
         self._write_timer.start(self.transport)
+        exchange, size = self._exchange, self.transport.get_write_buffer_size()
+        owner = self._holder if exchange is None else self.holder(exchange.scope)
+        self._unsent = Held(self.services.unsent, owner)
+        try:
+            self._unsent.resize(min(size, MAX_UNSENT_BYTES))
+        except Unavailable:
+            self._loop.call_soon(self.transport.abort)
 
     def resume_writing(self) -> None:
         """Let the answer under way continue, or begin with the next request."""
         self.flow.resume_writing()
         self._write_timer.cancel()
+        self._let_go()
         if self._exchange is not None:
             self._exchange.writable()
         elif self._unread.data and not self._in_head:

@@ -6,7 +6,6 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 from fastapi import Request, Response
-from fastapi.responses import StreamingResponse
 
 from openlaunch.artifacts.locations import (
     BUCKET,
@@ -18,6 +17,7 @@ from openlaunch.artifacts.locations import (
 )
 from openlaunch.errors import NotFound, PayloadTooLarge, Unprocessable
 from openlaunch.server.accept import ANYTHING
+from openlaunch.server.control.answers import InPieces
 from openlaunch.server.control.routes.context import Context, User
 from openlaunch.server.control.routing import ControlRouter
 from openlaunch.wire import routes
@@ -71,7 +71,7 @@ def router(context: Context) -> ControlRouter:
         size = await context.artifacts.size(key)
         if url := await context.artifacts.signed_url("GET", key, max(1.0, int(expires) - now)):
             return Response(status_code=307, headers={"Location": url, **_NAMES_BUCKET})
-        return StreamingResponse(
+        return InPieces(
             context.artifacts.stream(key),
             media_type="application/octet-stream",
             headers={"Content-Length": str(size)},

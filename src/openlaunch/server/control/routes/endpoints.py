@@ -4,13 +4,12 @@ import asyncio
 from typing import Annotated, Any
 
 from fastapi import Query, Response
-from fastapi.responses import StreamingResponse
 from sqlalchemy import Connection
 
 from openlaunch.controller.events import message_of
 from openlaunch.engines.base import LogPart
 from openlaunch.errors import BadRequest, NotFound, Unavailable
-from openlaunch.server.control.answers import listed, pieces_of, shown, with_text
+from openlaunch.server.control.answers import InPieces, listed, pieces_of, shown, with_text
 from openlaunch.server.control.endpoint_view import (
     BundleNames,
     bundle_names,
@@ -98,7 +97,7 @@ def _add_recordings(api: ControlRouter, context: Context) -> None:
         """
         endpoint = await find_endpoint(context.store, model_endpoint_id, user.owner)
         lines = await context.recordings.read(endpoint.id, _time("since", since), _time("until", until))
-        return StreamingResponse(lines, media_type=JSON_LINES)
+        return InPieces(lines, media_type=JSON_LINES)
 
 
 def _add_changes(api: ControlRouter, context: Context) -> None:
@@ -194,7 +193,7 @@ def _add_reads(api: ControlRouter, context: Context) -> None:
                 part,
                 lambda: context.controller.looks_after(endpoint.id),
             )
-            return StreamingResponse(events, media_type="text/event-stream")
+            return InPieces(events, media_type="text/event-stream")
         lines = await context.controller.worker_logs(endpoint.id, part)
         shown = [f"{line.at} {line.worker} " if timestamps else f"{line.worker} " for line in lines]
         text = "".join(f"{head}{line.line}\n" for head, line in zip(shown, lines, strict=True))

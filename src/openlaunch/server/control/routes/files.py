@@ -9,14 +9,13 @@ from itertools import dropwhile
 from typing import Annotated
 
 from fastapi import Query, Request, Response
-from fastapi.responses import StreamingResponse
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from openlaunch.errors import APIError, BadRequest, PayloadTooLarge, Unprocessable
 from openlaunch.server import clock
 from openlaunch.server.access.uploads import Counted
-from openlaunch.server.control.answers import listed, shown, with_text
+from openlaunch.server.control.answers import InPieces, listed, shown, with_text
 from openlaunch.server.control.routes.artifacts import bounded
 from openlaunch.server.control.routes.context import Context, User
 from openlaunch.server.control.routing import ControlRouter
@@ -83,9 +82,7 @@ def router(context: Context) -> ControlRouter:
         accepted = request.headers.get("accept", "")
         if record.purpose is not None or any(binary in accepted for binary in BINARY):
             pieces = context.artifacts.stream(record.key, TEXT_PIECE)
-            return StreamingResponse(
-                pieces, media_type=BINARY[0], headers={"content-length": str(record.size)}
-            )
+            return InPieces(pieces, media_type=BINARY[0], headers={"content-length": str(record.size)})
         if record.size > context.settings.max_body_bytes:
             raise PayloadTooLarge(
                 f"the file has {record.size} bytes, {context.settings.max_body_bytes} can be read at once"

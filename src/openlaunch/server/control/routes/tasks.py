@@ -9,7 +9,6 @@ from functools import partial
 from typing import Annotated, Any
 
 from fastapi import Header, Query, Request, Response
-from fastapi.responses import StreamingResponse
 from pydantic import StringConstraints
 from sqlalchemy import Connection
 
@@ -18,7 +17,7 @@ from openlaunch.errors import Conflict, NotFound
 from openlaunch.server import clock
 from openlaunch.server.accept import EVENTS, JSON, choose
 from openlaunch.server.asgi import STREAM_HEADERS
-from openlaunch.server.control.answers import shown
+from openlaunch.server.control.answers import InPieces, shown
 from openlaunch.server.control.routes.context import Caller, Context, User, moment_of
 from openlaunch.server.control.routing import ControlRouter
 from openlaunch.server.endpoints.lookups import visible_endpoint
@@ -127,7 +126,7 @@ def _add_tasks(api: ControlRouter, context: Context) -> None:
     async def get_task_payload(task_id: str, user: Caller) -> Response:
         """Get a task's input, which is not kept once the task has succeeded."""
         pieces = await context.tasks.control.payload_of(user.owner, task_id)
-        return StreamingResponse(pieces, media_type="application/json")
+        return InPieces(pieces, media_type="application/json")
 
     @api.post(TASK + "/rerun")
     async def rerun_task(
@@ -199,7 +198,7 @@ def _add_progress(api: ControlRouter, context: Context) -> None:
             return Response(seen.document(), media_type=JSON)
         last = request.headers.get(LAST_EVENT_ID, "")
         seen = await follower.follow(owner, task_id, int(last) if _NUMBER.fullmatch(last) else after, 0)
-        return StreamingResponse(follower.events(owner, task_id, seen), headers=STREAM_HEADERS)
+        return InPieces(follower.events(owner, task_id, seen), headers=STREAM_HEADERS)
 
 
 def _add_callbacks(api: ControlRouter, context: Context) -> None:
