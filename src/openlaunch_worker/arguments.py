@@ -289,9 +289,21 @@ def _guarded(kind: Any, make: Make) -> Make:
         try:
             return make(value)
         except (ValueError, TypeError, LookupError, ArithmeticError) as error:
-            raise Misfit(f"it is not {kind.__name__}: {one_line(error)}") from None
+            raise _of_model(error) or Misfit(f"it is not {kind.__name__}: {one_line(error)}") from None
 
     return guarded
+
+
+def _of_model(error: Exception) -> Misfit | None:
+    """Return what pydantic says of the first field that does not fit; None for another error."""
+    if not hasattr(error, "errors") or not callable(error.errors):
+        return None
+    try:
+        first, *others = error.errors()
+        more = f" (and {len(others)} more)" if others else ""
+        return Misfit(f"{first['msg'].removeprefix('Value error, ')}{more}", *first["loc"])
+    except (TypeError, ValueError, LookupError, AttributeError):
+        return None
 
 
 def _of_tuple(makers: Sequence[Make | None]) -> Make:

@@ -12,6 +12,7 @@ from typing import Any, Generic, Literal, NamedTuple, NewType, TypeVar
 
 import numpy as np
 import PIL.Image
+import pydantic
 import pytest
 
 from openlaunch_worker.arguments import TAKES, arguments_of
@@ -66,6 +67,18 @@ class Box(Generic[T]):
     more: list[T]
 
 
+class Model(pydantic.BaseModel):
+    day: dt.date
+    more: list[int] = []
+
+    @pydantic.field_validator("day")
+    @classmethod
+    def _is_new(cls, day: dt.date) -> dt.date:
+        if day.year < 2000:
+            raise ValueError("too old")
+        return day
+
+
 class Pair(NamedTuple):
     first: dt.date
     second: int = 2
@@ -102,6 +115,8 @@ def test_a_value_is_what_the_annotation_names(kind, value, made):
         (dict[int, str], {"one": "a"}, "x.one: it is not int: ValueError: 'one' is not a whole number"),
         (dict[int, str], {"1": "a", "01": "b"}, "x: two of its keys are the same"),
         (dict[Color, int], {"blue": 1}, "x.blue: it is not Color: ValueError: 'blue' is not a valid Color"),
+        (Model, {"day": "1999-01-01"}, "x.day: too old$"),
+        (Model, {"day": 1.5, "more": 1}, r"x.day: .* \(and 1 more\)$"),
         (Pair, [], "x: it is not Pair: .*missing 1 required positional argument: 'first'"),
     ],
 )
