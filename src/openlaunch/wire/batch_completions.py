@@ -5,6 +5,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from openlaunch.wire.model_batches import MAX_METADATA, Metadata
+
 MAX_RUNTIME_SECONDS = 2 * 24 * 3600
 MAX_REQUESTS = 50_000
 
@@ -59,7 +61,7 @@ class CompletionsModel(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     model: str = Field(description="Name of an endpoint that speaks OpenAI.")
-    labels: dict[str, str] | None = None
+    labels: Metadata | None = Field(default=None, max_length=MAX_METADATA)
 
 
 class _Completions(BaseModel):
@@ -74,7 +76,7 @@ class _Completions(BaseModel):
     output_data_path: str = Field(
         min_length=1, max_length=1000, description="Name of the file of answers in /v1/files."
     )
-    labels: dict[str, str] | None = None
+    labels: Metadata | None = Field(default=None, max_length=MAX_METADATA)
     max_runtime_sec: int | None = Field(
         default=24 * 3600,
         ge=1,

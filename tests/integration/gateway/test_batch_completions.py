@@ -96,6 +96,7 @@ def test_a_job_is_cancelled(call, client):
     ("given", "words"),
     [
         ({"gpus": 2}, "'gpus'], 'msg': 'the endpoint that"),
+        ({"labels": {f"label-{n}": "x" for n in range(17)}}, "labels"),
         ({"priority": "high"}, "'priority'], 'msg': 'the endpoint that"),
         ({"data_parallelism": 2}, "data_parallelism"),
         (
