@@ -4,10 +4,11 @@ import re
 import shutil
 import time
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from pydantic import BaseModel, Field
-from server_driver import SMALL, args, eventually, running
+from server_driver import SMALL, args, eventually, http, running
 
 sync_api = pytest.importorskip("playwright.sync_api")
 axe = pytest.importorskip("axe_playwright_python")
@@ -268,6 +269,27 @@ def test_a_url_is_subscribed_to_notifications(page, client):
     page.get_by_role("button", name="Delete").click()
     page.get_by_role("dialog").get_by_role("button", name="Delete").click()
     see(page, "No URL is subscribed.")
+
+
+def test_what_users_name_and_models_give_is_text_wherever_it_is_shown(page, client):
+    with http(client) as raw:
+        stored = raw.post("/v1/files", files={"file": (f"{MARKUP}.txt", MARKUP.encode())})
+        assert stored.status_code == 200, stored.text
+    made = client.create_subscription(f"https://hooks.example/{quote(MARKUP)}")
+    later = client.get_model_endpoint("later")
+    (task_id,) = [later.predict(args(x=1, note=MARKUP)).async_task_id]
+    eventually(lambda: client.get_task(task_id).status == "SUCCESS")
+    sign_in(page, client)
+    for path, text in (
+        ("stored", MARKUP),
+        ("notifications", "hooks.example"),
+        (f"tasks/{task_id}", f"2{MARKUP}"),
+        ("admin/audit", "create subscription"),
+    ):
+        page.goto(f"{client.server.url}/#{path}")
+        see(page, text)
+        assert page.locator("main img, main script").count() == 0, path
+    client.delete_subscription(made.id)
 
 
 def test_a_canary_is_promoted_after_a_question(page, client):
