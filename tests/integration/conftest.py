@@ -1,10 +1,12 @@
 """Fixtures of the tests with real processes."""
 
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 import uvloop
 import worker_driver
+from chaos_server import is_running
 from container_driver import container_engine
 from server_driver import eventually, http, running
 
@@ -19,18 +21,30 @@ def each_loop(request, monkeypatch):
 
 @pytest.fixture(scope="session")
 def server_for_all():
-    """A client of a server with the default settings: to start one for each module would take a fifth of the time."""
-    with running() as client:
+    """A server with the default settings: to start one for each module would take a fifth of the time.
+
+    Gives a function that returns its client; where a test has ended the server, of another one.
+    """
+    with ExitStack() as stack:
+        clients = []
+
+        def client():
+            if not clients or not is_running(clients[-1].server.pid):
+                clients.append(stack.enter_context(running()))
+            return clients[-1]
+
         yield client
 
 
 @pytest.fixture(scope="module")
 def client(server_for_all):
     """A client of a server that modules use one after the other: each finds no endpoint, but bundles of others."""
-    yield server_for_all
-    for endpoint in server_for_all.list_model_endpoints(owner="*"):
-        server_for_all.delete_model_endpoint(endpoint)
-    eventually(lambda: not server_for_all.list_model_endpoints(owner="*"))
+    client = server_for_all()
+    yield client
+    if is_running(client.server.pid):
+        for endpoint in client.list_model_endpoints(owner="*"):
+            client.delete_model_endpoint(endpoint)
+        eventually(lambda: not client.list_model_endpoints(owner="*"))
 
 
 @pytest.fixture(scope="module")

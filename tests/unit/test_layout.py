@@ -1,6 +1,7 @@
 """The layout of the code: imports run down only, without circles, and one file names the drivers."""
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -65,8 +66,8 @@ def modules():
 MODULES = modules()
 
 
-def imports(name):
-    """The modules of ours that a module imports, wherever in the file."""
+def found_in(name):
+    """What of ours a module names in its imports, wherever in the file."""
     for node in ast.walk(ast.parse(MODULES[name].read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name in MODULES)
@@ -75,7 +76,10 @@ def imports(name):
             yield from (each if each in MODULES else node.module for each in names)
 
 
-IMPORTS = {name: {found for found in imports(name) if found in MODULES} - {name} for name in MODULES}
+@cache
+def imports(name):
+    """The modules of ours that a module imports; to look for those of all takes a second."""
+    return {found for found in found_in(name) if found in MODULES} - {name}
 
 
 def package_of(name):
@@ -88,7 +92,7 @@ def upward(order, place_of, names):
     return sorted(
         f"{name} imports {found}"
         for name in names
-        for found in IMPORTS[name]
+        for found in imports(name)
         if place_of(found) in order and order.index(place_of(found)) < order.index(place_of(name))
     )
 
@@ -108,7 +112,7 @@ def test_engines_are_known_by_their_protocol_alone():
     outside = [
         name for name in MODULES if package_of(name) != "engines" and name != "openlaunch.server.serve"
     ]
-    known = {found for name in outside for found in IMPORTS[name] if package_of(found) == "engines"}
+    known = {found for name in outside for found in imports(name) if package_of(found) == "engines"}
     assert known == {"openlaunch.engines.base"}
 
 
@@ -128,14 +132,14 @@ def test_rooms_of_the_server_import_only_what_is_below_them():
 
 def test_the_worker_runtime_imports_nothing_of_ours():
     names = [name for name in MODULES if package_of(name) == "worker"]
-    assert [found for name in names for found in IMPORTS[name] if package_of(found) != "worker"] == []
+    assert [found for name in names for found in imports(name) if package_of(found) != "worker"] == []
 
 
 @pytest.mark.parametrize("driver", sorted(NAMED_DRIVERS))
 def test_only_the_composition_root_names_a_driver(driver):
     assert driver in MODULES
     family = driver.rpartition(".")[0]
-    named = {name for name in MODULES if driver in IMPORTS[name] and not name.startswith(f"{family}.")}
+    named = {name for name in MODULES if driver in imports(name) and not name.startswith(f"{family}.")}
     assert named == NAMED_DRIVERS[driver]
 
 
@@ -144,7 +148,7 @@ def circle_from(start):
     ways, seen = [[start]], set()
     while ways:
         way = ways.pop()
-        for found in IMPORTS[way[-1]]:
+        for found in imports(way[-1]):
             if found == start:
                 return way
             if found not in seen:
