@@ -59,7 +59,7 @@ def test_a_prediction_is_logged_with_all_that_there_is_to_say(client, raw, endpo
     assert int(line["bytes"]) == len(answer.content)
     assert line["client"] == "127.0.0.1"
     assert line["key"].startswith("key_")
-    assert 0 < float(line["ms"]) < 60_000
+    assert 0 < float(line["ms"]) < 60_000  # also where it took less than one
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", line["time"])
     for secret in ("hidden", "the-payload", client.server.api_key):
         assert secret not in log_file.read_text()
