@@ -104,7 +104,7 @@ def test_good_calls_have_no_errors(tmp_path):
 
 
 ROOT = Path(__file__).parents[3]
-FRAGMENTS = ("docs/contributing.md", "docs/how-to/batch-models.md")
+FRAGMENTS = ("docs/contributing.md", "docs/how-to/batch-models.md", "docs/how-to/from-llm-engine.md")
 """Documents that show parts of programs, or of another client, which is not installed for the types."""
 
 
