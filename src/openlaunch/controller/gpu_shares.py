@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from openlaunch.controller.plan import ALIVE
-from openlaunch.controller.situation import Phase, Situation
+from openlaunch.controller.situation import Phase, Policy, Situation
 from openlaunch.controller.swap import Share, SwapRule, Swaps, decide, whose
 from openlaunch.wire.endpoints import EndpointStatus
 
@@ -62,6 +62,21 @@ def share_of(s: Situation, *, is_busy: bool) -> Share:
         spare=max(0, len(ready) - spec.min_workers) if is_settled else 0,
         leaving=s.count(Phase.DRAINING, Phase.STOPPING),
         is_busy=is_busy,
-        is_replacing=s.count(*ALIVE, Phase.DRAINING, Phase.STOPPING, newest=False) > 0,
+        is_replacing=_is_replacing(s),
         ready_at=max((worker.since for worker in ready), default=0.0),
     )
+
+
+def lacks_workers(s: Situation, policy: Policy) -> bool:
+    """Return whether further workers of the newest generation are wanted, and could be started."""
+    there = s.count(*ALIVE, newest=True) if _is_replacing(s) else s.count(*ALIVE)
+    return s.target > there and s.problem is None and s.may_start(s.endpoint.generation, policy)
+
+
+def is_held_up(s: Situation, free: int) -> bool:
+    """Return whether a worker could have its GPUs and has no room otherwise, so that none are kept for it."""
+    return s.no_room is not None and free >= s.endpoint.spec.gpus
+
+
+def _is_replacing(s: Situation) -> bool:
+    return s.count(*ALIVE, Phase.DRAINING, Phase.STOPPING, newest=False) > 0

@@ -13,7 +13,7 @@ from openlaunch.controller import actions, scaling
 from openlaunch.controller.endpoint import Parts, WatchedEndpoint
 from openlaunch.controller.explain import explain
 from openlaunch.controller.fleet import Load
-from openlaunch.controller.gpu_shares import share_of
+from openlaunch.controller.gpu_shares import is_held_up, lacks_workers, share_of
 from openlaunch.controller.gpus import Gpus
 from openlaunch.controller.plan import ALIVE, plan
 from openlaunch.controller.recorder import Recorder
@@ -168,9 +168,9 @@ class Supervisor:
         """Return the situation with the GPUs that the endpoint may take, and without workers that it gives up."""
         shares, spec, endpoint_id = self._parts.gpu_shares, s.endpoint.spec, self.endpoint.id
         share, wake = share_of(s, is_busy=is_busy), self.endpoint.changed.set
-        there = s.count(*ALIVE, newest=True) if share.is_replacing else s.count(*ALIVE)
-        lacks = s.target > there and s.may_start(s.endpoint.generation, self._parts.settings.policy)
-        shares.report(endpoint_id, share, s.now, wake, waits=lacks and s.problem is None)
+        lacks = lacks_workers(s, self._parts.settings.policy)
+        waits = lacks and not is_held_up(s, capacity.free_gpus)
+        shares.report(endpoint_id, share, s.now, wake, waits=waits)
         swaps = shares.swaps(capacity.free_gpus, s.now)
         shares.wake_givers(swaps, but=endpoint_id)
         may_take = swaps.free_for(endpoint_id, capacity.free_gpus)

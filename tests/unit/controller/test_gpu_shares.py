@@ -1,0 +1,70 @@
+"""How an endpoint stands, where GPUs are scarce: what it has to give, and whether it waits."""
+
+from dataclasses import replace
+
+from controller_simulation import make_record, make_spec
+
+from openlaunch.controller.gpu_shares import GpuShares, is_held_up, lacks_workers, share_of
+from openlaunch.controller.gpus import Gpus
+from openlaunch.controller.situation import (
+    Build,
+    Generation,
+    NoRoomSince,
+    Phase,
+    Policy,
+    Situation,
+    Worker,
+)
+from openlaunch.controller.swap import Share, SwapRule
+from openlaunch.wire.endpoints import EndpointStatus
+
+NOW = 100.0
+SPEC = make_spec(gpus=1, min_workers=1, max_workers=3)
+READY = replace(
+    make_record(SPEC), status=EndpointStatus.READY, ready_generation=1, ready_bundle_id="good", generation=2
+)
+
+
+def look(*workers, desired=1, record=READY, **more):
+    built = {1: Generation(build=Build.BUILT), 2: Generation(build=Build.BUILT)}
+    return Situation(record, workers, built, desired, 9, Gpus(9), NOW, **more)
+
+
+def worker(name, generation=2, phase=Phase.READY, since=10.0):
+    return Worker(name, generation, phase, since)
+
+
+def test_what_is_above_the_minimum_can_be_given_up_except_during_a_roll_out():
+    share = share_of(look(worker("a"), worker("b", since=20.0), desired=2), is_busy=True)
+    assert (share.workers, share.spare, share.ready_at, share.is_busy) == (2, 1, 20.0, True)
+    rolling = replace(READY, status=EndpointStatus.UPDATE_IN_PROGRESS)
+    assert share_of(look(worker("a"), worker("b"), record=rolling), is_busy=False).spare == 0
+
+
+def test_workers_of_an_older_generation_are_replaced_and_do_not_count_as_there():
+    assert not lacks_workers(look(worker("a")), Policy())
+    older = look(worker("a", generation=1))
+    assert share_of(older, is_busy=False).is_replacing
+    assert lacks_workers(older, Policy())
+
+
+def test_nothing_is_kept_for_a_worker_that_has_no_room_otherwise():
+    no_room = NoRoomSince("memory", 90.0, NOW)
+    assert is_held_up(look(no_room=no_room), free=1)
+    assert not is_held_up(look(no_room=no_room), free=0)
+    assert not is_held_up(look(), free=1)
+
+
+def test_those_who_give_and_those_who_wait_are_woken():
+    shares, woken = GpuShares(SwapRule(0, 0)), []
+    holds = Share("a", "me", 1, workers=1, spare=1)
+    shares.report("a", holds, NOW, lambda: woken.append("a"), waits=False)
+    shares.report("b", Share("b", "me", 1), NOW, lambda: woken.append("b"), waits=True)
+    shares.wake_givers(shares.swaps(0, NOW), but="b")
+    assert woken == ["a"]
+    leaving = replace(holds, workers=0, spare=0, leaving=1)
+    shares.report("a", leaving, NOW, lambda: None, waits=False)
+    shares.report("a", replace(leaving, leaving=0), NOW, lambda: None, waits=False)
+    assert woken == ["a", "b"]
+    shares.forget("b")
+    assert dict(shares.swaps(0, NOW).kept) == {}
