@@ -173,6 +173,13 @@ def test_two_directories_of_one_name_are_refused(project, tmp_path):
         pack_directories([project, other])
 
 
+def test_a_class_may_say_that_its_module_is_something_else():
+    class Strange:
+        __module__ = property(lambda self: "elsewhere")
+
+    assert pack_callables(lambda: Strange, load_predict)
+
+
 TABLE = random.Random(1).randbytes(200_000)
 
 

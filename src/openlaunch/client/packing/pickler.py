@@ -281,7 +281,8 @@ def _is_of_client(obj: Any) -> bool:
 def _place_of(obj: Any) -> tuple[str, str]:
     if isinstance(obj, ModuleType):
         return obj.__name__, ""
-    return getattr(obj, "__module__", None) or "", obj.__qualname__
+    module = getattr(obj, "__module__", None)
+    return module if isinstance(module, str) else "", obj.__qualname__
 
 
 def _is_named(obj: Any) -> bool:
