@@ -37,6 +37,12 @@ def count(to, fail=False):
         raise ValueError("ran out")
 
 
+def large_items(size):
+    yield 0
+    yield 'a"\n' * size
+    yield 1
+
+
 @pytest.fixture(scope="module")
 def endpoints(client):
     client.deploy(add, name="bn-add", public_inference=True, per_worker=4, **SMALL)
@@ -280,3 +286,17 @@ def test_pages_of_an_endpoints_origins_may_call_it_by_name_alone(client, raw):
         json={"cors_origins": ["app.example"]},
     )
     assert wrong.status_code == 422
+
+
+@pytest.mark.parametrize("kind", ["text/event-stream", "application/x-ndjson", "application/json"])
+def test_large_items_stay_whole(client, kind):
+    client.deploy(large_items, name="bn-large", endpoint_type="streaming", **SMALL)
+    with http(client) as raw:
+        text = raw.post("/e/bn-large", json={"size": 200_000}, headers={"accept": kind}).text
+    if kind == "application/json":
+        items = json.loads(text)
+    elif kind == "application/x-ndjson":
+        items = [json.loads(line) for line in text.splitlines()]
+    else:
+        items = [json.loads(line[6:]) for line in text.split("\n\n") if line.startswith("data: ")]
+    assert items == [0, 'a"\n' * 200_000, 1]

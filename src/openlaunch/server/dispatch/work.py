@@ -147,7 +147,7 @@ class Work(ABC):
 
     def check_events(self, data: Body) -> None:
         """Raise `FrameError` if there are too many events in a part of a stream: each of them costs time."""
-        if Flags.RAW not in self.flags and data.count(b"\n\n") > MAX_EVENTS:
+        if Flags.RAW not in self.flags and data.count(b"\n") > 2 * MAX_EVENTS:
             raise FrameError(f"over {MAX_EVENTS} events of a stream at once")
 
     def check_chunk(self) -> None:

@@ -12,7 +12,7 @@ from openlaunch.server.gateway.exchange import Exchange
 from openlaunch.server.gateway.heartbeats import HEARTBEAT
 from openlaunch.server.gateway.response import JSON
 from openlaunch.server.prediction.forms import FORM
-from openlaunch.server.prediction.values import parts_of, problem_of, url_of, value_of
+from openlaunch.server.prediction.values import only_item_of, parts_of, problem_of, url_of, value_of
 from openlaunch.wire.problems import CONTENT_TYPE
 from openlaunch.wire.sse import END_EVENT
 from openlaunch_worker.answers import failure
@@ -136,8 +136,16 @@ class PlainExchange(Exchange):
             super().write(data, self._headers)
 
     def write_large(self, data: Body, headers: Mapping[str, str]) -> None:
-        """Send the items of a large piece of a stream."""
-        self.write(bytes(data), headers)
+        """Send the items of a large piece of a stream; one that is alone in it without a copy."""
+        item = None if headers is JSON else only_item_of(data)
+        if item is None:
+            self.write(bytes(data), headers)
+        elif not self.disconnected and not self.response_complete:
+            between = self.format.between if self._items else self.format.first
+            super().write(between + self.format.before, self._headers)
+            super().write_large(item, self._headers)
+            self._items += 1
+            self._send_items(self.format.after)
 
     def end(self, data: bytes, headers: Mapping[str, str]) -> None:
         """Send the last items of a stream and its end, or break it off where it failed."""

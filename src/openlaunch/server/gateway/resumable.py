@@ -55,7 +55,8 @@ class Replay:
     def add(self, data: bytes) -> bytes:
         """Number and hold the events of a piece, which are whole, and return them as they are sent."""
         # The data of an event is JSON, which has no line break in it.
-        bodies = data.split(_EVENT_END)[:-1]
+        end = len(data) - len(_EVENT_END)
+        bodies = [data[:end]] if data.find(b"\n") == end else data.split(_EVENT_END)[:-1]
         events = [
             b"%b%d\n%b\n\n" % (self._prefix, number, body)
             for number, body in enumerate(bodies, self.last + 1)

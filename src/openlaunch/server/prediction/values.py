@@ -71,6 +71,14 @@ def _status_of(code: object) -> int:
     return class_for_status(code).status
 
 
+def only_item_of(events: Body) -> bytes | None:
+    """Return the item of a piece of a stream that has one event alone, which is copied once; None for others."""
+    end = len(events) - len(_EVENT_END)
+    if events[: len(_ITEM_HEAD)] != _ITEM_HEAD or events.find(b"\n") != end:
+        return None
+    return bytes(memoryview(events)[len(_ITEM_HEAD) : end - len(TAIL)])
+
+
 def parts_of(events: bytes) -> Iterator[tuple[bytes | None, bytes]]:
     """Give the item of each whole event of a stream, or None with the document of a failure; comments have none."""
     for event in events.split(_EVENT_END):

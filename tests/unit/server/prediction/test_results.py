@@ -15,11 +15,12 @@ from openlaunch.server.prediction.results import (
     pickled_body,
 )
 from openlaunch.server.prediction.schemas import QUICK_BYTES, BundleSchemas
-from openlaunch.server.prediction.values import PIECE_BYTES, value_of
+from openlaunch.server.prediction.values import PIECE_BYTES, only_item_of, parts_of, value_of
 from openlaunch.server.proxies import Proxies
 from openlaunch.server.settings import Settings
 from openlaunch.tasks.states import failure
 from openlaunch.wire.tasks import PredictResponse, TaskStatus
+from openlaunch_worker.answers import HEAD, TAIL
 
 MIB = 1 << 20
 INTEGERS = BundleSchemas({"ResponseSchema": {"type": "array", "items": {"type": "integer"}}})
@@ -102,3 +103,11 @@ def test_a_value_of_backslashes_takes_no_longer_than_another():
     begun = time.process_time()
     assert len(value_of(answer) or b"") == 8 * MIB + 2
     assert time.process_time() - begun < 0.4
+
+
+def test_the_only_item_of_a_piece_of_a_stream():
+    event = b"data: " + HEAD + b'"a\\n"' + TAIL + b"\n\n"
+    assert only_item_of(event) == only_item_of(bytearray(event)) == b'"a\\n"'
+    assert [item for item, _ in parts_of(event)] == [only_item_of(event)]
+    for other in (event * 2, event[:-1], event[6:], b": end\n\n", b"", b"data: {}\n\n"):
+        assert only_item_of(other) is None
