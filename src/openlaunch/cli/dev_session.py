@@ -16,7 +16,7 @@ import typer
 from openlaunch.cli.deploy import sample_args
 from openlaunch.cli.dev_served import Served
 from openlaunch.cli.output import note
-from openlaunch.cli.targets import load_module, own_functions
+from openlaunch.cli.targets import load_module, named, own_functions
 from openlaunch.cli.user_errors import print_traceback
 from openlaunch.client.client import LaunchClient
 from openlaunch.client.local import LocalServer
@@ -62,8 +62,8 @@ class Session:
             try:
                 module = load_module(self._place)
                 for name in (self._load, self._name):
-                    if name and not hasattr(module, name.partition(".")[0]):
-                        raise typer.BadParameter(f"{self._place} has no {name!r}")
+                    if name:
+                        named(module, self._place, name)
                 return module
             except typer.BadParameter as error:
                 if error.__cause__ is None or before is None:

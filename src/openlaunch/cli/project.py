@@ -82,13 +82,14 @@ def _go_through(
     done: list[dict[str, object]] = []
     refused = Exit.OK
     with connect(context) as client:
-        for make in Plan(client, project).steps(prune=prune):
+        for about, make in Plan(client, project).steps(prune=prune):
             try:
                 step = make()
                 if changing and step.mark != "=":
                     with progress(f"{step.what} …"):
                         step.run()
             except (OpenlaunchError, typer.BadParameter, TypeError) as error:
+                note(f"{about} is refused:")
                 show(error)
                 refused = refused or (code_of(error) if isinstance(error, OpenlaunchError) else Exit.USAGE)
                 continue

@@ -19,6 +19,7 @@ _NOT_IN_FILES = ("fn", "name", "wait", "timeout", "on_status", "show_progress", 
 _NOT_PLAIN = (
     *("request_schema", "response_schema", "load_model_fn", "health_fn", "shutdown_fn", "endpoint_type"),
 )
+_TEXTS = ("function", "load", "health", "shutdown", "model", "bundle", "type")
 _SETTINGS = tuple(name for name in KEYWORD_HELP if name not in REFUSED)
 
 
@@ -50,7 +51,7 @@ def read_project(given: Path | None) -> Project:
     if path.name == _IN_PYPROJECT:
         document = document.get("tool", {}).get("openlaunch", {})
     _check_keys(path, "", document, _TOP)
-    env, secrets = _table(path, "env", document), list(document.get("secrets", []))
+    env, secrets = _table(path, "env", document), _names(path, "secrets", document)
     endpoints = [_endpoint(path, entry, env, secrets) for entry in _entries(path, "endpoints", document)]
     bundles = [_bundle(path, entry) for entry in _entries(path, "bundles", document)]
     name = str(document.get("name", path.resolve().parent.name))
@@ -82,6 +83,15 @@ def _table(path: Path, name: str, document: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+def _names(path: Path, name: str, document: dict[str, Any]) -> list[str]:
+    found = document.get(name, [])
+    if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
+        raise ConfigurationError(
+            f'{path}: {name} is {found!r:.80}, a list of names such as ["hf-token"] is needed'
+        )
+    return found
+
+
 def _endpoint(path: Path, entry: Entry, env: dict[str, Any], secrets: list[Any]) -> Entry:
     kinds = {"function": _of_functions(), "model": _of_models(), "bundle": ("bundle", "type")}
     chosen = [kind for kind in kinds if kind in entry.values]
@@ -90,10 +100,14 @@ def _endpoint(path: Path, entry: Entry, env: dict[str, Any], secrets: list[Any])
         raise ConfigurationError(f"{path}: [{where}] has to have one of {', '.join(kinds)}")
     _check_keys(path, where, entry.values, (*kinds[chosen[0]], *_SETTINGS))
     values = dict(entry.values)
+    for name in _TEXTS:
+        if not isinstance(values.get(name, ""), str):
+            raise ConfigurationError(f"{path}: [{where}] {name} is {values[name]!r:.80}, a text is needed")
     if env:
         values["env"] = {**env, **_table(path, "env", values)}
-    if secrets:
-        values["secrets"] = list(dict.fromkeys([*secrets, *values.get("secrets", [])]))
+    own = f"{where}.secrets"
+    if both := list(dict.fromkeys([*secrets, *_names(path, own, {own: values.get("secrets", [])})])):
+        values["secrets"] = both
     return Entry(entry.name, values)
 
 

@@ -41,17 +41,17 @@ class Plan:
         os.chdir(project.path.parent)  # where the file's paths begin
         sys.path.insert(0, str(project.path.parent))
 
-    def steps(self, *, prune: bool) -> Iterator[Callable[[], Step]]:
-        """Yield what makes each step; it raises what refuses one."""
+    def steps(self, *, prune: bool) -> Iterator[tuple[str, Callable[[], Step]]]:
+        """Yield what each step is about, and what makes it, which raises what refuses it."""
         for bundle in self._project.bundles:
-            yield partial(self._of_bundle, bundle)
+            yield f"bundle {bundle.name}", partial(self._of_bundle, bundle)
         for endpoint in self._project.endpoints:
-            yield partial(self._of_endpoint, endpoint)
+            yield f"endpoint {endpoint.name}", partial(self._of_endpoint, endpoint)
         named = {each.name for each in self._project.endpoints}
         for found in self._client.list_model_endpoints():
             its = found.model_endpoint
             if its.name not in named and (its.labels or {}).get(LABEL) == self._project.name:
-                yield partial(self._gone, its.name, prune=prune)
+                yield f"endpoint {its.name}", partial(self._gone, its.name, prune=prune)
 
     def _gone(self, name: str, *, prune: bool) -> Step:
         why = "is not in the file any longer" + ("" if prune else "; --prune deletes it")

@@ -36,22 +36,23 @@ def load_functions(
     """
     place, _, name = target.partition(":")
     module = load_module(place)
-    named = {"load": load, "health": health, "shutdown": shutdown}
-    others = {role: _other(role, path, place, module) for role, path in named.items() if path is not None}
-    predict = _named(module, place, name) if name else _only(module, place, others.values())
+    paths = {"load": load, "health": health, "shutdown": shutdown}
+    others = {role: _other(role, path, place, module) for role, path in paths.items() if path is not None}
+    predict = named(module, place, name) if name else _only(module, place, others.values())
     return Functions(predict, **others)
 
 
 def _other(role: str, path: str, place: str, module: ModuleType) -> Function:
     elsewhere, colon, name = path.partition(":")
     if not colon:
-        return _named(module, place, path)
+        return named(module, place, path)
     if not name:
         raise typer.BadParameter(f"{path!r} is not FUNCTION, {FORMS}", param_hint=f"--{role}")
-    return _named(load_module(elsewhere), elsewhere, name)
+    return named(load_module(elsewhere), elsewhere, name)
 
 
-def _named(module: ModuleType, place: str, path: str) -> Function:
+def named(module: ModuleType, place: str, path: str) -> Function:
+    """Return a module's function by its name; raise BadParameter with what there is where it is not found."""
     found: Any = module
     for name in path.split("."):
         if not hasattr(found, name):

@@ -68,10 +68,10 @@ def _gpus(value: float) -> float:
     """Return whole numbers as such, and parts of one GPU; raise ValueError for anything between."""
     if value >= 1 or value == 0:
         if value != int(value):
-            raise ValueError(f"gpus is {value:g}: give a whole number, or a part of one GPU such as 0.25")
+            raise ValueError("give a whole number, or a part of one GPU such as 0.25")
         return int(value)
     if abs(value * 100 - round(value * 100)) > 1e-9:
-        raise ValueError(f"gpus is {value:g}: a part of a GPU is in hundredths, such as 0.25 or 0.33")
+        raise ValueError("a part of a GPU is in hundredths, such as 0.25 or 0.33")
     return value
 
 

@@ -115,6 +115,11 @@ def test_what_the_file_names_no_longer_is_deleted_if_asked(client, command, fold
         (("max_workers = 1", "max_workers = 'many'"), "max_workers"),
         (("max_workers = 1", "max_workers ="), "can't be read"),
         (("app.py:greet", "app.py:gret"), "has no 'gret'"),
+        (("app.py:greet", "app.py:gret"), "endpoint project-greet is refused:"),
+        (('"app.py:greet"', "3"), "function is 3, a text is needed"),
+        (('["project-token"]', '"project-token"'), "secrets is 'project-token', a list of names"),
+        (("max_workers = 1", "secrets = 'a'"), "project-greet.secrets is 'a', a list of names"),
+        (("max_workers = 1", "gpus = 1.5"), "give a whole number, or a part of one GPU"),
     ],
 )
 def test_what_cannot_be_served_is_refused_with_a_sentence(command, folder, change, said):

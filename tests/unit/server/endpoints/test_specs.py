@@ -46,7 +46,11 @@ def test_gpus_are_whole_or_a_part_of_one(given, kept):
 
 @pytest.mark.parametrize(
     ("given", "said"),
-    [(1.5, "a whole number, or a part of one GPU"), (0.333, "in hundredths"), (-1, "greater than or equal")],
+    [
+        (1.5, "give a whole number, or a part of one GPU"),
+        (0.333, "in hundredths"),
+        (-1, "greater than or equal"),
+    ],
 )
 def test_other_numbers_of_gpus_are_refused(given, said):
     with pytest.raises(ValidationError, match=said):
