@@ -4,7 +4,7 @@ FastAPI alone reads and parses a body of any size before it looks at the caller,
 (NaN, halves of surrogate pairs) and what is nested so deep that it can't be written again.
 """
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -53,7 +53,7 @@ class ControlRoute(APIRoute):
 
         async def checked(request: Request) -> Response:
             if check_caller is not None:
-                request.scope[ACTING] = await acting(request, check_caller(request))
+                request.scope[ACTING] = await acting(request, await check_caller(request))
             check_accept(",".join(request.headers.getlist("accept")), offered)
             check_encoding(request.scope)
             if reads_body:
@@ -90,7 +90,7 @@ def _types_of(route: APIRoute) -> set[str]:
     return {*named, kind.media_type or JSON}
 
 
-def _check_of_caller(dependant: Dependant) -> Callable[[Request], Principal] | None:
+def _check_of_caller(dependant: Dependant) -> Callable[[Request], Awaitable[Principal]] | None:
     """Return which of the checks of the caller a route depends on."""
     found = {part.call for part in dependant.dependencies}
     return next(

@@ -54,11 +54,11 @@ def _add_files(api: ControlRouter) -> None:
     types = {200: {"content": dict.fromkeys(_TYPES.values())}}
 
     @api.get("/", responses=types)  # type: ignore[arg-type]
-    def show_page() -> Response:
+    async def show_page() -> Response:
         return _file("index.html")
 
     @api.get("/page/{name}", responses=types)  # type: ignore[arg-type]
-    def get_page_file(name: str) -> Response:
+    async def get_page_file(name: str) -> Response:
         return _file(name)
 
 

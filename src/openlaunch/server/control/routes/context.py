@@ -24,7 +24,10 @@ Owner = Annotated[
 ]
 
 
-def find_caller(request: Request, owner: Owner = None) -> Principal:
+# These are coroutines, because FastAPI calls plain functions in a thread, which takes longer than all that they do.
+
+
+async def find_caller(request: Request, owner: Owner = None) -> Principal:
     """Return whose request it is; raise Unauthorized without a right key."""
     found: Principal | None = request.scope.get(ACTING, request.scope.get(PRINCIPAL))
     if found is not None:
@@ -41,21 +44,21 @@ Caller = Annotated[Principal, Depends(find_caller)]
 """A route's parameter of this type is the caller, whatever the role; without a right key the route answers 401."""
 
 
-def find_user(request: Request, owner: Owner = None) -> Principal:
+async def find_user(request: Request, owner: Owner = None) -> Principal:
     """Return the caller; raise Forbidden for a key that may only predict."""
-    caller = find_caller(request)
+    caller = await find_caller(request)
     caller.require_user()
     return caller
 
 
-def find_admin(request: Request, owner: Owner = None) -> Principal:
+async def find_admin(request: Request, owner: Owner = None) -> Principal:
     """Return the caller; raise Forbidden for all but an admin."""
-    caller = find_caller(request)
+    caller = await find_caller(request)
     caller.require_admin()
     return caller
 
 
-def find_scraper(request: Request) -> Principal:
+async def find_scraper(request: Request) -> Principal:
     """Return the caller; raise Forbidden for all but an admin and who reads `/metrics`."""
     found: Principal | None = request.scope.get(PRINCIPAL)
     if found is None:
