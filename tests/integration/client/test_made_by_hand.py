@@ -86,3 +86,22 @@ def test_one_that_is_not_looked_up_can_be_written_and_pickled():
     endpoint = ModelEndpoint(name="double", endpoint_type="async")
     assert ModelEndpoint.model_validate_json(endpoint.model_dump_json()) == endpoint
     assert pickle.loads(pickle.dumps(endpoint)) == endpoint
+
+
+@pytest.mark.parametrize("kind", ["sync", "async", "streaming"])
+def test_an_endpoint_is_taken_where_its_name_is(both, server, kind):
+    serve(server, kind)
+    server.routes["GET /v1/async-tasks"] = reply({"tasks": []})
+    endpoint = both.call(both.client.get_model_endpoint, "double")
+    assert both.call(both.client.get_model_endpoint, endpoint).model_endpoint.id == "end_1"
+    both.call(both.client.list_tasks, endpoint)
+    assert "model_endpoint_id=end_1" in server.requests[-1].path
+
+
+@pytest.mark.parametrize(
+    "operation", ["get_model_endpoint", "list_tasks", "delete_model_endpoint", "explain_endpoint"]
+)
+def test_what_is_neither_an_endpoint_nor_a_name_is_named(both, server, operation):
+    with pytest.raises(TypeError, match="an endpoint or its name is needed here, not 5"):
+        both.call(getattr(both.client, operation), 5)
+    assert not server.requests

@@ -166,14 +166,17 @@ def edit_model_endpoint(
     return (yield from update(endpoint, changes))
 
 
-def get_model_endpoint(endpoint_name: str) -> Flow[ModelEndpoint]:
-    """Get an endpoint by its name.
+def get_model_endpoint(endpoint_name: EndpointLike) -> Flow[ModelEndpoint]:
+    """Get an endpoint by its name, or as it is now.
 
     `owner/name` names a public endpoint of another owner; for an admin, any endpoint of that owner.
 
     Raises:
         NotFound: there is none; similar names are listed.
+        TypeError: this is neither a name nor an endpoint.
     """
+    if not isinstance(endpoint_name, str):
+        return (yield from refreshed(_described(endpoint_name)))
     found = yield from find(endpoint_name)
     if found is not None:
         return found
@@ -281,7 +284,10 @@ def resolved(endpoint: EndpointLike) -> Flow[ModelEndpoint]:
 
 
 def _described(endpoint: ModelEndpoint | HasModelEndpoint) -> ModelEndpoint:
-    return endpoint if isinstance(endpoint, ModelEndpoint) else endpoint.model_endpoint
+    described = endpoint if isinstance(endpoint, ModelEndpoint) else getattr(endpoint, "model_endpoint", None)
+    if not isinstance(described, ModelEndpoint):
+        raise TypeError(f"an endpoint or its name is needed here, not {endpoint!r:.100}")
+    return described
 
 
 def wait_until_ready(

@@ -7,8 +7,8 @@ from datetime import datetime
 from typing import Any
 
 from openlaunch.client.effects import IDEMPOTENCY_KEY, Flow, Request, call, path_to, time_text, url_with
-from openlaunch.client.models import answer, got
-from openlaunch.client.operations.endpoints import get_model_endpoint
+from openlaunch.client.models import EndpointLike, answer, got
+from openlaunch.client.operations.endpoints import resolved
 from openlaunch.wire import routes
 from openlaunch.wire.tasks import (
     CallbackSecretResponse,
@@ -23,7 +23,7 @@ from openlaunch.wire.why import TaskWhy
 
 
 def list_tasks(
-    endpoint_name: str | None = None,
+    endpoint_name: EndpointLike | None = None,
     status: str | None = None,
     limit: int = 100,
     cursor: str | None = None,
@@ -38,7 +38,7 @@ def list_tasks(
     `next_cursor` of the answer is the `cursor` of the next page, which may have fewer tasks than `limit`.
 
     Args:
-        endpoint_name: only tasks of this endpoint.
+        endpoint_name: only tasks of this endpoint, or of the one with this name.
         status: only tasks with this status.
         limit: the most tasks in the answer.
         cursor: the `next_cursor` of the page before.
@@ -47,7 +47,7 @@ def list_tasks(
         since: only tasks that were submitted from then on: a point in time, or how long ago, such as "10m" or "2h".
         until: only tasks that were submitted before that.
     """
-    endpoint_id = (yield from get_model_endpoint(endpoint_name)).id if endpoint_name is not None else None
+    endpoint_id = (yield from resolved(endpoint_name)).id if endpoint_name is not None else None
     query: dict[str, Any] = {
         "model_endpoint_id": endpoint_id,
         "status": status,
