@@ -104,13 +104,15 @@ def _request(
 ) -> "EndpointRequest":
     from openlaunch import EndpointRequest
 
-    if sum(option is not None for option in (args, args_file, url)) != 1:
-        raise typer.BadParameter("give exactly one of --args, --args-file and --url")
+    if sum(option is not None for option in (args, args_file, url)) > 1:
+        raise typer.BadParameter(
+            "give one of --args, --args-file and --url, or none where the function takes nothing"
+        )
     if url is not None:
         return EndpointRequest(url=url, return_pickled=pickled)
-    if args is not None:
+    if args_file is None:
         return EndpointRequest(args=arguments(args), return_pickled=pickled)
-    text = read_text(str(args_file), "--args-file")
+    text = read_text(args_file, "--args-file")
     return EndpointRequest(args=json_object(text, f"--args-file {args_file}"), return_pickled=pickled)
 
 

@@ -199,8 +199,7 @@ def test_tasks_are_listed_a_page_at_a_time(cli):
         (("--args", "{"), "--args is not JSON: "),
         (("--args", '{"x": NaN}'), "NaN is not a JSON number"),
         (("--args", "[1]"), "--args is a JSON array; an object is needed, such as"),
-        ((), "exactly one of --args, --args-file and --url"),
-        (("--args", "{}", "--url", "http://x"), "exactly one of"),
+        (("--args", "{}", "--url", "http://x"), "give one of --args, --args-file and --url"),
         (("--args-file", "/does/not/exist"), "/does/not/exist can't be read"),
     ],
 )
@@ -209,6 +208,14 @@ def test_bad_args_are_usage_errors(cli, arguments, said):
     assert (code, out) == (2, "")
     assert err.startswith("error: ")
     assert said in err
+
+
+def test_a_function_may_take_nothing(cli, client):
+    client.deploy(lambda: "nothing was needed", name="nothing", **SMALL)
+    assert cli("predict", "nothing")[:2] == (0, "nothing was needed\n")
+    code, out, err = cli("predict", "greet")
+    assert (code, out) == (1, "")
+    assert "name" in err
 
 
 def test_what_is_not_there_exits_3(cli):
