@@ -12,7 +12,6 @@ import pytest
 import uvloop
 from example_bundles import make_flavor
 from sqlalchemy import Connection, func, insert, select
-from sqlalchemy.exc import IntegrityError
 from store_drivers import OPENERS, Opener
 
 from openlaunch.errors import ConfigurationError, Conflict, Unavailable
@@ -162,7 +161,7 @@ def test_an_operation_that_raises_undoes_only_its_own_changes(
             assert (a, b) == ("a", "b")
             assert isinstance(failed, ValueError)
             assert str(failed) == "mine"
-            assert isinstance(duplicate, IntegrityError)
+            assert isinstance(duplicate, Conflict)
             assert await store.read(names) == ["a", "b"]
 
     run_on_loop(test())
@@ -417,7 +416,7 @@ def test_a_faulty_statement_is_not_taken_for_a_broken_database(
     async def test() -> None:
         async with opener(tmp_path) as store:
             await store.write(add("k"))
-            with pytest.raises(IntegrityError):
+            with pytest.raises(Conflict):
                 await store.write(add("k"))
 
     run_on_loop(test())

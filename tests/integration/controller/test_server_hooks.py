@@ -51,8 +51,12 @@ def test_a_worker_that_says_no_is_replaced_and_no_request_is_lost(client):
 
     eventually(has_been_replaced)
     said = "health_fn failed: RuntimeError: it is used up"
-    events = client.list_endpoint_events("hooks").events
-    assert any(each.kind == "worker_unhealthy" and said in each.message for each in events)
+    eventually(
+        lambda: any(
+            each.kind == "worker_unhealthy" and said in each.message
+            for each in client.list_endpoint_events("hooks").events
+        )
+    )
     assert said in endpoint.refresh().model_endpoint.status_reason
     assert 'kind="worker_unhealthy"' in text_of(client, "/metrics")
     eventually(

@@ -73,6 +73,7 @@ class ProcessApart:
         self._module = module
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: Channel | None = None
+        self._killed = False
 
     def call(self, name: str, *args: object) -> Any:
         """Call a function of the process, and return what it returns.
@@ -95,7 +96,9 @@ class ProcessApart:
         raise value
 
     def channel(self) -> Channel:
-        """Return the way to the process, which is started if it does not run."""
+        """Return the way to the process, which is started if it does not run, or was killed after its last answer."""
+        if self._process is not None and (self._killed or self._process.poll() is not None):
+            self.stop()
         if self._channel is None:
             ours, theirs = socket.socketpair()
             with theirs:
@@ -108,6 +111,7 @@ class ProcessApart:
         """End the process, and what it computes."""
         channel, process = self._channel, self._process
         self._channel = self._process = None
+        self._killed = False
         if process is not None:
             process.kill()
             process.wait()
@@ -118,6 +122,7 @@ class ProcessApart:
         """End what the process computes, from another thread; the call there fails."""
         process = self._process
         if process is not None:
+            self._killed = True
             process.kill()
 
 

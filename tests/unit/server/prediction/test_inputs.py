@@ -222,6 +222,16 @@ def test_a_process_that_gives_its_memory_back_is_kept_for_the_next_large_body():
         process.stop()
 
 
+def test_a_process_that_is_killed_after_its_last_answer_does_not_fail_the_next_call():
+    process = ProcessApart("openlaunch.server.prediction.check_process")
+    try:
+        for _ in range(3):
+            assert process.call("args", b"1", b"{}") == PredictInput(b"")
+            process.kill()
+    finally:
+        process.stop()
+
+
 def test_another_model_is_named_in_another_process_where_the_body_is_large(monkeypatch):
     body = b'{"model": "a/b", "model" : "c", "n": [{"model": 1e400}], "pad": "%b"}'
     named = b'{"model": "d", "model" : "d", "n": [{"model": 1e400}], "pad": "%b"}'
