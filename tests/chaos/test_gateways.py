@@ -211,6 +211,9 @@ def test_a_node_that_is_removed_is_removed_at_all_servers(servers: Servers) -> N
                 nodes[1].kill()
                 eventually(lambda: {each.state for each in here.list_nodes()} == {"ready", "away"})
                 assert there.remove_node(nodes[1].address).address == nodes[1].address
+                eventually(
+                    lambda: nodes[1].address not in httpx2.get(f"{second.url}/readyz", timeout=60).text
+                )
                 os.kill(first.pid, signal.SIGKILL)
                 eventually(lambda: servers.leader() == second.url)
                 assert [each.address for each in there.list_nodes()] == [nodes[0].address]
