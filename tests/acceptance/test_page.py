@@ -296,9 +296,11 @@ def test_a_canary_is_promoted_after_a_question(page, client):
     client.deploy(double, name="promoted", **SMALL)
     bundle = client.deploy(lambda x: 3 * x, name="other", **SMALL).model_endpoint.bundle_name
     client.start_canary("promoted", bundle, percent=10)
+    client.get_model_endpoint("promoted").predict(args(x=2))
     sign_in(page, client)
     open_endpoint(page, "promoted")
     see(page, "serving")
+    see(page, "0 of 1 failed, in the worker p50")
     page.get_by_role("button", name="Promote").click()
     page.get_by_role("button", name="Cancel").click()
     assert client.get_model_endpoint("promoted").model_endpoint.canary is not None

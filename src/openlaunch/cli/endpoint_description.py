@@ -7,6 +7,7 @@ from openlaunch.cli.output import emit, fields, when
 if TYPE_CHECKING:
     from openlaunch.client.models import ModelEndpoint
     from openlaunch.wire.endpoints import PredictionCounts
+    from openlaunch.wire.metrics import Times
 
 
 def emit_endpoint(endpoint: "ModelEndpoint", as_json: bool) -> None:
@@ -63,10 +64,14 @@ def _canary(endpoint: "ModelEndpoint") -> str | None:
     reason = f": {canary.reason}" if canary.reason else ""
     head = f"{canary.bundle_name} ({canary.bundle_id}), {canary.percent} %, {canary.status.value}{reason}"
     sides = [
-        f"{name} {side.workers} workers, {side.requests} requests, {side.failures} failed"
+        f"{name} {side.workers} workers, {side.requests} requests, {side.failures} failed{_ran(side.ran)}"
         for name, side in (("canary", canary.canary), ("endpoint", canary.endpoint))
     ]
     return "\n".join([head, *sides])
+
+
+def _ran(times: "Times") -> str:
+    return f", in the worker p50 {times.p50:.3g} s, p99 {times.p99:.3g} s" if times.count else ""
 
 
 def _outcomes(endpoint: "ModelEndpoint") -> str | None:

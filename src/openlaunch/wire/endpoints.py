@@ -21,6 +21,7 @@ from openlaunch.wire.endpoint_settings import (
 )
 from openlaunch.wire.keys import OWNER_PATTERN
 from openlaunch.wire.keywords import Quantity
+from openlaunch.wire.metrics import Times
 from openlaunch.wire.quantities import Cores, Size
 
 ENDPOINT_NAME_PATTERN = r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$"
@@ -120,11 +121,15 @@ class UpdateCanaryRequest(BaseModel):
 
 
 class TrafficSide(BaseModel):
-    """One side of a canary: its ready workers, and how its predictions have ended since the server runs."""
+    """One side of a canary: its ready workers, and how its predictions have ended since the server runs.
+
+    `ran` has the times in their workers of those that were answered.
+    """
 
     workers: int
     requests: int
     failures: int
+    ran: Times
 
 
 class CanaryResponse(BaseModel):

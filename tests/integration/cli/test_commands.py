@@ -460,7 +460,9 @@ def test_a_canary_from_its_start_to_its_promotion(cli, client):
     code, out, _ = cli("endpoints", "canary", "cli-canary", "--percent", "100")
     assert "100 %, SERVING" in out
     assert endpoint.predict(EndpointRequest(args={})).value == "new"
-    assert "canary 1 workers, 1 requests, 0 failed" in cli("endpoints", "get", "cli-canary")[1]
+    out = cli("endpoints", "get", "cli-canary")[1]
+    assert "canary 1 workers, 1 requests, 0 failed, in the worker p50 " in out
+    assert "endpoint 1 workers, 0 requests, 0 failed\n" in out
     code, out, _ = cli("endpoints", "promote", "cli-canary")
     assert code == 0
     assert f"bundle      cli-newer ({bundle.model_bundle_id})" in out

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import threading
+import time
 
 import pytest
 from server_driver import DEADLINE, SMALL, args, eventually, http, is_alive, running, send_signal
@@ -70,6 +71,21 @@ class TestShare:
         assert (shown.percent, shown.status, shown.bundle_name) == (25, "SERVING", "ca-share-new")
         assert (shown.canary.workers, shown.canary.requests, shown.canary.failures) == (1, 25, 0)
         assert (shown.endpoint.workers, shown.endpoint.requests, shown.endpoint.failures) == (1, 75, 0)
+
+    def test_shows_how_long_each_side_takes_since_the_canary_began(self, client):
+        def slow():
+            time.sleep(0.3)
+            return ["slow"]
+
+        endpoint = client.deploy(slow, name="ca-times", max_workers=1, **SMALL)
+        endpoint.predict(args())
+        bundle = bundle_of(client, "ca-times-new", saying("new"))
+        client.start_canary("ca-times", bundle, percent=50)
+        client.wait_for_canary("ca-times", DEADLINE)
+        assert words(endpoint, 4).count("new") == 2
+        shown = canary(endpoint)
+        assert (shown.canary.ran.count, shown.endpoint.ran.count) == (2, 2)
+        assert shown.endpoint.ran.p50 > 0.25
 
     def test_is_changed_at_once(self, client):
         endpoint = with_canary(client, "ca-change", 0)

@@ -11,6 +11,7 @@ from openlaunch.server import clock
 from openlaunch.server.access.auth import Principal
 from openlaunch.server.control.answers import shown
 from openlaunch.server.control.context import Context
+from openlaunch.server.control.metrics_view import times_of
 from openlaunch.server.prediction.inputs import without_secrets
 from openlaunch.store import bundles as bundle_store
 from openlaunch.store.records import CanaryRecord, EndpointRecord
@@ -69,7 +70,8 @@ def _canary(context: Context, endpoint: EndpointRecord, names: BundleNames) -> C
 
 def _side(context: Context, endpoint_id: str, generation: int) -> TrafficSide:
     trial = context.lanes.trials(endpoint_id).get(generation, Trial())
-    return shown(TrafficSide, trial, workers=context.controller.workers_of(endpoint_id, generation))
+    ran = times_of(context.lanes.trial_times(endpoint_id, generation))
+    return shown(TrafficSide, trial, workers=context.controller.workers_of(endpoint_id, generation), ran=ran)
 
 
 def described_with(

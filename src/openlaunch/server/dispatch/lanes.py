@@ -11,6 +11,7 @@ from openlaunch.server.dispatch.lane import Lane
 from openlaunch.server.dispatch.recordings import Sampler
 from openlaunch.server.dispatch.tally import SAMPLE_SECONDS, Windows
 from openlaunch.server.metrics.counts import EndpointCounts
+from openlaunch.server.metrics.histograms import Histogram
 from openlaunch.server.metrics.history import Watched
 from openlaunch.server.settings import WorkerSettings
 from openlaunch.store.records import EndpointRecord
@@ -109,6 +110,12 @@ class Lanes:
         lane = self._lanes.get(endpoint_id)
         counts = {} if lane is None else lane.trials.counts
         return {number: each.trial() for number, each in counts.items()}
+
+    def trial_times(self, endpoint_id: str, generation: int) -> Histogram:
+        """Return how long a generation's answers took in their workers; nothing of one that was not on trial."""
+        lane = self._lanes.get(endpoint_id)
+        counts = None if lane is None else lane.trials.counts.get(generation)
+        return Histogram() if counts is None else counts.ran
 
     def numbers(self, endpoint_id: str) -> EndpointCounts:
         """Return what was counted of an endpoint; nothing of one that was deleted."""

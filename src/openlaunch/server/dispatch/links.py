@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from functools import partial
+from time import monotonic
 from typing import Protocol
 
 from openlaunch.errors import Unavailable
@@ -370,7 +371,7 @@ class WorkerLink(FrameLink):
         self._numbers.response_bytes += size
         work.finished(outcome, body)
         if self.counts is not None:
-            self.counts.ended(outcome, body)
+            self.counts.ended(outcome, body, monotonic() - work.started_at)
         self._freed(self)
 
     def _on_chunk(self, kind: int, request_id: int, payload: Body) -> None:

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 from openlaunch.controller.trial import MAX_KEPT_FAILURES, Rule, Trial
+from openlaunch.server.metrics.histograms import Histogram
 from openlaunch.store.records import EndpointRecord
 from openlaunch.wire.failures import reason_of
 from openlaunch_worker.frames import Body, Outcome
@@ -17,16 +18,19 @@ class OutcomeCounts:
     """Counts in the event loop's thread; `on_failure` is called after each failure that may decide something."""
 
     def __init__(self, on_failure: Callable[[], None]) -> None:
+        self.ran = Histogram()
+        """The times in the workers of those that were answered."""
         self._on_failure = on_failure
         self._requests = 0
         self._failures = 0
         self._failed_at: list[int] = []
         self._error: str | None = None
 
-    def ended(self, outcome: int, payload: Body) -> None:
-        """Count an answer of a worker; a cancelled prediction says nothing about the bundle."""
+    def ended(self, outcome: int, payload: Body, seconds: float) -> None:
+        """Count an answer of a worker after this time; a cancelled prediction says nothing about the bundle."""
         if outcome == Outcome.CANCELLED:
             return
+        self.ran.observe(seconds)
         if outcome == Outcome.FAILURE:
             self.failed(lambda: error_of(bytes(payload)))
         else:

@@ -56,12 +56,15 @@ class TestTally:
     def test_counts_answers_and_asks_for_a_look_at_each_failure(self):
         looks: list[int] = []
         counts = OutcomeCounts(lambda: looks.append(1))
-        counts.ended(Outcome.SUCCESS, b"{}")
-        counts.ended(Outcome.FAILURE, failure("Traceback (most recent call last):\nValueError: no\n", 500))
-        counts.ended(Outcome.PICKLED, b"")
-        counts.ended(Outcome.CANCELLED, b"")
+        counts.ended(Outcome.SUCCESS, b"{}", 0.2)
+        counts.ended(
+            Outcome.FAILURE, failure("Traceback (most recent call last):\nValueError: no\n", 500), 0.3
+        )
+        counts.ended(Outcome.PICKLED, b"", 0.4)
+        counts.ended(Outcome.CANCELLED, b"", 9.0)
         assert counts.trial() == Trial(3, 1, (2,), "ValueError: no")
         assert looks == [1]
+        assert counts.ran.mean == pytest.approx(0.3)
 
     def test_keeps_the_places_of_the_first_failures_alone(self):
         counts = OutcomeCounts(lambda: None)

@@ -149,7 +149,8 @@ function showWorkers(content, workers) {
 
 function canary(view, endpoint) {
   const c = endpoint.canary, path = `/v1/model-endpoints/${endpoint.id}/canary`;
-  const side = (s) => `${s.workers} ${s.workers === 1 ? "worker" : "workers"}, ${s.failures} of ${s.requests} failed`;
+  const ran = (times) => (times.count ? `, in the worker p50 ${shownSeconds(times.p50)}, p99 ${shownSeconds(times.p99)}` : "");
+  const side = (s) => `${s.workers} ${s.workers === 1 ? "worker" : "workers"}, ${s.failures} of ${s.requests} failed${ran(s.ran)}`;
   const live = c.status === "STARTING" || c.status === "SERVING";
   const percent = h("input", { type: "number", name: "percent", min: 0, max: 100, value: c.percent });
   const change = async (question, text, action, run) => {
