@@ -5,7 +5,7 @@ from openlaunch.server.gateway.request_reader import METHODS, Head
 Headers = list[tuple[bytes, bytes]]
 
 PREFLIGHT_SECONDS = 600
-_EXPOSED = b"Last-Event-ID, Retry-After, X-Request-ID"
+_EXPOSED = b"Inference-Header-Content-Length, Last-Event-ID, Location, Retry-After, X-Request-ID"
 
 
 class Cors:
