@@ -127,9 +127,9 @@ errors = {
     "raises": lambda: infer("ti-boom", [made_input("x", rows)]),
     "timeout": lambda: infer("ti-slow", [made_input("x", rows)], timeout=200_000),
     "plain": lambda: infer("ti-plain", [made_input("x", rows)]),
-    "async": lambda: infer("ti-later", [made_input("x", rows)]),
     "key": lambda: client.infer("ti-same", [made_input("x", rows)]),
 }
 found["errors"] = {name: error_of(call) for name, call in errors.items()}
+found["async"] = infer("ti-later", [made_input("x", rows)]).as_numpy("output").tolist()
 found["owner"] = infer("admin/ti-same", [made_input("x", rows)]).as_numpy("output").tolist()
 print(json.dumps(found))

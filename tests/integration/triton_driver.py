@@ -81,6 +81,7 @@ def check(found):
     assert found["factor"] == [[4.0] * 3] * 2
     assert found["named"] == {"total": "6.0", "names": r"[b'a\x00', b'b']", "raw": r"b'\x00\xff\x00'"}
     assert found["image"] == 256
+    assert found["async"] == [[1.0] * 3] * 2
     assert found["owner"] == [[1.0] * 3] * 2
     errors = found["errors"]
     assert "one of FP32 and shape [2, 2] came" in errors["shape"][1]

@@ -84,7 +84,7 @@ def refused(call, request, **more):
 def test_the_unmodified_client_gets_what_it_sent_to_the_bit(client):
     found = called("grpc", client.address, client.server.api_key)
     statuses = {name: status.removeprefix("StatusCode.") for name, status in check(found).items()}
-    invalid = dict.fromkeys(("shape", "datatype", "name", "output", "plain", "async"), "INVALID_ARGUMENT")
+    invalid = dict.fromkeys(("shape", "datatype", "name", "output", "plain"), "INVALID_ARGUMENT")
     missing = dict.fromkeys(("unknown", "version"), "NOT_FOUND")
     others = {"raises": "INTERNAL", "timeout": "DEADLINE_EXCEEDED", "key": "UNAUTHENTICATED"}
     assert statuses == {**invalid, **missing, **others}

@@ -5,8 +5,10 @@ import json
 
 import numpy as np
 import pytest
-from server_driver import SMALL, http
+from server_driver import DEADLINE, SMALL, http
 from triton_driver import NUMPY, boom, called, check, image, named, pair, same, scaled, slow
+
+from openlaunch import EndpointRequest
 
 pytestmark = pytest.mark.slow
 
@@ -19,12 +21,17 @@ def counted(x: np.ndarray):
     return {"runs": len(RUNS), "x": x}
 
 
+def items(x: np.ndarray):
+    yield x
+
+
 @pytest.fixture(scope="module")
 def endpoints(client):
     for function in (counted, scaled, image):
         client.deploy(function, name=f"ti-{function.__name__}", requirements=NUMPY, max_workers=1, **SMALL)
     client.deploy(same, name="ti-same", requirements=NUMPY, public_inference=True, **SMALL)
     client.deploy(same, name="ti-later", requirements=NUMPY, endpoint_type="async", **SMALL)
+    client.deploy(items, name="ti-items", requirements=NUMPY, endpoint_type="streaming", **SMALL)
     client.deploy(lambda x: x, name="ti-plain", **SMALL)
     return client
 
@@ -155,9 +162,17 @@ def test_a_repeated_idempotency_key_has_the_first_answer(raw, endpoints):
 
 def test_an_endpoint_without_tensors_is_refused_and_says_what_to_do(raw, endpoints):
     assert "the function of 'ti-plain' takes no tensors: annotate" in error(asked(raw, model="ti-plain"))
-    assert "the endpoint 'ti-later' is async" in error(asked(raw, model="ti-later"))
+    assert "the endpoint 'ti-items' is streaming" in error(asked(raw, model="ti-items"))
     said = error(asked(raw, model="ti-same/versions/2"), 404)
     assert "'ti-same' has no version '2', its version is its bundle's id: bun_" in said
+
+
+def test_an_async_endpoint_answers_at_once_beside_its_tasks(raw, endpoints):
+    later = endpoints.get_model_endpoint("ti-later")
+    task = later.predict(EndpointRequest(args={"x": np.array([3], np.float32)}))
+    assert asked(raw, model="ti-later").json()["outputs"][0]["data"] == [1.0, 2.0]
+    assert list(task.get(DEADLINE).value) == [3.0]
+    assert raw.get("/v2/models/ti-later/ready").json()["ready"] is True
 
 
 def test_a_model_of_another_owner_has_their_name_before_its_own(raw, endpoints):
@@ -217,6 +232,6 @@ def test_the_unmodified_client_gets_what_it_sent_to_the_bit(all_endpoints):
     assert [output["name"] for output in found["pair"]["outputs"]] == ["output_1"]
     assert found["pair"]["id"] == "r1"
     wrong = dict.fromkeys(("shape", "datatype", "name"), "422")
-    refused = dict.fromkeys(("output", "plain", "async"), "400")
+    refused = dict.fromkeys(("output", "plain"), "400")
     missing = dict.fromkeys(("unknown", "version"), "404")
     assert statuses == {**wrong, **refused, **missing, "raises": "500", "timeout": "504", "key": "401"}

@@ -146,9 +146,9 @@ class InferenceRoutes:
                 f"{named.model!r} has no version {named.version[:100]!r}, its version is its bundle's id: {serving}",
                 code="version_not_found",
             )
-        if endpoint.endpoint_type is not EndpointType.SYNC:
+        if endpoint.endpoint_type is EndpointType.STREAMING:
             raise BadRequest(
-                f"the endpoint {named.model!r} is {endpoint.endpoint_type.value}: only sync endpoints answer tensors",
+                f"the endpoint {named.model!r} is streaming: only sync and async endpoints answer tensors",
                 code="wrong_endpoint_type",
             )
         signature = (await self._schemas.get(serving)).signature
