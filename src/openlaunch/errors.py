@@ -29,7 +29,7 @@
         │                                says when to try again
         ├── HeadTooLarge            431  the request's headers are too large or too many
         ├── ServerError             500  the server has a fault: report it with `request_id`
-        ├── UnknownMethod           501  no path accepts this method
+        ├── NotServed               501  no path accepts this method, or the server does not do what it asks for
         ├── WorkerDied              502  the worker that ran the request died
         ├── Unavailable             503  the server can't serve this now: `retry_after` may say when it can
         └── DeadlineExceeded        504  the request's own deadline passed
@@ -250,10 +250,10 @@ class ServerError(APIError):
     """500: the server has a fault."""
 
 
-class UnknownMethod(APIError):
-    """501: no path of the server takes this method."""
+class NotServed(APIError):
+    """501: no path takes this method, or what the path does in Launch is not done here: the message says what is."""
 
-    status, title, default_code = 501, "Unknown method", "unknown_method"
+    status, title, default_code = 501, "Not served", "not_served"
 
 
 class WorkerDied(APIError):

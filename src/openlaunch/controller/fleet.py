@@ -88,6 +88,12 @@ class Traffic(Protocol):
     def note_end(self, endpoint_id: str, end: WorkerEnd) -> None:
         """Count why a worker ended."""
 
+    def note_gpu_wait(self, endpoint_id: str, seconds: float) -> None:
+        """Count how long the endpoint waited for the GPUs of a worker, until it had them."""
+
+    def note_swap(self, endpoint_id: str) -> None:
+        """Count a worker that the endpoint gives up, because others wait for its GPUs."""
+
     def update_endpoint(self, endpoint: EndpointRecord) -> None:
         """Route predictions by this record, which is new or has changed."""
 

@@ -19,8 +19,11 @@ class GpuShares:
 
     def report(
         self, endpoint_id: str, share: Share, now: float, wake: Callable[[], None], *, waits: bool
-    ) -> None:
-        """Note how an endpoint stands; `wake` has it looked at, and is called when it has something to give."""
+    ) -> float | None:
+        """Note how an endpoint stands; `wake` has it looked at, and is called when it has something to give.
+
+        Returns the seconds for which it has waited for GPUs, where it has got them since the last report.
+        """
         known = self._shares.get(endpoint_id)
         since = (now if known is None or known.waits_since is None else known.waits_since) if waits else None
         used_at = now if share.is_busy or known is None else known.used_at
@@ -30,6 +33,9 @@ class GpuShares:
             for other, each in self._shares.items():
                 if each.waits_since is not None:
                     self._wake[other]()
+        if known is None or known.waits_since is None or waits or share.workers <= known.workers:
+            return None
+        return now - known.waits_since
 
     def forget(self, endpoint_id: str) -> None:
         self._shares.pop(endpoint_id, None)

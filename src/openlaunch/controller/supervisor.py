@@ -170,7 +170,9 @@ class Supervisor:
         share, wake = share_of(s, is_busy=is_busy), self.endpoint.changed.set
         lacks = lacks_workers(s, self._parts.settings.policy)
         waits = lacks and not is_held_up(s, capacity.free_gpus)
-        shares.report(endpoint_id, share, s.now, wake, waits=waits)
+        waited = shares.report(endpoint_id, share, s.now, wake, waits=waits)
+        if waited is not None:
+            self._parts.traffic.note_gpu_wait(endpoint_id, waited)
         swaps = shares.swaps(capacity.free_gpus, s.now)
         shares.wake_givers(swaps, but=endpoint_id)
         may_take = swaps.free_for(endpoint_id, capacity.free_gpus)
@@ -191,6 +193,8 @@ class Supervisor:
                 await self._control.start(generation)
             case actions.DrainWorker(worker_id):
                 self._control.drain(worker_id)
+                if self._gives:
+                    self._parts.traffic.note_swap(self.endpoint.id)
             case actions.StopWorker(worker_id, failure):
                 self._control.stop(worker_id, failure)
             case actions.SetStatus():

@@ -8,7 +8,9 @@ import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import httpx2
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 from records import settings_of
 from server_driver import DEADLINE, SMALL, args, eventually
 
@@ -77,6 +79,16 @@ def test_models_take_turns_on_one_gpu(deployed):
     assert first.deployment_state().available_workers == 0
     events = [event.message for event in client.list_endpoint_events("first").events]
     assert "from 1 to 0 workers, because another endpoint waits for GPUs" in " ".join(events)
+    assert numbers(client, "gpu_swaps_total") == {"first": 2, "second": 1}
+    assert numbers(client, "gpu_wait_seconds_count") == {"first": 2, "second": 2}
+
+
+def numbers(client, name):
+    """Return what `/metrics` says, by the names of endpoints."""
+    text = httpx2.get(f"{client.url}/metrics", auth=(KEY, ""), timeout=60).text
+    families = text_string_to_metric_families(text)
+    samples = [s for family in families for s in family.samples if s.name == f"openlaunch_{name}"]
+    return {sample.labels["endpoint"]: sample.value for sample in samples}
 
 
 def test_a_model_that_is_busy_ends_what_it_runs_and_gives_way_to_one_that_has_waited_for_long(deployed):

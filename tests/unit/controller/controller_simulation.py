@@ -186,6 +186,12 @@ class FakeFleet:
     def note_build(self, endpoint_id: str, seconds: float) -> None:
         pass
 
+    def note_gpu_wait(self, endpoint_id: str, seconds: float) -> None:
+        """Nobody asks for it."""
+
+    def note_swap(self, endpoint_id: str) -> None:
+        """Nobody asks for it."""
+
     def set_elsewhere(self, *, elsewhere: bool) -> None:
         """There is one server."""
 

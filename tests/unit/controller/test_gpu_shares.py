@@ -68,3 +68,17 @@ def test_those_who_give_and_those_who_wait_are_woken():
     assert woken == ["a", "b"]
     shares.forget("b")
     assert dict(shares.swaps(0, NOW).kept) == {}
+
+
+def test_a_wait_for_gpus_ends_with_a_worker_and_is_told_once():
+    shares = GpuShares(SwapRule(0, 0))
+
+    def report(workers, now, *, waits):
+        return shares.report("a", Share("a", "me", 1, workers=workers), now, lambda: None, waits=waits)
+
+    assert report(0, NOW, waits=True) is None
+    assert report(0, NOW + 2, waits=True) is None
+    assert report(1, NOW + 5, waits=False) == 5
+    assert report(1, NOW + 6, waits=False) is None
+    assert report(1, NOW + 7, waits=True) is None
+    assert report(1, NOW + 9, waits=False) is None  # what it wanted one for has gone

@@ -41,6 +41,7 @@ from openlaunch.server.control.routes import (
     health,
     image_jobs,
     keys,
+    llm_endpoints,
     metrics,
     model_batches,
     nodes,
@@ -95,7 +96,7 @@ def control_plane(context: Context) -> FastAPI:
     )
     api.state.context = context
     models = (health, bundles, bundles_v1, endpoints, metrics, tasks, docs, by_name)
-    jobs = (batch_jobs, model_batches, batch_completions, image_jobs, triggers)
+    jobs = (batch_jobs, model_batches, batch_completions, llm_endpoints, image_jobs, triggers)
     others = (
         *jobs,
         files,

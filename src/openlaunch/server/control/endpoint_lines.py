@@ -83,6 +83,7 @@ _COUNTERS: dict[str, tuple[str, Value]] = {
     "stream_resumes": ("Streams that were resumed.", lambda e: e.total.resumes),
     "tasks_submitted": ("Tasks that were submitted.", lambda e: e.now.counts.submitted),
     "task_retries": ("Attempts at tasks after the first one.", lambda e: e.now.counts.retries),
+    "gpu_swaps": ("Workers given up for others that waited for GPUs.", lambda e: e.now.counts.swaps),
     "task_dead_letters": ("Tasks that failed by their last attempt.", lambda e: e.now.counts.dead_letters),
 }
 
@@ -123,6 +124,10 @@ _HISTOGRAMS: dict[str, tuple[str, Callable[[_Shown], Histogram]]] = {
     "prediction_run_seconds": ("Predictions in their workers.", lambda e: e.total.ran),
     "stream_first_item_seconds": ("Streams until their first item.", lambda e: e.total.first_item),
     "stream_gap_seconds": ("Between what came together of streams.", lambda e: e.total.gaps),
+    "gpu_wait_seconds": (
+        "Wait for the GPUs of a worker that then started.",
+        lambda e: e.now.counts.gpu_waits,
+    ),
     "batch_predictions": ("How many predictions a batch had.", lambda e: e.total.batches),
 }
 _EXEMPLIFIED = "prediction_duration_seconds"

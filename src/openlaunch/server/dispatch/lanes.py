@@ -144,6 +144,14 @@ class Lanes:
         if (lane := self._lanes.get(endpoint_id)) is not None:
             lane.numbers.ends[end.value] += 1
 
+    def note_gpu_wait(self, endpoint_id: str, seconds: float) -> None:
+        if (lane := self._lanes.get(endpoint_id)) is not None:
+            lane.numbers.gpu_waits.observe(seconds)
+
+    def note_swap(self, endpoint_id: str) -> None:
+        if (lane := self._lanes.get(endpoint_id)) is not None:
+            lane.numbers.swaps += 1
+
     def update_endpoint(self, endpoint: EndpointRecord) -> None:
         lane = self._lanes.get(endpoint.id)
         if lane is None:

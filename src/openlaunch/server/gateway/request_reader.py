@@ -9,7 +9,7 @@ import re
 
 from httptools import HttpParserError, HttpParserInvalidMethodError, HttpParserUpgrade, HttpRequestParser
 
-from openlaunch.errors import BadRequest, HeadTooLarge, UnknownMethod
+from openlaunch.errors import BadRequest, HeadTooLarge, NotServed
 
 MAX_HEAD_BYTES = 64 * 1024
 MAX_HEADERS = 100
@@ -39,7 +39,7 @@ class Head:
     Raises:
         BadRequest: it is not HTTP/1.1 (or 1.0), or can be read in two ways.
         HeadTooLarge: it has more than `MAX_HEADERS` headers.
-        UnknownMethod: no path takes its method.
+        NotServed: no path takes its method.
     """
 
     __slots__ = (
@@ -266,9 +266,10 @@ def _too_large() -> HeadTooLarge:
     )
 
 
-def _unknown_method(data: bytes | bytearray) -> UnknownMethod:
+def _unknown_method(data: bytes | bytearray) -> NotServed:
     given = data.partition(b" ")[0].decode("ascii")
-    return UnknownMethod(f"the method {given!r} is not served: {b', '.join(sorted(METHODS)).decode()} are")
+    methods = b", ".join(sorted(METHODS)).decode()
+    return NotServed(f"the method {given!r} is not served: {methods} are", code="unknown_method")
 
 
 def _invalid(reason: str) -> BadRequest:

@@ -193,7 +193,11 @@ class EndpointCounts:
         self.ends: Counter[str] = Counter()
         """Of workers whose processes have ended, by why."""
         self.build_seconds, self.process_seconds, self.load_seconds = Histogram(), Histogram(), Histogram()
+        self.gpu_waits = Histogram()
+        """For how long the endpoint waited for the GPUs of a worker that then started."""
         self.submitted = self.retries = self.dead_letters = 0
+        self.swaps = 0
+        """Workers that it gave up, because others waited for their GPUs."""
 
     def of(self, generation: int) -> PredictionCounts:
         """Return the counts of a generation, to which its workers add."""

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openlaunch.errors import APIError, BadRequest, HeadTooLarge, UnknownMethod
+from openlaunch.errors import APIError, BadRequest, HeadTooLarge, NotServed
 from openlaunch.server.gateway.request_reader import (
     FREE_FRAMING_BYTES,
     MAX_CHUNK_LINE_BYTES,
@@ -103,7 +103,7 @@ class TestHead:
 
     @pytest.mark.parametrize("method", [b"BREW", b"PROPFIND", b"get", b"TRACE", b"A-B_C"])
     def test_methods_that_no_path_takes_are_refused_as_such(self, method):
-        with pytest.raises(UnknownMethod, match=method.decode()):
+        with pytest.raises(NotServed, match=method.decode()):
             head(request=method + b" / HTTP/1.1")
 
     def test_a_host_is_needed(self):
