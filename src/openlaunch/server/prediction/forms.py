@@ -239,7 +239,8 @@ def _is_given_here(part: Part, body: Body, fields: Fields) -> bool:
 def _add(form: Form, part: Part, body: Body, fields: Fields) -> None:
     name, args = part.name, form.args
     if part.filename is not None and name not in fields.files:
-        raise _wrong(name, f"it is a file, and {name!r} takes none: send a value")
+        taken = ", ".join(map(repr, sorted(fields.files))) or "no parameter"
+        raise _wrong(name, f"it is a file, and the function takes files for {taken}")
     is_list = name in fields.lists
     if name in args and not is_list:
         raise _wrong(name, "it is there twice, and one value is needed")

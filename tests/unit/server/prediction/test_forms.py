@@ -33,6 +33,13 @@ def test_what_is_not_a_file_is_bounded_together():
         read(part(b"list", half), part(b"file", half), part(b"list", half), part(b"list", b"1"))
 
 
+def test_a_file_where_none_is_taken_is_refused_and_says_where_one_is():
+    with pytest.raises(Unprocessable, match="other: it is a file, and the function takes files for 'file'"):
+        read(part(b'other"; filename="a', b"1"))
+    with pytest.raises(Unprocessable, match="takes files for no parameter"):
+        read(part(b'other"; filename="a', b"1"), fields=Fields({}))
+
+
 def test_a_field_that_is_nested_too_deep_is_refused():
     with pytest.raises(Unprocessable, match="nested too deep"):
         read(part(b"list", b"[" * 100_000))
