@@ -275,6 +275,10 @@ def test_pages_of_an_endpoints_origins_may_call_it_by_name_alone(client, raw):
     answer = post("bn-page", origin)
     assert (answer.json(), answer.headers["access-control-allow-origin"]) == ({"sum": [1, 1]}, origin)
     assert "Location" in answer.headers["access-control-expose-headers"].split(", ")
+    for below in ("bn-page/tasks/none", "admin/bn-page/tasks/none", "bn-page/openapi.json"):
+        for method in ("OPTIONS", "GET"):
+            found = post(below, origin, method).headers.get("access-control-allow-origin")
+            assert (below, method, found) == (below, method, origin)
     for name, other in (("bn-page", "https://other.example"), ("bn-add", origin), ("bn-none", origin)):
         assert "access-control-allow-origin" not in post(name, other).headers
     client.edit_model_endpoint(model_endpoint="bn-page", cors_origins=["*"])

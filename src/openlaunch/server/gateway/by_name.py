@@ -47,6 +47,9 @@ POLL_SECONDS = 20.0
 
 _PATH = re.compile(rb"/e/(?:([^/]+)/)?([^/]+)")
 _TASK = re.compile(rb"(/e/[^/]+(?:/[^/]+)?)/tasks/([^/]+)")
+_BELOW = re.compile(rb"(/e/[^/]+(?:/[^/]+)?)/(?:tasks/[^/]+|openapi\.json)")
+"""What an endpoint has below its own path."""
+
 _WAIT = re.compile(r"wait=\"?([0-9]{1,9})\"?\Z")
 _TAKEN_TYPES = ("json", "application/x-www-form-urlencoded")
 """A part of the types of a body that are read as JSON; the second is what curl sends with `-d`."""
@@ -92,7 +95,8 @@ class ByName:
 
         A browser asks before it sends a key: where the owner is not in the path, those of all of the name may.
         """
-        parts = _PATH.match(head.path)
+        below = _BELOW.fullmatch(head.path)
+        parts = _PATH.match(head.path if below is None else below[1])
         if parts is None or all(name != b"origin" for name, _ in head.headers):
             return frozenset()
         try:
