@@ -29,6 +29,8 @@ UNENDED_SECONDS: Final = 0.002
 
 EXIT_SECONDS: Final = 3.0
 """How long what user code has left running may hold up the end."""
+_LOOK_MS: Final = 1000
+"""How often a worker looks whether its connection is still its own."""
 _PR_SET_PDEATHSIG: Final = 1
 # Linux tells the end of the other side while there is still something to read; elsewhere POLLHUP does.
 _GONE: Final = select.POLLHUP | getattr(select, "POLLRDHUP", 0)
@@ -96,8 +98,9 @@ def set_up_path() -> None:
 
 
 def log(message: str) -> None:
-    """Write a line of the worker's own to its log."""
-    sys.stderr.write(f"openlaunch worker: {message}\n")
+    """Write a line of the worker's own to its log, where user code has left one."""
+    with suppress(Exception):
+        sys.stderr.write(f"openlaunch worker: {message}\n")
 
 
 calls: tuple[str, str] | None = None
@@ -146,6 +149,7 @@ class ServerWatch:
 
     def __init__(self, sock: socket.socket, scratch: Path) -> None:
         self._fd = sock.fileno()
+        self._file = _file_of(self._fd)
         self._scratch = scratch
         self._over = False
 
@@ -159,10 +163,20 @@ class ServerWatch:
     def _watch(self) -> None:
         poll = select.poll()
         poll.register(self._fd, _GONE)
-        while not poll.poll():
+        # Where user code closes the descriptor, a poll that waits for it continues.
+        while not poll.poll(_LOOK_MS) and _file_of(self._fd) == self._file:
             time.sleep(0.2)  # nothing has happened: some systems return early, and this must not spin
         if not self._over:
             leave(EXIT_SERVER_LOST, self._scratch)
+
+
+def _file_of(fd: int) -> tuple[int, int] | None:
+    """Return what a descriptor is of; None where it is closed."""
+    try:
+        status = os.fstat(fd)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def let_go_in_forks(sock: socket.socket) -> None:

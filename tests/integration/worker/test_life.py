@@ -230,6 +230,38 @@ def test_it_ends_at_once_when_the_server_is_gone_whatever_user_code_does(kind):
         assert not scratch_of(worker)
 
 
+@pytest.mark.parametrize("on_loop", [False, True])
+def test_it_ends_soon_when_user_code_has_closed_its_connection(on_loop):
+    def predict():
+        import os
+
+        os.closerange(3, 100)
+
+    async def predict_on_loop():
+        predict()
+
+    with Worker(returning(predict_on_loop if on_loop else predict)) as worker:
+        worker.ready()
+        worker.request({"args": {}})
+        with pytest.raises(EOFError):
+            worker.frame()
+        assert worker.exit_code() != 0
+
+
+def test_it_ends_as_ever_where_user_code_has_broken_its_output():
+    def predict():
+        import os
+        import sys
+
+        sys.stdout = sys.stderr = os.write = None
+
+    with Worker(returning(predict)) as worker:
+        worker.ready()
+        assert worker.value() is None
+        worker.socket.sendall(b"\xff" * 100)  # it wants to say that these are no frames
+        assert worker.exit_code() == 4
+
+
 def test_sigterm_while_it_loads_ends_it_at_once():
     def load():
         import time
