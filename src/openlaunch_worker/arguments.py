@@ -17,7 +17,7 @@ from collections.abc import (
     Set,
 )
 from contextvars import ContextVar
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import InitVar, fields, is_dataclass, replace
 from enum import Enum
 from typing import Any, Final
 
@@ -255,7 +255,10 @@ def hints_of(kind: Any) -> dict[str, Any]:
     hints = typing.get_type_hints(kind, include_extras=True)
     if not is_dataclass(kind):
         return hints
-    return {field.name: hints[field.name] for field in fields(kind) if field.init}
+    taken = {field.name for field in fields(kind) if field.init}
+    # What `__init__` alone takes is not among the fields.
+    only_taken = {name: hint.type for name, hint in hints.items() if isinstance(hint, InitVar)}
+    return {name: hint for name, hint in hints.items() if name in taken} | only_taken
 
 
 def _of_class(kind: type) -> Make | None:

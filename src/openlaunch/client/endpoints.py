@@ -26,6 +26,10 @@ class EndpointFields:
     _type: ClassVar[EndpointType]
 
     def __init__(self, model_endpoint: ModelEndpoint, client: Any) -> None:
+        given: object = model_endpoint
+        if not isinstance(given, ModelEndpoint):
+            needed = 'a ModelEndpoint is needed, such as ModelEndpoint(name="double")'
+            raise TypeError(f"model_endpoint is {given!r:.100}, {needed}")
         self.model_endpoint = model_endpoint
         self.client = client
 

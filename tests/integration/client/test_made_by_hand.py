@@ -105,3 +105,11 @@ def test_what_is_neither_an_endpoint_nor_a_name_is_named(both, server, operation
     with pytest.raises(TypeError, match="an endpoint or its name is needed here, not 5"):
         both.call(getattr(both.client, operation), 5)
     assert not server.requests
+
+
+@pytest.mark.parametrize("wrong", [None, 3, "double"])
+@pytest.mark.parametrize("kind", ["sync", "async", "streaming"])
+@pytest.mark.parametrize("module", [openlaunch, aio])
+def test_what_is_no_model_endpoint_is_named(module, kind, wrong):
+    with pytest.raises(TypeError, match=f"model_endpoint is {wrong!r}, a ModelEndpoint is needed"):
+        getattr(module, f"{kind.capitalize()}Endpoint")(wrong, None)

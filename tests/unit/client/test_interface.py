@@ -27,6 +27,11 @@ class Point:
     y: float = 0.0
 
 
+@dataclass
+class Holder:
+    held: "list[Unknown]"
+
+
 class Options(TypedDict, total=False):
     width: int
 
@@ -156,3 +161,17 @@ def test_a_worker_makes_what_json_does_not_have():
     ): ...
 
     assert list(made_types(interface_of(fn, has_model=False))) == ["a", "c", "d", "g"]
+
+
+def test_an_annotation_that_gives_the_function_nothing_is_named():
+    def fn(model: "Unknown", a: int, b: "Unknown", c: list[Holder], d: Point, **others: date): ...
+
+    assert [why.partition(":")[0] for why in interface_of(fn, has_model=True).unread] == ["b", "c", "others"]
+
+
+@pytest.mark.parametrize("kind", [int, str, Any, "list[Any]", dict[str, Point]])
+def test_an_annotation_that_is_applied_or_says_what_json_has_is_not(kind):
+    def fn(x, **others: str): ...
+
+    fn.__annotations__["x"] = kind
+    assert interface_of(fn, has_model=False).unread == ()

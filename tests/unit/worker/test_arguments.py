@@ -40,6 +40,16 @@ class Link:
     next: "Link | None" = None
 
 
+@dataclasses.dataclass
+class Started:
+    on: dt.date = dataclasses.field(init=False)
+    day: dataclasses.InitVar[dt.date]
+    text: "dataclasses.InitVar[dt.date | None]" = None
+
+    def __post_init__(self, day: dt.date, text: dt.date | None) -> None:
+        self.on = text or day
+
+
 def make(kind: Any, value: Any) -> Any:
     def predict(x: Any) -> Any:
         return x
@@ -219,3 +229,8 @@ def test_the_head_of_a_data_url_is_bounded():
 
 def test_json_of_a_request_is_what_is_made_here():
     assert make(Link, json.loads('{"next": {"next": null}}')) == Link(Link(None))
+
+
+@pytest.mark.parametrize("value", [{"day": "2026-01-02"}, {"day": "2020-01-01", "text": "2026-01-02"}])
+def test_what_a_dataclass_takes_and_does_not_keep_is_made_too(value: Any) -> None:
+    assert make(Started, value).on == DAY

@@ -244,6 +244,9 @@ def _prepared(
         "check_types": check_types,
         "app_config": app_config,
     }
+    if interface is not None and request_schema is None:
+        for why in interface.unread:
+            log.warning("%s; the function gets what JSON has", why)
     takes = made_types(interface, of_request=request_schema is None) if interface is not None else {}
     functions = loaders(fn, load_model_fn, takes)
     hooks = {

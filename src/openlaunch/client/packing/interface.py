@@ -34,6 +34,7 @@ class Interface(NamedTuple):
     is_open: bool
     returns: Any
     context: str | None = None
+    unread: tuple[str, ...] = ()
 
 
 def interface_of(fn: Callable[..., Any], *, has_model: bool) -> Interface:
@@ -43,14 +44,44 @@ def interface_of(fn: Callable[..., Any], *, has_model: bool) -> Interface:
     except (TypeError, ValueError):
         return Interface(None, False, NONE)
     hints = _hints(fn)
-    given = [p.replace(annotation=hints.get(p.name, NONE)) for p in signature.parameters.values()][has_model:]
+    written = [*signature.parameters.values()][has_model:]
+    given = [p.replace(annotation=hints.get(p.name, NONE)) for p in written]
+    unread = tuple(why for one, read in zip(written, given, strict=True) if (why := _why_unread(one, read)))
     context = next((p.name for p in given if is_context(p.annotation)), None)
     given = [p for p in given if p.name != context]
     named = {p.name: p for p in given if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
     can_be_named = not any(p.kind is p.POSITIONAL_ONLY for p in given)
     is_annotated = can_be_named and any(p.annotation is not NONE for p in named.values())
     is_open = any(p.kind is p.VAR_KEYWORD for p in given)
-    return Interface(named if is_annotated else None, is_open, _item(hints.get("return", NONE)), context)
+    returns = _item(hints.get("return", NONE))
+    return Interface(named if is_annotated else None, is_open, returns, context, unread)
+
+
+def _why_unread(written: inspect.Parameter, read: inspect.Parameter) -> str | None:
+    """Say why nothing is made of JSON for a parameter, where its annotation may name something that is."""
+    what = None
+    if read.annotation is NONE:
+        if written.annotation is not NONE:
+            what = (
+                f"the annotation {written.annotation!r} names nothing that is there outside of TYPE_CHECKING"
+            )
+    elif written.kind is written.VAR_KEYWORD:
+        if read.annotation is not int and _is_made(Makers(), read.annotation):
+            what = "an annotation of ** makes no objects"
+    else:
+        what = _unreadable_field(read.annotation)
+    return f"{written.name}: {what}" if what else None
+
+
+def _unreadable_field(kind: Any) -> str | None:
+    """Say which annotation within a type is a name that is not there, as of an import for type checkers alone."""
+    try:
+        made_fields({"": kind})
+    except NameError as error:
+        return f"an annotation in {getattr(kind, '__name__', kind)} names nothing outside of TYPE_CHECKING ({error})"
+    except Exception:
+        return None  # it may be anything
+    return None
 
 
 def made_types(interface: Interface, *, of_request: bool = True) -> dict[str, Any]:
